@@ -1,0 +1,1 @@
+"""Studies and commands: each reads files, calls the library and writes files."""

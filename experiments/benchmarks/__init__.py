@@ -1,0 +1,1 @@
+"""Benchmark scripts: ratios against a yardstick in the same run, never a timed test."""

@@ -1,0 +1,62 @@
+"""Ridge regression on colour statistics: what a model must beat before it is worth a GPU (PROTOCOL, Baselines)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+COLOUR_STATISTICS = 30  # 6 channels (red, green, blue, haematoxylin, eosin, residual) x 5 statistics
+_PERCENTILES = (10, 50, 90)
+_PENALTIES = np.logspace(0, 6, 13)
+_CHUNK = 256
+
+
+def colour_statistics(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Mean, standard deviation and 10th, 50th, 90th percentile of each colour and stain channel.
+
+    Stains are separated in optical density by the matrix of Ruifrok & Johnston (2001), as scikit-image has it.
+
+    Parameters
+    ----------
+    patches
+        (S, H, W, 3) uint8 RGB.
+
+    Returns
+    -------
+    (S, 30) float32.
+    """
+    from skimage.color import rgb2hed
+
+    out = np.empty((len(patches), COLOUR_STATISTICS), dtype=np.float32)
+    for start in range(0, len(patches), _CHUNK):
+        rgb = patches[start : start + _CHUNK]
+        channels = np.concatenate([rgb / np.float32(255), rgb2hed(rgb).astype(np.float32)], axis=-1)
+        pixels = channels.reshape(len(rgb), -1, channels.shape[-1])
+        stats = [pixels.mean(axis=1), pixels.std(axis=1), *np.percentile(pixels, _PERCENTILES, axis=1)]
+        out[start : start + len(rgb)] = np.concatenate(stats, axis=1)
+    return out
+
+
+def ridge_predictions(
+    train_features: NDArray[np.floating], train_targets: NDArray[np.floating], features: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """Ridge with the penalty chosen by leave-one-out error on the training samples.
+
+    Parameters
+    ----------
+    train_features, train_targets
+        (S, F) and (S, G); features are standardised by their training statistics.
+    features
+        (S', F) to predict for.
+
+    Returns
+    -------
+    (S', G) float32.
+    """
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), RidgeCV(alphas=_PENALTIES))
+    model.fit(train_features, train_targets)
+    return np.asarray(model.predict(features), dtype=np.float32).reshape(len(features), -1)

@@ -1,0 +1,112 @@
+"""spots/<section>.h5ad and spots/<section>_patches.h5: the SpotSet of one section.
+
+Patches follow the HEST layout (Jaume et al. 2024, NeurIPS): ``img`` (S, px, px, 3) uint8, ``coords`` (S, 2) level-0
+top-left, ``barcode`` (S, 1); so HEST's own tools read them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from tcgn_mil.artefacts import atomic_path, provenance
+from tcgn_mil.contracts import PatchSize, SpotSet
+from tcgn_mil.data.hdf5 import create_hdf5, open_hdf5
+from tcgn_mil.errors import InputError
+
+PATCHES_SUFFIX = "_patches.h5"
+
+
+@contextmanager
+def create_patch_file(
+    path: str | Path, barcodes: list[str], patch: PatchSize, *, section: str, pixel_size: float
+) -> Iterator[h5py.File]:
+    """Yield an HDF5 file with empty ``img`` and ``coords`` to fill; written atomically.
+
+    `pixel_size` is the source image's µm per pixel.
+    """
+    count = len(barcodes)
+    with create_hdf5(path) as file:
+        file.create_dataset(
+            "img", shape=(count, patch.px, patch.px, 3), dtype="uint8", chunks=(1, patch.px, patch.px, 3)
+        )
+        file.create_dataset("coords", shape=(count, 2), dtype="int64")
+        file.create_dataset("barcode", data=np.array(barcodes, dtype="S").reshape(-1, 1))
+        source_px = patch.um / pixel_size
+        file["img"].attrs.update(
+            patch_size_src=source_px,
+            patch_size_target=patch.px,
+            downsample=patch.mpp / pixel_size,
+            pixel_size=pixel_size,
+            name=section,
+        )
+        file.attrs["patch_px"], file.attrs["patch_mpp"] = patch.px, patch.mpp
+        yield file
+
+
+def write_spot_table(path: str | Path, spots: SpotSet) -> None:
+    """Write ``<section>.h5ad`` atomically, with patch size and provenance in ``uns["tcgn_mil"]`` (JSON)."""
+    adata = spots.adata.copy()
+    adata.uns["tcgn_mil"] = json.dumps(
+        provenance(
+            patch_px=spots.patch.px, patch_mpp=spots.patch.mpp, patches=Path(spots.patches_path).name, counts="raw"
+        )
+    )
+    with atomic_path(path) as temporary:
+        adata.write_h5ad(temporary, compression="gzip")
+
+
+def read_spots(path: str | Path) -> SpotSet:
+    """Read one section and check that counts and patches belong together.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or broken, or the spots of table and patches differ.
+    """
+    import anndata
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError("no such spot file", path=path, fix="run tcgn-mil spots first")
+    try:
+        adata = anndata.read_h5ad(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"cannot be read as AnnData ({error})", path=path, fix="run tcgn-mil spots again") from error
+    absent = [name for name in ("patient", "section") if name not in adata.obs]
+    if absent or "spatial" not in adata.obsm or "tcgn_mil" not in adata.uns:
+        raise InputError(
+            "is no spot file of this package (obs patient and section, obsm spatial, uns tcgn_mil are needed)",
+            path=path,
+            fix="make it with tcgn-mil spots",
+        )
+    made = json.loads(str(adata.uns["tcgn_mil"]))
+    patches_path = path.with_name(path.stem + PATCHES_SUFFIX)
+    with open_hdf5(patches_path, kind="patch", needs=("img", "barcode")) as file:
+        barcodes = [name.decode() for name in file["barcode"][:, 0]]
+    if barcodes != list(adata.obs_names):
+        raise InputError("its spots are not those of " + path.name, path=patches_path, fix="run tcgn-mil spots again")
+    return SpotSet(adata, str(patches_path), PatchSize(int(made["patch_px"]), float(made["patch_mpp"])))
+
+
+def find_sections(folder: str | Path) -> dict[str, Path]:
+    """Section id -> .h5ad path, sorted, for a folder that tcgn-mil spots wrote."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError("no such folder of spot files", path=folder, fix="run tcgn-mil spots first")
+    found = {path.stem: path for path in sorted(folder.glob("*.h5ad")) if not path.name.startswith(".")}
+    if not found:
+        raise InputError("holds no section (*.h5ad)", path=folder, fix="run tcgn-mil spots first")
+    return found
+
+
+def read_patches(path: str | Path, rows: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
+    """(S, px, px, 3) uint8 patches; `rows`, sorted and unique, selects spots."""
+    with open_hdf5(path, kind="patch", needs=("img",)) as file:
+        return file["img"][slice(None) if rows is None else rows]

@@ -1,0 +1,137 @@
+"""What models are trained on: normalised spot expression and transformed bulk expression (PROTOCOL, Targets)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcgn_mil.contracts import GenePanel
+from tcgn_mil.errors import InputError
+
+Normalisation = Literal["library", "published"]
+SPOT_SCALE = 1e4
+
+
+def spot_expression(
+    counts: Any, panel_index: NDArray[np.int64], *, normalisation: Normalisation = "library"
+) -> NDArray[np.float32]:
+    """log1p of counts scaled to 1e4 a spot.
+
+    Parameters
+    ----------
+    counts
+        (S, G_all) raw counts, dense or scipy sparse.
+    panel_index
+        (G,) columns of the panel.
+    normalisation
+        ``library``: the total over all measured genes; ``published``: over the panel only, as TCGN's paper did.
+
+    Returns
+    -------
+    (S, G) float32, NaN for a spot whose total is zero.
+    """
+    chosen = _dense(counts[:, panel_index])
+    total = chosen.sum(axis=1) if normalisation == "published" else total_counts(counts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log1p(chosen * (SPOT_SCALE / total)[:, None]).astype(np.float32)
+
+
+def total_counts(counts: Any) -> NDArray[np.float64]:
+    """(S,) sum of counts over all measured genes."""
+    return np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+
+
+def detection(counts: Any, panel_index: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(G,) share of spots with at least one count."""
+    return np.asarray((counts[:, panel_index] > 0).mean(axis=0), dtype=np.float64).ravel()
+
+
+def choose_spot_panel(
+    sections: Sequence[tuple[Sequence[str], Any]], *, min_detection: float, max_genes: int
+) -> GenePanel:
+    """Genes measured in every training section and seen often enough, the most variable first, in alphabetical order.
+
+    Parameters
+    ----------
+    sections
+        (gene names, counts (S, G_all)) of each training section.
+    min_detection
+        Least share of training spots with a count.
+    max_genes
+        At most so many, by variance of their normalised expression over training spots.
+    """
+    shared = sorted(set.intersection(*(set(genes) for genes, _ in sections)))
+    if not shared:
+        raise InputError("the training sections share no gene", fix="check that all use one kind of gene id")
+    panel = GenePanel(tuple(shared))
+    columns = [panel.index_in(list(genes)) for genes, _ in sections]
+    spots = np.array([counts.shape[0] for _, counts in sections])
+    seen = np.average(
+        [detection(counts, index) for (_, counts), index in zip(sections, columns, strict=True)], axis=0, weights=spots
+    )
+    frequent = np.flatnonzero(seen >= min_detection)
+    if not frequent.size:
+        raise InputError(
+            f"no gene is seen in {min_detection:.0%} of the training spots", fix="lower panel.min_detection"
+        )
+    values = np.concatenate(
+        [spot_expression(counts, index[frequent]) for (_, counts), index in zip(sections, columns, strict=True)]
+    )
+    order = np.argsort(-np.nanvar(values, axis=0), kind="stable")[:max_genes]
+    return GenePanel(tuple(sorted(shared[i] for i in frequent[order])))
+
+
+def expressed_genes(values: NDArray[np.floating], *, min_fraction: float) -> NDArray[np.int64]:
+    """(G_kept,) columns above their floor in at least `min_fraction` of training patients, and not constant.
+
+    `values` (M_train, G) is in the training unit; a gene's floor is its minimum, for log units that of zero expression.
+    """
+    floor = np.nanmin(values, axis=0)
+    above = np.nanmean(values > floor, axis=0)
+    return np.flatnonzero((above >= min_fraction) & (np.nanstd(values, axis=0) > 1e-6))
+
+
+class RankNormaliser:
+    """Map values to normal scores by their rank among training patients, gene by gene.
+
+    For z-scored expression, whose tails reach 1e4. A value tied with or between training values gets the score of its
+    average rank; beyond them, that of the extreme rank.
+    """
+
+    def __init__(self, training: NDArray[np.floating]) -> None:
+        self.sorted_training = np.sort(training, axis=0)
+
+    def __call__(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
+        """(M, G) -> (M, G) float32 normal scores, NaN where the value is."""
+        from scipy.stats import norm
+
+        count = len(self.sorted_training)
+        below, below_or_equal = _ranks_among(self.sorted_training, values)
+        average = (below + below_or_equal + 1) / 2
+        scores = norm.ppf(np.clip(average, 1, count) / (count + 1))
+        return np.where(np.isfinite(values), scores, np.nan).astype(np.float32)
+
+
+def _ranks_among(
+    ordered: NDArray[np.floating], values: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Per column, how many of `ordered` lie below, and below or at, each value.
+
+    A rank among both, less the rank among the values alone, counts the training values.
+    """
+    from scipy.stats import rankdata
+
+    values = np.where(np.isfinite(values), values, np.inf)
+    both = np.concatenate([values, ordered])
+    low, high = (
+        rankdata(both, axis=0, method=ties)[: len(values)] - rankdata(values, axis=0, method=ties)
+        for ties in ("min", "max")
+    )
+    return low, high
+
+
+def _dense(matrix: Any) -> NDArray[np.float64]:
+    return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix, dtype=np.float64)

@@ -1,0 +1,50 @@
+"""tiles/<slide>.h5: where the tiles of a slide lie (coordinates, never pixels)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from tcgn_mil.contracts import TileSet, TileSpec
+from tcgn_mil.data.hdf5 import check_coords, create_hdf5, json_attr, open_hdf5
+
+
+def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str, settings: dict | None = None) -> None:
+    """Write `tiles` atomically.
+
+    Layout: ``coords`` (N, 2) int64 level-0 top-left x, y; ``tissue_fraction`` (N,) float32; root attributes
+    ``slide_id``, ``patient_id``, ``slide_file`` (base name), ``spec`` (JSON of TileSpec), ``slide_width``,
+    ``slide_height``, ``settings`` (JSON: what the tissue finder was asked), ``schema_version``, ``provenance``.
+    """
+    with create_hdf5(path) as file:
+        file.create_dataset("coords", data=tiles.coords.astype(np.int64))
+        file.create_dataset("tissue_fraction", data=tiles.tissue_fraction.astype(np.float32))
+        file.attrs["slide_id"] = tiles.slide_id
+        file.attrs["patient_id"] = tiles.patient_id
+        file.attrs["slide_file"] = slide_file
+        file.attrs["spec"] = json.dumps(tiles.spec.as_dict())
+        file.attrs["settings"] = json.dumps(settings or {}, sort_keys=True)
+        file.attrs["slide_width"], file.attrs["slide_height"] = tiles.slide_size
+
+
+def read_tiles(path: str | Path) -> TileSet:
+    """Read a tile file written by :func:`write_tiles`."""
+    with open_hdf5(path, kind="tile", needs=("coords", "tissue_fraction")) as file:
+        coords = file["coords"][:]
+        check_coords(coords, path=path)
+        return TileSet(
+            slide_id=str(file.attrs["slide_id"]),
+            coords=coords.astype(np.int64),
+            tissue_fraction=file["tissue_fraction"][:].astype(np.float32),
+            spec=TileSpec(**json_attr(file, "spec", kind="tile")),
+            slide_size=(int(file.attrs["slide_width"]), int(file.attrs["slide_height"])),
+            patient_id=str(file.attrs.get("patient_id", "")),
+        )
+
+
+def read_tile_settings(path: str | Path) -> tuple[TileSpec, dict]:
+    """The spec and tissue settings a tile file was made with, to decide whether it can be kept."""
+    with open_hdf5(path, kind="tile", needs=("coords",)) as file:
+        return TileSpec(**json_attr(file, "spec", kind="tile")), json_attr(file, "settings", kind="tile")

@@ -1,0 +1,146 @@
+"""Per-gene agreement of prediction and truth, vectorised over genes.
+
+Arrays are (samples, G) float; every function returns (G,) float64 with NaN where a gene has no answer (constant in
+truth or prediction, or too few samples), never 0.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+_MIN_SAMPLES = 3
+_RELATIVE_SPREAD_FLOOR = 1e-7  # float32 rounding of a constant column; smaller spread is no signal
+DETECTION_FLOOR = 0.2  # the headline is over genes seen in at least this share of the test spots
+SPLINE_KNOTS = 5
+
+
+class GeneMetrics(NamedTuple):
+    """Per-gene results, each (G,).
+
+    ``pearson``, ``spearman`` in [-1, 1]; ``r2`` at most 1; ``rmse`` in the unit of the values; ``n`` samples used.
+    """
+
+    pearson: NDArray[np.float64]
+    spearman: NDArray[np.float64]
+    r2: NDArray[np.float64]
+    rmse: NDArray[np.float64]
+    n: NDArray[np.int64]
+
+
+def gene_metrics(truth: Array, prediction: Array) -> GeneMetrics:
+    """All metrics for ``truth`` and ``prediction`` of shape (samples, G) without missing values."""
+    _check_pair(truth, prediction)
+    samples, genes = truth.shape
+    residual = truth.astype(np.float64) - prediction
+    total = np.square(truth - truth.mean(axis=0, dtype=np.float64)).sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r2 = np.where(_varies(truth), 1 - np.square(residual).sum(axis=0) / total, np.nan)
+    return GeneMetrics(
+        pearson=pearson(truth, prediction),
+        spearman=spearman(truth, prediction),
+        r2=r2,
+        rmse=np.sqrt(np.square(residual).mean(axis=0)),
+        n=np.full(genes, samples, dtype=np.int64),
+    )
+
+
+def pearson(truth: Array, prediction: Array) -> NDArray[np.float64]:
+    """Pearson r per gene, (G,)."""
+    _check_pair(truth, prediction)
+    if len(truth) < _MIN_SAMPLES:
+        return np.full(truth.shape[1], np.nan)
+    left = truth - truth.mean(axis=0, dtype=np.float64)
+    right = prediction - prediction.mean(axis=0, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = (left * right).sum(axis=0) / np.sqrt(np.square(left).sum(axis=0) * np.square(right).sum(axis=0))
+    return np.where(_varies(truth) & _varies(prediction), np.clip(r, -1, 1), np.nan)
+
+
+def spearman(truth: Array, prediction: Array) -> NDArray[np.float64]:
+    """Spearman r per gene, (G,): Pearson of average ranks."""
+    from scipy.stats import rankdata
+
+    _check_pair(truth, prediction)
+    return pearson(rankdata(truth, axis=0), rankdata(prediction, axis=0))
+
+
+def residuals_on_depth(values: Array, log_depth: Array) -> NDArray[np.float64]:
+    """Residuals of each column of `values` (S, G) on a cubic spline of `log_depth` (S,) with 5 quantile knots."""
+    from sklearn.preprocessing import SplineTransformer
+
+    depth = np.asarray(log_depth, dtype=np.float64).reshape(-1, 1)
+    basis = SplineTransformer(n_knots=SPLINE_KNOTS, degree=3, knots="quantile").fit_transform(depth)
+    coefficients, *_ = np.linalg.lstsq(basis, np.asarray(values, dtype=np.float64), rcond=None)
+    return values - basis @ coefficients
+
+
+def depth_adjusted_pearson(truth: Array, prediction: Array, log_depth: Array) -> NDArray[np.float64]:
+    """Pearson r within one section after taking sequencing depth out of truth and prediction, (G,).
+
+    `log_depth` (S,) is the log of each spot's total count. A predictor that follows depth alone scores about 0.
+    """
+    left, right = residuals_on_depth(truth, log_depth), residuals_on_depth(prediction, log_depth)
+    r = pearson(left, right)
+    explained = _spread(right) <= 1e-5 * _spread(prediction)  # the prediction was a function of depth
+    return np.where(_varies(truth) & _varies(prediction) & ~explained, r, np.nan)
+
+
+def headline(depth_adjusted: Array, detection: Array) -> float:
+    """Median depth-adjusted r over genes with `detection` (share of test spots with a count) of at least 20 %."""
+    seen = np.asarray(detection) >= DETECTION_FLOOR
+    values = np.asarray(depth_adjusted)[seen]
+    return float(np.nanmedian(values)) if np.isfinite(values).any() else float("nan")
+
+
+class CombinedR(NamedTuple):
+    """Fold-wise r combined over folds, each (G,): ``r``, its Fisher ``z`` (NaN where too few folds), ``folds`` used."""
+
+    r: NDArray[np.float64]
+    z: NDArray[np.float64]
+    folds: NDArray[np.int64]
+
+
+def combine_folds(r: Array, n: Array, *, min_folds: int = 3) -> CombinedR:
+    """Combine per-fold correlations by Fisher z weighted by n - 3.
+
+    Parameters
+    ----------
+    r
+        (folds, G), NaN where a gene has none in a fold.
+    n
+        (folds,) or (folds, G) test samples; folds with n <= 3 carry no weight.
+    min_folds
+        Genes with an answer in fewer folds are NaN.
+    """
+    r = np.asarray(r, dtype=np.float64)
+    weight = np.maximum(np.broadcast_to(np.asarray(n, dtype=np.float64).reshape(len(r), -1), r.shape) - 3, 0)
+    usable = np.isfinite(r) & (weight > 0)
+    weight = np.where(usable, weight, 0)
+    fisher = np.arctanh(np.clip(np.where(usable, r, 0), -0.999999, 0.999999))
+    folds = usable.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = (weight * fisher).sum(axis=0) / weight.sum(axis=0)
+    enough = folds >= min_folds
+    return CombinedR(
+        r=np.where(enough, np.tanh(mean), np.nan),
+        z=np.where(enough, mean * np.sqrt(weight.sum(axis=0)), np.nan),
+        folds=folds.astype(np.int64),
+    )
+
+
+def _spread(values: Array) -> NDArray[np.float64]:
+    return np.asarray(values, dtype=np.float64).std(axis=0)
+
+
+def _varies(values: Array) -> NDArray[np.bool_]:
+    scale = np.abs(values).max(axis=0, initial=0)
+    return _spread(values) > _RELATIVE_SPREAD_FLOOR * np.maximum(scale, np.finfo(np.float32).tiny)
+
+
+def _check_pair(truth: Array, prediction: Array) -> None:
+    if truth.shape != prediction.shape or truth.ndim != 2:
+        raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} must both be (samples, G)")
