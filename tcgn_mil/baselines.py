@@ -60,3 +60,31 @@ def ridge_predictions(
     model = make_pipeline(StandardScaler(), RidgeCV(alphas=_PENALTIES))
     model.fit(train_features, train_targets)
     return np.asarray(model.predict(features), dtype=np.float32).reshape(len(features), -1)
+
+
+def depth_predictions(
+    train_log_depth: NDArray[np.floating], train_targets: NDArray[np.floating], log_depth: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """The depth control: each gene from a cubic spline of the spot's log total count, fitted on training spots.
+
+    It knows no gene and no image; what it scores is what sequencing depth alone explains.
+
+    Parameters
+    ----------
+    train_log_depth, train_targets
+        (S,) and (S, G).
+    log_depth
+        (S',) of the spots to predict.
+
+    Returns
+    -------
+    (S', G) float32.
+    """
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import SplineTransformer
+
+    spline = SplineTransformer(n_knots=5, degree=3, knots="quantile", extrapolation="linear")
+    model = make_pipeline(spline, LinearRegression())
+    model.fit(np.reshape(train_log_depth, (-1, 1)), train_targets)
+    return np.asarray(model.predict(np.reshape(log_depth, (-1, 1))), dtype=np.float32).reshape(len(log_depth), -1)

@@ -1,0 +1,146 @@
+"""Figures of results, as PNG files: curves, per-gene comparison, scatter, spot maps and slide maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.collections import PatchCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from tcgn_mil.artefacts import atomic_path
+
+DPI = 120
+_COLOURS = ("#1b5e9e", "#d1662b", "#7a7a7a", "#3f8f5b", "#8d5ba5")
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure atomically as PNG and close it."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+
+
+def training_curves(history: Mapping[str, Sequence[Mapping[str, float]]], path: str | Path, *, score: str) -> None:
+    """Training loss and validation score by epoch; `history` maps a run's name to its epochs (loss, score)."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
+    for index, (name, epochs) in enumerate(history.items()):
+        number = np.arange(1, len(epochs) + 1)
+        colour = _COLOURS[index % len(_COLOURS)]
+        left.plot(number, [epoch["loss"] for epoch in epochs], color=colour, label=name)
+        scores = np.array([epoch["score"] for epoch in epochs], dtype=float)
+        right.plot(number, scores, color=colour, label=name)
+        if np.isfinite(scores).any():
+            best = int(np.nanargmax(scores))
+            right.plot(best + 1, scores[best], "o", color=colour)
+    left.set(xlabel="epoch", ylabel="training loss (standardised)")
+    right.set(xlabel="epoch (dot: the one kept)", ylabel=f"validation {score}")
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+    if len(history) > 1:
+        right.legend(frameon=False, fontsize=8)
+    save(figure, path)
+
+
+def gene_distributions(values: Mapping[str, NDArray[np.floating]], path: str | Path, *, xlabel: str) -> None:
+    """Cumulative distribution over genes of a per-gene number, one line a predictor, medians in the legend."""
+    figure, axis = plt.subplots(figsize=(5.4, 3.6))
+    for index, (name, numbers) in enumerate(values.items()):
+        finite = np.sort(np.asarray(numbers, dtype=float)[np.isfinite(numbers)])
+        if not finite.size:
+            continue
+        share = np.arange(1, finite.size + 1) / finite.size
+        axis.step(finite, share, where="post", color=_COLOURS[index % len(_COLOURS)],
+                  label=f"{name}: median {np.median(finite):.3f} ({finite.size} genes)")  # fmt: skip
+    axis.axvline(0, color="black", linewidth=0.6)
+    axis.set(xlabel=xlabel, ylabel="share of genes at or below", ylim=(0, 1))
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=8, loc="upper left")
+    save(figure, path)
+
+
+def gene_scatter(
+    genes: Sequence[str], truth: NDArray[np.floating], predicted: NDArray[np.floating], path: str | Path, *, unit: str,
+    titles: Sequence[str] | None = None,
+) -> None:  # fmt: skip
+    """Measured against predicted for a few genes; arrays are (M, genes)."""
+    columns = min(4, len(genes))
+    rows = -(-len(genes) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 2.6 * rows), squeeze=False)
+    for index, axis in enumerate(axes.flat):
+        if index >= len(genes):
+            axis.set_axis_off()
+            continue
+        axis.scatter(truth[:, index], predicted[:, index], s=12, color=_COLOURS[0], alpha=0.7, linewidths=0)
+        axis.set_title(titles[index] if titles else genes[index], fontsize=8)
+        axis.tick_params(labelsize=7)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel(f"measured, {unit}", fontsize=8)
+    figure.supylabel(f"predicted, {unit}", fontsize=8)
+    figure.tight_layout()
+    save(figure, path)
+
+
+def spot_maps(
+    genes: Sequence[str], spatial: NDArray[np.floating], truth: NDArray[np.floating], predicted: NDArray[np.floating],
+    path: str | Path, *, title: str,
+) -> None:  # fmt: skip
+    """Measured (top) and predicted (bottom) expression on the section; arrays are (S, genes), `spatial` (S, 2) x, y."""
+    figure, axes = plt.subplots(2, len(genes), figsize=(2.7 * len(genes), 5.4), squeeze=False)
+    for column, gene in enumerate(genes):
+        for row, values in enumerate((truth, predicted)):
+            axis = axes[row, column]
+            low, high = np.nanpercentile(values[:, column], (2, 98))
+            shown = axis.scatter(*spatial.T, c=values[:, column], s=10, cmap="magma", vmin=low, vmax=max(high, low + 1e-6))
+            axis.set(aspect="equal", xticks=[], yticks=[])
+            axis.invert_yaxis()
+            figure.colorbar(shown, ax=axis, shrink=0.7).ax.tick_params(labelsize=6)
+            if row == 0:
+                axis.set_title(gene, fontsize=9)
+    axes[0, 0].set_ylabel("measured")
+    axes[1, 0].set_ylabel("predicted")
+    figure.suptitle(title, fontsize=9)
+    save(figure, path)
+
+
+def slide_maps(
+    thumbnail: NDArray[np.uint8] | None, coords: NDArray[np.int64], tile_side: float, slide_size: tuple[int, int],
+    values: Mapping[str, NDArray[np.floating]], path: str | Path, *, title: str,
+) -> None:  # fmt: skip
+    """A slide's thumbnail beside one map for each named per-tile value (N,); positions in level-0 pixels."""
+    panels = (["slide"] if thumbnail is not None else []) + list(values)
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    height = np.clip(3.3 * slide_size[1] / slide_size[0], 1.2, 6.0)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.7 * columns, (height + 0.5) * rows), squeeze=False)
+    for axis, name in zip(axes.flat, panels, strict=False):
+        if thumbnail is not None:
+            axis.imshow(thumbnail, extent=(0, slide_size[0], slide_size[1], 0), alpha=1.0 if name == "slide" else 0.35)
+        if name != "slide":
+            _draw_tiles(figure, axis, coords, tile_side, np.asarray(values[name], dtype=float))
+        axis.set(xlim=(0, slide_size[0]), ylim=(slide_size[1], 0), xticks=[], yticks=[], aspect="equal")
+        axis.set_title(name, fontsize=9)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    figure.suptitle(title, fontsize=9)
+    save(figure, path)
+
+
+def _draw_tiles(
+    figure: Figure, axis: Any, coords: NDArray[np.int64], side: float, values: NDArray[np.floating]
+) -> None:
+    """Tiles as squares in a colour scale cut at the 1st and 99th percentile."""
+    low, high = np.nanpercentile(values, (1, 99))
+    squares = PatchCollection([Rectangle((x, y), side, side) for x, y in coords.tolist()], cmap="viridis", alpha=0.85)
+    squares.set_array(values)
+    squares.set_clim(low, max(high, low + 1e-12))
+    axis.add_collection(squares)
+    figure.colorbar(squares, ax=axis, shrink=0.75).ax.tick_params(labelsize=6)

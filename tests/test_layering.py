@@ -1,0 +1,94 @@
+"""Who may import whom: the rules of the package's design, read from the source."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"tcgn_mil": "tcgn_mil", "preprocessing": "tcgn_mil.preprocessing", "experiments": "tcgn_mil.experiments"}
+BARE_GPU_PACKAGES = {"torch", "timm", "numpy", "safetensors", "h5py", "lightning_fabric", "tqdm"}
+WIRING = {"tcgn_mil.experiments.cli", "tcgn_mil.experiments.demo"}
+
+
+def module_name(path: Path) -> str:
+    folder, *rest = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join([FOLDERS[folder], *rest]).removesuffix(".__init__")
+
+
+SOURCES = {module_name(path): path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))}
+
+
+def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
+    """Modules a file imports; at top level means run on import (functions and TYPE_CHECKING blocks left out)."""
+    pending: list[ast.AST] = list(ast.parse(path.read_text(encoding="utf-8")).body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} uses a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and top_level_only:
+            continue
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test) and top_level_only:
+            pending.extend(node.orelse)
+        else:
+            pending.extend(ast.iter_child_nodes(node))
+
+
+def test_the_tree_has_sources_in_every_folder() -> None:
+    assert {name.split(".")[1] for name in SOURCES if "." in name} >= {"contracts", "models", "preprocessing", "experiments"}
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES))
+def test_imports_follow_the_layers(module: str) -> None:
+    everything = set(imports(SOURCES[module]))
+    own = {name for name in everything if name.split(".")[0] == "tcgn_mil"}
+    part = module.split(".")[1] if "." in module else "tcgn_mil"
+    assert not {name for name in everything if name.split(".")[0] in ("preprocessing", "experiments")}
+    if part == "preprocessing":
+        assert not {name for name in everything if name.split(".")[0] in ("torch", "timm", "lightning_fabric")}
+        assert not {name for name in own if name.startswith("tcgn_mil.experiments")}
+    elif part == "experiments":
+        if module not in WIRING:
+            assert not {name for name in own if name.startswith("tcgn_mil.preprocessing")}
+    else:
+        assert not {name for name in own if name.startswith(("tcgn_mil.preprocessing", "tcgn_mil.experiments"))}
+    if part == "layers":
+        assert not {name for name in own if not name.startswith(("tcgn_mil.layers", "tcgn_mil.errors"))}
+    if part in ("contracts", "config", "metrics", "statistics"):
+        assert not {name for name in everything if name.split(".")[0] == "torch"}
+        above = ("tcgn_mil.models", "tcgn_mil.layers", "tcgn_mil.training", "tcgn_mil.inference", "tcgn_mil.data")
+        assert not {name for name in own if name.startswith(above)}
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES))
+def test_models_layers_and_training_run_on_a_bare_gpu_machine(module: str) -> None:
+    if not module.startswith(("tcgn_mil.models", "tcgn_mil.layers", "tcgn_mil.training", "tcgn_mil.checkpoints")):
+        return
+    allowed = BARE_GPU_PACKAGES | set(sys.stdlib_module_names) | {"tcgn_mil"}
+    assert not {name for name in imports(SOURCES[module], top_level_only=True) if name.split(".")[0] not in allowed}
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(' '.join(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_importing_the_package_loads_no_torch() -> None:
+    assert "torch" not in loaded_after("import tcgn_mil, tcgn_mil.contracts, tcgn_mil.config, tcgn_mil.metrics")
+
+
+def test_importing_the_command_line_loads_nothing_heavy() -> None:
+    assert not {"torch", "pandas", "anndata", "matplotlib", "sklearn"} & loaded_after("import tcgn_mil.experiments.cli")
+
+
+def test_preprocessing_loads_no_torch() -> None:
+    names = [name for name in SOURCES if name.startswith("tcgn_mil.preprocessing")]
+    assert "torch" not in loaded_after("import " + ", ".join(names))
