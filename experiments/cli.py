@@ -1,0 +1,309 @@
+"""The command ``tcgn-mil``: a verb for each stage. Here, and in the demo, slide readers and models meet.
+
+Nothing heavy is imported at the top, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from tcgn_mil import __version__
+from tcgn_mil.contracts import DEFAULT_PATCH_MPP, DEFAULT_PATCH_PX, Failure, PatchSize
+from tcgn_mil.errors import InputError
+
+app = typer.Typer(
+    name="tcgn-mil",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Bulk gene expression from whole-slide images: pretrain TCGN on spatial transcriptomics, tile and encode"
+    " slides, fine-tune attention pooling on bulk RNA-seq, predict cohorts.",
+)
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write; a finished part found there is kept.")]
+Config = Annotated[Optional[Path], typer.Option("--config", help="YAML file of config keys.", show_default=False)]
+Overrides = Annotated[
+    Optional[list[str]],
+    typer.Option("--set", help="Config key, e.g. --set training.lr=3e-4; may be repeated.", show_default=False),
+]
+ShowConfig = Annotated[bool, typer.Option("--show-config", help="Print the resolved config and stop.")]
+PatchPx = Annotated[int, typer.Option("--patch-px", help="Side of a patch or tile in stored pixels.")]
+PatchMpp = Annotated[float, typer.Option("--patch-mpp", help="Micrometres per stored pixel (px x mpp = field in µm).")]
+Slides = Annotated[
+    Path, typer.Argument(help="One slide, a folder of slides, or a table with slide_id, patient_id, path[, mpp].")
+]
+SlideMpp = Annotated[
+    Optional[float],
+    typer.Option("--mpp", help="µm per pixel of level 0, for slides that do not state it.", show_default=False),
+]
+
+
+def main() -> None:
+    """Run the command line; bad input ends with one line on standard error and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"tcgn-mil {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:  # fmt: skip
+    """Options that come before the verb."""
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    preset: Annotated[str, typer.Option(help="Size of the synthetic cohort: demo, study or test.")] = "demo",
+    seed: Annotated[int, typer.Option(help="Seed of the cohort and of training.")] = 0,
+) -> None:
+    """Make a synthetic cohort and run every stage on it, up to report.html."""
+    from tcgn_mil.experiments.demo import run_demo
+
+    report = run_demo(out, preset=preset, seed=seed)
+    typer.echo(f"\nSynthetic demo finished. Open {report}")
+
+
+@app.command()
+def spots(
+    source: Annotated[Path, typer.Argument(help="Folder of spatial transcriptomics in the layout of --format.")],
+    out: Out = Path("spots"),
+    layout: Annotated[str, typer.Option("--format", help="Layout of the source: her2st.")] = "her2st",
+    section: Annotated[Optional[list[str]], typer.Option(help="Only this section; may be repeated.")] = None,
+    patch_px: PatchPx = DEFAULT_PATCH_PX,
+    patch_mpp: PatchMpp = DEFAULT_PATCH_MPP,
+    spot_pitch_um: Annotated[float, typer.Option(help="Distance of neighbouring spots in µm.")] = 200.0,
+    slides_out: Annotated[
+        Optional[Path],
+        typer.Option(help="Also write each section as a pyramidal TIFF slide with its summed counts, here."),
+    ] = None,
+) -> None:
+    """Read spatial transcriptomics into one SpotSet a section: raw counts, patches and an overlay picture."""
+    from tcgn_mil.preprocessing.spots import write_spots
+
+    written = write_spots(
+        source, out, format=layout, sections=section, patch=PatchSize(patch_px, patch_mpp),
+        spot_pitch_um=spot_pitch_um, slides_out=slides_out,
+    )  # fmt: skip
+    typer.echo(f"{len(written)} sections in {out}")
+
+
+@app.command()
+def pretrain(
+    spots_dir: Annotated[Path, typer.Option("--spots", help="Folder that tcgn-mil spots wrote.")] = Path("spots"),
+    out: Out = Path("encoder"),
+    val_section: Annotated[Optional[list[str]], typer.Option(help="Section for early stopping; repeatable.")] = None,
+    test_section: Annotated[Optional[list[str]], typer.Option(help="Section read once, at the end; repeatable.")] = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    show_config: ShowConfig = False,
+) -> None:
+    """Train the spot encoder on sections; writes encoder.safetensors and the per-gene results on test sections."""
+    from tcgn_mil.experiments import pretraining
+
+    given = {"spots": spots_dir, "val_sections": val_section, "test_sections": test_section}
+    resolved = _resolve(pretraining.PretrainConfig, config, overrides, given)
+    if show_config:
+        return _print_config(resolved)
+    summary = pretraining.run(resolved, out)
+    _print_rows(summary["results"])
+    typer.echo(f"encoder: {out / 'encoder.safetensors'}")
+    return None
+
+
+@app.command()
+def tile(
+    slides: Slides,
+    out: Out = Path("tiles"),
+    mpp: SlideMpp = None,
+    patch_px: PatchPx = DEFAULT_PATCH_PX,
+    patch_mpp: PatchMpp = DEFAULT_PATCH_MPP,
+    stride_px: Annotated[
+        Optional[int], typer.Option(help="Step of the grid in stored pixels; the tile's side by default.")
+    ] = None,
+    min_tissue: Annotated[Optional[float], typer.Option(help="Least tissue share of a kept tile, 0 to 1.")] = None,
+) -> None:
+    """Find tissue and lay a grid in µm; writes tiles/<slide>.h5 and an overlay picture for each slide."""
+    from tcgn_mil.preprocessing.slide_table import find_slides
+    from tcgn_mil.preprocessing.tiling import TileSettings, tile_cohort
+
+    entries = find_slides(slides, mpp=mpp)
+    chosen = {} if min_tissue is None else {"min_tissue": min_tissue}
+    settings = TileSettings(patch=PatchSize(patch_px, patch_mpp), stride_px=stride_px, **chosen)
+    done, failures = tile_cohort(entries, settings, out)
+    _finish_cohort(len(done), failures, out, what="slides tiled")
+
+
+@app.command()
+def encode(
+    slides: Slides,
+    tiles: Annotated[Path, typer.Option(help="Folder that tcgn-mil tile wrote.")] = Path("tiles"),
+    encoder: Annotated[
+        str, typer.Option(help="Encoder checkpoint, or timm:<model name> for any timm model.")
+    ] = "encoder/encoder.safetensors",
+    out: Out = Path("features"),
+    mpp: SlideMpp = None,
+    batch_size: Annotated[int, typer.Option(help="Tiles a batch.")] = 64,
+    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    pretrained: Annotated[
+        bool, typer.Option(help="For timm models: download pretrained weights instead of random ones.")
+    ] = False,
+    allow_other_size: Annotated[
+        bool, typer.Option(help="Accept tiles of another physical size than the encoder was trained on.")
+    ] = False,
+) -> None:
+    """Encode every tile; writes features/<slide>.h5."""
+    from tcgn_mil.experiments.encoding import EncodeSettings, encode_cohort
+    from tcgn_mil.preprocessing.slide_table import find_slides
+
+    settings = EncodeSettings(encoder, batch_size, precision, device, pretrained, allow_other_size)
+    entries = {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
+    done, failures = encode_cohort(sorted(entries), tiles, tile_reader(entries), settings, out)
+    _finish_cohort(len(done), failures, out, what="slides encoded")
+
+
+@app.command()
+def bulk(
+    expression: Annotated[list[Path], typer.Argument(help="Expression table(s): CSV, TSV (also .gz, .zip), Parquet.")],
+    unit: Annotated[
+        str,
+        typer.Option(help="Unit of the values: tpm, tpm-subset, fpkm, fpkm-uq, counts, log2(tpm+1) and the like, zscore."),
+    ],
+    slides: Annotated[
+        Path, typer.Option(help="The slides: one file, a folder, or a table with slide_id, patient_id, path.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="File to write; join_report.csv goes beside it.")] = Path("cohort.h5ad"),
+    layout: Annotated[
+        str, typer.Option("--format", help="Layout of the tables: auto, wide, sequoia or porpoise.")
+    ] = "auto",
+) -> None:  # fmt: skip
+    """Join expression to slides by patient; writes cohort.h5ad (patients x genes) and join_report.csv."""
+    from tcgn_mil.preprocessing.cohort import write_cohort
+    from tcgn_mil.preprocessing.slide_table import find_slides
+
+    summary = write_cohort(expression, find_slides(slides), unit=unit, out_path=out, format=layout)
+    typer.echo(str(summary))
+
+
+@app.command()
+def finetune(
+    cohort: Annotated[Path, typer.Option(help="cohort.h5ad that tcgn-mil bulk wrote.")] = Path("cohort.h5ad"),
+    features: Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")] = Path("features"),
+    out: Out = Path("slide-model"),
+    folds: Annotated[Optional[Path], typer.Option(help="CSV with fold, part, id; made by seed if not given.")] = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    show_config: ShowConfig = False,
+) -> None:
+    """Train attention pooling over all tiles of a patient's slides to bulk expression, one model a fold."""
+    from tcgn_mil.experiments import finetuning
+
+    given = {"cohort": cohort, "features": features, "folds": folds}
+    resolved = _resolve(finetuning.FinetuneConfig, config, overrides, given)
+    if show_config:
+        return _print_config(resolved)
+    summary = finetuning.run(resolved, out)
+    _print_rows(summary["headline"])
+    typer.echo(f"models: {out}")
+    return None
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Option(help="Folder that tcgn-mil finetune wrote.")] = Path("slide-model"),
+    features: Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")] = Path("features"),
+    out: Out = Path("predictions"),
+    thumbnails: Annotated[Optional[Path], typer.Option(help="Folder of tcgn-mil tile, for pictures under the maps.")] = None,
+    map_gene: Annotated[Optional[list[str]], typer.Option(help="Gene to draw; the best predicted ones by default.")] = None,
+    maps: Annotated[bool, typer.Option(help="Draw attention and expression maps of each slide.")] = True,
+) -> None:  # fmt: skip
+    """Predict bulk expression; writes predicted.h5ad, predicted.csv and a map picture for each slide."""
+    from tcgn_mil.experiments.prediction import PredictConfig, run
+
+    chosen = PredictConfig(str(model), str(features), None if thumbnails is None else str(thumbnails),
+                           tuple(map_gene or ()), maps)  # fmt: skip
+    summary, failures = run(chosen, out)
+    typer.echo(f"{summary['patients']} patients x {summary['genes']} genes ({summary['unit']}): {out / 'predicted.h5ad'}")
+    _finish_cohort(summary["slides"], failures, out, what="slides predicted")
+
+
+def tile_reader(entries: dict[str, Any]) -> Any:
+    """A function that opens the tiles of one slide as batches of pixels, for :func:`encode_cohort`."""
+    from contextlib import contextmanager
+
+    from tcgn_mil.contracts import TileSet
+    from tcgn_mil.preprocessing.slide_readers import open_slide
+    from tcgn_mil.preprocessing.tile_pixels import iter_tiles
+
+    @contextmanager
+    def open_tiles(tiles: TileSet, batch_size: int) -> Iterator[Iterable[Any]]:
+        entry = entries[tiles.slide_id]
+        with open_slide(entry.path, mpp=entry.mpp) as slide:
+            if tuple(slide.size) != tuple(tiles.slide_size):
+                raise InputError(
+                    f"the slide is {slide.size} px, its tiles were laid on {tiles.slide_size} px",
+                    path=entry.path,
+                    fix="tile it again, or give the slide that the tiles were made from",
+                )
+            yield iter_tiles(slide, tiles.coords, tiles.spec, batch_size)
+
+    return open_tiles
+
+
+def _resolve(config_class: type, path: Path | None, overrides: list[str] | None, given: dict[str, Any]) -> Any:
+    """Config from defaults, YAML and --set, with the paths and names given as options on top."""
+    import json
+
+    from tcgn_mil.config import resolve_config
+
+    options = [
+        f"{key}={json.dumps([str(item) for item in value] if isinstance(value, list) else str(value))}"
+        for key, value in given.items()
+        if value is not None
+    ]
+    return resolve_config(config_class, yaml_path=path, overrides=[*options, *(overrides or [])])
+
+
+def _print_config(config: Any) -> None:
+    import yaml
+
+    from tcgn_mil.config import as_plain
+
+    typer.echo(yaml.safe_dump(as_plain(config), sort_keys=False, allow_unicode=True))
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    import pandas as pd
+
+    typer.echo(pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+
+
+def _finish_cohort(done: int, failures: list[Failure], out: Path, *, what: str) -> None:
+    """Say what was done; exit 1 if some slides failed, raise the reason if all did."""
+    if failures and not done:
+        first = failures[0]
+        others = f" (and {len(failures) - 1} more slides, see {out / 'failures.csv'})" if len(failures) > 1 else ""
+        raise InputError(f"slide {first.slide}: {first.reason.rstrip('.')}{others}", fix=first.likely_fix or None)
+    typer.echo(f"{done} {what}: {out}")
+    if failures:
+        typer.echo(f"{len(failures)} slides failed, listed in {out / 'failures.csv'}", err=True)
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""TCGA barcodes: patient, sample and tissue source site from the name of a slide or an RNA aliquot.
+
+Characters 1-12 are the patient, 6-7 the tissue source site, 14-15 the sample type (01-09 tumour, 10-19 normal, 20-29
+control), 16 the vial, which differs between a slide and an RNA aliquot of the same sample.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_BARCODE = re.compile(
+    r"(?P<patient>TCGA-(?P<site>[A-Z0-9]{2})-[A-Z0-9]{4})(?:-(?P<type>\d{2})(?P<vial>[A-Z])?)?(?=[^A-Z0-9]|$)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Barcode:
+    """A TCGA barcode's parts; ``sample_type`` is None where the name ends at the patient."""
+
+    patient: str
+    site: str
+    sample_type: int | None = None
+
+    @property
+    def sample(self) -> str | None:
+        """First 15 characters: patient and sample type."""
+        return None if self.sample_type is None else f"{self.patient}-{self.sample_type:02d}"
+
+    @property
+    def is_tumour(self) -> bool:
+        """Whether the sample type says tumour; an unstated one counts as tumour."""
+        return self.sample_type is None or 1 <= self.sample_type <= 9
+
+
+def parse_barcode(name: str) -> Barcode | None:
+    """The barcode that `name` starts with, None if it starts with none."""
+    found = _BARCODE.match(name.strip())
+    if found is None:
+        return None
+    kind = found["type"]
+    return Barcode(found["patient"].upper(), found["site"].upper(), None if kind is None else int(kind))
+
+
+def patient_of(name: str) -> str:
+    """The 12-character patient of a TCGA name; any other name is its own patient."""
+    barcode = parse_barcode(name)
+    return name if barcode is None else barcode.patient

@@ -1,0 +1,139 @@
+"""From the tiles of a patient to a bulk profile: gated attention pooling with an additive expression head.
+
+Reference: Ilse M, Tomczak JM, Welling M. Attention-based deep multiple instance learning. ICML 2018.
+
+Departures: several attention heads share one value per tile (the map's weight is their mean), features are
+normalised first, and the head's last layer is linear. Since attention sums to one over tiles, the expression of a
+slide is then exactly the attention-weighted sum of its tiles' expression, while training pools before that layer and
+never holds tiles x genes. Tile scores live in the standardised target space: they are not abundances.
+
+Shapes: B bags, N tiles (padded), D features, H heads, E embedding, G genes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tcgn_mil.errors import InputError
+
+
+@dataclass(frozen=True)
+class MilConfig:
+    """Size of the slide model.
+
+    Attributes
+    ----------
+    pooling
+        ``gated`` attention, or ``mean`` over tiles.
+    embedding
+        E, width of a tile's value.
+    attention_hidden
+        Width of the attention network.
+    heads
+        Attention heads.
+    dropout
+        On tile values, 0 to 1.
+    """
+
+    pooling: Literal["gated", "mean"] = "gated"
+    embedding: int = 64
+    attention_hidden: int = 32
+    heads: int = 1
+    dropout: float = 0.25
+
+    def __post_init__(self) -> None:
+        if min(self.embedding, self.attention_hidden, self.heads) < 1 or not 0 <= self.dropout < 1:
+            raise InputError(
+                "model.embedding, attention_hidden and heads must be at least 1, dropout in [0, 1)", fix="change them"
+            )
+
+
+class SlideOutput(NamedTuple):
+    """``expression`` (B, G) standardised, ``attention`` (B, H, N) summing to one over tiles, ``embedding`` (B, E)."""
+
+    expression: Tensor
+    attention: Tensor
+    embedding: Tensor
+
+
+class GatedAttention(nn.Module):
+    """Attention weights w^T (tanh(V h) * sigmoid(U h)) of each tile, a softmax over the tiles of a bag."""
+
+    def __init__(self, width: int, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.signal = nn.Linear(width, hidden)
+        self.gate = nn.Linear(width, hidden)
+        self.weight = nn.Linear(hidden, heads, bias=False)  # a bias would cancel in the softmax
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """(B, N, E), (B, N) bool -> (B, H, N), zero at padding."""
+        logits = self.weight(torch.tanh(self.signal(values)) * torch.sigmoid(self.gate(values)))
+        logits = logits.transpose(1, 2).float().masked_fill(~mask[:, None], -torch.inf)
+        return logits.softmax(dim=-1).to(values.dtype)
+
+
+class MeanAttention(nn.Module):
+    """Equal weights over the tiles of a bag."""
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """(B, N, E), (B, N) bool -> (B, 1, N)."""
+        weights = mask.to(values.dtype)
+        return (weights / weights.sum(dim=1, keepdim=True))[:, None]
+
+
+class SlideRegressor(nn.Module):
+    """Bags of tile features to standardised expression.
+
+    Parameters
+    ----------
+    in_features
+        D.
+    num_genes
+        G.
+    config
+        Sizes.
+
+    Notes
+    -----
+    Any number of tiles from one on; a padded bag equals its unpadded self and the order of tiles does not matter.
+    """
+
+    def __init__(self, in_features: int, num_genes: int, config: MilConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or MilConfig()
+        self.in_features, self.num_genes = in_features, num_genes
+        self.value = nn.Sequential(
+            nn.LayerNorm(in_features), nn.Linear(in_features, config.embedding), nn.GELU(), nn.Dropout(config.dropout)
+        )
+        self.attention = (
+            GatedAttention(config.embedding, config.attention_hidden, config.heads)
+            if config.pooling == "gated"
+            else MeanAttention()
+        )
+        self.head = nn.Linear(config.embedding, num_genes)
+        nn.init.zeros_(self.head.bias)  # the training mean, in standardised targets
+        nn.init.normal_(self.head.weight, std=0.01)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that weight decay leaves alone: none beyond biases and norms."""
+        return set()
+
+    def forward(self, features: Tensor, mask: Tensor) -> SlideOutput:
+        """(B, N, D) and (B, N) bool, at least one tile a bag -> SlideOutput."""
+        values = self.value(features)
+        attention = self.attention(values, mask)
+        embedding = (attention @ values).mean(dim=1)  # (B, H, N) @ (B, N, E), then over heads
+        return SlideOutput(self.head(embedding), attention, embedding)
+
+    def tile_expression(self, features: Tensor, genes: Sequence[int] | None = None) -> Tensor:
+        """(B, N, D) -> (B, N, chosen genes), standardised; its attention-weighted sum is the slide's expression."""
+        weight, bias = self.head.weight, self.head.bias
+        if genes is not None:
+            chosen = torch.as_tensor(genes, dtype=torch.long, device=weight.device)
+            weight, bias = weight[chosen], bias[chosen]
+        return nn.functional.linear(self.value(features), weight, bias)
