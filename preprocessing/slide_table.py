@@ -1,0 +1,199 @@
+"""Which slides there are and whose: one file, a folder, or a table (slide_id, patient_id, path, mpp, site)."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tcgn_mil.artefacts import safe_file_name
+from tcgn_mil.contracts import check_mpp, duplicates, preview
+from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.barcodes import patient_of
+from tcgn_mil.preprocessing.slide_readers import PLAIN_SUFFIXES, Slide, open_slide
+
+SLIDE_SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", *PLAIN_SUFFIXES})
+TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
+COLUMNS = ("slide_id", "patient_id", "path", "mpp", "site")
+
+
+@dataclass(frozen=True)
+class SlideEntry:
+    """One slide of a cohort.
+
+    Attributes
+    ----------
+    slide_id
+        Unique in the cohort; names its files. By default the file's name without suffix.
+    patient_id
+        By default the patient of a TCGA barcode, else the slide's own id.
+    path
+        The slide file; whether it exists and can be read shows when it is opened.
+    mpp
+        µm per pixel stated for this slide (a table's column, or the option for a single slide).
+    fallback_mpp
+        µm per pixel if neither the file nor the table says (the option for a folder or a table).
+    site
+        Tissue source site or centre, if the table names it.
+    """
+
+    slide_id: str
+    patient_id: str
+    path: Path
+    mpp: float | None = None
+    fallback_mpp: float | None = None
+    site: str | None = None
+
+    def open(self) -> Slide:
+        """Open the file; see :func:`~tcgn_mil.preprocessing.slide_readers.open_slide` for errors."""
+        return open_slide(self.path, mpp=self.mpp, fallback_mpp=self.fallback_mpp)
+
+
+def find_slides(source: str | Path, *, mpp: float | None = None) -> list[SlideEntry]:
+    """Slides of a file, a folder or a table, none opened.
+
+    Parameters
+    ----------
+    source
+        One slide; a folder (the slides in it, or if there are none those anywhere below, as GDC downloads lie); or a
+        CSV or TSV with a column path, relative to the table, and optionally slide_id, patient_id, mpp and site.
+    mpp
+        µm per pixel: of the one slide, or of those slides in a folder or table for which nothing else is known.
+
+    Raises
+    ------
+    InputError
+        If the source is missing or holds no slide, two slides share an id, or a table's cell is not usable.
+    """
+    source = Path(source)
+    if mpp is not None:
+        check_mpp(mpp, what="--mpp")
+    if source.is_dir():
+        entries = [_entry(path, fallback_mpp=mpp) for path in _slides_in(source)]
+    elif source.suffix.lower() in TABLE_SUFFIXES:
+        entries = _read_table(source, fallback_mpp=mpp)
+    elif source.is_file():
+        entries = [_entry(source, mpp=mpp)]
+    else:
+        raise InputError("no such slide, folder or table", path=source, fix="check the path")
+    repeated = duplicates([entry.slide_id for entry in entries])
+    if repeated:
+        files = [str(entry.path) for entry in entries if entry.slide_id == repeated[0]]
+        raise InputError(
+            f"two slides share the id {preview(repeated)} ({preview(files)})",
+            path=source,
+            fix="give each slide its own slide_id in a slides table",
+        )
+    return entries
+
+
+def _slides_in(folder: Path) -> list[Path]:
+    for pattern in ("*", "**/*"):
+        found = [
+            path
+            for path in folder.glob(pattern)
+            if path.suffix.lower() in SLIDE_SUFFIXES
+            and path.is_file()
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        ]
+        if found:
+            return sorted(found)
+    raise InputError(
+        "holds no slide", path=folder, fix=f"give a folder with files of the kinds {' '.join(sorted(SLIDE_SUFFIXES))}"
+    )
+
+
+def _entry(
+    path: Path,
+    *,
+    slide_id: str = "",
+    patient_id: str = "",
+    mpp: float | None = None,
+    fallback_mpp: float | None = None,
+    site: str = "",
+) -> SlideEntry:
+    slide_id = safe_file_name(slide_id or path.stem.removesuffix(".ome"), what="slide id")
+    return SlideEntry(slide_id, patient_id or patient_of(slide_id), path, mpp, fallback_mpp, site or None)
+
+
+def _read_table(table: Path, *, fallback_mpp: float | None) -> list[SlideEntry]:
+    entries = [
+        _entry(
+            _inside(table, row.get("path", ""), line),
+            slide_id=row.get("slide_id", ""),
+            patient_id=row.get("patient_id", ""),
+            mpp=_cell_mpp(table, row.get("mpp", ""), line),
+            fallback_mpp=fallback_mpp,
+            site=row.get("site", ""),
+        )
+        for line, row in _rows(table)
+    ]
+    if not entries:
+        raise InputError("lists no slide", path=table, fix="give one row a slide")
+    return entries
+
+
+def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
+    """(line number, stripped cells by column) of the rows that are not blank."""
+    filled = [(number, row) for number, row in _cells(table) if any(row)]
+    columns = [name.lower() for name in filled[0][1]] if filled else []
+    if "path" not in columns or duplicates([name for name in columns if name in COLUMNS]):
+        raise InputError(
+            f"the header needs a column path, and each known column once; it has: {preview(columns) or 'nothing'}",
+            path=table,
+            fix=f"name the columns {', '.join(COLUMNS)} (all but path may be left out)",
+        )
+    for number, row in filled[1:]:
+        if any(row[len(columns) :]):
+            raise InputError(
+                f"line {number} has {len(row)} cells under {len(columns)} columns",
+                path=table,
+                fix="put quotes around a cell that holds a comma",
+            )
+    return [(number, dict(zip(columns, row, strict=False))) for number, row in filled[1:]]
+
+
+def _cells(table: Path) -> list[tuple[int, list[str]]]:
+    """(line number, stripped cells) as they stand; spreadsheets write a byte order mark, CRLF, and often semicolons."""
+    if not table.is_file():
+        raise InputError("no such slides table", path=table, fix="check the path")
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            header = file.readline()
+            file.seek(0)
+            reader = csv.reader(file, delimiter=max("\t;,", key=header.count), strict=True)
+            return [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except UnicodeDecodeError as error:
+        raise InputError("is not UTF-8 text", path=table, fix="save the table as CSV UTF-8") from error
+    except csv.Error as error:
+        raise InputError(f"is no proper table ({error})", path=table, fix="check its quotes and commas") from error
+
+
+def _inside(table: Path, cell: str, line: int) -> Path:
+    """The slide's path: absolute as given, or relative to the table's folder, which it may not leave."""
+    if not cell:
+        raise InputError(f"line {line} has no path", path=table, fix="fill in column path")
+    path = Path(cell)
+    if path.is_absolute():
+        return path
+    if Path(os.path.normpath(path)).parts[:1] == ("..",):
+        raise InputError(
+            f"line {line}: the path {cell!r} leaves the table's folder",
+            path=table,
+            fix="give an absolute path, or put the table beside the slides",
+        )
+    return table.parent / path
+
+
+def _cell_mpp(table: Path, cell: str, line: int) -> float | None:
+    if not cell:
+        return None
+    try:
+        return check_mpp(float(cell), what=f"line {line}: mpp", path=table)
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"line {line}: mpp {cell!r} is no number", path=table, fix="give µm per pixel, or leave the cell empty"
+        ) from error

@@ -1,0 +1,184 @@
+"""From slides to tile files: open, find tissue, lay the grid, keep the tiles with tissue, draw them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tcgn_mil.contracts import Failure, PatchSize, TileSet, TileSpec
+from tcgn_mil.data.tile_files import read_tile_settings, read_tiles, write_tiles
+from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.failures import write_failures
+from tcgn_mil.preprocessing.overlays import draw_tiles, overlay_mpp, write_picture
+from tcgn_mil.preprocessing.resample import resample_to
+from tcgn_mil.preprocessing.slide_readers import Slide
+from tcgn_mil.preprocessing.slide_table import SlideEntry
+from tcgn_mil.preprocessing.tile_grid import lay_grid, tissue_fractions
+from tcgn_mil.preprocessing.tissue import TISSUE_MPP, find_tissue
+
+TISSUE_FINDER = "roughness-1"  # a new number when find_tissue changes, so that resumed cohorts stay uniform
+STAGE = "tile"
+
+
+@dataclass(frozen=True)
+class TileSettings:
+    """How slides are tiled.
+
+    Attributes
+    ----------
+    patch
+        Field of a tile.
+    stride_px
+        Step in the tile's pixels; None for tiles that touch.
+    min_tissue
+        Least share of a kept tile's area that is tissue. At 0.1, 99.5 to 100 % of the spots of five her2st
+        sections lie in a tile.
+    tissue_mpp
+        µm per pixel at which tissue is found.
+    """
+
+    patch: PatchSize = field(default_factory=PatchSize)
+    stride_px: int | None = None
+    min_tissue: float = 0.1
+    tissue_mpp: float = TISSUE_MPP
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_tissue <= 1:
+            raise InputError(f"min_tissue of {self.min_tissue} is no share", fix="give a number from 0 to 1")
+        if not 4 <= self.tissue_mpp <= 12:
+            raise InputError(f"tissue_mpp of {self.tissue_mpp} is outside 4 to 12 µm/px", fix=f"leave it {TISSUE_MPP}")
+        if self.stride_px is not None and self.stride_px < 1:
+            raise InputError(f"stride of {self.stride_px} px", fix="give a stride of at least 1 px")
+
+    def for_slide(self, slide: Slide) -> TileSpec:
+        """The geometry on one slide; InputError if the slide is too coarse for it."""
+        try:
+            return TileSpec.for_slide(
+                self.patch, slide_mpp=slide.mpp, level_downsamples=slide.level_downsamples, stride_px=self.stride_px
+            )
+        except InputError as error:
+            raise InputError(error.reason, path=slide.path, fix=error.fix) from error
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a tile file records beside its spec."""
+        return {"min_tissue": self.min_tissue, "tissue_mpp": self.tissue_mpp, "tissue_finder": TISSUE_FINDER}
+
+
+class CohortTiles(NamedTuple):
+    """Slides whose tile file is there and up to date, in order, and those that failed."""
+
+    done: list[str]
+    failures: list[Failure]
+
+
+def tile_path(out_dir: str | Path, slide_id: str) -> Path:
+    """Where a slide's tile file lies."""
+    return Path(out_dir) / f"{slide_id}.h5"
+
+
+def overlay_path(out_dir: str | Path, slide_id: str) -> Path:
+    """Where its picture lies."""
+    return Path(out_dir) / f"{slide_id}.jpg"
+
+
+def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> TileSet:
+    """Tile one slide; writes ``<slide_id>.h5`` and ``<slide_id>.jpg`` into `out_dir`.
+
+    Raises
+    ------
+    InputError
+        If the slide cannot be read, has no known resolution, is too coarse, smaller than a tile, or shows no tissue.
+    """
+    with entry.open() as slide:
+        spec = settings.for_slide(slide)
+        thumbnail = slide.thumbnail(settings.tissue_mpp)
+        tissue = find_tissue(thumbnail, settings.tissue_mpp)
+        tiles = _select(entry.slide_id, slide, spec, tissue, settings.min_tissue)
+        picture = draw_tiles(_overlay_base(slide, thumbnail, settings.tissue_mpp), tissue, tiles)
+    # The tile file comes last: where it stands, the picture stands too.
+    write_picture(overlay_path(out_dir, entry.slide_id), picture)
+    write_tiles(tile_path(out_dir, entry.slide_id), tiles, slide_file=entry.path.name, settings=settings.as_dict())
+    return tiles
+
+
+def tile_cohort(entries: Sequence[SlideEntry], settings: TileSettings, out_dir: str | Path) -> CohortTiles:
+    """Tile many slides; one that cannot be used costs a row in ``failures.csv``, and the rest go on.
+
+    A slide whose tile file was made from the same slide with the same spec and settings is left as it is.
+    """
+    done: list[str] = []
+    failures: list[Failure] = []
+    for entry in tqdm(entries, desc="tiling", unit="slide"):
+        try:
+            if not is_tiled(entry, settings, out_dir):
+                tile_slide(entry, settings, out_dir)
+        except InputError as error:
+            failures.append(Failure(entry.slide_id, STAGE, _reason(error, entry), error.fix or ""))
+        else:
+            done.append(entry.slide_id)
+    write_failures(out_dir, failures)
+    return CohortTiles(done, failures)
+
+
+def is_tiled(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> bool:
+    """Whether the tile file is whole and made from this slide, by its size and resolution, with these settings.
+
+    Raises
+    ------
+    InputError
+        If there is a tile file but the slide can no longer be opened.
+    """
+    path = tile_path(out_dir, entry.slide_id)
+    if not path.exists():
+        return False
+    try:
+        made, (_, made_with) = read_tiles(path), read_tile_settings(path)
+    except InputError:
+        return False  # a damaged file is made again
+    with entry.open() as slide:
+        return (
+            made.spec == settings.for_slide(slide)
+            and made_with == settings.as_dict()
+            and made.slide_size == tuple(slide.size)
+        )
+
+
+def _select(slide_id: str, slide: Slide, spec: TileSpec, tissue: NDArray[np.bool_], min_tissue: float) -> TileSet:
+    coords = lay_grid(slide.size, spec, downsample=slide.level_downsamples[spec.read_level])
+    if not len(coords):
+        raise InputError(
+            f"has {slide.size[0]} x {slide.size[1]} pixels, too few for one tile of {spec.patch},"
+            f" which takes {spec.level0_px:.0f}",
+            path=slide.path,
+            fix="use a larger region, or check its µm per pixel",
+        )
+    fractions = tissue_fractions(tissue, coords, spec.level0_px, slide.size)
+    keep = fractions >= min_tissue
+    if not keep.any():
+        raise InputError(
+            f"shows no tissue: of {len(coords)} tiles none has {min_tissue:.0%} tissue",
+            path=slide.path,
+            fix="look at the slide: all glass, pen or blur? lower --min-tissue if its tissue is sparse",
+        )
+    return TileSet(slide_id, coords[keep], fractions[keep], spec, slide.size)
+
+
+def _overlay_base(slide: Slide, thumbnail: NDArray[np.uint8], thumbnail_mpp: float) -> NDArray[np.uint8]:
+    """The slide at a size to look at, from the thumbnail where that is fine enough."""
+    mpp = overlay_mpp(slide.size, slide.mpp)
+    if mpp < thumbnail_mpp:
+        return slide.thumbnail(mpp)
+    width, height = (max(1, round(side * slide.mpp / mpp)) for side in slide.size)
+    return resample_to(thumbnail, min(width, thumbnail.shape[1]), min(height, thumbnail.shape[0]))
+
+
+def _reason(error: InputError, entry: SlideEntry) -> str:
+    """The reason, with the file it is about where that is not the slide itself."""
+    own = error.path is None or error.path == str(entry.path)
+    return error.reason if own else f"{error.path}: {error.reason}"

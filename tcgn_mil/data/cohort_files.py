@@ -1,0 +1,53 @@
+"""cohort.h5ad: bulk expression of patients (M, G) in its declared unit, joined to their slides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tcgn_mil.data.units import ExpressionUnit
+from tcgn_mil.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+KIND = "cohort"
+
+
+def read_cohort(path: str | Path) -> AnnData:
+    """Read and check a cohort: X float32 (M, G), obs index patient_id, ``uns["slides"]``, ``uns["tcgn_mil"]``.
+
+    Raises
+    ------
+    InputError
+        If it is missing, broken, or was not made by ``tcgn-mil bulk``.
+    """
+    import anndata
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError("no such cohort", path=path, fix="make it with tcgn-mil bulk")
+    try:
+        cohort = anndata.read_h5ad(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"cannot be read as AnnData ({error})", path=path, fix="make it again") from error
+    if "tcgn_mil" not in cohort.uns or "slides" not in cohort.uns or cohort_meta(cohort).get("kind") != KIND:
+        raise InputError("is no cohort of this package", path=path, fix="make it with tcgn-mil bulk")
+    return cohort
+
+
+def cohort_meta(cohort: AnnData) -> dict[str, Any]:
+    """What made the cohort: unit, join key, sources, versions."""
+    return json.loads(str(cohort.uns["tcgn_mil"]))
+
+
+def cohort_unit(cohort: AnnData) -> ExpressionUnit:
+    """The declared unit of X."""
+    return ExpressionUnit.parse(cohort_meta(cohort)["unit"])
+
+
+def slides_of(cohort: AnnData) -> pd.DataFrame:
+    """The slides kept by the join: slide_id, patient_id."""
+    return cohort.uns["slides"]
