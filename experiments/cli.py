@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -26,9 +26,9 @@ app = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; a finished part found there is kept.")]
-Config = Annotated[Optional[Path], typer.Option("--config", help="YAML file of config keys.", show_default=False)]
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file of config keys.", show_default=False)]
 Overrides = Annotated[
-    Optional[list[str]],
+    list[str] | None,
     typer.Option("--set", help="Config key, e.g. --set training.lr=3e-4; may be repeated.", show_default=False),
 ]
 ShowConfig = Annotated[bool, typer.Option("--show-config", help="Print the resolved config and stop.")]
@@ -38,7 +38,7 @@ Slides = Annotated[
     Path, typer.Argument(help="One slide, a folder of slides, or a table with slide_id, patient_id, path[, mpp].")
 ]
 SlideMpp = Annotated[
-    Optional[float],
+    float | None,
     typer.Option("--mpp", help="µm per pixel of level 0, for slides that do not state it.", show_default=False),
 ]
 
@@ -60,8 +60,10 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
-) -> None:  # fmt: skip
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Options that come before the verb."""
 
 
@@ -83,12 +85,12 @@ def spots(
     source: Annotated[Path, typer.Argument(help="Folder of spatial transcriptomics in the layout of --format.")],
     out: Out = Path("spots"),
     layout: Annotated[str, typer.Option("--format", help="Layout of the source: her2st.")] = "her2st",
-    section: Annotated[Optional[list[str]], typer.Option(help="Only this section; may be repeated.")] = None,
+    section: Annotated[list[str] | None, typer.Option(help="Only this section; may be repeated.")] = None,
     patch_px: PatchPx = DEFAULT_PATCH_PX,
     patch_mpp: PatchMpp = DEFAULT_PATCH_MPP,
     spot_pitch_um: Annotated[float, typer.Option(help="Distance of neighbouring spots in µm.")] = 200.0,
     slides_out: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option(help="Also write each section as a pyramidal TIFF slide with its summed counts, here."),
     ] = None,
 ) -> None:
@@ -106,8 +108,8 @@ def spots(
 def pretrain(
     spots_dir: Annotated[Path, typer.Option("--spots", help="Folder that tcgn-mil spots wrote.")] = Path("spots"),
     out: Out = Path("encoder"),
-    val_section: Annotated[Optional[list[str]], typer.Option(help="Section for early stopping; repeatable.")] = None,
-    test_section: Annotated[Optional[list[str]], typer.Option(help="Section read once, at the end; repeatable.")] = None,
+    val_section: Annotated[list[str] | None, typer.Option(help="Section for early stopping; repeatable.")] = None,
+    test_section: Annotated[list[str] | None, typer.Option(help="Section read once, at the end; repeatable.")] = None,
     config: Config = None,
     overrides: Overrides = None,
     show_config: ShowConfig = False,
@@ -133,9 +135,9 @@ def tile(
     patch_px: PatchPx = DEFAULT_PATCH_PX,
     patch_mpp: PatchMpp = DEFAULT_PATCH_MPP,
     stride_px: Annotated[
-        Optional[int], typer.Option(help="Step of the grid in stored pixels; the tile's side by default.")
+        int | None, typer.Option(help="Step of the grid in stored pixels; the tile's side by default.")
     ] = None,
-    min_tissue: Annotated[Optional[float], typer.Option(help="Least tissue share of a kept tile, 0 to 1.")] = None,
+    min_tissue: Annotated[float | None, typer.Option(help="Least tissue share of a kept tile, 0 to 1.")] = None,
 ) -> None:
     """Find tissue and lay a grid in µm; writes tiles/<slide>.h5 and an overlay picture for each slide."""
     from tcgn_mil.preprocessing.slide_table import find_slides
@@ -182,12 +184,12 @@ def bulk(
     expression: Annotated[list[Path], typer.Argument(help="Expression table(s): CSV, TSV (also .gz, .zip), Parquet.")],
     unit: Annotated[
         str,
-        typer.Option(help="Unit of the values: tpm, tpm-subset, fpkm, fpkm-uq, counts, log2(tpm+1) and the like, zscore."),
+        typer.Option(help="Unit of the values: tpm, tpm-subset, fpkm, fpkm-uq, counts, log2(tpm+1) etc., zscore."),
     ],
     slides: Annotated[
         Path, typer.Option(help="The slides: one file, a folder, or a table with slide_id, patient_id, path.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="File to write; join_report.csv goes beside it.")] = Path("cohort.h5ad"),
+    out: Annotated[Path, typer.Option("--out", help="File to write, join_report.csv beside it.")] = Path("cohort.h5ad"),
     layout: Annotated[
         str, typer.Option("--format", help="Layout of the tables: auto, wide, sequoia or porpoise.")
     ] = "auto",
@@ -205,7 +207,7 @@ def finetune(
     cohort: Annotated[Path, typer.Option(help="cohort.h5ad that tcgn-mil bulk wrote.")] = Path("cohort.h5ad"),
     features: Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")] = Path("features"),
     out: Out = Path("slide-model"),
-    folds: Annotated[Optional[Path], typer.Option(help="CSV with fold, part, id; made by seed if not given.")] = None,
+    folds: Annotated[Path | None, typer.Option(help="CSV with fold, part, id; made by seed if not given.")] = None,
     config: Config = None,
     overrides: Overrides = None,
     show_config: ShowConfig = False,
@@ -228,8 +230,12 @@ def predict(
     model: Annotated[Path, typer.Option(help="Folder that tcgn-mil finetune wrote.")] = Path("slide-model"),
     features: Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")] = Path("features"),
     out: Out = Path("predictions"),
-    thumbnails: Annotated[Optional[Path], typer.Option(help="Folder of tcgn-mil tile, for pictures under the maps.")] = None,
-    map_gene: Annotated[Optional[list[str]], typer.Option(help="Gene to draw; the best predicted ones by default.")] = None,
+    thumbnails: Annotated[
+        Path | None, typer.Option(help="Folder of tcgn-mil tile, for the pictures under the maps.")
+    ] = None,
+    map_gene: Annotated[
+        list[str] | None, typer.Option(help="Gene to draw, repeatable; the best predicted ones by default.")
+    ] = None,
     maps: Annotated[bool, typer.Option(help="Draw attention and expression maps of each slide.")] = True,
 ) -> None:  # fmt: skip
     """Predict bulk expression; writes predicted.h5ad, predicted.csv and a map picture for each slide."""
@@ -238,7 +244,9 @@ def predict(
     chosen = PredictConfig(str(model), str(features), None if thumbnails is None else str(thumbnails),
                            tuple(map_gene or ()), maps)  # fmt: skip
     summary, failures = run(chosen, out)
-    typer.echo(f"{summary['patients']} patients x {summary['genes']} genes ({summary['unit']}): {out / 'predicted.h5ad'}")
+    typer.echo(
+        f"{summary['patients']} patients x {summary['genes']} genes ({summary['unit']}): {out / 'predicted.h5ad'}"
+    )
     _finish_cohort(summary["slides"], failures, out, what="slides predicted")
 
 
@@ -247,13 +255,12 @@ def tile_reader(entries: dict[str, Any]) -> Any:
     from contextlib import contextmanager
 
     from tcgn_mil.contracts import TileSet
-    from tcgn_mil.preprocessing.slide_readers import open_slide
     from tcgn_mil.preprocessing.tile_pixels import iter_tiles
 
     @contextmanager
     def open_tiles(tiles: TileSet, batch_size: int) -> Iterator[Iterable[Any]]:
         entry = entries[tiles.slide_id]
-        with open_slide(entry.path, mpp=entry.mpp) as slide:
+        with entry.open() as slide:
             if tuple(slide.size) != tuple(tiles.slide_size):
                 raise InputError(
                     f"the slide is {slide.size} px, its tiles were laid on {tiles.slide_size} px",

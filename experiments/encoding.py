@@ -6,22 +6,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tcgn_mil.artefacts import safe_file_name
 from tcgn_mil.baselines import colour_statistics
-from tcgn_mil.checkpoints import LoadedEncoder, check_patch, load_any_encoder
+from tcgn_mil.checkpoints import check_patch
 from tcgn_mil.contracts import Failure, TileSet
 from tcgn_mil.data.feature_files import read_feature_info, write_features
 from tcgn_mil.data.tile_files import read_tiles
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.tables import write_csv
-from tcgn_mil.inference import encode_tiles, prefetch
+from tcgn_mil.failures import write_failures
+from tcgn_mil.inference import TileEncoder, encode_tiles, open_encoder, prefetch
+from tcgn_mil.training import resolve_device
 
 TileBatches = Iterable[tuple[NDArray[np.uint8], NDArray[np.int64]]]
 OpenTiles = Callable[[TileSet, int], AbstractContextManager[TileBatches]]
@@ -57,8 +56,12 @@ class EncodeSettings:
 
 
 def encode_cohort(
-    slide_ids: Sequence[str], tiles_dir: str | Path, open_tiles: OpenTiles, settings: EncodeSettings, out_dir: str | Path
-) -> tuple[list[str], list[Failure]]:  # fmt: skip
+    slide_ids: Sequence[str],
+    tiles_dir: str | Path,
+    open_tiles: OpenTiles,
+    settings: EncodeSettings,
+    out_dir: str | Path,
+) -> tuple[list[str], list[Failure]]:
     """Encode the tiles of each slide; a slide that cannot be encoded is a row of failures.csv, the rest go on.
 
     Parameters
@@ -73,13 +76,14 @@ def encode_cohort(
     Slides with features (made now or before), and failures.
     """
     out_dir = Path(out_dir)
-    encoder = load_any_encoder(settings.encoder, device=settings.device, pretrained=settings.pretrained)
+    encoder = open_encoder(settings.encoder, pretrained=settings.pretrained)
     done: list[str] = []
     failures: list[Failure] = []
     for slide in tqdm(slide_ids, desc="encode", unit="slide"):
         try:
             tiles = read_tiles(Path(tiles_dir) / f"{safe_file_name(slide, what='slide id')}.h5")
-            check_patch(encoder.patch, tiles.spec.patch, allow=settings.allow_other_size)
+            if encoder.patch is not None:
+                check_patch(encoder.patch, tiles.spec.patch, allow=settings.allow_other_size)
             path = out_dir / f"{slide}.h5"
             if not _is_current(path, tiles, encoder):
                 _encode_slide(path, tiles, open_tiles, encoder, settings)
@@ -90,16 +94,7 @@ def encode_cohort(
     return done, failures
 
 
-def write_failures(out_dir: Path, failures: Sequence[Failure]) -> None:
-    """Write failures.csv, or remove an old one where nothing failed."""
-    path = out_dir / "failures.csv"
-    if failures:
-        write_csv(path, pd.DataFrame(failures))
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _is_current(path: Path, tiles: TileSet, encoder: LoadedEncoder) -> bool:
+def _is_current(path: Path, tiles: TileSet, encoder: TileEncoder) -> bool:
     """Whether `path` already holds these tiles' features by this encoder."""
     if not path.is_file():
         return False
@@ -111,7 +106,7 @@ def _is_current(path: Path, tiles: TileSet, encoder: LoadedEncoder) -> bool:
 
 
 def _encode_slide(
-    path: Path, tiles: TileSet, open_tiles: OpenTiles, encoder: LoadedEncoder, settings: EncodeSettings
+    path: Path, tiles: TileSet, open_tiles: OpenTiles, encoder: TileEncoder, settings: EncodeSettings
 ) -> None:
     colour: list[NDArray[np.float32]] = []
 
@@ -122,10 +117,10 @@ def _encode_slide(
 
     with open_tiles(tiles, settings.batch_size) as batches, prefetch(with_colour(batches)) as ready:
         bar = tqdm(ready, desc=tiles.slide_id, unit="batch", leave=False, total=-(-len(tiles) // settings.batch_size))
-        features, coords = encode_tiles(encoder.model, bar, device=encoder.device, precision=settings.precision)
+        features, coords = encode_tiles(
+            encoder, bar, device=resolve_device(settings.device), precision=settings.precision
+        )
     write_features(
         path, features, coords, slide_id=tiles.slide_id, patient_id=tiles.patient_id, encoder=encoder.identity,
         spec=tiles.spec, colour=np.concatenate(colour),
     )  # fmt: skip
-
-

@@ -99,7 +99,9 @@ def spot_maps(
         for row, values in enumerate((truth, predicted)):
             axis = axes[row, column]
             low, high = np.nanpercentile(values[:, column], (2, 98))
-            shown = axis.scatter(*spatial.T, c=values[:, column], s=10, cmap="magma", vmin=low, vmax=max(high, low + 1e-6))
+            shown = axis.scatter(
+                *spatial.T, c=values[:, column], s=10, cmap="magma", vmin=low, vmax=max(high, low + 1e-6)
+            )
             axis.set(aspect="equal", xticks=[], yticks=[])
             axis.invert_yaxis()
             figure.colorbar(shown, ax=axis, shrink=0.7).ax.tick_params(labelsize=6)

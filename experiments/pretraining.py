@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from tcgn_mil.checkpoints import EncoderInfo, save_encoder
@@ -17,7 +18,7 @@ from tcgn_mil.contracts import GenePanel, TargetScaler
 from tcgn_mil.data.spot_files import find_sections
 from tcgn_mil.data.spots import SpotBatches
 from tcgn_mil.data.targets import Normalisation, choose_spot_panel
-from tcgn_mil.data.transforms import AugmentConfig
+from tcgn_mil.data.transforms import AugmentConfig, to_network_input
 from tcgn_mil.experiments import figures
 from tcgn_mil.experiments.run_folder import begin_run, finish_run, finished_summary
 from tcgn_mil.experiments.spot_data import (
@@ -31,6 +32,7 @@ from tcgn_mil.experiments.spot_data import (
 from tcgn_mil.experiments.spot_evaluation import SpotTargets, baseline_predictions, gene_table, summary_table
 from tcgn_mil.experiments.tables import read_gene_list, write_csv, write_predictions
 from tcgn_mil.inference import predict_spots
+from tcgn_mil.losses import expression_loss
 from tcgn_mil.metrics import DETECTION_FLOOR, depth_adjusted_pearson
 from tcgn_mil.models import create_model
 from tcgn_mil.training import TrainingConfig, fit
@@ -151,9 +153,7 @@ def read_study(config: PretrainConfig) -> SpotStudy:
         panel = read_gene_list(config.panel.file)
     else:
         training = [(sections[name].genes, sections[name].counts()) for name in split.train]
-        panel = choose_spot_panel(
-            training, min_detection=config.panel.min_detection, max_genes=config.panel.max_genes
-        )
+        panel = choose_spot_panel(training, min_detection=config.panel.min_detection, max_genes=config.panel.max_genes)
     targets = {name: section_targets(section, panel, config.normalisation) for name, section in sections.items()}
     scope = "panel" if config.normalisation == "published" else "all genes"
     scaler = TargetScaler.fit(
@@ -166,6 +166,7 @@ def read_study(config: PretrainConfig) -> SpotStudy:
 def _train(study: SpotStudy, out_dir: Path) -> tuple[Any, list[dict[str, float]]]:
     """Fit the encoder; the model returned is that of the best validation epoch."""
     config, split = study.config, study.split
+    torch.manual_seed(config.training.seed)
     model = create_model(config.model, num_classes=len(study.panel), checkpoint=config.checkpoint)
     train = study.stacked(split.train)
     batches = SpotBatches(
@@ -184,8 +185,12 @@ def _train(study: SpotStudy, out_dir: Path) -> tuple[Any, list[dict[str, float]]
             scores.append(np.nanmean(np.where(targets.detection >= DETECTION_FLOOR, r, np.nan)))
         return float(np.mean(scores))
 
+    def step(model: Any, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        patches, targets = batch
+        return expression_loss(model(to_network_input(patches)), targets, config.training.loss)
+
     history = fit(
-        model, step=batches.loss, epoch_batches=batches.epoch, validate=validation_score, config=config.training,
+        model, step=step, epoch_batches=batches.epoch, validate=validation_score, config=config.training,
         state_path=out_dir / "state.safetensors", description=config.model,
     )  # fmt: skip
     return model, history.epochs
@@ -195,7 +200,8 @@ def _evaluate(study: SpotStudy, model: Any, out_dir: Path) -> dict[str, Any]:
     """Predict test sections (validation ones where there are none) beside the baselines, and write everything."""
     config, split = study.config, study.split
     shown = split.test or split.val
-    train, train_patches = study.stacked(split.train), study.patches(split.train)
+    known = (*split.train, *split.val) if split.test else split.train  # what the model saw, early stopping included
+    train, train_patches = study.stacked(known), study.patches(known)
     results = []
     for name in shown:
         section, targets = study.sections[name], study.targets[name]
@@ -239,12 +245,11 @@ def _write_section(
     best = ranked.sort_values(ascending=False, kind="stable").index[:_MAPPED_GENES]
     figures.spot_maps(
         table.loc[best, "gene"].tolist(), section.spatial(), truth[:, best], predicted[:, best],
-        out_dir / f"maps_{name}.png", title=f"section {name}: the {len(best)} best predicted genes, {study.scaler.transform}",
+        out_dir / f"maps_{name}.png",
+        title=f"section {name}: the {len(best)} best predicted genes, {study.scaler.transform}",
     )  # fmt: skip
     figures.gene_distributions(
         {column.removeprefix("depth_adjusted_r_"): table.loc[seen, column].to_numpy()
          for column in table if column.startswith("depth_adjusted_r_") and table[column].notna().any()},
         out_dir / f"genes_{name}.png", xlabel=f"depth-adjusted r, section {name}, genes in >= 20 % of spots",
     )  # fmt: skip
-
-

@@ -15,12 +15,14 @@ MODEL = "model"
 
 
 def patient_baselines(
-    train: Mapping[str, NDArray[np.floating]], train_targets: NDArray[np.floating], test: Mapping[str, NDArray[np.floating]]
+    train: Mapping[str, NDArray[np.floating]],
+    train_targets: NDArray[np.floating],
+    test: Mapping[str, NDArray[np.floating]],
 ) -> dict[str, NDArray[np.float32]]:
     """Baseline name -> (M, G) predictions, from descriptors of patients: ridge on each, and the training mean.
 
     `train` and `test` map a descriptor's name (``mean_features``, ``colour``) to (M, F).
-    """  # fmt: skip
+    """
     count = len(next(iter(test.values())))
     found = {"training_mean": np.broadcast_to(train_targets.mean(axis=0), (count, train_targets.shape[1]))}
     for name, descriptors in train.items():

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from tcgn_mil.contracts import Failure, PatchSize, TileSet, TileSpec
 from tcgn_mil.data.tile_files import read_tile_settings, read_tiles, write_tiles
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.failures import write_failures
+from tcgn_mil.failures import write_failures
 from tcgn_mil.preprocessing.overlays import draw_tiles, overlay_mpp, write_picture
 from tcgn_mil.preprocessing.resample import resample_to
 from tcgn_mil.preprocessing.slide_readers import Slide
@@ -87,8 +87,13 @@ def overlay_path(out_dir: str | Path, slide_id: str) -> Path:
     return Path(out_dir) / f"{slide_id}.jpg"
 
 
+def thumbnail_path(out_dir: str | Path, slide_id: str) -> Path:
+    """Where the slide's plain picture lies, which maps are drawn on."""
+    return Path(out_dir) / f"{slide_id}_thumbnail.jpg"
+
+
 def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> TileSet:
-    """Tile one slide; writes ``<slide_id>.h5`` and ``<slide_id>.jpg`` into `out_dir`.
+    """Tile one slide; writes ``<slide_id>.h5``, its overlay ``<slide_id>.jpg`` and ``<slide_id>_thumbnail.jpg``.
 
     Raises
     ------
@@ -99,9 +104,11 @@ def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -
         spec = settings.for_slide(slide)
         thumbnail = slide.thumbnail(settings.tissue_mpp)
         tissue = find_tissue(thumbnail, settings.tissue_mpp)
-        tiles = _select(entry.slide_id, slide, spec, tissue, settings.min_tissue)
-        picture = draw_tiles(_overlay_base(slide, thumbnail, settings.tissue_mpp), tissue, tiles)
-    # The tile file comes last: where it stands, the picture stands too.
+        tiles = _select(entry, slide, spec, tissue, settings.min_tissue)
+        base = _overlay_base(slide, thumbnail, settings.tissue_mpp)
+        picture = draw_tiles(base, tissue, tiles)
+    # The tile file comes last: where it stands, the pictures stand too.
+    write_picture(thumbnail_path(out_dir, entry.slide_id), base)
     write_picture(overlay_path(out_dir, entry.slide_id), picture)
     write_tiles(tile_path(out_dir, entry.slide_id), tiles, slide_file=entry.path.name, settings=settings.as_dict())
     return tiles
@@ -145,11 +152,12 @@ def is_tiled(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> 
         return (
             made.spec == settings.for_slide(slide)
             and made_with == settings.as_dict()
+            and made.patient_id == entry.patient_id
             and made.slide_size == tuple(slide.size)
         )
 
 
-def _select(slide_id: str, slide: Slide, spec: TileSpec, tissue: NDArray[np.bool_], min_tissue: float) -> TileSet:
+def _select(entry: SlideEntry, slide: Slide, spec: TileSpec, tissue: NDArray[np.bool_], min_tissue: float) -> TileSet:
     coords = lay_grid(slide.size, spec, downsample=slide.level_downsamples[spec.read_level])
     if not len(coords):
         raise InputError(
@@ -166,7 +174,7 @@ def _select(slide_id: str, slide: Slide, spec: TileSpec, tissue: NDArray[np.bool
             path=slide.path,
             fix="look at the slide: all glass, pen or blur? lower --min-tissue if its tissue is sparse",
         )
-    return TileSet(slide_id, coords[keep], fractions[keep], spec, slide.size)
+    return TileSet(entry.slide_id, coords[keep], fractions[keep], spec, slide.size, entry.patient_id)
 
 
 def _overlay_base(slide: Slide, thumbnail: NDArray[np.uint8], thumbnail_mpp: float) -> NDArray[np.uint8]:

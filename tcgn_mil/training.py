@@ -277,4 +277,3 @@ class _State:
                 path=self.path,
                 fix="use the same config, or another --out folder",
             )
-

@@ -154,6 +154,4 @@ class EpochOfBags:
     def _bag(self, row: int) -> Bag:
         patient = self.dataset.patients[row]
         seed = [self.dataset.seed, self.number, zlib.crc32(patient.encode())]
-        return read_bag(
-            self.dataset.files[patient], max_tiles=self.max_tiles, generator=np.random.default_rng(seed)
-        )
+        return read_bag(self.dataset.files[patient], max_tiles=self.max_tiles, generator=np.random.default_rng(seed))

@@ -75,12 +75,13 @@ class ExpressionUnit:
         base = "CPM" if self.base == "counts" and self.is_linear else LINEAR_UNITS[self.base]
         return f"log2({base} + {1 if self.log_offset is None else self.log_offset:g})"
 
-    @property
-    def floor(self) -> float | None:
-        """The lowest possible value in the training unit, None for ranks."""
-        if self.needs_ranks:
+    @classmethod
+    def floor_of(cls, training_unit: str) -> float | None:
+        """The lowest possible value in a training unit's name, None where there is none."""
+        found = re.fullmatch(r"log2\(.* \+ (?P<offset>[0-9.eE-]+)\)", training_unit)
+        if found is None or float(found["offset"]) <= 0:
             return None
-        return 0.0 if self.log_offset is None else float(np.log2(self.log_offset)) if self.log_offset > 0 else None
+        return float(np.log2(float(found["offset"])))
 
     def check(self, values: NDArray[np.floating], *, path: object = None) -> None:
         """Refuse values (M, G) that this unit cannot have.

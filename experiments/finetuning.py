@@ -1,0 +1,344 @@
+"""``tcgn-mil finetune``: attention pooling over all tiles of a patient's slides, trained to bulk expression by fold.
+
+One model a fold; each patient is predicted by the model that saw it in neither training nor validation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tcgn_mil.checkpoints import SlideModelInfo, save_slide_model
+from tcgn_mil.config import as_plain
+from tcgn_mil.contracts import Fold, GenePanel, PatchSize, TargetScaler
+from tcgn_mil.data.bags import BagBatch, BagDataset, check_same_encoder
+from tcgn_mil.data.cohort_files import cohort_unit, read_cohort, slides_of
+from tcgn_mil.data.feature_files import find_features, read_feature_info, read_features, read_mean_colour
+from tcgn_mil.data.splits import make_folds, read_folds, write_folds
+from tcgn_mil.data.targets import RankNormaliser, expressed_genes
+from tcgn_mil.data.units import ExpressionUnit
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments import figures
+from tcgn_mil.experiments.run_folder import begin_run, finish_run, finished_summary
+from tcgn_mil.experiments.slide_evaluation import MODEL, headline_table, out_of_fold_table, patient_baselines
+from tcgn_mil.experiments.tables import read_gene_list, write_csv, write_predictions
+from tcgn_mil.inference import predict_bag
+from tcgn_mil.losses import expression_loss
+from tcgn_mil.models.mil import MilConfig, SlideRegressor
+from tcgn_mil.training import TrainingConfig, fit
+
+KIND = "finetune"
+_DRAWN_GENES = 8
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Everything that decides the result of a run.
+
+    Attributes
+    ----------
+    cohort, features
+        cohort.h5ad of ``tcgn-mil bulk`` and the folder of ``tcgn-mil encode``.
+    folds
+        CSV with the columns fold, part, id; made from `seed` where it is not given.
+    n_folds
+        Folds to make, at least 3.
+    group_by
+        ``patient``, or ``site`` to keep each TCGA tissue source site in one fold.
+    genes
+        File with one gene a line; otherwise the genes expressed in at least `min_expressed` of training patients.
+    min_expressed
+        Share of training patients, 0 to 1.
+    max_tiles
+        Tiles sampled per patient and epoch in training; prediction uses all.
+    seed
+        Of folds, initialisation and tile samples.
+    """
+
+    cohort: str
+    features: str
+    folds: str | None = None
+    n_folds: int = 5
+    group_by: Literal["patient", "site"] = "patient"
+    genes: str | None = None
+    min_expressed: float = 0.5
+    max_tiles: int = 2000
+    seed: int = 0
+    model: MilConfig = field(default_factory=MilConfig)
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=60, batch_size=4, lr=1e-3))
+
+
+@dataclass(frozen=True)
+class CohortData:
+    """A cohort with its features: patients in order, their slides, and expression in the training unit.
+
+    Z-scored expression is as given here; each fold ranks it within its own training patients.
+    """
+
+    patients: tuple[str, ...]
+    slides: dict[str, tuple[Path, ...]]
+    genes: tuple[str, ...]
+    values: NDArray[np.float32]
+    unit: ExpressionUnit
+    sites: dict[str, str]
+    encoder: str
+    width: int
+    patch: PatchSize
+    descriptors: dict[str, NDArray[np.float32]]
+    dropped: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What one fold gives: its test patients, panel, predictions by predictor and truth, (M_test, G_fold)."""
+
+    fold: Fold
+    panel: GenePanel
+    truth: NDArray[np.float32]
+    predictions: dict[str, NDArray[np.float32]]
+    history: list[dict[str, float]]
+
+
+def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
+    """Train one model a fold and evaluate out of fold; returns the summary that is also written.
+
+    Writes ``fold<k>.safetensors``, ``folds.csv``, ``genes.csv``, ``headline.csv``, ``out_of_fold.h5ad``,
+    ``dropped.csv`` and figures. A finished run is not run again; an unfinished one resumes.
+    """
+    out_dir = begin_run(out_dir, KIND, config)
+    if (done := finished_summary(out_dir)) is not None:
+        return done
+    data = load_cohort(config.cohort, config.features)
+    folds = _folds(config, data)
+    write_folds(out_dir / "folds.csv", folds)
+    write_csv(out_dir / "dropped.csv", data.dropped)
+    results = [_run_fold(config, data, fold, out_dir) for fold in folds]
+    return _evaluate(config, data, results, out_dir)
+
+
+def load_cohort(cohort_path: str | Path, features_dir: str | Path) -> CohortData:
+    """Read the cohort and find its features; slides without features and patients without slides are listed.
+
+    Raises
+    ------
+    InputError
+        If no patient has both expression and features, or the features come from several encoders or tile sizes.
+    """
+    cohort = read_cohort(cohort_path)
+    unit = cohort_unit(cohort)
+    found = find_features(features_dir)
+    table = slides_of(cohort)
+    dropped = [("slide", slide, "no feature file") for slide in table["slide_id"] if slide not in found]
+    usable = table[table["slide_id"].isin(found)]
+    slides = {str(patient): tuple(found[s] for s in rows["slide_id"]) for patient, rows in usable.groupby("patient_id")}
+    patients = tuple(name for name in cohort.obs_names if name in slides)
+    dropped += [("patient", name, "no slide with features") for name in cohort.obs_names if name not in slides]
+    if not patients:
+        raise InputError(
+            f"none of its {cohort.n_obs} patients has features in {features_dir}",
+            path=cohort_path,
+            fix="encode this cohort's slides, or give its own features folder",
+        )
+    files = [path for name in patients for path in slides[name]]
+    first = check_same_encoder([read_feature_info(path) for path in files], files)
+    sites = cohort.obs["site"].astype(str).to_dict() if "site" in cohort.obs else {}
+    return CohortData(
+        patients=patients,
+        slides=slides,
+        genes=tuple(cohort.var_names),
+        values=unit.to_training(np.asarray(cohort[list(patients)].X, dtype=np.float32)),
+        unit=unit,
+        sites=sites,
+        encoder=first.encoder,
+        width=first.width,
+        patch=first.patch,
+        descriptors=_descriptors(patients, slides),
+        dropped=pd.DataFrame(dropped, columns=["kind", "id", "reason"]),
+    )
+
+
+def _descriptors(patients: Sequence[str], slides: dict[str, tuple[Path, ...]]) -> dict[str, NDArray[np.float32]]:
+    """What the baselines see of a patient, averaged over slides: (M, D) mean features, and (M, 30) colour if stored."""
+    means, colours = [], []
+    for patient in tqdm(patients, desc="baseline descriptors", unit="patient"):
+        means.append(np.mean([read_features(path)[0].mean(axis=0) for path in slides[patient]], axis=0))
+        colours.append([read_mean_colour(path) for path in slides[patient]])
+    found = {"mean_features": np.stack(means)}
+    if all(colour is not None for row in colours for colour in row):
+        found["colour"] = np.stack([np.mean(row, axis=0) for row in colours])
+    return found
+
+
+def _folds(config: FinetuneConfig, data: CohortData) -> list[Fold]:
+    if config.folds is not None:
+        return read_folds(config.folds, known=data.patients)
+    if config.group_by == "site" and not data.sites:
+        raise InputError("has no column obs['site']", path=config.cohort, fix="use group_by=patient")
+    groups = data.sites if config.group_by == "site" else {name: name for name in data.patients}
+    return make_folds(data.patients, groups, n_folds=config.n_folds, seed=config.seed)
+
+
+@dataclass(frozen=True)
+class FoldTargets:
+    """Panel, scaler and (M, G_fold) values in the training unit for all patients, fitted on training patients."""
+
+    panel: GenePanel
+    scaler: TargetScaler
+    values: NDArray[np.float32]
+
+
+def fold_targets(config: FinetuneConfig, data: CohortData, fold: Fold) -> FoldTargets:
+    """Choose genes and fit the target transform on the fold's training patients alone."""
+    train = rows_of(data, fold.train)
+    if config.genes is not None:
+        panel = read_gene_list(config.genes)
+        columns = panel.index_in(data.genes, path=config.cohort)
+    else:
+        columns = expressed_genes(data.values[train], min_fraction=config.min_expressed)
+        if not columns.size:
+            raise InputError(
+                f"no gene is expressed in {config.min_expressed:.0%} of the training patients of fold {fold.index}",
+                path=config.cohort,
+                fix="lower min_expressed, or check the declared unit",
+            )
+        panel = GenePanel(tuple(data.genes[i] for i in columns))
+    values = data.values[:, columns]
+    if data.unit.needs_ranks:
+        values = RankNormaliser(values[train])(values)
+    return FoldTargets(panel, TargetScaler.fit(values[train], transform=data.unit.training_unit), values)
+
+
+def rows_of(data: CohortData, patients: Sequence[str]) -> NDArray[np.int64]:
+    """Row of each patient in the cohort."""
+    row = {name: index for index, name in enumerate(data.patients)}
+    return np.array([row[name] for name in patients], dtype=np.int64)
+
+
+def _run_fold(config: FinetuneConfig, data: CohortData, fold: Fold, out_dir: Path) -> FoldResult:
+    """Train, save and test the model of one fold."""
+    targets = fold_targets(config, data, fold)
+    scaled = targets.scaler.scale(targets.values)
+    training = dataclasses.replace(config.training, seed=config.seed * 1000 + fold.index)
+    bags = {
+        part: BagDataset(names, data.slides, scaled[rows_of(data, names)], seed=training.seed)
+        for part, names in fold.parts().items()
+    }
+    torch.manual_seed(training.seed)
+    model = SlideRegressor(data.width, len(targets.panel), config.model)
+
+    def step(model: Any, batch: BagBatch) -> torch.Tensor:
+        return expression_loss(model(batch.features, batch.mask).expression, batch.targets, training.loss)
+
+    history = fit(
+        model, step=step, config=training, description=f"fold {fold.index}",
+        epoch_batches=lambda epoch: bags["train"].epoch(
+            epoch, batch_size=training.batch_size, max_tiles=config.max_tiles
+        ),
+        validate=lambda model: -float(np.nanmean(np.square(_predict(model, bags["val"]) - bags["val"].targets))),
+        state_path=out_dir / "state" / f"fold{fold.index}.safetensors",
+    )  # fmt: skip
+    info = SlideModelInfo(
+        config=config.model, in_features=data.width, panel=targets.panel, scaler=targets.scaler,
+        unit=data.unit.training_unit, encoder=data.encoder, patch=data.patch, fold=fold,
+        provenance={"config": as_plain(config)},
+    )  # fmt: skip
+    save_slide_model(out_dir / f"fold{fold.index}.safetensors", model, info)
+    predictions = {MODEL: targets.scaler.unscale(_predict(model, bags["test"]))}
+    predictions |= _baselines(data, fold, targets.values)
+    return FoldResult(fold, targets.panel, targets.values[rows_of(data, fold.test)], predictions, history.epochs)
+
+
+def _predict(model: SlideRegressor, bags: BagDataset) -> NDArray[np.float32]:
+    """(M, G) standardised, from all tiles of each patient."""
+    return np.stack([predict_bag(model, bags.bag(index)).expression for index in range(len(bags))])
+
+
+def _baselines(data: CohortData, fold: Fold, values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Training mean, and ridge on each patient descriptor there is, for the fold's test patients."""
+    known = rows_of(data, [*fold.train, *fold.val])  # what the model saw, early stopping included
+    test = rows_of(data, fold.test)
+    return patient_baselines(
+        {name: rows[known] for name, rows in data.descriptors.items()},
+        values[known],
+        {name: rows[test] for name, rows in data.descriptors.items()},
+    )
+
+
+def _evaluate(config: FinetuneConfig, data: CohortData, results: list[FoldResult], out_dir: Path) -> dict[str, Any]:
+    """Put the folds together, write tables, predictions and figures."""
+    panel = GenePanel(tuple(dict.fromkeys(gene for result in results for gene in result.panel.genes)))
+    tested = [name for result in results for name in result.fold.test]
+    fold_of = np.concatenate([np.full(len(result.fold.test), result.fold.index) for result in results])
+    truth = _over_panel(panel, results, [result.truth for result in results])
+    predictions = {
+        name: _over_panel(panel, results, [result.predictions[name] for result in results])
+        for name in results[0].predictions
+    }
+    table = out_of_fold_table(panel.genes, truth, predictions, fold_of)
+    headline = headline_table(table)
+    write_csv(out_dir / "genes.csv", table)
+    write_csv(out_dir / "headline.csv", headline)
+    obs = pd.DataFrame(
+        {"fold": fold_of, "n_slides": [len(data.slides[name]) for name in tested]},
+        index=pd.Index(tested, name="patient_id"),
+    )
+    write_predictions(
+        out_dir / "out_of_fold.h5ad", predictions[MODEL], obs, panel, unit=data.unit.training_unit,
+        layers={"truth": truth}, var=table.set_index("gene"), config=as_plain(config),
+    )  # fmt: skip
+    _draw(data, results, table, panel, truth, predictions, out_dir)
+    return finish_run(
+        out_dir,
+        {
+            "patients": len(tested), "genes": len(panel), "folds": len(results), "unit": data.unit.training_unit,
+            "encoder": data.encoder, "dropped": len(data.dropped),
+            "headline": [
+                {key: None if pd.isna(value) else value for key, value in row.items()}
+                for row in headline.to_dict("records")
+            ],
+        },
+    )  # fmt: skip
+
+
+def _over_panel(
+    panel: GenePanel, results: Sequence[FoldResult], values: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Rows of all folds over the union of their genes, NaN where a fold left a gene out."""
+    blocks = []
+    for result, block in zip(results, values, strict=True):
+        full = np.full((len(block), len(panel)), np.nan, dtype=np.float32)
+        full[:, result.panel.index_in(panel.genes)] = block
+        blocks.append(full)
+    return np.concatenate(blocks)
+
+
+def _draw(
+    data: CohortData, results: Sequence[FoldResult], table: pd.DataFrame, panel: GenePanel,
+    truth: NDArray[np.float32], predictions: dict[str, NDArray[np.float32]], out_dir: Path,
+) -> None:  # fmt: skip
+    """Curves, the distribution over genes beside the baselines, and scatter of the best genes."""
+    figures.training_curves(
+        {f"fold {result.fold.index}": result.history for result in results}, out_dir / "curves.png",
+        score="score (minus mean squared error)",
+    )  # fmt: skip
+    r_name = "r" if table[f"r_{MODEL}"].notna().any() else "pooled_r"  # small cohorts have no fold with n > 3
+    figures.gene_distributions(
+        {name: table[f"{r_name}_{name}"].to_numpy() for name in predictions if table[f"{r_name}_{name}"].notna().any()},
+        out_dir / "genes.png",
+        xlabel="r within test folds, combined" if r_name == "r" else "r pooled over folds (biased)",
+    )
+    best = table[f"{r_name}_{MODEL}"].fillna(-np.inf).sort_values(ascending=False, kind="stable").index[:_DRAWN_GENES]
+    figures.gene_scatter(
+        table.loc[best, "gene"].tolist(), truth[:, best], predictions[MODEL][:, best], out_dir / "scatter.png",
+        unit=data.unit.training_unit,
+        titles=[f"{table['gene'][i]}\nr {table[f'{r_name}_{MODEL}'][i]:.2f}" for i in best],
+    )  # fmt: skip

@@ -1,0 +1,285 @@
+"""``tcgn-mil predict``: bulk expression of a cohort from stored features, with maps of where it comes from.
+
+A patient that the models were cross-validated on is predicted by the one model that did not see it (sd is NaN); a new
+patient by all of them, with the sd over models (PROTOCOL, Uncertainty).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from tcgn_mil.artefacts import safe_file_name
+from tcgn_mil.checkpoints import SlideModelInfo, check_patch, load_slide_model
+from tcgn_mil.config import as_plain
+from tcgn_mil.contracts import Failure, GenePanel
+from tcgn_mil.data.bags import read_bag
+from tcgn_mil.data.feature_files import FeatureInfo, find_features, read_feature_info
+from tcgn_mil.data.tile_files import read_tiles
+from tcgn_mil.data.units import ExpressionUnit
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments import figures
+from tcgn_mil.experiments.run_folder import begin_run, finish_run, read_run
+from tcgn_mil.experiments.tables import write_csv, write_predictions
+from tcgn_mil.failures import write_failures
+from tcgn_mil.inference import predict_bag
+
+KIND = "predict"
+_DEFAULT_MAPS = 3
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """What to predict with and on.
+
+    Attributes
+    ----------
+    model
+        Folder of ``tcgn-mil finetune``.
+    features
+        Folder of ``tcgn-mil encode``.
+    thumbnails
+        Folder of ``tcgn-mil tile``, for the pictures under the maps.
+    map_genes
+        Genes to draw; the best predicted ones in cross-validation if empty.
+    maps
+        Whether to draw maps.
+    """
+
+    model: str
+    features: str
+    thumbnails: str | None = None
+    map_genes: tuple[str, ...] = ()
+    maps: bool = True
+
+
+@dataclass(frozen=True)
+class FoldModel:
+    """One fold's model with what it says of itself."""
+
+    model: Any
+    info: SlideModelInfo
+
+
+@dataclass(frozen=True)
+class PatientPrediction:
+    """One patient over the union of the folds' genes.
+
+    Attributes
+    ----------
+    mean, sd
+        (G,) in the training unit; NaN for a gene that no usable model has; sd is NaN with one model.
+    models
+        Folds used.
+    infos
+        The patient's slides.
+    attention
+        (N,) mean over heads and models, sums to one over the patient's tiles.
+    tile_scores
+        (N, mapped genes) in the standardised target space.
+    coords, slide_index
+        (N, 2) and (N,) of the tiles.
+    """
+
+    mean: NDArray[np.float32]
+    sd: NDArray[np.float32]
+    models: tuple[int, ...]
+    infos: tuple[FeatureInfo, ...]
+    attention: NDArray[np.float32]
+    tile_scores: NDArray[np.float32]
+    coords: NDArray[np.int64]
+    slide_index: NDArray[np.int64]
+
+
+def run(config: PredictConfig, out_dir: str | Path) -> tuple[dict[str, Any], list[Failure]]:
+    """Predict every patient with features; returns the summary and the slides that failed.
+
+    Writes ``predicted.h5ad`` (patients x genes in the training unit, layer sd), ``predicted.csv``, ``failures.csv``
+    and ``maps/<slide>.png``. Runs again from the start: it takes seconds a patient.
+    """
+    out_dir = begin_run(out_dir, KIND, config)
+    read_run(config.model, kind="finetune")
+    models = load_fold_models(config.model)
+    panel = union_panel(models)
+    mapped = _mapped_genes(config, panel)
+    patients, failures = _group_slides(find_features(config.features), models)
+    rows: dict[str, PatientPrediction] = {}
+    for patient, paths in tqdm(patients.items(), desc="predict", unit="patient"):
+        try:
+            rows[patient] = predict_patient(patient, paths, models, panel, mapped)
+        except InputError as error:
+            failures += [Failure(path.stem, "predict", error.reason, error.fix or "") for path in paths]
+            continue
+        if config.maps:
+            _draw_maps(rows[patient], mapped, config.thumbnails, out_dir / "maps")
+    write_failures(out_dir, failures)
+    if not rows:
+        raise InputError(f"no slide could be predicted: {failures[0].reason}", fix=failures[0].likely_fix)
+    return _write(config, models, panel, rows, out_dir), failures
+
+
+def load_fold_models(folder: str | Path) -> list[FoldModel]:
+    """All ``fold<k>.safetensors`` of a finetune run, in order."""
+    paths = sorted(Path(folder).glob("fold*.safetensors"), key=lambda path: int(path.stem.removeprefix("fold")))
+    return [FoldModel(*load_slide_model(path)) for path in paths]
+
+
+def union_panel(models: Sequence[FoldModel]) -> GenePanel:
+    """Genes of any fold, in order of first appearance (each fold chose its genes on its own training patients)."""
+    return GenePanel(tuple(dict.fromkeys(gene for model in models for gene in model.info.panel.genes)))
+
+
+def predict_patient(
+    patient: str, paths: Sequence[Path], models: Sequence[FoldModel], panel: GenePanel, mapped: Sequence[str]
+) -> PatientPrediction:
+    """Predict one patient from all tiles of its slides as one bag."""
+    bag = read_bag(paths)
+    usable = models_for(patient, models)
+    expression = np.full((len(usable), len(panel)), np.nan, dtype=np.float32)
+    scores = np.full((len(usable), len(bag.coords), len(mapped)), np.nan, dtype=np.float32)
+    attention = np.zeros(len(bag.coords), dtype=np.float32)
+    for row, fold in enumerate(usable):
+        own = fold.info.panel
+        drawn = [column for column, gene in enumerate(mapped) if gene in own.genes]
+        found = predict_bag(fold.model, bag, tile_genes=[own.genes.index(mapped[column]) for column in drawn])
+        expression[row, own.index_in(panel.genes)] = fold.info.scaler.unscale(found.expression)
+        scores[row][:, drawn] = found.tile_expression
+        attention += found.attention / len(usable)
+    return PatientPrediction(
+        mean=_over_models(np.nanmean, expression),
+        sd=_over_models(np.nanstd, expression) if len(usable) > 1 else np.full(len(panel), np.nan, np.float32),
+        models=tuple(fold.info.fold.index for fold in usable),
+        infos=tuple(read_feature_info(path) for path in paths),
+        attention=attention,
+        tile_scores=_over_models(np.nanmean, scores),
+        coords=bag.coords,
+        slide_index=bag.slide_index,
+    )
+
+
+def models_for(patient: str, models: Sequence[FoldModel]) -> list[FoldModel]:
+    """The model that tested on a patient, if it was cross-validated; all models for a new patient."""
+    seen = [fold for fold in models if patient in {*fold.info.fold.train, *fold.info.fold.val, *fold.info.fold.test}]
+    return [fold for fold in seen if patient in fold.info.fold.test] or list(models)
+
+
+def _over_models(reduce: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean or sd over the models that have a gene, NaN where none has."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # all-NaN genes are NaN on purpose
+        return np.asarray(reduce(values, axis=0), dtype=np.float32)
+
+
+def _mapped_genes(config: PredictConfig, panel: GenePanel) -> tuple[str, ...]:
+    """Genes to draw: those asked for, else the best of the cross-validation.
+
+    Raises
+    ------
+    InputError
+        If the model lacks a gene asked for.
+    """
+    if not config.maps:
+        return ()
+    if config.map_genes:
+        GenePanel(config.map_genes).index_in(panel.genes, path=config.model)
+        return config.map_genes
+    table = pd.read_csv(Path(config.model) / "genes.csv").set_index("gene")
+    score = table["r_model"] if table["r_model"].notna().any() else table["pooled_r_model"]
+    return tuple(score.sort_values(ascending=False, kind="stable").index[:_DEFAULT_MAPS])
+
+
+def _group_slides(
+    paths: Mapping[str, Path], models: Sequence[FoldModel]
+) -> tuple[dict[str, list[Path]], list[Failure]]:
+    """Patient -> feature files; files of another encoder or tile size, or unreadable, are failures."""
+    expected = models[0].info
+    patients: dict[str, list[Path]] = {}
+    failures: list[Failure] = []
+    for slide, path in paths.items():
+        try:
+            info = read_feature_info(path)
+            if (info.encoder, info.width) != (expected.encoder, expected.in_features):
+                raise InputError(
+                    f"features of {info.encoder} ({info.width} wide), the model reads those of {expected.encoder}"
+                    f" ({expected.in_features} wide)",
+                    fix="encode the slides with the encoder that the model was trained on",
+                )
+            check_patch(expected.patch, info.patch)
+        except InputError as error:
+            failures.append(Failure(slide, "predict", error.reason, error.fix or ""))
+            continue
+        patients.setdefault(info.patient_id, []).append(path)
+    return dict(sorted(patients.items())), failures
+
+
+def _draw_maps(prediction: PatientPrediction, mapped: Sequence[str], thumbnails: str | None, folder: Path) -> None:
+    """One picture a slide: attention (times the number of tiles: 1 is even) and standardised tile scores."""
+    for index, info in enumerate(prediction.infos):
+        tiles = prediction.slide_index == index
+        if not tiles.any():
+            continue
+        values = {"attention (1 = even)": prediction.attention[tiles] * len(prediction.attention)}
+        values |= {f"{gene}, tile score (sd)": prediction.tile_scores[tiles, j] for j, gene in enumerate(mapped)}
+        coords = prediction.coords[tiles]
+        size = tuple((coords.max(axis=0) + info.spec.level0_px).astype(int).tolist())
+        picture = None
+        if thumbnails is not None:
+            picture, size = _thumbnail(Path(thumbnails), info.slide_id)
+        figures.slide_maps(
+            picture, coords, info.spec.level0_px, size, values,
+            folder / f"{safe_file_name(info.slide_id, what='slide id')}.png",
+            title=f"{info.slide_id} ({info.patient_id}), {len(coords)} tiles",
+        )  # fmt: skip
+
+
+def _thumbnail(folder: Path, slide: str) -> tuple[NDArray[np.uint8] | None, tuple[int, int]]:
+    """A slide's picture from the folder of tcgn-mil tile, if it has one, and the size of its level 0."""
+    size = read_tiles(folder / f"{slide}.h5").slide_size
+    path = folder / f"{slide}_thumbnail.jpg"
+    if not path.is_file():
+        return None, size
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB")), size
+
+
+def _write(
+    config: PredictConfig, models: Sequence[FoldModel], panel: GenePanel, rows: Mapping[str, PatientPrediction],
+    out_dir: Path,
+) -> dict[str, Any]:  # fmt: skip
+    """predicted.h5ad and predicted.csv, never below the unit's lowest value."""
+    info = models[0].info
+    mean = np.stack([row.mean for row in rows.values()])
+    floor = ExpressionUnit.floor_of(info.unit)
+    if floor is not None:
+        mean = np.maximum(mean, floor)
+    obs = pd.DataFrame(
+        {
+            "n_slides": [len(row.infos) for row in rows.values()],
+            "n_tiles": [len(row.coords) for row in rows.values()],
+            "n_models": [len(row.models) for row in rows.values()],
+            "out_of_fold": [len(row.models) < len(models) for row in rows.values()],
+        },
+        index=pd.Index(list(rows), name="patient_id"),
+    )
+    table = pd.read_csv(Path(config.model) / "genes.csv").set_index("gene").loc[list(panel.genes)]
+    write_predictions(
+        out_dir / "predicted.h5ad", mean, obs, panel, unit=info.unit, var=table,
+        layers={"sd": np.stack([row.sd for row in rows.values()])}, config=as_plain(config),
+    )  # fmt: skip
+    write_csv(out_dir / "predicted.csv", pd.DataFrame(mean, index=obs.index, columns=list(panel.genes)), index=True)
+    return finish_run(
+        out_dir,
+        {
+            "patients": len(rows), "slides": int(obs["n_slides"].sum()), "tiles": int(obs["n_tiles"].sum()),
+            "genes": len(panel), "unit": info.unit,
+        },
+    )  # fmt: skip

@@ -1,0 +1,134 @@
+"""Every size of the synthetic cohort, and three presets."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from tcgn_mil.errors import InputError
+
+REGIONS = ("tumour_a", "tumour_b", "stroma", "immune", "fat", "necrosis")
+"""Tissue regions; label r + 1 in a region map is REGIONS[r], label 0 is glass."""
+
+HER2ST_MPP = 100 / 145  # her2st's spots are 100 µm and 145 px across
+_MAX_PIXELS = 400_000_000
+_MAX_PATIENTS = 9999  # four digits in the barcode
+_MAX_LETTERS = 26  # a section's first letter is its patient
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """Sizes of a cohort; the defaults are the preset ``demo``. Lengths are in µm, widths before heights."""
+
+    seed: int = 0
+    n_patients: int = 24
+    slides_per_patient: tuple[float, ...] = (0.85, 0.15)
+    """Probability that a patient has 1, 2, ... slides."""
+    slide_size_um: tuple[float, float] = (2000.0, 1600.0)
+    slide_tissue_fraction: float = 0.6
+    scanner_mpp: tuple[float, ...] = (0.5, 0.4)
+    """Pixel size of each site's scanner, so also the number of sites."""
+    jpeg_quality: int = 85
+    pen_probability: float = 0.2
+    blur_probability: float = 0.2
+
+    n_sections: int = 6
+    n_section_patients: int = 4
+    section_size_um: tuple[float, float] = (2100.0, 2100.0)
+    section_tissue_fraction: float = 0.85
+    section_mpp: float = HER2ST_MPP
+    spot_pitch_um: float = 100.0
+    spot_diameter_um: float = 70.0
+    median_umi: float = 4000.0
+    poor_spot_probability: float = 0.04
+
+    genes_per_programme: int = 14
+    """Genes for each of five regions known by colour and two tumour subtypes known by morphology."""
+    n_null_genes: int = 22
+    dirichlet_concentration: float = 7.0
+    """How alike patients are in their region fractions; smaller varies more."""
+    bulk_noise_sd: float = 0.12
+    """Of the natural logarithm of a gene's TPM."""
+    immune_log_hazard_ratio: float = -1.2
+    """Per 10 % of the tissue that is immune."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_positive(field.name, getattr(self, field.name))
+        for name in ("slide_tissue_fraction", "section_tissue_fraction"):
+            _require(getattr(self, name) <= 0.9, f"{name} must be at most 0.9, so that glass is left")
+        _require(self.n_patients <= _MAX_PATIENTS, f"n_patients must be at most {_MAX_PATIENTS}")
+        limit = min(self.n_patients, self.n_sections, _MAX_LETTERS)
+        _require(self.n_section_patients <= limit, f"n_section_patients must be at most {limit}")
+        _require(abs(sum(self.slides_per_patient) - 1) < 1e-6, "slides_per_patient must sum to 1")
+        sizes = [(self.section_size_um, self.section_mpp)] + [(self.slide_size_um, mpp) for mpp in self.scanner_mpp]
+        for (width, height), mpp in sizes:
+            _require(width * height / mpp**2 <= _MAX_PIXELS, f"an image would exceed {_MAX_PIXELS} pixels")
+
+    @property
+    def patients(self) -> list[str]:
+        """Patient ids, TCGA-like barcodes of 12 characters."""
+        return [f"TCGA-SY-{number:04d}" for number in range(1, self.n_patients + 1)]
+
+    @property
+    def sections(self) -> dict[str, str]:
+        """Section id to patient id: A1, A2, B1, ..., the first letter being the patient."""
+        per_patient, left_over = divmod(self.n_sections, self.n_section_patients)
+        return {
+            f"{chr(ord('A') + index)}{number + 1}": patient
+            for index, patient in enumerate(self.patients[: self.n_section_patients])
+            for number in range(per_patient + (index < left_over))
+        }
+
+    def rng(self, item: str) -> np.random.Generator:
+        """Generator of one named item, so that no item depends on the order in which they are made."""
+        return np.random.default_rng([self.seed, zlib.crc32(item.encode())])
+
+
+def preset(name: str, seed: int = 0) -> SyntheticConfig:
+    """Return ``demo`` (24 patients), ``study`` (60 patients, for evaluation) or ``test`` (9, in seconds)."""
+    if name == "demo":
+        return SyntheticConfig(seed=seed)
+    if name == "study":
+        return SyntheticConfig(
+            seed=seed,
+            n_patients=60,
+            slides_per_patient=(0.5, 0.3, 0.2),
+            slide_size_um=(3000.0, 2400.0),
+            n_sections=12,
+            n_section_patients=8,
+        )
+    if name == "test":
+        return SyntheticConfig(
+            seed=seed,
+            n_patients=9,
+            slide_size_um=(900.0, 700.0),
+            n_sections=4,
+            n_section_patients=3,
+            section_size_um=(1000.0, 1000.0),
+            section_tissue_fraction=0.75,
+            genes_per_programme=3,
+            n_null_genes=3,
+        )
+    raise InputError(f"unknown preset {name!r}", fix="use demo, study or test")
+
+
+def _check_positive(name: str, value: float | tuple[float, ...]) -> None:
+    """Sizes above zero, probabilities in 0..1; a seed may be 0 and a log hazard ratio negative."""
+    values = np.atleast_1d(np.asarray(value, dtype=float))
+    if not (len(values) and np.isfinite(values).all()):
+        raise InputError(f"{name} must be finite, but is {value}")
+    if name == "immune_log_hazard_ratio":
+        return
+    may_be_zero = name == "seed" or "probability" in name or name == "slides_per_patient" or name.endswith("_sd")
+    if (values < 0).any() or (not may_be_zero and (values == 0).any()):
+        raise InputError(f"{name} must be {'0 or more' if may_be_zero else 'above 0'}, but is {value}")
+    if "probability" in name and (values > 1).any():
+        raise InputError(f"{name} must be at most 1, but is {value}")
+
+
+def _require(holds: bool, reason: str) -> None:
+    if not holds:
+        raise InputError(reason, fix="change the synthetic cohort's config")
