@@ -76,7 +76,7 @@ def demo(
     """Make a synthetic cohort and run every stage on it, up to report.html."""
     from tcgn_mil.experiments.demo import run_demo
 
-    report = run_demo(out, preset=preset, seed=seed)
+    report = run_demo(out, preset_name=preset, seed=seed)
     typer.echo(f"\nSynthetic demo finished. Open {report}")
 
 
@@ -244,9 +244,8 @@ def predict(
     chosen = PredictConfig(str(model), str(features), None if thumbnails is None else str(thumbnails),
                            tuple(map_gene or ()), maps)  # fmt: skip
     summary, failures = run(chosen, out)
-    typer.echo(
-        f"{summary['patients']} patients x {summary['genes']} genes ({summary['unit']}): {out / 'predicted.h5ad'}"
-    )
+    shape = f"{summary['patients']} patients x {summary['genes']} genes"
+    typer.echo(f"{shape} ({summary['unit']}): {out / 'predicted.h5ad'}")
     _finish_cohort(summary["slides"], failures, out, what="slides predicted")
 
 

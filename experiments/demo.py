@@ -6,12 +6,17 @@ interrupted demo goes on where it stopped.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from tcgn_mil.contracts import Failure
+from tcgn_mil.data.spot_files import find_sections
 from tcgn_mil.experiments import finetuning, prediction, pretraining
 from tcgn_mil.experiments.cli import tile_reader
-from tcgn_mil.experiments.demo_report import write_demo_report
+from tcgn_mil.experiments.demo_report import Step, write_demo_report
 from tcgn_mil.experiments.encoding import EncodeSettings, encode_cohort
 from tcgn_mil.experiments.synthetic import SyntheticPaths, make_cohort, preset
 from tcgn_mil.preprocessing.cohort import write_cohort
@@ -19,6 +24,25 @@ from tcgn_mil.preprocessing.slide_table import find_slides
 from tcgn_mil.preprocessing.spots import write_spots
 from tcgn_mil.preprocessing.tiling import TileSettings, tile_cohort
 from tcgn_mil.training import TrainingConfig
+
+Result = TypeVar("Result")
+# Enough for tcgn_tiny to see what the synthetic genes follow, in the minutes that a demo may take on two cores.
+_EPOCHS = {"test": 2, "demo": 12, "study": 20}
+
+
+@dataclass
+class _Steps:
+    """Runs steps and keeps their commands and wall times."""
+
+    log: list[Step] = field(default_factory=list)
+
+    def do(self, command: str, action: Callable[[], Result]) -> Result:
+        """Run one step, announced by the command that does the same."""
+        print(f"\n$ {command}", flush=True)
+        start = time.perf_counter()
+        result = action()
+        self.log.append(Step(command, time.perf_counter() - start))
+        return result
 
 
 def run_demo(out_dir: str | Path, *, preset_name: str = "demo", seed: int = 0) -> Path:
@@ -36,53 +60,63 @@ def run_demo(out_dir: str | Path, *, preset_name: str = "demo", seed: int = 0) -
     out = Path(out_dir)
     steps = _Steps()
     config = preset(preset_name, seed=seed)
-    cohort = steps.do("make a synthetic cohort", lambda: make_cohort(config, out / "cohort"))
-    steps.do(
-        f"tcgn-mil spots {cohort.st} --spot-pitch-um {config.spot_pitch_um:g} --out {out / 'spots'}",
-        lambda: write_spots(cohort.st, out / "spots", spot_pitch_um=config.spot_pitch_um),
-    )
-    pretrain = pretraining.PretrainConfig(
-        spots=str(out / "spots"), test_sections=_last_patient(out / "spots"), model="tcgn_tiny",
-        training=TrainingConfig(epochs=12, batch_size=32, lr=2e-3, seed=seed),
-    )  # fmt: skip
-    steps.do(
-        f"tcgn-mil pretrain --spots {out / 'spots'} --set model=tcgn_tiny --out {out / 'encoder'}",
-        lambda: pretraining.run(pretrain, out / "encoder"),
-    )
-    failures = _slides(steps, cohort, out)
+    cohort = steps.do("make the synthetic cohort", lambda: make_cohort(config, out / "cohort"))
+    _pretrain(steps, cohort, out, spot_pitch_um=config.spot_pitch_um, epochs=_EPOCHS[preset_name], seed=seed)
+    failures = _read_slides(steps, cohort, out)
     steps.do(
         f"tcgn-mil bulk {cohort.bulk} --unit tpm --slides {cohort.slides} --out {out / 'cohort.h5ad'}",
         lambda: write_cohort([cohort.bulk], find_slides(cohort.slides), unit="tpm", out_path=out / "cohort.h5ad"),
     )
-    finetune = finetuning.FinetuneConfig(
-        cohort=str(out / "cohort.h5ad"), features=str(out / "features"), seed=seed,
-    )  # fmt: skip
+    finetune = finetuning.FinetuneConfig(cohort=str(out / "cohort.h5ad"), features=str(out / "features"), seed=seed)
     steps.do(
-        f"tcgn-mil finetune --cohort {out / 'cohort.h5ad'} --features {out / 'features'} --out {out / 'slide-model'}",
+        f"tcgn-mil finetune --cohort {finetune.cohort} --features {finetune.features} --out {out / 'slide-model'}",
         lambda: finetuning.run(finetune, out / "slide-model"),
     )
-    predict = prediction.PredictConfig(
-        model=str(out / "slide-model"), features=str(out / "features"), thumbnails=str(out / "tiles")
-    )
-    steps.do(
-        f"tcgn-mil predict --model {out / 'slide-model'} --features {out / 'features'} --thumbnails {out / 'tiles'}"
+    predict = prediction.PredictConfig(str(out / "slide-model"), finetune.features, str(out / "tiles"))
+    _, unpredicted = steps.do(
+        f"tcgn-mil predict --model {predict.model} --features {predict.features} --thumbnails {predict.thumbnails}"
         f" --out {out / 'predictions'}",
         lambda: prediction.run(predict, out / "predictions"),
     )
-    return write_demo_report(out, cohort, steps.log, failures)
+    return write_demo_report(out, cohort, steps.log, [*failures, *unpredicted])
 
 
-def _slides(steps: _Steps, cohort: SyntheticPaths, out: Path) -> list[Failure]:
-    """Tile and encode the cohort's slides."""
-    entries = find_slides(cohort.slides)
+def _pretrain(
+    steps: _Steps, cohort: SyntheticPaths, out: Path, *, spot_pitch_um: float, epochs: int, seed: int
+) -> None:
+    """Read the ST sections and train tcgn_tiny; the first patient's sections are the test."""
+    spots = out / "spots"
+    steps.do(
+        f"tcgn-mil spots {cohort.st} --spot-pitch-um {spot_pitch_um:g} --out {spots}",
+        lambda: write_spots(cohort.st, spots, spot_pitch_um=spot_pitch_um),
+    )
+    sections = list(find_sections(spots))
+    test = tuple(name for name in sections if name[0] == sections[0][0])
+    config = pretraining.PretrainConfig(
+        spots=str(spots),
+        test_sections=test,
+        model="tcgn_tiny",
+        training=TrainingConfig(epochs=epochs, batch_size=32, lr=2e-3, seed=seed),
+    )
+    chosen = " ".join(f"--test-section {name}" for name in test)
+    steps.do(
+        f"tcgn-mil pretrain --spots {spots} {chosen} --set model=tcgn_tiny --set training.epochs={epochs}"
+        f" --set training.lr={config.training.lr:g} --out {out / 'encoder'}",
+        lambda: pretraining.run(config, out / "encoder"),
+    )
+
+
+def _read_slides(steps: _Steps, cohort: SyntheticPaths, out: Path) -> list[Failure]:
+    """Tile and encode the cohort's slides; returns those that failed."""
+    entries = {entry.slide_id: entry for entry in find_slides(cohort.slides)}
     _, untiled = steps.do(
         f"tcgn-mil tile {cohort.slides} --out {out / 'tiles'}",
-        lambda: tile_cohort(entries, TileSettings(), out / "tiles"),
+        lambda: tile_cohort(list(entries.values()), TileSettings(), out / "tiles"),
     )
-    encoder = EncodeSettings(str(out / "encoder" / "encoder.safetensors"))
-    by_id = {entry.slide_id: entry for entry in entries}
+    settings = EncodeSettings(str(out / "encoder" / "encoder.safetensors"))
     _, unencoded = steps.do(
-        f"tcgn-mil encode {cohort.slides} --tiles {out / 'tiles'} --encoder {encoder.encoder} --out {out / 'features'}",
-        lambda: encode_cohort(sorted(by_id), out / "tiles", tile_reader(by_id), encoder, out / "features"),
+        f"tcgn-mil encode {cohort.slides} --tiles {out / 'tiles'} --encoder {settings.encoder}"
+        f" --out {out / 'features'}",
+        lambda: encode_cohort(sorted(entries), out / "tiles", tile_reader(entries), settings, out / "features"),
     )
     return [*untiled, *unencoded]

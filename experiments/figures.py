@@ -67,6 +67,29 @@ def gene_distributions(values: Mapping[str, NDArray[np.floating]], path: str | P
     save(figure, path)
 
 
+def grouped_points(groups: Mapping[str, Mapping[str, NDArray[np.floating]]], path: str | Path, *, ylabel: str) -> None:
+    """One cluster a group (kind of gene), one column of points a predictor in it, with its median as a bar."""
+    figure, axis = plt.subplots(figsize=(1.2 + 2.2 * len(groups), 3.8))
+    generator = np.random.default_rng(0)
+    ticks = []
+    for index, (group, predictors) in enumerate(groups.items()):
+        width = 0.8 / max(len(predictors), 1)
+        for column, (name, values) in enumerate(predictors.items()):
+            known = values[np.isfinite(values)]
+            centre = index + (column + 0.5) * width - 0.4
+            colour = _COLOURS[column % len(_COLOURS)]
+            spread = centre + width * generator.uniform(-0.3, 0.3, known.size)
+            axis.plot(spread, known, ".", color=colour, alpha=0.5, markersize=5, label=None if index else name)
+            if known.size:
+                axis.hlines(np.median(known), centre - 0.4 * width, centre + 0.4 * width, color=colour, linewidth=2.5)
+        ticks.append(f"{group}\n{len(next(iter(predictors.values())))} genes")
+    axis.axhline(0, color="black", linewidth=0.6)
+    axis.set(xticks=range(len(groups)), xticklabels=ticks, ylabel=ylabel)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=8)
+    save(figure, path)
+
+
 def gene_scatter(
     genes: Sequence[str], truth: NDArray[np.floating], predicted: NDArray[np.floating], path: str | Path, *, unit: str,
     titles: Sequence[str] | None = None,

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.baselines import ridge_predictions
-from tcgn_mil.metrics import combine_folds, gene_metrics, pearson
+from tcgn_mil.metrics import combine_folds, gene_metrics, median_over_genes, pearson
 
 MODEL = "model"
 
@@ -80,8 +80,8 @@ def headline_table(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "predictor": names,
-            "median_r": [table[f"r_{name}"].median() for name in names],
-            "median_pooled_r_biased": [table[f"pooled_r_{name}"].median() for name in names],
+            "median_r": [median_over_genes(table[f"r_{name}"].to_numpy()) for name in names],
+            "median_pooled_r_biased": [median_over_genes(table[f"pooled_r_{name}"].to_numpy()) for name in names],
             "genes": [int(table[f"r_{name}"].notna().sum()) for name in names],
         }
     )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tcgn_mil.baselines import colour_statistics, depth_predictions, ridge_predictions
 from tcgn_mil.contracts import GenePanel
-from tcgn_mil.metrics import DETECTION_FLOOR, depth_adjusted_pearson, headline, pearson
+from tcgn_mil.metrics import DETECTION_FLOOR, depth_adjusted_pearson, headline, median_over_genes, pearson
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def summary_table(table: pd.DataFrame, *, section: str, normalisation: str) -> p
                 "normalisation": normalisation,
                 "predictor": name,
                 "headline": headline(table[f"depth_adjusted_r_{name}"].to_numpy(), table["detection"].to_numpy()),
-                "median_r_seen": table.loc[seen, f"r_{name}"].median(),
-                "median_r_all": table[f"r_{name}"].median(),
+                "median_r_seen": median_over_genes(table.loc[seen, f"r_{name}"].to_numpy()),
+                "median_r_all": median_over_genes(table[f"r_{name}"].to_numpy()),
                 "genes_seen": int(seen.sum()),
                 "genes_na": int(table[f"r_{name}"].isna().sum()),
             }

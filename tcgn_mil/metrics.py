@@ -91,9 +91,14 @@ def depth_adjusted_pearson(truth: Array, prediction: Array, log_depth: Array) ->
 
 def headline(depth_adjusted: Array, detection: Array) -> float:
     """Median depth-adjusted r over genes with `detection` (share of test spots with a count) of at least 20 %."""
-    seen = np.asarray(detection) >= DETECTION_FLOOR
-    values = np.asarray(depth_adjusted)[seen]
-    return float(np.nanmedian(values)) if np.isfinite(values).any() else float("nan")
+    return median_over_genes(np.asarray(depth_adjusted)[np.asarray(detection) >= DETECTION_FLOOR])
+
+
+def median_over_genes(values: Array) -> float:
+    """Median of the genes that have an answer; NaN where none has."""
+    known = np.asarray(values, dtype=np.float64)
+    known = known[np.isfinite(known)]
+    return float(np.median(known)) if known.size else float("nan")
 
 
 class CombinedR(NamedTuple):

@@ -1,0 +1,166 @@
+"""report.html of the demo: what was made, how well it was predicted beside the baselines, and the truth behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anndata
+import numpy as np
+import pandas as pd
+
+from tcgn_mil.contracts import Failure
+from tcgn_mil.experiments import figures
+from tcgn_mil.experiments.report import Section, as_picture, as_table, write_report
+from tcgn_mil.experiments.run_folder import finished_summary
+from tcgn_mil.experiments.synthetic import SyntheticPaths
+
+BANNER = "SYNTHETIC DATA. Slides, expression and survival are simulated; nothing here says anything about patients."
+_SHOWN_MAPS = 2
+
+
+class Step(NamedTuple):
+    """A command and its wall time."""
+
+    command: str
+    seconds: float
+
+
+def write_demo_report(out: Path, cohort: SyntheticPaths, steps: Sequence[Step], failures: Sequence[Failure]) -> Path:
+    """Write report.html into `out`, from the files that the stages left there."""
+    sections = [
+        _cohort_section(out, cohort, failures),
+        _spot_section(out),
+        _slide_section(out, cohort),
+        _map_section(out),
+        _step_section(steps),
+    ]
+    configs = {name: finished_summary(out / name) for name in ("encoder", "slide-model", "predictions")}
+    return write_report(
+        out / "report.html",
+        title="tcgn_mil demo: from synthetic slides to predicted bulk expression",
+        banner=BANNER,
+        sections=sections,
+        runs=configs,
+    )
+
+
+def _cohort_section(out: Path, cohort: SyntheticPaths, failures: Sequence[Failure]) -> Section:
+    """What there is, and what was lost on the way."""
+    join = pd.read_csv(out / "join_report.csv")
+    slides = join[join["kind"] == "slide"]
+    predicted = json.loads((out / "predictions" / "summary.json").read_text())
+    text = (
+        f"{len(slides)} slides, of which {int(slides['kept'].sum())} have expression; {predicted['patients']} patients,"
+        f" {predicted['tiles']} tiles, {predicted['genes']} genes. {len(failures)} slides failed in some stage."
+    )
+    section = Section("The cohort", [text])
+    if failures:
+        section.tables.append(as_table(pd.DataFrame(failures), "Slides that failed, why, and the likely fix"))
+    overlays = [path for path in sorted((out / "tiles").glob("*.jpg")) if not path.stem.endswith("_thumbnail")]
+    section.figures.append(_as_png(overlays[0], out / "figures" / "tiles.png", "Tissue and tiles of one slide"))
+    spots = sorted((out / "spots").glob("*_spots.png"))
+    section.figures.append(as_picture(spots[0], "A spatial transcriptomics section: the patches that the encoder sees"))
+    section.paragraphs.append(f"The truth behind the cohort is in {cohort.truth}.")
+    return section
+
+
+def _as_png(path: Path, target: Path, caption: str) -> Any:
+    """A JPEG overlay as an inline PNG."""
+    from PIL import Image
+
+    from tcgn_mil.artefacts import atomic_path
+
+    with Image.open(path) as picture, atomic_path(target) as temporary:
+        picture.save(temporary)
+    return as_picture(target, caption)
+
+
+def _spot_section(out: Path) -> Section:
+    """Pretraining: test sections beside the baselines."""
+    encoder = out / "encoder"
+    summary = finished_summary(encoder) or {}
+    section = Section(
+        "Spot level: the pretrained encoder",
+        [
+            f"{summary['model']} on {summary['spots']['train']} spots of the training sections, epoch chosen on"
+            f" {summary['spots']['val']} spots ({summary['validation']}), tested once on {summary['spots']['test']}"
+            " spots of a patient in neither part. The headline is the median depth-adjusted r over genes seen in at"
+            " least 20 % of the test spots; plain r is mostly sequencing depth, as the depth control shows."
+        ],
+        [as_table(pd.DataFrame(summary["results"]), "Test sections, the model beside its baselines")],
+        [as_picture(encoder / "curves.png", "Training curves")],
+    )
+    test = sorted({row["section"] for row in summary["results"]})[0]
+    section.figures.append(as_picture(encoder / f"genes_{test}.png", f"Depth-adjusted r over genes, section {test}"))
+    section.figures.append(
+        as_picture(encoder / f"maps_{test}.png", f"Measured and predicted expression, section {test}")
+    )
+    return section
+
+
+def _slide_section(out: Path, cohort: SyntheticPaths) -> Section:
+    """Cross-validated bulk prediction, by what the gene truly follows."""
+    run = out / "slide-model"
+    table = pd.read_csv(run / "genes.csv")
+    truth = pd.read_csv(cohort.truth / "genes.csv")
+    merged = table.merge(truth[["gene", "kind", "region"]], on="gene", how="left")
+    columns = [name for name in merged if name.startswith("r_")]
+    by_kind = merged.groupby(["kind", "region"], dropna=False)[columns].median().reset_index()
+    by_kind.insert(2, "genes", merged.groupby(["kind", "region"], dropna=False).size().to_numpy())
+    summary = finished_summary(run) or {}
+    return Section(
+        "Slide level: bulk expression out of fold",
+        [
+            f"{summary['patients']} patients in {summary['folds']} folds; unit {summary['unit']}. r is computed within"
+            " each test fold and combined by Fisher z; pooled r is biased and shown for comparison only. Genes that"
+            " follow a region by morphology alone cannot be told from colour; null genes follow nothing. With so few"
+            " patients, single genes vary widely.",
+        ],
+        [
+            as_table(pd.read_csv(run / "headline.csv"), "Median over genes, the model beside its baselines"),
+            as_table(by_kind, "Median r by what the gene truly follows (synthetic truth)"),
+            as_table(merged.sort_values("r_model", ascending=False), "Per gene"),
+        ],
+        [
+            as_picture(_by_kind_figure(merged, out / "figures" / "by_kind.png"), "r by what the gene truly follows"),
+            as_picture(run / "genes.png", "Distribution of r over genes"),
+            as_picture(run / "scatter.png", "The best predicted genes"),
+            as_picture(run / "curves.png", "Training curves of the folds"),
+        ],
+    )
+
+
+def _by_kind_figure(merged: pd.DataFrame, path: Path) -> Path:
+    """Model against ridge on colour, one panel of points a kind of gene."""
+    names = {"model": "r_model", "ridge on colour": "r_ridge_colour", "ridge on features": "r_ridge_mean_features"}
+    groups = {
+        kind: {label: rows[column].to_numpy() for label, column in names.items() if column in rows}
+        for kind, rows in merged.groupby("kind")
+    }
+    figures.grouped_points(groups, path, ylabel="r within test folds, combined")
+    return path
+
+
+def _map_section(out: Path) -> Section:
+    """Where the prediction comes from, for the first slides."""
+    maps = sorted((out / "predictions" / "maps").glob("*.png"))[:_SHOWN_MAPS]
+    predicted = anndata.read_h5ad(out / "predictions" / "predicted.h5ad")
+    folds = int(np.median(predicted.obs["n_models"]))
+    return Section(
+        "Maps",
+        [
+            f"Attention and per-tile scores, of the {folds} model(s) that did not see the patient. Tile scores live in"
+            " the standardised target space: their attention-weighted mean is the slide's prediction; they are not"
+            " abundances."
+        ],
+        figures=[as_picture(path, path.stem) for path in maps],
+    )
+
+
+def _step_section(steps: Sequence[Step]) -> Section:
+    """The commands that do the same."""
+    table = pd.DataFrame({"command": [step.command for step in steps], "seconds": [step.seconds for step in steps]})
+    return Section("The commands, and how long they took", tables=[as_table(table, "In this order")])
