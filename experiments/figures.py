@@ -117,7 +117,7 @@ def spot_maps(
     path: str | Path, *, title: str,
 ) -> None:  # fmt: skip
     """Measured (top) and predicted (bottom) expression on the section; arrays are (S, genes), `spatial` (S, 2) x, y."""
-    figure, axes = plt.subplots(2, len(genes), figsize=(2.7 * len(genes), 5.4), squeeze=False)
+    figure, axes = plt.subplots(2, len(genes), figsize=(2.9 * len(genes), 5.4), squeeze=False, layout="constrained")
     for column, gene in enumerate(genes):
         for row, values in enumerate((truth, predicted)):
             axis = axes[row, column]
@@ -142,10 +142,12 @@ def slide_maps(
 ) -> None:  # fmt: skip
     """A slide's thumbnail beside one map for each named per-tile value (N,); positions in level-0 pixels."""
     panels = (["slide"] if thumbnail is not None else []) + list(values)
-    columns = min(4, len(panels))
+    columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    height = np.clip(3.3 * slide_size[1] / slide_size[0], 1.2, 6.0)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.7 * columns, (height + 0.5) * rows), squeeze=False)
+    height = float(np.clip(3.6 * slide_size[1] / slide_size[0], 1.4, 6.0))
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(4.4 * columns, (height + 0.4) * rows + 0.3), squeeze=False, layout="constrained"
+    )
     for axis, name in zip(axes.flat, panels, strict=False):
         if thumbnail is not None:
             axis.imshow(thumbnail, extent=(0, slide_size[0], slide_size[1], 0), alpha=1.0 if name == "slide" else 0.35)
@@ -164,8 +166,8 @@ def _draw_tiles(
 ) -> None:
     """Tiles as squares in a colour scale cut at the 1st and 99th percentile."""
     low, high = np.nanpercentile(values, (1, 99))
-    squares = PatchCollection([Rectangle((x, y), side, side) for x, y in coords.tolist()], cmap="viridis", alpha=0.85)
+    squares = PatchCollection([Rectangle((x, y), side, side) for x, y in coords.tolist()], cmap="viridis", alpha=0.85, linewidth=0)
     squares.set_array(values)
     squares.set_clim(low, max(high, low + 1e-12))
     axis.add_collection(squares)
-    figure.colorbar(squares, ax=axis, shrink=0.75).ax.tick_params(labelsize=6)
+    figure.colorbar(squares, ax=axis, shrink=0.8, pad=0.02).ax.tick_params(labelsize=6)

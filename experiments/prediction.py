@@ -34,7 +34,7 @@ from tcgn_mil.failures import write_failures
 from tcgn_mil.inference import predict_bag
 
 KIND = "predict"
-_DEFAULT_MAPS = 3
+_DEFAULT_MAPS = 4
 
 
 @dataclass(frozen=True)
