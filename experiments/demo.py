@@ -67,9 +67,12 @@ def run_demo(out_dir: str | Path, *, preset_name: str = "demo", seed: int = 0) -
         f"tcgn-mil bulk {cohort.bulk} --unit tpm --slides {cohort.slides} --out {out / 'cohort.h5ad'}",
         lambda: write_cohort([cohort.bulk], find_slides(cohort.slides), unit="tpm", out_path=out / "cohort.h5ad"),
     )
-    finetune = finetuning.FinetuneConfig(cohort=str(out / "cohort.h5ad"), features=str(out / "features"), seed=seed)
+    finetune = finetuning.FinetuneConfig(
+        cohort=str(out / "cohort.h5ad"), features=str(out / "features"), seed=seed, n_folds=4
+    )
     steps.do(
-        f"tcgn-mil finetune --cohort {finetune.cohort} --features {finetune.features} --out {out / 'slide-model'}",
+        f"tcgn-mil finetune --cohort {finetune.cohort} --features {finetune.features}"
+        f" --set n_folds={finetune.n_folds} --set seed={seed} --out {out / 'slide-model'}",
         lambda: finetuning.run(finetune, out / "slide-model"),
     )
     predict = prediction.PredictConfig(str(out / "slide-model"), finetune.features, str(out / "tiles"))

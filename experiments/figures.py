@@ -63,7 +63,7 @@ def gene_distributions(values: Mapping[str, NDArray[np.floating]], path: str | P
     axis.axvline(0, color="black", linewidth=0.6)
     axis.set(xlabel=xlabel, ylabel="share of genes at or below", ylim=(0, 1))
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=8, loc="upper left")
+    axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18))
     save(figure, path)
 
 
@@ -86,7 +86,7 @@ def grouped_points(groups: Mapping[str, Mapping[str, NDArray[np.floating]]], pat
     axis.axhline(0, color="black", linewidth=0.6)
     axis.set(xticks=range(len(groups)), xticklabels=ticks, ylabel=ylabel)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
     save(figure, path)
 
 
@@ -166,7 +166,9 @@ def _draw_tiles(
 ) -> None:
     """Tiles as squares in a colour scale cut at the 1st and 99th percentile."""
     low, high = np.nanpercentile(values, (1, 99))
-    squares = PatchCollection([Rectangle((x, y), side, side) for x, y in coords.tolist()], cmap="viridis", alpha=0.85, linewidth=0)
+    squares = PatchCollection(
+        [Rectangle((x, y), side, side) for x, y in coords.tolist()], cmap="viridis", alpha=0.85, linewidth=0
+    )
     squares.set_array(values)
     squares.set_clim(low, max(high, low + 1e-12))
     axis.add_collection(squares)

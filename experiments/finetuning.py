@@ -74,7 +74,9 @@ class FinetuneConfig:
     max_tiles: int = 2000
     seed: int = 0
     model: MilConfig = field(default_factory=MilConfig)
-    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=60, batch_size=4, lr=1e-3, patience=15))
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(epochs=60, batch_size=4, lr=1e-3, patience=15)
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,17 @@
+"""One small synthetic cohort, taken through every stage once for all tests of this folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tcgn_mil.experiments.demo import run_demo
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished ``tcgn-mil demo --preset test``."""
+    out = tmp_path_factory.mktemp("demo")
+    run_demo(out, preset_name="test")
+    return out

@@ -1,0 +1,218 @@
+"""The command line: help, exit codes, and one-line errors that name the file, the reason and the fix."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tcgn_mil.experiments import cli
+
+VERBS = ("demo", "spots", "pretrain", "tile", "encode", "bulk", "finetune", "predict")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Run a command line in this process; gives exit code, standard output and standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tcgn-mil", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        code = ended.value.code
+        return (code if isinstance(code, int) else 0 if code is None else 1), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def refused(run, tmp_path: Path):
+    """Run a command that must fail: exit code 2, one line, nothing under a final name."""
+
+    def call(*arguments: object, out: Path) -> str:
+        before = set(out.rglob("*")) if out.exists() else set()
+        code, _, err = run(*arguments)
+        assert code == 2, err
+        lines = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, err
+        assert "Fix: " in lines[0]
+        assert "Traceback" not in err
+        left = {path for path in (set(out.rglob("*")) if out.exists() else set()) - before if path.is_file()}
+        assert not {path for path in left if path.suffix in (".h5", ".h5ad", ".safetensors")}, left
+        return lines[0]
+
+    return call
+
+
+def test_help_answers_in_a_second_and_lists_every_verb() -> None:
+    fastest = np.inf
+    for _ in range(3):  # the machine may be busy with other tests
+        start = time.perf_counter()
+        text = subprocess.run(["tcgn-mil", "--help"], capture_output=True, text=True, check=True).stdout
+        fastest = min(fastest, time.perf_counter() - start)
+    assert all(verb in text for verb in VERBS)
+    assert fastest < 1.0
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(run, verb: str) -> None:
+    code, out, _ = run(verb, "--help")
+    assert code == 0
+    assert "--out" in out
+    assert "default" in out
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "finetune"])
+def test_show_config_prints_what_a_run_would_use(run, verb: str) -> None:
+    code, out, _ = run(verb, "--set", "training.epochs=3", "--show-config")
+    assert code == 0
+    assert "epochs: 3" in out
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "finetune"])
+def test_unknown_config_key(refused, verb: str, tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("training:\n  epoch: 3\n")
+    message = refused(verb, "--config", config, "--out", tmp_path / "out", out=tmp_path / "out")
+    assert "run.yaml: unknown config key 'training.epoch'" in message
+    assert "did you mean 'epochs'" in message
+
+
+def test_slide_without_resolution(refused, tmp_path: Path) -> None:
+    slide = tmp_path / "slide.png"
+    Image.fromarray(np.full((600, 600, 3), 200, np.uint8)).save(slide)
+    message = refused("tile", slide, "--out", tmp_path / "tiles", out=tmp_path / "tiles")
+    assert "slide" in message
+    assert "--mpp" in message
+
+
+def test_missing_and_truncated_images(refused, tmp_path: Path) -> None:
+    assert "no such slide" in refused("tile", tmp_path / "no.svs", out=tmp_path)
+    slide = tmp_path / "slide.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (600, 600, 3), dtype=np.uint8)).save(slide)
+    slide.write_bytes(slide.read_bytes()[:50_000])
+    message = refused("tile", slide, "--mpp", 0.5, "--out", tmp_path / "tiles", out=tmp_path / "tiles")
+    assert "slide" in message
+
+
+def test_a_broken_slide_among_good_ones_costs_a_row(run, demo: Path, tmp_path: Path) -> None:
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    good = sorted((demo / "cohort" / "slides").glob("*.tiff"))[0]
+    (slides / good.name).symlink_to(good)
+    (slides / "broken.tiff").write_bytes(b"II*\0 no slide")
+    code, out, err = run("tile", slides, "--out", tmp_path / "tiles")
+    assert code == 1
+    assert "1 slides tiled" in out
+    assert "failures.csv" in err
+    failures = pd.read_csv(tmp_path / "tiles" / "failures.csv")
+    assert failures["slide"].tolist() == ["broken"]
+    assert list(failures.columns) == ["slide", "stage", "reason", "likely_fix"]
+    assert (tmp_path / "tiles" / f"{good.stem}.h5").is_file()
+
+
+def test_tiles_of_another_size_are_refused_unless_told(refused, run, demo: Path, tmp_path: Path) -> None:
+    slide = sorted((demo / "cohort" / "slides").glob("*.tiff"))[0]
+    tiles, encoder = tmp_path / "tiles", demo / "encoder" / "encoder.safetensors"
+    assert run("tile", slide, "--patch-px", 200, "--out", tiles)[0] == 0
+    options = ("encode", slide, "--tiles", tiles, "--encoder", encoder, "--out", tmp_path / "features")
+    message = refused(*options, out=tmp_path / "features")
+    assert "trained on patches of 77.3 µm" in message
+    assert "--patch-px 112" in message
+    assert run(*options, "--allow-other-size")[0] == 0
+
+
+def test_any_timm_model_encodes(run, demo: Path, tmp_path: Path) -> None:
+    slide = sorted((demo / "cohort" / "slides").glob("*.tiff"))[0]
+    out = tmp_path / "features"
+    assert run("encode", slide, "--tiles", demo / "tiles", "--encoder", "timm:resnet10t", "--out", out)[0] == 0
+    from tcgn_mil.data.feature_files import read_features
+
+    features, coords, info = read_features(out / f"{slide.stem}.h5")
+    assert features.shape == (len(coords), 512)
+    assert info.encoder.startswith("timm:resnet10t-")
+
+
+def test_models_refuse_features_of_another_encoder(refused, run, demo: Path, tmp_path: Path) -> None:
+    slide = sorted((demo / "cohort" / "slides").glob("*.tiff"))[0]
+    features = tmp_path / "features"
+    run("encode", slide, "--tiles", demo / "tiles", "--encoder", "timm:resnet10t", "--out", features)
+    message = refused("predict", "--model", demo / "slide-model", "--features", features, "--out", tmp_path / "p",
+                      out=tmp_path / "p")  # fmt: skip
+    assert "timm:resnet10t" in message
+    assert "tcgn_tiny" in message
+
+
+def test_unknown_timm_model(refused, demo: Path, tmp_path: Path) -> None:
+    slides = demo / "cohort" / "slides.csv"
+    message = refused("encode", slides, "--encoder", "timm:resnet1000", "--out", tmp_path / "f", out=tmp_path / "f")
+    assert "timm has no model 'resnet1000'" in message
+
+
+def test_a_checkpoint_for_other_genes(refused, demo: Path, tmp_path: Path) -> None:
+    genes = tmp_path / "genes.txt"
+    genes.write_text("SYN_TUMOUR_01\n")
+    message = refused(
+        "pretrain", "--spots", demo / "spots", "--set", f"panel.file={genes}", "--set", "model=tcgn_tiny", "--set",
+        f"checkpoint={demo / 'encoder' / 'encoder.safetensors'}", "--out", tmp_path / "out", out=tmp_path / "out",
+    )  # fmt: skip
+    assert "encoder.safetensors" in message
+    genes.write_text("SYN_TUMOUR_01\nNOT_A_GENE\n")
+    message = refused("pretrain", "--spots", demo / "spots", "--set", f"panel.file={genes}", "--out", tmp_path / "b",
+                      out=tmp_path / "b")  # fmt: skip
+    assert "NOT_A_GENE" in message
+
+
+def test_a_gene_the_model_lacks(refused, demo: Path, tmp_path: Path) -> None:
+    message = refused("predict", "--model", demo / "slide-model", "--features", demo / "features", "--map-gene", "ERBB2",
+                      "--out", tmp_path / "p", out=tmp_path / "p")  # fmt: skip
+    assert "ERBB2" in message
+
+
+def test_expression_tables_with_faults(refused, demo: Path, tmp_path: Path) -> None:
+    slides, out = demo / "cohort" / "slides.csv", tmp_path / "cohort.h5ad"
+    table = pd.read_csv(demo / "cohort" / "bulk_tpm.csv", index_col=0)
+
+    def message(frame: pd.DataFrame, unit: str = "tpm") -> str:
+        path = tmp_path / "bulk.csv"
+        frame.to_csv(path)
+        return refused("bulk", path, "--unit", unit, "--slides", slides, "--out", out, out=tmp_path)
+
+    assert "no patient in common" in message(table.rename(index=lambda name: "P" + name[-3:]))
+    text = table.astype(object)
+    text.iloc[2, 1] = "high"
+    assert f"column {table.columns[1]}, row {table.index[2]}: 'high'" in message(text)
+    assert "names 1 genes more than once" in message(table.rename(columns={table.columns[0]: table.columns[1]}))
+    assert "do not sum to 1e6" in message(table / 2)
+    assert "unknown expression unit 'rpkm'" in message(table, unit="rpkm")
+
+
+def test_an_output_folder_of_another_run_is_refused(refused, demo: Path) -> None:
+    message = refused("finetune", "--cohort", demo / "cohort.h5ad", "--features", demo / "features", "--set",
+                      "model.heads=2", "--out", demo / "slide-model", out=demo / "slide-model")  # fmt: skip
+    assert "differing keys: model.heads" in message
+
+
+def test_stages_in_the_wrong_order_say_what_to_run(refused, demo: Path, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    assert "run tcgn-mil spots first" in refused("pretrain", "--spots", nowhere, "--out", tmp_path / "a", out=tmp_path)
+    assert "tcgn-mil bulk" in refused("finetune", "--cohort", nowhere, "--out", tmp_path / "b", out=tmp_path)
+    assert "tcgn-mil finetune" in refused("predict", "--model", nowhere, "--out", tmp_path / "c", out=tmp_path)
+    slides = demo / "cohort" / "slides.csv"
+    encoder = demo / "encoder" / "encoder.safetensors"
+    found = refused("encode", slides, "--tiles", nowhere, "--encoder", encoder, "--out", tmp_path / "d", out=tmp_path)
+    assert "no such tile file" in found
+
+
+def test_unknown_sections_are_named(refused, demo: Path, tmp_path: Path) -> None:
+    message = refused("pretrain", "--spots", demo / "spots", "--test-section", "Z9", "--out", tmp_path / "o",
+                      out=tmp_path / "o")  # fmt: skip
+    assert "no section Z9" in message
+    assert "A1" in message

@@ -1,0 +1,107 @@
+"""The whole chain on the synthetic cohort: what it writes, that it resumes, and that numbers can be traced."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+from tcgn_mil.checkpoints import load_slide_model, read_encoder_info
+from tcgn_mil.data.bags import read_bag
+from tcgn_mil.data.feature_files import find_features, read_feature_info
+from tcgn_mil.data.tile_files import read_tiles
+from tcgn_mil.experiments.demo import run_demo
+from tcgn_mil.inference import predict_bag
+
+
+@pytest.fixture(scope="module")
+def predicted(demo: Path) -> anndata.AnnData:
+    return anndata.read_h5ad(demo / "predictions" / "predicted.h5ad")
+
+
+def test_report_is_self_contained_and_labelled_synthetic(demo: Path) -> None:
+    text = (demo / "report.html").read_text(encoding="utf-8")
+    assert "SYNTHETIC DATA" in text
+    assert text.count("data:image/png;base64,") >= 8
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text)  # nothing from elsewhere
+
+
+def test_every_patient_is_predicted_by_the_model_that_did_not_see_it(demo: Path, predicted: anndata.AnnData) -> None:
+    folds = pd.read_csv(demo / "slide-model" / "folds.csv")
+    assert sorted(predicted.obs_names) == sorted(folds.loc[folds["part"] == "test", "id"])
+    assert predicted.obs["out_of_fold"].all()
+    assert np.isnan(predicted.layers["sd"]).all()  # one model each: no spread to report
+    out_of_fold = anndata.read_h5ad(demo / "slide-model" / "out_of_fold.h5ad")
+    np.testing.assert_allclose(
+        predicted.X, np.maximum(out_of_fold[predicted.obs_names, predicted.var_names].X, 0), atol=1e-4
+    )
+
+
+def test_predictions_carry_their_unit_and_origin(demo: Path, predicted: anndata.AnnData) -> None:
+    made = json.loads(predicted.uns["tcgn_mil"])
+    assert made["unit"] == "log2(TPM + 1)"
+    assert made["tcgn_mil"]
+    assert np.nanmin(predicted.X) >= 0
+    table = pd.read_csv(demo / "predictions" / "predicted.csv", index_col=0)
+    np.testing.assert_allclose(table.loc[predicted.obs_names, predicted.var_names], predicted.X, rtol=1e-4)
+
+
+def test_attention_weighted_tiles_are_the_slide(demo: Path) -> None:
+    model, info = load_slide_model(demo / "slide-model" / "fold0.safetensors")
+    features = find_features(demo / "features")
+    bag = read_bag([next(iter(features.values()))])
+    genes = list(range(len(info.panel)))
+    found = predict_bag(model, bag, tile_genes=genes)
+    np.testing.assert_allclose(found.attention @ found.tile_expression, found.expression, atol=1e-5)
+    assert found.attention.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_patients_and_tiles_keep_their_identity(demo: Path) -> None:
+    encoder = read_encoder_info(demo / "encoder" / "encoder.safetensors")
+    for slide, path in find_features(demo / "features").items():
+        tiles, info = read_tiles(demo / "tiles" / f"{slide}.h5"), read_feature_info(path)
+        assert (info.slide_id, info.patient_id, info.n_tiles) == (slide, slide[:12], len(tiles))
+        assert info.patch.matches(encoder.patch)
+        assert info.encoder.startswith("tcgn_tiny-")
+
+
+def test_test_section_is_of_a_patient_in_no_other_part(demo: Path) -> None:
+    folds = pd.read_csv(demo / "encoder" / "folds.csv")
+    test = set(folds.loc[folds["part"] == "test", "id"].str[0])
+    assert test
+    assert not test & set(folds.loc[folds["part"] != "test", "id"].str[0])
+
+
+def test_results_name_normalisation_and_stand_beside_baselines(demo: Path) -> None:
+    spots = pd.read_csv(demo / "encoder" / "results.csv")
+    assert set(spots["predictor"]) == {"model", "ridge_colour", "depth_control", "training_mean"}
+    assert set(spots["normalisation"]) == {"library"}
+    slides = pd.read_csv(demo / "slide-model" / "headline.csv")
+    assert set(slides["predictor"]) == {"model", "training_mean", "ridge_mean_features", "ridge_colour"}
+
+
+def test_a_second_run_does_nothing_again(demo: Path) -> None:
+    files = [path for path in demo.rglob("*") if path.suffix in (".h5", ".h5ad", ".safetensors", ".tiff")
+             and "predictions" not in path.parts and path.name != "cohort.h5ad"]  # fmt: skip
+    before = {path: path.stat().st_mtime_ns for path in files}
+    assert len(before) > 30
+    run_demo(demo, preset_name="test")
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+
+
+def test_nothing_temporary_is_left(demo: Path) -> None:
+    assert not [path for path in demo.rglob("*") if ".tmp" in path.name]
+
+
+def test_weights_of_the_state_and_the_model_agree(demo: Path) -> None:
+    """The model saved is the best epoch of the state, not the last."""
+    model = load_file(demo / "slide-model" / "fold0.safetensors")
+    state = load_file(demo / "slide-model" / "state" / "fold0.safetensors")
+    for name, value in model.items():
+        np.testing.assert_array_equal(value, state[f"best.{name}"])
