@@ -1,7 +1,9 @@
 """TCGA barcodes: patient, sample and tissue source site from the name of a slide or an RNA aliquot.
 
 Characters 1-12 are the patient, 6-7 the tissue source site, 14-15 the sample type (01-09 tumour, 10-19 normal, 20-29
-control), 16 the vial, which differs between a slide and an RNA aliquot of the same sample.
+control), 16 the vial, which differs between a slide and an RNA aliquot of the same sample. A slide goes on with its
+portion and kind: DX for a diagnostic slide (fixed, in paraffin); TS, MS or BS for the top, middle or bottom of a frozen
+one.
 """
 
 from __future__ import annotations
@@ -10,18 +12,30 @@ import re
 from dataclasses import dataclass
 
 _BARCODE = re.compile(
-    r"(?P<patient>TCGA-(?P<site>[A-Z0-9]{2})-[A-Z0-9]{4})(?:-(?P<type>\d{2})(?P<vial>[A-Z])?)?(?=[^A-Z0-9]|$)",
-    re.IGNORECASE,
+    r"(?P<patient>TCGA-(?P<site>[A-Z0-9]{2})-[A-Z0-9]{4})"
+    r"(?:-(?P<type>[0-9]{2})(?P<vial>[A-Z])?(?:-[0-9]{2}-(?P<kind>DX|[TMB]S)[A-Z0-9]*)?)?(?=[^A-Z0-9]|$)",
+    re.IGNORECASE | re.ASCII,
 )
 
 
 @dataclass(frozen=True)
 class Barcode:
-    """A TCGA barcode's parts; ``sample_type`` is None where the name ends at the patient."""
+    """A TCGA barcode's parts.
+
+    Attributes
+    ----------
+    patient, site
+        First 12 characters, and the tissue source site among them.
+    sample_type
+        01-09 tumour, 10-19 normal, 20-29 control; None where the name ends at the patient.
+    preparation
+        ``diagnostic`` or ``frozen`` for a slide, empty where the name does not say.
+    """
 
     patient: str
     site: str
     sample_type: int | None = None
+    preparation: str = ""
 
     @property
     def sample(self) -> str | None:
@@ -39,8 +53,13 @@ def parse_barcode(name: str) -> Barcode | None:
     found = _BARCODE.match(name.strip())
     if found is None:
         return None
-    kind = found["type"]
-    return Barcode(found["patient"].upper(), found["site"].upper(), None if kind is None else int(kind))
+    sample_type, kind = found["type"], (found["kind"] or "").upper()
+    return Barcode(
+        patient=found["patient"].upper(),
+        site=found["site"].upper(),
+        sample_type=None if sample_type is None else int(sample_type),
+        preparation="" if not kind else "diagnostic" if kind == "DX" else "frozen",
+    )
 
 
 def patient_of(name: str) -> str:

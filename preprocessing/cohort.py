@@ -1,15 +1,12 @@
-"""``tcgn-mil bulk``: expression joined to slides by patient, with a report of every slide and sample.
-
-TCGA names join on the patient (12 characters), and where both sides state a sample type, on 15: a tumour slide takes
-tumour RNA. Of several samples of a patient, primary tumour (01) comes first, then the mean of replicates.
-"""
+"""``tcgn-mil bulk``: expression joined to slides by patient, with a report of every slide and sample."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anndata
 import numpy as np
@@ -22,10 +19,10 @@ from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.barcodes import parse_barcode, patient_of
 from tcgn_mil.preprocessing.expression_tables import read_expression
+from tcgn_mil.preprocessing.patient_join import JoinRow, join_patients, sample_specimens, slide_specimens
 from tcgn_mil.preprocessing.slide_table import SlideEntry
 
 JOIN_REPORT = "join_report.csv"
-_UNSTATED_TYPE = 1  # a name without sample type ranks with primary tumours
 
 
 class JoinSummary(NamedTuple):
@@ -46,13 +43,21 @@ class JoinSummary(NamedTuple):
         )
 
 
+class _Samples(NamedTuple):
+    """Samples of all tables over the genes they share, the table of each, and how many genes were left out."""
+
+    values: pd.DataFrame
+    sources: list[str]
+    genes_not_shared: int
+
+
 def write_cohort(
     expression: Sequence[str | Path],
     slides: Sequence[SlideEntry],
     *,
     unit: str,
     out_path: str | Path,
-    format: str = "auto",  # noqa: A002 - the option's name
+    format: str = "auto",
 ) -> JoinSummary:
     """Write cohort.h5ad and, beside it, join_report.csv.
 
@@ -73,115 +78,126 @@ def write_cohort(
         If a table is unusable, values do not fit the unit, or no patient has both a slide and expression.
     """
     declared = ExpressionUnit.parse(unit)
-    patients_with_slides = {entry.patient_id for entry in slides}
-    tables = [
-        read_expression(path, layout=format, is_sample=lambda name: patient_of(name) in patients_with_slides)
-        for path in expression
-    ]
-    for table, path in zip(tables, expression, strict=True):
-        declared.check(table.to_numpy(), path=path)
-    samples = _stack(tables, expression)
-    profiles, sample_rows = _one_profile_a_patient(samples, patients_with_slides)
-    slide_rows, kept = _join_slides(slides, set(profiles.index))
-    if not kept:
-        raise _nothing_in_common(samples, slides, expression)
-    profiles = profiles.loc[sorted({entry.patient_id for entry in kept})]
-    key = "TCGA patient (12 characters)" if all(map(parse_barcode, profiles.index)) else "patient id"
-    summary = JoinSummary(len(slides), len(kept), len(samples), len(profiles), profiles.shape[1], str(declared), key)
-    _write(Path(out_path), profiles, kept, slides, summary, expression)
-    report = pd.DataFrame([*slide_rows, *sample_rows], columns=["kind", "id", "patient_id", "kept", "reason"])
+    slide_names = slide_specimens(slides)
+    samples = _read_samples(expression, declared, {slide.patient_id for slide in slide_names}, format)
+    names = [str(name) for name in samples.values.index]
+    contents = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in samples.values.to_numpy()]
+    slide_rows, sample_rows = join_patients(slide_names, sample_specimens(names, contents))
+    kept = np.array([row.kept for row in sample_rows], dtype=bool)
+    if not kept.any():
+        raise _nothing_in_common(names, sample_rows, slides, expression)
+    patients = np.array([row.patient_id for row in sample_rows])[kept]
+    profiles = samples.values[kept].groupby(patients).mean().astype(np.float32)
+    known = profiles.notna().any(axis=0).to_numpy()
+    left_out = {"not in every table": samples.genes_not_shared, "without a value": int((~known).sum())}
+    profiles = profiles.loc[:, known]
+    kept_rows = [row for row in (*slide_rows, *sample_rows) if row.kept]
+    summary = JoinSummary(
+        slides=len(slides),
+        slides_kept=sum(row.kept for row in slide_rows),
+        samples=len(names),
+        patients=len(profiles),
+        genes=profiles.shape[1],
+        unit=str(declared),
+        key=" and ".join(sorted({row.key for row in kept_rows})),
+    )
+    obs = _describe_patients(
+        profiles.index, kept_rows, pd.Series(np.array(samples.sources)[kept]).groupby(patients), slides
+    )
     with atomic_path(Path(out_path).with_name(JOIN_REPORT)) as temporary:
-        report.to_csv(temporary, index=False)
+        pd.DataFrame([*slide_rows, *sample_rows], columns=JoinRow._fields).to_csv(temporary, index=False)
+    made_by = provenance(
+        kind=KIND, join=summary._asdict(), unit=summary.unit, sources=[Path(path).name for path in expression],
+        genes_left_out=left_out,
+    )  # fmt: skip
+    _write(Path(out_path), profiles, obs, slide_rows, made_by)
     return summary
 
 
-def _stack(tables: Sequence[pd.DataFrame], paths: Sequence[str | Path]) -> pd.DataFrame:
-    """Samples of all tables over the genes that all have, in the order of the first."""
+def _read_samples(expression: Sequence[str | Path], unit: ExpressionUnit, patients: set[str], layout: str) -> _Samples:
+    """Read and check the tables, and put their samples together over the genes that all have, in the first's order."""
+    if not expression:
+        raise InputError("no expression table is given", fix="name at least one")
+    tables = []
+    for path in expression:
+        table = read_expression(path, layout=layout, is_sample=lambda name: patient_of(name) in patients)
+        unit.check(table.to_numpy(), path=path)
+        tables.append(table)
     common = set.intersection(*(set(table.columns) for table in tables))
     shared = [gene for gene in tables[0].columns if gene in common]
+    lost = len(set().union(*(table.columns for table in tables))) - len(shared)
     if not shared:
         raise InputError(
             f"its genes are in no other table: it names {preview(list(tables[-1].columns))}",
-            path=paths[-1],
+            path=expression[-1],
             fix="give tables with one kind of gene id",
         )
-    return pd.concat([table[shared] for table in tables])
-
-
-def _one_profile_a_patient(
-    samples: pd.DataFrame, wanted: set[str]
-) -> tuple[pd.DataFrame, list[tuple[str, str, str, bool, str]]]:
-    """Mean of each patient's best samples: primary tumour, else the lowest other tumour type.
-
-    Returns the profiles of patients in `wanted`, sorted, and a report row a sample.
-    """
-    names = [str(name) for name in samples.index]
-    patients = np.array([patient_of(name) for name in names])
-    barcodes = [parse_barcode(name) for name in names]
-    kinds = np.array([_UNSTATED_TYPE if b is None or b.sample_type is None else b.sample_type for b in barcodes])
-    tumour = np.array([barcode is None or barcode.is_tumour for barcode in barcodes])
-    best = pd.Series(np.where(tumour, kinds, 1000)).groupby(patients).transform("min").to_numpy()
-    has_slide = np.isin(patients, sorted(wanted))
-    chosen = tumour & (kinds == best) & has_slide
-    replicates = pd.Series(chosen).groupby(patients).transform("sum").to_numpy()
-    reasons = np.select(
-        [~has_slide, ~tumour, ~chosen, replicates > 1],
-        ["no slide of this patient", "not a tumour sample", "a primary tumour sample is preferred", "mean of replicates"],
-        default="",
-    )
-    rows = [
-        ("sample", name, str(patient), bool(keep), str(reason))
-        for name, patient, keep, reason in zip(names, patients, chosen, reasons, strict=True)
-    ]
-    profiles = samples[chosen].groupby(patients[chosen]).mean()
-    return profiles.astype(np.float32), rows
-
-
-def _join_slides(
-    slides: Sequence[SlideEntry], patients: set[str]
-) -> tuple[list[tuple[str, str, str, bool, str]], list[SlideEntry]]:
-    """A report row a slide, and the slides kept."""
-    rows, kept = [], []
-    for entry in slides:
-        barcode = parse_barcode(entry.slide_id)
-        if barcode is not None and not barcode.is_tumour:
-            reason = "not a slide of tumour tissue"
-        elif entry.patient_id not in patients:
-            reason = "no expression of this patient"
-        else:
-            reason = ""
-            kept.append(entry)
-        rows.append(("slide", entry.slide_id, entry.patient_id, not reason, reason))
-    return rows, kept
+    if lost and unit.base == "counts" and unit.is_linear:
+        raise InputError(
+            f"its genes are not those of the other tables ({lost} differ), but counts are scaled by their sum over all"
+            " genes",
+            path=expression[-1],
+            fix="give tables counted over one annotation, or TPM",
+        )
+    sources = [Path(path).name for path, table in zip(expression, tables, strict=True) for _ in range(len(table))]
+    return _Samples(pd.concat([table[shared] for table in tables]), sources, lost)
 
 
 def _nothing_in_common(
-    samples: pd.DataFrame, slides: Sequence[SlideEntry], expression: Sequence[str | Path]
+    names: Sequence[str], rows: Sequence[JoinRow], slides: Sequence[SlideEntry], expression: Sequence[str | Path]
 ) -> InputError:
+    met = [row for row in rows if row.reason != "no slide of this patient"]
+    if met:
+        return InputError(
+            f"no sample can be used; {met[0].id}: {met[0].reason}",
+            path=expression[0],
+            fix="give expression and slides of the same tumour samples",
+        )
     return InputError(
-        f"no patient in common with the slides: it names {preview([str(name) for name in samples.index], most=2)},"
+        f"no patient in common with the slides: it names {preview(names, most=2)},"
         f" the slides are of {preview([entry.patient_id for entry in slides], most=2)}",
         path=expression[0],
         fix="use one kind of patient id, for example a slides table with a patient_id column",
     )
 
 
-def _write(
-    path: Path, profiles: pd.DataFrame, kept: Sequence[SlideEntry], slides: Sequence[SlideEntry], summary: JoinSummary,
-    expression: Sequence[str | Path],
-) -> None:  # fmt: skip
-    """AnnData of the patients that have both."""
-    table = pd.DataFrame({"slide_id": [e.slide_id for e in kept], "patient_id": [e.patient_id for e in kept]})
-    counts = table.groupby("patient_id").size()
-    obs = pd.DataFrame({"n_slides": counts.loc[profiles.index].to_numpy()}, index=pd.Index(profiles.index, name="patient_id"))
-    sites = {entry.patient_id: entry.site or _site_of(entry.patient_id) for entry in slides}
-    if all(sites.get(name) for name in profiles.index):
-        obs["site"] = [str(sites[name]) for name in profiles.index]
-    cohort = anndata.AnnData(profiles.to_numpy(np.float32), obs=obs, var=pd.DataFrame(index=profiles.columns.astype(str)))
-    cohort.uns["slides"] = table
-    cohort.uns["tcgn_mil"] = json.dumps(
-        provenance(kind=KIND, join=summary._asdict(), unit=summary.unit, sources=[Path(p).name for p in expression])
+def _describe_patients(
+    patients: pd.Index, kept: Sequence[JoinRow], sources: Any, slides: Sequence[SlideEntry]
+) -> pd.DataFrame:
+    """obs: numbers of slides and samples, the keys that joined them, their tables, and the site where all have one."""
+    rows = pd.DataFrame(kept, columns=JoinRow._fields).groupby(["kind", "patient_id"])
+    counts = rows.size()
+    keys = (
+        pd.DataFrame(kept, columns=JoinRow._fields)
+        .groupby("patient_id")["key"]
+        .agg(lambda keys: " and ".join(sorted(set(keys))))
     )
+    obs = pd.DataFrame(
+        {
+            "n_slides": counts["slide"].loc[patients].to_numpy(),
+            "n_samples": counts["sample"].loc[patients].to_numpy(),
+            "key": keys.loc[patients].to_numpy(),
+            "source": sources.agg(lambda names: " and ".join(sorted(set(names)))).loc[patients].to_numpy(),
+        },
+        index=pd.Index(patients, name="patient_id"),
+    )
+    sites = {patient_of(entry.patient_id): entry.site or _site_of(entry.patient_id) for entry in slides}
+    if all(sites[name] for name in patients):
+        obs["site"] = [str(sites[name]) for name in patients]
+    return obs
+
+
+def _write(
+    path: Path, profiles: pd.DataFrame, obs: pd.DataFrame, slide_rows: Sequence[JoinRow], made_by: dict[str, Any]
+) -> None:
+    """AnnData of the patients that have both."""
+    cohort = anndata.AnnData(
+        profiles.to_numpy(np.float32), obs=obs, var=pd.DataFrame(index=profiles.columns.astype(str))
+    )
+    cohort.uns["slides"] = pd.DataFrame(
+        [(row.id, row.patient_id) for row in slide_rows if row.kept], columns=["slide_id", "patient_id"]
+    )
+    cohort.uns["tcgn_mil"] = json.dumps(made_by)
     with atomic_path(path) as temporary:
         cohort.write_h5ad(temporary, compression="gzip")
 

@@ -6,22 +6,21 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
 
 from tcgn_mil.contracts import duplicates, preview
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.barcodes import patient_of
+from tcgn_mil.preprocessing import parquet_files, table_files
+from tcgn_mil.preprocessing.barcodes import parse_barcode
 
-Layout = Literal["auto", "wide", "sequoia", "porpoise"]
 LAYOUTS = ("auto", "wide", "sequoia", "porpoise")
-_MAX_TABLE_BYTES = 8 * 2**30
 _SEQUOIA_PREFIX, _PORPOISE_SUFFIX = "rna_", "_rnaseq"
+_PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
 def read_expression(
@@ -32,7 +31,7 @@ def read_expression(
     Parameters
     ----------
     path
-        CSV or TSV, also .gz or .zip, or Parquet.
+        CSV or TSV, also .gz or .zip, or Parquet (which needs pyarrow).
     layout
         ``auto`` tells the layouts apart by their columns.
     is_sample
@@ -40,17 +39,17 @@ def read_expression(
 
     Returns
     -------
-    Samples (index, as named in the file; may repeat) x genes, float32.
+    Samples (index, as named in the file; may repeat) x genes, float32; missing values are NaN.
 
     Raises
     ------
     InputError
-        For an unreadable table, repeated genes, text among the values, or a layout that does not fit.
+        For an unreadable table, repeated or unnamed genes, text among the values, or a layout that does not fit.
     """
     path = Path(path)
     if layout not in LAYOUTS:
         raise InputError(f"unknown layout {layout!r}", fix=f"choose one of {', '.join(LAYOUTS)}")
-    columns = _columns(path)
+    columns = _source(path).column_names(path)
     if layout == "auto":
         layout = _guess_layout(columns)
     if layout == "wide":
@@ -58,13 +57,19 @@ def read_expression(
     id_column = "patient_id" if layout == "sequoia" else "case_id"
     if id_column not in columns:
         raise InputError(f"has no column {id_column}", path=path, fix="give another --format")
-    genes = {column: gene for column in columns if (gene := _gene_of(column, layout)) is not None}
+    genes = [(position, gene) for position, column in enumerate(columns) if (gene := _gene_of(column, layout))]
     if not genes:
         mark = f"{_SEQUOIA_PREFIX}*" if layout == "sequoia" else f"*{_PORPOISE_SUFFIX}"
         raise InputError(f"has no column {mark}", path=path, fix="give another --format")
-    _refuse_repeated(list(genes.values()), path)
-    table = _read(path, usecols=[id_column, *genes]).set_index(id_column).rename(columns=genes)
-    return _numbers(table, path)
+    names = [gene for _, gene in genes]
+    _check_genes(names, path)
+    table = _source(path).read_columns(path, [position for position, _ in genes], ids=columns.index(id_column))
+    return _numbers(table, path).set_axis(pd.Index(names), axis=1)
+
+
+def _source(path: Path) -> ModuleType:
+    """The module that reads files of this kind."""
+    return parquet_files if path.suffix.lower() in _PARQUET_SUFFIXES else table_files
 
 
 def _guess_layout(columns: Sequence[str]) -> str:
@@ -75,88 +80,71 @@ def _guess_layout(columns: Sequence[str]) -> str:
     return "wide"
 
 
-def _gene_of(column: str, layout: str) -> str | None:
+def _gene_of(column: str, layout: str) -> str:
+    """The gene that a column of `layout` holds, empty if it holds something else."""
     if layout == "sequoia":
-        return column.removeprefix(_SEQUOIA_PREFIX) if column.startswith(_SEQUOIA_PREFIX) else None
-    return column.removesuffix(_PORPOISE_SUFFIX) if column.endswith(_PORPOISE_SUFFIX) else None
+        return column.removeprefix(_SEQUOIA_PREFIX) if column.startswith(_SEQUOIA_PREFIX) else ""
+    return column.removesuffix(_PORPOISE_SUFFIX) if column.endswith(_PORPOISE_SUFFIX) else ""
 
 
 def _read_wide(path: Path, columns: Sequence[str], is_sample: Callable[[str], bool]) -> pd.DataFrame:
     """A table with ids along one axis; which one is told by the ids of known patients, else by TCGA barcodes."""
-    table = _read(path, index_col=0)
-    rows, across = [str(name) for name in table.index], list(columns[1:])
-    table.index, table.columns = pd.Index(rows), pd.Index(across)
+    across = list(columns[1:])
+    if not across:
+        raise InputError("has one column only", path=path, fix="ids go in the first column, values in the others")
+    table = _source(path).read_columns(path, range(1, len(columns)), ids=0)
+    rows = list(table.index)
+    for hits in (is_sample, lambda name: parse_barcode(name) is not None):
+        hits_across, hits_rows = sum(map(hits, across)), sum(map(hits, rows))
+        if hits_across != hits_rows:
+            break
+    genes_down = hits_across > hits_rows
+    _check_genes(rows if genes_down else across, path)
+    table = _numbers(table, path)
+    return table.T if genes_down else table
 
-    def hits(names: Sequence[str]) -> int:
-        return sum(is_sample(name) or patient_of(name) != name for name in names)
 
-    if hits(across) > hits(rows):
-        _refuse_repeated(rows, path)
-        return _numbers(table, path).T
-    _refuse_repeated(across, path)
-    return _numbers(table, path)
-
-
-def _refuse_repeated(genes: Sequence[str], path: Path) -> None:
+def _check_genes(genes: Sequence[str], path: Path) -> None:
     repeated = duplicates(genes)
     if repeated:
         raise InputError(
-            f"names {len(repeated)} genes more than once: {preview(repeated)}",
+            f"names {len(repeated)} genes more than once: {preview([name or 'a blank name' for name in repeated])}",
             path=path,
             fix="sum, average or rename the repeated genes",
+        )
+    if "" in genes:
+        raise InputError(
+            f"gene {list(genes).index('') + 1} has no name", path=path, fix="name it, or remove its empty column"
         )
 
 
 def _numbers(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """float32 values; text is an error that names its place."""
-    for column in table.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]]:
-        numbers = pd.to_numeric(table[column], errors="coerce")
-        text = numbers.isna() & table[column].notna()
-        if text.any():
-            row = int(np.flatnonzero(text)[0])
-            raise InputError(
-                f"column {column}, row {table.index[row]}: {table[column].iloc[row]!r} is no number",
-                path=path,
-                fix="remove columns that hold no expression, and mark missing values as NA",
-            )
-        table[column] = numbers
-    if not np.isfinite(table.to_numpy(dtype=np.float64, na_value=0.0)).all():
-        raise InputError("holds infinite values", path=path, fix="mark missing values as NA")
-    return table.astype(np.float32)
-
-
-def _columns(path: Path) -> list[str]:
-    """Column names as written (pandas renames repeated ones)."""
-    if path.suffix.lower() == ".parquet":
-        return [str(name) for name in _read(path).reset_index().columns]
-    return [str(name) for name in _read(path, header=None, nrows=1, dtype=str, index_col=None).iloc[0]]
-
-
-def _read(path: Path, **options: object) -> pd.DataFrame:
-    if not path.is_file():
-        raise InputError("no such expression table", path=path, fix="check the path")
-    _bound_size(path)
-    try:
-        if path.suffix.lower() == ".parquet":
-            table = pd.read_parquet(path)
-            wanted = options.get("usecols")
-            return table if wanted is None else table.reset_index()[list(wanted)]  # type: ignore[call-overload]
-        separator = "\t" if {".tsv", ".txt"} & {suffix.lower() for suffix in path.suffixes} else ","
-        return pd.read_csv(path, **{"sep": separator, "low_memory": False, "encoding": "utf-8-sig", **options})
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    """float32 values under the same names; text is an error that names its place."""
+    values = np.empty(table.shape, dtype=np.float32)
+    for position, column in enumerate(table.columns):  # by position, since samples may repeat
+        cells = table.iloc[:, position]
+        if pd.api.types.is_bool_dtype(cells) or not pd.api.types.is_numeric_dtype(cells):
+            numbers = pd.to_numeric(cells.astype(object).map(_plain), errors="coerce")
+            text = (numbers.isna() & cells.notna()).to_numpy()
+            if text.any():
+                row = int(np.argmax(text))
+                raise InputError(
+                    f"column {column}, row {table.index[row]}: {str(cells.iloc[row])[:60]!r} is no number",
+                    path=path,
+                    fix="remove columns that hold no expression, and mark missing values as NA",
+                )
+            cells = numbers
+        values[:, position] = cells.to_numpy(dtype=np.float64, na_value=np.nan)
+    if np.isinf(values).any():
+        row, column_at = np.argwhere(np.isinf(values))[0]
         raise InputError(
-            f"cannot be read as a table ({error})", path=path, fix="give CSV, TSV (also .gz, .zip) or Parquet"
-        ) from error
+            f"column {table.columns[column_at]}, row {table.index[row]} is infinite",
+            path=path,
+            fix="mark missing values as NA",
+        )
+    return pd.DataFrame(values, index=table.index, columns=table.columns)
 
 
-def _bound_size(path: Path) -> None:
-    """Refuse archives that unpack to more than memory holds."""
-    if path.suffix.lower() != ".zip":
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-    except zipfile.BadZipFile as error:
-        raise InputError("is no ZIP archive", path=path, fix="copy it again") from error
-    if size > _MAX_TABLE_BYTES:
-        raise InputError(f"unpacks to {size / 2**30:.0f} GiB", path=path, fix="unpack it and select columns")
+def _plain(cell: object) -> object:
+    """Booleans as text, so that they are not taken for 0 and 1."""
+    return str(cell) if isinstance(cell, (bool, np.bool_)) else cell

@@ -6,20 +6,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
 
 from tcgn_mil.contracts import check_mpp, duplicates, preview
 from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.table_files import column_names, read_columns
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 _POSITION_COLUMNS = ("x", "y", "pixel_x", "pixel_y")
-_MAX_IMAGE_PX = 600_000_000
+_MAX_DISAGREEMENT = 0.05  # of a given and a measured resolution
+_MAX_COUNT = np.iinfo(np.int32).max
 SPOT_PITCH_UM = 200.0
 
 
@@ -47,9 +48,9 @@ class RawSection:
     positions
         Same index: array x, y and level-0 pixel_x (column), pixel_y (row) of the spot centre.
     mpp
-        µm per pixel, measured from the distance of the spots.
+        µm per pixel, given or measured from the distance of the spots.
     dropped
-        Spots that have counts or a position but not both: spot, reason.
+        Spots without counts, without a position, or not selected as tissue: spot, reason.
     """
 
     files: SectionFiles
@@ -59,61 +60,99 @@ class RawSection:
     dropped: list[tuple[str, str]]
 
 
-def find_sections(source: str | Path) -> Iterator[SectionFiles]:
-    """The sections of a her2st folder, in order of their names.
+def find_sections(source: str | Path, wanted: Sequence[str] | None = None) -> list[SectionFiles]:
+    """The sections of a her2st folder in order of their names, or those `wanted` in the order given.
 
     Raises
     ------
     InputError
-        If there is no count file, or a section lacks its positions or its image.
+        If there is no count file, a wanted section is not there, or a section lacks its positions or its image.
     """
     source = Path(source)
-    counts = sorted((source / "ST-cnts").glob("*.tsv*"))
+    counts = sorted(path for path in (source / "ST-cnts").glob("*.tsv*") if not path.name.startswith("."))
     if not counts:
         raise InputError(
             "has no ST-cnts/*.tsv.gz", path=source, fix="give the folder that holds ST-cnts, ST-imgs and ST-spotfiles"
         )
-    for path in counts:
-        section = path.name.split(".")[0]
-        patient = section[0]
-        positions = source / "ST-spotfiles" / f"{section}_selection.tsv"
-        if not positions.is_file():
-            raise InputError(f"section {section} has no spot file", path=positions, fix="add it, or remove its counts")
-        folder = source / "ST-imgs" / patient / section
-        images = sorted(image for image in folder.glob("*") if image.suffix.lower() in _IMAGE_SUFFIXES)
-        if len(images) != 1:
-            raise InputError(
-                f"section {section} needs one image, found {len(images)}",
-                path=folder,
-                fix="put the full-resolution H&E image of the section there, and no other",
-            )
-        yield SectionFiles(section, patient, path, positions, images[0])
+    known = {path.name.split(".")[0]: path for path in counts}
+    if len(known) != len(counts):
+        twice = duplicates([path.name.split(".")[0] for path in counts])
+        raise InputError(f"section {preview(twice)} has two count files", path=counts[0].parent, fix="keep one of them")
+    missing = [name for name in wanted or () if name not in known]
+    if missing:
+        raise InputError(
+            f"has no section {preview(missing)}", path=source, fix=f"it has {preview(list(known), most=40)}"
+        )
+    return [_files_of(source, name, known[name]) for name in dict.fromkeys(wanted or known)]
 
 
-def read_section(files: SectionFiles, *, spot_pitch_um: float = SPOT_PITCH_UM) -> RawSection:
-    """Read counts and positions, join them on ``{x}x{y}`` and measure the resolution.
+def _files_of(source: Path, section: str, counts: Path) -> SectionFiles:
+    positions = source / "ST-spotfiles" / f"{section}_selection.tsv"
+    if not positions.is_file():
+        raise InputError(f"section {section} has no spot file", path=positions, fix="add it, or remove its counts")
+    folder = source / "ST-imgs" / section[0] / section
+    images = sorted(
+        image
+        for image in folder.glob("*")
+        if image.suffix.lower() in _IMAGE_SUFFIXES and not image.name.startswith(".")
+    )
+    if len(images) != 1:
+        raise InputError(
+            f"section {section} needs one image, found {len(images)}",
+            path=folder,
+            fix="put the full-resolution H&E image of the section there, and no other",
+        )
+    return SectionFiles(section, section[0], counts, positions, images[0])
+
+
+def read_section(files: SectionFiles, *, spot_pitch_um: float = SPOT_PITCH_UM, mpp: float | None = None) -> RawSection:
+    """Read counts and positions and join them on ``{x}x{y}``.
+
+    Parameters
+    ----------
+    spot_pitch_um
+        Distance of neighbouring spots in µm, from which the image's resolution is measured.
+    mpp
+        µm per pixel of the image, instead of measuring it.
 
     Raises
     ------
     InputError
-        For unreadable tables, counts that are no counts, repeated genes or spots, or ids that do not meet.
+        For unreadable tables, counts that are no counts, repeated genes or spots, ids that do not meet, or a given
+        resolution more than 5 % off the measured one.
     """
     counts = _read_counts(files.counts)
-    positions = _read_positions(files.positions)
-    shared = [name for name in counts.index if name in positions.index]
-    if not shared:
+    positions, unselected = _read_positions(files.positions)
+    shared = counts.index[counts.index.isin(positions.index)]
+    if shared.empty:
         raise InputError(
             f"none of its {len(positions)} spots has counts: it names {preview(list(positions.index), most=2)},"
             f" {files.counts.name} names {preview(list(counts.index), most=2)}",
             path=files.positions,
             fix="check that both files are of one section and that spots are named {x}x{y}",
         )
-    known = set(shared)
-    dropped = [(name, "no position in the spot file") for name in counts.index if name not in known]
-    dropped += [(name, "no counts") for name in positions.index if name not in known]
+    unplaced = counts.index[~counts.index.isin(positions.index)]
+    dropped = [(name, "not selected" if name in unselected else "no position in the spot file") for name in unplaced]
+    dropped += [(name, "no counts") for name in positions.index[~positions.index.isin(counts.index)]]
     positions = positions.loc[shared]
-    mpp = measure_mpp(positions, spot_pitch_um, path=files.positions)
-    return RawSection(files, counts.loc[shared], positions, mpp, dropped)
+    resolution = _resolution(positions, spot_pitch_um, mpp, path=files.positions)
+    return RawSection(files, counts.loc[shared], positions, resolution, dropped)
+
+
+def _resolution(positions: pd.DataFrame, spot_pitch_um: float, mpp: float | None, *, path: Path) -> float:
+    """µm per pixel as given, checked against the spots where they span a grid, or else measured from them."""
+    if mpp is None:
+        return measure_mpp(positions, spot_pitch_um, path=path)
+    check_mpp(mpp, what="given resolution", path=path)
+    if positions["x"].nunique() > 1 and positions["y"].nunique() > 1:
+        measured = measure_mpp(positions, spot_pitch_um, path=path)
+        if abs(measured / mpp - 1) > _MAX_DISAGREEMENT:
+            raise InputError(
+                f"its spots, {spot_pitch_um:g} µm apart, give {measured:.4g} µm/px, but {mpp:.4g} is stated",
+                path=path,
+                fix="leave the resolution out, or state the spots' true distance in µm",
+            )
+    return mpp
 
 
 def measure_mpp(positions: pd.DataFrame, spot_pitch_um: float, *, path: Path) -> float:
@@ -127,9 +166,11 @@ def measure_mpp(positions: pd.DataFrame, spot_pitch_um: float, *, path: Path) ->
     steps = []
     for array, pixel in (("x", "pixel_x"), ("y", "pixel_y")):
         if positions[array].nunique() < 2:
-            raise InputError(f"all spots share one {array}: no distance to measure", path=path, fix="add more spots")
-        steps.append(abs(np.polyfit(positions[array], positions[pixel], 1)[0]))
-    if not 0.98 < steps[0] / steps[1] < 1.02:
+            raise InputError(
+                f"all spots share one {array}: no distance to measure", path=path, fix="state the image's µm per pixel"
+            )
+        steps.append(abs(float(np.polyfit(positions[array], positions[pixel], 1)[0])))
+    if min(steps) < 1 or not 0.98 < steps[0] / steps[1] < 1.02:
         raise InputError(
             f"spots are {steps[0]:.1f} px apart along x and {steps[1]:.1f} px along y",
             path=path,
@@ -138,61 +179,28 @@ def measure_mpp(positions: pd.DataFrame, spot_pitch_um: float, *, path: Path) ->
     return check_mpp(spot_pitch_um / float(np.mean(steps)), what="measured resolution", path=path)
 
 
-def read_image(path: Path) -> np.ndarray:
-    """The whole image, (H, W, 3) uint8, its size checked before it is decoded.
-
-    Raises
-    ------
-    InputError
-        If it is missing, too large, cut off or no image.
-    """
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # our own bound, below, says what to do
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > _MAX_IMAGE_PX:
-                raise InputError(
-                    f"has {image.width} x {image.height} px, above the bound of {_MAX_IMAGE_PX:,} px",
-                    path=path,
-                    fix="scale the image and the spot positions down",
-                )
-            return np.asarray(image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise InputError("no such image", path=path, fix="check the path") from error
-    except UnidentifiedImageError as error:
-        raise InputError("is no image that can be read", path=path, fix="give a JPEG, PNG or TIFF") from error
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"is cut off or damaged ({error})", path=path, fix="copy the image again") from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-
-
 def _read_counts(path: Path) -> pd.DataFrame:
     """Spots x genes, int32."""
-    header = _read_table(path, nrows=0)
-    repeated = duplicates(_header_of(path))
+    genes = column_names(path)[1:]
+    repeated = duplicates(genes)
     if repeated:
         raise InputError(
             f"names {len(repeated)} genes more than once: {preview(repeated)}",
             path=path,
             fix="sum or rename the repeated columns",
         )
-    if not len(header.columns):
-        raise InputError("has no gene column", path=path, fix="the first row names the genes, tab-separated")
-    table = _read_table(path)
-    text = [column for column in table.columns if not pd.api.types.is_numeric_dtype(table[column])]
-    if text:
-        bad = pd.to_numeric(table[text[0]], errors="coerce").isna()
+    if not genes or not all(genes):
+        raise InputError("has no gene column, or one without a name", path=path, fix="the first row names the genes")
+    table = read_columns(path, range(1, len(genes) + 1), ids=0)
+    _refuse_text(table, path)
+    values = table.to_numpy(dtype=np.float64)
+    fine = np.isfinite(values) & (values >= 0) & (values <= _MAX_COUNT) & (values == np.floor(values))
+    if not fine.all():
+        row, column = np.argwhere(~fine)[0]
         raise InputError(
-            f"column {text[0]}, spot {bad.idxmax()}: {table[text[0]][bad.idxmax()]!r} is no count",
+            f"gene {genes[column]}, spot {table.index[row]}: {values[row, column]:g} is no count",
             path=path,
-            fix="counts are whole numbers; remove text columns",
-        )
-    values = table.to_numpy()
-    if not np.isfinite(values).all() or (values < 0).any() or (values != np.floor(values)).any():
-        raise InputError(
-            "holds values that are no counts (negative, fractional or missing)",
-            path=path,
-            fix="give raw UMI counts, not normalised values",
+            fix="give raw UMI counts: whole numbers, neither negative nor missing nor normalised",
         )
     repeated = duplicates(table.index)
     if repeated:
@@ -200,36 +208,38 @@ def _read_counts(path: Path) -> pd.DataFrame:
     return table.astype(np.int32)
 
 
-def _header_of(path: Path) -> list[str]:
-    """Column names as written (pandas would rename repeated ones)."""
-    first = pd.read_csv(path, sep="\t", header=None, nrows=1, dtype=str)
-    return [str(name) for name in first.iloc[0, 1:]]
+def _refuse_text(table: pd.DataFrame, path: Path) -> None:
+    for column in table.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]]:
+        text = pd.to_numeric(table[column], errors="coerce").isna()
+        row = int(np.argmax(text.to_numpy()))
+        raise InputError(
+            f"gene {column}, spot {table.index[row]}: {table[column].iloc[row]!r} is no count",
+            path=path,
+            fix="counts are whole numbers; remove columns of text",
+        )
 
 
-def _read_positions(path: Path) -> pd.DataFrame:
-    """Index ``{x}x{y}``, columns x, y, pixel_x, pixel_y; array positions are rounded, as some are fractional."""
-    table = _read_table(path, index_col=None)
-    absent = [column for column in _POSITION_COLUMNS if column not in table]
+def _read_positions(path: Path) -> tuple[pd.DataFrame, frozenset[str]]:
+    """Spots placed: index ``{x}x{y}``, columns x, y, pixel_x, pixel_y; and the names of those not selected as tissue.
+
+    Array positions are rounded, as some are fractional.
+    """
+    names = column_names(path)
+    absent = [column for column in _POSITION_COLUMNS if column not in names]
     if absent:
         raise InputError(
             f"has no column {', '.join(absent)}", path=path, fix="columns are x, y, new_x, new_y, pixel_x, pixel_y"
         )
-    table = table[list(_POSITION_COLUMNS)].apply(pd.to_numeric, errors="coerce")
-    if table.isna().any(axis=None):
-        row = int(table.isna().any(axis=1).idxmax()) + 2
+    wanted = [*_POSITION_COLUMNS, *(["selected"] if "selected" in names else [])]
+    table = read_columns(path, [names.index(column) for column in wanted]).apply(pd.to_numeric, errors="coerce")
+    unusable = ~np.isfinite(table.to_numpy(dtype=np.float64)).all(axis=1)
+    if unusable.any():
+        row = int(np.argmax(unusable)) + 2
         raise InputError(f"line {row} has no number for a position", path=path, fix="correct or remove the line")
     table[["x", "y"]] = table[["x", "y"]].round().astype(int)
-    table.index = [f"{x}x{y}" for x, y in zip(table["x"], table["y"], strict=True)]
+    table.index = pd.Index([f"{x}x{y}" for x, y in zip(table["x"], table["y"], strict=True)])
     repeated = duplicates(table.index)
     if repeated:
         raise InputError(f"places spot {preview(repeated)} more than once", path=path, fix="keep one row a spot")
-    return table
-
-
-def _read_table(path: Path, **options: object) -> pd.DataFrame:
-    """A tab-separated table, plain or gzipped."""
-    settings: dict[str, object] = {"sep": "\t", "index_col": 0, **options}
-    try:
-        return pd.read_csv(path, **settings)
-    except (OSError, EOFError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"cannot be read as a tab-separated table ({error})", path=path, fix="copy it again") from error
+    selected = table["selected"] != 0 if "selected" in table else pd.Series(True, index=table.index)
+    return table.loc[selected, list(_POSITION_COLUMNS)], frozenset(table.index[~selected])

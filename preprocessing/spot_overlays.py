@@ -32,27 +32,28 @@ def write_overlay(path: Path, image: NDArray[np.uint8], adata: AnnData, side: in
     height, width = image.shape[:2]
     scale = min(1.0, _SHOWN_PX / max(height, width))
     small = resample_to(image, max(1, round(width * scale)), max(1, round(height * scale)))
-    figure, axes = plt.subplots(1, 2, figsize=(13, 6.4 * height / width + 0.4))
+    figure, axes = plt.subplots(1, 2, figsize=(13, 6 * height / width + 0.6), sharey=True, layout="constrained")
     extent = (0.0, width * mpp / 1000, height * mpp / 1000, 0.0)
     for axis in axes:
         axis.imshow(small, extent=extent)
         axis.set_xlabel("mm")
+    axes[0].set_ylabel("mm")
     corners = np.asarray(adata.obsm["spatial"]) - side / 2
     length = side * mpp / 1000
     squares = PatchCollection(
         [Rectangle((x * mpp / 1000, y * mpp / 1000), length, length) for x, y in corners.tolist()],
-        cmap="viridis", facecolor="none", linewidth=1.2,
-    )  # fmt: skip
+        facecolor="none",
+        linewidth=1.2,
+    )
     totals = np.log10(np.maximum(adata.obs["total_counts"].to_numpy(), 1))
-    squares.set_array(totals)
-    squares.set_facecolor("none")
-    axes[1].add_collection(squares)
-    colours = plt.cm.ScalarMappable(norm=squares.norm, cmap="viridis")
+    low, high = np.percentile(totals, (2, 98))  # a spot with a single count would take most of the colours
+    colours = plt.cm.ScalarMappable(plt.Normalize(low, high), cmap="viridis")
     squares.set_edgecolor(colours.to_rgba(totals))
-    figure.colorbar(colours, ax=axes[1], label="log10 total count", shrink=0.8)
+    axes[1].add_collection(squares)
+    figure.colorbar(colours, ax=axes, label="log10 total count", extend="both", shrink=0.8)
     section, patient = adata.obs["section"].iloc[0], adata.obs["patient"].iloc[0]
     axes[0].set_title(f"section {section}, patient {patient}, {mpp:.3f} µm/px")
     axes[1].set_title(f"{adata.n_obs} spots: the patches that the encoder sees")
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=85, bbox_inches="tight", metadata={"Software": None})
+        figure.savefig(temporary, dpi=85, metadata={"Software": None})
     plt.close(figure)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import anndata
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import sparse
 from tqdm import tqdm
 
-from tcgn_mil.artefacts import atomic_path, content_hash, safe_file_name
-from tcgn_mil.contracts import PatchSize, SpotSet, preview
-from tcgn_mil.data.pyramids import write_pyramid
+from tcgn_mil.artefacts import SCHEMA_VERSION, atomic_path, content_hash, safe_file_name
+from tcgn_mil.contracts import MAX_UPSAMPLING, PatchSize, SpotSet
+from tcgn_mil.data.pyramids import pyramid_description, write_pyramid
 from tcgn_mil.data.spot_files import PATCHES_SUFFIX, create_patch_file, write_spot_table
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing import her2st
+from tcgn_mil.preprocessing.plain_images import read_image
 from tcgn_mil.preprocessing.spot_overlays import write_overlay
 from tcgn_mil.preprocessing.spot_patches import cut_patches, inside, patch_corners
 
@@ -24,20 +28,54 @@ FORMATS = ("her2st",)
 SLIDE_JPEG_QUALITY = 80
 
 
+@dataclass(frozen=True)
+class SectionReport:
+    """One row of sections.csv."""
+
+    section: str
+    patient: str
+    spots: int
+    genes: int
+    mpp: float
+    median_umi: float
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True)
+class FinishedSection:
+    """What the tables of a run need of a section, stored in its file so that it is read but once.
+
+    Attributes
+    ----------
+    report
+        Its row of sections.csv.
+    dropped
+        Spots left out: spot, reason.
+    profile
+        Counts summed over all its spots that have a position, by gene.
+    """
+
+    report: SectionReport
+    dropped: list[tuple[str, str]]
+    profile: pd.Series
+
+
 def write_spots(
     source: str | Path,
     out_dir: str | Path,
     *,
-    format: str = "her2st",  # noqa: A002 - the option's name
+    format: str = "her2st",
     sections: Sequence[str] | None = None,
     patch: PatchSize | None = None,
     spot_pitch_um: float = her2st.SPOT_PITCH_UM,
+    mpp: float | None = None,
     slides_out: str | Path | None = None,
 ) -> list[str]:
     """Read sections and write ``<section>.h5ad``, ``<section>_patches.h5``, ``<section>_spots.png`` each.
 
-    Beside them ``sections.csv`` (what was read) and ``dropped_spots.csv`` (what was not, and why). A section whose
-    files were made from the same inputs and settings is kept.
+    Beside them ``sections.csv`` (what was read) and ``dropped_spots.csv`` (what was not, and why), over the sections of
+    this call. A section whose files were made from the same inputs and settings is kept, and not read again.
 
     Parameters
     ----------
@@ -49,89 +87,144 @@ def write_spots(
         Physical size of the patches, 112 px at 0.69 µm/px by default.
     spot_pitch_um
         Distance of neighbouring spots in µm, from which the image's resolution is measured.
+    mpp
+        µm per pixel of the images, instead of measuring it; refused if 5 % off what the spots say.
     slides_out
         If given, each section's image also becomes a pyramidal TIFF slide there, with ``slides.csv`` (slide_id,
-        patient_id, path, mpp, donor) and ``pseudobulk.csv`` (summed raw counts, unit ``counts``). The section stands
-        for a patient, since a section has one profile; ``donor`` names the true patient, whom sections may share.
+        patient_id, path, mpp, donor) and ``pseudobulk.csv`` (summed raw counts, unit ``counts``; a gene that a section
+        does not name counts 0). The section stands for a patient, since a section has one profile; ``donor`` names the
+        true patient, whom sections may share.
 
     Returns
     -------
     Section ids.
+
+    Raises
+    ------
+    InputError
+        If a section cannot be read, has no spot on its image, or is too coarse for `patch`; those before it are kept.
     """
     if format not in FORMATS:
         raise InputError(f"unknown format {format!r}", fix=f"choose one of {', '.join(FORMATS)}")
-    patch = patch or PatchSize()
-    out_dir = Path(out_dir)
-    found = _selected(list(her2st.find_sections(source)), sections, source)
-    reports, dropped, bulk = [], [], {}
-    for files in tqdm(found, desc="spots", unit="section"):
-        safe_file_name(files.section, what="section")
-        raw = her2st.read_section(files, spot_pitch_um=spot_pitch_um)
-        report, lost = _write_section(raw, out_dir, patch, slides_out)
-        reports.append(report)
-        dropped += [(files.section, spot, reason) for spot, reason in [*raw.dropped, *lost]]
-        bulk[files.section] = raw.counts.sum(axis=0)
-    _write_csv(out_dir / "sections.csv", pd.DataFrame(reports))
-    _write_csv(out_dir / "dropped_spots.csv", pd.DataFrame(dropped, columns=["section", "spot", "reason"]))
+    if not (np.isfinite(spot_pitch_um) and spot_pitch_um > 0):
+        raise InputError(f"spot distance of {spot_pitch_um} µm", fix="give micrometres above 0; her2st has 200")
+    reader = _SectionWriter(Path(out_dir), patch or PatchSize(), spot_pitch_um, mpp)
+    finished = [
+        reader.finish(files, None if slides_out is None else Path(slides_out))
+        for files in tqdm(her2st.find_sections(source, sections), desc="spots", unit="section")
+    ]
+    _write_tables(Path(out_dir), finished)
     if slides_out is not None:
-        _write_slide_tables(Path(slides_out), reports, bulk)
-    return [files.section for files in found]
+        _write_slide_tables(Path(slides_out), finished)
+    return [section.report.section for section in finished]
 
 
-def _selected(
-    found: list[her2st.SectionFiles], wanted: Sequence[str] | None, source: str | Path
-) -> list[her2st.SectionFiles]:
-    if not wanted:
-        return found
-    known = {files.section: files for files in found}
-    missing = [name for name in wanted if name not in known]
-    if missing:
-        raise InputError(f"has no section {preview(missing)}", path=source, fix=f"it has {preview(list(known), most=40)}")
-    return [known[name] for name in wanted]
+@dataclass(frozen=True)
+class _SectionWriter:
+    """Brings sections to files with one choice of settings."""
 
+    out_dir: Path
+    patch: PatchSize
+    spot_pitch_um: float
+    mpp: float | None
 
-def _write_section(
-    raw: her2st.RawSection, out_dir: Path, patch: PatchSize, slides_out: str | Path | None
-) -> tuple[dict[str, object], list[tuple[str, str]]]:
-    """Write one section; returns its row of sections.csv and the spots whose patch is off the image."""
-    name = raw.files.section
-    inputs = [_identity(path) for path in (raw.files.counts, raw.files.positions, raw.files.image)]
-    made_from = content_hash([inputs, patch.px, patch.mpp, raw.mpp])
-    table_path = out_dir / f"{name}.h5ad"
-    slide_path = None if slides_out is None else Path(slides_out) / f"{name}.tiff"
-    image = her2st.read_image(raw.files.image)
-    height, width = image.shape[:2]
-    centres = raw.positions[["pixel_x", "pixel_y"]].to_numpy()
-    corners, side = patch_corners(centres, patch, raw.mpp)
-    kept = inside(corners, side, width, height)
-    if not kept.any():
-        raise InputError(
-            f"none of {len(kept)} spots lies on the image of {width} x {height} px",
-            path=raw.files.positions,
-            fix="check that the positions are in pixels of this image",
-        )
-    if not _is_current(table_path, made_from):
-        patches_path = out_dir / f"{name}{PATCHES_SUFFIX}"
+    def finish(self, files: her2st.SectionFiles, slides_out: Path | None) -> FinishedSection:
+        """Write what is missing of one section; nothing is decoded where nothing is."""
+        name = safe_file_name(files.section, what="section")
+        inputs = [_identity(path) for path in (files.counts, files.positions, files.image)]
+        settings = [self.patch.px, self.patch.mpp, self.spot_pitch_um, self.mpp]
+        made_from = content_hash([SCHEMA_VERSION, inputs, settings])
+        section = self._finished(name, made_from)
+        image = None
+        if section is None:
+            raw = her2st.read_section(files, spot_pitch_um=self.spot_pitch_um, mpp=self.mpp)
+            image = read_image(files.image)
+            section = self._write(raw, image, made_from)
+        if slides_out is not None:
+            slide = slides_out / f"{name}.tiff"
+            slide_of = content_hash([SCHEMA_VERSION, _identity(files.image), section.report.mpp, SLIDE_JPEG_QUALITY])
+            if pyramid_description(slide) != slide_of:
+                image = read_image(files.image) if image is None else image
+                write_pyramid(
+                    slide, image, mpp=section.report.mpp, quality=SLIDE_JPEG_QUALITY, description=slide_of
+                )  # fmt: skip
+        return section
+
+    def _write(self, raw: her2st.RawSection, image: NDArray[np.uint8], made_from: str) -> FinishedSection:
+        name = raw.files.section
+        if raw.mpp > self.patch.mpp * MAX_UPSAMPLING:
+            raise InputError(
+                f"has {raw.mpp:.3g} µm/px, too coarse for patches at {self.patch.mpp:.3g} µm/px",
+                path=raw.files.image,
+                fix="give the full-resolution image, or patches of more µm per pixel",
+            )
+        corners, side = patch_corners(raw.positions[["pixel_x", "pixel_y"]].to_numpy(), self.patch, raw.mpp)
+        height, width = image.shape[:2]
+        kept = inside(corners, side, width, height)
+        if not kept.any():
+            raise InputError(
+                f"none of {len(kept)} spots lies on the image of {width} x {height} px",
+                path=raw.files.positions,
+                fix="check that the positions are in pixels of this image",
+            )
+        section = _report(raw, kept, width, height)
+        patches_path = self.out_dir / f"{name}{PATCHES_SUFFIX}"
         barcodes = list(raw.counts.index[kept])
-        with create_patch_file(patches_path, barcodes, patch, section=name, pixel_size=raw.mpp) as file:
+        with create_patch_file(patches_path, barcodes, self.patch, section=name, pixel_size=raw.mpp) as file:
             file["coords"][:] = corners[kept]
-            for row, pixels in enumerate(cut_patches(image, corners[kept], side, patch)):
+            for row, pixels in enumerate(cut_patches(image, corners[kept], side, self.patch)):
                 file["img"][row] = pixels
-        adata = _table(raw, kept, made_from)
-        write_overlay(out_dir / f"{name}_spots.png", image, adata, side, mpp=raw.mpp)
-        write_spot_table(table_path, SpotSet(adata, str(patches_path), patch))  # last: it marks the section as done
-    if slide_path is not None and not slide_path.is_file():
-        write_pyramid(slide_path, image, mpp=raw.mpp, quality=SLIDE_JPEG_QUALITY)
-    totals = raw.counts.to_numpy()[kept].sum(axis=1)
-    report = {
-        "section": name, "patient": raw.files.patient, "spots": int(kept.sum()), "genes": raw.counts.shape[1],
-        "mpp": raw.mpp, "median_umi": float(np.median(totals)), "width_px": width, "height_px": height,
-    }  # fmt: skip
-    return report, [(spot, "its patch is off the image") for spot in raw.counts.index[~kept]]
+        adata = _table(raw, kept, section, made_from)
+        write_overlay(self._overlay_path(name), image, adata, side, mpp=raw.mpp)
+        spots = SpotSet(adata, str(patches_path), self.patch)
+        write_spot_table(self.out_dir / f"{name}.h5ad", spots)  # last: it marks the section as done
+        return section
+
+    def _finished(self, name: str, made_from: str) -> FinishedSection | None:
+        """The section as its table, which is written last, states it; None if it has to be made (again)."""
+        path = self.out_dir / f"{name}.h5ad"
+        others = (self.out_dir / f"{name}{PATCHES_SUFFIX}", self._overlay_path(name))
+        if not all(file.is_file() for file in (path, *others)):
+            return None
+        try:
+            found = anndata.read_h5ad(path, backed="r")
+        except (OSError, ValueError, KeyError):
+            return None  # a damaged file is made again
+        try:
+            stored = json.loads(str(found.uns.get("section", "{}")))
+            if stored.get("made_from") != made_from:
+                return None
+            return FinishedSection(
+                SectionReport(**stored["report"]),
+                [(spot, reason) for spot, reason in stored["dropped"]],
+                found.var["section_counts"].copy(),
+            )
+        finally:
+            found.file.close()
+
+    def _overlay_path(self, name: str) -> Path:
+        return self.out_dir / f"{name}_spots.png"
 
 
-def _table(raw: her2st.RawSection, kept: np.ndarray, made_from: str) -> anndata.AnnData:
-    """AnnData of the kept spots."""
+def _report(raw: her2st.RawSection, kept: NDArray[np.bool_], width: int, height: int) -> FinishedSection:
+    report = SectionReport(
+        section=raw.files.section,
+        patient=raw.files.patient,
+        spots=int(kept.sum()),
+        genes=raw.counts.shape[1],
+        mpp=raw.mpp,
+        median_umi=float(np.median(raw.counts.to_numpy()[kept].sum(axis=1))),
+        width_px=width,
+        height_px=height,
+    )
+    off = [(str(spot), "its patch is off the image") for spot in raw.counts.index[~kept]]
+    return FinishedSection(report, [*raw.dropped, *off], raw.counts.sum(axis=0).astype(np.int64))
+
+
+def _table(
+    raw: her2st.RawSection, kept: NDArray[np.bool_], section: FinishedSection, made_from: str
+) -> anndata.AnnData:
+    """AnnData of the kept spots, with all that a later run needs to keep the section."""
     counts, positions = raw.counts[kept], raw.positions[kept]
     obs = pd.DataFrame(
         {
@@ -143,12 +236,13 @@ def _table(raw: her2st.RawSection, kept: np.ndarray, made_from: str) -> anndata.
         },
         index=counts.index,
     )
-    adata = anndata.AnnData(
-        sparse.csr_matrix(counts.to_numpy(dtype=np.float32)), obs=obs, var=pd.DataFrame(index=counts.columns.astype(str))
-    )
+    var = pd.DataFrame({"section_counts": section.profile.to_numpy()}, index=counts.columns.astype(str))
+    adata = anndata.AnnData(sparse.csr_matrix(counts.to_numpy(dtype=np.float32)), obs=obs, var=var)
     adata.obsm["spatial"] = positions[["pixel_x", "pixel_y"]].to_numpy(dtype=np.float64)
     adata.uns["mpp"] = raw.mpp
-    adata.uns["made_from"] = made_from
+    adata.uns["section"] = json.dumps(
+        {"made_from": made_from, "report": asdict(section.report), "dropped": section.dropped}
+    )
     return adata
 
 
@@ -158,27 +252,22 @@ def _identity(path: Path) -> list[object]:
     return [path.name, status.st_size, status.st_mtime_ns]
 
 
-def _is_current(path: Path, made_from: str) -> bool:
-    """Whether a section's table, which is written last, was made from these inputs and settings."""
-    if not path.is_file():
-        return False
-    try:
-        found = anndata.read_h5ad(path, backed="r")
-    except (OSError, ValueError, KeyError):
-        return False
-    try:
-        return str(found.uns.get("made_from")) == made_from
-    finally:
-        found.file.close()
+def _write_tables(folder: Path, finished: Sequence[FinishedSection]) -> None:
+    """sections.csv and dropped_spots.csv."""
+    dropped = [(section.report.section, spot, reason) for section in finished for spot, reason in section.dropped]
+    _write_csv(folder / "sections.csv", pd.DataFrame([asdict(section.report) for section in finished]))
+    _write_csv(folder / "dropped_spots.csv", pd.DataFrame(dropped, columns=["section", "spot", "reason"]))
 
 
-def _write_slide_tables(folder: Path, reports: list[dict[str, object]], bulk: dict[str, pd.Series]) -> None:
+def _write_slide_tables(folder: Path, finished: Sequence[FinishedSection]) -> None:
     """slides.csv and pseudobulk.csv, a section standing for a patient."""
-    slides = pd.DataFrame(reports).assign(slide_id=lambda table: table["section"], patient_id=lambda table: table["section"])
-    slides["path"] = slides["section"] + ".tiff"
-    slides["donor"] = slides["patient"]
-    _write_csv(folder / "slides.csv", slides[["slide_id", "patient_id", "path", "mpp", "donor"]])
-    profiles = pd.DataFrame(bulk).T.fillna(0).astype(np.int64)
+    rows = [
+        (report.section, report.section, f"{report.section}.tiff", report.mpp, report.patient)
+        for report in (section.report for section in finished)
+    ]
+    _write_csv(folder / "slides.csv", pd.DataFrame(rows, columns=["slide_id", "patient_id", "path", "mpp", "donor"]))
+    profiles = pd.DataFrame({section.report.section: section.profile for section in finished})
+    profiles = profiles.sort_index().T.fillna(0).astype(np.int64)
     profiles.index.name = "patient_id"
     _write_csv(folder / "pseudobulk.csv", profiles.reset_index())
 
@@ -186,5 +275,3 @@ def _write_slide_tables(folder: Path, reports: list[dict[str, object]], bulk: di
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False)
-
-

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,7 @@ def column_names(path: str | Path) -> list[str]:
     Raises
     ------
     InputError
-        If the file is missing, unreadable, empty, or its rows do not fit its header.
+        If the file is missing, unreadable, too large or empty.
     """
     return _read_header(Path(path))[0]
 
@@ -45,14 +46,15 @@ def read_columns(path: str | Path, columns: Sequence[int], *, ids: int | None = 
     Raises
     ------
     InputError
-        As :func:`column_names`; or if an id is empty.
+        As :func:`column_names`; or if a row does not fit the header, or has no id.
     """
     path = Path(path)
     names, separator = _read_header(path)
+    _check_rows(path, separator, len(names))
     wanted = sorted({*columns} | ({ids} if ids is not None else set()))
     with _described(path), _open_text(path) as text:
         table = pd.read_csv(
-            text, sep=separator, header=None, skiprows=1, names=range(len(names)), usecols=wanted, index_col=False,
+            text, sep=separator, header=None, skiprows=1, names=range(len(names)), usecols=wanted,
             low_memory=False, converters={} if ids is None else {ids: str.strip},
         )  # fmt: skip
     if ids is not None:
@@ -61,6 +63,22 @@ def read_columns(path: str | Path, columns: Sequence[int], *, ids: int | None = 
         table.index.name = None
     table.columns = pd.Index([names[position] for position in table.columns])
     return table
+
+
+def _check_rows(path: Path, separator: str, width: int) -> None:
+    """Refuse rows of another length: pandas would fill a row that was cut off, and cut one that was shifted."""
+    with _described(path), _open_text(path) as text:
+        next(text)
+        for number, line in enumerate(text, start=2):
+            cells = line.count(separator) + 1
+            if '"' in line:  # a quoted cell may hold separators, and go on over the next lines
+                cells = len(next(csv.reader(itertools.chain([line], text), delimiter=separator)))
+            if cells != width and line.strip():
+                raise InputError(
+                    f"line {number} has {cells} cells under {width} columns",
+                    path=path,
+                    fix="check its separators and quotes, or copy the file again if it is cut off",
+                )
 
 
 def _check_ids(index: pd.Index, column: str, path: Path) -> None:
@@ -80,15 +98,11 @@ def _read_header(path: Path) -> tuple[list[str], str]:
         first = text.readline()
         separator = max(_SEPARATORS, key=first.count)
         names = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
-        below = next(csv.reader(text, delimiter=separator), [])
+        below = next(filter(any, csv.reader(text, delimiter=separator)), [])
     if not any(names) or not below:
         raise InputError("holds no rows below a header", path=path, fix="the first row names the columns")
     if len(below) == len(names) + 1:
         names.insert(0, "")
-    if len(below) != len(names):
-        raise InputError(
-            f"line 2 has {len(below)} cells under {len(names)} columns", path=path, fix="check its separators and quotes"
-        )
     return names, separator
 
 

@@ -9,25 +9,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from tcgn_mil.artefacts import SCHEMA_VERSION, atomic_path, provenance, write_json
-from tcgn_mil.contracts import Fold, GenePanel, PatchSize, TargetScaler
+from tcgn_mil.contracts import Fold, GenePanel, PatchSize, TargetScaler, preview
 from tcgn_mil.errors import InputError
-from tcgn_mil.models import create_model
+from tcgn_mil.models import TCGN, create_model
 from tcgn_mil.models.mil import MilConfig, SlideRegressor
 from tcgn_mil.models.published import check_tensors
 from tcgn_mil.models.weights import read_tensors
 
 _HEADER = "tcgn_mil"
+_SUFFIX = ".safetensors"
+_ENCODER, _SLIDE_MODEL = "encoder", "slide-model"
+_MADE_BY = {_ENCODER: "pretrain", _SLIDE_MODEL: "finetune"}
 
 
 @dataclass(frozen=True)
@@ -89,19 +94,26 @@ class SlideModelInfo:
 
 def save_encoder(path: str | Path, model: nn.Module, info: EncoderInfo) -> None:
     """Write an encoder atomically."""
-    meta = {"kind": "encoder", "model": info.model, "normalisation": info.normalisation, **_shared(info)}
+    meta = {"kind": _ENCODER, "model": info.model, "normalisation": info.normalisation, **_shared(info)}
     _save(path, model, meta)
 
 
 def read_encoder_info(path: str | Path) -> EncoderInfo:
-    """What an encoder checkpoint says of itself."""
-    meta = _read_header(path, kind="encoder")
-    return EncoderInfo(
-        model=meta["model"], normalisation=meta["normalisation"], provenance=meta["provenance"], **_restored(meta)
-    )
+    """What an encoder checkpoint says of itself.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, no encoder checkpoint of this package, or of a later version of it.
+    """
+    meta = _read_header(path, kind=_ENCODER)
+    with _complete(path):
+        return EncoderInfo(
+            model=meta["model"], normalisation=meta["normalisation"], provenance=meta["provenance"], **_restored(meta)
+        )
 
 
-def load_encoder(path: str | Path) -> tuple[nn.Module, EncoderInfo]:
+def load_encoder(path: str | Path) -> tuple[TCGN, EncoderInfo]:
     """The encoder in eval mode on the CPU, and its info."""
     info = read_encoder_info(path)
     return create_model(info.model, num_classes=len(info.panel), checkpoint=path).eval(), info
@@ -111,26 +123,60 @@ def save_slide_model(path: str | Path, model: SlideRegressor, info: SlideModelIn
     """Write a slide model atomically."""
     fold = {"index": info.fold.index, **{part: list(names) for part, names in info.fold.parts().items()}}
     meta = {
-        "kind": "slide-model", "config": vars(info.config), "in_features": info.in_features, "unit": info.unit,
+        "kind": _SLIDE_MODEL, "config": asdict(info.config), "in_features": info.in_features, "unit": info.unit,
         "encoder": info.encoder, "fold": fold, **_shared(info),
     }  # fmt: skip
     _save(path, model, meta)
 
 
+def read_slide_model_info(path: str | Path) -> SlideModelInfo:
+    """What a slide model says of itself; errors as :func:`read_encoder_info`."""
+    meta = _read_header(path, kind=_SLIDE_MODEL)
+    with _complete(path):
+        fold = meta["fold"]
+        return SlideModelInfo(
+            config=MilConfig(**meta["config"]), in_features=int(meta["in_features"]), unit=meta["unit"],
+            encoder=meta["encoder"], provenance=meta["provenance"],
+            fold=Fold(int(fold["index"]), *(tuple(fold[part]) for part in ("train", "val", "test"))),
+            **_restored(meta),
+        )  # fmt: skip
+
+
 def load_slide_model(path: str | Path) -> tuple[SlideRegressor, SlideModelInfo]:
     """The slide model in eval mode on the CPU, and its info."""
-    meta = _read_header(path, kind="slide-model")
-    fold = meta["fold"]
-    info = SlideModelInfo(
-        config=MilConfig(**meta["config"]), in_features=int(meta["in_features"]), unit=meta["unit"],
-        encoder=meta["encoder"], provenance=meta["provenance"],
-        fold=Fold(int(fold["index"]), *(tuple(fold[part]) for part in ("train", "val", "test"))), **_restored(meta),
-    )  # fmt: skip
+    info = read_slide_model_info(path)
     model = SlideRegressor(info.in_features, len(info.panel), info.config)
     tensors = read_tensors(path)
-    check_tensors(tensors, {name: tensor.shape for name, tensor in model.state_dict().items()}, "the slide model")
+    try:
+        check_tensors(tensors, {name: tensor.shape for name, tensor in model.state_dict().items()}, "the slide model")
+    except InputError as error:
+        raise InputError(error.reason, path=path, fix="copy or train it again") from None
     model.load_state_dict(tensors)
     return model.eval(), info
+
+
+def check_genes(path: str | Path, panel: GenePanel) -> None:
+    """Refuse an encoder checkpoint of this package that was trained for other genes, or in another order.
+
+    A file without our header (the published layout) names no genes and passes; its shapes are checked on loading.
+
+    Raises
+    ------
+    InputError
+        Naming genes that differ.
+    """
+    path = Path(path)
+    if path.suffix != _SUFFIX or not _header_of(path):
+        return
+    found = read_encoder_info(path).panel
+    if found.hash == panel.hash:
+        return
+    fix = "use the checkpoint's own genes (panel.file), or start from other weights"
+    for have, lack, who in ((found, panel, "only the checkpoint"), (panel, found, "only the data's panel")):
+        extra = [gene for gene in have.genes if gene not in set(lack.genes)]
+        if extra:
+            raise InputError(f"is a checkpoint for other genes: {who} has {preview(extra)}", path=path, fix=fix)
+    raise InputError("is a checkpoint for the same genes in another order", path=path, fix=fix)
 
 
 def check_patch(expected: PatchSize, found: PatchSize, *, allow: bool = False) -> None:
@@ -152,8 +198,8 @@ def weights_digest(model: nn.Module) -> str:
     """First 12 hex digits of the SHA-256 of all tensors and their names: the identity of a model."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
@@ -184,31 +230,63 @@ def _restored(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 def _save(path: str | Path, model: nn.Module, meta: dict[str, Any]) -> None:
     path = Path(path)
-    tensors: dict[str, Tensor] = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()
-    }
+    if path.suffix != _SUFFIX:
+        raise ValueError(f"{path.name} must end in {_SUFFIX}")
+    unknown = [g for g, *v in zip(meta["genes"], *_statistics(meta), strict=True) if not np.isfinite(v).all()]
+    if unknown:
+        raise InputError(f"target statistics of {preview(unknown)} are not finite", fix="leave these genes out")
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    meta = {"schema_version": SCHEMA_VERSION, **meta}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={_HEADER: json.dumps({"schema_version": SCHEMA_VERSION, **meta})})
+        save_file(tensors, temporary, metadata={_HEADER: json.dumps(meta, allow_nan=False, default=str)})
     write_json(path.with_suffix(".json"), meta)
+
+
+def _statistics(meta: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+    return meta["target"]["mean"], meta["target"]["std"]
+
+
+def _header_of(path: Path) -> str | None:
+    """The JSON in a safetensors file's header, None where there is none of ours."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get(_HEADER)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"cannot be read as safetensors ({error})", path=path, fix="copy or train it again") from error
 
 
 def _read_header(path: str | Path, *, kind: str) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no such {kind} checkpoint", path=path, fix="check the path, or train one first")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get(_HEADER)
-    except SafetensorError as error:
-        raise InputError(f"is no safetensors file ({error})", path=path, fix="copy or train it again") from error
-    meta = json.loads(header) if header else {}
+    header = _header_of(path)
+    with _complete(path):
+        meta = json.loads(header) if header else {}
     if meta.get("kind") != kind:
         raise InputError(
             f"is no {kind} checkpoint of this package"
             + (f" but a {meta['kind']} one" if meta.get("kind") else " (no header with genes and tile size)"),
             path=path,
-            fix="give the file that tcgn-mil " + ("pretrain" if kind == "encoder" else "finetune") + " wrote",
+            fix=f"give the file that tcgn-mil {_MADE_BY[kind]} wrote",
         )
-    if GenePanel(tuple(meta["genes"])).hash != meta["panel_hash"]:
-        raise InputError("its gene list does not match its panel hash", path=path, fix="copy or train it again")
+    if meta.get("schema_version", 0) > SCHEMA_VERSION:
+        raise InputError("was written by a later version of this package", path=path, fix="upgrade tcgn-mil")
+    with _complete(path):
+        if GenePanel(tuple(meta["genes"])).hash != meta["panel_hash"]:
+            raise InputError("its gene list does not match its panel hash", path=path, fix="copy or train it again")
     return meta
+
+
+@contextmanager
+def _complete(path: str | Path) -> Iterator[None]:
+    """Say which file is at fault where a header lacks something or holds nonsense."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.reason, path=path, fix=error.fix) from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"its header cannot be understood ({type(error).__name__}: {error})",
+            path=path,
+            fix="copy or train it again",
+        ) from error

@@ -5,12 +5,12 @@ Takes iterables of (pixels, coords) batches and does not know where they come fr
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class TileEncoder:
     Attributes
     ----------
     model
-        In eval mode; ``forward_features`` of TCGN, or a headless timm model.
+        In eval mode, without its head: images (B, 3, input_px, input_px) -> (B, D).
     identity
         Name and digest of the weights, as feature files carry it.
     patch
@@ -54,8 +54,7 @@ class TileEncoder:
 
     def features(self, pixels: Tensor) -> Tensor:
         """(B, P, P, 3) uint8 -> (B, D)."""
-        images = to_network_input(pixels, self.input_px, mean=self.mean, std=self.std)
-        return self.model.forward_features(images) if self.patch is not None else self.model(images)
+        return self.model(to_network_input(pixels, self.input_px, mean=self.mean, std=self.std))
 
 
 def open_encoder(source: str, *, pretrained: bool = False) -> TileEncoder:
@@ -67,22 +66,41 @@ def open_encoder(source: str, *, pretrained: bool = False) -> TileEncoder:
         Path of ``encoder.safetensors``, or ``timm:resnet18`` and the like.
     pretrained
         Whether to download weights of a timm model; without, they are random but always the same.
+
+    Raises
+    ------
+    InputError
+        If the checkpoint cannot be read, timm has no such model, or its weights cannot be had.
     """
-    if not source.startswith(TIMM_PREFIX):
-        model, info = load_encoder(source)
-        return TileEncoder(model, f"{info.model}-{weights_digest(model)}", info.patch)
+    if source.startswith(TIMM_PREFIX):
+        return _open_timm(source.removeprefix(TIMM_PREFIX), pretrained=pretrained)
+    model, info = load_encoder(source)
+    identity = f"{info.model}-{weights_digest(model)}"
+    model.reset_classifier(0)
+    return TileEncoder(model, identity, info.patch)
+
+
+def _open_timm(name: str, *, pretrained: bool) -> TileEncoder:
     import timm
 
-    name = source.removeprefix(TIMM_PREFIX)
     if not timm.is_model(name):
         close = timm.list_models(f"*{name}*")[:3]
-        raise InputError(f"timm has no model {name!r}", fix=f"did you mean {', '.join(close)}?" if close else None)
-    torch.manual_seed(0)
-    model = timm.create_model(name, pretrained=pretrained, num_classes=0).eval()
+        raise InputError(
+            f"timm has no model {name!r}",
+            fix=f"did you mean {', '.join(close)}?" if close else "timm.list_models() names those there are",
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            model = timm.create_model(name, pretrained=pretrained, num_classes=0).eval()
+        except (OSError, RuntimeError) as error:
+            raise InputError(
+                f"weights of timm model {name!r} cannot be had ({str(error).splitlines()[0]})",
+                fix="check the name and the network, or do without pretrained weights",
+            ) from error
     data = timm.data.resolve_model_data_config(model)
-    return TileEncoder(
-        model, f"{source}-{weights_digest(model)}", None, data["input_size"][-1], data["mean"], data["std"]
-    )
+    identity = f"{TIMM_PREFIX}{name}-{weights_digest(model)}"
+    return TileEncoder(model, identity, None, data["input_size"][-1], data["mean"], data["std"])
 
 
 def encode_tiles(
@@ -114,6 +132,11 @@ def encode_tiles(
     for pixels, positions in batches:
         with torch.inference_mode(), autocast(device, precision):
             encoded = encoder.features(torch.from_numpy(pixels).to(device))
+        if encoded.ndim != 2:
+            raise InputError(
+                f"encoder {encoder.identity} gives features of shape {tuple(encoded.shape)}, not (tiles, features)",
+                fix="choose a model that pools its features",
+            )
         features.append(encoded.float().cpu().numpy().astype(dtype))
         coords.append(positions)
     if not features:
@@ -141,7 +164,17 @@ def predict_spots(model: nn.Module, patches: NDArray[np.uint8], *, batch_size: i
 
 
 class SlidePrediction(NamedTuple):
-    """``expression`` (G,) standardised, ``attention`` (N,) mean over heads, ``tile_expression`` (N, chosen genes)."""
+    """What a slide model says of one bag.
+
+    Attributes
+    ----------
+    expression
+        (G,) in the standardised target space.
+    attention
+        (N,) mean over heads, sums to one.
+    tile_expression
+        (N, chosen genes) standardised scores, whose attention-weighted sum is the expression of these genes.
+    """
 
     expression: NDArray[np.float32]
     attention: NDArray[np.float32]
@@ -149,14 +182,18 @@ class SlidePrediction(NamedTuple):
 
 
 def predict_bag(model: SlideRegressor, bag: Bag, *, tile_genes: Sequence[int] = ()) -> SlidePrediction:
-    """Predict one patient from all tiles; tile scores, of the genes asked for, are computed in chunks of tiles."""
+    """Predict one patient from all tiles, by a model in eval mode on its own device.
+
+    Tiles pass in chunks and only their values, (N, E), are held, so a bag of 200,000 tiles needs little beyond itself.
+    """
     device = next(model.parameters()).device
-    features = torch.from_numpy(bag.features).to(device)[None]
     with torch.inference_mode():
-        out = model(features, torch.ones(features.shape[:2], dtype=torch.bool, device=device))
-        chunks = [model.tile_expression(part, tile_genes)[0].cpu() for part in features.split(_TILES_A_CHUNK, dim=1)]
+        chunks = torch.from_numpy(bag.features).split(_TILES_A_CHUNK)
+        values = torch.cat([model.tile_values(chunk.to(device)[None]) for chunk in chunks], dim=1)
+        out = model.pool(values, torch.ones(values.shape[:2], dtype=torch.bool, device=device))
+        scores = model.score_tiles(values, tile_genes)
     return SlidePrediction(
-        out.expression[0].cpu().numpy(), out.attention[0].mean(dim=0).cpu().numpy(), torch.cat(chunks).numpy()
+        out.expression[0].cpu().numpy(), out.attention[0].mean(dim=0).cpu().numpy(), scores[0].cpu().numpy()
     )
 
 
@@ -164,42 +201,25 @@ def predict_bag(model: SlideRegressor, bag: Bag, *, tile_genes: Sequence[int] = 
 def prefetch(source: Iterable[Item], *, depth: int = 4) -> Iterator[Iterator[Item]]:
     """Yield an iterator whose items are made by a thread, up to `depth` ahead; its exceptions are raised here.
 
-    Leaving the context stops the thread, whether the items were used up or not.
+    Leaving the context stops the thread and closes the source, whether the items were used up or not.
     """
-    items: queue.Queue[Any] = queue.Queue(maxsize=depth)
-    stop, end = threading.Event(), object()
+    items, end = iter(source), object()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch") as thread:
 
-    def put(item: Any) -> bool:
-        while not stop.is_set():
-            try:
-                items.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
+        def start_next() -> Future[Item | object]:
+            return thread.submit(next, items, end)
 
-    def produce() -> None:
+        waiting = deque(start_next() for _ in range(depth))
+
+        def consume() -> Iterator[Item]:
+            while (item := waiting.popleft().result()) is not end:
+                waiting.append(start_next())
+                yield cast(Item, item)
+
         try:
-            for item in source:
-                if not put((item, None)):
-                    return
-            put((end, None))
-        except BaseException as error:  # handed to the consumer, which raises it
-            put((end, error))
-
-    def consume() -> Iterator[Item]:
-        while True:
-            item, error = items.get()
-            if error is not None:
-                raise error
-            if item is end:
-                return
-            yield item
-
-    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
-    thread.start()
-    try:
-        yield consume()
-    finally:
-        stop.set()
-        thread.join()
+            yield consume()
+        finally:
+            thread.shutdown(cancel_futures=True)
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()

@@ -1,30 +1,28 @@
 """One readable training loop for spots and bags, on Lightning Fabric (device, precision).
 
 The loop knows neither: it is given what a step computes, the batches of an epoch, and a validation score. After every
-epoch its whole state is written atomically, and each epoch draws from its own seed, so that a run killed at any point
-and started again ends with the same weights.
+epoch its whole state is written (:mod:`tcgn_mil.training_state`), and each epoch draws from its own seed, so that a
+run killed at any point and started again ends with the same weights.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tcgn_mil.artefacts import atomic_path
+from tcgn_mil.data.order import derive_seed
 from tcgn_mil.errors import InputError
 from tcgn_mil.losses import LossName
+from tcgn_mil.training_state import History, Trained, TrainingState
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 _FREE_KEYS = frozenset({"accelerator"})  # may change between a run and its resumption
@@ -73,19 +71,22 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or self.patience < 1:
-            raise InputError("training.epochs, batch_size and patience must be at least 1", fix="raise the value")
-        if not (self.lr > 0 and 0 <= self.warmup_fraction < 1):
-            raise InputError("training.lr must be positive and warmup_fraction in [0, 1)", fix="change the value")
+        for name in ("epochs", "batch_size", "patience"):
+            _check(name, getattr(self, name), least=1)
+        _check("seed", self.seed, least=0)
+        _check("weight_decay", self.weight_decay, least=0)
+        _check("lr", self.lr, above=0)
+        _check("clip_norm", self.clip_norm, above=0)
+        _check("warmup_fraction", self.warmup_fraction, least=0, below=1)
 
 
-@dataclass
-class History:
-    """What happened: one dict an epoch with ``loss`` (mean training loss) and ``score`` (validation), and the best."""
-
-    epochs: list[dict[str, float]] = dataclasses.field(default_factory=list)
-    best_epoch: int = -1
-    best_score: float = -math.inf
+def _check(
+    name: str, value: float, *, least: float = -math.inf, above: float = -math.inf, below: float = math.inf
+) -> None:
+    if not (value >= least and above < value < below):
+        bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"above {above:g}"] * (above > -math.inf)
+        bounds += [f"below {below:g}"] * (below < math.inf)
+        raise InputError(f"training.{name} is {value}", fix=f"give a value {' and '.join(bounds)}")
 
 
 def fit(
@@ -99,7 +100,7 @@ def fit(
     description: str = "train",
     on_epoch: Callable[[int, History], None] | None = None,
 ) -> History:
-    """Train `model` in place; it ends with the weights of its best validation epoch, in eval mode, on the CPU.
+    """Train `model` in place; it ends with the weights of its best validation epoch, in eval mode, where it trained.
 
     Parameters
     ----------
@@ -112,27 +113,34 @@ def fit(
     state_path
         Where the state after each epoch is kept (safetensors); an existing one is resumed.
     on_epoch
-        Called after each epoch's state is written.
+        Called with the epoch and the history after each epoch's state is written.
 
     Raises
     ------
     InputError
-        If the loss is not finite, no epoch has a finite validation score, or `state_path` holds another config's state.
+        If there is no batch, the loss is not finite, no epoch has a finite validation score, the device is not there,
+        or `state_path` holds the state of another config or model.
+
+    Notes
+    -----
+    Seeds torch's global generators. Resumed weights are equal bit by bit where the device's own operations are.
     """
-    fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
+    fabric = Fabric(accelerator=resolve_device(config.accelerator).type, devices=1, precision=config.precision)
     optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr)
-    model, optimizer = fabric.setup(model, optimizer)
-    state = _State(model.module, optimizer, config, None if state_path is None else Path(state_path))
+    wrapped, prepared = fabric.setup(model, optimizer)
+    kept = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE_KEYS}
+    state = TrainingState(Trained(model, prepared, fabric.strategy.precision), kept, state_path)
     history = state.resume()
+    loop = _Loop(fabric, wrapped, prepared, step, config)
     bar = tqdm(range(len(history.epochs), config.epochs), desc=description, unit="epoch")
     for epoch in bar:
         if epoch - history.best_epoch > config.patience:
             break
-        torch.manual_seed(_epoch_seed(config.seed, epoch))
-        loss = _train_epoch(fabric, model, optimizer, step, epoch_batches(epoch), config, epoch)
+        torch.manual_seed(derive_seed(config.seed, epoch))
+        loss = loop.epoch(epoch, epoch_batches(epoch))
         model.eval()
         with torch.inference_mode():
-            score = validate(model.module)
+            score = validate(model)
         history.epochs.append({"loss": loss, "score": score})
         bar.set_postfix(loss=f"{loss:.4f}", score=f"{score:.4f}")
         if math.isfinite(score) and score > history.best_score:
@@ -147,34 +155,49 @@ def fit(
             fix="check that validation targets vary, or use more validation data",
         )
     state.restore_best()
-    model.module.cpu().eval()
+    model.eval()
     return history
 
 
-def _train_epoch(
-    fabric: Fabric, model: Any, optimizer: Any, step: Callable[[Any, Any], Tensor], batches: Iterable[Any],
-    config: TrainingConfig, epoch: int,
-) -> float:  # fmt: skip
-    """One pass; returns the mean loss."""
-    model.train()
-    batches = list(batches) if not hasattr(batches, "__len__") else batches
-    count = len(batches)  # type: ignore[arg-type]
-    total = 0.0
-    for index, batch in enumerate(tqdm(batches, desc=f"epoch {epoch + 1}", unit="step", leave=False)):
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * rate_factor((epoch + index / count) / config.epochs, config.warmup_fraction)
-        loss = step(model, to_device(batch, fabric.device))
-        if not torch.isfinite(loss):
+@dataclass(frozen=True)
+class _Loop:
+    """The steps of an epoch."""
+
+    fabric: Fabric
+    model: Any
+    optimizer: Any
+    step: Callable[[nn.Module, Any], Tensor]
+    config: TrainingConfig
+
+    def epoch(self, epoch: int, batches: Iterable[Any]) -> float:
+        """One pass over the batches; returns the mean loss."""
+        known = batches if isinstance(batches, Sized) else list(batches)
+        count = len(known)
+        if not count:
+            raise InputError("there is no training batch", fix="check that the training part holds samples")
+        self.model.train()
+        total = 0.0
+        for index, batch in enumerate(tqdm(known, desc=f"epoch {epoch + 1}", unit="step", leave=False)):
+            progress = (epoch + index / count) / self.config.epochs
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.lr * rate_factor(progress, self.config.warmup_fraction)
+            total += self._update(batch, f"epoch {epoch + 1}, step {index + 1}")
+        return total / count
+
+    def _update(self, batch: Any, where: str) -> float:
+        """Forward, backward and optimizer step; returns the loss."""
+        loss = self.step(self.model, to_device(batch, self.fabric.device))
+        value = float(loss.detach())
+        if not math.isfinite(value):
             raise InputError(
-                f"the training loss is {loss.item()} in epoch {epoch + 1}, step {index + 1}",
+                f"the training loss is {value} in {where}",
                 fix="lower training.lr, or use training.precision=32-true",
             )
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        fabric.clip_gradients(model, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
-        optimizer.step()
-        total += float(loss.detach())
-    return total / max(count, 1)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False)
+        self.optimizer.step()
+        return value
 
 
 def rate_factor(progress: float, warmup_fraction: float) -> float:
@@ -186,8 +209,10 @@ def rate_factor(progress: float, warmup_fraction: float) -> float:
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Trainable parameters with decay (weights of two or more dimensions) and without (biases, norms, named ones)."""
-    exempt = set(model.no_weight_decay()) if hasattr(model, "no_weight_decay") else set()
-    decayed, plain = [], []
+    no_weight_decay = getattr(model, "no_weight_decay", None)
+    exempt: set[str] = set(no_weight_decay()) if callable(no_weight_decay) else set()
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (plain if parameter.ndim < 2 or name in exempt else decayed).append(parameter)
@@ -202,7 +227,8 @@ def to_device(batch: Any, device: torch.device) -> Any:
         moved = {item.name: to_device(getattr(batch, item.name), device) for item in dataclasses.fields(batch)}
         return dataclasses.replace(batch, **moved)
     if isinstance(batch, (tuple, list)):
-        return type(batch)(to_device(item, device) for item in batch)
+        moved_items = [to_device(item, device) for item in batch]
+        return type(batch)(*moved_items) if hasattr(batch, "_fields") else type(batch)(moved_items)
     return batch
 
 
@@ -213,67 +239,7 @@ def resolve_device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("no CUDA device is available", fix="use --device cpu")
+        raise InputError("no CUDA device is available", fix="choose the device cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise InputError("no MPS device is available", fix="choose the device cpu")
     return torch.device(name)
-
-
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return (seed * 1_000_003 + epoch * 7_919 + 17) % 2**31
-
-
-class _State:
-    """Model, best model, optimizer and history on disk, as tensors and JSON in one safetensors file."""
-
-    def __init__(self, model: nn.Module, optimizer: Any, config: TrainingConfig, path: Path | None) -> None:
-        self.model, self.optimizer, self.path = model, optimizer, path
-        self.config = {key: value for key, value in dataclasses.asdict(config).items() if key not in _FREE_KEYS}
-        self.best: dict[str, Tensor] = {}
-
-    def keep_best(self) -> None:
-        self.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
-
-    def restore_best(self) -> None:
-        self.model.load_state_dict(self.best)
-
-    def write(self, history: History) -> None:
-        if self.path is None:
-            return
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-        metadata = {"config": json.dumps(self.config), "history": json.dumps(dataclasses.asdict(history))}
-        plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-        with atomic_path(self.path) as temporary:
-            save_file(plain, temporary, metadata=metadata)
-
-    def resume(self) -> History:
-        """Load the state if there is one; its history, else an empty one."""
-        if self.path is None or not self.path.is_file():
-            return History()
-        with safe_open(self.path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        self._check_config(json.loads(metadata.get("config", "{}")))
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
-        for name, value in tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = value
-        self.model.load_state_dict(parts["model"])
-        self.best = parts["best"]
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in parts["optimizer"].items():
-            index, _, key = name.partition(".")
-            moments.setdefault(int(index), {})[key] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        return History(**json.loads(metadata["history"]))
-
-    def _check_config(self, found: dict[str, Any]) -> None:
-        different = sorted(key for key in {*found, *self.config} if found.get(key) != self.config.get(key))
-        if different:
-            raise InputError(
-                f"holds the state of another training config; differing keys: {', '.join(different)}",
-                path=self.path,
-                fix="use the same config, or another --out folder",
-            )

@@ -149,9 +149,7 @@ def _write_slide(
 ) -> tuple[NDArray[np.uint8], list[SlideArtefact]]:
     name = slide.slide_id
     fractions = item_fractions(config, slide.patient, name)
-    labels = region_map(
-        config.rng(f"regions {name}"), config.slide_size_um, config.slide_tissue_fraction, fractions
-    )
+    labels = region_map(config.rng(f"regions {name}"), config.slide_size_um, config.slide_tissue_fraction, fractions)
     flaws = draw_artefacts(config, name, labels, slide.mpp)
     _write_regions(paths.truth / "regions" / f"{name}.npz", labels)
     path = paths.root / "slides" / f"{name}.tiff"

@@ -60,9 +60,7 @@ def _outline_ratio(aspect: float) -> float:
 
 NUCLEI = (
     NucleusKind("tumour_a", _RADIUS_A_UM, 112, coverage=_TUMOUR_COVERAGE),
-    NucleusKind(
-        "tumour_b", _RADIUS_A_UM * _outline_ratio(_ASPECT_B), 112, aspect=_ASPECT_B, coverage=_TUMOUR_COVERAGE
-    ),
+    NucleusKind("tumour_b", _RADIUS_A_UM * _outline_ratio(_ASPECT_B), 112, aspect=_ASPECT_B, coverage=_TUMOUR_COVERAGE),
     NucleusKind("stroma", 3.2, 105, aspect=4.5, spacing_um=24.0, follows_fibres=True),
     NucleusKind("stroma", 2.5, 130, spacing_um=70.0),
     NucleusKind("immune", 2.6, 140, spacing_um=6.4),

@@ -27,7 +27,8 @@ _FAT_CELL_UM = 62.0
 _FAT_WALL_UM = 1.9
 _FIBRES = ((0.8, 16, 0.7), (0.7, 24, 1.8), (0.5, 34, 5.0))  # weight, length and width in µm
 _UNEVEN_RADIUS_UM, _UNEVEN_SD = 45.0, 0.09
-_NOISE_SD = 2.0  # of the camera, grey levels
+_GRAIN_TILE_PX = 1024
+_GRAIN_GREY, _GRAIN_SD = 4.0, 0.45  # grey levels on average, and how unevenly
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,9 @@ def render(labels: NDArray[np.uint8], mpp: float, stain: Stain, rng: np.random.G
     haematoxylin, eosin = (_uneven(stain_map, rng, labels.shape) for stain_map in (haematoxylin, eosin))
     lumen = _fat_lumen(fine, size, rng)
     haematoxylin, eosin = (cv2.multiply(stain_map, lumen, scale=1 / 255) for stain_map in (haematoxylin, eosin))
-    return _transmit(haematoxylin, eosin, stain, _tiled(_camera_noise(), size, rng.uniform(0, 1024, 2)))
+    image = _transmit(haematoxylin, eosin, stain)
+    _add_grain(image, rng, labels.shape)
+    return image
 
 
 def _fine_labels(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -150,19 +153,36 @@ def _fat_lumen(fine: NDArray[np.uint8], size: tuple[int, int], rng: np.random.Ge
     return cv2.resize(keep, size, interpolation=cv2.INTER_LINEAR)
 
 
-def _transmit(
-    haematoxylin: NDArray[np.uint8], eosin: NDArray[np.uint8], stain: Stain, noise: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
-    """Light left in red, green, blue: the product of what each stain lets through, by lookup, plus camera noise."""
+def _transmit(haematoxylin: NDArray[np.uint8], eosin: NDArray[np.uint8], stain: Stain) -> NDArray[np.uint8]:
+    """Light left in red, green, blue: the product of what each stain lets through, by lookup."""
     density = np.arange(256) / 100
     image = np.empty((*haematoxylin.shape, 3), np.uint8)
     for channel in range(3):
         first = cv2.LUT(haematoxylin, _level(_GLASS[channel] * np.exp(-density * stain.haematoxylin[channel])))
         second = cv2.LUT(eosin, _level(255 * np.exp(-density * stain.eosin[channel])))
-        light = cv2.multiply(first, second, scale=1 / 255)
-        # The noise tile is centred on 16, so that it stays unsigned.
-        image[..., channel] = cv2.subtract(cv2.add(light, np.roll(noise, 97 * channel, axis=1)), 16)
+        image[..., channel] = cv2.multiply(first, second, scale=1 / 255)
     return image
+
+
+def _add_grain(image: NDArray[np.uint8], rng: np.random.Generator, shape: tuple[int, int]) -> None:
+    """Add colour grain in place, stronger here and weaker there, as pigment and compression make it.
+
+    It also hides from colour statistics what little compression tells of the shape of nuclei.
+    """
+    size = image.shape[1::-1]
+    field = smooth_field(rng, shape, _UNEVEN_RADIUS_UM / LABEL_MPP)
+    strength = cv2.resize(_level(_GRAIN_GREY * np.exp(_GRAIN_SD * field - _GRAIN_SD**2 / 2) * 16), size)
+    for channel in range(3):
+        # Brighter and darker grain apart, so that everything stays unsigned; 16 * 32 is one.
+        brighter, darker = (_tiled(_grain(sign), size, rng.uniform(0, _GRAIN_TILE_PX, 2)) for sign in (0, 1))
+        light = cv2.add(image[..., channel], cv2.multiply(brighter, strength, scale=1 / 512))
+        image[..., channel] = cv2.subtract(light, cv2.multiply(darker, strength, scale=1 / 512))
+
+
+@cache
+def _grain(number: int) -> NDArray[np.uint8]:
+    """Periodic grain, half normal with scale 32, of about two pixels."""
+    return _level(32 * np.abs(_periodic(np.random.default_rng([7, number]), _GRAIN_TILE_PX, 0.9)))
 
 
 def _level(values: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -174,11 +194,6 @@ def _tiled(tile: NDArray[np.uint8], size: tuple[int, int], offset_px: NDArray[np
     shifted = np.roll(tile, (-round(offset_px[1]), -round(offset_px[0])), axis=(0, 1))
     width, height = size
     return np.tile(shifted, (-(-height // tile.shape[0]), -(-width // tile.shape[1])))[:height, :width].copy()
-
-
-@cache
-def _camera_noise() -> NDArray[np.uint8]:
-    return np.clip(np.random.default_rng(0).normal(16, _NOISE_SD, (1024, 1024)), 0, 32).round().astype(np.uint8)
 
 
 @cache
@@ -218,5 +233,3 @@ def _fibre_angle(x_um: NDArray, y_um: NDArray) -> NDArray:
     along_x = (_fibre_bend(x_um + step, y_um) - _fibre_bend(x_um - step, y_um)) / (2 * step)
     along_y = 1 + (_fibre_bend(x_um, y_um + step) - _fibre_bend(x_um, y_um - step)) / (2 * step)
     return np.arctan2(-along_x, along_y)
-
-

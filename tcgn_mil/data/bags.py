@@ -13,9 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tcgn_mil.contracts import preview
 from tcgn_mil.data.feature_files import FeatureInfo, read_feature_info, read_features
-from tcgn_mil.data.spots import split_order
+from tcgn_mil.data.order import derive_seed, split_order
 from tcgn_mil.errors import InputError
+
+_ORDER, _TILES = 0, 1  # purposes of the draws of an epoch
 
 
 class Bag(NamedTuple):
@@ -28,47 +31,41 @@ class Bag(NamedTuple):
 
 @dataclass(frozen=True)
 class BagBatch:
-    """Padded bags: ``features`` (B, Nmax, D), ``mask`` (B, Nmax) bool, True at tiles, ``targets`` (B, G), NaN unknown."""
+    """Padded bags.
+
+    Attributes
+    ----------
+    features
+        (B, Nmax, D) float32, zero at padding.
+    mask
+        (B, Nmax) bool, True at tiles.
+    targets
+        (B, G) float32, NaN where unknown; the losses leave those out.
+    """
 
     features: Tensor
     mask: Tensor
     targets: Tensor
 
 
-def read_bag(
-    paths: Sequence[str | Path], *, max_tiles: int | None = None, generator: np.random.Generator | None = None
-) -> Bag:
-    """Read the tiles of a patient's slides; with `max_tiles`, a sample without replacement over all of them.
+class SlideFeatures(NamedTuple):
+    """A feature file and what it says of itself, so that an epoch opens each file once."""
 
-    Raises
-    ------
-    InputError
-        If there is no tile, or the files differ in width or encoder.
-    """
+    path: Path
+    info: FeatureInfo
+
+
+def open_slides(paths: Sequence[str | Path]) -> tuple[SlideFeatures, ...]:
+    """Look at feature files and check that one encoder made them all; see :func:`check_same_encoder`."""
     infos = [read_feature_info(path) for path in paths]
     check_same_encoder(infos, paths)
-    counts = np.array([info.n_tiles for info in infos])
-    total = int(counts.sum())
-    if total == 0:
-        raise InputError(
-            "the patient has no tile", path=paths[0] if paths else None, fix="check the slide's tissue in its overlay"
-        )
-    rows: list[NDArray[np.int64] | None] = [None] * len(infos)
-    if max_tiles is not None and total > max_tiles:
-        generator = generator or np.random.default_rng(0)
-        chosen = np.sort(generator.choice(total, size=max_tiles, replace=False))
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        rows = [chosen[(chosen >= a) & (chosen < b)] - a for a, b in zip(starts[:-1], starts[1:], strict=True)]
-    parts = [read_features(path, chosen) for path, chosen in zip(paths, rows, strict=True)]
-    return Bag(
-        np.concatenate([features for features, _, _ in parts]),
-        np.concatenate([coords for _, coords, _ in parts]),
-        np.repeat(np.arange(len(parts)), [len(features) for features, _, _ in parts]),
-    )
+    return tuple(SlideFeatures(Path(path), info) for path, info in zip(paths, infos, strict=True))
 
 
 def check_same_encoder(infos: Sequence[FeatureInfo], paths: Sequence[str | Path]) -> FeatureInfo:
     """Raise InputError unless all files are by one encoder, of one width and one tile size; returns the first."""
+    if not infos:
+        raise InputError("no feature file is given", fix="run tcgn-mil encode first")
     first = infos[0]
     for info, path in zip(infos, paths, strict=True):
         if (info.encoder, info.width) != (first.encoder, first.width):
@@ -85,6 +82,51 @@ def check_same_encoder(infos: Sequence[FeatureInfo], paths: Sequence[str | Path]
                 fix="tile all slides of a cohort at one size",
             )
     return first
+
+
+def read_bag(
+    paths: Sequence[str | Path], *, max_tiles: int | None = None, generator: np.random.Generator | None = None
+) -> Bag:
+    """Read the tiles of a patient's slides; with `max_tiles`, a sample without replacement over all of them.
+
+    Raises
+    ------
+    InputError
+        If there is no tile, a feature is not finite, or the files differ in width, encoder or tile size.
+    """
+    return _read_slides(open_slides(paths), max_tiles=max_tiles, generator=generator)
+
+
+def _read_slides(
+    slides: Sequence[SlideFeatures], *, max_tiles: int | None, generator: np.random.Generator | None
+) -> Bag:
+    counts = [slide.info.n_tiles for slide in slides]
+    total = sum(counts)
+    if total == 0:
+        raise InputError(
+            "the patient has no tile", path=slides[0].path, fix="check the slide's tissue in its overlay picture"
+        )
+    rows: Sequence[NDArray[np.int64] | None] = [None] * len(slides)
+    if max_tiles is not None and total > max_tiles:
+        rows = _sample(counts, max_tiles, generator or np.random.default_rng(0))
+        counts = [len(chosen) for chosen in rows if chosen is not None]
+    features = np.empty((sum(counts), slides[0].info.width), dtype=np.float32)
+    coords = np.empty((sum(counts), 2), dtype=np.int64)
+    start = 0
+    for slide, chosen, count in zip(slides, rows, counts, strict=True):
+        if count:
+            part = slice(start, start + count)
+            features[part], coords[part], _ = read_features(slide.path, chosen)
+        start += count
+    return Bag(features, coords, np.repeat(np.arange(len(counts)), counts))
+
+
+def _sample(counts: Sequence[int], max_tiles: int, generator: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Rows of each slide, sorted, of a sample over all tiles."""
+    chosen = np.sort(generator.choice(sum(counts), size=max_tiles, replace=False))
+    starts = np.cumsum([0, *counts])
+    cuts = np.split(chosen, np.searchsorted(chosen, starts[1:-1]))
+    return [rows - start for rows, start in zip(cuts, starts[:-1], strict=True)]
 
 
 def collate(bags: Sequence[Bag], targets: NDArray[np.float32]) -> BagBatch:
@@ -106,29 +148,50 @@ class BagDataset:
     patients
         Ids, in the order of `targets`.
     files
-        Patient -> feature files of its slides.
+        Patient -> feature files of its slides; several slides are one bag.
     targets
         (M, G) float32 standardised, NaN where unknown.
     seed
-        Of order and tile samples.
+        Of order and tile samples, 0 or more.
+
+    Raises
+    ------
+    InputError
+        If a patient has no feature file or no tile, or the files differ in width, encoder or tile size.
     """
 
     def __init__(
         self,
         patients: Sequence[str],
-        files: Mapping[str, Sequence[Path]],
+        files: Mapping[str, Sequence[str | Path]],
         targets: NDArray[np.float32],
         *,
         seed: int,
     ) -> None:
-        self.patients, self.files, self.targets, self.seed = tuple(patients), files, targets, seed
+        if len(patients) != len(targets):
+            raise ValueError(f"{len(patients)} patients, {len(targets)} rows of targets")
+        without = [patient for patient in patients if not files.get(patient)]
+        if without:
+            raise InputError(
+                f"no feature file for {preview(without)}", fix="encode their slides, or leave these patients out"
+            )
+        self.patients, self.targets, self.seed = tuple(patients), targets, seed
+        opened = iter(open_slides([path for patient in self.patients for path in files[patient]]))
+        self.slides = {patient: tuple(next(opened) for _ in files[patient]) for patient in self.patients}
+        for patient, slides in self.slides.items():
+            if not sum(slide.info.n_tiles for slide in slides):
+                raise InputError(
+                    f"patient {patient} has no tile",
+                    path=slides[0].path,
+                    fix="check the slide's tissue in its overlay picture, or leave the patient out",
+                )
 
     def __len__(self) -> int:
         return len(self.patients)
 
     def bag(self, index: int) -> Bag:
         """All tiles of one patient."""
-        return read_bag(self.files[self.patients[index]])
+        return _read_slides(self.slides[self.patients[index]], max_tiles=None, generator=None)
 
     def epoch(self, number: int, *, batch_size: int, max_tiles: int | None) -> EpochOfBags:
         """Shuffled batches with sampled tiles; the same for the same seed and number."""
@@ -139,19 +202,24 @@ class EpochOfBags:
     """BagBatch after BagBatch of one epoch, with a length for progress."""
 
     def __init__(self, dataset: BagDataset, number: int, batch_size: int, max_tiles: int | None) -> None:
+        if max_tiles is not None and max_tiles < 1:
+            raise InputError(f"max_tiles is {max_tiles}", fix="give at least 1; some hundreds or thousands are usual")
         self.dataset, self.number, self.max_tiles = dataset, number, max_tiles
-        generator = torch.Generator().manual_seed(dataset.seed * 1_000_003 + number)
+        generator = torch.Generator().manual_seed(derive_seed(dataset.seed, number, _ORDER))
         self.batches = split_order(torch.randperm(len(dataset), generator=generator), batch_size)
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[BagBatch]:
-        for rows in self.batches:
-            bags = [self._bag(int(row)) for row in rows]
-            yield collate(bags, self.dataset.targets[rows.numpy()])
+        for batch in self.batches:
+            rows = batch.numpy()
+            yield collate([self._bag(int(row)) for row in rows], self.dataset.targets[rows])
 
     def _bag(self, row: int) -> Bag:
+        """The patient's tiles of this epoch, whatever the batch it came to be in."""
         patient = self.dataset.patients[row]
-        seed = [self.dataset.seed, self.number, zlib.crc32(patient.encode())]
-        return read_bag(self.dataset.files[patient], max_tiles=self.max_tiles, generator=np.random.default_rng(seed))
+        seed = derive_seed(self.dataset.seed, self.number, _TILES, zlib.crc32(patient.encode()))
+        return _read_slides(
+            self.dataset.slides[patient], max_tiles=self.max_tiles, generator=np.random.default_rng(seed)
+        )

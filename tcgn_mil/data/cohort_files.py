@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +34,23 @@ def read_cohort(path: str | Path) -> AnnData:
         cohort = anndata.read_h5ad(path)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"cannot be read as AnnData ({error})", path=path, fix="make it again") from error
-    if "tcgn_mil" not in cohort.uns or "slides" not in cohort.uns or cohort_meta(cohort).get("kind") != KIND:
+    if "slides" not in cohort.uns or _meta(cohort.uns).get("kind") != KIND:
         raise InputError("is no cohort of this package", path=path, fix="make it with tcgn-mil bulk")
     return cohort
 
 
 def cohort_meta(cohort: AnnData) -> dict[str, Any]:
     """What made the cohort: unit, join key, sources, versions."""
-    return json.loads(str(cohort.uns["tcgn_mil"]))
+    return _meta(cohort.uns)
+
+
+def _meta(uns: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON object under ``tcgn_mil``; empty where a file of somebody else has none."""
+    try:
+        found = json.loads(str(uns.get("tcgn_mil", "{}")))
+    except json.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def cohort_unit(cohort: AnnData) -> ExpressionUnit:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.contracts import PatchSize, TileSpec
-from tcgn_mil.data.hdf5 import check_coords, create_hdf5, json_attr, open_hdf5
+from tcgn_mil.data.hdf5 import check_coords, create_hdf5, open_hdf5, tile_spec
 from tcgn_mil.errors import InputError
 
 
@@ -69,6 +69,14 @@ def write_features(
     InputError
         If a feature is not finite (naming slide and tile), so that no training run meets one.
     """
+    if (
+        features.ndim != 2
+        or coords.shape != (len(features), 2)
+        or (colour is not None and len(colour) != len(features))
+    ):
+        raise ValueError(f"features {features.shape}, coords {coords.shape} and colour do not belong together")
+    if features.dtype not in (np.float16, np.float32):
+        features = features.astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if bad.size:
         raise InputError(
@@ -156,5 +164,5 @@ def _info(file: h5py.File) -> FeatureInfo:
         n_tiles=int(shape[0]),
         width=int(shape[1]),
         encoder=str(file.attrs.get("encoder", "unknown")),
-        spec=TileSpec(**json_attr(file, "spec", kind="feature")),
+        spec=tile_spec(file, kind="feature"),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import h5py
 import numpy as np
 
 from tcgn_mil.artefacts import SCHEMA_VERSION, atomic_path, provenance
+from tcgn_mil.contracts import TileSpec, preview
 from tcgn_mil.errors import InputError
 
 
@@ -34,10 +36,17 @@ def open_hdf5(path: str | Path, *, kind: str, needs: tuple[str, ...] = ()) -> It
             f"cannot be read as HDF5 ({str(error).split('(')[0].strip()})", path=path, fix="make the file again"
         ) from error
     with file:
-        missing = [name for name in needs if name not in file]
+        missing = [name for name in needs if not isinstance(file.get(name), h5py.Dataset)]
         if missing:
             raise InputError(f"is no {kind} file: it has no {', '.join(missing)}", path=path, fix="check the path")
-        yield file
+        try:
+            yield file
+        except OSError as error:
+            if error.errno is not None:  # of some other file: HDF5's own errors bear no number
+                raise
+            raise InputError(
+                f"is damaged ({str(error).split('(')[0].strip()})", path=path, fix="make the file again"
+            ) from error
 
 
 @contextlib.contextmanager
@@ -51,15 +60,40 @@ def create_hdf5(path: str | Path, **made_by: Any) -> Iterator[h5py.File]:
 
 def json_attr(file: h5py.File, name: str, *, kind: str) -> dict[str, Any]:
     """A root attribute that holds a JSON object."""
-    if name not in file.attrs:
-        raise InputError(f"is no {kind} file of this package: no attribute {name!r}", path=file.filename)
-    value = json.loads(str(file.attrs[name]))
+    try:
+        value = json.loads(str(root_attr(file, name, kind=kind)))
+    except json.JSONDecodeError:
+        value = None
     if not isinstance(value, dict):
-        raise InputError(f"attribute {name!r} is no JSON object", path=file.filename)
+        raise InputError(f"attribute {name!r} is no JSON object", path=file.filename, fix="make the file again")
     return value
+
+
+def root_attr(file: h5py.File, name: str, *, kind: str) -> Any:
+    """A root attribute that every file of this kind has."""
+    if name not in file.attrs:
+        raise InputError(
+            f"is no {kind} file of this package: no attribute {name!r}", path=file.filename, fix="make it with tcgn-mil"
+        )
+    return file.attrs[name]
+
+
+def tile_spec(file: h5py.File, *, kind: str) -> TileSpec:
+    """The geometry of tiles in the attribute ``spec``."""
+    values = json_attr(file, "spec", kind=kind)
+    expected = {field.name for field in fields(TileSpec)}
+    if set(values) != expected:
+        raise InputError(
+            f"its tile spec holds {preview(sorted(values))}, not {preview(sorted(expected), most=8)}",
+            path=file.filename,
+            fix="make the file again with this version",
+        )
+    return TileSpec(**values)
 
 
 def check_coords(coords: np.ndarray, *, path: str | Path) -> None:
     """Raise InputError unless `coords` is an integer (N, 2) array."""
     if coords.ndim != 2 or coords.shape[1] != 2 or not np.issubdtype(coords.dtype, np.integer):
-        raise InputError(f"coords are {coords.dtype} {coords.shape}, not integer (N, 2)", path=path)
+        raise InputError(
+            f"coords are {coords.dtype} {coords.shape}, not integer (N, 2)", path=path, fix="make the file again"
+        )

@@ -37,7 +37,7 @@ def create_patch_file(
             "img", shape=(count, patch.px, patch.px, 3), dtype="uint8", chunks=(1, patch.px, patch.px, 3)
         )
         file.create_dataset("coords", shape=(count, 2), dtype="int64")
-        file.create_dataset("barcode", data=np.array(barcodes, dtype="S").reshape(-1, 1))
+        file.create_dataset("barcode", data=np.char.encode(barcodes, "utf-8").reshape(-1, 1))
         source_px = patch.um / pixel_size
         file["img"].attrs.update(
             patch_size_src=source_px,
@@ -86,13 +86,31 @@ def read_spots(path: str | Path) -> SpotSet:
             path=path,
             fix="make it with tcgn-mil spots",
         )
-    made = json.loads(str(adata.uns["tcgn_mil"]))
+    patch = _patch_size(adata.uns["tcgn_mil"], path)
     patches_path = path.with_name(path.stem + PATCHES_SUFFIX)
-    with open_hdf5(patches_path, kind="patch", needs=("img", "barcode")) as file:
-        barcodes = [name.decode() for name in file["barcode"][:, 0]]
-    if barcodes != list(adata.obs_names):
-        raise InputError("its spots are not those of " + path.name, path=patches_path, fix="run tcgn-mil spots again")
-    return SpotSet(adata, str(patches_path), PatchSize(int(made["patch_px"]), float(made["patch_mpp"])))
+    _check_patches(patches_path, list(adata.obs_names), patch, table=path)
+    return SpotSet(adata, str(patches_path), patch)
+
+
+def _patch_size(made_by: object, path: Path) -> PatchSize:
+    try:
+        made = json.loads(str(made_by))
+        return PatchSize(int(made["patch_px"]), float(made["patch_mpp"]))
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError("does not state its patch size", path=path, fix="run tcgn-mil spots again") from error
+
+
+def _check_patches(path: Path, spots: list[str], patch: PatchSize, *, table: Path) -> None:
+    """Refuse patches of other spots or of another size, as a run that was killed between two files may leave."""
+    with open_hdf5(path, kind="patch", needs=("img", "barcode")) as file:
+        barcodes = [name.decode() for name in file["barcode"][:].reshape(-1)]
+        stored = (file["img"].shape, file.attrs.get("patch_px"), file.attrs.get("patch_mpp"))
+    if barcodes != spots:
+        raise InputError(f"its spots are not those of {table.name}", path=path, fix="run tcgn-mil spots again")
+    if stored != ((len(spots), patch.px, patch.px, 3), patch.px, patch.mpp):
+        raise InputError(
+            f"its patches are not those of {table.name}: {patch}", path=path, fix="run tcgn-mil spots again"
+        )
 
 
 def find_sections(folder: str | Path) -> dict[str, Path]:

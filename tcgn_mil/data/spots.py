@@ -2,25 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tcgn_mil.data.order import derive_seed, split_order
+from tcgn_mil.data.spot_files import read_patches
 from tcgn_mil.data.transforms import AugmentConfig, augment
+from tcgn_mil.errors import InputError
+
+MAX_BYTES_IN_MEMORY = 4 * 2**30  # 114,000 patches of 112 px
+_ORDER, _AUGMENTATION = 0, 1  # purposes of the draws of an epoch
+
+
+class Patches(Protocol):
+    """Patches (S, P, P, 3) uint8, in memory or on disk: a numpy array or :class:`StoredPatches`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.uint8]: ...
+
+
+class SectionRows(NamedTuple):
+    """The patch file of a section, and its rows (S,) that are used, sorted and unique."""
+
+    path: str | Path
+    rows: NDArray[np.int64]
+
+
+class StoredPatches:
+    """Patches of several sections, one below the other, left on disk and read a batch at a time."""
+
+    def __init__(self, sections: Sequence[SectionRows]) -> None:
+        self.sections = tuple(sections)
+        self.starts = np.cumsum([0, *(len(section.rows) for section in self.sections)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.uint8]:
+        """Patches in the order asked for; a row may be asked for more than once."""
+        rows = np.asarray(rows)
+        section_of = np.searchsorted(self.starts, rows, side="right") - 1
+        parts, order = [], []
+        for index in np.unique(section_of):
+            asked = np.flatnonzero(section_of == index)
+            section = self.sections[index]
+            wanted, back = np.unique(section.rows[rows[asked] - self.starts[index]], return_inverse=True)
+            parts.append(read_patches(section.path, wanted)[back])
+            order.append(asked)
+        out = np.empty((len(rows), *parts[0].shape[1:]), dtype=np.uint8)
+        out[np.concatenate(order)] = np.concatenate(parts)
+        return out
+
+
+def load_patches(sections: Sequence[SectionRows], *, max_bytes: int = MAX_BYTES_IN_MEMORY) -> Patches:
+    """Patches of several sections: held in memory where they fit into `max_bytes`, else read when needed.
+
+    Raises
+    ------
+    InputError
+        If a patch file cannot be read, no spot is left, or sections have patches of different sizes.
+    """
+    stored = StoredPatches([section for section in sections if len(section.rows)])
+    if not len(stored):
+        raise InputError("no spot is left", fix="lower min_umi, or use more sections")
+    shape = _one_shape(stored.sections)
+    if len(stored) * int(np.prod(shape)) > max_bytes:
+        return stored
+    held = np.empty((len(stored), *shape), dtype=np.uint8)
+    for section, start in zip(stored.sections, stored.starts[:-1], strict=True):
+        held[start : start + len(section.rows)] = read_patches(section.path, section.rows)
+    return held
+
+
+def _one_shape(sections: Sequence[SectionRows]) -> tuple[int, ...]:
+    """Shape (P, P, 3) of a patch, the same in all sections."""
+    shapes = [read_patches(section.path, section.rows[:1]).shape[1:] for section in sections]
+    for section, shape in zip(sections, shapes, strict=True):
+        if shape != shapes[0]:
+            raise InputError(
+                f"patches are {shape[0]} px wide, those of {Path(sections[0].path).name} {shapes[0][0]} px",
+                path=section.path,
+                fix="run tcgn-mil spots with one patch size for all sections",
+            )
+    return shapes[0]
 
 
 class SpotBatches:
-    """Training spots held as uint8, served as batches.
+    """Training spots, served as batches.
 
     Parameters
     ----------
     patches
-        (S, P, P, 3) uint8; at 112 px, 10,000 spots take 376 MB.
+        (S, P, P, 3) uint8, in memory or on disk (:func:`load_patches`).
     targets
-        (S, G) float32, standardised.
+        (S, G) float32, standardised; NaN where unknown.
     batch_size
         Spots a batch; a last batch of one is joined to the one before, since BatchNorm cannot train on it.
     seed
@@ -31,7 +113,7 @@ class SpotBatches:
 
     def __init__(
         self,
-        patches: NDArray[np.uint8],
+        patches: Patches,
         targets: NDArray[np.float32],
         *,
         batch_size: int,
@@ -40,8 +122,7 @@ class SpotBatches:
     ) -> None:
         if len(patches) != len(targets):
             raise ValueError(f"{len(patches)} patches, {len(targets)} targets")
-        self.patches = torch.from_numpy(np.ascontiguousarray(patches))
-        self.targets = torch.from_numpy(np.ascontiguousarray(targets))
+        self.patches, self.targets = patches, targets
         self.batch_size, self.seed, self.augment = batch_size, seed, augment
 
     def epoch(self, number: int) -> EpochOfSpots:
@@ -53,26 +134,19 @@ class EpochOfSpots:
     """Batches (patches (B, P, P, 3) uint8, targets (B, G) float32) of one epoch, with a length for progress."""
 
     def __init__(self, spots: SpotBatches, number: int) -> None:
-        self.spots = spots
-        self.seed = spots.seed * 1_000_003 + number
-        order = torch.randperm(len(spots.patches), generator=torch.Generator().manual_seed(self.seed))
-        self.batches = split_order(order, spots.batch_size)
+        self.spots, self.number = spots, number
+        generator = torch.Generator().manual_seed(derive_seed(spots.seed, number, _ORDER))
+        self.batches = split_order(torch.randperm(len(spots.patches), generator=generator), spots.batch_size)
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator().manual_seed(self.seed + 1)
-        for rows in self.batches:
-            patches = self.spots.patches[rows]
-            if self.spots.augment is not None:
-                patches = augment(patches, generator, self.spots.augment)
-            yield patches, self.spots.targets[rows]
-
-
-def split_order(order: Tensor, batch_size: int) -> list[Tensor]:
-    """Cut an order into batches; a last batch of one joins the one before it."""
-    batches = list(order.split(batch_size))
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    return batches
+        spots = self.spots
+        generator = torch.Generator().manual_seed(derive_seed(spots.seed, self.number, _AUGMENTATION))
+        for batch in self.batches:
+            rows = batch.numpy()
+            patches = torch.from_numpy(spots.patches[rows])
+            if spots.augment is not None:
+                patches = augment(patches, generator, spots.augment)
+            yield patches, torch.from_numpy(np.asarray(spots.targets[rows], dtype=np.float32))

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from tcgn_mil.contracts import TileSet, TileSpec
-from tcgn_mil.data.hdf5 import check_coords, create_hdf5, json_attr, open_hdf5
+from tcgn_mil.data.hdf5 import check_coords, create_hdf5, json_attr, open_hdf5, root_attr, tile_spec
+from tcgn_mil.errors import InputError
 
 
 def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str, settings: dict | None = None) -> None:
@@ -30,16 +31,31 @@ def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str, settings: 
 
 
 def read_tiles(path: str | Path) -> TileSet:
-    """Read a tile file written by :func:`write_tiles`."""
+    """Read a tile file written by :func:`write_tiles`.
+
+    Raises
+    ------
+    InputError
+        If it is missing, damaged, of another kind, or its arrays differ in length.
+    """
     with open_hdf5(path, kind="tile", needs=("coords", "tissue_fraction")) as file:
         coords = file["coords"][:]
         check_coords(coords, path=path)
+        if file["tissue_fraction"].shape != (len(coords),):
+            raise InputError(
+                f"has {len(coords)} tiles, but tissue fractions {file['tissue_fraction'].shape}",
+                path=path,
+                fix="tile the slide again",
+            )
         return TileSet(
-            slide_id=str(file.attrs["slide_id"]),
+            slide_id=str(root_attr(file, "slide_id", kind="tile")),
             coords=coords.astype(np.int64),
             tissue_fraction=file["tissue_fraction"][:].astype(np.float32),
-            spec=TileSpec(**json_attr(file, "spec", kind="tile")),
-            slide_size=(int(file.attrs["slide_width"]), int(file.attrs["slide_height"])),
+            spec=tile_spec(file, kind="tile"),
+            slide_size=(
+                int(root_attr(file, "slide_width", kind="tile")),
+                int(root_attr(file, "slide_height", kind="tile")),
+            ),
             patient_id=str(file.attrs.get("patient_id", "")),
         )
 
@@ -47,4 +63,4 @@ def read_tiles(path: str | Path) -> TileSet:
 def read_tile_settings(path: str | Path) -> tuple[TileSpec, dict]:
     """The spec and tissue settings a tile file was made with, to decide whether it can be kept."""
     with open_hdf5(path, kind="tile", needs=("coords",)) as file:
-        return TileSpec(**json_attr(file, "spec", kind="tile")), json_attr(file, "settings", kind="tile")
+        return tile_spec(file, kind="tile"), json_attr(file, "settings", kind="tile")

@@ -17,8 +17,8 @@ from tcgn_mil.errors import InputError
 NETWORK_PX = 224
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# Rows: haematoxylin, eosin and their cross product in optical density of red, green, blue
-# (Ruifrok & Johnston, Anal Quant Cytol Histol 2001), unit length.
+# Optical density of red, green, blue. Rows: haematoxylin, eosin, and DAB for what is neither, as is usual for H&E
+# (Ruifrok & Johnston, Anal Quant Cytol Histol 2001).
 _STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
 
 
@@ -49,21 +49,51 @@ def to_network_input(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> Tensor:
-    """(B, P, P, 3) uint8 -> (B, 3, size, size) float32, normalised, on the device of `patches`."""
+    """Normalise patches and bring them to the network's size, bilinear, on whichever device they are.
+
+    Parameters
+    ----------
+    patches
+        (B, P, P, 3) uint8, any P.
+    size_px
+        Side of the output.
+    mean, std
+        Of red, green, blue in [0, 1], as the network was trained with.
+
+    Returns
+    -------
+    (B, 3, size_px, size_px) float32, channels-last in memory as the pixels were.
+
+    Raises
+    ------
+    ValueError
+        For another dtype or shape.
+    """
     if patches.dtype != torch.uint8 or patches.ndim != 4 or patches.shape[-1] != 3:
         raise ValueError(f"patches are {patches.dtype} {tuple(patches.shape)}; give uint8 (B, P, P, 3)")
-    images = patches.permute(0, 3, 1, 2).float()  # stays channels-last in memory
-    if patches.shape[1] != size_px or patches.shape[2] != size_px:
-        images = nn.functional.interpolate(
-            images, size=(size_px, size_px), mode="bilinear", align_corners=False, antialias=patches.shape[1] > size_px
-        )
-    centre = images.new_tensor(mean).mul_(255)[:, None, None]
-    spread = images.new_tensor(std).mul_(255)[:, None, None]
-    return (images - centre) / spread
+    pixels = patches.float()
+    # Normalised while small: interpolation weights sum to one, so the order does not change the result.
+    pixels.sub_(pixels.new_tensor(mean) * 255).div_(pixels.new_tensor(std) * 255)
+    images = pixels.permute(0, 3, 1, 2)
+    if tuple(patches.shape[1:3]) == (size_px, size_px):
+        return images
+    return nn.functional.interpolate(images, size=(size_px, size_px), mode="bilinear", antialias=True)
 
 
 def augment(patches: Tensor, generator: torch.Generator, config: AugmentConfig) -> Tensor:
-    """(B, P, P, 3) uint8 -> the same, each patch flipped, turned and stained at random."""
+    """Turn, flip and restain each patch at random, on whichever device the patches are.
+
+    Parameters
+    ----------
+    patches
+        (B, P, P, 3) uint8; not changed.
+    generator
+        On the CPU, so that a seed draws the same on every device.
+
+    Returns
+    -------
+    (B, P, P, 3) uint8.
+    """
     if config.flips:
         patches = _turn(patches, generator)
     return _jitter_stain(patches, generator, config.stain) if config.stain else patches
@@ -71,19 +101,18 @@ def augment(patches: Tensor, generator: torch.Generator, config: AugmentConfig) 
 
 def _turn(patches: Tensor, generator: torch.Generator) -> Tensor:
     """One of the eight symmetries of the square for each patch."""
-    flip_rows, flip_columns, swap = torch.randint(0, 2, (3, len(patches)), generator=generator).bool()
-    flip_rows, flip_columns, swap = (chosen[:, None, None, None] for chosen in (flip_rows, flip_columns, swap))
+    chosen = torch.randint(0, 2, (3, len(patches), 1, 1, 1), generator=generator).bool()
+    flip_rows, flip_columns, swap = chosen.to(patches.device)
     patches = torch.where(flip_rows, patches.flip(1), patches)
     patches = torch.where(flip_columns, patches.flip(2), patches)
     return torch.where(swap, patches.transpose(1, 2), patches)
 
 
 def _jitter_stain(patches: Tensor, generator: torch.Generator, strength: float) -> Tensor:
-    """Scale each stain's optical density by its own factor for each patch."""
+    """Scale each stain's optical density by its own factor for each patch; white stays white."""
     stains = torch.tensor(_STAINS)
-    stains = stains / stains.norm(dim=1, keepdim=True)
-    factors = 1 + strength * torch.randn(len(patches), 3, generator=generator)
-    mixing = torch.linalg.inv(stains) @ (factors.clamp(min=0)[:, :, None] * stains)  # (B, 3, 3)
+    factors = (1 + strength * torch.randn(len(patches), 3, generator=generator)).clamp_(min=0)
+    mixing = torch.linalg.inv(stains) @ (factors[:, :, None] * stains)  # (B, 3, 3): unmix, scale, mix again
     density = -torch.log((patches.float() + 1) / 256)
-    turned = density.flatten(1, 2) @ mixing
-    return (torch.exp(-turned) * 256 - 1).round_().clamp_(0, 255).to(torch.uint8).view_as(patches)
+    restained = density.flatten(1, 2) @ mixing.to(patches.device)
+    return restained.neg_().exp_().mul_(256).sub_(1).round_().clamp_(0, 255).to(torch.uint8).view_as(patches)

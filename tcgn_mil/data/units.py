@@ -1,4 +1,4 @@
-"""Units of bulk expression: declared, checked against the values, and brought to the scale that models are trained on."""
+"""Units of bulk expression: declared, checked against the values, and brought to the scale that models train on."""
 
 from __future__ import annotations
 
@@ -47,12 +47,13 @@ class ExpressionUnit:
         if plain in LINEAR_UNITS or plain == ZSCORE:
             return cls(plain)
         found = _LOG.fullmatch(plain)
-        if found is None or found["base"] not in LINEAR_UNITS:
+        offset = _number(found["offset"]) if found else None
+        if found is None or offset is None or found["base"] not in LINEAR_UNITS:
             raise InputError(
                 f"unknown expression unit {text!r}",
                 fix=f"choose {', '.join(LINEAR_UNITS)}, log2(tpm+1) or another log2(unit+offset), or {ZSCORE}",
             )
-        return cls(found["base"], float(found["offset"]))
+        return cls(found["base"], offset)
 
     def __str__(self) -> str:
         return self.base if self.log_offset is None else f"log2({self.base}+{self.log_offset:g})"
@@ -103,7 +104,11 @@ class ExpressionUnit:
                     path=where,
                     fix="declare --unit zscore or log2(...), whichever it is",
                 )
-            self._check_linear(values, path=where)
+            self._check_totals(np.nansum(values, axis=1, dtype=np.float64), path=where)
+            if self.base == "counts" and np.abs(known - np.round(known)).max() > _ROUNDING:
+                raise InputError(
+                    "has fractional values, but counts are whole numbers", path=where, fix="declare the unit it has"
+                )
         elif not self.needs_ranks:
             floor = np.log2(self.log_offset) if self.log_offset else -np.inf
             if low < floor - 0.05 or high > _LOG_CEILING:
@@ -112,29 +117,34 @@ class ExpressionUnit:
                     path=where,
                     fix="check the offset, or declare the linear unit",
                 )
+            linear = np.exp2(values, dtype=np.float64) - self.log_offset
+            self._check_totals(np.nansum(linear, axis=1), path=where)
 
-    def _check_linear(self, values: NDArray[np.floating], *, path: str | None) -> None:
-        if self.base == "tpm":
-            totals = np.nansum(values, axis=1, dtype=np.float64)
-            off = np.abs(totals / _TPM_TOTAL - 1) > _TPM_TOLERANCE
-            if off.any():
-                raise InputError(
-                    f"{int(off.sum())} of {len(totals)} samples do not sum to 1e6, the first to {totals[off][0]:.4g}",
-                    path=path,
-                    fix="declare --unit tpm-subset for a selection of genes, or the unit it really has",
-                )
+    def _check_totals(self, totals: NDArray[np.float64], *, path: str | None) -> None:
+        """Refuse sums over genes (M,) that cannot be; logs of TPM are often of a gene selection, with lower sums."""
         if self.base == "counts":
-            known = values[np.isfinite(values)]
-            if np.abs(known - np.round(known)).max() > _ROUNDING:
-                raise InputError(
-                    "has fractional values, but counts are whole numbers", path=path, fix="declare the unit it has"
-                )
+            off, expected = totals <= 0, "have no count at all"
+        elif self.base == "tpm" and self.is_linear:
+            off, expected = np.abs(totals / _TPM_TOTAL - 1) > _TPM_TOLERANCE, "do not sum to 1e6"
+        elif self.base in ("tpm", "tpm-subset"):
+            off, expected = totals / _TPM_TOTAL - 1 > _TPM_TOLERANCE, "sum to more than 1e6"
+        else:
+            return
+        if off.any():
+            raise InputError(
+                f"{int(off.sum())} of {len(totals)} samples {expected}, the first sums to {totals[off][0]:.4g}",
+                path=path,
+                fix="remove these samples"
+                if self.base == "counts"
+                else "declare tpm-subset for a selection of genes, or the unit it really has",
+            )
 
     def to_training(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
         """(M, G) in this unit -> the training unit.
 
-        Linear units become log2(x + 1); counts are first scaled to 1e6 a sample over all genes given; logs stay as they
-        are; z-scores too, and are ranked within the training patients later.
+        Linear units become log2(x + 1); counts are first scaled to 1e6 a sample over the genes given, which therefore
+        are all genes measured, a panel being chosen afterwards; logs stay as they are; z-scores too, and are ranked
+        within the training patients later.
         """
         if not self.is_linear:
             return values.astype(np.float32)
@@ -143,3 +153,12 @@ class ExpressionUnit:
             totals = np.nansum(linear, axis=1, keepdims=True)
             linear = linear * (1e6 / np.maximum(totals, 1))
         return np.log2(linear + 1).astype(np.float32)
+
+
+def _number(text: str) -> float | None:
+    """A number of 0 or more, else None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value < float("inf") else None

@@ -47,18 +47,33 @@ class MilConfig:
     dropout: float = 0.25
 
     def __post_init__(self) -> None:
-        if min(self.embedding, self.attention_hidden, self.heads) < 1 or not 0 <= self.dropout < 1:
-            raise InputError(
-                "model.embedding, attention_hidden and heads must be at least 1, dropout in [0, 1)", fix="change them"
-            )
+        for name in ("embedding", "attention_hidden", "heads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"model.{name} is {getattr(self, name)}", fix="give at least 1")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"model.dropout is {self.dropout}", fix="give a value from 0 to below 1")
 
 
 class SlideOutput(NamedTuple):
-    """``expression`` (B, G) standardised, ``attention`` (B, H, N) summing to one over tiles, ``embedding`` (B, E)."""
+    """What the model says of a batch of bags.
+
+    Attributes
+    ----------
+    expression
+        (B, G) in the standardised target space.
+    attention
+        (B, H, N) float32, zero at padding, summing to one over the tiles of a bag.
+    embedding
+        (B, E) pooled tile values, which the head reads.
+    tile_expression
+        (B, N, chosen genes) if asked for, whose sum under the mean attention over heads is the bag's expression.
+        Standardised scores, no abundances.
+    """
 
     expression: Tensor
     attention: Tensor
     embedding: Tensor
+    tile_expression: Tensor | None = None
 
 
 class GatedAttention(nn.Module):
@@ -71,18 +86,17 @@ class GatedAttention(nn.Module):
         self.weight = nn.Linear(hidden, heads, bias=False)  # a bias would cancel in the softmax
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """(B, N, E), (B, N) bool -> (B, H, N), zero at padding."""
+        """(B, N, E), (B, N) bool -> (B, H, N) float32, zero at padding."""
         logits = self.weight(torch.tanh(self.signal(values)) * torch.sigmoid(self.gate(values)))
-        logits = logits.transpose(1, 2).float().masked_fill(~mask[:, None], -torch.inf)
-        return logits.softmax(dim=-1).to(values.dtype)
+        return logits.transpose(1, 2).float().masked_fill(~mask[:, None], -torch.inf).softmax(dim=-1)
 
 
 class MeanAttention(nn.Module):
     """Equal weights over the tiles of a bag."""
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """(B, N, E), (B, N) bool -> (B, 1, N)."""
-        weights = mask.to(values.dtype)
+        """(B, N, E), (B, N) bool -> (B, 1, N) float32, zero at padding."""
+        weights = mask.float()
         return (weights / weights.sum(dim=1, keepdim=True))[:, None]
 
 
@@ -123,17 +137,24 @@ class SlideRegressor(nn.Module):
         """Names of parameters that weight decay leaves alone: none beyond biases and norms."""
         return set()
 
-    def forward(self, features: Tensor, mask: Tensor) -> SlideOutput:
-        """(B, N, D) and (B, N) bool, at least one tile a bag -> SlideOutput."""
-        values = self.value(features)
+    def forward(self, features: Tensor, mask: Tensor, *, tile_genes: Sequence[int] | None = None) -> SlideOutput:
+        """(B, N, D) and (B, N) bool, at least one tile a bag -> SlideOutput, with tile scores of `tile_genes`."""
+        values = self.tile_values(features)
+        out = self.pool(values, mask)
+        return out if tile_genes is None else out._replace(tile_expression=self.score_tiles(values, tile_genes))
+
+    def tile_values(self, features: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, E), tile by tile, so that a large bag can be taken in chunks."""
+        return self.value(features)
+
+    def pool(self, values: Tensor, mask: Tensor) -> SlideOutput:
+        """(B, N, E) and (B, N) bool -> SlideOutput without tile scores."""
         attention = self.attention(values, mask)
-        embedding = (attention @ values).mean(dim=1)  # (B, H, N) @ (B, N, E), then over heads
+        with torch.autocast(values.device.type, enabled=False):  # a sum over 1e5 tiles needs float32
+            embedding = torch.bmm(attention.mean(dim=1, keepdim=True), values.float()).squeeze(1)
         return SlideOutput(self.head(embedding), attention, embedding)
 
-    def tile_expression(self, features: Tensor, genes: Sequence[int] | None = None) -> Tensor:
-        """(B, N, D) -> (B, N, chosen genes), standardised; its attention-weighted sum is the slide's expression."""
-        weight, bias = self.head.weight, self.head.bias
-        if genes is not None:
-            chosen = torch.as_tensor(genes, dtype=torch.long, device=weight.device)
-            weight, bias = weight[chosen], bias[chosen]
-        return nn.functional.linear(self.value(features), weight, bias)
+    def score_tiles(self, values: Tensor, genes: Sequence[int]) -> Tensor:
+        """(B, N, E) -> (B, N, chosen genes)."""
+        chosen = torch.as_tensor(genes, dtype=torch.long, device=values.device)
+        return nn.functional.linear(values, self.head.weight[chosen], self.head.bias[chosen])

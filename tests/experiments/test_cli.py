@@ -171,8 +171,8 @@ def test_a_checkpoint_for_other_genes(refused, demo: Path, tmp_path: Path) -> No
 
 
 def test_a_gene_the_model_lacks(refused, demo: Path, tmp_path: Path) -> None:
-    message = refused("predict", "--model", demo / "slide-model", "--features", demo / "features", "--map-gene", "ERBB2",
-                      "--out", tmp_path / "p", out=tmp_path / "p")  # fmt: skip
+    message = refused("predict", "--model", demo / "slide-model", "--features", demo / "features",
+                      "--map-gene", "ERBB2", "--out", tmp_path / "p", out=tmp_path / "p")  # fmt: skip
     assert "ERBB2" in message
 
 

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from tcgn_mil.data.pyramids import write_pyramid
 
 SLIDE_MPP = 0.5
+HER2ST_STEP_PX = 40  # and µm, so that synthetic sections have 1 µm/px
 GLASS_COLOUR = (226, 216, 232)  # as lavender as the her2st sections
 
 
@@ -53,5 +56,38 @@ def make_slide(tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / name
         write_pyramid(path, image, mpp=mpp, quality=90)
         return path
+
+    return write
+
+
+@pytest.fixture
+def make_her2st(tmp_path: Path) -> Callable[..., Path]:
+    """Write sections in the her2st layout: 6 x 5 spots, 40 px and µm apart, 8 genes, some x fractional.
+
+    Spot 2x2 has no counts; spot 9x9 has counts but no position.
+    """
+
+    def write(*sections: str, seed: int = 0) -> Path:
+        root = tmp_path / "her2st"
+        rng = np.random.default_rng(seed)
+        x, y = (grid.ravel() for grid in np.meshgrid(np.arange(1, 7), np.arange(1, 6)))
+        spots = [f"{i}x{j}" for i, j in zip(x, y, strict=True)]
+        for section in sections:
+            folder = root / "ST-imgs" / section[0] / section
+            for created in (folder, root / "ST-cnts", root / "ST-spotfiles"):
+                created.mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 255, (30, 36, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+            Image.fromarray(pixels).save(folder / f"{section}_HE.png")
+            counted = [name for name in spots if name != "2x2"] + ["9x9"]
+            counts = pd.DataFrame(
+                rng.poisson(3, (len(counted), 8)) + 1, index=counted, columns=[f"GENE{i}" for i in range(8)]
+            )
+            counts.to_csv(root / "ST-cnts" / f"{section}.tsv.gz", sep="\t")
+            placed = pd.DataFrame(
+                {"x": x + 0.02 * (x % 2), "y": y, "new_x": x, "new_y": y,
+                 "pixel_x": x * HER2ST_STEP_PX + 3, "pixel_y": y * HER2ST_STEP_PX - 2, "selected": 1}
+            )  # fmt: skip
+            placed.to_csv(root / "ST-spotfiles" / f"{section}_selection.tsv", sep="\t", index=False)
+        return root
 
     return write

@@ -1,0 +1,181 @@
+"""Which expression samples and which slides of a patient belong together, and why the others do not.
+
+TCGA names join on 15 characters (patient and sample type) where both sides state them, else on the patient's 12. Only
+tumour counts; of several sample types the lowest, primary tumour (01) first; of that, all replicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.barcodes import parse_barcode, patient_of
+from tcgn_mil.preprocessing.slide_table import SlideEntry
+
+SAMPLE_KEY = "TCGA sample (15 characters)"
+PATIENT_KEY = "TCGA patient (12 characters)"
+ID_KEY = "patient id"
+_PRIMARY = 1  # a name that states no sample type ranks with primary tumours
+
+
+class Specimen(NamedTuple):
+    """A slide or an expression sample, by what its name says.
+
+    ``sample_type`` is None where it is not stated; ``content`` tells replicates from rows that are merely repeated.
+    """
+
+    id: str
+    patient_id: str
+    sample_type: int | None
+    is_tumour: bool
+    is_barcode: bool
+    preparation: str = ""
+    content: bytes = b""
+
+    @property
+    def rank(self) -> int:
+        """Order of preference."""
+        return _PRIMARY if self.sample_type is None else self.sample_type
+
+
+class JoinRow(NamedTuple):
+    """One row of join_report.csv; `key` is what a kept row was joined on, `reason` why, or why not."""
+
+    kind: str
+    id: str
+    patient_id: str
+    preparation: str
+    kept: bool
+    key: str
+    reason: str
+
+
+def slide_specimens(slides: Sequence[SlideEntry]) -> list[Specimen]:
+    """Slides in the order given.
+
+    Raises
+    ------
+    InputError
+        If a slides table gives a TCGA slide to another TCGA patient than the one in its name.
+    """
+    found = []
+    for entry in slides:
+        named, stated = parse_barcode(entry.slide_id), parse_barcode(entry.patient_id)
+        if named and stated and named.patient != stated.patient:
+            raise InputError(
+                f"slide {entry.slide_id} is listed under patient {entry.patient_id}, whose name it does not bear",
+                path=entry.path,
+                fix="correct patient_id in the slides table",
+            )
+        found.append(_specimen(entry.slide_id, patient_of(entry.patient_id)))
+    return found
+
+
+def sample_specimens(names: Sequence[str], contents: Sequence[bytes]) -> list[Specimen]:
+    """Expression samples in the order given; `contents` holds a digest of each one's values."""
+    return [
+        _specimen(name, patient_of(name))._replace(content=content)
+        for name, content in zip(names, contents, strict=True)
+    ]
+
+
+def _specimen(name: str, patient: str) -> Specimen:
+    barcode = parse_barcode(name)
+    if barcode is None:
+        return Specimen(name, patient, None, is_tumour=True, is_barcode=parse_barcode(patient) is not None)
+    return Specimen(name, patient, barcode.sample_type, barcode.is_tumour, True, barcode.preparation)
+
+
+def join_patients(slides: Sequence[Specimen], samples: Sequence[Specimen]) -> tuple[list[JoinRow], list[JoinRow]]:
+    """A report row for each slide and each sample, in their orders; the kept ones belong together by patient."""
+    slide_rows: list[JoinRow | None] = [None] * len(slides)
+    sample_rows: list[JoinRow | None] = [None] * len(samples)
+    slides_of, samples_of = _by_patient(slides), _by_patient(samples)
+    for patient in slides_of | samples_of:
+        slides_at, samples_at = slides_of.get(patient, []), samples_of.get(patient, [])
+        of_slides, of_samples = _join_one([slides[i] for i in slides_at], [samples[i] for i in samples_at])
+        for position, row in zip(slides_at, of_slides, strict=True):
+            slide_rows[position] = row
+        for position, row in zip(samples_at, of_samples, strict=True):
+            sample_rows[position] = row
+    return [row for row in slide_rows if row], [row for row in sample_rows if row]
+
+
+def _by_patient(specimens: Sequence[Specimen]) -> dict[str, list[int]]:
+    positions: dict[str, list[int]] = {}
+    for position, specimen in enumerate(specimens):
+        positions.setdefault(specimen.patient_id, []).append(position)
+    return positions
+
+
+def _join_one(slides: list[Specimen], samples: list[Specimen]) -> tuple[list[JoinRow], list[JoinRow]]:
+    """The rows of one patient."""
+    tumour_slides = [slide for slide in slides if slide.is_tumour]
+    usable = [s for s in samples if s.is_tumour and any(_compatible(s, slide) for slide in tumour_slides)]
+    best = min((sample.rank for sample in usable), default=None)
+    chosen = [sample for sample in usable if sample.rank == best]
+    distinct = len({sample.content for sample in chosen})
+    slide_reasons = [_slide_reason(slide, samples, chosen) for slide in slides]
+    kept_slides = [slide for slide, reason in zip(slides, slide_reasons, strict=True) if not reason]
+    slide_rows = [
+        _row("slide", slide, not reason, chosen, reason) for slide, reason in zip(slides, slide_reasons, strict=True)
+    ]
+    sample_rows = []
+    seen: set[bytes] = set()
+    for sample in samples:
+        reason = _sample_reason(sample, slides, usable, best)
+        kept = not reason and sample.content not in seen
+        if kept:
+            seen.add(sample.content)
+            reason = f"one of {distinct} replicates, averaged" if distinct > 1 else ""
+        sample_rows.append(_row("sample", sample, kept, kept_slides, reason or "repeats an identical row" * (not kept)))
+    return slide_rows, sample_rows
+
+
+def _compatible(one: Specimen, other: Specimen) -> bool:
+    """Whether their sample types, as far as stated, are the same."""
+    return one.sample_type is None or other.sample_type is None or one.sample_type == other.sample_type
+
+
+def _slide_reason(slide: Specimen, samples: list[Specimen], chosen: list[Specimen]) -> str:
+    """Why a slide is left out; empty if it is kept."""
+    if not slide.is_tumour:
+        return "not a slide of tumour tissue"
+    if not samples:
+        return "no expression of this patient"
+    if not any(sample.is_tumour for sample in samples):
+        return "no tumour expression of this patient"
+    if not any(_compatible(slide, sample) for sample in chosen):
+        types = sorted({sample.rank for sample in chosen or samples if sample.is_tumour})
+        return f"of sample type {slide.rank:02d}, but the expression is of type {_types(types)}"
+    return ""
+
+
+def _sample_reason(sample: Specimen, slides: list[Specimen], usable: list[Specimen], best: int | None) -> str:
+    """Why a sample is left out; empty if it is chosen."""
+    if not slides:
+        return "no slide of this patient"
+    if not sample.is_tumour:
+        return "not a tumour sample"
+    tumour_slides = [slide for slide in slides if slide.is_tumour]
+    if not tumour_slides:
+        return "no slide of this patient shows tumour tissue"
+    if sample not in usable:
+        types = sorted({slide.rank for slide in tumour_slides})
+        return f"of sample type {sample.rank:02d}, but the slides are of type {_types(types)}"
+    if sample.rank != best:
+        return f"a sample of type {best:02d} is preferred"
+    return ""
+
+
+def _types(types: Sequence[int]) -> str:
+    return ", ".join(f"{number:02d}" for number in types)
+
+
+def _row(kind: str, specimen: Specimen, kept: bool, partners: list[Specimen], reason: str) -> JoinRow:
+    by_sample = specimen.sample_type is not None and specimen.sample_type in {p.sample_type for p in partners}
+    key = SAMPLE_KEY if by_sample else PATIENT_KEY if specimen.is_barcode else ID_KEY
+    return JoinRow(
+        kind, specimen.id, specimen.patient_id, specimen.preparation, kept, key if kept else "", reason
+    )  # fmt: skip

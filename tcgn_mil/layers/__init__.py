@@ -1,0 +1,1 @@
+"""Layers that TCGN is built from; they know no models."""

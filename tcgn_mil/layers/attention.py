@@ -1,0 +1,150 @@
+"""Attention parts of TCGN: CMT blocks over positions, and encoders over channels or edges.
+
+References
+----------
+Guo et al., CMT: Convolutional Neural Networks Meet Vision Transformers, CVPR 2022.
+Xiao et al., Transformer with convolution and graph-node co-embedding, Medical Image Analysis 91 (2024) 103040.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tcgn_mil.layers.convolution import BatchNorm, Grid, InvertedResidualMLP, Pointwise, ResidualDepthwise, as_map, as_tokens
+
+BLOCK_LN_EPS = 1e-6
+
+
+def split_heads(tokens: Tensor, heads: int) -> Tensor:
+    """View tokens (B, N, C) as (B, heads, N, C/heads)."""
+    return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, dropout: float = 0.0) -> Tensor:
+    """softmax(scale * q k^T + bias) v of (B, heads, N, d), written as (B, N, heads * d).
+
+    torch's fused kernels serve but for CPU training, where they fall back to a composition that keeps more.
+    """
+    if q.is_cuda or not torch.is_grad_enabled():
+        mask = None if bias is None else bias.detach() if not torch.is_grad_enabled() else bias
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
+    else:
+        logits = (q * scale) @ k.transpose(2, 3)
+        weights = (logits if bias is None else logits + bias).softmax(dim=3)
+        mixed = (F.dropout(weights, dropout) if dropout else weights) @ v
+    return mixed.transpose(1, 2).flatten(2)
+
+
+class ReducedAttention(nn.Module):
+    """Multi-head attention to keys and values on a grid coarsened `reduction` times, with a position bias."""
+
+    def __init__(self, dim: int, heads: int, reduction: int = 1, qkv_bias: bool = True) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = Pointwise(dim, dim, bias=qkv_bias)
+        self.k = Pointwise(dim, dim, bias=qkv_bias)
+        self.v = Pointwise(dim, dim, bias=qkv_bias)
+        self.proj = Pointwise(dim, dim)
+        self.reduce: nn.Conv2d | None = None
+        self.reduce_norm: BatchNorm | None = None
+        if reduction > 1:
+            self.reduce = nn.Conv2d(dim, dim, reduction, stride=reduction, groups=dim)
+            self.reduce_norm = BatchNorm(dim)
+
+    def forward(self, tokens: Tensor, grid: Grid, position_bias: Tensor) -> Tensor:
+        """Attend from tokens (B, N, C) to the coarse grid.
+
+        Parameters
+        ----------
+        tokens
+            (B, H*W, C).
+        grid
+            (H, W).
+        position_bias
+            (heads, N, N / reduction^2), added to the scaled products.
+        """
+        source = tokens
+        if self.reduce is not None and self.reduce_norm is not None:
+            source = self.reduce_norm(as_tokens(self.reduce(as_map(tokens, grid))))
+        q, k, v = (split_heads(x, self.heads) for x in (self.q(tokens), self.k(source), self.v(source)))
+        bias = position_bias.to(q.dtype).unsqueeze(0)
+        return self.proj(attend(q, k, v, bias, scale=q.shape[3] ** -0.5))
+
+
+class CMTBlock(nn.Module):
+    """Depthwise convolution, attention and inverted-residual MLP, each added to its input (CMT, section 3)."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        mlp_ratio: float,
+        reduction: int = 1,
+        qkv_bias: bool = True,
+        ln_eps: float = BLOCK_LN_EPS,
+    ) -> None:
+        super().__init__()
+        self.local = ResidualDepthwise(dim)
+        self.norm1 = nn.LayerNorm(dim, eps=ln_eps)
+        self.attn = ReducedAttention(dim, heads, reduction, qkv_bias)
+        self.norm2 = nn.LayerNorm(dim, eps=ln_eps)
+        self.mlp = InvertedResidualMLP(dim, int(mlp_ratio * dim))
+
+    def forward(self, tokens: Tensor, grid: Grid, position_bias: Tensor) -> Tensor:
+        """Map tokens (B, H*W, C) to the same shape; see `ReducedAttention` for the bias."""
+        x = as_tokens(self.local(as_map(tokens, grid)))
+        x = x + self.attn(self.norm1(x), grid, position_bias)
+        return x + self.mlp(self.norm2(x), grid)
+
+
+class SelfAttention(nn.Module):
+    """softmax((q k^T + diagonal * I) / sqrt(E)) v; sqrt(E), not sqrt(E / heads); no output projection."""
+
+    def __init__(self, dim: int, heads: int, diagonal: float, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.diagonal, self.dropout = heads, diagonal, dropout
+        self.scale = dim**-0.5
+        self.qkv = Pointwise(dim, 3 * dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map tokens (B, N, E) to the same shape."""
+        q, k, v = (split_heads(x, self.heads) for x in self.qkv(tokens).chunk(3, dim=2))
+        bias = None
+        if self.diagonal:
+            n = tokens.shape[1]
+            bias = torch.eye(n, dtype=q.dtype, device=q.device).mul(self.diagonal * self.scale)[None, None]
+        return attend(q, k, v, bias, self.scale, self.dropout if self.training else 0.0)
+
+
+class Encoder(nn.Module):
+    """Pre-norm transformer encoder of TCGN, with dropout on attention, feed-forward and residual branches."""
+
+    def __init__(self, dim: int, heads: int, diagonal: float = 0.0, ratio: int = 4, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = SelfAttention(dim, heads, diagonal, dropout)
+        self.norm2 = nn.LayerNorm(dim)
+        self.expand = Pointwise(dim, ratio * dim)
+        self.project = Pointwise(ratio * dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map tokens (B, N, E) to the same shape."""
+        x = tokens + self.dropout(self.attn(self.norm1(tokens)))
+        hidden = self.dropout(F.gelu(self.expand(self.norm2(x))))
+        return x + self.dropout(self.project(hidden))
+
+
+class ChannelAttention(nn.Module):
+    """Mix a map's channels with a graph's: every channel is a token of N positions."""
+
+    def __init__(self, positions: int, heads: int = 4, ratio: int = 4, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.encoder = Encoder(positions, heads, diagonal=1.0, ratio=ratio, dropout=dropout)
+
+    def forward(self, tokens: Tensor, graph_nodes: Tensor) -> Tensor:
+        """Map tokens (B, N, C), with graph nodes (B, N, D) as context, to (B, N, C)."""
+        channels = torch.cat([tokens, graph_nodes], dim=2).transpose(1, 2).contiguous()
+        return self.encoder(channels)[:, : tokens.shape[2]].transpose(1, 2).contiguous()

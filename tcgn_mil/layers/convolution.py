@@ -1,0 +1,181 @@
+"""Convolutional parts of TCGN: stem, patch embedding, CMT's inverted-residual MLP, ConvNeXt stages.
+
+A feature map lives in channels-last memory, so that `as_tokens` and `as_map` are views and no layer
+copies to go from (B, N, C) to (B, C, H, W) and back.
+
+References
+----------
+Guo et al., CMT: Convolutional Neural Networks Meet Vision Transformers, CVPR 2022.
+Liu et al., A ConvNet for the 2020s (ConvNeXt), CVPR 2022.
+Xiao et al., Transformer with convolution and graph-node co-embedding, Medical Image Analysis 91 (2024) 103040.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Grid = tuple[int, int]
+LAYER_SCALE = 1e-6
+
+
+def as_map(tokens: Tensor, grid: Grid) -> Tensor:
+    """View tokens (B, H*W, C) as a channels-last map (B, C, H, W)."""
+    return tokens.reshape(tokens.shape[0], *grid, tokens.shape[2]).permute(0, 3, 1, 2)
+
+
+def as_tokens(maps: Tensor) -> Tensor:
+    """View a channels-last map (B, C, H, W) as tokens (B, H*W, C)."""
+    return maps.flatten(2).transpose(1, 2)
+
+
+def pointwise(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Map the channels of each token linearly, (B, N, C) to (B, N, D), by a weight (D, C) and bias (D,).
+
+    On a CPU it runs as a 1x1 convolution, since oneDNN's is about twice as fast as the BLAS product there.
+    """
+    if tokens.is_cuda:
+        return F.linear(tokens, weight, bias)
+    row = tokens.transpose(1, 2).unsqueeze(2)  # (B, C, 1, N), channels-last
+    return F.conv2d(row, weight[:, :, None, None], bias).squeeze(2).transpose(1, 2)
+
+
+class Pointwise(nn.Linear):
+    """A linear layer over the channels of tokens."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map tokens (B, N, C) to (B, N, D)."""
+        return pointwise(tokens, self.weight, self.bias)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation of tokens.
+
+    In eval mode it is one fused multiply-add. In training, a single image is normalised as N images of one position:
+    on a CPU, the backward pass of torch's batch normalisation (seen in 2.15) is silently wrong for one image whose
+    gradient arrives in another memory format than the map's.
+    """
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Normalise (B, N, C)."""
+        if not self.training:
+            scale, shift = self.affine_terms()
+            return torch.addcmul(shift.to(tokens.dtype), tokens, scale.to(tokens.dtype))
+        batch, count, _ = tokens.shape
+        if batch == 1:
+            return super().forward(tokens[0, :, :, None, None]).flatten(1).unsqueeze(0)
+        return as_tokens(super().forward(as_map(tokens, (1, count))))
+
+    def affine_terms(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift (C,) that eval mode applies."""
+        assert self.running_mean is not None and self.running_var is not None
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
+
+
+class ResidualDepthwise(nn.Conv2d):
+    """x + depthwise 3x3 convolution of x, in one pass: the identity joins the kernel's centre."""
+
+    identity: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, dim, 3, padding=1, groups=dim)
+        self.register_buffer("identity", F.pad(torch.ones(1, 1, 1, 1), (1, 1, 1, 1)), persistent=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Convolve (B, C, H, W) and add it."""
+        return F.conv2d(maps, self.weight + self.identity, self.bias, padding=1, groups=self.groups)
+
+
+class Stem(nn.Module):
+    """Three 3x3 convolutions, each followed by GELU and BN; the first halves the resolution."""
+
+    def __init__(self, dim: int, channels: int = 3) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, dim, 3, stride=2, padding=1)
+        self.norm1 = BatchNorm(dim)
+        self.conv2 = nn.Conv2d(dim, dim, 3, padding=1)
+        self.norm2 = BatchNorm(dim)
+        self.conv3 = nn.Conv2d(dim, dim, 3, padding=1)
+        self.norm3 = BatchNorm(dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, 3, H, W) to (B, C, H/2, W/2), channels-last."""
+        x = images.contiguous(memory_format=torch.channels_last)
+        for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3)):
+            x = F.gelu(conv(x))
+            x = as_map(norm(as_tokens(x)), (x.shape[2], x.shape[3]))
+        return x
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping patches to normalised tokens: convolution with stride = kernel, then LN."""
+
+    def __init__(self, in_dim: int, dim: int, patch: int = 2) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_dim, dim, patch, stride=patch)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (B, C, H, W) to tokens (B, HW/patch^2, D)."""
+        return self.norm(as_tokens(self.proj(maps)))
+
+
+class InvertedResidualMLP(nn.Module):
+    """CMT's feed-forward part: expand, depthwise 3x3 with identity, project, with GELU and BN between."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.expand = Pointwise(dim, hidden)
+        self.expand_norm = BatchNorm(hidden)
+        self.depthwise = ResidualDepthwise(hidden)
+        self.depthwise_norm = BatchNorm(hidden)
+        self.project = Pointwise(hidden, dim)
+        self.project_norm = BatchNorm(dim)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """Map tokens (B, H*W, C) on the H x W grid to (B, H*W, C)."""
+        hidden = self.expand_norm(F.gelu(self.expand(tokens)))
+        hidden = F.gelu(as_tokens(self.depthwise(as_map(hidden, grid))))
+        if not self.training:
+            return pointwise(hidden, *self._folded_projection())
+        return self.project_norm(self.project(self.depthwise_norm(hidden)))
+
+    def _folded_projection(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the projection with the norms before and after it, which eval mode makes linear."""
+        scale_in, shift_in = self.depthwise_norm.affine_terms()
+        scale_out, shift_out = self.project_norm.affine_terms()
+        bias = torch.addmv(self.project.bias, self.project.weight, shift_in)
+        return scale_out[:, None] * self.project.weight * scale_in, scale_out * bias + shift_out
+
+
+class Bottleneck(nn.Module):
+    """ConvNeXt bottleneck with a one-group GN: x + gamma * project(GELU(expand(GN(depthwise 7x7 x))))."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(dim, dim, 7, padding=3, groups=dim, bias=False)
+        self.norm = nn.GroupNorm(1, dim)
+        self.expand = Pointwise(dim, 4 * dim)
+        self.project = Pointwise(4 * dim, dim)
+        self.gamma = nn.Parameter(torch.full((dim,), LAYER_SCALE))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        hidden = F.gelu(self.expand(as_tokens(self.norm(self.depthwise(maps)))))
+        return maps + as_map(self.gamma * self.project(hidden), (maps.shape[2], maps.shape[3]))
+
+
+class ConvNeXtStage(nn.Module):
+    """GN, a 2x2 convolution that halves the resolution, and bottlenecks."""
+
+    def __init__(self, in_dim: int, dim: int, depth: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, in_dim)
+        self.downsample = nn.Conv2d(in_dim, dim, 2, stride=2)
+        self.bottlenecks = nn.Sequential(*(Bottleneck(dim) for _ in range(depth)))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, D, H/2, W/2)."""
+        return self.bottlenecks(self.downsample(self.norm(maps)))

@@ -1,0 +1,23 @@
+"""TCGN and its weights; importing this registers tcgn_ti, tcgn_xs and tcgn_tiny with timm."""
+
+from tcgn_mil.models.published import (
+    TrunkReport,
+    convert_published_state_dict,
+    load_cmt_trunk,
+    to_published_state_dict,
+)
+from tcgn_mil.models.tcgn import CONFIGS, TCGN, TCGNConfig
+from tcgn_mil.models.weights import create_model, load_weights, read_tensors
+
+__all__ = [
+    "CONFIGS",
+    "TCGN",
+    "TCGNConfig",
+    "TrunkReport",
+    "convert_published_state_dict",
+    "create_model",
+    "load_cmt_trunk",
+    "load_weights",
+    "read_tensors",
+    "to_published_state_dict",
+]

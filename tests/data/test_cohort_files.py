@@ -1,0 +1,60 @@
+"""cohort.h5ad is read only where it is one of this package's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from tcgn_mil.data.cohort_files import KIND, cohort_meta, cohort_unit, read_cohort, slides_of
+from tcgn_mil.errors import InputError
+
+
+def write(path: Path, uns: dict) -> Path:
+    cohort = anndata.AnnData(
+        np.ones((2, 3), dtype=np.float32), obs=pd.DataFrame(index=["P1", "P2"]), var=pd.DataFrame(index=list("ABC"))
+    )
+    cohort.uns.update(uns)
+    cohort.write_h5ad(path)
+    return path
+
+
+def good() -> dict:
+    slides = pd.DataFrame({"slide_id": ["s1", "s2"], "patient_id": ["P1", "P2"]})
+    return {"slides": slides, "tcgn_mil": json.dumps({"kind": KIND, "unit": "log2(tpm+1)"})}
+
+
+def test_a_cohort_states_its_unit_and_slides(tmp_path: Path) -> None:
+    cohort = read_cohort(write(tmp_path / "cohort.h5ad", good()))
+    assert str(cohort_unit(cohort)) == "log2(tpm+1)"
+    assert cohort_meta(cohort)["kind"] == KIND
+    assert slides_of(cohort).to_numpy().tolist() == [["s1", "P1"], ["s2", "P2"]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tcgn_mil": json.dumps({"kind": "other"})},
+        {"tcgn_mil": "no JSON"},
+        {"tcgn_mil": "[1]"},
+        {"tcgn_mil": None},
+        {"slides": None},
+    ],
+)
+def test_other_h5ad_files_are_refused(tmp_path: Path, change: dict) -> None:
+    uns = {key: value for key, value in {**good(), **change}.items() if value is not None}
+    with pytest.raises(InputError, match=r"cohort.h5ad: is no cohort of this package. Fix: make it with tcgn-mil bulk"):
+        read_cohort(write(tmp_path / "cohort.h5ad", uns))
+
+
+def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such cohort"):
+        read_cohort(tmp_path / "cohort.h5ad")
+    path = write(tmp_path / "cohort.h5ad", good())
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"cohort.h5ad: cannot be read as AnnData"):
+        read_cohort(path)

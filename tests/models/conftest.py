@@ -1,0 +1,54 @@
+"""The reference network: its parameters, images and golden outputs."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tcgn_mil.models import TCGN, convert_published_state_dict, create_model
+
+REFERENCE = Path(__file__).parents[1] / "reference"
+
+
+@pytest.fixture(scope="session")
+def fill() -> ModuleType:
+    """The module tests/reference/fill.py."""
+    spec = importlib.util.spec_from_file_location("fill", REFERENCE / "fill.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    """What the network returns, by name; see ARCHITECTURE.md."""
+    with np.load(REFERENCE / "tcgn_golden.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="session")
+def published(fill: ModuleType) -> dict[str, Tensor]:
+    """A checkpoint in the published layout: 994 tensors."""
+    return {name: torch.as_tensor(value) for name, value in fill.filled_state(fill.published_shapes()).items()}
+
+
+@pytest.fixture(scope="session")
+def reference_model(published: dict[str, Tensor]) -> TCGN:
+    """The filled network in eval mode; tests leave its parameters as they are."""
+    model = create_model("tcgn_ti", num_classes=785)
+    model.load_state_dict(convert_published_state_dict(published))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def images(fill: ModuleType) -> Tensor:
+    """The four golden images, (4, 3, 224, 224)."""
+    return torch.stack([torch.as_tensor(fill.input_image(index)) for index in range(4)])

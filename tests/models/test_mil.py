@@ -1,0 +1,163 @@
+"""Attention pooling and the slide regressor: invariances, the additive identity, gradients, and that it learns."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.models.mil import MilConfig, SlideRegressor
+
+D, G = 12, 5
+VARIANTS = [MilConfig(embedding=8, attention_hidden=6, heads=2), MilConfig(pooling="mean", embedding=8)]
+
+
+@pytest.fixture(params=VARIANTS, ids=lambda config: config.pooling)
+def model(request: pytest.FixtureRequest) -> SlideRegressor:
+    torch.manual_seed(0)
+    model = SlideRegressor(D, G, request.param)
+    with torch.no_grad():  # larger than at the start, so that tiles and genes differ visibly
+        for parameter in model.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def bag(tiles: int, seed: int = 1) -> tuple[Tensor, Tensor]:
+    features = torch.randn(1, tiles, D, generator=torch.Generator().manual_seed(seed))
+    return features, torch.ones(1, tiles, dtype=torch.bool)
+
+
+def padded(parts: list[tuple[Tensor, Tensor]], filling: float = 0.0) -> tuple[Tensor, Tensor]:
+    longest = max(features.shape[1] for features, _ in parts)
+    features = torch.full((len(parts), longest, D), filling)
+    mask = torch.zeros(len(parts), longest, dtype=torch.bool)
+    for row, (part, _) in enumerate(parts):
+        features[row, : part.shape[1]], mask[row, : part.shape[1]] = part[0], True
+    return features, mask
+
+
+@pytest.mark.parametrize("filling", [0.0, 7.0])
+def test_a_padded_bag_equals_its_unpadded_self(model: SlideRegressor, filling: float) -> None:
+    parts = [bag(3, 1), bag(1, 2), bag(9, 3)]
+    together = model(*padded(parts, filling))
+    for row, (features, mask) in enumerate(parts):
+        alone = model(features, mask)
+        tiles = features.shape[1]
+        torch.testing.assert_close(together.expression[row], alone.expression[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(together.attention[row, :, :tiles], alone.attention[0], atol=1e-6, rtol=1e-5)
+        assert (together.attention[row, :, tiles:] == 0).all()
+
+
+def test_the_order_of_tiles_does_not_matter(model: SlideRegressor) -> None:
+    features, mask = bag(50)
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
+    first, second = model(features, mask), model(features[:, order], mask)
+    torch.testing.assert_close(first.expression, second.expression, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(first.attention[:, :, order], second.attention, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("tiles", [1, 40, 5_000])
+def test_attention_weighted_tile_scores_are_the_expression(model: SlideRegressor, tiles: int) -> None:
+    features, mask = padded([bag(tiles), bag(max(1, tiles // 2), 2)])
+    genes = [4, 0]
+    out = model(features, mask, tile_genes=genes)
+    summed = torch.einsum("bn,bng->bg", out.attention.mean(dim=1), out.tile_expression)
+    torch.testing.assert_close(summed, out.expression[:, genes], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(out.attention.sum(dim=-1), torch.ones(out.attention.shape[:2]), atol=1e-5, rtol=0)
+
+
+def test_tile_scores_come_on_request_only(model: SlideRegressor) -> None:
+    assert model(*bag(4)).tile_expression is None
+    assert model(*bag(4), tile_genes=[]).tile_expression.shape == (1, 4, 0)
+
+
+def test_outputs_have_the_stated_shapes(model: SlideRegressor) -> None:
+    out = model(*padded([bag(3), bag(7)]), tile_genes=range(G))
+    heads = model.config.heads if model.config.pooling == "gated" else 1
+    assert out.expression.shape == (2, G)
+    assert out.attention.shape == (2, heads, 7)
+    assert out.embedding.shape == (2, model.config.embedding)
+    assert out.tile_expression.shape == (2, 7, G)
+
+
+def test_every_parameter_receives_a_gradient(model: SlideRegressor) -> None:
+    model.train()(*padded([bag(6), bag(4)])).expression.square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_attention_sums_to_one_in_mixed_precision(model: SlideRegressor) -> None:
+    features, mask = bag(20_000)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = model(features, mask)
+    with torch.inference_mode():
+        full = model(features, mask)
+    torch.testing.assert_close(mixed.attention.sum(-1), torch.ones_like(mixed.attention[..., 0]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(mixed.expression.float(), full.expression, atol=0.05, rtol=0.02)
+
+
+def train(model: SlideRegressor, features: Tensor, mask: Tensor, targets: Tensor, steps: int) -> float:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    loss = torch.tensor(0.0)
+    for _ in range(steps):
+        loss = nn.functional.mse_loss(model(features, mask).expression, targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return float(loss)
+
+
+def test_it_overfits_a_few_bags() -> None:
+    torch.manual_seed(0)
+    features, mask = padded([bag(tiles, seed) for tiles, seed in [(3, 1), (8, 2), (5, 3), (1, 4)]])
+    model = SlideRegressor(D, G, MilConfig(embedding=16, attention_hidden=8, dropout=0))
+    assert train(model, features, mask, torch.randn(4, G), steps=200) < 1e-3
+
+
+def test_gated_attention_finds_the_tile_that_matters_where_the_mean_cannot() -> None:
+    """A bag's target is the mark on one of its 60 tiles, which a flag singles out; the others carry decoys."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(64, 60, D, generator=generator)
+    key = torch.randint(0, 60, (64,), generator=generator)
+    features[..., 0] = -1
+    features[torch.arange(64), key, 0] = 3
+    targets = features[torch.arange(64), key, 1:2]
+    mask = torch.ones(64, 60, dtype=torch.bool)
+    losses = {}
+    for pooling in ("gated", "mean"):
+        torch.manual_seed(0)
+        model = SlideRegressor(D, 1, MilConfig(pooling=pooling, embedding=16, attention_hidden=8, dropout=0))
+        losses[pooling] = train(model, features, mask, targets, steps=150)
+        if pooling == "gated":
+            weight = model(features, mask).attention.mean(dim=1)[torch.arange(64), key].mean()
+            assert weight > 0.5
+    assert losses["gated"] < 0.2 * losses["mean"]
+
+
+def test_a_fresh_model_predicts_about_the_training_mean() -> None:
+    torch.manual_seed(0)
+    assert SlideRegressor(D, G).eval()(*bag(30)).expression.abs().max() < 0.3
+
+
+def test_the_same_seed_makes_the_same_model() -> None:
+    first, second = (copy.deepcopy(_seeded(3).state_dict()) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(a, b) for a, b in zip(first.values(), _seeded(4).state_dict().values(), strict=True))
+
+
+def _seeded(seed: int) -> SlideRegressor:
+    torch.manual_seed(seed)
+    return SlideRegressor(D, G)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), itertools.chain([("dropout", 1.0)], itertools.product(["embedding", "heads"], [0]))
+)
+def test_impossible_sizes_are_refused(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"model.{name}"):
+        MilConfig(**{name: value})
