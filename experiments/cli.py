@@ -89,6 +89,10 @@ def spots(
     patch_px: PatchPx = DEFAULT_PATCH_PX,
     patch_mpp: PatchMpp = DEFAULT_PATCH_MPP,
     spot_pitch_um: Annotated[float, typer.Option(help="Distance of neighbouring spots in µm.")] = 200.0,
+    mpp: Annotated[
+        float | None,
+        typer.Option(help="µm per pixel of the images, instead of measuring it from the spots.", show_default=False),
+    ] = None,
     slides_out: Annotated[
         Path | None,
         typer.Option(help="Also write each section as a pyramidal TIFF slide with its summed counts, here."),
@@ -99,7 +103,7 @@ def spots(
 
     written = write_spots(
         source, out, format=layout, sections=section, patch=PatchSize(patch_px, patch_mpp),
-        spot_pitch_um=spot_pitch_um, slides_out=slides_out,
+        spot_pitch_um=spot_pitch_um, mpp=mpp, slides_out=slides_out,
     )  # fmt: skip
     typer.echo(f"{len(written)} sections in {out}")
 

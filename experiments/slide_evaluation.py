@@ -24,7 +24,9 @@ def patient_baselines(
     `train` and `test` map a descriptor's name (``mean_features``, ``colour``) to (M, F).
     """
     count = len(next(iter(test.values())))
-    found = {"training_mean": np.broadcast_to(train_targets.mean(axis=0), (count, train_targets.shape[1]))}
+    train_mean = np.nanmean(train_targets, axis=0)
+    train_targets = np.where(np.isfinite(train_targets), train_targets, train_mean)  # ridge knows no missing targets
+    found = {"training_mean": np.broadcast_to(train_mean, (count, len(train_mean)))}
     for name, descriptors in train.items():
         found[f"ridge_{name}"] = ridge_predictions(descriptors, train_targets, test[name])
     return {name: np.asarray(values, dtype=np.float32) for name, values in found.items()}

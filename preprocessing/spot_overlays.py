@@ -48,7 +48,7 @@ def write_overlay(path: Path, image: NDArray[np.uint8], adata: AnnData, side: in
     totals = np.log10(np.maximum(adata.obs["total_counts"].to_numpy(), 1))
     low, high = np.percentile(totals, (2, 98))  # a spot with a single count would take most of the colours
     colours = plt.cm.ScalarMappable(plt.Normalize(low, high), cmap="viridis")
-    squares.set_edgecolor(colours.to_rgba(totals))
+    squares.set_edgecolor(colours.to_rgba(totals).tolist())
     axes[1].add_collection(squares)
     figure.colorbar(colours, ax=axes, label="log10 total count", extend="both", shrink=0.8)
     section, patient = adata.obs["section"].iloc[0], adata.obs["patient"].iloc[0]

@@ -61,7 +61,7 @@ def read_columns(path: str | Path, columns: Sequence[int], *, ids: int | None = 
         table = table.set_index(ids)
         _check_ids(table.index, names[ids], path)
         table.index.name = None
-    table.columns = pd.Index([names[position] for position in table.columns])
+    table.columns = pd.Index([names[int(position)] for position in table.columns])
     return table
 
 

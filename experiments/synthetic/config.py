@@ -30,7 +30,7 @@ class SyntheticConfig:
     slide_tissue_fraction: float = 0.6
     scanner_mpp: tuple[float, ...] = (0.5, 0.4)
     """Pixel size of each site's scanner, so also the number of sites."""
-    jpeg_quality: int = 85
+    jpeg_quality: int = 92
     pen_probability: float = 0.2
     blur_probability: float = 0.2
 

@@ -28,7 +28,7 @@ _FAT_WALL_UM = 1.9
 _FIBRES = ((0.8, 16, 0.7), (0.7, 24, 1.8), (0.5, 34, 5.0))  # weight, length and width in µm
 _UNEVEN_RADIUS_UM, _UNEVEN_SD = 45.0, 0.09
 _GRAIN_TILE_PX = 1024
-_GRAIN_GREY, _GRAIN_SD = 4.0, 0.45  # grey levels on average, and how unevenly
+_GRAIN_GREY, _GRAIN_SD = 5.0, 0.6  # grey levels on average, and how unevenly
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -109,7 +106,7 @@ def train(model: SlideRegressor, features: Tensor, mask: Tensor, targets: Tensor
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def test_it_overfits_a_few_bags() -> None:
@@ -120,23 +117,21 @@ def test_it_overfits_a_few_bags() -> None:
 
 
 def test_gated_attention_finds_the_tile_that_matters_where_the_mean_cannot() -> None:
-    """A bag's target is the mark on one of its 60 tiles, which a flag singles out; the others carry decoys."""
+    """A bag's target is the mark on the one of its 60 tiles that a flag singles out; the others carry decoys."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(64, 60, D, generator=generator)
-    key = torch.randint(0, 60, (64,), generator=generator)
+    bags, key = torch.arange(64), torch.randint(0, 60, (64,), generator=generator)
     features[..., 0] = -1
-    features[torch.arange(64), key, 0] = 3
-    targets = features[torch.arange(64), key, 1:2]
-    mask = torch.ones(64, 60, dtype=torch.bool)
-    losses = {}
+    features[bags, key, 0] = 3
+    targets, mask = features[bags, key, 1:2], torch.ones(64, 60, dtype=torch.bool)
+    losses, weights = {}, {}
     for pooling in ("gated", "mean"):
         torch.manual_seed(0)
         model = SlideRegressor(D, 1, MilConfig(pooling=pooling, embedding=16, attention_hidden=8, dropout=0))
-        losses[pooling] = train(model, features, mask, targets, steps=150)
-        if pooling == "gated":
-            weight = model(features, mask).attention.mean(dim=1)[torch.arange(64), key].mean()
-            assert weight > 0.5
-    assert losses["gated"] < 0.2 * losses["mean"]
+        losses[pooling] = train(model, features, mask, targets, steps=100)
+        weights[pooling] = float(model(features, mask).attention.mean(dim=1)[bags, key].mean().detach())
+    assert losses["gated"] < 0.1 * losses["mean"]
+    assert weights["gated"] > 3 * weights["mean"] == pytest.approx(3 / 60)
 
 
 def test_a_fresh_model_predicts_about_the_training_mean() -> None:
@@ -145,9 +140,9 @@ def test_a_fresh_model_predicts_about_the_training_mean() -> None:
 
 
 def test_the_same_seed_makes_the_same_model() -> None:
-    first, second = (copy.deepcopy(_seeded(3).state_dict()) for _ in range(2))
+    first, second, other = (_seeded(seed).state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert any(not torch.equal(a, b) for a, b in zip(first.values(), _seeded(4).state_dict().values(), strict=True))
+    assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
 def _seeded(seed: int) -> SlideRegressor:
@@ -155,9 +150,7 @@ def _seeded(seed: int) -> SlideRegressor:
     return SlideRegressor(D, G)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), itertools.chain([("dropout", 1.0)], itertools.product(["embedding", "heads"], [0]))
-)
+@pytest.mark.parametrize(("name", "value"), [("dropout", 1.0), ("embedding", 0), ("heads", 0)])
 def test_impossible_sizes_are_refused(name: str, value: float) -> None:
     with pytest.raises(InputError, match=f"model.{name}"):
         MilConfig(**{name: value})

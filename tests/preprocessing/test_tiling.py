@@ -85,7 +85,12 @@ def test_a_cohort_goes_on_past_a_broken_slide_and_lists_it(pyramid: Path, glass:
     expected = ["no slide that", "no such slide", "not say its resolution", "too few", "too coarse", "no tissue"]
     assert all(part in reason for part, reason in zip(expected, reasons, strict=True)), reasons
     assert all(row["likely_fix"] and row["stage"] == "tile" for row in told)
-    assert {path.name for path in out.iterdir()} == {"painted.h5", "painted.jpg", "failures.csv"}
+    assert {path.name for path in out.iterdir()} == {
+        "painted.h5",
+        "painted.jpg",
+        "painted_thumbnail.jpg",
+        "failures.csv",
+    }
 
 
 def test_failures_of_an_earlier_run_are_forgotten(pyramid: Path, glass: Path, tmp_path: Path) -> None:
