@@ -49,7 +49,7 @@ def step(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 def validate(model: nn.Module) -> float:
     inputs, targets = data()
-    return -float(nn.functional.mse_loss(model(inputs), targets))
+    return -float(nn.functional.mse_loss(model(inputs), targets).detach())
 
 
 def train(model: nn.Module, config: TrainingConfig = CONFIG, **changes: Any) -> Any:
@@ -266,13 +266,15 @@ def test_the_gpu_trains_and_resumes_in_half_precision(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     config = dataclasses.replace(CONFIG, accelerator="cuda", precision="16-mixed")
+
+    def score(model: Any) -> float:
+        return -float(model[0].weight.square().mean())
+
     whole, resumed = make_model(), make_model()
-    train(whole, config, validate=lambda model: float(-model[0].weight.square().mean()))
+    train(whole, config, validate=score)
     with pytest.raises(Killed):
-        train(make_model(), config, state_path=tmp_path / "s.safetensors", on_epoch=killed_after(1),
-              validate=lambda model: float(-model[0].weight.square().mean()))  # fmt: skip
-    train(resumed, config, state_path=tmp_path / "s.safetensors",
-          validate=lambda model: float(-model[0].weight.square().mean()))  # fmt: skip
+        train(make_model(), config, state_path=tmp_path / "s.safetensors", on_epoch=killed_after(1), validate=score)
+    train(resumed, config, state_path=tmp_path / "s.safetensors", validate=score)
     assert same(whole, resumed)
 
 

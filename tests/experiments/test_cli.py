@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -51,14 +50,10 @@ def refused(run, tmp_path: Path):
     return call
 
 
-def test_help_answers_in_a_second_and_lists_every_verb() -> None:
-    fastest = np.inf
-    for _ in range(3):  # the machine may be busy with other tests
-        start = time.perf_counter()
-        text = subprocess.run(["tcgn-mil", "--help"], capture_output=True, text=True, check=True).stdout
-        fastest = min(fastest, time.perf_counter() - start)
+def test_the_installed_command_lists_every_verb() -> None:
+    """That it answers at once follows from what it imports: see tests/test_layering.py."""
+    text = subprocess.run(["tcgn-mil", "--help"], capture_output=True, text=True, check=True).stdout
     assert all(verb in text for verb in VERBS)
-    assert fastest < 1.0
 
 
 @pytest.mark.parametrize("verb", VERBS)
