@@ -30,12 +30,15 @@ class Barcode:
         01-09 tumour, 10-19 normal, 20-29 control; None where the name ends at the patient.
     preparation
         ``diagnostic`` or ``frozen`` for a slide, empty where the name does not say.
+    vial
+        Letter of the sample's vial, empty where the name does not say. No key for a join.
     """
 
     patient: str
     site: str
     sample_type: int | None = None
     preparation: str = ""
+    vial: str = ""
 
     @property
     def sample(self) -> str | None:
@@ -59,6 +62,7 @@ def parse_barcode(name: str) -> Barcode | None:
         site=found["site"].upper(),
         sample_type=None if sample_type is None else int(sample_type),
         preparation="" if not kind else "diagnostic" if kind == "DX" else "frozen",
+        vial=(found["vial"] or "").upper(),
     )
 
 

@@ -44,16 +44,20 @@ class JoinSummary(NamedTuple):
 
 
 class _Samples(NamedTuple):
-    """Samples of all tables over the genes they share, the table of each, and how many genes were left out."""
+    """Samples of all tables over the genes they share, the table of each, and how many genes were left out.
+
+    ``layouts`` says how each table was read.
+    """
 
     values: pd.DataFrame
     sources: list[str]
+    layouts: dict[str, str]
     genes_not_shared: int
 
 
 def write_cohort(
     expression: Sequence[str | Path],
-    slides: Sequence[SlideEntry],
+    slides: Sequence[SlideEntry] | None,
     *,
     unit: str,
     out_path: str | Path,
@@ -66,7 +70,8 @@ def write_cohort(
     expression
         One table, or several (cohorts) whose genes in common are kept.
     slides
-        The cohort's slides with their patients.
+        The cohort's slides with their patients; None for expression alone, where every patient with a tumour sample is
+        kept.
     unit
         Declared unit, checked against the values; see :class:`~tcgn_mil.data.units.ExpressionUnit`.
     format
@@ -78,14 +83,14 @@ def write_cohort(
         If a table is unusable, values do not fit the unit, or no patient has both a slide and expression.
     """
     declared = ExpressionUnit.parse(unit)
-    slide_names = slide_specimens(slides)
-    samples = _read_samples(expression, declared, {slide.patient_id for slide in slide_names}, format)
+    slide_names = None if slides is None else slide_specimens(slides)
+    samples = _read_samples(expression, declared, {slide.patient_id for slide in slide_names or ()}, format)
     names = [str(name) for name in samples.values.index]
     contents = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in samples.values.to_numpy()]
     slide_rows, sample_rows = join_patients(slide_names, sample_specimens(names, contents))
     kept = np.array([row.kept for row in sample_rows], dtype=bool)
     if not kept.any():
-        raise _nothing_in_common(names, sample_rows, slides, expression)
+        raise _nothing_in_common(names, sample_rows, slides or (), expression)
     patients = np.array([row.patient_id for row in sample_rows])[kept]
     profiles = samples.values[kept].groupby(patients).mean().astype(np.float32)
     known = profiles.notna().any(axis=0).to_numpy()
@@ -93,7 +98,7 @@ def write_cohort(
     profiles = profiles.loc[:, known]
     kept_rows = [row for row in (*slide_rows, *sample_rows) if row.kept]
     summary = JoinSummary(
-        slides=len(slides),
+        slides=len(slide_rows),
         slides_kept=sum(row.kept for row in slide_rows),
         samples=len(names),
         patients=len(profiles),
@@ -102,13 +107,13 @@ def write_cohort(
         key=" and ".join(sorted({row.key for row in kept_rows})),
     )
     obs = _describe_patients(
-        profiles.index, kept_rows, pd.Series(np.array(samples.sources)[kept]).groupby(patients), slides
+        profiles.index, kept_rows, pd.Series(np.array(samples.sources)[kept]).groupby(patients), slides or ()
     )
     with atomic_path(Path(out_path).with_name(JOIN_REPORT)) as temporary:
         pd.DataFrame([*slide_rows, *sample_rows], columns=JoinRow._fields).to_csv(temporary, index=False)
     made_by = provenance(
         kind=KIND, join=summary._asdict(), unit=summary.unit, sources=[Path(path).name for path in expression],
-        genes_left_out=left_out,
+        layouts=samples.layouts, genes_left_out=left_out,
     )  # fmt: skip
     _write(Path(out_path), profiles, obs, slide_rows, made_by)
     return summary
@@ -118,9 +123,11 @@ def _read_samples(expression: Sequence[str | Path], unit: ExpressionUnit, patien
     """Read and check the tables, and put their samples together over the genes that all have, in the first's order."""
     if not expression:
         raise InputError("no expression table is given", fix="name at least one")
-    tables = []
+    tables, layouts = [], {}
     for path in expression:
-        table = read_expression(path, layout=layout, is_sample=lambda name: patient_of(name) in patients)
+        table, layouts[Path(path).name] = read_expression(
+            path, layout=layout, is_sample=lambda name: patient_of(name) in patients
+        )
         unit.check(table.to_numpy(), path=path)
         tables.append(table)
     common = set.intersection(*(set(table.columns) for table in tables))
@@ -140,7 +147,7 @@ def _read_samples(expression: Sequence[str | Path], unit: ExpressionUnit, patien
             fix="give tables counted over one annotation, or TPM",
         )
     sources = [Path(path).name for path, table in zip(expression, tables, strict=True) for _ in range(len(table))]
-    return _Samples(pd.concat([table[shared] for table in tables]), sources, lost)
+    return _Samples(pd.concat([table[shared] for table in tables]), sources, layouts, lost)
 
 
 def _nothing_in_common(
@@ -174,16 +181,17 @@ def _describe_patients(
     )
     obs = pd.DataFrame(
         {
-            "n_slides": counts["slide"].loc[patients].to_numpy(),
+            "n_slides": [int(counts.get(("slide", name), 0)) for name in patients],
             "n_samples": counts["sample"].loc[patients].to_numpy(),
             "key": keys.loc[patients].to_numpy(),
             "source": sources.agg(lambda names: " and ".join(sorted(set(names)))).loc[patients].to_numpy(),
         },
         index=pd.Index(patients, name="patient_id"),
     )
-    sites = {patient_of(entry.patient_id): entry.site or _site_of(entry.patient_id) for entry in slides}
-    if all(sites[name] for name in patients):
-        obs["site"] = [str(sites[name]) for name in patients]
+    sites = {patient_of(entry.patient_id): entry.site for entry in slides}
+    of_patient = [sites.get(name) or _site_of(name) for name in patients]
+    if all(of_patient):
+        obs["site"] = [str(site) for site in of_patient]
     return obs
 
 

@@ -1,7 +1,8 @@
 """Bulk expression tables of several layouts, read into samples x genes.
 
-``wide``: ids in the first column (or row) and genes along the other axis; ``sequoia``: ``patient_id`` and
-``rna_<gene>`` columns; ``porpoise``: ``case_id`` and ``<gene>_rnaseq`` columns, one row a slide.
+``samples-by-genes`` and ``genes-by-samples``: ids along one axis, genes along the other; ``wide`` is either of them,
+told by its ids; ``sequoia``: ``patient_id`` and ``rna_<gene>`` columns; ``porpoise``: ``case_id`` and ``<gene>_rnaseq``
+columns, one row a slide.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,14 +20,26 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing import parquet_files, table_files
 from tcgn_mil.preprocessing.barcodes import parse_barcode
 
-LAYOUTS = ("auto", "wide", "sequoia", "porpoise")
+SAMPLES_DOWN, GENES_DOWN = "samples-by-genes", "genes-by-samples"
+LAYOUTS = ("auto", "wide", SAMPLES_DOWN, GENES_DOWN, "sequoia", "porpoise")
 _SEQUOIA_PREFIX, _PORPOISE_SUFFIX = "rna_", "_rnaseq"
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
+class ExpressionTable(NamedTuple):
+    """A table as read.
+
+    ``values`` are samples (index, as named in the file; may repeat) x genes, float32, NaN where missing; ``layout`` is
+    the one it was read as.
+    """
+
+    values: pd.DataFrame
+    layout: str
+
+
 def read_expression(
     path: str | Path, *, layout: str = "auto", is_sample: Callable[[str], bool] | None = None
-) -> pd.DataFrame:
+) -> ExpressionTable:
     """Read one table.
 
     Parameters
@@ -33,13 +47,10 @@ def read_expression(
     path
         CSV or TSV, also .gz or .zip, or Parquet (which needs pyarrow).
     layout
-        ``auto`` tells the layouts apart by their columns.
+        ``auto`` tells the layouts apart by their columns, and the two wide ones by their ids.
     is_sample
-        Whether an id belongs to a known patient; tells samples x genes from genes x samples in a wide table.
-
-    Returns
-    -------
-    Samples (index, as named in the file; may repeat) x genes, float32; missing values are NaN.
+        Whether an id belongs to a known patient; tells samples x genes from genes x samples in a wide table, where TCGA
+        barcodes do otherwise. A table whose ids say neither is read as samples x genes.
 
     Raises
     ------
@@ -52,8 +63,8 @@ def read_expression(
     columns = _source(path).column_names(path)
     if layout == "auto":
         layout = _guess_layout(columns)
-    if layout == "wide":
-        return _read_wide(path, columns, is_sample or (lambda name: False))
+    if layout in ("wide", SAMPLES_DOWN, GENES_DOWN):
+        return _read_wide(path, columns, layout, is_sample or (lambda name: False))
     id_column = "patient_id" if layout == "sequoia" else "case_id"
     if id_column not in columns:
         raise InputError(f"has no column {id_column}", path=path, fix="give another --format")
@@ -64,7 +75,7 @@ def read_expression(
     names = [gene for _, gene in genes]
     _check_genes(names, path)
     table = _source(path).read_columns(path, [position for position, _ in genes], ids=columns.index(id_column))
-    return _numbers(table, path).set_axis(pd.Index(names), axis=1)
+    return ExpressionTable(_numbers(table, path).set_axis(pd.Index(names), axis=1), layout)
 
 
 def _source(path: Path) -> ModuleType:
@@ -87,21 +98,27 @@ def _gene_of(column: str, layout: str) -> str:
     return column.removesuffix(_PORPOISE_SUFFIX) if column.endswith(_PORPOISE_SUFFIX) else ""
 
 
-def _read_wide(path: Path, columns: Sequence[str], is_sample: Callable[[str], bool]) -> pd.DataFrame:
-    """A table with ids along one axis; which one is told by the ids of known patients, else by TCGA barcodes."""
+def _read_wide(path: Path, columns: Sequence[str], layout: str, is_sample: Callable[[str], bool]) -> ExpressionTable:
+    """A table with ids along one axis."""
     across = list(columns[1:])
     if not across:
         raise InputError("has one column only", path=path, fix="ids go in the first column, values in the others")
     table = _source(path).read_columns(path, range(1, len(columns)), ids=0)
     rows = list(table.index)
+    if layout == "wide":
+        layout = GENES_DOWN if _samples_lie_across(across, rows, is_sample) else SAMPLES_DOWN
+    _check_genes(rows if layout == GENES_DOWN else across, path)
+    table = _numbers(table, path)
+    return ExpressionTable(table.T if layout == GENES_DOWN else table, layout)
+
+
+def _samples_lie_across(across: Sequence[str], rows: Sequence[str], is_sample: Callable[[str], bool]) -> bool:
+    """Whether more ids of known patients are in the header than in the first column; if as many, TCGA barcodes."""
     for hits in (is_sample, lambda name: parse_barcode(name) is not None):
         hits_across, hits_rows = sum(map(hits, across)), sum(map(hits, rows))
         if hits_across != hits_rows:
-            break
-    genes_down = hits_across > hits_rows
-    _check_genes(rows if genes_down else across, path)
-    table = _numbers(table, path)
-    return table.T if genes_down else table
+            return hits_across > hits_rows
+    return False
 
 
 def _check_genes(genes: Sequence[str], path: Path) -> None:

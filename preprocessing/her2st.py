@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tcgn_mil.contracts import check_mpp, duplicates, preview
 from tcgn_mil.errors import InputError
@@ -19,6 +20,8 @@ from tcgn_mil.preprocessing.table_files import column_names, read_columns
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 _POSITION_COLUMNS = ("x", "y", "pixel_x", "pixel_y")
+_MEASURED_COLUMNS = ("new_x", "new_y")
+_MAX_SHIFT = 1.0  # array steps between where a spot is meant to be and where it was found
 _MAX_DISAGREEMENT = 0.05  # of a given and a measured resolution
 _MAX_COUNT = np.iinfo(np.int32).max
 SPOT_PITCH_UM = 200.0
@@ -46,7 +49,8 @@ class RawSection:
     counts
         Data frame, spots (``{x}x{y}``) x genes, whole numbers; spots that have a position.
     positions
-        Same index: array x, y and level-0 pixel_x (column), pixel_y (row) of the spot centre.
+        Same index: array x, y; array_x, array_y, the same as measured (``new_x``, ``new_y``) where the file says; and
+        level-0 pixel_x (column), pixel_y (row) of the spot centre.
     mpp
         µm per pixel, given or measured from the distance of the spots.
     dropped
@@ -158,18 +162,21 @@ def _resolution(positions: pd.DataFrame, spot_pitch_um: float, mpp: float | None
 def measure_mpp(positions: pd.DataFrame, spot_pitch_um: float, *, path: Path) -> float:
     """µm per pixel: the pitch over the pixels per array step, fitted over all spots on both axes.
 
+    Fitted on measured array positions where there are any: spots lie off their nominal ones, so that a fit on those
+    scatters by 0.5 % between sections of one scanner, and some sections' patches would be resampled by one pixel.
+
     Raises
     ------
     InputError
         If the spots span no grid, or the axes disagree by more than 2 %.
     """
     steps = []
-    for array, pixel in (("x", "pixel_x"), ("y", "pixel_y")):
-        if positions[array].nunique() < 2:
+    for axis in ("x", "y"):
+        if positions[axis].nunique() < 2:
             raise InputError(
-                f"all spots share one {array}: no distance to measure", path=path, fix="state the image's µm per pixel"
+                f"all spots share one {axis}: no distance to measure", path=path, fix="state the image's µm per pixel"
             )
-        steps.append(abs(float(np.polyfit(positions[array], positions[pixel], 1)[0])))
+        steps.append(abs(float(np.polyfit(positions[f"array_{axis}"], positions[f"pixel_{axis}"], 1)[0])))
     if min(steps) < 1 or not 0.98 < steps[0] / steps[1] < 1.02:
         raise InputError(
             f"spots are {steps[0]:.1f} px apart along x and {steps[1]:.1f} px along y",
@@ -220,7 +227,7 @@ def _refuse_text(table: pd.DataFrame, path: Path) -> None:
 
 
 def _read_positions(path: Path) -> tuple[pd.DataFrame, frozenset[str]]:
-    """Spots placed: index ``{x}x{y}``, columns x, y, pixel_x, pixel_y; and the names of those not selected as tissue.
+    """Spots placed, as in :class:`RawSection`, and the names of those not selected as tissue.
 
     Array positions are rounded, as some are fractional.
     """
@@ -230,16 +237,28 @@ def _read_positions(path: Path) -> tuple[pd.DataFrame, frozenset[str]]:
         raise InputError(
             f"has no column {', '.join(absent)}", path=path, fix="columns are x, y, new_x, new_y, pixel_x, pixel_y"
         )
-    wanted = [*_POSITION_COLUMNS, *(["selected"] if "selected" in names else [])]
+    wanted = [*_POSITION_COLUMNS, *(name for name in (*_MEASURED_COLUMNS, "selected") if name in names)]
     table = read_columns(path, [names.index(column) for column in wanted]).apply(pd.to_numeric, errors="coerce")
-    unusable = ~np.isfinite(table.to_numpy(dtype=np.float64)).all(axis=1)
+    needed = table.drop(columns=list(_MEASURED_COLUMNS), errors="ignore")
+    unusable = ~np.isfinite(needed.to_numpy(dtype=np.float64)).all(axis=1)
     if unusable.any():
         row = int(np.argmax(unusable)) + 2
         raise InputError(f"line {row} has no number for a position", path=path, fix="correct or remove the line")
+    table[["array_x", "array_y"]] = _measured_positions(table)
     table[["x", "y"]] = table[["x", "y"]].round().astype(int)
     table.index = pd.Index([f"{x}x{y}" for x, y in zip(table["x"], table["y"], strict=True)])
     repeated = duplicates(table.index)
     if repeated:
         raise InputError(f"places spot {preview(repeated)} more than once", path=path, fix="keep one row a spot")
     selected = table["selected"] != 0 if "selected" in table else pd.Series(True, index=table.index)
-    return table.loc[selected, list(_POSITION_COLUMNS)], frozenset(table.index[~selected])
+    return table.loc[selected, [*_POSITION_COLUMNS, "array_x", "array_y"]], frozenset(table.index[~selected])
+
+
+def _measured_positions(table: pd.DataFrame) -> NDArray[np.float64]:
+    """(S, 2) array positions where spots were found; nominal ones where the file has none, or implausible ones."""
+    nominal = table[["x", "y"]].to_numpy(dtype=np.float64)
+    if not set(_MEASURED_COLUMNS) <= set(table.columns):
+        return nominal
+    measured = table[list(_MEASURED_COLUMNS)].to_numpy(dtype=np.float64)
+    near = np.abs(measured - nominal) < _MAX_SHIFT  # False for NaN
+    return measured if near.all() else nominal

@@ -87,8 +87,16 @@ def _specimen(name: str, patient: str) -> Specimen:
     return Specimen(name, patient, barcode.sample_type, barcode.is_tumour, True, barcode.preparation)
 
 
-def join_patients(slides: Sequence[Specimen], samples: Sequence[Specimen]) -> tuple[list[JoinRow], list[JoinRow]]:
-    """A report row for each slide and each sample, in their orders; the kept ones belong together by patient."""
+def join_patients(
+    slides: Sequence[Specimen] | None, samples: Sequence[Specimen]
+) -> tuple[list[JoinRow], list[JoinRow]]:
+    """A report row for each slide and each sample, in their orders; the kept ones belong together by patient.
+
+    Without slides (None) samples are chosen for their patient by the same rules.
+    """
+    if slides is None:
+        stand_ins = [Specimen("", name, None, True, False) for name in dict.fromkeys(s.patient_id for s in samples)]
+        return [], join_patients(stand_ins, samples)[1]
     slide_rows: list[JoinRow | None] = [None] * len(slides)
     sample_rows: list[JoinRow | None] = [None] * len(samples)
     slides_of, samples_of = _by_patient(slides), _by_patient(samples)

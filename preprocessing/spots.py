@@ -14,51 +14,26 @@ from numpy.typing import NDArray
 from scipy import sparse
 from tqdm import tqdm
 
-from tcgn_mil.artefacts import SCHEMA_VERSION, atomic_path, content_hash, safe_file_name
+from tcgn_mil.artefacts import SCHEMA_VERSION, content_hash, safe_file_name
 from tcgn_mil.contracts import MAX_UPSAMPLING, PatchSize, SpotSet
 from tcgn_mil.data.pyramids import pyramid_description, write_pyramid
 from tcgn_mil.data.spot_files import PATCHES_SUFFIX, create_patch_file, write_spot_table
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing import her2st
 from tcgn_mil.preprocessing.plain_images import read_image
+from tcgn_mil.preprocessing.section_tables import (
+    PSEUDOBULK_BY,
+    FinishedSection,
+    SectionReport,
+    write_section_tables,
+    write_slide_tables,
+)
 from tcgn_mil.preprocessing.spot_overlays import write_overlay
 from tcgn_mil.preprocessing.spot_patches import cut_patches, inside, patch_corners
 
 FORMATS = ("her2st",)
+_RECIPE = 2  # raised when the same inputs and settings give other files, so that older ones are made again
 SLIDE_JPEG_QUALITY = 80
-
-
-@dataclass(frozen=True)
-class SectionReport:
-    """One row of sections.csv."""
-
-    section: str
-    patient: str
-    spots: int
-    genes: int
-    mpp: float
-    median_umi: float
-    width_px: int
-    height_px: int
-
-
-@dataclass(frozen=True)
-class FinishedSection:
-    """What the tables of a run need of a section, stored in its file so that it is read but once.
-
-    Attributes
-    ----------
-    report
-        Its row of sections.csv.
-    dropped
-        Spots left out: spot, reason.
-    profile
-        Counts summed over all its spots that have a position, by gene.
-    """
-
-    report: SectionReport
-    dropped: list[tuple[str, str]]
-    profile: pd.Series
 
 
 def write_spots(
@@ -71,6 +46,7 @@ def write_spots(
     spot_pitch_um: float = her2st.SPOT_PITCH_UM,
     mpp: float | None = None,
     slides_out: str | Path | None = None,
+    pseudobulk_by: str = "section",
 ) -> list[str]:
     """Read sections and write ``<section>.h5ad``, ``<section>_patches.h5``, ``<section>_spots.png`` each.
 
@@ -91,9 +67,12 @@ def write_spots(
         µm per pixel of the images, instead of measuring it; refused if 5 % off what the spots say.
     slides_out
         If given, each section's image also becomes a pyramidal TIFF slide there, with ``slides.csv`` (slide_id,
-        patient_id, path, mpp, donor) and ``pseudobulk.csv`` (summed raw counts, unit ``counts``; a gene that a section
-        does not name counts 0). The section stands for a patient, since a section has one profile; ``donor`` names the
-        true patient, whom sections may share.
+        patient_id, path, mpp, donor) and ``pseudobulk.csv`` (raw counts summed, unit ``counts``; a gene that a section
+        does not name counts 0), both over the sections of this call.
+    pseudobulk_by
+        ``section``: a section stands for a patient with its own profile, as many observations as sections, of which
+        those of one donor are no independent patients: ``donor`` names the person, for grouping and for the label
+        `patient leakage`. ``patient``: the sections of a donor are slides of one patient, their counts summed.
 
     Returns
     -------
@@ -106,6 +85,8 @@ def write_spots(
     """
     if format not in FORMATS:
         raise InputError(f"unknown format {format!r}", fix=f"choose one of {', '.join(FORMATS)}")
+    if pseudobulk_by not in PSEUDOBULK_BY:
+        raise InputError(f"unknown pseudobulk {pseudobulk_by!r}", fix=f"choose {' or '.join(PSEUDOBULK_BY)}")
     if not (np.isfinite(spot_pitch_um) and spot_pitch_um > 0):
         raise InputError(f"spot distance of {spot_pitch_um} µm", fix="give micrometres above 0; her2st has 200")
     reader = _SectionWriter(Path(out_dir), patch or PatchSize(), spot_pitch_um, mpp)
@@ -113,9 +94,9 @@ def write_spots(
         reader.finish(files, None if slides_out is None else Path(slides_out))
         for files in tqdm(her2st.find_sections(source, sections), desc="spots", unit="section")
     ]
-    _write_tables(Path(out_dir), finished)
+    write_section_tables(Path(out_dir), finished)
     if slides_out is not None:
-        _write_slide_tables(Path(slides_out), finished)
+        write_slide_tables(Path(slides_out), finished, by=pseudobulk_by)
     return [section.report.section for section in finished]
 
 
@@ -133,7 +114,7 @@ class _SectionWriter:
         name = safe_file_name(files.section, what="section")
         inputs = [_identity(path) for path in (files.counts, files.positions, files.image)]
         settings = [self.patch.px, self.patch.mpp, self.spot_pitch_um, self.mpp]
-        made_from = content_hash([SCHEMA_VERSION, inputs, settings])
+        made_from = content_hash([SCHEMA_VERSION, _RECIPE, inputs, settings])
         section = self._finished(name, made_from)
         image = None
         if section is None:
@@ -250,28 +231,3 @@ def _identity(path: Path) -> list[object]:
     """Name, size and time of change of an input: enough to see that it was replaced."""
     status = path.stat()
     return [path.name, status.st_size, status.st_mtime_ns]
-
-
-def _write_tables(folder: Path, finished: Sequence[FinishedSection]) -> None:
-    """sections.csv and dropped_spots.csv."""
-    dropped = [(section.report.section, spot, reason) for section in finished for spot, reason in section.dropped]
-    _write_csv(folder / "sections.csv", pd.DataFrame([asdict(section.report) for section in finished]))
-    _write_csv(folder / "dropped_spots.csv", pd.DataFrame(dropped, columns=["section", "spot", "reason"]))
-
-
-def _write_slide_tables(folder: Path, finished: Sequence[FinishedSection]) -> None:
-    """slides.csv and pseudobulk.csv, a section standing for a patient."""
-    rows = [
-        (report.section, report.section, f"{report.section}.tiff", report.mpp, report.patient)
-        for report in (section.report for section in finished)
-    ]
-    _write_csv(folder / "slides.csv", pd.DataFrame(rows, columns=["slide_id", "patient_id", "path", "mpp", "donor"]))
-    profiles = pd.DataFrame({section.report.section: section.profile for section in finished})
-    profiles = profiles.sort_index().T.fillna(0).astype(np.int64)
-    profiles.index.name = "patient_id"
-    _write_csv(folder / "pseudobulk.csv", profiles.reset_index())
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False)

@@ -5,6 +5,7 @@ Takes iterables of (pixels, coords) batches and does not know where they come fr
 
 from __future__ import annotations
 
+import difflib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -84,13 +85,13 @@ def _open_timm(name: str, *, pretrained: bool) -> TileEncoder:
     import timm
 
     if not timm.is_model(name):
-        close = timm.list_models(f"*{name}*")[:3]
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise InputError(
             f"timm has no model {name!r}",
             fix=f"did you mean {', '.join(close)}?" if close else "timm.list_models() names those there are",
         )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.random.default_generator.manual_seed(0)  # the CPU's alone, which fork_rng puts back
         try:
             model = timm.create_model(name, pretrained=pretrained, num_classes=0).eval()
         except (OSError, RuntimeError) as error:

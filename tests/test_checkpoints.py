@@ -204,7 +204,7 @@ def test_a_checkpoint_for_the_same_genes_passes(encoder_path: Path, encoder: TCG
     [
         (("ERBB2", "CD74", "ACTB"), "is a checkpoint for other genes: only the checkpoint has GAPDH"),
         ((*GENES, "ACTB", "ESR1"), "is a checkpoint for other genes: only the data's panel has ACTB, ESR1"),
-        (GENES[::-1], "same genes in another order"),
+        (GENES[::-1], "is a checkpoint for the same genes in another order"),
     ],
 )
 def test_a_checkpoint_for_other_genes_is_refused(encoder_path: Path, genes: tuple[str, ...], message: str) -> None:

@@ -107,9 +107,7 @@ def test_a_pretrained_encoder_gives_its_features(tmp_path: Path) -> None:
 def test_a_timm_encoder_is_always_the_same_and_leaves_seeds_alone() -> None:
     torch.manual_seed(5)
     first = open_encoder("timm:resnet10t")
-    drawn = torch.rand(1)
-    torch.manual_seed(5)
-    assert torch.equal(drawn, torch.rand(1))
+    assert torch.equal(torch.rand(1), torch.rand(1, generator=torch.Generator().manual_seed(5)))
     assert first.identity == open_encoder("timm:resnet10t").identity
     assert first.identity.startswith("timm:resnet10t-")
     assert first.patch is None
@@ -118,7 +116,7 @@ def test_a_timm_encoder_is_always_the_same_and_leaves_seeds_alone() -> None:
 
 
 def test_unknown_encoders_are_refused() -> None:
-    with pytest.raises(InputError, match=r"timm has no model 'resnet10'.* did you mean resnet10"):
+    with pytest.raises(InputError, match=r"timm has no model 'resnet10'.* did you mean .*resnet10t"):
         open_encoder("timm:resnet10")
     with pytest.raises(InputError, match="no such encoder checkpoint"):
         open_encoder("resnet10t")
@@ -175,17 +173,18 @@ def test_reading_ahead_keeps_order() -> None:
         assert list(items) == []
 
 
-def test_reading_ahead_overlaps_with_use() -> None:
-    def slow() -> Iterator[int]:
-        for item in range(8):
-            time.sleep(0.05)
-            yield item
+def test_the_next_items_are_made_while_one_is_used() -> None:
+    made = threading.Event()
 
-    start = time.perf_counter()
-    with prefetch(slow(), depth=2) as items:
-        for _ in items:
-            time.sleep(0.05)
-    assert time.perf_counter() - start < 0.7  # 0.8 s one after the other
+    def source() -> Iterator[int]:
+        yield 0
+        yield 1
+        made.set()
+        yield 2
+
+    with prefetch(source(), depth=3) as items:
+        assert next(items) == 0
+        assert made.wait(timeout=10)  # although nobody has asked for 1 or 2
 
 
 def test_no_more_than_the_depth_is_read_ahead() -> None:
@@ -224,8 +223,7 @@ def test_leaving_early_stops_the_thread_and_closes_the_source() -> None:
             closed.set()
 
     before = threading.active_count()
-    with pytest.raises(RuntimeError, match="the encoder failed"), prefetch(endless()) as items:
+    with prefetch(endless()) as items:
         next(items)
-        raise RuntimeError("the encoder failed")
     assert closed.is_set()
     assert threading.active_count() == before

@@ -2,9 +2,9 @@
 
 The two tumour subtypes differ in morphology and not in colour: A has round nuclei, B fewer, larger, elongated ones.
 What a histogram of colour sees of nuclei, through any blur, is to first order their area and the length of their
-outline, so both are the same per area of tissue: the nuclei of B are larger by as much as an ellipse's outline is longer
-than a circle's, and fewer by as much as they are larger. Edges, chromatin and strength of stain are the same in µm, and
-tumour nuclei never overlap.
+outline, so both are the same per area of tissue: the nuclei of B are larger by as much as an ellipse's outline is
+longer than a circle's, and fewer by as much as they are larger. Edges, chromatin and strength of stain are the same in
+µm, and tumour nuclei never overlap.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from tcgn_mil.experiments.synthetic.config import REGIONS
 
 _VARIANTS = 16
-_ORIENTATIONS = 12
 _EDGE_UM = 1.0  # width of a nucleus's soft edge
 _CHROMATIN_UM = 0.6
 _CHROMATIN_CONTRAST = 0.12
@@ -46,6 +45,11 @@ class NucleusKind:
     spacing_um: float = 0.0
     coverage: float = 0.0
     follows_fibres: bool = False
+
+    @property
+    def orientations(self) -> int:
+        """Over half a turn; round nuclei need few."""
+        return 4 if self.aspect == 1 else 12
 
 
 _RADIUS_A_UM, _ASPECT_B = 3.1, 3.0
@@ -101,10 +105,10 @@ def stamp_nuclei(
             rows = np.minimum((y_um / label_mpp).astype(int), labels.shape[0] - 1)
             columns = np.minimum((x_um / label_mpp).astype(int), labels.shape[1] - 1)
             x_um, y_um = x_um[mask[rows, columns]], y_um[mask[rows, columns]]
-        orientations = rng.integers(_ORIENTATIONS, size=len(x_um))
+        orientations = rng.integers(kind.orientations, size=len(x_um))
         if kind.follows_fibres:
             angle = fibre_angle(x_um, y_um) + rng.normal(0, 0.15, size=len(x_um))
-            orientations = np.rint(angle / np.pi * _ORIENTATIONS).astype(int) % _ORIENTATIONS
+            orientations = np.rint(angle / np.pi * kind.orientations).astype(int) % kind.orientations
         variants = rng.integers(_VARIANTS, size=len(x_um))
         sprites = [bank[variant][turn] for variant, turn in zip(variants.tolist(), orientations.tolist(), strict=True)]
         corners = zip((x_um / mpp).astype(int).tolist(), (y_um / mpp).astype(int).tolist(), strict=True)
@@ -157,7 +161,7 @@ def _jittered_grid(
 def _bank(kind: NucleusKind, mpp: float) -> list[list[NDArray[np.uint8]]]:
     """Sprites of one kind at one pixel size, by variant and orientation; templates are the same for all kinds."""
     return [
-        [_sprite(kind, mpp, variant, np.pi * turn / _ORIENTATIONS) for turn in range(_ORIENTATIONS)]
+        [_sprite(kind, mpp, variant, np.pi * turn / kind.orientations) for turn in range(kind.orientations)]
         for variant in range(_VARIANTS)
     ]
 

@@ -26,9 +26,10 @@ _TILE_UM = 768.0  # period of the textures
 _FAT_CELL_UM = 62.0
 _FAT_WALL_UM = 1.9
 _FIBRES = ((0.8, 16, 0.7), (0.7, 24, 1.8), (0.5, 34, 5.0))  # weight, length and width in µm
-_UNEVEN_RADIUS_UM, _UNEVEN_SD = 45.0, 0.09
+_UNEVEN_RADIUS_UM, _UNEVEN_SD = 45.0, 0.11
+_SOFT_UM = 0.9  # how much softer nuclei are where the section is thickest
 _GRAIN_TILE_PX = 1024
-_GRAIN_GREY, _GRAIN_SD = 5.0, 0.6  # grey levels on average, and how unevenly
+_GRAIN_GREY, _GRAIN_SD = 4.0, 0.6  # grey levels on average, and how unevenly
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def render(labels: NDArray[np.uint8], mpp: float, stain: Stain, rng: np.random.G
 
     haematoxylin = _base(fine, size, "haematoxylin")
     stamp_nuclei(haematoxylin, fine, _FINE_MPP, mpp, angle, rng)
+    haematoxylin = _soften(haematoxylin, mpp, rng, labels.shape)
     eosin = _base(fine, size, "eosin")
     for name in ("fine", "fibres", "granules"):
         texture = _tiled(_texture(name, mpp), size, offset / mpp)
@@ -133,6 +135,17 @@ def _uneven(stain_map: NDArray[np.uint8], rng: np.random.Generator, shape: tuple
     field = smooth_field(rng, shape, _UNEVEN_RADIUS_UM / LABEL_MPP)
     factor = _level(128 * np.exp(_UNEVEN_SD * field))
     return cv2.multiply(stain_map, cv2.resize(factor, stain_map.shape[::-1]), scale=1 / 128)
+
+
+def _soften(
+    stain_map: NDArray[np.uint8], mpp: float, rng: np.random.Generator, shape: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """Let focus vary smoothly, from as drawn to `_SOFT_UM` of blur."""
+    field = smooth_field(rng, shape, _UNEVEN_RADIUS_UM / LABEL_MPP)
+    share = cv2.resize(_level(255 / (1 + np.exp(-1.5 * field))), stain_map.shape[::-1])
+    soft = cv2.GaussianBlur(stain_map, (0, 0), _SOFT_UM / mpp)
+    sharp = cv2.multiply(stain_map, cv2.bitwise_not(share), scale=1 / 255)
+    return cv2.add(sharp, cv2.multiply(soft, share, scale=1 / 255))
 
 
 def _fat_lumen(fine: NDArray[np.uint8], size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -40,7 +40,8 @@ def draw_artefacts(config: SyntheticConfig, slide: str, labels: NDArray[np.uint8
     if pen < config.pen_probability:
         box = np.array([_PEN_LENGTH * size[0], 0.1 * size[0]]).astype(int)
         # Along the upper or lower border, where it lies on glass and reaches into tissue.
-        corner = (rng.uniform([0.05, 0.03], [0.55, 0.12]) + [0, 0.68 * rng.integers(2)]) * size
+        corner = rng.uniform([0.05, 0.03], [0.55, 0.12]) * size
+        corner[1] += 0.68 * size[1] * rng.integers(2)
         corner = np.clip(corner, 0, size - box).astype(int)
         ink = str(rng.choice(sorted(_INKS)))
         found.append(SlideArtefact("pen", *corner.tolist(), *box.tolist(), ink, rng.uniform(0, 2 * np.pi)))

@@ -19,6 +19,7 @@ from tcgn_mil.data.order import derive_seed, split_order
 from tcgn_mil.errors import InputError
 
 _ORDER, _TILES = 0, 1  # purposes of the draws of an epoch
+_LEAST_SPREAD = 1e-4  # relative to the mean: less is rounding of float16 features, which must not be magnified
 
 
 class Bag(NamedTuple):
@@ -140,6 +141,13 @@ def collate(bags: Sequence[Bag], targets: NDArray[np.float32]) -> BagBatch:
     return BagBatch(features, mask, torch.from_numpy(np.ascontiguousarray(targets, dtype=np.float32)))
 
 
+class FeatureStatistics(NamedTuple):
+    """Mean and standard deviation (D,) float32 of tiles; features that do not vary have standard deviation 1."""
+
+    mean: Tensor
+    std: Tensor
+
+
 class BagDataset:
     """Patients with their feature files and targets; at most one batch of features is in memory.
 
@@ -198,6 +206,23 @@ class BagDataset:
         return EpochOfBags(self, number, batch_size, max_tiles)
 
 
+def feature_statistics(dataset: BagDataset, *, max_tiles: int | None) -> FeatureStatistics:
+    """Statistics of the tiles of a dataset (the training patients), each patient weighing the same.
+
+    Reads one patient at a time, with `max_tiles` a sample of it.
+    """
+    mean = np.zeros(1)
+    square = np.zeros(1)
+    epoch = dataset.epoch(0, batch_size=1, max_tiles=max_tiles)
+    for row in range(len(dataset)):
+        tiles = epoch.bag(row).features.astype(np.float64)
+        mean = mean + tiles.mean(axis=0) / len(dataset)
+        square = square + np.square(tiles).mean(axis=0) / len(dataset)
+    std = np.sqrt(np.maximum(square - np.square(mean), 0))
+    std = np.where(std > _LEAST_SPREAD * np.maximum(np.abs(mean), 1e-3), std, 1.0)
+    return FeatureStatistics(torch.from_numpy(mean).float(), torch.from_numpy(std).float())
+
+
 class EpochOfBags:
     """BagBatch after BagBatch of one epoch, with a length for progress."""
 
@@ -214,10 +239,10 @@ class EpochOfBags:
     def __iter__(self) -> Iterator[BagBatch]:
         for batch in self.batches:
             rows = batch.numpy()
-            yield collate([self._bag(int(row)) for row in rows], self.dataset.targets[rows])
+            yield collate([self.bag(int(row)) for row in rows], self.dataset.targets[rows])
 
-    def _bag(self, row: int) -> Bag:
-        """The patient's tiles of this epoch, whatever the batch it came to be in."""
+    def bag(self, row: int) -> Bag:
+        """A patient's tiles of this epoch, the same whatever batch it comes to be in."""
         patient = self.dataset.patients[row]
         seed = derive_seed(self.dataset.seed, self.number, _TILES, zlib.crc32(patient.encode()))
         return _read_slides(

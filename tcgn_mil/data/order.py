@@ -15,9 +15,9 @@ def derive_seed(*parts: int) -> int:
 def split_order(order: Tensor, batch_size: int) -> list[Tensor]:
     """Cut an order into batches, keeping the last incomplete one.
 
-    A last batch of one joins the batch before it, since BatchNorm cannot train on one sample.
+    A last batch of one joins the batch before it, since BatchNorm cannot train on one sample; unless one is the size.
     """
     batches = list(order.split(batch_size))
-    if len(batches) > 1 and len(batches[-1]) == 1:
+    if batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tcgn_mil.layers.convolution import BatchNorm, Grid, InvertedResidualMLP, Pointwise, ResidualDepthwise, as_map, as_tokens
+from tcgn_mil.layers.convolution import (
+    BatchNorm,
+    Grid,
+    InvertedResidualMLP,
+    Pointwise,
+    ResidualDepthwise,
+    as_map,
+    as_tokens,
+)
 
 BLOCK_LN_EPS = 1e-6
 

@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
+def call(module: nn.Module, *inputs: Any) -> Tensor:
+    """Call the module as usual; the counterpart of `checkpointed`."""
+    return module(*inputs)
+
+
 def checkpointed(module: nn.Module, *inputs: Any) -> Tensor:
     """Call the module, keeping its inputs only; the backward pass computes the rest again."""
     contexts = partial(_contexts, module)

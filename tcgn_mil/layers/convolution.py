@@ -69,7 +69,8 @@ class BatchNorm(nn.BatchNorm2d):
 
     def affine_terms(self) -> tuple[Tensor, Tensor]:
         """Scale and shift (C,) that eval mode applies."""
-        assert self.running_mean is not None and self.running_var is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         return scale, self.bias - self.running_mean * scale
 

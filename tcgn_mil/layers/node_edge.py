@@ -83,9 +83,7 @@ class EdgeLayer(_SwitchLayer):
 class NodeEdgeConvolution(nn.Module):
     """Node, edge, node layer, with ReLU and dropout on both kinds of features between them."""
 
-    def __init__(
-        self, node_dim: int, edge_in_dim: int, edge_dim: int, node_out_dim: int, dropout: float = 0.1
-    ) -> None:
+    def __init__(self, node_dim: int, edge_in_dim: int, edge_dim: int, node_out_dim: int, dropout: float = 0.1) -> None:
         super().__init__()
         self.nodes1 = NodeLayer(node_dim, node_dim, edge_in_dim)
         self.edges = EdgeLayer(edge_in_dim, edge_dim, node_dim)

@@ -59,8 +59,9 @@ class PatchGraph(NamedTuple):
 def select_edges(attention: Tensor, count: int) -> Tensor:
     """Find the `count` largest entries of each matrix; of equal ones, those of lowest index.
 
-    Each entry's bits, which order as the values do since attention is not negative, and its reversed index make
-    one integer. These are distinct, so the selection is the same on every device.
+    Each entry's 31 bits, which order as the values do since attention is not negative, and its reversed index make
+    one integer, exact in float64 (whose arithmetic is faster on a CPU than that of int64). These keys are distinct,
+    so the selection is the same on every device.
 
     Parameters
     ----------
@@ -76,9 +77,10 @@ def select_edges(attention: Tensor, count: int) -> Tensor:
     flat = attention.detach().float().flatten(1).contiguous()
     size = flat.shape[1]
     bits = size.bit_length()
-    reversed_index = torch.arange(size - 1, -1, -1, device=flat.device)
-    keys = (flat.view(torch.int32).long() << bits) | reversed_index
-    chosen = keys.topk(count, dim=1, sorted=False).values & ((1 << bits) - 1)
+    assert bits <= 22, "value and index must fit the 53 bits of a float64"
+    reversed_index = torch.arange(size - 1, -1, -1, dtype=torch.float64, device=flat.device)
+    keys = torch.add(reversed_index, flat.view(torch.int32).double(), alpha=1 << bits)
+    chosen = keys.topk(count, dim=1, sorted=False).values.long() & ((1 << bits) - 1)
     return (size - 1 - chosen).sort(dim=1).values
 
 
@@ -91,49 +93,57 @@ def build_graph(edges: Tensor, nodes: int, dtype: torch.dtype = torch.float32) -
     links = torch.zeros(batch, nodes * nodes, dtype=dtype, device=edges.device).scatter_(1, edges, 1.0)
     has_reverse = links.gather(1, j * nodes + i).bool() & ~is_loop
     links = links.view(batch, nodes, nodes)
-    scale = edge_scale(links, i, j, is_loop, has_reverse)
-    rivals = rival_scales(scale, edges, nodes)
+    outgoing = links.sum(2)
+    scale = edge_scale(links, outgoing, i, j, is_loop, has_reverse)
+    rivals = rival_scales(torch.stack([i, j]), scale * (1.0 + is_loop), edges, nodes)
     return PatchGraph(
         edges=edges,
         source=(i + offset).flatten(),
         target=(j + offset).flatten(),
         is_loop=is_loop,
         has_reverse=has_reverse,
-        adjacency=normalised_adjacency(links),
+        adjacency=normalised_adjacency(links, outgoing),
         edge_scale=scale,
-        rival_source=rivals.gather(1, edges),
-        rival_target=rivals.gather(1, j * nodes + i),
+        rival_source=rivals[0],
+        rival_target=rivals[1],
     )
 
 
-def normalised_adjacency(links: Tensor) -> Tensor:
-    """D^-1/2 S D^-1/2 of 0/1 matrices (B, N, N), D the row sums; zero where a row sum is zero."""
-    degree = links.sum(2)
-    scale = torch.where(degree > 0, degree.clamp(min=1).rsqrt(), 0.0)
+def normalised_adjacency(links: Tensor, outgoing: Tensor) -> Tensor:
+    """D^-1/2 S D^-1/2 of 0/1 matrices (B, N, N), D their row sums (B, N); zero where a row sum is zero."""
+    scale = torch.where(outgoing > 0, outgoing.clamp(min=1).rsqrt(), 0.0)
     return links * scale[:, :, None] * scale[:, None, :]
 
 
-def edge_scale(links: Tensor, i: Tensor, j: Tensor, is_loop: Tensor, has_reverse: Tensor) -> Tensor:
+def edge_scale(links: Tensor, outgoing: Tensor, i: Tensor, j: Tensor, is_loop: Tensor, has_reverse: Tensor) -> Tensor:
     """D^-1/2 (B, K), D the row sums of the edge adjacency, plus 1.
 
     An edge meets all edges at either end; those at both ends (itself, its reverse; for a loop, all) count once.
     """
-    incident = links.sum(2) + links.sum(1) - links.diagonal(dim1=1, dim2=2)
+    incident = outgoing + links.sum(1) - links.diagonal(dim1=1, dim2=2)
     at_source, at_target = incident.gather(1, i), incident.gather(1, j)
     at_both = torch.where(is_loop, at_source, 1.0 + has_reverse)
     return (at_source + at_target - at_both + 1.0).rsqrt()
 
 
-def rival_scales(scale: Tensor, edges: Tensor, nodes: int) -> Tensor:
-    """For each ordered pair (i, j), the largest T_ie D_e^-1/2 over edges e at i whose other end is not j.
+def rival_scales(ends: Tensor, scale: Tensor, edges: Tensor, nodes: int) -> Tensor:
+    """For each edge, the largest T_ie D_e^-1/2 over edges e that share just its end i, for both ends.
 
-    T_ie counts how often i is an end of e, so a loop counts twice. Returns (B, N * N); 0 where there is none.
+    Parameters
+    ----------
+    ends
+        (2, B, K), the end i that is shared and, in the other order, the end that is not.
+    scale
+        (B, K), T_ie D_e^-1/2: twice the scale for a loop, of which i is both ends.
+
+    Returns
+    -------
+    (2, B, K); 0 where there is no such edge.
     """
     one_way = scale.new_zeros(scale.shape[0], nodes * nodes).scatter_(1, edges, scale).view(-1, nodes, nodes)
-    either_way = torch.maximum(one_way, one_way.transpose(1, 2)) + torch.diag_embed(one_way.diagonal(dim1=1, dim2=2))
-    best, partner = either_way.topk(2, dim=2)
-    others = torch.arange(nodes, device=edges.device)
-    return torch.where(partner[:, :, :1] == others, best[:, :, 1:], best[:, :, :1]).flatten(1)
+    best, partner = torch.maximum(one_way, one_way.transpose(1, 2)).topk(2, dim=2)  # (B, N, 2)
+    first, second, taken = (x.expand(2, -1, -1).gather(2, ends) for x in (best[..., 0], best[..., 1], partner[..., 0]))
+    return torch.where(taken == ends.flip(0), second, first)
 
 
 def sum_at_nodes(values: Tensor, graph: PatchGraph) -> Tensor:
@@ -186,6 +196,7 @@ def edge_features(attention: Tensor, nodes: Tensor, proximity: Tensor, graph: Pa
     source, target = at_ends(nodes, graph)
     distance2 = (source - target).square().sum(2)
     closeness = torch.rsqrt(distance2 / (nodes.shape[2] // 2) + 1.0)
-    alignment = (F.cosine_similarity(source, target, dim=2) + 1.0) / 2.0
+    source, target = at_ends(F.normalize(nodes, dim=2), graph)
+    alignment = ((source * target).sum(2) + 1.0) / 2.0
     rest = [per_head.mean(1), proximity.to(nodes.dtype)[graph.edges], closeness, alignment]
     return torch.stack([*per_head.unbind(1), *rest], dim=2)

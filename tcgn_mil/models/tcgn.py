@@ -14,20 +14,20 @@ Guo et al., CMT: Convolutional Neural Networks Meet Vision Transformers, CVPR 20
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tcgn_mil.layers.attention import ChannelAttention, CMTBlock
-from tcgn_mil.layers.checkpointing import checkpointed
-from tcgn_mil.layers.convolution import BatchNorm, Grid, PatchEmbed, Pointwise, Stem, as_map
+from tcgn_mil.layers.attention import ChannelAttention
+from tcgn_mil.layers.checkpointing import call, checkpointed
+from tcgn_mil.layers.convolution import BatchNorm, Grid, Pointwise, Stem, as_map
 from tcgn_mil.layers.graph_block import GraphBlock
+from tcgn_mil.layers.stage import CMTStage
 
 IMAGE_PX = 224
 GRIDS: tuple[Grid, ...] = ((56, 56), (28, 28), (14, 14), (7, 7))
@@ -85,33 +85,6 @@ CONFIGS = {
 }
 
 
-class Stage(nn.Module):
-    """One resolution of the trunk: a patch embedding, then CMT blocks that share a position bias."""
-
-    def __init__(self, config: TCGNConfig, index: int) -> None:
-        super().__init__()
-        dim, heads, reduction = config.dims[index], config.heads[index], config.reductions[index]
-        self.grid = GRIDS[index]
-        positions = self.grid[0] * self.grid[1]
-        self.position_bias = nn.Parameter(torch.empty(heads, positions, positions // reduction**2))
-        self.patch_embed = PatchEmbed(config.stem_dim if index == 0 else config.dims[index - 1], dim)
-        self.blocks = nn.ModuleList(
-            CMTBlock(dim, heads, config.mlp_ratio, reduction) for _ in range(config.depths[index])
-        )
-        self.grad_checkpointing = False
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Run the blocks on embedded tokens (B, H*W, C), keeping the shape."""
-        run = checkpointed if self.grad_checkpointing and self.training else _call
-        for block in self.blocks:
-            tokens = run(block, tokens, self.grid, self.position_bias)
-        return tokens
-
-
-def _call(module: nn.Module, *inputs: Any) -> Tensor:
-    return module(*inputs)
-
-
 class ExpressionHead(nn.Module):
     """Features (B, D) to expression (B, G): Linear, GELU, Linear."""
 
@@ -146,7 +119,10 @@ class TCGN(nn.Module):
         self.drop_rate = config.dropout if drop_rate is None else drop_rate
         self.num_features = self.head_hidden_size = config.num_features
         self.stem = Stem(config.stem_dim)
-        self.stages = nn.ModuleList(Stage(config, index) for index in range(4))
+        in_dims = (config.stem_dim, *config.dims)
+        shapes = zip(in_dims, config.dims, GRIDS, config.depths, config.heads, config.reductions, strict=False)
+        stages = [CMTStage(*shape, mlp_ratio=config.mlp_ratio) for shape in shapes]
+        self.stages = nn.ModuleList(stages)
         widths = (config.node_dim, config.edge_dim, config.encoder_ratio, self.drop_rate)
         self.graph_blocks = nn.ModuleList(
             GraphBlock(dim, patch, GRAPH_GRID, *widths) for dim, patch in zip(config.dims, GRAPH_PATCHES, strict=False)
@@ -160,8 +136,6 @@ class TCGN(nn.Module):
         self.dropout = nn.Dropout(self.drop_rate)
         self.grad_checkpointing = False
         self.apply(_init_weights)
-        for stage in self.stages:
-            nn.init.trunc_normal_(stage.position_bias, std=0.02)
         self.reset_classifier(num_classes)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
@@ -182,6 +156,7 @@ class TCGN(nn.Module):
         """Recompute CMT and graph blocks in the backward pass rather than keep their activations."""
         self.grad_checkpointing = enable
         for stage in self.stages:
+            assert isinstance(stage, CMTStage)
             stage.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
@@ -212,15 +187,14 @@ class TCGN(nn.Module):
             If the images have another shape or are not floating point.
         """
         _check_images(images)
-        run = checkpointed if self.grad_checkpointing and self.training else _call
-        maps, graphs = self.stem(images), []
-        for index in (0, 1):
-            stage = self.stages[index]
-            maps = as_map(stage(stage.patch_embed(maps)), stage.grid)
-            graphs.append(run(self.graph_blocks[index], maps))
-        tokens = self.channel_attentions[0](self.stages[2].patch_embed(maps), graphs[0])
-        tokens = self.channel_attentions[1](self.stages[2](tokens), graphs[1])
-        tokens = self.stages[3](self.stages[3].patch_embed(as_map(tokens, GRIDS[2])))
+        run = checkpointed if self.grad_checkpointing and self.training else call
+        a, b, c, d = cast(Iterable[CMTStage], self.stages)
+        map_a = as_map(a(a.patch_embed(self.stem(images))), GRIDS[0])
+        map_b = as_map(b(b.patch_embed(map_a)), GRIDS[1])
+        graphs = [run(block, maps) for block, maps in zip(self.graph_blocks, (map_a, map_b), strict=True)]
+        tokens = self.channel_attentions[0](c.patch_embed(map_b), graphs[0])
+        tokens = self.channel_attentions[1](c(tokens), graphs[1])
+        tokens = d(d.patch_embed(as_map(tokens, GRIDS[2])))
         tokens = self.final_norm(self.final_conv(tokens))
         return self.dropout(F.silu(tokens).mean(1))
 

@@ -11,7 +11,7 @@ import torch
 
 from tcgn_mil.contracts import PatchSize, TileSpec
 from tcgn_mil.data import bags as bags_module
-from tcgn_mil.data.bags import BagDataset, collate, read_bag
+from tcgn_mil.data.bags import BagDataset, collate, feature_statistics, read_bag
 from tcgn_mil.data.feature_files import read_features, write_features
 from tcgn_mil.errors import InputError
 
@@ -119,6 +119,23 @@ def test_collating_pads_with_zeros_and_masks(dataset: BagDataset) -> None:
     assert batch.mask.sum(dim=1).tolist() == [5, 1]
     assert (batch.features[~batch.mask] == 0).all()
     assert torch.equal(batch.features[1, 0], torch.from_numpy(dataset.bag(2).features[0]))
+
+
+def test_feature_statistics_weigh_patients_equally(dataset: BagDataset) -> None:
+    tiles = [dataset.bag(index).features.astype(np.float64) for index in range(3)]
+    mean = np.mean([part.mean(axis=0) for part in tiles], axis=0)
+    std = np.sqrt(np.mean([np.square(part - mean).mean(axis=0) for part in tiles], axis=0))
+    found = feature_statistics(dataset, max_tiles=None)
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-5)
+    np.testing.assert_allclose(found.std, std, rtol=1e-5)
+
+
+def test_features_that_do_not_vary_are_not_magnified(tmp_path: Path) -> None:
+    files = {"a": [slide(tmp_path, "a1", 1)], "h": [slide(tmp_path, "h1", 1)]}  # the same value in both
+    with h5py.File(files["h"][0], "r+") as file:
+        file["features"][0, 1] += 0.01  # of thousands
+    found = feature_statistics(make(files), max_tiles=None)
+    assert found.std.tolist() == [1.0] * D
 
 
 def make(files: dict[str, list[Path]]) -> BagDataset:

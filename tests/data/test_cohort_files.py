@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from tcgn_mil.data.cohort_files import KIND, cohort_meta, cohort_unit, read_cohort, slides_of
 from tcgn_mil.errors import InputError
@@ -49,6 +51,28 @@ def test_other_h5ad_files_are_refused(tmp_path: Path, change: dict) -> None:
     uns = {key: value for key, value in {**good(), **change}.items() if value is not None}
     with pytest.raises(InputError, match=r"cohort.h5ad: is no cohort of this package. Fix: make it with tcgn-mil bulk"):
         read_cohort(write(tmp_path / "cohort.h5ad", uns))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.uns.update(tcgn_mil=json.dumps({"kind": KIND})), "does not state its unit"),
+        (lambda c: c.uns.update(slides=pd.DataFrame({"slide_id": ["s1"]})), "its slides have no patient_id"),
+        (lambda c: setattr(c, "obs_names", ["P1", "P1"]), "names patient P1 more than once"),
+        (lambda c: setattr(c, "var_names", ["A", "B", "A"]), "names gene A more than once"),
+        (lambda c: setattr(c, "X", sparse.csr_matrix(c.X)), "no dense float32 matrix"),
+        (lambda c: setattr(c, "X", c.X.astype(np.float64)), "no dense float32 matrix"),
+    ],
+)
+def test_a_cohort_that_was_changed_for_the_worse_is_refused(
+    tmp_path: Path, change: Callable[[anndata.AnnData], object], message: str
+) -> None:
+    path = write(tmp_path / "cohort.h5ad", good())
+    cohort = anndata.read_h5ad(path)
+    change(cohort)
+    cohort.write_h5ad(path)
+    with pytest.raises(InputError, match=rf"cohort.h5ad: .*{message}.* Fix: "):
+        read_cohort(path)
 
 
 def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_a_last_batch_of_one_joins_the_one_before() -> None:
     assert [len(part) for part in split_order(torch.arange(9), 4)] == [4, 5]
     assert [len(part) for part in split_order(torch.arange(10), 4)] == [4, 4, 2]
     assert [len(part) for part in split_order(torch.arange(1), 4)] == [1]
+    assert [len(part) for part in split_order(torch.arange(3), 1)] == [1, 1, 1]  # as asked
     assert torch.equal(torch.cat(split_order(torch.arange(9), 4)), torch.arange(9))
 
 

@@ -90,9 +90,9 @@ def test_reduced_attention_is_its_formula() -> None:
     layer = randomise(ReducedAttention(6, heads=2, reduction=2)).eval()
     tokens, bias = torch.randn(2, 16, 6), torch.randn(2, 16, 4)
     coarse = layer.reduce_norm(as_tokens(layer.reduce(as_map(tokens, (4, 4)))))
-    heads = [f(x).view(2, -1, 2, 3).transpose(1, 2) for f, x in zip((layer.q, layer.k, layer.v), (tokens, coarse, coarse), strict=True)]
-    weights = (heads[0] @ heads[1].transpose(2, 3) / 3**0.5 + bias).softmax(-1)
-    expected = layer.proj((weights @ heads[2]).transpose(1, 2).flatten(2))
+    q, k, v = (x.view(2, -1, 2, 3).transpose(1, 2) for x in (layer.q(tokens), layer.k(coarse), layer.v(coarse)))
+    weights = (q @ k.transpose(2, 3) / 3**0.5 + bias).softmax(-1)
+    expected = layer.proj((weights @ v).transpose(1, 2).flatten(2))
     torch.testing.assert_close(layer(tokens, (4, 4), bias), expected, rtol=1e-4, atol=1e-5)
 
 

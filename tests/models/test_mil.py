@@ -139,6 +139,15 @@ def test_a_fresh_model_predicts_about_the_training_mean() -> None:
     assert SlideRegressor(D, G).eval()(*bag(30)).expression.abs().max() < 0.3
 
 
+def test_standardised_features_do_not_depend_on_offset_and_scale(model: SlideRegressor) -> None:
+    features, mask = bag(20)
+    offset, scale = torch.linspace(-50, 50, D), torch.linspace(0.1, 9, D)
+    expected = model(features, mask).expression
+    model.standardise(offset, scale)
+    torch.testing.assert_close(model(features * scale + offset, mask).expression, expected, atol=1e-3, rtol=1e-3)
+    assert {"feature_mean", "feature_std"} <= set(model.state_dict())
+
+
 def test_the_same_seed_makes_the_same_model() -> None:
     first, second, other = (_seeded(seed).state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -9,6 +9,7 @@ import sys
 import pytest
 import timm
 import torch
+from PIL import Image
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -56,8 +57,8 @@ def test_data_config_gives_the_published_transform(tiny: TCGN) -> None:
     assert config["crop_pct"] == 1.0
     assert config["mean"] == timm.data.IMAGENET_DEFAULT_MEAN
     assert config["std"] == timm.data.IMAGENET_DEFAULT_STD
-    image = torch.zeros(112, 112, 3, dtype=torch.uint8).numpy()
-    assert timm.data.create_transform(**config)(__import__("PIL.Image").Image.fromarray(image)).shape == (3, 224, 224)
+    image = Image.new("RGB", (112, 112))
+    assert timm.data.create_transform(**config)(image).shape == (3, 224, 224)
 
 
 def test_classifier_can_be_removed_and_replaced(tiny: TCGN, batch: Tensor) -> None:
@@ -107,8 +108,12 @@ def test_constant_images_stay_finite(name: str, training: bool) -> None:
 
 @pytest.mark.parametrize(
     "images",
-    [torch.zeros(3, 224, 224), torch.zeros(1, 3, 112, 112), torch.zeros(1, 4, 224, 224),
-     torch.zeros(1, 3, 224, 224, dtype=torch.uint8)],
+    [
+        torch.zeros(3, 224, 224),
+        torch.zeros(1, 3, 112, 112),
+        torch.zeros(1, 4, 224, 224),
+        torch.zeros(1, 3, 224, 224, dtype=torch.uint8),
+    ],
     ids=["unbatched", "small", "four channels", "bytes"],
 )
 def test_other_inputs_are_refused_with_a_remedy(tiny: TCGN, images: Tensor) -> None:
@@ -154,16 +159,21 @@ def test_gradient_checkpointing_keeps_fewer_activations(tiny: TCGN, batch: Tenso
 
 
 def test_layer_groups_follow_depth(tiny: TCGN) -> None:
-    groups = param_groups_layer_decay(
-        tiny, 0.05, no_weight_decay_list=tiny.no_weight_decay(), layer_decay=0.5
-    )
+    groups = param_groups_layer_decay(tiny, 0.05, no_weight_decay_list=tiny.no_weight_decay(), layer_decay=0.5)
     names = {id(p): name for name, p in tiny.named_parameters()}
     scale = {names[id(p)]: group["lr_scale"] for group in groups for p in group["params"]}
     decay = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
-    order = ["stem.conv1.weight", "stages.0.patch_embed.proj.weight", "stages.0.blocks.0.attn.q.weight",
-             "graph_blocks.0.attention.q.weight", "stages.1.blocks.0.attn.q.weight",
-             "graph_blocks.1.attention.q.weight", "stages.2.blocks.0.attn.q.weight",
-             "stages.3.blocks.0.attn.q.weight", "head.fc2.weight"]
+    order = [
+        "stem.conv1.weight",
+        "stages.0.patch_embed.proj.weight",
+        "stages.0.blocks.0.attn.q.weight",
+        "graph_blocks.0.attention.q.weight",
+        "stages.1.blocks.0.attn.q.weight",
+        "graph_blocks.1.attention.q.weight",
+        "stages.2.blocks.0.attn.q.weight",
+        "stages.3.blocks.0.attn.q.weight",
+        "head.fc2.weight",
+    ]
     scales = [scale[name] for name in order]
     assert scales == sorted(scales)
     assert len(set(scales)) == len(scales)
@@ -198,23 +208,24 @@ def test_overfits_two_images(tiny: TCGN, batch: Tensor) -> None:
 
 def test_tiny_costs_at_most_four_percent_of_ti() -> None:
     counts = {}
-    with torch.device("meta"):
-        for name in ("tcgn_ti", "tcgn_tiny"):
-            with FlopCounterMode(display=False) as counter:
-                create_model(name, num_classes=785).eval()(torch.zeros(1, 3, 224, 224))
-            counts[name] = counter.get_total_flops()
+    for name in ("tcgn_ti", "tcgn_tiny"):
+        model = create_model(name, num_classes=785).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.zeros(1, 3, 224, 224))
+        counts[name] = counter.get_total_flops()
     assert 3.5e9 < counts["tcgn_ti"] < 4.2e9
     assert counts["tcgn_tiny"] <= 0.04 * counts["tcgn_ti"]
 
 
 def test_layers_know_no_models() -> None:
-    code = "import sys, tcgn_mil.layers.graph_block; sys.exit(any(m.startswith('tcgn_mil.models') for m in sys.modules))"
+    code = "import sys, tcgn_mil.layers.graph_block; sys.exit('tcgn_mil.models' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.slow
-def test_compiles_as_one_graph(tiny: TCGN, batch: Tensor) -> None:
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiles_as_one_graph(backend: str, tiny: TCGN, batch: Tensor) -> None:
+    torch.compiler.reset()
     tiny.eval()
-    compiled = torch.compile(tiny, fullgraph=True)
+    compiled = torch.compile(tiny, fullgraph=True, backend=backend)
     with torch.no_grad():
         torch.testing.assert_close(compiled(batch), tiny(batch), rtol=1e-4, atol=1e-5)

@@ -20,12 +20,12 @@ site_code = st.text(ALPHANUMERIC, min_size=2, max_size=2)
     [
         (
             "TCGA-3C-AALI-01Z-00-DX1.F6E9A5DF-D8FB-45CF-B4BD-C6B76294C291",
-            Barcode("TCGA-3C-AALI", "3C", 1, "diagnostic"),
+            Barcode("TCGA-3C-AALI", "3C", 1, "diagnostic", "Z"),
         ),
-        ("TCGA-3C-AAAU-01A-11R-A41B-07", Barcode("TCGA-3C-AAAU", "3C", 1)),
-        ("tcga-cr-7395-01a-01-ts1", Barcode("TCGA-CR-7395", "CR", 1, "frozen")),
-        ("TCGA-AO-A0J2-01A-01-BSA", Barcode("TCGA-AO-A0J2", "AO", 1, "frozen")),
-        ("TCGA-A7-A13E-11A", Barcode("TCGA-A7-A13E", "A7", 11)),
+        ("TCGA-3C-AAAU-01A-11R-A41B-07", Barcode("TCGA-3C-AAAU", "3C", 1, vial="A")),
+        ("tcga-cr-7395-01a-01-ts1", Barcode("TCGA-CR-7395", "CR", 1, "frozen", "A")),
+        ("TCGA-AO-A0J2-01A-01-BSA", Barcode("TCGA-AO-A0J2", "AO", 1, "frozen", "A")),
+        ("TCGA-A7-A13E-11A", Barcode("TCGA-A7-A13E", "A7", 11, vial="A")),
         ("TCGA-A7-A13E-06", Barcode("TCGA-A7-A13E", "A7", 6)),
         ("TCGA-A7-A13E", Barcode("TCGA-A7-A13E", "A7")),
         (" TCGA-A7-A13E_tile ", Barcode("TCGA-A7-A13E", "A7")),

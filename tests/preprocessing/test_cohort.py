@@ -167,6 +167,29 @@ def test_patient_ids_may_be_longer_barcodes(tmp_path: Path) -> None:
     assert slides_of(read_cohort(tmp_path / "cohort.h5ad"))["patient_id"].tolist() == [A]
 
 
+def test_expression_without_slides_keeps_every_patient_with_a_tumour_sample(tmp_path: Path) -> None:
+    rows = [(f"{A}-06A", [6, 6, 6]), (f"{A}-01A", [1, 1, 1]), (f"{B}-11A", [9, 9, 9]), ("P1", [2, 3, 4])]
+    summary = write_cohort([table(tmp_path, rows)], None, unit="fpkm", out_path=tmp_path / "cohort.h5ad")
+    assert (summary.slides, summary.slides_kept, summary.patients) == (0, 0, 2)
+    assert profiles(tmp_path) == {"P1": [2, 3, 4], A: [1, 1, 1]}
+    cohort = read_cohort(tmp_path / "cohort.h5ad")
+    assert cohort.obs["n_slides"].tolist() == [0, 0]
+    assert slides_of(cohort).empty
+    found = report(tmp_path)
+    assert found[f"sample {A}-06A"]["reason"] == "a sample of type 01 is preferred"
+    assert found[f"sample {B}-11A"]["reason"] == "not a tumour sample"
+    with pytest.raises(InputError, match=r"no sample can be used; .*: not a tumour sample"):
+        write_cohort([table(tmp_path, rows[2:3])], None, unit="fpkm", out_path=tmp_path / "other.h5ad")
+
+
+def test_the_cohort_says_how_each_table_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "xena.csv"
+    pd.DataFrame([[1, 2], [3, 4]], index=["G1", "G2"], columns=[f"{A}-01A", f"{B}-01A"]).to_csv(path)
+    write_cohort([path], [entry(SLIDE_A), entry(SLIDE_B)], unit="fpkm", out_path=tmp_path / "cohort.h5ad")
+    assert profiles(tmp_path) == {A: [1, 3], B: [2, 4]}
+    assert cohort_meta(read_cohort(tmp_path / "cohort.h5ad"))["layouts"] == {"xena.csv": "genes-by-samples"}
+
+
 @pytest.mark.realdata
 def test_tcga_regions_join_their_z_scores(real_data: Path, tmp_path: Path) -> None:
     manifest = pd.read_csv(real_data / "tcga_tiles" / "manifest.csv")

@@ -29,7 +29,7 @@ def save(tmp_path: Path, text: str | bytes, name: str = "bulk.csv") -> Path:
 
 
 def check(path: Path, **options: object) -> None:
-    pd.testing.assert_frame_equal(read_expression(path, **options), EXPECTED)  # type: ignore[arg-type]
+    pd.testing.assert_frame_equal(read_expression(path, **options).values, EXPECTED)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -75,30 +75,41 @@ def test_parquet_with_and_without_a_stored_index(tmp_path: Path) -> None:
 
 def test_known_patients_tell_rows_from_columns(tmp_path: Path) -> None:
     path = save(tmp_path, "gene,7,007\nA,1,2\nB,3,4\n")
-    table = read_expression(path, is_sample={"7", "007"}.__contains__)
+    table = read_expression(path, is_sample={"7", "007"}.__contains__).values
     assert table.index.tolist() == ["7", "007"]
     assert table.loc["007"].to_dict() == {"A": 2, "B": 4}
 
 
+def test_the_orientation_is_said_and_can_be_stated(tmp_path: Path) -> None:
+    down, across = save(tmp_path, TEXT, "down.csv"), save(tmp_path, EXPECTED.T.to_csv(), "across.csv")
+    assert read_expression(down).layout == "samples-by-genes"
+    assert read_expression(across).layout == "genes-by-samples"
+    unclear = save(tmp_path, "gene,p1,p2\nA,1,2\nB,3,4\n")
+    assert read_expression(unclear).values.columns.tolist() == ["p1", "p2"]
+    stated = read_expression(unclear, layout="genes-by-samples")
+    assert stated.values.loc["p2"].to_dict() == {"A": 2, "B": 4}
+    assert read_expression(across, layout="samples-by-genes").values.index.tolist() == EXPECTED.columns.tolist()
+
+
 def test_ids_are_text_as_written(tmp_path: Path) -> None:
-    assert read_expression(save(tmp_path, "id,A\n007,1\nNA,2\n1e5,3\n")).index.tolist() == ["007", "NA", "1e5"]
+    assert read_expression(save(tmp_path, "id,A\n007,1\nNA,2\n1e5,3\n")).values.index.tolist() == ["007", "NA", "1e5"]
 
 
 def test_sequoia_layout(tmp_path: Path) -> None:
     path = save(tmp_path, "wsi_file_name,patient_id,rna_A,rna_NKX2-1,tcga_project\ns1,P1,1,2,X\ns2,P1,1,2,X\n")
-    table = read_expression(path)
+    table = read_expression(path).values
     assert table.index.tolist() == ["P1", "P1"]
     assert table.columns.tolist() == ["A", "NKX2-1"]
 
 
 def test_porpoise_layout(tmp_path: Path) -> None:
     path = save(tmp_path, ",case_id,slide_id,age,A_cnv,A_rnaseq,B_rnaseq\n0,P1,s.svs,50,-1,0.5,-0.5\n")
-    table = read_expression(path)
+    table = read_expression(path).values
     assert table.loc["P1"].to_dict() == {"A": 0.5, "B": -0.5}
 
 
 def test_missing_values_stay_missing(tmp_path: Path) -> None:
-    table = read_expression(save(tmp_path, "id,A,B\np,NA,1\nq,,2\n"))
+    table = read_expression(save(tmp_path, "id,A,B\np,NA,1\nq,,2\n")).values
     assert table["A"].isna().all()
     assert table["B"].tolist() == [1, 2]
 
@@ -155,7 +166,7 @@ def test_missing_cut_off_and_oversized_files_are_refused(tmp_path: Path, monkeyp
 
 @pytest.mark.realdata
 def test_the_sequoia_reference_file(real_data: Path) -> None:
-    table = read_expression(real_data / "tcga_expression" / "sequoia_ref_file.csv")
+    table = read_expression(real_data / "tcga_expression" / "sequoia_ref_file.csv").values
     assert table.shape == (5, 20820)
     assert table.index.nunique() == 3
     sums = (2 ** table.astype(np.float64) - 1).sum(axis=1)
@@ -165,9 +176,9 @@ def test_the_sequoia_reference_file(real_data: Path) -> None:
 @pytest.mark.realdata
 def test_survpath_and_porpoise_tables(real_data: Path) -> None:
     folder = real_data / "tcga_expression"
-    coadread = read_expression(folder / "survpath_xena_coadread_rna_clean.csv")
+    coadread = read_expression(folder / "survpath_xena_coadread_rna_clean.csv").values
     assert coadread.shape == (320, 1577)
     assert coadread.index.nunique() == 317
-    brca = read_expression(folder / "tcga_brca_all_clean.csv.zip")
+    brca = read_expression(folder / "tcga_brca_all_clean.csv.zip").values
     assert brca.shape == (1022, 1558)
     assert brca.index.nunique() == 956
