@@ -6,7 +6,7 @@ One model a fold; each patient is predicted by the model that saw it in neither 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from tcgn_mil.checkpoints import SlideModelInfo, save_slide_model
 from tcgn_mil.config import as_plain
 from tcgn_mil.contracts import Fold, GenePanel, PatchSize, TargetScaler
-from tcgn_mil.data.bags import BagBatch, BagDataset, check_same_encoder
+from tcgn_mil.data.bags import BagBatch, BagDataset, check_same_encoder, feature_statistics
 from tcgn_mil.data.cohort_files import cohort_unit, read_cohort, slides_of
 from tcgn_mil.data.feature_files import find_features, read_feature_info, read_features, read_mean_colour
 from tcgn_mil.data.splits import make_folds, read_folds, write_folds
@@ -92,6 +92,7 @@ class CohortData:
     values: NDArray[np.float32]
     unit: ExpressionUnit
     sites: dict[str, str]
+    donors: dict[str, str]
     encoder: str
     width: int
     patch: PatchSize
@@ -160,6 +161,9 @@ def load_cohort(cohort_path: str | Path, features_dir: str | Path) -> CohortData
         values=unit.to_training(np.asarray(cohort[list(patients)].X, dtype=np.float32)),
         unit=unit,
         sites=sites,
+        donors=cohort.obs["donor"].astype(str).to_dict()
+        if "donor" in cohort.obs
+        else {name: name for name in patients},
         encoder=first.encoder,
         width=first.width,
         patch=first.patch,
@@ -185,8 +189,14 @@ def _folds(config: FinetuneConfig, data: CohortData) -> list[Fold]:
         return read_folds(config.folds, known=data.patients)
     if config.group_by == "site" and not data.sites:
         raise InputError("has no column obs['site']", path=config.cohort, fix="use group_by=patient")
-    groups = data.sites if config.group_by == "site" else {name: name for name in data.patients}
+    groups = data.sites if config.group_by == "site" else data.donors
     return make_folds(data.patients, groups, n_folds=config.n_folds, seed=config.seed)
+
+
+def leaking_patients(fold: Fold, donors: Mapping[str, str]) -> list[str]:
+    """Test patients whose donor also trains or validates: sections of one donor, where folds came from a file."""
+    used = {donors[name] for name in (*fold.train, *fold.val)}
+    return [name for name in fold.test if donors[name] in used]
 
 
 @dataclass(frozen=True)
@@ -236,6 +246,7 @@ def _run_fold(config: FinetuneConfig, data: CohortData, fold: Fold, out_dir: Pat
     }
     torch.manual_seed(training.seed)
     model = SlideRegressor(data.width, len(targets.panel), config.model)
+    model.standardise(*feature_statistics(bags["train"], max_tiles=config.max_tiles))
 
     def step(model: Any, batch: BagBatch) -> torch.Tensor:
         return expression_loss(model(batch.features, batch.mask).expression, batch.targets, training.loss)
@@ -303,6 +314,7 @@ def _evaluate(config: FinetuneConfig, data: CohortData, results: list[FoldResult
         {
             "patients": len(tested), "genes": len(panel), "folds": len(results), "unit": data.unit.training_unit,
             "encoder": data.encoder, "dropped": len(data.dropped),
+            "patient_leakage": [name for result in results for name in leaking_patients(result.fold, data.donors)],
             "headline": [
                 {key: None if pd.isna(value) else value for key, value in row.items()}
                 for row in headline.to_dict("records")

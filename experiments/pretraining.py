@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from tcgn_mil.checkpoints import EncoderInfo, save_encoder
+from tcgn_mil.checkpoints import EncoderInfo, check_genes, save_encoder
 from tcgn_mil.config import as_plain
 from tcgn_mil.contracts import GenePanel, TargetScaler
 from tcgn_mil.data.spot_files import find_sections
@@ -167,6 +167,8 @@ def _train(study: SpotStudy, out_dir: Path) -> tuple[Any, list[dict[str, float]]
     """Fit the encoder; the model returned is that of the best validation epoch."""
     config, split = study.config, study.split
     torch.manual_seed(config.training.seed)
+    if config.checkpoint is not None:
+        check_genes(config.checkpoint, study.panel)
     model = create_model(config.model, num_classes=len(study.panel), checkpoint=config.checkpoint)
     train = study.stacked(split.train)
     batches = SpotBatches(

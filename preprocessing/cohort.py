@@ -190,6 +190,9 @@ def _describe_patients(
     )
     sites = {patient_of(entry.patient_id): entry.site for entry in slides}
     of_patient = [sites.get(name) or _site_of(name) for name in patients]
+    donors = {patient_of(entry.patient_id): entry.donor for entry in slides}
+    if any(donors.get(name) for name in patients):  # people whom patients share; folds group by it, or leak
+        obs["donor"] = [str(donors.get(name) or name) for name in patients]
     if all(of_patient):
         obs["site"] = [str(site) for site in of_patient]
     return obs

@@ -1,4 +1,4 @@
-"""Which slides there are and whose: one file, a folder, or a table (slide_id, patient_id, path, mpp, site)."""
+"""Which slides there are and whose: one file, a folder, or a table (slide_id, patient_id, path, mpp, site, donor)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tcgn_mil.preprocessing.slide_readers import PLAIN_SUFFIXES, Slide, open_sli
 
 SLIDE_SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", *PLAIN_SUFFIXES})
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
-COLUMNS = ("slide_id", "patient_id", "path", "mpp", "site")
+COLUMNS = ("slide_id", "patient_id", "path", "mpp", "site", "donor")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class SlideEntry:
         µm per pixel if neither the file nor the table says (the option for a folder or a table).
     site
         Tissue source site or centre, if the table names it.
+    donor
+        The person, where a table lets something smaller (a section) stand for a patient.
     """
 
     slide_id: str
@@ -44,6 +46,7 @@ class SlideEntry:
     mpp: float | None = None
     fallback_mpp: float | None = None
     site: str | None = None
+    donor: str | None = None
 
     def open(self) -> Slide:
         """Open the file; see :func:`~tcgn_mil.preprocessing.slide_readers.open_slide` for errors."""
@@ -57,7 +60,7 @@ def find_slides(source: str | Path, *, mpp: float | None = None) -> list[SlideEn
     ----------
     source
         One slide; a folder (the slides in it, or if there are none those anywhere below, as GDC downloads lie); or a
-        CSV or TSV with a column path, relative to the table, and optionally slide_id, patient_id, mpp and site.
+        CSV or TSV with a column path, relative to the table, and optionally slide_id, patient_id, mpp, site, donor.
     mpp
         µm per pixel: of the one slide, or of those slides in a folder or table for which nothing else is known.
 
@@ -112,9 +115,11 @@ def _entry(
     mpp: float | None = None,
     fallback_mpp: float | None = None,
     site: str = "",
+    donor: str = "",
 ) -> SlideEntry:
     slide_id = safe_file_name(slide_id or path.stem.removesuffix(".ome"), what="slide id")
-    return SlideEntry(slide_id, patient_id or patient_of(slide_id), path, mpp, fallback_mpp, site or None)
+    patient_id = patient_id or patient_of(slide_id)
+    return SlideEntry(slide_id, patient_id, path, mpp, fallback_mpp, site or None, donor or None)
 
 
 def _read_table(table: Path, *, fallback_mpp: float | None) -> list[SlideEntry]:
@@ -126,6 +131,7 @@ def _read_table(table: Path, *, fallback_mpp: float | None) -> list[SlideEntry]:
             mpp=_cell_mpp(table, row.get("mpp", ""), line),
             fallback_mpp=fallback_mpp,
             site=row.get("site", ""),
+            donor=row.get("donor", ""),
         )
         for line, row in _rows(table)
     ]

@@ -43,7 +43,12 @@ def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
 
 
 def test_the_tree_has_sources_in_every_folder() -> None:
-    assert {name.split(".")[1] for name in SOURCES if "." in name} >= {"contracts", "models", "preprocessing", "experiments"}
+    assert {name.split(".")[1] for name in SOURCES if "." in name} >= {
+        "contracts",
+        "models",
+        "preprocessing",
+        "experiments",
+    }
 
 
 @pytest.mark.parametrize("module", sorted(SOURCES))

@@ -18,6 +18,9 @@ from tcgn_mil.data.hdf5 import check_coords, create_hdf5, open_hdf5, tile_spec
 from tcgn_mil.errors import InputError
 
 
+_ROWS_A_BLOCK = 4096
+
+
 @dataclass(frozen=True)
 class FeatureInfo:
     """What a feature file says of itself.
@@ -121,13 +124,26 @@ def read_features(
     """
     with open_hdf5(path, kind="feature", needs=("features", "coords")) as file:
         info = _info(file)
-        selection = slice(None) if rows is None else rows
-        features = file["features"][selection].astype(np.float32)
-        coords = file["coords"][selection]
+        if rows is None:
+            features, coords = file["features"][:].astype(np.float32), file["coords"][:]
+        else:
+            features = _read_rows(file["features"], rows).astype(np.float32, copy=False)
+            coords = file["coords"][:][rows]
     check_coords(coords, path=path)
     if not np.isfinite(features).all():
         raise InputError("holds features that are not finite (NaN or infinity)", path=path, fix="encode it again")
     return features, coords.astype(np.int64), info
+
+
+def _read_rows(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Rows (sorted, unique) in blocks: HDF5's own selection of single rows is up to 20 times slower."""
+    out = np.empty((len(rows), *dataset.shape[1:]), dtype=np.float32)
+    for first in range(0, len(dataset), _ROWS_A_BLOCK):
+        start, stop = np.searchsorted(rows, [first, first + _ROWS_A_BLOCK])
+        if start < stop:
+            block = dataset[rows[start] : rows[stop - 1] + 1]
+            out[start:stop] = block[rows[start:stop] - rows[start]]
+    return out
 
 
 def read_mean_colour(path: str | Path) -> NDArray[np.float32] | None:

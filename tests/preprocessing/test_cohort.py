@@ -182,6 +182,14 @@ def test_expression_without_slides_keeps_every_patient_with_a_tumour_sample(tmp_
         write_cohort([table(tmp_path, rows[2:3])], None, unit="fpkm", out_path=tmp_path / "other.h5ad")
 
 
+def test_sections_that_stand_for_patients_name_their_donor(tmp_path: Path) -> None:
+    rows = ("slide_id,patient_id,path,donor", "C2,C2,C2.tiff,C", "C3,C3,C3.tiff,C", "X,X,X.tiff,")
+    (tmp_path / "slides.csv").write_text("\n".join(rows))
+    path = table(tmp_path, [("C2", [1, 2, 3]), ("C3", [4, 5, 6]), ("X", [7, 8, 9])])
+    write_cohort([path], find_slides(tmp_path / "slides.csv"), unit="fpkm", out_path=tmp_path / "cohort.h5ad")
+    assert read_cohort(tmp_path / "cohort.h5ad").obs["donor"].to_dict() == {"C2": "C", "C3": "C", "X": "X"}
+
+
 def test_the_cohort_says_how_each_table_was_read(tmp_path: Path) -> None:
     path = tmp_path / "xena.csv"
     pd.DataFrame([[1, 2], [3, 4]], index=["G1", "G2"], columns=[f"{A}-01A", f"{B}-01A"]).to_csv(path)
