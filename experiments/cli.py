@@ -195,7 +195,7 @@ def bulk(
     ],
     out: Annotated[Path, typer.Option("--out", help="File to write, join_report.csv beside it.")] = Path("cohort.h5ad"),
     layout: Annotated[
-        str, typer.Option("--format", help="Layout: auto, wide, samples-by-genes, genes-by-samples, sequoia or porpoise.")
+        str, typer.Option("--format", help="auto, wide, samples-by-genes, genes-by-samples, sequoia or porpoise.")
     ] = "auto",
 ) -> None:  # fmt: skip
     """Join expression to slides by patient; writes cohort.h5ad (patients x genes) and join_report.csv."""

@@ -16,9 +16,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path: Path) -> Non
     path = tmp_path / "deep" / "table.csv"
     with atomic_path(path) as temporary:
         temporary.write_text("old")
-    with pytest.raises(RuntimeError, match="midway"), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("midway")
+
+    def write_half() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("midway")
+
+    with pytest.raises(RuntimeError, match="midway"):
+        write_half()
     assert path.read_text() == "old"
     assert [file.name for file in path.parent.iterdir()] == ["table.csv"]
 

@@ -30,7 +30,7 @@ from tcgn_mil.experiments.synthetic.rendering import patient_stain, render
 from tcgn_mil.experiments.synthetic.scanning import SlideArtefact, apply_artefact, draw_artefacts
 from tcgn_mil.experiments.synthetic.tissue import LABEL_MPP, item_fractions, measured_fractions, region_map
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raised whenever the same config gives other pixels or numbers, so that two generators never fill one folder."""
 
 _README = """\
@@ -131,8 +131,8 @@ def _claim(config: SyntheticConfig, root: Path) -> None:
 
 def _slides(config: SyntheticConfig) -> list[_Slide]:
     found = []
-    for index, patient in enumerate(config.patients):
-        site = index % len(config.scanner_mpp)
+    for patient in config.patients:
+        site = config.site_of(patient)
         rng = config.rng(f"slides {patient}")
         number = 1 + int(rng.choice(len(config.slides_per_patient), p=config.slides_per_patient))
         found += [_Slide(f"{patient}-01Z-00-DX{k + 1}", patient, site, config.scanner_mpp[site]) for k in range(number)]
@@ -140,7 +140,7 @@ def _slides(config: SyntheticConfig) -> list[_Slide]:
 
 
 def _slide_table(slides: list[_Slide]) -> pd.DataFrame:
-    rows = [(s.slide_id, s.patient, f"slides/{s.slide_id}.tiff", s.mpp, f"site-{s.site + 1}") for s in slides]
+    rows = [(s.slide_id, s.patient, f"slides/{s.slide_id}.tiff", s.mpp, s.patient[5:7]) for s in slides]
     return pd.DataFrame(rows, columns=["slide_id", "patient_id", "path", "mpp", "site"])
 
 
@@ -184,7 +184,7 @@ def _write_section(
     _write_csv(paths.st / "ST-spotfiles" / f"{section}_selection.tsv", selection, sep="\t")
     image_path = paths.st / "ST-imgs" / section[0] / section / f"{section}.jpg"
     if not image_path.exists():
-        stain = patient_stain(config, patient, config.patients.index(patient) % len(config.scanner_mpp))
+        stain = patient_stain(config, patient, config.site_of(patient))
         image = render(labels, config.section_mpp, stain, config.rng(f"pixels {section}"))
         with atomic_path(image_path) as temporary:
             Image.fromarray(image).save(temporary, quality=config.jpeg_quality)
@@ -196,11 +196,11 @@ def _write_patients(
 ) -> None:
     """Bulk expression and clinical table, from each patient's slides weighted by their tissue area."""
     tpm, clinical = [], []
-    for index, (patient, slides) in enumerate(fractions.groupby("patient_id", sort=True)):
+    for patient, slides in fractions.groupby("patient_id", sort=True):
         mixture = np.average(slides[list(REGIONS)], axis=0, weights=slides["tissue_um2"])
         tpm.append([patient, *bulk_tpm(config, patient, mixture, programmes)])
         row = clinical_row(config, patient, mixture[REGIONS.index("immune")])
-        clinical.append({**row, "site": f"site-{index % len(config.scanner_mpp) + 1}"})
+        clinical.append({**row, "site": patient[5:7]})
     _write_csv(paths.bulk, pd.DataFrame(tpm, columns=["patient_id", *programmes.table["gene"]]))
     columns = ["patient_id", "age", "stage", "site", "time_days", "event"]
     _write_csv(paths.clinical, pd.DataFrame(clinical)[columns])

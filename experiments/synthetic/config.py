@@ -69,16 +69,26 @@ class SyntheticConfig:
 
     @property
     def patients(self) -> list[str]:
-        """Patient ids, TCGA-like barcodes of 12 characters."""
-        return [f"TCGA-SY-{number:04d}" for number in range(1, self.n_patients + 1)]
+        """Patient ids, TCGA-like barcodes of 12 characters; characters 6-7 name the site, sites taking turns."""
+        return [f"TCGA-{self._site_code(index)}-{index + 1:04d}" for index in range(self.n_patients)]
+
+    def site_of(self, patient: str) -> int:
+        """Number of a patient's site, which decides scanner and stain."""
+        return (int(patient[-4:]) - 1) % len(self.scanner_mpp)
+
+    def _site_code(self, index: int) -> str:
+        return f"S{chr(ord('A') + index % len(self.scanner_mpp))}"
 
     @property
     def sections(self) -> dict[str, str]:
-        """Section id to patient id: A1, A2, B1, ..., the first letter being the patient."""
+        """Section id to patient id: A1, A2, B1, ..., the first letter being the patient.
+
+        These patients have no slides: an encoder pretrained on them has seen no patient of the bulk cohort.
+        """
         per_patient, left_over = divmod(self.n_sections, self.n_section_patients)
         return {
             f"{chr(ord('A') + index)}{number + 1}": patient
-            for index, patient in enumerate(self.patients[: self.n_section_patients])
+            for index, patient in enumerate(f"TCGA-ST-{k + 1:04d}" for k in range(self.n_section_patients))
             for number in range(per_patient + (index < left_over))
         }
 

@@ -17,7 +17,6 @@ from tcgn_mil.contracts import PatchSize, TileSpec
 from tcgn_mil.data.hdf5 import check_coords, create_hdf5, open_hdf5, tile_spec
 from tcgn_mil.errors import InputError
 
-
 _ROWS_A_BLOCK = 4096
 
 
