@@ -27,7 +27,7 @@ from tcgn_mil.training import TrainingConfig
 
 Result = TypeVar("Result")
 # Enough for tcgn_tiny to see what the synthetic genes follow, in the minutes that a demo may take on two cores.
-_EPOCHS = {"test": 2, "demo": 12, "study": 20}
+_EPOCHS = {"test": 2, "demo": 8, "study": 20}
 
 
 @dataclass

@@ -24,8 +24,9 @@ _COLOURS = ("#1b5e9e", "#d1662b", "#7a7a7a", "#3f8f5b", "#8d5ba5")
 
 def save(figure: Figure, path: str | Path) -> None:
     """Write a figure atomically as PNG and close it."""
+    fitted = figure.get_layout_engine() is not None  # fitting it again to its contents would draw it twice
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+        figure.savefig(temporary, dpi=DPI, bbox_inches=None if fitted else "tight", metadata={"Software": None})
     plt.close(figure)
 
 
@@ -63,7 +64,8 @@ def gene_distributions(values: Mapping[str, NDArray[np.floating]], path: str | P
     axis.axvline(0, color="black", linewidth=0.6)
     axis.set(xlabel=xlabel, ylabel="share of genes at or below", ylim=(0, 1))
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18))
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18))
     save(figure, path)
 
 

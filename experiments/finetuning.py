@@ -215,7 +215,11 @@ def fold_targets(config: FinetuneConfig, data: CohortData, fold: Fold) -> FoldTa
         panel = read_gene_list(config.genes)
         columns = panel.index_in(data.genes, path=config.cohort)
     else:
-        columns = expressed_genes(data.values[train], min_fraction=config.min_expressed)
+        columns = expressed_genes(
+            data.values[train],
+            min_fraction=config.min_expressed,
+            floor=ExpressionUnit.floor_of(data.unit.training_unit),
+        )
         if not columns.size:
             raise InputError(
                 f"no gene is expressed in {config.min_expressed:.0%} of the training patients of fold {fold.index}",

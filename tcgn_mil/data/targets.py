@@ -84,14 +84,19 @@ def choose_spot_panel(
     return GenePanel(tuple(sorted(shared[i] for i in frequent[order])))
 
 
-def expressed_genes(values: NDArray[np.floating], *, min_fraction: float) -> NDArray[np.int64]:
-    """(G_kept,) columns above their floor in at least `min_fraction` of training patients, and not constant.
+def expressed_genes(
+    values: NDArray[np.floating], *, min_fraction: float, floor: float | None = 0.0
+) -> NDArray[np.int64]:
+    """(G_kept,) columns above `floor` in at least `min_fraction` of training patients, and not constant in them.
 
-    `values` (M_train, G) is in the training unit; a gene's floor is its minimum, for log units that of zero expression.
+    `values` (M_train, G) is in the training unit; `floor` is its value of zero expression, None where it has none
+    (z-scores), so that every gene that varies is kept.
     """
-    floor = np.nanmin(values, axis=0)
-    above = np.nanmean(values > floor, axis=0)
-    return np.flatnonzero((above >= min_fraction) & (np.nanstd(values, axis=0) > 1e-6))
+    varies = np.nanstd(values, axis=0) > 1e-6
+    if floor is None:
+        return np.flatnonzero(varies)
+    above = np.nanmean(values > floor + 1e-6, axis=0)
+    return np.flatnonzero((above >= min_fraction) & varies)
 
 
 class RankNormaliser:

@@ -49,6 +49,7 @@ def test_genes_at_their_floor_or_constant_are_left_out() -> None:
     values = np.array([[0, 1, 0], [0, 2, 0], [0, 3, 4], [0, 1.5, 0.0]])
     assert expressed_genes(values, min_fraction=0.5).tolist() == [1]
     assert expressed_genes(values, min_fraction=0.25).tolist() == [1, 2]
+    assert expressed_genes(values - 3, min_fraction=0.5, floor=None).tolist() == [1, 2]  # z-scores have no floor
 
 
 def test_rank_scores_are_normal_scores_of_average_ranks() -> None:

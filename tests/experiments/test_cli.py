@@ -190,8 +190,9 @@ def test_expression_tables_with_faults(refused, demo: Path, tmp_path: Path) -> N
 
 
 def test_an_output_folder_of_another_run_is_refused(refused, demo: Path) -> None:
-    message = refused("finetune", "--cohort", demo / "cohort.h5ad", "--features", demo / "features", "--set",
-                      "model.heads=2", "--out", demo / "slide-model", out=demo / "slide-model")  # fmt: skip
+    run_dir = demo / "slide-model"
+    message = refused("finetune", "--cohort", demo / "cohort.h5ad", "--features", demo / "features",
+                      "--set", "model.heads=2", "--set", "n_folds=4", "--out", run_dir, out=run_dir)  # fmt: skip
     assert "differing keys: model.heads" in message
 
 

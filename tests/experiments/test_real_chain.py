@@ -14,7 +14,7 @@ from tcgn_mil.checkpoints import read_encoder_info
 from tcgn_mil.experiments import cli
 
 pytestmark = pytest.mark.realdata
-SECTIONS = ("B4", "C2", "C5")
+SECTIONS = ("B4", "C2", "C3", "C5")
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
@@ -26,7 +26,7 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def pretrained(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three sections read as spots and as slides, and an encoder of one epoch."""
+    """Four sections read as spots and as slides, and an encoder of one epoch."""
     out = tmp_path_factory.mktemp("real")
     with pytest.MonkeyPatch.context() as patch:
         chosen = [option for name in SECTIONS for option in ("--section", name)]
@@ -42,8 +42,8 @@ def pretrained(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_spots_are_those_of_the_publication(pretrained: Path) -> None:
     table = pd.read_csv(pretrained / "spots" / "sections.csv", index_col="section")
-    assert table["spots"].to_dict() == {"B4": 283, "C2": 187, "C5": 181}
-    assert table["genes"].to_dict() == {"B4": 15289, "C2": 15706, "C5": 15721}
+    assert table["spots"].to_dict() == {"B4": 283, "C2": 187, "C3": 180, "C5": 181}
+    assert table["genes"].to_dict() == {"B4": 15289, "C2": 15706, "C3": 15821, "C5": 15721}
     assert table["mpp"].between(0.68, 0.70).all()
     assert table.loc["B4", "median_umi"] == 648
 
@@ -70,7 +70,7 @@ def test_sections_as_slides_with_their_summed_counts(pretrained: Path, monkeypat
         monkeypatch, "bulk", out / "slides" / "pseudobulk.csv", "--unit", "counts", "--slides", slides, "--out", cohort
     )
     folds = out / "folds.csv"
-    folds.write_text("fold,part,id\n0,train,C2\n0,val,C5\n0,test,B4\n")
+    folds.write_text("fold,part,id\n0,train,C2\n0,train,C3\n0,val,C5\n0,test,B4\n")
     command(monkeypatch, "finetune", "--cohort", cohort, "--features", out / "features", "--folds", folds, "--set",
             "training.epochs=2", "--out", out / "model")  # fmt: skip
     command(monkeypatch, "predict", "--model", out / "model", "--features", out / "features",
