@@ -97,13 +97,16 @@ def spots(
         Path | None,
         typer.Option(help="Also write each section as a pyramidal TIFF slide with its summed counts, here."),
     ] = None,
+    pseudobulk_by: Annotated[
+        str, typer.Option(help="With --slides-out: counts summed, and slides joined, by section or by patient.")
+    ] = "section",
 ) -> None:
     """Read spatial transcriptomics into one SpotSet a section: raw counts, patches and an overlay picture."""
     from tcgn_mil.preprocessing.spots import write_spots
 
     written = write_spots(
         source, out, format=layout, sections=section, patch=PatchSize(patch_px, patch_mpp),
-        spot_pitch_um=spot_pitch_um, mpp=mpp, slides_out=slides_out,
+        spot_pitch_um=spot_pitch_um, mpp=mpp, slides_out=slides_out, pseudobulk_by=pseudobulk_by,
     )  # fmt: skip
     typer.echo(f"{len(written)} sections in {out}")
 
@@ -127,6 +130,7 @@ def pretrain(
         return _print_config(resolved)
     summary = pretraining.run(resolved, out)
     _print_rows(summary["results"])
+    _warn_of_leakage(summary)
     typer.echo(f"encoder: {out / 'encoder.safetensors'}")
     return None
 
@@ -225,6 +229,7 @@ def finetune(
         return _print_config(resolved)
     summary = finetuning.run(resolved, out)
     _print_rows(summary["headline"])
+    _warn_of_leakage(summary)
     typer.echo(f"models: {out}")
     return None
 
@@ -301,6 +306,14 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
     import pandas as pd
 
     typer.echo(pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+
+
+def _warn_of_leakage(summary: dict[str, Any]) -> None:
+    """Label a result whose test patients were also trained on."""
+    if summary["patient_leakage"]:
+        from tcgn_mil.contracts import preview
+
+        typer.echo(f"patient leakage: {preview(summary['patient_leakage'])} tested on and also trained on", err=True)
 
 
 def _finish_cohort(done: int, failures: list[Failure], out: Path, *, what: str) -> None:
