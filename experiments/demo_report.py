@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import anndata
 import numpy as np
@@ -60,22 +60,11 @@ def _cohort_section(out: Path, cohort: SyntheticPaths, failures: Sequence[Failur
     if failures:
         section.tables.append(as_table(pd.DataFrame(failures), "Slides that failed, why, and the likely fix"))
     overlays = [path for path in sorted((out / "tiles").glob("*.jpg")) if not path.stem.endswith("_thumbnail")]
-    section.figures.append(_as_png(overlays[0], out / "figures" / "tiles.png", "Tissue and tiles of one slide"))
+    section.figures.append(as_picture(overlays[0], "Tissue (outlined) and tiles of one slide"))
     spots = sorted((out / "spots").glob("*_spots.png"))
     section.figures.append(as_picture(spots[0], "A spatial transcriptomics section: the patches that the encoder sees"))
     section.paragraphs.append(f"The truth behind the cohort is in {cohort.truth}.")
     return section
-
-
-def _as_png(path: Path, target: Path, caption: str) -> Any:
-    """A JPEG overlay as an inline PNG."""
-    from PIL import Image
-
-    from tcgn_mil.artefacts import atomic_path
-
-    with Image.open(path) as picture, atomic_path(target) as temporary:
-        picture.save(temporary)
-    return as_picture(target, caption)
 
 
 def _spot_section(out: Path) -> Section:

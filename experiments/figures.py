@@ -32,7 +32,7 @@ def save(figure: Figure, path: str | Path) -> None:
 
 def training_curves(history: Mapping[str, Sequence[Mapping[str, float]]], path: str | Path, *, score: str) -> None:
     """Training loss and validation score by epoch; `history` maps a run's name to its epochs (loss, score)."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for index, (name, epochs) in enumerate(history.items()):
         number = np.arange(1, len(epochs) + 1)
         colour = _COLOURS[index % len(_COLOURS)]

@@ -28,10 +28,11 @@ class Table(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A PNG as base64 text, with its caption."""
+    """A picture as base64 text, with its caption and media type."""
 
     caption: str
     data: str
+    media_type: str
 
 
 @dataclass
@@ -53,11 +54,12 @@ def as_table(frame: pd.DataFrame, caption: str) -> Table:
 
 
 def as_picture(path: str | Path, caption: str) -> Picture:
-    """A PNG file, inlined."""
+    """A PNG or JPEG file, inlined."""
     path = Path(path)
     if not path.is_file():
         raise InputError("no such figure", path=path, fix="run the step that draws it again")
-    return Picture(caption, base64.b64encode(path.read_bytes()).decode("ascii"))
+    media_type = "image/jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else "image/png"
+    return Picture(caption, base64.b64encode(path.read_bytes()).decode("ascii"), media_type)
 
 
 def write_report(

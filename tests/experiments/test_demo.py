@@ -28,7 +28,7 @@ def predicted(demo: Path) -> anndata.AnnData:
 def test_report_is_self_contained_and_labelled_synthetic(demo: Path) -> None:
     text = (demo / "report.html").read_text(encoding="utf-8")
     assert "SYNTHETIC DATA" in text
-    assert text.count("data:image/png;base64,") >= 8
+    assert text.count(";base64,") >= 8
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text)  # nothing from elsewhere
 
 
