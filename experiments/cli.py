@@ -255,6 +255,9 @@ def predict(
     summary, failures = run(chosen, out)
     shape = f"{summary['patients']} patients x {summary['genes']} genes"
     typer.echo(f"{shape} ({summary['unit']}): {out / 'predicted.h5ad'}")
+    seen = summary["relation"].get("trained on", 0)
+    if seen:
+        typer.echo(f"{seen} of the patients were trained on: their predictions flatter the model", err=True)
     _finish_cohort(summary["slides"], failures, out, what="slides predicted")
 
 
@@ -305,7 +308,8 @@ def _print_config(config: Any) -> None:
 def _print_rows(rows: list[dict[str, Any]]) -> None:
     import pandas as pd
 
-    typer.echo(pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    table = pd.DataFrame(rows).map(lambda value: float("nan") if value is None else value)
+    typer.echo(table.to_string(index=False, na_rep="NA", float_format=lambda value: f"{value:.3f}"))
 
 
 def _warn_of_leakage(summary: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """``tcgn-mil predict``: bulk expression of a cohort from stored features, with maps of where it comes from.
 
 A patient that the models were cross-validated on is predicted by the one model that did not see it (sd is NaN); a new
-patient by all of them, with the sd over models (PROTOCOL, Uncertainty).
+patient by all of them, with the sd over models (PROTOCOL, Uncertainty). A patient that was only trained or validated on,
+as happens with folds from a file, is predicted by all models too and labelled ``trained on``.
 """
 
 from __future__ import annotations
@@ -172,6 +173,14 @@ def models_for(patient: str, models: Sequence[FoldModel]) -> list[FoldModel]:
     return [fold for fold in seen if patient in fold.info.fold.test] or list(models)
 
 
+def relation(patient: str, models: Sequence[FoldModel]) -> str:
+    """``out of fold`` (a model tested on the patient), ``new`` (no model saw it) or ``trained on``, which flatters."""
+    folds = [fold.info.fold for fold in models]
+    if any(patient in fold.test for fold in folds):
+        return "out of fold"
+    return "trained on" if any(patient in {*fold.train, *fold.val} for fold in folds) else "new"
+
+
 def _over_models(reduce: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean or sd over the models that have a gene, NaN where none has."""
     with warnings.catch_warnings():
@@ -266,7 +275,7 @@ def _write(
             "n_slides": [len(row.infos) for row in rows.values()],
             "n_tiles": [len(row.coords) for row in rows.values()],
             "n_models": [len(row.models) for row in rows.values()],
-            "out_of_fold": [len(row.models) < len(models) for row in rows.values()],
+            "relation": [relation(patient, models) for patient in rows],
         },
         index=pd.Index(list(rows), name="patient_id"),
     )

@@ -79,6 +79,9 @@ def test_sections_as_slides_with_their_summed_counts(pretrained: Path, monkeypat
     assert sorted(predicted.obs_names) == list(SECTIONS)
     assert "log2(CPM + 1)" in predicted.uns["tcgn_mil"]
     assert np.isfinite(predicted["B4"].X).all()
+    assert predicted.obs["relation"].to_dict() == {"B4": "out of fold"} | dict.fromkeys(
+        ("C2", "C3", "C5"), "trained on"
+    )
     assert (out / "predicted" / "maps" / "B4.png").stat().st_size > 10_000
 
 
