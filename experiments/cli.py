@@ -35,7 +35,7 @@ ShowConfig = Annotated[bool, typer.Option("--show-config", help="Print the resol
 PatchPx = Annotated[int, typer.Option("--patch-px", help="Side of a patch or tile in stored pixels.")]
 PatchMpp = Annotated[float, typer.Option("--patch-mpp", help="Micrometres per stored pixel (px x mpp = field in µm).")]
 Slides = Annotated[
-    Path, typer.Argument(help="One slide, a folder of slides, or a table with slide_id, patient_id, path[, mpp].")
+    Path, typer.Argument(help="One slide, a folder, or a table with path[, slide_id, patient_id, mpp, site].")
 ]
 SlideMpp = Annotated[
     float | None,
@@ -70,7 +70,7 @@ def _root(
 @app.command()
 def demo(
     out: Out = Path("demo"),
-    preset: Annotated[str, typer.Option(help="Size of the synthetic cohort: demo, study or test.")] = "demo",
+    preset: Annotated[str, typer.Option(help="Size: demo (24 patients), study (60) or test (9).")] = "demo",
     seed: Annotated[int, typer.Option(help="Seed of the cohort and of training.")] = 0,
 ) -> None:
     """Make a synthetic cohort and run every stage on it, up to report.html."""
@@ -145,7 +145,9 @@ def tile(
     stride_px: Annotated[
         int | None, typer.Option(help="Step of the grid in stored pixels; the tile's side by default.")
     ] = None,
-    min_tissue: Annotated[float | None, typer.Option(help="Least tissue share of a kept tile, 0 to 1.")] = None,
+    min_tissue: Annotated[
+        float | None, typer.Option(help="Least tissue share of a kept tile, 0 to 1; 0.1 by default.")
+    ] = None,
 ) -> None:
     """Find tissue and lay a grid in µm; writes tiles/<slide>.h5 and an overlay picture for each slide."""
     from tcgn_mil.preprocessing.slide_table import find_slides
@@ -215,7 +217,9 @@ def finetune(
     cohort: Annotated[Path, typer.Option(help="cohort.h5ad that tcgn-mil bulk wrote.")] = Path("cohort.h5ad"),
     features: Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")] = Path("features"),
     out: Out = Path("slide-model"),
-    folds: Annotated[Path | None, typer.Option(help="CSV with fold, part, id; made by seed if not given.")] = None,
+    folds: Annotated[
+        Path | None, typer.Option(help="CSV with fold, part (train, val, test), id; made by seed if not given.")
+    ] = None,
     config: Config = None,
     overrides: Overrides = None,
     show_config: ShowConfig = False,

@@ -36,7 +36,6 @@ class CohortData:
     encoder: str
     width: int
     patch: PatchSize
-    descriptors: dict[str, NDArray[np.float32]]
     dropped: pd.DataFrame
 
 
@@ -85,17 +84,16 @@ def load_cohort(cohort_path: str | Path, features_dir: str | Path) -> CohortData
         encoder=first.encoder,
         width=first.width,
         patch=first.patch,
-        descriptors=_descriptors(patients, slides),
         dropped=pd.DataFrame(dropped, columns=["kind", "id", "reason"]),
     )
 
 
-def _descriptors(patients: Sequence[str], slides: dict[str, tuple[Path, ...]]) -> dict[str, NDArray[np.float32]]:
+def patient_descriptors(data: CohortData) -> dict[str, NDArray[np.float32]]:
     """What the baselines see of a patient, averaged over slides: (M, D) mean features, and (M, 30) colour if stored."""
     means, colours = [], []
-    for patient in tqdm(patients, desc="baseline descriptors", unit="patient"):
-        means.append(np.mean([read_features(path)[0].mean(axis=0) for path in slides[patient]], axis=0))
-        colours.append([read_mean_colour(path) for path in slides[patient]])
+    for patient in tqdm(data.patients, desc="baseline descriptors", unit="patient"):
+        means.append(np.mean([read_features(path)[0].mean(axis=0) for path in data.slides[patient]], axis=0))
+        colours.append([read_mean_colour(path) for path in data.slides[patient]])
     found = {"mean_features": np.stack(means)}
     if all(colour is not None for row in colours for colour in row):
         found["colour"] = np.stack([np.mean(row, axis=0) for row in colours])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -76,6 +77,7 @@ def encode_cohort(
     Slides with features (made now or before), and failures.
     """
     out_dir = Path(out_dir)
+    device = resolve_device(settings.device)
     encoder = open_encoder(settings.encoder, pretrained=settings.pretrained)
     done: list[str] = []
     failures: list[Failure] = []
@@ -86,7 +88,7 @@ def encode_cohort(
                 check_patch(encoder.patch, tiles.spec.patch, allow=settings.allow_other_size)
             path = out_dir / f"{slide}.h5"
             if not _is_current(path, tiles, encoder):
-                _encode_slide(path, tiles, open_tiles, encoder, settings)
+                _encode_slide(path, tiles, open_tiles, encoder, settings, device)
             done.append(slide)
         except InputError as error:
             failures.append(Failure(slide, "encode", error.reason, error.fix or ""))
@@ -106,7 +108,12 @@ def _is_current(path: Path, tiles: TileSet, encoder: TileEncoder) -> bool:
 
 
 def _encode_slide(
-    path: Path, tiles: TileSet, open_tiles: OpenTiles, encoder: TileEncoder, settings: EncodeSettings
+    path: Path,
+    tiles: TileSet,
+    open_tiles: OpenTiles,
+    encoder: TileEncoder,
+    settings: EncodeSettings,
+    device: torch.device,
 ) -> None:
     colour: list[NDArray[np.float32]] = []
 
@@ -117,9 +124,7 @@ def _encode_slide(
 
     with open_tiles(tiles, settings.batch_size) as batches, prefetch(with_colour(batches)) as ready:
         bar = tqdm(ready, desc=tiles.slide_id, unit="batch", leave=False, total=-(-len(tiles) // settings.batch_size))
-        features, coords = encode_tiles(
-            encoder, bar, device=resolve_device(settings.device), precision=settings.precision
-        )
+        features, coords = encode_tiles(encoder, bar, device=device, precision=settings.precision)
     write_features(
         path, features, coords, slide_id=tiles.slide_id, patient_id=tiles.patient_id, encoder=encoder.identity,
         spec=tiles.spec, colour=np.concatenate(colour),

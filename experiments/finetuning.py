@@ -25,7 +25,7 @@ from tcgn_mil.data.targets import RankNormaliser, expressed_genes
 from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import figures
-from tcgn_mil.experiments.cohort_data import CohortData, load_cohort, rows_of
+from tcgn_mil.experiments.cohort_data import CohortData, load_cohort, patient_descriptors, rows_of
 from tcgn_mil.experiments.run_folder import begin_run, finish_run, finished_summary
 from tcgn_mil.experiments.slide_evaluation import MODEL, headline_table, out_of_fold_table, patient_baselines
 from tcgn_mil.experiments.tables import read_gene_list, write_csv, write_predictions
@@ -101,7 +101,8 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
     folds = _folds(config, data)
     write_folds(out_dir / "folds.csv", folds)
     write_csv(out_dir / "dropped.csv", data.dropped)
-    results = [_run_fold(config, data, fold, out_dir) for fold in folds]
+    descriptors = patient_descriptors(data)
+    results = [_run_fold(config, data, descriptors, fold, out_dir) for fold in folds]
     return _evaluate(config, data, results, out_dir)
 
 
@@ -154,7 +155,13 @@ def fold_targets(config: FinetuneConfig, data: CohortData, fold: Fold) -> FoldTa
     return FoldTargets(panel, TargetScaler.fit(values[train], transform=data.unit.training_unit), values)
 
 
-def _run_fold(config: FinetuneConfig, data: CohortData, fold: Fold, out_dir: Path) -> FoldResult:
+def _run_fold(
+    config: FinetuneConfig,
+    data: CohortData,
+    descriptors: Mapping[str, NDArray[np.float32]],
+    fold: Fold,
+    out_dir: Path,
+) -> FoldResult:
     """Train, save and test the model of one fold."""
     targets = fold_targets(config, data, fold)
     scaled = targets.scaler.scale(targets.values)
@@ -185,7 +192,7 @@ def _run_fold(config: FinetuneConfig, data: CohortData, fold: Fold, out_dir: Pat
     )  # fmt: skip
     save_slide_model(out_dir / f"fold{fold.index}.safetensors", model, info)
     predictions = {MODEL: targets.scaler.unscale(_predict(model, bags["test"]))}
-    predictions |= _baselines(data, fold, targets.values)
+    predictions |= _baselines(data, descriptors, fold, targets.values)
     return FoldResult(fold, targets.panel, targets.values[rows_of(data, fold.test)], predictions, history.epochs)
 
 
@@ -194,14 +201,16 @@ def _predict(model: SlideRegressor, bags: BagDataset) -> NDArray[np.float32]:
     return np.stack([predict_bag(model, bags.bag(index)).expression for index in range(len(bags))])
 
 
-def _baselines(data: CohortData, fold: Fold, values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+def _baselines(
+    data: CohortData, descriptors: Mapping[str, NDArray[np.float32]], fold: Fold, values: NDArray[np.float32]
+) -> dict[str, NDArray[np.float32]]:
     """Training mean, and ridge on each patient descriptor there is, for the fold's test patients."""
     known = rows_of(data, [*fold.train, *fold.val])  # what the model saw, early stopping included
     test = rows_of(data, fold.test)
     return patient_baselines(
-        {name: rows[known] for name, rows in data.descriptors.items()},
+        {name: rows[known] for name, rows in descriptors.items()},
         values[known],
-        {name: rows[test] for name, rows in data.descriptors.items()},
+        {name: rows[test] for name, rows in descriptors.items()},
     )
 
 
@@ -273,5 +282,8 @@ def _draw(
     figures.gene_scatter(
         table.loc[best, "gene"].tolist(), truth[:, best], predictions[MODEL][:, best], out_dir / "scatter.png",
         unit=data.unit.training_unit,
-        titles=[f"{table['gene'][i]}\nr {table[f'{r_name}_{MODEL}'][i]:.2f}" for i in best],
+        titles=[
+            f"{table['gene'][i]}\nr by fold {table[f'r_{MODEL}'][i]:.2f}, pooled {table[f'pooled_r_{MODEL}'][i]:.2f}"
+            for i in best
+        ],
     )  # fmt: skip

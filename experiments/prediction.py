@@ -1,8 +1,8 @@
 """``tcgn-mil predict``: bulk expression of a cohort from stored features, with maps of where it comes from.
 
 A patient that the models were cross-validated on is predicted by the one model that did not see it (sd is NaN); a new
-patient by all of them, with the sd over models (PROTOCOL, Uncertainty). A patient that was only trained or validated on,
-as happens with folds from a file, is predicted by all models too and labelled ``trained on``.
+patient by all of them, with the sd over models (PROTOCOL, Uncertainty). A patient that was only trained or validated
+on, as happens with folds from a file, is predicted by all models too and labelled ``trained on``.
 """
 
 from __future__ import annotations
@@ -107,11 +107,11 @@ def run(config: PredictConfig, out_dir: str | Path) -> tuple[dict[str, Any], lis
     Writes ``predicted.h5ad`` (patients x genes in the training unit, layer sd), ``predicted.csv``, ``failures.csv``
     and ``maps/<slide>.png``. Runs again from the start: it takes seconds a patient.
     """
-    out_dir = begin_run(out_dir, KIND, config)
     read_run(config.model, kind="finetune")
     models = load_fold_models(config.model)
     panel = union_panel(models)
     mapped = _mapped_genes(config, panel)
+    out_dir = begin_run(out_dir, KIND, config)
     patients, failures = _group_slides(find_features(config.features), models)
     rows: dict[str, PatientPrediction] = {}
     for patient, paths in tqdm(patients.items(), desc="predict", unit="patient"):
@@ -196,11 +196,12 @@ def _mapped_genes(config: PredictConfig, panel: GenePanel) -> tuple[str, ...]:
     InputError
         If the model lacks a gene asked for.
     """
-    if not config.maps:
-        return ()
+    if config.thumbnails is not None and not Path(config.thumbnails).is_dir():
+        raise InputError("no such folder of thumbnails", path=config.thumbnails, fix="give the folder of tcgn-mil tile")
     if config.map_genes:
         GenePanel(config.map_genes).index_in(panel.genes, path=config.model)
-        return config.map_genes
+    if not config.maps or config.map_genes:
+        return config.map_genes if config.maps else ()
     table = pd.read_csv(Path(config.model) / "genes.csv").set_index("gene")
     score = table["r_model"] if table["r_model"].notna().any() else table["pooled_r_model"]
     return tuple(score.sort_values(ascending=False, kind="stable").index[:_DEFAULT_MAPS])
@@ -237,7 +238,7 @@ def _draw_maps(prediction: PatientPrediction, mapped: Sequence[str], thumbnails:
         if not tiles.any():
             continue
         values = {"attention (1 = even)": prediction.attention[tiles] * len(prediction.attention)}
-        values |= {f"{gene}, tile score (sd)": prediction.tile_scores[tiles, j] for j, gene in enumerate(mapped)}
+        values |= {f"{gene}, standardised score": prediction.tile_scores[tiles, j] for j, gene in enumerate(mapped)}
         coords = prediction.coords[tiles]
         size = tuple((coords.max(axis=0) + info.spec.level0_px).astype(int).tolist())
         picture = None
@@ -290,5 +291,6 @@ def _write(
         {
             "patients": len(rows), "slides": int(obs["n_slides"].sum()), "tiles": int(obs["n_tiles"].sum()),
             "genes": len(panel), "unit": info.unit,
+            "relation": obs["relation"].value_counts().to_dict(),
         },
     )  # fmt: skip

@@ -13,6 +13,7 @@ from tcgn_mil.errors import InputError
 
 RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.json"
+_DESCRIPTION = frozenset({"config.yaml", RUN_FILE})
 
 
 def begin_run(out_dir: str | Path, kind: str, config: Any) -> Path:
@@ -25,13 +26,17 @@ def begin_run(out_dir: str | Path, kind: str, config: Any) -> Path:
     """
     out_dir = Path(out_dir)
     marker = out_dir / RUN_FILE
-    if marker.is_file():
+    if marker.is_file() and not _holds_only(out_dir, _DESCRIPTION):  # a first try that failed blocks no second one
         _check_same_run(marker, kind, as_plain(config))
         return out_dir
     out_dir.mkdir(parents=True, exist_ok=True)
     write_config(out_dir / "config.yaml", config)
     write_json(marker, provenance(kind=kind, config=as_plain(config)))
     return out_dir
+
+
+def _holds_only(folder: Path, names: frozenset[str]) -> bool:
+    return {path.name for path in folder.iterdir()} <= names
 
 
 def finished_summary(out_dir: str | Path) -> dict[str, Any] | None:

@@ -53,7 +53,7 @@ def out_of_fold_table(
     -------
     ``r_<name>``: r within each test fold, combined by Fisher z weighted by n - 3 (NaN below three folds with n > 3);
     ``pooled_r_<name>``: over all patients at once, biased downwards, for comparison only; for the model also
-    ``spearman``, ``r2``, ``rmse`` (pooled) and ``n``.
+    ``pooled_spearman_model``, ``pooled_r2_model``, ``pooled_rmse_model`` and ``n``.
     """
     folds = np.unique(fold_of)
     sizes = np.array([(fold_of == fold).sum() for fold in folds])
@@ -65,7 +65,7 @@ def out_of_fold_table(
         table[f"pooled_r_{name}"] = np.where(complete, pearson(np.nan_to_num(truth), np.nan_to_num(predicted)), np.nan)
     pooled = gene_metrics(np.nan_to_num(truth), np.nan_to_num(predictions[MODEL]))
     for name, values in (("spearman", pooled.spearman), ("r2", pooled.r2), ("rmse", pooled.rmse)):
-        table[name] = np.where(complete, values, np.nan)
+        table[f"pooled_{name}_{MODEL}"] = np.where(complete, values, np.nan)
     table["n"] = np.isfinite(truth).sum(axis=0)
     return table
 
@@ -78,7 +78,7 @@ def _fold_r(truth: NDArray[np.floating], predicted: NDArray[np.floating]) -> NDA
 
 def headline_table(table: pd.DataFrame) -> pd.DataFrame:
     """One row a predictor: median over genes of the fold-combined r, of the pooled r, and the number of genes."""
-    names = [column.removeprefix("r_") for column in table if column.startswith("r_") and column != "r2"]
+    names = [column.removeprefix("r_") for column in table if column.startswith("r_")]
     return pd.DataFrame(
         {
             "predictor": names,

@@ -147,9 +147,12 @@ def _validate(config_class: type[ConfigT], values: dict[str, Any], *, source: st
         return TypeAdapter(config_class).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, InputError):  # a config checked itself, and says what to do
+            raise InputError(cause.reason, path=source, fix=cause.fix) from error
         key = ".".join(str(part) for part in first["loc"]) or config_class.__name__
         raise InputError(
             f"config key '{key}' is {first.get('input')!r}: {first['msg']}",
             path=source,
-            fix="give a value of the type that --help or the default config shows",
+            fix="give a value of the type that --show-config shows",
         ) from error

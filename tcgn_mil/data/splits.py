@@ -44,7 +44,9 @@ def make_folds(ids: Sequence[str], groups: Mapping[str, str], *, n_folds: int, s
     if not 3 <= n_folds <= len(members):
         raise InputError(
             f"{n_folds} folds of {len(members)} groups leave a part empty",
-            fix=f"use 3 to {len(members)} folds" if len(members) >= 3 else "at least 3 patients (or sites) are needed",
+            fix=f"set n_folds to 3 to {len(members)}"
+            if len(members) >= 3
+            else "cross-validation needs at least 3 groups (patients, or sites where they stay together)",
         )
     shuffled = np.random.default_rng(seed).permutation(sorted(members)).tolist()
     order = sorted(shuffled, key=lambda group: -len(members[group]))  # stable: the largest first, ties shuffled
