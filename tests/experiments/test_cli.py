@@ -212,3 +212,12 @@ def test_unknown_sections_are_named(refused, demo: Path, tmp_path: Path) -> None
                       out=tmp_path / "o")  # fmt: skip
     assert "no section Z9" in message
     assert "A1" in message
+
+
+def test_a_failed_first_try_does_not_block_the_second(run, refused, demo: Path, tmp_path: Path) -> None:
+    options = ("--model", demo / "slide-model", "--features", demo / "features", "--no-maps", "--out", tmp_path / "p")
+    refused("predict", *options, "--map-gene", "TYPO", out=tmp_path / "p")
+    assert run("predict", *options)[0] == 0
+    refused("pretrain", "--spots", demo / "spots", "--test-section", "Z9", "--out", tmp_path / "e", out=tmp_path / "e")
+    message = refused("pretrain", "--spots", tmp_path, "--out", tmp_path / "e", out=tmp_path / "e")
+    assert "holds no section" in message  # not: holds a run of another config
