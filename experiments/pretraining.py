@@ -12,11 +12,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from tcgn_mil.baselines import colour_statistics
 from tcgn_mil.checkpoints import EncoderInfo, check_genes, save_encoder
 from tcgn_mil.config import as_plain
 from tcgn_mil.contracts import GenePanel, TargetScaler
 from tcgn_mil.data.spot_files import find_sections
-from tcgn_mil.data.spots import SpotBatches
+from tcgn_mil.data.spots import Patches, SectionRows, SpotBatches, load_patches
 from tcgn_mil.data.targets import Normalisation, choose_spot_panel
 from tcgn_mil.data.transforms import AugmentConfig, to_network_input
 from tcgn_mil.experiments import figures
@@ -114,9 +115,13 @@ class SpotStudy:
             np.average([part.detection for part in parts], axis=0, weights=spots),
         )
 
-    def patches(self, names: Sequence[str]) -> NDArray[np.uint8]:
-        """(S, px, px, 3) patches of several sections, in the order of :meth:`stacked`."""
-        return np.concatenate([self.sections[name].patches() for name in names])
+    def patches(self, names: Sequence[str]) -> Patches:
+        """(S, px, px, 3) patches of several sections in the order of :meth:`stacked`, on disk where they are many."""
+        return load_patches([SectionRows(self.sections[n].spots.patches_path, self.sections[n].rows) for n in names])
+
+    def colour(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """(S, 30) colour statistics of several sections in the order of :meth:`stacked`, one section at a time."""
+        return np.concatenate([colour_statistics(self.sections[name].patches()) for name in names])
 
 
 def run(config: PretrainConfig, out_dir: str | Path) -> dict[str, Any]:
@@ -203,13 +208,13 @@ def _evaluate(study: SpotStudy, model: Any, out_dir: Path) -> dict[str, Any]:
     config, split = study.config, study.split
     shown = split.test or split.val
     known = (*split.train, *split.val) if split.test else split.train  # what the model saw, early stopping included
-    train, train_patches = study.stacked(known), study.patches(known)
+    train, train_colour = study.stacked(known), study.colour(known)
     results = []
     for name in shown:
         section, targets = study.sections[name], study.targets[name]
         patches = section.patches()
         predicted = study.scaler.unscale(predict_spots(model, patches, batch_size=config.training.batch_size))
-        predictions = {MODEL: predicted, **baseline_predictions(train, train_patches, targets, patches)}
+        predictions = {MODEL: predicted, **baseline_predictions(train, train_colour, targets, study.colour([name]))}
         table = gene_table(study.panel, targets, predictions)
         write_csv(out_dir / f"genes_{name}.csv", table)
         results.append(summary_table(table, section=name, normalisation=config.normalisation))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tcgn_mil.baselines import colour_statistics, depth_predictions, ridge_predictions
+from tcgn_mil.baselines import depth_predictions, ridge_predictions
 from tcgn_mil.contracts import GenePanel
 from tcgn_mil.metrics import DETECTION_FLOOR, depth_adjusted_pearson, headline, median_over_genes, pearson
 
@@ -33,10 +33,10 @@ class SpotTargets:
 
 
 def baseline_predictions(
-    train: SpotTargets, train_patches: NDArray[np.uint8], test: SpotTargets, test_patches: NDArray[np.uint8]
+    train: SpotTargets, train_colour: NDArray[np.float32], test: SpotTargets, test_colour: NDArray[np.float32]
 ) -> dict[str, NDArray[np.float32]]:
-    """Baseline name -> (S, G) predictions for the test spots."""
-    ridge = ridge_predictions(colour_statistics(train_patches), train.expression, colour_statistics(test_patches))
+    """Baseline name -> (S, G) predictions for the test spots, from colour statistics (S, 30) and depth."""
+    ridge = ridge_predictions(train_colour, train.expression, test_colour)
     mean = np.broadcast_to(train.expression.mean(axis=0, dtype=np.float64), test.expression.shape)
     return {
         "ridge_colour": ridge,
