@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from tcgn_mil.layers.attention import ChannelAttention
 from tcgn_mil.layers.checkpointing import call, checkpointed
-from tcgn_mil.layers.convolution import BatchNorm, Grid, Pointwise, Stem, as_map
+from tcgn_mil.layers.convolution import BatchNorm, Grid, Pointwise, Stem, as_map, as_tokens
 from tcgn_mil.layers.graph_block import GraphBlock
 from tcgn_mil.layers.stage import CMTStage
 
@@ -133,6 +133,7 @@ class TCGN(nn.Module):
         )
         self.final_conv = Pointwise(config.dims[3], config.num_features)
         self.final_norm = BatchNorm(config.num_features)
+        self.final_act = nn.SiLU()
         self.dropout = nn.Dropout(self.drop_rate)
         self.grad_checkpointing = False
         self.apply(_init_weights)
@@ -179,7 +180,7 @@ class TCGN(nn.Module):
         return {"stem": r"^stem", "blocks": blocks}
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Map normalised images (B, 3, 224, 224) to features (B, num_features).
+        """Map normalised images (B, 3, 224, 224) to the last map (B, num_features, 7, 7), not pooled.
 
         Raises
         ------
@@ -196,10 +197,19 @@ class TCGN(nn.Module):
         tokens = self.channel_attentions[1](c(tokens), graphs[1])
         tokens = d(d.patch_embed(as_map(tokens, GRIDS[2])))
         tokens = self.final_norm(self.final_conv(tokens))
-        return self.dropout(F.silu(tokens).mean(1))
+        return self.final_act(as_map(tokens, GRIDS[3]))
 
-    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Map features (B, num_features) to expression (B, G); `pre_logits` returns the features themselves."""
+    def forward_head(self, last_map: Tensor, pre_logits: bool = False) -> Tensor:
+        """Map the last map (B, num_features, 7, 7) to expression (B, G), or to features (B, num_features).
+
+        Parameters
+        ----------
+        last_map
+            From `forward_features`.
+        pre_logits
+            Return the features (mean over positions, dropout), which the head takes.
+        """
+        features = self.dropout(as_tokens(last_map).mean(1))
         return features if pre_logits else self.head(features)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -251,7 +261,7 @@ default_cfgs = generate_default_cfgs({f"{name}.untrained": _cfg() for name in CO
 
 def _create(variant: str, pretrained: bool = False, **kwargs: Any) -> TCGN:
     if kwargs.pop("features_only", False):
-        raise ValueError("TCGN has no feature pyramid; use forward_features, which gives (B, num_features)")
+        raise ValueError("TCGN has no feature pyramid; use forward_features, which gives its last map (B, num_features, 7, 7)")
     fixed = {"in_chans": 3, "img_size": IMAGE_PX, "global_pool": "avg"}
     for name, value in fixed.items():
         if kwargs.pop(name, value) not in (value, (value, value)):

@@ -40,12 +40,14 @@ def test_registers_three_models_with_timm() -> None:
 def test_shapes_of_features_and_predictions(name: str, parameters: int | None, batch: Tensor) -> None:
     model = create_model(name, num_classes=785).eval()
     with torch.no_grad():
-        features = model.forward_features(batch)
-        assert features.shape == (2, model.num_features)
+        last_map = model.forward_features(batch)
+        assert last_map.shape == (2, model.num_features, 7, 7)
         assert model.num_features == (256 if name == "tcgn_tiny" else 1280)
-        assert torch.equal(model(batch), model.forward_head(features))
-        assert model.forward_head(features).shape == (2, 785)
-        assert model.forward_head(features, pre_logits=True) is features
+        assert torch.equal(model(batch), model.forward_head(last_map))
+        assert model.forward_head(last_map).shape == (2, 785)
+        features = model.forward_head(last_map, pre_logits=True)
+        assert features.shape == (2, model.num_features)
+        assert torch.allclose(features, last_map.mean((2, 3)), atol=1e-6)
     if parameters:
         assert sum(p.numel() for p in model.parameters()) == parameters
 
@@ -65,7 +67,7 @@ def test_classifier_can_be_removed_and_replaced(tiny: TCGN, batch: Tensor) -> No
     tiny.eval().reset_classifier(0)
     assert isinstance(tiny.get_classifier(), nn.Identity)
     with torch.no_grad():
-        assert torch.equal(tiny(batch), tiny.forward_features(batch))
+        assert torch.equal(tiny(batch), tiny.forward_head(tiny.forward_features(batch), pre_logits=True))
     tiny.reset_classifier(3)
     assert tiny(batch).shape == (2, 3)
     assert tiny.get_classifier().fc1.weight.shape == (256, 256)
