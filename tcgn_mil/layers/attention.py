@@ -20,6 +20,7 @@ from tcgn_mil.layers.convolution import (
     ResidualDepthwise,
     as_map,
     as_tokens,
+    pointwise,
 )
 
 BLOCK_LN_EPS = 1e-6
@@ -43,6 +44,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, d
         weights = (logits if bias is None else logits + bias).softmax(dim=3)
         mixed = (F.dropout(weights, dropout) if dropout else weights) @ v
     return mixed.transpose(1, 2).flatten(2)
+
+
+def shared_input(tokens: Tensor, *maps: Pointwise) -> tuple[Tensor, ...]:
+    """Apply several linear maps to the same tokens (B, N, C) by one product."""
+    weight = torch.cat([part.weight for part in maps])
+    bias = torch.cat([part.bias for part in maps]) if maps[0].bias is not None else None
+    return pointwise(tokens, weight, bias).split([part.out_features for part in maps], dim=2)
 
 
 class ReducedAttention(nn.Module):
@@ -76,7 +84,7 @@ class ReducedAttention(nn.Module):
         source = tokens
         if self.reduce is not None and self.reduce_norm is not None:
             source = self.reduce_norm(as_tokens(self.reduce(as_map(tokens, grid))))
-        q, k, v = (split_heads(x, self.heads) for x in (self.q(tokens), self.k(source), self.v(source)))
+        q, k, v = (split_heads(x, self.heads) for x in (self.q(tokens), *shared_input(source, self.k, self.v)))
         bias = position_bias.to(q.dtype).unsqueeze(0)
         return self.proj(attend(q, k, v, bias, scale=q.shape[3] ** -0.5))
 

@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 EDGES_PER_NODE = 4
+SMALLEST_NORM2 = 1e-24
 
 
 class PatchGraph(NamedTuple):
@@ -191,12 +191,16 @@ def edge_features(attention: Tensor, nodes: Tensor, proximity: Tensor, graph: Pa
     (B, K, heads + 4): attention per head, its mean, proximity, 1 / sqrt((|X_i - X_j|^2 + s) / s) with
     s = E // 2, and (cos(X_i, X_j) + 1) / 2.
     """
-    heads = attention.shape[1]
+    heads, count = attention.shape[1], nodes.shape[1]
     per_head = attention.flatten(2).gather(2, graph.edges[:, None].expand(-1, heads, -1))
-    source, target = at_ends(nodes, graph)
-    distance2 = (source - target).square().sum(2)
+    # Products of all pairs cost less than features gathered at both ends of each edge, and their gradient far less.
+    products = nodes @ nodes.transpose(1, 2)
+    product = products.flatten(1).gather(1, graph.edges)
+    norm2 = products.diagonal(dim1=1, dim2=2)
+    i, j = graph.edges // count, graph.edges % count
+    distance2 = (norm2.gather(1, i) + norm2.gather(1, j) - 2.0 * product).clamp(min=0.0)
     closeness = torch.rsqrt(distance2 / (nodes.shape[2] // 2) + 1.0)
-    source, target = at_ends(F.normalize(nodes, dim=2), graph)
-    alignment = ((source * target).sum(2) + 1.0) / 2.0
+    inverse = norm2.clamp(min=SMALLEST_NORM2).rsqrt()
+    alignment = (product * inverse.gather(1, i) * inverse.gather(1, j) + 1.0) / 2.0
     rest = [per_head.mean(1), proximity.to(nodes.dtype)[graph.edges], closeness, alignment]
     return torch.stack([*per_head.unbind(1), *rest], dim=2)
