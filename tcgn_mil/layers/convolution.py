@@ -140,10 +140,10 @@ class InvertedResidualMLP(nn.Module):
         hidden = self.expand_norm(F.gelu(self.expand(tokens)))
         hidden = F.gelu(as_tokens(self.depthwise(as_map(hidden, grid))))
         if not self.training:
-            return pointwise(hidden, *self._folded_projection())
+            return pointwise(hidden, *self.folded_projection())
         return self.project_norm(self.project(self.depthwise_norm(hidden)))
 
-    def _folded_projection(self) -> tuple[Tensor, Tensor]:
+    def folded_projection(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of the projection with the norms before and after it, which eval mode makes linear."""
         scale_in, shift_in = self.depthwise_norm.affine_terms()
         scale_out, shift_out = self.project_norm.affine_terms()

@@ -11,11 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from tcgn_mil.layers.attention import CMTBlock
+from tcgn_mil.layers.cache import in_cache
 from tcgn_mil.layers.checkpointing import call, checkpointed
 from tcgn_mil.layers.convolution import Grid, PatchEmbed
-
-# Inference on a CPU takes a few images at a time through a stage, so that a hidden map stays in cache.
-CACHE_FLOATS = 2**20
 
 
 class CMTStage(nn.Module):
@@ -31,7 +29,7 @@ class CMTStage(nn.Module):
         positions = grid[0] * grid[1]
         self.grid = grid
         self.grad_checkpointing = False
-        self.images_in_cache = max(1, CACHE_FLOATS // (positions * int(mlp_ratio * dim)))
+        self.hidden_floats = positions * int(mlp_ratio * dim)
         self.position_bias = nn.Parameter(torch.empty(heads, positions, positions // reduction**2))
         nn.init.trunc_normal_(self.position_bias, std=0.02)
         self.patch_embed = PatchEmbed(in_dim, dim)
@@ -39,9 +37,7 @@ class CMTStage(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Run the blocks on embedded tokens (B, H*W, C), keeping the shape."""
-        if self.training or torch.is_grad_enabled() or tokens.is_cuda or torch.compiler.is_compiling():
-            return self._run_blocks(tokens)
-        return torch.cat([self._run_blocks(part) for part in tokens.split(self.images_in_cache)])
+        return self._run_blocks(tokens) if self.training else in_cache(self._run_blocks, tokens, self.hidden_floats)
 
     def _run_blocks(self, tokens: Tensor) -> Tensor:
         run = checkpointed if self.grad_checkpointing and self.training else call

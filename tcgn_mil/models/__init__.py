@@ -1,5 +1,6 @@
 """TCGN and its weights; importing this registers tcgn_ti, tcgn_xs and tcgn_tiny with timm."""
 
+from tcgn_mil.models.folded import FoldedTCGN, fold_for_inference
 from tcgn_mil.models.published import (
     TrunkReport,
     convert_published_state_dict,
@@ -12,10 +13,12 @@ from tcgn_mil.models.weights import create_model, load_weights, read_tensors
 __all__ = [
     "CONFIGS",
     "TCGN",
+    "FoldedTCGN",
     "TCGNConfig",
     "TrunkReport",
     "convert_published_state_dict",
     "create_model",
+    "fold_for_inference",
     "load_cmt_trunk",
     "load_weights",
     "read_tensors",

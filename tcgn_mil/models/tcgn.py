@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tcgn_mil.layers.attention import ChannelAttention
+from tcgn_mil.layers.cache import in_cache
 from tcgn_mil.layers.checkpointing import call, checkpointed
 from tcgn_mil.layers.convolution import BatchNorm, Grid, Pointwise, Stem, as_map, as_tokens
 from tcgn_mil.layers.graph_block import GraphBlock
@@ -119,6 +120,7 @@ class TCGN(nn.Module):
         self.drop_rate = config.dropout if drop_rate is None else drop_rate
         self.num_features = self.head_hidden_size = config.num_features
         self.stem = Stem(config.stem_dim)
+        self.stem_floats = config.stem_dim * (IMAGE_PX // 2) ** 2
         in_dims = (config.stem_dim, *config.dims)
         shapes = zip(in_dims, config.dims, GRIDS, config.depths, config.heads, config.reductions, strict=False)
         stages = [CMTStage(*shape, mlp_ratio=config.mlp_ratio) for shape in shapes]
@@ -190,7 +192,7 @@ class TCGN(nn.Module):
         _check_images(images)
         run = checkpointed if self.grad_checkpointing and self.training else call
         a, b, c, d = cast(Iterable[CMTStage], self.stages)
-        map_a = as_map(a(a.patch_embed(self.stem(images))), GRIDS[0])
+        map_a = as_map(a(self._embed(images)), GRIDS[0])
         map_b = as_map(b(b.patch_embed(map_a)), GRIDS[1])
         graphs = [run(block, maps) for block, maps in zip(self.graph_blocks, (map_a, map_b), strict=True)]
         tokens = self.channel_attentions[0](c.patch_embed(map_b), graphs[0])
@@ -198,6 +200,13 @@ class TCGN(nn.Module):
         tokens = d(d.patch_embed(as_map(tokens, GRIDS[2])))
         tokens = self.final_norm(self.final_conv(tokens))
         return self.final_act(as_map(tokens, GRIDS[3]))
+
+    def _embed(self, images: Tensor) -> Tensor:
+        """Images to the tokens (B, 3136, C) of the first stage."""
+        stage = cast(CMTStage, self.stages[0])
+        if self.training:
+            return stage.patch_embed(self.stem(images))
+        return in_cache(lambda part: stage.patch_embed(self.stem(part)), images, self.stem_floats)
 
     def forward_head(self, last_map: Tensor, pre_logits: bool = False) -> Tensor:
         """Map the last map (B, num_features, 7, 7) to expression (B, G), or to features (B, num_features).
@@ -261,7 +270,9 @@ default_cfgs = generate_default_cfgs({f"{name}.untrained": _cfg() for name in CO
 
 def _create(variant: str, pretrained: bool = False, **kwargs: Any) -> TCGN:
     if kwargs.pop("features_only", False):
-        raise ValueError("TCGN has no feature pyramid; use forward_features, which gives its last map (B, num_features, 7, 7)")
+        raise ValueError(
+            "TCGN has no feature pyramid; use forward_features, which gives its last map (B, num_features, 7, 7)"
+        )
     fixed = {"in_chans": 3, "img_size": IMAGE_PX, "global_pool": "avg"}
     for name, value in fixed.items():
         if kwargs.pop(name, value) not in (value, (value, value)):

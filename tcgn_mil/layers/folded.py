@@ -1,0 +1,269 @@
+"""Layers for inference alone: batch normalisation and identities folded into weights, products in a chosen dtype.
+
+Each is made from its counterpart in eval mode and computes the same. What is linear (convolutions and products) runs in
+the dtype of the folded weights; residual streams, layer normalisations, softmax and the patch graph stay in float32.
+
+A batch normalisation before a zero-padded convolution is not linear at the border, where its shift is missing for the
+padded taps: the interior's shift joins the bias, and the border gets the difference (`Border`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tcgn_mil.layers.attention import ReducedAttention, SelfAttention, split_heads
+from tcgn_mil.layers.cache import in_cache
+from tcgn_mil.layers.convolution import (
+    BatchNorm,
+    Grid,
+    InvertedResidualMLP,
+    PatchEmbed,
+    Pointwise,
+    ResidualDepthwise,
+    Stem,
+    as_map,
+    as_tokens,
+    pointwise,
+)
+
+
+class Constant(nn.Module):
+    """Weight and bias of a linear map, as buffers."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+        super().__init__()
+        weight = weight.detach().to(dtype)
+        if weight.ndim == 4 and weight.shape[1] > 1:
+            weight = weight.contiguous(memory_format=torch.channels_last)
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", None if bias is None else bias.detach().to(dtype))
+
+
+class FoldedPointwise(Constant):
+    """A linear map of the last axis, in its own dtype; the result is cast to `out_dtype` where one is given."""
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, out_dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__(weight, bias, dtype)
+        self.out_dtype = out_dtype or dtype
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (B, N, C) to (B, N, D), or (B, C) to (B, D)."""
+        tokens = tokens.to(self.weight.dtype)
+        linear = pointwise if tokens.ndim == 3 else F.linear
+        return linear(tokens, self.weight, self.bias).to(self.out_dtype)
+
+
+class FoldedConv(Constant):
+    """A convolution in its own dtype, with the stride, padding and groups of the one it was made from."""
+
+    def __init__(
+        self,
+        conv: nn.Conv2d,
+        dtype: torch.dtype,
+        *,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        out_dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(conv.weight if weight is None else weight, conv.bias if bias is None else bias, dtype)
+        self.stride, self.padding, self.groups = conv.stride, conv.padding, conv.groups
+        self.out_dtype = out_dtype or dtype
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Convolve (B, C, H, W)."""
+        maps = maps.to(self.weight.dtype)
+        found = F.conv2d(maps, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+        return found.to(self.out_dtype)
+
+
+class Border(nn.Module):
+    """What the border of a padded 3x3 convolution of a constant map lacks against its interior."""
+
+    difference: Tensor
+
+    def __init__(self, weight: Tensor, shift: Tensor, grid: Grid, groups: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        ones = shift[None, :, None, None].expand(1, -1, *grid)
+        difference = F.conv2d(ones, weight, padding=1, groups=groups) - interior(weight, shift)[:, None, None]
+        difference = difference.detach().to(dtype).contiguous(memory_format=torch.channels_last)
+        self.register_buffer("difference", difference)
+
+    def add_to(self, maps: Tensor) -> Tensor:
+        """Add the difference to the border of (B, C, H, W), in place."""
+        for end in (0, -1):
+            maps[:, :, end] += self.difference[:, :, end]
+            maps[:, :, 1:-1, end] += self.difference[:, :, 1:-1, end]
+        return maps
+
+
+def interior(weight: Tensor, shift: Tensor) -> Tensor:
+    """A convolution (D, C / groups, 3, 3) of a map that equals `shift` (C,) everywhere: (D,)."""
+    taps = weight.sum((2, 3))
+    return taps @ shift if taps.shape[1] > 1 else taps[:, 0] * shift
+
+
+def fold_norm_before(weight: Tensor, bias: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
+    """Weight and bias of conv(norm(x)), exact but at a zero-padded border."""
+    scale, shift = norm.affine_terms()
+    scaled = weight * (scale[None, :, None, None] if weight.shape[1] > 1 else scale[:, None, None, None])
+    return scaled, bias + interior(weight, shift)
+
+
+class FoldedResidualDepthwise(FoldedConv):
+    """`ResidualDepthwise` with the identity in its weights; float32, since it carries the residual stream."""
+
+    def __init__(self, conv: ResidualDepthwise) -> None:
+        super().__init__(conv, torch.float32, weight=conv.weight + conv.identity)
+
+
+class FoldedStem(nn.Module):
+    """`Stem`, in float32, without its last normalisation, which joins the patch embedding after it."""
+
+    def __init__(self, stem: Stem, grid: Grid) -> None:
+        super().__init__()
+        self.conv1 = FoldedConv(stem.conv1, torch.float32)
+        self.conv2, self.border2 = self._after_norm(stem.conv2, stem.norm1, grid)
+        self.conv3, self.border3 = self._after_norm(stem.conv3, stem.norm2, grid)
+
+    @staticmethod
+    def _after_norm(conv: nn.Conv2d, norm: BatchNorm, grid: Grid) -> tuple[FoldedConv, Border]:
+        assert conv.bias is not None
+        weight, bias = fold_norm_before(conv.weight, conv.bias, norm)
+        border = Border(conv.weight, norm.affine_terms()[1], grid, conv.groups, torch.float32)
+        return FoldedConv(conv, torch.float32, weight=weight, bias=bias), border
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, 3, H, W) to (B, C, H/2, W/2), channels-last."""
+        x = F.gelu(self.conv1(images.contiguous(memory_format=torch.channels_last)))
+        x = F.gelu(self.border2.add_to(self.conv2(x)))
+        return F.gelu(self.border3.add_to(self.conv3(x)))
+
+
+class FoldedPatchEmbed(nn.Module):
+    """`PatchEmbed`, in float32, with the normalisation before it if there is one."""
+
+    def __init__(self, embed: PatchEmbed, norm_before: BatchNorm | None = None) -> None:
+        super().__init__()
+        conv = embed.proj
+        assert conv.bias is not None
+        weight, bias = conv.weight, conv.bias
+        if norm_before is not None:
+            weight, bias = fold_norm_before(weight, bias, norm_before)
+        self.proj = FoldedConv(conv, torch.float32, weight=weight, bias=bias)
+        self.norm = embed.norm
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (B, C, H, W) to float32 tokens (B, HW/patch^2, D)."""
+        return self.norm(as_tokens(self.proj(maps)))
+
+
+class FoldedMLP(nn.Module):
+    """`InvertedResidualMLP` as three convolutions and two GELUs."""
+
+    def __init__(self, mlp: InvertedResidualMLP, grid: Grid, dtype: torch.dtype) -> None:
+        super().__init__()
+        depthwise = mlp.depthwise
+        assert depthwise.bias is not None
+        kernel = depthwise.weight + depthwise.identity
+        weight, bias = fold_norm_before(kernel, depthwise.bias, mlp.expand_norm)
+        self.expand = FoldedPointwise(mlp.expand.weight, mlp.expand.bias, dtype)
+        self.depthwise = FoldedConv(depthwise, dtype, weight=weight, bias=bias)
+        self.border = Border(kernel, mlp.expand_norm.affine_terms()[1], grid, depthwise.groups, dtype)
+        self.project = FoldedPointwise(*mlp.folded_projection(), dtype)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """Map tokens (B, H*W, C) on the H x W grid to (B, H*W, C)."""
+        hidden = F.gelu(self.expand(tokens))
+        hidden = self.border.add_to(self.depthwise(as_map(hidden, grid)))
+        return self.project(F.gelu(as_tokens(hidden)))
+
+
+class FoldedAttention(nn.Module):
+    """`ReducedAttention` with the scale in the queries, the normalisation in the reduction, and shared products."""
+
+    def __init__(self, attention: ReducedAttention, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.heads = attention.heads
+        q, k, v = attention.q, attention.k, attention.v
+        scale = (q.out_features // attention.heads) ** -0.5
+        self.reduce: FoldedConv | None = None
+        self.q: FoldedPointwise | None = None
+        if attention.reduce is not None and attention.reduce_norm is not None:
+            self.reduce = _fold_norm_after(attention.reduce, attention.reduce_norm, dtype)
+            self.q = _stacked([q], [scale], dtype)
+            self.shared = _stacked([k, v], [1.0, 1.0], dtype)
+        else:
+            self.shared = _stacked([q, k, v], [scale, 1.0, 1.0], dtype)
+        self.proj = FoldedPointwise(attention.proj.weight, attention.proj.bias, dtype)
+
+    def forward(self, tokens: Tensor, grid: Grid, position_bias: Tensor) -> Tensor:
+        """Attend from tokens (B, N, C) to the coarse grid; see `ReducedAttention`."""
+        if self.reduce is None or self.q is None:
+            q, k, v = self.shared(tokens).chunk(3, dim=2)
+        else:
+            tokens = tokens.to(self.q.weight.dtype)
+            q = self.q(tokens)
+            k, v = self.shared(as_tokens(self.reduce(as_map(tokens, grid)))).chunk(2, dim=2)
+        return self.proj(attend_by_softmax_in_float32(q, k, v, self.heads, position_bias))
+
+
+class FoldedSelfAttention(nn.Module):
+    """`SelfAttention` with the scale in the queries."""
+
+    diagonal: Tensor | None
+
+    def __init__(self, attention: SelfAttention, tokens: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.heads = attention.heads
+        qkv, dim = attention.qkv, attention.qkv.in_features
+        gain = torch.ones(3 * dim)
+        gain[:dim] = attention.scale
+        self.qkv = FoldedPointwise(qkv.weight * gain[:, None], qkv.bias * gain, dtype)
+        diagonal = attention.diagonal * attention.scale * torch.eye(tokens) if attention.diagonal else None
+        self.register_buffer("diagonal", diagonal)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map tokens (B, N, E) to the same shape."""
+        weights = self.heads * tokens.shape[1] ** 2
+        return in_cache(self._attend, tokens, weights)
+
+    def _attend(self, tokens: Tensor) -> Tensor:
+        q, k, v = self.qkv(tokens).chunk(3, dim=2)
+        return attend_by_softmax_in_float32(q, k, v, self.heads, self.diagonal)
+
+
+def attend_by_softmax_in_float32(q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None) -> Tensor:
+    """softmax(q k^T + bias) v of (B, N, C), q already scaled.
+
+    torch's fused kernel serves on a GPU; on a CPU the composition is up to twice as fast in bfloat16.
+    """
+    q, k, v = (split_heads(x, heads) for x in (q, k, v))
+    if q.is_cuda:
+        mask = None if bias is None else bias.to(q.dtype)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+    else:
+        logits = q @ k.transpose(2, 3)
+        weights = (logits if bias is None else logits + bias).softmax(dim=3, dtype=torch.float32)
+        mixed = weights.to(v.dtype) @ v
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def _stacked(maps: list[Pointwise], gains: list[float], dtype: torch.dtype) -> FoldedPointwise:
+    """Several linear maps of the same tokens, each times its gain, as one."""
+    weight = torch.cat([gain * part.weight for part, gain in zip(maps, gains, strict=True)])
+    if maps[0].bias is None:
+        return FoldedPointwise(weight, None, dtype)
+    return FoldedPointwise(weight, torch.cat([gain * part.bias for part, gain in zip(maps, gains, strict=True)]), dtype)
+
+
+def _fold_norm_after(conv: nn.Conv2d, norm: BatchNorm, dtype: torch.dtype) -> FoldedConv:
+    gain, shift = norm.affine_terms()
+    assert conv.bias is not None
+    return FoldedConv(conv, dtype, weight=conv.weight * gain[:, None, None, None], bias=conv.bias * gain + shift)
