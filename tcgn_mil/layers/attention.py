@@ -22,6 +22,8 @@ from tcgn_mil.layers.convolution import (
     as_tokens,
     pointwise,
 )
+from tcgn_mil.layers.dropout import Dropout
+from tcgn_mil.layers.dropout import dropout as drop
 
 BLOCK_LN_EPS = 1e-6
 
@@ -42,7 +44,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, d
     else:
         logits = (q * scale) @ k.transpose(2, 3)
         weights = (logits if bias is None else logits + bias).softmax(dim=3)
-        mixed = (F.dropout(weights, dropout) if dropout else weights) @ v
+        mixed = (drop(weights, dropout) if dropout else weights) @ v
     return mixed.transpose(1, 2).flatten(2)
 
 
@@ -144,7 +146,7 @@ class Encoder(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.expand = Pointwise(dim, ratio * dim)
         self.project = Pointwise(ratio * dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens (B, N, E) to the same shape."""

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tcgn_mil.layers.dropout import Dropout
 from tcgn_mil.layers.patch_graph import PatchGraph, at_ends, sum_at_nodes
 
 
@@ -88,7 +89,7 @@ class NodeEdgeConvolution(nn.Module):
         self.nodes1 = NodeLayer(node_dim, node_dim, edge_in_dim)
         self.edges = EdgeLayer(edge_in_dim, edge_dim, node_dim)
         self.nodes2 = NodeLayer(node_dim, node_out_dim, edge_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, nodes: Tensor, edges: Tensor, graph: PatchGraph) -> tuple[Tensor, Tensor]:
         """Map nodes (B, N, C) and edges (B, K, F) to nodes (B, N, D) and edges (B, K, E)."""

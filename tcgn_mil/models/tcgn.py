@@ -156,7 +156,7 @@ class TCGN(nn.Module):
         return self.head
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute CMT and graph blocks in the backward pass rather than keep their activations."""
+        """Recompute stem, blocks and channel attentions in the backward pass rather than keep their activations."""
         self.grad_checkpointing = enable
         for stage in self.stages:
             assert isinstance(stage, CMTStage)
@@ -195,8 +195,8 @@ class TCGN(nn.Module):
         map_a = as_map(a(self._embed(images)), GRIDS[0])
         map_b = as_map(b(b.patch_embed(map_a)), GRIDS[1])
         graphs = [run(block, maps) for block, maps in zip(self.graph_blocks, (map_a, map_b), strict=True)]
-        tokens = self.channel_attentions[0](c.patch_embed(map_b), graphs[0])
-        tokens = self.channel_attentions[1](c(tokens), graphs[1])
+        tokens = run(self.channel_attentions[0], c.patch_embed(map_b), graphs[0])
+        tokens = run(self.channel_attentions[1], c(tokens), graphs[1])
         tokens = d(d.patch_embed(as_map(tokens, GRIDS[2])))
         tokens = self.final_norm(self.final_conv(tokens))
         return self.final_act(as_map(tokens, GRIDS[3]))
@@ -205,7 +205,8 @@ class TCGN(nn.Module):
         """Images to the tokens (B, 3136, C) of the first stage."""
         stage = cast(CMTStage, self.stages[0])
         if self.training:
-            return stage.patch_embed(self.stem(images))
+            run = checkpointed if self.grad_checkpointing else call
+            return stage.patch_embed(run(self.stem, images))
         return in_cache(lambda part: stage.patch_embed(self.stem(part)), images, self.stem_floats)
 
     def forward_head(self, last_map: Tensor, pre_logits: bool = False) -> Tensor:
