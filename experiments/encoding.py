@@ -17,6 +17,7 @@ from tcgn_mil.baselines import colour_statistics
 from tcgn_mil.checkpoints import check_patch
 from tcgn_mil.contracts import Failure, TileSet
 from tcgn_mil.data.feature_files import read_feature_info, write_features
+from tcgn_mil.data.pixels import check_pixels
 from tcgn_mil.data.tile_files import read_tiles
 from tcgn_mil.errors import InputError
 from tcgn_mil.failures import write_failures
@@ -119,6 +120,7 @@ def _encode_slide(
 
     def with_colour(batches: TileBatches) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
         for pixels, coords in batches:
+            check_pixels(pixels, [f"tile {x}, {y} of slide {tiles.slide_id}" for x, y in coords.tolist()])
             colour.append(colour_statistics(pixels[:, ::COLOUR_STEP_PX, ::COLOUR_STEP_PX]))
             yield pixels, coords
 

@@ -98,7 +98,8 @@ def test_a_pretrained_encoder_gives_its_features(tmp_path: Path) -> None:
     encoder = open_encoder(str(path))
     pixels = torch.from_numpy(tiles(2, 112)[0])
     with torch.inference_mode():
-        assert torch.equal(encoder.features(pixels), model.forward_head(model.forward_features(to_network_input(pixels)), True))
+        last_map = model.forward_features(to_network_input(pixels))
+        assert torch.equal(encoder.features(pixels), model.forward_head(last_map, pre_logits=True))
     assert encoder.identity.startswith("tcgn_tiny-")
     assert encoder.identity == open_encoder(str(path)).identity
     assert encoder.patch == PATCH

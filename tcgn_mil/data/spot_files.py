@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tcgn_mil.artefacts import atomic_path, provenance
 from tcgn_mil.contracts import PatchSize, SpotSet
 from tcgn_mil.data.hdf5 import create_hdf5, open_hdf5
+from tcgn_mil.data.pixels import check_pixels
 from tcgn_mil.errors import InputError
 
 PATCHES_SUFFIX = "_patches.h5"
@@ -105,6 +106,7 @@ def _check_patches(path: Path, spots: list[str], patch: PatchSize, *, table: Pat
     with open_hdf5(path, kind="patch", needs=("img", "barcode")) as file:
         barcodes = [name.decode() for name in file["barcode"][:].reshape(-1)]
         stored = (file["img"].shape, file.attrs.get("patch_px"), file.attrs.get("patch_mpp"))
+        check_pixels(file["img"], barcodes, path=path)
     if barcodes != spots:
         raise InputError(f"its spots are not those of {table.name}", path=path, fix="run tcgn-mil spots again")
     if stored != ((len(spots), patch.px, patch.px, 3), patch.px, patch.mpp):

@@ -96,6 +96,17 @@ def test_damaged_patches_are_named(tmp_path: Path) -> None:
         read_spots(tmp_path / "A1.h5ad")
 
 
+def test_patches_that_hold_nan_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    pixels = np.zeros((3, 8, 8, 3), np.float32)
+    pixels[1, 0, 0, 0] = np.nan
+    with h5py.File(tmp_path / "A1_patches.h5", "r+") as file:
+        del file["img"]
+        file["img"] = pixels
+    with pytest.raises(InputError, match=r"A1_patches.h5: has pixels of float32.* 1 of 3 images hold NaN.*, 1x2 the"):
+        read_spots(path)
+
+
 def test_folders_without_sections_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder of spot files"):
         find_sections(tmp_path / "none")
