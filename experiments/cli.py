@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from tcgn_mil import __version__
-from tcgn_mil.contracts import DEFAULT_PATCH_MPP, DEFAULT_PATCH_PX, Failure, PatchSize
+from tcgn_mil.contracts import DEFAULT_PATCH_MPP, DEFAULT_PATCH_PX, Failure, PatchSize, preview
 from tcgn_mil.errors import InputError
 
 app = typer.Typer(
@@ -265,6 +265,58 @@ def predict(
     _finish_cohort(summary["slides"], failures, out, what="slides predicted")
 
 
+@app.command()
+def explain(
+    gene: Annotated[list[str] | None, typer.Option(help="Gene to explain; may be repeated.")] = None,
+    encoder: Annotated[
+        str, typer.Option(help="Encoder checkpoint; with --slide-model also timm:<model name>.")
+    ] = "encoder/encoder.safetensors",
+    out: Out = Path("explanations"),
+    spots_dir: Annotated[
+        Path | None, typer.Option("--spots", help="Explain spots: a folder that tcgn-mil spots wrote, or one .h5ad.")
+    ] = None,
+    section: Annotated[list[str] | None, typer.Option(help="Only this section; may be repeated.")] = None,
+    spot: Annotated[
+        list[str] | None, typer.Option(help="Spot; repeatable. Without, for each gene the --top of highest prediction.")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="Explain the centre of a picture, with its --mpp.")] = None,
+    slide_model: Annotated[
+        Path | None, typer.Option(help="Explain tiles of top attention: the folder that tcgn-mil finetune wrote.")
+    ] = None,
+    features: Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")] = Path("features"),
+    tiles: Annotated[Path, typer.Option(help="Folder that tcgn-mil tile wrote.")] = Path("tiles"),
+    slides: Annotated[Path | None, typer.Option(help="One slide, a folder, or a table, as to encode.")] = None,
+    slide: Annotated[list[str] | None, typer.Option(help="Slide whose tiles are explained; repeatable.")] = None,
+    mpp: Annotated[float | None, typer.Option(help="µm per pixel of the picture, or of slides without.")] = None,
+    top: Annotated[int, typer.Option(help="Spots a gene, or tiles a slide.")] = 3,
+    steps: Annotated[int, typer.Option(help="Steps of the integrated gradients.")] = 64,
+    pretrained: Annotated[bool, typer.Option(help="For timm models: pretrained weights, as to encode.")] = False,
+) -> None:
+    """Show what a prediction rests on: Grad-CAM, integrated gradients and the learned graph, as figures and tables."""
+    from tcgn_mil.experiments.explanation import ExplainConfig, run
+    from tcgn_mil.preprocessing.slide_table import find_slides
+
+    names = {"spots": spots_dir, "image": image, "slide_model": slide_model, "slides": slides}
+    paths = {key: None if value is None else str(value) for key, value in names.items()}
+    chosen = ExplainConfig(
+        encoder, tuple(gene or ()), sections=tuple(section or ()), barcodes=tuple(spot or ()), mpp=mpp, top=top,
+        steps=steps, features=str(features), tiles=str(tiles), slide_ids=tuple(slide or ()), pretrained=pretrained,
+        **paths,
+    )  # fmt: skip
+    entries = {} if slides is None else {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
+    if unknown := [name for name in chosen.slide_ids if name not in entries]:
+        raise InputError(
+            f"no slide {preview(unknown)} among them", path=slides, fix=f"slides are {preview([*entries])}"
+        )
+    summary, failures = run(
+        chosen, out, open_tiles=tile_reader(entries), read_image=None if image is None else centre_reader(image, mpp)
+    )
+    typer.echo(f"{summary['pictures']} pictures explained for {len(chosen.genes)} genes: {out / 'explanations.csv'}")
+    if failures:
+        typer.echo(f"{len(failures)} sections or slides failed, listed in {out / 'failures.csv'}", err=True)
+        raise typer.Exit(1)
+
+
 def tile_reader(entries: dict[str, Any]) -> Any:
     """A function that opens the tiles of one slide as batches of pixels, for :func:`encode_cohort`."""
     from contextlib import contextmanager
@@ -285,6 +337,20 @@ def tile_reader(entries: dict[str, Any]) -> Any:
             yield iter_tiles(slide, tiles.coords, tiles.spec, batch_size)
 
     return open_tiles
+
+
+def centre_reader(path: Path, mpp: float | None) -> Any:
+    """A function that reads the centre of a picture at a physical size, for ``tcgn-mil explain``."""
+    from tcgn_mil.experiments.explanation_sources import centre_tile
+    from tcgn_mil.preprocessing.slide_readers import open_slide
+    from tcgn_mil.preprocessing.tile_pixels import iter_tiles
+
+    def read(patch: PatchSize) -> Any:
+        with open_slide(path, mpp=mpp) as slide:
+            tiles = centre_tile(path.name, slide.size, slide.mpp, slide.level_downsamples, patch)
+            return next(iter_tiles(slide, tiles.coords, tiles.spec, 1))[0][0]
+
+    return read
 
 
 def _resolve(config_class: type, path: Path | None, overrides: list[str] | None, given: dict[str, Any]) -> Any:
@@ -319,8 +385,6 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
 def _warn_of_leakage(summary: dict[str, Any]) -> None:
     """Label a result whose test patients were also trained on."""
     if summary["patient_leakage"]:
-        from tcgn_mil.contracts import preview
-
         typer.echo(f"patient leakage: {preview(summary['patient_leakage'])} tested on and also trained on", err=True)
 
 
