@@ -113,7 +113,7 @@ def _draw_graph(axis: Any, bar: Any, graph: LearnedGraph, block: int) -> None:
     even = weight[strongest].sum() / max(len(strongest), 1) * len(degree)  # attention 1 / N to every node is even
     axis.set_title(
         f"graph of block {block}: {len(edges)} edges, {int(loops.sum())} loops\n"
-        f"drawn: the {len(strongest)} strongest others, {even:.2f} x even",
+        f"{len(strongest)} strongest others: {even:.2f} x even",
         fontsize=8,
     )
     _colour_bar(bar, nodes, "edges that reach a node")

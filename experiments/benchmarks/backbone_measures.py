@@ -1,0 +1,184 @@
+"""What one process measures for the benchmark of the backbone: time, memory, precision, operations.
+
+``python -m tcgn_mil.experiments.benchmarks.backbone_measures REQUEST`` answers one request, a JSON object that
+``ask`` of backbone.py makes, with JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from tcgn_mil.models import fold_for_inference
+
+GENES = 785
+WARM_UPS, REPEATS = 4, 7
+
+
+def build(name: str, form: str, dtype: str, device: str) -> Any:
+    """A network in eval mode: plain, channels_last, checkpointed, or folded for inference in `dtype`."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=GENES).to(device).eval()
+    if form == "channels_last":
+        return model.to(memory_format=torch.channels_last)
+    if form == "folded":
+        return fold_for_inference(model, getattr(torch, dtype))
+    if form == "checkpointed":
+        model.set_grad_checkpointing()
+    return model
+
+
+def precision(form: str, dtype: str, device: str) -> Any:
+    """Autocast, unless the network is in float32 or carries its dtype."""
+    return nullcontext() if form == "folded" or dtype == "float32" else torch.autocast(device, getattr(torch, dtype))
+
+
+def images(batch: int, form: str, device: str) -> Any:
+    """Random images, the same in every process."""
+    found = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(1)).to(device)
+    return found.contiguous(memory_format=torch.channels_last) if form == "channels_last" else found
+
+
+def forward_call(name: str, form: str, dtype: str, batch: int, device: str) -> Callable[[], Any]:
+    """What one forward pass computes."""
+    model, x = build(name, form, dtype, device), images(batch, form, device)
+
+    def call() -> Any:
+        with torch.inference_mode(), precision(form, dtype, device):
+            return model(x)
+
+    return call
+
+
+class TrainStep:
+    """One training step: forward, backward, AdamW."""
+
+    def __init__(self, name: str, form: str, dtype: str, batch: int, device: str) -> None:
+        self.model, self.x = build(name, form, dtype, device).train(), images(batch, form, device)
+        self.target = torch.randn(batch, GENES, generator=torch.Generator().manual_seed(2)).to(device)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+        self.form, self.dtype, self.device = form, dtype, device
+
+    def __call__(self) -> None:
+        """Do it."""
+        self.optimizer.zero_grad()
+        with precision(self.form, self.dtype, self.device):
+            loss = torch.nn.functional.mse_loss(self.model(self.x).float(), self.target)
+        loss.backward()
+        self.optimizer.step()
+
+    def kept_bytes(self) -> int:
+        """Bytes of what lives between steps: parameters and AdamW's moments (gradients are freed)."""
+        moments = (value for state in self.optimizer.state.values() for value in state.values())
+        return sum(tensor.nbytes for tensor in (*self.model.parameters(), *moments))
+
+
+def seconds(call: Callable[[], Any], device: str) -> float:
+    """Median time of a call in steady state."""
+    times = []
+    for _ in range(WARM_UPS + REPEATS):
+        start = time.perf_counter()
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[WARM_UPS:])
+
+
+def peak_memory(step: TrainStep, resident_before_mb: float) -> dict[str, float]:
+    """MB at the peak of a training step: tensors alive, and what the process holds above `resident_before_mb`."""
+    for _ in range(WARM_UPS):
+        step()
+    resident = resident_mb("VmHWM") - resident_before_mb
+    kept = step.kept_bytes()
+    step.optimizer.zero_grad()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        recorded.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    sizes = [event["args"]["Total Allocated"] for event in events if event.get("name") == "[memory]"]
+    return {"tensors_mb": (max(sizes) + kept) / 2**20, "resident_mb": resident}
+
+
+def resident_mb(key: str) -> float:
+    """VmRSS or VmHWM of this process."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(key))
+
+
+def machine(device: str) -> dict[str, Any]:
+    """GFLOP/s of a matrix product of 2,048 in float32 and bfloat16, and what ran it."""
+    found: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": device}
+    for dtype in (torch.float32, torch.bfloat16):
+        side = 2048 if device == "cpu" else 8192
+        a = torch.randn(side, side, device=device, dtype=dtype)
+        found[str(dtype).removeprefix("torch.")] = 2 * side**3 / seconds(lambda a=a: a @ a, device) / 1e9
+    return found
+
+
+def gflop(name: str) -> float:
+    """GFLOP of one image's forward pass, a multiply-add counting two."""
+    model, counter = build(name, "plain", "float32", "cpu"), FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model(images(1, "plain", "cpu"))
+    return counter.get_total_flops() / 1e9
+
+
+def error(form: str, dtype: str, device: str) -> float:
+    """Largest relative l2 distance of an image's prediction to the plain network in float32, over eight images."""
+    expected = forward_call("tcgn_ti", "plain", "float32", 8, device)()
+    found = forward_call("tcgn_ti", form, dtype, 8, device)().float()
+    return float(((found - expected).norm(dim=1) / expected.norm(dim=1)).max())
+
+
+def bounds(device: str, call: Callable[[], Any]) -> list[str]:
+    """The operations that take most of a call, with their share of its time."""
+    for _ in range(WARM_UPS):
+        call()
+    kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
+    with profile(activities=kinds) as recorded:
+        call()
+    key = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
+    events = sorted(recorded.key_averages(), key=lambda event: -getattr(event, key))
+    total = sum(getattr(event, key) for event in events)
+    return [f"{event.key} {getattr(event, key) / total:.0%} in {event.count} calls" for event in events[:6]]
+
+
+def measure(request: dict[str, Any]) -> Any:
+    """Answer a request: its kind, arguments, device, and number of threads."""
+    kind, arguments, device = request["kind"], request["arguments"], request["device"]
+    torch.set_num_threads(request["threads"])
+    if kind == "forward":
+        return seconds(forward_call(*arguments, device), device)
+    if kind == "train":
+        return seconds(TrainStep(*arguments, device), device)
+    if kind == "memory":
+        before = resident_mb("VmRSS")
+        return peak_memory(TrainStep(*arguments, device), before)
+    if kind == "profile":
+        return bounds(device, forward_call(*arguments, device))
+    if kind == "machine":
+        return machine(device)
+    if kind == "gflop":
+        return gflop(*arguments)
+    if kind == "error":
+        return error(*arguments, device)
+    raise ValueError(f"no measurement {kind}")
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(json.loads(sys.argv[1]))))
