@@ -1,4 +1,4 @@
-"""The command ``tcgn-mil``: a verb for each stage. Here, and in the demo, slide readers and models meet.
+"""The command ``tcgn-mil``: a verb for each stage.
 
 Nothing heavy is imported at the top, so that ``--help`` answers at once.
 """
@@ -6,15 +6,15 @@ Nothing heavy is imported at the top, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from tcgn_mil import __version__
-from tcgn_mil.contracts import DEFAULT_PATCH_MPP, DEFAULT_PATCH_PX, Failure, PatchSize, preview
+from tcgn_mil.contracts import DEFAULT_PATCH_MPP, DEFAULT_PATCH_PX, PatchSize, preview
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.console import finish_cohort, print_config, print_rows, resolve, warn_of_leakage
 
 app = typer.Typer(
     name="tcgn-mil",
@@ -125,12 +125,12 @@ def pretrain(
     from tcgn_mil.experiments import pretraining
 
     given = {"spots": spots_dir, "val_sections": val_section, "test_sections": test_section}
-    resolved = _resolve(pretraining.PretrainConfig, config, overrides, given)
+    resolved = resolve(pretraining.PretrainConfig, config, overrides, given)
     if show_config:
-        return _print_config(resolved)
+        return print_config(resolved)
     summary = pretraining.run(resolved, out)
-    _print_rows(summary["results"])
-    _warn_of_leakage(summary)
+    print_rows(summary["results"])
+    warn_of_leakage(summary)
     typer.echo(f"encoder: {out / 'encoder.safetensors'}")
     return None
 
@@ -157,7 +157,7 @@ def tile(
     chosen = {} if min_tissue is None else {"min_tissue": min_tissue}
     settings = TileSettings(patch=PatchSize(patch_px, patch_mpp), stride_px=stride_px, **chosen)
     done, failures = tile_cohort(entries, settings, out)
-    _finish_cohort(len(done), failures, out, what="slides tiled")
+    finish_cohort(len(done), failures, out, what="slides tiled")
 
 
 @app.command()
@@ -181,12 +181,13 @@ def encode(
 ) -> None:
     """Encode every tile; writes features/<slide>.h5."""
     from tcgn_mil.experiments.encoding import EncodeSettings, encode_cohort
+    from tcgn_mil.experiments.slide_pixels import tile_reader
     from tcgn_mil.preprocessing.slide_table import find_slides
 
     settings = EncodeSettings(encoder, batch_size, precision, device, pretrained, allow_other_size)
     entries = {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
     done, failures = encode_cohort(sorted(entries), tiles, tile_reader(entries), settings, out)
-    _finish_cohort(len(done), failures, out, what="slides encoded")
+    finish_cohort(len(done), failures, out, what="slides encoded")
 
 
 @app.command()
@@ -228,12 +229,12 @@ def finetune(
     from tcgn_mil.experiments import finetuning
 
     given = {"cohort": cohort, "features": features, "folds": folds}
-    resolved = _resolve(finetuning.FinetuneConfig, config, overrides, given)
+    resolved = resolve(finetuning.FinetuneConfig, config, overrides, given)
     if show_config:
-        return _print_config(resolved)
+        return print_config(resolved)
     summary = finetuning.run(resolved, out)
-    _print_rows(summary["headline"])
-    _warn_of_leakage(summary)
+    print_rows(summary["headline"])
+    warn_of_leakage(summary)
     typer.echo(f"models: {out}")
     return None
 
@@ -262,7 +263,7 @@ def predict(
     seen = summary["relation"].get("trained on", 0)
     if seen:
         typer.echo(f"{seen} of the patients were trained on: their predictions flatter the model", err=True)
-    _finish_cohort(summary["slides"], failures, out, what="slides predicted")
+    finish_cohort(summary["slides"], failures, out, what="slides predicted")
 
 
 @app.command()
@@ -294,6 +295,7 @@ def explain(
 ) -> None:
     """Show what a prediction rests on: Grad-CAM, integrated gradients and the learned graph, as figures and tables."""
     from tcgn_mil.experiments.explanation import ExplainConfig, run
+    from tcgn_mil.experiments.slide_pixels import centre_reader, tile_reader
     from tcgn_mil.preprocessing.slide_table import find_slides
 
     names = {"spots": spots_dir, "image": image, "slide_model": slide_model, "slides": slides}
@@ -314,89 +316,6 @@ def explain(
     typer.echo(f"{summary['pictures']} pictures explained for {len(chosen.genes)} genes: {out / 'explanations.csv'}")
     if failures:
         typer.echo(f"{len(failures)} sections or slides failed, listed in {out / 'failures.csv'}", err=True)
-        raise typer.Exit(1)
-
-
-def tile_reader(entries: dict[str, Any]) -> Any:
-    """A function that opens the tiles of one slide as batches of pixels, for :func:`encode_cohort`."""
-    from contextlib import contextmanager
-
-    from tcgn_mil.contracts import TileSet
-    from tcgn_mil.preprocessing.tile_pixels import iter_tiles
-
-    @contextmanager
-    def open_tiles(tiles: TileSet, batch_size: int) -> Iterator[Iterable[Any]]:
-        entry = entries[tiles.slide_id]
-        with entry.open() as slide:
-            if tuple(slide.size) != tuple(tiles.slide_size):
-                raise InputError(
-                    f"the slide is {slide.size} px, its tiles were laid on {tiles.slide_size} px",
-                    path=entry.path,
-                    fix="tile it again, or give the slide that the tiles were made from",
-                )
-            yield iter_tiles(slide, tiles.coords, tiles.spec, batch_size)
-
-    return open_tiles
-
-
-def centre_reader(path: Path, mpp: float | None) -> Any:
-    """A function that reads the centre of a picture at a physical size, for ``tcgn-mil explain``."""
-    from tcgn_mil.experiments.explanation_sources import centre_tile
-    from tcgn_mil.preprocessing.slide_readers import open_slide
-    from tcgn_mil.preprocessing.tile_pixels import iter_tiles
-
-    def read(patch: PatchSize) -> Any:
-        with open_slide(path, mpp=mpp) as slide:
-            tiles = centre_tile(path.name, slide.size, slide.mpp, slide.level_downsamples, patch)
-            return next(iter_tiles(slide, tiles.coords, tiles.spec, 1))[0][0]
-
-    return read
-
-
-def _resolve(config_class: type, path: Path | None, overrides: list[str] | None, given: dict[str, Any]) -> Any:
-    """Config from defaults, YAML and --set, with the paths and names given as options on top."""
-    import json
-
-    from tcgn_mil.config import resolve_config
-
-    options = [
-        f"{key}={json.dumps([str(item) for item in value] if isinstance(value, list) else str(value))}"
-        for key, value in given.items()
-        if value is not None
-    ]
-    return resolve_config(config_class, yaml_path=path, overrides=[*options, *(overrides or [])])
-
-
-def _print_config(config: Any) -> None:
-    import yaml
-
-    from tcgn_mil.config import as_plain
-
-    typer.echo(yaml.safe_dump(as_plain(config), sort_keys=False, allow_unicode=True))
-
-
-def _print_rows(rows: list[dict[str, Any]]) -> None:
-    import pandas as pd
-
-    table = pd.DataFrame(rows).map(lambda value: float("nan") if value is None else value)
-    typer.echo(table.to_string(index=False, na_rep="NA", float_format=lambda value: f"{value:.3f}"))
-
-
-def _warn_of_leakage(summary: dict[str, Any]) -> None:
-    """Label a result whose test patients were also trained on."""
-    if summary["patient_leakage"]:
-        typer.echo(f"patient leakage: {preview(summary['patient_leakage'])} tested on and also trained on", err=True)
-
-
-def _finish_cohort(done: int, failures: list[Failure], out: Path, *, what: str) -> None:
-    """Say what was done; exit 1 if some slides failed, raise the reason if all did."""
-    if failures and not done:
-        first = failures[0]
-        others = f" (and {len(failures) - 1} more slides, see {out / 'failures.csv'})" if len(failures) > 1 else ""
-        raise InputError(f"slide {first.slide}: {first.reason.rstrip('.')}{others}", fix=first.likely_fix or None)
-    typer.echo(f"{done} {what}: {out}")
-    if failures:
-        typer.echo(f"{len(failures)} slides failed, listed in {out / 'failures.csv'}", err=True)
         raise typer.Exit(1)
 
 

@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import pandas as pd
+
+from tcgn_mil.checkpoints import read_encoder_info
 from tcgn_mil.contracts import Failure
 from tcgn_mil.data.spot_files import find_sections
-from tcgn_mil.experiments import finetuning, prediction, pretraining
-from tcgn_mil.experiments.cli import tile_reader
+from tcgn_mil.experiments import explanation, finetuning, prediction, pretraining
 from tcgn_mil.experiments.demo_report import Step, write_demo_report
 from tcgn_mil.experiments.encoding import EncodeSettings, encode_cohort
+from tcgn_mil.experiments.slide_pixels import tile_reader
 from tcgn_mil.experiments.synthetic import SyntheticPaths, make_cohort, preset
 from tcgn_mil.preprocessing.cohort import write_cohort
 from tcgn_mil.preprocessing.slide_table import find_slides
@@ -81,6 +84,7 @@ def run_demo(out_dir: str | Path, *, preset_name: str = "demo", seed: int = 0) -
         f" --out {out / 'predictions'}",
         lambda: prediction.run(predict, out / "predictions"),
     )
+    _explain(steps, cohort, out)
     return write_demo_report(out, cohort, steps.log, [*failures, *unpredicted])
 
 
@@ -123,3 +127,21 @@ def _read_slides(steps: _Steps, cohort: SyntheticPaths, out: Path) -> list[Failu
         lambda: encode_cohort(sorted(entries), out / "tiles", tile_reader(entries), settings, out / "features"),
     )
     return [*untiled, *unencoded]
+
+
+def _explain(steps: _Steps, cohort: SyntheticPaths, out: Path) -> None:
+    """Explain the test spot of highest prediction for a gene of immune aggregates, and one that follows nothing."""
+    encoder = out / "encoder" / "encoder.safetensors"
+    info = read_encoder_info(encoder)
+    truth = pd.read_csv(cohort.truth / "genes.csv", keep_default_na=False)  # "null" is a kind
+    truth = truth[truth["gene"].isin(info.panel.genes)]
+    immune, null = truth["gene"][truth["region"] == "immune"].iloc[0], truth["gene"][truth["kind"] == "null"].iloc[0]
+    section = info.provenance["config"]["test_sections"][0]
+    config = explanation.ExplainConfig(
+        str(encoder), (immune, null), spots=str(out / "spots"), sections=(section,), top=1
+    )
+    steps.do(
+        f"tcgn-mil explain --encoder {encoder} --spots {config.spots} --section {section} --gene {immune}"
+        f" --gene {null} --top {config.top} --out {out / 'explanations'}",
+        lambda: explanation.run(config, out / "explanations"),
+    )

@@ -35,9 +35,10 @@ def write_demo_report(out: Path, cohort: SyntheticPaths, steps: Sequence[Step], 
         _spot_section(out),
         _slide_section(out, cohort),
         _map_section(out),
+        _explanation_section(out, cohort),
         _step_section(steps),
     ]
-    configs = {name: finished_summary(out / name) for name in ("encoder", "slide-model", "predictions")}
+    configs = {name: finished_summary(out / name) for name in ("encoder", "slide-model", "predictions", "explanations")}
     return write_report(
         out / "report.html",
         title="tcgn_mil demo: from synthetic slides to predicted bulk expression",
@@ -173,6 +174,28 @@ def _map_section(out: Path) -> Section:
         ],
         figures=[as_picture(path, path.stem) for path in maps],
     )
+
+
+def _explanation_section(out: Path, cohort: SyntheticPaths) -> Section:
+    """Why the encoder predicts what it does for a spot, for genes of which the truth is known."""
+    table = pd.read_csv(out / "explanations" / "explanations.csv")
+    truth = pd.read_csv(cohort.truth / "genes.csv", keep_default_na=False).set_index("gene")
+    first = table[table["picture"] == table["picture"].iloc[0]]
+    follows = {gene: truth.loc[gene, "region"] or "nothing" for gene in first["gene"]}
+    shown = table[["picture", "gene", "predicted", "measured", "cam_sum", "cam_against", "ig_change", "ig_delta"]]
+    return Section(
+        "Explanations",
+        [
+            f"A test spot as the encoder sees it ({first['where'].iloc[0]}), for genes that in truth follow"
+            f" {' and '.join(follows.values())}. Grad-CAM is what speaks for a gene; integrated gradients add up to the"
+            " change of its prediction from white glass; edges and nodes are the patch graphs that the network chose,"
+            " the same for all genes. Where aggregates fill part of a test spot, Grad-CAM of immune genes lies in them"
+            " at a multiple of chance: python -m tcgn_mil.experiments.explanation_check measures it on this folder."
+        ],
+        [as_table(shown, f"In {table['unit'].iloc[0]}; the error of the integration is ig_delta")],
+        [as_picture(out / "explanations" / row.figure, f"{row.gene}, which follows {follows[row.gene]}")
+         for row in first.itertuples()],
+    )  # fmt: skip
 
 
 def _step_section(steps: Sequence[Step]) -> Section:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = {"tcgn_mil": "tcgn_mil", "preprocessing": "tcgn_mil.preprocessing", "experiments": "tcgn_mil.experiments"}
 BARE_GPU_PACKAGES = {"torch", "timm", "numpy", "safetensors", "h5py", "lightning_fabric", "tqdm"}
 NEEDED_BY_TIMM = {"yaml", "_yaml", "PIL"}
-WIRING = {"tcgn_mil.experiments.cli", "tcgn_mil.experiments.demo"}
+WIRING = {f"tcgn_mil.experiments.{name}" for name in ("cli", "demo", "slide_pixels")}
 
 
 def module_name(path: Path) -> str:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tcgn_mil.layers.attention import ChannelAttention
-from tcgn_mil.layers.cache import in_cache
+from tcgn_mil.layers.cache import in_cache, keep_freed_memory
 from tcgn_mil.layers.checkpointing import call, checkpointed
 from tcgn_mil.layers.convolution import BatchNorm, Grid, Pointwise, Stem, as_map, as_tokens
 from tcgn_mil.layers.graph_block import GraphBlock
@@ -116,6 +116,7 @@ class TCGN(nn.Module):
         self, config: TCGNConfig = CONFIGS["tcgn_ti"], num_classes: int = 785, drop_rate: float | None = None
     ) -> None:
         super().__init__()
+        keep_freed_memory()
         self.config = config
         self.drop_rate = config.dropout if drop_rate is None else drop_rate
         self.num_features = self.head_hidden_size = config.num_features

@@ -1,0 +1,43 @@
+"""Where slide readers meet what encodes and explains: functions that read pixels, to hand to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tcgn_mil.contracts import PatchSize, TileSet
+from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.slide_readers import open_slide
+from tcgn_mil.preprocessing.tile_pixels import iter_tiles
+
+
+def tile_reader(entries: dict[str, Any]) -> Any:
+    """A function that opens the tiles of one slide as batches of pixels, for :func:`encode_cohort`."""
+
+    @contextmanager
+    def open_tiles(tiles: TileSet, batch_size: int) -> Iterator[Iterable[Any]]:
+        entry = entries[tiles.slide_id]
+        with entry.open() as slide:
+            if tuple(slide.size) != tuple(tiles.slide_size):
+                raise InputError(
+                    f"the slide is {slide.size} px, its tiles were laid on {tiles.slide_size} px",
+                    path=entry.path,
+                    fix="tile it again, or give the slide that the tiles were made from",
+                )
+            yield iter_tiles(slide, tiles.coords, tiles.spec, batch_size)
+
+    return open_tiles
+
+
+def centre_reader(path: Path, mpp: float | None) -> Any:
+    """A function that reads the centre of a picture at a physical size, for ``tcgn-mil explain``."""
+    from tcgn_mil.experiments.explanation_sources import centre_tile
+
+    def read(patch: PatchSize) -> Any:
+        with open_slide(path, mpp=mpp) as slide:
+            tiles = centre_tile(path.name, slide.size, slide.mpp, slide.level_downsamples, patch)
+            return next(iter_tiles(slide, tiles.coords, tiles.spec, 1))[0][0]
+
+    return read
