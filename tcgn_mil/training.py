@@ -126,7 +126,7 @@ def fit(
     Seeds torch's global generators. Resumed weights are equal bit by bit where the device's own operations are.
     """
     fabric = Fabric(accelerator=resolve_device(config.accelerator).type, devices=1, precision=config.precision)
-    optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr)
+    optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr, fused=True)
     wrapped, prepared = fabric.setup(model, optimizer)
     kept = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE_KEYS}
     state = TrainingState(Trained(model, prepared, fabric.strategy.precision), kept, state_path)

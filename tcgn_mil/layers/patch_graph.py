@@ -61,7 +61,8 @@ def select_edges(attention: Tensor, count: int) -> Tensor:
 
     Each entry's 31 bits, which order as the values do since attention is not negative, and its reversed index make
     one integer, exact in float64 (whose arithmetic is faster on a CPU than that of int64). These keys are distinct,
-    so the selection is the same on every device.
+    so the selection is the same on every device. They are ranked in two steps: an entry among the `count` largest lies
+    in one of the `count` groups of largest maximum, so only the entries of those are compared with one another.
 
     Parameters
     ----------
@@ -80,8 +81,16 @@ def select_edges(attention: Tensor, count: int) -> Tensor:
     assert bits <= 22, "value and index must fit the 53 bits of a float64"
     reversed_index = torch.arange(size - 1, -1, -1, dtype=torch.float64, device=flat.device)
     keys = torch.add(reversed_index, flat.view(torch.int32).double(), alpha=1 << bits)
-    chosen = keys.topk(count, dim=1, sorted=False).values.long() & ((1 << bits) - 1)
+    groups = keys.unflatten(1, (-1, _group_size(size, count)))
+    best = groups.amax(2).topk(count, dim=1, sorted=False).indices
+    candidates = groups.gather(1, best[:, :, None].expand(-1, -1, groups.shape[2])).flatten(1)
+    chosen = candidates.topk(count, dim=1, sorted=False).values.long() & ((1 << bits) - 1)
     return (size - 1 - chosen).sort(dim=1).values
+
+
+def _group_size(size: int, count: int) -> int:
+    """How many entries a group has: of few, such that `size` splits into groups, no fewer than `count` of them."""
+    return next(group for group in (7, 4, 2, 1) if size % group == 0 and size // group >= count)
 
 
 def build_graph(edges: Tensor, nodes: int, dtype: torch.dtype = torch.float32) -> PatchGraph:

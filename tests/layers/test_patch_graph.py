@@ -86,11 +86,13 @@ def test_constant_attention_keeps_the_first_edges_only() -> None:
     assert torch.equal(edges, torch.arange(784).expand(2, -1))
 
 
-def test_ties_go_to_the_lowest_index_as_in_a_stable_sort() -> None:
+@pytest.mark.parametrize(("nodes", "count"), [(196, 784), (30, 120), (30, 700), (5, 20), (14, 196)])
+def test_ties_go_to_the_lowest_index_as_in_a_stable_sort(nodes: int, count: int) -> None:
+    """For groups of seven, four and one."""
     torch.manual_seed(0)
-    attention = torch.randint(0, 5, (4, 30, 30)).float() / 7
+    attention = torch.randint(0, 5, (4, nodes, nodes)).float() / 7
     order = attention.flatten(1).sort(dim=1, descending=True, stable=True).indices
-    assert torch.equal(select_edges(attention, 120), order[:, :120].sort(dim=1).values)
+    assert torch.equal(select_edges(attention, count), order[:, :count].sort(dim=1).values)
 
 
 def test_edge_features_follow_their_formulas() -> None:
