@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pandas as pd
 
 from tcgn_mil.checkpoints import read_encoder_info
 from tcgn_mil.contracts import Failure
-from tcgn_mil.data.spot_files import find_sections
+from tcgn_mil.data.spot_files import find_sections, read_spots
 from tcgn_mil.experiments import explanation, finetuning, prediction, pretraining
 from tcgn_mil.experiments.demo_report import Step, write_demo_report
 from tcgn_mil.experiments.encoding import EncodeSettings, encode_cohort
+from tcgn_mil.experiments.explanation_check import region_spots
 from tcgn_mil.experiments.slide_pixels import tile_reader
 from tcgn_mil.experiments.synthetic import SyntheticPaths, make_cohort, preset
 from tcgn_mil.preprocessing.cohort import write_cohort
@@ -130,18 +132,25 @@ def _read_slides(steps: _Steps, cohort: SyntheticPaths, out: Path) -> list[Failu
 
 
 def _explain(steps: _Steps, cohort: SyntheticPaths, out: Path) -> None:
-    """Explain the test spot of highest prediction for a gene of immune aggregates, and one that follows nothing."""
+    """Explain a test spot for a gene of immune aggregates, and for one that follows nothing.
+
+    The spot is the one of which an aggregate fills nearest to three tenths, or that of highest prediction where no
+    aggregate fills a part.
+    """
     encoder = out / "encoder" / "encoder.safetensors"
     info = read_encoder_info(encoder)
     truth = pd.read_csv(cohort.truth / "genes.csv", keep_default_na=False)  # "null" is a kind
     truth = truth[truth["gene"].isin(info.panel.genes)]
     immune, null = truth["gene"][truth["region"] == "immune"].iloc[0], truth["gene"][truth["kind"] == "null"].iloc[0]
     section = info.provenance["config"]["test_sections"][0]
+    partly = region_spots(read_spots(out / "spots" / f"{section}.h5ad"), cohort.truth)
+    barcodes = (str(partly.names[np.abs(partly.share - 0.3).argmin()]),) if len(partly.names) else ()
     config = explanation.ExplainConfig(
-        str(encoder), (immune, null), spots=str(out / "spots"), sections=(section,), top=1
+        str(encoder), (immune, null), spots=str(out / "spots"), sections=(section,), barcodes=barcodes, top=1
     )
+    chosen = f" --spot {barcodes[0]}" if barcodes else ""
     steps.do(
-        f"tcgn-mil explain --encoder {encoder} --spots {config.spots} --section {section} --gene {immune}"
+        f"tcgn-mil explain --encoder {encoder} --spots {config.spots} --section {section}{chosen} --gene {immune}"
         f" --gene {null} --top {config.top} --out {out / 'explanations'}",
         lambda: explanation.run(config, out / "explanations"),
     )

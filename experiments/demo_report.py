@@ -181,7 +181,8 @@ def _explanation_section(out: Path, cohort: SyntheticPaths) -> Section:
     table = pd.read_csv(out / "explanations" / "explanations.csv")
     truth = pd.read_csv(cohort.truth / "genes.csv", keep_default_na=False).set_index("gene")
     first = table[table["picture"] == table["picture"].iloc[0]]
-    follows = {gene: truth.loc[gene, "region"] or "nothing" for gene in first["gene"]}
+    regions = {gene: truth.loc[gene, "region"] for gene in first["gene"]}
+    follows = {gene: f"the {region} region" if region else "nothing" for gene, region in regions.items()}
     shown = table[["picture", "gene", "predicted", "measured", "cam_sum", "cam_against", "ig_change", "ig_delta"]]
     return Section(
         "Explanations",

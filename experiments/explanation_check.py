@@ -43,19 +43,27 @@ class RegionSpots(NamedTuple):
 
     Attributes
     ----------
+    names
+        (S,) str.
     pixels
         (S, P, P, 3) uint8.
     inside
         (S, 7, 7), the region's share of each cell of the last map.
     """
 
+    names: NDArray[np.str_]
     pixels: NDArray[np.uint8]
     inside: NDArray[np.float64]
+
+    @property
+    def share(self) -> NDArray[np.float64]:
+        """(S,), the region's share of the patch."""
+        return self.inside.mean(axis=(1, 2))
 
     def some(self, count: int) -> RegionSpots:
         """At most `count` of them, evenly spaced."""
         rows = np.linspace(0, len(self.pixels) - 1, min(count, len(self.pixels))).astype(int)
-        return RegionSpots(self.pixels[rows], self.inside[rows])
+        return RegionSpots(self.names[rows], self.pixels[rows], self.inside[rows])
 
 
 def localisation(
@@ -143,7 +151,9 @@ def region_spots(spots: SpotSet, truth: str | Path) -> RegionSpots:
     area = mask.mean(axis=(1, 2))
     rows = np.flatnonzero((area >= SHARE_RANGE[0]) & (area <= SHARE_RANGE[1]))
     cell_px = spots.patch.px**2 / (CELLS[0] * CELLS[1])
-    return RegionSpots(read_patches(spots.patches_path, rows), block_sums(mask[rows].astype(float), CELLS) / cell_px)
+    inside = block_sums(mask[rows].astype(float), CELLS) / cell_px
+    names = spots.adata.obs_names.to_numpy().astype(str)
+    return RegionSpots(names[rows], read_patches(spots.patches_path, rows), inside)
 
 
 def _measure(
@@ -158,7 +168,7 @@ def _measure(
     total = values.sum(axis=(2, 3))
     with np.errstate(invalid="ignore"):
         mass = (values * spots.inside[:, None]).sum(axis=(2, 3)) / total  # NaN where nothing speaks for the gene
-    area = spots.inside.mean(axis=(1, 2))
+    area = spots.share
     return {
         "spots": len(area), "area": area.mean(), "mass": np.nanmean(mass, axis=0),
         "ratio": np.nanmean(mass / area[:, None], axis=0), "strength": total.mean(axis=0),
