@@ -190,8 +190,8 @@ def _explanation_section(out: Path, cohort: SyntheticPaths) -> Section:
             f"A test spot as the encoder sees it ({first['where'].iloc[0]}), for genes that in truth follow"
             f" {' and '.join(follows.values())}. Grad-CAM is what speaks for a gene; integrated gradients add up to the"
             " change of its prediction from white glass; edges and nodes are the patch graphs that the network chose,"
-            " the same for all genes. Where aggregates fill part of a test spot, Grad-CAM of immune genes lies in them"
-            " at a multiple of chance: python -m tcgn_mil.experiments.explanation_check measures it on this folder."
+            " the same for all genes. python -m tcgn_mil.experiments.explanation_check measures on this folder how"
+            " much of it lies in immune aggregates, for genes that follow them, null genes, and an untrained network."
         ],
         [as_table(shown, f"In {table['unit'].iloc[0]}; the error of the integration is ig_delta")],
         [as_picture(out / "explanations" / row.figure, f"{row.gene}, which follows {follows[row.gene]}")

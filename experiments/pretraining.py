@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from tcgn_mil.baselines import colour_statistics
 from tcgn_mil.checkpoints import EncoderInfo, check_genes, save_encoder
@@ -35,7 +36,7 @@ from tcgn_mil.experiments.tables import read_gene_list, write_csv, write_predict
 from tcgn_mil.inference import predict_spots
 from tcgn_mil.losses import expression_loss
 from tcgn_mil.metrics import DETECTION_FLOOR, depth_adjusted_pearson
-from tcgn_mil.models import create_model
+from tcgn_mil.models import create_model, load_trunk
 from tcgn_mil.training import TrainingConfig, fit
 
 KIND = "pretrain"
@@ -76,6 +77,8 @@ class PretrainConfig:
         ``tcgn_ti``, ``tcgn_xs`` or ``tcgn_tiny``.
     checkpoint
         Weights to start from, published or own layout, for the same genes.
+    trunk
+        CMT ImageNet weights to start the trunk from, instead of `checkpoint`.
     normalisation
         ``library``: counts scaled to 1e4 over all genes; ``published``: over the panel, as the TCGN paper did.
     min_umi
@@ -87,6 +90,7 @@ class PretrainConfig:
     test_sections: tuple[str, ...] = ()
     model: str = "tcgn_ti"
     checkpoint: str | None = None
+    trunk: str | None = None
     normalisation: Normalisation = "library"
     min_umi: int = 100
     panel: PanelConfig = field(default_factory=PanelConfig)
@@ -175,6 +179,9 @@ def _train(study: SpotStudy, out_dir: Path) -> tuple[Any, list[dict[str, float]]
     if config.checkpoint is not None:
         check_genes(config.checkpoint, study.panel)
     model = create_model(config.model, num_classes=len(study.panel), checkpoint=config.checkpoint)
+    if config.trunk is not None:
+        filled = load_trunk(model, config.trunk).filled
+        tqdm.write(f"{len(filled)} of {len(model.state_dict())} tensors filled from {config.trunk}")
     train = study.stacked(split.train)
     batches = SpotBatches(
         study.patches(split.train), study.scaler.scale(train.expression),

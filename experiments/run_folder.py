@@ -29,7 +29,12 @@ def begin_run(out_dir: str | Path, kind: str, config: Any) -> Path:
     if marker.is_file() and not _holds_only(out_dir, _DESCRIPTION):  # a first try that failed blocks no second one
         _check_same_run(marker, kind, as_plain(config))
         return out_dir
-    out_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot be made a folder ({error.strerror})", path=out_dir, fix="give another --out"
+        ) from None
     write_config(out_dir / "config.yaml", config)
     write_json(marker, provenance(kind=kind, config=as_plain(config)))
     return out_dir

@@ -8,7 +8,7 @@ from tcgn_mil.models.published import (
     to_published_state_dict,
 )
 from tcgn_mil.models.tcgn import CONFIGS, TCGN, TCGNConfig
-from tcgn_mil.models.weights import create_model, load_weights, read_tensors
+from tcgn_mil.models.weights import create_model, load_trunk, load_weights, read_tensors
 
 __all__ = [
     "CONFIGS",
@@ -20,6 +20,7 @@ __all__ = [
     "create_model",
     "fold_for_inference",
     "load_cmt_trunk",
+    "load_trunk",
     "load_weights",
     "read_tensors",
     "to_published_state_dict",

@@ -48,6 +48,8 @@ class FoldedTCGN(nn.Module):
         self.network = network
         self.dtype = dtype
         self.num_features, self.num_classes = network.num_features, network.num_classes
+        self.head_hidden_size = network.head_hidden_size
+        self.pretrained_cfg = self.default_cfg = getattr(network, "pretrained_cfg", None)  # timm's preprocessing
         super().train(False)
 
     def train(self, mode: bool = True) -> FoldedTCGN:
@@ -94,9 +96,17 @@ def fold_for_inference(model: TCGN, dtype: torch.dtype = torch.float32) -> Folde
     ------
     ValueError
         If the dtype is another one.
+    TypeError
+        If the model is no TCGN, or folded already.
     """
+    if not isinstance(model, TCGN):
+        raise TypeError(
+            f"a TCGN can be folded, not a {type(model).__name__}; give the model that tcgn_mil.models makes"
+        )
     if dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ValueError(f"a TCGN can be folded to float32, bfloat16 or float16, not {dtype}")
+        raise ValueError(
+            f"a TCGN can be folded to float32, bfloat16 or float16, not {dtype!r}; pass torch.bfloat16, say"
+        )
     device = next(model.parameters()).device
     network = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
     stages = cast("list[CMTStage]", list(network.stages))

@@ -6,6 +6,7 @@ matrices here, and the rows of the encoders' `qkv` run (q/k/v, head, channel) he
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.models.tcgn import CONFIGS, TCGN
@@ -85,15 +87,27 @@ _RULES = tuple((re.compile(pattern), new) for pattern, new in _BLOCK + _ENCODER 
 _CONV_1X1 = re.compile(r"(\.mlp|\.bottlenecks\.\d+)\.(expand|project)\.weight$|^final_conv\.weight$")
 _QKV = re.compile(r"\.qkv\.(weight|bias)$")
 _TRUNK = re.compile(r"(stem_|patch_embed_|blocks_|relative_pos_[abcd]$|_fc\.|_bn\.)")
+_POSITION_BIAS = re.compile(r"relative_pos_[abcd]$")
 _LISTED = 10
 
 
 class TrunkReport(NamedTuple):
-    """What became of a CMT checkpoint: our names that it filled, our names that it did not, its names left over."""
+    """What became of a CMT checkpoint.
+
+    Attributes
+    ----------
+    filled, not_filled
+        Our names of the model's tensors, filled and not.
+    unused
+        The checkpoint's names of tensors left over.
+    resized
+        Our names of the position biases among `filled` that came from images of another size.
+    """
 
     filled: tuple[str, ...]
     not_filled: tuple[str, ...]
     unused: tuple[str, ...]
+    resized: tuple[str, ...]
 
 
 def published_name(name: str) -> str:
@@ -142,7 +156,8 @@ def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, torch.Size
 def load_cmt_trunk(model: TCGN, state_dict: Mapping[str, Tensor]) -> TrunkReport:
     """Fill the trunk of a model from a CMT ImageNet checkpoint (Guo et al. 2022), in its released names.
 
-    Tensors of other names, such as the classifier's, are left over.
+    Tensors of other names, such as the classifier's, are left over. CMT-Ti and CMT-XS were trained on images of 160 and
+    192 px: position biases of such smaller grids are interpolated bilinearly, over queries and over keys.
 
     Raises
     ------
@@ -154,14 +169,33 @@ def load_cmt_trunk(model: TCGN, state_dict: Mapping[str, Tensor]) -> TrunkReport
     found = {name: tensor for name, tensor in state_dict.items() if name in trunk}
     if not found:
         raise InputError("no tensor of the CMT trunk in it", fix="pass a checkpoint of CMT with names like blocks_a.0")
-    check_tensors(found, {name: _published_shape(trunk[name], own[trunk[name]].shape) for name in found}, "the trunk")
+    shapes = {name: _published_shape(trunk[name], own[trunk[name]].shape) for name in found}
+    resized = {name: _resize_position_bias(found[name], shapes[name]) for name in found if _POSITION_BIAS.match(name)}
+    resized = {name: tensor for name, tensor in resized.items() if tensor is not found[name]}
+    found |= resized
+    check_tensors(found, shapes, "the trunk")
     filled = {trunk[name]: _from_published(trunk[name], tensor) for name, tensor in found.items()}
     model.load_state_dict(filled, strict=False)
     return TrunkReport(
         filled=tuple(filled),
         not_filled=tuple(name for name in own if name not in filled),
         unused=tuple(name for name in state_dict if name not in trunk),
+        resized=tuple(trunk[name] for name in resized),
     )
+
+
+def _resize_position_bias(bias: Tensor, shape: torch.Size) -> Tensor:
+    """(heads, queries, keys) of square grids to those of `shape`; as it is where it has them, or no such grids."""
+    sides = [math.isqrt(count) for count in (*bias.shape[1:], *shape[1:])]
+    squares = bias.ndim == 3 and [side**2 for side in sides] == [*bias.shape[1:], *shape[1:]]
+    if bias.shape == shape or not squares or bias.shape[0] != shape[0]:
+        return bias
+    queries, keys, new_queries, new_keys = sides
+    over_keys = bias.float().reshape(-1, queries**2, keys, keys)
+    over_keys = F.interpolate(over_keys, size=(new_keys, new_keys), mode="bilinear")
+    over_queries = over_keys.flatten(2).transpose(1, 2).reshape(-1, new_keys**2, queries, queries)
+    over_queries = F.interpolate(over_queries, size=(new_queries, new_queries), mode="bilinear")
+    return over_queries.flatten(2).transpose(1, 2).to(bias.dtype)
 
 
 @cache

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
+import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
@@ -190,7 +191,7 @@ class TCGN(nn.Module):
         ValueError
             If the images have another shape or are not floating point.
         """
-        _check_images(images)
+        _check_images(images, self.final_norm)
         run = checkpointed if self.grad_checkpointing and self.training else call
         a, b, c, d = cast(Iterable[CMTStage], self.stages)
         map_a = as_map(a(self._embed(images)), GRIDS[0])
@@ -228,9 +229,14 @@ class TCGN(nn.Module):
         return self.forward_head(self.forward_features(images))
 
 
-def _check_images(images: Tensor) -> None:
+def _check_images(images: Tensor, norm: nn.Module) -> None:
     expected = (3, IMAGE_PX, IMAGE_PX)
-    if images.ndim != 4 or tuple(images.shape[1:]) != expected or not images.is_floating_point():
+    if isinstance(norm, BatchNorm) and norm.weight.dtype in (torch.bfloat16, torch.float16):
+        raise ValueError(
+            f"TCGN's weights are {norm.weight.dtype}, in which its patch graph would be wrong; keep them in float32 "
+            "and use torch.autocast, or fold_for_inference with this dtype"
+        )
+    if images.ndim != 4 or tuple(images.shape[1:]) != expected or not images.is_floating_point() or not len(images):
         raise ValueError(
             f"TCGN takes floating-point images (B, 3, {IMAGE_PX}, {IMAGE_PX}), got {tuple(images.shape)} "
             f"{images.dtype}; resize and normalise them with the transform of timm.data.create_transform("
@@ -270,6 +276,13 @@ def _cfg() -> dict[str, Any]:
 default_cfgs = generate_default_cfgs({f"{name}.untrained": _cfg() for name in CONFIGS})
 
 
+_FIXES = {
+    "in_chans": " and convert the images to RGB",
+    "img_size": " and resize the images",
+    "global_pool": "; forward_features gives the map that is not pooled",
+}
+
+
 def _create(variant: str, pretrained: bool = False, **kwargs: Any) -> TCGN:
     if kwargs.pop("features_only", False):
         raise ValueError(
@@ -278,7 +291,7 @@ def _create(variant: str, pretrained: bool = False, **kwargs: Any) -> TCGN:
     fixed = {"in_chans": 3, "img_size": IMAGE_PX, "global_pool": "avg"}
     for name, value in fixed.items():
         if kwargs.pop(name, value) not in (value, (value, value)):
-            raise ValueError(f"TCGN has {name}={value!r} alone; leave {name} out and convert the images")
+            raise ValueError(f"TCGN has {name}={value!r} alone; leave {name} out{_FIXES[name]}")
     build: Callable[..., TCGN] = build_model_with_cfg
     return build(TCGN, variant, pretrained, kwargs_filter=tuple(fixed), config=CONFIGS[variant], **kwargs)
 

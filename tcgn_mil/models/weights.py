@@ -13,7 +13,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.models.published import check_tensors, convert_published_state_dict, is_published
+from tcgn_mil.models.published import (
+    TrunkReport,
+    check_tensors,
+    convert_published_state_dict,
+    is_published,
+    load_cmt_trunk,
+)
 from tcgn_mil.models.tcgn import CONFIGS, TCGN, tcgn_ti, tcgn_tiny, tcgn_xs
 
 _ENTRY_POINTS = {entry.__name__: entry for entry in (tcgn_ti, tcgn_xs, tcgn_tiny)}
@@ -36,6 +42,10 @@ def create_model(name: str, num_classes: int, checkpoint: str | Path | None = No
     **kwargs
         For `TCGN`, such as `drop_rate`.
 
+    Returns
+    -------
+    The model in training mode, as torch makes it: call ``eval()`` before you predict.
+
     Raises
     ------
     InputError
@@ -56,9 +66,29 @@ def load_weights(model: TCGN, path: str | Path) -> None:
         if is_published(tensors):
             tensors = convert_published_state_dict(tensors)
         check_tensors(tensors, {name: tensor.shape for name, tensor in model.state_dict().items()}, "the model")
+        _check_finite(tensors)
     except InputError as error:
         raise InputError(error.reason, path=path, fix=error.fix) from None
     model.load_state_dict(tensors)
+
+
+def load_trunk(model: TCGN, path: str | Path) -> TrunkReport:
+    """Fill the trunk of a model from a file of CMT's ImageNet weights; see `load_cmt_trunk`."""
+    tensors = read_tensors(path)
+    try:
+        _check_finite(tensors)
+        return load_cmt_trunk(model, tensors)
+    except InputError as error:
+        raise InputError(error.reason, path=path, fix=error.fix) from None
+
+
+def _check_finite(tensors: Mapping[str, Tensor]) -> None:
+    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise InputError(
+            f"{len(broken)} tensors hold values that are not finite: {', '.join(broken[:3])}",
+            fix="its training diverged; take an earlier checkpoint",
+        )
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -96,7 +126,7 @@ def _unpickle(path: Path) -> object:
             fix="where you trust the file, load it and save its state_dict alone, best with "
             "safetensors.torch.save_file(model.state_dict(), ...)",
         ) from None
-    except (RuntimeError, EOFError, OSError) as error:
+    except (RuntimeError, EOFError, OSError, LookupError, ValueError, AttributeError) as error:
         raise InputError(f"cannot be read ({error})", path=path, fix="download or save it again") from None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 
 import pytest
+import timm
+import timm.data
 import torch
 from torch import Tensor
 
@@ -95,6 +97,16 @@ def test_it_refuses_to_train_and_unknown_dtypes(trained_norms: TCGN) -> None:
         folded.train()
     with pytest.raises(ValueError, match="float64"):
         fold_for_inference(trained_norms, torch.float64)
+    for other in (folded, torch.nn.Linear(2, 2)):
+        with pytest.raises(TypeError, match=f"a TCGN can be folded, not a {type(other).__name__}"):
+            fold_for_inference(other)
+
+
+def test_it_has_the_preprocessing_of_the_model() -> None:
+    model = timm.create_model("tcgn_tiny", num_classes=3)
+    config = timm.data.resolve_model_data_config(fold_for_inference(model))
+    assert config == timm.data.resolve_model_data_config(model)
+    assert config["crop_pct"] == 1
 
 
 def test_compiles_as_one_graph(trained_norms: TCGN) -> None:

@@ -17,6 +17,7 @@ from tcgn_mil.models import (
     convert_published_state_dict,
     create_model,
     load_cmt_trunk,
+    load_trunk,
     to_published_state_dict,
 )
 from tcgn_mil.models.published import published_name
@@ -93,6 +94,7 @@ def test_a_pickle_with_more_than_tensors_is_refused(tmp_path: Path) -> None:
 def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"no header")
     (tmp_path / "broken.pt").write_bytes(b"")
+    (tmp_path / "broken.tar").write_bytes(b"abc")
     (tmp_path / "weights.onnx").write_bytes(b"")
     torch.save({"weight": torch.zeros(1), "step": 3}, tmp_path / "mixed.pt")
     torch.save({}, tmp_path / "empty.pt")
@@ -101,6 +103,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         ("broken.safetensors", "not a safetensors file"),
         ("broken.pt", "cannot be read|more than tensors"),
         ("weights.onnx", "unknown kind"),
+        ("broken.tar", "cannot be read|more than tensors"),
         ("mixed.pt", r"no tensors \(step\)"),
         ("empty.pt", "no dict of tensors"),
     ):
@@ -127,9 +130,49 @@ def test_a_cmt_checkpoint_fills_the_trunk(published: dict[str, Tensor]) -> None:
     report = load_cmt_trunk(model, trunk)
     assert len(report.filled) == len(trunk) - 2
     assert report.unused == ("head.weight", "head.bias")
+    assert report.resized == ()
     assert {name.split(".")[0] for name in report.not_filled} == {"graph_blocks", "channel_attentions", "head"}
     assert torch.equal(model.final_conv.weight, published["_fc.weight"].flatten(1))
     assert torch.equal(model.stages[2].blocks[9].attn.k.weight, published["blocks_c.9.attn.k.weight"])
+
+
+@pytest.mark.parametrize("px", [160, 192])
+def test_a_cmt_checkpoint_of_smaller_images_has_its_position_biases_resized(
+    published: dict[str, Tensor], px: int, tmp_path: Path
+) -> None:
+    """The authors trained CMT-Ti on images of 160 px and CMT-XS on 192."""
+    trunk = {name: tensor for name, tensor in published.items() if not name.startswith(("gnn", "channel", "head"))}
+    for index, letter in enumerate("abcd"):
+        heads, side = trunk[f"relative_pos_{letter}"].shape[0], px // 4 // 2**index
+        keys = max(side // (8 >> index), 1)
+        ramp = torch.arange(heads).view(heads, 1, 1) + torch.linspace(0, 1, side).view(1, side, 1)  # over query rows
+        trunk[f"relative_pos_{letter}"] = (
+            ramp.repeat_interleave(side, 1).reshape(heads, side**2, 1).repeat(1, 1, keys**2)
+        )
+    safetensors.torch.save_file(
+        {name: tensor.contiguous() for name, tensor in trunk.items()}, tmp_path / "cmt.safetensors"
+    )
+    model = create_model("tcgn_ti", num_classes=5)
+    report = load_trunk(model, tmp_path / "cmt.safetensors")
+    assert report.resized == tuple(f"stages.{index}.position_bias" for index in range(4))
+    assert set(report.resized) <= set(report.filled)
+    for index, stage in enumerate(model.stages):
+        side = 56 >> index
+        rows = stage.position_bias.detach().reshape(-1, side, side, stage.position_bias.shape[2])
+        assert torch.allclose(rows, rows[:, :, :1, :1].expand_as(rows), atol=1e-5)
+        torch.testing.assert_close(rows[:, 0, 0, 0], torch.arange(len(rows)).float(), atol=1e-5, rtol=0)
+        assert (rows.diff(dim=1) >= -1e-6).all()
+        assert torch.allclose(rows[:, -1] - rows[:, 0], torch.ones(()), atol=1e-5)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    tensors = create_model("tcgn_tiny", num_classes=3).state_dict()
+    tensors["head.fc2.bias"][1] = float("nan")
+    safetensors.torch.save_file(tensors, tmp_path / "nan.safetensors")
+    with pytest.raises(InputError, match=r"nan.safetensors: 1 tensors hold values that are not finite: head.fc2.bias"):
+        create_model("tcgn_tiny", num_classes=3, checkpoint=tmp_path / "nan.safetensors")
+    with pytest.raises(InputError, match=r"nan.safetensors: .*not finite"):
+        load_trunk(create_model("tcgn_tiny", num_classes=3), tmp_path / "nan.safetensors")
 
 
 def test_a_misshapen_trunk_changes_nothing(published: dict[str, Tensor]) -> None:

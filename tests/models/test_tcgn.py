@@ -115,12 +115,20 @@ def test_constant_images_stay_finite(name: str, training: bool) -> None:
         torch.zeros(1, 3, 112, 112),
         torch.zeros(1, 4, 224, 224),
         torch.zeros(1, 3, 224, 224, dtype=torch.uint8),
+        torch.zeros(0, 3, 224, 224),
     ],
-    ids=["unbatched", "small", "four channels", "bytes"],
+    ids=["unbatched", "small", "four channels", "bytes", "none"],
 )
 def test_other_inputs_are_refused_with_a_remedy(tiny: TCGN, images: Tensor) -> None:
     with pytest.raises(ValueError, match=r"\(B, 3, 224, 224\).*create_transform"):
         tiny(images)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_in_half_precision_are_refused_with_a_remedy(tiny: TCGN, dtype: torch.dtype) -> None:
+    half = copy.deepcopy(tiny).to(dtype)
+    with pytest.raises(ValueError, match=rf"{dtype}.*autocast.*fold_for_inference"):
+        half(torch.zeros(1, 3, 224, 224, dtype=dtype))
 
 
 @pytest.mark.parametrize("wrong", [{"in_chans": 4}, {"img_size": 256}, {"features_only": True}, {"global_pool": "max"}])
