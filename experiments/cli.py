@@ -314,6 +314,8 @@ def explain(
         chosen, out, open_tiles=tile_reader(entries), read_image=None if image is None else centre_reader(image, mpp)
     )
     typer.echo(f"{summary['pictures']} pictures explained for {len(chosen.genes)} genes: {out / 'explanations.csv'}")
+    if summary["trained_on"]:
+        typer.echo(f"{summary['trained_on']} of them were trained on: their predictions flatter the model", err=True)
     if failures:
         typer.echo(f"{len(failures)} sections or slides failed, listed in {out / 'failures.csv'}", err=True)
         raise typer.Exit(1)

@@ -29,6 +29,7 @@ from tcgn_mil.experiments.explanation_sources import (
     SlideStudy,
     section_material,
     section_paths,
+    section_relations,
 )
 from tcgn_mil.experiments.explanation_tables import explain, tables
 from tcgn_mil.experiments.run_folder import begin_run, finish_run
@@ -92,6 +93,10 @@ class ExplainConfig:
         for what, names in (("gene", self.genes), ("spot", self.barcodes), ("slide", self.slide_ids)):
             if duplicates(names):
                 raise InputError(f"{what} {preview(duplicates(names))} is named twice", fix="name it once")
+        if self.spots is None and (self.sections or self.barcodes):
+            raise InputError("a section or spot is named, but no spots", fix="give --spots too, or leave them out")
+        if self.slide_model is None and (self.slides or self.slide_ids):
+            raise InputError("a slide is named, but no slide model", fix="give --slide-model too, or leave it out")
         if self.slide_model is not None and not (self.slides and self.slide_ids):
             raise InputError("no slide is named", fix="give --slides (as to tcgn-mil encode) and --slide")
         if self.top < 1 or self.steps < 2:
@@ -138,6 +143,7 @@ def run(
     overview = pd.concat(parts["explanations"])
     summary = {
         "pictures": int(overview["picture"].nunique()),
+        "trained_on": int(overview.loc[overview["relation"] == "trained on", "picture"].nunique()),
         "genes": list(config.genes),
         "unit": str(overview["unit"].iloc[0]),
         "largest_integration_error": float(overview["ig_delta"].abs().max()),
@@ -161,8 +167,11 @@ def _sources(
         name = safe_file_name(Path(config.image).stem, what="image name")
         return {name: lambda: Material(model, [Picture(name, f"image {name}", read_image(model.patch))])}
     assert config.spots is not None
+    relations = section_relations(config.encoder)
     return {
-        section: lambda path=path: section_material(path, model, config.barcodes, config.top)
+        section: lambda path=path, relation=relations.get(section, ""): section_material(
+            path, model, config.barcodes, config.top, relation=relation
+        )
         for section, path in section_paths(config.spots, config.sections).items()
     }
 

@@ -20,13 +20,15 @@ _DRAWN_EDGES = 60
 _RELEVANCE_CELLS = 28  # single pixels of integrated gradients are noise that cancels over a few
 _SCALE_BAR_UM = 20
 _LEAST_SCALE = 0.25
+_LEAST_SD = 0.1  # of a gene; a map that adds less in all is drawn faint
 
 
 def draw_explanation(picture: Picture, model: GeneModel, found: Explanation, index: int, path: str | Path) -> None:
     """Write the panel of the `index`-th gene as PNG.
 
     Colours of Grad-CAM and integrated gradients reach to the gene's own largest value, but to no less than a quarter of
-    the largest over all genes of the picture, so that a gene on which nothing bears looks like one.
+    the largest over all genes of the picture, and no less than what adds a tenth of the gene's standard deviation, on
+    all cells for Grad-CAM and on a tenth of them for integrated gradients: what hardly bears on a gene looks like it.
     """
     count = 3 + len(found.graphs)
     figure, (axes, bars) = plt.subplots(
@@ -39,8 +41,8 @@ def draw_explanation(picture: Picture, model: GeneModel, found: Explanation, ind
     axes[0].set_title(f"picture, {model.patch.um:.0f} µm", fontsize=9)
     _scale_bar(axes[0], model.patch.um)
     bars[0].set_axis_off()
-    _draw_cam(axes[1], bars[1], found, index)
-    _draw_relevance(axes[2], bars[2], found, index)
+    _draw_cam(axes[1], bars[1], found, index, sd=float(model.std[index]))
+    _draw_relevance(axes[2], bars[2], found, index, sd=float(model.std[index]))
     for block, (axis, bar, graph) in enumerate(zip(axes[3:], bars[3:], found.graphs, strict=True)):
         _draw_graph(axis, bar, graph, block)
     figure.suptitle(title(picture, model, found, index), fontsize=10, y=0.97)
@@ -52,7 +54,8 @@ def title(picture: Picture, model: GeneModel, found: Explanation, index: int) ->
     gene = model.genes[index]
     measured = picture.measured.get(gene)
     beside = "" if measured is None else f", measured {measured:.2f}"
-    return f"{gene}, {picture.where}\npredicted {found.predicted[index]:.2f}{beside} [{model.unit}]"
+    relation = f" ({picture.relation})" if picture.relation else ""
+    return f"{gene}, {picture.where}{relation}\npredicted {found.predicted[index]:.2f}{beside} [{model.unit}]"
 
 
 def _scale_bar(axis: Any, side_um: float) -> None:
@@ -63,10 +66,10 @@ def _scale_bar(axis: Any, side_um: float) -> None:
               bbox={"facecolor": "white", "alpha": 0.7, "pad": 1, "linewidth": 0})  # fmt: skip
 
 
-def _draw_cam(axis: Any, bar: Any, found: Explanation, index: int) -> None:
+def _draw_cam(axis: Any, bar: Any, found: Explanation, index: int, *, sd: float) -> None:
     """Grad-CAM over the grey picture, transparent where it is zero."""
     cam = found.cam
-    top = max(float(cam[index].max()), _LEAST_SCALE * float(cam.max())) or 1.0  # nothing may speak for any gene
+    top = max(float(cam[index].max()), _LEAST_SCALE * float(cam.max()), _LEAST_SD * sd / cam[index].size)
     smooth = upsample(torch.from_numpy(cam[None, index : index + 1]), 16 * cam.shape[1])[0, 0].numpy()
     shown = axis.imshow(
         smooth, cmap="inferno", vmin=0, vmax=top, alpha=np.clip(1.6 * smooth / top, 0, 0.75), extent=(0, 1, 1, 0)
@@ -76,23 +79,24 @@ def _draw_cam(axis: Any, bar: Any, found: Explanation, index: int) -> None:
     _colour_bar(bar, shown, f"added by each of {cam[index].size} cells")
 
 
-def _draw_relevance(axis: Any, bar: Any, found: Explanation, index: int) -> None:
+def _draw_relevance(axis: Any, bar: Any, found: Explanation, index: int, *, sd: float) -> None:
     """Integrated gradients summed over small cells: red adds to the prediction, blue takes from it."""
     cells = block_sums(found.relevance, (_RELEVANCE_CELLS, _RELEVANCE_CELLS))
     limits = np.percentile(np.abs(cells), 99.5, axis=(1, 2))
-    limit = max(float(limits[index]), _LEAST_SCALE * float(limits.max())) or 1.0
+    least = _LEAST_SD * sd / (0.1 * cells[index].size)
+    limit = max(float(limits[index]), _LEAST_SCALE * float(limits.max()), least)
     shown = axis.imshow(
         cells[index], cmap="RdBu_r", vmin=-limit, vmax=limit, extent=(0, 1, 1, 0), interpolation="bilinear",
         alpha=np.clip(1.6 * np.abs(cells[index]) / limit, 0, 0.8),
     )  # fmt: skip
-    change, error = _signed(found.change[index]), _signed(found.delta[index], digits=3)
+    change, error = _signed(found.change[index]), _signed(found.delta[index])
     axis.set_title(f"integrated gradients from white\nsum {change}, error {error}", fontsize=9)
     _colour_bar(bar, shown, f"added by each of {_RELEVANCE_CELLS**2} cells")
 
 
-def _signed(value: float, *, digits: int = 2) -> str:
-    """With its sign, but no -0.00."""
-    return f"{round(float(value), digits) + 0.0:+.{digits}f}"
+def _signed(value: float) -> str:
+    """With its sign and two significant digits, but no -0."""
+    return f"{float(value) + 0.0:+.2g}"
 
 
 def _draw_graph(axis: Any, bar: Any, graph: LearnedGraph, block: int) -> None:
@@ -124,5 +128,7 @@ def _colour_bar(bar: Any, shown: Any, label: str) -> None:
     drawn = bar.figure.colorbar(shown, cax=bar, orientation="horizontal")
     drawn.set_label(label, fontsize=8)
     drawn.ax.tick_params(labelsize=7)
-    drawn.ax.locator_params(nbins=5)
+    drawn.ax.locator_params(nbins=4)
+    drawn.ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
+    drawn.ax.xaxis.get_offset_text().set_fontsize(7)
     drawn.solids.set_alpha(1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.artefacts import safe_file_name
@@ -44,12 +45,15 @@ class Picture:
         (P, P, 3) uint8.
     measured
         Gene -> measured value in the model's unit, where there is one.
+    relation
+        Of a spot's section to the encoder: test, validation or trained on; empty where that is not known.
     """
 
     name: str
     where: str
     pixels: NDArray[np.uint8]
     measured: Mapping[str, float] = field(default_factory=dict)
+    relation: str = ""
 
 
 class Material(NamedTuple):
@@ -71,7 +75,21 @@ def section_paths(source: str | Path, sections: Sequence[str]) -> dict[str, Path
     return {name: found[name] for name in sections or found}
 
 
-def section_material(path: Path, model: GeneModel, barcodes: Sequence[str], top: int) -> Material:
+def section_relations(encoder: str | Path) -> dict[str, str]:
+    """Section -> test, validation or trained on, from the folds.csv that pretraining left beside the encoder."""
+    path = Path(encoder).parent / "folds.csv"
+    if not path.is_file():
+        return {}
+    parts = pd.read_csv(path, dtype=str)
+    if not {"part", "id"} <= set(parts):
+        return {}
+    names = {"train": "trained on", "val": "validation", "test": "test"}
+    return {section: names.get(part, "") for section, part in zip(parts["id"], parts["part"], strict=True)}
+
+
+def section_material(
+    path: Path, model: GeneModel, barcodes: Sequence[str], top: int, *, relation: str = ""
+) -> Material:
     """Spots of a section: those named, else for each gene the `top` ones of highest prediction."""
     spots = read_spots(path)
     check_patch(model.patch, spots.patch)
@@ -88,8 +106,9 @@ def section_material(path: Path, model: GeneModel, barcodes: Sequence[str], top:
     in_file_order, back = np.unique(rows, return_inverse=True)
     pixels = read_patches(spots.patches_path, in_file_order)[back]
     measured = _measured(spots.adata, rows, model)
+    section = spots.section
     return Material(model, [
-        Picture(f"{spots.section}_{names[row]}", f"spot {names[row]} of section {spots.section}", image, values)
+        Picture(f"{section}_{names[row]}", f"spot {names[row]} of section {section}", image, values, relation)
         for row, image, values in zip(rows, pixels, measured, strict=True)
     ])  # fmt: skip
 

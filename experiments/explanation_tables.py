@@ -74,7 +74,7 @@ def tables(picture: Picture, model: GeneModel, found: Explanation) -> dict[str, 
 def _numbers(picture: Picture, model: GeneModel, found: Explanation, index: int) -> dict[str, Any]:
     gene = model.genes[index]
     return {
-        "picture": picture.name, "where": picture.where, "gene": gene, "unit": model.unit,
+        "picture": picture.name, "where": picture.where, "relation": picture.relation, "gene": gene, "unit": model.unit,
         "predicted": found.predicted[index], "measured": picture.measured.get(gene, np.nan),
         "cam_sum": found.cam[index].sum(), "cam_against": found.against[index],
         "ig_change": found.change[index], "ig_delta": found.delta[index],

@@ -11,18 +11,19 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 from PIL import Image
 
 from tcgn_mil.contracts import PatchSize
 from tcgn_mil.data.feature_files import find_features
 from tcgn_mil.data.spot_files import read_patches, read_spots
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments import cli, pretraining
+from tcgn_mil.experiments import cli, explanation_figures, pretraining
 from tcgn_mil.experiments.explanation import ExplainConfig, run
 from tcgn_mil.experiments.explanation_check import localisation, summary
 from tcgn_mil.experiments.explanation_models import spot_model
 from tcgn_mil.experiments.explanation_sources import SlideStudy, centre_tile
-from tcgn_mil.experiments.explanation_tables import block_sums, explain
+from tcgn_mil.experiments.explanation_tables import Explanation, block_sums, explain
 from tcgn_mil.experiments.prediction import load_fold_models, predict_patient, union_panel
 from tcgn_mil.experiments.synthetic import SyntheticConfig, make_cohort
 from tcgn_mil.preprocessing.spots import write_spots
@@ -146,6 +147,36 @@ def test_predicted_and_measured_values_are_those_of_the_encoder_and_the_counts(d
             counts = adata[spot].X
             expected = np.log1p(1e4 * adata[spot, gene].X.sum() / counts.sum())
             assert table.loc[f"A1_{spot}"]["measured"][gene] == pytest.approx(expected, abs=1e-4)
+
+
+def test_spots_that_were_trained_on_are_called_so(call, demo: Path, spot_run: Path, tmp_path: Path) -> None:
+    assert set(pd.read_csv(spot_run / "explanations.csv")["relation"]) == {"test"}
+    parts = pd.read_csv(demo / "encoder" / "folds.csv").set_index("part")["id"]
+    section = np.atleast_1d(parts["train"])[0]
+    answer = call("--encoder", demo / "encoder" / "encoder.safetensors", "--spots", demo / "spots",
+                  "--section", section, "--gene", GENES[0], "--top", 1, "--steps", 2, "--out", tmp_path)  # fmt: skip
+    assert answer.code == 0
+    assert "1 of them were trained on: their predictions flatter the model" in answer.err
+    assert set(pd.read_csv(tmp_path / "explanations.csv")["relation"]) == {"trained on"}
+
+
+@pytest.mark.parametrize(("size", "faint"), [(1e-4, True), (0.05, False)])
+def test_what_hardly_bears_on_a_gene_is_drawn_faint(size: float, faint: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colours reach to 0.1 sd / 49 at least, here 0.002."""
+    shown = []
+    monkeypatch.setattr(explanation_figures, "_colour_bar", lambda _bar, image, _label: shown.append(image))
+    cam = np.zeros((1, 7, 7), dtype=np.float32)
+    cam[0, 2, 3] = size
+    relevance = np.zeros((1, 224, 224), dtype=np.float32)
+    relevance[0, :50, :50] = size / 64
+    zero = np.zeros(1, dtype=np.float32)
+    found = Explanation(zero, cam, zero, relevance, zero, zero, [])
+    _, axis = plt.subplots()
+    explanation_figures._draw_cam(axis, None, found, 0, sd=1.0)
+    explanation_figures._draw_relevance(axis, None, found, 0, sd=1.0)
+    for image in shown:
+        assert (np.max(image.get_alpha()) < 0.15) == faint
+    plt.close("all")
 
 
 def test_the_numbers_of_nodes_add_up(spot_run: Path) -> None:
@@ -286,6 +317,8 @@ def test_bad_input_ends_with_one_line(call, demo: Path, slide_arguments: list[ob
         ([*encoder, *gene, "--image", tmp_path / "small.png", "--mpp", 0.5], "is 50.0 µm across", "at least 155 px"),
         ([*encoder, *gene, "--image", tmp_path / "plain.png", "--mpp", 2], "too coarse", "finer scan"),
         ([*encoder, *gene, "--image", tmp_path / "plain.png"], "plain.png", "--mpp"),
+        ([*spots, *gene, "--slide", "other"], "no slide model", "--slide-model"),
+        ([*encoder, *gene, "--image", tmp_path / "plain.png", "--spot", "3x3"], "but no spots", "--spots"),
         ([*slide_arguments, *gene], "no slide is named", "--slide"),
         ([*slide_arguments, *gene, "--slide", "other"], "no slide other", "slides are"),
         ([*slide_arguments, "--gene", "ERBB2", "--slide", slide], "no gene ERBB2", "it has"),
