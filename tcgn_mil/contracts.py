@@ -150,6 +150,53 @@ class TileSpec:
         return asdict(self)
 
 
+VERDICTS = ("kept", "pen", "out of focus", "fold")
+
+
+@dataclass(frozen=True)
+class TileQuality:
+    """Quality of N tiles, by `tcgn_mil.preprocessing.tile_quality`.
+
+    Attributes
+    ----------
+    focus
+        (N,) float32, sharpness against that of the same tissue in focus: about 1 in focus, towards 0 out of it; NaN
+        where there is too little tissue to tell.
+    pen, fold
+        (N,) float32 in [0, 1], share of the tile under ink, and under folded tissue.
+    """
+
+    focus: NDArray[np.float32]
+    pen: NDArray[np.float32]
+    fold: NDArray[np.float32]
+
+    def __getitem__(self, chosen: NDArray[Any]) -> TileQuality:
+        return TileQuality(self.focus[chosen], self.pen[chosen], self.fold[chosen])
+
+
+@dataclass(frozen=True)
+class RejectedTiles:
+    """Tiles with enough tissue that quality control left out.
+
+    Attributes
+    ----------
+    coords, tissue_fraction
+        As in :class:`TileSet`, (K, 2) and (K,).
+    quality
+        Of the K tiles.
+    verdict
+        (K,) uint8, positions in `VERDICTS`, none of them 0.
+    """
+
+    coords: NDArray[np.int64]
+    tissue_fraction: NDArray[np.float32]
+    quality: TileQuality
+    verdict: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+
 @dataclass(frozen=True)
 class TileSet:
     """The kept tiles of one slide.
@@ -168,6 +215,10 @@ class TileSet:
         Width and height of level 0 in pixels.
     patient_id
         Patient the slide is of; the slide's own id where nothing else is known.
+    quality
+        Of the kept tiles; None where it was not measured, as in other tools' files.
+    rejected
+        Tiles that quality control left out; None where there was none.
     """
 
     slide_id: str
@@ -176,6 +227,8 @@ class TileSet:
     spec: TileSpec
     slide_size: tuple[int, int]
     patient_id: str = ""
+    quality: TileQuality | None = None
+    rejected: RejectedTiles | None = None
 
     def __post_init__(self) -> None:
         if not self.patient_id:

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tcgn_mil.contracts import PatchSize, TileSet, TileSpec
+from tcgn_mil.contracts import PatchSize, RejectedTiles, TileQuality, TileSet, TileSpec
 from tcgn_mil.data.tile_files import read_tile_settings, read_tiles, write_tiles
 from tcgn_mil.errors import InputError
 
@@ -30,6 +30,44 @@ def test_tiles_come_back_as_written(tmp_path: Path, count: int) -> None:
     assert np.array_equal(found.tissue_fraction, tiles.tissue_fraction)
     assert (found.slide_id, found.patient_id, found.spec, found.slide_size) == ("slide 1", "P1", SPEC, (5000, 4000))
     assert read_tile_settings(path) == (SPEC, {"min_tissue": 0.5})
+
+
+def quality(count: int) -> TileQuality:
+    return TileQuality(*np.linspace(0, 1, 3 * count, dtype=np.float32).reshape(3, count))
+
+
+@pytest.mark.parametrize("left_out", [0, 2])
+def test_quality_and_rejected_tiles_come_back(tmp_path: Path, left_out: int) -> None:
+    coords = np.arange(6).reshape(3, 2)
+    fractions = np.ones(3, dtype=np.float32)
+    rejected = RejectedTiles(coords[:left_out] + 7, fractions[:left_out], quality(left_out),
+                             np.array([1, 3], dtype=np.uint8)[:left_out])  # fmt: skip
+    tiles = TileSet("s", coords, fractions, SPEC, (5000, 4000), quality=quality(3), rejected=rejected)
+    write_tiles(tmp_path / "s.h5", tiles, slide_file="s.svs")
+    found = read_tiles(tmp_path / "s.h5")
+    assert found.quality is not None
+    assert found.rejected is not None
+    assert len(found.rejected) == left_out
+    for name in ("focus", "pen", "fold"):
+        assert np.array_equal(getattr(found.quality, name), getattr(quality(3), name))
+        assert np.array_equal(getattr(found.rejected.quality, name), getattr(quality(left_out), name))
+    assert np.array_equal(found.rejected.coords, rejected.coords)
+    assert np.array_equal(found.rejected.verdict, rejected.verdict)
+
+
+@pytest.mark.parametrize(("name", "values"), [("focus", np.zeros(2)), ("rejected/verdict", np.array([0], np.uint8)),
+                                              ("rejected/verdict", np.array([9], np.uint8))])  # fmt: skip
+def test_quality_that_does_not_fit_is_refused(tmp_path: Path, name: str, values: np.ndarray) -> None:
+    path = tmp_path / "s.h5"
+    rejected = RejectedTiles(np.zeros((1, 2), int), np.ones(1, np.float32), quality(1), np.ones(1, np.uint8))
+    tiles = TileSet("s", np.zeros((1, 2), int), np.ones(1, np.float32), SPEC, (5000, 4000), quality=quality(1),
+                    rejected=rejected)  # fmt: skip
+    write_tiles(path, tiles, slide_file="s.svs")
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        file[name] = values
+    with pytest.raises(InputError, match=r"s\.h5"):
+        read_tiles(path)
 
 
 def test_no_pixels_and_no_machine_paths_are_stored(tmp_path: Path) -> None:
