@@ -148,13 +148,23 @@ def tile(
     min_tissue: Annotated[
         float | None, typer.Option(help="Least tissue share of a kept tile, 0 to 1; 0.1 by default.")
     ] = None,
+    max_blur: Annotated[
+        float | None, typer.Option(help="Largest share of a tile out of focus; 0.25 by default, 1 keeps all.")
+    ] = None,
+    max_pen: Annotated[
+        float | None, typer.Option(help="Largest share of a tile under ink; 0.25 by default, 1 keeps all.")
+    ] = None,
+    max_fold: Annotated[
+        float | None, typer.Option(help="Largest share of a tile under folds; 0.35 by default, 1 keeps all.")
+    ] = None,
 ) -> None:
     """Find tissue and lay a grid in µm; writes tiles/<slide>.h5 and an overlay picture for each slide."""
     from tcgn_mil.preprocessing.slide_table import find_slides
     from tcgn_mil.preprocessing.tiling import TileSettings, tile_cohort
 
     entries = find_slides(slides, mpp=mpp)
-    chosen = {} if min_tissue is None else {"min_tissue": min_tissue}
+    limits = {"min_tissue": min_tissue, "max_blur": max_blur, "max_pen": max_pen, "max_fold": max_fold}
+    chosen = {name: value for name, value in limits.items() if value is not None}
     settings = TileSettings(patch=PatchSize(patch_px, patch_mpp), stride_px=stride_px, **chosen)
     done, failures = tile_cohort(entries, settings, out)
     finish_cohort(len(done), failures, out, what="slides tiled")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -12,14 +13,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from tcgn_mil.artefacts import atomic_path
-from tcgn_mil.contracts import TileSet
+from tcgn_mil.contracts import VERDICTS, TileSet
 from tcgn_mil.preprocessing.resample import resample_to
 
 LONG_SIDE_PX = 1600
 TISSUE_COLOUR = (0, 140, 60)
 TILE_COLOUR = (20, 60, 200)
+VERDICT_COLOURS = {"pen": (0, 130, 140), "out of focus": (200, 100, 0), "fold": (210, 0, 60)}
 SCALE_BARS_UM = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
 CAPTION_PX = 44
+
+Colour = tuple[int, int, int]
 
 
 def overlay_mpp(slide_size: tuple[int, int], slide_mpp: float) -> float:
@@ -29,6 +33,8 @@ def overlay_mpp(slide_size: tuple[int, int], slide_mpp: float) -> float:
 
 def draw_tiles(thumbnail: NDArray[np.uint8], tissue: NDArray[np.bool_], tiles: TileSet) -> NDArray[np.uint8]:
     """Thumbnail with what was not kept washed out, tissue outlined in green, kept tiles in blue, and a caption.
+
+    Tiles that quality control left out are framed in the colours of `VERDICT_COLOURS`, which the caption names.
 
     Parameters
     ----------
@@ -52,8 +58,27 @@ def draw_tiles(thumbnail: NDArray[np.uint8], tissue: NDArray[np.bool_], tiles: T
     mask = resample_to(tissue.astype(np.uint8) * 255, width, height) > 127
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, outlines, -1, TISSUE_COLOUR, 2, cv2.LINE_AA)
+    _draw_rejected(picture, tiles, scale)
     caption = f"{tiles.slide_id}: {len(tiles)} tiles of {tiles.spec.patch}"
-    return add_caption(picture, caption, mpp=tiles.spec.slide_mpp / float(scale[0]))
+    return add_caption(picture, caption, mpp=tiles.spec.slide_mpp / float(scale[0]), notes=_left_out(tiles))
+
+
+def _draw_rejected(picture: NDArray[np.uint8], tiles: TileSet, scale: NDArray[np.float64]) -> None:
+    if tiles.rejected is None:
+        return
+    low = np.rint(tiles.rejected.coords * scale).astype(int)
+    high = np.rint((tiles.rejected.coords + tiles.spec.level0_px) * scale).astype(int)
+    for corner, opposite, verdict in zip(low.tolist(), high.tolist(), tiles.rejected.verdict.tolist(), strict=True):
+        inner = [side - 2 for side in opposite]
+        cv2.rectangle(picture, [side + 1 for side in corner], inner, VERDICT_COLOURS[VERDICTS[verdict]], 2)
+
+
+def _left_out(tiles: TileSet) -> list[tuple[str, Colour]]:
+    """What quality control left out, in words, each with its colour."""
+    if tiles.rejected is None:
+        return []
+    counts = np.bincount(tiles.rejected.verdict, minlength=len(VERDICTS))
+    return [(f"{count} {name}", VERDICT_COLOURS[name]) for name, count in zip(VERDICTS, counts, strict=True) if count]
 
 
 def _wash_out(thumbnail: NDArray[np.uint8], low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -76,8 +101,10 @@ def _draw_grid(picture: NDArray[np.uint8], low: NDArray[np.int64], high: NDArray
     cv2.addWeighted(lines, opacity, picture, 1 - opacity, 0, dst=picture)
 
 
-def add_caption(picture: NDArray[np.uint8], text: str, *, mpp: float) -> NDArray[np.uint8]:
-    """Append a white strip with `text` and a scale bar, widening a narrow picture to hold them.
+def add_caption(
+    picture: NDArray[np.uint8], text: str, *, mpp: float, notes: Sequence[tuple[str, Colour]] = ()
+) -> NDArray[np.uint8]:
+    """Append a white strip with `text`, coloured `notes` and a scale bar, widening a narrow picture to hold them.
 
     `mpp` is the picture's µm per pixel.
     """
@@ -86,12 +113,16 @@ def add_caption(picture: NDArray[np.uint8], text: str, *, mpp: float) -> NDArray
     bar_um = max((bar for bar in SCALE_BARS_UM if bar / mpp <= max(width, 400) / 4), default=SCALE_BARS_UM[0])
     bar_text = f"{bar_um / 1000:g} mm" if bar_um >= 1000 else f"{bar_um} µm"
     bar_px = round(bar_um / mpp)
-    needed = round(font.getlength(text) + font.getlength(bar_text)) + bar_px + 60
+    written = sum(font.getlength(part) + 18 for part in (text, *(note for note, _ in notes)))
+    needed = round(written + font.getlength(bar_text)) + bar_px + 60
     sheet = Image.new("RGB", (max(width, needed), height + CAPTION_PX), "white")
     sheet.paste(Image.fromarray(picture))
     draw = ImageDraw.Draw(sheet)
     middle = height + CAPTION_PX // 2
-    draw.text((12, middle), text, fill="black", font=font, anchor="lm")
+    x = 12.0
+    for part, colour in ((text, (0, 0, 0)), *notes):
+        draw.text((x, middle), part, fill=colour, font=font, anchor="lm")
+        x += font.getlength(part) + 18
     end = sheet.width - 12
     draw.line([(end - bar_px, middle), (end, middle)], fill="black", width=4)
     draw.text((end - bar_px - 8, middle), bar_text, fill="black", font=font, anchor="rm")

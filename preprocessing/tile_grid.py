@@ -48,12 +48,22 @@ def _starts(side_px: int, spec: TileSpec, downsample: float) -> NDArray[np.int64
 def tissue_fractions(
     mask: NDArray[np.bool_], coords: NDArray[np.int64], level0_px: float, slide_size: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """Share of each tile's area that a mask covers, pixels of the mask counted by their overlap with the tile.
+    """(N,) float32 share of each tile's area that a mask covers, in [0, 1]; parameters as :func:`tile_means`."""
+    return np.clip(tile_means(mask, coords, level0_px, slide_size), 0, 1).astype(np.float32)
+
+
+def tile_means(
+    values: NDArray[np.bool_] | NDArray[np.floating],
+    coords: NDArray[np.int64],
+    level0_px: float,
+    slide_size: tuple[int, int],
+) -> NDArray[np.float64]:
+    """Mean of a map over each tile, pixels of the map counted by their overlap with the tile.
 
     Parameters
     ----------
-    mask
-        (h, w) bool over the whole slide, at any resolution.
+    values
+        (h, w) over the whole slide, at any resolution.
     coords
         (N, 2) level-0 top-left corners.
     level0_px
@@ -63,19 +73,18 @@ def tissue_fractions(
 
     Returns
     -------
-    (N,) float32 in [0, 1].
+    (N,) float64.
     """
-    height, width = mask.shape
+    height, width = values.shape
     scale = np.array([width / slide_size[0], height / slide_size[1]])
     low = np.asarray(coords, dtype=np.float64) * scale
     high = np.minimum(low + level0_px * scale, [width, height])
     integral = np.zeros((height + 1, width + 1))
-    np.cumsum(np.cumsum(mask, axis=0, dtype=np.float64), axis=1, out=integral[1:, 1:])
+    np.cumsum(np.cumsum(values, axis=0, dtype=np.float64), axis=1, out=integral[1:, 1:])
 
     def covered(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(map_coordinates(integral, [y, x], order=1, mode="nearest"))
 
     (left, top), (right, bottom) = low.T, high.T
     inside = covered(right, bottom) - covered(left, bottom) - covered(right, top) + covered(left, top)
-    area = (right - left) * (bottom - top)
-    return np.clip(inside / np.maximum(area, 1e-12), 0, 1).astype(np.float32)
+    return np.asarray(inside / np.maximum((right - left) * (bottom - top), 1e-12))

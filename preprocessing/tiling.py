@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tcgn_mil.contracts import Failure, PatchSize, TileSet, TileSpec
+from tcgn_mil.contracts import VERDICTS, Failure, PatchSize, RejectedTiles, TileQuality, TileSet, TileSpec
 from tcgn_mil.data.tile_files import read_tile_settings, read_tiles, write_tiles
 from tcgn_mil.errors import InputError
 from tcgn_mil.failures import write_failures
@@ -20,9 +20,10 @@ from tcgn_mil.preprocessing.resample import resample_to
 from tcgn_mil.preprocessing.slide_readers import Slide
 from tcgn_mil.preprocessing.slide_table import SlideEntry
 from tcgn_mil.preprocessing.tile_grid import lay_grid, tissue_fractions
-from tcgn_mil.preprocessing.tissue import TISSUE_MPP, find_tissue
+from tcgn_mil.preprocessing.tile_quality import MAX_BLUR, MAX_FOLD, MAX_PEN, MIN_FOCUS, measure_quality
+from tcgn_mil.preprocessing.tissue import TISSUE_MPP, Glass, survey
 
-TISSUE_FINDER = "roughness-1"  # a new number when find_tissue changes, so that resumed cohorts stay uniform
+TISSUE_FINDER = "roughness-2"  # a new number when tissue or quality change, so that resumed cohorts stay uniform
 STAGE = "tile"
 
 
@@ -41,16 +42,29 @@ class TileSettings:
         sections lie in a tile.
     tissue_mpp
         µm per pixel at which tissue is found.
+    min_focus
+        Tissue below it is out of focus, by :class:`~tcgn_mil.contracts.TileQuality`; 0 calls nothing so.
+    max_blur, max_pen, max_fold
+        Largest share of a kept tile out of focus, under ink and under folds; 1 keeps all.
     """
 
     patch: PatchSize = field(default_factory=PatchSize)
     stride_px: int | None = None
     min_tissue: float = 0.1
     tissue_mpp: float = TISSUE_MPP
+    min_focus: float = MIN_FOCUS
+    max_blur: float = MAX_BLUR
+    max_pen: float = MAX_PEN
+    max_fold: float = MAX_FOLD
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_tissue <= 1:
-            raise InputError(f"min_tissue of {self.min_tissue} is no share", fix="give a number from 0 to 1")
+        for name in ("min_tissue", "max_blur", "max_pen", "max_fold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} of {getattr(self, name)} is no share", fix="give a number from 0 to 1")
+        if not 0 <= self.min_focus < 1:
+            raise InputError(
+                f"min_focus of {self.min_focus} is outside 0 to 1", fix=f"leave it {MIN_FOCUS}, or 0 to keep blur"
+            )
         if not 4 <= self.tissue_mpp <= 12:
             raise InputError(f"tissue_mpp of {self.tissue_mpp} is outside 4 to 12 µm/px", fix=f"leave it {TISSUE_MPP}")
         if self.stride_px is not None and self.stride_px < 1:
@@ -67,7 +81,10 @@ class TileSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """What a tile file records beside its spec."""
-        return {"min_tissue": self.min_tissue, "tissue_mpp": self.tissue_mpp, "tissue_finder": TISSUE_FINDER}
+        chosen = {
+            name: getattr(self, name) for name in ("min_tissue", "tissue_mpp", "min_focus", "max_pen", "max_fold")
+        }
+        return {**chosen, "tissue_finder": TISSUE_FINDER}
 
 
 class CohortTiles(NamedTuple):
@@ -103,10 +120,10 @@ def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -
     with entry.open() as slide:
         spec = settings.for_slide(slide)
         thumbnail = slide.thumbnail(settings.tissue_mpp)
-        tissue = find_tissue(thumbnail, settings.tissue_mpp)
-        tiles = _select(entry, slide, spec, tissue, settings.min_tissue)
+        glass = survey(thumbnail, settings.tissue_mpp)
+        tiles = _select(entry, slide, spec, glass, settings)
         base = _overlay_base(slide, thumbnail, settings.tissue_mpp)
-        picture = draw_tiles(base, tissue, tiles)
+        picture = draw_tiles(base, glass.tissue, tiles)
     # The tile file comes last: where it stands, the pictures stand too.
     write_picture(thumbnail_path(out_dir, entry.slide_id), base)
     write_picture(overlay_path(out_dir, entry.slide_id), picture)
@@ -157,7 +174,8 @@ def is_tiled(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> 
         )
 
 
-def _select(entry: SlideEntry, slide: Slide, spec: TileSpec, tissue: NDArray[np.bool_], min_tissue: float) -> TileSet:
+def _select(entry: SlideEntry, slide: Slide, spec: TileSpec, glass: Glass, settings: TileSettings) -> TileSet:
+    """Tiles with enough tissue, kept or rejected by their quality."""
     coords = lay_grid(slide.size, spec, downsample=slide.level_downsamples[spec.read_level])
     if not len(coords):
         raise InputError(
@@ -166,15 +184,55 @@ def _select(entry: SlideEntry, slide: Slide, spec: TileSpec, tissue: NDArray[np.
             path=slide.path,
             fix="use a larger region, or check its µm per pixel",
         )
-    fractions = tissue_fractions(tissue, coords, spec.level0_px, slide.size)
-    keep = fractions >= min_tissue
+    fractions = tissue_fractions(glass.tissue, coords, spec.level0_px, slide.size)
+    inked = tissue_fractions(glass.pen, coords, spec.level0_px, slide.size)
+    # A tile under a pen is listed as such, though no tissue can be seen there.
+    candidate = (fractions >= settings.min_tissue) | (inked > settings.max_pen)
+    total = len(coords)
+    coords, fractions = coords[candidate], fractions[candidate]
+    quality = measure_quality(slide, *glass, coords, spec.level0_px, min_focus=settings.min_focus)
+    verdict = judge(quality, settings)
+    keep = (verdict == 0) & (fractions >= settings.min_tissue)
     if not keep.any():
-        raise InputError(
-            f"shows no tissue: of {len(coords)} tiles none has {min_tissue:.0%} tissue",
+        raise _nothing_left(slide, total, fractions, verdict, settings)
+    out = verdict > 0
+    rejected = RejectedTiles(coords[out], fractions[out], quality[out], verdict[out])
+    return TileSet(
+        entry.slide_id, coords[keep], fractions[keep], spec, slide.size, entry.patient_id, quality[keep], rejected
+    )
+
+
+def judge(quality: TileQuality, settings: TileSettings) -> NDArray[np.uint8]:
+    """(N,) positions in `VERDICTS`: the first fault of each tile, 0 for those to keep."""
+    faults = {
+        "pen": quality.pen > settings.max_pen,
+        "fold": quality.fold > settings.max_fold,
+        "out of focus": quality.blur > settings.max_blur,
+    }
+    verdict = np.zeros(len(quality.pen), dtype=np.uint8)
+    for name, faulty in reversed(faults.items()):
+        verdict[faulty] = VERDICTS.index(name)
+    return verdict
+
+
+def _nothing_left(
+    slide: Slide, total: int, fractions: NDArray[np.float32], verdict: NDArray[np.uint8], settings: TileSettings
+) -> InputError:
+    """Why a slide has no tile to keep."""
+    counts = {name: int((verdict == code).sum()) for code, name in enumerate(VERDICTS) if code}
+    found = [f"{count} {name}" for name, count in counts.items() if count]
+    if not found:
+        return InputError(
+            f"shows no tissue: of {total} tiles none has {settings.min_tissue:.0%} tissue",
             path=slide.path,
-            fix="look at the slide: all glass, pen or blur? lower --min-tissue if its tissue is sparse",
+            fix="look at the slide: all glass? lower --min-tissue if its tissue is sparse",
         )
-    return TileSet(entry.slide_id, coords[keep], fractions[keep], spec, slide.size, entry.patient_id)
+    return InputError(
+        f"has no usable tile: of {total}, {int((fractions >= settings.min_tissue).sum())} show tissue; quality"
+        f" control left out {', '.join(found)}",
+        path=slide.path,
+        fix="look at the slide; --max-blur 1, --max-pen 1 or --max-fold 1 keeps what is left out",
+    )
 
 
 def _overlay_base(slide: Slide, thumbnail: NDArray[np.uint8], thumbnail_mpp: float) -> NDArray[np.uint8]:

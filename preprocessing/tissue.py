@@ -9,11 +9,13 @@ before texture is measured, so that a pen stroke's edge is no tissue either.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tcgn_mil.preprocessing.ink import disk, find_ink, optical_density, remove_small_regions
+from tcgn_mil.preprocessing.ink import disk, find_ink, local_statistics, optical_density, remove_small_regions
 
 TISSUE_MPP = 8.0  # resolution at which tissue is looked for
 WINDOW_UM = 40.0  # texture is measured in a Gaussian window of this width (2 sd), some four nuclei
@@ -30,8 +32,20 @@ LARGEST_HOLE_UM2 = 40_000.0  # a lumen or a fat cell belongs to its tissue
 SMALLEST_TISSUE_UM2 = 30_000.0  # five default tiles; dust is smaller
 
 
+class Glass(NamedTuple):
+    """What lies on the glass, (h, w) bool each: tissue, and pen."""
+
+    tissue: NDArray[np.bool_]
+    pen: NDArray[np.bool_]
+
+
 def find_tissue(thumbnail: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:
-    """Tissue of a slide.
+    """Tissue of a slide alone; see :func:`survey`."""
+    return survey(thumbnail, mpp).tissue
+
+
+def survey(thumbnail: NDArray[np.uint8], mpp: float) -> Glass:
+    """Tissue and pen of a slide.
 
     Parameters
     ----------
@@ -39,15 +53,11 @@ def find_tissue(thumbnail: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:
         (H, W, 3) uint8 RGB of the whole slide.
     mpp
         Its micrometres per pixel; the thresholds were set at `TISSUE_MPP` and hold from about 4 to 12.
-
-    Returns
-    -------
-    (H, W) bool.
     """
     density = optical_density(thumbnail)
-    ink = find_ink(density, mpp)
+    ink, pen = find_ink(density, mpp)
     total = density.sum(axis=2)
-    mean, roughness = _local_statistics(total, ~ink, WINDOW_UM / 2 / mpp)
+    mean, roughness = local_statistics(total, ~ink, WINDOW_UM / 2 / mpp)
     excess = mean - (glass := _glass_density(mean, roughness, ink))
     found = (roughness > ROUGHNESS) | (excess > EXCESS_DENSITY)
     # Ink counts as tissue for the rim, so that tissue is not cut back beside it.
@@ -56,7 +66,8 @@ def find_tissue(thumbnail: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:
     closed = _close(region & stained & ~ink, CLOSING_UM / mpp)
     gaps = remove_small_regions(1 - closed, LARGEST_HOLE_UM2 / mpp**2)
     smallest_px = min(SMALLEST_TISSUE_UM2 / mpp**2, total.size / 4)  # a small region of interest is no speck
-    return remove_small_regions(((gaps == 0) & ~ink).astype(np.uint8), smallest_px).astype(bool)
+    tissue = remove_small_regions(((gaps == 0) & ~ink).astype(np.uint8), smallest_px).astype(bool)
+    return Glass(tissue, pen)
 
 
 def _close(mask: NDArray[np.bool_], radius_px: float) -> NDArray[np.uint8]:
@@ -65,19 +76,6 @@ def _close(mask: NDArray[np.bool_], radius_px: float) -> NDArray[np.uint8]:
     padded = np.pad(mask.astype(np.uint8), margin, mode="edge")
     closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disk(radius_px))
     return closed[margin:-margin, margin:-margin].astype(np.uint8)
-
-
-def _local_statistics(
-    values: NDArray[np.float32], counts: NDArray[np.bool_], sigma_px: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Gaussian-weighted mean and standard deviation around each pixel, over pixels that count."""
-    weight = counts.astype(np.float32)
-    total, first, second = (
-        cv2.GaussianBlur(layer, (0, 0), sigma_px) for layer in (weight, values * weight, values**2 * weight)
-    )
-    total = np.maximum(total, np.float32(1e-6))
-    mean = first / total
-    return mean, np.sqrt(np.maximum(second / total - mean**2, 0)).astype(np.float32)
 
 
 def _glass_density(mean: NDArray[np.float32], roughness: NDArray[np.float32], ink: NDArray[np.bool_]) -> float:

@@ -162,16 +162,19 @@ class TileQuality:
     focus
         (N,) float32, sharpness against that of the same tissue in focus: about 1 in focus, towards 0 out of it; NaN
         where there is too little tissue to tell.
+    blur
+        (N,) float32 in [0, 1], share of the tile's tissue that is out of focus.
     pen, fold
         (N,) float32 in [0, 1], share of the tile under ink, and under folded tissue.
     """
 
     focus: NDArray[np.float32]
+    blur: NDArray[np.float32]
     pen: NDArray[np.float32]
     fold: NDArray[np.float32]
 
     def __getitem__(self, chosen: NDArray[Any]) -> TileQuality:
-        return TileQuality(self.focus[chosen], self.pen[chosen], self.fold[chosen])
+        return TileQuality(self.focus[chosen], self.blur[chosen], self.pen[chosen], self.fold[chosen])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tcgn_mil.contracts import VERDICTS, RejectedTiles, TileQuality, TileSet, Ti
 from tcgn_mil.data.hdf5 import check_coords, create_hdf5, json_attr, open_hdf5, root_attr, tile_spec
 from tcgn_mil.errors import InputError
 
-_QUALITY = ("focus", "pen", "fold")
+_QUALITY = ("focus", "blur", "pen", "fold")
 
 
 def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str, settings: dict | None = None) -> None:
@@ -21,8 +21,8 @@ def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str, settings: 
     Layout: ``coords`` (N, 2) int64 level-0 top-left x, y; ``tissue_fraction`` (N,) float32; root attributes
     ``slide_id``, ``patient_id``, ``slide_file`` (base name), ``spec`` (JSON of TileSpec), ``slide_width``,
     ``slide_height``, ``settings`` (JSON: what the tissue finder was asked), ``schema_version``, ``provenance``. Where
-    quality was controlled also ``focus``, ``pen`` and ``fold`` (N,) float32, and group ``rejected`` with the same
-    arrays of the K tiles left out and ``verdict`` (K,) uint8, which its attribute ``verdicts`` names.
+    quality was controlled also ``focus``, ``blur``, ``pen``, ``fold`` (N,) float32, and group ``rejected`` with
+    the same arrays of the K tiles left out and ``verdict`` (K,) uint8, which its attribute ``verdicts`` names.
     """
     with create_hdf5(path) as file:
         file.create_dataset("coords", data=tiles.coords.astype(np.int64))

@@ -33,7 +33,7 @@ def test_tiles_come_back_as_written(tmp_path: Path, count: int) -> None:
 
 
 def quality(count: int) -> TileQuality:
-    return TileQuality(*np.linspace(0, 1, 3 * count, dtype=np.float32).reshape(3, count))
+    return TileQuality(*np.linspace(0, 1, 4 * count, dtype=np.float32).reshape(4, count))
 
 
 @pytest.mark.parametrize("left_out", [0, 2])
@@ -48,7 +48,7 @@ def test_quality_and_rejected_tiles_come_back(tmp_path: Path, left_out: int) -> 
     assert found.quality is not None
     assert found.rejected is not None
     assert len(found.rejected) == left_out
-    for name in ("focus", "pen", "fold"):
+    for name in ("focus", "blur", "pen", "fold"):
         assert np.array_equal(getattr(found.quality, name), getattr(quality(3), name))
         assert np.array_equal(getattr(found.rejected.quality, name), getattr(quality(left_out), name))
     assert np.array_equal(found.rejected.coords, rejected.coords)

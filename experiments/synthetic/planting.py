@@ -1,0 +1,91 @@
+"""Artefacts planted on a picture of tissue, with the pixels that each covers: what quality control is measured on."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+INKS = {
+    "blue": (35, 60, 150), "green": (20, 110, 70), "black": (35, 35, 40), "red": (190, 20, 40),
+    "violet": (70, 30, 120), "turquoise": (0, 140, 150),
+}  # fmt: skip
+_INK_OPACITY = (0.75, 0.95)
+_PEN_WIDTH_UM, _PEN_LENGTH_UM = (250, 400), (900, 1800)
+_BLUR_RADIUS_UM = (250, 450)
+_FOLD_WIDTH_UM, _FOLD_LENGTH_UM = (90, 180), (600, 1500)
+_FEATHER_UM = 15.0
+
+
+def plant_pen(
+    image: NDArray[np.uint8], where: NDArray[np.bool_], mpp: float, rng: np.random.Generator, *, ink: str
+) -> NDArray[np.bool_]:
+    """Draw a stroke of felt-tip across `where`, (H, W), into an (H, W, 3) picture in place; returns its pixels."""
+    stroke = _band(where, mpp, rng, _PEN_WIDTH_UM, _PEN_LENGTH_UM)
+    cover = (stroke * rng.uniform(*_INK_OPACITY))[..., None].astype(np.float32)
+    image[:] = np.rint(image * (1 - cover) + np.array(INKS[ink], dtype=np.float32) * cover).astype(np.uint8)
+    return stroke
+
+
+def plant_blur(
+    image: NDArray[np.uint8], where: NDArray[np.bool_], mpp: float, rng: np.random.Generator, *, sd_um: float
+) -> NDArray[np.bool_]:
+    """Put a round field out of focus (a Gaussian of `sd_um`), in place; returns its pixels.
+
+    The camera's noise is not blurred with the tissue: two grey levels are added.
+    """
+    x, y = _somewhere(where, rng)
+    axes = tuple(round(rng.uniform(*_BLUR_RADIUS_UM) / mpp) for _ in range(2))
+    field = np.zeros(where.shape, np.uint8)
+    cv2.ellipse(field, (x, y), axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
+    share = cv2.GaussianBlur(field.astype(np.float32), (0, 0), _FEATHER_UM / mpp)[..., None]
+    blurred = cv2.GaussianBlur(image, (0, 0), sd_um / mpp) + rng.normal(0, 2, image.shape).astype(np.float32)
+    image[:] = np.clip(np.rint(image * (1 - share) + blurred * share), 0, 255).astype(np.uint8)
+    return field.astype(bool)
+
+
+def plant_fold(
+    image: NDArray[np.uint8], where: NDArray[np.bool_], mpp: float, rng: np.random.Generator, *, layers: int = 3
+) -> NDArray[np.bool_]:
+    """Turn tissue back upon itself along a band, in place: densities of `layers` places add up; returns its pixels."""
+    band = _band(where, mpp, rng, _FOLD_WIDTH_UM, _FOLD_LENGTH_UM) & where
+    light = image.astype(np.float32) / 255
+    through = light.copy()
+    for _ in range(layers - 1):
+        shift = np.rint(rng.uniform(60, 160) * _direction(rng) / mpp).astype(int)
+        over = np.roll(light, tuple(shift), axis=(0, 1))
+        under = np.roll(where, tuple(shift), axis=(0, 1)) & band
+        through[under] *= over[under]
+    image[band] = np.rint(through[band] * 255).astype(np.uint8)
+    return band
+
+
+def _band(
+    where: NDArray[np.bool_],
+    mpp: float,
+    rng: np.random.Generator,
+    width_um: tuple[float, float],
+    length_um: tuple[float, float],
+) -> NDArray[np.bool_]:
+    """A curved band through a place in `where`."""
+    centre, direction = np.array(_somewhere(where, rng)), _direction(rng)
+    length = rng.uniform(*length_um) / mpp
+    along = np.linspace(-0.5, 0.5, 60)
+    aside = 0.08 * length * np.sin(rng.uniform(0, 2 * np.pi) + 5 * along)
+    line = centre + along[:, None] * length * direction + aside[:, None] * direction[::-1] * [-1, 1]
+    mask = np.zeros(where.shape, np.uint8)
+    thickness = round(rng.uniform(*width_um) / mpp)
+    cv2.polylines(mask, [np.rint(line).astype(np.int32)], False, 1, thickness, cv2.LINE_8)
+    return mask.astype(bool)
+
+
+def _somewhere(where: NDArray[np.bool_], rng: np.random.Generator) -> tuple[int, int]:
+    """x, y of a random pixel of `where`."""
+    rows, columns = np.nonzero(where)
+    pick = rng.integers(len(rows))
+    return int(columns[pick]), int(rows[pick])
+
+
+def _direction(rng: np.random.Generator) -> NDArray[np.float64]:
+    angle = rng.uniform(0, 2 * np.pi)
+    return np.array([np.cos(angle), np.sin(angle)])
