@@ -115,9 +115,9 @@ class Alignment:
             return None
         other = self.best_other
         return (
-            f"spots and image do not fit: with the spots {other.name} the tissue under them is"
-            f" {1 / self.margin - 1:.0%} darker and {other.tissue:.0%} of them lie on tissue, as given"
-            f" {self.given.tissue:.0%}"
+            f"spots and image do not fit: with the spots {other.name} {other.tissue:.0%} of them lie on tissue, not"
+            f" {self.given.tissue:.0%}, and the image under them is darker ({other.darkness:.2f}, not"
+            f" {self.given.darkness:.2f})"
         )
 
 

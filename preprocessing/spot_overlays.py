@@ -56,24 +56,21 @@ def write_overlay(
     """
     width, height = (side / 1000 for side in size_um)
     panel = 6 * min(max(height / width, 0.4), 2.5)
-    figure, axes = plt.subplots(1, 3, figsize=(17, panel + 1.0), layout="constrained", width_ratios=(1, 1, 0.5))
+    figure, axes = plt.subplots(1, 3, figsize=(17.5, panel + 1.5), layout="compressed", width_ratios=(1, 1, 0.45))
     for axis in axes[:2]:
         axis.imshow(picture, extent=(0.0, width, height, 0.0))
         axis.set(xlabel="mm", xlim=(0, width), ylim=(height, 0))
     axes[0].set_ylabel("mm")
+    axes[1].tick_params(labelleft=False)
     colours = _draw_patches(axes[1], adata, field_um / 1000)
     figure.colorbar(colours, ax=axes[:2], label="log10 total count", extend="both", shrink=0.8)
     _draw_orientations(axes[2], alignment)
-    mpp = float(adata.uns["mpp"])
-    section, patient = adata.obs["section"].iloc[0], adata.obs["patient"].iloc[0]
-    axes[0].set_title(f"section {section}, patient {patient}, {mpp:.3f} µm/px")
+    axes[0].set_title(f"{width:.1f} x {height:.1f} mm, {float(adata.uns['mpp']):.3f} µm/px at full resolution")
     axes[1].set_title(f"{adata.n_obs} spots: the patches that the encoder sees")
-    loud = alignment.verdict == "misplaced"
-    figure.suptitle(
-        f"{section}: {_title(alignment)}",
-        color=_BAR_COLOURS["better"] if loud else "black",
-        weight="bold" if loud else None,
-    )
+    section, patient = adata.obs["section"].iloc[0], adata.obs["patient"].iloc[0]
+    who = f"section {section}" if section == patient else f"section {section}, patient {patient}"
+    colour, weight = (_BAR_COLOURS["better"], "bold") if alignment.verdict == "misplaced" else ("black", "normal")
+    figure.suptitle(f"{who}\n{_title(alignment)}", color=colour, weight=weight)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=85, metadata={"Software": None})
     plt.close(figure)
