@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from tcgn_mil.contracts import Failure, PatchSize
+from tcgn_mil.contracts import Failure, PatchSize, preview
 from tcgn_mil.errors import InputError
 from tcgn_mil.failures import write_failures
 from tcgn_mil.preprocessing.gene_names import BY
@@ -116,5 +116,15 @@ def write_spots(
         write_section_tables(Path(out_dir), finished)
         if slides_out is not None:
             write_slide_tables(Path(slides_out), finished, by=pseudobulk_by)
+    return CohortSpots([section.report.section for section in finished], failures, _notes(finished))
+
+
+def _notes(finished: Sequence[FinishedSection]) -> list[str]:
     notes = [f"{section.report.section}: {note}" for section in finished for note in section.notes]
-    return CohortSpots([section.report.section for section in finished], failures, notes)
+    alone = [section.report.section for section in finished if section.report.patient == section.report.section]
+    if len(alone) > 1:
+        notes.append(
+            f"{len(alone)} sections have no patient and stand for one each ({preview(alone)}): where some are of one"
+            " person, say so in a table (patient_id), or that person is trained and tested on"
+        )
+    return notes

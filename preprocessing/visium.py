@@ -174,11 +174,8 @@ def scale_of(scalefactors: Any, picture: str, *, path: object) -> float:
 
 def refuse_other_layouts(folder: Path) -> None:
     """Raise InputError for outputs of 10x's other platforms, which have no such spots."""
-    if (
-        (folder / "binned_outputs").is_dir()
-        or any(folder.glob("square_0*"))
-        or any((folder / "spatial").glob("*.parquet"))
-    ):
+    bins = (folder / "binned_outputs").is_dir() or any(folder.glob("square_0*"))
+    if bins or (folder / "spatial" / "tissue_positions.parquet").is_file():
         raise InputError(
             "is Visium HD, whose bins are no spots",
             path=folder,

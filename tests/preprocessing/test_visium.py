@@ -239,8 +239,9 @@ def test_folders_of_folders_and_outs_are_sections(make_visium: MakeVisium, tmp_p
     (tmp_path / "held_outs").rename(held / "S1" / "outs")
     second.rename(held / "S2")
     assert detect_format(held) == detect_format(held / "S1") == "visium"
-    done, failures, _ = write_spots(held, tmp_path / "out", patch=PatchSize(16, 2.0))
+    done, failures, notes = write_spots(held, tmp_path / "out", patch=PatchSize(16, 2.0))
     assert (done, failures) == (["S1", "S2"], [])
+    assert "2 sections have no patient and stand for one each (S1, S2)" in notes[-1]
     with pytest.raises(InputError, match="one image for 2 sections"):
         write_spots(held, tmp_path / "out", image=tmp_path / "visium" / "S1.png")
 
