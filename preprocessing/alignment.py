@@ -211,6 +211,6 @@ def alignment_rows(section: str, orientations: Sequence[Orientation]) -> list[di
     order = sorted(range(len(orientations)), key=lambda index: -orientations[index].darkness)
     return [
         {"section": section, "orientation": one.name, "rank": order.index(index) + 1, "darkness": one.darkness,
-         "tissue": one.tissue, "off_image": one.off_image, "correlation_log_counts": one.correlation}
+         "tissue": one.tissue, "off_image": one.off_image, "correlation_log_counts": None if np.isnan(one.correlation) else one.correlation}
         for index, one in enumerate(orientations)
     ]  # fmt: skip

@@ -203,12 +203,13 @@ def _finish(
     warnings: list[str],
     size: tuple[int, int],
 ) -> FinishedSection:
+    """What the tables say of a section whose `kept` (S,) spots show these shares of tissue (S,)."""
     spots = raw.spots.astype(str)
     reason = "its patch is off the image" if raw.patches is None else f"has no patch in {raw.patches.path.name}"
     dropped = [*raw.dropped, *((name, reason) for name in spots[~kept])]
     bare = kept & (fractions < MIN_TISSUE)
     flagged = [(name, round(float(share), 4)) for name, share in zip(spots[bare], fractions[bare], strict=True)]
-    alarm = alignment.alarm()
+    alarm, genes_note = alignment.alarm(), raw.genes.note()
     warnings = [*([] if alarm is None else [alarm]), *warnings]
     report = SectionReport(
         section=raw.section,
@@ -228,19 +229,15 @@ def _finish(
         darkness_margin=alignment.margin,
         warnings="; ".join(warnings),
     )
-    notes = [*warnings, *([] if (note := raw.genes.note()) is None else [note])]
-    profile = pd.Series(
-        np.asarray(raw.counts.sum(axis=0, dtype=np.float64)).ravel().astype(np.int64), index=list(raw.genes.names)
-    )
-    return FinishedSection(
-        report,
-        dropped,
-        flagged,
-        alignment_rows(raw.section, alignment.orientations),
-        raw.genes.as_row(),
-        notes,
-        profile,
-    )
+    notes = [*warnings, *([] if genes_note is None else [genes_note])]
+    rows = alignment_rows(raw.section, alignment.orientations)
+    return FinishedSection(report, dropped, flagged, rows, raw.genes.as_row(), notes, _profile(raw))
+
+
+def _profile(raw: RawSection) -> pd.Series:
+    """Counts summed over all spots that have a position."""
+    sums = np.asarray(raw.counts.sum(axis=0, dtype=np.float64)).ravel()
+    return pd.Series(sums.astype(np.int64), index=list(raw.genes.names))
 
 
 def _table(
