@@ -210,7 +210,14 @@ def alignment_rows(section: str, orientations: Sequence[Orientation]) -> list[di
     """Rows of alignment.csv, the darkest ranked 1."""
     order = sorted(range(len(orientations)), key=lambda index: -orientations[index].darkness)
     return [
-        {"section": section, "orientation": one.name, "rank": order.index(index) + 1, "darkness": one.darkness,
-         "tissue": one.tissue, "off_image": one.off_image, "correlation_log_counts": None if np.isnan(one.correlation) else one.correlation}
+        {
+            "section": section,
+            "orientation": one.name,
+            "rank": order.index(index) + 1,
+            "darkness": one.darkness,
+            "tissue": one.tissue,
+            "off_image": one.off_image,
+            "correlation_log_counts": None if np.isnan(one.correlation) else one.correlation,
+        }
         for index, one in enumerate(orientations)
-    ]  # fmt: skip
+    ]

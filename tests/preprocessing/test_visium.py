@@ -27,6 +27,7 @@ from tcgn_mil.preprocessing.visium import read_section
 
 MakeVisium = Callable[..., Path]
 PATCH = PatchSize(16, 1.0)
+pytestmark = pytest.mark.filterwarnings("ignore:Variable names are not unique")
 POSITIONS = "spatial/tissue_positions.csv"
 
 
