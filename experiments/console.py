@@ -48,13 +48,13 @@ def warn_of_leakage(summary: dict[str, Any]) -> None:
         typer.echo(f"patient leakage: {preview(summary['patient_leakage'])} tested on and also trained on", err=True)
 
 
-def finish_cohort(done: int, failures: list[Failure], out: Path, *, what: str) -> None:
-    """Say what was done; exit 1 if some slides failed, raise the reason if all did."""
+def finish_cohort(done: int, failures: list[Failure], out: Path, *, what: str, unit: str = "slide") -> None:
+    """Say what was done; exit 1 if some slides (or other `unit`) failed, raise the reason if all did."""
     if failures and not done:
         first = failures[0]
-        others = f" (and {len(failures) - 1} more slides, see {out / 'failures.csv'})" if len(failures) > 1 else ""
-        raise InputError(f"slide {first.slide}: {first.reason.rstrip('.')}{others}", fix=first.likely_fix or None)
+        others = f" (and {len(failures) - 1} more {unit}s, see {out / 'failures.csv'})" if len(failures) > 1 else ""
+        raise InputError(f"{unit} {first.slide}: {first.reason.rstrip('.')}{others}", fix=first.likely_fix or None)
     typer.echo(f"{done} {what}: {out}")
     if failures:
-        typer.echo(f"{len(failures)} slides failed, listed in {out / 'failures.csv'}", err=True)
+        typer.echo(f"{len(failures)} {unit}s failed, listed in {out / 'failures.csv'}", err=True)
         raise typer.Exit(1)

@@ -66,8 +66,9 @@ def run_demo(out_dir: str | Path, *, preset_name: str = "demo", seed: int = 0) -
     steps = _Steps()
     config = preset(preset_name, seed=seed)
     cohort = steps.do("make the synthetic cohort", lambda: make_cohort(config, out / "cohort"))
-    _pretrain(steps, cohort, out, spot_pitch_um=config.spot_pitch_um, epochs=_EPOCHS[preset_name], seed=seed)
-    failures = _read_slides(steps, cohort, out)
+    epochs = _EPOCHS[preset_name]
+    failures = _pretrain(steps, cohort, out, spot_pitch_um=config.spot_pitch_um, epochs=epochs, seed=seed)
+    failures += _read_slides(steps, cohort, out)
     steps.do(
         f"tcgn-mil bulk {cohort.bulk} --unit tpm --slides {cohort.slides} --out {out / 'cohort.h5ad'}",
         lambda: write_cohort([cohort.bulk], find_slides(cohort.slides), unit="tpm", out_path=out / "cohort.h5ad"),
@@ -92,10 +93,10 @@ def run_demo(out_dir: str | Path, *, preset_name: str = "demo", seed: int = 0) -
 
 def _pretrain(
     steps: _Steps, cohort: SyntheticPaths, out: Path, *, spot_pitch_um: float, epochs: int, seed: int
-) -> None:
-    """Read the ST sections and train tcgn_tiny; the first patient's sections are the test."""
+) -> list[Failure]:
+    """Read the ST sections and train tcgn_tiny; the first patient's sections are the test. Returns what failed."""
     spots = out / "spots"
-    steps.do(
+    read = steps.do(
         f"tcgn-mil spots {cohort.st} --spot-pitch-um {spot_pitch_um:g} --out {spots}",
         lambda: write_spots(cohort.st, spots, spot_pitch_um=spot_pitch_um),
     )
@@ -113,6 +114,7 @@ def _pretrain(
         f" --set training.lr={config.training.lr:g} --out {out / 'encoder'}",
         lambda: pretraining.run(config, out / "encoder"),
     )
+    return read.failures
 
 
 def _read_slides(steps: _Steps, cohort: SyntheticPaths, out: Path) -> list[Failure]:

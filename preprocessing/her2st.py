@@ -13,17 +13,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import sparse
 
 from tcgn_mil.contracts import check_mpp, duplicates, preview
 from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.raw_section import MAX_DISAGREEMENT, RawSection, SectionImage
+from tcgn_mil.preprocessing.section_genes import check_counts, name_counts
 from tcgn_mil.preprocessing.table_files import column_names, read_columns
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 _POSITION_COLUMNS = ("x", "y", "pixel_x", "pixel_y")
 _MEASURED_COLUMNS = ("new_x", "new_y")
 _MAX_SHIFT = 1.0  # array steps between where a spot is meant to be and where it was found
-_MAX_DISAGREEMENT = 0.05  # of a given and a measured resolution
-_MAX_COUNT = np.iinfo(np.int32).max
 SPOT_PITCH_UM = 200.0
 
 
@@ -38,32 +39,6 @@ class SectionFiles:
     image: Path
 
 
-@dataclass(frozen=True)
-class RawSection:
-    """One section as read.
-
-    Attributes
-    ----------
-    files
-        Where it came from.
-    counts
-        Data frame, spots (``{x}x{y}``) x genes, whole numbers; spots that have a position.
-    positions
-        Same index: array x, y; array_x, array_y, the same as measured (``new_x``, ``new_y``) where the file says; and
-        level-0 pixel_x (column), pixel_y (row) of the spot centre.
-    mpp
-        µm per pixel, given or measured from the distance of the spots.
-    dropped
-        Spots without counts, without a position, or not selected as tissue: spot, reason.
-    """
-
-    files: SectionFiles
-    counts: pd.DataFrame
-    positions: pd.DataFrame
-    mpp: float
-    dropped: list[tuple[str, str]]
-
-
 def find_sections(source: str | Path, wanted: Sequence[str] | None = None) -> list[SectionFiles]:
     """The sections of a her2st folder in order of their names, or those `wanted` in the order given.
 
@@ -72,6 +47,11 @@ def find_sections(source: str | Path, wanted: Sequence[str] | None = None) -> li
     InputError
         If there is no count file, a wanted section is not there, or a section lacks its positions or its image.
     """
+    return [files_of(Path(source), name, path) for name, path in count_files(source, wanted).items()]
+
+
+def count_files(source: str | Path, wanted: Sequence[str] | None = None) -> dict[str, Path]:
+    """Section -> its count file, in order of the names or as `wanted`; errors as :func:`find_sections`."""
     source = Path(source)
     counts = sorted(path for path in (source / "ST-cnts").glob("*.tsv*") if not path.name.startswith("."))
     if not counts:
@@ -87,10 +67,11 @@ def find_sections(source: str | Path, wanted: Sequence[str] | None = None) -> li
         raise InputError(
             f"has no section {preview(missing)}", path=source, fix=f"it has {preview(list(known), most=40)}"
         )
-    return [_files_of(source, name, known[name]) for name in dict.fromkeys(wanted or known)]
+    return {name: known[name] for name in dict.fromkeys(wanted or known)}
 
 
-def _files_of(source: Path, section: str, counts: Path) -> SectionFiles:
+def files_of(source: Path, section: str, counts: Path) -> SectionFiles:
+    """The files of one section; InputError if it lacks its positions or its image."""
     positions = source / "ST-spotfiles" / f"{section}_selection.tsv"
     if not positions.is_file():
         raise InputError(f"section {section} has no spot file", path=positions, fix="add it, or remove its counts")
@@ -109,38 +90,53 @@ def _files_of(source: Path, section: str, counts: Path) -> SectionFiles:
     return SectionFiles(section, section[0], counts, positions, images[0])
 
 
-def read_section(files: SectionFiles, *, spot_pitch_um: float = SPOT_PITCH_UM, mpp: float | None = None) -> RawSection:
+def read_section(
+    files: SectionFiles,
+    *,
+    spot_pitch_um: float | None = None,
+    mpp: float | None = None,
+    gene_ids: str = "symbol",
+) -> RawSection:
     """Read counts and positions and join them on ``{x}x{y}``.
+
+    Spots without counts, without a position, or not selected as tissue are left out and listed.
 
     Parameters
     ----------
     spot_pitch_um
-        Distance of neighbouring spots in µm, from which the image's resolution is measured.
+        Distance of neighbouring spots in µm, from which the image's resolution is measured; 200 if None.
     mpp
         µm per pixel of the image, instead of measuring it.
+    gene_ids
+        What names genes: ``symbol`` or ``ensembl``.
 
     Raises
     ------
     InputError
-        For unreadable tables, counts that are no counts, repeated genes or spots, ids that do not meet, or a given
-        resolution more than 5 % off the measured one.
+        For unreadable tables, counts that are no counts, repeated spots, ids that do not meet, or a given resolution
+        more than 5 % off the measured one.
     """
-    counts = _read_counts(files.counts)
+    values, genes, counted = _read_counts(files.counts)
     positions, unselected = _read_positions(files.positions)
-    shared = counts.index[counts.index.isin(positions.index)]
+    shared = counted[counted.isin(positions.index)]
     if shared.empty:
         raise InputError(
             f"none of its {len(positions)} spots has counts: it names {preview(list(positions.index), most=2)},"
-            f" {files.counts.name} names {preview(list(counts.index), most=2)}",
+            f" {files.counts.name} names {preview(list(counted), most=2)}",
             path=files.positions,
             fix="check that both files are of one section and that spots are named {x}x{y}",
         )
-    unplaced = counts.index[~counts.index.isin(positions.index)]
+    unplaced = counted[~counted.isin(positions.index)]
     dropped = [(name, "not selected" if name in unselected else "no position in the spot file") for name in unplaced]
-    dropped += [(name, "no counts") for name in positions.index[~positions.index.isin(counts.index)]]
+    dropped += [(name, "no counts") for name in positions.index[~positions.index.isin(counted)]]
     positions = positions.loc[shared]
-    resolution = _resolution(positions, spot_pitch_um, mpp, path=files.positions)
-    return RawSection(files, counts.loc[shared], positions, resolution, dropped)
+    pitch = SPOT_PITCH_UM if spot_pitch_um is None else spot_pitch_um
+    resolution = _resolution(positions, pitch, mpp, path=files.positions)
+    rows = counted.get_indexer(shared)
+    counts, named = name_counts(values[rows], genes, by=gene_ids, path=files.counts)
+    return RawSection(
+        files.section, files.patient, counts, named, positions, resolution, SectionImage(files.image), dropped
+    )
 
 
 def _resolution(positions: pd.DataFrame, spot_pitch_um: float, mpp: float | None, *, path: Path) -> float:
@@ -150,7 +146,7 @@ def _resolution(positions: pd.DataFrame, spot_pitch_um: float, mpp: float | None
     check_mpp(mpp, what="given resolution", path=path)
     if positions["x"].nunique() > 1 and positions["y"].nunique() > 1:
         measured = measure_mpp(positions, spot_pitch_um, path=path)
-        if abs(measured / mpp - 1) > _MAX_DISAGREEMENT:
+        if abs(measured / mpp - 1) > MAX_DISAGREEMENT:
             raise InputError(
                 f"its spots, {spot_pitch_um:g} µm apart, give {measured:.4g} µm/px, but {mpp:.4g} is stated",
                 path=path,
@@ -186,50 +182,36 @@ def measure_mpp(positions: pd.DataFrame, spot_pitch_um: float, *, path: Path) ->
     return check_mpp(spot_pitch_um / float(np.mean(steps)), what="measured resolution", path=path)
 
 
-def _read_counts(path: Path) -> pd.DataFrame:
-    """Spots x genes, int32."""
+def _read_counts(path: Path) -> tuple[sparse.csr_matrix, list[str], pd.Index]:
+    """(S, F) counts, the F columns' names, which may repeat, and the S spots."""
     genes = column_names(path)[1:]
-    repeated = duplicates(genes)
-    if repeated:
-        raise InputError(
-            f"names {len(repeated)} genes more than once: {preview(repeated)}",
-            path=path,
-            fix="sum or rename the repeated columns",
-        )
     if not genes or not all(genes):
         raise InputError("has no gene column, or one without a name", path=path, fix="the first row names the genes")
     table = read_columns(path, range(1, len(genes) + 1), ids=0)
     _refuse_text(table, path)
-    values = table.to_numpy(dtype=np.float64)
-    fine = np.isfinite(values) & (values >= 0) & (values <= _MAX_COUNT) & (values == np.floor(values))
-    if not fine.all():
-        row, column = np.argwhere(~fine)[0]
-        raise InputError(
-            f"gene {genes[column]}, spot {table.index[row]}: {values[row, column]:g} is no count",
-            path=path,
-            fix="give raw UMI counts: whole numbers, neither negative nor missing nor normalised",
-        )
+    counts = check_counts(table.to_numpy(dtype=np.float64), list(table.index), genes, path=path)
     repeated = duplicates(table.index)
     if repeated:
         raise InputError(f"names spot {preview(repeated)} more than once", path=path, fix="keep one row a spot")
-    return table.astype(np.int32)
+    return counts, genes, table.index
 
 
 def _refuse_text(table: pd.DataFrame, path: Path) -> None:
-    for column in table.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]]:
-        text = pd.to_numeric(table[column], errors="coerce").isna()
-        row = int(np.argmax(text.to_numpy()))
+    for column in np.flatnonzero([not pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]).tolist():
+        cells = table.iloc[:, column]
+        row = int(np.argmax(pd.to_numeric(cells, errors="coerce").isna().to_numpy()))
         raise InputError(
-            f"gene {column}, spot {table.index[row]}: {table[column].iloc[row]!r} is no count",
+            f"gene {table.columns[column]}, spot {table.index[row]}: {cells.iloc[row]!r} is no count",
             path=path,
             fix="counts are whole numbers; remove columns of text",
         )
 
 
 def _read_positions(path: Path) -> tuple[pd.DataFrame, frozenset[str]]:
-    """Spots placed, as in :class:`RawSection`, and the names of those not selected as tissue.
+    """Spots placed, and the names of those not selected as tissue.
 
-    Array positions are rounded, as some are fractional.
+    Array x, y, rounded as some are fractional; array_x, array_y, the same as measured (``new_x``, ``new_y``) where the
+    file says; level-0 pixel_x (column), pixel_y (row) of the centre.
     """
     names = column_names(path)
     absent = [column for column in _POSITION_COLUMNS if column not in names]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,22 @@ PSEUDOBULK_BY = ("section", "patient")
 
 @dataclass(frozen=True)
 class SectionReport:
-    """One row of sections.csv."""
+    """One row of sections.csv.
+
+    Attributes
+    ----------
+    spots, dropped, flagged
+        Spots written, left out, and of those written the ones whose patch shows little tissue.
+    mpp
+        µm per pixel of the full-resolution frame, to which positions refer.
+    width_px, height_px, image, image_mpp
+        The pixels that patches were cut from: size, kind, and µm per pixel.
+    alignment, better_orientation, darkness_margin
+        Whether spots and image fit, by `alignment`; what fits better, if something does; how many times darker the
+        image under the spots is than in the best other orientation.
+    warnings
+        What the user should know, joined by ``;``.
+    """
 
     section: str
     patient: str
@@ -26,6 +42,14 @@ class SectionReport:
     median_umi: float
     width_px: int
     height_px: int
+    image: str
+    image_mpp: float
+    dropped: int
+    flagged: int
+    alignment: str
+    better_orientation: str
+    darkness_margin: float
+    warnings: str
 
 
 @dataclass(frozen=True)
@@ -38,20 +62,58 @@ class FinishedSection:
         Its row of sections.csv.
     dropped
         Spots left out: spot, reason.
+    flagged
+        Spots written whose patch shows little tissue: spot, share of it.
+    orientations
+        Its rows of alignment.csv.
+    genes
+        Its row of gene_report.csv.
+    notes
+        Lines for the user, warnings first.
     profile
         Counts summed over all its spots that have a position, by gene.
     """
 
     report: SectionReport
     dropped: list[tuple[str, str]]
+    flagged: list[tuple[str, float]]
+    orientations: list[dict[str, Any]]
+    genes: dict[str, int]
+    notes: list[str]
     profile: pd.Series
+
+    def as_json(self) -> dict[str, Any]:
+        """All but the profile, as plain values."""
+        return {
+            "report": asdict(self.report), "dropped": self.dropped, "flagged": self.flagged,
+            "orientations": self.orientations, "genes": self.genes, "notes": self.notes,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any], profile: pd.Series) -> FinishedSection:
+        """The reverse of :meth:`as_json`."""
+        return cls(
+            SectionReport(**stored["report"]),
+            [(spot, reason) for spot, reason in stored["dropped"]],
+            [(spot, share) for spot, share in stored["flagged"]],
+            stored["orientations"],
+            stored["genes"],
+            stored["notes"],
+            profile,
+        )
 
 
 def write_section_tables(folder: Path, finished: Sequence[FinishedSection]) -> None:
-    """Write sections.csv and dropped_spots.csv."""
-    dropped = [(section.report.section, spot, reason) for section in finished for spot, reason in section.dropped]
+    """Write sections.csv, alignment.csv, gene_report.csv, dropped_spots.csv and flagged_spots.csv."""
+    names = [section.report.section for section in finished]
+    dropped = [(name, *row) for name, section in zip(names, finished, strict=True) for row in section.dropped]
+    flagged = [(name, *row) for name, section in zip(names, finished, strict=True) for row in section.flagged]
+    genes = [{"section": name, **section.genes} for name, section in zip(names, finished, strict=True)]
     _write_csv(folder / "sections.csv", pd.DataFrame([asdict(section.report) for section in finished]))
+    _write_csv(folder / "alignment.csv", pd.DataFrame([row for one in finished for row in one.orientations]))
+    _write_csv(folder / "gene_report.csv", pd.DataFrame(genes))
     _write_csv(folder / "dropped_spots.csv", pd.DataFrame(dropped, columns=["section", "spot", "reason"]))
+    _write_csv(folder / "flagged_spots.csv", pd.DataFrame(flagged, columns=["section", "spot", "tissue_fraction"]))
 
 
 def write_slide_tables(folder: Path, finished: Sequence[FinishedSection], *, by: str) -> None:

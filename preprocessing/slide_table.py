@@ -125,7 +125,7 @@ def _entry(
 def _read_table(table: Path, *, fallback_mpp: float | None) -> list[SlideEntry]:
     entries = [
         _entry(
-            _inside(table, row.get("path", ""), line),
+            path_in_table(table, row.get("path", ""), line),
             slide_id=row.get("slide_id", ""),
             patient_id=row.get("patient_id", ""),
             mpp=_cell_mpp(table, row.get("mpp", ""), line),
@@ -176,7 +176,7 @@ def _cells(table: Path) -> list[tuple[int, list[str]]]:
         raise InputError(f"is no proper table ({error})", path=table, fix="check its quotes and commas") from error
 
 
-def _inside(table: Path, cell: str, line: int) -> Path:
+def path_in_table(table: Path, cell: str, line: int) -> Path:
     """The slide's path: absolute as given, or relative to the table's folder, which it may not leave."""
     if not cell:
         raise InputError(f"line {line} has no path", path=table, fix="fill in column path")

@@ -1,70 +1,85 @@
-"""``tcgn-mil spots``: spatial transcriptomics into one SpotSet a section, with an overlay to look at."""
+"""``tcgn-mil spots``: spatial transcriptomics into one SpotSet a section, with a picture to look at."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import anndata
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-from scipy import sparse
 from tqdm import tqdm
 
-from tcgn_mil.artefacts import SCHEMA_VERSION, content_hash, safe_file_name
-from tcgn_mil.contracts import MAX_UPSAMPLING, PatchSize, SpotSet
-from tcgn_mil.data.pyramids import pyramid_description, write_pyramid
-from tcgn_mil.data.spot_files import PATCHES_SUFFIX, create_patch_file, write_spot_table
+from tcgn_mil.contracts import Failure, PatchSize, preview
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing import her2st
-from tcgn_mil.preprocessing.plain_images import read_image
+from tcgn_mil.failures import write_failures
+from tcgn_mil.preprocessing.gene_names import BY
+from tcgn_mil.preprocessing.raw_section import ReadSettings
+from tcgn_mil.preprocessing.section_sources import find_sources
 from tcgn_mil.preprocessing.section_tables import (
     PSEUDOBULK_BY,
     FinishedSection,
-    SectionReport,
     write_section_tables,
     write_slide_tables,
 )
-from tcgn_mil.preprocessing.spot_overlays import write_overlay
-from tcgn_mil.preprocessing.spot_patches import cut_patches, inside, patch_corners
+from tcgn_mil.preprocessing.section_writer import SectionWriter
 
-FORMATS = ("her2st",)
-_RECIPE = 2  # raised when the same inputs and settings give other files, so that older ones are made again
-SLIDE_JPEG_QUALITY = 80
+STAGE = "spots"
+
+
+class CohortSpots(NamedTuple):
+    """Sections written or kept, those that failed, and what to tell the user: a line each, the section first."""
+
+    done: list[str]
+    failures: list[Failure]
+    notes: list[str]
 
 
 def write_spots(
     source: str | Path,
     out_dir: str | Path,
     *,
-    format: str = "her2st",
+    format: str = "auto",
     sections: Sequence[str] | None = None,
+    image: str | Path | None = None,
     patch: PatchSize | None = None,
-    spot_pitch_um: float = her2st.SPOT_PITCH_UM,
+    spot_pitch_um: float | None = None,
     mpp: float | None = None,
+    gene_ids: str = "symbol",
+    allow_coarse: bool = False,
     slides_out: str | Path | None = None,
     pseudobulk_by: str = "section",
-) -> list[str]:
+) -> CohortSpots:
     """Read sections and write ``<section>.h5ad``, ``<section>_patches.h5``, ``<section>_spots.png`` each.
 
-    Beside them ``sections.csv`` (what was read) and ``dropped_spots.csv`` (what was not, and why), over the sections of
-    this call. A section whose files were made from the same inputs and settings is kept, and not read again.
+    Beside them, over the sections of this call: ``sections.csv`` (what was read), ``alignment.csv`` (how dark the image
+    is under the spots, in each of eight orientations), ``gene_report.csv`` (what became of gene ids),
+    ``dropped_spots.csv`` (spots left out, and why) and ``flagged_spots.csv`` (spots kept that show little tissue). A
+    section whose files were made from the same inputs and settings is kept, and not read again; one that cannot be used
+    costs a row in ``failures.csv``, and the rest go on.
 
     Parameters
     ----------
     source
-        Folder in the layout `format`.
+        Folder or file in the layout `format`, or a table of such with columns path, section, patient_id, image, format,
+        mpp (all but path may be left out).
+    format
+        One of `section_sources.FORMATS`; ``auto`` tells it by what `source` holds.
     sections
         Only these; all if None.
+    image
+        Full-resolution image of the one section there is; layouts that hold their own need none.
     patch
         Physical size of the patches, 112 px at 0.69 µm/px by default.
     spot_pitch_um
-        Distance of neighbouring spots in µm, from which the image's resolution is measured.
+        Distance of neighbouring spots in µm, from which the image's resolution is measured; by default 100 for Visium's
+        hexagonal array and 200 for the square ones before it.
     mpp
-        µm per pixel of the images, instead of measuring it; refused if 5 % off what the spots say.
+        µm per pixel of the full-resolution images, instead of measuring it; refused if 5 % off what the spots say.
+    gene_ids
+        Name genes by ``symbol`` or ``ensembl`` id, where the source has both.
+    allow_coarse
+        Write patches also where the image has to be enlarged past the bound: they show less than patches and slide
+        tiles elsewhere do, and a model cannot tell them apart.
     slides_out
         If given, each section's image also becomes a pyramidal TIFF slide there, with ``slides.csv`` (slide_id,
         patient_id, path, mpp, donor) and ``pseudobulk.csv`` (raw counts summed, unit ``counts``; a gene that a section
@@ -74,160 +89,42 @@ def write_spots(
         those of one donor are no independent patients: ``donor`` names the person, for grouping and for the label
         `patient leakage`. ``patient``: the sections of a donor are slides of one patient, their counts summed.
 
-    Returns
-    -------
-    Section ids.
-
     Raises
     ------
     InputError
-        If a section cannot be read, has no spot on its image, or is too coarse for `patch`; those before it are kept.
+        For options that cannot be, a source in which nothing is found, or sections that it does not have.
     """
-    if format not in FORMATS:
-        raise InputError(f"unknown format {format!r}", fix=f"choose one of {', '.join(FORMATS)}")
     if pseudobulk_by not in PSEUDOBULK_BY:
         raise InputError(f"unknown pseudobulk {pseudobulk_by!r}", fix=f"choose {' or '.join(PSEUDOBULK_BY)}")
-    if not (np.isfinite(spot_pitch_um) and spot_pitch_um > 0):
+    if gene_ids not in BY:
+        raise InputError(f"genes cannot be named by {gene_ids!r}", fix=f"choose {' or '.join(BY)}")
+    if spot_pitch_um is not None and not (np.isfinite(spot_pitch_um) and spot_pitch_um > 0):
         raise InputError(f"spot distance of {spot_pitch_um} µm", fix="give micrometres above 0; her2st has 200")
-    reader = _SectionWriter(Path(out_dir), patch or PatchSize(), spot_pitch_um, mpp)
-    finished = [
-        reader.finish(files, None if slides_out is None else Path(slides_out))
-        for files in tqdm(her2st.find_sections(source, sections), desc="spots", unit="section")
-    ]
-    write_section_tables(Path(out_dir), finished)
-    if slides_out is not None:
-        write_slide_tables(Path(slides_out), finished, by=pseudobulk_by)
-    return [section.report.section for section in finished]
-
-
-@dataclass(frozen=True)
-class _SectionWriter:
-    """Brings sections to files with one choice of settings."""
-
-    out_dir: Path
-    patch: PatchSize
-    spot_pitch_um: float
-    mpp: float | None
-
-    def finish(self, files: her2st.SectionFiles, slides_out: Path | None) -> FinishedSection:
-        """Write what is missing of one section; nothing is decoded where nothing is."""
-        name = safe_file_name(files.section, what="section")
-        inputs = [_identity(path) for path in (files.counts, files.positions, files.image)]
-        settings = [self.patch.px, self.patch.mpp, self.spot_pitch_um, self.mpp]
-        made_from = content_hash([SCHEMA_VERSION, _RECIPE, inputs, settings])
-        section = self._finished(name, made_from)
-        image = None
-        if section is None:
-            raw = her2st.read_section(files, spot_pitch_um=self.spot_pitch_um, mpp=self.mpp)
-            image = read_image(files.image)
-            section = self._write(raw, image, made_from)
+    settings = ReadSettings(patch or PatchSize(), spot_pitch_um, mpp, gene_ids)
+    sources = find_sources(source, format=format, sections=sections, image=None if image is None else Path(image))
+    writer = SectionWriter(Path(out_dir), settings, allow_coarse)
+    finished: list[FinishedSection] = []
+    failures: list[Failure] = []
+    for one in tqdm(sources, desc="spots", unit="section"):
+        try:
+            finished.append(writer.finish(one, None if slides_out is None else Path(slides_out)))
+        except InputError as error:
+            reason = error.reason if error.path is None else f"{error.path}: {error.reason}"
+            failures.append(Failure(one.section, STAGE, reason, error.fix or ""))
+    write_failures(out_dir, failures)
+    if finished:
+        write_section_tables(Path(out_dir), finished)
         if slides_out is not None:
-            slide = slides_out / f"{name}.tiff"
-            slide_of = content_hash([SCHEMA_VERSION, _identity(files.image), section.report.mpp, SLIDE_JPEG_QUALITY])
-            if pyramid_description(slide) != slide_of:
-                image = read_image(files.image) if image is None else image
-                write_pyramid(
-                    slide, image, mpp=section.report.mpp, quality=SLIDE_JPEG_QUALITY, description=slide_of
-                )  # fmt: skip
-        return section
-
-    def _write(self, raw: her2st.RawSection, image: NDArray[np.uint8], made_from: str) -> FinishedSection:
-        name = raw.files.section
-        if raw.mpp > self.patch.mpp * MAX_UPSAMPLING:
-            raise InputError(
-                f"has {raw.mpp:.3g} µm/px, too coarse for patches at {self.patch.mpp:.3g} µm/px",
-                path=raw.files.image,
-                fix="give the full-resolution image, or patches of more µm per pixel",
-            )
-        corners, side = patch_corners(raw.positions[["pixel_x", "pixel_y"]].to_numpy(), self.patch, raw.mpp)
-        height, width = image.shape[:2]
-        kept = inside(corners, side, width, height)
-        if not kept.any():
-            raise InputError(
-                f"none of {len(kept)} spots lies on the image of {width} x {height} px",
-                path=raw.files.positions,
-                fix="check that the positions are in pixels of this image",
-            )
-        section = _report(raw, kept, width, height)
-        patches_path = self.out_dir / f"{name}{PATCHES_SUFFIX}"
-        barcodes = list(raw.counts.index[kept])
-        with create_patch_file(patches_path, barcodes, self.patch, section=name, pixel_size=raw.mpp) as file:
-            file["coords"][:] = corners[kept]
-            for row, pixels in enumerate(cut_patches(image, corners[kept], side, self.patch)):
-                file["img"][row] = pixels
-        adata = _table(raw, kept, section, made_from)
-        write_overlay(self._overlay_path(name), image, adata, side, mpp=raw.mpp)
-        spots = SpotSet(adata, str(patches_path), self.patch)
-        write_spot_table(self.out_dir / f"{name}.h5ad", spots)  # last: it marks the section as done
-        return section
-
-    def _finished(self, name: str, made_from: str) -> FinishedSection | None:
-        """The section as its table, which is written last, states it; None if it has to be made (again)."""
-        path = self.out_dir / f"{name}.h5ad"
-        others = (self.out_dir / f"{name}{PATCHES_SUFFIX}", self._overlay_path(name))
-        if not all(file.is_file() for file in (path, *others)):
-            return None
-        try:
-            found = anndata.read_h5ad(path, backed="r")
-        except (OSError, ValueError, KeyError):
-            return None  # a damaged file is made again
-        try:
-            stored = json.loads(str(found.uns.get("section", "{}")))
-            if stored.get("made_from") != made_from:
-                return None
-            return FinishedSection(
-                SectionReport(**stored["report"]),
-                [(spot, reason) for spot, reason in stored["dropped"]],
-                found.var["section_counts"].copy(),
-            )
-        finally:
-            found.file.close()
-
-    def _overlay_path(self, name: str) -> Path:
-        return self.out_dir / f"{name}_spots.png"
+            write_slide_tables(Path(slides_out), finished, by=pseudobulk_by)
+    return CohortSpots([section.report.section for section in finished], failures, _notes(finished))
 
 
-def _report(raw: her2st.RawSection, kept: NDArray[np.bool_], width: int, height: int) -> FinishedSection:
-    report = SectionReport(
-        section=raw.files.section,
-        patient=raw.files.patient,
-        spots=int(kept.sum()),
-        genes=raw.counts.shape[1],
-        mpp=raw.mpp,
-        median_umi=float(np.median(raw.counts.to_numpy()[kept].sum(axis=1))),
-        width_px=width,
-        height_px=height,
-    )
-    off = [(str(spot), "its patch is off the image") for spot in raw.counts.index[~kept]]
-    return FinishedSection(report, [*raw.dropped, *off], raw.counts.sum(axis=0).astype(np.int64))
-
-
-def _table(
-    raw: her2st.RawSection, kept: NDArray[np.bool_], section: FinishedSection, made_from: str
-) -> anndata.AnnData:
-    """AnnData of the kept spots, with all that a later run needs to keep the section."""
-    counts, positions = raw.counts[kept], raw.positions[kept]
-    obs = pd.DataFrame(
-        {
-            "patient": raw.files.patient,
-            "section": raw.files.section,
-            "array_col": positions["x"].to_numpy(),
-            "array_row": positions["y"].to_numpy(),
-            "total_counts": counts.sum(axis=1).to_numpy(),
-        },
-        index=counts.index,
-    )
-    var = pd.DataFrame({"section_counts": section.profile.to_numpy()}, index=counts.columns.astype(str))
-    adata = anndata.AnnData(sparse.csr_matrix(counts.to_numpy(dtype=np.float32)), obs=obs, var=var)
-    adata.obsm["spatial"] = positions[["pixel_x", "pixel_y"]].to_numpy(dtype=np.float64)
-    adata.uns["mpp"] = raw.mpp
-    adata.uns["section"] = json.dumps(
-        {"made_from": made_from, "report": asdict(section.report), "dropped": section.dropped}
-    )
-    return adata
-
-
-def _identity(path: Path) -> list[object]:
-    """Name, size and time of change of an input: enough to see that it was replaced."""
-    status = path.stat()
-    return [path.name, status.st_size, status.st_mtime_ns]
+def _notes(finished: Sequence[FinishedSection]) -> list[str]:
+    notes = [f"{section.report.section}: {note}" for section in finished for note in section.notes]
+    alone = [section.report.section for section in finished if section.report.patient == section.report.section]
+    if len(alone) > 1:
+        notes.append(
+            f"{len(alone)} sections have no patient and stand for one each ({preview(alone)}): where some are of one"
+            " person, say so in a table (patient_id), or that person is trained and tested on"
+        )
+    return notes

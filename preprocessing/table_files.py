@@ -168,3 +168,27 @@ def _unpacked_bytes(path: Path) -> int:
         while size <= MAX_TABLE_BYTES and (chunk := file.read(_CHUNK_BYTES)):
             size += len(chunk)
     return size
+
+
+def read_cells(path: str | Path) -> pd.DataFrame:
+    """All rows of a small table as text, the first one too: for files whose header may be missing.
+
+    Raises
+    ------
+    InputError
+        As :func:`column_names`; or if a row does not fit the first.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError("no such table", path=path, fix="check the path")
+    _bound_size(path)
+    with _described(path), _open_text(path) as text:
+        first = text.readline()
+        separator = max(_SEPARATORS, key=first.count)
+        width = len(next(csv.reader([first], delimiter=separator), []))
+    if not width:
+        raise InputError("is empty", path=path, fix="copy the file again")
+    _check_rows(path, separator, width)
+    with _described(path), _open_text(path) as text:
+        table = pd.read_csv(text, sep=separator, header=None, dtype=str, keep_default_na=False, names=range(width))
+    return table.apply(lambda column: column.str.strip())

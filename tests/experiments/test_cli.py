@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,23 @@ def test_a_broken_slide_among_good_ones_costs_a_row(run, demo: Path, tmp_path: P
     assert failures["slide"].tolist() == ["broken"]
     assert list(failures.columns) == ["slide", "stage", "reason", "likely_fix"]
     assert (tmp_path / "tiles" / f"{good.stem}.h5").is_file()
+
+
+def test_a_broken_section_among_good_ones_costs_a_row(run, refused, demo: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(demo / "cohort" / "st", tmp_path / "st")
+    broken, good, *_ = sorted(path.name.split(".")[0] for path in (source / "ST-cnts").glob("*.tsv*"))
+    (source / "ST-spotfiles" / f"{broken}_selection.tsv").unlink()
+    out = tmp_path / "spots"
+    options = ("--section", broken, "--section", good, "--patch-px", 56, "--spot-pitch-um", 100)
+    code, text, err = run("spots", source, *options, "--out", out)
+    assert code == 1
+    assert "1 sections read" in text
+    assert "1 sections failed, listed in" in err
+    (row,) = pd.read_csv(out / "failures.csv").to_dict("records")
+    assert (row["slide"], row["stage"]) == (broken, "spots")
+    message = refused("spots", source, "--section", broken, "--out", tmp_path / "none", out=tmp_path / "none")
+    assert f"error: section {broken}: " in message
+    assert f"section {broken} has no spot file" in message
 
 
 def test_tiles_of_another_size_are_refused_unless_told(refused, run, demo: Path, tmp_path: Path) -> None:

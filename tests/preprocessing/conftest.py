@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import sparse
+from scipy.io import mmwrite
 
 from tcgn_mil.data.pyramids import write_pyramid
 
@@ -91,3 +96,85 @@ def make_her2st(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return write
+
+
+VISIUM_PITCH_PX = 100  # and µm, so that synthetic sections have 1 µm/px
+VISIUM_FEATURES = (
+    ("ENSG00000141510", "TP53", "Gene Expression"),
+    ("ENSG00000141736", "ERBB2", "Gene Expression"),
+    ("ENSG00000182378", "PLCXD1", "Gene Expression"),
+    ("ENSG00000182379", "PLCXD1", "Gene Expression"),  # one symbol, two ids
+    ("ENSG00000206503", "HLA-A", "Gene Expression"),
+    ("CD3_TotalSeqB", "CD3", "Antibody Capture"),
+)
+
+
+@pytest.fixture
+def make_visium(tmp_path: Path) -> Callable[..., Path]:
+    """Write a Space Ranger output folder: a wedge of tissue on an array of 11 rows, 1 µm/px, hires 0.5 and lowres 0.1.
+
+    The user's full-resolution image lies beside the folder, as ``{name}.png``.
+    """
+
+    def write(name: str = "S1", *, matrix: str = "h5", header: bool = True, seed: int = 0) -> Path:
+        rng = np.random.default_rng(seed)
+        folder = tmp_path / "visium" / name
+        (folder / "spatial").mkdir(parents=True)
+        row, column = (grid.ravel() for grid in np.mgrid[:11, :22])
+        row, column = row[(row + column) % 2 == 0], column[(row + column) % 2 == 0]
+        x, y = 60 + column * VISIUM_PITCH_PX / 2, 80 + row * VISIUM_PITCH_PX * np.sqrt(0.75)
+        barcodes = np.array([f"{i:04d}ACGT-1" for i in rng.permutation(len(row))])
+        image, tissue = _paint_wedge(1200, 1040, rng)
+        under = tissue[y.astype(int), x.astype(int)]
+        Image.fromarray(image).save(tmp_path / "visium" / f"{name}.png")
+        for picture, scale in (("hires", 0.5), ("lowres", 0.1)):
+            size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+            shown = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            Image.fromarray(shown).save(folder / "spatial" / f"tissue_{picture}_image.png")
+        fields = {"spot_diameter_fullres": 65.0, "tissue_hires_scalef": 0.5, "tissue_lowres_scalef": 0.1}
+        (folder / "spatial" / "scalefactors_json.json").write_text(json.dumps(fields))
+        placed = pd.DataFrame(
+            {"barcode": barcodes, "in_tissue": under.astype(int), "array_row": row, "array_col": column,
+             "pxl_row_in_fullres": y, "pxl_col_in_fullres": x}
+        )  # fmt: skip
+        file = "tissue_positions.csv" if header else "tissue_positions_list.csv"
+        placed.to_csv(folder / "spatial" / file, index=False, header=header)
+        counted = np.sort(barcodes[under])
+        counts = sparse.csc_matrix(rng.poisson(2, (len(VISIUM_FEATURES), len(counted))).astype(np.int32))
+        {"h5": write_10x_h5, "mtx": write_10x_mtx}[matrix](folder, counts, list(counted))
+        return folder
+
+    return write
+
+
+def _paint_wedge(width: int, height: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    y, x = np.mgrid[:height, :width]
+    tissue = (x > 100) & (y > 120) & (x / 1300 + y / 750 < 1)
+    nuclei = rng.random((height // 8, width // 8)) < 0.4
+    stained = np.where(nuclei[..., None], np.uint8([88, 60, 140]), np.uint8([214, 150, 190]))
+    image = np.full((height, width, 3), (240, 236, 242), dtype=np.uint8)
+    image[tissue] = stained.repeat(8, axis=0).repeat(8, axis=1)[tissue]
+    return image, tissue
+
+
+def write_10x_h5(folder: Path, counts: sparse.csc_matrix, barcodes: list[str]) -> None:
+    """``filtered_feature_bc_matrix.h5`` of features x barcodes, as Cell Ranger 3 and later write it."""
+    with h5py.File(folder / "filtered_feature_bc_matrix.h5", "w") as file:
+        group = file.create_group("matrix")
+        group["barcodes"] = np.array(barcodes, dtype="S")
+        group["data"], group["indices"], group["indptr"] = counts.data, counts.indices, counts.indptr
+        group["shape"] = np.array(counts.shape, dtype=np.int32)
+        for place, key in enumerate(("id", "name", "feature_type")):
+            group[f"features/{key}"] = np.array([feature[place] for feature in VISIUM_FEATURES], dtype="S")
+        group["features/genome"] = np.array(["GRCh38"] * len(VISIUM_FEATURES), dtype="S")
+
+
+def write_10x_mtx(folder: Path, counts: sparse.csc_matrix, barcodes: list[str]) -> None:
+    """The same as the folder ``filtered_feature_bc_matrix``."""
+    target = folder / "filtered_feature_bc_matrix"
+    target.mkdir()
+    with gzip.open(target / "matrix.mtx.gz", "wb") as file:
+        mmwrite(file, counts, field="integer")
+    rows = "".join("\t".join(feature) + "\n" for feature in VISIUM_FEATURES)
+    (target / "features.tsv.gz").write_bytes(gzip.compress(rows.encode()))
+    (target / "barcodes.tsv.gz").write_bytes(gzip.compress("\n".join([*barcodes, ""]).encode()))

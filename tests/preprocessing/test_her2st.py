@@ -6,11 +6,13 @@ import gzip
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.her2st import RawSection, find_sections, read_section
+from tcgn_mil.preprocessing.her2st import find_sections, read_section
+from tcgn_mil.preprocessing.raw_section import RawSection
 
 MakeHer2st = Callable[..., Path]
 
@@ -44,10 +46,11 @@ def put(row: object, column: object, value: object) -> Callable[[pd.DataFrame], 
 def test_counts_and_positions_join_on_rounded_array_positions(make_her2st: MakeHer2st) -> None:
     raw = read_one(make_her2st("A1"))
     assert raw.counts.shape == (29, 8)
-    assert list(raw.counts.index) == list(raw.positions.index)
+    counts = pd.read_csv(make_her2st("A1") / "ST-cnts" / "A1.tsv.gz", sep="\t", index_col=0)
+    assert np.array_equal(raw.counts.toarray(), counts.loc[raw.spots])
     assert raw.positions.loc["3x4", ["x", "y", "pixel_x", "pixel_y"]].tolist() == [3, 4, 123, 158]
     assert raw.dropped == [("9x9", "no position in the spot file"), ("2x2", "no counts")]
-    assert raw.files.patient == "A"
+    assert raw.patient == "A"
 
 
 def test_resolution_is_the_pitch_over_the_step(make_her2st: MakeHer2st) -> None:
@@ -96,7 +99,7 @@ def test_unselected_spots_are_left_out_and_listed(make_her2st: MakeHer2st) -> No
     root = make_her2st("A1")
     edit_positions(root, put(0, "selected", 0))
     raw = read_one(root)
-    assert "1x1" not in raw.counts.index
+    assert "1x1" not in raw.spots
     assert ("1x1", "not selected") in raw.dropped
 
 
@@ -114,11 +117,19 @@ def test_ids_that_meet_no_counts_name_both_sides(make_her2st: MakeHer2st) -> Non
         read_one(root)
 
 
-def test_repeated_genes_are_named(make_her2st: MakeHer2st) -> None:
+def test_genes_are_named_by_the_stated_rules_and_repeats_summed(make_her2st: MakeHer2st) -> None:
     root = make_her2st("A1")
-    edit_counts(root, lambda table: table.rename(columns={"GENE3": "GENE5"}))
-    with pytest.raises(InputError, match=r"A1.tsv.gz: names 1 genes more than once: GENE5"):
-        read_one(root)
+    before = read_one(root)
+    assert before.genes.note() is None
+    names = {"GENE3": "GENE5", "GENE0": "HLA_A", "GENE1": "ENSG00000141510.17"}
+    edit_counts(root, lambda table: table.rename(columns=names))
+    after = read_one(root)
+    assert after.genes.names == ("HLA-A", "ENSG00000141510", "GENE2", "GENE5", "GENE4", "GENE6", "GENE7")
+    assert after.genes.ids == ("HLA_A", "ENSG00000141510.17", "GENE2", "GENE5;GENE5", "GENE4", "GENE6", "GENE7")
+    both = before.counts[:, [3, 5]].sum(axis=1)
+    assert np.array_equal(after.counts[:, 3].toarray(), both)
+    assert (after.genes.report.merged, after.genes.report.versions, after.genes.report.renamed) == (1, 1, 1)
+    assert "1 ids of a repeated name merged" in str(after.genes.note())
 
 
 @pytest.mark.parametrize(
@@ -170,7 +181,8 @@ def test_byte_order_mark_and_crlf_change_nothing(make_her2st: MakeHer2st) -> Non
     counts = root / "ST-cnts" / "A1.tsv.gz"
     counts.write_bytes(gzip.compress(gzip.decompress(counts.read_bytes()).replace(b"\n", b"\r\n")))
     found = read_one(root)
-    pd.testing.assert_frame_equal(found.counts, expected.counts)
+    assert np.array_equal(found.counts.toarray(), expected.counts.toarray())
+    assert found.genes == expected.genes
     pd.testing.assert_frame_equal(found.positions, expected.positions)
 
 
@@ -199,5 +211,5 @@ def test_section_c5_is_read_as_published(real_data: Path) -> None:
     raw = read_section(find_sections(real_data / "her2st", ["C5"])[0])
     assert raw.counts.shape == (181, 15721)
     assert raw.mpp == pytest.approx(0.687, rel=0.003)  # by the array printed on the glass
-    assert raw.counts.sum(axis=1).median() == pytest.approx(10015, abs=1)
+    assert np.median(raw.totals()) == pytest.approx(10015, abs=1)
     assert raw.dropped == [("13x9", "no counts"), ("18x20", "no counts")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from PIL import Image
 from tcgn_mil.contracts import PatchSize
 from tcgn_mil.data.spot_files import read_patches, read_spots
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing import spots as spots_module
+from tcgn_mil.preprocessing import her2st, section_writer, slide_readers
 from tcgn_mil.preprocessing.slide_readers import open_slide
-from tcgn_mil.preprocessing.spots import write_spots
+from tcgn_mil.preprocessing.spots import CohortSpots, write_spots
 
 MakeHer2st = Callable[..., Path]
 PATCH = PatchSize(16, 1.0)
@@ -27,12 +28,20 @@ PATCH = PatchSize(16, 1.0)
 def plain_overlays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the drawing, half a second a section, where it is not what is tested."""
     if "overlay" not in request.node.name and "realdata" not in request.keywords:
-        monkeypatch.setattr(spots_module, "write_overlay", lambda path, *args, **kwargs: path.write_bytes(b"picture"))
+        monkeypatch.setattr(section_writer, "write_overlay", lambda path, *args, **kwargs: path.write_bytes(b"picture"))
 
 
-def write(root: Path, out: Path, **options: object) -> list[str]:
+def write(root: Path, out: Path, **options: object) -> CohortSpots:
     settings: dict = {"patch": PATCH, "mpp": 1.0, "spot_pitch_um": 40.0, **options}
     return write_spots(root, out, **settings)
+
+
+def failure(root: Path, out: Path, **options: object) -> str:
+    """Reason and fix of the one section, which fails."""
+    done, failures, _ = write(root, out, **options)
+    assert not done
+    assert [row["slide"] for row in pd.read_csv(out / "failures.csv").to_dict("records")] == [failures[0].slide]
+    return f"{failures[0].reason} Fix: {failures[0].likely_fix}"
 
 
 def image_of(root: Path, section: str = "A1") -> Path:
@@ -51,15 +60,15 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         raise AssertionError("read again")
 
     def arm() -> None:
-        monkeypatch.setattr(spots_module, "read_image", refuse)
-        monkeypatch.setattr(spots_module.her2st, "read_section", refuse)
+        monkeypatch.setattr(slide_readers, "read_image", refuse)
+        monkeypatch.setattr(her2st, "read_section", refuse)
 
     return arm
 
 
 def test_a_section_becomes_a_spot_set(make_her2st: MakeHer2st, tmp_path: Path) -> None:
     root, out = make_her2st("A1"), tmp_path / "out"
-    assert write(root, out) == ["A1"]
+    assert write(root, out) == (["A1"], [], [])
     found = read_spots(out / "A1.h5ad")
     assert (found.section, found.patient, found.patch) == ("A1", "A", PATCH)
     counts = pd.read_csv(root / "ST-cnts" / "A1.tsv.gz", sep="\t", index_col=0)
@@ -193,24 +202,23 @@ def test_an_unreadable_image_leaves_no_section(make_her2st: MakeHer2st, tmp_path
     root, out = make_her2st("A1"), tmp_path / "out"
     path = image_of(root)
     path.write_bytes(path.read_bytes()[:2000] if damage == "truncated" else b"text, not pixels" * 20)
-    with pytest.raises(InputError, match=r"A1_HE.png: .* Fix: ") as caught:
-        write(root, out)
-    assert "\n" not in str(caught.value)
-    assert not out.exists() or not list(out.iterdir())
+    assert re.search(r"A1_HE.png: .* Fix: .", reason := failure(root, out))
+    assert "\n" not in reason
+    assert [path.name for path in out.iterdir()] == ["failures.csv"]
 
 
 def test_a_killed_run_leaves_nothing_under_the_final_names(
     make_her2st: MakeHer2st, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, out = make_her2st("A1"), tmp_path / "out"
-    cut = spots_module.cut_patches
+    cut = section_writer.cut_patches
 
     def killed(*args: object) -> object:
         patches = cut(*args)  # type: ignore[arg-type]
         yield next(patches)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(spots_module, "cut_patches", killed)
+    monkeypatch.setattr(section_writer, "cut_patches", killed)
     with pytest.raises(KeyboardInterrupt):
         write(root, out)
     assert not list(out.iterdir())
@@ -219,21 +227,89 @@ def test_a_killed_run_leaves_nothing_under_the_final_names(
 def test_positions_of_another_image_are_refused(make_her2st: MakeHer2st, tmp_path: Path) -> None:
     root = make_her2st("A1")
     Image.new("RGB", (30, 30)).save(image_of(root))
-    with pytest.raises(InputError, match=r"none of 29 spots lies on the image of 30 x 30 px"):
-        write(root, tmp_path / "out")
+    assert "none of 29 spots lies on the image of 30 x 30 px" in failure(root, tmp_path / "out")
 
 
 def test_an_image_too_coarse_for_the_patches_is_refused(make_her2st: MakeHer2st, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"too coarse for patches at 0\.5 µm/px"):
-        write(make_her2st("A1"), tmp_path / "out", patch=PatchSize(16, 0.5))
+    root, out, sharp = make_her2st("A1"), tmp_path / "out", PatchSize(16, 0.5)
+    assert "too coarse for patches at 0.5 µm/px" in failure(root, out, patch=sharp)
+    done, _, notes = write(root, out, patch=sharp, allow_coarse=True)
+    assert done == ["A1"]
+    assert "a patch of 8.0 µm is 8.0 of its pixels, enlarged 2.0 times" in notes[0]
+    assert not (out / "failures.csv").exists()
 
 
 def test_unknown_formats_and_impossible_distances_are_refused(make_her2st: MakeHer2st, tmp_path: Path) -> None:
     root = make_her2st("A1")
-    with pytest.raises(InputError, match=r"unknown format 'visium'.*her2st"):
-        write(root, tmp_path / "out", format="visium")
+    with pytest.raises(InputError, match=r"unknown format 'xenium'.*her2st"):
+        write(root, tmp_path / "out", format="xenium")
+    with pytest.raises(InputError, match=r"named by 'entrez'.*symbol"):
+        write(root, tmp_path / "out", gene_ids="entrez")
     with pytest.raises(InputError, match="spot distance of 0"):
         write(root, tmp_path / "out", spot_pitch_um=0.0)
+
+
+def test_a_broken_section_costs_a_row_and_the_rest_go_on(make_her2st: MakeHer2st, tmp_path: Path) -> None:
+    root, out = make_her2st("A1", "B2", "C3"), tmp_path / "out"
+    image_of(root, "B2").unlink()
+    done, failures, _ = write(root, out)
+    assert done == ["A1", "C3"]
+    (row,) = pd.read_csv(out / "failures.csv").to_dict("records")
+    assert (row["slide"], row["stage"]) == ("B2", "spots")
+    assert "section B2 needs one image, found 0" in row["reason"]
+    assert row["likely_fix"] == failures[0].likely_fix != ""
+    assert pd.read_csv(out / "sections.csv")["section"].tolist() == ["A1", "C3"]
+
+
+def test_spots_beside_the_tissue_are_flagged_and_kept(make_her2st: MakeHer2st, tmp_path: Path) -> None:
+    root, out = make_her2st("A1"), tmp_path / "out"
+    rng = np.random.default_rng(0)
+    image = np.full((240, 288, 3), (240, 236, 242), dtype=np.uint8)  # glass but for the left half
+    nuclei = (rng.random((240, 144)) < 0.4)[..., None]  # a pixel each, at 10 µm/px
+    image[:, :144] = np.where(nuclei, np.uint8([88, 60, 140]), np.uint8([214, 150, 190]))
+    Image.fromarray(image).save(image_of(root))
+    write(root, out, mpp=10.0, spot_pitch_um=400.0, patch=PatchSize(16, 10.0))
+    fractions = read_spots(out / "A1.h5ad").adata.obs["tissue_fraction"]
+    flagged = pd.read_csv(out / "flagged_spots.csv")
+    assert flagged["spot"].tolist() == fractions.index[fractions < 0.1].tolist()
+    assert {"6x1", "6x5"} <= set(flagged["spot"])
+    assert not {"1x1", "2x3"} & set(flagged["spot"])
+    (report,) = pd.read_csv(out / "sections.csv").to_dict("records")
+    assert (report["spots"], report["flagged"]) == (29, len(flagged))
+
+
+def test_a_table_names_sections_patients_and_resolutions(make_her2st: MakeHer2st, tmp_path: Path) -> None:
+    make_her2st("A1", "B2")
+    out = tmp_path / "out"
+    table = tmp_path / "sections.csv"
+    table.write_text(
+        "\ufeffpath,section,patient_id,mpp\r\nher2st,A1,,1.01\r\nher2st,Z9,,\r\nnowhere,N1,P7,\r\nher2st,B2,,\r\n,,,\r\n",
+        encoding="utf-8",
+    )
+    done, failures, _ = write(table, out, mpp=None)
+    assert done == ["A1", "B2"]
+    assert [(one.slide, one.reason.split(": ")[1]) for one in failures] == [
+        ("Z9", "has no section Z9"), ("N1", "no such folder or file"),
+    ]  # fmt: skip
+    assert pd.read_csv(out / "sections.csv")["mpp"].tolist() == pytest.approx([1.01, 1.0], rel=1e-3)
+    assert pd.read_csv(out / "sections.csv")["mpp"][0] == 1.01
+
+
+@pytest.mark.parametrize(("text", "reason"), [
+    ("section,image\nA1,x\n", "needs a column path"),
+    ("path,section\n../elsewhere,A1\n", "leaves the table's folder"),
+    ("path,format\nher2st,xenium\n", "line 2: unknown format 'xenium'"),
+    ("path,mpp\nher2st,fine\n", "line 2: mpp 'fine' is no number"),
+    ("path,section\n", "lists no section"),
+    ("path,section\nher2st,A1\nher2st,A1\n", "two sections are named A1"),
+])  # fmt: skip
+def test_a_table_that_cannot_be_used_is_refused(
+    make_her2st: MakeHer2st, tmp_path: Path, text: str, reason: str
+) -> None:
+    make_her2st("A1")
+    (tmp_path / "sections.csv").write_text(text)
+    with pytest.raises(InputError, match=reason):
+        write(tmp_path / "sections.csv", tmp_path / "out")
 
 
 def test_both_panels_of_the_overlay_are_of_one_size(
