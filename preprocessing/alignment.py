@@ -181,7 +181,7 @@ def spot_darkness(thumbnail: NDArray[np.uint8], mpp: float) -> NDArray[np.float3
     """(H, W) mean optical density over colours, within a spot around each pixel; ink and black borders count 0."""
     density = optical_density(thumbnail)
     total = density.mean(axis=2)
-    total[find_ink(density, mpp)] = 0
+    total[find_ink(density, mpp).any] = 0
     return _mean_under_spots(total, mpp)
 
 
