@@ -242,6 +242,65 @@ def bulk(
 
 
 @app.command()
+def clinical(
+    files: Annotated[
+        list[Path], typer.Argument(help="Clinical table(s): CSV, TSV (also .gz, .zip), .xlsx. The first file wins.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write; dropped_patients.csv and agreement.csv beside it.")
+    ] = Path("clinical.csv"),
+    layout: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="auto, tcga-cdr, xena, porpoise, survpath, columns or covariates; once, or once a file.",
+            show_default="auto",
+        ),
+    ] = None,
+    endpoint: Annotated[
+        list[str] | None,
+        typer.Option(help="Endpoint wanted (OS, DSS, DFI, PFI), or the name of that in --time-column."),
+    ] = None,
+    covariate: Annotated[list[str] | None, typer.Option(help="Column to keep as given; may be repeated.")] = None,
+    patient_column: Annotated[str | None, typer.Option(help="Column of patients or samples.")] = None,
+    time_column: Annotated[str | None, typer.Option(help="Column of times.")] = None,
+    event_column: Annotated[str | None, typer.Option(help="Column of events.")] = None,
+    entry_column: Annotated[
+        str | None, typer.Option(help="Column of the time when observation began (left truncation).")
+    ] = None,
+    time_unit: Annotated[str | None, typer.Option(help="Unit of --time-column: days, months or years.")] = None,
+    event_coding: Annotated[str | None, typer.Option(help="What 1 means in --event-column: event or censored.")] = None,
+    event_values: Annotated[
+        str | None, typer.Option(help="Text that means an event, e.g. dead,deceased; other text means none.")
+    ] = None,
+    months: Annotated[float | None, typer.Option(help="Days in a month: 30.44 (PORPOISE) or 30 (SurvPath).")] = None,
+    sheet: Annotated[str, typer.Option(help="Sheet of a workbook.")] = "TCGA-CDR",
+    allow_unusual: Annotated[
+        bool, typer.Option(help="Write in spite of what speaks against a declared unit or coding.")
+    ] = False,
+) -> None:
+    """Read survival in days, and covariates, one row a patient; checks units, codings, and sources on each other."""
+    from tcgn_mil.preprocessing.clinical_cohort import write_clinical
+    from tcgn_mil.preprocessing.clinical_tables import ClinicalOptions
+
+    options = ClinicalOptions(
+        patient=patient_column, time=time_column, event=event_column, entry=entry_column, time_unit=time_unit,
+        event_coding=event_coding, event_values=tuple(event_values.split(",")) if event_values else (),
+        month_days=months, endpoints=tuple(endpoint or ()), covariates=tuple(covariate or ()), sheet=sheet,
+    )  # fmt: skip
+    summary = write_clinical(files, out, options, layouts=layout or ["auto"], allow_unusual=allow_unusual)
+    for note in summary.notes:
+        typer.echo(note)
+    for warning in summary.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if summary.agreement:
+        print_rows(list(summary.agreement))
+    if summary.dropped:
+        typer.echo(f"{summary.dropped} outcomes or values listed in {out.parent / 'dropped_patients.csv'}", err=True)
+    typer.echo(f"{summary.patients} patients: {out}")
+
+
+@app.command()
 def finetune(
     cohort: Annotated[Path, typer.Option(help="cohort.h5ad that tcgn-mil bulk wrote.")] = Path("cohort.h5ad"),
     features: Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")] = Path("features"),

@@ -192,3 +192,25 @@ def read_cells(path: str | Path) -> pd.DataFrame:
     with _described(path), _open_text(path) as text:
         table = pd.read_csv(text, sep=separator, header=None, dtype=str, keep_default_na=False, names=range(width))
     return table.apply(lambda column: column.str.strip())
+
+
+def read_text_columns(path: str | Path, columns: Sequence[int]) -> pd.DataFrame:
+    """The columns at these positions as stripped text, index the line; blank lines are left out.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_columns`.
+    """
+    path = Path(path)
+    names, separator = _read_header(path)
+    _check_rows(path, separator, len(names))
+    with _described(path), _open_text(path) as text:
+        table = pd.read_csv(
+            text, sep=separator, header=None, skiprows=1, names=range(len(names)), usecols=sorted({*columns}),
+            dtype=str, keep_default_na=False, skip_blank_lines=False,
+        )  # fmt: skip
+    table = table.fillna("").apply(lambda column: column.str.strip())
+    table.index += 2
+    table.columns = pd.Index([names[int(position)] for position in table.columns])
+    return table[(table != "").any(axis=1)]

@@ -1,0 +1,187 @@
+"""What a clinical table must look like: its layouts, and their schemas, declared once with pandera.
+
+TCGA-CDR: Liu et al., Cell 2018 (days, 1 = event). UCSC Xena's survival files follow it. PORPOISE: Chen et al., Cancer
+Cell 2022 (months of 30.44 days, 1 = censored). SurvPath: Jaume et al., CVPR 2024 (months of 30 days, 1 = censored).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from tcgn_mil.errors import InputError
+
+if TYPE_CHECKING:
+    from pandera.pandas import DataFrameSchema
+
+DAYS_A_YEAR = 365.25
+UNIT_DAYS = {"days": 1.0, "months": DAYS_A_YEAR / 12, "years": DAYS_A_YEAR}
+PORPOISE_MONTH, SURVPATH_MONTH = 30.44, 30.0
+CODINGS = ("event", "censored")
+CDR_SHEET = "TCGA-CDR"
+LAYOUTS = ("auto", "tcga-cdr", "xena", "porpoise", "survpath", "columns", "covariates")
+PATIENT_COLUMNS = ("patient_id", "case_id", "bcr_patient_barcode", "_PATIENT")
+MISSING = frozenset((
+    "", ".", "--", "'--", "na", "n/a", "nan", "null", "none", "unknown", "not available", "not reported",
+    "[not available]", "[not applicable]", "[not evaluated]", "[unknown]", "[discrepancy]", "[completed]", "[pending]",
+    "#n/a", "#value!", "#ref!", "#div/0!", "#name?", "#num!", "#null!",
+))  # fmt: skip
+_TRUTH = {"1": True, "0": False, "true": True, "false": False}
+
+
+class EndpointColumns(NamedTuple):
+    """An endpoint's name and its two columns."""
+
+    name: str
+    time: str
+    event: str
+
+
+@dataclass(frozen=True)
+class ClinicalLayout:
+    """Where a table keeps what.
+
+    Attributes
+    ----------
+    name
+        One of :data:`LAYOUTS`, less ``auto``.
+    patient
+        Column of the patient's or a sample's name; TCGA barcodes are cut to the patient.
+    endpoints
+        None for a table of covariates.
+    unit_days
+        Days in one unit of time.
+    unit
+        The unit as declared: days, months or years.
+    coding
+        What a 1 means: ``event`` or ``censored``.
+    event_values
+        Instead of 0 and 1: lower-case cells that mean an event; the others mean none.
+    entry
+        Column of the time at which observation began, in the same unit.
+    covariates
+        Columns to keep as given.
+    """
+
+    name: str
+    patient: str
+    endpoints: tuple[EndpointColumns, ...] = ()
+    unit_days: float = 1.0
+    unit: str = "days"
+    coding: str = "event"
+    event_values: frozenset[str] = frozenset()
+    entry: str | None = None
+    covariates: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns that are read, each once."""
+        outcome = [column for endpoint in self.endpoints for column in (endpoint.time, endpoint.event)]
+        entry = [] if self.entry is None else [self.entry]
+        return list(dict.fromkeys([self.patient, *outcome, *entry, *self.covariates]))
+
+    def events(self, cells: pd.Series) -> pd.Series:
+        """Text cells as True (event), False (censored) or NA (missing)."""
+        lowered = plain(cells)
+        if self.event_values:
+            seen = lowered.isin(self.event_values).astype("boolean")
+        else:
+            seen = lowered.map(_TRUTH).astype("boolean")
+            seen = seen if self.coding == "event" else ~seen
+        return seen.mask(is_missing(cells))
+
+    def days(self, cells: pd.Series) -> pd.Series:
+        """Text cells of a time as float64 days, NaN where missing."""
+        return pd.to_numeric(cells.mask(is_missing(cells)), errors="coerce").astype("float64") * self.unit_days
+
+
+def is_missing(cells: pd.Series) -> pd.Series:
+    """Whether text cells are empty or one of :data:`MISSING`."""
+    return cells.str.lower().isin(MISSING)
+
+
+def plain(cells: pd.Series) -> pd.Series:
+    """Text cells in lower case, whole numbers without their decimal zeros."""
+    return cells.str.lower().str.replace(r"^([+-]?\d+)\.0*$", r"\1", regex=True)
+
+
+_NUMBER_FIX = "give times as numbers with a decimal point, and mark missing ones as NA"
+_EVENT_FIX = (
+    "0 and 1 are read under --event-coding event (1 = event) or censored (1 = censored); for text name what counts as"
+    " an event, e.g. --event-values dead,deceased"
+)
+
+
+def _is_number(cells: pd.Series) -> pd.Series:
+    return is_missing(cells) | pd.to_numeric(cells, errors="coerce").notna()
+
+
+def _is_zero_or_one(cells: pd.Series) -> pd.Series:
+    return is_missing(cells) | plain(cells).isin(_TRUTH)
+
+
+def schema_of(layout: ClinicalLayout) -> DataFrameSchema:
+    """The schema that a table's text cells must fit; a check's error is ``reason|fix``."""
+    import pandera.pandas as pa
+
+    def column(check: Callable[[pd.Series], pd.Series], reason: str, fix: str) -> Any:
+        return pa.Column(str, pa.Check(check, error=f"{reason}|{fix}"), nullable=False)
+
+    columns: dict[str, Any] = {name: pa.Column(str) for name in layout.covariates}
+    for endpoint in layout.endpoints:
+        columns[endpoint.time] = column(_is_number, "is no number", _NUMBER_FIX)
+        columns[endpoint.event] = (
+            pa.Column(str) if layout.event_values else column(_is_zero_or_one, "is neither 0 nor 1", _EVENT_FIX)
+        )
+    if layout.entry is not None:
+        columns[layout.entry] = column(_is_number, "is no number", _NUMBER_FIX)
+    columns[layout.patient] = column(lambda cells: ~is_missing(cells), "names no patient", "name it, or remove the row")
+    return pa.DataFrameSchema(columns, strict=False)
+
+
+def validate(table: pd.DataFrame, layout: ClinicalLayout, path: Path) -> None:
+    """Check text cells against the layout's schema.
+
+    Raises
+    ------
+    InputError
+        For the first row that does not fit, with its column, row and fix, and how many do not.
+    """
+    import pandera.errors
+
+    try:
+        schema_of(layout).validate(table, lazy=True)
+    except pandera.errors.SchemaErrors as error:
+        raise _described(error.failure_cases, table, layout, path) from error
+
+
+def _described(cases: pd.DataFrame, table: pd.DataFrame, layout: ClinicalLayout, path: Path) -> InputError:
+    cells = cases[cases["index"].notna()].sort_values("index", kind="stable")
+    if cells.empty:
+        return InputError(f"does not fit: {cases['check'].iloc[0]}", path=path)
+    first = cells.iloc[0]
+    reason, _, fix = str(first["check"]).partition("|")
+    alike = int((cells["column"] == first["column"]).sum())
+    patient = "" if first["column"] == layout.patient else f" (patient {table.loc[first['index'], layout.patient]})"
+    more = f", and {alike - 1} more of its cells" if alike > 1 else ""
+    cell = str(first["failure_case"])[:60]
+    return InputError(
+        f"column {first['column']}, row {int(first['index'])}{patient}: {cell!r} {reason}{more}",
+        path=path,
+        fix=fix,
+    )
+
+
+def need_columns(names: Sequence[str], wanted: Sequence[str], path: Path) -> None:
+    """Raise unless each wanted column is in the header, once."""
+    absent = [name for name in wanted if name not in names]
+    if absent:
+        shown = ", ".join(list(names)[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+        raise InputError(f"has no column {', '.join(absent)}", path=path, fix=f"name one of its columns: {shown}")
+    repeated = [name for name in wanted if list(names).count(name) > 1]
+    if repeated:
+        raise InputError(f"has column {', '.join(repeated)} more than once", path=path, fix="rename or remove one")

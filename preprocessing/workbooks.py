@@ -1,0 +1,119 @@
+"""Sheets of .xlsx workbooks as text: bounded in size before they are unpacked, values as saved, no formula run."""
+
+from __future__ import annotations
+
+import datetime
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tcgn_mil.contracts import preview
+from tcgn_mil.errors import InputError
+
+SUFFIX = ".xlsx"
+MAX_WORKBOOK_BYTES = 2**28  # of XML, unpacked; TCGA-CDR has 20 MB
+MAX_COLUMNS = 2000
+
+
+def sheet_names(path: str | Path) -> list[str]:
+    """Names of a workbook's sheets.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, no workbook, or unpacks past :data:`MAX_WORKBOOK_BYTES`.
+    """
+    with _opened(Path(path)) as book:
+        return [str(name) for name in book.sheetnames]
+
+
+def read_sheet(path: str | Path, sheet: str) -> pd.DataFrame:
+    """A sheet's cells as stripped text under the names in its first row, index the row; empty rows are left out.
+
+    A formula's cell has the value that was saved with it, empty where none was.
+
+    Raises
+    ------
+    InputError
+        As :func:`sheet_names`; or if the sheet is absent, or holds no rows below a header.
+    """
+    path = Path(path)
+    with _opened(path) as book:
+        if sheet not in book.sheetnames:
+            raise InputError(
+                f"has no sheet {sheet!r}",
+                path=path,
+                fix=f"its sheets are {preview(book.sheetnames, most=10)}; name one",
+            )
+        page = book[sheet]
+        page.reset_dimensions()  # what the file states may be wrong
+        rows = page.iter_rows(values_only=True, max_col=MAX_COLUMNS)
+        names = [_text(cell) for cell in next(rows, ())]
+        while names and not names[-1]:
+            names.pop()
+        filled = [(number, cells) for number, row in enumerate(rows, start=2) if any(cells := _cells(row, len(names)))]
+    if not filled:
+        raise InputError(
+            f"sheet {sheet} holds no rows below a header", path=path, fix="the first row names the columns"
+        )
+    return pd.DataFrame([cells for _, cells in filled], index=[number for number, _ in filled], columns=names)
+
+
+def _cells(row: tuple[Any, ...], width: int) -> list[str]:
+    cells = [_text(cell) for cell in row[:width]]
+    return cells + [""] * (width - len(cells))
+
+
+def _text(cell: Any) -> str:
+    """A cell as a CSV file would have it: 1355.0 as 1355, a date in ISO form."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    if isinstance(cell, (datetime.date, datetime.time)):
+        return cell.isoformat()
+    return str(cell).strip()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The workbook, read as a stream; zipfile yields no more bytes than the sizes summed here."""
+    import openpyxl
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    if not path.is_file():
+        raise InputError("no such workbook", path=path, fix="check the path")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > MAX_WORKBOOK_BYTES:
+            raise InputError(
+                f"unpacks to {size / 2**20:.0f} MiB", path=path,
+                fix=f"a clinical workbook needs less than {MAX_WORKBOOK_BYTES / 2**20:.0f}; save the sheet as CSV",
+            )  # fmt: skip
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
+        try:
+            yield book
+        finally:
+            book.close()
+    except InputError:
+        raise
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        ValueError,
+        TypeError,
+        SyntaxError,
+        zipfile.BadZipFile,
+        InvalidFileException,
+    ) as error:
+        raise InputError(
+            f"cannot be read as a workbook ({type(error).__name__}: {str(error)[:150]})",
+            path=path,
+            fix="give .xlsx, or save the sheet as CSV UTF-8",
+        ) from error
