@@ -263,8 +263,8 @@ def clinical(
     ] = None,
     covariate: Annotated[list[str] | None, typer.Option(help="Column to keep as given; may be repeated.")] = None,
     patient_column: Annotated[str | None, typer.Option(help="Column of patients or samples.")] = None,
-    time_column: Annotated[str | None, typer.Option(help="Column of times.")] = None,
-    event_column: Annotated[str | None, typer.Option(help="Column of events.")] = None,
+    time_column: Annotated[list[str] | None, typer.Option(help="Column of times; once an --endpoint.")] = None,
+    event_column: Annotated[list[str] | None, typer.Option(help="Column of events; once an --endpoint.")] = None,
     entry_column: Annotated[
         str | None, typer.Option(help="Column of the time when observation began (left truncation).")
     ] = None,
@@ -284,8 +284,9 @@ def clinical(
     from tcgn_mil.preprocessing.clinical_tables import ClinicalOptions
 
     options = ClinicalOptions(
-        patient=patient_column, time=time_column, event=event_column, entry=entry_column, time_unit=time_unit,
-        event_coding=event_coding, event_values=tuple(event_values.split(",")) if event_values else (),
+        patient=patient_column, times=tuple(time_column or ()), events=tuple(event_column or ()),
+        entry=entry_column, time_unit=time_unit, event_coding=event_coding,
+        event_values=tuple(event_values.split(",")) if event_values else (),
         month_days=months, endpoints=tuple(endpoint or ()), covariates=tuple(covariate or ()), sheet=sheet,
     )  # fmt: skip
     summary = write_clinical(files, out, options, layouts=layout or ["auto"], allow_unusual=allow_unusual)

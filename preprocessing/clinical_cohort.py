@@ -94,7 +94,7 @@ def write_clinical(
 def _check_options_used(tables: Sequence[ClinicalTable], options: ClinicalOptions) -> None:
     """An option without effect is a misunderstanding."""
     names = [table.layout.name for table in tables]
-    if (options.time or options.event_coding or options.event_values or options.entry) and "columns" not in names:
+    if (options.times or options.event_coding or options.event_values or options.entry) and "columns" not in names:
         raise InputError(
             f"columns, unit or coding are declared, but the files are read as {', '.join(names)}, which states them",
             fix="leave those options out, or give --format columns",

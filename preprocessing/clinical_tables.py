@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from tcgn_mil.contracts import duplicates
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing import clinical_schemas as schemas
 from tcgn_mil.preprocessing import table_files, workbooks
@@ -33,8 +34,10 @@ class ClinicalOptions:
 
     Attributes
     ----------
-    patient, time, event, entry
+    patient, entry
         Column names, for the layout ``columns``; `patient` for ``covariates`` too.
+    times, events
+        Column names, for the layout ``columns``, as many as `endpoints`.
     time_unit
         days, months or years.
     event_coding
@@ -44,7 +47,7 @@ class ClinicalOptions:
     month_days
         Days in a month: 30.44 (PORPOISE) or 30 (SurvPath).
     endpoints
-        For ``columns`` the endpoint's name; for other layouts those wanted, all if empty.
+        For ``columns`` their names; for other layouts those wanted, all if empty.
     covariates
         Columns to keep as given.
     sheet
@@ -52,8 +55,8 @@ class ClinicalOptions:
     """
 
     patient: str | None = None
-    time: str | None = None
-    event: str | None = None
+    times: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
     entry: str | None = None
     time_unit: str | None = None
     event_coding: str | None = None
@@ -173,7 +176,7 @@ def layout_of(path: Path, names: Sequence[str], options: ClinicalOptions, layout
 
 def _guess(path: Path, names: Sequence[str], options: ClinicalOptions) -> str:
     columns = set(names)
-    if options.time is not None and {options.patient, options.time} <= columns:
+    if options.times and {options.patient, *options.times} <= columns:
         return "columns"
     if {"bcr_patient_barcode", "OS.time"} <= columns:
         return "tcga-cdr"
@@ -187,11 +190,7 @@ def _guess(path: Path, names: Sequence[str], options: ClinicalOptions) -> str:
             "has survival_months, whose length its columns do not say", path=path,
             fix="declare --months 30.44 (or --format porpoise), or --months 30 (or --format survpath)",
         )  # fmt: skip
-    if (
-        options.covariates
-        and columns & set(options.covariates)
-        and columns & {options.patient, *schemas.PATIENT_COLUMNS}
-    ):
+    if columns & set(options.covariates) and columns & {options.patient, *schemas.PATIENT_COLUMNS}:
         return "covariates"
     raise InputError(
         "is no table of a known layout", path=path,
@@ -215,12 +214,12 @@ def _wanted(
 def _named_columns(path: Path, options: ClinicalOptions, covariates: tuple[str, ...]) -> ClinicalLayout:
     for value, option, meaning in (
         (options.patient, "--patient-column", ""),
-        (options.time, "--time-column", ""),
-        (options.event, "--event-column", ""),
+        (options.times, "--time-column", ""),
+        (options.events, "--event-column", ""),
         (options.time_unit, "--time-unit", f" ({', '.join(schemas.UNIT_DAYS)})"),
         (options.event_coding or options.event_values, "--event-coding",
          " (event: 1 = event; censored: 1 = censored), or --event-values for text such as dead,deceased"),
-        (options.endpoints, "--endpoint", " (its name, e.g. OS)"),
+        (options.endpoints, "--endpoint", " (what the times run to, e.g. OS)"),
     ):  # fmt: skip
         if not value:
             raise InputError("the file does not say how it is to be read", path=path, fix=f"declare {option}{meaning}")
@@ -230,14 +229,16 @@ def _named_columns(path: Path, options: ClinicalOptions, covariates: tuple[str, 
         raise InputError(f"unknown unit or coding {wrong!r}", fix=known)
     if options.event_coding and options.event_values:
         raise InputError("--event-coding and --event-values both given", fix="0 and 1 need the first, text the second")
-    if len(options.endpoints) > 1:
-        raise InputError("one time column is one endpoint", path=path, fix="give --endpoint once")
+    counts = [len(names) for names in (options.endpoints, options.times, options.events)]
+    if len(set(counts)) > 1 or duplicates(options.endpoints):
+        raise InputError(
+            f"{counts[0]} endpoints, {counts[1]} time columns and {counts[2]} event columns do not pair up", path=path,
+            fix="give --endpoint, --time-column and --event-column once for each endpoint, in one order",
+        )  # fmt: skip
     assert options.patient is not None
-    assert options.time is not None
-    assert options.event is not None
     month = options.month_days if options.time_unit == "months" else None
     return ClinicalLayout(
-        "columns", options.patient, (EndpointColumns(options.endpoints[0], options.time, options.event),),
+        "columns", options.patient, tuple(map(EndpointColumns, options.endpoints, options.times, options.events)),
         unit_days=month or schemas.UNIT_DAYS[options.time_unit], unit=options.time_unit,
         coding=options.event_coding or "values",
         event_values=frozenset(schemas.plain(pd.Series(options.event_values, dtype=str)).str.strip()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,20 +16,9 @@ from tcgn_mil.contracts import preview
 from tcgn_mil.errors import InputError
 
 SUFFIX = ".xlsx"
-MAX_WORKBOOK_BYTES = 2**28  # of XML, unpacked; TCGA-CDR has 20 MB
-MAX_COLUMNS = 2000
-
-
-def sheet_names(path: str | Path) -> list[str]:
-    """Names of a workbook's sheets.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, no workbook, or unpacks past :data:`MAX_WORKBOOK_BYTES`.
-    """
-    with _opened(Path(path)) as book:
-        return [str(name) for name in book.sheetnames]
+MAX_WORKBOOK_BYTES = 2**27  # of XML, unpacked; TCGA-CDR has 20 MB
+MAX_COLUMNS, MAX_ROWS = 2000, 2**20
+_READ_ERRORS = (OSError, EOFError, KeyError, ValueError, TypeError, SyntaxError, zlib.error, zipfile.BadZipFile)
 
 
 def read_sheet(path: str | Path, sheet: str) -> pd.DataFrame:
@@ -39,28 +29,26 @@ def read_sheet(path: str | Path, sheet: str) -> pd.DataFrame:
     Raises
     ------
     InputError
-        As :func:`sheet_names`; or if the sheet is absent, or holds no rows below a header.
+        If the file is missing, no workbook, or unpacks past :data:`MAX_WORKBOOK_BYTES`; or if the sheet is absent, or
+        has no rows below a header.
     """
     path = Path(path)
     with _opened(path) as book:
         if sheet not in book.sheetnames:
-            raise InputError(
-                f"has no sheet {sheet!r}",
-                path=path,
-                fix=f"its sheets are {preview(book.sheetnames, most=10)}; name one",
-            )
+            known = preview(book.sheetnames, most=10)
+            raise InputError(f"has no sheet {sheet!r}", path=path, fix=f"name one of its sheets: {known}")
         page = book[sheet]
         page.reset_dimensions()  # what the file states may be wrong
-        rows = page.iter_rows(values_only=True, max_col=MAX_COLUMNS)
-        names = [_text(cell) for cell in next(rows, ())]
+        names = [_text(cell) for cell in next(page.iter_rows(values_only=True, max_row=1, max_col=MAX_COLUMNS), ())]
         while names and not names[-1]:
             names.pop()
-        filled = [(number, cells) for number, row in enumerate(rows, start=2) if any(cells := _cells(row, len(names)))]
+        if not names:
+            raise InputError(f"sheet {sheet} has no header", path=path, fix="the first row names the columns")
+        rows = page.iter_rows(values_only=True, min_row=2, max_row=MAX_ROWS, max_col=len(names))
+        filled = {number: cells for number, row in enumerate(rows, start=2) if any(cells := _cells(row, len(names)))}
     if not filled:
-        raise InputError(
-            f"sheet {sheet} holds no rows below a header", path=path, fix="the first row names the columns"
-        )
-    return pd.DataFrame([cells for _, cells in filled], index=[number for number, _ in filled], columns=names)
+        raise InputError(f"sheet {sheet} has no rows below its header", path=path, fix="check --sheet")
+    return pd.DataFrame(list(filled.values()), index=list(filled), columns=names)
 
 
 def _cells(row: tuple[Any, ...], width: int) -> list[str]:
@@ -102,16 +90,7 @@ def _opened(path: Path) -> Iterator[Any]:
             book.close()
     except InputError:
         raise
-    except (
-        OSError,
-        EOFError,
-        KeyError,
-        ValueError,
-        TypeError,
-        SyntaxError,
-        zipfile.BadZipFile,
-        InvalidFileException,
-    ) as error:
+    except (*_READ_ERRORS, InvalidFileException) as error:
         raise InputError(
             f"cannot be read as a workbook ({type(error).__name__}: {str(error)[:150]})",
             path=path,
