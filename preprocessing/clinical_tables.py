@@ -157,19 +157,20 @@ def layout_of(path: Path, names: Sequence[str], options: ClinicalOptions, layout
     if layout == "columns":
         return _named_columns(path, options, covariates)
     if layout == "covariates":
-        patient = options.patient or next((name for name in schemas.PATIENT_COLUMNS if name in names), "patient_id")
+        known = (options.patient, *schemas.PATIENT_COLUMNS)
+        patient = next((name for name in known if name in names), options.patient or schemas.PATIENT_COLUMNS[0])
         return ClinicalLayout(layout, patient, covariates=covariates)
     if layout in ("tcga-cdr", "xena"):
         patient = "bcr_patient_barcode" if layout == "tcga-cdr" else "_PATIENT"
-        known = [EndpointColumns(name, f"{name}.time", name) for name in _KNOWN_ENDPOINTS]
-        return ClinicalLayout(layout, patient, _wanted(path, names, known, options), covariates=covariates)
+        endpoints = [EndpointColumns(name, f"{name}.time", name) for name in _KNOWN_ENDPOINTS]
+        return ClinicalLayout(layout, patient, _wanted(path, names, endpoints, options), covariates=covariates)
     month = schemas.PORPOISE_MONTH if layout == "porpoise" else schemas.SURVPATH_MONTH
-    known = [
+    endpoints = [
         EndpointColumns(name, f"survival_months{suffix}", f"censorship{suffix}")
         for name, suffix in _MONTH_SUFFIXES.items()
     ]
     return ClinicalLayout(
-        layout, "case_id", _wanted(path, names, known, options), unit_days=month, unit="months", coding="censored",
+        layout, "case_id", _wanted(path, names, endpoints, options), unit_days=month, unit="months", coding="censored",
         covariates=covariates,
     )  # fmt: skip
 

@@ -31,6 +31,7 @@ MOST_EVENTS = 0.9
 _MIN_CONTRADICTIONS = 3
 _MONTHS_ARE_WHOLE_DAYS = 0.95
 _DECIMALS = 2  # of months in published tables, at least
+_ONE_DECIMAL = 0.9  # share of months that have no more; a third of days / 30 have
 
 
 def alarms(table: ClinicalTable) -> list[InputError]:
@@ -89,7 +90,7 @@ def month_alarm(time_days: NDArray[np.float64], layout: ClinicalLayout) -> tuple
     if layout.unit_days not in lengths or len(time_days) < MIN_PATIENTS:
         return None
     months = time_days / layout.unit_days
-    if np.mean(_near_whole(months * 10, 1e-6)) > 0.5:
+    if np.mean(_near_whole(months * 10, 1e-6)) > _ONE_DECIMAL:
         return None
     other = next(length for length in lengths if length != layout.unit_days)
     declared_share, other_share = (
