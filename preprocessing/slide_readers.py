@@ -29,7 +29,7 @@ from tcgn_mil.preprocessing.resample import resample_to
 
 MPP_TOLERANCE = 0.02
 MAX_READ_PX = 100_000_000
-BAND_PX = 32_000_000  # a thumbnail is read in bands of so many pixels: 130 MB at a time
+BAND_PX = 8_000_000  # a thumbnail is read in bands of so many pixels: 60 MB at a time
 CACHE_BYTES = 128 * 2**20  # decoded blocks across 130,000 px, so that the next row of tiles finds them again
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 PLAIN_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", *TIFF_SUFFIXES})
