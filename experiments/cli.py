@@ -163,7 +163,9 @@ def tile(
 @app.command()
 def encode(
     slides: Slides,
-    tiles: Annotated[Path, typer.Option(help="Folder that tcgn-mil tile wrote.")] = Path("tiles"),
+    tiles: Annotated[
+        Path, typer.Option(help="Folder that tcgn-mil tile wrote, or CLAM's, TRIDENT's or HEST's folder of patches.")
+    ] = Path("tiles"),
     encoder: Annotated[
         str, typer.Option(help="Encoder checkpoint, or timm:<model name> for any timm model.")
     ] = "encoder/encoder.safetensors",
@@ -181,13 +183,33 @@ def encode(
 ) -> None:
     """Encode every tile; writes features/<slide>.h5."""
     from tcgn_mil.experiments.encoding import EncodeSettings, encode_cohort
-    from tcgn_mil.experiments.slide_pixels import tile_reader
+    from tcgn_mil.experiments.slide_pixels import tile_finder, tile_reader
     from tcgn_mil.preprocessing.slide_table import find_slides
 
     settings = EncodeSettings(encoder, batch_size, precision, device, pretrained, allow_other_size)
     entries = {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
-    done, failures = encode_cohort(sorted(entries), tiles, tile_reader(entries), settings, out)
+    done, failures = encode_cohort(sorted(entries), tile_finder(entries, tiles), tile_reader(entries), settings, out)
     finish_cohort(len(done), failures, out, what="slides encoded")
+
+
+@app.command("export-tiles")
+def export_tiles(
+    tiles: Annotated[Path, typer.Argument(help="Folder of tile files: ours, or with --slides other tools' too.")],
+    layout: Annotated[str, typer.Option("--format", help="Layout to write: clam, trident, hest or geojson.")],
+    out: Out = Path("exported-tiles"),
+    slides: Annotated[
+        Path | None,
+        typer.Option(help="The slides, as to tile: needed for hest, which holds pixels, and for other tools' files."),
+    ] = None,
+    mpp: SlideMpp = None,
+) -> None:
+    """Write tile files for CLAM, TRIDENT or HEST tools, or tile grids as GeoJSON for QuPath."""
+    from tcgn_mil.preprocessing.cohort_tiles import export_cohort
+    from tcgn_mil.preprocessing.slide_table import find_slides
+
+    entries = None if slides is None else find_slides(slides, mpp=mpp)
+    done, failures = export_cohort(tiles, layout, out, entries)
+    finish_cohort(len(done), failures, out, what="slides exported")
 
 
 @app.command()

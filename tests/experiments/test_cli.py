@@ -13,7 +13,7 @@ from PIL import Image
 
 from tcgn_mil.experiments import cli
 
-VERBS = ("demo", "spots", "pretrain", "tile", "encode", "bulk", "finetune", "predict", "explain")
+VERBS = ("demo", "spots", "pretrain", "tile", "encode", "export-tiles", "bulk", "finetune", "predict", "explain")
 
 
 @pytest.fixture
