@@ -148,6 +148,7 @@ def tile(
     min_tissue: Annotated[
         float | None, typer.Option(help="Least tissue share of a kept tile, 0 to 1; 0.1 by default.")
     ] = None,
+    workers: Annotated[int, typer.Option(help="Processes, each with a slide at a time.")] = 1,
 ) -> None:
     """Find tissue and lay a grid in µm; writes tiles/<slide>.h5 and an overlay picture for each slide."""
     from tcgn_mil.preprocessing.slide_table import find_slides
@@ -156,7 +157,7 @@ def tile(
     entries = find_slides(slides, mpp=mpp)
     chosen = {} if min_tissue is None else {"min_tissue": min_tissue}
     settings = TileSettings(patch=PatchSize(patch_px, patch_mpp), stride_px=stride_px, **chosen)
-    done, failures = tile_cohort(entries, settings, out)
+    done, failures = tile_cohort(entries, settings, out, workers=workers)
     finish_cohort(len(done), failures, out, what="slides tiled")
 
 

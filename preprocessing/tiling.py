@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +22,14 @@ from tcgn_mil.preprocessing.slide_readers import Slide
 from tcgn_mil.preprocessing.slide_table import SlideEntry
 from tcgn_mil.preprocessing.tile_grid import lay_grid, tissue_fractions
 from tcgn_mil.preprocessing.tissue import TISSUE_MPP, find_tissue
+from tcgn_mil.preprocessing.workers import run_in_processes
 
 TISSUE_FINDER = "roughness-1"  # a new number when find_tissue changes, so that resumed cohorts stay uniform
 STAGE = "tile"
+_DIED = (
+    "the process that tiled it died, and died again with this slide alone: out of memory, or a crash on a damaged file",
+    "copy the file again and compare its size with the source's; give a large plain image as a tiled, pyramidal TIFF",
+)
 
 
 @dataclass(frozen=True)
@@ -114,23 +120,36 @@ def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -
     return tiles
 
 
-def tile_cohort(entries: Sequence[SlideEntry], settings: TileSettings, out_dir: str | Path) -> CohortTiles:
+def tile_cohort(
+    entries: Sequence[SlideEntry], settings: TileSettings, out_dir: str | Path, *, workers: int = 1
+) -> CohortTiles:
     """Tile many slides; one that cannot be used costs a row in ``failures.csv``, and the rest go on.
 
-    A slide whose tile file was made from the same slide with the same spec and settings is left as it is.
+    A slide whose tile file was made from the same slide with the same spec and settings is left as it is. Files, and
+    their order, do not depend on the number of `workers`: processes, each with a slide at a time. A slide whose process
+    dies twice (out of memory, a crash in a library) is a failure too.
     """
-    done: list[str] = []
-    failures: list[Failure] = []
-    for entry in tqdm(entries, desc="tiling", unit="slide"):
-        try:
-            if not is_tiled(entry, settings, out_dir):
-                tile_slide(entry, settings, out_dir)
-        except InputError as error:
-            failures.append(Failure(entry.slide_id, STAGE, _reason(error, entry), error.fix or ""))
-        else:
-            done.append(entry.slide_id)
+    if workers < 1:
+        raise InputError(f"{workers} workers", fix="give --workers 1 or more")
+    failed: list[Failure | None] = [None] * len(entries)
+    work = partial(_tile_or_fail, settings=settings, out_dir=out_dir)
+    outcomes = run_in_processes(work, entries, min(workers, len(entries)))
+    for outcome in tqdm(outcomes, desc="tiling", unit="slide", total=len(entries)):
+        slide = entries[outcome.index].slide_id
+        failed[outcome.index] = Failure(slide, STAGE, *_DIED) if outcome.died else outcome.result
+    done = [entry.slide_id for entry, failure in zip(entries, failed, strict=True) if failure is None]
+    failures = [failure for failure in failed if failure is not None]
     write_failures(out_dir, failures)
     return CohortTiles(done, failures)
+
+
+def _tile_or_fail(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> Failure | None:
+    try:
+        if not is_tiled(entry, settings, out_dir):
+            tile_slide(entry, settings, out_dir)
+    except InputError as error:
+        return Failure(entry.slide_id, STAGE, _reason(error, entry), error.fix or "")
+    return None
 
 
 def is_tiled(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> bool:
