@@ -148,15 +148,25 @@ def tile(
     min_tissue: Annotated[
         float | None, typer.Option(help="Least tissue share of a kept tile, 0 to 1; 0.1 by default.")
     ] = None,
+    stain: Annotated[
+        str | None, typer.Option(help="Normalise stains when tiles are read: macenko or reinhard.", show_default="none")
+    ] = None,
+    stain_reference: Annotated[
+        Path | None, typer.Option(help="Image of typical tissue to normalise to; macenko can do without.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes, each with a slide at a time.")] = 1,
 ) -> None:
     """Find tissue and lay a grid in µm; writes tiles/<slide>.h5 and an overlay picture for each slide."""
     from tcgn_mil.preprocessing.slide_table import find_slides
+    from tcgn_mil.preprocessing.stain import stain_target
     from tcgn_mil.preprocessing.tiling import TileSettings, tile_cohort
 
+    if stain is None and stain_reference is not None:
+        raise InputError("--stain-reference without --stain", fix="give --stain macenko or --stain reinhard too")
     entries = find_slides(slides, mpp=mpp)
     chosen = {} if min_tissue is None else {"min_tissue": min_tissue}
-    settings = TileSettings(patch=PatchSize(patch_px, patch_mpp), stride_px=stride_px, **chosen)
+    target = None if stain is None else stain_target(stain, stain_reference)
+    settings = TileSettings(patch=PatchSize(patch_px, patch_mpp), stride_px=stride_px, stain=target, **chosen)
     done, failures = tile_cohort(entries, settings, out, workers=workers)
     finish_cohort(len(done), failures, out, what="slides tiled")
 

@@ -106,7 +106,8 @@ def _is_current(path: Path, tiles: TileSet, encoder: TileEncoder) -> bool:
         info = read_feature_info(path)
     except InputError:
         return False
-    return (info.encoder, info.spec, info.n_tiles) == (encoder.identity, tiles.spec, len(tiles))
+    made = (info.encoder, info.spec, info.n_tiles, info.stain)
+    return made == (encoder.identity, tiles.spec, len(tiles), tiles.stain)
 
 
 def _encode_slide(
@@ -130,5 +131,5 @@ def _encode_slide(
         features, coords = encode_tiles(encoder, bar, device=device, precision=settings.precision)
     write_features(
         path, features, coords, slide_id=tiles.slide_id, patient_id=tiles.patient_id, encoder=encoder.identity,
-        spec=tiles.spec, colour=np.concatenate(colour),
+        spec=tiles.spec, colour=np.concatenate(colour), stain=tiles.stain,
     )  # fmt: skip

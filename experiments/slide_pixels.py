@@ -33,7 +33,7 @@ def tile_reader(entries: dict[str, Any]) -> Any:
                     path=entry.path,
                     fix="tile it again, or give the slide that the tiles were made from",
                 )
-            yield iter_tiles(slide, tiles.coords, tiles.spec, batch_size)
+            yield iter_tiles(slide, tiles.coords, tiles.spec, batch_size, stain=tiles.stain)
 
     return open_tiles
 

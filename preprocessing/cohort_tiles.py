@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from tcgn_mil.artefacts import safe_file_name
 from tcgn_mil.contracts import Failure, TileSet
+from tcgn_mil.data.hdf5 import write_stain
 from tcgn_mil.data.spot_files import create_patch_file
 from tcgn_mil.data.tile_exports import trident_folder, write_clam, write_trident
 from tcgn_mil.data.tile_geojson import write_geojson
@@ -117,7 +118,10 @@ def _export(tiles: TileSet, layout: str, out_dir: str | Path, entry: SlideEntry 
 
 
 def write_hest(path: str | Path, tiles: TileSet, entry: SlideEntry) -> None:
-    """Write tiles with their pixels as HEST does, batch by batch; a tile's barcode is its place, ``{x}x{y}``."""
+    """Write tiles with their pixels as HEST does, batch by batch; a tile's barcode is its place, ``{x}x{y}``.
+
+    The pixels are those that would be encoded: with a stain normalisation, that is applied, and recorded.
+    """
     if not len(tiles):
         raise InputError(f"slide {tiles.slide_id} has no tile to cut", fix="leave the slide out")
     barcodes = [f"{x}x{y}" for x, y in tiles.coords.tolist()]
@@ -127,8 +131,9 @@ def write_hest(path: str | Path, tiles: TileSet, entry: SlideEntry) -> None:
         create_patch_file(path, barcodes, spec.patch, section=tiles.slide_id, pixel_size=slide.mpp) as file,
     ):
         file.attrs["spec"] = json.dumps(spec.as_dict())
+        write_stain(file, tiles.stain)
         done = 0
-        for pixels, coords in iter_tiles(slide, tiles.coords, spec, _BATCH):
+        for pixels, coords in iter_tiles(slide, tiles.coords, spec, _BATCH, stain=tiles.stain):
             file["img"][done : done + len(coords)] = pixels
             file["coords"][done : done + len(coords)] = coords
             done += len(coords)

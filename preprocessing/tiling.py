@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tcgn_mil.contracts import Failure, PatchSize, TileSet, TileSpec
+from tcgn_mil.artefacts import content_hash
+from tcgn_mil.contracts import Failure, PatchSize, Stain, TileSet, TileSpec
 from tcgn_mil.data.tile_files import read_tile_settings, read_tiles, write_tiles
 from tcgn_mil.errors import InputError
 from tcgn_mil.failures import write_failures
@@ -20,12 +21,15 @@ from tcgn_mil.preprocessing.overlays import draw_tiles, overlay_mpp, write_pictu
 from tcgn_mil.preprocessing.resample import resample_to
 from tcgn_mil.preprocessing.slide_readers import Slide
 from tcgn_mil.preprocessing.slide_table import SlideEntry
+from tcgn_mil.preprocessing.stain import StainTarget, fit_stain
 from tcgn_mil.preprocessing.tile_grid import lay_grid, tissue_fractions
+from tcgn_mil.preprocessing.tile_pixels import iter_tiles
 from tcgn_mil.preprocessing.tissue import TISSUE_MPP, find_tissue
 from tcgn_mil.preprocessing.workers import run_in_processes
 
 TISSUE_FINDER = "roughness-1"  # a new number when find_tissue changes, so that resumed cohorts stay uniform
 STAGE = "tile"
+STAIN_SAMPLE = 48  # tiles a slide that its stains are fitted on
 _DIED = (
     "the process that tiled it died, and died again with this slide alone: out of memory, or a crash on a damaged file",
     "copy the file again and compare its size with the source's; give a large plain image as a tiled, pyramidal TIFF",
@@ -47,12 +51,15 @@ class TileSettings:
         sections lie in a tile.
     tissue_mpp
         µm per pixel at which tissue is found.
+    stain
+        Reference that stains are normalised to when tiles are read; None leaves pixels as they are.
     """
 
     patch: PatchSize = field(default_factory=PatchSize)
     stride_px: int | None = None
     min_tissue: float = 0.1
     tissue_mpp: float = TISSUE_MPP
+    stain: StainTarget | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_tissue <= 1:
@@ -73,7 +80,8 @@ class TileSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """What a tile file records beside its spec."""
-        return {"min_tissue": self.min_tissue, "tissue_mpp": self.tissue_mpp, "tissue_finder": TISSUE_FINDER}
+        found = {"min_tissue": self.min_tissue, "tissue_mpp": self.tissue_mpp, "tissue_finder": TISSUE_FINDER}
+        return found if self.stain is None else {**found, "stain": self.stain.as_dict()}
 
 
 class CohortTiles(NamedTuple):
@@ -104,13 +112,16 @@ def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -
     Raises
     ------
     InputError
-        If the slide cannot be read, has no known resolution, is too coarse, smaller than a tile, or shows no tissue.
+        If the slide cannot be read, has no known resolution, is too coarse, smaller than a tile, or shows no tissue, or
+        its stain cannot be fitted.
     """
     with entry.open() as slide:
         spec = settings.for_slide(slide)
         thumbnail = slide.thumbnail(settings.tissue_mpp)
         tissue = find_tissue(thumbnail, settings.tissue_mpp)
         tiles = _select(entry, slide, spec, tissue, settings.min_tissue)
+        if settings.stain is not None:
+            tiles = replace(tiles, stain=_fit_stain(slide, tiles, settings.stain))
         base = _overlay_base(slide, thumbnail, settings.tissue_mpp)
         picture = draw_tiles(base, tissue, tiles)
     # The tile file comes last: where it stands, the pictures stand too.
@@ -194,6 +205,18 @@ def _select(entry: SlideEntry, slide: Slide, spec: TileSpec, tissue: NDArray[np.
             fix="look at the slide: all glass, pen or blur? lower --min-tissue if its tissue is sparse",
         )
     return TileSet(entry.slide_id, coords[keep], fractions[keep], spec, slide.size, entry.patient_id)
+
+
+def _fit_stain(slide: Slide, tiles: TileSet, target: StainTarget) -> Stain:
+    """On a sample of tiles drawn by the slide's id, so that it is the same in every run."""
+    seed = int(content_hash(tiles.slide_id), 16)
+    count = min(STAIN_SAMPLE, len(tiles))
+    rows = np.sort(np.random.default_rng(seed).choice(len(tiles), count, replace=False))
+    try:
+        ((pixels, _),) = iter_tiles(slide, tiles.coords[rows], tiles.spec, count)
+        return fit_stain(pixels, target)
+    except InputError as error:
+        raise InputError(error.reason, path=error.path or slide.path, fix=error.fix) from error
 
 
 def _overlay_base(slide: Slide, thumbnail: NDArray[np.uint8], thumbnail_mpp: float) -> NDArray[np.uint8]:
