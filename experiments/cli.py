@@ -156,7 +156,8 @@ def tile(
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes, each with a slide at a time.")] = 1,
 ) -> None:
-    """Find tissue and lay a grid in µm; writes tiles/<slide>.h5 and an overlay picture for each slide."""
+    """Find tissue and lay a grid in µm; writes tiles/<slide>.h5 with an overlay picture, and contact_sheet.html."""
+    from tcgn_mil.preprocessing.contact_sheet import write_contact_sheet
     from tcgn_mil.preprocessing.slide_table import find_slides
     from tcgn_mil.preprocessing.stain import stain_target
     from tcgn_mil.preprocessing.tiling import TileSettings, tile_cohort
@@ -168,6 +169,8 @@ def tile(
     target = None if stain is None else stain_target(stain, stain_reference)
     settings = TileSettings(patch=PatchSize(patch_px, patch_mpp), stride_px=stride_px, stain=target, **chosen)
     done, failures = tile_cohort(entries, settings, out, workers=workers)
+    sheet = write_contact_sheet(out, failures)
+    typer.echo(f"to look at: {sheet}")
     finish_cohort(len(done), failures, out, what="slides tiled")
 
 
