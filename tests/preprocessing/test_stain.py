@@ -176,16 +176,17 @@ class TestTiling:
     def test_a_slide_whose_stain_cannot_be_fitted_costs_a_row(
         self, entry: SlideEntry, painted: tuple[np.ndarray, np.ndarray], tmp_path: Path
     ) -> None:
-        grey = painted[0].mean(axis=2, keepdims=True).repeat(3, axis=2).astype(np.uint8)
+        darkness = (255 - painted[0].mean(axis=2, keepdims=True)) / 255
+        eosin = (255 * np.exp(-darkness * [0.6, 2.4, 1.5])).astype(np.uint8)
         pale = 255 - (255 - painted[0].astype(int)) // 4
-        Image.fromarray(grey).save(tmp_path / "grey.png")
+        Image.fromarray(eosin).save(tmp_path / "eosin.png")
         Image.fromarray(pale.astype(np.uint8)).save(tmp_path / "pale.png")
-        entries = [SlideEntry(name, "p", tmp_path / f"{name}.png", mpp=0.5) for name in ("grey", "pale")]
+        entries = [SlideEntry(name, "p", tmp_path / f"{name}.png", mpp=0.5) for name in ("eosin", "pale")]
         done, failures = tile_cohort(
             [*entries, entry], TileSettings(min_tissue=0, stain=stain_target("macenko")), tmp_path / "out"
         )
         assert done == ["painted"]
-        assert [failure.slide for failure in failures] == ["grey", "pale"]
+        assert [failure.slide for failure in failures] == ["eosin", "pale"]
         assert "one colour of stain" in failures[0].reason
         assert "too little stain" in failures[1].reason
         assert all("--stain" in failure.likely_fix for failure in failures)
