@@ -283,7 +283,7 @@ def clinical(
         list[Path], typer.Argument(help="Clinical table(s): CSV, TSV (also .gz, .zip), .xlsx. The first file wins.")
     ],
     out: Annotated[
-        Path, typer.Option("--out", help="File to write; dropped_patients.csv and agreement.csv beside it.")
+        Path, typer.Option("--out", help="File to write; a figure, dropped_patients.csv, agreement.csv beside it.")
     ] = Path("clinical.csv"),
     layout: Annotated[
         list[str] | None,

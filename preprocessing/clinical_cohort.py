@@ -1,4 +1,4 @@
-"""clinical.csv from one or several sources, dropped_patients.csv and agreement.csv beside it.
+"""clinical.csv from one or several sources; a figure, dropped_patients.csv and agreement.csv beside it.
 
 Where sources overlap the first one given wins, for each patient and endpoint, and for each covariate's value; what it
 lacks is filled from the next. Patients are those of all sources.
@@ -20,6 +20,7 @@ from tcgn_mil.data.survival_tables import SurvivalTable, write_survival
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing import survival_check
 from tcgn_mil.preprocessing.clinical_tables import ClinicalOptions, ClinicalTable, Dropped, read_clinical
+from tcgn_mil.preprocessing.survival_figure import draw_survival
 
 DROPPED_FILE, AGREEMENT_FILE = "dropped_patients.csv", "agreement.csv"
 
@@ -87,6 +88,7 @@ def write_clinical(
     }
     write_survival(out_path, survival, meta=meta)
     _write_beside(out_path, dropped, agreement)
+    draw_survival(out_path.with_suffix(".png"), survival)
     patients = len({name for table in survival for name in table.patient_id})
     return ClinicalSummary(patients, len(dropped), tuple(notes), tuple(map(str, alarms)), tuple(summary))
 
