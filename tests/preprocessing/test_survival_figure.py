@@ -54,4 +54,5 @@ def test_a_panel_for_each_endpoint(tmp_path: Path) -> None:
         with Image.open(tmp_path / "clinical.png") as picture:
             sizes.append(picture.size)
             assert np.asarray(picture.convert("L")).std() > 10
-    assert sizes[1][0] > 1.7 * sizes[0][0] and sizes[1][1] == sizes[0][1]
+    assert sizes[1][0] > 1.7 * sizes[0][0]
+    assert sizes[1][1] == sizes[0][1]
