@@ -43,8 +43,13 @@ def test_the_curve_falls_at_events_among_those_at_risk(tmp_path: Path, drawn: li
 def test_who_enters_late_is_not_at_risk_before(tmp_path: Path, drawn: list[plt.Figure]) -> None:
     survival_figure.draw_survival(tmp_path / "clinical.png", [table(entry=[0, 0, 0, 1.5])])
     (axis,) = drawn[0].axes
-    assert np.allclose(axis.lines[0].get_ydata(), [1, 2 / 3, 2 / 3, 2 / 3, 1 / 3, 1 / 3])  # of 3, then of 2
+    assert axis.lines[0].get_ydata()[-1] == pytest.approx(np.exp(-1 / 3 - 1 / 2))  # an event of 3, then one of 2
     assert axis.get_xticklabels()[1].get_text() == "1\n3"
+
+
+def test_an_early_event_of_all_at_risk_does_not_end_the_curve(tmp_path: Path, drawn: list[plt.Figure]) -> None:
+    survival_figure.draw_survival(tmp_path / "clinical.png", [table(entry=[0, 1.5, 1.5, 1.5])])
+    assert drawn[0].axes[0].lines[0].get_ydata()[-1] > 0
 
 
 def test_a_panel_for_each_endpoint(tmp_path: Path) -> None:
