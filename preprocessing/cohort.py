@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 
 from tcgn_mil.artefacts import atomic_path, provenance
-from tcgn_mil.contracts import preview
+from tcgn_mil.contracts import Failure, preview
 from tcgn_mil.data.cohort_files import KIND
 from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
+from tcgn_mil.failures import write_failures
 from tcgn_mil.preprocessing.barcodes import parse_barcode, patient_of
-from tcgn_mil.preprocessing.expression_tables import read_expression
+from tcgn_mil.preprocessing.expression_genes import GENE_REPORT, write_gene_report
+from tcgn_mil.preprocessing.expression_sources import ExpressionOptions, read_samples
+from tcgn_mil.preprocessing.gdc import GDC
 from tcgn_mil.preprocessing.patient_join import JoinRow, join_patients, sample_specimens, slide_specimens
 from tcgn_mil.preprocessing.slide_table import SlideEntry
 
@@ -26,7 +29,7 @@ JOIN_REPORT = "join_report.csv"
 
 
 class JoinSummary(NamedTuple):
-    """What the join kept, of what there was."""
+    """What the join kept, of what there was; notes on genes, and files of a source that were left out."""
 
     slides: int
     slides_kept: int
@@ -35,24 +38,18 @@ class JoinSummary(NamedTuple):
     genes: int
     unit: str
     key: str
+    notes: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+    def totals(self) -> dict[str, int | str]:
+        """The numbers, the unit and the key, for a file."""
+        return {name: value for name, value in self._asdict().items() if isinstance(value, (int, str))}
 
     def __str__(self) -> str:
         return (
             f"{self.slides_kept} of {self.slides} slides and {self.samples} samples joined by {self.key}:"
             f" {self.patients} patients x {self.genes} genes ({self.unit})"
         )
-
-
-class _Samples(NamedTuple):
-    """Samples of all tables over the genes they share, the table of each, and how many genes were left out.
-
-    ``layouts`` says how each table was read.
-    """
-
-    values: pd.DataFrame
-    sources: list[str]
-    layouts: dict[str, str]
-    genes_not_shared: int
 
 
 def write_cohort(
@@ -62,13 +59,16 @@ def write_cohort(
     unit: str,
     out_path: str | Path,
     format: str = "auto",
+    gene_ids: str = "symbol",
+    gene_map: str | Path | None = None,
+    layer: str | None = None,
 ) -> JoinSummary:
-    """Write cohort.h5ad and, beside it, join_report.csv.
+    """Write cohort.h5ad and, beside it, join_report.csv and gene_report.csv.
 
     Parameters
     ----------
     expression
-        One table, or several (cohorts) whose genes in common are kept.
+        One table, or several (cohorts) whose genes in common are kept; a table is a file, or a folder of GDC files.
     slides
         The cohort's slides with their patients; None for expression alone, where every patient with a tumour sample is
         kept.
@@ -76,6 +76,11 @@ def write_cohort(
         Declared unit, checked against the values; see :class:`~tcgn_mil.data.units.ExpressionUnit`.
     format
         Layout of the tables.
+    gene_ids, gene_map
+        What names genes, ``symbol`` or ``ensembl``, and a table of ids and symbols; repeated genes become one, see
+        :mod:`~tcgn_mil.preprocessing.expression_genes`.
+    layer
+        Of an AnnData, instead of X.
 
     Raises
     ------
@@ -84,10 +89,11 @@ def write_cohort(
     """
     declared = ExpressionUnit.parse(unit)
     slide_names = None if slides is None else slide_specimens(slides)
-    samples = _read_samples(expression, declared, {slide.patient_id for slide in slide_names or ()}, format)
+    options = ExpressionOptions(format, gene_ids, None if gene_map is None else Path(gene_map), layer)
+    samples = read_samples(expression, declared, options, {slide.patient_id for slide in slide_names or ()})
     names = [str(name) for name in samples.values.index]
     contents = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in samples.values.to_numpy()]
-    slide_rows, sample_rows = join_patients(slide_names, sample_specimens(names, contents))
+    slide_rows, sample_rows = join_patients(slide_names, sample_specimens(names, contents, samples.people))
     kept = np.array([row.kept for row in sample_rows], dtype=bool)
     if not kept.any():
         raise _nothing_in_common(names, sample_rows, slides or (), expression)
@@ -105,49 +111,23 @@ def write_cohort(
         genes=profiles.shape[1],
         unit=str(declared),
         key=" and ".join(sorted({row.key for row in kept_rows})),
+        notes=tuple(note for table in samples.genes if (note := table.note())),
+        failures=tuple(samples.failures),
     )
     obs = _describe_patients(
         profiles.index, kept_rows, pd.Series(np.array(samples.sources)[kept]).groupby(patients), slides or ()
     )
+    write_gene_report(Path(out_path).with_name(GENE_REPORT), samples.genes)
+    if GDC in samples.layouts.values():
+        write_failures(Path(out_path).parent, samples.failures)
     with atomic_path(Path(out_path).with_name(JOIN_REPORT)) as temporary:
         pd.DataFrame([*slide_rows, *sample_rows], columns=JoinRow._fields).to_csv(temporary, index=False)
     made_by = provenance(
-        kind=KIND, join=summary._asdict(), unit=summary.unit, sources=[Path(path).name for path in expression],
+        kind=KIND, join=summary.totals(), unit=summary.unit, sources=[Path(path).name for path in expression],
         layouts=samples.layouts, genes_left_out=left_out,
     )  # fmt: skip
     _write(Path(out_path), profiles, obs, slide_rows, made_by)
     return summary
-
-
-def _read_samples(expression: Sequence[str | Path], unit: ExpressionUnit, patients: set[str], layout: str) -> _Samples:
-    """Read and check the tables, and put their samples together over the genes that all have, in the first's order."""
-    if not expression:
-        raise InputError("no expression table is given", fix="name at least one")
-    tables, layouts = [], {}
-    for path in expression:
-        table, layouts[Path(path).name] = read_expression(
-            path, layout=layout, is_sample=lambda name: patient_of(name) in patients
-        )
-        unit.check(table.to_numpy(), path=path)
-        tables.append(table)
-    common = set.intersection(*(set(table.columns) for table in tables))
-    shared = [gene for gene in tables[0].columns if gene in common]
-    lost = len(set().union(*(table.columns for table in tables))) - len(shared)
-    if not shared:
-        raise InputError(
-            f"its genes are in no other table: it names {preview(list(tables[-1].columns))}",
-            path=expression[-1],
-            fix="give tables with one kind of gene id",
-        )
-    if lost and unit.base == "counts" and unit.is_linear:
-        raise InputError(
-            f"its genes are not those of the other tables ({lost} differ), but counts are scaled by their sum over all"
-            " genes",
-            path=expression[-1],
-            fix="give tables counted over one annotation, or TPM",
-        )
-    sources = [Path(path).name for path, table in zip(expression, tables, strict=True) for _ in range(len(table))]
-    return _Samples(pd.concat([table[shared] for table in tables]), sources, layouts, lost)
 
 
 def _nothing_in_common(

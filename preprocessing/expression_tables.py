@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from tcgn_mil.contracts import duplicates, preview
+from tcgn_mil.contracts import Failure
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing import parquet_files, table_files
 from tcgn_mil.preprocessing.barcodes import parse_barcode
@@ -29,12 +29,16 @@ _PARQUET_SUFFIXES = (".parquet", ".pq")
 class ExpressionTable(NamedTuple):
     """A table as read.
 
-    ``values`` are samples (index, as named in the file; may repeat) x genes, float32, NaN where missing; ``layout`` is
-    the one it was read as.
+    ``values`` are samples (index, as named in the file; may repeat) x genes (as named; may repeat), float32, NaN where
+    missing; ``layout`` is the one it was read as. Where the source says so, ``symbols`` names the genes, ``people``
+    gives each sample's patient and whether it is of a tumour; ``failures`` are the parts of it that were left out.
     """
 
     values: pd.DataFrame
     layout: str
+    symbols: tuple[str, ...] | None = None
+    people: tuple[tuple[str, bool], ...] | None = None
+    failures: tuple[Failure, ...] = ()
 
 
 def read_expression(
@@ -55,7 +59,7 @@ def read_expression(
     Raises
     ------
     InputError
-        For an unreadable table, repeated or unnamed genes, text among the values, or a layout that does not fit.
+        For an unreadable table, unnamed genes, text among the values, or a layout that does not fit.
     """
     path = Path(path)
     if layout not in LAYOUTS:
@@ -122,13 +126,6 @@ def _samples_lie_across(across: Sequence[str], rows: Sequence[str], is_sample: C
 
 
 def _check_genes(genes: Sequence[str], path: Path) -> None:
-    repeated = duplicates(genes)
-    if repeated:
-        raise InputError(
-            f"names {len(repeated)} genes more than once: {preview([name or 'a blank name' for name in repeated])}",
-            path=path,
-            fix="sum, average or rename the repeated genes",
-        )
     if "" in genes:
         raise InputError(
             f"gene {list(genes).index('') + 1} has no name", path=path, fix="name it, or remove its empty column"

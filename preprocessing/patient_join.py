@@ -72,12 +72,22 @@ def slide_specimens(slides: Sequence[SlideEntry]) -> list[Specimen]:
     return found
 
 
-def sample_specimens(names: Sequence[str], contents: Sequence[bytes]) -> list[Specimen]:
-    """Expression samples in the order given; `contents` holds a digest of each one's values."""
-    return [
-        _specimen(name, patient_of(name))._replace(content=content)
-        for name, content in zip(names, contents, strict=True)
-    ]
+def sample_specimens(
+    names: Sequence[str], contents: Sequence[bytes], people: Sequence[tuple[str, bool] | None] | None = None
+) -> list[Specimen]:
+    """Expression samples in the order given; `contents` holds a digest of each one's values.
+
+    `people` holds the patient of a sample, and whether it is of a tumour, where its source says so; the type that a TCGA
+    name states comes first.
+    """
+    found = []
+    for name, content, person in zip(names, contents, people or [None] * len(names), strict=True):
+        patient, is_tumour = person or (patient_of(name), True)
+        specimen = _specimen(name, patient)
+        if specimen.sample_type is None:
+            specimen = specimen._replace(is_tumour=is_tumour)
+        found.append(specimen._replace(content=content))
+    return found
 
 
 def _specimen(name: str, patient: str) -> Specimen:

@@ -192,3 +192,17 @@ def read_cells(path: str | Path) -> pd.DataFrame:
     with _described(path), _open_text(path) as text:
         table = pd.read_csv(text, sep=separator, header=None, dtype=str, keep_default_na=False, names=range(width))
     return table.apply(lambda column: column.str.strip())
+
+
+def read_rows(path: str | Path) -> pd.DataFrame:
+    """A small table with a header, as text, without blank rows; the index is the row's number, the header being 1.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_cells`.
+    """
+    cells = read_cells(path)
+    table = cells.iloc[1:].set_axis(cells.iloc[0].tolist(), axis=1)
+    table.index = table.index + 1
+    return table[(table != "").any(axis=1)]
