@@ -175,23 +175,39 @@ def tile(
     max_fold: Annotated[
         float | None, typer.Option(help="Largest share of a tile under folds; 0.35 by default, 1 keeps all.")
     ] = None,
+    stain: Annotated[
+        str | None, typer.Option(help="Normalise stains when tiles are read: macenko or reinhard.", show_default="none")
+    ] = None,
+    stain_reference: Annotated[
+        Path | None, typer.Option(help="Image of typical tissue to normalise to; macenko can do without.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes, each with a slide at a time.")] = 1,
 ) -> None:
-    """Find tissue and lay a grid in µm; writes tiles/<slide>.h5 and an overlay picture for each slide."""
+    """Find tissue and lay a grid in µm; writes tiles/<slide>.h5 with an overlay picture, and contact_sheet.html."""
+    from tcgn_mil.preprocessing.contact_sheet import write_contact_sheet
     from tcgn_mil.preprocessing.slide_table import find_slides
+    from tcgn_mil.preprocessing.stain import stain_target
     from tcgn_mil.preprocessing.tiling import TileSettings, tile_cohort
 
+    if stain is None and stain_reference is not None:
+        raise InputError("--stain-reference without --stain", fix="give --stain macenko or --stain reinhard too")
     entries = find_slides(slides, mpp=mpp)
     limits = {"min_tissue": min_tissue, "max_blur": max_blur, "max_pen": max_pen, "max_fold": max_fold}
     chosen = {name: value for name, value in limits.items() if value is not None}
-    settings = TileSettings(patch=PatchSize(patch_px, patch_mpp), stride_px=stride_px, **chosen)
-    done, failures = tile_cohort(entries, settings, out)
+    target = None if stain is None else stain_target(stain, stain_reference)
+    settings = TileSettings(patch=PatchSize(patch_px, patch_mpp), stride_px=stride_px, stain=target, **chosen)
+    done, failures = tile_cohort(entries, settings, out, workers=workers)
+    sheet = write_contact_sheet(out, failures)
+    typer.echo(f"to look at: {sheet}")
     finish_cohort(len(done), failures, out, what="slides tiled")
 
 
 @app.command()
 def encode(
     slides: Slides,
-    tiles: Annotated[Path, typer.Option(help="Folder that tcgn-mil tile wrote.")] = Path("tiles"),
+    tiles: Annotated[
+        Path, typer.Option(help="Folder that tcgn-mil tile wrote, or CLAM's, TRIDENT's or HEST's folder of patches.")
+    ] = Path("tiles"),
     encoder: Annotated[
         str, typer.Option(help="Encoder checkpoint, or timm:<model name> for any timm model.")
     ] = "encoder/encoder.safetensors",
@@ -209,13 +225,33 @@ def encode(
 ) -> None:
     """Encode every tile; writes features/<slide>.h5."""
     from tcgn_mil.experiments.encoding import EncodeSettings, encode_cohort
-    from tcgn_mil.experiments.slide_pixels import tile_reader
+    from tcgn_mil.experiments.slide_pixels import tile_finder, tile_reader
     from tcgn_mil.preprocessing.slide_table import find_slides
 
     settings = EncodeSettings(encoder, batch_size, precision, device, pretrained, allow_other_size)
     entries = {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
-    done, failures = encode_cohort(sorted(entries), tiles, tile_reader(entries), settings, out)
+    done, failures = encode_cohort(sorted(entries), tile_finder(entries, tiles), tile_reader(entries), settings, out)
     finish_cohort(len(done), failures, out, what="slides encoded")
+
+
+@app.command("export-tiles")
+def export_tiles(
+    tiles: Annotated[Path, typer.Argument(help="Folder of tile files: ours, or with --slides other tools' too.")],
+    layout: Annotated[str, typer.Option("--format", help="Layout to write: clam, trident, hest or geojson.")],
+    out: Out = Path("exported-tiles"),
+    slides: Annotated[
+        Path | None,
+        typer.Option(help="The slides, as to tile: needed for hest, which holds pixels, and for other tools' files."),
+    ] = None,
+    mpp: SlideMpp = None,
+) -> None:
+    """Write tile files for CLAM, TRIDENT or HEST tools, or tile grids as GeoJSON for QuPath."""
+    from tcgn_mil.preprocessing.cohort_tiles import export_cohort
+    from tcgn_mil.preprocessing.slide_table import find_slides
+
+    entries = None if slides is None else find_slides(slides, mpp=mpp)
+    done, failures = export_cohort(tiles, layout, out, entries)
+    finish_cohort(len(done), failures, out, what="slides exported")
 
 
 @app.command()

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tcgn_mil.contracts import PatchSize
+from tcgn_mil.contracts import PatchSize, stain_identity
 from tcgn_mil.data.bags import check_same_encoder
 from tcgn_mil.data.cohort_files import cohort_unit, read_cohort, slides_of
 from tcgn_mil.data.feature_files import find_features, read_feature_info, read_features, read_mean_colour
@@ -36,6 +36,7 @@ class CohortData:
     encoder: str
     width: int
     patch: PatchSize
+    stain: str
     dropped: pd.DataFrame
 
 
@@ -51,7 +52,7 @@ def load_cohort(cohort_path: str | Path, features_dir: str | Path) -> CohortData
     Raises
     ------
     InputError
-        If no patient has both expression and features, or the features come from several encoders or tile sizes.
+        If no patient has both expression and features, or the features differ in encoder, tile size or stain.
     """
     cohort = read_cohort(cohort_path)
     unit = cohort_unit(cohort)
@@ -84,6 +85,7 @@ def load_cohort(cohort_path: str | Path, features_dir: str | Path) -> CohortData
         encoder=first.encoder,
         width=first.width,
         patch=first.patch,
+        stain=stain_identity(first.stain),
         dropped=pd.DataFrame(dropped, columns=["kind", "id", "reason"]),
     )
 

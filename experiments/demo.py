@@ -22,9 +22,10 @@ from tcgn_mil.experiments import explanation, finetuning, prediction, pretrainin
 from tcgn_mil.experiments.demo_report import Step, write_demo_report
 from tcgn_mil.experiments.encoding import EncodeSettings, encode_cohort
 from tcgn_mil.experiments.explanation_check import region_spots
-from tcgn_mil.experiments.slide_pixels import tile_reader
+from tcgn_mil.experiments.slide_pixels import tile_finder, tile_reader
 from tcgn_mil.experiments.synthetic import SyntheticPaths, make_cohort, preset
 from tcgn_mil.preprocessing.cohort import write_cohort
+from tcgn_mil.preprocessing.contact_sheet import write_contact_sheet
 from tcgn_mil.preprocessing.slide_table import find_slides
 from tcgn_mil.preprocessing.spots import write_spots
 from tcgn_mil.preprocessing.tiling import TileSettings, tile_cohort
@@ -124,11 +125,14 @@ def _read_slides(steps: _Steps, cohort: SyntheticPaths, out: Path) -> list[Failu
         f"tcgn-mil tile {cohort.slides} --out {out / 'tiles'}",
         lambda: tile_cohort(list(entries.values()), TileSettings(), out / "tiles"),
     )
+    write_contact_sheet(out / "tiles", untiled)
     settings = EncodeSettings(str(out / "encoder" / "encoder.safetensors"))
     _, unencoded = steps.do(
         f"tcgn-mil encode {cohort.slides} --tiles {out / 'tiles'} --encoder {settings.encoder}"
         f" --out {out / 'features'}",
-        lambda: encode_cohort(sorted(entries), out / "tiles", tile_reader(entries), settings, out / "features"),
+        lambda: encode_cohort(
+            sorted(entries), tile_finder(entries, out / "tiles"), tile_reader(entries), settings, out / "features"
+        ),
     )
     return [*untiled, *unencoded]
 

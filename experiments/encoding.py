@@ -18,7 +18,6 @@ from tcgn_mil.checkpoints import check_patch
 from tcgn_mil.contracts import Failure, TileSet
 from tcgn_mil.data.feature_files import read_feature_info, write_features
 from tcgn_mil.data.pixels import check_pixels
-from tcgn_mil.data.tile_files import read_tiles
 from tcgn_mil.errors import InputError
 from tcgn_mil.failures import write_failures
 from tcgn_mil.inference import TileEncoder, encode_tiles, open_encoder, prefetch
@@ -59,7 +58,7 @@ class EncodeSettings:
 
 def encode_cohort(
     slide_ids: Sequence[str],
-    tiles_dir: str | Path,
+    tiles_of: Callable[[str], TileSet],
     open_tiles: OpenTiles,
     settings: EncodeSettings,
     out_dir: str | Path,
@@ -69,7 +68,9 @@ def encode_cohort(
     Parameters
     ----------
     slide_ids
-        Slides to encode; each needs ``<tiles_dir>/<slide>.h5``.
+        Slides to encode.
+    tiles_of
+        Finds a slide's tiles.
     open_tiles
         Opens a slide's tiles as (pixels (B, px, px, 3) uint8, coords (B, 2)) batches.
 
@@ -84,10 +85,10 @@ def encode_cohort(
     failures: list[Failure] = []
     for slide in tqdm(slide_ids, desc="encode", unit="slide"):
         try:
-            tiles = read_tiles(Path(tiles_dir) / f"{safe_file_name(slide, what='slide id')}.h5")
+            tiles = tiles_of(slide)
             if encoder.patch is not None:
                 check_patch(encoder.patch, tiles.spec.patch, allow=settings.allow_other_size)
-            path = out_dir / f"{slide}.h5"
+            path = out_dir / f"{safe_file_name(slide, what='slide id')}.h5"
             if not _is_current(path, tiles, encoder):
                 _encode_slide(path, tiles, open_tiles, encoder, settings, device)
             done.append(slide)
@@ -105,7 +106,8 @@ def _is_current(path: Path, tiles: TileSet, encoder: TileEncoder) -> bool:
         info = read_feature_info(path)
     except InputError:
         return False
-    return (info.encoder, info.spec, info.n_tiles) == (encoder.identity, tiles.spec, len(tiles))
+    made = (info.encoder, info.spec, info.n_tiles, info.stain)
+    return made == (encoder.identity, tiles.spec, len(tiles), tiles.stain)
 
 
 def _encode_slide(
@@ -129,5 +131,5 @@ def _encode_slide(
         features, coords = encode_tiles(encoder, bar, device=device, precision=settings.precision)
     write_features(
         path, features, coords, slide_id=tiles.slide_id, patient_id=tiles.patient_id, encoder=encoder.identity,
-        spec=tiles.spec, colour=np.concatenate(colour),
+        spec=tiles.spec, colour=np.concatenate(colour), stain=tiles.stain,
     )  # fmt: skip

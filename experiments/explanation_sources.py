@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tcgn_mil.artefacts import safe_file_name
 from tcgn_mil.checkpoints import check_patch
-from tcgn_mil.contracts import PatchSize, TileSet, TileSpec, preview
+from tcgn_mil.contracts import PatchSize, TileSet, TileSpec, preview, stain_identity
 from tcgn_mil.data.feature_files import find_features, read_feature_info
 from tcgn_mil.data.spot_files import find_sections, read_patches, read_spots
 from tcgn_mil.data.targets import spot_expression
@@ -179,6 +179,13 @@ class SlideStudy:
         own = np.flatnonzero(found.slide_index == names.index(slide))
         best = own[np.argsort(-found.attention[own], kind="stable")[:top]]
         tiles = read_tiles(Path(tiles_dir) / f"{safe_file_name(slide, what='slide id')}.h5")
+        if tiles.stain != infos[slide].stain:
+            raise InputError(
+                f"slide {slide}: its tiles are normalised by {stain_identity(tiles.stain)}, its features by"
+                f" {stain_identity(infos[slide].stain)}",
+                path=tiles_dir,
+                fix="give the tiles that the slide was encoded from",
+            )
         chosen = dataclasses.replace(tiles, coords=found.coords[best], tissue_fraction=np.ones(len(best), np.float32))
         with open_tiles(chosen, len(best)) as batches:
             pixels = np.concatenate([batch for batch, _ in batches])

@@ -187,7 +187,7 @@ def _run_fold(
     )  # fmt: skip
     info = SlideModelInfo(
         config=config.model, in_features=data.width, panel=targets.panel, scaler=targets.scaler,
-        unit=data.unit.training_unit, encoder=data.encoder, patch=data.patch, fold=fold,
+        unit=data.unit.training_unit, encoder=data.encoder, patch=data.patch, stain=data.stain, fold=fold,
         provenance={"config": as_plain(config)},
     )  # fmt: skip
     save_slide_model(out_dir / f"fold{fold.index}.safetensors", model, info)

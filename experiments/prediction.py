@@ -22,7 +22,7 @@ from tqdm import tqdm
 from tcgn_mil.artefacts import safe_file_name
 from tcgn_mil.checkpoints import SlideModelInfo, check_patch, load_slide_model
 from tcgn_mil.config import as_plain
-from tcgn_mil.contracts import Failure, GenePanel
+from tcgn_mil.contracts import Failure, GenePanel, stain_identity
 from tcgn_mil.data.bags import read_bag
 from tcgn_mil.data.feature_files import FeatureInfo, find_features, read_feature_info
 from tcgn_mil.data.tile_files import read_tiles
@@ -210,7 +210,7 @@ def _mapped_genes(config: PredictConfig, panel: GenePanel) -> tuple[str, ...]:
 def _group_slides(
     paths: Mapping[str, Path], models: Sequence[FoldModel]
 ) -> tuple[dict[str, list[Path]], list[Failure]]:
-    """Patient -> feature files; files of another encoder or tile size, or unreadable, are failures."""
+    """Patient -> feature files; files of another encoder, tile size or stain, or unreadable, are failures."""
     expected = models[0].info
     patients: dict[str, list[Path]] = {}
     failures: list[Failure] = []
@@ -224,6 +224,11 @@ def _group_slides(
                     fix="encode the slides with the encoder that the model was trained on",
                 )
             check_patch(expected.patch, info.patch)
+            if stain_identity(info.stain) != expected.stain:
+                raise InputError(
+                    f"stain normalisation {stain_identity(info.stain)}, the model reads features of {expected.stain}",
+                    fix="tile and encode the slides with the --stain and --stain-reference of the training cohort",
+                )
         except InputError as error:
             failures.append(Failure(slide, "predict", error.reason, error.fix or ""))
             continue

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tcgn_mil.contracts import PatchSize, TileSet
 from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.cohort_tiles import read_slide_tiles
 from tcgn_mil.preprocessing.slide_readers import open_slide
+from tcgn_mil.preprocessing.slide_table import SlideEntry
 from tcgn_mil.preprocessing.tile_pixels import iter_tiles
+
+
+def tile_finder(entries: Mapping[str, SlideEntry], folder: str | Path) -> Callable[[str], TileSet]:
+    """A function that finds the tiles of one slide in a folder of any known layout, for :func:`encode_cohort`."""
+    return lambda slide: read_slide_tiles(folder, entries[slide])
 
 
 def tile_reader(entries: dict[str, Any]) -> Any:
@@ -26,7 +33,7 @@ def tile_reader(entries: dict[str, Any]) -> Any:
                     path=entry.path,
                     fix="tile it again, or give the slide that the tiles were made from",
                 )
-            yield iter_tiles(slide, tiles.coords, tiles.spec, batch_size)
+            yield iter_tiles(slide, tiles.coords, tiles.spec, batch_size, stain=tiles.stain)
 
     return open_tiles
 

@@ -54,15 +54,15 @@ def find_ink(density: NDArray[np.float32], mpp: float) -> Ink:
     green_ink = (red - green > 0.08) & (total > 0.4)
     blue_ink = (red + green / 2 - 1.5 * blue > 0.36) & (total > 0.4)
     red_ink = (blue > 0.38) & (red < 0.15) & (total > 1.4)
-    black = (np.abs(red - green) < 0.1) & (np.abs(blue - green) < 0.07) & (total > 0.7)
+    grey = (np.abs(red - green) < 0.1) & (np.abs(blue - green) < 0.07) & (total > 0.35)  # also the rim of a bubble
     mean, spread = local_statistics(density.sum(axis=2), np.ones(total.shape, dtype=bool), FLAT_UM / mpp)
     flat = (mean > 1.0) & (spread < FLATTEST_TISSUE * mean) & (red > 0.2)
     ink = remove_small_regions(
-        (green_ink | blue_ink | red_ink | black | flat).astype(np.uint8), SMALLEST_INK_UM2 / mpp**2
+        (green_ink | blue_ink | red_ink | grey | flat).astype(np.uint8), SMALLEST_INK_UM2 / mpp**2
     )
     edge = disk(EDGE_UM / mpp)
     hidden = cv2.dilate(ink, edge).astype(bool)
-    border = cv2.dilate(_touching_the_edge(ink & black), edge).astype(bool)
+    border = cv2.dilate(_touching_the_edge(ink & grey), edge).astype(bool)
     return Ink(hidden, hidden & ~border)
 
 

@@ -14,12 +14,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tcgn_mil.artefacts import atomic_path
 from tcgn_mil.contracts import VERDICTS, TileSet
+from tcgn_mil.data.tile_geojson import COLOURS as VERDICT_COLOURS
 from tcgn_mil.preprocessing.resample import resample_to
 
 LONG_SIDE_PX = 1600
 TISSUE_COLOUR = (0, 140, 60)
 TILE_COLOUR = (20, 60, 200)
-VERDICT_COLOURS = {"pen": (0, 130, 140), "out of focus": (200, 100, 0), "fold": (210, 0, 60)}
 SCALE_BARS_UM = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
 CAPTION_PX = 44
 

@@ -1,9 +1,11 @@
-"""Whole-slide images behind one small interface: OpenSlide for scanner formats, Pillow for plain images.
+"""Whole-slide images behind one small interface: OpenSlide for scanner formats, tifffile for OME-TIFF, Pillow for plain
+images.
 
 Where the resolution comes from, in this order, and it is never guessed:
 
-1. the file: OpenSlide's ``mpp`` properties; the resolution tags of a TIFF. A tag outside 0.05 to 20 µm/px (a printer's
-   72 dpi, say) is none, and neither is the dpi of a PNG or JPEG, nor an objective's magnification.
+1. the file: OpenSlide's ``mpp`` properties; an OME-TIFF's physical size of pixels; the resolution
+   tags of a TIFF. A tag outside 0.05 to 20 µm/px (a printer's 72 dpi, say) is none, and neither is the dpi of a PNG or
+   JPEG, nor an objective's magnification.
 2. ``mpp``, a statement about this slide. One that contradicts the file by more than 2 % is an error: one of the two
    is wrong, and a tile of the wrong size goes unnoticed later.
 3. ``fallback_mpp``, for slides of a cohort that carry none.
@@ -29,7 +31,7 @@ from tcgn_mil.preprocessing.resample import resample_to
 
 MPP_TOLERANCE = 0.02
 MAX_READ_PX = 100_000_000
-BAND_PX = 32_000_000  # a thumbnail is read in bands of so many pixels: 130 MB at a time
+BAND_PX = 8_000_000  # a thumbnail is read in bands of so many pixels: 60 MB at a time
 CACHE_BYTES = 128 * 2**20  # decoded blocks across 130,000 px, so that the next row of tiles finds them again
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 PLAIN_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", *TIFF_SUFFIXES})
@@ -141,6 +143,11 @@ def open_slide(path: str | Path, *, mpp: float | None = None, fallback_mpp: floa
             check_mpp(value, what=name, path=path)
     if path.suffix.lower() in PLAIN_SUFFIXES - TIFF_SUFFIXES:
         return PlainSlide(path, choose_mpp(None, mpp, fallback_mpp, path=path))
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        from tcgn_mil.preprocessing.ome_tiff import OmeSlide, is_ome_tiff  # builds on this module
+
+        if is_ome_tiff(path):
+            return OmeSlide(path, mpp, fallback_mpp)
     if openslide.OpenSlide.detect_format(path) is not None:
         return _open_scanned(path, mpp, fallback_mpp)
     if path.suffix.lower() in TIFF_SUFFIXES:

@@ -11,9 +11,13 @@ from tcgn_mil.artefacts import safe_file_name
 from tcgn_mil.contracts import check_mpp, duplicates, preview
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.barcodes import patient_of
+from tcgn_mil.preprocessing.dicom_series import SUFFIX as DICOM_SUFFIX
+from tcgn_mil.preprocessing.dicom_series import find_series, name_series
 from tcgn_mil.preprocessing.slide_readers import PLAIN_SUFFIXES, Slide, open_slide
 
-SLIDE_SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", *PLAIN_SUFFIXES})
+SLIDE_SUFFIXES = frozenset(
+    {".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", ".czi", ".vms", ".vmu", DICOM_SUFFIX, *PLAIN_SUFFIXES}
+)
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 COLUMNS = ("slide_id", "patient_id", "path", "mpp", "site", "donor")
 
@@ -59,8 +63,9 @@ def find_slides(source: str | Path, *, mpp: float | None = None) -> list[SlideEn
     Parameters
     ----------
     source
-        One slide; a folder (the slides in it, or if there are none those anywhere below, as GDC downloads lie); or a
-        CSV or TSV with a column path, relative to the table, and optionally slide_id, patient_id, mpp, site, donor.
+        One slide; a folder (the slides in it, or if there are none those anywhere below, as GDC downloads lie; DICOM
+        files of one series are one slide); or a CSV or TSV with a column path, relative to the table, and optionally
+        slide_id, patient_id, mpp, site, donor.
     mpp
         µm per pixel: of the one slide, or of those slides in a folder or table for which nothing else is known.
 
@@ -73,7 +78,7 @@ def find_slides(source: str | Path, *, mpp: float | None = None) -> list[SlideEn
     if mpp is not None:
         check_mpp(mpp, what="--mpp")
     if source.is_dir():
-        entries = [_entry(path, fallback_mpp=mpp) for path in _slides_in(source)]
+        entries = _entries_in(source, mpp)
     elif source.suffix.lower() in TABLE_SUFFIXES:
         entries = _read_table(source, fallback_mpp=mpp)
     elif source.is_file():
@@ -89,6 +94,17 @@ def find_slides(source: str | Path, *, mpp: float | None = None) -> list[SlideEn
             fix="give each slide its own slide_id in a slides table",
         )
     return entries
+
+
+def _entries_in(folder: Path, mpp: float | None) -> list[SlideEntry]:
+    """Sorted by path; of DICOM files one entry a series."""
+    paths = _slides_in(folder)
+    series = find_series([path for path in paths if path.suffix.lower() == DICOM_SUFFIX])
+    entries = [
+        _entry(one.file, slide_id=name, fallback_mpp=mpp) for one, name in zip(series, name_series(series), strict=True)
+    ]
+    entries += [_entry(path, fallback_mpp=mpp) for path in paths if path.suffix.lower() != DICOM_SUFFIX]
+    return sorted(entries, key=lambda entry: entry.path)
 
 
 def _slides_in(folder: Path) -> list[Path]:

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from tcgn_mil.contracts import TileSpec
+from tcgn_mil.contracts import Stain, TileSpec
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.resample import resample
 from tcgn_mil.preprocessing.slide_readers import MPP_TOLERANCE, Slide
+from tcgn_mil.preprocessing.stain import stain_transform
 
 
 def iter_tiles(
-    slide: Slide, coords: NDArray[np.int64], spec: TileSpec, batch_size: int
+    slide: Slide, coords: NDArray[np.int64], spec: TileSpec, batch_size: int, *, stain: Stain | None = None
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     """Read tiles at their own pixel size, in the order given.
 
@@ -32,6 +33,8 @@ def iter_tiles(
         Their geometry.
     batch_size
         Tiles at a time; the last batch may hold fewer.
+    stain
+        Normalisation of their colours, after resampling.
 
     Yields
     ------
@@ -43,13 +46,14 @@ def iter_tiles(
         If the tiles were laid for a slide of another resolution or other levels, or the slide cannot be read.
     """
     _check_same_slide(slide, spec)
+    normalise = None if stain is None else stain_transform(stain)
     for start in range(0, len(coords), batch_size):
         batch = coords[start : start + batch_size]
         pixels = np.empty((len(batch), spec.tile_px, spec.tile_px, 3), dtype=np.uint8)
         for row, (x, y) in enumerate(batch.tolist()):
             read = slide.read(x, y, spec.read_level, spec.read_px, spec.read_px)
             pixels[row] = resample(read, spec.tile_px)
-        yield pixels, batch
+        yield (pixels if normalise is None else normalise(pixels)), batch
 
 
 def _check_same_slide(slide: Slide, spec: TileSpec) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tcgn_mil.contracts import VERDICTS, Failure, PatchSize, RejectedTiles, TileQuality, TileSet, TileSpec
+from tcgn_mil.artefacts import content_hash
+from tcgn_mil.contracts import VERDICTS, Failure, PatchSize, RejectedTiles, Stain, TileQuality, TileSet, TileSpec
 from tcgn_mil.data.tile_files import read_tile_settings, read_tiles, write_tiles
 from tcgn_mil.errors import InputError
 from tcgn_mil.failures import write_failures
@@ -19,12 +21,20 @@ from tcgn_mil.preprocessing.overlays import draw_tiles, overlay_mpp, write_pictu
 from tcgn_mil.preprocessing.resample import resample_to
 from tcgn_mil.preprocessing.slide_readers import Slide
 from tcgn_mil.preprocessing.slide_table import SlideEntry
+from tcgn_mil.preprocessing.stain import StainTarget, fit_stain
 from tcgn_mil.preprocessing.tile_grid import lay_grid, tissue_fractions
+from tcgn_mil.preprocessing.tile_pixels import iter_tiles
 from tcgn_mil.preprocessing.tile_quality import MAX_BLUR, MAX_FOLD, MAX_PEN, MIN_FOCUS, measure_quality
 from tcgn_mil.preprocessing.tissue import TISSUE_MPP, Glass, survey
+from tcgn_mil.preprocessing.workers import run_in_processes
 
 TISSUE_FINDER = "roughness-2"  # a new number when tissue or quality change, so that resumed cohorts stay uniform
 STAGE = "tile"
+STAIN_SAMPLE = 48  # tiles a slide that its stains are fitted on
+_DIED = (
+    "the process that tiled it died, and died again with this slide alone: out of memory, or a crash on a damaged file",
+    "copy the file again and compare its size with the source's; give a large plain image as a tiled, pyramidal TIFF",
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,8 @@ class TileSettings:
         Tissue below it is out of focus, by :class:`~tcgn_mil.contracts.TileQuality`; 0 calls nothing so.
     max_blur, max_pen, max_fold
         Largest share of a kept tile out of focus, under ink and under folds; 1 keeps all.
+    stain
+        Reference that stains are normalised to when tiles are read; None leaves pixels as they are.
     """
 
     patch: PatchSize = field(default_factory=PatchSize)
@@ -56,6 +68,7 @@ class TileSettings:
     max_blur: float = MAX_BLUR
     max_pen: float = MAX_PEN
     max_fold: float = MAX_FOLD
+    stain: StainTarget | None = None
 
     def __post_init__(self) -> None:
         for name in ("min_tissue", "max_blur", "max_pen", "max_fold"):
@@ -81,10 +94,9 @@ class TileSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """What a tile file records beside its spec."""
-        chosen = {
-            name: getattr(self, name) for name in ("min_tissue", "tissue_mpp", "min_focus", "max_pen", "max_fold")
-        }
-        return {**chosen, "tissue_finder": TISSUE_FINDER}
+        names = ("min_tissue", "tissue_mpp", "min_focus", "max_blur", "max_pen", "max_fold")
+        found = {**{name: getattr(self, name) for name in names}, "tissue_finder": TISSUE_FINDER}
+        return found if self.stain is None else {**found, "stain": self.stain.as_dict()}
 
 
 class CohortTiles(NamedTuple):
@@ -115,13 +127,16 @@ def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -
     Raises
     ------
     InputError
-        If the slide cannot be read, has no known resolution, is too coarse, smaller than a tile, or shows no tissue.
+        If the slide cannot be read, has no known resolution, is too coarse, smaller than a tile, or shows no tissue, or
+        its stain cannot be fitted.
     """
     with entry.open() as slide:
         spec = settings.for_slide(slide)
         thumbnail = slide.thumbnail(settings.tissue_mpp)
         glass = survey(thumbnail, settings.tissue_mpp)
         tiles = _select(entry, slide, spec, glass, settings)
+        if settings.stain is not None:
+            tiles = replace(tiles, stain=_fit_stain(slide, tiles, settings.stain))
         base = _overlay_base(slide, thumbnail, settings.tissue_mpp)
         picture = draw_tiles(base, glass.tissue, tiles)
     # The tile file comes last: where it stands, the pictures stand too.
@@ -131,23 +146,36 @@ def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -
     return tiles
 
 
-def tile_cohort(entries: Sequence[SlideEntry], settings: TileSettings, out_dir: str | Path) -> CohortTiles:
+def tile_cohort(
+    entries: Sequence[SlideEntry], settings: TileSettings, out_dir: str | Path, *, workers: int = 1
+) -> CohortTiles:
     """Tile many slides; one that cannot be used costs a row in ``failures.csv``, and the rest go on.
 
-    A slide whose tile file was made from the same slide with the same spec and settings is left as it is.
+    A slide whose tile file was made from the same slide with the same spec and settings is left as it is. Files, and
+    their order, do not depend on the number of `workers`: processes, each with a slide at a time. A slide whose process
+    dies twice (out of memory, a crash in a library) is a failure too.
     """
-    done: list[str] = []
-    failures: list[Failure] = []
-    for entry in tqdm(entries, desc="tiling", unit="slide"):
-        try:
-            if not is_tiled(entry, settings, out_dir):
-                tile_slide(entry, settings, out_dir)
-        except InputError as error:
-            failures.append(Failure(entry.slide_id, STAGE, _reason(error, entry), error.fix or ""))
-        else:
-            done.append(entry.slide_id)
+    if workers < 1:
+        raise InputError(f"{workers} workers", fix="give --workers 1 or more")
+    failed: list[Failure | None] = [None] * len(entries)
+    work = partial(_tile_or_fail, settings=settings, out_dir=out_dir)
+    outcomes = run_in_processes(work, entries, min(workers, len(entries)))
+    for outcome in tqdm(outcomes, desc="tiling", unit="slide", total=len(entries)):
+        slide = entries[outcome.index].slide_id
+        failed[outcome.index] = Failure(slide, STAGE, *_DIED) if outcome.died else outcome.result
+    done = [entry.slide_id for entry, failure in zip(entries, failed, strict=True) if failure is None]
+    failures = [failure for failure in failed if failure is not None]
     write_failures(out_dir, failures)
     return CohortTiles(done, failures)
+
+
+def _tile_or_fail(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> Failure | None:
+    try:
+        if not is_tiled(entry, settings, out_dir):
+            tile_slide(entry, settings, out_dir)
+    except InputError as error:
+        return Failure(entry.slide_id, STAGE, _reason(error, entry), error.fix or "")
+    return None
 
 
 def is_tiled(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> bool:
@@ -233,6 +261,18 @@ def _nothing_left(
         path=slide.path,
         fix="look at the slide; --max-blur 1, --max-pen 1 or --max-fold 1 keeps what is left out",
     )
+
+
+def _fit_stain(slide: Slide, tiles: TileSet, target: StainTarget) -> Stain:
+    """On a sample of tiles drawn by the slide's id, so that it is the same in every run."""
+    seed = int(content_hash(tiles.slide_id), 16)
+    count = min(STAIN_SAMPLE, len(tiles))
+    rows = np.sort(np.random.default_rng(seed).choice(len(tiles), count, replace=False))
+    try:
+        ((pixels, _),) = iter_tiles(slide, tiles.coords[rows], tiles.spec, count)
+        return fit_stain(pixels, target)
+    except InputError as error:
+        raise InputError(error.reason, path=error.path or slide.path, fix=error.fix) from error
 
 
 def _overlay_base(slide: Slide, thumbnail: NDArray[np.uint8], thumbnail_mpp: float) -> NDArray[np.uint8]:

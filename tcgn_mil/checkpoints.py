@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tcgn_mil.artefacts import SCHEMA_VERSION, atomic_path, provenance, write_json
-from tcgn_mil.contracts import Fold, GenePanel, PatchSize, TargetScaler, preview
+from tcgn_mil.contracts import NO_STAIN, Fold, GenePanel, PatchSize, TargetScaler, preview
 from tcgn_mil.errors import InputError
 from tcgn_mil.models import TCGN, create_model
 from tcgn_mil.models.mil import MilConfig, SlideRegressor
@@ -77,6 +77,8 @@ class SlideModelInfo:
         Identity of the encoder whose features it reads, and the physical size of its tiles.
     fold
         Patients it was trained, validated and tested on.
+    stain
+        Identity of the stain normalisation of those features.
     provenance
         Config and versions.
     """
@@ -90,6 +92,7 @@ class SlideModelInfo:
     patch: PatchSize
     fold: Fold
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    stain: str = NO_STAIN
 
 
 def save_encoder(path: str | Path, model: nn.Module, info: EncoderInfo) -> None:
@@ -124,7 +127,7 @@ def save_slide_model(path: str | Path, model: SlideRegressor, info: SlideModelIn
     fold = {"index": info.fold.index, **{part: list(names) for part, names in info.fold.parts().items()}}
     meta = {
         "kind": _SLIDE_MODEL, "config": asdict(info.config), "in_features": info.in_features, "unit": info.unit,
-        "encoder": info.encoder, "fold": fold, **_shared(info),
+        "encoder": info.encoder, "stain": info.stain, "fold": fold, **_shared(info),
     }  # fmt: skip
     _save(path, model, meta)
 
@@ -136,7 +139,7 @@ def read_slide_model_info(path: str | Path) -> SlideModelInfo:
         fold = meta["fold"]
         return SlideModelInfo(
             config=MilConfig(**meta["config"]), in_features=int(meta["in_features"]), unit=meta["unit"],
-            encoder=meta["encoder"], provenance=meta["provenance"],
+            encoder=meta["encoder"], stain=meta.get("stain", NO_STAIN), provenance=meta["provenance"],
             fold=Fold(int(fold["index"]), *(tuple(fold[part]) for part in ("train", "val", "test"))),
             **_restored(meta),
         )  # fmt: skip

@@ -200,6 +200,50 @@ class RejectedTiles:
         return len(self.coords)
 
 
+NO_STAIN = "none"
+
+
+@dataclass(frozen=True)
+class Stain:
+    """How a slide's colours are brought to those of a reference, by `tcgn_mil.preprocessing.stain`.
+
+    Attributes
+    ----------
+    method
+        macenko or reinhard.
+    reference
+        Base name of the reference image, or ``published``.
+    target, source
+        Parameters of the reference, and of the slide: the stain matrix (3, 2) row by row and two strengths (macenko),
+        or three means and three standard deviations in CIELAB (reinhard).
+    """
+
+    method: str
+    reference: str
+    target: tuple[float, ...]
+    source: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        length = {"macenko": 8, "reinhard": 6}.get(self.method)
+        if length is None or not len(self.target) == len(self.source) == length:
+            raise InputError(
+                f"stain normalisation {self.method!r} with {len(self.target)} and {len(self.source)} parameters",
+                fix="make the file again",
+            )
+        if not all(math.isfinite(value) for value in (*self.target, *self.source)):
+            raise InputError(f"{self.method} has parameters that are not finite", fix="make the file again")
+
+    @property
+    def identity(self) -> str:
+        """Method and reference, the same for all slides that can be mixed, for example ``macenko-1a2b...``."""
+        return f"{self.method}-{content_hash(list(self.target))}"
+
+
+def stain_identity(stain: Stain | None) -> str:
+    """`Stain.identity`, or `NO_STAIN`."""
+    return NO_STAIN if stain is None else stain.identity
+
+
 @dataclass(frozen=True)
 class TileSet:
     """The kept tiles of one slide.
@@ -222,6 +266,8 @@ class TileSet:
         Of the kept tiles; None where it was not measured, as in other tools' files.
     rejected
         Tiles that quality control left out; None where there was none.
+    stain
+        Normalisation to apply when the tiles are read; None for pixels as they are.
     """
 
     slide_id: str
@@ -232,6 +278,7 @@ class TileSet:
     patient_id: str = ""
     quality: TileQuality | None = None
     rejected: RejectedTiles | None = None
+    stain: Stain | None = None
 
     def __post_init__(self) -> None:
         if not self.patient_id:

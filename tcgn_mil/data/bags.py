@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tcgn_mil.contracts import preview
+from tcgn_mil.contracts import preview, stain_identity
 from tcgn_mil.data.feature_files import FeatureInfo, read_feature_info, read_features
 from tcgn_mil.data.order import derive_seed, split_order
 from tcgn_mil.errors import InputError
@@ -64,7 +64,7 @@ def open_slides(paths: Sequence[str | Path]) -> tuple[SlideFeatures, ...]:
 
 
 def check_same_encoder(infos: Sequence[FeatureInfo], paths: Sequence[str | Path]) -> FeatureInfo:
-    """Raise InputError unless all files are by one encoder, of one width and one tile size; returns the first."""
+    """Raise InputError unless all files are by one encoder, of one width, tile size and stain; returns the first."""
     if not infos:
         raise InputError("no feature file is given", fix="run tcgn-mil encode first")
     first = infos[0]
@@ -81,6 +81,13 @@ def check_same_encoder(infos: Sequence[FeatureInfo], paths: Sequence[str | Path]
                 f"tiles of {info.patch}, but those of {Path(paths[0]).name} are {first.patch}",
                 path=path,
                 fix="tile all slides of a cohort at one size",
+            )
+        if stain_identity(info.stain) != stain_identity(first.stain):
+            raise InputError(
+                f"stain normalisation {stain_identity(info.stain)}, but that of {Path(paths[0]).name} is"
+                f" {stain_identity(first.stain)}",
+                path=path,
+                fix="tile and encode all slides of a cohort with one --stain and --stain-reference, or none",
             )
     return first
 

@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from tcgn_mil.contracts import PatchSize, TileSpec
-from tcgn_mil.data.hdf5 import check_coords, create_hdf5, open_hdf5, tile_spec
+from tcgn_mil.contracts import PatchSize, Stain, TileSpec
+from tcgn_mil.data.hdf5 import check_coords, create_hdf5, open_hdf5, read_stain, tile_spec, write_stain
 from tcgn_mil.errors import InputError
 
 _ROWS_A_BLOCK = 4096
@@ -34,6 +34,8 @@ class FeatureInfo:
         Name and hash of the encoder, for example ``tcgn_tiny-1a2b...``; models refuse features of another one.
     spec
         Geometry of the tiles.
+    stain
+        Normalisation of their colours before they were encoded; None for pixels as they are.
     """
 
     slide_id: str
@@ -42,6 +44,7 @@ class FeatureInfo:
     width: int
     encoder: str
     spec: TileSpec
+    stain: Stain | None = None
 
     @property
     def patch(self) -> PatchSize:
@@ -59,12 +62,14 @@ def write_features(
     encoder: str,
     spec: TileSpec,
     colour: NDArray[np.floating] | None = None,
+    stain: Stain | None = None,
 ) -> None:
     """Write features atomically.
 
     Layout: ``features`` (N, D) float16 or float32, ``coords`` (N, 2) int64 level-0 top-left x, y; root attributes
     ``slide_id``, ``patient_id``, ``encoder``, ``spec`` (JSON), ``schema_version``, ``provenance``; and, where given,
-    ``colour`` (N, 30) float32, the colour statistics of the tiles, from which the colour baseline is fitted.
+    ``colour`` (N, 30) float32, the colour statistics of the tiles, from which the colour baseline is fitted, and the
+    attribute ``stain`` (JSON), how their colours were normalised before both.
 
     Raises
     ------
@@ -95,6 +100,7 @@ def write_features(
         file.attrs["patient_id"] = patient_id
         file.attrs["encoder"] = encoder
         file.attrs["spec"] = json.dumps(spec.as_dict())
+        write_stain(file, stain)
 
 
 def _chunks(features: np.ndarray) -> tuple[int, int] | None:
@@ -180,4 +186,5 @@ def _info(file: h5py.File) -> FeatureInfo:
         width=int(shape[1]),
         encoder=str(file.attrs.get("encoder", "unknown")),
         spec=tile_spec(file, kind="feature"),
+        stain=read_stain(file, kind="feature"),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from tcgn_mil.artefacts import SCHEMA_VERSION, atomic_path, provenance
-from tcgn_mil.contracts import TileSpec, preview
+from tcgn_mil.contracts import Stain, TileSpec, preview
 from tcgn_mil.errors import InputError
 
 
@@ -89,6 +89,26 @@ def tile_spec(file: h5py.File, *, kind: str) -> TileSpec:
             fix="make the file again with this version",
         )
     return TileSpec(**values)
+
+
+def write_stain(file: h5py.File, stain: Stain | None) -> None:
+    """Store a stain normalisation in the attribute ``stain`` (JSON); without one there is none."""
+    if stain is not None:
+        file.attrs["stain"] = json.dumps(asdict(stain))
+
+
+def read_stain(file: h5py.File, *, kind: str) -> Stain | None:
+    """The stain normalisation in the attribute ``stain``, None where there is none."""
+    if "stain" not in file.attrs:
+        return None
+    values = json_attr(file, "stain", kind=kind)
+    try:
+        target, source = (tuple(float(value) for value in values[name]) for name in ("target", "source"))
+        return Stain(str(values["method"]), str(values["reference"]), target, source)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "its attribute 'stain' is no stain normalisation", path=file.filename, fix="make the file again"
+        ) from error
 
 
 def check_coords(coords: np.ndarray, *, path: str | Path) -> None:

@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 
 from tcgn_mil.contracts import VERDICTS, RejectedTiles, TileQuality, TileSet, TileSpec
-from tcgn_mil.data.hdf5 import check_coords, create_hdf5, json_attr, open_hdf5, root_attr, tile_spec
+from tcgn_mil.data.hdf5 import (
+    check_coords,
+    create_hdf5,
+    json_attr,
+    open_hdf5,
+    read_stain,
+    root_attr,
+    tile_spec,
+    write_stain,
+)
 from tcgn_mil.errors import InputError
 
 _QUALITY = ("focus", "blur", "pen", "fold")
@@ -23,6 +32,7 @@ def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str, settings: 
     ``slide_height``, ``settings`` (JSON: what the tissue finder was asked), ``schema_version``, ``provenance``. Where
     quality was controlled also ``focus``, ``blur``, ``pen``, ``fold`` (N,) float32, and group ``rejected`` with
     the same arrays of the K tiles left out and ``verdict`` (K,) uint8, which its attribute ``verdicts`` names.
+    Where stains are normalised also the root attribute ``stain`` (JSON of Stain).
     """
     with create_hdf5(path) as file:
         file.create_dataset("coords", data=tiles.coords.astype(np.int64))
@@ -33,6 +43,7 @@ def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str, settings: 
         file.attrs["spec"] = json.dumps(tiles.spec.as_dict())
         file.attrs["settings"] = json.dumps(settings or {}, sort_keys=True)
         file.attrs["slide_width"], file.attrs["slide_height"] = tiles.slide_size
+        write_stain(file, tiles.stain)
         if tiles.quality is not None:
             _write_quality(file, tiles.quality)
         if tiles.rejected is not None:
@@ -73,6 +84,7 @@ def read_tiles(path: str | Path) -> TileSet:
             patient_id=str(file.attrs.get("patient_id", "")),
             quality=_read_quality(file, len(coords), path),
             rejected=_read_rejected(file, path),
+            stain=read_stain(file, kind="tile"),
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tcgn_mil.contracts import PatchSize, TileSpec
+from tcgn_mil.contracts import PatchSize, Stain, TileSpec
 from tcgn_mil.data import bags as bags_module
 from tcgn_mil.data.bags import BagDataset, collate, feature_statistics, read_bag
 from tcgn_mil.data.feature_files import read_features, write_features
@@ -20,15 +20,33 @@ SPEC = TileSpec.for_slide(PatchSize(112, 0.69), slide_mpp=0.69, level_downsample
 
 
 def slide(
-    folder: Path, name: str, tiles: int, *, width: int = D, encoder: str = "toy-0", spec: TileSpec = SPEC
+    folder: Path,
+    name: str,
+    tiles: int,
+    *,
+    width: int = D,
+    encoder: str = "toy-0",
+    spec: TileSpec = SPEC,
+    stain: Stain | None = None,
 ) -> Path:
     """A feature file whose tile i of slide s has features s * 1000 + i in every column."""
     path = folder / f"{name}.h5"
     first = sum(map(ord, name)) % 7 * 1000
     features = np.repeat(first + np.arange(tiles, dtype=np.float32)[:, None], width, axis=1)
     coords = np.stack([np.arange(tiles), np.arange(tiles)], axis=1).astype(np.int64) * 112
-    write_features(path, features, coords, slide_id=name, patient_id=name[0], encoder=encoder, spec=spec)
+    write_features(path, features, coords, slide_id=name, patient_id=name[0], encoder=encoder, spec=spec, stain=stain)
     return path
+
+
+def test_stain_normalisations_do_not_mix(tmp_path: Path) -> None:
+    """One reference for all, though each slide is fitted on its own."""
+    targets = (0.5,) * 8, (0.6,) * 8
+    stains = [Stain("macenko", "a.png", target, (float(i),) * 8) for i, target in enumerate((*targets, targets[0]))]
+    first, other, same = (slide(tmp_path, f"a{i}", 3, stain=stain) for i, stain in enumerate(stains))
+    assert len(read_bag([first, same]).features) == 6
+    for mixed in (other, slide(tmp_path, "plain", 3)):
+        with pytest.raises(InputError, match=r"stain normalisation .*, but that of a0\.h5 is macenko-.*Fix: tile and"):
+            read_bag([first, mixed])
 
 
 @pytest.fixture

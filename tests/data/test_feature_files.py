@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tcgn_mil.contracts import PatchSize, TileSpec
+from tcgn_mil.contracts import PatchSize, Stain, TileSpec
 from tcgn_mil.data.feature_files import (
     find_features,
     read_feature_info,
@@ -27,6 +27,17 @@ def write(path: Path, features: np.ndarray, colour: np.ndarray | None = None) ->
     write_features(
         path, features, coords, slide_id="s1", patient_id="P1", encoder="tiny-1", spec=SPEC, colour=colour
     )  # fmt: skip
+
+
+def test_the_stain_normalisation_is_recorded(tmp_path: Path) -> None:
+    stain = Stain("macenko", "typical.png", tuple(np.arange(8) / 3), tuple(np.arange(8) / 7))
+    coords = np.zeros((7, 2), np.int64)
+    write_features(
+        tmp_path / "s1.h5", values(), coords, slide_id="s1", patient_id="P1", encoder="tiny-1", spec=SPEC, stain=stain
+    )
+    assert read_feature_info(tmp_path / "s1.h5").stain == stain
+    write(tmp_path / "plain.h5", values())
+    assert read_feature_info(tmp_path / "plain.h5").stain is None
 
 
 def values(rows: int = 7, width: int = 4, dtype: type = np.float32) -> np.ndarray:

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tcgn_mil.contracts import PatchSize, RejectedTiles, TileQuality, TileSet, TileSpec
+from tcgn_mil.contracts import PatchSize, RejectedTiles, Stain, TileQuality, TileSet, TileSpec
 from tcgn_mil.data.tile_files import read_tile_settings, read_tiles, write_tiles
 from tcgn_mil.errors import InputError
 
@@ -68,6 +68,19 @@ def test_quality_that_does_not_fit_is_refused(tmp_path: Path, name: str, values:
         file[name] = values
     with pytest.raises(InputError, match=r"s\.h5"):
         read_tiles(path)
+
+
+def test_the_stain_normalisation_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "s.h5"
+    stain = Stain("reinhard", "typical.png", (50.0, 20.0, -10.0, 9.0, 5.0, 4.0), (1 / 3,) * 6)
+    tiles = TileSet("s", np.zeros((1, 2), int), np.ones(1, np.float32), SPEC, (5000, 4000), stain=stain)
+    write_tiles(path, tiles, slide_file="s.svs")
+    assert read_tiles(path).stain == stain
+    for damage in ("{}", '{"method": "reinhard", "reference": "", "target": [1], "source": [1]}', "no JSON"):
+        with h5py.File(path, "r+") as file:
+            file.attrs["stain"] = damage
+        with pytest.raises(InputError, match=r"s\.h5: .*attribute 'stain' is no"):
+            read_tiles(path)
 
 
 def test_no_pixels_and_no_machine_paths_are_stored(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tcgn_mil.experiments import cli
 
-VERBS = ("demo", "spots", "pretrain", "tile", "encode", "bulk", "finetune", "predict", "explain")
+VERBS = ("demo", "spots", "pretrain", "tile", "encode", "export-tiles", "bulk", "finetune", "predict", "explain")
 
 
 @pytest.fixture
@@ -112,6 +112,24 @@ def test_a_broken_slide_among_good_ones_costs_a_row(run, demo: Path, tmp_path: P
     assert failures["slide"].tolist() == ["broken"]
     assert list(failures.columns) == ["slide", "stage", "reason", "likely_fix"]
     assert (tmp_path / "tiles" / f"{good.stem}.h5").is_file()
+    page = (tmp_path / "tiles" / "contact_sheet.html").read_text(encoding="utf-8")
+    assert "1 slides tiled, 1 failed" in page
+    assert good.stem in page
+    assert (tmp_path / "tiles" / "tile_summary.csv").is_file()
+
+
+def test_stain_options_are_checked_before_any_slide_is_read(refused, tmp_path: Path) -> None:
+    Image.new("RGB", (600, 600), "white").save(tmp_path / "slide.png")
+    slide, out = tmp_path / "slide.png", tmp_path / "tiles"
+    for options, part in (
+        (("--stain-reference", slide), "--stain-reference without --stain"),
+        (("--stain", "vahadane"), "unknown stain normalisation 'vahadane'"),
+        (("--stain", "reinhard"), "--stain-reference"),
+        (("--stain", "macenko", "--stain-reference", slide), "slide.png: too little stain"),
+        (("--workers", 0), "0 workers"),
+    ):
+        assert part in refused("tile", slide, *options, "--out", out, out=out)
+        assert not out.exists()
 
 
 def test_a_broken_section_among_good_ones_costs_a_row(run, refused, demo: Path, tmp_path: Path) -> None:

@@ -149,6 +149,56 @@ class TestResume:
         assert read_tiles(tile_path(tmp_path, "painted")).spec.tile_px == 112
 
 
+@pytest.fixture(scope="module")
+def slides(painted: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> list[SlideEntry]:
+    """Good and bad ones in turn."""
+    folder = tmp_path_factory.mktemp("cohort")
+    (folder / "text.svs").write_text("no slide")
+    Image.new("RGB", (10, 500), "pink").save(folder / "sliver.png")
+    Image.fromarray(painted[0][500:1300, 600:1800]).save(folder / "good.png")
+    good = [SlideEntry(name, "patient", folder / "good.png", mpp=0.5) for name in "abc"]
+    return [entry(folder / "text.svs"), good[0], entry(folder / "sliver.png", mpp=0.5), *good[1:]]
+
+
+class TestWorkers:
+    def test_files_do_not_depend_on_their_number(self, slides: list[SlideEntry], tmp_path: Path) -> None:
+        told = [tile_cohort(slides, TileSettings(), tmp_path / str(n), workers=n) for n in (1, 2)]
+        assert told[0] == told[1]
+        assert told[0].done == ["a", "b", "c"]
+        one, two = ({path.name: path.read_bytes() for path in (tmp_path / str(n)).iterdir()} for n in (1, 2))
+        assert sorted(one) == sorted(two)
+        assert {name for name in one if one[name] != two[name]} == set()
+        assert "failures.csv" in one
+
+    def test_resume_redoes_what_changed_and_no_more(self, slides: list[SlideEntry], tmp_path: Path) -> None:
+        tile_cohort(slides, TileSettings(), tmp_path)
+        tile_path(tmp_path, "b").unlink()
+        before = {name: tile_path(tmp_path, name).stat().st_mtime_ns for name in "ac"}
+        assert tile_cohort(slides, TileSettings(), tmp_path, workers=2).done == ["a", "b", "c"]
+        assert before == {name: tile_path(tmp_path, name).stat().st_mtime_ns for name in "ac"}
+        assert len(read_tiles(tile_path(tmp_path, "b"))) > 0
+        tile_cohort(slides, TileSettings(stride_px=100), tmp_path, workers=2)
+        assert all(read_tiles(tile_path(tmp_path, name)).spec.stride_px == 100 for name in "abc")
+
+    def test_a_slide_that_kills_its_process_costs_a_row(
+        self, slides: list[SlideEntry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.syspath_prepend(Path(__file__).parent)
+        from worker_tasks import DeadlyEntry
+
+        cohort = [slides[1], DeadlyEntry("killer", "p", slides[1].path), *slides[2:]]
+        (tmp_path / "killer.h5").write_bytes(b"")  # so that resume opens the slide too
+        done, failures = tile_cohort(cohort, TileSettings(), tmp_path, workers=2)
+        assert done == ["a", "b", "c"]
+        assert [failure.slide for failure in failures] == ["killer", "sliver"]
+        assert "died" in rows(tmp_path)[0]["reason"]
+        assert rows(tmp_path)[0]["likely_fix"]
+
+    def test_none_is_too_few(self, slides: list[SlideEntry], tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="0 workers"):
+            tile_cohort(slides, TileSettings(), tmp_path, workers=0)
+
+
 @pytest.mark.parametrize(
     "settings", [{"min_tissue": 1.1}, {"min_tissue": float("nan")}, {"stride_px": 0}, {"tissue_mpp": 50}]
 )

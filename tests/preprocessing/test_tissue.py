@@ -170,3 +170,13 @@ def test_real_regions_of_twelve_organs_are_all_tissue_and_no_ink(real_data: Path
     for path in paths:
         thumbnail = resample_to(read_image(path), 31, 31)
         assert find_tissue(thumbnail, TISSUE_MPP).all(), path.name
+
+
+@pytest.mark.parametrize("rim", [(120, 118, 122), (60, 60, 62)])
+def test_the_rims_of_bubbles_are_no_tissue(rim: tuple[int, int, int]) -> None:
+    image = np.full((500, 700, 3), (226, 216, 232), np.uint8)
+    for centre, radius in (((200, 200), 80), ((450, 280), 150)):
+        cv2.circle(image, centre, radius, rim, 3, cv2.LINE_AA)
+        cv2.circle(image, centre, radius - 4, (240, 238, 242), 2, cv2.LINE_AA)
+    noise = np.random.default_rng(0).normal(0, 2, image.shape)
+    assert not find_tissue(np.clip(image + noise, 0, 255).astype(np.uint8), TISSUE_MPP).any()
