@@ -256,25 +256,51 @@ def export_tiles(
 
 @app.command()
 def bulk(
-    expression: Annotated[list[Path], typer.Argument(help="Expression table(s): CSV, TSV (also .gz, .zip), Parquet.")],
+    expression: Annotated[
+        list[Path],
+        typer.Argument(help="Expression: CSV, TSV (also .gz, .zip), Parquet, .h5ad, or a folder of GDC files."),
+    ],
     unit: Annotated[
         str,
         typer.Option(help="Unit of the values: tpm, tpm-subset, fpkm, fpkm-uq, counts, log2(tpm+1) etc., zscore."),
     ],
     slides: Annotated[
-        Path, typer.Option(help="The slides: one file, a folder, or a table with slide_id, patient_id, path.")
+        Path,
+        typer.Option(help="The slides: one file, a folder, or a table with slide_id, patient_id and, if known, path."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="File to write, join_report.csv beside it.")] = Path("cohort.h5ad"),
+    out: Annotated[Path, typer.Option("--out", help="File to write; reports of slides, samples, genes beside it.")] = (
+        Path("cohort.h5ad")
+    ),
     layout: Annotated[
-        str, typer.Option("--format", help="auto, wide, samples-by-genes, genes-by-samples, sequoia or porpoise.")
+        str,
+        typer.Option(
+            "--format", help="auto, wide, samples-by-genes, genes-by-samples, sequoia, porpoise, isb-cgc, gdc or h5ad."
+        ),
     ] = "auto",
-) -> None:  # fmt: skip
-    """Join expression to slides by patient; writes cohort.h5ad (patients x genes) and join_report.csv."""
+    gene_ids: Annotated[str, typer.Option(help="Name genes by symbol or by ensembl id.")] = "symbol",
+    gene_map: Annotated[
+        Path | None, typer.Option(help="Table of id and gene (a Xena probe map) to name genes.", show_default=False)
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer of an .h5ad, instead of X.", show_default=False)] = None,
+    preparation: Annotated[str, typer.Option(help="Slides to join, by TCGA name: any, diagnostic or frozen.")] = "any",
+    clinical: Annotated[
+        Path | None, typer.Option(help="clinical.csv, to count the joined patients' events.", show_default=False)
+    ] = None,
+) -> None:
+    """Join expression to slides by patient; writes cohort.h5ad (patients x genes), join_report.csv, gene_report.csv."""
     from tcgn_mil.preprocessing.cohort import write_cohort
-    from tcgn_mil.preprocessing.slide_table import find_slides
+    from tcgn_mil.preprocessing.slide_manifest import list_slides
 
-    summary = write_cohort(expression, find_slides(slides), unit=unit, out_path=out, format=layout)
+    summary = write_cohort(
+        expression, list_slides(slides), unit=unit, out_path=out, format=layout, gene_ids=gene_ids, gene_map=gene_map,
+        layer=layer, preparation=preparation, clinical=clinical,
+    )  # fmt: skip
+    for note in summary.notes:
+        typer.echo(note, err=True)
     typer.echo(str(summary))
+    if summary.failures:
+        typer.echo(f"{len(summary.failures)} files left out, listed in {out.with_name('failures.csv')}", err=True)
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,47 +13,55 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from tcgn_mil.artefacts import atomic_path, provenance
-from tcgn_mil.contracts import preview
+from tcgn_mil.artefacts import atomic_path, provenance, write_json
+from tcgn_mil.contracts import Failure, preview
 from tcgn_mil.data.cohort_files import KIND
+from tcgn_mil.data.survival_tables import endpoints_of, read_survival
 from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
+from tcgn_mil.failures import write_failures
 from tcgn_mil.preprocessing.barcodes import parse_barcode, patient_of
-from tcgn_mil.preprocessing.expression_tables import read_expression
+from tcgn_mil.preprocessing.expression_genes import GENE_REPORT, write_gene_report
+from tcgn_mil.preprocessing.expression_sources import ExpressionOptions, Samples, read_samples
+from tcgn_mil.preprocessing.gdc import GDC
 from tcgn_mil.preprocessing.patient_join import JoinRow, join_patients, sample_specimens, slide_specimens
 from tcgn_mil.preprocessing.slide_table import SlideEntry
 
-JOIN_REPORT = "join_report.csv"
+JOIN_REPORT, JOIN_SUMMARY = "join_report.csv", "join_summary.json"
 
 
 class JoinSummary(NamedTuple):
-    """What the join kept, of what there was."""
+    """What the join kept, of what there was.
+
+    ``outcomes`` gives patients and events by endpoint, where a clinical table was given; ``notes`` are on genes, and
+    ``failures`` files of a source that were left out.
+    """
 
     slides: int
     slides_kept: int
     samples: int
+    samples_kept: int
     patients: int
     genes: int
     unit: str
     key: str
+    outcomes: dict[str, dict[str, int]]
+    notes: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+    def totals(self) -> dict[str, Any]:
+        """The numbers, the unit and the key, for a file."""
+        return {name: value for name, value in self._asdict().items() if name not in ("notes", "failures")}
 
     def __str__(self) -> str:
-        return (
-            f"{self.slides_kept} of {self.slides} slides and {self.samples} samples joined by {self.key}:"
-            f" {self.patients} patients x {self.genes} genes ({self.unit})"
+        outcomes = "".join(
+            f"; {name}: {count['patients']} of them with an outcome, {count['events']} events"
+            for name, count in self.outcomes.items()
         )
-
-
-class _Samples(NamedTuple):
-    """Samples of all tables over the genes they share, the table of each, and how many genes were left out.
-
-    ``layouts`` says how each table was read.
-    """
-
-    values: pd.DataFrame
-    sources: list[str]
-    layouts: dict[str, str]
-    genes_not_shared: int
+        return (
+            f"{self.slides_kept} of {self.slides} slides and {self.samples_kept} of {self.samples} samples joined by"
+            f" {self.key}: {self.patients} patients x {self.genes} genes ({self.unit}){outcomes}"
+        )
 
 
 def write_cohort(
@@ -62,13 +71,18 @@ def write_cohort(
     unit: str,
     out_path: str | Path,
     format: str = "auto",
+    gene_ids: str = "symbol",
+    gene_map: str | Path | None = None,
+    layer: str | None = None,
+    preparation: str = "any",
+    clinical: str | Path | None = None,
 ) -> JoinSummary:
-    """Write cohort.h5ad and, beside it, join_report.csv.
+    """Write cohort.h5ad and, beside it, join_report.csv, join_summary.json and gene_report.csv.
 
     Parameters
     ----------
     expression
-        One table, or several (cohorts) whose genes in common are kept.
+        One table, or several (cohorts) whose genes in common are kept; a table is a file, or a folder of GDC files.
     slides
         The cohort's slides with their patients; None for expression alone, where every patient with a tumour sample is
         kept.
@@ -76,78 +90,94 @@ def write_cohort(
         Declared unit, checked against the values; see :class:`~tcgn_mil.data.units.ExpressionUnit`.
     format
         Layout of the tables.
+    gene_ids, gene_map
+        What names genes, ``symbol`` or ``ensembl``, and a table of ids and symbols; repeated genes become one, see
+        :mod:`~tcgn_mil.preprocessing.expression_genes`.
+    layer
+        Of an AnnData, instead of X.
+    preparation
+        Slides to join: ``any``, ``diagnostic`` or ``frozen``.
+    clinical
+        A clinical.csv, for the number of events among the joined patients; it chooses none of them.
 
     Raises
     ------
     InputError
         If a table is unusable, values do not fit the unit, or no patient has both a slide and expression.
     """
+    out_path = Path(out_path)
     declared = ExpressionUnit.parse(unit)
     slide_names = None if slides is None else slide_specimens(slides)
-    samples = _read_samples(expression, declared, {slide.patient_id for slide in slide_names or ()}, format)
+    options = ExpressionOptions(format, gene_ids, None if gene_map is None else Path(gene_map), layer)
+    samples = read_samples(expression, declared, options, {slide.patient_id for slide in slide_names or ()})
     names = [str(name) for name in samples.values.index]
     contents = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in samples.values.to_numpy()]
-    slide_rows, sample_rows = join_patients(slide_names, sample_specimens(names, contents))
+    slide_rows, sample_rows = join_patients(
+        slide_names, sample_specimens(names, contents, samples.people), preparation=preparation
+    )
     kept = np.array([row.kept for row in sample_rows], dtype=bool)
     if not kept.any():
         raise _nothing_in_common(names, sample_rows, slides or (), expression)
     patients = np.array([row.patient_id for row in sample_rows])[kept]
     profiles = samples.values[kept].groupby(patients).mean().astype(np.float32)
     known = profiles.notna().any(axis=0).to_numpy()
-    left_out = {"not in every table": samples.genes_not_shared, "without a value": int((~known).sum())}
     profiles = profiles.loc[:, known]
-    kept_rows = [row for row in (*slide_rows, *sample_rows) if row.kept]
+    rows = [*slide_rows, *sample_rows]
     summary = JoinSummary(
         slides=len(slide_rows),
         slides_kept=sum(row.kept for row in slide_rows),
         samples=len(names),
+        samples_kept=int(kept.sum()),
         patients=len(profiles),
         genes=profiles.shape[1],
         unit=str(declared),
-        key=" and ".join(sorted({row.key for row in kept_rows})),
+        key=" and ".join(sorted({row.key for row in rows if row.kept})),
+        outcomes={} if clinical is None else _outcomes(clinical, profiles.index),
+        notes=tuple(note for table in samples.genes if (note := table.note())),
+        failures=tuple(samples.failures),
     )
     obs = _describe_patients(
-        profiles.index, kept_rows, pd.Series(np.array(samples.sources)[kept]).groupby(patients), slides or ()
-    )
-    with atomic_path(Path(out_path).with_name(JOIN_REPORT)) as temporary:
-        pd.DataFrame([*slide_rows, *sample_rows], columns=JoinRow._fields).to_csv(temporary, index=False)
-    made_by = provenance(
-        kind=KIND, join=summary._asdict(), unit=summary.unit, sources=[Path(path).name for path in expression],
-        layouts=samples.layouts, genes_left_out=left_out,
+        profiles.index, [row for row in rows if row.kept],
+        pd.Series(np.array(samples.sources)[kept]).groupby(patients), slides or (),
     )  # fmt: skip
-    _write(Path(out_path), profiles, obs, slide_rows, made_by)
+    made_by = provenance(
+        kind=KIND, join=summary.totals(), unit=summary.unit, sources=[Path(path).name for path in expression],
+        layouts=samples.layouts, preparation=preparation,
+        genes_left_out={"not in every table": samples.genes_not_shared, "without a value": int((~known).sum())},
+    )  # fmt: skip
+    _write_reports(out_path, rows, samples, made_by)
+    _write(out_path, profiles, obs, slide_rows, made_by)
     return summary
 
 
-def _read_samples(expression: Sequence[str | Path], unit: ExpressionUnit, patients: set[str], layout: str) -> _Samples:
-    """Read and check the tables, and put their samples together over the genes that all have, in the first's order."""
-    if not expression:
-        raise InputError("no expression table is given", fix="name at least one")
-    tables, layouts = [], {}
-    for path in expression:
-        table, layouts[Path(path).name] = read_expression(
-            path, layout=layout, is_sample=lambda name: patient_of(name) in patients
-        )
-        unit.check(table.to_numpy(), path=path)
-        tables.append(table)
-    common = set.intersection(*(set(table.columns) for table in tables))
-    shared = [gene for gene in tables[0].columns if gene in common]
-    lost = len(set().union(*(table.columns for table in tables))) - len(shared)
-    if not shared:
+def _outcomes(clinical: str | Path, patients: pd.Index) -> dict[str, dict[str, int]]:
+    """Patients of the cohort with an outcome, and events among them, by endpoint."""
+    found = {}
+    for endpoint in endpoints_of(clinical):
+        table = read_survival(clinical, endpoint=endpoint)
+        of_cohort = np.isin(table.patient_id, patients)
+        found[endpoint] = {"patients": int(of_cohort.sum()), "events": int(table.event[of_cohort].sum())}
+    if not any(count["patients"] for count in found.values()):
         raise InputError(
-            f"its genes are in no other table: it names {preview(list(tables[-1].columns))}",
-            path=expression[-1],
-            fix="give tables with one kind of gene id",
-        )
-    if lost and unit.base == "counts" and unit.is_linear:
-        raise InputError(
-            f"its genes are not those of the other tables ({lost} differ), but counts are scaled by their sum over all"
-            " genes",
-            path=expression[-1],
-            fix="give tables counted over one annotation, or TPM",
-        )
-    sources = [Path(path).name for path, table in zip(expression, tables, strict=True) for _ in range(len(table))]
-    return _Samples(pd.concat([table[shared] for table in tables]), sources, layouts, lost)
+            f"holds no outcome of the cohort's patients, {preview(list(patients), most=2)}", path=clinical,
+            fix="give the clinical.csv of these patients",
+        )  # fmt: skip
+    return found
+
+
+def _write_reports(out_path: Path, rows: Sequence[JoinRow], samples: Samples, made_by: dict[str, Any]) -> None:
+    """join_report.csv, join_summary.json, gene_report.csv, and failures.csv where a source has parts that can fail."""
+    with atomic_path(out_path.with_name(JOIN_REPORT)) as temporary:
+        pd.DataFrame(rows, columns=JoinRow._fields).to_csv(temporary, index=False)
+    write_json(out_path.with_name(JOIN_SUMMARY), made_by | {"dropped": _reasons(rows)})
+    write_gene_report(out_path.with_name(GENE_REPORT), samples.genes)
+    if GDC in samples.layouts.values():
+        write_failures(out_path.parent, samples.failures)
+
+
+def _reasons(rows: Sequence[JoinRow]) -> dict[str, int]:
+    """How many slides and samples were dropped, by reason."""
+    return dict(Counter(f"{row.kind}: {row.reason}" for row in rows if not row.kept).most_common())
 
 
 def _nothing_in_common(

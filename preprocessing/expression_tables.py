@@ -2,7 +2,8 @@
 
 ``samples-by-genes`` and ``genes-by-samples``: ids along one axis, genes along the other; ``wide`` is either of them,
 told by its ids; ``sequoia``: ``patient_id`` and ``rna_<gene>`` columns; ``porpoise``: ``case_id`` and ``<gene>_rnaseq``
-columns, one row a slide.
+columns, one row a slide; ``isb-cgc``: a query of the Cancer Gateway in the Cloud, ``case_barcode``, ``sample_barcode``
+and others that describe the sample, then genes.
 """
 
 from __future__ import annotations
@@ -15,26 +16,35 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from tcgn_mil.contracts import duplicates, preview
+from tcgn_mil.contracts import Failure
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing import parquet_files, table_files
 from tcgn_mil.preprocessing.barcodes import parse_barcode
 
 SAMPLES_DOWN, GENES_DOWN = "samples-by-genes", "genes-by-samples"
-LAYOUTS = ("auto", "wide", SAMPLES_DOWN, GENES_DOWN, "sequoia", "porpoise")
+LAYOUTS = ("auto", "wide", SAMPLES_DOWN, GENES_DOWN, "sequoia", "porpoise", "isb-cgc")
 _SEQUOIA_PREFIX, _PORPOISE_SUFFIX = "rna_", "_rnaseq"
+_ID_COLUMNS = {"sequoia": "patient_id", "porpoise": "case_id", "isb-cgc": "sample_barcode"}
+_ISB_CGC_SAMPLE = frozenset((
+    "project_short_name", "program_name", "case_barcode", "case_gdc_id", "sample_barcode", "sample_gdc_id",
+    "sample_type", "sample_type_name", "aliquot_barcode", "aliquot_gdc_id", "primary_site",
+))  # fmt: skip
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
 class ExpressionTable(NamedTuple):
     """A table as read.
 
-    ``values`` are samples (index, as named in the file; may repeat) x genes, float32, NaN where missing; ``layout`` is
-    the one it was read as.
+    ``values`` are samples (index, as named in the file; may repeat) x genes (as named; may repeat), float32, NaN where
+    missing; ``layout`` is the one it was read as. Where the source says so, ``symbols`` names the genes, ``people``
+    gives each sample's patient and whether it is of a tumour; ``failures`` are the parts of it that were left out.
     """
 
     values: pd.DataFrame
     layout: str
+    symbols: tuple[str, ...] | None = None
+    people: tuple[tuple[str, bool], ...] | None = None
+    failures: tuple[Failure, ...] = ()
 
 
 def read_expression(
@@ -55,7 +65,7 @@ def read_expression(
     Raises
     ------
     InputError
-        For an unreadable table, repeated or unnamed genes, text among the values, or a layout that does not fit.
+        For an unreadable table, unnamed genes, text among the values, or a layout that does not fit.
     """
     path = Path(path)
     if layout not in LAYOUTS:
@@ -65,12 +75,12 @@ def read_expression(
         layout = _guess_layout(columns)
     if layout in ("wide", SAMPLES_DOWN, GENES_DOWN):
         return _read_wide(path, columns, layout, is_sample or (lambda name: False))
-    id_column = "patient_id" if layout == "sequoia" else "case_id"
+    id_column = _ID_COLUMNS[layout]
     if id_column not in columns:
         raise InputError(f"has no column {id_column}", path=path, fix="give another --format")
     genes = [(position, gene) for position, column in enumerate(columns) if (gene := _gene_of(column, layout))]
     if not genes:
-        mark = f"{_SEQUOIA_PREFIX}*" if layout == "sequoia" else f"*{_PORPOISE_SUFFIX}"
+        mark = {"sequoia": f"{_SEQUOIA_PREFIX}*", "porpoise": f"*{_PORPOISE_SUFFIX}"}.get(layout, "of a gene")
         raise InputError(f"has no column {mark}", path=path, fix="give another --format")
     names = [gene for _, gene in genes]
     _check_genes(names, path)
@@ -88,6 +98,8 @@ def _guess_layout(columns: Sequence[str]) -> str:
         return "sequoia"
     if "case_id" in columns and any(column.endswith(_PORPOISE_SUFFIX) for column in columns):
         return "porpoise"
+    if {"case_barcode", "sample_barcode"} <= set(columns):
+        return "isb-cgc"
     return "wide"
 
 
@@ -95,6 +107,8 @@ def _gene_of(column: str, layout: str) -> str:
     """The gene that a column of `layout` holds, empty if it holds something else."""
     if layout == "sequoia":
         return column.removeprefix(_SEQUOIA_PREFIX) if column.startswith(_SEQUOIA_PREFIX) else ""
+    if layout == "isb-cgc":
+        return "" if column in _ISB_CGC_SAMPLE else column
     return column.removesuffix(_PORPOISE_SUFFIX) if column.endswith(_PORPOISE_SUFFIX) else ""
 
 
@@ -122,13 +136,6 @@ def _samples_lie_across(across: Sequence[str], rows: Sequence[str], is_sample: C
 
 
 def _check_genes(genes: Sequence[str], path: Path) -> None:
-    repeated = duplicates(genes)
-    if repeated:
-        raise InputError(
-            f"names {len(repeated)} genes more than once: {preview([name or 'a blank name' for name in repeated])}",
-            path=path,
-            fix="sum, average or rename the repeated genes",
-        )
     if "" in genes:
         raise InputError(
             f"gene {list(genes).index('') + 1} has no name", path=path, fix="name it, or remove its empty column"

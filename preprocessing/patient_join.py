@@ -1,7 +1,8 @@
 """Which expression samples and which slides of a patient belong together, and why the others do not.
 
 TCGA names join on 15 characters (patient and sample type) where both sides state them, else on the patient's 12. Only
-tumour counts; of several sample types the lowest, primary tumour (01) first; of that, all replicates.
+tumour counts; of several sample types the lowest, primary tumour (01) first; of that, all replicates. Slides may be
+restricted to diagnostic or to frozen ones, as their names say (DX; TS, MS, BS).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tcgn_mil.preprocessing.slide_table import SlideEntry
 SAMPLE_KEY = "TCGA sample (15 characters)"
 PATIENT_KEY = "TCGA patient (12 characters)"
 ID_KEY = "patient id"
+PREPARATIONS = ("any", "diagnostic", "frozen")
 _PRIMARY = 1  # a name that states no sample type ranks with primary tumours
 
 
@@ -72,12 +74,22 @@ def slide_specimens(slides: Sequence[SlideEntry]) -> list[Specimen]:
     return found
 
 
-def sample_specimens(names: Sequence[str], contents: Sequence[bytes]) -> list[Specimen]:
-    """Expression samples in the order given; `contents` holds a digest of each one's values."""
-    return [
-        _specimen(name, patient_of(name))._replace(content=content)
-        for name, content in zip(names, contents, strict=True)
-    ]
+def sample_specimens(
+    names: Sequence[str], contents: Sequence[bytes], people: Sequence[tuple[str, bool] | None] | None = None
+) -> list[Specimen]:
+    """Expression samples in the order given; `contents` holds a digest of each one's values.
+
+    `people` holds the patient of a sample, and whether it is of a tumour, where its source says so; the type that a
+    TCGA name states comes first.
+    """
+    found = []
+    for name, content, person in zip(names, contents, people or [None] * len(names), strict=True):
+        patient, is_tumour = person or (patient_of(name), True)
+        specimen = _specimen(name, patient)
+        if specimen.sample_type is None:
+            specimen = specimen._replace(is_tumour=is_tumour)
+        found.append(specimen._replace(content=content))
+    return found
 
 
 def _specimen(name: str, patient: str) -> Specimen:
@@ -88,12 +100,20 @@ def _specimen(name: str, patient: str) -> Specimen:
 
 
 def join_patients(
-    slides: Sequence[Specimen] | None, samples: Sequence[Specimen]
+    slides: Sequence[Specimen] | None, samples: Sequence[Specimen], *, preparation: str = "any"
 ) -> tuple[list[JoinRow], list[JoinRow]]:
     """A report row for each slide and each sample, in their orders; the kept ones belong together by patient.
 
-    Without slides (None) samples are chosen for their patient by the same rules.
+    Without slides (None) samples are chosen for their patient by the same rules. Slides of another preparation than the
+    one asked for are left out, and those whose name states none.
+
+    Raises
+    ------
+    InputError
+        For an unknown preparation.
     """
+    if preparation not in PREPARATIONS:
+        raise InputError(f"unknown preparation {preparation!r}", fix=f"choose one of {', '.join(PREPARATIONS)}")
     if slides is None:
         stand_ins = [Specimen("", name, None, True, False) for name in dict.fromkeys(s.patient_id for s in samples)]
         return [], join_patients(stand_ins, samples)[1]
@@ -102,7 +122,7 @@ def join_patients(
     slides_of, samples_of = _by_patient(slides), _by_patient(samples)
     for patient in slides_of | samples_of:
         slides_at, samples_at = slides_of.get(patient, []), samples_of.get(patient, [])
-        of_slides, of_samples = _join_one([slides[i] for i in slides_at], [samples[i] for i in samples_at])
+        of_slides, of_samples = _join_one([slides[i] for i in slides_at], [samples[i] for i in samples_at], preparation)
         for position, row in zip(slides_at, of_slides, strict=True):
             slide_rows[position] = row
         for position, row in zip(samples_at, of_samples, strict=True):
@@ -117,14 +137,17 @@ def _by_patient(specimens: Sequence[Specimen]) -> dict[str, list[int]]:
     return positions
 
 
-def _join_one(slides: list[Specimen], samples: list[Specimen]) -> tuple[list[JoinRow], list[JoinRow]]:
+def _join_one(slides: list[Specimen], samples: list[Specimen], preparation: str) -> tuple[list[JoinRow], list[JoinRow]]:
     """The rows of one patient."""
-    tumour_slides = [slide for slide in slides if slide.is_tumour]
-    usable = [s for s in samples if s.is_tumour and any(_compatible(s, slide) for slide in tumour_slides)]
+    others = [_unwanted(slide, preparation) for slide in slides]
+    wanted = [slide for slide, other in zip(slides, others, strict=True) if not other]
+    usable = [s for s in samples if s.is_tumour and any(_compatible(s, slide) for slide in wanted)]
     best = min((sample.rank for sample in usable), default=None)
     chosen = [sample for sample in usable if sample.rank == best]
     distinct = len({sample.content for sample in chosen})
-    slide_reasons = [_slide_reason(slide, samples, chosen) for slide in slides]
+    slide_reasons = [
+        other or _slide_reason(slide, samples, chosen) for slide, other in zip(slides, others, strict=True)
+    ]
     kept_slides = [slide for slide, reason in zip(slides, slide_reasons, strict=True) if not reason]
     slide_rows = [
         _row("slide", slide, not reason, chosen, reason) for slide, reason in zip(slides, slide_reasons, strict=True)
@@ -132,7 +155,7 @@ def _join_one(slides: list[Specimen], samples: list[Specimen]) -> tuple[list[Joi
     sample_rows = []
     seen: set[bytes] = set()
     for sample in samples:
-        reason = _sample_reason(sample, slides, usable, best)
+        reason = _sample_reason(sample, slides, wanted, usable, best)
         kept = not reason and sample.content not in seen
         if kept:
             seen.add(sample.content)
@@ -146,10 +169,17 @@ def _compatible(one: Specimen, other: Specimen) -> bool:
     return one.sample_type is None or other.sample_type is None or one.sample_type == other.sample_type
 
 
-def _slide_reason(slide: Specimen, samples: list[Specimen], chosen: list[Specimen]) -> str:
-    """Why a slide is left out; empty if it is kept."""
+def _unwanted(slide: Specimen, preparation: str) -> str:
+    """Why a slide counts for nothing, whatever the expression; empty if it counts."""
     if not slide.is_tumour:
         return "not a slide of tumour tissue"
+    if preparation in ("any", slide.preparation):
+        return ""
+    return f"a {slide.preparation} slide" if slide.preparation else "its name says neither diagnostic nor frozen"
+
+
+def _slide_reason(slide: Specimen, samples: list[Specimen], chosen: list[Specimen]) -> str:
+    """Why a slide that counts is left out; empty if it is kept."""
     if not samples:
         return "no expression of this patient"
     if not any(sample.is_tumour for sample in samples):
@@ -160,17 +190,20 @@ def _slide_reason(slide: Specimen, samples: list[Specimen], chosen: list[Specime
     return ""
 
 
-def _sample_reason(sample: Specimen, slides: list[Specimen], usable: list[Specimen], best: int | None) -> str:
+def _sample_reason(
+    sample: Specimen, slides: list[Specimen], wanted: list[Specimen], usable: list[Specimen], best: int | None
+) -> str:
     """Why a sample is left out; empty if it is chosen."""
     if not slides:
         return "no slide of this patient"
     if not sample.is_tumour:
         return "not a tumour sample"
-    tumour_slides = [slide for slide in slides if slide.is_tumour]
-    if not tumour_slides:
+    if not any(slide.is_tumour for slide in slides):
         return "no slide of this patient shows tumour tissue"
+    if not wanted:
+        return "no slide of this patient is of the preparation asked for"
     if sample not in usable:
-        types = sorted({slide.rank for slide in tumour_slides})
+        types = sorted({slide.rank for slide in wanted})
         return f"of sample type {sample.rank:02d}, but the slides are of type {_types(types)}"
     if sample.rank != best:
         return f"a sample of type {best:02d} is preferred"

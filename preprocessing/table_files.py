@@ -194,8 +194,8 @@ def read_cells(path: str | Path) -> pd.DataFrame:
     return table.apply(lambda column: column.str.strip())
 
 
-def read_text_columns(path: str | Path, columns: Sequence[int]) -> pd.DataFrame:
-    """The columns at these positions as stripped text, index the line; blank lines are left out.
+def read_text_columns(path: str | Path, columns: Sequence[int] | None = None) -> pd.DataFrame:
+    """The columns at these positions, or all, as stripped text, index the line; blank lines are left out.
 
     Raises
     ------
@@ -207,8 +207,9 @@ def read_text_columns(path: str | Path, columns: Sequence[int]) -> pd.DataFrame:
     _check_rows(path, separator, len(names))
     with _described(path), _open_text(path) as text:
         table = pd.read_csv(
-            text, sep=separator, header=None, skiprows=1, names=range(len(names)), usecols=sorted({*columns}),
-            dtype=str, keep_default_na=False, skip_blank_lines=False,
+            text, sep=separator, header=None, skiprows=1, names=range(len(names)),
+            usecols=None if columns is None else sorted({*columns}), dtype=str, keep_default_na=False,
+            skip_blank_lines=False,
         )  # fmt: skip
     table = table.fillna("").apply(lambda column: column.str.strip())
     table.index += 2

@@ -117,8 +117,6 @@ def test_missing_values_stay_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,A,B,A\np,1,2,3\n", "names 1 genes more than once: A"),
-        ("gene,TCGA-AA-0001\nA,1\nB,2\nA,3\n", "names 1 genes more than once: A"),
         ("id,A,B\np,1,2\nq,high,3\n", "column A, row q: 'high' is no number"),
         ("gene,TCGA-AA-0001,TCGA-AA-0001\nA,1,2\nB,x,4\n", "column TCGA-AA-0001, row B: 'x' is no number"),
         ("id,A\np,True\nq,False\n", "column A, row p: 'True' is no number"),
