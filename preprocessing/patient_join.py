@@ -1,7 +1,8 @@
 """Which expression samples and which slides of a patient belong together, and why the others do not.
 
 TCGA names join on 15 characters (patient and sample type) where both sides state them, else on the patient's 12. Only
-tumour counts; of several sample types the lowest, primary tumour (01) first; of that, all replicates. Slides may be
+tumour counts; of several sample types, of samples or slides, the lowest, primary tumour (01) first; of that, all
+replicates. Slides may be
 restricted to diagnostic or to frozen ones, as their names say (DX; TS, MS, BS).
 """
 
@@ -148,6 +149,7 @@ def _join_one(slides: list[Specimen], samples: list[Specimen], preparation: str)
     slide_reasons = [
         other or _slide_reason(slide, samples, chosen) for slide, other in zip(slides, others, strict=True)
     ]
+    slide_reasons = _one_type(slides, slide_reasons)
     kept_slides = [slide for slide, reason in zip(slides, slide_reasons, strict=True) if not reason]
     slide_rows = [
         _row("slide", slide, not reason, chosen, reason) for slide, reason in zip(slides, slide_reasons, strict=True)
@@ -188,6 +190,16 @@ def _slide_reason(slide: Specimen, samples: list[Specimen], chosen: list[Specime
         types = sorted({sample.rank for sample in chosen or samples if sample.is_tumour})
         return f"of sample type {slide.rank:02d}, but the expression is of type {_types(types)}"
     return ""
+
+
+def _one_type(slides: list[Specimen], reasons: list[str]) -> list[str]:
+    """The reasons, with those for slides of a later sample type: where the expression's is not stated, several fit."""
+    stated = [s.rank for s, reason in zip(slides, reasons, strict=True) if not reason and s.sample_type is not None]
+    first = min(stated, default=0)
+    return [
+        f"a slide of type {first:02d} is preferred" if not reason and slide.sample_type not in (None, first) else reason
+        for slide, reason in zip(slides, reasons, strict=True)
+    ]
 
 
 def _sample_reason(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tcgn_mil.data.cohort_files import cohort_meta, cohort_unit, read_cohort, slides_of
 from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.barcodes import parse_barcode
 from tcgn_mil.preprocessing.cohort import JoinSummary, write_cohort
+from tcgn_mil.preprocessing.patient_join import JoinRow, join_patients, sample_specimens, slide_specimens
 from tcgn_mil.preprocessing.slide_table import SlideEntry, find_slides
 
 A, B = "TCGA-AA-0001", "TCGA-BB-0002"
@@ -88,6 +94,14 @@ def test_a_metastasis_slide_takes_metastasis_rna_only(tmp_path: Path) -> None:
     assert found[f"sample {A}-01A"]["reason"] == "of sample type 01, but the slides are of type 06"
     assert found[f"slide {B}-06A-01-TS1"]["reason"] == "of sample type 06, but the expression is of type 01"
     assert not found[f"slide {B}-06A-01-TS1"]["kept"]
+
+
+def test_where_the_expression_states_no_type_slides_of_the_primary_tumour_come_first(tmp_path: Path) -> None:
+    join(tmp_path, [(A, [1, 1, 1])], [entry(SLIDE_A), entry(f"{A}-06A-01-TS1"), entry(f"{A}_scan")])
+    found = report(tmp_path)
+    assert found[f"slide {A}-06A-01-TS1"]["reason"] == "a slide of type 01 is preferred"
+    assert found[f"slide {SLIDE_A}"]["kept"]
+    assert found[f"slide {A}_scan"]["kept"]
 
 
 def test_primary_tumour_comes_first(tmp_path: Path) -> None:
@@ -196,6 +210,122 @@ def test_the_cohort_says_how_each_table_was_read(tmp_path: Path) -> None:
     write_cohort([path], [entry(SLIDE_A), entry(SLIDE_B)], unit="fpkm", out_path=tmp_path / "cohort.h5ad")
     assert profiles(tmp_path) == {A: [1, 3], B: [2, 4]}
     assert cohort_meta(read_cohort(tmp_path / "cohort.h5ad"))["layouts"] == {"xena.csv": "genes-by-samples"}
+
+
+class TestPreparation:
+    ROWS = ((f"{A}-01A", [1, 2, 3]), (f"{B}-01A", [4, 5, 6]))
+    SLIDES = (SLIDE_A, f"{A}-01A-01-BS1", SLIDE_B, "TCGA-BB-0002_scan")
+
+    @pytest.mark.parametrize(
+        ("preparation", "kept"),
+        [
+            ("any", SLIDES),
+            ("diagnostic", (SLIDE_A,)),
+            ("frozen", (f"{A}-01A-01-BS1", SLIDE_B)),
+        ],
+    )
+    def test_slides_of_the_preparation_asked_for(self, tmp_path: Path, preparation: str, kept: tuple[str, ...]) -> None:
+        write_cohort(
+            [table(tmp_path, self.ROWS)], [entry(name) for name in self.SLIDES], unit="fpkm",
+            out_path=tmp_path / "cohort.h5ad", preparation=preparation,
+        )  # fmt: skip
+        found = report(tmp_path)
+        assert tuple(name for name in self.SLIDES if found[f"slide {name}"]["kept"]) == kept
+        assert cohort_meta(read_cohort(tmp_path / "cohort.h5ad"))["preparation"] == preparation
+        if preparation == "diagnostic":
+            assert found[f"slide {SLIDE_B}"]["reason"] == "a frozen slide"
+            assert found["slide TCGA-BB-0002_scan"]["reason"] == "its name says neither diagnostic nor frozen"
+            reason = "no slide of this patient is of the preparation asked for"
+            assert found[f"sample {B}-01A"]["reason"] == reason
+
+    def test_an_unknown_one_names_the_known(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"unknown preparation 'ffpe'.*any, diagnostic, frozen"):
+            write_cohort(
+                [table(tmp_path, self.ROWS)], [entry(SLIDE_A)], unit="fpkm", out_path=tmp_path / "cohort.h5ad",
+                preparation="ffpe",
+            )  # fmt: skip
+
+
+def test_totals_and_reasons_are_written(tmp_path: Path) -> None:
+    rows = [(f"{A}-01A", [1, 2, 3]), (f"{A}-11A", [1, 1, 1]), (f"{B}-01A", [4, 5, 6]), ("x", [7, 8, 9])]
+    clinical = tmp_path / "clinical.csv"
+    clinical.write_text(f"patient_id,OS_time_days,OS_event,PFI_time_days,PFI_event\n{A},100,1,,\nother,50,1,20,1\n")
+    summary = write_cohort(
+        [table(tmp_path, rows)], [entry(SLIDE_A), entry(SLIDE_B), entry("alone")], unit="fpkm",
+        out_path=tmp_path / "cohort.h5ad", clinical=clinical,
+    )  # fmt: skip
+    found = json.loads((tmp_path / "join_summary.json").read_text())
+    assert found["join"] == {
+        "slides": 3, "slides_kept": 2, "samples": 4, "samples_kept": 2, "patients": 2, "genes": 3, "unit": "fpkm",
+        "key": summary.key, "outcomes": {"OS": {"patients": 1, "events": 1}, "PFI": {"patients": 0, "events": 0}},
+    }  # fmt: skip
+    assert found["dropped"] == {
+        "slide: no expression of this patient": 1, "sample: not a tumour sample": 1,
+        "sample: no slide of this patient": 1,
+    }  # fmt: skip
+    assert "OS: 1 of them with an outcome, 1 events" in str(summary)
+    clinical.write_text("patient_id,OS_time_days,OS_event\nother,50,1\n")
+    with pytest.raises(InputError, match=r"clinical\.csv: holds no outcome of the cohort's patients"):
+        write_cohort([table(tmp_path, rows)], [entry(SLIDE_A)], unit="fpkm", out_path=tmp_path / "cohort.h5ad",
+                     clinical=clinical)  # fmt: skip
+
+
+TCGA = st.sampled_from([A, B])
+SLIDE = st.one_of(
+    st.builds(
+        str.__add__, TCGA, st.sampled_from(["-01Z-00-DX1", "-01A-01-TS1", "-06A-01-TS1", "-11A-01-BS1", "_scan"])
+    ),
+    st.just("own"),
+)
+SAMPLE = st.tuples(
+    st.one_of(st.builds(str.__add__, TCGA, st.sampled_from(["", "-01A", "-01B", "-06A", "-11A"])), st.just("own")),
+    st.integers(0, 3),
+)
+SLIDES, SAMPLES = st.lists(SLIDE, unique=True, max_size=6), st.lists(SAMPLE, max_size=8)
+Named = list[tuple[str, int]]
+
+
+class TestAnyJoin:
+    @staticmethod
+    def of(slides: list[str], samples: Named) -> tuple[list[JoinRow], list[JoinRow]]:
+        return join_patients(
+            slide_specimens([entry(name) for name in slides]),
+            sample_specimens([name for name, _ in samples], [bytes([value]) for _, value in samples]),
+        )
+
+    @staticmethod
+    def profiles(rows: list[JoinRow], samples: Named) -> dict[str, list[int]]:
+        """Values of the kept samples, by patient."""
+        kept = [(row.patient_id, value) for row, (_, value) in zip(rows, samples, strict=True) if row.kept]
+        return {patient: sorted(value for one, value in kept if one == patient) for patient, _ in kept}
+
+    @given(SLIDES, SAMPLES)
+    @example([SLIDE_A, f"{A}-06A-01-TS1"], [(A, 0)])
+    def test_every_slide_and_sample_is_reported_once_and_kept_with_its_like(
+        self, slides: list[str], samples: Named
+    ) -> None:
+        slide_rows, sample_rows = self.of(slides, samples)
+        assert [row.id for row in slide_rows] == slides
+        assert [row.id for row in sample_rows] == [name for name, _ in samples]
+        assert all(row.kept or row.reason for row in (*slide_rows, *sample_rows))
+        kept = [row for row in (*slide_rows, *sample_rows) if row.kept]
+        assert {row.patient_id for row in slide_rows if row.kept} == {row.patient_id for row in sample_rows if row.kept}
+        assert not any("-11A" in row.id for row in kept)
+        for patient in {row.patient_id for row in kept}:
+            types = {parse_barcode(row.id).sample_type for row in kept if row.patient_id == patient != "own"}
+            assert len(types - {None}) <= 1
+
+    @given(SLIDES, SAMPLES, st.randoms(use_true_random=False))
+    def test_order_does_not_matter(self, slides: list[str], samples: Named, random: Random) -> None:
+        shuffled, mixed = random.sample(slides, len(slides)), random.sample(samples, len(samples))
+        (slide_rows, sample_rows), (other_slides, other_samples) = self.of(slides, samples), self.of(shuffled, mixed)
+        assert set(slide_rows) == set(other_slides)
+        assert self.profiles(sample_rows, samples) == self.profiles(other_samples, mixed)
+
+    @given(SLIDES, SAMPLES, TCGA)
+    def test_normal_tissue_changes_nothing(self, slides: list[str], samples: Named, patient: str) -> None:
+        more = [*samples, (f"{patient}-11A", 9)]
+        assert self.profiles(self.of(slides, samples)[1], samples) == self.profiles(self.of(slides, more)[1], more)
 
 
 @pytest.mark.realdata
