@@ -1,4 +1,4 @@
-"""What a clinical table must look like: its layouts, and their schemas, declared once with pandera.
+"""What a clinical table must look like: its layouts, and their schemas, declared once.
 
 TCGA-CDR: Liu et al., Cell 2018 (days, 1 = event). UCSC Xena's survival files follow it. PORPOISE: Chen et al., Cancer
 Cell 2022 (months of 30.44 days, 1 = censored). SurvPath: Jaume et al., CVPR 2024 (months of 30 days, 1 = censored).
@@ -6,17 +6,15 @@ Cell 2022 (months of 30.44 days, 1 = censored). SurvPath: Jaume et al., CVPR 202
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from tcgn_mil.errors import InputError
-
-if TYPE_CHECKING:
-    from pandera.pandas import DataFrameSchema
+from tcgn_mil.preprocessing.table_schemas import CellRule, TableSchema
 
 DAYS_A_YEAR = 365.25
 UNIT_DAYS = {"days": 1.0, "months": DAYS_A_YEAR / 12, "years": DAYS_A_YEAR}
@@ -124,56 +122,21 @@ def _is_zero_or_one(cells: pd.Series) -> pd.Series:
     return is_missing(cells) | plain(cells).isin(_TRUTH)
 
 
-def schema_of(layout: ClinicalLayout) -> DataFrameSchema:
-    """The schema that a table's text cells must fit; a check's error is ``reason|fix``."""
-    import pandera.pandas as pa
+_NUMBER = CellRule(_is_number, "is no number", _NUMBER_FIX)
+_ZERO_OR_ONE = CellRule(_is_zero_or_one, "is neither 0 nor 1", _EVENT_FIX)
+_PATIENT = CellRule(lambda cells: ~is_missing(cells), "names no patient", "name it, or remove the row")
 
-    def column(check: Callable[[pd.Series], pd.Series], reason: str, fix: str) -> Any:
-        return pa.Column(str, pa.Check(check, error=f"{reason}|{fix}"), nullable=False)
 
-    columns: dict[str, Any] = {name: pa.Column(str) for name in layout.covariates}
+def schema_of(layout: ClinicalLayout) -> TableSchema:
+    """The schema that a table's text cells must fit."""
+    columns: dict[str, tuple[CellRule, ...]] = dict.fromkeys(layout.covariates, ())
     for endpoint in layout.endpoints:
-        columns[endpoint.time] = column(_is_number, "is no number", _NUMBER_FIX)
-        columns[endpoint.event] = (
-            pa.Column(str) if layout.event_values else column(_is_zero_or_one, "is neither 0 nor 1", _EVENT_FIX)
-        )
+        columns[endpoint.time] = (_NUMBER,)
+        columns[endpoint.event] = () if layout.event_values else (_ZERO_OR_ONE,)
     if layout.entry is not None:
-        columns[layout.entry] = column(_is_number, "is no number", _NUMBER_FIX)
-    columns[layout.patient] = column(lambda cells: ~is_missing(cells), "names no patient", "name it, or remove the row")
-    return pa.DataFrameSchema(columns, strict=False)
-
-
-def validate(table: pd.DataFrame, layout: ClinicalLayout, path: Path) -> None:
-    """Check text cells against the layout's schema.
-
-    Raises
-    ------
-    InputError
-        For the first row that does not fit, with its column, row and fix, and how many do not.
-    """
-    import pandera.errors
-
-    try:
-        schema_of(layout).validate(table, lazy=True)
-    except pandera.errors.SchemaErrors as error:
-        raise _described(error.failure_cases, table, layout, path) from error
-
-
-def _described(cases: pd.DataFrame, table: pd.DataFrame, layout: ClinicalLayout, path: Path) -> InputError:
-    cells = cases[cases["index"].notna()].sort_values("index", kind="stable")
-    if cells.empty:
-        return InputError(f"does not fit: {cases['check'].iloc[0]}", path=path)
-    first = cells.iloc[0]
-    reason, _, fix = str(first["check"]).partition("|")
-    alike = int((cells["column"] == first["column"]).sum())
-    patient = "" if first["column"] == layout.patient else f" (patient {table.loc[first['index'], layout.patient]})"
-    more = f", and {alike - 1} more of its cells" if alike > 1 else ""
-    cell = str(first["failure_case"])[:60]
-    return InputError(
-        f"column {first['column']}, row {int(first['index'])}{patient}: {cell!r} {reason}{more}",
-        path=path,
-        fix=fix,
-    )
+        columns[layout.entry] = (_NUMBER,)
+    columns[layout.patient] = (_PATIENT,)
+    return TableSchema("clinical table", columns, patient=layout.patient)
 
 
 def need_columns(names: Sequence[str], wanted: Sequence[str], path: Path) -> None:

@@ -21,6 +21,7 @@ from tcgn_mil.preprocessing import clinical_schemas as schemas
 from tcgn_mil.preprocessing import table_files, workbooks
 from tcgn_mil.preprocessing.barcodes import patient_of
 from tcgn_mil.preprocessing.clinical_schemas import ClinicalLayout, EndpointColumns
+from tcgn_mil.preprocessing.table_schemas import check_table
 
 SAME_TIME_DAYS = 1.0
 _KNOWN_ENDPOINTS = ("OS", "DSS", "DFI", "PFI")
@@ -127,7 +128,7 @@ def read_clinical(path: str | Path, options: ClinicalOptions, *, layout: str = "
         table = table[(table != "").any(axis=1)]
     if table.empty:
         raise InputError("has no row with a patient", path=path, fix="check the sheet and its columns")
-    schemas.validate(table, found, path)
+    check_table(table, schemas.schema_of(found), path=path)
     return _clinical_table(path, table, found)
 
 

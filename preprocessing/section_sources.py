@@ -7,16 +7,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tcgn_mil.contracts import check_mpp, duplicates, preview
+from tcgn_mil.contracts import duplicates, preview
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing import her2st, hest, section_h5ad, visium
 from tcgn_mil.preprocessing.raw_section import RawSection, ReadSettings, SectionSource, broken_source
-from tcgn_mil.preprocessing.slide_table import path_in_table
-from tcgn_mil.preprocessing.table_files import read_cells
+from tcgn_mil.preprocessing.table_schemas import SECTIONS_TABLE, read_table
 
 FORMATS = ("auto", "her2st", "visium", "h5ad", "hest")
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
-TABLE_COLUMNS = ("path", "section", "patient_id", "image", "format", "mpp")
 _KNOWN = (
     "her2st (ST-cnts, ST-imgs, ST-spotfiles), a Space Ranger output folder, .h5ad files, HEST (st, patches, wsis), or a"
     " table with column path"
@@ -200,55 +198,30 @@ def _existing(*paths: Path | None) -> tuple[Path, ...]:
 def _of_table(table: Path, format: str, image: Path | None) -> list[SectionSource]:
     if image is not None:
         raise InputError("an image beside a table of sections", path=image, fix="use the table's column image")
-    cells = read_cells(table)
-    columns = [str(name).lower() for name in cells.iloc[0]]
-    if "path" not in columns or duplicates(columns):
-        raise InputError(
-            f"the header needs a column path, and each column once; it has: {preview(columns)}",
-            path=table,
-            fix=f"name the columns {', '.join(TABLE_COLUMNS)} (all but path may be left out)",
-        )
-    found: list[SectionSource] = []
-    for line, row in enumerate(cells.iloc[1:].itertuples(index=False), start=2):
-        known = dict(zip(columns, map(str, row), strict=True))
-        if any(known.values()):
-            found += _of_row(table, known, line, format)
-    if not found:
-        raise InputError("lists no section", path=table, fix="give one row a section")
-    return found
+    rows = read_table(table, SECTIONS_TABLE).to_dict("index")
+    return [one for number, row in rows.items() for one in _of_row(table, row, number, format)]
 
 
-def _of_row(table: Path, row: dict[str, str], line: int, format: str) -> list[SectionSource]:
+def _of_row(table: Path, row: dict[str, str], number: int, format: str) -> list[SectionSource]:
     """Sections of a row; one that cannot be found stands for itself, to be reported in its turn."""
-    source = path_in_table(table, row["path"], line)
-    image = path_in_table(table, row["image"], line) if row.get("image") else None
-    layout = row.get("format") or format
+    source = table.parent / row["path"]
+    image = table.parent / row["image"] if row["image"] else None
+    layout = row["format"] or format
     if layout not in FORMATS:
-        raise InputError(f"line {line}: unknown format {layout!r}", path=table, fix=f"choose {', '.join(FORMATS)}")
-    mpp = _cell_mpp(table, row.get("mpp", ""), line)
-    section = row.get("section") or None
+        raise InputError(
+            f"table of sections, column format, row {number}: {layout!r} is none of {', '.join(FORMATS)}", path=table,
+            fix="choose one of them, or leave the cell empty",
+        )  # fmt: skip
     try:
         if not source.exists():
             raise InputError("no such folder or file", path=source, fix="check the path")
-        found = _of_path(source, layout, image=image, patient=row.get("patient_id") or None, section=section)
+        found = _of_path(source, layout, image=image, patient=row["patient_id"] or None, section=row["section"] or None)
     except InputError as error:
-        return [broken_source(section or source.stem, error)]
-    return found if mpp is None else [_with_mpp(one, mpp) for one in found]
+        return [broken_source(row["section"] or source.stem, error)]
+    return [_with_mpp(one, float(row["mpp"])) for one in found] if row["mpp"] else found
 
 
 def _with_mpp(source: SectionSource, mpp: float) -> SectionSource:
     return replace(
         source, read=lambda settings: source.read(replace(settings, mpp=mpp)), choices=(*source.choices, mpp)
     )
-
-
-def _cell_mpp(table: Path, cell: str, line: int) -> float | None:
-    if not cell:
-        return None
-    try:
-        value = float(cell)
-    except ValueError as error:
-        raise InputError(
-            f"line {line}: mpp {cell!r} is no number", path=table, fix="give µm per pixel, or leave the cell empty"
-        ) from error
-    return check_mpp(value, what=f"line {line}: mpp", path=table)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +12,12 @@ from tcgn_mil.preprocessing.barcodes import patient_of
 from tcgn_mil.preprocessing.dicom_series import SUFFIX as DICOM_SUFFIX
 from tcgn_mil.preprocessing.dicom_series import find_series, name_series
 from tcgn_mil.preprocessing.slide_readers import PLAIN_SUFFIXES, Slide, open_slide
+from tcgn_mil.preprocessing.table_schemas import SLIDES_TABLE, read_table
 
 SLIDE_SUFFIXES = frozenset(
     {".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", ".czi", ".vms", ".vmu", DICOM_SUFFIX, *PLAIN_SUFFIXES}
 )
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
-COLUMNS = ("slide_id", "patient_id", "path", "mpp", "site", "donor")
 
 
 @dataclass(frozen=True)
@@ -139,83 +137,15 @@ def _entry(
 
 
 def _read_table(table: Path, *, fallback_mpp: float | None) -> list[SlideEntry]:
-    entries = [
+    return [
         _entry(
-            path_in_table(table, row.get("path", ""), line),
-            slide_id=row.get("slide_id", ""),
-            patient_id=row.get("patient_id", ""),
-            mpp=_cell_mpp(table, row.get("mpp", ""), line),
+            table.parent / row["path"],
+            slide_id=row["slide_id"],
+            patient_id=row["patient_id"],
+            mpp=float(row["mpp"]) if row["mpp"] else None,
             fallback_mpp=fallback_mpp,
-            site=row.get("site", ""),
-            donor=row.get("donor", ""),
+            site=row["site"],
+            donor=row["donor"],
         )
-        for line, row in _rows(table)
+        for row in read_table(table, SLIDES_TABLE).to_dict("records")
     ]
-    if not entries:
-        raise InputError("lists no slide", path=table, fix="give one row a slide")
-    return entries
-
-
-def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """(line number, stripped cells by column) of the rows that are not blank."""
-    filled = [(number, row) for number, row in _cells(table) if any(row)]
-    columns = [name.lower() for name in filled[0][1]] if filled else []
-    if "path" not in columns or duplicates([name for name in columns if name in COLUMNS]):
-        raise InputError(
-            f"the header needs a column path, and each known column once; it has: {preview(columns) or 'nothing'}",
-            path=table,
-            fix=f"name the columns {', '.join(COLUMNS)} (all but path may be left out)",
-        )
-    for number, row in filled[1:]:
-        if any(row[len(columns) :]):
-            raise InputError(
-                f"line {number} has {len(row)} cells under {len(columns)} columns",
-                path=table,
-                fix="put quotes around a cell that holds a comma",
-            )
-    return [(number, dict(zip(columns, row, strict=False))) for number, row in filled[1:]]
-
-
-def _cells(table: Path) -> list[tuple[int, list[str]]]:
-    """(line number, stripped cells) as they stand; spreadsheets write a byte order mark, CRLF, and often semicolons."""
-    if not table.is_file():
-        raise InputError("no such slides table", path=table, fix="check the path")
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=max("\t;,", key=header.count), strict=True)
-            return [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    except UnicodeDecodeError as error:
-        raise InputError("is not UTF-8 text", path=table, fix="save the table as CSV UTF-8") from error
-    except csv.Error as error:
-        raise InputError(f"is no proper table ({error})", path=table, fix="check its quotes and commas") from error
-
-
-def path_in_table(table: Path, cell: str, line: int) -> Path:
-    """The slide's path: absolute as given, or relative to the table's folder, which it may not leave."""
-    if not cell:
-        raise InputError(f"line {line} has no path", path=table, fix="fill in column path")
-    path = Path(cell)
-    if path.is_absolute():
-        return path
-    if Path(os.path.normpath(path)).parts[:1] == ("..",):
-        raise InputError(
-            f"line {line}: the path {cell!r} leaves the table's folder",
-            path=table,
-            fix="give an absolute path, or put the table beside the slides",
-        )
-    return table.parent / path
-
-
-def _cell_mpp(table: Path, cell: str, line: int) -> float | None:
-    if not cell:
-        return None
-    try:
-        return check_mpp(float(cell), what=f"line {line}: mpp", path=table)
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"line {line}: mpp {cell!r} is no number", path=table, fix="give µm per pixel, or leave the cell empty"
-        ) from error

@@ -194,8 +194,15 @@ def read_cells(path: str | Path) -> pd.DataFrame:
     return table.apply(lambda column: column.str.strip())
 
 
-def read_text_columns(path: str | Path, columns: Sequence[int] | None = None) -> pd.DataFrame:
-    """The columns at these positions, or all, as stripped text, index the line; blank lines are left out.
+def read_text_columns(
+    path: str | Path, columns: Sequence[int] | None = None, *, unnamed_ids: bool = True
+) -> pd.DataFrame:
+    """The columns at these positions, or all, as stripped text, index the row, header 1; blank rows are left out.
+
+    Parameters
+    ----------
+    unnamed_ids
+        Whether a header one short may lack the name of its first column, as R writes it.
 
     Raises
     ------
@@ -204,6 +211,8 @@ def read_text_columns(path: str | Path, columns: Sequence[int] | None = None) ->
     """
     path = Path(path)
     names, separator = _read_header(path)
+    if not unnamed_ids and names[0] == "":
+        names = names[1:]
     _check_rows(path, separator, len(names))
     with _described(path), _open_text(path) as text:
         table = pd.read_csv(

@@ -51,7 +51,7 @@ class TestFilesAndFolders:
             find_slides(tmp_path)
         with pytest.raises(InputError, match="no such slide, folder or table"):
             find_slides(tmp_path / "gone")
-        with pytest.raises(InputError, match="no such slides table"):
+        with pytest.raises(InputError, match="no such table"):
             find_slides(tmp_path / "gone.csv")
 
     def test_two_slides_with_one_id_are_named(self, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ class TestTables:
 
     @pytest.mark.parametrize("cell", ["../a.svs", "sub/../../a.svs", ".."])
     def test_a_relative_path_may_not_leave_the_folder(self, tmp_path: Path, cell: str) -> None:
-        with pytest.raises(InputError, match=r"slides\.csv: line 2: the path .* leaves"):
+        with pytest.raises(InputError, match=r"slides\.csv: slides table, column path, row 2: .* leaves"):
             find_slides(table(tmp_path, f"path\n{cell}\n"))
 
     def test_a_detour_inside_the_folder_is_fine(self, tmp_path: Path) -> None:
@@ -117,17 +117,17 @@ class TestTables:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("", "needs a column path"),
-            ("slide,file\na,a.svs\n", "needs a column path.*slide, file"),
-            ("path,path\na.svs,b.svs\n", "each known column once"),
-            ("path\n", "lists no slide"),
-            ("path,mpp\na.svs,0.5\n,0.5\n", "line 3 has no path"),
-            ("path,mpp\na.svs,fine\n", "line 2: mpp 'fine' is no number"),
-            ("path,mpp\na.svs,nan\n", "line 2: mpp of nan"),
-            ("path,mpp\na.svs,0\n", "line 2: mpp of 0.0"),
-            ("path,mpp\na.svs,50\n", "line 2: mpp of 50.0"),
+            ("", "holds no rows below a header"),
+            ("slide,file\na,a.svs\n", "is no slides table: it has no column path, but slide, file"),
+            ("path,path\na.svs,b.svs\n", "has column path more than once"),
+            ("path\n", "holds no rows below a header"),
+            ("path,mpp\na.svs,0.5\n,0.5\n", "column path, row 3: '' is blank"),
+            ("path,mpp\na.svs,fine\n", "column mpp, row 2: 'fine' is no resolution in µm per pixel"),
+            ("path,mpp\na.svs,nan\n", "column mpp, row 2: 'nan' is no resolution"),
+            ("path,mpp\na.svs,0\nb.svs,0\n", "column mpp, row 2: '0' is no resolution.*, and 1 more of its cells"),
+            ("path,mpp\na.svs,50\n", "column mpp, row 2: '50' is no resolution"),
             ("path,mpp\nleft, a.svs,0.5\n", "line 2 has 3 cells under 2 columns"),
-            ('path\n"a.svs\n', "no proper table"),
+            ('path\n"a.svs\n', "cannot be read as a table"),
             ("slide_id,path\na,a.svs\na,b.svs\n", "share the id a"),
         ],
     )
@@ -137,7 +137,7 @@ class TestTables:
         assert "slides.csv" in str(caught.value)
 
     def test_latin1_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="not UTF-8"):
+        with pytest.raises(InputError, match=r"cannot be read as a table.*UTF-8"):
             find_slides(table(tmp_path, "path\nMüller.svs\n".encode("latin-1")))
 
 

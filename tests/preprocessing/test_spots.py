@@ -296,11 +296,11 @@ def test_a_table_names_sections_patients_and_resolutions(make_her2st: MakeHer2st
 
 
 @pytest.mark.parametrize(("text", "reason"), [
-    ("section,image\nA1,x\n", "needs a column path"),
+    ("section,image\nA1,x\n", "is no table of sections: it has no column path"),
     ("path,section\n../elsewhere,A1\n", "leaves the table's folder"),
-    ("path,format\nher2st,xenium\n", "line 2: unknown format 'xenium'"),
-    ("path,mpp\nher2st,fine\n", "line 2: mpp 'fine' is no number"),
-    ("path,section\n", "lists no section"),
+    ("path,format\nher2st,xenium\n", "column format, row 2: 'xenium' is none of auto, her2st"),
+    ("path,mpp\nher2st,fine\n", "column mpp, row 2: 'fine' is no resolution"),
+    ("path,section\n", "holds no rows below a header"),
     ("path,section\nher2st,A1\nher2st,A1\n", "two sections are named A1"),
 ])  # fmt: skip
 def test_a_table_that_cannot_be_used_is_refused(
