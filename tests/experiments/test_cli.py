@@ -222,9 +222,38 @@ def test_expression_tables_with_faults(refused, demo: Path, tmp_path: Path) -> N
     text = table.astype(object)
     text.iloc[2, 1] = "high"
     assert f"column {table.columns[1]}, row {table.index[2]}: 'high'" in message(text)
-    assert "names 1 genes more than once" in message(table.rename(columns={table.columns[0]: table.columns[1]}))
+    assert "gene 2 has no name" in message(table.rename(columns={table.columns[1]: ""}))
     assert "do not sum to 1e6" in message(table / 2)
     assert "unknown expression unit 'rpkm'" in message(table, unit="rpkm")
+
+
+def test_a_broken_expression_file_among_good_ones_costs_a_row(run, refused, tmp_path: Path) -> None:
+    folder, suffix = tmp_path / "gdc", ".rna_seq.augmented_star_gene_counts.tsv"
+    folder.mkdir()
+    header = "gene_id\tgene_name\tgene_type\tunstranded\ttpm_unstranded\tfpkm_unstranded\tfpkm_uq_unstranded"
+    counts = f"# model\n{header}\nN_unmapped\t\t\t9\t\t\t\nENSG00000000003.15\tTSPAN6\tprotein_coding\t4\t1e6\t1\t1\n"
+    (folder / f"one{suffix}").write_text(counts)
+    (folder / f"two{suffix}").write_text(counts[:-3])
+    rows = [f"id{name}\t{name}{suffix}\tTCGA-AA-000{n}\tTCGA-AA-000{n}-01A\tPrimary Tumor"
+            for n, name in enumerate(("one", "two"))]  # fmt: skip
+    sheet = "\n".join(["File ID\tFile Name\tCase ID\tSample ID\tSample Type", *rows])
+    (folder / "gdc_sample_sheet.tsv").write_text(sheet)
+    (tmp_path / "slides.csv").write_text("slide_id\nTCGA-AA-0000-01Z-00-DX1\nTCGA-AA-0001-01Z-00-DX1\n")
+    given = ("bulk", folder, "--slides", tmp_path / "slides.csv", "--out", tmp_path / "out" / "cohort.h5ad")
+    code, out, err = run(*given, "--unit", "counts")
+    assert code == 1
+    assert "1 of 2 slides and 1 of 1 samples joined" in out
+    assert "1 files left out" in err
+    assert "failures.csv" in err
+    (row,) = pd.read_csv(tmp_path / "out" / "failures.csv").to_dict("records")
+    assert (row["slide"], row["stage"]) == (f"two{suffix}", "expression")
+    for option, message in (
+        (("--unit", "zscore"), "GDC files hold counts, tpm"),
+        (("--unit", "counts", "--preparation", "ffpe"), "unknown preparation 'ffpe'"),
+        (("--unit", "counts", "--gene-map", tmp_path / "gone.tsv"), "gone.tsv: no such table"),
+        (("--unit", "counts", "--clinical", tmp_path / "gone.csv"), "gone.csv: no such clinical table"),
+    ):
+        assert message in refused(*given, *option, out=tmp_path / "other")
 
 
 def test_an_output_folder_of_another_run_is_refused(refused, demo: Path) -> None:
