@@ -106,6 +106,8 @@ def write_cohort(
         If a table is unusable, values do not fit the unit, or no patient has both a slide and expression.
     """
     out_path = Path(out_path)
+    if out_path.suffix != ".h5ad":
+        raise InputError("is not named .h5ad", path=out_path, fix="end the name of the cohort's file in .h5ad")
     declared = ExpressionUnit.parse(unit)
     slide_names = None if slides is None else slide_specimens(slides)
     options = ExpressionOptions(format, gene_ids, None if gene_map is None else Path(gene_map), layer)
@@ -191,8 +193,8 @@ def _nothing_in_common(
             fix="give expression and slides of the same tumour samples",
         )
     return InputError(
-        f"no patient in common with the slides: it names {preview(names, most=2)},"
-        f" the slides are of {preview([entry.patient_id for entry in slides], most=2)}",
+        f"no patient in common with the slides: it names {preview(list(dict.fromkeys(names)), most=2)},"
+        f" the slides are of {preview(list(dict.fromkeys(entry.patient_id for entry in slides)), most=2)}",
         path=expression[0],
         fix="use one kind of patient id, for example a slides table with a patient_id column",
     )

@@ -41,7 +41,11 @@ def list_slides(source: str | Path) -> list[SlideEntry]:
         As ``find_slides``; or if such a table names no slides, repeats one, or leaves one without a patient.
     """
     source = Path(source)
-    if not source.is_file() or not _is_table(source):
+    if not source.is_file():
+        return find_slides(source)
+    if not _is_table(source):
+        if source.suffix.lower() not in SLIDE_SUFFIXES:
+            raise InputError("is neither a slide nor a CSV or TSV", path=source, fix="save the table as CSV UTF-8")
         return find_slides(source)
     names = [name.lower() for name in column_names(source)]
     if "path" in names:

@@ -171,6 +171,12 @@ def test_nothing_is_written_when_the_join_fails(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bulk.csv"]
 
 
+def test_the_file_to_write_is_an_h5ad(tmp_path: Path) -> None:
+    path = table(tmp_path, [(A, [1, 2, 3])])
+    with pytest.raises(InputError, match=r"cohort: is not named \.h5ad"):
+        write_cohort([path], [entry(SLIDE_A)], unit="fpkm", out_path=tmp_path / "cohort")
+
+
 def test_a_slide_listed_under_another_patient_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"slide {SLIDE_A} is listed under patient {B}"):
         join(tmp_path, [(A, [1, 2, 3])], [entry(SLIDE_A, B)])

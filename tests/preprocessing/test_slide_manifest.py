@@ -85,6 +85,11 @@ def test_what_is_wrong_is_said_with_column_row_and_fix(tmp_path: Path, text: str
     assert caught.value.fix
 
 
+def test_a_workbook_is_not_taken_for_a_slide(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"slides\.xlsx: is neither a slide nor a CSV or TSV"):
+        list_slides(save(tmp_path, "x", "slides.xlsx"))
+
+
 @pytest.mark.realdata
 class TestPublicCohorts:
     """Totals that the data's README states."""
