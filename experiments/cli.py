@@ -5,6 +5,7 @@ Nothing heavy is imported at the top, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +26,9 @@ app = typer.Typer(
     " slides, fine-tune attention pooling on bulk RNA-seq, predict cohorts.",
 )
 
-Out = Annotated[Path, typer.Option("--out", help="Folder to write; a finished part found there is kept.")]
+Out = Annotated[
+    Path, typer.Option("--out", help="Folder to write; a finished part found there is kept.", file_okay=False)
+]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file of config keys.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
@@ -42,6 +45,14 @@ SlideMpp = Annotated[
     typer.Option("--mpp", help="µm per pixel of level 0, for slides that do not state it.", show_default=False),
 ]
 
+_OTHER_FOLDER = "give another --out, whose folder may be written"
+_UNWRITABLE = {
+    errno.EACCES: _OTHER_FOLDER, errno.EPERM: _OTHER_FOLDER, errno.EROFS: _OTHER_FOLDER,
+    errno.ENOTDIR: "a part of the path is a file; give another", errno.EEXIST: "it is a file; give another --out",
+    errno.EISDIR: "it is a folder; give the name of a file", errno.ENOSPC: "free some space and run it again",
+    errno.EDQUOT: "free some space and run it again",
+}  # fmt: skip
+
 
 def main() -> None:
     """Run the command line; bad input ends with one line on standard error and exit code 2."""
@@ -49,6 +60,12 @@ def main() -> None:
         app()
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        where = error.filename2 or error.filename
+        sys.stderr.write(f"error: {where or 'the disk'}: {error.strerror}. Fix: {_UNWRITABLE[error.errno]}\n")
         sys.exit(2)
 
 
@@ -268,9 +285,9 @@ def bulk(
         Path,
         typer.Option(help="The slides: one file, a folder, or a table with slide_id, patient_id and, if known, path."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="File to write; reports of slides, samples, genes beside it.")] = (
-        Path("cohort.h5ad")
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write; reports of slides, samples, genes beside it.", dir_okay=False)
+    ] = Path("cohort.h5ad"),
     layout: Annotated[
         str,
         typer.Option(
@@ -309,7 +326,10 @@ def clinical(
         list[Path], typer.Argument(help="Clinical table(s): CSV, TSV (also .gz, .zip), .xlsx. The first file wins.")
     ],
     out: Annotated[
-        Path, typer.Option("--out", help="File to write; a figure, dropped_patients.csv, agreement.csv beside it.")
+        Path,
+        typer.Option(
+            "--out", help="File to write; a figure, dropped_patients.csv, agreement.csv beside it.", dir_okay=False
+        ),
     ] = Path("clinical.csv"),
     layout: Annotated[
         list[str] | None,

@@ -91,6 +91,36 @@ def test_slide_without_resolution(refused, tmp_path: Path) -> None:
     assert "--mpp" in message
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_file_is_no_folder_to_write_to_and_a_folder_no_file(run, verb: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    takes_file = verb in ("bulk", "clinical")
+    out = tmp_path if takes_file else tmp_path / "file"
+    needed = {
+        "bulk": ("x.csv", "--unit", "tpm", "--slides", "s.csv"), "clinical": ("x.csv",), "spots": ("x",),
+        "tile": ("x",), "encode": ("x", "--tiles", "x", "--encoder", "x"), "explain": ("--gene", "X"),
+        "export-tiles": ("x", "--format", "clam"),
+    }  # fmt: skip
+    given = needed.get(verb, ())
+    code, _, err = run(verb, *given, "--out", out)
+    assert code == 2
+    said = " ".join(err.replace("│", " ").split())
+    assert "Invalid value for '--out'" in said
+    assert ("is a directory" if takes_file else "is a file") in said
+
+
+def test_what_cannot_be_written_is_said_in_a_line(run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "my.csv").write_text("id,t,e\na,100,1\n")
+    columns = ("--patient-column", "id", "--time-column", "t", "--event-column", "e", "--endpoint", "OS")
+    coding = ("--time-unit", "days", "--event-coding", "event")
+    out = tmp_path / "file" / "clinical.csv"
+    code, _, err = run("clinical", tmp_path / "my.csv", *columns, *coding, "--out", out)
+    assert code == 2
+    assert err.splitlines()[-1].startswith(f"error: {tmp_path / 'file'}: ")
+    assert "Traceback" not in err
+
+
 def test_missing_and_truncated_images(refused, tmp_path: Path) -> None:
     assert "no such slide" in refused("tile", tmp_path / "no.svs", out=tmp_path)
     slide = tmp_path / "slide.png"
