@@ -21,6 +21,7 @@ from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
 from tcgn_mil.failures import write_failures
 from tcgn_mil.preprocessing.barcodes import parse_barcode, patient_of
+from tcgn_mil.preprocessing.cohort_figure import draw_cohort
 from tcgn_mil.preprocessing.expression_genes import GENE_REPORT, write_gene_report
 from tcgn_mil.preprocessing.expression_sources import ExpressionOptions, Samples, read_samples
 from tcgn_mil.preprocessing.gdc import GDC
@@ -77,7 +78,7 @@ def write_cohort(
     preparation: str = "any",
     clinical: str | Path | None = None,
 ) -> JoinSummary:
-    """Write cohort.h5ad and, beside it, join_report.csv, join_summary.json and gene_report.csv.
+    """Write cohort.h5ad and, beside it, a figure, join_report.csv, join_summary.json and gene_report.csv.
 
     Parameters
     ----------
@@ -149,6 +150,7 @@ def write_cohort(
     )  # fmt: skip
     _write_reports(out_path, rows, samples, made_by)
     _write(out_path, profiles, obs, slide_rows, made_by)
+    draw_cohort(out_path.with_suffix(".png"), rows, profiles, list(obs["source"]), declared)
     return summary
 
 
