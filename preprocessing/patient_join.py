@@ -186,7 +186,7 @@ def _slide_reason(slide: Specimen, samples: list[Specimen], chosen: list[Specime
         return "no expression of this patient"
     if not any(sample.is_tumour for sample in samples):
         return "no tumour expression of this patient"
-    if not any(_compatible(slide, sample) for sample in chosen):
+    if not chosen or not all(_compatible(slide, sample) for sample in chosen):
         types = sorted({sample.rank for sample in chosen or samples if sample.is_tumour})
         return f"of sample type {slide.rank:02d}, but the expression is of type {_types(types)}"
     return ""

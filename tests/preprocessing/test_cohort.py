@@ -307,6 +307,7 @@ class TestAnyJoin:
 
     @given(SLIDES, SAMPLES)
     @example([SLIDE_A, f"{A}-06A-01-TS1"], [(A, 0)])
+    @example([f"{A}-06A-01-TS1", f"{A}_s"], [(A, 0), (f"{A}-01A", 1)])
     def test_every_slide_and_sample_is_reported_once_and_kept_with_its_like(
         self, slides: list[str], samples: Named
     ) -> None:
