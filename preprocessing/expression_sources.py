@@ -15,7 +15,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.barcodes import patient_of
 from tcgn_mil.preprocessing.expression_genes import TableGenes, merge_rule, name_table, read_gene_map
 from tcgn_mil.preprocessing.expression_h5ad import H5AD, read_h5ad_expression
-from tcgn_mil.preprocessing.expression_tables import LAYOUTS, ExpressionTable, read_expression
+from tcgn_mil.preprocessing.expression_tables import LAYOUTS, ExpressionTable, Person, read_expression
 from tcgn_mil.preprocessing.gdc import GDC, read_gdc
 from tcgn_mil.preprocessing.gene_names import is_ensembl
 
@@ -47,13 +47,13 @@ class ExpressionOptions:
 class Samples(NamedTuple):
     """Samples of all sources over the genes they share.
 
-    ``sources`` names the source of each sample, and ``people`` its patient and whether it is of a tumour, where the
-    source says so; ``layouts`` says how each source was read, ``genes_not_shared`` how many genes were left out.
+    ``sources`` names the source of each sample, and ``people`` says whose it is, where the source does; ``layouts``
+    says how each source was read, ``genes_not_shared`` how many genes were left out.
     """
 
     values: pd.DataFrame
     sources: list[str]
-    people: list[tuple[str, bool] | None]
+    people: list[Person | None]
     layouts: dict[str, str]
     genes: list[TableGenes]
     genes_not_shared: int

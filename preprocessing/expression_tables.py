@@ -32,18 +32,26 @@ _ISB_CGC_SAMPLE = frozenset((
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
+class Person(NamedTuple):
+    """Whose a sample is, and what of, where its source says so beside its name; the type is TCGA's code."""
+
+    patient_id: str
+    is_tumour: bool
+    sample_type: int | None = None
+
+
 class ExpressionTable(NamedTuple):
     """A table as read.
 
     ``values`` are samples (index, as named in the file; may repeat) x genes (as named; may repeat), float32, NaN where
     missing; ``layout`` is the one it was read as. Where the source says so, ``symbols`` names the genes, ``people``
-    gives each sample's patient and whether it is of a tumour; ``failures`` are the parts of it that were left out.
+    says whose each sample is; ``failures`` are the parts of it that were left out.
     """
 
     values: pd.DataFrame
     layout: str
     symbols: tuple[str, ...] | None = None
-    people: tuple[tuple[str, bool], ...] | None = None
+    people: tuple[Person, ...] | None = None
     failures: tuple[Failure, ...] = ()
 
 
