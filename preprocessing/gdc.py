@@ -9,6 +9,7 @@ as portals before 2024 write it (Sample Type) or later ones (Tissue Type, Tumor 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import zlib
 from collections import Counter
@@ -21,11 +22,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tcgn_mil.artefacts import content_hash
 from tcgn_mil.contracts import Failure, preview
 from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.barcodes import parse_barcode, patient_of
+from tcgn_mil.preprocessing.expression_genes import TALLIES
 from tcgn_mil.preprocessing.expression_tables import ExpressionTable, Person
 from tcgn_mil.preprocessing.table_files import MAX_TABLE_BYTES, read_text_columns
 from tcgn_mil.preprocessing.table_schemas import SAMPLE_SHEET, check_table
@@ -175,7 +176,7 @@ def _read_files(folder: Path, entries: Sequence[_Entry], column: str) -> tuple[E
             failures.append(Failure(entry.name, _STAGE, error.reason, error.fix or ""))
             continue
         _bound(len(entries), len(table), folder)
-        genes_of[entry.name] = content_hash(table.index.tolist())
+        genes_of[entry.name] = hashlib.blake2b("\n".join(table.index).encode()).hexdigest()
         gene_lists.setdefault(genes_of[entry.name], table["gene_name"])
         values[entry.name] = table[column].to_numpy(np.float32)
     if not values:
@@ -232,7 +233,7 @@ def _read_one(path: Path, column: str) -> pd.DataFrame:
             raise
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise InputError(f"cannot be read as STAR counts ({reason})", path=path, fix=again) from error
-    table = table[~table["gene_id"].str.startswith("N_")].set_index("gene_id")
+    table = table[~table["gene_id"].isin(TALLIES)].set_index("gene_id")
     if table.empty or not content.endswith(b"\n") or not np.isfinite(table[column]).all():
         raise InputError("is cut off, or holds no number for some gene", path=path, fix=again)
     return table
