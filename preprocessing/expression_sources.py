@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,6 @@ import pandas as pd
 from tcgn_mil.contracts import Failure, preview
 from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.barcodes import patient_of
 from tcgn_mil.preprocessing.expression_genes import TableGenes, merge_rule, name_table, read_gene_map, without_tallies
 from tcgn_mil.preprocessing.expression_h5ad import H5AD, read_h5ad_expression
 from tcgn_mil.preprocessing.expression_tables import LAYOUTS, ExpressionTable, Person, read_expression
@@ -78,7 +77,7 @@ def read_samples(
     tables: list[ExpressionTable] = []
     genes = []
     for path in map(Path, sources):
-        whole = _read_source(path, unit, options, lambda name: patient_of(name) in patients)
+        whole = _read_source(path, unit, options, patients)
         table = without_tallies(whole)
         if table.values.empty:
             raise InputError("names no gene", path=path, fix="give the whole table")
@@ -102,9 +101,7 @@ def read_samples(
     )
 
 
-def _read_source(
-    path: Path, unit: ExpressionUnit, options: ExpressionOptions, is_sample: Callable[[str], bool]
-) -> ExpressionTable:
+def _read_source(path: Path, unit: ExpressionUnit, options: ExpressionOptions, patients: set[str]) -> ExpressionTable:
     layout = options.layout
     if layout == GDC or (layout == "auto" and path.is_dir()):
         return read_gdc(path, unit)
@@ -112,7 +109,7 @@ def _read_source(
         return read_h5ad_expression(path, layer=options.layer)
     if options.layer is not None:
         raise InputError("has no layers", path=path, fix="--layer is for .h5ad files")
-    return read_expression(path, layout=layout, is_sample=is_sample)
+    return read_expression(path, layout=layout, patients=patients)
 
 
 def _restricted(values: pd.DataFrame, genes: list[str]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ and others that describe the sample, then genes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -19,7 +19,7 @@ import pandas as pd
 from tcgn_mil.contracts import Failure, preview
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing import parquet_files, table_files
-from tcgn_mil.preprocessing.barcodes import parse_barcode
+from tcgn_mil.preprocessing.barcodes import parse_barcode, patient_of
 from tcgn_mil.preprocessing.gene_names import is_ensembl
 
 SAMPLES_DOWN, GENES_DOWN = "samples-by-genes", "genes-by-samples"
@@ -57,9 +57,7 @@ class ExpressionTable(NamedTuple):
     failures: tuple[Failure, ...] = ()
 
 
-def read_expression(
-    path: str | Path, *, layout: str = "auto", is_sample: Callable[[str], bool] | None = None
-) -> ExpressionTable:
+def read_expression(path: str | Path, *, layout: str = "auto", patients: Collection[str] = ()) -> ExpressionTable:
     """Read one table.
 
     Parameters
@@ -68,9 +66,9 @@ def read_expression(
         CSV or TSV, also .gz or .zip, or Parquet (which needs pyarrow).
     layout
         ``auto`` tells the layouts apart by their columns, and the two wide ones by their ids.
-    is_sample
-        Whether an id belongs to a known patient; tells samples x genes from genes x samples in a wide table, where TCGA
-        barcodes or Ensembl ids do otherwise.
+    patients
+        Those known, of the slides; their ids or samples tell samples x genes from genes x samples in a wide table,
+        where TCGA barcodes or Ensembl ids do otherwise.
 
     Raises
     ------
@@ -84,7 +82,7 @@ def read_expression(
     if layout == "auto":
         layout = _guess_layout(columns)
     if layout in ("wide", SAMPLES_DOWN, GENES_DOWN):
-        return _read_wide(path, columns, layout, is_sample or (lambda name: False))
+        return _read_wide(path, columns, layout, patients)
     id_column = _ID_COLUMNS[layout]
     if id_column not in columns:
         raise InputError(f"has no column {id_column}", path=path, fix="give another --format")
@@ -122,28 +120,27 @@ def _gene_of(column: str, layout: str) -> str:
     return column.removesuffix(_PORPOISE_SUFFIX) if column.endswith(_PORPOISE_SUFFIX) else ""
 
 
-def _read_wide(path: Path, columns: Sequence[str], layout: str, is_sample: Callable[[str], bool]) -> ExpressionTable:
+def _read_wide(path: Path, columns: Sequence[str], layout: str, patients: Collection[str]) -> ExpressionTable:
     """A table with ids along one axis."""
     across = list(columns[1:])
     if not across:
         raise InputError("has one column only", path=path, fix="ids go in the first column, values in the others")
     table = _source(path).read_columns(path, range(1, len(columns)), ids=0)
-    layout = _orientation(across, list(table.index), layout, is_sample, path)
+    layout = _orientation(across, list(table.index), layout, patients, path)
     _check_genes(list(table.index) if layout == GENES_DOWN else across, path)
     table = _numbers(table, path)
     return ExpressionTable(table.T if layout == GENES_DOWN else table, layout)
 
 
-def _orientation(
-    across: Sequence[str], rows: Sequence[str], stated: str, is_sample: Callable[[str], bool], path: Path
-) -> str:
+def _orientation(across: Sequence[str], rows: Sequence[str], stated: str, patients: Collection[str], path: Path) -> str:
     """The wide layout that is stated, or else that the ids tell; they may not contradict what is stated."""
-    told = _told_by_ids(across, rows, is_sample)
+    told = _told_by_ids(across, rows, patients)
     both = f"its rows are {preview(rows, most=2)}, its columns {preview(across, most=2)}"
     if stated == "wide":
         if told is None:
+            known = f" (the slides are of {preview(sorted(patients), most=2)})" if patients else ""
             raise InputError(
-                f"its ids do not tell samples from genes: {both}, none of them a known patient",
+                f"its ids do not tell samples from genes: {both}, none of them a known patient{known}",
                 path=path,
                 fix=f"name samples as the slides' patients are, or say which they are: --format {SAMPLES_DOWN} or"
                 f" {GENES_DOWN}",
@@ -156,10 +153,10 @@ def _orientation(
     return stated
 
 
-def _told_by_ids(across: Sequence[str], rows: Sequence[str], is_sample: Callable[[str], bool]) -> str | None:
+def _told_by_ids(across: Sequence[str], rows: Sequence[str], patients: Collection[str]) -> str | None:
     """Where more ids of known patients are; if as many, where TCGA barcodes are; then where no Ensembl ids are."""
     for hits, found_across in (
-        (is_sample, GENES_DOWN),
+        (lambda name: patient_of(name) in patients, GENES_DOWN),
         (lambda name: parse_barcode(name) is not None, GENES_DOWN),
         (is_ensembl, SAMPLES_DOWN),
     ):

@@ -248,7 +248,9 @@ def test_expression_tables_with_faults(refused, demo: Path, tmp_path: Path) -> N
         frame.to_csv(path)
         return refused("bulk", path, "--unit", unit, "--slides", slides, "--out", out, out=tmp_path)
 
-    assert "no patient in common" in message(table.rename(index=lambda name: "P" + name[-3:]))
+    assert "none of them a known patient (the slides are of" in message(
+        table.rename(index=lambda name: "P" + name[-3:])
+    )
     text = table.astype(object)
     text.iloc[2, 1] = "high"
     assert f"column {table.columns[1]}, row {table.index[2]}: 'high'" in message(text)

@@ -147,6 +147,7 @@ class TestXena:
         symbols = own.set_axis(list("ABCD"))
         with pytest.raises(InputError, match="do not tell samples from genes: its rows are A, B and 2 more") as told:
             write_cohort([xena(tmp_path, table=symbols)], other, unit="log2(tpm+0.001)", out_path=out)
+        assert "none of them a known patient (the slides are of other)" in str(told.value)
         assert "--format" in str(told.value)
 
 

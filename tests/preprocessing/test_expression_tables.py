@@ -75,7 +75,7 @@ def test_parquet_with_and_without_a_stored_index(tmp_path: Path) -> None:
 
 def test_known_patients_tell_rows_from_columns(tmp_path: Path) -> None:
     path = save(tmp_path, "gene,7,007\nA,1,2\nB,3,4\n")
-    table = read_expression(path, is_sample={"7", "007"}.__contains__).values
+    table = read_expression(path, patients={"7", "007"}).values
     assert table.index.tolist() == ["7", "007"]
     assert table.loc["007"].to_dict() == {"A": 2, "B": 4}
 
@@ -161,7 +161,7 @@ def test_missing_values_stay_missing(tmp_path: Path) -> None:
 )
 def test_a_faulty_table_is_named_with_its_fault(tmp_path: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        read_expression(save(tmp_path, text), is_sample={"p", "q"}.__contains__)
+        read_expression(save(tmp_path, text), patients={"p", "q"})
     assert message in str(caught.value)
     assert "bulk.csv: " in str(caught.value)
     assert " Fix: " in str(caught.value)
