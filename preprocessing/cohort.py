@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import anndata
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tcgn_mil.artefacts import atomic_path, provenance, write_json
 from tcgn_mil.contracts import Failure, preview
@@ -122,7 +123,7 @@ def write_cohort(
     if not kept.any():
         raise _nothing_in_common(names, sample_rows, slides or (), expression)
     patients = np.array([row.patient_id for row in sample_rows])[kept]
-    profiles = samples.values[kept].groupby(patients).mean().astype(np.float32)
+    profiles = average_by_patient(samples.values[kept], patients)
     known = profiles.notna().any(axis=0).to_numpy()
     profiles = profiles.loc[:, known]
     rows = [*slide_rows, *sample_rows]
@@ -152,6 +153,11 @@ def write_cohort(
     _write(out_path, profiles, obs, slide_rows, made_by)
     draw_cohort(out_path.with_suffix(".png"), rows, profiles, list(obs["source"]), declared)
     return summary
+
+
+def average_by_patient(values: pd.DataFrame, patients: NDArray[np.str_]) -> pd.DataFrame:
+    """Samples x genes -> patients (sorted) x genes, float32: the mean of a patient's samples, of the known values."""
+    return values.groupby(patients).mean().astype(np.float32)
 
 
 def _outcomes(clinical: str | Path, patients: pd.Index) -> dict[str, dict[str, int]]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tcgn_mil.data.cohort_files import cohort_meta, cohort_unit, read_cohort, slides_of
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.barcodes import parse_barcode
-from tcgn_mil.preprocessing.cohort import JoinSummary, write_cohort
+from tcgn_mil.preprocessing.cohort import JoinSummary, average_by_patient, write_cohort
 from tcgn_mil.preprocessing.patient_join import JoinRow, join_patients, sample_specimens, slide_specimens
 from tcgn_mil.preprocessing.slide_table import SlideEntry, find_slides
 
@@ -331,6 +331,25 @@ class TestAnyJoin:
     def test_normal_tissue_changes_nothing(self, slides: list[str], samples: Named, patient: str) -> None:
         more = [*samples, (f"{patient}-11A", 9)]
         assert self.profiles(self.of(slides, samples)[1], samples) == self.profiles(self.of(slides, more)[1], more)
+
+
+VALUE = st.one_of(st.floats(-100, 1e4, width=32), st.just(float("nan")))
+
+
+@given(st.lists(st.tuples(st.sampled_from("PQR"), VALUE, VALUE), min_size=1, max_size=9), st.randoms())
+def test_a_patient_is_the_mean_of_its_known_replicates(rows: list[tuple[str, float, float]], random: Random) -> None:
+    def average(rows: list[tuple[str, float, float]]) -> pd.DataFrame:
+        values = pd.DataFrame([row[1:] for row in rows], columns=["A", "B"], dtype=np.float32)
+        return average_by_patient(values, np.array([row[0] for row in rows]))
+
+    found = average(rows)
+    assert found.index.tolist() == sorted({row[0] for row in rows})
+    for patient in found.index:
+        for position, gene in enumerate("AB", start=1):
+            known = [row[position] for row in rows if row[0] == patient and not np.isnan(row[position])]
+            expected = sum(known) / len(known) if known else np.nan
+            assert found.loc[patient, gene] == pytest.approx(expected, rel=1e-5, abs=1e-3, nan_ok=True)
+    pd.testing.assert_frame_equal(average(random.sample(rows, len(rows))), found, rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.realdata

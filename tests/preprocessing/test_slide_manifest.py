@@ -129,3 +129,27 @@ class TestPublicCohorts:
         tables = [real_data / "tcga_expression" / f"tcga_{name}_all_clean.csv.zip" for name in cohorts]
         summary = write_cohort(tables, list_slides(manifest), unit="zscore", out_path=tmp_path / "cohort.h5ad")
         assert (summary.slides, summary.slides_kept, summary.patients) == (26, 24, 24)
+
+    def test_tcga_regions_with_the_21_genes_of_six_cohorts(self, real_data: Path, tmp_path: Path) -> None:
+        manifest, table = real_data / "tcga_tiles" / "manifest.csv", real_data / "tcga_expression/tcga_expanded_tpm.csv"
+        summary = write_cohort([table], list_slides(manifest), unit="tpm-subset", out_path=tmp_path / "cohort.h5ad")
+        cases = set(pd.read_csv(table)["case_barcode"])
+        there = pd.read_csv(manifest)["case_id"].isin(cases)
+        assert (summary.slides, summary.slides_kept, summary.patients) == (26, int(there.sum()), 14)
+        assert summary.key == "TCGA sample (15 characters)"
+        dropped = pd.read_csv(tmp_path / "join_report.csv").query("kind == 'slide' and not kept")
+        assert set(dropped["reason"]) == {"no expression of this patient"}
+
+    def test_sequoia_names_its_slides_and_its_rna(self, real_data: Path, tmp_path: Path) -> None:
+        path = real_data / "tcga_expression" / "sequoia_ref_file.csv"
+        summary = write_cohort([path], list_slides(path), unit="log2(fpkm+1)", out_path=tmp_path / "cohort.h5ad")
+        assert (summary.slides_kept, summary.samples_kept, summary.patients, summary.genes) == (5, 3, 3, 20820)
+        assert summary.key == "TCGA patient (12 characters)"
+
+    def test_survpath_toil_values_join_slides_with_features(self, real_data: Path, tmp_path: Path) -> None:
+        path = real_data / "tcga_expression" / "survpath_xena_coadread_rna_clean.csv"
+        manifest = real_data / "tcga_slide_features" / "CRC_nucleus_morphology.csv"
+        summary = write_cohort([path], list_slides(manifest), unit="log2(tpm+0.001)", out_path=tmp_path / "cohort.h5ad")
+        slides = pd.read_csv(manifest)["Barcode"].str[:12]
+        patients = set(slides) & set(pd.read_csv(path, usecols=[0]).iloc[:, 0])
+        assert (summary.slides_kept, summary.patients) == (int(slides.isin(patients).sum()), len(patients))
