@@ -38,7 +38,7 @@ def gene_metrics(truth: Array, prediction: Array) -> GeneMetrics:
     residual = truth.astype(np.float64) - prediction
     total = np.square(truth - truth.mean(axis=0, dtype=np.float64)).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        r2 = np.where(_varies(truth), 1 - np.square(residual).sum(axis=0) / total, np.nan)
+        r2 = np.where(varies(truth), 1 - np.square(residual).sum(axis=0) / total, np.nan)
     return GeneMetrics(
         pearson=pearson(truth, prediction),
         spearman=spearman(truth, prediction),
@@ -57,7 +57,7 @@ def pearson(truth: Array, prediction: Array) -> NDArray[np.float64]:
     right = prediction - prediction.mean(axis=0, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         r = (left * right).sum(axis=0) / np.sqrt(np.square(left).sum(axis=0) * np.square(right).sum(axis=0))
-    return np.where(_varies(truth) & _varies(prediction), np.clip(r, -1, 1), np.nan)
+    return np.where(varies(truth) & varies(prediction), np.clip(r, -1, 1), np.nan)
 
 
 def spearman(truth: Array, prediction: Array) -> NDArray[np.float64]:
@@ -68,14 +68,19 @@ def spearman(truth: Array, prediction: Array) -> NDArray[np.float64]:
     return pearson(rankdata(truth, axis=0), rankdata(prediction, axis=0))
 
 
-def residuals_on_depth(values: Array, log_depth: Array) -> NDArray[np.float64]:
-    """Residuals of each column of `values` (S, G) on a cubic spline of `log_depth` (S,) with 5 quantile knots."""
+def depth_basis(log_depth: Array) -> NDArray[np.float64]:
+    """(S, 7) cubic spline of `log_depth` (S,) with 5 quantile knots; its columns span the constant."""
     from sklearn.preprocessing import SplineTransformer
 
     depth = np.asarray(log_depth, dtype=np.float64).reshape(-1, 1)
-    basis = SplineTransformer(n_knots=SPLINE_KNOTS, degree=3, knots="quantile").fit_transform(depth)
+    return np.asarray(SplineTransformer(n_knots=SPLINE_KNOTS, degree=3, knots="quantile").fit_transform(depth))
+
+
+def residuals_on_depth(values: Array, log_depth: Array) -> NDArray[np.float64]:
+    """Residuals of each column of `values` (S, G) on a cubic spline of `log_depth` (S,) with 5 quantile knots."""
+    basis = depth_basis(log_depth)
     coefficients, *_ = np.linalg.lstsq(basis, np.asarray(values, dtype=np.float64), rcond=None)
-    return values - basis @ coefficients
+    return np.asarray(values - basis @ coefficients, dtype=np.float64)
 
 
 def depth_adjusted_pearson(truth: Array, prediction: Array, log_depth: Array) -> NDArray[np.float64]:
@@ -85,8 +90,8 @@ def depth_adjusted_pearson(truth: Array, prediction: Array, log_depth: Array) ->
     """
     left, right = residuals_on_depth(truth, log_depth), residuals_on_depth(prediction, log_depth)
     r = pearson(left, right)
-    explained = _spread(right) <= 1e-5 * _spread(prediction)  # the prediction was a function of depth
-    return np.where(_varies(truth) & _varies(prediction) & ~explained, r, np.nan)
+    explained = spread(right) <= 1e-5 * spread(prediction)  # the prediction was a function of depth
+    return np.where(varies(truth) & varies(prediction) & ~explained, r, np.nan)
 
 
 def headline(depth_adjusted: Array, detection: Array) -> float:
@@ -137,13 +142,15 @@ def combine_folds(r: Array, n: Array, *, min_folds: int = 3) -> CombinedR:
     )
 
 
-def _spread(values: Array) -> NDArray[np.float64]:
+def spread(values: Array) -> NDArray[np.float64]:
+    """Standard deviation of each column, (G,) float64."""
     return np.asarray(values, dtype=np.float64).std(axis=0)
 
 
-def _varies(values: Array) -> NDArray[np.bool_]:
+def varies(values: Array) -> NDArray[np.bool_]:
+    """Whether each column differs from a constant by more than rounding, (G,)."""
     scale = np.abs(values).max(axis=0, initial=0)
-    return _spread(values) > _RELATIVE_SPREAD_FLOOR * np.maximum(scale, np.finfo(np.float32).tiny)
+    return spread(values) > _RELATIVE_SPREAD_FLOOR * np.maximum(scale, np.finfo(np.float32).tiny)
 
 
 def _check_pair(truth: Array, prediction: Array) -> None:
