@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from tcgn_mil.metrics import depth_basis, pearson, spread, varies
+from tcgn_mil.metrics import depth_projection, pearson, spread, varies
 
 Array = NDArray[np.floating]
 MIN_SPOTS, MAX_SPOTS = 10, 10_000  # pairs of spots are held, 8 bytes each
@@ -58,7 +58,7 @@ class SpatialTest:
     def __init__(self, positions: Array, log_depth: Array | None = None) -> None:
         if not MIN_SPOTS <= len(positions) <= MAX_SPOTS:
             raise ValueError(f"{len(positions)} spots; the test takes {MIN_SPOTS} to {MAX_SPOTS}")
-        self._basis = _orthonormal(np.ones((len(positions), 1)) if log_depth is None else depth_basis(log_depth))
+        self._basis = _basis(len(positions), log_depth)
         self._classes, steps = _distance_classes(np.asarray(positions, dtype=np.float64))
         self._pairs = np.array([part.nnz for part in self._classes], dtype=np.float64)
         # With B = I - QQ', tr(B W_j) and tr(B W_j B W_k) need no matrix of S x S beside the sparse classes W.
@@ -109,9 +109,9 @@ class SpatialTest:
         return np.asarray(fitted / fitted[0])
 
 
-def _orthonormal(basis: Array) -> NDArray[np.float64]:
-    left, singular, _ = np.linalg.svd(np.asarray(basis, dtype=np.float64), full_matrices=False)
-    return left[:, singular > 1e-10 * singular[0]]
+def _basis(spots: int, log_depth: Array | None) -> NDArray[np.float64]:
+    """What is taken out of maps: depth, or the mean; orthonormal columns."""
+    return np.full((spots, 1), spots**-0.5) if log_depth is None else depth_projection(log_depth)
 
 
 def _distance_classes(positions: NDArray[np.float64]) -> tuple[list[sparse.csr_array], NDArray[np.float64]]:

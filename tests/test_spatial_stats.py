@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.spatial.distance import cdist
 
+from tcgn_mil.experiments.benchmarks.spots import smooth_fields
 from tcgn_mil.metrics import depth_adjusted_pearson
 from tcgn_mil.spatial_stats import (
     MAX_SPOTS,
@@ -30,22 +30,11 @@ def lattice(rows: int = 15, columns: int = 20) -> NDArray[np.float64]:
     return np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2).astype(float)
 
 
-def fields(
-    positions: NDArray[np.float64], count: int, kind: str, scale: float, nugget: float, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """(S, count) independent Gaussian fields of variance 1, `nugget` of it without autocorrelation."""
-    distance = cdist(positions, positions) / scale
-    covariance = np.exp(-distance) if kind == "exponential" else np.exp(-np.square(distance) / 2)
-    root = np.linalg.cholesky(covariance + 1e-8 * np.eye(len(positions)))
-    noise = rng.standard_normal((2, len(positions), count))
-    return np.sqrt(1 - nugget) * root @ noise[0] + np.sqrt(nugget) * noise[1]
-
-
 def false_positives(positions: NDArray[np.float64], kind: str, scale: float, nugget: float, seed: int) -> float:
     """Share of independent pairs at p < 0.05, with a smooth depth taken out as in a section."""
     rng = np.random.default_rng(seed)
-    depth = fields(positions, 1, "gaussian", 4.0, 0.2, rng)[:, 0]
-    truth, prediction = (fields(positions, PAIRS, kind, scale, nugget, rng) for _ in range(2))
+    depth = smooth_fields(positions, 1, "gaussian", 4.0, 0.2, rng)[:, 0]
+    truth, prediction = (smooth_fields(positions, PAIRS, kind, scale, nugget, rng) for _ in range(2))
     return float((SpatialTest(positions, depth)(truth, prediction).p < 0.05).mean())
 
 
@@ -67,7 +56,7 @@ def test_shuffling_would_not_calibrate() -> None:
     """What the test is for: taking spots for independent finds a third of smooth maps correlated."""
     rng = np.random.default_rng(0)
     positions = lattice()
-    truth, prediction = (fields(positions, PAIRS, "gaussian", 3.0, 0, rng) for _ in range(2))
+    truth, prediction = (smooth_fields(positions, PAIRS, "gaussian", 3.0, 0, rng) for _ in range(2))
     naive = [stats.pearsonr(truth[:, g], prediction[:, g], alternative="greater").pvalue for g in range(200)]
     assert np.mean(np.array(naive) < 0.05) > 0.2
 
@@ -87,7 +76,7 @@ def test_without_autocorrelation_it_is_the_t_test() -> None:
 def test_effective_samples_are_those_that_the_spread_of_r_shows() -> None:
     rng = np.random.default_rng(0)
     positions = lattice()
-    truth, prediction = (fields(positions, 1000, "exponential", 3.0, 0.0, rng) for _ in range(2))
+    truth, prediction = (smooth_fields(positions, 1000, "exponential", 3.0, 0.0, rng) for _ in range(2))
     found = SpatialTest(positions)(truth, prediction)
     assert np.median(found.effective_n) == pytest.approx(1 + 1 / found.r.var(), rel=0.2)
 
@@ -95,7 +84,7 @@ def test_effective_samples_are_those_that_the_spread_of_r_shows() -> None:
 def test_what_is_shared_is_found_and_the_opposite_is_not() -> None:
     rng = np.random.default_rng(0)
     positions, depth = lattice(), rng.standard_normal(300)
-    shared = fields(positions, 40, "gaussian", 2.0, 0.0, rng)
+    shared = smooth_fields(positions, 40, "gaussian", 2.0, 0.0, rng)
     truth, prediction = (shared + rng.standard_normal(shared.shape) for _ in range(2))
     assert (SpatialTest(positions, depth)(truth, prediction).p < 0.01).mean() > 0.9
     assert (SpatialTest(positions, depth)(truth, -prediction).p > 0.99).mean() > 0.9
@@ -146,8 +135,8 @@ def test_intervals_cover_what_is_true() -> None:
     """Of 95 % intervals over blocks, as few miss as the number of blocks allows."""
     rng = np.random.default_rng(0)
     positions, true = lattice(30, 40), 0.4
-    shared = fields(positions, 300, "gaussian", 1.0, 0.3, rng)
-    other = fields(positions, 300, "gaussian", 1.0, 0.3, rng)
+    shared = smooth_fields(positions, 300, "gaussian", 1.0, 0.3, rng)
+    other = smooth_fields(positions, 300, "gaussian", 1.0, 0.3, rng)
     mixed = true * shared + np.sqrt(1 - true**2) * other
     replicates = block_bootstrap(shared, mixed, spatial_blocks(positions))
     assert replicates.shape == (1000, 300)
