@@ -1,7 +1,8 @@
 """Genes of expression tables under one name each: repeated ones merged by the unit's rule, and a report of each table.
 
 A gene of several names in a table is one gene: counts and linear units are summed, logs summed on the linear scale with
-their own offset, z-scores averaged. What names a gene is stated in :mod:`~tcgn_mil.preprocessing.gene_names`.
+their own offset, z-scores averaged. What names a gene is stated in :mod:`~tcgn_mil.preprocessing.gene_names`. Numbers
+of reads on no gene, which HTSeq and STAR write among the genes, are none and are left out.
 """
 
 from __future__ import annotations
@@ -10,42 +11,59 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from tcgn_mil.artefacts import atomic_path
 from tcgn_mil.contracts import duplicates, preview
 from tcgn_mil.data.units import ZSCORE, ExpressionUnit
 from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.expression_tables import ExpressionTable
 from tcgn_mil.preprocessing.gene_names import GeneReport, is_ensembl, merge_repeated, name_genes, without_version
 from tcgn_mil.preprocessing.table_files import read_text_columns
 from tcgn_mil.preprocessing.table_schemas import GENE_MAP, check_table
 
 GENE_REPORT = "gene_report.csv"
+TALLIES = frozenset((
+    "N_unmapped", "N_multimapping", "N_noFeature", "N_ambiguous", "__no_feature", "__ambiguous", "__too_low_aQual",
+    "__not_aligned", "__alignment_not_unique",
+))  # fmt: skip
 
 
 class TableGenes(NamedTuple):
-    """What became of one table's gene ids; `merged_by` is the rule for repeated ones."""
+    """What became of one table's gene ids; `merged_by` is the rule for repeated ones, `tallies` were left out."""
 
     table: str
     layout: str
     report: GeneReport
     merged_by: str
+    tallies: int = 0
 
     def as_row(self) -> dict[str, object]:
         """One row of gene_report.csv."""
         return {
             "table": self.table, "layout": self.layout, **self.report.as_dict(),
-            "merged_by": self.merged_by if self.report.merged else "",
+            "merged_by": self.merged_by if self.report.merged else "", "tallies": self.tallies,
         }  # fmt: skip
 
     def note(self) -> str | None:
         """One line where something happened to the genes, else None."""
         report = self.report
         mixed = report.named_by_id and report.named_by_symbol
-        if not (report.versions or report.merged or report.renamed or report.dates or mixed):
+        if not (report.versions or report.merged or report.renamed or report.dates or mixed or self.tallies):
             return None
         rule = f" (by {self.merged_by})" if report.merged else ""
-        return f"{self.table}: genes: {report}{rule}"
+        tallies = f"; {self.tallies} numbers of reads on no gene left out" if self.tallies else ""
+        return f"{self.table}: genes: {report}{rule}{tallies}"
+
+
+def without_tallies(table: ExpressionTable) -> ExpressionTable:
+    """The table without numbers of reads on no gene."""
+    genes = ~table.values.columns.isin(TALLIES)
+    if genes.all():
+        return table
+    symbols = None if table.symbols is None else tuple(np.array(table.symbols, dtype=object)[genes])
+    return table._replace(values=table.values.loc[:, genes], symbols=symbols)
 
 
 def merge_rule(unit: ExpressionUnit) -> str:

@@ -13,9 +13,9 @@ from tcgn_mil.contracts import Failure, preview
 from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.barcodes import patient_of
-from tcgn_mil.preprocessing.expression_genes import TableGenes, merge_rule, name_table, read_gene_map
+from tcgn_mil.preprocessing.expression_genes import TableGenes, merge_rule, name_table, read_gene_map, without_tallies
 from tcgn_mil.preprocessing.expression_h5ad import H5AD, read_h5ad_expression
-from tcgn_mil.preprocessing.expression_tables import LAYOUTS, ExpressionTable, read_expression
+from tcgn_mil.preprocessing.expression_tables import LAYOUTS, ExpressionTable, Person, read_expression
 from tcgn_mil.preprocessing.gdc import GDC, read_gdc
 from tcgn_mil.preprocessing.gene_names import is_ensembl
 
@@ -47,13 +47,13 @@ class ExpressionOptions:
 class Samples(NamedTuple):
     """Samples of all sources over the genes they share.
 
-    ``sources`` names the source of each sample, and ``people`` its patient and whether it is of a tumour, where the
-    source says so; ``layouts`` says how each source was read, ``genes_not_shared`` how many genes were left out.
+    ``sources`` names the source of each sample, and ``people`` says whose it is, where the source does; ``layouts``
+    says how each source was read, ``genes_not_shared`` how many genes were left out.
     """
 
     values: pd.DataFrame
     sources: list[str]
-    people: list[tuple[str, bool] | None]
+    people: list[Person | None]
     layouts: dict[str, str]
     genes: list[TableGenes]
     genes_not_shared: int
@@ -78,11 +78,15 @@ def read_samples(
     tables: list[ExpressionTable] = []
     genes = []
     for path in map(Path, sources):
-        table = _read_source(path, unit, options, lambda name: patient_of(name) in patients)
+        whole = _read_source(path, unit, options, lambda name: patient_of(name) in patients)
+        table = without_tallies(whole)
+        if table.values.empty:
+            raise InputError("names no gene", path=path, fix="give the whole table")
         unit.check(table.values.to_numpy(), path=path)
         known = table.symbols if symbols is None else symbols
         values, report = name_table(table.values, unit, known, by=options.gene_ids, path=path)
-        genes.append(TableGenes(path.name, table.layout, report, merge_rule(unit)))
+        tallies = whole.values.shape[1] - table.values.shape[1]
+        genes.append(TableGenes(path.name, table.layout, report, merge_rule(unit), tallies))
         tables.append(table._replace(values=values, symbols=None))
     shared, lost = _shared_genes([table.values for table in tables], unit, sources)
     return Samples(

@@ -16,12 +16,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from tcgn_mil.contracts import Failure
+from tcgn_mil.contracts import Failure, preview
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing import parquet_files, table_files
 from tcgn_mil.preprocessing.barcodes import parse_barcode
+from tcgn_mil.preprocessing.gene_names import is_ensembl
 
 SAMPLES_DOWN, GENES_DOWN = "samples-by-genes", "genes-by-samples"
+_OTHER_WAY = {SAMPLES_DOWN: GENES_DOWN, GENES_DOWN: SAMPLES_DOWN}
 LAYOUTS = ("auto", "wide", SAMPLES_DOWN, GENES_DOWN, "sequoia", "porpoise", "isb-cgc")
 _SEQUOIA_PREFIX, _PORPOISE_SUFFIX = "rna_", "_rnaseq"
 _ID_COLUMNS = {"sequoia": "patient_id", "porpoise": "case_id", "isb-cgc": "sample_barcode"}
@@ -32,18 +34,26 @@ _ISB_CGC_SAMPLE = frozenset((
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
+class Person(NamedTuple):
+    """Whose a sample is, and what of, where its source says so beside its name; the type is TCGA's code."""
+
+    patient_id: str
+    is_tumour: bool
+    sample_type: int | None = None
+
+
 class ExpressionTable(NamedTuple):
     """A table as read.
 
     ``values`` are samples (index, as named in the file; may repeat) x genes (as named; may repeat), float32, NaN where
     missing; ``layout`` is the one it was read as. Where the source says so, ``symbols`` names the genes, ``people``
-    gives each sample's patient and whether it is of a tumour; ``failures`` are the parts of it that were left out.
+    says whose each sample is; ``failures`` are the parts of it that were left out.
     """
 
     values: pd.DataFrame
     layout: str
     symbols: tuple[str, ...] | None = None
-    people: tuple[tuple[str, bool], ...] | None = None
+    people: tuple[Person, ...] | None = None
     failures: tuple[Failure, ...] = ()
 
 
@@ -60,12 +70,12 @@ def read_expression(
         ``auto`` tells the layouts apart by their columns, and the two wide ones by their ids.
     is_sample
         Whether an id belongs to a known patient; tells samples x genes from genes x samples in a wide table, where TCGA
-        barcodes do otherwise. A table whose ids say neither is read as samples x genes.
+        barcodes or Ensembl ids do otherwise.
 
     Raises
     ------
     InputError
-        For an unreadable table, unnamed genes, text among the values, or a layout that does not fit.
+        For an unreadable table, unnamed genes, text among the values, or a layout that does not fit or cannot be told.
     """
     path = Path(path)
     if layout not in LAYOUTS:
@@ -118,21 +128,45 @@ def _read_wide(path: Path, columns: Sequence[str], layout: str, is_sample: Calla
     if not across:
         raise InputError("has one column only", path=path, fix="ids go in the first column, values in the others")
     table = _source(path).read_columns(path, range(1, len(columns)), ids=0)
-    rows = list(table.index)
-    if layout == "wide":
-        layout = GENES_DOWN if _samples_lie_across(across, rows, is_sample) else SAMPLES_DOWN
-    _check_genes(rows if layout == GENES_DOWN else across, path)
+    layout = _orientation(across, list(table.index), layout, is_sample, path)
+    _check_genes(list(table.index) if layout == GENES_DOWN else across, path)
     table = _numbers(table, path)
     return ExpressionTable(table.T if layout == GENES_DOWN else table, layout)
 
 
-def _samples_lie_across(across: Sequence[str], rows: Sequence[str], is_sample: Callable[[str], bool]) -> bool:
-    """Whether more ids of known patients are in the header than in the first column; if as many, TCGA barcodes."""
-    for hits in (is_sample, lambda name: parse_barcode(name) is not None):
+def _orientation(
+    across: Sequence[str], rows: Sequence[str], stated: str, is_sample: Callable[[str], bool], path: Path
+) -> str:
+    """The wide layout that is stated, or else that the ids tell; they may not contradict what is stated."""
+    told = _told_by_ids(across, rows, is_sample)
+    both = f"its rows are {preview(rows, most=2)}, its columns {preview(across, most=2)}"
+    if stated == "wide":
+        if told is None:
+            raise InputError(
+                f"its ids do not tell samples from genes: {both}, none of them a known patient",
+                path=path,
+                fix=f"name samples as the slides' patients are, or say which they are: --format {SAMPLES_DOWN} or"
+                f" {GENES_DOWN}",
+            )
+        return told
+    if told not in (None, stated):
+        raise InputError(
+            f"is said to be {stated}, but {both}", path=path, fix=f"give --format {told}, or leave --format out"
+        )
+    return stated
+
+
+def _told_by_ids(across: Sequence[str], rows: Sequence[str], is_sample: Callable[[str], bool]) -> str | None:
+    """Where more ids of known patients are; if as many, where TCGA barcodes are; then where no Ensembl ids are."""
+    for hits, found_across in (
+        (is_sample, GENES_DOWN),
+        (lambda name: parse_barcode(name) is not None, GENES_DOWN),
+        (is_ensembl, SAMPLES_DOWN),
+    ):
         hits_across, hits_rows = sum(map(hits, across)), sum(map(hits, rows))
         if hits_across != hits_rows:
-            return hits_across > hits_rows
-    return False
+            return found_across if hits_across > hits_rows else _OTHER_WAY[found_across]
+    return None
 
 
 def _check_genes(genes: Sequence[str], path: Path) -> None:

@@ -1,13 +1,15 @@
 """A folder of GDC STAR-count files and its sample sheet, read into samples x genes.
 
 Files are named in the sheet, and lie in the folder or each in the folder of its File ID, as the GDC's client leaves
-them; packed or not. The declared unit chooses the column. All files name the same genes; one that does not, or cannot
-be read, is left out with the reason.
+them; packed or not. The declared unit chooses the column. All files name the same genes; one that names others than
+most, or cannot be read, is left out with the reason. What a sample is, its TCGA name says; of other studies the sheet,
+as portals before 2024 write it (Sample Type) or later ones (Tissue Type, Tumor Descriptor, Specimen Type).
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import zlib
 from collections import Counter
@@ -20,12 +22,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tcgn_mil.artefacts import content_hash
 from tcgn_mil.contracts import Failure, preview
 from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.barcodes import parse_barcode, patient_of
-from tcgn_mil.preprocessing.expression_tables import ExpressionTable
+from tcgn_mil.preprocessing.expression_genes import TALLIES
+from tcgn_mil.preprocessing.expression_tables import ExpressionTable, Person
 from tcgn_mil.preprocessing.table_files import MAX_TABLE_BYTES, read_text_columns
 from tcgn_mil.preprocessing.table_schemas import SAMPLE_SHEET, check_table
 
@@ -40,6 +42,9 @@ SUFFIX = ".augmented_star_gene_counts.tsv"
 SHEETS = "gdc_sample_sheet*.tsv"
 MAX_FILE_BYTES = 2**28  # unpacked; a file of 60,660 genes has 4 MB
 _STAGE = "expression"
+_TYPE_COLUMNS = ("Sample Type", "Tissue Type", "Tumor Descriptor", "Specimen Type")
+_NO_TUMOUR = ("normal", "control", "peritumoral", "cell line", "xenograft", "organoid", "cancer model")
+_TYPES = {"recurren": 2, "metasta": 6, "new primary": 5, "primary": 1}  # words -> TCGA's code, the first that is there
 
 
 class _Entry(NamedTuple):
@@ -48,8 +53,7 @@ class _Entry(NamedTuple):
     file_id: str
     name: str
     sample: str
-    patient: str
-    is_tumour: bool
+    person: Person
 
 
 def read_gdc(folder: str | Path, unit: ExpressionUnit) -> ExpressionTable:
@@ -81,19 +85,8 @@ def read_gdc(folder: str | Path, unit: ExpressionUnit) -> ExpressionTable:
     failures += _unlisted(folder, {entry.name for entry in entries})
     if not entries:
         raise InputError("no file of the sample sheet can be used", path=folder, fix=_first_reason(failures))
-    values, genes, symbols, broken = _read_files(folder, entries, COLUMNS[str(unit)])
-    failures += broken
-    lost = {failure.slide for failure in broken}
-    kept = [entry for entry in entries if entry.name not in lost]
-    if not kept:
-        raise InputError(
-            f"none of its {len(entries)} files can be used: {broken[0].slide}: {broken[0].reason}",
-            path=folder,
-            fix=broken[0].likely_fix,
-        )
-    table = pd.DataFrame(values[: len(kept)], index=[entry.sample for entry in kept], columns=genes, copy=False)
-    people = tuple((entry.patient, entry.is_tumour) for entry in kept)
-    return ExpressionTable(table, GDC, symbols=symbols, people=people, failures=tuple(failures))
+    table, broken = _read_files(folder, entries, COLUMNS[str(unit)])
+    return table._replace(failures=(*failures, *broken))
 
 
 def _first_reason(failures: Sequence[Failure]) -> str:
@@ -120,16 +113,26 @@ def _read_sheet(sheet: Path) -> tuple[list[_Entry], list[Failure]]:
         rows = rows[rows["File Name"].map(lambda name: _plain(name).endswith(SUFFIX))]
         if rows.empty:
             raise InputError(f"names no *{SUFFIX}", path=sheet, fix="give the sample sheet of STAR - Counts files")
+    untyped = not {"Sample Type", "Tissue Type"} & set(rows.columns)
     rows = check_table(rows, SAMPLE_SHEET, path=sheet)
     entries, failures = [], []
-    for file_id, name, case, sample, kind in rows.itertuples(index=False):
-        cases, samples = _distinct(case), _distinct(sample)
+    for row, cells in rows.to_dict("index").items():
+        name, samples = _plain(cells["File Name"]), _distinct(cells["Sample ID"])
+        cases = _distinct(cells["Case ID"])
         patients = {patient_of(one) for one in (*cases, *samples) if parse_barcode(one)}
         if len(cases) > 1 or len(samples) > 1 or len(patients) > 1:
             reason = f"the sample sheet gives it to {preview([*cases, *samples])}"
-            failures.append(Failure(_plain(name), _STAGE, reason, "keep files of one sample of one patient"))
+            failures.append(Failure(name, _STAGE, reason, "keep files of one sample of one patient"))
             continue
-        entries.append(_Entry(file_id, _plain(name), samples[0], patient_of(cases[0]), _is_tumour(kind)))
+        barcode = parse_barcode(samples[0])
+        if untyped and (barcode is None or barcode.sample_type is None):
+            raise InputError(
+                f"row {row}: neither the sheet nor its name says whether sample {samples[0]} is of a tumour",
+                path=sheet,
+                fix="give the sheet with its column Sample Type or Tissue Type",
+            )
+        kind = " ".join(cells[column] for column in _TYPE_COLUMNS)
+        entries.append(_Entry(cells["File ID"], name, samples[0], _person(patient_of(cases[0]), kind)))
     return entries, failures
 
 
@@ -138,9 +141,12 @@ def _distinct(cell: str) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in cell.split(",") if part.strip())) or [cell]
 
 
-def _is_tumour(sample_type: str) -> bool:
-    words = sample_type.lower()
-    return not any(word in words for word in ("normal", "control", "cell line"))
+def _person(patient: str, kind: str) -> Person:
+    """By what the sheet says of a sample; what is not stated counts as tumour, as in a name."""
+    words = kind.lower()
+    if any(word in words for word in _NO_TUMOUR):
+        return Person(patient, is_tumour=False)
+    return Person(patient, True, next((code for word, code in _TYPES.items() if word in words), None))
 
 
 def _plain(name: str) -> str:
@@ -157,47 +163,46 @@ def _unlisted(folder: Path, listed: set[str]) -> list[Failure]:
     ]
 
 
-def _read_files(
-    folder: Path, entries: Sequence[_Entry], column: str
-) -> tuple[NDArray[np.float32], list[str], tuple[str, ...], list[Failure]]:
-    """(files, G) values, the readable ones first, G ids and symbols; and the files that could not be used.
+def _read_files(folder: Path, entries: Sequence[_Entry], column: str) -> tuple[ExpressionTable, list[Failure]]:
+    """The files that name the genes which most of them name, and a failure for each other."""
+    values: dict[str, NDArray[np.float32]] = {}
+    genes_of: dict[str, str] = {}
+    gene_lists: dict[str, pd.Series] = {}
+    failures = []
+    for entry in tqdm(entries, desc="GDC files", unit="file"):
+        try:
+            table = _read_one(_find(folder, entry), column)
+        except InputError as error:
+            failures.append(Failure(entry.name, _STAGE, error.reason, error.fix or ""))
+            continue
+        _bound(len(entries), len(table), folder)
+        genes_of[entry.name] = hashlib.blake2b("\n".join(table.index).encode()).hexdigest()
+        gene_lists.setdefault(genes_of[entry.name], table["gene_name"])
+        values[entry.name] = table[column].to_numpy(np.float32)
+    if not values:
+        first = failures[0]
+        reason = f"none of its {len(entries)} files can be used: {first.slide}: {first.reason}"
+        raise InputError(reason, path=folder, fix=first.likely_fix)
+    most = Counter(genes_of.values()).most_common(1)[0][0]
+    for name, genes in genes_of.items():
+        if genes != most:
+            reason = _other_genes(gene_lists[genes].index, gene_lists[most].index)
+            failures.append(Failure(name, _STAGE, reason, "download all files of one GDC release again"))
+    kept = [entry for entry in entries if genes_of.get(entry.name) == most]
+    symbols = gene_lists[most]
+    matrix = np.empty((len(kept), len(symbols)), dtype=np.float32)
+    for row, entry in enumerate(kept):
+        matrix[row] = values.pop(entry.name)  # so that the values are in memory about once
+    frame = pd.DataFrame(matrix, index=[entry.sample for entry in kept], columns=symbols.index.tolist(), copy=False)
+    people = tuple(entry.person for entry in kept)
+    return ExpressionTable(frame, GDC, symbols=tuple(symbols), people=people), failures
 
-    The genes are those of the first file that can be read; should more files agree on others, of those.
-    """
-    passed_over: Counter[str] = Counter()
-    wanted: str | None = None
-    while True:
-        values, reference, failures, kept = np.empty((0, 0), np.float32), None, [], 0
-        for entry in tqdm(entries, desc="GDC files", unit="file"):
-            try:
-                table = _read_one(_find(folder, entry), column)
-                found = content_hash(table.index.tolist())
-                if wanted not in (None, found):
-                    passed_over[found] += 1
-                    raise _other_genes(table, reference)
-            except InputError as error:
-                failures.append(Failure(entry.name, _STAGE, error.reason, error.fix or ""))
-                continue
-            if reference is None:
-                wanted, reference = found, table
-                values = _room_for(len(entries), len(table), folder)
-            values[kept] = table[column].to_numpy(np.float32)
-            kept += 1
-        most = max(passed_over, key=passed_over.__getitem__, default="")
-        if not passed_over or passed_over[most] <= kept:
-            break
-        wanted, passed_over = most, Counter()
-    if reference is None:
-        return values, [], (), failures
-    return values, reference.index.tolist(), tuple(reference["gene_name"]), failures
 
-
-def _room_for(files: int, genes: int, folder: Path) -> NDArray[np.float32]:
+def _bound(files: int, genes: int, folder: Path) -> None:
     if 4 * files * genes > MAX_TABLE_BYTES:
         raise InputError(
             f"{files} files of {genes} genes need {4 * files * genes / 2**30:.0f} GiB", path=folder, fix="split it"
         )
-    return np.empty((files, genes), dtype=np.float32)
 
 
 def _find(folder: Path, entry: _Entry) -> Path:
@@ -228,18 +233,13 @@ def _read_one(path: Path, column: str) -> pd.DataFrame:
             raise
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise InputError(f"cannot be read as STAR counts ({reason})", path=path, fix=again) from error
-    table = table[~table["gene_id"].str.startswith("N_")].set_index("gene_id")
+    table = table[~table["gene_id"].isin(TALLIES)].set_index("gene_id")
     if table.empty or not content.endswith(b"\n") or not np.isfinite(table[column]).all():
         raise InputError("is cut off, or holds no number for some gene", path=path, fix=again)
     return table
 
 
-def _other_genes(table: pd.DataFrame, reference: pd.DataFrame | None) -> InputError:
-    if reference is None:
-        reason = f"names other genes ({len(table)}) than most files"
-    else:
-        missing = reference.index.difference(table.index)
-        added = table.index.difference(reference.index)
-        differing = f"lacks {len(missing)} and adds {len(added)}" if len(missing) + len(added) else "orders them anew"
-        reason = f"names other genes ({len(table)}) than the files before it ({len(reference)}): {differing}"
-    return InputError(reason, fix="download all files of one GDC release again")
+def _other_genes(genes: pd.Index, most: pd.Index) -> str:
+    lacking, added = len(most.difference(genes)), len(genes.difference(most))
+    differing = f"lacks {lacking} and adds {added}" if lacking + added else "orders them anew"
+    return f"names other genes ({len(genes)}) than most files ({len(most)}): {differing}"

@@ -2,8 +2,7 @@
 
 TCGA names join on 15 characters (patient and sample type) where both sides state them, else on the patient's 12. Only
 tumour counts; of several sample types, of samples or slides, the lowest, primary tumour (01) first; of that, all
-replicates. Slides may be
-restricted to diagnostic or to frozen ones, as their names say (DX; TS, MS, BS).
+replicates. Slides may be restricted to diagnostic or to frozen ones, as their names say (DX; TS, MS, BS).
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.barcodes import parse_barcode, patient_of
+from tcgn_mil.preprocessing.expression_tables import Person
 from tcgn_mil.preprocessing.slide_table import SlideEntry
 
 SAMPLE_KEY = "TCGA sample (15 characters)"
@@ -76,19 +76,18 @@ def slide_specimens(slides: Sequence[SlideEntry]) -> list[Specimen]:
 
 
 def sample_specimens(
-    names: Sequence[str], contents: Sequence[bytes], people: Sequence[tuple[str, bool] | None] | None = None
+    names: Sequence[str], contents: Sequence[bytes], people: Sequence[Person | None] | None = None
 ) -> list[Specimen]:
     """Expression samples in the order given; `contents` holds a digest of each one's values.
 
-    `people` holds the patient of a sample, and whether it is of a tumour, where its source says so; the type that a
-    TCGA name states comes first.
+    `people` says whose a sample is, and of what type, where its source does; the type that a TCGA name states comes
+    first.
     """
     found = []
     for name, content, person in zip(names, contents, people or [None] * len(names), strict=True):
-        patient, is_tumour = person or (patient_of(name), True)
-        specimen = _specimen(name, patient)
-        if specimen.sample_type is None:
-            specimen = specimen._replace(is_tumour=is_tumour)
+        specimen = _specimen(name, patient_of(name) if person is None else person.patient_id)
+        if person is not None and specimen.sample_type is None:
+            specimen = specimen._replace(is_tumour=person.is_tumour, sample_type=person.sample_type)
         found.append(specimen._replace(content=content))
     return found
 

@@ -110,9 +110,9 @@ SAMPLE_SHEET = TableSchema(
         "File Name": (FILLED, PLAIN_NAME),
         "Case ID": (FILLED,),
         "Sample ID": (FILLED,),
-        "Sample Type": (),
     },
     unique=("File ID", "File Name"),
+    optional={"Sample Type": (), "Tissue Type": (), "Tumor Descriptor": (), "Specimen Type": ()},
     fix="download the sample sheet of this cart from the GDC again, and leave it as it is",
 )
 SLIDES_TABLE = TableSchema(

@@ -114,11 +114,26 @@ class TestXena:
         assert found.values.iloc[0, 0] == 1
         assert found.layouts == {"TCGA-XX.star_tpm.tsv.gz": "samples-by-genes" if turned else "genes-by-samples"}
 
-    def test_a_layout_stated_against_the_names_joins_nothing_and_says_so(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("unit", ["log2(tpm+0.001)", "log2(tpm+1)", "log2(fpkm-uq+1)", "log2(counts+1)"])
+    def test_the_units_of_its_hubs(self, tmp_path: Path, unit: str) -> None:
         slides = [SlideEntry(f"{A}-01Z-00-DX1", A, Path("x"))]
-        with pytest.raises(InputError, match="no patient in common with the slides: it names ENSG"):
-            write_cohort([xena(tmp_path)], slides, unit="log2(tpm+0.001)", out_path=tmp_path / "c.h5ad",
-                         format="samples-by-genes")  # fmt: skip
+        summary = write_cohort([xena(tmp_path)], slides, unit=unit, out_path=tmp_path / "c.h5ad")
+        assert (summary.unit, summary.patients) == (unit, 1)
+        assert read_cohort(tmp_path / "c.h5ad").X[0, 0] == 1
+
+    def test_a_layout_stated_against_the_names_is_refused_with_the_right_one(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="is said to be samples-by-genes, but its rows are ENSG") as told:
+            read(xena(tmp_path), layout="samples-by-genes")
+        assert "--format genes-by-samples" in str(told.value)
+
+    def test_numbers_of_reads_on_no_gene_are_left_out_and_counted(self, tmp_path: Path) -> None:
+        rows = [*XENA.index, "__no_feature", "N_unmapped"]
+        found = read(xena(tmp_path, table=XENA.reindex(rows, fill_value=9.0)))
+        assert found.values.columns.tolist() == read(xena(tmp_path)).values.columns.tolist()
+        assert found.genes[0].as_row()["tallies"] == 2
+        assert "2 numbers of reads on no gene left out" in str(found.genes[0].note())
+        with pytest.raises(InputError, match=r"only\.tsv: names no gene"):
+            read(xena(tmp_path, "only.tsv", XENA.set_axis(["N_unmapped", "N_noFeature", "N_ambiguous", "__ambiguous"])))
 
     def test_ids_of_a_study_of_ones_own_need_the_slides_or_the_layout(self, tmp_path: Path) -> None:
         own = XENA.set_axis(["case7", "case8"], axis=1)
@@ -126,9 +141,13 @@ class TestXena:
         out = tmp_path / "c.h5ad"
         assert write_cohort([xena(tmp_path, table=own)], slides, unit="log2(tpm+0.001)", out_path=out).patients == 2
         assert read_cohort(out).obs_names.tolist() == ["case7", "case8"]
-        with pytest.raises(InputError, match="no patient in common"):
-            write_cohort([xena(tmp_path, table=own)], [SlideEntry("s1", "other", Path("x"))], unit="log2(tpm+0.001)",
-                         out_path=out)  # fmt: skip
+        other = [SlideEntry("s1", "other", Path("x"))]
+        with pytest.raises(InputError, match="no patient in common with the slides: it names case7, case8"):
+            write_cohort([xena(tmp_path, table=own)], other, unit="log2(tpm+0.001)", out_path=out)
+        symbols = own.set_axis(list("ABCD"))
+        with pytest.raises(InputError, match="do not tell samples from genes: its rows are A, B and 2 more") as told:
+            write_cohort([xena(tmp_path, table=symbols)], other, unit="log2(tpm+0.001)", out_path=out)
+        assert "--format" in str(told.value)
 
 
 class TestUnits:

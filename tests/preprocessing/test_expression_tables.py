@@ -85,14 +85,41 @@ def test_the_orientation_is_said_and_can_be_stated(tmp_path: Path) -> None:
     assert read_expression(down).layout == "samples-by-genes"
     assert read_expression(across).layout == "genes-by-samples"
     unclear = save(tmp_path, "gene,p1,p2\nA,1,2\nB,3,4\n")
-    assert read_expression(unclear).values.columns.tolist() == ["p1", "p2"]
+    assert read_expression(unclear, layout="samples-by-genes").values.columns.tolist() == ["p1", "p2"]
     stated = read_expression(unclear, layout="genes-by-samples")
     assert stated.values.loc["p2"].to_dict() == {"A": 2, "B": 4}
-    assert read_expression(across, layout="samples-by-genes").values.index.tolist() == EXPECTED.columns.tolist()
+
+
+def test_ids_that_do_not_tell_the_orientation_ask_for_it(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"its rows are A, B, its columns p1, p2, none of them a known patient"
+    ) as told:
+        read_expression(save(tmp_path, "gene,p1,p2\nA,1,2\nB,3,4\n"))
+    assert "--format samples-by-genes or genes-by-samples" in str(told.value)
+
+
+def test_ensembl_ids_are_genes(tmp_path: Path) -> None:
+    ids = "ENSG00000141510.17", "ENSG00000002586.20"
+    down = save(tmp_path, f"sample,p1,p2\n{ids[0]},1,2\n{ids[1]},3,4\n", "down.csv")
+    across = save(tmp_path, f"id,{ids[0]},{ids[1]}\np1,1,3\np2,2,4\n", "across.csv")
+    for path in (down, across):
+        assert read_expression(path).values.loc["p2", list(ids)].tolist() == [2, 4]
+
+
+def test_a_stated_layout_may_not_contradict_the_ids(tmp_path: Path) -> None:
+    turned = save(tmp_path, EXPECTED.T.to_csv())
+    with pytest.raises(
+        InputError, match=r"bulk\.csv: is said to be samples-by-genes, but its rows are TP53, CD3D"
+    ) as told:
+        read_expression(turned, layout="samples-by-genes")
+    assert "--format genes-by-samples" in str(told.value)
+    with pytest.raises(InputError, match=r"is said to be genes-by-samples, but its rows are TCGA-AA-0001-01A"):
+        read_expression(save(tmp_path, TEXT), layout="genes-by-samples")
 
 
 def test_ids_are_text_as_written(tmp_path: Path) -> None:
-    assert read_expression(save(tmp_path, "id,A\n007,1\nNA,2\n1e5,3\n")).values.index.tolist() == ["007", "NA", "1e5"]
+    path = save(tmp_path, "id,A\n007,1\nNA,2\n1e5,3\n")
+    assert read_expression(path, layout="samples-by-genes").values.index.tolist() == ["007", "NA", "1e5"]
 
 
 def test_sequoia_layout(tmp_path: Path) -> None:
@@ -109,7 +136,7 @@ def test_porpoise_layout(tmp_path: Path) -> None:
 
 
 def test_missing_values_stay_missing(tmp_path: Path) -> None:
-    table = read_expression(save(tmp_path, "id,A,B\np,NA,1\nq,,2\n")).values
+    table = read_expression(save(tmp_path, "id,A,B\np,NA,1\nq,,2\n"), layout="samples-by-genes").values
     assert table["A"].isna().all()
     assert table["B"].tolist() == [1, 2]
 
@@ -134,7 +161,7 @@ def test_missing_values_stay_missing(tmp_path: Path) -> None:
 )
 def test_a_faulty_table_is_named_with_its_fault(tmp_path: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        read_expression(save(tmp_path, text))
+        read_expression(save(tmp_path, text), is_sample={"p", "q"}.__contains__)
     assert message in str(caught.value)
     assert "bulk.csv: " in str(caught.value)
     assert " Fix: " in str(caught.value)

@@ -15,6 +15,7 @@ from tcgn_mil.data.cohort_files import read_cohort
 from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.cohort import write_cohort
+from tcgn_mil.preprocessing.expression_tables import Person
 from tcgn_mil.preprocessing.gdc import COLUMNS, SUFFIX, read_gdc
 from tcgn_mil.preprocessing.slide_table import SlideEntry
 
@@ -87,7 +88,7 @@ def test_the_unit_chooses_the_column(make_gdc: Callable[..., Path], end: str, ma
     assert table.values.index.tolist() == [row[2] for row in ROWS]
     assert table.values.columns.tolist() == [gene for gene, _ in GENES]
     assert table.symbols == ("TSPAN6", "TNMD", "CD99", "CD99")
-    assert table.people == ((A, True), (B, True), (A, False))
+    assert table.people == (Person(A, True, 1), Person(B, True, 1), Person(A, False))
     assert table.values.to_numpy().tolist() == [list(values) for values in VALUES.values()]
     assert not table.failures
     tpm = read_gdc(folder, TPM).values
@@ -113,6 +114,66 @@ def test_a_file_of_several_portions_of_one_sample(make_gdc: Callable[..., Path])
     assert read_gdc(make_gdc(rows), COUNTS).values.index[0] == f"{A}-01A"
 
 
+class TestKindsOfSamples:
+    """A sheet of the portal since 2024 has no Sample Type; names of other studies say no type at all."""
+
+    NEW = ("Tissue Type", "Tumor Descriptor", "Specimen Type")
+
+    @staticmethod
+    def retype(folder: Path, columns: Sequence[str], *cells: Sequence[str], names: Sequence[str] = ()) -> None:
+        """Put these columns in place of Sample Type, and these sample names in place of the sheet's."""
+        path = next(folder.glob("*.tsv"))
+        table = pd.read_csv(path, sep="\t").drop(columns="Sample Type")
+        if names:
+            table["Case ID"], table["Sample ID"] = "C3L-1", names
+        table[list(columns)] = list(cells)
+        table.to_csv(path, sep="\t", index=False)
+
+    def test_a_sheet_without_sample_type(self, make_gdc: Callable[..., Path]) -> None:
+        folder = make_gdc()
+        tumour = ("Tumor", "Primary", "Solid Tissue")
+        self.retype(folder, self.NEW, tumour, tumour, ("Normal", "Not Applicable", "Solid Tissue"))
+        assert read_gdc(folder, COUNTS).people == (Person(A, True, 1), Person(B, True, 1), Person(A, False))
+
+    @pytest.mark.parametrize(
+        ("columns", "cells"),
+        [
+            (("Sample Type",), (["Recurrent Tumor"], ["Primary Tumor"], ["Metastatic"])),
+            (NEW[:2], (["Tumor", "Recurrence"], ["Tumor", "Primary"], ["Tumor", "Metastatic"])),
+        ],
+    )
+    def test_of_another_study_the_primary_tumour_comes_first(
+        self, make_gdc: Callable[..., Path], tmp_path: Path, columns: Sequence[str], cells: Sequence[Sequence[str]]
+    ) -> None:
+        folder = make_gdc()
+        self.retype(folder, columns, *cells, names=["s1", "s2", "s3"])
+        out = tmp_path / "out" / "cohort.h5ad"
+        write_cohort([folder], [SlideEntry("slide", "C3L-1", Path("x"))], unit="counts", out_path=out)
+        assert np.asarray(read_cohort(out).X).tolist() == [[5, 5, 90]]
+        report = pd.read_csv(out.with_name("join_report.csv"), keep_default_na=False).set_index("id")
+        assert report["kept"].to_dict() == {"slide": True, "s1": False, "s2": True, "s3": False}
+        assert report.loc["s1", "reason"] == report.loc["s3", "reason"] == "a sample of type 01 is preferred"
+
+    @pytest.mark.parametrize(
+        "kind", ["Solid Tissue Normal", "Blood Derived Normal", "Control Analyte", "Cell Lines", "Peritumoral",
+                 "Primary Xenograft Tissue", "Next Generation Cancer Model"]
+    )  # fmt: skip
+    def test_what_is_no_tumour_of_the_patient(self, make_gdc: Callable[..., Path], kind: str) -> None:
+        folder = make_gdc()
+        self.retype(folder, ("Sample Type",), [kind], ["Primary Tumor"], [""], names=["s1", "s2", "s3"])
+        people = read_gdc(folder, COUNTS).people
+        assert people == (Person("C3L-1", False), Person("C3L-1", True, 1), Person("C3L-1", True))
+
+    def test_a_sheet_that_says_nothing_is_enough_for_tcga_names_alone(self, make_gdc: Callable[..., Path]) -> None:
+        folder = make_gdc()
+        self.retype(folder, ("Preservation Method",), ["OCT"], ["OCT"], ["OCT"])
+        assert len(read_gdc(folder, COUNTS).values) == 3
+        path = next(folder.glob("*.tsv"))
+        path.write_text(path.read_text().replace(f"{B}-01A", "s2"))
+        with pytest.raises(InputError, match=r"row 3: neither the sheet nor its name says whether sample s2 is of a"):
+            read_gdc(folder, COUNTS)
+
+
 def reorder(path: Path) -> None:
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:6], lines[7], lines[6], *lines[8:], ""]))
@@ -125,7 +186,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut off in a line": (lambda path: path.write_bytes(path.read_bytes()[:-12]), "is cut off"),
     "cut off between lines": (
         lambda path: path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1])),
-        r"names other genes \(3\) than the files before it \(4\): lacks 1 and adds 0",
+        r"names other genes \(3\) than most files \(4\): lacks 1 and adds 0",
     ),
     "genes in another order": (reorder, "orders them anew"),
     "other genes": (
