@@ -6,6 +6,8 @@ truth or prediction, or too few samples), never 0.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +19,7 @@ _EXPLAINED = 1e-5  # of a column's spread is left once depth is out: it was a fu
 _RELATIVE_SPREAD_FLOOR = 1e-7  # float32 rounding of a constant column; smaller spread is no signal
 DETECTION_FLOOR = 0.2  # the headline is over genes seen in at least this share of the test spots
 SPLINE_KNOTS = 5
-_CACHED_VALUES = 2**20
+_CACHED_VALUES, _MOST_THREADS = 2**20, 8
 
 
 class GeneMetrics(NamedTuple):
@@ -58,19 +60,30 @@ def pearson(truth: Array, prediction: Array) -> NDArray[np.float64]:
 def _correlate(truth: Array, prediction: Array, basis: NDArray[np.float64] | None) -> NDArray[np.float64]:
     """Pearson r once the columns of an orthonormal `basis` (S, b), whose span holds the constant, are taken out.
 
-    A few genes at a time, so that copies in double precision stay in the cache.
+    A few genes at a time, in threads, so that copies in double precision stay in the cache.
     """
     _check_pair(truth, prediction)
     samples, genes = truth.shape
     r = np.full(genes, np.nan)
     width = max(1, _CACHED_VALUES // max(samples, 1))
-    for start in range(0, genes if samples >= _MIN_SAMPLES else 0, width):
+
+    def correlate(start: int) -> None:
         chosen = slice(start, start + width)
         left, left_left, left_known = _residuals(truth[:, chosen], basis)
         right, right_right, right_known = _residuals(prediction[:, chosen], basis)
         with np.errstate(divide="ignore", invalid="ignore"):
             found = np.einsum("sg,sg->g", left, right) / np.sqrt(left_left * right_right)
         r[chosen] = np.where(left_known & right_known, np.clip(found, -1, 1), np.nan)
+
+    starts = range(0, genes if samples >= _MIN_SAMPLES else 0, width)
+    if len(starts) < 2:
+        list(map(correlate, starts))
+    else:
+        from threadpoolctl import threadpool_limits
+
+        # The linear algebra's own threads would be in the way of these.
+        with threadpool_limits(1), ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1, _MOST_THREADS)) as pool:
+            list(pool.map(correlate, starts))
     return r
 
 
