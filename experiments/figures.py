@@ -9,16 +9,18 @@ from typing import Any
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-from matplotlib.collections import PatchCollection
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from tcgn_mil.artefacts import atomic_path
 
 DPI = 120
+PNG_COMPRESSION = 3  # of 9; half the time of the usual 6 for a tenth more bytes
+_PANEL_INCHES = 4.4
 _COLOURS = ("#1b5e9e", "#d1662b", "#7a7a7a", "#3f8f5b", "#8d5ba5")
 
 
@@ -26,7 +28,8 @@ def save(figure: Figure, path: str | Path) -> None:
     """Write a figure atomically as PNG and close it."""
     fitted = figure.get_layout_engine() is not None  # fitting it again to its contents would draw it twice
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, bbox_inches=None if fitted else "tight", metadata={"Software": None})
+        figure.savefig(temporary, dpi=DPI, bbox_inches=None if fitted else "tight", metadata={"Software": None},
+                       pil_kwargs={"compress_level": PNG_COMPRESSION})  # fmt: skip
     plt.close(figure)
 
 
@@ -148,8 +151,13 @@ def slide_maps(
     rows = -(-len(panels) // columns)
     height = float(np.clip(3.6 * slide_size[1] / slide_size[0], 1.4, 6.0))
     figure, axes = plt.subplots(
-        rows, columns, figsize=(4.4 * columns, (height + 0.4) * rows + 0.3), squeeze=False, layout="constrained"
+        rows,
+        columns,
+        figsize=(_PANEL_INCHES * columns, (height + 0.4) * rows + 0.3),
+        squeeze=False,
+        layout="constrained",
     )
+    thumbnail = None if thumbnail is None else _shrunk(thumbnail, round(_PANEL_INCHES * DPI))
     for axis, name in zip(axes.flat, panels, strict=False):
         if thumbnail is not None:
             axis.imshow(thumbnail, extent=(0, slide_size[0], slide_size[1], 0), alpha=1.0 if name == "slide" else 0.35)
@@ -163,14 +171,20 @@ def slide_maps(
     save(figure, path)
 
 
+def _shrunk(image: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:
+    """The image at no more than is shown of it; matplotlib would resample it for every panel."""
+    shown = Image.fromarray(image)
+    shown.thumbnail((longest_px, longest_px), Image.Resampling.BOX)
+    return np.asarray(shown)
+
+
 def _draw_tiles(
     figure: Figure, axis: Any, coords: NDArray[np.int64], side: float, values: NDArray[np.floating]
 ) -> None:
     """Tiles as squares in a colour scale cut at the 1st and 99th percentile."""
     low, high = np.nanpercentile(values, (1, 99))
-    squares = PatchCollection(
-        [Rectangle((x, y), side, side) for x, y in coords.tolist()], cmap="viridis", alpha=0.85, linewidth=0
-    )
+    corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) * side
+    squares = PolyCollection(coords[:, None] + corners, cmap="viridis", alpha=0.85, linewidth=0)
     squares.set_array(values)
     squares.set_clim(low, max(high, low + 1e-12))
     axis.add_collection(squares)

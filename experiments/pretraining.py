@@ -31,7 +31,7 @@ from tcgn_mil.experiments.spot_data import (
     section_targets,
     split_sections,
 )
-from tcgn_mil.experiments.spot_evaluation import SpotTargets, baseline_predictions, gene_table, summary_table
+from tcgn_mil.experiments.spot_evaluation import MODEL, SpotTargets, baseline_predictions, section_results
 from tcgn_mil.experiments.tables import read_gene_list, write_csv, write_predictions
 from tcgn_mil.inference import predict_spots
 from tcgn_mil.losses import expression_loss
@@ -40,7 +40,6 @@ from tcgn_mil.models import create_model, load_trunk
 from tcgn_mil.training import TrainingConfig, fit
 
 KIND = "pretrain"
-MODEL = "model"
 _MAPPED_GENES = 4
 
 
@@ -222,9 +221,11 @@ def _evaluate(study: SpotStudy, model: Any, out_dir: Path) -> dict[str, Any]:
         patches = section.patches()
         predicted = study.scaler.unscale(predict_spots(model, patches, batch_size=config.training.batch_size))
         predictions = {MODEL: predicted, **baseline_predictions(train, train_colour, targets, study.colour([name]))}
-        table = gene_table(study.panel, targets, predictions)
+        table, summary = section_results(
+            study.panel, targets, predictions, section=name, normalisation=config.normalisation
+        )
         write_csv(out_dir / f"genes_{name}.csv", table)
-        results.append(summary_table(table, section=name, normalisation=config.normalisation))
+        results.append(summary)
         _write_section(study, name, section, predicted, table, out_dir)
     frame = pd.concat(results)
     write_csv(out_dir / "results.csv", frame)

@@ -173,7 +173,7 @@ def section_targets(section: Section, panel: GenePanel, normalisation: Normalisa
             f"section {section.spots.section}: {empty} spots have no count of any panel gene",
             fix="raise min_umi, or use normalisation=library",
         )
-    return SpotTargets(expression, np.log(section.totals), detection(counts, columns))
+    return SpotTargets(expression, np.log(section.totals), detection(counts, columns), section.spatial())
 
 
 def one_patch_size(sections: Mapping[str, Section]) -> PatchSize:

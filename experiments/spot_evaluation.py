@@ -1,16 +1,36 @@
-"""Spot-level results of one held-out section: the model beside its baselines (PROTOCOL, Metrics and Baselines)."""
+"""Spot-level results of one held-out section: the model beside its baselines (PROTOCOL, Metrics and Baselines).
+
+Intervals are of a bootstrap over blocks of 5 x 5 spots, p-values of a t-test whose sample size allows for spatial
+autocorrelation (:mod:`tcgn_mil.spatial_stats`); both are of r once depth is out.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
 
 from tcgn_mil.baselines import depth_predictions, ridge_predictions
 from tcgn_mil.contracts import GenePanel
 from tcgn_mil.metrics import DETECTION_FLOOR, depth_adjusted_pearson, headline, median_over_genes, pearson
+from tcgn_mil.spatial_stats import (
+    MAX_SPOTS,
+    MIN_SPOTS,
+    SpatialTest,
+    block_bootstrap,
+    percentile_interval,
+    spatial_blocks,
+)
+
+MODEL = "model"
+GATES = ("ridge_colour", "small_network")  # what a predictable gene is predicted better than
+MAX_Q = 0.05
+REPLICATES = 1000
 
 
 @dataclass(frozen=True)
@@ -25,11 +45,14 @@ class SpotTargets:
         (S,) log of the total count over all measured genes.
     detection
         (G,) share of spots with a count.
+    positions
+        (S, 2) centres of one section's spots, for statistics that heed space; None for several sections.
     """
 
     expression: NDArray[np.float32]
     log_depth: NDArray[np.float64]
     detection: NDArray[np.float64]
+    positions: NDArray[np.floating] | None = None
 
 
 def baseline_predictions(
@@ -45,31 +68,103 @@ def baseline_predictions(
     }
 
 
-def gene_table(panel: GenePanel, test: SpotTargets, predictions: dict[str, NDArray[np.float32]]) -> pd.DataFrame:
-    """One row a gene: detection, then ``r_<name>`` and ``depth_adjusted_r_<name>`` for each predictor."""
-    table = pd.DataFrame({"gene": panel.genes, "detection": test.detection})
-    for name, predicted in predictions.items():
-        table[f"r_{name}"] = pearson(test.expression, predicted)
-        table[f"depth_adjusted_r_{name}"] = depth_adjusted_pearson(test.expression, predicted, test.log_depth)
-    return table
+class SectionResults(NamedTuple):
+    """``genes``: a row a gene; ``summary``: a row a predictor."""
+
+    genes: pd.DataFrame
+    summary: pd.DataFrame
 
 
-def summary_table(table: pd.DataFrame, *, section: str, normalisation: str) -> pd.DataFrame:
-    """One row a predictor: the headline (median depth-adjusted r of genes in >= 20 % of spots) and plain medians."""
-    names = [column.removeprefix("depth_adjusted_r_") for column in table if column.startswith("depth_adjusted_r_")]
-    seen = table["detection"] >= DETECTION_FLOOR
+def section_results(
+    panel: GenePanel, test: SpotTargets, predictions: Mapping[str, NDArray[np.float32]], *, section: str,
+    normalisation: str, replicates: int = REPLICATES,
+) -> SectionResults:  # fmt: skip
+    """Results of one section.
+
+    Returns
+    -------
+    For each predictor, ``genes`` has ``r_`` (plain), ``depth_adjusted_r_``, its 95 % interval ``low_`` and ``high_``,
+    the one-sided ``p_`` and ``q_`` (Benjamini-Hochberg over genes seen in at least 20 % of the spots; NaN for others),
+    and for the model ``predictable``: q below 0.05 and r above that of ridge and, where there is one, of the small
+    network. ``summary`` has the headline (median depth-adjusted r of the genes seen) with its interval, plain medians,
+    and the number of genes at q below 0.05 and of predictable ones.
+
+    Raises
+    ------
+    ValueError
+        If the section has no positions.
+    """
+    if test.positions is None:
+        raise ValueError(f"section {section} has no positions")
+    spots = len(test.positions)
+    tested = SpatialTest(test.positions, test.log_depth) if MIN_SPOTS <= spots <= MAX_SPOTS else None
+    genes = pd.DataFrame({"gene": panel.genes, "detection": test.detection})
     rows = []
-    for name in names:
-        rows.append(
-            {
-                "section": section,
-                "normalisation": normalisation,
-                "predictor": name,
-                "headline": headline(table[f"depth_adjusted_r_{name}"].to_numpy(), table["detection"].to_numpy()),
-                "median_r_seen": median_over_genes(table.loc[seen, f"r_{name}"].to_numpy()),
-                "median_r_all": median_over_genes(table[f"r_{name}"].to_numpy()),
-                "genes_seen": int(seen.sum()),
-                "genes_na": int(table[f"r_{name}"].isna().sum()),
-            }
-        )
-    return pd.DataFrame(rows)
+    for name, predicted in predictions.items():
+        columns = {f"r_{name}": pearson(test.expression, predicted)}
+        if tested is None:
+            columns |= {f"depth_adjusted_r_{name}": depth_adjusted_pearson(test.expression, predicted, test.log_depth)}
+            bounds = (float("nan"), float("nan"))
+        else:
+            more, bounds = _in_space(test, predicted, tested, name, replicates)
+            columns |= more
+        genes = genes.assign(**columns)
+        rows.append(_summary(genes, name, bounds, section=section, normalisation=normalisation))
+    if f"q_{MODEL}" in genes:
+        genes["predictable"] = predictable(genes)
+        for row in rows:
+            row["predictable"] = int(genes["predictable"].sum()) if row["predictor"] == MODEL else None
+    return SectionResults(genes, pd.DataFrame(rows))
+
+
+def _in_space(
+    test: SpotTargets, predicted: NDArray[np.float32], tested: SpatialTest, name: str, replicates: int
+) -> tuple[dict[str, NDArray[np.float64]], tuple[float, float]]:
+    """Columns of one predictor, and the interval of its headline."""
+    found = tested(test.expression, predicted)
+    assert test.positions is not None
+    drawn = block_bootstrap(
+        tested.residuals(test.expression), tested.residuals(predicted), spatial_blocks(test.positions),
+        replicates=replicates,
+    )  # fmt: skip
+    drawn[:, ~np.isfinite(found.r)] = np.nan
+    low, high = percentile_interval(drawn)
+    seen = (test.detection >= DETECTION_FLOOR) & np.isfinite(found.r)
+    q = np.full(len(found.p), np.nan)
+    if seen.any():
+        q[seen] = false_discovery_control(found.p[seen])
+    bounds = percentile_interval(np.nanmedian(drawn[:, seen], axis=1)[:, None]) if seen.any() else ([np.nan],) * 2
+    columns = {
+        f"depth_adjusted_r_{name}": found.r, f"low_{name}": low, f"high_{name}": high, f"p_{name}": found.p,
+        f"q_{name}": q,
+    }  # fmt: skip
+    return columns, (float(bounds[0][0]), float(bounds[1][0]))
+
+
+def predictable(genes: pd.DataFrame) -> pd.Series:
+    """Genes that the model predicts by the protocol's rule; a baseline without a value does not gate."""
+    r = genes[f"depth_adjusted_r_{MODEL}"]
+    found = genes[f"q_{MODEL}"] < MAX_Q
+    for gate in GATES:
+        if (column := f"depth_adjusted_r_{gate}") in genes:
+            found &= (r > genes[column]) | genes[column].isna()
+    return found
+
+
+def _summary(
+    genes: pd.DataFrame, name: str, bounds: tuple[float, float], *, section: str, normalisation: str
+) -> dict[str, Any]:
+    seen = genes["detection"] >= DETECTION_FLOOR
+    return {
+        "section": section,
+        "normalisation": normalisation,
+        "predictor": name,
+        "headline": headline(genes[f"depth_adjusted_r_{name}"].to_numpy(), genes["detection"].to_numpy()),
+        "headline_low": bounds[0],
+        "headline_high": bounds[1],
+        "median_r_seen": median_over_genes(genes.loc[seen, f"r_{name}"].to_numpy()),
+        "median_r_all": median_over_genes(genes[f"r_{name}"].to_numpy()),
+        "genes_seen": int(seen.sum()),
+        "genes_na": int(genes[f"r_{name}"].isna().sum()),
+        "significant": int((genes[f"q_{name}"] < MAX_Q).sum()) if f"q_{name}" in genes else None,
+    }

@@ -6,6 +6,8 @@ truth or prediction, or too few samples), never 0.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +15,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 _MIN_SAMPLES = 3
+_EXPLAINED = 1e-5  # of a column's spread is left once depth is out: it was a function of depth
 _RELATIVE_SPREAD_FLOOR = 1e-7  # float32 rounding of a constant column; smaller spread is no signal
 DETECTION_FLOOR = 0.2  # the headline is over genes seen in at least this share of the test spots
 SPLINE_KNOTS = 5
+_CACHED_VALUES, _MOST_THREADS = 2**20, 8
 
 
 class GeneMetrics(NamedTuple):
@@ -38,7 +42,7 @@ def gene_metrics(truth: Array, prediction: Array) -> GeneMetrics:
     residual = truth.astype(np.float64) - prediction
     total = np.square(truth - truth.mean(axis=0, dtype=np.float64)).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        r2 = np.where(_varies(truth), 1 - np.square(residual).sum(axis=0) / total, np.nan)
+        r2 = np.where(varies(truth), 1 - np.square(residual).sum(axis=0) / total, np.nan)
     return GeneMetrics(
         pearson=pearson(truth, prediction),
         spearman=spearman(truth, prediction),
@@ -50,14 +54,53 @@ def gene_metrics(truth: Array, prediction: Array) -> GeneMetrics:
 
 def pearson(truth: Array, prediction: Array) -> NDArray[np.float64]:
     """Pearson r per gene, (G,)."""
+    return _correlate(truth, prediction, None)
+
+
+def _correlate(truth: Array, prediction: Array, basis: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Pearson r once the columns of an orthonormal `basis` (S, b), whose span holds the constant, are taken out.
+
+    A few genes at a time, in threads, so that copies in double precision stay in the cache.
+    """
     _check_pair(truth, prediction)
-    if len(truth) < _MIN_SAMPLES:
-        return np.full(truth.shape[1], np.nan)
-    left = truth - truth.mean(axis=0, dtype=np.float64)
-    right = prediction - prediction.mean(axis=0, dtype=np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        r = (left * right).sum(axis=0) / np.sqrt(np.square(left).sum(axis=0) * np.square(right).sum(axis=0))
-    return np.where(_varies(truth) & _varies(prediction), np.clip(r, -1, 1), np.nan)
+    samples, genes = truth.shape
+    r = np.full(genes, np.nan)
+    width = max(1, _CACHED_VALUES // max(samples, 1))
+
+    def correlate(start: int) -> None:
+        chosen = slice(start, start + width)
+        left, left_left, left_known = _residuals(truth[:, chosen], basis)
+        right, right_right, right_known = _residuals(prediction[:, chosen], basis)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = np.einsum("sg,sg->g", left, right) / np.sqrt(left_left * right_right)
+        r[chosen] = np.where(left_known & right_known, np.clip(found, -1, 1), np.nan)
+
+    starts = range(0, genes if samples >= _MIN_SAMPLES else 0, width)
+    if len(starts) < 2:
+        list(map(correlate, starts))
+    else:
+        from threadpoolctl import threadpool_limits
+
+        # The linear algebra's own threads would be in the way of these.
+        with threadpool_limits(1), ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1, _MOST_THREADS)) as pool:
+            list(pool.map(correlate, starts))
+    return r
+
+
+def _residuals(
+    values: Array, basis: NDArray[np.float64] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Residuals on the basis, or the mean; their sum of squares; whether a column varies and some of it is left."""
+    out = values.astype(np.float64)
+    scale = np.maximum(out.max(axis=0), -out.min(axis=0))
+    out -= out.mean(axis=0)
+    total = np.einsum("sg,sg->g", out, out)
+    known = np.sqrt(total / len(out)) > _RELATIVE_SPREAD_FLOOR * np.maximum(scale, np.finfo(np.float32).tiny)
+    if basis is None:
+        return out, total, known
+    out -= basis @ (basis.T @ out)
+    left = np.einsum("sg,sg->g", out, out)
+    return out, left, known & (left > np.square(_EXPLAINED) * total)
 
 
 def spearman(truth: Array, prediction: Array) -> NDArray[np.float64]:
@@ -68,25 +111,37 @@ def spearman(truth: Array, prediction: Array) -> NDArray[np.float64]:
     return pearson(rankdata(truth, axis=0), rankdata(prediction, axis=0))
 
 
-def residuals_on_depth(values: Array, log_depth: Array) -> NDArray[np.float64]:
-    """Residuals of each column of `values` (S, G) on a cubic spline of `log_depth` (S,) with 5 quantile knots."""
+def depth_basis(log_depth: Array) -> NDArray[np.float64]:
+    """(S, 7) cubic spline of `log_depth` (S,) with 5 quantile knots; its columns span the constant."""
     from sklearn.preprocessing import SplineTransformer
 
     depth = np.asarray(log_depth, dtype=np.float64).reshape(-1, 1)
-    basis = SplineTransformer(n_knots=SPLINE_KNOTS, degree=3, knots="quantile").fit_transform(depth)
-    coefficients, *_ = np.linalg.lstsq(basis, np.asarray(values, dtype=np.float64), rcond=None)
-    return values - basis @ coefficients
+    return np.asarray(SplineTransformer(n_knots=SPLINE_KNOTS, degree=3, knots="quantile").fit_transform(depth))
+
+
+def depth_projection(log_depth: Array) -> NDArray[np.float64]:
+    """(S, b) orthonormal columns that span :func:`depth_basis`."""
+    left, singular, _ = np.linalg.svd(depth_basis(log_depth), full_matrices=False)
+    return np.asarray(left[:, singular > 1e-10 * singular[0]])
+
+
+def residuals_on_depth(values: Array, log_depth: Array) -> NDArray[np.float64]:
+    """Residuals of each column of `values` (S, G) on a cubic spline of `log_depth` (S,) with 5 quantile knots."""
+    basis = depth_projection(log_depth)
+    values = np.asarray(values, dtype=np.float64)
+    return np.asarray(values - basis @ (basis.T @ values))
 
 
 def depth_adjusted_pearson(truth: Array, prediction: Array, log_depth: Array) -> NDArray[np.float64]:
     """Pearson r within one section after taking sequencing depth out of truth and prediction, (G,).
 
-    `log_depth` (S,) is the log of each spot's total count. A predictor that follows depth alone scores about 0.
+    `log_depth` (S,) is the log of each spot's total count. A predictor that follows depth alone scores about 0, or has
+    no r where it is a function of depth.
     """
-    left, right = residuals_on_depth(truth, log_depth), residuals_on_depth(prediction, log_depth)
-    r = pearson(left, right)
-    explained = _spread(right) <= 1e-5 * _spread(prediction)  # the prediction was a function of depth
-    return np.where(_varies(truth) & _varies(prediction) & ~explained, r, np.nan)
+    _check_pair(truth, prediction)
+    if len(truth) < _MIN_SAMPLES:
+        return np.full(truth.shape[1], np.nan)
+    return _correlate(truth, prediction, depth_projection(log_depth))
 
 
 def headline(depth_adjusted: Array, detection: Array) -> float:
@@ -137,13 +192,15 @@ def combine_folds(r: Array, n: Array, *, min_folds: int = 3) -> CombinedR:
     )
 
 
-def _spread(values: Array) -> NDArray[np.float64]:
+def spread(values: Array) -> NDArray[np.float64]:
+    """Standard deviation of each column, (G,) float64."""
     return np.asarray(values, dtype=np.float64).std(axis=0)
 
 
-def _varies(values: Array) -> NDArray[np.bool_]:
+def varies(values: Array) -> NDArray[np.bool_]:
+    """Whether each column differs from a constant by more than rounding, (G,)."""
     scale = np.abs(values).max(axis=0, initial=0)
-    return _spread(values) > _RELATIVE_SPREAD_FLOOR * np.maximum(scale, np.finfo(np.float32).tiny)
+    return spread(values) > _RELATIVE_SPREAD_FLOOR * np.maximum(scale, np.finfo(np.float32).tiny)
 
 
 def _check_pair(truth: Array, prediction: Array) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -48,6 +49,9 @@ class TrainingConfig:
         Largest gradient norm.
     patience
         Epochs without a better validation score before training stops.
+    average
+        Largest decay a step of the exponential moving average of the weights, at least 0 and below 1; 0 for none. Where
+        there is one, it is the average that is validated and kept.
     precision
         ``32-true``, ``bf16-mixed`` or ``16-mixed``.
     accelerator
@@ -65,6 +69,7 @@ class TrainingConfig:
     warmup_fraction: float = 0.1
     clip_norm: float = 1.0
     patience: int = 10
+    average: float = 0.0
     precision: Precision = "32-true"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     loss: LossName = "mse"
@@ -78,6 +83,7 @@ class TrainingConfig:
         _check("lr", self.lr, above=0)
         _check("clip_norm", self.clip_norm, above=0)
         _check("warmup_fraction", self.warmup_fraction, least=0, below=1)
+        _check("average", self.average, least=0, below=1)
 
 
 def _check(
@@ -128,19 +134,23 @@ def fit(
     fabric = Fabric(accelerator=resolve_device(config.accelerator).type, devices=1, precision=config.precision)
     optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr, fused=True)
     wrapped, prepared = fabric.setup(model, optimizer)
+    average = ModelEmaV3(model, decay=config.average, use_warmup=True) if config.average else None
+    judged = model if average is None else average.module
     kept = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE_KEYS}
-    state = TrainingState(Trained(model, prepared, fabric.strategy.precision), kept, state_path)
+    state = TrainingState(
+        Trained(model, prepared, fabric.strategy.precision, None if average is None else judged), kept, state_path
+    )
     history = state.resume()
-    loop = _Loop(fabric, wrapped, prepared, step, config)
+    loop = _Loop(fabric, wrapped, prepared, step, config, lambda count: average and average.update(model, count))
     bar = tqdm(range(len(history.epochs), config.epochs), desc=description, unit="epoch")
     for epoch in bar:
         if epoch - history.best_epoch > config.patience:
             break
         torch.manual_seed(derive_seed(config.seed, epoch))
         loss = loop.epoch(epoch, epoch_batches(epoch))
-        model.eval()
+        judged.eval()
         with torch.inference_mode():
-            score = validate(model)
+            score = validate(judged)
         history.epochs.append({"loss": loss, "score": score})
         bar.set_postfix(loss=f"{loss:.4f}", score=f"{score:.4f}")
         if math.isfinite(score) and score > history.best_score:
@@ -168,6 +178,7 @@ class _Loop:
     optimizer: Any
     step: Callable[[nn.Module, Any], Tensor]
     config: TrainingConfig
+    after_step: Callable[[int], Any]
 
     def epoch(self, epoch: int, batches: Iterable[Any]) -> float:
         """One pass over the batches; returns the mean loss."""
@@ -182,6 +193,7 @@ class _Loop:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.config.lr * rate_factor(progress, self.config.warmup_fraction)
             total += self._update(batch, f"epoch {epoch + 1}, step {index + 1}")
+            self.after_step(epoch * count + index + 1)
         return total / count
 
     def _update(self, batch: Any, where: str) -> float:

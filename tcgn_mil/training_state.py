@@ -25,7 +25,7 @@ from tcgn_mil.contracts import preview
 from tcgn_mil.errors import InputError
 from tcgn_mil.models.published import check_tensors
 
-_PARTS = ("model", "best", "optimizer")
+_PARTS = ("model", "best", "optimizer", "average")
 
 
 @dataclass
@@ -48,11 +48,17 @@ class History:
 
 
 class Trained(NamedTuple):
-    """What an epoch changes: the model, the optimizer's moments, and the precision's loss scale, if it has one."""
+    """What an epoch changes: the model, the optimizer's moments, the precision's loss scale, the average of weights."""
 
     model: nn.Module
     optimizer: Optimizer
     precision: Precision
+    average: nn.Module | None = None
+
+    @property
+    def judged(self) -> nn.Module:
+        """What is validated: the average where there is one."""
+        return self.model if self.average is None else self.average
 
 
 class TrainingState:
@@ -74,8 +80,8 @@ class TrainingState:
         self.best: dict[str, Tensor] = {}
 
     def keep_best(self) -> None:
-        """Remember the model's weights as the best so far."""
-        self.best = _on_cpu(self.trained.model.state_dict())
+        """Remember the weights that were validated as the best so far."""
+        self.best = _on_cpu(self.trained.judged.state_dict())
 
     def restore_best(self) -> None:
         """Give the model its best weights back."""
@@ -90,7 +96,8 @@ class TrainingState:
             for index, values in self.trained.optimizer.state_dict()["state"].items()
             for name, value in values.items()
         }
-        parts = (self.trained.model.state_dict(), self.best, moments)
+        average = {} if self.trained.average is None else self.trained.average.state_dict()
+        parts = (self.trained.model.state_dict(), self.best, moments, average)
         tensors = {
             f"{part}.{name}": value
             for part, values in zip(_PARTS, parts, strict=True)
@@ -134,7 +141,7 @@ class TrainingState:
         return History(**json.loads(metadata["history"]))
 
     def _load(self, parts: Mapping[str, dict[str, Tensor]]) -> None:
-        model, optimizer, _ = self.trained
+        model, optimizer, _, average = self.trained
         try:
             check_tensors(
                 parts["model"], {name: value.shape for name, value in model.state_dict().items()}, "the model"
@@ -144,6 +151,8 @@ class TrainingState:
                 f"holds the state of another model: {error.reason}", path=self.path, fix="choose another --out folder"
             ) from None
         model.load_state_dict(parts["model"])
+        if average is not None:
+            average.load_state_dict(parts["average"])
         self.best = parts["best"]
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in parts["optimizer"].items():

@@ -123,15 +123,34 @@ def test_a_seed_decides_the_result() -> None:
     assert not same(first, other)
 
 
+@pytest.mark.parametrize("average", [0.0, 0.9])
 @pytest.mark.parametrize("killed", [0, 2, 5])
-def test_a_run_killed_after_an_epoch_ends_with_the_same_weights(tmp_path: Path, killed: int) -> None:
+def test_a_run_killed_after_an_epoch_ends_with_the_same_weights(tmp_path: Path, killed: int, average: float) -> None:
+    config = dataclasses.replace(CONFIG, average=average)
     whole, state = make_model(), tmp_path / "state.safetensors"
-    history = train(whole)
+    history = train(whole, config)
     with pytest.raises(Killed):
-        train(make_model(), state_path=state, on_epoch=killed_after(killed))
+        train(make_model(), config, state_path=state, on_epoch=killed_after(killed))
     resumed = make_model()
-    assert train(resumed, state_path=state) == history
+    assert train(resumed, config, state_path=state) == history
     assert same(whole, resumed)
+
+
+def test_the_average_is_what_is_validated_and_kept() -> None:
+    """Of weights that jump to and fro between steps the average lies between."""
+    config = dataclasses.replace(CONFIG, average=0.9, lr=0.3, warmup_fraction=0.0)
+    seen: list[float] = []
+
+    def scored(model: nn.Module) -> float:
+        assert not model.training
+        seen.append(validate(model))
+        return seen[-1]
+
+    averaged, plain = make_model(), make_model()
+    history = train(averaged, config, validate=scored)
+    train(plain, dataclasses.replace(config, average=0.0))
+    assert not same(averaged, plain)
+    assert validate(averaged.eval()) == max(seen) == history.best_score
 
 
 def test_a_run_killed_within_an_epoch_ends_with_the_same_weights(tmp_path: Path) -> None:
@@ -319,6 +338,7 @@ def test_batches_of_any_shape_move_to_the_device() -> None:
         ("lr", float("nan"), "above 0"),
         ("seed", -1, "at least 0"),
         ("warmup_fraction", 1.0, "at least 0 and below 1"),
+        ("average", 1.0, "at least 0 and below 1"),
     ],
 )
 def test_impossible_settings_are_refused(key: str, value: float, fix: str) -> None:

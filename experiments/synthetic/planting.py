@@ -14,6 +14,7 @@ _INK_OPACITY = (0.75, 0.95)
 _PEN_WIDTH_UM, _PEN_LENGTH_UM = (250, 400), (900, 1800)
 _BLUR_RADIUS_UM = (250, 450)
 _FOLD_WIDTH_UM, _FOLD_LENGTH_UM = (90, 180), (600, 1500)
+_FOLD_SHIFT_UM = (60, 160)
 _FEATHER_UM = 15.0
 
 
@@ -22,8 +23,8 @@ def plant_pen(
 ) -> NDArray[np.bool_]:
     """Draw a stroke of felt-tip across `where`, (H, W), into an (H, W, 3) picture in place; returns its pixels."""
     stroke = _band(where, mpp, rng, _PEN_WIDTH_UM, _PEN_LENGTH_UM)
-    cover = (stroke * rng.uniform(*_INK_OPACITY))[..., None].astype(np.float32)
-    image[:] = np.rint(image * (1 - cover) + np.array(INKS[ink], dtype=np.float32) * cover).astype(np.uint8)
+    cover = np.float32(rng.uniform(*_INK_OPACITY))
+    image[stroke] = np.rint(image[stroke] * (1 - cover) + np.array(INKS[ink], dtype=np.float32) * cover)
     return stroke
 
 
@@ -38,9 +39,11 @@ def plant_blur(
     axes = tuple(round(rng.uniform(*_BLUR_RADIUS_UM) / mpp) for _ in range(2))
     field = np.zeros(where.shape, np.uint8)
     cv2.ellipse(field, (x, y), axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
-    share = cv2.GaussianBlur(field.astype(np.float32), (0, 0), _FEATHER_UM / mpp)[..., None]
-    blurred = cv2.GaussianBlur(image, (0, 0), sd_um / mpp) + rng.normal(0, 2, image.shape).astype(np.float32)
-    image[:] = np.clip(np.rint(image * (1 - share) + blurred * share), 0, 255).astype(np.uint8)
+    near = _window(field, round(4 * max(sd_um, _FEATHER_UM) / mpp))
+    sharp = image[near]
+    share = cv2.GaussianBlur(field[near].astype(np.float32), (0, 0), _FEATHER_UM / mpp)[..., None]
+    blurred = cv2.GaussianBlur(sharp, (0, 0), sd_um / mpp) + 2 * rng.standard_normal(sharp.shape, dtype=np.float32)
+    image[near] = np.clip(np.rint(sharp * (1 - share) + blurred * share), 0, 255).astype(np.uint8)
     return field.astype(bool)
 
 
@@ -49,14 +52,15 @@ def plant_fold(
 ) -> NDArray[np.bool_]:
     """Turn tissue back upon itself along a band, in place: densities of `layers` places add up; returns its pixels."""
     band = _band(where, mpp, rng, _FOLD_WIDTH_UM, _FOLD_LENGTH_UM) & where
-    light = image.astype(np.float32) / 255
+    near = _window(band, round(_FOLD_SHIFT_UM[1] / mpp) + 1)
+    folded, light, tissue = band[near], image[near].astype(np.float32) / 255, where[near]
     through = light.copy()
     for _ in range(layers - 1):
-        shift = np.rint(rng.uniform(60, 160) * _direction(rng) / mpp).astype(int)
+        shift = np.rint(rng.uniform(*_FOLD_SHIFT_UM) * _direction(rng) / mpp).astype(int)
         over = np.roll(light, tuple(shift), axis=(0, 1))
-        under = np.roll(where, tuple(shift), axis=(0, 1)) & band
+        under = np.roll(tissue, tuple(shift), axis=(0, 1)) & folded
         through[under] *= over[under]
-    image[band] = np.rint(through[band] * 255).astype(np.uint8)
+    image[near][folded] = np.rint(through[folded] * 255).astype(np.uint8)
     return band
 
 
@@ -77,6 +81,12 @@ def _band(
     thickness = round(rng.uniform(*width_um) / mpp)
     cv2.polylines(mask, [np.rint(line).astype(np.int32)], False, 1, thickness, cv2.LINE_8)
     return mask.astype(bool)
+
+
+def _window(mask: NDArray[np.generic], margin: int) -> tuple[slice, slice]:
+    """Rows and columns around the part of `mask` that is set, which is all an artefact changes or looks at."""
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return slice(max(0, y - margin), y + height + margin), slice(max(0, x - margin), x + width + margin)
 
 
 def _somewhere(where: NDArray[np.bool_], rng: np.random.Generator) -> tuple[int, int]:

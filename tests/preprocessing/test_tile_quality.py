@@ -117,7 +117,7 @@ def test_the_first_fault_names_a_tile() -> None:
 
 @pytest.mark.slow
 def test_synthetic_slides_lose_their_artefacts_and_little_tissue(tmp_path: Path) -> None:
-    """What experiments/results/tissue.md reports over 24 slides, on two of them."""
+    """What experiments/results/preprocessing.md reports over 24 slides, on two of them."""
     rows = []
     for number in (0, 1):
         path = tmp_path / f"{number}.tiff"
