@@ -1,5 +1,6 @@
-"""TCGN and its weights; importing this registers tcgn_ti, tcgn_xs and tcgn_tiny with timm."""
+"""TCGN, its weights, and other spot encoders; importing this registers tcgn_ti, tcgn_xs and tcgn_tiny with timm."""
 
+from tcgn_mil.models.encoders import EncoderInput, create_encoder, encoder_features, input_of
 from tcgn_mil.models.folded import FoldedTCGN, fold_for_inference
 from tcgn_mil.models.published import (
     TrunkReport,
@@ -13,12 +14,16 @@ from tcgn_mil.models.weights import create_model, load_trunk, load_weights, read
 __all__ = [
     "CONFIGS",
     "TCGN",
+    "EncoderInput",
     "FoldedTCGN",
     "TCGNConfig",
     "TrunkReport",
     "convert_published_state_dict",
+    "create_encoder",
     "create_model",
+    "encoder_features",
     "fold_for_inference",
+    "input_of",
     "load_cmt_trunk",
     "load_trunk",
     "load_weights",

@@ -89,6 +89,10 @@ _QKV = re.compile(r"\.qkv\.(weight|bias)$")
 _TRUNK = re.compile(r"(stem_|patch_embed_|blocks_|relative_pos_[abcd]$|_fc\.|_bn\.)")
 _POSITION_BIAS = re.compile(r"relative_pos_[abcd]$")
 _LISTED = 10
+_FIX = (
+    "create the variant, with the number of genes, that the checkpoint was saved from (then reset_classifier for other "
+    "genes)"
+)
 
 
 class TrunkReport(NamedTuple):
@@ -140,7 +144,9 @@ def to_published_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tenso
     return {published_name(name): _to_published(name, state_dict[name]) for name in shapes}
 
 
-def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, torch.Size], into: str) -> None:
+def check_tensors(
+    found: Mapping[str, Tensor], expected: Mapping[str, torch.Size], into: str, *, fix: str = _FIX
+) -> None:
     """Raise an `InputError` that lists what is missing, unknown or misshapen, unless the tensors fit exactly."""
     problems = _problems(found, expected)
     if problems:
@@ -148,8 +154,7 @@ def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, torch.Size
         more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         raise InputError(
             f"{len(problems)} tensors do not fit {into}: {listed}{more}",
-            fix="create the variant, with the number of genes, that the checkpoint was saved from "
-            "(then reset_classifier for other genes)",
+            fix=fix,
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.models.published import (
@@ -59,14 +59,14 @@ def create_model(name: str, num_classes: int, checkpoint: str | Path | None = No
     return model
 
 
-def load_weights(model: TCGN, path: str | Path) -> None:
-    """Load a file of weights into a model, exactly; see `create_model`."""
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load a file of weights into a model, exactly; a TCGN's may be in the published layout."""
     try:
         tensors = read_tensors(path)
-        if is_published(tensors):
+        if isinstance(model, TCGN) and is_published(tensors):
             tensors = convert_published_state_dict(tensors)
         check_tensors(tensors, {name: tensor.shape for name, tensor in model.state_dict().items()}, "the model")
-        _check_finite(tensors)
+        check_finite(tensors)
     except InputError as error:
         raise InputError(error.reason, path=path, fix=error.fix) from None
     model.load_state_dict(tensors)
@@ -76,13 +76,14 @@ def load_trunk(model: TCGN, path: str | Path) -> TrunkReport:
     """Fill the trunk of a model from a file of CMT's ImageNet weights; see `load_cmt_trunk`."""
     tensors = read_tensors(path)
     try:
-        _check_finite(tensors)
+        check_finite(tensors)
         return load_cmt_trunk(model, tensors)
     except InputError as error:
         raise InputError(error.reason, path=path, fix=error.fix) from None
 
 
-def _check_finite(tensors: Mapping[str, Tensor]) -> None:
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raise an `InputError` that names tensors with NaN or infinity."""
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise InputError(
