@@ -1,8 +1,8 @@
 """Checkpoints: weights and what they mean in one safetensors file, with the same JSON beside it for people.
 
 The file's header carries genes, target statistics, physical tile size and provenance, so weights and meaning cannot
-part; loading is strict. An encoder's tensors are exactly its ``state_dict``, so ``create_model(checkpoint=...)`` reads
-it too.
+part; loading is strict. An encoder's tensors are exactly its ``state_dict``, so ``create_encoder(checkpoint=...)``
+reads it too.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from torch import nn
 
 from tcgn_mil.artefacts import SCHEMA_VERSION, atomic_path, provenance, write_json
 from tcgn_mil.contracts import NO_STAIN, Fold, GenePanel, PatchSize, TargetScaler, preview
+from tcgn_mil.data.transforms import IMAGENET_MEAN, IMAGENET_STD, NETWORK_PX
 from tcgn_mil.errors import InputError
-from tcgn_mil.models import TCGN, create_model
+from tcgn_mil.models import create_encoder, load_weights
 from tcgn_mil.models.mil import MilConfig, SlideRegressor
 from tcgn_mil.models.published import check_tensors
 from tcgn_mil.models.weights import read_tensors
@@ -42,7 +43,7 @@ class EncoderInfo:
     Attributes
     ----------
     model
-        Name for :func:`tcgn_mil.models.create_model`.
+        Name for :func:`tcgn_mil.models.create_encoder`.
     panel, scaler
         Genes of the output, and the statistics that take it from standardised to `normalisation` values.
     patch
@@ -51,6 +52,8 @@ class EncoderInfo:
         ``library`` or ``published`` (see :mod:`tcgn_mil.data.targets`).
     provenance
         Config and versions.
+    input_px, mean, std
+        Side of the network's input, and the mean and standard deviation of red, green, blue that normalise it.
     """
 
     model: str
@@ -59,6 +62,16 @@ class EncoderInfo:
     patch: PatchSize
     normalisation: str = "library"
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    input_px: int = NETWORK_PX
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.input_px < 1 or not len(self.mean) == len(self.std) == 3 or min(self.std) <= 0:
+            raise InputError(
+                f"an encoder's input of {self.input_px} px, mean {self.mean} and std {self.std} makes no sense",
+                fix="give a side of 1 or more, three means and three positive deviations",
+            )
 
 
 @dataclass(frozen=True)
@@ -97,7 +110,11 @@ class SlideModelInfo:
 
 def save_encoder(path: str | Path, model: nn.Module, info: EncoderInfo) -> None:
     """Write an encoder atomically."""
-    meta = {"kind": _ENCODER, "model": info.model, "normalisation": info.normalisation, **_shared(info)}
+    network_input = {"px": info.input_px, "mean": list(info.mean), "std": list(info.std)}
+    meta = {
+        "kind": _ENCODER, "model": info.model, "input": network_input, "normalisation": info.normalisation,
+        **_shared(info),
+    }  # fmt: skip
     _save(path, model, meta)
 
 
@@ -112,14 +129,18 @@ def read_encoder_info(path: str | Path) -> EncoderInfo:
     meta = _read_header(path, kind=_ENCODER)
     with _complete(path):
         return EncoderInfo(
-            model=meta["model"], normalisation=meta["normalisation"], provenance=meta["provenance"], **_restored(meta)
-        )
+            model=meta["model"], normalisation=meta["normalisation"], provenance=meta["provenance"],
+            **_restored(meta), **_restored_input(meta),
+        )  # fmt: skip
 
 
-def load_encoder(path: str | Path) -> tuple[TCGN, EncoderInfo]:
+def load_encoder(path: str | Path) -> tuple[nn.Module, EncoderInfo]:
     """The encoder in eval mode on the CPU, and its info."""
     info = read_encoder_info(path)
-    return create_model(info.model, num_classes=len(info.panel), checkpoint=path).eval(), info
+    with _complete(path):
+        model = create_encoder(info.model, num_classes=len(info.panel), input_px=info.input_px)
+    load_weights(model, path)  # not by create_encoder, which would take a timm model's weights without a head
+    return model.eval(), info
 
 
 def save_slide_model(path: str | Path, model: SlideRegressor, info: SlideModelInfo) -> None:
@@ -229,6 +250,15 @@ def _restored(meta: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "patch": PatchSize(int(meta["patch"]["px"]), float(meta["patch"]["mpp"])),
     }
+
+
+def _restored_input(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Nothing for a file from before encoders had another input than TCGN's."""
+    if "input" not in meta:
+        return {}
+    found = meta["input"]
+    mean, std = (tuple(float(value) for value in found[key]) for key in ("mean", "std"))
+    return {"input_px": int(found["px"]), "mean": mean, "std": std}
 
 
 def _save(path: str | Path, model: nn.Module, meta: dict[str, Any]) -> None:

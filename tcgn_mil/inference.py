@@ -6,9 +6,8 @@ Takes iterables of (pixels, coords) batches and does not know where they come fr
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,8 +22,9 @@ from tcgn_mil.checkpoints import load_encoder, weights_digest
 from tcgn_mil.contracts import PatchSize
 from tcgn_mil.data.bags import Bag
 from tcgn_mil.data.transforms import IMAGENET_MEAN, IMAGENET_STD, NETWORK_PX, to_network_input
+from tcgn_mil.data.transforms import views as symmetries
 from tcgn_mil.errors import InputError
-from tcgn_mil.models import TCGN, fold_for_inference
+from tcgn_mil.models import TCGN, create_encoder, encoder_features, fold_for_inference, input_of
 from tcgn_mil.models.mil import SlideRegressor
 
 Item = TypeVar("Item")
@@ -80,31 +80,15 @@ def open_encoder(source: str, *, pretrained: bool = False) -> TileEncoder:
         return _open_timm(source.removeprefix(TIMM_PREFIX), pretrained=pretrained)
     model, info = load_encoder(source)
     identity = f"{info.model}-{weights_digest(model)}"
-    model.reset_classifier(0)
-    return TileEncoder(model, identity, info.patch)
+    model.reset_classifier(0)  # type: ignore[operator]
+    return TileEncoder(model, identity, info.patch, info.input_px, info.mean, info.std)
 
 
 def _open_timm(name: str, *, pretrained: bool) -> TileEncoder:
-    import timm
-
-    if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=3)
-        raise InputError(
-            f"timm has no model {name!r}",
-            fix=f"did you mean {', '.join(close)}?" if close else "timm.list_models() names those there are",
-        )
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(0)  # the CPU's alone, which fork_rng puts back
-        try:
-            model = timm.create_model(name, pretrained=pretrained, num_classes=0).eval()
-        except (OSError, RuntimeError) as error:
-            raise InputError(
-                f"weights of timm model {name!r} cannot be had ({str(error).splitlines()[0]})",
-                fix="check the name and the network, or do without pretrained weights",
-            ) from error
-    data = timm.data.resolve_model_data_config(model)
-    identity = f"{TIMM_PREFIX}{name}-{weights_digest(model)}"
-    return TileEncoder(model, identity, None, data["input_size"][-1], data["mean"], data["std"])
+        model = create_encoder(name, num_classes=0, pretrained=pretrained).eval()
+    return TileEncoder(model, f"{TIMM_PREFIX}{name}-{weights_digest(model)}", None, *input_of(model, name))
 
 
 def encode_tiles(
@@ -167,14 +151,63 @@ def autocast(device: torch.device, precision: str) -> Any:
     return torch.autocast(device.type, dtype=PRECISIONS[precision], enabled=precision != "32-true")
 
 
-def predict_spots(model: nn.Module, patches: NDArray[np.uint8], *, batch_size: int) -> NDArray[np.float32]:
-    """Standardised expression (S, G) of patches (S, P, P, 3), by a model in eval mode on its own device."""
+def predict_spots(
+    model: nn.Module,
+    patches: NDArray[np.uint8],
+    *,
+    batch_size: int,
+    input_px: int = NETWORK_PX,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    views: int = 1,
+) -> NDArray[np.float32]:
+    """Standardised expression (S, G) of patches, by a model in eval mode on its own device.
+
+    Parameters
+    ----------
+    patches
+        (S, P, P, 3).
+    input_px, mean, std
+        What the model's input needs.
+    views
+        1, 4 or 8 of the square's symmetries, whose predictions are averaged.
+    """
+
+    def predict(pixels: Tensor) -> Tensor:
+        return model(to_network_input(pixels, input_px, mean=mean, std=std))
+
+    return _over_patches(predict, model, patches, batch_size=batch_size, views=views)
+
+
+def spot_features(
+    model: nn.Module,
+    patches: NDArray[np.uint8],
+    *,
+    batch_size: int,
+    input_px: int = NETWORK_PX,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    views: int = 1,
+) -> NDArray[np.float32]:
+    """Features (S, D) that a model's head takes, of patches and on a device as in :func:`predict_spots`."""
+
+    def features(pixels: Tensor) -> Tensor:
+        return encoder_features(model, to_network_input(pixels, input_px, mean=mean, std=std))
+
+    return _over_patches(features, model, patches, batch_size=batch_size, views=views)
+
+
+def _over_patches(
+    call: Callable[[Tensor], Tensor], model: nn.Module, patches: NDArray[np.uint8], *, batch_size: int, views: int
+) -> NDArray[np.float32]:
+    """What `call` gives for pixels (B, P, P, 3) on the model's device, averaged over views, for all patches."""
     device = next(model.parameters()).device
     found = []
     with torch.inference_mode():
         for start in range(0, len(patches), batch_size):
             pixels = torch.from_numpy(np.ascontiguousarray(patches[start : start + batch_size])).to(device)
-            found.append(model(to_network_input(pixels)).float().cpu().numpy())
+            seen = [call(view).float() for view in symmetries(pixels, views)]
+            found.append(torch.stack(seen).mean(dim=0).cpu().numpy())
     return np.concatenate(found)
 
 

@@ -27,8 +27,9 @@ from tcgn_mil.checkpoints import (
     weights_digest,
 )
 from tcgn_mil.contracts import Fold, GenePanel, PatchSize, TargetScaler
+from tcgn_mil.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from tcgn_mil.errors import InputError
-from tcgn_mil.models import TCGN, create_model, to_published_state_dict
+from tcgn_mil.models import TCGN, create_encoder, create_model, input_of, to_published_state_dict
 from tcgn_mil.models.mil import MilConfig, SlideRegressor
 
 GENES = ("ERBB2", "CD74", "GAPDH")
@@ -89,6 +90,57 @@ def test_an_encoder_comes_back_exactly(encoder: TCGN, encoder_path: Path) -> Non
     assert not loaded.training
 
 
+TIMM_ENCODER = dataclasses.replace(ENCODER, model="resnet10t", input_px=96, mean=(0.5, 0.6, 0.7), std=(0.2, 0.3, 1 / 3))
+
+
+@pytest.fixture
+def timm_path(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "resnet.safetensors"
+    save_encoder(path, create_encoder("resnet10t", 3), TIMM_ENCODER)
+    return path
+
+
+def test_an_encoder_of_timm_comes_back_exactly(timm_path: Path) -> None:
+    loaded, info = load_encoder(timm_path)
+    assert same_meaning(TIMM_ENCODER, info)
+    torch.manual_seed(0)
+    assert weights_digest(loaded) == weights_digest(create_encoder("resnet10t", 3))
+    assert input_of(loaded, info.model).size_px == 96
+    assert not loaded.training
+
+
+def test_an_encoder_built_for_another_size_comes_back_so(tmp_path: Path) -> None:
+    model = create_encoder("vit_tiny_patch16_224", 3, input_px=64)
+    info = dataclasses.replace(ENCODER, model="vit_tiny_patch16_224", input_px=64)
+    save_encoder(tmp_path / "vit.safetensors", model, info)
+    loaded, _ = load_encoder(tmp_path / "vit.safetensors")
+    assert weights_digest(loaded) == weights_digest(model)
+    assert loaded(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("name", ["fc.weight", "layer1.0.conv1.weight"])
+def test_an_encoder_of_timm_has_to_be_complete_its_head_too(timm_path: Path, name: str) -> None:
+    tensors = load_file(timm_path)
+    del tensors[name]
+    rewrite(timm_path, lambda meta: meta, tensors)
+    with pytest.raises(InputError, match=rf"resnet\.safetensors: 1 tensors do not fit .*{name} is missing"):
+        load_encoder(timm_path)
+
+
+def test_a_model_that_this_timm_does_not_have_is_refused_by_name_of_the_file(timm_path: Path) -> None:
+    rewrite(timm_path, lambda meta: meta | {"model": "resnet11t"})
+    with pytest.raises(InputError, match=r"resnet\.safetensors: timm has no model 'resnet11t'"):
+        load_encoder(timm_path)
+
+
+def test_a_file_from_before_encoders_had_an_input_has_tcgns(encoder: TCGN, encoder_path: Path) -> None:
+    rewrite(encoder_path, lambda meta: {key: value for key, value in meta.items() if key != "input"})
+    loaded, info = load_encoder(encoder_path)
+    assert (info.input_px, info.mean, info.std) == (224, IMAGENET_MEAN, IMAGENET_STD)
+    assert weights_digest(loaded) == weights_digest(encoder)
+
+
 def test_an_encoders_tensors_are_its_state_dict(encoder: TCGN, encoder_path: Path) -> None:
     assert set(load_file(encoder_path)) == set(encoder.state_dict())
     again = create_model("tcgn_tiny", num_classes=3, checkpoint=encoder_path)
@@ -139,6 +191,11 @@ def rewrite(path: Path, change: Any, tensors: dict[str, torch.Tensor] | None = N
         (lambda meta: {key: value for key, value in meta.items() if key != "patch"}, "KeyError: 'patch'"),
         (lambda meta: meta | {"schema_version": 99}, "later version"),
         (lambda meta: meta | {"patch": {"px": 2, "mpp": 0.69}}, "2 px is outside 8 to 4096"),
+        (
+            lambda meta: meta | {"input": {"px": 224, "mean": [0, 0, 0], "std": [1, 0, 1]}},
+            "input of 224 px.* makes no sense",
+        ),
+        (lambda meta: meta | {"input": {"px": 224}}, "KeyError: 'mean'"),
         ("{not json", "header cannot be understood"),
         ("{}", "no header with genes"),
     ],

@@ -17,10 +17,18 @@ from tcgn_mil import inference
 from tcgn_mil.checkpoints import EncoderInfo, save_encoder
 from tcgn_mil.contracts import GenePanel, PatchSize, TargetScaler
 from tcgn_mil.data.bags import Bag
-from tcgn_mil.data.transforms import to_network_input
+from tcgn_mil.data.transforms import to_network_input, views
 from tcgn_mil.errors import InputError
-from tcgn_mil.inference import TileEncoder, encode_tiles, open_encoder, predict_bag, predict_spots, prefetch
-from tcgn_mil.models import create_model
+from tcgn_mil.inference import (
+    TileEncoder,
+    encode_tiles,
+    open_encoder,
+    predict_bag,
+    predict_spots,
+    prefetch,
+    spot_features,
+)
+from tcgn_mil.models import create_encoder, create_model, encoder_features
 from tcgn_mil.models.mil import MilConfig, SlideRegressor
 
 CPU = torch.device("cpu")
@@ -105,6 +113,48 @@ def test_a_pretrained_encoder_gives_its_features(tmp_path: Path) -> None:
     assert encoder.patch == PATCH
 
 
+MEAN, STD = (0.5, 0.6, 0.7), (0.2, 0.3, 0.4)
+
+
+@pytest.fixture
+def resnet() -> nn.Module:
+    torch.manual_seed(0)
+    return create_encoder("resnet10t", 2).eval()
+
+
+def test_a_checkpoint_of_a_timm_model_is_given_its_own_input(tmp_path: Path, resnet: nn.Module) -> None:
+    scaler = TargetScaler("log1p", np.zeros(2, np.float32), np.ones(2, np.float32))
+    info = EncoderInfo("resnet10t", GenePanel(("A", "B")), scaler, PATCH, input_px=64, mean=MEAN, std=STD)
+    path = tmp_path / "encoder.safetensors"
+    save_encoder(path, resnet, info)
+    encoder = open_encoder(str(path))
+    assert (encoder.input_px, encoder.mean, encoder.std, encoder.patch) == (64, MEAN, STD, PATCH)
+    assert encoder.identity.startswith("resnet10t-")
+    found, _ = encode_tiles(encoder, cut(3, 2), device=CPU, dtype=np.float32)
+    own_input = {"input_px": 64, "mean": MEAN, "std": STD}
+    expected = spot_features(resnet, tiles(3)[0], batch_size=3, **own_input)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    with torch.inference_mode():
+        images = to_network_input(torch.from_numpy(tiles(3)[0]), 64, mean=MEAN, std=STD)
+        np.testing.assert_allclose(found, encoder_features(resnet, images), atol=1e-6)
+        np.testing.assert_allclose(
+            predict_spots(resnet, tiles(3)[0], batch_size=2, **own_input), resnet(images), atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("count", [4, 8])
+def test_views_are_averaged(resnet: nn.Module, count: int) -> None:
+    patches = tiles(5)[0]
+    own_input = {"input_px": 32, "mean": MEAN, "std": STD, "batch_size": 2}
+    for of_spots in (predict_spots, spot_features):
+        seen = [of_spots(resnet, view.numpy(), **own_input) for view in views(torch.from_numpy(patches), count)]
+        found = of_spots(resnet, patches, views=count, **own_input)
+        np.testing.assert_allclose(found, np.mean(seen, axis=0), atol=1e-6)
+        assert np.abs(found - seen[0]).max() > 1e-3
+        turned = np.rot90(patches, axes=(1, 2))
+        np.testing.assert_allclose(of_spots(resnet, turned, views=count, **own_input), found, atol=1e-6)
+
+
 def test_a_timm_encoder_is_always_the_same_and_leaves_seeds_alone() -> None:
     torch.manual_seed(5)
     first = open_encoder("timm:resnet10t")
@@ -121,7 +171,7 @@ def test_unknown_encoders_are_refused() -> None:
         open_encoder("timm:resnet10")
     with pytest.raises(InputError, match="no such encoder checkpoint"):
         open_encoder("resnet10t")
-    with pytest.raises(InputError, match="weights of timm model 'tcgn_tiny' cannot be had"):
+    with pytest.raises(InputError, match="no weights of tcgn_tiny to download"):
         open_encoder("timm:tcgn_tiny", pretrained=True)
 
 
