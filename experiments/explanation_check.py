@@ -21,19 +21,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tcgn_mil.checkpoints import load_encoder, read_encoder_info
+from tcgn_mil.checkpoints import EncoderInfo, load_encoder, read_encoder_info
 from tcgn_mil.contracts import GenePanel, SpotSet
 from tcgn_mil.data.spot_files import read_patches, read_spots
 from tcgn_mil.data.transforms import to_network_input
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.explanation_tables import block_sums
 from tcgn_mil.experiments.synthetic import REGIONS
-from tcgn_mil.interpret import grad_cam, integrated_gradients
-from tcgn_mil.models import create_model
+from tcgn_mil.interpret import grad_cam, integrated_gradients, white_glass
+from tcgn_mil.models import create_encoder
 
 REGION = "immune"
 SHARE_RANGE = (0.05, 0.5)  # of the patch; where it fills the patch, nothing can hold twice its share
-CELLS = (7, 7)  # of the last map
+CELLS = (7, 7)  # of TCGN's last map; those of other encoders are brought to it
 _BATCH = 32
 Explain = Callable[[nn.Module, Tensor, Sequence[int]], Tensor]
 
@@ -100,7 +100,7 @@ def localisation(
     """
     model, info = load_encoder(encoder)
     torch.manual_seed(seed)
-    untrained = create_model(info.model, num_classes=len(info.panel)).eval()
+    untrained = create_encoder(info.model, num_classes=len(info.panel), input_px=info.input_px).eval()
     parts = [region_spots(read_spots(Path(spots) / f"{name}.h5ad"), truth) for name in sections]
     found = RegionSpots(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
     if not len(found.pixels):
@@ -108,13 +108,14 @@ def localisation(
     trials: list[tuple[str, nn.Module, str, Explain, RegionSpots, int | None]] = [
         ("trained", model, "Grad-CAM", grad_cam, found, None),
         ("untrained", untrained, "Grad-CAM", grad_cam, found, None),
-        ("trained", model, "integrated gradients", _positive_relevance(steps), found.some(ig_spots), ig_genes),
+        ("trained", model, "integrated gradients", _positive_relevance(steps, info), found.some(ig_spots), ig_genes),
     ]
     tables = []
     for network, module, method, explain, chosen, most in trials:
         for kind, genes in _genes_of(truth, info.panel).items():
             asked = genes[:most]
-            rows = _measure(module, explain, chosen, [info.panel.genes.index(gene) for gene in asked], method)
+            targets = [info.panel.genes.index(gene) for gene in asked]
+            rows = _measure(module, info, explain, chosen, targets, method)
             tables.append(pd.DataFrame({"network": network, "method": method, "kind": kind, "gene": asked, **rows}))
     return pd.concat(tables, ignore_index=True)
 
@@ -129,11 +130,12 @@ def _genes_of(truth: str | Path, panel: GenePanel) -> dict[str, list[str]]:
     }
 
 
-def _positive_relevance(steps: int) -> Explain:
+def _positive_relevance(steps: int, info: EncoderInfo) -> Explain:
     """Integrated gradients summed over the cells of the last map, positive part."""
 
     def explain(model: nn.Module, images: Tensor, targets: Sequence[int]) -> Tensor:
-        relevance = integrated_gradients(model, images, targets, steps=steps).relevance
+        white = white_glass(images, mean=info.mean, std=info.std)
+        relevance = integrated_gradients(model, images, targets, baseline=white, steps=steps).relevance
         return torch.from_numpy(block_sums(relevance.numpy(), CELLS)).clamp(min=0)
 
     return explain
@@ -157,14 +159,15 @@ def region_spots(spots: SpotSet, truth: str | Path) -> RegionSpots:
 
 
 def _measure(
-    model: nn.Module, explain: Explain, spots: RegionSpots, targets: Sequence[int], description: str
+    model: nn.Module, info: EncoderInfo, explain: Explain, spots: RegionSpots, targets: Sequence[int], description: str
 ) -> dict[str, NDArray[np.float64] | int | float]:
     """Columns of :func:`localisation`, an entry a target."""
     maps = []
     for start in tqdm(range(0, len(spots.pixels), _BATCH), desc=description, unit="batch", leave=False):
-        images = to_network_input(torch.from_numpy(spots.pixels[start : start + _BATCH]))
+        pixels = torch.from_numpy(spots.pixels[start : start + _BATCH])
+        images = to_network_input(pixels, info.input_px, mean=info.mean, std=info.std)
         maps.append(explain(model, images, targets).numpy())
-    values = np.concatenate(maps).astype(np.float64)  # (S, G, 7, 7), not negative
+    values = block_sums(np.concatenate(maps).astype(np.float64), CELLS)  # (S, G, 7, 7), not negative
     total = values.sum(axis=(2, 3))
     with np.errstate(invalid="ignore"):
         mass = (values * spots.inside[:, None]).sum(axis=(2, 3)) / total  # NaN where nothing speaks for the gene

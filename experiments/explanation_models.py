@@ -65,13 +65,15 @@ def spot_model(path: str | Path, genes: Sequence[str]) -> GeneModel:
     Raises
     ------
     InputError
-        If the file is no such checkpoint (a timm model has no genes), or lacks a gene.
+        If the file is no such checkpoint (``timm:<name>`` has no genes), or lacks a gene.
     """
     model, info = load_encoder(path)
     columns = find_genes(genes, info.panel, path=path)
+    chosen = ChosenGenes(model, columns).eval()
     return GeneModel(
-        TileEncoder(ChosenGenes(model, columns).eval(), info.model, info.patch), tuple(genes), info.scaler.transform,
-        info.scaler.mean[columns], info.scaler.std[columns], info.patch, info.normalisation,
+        TileEncoder(chosen, info.model, info.patch, info.input_px, info.mean, info.std),
+        tuple(genes), info.scaler.transform, info.scaler.mean[columns], info.scaler.std[columns], info.patch,
+        info.normalisation,
     )  # fmt: skip
 
 

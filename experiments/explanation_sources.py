@@ -100,7 +100,11 @@ def section_material(
     if barcodes:
         rows = [names.index(name) for name in barcodes]
     else:
-        predicted = predict_spots(model.model, read_patches(spots.patches_path), batch_size=_BATCH)
+        network = model.network
+        predicted = predict_spots(
+            model.model, read_patches(spots.patches_path), batch_size=_BATCH,
+            input_px=network.input_px, mean=network.mean, std=network.std,
+        )  # fmt: skip
         best = np.argsort(-predicted, axis=0, kind="stable")[:top]
         rows = list(dict.fromkeys(best.T.ravel().tolist()))
     in_file_order, back = np.unique(rows, return_inverse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -11,9 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib import pyplot as plt
 from PIL import Image
 
+from tcgn_mil.checkpoints import read_encoder_info, save_encoder
 from tcgn_mil.contracts import PatchSize
 from tcgn_mil.data.feature_files import find_features
 from tcgn_mil.data.spot_files import read_patches, read_spots
@@ -26,6 +29,8 @@ from tcgn_mil.experiments.explanation_sources import SlideStudy, centre_tile
 from tcgn_mil.experiments.explanation_tables import Explanation, block_sums, explain
 from tcgn_mil.experiments.prediction import load_fold_models, predict_patient, union_panel
 from tcgn_mil.experiments.synthetic import SyntheticConfig, make_cohort
+from tcgn_mil.inference import predict_spots
+from tcgn_mil.models import create_encoder
 from tcgn_mil.preprocessing.spots import write_spots
 from tcgn_mil.training import TrainingConfig
 
@@ -293,6 +298,30 @@ def test_a_slide_that_cannot_be_explained_costs_a_row(
 def test_the_encoder_has_to_be_that_of_the_features(demo: Path) -> None:
     with pytest.raises(InputError, match=r"timm:resnet10t: is timm:resnet10t-\w+, the slide model reads .* tcgn_tiny"):
         SlideStudy(str(demo / "slide-model"), "timm:resnet10t", str(demo / "features"), GENES[:1], pretrained=False)
+
+
+def test_an_encoder_of_timm_is_explained_with_its_own_input(demo: Path, tmp_path: Path) -> None:
+    """Grad-CAM and integrated gradients; there is no learned graph."""
+    trained = read_encoder_info(demo / "encoder" / "encoder.safetensors")
+    own = {"input_px": 96, "mean": (0.5, 0.6, 0.7), "std": (0.2, 0.3, 0.4)}
+    torch.manual_seed(0)
+    model = create_encoder("resnet10t", len(trained.panel)).eval()
+    encoder = tmp_path / "encoder.safetensors"
+    save_encoder(encoder, model, dataclasses.replace(trained, model="resnet10t", **own))
+    config = ExplainConfig(str(encoder), GENES, spots=str(demo / "spots"), sections=("A1",), top=1, steps=64)
+    run(config, tmp_path / "out")
+    found = pd.read_csv(tmp_path / "out" / "explanations.csv").set_index(["picture", "gene"])
+    spots = read_spots(demo / "spots" / "A1.h5ad")
+    predicted = predict_spots(model, read_patches(spots.patches_path), batch_size=16, **own)
+    for gene in GENES:
+        column = trained.panel.genes.index(gene)
+        best = int(predicted[:, column].argmax())
+        expected = predicted[best, column] * trained.scaler.std[column] + trained.scaler.mean[column]
+        row = found.loc[f"A1_{spots.adata.obs_names[best]}", gene]
+        assert row["predicted"] == pytest.approx(expected, abs=1e-4)
+        assert abs(row["ig_delta"]) < 0.05 * abs(row["ig_change"]) + 1e-3
+    assert (pd.read_csv(tmp_path / "out" / "nodes.csv").groupby(["picture", "gene"]).size() == 9).all()  # 3 x 3
+    assert not (tmp_path / "out" / "graph.csv").exists()
 
 
 def test_bad_input_ends_with_one_line(call, demo: Path, slide_arguments: list[object], tmp_path: Path) -> None:
