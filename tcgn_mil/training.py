@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from lightning_fabric import Fabric
@@ -23,9 +23,12 @@ from tqdm import tqdm
 from tcgn_mil.data.order import derive_seed
 from tcgn_mil.errors import InputError
 from tcgn_mil.losses import LossName
+from tcgn_mil.optimisation import OptimizerName, ScheduleName, make_optimizer, rate_factor, set_rate
 from tcgn_mil.training_state import History, Trained, TrainingState
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+KeptEpoch = Literal["best", "last"]
+_CHOICES = {"optimizer": OptimizerName, "schedule": ScheduleName, "keep": KeptEpoch}
 _FREE_KEYS = frozenset({"accelerator"})  # may change between a run and its resumption
 
 
@@ -39,16 +42,25 @@ class TrainingConfig:
         Passes over the training data, at most.
     batch_size
         Spots, or patients, a step.
+    optimizer
+        ``adamw``, or ``adam``, whose weight decay is an L2 penalty on the loss, to reproduce a published recipe.
     lr
-        Peak learning rate of AdamW.
+        Peak learning rate.
+    layer_decay
+        In (0, 1]: below 1 each layer nearer the input has its rate multiplied by it, for weights that are pretrained;
+        the model's ``group_matcher`` says what its layers are.
     weight_decay
         On weights of two or more dimensions, except what the model's ``no_weight_decay`` names.
     warmup_fraction
-        Share of all epochs in which the rate rises linearly; it then falls as a cosine to zero.
+        Share of all epochs in which the rate rises linearly.
+    schedule
+        After the warm-up: ``cosine`` falls to zero, ``constant`` stays.
     clip_norm
         Largest gradient norm.
     patience
         Epochs without a better validation score before training stops.
+    keep
+        Weights to end with: of the ``best`` validation epoch, or of the ``last`` one, without early stopping.
     average
         Largest decay a step of the exponential moving average of the weights, at least 0 and below 1; 0 for none. Where
         there is one, it is the average that is validated and kept.
@@ -64,11 +76,15 @@ class TrainingConfig:
 
     epochs: int = 30
     batch_size: int = 32
+    optimizer: OptimizerName = "adamw"
     lr: float = 5e-4
+    layer_decay: float = 1.0
     weight_decay: float = 0.05
     warmup_fraction: float = 0.1
+    schedule: ScheduleName = "cosine"
     clip_norm: float = 1.0
     patience: int = 10
+    keep: KeptEpoch = "best"
     average: float = 0.0
     precision: Precision = "32-true"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -81,17 +97,29 @@ class TrainingConfig:
         _check("seed", self.seed, least=0)
         _check("weight_decay", self.weight_decay, least=0)
         _check("lr", self.lr, above=0)
+        _check("layer_decay", self.layer_decay, above=0, most=1)
         _check("clip_norm", self.clip_norm, above=0)
         _check("warmup_fraction", self.warmup_fraction, least=0, below=1)
         _check("average", self.average, least=0, below=1)
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in get_args(choices):
+                raise InputError(
+                    f"training.{name} is {getattr(self, name)!r}", fix=f"choose one of {', '.join(get_args(choices))}"
+                )
 
 
 def _check(
-    name: str, value: float, *, least: float = -math.inf, above: float = -math.inf, below: float = math.inf
+    name: str,
+    value: float,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
 ) -> None:
-    if not (value >= least and above < value < below):
+    if not (least <= value <= most and above < value < below):
         bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"above {above:g}"] * (above > -math.inf)
-        bounds += [f"below {below:g}"] * (below < math.inf)
+        bounds += [f"below {below:g}"] * (below < math.inf) + [f"at most {most:g}"] * (most < math.inf)
         raise InputError(f"training.{name} is {value}", fix=f"give a value {' and '.join(bounds)}")
 
 
@@ -100,13 +128,13 @@ def fit(
     *,
     step: Callable[[nn.Module, Any], Tensor],
     epoch_batches: Callable[[int], Iterable[Any]],
-    validate: Callable[[nn.Module], float],
+    validate: Callable[[nn.Module], float] | None,
     config: TrainingConfig,
     state_path: str | Path | None = None,
     description: str = "train",
     on_epoch: Callable[[int, History], None] | None = None,
 ) -> History:
-    """Train `model` in place; it ends with the weights of its best validation epoch, in eval mode, where it trained.
+    """Train `model` in place; it ends with the weights of the epoch to keep, in eval mode, where it trained.
 
     Parameters
     ----------
@@ -115,7 +143,8 @@ def fit(
     epoch_batches
         Epoch number -> batches (tensors, or dataclasses and tuples of tensors); must depend on nothing but that number.
     validate
-        Model in eval mode -> score, higher is better. NaN counts as the worst score.
+        Model in eval mode -> score, higher is better. NaN counts as the worst score. Where the last epoch is kept, it
+        may be None; scores are then NaN.
     state_path
         Where the state after each epoch is kept (safetensors); an existing one is resumed.
     on_epoch
@@ -124,15 +153,21 @@ def fit(
     Raises
     ------
     InputError
-        If there is no batch, the loss is not finite, no epoch has a finite validation score, the device is not there,
-        or `state_path` holds the state of another config or model.
+        If there is no batch, the loss is not finite, no epoch to choose from has a finite validation score, the device
+        is not there, or `state_path` holds the state of another config or model.
+    ValueError
+        If the best epoch is to be kept and `validate` is None.
 
     Notes
     -----
     Seeds torch's global generators. Resumed weights are equal bit by bit where the device's own operations are.
     """
+    if validate is None and config.keep == "best":
+        raise ValueError("keep='best' needs validate; give it, or train with keep='last'")
     fabric = Fabric(accelerator=resolve_device(config.accelerator).type, devices=1, precision=config.precision)
-    optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr, fused=True)
+    optimizer = make_optimizer(
+        model, config.optimizer, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay
+    )
     wrapped, prepared = fabric.setup(model, optimizer)
     average = ModelEmaV3(model, decay=config.average, use_warmup=True) if config.average else None
     judged = model if average is None else average.module
@@ -144,16 +179,14 @@ def fit(
     loop = _Loop(fabric, wrapped, prepared, step, config, lambda count: average and average.update(model, count))
     bar = tqdm(range(len(history.epochs), config.epochs), desc=description, unit="epoch")
     for epoch in bar:
-        if epoch - history.best_epoch > config.patience:
+        if config.keep == "best" and epoch - history.best_epoch > config.patience:
             break
         torch.manual_seed(derive_seed(config.seed, epoch))
         loss = loop.epoch(epoch, epoch_batches(epoch))
-        judged.eval()
-        with torch.inference_mode():
-            score = validate(judged)
+        score = _score(judged, validate)
         history.epochs.append({"loss": loss, "score": score})
         bar.set_postfix(loss=f"{loss:.4f}", score=f"{score:.4f}")
-        if math.isfinite(score) and score > history.best_score:
+        if config.keep == "last" or (math.isfinite(score) and score > history.best_score):
             history.best_epoch, history.best_score = epoch, score
             state.keep_best()
         state.write(history)
@@ -167,6 +200,13 @@ def fit(
     state.restore_best()
     model.eval()
     return history
+
+
+def _score(model: nn.Module, validate: Callable[[nn.Module], float] | None) -> float:
+    """Validation score of the model in eval mode, NaN without validation."""
+    model.eval()
+    with torch.inference_mode():
+        return math.nan if validate is None else validate(model)
 
 
 @dataclass(frozen=True)
@@ -190,8 +230,8 @@ class _Loop:
         total = 0.0
         for index, batch in enumerate(tqdm(known, desc=f"epoch {epoch + 1}", unit="step", leave=False)):
             progress = (epoch + index / count) / self.config.epochs
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.config.lr * rate_factor(progress, self.config.warmup_fraction)
+            factor = rate_factor(progress, self.config.warmup_fraction, self.config.schedule)
+            set_rate(self.optimizer, self.config.lr * factor)
             total += self._update(batch, f"epoch {epoch + 1}, step {index + 1}")
             self.after_step(epoch * count + index + 1)
         return total / count
@@ -210,25 +250,6 @@ class _Loop:
         self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False)
         self.optimizer.step()
         return value
-
-
-def rate_factor(progress: float, warmup_fraction: float) -> float:
-    """Learning rate as a share of its peak at `progress` in [0, 1] of training: linear warm-up, then a cosine to 0."""
-    if progress < warmup_fraction:
-        return max(progress / warmup_fraction, 1e-3)
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup_fraction) / (1 - warmup_fraction)))
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters with decay (weights of two or more dimensions) and without (biases, norms, named ones)."""
-    no_weight_decay = getattr(model, "no_weight_decay", None)
-    exempt: set[str] = set(no_weight_decay()) if callable(no_weight_decay) else set()
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            (plain if parameter.ndim < 2 or name in exempt else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -37,7 +37,7 @@ class History:
     epochs
         One dict an epoch, with ``loss`` (mean training loss) and ``score`` (validation, NaN where it had none).
     best_epoch
-        Index of the epoch with the highest score, -1 before there is one.
+        Index of the epoch whose weights are kept, that with the highest score or the last; -1 before there is one.
     best_score
         Its score.
     """
@@ -80,11 +80,11 @@ class TrainingState:
         self.best: dict[str, Tensor] = {}
 
     def keep_best(self) -> None:
-        """Remember the weights that were validated as the best so far."""
+        """Remember the weights that were validated as those to keep so far."""
         self.best = _on_cpu(self.trained.judged.state_dict())
 
     def restore_best(self) -> None:
-        """Give the model its best weights back."""
+        """Give the model the weights that were kept."""
         self.trained.model.load_state_dict(self.best)
 
     def write(self, history: History) -> None:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.training import TrainingConfig, fit, parameter_groups, rate_factor, to_device
+from tcgn_mil.training import TrainingConfig, fit, to_device
 
 CONFIG = TrainingConfig(epochs=6, batch_size=8, lr=1e-2, patience=6, accelerator="cpu", seed=1)
 
@@ -134,6 +134,106 @@ def test_a_run_killed_after_an_epoch_ends_with_the_same_weights(tmp_path: Path, 
     resumed = make_model()
     assert train(resumed, config, state_path=state) == history
     assert same(whole, resumed)
+
+
+LAST = dataclasses.replace(CONFIG, keep="last", patience=1)
+
+
+def test_the_last_epoch_is_kept_when_asked_for_without_early_stopping() -> None:
+    scores = iter([0.1, 0.9, 0.3, 0.2, float("nan"), 0.4])
+    seen: list[dict[str, Tensor]] = []
+
+    def scripted(model: nn.Module) -> float:
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return next(scores)
+
+    model = make_model()
+    history = train(model, LAST, validate=scripted)
+    assert (history.best_epoch, history.best_score, len(history.epochs)) == (5, 0.4, 6)
+    assert [epoch["score"] for epoch in history.epochs[:4]] == [0.1, 0.9, 0.3, 0.2]
+    assert all(torch.equal(value, seen[-1][name]) for name, value in model.state_dict().items())
+    assert not model.training
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+@pytest.mark.parametrize("killed", [0, 3, 5])
+def test_a_run_without_validation_ends_with_the_same_weights_when_killed(
+    tmp_path: Path, killed: int, average: float
+) -> None:
+    config = dataclasses.replace(LAST, average=average)
+    whole, validated, resumed = make_model(), make_model(), make_model()
+    history = train(whole, config, validate=None)
+    assert history.best_epoch == 5
+    assert all(np.isnan(epoch["score"]) for epoch in history.epochs)
+    train(validated, config)
+    with pytest.raises(Killed):
+        train(make_model(), config, validate=None, state_path=tmp_path / "s.safetensors", on_epoch=killed_after(killed))
+    again = train(resumed, config, validate=None, state_path=tmp_path / "s.safetensors")
+    assert [epoch["loss"] for epoch in again.epochs] == [epoch["loss"] for epoch in history.epochs]
+    assert again.best_epoch == 5
+    assert same(whole, resumed)
+    assert same(whole, validated)  # validation changes nothing but what is recorded
+
+
+def test_the_last_average_is_kept() -> None:
+    averaged, plain = make_model(), make_model()
+    train(averaged, dataclasses.replace(LAST, average=0.9), validate=None)
+    train(plain, LAST, validate=None)
+    assert not same(averaged, plain)
+
+
+def test_no_validation_leaves_no_best_epoch_to_keep() -> None:
+    with pytest.raises(ValueError, match="needs validate"):
+        train(make_model(), validate=None)
+
+
+def test_a_state_of_another_recipe_is_refused_with_the_keys(tmp_path: Path) -> None:
+    train(make_model(), state_path=tmp_path / "state.safetensors")
+    changed = dataclasses.replace(LAST, optimizer="adam", schedule="constant")
+    with pytest.raises(InputError, match=r"differing keys: keep, optimizer, patience, schedule\."):
+        train(make_model(), changed, state_path=tmp_path / "state.safetensors")
+
+
+def rates_of_steps(monkeypatch: pytest.MonkeyPatch, config: TrainingConfig) -> list[float]:
+    """Largest learning rate of each step."""
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer]
+    rates, original = [], kind.step
+
+    def recorded(self: Any, *arguments: Any, **named: Any) -> Any:
+        rates.append(max(group["lr"] for group in self.param_groups))
+        return original(self, *arguments, **named)
+
+    monkeypatch.setattr(kind, "step", recorded)
+    train(make_model(), config)
+    return rates
+
+
+def test_a_constant_rate_stays_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = dataclasses.replace(CONFIG, schedule="constant", warmup_fraction=0.5)
+    rates = rates_of_steps(monkeypatch, config)
+    assert len(rates) == 30
+    assert np.all(np.diff(rates[:16]) > 0)
+    assert rates[15:] == [config.lr] * 15
+
+
+def test_adam_trains_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(rates_of_steps(monkeypatch, dataclasses.replace(CONFIG, optimizer="adam"))) == 30
+
+
+def test_layer_decay_slows_the_layers_near_the_input() -> None:
+    class Layered(nn.Sequential):
+        def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+            return {"stem": r"^[01]\.", "blocks": r"^(\d+)\."}
+
+    def change(layer_decay: float) -> list[float]:
+        model = Layered(*make_model())
+        before = [model[index].weight.detach().clone() for index in (0, 4)]
+        train(model, dataclasses.replace(LAST, layer_decay=layer_decay, weight_decay=0.0))
+        return [float((model[i].weight - old).abs().mean().detach()) for i, old in zip((0, 4), before, strict=True)]
+
+    whole, decayed = change(1.0), change(0.01)
+    assert decayed[0] < 0.05 * whole[0]
+    assert decayed[1] > 0.3 * whole[1]
 
 
 def test_the_average_is_what_is_validated_and_kept() -> None:
@@ -280,37 +380,6 @@ def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch)
         train(make_model(), dataclasses.replace(CONFIG, accelerator="cuda"))
 
 
-def test_the_rate_warms_up_and_falls_to_zero() -> None:
-    rates = [rate_factor(progress, 0.1) for progress in np.linspace(0, 1, 101)]
-    assert 0 < rates[0] < 0.01
-    assert rates[5] == pytest.approx(0.5)
-    assert rates[10] == pytest.approx(1.0)
-    assert rates[55] == pytest.approx(0.5)
-    assert rates[-1] == pytest.approx(0.0, abs=1e-12)
-    assert np.all(np.diff(rates[10:]) < 0)
-    assert rate_factor(0.0, 0.0) == 1.0  # no warm-up
-
-
-class Named(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer, self.norm = nn.Linear(3, 3), nn.LayerNorm(3)
-        self.position = nn.Parameter(torch.zeros(4, 4))
-        self.frozen = nn.Parameter(torch.zeros(4, 4), requires_grad=False)
-
-    def no_weight_decay(self) -> set[str]:
-        return {"position"}
-
-
-def test_biases_norms_and_named_parameters_do_not_decay() -> None:
-    model = Named()
-    decayed, plain = parameter_groups(model, 0.1)
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
-    assert [id(parameter) for parameter in decayed["params"]] == [id(model.layer.weight)]
-    expected = {id(p) for p in (model.layer.bias, model.norm.weight, model.norm.bias, model.position)}
-    assert {id(parameter) for parameter in plain["params"]} == expected
-
-
 class Pair(NamedTuple):
     left: Tensor
     right: list[Tensor]
@@ -339,8 +408,18 @@ def test_batches_of_any_shape_move_to_the_device() -> None:
         ("seed", -1, "at least 0"),
         ("warmup_fraction", 1.0, "at least 0 and below 1"),
         ("average", 1.0, "at least 0 and below 1"),
+        ("layer_decay", 0.0, "above 0 and at most 1"),
+        ("layer_decay", 1.5, "above 0 and at most 1"),
     ],
 )
 def test_impossible_settings_are_refused(key: str, value: float, fix: str) -> None:
     with pytest.raises(InputError, match=rf"training\.{key} is {value}.* Fix: give a value {fix}"):
         dataclasses.replace(CONFIG, **{key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "choices"), [("optimizer", "adamw, adam"), ("schedule", "cosine, constant"), ("keep", "best, last")]
+)
+def test_unknown_choices_are_refused(key: str, choices: str) -> None:
+    with pytest.raises(InputError, match=rf"training\.{key} is 'sgd'.* Fix: choose one of {choices}"):
+        dataclasses.replace(CONFIG, **{key: "sgd"})
