@@ -6,7 +6,8 @@ both sources have the same sharpness.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,9 @@ from tcgn_mil.errors import InputError
 NETWORK_PX = 224
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_VIEWS = (1, 4, 8)
+_LARGEST_BLUR = 5.0
+_LEAST_SIGMA = 1e-3  # whose kernel is exactly 1 at its centre and 0 elsewhere
 # Optical density of red, green, blue. Rows: haematoxylin, eosin, and DAB for what is neither, as is usual for H&E
 # (Ruifrok & Johnston, Anal Quant Cytol Histol 2001).
 _STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
@@ -32,14 +36,21 @@ class AugmentConfig:
         Random flips and rotations by 90 degrees.
     stain
         Standard deviation of each stain's relative strength (haematoxylin, eosin, residual); 0 for none.
+    blur
+        Largest standard deviation of a Gaussian blur, in stored pixels, 0 to 5; each patch has its own, down to none.
     """
 
     flips: bool = True
     stain: float = 0.1
+    blur: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.stain <= 1:
             raise InputError(f"augment.stain is {self.stain}, outside 0 to 1", fix="0.1 is a usual strength")
+        if not 0 <= self.blur <= _LARGEST_BLUR:
+            raise InputError(
+                f"augment.blur is {self.blur}, outside 0 to {_LARGEST_BLUR:g}", fix="give it in stored pixels, as 1.0"
+            )
 
 
 def to_network_input(
@@ -83,7 +94,7 @@ def to_network_input(
 
 
 def augment(patches: Tensor, generator: torch.Generator, config: AugmentConfig) -> Tensor:
-    """Turn, flip and restain each patch at random, on whichever device the patches are.
+    """Turn, flip, restain and blur each patch at random, on whichever device the patches are.
 
     Parameters
     ----------
@@ -98,16 +109,44 @@ def augment(patches: Tensor, generator: torch.Generator, config: AugmentConfig) 
     """
     if config.flips:
         patches = _turn(patches, generator)
-    return _jitter_stain(patches, generator, config.stain) if config.stain else patches
+    if config.stain:
+        patches = _jitter_stain(patches, generator, config.stain)
+    return _blur(patches, generator, config.blur) if config.blur else patches
+
+
+def views(patches: Tensor, count: int) -> Iterator[Tensor]:
+    """Symmetries of the square, to average predictions over: identity, its rotations by 90 degrees, the flipped ones.
+
+    Parameters
+    ----------
+    patches
+        (B, P, P, 3), any dtype.
+    count
+        1, 4 (without the flipped ones) or 8.
+
+    Returns
+    -------
+    Iterator of `count` tensors like `patches`.
+
+    Raises
+    ------
+    ValueError
+        For another count.
+    """
+    if count not in _VIEWS:
+        raise ValueError(f"{count} views; give 1, 4 or 8")
+    return (torch.rot90(patches if i < 4 else patches.flip(2), i % 4, (1, 2)) for i in range(count))
 
 
 def _turn(patches: Tensor, generator: torch.Generator) -> Tensor:
     """One of the eight symmetries of the square for each patch."""
-    chosen = torch.randint(0, 2, (3, len(patches), 1, 1, 1), generator=generator).bool()
-    flip_rows, flip_columns, swap = chosen.to(patches.device)
-    patches = torch.where(flip_rows, patches.flip(1), patches)
-    patches = torch.where(flip_columns, patches.flip(2), patches)
-    return torch.where(swap, patches.transpose(1, 2), patches)
+    chosen = torch.randint(0, 2, (3, len(patches)), generator=generator).bool()
+    out = torch.empty_like(patches, memory_format=torch.contiguous_format)
+    for patch, turned, (flip_rows, flip_columns, swap) in zip(patches, out, chosen.T.tolist(), strict=True):
+        axes = [0] * flip_rows + [1] * flip_columns
+        flipped = patch.flip(axes) if axes else patch
+        turned.copy_(flipped.transpose(0, 1) if swap else flipped)
+    return out
 
 
 def _jitter_stain(patches: Tensor, generator: torch.Generator, strength: float) -> Tensor:
@@ -115,6 +154,28 @@ def _jitter_stain(patches: Tensor, generator: torch.Generator, strength: float) 
     stains = torch.tensor(_STAINS)
     factors = (1 + strength * torch.randn(len(patches), 3, generator=generator)).clamp_(min=0)
     mixing = torch.linalg.inv(stains) @ (factors[:, :, None] * stains)  # (B, 3, 3): unmix, scale, mix again
-    density = -torch.log((patches.float() + 1) / 256)
-    restained = density.flatten(1, 2) @ mixing.to(patches.device)
-    return restained.neg_().exp_().mul_(256).sub_(1).round_().clamp_(0, 255).to(torch.uint8).view_as(patches)
+    logarithms = torch.log((torch.arange(256, device=patches.device) + 1) / 256)  # minus the density of each value
+    out = torch.empty_like(patches, memory_format=torch.contiguous_format)
+    # One by one a patch stays in the cache, and its three planes make one wide product.
+    for patch, restained, mix in zip(patches, out, mixing.transpose(1, 2).to(patches.device), strict=True):
+        planes = patch.permute(2, 0, 1).to(torch.int32, memory_format=torch.contiguous_format)
+        values = mix @ logarithms.index_select(0, planes.flatten()).view(3, -1)
+        values.exp_().mul_(256).sub_(1).round_().clamp_(0, 255)
+        restained.permute(2, 0, 1).copy_(values.view_as(planes))
+    return out
+
+
+def _blur(patches: Tensor, generator: torch.Generator, largest: float) -> Tensor:
+    """Blur each patch by a Gaussian whose standard deviation is uniform in [0, `largest`] px; edges are reflected."""
+    count, height, width, colours = patches.shape
+    sigmas = largest * torch.rand(count, 1, generator=generator)
+    radius = min(math.ceil(3 * largest), height - 1, width - 1)  # reflection knows no more than the patch
+    distances = torch.arange(-radius, radius + 1) / sigmas.clamp_(min=_LEAST_SIGMA)
+    kernels = torch.softmax(-distances.square() / 2, dim=1)
+    kernels = kernels.repeat_interleave(colours, dim=0)[:, None].to(patches.device)  # (3B, 1, K)
+    planes = patches.permute(0, 3, 1, 2).reshape(1, count * colours, height, width).float()
+    planes = nn.functional.pad(planes, (radius,) * 4, mode="reflect")
+    planes = nn.functional.conv2d(planes, kernels[..., None], groups=len(kernels))
+    planes = nn.functional.conv2d(planes, kernels[:, :, None], groups=len(kernels))
+    blurred = planes.round_().clamp_(0, 255).to(torch.uint8)
+    return blurred.view(count, colours, height, width).permute(0, 2, 3, 1).contiguous()

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tcgn_mil.data.transforms import IMAGENET_MEAN, IMAGENET_STD, AugmentConfig, augment, to_network_input
+from tcgn_mil.data.transforms import IMAGENET_MEAN, IMAGENET_STD, AugmentConfig, augment, to_network_input, views
 from tcgn_mil.errors import InputError
 
 FLIPS, STAIN = AugmentConfig(flips=True, stain=0), AugmentConfig(flips=False, stain=0.2)
+BLUR = AugmentConfig(flips=False, stain=0, blur=3.0)
 
 
 def patches(count: int = 6, px: int = 16) -> Tensor:
@@ -64,7 +65,7 @@ def test_anything_but_uint8_pixels_is_refused(wrong: Tensor) -> None:
         to_network_input(wrong)
 
 
-@pytest.mark.parametrize("config", [FLIPS, STAIN, AugmentConfig()])
+@pytest.mark.parametrize("config", [FLIPS, STAIN, BLUR, AugmentConfig(), AugmentConfig(blur=1.0)])
 def test_a_seed_decides_the_augmentation(config: AugmentConfig) -> None:
     images = patches()
     assert torch.equal(augment(images, seeded(1), config), augment(images, seeded(1), config))
@@ -81,6 +82,16 @@ def test_turning_gives_all_eight_symmetries_and_nothing_else() -> None:
         assert len(matching) == 1
         counts[matching[0]] += 1
     assert min(counts) > 25  # 50 expected
+
+
+def test_stain_is_that_of_the_formula_pixel_by_pixel() -> None:
+    images = patches(3, 9)
+    stains = np.array([(0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776)])
+    factors = (1 + 0.2 * torch.randn(3, 3, generator=seeded(4))).numpy()
+    density = -np.log((images.numpy() + 1.0) / 256)
+    restained = np.einsum("bxyc,cs,bs,sd->bxyd", density, np.linalg.inv(stains), factors, stains)
+    expected = np.clip(256 * np.exp(-restained) - 1, 0, 255)
+    assert np.abs(augment(images, seeded(4), STAIN).numpy() - expected).max() < 0.501  # rounded
 
 
 def test_each_patch_has_its_own_stain() -> None:
@@ -114,3 +125,65 @@ def test_stain_is_scaled_in_optical_density() -> None:
 def test_an_impossible_strength_is_refused(stain: float) -> None:
     with pytest.raises(InputError, match=r"augment\.stain"):
         AugmentConfig(stain=stain)
+
+
+@pytest.mark.parametrize("px", [16, 3])  # 3: smaller than the kernel
+def test_blur_leaves_a_constant_picture_and_smooths_any_other(px: int) -> None:
+    colours = patches(6, 1).expand(6, px, px, 3)
+    assert torch.equal(augment(colours, seeded(0), BLUR), colours)
+    images = patches(6, px)
+    found = augment(images, seeded(0), BLUR)
+    assert (found.dtype, found.shape, found.is_contiguous()) == (torch.uint8, images.shape, True)
+    before, after = images.float().var((1, 2)), found.float().var((1, 2))
+    assert (after <= before).all()  # of a narrow kernel nothing is left after rounding
+    assert after.mean() < 0.5 * before.mean()
+
+
+def test_blur_is_a_gaussian_of_the_patch_s_own_width() -> None:
+    """A bright point becomes a kernel whose second moment is the variance, in both directions and each colour."""
+    points = torch.zeros(200, 41, 41, 3, dtype=torch.uint8)
+    points[:, 15:26, 15:26] = 255
+    sigma = BLUR.blur * torch.rand(200, generator=seeded(2))
+    found = augment(points, seeded(2), BLUR).double()
+    square = (torch.arange(41) - 20.0).square().double()
+    box = (11**2 - 1) / 12
+    for axis in (1, 2):
+        profile = found.sum(3 - axis)
+        variance = (profile * square[None, :, None]).sum(1) / profile.sum(1) - box
+        assert (variance - sigma.square()[:, None]).abs().max() < 0.5
+        assert (variance[:, 0] == variance[:, 2]).all()
+    assert (found.amax((1, 2, 3)) <= 255).all()
+
+
+def test_no_blur_is_the_identity() -> None:
+    still = AugmentConfig(flips=False, stain=0, blur=0)
+    images = patches()
+    assert augment(images, seeded(0), still) is images
+    assert torch.equal(augment(images, seeded(0), AugmentConfig(flips=False, stain=0, blur=1e-9)), images)
+
+
+def test_blur_leaves_the_other_draws_as_they_were() -> None:
+    first = augment(patches(), seeded(1), AugmentConfig(stain=0.2))
+    assert torch.equal(augment(patches(), seeded(1), AugmentConfig(stain=0.2, blur=1e-9)), first)
+
+
+@pytest.mark.parametrize("blur", [-0.1, 5.1, float("nan")])
+def test_an_impossible_blur_is_refused(blur: float) -> None:
+    with pytest.raises(InputError, match=r"augment\.blur"):
+        AugmentConfig(blur=blur)
+
+
+@pytest.mark.parametrize("count", [1, 4, 8])
+def test_views_are_the_symmetries_of_the_square(count: int) -> None:
+    images = patches(3, 5)
+    expected = [torch.rot90(batch, turns, (1, 2)) for batch in (images, images.flip(2)) for turns in range(4)]
+    found = list(views(images, count))
+    assert len({view.numpy().tobytes() for view in found}) == len(found) == count
+    assert torch.equal(found[0], images)
+    assert all(torch.equal(view, wanted) for view, wanted in zip(found, expected, strict=False))
+
+
+@pytest.mark.parametrize("count", [0, 2, 16])
+def test_other_counts_of_views_are_refused(count: int) -> None:
+    with pytest.raises(ValueError, match="give 1, 4 or 8"):
+        views(patches(), count)
