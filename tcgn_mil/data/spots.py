@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tcgn_mil.data.order import derive_seed, split_order
+from tcgn_mil.data.prefetch import prefetch
 from tcgn_mil.data.spot_files import read_patches
 from tcgn_mil.data.transforms import AugmentConfig, augment
 from tcgn_mil.errors import InputError
 
 MAX_BYTES_IN_MEMORY = 4 * 2**30  # 114,000 patches of 112 px
+_AHEAD = 2  # batches made while the network works on one
 _ORDER, _AUGMENTATION = 0, 1  # purposes of the draws of an epoch
 
 
@@ -131,7 +133,10 @@ class SpotBatches:
 
 
 class EpochOfSpots:
-    """Batches (patches (B, P, P, 3) uint8, targets (B, G) float32) of one epoch, with a length for progress."""
+    """Batches (patches (B, P, P, 3) uint8, targets (B, G) float32) of one epoch, with a length for progress.
+
+    A thread prepares them ahead of their use.
+    """
 
     def __init__(self, spots: SpotBatches, number: int) -> None:
         self.spots, self.number = spots, number
@@ -142,6 +147,11 @@ class EpochOfSpots:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        with prefetch(self._prepare(), depth=_AHEAD) as batches:
+            yield from batches
+
+    def _prepare(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Read and augment the batches one after the other, since they share a generator."""
         spots = self.spots
         generator = torch.Generator().manual_seed(derive_seed(spots.seed, self.number, _AUGMENTATION))
         for batch in self.batches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tcgn_mil.contracts import PatchSize
 from tcgn_mil.data.order import derive_seed, split_order
 from tcgn_mil.data.spot_files import create_patch_file
 from tcgn_mil.data.spots import SectionRows, SpotBatches, StoredPatches, load_patches
-from tcgn_mil.data.transforms import AugmentConfig
+from tcgn_mil.data.transforms import AugmentConfig, augment
 from tcgn_mil.errors import InputError
 
 PX = 8
@@ -117,3 +118,54 @@ def test_sections_of_different_patch_sizes_are_refused(sections: list[SectionRow
     other = SectionRows(section(tmp_path, "C1", 0, 2, px=9), np.array([0, 1]))
     with pytest.raises(InputError, match=r"C1_patches\.h5: patches are 9 px wide, those of A1_patches\.h5 8 px"):
         load_patches([*sections, other])
+
+
+def test_batches_are_those_made_one_after_the_other(sections: list[SectionRows]) -> None:
+    """The draws of order and augmentation are taken in the order of the batches, whoever prepares them."""
+    held, config = load_patches(sections), AugmentConfig(stain=0.3, blur=1.0)
+    stored = load_patches(sections, max_bytes=100)
+    found = list(batches(stored, batch_size=2, augment=config).epoch(3))
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(derive_seed(5, 3, 0)))
+    generator = torch.Generator().manual_seed(derive_seed(5, 3, 1))
+    assert len(found) == 3
+    for (patches, targets), rows in zip(found, order.split(2), strict=True):
+        assert torch.equal(patches, augment(torch.from_numpy(held[rows.numpy()]), generator, config))
+        assert targets[:, 0].tolist() == [VALUES[row] for row in rows]
+
+
+class Watched:
+    """Patches that say by which threads they were read, and may break."""
+
+    def __init__(self, broken_at: int = 10**9) -> None:
+        self.readers: list[str] = []
+        self.broken_at = broken_at
+
+    def __len__(self) -> int:
+        return len(VALUES)
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        self.readers.append(threading.current_thread().name)
+        if len(self.readers) > self.broken_at:
+            raise InputError("is cut off", path="A1_patches.h5")
+        return np.zeros((len(rows), PX, PX, 3), np.uint8)
+
+
+def test_patches_are_read_in_a_thread_and_two_batches_ahead() -> None:
+    watched = Watched()
+    before = threading.active_count()
+    epoch = iter(batches(watched, batch_size=1).epoch(0))  # type: ignore[arg-type]
+    next(epoch)
+    epoch.close()  # as when training ends early
+    assert 1 <= len(watched.readers) <= 4
+    assert threading.current_thread().name not in watched.readers
+    assert threading.active_count() == before
+
+
+def test_an_error_of_reading_is_raised_in_its_turn() -> None:
+    before = threading.active_count()
+    epoch = iter(batches(Watched(broken_at=2), batch_size=1).epoch(0))  # type: ignore[arg-type]
+    next(epoch)
+    next(epoch)
+    with pytest.raises(InputError, match=r"A1_patches\.h5: is cut off"):
+        next(epoch)
+    assert threading.active_count() == before
