@@ -35,6 +35,13 @@ Overrides = Annotated[
     typer.Option("--set", help="Config key, e.g. --set training.lr=3e-4; may be repeated.", show_default=False),
 ]
 ShowConfig = Annotated[bool, typer.Option("--show-config", help="Print the resolved config and stop.")]
+SpotsDir = Annotated[
+    Path | None, typer.Option("--spots", help="Folder that tcgn-mil spots wrote.", show_default="spots")
+]
+MissingGenes = Annotated[
+    str | None,
+    typer.Option(help="Panel genes that a section did not measure: error, zero or drop.", show_default="error"),
+]
 PatchPx = Annotated[int, typer.Option("--patch-px", help="Side of a patch or tile in stored pixels.")]
 PatchMpp = Annotated[float, typer.Option("--patch-mpp", help="Micrometres per stored pixel (px x mpp = field in µm).")]
 Slides = Annotated[
@@ -148,25 +155,77 @@ def spots(
 
 @app.command()
 def pretrain(
-    spots_dir: Annotated[Path, typer.Option("--spots", help="Folder that tcgn-mil spots wrote.")] = Path("spots"),
+    spots_dir: SpotsDir = None,
     out: Out = Path("encoder"),
     val_section: Annotated[list[str] | None, typer.Option(help="Section for early stopping; repeatable.")] = None,
     test_section: Annotated[list[str] | None, typer.Option(help="Section read once, at the end; repeatable.")] = None,
+    missing_genes: MissingGenes = None,
     config: Config = None,
     overrides: Overrides = None,
     show_config: ShowConfig = False,
 ) -> None:
     """Train the spot encoder on sections; writes encoder.safetensors and the per-gene results on test sections."""
     from tcgn_mil.experiments import pretraining
+    from tcgn_mil.experiments.spot_config import SpotConfig
 
-    given = {"spots": spots_dir, "val_sections": val_section, "test_sections": test_section}
-    resolved = resolve(pretraining.PretrainConfig, config, overrides, given)
+    given = {
+        "spots": spots_dir, "val_sections": val_section, "test_sections": test_section, "panel.missing": missing_genes,
+    }  # fmt: skip
+    resolved = resolve(SpotConfig, config, overrides, given)
     if show_config:
         return print_config(resolved)
     summary = pretraining.run(resolved, out)
-    print_rows(summary["results"])
+    if summary["results"]:
+        print_rows(summary["results"])
     warn_of_leakage(summary)
     typer.echo(f"encoder: {out / 'encoder.safetensors'}")
+    return None
+
+
+@app.command("spot-cv")
+def spot_cross_validation(
+    spots_dir: SpotsDir = None,
+    out: Out = Path("spot-cv"),
+    group_by: Annotated[
+        str | None, typer.Option(help="What is tested together: patient, or section (patient leakage, labelled).")
+    ] = None,
+    folds: Annotated[
+        Path | None, typer.Option(help="CSV with fold, part (train, val, test), id (section or patient).")
+    ] = None,
+    missing_genes: MissingGenes = None,
+    preset: Annotated[str | None, typer.Option(help="published: the TCGN paper's protocol, labelled.")] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="own, or hest: frozen features, PCA to 256, ridge, 50 variable genes.", show_default="own"),
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Two finished runs to put side by side, gene by gene, in --out.")
+    ] = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    show_config: ShowConfig = False,
+) -> None:
+    """Cross-validate the spot network beside its baselines; or put two such runs side by side."""
+    if compare is not None:
+        from tcgn_mil.experiments.spot_compare import compare_runs
+
+        print_rows(compare_runs(*compare, out))
+        typer.echo(f"gene by gene: {out / 'comparison.csv'}")
+        return None
+    from tcgn_mil.experiments import hest_protocol, spot_cv
+    from tcgn_mil.experiments.spot_config import SpotConfig, preset_values
+
+    given = {
+        "spots": spots_dir, "group_by": group_by, "folds": folds, "panel.missing": missing_genes, "protocol": protocol,
+    }  # fmt: skip
+    resolved = resolve(SpotConfig, config, overrides, given, base=preset_values(preset))
+    if show_config:
+        return print_config(resolved)
+    summary = (hest_protocol if resolved.protocol == "hest" else spot_cv).run(resolved, out)
+    print_rows(summary["results"])
+    for label in summary["labels"]:
+        typer.echo(label, err=True)
+    typer.echo(f"{summary['sentence']}\n{out}")
     return None
 
 

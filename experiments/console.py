@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ from tcgn_mil.contracts import Failure, preview
 from tcgn_mil.errors import InputError
 
 
-def resolve(config_class: type, path: Path | None, overrides: list[str] | None, given: dict[str, Any]) -> Any:
-    """Config from defaults, YAML and --set, with the paths and names given as options on top."""
+def resolve(
+    config_class: type, path: Path | None, overrides: list[str] | None, given: dict[str, Any], *,
+    base: Mapping[str, Any] | None = None,
+) -> Any:  # fmt: skip
+    """Config from defaults (or a preset, `base`), YAML, the paths and names given as options, and --set."""
     import json
 
     from tcgn_mil.config import resolve_config
@@ -22,7 +26,7 @@ def resolve(config_class: type, path: Path | None, overrides: list[str] | None, 
         for key, value in given.items()
         if value is not None
     ]
-    return resolve_config(config_class, yaml_path=path, overrides=[*options, *(overrides or [])])
+    return resolve_config(config_class, yaml_path=path, overrides=[*options, *(overrides or [])], base=base)
 
 
 def print_config(config: Any) -> None:

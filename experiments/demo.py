@@ -23,6 +23,7 @@ from tcgn_mil.experiments.demo_report import Step, write_demo_report
 from tcgn_mil.experiments.encoding import EncodeSettings, encode_cohort
 from tcgn_mil.experiments.explanation_check import region_spots
 from tcgn_mil.experiments.slide_pixels import tile_finder, tile_reader
+from tcgn_mil.experiments.spot_config import SpotConfig
 from tcgn_mil.experiments.synthetic import SyntheticPaths, make_cohort, preset
 from tcgn_mil.preprocessing.cohort import write_cohort
 from tcgn_mil.preprocessing.contact_sheet import write_contact_sheet
@@ -103,7 +104,7 @@ def _pretrain(
     )
     sections = list(find_sections(spots))
     test = tuple(name for name in sections if name[0] == sections[0][0])
-    config = pretraining.PretrainConfig(
+    config = SpotConfig(
         spots=str(spots),
         test_sections=test,
         model="tcgn_tiny",

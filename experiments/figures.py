@@ -21,7 +21,7 @@ from tcgn_mil.artefacts import atomic_path
 DPI = 120
 PNG_COMPRESSION = 3  # of 9; half the time of the usual 6 for a tenth more bytes
 _PANEL_INCHES = 4.4
-_COLOURS = ("#1b5e9e", "#d1662b", "#7a7a7a", "#3f8f5b", "#8d5ba5")
+COLOURS = ("#1b5e9e", "#d1662b", "#7a7a7a", "#3f8f5b", "#8d5ba5", "#b5a21e", "#4aa3b5")
 
 
 def save(figure: Figure, path: str | Path) -> None:
@@ -38,7 +38,7 @@ def training_curves(history: Mapping[str, Sequence[Mapping[str, float]]], path: 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for index, (name, epochs) in enumerate(history.items()):
         number = np.arange(1, len(epochs) + 1)
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         left.plot(number, [epoch["loss"] for epoch in epochs], color=colour, label=name)
         scores = np.array([epoch["score"] for epoch in epochs], dtype=float)
         right.plot(number, scores, color=colour, label=name)
@@ -62,7 +62,7 @@ def gene_distributions(values: Mapping[str, NDArray[np.floating]], path: str | P
         if not finite.size:
             continue
         share = np.arange(1, finite.size + 1) / finite.size
-        axis.step(finite, share, where="post", color=_COLOURS[index % len(_COLOURS)],
+        axis.step(finite, share, where="post", color=COLOURS[index % len(COLOURS)],
                   label=f"{name}: median {np.median(finite):.3f} ({finite.size} genes)")  # fmt: skip
     axis.axvline(0, color="black", linewidth=0.6)
     axis.set(xlabel=xlabel, ylabel="share of genes at or below", ylim=(0, 1))
@@ -82,7 +82,7 @@ def grouped_points(groups: Mapping[str, Mapping[str, NDArray[np.floating]]], pat
         for column, (name, values) in enumerate(predictors.items()):
             known = values[np.isfinite(values)]
             centre = index + (column + 0.5) * width - 0.4
-            colour = _COLOURS[column % len(_COLOURS)]
+            colour = COLOURS[column % len(COLOURS)]
             spread = centre + width * generator.uniform(-0.3, 0.3, known.size)
             axis.plot(spread, known, ".", color=colour, alpha=0.5, markersize=5, label=None if index else name)
             if known.size:
@@ -107,7 +107,7 @@ def gene_scatter(
         if index >= len(genes):
             axis.set_axis_off()
             continue
-        axis.scatter(truth[:, index], predicted[:, index], s=12, color=_COLOURS[0], alpha=0.7, linewidths=0)
+        axis.scatter(truth[:, index], predicted[:, index], s=12, color=COLOURS[0], alpha=0.7, linewidths=0)
         axis.set_title(titles[index] if titles else genes[index], fontsize=8)
         axis.tick_params(labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)
@@ -119,7 +119,7 @@ def gene_scatter(
 
 def spot_maps(
     genes: Sequence[str], spatial: NDArray[np.floating], truth: NDArray[np.floating], predicted: NDArray[np.floating],
-    path: str | Path, *, title: str,
+    path: str | Path, *, title: str, titles: Sequence[str] | None = None,
 ) -> None:  # fmt: skip
     """Measured (top) and predicted (bottom) expression on the section; arrays are (S, genes), `spatial` (S, 2) x, y."""
     figure, axes = plt.subplots(2, len(genes), figsize=(2.9 * len(genes), 5.4), squeeze=False, layout="constrained")
@@ -134,7 +134,7 @@ def spot_maps(
             axis.invert_yaxis()
             figure.colorbar(shown, ax=axis, shrink=0.7).ax.tick_params(labelsize=6)
             if row == 0:
-                axis.set_title(gene, fontsize=9)
+                axis.set_title(titles[column] if titles else gene, fontsize=9)
     axes[0, 0].set_ylabel("measured")
     axes[1, 0].set_ylabel("predicted")
     figure.suptitle(title, fontsize=9)

@@ -1,95 +1,24 @@
-"""Sections as a study sees them: which train and test, which spots are kept, and their targets."""
+"""Sections as a study sees them: which spots are kept, and their targets."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tcgn_mil.contracts import GenePanel, PatchSize, SpotSet, duplicates, preview
-from tcgn_mil.data.spot_files import read_patches, read_spots
+from tcgn_mil.contracts import GenePanel, PatchSize, SpotSet, preview
+from tcgn_mil.data.spot_files import image_mpp, read_patches, read_spots
 from tcgn_mil.data.targets import Normalisation, detection, spot_expression, total_counts
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.spot_evaluation import SpotTargets
 
-
-@dataclass(frozen=True)
-class SectionSplit:
-    """Which sections train, choose the epoch and test, and how validation relates to training.
-
-    Attributes
-    ----------
-    train, val, test
-        Section ids.
-    validation
-        ``patient-disjoint`` or ``held-out section of a training patient``.
-    leaking
-        Patients tested on that also train or validate; such a result is labelled ``patient leakage``.
-    """
-
-    train: tuple[str, ...]
-    val: tuple[str, ...]
-    test: tuple[str, ...]
-    validation: str
-    leaking: tuple[str, ...]
-
-    def as_table(self) -> pd.DataFrame:
-        """One row a section: fold, part, id."""
-        rows = [(0, part, name) for part in ("train", "val", "test") for name in getattr(self, part)]
-        return pd.DataFrame(rows, columns=["fold", "part", "id"])
-
-
-def split_sections(patient_of: Mapping[str, str], val: Sequence[str], test: Sequence[str]) -> SectionSplit:
-    """Split sections by name; what is in neither `val` nor `test` trains.
-
-    Parameters
-    ----------
-    patient_of
-        Section -> patient, of all sections there are.
-    val
-        If empty, chosen: the sections of the last training patient where three or more patients remain, else the
-        last remaining section.
-
-    Raises
-    ------
-    InputError
-        For unknown or repeated sections, or a part left empty.
-    """
-    named = [*val, *test]
-    unknown = [name for name in named if name not in patient_of]
-    if unknown:
-        raise InputError(f"no section {preview(unknown)}", fix=f"sections are {preview(sorted(patient_of), most=20)}")
-    if duplicates(named):
-        raise InputError(f"section {preview(duplicates(named))} is given twice", fix="name it for one part only")
-    rest = [name for name in sorted(patient_of) if name not in named]
-    if not val:
-        val = _choose_validation(rest, patient_of)
-    train = tuple(name for name in rest if name not in val)
-    if not train or not val:
-        raise InputError(
-            f"{len(patient_of)} sections leave no {'training' if not train else 'validation'} section",
-            fix="name fewer validation and test sections, or read more sections",
-        )
-    patients = {patient_of[name] for name in train}
-    disjoint = not patients & {patient_of[name] for name in val}
-    used = patients | {patient_of[name] for name in val}
-    return SectionSplit(
-        train, tuple(val), tuple(test),
-        validation="patient-disjoint" if disjoint else "held-out section of a training patient",
-        leaking=tuple(sorted(used & {patient_of[name] for name in test})),
-    )  # fmt: skip
-
-
-def _choose_validation(sections: Sequence[str], patient_of: Mapping[str, str]) -> list[str]:
-    patients = sorted({patient_of[name] for name in sections})
-    if len(patients) >= 3:
-        return [name for name in sections if patient_of[name] == patients[-1]]
-    return list(sections[-1:])
+BLOCK_SHARE = 0.25  # of a section's spots, set aside for validation where there is no other section
+_LEAST_BLOCK = 10
 
 
 @dataclass(frozen=True)
@@ -106,12 +35,15 @@ class Section:
         (S_kept,) counts over all measured genes.
     dropped
         Table of the other spots: section, spot, total, reason.
+    path
+        File it was read from.
     """
 
     spots: SpotSet
     rows: NDArray[np.int64]
     totals: NDArray[np.float64]
     dropped: pd.DataFrame
+    path: Path
 
     @property
     def genes(self) -> list[str]:
@@ -122,6 +54,23 @@ class Section:
     def patch(self) -> PatchSize:
         """Physical size of the patches."""
         return self.spots.patch
+
+    @property
+    def image_mpp(self) -> float:
+        """µm per pixel of the image that positions are in."""
+        return image_mpp(self.spots.patches_path)
+
+    def subset(self, chosen: NDArray[np.bool_]) -> Section:
+        """The section with only some of its kept spots, (S_kept,) bool."""
+        return replace(self, rows=self.rows[chosen], totals=self.totals[chosen])
+
+    def without(self, chosen: NDArray[np.bool_], reason: str) -> Section:
+        """The section less some of its kept spots, which are listed as dropped."""
+        names = self.obs().index[chosen]
+        more = pd.DataFrame(
+            {"section": self.path.stem, "spot": names, "total": self.totals[chosen], "reason": reason}
+        )  # fmt: skip
+        return replace(self.subset(~chosen), dropped=pd.concat([self.dropped, more], ignore_index=True))
 
     def counts(self) -> Any:
         """(S_kept, G_all) raw counts, dense or sparse."""
@@ -146,10 +95,16 @@ def load_section(path: Path, min_umi: int) -> Section:
     Raises
     ------
     InputError
-        If no spot is left.
+        If a spot's total is not a finite count, or no spot is left.
     """
     spots = read_spots(path)
     totals = total_counts(spots.adata.X)
+    if not (np.isfinite(totals) & (totals >= 0)).all():
+        bad = spots.adata.obs_names[~(np.isfinite(totals) & (totals >= 0))]
+        raise InputError(
+            f"the counts of {len(bad)} spots are NaN, infinite or negative: {preview(list(bad))}",
+            path=path, fix="mend the counts and run tcgn-mil spots again",
+        )  # fmt: skip
     kept = totals >= min_umi
     if not kept.any():
         raise InputError(
@@ -159,21 +114,123 @@ def load_section(path: Path, min_umi: int) -> Section:
         {"section": path.stem, "spot": spots.adata.obs_names[~kept], "total": totals[~kept],
          "reason": f"fewer than {min_umi} counts"}
     )  # fmt: skip
-    return Section(spots, np.flatnonzero(kept), totals[kept], dropped)
+    return Section(spots, np.flatnonzero(kept), totals[kept], dropped, Path(path))
 
 
-def section_targets(section: Section, panel: GenePanel, normalisation: Normalisation) -> SpotTargets:
-    """Normalised expression of the panel, with depth and detection, for the kept spots."""
-    columns = panel.index_in(section.genes, path=section.spots.patches_path)
-    counts = section.counts()
+def section_targets(
+    section: Section, panel: GenePanel, normalisation: Normalisation, *, allow_empty: bool = False
+) -> SpotTargets:
+    """Normalised expression of the panel, with depth and detection, for the kept spots.
+
+    A panel gene that the section did not measure has no counts: :func:`usable_panel` decides whether that may be.
+
+    Raises
+    ------
+    InputError
+        If no panel gene has a count in the section, or (unless `allow_empty`, where its values are NaN) a spot has no
+        value.
+    """
+    counts, columns = panel_counts(section, panel)
     expression = spot_expression(counts, columns, normalisation=normalisation)
-    if not np.isfinite(expression).all():
+    seen = detection(counts, columns)
+    if not seen.any():
+        raise InputError(
+            f"section {section.spots.section}: none of the {len(panel)} panel genes has a count in its"
+            f" {len(section.rows)} spots",
+            path=section.path, fix="check that panel and section name genes alike, or leave the section out",
+        )  # fmt: skip
+    if not allow_empty and not np.isfinite(expression).all():
         empty = int((~np.isfinite(expression).all(axis=1)).sum())
         raise InputError(
-            f"section {section.spots.section}: {empty} spots have no count of any panel gene",
-            fix="raise min_umi, or use normalisation=library",
+            f"section {section.spots.section}: {empty} spots have no finite value (no count of any panel gene, or NaN)",
+            path=section.path, fix="raise min_umi, use normalisation=library, or mend the counts",
+        )  # fmt: skip
+    return SpotTargets(expression, np.log(section.totals), seen, section.spatial())
+
+
+def without_empty_spots(section: Section, panel: GenePanel) -> Section:
+    """The section less the spots without a count of any panel gene, which `published` normalisation cannot scale."""
+    counts, columns = panel_counts(section, panel)
+    empty = np.asarray(counts[:, columns].sum(axis=1)).ravel() == 0
+    return section.without(empty, "no count of any panel gene") if empty.any() and not empty.all() else section
+
+
+def panel_counts(section: Section, panel: GenePanel) -> tuple[Any, NDArray[np.int64]]:
+    """Counts (S, G_all or G_all + 1), and the panel's columns in them; the last one is that of genes not measured."""
+    counts = section.counts()
+    position = {gene: index for index, gene in enumerate(section.genes)}
+    columns = np.array([position.get(gene, len(section.genes)) for gene in panel.genes], dtype=np.int64)
+    if (columns < len(section.genes)).all():
+        return counts, columns
+    empty = np.zeros((counts.shape[0], 1), dtype=counts.dtype)
+    if hasattr(counts, "toarray"):
+        from scipy import sparse
+
+        return sparse.hstack([counts, sparse.csr_matrix(empty)], format="csr"), columns
+    return np.hstack([counts, empty]), columns
+
+
+class PanelReport(NamedTuple):
+    """The panel that is used, and a table (section, gene, done) of its genes that sections did not measure."""
+
+    panel: GenePanel
+    missing: pd.DataFrame
+
+
+def usable_panel(
+    panel: GenePanel, sections: Mapping[str, Section], missing: Literal["error", "zero", "drop"]
+) -> PanelReport:
+    """What is done about panel genes that a section did not measure; see :class:`PanelConfig`.
+
+    Raises
+    ------
+    InputError
+        If a gene is missing and that is an error, or no gene is left.
+    """
+    lacking = {name: sorted(set(panel.genes) - set(section.genes)) for name, section in sections.items()}
+    rows = [(name, gene, "no counts" if missing == "zero" else "dropped") for name in lacking for gene in lacking[name]]
+    table = pd.DataFrame(rows, columns=["section", "gene", "done"])
+    if not rows or missing == "zero":
+        return PanelReport(panel, table)
+    if missing == "error":
+        name = max(lacking, key=lambda section: len(lacking[section]))
+        raise InputError(
+            f"section {name} lacks {len(lacking[name])} of {len(panel)} panel genes: {preview(lacking[name])}",
+            path=sections[name].path,
+            fix="set panel.missing=drop (leave such genes out), or zero (no counts there)",
         )
-    return SpotTargets(expression, np.log(section.totals), detection(counts, columns), section.spatial())
+    gone = set(table["gene"])
+    left = tuple(gene for gene in panel.genes if gene not in gone)
+    if not left:
+        raise InputError(
+            "no panel gene is measured in every section", fix="check that panel and sections name genes alike"
+        )
+    return PanelReport(GenePanel(left), table)
+
+
+def set_aside_block(section: Section, gap_um: float) -> tuple[Section, Section]:
+    """A section's spots for training and for validation: a block at one end, with a gap between the two.
+
+    The block is the quarter of the spots farthest along the longer side; spots nearer to it than `gap_um`, the side of
+    a patch, are in neither, so that no pixel is in both.
+
+    Raises
+    ------
+    InputError
+        If either part has fewer than 10 spots.
+    """
+    places = section.spatial().astype(np.float64)
+    axis = int(np.argmax(np.ptp(places, axis=0)))
+    along = places[:, axis]
+    border = np.quantile(along, 1 - BLOCK_SHARE)
+    gap = gap_um / section.image_mpp
+    val, train = along >= border, along < border - gap
+    if min(val.sum(), train.sum()) < _LEAST_BLOCK:
+        raise InputError(
+            f"section {section.spots.section}: {len(along)} spots are too few to set a block aside for validation",
+            path=section.path, fix="read more sections, or set validation=join",
+        )  # fmt: skip
+    return section.subset(train), section.subset(val)
 
 
 def one_patch_size(sections: Mapping[str, Section]) -> PatchSize:

@@ -59,3 +59,9 @@ def read_gene_list(path: str | Path) -> GenePanel:
     except UnicodeDecodeError as error:
         raise InputError("is not a text file", path=path, fix="give one gene id a line") from error
     return GenePanel(tuple(line for line in lines if line and not line.startswith("#")))
+
+
+def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dicts of plain values, None where there is no answer, for JSON."""
+    return [{str(key): None if pd.isna(value) else value for key, value in row.items()} for row in
+            frame.to_dict("records")]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +39,30 @@ def colour_statistics(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
     return out
 
 
+class RidgeWeights(NamedTuple):
+    """A linear map of features as they come: ``weight`` (G, F) and ``bias`` (G,), float64."""
+
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+
+def ridge_weights(train_features: NDArray[np.floating], train_targets: NDArray[np.floating]) -> RidgeWeights:
+    """Ridge with the penalty chosen by leave-one-out error on the training samples.
+
+    Parameters
+    ----------
+    train_features, train_targets
+        (S, F) and (S, G); features are standardised by their training statistics, which the weights take up.
+    """
+    from sklearn.linear_model import RidgeCV
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(train_features)
+    model = RidgeCV(alphas=_PENALTIES).fit(scaler.transform(train_features), train_targets)
+    weight = np.reshape(model.coef_, (train_targets.shape[1], -1)) / scaler.scale_
+    return RidgeWeights(weight, np.reshape(model.intercept_ - weight @ scaler.mean_, -1))
+
+
 def ridge_predictions(
     train_features: NDArray[np.floating], train_targets: NDArray[np.floating], features: NDArray[np.floating]
 ) -> NDArray[np.float32]:
@@ -53,13 +79,8 @@ def ridge_predictions(
     -------
     (S', G) float32.
     """
-    from sklearn.linear_model import RidgeCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    model = make_pipeline(StandardScaler(), RidgeCV(alphas=_PENALTIES))
-    model.fit(train_features, train_targets)
-    return np.asarray(model.predict(features), dtype=np.float32).reshape(len(features), -1)
+    weight, bias = ridge_weights(train_features, train_targets)
+    return np.asarray(features @ weight.T + bias, dtype=np.float32)
 
 
 def depth_predictions(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,9 +19,10 @@ ConfigT = TypeVar("ConfigT")
 
 
 def resolve_config(
-    config_class: type[ConfigT], *, yaml_path: str | Path | None = None, overrides: Sequence[str] = ()
-) -> ConfigT:
-    """Build a config from its defaults, a YAML file and ``key=value`` overrides, in rising precedence.
+    config_class: type[ConfigT], *, yaml_path: str | Path | None = None, overrides: Sequence[str] = (),
+    base: Mapping[str, Any] | None = None,
+) -> ConfigT:  # fmt: skip
+    """Build a config from its defaults, `base`, a YAML file and ``key=value`` overrides, in rising precedence.
 
     Parameters
     ----------
@@ -31,6 +32,8 @@ def resolve_config(
         File with a mapping of the same shape; sections and keys may be left out.
     overrides
         ``section.key=value`` strings; the value is read as YAML.
+    base
+        Values of a preset, nested as the file's.
 
     Raises
     ------
@@ -40,9 +43,16 @@ def resolve_config(
     values = _read_yaml(yaml_path) if yaml_path is not None else {}
     source = str(yaml_path) if yaml_path is not None else None
     _check_keys(config_class, values, source=source)
+    values = _merged(base or {}, values)
     for override in overrides:
         _apply_override(config_class, values, override)
     return _validate(config_class, values, source=source)
+
+
+def _merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """`upper` over `lower`, section by section."""
+    both = {key: value for key, value in upper.items() if isinstance(value, dict) and isinstance(lower.get(key), dict)}
+    return {**lower, **upper, **{key: _merged(lower[key], value) for key, value in both.items()}}
 
 
 def as_plain(config: Any) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def fit(
     step
         ``step(model, batch)`` -> scalar loss; the batch is as `epoch_batches` yields it, moved to the device.
     epoch_batches
-        Epoch number -> batches (tensors, or dataclasses and tuples of tensors); must depend on nothing but that number.
+        Epoch number -> batches (tensors, or dataclasses and tuples of tensors); must depend on that alone.
     validate
         Model in eval mode -> score, higher is better. NaN counts as the worst score. Where the last epoch is kept, it
         may be None; scores are then NaN.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.artefacts import atomic_path, provenance
-from tcgn_mil.contracts import PatchSize, SpotSet
+from tcgn_mil.contracts import PatchSize, SpotSet, check_mpp
 from tcgn_mil.data.hdf5 import create_hdf5, open_hdf5
 from tcgn_mil.data.pixels import check_pixels
 from tcgn_mil.errors import InputError
@@ -130,3 +130,9 @@ def read_patches(path: str | Path, rows: NDArray[np.int64] | None = None) -> NDA
     """(S, px, px, 3) uint8 patches; `rows`, sorted and unique, selects spots."""
     with open_hdf5(path, kind="patch", needs=("img",)) as file:
         return file["img"][slice(None) if rows is None else rows]
+
+
+def image_mpp(path: str | Path) -> float:
+    """µm per pixel of the image that patches were cut from and spot positions are in."""
+    with open_hdf5(path, kind="patch", needs=("img",)) as file:
+        return check_mpp(float(file["img"].attrs.get("pixel_size", np.nan)), what="image resolution", path=path)

@@ -52,7 +52,7 @@ def detection(counts: Any, panel_index: NDArray[np.int64]) -> NDArray[np.float64
 def choose_spot_panel(
     sections: Sequence[tuple[Sequence[str], Any]], *, min_detection: float, max_genes: int
 ) -> GenePanel:
-    """Genes measured in every training section and seen often enough, the most variable first, in alphabetical order.
+    """Genes measured in every training section and seen often enough, the most variable of them, in alphabetical order.
 
     Parameters
     ----------
@@ -61,7 +61,8 @@ def choose_spot_panel(
     min_detection
         Least share of training spots with a count.
     max_genes
-        At most so many, by variance of their normalised expression over training spots.
+        At most so many, by scanpy's measure of variation beyond what a gene's mean leads to expect (its flavour
+        ``seurat``; Satija et al., Nat Biotechnol 2015), ranked section by section.
     """
     shared = sorted(set.intersection(*(set(genes) for genes, _ in sections)))
     if not shared:
@@ -77,11 +78,29 @@ def choose_spot_panel(
         raise InputError(
             f"no gene is seen in {min_detection:.0%} of the training spots", fix="lower panel.min_detection"
         )
-    values = np.concatenate(
-        [spot_expression(counts, index[frequent]) for (_, counts), index in zip(sections, columns, strict=True)]
+    if len(frequent) > max_genes:
+        values = [
+            spot_expression(counts, index[frequent]) for (_, counts), index in zip(sections, columns, strict=True)
+        ]
+        frequent = frequent[_most_variable(values, max_genes)]
+    return GenePanel(tuple(shared[i] for i in sorted(frequent)))
+
+
+def _most_variable(sections: Sequence[NDArray[np.float32]], count: int) -> NDArray[np.int64]:
+    """Columns of the most variable genes of (S, G) log1p values, by scanpy, ranked within sections."""
+    import anndata
+    import pandas as pd
+    import scanpy
+
+    values = np.concatenate(sections)
+    known = np.isfinite(values).all(axis=1)
+    batch = np.repeat([str(number) for number in range(len(sections))], [len(part) for part in sections])
+    adata = anndata.AnnData(values[known], obs=pd.DataFrame({"section": pd.Categorical(batch[known])}))
+    adata.obs_names = [str(row) for row in range(adata.n_obs)]
+    found = scanpy.pp.highly_variable_genes(
+        adata, n_top_genes=count, flavor="seurat", batch_key="section", inplace=False
     )
-    order = np.argsort(-np.nanvar(values, axis=0), kind="stable")[:max_genes]
-    return GenePanel(tuple(sorted(shared[i] for i in frequent[order])))
+    return np.flatnonzero(found["highly_variable"].to_numpy())
 
 
 def expressed_genes(

@@ -8,10 +8,10 @@ import pytest
 
 from tcgn_mil.config import as_plain, differing_keys, resolve_config
 from tcgn_mil.experiments.finetuning import FinetuneConfig
-from tcgn_mil.experiments.pretraining import PretrainConfig
+from tcgn_mil.experiments.spot_config import SpotConfig
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
-CLASSES = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
+CLASSES = {"spots": SpotConfig, "finetune": FinetuneConfig}
 
 
 def test_every_config_file_has_a_class() -> None:

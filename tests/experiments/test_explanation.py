@@ -28,6 +28,7 @@ from tcgn_mil.experiments.explanation_models import spot_model
 from tcgn_mil.experiments.explanation_sources import SlideStudy, centre_tile
 from tcgn_mil.experiments.explanation_tables import Explanation, block_sums, explain
 from tcgn_mil.experiments.prediction import load_fold_models, predict_patient, union_panel
+from tcgn_mil.experiments.spot_config import SpotConfig
 from tcgn_mil.experiments.synthetic import SyntheticConfig, make_cohort
 from tcgn_mil.inference import predict_spots
 from tcgn_mil.models import create_encoder
@@ -52,7 +53,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     )  # fmt: skip
     cohort = make_cohort(config, root / "cohort")
     write_spots(cohort.st, root / "spots", spot_pitch_um=config.spot_pitch_um)
-    pretrain = pretraining.PretrainConfig(
+    pretrain = SpotConfig(
         spots=str(root / "spots"), test_sections=("A1", "B1"), val_sections=("C1",), model="tcgn_tiny",
         training=TrainingConfig(epochs=3, batch_size=16, lr=2e-3),
     )  # fmt: skip

@@ -9,7 +9,8 @@ import safetensors.torch
 import torch
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments import pretraining
+from tcgn_mil.experiments import pretraining, spot_training
+from tcgn_mil.experiments.spot_config import SpotConfig
 from tcgn_mil.models import create_model, to_published_state_dict
 from tcgn_mil.training import TrainingConfig
 
@@ -22,7 +23,7 @@ def test_the_trunk_starts_from_cmt_weights(
     trunk = {name: tensor for name, tensor in to_published_state_dict(source.state_dict()).items()
              if not name.startswith(("gnn", "channel", "head"))}  # fmt: skip
     safetensors.torch.save_file({n: t.contiguous() for n, t in trunk.items()}, tmp_path / "cmt.safetensors")
-    config = pretraining.PretrainConfig(
+    config = SpotConfig(
         spots=str(demo / "spots"), test_sections=("A1", "A2"), model="tcgn_tiny",
         trunk=str(tmp_path / "cmt.safetensors"),
         training=TrainingConfig(epochs=1, batch_size=32, lr=1e-3),
@@ -33,7 +34,7 @@ def test_the_trunk_starts_from_cmt_weights(
         started.append(model)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pretraining, "fit", keep_start)
+    monkeypatch.setattr(spot_training, "fit", keep_start)
     with pytest.raises(KeyboardInterrupt):
         pretraining.run(config, tmp_path / "encoder")
     own = started[0].state_dict()
@@ -43,7 +44,7 @@ def test_the_trunk_starts_from_cmt_weights(
 
 def test_a_trunk_that_is_none_is_named(demo: Path, tmp_path: Path) -> None:
     safetensors.torch.save_file({"fc.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
-    config = pretraining.PretrainConfig(
+    config = SpotConfig(
         spots=str(demo / "spots"), test_sections=("A1",), model="tcgn_tiny", trunk=str(tmp_path / "other.safetensors")
     )
     with pytest.raises(InputError, match=r"other.safetensors: no tensor of the CMT trunk"):

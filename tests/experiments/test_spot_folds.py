@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.spot_data import split_sections
+from tcgn_mil.experiments.spot_folds import split_sections
 
 HER2ST = {"B4": "B", "C2": "C", "C3": "C", "C4": "C", "C5": "C"}
 
