@@ -20,7 +20,8 @@ def head_of(model: nn.Module) -> nn.Module:
     InputError
         If it has no linear layer.
     """
-    head: Any = model.get_classifier() if hasattr(model, "get_classifier") else None
+    classifier: Any = getattr(model, "get_classifier", lambda: None)
+    head = classifier()
     if not isinstance(head, nn.Module) or not any(isinstance(part, nn.Linear) for part in head.modules()):
         raise InputError(f"{type(model).__name__} has no linear head", fix="train it end to end (train=all)")
     return head

@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 
 from tcgn_mil.contracts import GenePanel
-from tcgn_mil.experiments.spot_evaluation import SpotTargets, predictable, section_results
+from tcgn_mil.experiments.spot_evaluation import (
+    DETECTION_LABELS,
+    SectionResults,
+    SpotTargets,
+    baseline_predictions,
+    predictable,
+    section_results,
+)
 
 GENES = 40
 PANEL = GenePanel(tuple(f"G{number}" for number in range(GENES)))
@@ -38,13 +45,13 @@ def predictions(test: SpotTargets) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def results() -> tuple[pd.DataFrame, pd.DataFrame]:
+def results() -> SectionResults:
     test = section()
     return section_results(PANEL, test, predictions(test), section="S", normalisation="library", replicates=300)
 
 
-def test_genes_that_are_predicted_are_found_and_others_rarely(results: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    genes, _ = results
+def test_genes_that_are_predicted_are_found_and_others_rarely(results: SectionResults) -> None:
+    genes = results.genes
     assert (genes["q_model"][:10] < 0.05).all()
     assert (genes["q_model"][10:30] < 0.05).sum() <= 2
     assert genes["q_model"][30:].isna().all()  # seen in too few spots: not tested
@@ -52,8 +59,8 @@ def test_genes_that_are_predicted_are_found_and_others_rarely(results: tuple[pd.
     assert (genes["q_model"].dropna() >= genes["p_model"][:30]).all()
 
 
-def test_predictable_means_significant_and_above_ridge(results: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    genes, summary = results
+def test_predictable_means_significant_and_above_ridge(results: SectionResults) -> None:
+    genes, summary = results.genes, results.summary
     assert not genes["predictable"][0]  # ridge is better there
     assert genes["predictable"][1:10].all()
     assert not genes["predictable"][30:].any()
@@ -72,8 +79,8 @@ def test_a_baseline_without_a_value_does_not_gate() -> None:
     assert predictable(genes).tolist() == [True, False, False, False]
 
 
-def test_intervals_lie_about_r_and_the_headline_has_one(results: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    genes, summary = results
+def test_intervals_lie_about_r_and_the_headline_has_one(results: SectionResults) -> None:
+    genes, summary = results.genes, results.summary
     r = genes["depth_adjusted_r_model"]
     assert (genes["low_model"] < r).all()
     assert (r < genes["high_model"]).all()
@@ -83,8 +90,8 @@ def test_intervals_lie_about_r_and_the_headline_has_one(results: tuple[pd.DataFr
     assert row["headline"] == pytest.approx(r[:30].median())
 
 
-def test_depth_has_no_r_once_depth_is_out(results: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    genes, summary = results
+def test_depth_has_no_r_once_depth_is_out(results: SectionResults) -> None:
+    genes, summary = results.genes, results.summary
     assert genes[["depth_adjusted_r_depth_control", "p_depth_control", "low_depth_control"]].isna().all(axis=None)
     assert genes["r_depth_control"].median() > 0.2
     row = summary.set_index("predictor").loc["depth_control"]
@@ -94,7 +101,7 @@ def test_depth_has_no_r_once_depth_is_out(results: tuple[pd.DataFrame, pd.DataFr
 
 def test_a_section_of_few_spots_has_r_but_no_test() -> None:
     test = section(3, 3)
-    genes, summary = section_results(PANEL, test, predictions(test), section="S", normalisation="library")
+    genes, summary, *_ = section_results(PANEL, test, predictions(test), section="S", normalisation="library")
     assert "p_model" not in genes
     assert genes["r_model"].notna().all()
     assert summary["headline_low"].isna().all()
@@ -105,3 +112,28 @@ def test_several_sections_in_one_have_no_lattice() -> None:
     merged = SpotTargets(test.expression, test.log_depth, test.detection)
     with pytest.raises(ValueError, match="no positions"):
         section_results(PANEL, merged, predictions(test), section="S", normalisation="library")
+
+
+def test_results_are_broken_down_by_detection(results: SectionResults) -> None:
+    table = results.detection[results.detection["predictor"] == "model"].set_index("seen_in")
+    assert table.index.tolist() == list(DETECTION_LABELS)
+    assert table["genes"].tolist() == [0, 10, 0, 30]  # 0.1 and 0.5: a bin holds its lower bound
+    assert pd.isna(table.loc["< 5 %", "median_r"])
+    expected = results.genes["depth_adjusted_r_model"][:30].median()
+    assert table.loc["> 50 %", "median_depth_adjusted_r"] == pytest.approx(expected)
+
+
+def test_baselines_of_spots_know_colour_or_depth_alone_and_heed_no_unknown_spot() -> None:
+    rng = np.random.default_rng(0)
+    train, test = section(seed=1), section(seed=2)
+    colour = rng.standard_normal((len(train.log_depth), 30)).astype(np.float32)
+    own = rng.standard_normal((len(test.log_depth), 30)).astype(np.float32)
+    found = baseline_predictions(train, colour, test, own)
+    assert set(found) == {"ridge_colour", "depth_control", "log_total", "training_mean"}
+    np.testing.assert_allclose(found["log_total"], np.repeat(test.log_depth[:, None], GENES, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(found["training_mean"][0], train.expression.mean(axis=0), rtol=1e-4)
+    expression = np.vstack([train.expression, np.full((1, GENES), np.nan, np.float32)])
+    more = SpotTargets(expression, np.append(train.log_depth, 3.0), train.detection)
+    again = baseline_predictions(more, np.vstack([colour, own[:1]]), test, own)
+    for name, values in found.items():
+        np.testing.assert_allclose(again[name], values, rtol=1e-4, atol=1e-4)
