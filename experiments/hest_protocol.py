@@ -58,9 +58,10 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     rows = pd.concat([means.reset_index(), pd.DataFrame([
         {"fold": "mean", **means.mean()}, {"fold": "sd", **means.std(ddof=0)},
     ])])  # fmt: skip
+    r, adjusted = means["r"], means["depth_adjusted_r"]
     sentence = (
-        f"{config.model}, HEST-Bench's recipe, {len(folds)} folds, {len(panel)} genes: mean r"
-        f" {means['r'].mean():.3f} ± {means['r'].std(ddof=0):.3f} (depth-adjusted {means['depth_adjusted_r'].mean():.3f})"
+        f"{config.model}, HEST-Bench's recipe, {len(folds)} folds, {len(panel)} genes: mean r {r.mean():.3f}"
+        f" ± {r.std(ddof=0):.3f} (depth-adjusted {adjusted.mean():.3f})"
     )
     return finish_run(out_dir, {
         "sentence": sentence,

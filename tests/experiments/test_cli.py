@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from spot_sections import write_sections
 
 from tcgn_mil.experiments import cli
 
 VERBS = (
-    "demo", "spots", "pretrain", "tile", "encode", "export-tiles", "bulk", "clinical", "finetune", "predict", "explain",
+    "demo", "spots", "pretrain", "spot-cv", "tile", "encode", "export-tiles", "bulk", "clinical", "finetune", "predict", "explain",
 )  # fmt: skip
 
 
@@ -67,14 +68,14 @@ def test_every_verb_has_help(run, verb: str) -> None:
     assert "default" in out
 
 
-@pytest.mark.parametrize("verb", ["pretrain", "finetune"])
+@pytest.mark.parametrize("verb", ["pretrain", "spot-cv", "finetune"])
 def test_show_config_prints_what_a_run_would_use(run, verb: str) -> None:
     code, out, _ = run(verb, "--set", "training.epochs=3", "--show-config")
     assert code == 0
     assert "epochs: 3" in out
 
 
-@pytest.mark.parametrize("verb", ["pretrain", "finetune"])
+@pytest.mark.parametrize("verb", ["pretrain", "spot-cv", "finetune"])
 def test_unknown_config_key(refused, verb: str, tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     config.write_text("training:\n  epoch: 3\n")
@@ -320,3 +321,42 @@ def test_a_failed_first_try_does_not_block_the_second(run, refused, demo: Path, 
     refused("pretrain", "--spots", demo / "spots", "--test-section", "Z9", "--out", tmp_path / "e", out=tmp_path / "e")
     message = refused("pretrain", "--spots", tmp_path, "--out", tmp_path / "e", out=tmp_path / "e")
     assert "holds no section" in message  # not: holds a run of another config
+
+
+def test_the_published_protocol_is_a_preset_that_options_override(run, refused, tmp_path: Path) -> None:
+    code, out, _ = run("spot-cv", "--preset", "published", "--set", "training.epochs=5", "--show-config")
+    assert code == 0
+    for line in ("group_by: section", "select_on_test: true", "normalisation: published", "epochs: 5", "lr: 1.0e-05",
+                 "optimizer: adam", "schedule: constant", "standardise: false"):  # fmt: skip
+        assert line in out, line
+    message = refused("spot-cv", "--preset", "nature", "--out", tmp_path / "o", out=tmp_path / "o")
+    assert "no preset 'nature'" in message
+
+
+def test_a_config_file_names_the_spots(run, tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("spots: elsewhere\ngroup_by: section\n")
+    assert "spots: elsewhere" in run("spot-cv", "--config", config, "--show-config")[1]
+    assert "spots: here" in run("pretrain", "--config", config, "--spots", "here", "--show-config")[1]
+
+
+def test_spot_cv_from_the_command_line(run, refused, tmp_path: Path) -> None:
+    spots = write_sections(tmp_path / "spots", {"A1": "A", "B1": "B"})
+    options = ("--spots", spots, "--set", "model=resnet10t", "--set", "input_px=32", "--set", "train=none", "--set",
+               "validation=join", "--set", "baselines=false")  # fmt: skip
+    code, out, err = run("spot-cv", *options, "--out", tmp_path / "a")
+    assert code == 0, err
+    assert "2 folds, 2 sections: headline" in out
+    assert "ridge_colour" in out
+    assert "approximate" in err
+    code, out, err = run("spot-cv", *options, "--set", "views=4", "--out", tmp_path / "b")
+    assert code == 0, err
+    code, out, err = run("spot-cv", "--compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "compared")
+    assert code == 0, err
+    assert "mean of sections" in out
+    message = refused("spot-cv", "--spots", spots, "--group-by", "slide", "--out", tmp_path / "c", out=tmp_path / "c")
+    assert "group_by" in message
+    message = refused("spot-cv", *options, "--out", tmp_path / "a", "--set", "views=8", out=tmp_path / "a")
+    assert "differing keys: views" in message
+    message = refused("spot-cv", "--compare", tmp_path / "a", spots, "--out", tmp_path / "d", out=tmp_path / "d")
+    assert "holds no spot-cv run" in message
