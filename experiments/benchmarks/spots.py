@@ -1,31 +1,41 @@
-"""Spot-level statistics: whether p-values calibrate on real lattices, and what they and the metrics cost.
+"""Spot level: whether p-values calibrate on real lattices, what they and the metrics cost, whether loading limits.
 
-    python -m tcgn_mil.experiments.benchmarks.spots --her2st her2st --out spots
+    python -m tcgn_mil.experiments.benchmarks.spots --her2st her2st --steps-on spots --out measured
 
 Calibration: pairs of independent smooth random fields on the lattice of each section, with a smooth depth taken out of
 both; the share of pairs at p < 0.05 should be 5 %. Beside it the same for a t-test that takes spots for independent.
-Writes calibration.csv, calibration.png and speed.json. Cores should be idle.
+Loading: a training step on patches read from disk and augmented, against the same step on one batch that is ready in
+memory, in turns, so that both see the same machine. Writes calibration.csv, calibration.png and speed.json. Cores
+should be idle.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import t as students_t
 
 from tcgn_mil.artefacts import write_json, write_text
+from tcgn_mil.data.spots import SpotBatches
+from tcgn_mil.data.transforms import to_network_input
 from tcgn_mil.experiments import figures
+from tcgn_mil.losses import expression_loss
 from tcgn_mil.metrics import depth_adjusted_pearson, pearson
+from tcgn_mil.models.encoders import create_encoder
+from tcgn_mil.optimisation import make_optimizer
 from tcgn_mil.preprocessing.her2st import find_sections
 from tcgn_mil.spatial_stats import SpatialTest, block_bootstrap, lattice_step, spatial_blocks
 
@@ -33,6 +43,8 @@ FIELDS = (
     ("exponential", 1.0, 0.0), ("exponential", 3.0, 0.0), ("exponential", 6.0, 0.0), ("gaussian", 2.0, 0.0),
     ("gaussian", 4.0, 0.0), ("gaussian", 3.0, 0.5), ("exponential", 4.0, 0.9),
 )  # fmt: skip
+NETWORKS = {"resnet10t": 128, "tcgn_tiny": 224}  # and the side of their input
+BATCH, STEPS = 32, 8
 DEPTH = ("gaussian", 4.0, 0.2)
 
 
@@ -118,6 +130,54 @@ def measure_speed(spots: int, genes: int) -> dict[str, float]:
     return found
 
 
+def measure_loading(folder: Path, *, rounds: int) -> dict[str, dict[str, float]]:
+    """Network -> seconds a step on loaded and on ready patches, and their ratio: median, least and most of rounds."""
+    from tcgn_mil.data.spot_files import find_sections as find_spots
+    from tcgn_mil.data.spots import SectionRows, StoredPatches
+    from tcgn_mil.data.transforms import AugmentConfig
+
+    sections = []
+    for path in find_spots(folder).values():
+        patches = path.with_name(f"{path.stem}_patches.h5")
+        with h5py.File(patches) as file:
+            sections.append(SectionRows(patches, np.arange(len(file["img"]))))
+    stored = StoredPatches(sections)
+    targets = np.random.default_rng(0).standard_normal((len(stored), 785)).astype(np.float32)
+    batches = SpotBatches(stored, targets, batch_size=BATCH, seed=0, augment=AugmentConfig())
+    return {name: _one_network(name, size_px, batches, rounds) for name, size_px in NETWORKS.items()}
+
+
+def _one_network(name: str, size_px: int, batches: SpotBatches, rounds: int) -> dict[str, float]:
+    torch.manual_seed(0)
+    model = create_encoder(name, 785, input_px=size_px).train()
+    optimizer = make_optimizer(model, "adamw", lr=1e-3, weight_decay=0.05)
+
+    def steps(source: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> float:
+        start, count = time.perf_counter(), 0
+        for patches, targets in source:
+            optimizer.zero_grad(set_to_none=True)
+            expression_loss(model(to_network_input(patches, size_px)), targets).backward()
+            optimizer.step()
+            count += 1
+        return (time.perf_counter() - start) / count
+
+    ready = list(itertools.islice(batches.epoch(0), STEPS))
+    steps(ready)  # warm
+    found = []
+    for number in range(rounds):
+        memory = steps(ready)
+        loaded = steps(itertools.islice(batches.epoch(number), STEPS))
+        found.append((memory, loaded, loaded / memory))
+        memory = steps(ready)  # the other order, so that neither always comes first
+        found.append((memory, loaded, loaded / memory))
+    memory, loaded, ratio = np.transpose(found)
+    return {
+        "ready_s": round(float(np.median(memory)), 3), "loaded_s": round(float(np.median(loaded)), 3),
+        "ratio": round(float(np.median(ratio)), 3), "least": round(float(ratio.min()), 3),
+        "most": round(float(ratio.max()), 3),
+    }  # fmt: skip
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -125,6 +185,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1000, help="pairs of fields a section and kind of field")
     parser.add_argument("--spots", type=int, default=10_000)
     parser.add_argument("--genes", type=int, default=20_000)
+    parser.add_argument("--steps-on", type=Path, help="folder of tcgn-mil spots; without it loading is not measured")
+    parser.add_argument("--rounds", type=int, default=5, help="of the steps")
     parser.add_argument("--out", type=Path, default=Path("spots"))
     asked = parser.parse_args()
     if asked.her2st is not None:
@@ -136,7 +198,9 @@ def main() -> None:
         write_text(asked.out / "calibration.csv", table.to_csv(index=False))
         draw_calibration(values, asked.out / "calibration.png")
         sys.stdout.write(table.round(3).to_string(index=False) + "\n")
-    found = measure_speed(asked.spots, asked.genes)
+    found: dict[str, Any] = measure_speed(asked.spots, asked.genes)
+    if asked.steps_on is not None:
+        found["seconds a training step"] = measure_loading(asked.steps_on, rounds=asked.rounds)
     write_json(asked.out / "speed.json", found)
     sys.stdout.write(json.dumps(found, indent=2) + "\n")
 

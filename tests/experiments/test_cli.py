@@ -16,7 +16,8 @@ from spot_sections import write_sections
 from tcgn_mil.experiments import cli
 
 VERBS = (
-    "demo", "spots", "pretrain", "spot-cv", "tile", "encode", "export-tiles", "bulk", "clinical", "finetune", "predict", "explain",
+    "demo", "spots", "pretrain", "spot-cv", "tile", "encode", "export-tiles", "bulk", "clinical", "finetune", "predict",
+    "explain",
 )  # fmt: skip
 
 

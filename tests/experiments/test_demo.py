@@ -80,7 +80,7 @@ def test_test_section_is_of_a_patient_in_no_other_part(demo: Path) -> None:
 
 def test_results_name_normalisation_and_stand_beside_baselines(demo: Path) -> None:
     spots = pd.read_csv(demo / "encoder" / "results.csv")
-    assert set(spots["predictor"]) == {"model", "ridge_colour", "depth_control", "training_mean"}
+    assert set(spots["predictor"]) == {"model", "ridge_colour", "depth_control", "log_total", "training_mean"}
     assert set(spots["normalisation"]) == {"library"}
     slides = pd.read_csv(demo / "slide-model" / "headline.csv")
     assert set(slides["predictor"]) == {"model", "training_mean", "ridge_mean_features", "ridge_colour"}
