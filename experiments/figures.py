@@ -34,23 +34,28 @@ def save(figure: Figure, path: str | Path) -> None:
 
 
 def training_curves(history: Mapping[str, Sequence[Mapping[str, float]]], path: str | Path, *, score: str) -> None:
-    """Training loss and validation score by epoch; `history` maps a run's name to its epochs (loss, score)."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    """Training loss and validation score by epoch; `history` maps a run's name to its epochs (loss, score).
+
+    Where no run has a score (nothing chose the epoch) the loss stands alone.
+    """
+    scored = any(np.isfinite([epoch["score"] for epoch in epochs]).any() for epochs in history.values())
+    figure, axes = plt.subplots(1, 1 + scored, figsize=(4.5 + 4.5 * scored, 3.4), squeeze=False, layout="constrained")
     for index, (name, epochs) in enumerate(history.items()):
         number = np.arange(1, len(epochs) + 1)
-        colour = COLOURS[index % len(COLOURS)]
-        left.plot(number, [epoch["loss"] for epoch in epochs], color=colour, label=name)
+        colour, style = COLOURS[index % len(COLOURS)], ("-", "--", ":")[index // len(COLOURS) % 3]
+        axes[0, 0].plot(number, [epoch["loss"] for epoch in epochs], style, color=colour, label=name)
         scores = np.array([epoch["score"] for epoch in epochs], dtype=float)
-        right.plot(number, scores, color=colour, label=name)
-        if np.isfinite(scores).any():
+        if scored and np.isfinite(scores).any():
             best = int(np.nanargmax(scores))
-            right.plot(best + 1, scores[best], "o", color=colour)
-    left.set(xlabel="epoch", ylabel="training loss (standardised)")
-    right.set(xlabel="epoch (dot: the one kept)", ylabel=f"validation {score}")
-    for axis in (left, right):
+            axes[0, 1].plot(number, scores, style, color=colour)
+            axes[0, 1].plot(best + 1, scores[best], "o", color=colour)
+    axes[0, 0].set(xlabel="epoch", ylabel="training loss (standardised)")
+    if scored:
+        axes[0, 1].set(xlabel="epoch (dot: the best)", ylabel=f"validation {score}")
+    for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
     if len(history) > 1:
-        right.legend(frameon=False, fontsize=8)
+        figure.legend(frameon=False, fontsize=8, loc="outside right upper")
     save(figure, path)
 
 

@@ -12,10 +12,11 @@ from tcgn_mil.experiments.spot_config import SpotConfig
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 CLASSES = {"spots": SpotConfig, "finetune": FinetuneConfig}
+RECIPES = {"spots_recipe": SpotConfig}  # they differ from the defaults on purpose
 
 
 def test_every_config_file_has_a_class() -> None:
-    assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(CLASSES)
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {*CLASSES, *RECIPES}
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES))
@@ -24,3 +25,9 @@ def test_config_files_show_the_defaults(name: str) -> None:
     required = {"finetune": ["cohort=cohort.h5ad", "features=features"]}.get(name, [])
     default = resolve_config(CLASSES[name], overrides=required)
     assert differing_keys(as_plain(found), as_plain(default)) == []
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_recipes_parse_and_change_something(name: str) -> None:
+    found = resolve_config(RECIPES[name], yaml_path=CONFIGS / f"{name}.yaml")
+    assert differing_keys(as_plain(found), as_plain(RECIPES[name]()))
