@@ -38,12 +38,13 @@ def evaluate(
     networks
         Predictor -> networks, whose predictions are averaged; :data:`MODEL` is the one that the run is about.
     names
-        Sections to predict, which no network has seen.
+        Sections to predict, which no network was trained on; where they are validation sections, which chose the
+        epoch, the baselines do not see them either.
     """
-    known = study.split.known
+    known = study.split.known if study.split.test else study.train
     colour = study.colour(known)
     train = study.stacked(known)
-    other, others = study.other_normalisation()
+    other, others = study.other_normalisation((*known, *names))
     results = {}
     for name in names:
         test, own_colour = study.targets[name], study.colour([name])

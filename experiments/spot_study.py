@@ -87,13 +87,12 @@ class SpotStudy:
         """(S, 30) colour statistics of several sections in the order of :meth:`stacked`, one section at a time."""
         return np.concatenate([colour_statistics(self.sections[name].patches()) for name in names])
 
-    def other_normalisation(self) -> tuple[Normalisation, Mapping[str, SpotTargets]]:
-        """The normalisation that was not chosen, and targets in it of the sections known and tested.
+    def other_normalisation(self, names: Sequence[str]) -> tuple[Normalisation, Mapping[str, SpotTargets]]:
+        """The normalisation that was not chosen, and targets of sections in it.
 
         Spots that have no value in it are NaN.
         """
         (other,) = (name for name in get_args(Normalisation) if name != self.config.normalisation)
-        names = (*self.split.known, *self.split.test)
         return other, {
             name: section_targets(self.sections[name], self.panel, other, allow_empty=True) for name in names
         }

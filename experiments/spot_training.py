@@ -96,7 +96,7 @@ def train_network(study: SpotStudy, network: Network, folder: Path, *, seed: int
 def start_network(network: Network, study: SpotStudy) -> nn.Module:
     """The network before training."""
     genes = len(study.panel)
-    if network.checkpoint is not None and network.model.startswith("tcgn_"):
+    if network.checkpoint is not None:
         check_genes(network.checkpoint, study.panel)
     model = create_encoder(
         network.model, num_classes=genes, checkpoint=network.checkpoint, pretrained=network.pretrained,

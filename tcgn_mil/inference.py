@@ -6,12 +6,9 @@ Takes iterables of (pixels, coords) batches and does not know where they come fr
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,13 +18,13 @@ from torch import Tensor, nn
 from tcgn_mil.checkpoints import load_encoder, weights_digest
 from tcgn_mil.contracts import PatchSize
 from tcgn_mil.data.bags import Bag
+from tcgn_mil.data.prefetch import prefetch as prefetch
 from tcgn_mil.data.transforms import IMAGENET_MEAN, IMAGENET_STD, NETWORK_PX, to_network_input
 from tcgn_mil.data.transforms import views as symmetries
 from tcgn_mil.errors import InputError
 from tcgn_mil.models import TCGN, create_encoder, encoder_features, fold_for_inference, input_of
 from tcgn_mil.models.mil import SlideRegressor
 
-Item = TypeVar("Item")
 TIMM_PREFIX = "timm:"
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _TILES_A_CHUNK = 16_384
@@ -243,31 +240,3 @@ def predict_bag(model: SlideRegressor, bag: Bag, *, tile_genes: Sequence[int] = 
     return SlidePrediction(
         out.expression[0].cpu().numpy(), out.attention[0].mean(dim=0).cpu().numpy(), scores[0].cpu().numpy()
     )
-
-
-@contextmanager
-def prefetch(source: Iterable[Item], *, depth: int = 4) -> Iterator[Iterator[Item]]:
-    """Yield an iterator whose items are made by a thread, up to `depth` ahead; its exceptions are raised here.
-
-    Leaving the context stops the thread and closes the source, whether the items were used up or not.
-    """
-    items, end = iter(source), object()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch") as thread:
-
-        def start_next() -> Future[Item | object]:
-            return thread.submit(next, items, end)
-
-        waiting = deque(start_next() for _ in range(depth))
-
-        def consume() -> Iterator[Item]:
-            while (item := waiting.popleft().result()) is not end:
-                waiting.append(start_next())
-                yield cast(Item, item)
-
-        try:
-            yield consume()
-        finally:
-            thread.shutdown(cancel_futures=True)
-            close = getattr(items, "close", None)
-            if close is not None:
-                close()

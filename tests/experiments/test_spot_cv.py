@@ -293,3 +293,24 @@ def test_genes_that_are_constant_have_no_answer_and_stop_nothing(tmp_path: Path)
 def test_pretrain_refuses_what_only_cross_validation_does(spots: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="members is for spot-cv"):
         pretraining.run(config_of(spots, members=2), tmp_path / "encoder")
+
+
+def test_baselines_of_a_validation_section_have_not_seen_it(spots: Path, tmp_path: Path) -> None:
+    config = replace(config_of(spots, train="none", n_folds=0), val_sections=("D1",))
+    pretraining.run(config, tmp_path / "validated")
+    tested = replace(config_of(spots, train="none", n_folds=0), val_sections=("C1",), test_sections=("D1",))
+    pretraining.run(tested, tmp_path / "tested")
+    found = [pd.read_csv(tmp_path / name / "results.csv", index_col="predictor") for name in ("validated", "tested")]
+    # Trained on the same four sections, ridge gives a section the same r whichever part the section plays.
+    for column in ("headline", "median_r_all"):
+        assert found[0].loc["ridge_colour", column] == pytest.approx(found[1].loc["ridge_colour", column], abs=1e-5)
+
+
+def test_a_checkpoint_of_other_genes_is_refused(
+    finished: tuple[Path, dict[str, Any]], spots: Path, tmp_path: Path
+) -> None:
+    (path, *_) = sorted(finished[0].glob("fold_*/model_0/encoder.safetensors"))
+    (tmp_path / "genes.txt").write_text("\n".join(reversed(GENES)), encoding="utf-8")
+    config = config_of(spots, checkpoint=str(path), panel=PanelConfig(str(tmp_path / "genes.txt")))
+    with pytest.raises(InputError, match="same genes in another order"):
+        spot_cv.run(config, tmp_path / "cv")
