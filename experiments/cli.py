@@ -218,7 +218,7 @@ def spot_cross_validation(
     given = {
         "spots": spots_dir, "group_by": group_by, "folds": folds, "panel.missing": missing_genes, "protocol": protocol,
     }  # fmt: skip
-    resolved = resolve(SpotConfig, config, overrides, given, base=preset_values(preset))
+    resolved = resolve(SpotConfig, config, overrides, given, preset=preset_values(preset))
     if show_config:
         return print_config(resolved)
     summary = (hest_protocol if resolved.protocol == "hest" else spot_cv).run(resolved, out)

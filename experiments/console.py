@@ -14,9 +14,9 @@ from tcgn_mil.errors import InputError
 
 def resolve(
     config_class: type, path: Path | None, overrides: list[str] | None, given: dict[str, Any], *,
-    base: Mapping[str, Any] | None = None,
+    preset: Mapping[str, Any] | None = None,
 ) -> Any:  # fmt: skip
-    """Config from defaults (or a preset, `base`), YAML, the paths and names given as options, and --set."""
+    """Config from defaults, YAML, a preset, the paths and names given as options, and --set, in rising precedence."""
     import json
 
     from tcgn_mil.config import resolve_config
@@ -26,7 +26,7 @@ def resolve(
         for key, value in given.items()
         if value is not None
     ]
-    return resolve_config(config_class, yaml_path=path, overrides=[*options, *(overrides or [])], base=base)
+    return resolve_config(config_class, yaml_path=path, overrides=[*options, *(overrides or [])], preset=preset)
 
 
 def print_config(config: Any) -> None:

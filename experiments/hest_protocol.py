@@ -25,7 +25,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.run_folder import begin_run, finish_run, finished_summary
 from tcgn_mil.experiments.spot_config import SpotConfig
 from tcgn_mil.experiments.spot_cv import make_splits
-from tcgn_mil.experiments.spot_data import Section, panel_counts
+from tcgn_mil.experiments.spot_data import Section, panel_counts, usable_panel
 from tcgn_mil.experiments.spot_folds import SectionSplit
 from tcgn_mil.experiments.spot_study import load_sections, patients_of
 from tcgn_mil.experiments.tables import plain_rows, read_gene_list, write_csv
@@ -42,13 +42,21 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     """Judge the frozen encoder of `config`; returns the summary that is also written.
 
     Writes ``genes.csv`` (fold, gene, r and depth-adjusted r), ``folds.csv`` and ``summary.json``.
+    Raises
+    ------
+    InputError
+        For settings that this recipe has no use for, or genes and folds that cannot be used.
     """
+    _check_settings(config)
     out_dir = begin_run(out_dir, KIND, config)
     if (done := finished_summary(out_dir)) is not None:
         return done
     sections = load_sections(config)
     folds = make_splits(config, patients_of(sections))
     panel = read_gene_list(config.panel.file) if config.panel.file is not None else variable_genes(sections)
+    panel, missing = usable_panel(panel, sections, config.panel.missing)
+    if len(missing):
+        write_csv(out_dir / "missing_genes.csv", missing)
     targets = {name: _log_counts(section, panel) for name, section in sections.items()}
     features = _features(config, sections)
     table = pd.concat([_fold(fold, panel, sections, targets, features) for fold in folds])
@@ -67,9 +75,21 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
         "sentence": sentence,
         "model": config.model,
         "genes": list(panel.genes),
+        "genes_na": int(table["r"].isna().sum()),
         "labels": _labels(config, folds),
         "results": plain_rows(rows),
     })  # fmt: skip
+
+
+def _check_settings(config: SpotConfig) -> None:
+    """Refuse what would be ignored."""
+    default = SpotConfig()
+    names = (
+        "val_sections", "test_sections", "select_on_test", "members", "train", "target", "normalisation", "trunk",
+        "map_genes",
+    )  # fmt: skip
+    if unused := [name for name in names if getattr(config, name) != getattr(default, name)]:
+        raise InputError(f"protocol=hest has no use for {', '.join(unused)}", fix="leave them at their defaults")
 
 
 def variable_genes(sections: Mapping[str, Section], *, count: int = GENES) -> GenePanel:
@@ -82,6 +102,8 @@ def variable_genes(sections: Mapping[str, Section], *, count: int = GENES) -> Ge
     spots = np.array([len(section.rows) for section in sections.values()])
     seen = np.average([detection(counts, columns) for counts, columns in counted], axis=0, weights=spots)
     values = np.concatenate([_log1p(counts[:, columns]) for counts, columns in counted])
+    if (frequent := int((seen >= MIN_DETECTION).sum())) < count:
+        raise InputError(f"{frequent} genes are in a tenth of the spots, fewer than {count}", fix="give panel.file")
     variance = np.where(seen >= MIN_DETECTION, values.var(axis=0), -1)
     best = np.argsort(-variance, kind="stable")[:count]
     return GenePanel(tuple(sorted(shared[index] for index in best)))

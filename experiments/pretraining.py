@@ -35,9 +35,12 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     InputError
         For settings of ``spot-cv`` alone, for sections or genes that cannot be used, or a folder of another run.
     """
-    if config.folds is not None or config.members > 1:
-        key = "folds" if config.folds is not None else "members"
-        raise InputError(f"{key} is for spot-cv: pretrain trains one encoder", fix=f"leave {key} out, or use spot-cv")
+    default = SpotConfig()
+    for key in ("folds", "members", "n_folds", "group_by", "protocol"):
+        if getattr(config, key) != getattr(default, key):
+            raise InputError(
+                f"{key} is for spot-cv: pretrain trains one encoder", fix=f"leave {key} out, or use spot-cv"
+            )
     out_dir = begin_run(out_dir, KIND, config)
     if (done := finished_summary(out_dir)) is not None:
         return done

@@ -6,6 +6,7 @@ judge both.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ from tcgn_mil.artefacts import write_json
 from tcgn_mil.config import differing_keys
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import figures
-from tcgn_mil.experiments.run_folder import read_run
+from tcgn_mil.experiments.run_folder import finished_summary, read_run
 from tcgn_mil.experiments.spot_cv import KIND
 from tcgn_mil.experiments.spot_evaluation import MODEL, REPLICATES
 from tcgn_mil.experiments.tables import plain_rows, write_csv
-from tcgn_mil.metrics import DETECTION_FLOOR, depth_projection, median_over_genes, pearson
+from tcgn_mil.metrics import DETECTION_FLOOR, depth_adjusted_pearson, depth_projection, median_over_genes
 from tcgn_mil.spatial_stats import MIN_SPOTS, block_bootstrap, percentile_interval, spatial_blocks
 
 
@@ -65,10 +66,17 @@ def compare_runs(first: str | Path, second: str | Path, out_dir: str | Path) -> 
     write_csv(out_dir / "comparison_sections.csv", summary)
     _draw(genes, (first.name, second.name), out_dir / "comparison.png")
     write_json(out_dir / "comparison.json", {
-        "a": str(first), "b": str(second), "differing_keys": differing_keys(runs[0]["config"], runs[1]["config"]),
+        "a": str(first), "b": str(second),
+        "labels": {"a": _labels(first), "b": _labels(second)},
+        "differing_keys": differing_keys(runs[0]["config"], runs[1]["config"]),
         "sections": plain_rows(summary),
     })  # fmt: skip
     return plain_rows(summary)
+
+
+def _labels(folder: Path) -> list[str]:
+    """What qualifies a run's results."""
+    return list((finished_summary(folder) or {}).get("labels", []))
 
 
 def _predictions(folder: Path) -> dict[str, Path]:
@@ -89,15 +97,21 @@ def _section(
             fix="compare runs of the same spots and of panels that overlap",
         )
     left, right = left[spots, names], right[spots, names]
-    basis = depth_projection(np.log(left.obs["total_counts"].to_numpy(float)))
+    if not np.allclose(left.layers["truth"], right.layers["truth"], rtol=1e-4, atol=1e-5):
+        raise InputError(
+            f"section {name}: the runs are judged against different values (normalisation, or other counts)",
+            fix="compare runs of one normalisation on the same spots",
+        )
+    log_depth = np.log(left.obs["total_counts"].to_numpy(float))
+    basis = depth_projection(log_depth)
     blocks = spatial_blocks(np.asarray(left.obsm["spatial"]))
     r, drawn = [], []
     for part in (left, right):
         truth, predicted = (
             _residuals(np.asarray(values, dtype=np.float64), basis) for values in (part.layers["truth"], part.X)
         )
-        r.append(pearson(truth, predicted))
-        drawn.append(block_bootstrap(truth, predicted, blocks, replicates=REPLICATES))
+        r.append(depth_adjusted_pearson(np.asarray(part.layers["truth"]), np.asarray(part.X), log_depth))
+        drawn.append(block_bootstrap(truth, predicted, blocks, replicates=REPLICATES, seed=zlib.crc32(name.encode())))
     seen = (left.var["detection"].to_numpy() >= DETECTION_FLOOR) & np.isfinite(r[0]) & np.isfinite(r[1])
     difference = np.nanmedian(drawn[1][:, seen], axis=1) - np.nanmedian(drawn[0][:, seen], axis=1)
     low, high = percentile_interval(difference[:, None])

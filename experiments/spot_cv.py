@@ -18,7 +18,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import spot_figures
 from tcgn_mil.experiments.pretraining import write_study
 from tcgn_mil.experiments.run_folder import begin_run, finish_run, finished_summary
-from tcgn_mil.experiments.spot_config import SMALL_NETWORK, SpotConfig
+from tcgn_mil.experiments.spot_config import PUBLISHED_EPOCHS, SMALL_NETWORK, SpotConfig
 from tcgn_mil.experiments.spot_evaluation import MODEL, SectionResults
 from tcgn_mil.experiments.spot_figures import LABELS
 from tcgn_mil.experiments.spot_folds import ON_TEST, SectionSplit, read_spot_folds, spot_folds
@@ -62,13 +62,24 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     # Every fold is made before one is trained, so that a fold that cannot be is told at once.
     studies = [make_study(config, fold, sections) for fold in tqdm(folds, desc="folds", unit="fold", leave=False)]
     check_map_genes(studies[0])
-    write_csv(out_dir / "folds.csv", pd.concat([fold.as_table() for fold in folds]))
+    _write_folds(folds, out_dir)
     found = {study.split.name: run_fold(study, out_dir / f"fold_{study.split.name}") for study in studies}
     results = {name: part for fold in found.values() for name, part in fold.sections.items()}
-    combined = combine_sections(results, folds=len(folds))
+    combined = combine_sections(results, folds=len(folds), patient_of=patients_of(sections))
     write_results(combined, results, out_dir)
     spot_figures.draw_run(combined, results, {name: fold.curves for name, fold in found.items()}, out_dir)
     return finish_run(out_dir, summarise(config, folds, combined, results, studies))
+
+
+def _write_folds(folds: Sequence[SectionSplit], out_dir: Path) -> None:
+    """Write the folds; refuse to go on with others than an interrupted run had, whose networks would be taken over."""
+    table, path = pd.concat([fold.as_table() for fold in folds], ignore_index=True), out_dir / "folds.csv"
+    if path.is_file() and not pd.read_csv(path, dtype=str, keep_default_na=False).equals(table.astype(str)):
+        raise InputError(
+            "differs from the folds of this run", path=path,
+            fix="the folds or the spots changed since the run began: choose another --out folder",
+        )  # fmt: skip
+    write_csv(path, table)
 
 
 def make_splits(config: SpotConfig, patient_of: Mapping[str, str]) -> list[SectionSplit]:
@@ -111,8 +122,11 @@ def train_fold(study: SpotStudy, folder: Path) -> dict[str, list[Trained]]:
     if not config.baselines:
         return networks
     if config.model != SMALL_NETWORK:
-        networks[SMALL] = [train_network(study, Network.small(), folder / SMALL, seed=seed,
-                                         description=f"fold {name}, small network")]  # fmt: skip
+        networks[SMALL] = [
+            train_network(study, Network.small(), folder / f"{SMALL}_{seed + member}", seed=seed + member,
+                          description=f"fold {name}, small network, seed {seed + member}")
+            for member in range(config.members)
+        ]  # fmt: skip
     untrained = Network(config.model, config.input_px, train="none")
     networks[UNTRAINED] = [train_network(study, untrained, folder / UNTRAINED, seed=seed)]
     return networks
@@ -183,6 +197,14 @@ def headline_sentence(combined: RunResults, config: SpotConfig, folds: Sequence[
 def labels_of(config: SpotConfig, folds: Sequence[SectionSplit]) -> list[str]:
     """What qualifies the result, in words that go beside every number of it."""
     labels = []
+    if config.preset is not None:
+        labels.append(f"preset {config.preset}: the protocol of the TCGN paper")
+        if config.training.epochs < PUBLISHED_EPOCHS:
+            labels.append(f"truncated: {config.training.epochs} of its {PUBLISHED_EPOCHS} epochs")
+        if config.panel.file is None:
+            labels.append("genes were chosen here: not the paper's panel")
+    if not config.baselines:
+        labels.append("predictable: above ridge alone, since no small network was trained (baselines=false)")
     if leaking := sorted({name for fold in folds for name in fold.leaking}):
         labels.append(f"patient leakage: {', '.join(leaking)} tested on and also trained on")
     if config.select_on_test:

@@ -6,6 +6,7 @@ autocorrelation (:mod:`tcgn_mil.spatial_stats`); both are of r once depth is out
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from scipy.stats import false_discovery_control
 
 from tcgn_mil.baselines import depth_predictions, ridge_predictions
 from tcgn_mil.contracts import GenePanel
-from tcgn_mil.metrics import DETECTION_FLOOR, depth_adjusted_pearson, headline, median_over_genes, pearson
+from tcgn_mil.metrics import DETECTION_FLOOR, depth_adjusted_pearson, gene_metrics, headline, median_over_genes, pearson
 from tcgn_mil.spatial_stats import (
     MAX_SPOTS,
     MIN_SPOTS,
@@ -127,11 +128,14 @@ def section_results(
     for name, predicted in predictions.items():
         columns = {f"r_{name}": pearson(test.expression, predicted)}
         bounds = (float("nan"), float("nan"))
+        if name == MODEL:
+            more = gene_metrics(test.expression, predicted)
+            columns |= {"spearman_model": more.spearman, "r2_model": more.r2, "rmse_model": more.rmse, "n": more.n}
         if tested is None:
             columns |= {f"depth_adjusted_r_{name}": depth_adjusted_pearson(test.expression, predicted, test.log_depth)}
         else:
-            more, drawn[name] = _in_space(test, predicted, tested, name, replicates)
-            columns |= more
+            found, drawn[name] = _in_space(test, predicted, tested, name, replicates, seed=zlib.crc32(section.encode()))
+            columns |= found
             bounds = headline_interval(drawn[name], test.detection)
         genes = genes.assign(**columns)
         rows.append(_summary(genes, name, bounds, section=section, normalisation=normalisation, spots=spots))
@@ -176,14 +180,20 @@ def benjamini_hochberg(p: NDArray[np.floating], tested: NDArray[np.bool_]) -> ND
 
 
 def _in_space(
-    test: SpotTargets, predicted: NDArray[np.float32], tested: SpatialTest, name: str, replicates: int
+    test: SpotTargets,
+    predicted: NDArray[np.float32],
+    tested: SpatialTest,
+    name: str,
+    replicates: int,
+    *,
+    seed: int,
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float32]]:
     """Columns of one predictor, and its resampled r (R, G)."""
     found = tested(test.expression, predicted)
     assert test.positions is not None
     drawn = block_bootstrap(
         tested.residuals(test.expression), tested.residuals(predicted), spatial_blocks(test.positions),
-        replicates=replicates,
+        replicates=replicates, seed=seed,
     )  # fmt: skip
     drawn[:, ~np.isfinite(found.r)] = np.nan
     low, high = percentile_interval(drawn)

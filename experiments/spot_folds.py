@@ -1,13 +1,15 @@
 """Which sections train, choose the epoch and test: a split for ``pretrain``, folds for ``spot-cv`` (PROTOCOL, Splits).
 
 Test patients are in no other part, unless sections are left out one by one, as the TCGN paper did; that is labelled.
-Validation is of other patients where three or more remain, else a section of the training patients, and of a single
+Validation is of other patients where there are three or more, else a section of the training patients, and of a single
 section a block of its spots.
 """
 
 from __future__ import annotations
 
 import csv
+import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from tcgn_mil.errors import InputError
 DISJOINT = "patient-disjoint"
 HELD_OUT = "held-out section of a training patient"
 BLOCK = "block of the training section's spots"
+_FOLD_NAME = re.compile(r"\w[\w.+-]{0,99}")  # it names a folder
 ON_TEST = "the test part (select-on-test)"
 
 
@@ -67,7 +70,7 @@ def split_sections(patient_of: Mapping[str, str], val: Sequence[str], test: Sequ
     patient_of
         Section -> patient, of all sections there are.
     val
-        If empty, chosen: the sections of the last training patient where three or more patients remain, else the
+        If empty, chosen: the sections of the last remaining patient where there are three patients or more, else the
         last remaining section, else a block of the only one.
 
     Raises
@@ -115,7 +118,8 @@ def spot_folds(
         rest = [name for name in sorted(patient_of) if name not in test]
         val = [] if select_on_test else _choose_validation(rest, patient_of, after=tested[-1])
         fold = _split(patient_of, rest, test if select_on_test else val, test)
-        folds.append(replace(fold, name="+".join(tested) if len(tested) < 4 else str(number)))
+        name = "+".join(tested) if len(tested) < 4 else str(number)
+        folds.append(replace(fold, name=name if _FOLD_NAME.fullmatch(name) else str(number)))
     return folds
 
 
@@ -157,6 +161,10 @@ def read_spot_folds(
                 fix="keep a patient in one part, or set group_by=section (labelled patient leakage)",
             )  # fmt: skip
         folds.append(split)
+    if repeated := duplicates([name for split in folds for name in split.test]):
+        raise InputError(
+            f"section {preview(repeated)} is tested in two folds", path=path, fix="test each section in one fold"
+        )
     if not folds:
         raise InputError("holds no fold", path=path, fix="add rows, or leave folds out")
     return folds
@@ -167,14 +175,18 @@ def _read_parts(path: Path) -> dict[str, dict[str, list[str]]]:
     if not path.is_file():
         raise InputError("no such folds file", path=path, fix="check the path given with --folds")
     parts: dict[str, dict[str, list[str]]] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError("is not UTF-8 text", path=path, fix="save it as CSV UTF-8") from None
+    with io.StringIO(text, newline="") as file:
         reader = csv.DictReader(file)
         absent = [column for column in FOLD_COLUMNS if column not in (reader.fieldnames or [])]
         if absent:
             raise InputError(f"has no column {', '.join(absent)}", path=path, fix="columns are fold, part, id")
         for row in reader:
             fold, part = str(row["fold"] or "").strip(), row["part"]
-            if part not in PARTS or not fold.replace("-", "").replace("_", "").isalnum():
+            if part not in PARTS or not _FOLD_NAME.fullmatch(fold):
                 raise InputError(
                     f"line {reader.line_num}: fold {row['fold']!r}, part {part!r}", path=path,
                     fix="fold is a number or a word, part is train, val or test",
@@ -201,13 +213,15 @@ def _split(patient_of: Mapping[str, str], rest: Sequence[str], val: Sequence[str
 
 
 def _choose_validation(sections: Sequence[str], patient_of: Mapping[str, str], *, after: str = "") -> list[str]:
-    """All sections of a patient where three or more remain, else one section of the patient who has most.
+    """All sections of a patient where there are three patients or more, else one section of the patient who has most.
+
+    Three counts a tested patient; one other has to remain for training.
 
     It is the one that follows `after` in alphabetical order, the first one coming after the last; so folds differ in
     what validates them. Without `after` it is the last.
     """
     patients = sorted({patient_of[name] for name in sections})
-    if len(patients) >= 3:
+    if len(patients) >= 2 and len(set(patient_of.values())) >= 3:
         chosen = _following(patients, patient_of.get(after, after)) if after else patients[-1]
         return [name for name in sections if patient_of[name] == chosen]
     if not after:

@@ -34,7 +34,7 @@ from tcgn_mil.metrics import DETECTION_FLOOR, depth_adjusted_pearson
 from tcgn_mil.models import TCGN, load_trunk
 from tcgn_mil.models.encoders import create_encoder, input_of
 from tcgn_mil.models.heads import BeforeLastLayer, HeadOnly, set_last_layer
-from tcgn_mil.training import History, TrainingConfig, fit
+from tcgn_mil.training import History, TrainingConfig, fit, resolve_device
 
 CHECKPOINT, STATE, HISTORY = "encoder.safetensors", "state.safetensors", "history.csv"
 _EMPTY_HISTORY = pd.DataFrame(columns=["loss", "score"], dtype=float)
@@ -76,11 +76,14 @@ def train_network(study: SpotStudy, network: Network, folder: Path, *, seed: int
     """Train a network on ``study.train``, or take the finished one from its folder."""
     if (folder / CHECKPOINT).is_file():
         model, info = load_encoder(folder / CHECKPOINT)
+        _check_same_study(study, info, seed, folder)
+        model.to(resolve_device(study.config.training.accelerator))
         history = folder / HISTORY
         return Trained(model, info, pd.read_csv(history) if history.is_file() else _EMPTY_HISTORY)
     torch.manual_seed(seed)
     model = start_network(network, study)
     info = encoder_info(network, study, model, seed=seed)
+    model.to(resolve_device(study.config.training.accelerator))
     if network.train == "none":
         fit_ridge_head(study, model, info)
         epochs = _EMPTY_HISTORY
@@ -93,9 +96,33 @@ def train_network(study: SpotStudy, network: Network, folder: Path, *, seed: int
     return Trained(model, info, epochs)
 
 
+def _check_same_study(study: SpotStudy, info: EncoderInfo, seed: int, folder: Path) -> None:
+    """Refuse a finished network of other sections, spots or genes, as files that changed since would leave."""
+    made = info.provenance
+    differing = [
+        what for what, same in {
+            "training sections": made.get("trained_on") == list(study.train),
+            "validation sections": made.get("validated_on") == list(study.val),
+            "seed": made.get("seed") == seed,
+            "genes": info.panel.hash == study.panel.hash,
+            "training values": np.allclose(info.scaler.mean, study.scaler.mean, rtol=1e-4, atol=1e-5)
+            if info.panel.hash == study.panel.hash else True,
+        }.items() if not same
+    ]  # fmt: skip
+    if differing:
+        raise InputError(
+            f"holds a network of other {', '.join(differing)} than the files say now", path=folder,
+            fix="the spots, the folds or the gene list changed since: choose another --out folder",
+        )  # fmt: skip
+
+
 def start_network(network: Network, study: SpotStudy) -> nn.Module:
     """The network before training."""
     genes = len(study.panel)
+    if network.trunk is not None and network.checkpoint is not None:
+        raise InputError("both trunk and checkpoint are given", fix="choose one to start from")
+    if network.train == "head" and study.config.training.layer_decay < 1:
+        raise InputError("layer_decay goes with train=all: a head has no layers below it", fix="leave it at 1")
     if network.checkpoint is not None:
         check_genes(network.checkpoint, study.panel)
     model = create_encoder(

@@ -20,9 +20,9 @@ ConfigT = TypeVar("ConfigT")
 
 def resolve_config(
     config_class: type[ConfigT], *, yaml_path: str | Path | None = None, overrides: Sequence[str] = (),
-    base: Mapping[str, Any] | None = None,
+    preset: Mapping[str, Any] | None = None,
 ) -> ConfigT:  # fmt: skip
-    """Build a config from its defaults, `base`, a YAML file and ``key=value`` overrides, in rising precedence.
+    """Build a config from its defaults, a YAML file, a preset and ``key=value`` overrides, in rising precedence.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def resolve_config(
         File with a mapping of the same shape; sections and keys may be left out.
     overrides
         ``section.key=value`` strings; the value is read as YAML.
-    base
+    preset
         Values of a preset, nested as the file's.
 
     Raises
@@ -43,7 +43,7 @@ def resolve_config(
     values = _read_yaml(yaml_path) if yaml_path is not None else {}
     source = str(yaml_path) if yaml_path is not None else None
     _check_keys(config_class, values, source=source)
-    values = _merged(base or {}, values)
+    values = _merged(values, preset or {})
     for override in overrides:
         _apply_override(config_class, values, override)
     return _validate(config_class, values, source=source)

@@ -228,7 +228,9 @@ def test_only_finished_runs_are_compared(finished: tuple[Path, dict[str, Any]], 
 
 def test_the_recipe_of_hest_bench(spots: Path, tmp_path: Path) -> None:
     (tmp_path / "genes.txt").write_text("\n".join(GENES), encoding="utf-8")
-    config = config_of(spots, protocol="hest", panel=PanelConfig(str(tmp_path / "genes.txt")), min_umi=1)
+    config = config_of(
+        spots, protocol="hest", target=TargetConfig(), panel=PanelConfig(str(tmp_path / "genes.txt")), min_umi=1
+    )
     summary = hest_protocol.run(config, tmp_path / "hest")
     genes = pd.read_csv(tmp_path / "hest" / "genes.csv")
     assert len(genes) == 2 * len(GENES)
@@ -314,3 +316,42 @@ def test_a_checkpoint_of_other_genes_is_refused(
     config = config_of(spots, checkpoint=str(path), panel=PanelConfig(str(tmp_path / "genes.txt")))
     with pytest.raises(InputError, match="same genes in another order"):
         spot_cv.run(config, tmp_path / "cv")
+
+
+def test_a_run_does_not_go_on_with_other_folds_or_spots(spots: Path, tmp_path: Path) -> None:
+    folds = tmp_path / "folds.csv"
+    folds.write_text("fold,part,id\nx,train,A1\nx,val,B\nx,test,C\n", encoding="utf-8")
+    config = config_of(spots, folds=str(folds), train="none", baselines=False)
+    spot_cv.run(config, tmp_path / "cv")
+    (tmp_path / "cv" / "summary.json").unlink()  # as if killed before its end
+    folds.write_text("fold,part,id\nx,train,C\nx,val,B\nx,test,A1\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"folds.csv: differs from the folds of this run"):
+        spot_cv.run(config, tmp_path / "cv")
+    (tmp_path / "cv" / "folds.csv").unlink()
+    with pytest.raises(InputError, match="a network of other training sections"):
+        spot_cv.run(config, tmp_path / "cv")
+
+
+def test_the_published_preset_is_labelled_and_stands_above_a_config_file(tmp_path: Path) -> None:
+    from tcgn_mil.config import resolve_config
+    from tcgn_mil.experiments.spot_config import preset_values
+
+    path = tmp_path / "all.yaml"
+    path.write_text("group_by: patient\ntraining: {epochs: 30, seed: 4}\n", encoding="utf-8")
+    found = resolve_config(
+        SpotConfig, yaml_path=path, preset=preset_values("published"), overrides=["training.epochs=5"]
+    )
+    assert (found.group_by, found.training.epochs, found.training.seed, found.preset) == ("section", 5, 4, "published")
+    text = " ".join(spot_cv.labels_of(found, []))
+    assert "preset published" in text
+    assert "truncated: 5 of its 79 epochs" in text
+    assert "not the paper's panel" in text
+
+
+def test_hest_refuses_what_it_has_no_use_for_and_genes_that_are_missing(spots: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no use for members, target"):
+        hest_protocol.run(config_of(spots, protocol="hest", members=2), tmp_path / "a")
+    (tmp_path / "genes.txt").write_text("\n".join((*GENES, "NOSUCH")), encoding="utf-8")
+    config = config_of(spots, protocol="hest", target=TargetConfig(), panel=PanelConfig(str(tmp_path / "genes.txt")))
+    with pytest.raises(InputError, match="lacks 1 of 13 panel genes: NOSUCH"):
+        hest_protocol.run(config, tmp_path / "b")

@@ -69,7 +69,7 @@ def test_each_patient_is_tested_once_and_trains_in_no_fold_that_tests_it() -> No
 def test_several_patients_a_fold() -> None:
     folds = spot_folds(MANY, n_folds=2)
     assert [fold.test for fold in folds] == [("A1", "A2", "C1", "C2", "E1", "E2"), ("B1", "B2", "D1", "D2")]
-    assert folds[0].validation == HELD_OUT  # two patients remain
+    assert folds[0].validation == DISJOINT  # one patient is left to train
 
 
 def test_two_patients_of_which_one_has_a_single_section() -> None:
@@ -125,6 +125,7 @@ def test_a_file_of_folds_names_sections_or_patients(tmp_path: Path) -> None:
         (["0,train,A", "0,val,B", "0,test,Z9"], "names Z9, no section or patient here"),
         (["0,train,A", "0,dev,B", "0,test,C"], "part 'dev'"),
         (["../0,train,A", "../0,val,B", "../0,test,C"], r"fold '../0'"),
+        (["0,train,A", "0,val,B", "0,test,C", "1,train,A", "1,val,B", "1,test,C1"], "C1 is tested in two folds"),
         ([], "holds no fold"),
     ],
 )
@@ -146,3 +147,15 @@ def test_a_file_that_is_no_table_of_folds(tmp_path: Path) -> None:
         read_spot_folds(path, MANY)
     with pytest.raises(InputError, match="no such folds file"):
         read_spot_folds(tmp_path / "other.csv", MANY)
+
+
+def test_a_file_in_another_encoding_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "folds.csv"
+    path.write_text("fold,part,id\n", encoding="utf-16")
+    with pytest.raises(InputError, match=r"folds.csv: is not UTF-8 text"):
+        read_spot_folds(path, MANY)
+
+
+def test_names_of_patients_name_no_other_folder() -> None:
+    folds = spot_folds({"a": "A/x", "b": "..", "c": "C"})
+    assert [fold.name for fold in folds] == ["0", "1", "C"]
