@@ -60,6 +60,28 @@ def test_baselines_on_b4_are_those_of_the_protocol(pretrained: Path) -> None:
     assert encoder.patch.um == pytest.approx(77.28)
 
 
+def test_patients_cross_validated(
+    pretrained: Path, real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ridge on colour trained on B4 alone, or on C, scores what the protocol says, whatever the network does."""
+    genes = real_data / "her2st" / "gene_lists" / "tcgn_her2_785_genes.txt"
+    command(
+        monkeypatch, "spot-cv", "--spots", pretrained / "spots", "--set", f"panel.file={genes}", "--set",
+        "model=resnet10t", "--set", "input_px=32", "--set", "train=none", "--set", "validation=join",
+        "--out", tmp_path / "cv",
+    )  # fmt: skip
+    sections = pd.read_csv(tmp_path / "cv" / "sections.csv")
+    ridge = sections[sections["predictor"] == "ridge_colour"].set_index("section")
+    assert ridge.loc["B4", "headline"] == pytest.approx(0.014, abs=0.02)
+    assert ridge.loc[["C2", "C3", "C5"], "headline"].abs().max() < 0.015  # the protocol has -0.005, -0.001, 0.002
+    np.testing.assert_allclose(ridge.loc[["C2", "C3", "C5"], "median_r_all"], [0.063, 0.061, 0.064], atol=0.005)
+    np.testing.assert_allclose(ridge.loc[["C2", "C3", "C5"], "median_r_all_other"], [0.152, 0.142, 0.128], atol=0.01)
+    assert ridge.loc["B4", "genes_seen"] == 244
+    folds = pd.read_csv(tmp_path / "cv" / "folds.csv").groupby(["fold", "part"])["id"].agg(list)
+    assert folds["B", "test"] == ["B4"]
+    assert folds["C", "train"] == ["B4"]
+
+
 def test_sections_as_slides_with_their_summed_counts(pretrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, slides = pretrained, pretrained / "slides" / "slides.csv"
     command(monkeypatch, "tile", slides, "--stride-px", 336, "--out", out / "tiles")
