@@ -82,7 +82,8 @@ class SpotConfig:
     spots
         Folder of ``tcgn-mil spots``.
     protocol
-        For ``spot-cv``: ``own``, or ``hest`` for the recipe of HEST-Bench (see :mod:`hest_protocol`).
+        For ``spot-cv``: ``own``, or ``hest`` for the recipe of HEST-Bench (see
+        :mod:`tcgn_mil.experiments.hest_protocol`).
     preset
         Set by ``--preset``, whose values stand above those of a config file; results carry its name.
     val_sections, test_sections

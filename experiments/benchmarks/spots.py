@@ -165,10 +165,9 @@ def _one_network(name: str, size_px: int, batches: SpotBatches, rounds: int) -> 
     steps(ready)  # warm
     found = []
     for number in range(rounds):
-        memory = steps(ready)
+        before = steps(ready)
         loaded = steps(itertools.islice(batches.epoch(number), STEPS))
-        found.append((memory, loaded, loaded / memory))
-        memory = steps(ready)  # the other order, so that neither always comes first
+        memory = (before + steps(ready)) / 2  # on both sides of it, so that neither always comes first
         found.append((memory, loaded, loaded / memory))
     memory, loaded, ratio = np.transpose(found)
     return {
