@@ -24,10 +24,10 @@ from tqdm import tqdm
 from tcgn_mil.checkpoints import EncoderInfo, load_encoder, read_encoder_info
 from tcgn_mil.contracts import GenePanel, SpotSet
 from tcgn_mil.data.spot_files import read_patches, read_spots
-from tcgn_mil.data.transforms import to_network_input
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.explanation_tables import block_sums
 from tcgn_mil.experiments.synthetic import REGIONS
+from tcgn_mil.inference import images_for
 from tcgn_mil.interpret import grad_cam, integrated_gradients, white_glass
 from tcgn_mil.models import create_encoder
 
@@ -100,7 +100,7 @@ def localisation(
     """
     model, info = load_encoder(encoder)
     torch.manual_seed(seed)
-    untrained = create_encoder(info.model, num_classes=len(info.panel), input_px=info.input_px).eval()
+    untrained = create_encoder(info.model, num_classes=len(info.panel), input_px=info.takes.size_px).eval()
     parts = [region_spots(read_spots(Path(spots) / f"{name}.h5ad"), truth) for name in sections]
     found = RegionSpots(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
     if not len(found.pixels):
@@ -165,7 +165,7 @@ def _measure(
     maps = []
     for start in tqdm(range(0, len(spots.pixels), _BATCH), desc=description, unit="batch", leave=False):
         pixels = torch.from_numpy(spots.pixels[start : start + _BATCH])
-        images = to_network_input(pixels, info.input_px, mean=info.mean, std=info.std)
+        images = images_for(pixels, info.takes)
         maps.append(explain(model, images, targets).numpy())
     values = block_sums(np.concatenate(maps).astype(np.float64), CELLS)  # (S, G, 7, 7), not negative
     total = values.sum(axis=(2, 3))

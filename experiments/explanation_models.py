@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from tcgn_mil.checkpoints import load_encoder
 from tcgn_mil.contracts import GenePanel, PatchSize, preview
-from tcgn_mil.data.transforms import to_network_input
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.prediction import FoldModel
-from tcgn_mil.inference import TileEncoder
+from tcgn_mil.inference import TileEncoder, images_for
 
 TILE_SCORE = "standardised tile score"
 
@@ -54,9 +53,8 @@ class GeneModel:
         return self.network.model
 
     def images(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """(B, P, P, 3) -> (B, 3, input_px, input_px), normalised."""
-        network = self.network
-        return to_network_input(torch.from_numpy(pixels), network.input_px, mean=network.mean, std=network.std)
+        """(B, P, P, 3) -> (B, 3, size_px, size_px), normalised."""
+        return images_for(torch.from_numpy(pixels), self.network.takes)
 
 
 def spot_model(path: str | Path, genes: Sequence[str]) -> GeneModel:
@@ -71,7 +69,7 @@ def spot_model(path: str | Path, genes: Sequence[str]) -> GeneModel:
     columns = find_genes(genes, info.panel, path=path)
     chosen = ChosenGenes(model, columns).eval()
     return GeneModel(
-        TileEncoder(chosen, info.model, info.patch, info.input_px, info.mean, info.std),
+        TileEncoder(chosen, info.model, info.patch, info.takes),
         tuple(genes), info.scaler.transform, info.scaler.mean[columns], info.scaler.std[columns], info.patch,
         info.normalisation,
     )  # fmt: skip
@@ -80,7 +78,7 @@ def spot_model(path: str | Path, genes: Sequence[str]) -> GeneModel:
 def tile_model(encoder: TileEncoder, folds: Sequence[FoldModel], genes: Sequence[str]) -> GeneModel:
     """Scores of a tile by the slide models of `folds`, for chosen genes."""
     scores = TileScores(encoder.model, folds, genes).eval()
-    network = TileEncoder(scores, encoder.identity, encoder.patch, encoder.input_px, encoder.mean, encoder.std)
+    network = TileEncoder(scores, encoder.identity, encoder.patch, encoder.takes)
     count = len(genes)
     mean, std = np.zeros(count, np.float32), np.ones(count, np.float32)
     return GeneModel(network, tuple(genes), TILE_SCORE, mean, std, folds[0].info.patch)

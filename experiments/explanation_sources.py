@@ -100,11 +100,9 @@ def section_material(
     if barcodes:
         rows = [names.index(name) for name in barcodes]
     else:
-        network = model.network
         predicted = predict_spots(
-            model.model, read_patches(spots.patches_path), batch_size=_BATCH,
-            input_px=network.input_px, mean=network.mean, std=network.std,
-        )  # fmt: skip
+            model.model, read_patches(spots.patches_path), batch_size=_BATCH, takes=model.network.takes
+        )
         best = np.argsort(-predicted, axis=0, kind="stable")[:top]
         rows = list(dict.fromkeys(best.T.ravel().tolist()))
     in_file_order, back = np.unique(rows, return_inverse=True)

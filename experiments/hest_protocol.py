@@ -135,11 +135,10 @@ def _features(config: SpotConfig, sections: Mapping[str, Section]) -> dict[str, 
     model = create_encoder(
         config.model, 0, checkpoint=config.checkpoint, pretrained=config.pretrained, input_px=config.input_px
     ).eval()
-    needs = input_of(model, config.model)
+    needs = input_of(model, config.model, config.input_px)
     return {
         name: spot_features(
-            model, section.patches(), batch_size=config.training.batch_size, input_px=config.input_px or needs.size_px,
-            mean=needs.mean, std=needs.std, views=config.views,
+            model, section.patches(), batch_size=config.training.batch_size, takes=needs, views=config.views
         )
         for name, section in tqdm(sections.items(), desc="features", unit="section")
     }  # fmt: skip

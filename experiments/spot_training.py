@@ -22,13 +22,12 @@ from tcgn_mil.baselines import ridge_weights
 from tcgn_mil.checkpoints import EncoderInfo, check_genes, load_encoder, save_encoder
 from tcgn_mil.config import as_plain
 from tcgn_mil.data.spots import SpotBatches
-from tcgn_mil.data.transforms import to_network_input
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.spot_config import SMALL_NETWORK, SMALL_NETWORK_PX, SpotConfig
 from tcgn_mil.experiments.spot_study import SpotStudy
 from tcgn_mil.experiments.tables import write_csv
 from tcgn_mil.experiments.training_log import TensorBoardLog
-from tcgn_mil.inference import predict_spots
+from tcgn_mil.inference import images_for, predict_spots
 from tcgn_mil.losses import expression_loss
 from tcgn_mil.metrics import DETECTION_FLOOR, depth_adjusted_pearson
 from tcgn_mil.models import TCGN, load_trunk
@@ -139,15 +138,14 @@ def start_network(network: Network, study: SpotStudy) -> nn.Module:
 
 def encoder_info(network: Network, study: SpotStudy, model: nn.Module, *, seed: int) -> EncoderInfo:
     """What the network's weights will mean."""
-    needs = input_of(model, network.model)
+    needs = input_of(model, network.model, network.input_px)
     provenance = {
         "config": as_plain(study.config), "validation": study.split.validation, "seed": seed,
         "trained_on": list(study.train), "validated_on": list(study.val),
     }  # fmt: skip
     return EncoderInfo(
         model=network.model, panel=study.panel, scaler=study.scaler, patch=study.patch,
-        normalisation=study.config.normalisation, input_px=network.input_px or needs.size_px, mean=needs.mean,
-        std=needs.std, provenance=provenance,
+        normalisation=study.config.normalisation, takes=needs, provenance=provenance,
     )  # fmt: skip
 
 
@@ -155,10 +153,7 @@ def predict_section(
     model: nn.Module, info: EncoderInfo, patches: NDArray[np.uint8], config: SpotConfig
 ) -> NDArray[np.float32]:
     """(S, G) standardised predictions, averaged over ``config.views`` of each patch."""
-    return predict_spots(
-        model, patches, batch_size=config.training.batch_size, input_px=info.input_px, mean=info.mean, std=info.std,
-        views=config.views,
-    )  # fmt: skip
+    return predict_spots(model, patches, batch_size=config.training.batch_size, takes=info.takes, views=config.views)
 
 
 def _fit(
@@ -174,8 +169,7 @@ def _fit(
 
     def step(model: Any, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         patches, targets = batch
-        images = to_network_input(patches, info.input_px, mean=info.mean, std=info.std)
-        return expression_loss(model(images), targets, training.loss)
+        return expression_loss(model(images_for(patches, info.takes)), targets, training.loss)
 
     log = TensorBoardLog(folder / "tensorboard")
     trained = HeadOnly(model) if network.train == "head" else model

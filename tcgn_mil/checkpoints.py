@@ -23,9 +23,9 @@ from torch import nn
 
 from tcgn_mil.artefacts import SCHEMA_VERSION, atomic_path, provenance, write_json
 from tcgn_mil.contracts import NO_STAIN, Fold, GenePanel, PatchSize, TargetScaler, preview
-from tcgn_mil.data.transforms import IMAGENET_MEAN, IMAGENET_STD, NETWORK_PX
 from tcgn_mil.errors import InputError
 from tcgn_mil.models import create_encoder, load_weights
+from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput
 from tcgn_mil.models.mil import MilConfig, SlideRegressor
 from tcgn_mil.models.published import check_tensors
 from tcgn_mil.models.weights import read_tensors
@@ -52,7 +52,7 @@ class EncoderInfo:
         ``library`` or ``published`` (see :mod:`tcgn_mil.data.targets`).
     provenance
         Config and versions.
-    input_px, mean, std
+    takes
         Side of the network's input, and the mean and standard deviation of red, green, blue that normalise it.
     """
 
@@ -62,14 +62,13 @@ class EncoderInfo:
     patch: PatchSize
     normalisation: str = "library"
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    input_px: int = NETWORK_PX
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
+    takes: EncoderInput = TCGN_INPUT
 
     def __post_init__(self) -> None:
-        if self.input_px < 1 or not len(self.mean) == len(self.std) == 3 or min(self.std) <= 0:
+        px, mean, std = self.takes
+        if px < 1 or not len(mean) == len(std) == 3 or min(std) <= 0:
             raise InputError(
-                f"an encoder's input of {self.input_px} px, mean {self.mean} and std {self.std} makes no sense",
+                f"an encoder's input of {px} px, mean {mean} and std {std} makes no sense",
                 fix="give a side of 1 or more, three means and three positive deviations",
             )
 
@@ -110,7 +109,7 @@ class SlideModelInfo:
 
 def save_encoder(path: str | Path, model: nn.Module, info: EncoderInfo) -> None:
     """Write an encoder atomically."""
-    network_input = {"px": info.input_px, "mean": list(info.mean), "std": list(info.std)}
+    network_input = {"px": info.takes.size_px, "mean": list(info.takes.mean), "std": list(info.takes.std)}
     meta = {
         "kind": _ENCODER, "model": info.model, "input": network_input, "normalisation": info.normalisation,
         **_shared(info),
@@ -130,7 +129,7 @@ def read_encoder_info(path: str | Path) -> EncoderInfo:
     with _complete(path):
         return EncoderInfo(
             model=meta["model"], normalisation=meta["normalisation"], provenance=meta["provenance"],
-            **_restored(meta), **_restored_input(meta),
+            **_restored(meta), takes=_restored_input(meta),
         )  # fmt: skip
 
 
@@ -138,7 +137,7 @@ def load_encoder(path: str | Path) -> tuple[nn.Module, EncoderInfo]:
     """The encoder in eval mode on the CPU, and its info."""
     info = read_encoder_info(path)
     with _complete(path):
-        model = create_encoder(info.model, num_classes=len(info.panel), input_px=info.input_px)
+        model = create_encoder(info.model, num_classes=len(info.panel), input_px=info.takes.size_px)
     load_weights(model, path)  # not by create_encoder, which would take a timm model's weights without a head
     return model.eval(), info
 
@@ -252,13 +251,13 @@ def _restored(meta: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _restored_input(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Nothing for a file from before encoders had another input than TCGN's."""
+def _restored_input(meta: Mapping[str, Any]) -> EncoderInput:
+    """TCGN's for a file from before encoders had another input than TCGN's."""
     if "input" not in meta:
-        return {}
+        return TCGN_INPUT
     found = meta["input"]
     mean, std = (tuple(float(value) for value in found[key]) for key in ("mean", "std"))
-    return {"input_px": int(found["px"]), "mean": mean, "std": std}
+    return EncoderInput(int(found["px"]), mean, std)
 
 
 def _save(path: str | Path, model: nn.Module, meta: dict[str, Any]) -> None:

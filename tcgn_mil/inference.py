@@ -19,10 +19,11 @@ from tcgn_mil.checkpoints import load_encoder, weights_digest
 from tcgn_mil.contracts import PatchSize
 from tcgn_mil.data.bags import Bag
 from tcgn_mil.data.prefetch import prefetch as prefetch
-from tcgn_mil.data.transforms import IMAGENET_MEAN, IMAGENET_STD, NETWORK_PX, to_network_input
+from tcgn_mil.data.transforms import to_network_input
 from tcgn_mil.data.transforms import views as symmetries
 from tcgn_mil.errors import InputError
 from tcgn_mil.models import TCGN, create_encoder, encoder_features, fold_for_inference, input_of
+from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput
 from tcgn_mil.models.mil import SlideRegressor
 
 TIMM_PREFIX = "timm:"
@@ -37,25 +38,28 @@ class TileEncoder:
     Attributes
     ----------
     model
-        In eval mode, without its head: images (B, 3, input_px, input_px) -> (B, D).
+        In eval mode, without its head: images (B, 3, size_px, size_px) -> (B, D).
     identity
         Name and digest of the weights, as feature files carry it.
     patch
         Physical size it was trained on, None where that is not known (timm models).
-    input_px, mean, std
+    takes
         What its input needs.
     """
 
     model: nn.Module
     identity: str
     patch: PatchSize | None
-    input_px: int = NETWORK_PX
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
+    takes: EncoderInput = TCGN_INPUT
 
     def features(self, pixels: Tensor) -> Tensor:
         """(B, P, P, 3) uint8 -> (B, D)."""
-        return self.model(to_network_input(pixels, self.input_px, mean=self.mean, std=self.std))
+        return self.model(images_for(pixels, self.takes))
+
+
+def images_for(pixels: Tensor, takes: EncoderInput) -> Tensor:
+    """Stored pixels (B, P, P, 3) uint8 -> normalised images (B, 3, size_px, size_px) for such an encoder."""
+    return to_network_input(pixels, takes.size_px, mean=takes.mean, std=takes.std)
 
 
 def open_encoder(source: str, *, pretrained: bool = False) -> TileEncoder:
@@ -78,14 +82,14 @@ def open_encoder(source: str, *, pretrained: bool = False) -> TileEncoder:
     model, info = load_encoder(source)
     identity = f"{info.model}-{weights_digest(model)}"
     model.reset_classifier(0)  # type: ignore[operator]
-    return TileEncoder(model, identity, info.patch, info.input_px, info.mean, info.std)
+    return TileEncoder(model, identity, info.patch, info.takes)
 
 
 def _open_timm(name: str, *, pretrained: bool) -> TileEncoder:
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(0)  # the CPU's alone, which fork_rng puts back
         model = create_encoder(name, num_classes=0, pretrained=pretrained).eval()
-    return TileEncoder(model, f"{TIMM_PREFIX}{name}-{weights_digest(model)}", None, *input_of(model, name))
+    return TileEncoder(model, f"{TIMM_PREFIX}{name}-{weights_digest(model)}", None, input_of(model, name))
 
 
 def encode_tiles(
@@ -153,9 +157,7 @@ def predict_spots(
     patches: NDArray[np.uint8],
     *,
     batch_size: int,
-    input_px: int = NETWORK_PX,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
+    takes: EncoderInput = TCGN_INPUT,
     views: int = 1,
 ) -> NDArray[np.float32]:
     """Standardised expression (S, G) of patches, by a model in eval mode on its own device.
@@ -164,14 +166,14 @@ def predict_spots(
     ----------
     patches
         (S, P, P, 3).
-    input_px, mean, std
+    takes
         What the model's input needs.
     views
         1, 4 or 8 of the square's symmetries, whose predictions are averaged.
     """
 
     def predict(pixels: Tensor) -> Tensor:
-        return model(to_network_input(pixels, input_px, mean=mean, std=std))
+        return model(images_for(pixels, takes))
 
     return _over_patches(predict, model, patches, batch_size=batch_size, views=views)
 
@@ -181,15 +183,13 @@ def spot_features(
     patches: NDArray[np.uint8],
     *,
     batch_size: int,
-    input_px: int = NETWORK_PX,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
+    takes: EncoderInput = TCGN_INPUT,
     views: int = 1,
 ) -> NDArray[np.float32]:
     """Features (S, D) that a model's head takes, of patches and on a device as in :func:`predict_spots`."""
 
     def features(pixels: Tensor) -> Tensor:
-        return encoder_features(model, to_network_input(pixels, input_px, mean=mean, std=std))
+        return encoder_features(model, images_for(pixels, takes))
 
     return _over_patches(features, model, patches, batch_size=batch_size, views=views)
 

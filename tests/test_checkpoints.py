@@ -30,6 +30,7 @@ from tcgn_mil.contracts import Fold, GenePanel, PatchSize, TargetScaler
 from tcgn_mil.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from tcgn_mil.errors import InputError
 from tcgn_mil.models import TCGN, create_encoder, create_model, input_of, to_published_state_dict
+from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput
 from tcgn_mil.models.mil import MilConfig, SlideRegressor
 
 GENES = ("ERBB2", "CD74", "GAPDH")
@@ -90,7 +91,9 @@ def test_an_encoder_comes_back_exactly(encoder: TCGN, encoder_path: Path) -> Non
     assert not loaded.training
 
 
-TIMM_ENCODER = dataclasses.replace(ENCODER, model="resnet10t", input_px=96, mean=(0.5, 0.6, 0.7), std=(0.2, 0.3, 1 / 3))
+TIMM_ENCODER = dataclasses.replace(
+    ENCODER, model="resnet10t", takes=EncoderInput(96, (0.5, 0.6, 0.7), (0.2, 0.3, 1 / 3))
+)
 
 
 @pytest.fixture
@@ -112,7 +115,7 @@ def test_an_encoder_of_timm_comes_back_exactly(timm_path: Path) -> None:
 
 def test_an_encoder_built_for_another_size_comes_back_so(tmp_path: Path) -> None:
     model = create_encoder("vit_tiny_patch16_224", 3, input_px=64)
-    info = dataclasses.replace(ENCODER, model="vit_tiny_patch16_224", input_px=64)
+    info = dataclasses.replace(ENCODER, model="vit_tiny_patch16_224", takes=TCGN_INPUT._replace(size_px=64))
     save_encoder(tmp_path / "vit.safetensors", model, info)
     loaded, _ = load_encoder(tmp_path / "vit.safetensors")
     assert weights_digest(loaded) == weights_digest(model)
@@ -137,7 +140,7 @@ def test_a_model_that_this_timm_does_not_have_is_refused_by_name_of_the_file(tim
 def test_a_file_from_before_encoders_had_an_input_has_tcgns(encoder: TCGN, encoder_path: Path) -> None:
     rewrite(encoder_path, lambda meta: {key: value for key, value in meta.items() if key != "input"})
     loaded, info = load_encoder(encoder_path)
-    assert (info.input_px, info.mean, info.std) == (224, IMAGENET_MEAN, IMAGENET_STD)
+    assert info.takes == (224, IMAGENET_MEAN, IMAGENET_STD)
     assert weights_digest(loaded) == weights_digest(encoder)
 
 

@@ -29,6 +29,7 @@ from tcgn_mil.inference import (
     spot_features,
 )
 from tcgn_mil.models import create_encoder, create_model, encoder_features
+from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput
 from tcgn_mil.models.mil import MilConfig, SlideRegressor
 
 CPU = torch.device("cpu")
@@ -62,7 +63,7 @@ def cut(count: int, size: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.i
 
 @pytest.fixture
 def toy() -> TileEncoder:
-    return TileEncoder(ColourModel().train(), "toy-0", PATCH, input_px=32)
+    return TileEncoder(ColourModel().train(), "toy-0", PATCH, TCGN_INPUT._replace(size_px=32))
 
 
 def test_batches_of_any_size_give_the_same_features_in_order(toy: TileEncoder) -> None:
@@ -92,7 +93,7 @@ def test_what_cannot_be_encoded_is_refused(toy: TileEncoder) -> None:
         encode_tiles(toy, iter(()), device=CPU)
     with pytest.raises(InputError, match="unknown precision '8-bit'"):
         encode_tiles(toy, cut(1, 1), device=CPU, precision="8-bit")
-    maps = TileEncoder(nn.Conv2d(3, 4, 3), "maps-0", None, input_px=32)
+    maps = TileEncoder(nn.Conv2d(3, 4, 3), "maps-0", None, EncoderInput(32, MEAN, STD))
     with pytest.raises(InputError, match=r"encoder maps-0 gives features of shape \(2, 4, 30, 30\)"):
         encode_tiles(maps, cut(2, 2), device=CPU)
 
@@ -124,14 +125,14 @@ def resnet() -> nn.Module:
 
 def test_a_checkpoint_of_a_timm_model_is_given_its_own_input(tmp_path: Path, resnet: nn.Module) -> None:
     scaler = TargetScaler("log1p", np.zeros(2, np.float32), np.ones(2, np.float32))
-    info = EncoderInfo("resnet10t", GenePanel(("A", "B")), scaler, PATCH, input_px=64, mean=MEAN, std=STD)
+    info = EncoderInfo("resnet10t", GenePanel(("A", "B")), scaler, PATCH, takes=EncoderInput(64, MEAN, STD))
     path = tmp_path / "encoder.safetensors"
     save_encoder(path, resnet, info)
     encoder = open_encoder(str(path))
-    assert (encoder.input_px, encoder.mean, encoder.std, encoder.patch) == (64, MEAN, STD, PATCH)
+    assert (encoder.takes, encoder.patch) == ((64, MEAN, STD), PATCH)
     assert encoder.identity.startswith("resnet10t-")
     found, _ = encode_tiles(encoder, cut(3, 2), device=CPU, dtype=np.float32)
-    own_input = {"input_px": 64, "mean": MEAN, "std": STD}
+    own_input = {"takes": EncoderInput(64, MEAN, STD)}
     expected = spot_features(resnet, tiles(3)[0], batch_size=3, **own_input)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     with torch.inference_mode():
@@ -145,7 +146,7 @@ def test_a_checkpoint_of_a_timm_model_is_given_its_own_input(tmp_path: Path, res
 @pytest.mark.parametrize("count", [4, 8])
 def test_views_are_averaged(resnet: nn.Module, count: int) -> None:
     patches = tiles(5)[0]
-    own_input = {"input_px": 32, "mean": MEAN, "std": STD, "batch_size": 2}
+    own_input = {"takes": EncoderInput(32, MEAN, STD), "batch_size": 2}
     for of_spots in (predict_spots, spot_features):
         seen = [of_spots(resnet, view.numpy(), **own_input) for view in views(torch.from_numpy(patches), count)]
         found = of_spots(resnet, patches, views=count, **own_input)

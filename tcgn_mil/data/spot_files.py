@@ -129,7 +129,10 @@ def find_sections(folder: str | Path) -> dict[str, Path]:
 def read_patches(path: str | Path, rows: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
     """(S, px, px, 3) uint8 patches; `rows`, sorted and unique, selects spots."""
     with open_hdf5(path, kind="patch", needs=("img",)) as file:
-        return file["img"][slice(None) if rows is None else rows]
+        stored = file["img"]
+        if rows is None:
+            return stored[:]
+        return np.stack([stored[row] for row in rows]) if len(rows) else stored[:0]  # h5py's own way is 80 times slower
 
 
 def image_mpp(path: str | Path) -> float:

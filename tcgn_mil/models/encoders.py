@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
-from timm.data import resolve_model_data_config
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, resolve_model_data_config
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
@@ -30,6 +30,9 @@ class EncoderInput(NamedTuple):
     size_px: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+
+TCGN_INPUT = EncoderInput(IMAGE_PX, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 
 
 def create_encoder(
@@ -133,8 +136,8 @@ def _load_trunk_and_head(model: Any, path: str | Path, name: str) -> None:
     model.load_state_dict(found, strict=False)
 
 
-def input_of(model: nn.Module, name: str) -> EncoderInput:
-    """What an encoder of :func:`create_encoder`, made by this name, takes.
+def input_of(model: nn.Module, name: str, input_px: int | None = None) -> EncoderInput:
+    """What an encoder of :func:`create_encoder`, made by this name, takes; `input_px` stands above its own size.
 
     Raises
     ------
@@ -148,7 +151,7 @@ def input_of(model: nn.Module, name: str) -> EncoderInput:
             f"{name} takes {channels} x {height} x {width}, no square picture of three colours",
             fix="choose its input size, or another model",
         )
-    return EncoderInput(width, tuple(data["mean"]), tuple(data["std"]))
+    return EncoderInput(input_px or width, tuple(data["mean"]), tuple(data["std"]))
 
 
 def encoder_features(model: nn.Module, images: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from tcgn_mil.experiments.spot_config import SpotConfig
 from tcgn_mil.experiments.synthetic import SyntheticConfig, make_cohort
 from tcgn_mil.inference import predict_spots
 from tcgn_mil.models import create_encoder
+from tcgn_mil.models.encoders import EncoderInput
 from tcgn_mil.preprocessing.spots import write_spots
 from tcgn_mil.training import TrainingConfig
 
@@ -304,7 +305,7 @@ def test_the_encoder_has_to_be_that_of_the_features(demo: Path) -> None:
 def test_an_encoder_of_timm_is_explained_with_its_own_input(demo: Path, tmp_path: Path) -> None:
     """Grad-CAM and integrated gradients; there is no learned graph."""
     trained = read_encoder_info(demo / "encoder" / "encoder.safetensors")
-    own = {"input_px": 96, "mean": (0.5, 0.6, 0.7), "std": (0.2, 0.3, 0.4)}
+    own = {"takes": EncoderInput(96, (0.5, 0.6, 0.7), (0.2, 0.3, 0.4))}
     torch.manual_seed(0)
     model = create_encoder("resnet10t", len(trained.panel)).eval()
     encoder = tmp_path / "encoder.safetensors"

@@ -1,0 +1,118 @@
+"""From features to bulk expression: ``finetune``, ``predict``, ``explain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tcgn_mil.contracts import preview
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.commands.options import Config, Out, Overrides, ShowConfig
+from tcgn_mil.experiments.console import finish_cohort, print_config, print_rows, resolve, warn_of_leakage
+
+
+def finetune(
+    cohort: Annotated[Path, typer.Option(help="cohort.h5ad that tcgn-mil bulk wrote.")] = Path("cohort.h5ad"),
+    features: Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")] = Path("features"),
+    out: Out = Path("slide-model"),
+    folds: Annotated[
+        Path | None, typer.Option(help="CSV with fold, part (train, val, test), id; made by seed if not given.")
+    ] = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    show_config: ShowConfig = False,
+) -> None:
+    """Train attention pooling over all tiles of a patient's slides to bulk expression, one model a fold."""
+    from tcgn_mil.experiments import finetuning
+
+    given = {"cohort": cohort, "features": features, "folds": folds}
+    resolved = resolve(finetuning.FinetuneConfig, config, overrides, given)
+    if show_config:
+        return print_config(resolved)
+    summary = finetuning.run(resolved, out)
+    print_rows(summary["headline"])
+    warn_of_leakage(summary)
+    typer.echo(f"models: {out}")
+    return None
+
+
+def predict(
+    model: Annotated[Path, typer.Option(help="Folder that tcgn-mil finetune wrote.")] = Path("slide-model"),
+    features: Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")] = Path("features"),
+    out: Out = Path("predictions"),
+    thumbnails: Annotated[
+        Path | None, typer.Option(help="Folder of tcgn-mil tile, for the pictures under the maps.")
+    ] = None,
+    map_gene: Annotated[
+        list[str] | None, typer.Option(help="Gene to draw, repeatable; the best predicted ones by default.")
+    ] = None,
+    maps: Annotated[bool, typer.Option(help="Draw attention and expression maps of each slide.")] = True,
+) -> None:  # fmt: skip
+    """Predict bulk expression; writes predicted.h5ad, predicted.csv and a map picture for each slide."""
+    from tcgn_mil.experiments.prediction import PredictConfig, run
+
+    chosen = PredictConfig(str(model), str(features), None if thumbnails is None else str(thumbnails),
+                           tuple(map_gene or ()), maps)  # fmt: skip
+    summary, failures = run(chosen, out)
+    shape = f"{summary['patients']} patients x {summary['genes']} genes"
+    typer.echo(f"{shape} ({summary['unit']}): {out / 'predicted.h5ad'}")
+    seen = summary["relation"].get("trained on", 0)
+    if seen:
+        typer.echo(f"{seen} of the patients were trained on: their predictions flatter the model", err=True)
+    finish_cohort(summary["slides"], failures, out, what="slides predicted")
+
+
+def explain(
+    gene: Annotated[list[str] | None, typer.Option(help="Gene to explain; may be repeated.")] = None,
+    encoder: Annotated[
+        str, typer.Option(help="Encoder checkpoint; with --slide-model also timm:<model name>.")
+    ] = "encoder/encoder.safetensors",
+    out: Out = Path("explanations"),
+    spots_dir: Annotated[
+        Path | None, typer.Option("--spots", help="Explain spots: a folder that tcgn-mil spots wrote, or one .h5ad.")
+    ] = None,
+    section: Annotated[list[str] | None, typer.Option(help="Only this section; may be repeated.")] = None,
+    spot: Annotated[
+        list[str] | None, typer.Option(help="Spot; repeatable. Without, for each gene the --top of highest prediction.")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="Explain the centre of a picture, with its --mpp.")] = None,
+    slide_model: Annotated[
+        Path | None, typer.Option(help="Explain tiles of top attention: the folder that tcgn-mil finetune wrote.")
+    ] = None,
+    features: Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")] = Path("features"),
+    tiles: Annotated[Path, typer.Option(help="Folder that tcgn-mil tile wrote.")] = Path("tiles"),
+    slides: Annotated[Path | None, typer.Option(help="One slide, a folder, or a table, as to encode.")] = None,
+    slide: Annotated[list[str] | None, typer.Option(help="Slide whose tiles are explained; repeatable.")] = None,
+    mpp: Annotated[float | None, typer.Option(help="µm per pixel of the picture, or of slides without.")] = None,
+    top: Annotated[int, typer.Option(help="Spots a gene, or tiles a slide.")] = 3,
+    steps: Annotated[int, typer.Option(help="Steps of the integrated gradients.")] = 64,
+    pretrained: Annotated[bool, typer.Option(help="For timm models: pretrained weights, as to encode.")] = False,
+) -> None:
+    """Show what a prediction rests on: Grad-CAM, integrated gradients and the learned graph, as figures and tables."""
+    from tcgn_mil.experiments.explanation import ExplainConfig, run
+    from tcgn_mil.experiments.slide_pixels import centre_reader, tile_reader
+    from tcgn_mil.preprocessing.slide_table import find_slides
+
+    names = {"spots": spots_dir, "image": image, "slide_model": slide_model, "slides": slides}
+    paths = {key: None if value is None else str(value) for key, value in names.items()}
+    chosen = ExplainConfig(
+        encoder, tuple(gene or ()), sections=tuple(section or ()), barcodes=tuple(spot or ()), mpp=mpp, top=top,
+        steps=steps, features=str(features), tiles=str(tiles), slide_ids=tuple(slide or ()), pretrained=pretrained,
+        **paths,
+    )  # fmt: skip
+    entries = {} if slides is None else {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
+    if unknown := [name for name in chosen.slide_ids if name not in entries]:
+        raise InputError(
+            f"no slide {preview(unknown)} among them", path=slides, fix=f"slides are {preview([*entries])}"
+        )
+    summary, failures = run(
+        chosen, out, open_tiles=tile_reader(entries), read_image=None if image is None else centre_reader(image, mpp)
+    )
+    typer.echo(f"{summary['pictures']} pictures explained for {len(chosen.genes)} genes: {out / 'explanations.csv'}")
+    if summary["trained_on"]:
+        typer.echo(f"{summary['trained_on']} of them were trained on: their predictions flatter the model", err=True)
+    if failures:
+        typer.echo(f"{len(failures)} sections or slides failed, listed in {out / 'failures.csv'}", err=True)
+        raise typer.Exit(1)
