@@ -134,7 +134,7 @@ def _positive_relevance(steps: int, info: EncoderInfo) -> Explain:
     """Integrated gradients summed over the cells of the last map, positive part."""
 
     def explain(model: nn.Module, images: Tensor, targets: Sequence[int]) -> Tensor:
-        white = white_glass(images, mean=info.mean, std=info.std)
+        white = white_glass(images, mean=info.takes.mean, std=info.takes.std)
         relevance = integrated_gradients(model, images, targets, baseline=white, steps=steps).relevance
         return torch.from_numpy(block_sums(relevance.numpy(), CELLS)).clamp(min=0)
 
