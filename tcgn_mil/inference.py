@@ -229,13 +229,15 @@ class SlidePrediction(NamedTuple):
 def predict_bag(model: SlideRegressor, bag: Bag, *, tile_genes: Sequence[int] = ()) -> SlidePrediction:
     """Predict one patient from all tiles, by a model in eval mode on its own device.
 
-    Tiles pass in chunks and only their values, (N, E), are held, so a bag of 200,000 tiles needs little beyond itself.
+    Tiles pass in chunks and only their values, (N, V), are held, so a bag of 200,000 tiles needs little beyond itself.
     """
     device = next(model.parameters()).device
     with torch.inference_mode():
         chunks = torch.from_numpy(bag.features).split(_TILES_A_CHUNK)
         values = torch.cat([model.tile_values(chunk.to(device)[None]) for chunk in chunks], dim=1)
-        out = model.pool(values, torch.ones(values.shape[:2], dtype=torch.bool, device=device))
+        mask = torch.ones(values.shape[:2], dtype=torch.bool, device=device)
+        values = model.in_context(values, mask)
+        out = model.pool(values, mask)
         scores = model.score_tiles(values, tile_genes)
     return SlidePrediction(
         out.expression[0].cpu().numpy(), out.attention[0].mean(dim=0).cpu().numpy(), scores[0].cpu().numpy()

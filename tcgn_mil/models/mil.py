@@ -1,26 +1,38 @@
-"""From the tiles of a patient to a bulk profile: gated attention pooling with an additive expression head.
+"""From the tiles of a patient to a bulk profile: attention pooling with an expression head whose last layer is linear.
 
-Reference: Ilse M, Tomczak JM, Welling M. Attention-based deep multiple instance learning. ICML 2018.
+References: Ilse M, Tomczak JM, Welling M. Attention-based deep multiple instance learning. ICML 2018 (gated and plain
+attention). Javed SA et al. Additive MIL: intrinsically interpretable multiple instance learning for pathology. NeurIPS
+2022. Katharopoulos A et al. Transformers are RNNs: fast autoregressive transformers with linear attention. ICML 2020,
+as comparator in the manner of SEQUOIA (Pizurica M et al., Nat Commun 2024).
 
 Departures: several attention heads share one value per tile (the map's weight is their mean); features are
 standardised by statistics of the training tiles and then normalised; the head's last layer is linear. Since attention
 sums to one over tiles, the expression of a slide is then exactly the attention-weighted sum of its tiles' expression,
 while training pools before that layer and never holds tiles x genes. Tile scores live in the standardised target
-space: they are not abundances.
+space: they are not abundances (the log of a mean is not the mean of logs).
 
-Shapes: B bags, N tiles (padded), D features, H heads, E embedding, G genes.
+In the additive form a tile's expression is the sum of two linear heads, one on the encoder's own features that starts
+as the head of the encoder's training on spots, one on the learned values that starts near zero; so the model predicts
+before it has seen any bulk profile.
+
+Shapes: B bags, N tiles (padded), D features, H heads, E embedding, V = E (pooled) or D + E (additive), G genes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
+
+Pooling = Literal["gated", "attention", "mean", "max", "transformer"]
+Form = Literal["pooled", "additive"]
+_LAYERS = 2  # of the transformer
+_ADDITIVE_POOLINGS = ("gated", "attention", "mean")
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,11 @@ class MilConfig:
     Attributes
     ----------
     pooling
-        ``gated`` attention, or ``mean`` over tiles.
+        ``gated`` attention; to compare it with: ``attention`` without gates, ``mean`` or ``max`` over tiles, and
+        ``transformer``, two layers in which tiles attend to each other at linear cost, then the mean.
+    form
+        ``pooled``: the head reads learned values alone; ``additive``: also the encoder's features, by a head that can
+        start from the one trained on spots (see :meth:`SlideRegressor.start_from_spots`).
     embedding
         E, width of a tile's value.
     attention_hidden
@@ -41,7 +57,8 @@ class MilConfig:
         On tile values, 0 to 1.
     """
 
-    pooling: Literal["gated", "mean"] = "gated"
+    pooling: Pooling = "gated"
+    form: Form = "pooled"
     embedding: int = 64
     attention_hidden: int = 32
     heads: int = 1
@@ -53,6 +70,19 @@ class MilConfig:
                 raise InputError(f"model.{name} is {getattr(self, name)}", fix="give at least 1")
         if not 0 <= self.dropout < 1:
             raise InputError(f"model.dropout is {self.dropout}", fix="give a value from 0 to below 1")
+        for name, choices in (("pooling", get_args(Pooling)), ("form", get_args(Form))):
+            if getattr(self, name) not in choices:
+                raise InputError(f"model.{name} is {getattr(self, name)!r}", fix=f"choose one of {', '.join(choices)}")
+        if self.form == "additive" and self.pooling not in _ADDITIVE_POOLINGS:
+            raise InputError(
+                f"model.form=additive goes with pooling {', '.join(_ADDITIVE_POOLINGS)}, not {self.pooling}",
+                fix="use form=pooled, or another pooling",
+            )
+        if self.pooling == "transformer" and self.embedding % self.heads:
+            raise InputError(
+                f"model.embedding {self.embedding} is no multiple of model.heads {self.heads}",
+                fix="give an embedding that the heads divide",
+            )
 
 
 class SlideOutput(NamedTuple):
@@ -63,12 +93,13 @@ class SlideOutput(NamedTuple):
     expression
         (B, G) in the standardised target space.
     attention
-        (B, H, N) float32, zero at padding, summing to one over the tiles of a bag.
+        (B, H, N) float32, zero at padding, summing to one over the tiles of a bag; with ``max`` the share of the
+        embedding that comes from a tile.
     embedding
-        (B, E) pooled tile values, which the head reads.
+        (B, V) pooled tile values, which the head reads.
     tile_expression
-        (B, N, chosen genes) if asked for, whose sum under the mean attention over heads is the bag's expression.
-        Standardised scores, no abundances.
+        (B, N, chosen genes) if asked for, whose sum under the mean attention over heads is the bag's expression (not
+        with ``max``). Standardised scores, no abundances.
     """
 
     expression: Tensor
@@ -77,18 +108,21 @@ class SlideOutput(NamedTuple):
     tile_expression: Tensor | None = None
 
 
-class GatedAttention(nn.Module):
-    """Attention weights w^T (tanh(V h) * sigmoid(U h)) of each tile, a softmax over the tiles of a bag."""
+class TileAttention(nn.Module):
+    """Weights of each tile, a softmax over the tiles of a bag of w^T tanh(V h), gated by sigmoid(U h) or not."""
 
-    def __init__(self, width: int, hidden: int, heads: int) -> None:
+    def __init__(self, width: int, hidden: int, heads: int, *, gated: bool) -> None:
         super().__init__()
         self.signal = nn.Linear(width, hidden)
-        self.gate = nn.Linear(width, hidden)
+        self.gate = nn.Linear(width, hidden) if gated else None
         self.weight = nn.Linear(hidden, heads, bias=False)  # a bias would cancel in the softmax
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """(B, N, E), (B, N) bool -> (B, H, N) float32, zero at padding."""
-        logits = self.weight(torch.tanh(self.signal(values)) * torch.sigmoid(self.gate(values)))
+        signal = torch.tanh(self.signal(values))
+        if self.gate is not None:
+            signal = signal * torch.sigmoid(self.gate(values))
+        logits = self.weight(signal)
         return logits.transpose(1, 2).float().masked_fill(~mask[:, None], -torch.inf).softmax(dim=-1)
 
 
@@ -99,6 +133,39 @@ class MeanAttention(nn.Module):
         """(B, N, E), (B, N) bool -> (B, 1, N) float32, zero at padding."""
         weights = mask.float()
         return (weights / weights.sum(dim=1, keepdim=True))[:, None]
+
+
+class LinearAttention(nn.Module):
+    """A transformer layer whose attention costs N, not N squared: queries and keys pass elu + 1, and keys are summed
+    with their values once for all tiles (Katharopoulos et al. 2020)."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, 2 * width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * width, width),
+        )  # fmt: skip
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """(B, N, E), (B, N) bool -> (B, N, E)."""
+        bags, tiles, width = values.shape
+        parts = self.project(self.norm(values)).view(bags, tiles, 3, self.heads, width // self.heads)
+        with torch.autocast(values.device.type, enabled=False):  # sums over 1e5 tiles need float32
+            query, key, value = (part.transpose(1, 2) for part in parts.float().unbind(dim=2))  # (B, H, N, E / H)
+            query, key = nn.functional.elu(query) + 1, (nn.functional.elu(key) + 1) * mask[:, None, :, None]
+            count = mask.sum(dim=1).view(-1, 1, 1, 1)
+            context = key.transpose(2, 3) @ value / count  # (B, H, E / H, E / H)
+            scale = query @ (key.sum(dim=2, keepdim=True) / count).transpose(2, 3)
+            mixed = (query @ context / scale.clamp(min=1e-6)).transpose(1, 2).reshape(bags, tiles, width)
+        values = values + self.out(mixed.to(values.dtype))
+        return values + self.mlp(values)
 
 
 class SlideRegressor(nn.Module):
@@ -125,18 +192,25 @@ class SlideRegressor(nn.Module):
         self.value = nn.Sequential(
             nn.LayerNorm(in_features), nn.Linear(in_features, config.embedding), nn.GELU(), nn.Dropout(config.dropout)
         )
+        self.context = nn.ModuleList(
+            LinearAttention(config.embedding, config.heads, config.dropout)
+            for _ in range(_LAYERS if config.pooling == "transformer" else 0)
+        )
         self.attention = (
-            GatedAttention(config.embedding, config.attention_hidden, config.heads)
-            if config.pooling == "gated"
+            TileAttention(config.embedding, config.attention_hidden, config.heads, gated=config.pooling == "gated")
+            if config.pooling in ("gated", "attention")
             else MeanAttention()
         )
         self.head = nn.Linear(config.embedding, num_genes)
+        self.spot_head = nn.Linear(in_features, num_genes, bias=False) if config.form == "additive" else None
         self.feature_mean: Tensor
         self.feature_std: Tensor
         self.register_buffer("feature_mean", torch.zeros(in_features))
         self.register_buffer("feature_std", torch.ones(in_features))
         nn.init.zeros_(self.head.bias)  # the training mean, in standardised targets
         nn.init.normal_(self.head.weight, std=0.01)
+        if self.spot_head is not None:
+            nn.init.zeros_(self.spot_head.weight)
 
     def standardise(self, mean: Tensor, std: Tensor) -> None:
         """Set the statistics (D,) of training tiles by which features are standardised; they are saved with the model.
@@ -147,24 +221,66 @@ class SlideRegressor(nn.Module):
         self.feature_mean.copy_(mean)
         self.feature_std.copy_(std)
 
+    def start_from_spots(self, weight: Tensor) -> None:
+        """Let the additive head start as a head that was trained on spots.
+
+        Parameters
+        ----------
+        weight
+            (G, D), on features as they come; zero rows for genes that the spots did not have. The constant part is
+            left out: an average tile then scores 0, the training mean of standardised targets.
+
+        Raises
+        ------
+        ValueError
+            If the model has no additive head.
+        """
+        if self.spot_head is None:
+            raise ValueError("only the additive form starts from spots")
+        with torch.no_grad():
+            self.spot_head.weight.copy_(weight.to(self.feature_std) * self.feature_std)
+
     def forward(self, features: Tensor, mask: Tensor, *, tile_genes: Sequence[int] | None = None) -> SlideOutput:
         """(B, N, D) and (B, N) bool, at least one tile a bag -> SlideOutput, with tile scores of `tile_genes`."""
-        values = self.tile_values(features)
+        values = self.in_context(self.tile_values(features), mask)
         out = self.pool(values, mask)
         return out if tile_genes is None else out._replace(tile_expression=self.score_tiles(values, tile_genes))
 
     def tile_values(self, features: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, E), tile by tile, so that a large bag can be taken in chunks."""
-        return self.value((features - self.feature_mean) / self.feature_std)
+        """(B, N, D) -> (B, N, V), tile by tile, so that a large bag can be taken in chunks."""
+        standard = (features - self.feature_mean) / self.feature_std
+        values = self.value(standard)
+        return values if self.spot_head is None else torch.cat([standard.to(values.dtype), values], dim=-1)
+
+    def in_context(self, values: Tensor, mask: Tensor) -> Tensor:
+        """(B, N, V) -> (B, N, V): what tiles learn of the bag's other tiles; without a transformer nothing."""
+        for layer in self.context:
+            values = layer(values, mask)
+        return values
 
     def pool(self, values: Tensor, mask: Tensor) -> SlideOutput:
-        """(B, N, E) and (B, N) bool -> SlideOutput without tile scores."""
-        attention = self.attention(values, mask)
-        with torch.autocast(values.device.type, enabled=False):  # a sum over 1e5 tiles needs float32
-            embedding = torch.bmm(attention.mean(dim=1, keepdim=True), values.float()).squeeze(1)
-        return SlideOutput(self.head(embedding), attention, embedding)
+        """(B, N, V) and (B, N) bool -> SlideOutput without tile scores."""
+        if self.config.pooling == "max":
+            embedding, attention = _max_pool(values, mask)
+        else:
+            attention = self.attention(values[..., -self.config.embedding :], mask)
+            with torch.autocast(values.device.type, enabled=False):  # a sum over 1e5 tiles needs float32
+                embedding = torch.bmm(attention.mean(dim=1, keepdim=True), values.float()).squeeze(1)
+        return SlideOutput(nn.functional.linear(embedding, self._weight(), self.head.bias), attention, embedding)
 
     def score_tiles(self, values: Tensor, genes: Sequence[int]) -> Tensor:
-        """(B, N, E) -> (B, N, chosen genes)."""
+        """(B, N, V) -> (B, N, chosen genes)."""
         chosen = torch.as_tensor(genes, dtype=torch.long, device=values.device)
-        return nn.functional.linear(values, self.head.weight[chosen], self.head.bias[chosen])
+        return nn.functional.linear(values, self._weight()[chosen], self.head.bias[chosen])
+
+    def _weight(self) -> Tensor:
+        """(G, V) of both heads."""
+        return self.head.weight if self.spot_head is None else torch.cat([self.spot_head.weight, self.head.weight], 1)
+
+
+def _max_pool(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, E) largest values over tiles, and (B, 1, N) the share of them that each tile gives."""
+    embedding, tile = values.float().masked_fill(~mask[..., None], -torch.inf).max(dim=1)
+    share = torch.zeros(mask.shape, device=values.device)
+    share.scatter_add_(1, tile, torch.full_like(embedding, 1 / values.shape[-1]))
+    return embedding, share[:, None]

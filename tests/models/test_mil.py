@@ -10,10 +10,18 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.models.mil import MilConfig, SlideRegressor
 
 D, G = 12, 5
-VARIANTS = [MilConfig(embedding=8, attention_hidden=6, heads=2), MilConfig(pooling="mean", embedding=8)]
+VARIANTS = [
+    MilConfig(embedding=8, attention_hidden=6, heads=2),
+    MilConfig(pooling="attention", embedding=8, attention_hidden=6),
+    MilConfig(pooling="mean", embedding=8),
+    MilConfig(pooling="max", embedding=8),
+    MilConfig(pooling="transformer", embedding=8, heads=2),
+    MilConfig(form="additive", embedding=8, attention_hidden=6, heads=2),
+    MilConfig(pooling="mean", form="additive", embedding=8),
+]
 
 
-@pytest.fixture(params=VARIANTS, ids=lambda config: config.pooling)
+@pytest.fixture(params=VARIANTS, ids=lambda config: f"{config.pooling}-{config.form}")
 def model(request: pytest.FixtureRequest) -> SlideRegressor:
     torch.manual_seed(0)
     model = SlideRegressor(D, G, request.param)
@@ -57,6 +65,7 @@ def test_the_order_of_tiles_does_not_matter(model: SlideRegressor) -> None:
     torch.testing.assert_close(first.attention[:, :, order], second.attention, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("model", [config for config in VARIANTS if config.pooling != "max"], indirect=True)
 @pytest.mark.parametrize("tiles", [1, 40, 5_000])
 def test_attention_weighted_tile_scores_are_the_expression(model: SlideRegressor, tiles: int) -> None:
     features, mask = padded([bag(tiles), bag(max(1, tiles // 2), 2)])
@@ -67,6 +76,56 @@ def test_attention_weighted_tile_scores_are_the_expression(model: SlideRegressor
     torch.testing.assert_close(out.attention.sum(dim=-1), torch.ones(out.attention.shape[:2]), atol=1e-5, rtol=0)
 
 
+def test_with_max_the_map_says_which_tiles_the_embedding_comes_from() -> None:
+    model = SlideRegressor(D, G, MilConfig(pooling="max", embedding=8)).eval()
+    features, mask = bag(30)
+    out = model(features, mask)
+    values = model.tile_values(features)
+    torch.testing.assert_close(out.embedding, values.max(dim=1).values)
+    share = torch.bincount(values[0].argmax(dim=0), minlength=30) / 8
+    torch.testing.assert_close(out.attention[0, 0], share)
+
+
+def test_tiles_of_a_transformer_know_each_other() -> None:
+    model = SlideRegressor(D, G, MilConfig(pooling="transformer", embedding=8)).eval()
+    features, mask = bag(6)
+    other = features.clone()
+    other[0, 5] += 1
+    scores = [model(found, mask, tile_genes=[0]).tile_expression[0, :5] for found in (features, other)]
+    assert (scores[0] - scores[1]).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("pooling", ["gated", "mean"])
+def test_the_additive_form_starts_as_the_head_trained_on_spots(pooling: str) -> None:
+    """Up to a constant a gene, and what the near-zero second head adds; genes that spots did not have start from 0."""
+    torch.manual_seed(0)
+    model = SlideRegressor(D, G, MilConfig(pooling=pooling, form="additive", embedding=8)).eval()  # type: ignore[arg-type]
+    model.standardise(torch.randn(D), torch.rand(D) + 0.5)
+    weight = torch.randn(G, D)
+    weight[3] = 0
+    model.start_from_spots(weight)
+    features, mask = bag(50)
+    scores = model(features, mask, tile_genes=range(G)).tile_expression[0]
+    expected = features[0] @ weight.T
+    torch.testing.assert_close(scores - scores.mean(dim=0), expected - expected.mean(dim=0), atol=0.2, rtol=0)
+    assert scores[:, 3].abs().max() < 0.2
+    with pytest.raises(ValueError, match="additive"):
+        SlideRegressor(D, G).start_from_spots(weight)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"pooling": "max", "form": "additive"}, "additive goes with pooling gated"),
+        ({"pooling": "best"}, "choose one of gated"),
+        ({"pooling": "transformer", "heads": 3}, "no multiple of model.heads 3"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(keys: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        MilConfig(**keys)
+
+
 def test_tile_scores_come_on_request_only(model: SlideRegressor) -> None:
     assert model(*bag(4)).tile_expression is None
     assert model(*bag(4), tile_genes=[]).tile_expression.shape == (1, 4, 0)
@@ -74,10 +133,11 @@ def test_tile_scores_come_on_request_only(model: SlideRegressor) -> None:
 
 def test_outputs_have_the_stated_shapes(model: SlideRegressor) -> None:
     out = model(*padded([bag(3), bag(7)]), tile_genes=range(G))
-    heads = model.config.heads if model.config.pooling == "gated" else 1
+    heads = model.config.heads if model.config.pooling in ("gated", "attention") else 1
+    width = model.config.embedding + (D if model.config.form == "additive" else 0)
     assert out.expression.shape == (2, G)
     assert out.attention.shape == (2, heads, 7)
-    assert out.embedding.shape == (2, model.config.embedding)
+    assert out.embedding.shape == (2, width)
     assert out.tile_expression.shape == (2, 7, G)
 
 
