@@ -60,7 +60,7 @@ def test_wheel_carries_every_module_and_data_file(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder, package in FOLDERS.items():
         for path in (ROOT / folder).rglob("*"):
-            if path.suffix in (".py", ".yaml", ".html", ".typed") and "results" not in path.parts:
+            if path.suffix in (".py", ".yaml", ".html", ".gmt", ".typed") and "results" not in path.parts:
                 expected = "/".join([*package.split("."), *path.relative_to(ROOT / folder).parts])
                 assert expected in names
 
