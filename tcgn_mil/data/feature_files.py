@@ -6,8 +6,10 @@ Read by slices, so that neither a slide's pixels nor a cohort's features need fi
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,6 +19,7 @@ from tcgn_mil.contracts import PatchSize, Stain, TileSpec
 from tcgn_mil.data.hdf5 import check_coords, create_hdf5, open_hdf5, read_stain, tile_spec, write_stain
 from tcgn_mil.errors import InputError
 
+LEVEL0, SCALED, UNKNOWN = POSITIONS = ("level-0 pixels", "tile pixels", "unknown")
 _ROWS_A_BLOCK = 4096
 
 
@@ -36,6 +39,9 @@ class FeatureInfo:
         Geometry of the tiles.
     stain
         Normalisation of their colours before they were encoded; None for pixels as they are.
+    positions
+        What ``coords`` are in: `LEVEL0`; `SCALED`, pixels of ``spec.mpp`` µm, where the slide's own resolution is not
+        known; or `UNKNOWN`, where they are -1. Only `LEVEL0` can be laid on the slide.
     """
 
     slide_id: str
@@ -45,6 +51,7 @@ class FeatureInfo:
     encoder: str
     spec: TileSpec
     stain: Stain | None = None
+    positions: str = LEVEL0
 
     @property
     def patch(self) -> PatchSize:
@@ -84,31 +91,76 @@ def write_features(
         raise ValueError(f"features {features.shape}, coords {coords.shape} and colour do not belong together")
     if features.dtype not in (np.float16, np.float32):
         features = features.astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
-    if bad.size:
-        raise InputError(
-            f"slide {slide_id}: {bad.size} tiles have features that are not finite, the first at level-0"
-            f" position {tuple(int(v) for v in coords[bad[0]])}",
-            fix="check the encoder's precision (try --precision 32-true) and the slide's pixels there",
-        )
-    with create_hdf5(path) as file:
-        file.create_dataset("features", data=features, chunks=_chunks(features))
+    info = FeatureInfo(slide_id, patient_id, len(features), features.shape[1], encoder, spec, stain)
+    write_feature_blocks(path, [features], coords, info, dtype=features.dtype, colour=colour)
+
+
+def write_feature_blocks(
+    path: str | Path,
+    blocks: Iterable[NDArray[np.floating]],
+    coords: NDArray[np.int64],
+    info: FeatureInfo,
+    *,
+    dtype: np.dtype,
+    colour: NDArray[np.floating] | None = None,
+    **made_by: Any,
+) -> None:
+    """Write the file of :func:`write_features` from blocks of rows, so that one block at a time is in memory.
+
+    Parameters
+    ----------
+    blocks
+        (·, D) features, together N rows, written as `dtype`.
+    info
+        All but the arrays; where its positions are not `LEVEL0`, the attribute ``positions`` says so.
+    **made_by
+        Joins the provenance.
+
+    Raises
+    ------
+    InputError
+        As :func:`write_features`; nothing is left under the final name.
+    """
+    with create_hdf5(path, **made_by) as file:
+        shape = (info.n_tiles, info.width)
+        features = file.create_dataset("features", shape, dtype, chunks=_chunks(*shape, dtype.itemsize))
+        row = 0
+        for block in blocks:
+            _check_finite(block, row, coords, info)
+            features[row : row + len(block)] = block
+            row += len(block)
+        if row != info.n_tiles:
+            raise ValueError(f"{row} rows of features for {info.n_tiles} tiles")
         file.create_dataset("coords", data=coords.astype(np.int64))
         if colour is not None:
             file.create_dataset("colour", data=colour.astype(np.float32))
-        file.attrs["slide_id"] = slide_id
-        file.attrs["patient_id"] = patient_id
-        file.attrs["encoder"] = encoder
-        file.attrs["spec"] = json.dumps(spec.as_dict())
-        write_stain(file, stain)
+        file.attrs["slide_id"] = info.slide_id
+        file.attrs["patient_id"] = info.patient_id
+        file.attrs["encoder"] = info.encoder
+        file.attrs["spec"] = json.dumps(info.spec.as_dict())
+        if info.positions != LEVEL0:
+            file.attrs["positions"] = info.positions
+        write_stain(file, info.stain)
 
 
-def _chunks(features: np.ndarray) -> tuple[int, int] | None:
+def _check_finite(block: NDArray[np.floating], row: int, coords: NDArray[np.int64], info: FeatureInfo) -> None:
+    bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
+    if bad.size:
+        first = int(bad[0])
+        where = tuple(int(v) for v in coords[row + first])
+        place = f"level-0 position {where}" if info.positions == LEVEL0 else f"row {row + first}"
+        so_far = "" if row + len(block) == info.n_tiles else "at least "
+        raise InputError(
+            f"slide {info.slide_id}: {so_far}{bad.size} tiles have features that are not finite, the first at {place}",
+            fix="check the encoder's precision (try --precision 32-true) and the slide's pixels there",
+        )
+
+
+def _chunks(rows: int, width: int, itemsize: int) -> tuple[int, int] | None:
     """Chunks of whole rows of about 256 KiB, so that a sample of tiles reads little more than itself."""
-    rows, width = features.shape
     if not rows or not width:
         return None
-    return max(1, min(rows, (256 * 1024) // (width * features.itemsize) or 1)), width
+    return max(1, min(rows, (256 * 1024) // (width * itemsize) or 1)), width
 
 
 def read_feature_info(path: str | Path) -> FeatureInfo:
@@ -187,4 +239,12 @@ def _info(file: h5py.File) -> FeatureInfo:
         encoder=str(file.attrs.get("encoder", "unknown")),
         spec=tile_spec(file, kind="feature"),
         stain=read_stain(file, kind="feature"),
+        positions=_positions(file),
     )
+
+
+def _positions(file: h5py.File) -> str:
+    found = str(file.attrs.get("positions", LEVEL0))
+    if found not in POSITIONS:
+        raise InputError(f"its positions are {found[:60]!r}", path=file.filename, fix="make the file again")
+    return found
