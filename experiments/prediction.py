@@ -16,25 +16,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
-from tcgn_mil.artefacts import safe_file_name
+from tcgn_mil.artefacts import atomic_path
 from tcgn_mil.checkpoints import SlideModelInfo, check_patch, load_slide_model
 from tcgn_mil.config import as_plain
-from tcgn_mil.contracts import Failure, GenePanel, stain_identity
+from tcgn_mil.contracts import Failure, GenePanel, preview, stain_identity
 from tcgn_mil.data.bags import read_bag
 from tcgn_mil.data.feature_files import FeatureInfo, find_features, read_feature_info
-from tcgn_mil.data.tile_files import read_tiles
+from tcgn_mil.data.gene_sets import CoveredSets, GeneSet, covered_sets, mean_weights, read_gmt
 from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments import figures
 from tcgn_mil.experiments.run_folder import begin_run, finish_run, read_run
+from tcgn_mil.experiments.slide_maps import check_names, write_maps
 from tcgn_mil.experiments.tables import write_csv, write_predictions
 from tcgn_mil.failures import write_failures
 from tcgn_mil.inference import predict_bag
 
 KIND = "predict"
+TABLE_FORMATS = ("csv", "parquet")
 _DEFAULT_MAPS = 4
 
 
@@ -54,6 +54,10 @@ class PredictConfig:
         Genes to draw; the best predicted ones in cross-validation if empty.
     maps
         Whether to draw maps.
+    map_signatures
+        GMT file of gene sets to draw: means over their genes' standardised tile scores.
+    table_formats
+        Of the table beside predicted.h5ad: ``csv``, ``parquet`` or both.
     """
 
     model: str
@@ -61,6 +65,12 @@ class PredictConfig:
     thumbnails: str | None = None
     map_genes: tuple[str, ...] = ()
     maps: bool = True
+    map_signatures: str | None = None
+    table_formats: tuple[str, ...] = ("csv",)
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.table_formats if name not in TABLE_FORMATS]:
+            raise InputError(f"unknown table format {preview(unknown)}", fix=f"choose of {', '.join(TABLE_FORMATS)}")
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,8 @@ class PatientPrediction:
         (N,) mean over heads and models, sums to one over the patient's tiles.
     tile_scores
         (N, mapped genes) in the standardised target space.
+    signature_scores
+        (N, mapped signatures), means over their genes.
     coords, slide_index
         (N, 2) and (N,) of the tiles.
     """
@@ -97,6 +109,7 @@ class PatientPrediction:
     infos: tuple[FeatureInfo, ...]
     attention: NDArray[np.float32]
     tile_scores: NDArray[np.float32]
+    signature_scores: NDArray[np.float32]
     coords: NDArray[np.int64]
     slide_index: NDArray[np.int64]
 
@@ -104,28 +117,30 @@ class PatientPrediction:
 def run(config: PredictConfig, out_dir: str | Path) -> tuple[dict[str, Any], list[Failure]]:
     """Predict every patient with features; returns the summary and the slides that failed.
 
-    Writes ``predicted.h5ad`` (patients x genes in the training unit, layer sd), ``predicted.csv``, ``failures.csv``
-    and ``maps/<slide>.png``. Runs again from the start: it takes seconds a patient.
+    Writes ``predicted.h5ad`` (patients x genes in the training unit, layer sd), ``predicted.csv`` (or ``.parquet``),
+    ``failures.csv`` and the maps of ``slide_maps``. Runs again from the start: it takes seconds a patient.
     """
     read_run(config.model, kind="finetune")
     models = load_fold_models(config.model)
     panel = union_panel(models)
     mapped = _mapped_genes(config, panel)
+    signatures = _mapped_signatures(config, mapped, models)
     out_dir = begin_run(out_dir, KIND, config)
     patients, failures = _group_slides(find_features(config.features), models)
     rows: dict[str, PatientPrediction] = {}
     for patient, paths in tqdm(patients.items(), desc="predict", unit="patient"):
         try:
-            rows[patient] = predict_patient(patient, paths, models, panel, mapped)
+            rows[patient] = predict_patient(patient, paths, models, panel, mapped, signatures.kept)
         except InputError as error:
             failures += [Failure(path.stem, "predict", error.reason, error.fix or "") for path in paths]
             continue
         if config.maps:
-            _draw_maps(rows[patient], mapped, config.thumbnails, out_dir / "maps")
+            names = tuple(one.name for one in signatures.kept)
+            write_maps(rows[patient], mapped, names, config.thumbnails, out_dir / "maps")
     write_failures(out_dir, failures)
     if not rows:
         raise InputError(f"no slide could be predicted: {failures[0].reason}", fix=failures[0].likely_fix)
-    return _write(config, models, panel, rows, out_dir), failures
+    return _write(config, models, panel, rows, signatures, out_dir), failures
 
 
 def load_fold_models(folder: str | Path) -> list[FoldModel]:
@@ -140,20 +155,26 @@ def union_panel(models: Sequence[FoldModel]) -> GenePanel:
 
 
 def predict_patient(
-    patient: str, paths: Sequence[Path], models: Sequence[FoldModel], panel: GenePanel, mapped: Sequence[str]
-) -> PatientPrediction:
+    patient: str, paths: Sequence[Path], models: Sequence[FoldModel], panel: GenePanel, mapped: Sequence[str],
+    signatures: Sequence[GeneSet] = (),
+) -> PatientPrediction:  # fmt: skip
     """Predict one patient from all tiles of its slides as one bag."""
     bag = read_bag(paths)
     usable = models_for(patient, models)
     expression = np.full((len(usable), len(panel)), np.nan, dtype=np.float32)
     scores = np.full((len(usable), len(bag.coords), len(mapped)), np.nan, dtype=np.float32)
+    signature_scores = np.zeros((len(bag.coords), len(signatures)), dtype=np.float32)
     attention = np.zeros(len(bag.coords), dtype=np.float32)
-    for row, fold in enumerate(usable):
+    set_weights = mean_weights(signatures, [fold.info.panel for fold in usable])
+    for row, (fold, sets) in enumerate(zip(usable, set_weights, strict=True)):
         own = fold.info.panel
-        drawn = [column for column, gene in enumerate(mapped) if gene in own.genes]
-        found = predict_bag(fold.model, bag, tile_genes=[own.genes.index(mapped[column]) for column in drawn])
+        column_of = {gene: column for column, gene in enumerate(own.genes)}
+        drawn = [column for column, gene in enumerate(mapped) if gene in column_of]
+        wanted = [*(mapped[column] for column in drawn), *sets.genes]
+        found = predict_bag(fold.model, bag, tile_genes=[column_of[gene] for gene in wanted])
         expression[row, own.index_in(panel.genes)] = fold.info.scaler.unscale(found.expression)
-        scores[row][:, drawn] = found.tile_expression
+        scores[row][:, drawn] = found.tile_expression[:, : len(drawn)]
+        signature_scores += found.tile_expression[:, len(drawn) :] @ sets.weights
         attention += found.attention / len(usable)
     return PatientPrediction(
         mean=_over_models(np.nanmean, expression),
@@ -162,6 +183,7 @@ def predict_patient(
         infos=tuple(read_feature_info(path) for path in paths),
         attention=attention,
         tile_scores=_over_models(np.nanmean, scores),
+        signature_scores=signature_scores,
         coords=bag.coords,
         slide_index=bag.slide_index,
     )
@@ -207,6 +229,28 @@ def _mapped_genes(config: PredictConfig, panel: GenePanel) -> tuple[str, ...]:
     return tuple(score.sort_values(ascending=False, kind="stable").index[:_DEFAULT_MAPS])
 
 
+def _mapped_signatures(config: PredictConfig, mapped: Sequence[str], models: Sequence[FoldModel]) -> CoveredSets:
+    """Gene sets to draw, and those of which a model has less than half.
+
+    Raises
+    ------
+    InputError
+        If the file is no GMT file, or no set can be drawn.
+    """
+    if config.map_signatures is None or not config.maps:
+        return CoveredSets((), {})
+    found = covered_sets(read_gmt(config.map_signatures).values(), [fold.info.panel for fold in models])
+    if not found.kept:
+        name, reason = next(iter(found.left_out.items()))
+        raise InputError(
+            f"no gene set can be drawn; of {name}, {reason}",
+            path=config.map_signatures,
+            fix="give sets of which the models predict at least half the genes, named as in genes.csv",
+        )
+    check_names(tuple(mapped), tuple(one.name for one in found.kept), path=config.map_signatures)
+    return found
+
+
 def _group_slides(
     paths: Mapping[str, Path], models: Sequence[FoldModel]
 ) -> tuple[dict[str, list[Path]], list[Failure]]:
@@ -236,41 +280,11 @@ def _group_slides(
     return dict(sorted(patients.items())), failures
 
 
-def _draw_maps(prediction: PatientPrediction, mapped: Sequence[str], thumbnails: str | None, folder: Path) -> None:
-    """One picture a slide: attention (times the number of tiles: 1 is even) and standardised tile scores."""
-    for index, info in enumerate(prediction.infos):
-        tiles = prediction.slide_index == index
-        if not tiles.any():
-            continue
-        values = {"attention (1 = even)": prediction.attention[tiles] * len(prediction.attention)}
-        values |= {f"{gene}, standardised score": prediction.tile_scores[tiles, j] for j, gene in enumerate(mapped)}
-        coords = prediction.coords[tiles]
-        size = tuple((coords.max(axis=0) + info.spec.level0_px).astype(int).tolist())
-        picture = None
-        if thumbnails is not None:
-            picture, size = _thumbnail(Path(thumbnails), info.slide_id)
-        figures.slide_maps(
-            picture, coords, info.spec.level0_px, size, values,
-            folder / f"{safe_file_name(info.slide_id, what='slide id')}.png",
-            title=f"{info.slide_id} ({info.patient_id}), {len(coords)} tiles",
-        )  # fmt: skip
-
-
-def _thumbnail(folder: Path, slide: str) -> tuple[NDArray[np.uint8] | None, tuple[int, int]]:
-    """A slide's picture from the folder of tcgn-mil tile, if it has one, and the size of its level 0."""
-    size = read_tiles(folder / f"{slide}.h5").slide_size
-    path = folder / f"{slide}_thumbnail.jpg"
-    if not path.is_file():
-        return None, size
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB")), size
-
-
 def _write(
     config: PredictConfig, models: Sequence[FoldModel], panel: GenePanel, rows: Mapping[str, PatientPrediction],
-    out_dir: Path,
+    signatures: CoveredSets, out_dir: Path,
 ) -> dict[str, Any]:  # fmt: skip
-    """predicted.h5ad and predicted.csv, never below the unit's lowest value."""
+    """predicted.h5ad and its tables, never below the unit's lowest value."""
     info = models[0].info
     mean = np.stack([row.mean for row in rows.values()])
     floor = ExpressionUnit.floor_of(info.unit)
@@ -290,12 +304,22 @@ def _write(
         out_dir / "predicted.h5ad", mean, obs, panel, unit=info.unit, var=table,
         layers={"sd": np.stack([row.sd for row in rows.values()])}, config=as_plain(config),
     )  # fmt: skip
-    write_csv(out_dir / "predicted.csv", pd.DataFrame(mean, index=obs.index, columns=list(panel.genes)), index=True)
+    _write_tables(out_dir, pd.DataFrame(mean, index=obs.index, columns=list(panel.genes)), config.table_formats)
     return finish_run(
         out_dir,
         {
             "patients": len(rows), "slides": int(obs["n_slides"].sum()), "tiles": int(obs["n_tiles"].sum()),
             "genes": len(panel), "unit": info.unit,
             "relation": obs["relation"].value_counts().to_dict(),
+            "signatures": [one.name for one in signatures.kept], "signatures_left_out": signatures.left_out,
         },
     )  # fmt: skip
+
+
+def _write_tables(out_dir: Path, table: pd.DataFrame, formats: Sequence[str]) -> None:
+    """predicted.csv and predicted.parquet, as asked for."""
+    if "csv" in formats:
+        write_csv(out_dir / "predicted.csv", table, index=True)
+    if "parquet" in formats:
+        with atomic_path(out_dir / "predicted.parquet") as temporary:
+            table.to_parquet(temporary)

@@ -48,16 +48,28 @@ def predict(
     map_gene: Annotated[
         list[str] | None, typer.Option(help="Gene to draw, repeatable; the best predicted ones by default.")
     ] = None,
-    maps: Annotated[bool, typer.Option(help="Draw attention and expression maps of each slide.")] = True,
+    maps: Annotated[
+        bool, typer.Option(help="Attention and expression maps of each slide, as .png, .geojson and .h5ad.")
+    ] = True,
+    map_signatures: Annotated[
+        Path | None, typer.Option(help="GMT file of gene sets to draw: means of their genes' tile scores.")
+    ] = None,
+    table_format: Annotated[
+        list[str] | None, typer.Option(help="csv or parquet, repeatable: format of the table of predictions.",
+                                       show_default="csv")
+    ] = None,
 ) -> None:  # fmt: skip
-    """Predict bulk expression; writes predicted.h5ad, predicted.csv and a map picture for each slide."""
+    """Predict bulk expression; writes predicted.h5ad, predicted.csv and maps of each slide."""
     from tcgn_mil.experiments.prediction import PredictConfig, run
 
     chosen = PredictConfig(str(model), str(features), None if thumbnails is None else str(thumbnails),
-                           tuple(map_gene or ()), maps)  # fmt: skip
+                           tuple(map_gene or ()), maps, None if map_signatures is None else str(map_signatures),
+                           tuple(table_format or ("csv",)))  # fmt: skip
     summary, failures = run(chosen, out)
     shape = f"{summary['patients']} patients x {summary['genes']} genes"
     typer.echo(f"{shape} ({summary['unit']}): {out / 'predicted.h5ad'}")
+    for name, reason in summary["signatures_left_out"].items():
+        typer.echo(f"gene set {name} is not drawn: {reason}", err=True)
     seen = summary["relation"].get("trained on", 0)
     if seen:
         typer.echo(f"{seen} of the patients were trained on: their predictions flatter the model", err=True)

@@ -5,9 +5,16 @@ One set a line, tab-separated: name, description, genes.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tcgn_mil.contracts import GenePanel, preview
 from tcgn_mil.errors import InputError
 
 _LAYOUT = "each line is a set's name, its description and its genes, separated by tabs"
@@ -71,3 +78,69 @@ def _gene_set(line: str, number: int, path: Path) -> GeneSet:
     if not genes:
         raise InputError(f"line {number}: set {name[:60]!r} has no genes", path=path, fix=_LAYOUT)
     return GeneSet(name, rest[0], genes)
+
+
+class CoveredSets(NamedTuple):
+    """Sets that all models can score, and why the others were left out.
+
+    Attributes
+    ----------
+    kept
+        Sets of which every model has at least half the genes.
+    left_out
+        Name -> reason, with the genes missing.
+    """
+
+    kept: tuple[GeneSet, ...]
+    left_out: dict[str, str]
+
+
+def covered_sets(sets: Iterable[GeneSet], panels: Sequence[GenePanel]) -> CoveredSets:
+    """Split sets by whether every panel holds at least half of their genes."""
+    known = [set(panel.genes) for panel in panels]
+    kept: list[GeneSet] = []
+    left_out: dict[str, str] = {}
+    for one in sets:
+        missing = max(([gene for gene in one.genes if gene not in genes] for genes in known), key=len)
+        if 2 * len(missing) <= len(one.genes):
+            kept.append(one)
+        else:
+            left_out[one.name] = f"a model lacks {len(missing)} of {len(one.genes)} genes: {preview(missing)}"
+    return CoveredSets(tuple(kept), left_out)
+
+
+class SetWeights(NamedTuple):
+    """What one model's scores contribute to the scores of S sets: ``scores[:, genes] @ weights``.
+
+    Attributes
+    ----------
+    genes
+        K genes of the model that a set holds.
+    weights
+        (K, S) float32.
+    """
+
+    genes: tuple[str, ...]
+    weights: NDArray[np.float32]
+
+
+def mean_weights(sets: Sequence[GeneSet], panels: Sequence[GenePanel]) -> list[SetWeights]:
+    """One model each, such that their contributions sum to the sets' scores.
+
+    The score of a set is the mean over its genes of a gene's mean over the models that have it; genes that no model
+    has are left out. Summed over models in this form, no more than one model's gene scores are held at a time.
+    """
+    models_with = Counter(gene for panel in panels for gene in panel.genes)
+    members = list(dict.fromkeys(gene for one in sets for gene in one.genes if gene in models_with))
+    share = np.zeros((len(members), len(sets)), dtype=np.float32)
+    row = {gene: index for index, gene in enumerate(members)}
+    for column, one in enumerate(sets):
+        present = [gene for gene in one.genes if gene in row]
+        share[[row[gene] for gene in present], column] = 1 / max(len(present), 1)
+    share /= np.array([models_with[gene] for gene in members], dtype=np.float32).reshape(-1, 1)
+    found = []
+    for panel in panels:
+        own = set(panel.genes)
+        rows = [index for index, gene in enumerate(members) if gene in own]
+        found.append(SetWeights(tuple(members[index] for index in rows), share[rows]))
+    return found

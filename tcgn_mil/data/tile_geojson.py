@@ -7,7 +7,7 @@ measurements. Written feature by feature, so that a large grid never stands in m
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,33 @@ def write_geojson(path: str | Path, tiles: TileSet) -> None:
     Properties of a feature: ``objectType`` tile; ``classification`` with ``name`` and ``color``; ``measurements``
     tissue fraction, focus, blur, pen and fold, without those that are not known (JSON has no NaN).
     """
+    write_features(path, _features(tiles))
+
+
+def write_features(path: str | Path, features: Iterable[Mapping[str, Any]]) -> None:
+    """Write a FeatureCollection atomically, feature by feature as they come."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
-        for index, feature in enumerate(_features(tiles)):
+        for index, feature in enumerate(features):
             file.write(",\n" if index else "\n")
             file.write(json.dumps(feature, allow_nan=False, separators=(",", ":")))
         file.write("\n]}\n")
+
+
+def tile_feature(
+    x: int, y: int, side: float, measured: Mapping[str, float], classification: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """One QuPath tile object: a square at level-0 pixel x, y, without the measurements that are NaN.
+
+    Measurements are a map of name to value, which QuPath reads since 0.4 (qupath/qupath#1099).
+    """
+    right, bottom = round(x + side, 2), round(y + side, 2)
+    properties: dict[str, Any] = {"objectType": "tile"}
+    if classification is not None:
+        properties["classification"] = dict(classification)
+    properties["measurements"] = {name: value for name, value in measured.items() if value == value}
+    corners = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]
+    return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [corners]}, "properties": properties}
 
 
 def _features(tiles: TileSet) -> Iterator[dict[str, Any]]:
@@ -56,17 +77,5 @@ def _part(
         columns |= {"Focus": quality.focus, "Blur": quality.blur, "Pen": quality.pen, "Fold": quality.fold}
     rows = zip(*(np.round(column.astype(np.float64), _DIGITS).tolist() for column in columns.values()), strict=True)
     for (x, y), kind, values in zip(coords.tolist(), verdict.tolist(), rows, strict=True):
-        yield _feature(x, y, side, VERDICTS[kind], dict(zip(columns, values, strict=True)))
-
-
-def _feature(x: int, y: int, side: float, verdict: str, measured: Mapping[str, float]) -> dict[str, Any]:
-    right, bottom = round(x + side, 2), round(y + side, 2)
-    return {
-        "type": "Feature",
-        "geometry": {"type": "Polygon", "coordinates": [[[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]]},
-        "properties": {
-            "objectType": "tile",
-            "classification": {"name": verdict, "color": list(COLOURS.get(verdict, _OTHER_COLOUR))},
-            "measurements": {name: value for name, value in measured.items() if value == value},
-        },
-    }
+        verdict_class = {"name": VERDICTS[kind], "color": list(COLOURS.get(VERDICTS[kind], _OTHER_COLOUR))}
+        yield tile_feature(x, y, side, dict(zip(columns, values, strict=True)), verdict_class)
