@@ -18,6 +18,7 @@ from tcgn_mil.data.feature_files import FeatureInfo, read_feature_info, read_fea
 from tcgn_mil.data.order import derive_seed, split_order
 from tcgn_mil.errors import InputError
 
+KEPT_BYTES = 2**28
 _ORDER, _TILES = 0, 1  # purposes of the draws of an epoch
 _LEAST_SPREAD = 1e-4  # relative to the mean: less is rounding of float16 features, which must not be magnified
 
@@ -131,10 +132,14 @@ def _read_slides(
 
 def _sample(counts: Sequence[int], max_tiles: int, generator: np.random.Generator) -> list[NDArray[np.int64]]:
     """Rows of each slide, sorted, of a sample over all tiles."""
-    chosen = np.sort(generator.choice(sum(counts), size=max_tiles, replace=False))
+    chosen = _chosen(sum(counts), max_tiles, generator)
     starts = np.cumsum([0, *counts])
     cuts = np.split(chosen, np.searchsorted(chosen, starts[1:-1]))
     return [rows - start for rows, start in zip(cuts, starts[:-1], strict=True)]
+
+
+def _chosen(count: int, max_tiles: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    return np.sort(generator.choice(count, size=max_tiles, replace=False))
 
 
 def collate(bags: Sequence[Bag], targets: NDArray[np.float32]) -> BagBatch:
@@ -168,6 +173,8 @@ class BagDataset:
         (M, G) float32 standardised, NaN where unknown.
     seed
         Of order and tile samples, 0 or more.
+    kept_bytes
+        Features kept in memory once read, at most; small cohorts are then read once, large ones gain nothing.
 
     Raises
     ------
@@ -182,6 +189,7 @@ class BagDataset:
         targets: NDArray[np.float32],
         *,
         seed: int,
+        kept_bytes: int = KEPT_BYTES,
     ) -> None:
         if len(patients) != len(targets):
             raise ValueError(f"{len(patients)} patients, {len(targets)} rows of targets")
@@ -193,6 +201,8 @@ class BagDataset:
         self.patients, self.targets, self.seed = tuple(patients), targets, seed
         opened = iter(open_slides([path for patient in self.patients for path in files[patient]]))
         self.slides = {patient: tuple(next(opened) for _ in files[patient]) for patient in self.patients}
+        self._kept: dict[str, Bag] = {}
+        self._room = kept_bytes
         for patient, slides in self.slides.items():
             if not sum(slide.info.n_tiles for slide in slides):
                 raise InputError(
@@ -206,7 +216,22 @@ class BagDataset:
 
     def bag(self, index: int) -> Bag:
         """All tiles of one patient."""
-        return _read_slides(self.slides[self.patients[index]], max_tiles=None, generator=None)
+        return self.read(self.patients[index])
+
+    def read(self, patient: str, *, max_tiles: int | None = None, generator: np.random.Generator | None = None) -> Bag:
+        """Tiles of one patient, all or a sample; from memory where they were kept, which changes nothing in them."""
+        slides = self.slides[patient]
+        if patient not in self._kept:
+            size = sum(slide.info.n_tiles * (slide.info.width * 4 + 24) for slide in slides)
+            if size > self._room:
+                return _read_slides(slides, max_tiles=max_tiles, generator=generator)
+            self._room -= size
+            self._kept[patient] = _read_slides(slides, max_tiles=None, generator=None)
+        bag = self._kept[patient]
+        if max_tiles is None or len(bag.features) <= max_tiles:
+            return bag
+        rows = _chosen(len(bag.features), max_tiles, generator or np.random.default_rng(0))
+        return Bag(*(part[rows] for part in bag))
 
     def epoch(self, number: int, *, batch_size: int, max_tiles: int | None) -> EpochOfBags:
         """Shuffled batches with sampled tiles; the same for the same seed and number."""
@@ -252,6 +277,4 @@ class EpochOfBags:
         """A patient's tiles of this epoch, the same whatever batch it comes to be in."""
         patient = self.dataset.patients[row]
         seed = derive_seed(self.dataset.seed, self.number, _TILES, zlib.crc32(patient.encode()))
-        return _read_slides(
-            self.dataset.slides[patient], max_tiles=self.max_tiles, generator=np.random.default_rng(seed)
-        )
+        return self.dataset.read(patient, max_tiles=self.max_tiles, generator=np.random.default_rng(seed))

@@ -11,11 +11,12 @@ sums to one over tiles, the expression of a slide is then exactly the attention-
 while training pools before that layer and never holds tiles x genes. Tile scores live in the standardised target
 space: they are not abundances (the log of a mean is not the mean of logs).
 
-In the additive form a tile's expression is the sum of two linear heads, one on the encoder's own features that starts
-as the head of the encoder's training on spots, one on the learned values that starts near zero; so the model predicts
-before it has seen any bulk profile.
+In the additive form a tile's expression is the sum of two linear heads: one on what the last layer of the encoder's
+head reads, which starts as that layer was trained on spots, and one on the learned values, which starts near zero. So
+the model predicts before it has seen any bulk profile.
 
-Shapes: B bags, N tiles (padded), D features, H heads, E embedding, V = E (pooled) or D + E (additive), G genes.
+Shapes: B bags, N tiles (padded), D features, H heads, E embedding, S width of the spot head's input (D, or its hidden
+layer's), V = E (pooled) or S + E (additive), G genes.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ class MilConfig:
     form
         ``pooled``: the head reads learned values alone; ``additive``: also the encoder's features, by a head that can
         start from the one trained on spots (see :meth:`SlideRegressor.start_from_spots`).
+    spot_hidden
+        Width of the hidden layer of the head trained on spots, which the additive form keeps as it is; 0 for a head
+        without (timm models).
     embedding
         E, width of a tile's value.
     attention_hidden
@@ -63,6 +67,7 @@ class MilConfig:
     attention_hidden: int = 32
     heads: int = 1
     dropout: float = 0.25
+    spot_hidden: int = 0
 
     def __post_init__(self) -> None:
         for name in ("embedding", "attention_hidden", "heads"):
@@ -168,6 +173,50 @@ class LinearAttention(nn.Module):
         return values + self.mlp(values)
 
 
+class SpotHidden(NamedTuple):
+    """Hidden layer of a head: ``weight`` (S, D), ``bias`` (S,), then a GELU."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+class SpotHead(NamedTuple):
+    """A head trained on spots, from features to genes.
+
+    Attributes
+    ----------
+    weight
+        (G, S) of its last layer.
+    hidden
+        The layer before, None where the last layer reads features (S = D).
+    """
+
+    weight: Tensor
+    hidden: SpotHidden | None = None
+
+    def last_input(self, features: Tensor) -> Tensor:
+        """(..., D) -> (..., S), what the last layer reads."""
+        return features if self.hidden is None else nn.functional.gelu(nn.functional.linear(features, *self.hidden))
+
+
+class SpotFeatures(nn.Module):
+    """What the last layer of a head trained on spots reads, less its mean over training tiles; it is not trained."""
+
+    def __init__(self, in_features: int, hidden: int) -> None:
+        super().__init__()
+        self.centre: Tensor
+        self.weight: Tensor | None
+        self.bias: Tensor | None
+        self.register_buffer("centre", torch.zeros(hidden or in_features))
+        self.register_buffer("weight", torch.zeros(hidden, in_features) if hidden else None)
+        self.register_buffer("bias", torch.zeros(hidden) if hidden else None)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, S)."""
+        hidden = None if self.weight is None or self.bias is None else SpotHidden(self.weight, self.bias)
+        return SpotHead(self.centre, hidden).last_input(features) - self.centre
+
+
 class SlideRegressor(nn.Module):
     """Bags of tile features to standardised expression.
 
@@ -202,7 +251,11 @@ class SlideRegressor(nn.Module):
             else MeanAttention()
         )
         self.head = nn.Linear(config.embedding, num_genes)
-        self.spot_head = nn.Linear(in_features, num_genes, bias=False) if config.form == "additive" else None
+        self.spot_features: nn.Module | None = None
+        self.spot_head: nn.Linear | None = None
+        if config.form == "additive":
+            self.spot_features = SpotFeatures(in_features, config.spot_hidden)
+            self.spot_head = nn.Linear(config.spot_hidden or in_features, num_genes, bias=False)
         self.feature_mean: Tensor
         self.feature_std: Tensor
         self.register_buffer("feature_mean", torch.zeros(in_features))
@@ -221,24 +274,30 @@ class SlideRegressor(nn.Module):
         self.feature_mean.copy_(mean)
         self.feature_std.copy_(std)
 
-    def start_from_spots(self, weight: Tensor) -> None:
+    def start_from_spots(self, head: SpotHead, centre: Tensor) -> None:
         """Let the additive head start as a head that was trained on spots.
 
         Parameters
         ----------
-        weight
-            (G, D), on features as they come; zero rows for genes that the spots did not have. The constant part is
-            left out: an average tile then scores 0, the training mean of standardised targets.
+        head
+            With zero rows of its weight for genes that the spots did not have.
+        centre
+            (S,) mean of :meth:`SpotHead.last_input` over training tiles: an average tile then scores 0, the training
+            mean of standardised targets.
 
         Raises
         ------
         ValueError
             If the model has no additive head.
         """
-        if self.spot_head is None:
+        if self.spot_head is None or self.spot_features is None:
             raise ValueError("only the additive form starts from spots")
         with torch.no_grad():
-            self.spot_head.weight.copy_(weight.to(self.feature_std) * self.feature_std)
+            self.spot_head.weight.copy_(head.weight)
+            self.spot_features.centre.copy_(centre)  # type: ignore[operator, union-attr]
+            if head.hidden is not None:
+                self.spot_features.weight.copy_(head.hidden.weight)  # type: ignore[operator, union-attr]
+                self.spot_features.bias.copy_(head.hidden.bias)  # type: ignore[operator, union-attr]
 
     def forward(self, features: Tensor, mask: Tensor, *, tile_genes: Sequence[int] | None = None) -> SlideOutput:
         """(B, N, D) and (B, N) bool, at least one tile a bag -> SlideOutput, with tile scores of `tile_genes`."""
@@ -248,9 +307,10 @@ class SlideRegressor(nn.Module):
 
     def tile_values(self, features: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, V), tile by tile, so that a large bag can be taken in chunks."""
-        standard = (features - self.feature_mean) / self.feature_std
-        values = self.value(standard)
-        return values if self.spot_head is None else torch.cat([standard.to(values.dtype), values], dim=-1)
+        values = self.value((features - self.feature_mean) / self.feature_std)
+        if self.spot_features is None:
+            return values
+        return torch.cat([self.spot_features(features).to(values.dtype), values], dim=-1)
 
     def in_context(self, values: Tensor, mask: Tensor) -> Tensor:
         """(B, N, V) -> (B, N, V): what tiles learn of the bag's other tiles; without a transformer nothing."""
@@ -282,5 +342,5 @@ def _max_pool(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """(B, E) largest values over tiles, and (B, 1, N) the share of them that each tile gives."""
     embedding, tile = values.float().masked_fill(~mask[..., None], -torch.inf).max(dim=1)
     share = torch.zeros(mask.shape, device=values.device)
-    share.scatter_add_(1, tile, torch.full_like(embedding, 1 / values.shape[-1]))
+    share = share.scatter_add(1, tile, torch.full_like(embedding, 1 / values.shape[-1]))
     return embedding, share[:, None]

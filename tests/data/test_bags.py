@@ -201,3 +201,20 @@ def test_nan_features_are_refused_with_the_file(tmp_path: Path) -> None:
 def test_a_sample_of_no_tiles_is_refused(dataset: BagDataset) -> None:
     with pytest.raises(InputError, match="max_tiles is 0"):
         dataset.epoch(0, batch_size=2, max_tiles=0)
+
+
+@pytest.mark.parametrize("max_tiles", [None, 7])
+def test_keeping_tiles_in_memory_changes_nothing(dataset: BagDataset, max_tiles: int | None) -> None:
+    files = {name: [slide.path for slide in slides] for name, slides in dataset.slides.items()}
+    size = 40 * (D * 4 + 24)
+    bounded = BagDataset(dataset.patients, files, dataset.targets, seed=3, kept_bytes=size)
+    never = BagDataset(dataset.patients, files, dataset.targets, seed=3, kept_bytes=0)
+    for number in (0, 0, 1):
+        for row in range(3):
+            found = [
+                part.epoch(number, batch_size=2, max_tiles=max_tiles).bag(row) for part in (dataset, bounded, never)
+            ]
+            for other in found[1:]:
+                for left, right in zip(found[0], other, strict=True):
+                    np.testing.assert_array_equal(left, right)
+    assert [set(part._kept) for part in (dataset, bounded, never)] == [{"a", "b", "c"}, {"a"}, set()]

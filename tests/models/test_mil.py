@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.models.mil import MilConfig, SlideRegressor
+from tcgn_mil.models.mil import MilConfig, SlideRegressor, SpotHead, SpotHidden
 
 D, G = 12, 5
 VARIANTS = [
@@ -17,7 +17,7 @@ VARIANTS = [
     MilConfig(pooling="max", embedding=8),
     MilConfig(pooling="transformer", embedding=8, heads=2),
     MilConfig(form="additive", embedding=8, attention_hidden=6, heads=2),
-    MilConfig(pooling="mean", form="additive", embedding=8),
+    MilConfig(pooling="mean", form="additive", embedding=8, spot_hidden=D),
 ]
 
 
@@ -28,6 +28,8 @@ def model(request: pytest.FixtureRequest) -> SlideRegressor:
     with torch.no_grad():  # larger than at the start, so that tiles and genes differ visibly
         for parameter in model.parameters():
             parameter.add_(0.5 * torch.randn_like(parameter))
+        for buffer in () if model.spot_features is None else model.spot_features.buffers():
+            buffer.add_(0.5 * torch.randn_like(buffer))
     return model.eval()
 
 
@@ -90,27 +92,30 @@ def test_tiles_of_a_transformer_know_each_other() -> None:
     model = SlideRegressor(D, G, MilConfig(pooling="transformer", embedding=8)).eval()
     features, mask = bag(6)
     other = features.clone()
-    other[0, 5] += 1
+    other[0, 5] = -features[0, 5]
     scores = [model(found, mask, tile_genes=[0]).tile_expression[0, :5] for found in (features, other)]
     assert (scores[0] - scores[1]).abs().max() > 1e-5
 
 
-@pytest.mark.parametrize("pooling", ["gated", "mean"])
-def test_the_additive_form_starts_as_the_head_trained_on_spots(pooling: str) -> None:
-    """Up to a constant a gene, and what the near-zero second head adds; genes that spots did not have start from 0."""
+@pytest.mark.parametrize("hidden", [0, 6])
+def test_the_additive_form_starts_as_the_head_trained_on_spots(hidden: int) -> None:
+    """Less its mean over tiles, and up to what the near-zero second head adds; unknown genes start from 0."""
     torch.manual_seed(0)
-    model = SlideRegressor(D, G, MilConfig(pooling=pooling, form="additive", embedding=8)).eval()  # type: ignore[arg-type]
+    model = SlideRegressor(D, G, MilConfig(form="additive", embedding=8, spot_hidden=hidden)).eval()
     model.standardise(torch.randn(D), torch.rand(D) + 0.5)
-    weight = torch.randn(G, D)
+    layer = SpotHidden(torch.randn(6, D), torch.randn(6)) if hidden else None
+    weight = torch.randn(G, hidden or D)
     weight[3] = 0
-    model.start_from_spots(weight)
+    head = SpotHead(weight, layer)
     features, mask = bag(50)
+    read = nn.functional.gelu(features[0] @ layer.weight.T + layer.bias) if layer else features[0]
+    torch.testing.assert_close(head.last_input(features[0]), read)
+    model.start_from_spots(head, read.mean(dim=0))
     scores = model(features, mask, tile_genes=range(G)).tile_expression[0]
-    expected = features[0] @ weight.T
-    torch.testing.assert_close(scores - scores.mean(dim=0), expected - expected.mean(dim=0), atol=0.2, rtol=0)
+    torch.testing.assert_close(scores, (read - read.mean(dim=0)) @ weight.T, atol=0.2, rtol=0)
     assert scores[:, 3].abs().max() < 0.2
     with pytest.raises(ValueError, match="additive"):
-        SlideRegressor(D, G).start_from_spots(weight)
+        SlideRegressor(D, G).start_from_spots(head, read.mean(dim=0))
 
 
 @pytest.mark.parametrize(
@@ -199,6 +204,7 @@ def test_a_fresh_model_predicts_about_the_training_mean() -> None:
     assert SlideRegressor(D, G).eval()(*bag(30)).expression.abs().max() < 0.3
 
 
+@pytest.mark.parametrize("model", [config for config in VARIANTS if config.form == "pooled"], indirect=True)
 def test_standardised_features_do_not_depend_on_offset_and_scale(model: SlideRegressor) -> None:
     features, mask = bag(20)
     offset, scale = torch.linspace(-50, 50, D), torch.linspace(0.1, 9, D)

@@ -1,0 +1,163 @@
+"""Refits on permuted labels: what the combined z of a gene would be if slides said nothing of expression.
+
+All refits of a fold are trained at once: their weights are stacked and the forward pass is mapped over them
+(``torch.func``), so that each bag is read once for all. The recipe is that of :mod:`tcgn_mil.training`: the same
+optimizer, rates, batches, gradient clipping and early stopping, each refit by its own validation patients' labels.
+Departures: full precision, and dropout draws differ from those of a single fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.func import functional_call, stack_module_state, vmap
+from tqdm import tqdm
+
+from tcgn_mil.data.bags import BagDataset
+from tcgn_mil.data.order import derive_seed
+from tcgn_mil.losses import expression_loss
+from tcgn_mil.models.mil import SlideRegressor
+from tcgn_mil.optimisation import rate_factor
+from tcgn_mil.training import TrainingConfig
+
+_WEIGHTS_AT_ONCE = 5e7  # of all refits that train together; four times as many numbers are held
+
+
+def permutations(patients: Sequence[str], sites: Mapping[str, str], *, count: int, seed: int) -> NDArray[np.int64]:
+    """(R, M) orders of the patients' labels; within sites where `sites` (patient -> site) is not empty."""
+    rng = np.random.default_rng(derive_seed(seed, 0, 7))
+    groups = np.array([sites.get(name, "") for name in patients])
+    out = np.tile(np.arange(len(patients)), (count, 1))
+    for row in out:
+        for group in np.unique(groups):
+            inside = np.flatnonzero(groups == group)
+            row[inside] = rng.permutation(inside)
+    return out
+
+
+@dataclass(frozen=True)
+class NullBags:
+    """Bags of one fold's parts, and the refits' standardised labels (R, M_part, G) for training and validation."""
+
+    train: BagDataset
+    val: BagDataset
+    test: BagDataset
+    train_labels: NDArray[np.float32]
+    val_labels: NDArray[np.float32]
+
+
+def refit_predictions(
+    make_model: Callable[[int], SlideRegressor], bags: NullBags, training: TrainingConfig, *, max_tiles: int | None,
+    description: str,
+) -> NDArray[np.float32]:  # fmt: skip
+    """Standardised predictions (R, M_test, G) of refits on permuted labels.
+
+    Parameters
+    ----------
+    make_model
+        Number of the refit -> its model before training.
+    """
+    count = len(bags.train_labels)
+    weights = sum(parameter.numel() for parameter in make_model(0).parameters())
+    at_once = max(1, min(count, int(_WEIGHTS_AT_ONCE // weights)))
+    found = []
+    for start in range(0, count, at_once):
+        chosen = range(start, min(start + at_once, count))
+        models = [make_model(number) for number in chosen]
+        refits = _Refits(models, training, bags.train_labels[start : chosen.stop], bags.val_labels[start : chosen.stop])
+        found.append(refits.fit(bags, max_tiles, f"{description} {start + 1} to {chosen.stop} of {count}"))
+    return np.concatenate(found)
+
+
+class _Refits:
+    """Models of one shape, stacked, each with its own labels."""
+
+    def __init__(
+        self, models: Sequence[SlideRegressor], training: TrainingConfig, train_labels: NDArray[np.float32],
+        val_labels: NDArray[np.float32],
+    ) -> None:  # fmt: skip
+        self.training = training
+        self.train_labels, self.val_labels = torch.from_numpy(train_labels), torch.from_numpy(val_labels)
+        self.base = models[0]
+        stacked, self.buffers = stack_module_state(list(models))
+        self.weights = {name: value.detach().requires_grad_() for name, value in stacked.items()}
+        decayed = [value for value in self.weights.values() if value.ndim > 2]
+        others = [value for value in self.weights.values() if value.ndim <= 2]
+        groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        make: Any = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
+        self.optimizer = make([group for group in groups if group["params"]], lr=training.lr)
+
+    def fit(self, bags: NullBags, max_tiles: int | None, description: str) -> NDArray[np.float32]:
+        """Train, each to its best validation epoch (or the last, as configured), and predict the test patients."""
+        training, refits = self.training, len(self.train_labels)
+        best = torch.full((refits,), -torch.inf)
+        best_epoch = torch.zeros(refits, dtype=torch.long)
+        kept = {name: value.detach().clone() for name, value in self.weights.items()}
+        for epoch in tqdm(range(training.epochs), desc=description, unit="epoch", leave=False):
+            torch.manual_seed(derive_seed(training.seed, epoch, 11))
+            self._train_epoch(bags.train, epoch, max_tiles)
+            running = epoch - best_epoch <= training.patience
+            if training.keep == "last":
+                better = torch.ones_like(running)
+            else:
+                score = self._score(bags.val)
+                better = (score > best) & running
+                best[better] = score[better]
+            best_epoch[better] = epoch
+            for name, value in self.weights.items():
+                kept[name][better] = value.detach()[better]
+            if training.keep == "best" and not bool((epoch - best_epoch < training.patience).any()):
+                break
+        self.weights = kept
+        return np.stack([self._predict(bags.test, row).numpy() for row in range(len(bags.test))], axis=1)
+
+    def _train_epoch(self, dataset: BagDataset, epoch: int, max_tiles: int | None) -> None:
+        batches = dataset.epoch(epoch, batch_size=self.training.batch_size, max_tiles=max_tiles)
+        self.base.train()
+        for index, (rows, batch) in enumerate(zip(batches.batches, batches, strict=True)):
+            progress = (epoch + index / len(batches)) / self.training.epochs
+            factor = rate_factor(progress, self.training.warmup_fraction, self.training.schedule)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.training.lr * factor
+            labels = self.train_labels[:, rows]
+
+            def losses(weights: Any, buffers: Any, target: Tensor, batch: Any = batch) -> Tensor:
+                out = functional_call(self.base, (weights, buffers), (batch.features, batch.mask))
+                return expression_loss(out.expression, target, self.training.loss)
+
+            each = vmap(losses, randomness="different")(self.weights, self.buffers, labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            each.sum().backward()
+            self._clip()
+            self.optimizer.step()
+
+    def _clip(self) -> None:
+        """The gradient norm of each refit by itself, as a single fit would clip it."""
+        gradients = [value.grad for value in self.weights.values() if value.grad is not None]
+        norm = torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients]).sum(dim=0).sqrt()
+        scale = (self.training.clip_norm / (norm + 1e-6)).clamp(max=1)
+        for gradient in gradients:
+            gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
+
+    def _predict(self, dataset: BagDataset, row: int) -> Tensor:
+        """(R, G) of one patient, from all tiles."""
+        self.base.eval()
+        features = torch.from_numpy(dataset.bag(row).features)[None]
+        mask = torch.ones(features.shape[:2], dtype=torch.bool)
+
+        def one(weights: Any, buffers: Any) -> Tensor:
+            return functional_call(self.base, (weights, buffers), (features, mask)).expression[0]
+
+        with torch.no_grad():
+            return vmap(one, randomness="different")(self.weights, self.buffers)
+
+    def _score(self, dataset: BagDataset) -> Tensor:
+        """(R,) minus the mean squared error on the validation patients' permuted labels."""
+        predicted = torch.stack([self._predict(dataset, row) for row in range(len(dataset))], dim=1)
+        return -torch.nanmean((predicted - self.val_labels).square().flatten(1), dim=1)
