@@ -194,11 +194,23 @@ def _write_h5ad(found: SlideMap, path: Path) -> None:
 
 
 def _spatial(found: SlideMap) -> dict[str, Any]:
-    """Image and scale factors, in the layout of Visium."""
-    factors = {"spot_diameter_fullres": float(found.level0_px), "tissue_hires_scalef": 1.0}
+    """Image and scale factors, in the layout of Visium; a white image where there is no thumbnail.
+
+    Without an image squidpy refuses to plot, unless it is told so.
+    """
+    width, height = found.slide_size
     if found.thumbnail is None:
-        return {"images": {}, "scalefactors": factors}
-    picture = Image.fromarray(found.thumbnail)
-    picture.thumbnail((_HIRES_PX, _HIRES_PX), Image.Resampling.BOX)
-    factors["tissue_hires_scalef"] = picture.width / found.slide_size[0]
-    return {"images": {"hires": np.asarray(picture)}, "scalefactors": factors}
+        shrink = _HIRES_PX / max(width, height)
+        size = max(round(width * shrink), 1), max(round(height * shrink), 1)
+        picture = Image.new("RGB", size, "white")
+    else:
+        picture = Image.fromarray(found.thumbnail)
+        picture.thumbnail((_HIRES_PX, _HIRES_PX), Image.Resampling.BOX)
+    return {
+        "images": {"hires": np.asarray(picture)},
+        "scalefactors": {
+            "spot_diameter_fullres": float(found.level0_px),
+            "tissue_hires_scalef": picture.width / width,
+        },
+        "metadata": {"image": "blank" if found.thumbnail is None else "thumbnail"},
+    }

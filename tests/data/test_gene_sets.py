@@ -1,12 +1,15 @@
-"""GMT files as people have them: Windows line ends, byte order marks, blank lines, and mistakes that are named."""
+"""GMT files as people have them, mistakes named with their line; which sets models can score, and how."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from tcgn_mil.data.gene_sets import GeneSet, read_gmt
+from tcgn_mil.contracts import GenePanel
+from tcgn_mil.data.gene_sets import GeneSet, covered_sets, mean_weights, read_gmt
 from tcgn_mil.errors import InputError
 
 
@@ -57,3 +60,35 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str | bytes,
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file of gene sets"):
         read_gmt(tmp_path / "none.gmt")
+
+
+def gene_sets(**genes: str) -> list[GeneSet]:
+    return [GeneSet(name, "", tuple(members)) for name, members in genes.items()]
+
+
+def test_sets_of_which_a_model_lacks_more_than_half_are_left_out_with_the_reason() -> None:
+    panels = [GenePanel(("A", "B", "C")), GenePanel(("A", "B"))]
+    found = covered_sets(gene_sets(whole="AB", half="AX", less="ACX", none="X"), panels)
+    assert [one.name for one in found.kept] == ["whole", "half"]
+    assert found.left_out == {
+        "less": "a model lacks 2 of 3 genes: C, X",  # the second model's
+        "none": "a model lacks 1 of 1 genes: X",
+    }
+
+
+def test_a_sets_score_is_the_mean_over_genes_of_the_mean_over_models_that_have_them() -> None:
+    panels = [GenePanel(("A", "B", "C")), GenePanel(("C", "A")), GenePanel(("Z",))]
+    rng = np.random.default_rng(0)
+    scores = [pd.DataFrame(rng.normal(size=(6, len(panel))), columns=list(panel.genes)) for panel in panels]
+    sets = gene_sets(ab="AB", cax="CAX", bz="BZ")
+    weights = mean_weights(sets, panels)
+    found = sum(score[[*own.genes]].to_numpy() @ own.weights for score, own in zip(scores, weights, strict=True))
+    gene = {name: np.mean([score[name] for score in scores if name in score], axis=0) for name in "ABCZ"}
+    expected = [gene["A"] + gene["B"], gene["C"] + gene["A"], gene["B"] + gene["Z"]]
+    np.testing.assert_allclose(found, np.stack(expected, axis=1) / 2, rtol=1e-6)
+
+
+def test_no_set_needs_no_gene() -> None:
+    (only,) = mean_weights([], [GenePanel(("A",))])
+    assert only.genes == ()
+    assert only.weights.shape == (0, 0)
