@@ -125,6 +125,8 @@ def write_maps(
 def write_slide_map(found: SlideMap, folder: str | Path) -> None:
     """Write ``<slide>.png``, ``<slide>.geojson`` and ``<slide>.h5ad``.
 
+    The GeoJSON has the `MOST_FEATURES` tiles of highest attention, the others all tiles.
+
     Raises
     ------
     InputError
