@@ -7,6 +7,8 @@ on, as happens with folds from a file, is predicted by all models too and labell
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from tcgn_mil.checkpoints import SlideModelInfo, check_patch, load_slide_model
 from tcgn_mil.config import as_plain
 from tcgn_mil.contracts import Failure, GenePanel, preview, stain_identity
 from tcgn_mil.data.bags import read_bag
-from tcgn_mil.data.feature_files import FeatureInfo, find_features, read_feature_info
+from tcgn_mil.data.feature_files import LEVEL0, FeatureInfo, find_features, read_feature_info
 from tcgn_mil.data.gene_sets import CoveredSets, GeneSet, covered_sets, mean_weights, read_gmt
 from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
@@ -136,11 +138,25 @@ def run(config: PredictConfig, out_dir: str | Path) -> tuple[dict[str, Any], lis
             continue
         if config.maps:
             names = tuple(one.name for one in signatures.kept)
-            write_maps(rows[patient], mapped, names, config.thumbnails, out_dir / "maps")
+            write_maps(_on_their_slides(rows[patient]), mapped, names, config.thumbnails, out_dir / "maps")
     write_failures(out_dir, failures)
+    if config.maps and (unplaced := _unplaced(rows)):
+        reason = "their feature files do not say where tiles lie on the slide"
+        tqdm.write(f"no maps of {preview(unplaced)}: {reason}", file=sys.stderr)
     if not rows:
         raise InputError(f"no slide could be predicted: {failures[0].reason}", fix=failures[0].likely_fix)
     return _write(config, models, panel, rows, signatures, out_dir), failures
+
+
+def _unplaced(rows: Mapping[str, PatientPrediction]) -> list[str]:
+    return [info.slide_id for row in rows.values() for info in row.infos if info.positions != LEVEL0]
+
+
+def _on_their_slides(prediction: PatientPrediction) -> PatientPrediction:
+    """The same, with tiles whose place on the slide is not known on none (-1), so that no map shows them."""
+    unplaced = [index for index, info in enumerate(prediction.infos) if info.positions != LEVEL0]
+    slide_index = np.where(np.isin(prediction.slide_index, unplaced), -1, prediction.slide_index)
+    return dataclasses.replace(prediction, slide_index=slide_index)
 
 
 def load_fold_models(folder: str | Path) -> list[FoldModel]:
@@ -311,6 +327,7 @@ def _write(
             "patients": len(rows), "slides": int(obs["n_slides"].sum()), "tiles": int(obs["n_tiles"].sum()),
             "genes": len(panel), "unit": info.unit,
             "relation": obs["relation"].value_counts().to_dict(),
+            "slides_without_positions": _unplaced(rows),
             "signatures": [one.name for one in signatures.kept], "signatures_left_out": signatures.left_out,
         },
     )  # fmt: skip
