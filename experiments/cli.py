@@ -81,6 +81,7 @@ def demo(
 for _verb, _function in {
     "spots": spots.spots, "pretrain": spots.pretrain, "spot-cv": spots.spot_cross_validation,
     "tile": slides.tile, "encode": slides.encode, "export-tiles": slides.export_tiles,
+    "import-features": slides.import_features,
     "bulk": tables.bulk, "clinical": tables.clinical,
     "finetune": mil.finetune, "predict": mil.predict, "explain": mil.explain,
 }.items():  # fmt: skip

@@ -1,4 +1,4 @@
-"""From slides to features: ``tile``, ``encode``, ``export-tiles``."""
+"""From slides to features: ``tile``, ``encode``, ``export-tiles``, ``import-features``."""
 
 from __future__ import annotations
 
@@ -109,3 +109,42 @@ def export_tiles(
     entries = None if slides is None else find_slides(slides, mpp=mpp)
     done, failures = export_cohort(tiles, layout, out, entries)
     finish_cohort(len(done), failures, out, what="slides exported")
+
+
+def import_features(
+    source: Annotated[
+        Path,
+        typer.Argument(help="Folder of features: CLAM's (h5_files, pt_files), TRIDENT's (features_*) or STAMP's."),
+    ],
+    encoder: Annotated[
+        str | None, typer.Option(help="Encoder's name.", show_default="as the file states; CLAM's do not")
+    ] = None,
+    out: Out = Path("features"),
+    patch_px: Annotated[
+        int | None, typer.Option(help="Side of a tile in pixels, as it was cut.", show_default="as the file states")
+    ] = None,
+    patch_mpp: Annotated[
+        float | None, typer.Option(help="µm per pixel of a tile.", show_default="by the file and the slide's mpp")
+    ] = None,
+    patients: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV or TSV with slide_id, patient_id[, mpp of level 0].", show_default="TCGA names, else the slide"
+        ),
+    ] = None,
+    mpp: SlideMpp = None,
+) -> None:
+    """Convert feature files of CLAM, TRIDENT or STAMP; writes features/<slide>.h5 for finetune and predict."""
+    from tcgn_mil.data.feature_files import LEVEL0
+    from tcgn_mil.experiments.feature_import import ImportSettings, find_sources, import_cohort
+    from tcgn_mil.preprocessing.slide_patients import slide_facts
+
+    facts_of = slide_facts(patients, mpp=mpp)
+    done, failures = import_cohort(find_sources(source), facts_of, ImportSettings(encoder, patch_px, patch_mpp), out)
+    if unplaced := sum(info.positions != LEVEL0 for info in done):
+        typer.echo(
+            f"{unplaced} slides without level-0 positions (no coords, or µm without the slide's --mpp): they train and"
+            " predict, without maps",
+            err=True,
+        )
+    finish_cohort(len(done), failures, out, what="slides imported")

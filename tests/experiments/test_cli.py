@@ -16,8 +16,8 @@ from spot_sections import write_sections
 from tcgn_mil.experiments import cli
 
 VERBS = (
-    "demo", "spots", "pretrain", "spot-cv", "tile", "encode", "export-tiles", "bulk", "clinical", "finetune", "predict",
-    "explain",
+    "demo", "spots", "pretrain", "spot-cv", "tile", "encode", "export-tiles", "import-features", "bulk", "clinical",
+    "finetune", "predict", "explain",
 )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def test_a_file_is_no_folder_to_write_to_and_a_folder_no_file(run, verb: str, tm
     needed = {
         "bulk": ("x.csv", "--unit", "tpm", "--slides", "s.csv"), "clinical": ("x.csv",), "spots": ("x",),
         "tile": ("x",), "encode": ("x", "--tiles", "x", "--encoder", "x"), "explain": ("--gene", "X"),
-        "export-tiles": ("x", "--format", "clam"),
+        "export-tiles": ("x", "--format", "clam"), "import-features": ("x",),
     }  # fmt: skip
     given = needed.get(verb, ())
     code, _, err = run(verb, *given, "--out", out)
