@@ -144,7 +144,7 @@ def score_signatures(
     return SignatureScores(names, np.stack(scored, axis=1), tuple(coverage))
 
 
-def patient_ranks(values: NDArray[np.float64], groups: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+def patient_ranks(values: NDArray[np.floating], groups: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
     """(M, G) average rank of each value among its column's known ones (of its group), as (rank - 1/2) / n."""
     from scipy.stats import rankdata
 
