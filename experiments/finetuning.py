@@ -1,109 +1,98 @@
-"""``tcgn-mil finetune``: attention pooling over all tiles of a patient's slides, trained to bulk expression by fold.
+"""``tcgn-mil finetune`` and ``slide-cv``: attention over all tiles of a patient's slides, trained to bulk by fold.
 
-One model a fold; each patient is predicted by the model that saw it in neither training nor validation.
+One model a fold; each patient is predicted by the model that saw it in neither training nor validation. ``slide-cv`` is
+the same with refits on permuted labels, from which p-values come (PROTOCOL, What counts as predictable).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from tcgn_mil.checkpoints import SlideModelInfo, save_slide_model
 from tcgn_mil.config import as_plain
-from tcgn_mil.contracts import Fold, GenePanel, TargetScaler
-from tcgn_mil.data.bags import BagBatch, BagDataset, feature_statistics
+from tcgn_mil.contracts import Fold
+from tcgn_mil.data.bags import BagBatch, FeatureStatistics, feature_statistics
 from tcgn_mil.data.splits import make_folds, read_folds, write_folds
-from tcgn_mil.data.targets import RankNormaliser, expressed_genes
-from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments import figures
 from tcgn_mil.experiments.cohort_data import CohortData, load_cohort, patient_descriptors, rows_of
-from tcgn_mil.experiments.run_folder import begin_run, finish_run, finished_summary
-from tcgn_mil.experiments.slide_evaluation import MODEL, headline_table, out_of_fold_table, patient_baselines
-from tcgn_mil.experiments.tables import read_gene_list, write_csv, write_predictions
+from tcgn_mil.experiments.run_folder import begin_run, finished_summary
+from tcgn_mil.experiments.slide_bags import PatientBags, patient_bags
+from tcgn_mil.experiments.slide_config import FinetuneConfig
+from tcgn_mil.experiments.slide_evaluation import MODEL, patient_baselines
+from tcgn_mil.experiments.slide_familiarity import write_reference
+from tcgn_mil.experiments.slide_null import NullBags, permutations, refit_predictions
+from tcgn_mil.experiments.slide_results import FoldResult, write_results
+from tcgn_mil.experiments.slide_targets import FoldTargets, fold_targets, targets_of
+from tcgn_mil.experiments.spot_start import SpotStart, spot_start
+from tcgn_mil.experiments.tables import read_array, write_array, write_csv
+from tcgn_mil.experiments.training_log import TensorBoardLog
 from tcgn_mil.inference import predict_bag
 from tcgn_mil.losses import expression_loss
-from tcgn_mil.models.mil import MilConfig, SlideRegressor
+from tcgn_mil.models.mil import SlideRegressor
+from tcgn_mil.slide_stats import fold_correlations
 from tcgn_mil.training import TrainingConfig, fit
 
 KIND = "finetune"
-_DRAWN_GENES = 8
-
-
-@dataclass(frozen=True)
-class FinetuneConfig:
-    """Everything that decides the result of a run.
-
-    Attributes
-    ----------
-    cohort, features
-        cohort.h5ad of ``tcgn-mil bulk`` and the folder of ``tcgn-mil encode``.
-    folds
-        CSV with the columns fold, part, id; made from `seed` where it is not given.
-    n_folds
-        Folds to make, at least 3.
-    group_by
-        ``patient``, or ``site`` to keep each TCGA tissue source site in one fold.
-    genes
-        File with one gene a line; otherwise the genes expressed in at least `min_expressed` of training patients.
-    min_expressed
-        Share of training patients, 0 to 1.
-    max_tiles
-        Tiles sampled per patient and epoch in training; prediction uses all.
-    seed
-        Of folds, initialisation and tile samples.
-    """
-
-    cohort: str
-    features: str
-    folds: str | None = None
-    n_folds: int = 5
-    group_by: Literal["patient", "site"] = "patient"
-    genes: str | None = None
-    min_expressed: float = 0.5
-    max_tiles: int = 2000
-    seed: int = 0
-    model: MilConfig = field(default_factory=MilConfig)
-    training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(epochs=60, batch_size=4, lr=1e-3, patience=15)
-    )
-
-
-@dataclass(frozen=True)
-class FoldResult:
-    """What one fold gives: its test patients, panel, predictions by predictor and truth, (M_test, G_fold)."""
-
-    fold: Fold
-    panel: GenePanel
-    truth: NDArray[np.float32]
-    predictions: dict[str, NDArray[np.float32]]
-    history: list[dict[str, float]]
+MIN_PATIENTS = 10
 
 
 def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
     """Train one model a fold and evaluate out of fold; returns the summary that is also written.
 
-    Writes ``fold<k>.safetensors``, ``folds.csv``, ``genes.csv``, ``headline.csv``, ``out_of_fold.h5ad``,
-    ``dropped.csv`` and figures. A finished run is not run again; an unfinished one resumes.
+    Writes ``fold<k>.safetensors``, ``folds.csv``, ``genes.csv``, ``predictable_genes.csv``, ``headline.csv``,
+    ``out_of_fold.h5ad``, ``dropped.csv``, ``reference.safetensors`` and figures. A finished run is not run again; an
+    unfinished one resumes.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than 10 patients, or what :func:`load_cohort` and :func:`fold_targets` refuse.
     """
     out_dir = begin_run(out_dir, KIND, config)
     if (done := finished_summary(out_dir)) is not None:
         return done
     data = load_cohort(config.cohort, config.features)
+    if len(data.patients) < MIN_PATIENTS:
+        raise InputError(
+            f"only {len(data.patients)} patients have both expression and features; at least {MIN_PATIENTS} are needed",
+            path=config.cohort, fix="join more slides (see join_report.csv), or encode those that are missing",
+        )  # fmt: skip
     folds = _folds(config, data)
     write_folds(out_dir / "folds.csv", folds)
     write_csv(out_dir / "dropped.csv", data.dropped)
-    descriptors = patient_descriptors(data)
-    results = [_run_fold(config, data, descriptors, fold, out_dir) for fold in folds]
-    return _evaluate(config, data, results, out_dir)
+    study = Study(config, data, patient_descriptors(data), _spot_start(config, data), out_dir)
+    write_reference(out_dir, study.descriptors["mean_features"])
+    results = [_run_fold(study, fold) for fold in folds]
+    return write_results(
+        config, data, results, out_dir, spot_genes=() if study.start is None else study.start.panel.genes
+    )
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all folds share."""
+
+    config: FinetuneConfig
+    data: CohortData
+    descriptors: Mapping[str, NDArray[np.float32]]
+    start: SpotStart | None
+    out_dir: Path
+
+
+def _spot_start(config: FinetuneConfig, data: CohortData) -> SpotStart | None:
+    if config.encoder is not None:
+        return spot_start(config.encoder, data)
+    if config.model.form == "additive":
+        raise InputError("model.form=additive starts from an encoder's head", fix="give --encoder, or use form=pooled")
+    return None
 
 
 def _folds(config: FinetuneConfig, data: CohortData) -> list[Fold]:
@@ -115,175 +104,126 @@ def _folds(config: FinetuneConfig, data: CohortData) -> list[Fold]:
     return make_folds(data.patients, groups, n_folds=config.n_folds, seed=config.seed)
 
 
-def leaking_patients(fold: Fold, donors: Mapping[str, str]) -> list[str]:
-    """Test patients whose donor also trains or validates: sections of one donor, where folds came from a file."""
-    used = {donors[name] for name in (*fold.train, *fold.val)}
-    return [name for name in fold.test if donors[name] in used]
-
-
-@dataclass(frozen=True)
-class FoldTargets:
-    """Panel, scaler and (M, G_fold) values in the training unit for all patients, fitted on training patients."""
-
-    panel: GenePanel
-    scaler: TargetScaler
-    values: NDArray[np.float32]
-
-
-def fold_targets(config: FinetuneConfig, data: CohortData, fold: Fold) -> FoldTargets:
-    """Choose genes and fit the target transform on the fold's training patients alone."""
-    train = rows_of(data, fold.train)
-    if config.genes is not None:
-        panel = read_gene_list(config.genes)
-        columns = panel.index_in(data.genes, path=config.cohort)
-    else:
-        columns = expressed_genes(
-            data.values[train],
-            min_fraction=config.min_expressed,
-            floor=ExpressionUnit.floor_of(data.unit.training_unit),
-        )
-        if not columns.size:
-            raise InputError(
-                f"no gene is expressed in {config.min_expressed:.0%} of the training patients of fold {fold.index}",
-                path=config.cohort,
-                fix="lower min_expressed, or check the declared unit",
-            )
-        panel = GenePanel(tuple(data.genes[i] for i in columns))
-    values = data.values[:, columns]
-    if data.unit.needs_ranks:
-        values = RankNormaliser(values[train])(values)
-    return FoldTargets(panel, TargetScaler.fit(values[train], transform=data.unit.training_unit), values)
-
-
-def _run_fold(
-    config: FinetuneConfig,
-    data: CohortData,
-    descriptors: Mapping[str, NDArray[np.float32]],
-    fold: Fold,
-    out_dir: Path,
-) -> FoldResult:
-    """Train, save and test the model of one fold."""
+def _run_fold(study: Study, fold: Fold) -> FoldResult:
+    """Train, save and test the model of one fold, beside its baselines and its refits on permuted labels."""
+    config, data = study.config, study.data
     targets = fold_targets(config, data, fold)
-    scaled = targets.scaler.scale(targets.values)
     training = dataclasses.replace(config.training, seed=config.seed * 1000 + fold.index)
-    bags = {
-        part: BagDataset(names, data.slides, scaled[rows_of(data, names)], seed=training.seed)
+    bags = _bags(study, fold, targets.scaled, training.seed)
+    statistics = feature_statistics(bags["train"].bags, max_tiles=config.max_tiles)
+    model = _new_model(study, fold, targets, statistics, training.seed)
+    untrained = _predict(model.eval(), bags["test"])
+    history = _fit(study, model, bags, training, fold.index)
+    info = SlideModelInfo(
+        config=model.config, in_features=data.width, panel=targets.panel, scaler=targets.scaler,
+        unit=data.unit.training_unit, encoder=data.encoder, patch=data.patch, stain=data.stain, fold=fold,
+        provenance={"config": as_plain(config)},
+    )  # fmt: skip
+    save_slide_model(study.out_dir / f"fold{fold.index}.safetensors", model, info)
+    test = rows_of(data, fold.test)
+    predictions = {MODEL: targets.scaler.unscale(_predict(model, bags["test"]))}
+    predictions |= _baselines(study, fold, targets)
+    predictions["untrained"] = targets.scaler.unscale(untrained)
+    null_r = _null(study, fold, targets, bags, statistics, training)
+    return FoldResult(fold, targets.panel, targets.values[test], predictions, history, null_r)
+
+
+def _bags(study: Study, fold: Fold, scaled: NDArray[np.float32], seed: int) -> dict[str, PatientBags]:
+    return {
+        part: patient_bags(study.config, study.data, names, scaled[rows_of(study.data, names)], seed=seed)
         for part, names in fold.parts().items()
     }
-    torch.manual_seed(training.seed)
-    model = SlideRegressor(data.width, len(targets.panel), config.model)
-    model.standardise(*feature_statistics(bags["train"], max_tiles=config.max_tiles))
+
+
+def _new_model(
+    study: Study, fold: Fold, targets: FoldTargets, statistics: FeatureStatistics, seed: int
+) -> SlideRegressor:
+    """The model before training."""
+    start, config = study.start, study.config.model
+    torch.manual_seed(seed)
+    if config.form == "additive" and start is not None:
+        config = dataclasses.replace(config, spot_hidden=start.hidden)
+    model = SlideRegressor(study.data.width, len(targets.panel), config)
+    model.standardise(*statistics)
+    if config.form == "additive" and start is not None:
+        model.start_from_spots(*start.scaled_for(targets.panel, rows_of(study.data, fold.train), targets.scaled))
+    return model
+
+
+def _fit(
+    study: Study, model: SlideRegressor, bags: Mapping[str, PatientBags], training: TrainingConfig, fold: int
+) -> list[dict[str, float]]:
+    """Train to the best validation epoch; returns loss and score by epoch."""
 
     def step(model: Any, batch: BagBatch) -> torch.Tensor:
         return expression_loss(model(batch.features, batch.mask).expression, batch.targets, training.loss)
 
-    history = fit(
-        model, step=step, config=training, description=f"fold {fold.index}",
-        epoch_batches=lambda epoch: bags["train"].epoch(
-            epoch, batch_size=training.batch_size, max_tiles=config.max_tiles
-        ),
-        validate=lambda model: -float(np.nanmean(np.square(_predict(model, bags["val"]) - bags["val"].targets))),
-        state_path=out_dir / "state" / f"fold{fold.index}.safetensors",
+    def score(model: Any) -> float:
+        targets = bags["val"].by_patient(bags["val"].bags.targets)
+        return -float(np.nanmean(np.square(_predict(model, bags["val"]) - targets)))
+
+    with TensorBoardLog(study.out_dir / "tensorboard" / f"fold{fold}") as log:
+        history = fit(
+            model, step=step, config=training, description=f"fold {fold}", validate=score, on_epoch=log,
+            epoch_batches=lambda epoch: bags["train"].bags.epoch(
+                epoch, batch_size=training.batch_size, max_tiles=study.config.max_tiles
+            ),
+            state_path=study.out_dir / "state" / f"fold{fold}.safetensors",
+        )  # fmt: skip
+    return history.epochs
+
+
+def _predict(model: SlideRegressor, bags: PatientBags) -> NDArray[np.float32]:
+    """(patients, G) standardised, from all tiles of each patient."""
+    each = np.stack([predict_bag(model, bags.bags.bag(index)).expression for index in range(len(bags.bags))])
+    return bags.by_patient(each)
+
+
+def _baselines(study: Study, fold: Fold, targets: FoldTargets) -> dict[str, NDArray[np.float32]]:
+    """Training mean, ridge on each patient descriptor there is, and zero-shot, for the fold's test patients."""
+    known = rows_of(study.data, [*fold.train, *fold.val])  # what the model saw, early stopping included
+    test = rows_of(study.data, fold.test)
+    found = patient_baselines(
+        {name: rows[known] for name, rows in study.descriptors.items()},
+        targets.values[known],
+        {name: rows[test] for name, rows in study.descriptors.items()},
+    )
+    if study.start is not None:
+        found["zero_shot"] = study.start.zero_shot(targets.panel)[test]
+    return found
+
+
+def _null(
+    study: Study, fold: Fold, targets: FoldTargets, bags: Mapping[str, PatientBags], statistics: FeatureStatistics,
+    training: TrainingConfig,
+) -> NDArray[np.float32] | None:  # fmt: skip
+    """(R, G_fold) r of the fold's test patients in refits on permuted labels; None without refits."""
+    config, data = study.config, study.data
+    if not config.refits:
+        return None
+    path = study.out_dir / "null" / f"fold{fold.index}.npy"
+    if path.is_file():
+        return read_array(path)
+    columns = targets.panel.index_in(data.genes)
+    orders = permutations(
+        data.patients, data.sites if config.group_by == "site" else {}, count=config.refits, seed=config.seed
+    )
+    permuted = [targets_of(data, fold, columns, data.values[order]) for order in orders]
+    rows = {part: rows_of(data, names)[bags[part].owner] for part, names in fold.parts().items()}
+    null_bags = NullBags(
+        bags["train"].bags, bags["val"].bags, bags["test"].bags,
+        *(np.stack([found.scaled[rows[part]] for found in permuted]) for part in ("train", "val")),
     )  # fmt: skip
-    info = SlideModelInfo(
-        config=config.model, in_features=data.width, panel=targets.panel, scaler=targets.scaler,
-        unit=data.unit.training_unit, encoder=data.encoder, patch=data.patch, stain=data.stain, fold=fold,
-        provenance={"config": as_plain(config)},
+    predicted = refit_predictions(
+        lambda number: _new_model(study, fold, permuted[number], statistics, training.seed * 1000 + number),
+        null_bags, training, max_tiles=config.max_tiles, description=f"fold {fold.index}, refits",
     )  # fmt: skip
-    save_slide_model(out_dir / f"fold{fold.index}.safetensors", model, info)
-    predictions = {MODEL: targets.scaler.unscale(_predict(model, bags["test"]))}
-    predictions |= _baselines(data, descriptors, fold, targets.values)
-    return FoldResult(fold, targets.panel, targets.values[rows_of(data, fold.test)], predictions, history.epochs)
-
-
-def _predict(model: SlideRegressor, bags: BagDataset) -> NDArray[np.float32]:
-    """(M, G) standardised, from all tiles of each patient."""
-    return np.stack([predict_bag(model, bags.bag(index)).expression for index in range(len(bags))])
-
-
-def _baselines(
-    data: CohortData, descriptors: Mapping[str, NDArray[np.float32]], fold: Fold, values: NDArray[np.float32]
-) -> dict[str, NDArray[np.float32]]:
-    """Training mean, and ridge on each patient descriptor there is, for the fold's test patients."""
-    known = rows_of(data, [*fold.train, *fold.val])  # what the model saw, early stopping included
     test = rows_of(data, fold.test)
-    return patient_baselines(
-        {name: rows[known] for name, rows in descriptors.items()},
-        values[known],
-        {name: rows[test] for name, rows in descriptors.items()},
-    )
-
-
-def _evaluate(config: FinetuneConfig, data: CohortData, results: list[FoldResult], out_dir: Path) -> dict[str, Any]:
-    """Put the folds together, write tables, predictions and figures."""
-    panel = GenePanel(tuple(dict.fromkeys(gene for result in results for gene in result.panel.genes)))
-    tested = [name for result in results for name in result.fold.test]
-    fold_of = np.concatenate([np.full(len(result.fold.test), result.fold.index) for result in results])
-    truth = _over_panel(panel, results, [result.truth for result in results])
-    predictions = {
-        name: _over_panel(panel, results, [result.predictions[name] for result in results])
-        for name in results[0].predictions
-    }
-    table = out_of_fold_table(panel.genes, truth, predictions, fold_of)
-    headline = headline_table(table)
-    write_csv(out_dir / "genes.csv", table)
-    write_csv(out_dir / "headline.csv", headline)
-    obs = pd.DataFrame(
-        {"fold": fold_of, "n_slides": [len(data.slides[name]) for name in tested]},
-        index=pd.Index(tested, name="patient_id"),
-    )
-    write_predictions(
-        out_dir / "out_of_fold.h5ad", predictions[MODEL], obs, panel, unit=data.unit.training_unit,
-        layers={"truth": truth}, var=table.set_index("gene"), config=as_plain(config),
-    )  # fmt: skip
-    _draw(data, results, table, panel, truth, predictions, out_dir)
-    return finish_run(
-        out_dir,
-        {
-            "patients": len(tested), "genes": len(panel), "folds": len(results), "unit": data.unit.training_unit,
-            "encoder": data.encoder, "dropped": len(data.dropped),
-            "patient_leakage": [name for result in results for name in leaking_patients(result.fold, data.donors)],
-            "headline": [
-                {key: None if pd.isna(value) else value for key, value in row.items()}
-                for row in headline.to_dict("records")
-            ],
-        },
-    )  # fmt: skip
-
-
-def _over_panel(
-    panel: GenePanel, results: Sequence[FoldResult], values: Sequence[NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """Rows of all folds over the union of their genes, NaN where a fold left a gene out."""
-    blocks = []
-    for result, block in zip(results, values, strict=True):
-        full = np.full((len(block), len(panel)), np.nan, dtype=np.float32)
-        full[:, result.panel.index_in(panel.genes)] = block
-        blocks.append(full)
-    return np.concatenate(blocks)
-
-
-def _draw(
-    data: CohortData, results: Sequence[FoldResult], table: pd.DataFrame, panel: GenePanel,
-    truth: NDArray[np.float32], predictions: dict[str, NDArray[np.float32]], out_dir: Path,
-) -> None:  # fmt: skip
-    """Curves, the distribution over genes beside the baselines, and scatter of the best genes."""
-    figures.training_curves(
-        {f"fold {result.fold.index}": result.history for result in results}, out_dir / "curves.png",
-        score="score (minus mean squared error)",
-    )  # fmt: skip
-    r_name = "r" if table[f"r_{MODEL}"].notna().any() else "pooled_r"  # small cohorts have no fold with n > 3
-    figures.gene_distributions(
-        {name: table[f"{r_name}_{name}"].to_numpy() for name in predictions if table[f"{r_name}_{name}"].notna().any()},
-        out_dir / "genes.png",
-        xlabel="r within test folds, combined" if r_name == "r" else "r pooled over folds (biased)",
-    )
-    best = table[f"{r_name}_{MODEL}"].fillna(-np.inf).sort_values(ascending=False, kind="stable").index[:_DRAWN_GENES]
-    figures.gene_scatter(
-        table.loc[best, "gene"].tolist(), truth[:, best], predictions[MODEL][:, best], out_dir / "scatter.png",
-        unit=data.unit.training_unit,
-        titles=[
-            f"{table['gene'][i]}\nr by fold {table[f'r_{MODEL}'][i]:.2f}, pooled {table[f'pooled_r_{MODEL}'][i]:.2f}"
-            for i in best
-        ],
-    )  # fmt: skip
+    by_patient = bags["test"].by_patient(predicted)
+    one_fold = np.zeros(len(test), dtype=np.int64)
+    found = [
+        fold_correlations(one.values[test], guess, one_fold)[0][0]
+        for one, guess in zip(permuted, by_patient, strict=True)
+    ]
+    write_array(path, np.stack(found).astype(np.float32))
+    return read_array(path)

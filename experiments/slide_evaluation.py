@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.baselines import ridge_predictions
-from tcgn_mil.metrics import combine_folds, gene_metrics, median_over_genes, pearson
+from tcgn_mil.metrics import gene_metrics, median_over_genes, pearson
+from tcgn_mil.slide_stats import (
+    MAX_Q,
+    benjamini_hochberg,
+    combined_r,
+    null_p_values,
+    patient_bootstrap,
+    steiger_p,
+)
 
-MODEL = "model"
+MODEL, UNTRAINED = "model", "untrained"
+GATES = ("ridge_colour", "ridge_mean_features", "zero_shot", UNTRAINED)
+_SEQUOIA_P, _SEQUOIA_Q = 0.05, 0.2
 
 
 def patient_baselines(
@@ -32,13 +43,24 @@ def patient_baselines(
     return {name: np.asarray(values, dtype=np.float32) for name, values in found.items()}
 
 
-def out_of_fold_table(
+class SlideTables(NamedTuple):
+    """``genes``: a row a gene; ``headline``: a row a predictor."""
+
+    genes: pd.DataFrame
+    headline: pd.DataFrame
+
+
+def out_of_fold_tables(
     genes: Sequence[str],
     truth: NDArray[np.floating],
     predictions: Mapping[str, NDArray[np.floating]],
     fold_of: NDArray[np.int64],
-) -> pd.DataFrame:
-    """One row a gene.
+    *,
+    null_z: NDArray[np.floating] | None = None,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> SlideTables:
+    """Results of a run.
 
     Parameters
     ----------
@@ -48,42 +70,109 @@ def out_of_fold_table(
         Predictor name -> (M, G) out-of-fold, NaN likewise.
     fold_of
         (M,) test fold of each patient.
+    null_z
+        (R, G) combined z of refits on permuted labels; None makes p-values approximate.
+    replicates, seed
+        Of the resampling of patients behind the intervals.
 
     Returns
     -------
-    ``r_<name>``: r within each test fold, combined by Fisher z weighted by n - 3 (NaN below three folds with n > 3);
-    ``pooled_r_<name>``: over all patients at once, biased downwards, for comparison only; for the model also
+    ``genes``: ``r_<name>``, r within each test fold combined by Fisher z weighted by n - 3 (NaN below three folds with
+    n > 3); for the model its 95 % interval ``low_model`` and ``high_model``, the one-sided ``p_model``, ``q_model``
+    (Benjamini-Hochberg), ``predictable`` (q below 0.05 and r above that of the baselines) and ``sequoia``, that tool's
+    rule; ``pooled_r_<name>``: over all patients at once, biased downwards, for comparison only; for the model also
     ``pooled_spearman_model``, ``pooled_r2_model``, ``pooled_rmse_model`` and ``n``.
+    ``headline``: median r with its interval, the difference of the model's median to it with its interval over the same
+    resampled patients, pooled median, genes.
     """
-    folds = np.unique(fold_of)
-    sizes = np.array([(fold_of == fold).sum() for fold in folds])
     table = pd.DataFrame({"gene": list(genes)})
     complete = np.isfinite(truth).all(axis=0) & np.isfinite(predictions[MODEL]).all(axis=0)
-    for name, predicted in predictions.items():
-        by_fold = np.stack([_fold_r(truth[fold_of == fold], predicted[fold_of == fold]) for fold in folds])
-        table[f"r_{name}"] = combine_folds(by_fold, sizes).r
-        table[f"pooled_r_{name}"] = np.where(complete, pearson(np.nan_to_num(truth), np.nan_to_num(predicted)), np.nan)
-    pooled = gene_metrics(np.nan_to_num(truth), np.nan_to_num(predictions[MODEL]))
-    for name, values in (("spearman", pooled.spearman), ("r2", pooled.r2), ("rmse", pooled.rmse)):
+    rows, medians = [], {}
+    for name in sorted(predictions, key=lambda name: name != MODEL):
+        predicted = predictions[name]
+        found = combined_r(truth, predicted, fold_of)
+        drawn = patient_bootstrap(truth, predicted, fold_of, replicates=replicates, seed=seed)
+        table[f"r_{name}"] = found.r
+        if name == MODEL:
+            table["low_model"], table["high_model"] = _interval(drawn)
+            table["p_model"] = null_p_values(found.z, null_z)
+            table["q_model"] = benjamini_hochberg(table["p_model"].to_numpy())
+        known = complete & np.isfinite(predicted).all(axis=0)
+        pooled = pearson(np.nan_to_num(truth), np.nan_to_num(predicted))
+        table[f"pooled_r_{name}"] = np.where(known, pooled, np.nan)
+        medians[name] = _medians(drawn)
+        rows.append(_headline(table, name, medians))
+    pooled_model = gene_metrics(np.nan_to_num(truth), np.nan_to_num(predictions[MODEL]))
+    for name, values in (("spearman", pooled_model.spearman), ("r2", pooled_model.r2), ("rmse", pooled_model.rmse)):
         table[f"pooled_{name}_{MODEL}"] = np.where(complete, values, np.nan)
     table["n"] = np.isfinite(truth).sum(axis=0)
-    return table
+    table["predictable"] = predictable(table)
+    if UNTRAINED in predictions:
+        table["sequoia"] = sequoia_rule(table, truth, predictions[MODEL], predictions[UNTRAINED])
+    return SlideTables(table, pd.DataFrame(rows))
 
 
-def _fold_r(truth: NDArray[np.floating], predicted: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(G,) r within one fold; NaN for genes that fold has no target for."""
-    present = np.isfinite(truth).all(axis=0) & np.isfinite(predicted).all(axis=0)
-    return np.where(present, pearson(np.nan_to_num(truth), np.nan_to_num(predicted)), np.nan)
+def predictable(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """q below 0.05 and r above that of every gating baseline that has one (PROTOCOL)."""
+    found = (table["q_model"] < MAX_Q).to_numpy()
+    for gate in GATES:
+        if (column := f"r_{gate}") in table:
+            found &= ((table["r_model"] > table[column]) | table[column].isna()).to_numpy()
+    return found
 
 
-def headline_table(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a predictor: median over genes of the fold-combined r, of the pooled r, and the number of genes."""
-    names = [column.removeprefix("r_") for column in table if column.startswith("r_")]
-    return pd.DataFrame(
-        {
-            "predictor": names,
-            "median_r": [median_over_genes(table[f"r_{name}"].to_numpy()) for name in names],
-            "median_pooled_r_biased": [median_over_genes(table[f"pooled_r_{name}"].to_numpy()) for name in names],
-            "genes": [int(table[f"r_{name}"].notna().sum()) for name in names],
-        }
+def sequoia_rule(
+    table: pd.DataFrame, truth: NDArray[np.floating], predicted: NDArray[np.floating],
+    untrained: NDArray[np.floating],
+) -> NDArray[np.bool_]:  # fmt: skip
+    """The rule of SEQUOIA (Pizurica et al. 2024), on r pooled over folds as there.
+
+    r above 0 with p < 0.05, root mean squared error below and r above those of an untrained model, Steiger's test of
+    the two r at p < 0.05, and Benjamini-Hochberg below 0.2 over genes on the p of r.
+    """
+    from scipy.stats import pearsonr
+
+    r, r_untrained = (table[f"pooled_r_{name}"].to_numpy() for name in (MODEL, UNTRAINED))
+    known = np.isfinite(r)
+    p = np.full(len(r), np.nan)
+    if known.any():
+        p[known] = pearsonr(truth[:, known], predicted[:, known], axis=0, alternative="greater").pvalue
+    between = pearson(np.nan_to_num(predicted), np.nan_to_num(untrained))
+    n = table["n"].to_numpy()
+    steiger = steiger_p(r, np.nan_to_num(r_untrained), np.nan_to_num(between), n)
+    error, error_untrained = (
+        np.sqrt(np.nanmean(np.square(truth - values), axis=0)) for values in (predicted, untrained)
     )
+    passed = (r > 0) & (p < _SEQUOIA_P) & (benjamini_hochberg(p) < _SEQUOIA_Q)
+    return np.asarray(passed & (error < error_untrained) & (r > np.nan_to_num(r_untrained)) & (steiger < _SEQUOIA_P))
+
+
+def _headline(table: pd.DataFrame, name: str, medians: Mapping[str, NDArray[np.floating]]) -> dict[str, object]:
+    low, high = _interval(medians[name][:, None])
+    difference = medians[MODEL] - medians[name]
+    under, over = _interval(difference[:, None])
+    median = median_over_genes(table[f"r_{name}"].to_numpy())
+    other = name != MODEL and np.isfinite(median)
+    return {
+        "predictor": name, "median_r": median, "low": float(low[0]), "high": float(high[0]),
+        "model_above_by": median_over_genes(table["r_model"].to_numpy()) - median if other else np.nan,
+        "model_above_low": float(under[0]) if other else np.nan,
+        "model_above_high": float(over[0]) if other else np.nan,
+        "median_pooled_r_biased": median_over_genes(table[f"pooled_r_{name}"].to_numpy()),
+        "genes": int(table[f"r_{name}"].notna().sum()),
+    }  # fmt: skip
+
+
+def _medians(drawn: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(R,) median over the genes that have an r."""
+    known = np.isfinite(drawn).all(axis=0)
+    return np.median(drawn[:, known], axis=1) if known.any() else np.full(len(drawn), np.nan)
+
+
+def _interval(drawn: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """95 % percentile interval over resamplings (R, G); NaN for a column that has none."""
+    known = np.isfinite(drawn).all(axis=0)
+    out = np.full((2, drawn.shape[1]), np.nan)
+    if known.any():
+        out[:, known] = np.percentile(drawn[:, known], [2.5, 97.5], axis=0)
+    return out[0], out[1]

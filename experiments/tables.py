@@ -65,3 +65,23 @@ def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as dicts of plain values, None where there is no answer, for JSON."""
     return [{str(key): None if pd.isna(value) else value for key, value in row.items()} for row in
             frame.to_dict("records")]  # fmt: skip
+
+
+def write_array(path: str | Path, values: np.ndarray) -> None:
+    """Write an array as .npy, atomically."""
+    with atomic_path(path) as temporary, Path(temporary).open("wb") as file:
+        np.save(file, values, allow_pickle=False)
+
+
+def read_array(path: str | Path) -> np.ndarray:
+    """Read an array of :func:`write_array`.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"cannot be read ({error})", path=path, fix="remove it and run again") from error

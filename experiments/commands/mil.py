@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,29 +12,86 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.commands.options import Config, Out, Overrides, ShowConfig
 from tcgn_mil.experiments.console import finish_cohort, print_config, print_rows, resolve, warn_of_leakage
 
+Cohort = Annotated[Path, typer.Option(help="cohort.h5ad that tcgn-mil bulk wrote.")]
+Features = Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")]
+Encoder = Annotated[
+    Path | None,
+    typer.Option(help="Encoder checkpoint that made the features: for the zero-shot baseline, and form=additive."),
+]
+Folds = Annotated[
+    Path | None, typer.Option(help="CSV with fold, part (train, val, test), id; made by seed if not given.")
+]
+
 
 def finetune(
-    cohort: Annotated[Path, typer.Option(help="cohort.h5ad that tcgn-mil bulk wrote.")] = Path("cohort.h5ad"),
-    features: Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")] = Path("features"),
+    cohort: Cohort = Path("cohort.h5ad"),
+    features: Features = Path("features"),
+    encoder: Encoder = None,
     out: Out = Path("slide-model"),
-    folds: Annotated[
-        Path | None, typer.Option(help="CSV with fold, part (train, val, test), id; made by seed if not given.")
-    ] = None,
+    folds: Folds = None,
     config: Config = None,
     overrides: Overrides = None,
     show_config: ShowConfig = False,
 ) -> None:
     """Train attention pooling over all tiles of a patient's slides to bulk expression, one model a fold."""
+    from tcgn_mil.experiments.slide_config import FinetuneConfig
+
+    given = {"cohort": cohort, "features": features, "encoder": encoder, "folds": folds}
+    _train(given, out, config, overrides, show_config, FinetuneConfig)
+
+
+def slide_cross_validation(
+    cohort: Cohort = Path("cohort.h5ad"),
+    features: Features = Path("features"),
+    encoder: Encoder = None,
+    out: Out = Path("slide-cv"),
+    folds: Folds = None,
+    group_by: Annotated[
+        str | None, typer.Option(help="What stays in one fold: patient, or site (TCGA tissue source site).")
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Two finished runs to put side by side, gene by gene, in --out.")
+    ] = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    show_config: ShowConfig = False,
+) -> None:
+    """As finetune, with 50 refits on permuted labels, from which p-values come; or put two runs side by side."""
+    from tcgn_mil.experiments.slide_config import SlideCvConfig
+
+    if compare is not None:
+        from tcgn_mil.experiments.slide_compare import compare_runs
+
+        print_rows(compare_runs(*compare, out))
+        typer.echo(f"gene by gene: {out / 'comparison.csv'}")
+        return
+    given = {"cohort": cohort, "features": features, "encoder": encoder, "folds": folds, "group_by": group_by}
+    _train(given, out, config, overrides, show_config, SlideCvConfig)
+
+
+def _train(
+    given: dict[str, Any],
+    out: Path,
+    config: Path | None,
+    overrides: list[str] | None,
+    show_config: bool,
+    config_class: type,
+) -> None:  # fmt: skip
     from tcgn_mil.experiments import finetuning
 
-    given = {"cohort": cohort, "features": features, "folds": folds}
-    resolved = resolve(finetuning.FinetuneConfig, config, overrides, given)
+    resolved = resolve(config_class, config, overrides, given)
     if show_config:
         return print_config(resolved)
     summary = finetuning.run(resolved, out)
     print_rows(summary["headline"])
     warn_of_leakage(summary)
-    typer.echo(f"models: {out}")
+    for label in summary["labels"]:
+        typer.echo(label, err=True)
+    coverage = summary["coverage"]
+    typer.echo(
+        f"{summary['predictable']} of {summary['genes']} genes predictable;"
+        f" {coverage['stated']:.0%} intervals cover {coverage['measured']:.1%}\nmodels: {out}"
+    )
     return None
 
 

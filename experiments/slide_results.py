@@ -1,0 +1,154 @@
+"""What a slide-level run writes: tables, out-of-fold predictions with intervals, figures, summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tcgn_mil.config import as_plain
+from tcgn_mil.contracts import Fold, GenePanel
+from tcgn_mil.experiments.cohort_data import CohortData
+from tcgn_mil.experiments.run_folder import finish_run
+from tcgn_mil.experiments.slide_config import FinetuneConfig
+from tcgn_mil.experiments.slide_evaluation import MODEL, SlideTables, out_of_fold_tables
+from tcgn_mil.experiments.slide_figures import draw_run
+from tcgn_mil.experiments.tables import plain_rows, write_csv, write_predictions
+from tcgn_mil.metrics import combine_folds
+from tcgn_mil.slide_stats import ConformalBounds, conformal_bounds
+
+APPROXIMATE = "approximate p-values: no refits on permuted labels were made (refits=0)"
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What one fold gives.
+
+    Attributes
+    ----------
+    fold, panel
+        The split, and the genes chosen on its training patients.
+    truth, predictions
+        (M_test, G_fold), and the same by predictor.
+    history
+        Loss and score by epoch.
+    null_r
+        (R, G_fold) r of refits on permuted labels, None without.
+    """
+
+    fold: Fold
+    panel: GenePanel
+    truth: NDArray[np.float32]
+    predictions: dict[str, NDArray[np.float32]]
+    history: list[dict[str, float]]
+    null_r: NDArray[np.float32] | None = None
+
+
+def write_results(
+    config: FinetuneConfig, data: CohortData, results: Sequence[FoldResult], out_dir: Path, *,
+    spot_genes: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """Put the folds together, write tables, predictions and figures; returns the summary, which is written last."""
+    panel = GenePanel(tuple(dict.fromkeys(gene for result in results for gene in result.panel.genes)))
+    fold_of = np.concatenate([np.full(len(result.fold.test), result.fold.index) for result in results])
+    truth = over_panel(panel, results, [result.truth for result in results])
+    predictions = {
+        name: over_panel(panel, results, [result.predictions[name] for result in results])
+        for name in results[0].predictions
+    }
+    null_z = _null_z(panel, results)
+    tables = out_of_fold_tables(
+        panel.genes, truth, predictions, fold_of, null_z=null_z, replicates=config.replicates, seed=config.seed
+    )
+    bounds = conformal_bounds(truth, predictions[MODEL], fold_of, stated=config.coverage)
+    genes = tables.genes.assign(interval_half_width=bounds.half_width, interval_coverage=bounds.coverage_by_gene)
+    if spot_genes:
+        genes["in_spot_panel"] = genes["gene"].isin(set(spot_genes))
+    _write_tables(config, data, results, panel, fold_of, truth, predictions, genes, tables.headline, out_dir)
+    draw_run(
+        genes, tables.headline, truth, predictions, {f"fold {one.fold.index}": one.history for one in results},
+        null_z, out_dir, unit=data.unit.training_unit, fold_of=fold_of,
+    )  # fmt: skip
+    return finish_run(
+        out_dir, _summary(config, data, results, panel, SlideTables(genes, tables.headline), bounds, null_z)
+    )
+
+
+def _null_z(panel: GenePanel, results: Sequence[FoldResult]) -> NDArray[np.float64] | None:
+    """(R, G) combined z of each refit, NaN for genes with an r in fewer than three folds."""
+    if any(result.null_r is None for result in results):
+        return None
+    by_fold = np.full((len(results), len(results[0].null_r), len(panel)), np.nan)  # type: ignore[arg-type]
+    for row, result in enumerate(results):
+        by_fold[row][:, result.panel.index_in(panel.genes)] = result.null_r
+    sizes = np.array([len(result.fold.test) for result in results])
+    return np.stack([combine_folds(by_fold[:, refit], sizes).z for refit in range(by_fold.shape[1])])
+
+
+def over_panel(
+    panel: GenePanel, results: Sequence[FoldResult], values: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Rows of all folds over the union of their genes, NaN where a fold left a gene out."""
+    blocks = []
+    for result, block in zip(results, values, strict=True):
+        full = np.full((len(block), len(panel)), np.nan, dtype=np.float32)
+        full[:, result.panel.index_in(panel.genes)] = block
+        blocks.append(full)
+    return np.concatenate(blocks)
+
+
+def _write_tables(
+    config: FinetuneConfig, data: CohortData, results: Sequence[FoldResult], panel: GenePanel,
+    fold_of: NDArray[np.int64], truth: NDArray[np.float32], predictions: Mapping[str, NDArray[np.float32]],
+    genes: pd.DataFrame, headline: pd.DataFrame, out_dir: Path,
+) -> None:  # fmt: skip
+    write_csv(out_dir / "genes.csv", genes)
+    chosen = genes[genes["predictable"]].sort_values("r_model", ascending=False, kind="stable")
+    write_csv(out_dir / "predictable_genes.csv", chosen[["gene", "r_model", "low_model", "high_model", "q_model"]])
+    write_csv(out_dir / "headline.csv", headline)
+    tested = [name for result in results for name in result.fold.test]
+    obs = pd.DataFrame(
+        {"fold": fold_of, "n_slides": [len(data.slides[name]) for name in tested]},
+        index=pd.Index(tested, name="patient_id"),
+    )
+    half = genes["interval_half_width"].to_numpy(np.float32)
+    layers = {"truth": truth, "low": predictions[MODEL] - half, "high": predictions[MODEL] + half}
+    write_predictions(
+        out_dir / "out_of_fold.h5ad", predictions[MODEL], obs, panel, unit=data.unit.training_unit, layers=layers,
+        var=genes.set_index("gene"), config=as_plain(config),
+        obsm={f"baseline_{name}": values for name, values in predictions.items() if name != MODEL},
+    )  # fmt: skip
+
+
+def _summary(
+    config: FinetuneConfig, data: CohortData, results: Sequence[FoldResult], panel: GenePanel, tables: SlideTables,
+    bounds: ConformalBounds, null_z: NDArray[np.float64] | None,
+) -> dict[str, Any]:  # fmt: skip
+    leaking = [name for result in results for name in leaking_patients(result.fold, data.donors)]
+    labels = [] if null_z is not None else [APPROXIMATE]
+    if leaking:
+        labels.append("patient leakage")
+    genes = tables.genes
+    return {
+        "patients": len(genes) and int(sum(len(result.fold.test) for result in results)), "genes": len(panel),
+        "folds": len(results), "unit": data.unit.training_unit, "encoder": data.encoder,
+        "dropped": len(data.dropped), "patient_leakage": leaking, "labels": labels,
+        "predictable": int(genes["predictable"].sum()),
+        "sequoia": int(genes["sequoia"].sum()) if "sequoia" in genes else None,
+        "coverage": {"stated": config.coverage, "measured": bounds.coverage},
+        "null": None if null_z is None else {
+            "refits": len(null_z), "mean_z": float(np.nanmean(null_z)), "sd_z": float(np.nanstd(null_z)),
+        },
+        "headline": plain_rows(tables.headline),
+    }  # fmt: skip
+
+
+def leaking_patients(fold: Fold, donors: Mapping[str, str]) -> list[str]:
+    """Test patients whose donor also trains or validates: sections of one donor, where folds came from a file."""
+    used = {donors[name] for name in (*fold.train, *fold.val)}
+    return [name for name in fold.test if donors[name] in used]

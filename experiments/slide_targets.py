@@ -1,0 +1,66 @@
+"""A fold's targets: genes chosen, ranks and scales fitted, on its training patients alone (PROTOCOL, Targets)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcgn_mil.contracts import Fold, GenePanel, TargetScaler
+from tcgn_mil.data.targets import RankNormaliser, expressed_genes
+from tcgn_mil.data.units import ExpressionUnit
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.cohort_data import CohortData, rows_of
+from tcgn_mil.experiments.slide_config import FinetuneConfig
+from tcgn_mil.experiments.tables import read_gene_list
+
+
+@dataclass(frozen=True)
+class FoldTargets:
+    """Panel, scaler and (M, G_fold) values in the training unit for all patients, fitted on training patients."""
+
+    panel: GenePanel
+    scaler: TargetScaler
+    values: NDArray[np.float32]
+
+    @property
+    def scaled(self) -> NDArray[np.float32]:
+        """(M, G_fold) standardised."""
+        return self.scaler.scale(self.values)
+
+
+def fold_targets(config: FinetuneConfig, data: CohortData, fold: Fold) -> FoldTargets:
+    """Choose genes and fit the target transform on the fold's training patients alone.
+
+    Raises
+    ------
+    InputError
+        If a gene of the list is not in the cohort, or no gene is expressed in enough training patients.
+    """
+    return targets_of(data, fold, _columns(config, data, fold), data.values)
+
+
+def targets_of(data: CohortData, fold: Fold, columns: NDArray[np.int64], values: NDArray[np.float32]) -> FoldTargets:
+    """Targets of chosen genes from `values` (M, G_all), which may be permuted over patients."""
+    train = rows_of(data, fold.train)
+    values = values[:, columns]
+    if data.unit.needs_ranks:
+        values = RankNormaliser(values[train])(values)
+    panel = GenePanel(tuple(data.genes[i] for i in columns))
+    return FoldTargets(panel, TargetScaler.fit(values[train], transform=data.unit.training_unit), values)
+
+
+def _columns(config: FinetuneConfig, data: CohortData, fold: Fold) -> NDArray[np.int64]:
+    if config.genes is not None:
+        return read_gene_list(config.genes).index_in(data.genes, path=config.cohort)
+    columns = expressed_genes(
+        data.values[rows_of(data, fold.train)], min_fraction=config.min_expressed,
+        floor=ExpressionUnit.floor_of(data.unit.training_unit),
+    )  # fmt: skip
+    if not columns.size:
+        raise InputError(
+            f"no gene is expressed in {config.min_expressed:.0%} of the training patients of fold {fold.index}",
+            path=config.cohort, fix="lower min_expressed, or check the declared unit",
+        )  # fmt: skip
+    return columns
