@@ -46,7 +46,16 @@ def resolve_config(
     values = _merged(values, preset or {})
     for override in overrides:
         _apply_override(config_class, values, override)
-    return _validate(config_class, values, source=source)
+    return _validate(config_class, _merged(_section_defaults(config_class), values), source=source)
+
+
+def _section_defaults(config_class: type) -> dict[str, Any]:
+    """What a section is where it is not given, which need not be its class's own defaults."""
+    found = {}
+    for field in dataclasses.fields(config_class):
+        if field.default_factory is not dataclasses.MISSING and dataclasses.is_dataclass(made := field.default_factory()):
+            found[field.name] = {item.name: getattr(made, item.name) for item in dataclasses.fields(made)}
+    return found
 
 
 def _merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:

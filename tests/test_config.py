@@ -38,6 +38,15 @@ def test_default_then_yaml_then_override(yaml_file: Path) -> None:
     assert resolve_config(Outer, yaml_path=yaml_file, overrides=["training.lr=3e-4"]).training.lr == 3e-4
 
 
+def test_a_section_given_in_part_keeps_the_rest_of_its_own_default(yaml_file: Path) -> None:
+    @dataclass(frozen=True)
+    class Study(Outer):
+        training: Inner = field(default_factory=lambda: Inner(lr=0.1, epochs=60))
+
+    assert resolve_config(Study, overrides=["training.lr=0.2"]).training == Inner(lr=0.2, epochs=60)
+    assert resolve_config(Study, yaml_path=yaml_file).training == Inner(lr=0.5, epochs=60)
+
+
 def test_written_config_reads_back(tmp_path: Path) -> None:
     config = Outer(name="µ", genes=("X",), training=Inner(epochs=7))
     write_config(tmp_path / "out.yaml", config)
