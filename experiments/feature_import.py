@@ -9,6 +9,7 @@ are none, and no map is drawn of it.
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,9 +30,9 @@ from tcgn_mil.failures import write_failures
 if TYPE_CHECKING:
     import torch
 
-_UNREADABLE = (
-    RuntimeError, OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
-    pickle.UnpicklingError, zipfile.BadZipFile, UnicodeDecodeError,
+_UNREADABLE = (  # what a damaged file makes of torch's reader
+    RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, AssertionError,
+    ArithmeticError, MemoryError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile,
 )  # fmt: skip
 _TENSOR_SUFFIX, _HDF5_SUFFIX = ".pt", ".h5"
 
