@@ -32,6 +32,9 @@ _MAX_POSITION = 1e8
 _SAME_SIZE = 0.02  # relative: two statements of one tile size
 _NOMINAL_SIZE = 0.1  # relative: a nominal size (0.5 µm/px for 20x) and that of the scanner
 
+# What h5py raises, beside OSError, where a file's structure is damaged.
+_DAMAGE = (RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
+
 
 @dataclass(frozen=True, eq=False)
 class ForeignFeatures:
@@ -98,9 +101,20 @@ def open_foreign(path: str | Path) -> Iterator[ForeignFeatures]:
         or more than the bounds of this module; or coords that do not belong to them.
     """
     with open_hdf5(path, kind="feature") as file:
-        if "spec" in file.attrs and "encoder" in file.attrs:
-            raise InputError("is a feature file of this package", path=path, fix="use it as it is")
-        yield _stamp(file, path) if "feats" in file else _clam_or_trident(file, path)
+        try:
+            found = _recognise(file, path)
+        except InputError:
+            raise
+        except _DAMAGE as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+            raise InputError(f"is damaged ({reason})", path=path, fix="encode the slide again") from error
+        yield found
+
+
+def _recognise(file: h5py.File, path: str | Path) -> ForeignFeatures:
+    if "spec" in file.attrs and "encoder" in file.attrs:
+        raise InputError("is a feature file of this package", path=path, fix="use it as it is")
+    return _stamp(file, path) if "feats" in file else _clam_or_trident(file, path)
 
 
 def check_features(shape: tuple[int, ...], dtype: np.dtype, *, path: str | Path) -> None:
@@ -274,8 +288,8 @@ def _dataset(file: h5py.File, name: str, path: str | Path) -> h5py.Dataset:
 def _text(attributes: Any, name: str) -> str:
     """A short text, or nothing."""
     value = attributes.get(name)
-    value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-    return value.strip()[:200] if isinstance(value, str) else ""
+    value = value.encode("utf-8", "replace") if isinstance(value, str) else value
+    return value.decode("utf-8", "replace").strip()[:200] if isinstance(value, bytes) else ""
 
 
 def _number(file: h5py.File, name: str, path: str | Path) -> float:

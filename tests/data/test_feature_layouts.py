@@ -235,3 +235,20 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(InputError, match=part), open_foreign(tmp_path / f"{name}.h5"):
             pass
+
+
+@pytest.mark.parametrize("write", [clam, trident, stamp])
+def test_damage_anywhere_is_an_input_error_or_harmless(tmp_path: Path, write: Callable) -> None:
+    path, rng = write(tmp_path / "a.h5"), np.random.default_rng(0)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    refused = 0
+    for _ in range(60):
+        damaged = whole.copy()
+        damaged[rng.integers(len(whole), size=8)] = rng.integers(256, size=8)
+        path.write_bytes(damaged.tobytes())
+        try:
+            with open_foreign(path) as found:
+                list(found.blocks())
+        except InputError:
+            refused += 1
+    assert refused > 10
