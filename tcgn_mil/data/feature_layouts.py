@@ -171,20 +171,24 @@ def place(
             "places tiles in level-0 pixels, but does not say how large those are",
             fix="give --mpp, or a column mpp in the table of --patients",
         )
-    spec = TileSpec.for_slide(
-        patch, slide_mpp=slide_mpp or patch.mpp, level_downsamples=[1.0], stride_px=found.stride_px
-    )
-    if found.level0_px:
-        spec = replace(
-            spec, level0_px=found.level0_px, read_px=max(1, round(found.level0_px)),
-            level0_stride_px=spec.stride_px * found.level0_px / px,
-        )  # fmt: skip
+    spec = _spec(found, patch, slide_mpp)
     if found.coords is None:
         return PlacedTiles(np.full((len(found.features), 2), -1, dtype=np.int64), spec, UNKNOWN)
     if not in_um:
         return PlacedTiles(found.coords.astype(np.int64), spec, LEVEL0)
     pixels = np.rint(found.coords.astype(np.float64) / spec.slide_mpp).astype(np.int64)
     return PlacedTiles(pixels, spec, SCALED if slide_mpp is None else LEVEL0)
+
+
+def _spec(found: ForeignFeatures, patch: PatchSize, slide_mpp: float | None) -> TileSpec:
+    """As tiles of our own, but of just the level-0 pixels that the file states; without `slide_mpp`, of tile pixels."""
+    spec = TileSpec.for_slide(
+        patch, slide_mpp=slide_mpp or patch.mpp, level_downsamples=[1.0], stride_px=found.stride_px
+    )
+    if not found.level0_px:
+        return spec
+    step = spec.stride_px * found.level0_px / patch.px
+    return replace(spec, level0_px=found.level0_px, read_px=max(1, round(found.level0_px)), level0_stride_px=step)
 
 
 def _patch_mpp(found: ForeignFeatures, px: int, mpp: float | None, given: float | None) -> float:
