@@ -14,7 +14,7 @@ import typer
 
 from tcgn_mil import __version__
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.commands import mil, slides, spots, tables
+from tcgn_mil.experiments.commands import association, mil, slides, spots, tables
 from tcgn_mil.experiments.commands.options import Out
 
 app = typer.Typer(
@@ -84,6 +84,7 @@ for _verb, _function in {
     "import-features": slides.import_features,
     "bulk": tables.bulk, "clinical": tables.clinical,
     "finetune": mil.finetune, "predict": mil.predict, "explain": mil.explain,
+    "associate": association.associate,
 }.items():  # fmt: skip
     app.command(_verb)(_function)
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.contracts import duplicates, preview
+from tcgn_mil.data.cohort_files import KIND as COHORT
 from tcgn_mil.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class PatientExpression:
         (G,) how well each gene was predicted in cross-validation, or None where the file does not say.
     relation
         Patients by their relation to the models (``out of fold``, ``trained on``); empty where the file does not say.
+    is_cohort
+        Whether the file is a cohort.h5ad: measured values, not predictions.
     """
 
     path: Path
@@ -64,6 +67,7 @@ class PatientExpression:
     predictable: NDArray[np.bool_] | None = None
     r: NDArray[np.float64] | None = None
     relation: tuple[str, ...] = ()
+    is_cohort: bool = False
 
 
 def read_expression(path: str | Path) -> PatientExpression:
@@ -183,15 +187,19 @@ def _from_anndata(path: Path) -> PatientExpression:
     for part in (values, truth):
         if part is not None:
             _check_finite(part, patients, genes, path)
-    return PatientExpression(path, patients, genes, values, _unit(data), folds, truth, predictable, r, relation)
+    meta = _meta(data)
+    return PatientExpression(
+        path, patients, genes, values, str(meta.get("unit", "")), folds, truth, predictable, r, relation,
+        meta.get("kind") == COHORT,
+    )  # fmt: skip
 
 
-def _unit(data: AnnData) -> str:
+def _meta(data: AnnData) -> dict[str, Any]:
     try:
         found = json.loads(str(data.uns.get("tcgn_mil", "{}")))
     except json.JSONDecodeError:
-        return ""
-    return str(found.get("unit", "")) if isinstance(found, dict) else ""
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _dense(matrix: Any, path: Path) -> NDArray[np.float64]:
