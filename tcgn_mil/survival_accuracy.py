@@ -46,7 +46,8 @@ def fold_accuracy(
     cases = np.array([int((test.event & (test.time_days <= time)).sum()) for time in times], dtype=np.int64)
     controls = np.array([int((test.time_days > time).sum()) for time in times])
     usable = (cases >= MIN_CASES) & (controls >= MIN_CASES) & (times < train.time_days[~train.event].max(initial=0.0))
-    found = Accuracy(*(np.full(len(times), np.nan) for _ in range(3)), cases)
+    auc, brier, brier_null = (np.full(len(times), np.nan) for _ in range(3))
+    found = Accuracy(auc, brier, brier_null, cases)
     if not usable.any():
         return found
     from sksurv.metrics import brier_score, cumulative_dynamic_auc
@@ -57,8 +58,8 @@ def fold_accuracy(
     asked = Surv.from_arrays(test.event & (test.time_days <= until), np.minimum(test.time_days, until))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found.auc[usable] = cumulative_dynamic_auc(known, asked, risk, times[usable])[0]
-    for into, scores in ((found.brier, (calibrating, risk)), (found.brier_null, (0 * calibrating, 0 * risk))):
+        auc[usable] = cumulative_dynamic_auc(known, asked, risk, times[usable])[0]
+    for into, scores in ((brier, (calibrating, risk)), (brier_null, (0 * calibrating, 0 * risk))):
         into[usable] = brier_score(known, asked, _without_event(train, *scores, times[usable]), times[usable])[1]
     return found
 
@@ -79,11 +80,11 @@ def _without_event(train: SurvivalTable, calibrating: Array, risk: Array, times:
 def over_folds(found: list[Accuracy]) -> Accuracy:
     """Mean over the folds that have an answer, at least three, weighted by their cases."""
     cases = np.stack([one.cases for one in found]).astype(np.float64)
-    means = []
+    means = {}
     for name in ("auc", "brier", "brier_null"):
         values = np.stack([getattr(one, name) for one in found])
         weight = np.where(np.isfinite(values), cases, 0.0)
         enough = np.isfinite(values).sum(axis=0) >= MIN_FOLDS
         total = np.maximum(weight.sum(axis=0), 1e-300)
-        means.append(np.where(enough, (weight * np.nan_to_num(values)).sum(axis=0) / total, np.nan))
-    return Accuracy(*means, cases.sum(axis=0).astype(np.int64))
+        means[name] = np.where(enough, (weight * np.nan_to_num(values)).sum(axis=0) / total, np.nan)
+    return Accuracy(means["auc"], means["brier"], means["brier_null"], cases.sum(axis=0).astype(np.int64))
