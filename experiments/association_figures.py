@@ -16,6 +16,8 @@ SIGNIFICANT = 0.05
 _LONGEST_NAME = 32
 _MOST_ROWS, _MOST_SETS = 40, 20
 _LEAST_P = 1e-300
+_LEAST_SCALE = 0.1  # of epsilon squared, so that nothing looks like nothing
+_EFFECTS = {SPEARMAN: "Spearman r", KRUSKAL: "Kruskal-\nWallis ε²"}
 _MEASURES = {"pearson": "Pearson", "spearman": "Spearman", "partial": "Spearman, partial"}
 
 
@@ -64,11 +66,15 @@ def covariates(table: pd.DataFrame, path: str | Path) -> None:
         1, len(panels), figsize=(2.6 + sum(0.55 * width + 1.1 for width in widths), 2.2 + 0.3 * min(rows, _MOST_ROWS)),
         gridspec_kw={"width_ratios": widths}, squeeze=False, layout="constrained",
     )  # fmt: skip
+    shares = [
+        one["effect"].to_numpy(dtype=float) for one, (_, test, _) in zip(wide, panels, strict=True) if test == KRUSKAL
+    ]
+    most = max([_LEAST_SCALE, *(float(np.nanmax(share)) for share in shares if np.isfinite(share).any())])
     for axis, one, (source, test, _) in zip(axes.flat, wide, panels, strict=True):
         spearman = test == SPEARMAN
         shown = one.head(_MOST_ROWS)
-        heatmap(figure, axis, shown["effect"], shown["q"], ("RdBu_r", -1, 1) if spearman else ("Purples", 0, None))
-        axis.set_title(f"{source}: {'Spearman r' if spearman else 'Kruskal-Wallis ε²'}", fontsize=8)
+        heatmap(figure, axis, shown["effect"], shown["q"], ("RdBu_r", -1, 1) if spearman else ("Purples", 0, most))
+        axis.set_title(f"{source}\n{_EFFECTS[test]}", fontsize=8)
     figure.suptitle(f"*: q < {SIGNIFICANT} (BH over a source's signatures and covariates)", fontsize=8)
     figures.save(figure, path)
 
@@ -91,7 +97,8 @@ def enrichment(over: pd.DataFrame, ranked: pd.DataFrame, path: str | Path) -> No
         axis.barh(range(len(table)), table[column], color=[figures.COLOURS[0] if yes else "#c9d6e3" for yes in sure])
         axis.axvline(1 if column == "fold" else 0, color="black", linewidth=0.6)
         names = [f"{plain(name)} ({there})" for name, there in zip(table["set"], table["in_panel"], strict=True)]
-        axis.set(yticks=range(len(table)), yticklabels=names, xlabel=label)
+        axis.set(yticks=range(len(table)), yticklabels=names)
+        axis.set_xlabel(label, fontsize=8)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"dark: q < {SIGNIFICANT}; in brackets: the set's genes in the panel", fontsize=8)
@@ -137,7 +144,7 @@ def _name_dots(axis: Axes, genes: pd.DataFrame) -> None:
 
 
 def heatmap(
-    figure: plt.Figure, axis: Axes, effect: pd.DataFrame, q: pd.DataFrame, colours: tuple[str, float, float | None]
+    figure: plt.Figure, axis: Axes, effect: pd.DataFrame, q: pd.DataFrame, colours: tuple[str, float, float]
 ) -> None:
     """Draw `effect` in a colour map between two bounds, with the number where q < 0.05."""
     cmap, low, high = colours

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from tcgn_mil.contracts import preview
 from tcgn_mil.experiments.commands.options import Config, Out, Overrides, ShowConfig
 from tcgn_mil.experiments.console import print_config, print_rows, resolve
 
@@ -64,11 +65,8 @@ def associate(
     if show_config:
         return print_config(resolved)
     summary = association.run(resolved, out)
-    for row in summary.get("refused", []):
-        typer.echo(f"{row['source']} {row['set']}: {row['refused']}", err=True)
-    for row in summary.get("missing_genes", []):
-        typer.echo(f"{row['source']} {row['set']}: {row['present']} of {row['genes']} genes, without "
-                   + row["missing_genes"].replace(";", ", "), err=True)  # fmt: skip
+    for line in _coverage(summary):
+        typer.echo(line, err=True)
     for note in summary.get("notes", []):
         typer.echo(note, err=True)
     for rows in (summary.get("signatures"), summary.get("covariates", {}).get("top"), summary.get("cell_types")):
@@ -79,3 +77,13 @@ def associate(
         typer.echo(f"{found['genes']} genes follow {found['score']} ({found['source']}) at q < 0.05")
     typer.echo(f"{out}")
     return None
+
+
+def _coverage(summary: dict[str, Any]) -> list[str]:
+    """A line a signature that has no score, or lacks genes; once where predicted and measured are alike."""
+    lines = [f"{row['set']}: {row['refused']}" for row in summary.get("refused", [])]
+    lines += [
+        f"{row['set']}: {row['present']} of {row['genes']} genes, without {preview(row['missing_genes'].split(';'))}"
+        for row in summary.get("missing_genes", [])
+    ]
+    return list(dict.fromkeys(lines))
