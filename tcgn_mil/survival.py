@@ -6,6 +6,7 @@ knows late entry.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from lifelines import CoxPHFitter
 
 MIN_EVENTS = 10
+_STEP_SIZES = (0.95, 0.3)  # lifelines' first, and one that a heavy tail does not throw off
+_NOT_CONVERGED = "failed to converge"  # in a warning: lifelines returns where it stopped, which is no maximum
 _TIME, _EVENT, _ENTRY, _STRATUM = "__time_days", "__event", "__entry_days", "__stratum"
 
 
@@ -91,16 +94,17 @@ def fit_cox(
         frame[_STRATUM] = strata
     options = {"entry_col": _ENTRY if table.entry_days is not None else None,
                "strata": None if strata is None else [_STRATUM]}  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of columns of little variance given death: checked above
-        try:
-            return CoxPHFitter().fit(frame, _TIME, _EVENT, **options)
-        except ConvergenceError as error:
-            raise InputError(
-                f"Cox regression does not converge on {', '.join(design.columns)}{where}: together they separate"
-                " patients with an event from those without",
-                fix="leave one of them out, or merge levels",
-            ) from error
+    for step in _STEP_SIZES:
+        with warnings.catch_warnings(record=True) as said, contextlib.suppress(ConvergenceError):
+            warnings.simplefilter("always")
+            fitted = CoxPHFitter().fit(frame, _TIME, _EVENT, fit_options={"step_size": step}, **options)
+            if not any(_NOT_CONVERGED in str(warning.message) for warning in said):
+                return fitted
+    raise InputError(
+        f"Cox regression does not converge on {', '.join(design.columns)}{where}: together they separate patients with"
+        " an event from those without",
+        fix="leave one of them out, or merge levels",
+    )
 
 
 def cox_frame(table: SurvivalTable, design: pd.DataFrame) -> pd.DataFrame:

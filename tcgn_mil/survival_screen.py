@@ -19,6 +19,7 @@ _GENES_AT_ONCE = 128  # so that a step's arrays stay in the cache
 _ITERATIONS = 40
 _TOLERANCE = 1e-9  # of a step, in units of a gene's standard deviation
 _LOST_INFORMATION = 1e-4  # of that at 0: the likelihood has become flat, since a gene separates the events
+_MOST_EFFECT = 15.0  # log hazard ratio per sd; beyond it the order of the events is known but for rounding
 _RELATIVE_SPREAD_FLOOR = 1e-9
 _Z95 = float(norm.ppf(0.975))
 
@@ -113,7 +114,7 @@ def _newton(genes: Array, fixed: Array, risk: RiskSets) -> tuple[Array, Array, N
         if np.abs(step).max() < _TOLERANCE:
             break
     variance = np.linalg.inv(information + 1e-12 * np.eye(width))[:, 0, 0]
-    lost = information[:, 0, 0] < _LOST_INFORMATION * at_zero
+    lost = (information[:, 0, 0] < _LOST_INFORMATION * at_zero) | (np.abs(beta[:, 0]) > _MOST_EFFECT)
     stuck = np.abs(step).max(axis=1) > 1e-6
     return beta[:, 0], np.sqrt(np.maximum(variance, 0)), (lost | stuck) & (at_zero > 0)
 
