@@ -14,7 +14,7 @@ import typer
 
 from tcgn_mil import __version__
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.commands import association, mil, slides, spots, tables
+from tcgn_mil.experiments.commands import association, mil, slides, spots, survival, tables
 from tcgn_mil.experiments.commands.options import Out
 
 app = typer.Typer(
@@ -83,8 +83,8 @@ for _verb, _function in {
     "tile": slides.tile, "encode": slides.encode, "export-tiles": slides.export_tiles,
     "import-features": slides.import_features,
     "bulk": tables.bulk, "clinical": tables.clinical,
-    "finetune": mil.finetune, "predict": mil.predict, "explain": mil.explain,
-    "associate": association.associate,
+    "finetune": mil.finetune, "slide-cv": mil.slide_cross_validation, "predict": mil.predict, "explain": mil.explain,
+    "associate": association.associate, "survive": survival.survive,
 }.items():  # fmt: skip
     app.command(_verb)(_function)
 
