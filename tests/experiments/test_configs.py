@@ -10,9 +10,12 @@ from tcgn_mil.config import as_plain, differing_keys, resolve_config
 from tcgn_mil.experiments.association_study import AssociationConfig
 from tcgn_mil.experiments.finetuning import FinetuneConfig
 from tcgn_mil.experiments.spot_config import SpotConfig
+from tcgn_mil.experiments.survival_cohort import SurviveConfig
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
-CLASSES = {"associate": AssociationConfig, "spots": SpotConfig, "finetune": FinetuneConfig}
+CLASSES = {
+    "associate": AssociationConfig, "spots": SpotConfig, "finetune": FinetuneConfig, "survive": SurviveConfig,
+}  # fmt: skip
 RECIPES = {"spots_recipe": SpotConfig}  # they differ from the defaults on purpose
 
 
