@@ -6,6 +6,10 @@ patients where there are no folds. Values may be missing: each gene uses the pat
 p without folds is of Student's t with n - 2 degrees of freedom. p over folds takes the null sd of the combined z as
 sqrt(2), since each pair of folds informs both directions: approximate, as refits under permuted labels cannot be had
 from stored predictions.
+
+Intervals are percentiles of a bootstrap over patients. On simulated normal values nominal 95 % cover 93 to 95 % with
+five folds of 54 patients, and 88 to 95 % with five folds of 12, where they lie too far from 0: read those of small folds
+with that in mind.
 """
 
 from __future__ import annotations
