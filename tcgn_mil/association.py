@@ -8,8 +8,8 @@ sqrt(2), since each pair of folds informs both directions: approximate, as refit
 from stored predictions.
 
 Intervals are percentiles of a bootstrap over patients. On simulated normal values nominal 95 % cover 93 to 95 % with
-five folds of 54 patients, and 88 to 95 % with five folds of 12, where they lie too far from 0: read those of small folds
-with that in mind.
+five folds of 54 patients, and 88 to 95 % with five folds of 12, where they lie too far from 0: read those of small
+folds with that in mind.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def test_the_interval_over_folds_covers_what_the_module_says(rng: np.random.Gene
     x = rng.normal(size=(270, 300))
     y = 0.3 * x + 0.91**0.5 * rng.normal(size=x.shape)
     found = pearson_over_patients(x, y, np.arange(270) % 5, replicates=300)
-    assert np.mean((found.low <= 0.3) & (0.3 <= found.high)) == pytest.approx(0.94, abs=0.04)
+    assert np.mean((found.low <= 0.3) & (found.high >= 0.3)) == pytest.approx(0.94, abs=0.04)
 
 
 def test_p_is_uniform_where_there_is_nothing(rng: np.random.Generator) -> None:
