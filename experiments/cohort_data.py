@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from tcgn_mil.contracts import PatchSize, stain_identity
 from tcgn_mil.data.bags import check_same_encoder
 from tcgn_mil.data.cohort_files import cohort_unit, read_cohort, slides_of
-from tcgn_mil.data.feature_files import find_features, read_feature_info, read_features, read_mean_colour
+from tcgn_mil.data.feature_files import FeatureInfo, find_features, read_features, read_mean_colour
 from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
 
@@ -23,7 +24,8 @@ from tcgn_mil.errors import InputError
 class CohortData:
     """A cohort with its features: patients in order, their slides, and expression in the training unit.
 
-    Z-scored expression is as given here; each fold ranks it within its own training patients.
+    Z-scored expression is as given here; each fold ranks it within its own training patients. ``descriptors`` are what
+    the baselines see of a patient, (M, F) each; ``dropped`` lists slides and patients that could not be used, and why.
     """
 
     patients: tuple[str, ...]
@@ -37,6 +39,7 @@ class CohortData:
     width: int
     patch: PatchSize
     stain: str
+    descriptors: dict[str, NDArray[np.float32]]
     dropped: pd.DataFrame
 
 
@@ -46,8 +49,20 @@ def rows_of(data: CohortData, patients: Sequence[str]) -> NDArray[np.int64]:
     return np.array([row[name] for name in patients], dtype=np.int64)
 
 
+class _Slide(NamedTuple):
+    """A readable feature file, mean features (D,) and, if stored, mean colour (30,)."""
+
+    path: Path
+    info: FeatureInfo
+    mean: NDArray[np.float32]
+    colour: NDArray[np.float32] | None
+
+
 def load_cohort(cohort_path: str | Path, features_dir: str | Path) -> CohortData:
-    """Read the cohort and find its features; slides without features and patients without slides are listed.
+    """Read the cohort and look at all of its features once.
+
+    Slides without features, with none that can be used (damaged files, values that are not finite, no tile), and
+    patients without slides are listed in ``dropped``.
 
     Raises
     ------
@@ -57,46 +72,58 @@ def load_cohort(cohort_path: str | Path, features_dir: str | Path) -> CohortData
     cohort = read_cohort(cohort_path)
     unit = cohort_unit(cohort)
     found = find_features(features_dir)
-    table = slides_of(cohort)
-    dropped = [("slide", slide, "no feature file") for slide in table["slide_id"] if slide not in found]
-    usable = table[table["slide_id"].isin(found)]
-    slides = {str(patient): tuple(found[s] for s in rows["slide_id"]) for patient, rows in usable.groupby("patient_id")}
-    patients = tuple(name for name in cohort.obs_names if name in slides)
-    dropped += [("patient", name, "no slide with features") for name in cohort.obs_names if name not in slides]
+    usable: dict[str, list[_Slide]] = {}
+    dropped = []
+    for row in tqdm(slides_of(cohort).itertuples(), desc="look at features", unit="slide", leave=False):
+        if row.slide_id not in found:
+            dropped.append(("slide", row.slide_id, "no feature file"))
+            continue
+        try:
+            usable.setdefault(str(row.patient_id), []).append(_look(found[row.slide_id]))
+        except InputError as error:
+            dropped.append(("slide", row.slide_id, error.reason))
+    patients = tuple(name for name in cohort.obs_names if name in usable)
+    dropped += [("patient", name, "no slide with features") for name in cohort.obs_names if name not in usable]
     if not patients:
         raise InputError(
-            f"none of its {cohort.n_obs} patients has features in {features_dir}",
+            f"none of its {cohort.n_obs} patients has features in {features_dir}"
+            + (f" ({dropped[0][1]}: {dropped[0][2]})" if dropped else ""),
             path=cohort_path,
             fix="encode this cohort's slides, or give its own features folder",
         )
-    files = [path for name in patients for path in slides[name]]
-    first = check_same_encoder([read_feature_info(path) for path in files], files)
-    sites = cohort.obs["site"].astype(str).to_dict() if "site" in cohort.obs else {}
+    slides = {name: usable[name] for name in patients}
+    every = [slide for name in patients for slide in slides[name]]
+    first = check_same_encoder([slide.info for slide in every], [slide.path for slide in every])
+    donors = cohort.obs["donor"].astype(str).to_dict() if "donor" in cohort.obs else {name: name for name in patients}
     return CohortData(
         patients=patients,
-        slides=slides,
+        slides={name: tuple(slide.path for slide in slides[name]) for name in patients},
         genes=tuple(cohort.var_names),
         values=unit.to_training(np.asarray(cohort[list(patients)].X, dtype=np.float32)),
         unit=unit,
-        sites=sites,
-        donors=cohort.obs["donor"].astype(str).to_dict()
-        if "donor" in cohort.obs
-        else {name: name for name in patients},
+        sites=cohort.obs["site"].astype(str).to_dict() if "site" in cohort.obs else {},
+        donors=donors,
         encoder=first.encoder,
         width=first.width,
         patch=first.patch,
         stain=stain_identity(first.stain),
+        descriptors=_descriptors(slides),
         dropped=pd.DataFrame(dropped, columns=["kind", "id", "reason"]),
     )
 
 
-def patient_descriptors(data: CohortData) -> dict[str, NDArray[np.float32]]:
+def _look(path: Path) -> _Slide:
+    """Read a feature file whole, so that what cannot be used is known before training."""
+    features, _, info = read_features(path)
+    if not len(features):
+        raise InputError("has no tile", path=path, fix="check the slide's tissue in its overlay picture")
+    return _Slide(path, info, features.mean(axis=0, dtype=np.float64).astype(np.float32), read_mean_colour(path))
+
+
+def _descriptors(slides: Mapping[str, Sequence[_Slide]]) -> dict[str, NDArray[np.float32]]:
     """What the baselines see of a patient, averaged over slides: (M, D) mean features, and (M, 30) colour if stored."""
-    means, colours = [], []
-    for patient in tqdm(data.patients, desc="baseline descriptors", unit="patient"):
-        means.append(np.mean([read_features(path)[0].mean(axis=0) for path in data.slides[patient]], axis=0))
-        colours.append([read_mean_colour(path) for path in data.slides[patient]])
-    found = {"mean_features": np.stack(means)}
-    if all(colour is not None for row in colours for colour in row):
+    found = {"mean_features": np.stack([np.mean([one.mean for one in part], axis=0) for part in slides.values()])}
+    colours = [[one.colour for one in part if one.colour is not None] for part in slides.values()]
+    if all(len(row) == len(part) for row, part in zip(colours, slides.values(), strict=True)):
         found["colour"] = np.stack([np.mean(row, axis=0) for row in colours])
     return found

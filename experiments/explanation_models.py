@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tcgn_mil.checkpoints import load_encoder
 from tcgn_mil.contracts import GenePanel, PatchSize, preview
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.prediction import FoldModel
+from tcgn_mil.experiments.fold_models import FoldModel
 from tcgn_mil.inference import TileEncoder, images_for
 
 TILE_SCORE = "standardised tile score"

@@ -22,7 +22,8 @@ from tcgn_mil.data.targets import spot_expression
 from tcgn_mil.data.tile_files import read_tiles
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.explanation_models import GeneModel, find_genes, tile_model
-from tcgn_mil.experiments.prediction import load_fold_models, models_for, predict_patient, union_panel
+from tcgn_mil.experiments.fold_models import load_fold_models, models_for, union_panel
+from tcgn_mil.experiments.prediction import predict_patient
 from tcgn_mil.experiments.run_folder import read_run
 from tcgn_mil.inference import open_encoder, predict_spots
 

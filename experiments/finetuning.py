@@ -22,7 +22,7 @@ from tcgn_mil.contracts import Fold
 from tcgn_mil.data.bags import BagBatch, FeatureStatistics, feature_statistics
 from tcgn_mil.data.splits import make_folds, read_folds, write_folds
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.cohort_data import CohortData, load_cohort, patient_descriptors, rows_of
+from tcgn_mil.experiments.cohort_data import CohortData, load_cohort, rows_of
 from tcgn_mil.experiments.run_folder import begin_run, finished_summary
 from tcgn_mil.experiments.slide_bags import PatientBags, patient_bags
 from tcgn_mil.experiments.slide_config import FinetuneConfig
@@ -68,8 +68,8 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
     folds = _folds(config, data)
     write_folds(out_dir / "folds.csv", folds)
     write_csv(out_dir / "dropped.csv", data.dropped)
-    study = Study(config, data, patient_descriptors(data), _spot_start(config, data), out_dir)
-    write_reference(out_dir, study.descriptors["mean_features"])
+    study = Study(config, data, _spot_start(config, data), out_dir)
+    write_reference(out_dir, study.data.descriptors["mean_features"])
     results = [_run_fold(study, fold) for fold in folds]
     return write_results(
         config, data, results, out_dir, spot_genes=() if study.start is None else study.start.panel.genes
@@ -82,7 +82,6 @@ class Study:
 
     config: FinetuneConfig
     data: CohortData
-    descriptors: Mapping[str, NDArray[np.float32]]
     start: SpotStart | None
     out_dir: Path
 
@@ -184,9 +183,9 @@ def _baselines(study: Study, fold: Fold, targets: FoldTargets) -> dict[str, NDAr
     known = rows_of(study.data, [*fold.train, *fold.val])  # what the model saw, early stopping included
     test = rows_of(study.data, fold.test)
     found = patient_baselines(
-        {name: rows[known] for name, rows in study.descriptors.items()},
+        {name: rows[known] for name, rows in study.data.descriptors.items()},
         targets.values[known],
-        {name: rows[test] for name, rows in study.descriptors.items()},
+        {name: rows[test] for name, rows in study.data.descriptors.items()},
     )
     if study.start is not None:
         found["zero_shot"] = study.start.zero_shot(targets.panel)[test]

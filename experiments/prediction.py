@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tcgn_mil.artefacts import atomic_path
-from tcgn_mil.checkpoints import SlideModelInfo, check_patch, load_slide_model
+from tcgn_mil.checkpoints import check_patch
 from tcgn_mil.config import as_plain
 from tcgn_mil.contracts import Failure, GenePanel, preview, stain_identity
 from tcgn_mil.data.bags import read_bag
@@ -29,11 +29,12 @@ from tcgn_mil.data.feature_files import LEVEL0, FeatureInfo, find_features, read
 from tcgn_mil.data.gene_sets import CoveredSets, GeneSet, covered_sets, mean_weights, read_gmt
 from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.run_folder import begin_run, finish_run, read_run
+from tcgn_mil.experiments.fold_models import FoldModel, load_fold_models, models_for, relation, union_panel
+from tcgn_mil.experiments.run_folder import begin_run, finish_run, finished_summary, read_run
+from tcgn_mil.experiments.slide_familiarity import read_reference
 from tcgn_mil.experiments.slide_maps import check_names, write_maps
 from tcgn_mil.experiments.tables import write_csv, write_predictions
 from tcgn_mil.failures import write_failures
-from tcgn_mil.inference import predict_bag
 
 KIND = "predict"
 TABLE_FORMATS = ("csv", "parquet")
@@ -76,14 +77,6 @@ class PredictConfig:
 
 
 @dataclass(frozen=True)
-class FoldModel:
-    """One fold's model with what it says of itself."""
-
-    model: Any
-    info: SlideModelInfo
-
-
-@dataclass(frozen=True)
 class PatientPrediction:
     """One patient over the union of the folds' genes.
 
@@ -103,6 +96,8 @@ class PatientPrediction:
         (N, mapped signatures), means over their genes.
     coords, slide_index
         (N, 2) and (N,) of the tiles.
+    mean_features
+        (D,) mean over tiles, then over slides.
     """
 
     mean: NDArray[np.float32]
@@ -114,13 +109,15 @@ class PatientPrediction:
     signature_scores: NDArray[np.float32]
     coords: NDArray[np.int64]
     slide_index: NDArray[np.int64]
+    mean_features: NDArray[np.float32]
 
 
 def run(config: PredictConfig, out_dir: str | Path) -> tuple[dict[str, Any], list[Failure]]:
     """Predict every patient with features; returns the summary and the slides that failed.
 
-    Writes ``predicted.h5ad`` (patients x genes in the training unit, layer sd), ``predicted.csv`` (or ``.parquet``),
-    ``failures.csv`` and the maps of ``slide_maps``. Runs again from the start: it takes seconds a patient.
+    Writes ``predicted.h5ad`` (patients x genes in the training unit, layers sd, low and high, obs ood_score),
+    ``predicted.csv`` (or ``.parquet``), ``failures.csv`` and the maps of ``slide_maps``. Runs again from the start: it
+    takes seconds a patient.
     """
     read_run(config.model, kind="finetune")
     models = load_fold_models(config.model)
@@ -159,17 +156,6 @@ def _on_their_slides(prediction: PatientPrediction) -> PatientPrediction:
     return dataclasses.replace(prediction, slide_index=slide_index)
 
 
-def load_fold_models(folder: str | Path) -> list[FoldModel]:
-    """All ``fold<k>.safetensors`` of a finetune run, in order."""
-    paths = sorted(Path(folder).glob("fold*.safetensors"), key=lambda path: int(path.stem.removeprefix("fold")))
-    return [FoldModel(*load_slide_model(path)) for path in paths]
-
-
-def union_panel(models: Sequence[FoldModel]) -> GenePanel:
-    """Genes of any fold, in order of first appearance (each fold chose its genes on its own training patients)."""
-    return GenePanel(tuple(dict.fromkeys(gene for model in models for gene in model.info.panel.genes)))
-
-
 def predict_patient(
     patient: str, paths: Sequence[Path], models: Sequence[FoldModel], panel: GenePanel, mapped: Sequence[str],
     signatures: Sequence[GeneSet] = (),
@@ -187,7 +173,7 @@ def predict_patient(
         column_of = {gene: column for column, gene in enumerate(own.genes)}
         drawn = [column for column, gene in enumerate(mapped) if gene in column_of]
         wanted = [*(mapped[column] for column in drawn), *sets.genes]
-        found = predict_bag(fold.model, bag, tile_genes=[column_of[gene] for gene in wanted])
+        found = fold.predict(bag, [column_of[gene] for gene in wanted])
         expression[row, own.index_in(panel.genes)] = fold.info.scaler.unscale(found.expression)
         scores[row][:, drawn] = found.tile_expression[:, : len(drawn)]
         signature_scores += found.tile_expression[:, len(drawn) :] @ sets.weights
@@ -202,21 +188,10 @@ def predict_patient(
         signature_scores=signature_scores,
         coords=bag.coords,
         slide_index=bag.slide_index,
+        mean_features=np.mean(
+            [bag.features[bag.slide_index == index].mean(axis=0) for index in np.unique(bag.slide_index)], axis=0
+        ),
     )
-
-
-def models_for(patient: str, models: Sequence[FoldModel]) -> list[FoldModel]:
-    """The model that tested on a patient, if it was cross-validated; all models for a new patient."""
-    seen = [fold for fold in models if patient in {*fold.info.fold.train, *fold.info.fold.val, *fold.info.fold.test}]
-    return [fold for fold in seen if patient in fold.info.fold.test] or list(models)
-
-
-def relation(patient: str, models: Sequence[FoldModel]) -> str:
-    """``out of fold`` (a model tested on the patient), ``new`` (no model saw it) or ``trained on``, which flatters."""
-    folds = [fold.info.fold for fold in models]
-    if any(patient in fold.test for fold in folds):
-        return "out of fold"
-    return "trained on" if any(patient in {*fold.train, *fold.val} for fold in folds) else "new"
 
 
 def _over_models(reduce: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -302,23 +277,19 @@ def _write(
 ) -> dict[str, Any]:  # fmt: skip
     """predicted.h5ad and its tables, never below the unit's lowest value."""
     info = models[0].info
+    table = pd.read_csv(Path(config.model) / "genes.csv").set_index("gene").loc[list(panel.genes)]
     mean = np.stack([row.mean for row in rows.values()])
+    half = table["interval_half_width"].to_numpy(np.float32)
+    layers = {"sd": np.stack([row.sd for row in rows.values()]), "low": mean - half, "high": mean + half}
     floor = ExpressionUnit.floor_of(info.unit)
     if floor is not None:
         mean = np.maximum(mean, floor)
-    obs = pd.DataFrame(
-        {
-            "n_slides": [len(row.infos) for row in rows.values()],
-            "n_tiles": [len(row.coords) for row in rows.values()],
-            "n_models": [len(row.models) for row in rows.values()],
-            "relation": [relation(patient, models) for patient in rows],
-        },
-        index=pd.Index(list(rows), name="patient_id"),
-    )
-    table = pd.read_csv(Path(config.model) / "genes.csv").set_index("gene").loc[list(panel.genes)]
+        layers |= {name: np.maximum(layers[name], floor) for name in ("low", "high")}
+    obs = _patient_table(config, models, rows)
+    coverage = (finished_summary(config.model) or {}).get("coverage")
     write_predictions(
-        out_dir / "predicted.h5ad", mean, obs, panel, unit=info.unit, var=table,
-        layers={"sd": np.stack([row.sd for row in rows.values()])}, config=as_plain(config),
+        out_dir / "predicted.h5ad", mean, obs, panel, unit=info.unit, var=table, layers=layers,
+        config=as_plain(config), interval_coverage=coverage,
     )  # fmt: skip
     _write_tables(out_dir, pd.DataFrame(mean, index=obs.index, columns=list(panel.genes)), config.table_formats)
     return finish_run(
@@ -327,10 +298,29 @@ def _write(
             "patients": len(rows), "slides": int(obs["n_slides"].sum()), "tiles": int(obs["n_tiles"].sum()),
             "genes": len(panel), "unit": info.unit,
             "relation": obs["relation"].value_counts().to_dict(),
+            "out_of_distribution": obs.index[obs["out_of_distribution"]].tolist(), "interval_coverage": coverage,
             "slides_without_positions": _unplaced(rows),
             "signatures": [one.name for one in signatures.kept], "signatures_left_out": signatures.left_out,
         },
     )  # fmt: skip
+
+
+def _patient_table(
+    config: PredictConfig, models: Sequence[FoldModel], rows: Mapping[str, PatientPrediction]
+) -> pd.DataFrame:
+    """What is known of each patient, with how far its slides lie from those of training (above 1: beyond them)."""
+    score = read_reference(config.model).score(np.stack([row.mean_features for row in rows.values()]))
+    return pd.DataFrame(
+        {
+            "n_slides": [len(row.infos) for row in rows.values()],
+            "n_tiles": [len(row.coords) for row in rows.values()],
+            "n_models": [len(row.models) for row in rows.values()],
+            "relation": [relation(patient, models) for patient in rows],
+            "ood_score": score,
+            "out_of_distribution": score > 1,
+        },
+        index=pd.Index(list(rows), name="patient_id"),
+    )
 
 
 def _write_tables(out_dir: Path, table: pd.DataFrame, formats: Sequence[str]) -> None:

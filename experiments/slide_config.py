@@ -65,7 +65,7 @@ class FinetuneConfig:
     seed: int = 0
     model: MilConfig = field(default_factory=MilConfig)
     training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(epochs=60, batch_size=4, lr=1e-3, patience=15)
+        default_factory=lambda: TrainingConfig(epochs=60, batch_size=16, lr=1e-3, patience=15, loss="mix")
     )
 
     def __post_init__(self) -> None:

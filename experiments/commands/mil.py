@@ -87,11 +87,9 @@ def _train(
     warn_of_leakage(summary)
     for label in summary["labels"]:
         typer.echo(label, err=True)
-    coverage = summary["coverage"]
-    typer.echo(
-        f"{summary['predictable']} of {summary['genes']} genes predictable;"
-        f" {coverage['stated']:.0%} intervals cover {coverage['measured']:.1%}\nmodels: {out}"
-    )
+    stated, measured = summary["coverage"]["stated"], summary["coverage"]["measured"]
+    intervals = "" if measured is None else f"; {stated:.0%} intervals cover {measured:.1%}"
+    typer.echo(f"{summary['predictable']} of {summary['genes']} genes predictable{intervals}\nmodels: {out}")
     return None
 
 
@@ -127,6 +125,10 @@ def predict(
     typer.echo(f"{shape} ({summary['unit']}): {out / 'predicted.h5ad'}")
     for name, reason in summary["signatures_left_out"].items():
         typer.echo(f"gene set {name} is not drawn: {reason}", err=True)
+    if summary["out_of_distribution"]:
+        typer.echo(
+            f"unlike the training slides (ood_score above 1): {preview(summary['out_of_distribution'])}", err=True
+        )
     seen = summary["relation"].get("trained on", 0)
     if seen:
         typer.echo(f"{seen} of the patients were trained on: their predictions flatter the model", err=True)

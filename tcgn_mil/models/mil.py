@@ -66,7 +66,7 @@ class MilConfig:
     embedding: int = 64
     attention_hidden: int = 32
     heads: int = 1
-    dropout: float = 0.25
+    dropout: float = 0.5
     spot_hidden: int = 0
 
     def __post_init__(self) -> None:

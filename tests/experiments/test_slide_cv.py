@@ -1,0 +1,219 @@
+"""tcgn-mil slide-cv and finetune on bags whose truth is planted: results, nulls, intervals, resumption, losses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from tcgn_mil.artefacts import provenance
+from tcgn_mil.contracts import PatchSize, TileSpec
+from tcgn_mil.data.feature_files import write_features
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments import finetuning
+from tcgn_mil.experiments.prediction import PredictConfig
+from tcgn_mil.experiments.prediction import run as predict
+from tcgn_mil.experiments.slide_compare import compare_runs
+from tcgn_mil.experiments.slide_config import FinetuneConfig
+from tcgn_mil.metrics import combine_folds, pearson
+from tcgn_mil.models.mil import MilConfig
+from tcgn_mil.training import TrainingConfig
+
+PATIENTS, TILES, D = 60, 20, 8
+GENES = [*(f"SEEN{i}" for i in range(10)), *(f"NULL{i}" for i in range(20))]
+SPEC = TileSpec.for_slide(PatchSize(112, 0.69), slide_mpp=0.69, level_downsamples=[1.0])
+TRAINING = TrainingConfig(epochs=25, batch_size=16, lr=3e-3, patience=25, loss="mix")
+
+
+def write_slide(folder: Path, slide: str, patient: str, level: float, rng: np.random.Generator) -> None:
+    """A slide whose first feature has the patient's level on average."""
+    features = rng.standard_normal((TILES, D)).astype(np.float32)
+    features[:, 0] += level
+    coords = np.stack([np.arange(TILES) * 112, np.zeros(TILES)], axis=1).astype(np.int64)
+    write_features(
+        folder / f"{slide}.h5", features, coords, slide_id=slide, patient_id=patient, encoder="toy", spec=SPEC
+    )
+
+
+def make_cohort(folder: Path, *, patients: int = PATIENTS) -> FinetuneConfig:
+    """A cohort in log2(TPM + 1) whose SEEN genes follow the level; the first patient has two slides."""
+    rng = np.random.default_rng(0)
+    names = [f"P{i:02d}" for i in range(patients)]
+    level = rng.standard_normal(patients)
+    values = 3 + 0.5 * rng.standard_normal((patients, len(GENES)))
+    values[:, :10] += 0.8 * level[:, None]
+    slides = [(f"{name}-1", name) for name in names] + [(f"{names[0]}-2", names[0])]
+    (folder / "features").mkdir(parents=True)
+    for slide, patient in slides:
+        write_slide(folder / "features", slide, patient, level[names.index(patient)], rng)
+    obs = pd.DataFrame({"site": [f"S{i % 6}" for i in range(patients)]}, index=names)
+    cohort = anndata.AnnData(np.maximum(values, 0).astype(np.float32), obs=obs, var=pd.DataFrame(index=GENES))
+    cohort.uns["slides"] = pd.DataFrame(slides, columns=["slide_id", "patient_id"])
+    cohort.uns["tcgn_mil"] = json.dumps(provenance(kind="cohort", unit="log2(tpm+1)"))
+    cohort.write_h5ad(folder / "cohort.h5ad")
+    return FinetuneConfig(
+        cohort=str(folder / "cohort.h5ad"), features=str(folder / "features"), n_folds=3, refits=6, replicates=100,
+        model=MilConfig(embedding=16, attention_hidden=8, dropout=0.2), training=TRAINING,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[FinetuneConfig, Path, dict]:
+    folder = tmp_path_factory.mktemp("study")
+    config = make_cohort(folder)
+    return config, folder / "run", finetuning.run(config, folder / "run")
+
+
+def test_what_follows_the_slide_is_predictable_and_what_does_not_is_not(study: tuple) -> None:
+    _, run, summary = study
+    table = pd.read_csv(run / "genes.csv").set_index("gene")
+    seen, null = table.index.str.startswith("SEEN"), table.index.str.startswith("NULL")
+    assert table["r_model"][seen].median() > 0.6
+    assert table["q_model"][seen].max() < 0.05
+    assert (table["q_model"][null] < 0.05).sum() <= 1
+    assert abs(table["r_model"][null].median()) < 0.15
+    assert table["r_training_mean"].isna().all()
+    assert (table["low_model"] <= table["r_model"]).all()
+    assert (table["high_model"] >= table["r_model"]).all()
+    assert 1 <= table["sequoia"].sum() == table["sequoia"][seen].sum()  # a network untrained follows the level too
+    assert (table["pooled_r_model"] > table["pooled_r_untrained"])[table["sequoia"]].all()
+    assert summary["predictable"] == table["predictable"].sum() == len(pd.read_csv(run / "predictable_genes.csv"))
+    assert summary["labels"] == []
+    assert 0.8 < summary["null"]["sd_z"] < 1.7
+    assert summary["coverage"]["measured"] == pytest.approx(0.9, abs=0.04)
+
+
+def test_r_is_within_folds_combined(study: tuple) -> None:
+    _, run, _ = study
+    found = anndata.read_h5ad(run / "out_of_fold.h5ad")
+    folds = found.obs["fold"].to_numpy()
+    parts = [found[folds == fold] for fold in np.unique(folds)]
+    by_fold = np.stack([pearson(part.layers["truth"], part.X) for part in parts])
+    expected = combine_folds(by_fold, np.array([part.n_obs for part in parts])).r
+    np.testing.assert_allclose(pd.read_csv(run / "genes.csv")["r_model"], expected, atol=1e-5)
+    inside = (found.layers["low"] <= found.layers["truth"]) & (found.layers["truth"] <= found.layers["high"])
+    assert inside.mean() > 0.88
+
+
+def test_a_killed_run_ends_as_one_that_was_not(study: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the refits of the second fold; what is finished is kept."""
+    config, whole, _ = study
+    real, calls = finetuning.refit_predictions, []
+
+    def killed(*args: object, **keys: object) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **keys)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(finetuning, "refit_predictions", killed)
+    with pytest.raises(KeyboardInterrupt):
+        finetuning.run(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "summary.json").exists()
+    monkeypatch.setattr(finetuning, "refit_predictions", real)
+    finetuning.run(config, tmp_path / "run")
+    for name in ("genes.csv", "headline.csv", "folds.csv"):
+        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_another_config_is_refused_in_the_same_folder(study: tuple) -> None:
+    config, run, _ = study
+    with pytest.raises(InputError, match=r"differing keys: .*max_tiles"):
+        finetuning.run(dataclasses.replace(config, max_tiles=3), run)
+
+
+def test_runs_side_by_side(study: tuple, tmp_path: Path) -> None:
+    config, run, _ = study
+    other = dataclasses.replace(
+        config, folds=str(run / "folds.csv"), refits=0, several_slides="mean",
+        model=MilConfig(pooling="mean", embedding=16),
+    )  # fmt: skip
+    summary = finetuning.run(other, tmp_path / "mean")
+    assert any("approximate" in label for label in summary["labels"])
+    rows = compare_runs(run, tmp_path / "mean", tmp_path / "compared")
+    assert rows[0]["patients"] == PATIENTS
+    assert rows[0]["low"] <= rows[0]["difference"] <= rows[0]["high"]
+    written = json.loads((tmp_path / "compared" / "comparison.json").read_text(encoding="utf-8"))
+    assert "model.pooling" in written["differing_keys"]
+    again = dataclasses.replace(other, folds=None, seed=5)
+    finetuning.run(again, tmp_path / "other-folds")
+    with pytest.raises(InputError, match="test folds are not those"):
+        compare_runs(run, tmp_path / "other-folds", tmp_path / "compared2")
+
+
+def test_slides_that_cannot_be_used_cost_rows_and_no_run(tmp_path: Path) -> None:
+    config = make_cohort(tmp_path, patients=14)
+    features = tmp_path / "features"
+    whole = (features / "P01-1.h5").read_bytes()
+    (features / "P01-1.h5").write_bytes(whole[: len(whole) // 2])
+    with h5py.File(features / "P02-1.h5", "r+") as file:
+        file["features"][3, 2] = np.nan
+    (features / "P03-1.h5").unlink()
+    rng = np.random.default_rng(0)
+    write(features, "P04-1", "P04", np.zeros((0, D), np.float32), np.zeros((0, 2), np.int64))
+    config = dataclasses.replace(config, refits=0, training=dataclasses.replace(TRAINING, epochs=2))
+    summary = finetuning.run(config, tmp_path / "run")
+    assert summary["patients"] == 10
+    dropped = pd.read_csv(tmp_path / "run" / "dropped.csv").set_index("id")["reason"]
+    assert "finite" in dropped["P02-1"]
+    assert dropped["P03-1"] == "no feature file"
+    assert dropped["P04-1"] == "has no tile"
+    assert {"P01-1", "P01", "P02", "P03", "P04"} <= set(dropped.index)
+    write_slide(features, "P05-1", "P05", 0, rng)
+    (features / "P06-1.h5").unlink()
+    with pytest.raises(InputError, match="only 9 patients have both"):
+        finetuning.run(config, tmp_path / "few")
+
+
+def test_sites_stay_together_and_labels_are_permuted_within_them(tmp_path: Path) -> None:
+    config = make_cohort(tmp_path, patients=30)
+    config = dataclasses.replace(config, group_by="site", refits=2, training=dataclasses.replace(TRAINING, epochs=2))
+    finetuning.run(config, tmp_path / "run")
+    folds = pd.read_csv(tmp_path / "run" / "folds.csv")
+    sites = anndata.read_h5ad(tmp_path / "cohort.h5ad").obs["site"]
+    tested = folds[folds["part"] == "test"].assign(site=lambda table: table["id"].map(sites))
+    assert (tested.groupby("site", observed=True)["fold"].nunique() == 1).all()
+
+
+def test_a_gene_constant_in_training_has_no_r(tmp_path: Path) -> None:
+    config = make_cohort(tmp_path, patients=20)
+    cohort = anndata.read_h5ad(tmp_path / "cohort.h5ad")
+    cohort.X[:, 3] = 2
+    cohort.write_h5ad(tmp_path / "cohort.h5ad")
+    (tmp_path / "genes.txt").write_text("SEEN3\nSEEN4\n")
+    config = dataclasses.replace(
+        config, genes=str(tmp_path / "genes.txt"), refits=2, training=dataclasses.replace(TRAINING, epochs=2)
+    )
+    finetuning.run(config, tmp_path / "run")
+    table = pd.read_csv(tmp_path / "run" / "genes.csv").set_index("gene")
+    assert np.isnan(table.loc["SEEN3", ["r_model", "p_model", "q_model"]].astype(float)).all()
+    assert not table.loc["SEEN3", "predictable"]
+    assert np.isfinite(table.loc["SEEN4", "r_model"])
+
+
+def test_new_patients_come_with_intervals_and_strange_ones_are_flagged(study: tuple, tmp_path: Path) -> None:
+    _, run, _ = study
+    rng = np.random.default_rng(7)
+    (tmp_path / "new").mkdir()
+    for index in range(20):
+        write_slide(tmp_path / "new", f"N{index}", f"N{index}", float(rng.standard_normal()), rng)
+    strange = rng.standard_normal((TILES, D)).astype(np.float32) + 6
+    write(tmp_path / "new", "X", "X", strange, np.zeros((TILES, 2), np.int64))
+    summary, failures = predict(PredictConfig(str(run), str(tmp_path / "new"), maps=False), tmp_path / "out")
+    assert failures == []
+    assert summary["out_of_distribution"] == ["X"] or (
+        "X" in summary["out_of_distribution"] and len(summary["out_of_distribution"]) <= 2
+    )
+    found = anndata.read_h5ad(tmp_path / "out" / "predicted.h5ad")
+    assert found.obs.loc["X", "ood_score"] > 2
+    assert (found.layers["low"] < found.X).all()
+    assert (found.layers["high"] > found.X).all()
+    assert (found.layers["low"] >= 0).all()
+    assert np.isfinite(found.layers["sd"]).all()
+    assert {"r_model", "q_model", "predictable"} <= set(found.var)
