@@ -36,9 +36,12 @@ def write_slide(folder: Path, slide: str, patient: str, level: float, rng: np.ra
     features = rng.standard_normal((TILES, D)).astype(np.float32)
     features[:, 0] += level
     coords = np.stack([np.arange(TILES) * 112, np.zeros(TILES)], axis=1).astype(np.int64)
-    write_features(
-        folder / f"{slide}.h5", features, coords, slide_id=slide, patient_id=patient, encoder="toy", spec=SPEC
-    )
+    write(folder, slide, patient, features, coords)
+
+
+def write(folder: Path, slide: str, patient: str, features: np.ndarray, coords: np.ndarray) -> None:
+    path = folder / f"{slide}.h5"
+    write_features(path, features, coords, slide_id=slide, patient_id=patient, encoder="toy", spec=SPEC)
 
 
 def make_cohort(folder: Path, *, patients: int = PATIENTS) -> FinetuneConfig:
