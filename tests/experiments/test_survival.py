@@ -156,9 +156,7 @@ class TestARun:
 def test_late_entry_is_carried_through(tmp_path: Path) -> None:
     files = cohort_files(tmp_path, late=True)
     del files["measured"]
-    summary = survival.run(
-        configured(files, "covariates=[age]", "screen=false", "risk.n_penalties=4"), tmp_path / "out"
-    )
+    summary = survival.run(configured(files, "covariates=[age]", "screen=false", "n_folds=3"), tmp_path / "out")
     assert summary["accuracy"] == []
     assert summary["proportional_hazards"] == []
     assert any("enter late" in label for label in summary["labels"])
@@ -170,15 +168,20 @@ def test_folds_of_a_file_and_who_they_leave_out(files: dict[str, Path], tmp_path
     kept = PATIENTS[:150]
     folds = make_folds(kept, {name: name for name in kept}, n_folds=3, seed=0)
     write_folds(tmp_path / "folds.csv", folds)
-    summary = survival.run(configured(files, f"folds={tmp_path / 'folds.csv'}", "screen=false"), tmp_path / "out")
-    assert summary["patients"] == 150
-    assert summary["dropped"] == {"in no fold's test part": 10}
+    config = configured(files, f"folds={tmp_path / 'folds.csv'}")
+    found, cohort = survival.make_folds(config, load_survival_cohort(config))
+    assert found == {0: folds}
+    assert set(cohort.table.patient_id) == set(kept) == set(cohort.design.index)
+    assert len(cohort.sources["predicted"].values) == 150
+    assert cohort.dropped["reason"].value_counts().to_dict() == {"in no fold's test part": 10}
 
 
-def test_sites_stay_together(files: dict[str, Path], tmp_path: Path) -> None:
-    survival.run(configured(files, "group_by=site", "screen=false"), tmp_path / "out")
-    risk = pd.read_csv(tmp_path / "out" / "risk.csv")
-    assert (risk.groupby(risk["patient_id"].str[5:7])["fold"].nunique() == 1).all()
+def test_sites_stay_together(files: dict[str, Path]) -> None:
+    config = configured(files, "group_by=site", "seeds=[2, 3]")
+    found, _ = survival.make_folds(config, load_survival_cohort(config))
+    assert list(found) == [2, 3]
+    for fold in found[2]:
+        assert not {name[5:7] for name in fold.test} & {name[5:7] for name in fold.train + fold.val}
 
 
 def test_predictions_bring_their_own_truth_and_say_who_they_were_trained_on(
@@ -201,7 +204,8 @@ def test_predictions_bring_their_own_truth_and_say_who_they_were_trained_on(
 def test_signatures_instead_of_genes(files: dict[str, Path], tmp_path: Path) -> None:
     sets = tmp_path / "sets.gmt"
     sets.write_text(f"TOLD\tours\t{SCRIPT}\tG1\tG2\nELSEWHERE\tno gene is here\tAAA\tBBB\nREST\tours\tG4\tG5\n")
-    config = configured(files, f"signatures={sets}", "risk.features=signatures", "screen=false")
+    given = {name: files[name] for name in ("clinical", "predicted")}
+    config = configured(given, f"signatures={sets}", "risk.features=signatures", "screen=false", "n_folds=3")
     summary = survival.run(config, tmp_path / "out")
     assert summary["signatures"]["predicted"] == ["TOLD", "REST"]
     assert any("signature ELSEWHERE none of its 2 genes is there: left out" in label for label in summary["labels"])
@@ -300,28 +304,29 @@ class TestBadInput:
             resolve_config(SurviveConfig, overrides=[wrong])
 
 
+@pytest.fixture(scope="module")
+def brca(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """clinical.csv of PORPOISE's months checked against TCGA-CDR, and its z-scored RNA as patients x genes."""
+    folder = tmp_path_factory.mktemp("brca")
+    source = real_data / "tcga_expression" / "tcga_brca_all_clean.csv.zip"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [
+            "tcgn-mil", "clinical", str(source), "--format", "porpoise", "--covariate", "age",
+            str(real_data / "tcga_clinical" / "TCGA-CDR_outcome.xlsx"), "--format", "tcga-cdr", "--endpoint", "OS",
+            "--out", str(folder / "clinical.csv"),
+        ])  # fmt: skip
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    assert ended.value.code in (None, 0)
+    with zipfile.ZipFile(source) as archive, archive.open(archive.namelist()[0]) as file:
+        table = pd.read_csv(file, low_memory=False).drop_duplicates("case_id").set_index("case_id")
+    genes = [name for name in table.columns if name.endswith("_rnaseq")]
+    table[genes].rename(columns=lambda name: name.removesuffix("_rnaseq")).to_csv(folder / "measured.csv")
+    return {"clinical": folder / "clinical.csv", "measured": folder / "measured.csv"}
+
+
 @pytest.mark.realdata
 class TestBreastCancer:
-    @pytest.fixture(scope="class")
-    def brca(self, real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-        """clinical.csv of PORPOISE's months checked against TCGA-CDR, and its z-scored RNA as patients x genes."""
-        folder = tmp_path_factory.mktemp("brca")
-        source = real_data / "tcga_expression" / "tcga_brca_all_clean.csv.zip"
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", [
-                "tcgn-mil", "clinical", str(source), "--format", "porpoise", "--covariate", "age",
-                str(real_data / "tcga_clinical" / "TCGA-CDR_outcome.xlsx"), "--format", "tcga-cdr", "--endpoint", "OS",
-                "--out", str(folder / "clinical.csv"),
-            ])  # fmt: skip
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-        assert ended.value.code in (None, 0)
-        with zipfile.ZipFile(source) as archive, archive.open(archive.namelist()[0]) as file:
-            table = pd.read_csv(file, low_memory=False).drop_duplicates("case_id").set_index("case_id")
-        genes = [name for name in table.columns if name.endswith("_rnaseq")]
-        table[genes].rename(columns=lambda name: name.removesuffix("_rnaseq")).to_csv(folder / "measured.csv")
-        return {"clinical": folder / "clinical.csv", "measured": folder / "measured.csv"}
-
     def test_months_are_those_of_the_clinical_data_resource(self, brca: dict[str, Path]) -> None:
         agreement = pd.read_csv(brca["clinical"].parent / "agreement.csv")
         assert len(agreement) == 956
