@@ -79,9 +79,11 @@ def load_cohort(cohort_path: str | Path, features_dir: str | Path) -> CohortData
             dropped.append(("slide", row.slide_id, "no feature file"))
             continue
         try:
-            usable.setdefault(str(row.patient_id), []).append(_look(found[row.slide_id]))
+            slide = _look(found[row.slide_id])
         except InputError as error:
             dropped.append(("slide", row.slide_id, error.reason))
+        else:
+            usable.setdefault(str(row.patient_id), []).append(slide)
     patients = tuple(name for name in cohort.obs_names if name in usable)
     dropped += [("patient", name, "no slide with features") for name in cohort.obs_names if name not in usable]
     if not patients:

@@ -21,7 +21,9 @@ MAX_Q = 0.05
 _GENES_AT_ONCE = 512
 
 
-def fold_correlations(truth: Array, predicted: Array, fold_of: NDArray[np.int64]) -> tuple[Array, NDArray[np.int64]]:
+def fold_correlations(
+    truth: Array, predicted: Array, fold_of: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Pearson r of each gene within each test fold.
 
     Parameters
@@ -52,7 +54,8 @@ def fold_correlations(truth: Array, predicted: Array, fold_of: NDArray[np.int64]
 
 def combined_r(truth: Array, predicted: Array, fold_of: NDArray[np.int64]) -> CombinedR:
     """r within each test fold, combined over folds by Fisher z weighted by n - 3; arrays as `fold_correlations`."""
-    return combine_folds(*fold_correlations(truth, predicted, fold_of))
+    r, n = fold_correlations(truth, predicted, fold_of)
+    return combine_folds(r, n.astype(np.float64))
 
 
 def patient_bootstrap(
@@ -69,9 +72,9 @@ def patient_bootstrap(
     out = np.empty((replicates, truth.shape[1]), dtype=np.float32)
     for start in range(0, truth.shape[1], _GENES_AT_ONCE):
         chosen = slice(start, start + _GENES_AT_ONCE)
-        total = np.zeros(out[:, chosen].shape)
-        weight = np.zeros(total.shape[1])
-        usable = np.zeros(total.shape[1], dtype=np.int64)
+        genes = truth[:, chosen].shape[1]
+        total = np.zeros((replicates, genes))
+        weight, usable = np.zeros(genes), np.zeros(genes, dtype=np.int64)
         for rows, drawn in zip(folds, counts, strict=True):
             if len(rows) <= 3:
                 continue
@@ -86,9 +89,9 @@ def patient_bootstrap(
 
 def _resampled_z(truth: Array, predicted: Array, drawn: NDArray[np.int64]) -> tuple[Array, NDArray[np.bool_]]:
     """Fisher z (R, g) of resampled patients of one fold, 0 where a draw is constant, and which genes are known."""
-    known = np.isfinite(truth).all(axis=0) & np.isfinite(predicted).all(axis=0)
+    known: NDArray[np.bool_] = np.isfinite(np.concatenate([truth, predicted])).all(axis=0)
     left, right = (_standard(values, known) for values in (truth, predicted))
-    known &= left.any(axis=0) & right.any(axis=0)
+    known = np.asarray(known & left.any(axis=0) & right.any(axis=0))
     weights = (drawn / len(truth)).astype(np.float32)
     mean_l, mean_r = weights @ left, weights @ right
     covariance = weights @ (left * right) - mean_l * mean_r

@@ -102,17 +102,22 @@ def _newton(genes: Array, fixed: Array, risk: RiskSets) -> tuple[Array, Array, N
     beta, step = np.zeros((count, width)), np.zeros((count, width))
     value, information = np.full(count, -np.inf), np.zeros((count, width, width))
     at_zero = np.zeros(count)
+    active, columns = np.arange(count), genes  # those that still move
     for iteration in range(_ITERATIONS):
-        tried, gradient, curvature = _derivatives(beta + step, genes, fixed, risk)
-        better = tried >= value - 1e-10 * np.abs(tried)
-        beta[better] += step[better]
-        value[better], information[better] = tried[better], curvature[better]
+        tried, gradient, curvature = _derivatives(beta[active] + step[active], columns, fixed, risk)
+        better = tried >= value[active] - 1e-10 * np.abs(tried)
+        kept = active[better]
+        beta[kept] += step[kept]
+        value[kept], information[kept] = tried[better], curvature[better]
         if not iteration:
             at_zero = information[:, 0, 0].copy()
         full = np.linalg.solve(curvature + 1e-12 * np.eye(width), gradient[..., None])[..., 0]
-        step = np.where(better[:, None], full, step / 2)
-        if np.abs(step).max() < _TOLERANCE:
+        step[active] = np.where(better[:, None], full, step[active] / 2)
+        moving = np.abs(step[active]).max(axis=1) >= _TOLERANCE
+        if not moving.any():
             break
+        if not moving.all():
+            active, columns = active[moving], columns[:, moving]
     variance = np.linalg.inv(information + 1e-12 * np.eye(width))[:, 0, 0]
     lost = (information[:, 0, 0] < _LOST_INFORMATION * at_zero) | (np.abs(beta[:, 0]) > _MOST_EFFECT)
     stuck = np.abs(step).max(axis=1) > 1e-6

@@ -231,7 +231,7 @@ class BagDataset:
         if max_tiles is None or len(bag.features) <= max_tiles:
             return bag
         rows = _chosen(len(bag.features), max_tiles, generator or np.random.default_rng(0))
-        return Bag(*(part[rows] for part in bag))
+        return Bag(bag.features[rows], bag.coords[rows], bag.slide_index[rows])
 
     def epoch(self, number: int, *, batch_size: int, max_tiles: int | None) -> EpochOfBags:
         """Shuffled batches with sampled tiles; the same for the same seed and number."""

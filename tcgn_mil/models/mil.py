@@ -294,10 +294,10 @@ class SlideRegressor(nn.Module):
             raise ValueError("only the additive form starts from spots")
         with torch.no_grad():
             self.spot_head.weight.copy_(head.weight)
-            self.spot_features.centre.copy_(centre)  # type: ignore[operator, union-attr]
+            self.spot_features.centre.copy_(centre)  # type: ignore[operator]
             if head.hidden is not None:
-                self.spot_features.weight.copy_(head.hidden.weight)  # type: ignore[operator, union-attr]
-                self.spot_features.bias.copy_(head.hidden.bias)  # type: ignore[operator, union-attr]
+                self.spot_features.weight.copy_(head.hidden.weight)  # type: ignore[operator]
+                self.spot_features.bias.copy_(head.hidden.bias)  # type: ignore[operator]
 
     def forward(self, features: Tensor, mask: Tensor, *, tile_genes: Sequence[int] | None = None) -> SlideOutput:
         """(B, N, D) and (B, N) bool, at least one tile a bag -> SlideOutput, with tile scores of `tile_genes`."""
