@@ -86,7 +86,7 @@ def _check_settings(config: SpotConfig) -> None:
     default = SpotConfig()
     names = (
         "val_sections", "test_sections", "select_on_test", "members", "train", "target", "normalisation", "trunk",
-        "map_genes",
+        "map_genes", "views",
     )  # fmt: skip
     if unused := [name for name in names if getattr(config, name) != getattr(default, name)]:
         raise InputError(f"protocol=hest has no use for {', '.join(unused)}", fix="leave them at their defaults")
@@ -138,7 +138,7 @@ def _features(config: SpotConfig, sections: Mapping[str, Section]) -> dict[str, 
     needs = input_of(model, config.model, config.input_px)
     return {
         name: spot_features(
-            model, section.patches(), batch_size=config.training.batch_size, takes=needs, views=config.views
+            model, section.patches(), batch_size=config.training.batch_size, takes=needs
         )
         for name, section in tqdm(sections.items(), desc="features", unit="section")
     }  # fmt: skip

@@ -143,7 +143,7 @@ class SpotConfig:
     trunk: str | None = None
     train: Literal["all", "head", "none"] = "all"
     input_px: int | None = None
-    views: int = 1
+    views: int = 4
     members: int = 1
     baselines: bool = True
     normalisation: Normalisation = "library"
@@ -152,7 +152,9 @@ class SpotConfig:
     panel: PanelConfig = field(default_factory=PanelConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=30, batch_size=32, lr=5e-4))
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(epochs=30, batch_size=32, lr=1e-3, loss="mix")
+    )
 
     def __post_init__(self) -> None:
         if self.views not in VIEWS:

@@ -29,7 +29,7 @@ TRAINING = TrainingConfig(epochs=2, batch_size=32, lr=3e-3, average=0.9)
 
 def config_of(spots: Path, **changes: Any) -> SpotConfig:
     config = SpotConfig(
-        spots=str(spots), model="resnet10t", input_px=32, n_folds=2, training=TRAINING,
+        spots=str(spots), model="resnet10t", input_px=32, n_folds=2, training=TRAINING, views=1,
         target=TargetConfig(remove_depth=True, rank=2),
     )  # fmt: skip
     return replace(config, **changes)
@@ -229,8 +229,9 @@ def test_only_finished_runs_are_compared(finished: tuple[Path, dict[str, Any]], 
 def test_the_recipe_of_hest_bench(spots: Path, tmp_path: Path) -> None:
     (tmp_path / "genes.txt").write_text("\n".join(GENES), encoding="utf-8")
     config = config_of(
-        spots, protocol="hest", target=TargetConfig(), panel=PanelConfig(str(tmp_path / "genes.txt")), min_umi=1
-    )
+        spots, views=4, protocol="hest", target=TargetConfig(), panel=PanelConfig(str(tmp_path / "genes.txt")),
+        min_umi=1,
+    )  # fmt: skip
     summary = hest_protocol.run(config, tmp_path / "hest")
     genes = pd.read_csv(tmp_path / "hest" / "genes.csv")
     assert len(genes) == 2 * len(GENES)
@@ -352,6 +353,7 @@ def test_hest_refuses_what_it_has_no_use_for_and_genes_that_are_missing(spots: P
     with pytest.raises(InputError, match="no use for members, target"):
         hest_protocol.run(config_of(spots, protocol="hest", members=2), tmp_path / "a")
     (tmp_path / "genes.txt").write_text("\n".join((*GENES, "NOSUCH")), encoding="utf-8")
-    config = config_of(spots, protocol="hest", target=TargetConfig(), panel=PanelConfig(str(tmp_path / "genes.txt")))
+    panel = PanelConfig(str(tmp_path / "genes.txt"))
+    config = config_of(spots, views=4, protocol="hest", target=TargetConfig(), panel=panel)
     with pytest.raises(InputError, match="lacks 1 of 13 panel genes: NOSUCH"):
         hest_protocol.run(config, tmp_path / "b")
