@@ -68,7 +68,7 @@ def _root(
 @app.command()
 def demo(
     out: Out = Path("demo"),
-    preset: Annotated[str, typer.Option(help="Size: demo (24 patients), study (60) or test (9).")] = "demo",
+    preset: Annotated[str, typer.Option(help="Size: demo (24 patients), study (60) or test (10).")] = "demo",
     seed: Annotated[int, typer.Option(help="Seed of the cohort and of training.")] = 0,
 ) -> None:
     """Make a synthetic cohort and run every stage on it, up to report.html."""

@@ -76,10 +76,11 @@ def run_demo(out_dir: str | Path, *, preset_name: str = "demo", seed: int = 0) -
         lambda: write_cohort([cohort.bulk], find_slides(cohort.slides), unit="tpm", out_path=out / "cohort.h5ad"),
     )
     finetune = finetuning.FinetuneConfig(
-        cohort=str(out / "cohort.h5ad"), features=str(out / "features"), seed=seed, n_folds=4
-    )
+        cohort=str(out / "cohort.h5ad"), features=str(out / "features"),
+        encoder=str(out / "encoder" / "encoder.safetensors"), seed=seed, n_folds=4,
+    )  # fmt: skip
     steps.do(
-        f"tcgn-mil finetune --cohort {finetune.cohort} --features {finetune.features}"
+        f"tcgn-mil finetune --cohort {finetune.cohort} --features {finetune.features} --encoder {finetune.encoder}"
         f" --set n_folds={finetune.n_folds} --set seed={seed} --out {out / 'slide-model'}",
         lambda: finetuning.run(finetune, out / "slide-model"),
     )

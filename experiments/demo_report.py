@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anndata
 import numpy as np
@@ -113,6 +113,7 @@ def _slide_section(out: Path, cohort: SyntheticPaths) -> Section:
             " subtypes that share their colours and differ in nuclei only, so ridge on colour should score about 0 on"
             " them; null genes follow nothing.",
             _verdict(merged[merged["kind"] != "null"], best),
+            _claims(summary),
         ],
         [
             as_table(pd.read_csv(run / "headline.csv"), "Median over genes, the model beside its baselines"),
@@ -123,10 +124,33 @@ def _slide_section(out: Path, cohort: SyntheticPaths) -> Section:
             as_picture(
                 _by_kind_figure(merged, best, out / "figures" / "by_kind.png"), "r by what the gene truly follows"
             ),
+            *(
+                as_picture(run / name, caption)
+                for name, caption in (
+                    ("headline.png", "Median r of the model and its baselines, 95 % interval over patients"),
+                    ("null.png", "p-values of all genes against even ones"),
+                )
+                if (run / name).is_file()
+            ),
             as_picture(run / "genes.png", "Distribution of r over genes"),
             as_picture(run / "scatter.png", "The best predicted genes"),
             as_picture(run / "curves.png", "Training curves of the folds"),
         ],
+    )
+
+
+def _claims(summary: dict[str, Any]) -> str:
+    """How many genes are predictable, and what the intervals hold."""
+    coverage = summary["coverage"]
+    intervals = (
+        "too few patients for prediction intervals"
+        if coverage["measured"] is None
+        else (f"prediction intervals of {coverage['stated']:.0%} hold {coverage['measured']:.1%} of out-of-fold values")
+    )
+    labels = f" ({'; '.join(summary['labels'])})" if summary["labels"] else ""
+    return (
+        f"{summary['predictable']} of {summary['genes']} genes are predictable: q below 0.05 and above every baseline"
+        f"{labels}; {intervals}."
     )
 
 

@@ -113,7 +113,7 @@ def preset(name: str, seed: int = 0) -> SyntheticConfig:
     if name == "test":
         return SyntheticConfig(
             seed=seed,
-            n_patients=9,
+            n_patients=10,
             slide_size_um=(900.0, 700.0),
             n_sections=4,
             n_section_patients=3,

@@ -83,7 +83,8 @@ def test_results_name_normalisation_and_stand_beside_baselines(demo: Path) -> No
     assert set(spots["predictor"]) == {"model", "ridge_colour", "depth_control", "log_total", "training_mean"}
     assert set(spots["normalisation"]) == {"library"}
     slides = pd.read_csv(demo / "slide-model" / "headline.csv")
-    assert set(slides["predictor"]) == {"model", "training_mean", "ridge_mean_features", "ridge_colour"}
+    baselines = {"training_mean", "ridge_mean_features", "ridge_colour", "zero_shot", "untrained"}
+    assert set(slides["predictor"]) == {"model", *baselines}
 
 
 def test_a_second_run_does_nothing_again(demo: Path) -> None:
