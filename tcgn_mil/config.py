@@ -53,7 +53,8 @@ def _section_defaults(config_class: type) -> dict[str, Any]:
     """What a section is where it is not given, which need not be its class's own defaults."""
     found = {}
     for field in dataclasses.fields(config_class):
-        if field.default_factory is not dataclasses.MISSING and dataclasses.is_dataclass(made := field.default_factory()):
+        made = None if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if dataclasses.is_dataclass(made):
             found[field.name] = {item.name: getattr(made, item.name) for item in dataclasses.fields(made)}
     return found
 

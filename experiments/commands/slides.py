@@ -114,7 +114,10 @@ def export_tiles(
 def import_features(
     source: Annotated[
         Path,
-        typer.Argument(help="Folder of features: CLAM's (h5_files, pt_files), TRIDENT's (features_*) or STAMP's."),
+        typer.Argument(
+            help="Folder of features: CLAM's (h5_files, pt_files), TRIDENT's (features_*) or STAMP's; or a table, .csv"
+            " or .tsv, with a slide and its features a row."
+        ),
     ],
     encoder: Annotated[
         str | None, typer.Option(help="Encoder's name.", show_default="as the file states; CLAM's do not")
@@ -134,13 +137,18 @@ def import_features(
     ] = None,
     mpp: SlideMpp = None,
 ) -> None:
-    """Convert feature files of CLAM, TRIDENT or STAMP; writes features/<slide>.h5 for finetune and predict."""
+    """Convert features of CLAM, TRIDENT or STAMP, or a table; writes features/<slide>.h5 for finetune and predict."""
     from tcgn_mil.data.feature_files import LEVEL0
     from tcgn_mil.experiments.feature_import import ImportSettings, find_sources, import_cohort
+    from tcgn_mil.experiments.feature_tables import SUFFIXES, import_table
     from tcgn_mil.preprocessing.slide_patients import slide_facts
 
     facts_of = slide_facts(patients, mpp=mpp)
-    done, failures = import_cohort(find_sources(source), facts_of, ImportSettings(encoder, patch_px, patch_mpp), out)
+    if source.suffix in SUFFIXES:
+        done, failures = import_table(source, facts_of, encoder, out)
+    else:
+        settings = ImportSettings(encoder, patch_px, patch_mpp)
+        done, failures = import_cohort(find_sources(source), facts_of, settings, out)
     if unplaced := sum(info.positions != LEVEL0 for info in done):
         typer.echo(
             f"{unplaced} slides without level-0 positions (no coords, or µm without the slide's --mpp): they train and"
