@@ -1,0 +1,132 @@
+"""Speed and memory of slide-level training, of a large bag, and of per-gene statistics.
+
+python -m tcgn_mil.experiments.benchmarks.mil --out measured [--slides 500] [--tiles 4000] [--refits 1000]
+
+Ratios are taken within one run: an epoch over features on disk against reading the same files in a loop with h5py;
+statistics against scipy gene by gene. Features are made at random, float16, and left in --features to be used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from scipy.stats import pearsonr
+from tqdm import tqdm
+
+from tcgn_mil.contracts import PatchSize, TileSpec
+from tcgn_mil.data.bags import BagDataset
+from tcgn_mil.data.feature_files import write_features
+from tcgn_mil.losses import expression_loss
+from tcgn_mil.models.mil import MilConfig, SlideRegressor
+from tcgn_mil.slide_stats import combined_r, null_p_values
+
+WIDTH, GENES, BAG_TILES = 1280, 20_000, 50_000
+_LOOPED_GENES = 200
+
+
+def peak_gib() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def make_features(folder: Path, slides: int, tiles: int) -> list[Path]:
+    """Random float16 features."""
+    spec = TileSpec.for_slide(PatchSize(112, 0.69), slide_mpp=0.69, level_downsamples=[1.0])
+    paths = [folder / f"S{index:04d}.h5" for index in range(slides)]
+    values = np.random.default_rng(0).standard_normal((tiles, WIDTH)).astype(np.float16)
+    coords = np.zeros((tiles, 2), dtype=np.int64)
+    for path in tqdm([path for path in paths if not path.is_file()], desc="features", unit="slide"):
+        write_features(path, values, coords, slide_id=path.stem, patient_id=path.stem, encoder="toy", spec=spec)
+    return paths
+
+
+def epoch_against_reading(paths: list[Path], genes: int) -> dict[str, float]:
+    """Seconds of a training epoch over all tiles, and of reading the files in a loop; each after a first reading."""
+
+    def read() -> float:
+        start = time.perf_counter()
+        for path in paths:
+            with h5py.File(path) as file:
+                file["features"][:]
+        return time.perf_counter() - start
+
+    read()
+    names = [path.stem for path in paths]
+    targets = np.random.default_rng(0).standard_normal((len(paths), genes)).astype(np.float32)
+    bags = BagDataset(names, {path.stem: [path] for path in paths}, targets, seed=0)
+    model = SlideRegressor(WIDTH, genes, MilConfig())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    raw = read()
+    start = time.perf_counter()
+    for batch in tqdm(bags.epoch(0, batch_size=4, max_tiles=None), desc="epoch", unit="step"):
+        loss = expression_loss(model(batch.features, batch.mask).expression, batch.targets, "mix")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    seconds = time.perf_counter() - start
+    return {"read_s": raw, "epoch_s": seconds, "share_of_reading_speed": raw / seconds, "peak_gib": peak_gib()}
+
+
+def large_bag() -> dict[str, float]:
+    """Forward and backward for one bag of 50,000 tiles and 20,000 genes."""
+    before = peak_gib()
+    model = SlideRegressor(WIDTH, GENES, MilConfig())
+    features = torch.randn(1, BAG_TILES, WIDTH)
+    mask = torch.ones(1, BAG_TILES, dtype=torch.bool)
+    start = time.perf_counter()
+    model(features, mask).expression.square().mean().backward()
+    return {"seconds": time.perf_counter() - start, "peak_gib": peak_gib(), "peak_before_gib": before}
+
+
+def gene_statistics(refits: int, *, patients: int = 1000, genes: int = GENES) -> dict[str, float]:
+    """Fold-wise combined r, and p from null replicates, of 20,000 genes x 1,000 patients; scipy in a loop beside it."""
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal((patients, genes)).astype(np.float32)
+    predicted = (0.2 * truth + rng.standard_normal((patients, genes))).astype(np.float32)
+    fold_of = np.repeat(np.arange(5), patients // 5)
+    null = np.empty((refits, genes), dtype=np.float32)
+    start = time.perf_counter()
+    for row in tqdm(range(refits), desc="null", unit="replicate"):
+        null[row] = combined_r(truth, predicted[rng.permutation(patients)], fold_of).z
+    null_p_values(combined_r(truth, predicted, fold_of).z, null)
+    seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    for gene in range(_LOOPED_GENES):
+        for fold in range(5):
+            pearsonr(truth[fold_of == fold, gene], predicted[fold_of == fold, gene])
+    loop = (time.perf_counter() - start) * genes / _LOOPED_GENES
+    return {"replicates": refits, "seconds": seconds, "one_replicate_s": seconds / (refits + 1), "scipy_loop_s": loop,
+            "times_faster": loop * (refits + 1) / seconds}  # fmt: skip
+
+
+def main() -> None:
+    """Run all and write measured.json."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--features", type=Path, default=None)
+    parser.add_argument("--slides", type=int, default=500)
+    parser.add_argument("--tiles", type=int, default=4000)
+    parser.add_argument("--genes", type=int, default=GENES)
+    parser.add_argument("--refits", type=int, default=1000)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    paths = make_features(given.features or given.out / "features", given.slides, given.tiles)
+    found = {
+        "threads": torch.get_num_threads(), "slides": given.slides, "tiles": given.tiles, "width": WIDTH,
+        "genes": given.genes,
+        "epoch": epoch_against_reading(paths, given.genes), "large_bag": large_bag(),
+        "statistics": gene_statistics(given.refits),
+    }  # fmt: skip
+    (given.out / "mil.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
