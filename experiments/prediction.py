@@ -112,8 +112,10 @@ class PatientPrediction:
     mean_features: NDArray[np.float32]
 
 
-def run(config: PredictConfig, out_dir: str | Path) -> tuple[dict[str, Any], list[Failure]]:
-    """Predict every patient with features; returns the summary and the slides that failed.
+def run(
+    config: PredictConfig, out_dir: str | Path, *, unmade: Sequence[Failure] = ()
+) -> tuple[dict[str, Any], list[Failure]]:
+    """Predict every patient with features; returns the summary and the slides that failed, those `unmade` before too.
 
     Writes ``predicted.h5ad`` (patients x genes in the training unit, layers sd, low and high, obs ood_score),
     ``predicted.csv`` (or ``.parquet``), ``failures.csv`` and the maps of ``slide_maps``. Runs again from the start: it
@@ -126,6 +128,7 @@ def run(config: PredictConfig, out_dir: str | Path) -> tuple[dict[str, Any], lis
     signatures = _mapped_signatures(config, mapped, models)
     out_dir = begin_run(out_dir, KIND, config)
     patients, failures = _group_slides(find_features(config.features), models)
+    failures = [*unmade, *failures]
     rows: dict[str, PatientPrediction] = {}
     for patient, paths in tqdm(patients.items(), desc="predict", unit="patient"):
         try:

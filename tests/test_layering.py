@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = {"tcgn_mil": "tcgn_mil", "preprocessing": "tcgn_mil.preprocessing", "experiments": "tcgn_mil.experiments"}
 BARE_GPU_PACKAGES = {"torch", "timm", "numpy", "safetensors", "h5py", "lightning_fabric", "tqdm"}
 NEEDED_BY_TIMM = {"yaml", "_yaml", "PIL"}
-WIRING = {f"tcgn_mil.experiments.{name}" for name in ("cli", "demo", "slide_pixels")}
+WIRING = {f"tcgn_mil.experiments.{name}" for name in ("cli", "demo", "slide_encoding", "slide_pixels")}
 WIRING_FOLDERS = ("tcgn_mil.experiments.commands", "tcgn_mil.experiments.benchmarks")
 
 

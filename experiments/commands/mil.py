@@ -9,7 +9,7 @@ import typer
 
 from tcgn_mil.contracts import preview
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.commands.options import Config, Out, Overrides, ShowConfig
+from tcgn_mil.experiments.commands.options import Config, Out, Overrides, ShowConfig, SlideMpp
 from tcgn_mil.experiments.console import finish_cohort, print_config, print_rows, resolve, warn_of_leakage
 
 Cohort = Annotated[Path, typer.Option(help="cohort.h5ad that tcgn-mil bulk wrote.")]
@@ -95,7 +95,14 @@ def _train(
 
 def predict(
     model: Annotated[Path, typer.Option(help="Folder that tcgn-mil finetune wrote.")] = Path("slide-model"),
-    features: Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")] = Path("features"),
+    features: Features = Path("features"),
+    slides: Annotated[
+        Path | None,
+        typer.Option(help="Instead of features: one slide, a folder, or a table, which are tiled and encoded first."),
+    ] = None,
+    encoder: Annotated[str, typer.Option(help="With --slides: the encoder.")] = "encoder/encoder.safetensors",
+    mpp: SlideMpp = None,
+    keep_features: Annotated[bool, typer.Option(help="With --slides: keep out/work with tiles and features.")] = False,
     out: Out = Path("predictions"),
     thumbnails: Annotated[
         Path | None, typer.Option(help="Folder of tcgn-mil tile, for the pictures under the maps.")
@@ -114,13 +121,22 @@ def predict(
                                        show_default="csv")
     ] = None,
 ) -> None:  # fmt: skip
-    """Predict bulk expression; writes predicted.h5ad, predicted.csv and maps of each slide."""
+    """Predict bulk expression from features or slides; writes predicted.h5ad, predicted.csv and maps of each slide."""
     from tcgn_mil.experiments.prediction import PredictConfig, run
 
+    work, unmade = None, []
+    if slides is not None:
+        from tcgn_mil.experiments.slide_encoding import SlideWork
+
+        work = SlideWork(out / "work")
+        unmade = work.make(slides, model, encoder, mpp=mpp)
+        features, thumbnails = work.features, thumbnails or work.tiles
     chosen = PredictConfig(str(model), str(features), None if thumbnails is None else str(thumbnails),
                            tuple(map_gene or ()), maps, None if map_signatures is None else str(map_signatures),
                            tuple(table_format or ("csv",)))  # fmt: skip
-    summary, failures = run(chosen, out)
+    summary, failures = run(chosen, out, unmade=unmade)
+    if work is not None and not keep_features:
+        work.remove()
     shape = f"{summary['patients']} patients x {summary['genes']} genes"
     typer.echo(f"{shape} ({summary['unit']}): {out / 'predicted.h5ad'}")
     for name, reason in summary["signatures_left_out"].items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import anndata
@@ -16,6 +17,7 @@ from tcgn_mil.checkpoints import load_slide_model, read_encoder_info
 from tcgn_mil.data.bags import read_bag
 from tcgn_mil.data.feature_files import find_features, read_feature_info
 from tcgn_mil.data.tile_files import read_tiles
+from tcgn_mil.experiments import cli
 from tcgn_mil.experiments.demo import run_demo
 from tcgn_mil.inference import predict_bag
 
@@ -106,3 +108,32 @@ def test_weights_of_the_state_and_the_model_agree(demo: Path) -> None:
     state = load_file(demo / "slide-model" / "state" / "fold0.safetensors")
     for name, value in model.items():
         np.testing.assert_array_equal(value, state[f"best.{name}"])
+
+
+def test_slides_are_tiled_and_encoded_by_predict_itself(
+    demo: Path, predicted: anndata.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the stages one by one give; a file that is no slide costs a row."""
+    slide = sorted((demo / "cohort" / "slides").glob("*.tiff"))[0]
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides" / slide.name).symlink_to(slide)
+    (tmp_path / "slides" / "TCGA-ZZ-0001-01Z-00-DX1.tiff").write_bytes(b"II*\x00broken")
+    encoder = demo / "encoder" / "encoder.safetensors"
+    monkeypatch.setattr(sys, "argv", [
+        "tcgn-mil", "predict", "--model", str(demo / "slide-model"), "--slides", str(tmp_path / "slides"), "--encoder",
+        str(encoder), "--out", str(tmp_path / "out"),
+    ])  # fmt: skip
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1  # one slide failed
+    found = anndata.read_h5ad(tmp_path / "out" / "predicted.h5ad")
+    assert list(found.obs_names) == [slide.name[:12]]
+    assert found.obs["n_slides"].tolist() == [1]
+    one_slide = read_bag([demo / "features" / f"{slide.stem}.h5"])
+    assert found.obs["n_tiles"].tolist() == [len(one_slide.features)]
+    if predicted.obs.loc[slide.name[:12], "n_slides"] == 1:
+        np.testing.assert_allclose(found.X, predicted[found.obs_names, found.var_names].X, atol=1e-3)
+    failures = pd.read_csv(tmp_path / "out" / "failures.csv")
+    assert failures["slide"].tolist() == ["TCGA-ZZ-0001-01Z-00-DX1"]
+    assert not (tmp_path / "out" / "work").exists()
+    assert (tmp_path / "out" / "maps" / f"{slide.stem}.png").is_file()
