@@ -29,7 +29,7 @@ from tcgn_mil.experiments.slide_config import FinetuneConfig
 from tcgn_mil.experiments.slide_evaluation import MODEL, patient_baselines
 from tcgn_mil.experiments.slide_familiarity import write_reference
 from tcgn_mil.experiments.slide_null import NullBags, permutations, refit_predictions
-from tcgn_mil.experiments.slide_results import FoldResult, write_results
+from tcgn_mil.experiments.slide_results import FEW_PATIENTS, FoldResult, write_results
 from tcgn_mil.experiments.slide_targets import FoldTargets, fold_targets, targets_of
 from tcgn_mil.experiments.spot_start import SpotStart, spot_start
 from tcgn_mil.experiments.tables import read_array, write_array, write_csv
@@ -41,7 +41,6 @@ from tcgn_mil.slide_stats import fold_correlations
 from tcgn_mil.training import TrainingConfig, fit
 
 KIND = "finetune"
-MIN_PATIENTS = 10
 
 
 def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
@@ -54,16 +53,17 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If there are fewer than 10 patients, or what :func:`load_cohort` and :func:`fold_targets` refuse.
+        If there are fewer than 10 patients and no folds are given, or what :func:`load_cohort` and
+        :func:`fold_targets` refuse.
     """
     out_dir = begin_run(out_dir, KIND, config)
     if (done := finished_summary(out_dir)) is not None:
         return done
     data = load_cohort(config.cohort, config.features)
-    if len(data.patients) < MIN_PATIENTS:
+    if len(data.patients) < FEW_PATIENTS and config.folds is None:
         raise InputError(
-            f"only {len(data.patients)} patients have both expression and features; at least {MIN_PATIENTS} are needed",
-            path=config.cohort, fix="join more slides (see join_report.csv), or encode those that are missing",
+            f"only {len(data.patients)} patients have both expression and features; at least {FEW_PATIENTS} are needed",
+            path=config.cohort, fix="join more slides (see join_report.csv); to train on so few nevertheless, give --folds",
         )  # fmt: skip
     folds = _folds(config, data)
     write_folds(out_dir / "folds.csv", folds)

@@ -22,6 +22,7 @@ from tcgn_mil.experiments.tables import plain_rows, write_csv, write_predictions
 from tcgn_mil.metrics import combine_folds
 from tcgn_mil.slide_stats import MAX_Q, ConformalBounds, benjamini_hochberg, conformal_bounds, null_p_values
 
+FEW_PATIENTS = 10
 APPROXIMATE = "approximate p-values: no refits on permuted labels were made (refits=0)"
 
 
@@ -133,6 +134,8 @@ def _summary(
     labels = [] if null_z is not None else [APPROXIMATE]
     if leaking:
         labels.append("patient leakage")
+    if len(data.patients) < FEW_PATIENTS:
+        labels.append(f"only {len(data.patients)} patients: nothing can be said of genes")
     genes = tables.genes
     return {
         "patients": len(genes) and int(sum(len(result.fold.test) for result in results)), "genes": len(panel),

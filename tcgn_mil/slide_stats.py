@@ -204,8 +204,10 @@ def conformal_bounds(
 
 def _conformal_quantile(residual: Array, stated: float) -> NDArray[np.float64]:
     """(G,) the ceil((n + 1) stated)-th smallest residual of each gene; NaN where n is too small."""
+    if not len(residual):
+        return np.full(residual.shape[1], np.nan)
     ordered = np.sort(residual, axis=0)  # NaN last
     n = np.isfinite(residual).sum(axis=0)
     rank = np.ceil((n + 1) * stated).astype(np.int64)
-    found = np.take_along_axis(ordered, np.clip(rank - 1, 0, max(len(ordered) - 1, 0))[None], axis=0)[0]
+    found = np.take_along_axis(ordered, np.clip(rank - 1, 0, len(ordered) - 1)[None], axis=0)[0]
     return np.where((rank <= n) & (n > 0), found, np.nan)

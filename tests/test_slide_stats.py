@@ -121,3 +121,4 @@ def test_too_few_patients_have_no_interval() -> None:
     bounds = conformal_bounds(np.zeros((6, 2)), np.ones((6, 2)), np.repeat(np.arange(3), 2), stated=0.9)
     assert np.isnan(bounds.half_width).all()
     assert np.isnan(bounds.coverage)
+    assert np.isnan(conformal_bounds(np.zeros((30, 2)), np.ones((30, 2)), np.zeros(30, np.int64)).coverage)  # one fold
