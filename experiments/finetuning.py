@@ -63,7 +63,7 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
     if len(data.patients) < FEW_PATIENTS and config.folds is None:
         raise InputError(
             f"only {len(data.patients)} patients have both expression and features; at least {FEW_PATIENTS} are needed",
-            path=config.cohort, fix="join more slides (see join_report.csv); to train on so few nevertheless, give --folds",
+            path=config.cohort, fix="join more slides (see join_report.csv); or give --folds to train on so few",
         )  # fmt: skip
     folds = _folds(config, data)
     write_folds(out_dir / "folds.csv", folds)
