@@ -55,7 +55,7 @@ def draw_run(
 def draw_headline(headline: pd.DataFrame, path: Path) -> None:
     """Median r of each predictor with its 95 % interval."""
     shown = headline[headline["median_r"].notna()]
-    figure, axis = plt.subplots(figsize=(6.5, 0.9 + 0.35 * len(shown)), layout="constrained")
+    figure, axis = plt.subplots(figsize=(7.5, 1 + 0.35 * len(shown)), layout="constrained")
     for place, row in enumerate(shown.itertuples()):
         colour = figures.COLOURS[0] if row.predictor == MODEL else "0.45"
         axis.plot([row.low, row.high], [place, place], color=colour, linewidth=2)
@@ -63,7 +63,7 @@ def draw_headline(headline: pd.DataFrame, path: Path) -> None:
     axis.axvline(0, color="black", linewidth=0.6)
     axis.set(yticks=range(len(shown)), yticklabels=[LABELS.get(name, name) for name in shown["predictor"]],
              xlabel="median over genes of r within test folds, 95 % interval over patients")  # fmt: skip
-    axis.invert_yaxis()
+    axis.set_ylim(len(shown) - 0.5, -0.5)
     axis.spines[["top", "right"]].set_visible(False)
     figures.save(figure, path)
 
