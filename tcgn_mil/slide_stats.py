@@ -8,10 +8,13 @@ over pooled folds is biased (a patient's absence from training shifts its fold's
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from tcgn_mil.metrics import CombinedR, combine_folds, pearson
 
@@ -50,6 +53,60 @@ def fold_correlations(
             chosen = known[:, gene]
             r[row, gene] = pearson(left[chosen][:, [gene]], right[chosen][:, [gene]])[0]
     return r, n
+
+
+class FoldTruth:
+    """A truth against which many predictions are held, such as those of null replicates.
+
+    What depends on the truth alone is done once; each prediction then takes three passes over its values, a few genes
+    at a time so that they stay in the cache, in threads.
+
+    Parameters
+    ----------
+    truth
+        (M, G) without unknown values.
+    fold_of
+        (M,) test fold of each patient.
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite; :func:`combined_r` takes such.
+    """
+
+    def __init__(self, truth: Array, fold_of: NDArray[np.int64]) -> None:
+        if not np.isfinite(truth).all():
+            raise ValueError("truth has unknown values")
+        self.shape = truth.shape
+        self.rows = [np.flatnonzero(fold_of == fold) for fold in np.unique(fold_of)]
+        every = np.ones(truth.shape[1], dtype=np.bool_)
+        self.standard = [_standard(truth[rows], every) for rows in self.rows]
+
+    def correlations(self, predicted: Array) -> NDArray[np.float64]:
+        """(folds, G) Pearson r within each fold, NaN where a gene is constant or a prediction unknown."""
+        if predicted.shape != self.shape:
+            raise ValueError(f"prediction {predicted.shape}, truth {self.shape}")
+        out = np.full((len(self.rows), self.shape[1]), np.nan)
+
+        def correlate(start: int) -> None:
+            chosen = slice(start, start + _GENES_AT_ONCE)
+            for row, (rows, left) in enumerate(zip(self.rows, self.standard, strict=True)):
+                right = predicted[rows, chosen].astype(np.float32)
+                right -= right.mean(axis=0)
+                spread = np.sqrt(np.einsum("mg,mg->g", right, right) * np.float32(len(rows)))
+                scale = np.abs(right).max(axis=0, initial=0)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    r = np.einsum("mg,mg->g", left[:, chosen], right) / spread
+                known = (scale > 1e-6) & left[:, chosen].any(axis=0) & (len(rows) > 2)
+                out[row, chosen] = np.where(known, np.clip(r, -1, 1), np.nan)
+
+        with threadpool_limits(1), ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+            list(pool.map(correlate, range(0, self.shape[1], _GENES_AT_ONCE)))
+        return out
+
+    def combined(self, predicted: Array) -> CombinedR:
+        """As :func:`combined_r`."""
+        return combine_folds(self.correlations(predicted), np.array([len(rows) for rows in self.rows], dtype=float))
 
 
 def combined_r(truth: Array, predicted: Array, fold_of: NDArray[np.int64]) -> CombinedR:

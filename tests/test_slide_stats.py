@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import norm, pearsonr
 
 from tcgn_mil.slide_stats import (
+    FoldTruth,
     benjamini_hochberg,
     combined_r,
     conformal_bounds,
@@ -42,6 +43,20 @@ def test_r_within_folds_agrees_with_scipy_and_leaves_unknown_patients_out(data: 
     z = np.arctanh(r[:, 2])
     weight = np.array([8, 9, 9, 9, 9])
     assert combined_r(truth, predicted, FOLDS).r[2] == pytest.approx(np.tanh((weight * z).sum() / weight.sum()))
+
+
+def test_many_predictions_of_one_truth_are_held_against_it_at_once(data: tuple) -> None:
+    truth, predicted = data
+    truth[:12, 1], predicted[12:24, 2], predicted[:, 3] = 2.5, -1.5, np.nan
+    against = FoldTruth(truth + np.float32(1000), FOLDS)  # far from zero, where float32 is coarse
+    for order in (np.arange(M), np.random.default_rng(0).permutation(M)):
+        expected = combined_r(truth, predicted[order], FOLDS)
+        np.testing.assert_allclose(against.combined(predicted[order]).r, expected.r, atol=2e-3)
+        np.testing.assert_array_equal(np.isnan(against.combined(predicted[order]).z), np.isnan(expected.z))
+    with pytest.raises(ValueError, match="unknown"):
+        FoldTruth(np.full((6, 2), np.nan), np.repeat([0, 1, 2], 2))
+    with pytest.raises(ValueError, match="truth"):
+        against.correlations(predicted[:, :2])
 
 
 def test_the_bootstrap_agrees_with_a_loop_over_the_same_draws(data: tuple) -> None:
