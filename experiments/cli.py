@@ -14,7 +14,7 @@ import typer
 
 from tcgn_mil import __version__
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.commands import association, mil, slides, spots, survival, tables
+from tcgn_mil.experiments.commands import association, mil, reporting, slides, spots, survival, tables
 from tcgn_mil.experiments.commands.options import Out
 
 app = typer.Typer(
@@ -84,7 +84,7 @@ for _verb, _function in {
     "import-features": slides.import_features,
     "bulk": tables.bulk, "clinical": tables.clinical,
     "finetune": mil.finetune, "slide-cv": mil.slide_cross_validation, "predict": mil.predict, "explain": mil.explain,
-    "associate": association.associate, "survive": survival.survive,
+    "associate": association.associate, "survive": survival.survive, "report": reporting.report,
 }.items():  # fmt: skip
     app.command(_verb)(_function)
 

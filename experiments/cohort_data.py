@@ -24,8 +24,9 @@ from tcgn_mil.errors import InputError
 class CohortData:
     """A cohort with its features: patients in order, their slides, and expression in the training unit.
 
-    Z-scored expression is as given here; each fold ranks it within its own training patients. ``descriptors`` are what
-    the baselines see of a patient, (M, F) each; ``dropped`` lists slides and patients that could not be used, and why.
+    Z-scored expression is as given here; each fold ranks it within its own training patients. ``sources`` names the
+    table of a patient's expression, which tells cohorts apart; ``descriptors`` are what the baselines see of a patient,
+    (M, F) each; ``dropped`` lists slides and patients that could not be used, and why.
     """
 
     patients: tuple[str, ...]
@@ -34,6 +35,7 @@ class CohortData:
     values: NDArray[np.float32]
     unit: ExpressionUnit
     sites: dict[str, str]
+    sources: dict[str, str]
     donors: dict[str, str]
     encoder: str
     width: int
@@ -104,6 +106,7 @@ def load_cohort(cohort_path: str | Path, features_dir: str | Path) -> CohortData
         values=unit.to_training(np.asarray(cohort[list(patients)].X, dtype=np.float32)),
         unit=unit,
         sites=cohort.obs["site"].astype(str).to_dict() if "site" in cohort.obs else {},
+        sources=cohort.obs["source"].astype(str).to_dict() if "source" in cohort.obs else {},
         donors=donors,
         encoder=first.encoder,
         width=first.width,

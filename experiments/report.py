@@ -45,10 +45,10 @@ class Section:
     figures: list[Picture] = field(default_factory=list)
 
 
-def as_table(frame: pd.DataFrame, caption: str) -> Table:
-    """A data frame as text, numbers with 3 digits after the point, NA where there is no answer."""
-    shown = frame.head(MAX_ROWS)
-    note = f" (first {MAX_ROWS} of {len(frame)} rows)" if len(frame) > MAX_ROWS else ""
+def as_table(frame: pd.DataFrame, caption: str, *, max_rows: int = MAX_ROWS) -> Table:
+    """A data frame as text, numbers with 3 significant digits, NA where there is no answer, at most `max_rows`."""
+    shown = frame.head(max_rows)
+    note = f" (first {max_rows} of {len(frame)} rows)" if len(frame) > max_rows else ""
     rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
     return Table(caption + note, [str(column) for column in frame.columns], rows)
 
@@ -80,5 +80,7 @@ def write_report(
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return "NA" if pd.isna(value) else f"{value:.3f}"
+        if pd.isna(value):
+            return "NA"
+        return f"{value:.3f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.2g}"  # small p are not 0
     return str(value)

@@ -19,8 +19,8 @@ from tcgn_mil.experiments.slide_config import FinetuneConfig
 from tcgn_mil.experiments.slide_evaluation import MODEL, SlideTables, out_of_fold_tables
 from tcgn_mil.experiments.slide_figures import draw_run
 from tcgn_mil.experiments.tables import plain_rows, write_csv, write_predictions
-from tcgn_mil.metrics import combine_folds
-from tcgn_mil.slide_stats import MAX_Q, ConformalBounds, benjamini_hochberg, conformal_bounds, null_p_values
+from tcgn_mil.metrics import combine_folds, median_over_genes
+from tcgn_mil.slide_stats import MAX_Q, ConformalBounds, benjamini_hochberg, combined_r, conformal_bounds, null_p_values
 
 FEW_PATIENTS = 10
 APPROXIMATE = "approximate p-values: no refits on permuted labels were made (refits=0)"
@@ -112,6 +112,8 @@ def _write_tables(
     chosen = genes[genes["predictable"]].sort_values("r_model", ascending=False, kind="stable")
     write_csv(out_dir / "predictable_genes.csv", chosen[["gene", "r_model", "low_model", "high_model", "q_model"]])
     write_csv(out_dir / "headline.csv", headline)
+    if len(by_source := source_table(data, results, fold_of, truth, predictions)):
+        write_csv(out_dir / "cohorts.csv", by_source)
     tested = [name for result in results for name in result.fold.test]
     obs = pd.DataFrame(
         {"fold": fold_of, "n_slides": [len(data.slides[name]) for name in tested]},
@@ -124,6 +126,28 @@ def _write_tables(
         var=genes.set_index("gene"), config=as_plain(config),
         obsm={f"baseline_{name}": values for name, values in predictions.items() if name != MODEL},
     )  # fmt: skip
+
+
+def source_table(
+    data: CohortData, results: Sequence[FoldResult], fold_of: NDArray[np.int64], truth: NDArray[np.float32],
+    predictions: Mapping[str, NDArray[np.float32]],
+) -> pd.DataFrame:  # fmt: skip
+    """Median r of each predictor among the patients of each source; empty where all are of one.
+
+    r within folds and a source: between cohorts, expression and slides differ together.
+    """
+    tested = [name for result in results for name in result.fold.test]
+    source_of = np.array([data.sources.get(name, "") for name in tested])
+    rows = []
+    for source in np.unique(source_of) if len(np.unique(source_of)) > 1 else ():
+        inside = source_of == source
+        for name, predicted in predictions.items():
+            found = combined_r(truth[inside], predicted[inside], fold_of[inside])
+            rows.append({
+                "source": source, "patients": int(inside.sum()), "predictor": name,
+                "median_r": median_over_genes(found.r), "genes": int(np.isfinite(found.r).sum()),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def _summary(

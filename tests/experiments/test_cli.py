@@ -17,7 +17,7 @@ from tcgn_mil.experiments import cli
 
 VERBS = (
     "demo", "spots", "pretrain", "spot-cv", "tile", "encode", "export-tiles", "import-features", "bulk", "clinical",
-    "finetune", "slide-cv", "predict", "explain", "associate", "survive",
+    "finetune", "slide-cv", "predict", "explain", "associate", "survive", "report",
 )  # fmt: skip
 
 
