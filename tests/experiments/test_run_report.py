@@ -55,7 +55,8 @@ def test_a_gene_search_filters_and_the_page_has_no_errors(demo: Path, page: Path
     gene = pd.read_csv(demo / "slide-model" / "genes.csv")["gene"][3]
     script = (
         "window.onerror = message => document.body.append('PAGE ERROR ' + message);"
-        "const box = [...document.querySelectorAll('input[type=search]')].find(one => one.ariaLabel.includes('Per gene'));"
+        "const boxes = [...document.querySelectorAll('input[type=search]')];"
+        "const box = boxes.find(one => one.ariaLabel.includes('Per gene'));"
         f"box.value = '{gene.lower()}'; box.dispatchEvent(new Event('input'));"
         "document.querySelectorAll('th')[1].click();"
         "const table = box.closest('label').nextElementSibling.querySelector('table');"
