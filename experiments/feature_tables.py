@@ -81,7 +81,8 @@ def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError("no such table of features", path=path, fix="check the path")
     try:
-        table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", index_col=0)
+        table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", converters={0: str})
+        table = table.set_index(table.columns[0])
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError(f"cannot be read as a table ({error})", path=path, fix="save it as CSV again") from error
     text = [str(name) for name, kind in table.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]

@@ -7,15 +7,19 @@ the same with refits on permuted labels, from which p-values come (PROTOCOL, Wha
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from tcgn_mil.artefacts import write_json
 from tcgn_mil.checkpoints import SlideModelInfo, save_slide_model
 from tcgn_mil.config import as_plain
 from tcgn_mil.contracts import Fold
@@ -23,6 +27,7 @@ from tcgn_mil.data.bags import BagBatch, FeatureStatistics, feature_statistics
 from tcgn_mil.data.splits import make_folds, read_folds, write_folds
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.cohort_data import CohortData, load_cohort, rows_of
+from tcgn_mil.experiments.fold_models import TRAINING_SLIDES
 from tcgn_mil.experiments.run_folder import begin_run, finished_summary
 from tcgn_mil.experiments.slide_bags import PatientBags, patient_bags
 from tcgn_mil.experiments.slide_config import FinetuneConfig
@@ -41,6 +46,7 @@ from tcgn_mil.slide_stats import fold_correlations
 from tcgn_mil.training import TrainingConfig, fit
 
 KIND = "finetune"
+INPUTS = "inputs.json"
 
 
 def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
@@ -66,7 +72,12 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
             path=config.cohort, fix="join more slides (see join_report.csv); or give --folds to train on so few",
         )  # fmt: skip
     folds = _folds(config, data)
+    _check_same_inputs(out_dir, data, folds)
     write_folds(out_dir / "folds.csv", folds)
+    write_csv(out_dir / TRAINING_SLIDES, pd.DataFrame(
+        [(path.stem, patient) for patient in data.patients for path in data.slides[patient]],
+        columns=["slide_id", "patient_id"],
+    ))  # fmt: skip
     write_csv(out_dir / "dropped.csv", data.dropped)
     study = Study(config, data, _spot_start(config, data), out_dir)
     write_reference(out_dir, study.data.descriptors["mean_features"])
@@ -94,11 +105,25 @@ def _spot_start(config: FinetuneConfig, data: CohortData) -> SpotStart | None:
     return None
 
 
+def _check_same_inputs(out_dir: Path, data: CohortData, folds: Sequence[Fold]) -> None:
+    """Refuse to go on with an unfinished run whose expression, features or folds changed since it began."""
+    digest = hashlib.sha256(repr((data.patients, data.genes, data.encoder, [fold.parts() for fold in folds])).encode())
+    for values in (data.values, *data.descriptors.values()):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    marker, found = out_dir / INPUTS, digest.hexdigest()
+    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8"))["sha256"] != found:
+        raise InputError(
+            "holds an unfinished run on other inputs: patients, expression, features or folds changed since it began",
+            path=out_dir, fix="choose another --out folder, or remove this one",
+        )  # fmt: skip
+    write_json(marker, {"sha256": found})
+
+
 def _folds(config: FinetuneConfig, data: CohortData) -> list[Fold]:
-    if config.folds is not None:
-        return read_folds(config.folds, known=data.patients)
     if config.group_by == "site" and not data.sites:
         raise InputError("has no column obs['site']", path=config.cohort, fix="use group_by=patient")
+    if config.folds is not None:
+        return read_folds(config.folds, known=data.patients)
     groups = data.sites if config.group_by == "site" else data.donors
     return make_folds(data.patients, groups, n_folds=config.n_folds, seed=config.seed)
 
@@ -196,7 +221,7 @@ def _null(
     study: Study, fold: Fold, targets: FoldTargets, bags: Mapping[str, PatientBags], statistics: FeatureStatistics,
     training: TrainingConfig,
 ) -> NDArray[np.float32] | None:  # fmt: skip
-    """(R, G_fold) r of the fold's test patients in refits on permuted labels; None without refits."""
+    """(2, R, G_fold) r of the fold's test patients in refits on permuted labels, and over how many; None without."""
     config, data = study.config, study.data
     if not config.refits:
         return None
@@ -208,9 +233,9 @@ def _null(
         data.patients, data.sites if config.group_by == "site" else {}, count=config.refits, seed=config.seed
     )
     permuted = [targets_of(data, fold, columns, data.values[order]) for order in orders]
-    rows = {part: rows_of(data, names)[bags[part].owner] for part, names in fold.parts().items()}
+    rows = {"train": rows_of(data, fold.train)[bags["train"].owner], "val": rows_of(data, fold.val)}
     null_bags = NullBags(
-        bags["train"].bags, bags["val"].bags, bags["test"].bags,
+        bags["train"], bags["val"], bags["test"],
         *(np.stack([found.scaled[rows[part]] for found in permuted]) for part in ("train", "val")),
     )  # fmt: skip
     predicted = refit_predictions(
@@ -218,11 +243,10 @@ def _null(
         null_bags, training, max_tiles=config.max_tiles, description=f"fold {fold.index}, refits",
     )  # fmt: skip
     test = rows_of(data, fold.test)
-    by_patient = bags["test"].by_patient(predicted)
     one_fold = np.zeros(len(test), dtype=np.int64)
     found = [
-        fold_correlations(one.values[test], guess, one_fold)[0][0]
-        for one, guess in zip(permuted, by_patient, strict=True)
+        np.concatenate(fold_correlations(one.values[test], guess, one_fold))
+        for one, guess in zip(permuted, predicted, strict=True)
     ]
-    write_array(path, np.stack(found).astype(np.float32))
+    write_array(path, np.stack(found, axis=1).astype(np.float32))
     return read_array(path)

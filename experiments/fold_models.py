@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from tcgn_mil.checkpoints import SlideModelInfo, load_slide_model
 from tcgn_mil.contracts import GenePanel
 from tcgn_mil.data.bags import Bag
 from tcgn_mil.inference import SlidePrediction, predict_bag
 from tcgn_mil.models.mil import SlideRegressor
+
+TRAINING_SLIDES = "slides.csv"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,15 @@ def load_fold_models(folder: str | Path) -> list[FoldModel]:
     """All ``fold<k>.safetensors`` of a finetune run, in order."""
     paths = sorted(Path(folder).glob("fold*.safetensors"), key=lambda path: int(path.stem.removeprefix("fold")))
     return [FoldModel(*load_slide_model(path)) for path in paths]
+
+
+def training_patients(folder: str | Path) -> dict[str, str]:
+    """Slide -> patient as the cohort of the models named it, which feature files need not."""
+    path = Path(folder) / TRAINING_SLIDES
+    if not path.is_file():
+        return {}
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return dict(zip(table["slide_id"], table["patient_id"], strict=True))
 
 
 def union_panel(models: Sequence[FoldModel]) -> GenePanel:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,18 @@ from tcgn_mil.data.feature_files import LEVEL0, FeatureInfo, find_features, read
 from tcgn_mil.data.gene_sets import CoveredSets, GeneSet, covered_sets, mean_weights, read_gmt
 from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.fold_models import FoldModel, load_fold_models, models_for, relation, union_panel
+from tcgn_mil.experiments.fold_models import (
+    FoldModel,
+    load_fold_models,
+    models_for,
+    relation,
+    training_patients,
+    union_panel,
+)
 from tcgn_mil.experiments.run_folder import begin_run, finish_run, finished_summary, read_run
 from tcgn_mil.experiments.slide_familiarity import read_reference
 from tcgn_mil.experiments.slide_maps import check_names, write_maps
-from tcgn_mil.experiments.tables import write_csv, write_predictions
+from tcgn_mil.experiments.tables import read_gene_table, write_csv, write_predictions
 from tcgn_mil.failures import write_failures
 
 KIND = "predict"
@@ -127,7 +135,7 @@ def run(
     mapped = _mapped_genes(config, panel)
     signatures = _mapped_signatures(config, mapped, models)
     out_dir = begin_run(out_dir, KIND, config)
-    patients, failures = _group_slides(find_features(config.features), models)
+    patients, failures = _group_slides(find_features(config.features), models, training_patients(config.model))
     failures = [*unmade, *failures]
     rows: dict[str, PatientPrediction] = {}
     for patient, paths in tqdm(patients.items(), desc="predict", unit="patient"):
@@ -138,7 +146,11 @@ def run(
             continue
         if config.maps:
             names = tuple(one.name for one in signatures.kept)
-            write_maps(_on_their_slides(rows[patient]), mapped, names, config.thumbnails, out_dir / "maps")
+            try:
+                write_maps(_on_their_slides(rows[patient]), mapped, names, config.thumbnails, out_dir / "maps")
+            except (InputError, OSError) as error:  # a thumbnail, say; the prediction stands
+                reason = f"predicted, but no map: {error}"
+                failures += [Failure(path.stem, "map", reason, "give the folder of tcgn-mil tile") for path in paths]
     write_failures(out_dir, failures)
     if config.maps and (unplaced := _unplaced(rows)):
         reason = "their feature files do not say where tiles lie on the slide"
@@ -218,7 +230,7 @@ def _mapped_genes(config: PredictConfig, panel: GenePanel) -> tuple[str, ...]:
         GenePanel(config.map_genes).index_in(panel.genes, path=config.model)
     if not config.maps or config.map_genes:
         return config.map_genes if config.maps else ()
-    table = pd.read_csv(Path(config.model) / "genes.csv").set_index("gene")
+    table = read_gene_table(Path(config.model) / "genes.csv")
     score = table["r_model"] if table["r_model"].notna().any() else table["pooled_r_model"]
     return tuple(score.sort_values(ascending=False, kind="stable").index[:_DEFAULT_MAPS])
 
@@ -246,7 +258,7 @@ def _mapped_signatures(config: PredictConfig, mapped: Sequence[str], models: Seq
 
 
 def _group_slides(
-    paths: Mapping[str, Path], models: Sequence[FoldModel]
+    paths: Mapping[str, Path], models: Sequence[FoldModel], known: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[dict[str, list[Path]], list[Failure]]:
     """Patient -> feature files; files of another encoder, tile size or stain, or unreadable, are failures."""
     expected = models[0].info
@@ -270,7 +282,7 @@ def _group_slides(
         except InputError as error:
             failures.append(Failure(slide, "predict", error.reason, error.fix or ""))
             continue
-        patients.setdefault(info.patient_id, []).append(path)
+        patients.setdefault(known.get(slide, info.patient_id), []).append(path)
     return dict(sorted(patients.items())), failures
 
 
@@ -280,7 +292,7 @@ def _write(
 ) -> dict[str, Any]:  # fmt: skip
     """predicted.h5ad and its tables, never below the unit's lowest value."""
     info = models[0].info
-    table = pd.read_csv(Path(config.model) / "genes.csv").set_index("gene").loc[list(panel.genes)]
+    table = read_gene_table(Path(config.model) / "genes.csv").loc[list(panel.genes)]
     mean = np.stack([row.mean for row in rows.values()])
     half = table["interval_half_width"].to_numpy(np.float32)
     layers = {"sd": np.stack([row.sd for row in rows.values()]), "low": mean - half, "high": mean + half}

@@ -52,7 +52,13 @@ def compare_runs(first: str | Path, second: str | Path, out_dir: str | Path) -> 
     truth, fold_of = np.asarray(a.layers["truth"]), a.obs["fold"].to_numpy(np.int64)
     r = [combined_r(truth, np.asarray(part.X), fold_of).r for part in (a, b)]
     drawn = [patient_bootstrap(truth, np.asarray(part.X), fold_of, replicates=REPLICATES) for part in (a, b)]
+    if not np.allclose(truth, np.asarray(b.layers["truth"]), atol=1e-4, equal_nan=True):
+        raise InputError(
+            f"its expression is not that of {folders[0]}", path=folders[1], fix="compare runs on one cohort.h5ad"
+        )
     known = np.isfinite(drawn[0]).all(axis=0) & np.isfinite(drawn[1]).all(axis=0)
+    if not known.any():
+        raise InputError("no gene has an r in both runs", path=folders[1], fix="compare runs with larger test folds")
     table = pd.DataFrame({"gene": genes, "r_a": r[0], "r_b": r[1], "difference": r[0] - r[1]})
     row = {"patients": a.n_obs, "genes": int(known.sum())}
     row |= {f"median_r_{name}": median_over_genes(values[known]) for name, values in zip("ab", r, strict=True)}

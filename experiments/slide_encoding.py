@@ -1,13 +1,18 @@
-"""``tcgn-mil predict --slides``: from slides to features for a slide model, tiled as the model was trained.
+"""``tcgn-mil predict --slides``: from slides to features for a slide model, with tiles of its size.
+
+All else about tiling is as ``tcgn-mil tile`` does it by itself; where training slides were tiled by other rules, tile,
+encode and predict one by one.
 
 Kept in a work folder only until the predictions are written, unless asked for: a run that was killed goes on from it.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+from tcgn_mil.artefacts import write_json
 from tcgn_mil.contracts import NO_STAIN, Failure
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encoding import EncodeSettings, encode_cohort
@@ -17,6 +22,8 @@ from tcgn_mil.experiments.slide_pixels import tile_finder, tile_reader
 from tcgn_mil.inference import open_encoder
 from tcgn_mil.preprocessing.slide_table import find_slides
 from tcgn_mil.preprocessing.tiling import TileSettings, tile_cohort
+
+_MARKER = "slides.json"
 
 
 class SlideWork:
@@ -32,7 +39,7 @@ class SlideWork:
         self.folder, self.tiles, self.features = folder, folder / "tiles", folder / "features"
 
     def make(
-        self, slides: Path, model: Path, encoder: str, *, mpp: float | None, batch_size: int = 64
+        self, slides: Path, model: Path, encoder: str, *, mpp: float | None, pretrained: bool = False
     ) -> list[Failure]:
         """Tile and encode; returns the slides that failed.
 
@@ -44,7 +51,7 @@ class SlideWork:
         """
         read_run(model, kind="finetune")
         info = load_fold_models(model)[0].info
-        found = open_encoder(encoder).identity
+        found = open_encoder(encoder, pretrained=pretrained).identity
         if found != info.encoder:
             raise InputError(
                 f"is {found}, the slide model reads features of {info.encoder}", path=encoder,
@@ -56,9 +63,10 @@ class SlideWork:
                 fix="tile with that --stain and --stain-reference, encode, and predict from the features",
             )  # fmt: skip
         entries = {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
+        self._begin(sorted(entries))
         done, failures = tile_cohort(list(entries.values()), TileSettings(patch=info.patch), self.tiles)
         tiled = {name: entries[name] for name in entries if name not in {failure.slide for failure in failures}}
-        settings = EncodeSettings(encoder, batch_size)
+        settings = EncodeSettings(encoder, pretrained=pretrained)
         if tiled:
             done, more = encode_cohort(
                 sorted(tiled), tile_finder(tiled, self.tiles), tile_reader(tiled), settings, self.features
@@ -67,6 +75,18 @@ class SlideWork:
         if not tiled or not done:
             raise InputError(f"no slide could be encoded: {failures[0].reason}", fix=failures[0].likely_fix or None)
         return failures
+
+    def _begin(self, slides: list[str]) -> None:
+        """Take the folder for these slides; what somebody else, or another set of slides, left there is not touched."""
+        marker = self.folder / _MARKER
+        if marker.is_file() and json.loads(marker.read_text(encoding="utf-8"))["slides"] == slides:
+            return
+        if self.folder.exists():
+            raise InputError(
+                "holds something else than the tiles and features of these slides", path=self.folder,
+                fix="choose another --out, or move it away",
+            )  # fmt: skip
+        write_json(marker, {"slides": slides})
 
     def remove(self) -> None:
         """Remove what was made."""

@@ -35,12 +35,14 @@ def patient_baselines(
     `train` and `test` map a descriptor's name (``mean_features``, ``colour``) to (M, F).
     """
     count = len(next(iter(test.values())))
+    unknown = ~np.isfinite(train_targets).any(axis=0)
+    train_targets = np.where(unknown, 0, train_targets)
     train_mean = np.nanmean(train_targets, axis=0)
     train_targets = np.where(np.isfinite(train_targets), train_targets, train_mean)  # ridge knows no missing targets
     found = {"training_mean": np.broadcast_to(train_mean, (count, len(train_mean)))}
     for name, descriptors in train.items():
         found[f"ridge_{name}"] = ridge_predictions(descriptors, train_targets, test[name])
-    return {name: np.asarray(values, dtype=np.float32) for name, values in found.items()}
+    return {name: np.where(unknown, np.nan, values).astype(np.float32) for name, values in found.items()}
 
 
 class SlideTables(NamedTuple):
@@ -87,7 +89,8 @@ def out_of_fold_tables(
     """
     table = pd.DataFrame({"gene": list(genes)})
     complete = np.isfinite(truth).all(axis=0) & np.isfinite(predictions[MODEL]).all(axis=0)
-    rows, medians = [], {}
+    rows: list[dict[str, object]] = []
+    own = np.empty((0, 0))
     for name in sorted(predictions, key=lambda name: name != MODEL):
         predicted = predictions[name]
         found = combined_r(truth, predicted, fold_of)
@@ -100,8 +103,8 @@ def out_of_fold_tables(
         known = complete & np.isfinite(predicted).all(axis=0)
         pooled = pearson(np.nan_to_num(truth), np.nan_to_num(predicted))
         table[f"pooled_r_{name}"] = np.where(known, pooled, np.nan)
-        medians[name] = _medians(drawn)
-        rows.append(_headline(table, name, medians))
+        own = drawn if name == MODEL else own
+        rows.append(_headline(table, name, drawn, own))
     pooled_model = gene_metrics(np.nan_to_num(truth), np.nan_to_num(predictions[MODEL]))
     for name, values in (("spearman", pooled_model.spearman), ("r2", pooled_model.r2), ("rmse", pooled_model.rmse)):
         table[f"pooled_{name}_{MODEL}"] = np.where(complete, values, np.nan)
@@ -140,31 +143,34 @@ def sequoia_rule(
     between = pearson(np.nan_to_num(predicted), np.nan_to_num(untrained))
     n = table["n"].to_numpy()
     steiger = steiger_p(r, np.nan_to_num(r_untrained), np.nan_to_num(between), n)
-    error, error_untrained = (
-        np.sqrt(np.nanmean(np.square(truth - values), axis=0)) for values in (predicted, untrained)
-    )
+    error, error_untrained = (np.square(np.nan_to_num(truth - values)).sum(axis=0) for values in (predicted, untrained))
     passed = (r > 0) & (p < _SEQUOIA_P) & (benjamini_hochberg(p) < _SEQUOIA_Q)
     return np.asarray(passed & (error < error_untrained) & (r > np.nan_to_num(r_untrained)) & (steiger < _SEQUOIA_P))
 
 
-def _headline(table: pd.DataFrame, name: str, medians: Mapping[str, NDArray[np.floating]]) -> dict[str, object]:
-    low, high = _interval(medians[name][:, None])
-    difference = medians[MODEL] - medians[name]
-    under, over = _interval(difference[:, None])
-    median = median_over_genes(table[f"r_{name}"].to_numpy())
-    other = name != MODEL and np.isfinite(median)
-    return {
-        "predictor": name, "median_r": median, "low": float(low[0]), "high": float(high[0]),
-        "model_above_by": median_over_genes(table["r_model"].to_numpy()) - median if other else np.nan,
-        "model_above_low": float(under[0]) if other else np.nan,
-        "model_above_high": float(over[0]) if other else np.nan,
+def _headline(
+    table: pd.DataFrame, name: str, drawn: NDArray[np.floating], model_drawn: NDArray[np.floating]
+) -> dict[str, object]:
+    """One predictor; the model is compared with it over the genes that both have, and the same resampled patients."""
+    low, high = _interval(_medians(drawn)[:, None])
+    r, own = (table[f"r_{one}"].to_numpy() for one in (name, MODEL))
+    row: dict[str, object] = {
+        "predictor": name, "median_r": median_over_genes(r), "low": float(low[0]), "high": float(high[0]),
+        "model_above_by": np.nan, "model_above_low": np.nan, "model_above_high": np.nan,
         "median_pooled_r_biased": median_over_genes(table[f"pooled_r_{name}"].to_numpy()),
-        "genes": int(table[f"r_{name}"].notna().sum()),
+        "genes": int(np.isfinite(r).sum()),
     }  # fmt: skip
+    both = np.isfinite(r) & np.isfinite(own)
+    if name != MODEL and both.any():
+        shared = np.isfinite(drawn).all(axis=0) & np.isfinite(model_drawn).all(axis=0)
+        under, over = _interval((_medians(model_drawn[:, shared]) - _medians(drawn[:, shared]))[:, None])
+        row["model_above_by"] = median_over_genes(own[both]) - median_over_genes(r[both])
+        row["model_above_low"], row["model_above_high"] = float(under[0]), float(over[0])
+    return row
 
 
 def _medians(drawn: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(R,) median over the genes that have an r."""
+    """(R,) median over the genes that have an r in every resampling."""
     known = np.isfinite(drawn).all(axis=0)
     return np.median(drawn[:, known], axis=1) if known.any() else np.full(len(drawn), np.nan)
 

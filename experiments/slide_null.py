@@ -3,7 +3,7 @@
 All refits of a fold are trained at once: their weights are stacked and the forward pass is mapped over them
 (``torch.func``), so that each bag is read once for all. The recipe is that of :mod:`tcgn_mil.training`: the same
 optimizer, rates, batches, gradient clipping and early stopping, each refit by its own validation patients' labels.
-Departures: full precision, and dropout draws differ from those of a single fit.
+Departures: full precision on the CPU, and dropout draws differ from those of a single fit.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from tqdm import tqdm
 
 from tcgn_mil.data.bags import BagDataset
 from tcgn_mil.data.order import derive_seed
+from tcgn_mil.experiments.slide_bags import PatientBags
 from tcgn_mil.losses import expression_loss
 from tcgn_mil.models.mil import SlideRegressor
 from tcgn_mil.optimisation import rate_factor
 from tcgn_mil.training import TrainingConfig
 
+_VALUES_AT_ONCE = 250_000_000  # features times refits; some copies of them are held, 4 bytes each
 _WEIGHTS_AT_ONCE = 5e7  # of all refits that train together; four times as many numbers are held
 
 
@@ -43,11 +45,11 @@ def permutations(patients: Sequence[str], sites: Mapping[str, str], *, count: in
 
 @dataclass(frozen=True)
 class NullBags:
-    """Bags of one fold's parts, and the refits' standardised labels (R, M_part, G) for training and validation."""
+    """Bags of a fold's parts, and the refits' standardised labels: (R, bags, G) to train, (R, patients, G) to stop."""
 
-    train: BagDataset
-    val: BagDataset
-    test: BagDataset
+    train: PatientBags
+    val: PatientBags
+    test: PatientBags
     train_labels: NDArray[np.float32]
     val_labels: NDArray[np.float32]
 
@@ -56,7 +58,7 @@ def refit_predictions(
     make_model: Callable[[int], SlideRegressor], bags: NullBags, training: TrainingConfig, *, max_tiles: int | None,
     description: str,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """Standardised predictions (R, M_test, G) of refits on permuted labels.
+    """Standardised predictions (R, test patients, G) of refits on permuted labels.
 
     Parameters
     ----------
@@ -65,7 +67,8 @@ def refit_predictions(
     """
     count = len(bags.train_labels)
     weights = sum(parameter.numel() for parameter in make_model(0).parameters())
-    at_once = max(1, min(count, int(_WEIGHTS_AT_ONCE // weights)))
+    most = min(int(_WEIGHTS_AT_ONCE // weights), _VALUES_AT_ONCE // _values(bags, training, max_tiles))
+    at_once = max(1, min(count, most))
     found = []
     for start in range(0, count, at_once):
         chosen = range(start, min(start + at_once, count))
@@ -73,6 +76,17 @@ def refit_predictions(
         refits = _Refits(models, training, bags.train_labels[start : chosen.stop], bags.val_labels[start : chosen.stop])
         found.append(refits.fit(bags, max_tiles, f"{description} {start + 1} to {chosen.stop} of {count}"))
     return np.concatenate(found)
+
+
+def _values(bags: NullBags, training: TrainingConfig, max_tiles: int | None) -> int:
+    """Most feature values that a refit looks at in one go: a training batch, or the largest bag that is predicted."""
+    most = {
+        name: max(sum(slide.info.n_tiles for slide in slides) for slides in part.bags.slides.values())
+        for name, part in (("train", bags.train), ("val", bags.val), ("test", bags.test))
+    }
+    batch = training.batch_size * min(most["train"], max_tiles or most["train"])
+    width = next(iter(bags.train.bags.slides.values()))[0].info.width
+    return width * max(batch, most["val"], most["test"])
 
 
 class _Refits:
@@ -85,7 +99,8 @@ class _Refits:
         self.training = training
         self.train_labels, self.val_labels = torch.from_numpy(train_labels), torch.from_numpy(val_labels)
         self.base = models[0]
-        stacked, self.buffers = stack_module_state(list(models))
+        stacked, _ = stack_module_state(list(models))
+        self.buffers = dict(models[0].named_buffers())  # statistics of features, which no label changes
         self.weights = {name: value.detach().requires_grad_() for name, value in stacked.items()}
         decayed = [value for value in self.weights.values() if value.ndim > 2]
         others = [value for value in self.weights.values() if value.ndim <= 2]
@@ -101,7 +116,7 @@ class _Refits:
         kept = {name: value.detach().clone() for name, value in self.weights.items()}
         for epoch in tqdm(range(training.epochs), desc=description, unit="epoch", leave=False):
             torch.manual_seed(derive_seed(training.seed, epoch, 11))
-            self._train_epoch(bags.train, epoch, max_tiles)
+            self._train_epoch(bags.train.bags, epoch, max_tiles)
             running = epoch - best_epoch <= training.patience
             if training.keep == "last":
                 better = torch.ones_like(running)
@@ -115,7 +130,7 @@ class _Refits:
             if training.keep == "best" and not bool((epoch - best_epoch < training.patience).any()):
                 break
         self.weights = kept
-        return np.stack([self._predict(bags.test, row).numpy() for row in range(len(bags.test))], axis=1)
+        return self._predict_all(bags.test)
 
     def _train_epoch(self, dataset: BagDataset, epoch: int, max_tiles: int | None) -> None:
         batches = dataset.epoch(epoch, batch_size=self.training.batch_size, max_tiles=max_tiles)
@@ -131,7 +146,7 @@ class _Refits:
                 out = functional_call(self.base, (weights, buffers), (batch.features, batch.mask))
                 return expression_loss(out.expression, target, self.training.loss)
 
-            each = vmap(losses, randomness="different")(self.weights, self.buffers, labels)
+            each = vmap(losses, in_dims=(0, None, 0), randomness="different")(self.weights, self.buffers, labels)
             self.optimizer.zero_grad(set_to_none=True)
             each.sum().backward()
             self._clip()
@@ -155,9 +170,14 @@ class _Refits:
             return functional_call(self.base, (weights, buffers), (features, mask)).expression[0]
 
         with torch.no_grad():
-            return vmap(one, randomness="different")(self.weights, self.buffers)
+            return vmap(one, in_dims=(0, None), randomness="different")(self.weights, self.buffers)
 
-    def _score(self, dataset: BagDataset) -> Tensor:
+    def _predict_all(self, part: PatientBags) -> NDArray[np.float32]:
+        """(R, patients, G)."""
+        each = [self._predict(part.bags, row).numpy() for row in range(len(part.bags))]
+        return part.by_patient(np.stack(each, axis=1))
+
+    def _score(self, part: PatientBags) -> Tensor:
         """(R,) minus the mean squared error on the validation patients' permuted labels."""
-        predicted = torch.stack([self._predict(dataset, row) for row in range(len(dataset))], dim=1)
+        predicted = torch.from_numpy(self._predict_all(part))
         return -torch.nanmean((predicted - self.val_labels).square().flatten(1), dim=1)

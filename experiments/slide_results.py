@@ -22,7 +22,7 @@ from tcgn_mil.experiments.tables import plain_rows, write_csv, write_predictions
 from tcgn_mil.metrics import combine_folds, median_over_genes
 from tcgn_mil.slide_stats import MAX_Q, ConformalBounds, benjamini_hochberg, combined_r, conformal_bounds, null_p_values
 
-FEW_PATIENTS = 10
+FEW_PATIENTS, LEAST_REFITS = 10, 50
 APPROXIMATE = "approximate p-values: no refits on permuted labels were made (refits=0)"
 
 
@@ -39,7 +39,7 @@ class FoldResult:
     history
         Loss and score by epoch.
     null_r
-        (R, G_fold) r of refits on permuted labels, None without.
+        (2, R, G_fold) r of refits on permuted labels and the patients it is over, None without.
     """
 
     fold: Fold
@@ -84,11 +84,13 @@ def _null_z(panel: GenePanel, results: Sequence[FoldResult]) -> NDArray[np.float
     """(R, G) combined z of each refit, NaN for genes with an r in fewer than three folds."""
     if any(result.null_r is None for result in results):
         return None
-    by_fold = np.full((len(results), len(results[0].null_r), len(panel)), np.nan)  # type: ignore[arg-type]
+    refits = results[0].null_r.shape[1]  # type: ignore[union-attr]
+    r, n = np.full((2, len(results), refits, len(panel)), np.nan)
     for row, result in enumerate(results):
-        by_fold[row][:, result.panel.index_in(panel.genes)] = result.null_r
-    sizes = np.array([len(result.fold.test) for result in results])
-    return np.stack([combine_folds(by_fold[:, refit], sizes).z for refit in range(by_fold.shape[1])])
+        columns = result.panel.index_in(panel.genes)
+        r[row][:, columns], n[row][:, columns] = result.null_r  # type: ignore[misc]
+    n = np.nan_to_num(n)
+    return np.stack([combine_folds(r[:, refit], n[:, refit]).z for refit in range(refits)])
 
 
 def over_panel(
@@ -156,6 +158,10 @@ def _summary(
 ) -> dict[str, Any]:  # fmt: skip
     leaking = [name for result in results for name in leaking_patients(result.fold, data.donors)]
     labels = [] if null_z is not None else [APPROXIMATE]
+    if null_z is not None and len(null_z) < LEAST_REFITS:
+        labels.append(f"p-values from {len(null_z)} refits, fewer than {LEAST_REFITS}")
+    if null_z is not None and len(set(data.donors.values())) < len(data.donors):
+        labels.append("labels were permuted over rows, of which a donor has several")
     if leaking:
         labels.append("patient leakage")
     if len(data.patients) < FEW_PATIENTS:
@@ -177,15 +183,18 @@ def _summary(
 
 def _null_summary(null_z: NDArray[np.float64]) -> dict[str, Any]:
     """Spread of the null, and how it calibrates: each refit judged by the others (PROTOCOL: 4 to 6 %, at most 10 %)."""
-    if len(null_z) < 2 or not np.isfinite(null_z).any():
-        return {"refits": len(null_z)}
+    refits = len(null_z)
+    null_z = null_z[np.isfinite(null_z).any(axis=1)]
+    if len(null_z) < 2:
+        return {"refits": refits, "refits_with_r": len(null_z)}
     shares, hits = [], []
     for refit in range(len(null_z)):
         p = null_p_values(null_z[refit], np.delete(null_z, refit, axis=0))
         shares.append(float(np.mean(p[np.isfinite(p)] < 0.05)))
         hits.append(bool((benjamini_hochberg(p) < MAX_Q).any()))
     return {
-        "refits": len(null_z), "mean_z": float(np.nanmean(null_z)), "sd_z": float(np.nanstd(null_z)),
+        "refits": refits, "refits_with_r": len(null_z),
+        "mean_z": float(np.nanmean(null_z)), "sd_z": float(np.nanstd(null_z)),
         "share_below_0.05": float(np.mean(shares)), "runs_with_any_q_below_0.05": float(np.mean(hits)),
     }  # fmt: skip
 

@@ -61,6 +61,11 @@ def read_gene_list(path: str | Path) -> GenePanel:
     return GenePanel(tuple(line for line in lines if line and not line.startswith("#")))
 
 
+def read_gene_table(path: str | Path) -> pd.DataFrame:
+    """A table with a column ``gene``, as its index; names stay text, be they numbers or NA."""
+    return pd.read_csv(path, converters={"gene": str}).set_index("gene")
+
+
 def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as dicts of plain values, None where there is no answer, for JSON."""
     return [{str(key): None if pd.isna(value) else value for key, value in row.items()} for row in

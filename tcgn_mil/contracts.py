@@ -7,6 +7,7 @@ Imports numpy alone, so that every layer of the package can use it; AnnData come
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -353,8 +354,10 @@ class TargetScaler:
     @classmethod
     def fit(cls, values: NDArray[np.floating], *, transform: str) -> TargetScaler:
         """Fit on ``values`` (samples, G)."""
-        mean = np.asarray(np.nanmean(values, axis=0, dtype=np.float64))
-        std = np.asarray(np.nanstd(values, axis=0, dtype=np.float64))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a gene that no sample knows
+            mean = np.nan_to_num(np.asarray(np.nanmean(values, axis=0, dtype=np.float64)))
+            std = np.asarray(np.nanstd(values, axis=0, dtype=np.float64))
         std = np.where(std > 1e-6, std, 1.0)
         return cls(transform, mean.astype(np.float32), std.astype(np.float32))
 

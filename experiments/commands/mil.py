@@ -102,6 +102,9 @@ def predict(
     ] = None,
     encoder: Annotated[str, typer.Option(help="With --slides: the encoder.")] = "encoder/encoder.safetensors",
     mpp: SlideMpp = None,
+    pretrained: Annotated[
+        bool, typer.Option(help="With --slides and timm models: pretrained weights, as to encode.")
+    ] = False,
     keep_features: Annotated[bool, typer.Option(help="With --slides: keep out/work with tiles and features.")] = False,
     out: Out = Path("predictions"),
     thumbnails: Annotated[
@@ -129,7 +132,7 @@ def predict(
         from tcgn_mil.experiments.slide_encoding import SlideWork
 
         work = SlideWork(out / "work")
-        unmade = work.make(slides, model, encoder, mpp=mpp)
+        unmade = work.make(slides, model, encoder, mpp=mpp, pretrained=pretrained)
         features, thumbnails = work.features, thumbnails or work.tiles
     chosen = PredictConfig(str(model), str(features), None if thumbnails is None else str(thumbnails),
                            tuple(map_gene or ()), maps, None if map_signatures is None else str(map_signatures),

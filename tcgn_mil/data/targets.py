@@ -126,17 +126,18 @@ class RankNormaliser:
     """
 
     def __init__(self, training: NDArray[np.floating]) -> None:
-        self.sorted_training = np.sort(training, axis=0)
+        self.known = np.isfinite(training).sum(axis=0)
+        self.sorted_training = np.sort(np.where(np.isfinite(training), training, np.inf), axis=0)
 
     def __call__(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
         """(M, G) -> (M, G) float32 normal scores, NaN where the value is."""
         from scipy.stats import norm
 
-        count = len(self.sorted_training)
+        count = self.known
         below, below_or_equal = _ranks_among(self.sorted_training, values)
         average = (below + below_or_equal + 1) / 2
-        scores = norm.ppf(np.clip(average, 1, count) / (count + 1))
-        return np.where(np.isfinite(values), scores, np.nan).astype(np.float32)
+        scores = norm.ppf(np.clip(average, 1, np.maximum(count, 1)) / (count + 1))
+        return np.where(np.isfinite(values) & (count > 0), scores, np.nan).astype(np.float32)
 
 
 def _ranks_among(

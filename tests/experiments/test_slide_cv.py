@@ -21,6 +21,7 @@ from tcgn_mil.experiments.prediction import PredictConfig
 from tcgn_mil.experiments.prediction import run as predict
 from tcgn_mil.experiments.slide_compare import compare_runs
 from tcgn_mil.experiments.slide_config import FinetuneConfig
+from tcgn_mil.experiments.slide_evaluation import out_of_fold_tables
 from tcgn_mil.metrics import combine_folds, pearson
 from tcgn_mil.models.mil import MilConfig
 from tcgn_mil.training import TrainingConfig
@@ -87,7 +88,7 @@ def test_what_follows_the_slide_is_predictable_and_what_does_not_is_not(study: t
     assert 1 <= table["sequoia"].sum() == table["sequoia"][seen].sum()  # a network untrained follows the level too
     assert (table["pooled_r_model"] > table["pooled_r_untrained"])[table["sequoia"]].all()
     assert summary["predictable"] == table["predictable"].sum() == len(pd.read_csv(run / "predictable_genes.csv"))
-    assert summary["labels"] == []
+    assert summary["labels"] == ["p-values from 6 refits, fewer than 50"]
     assert 0.8 < summary["null"]["sd_z"] < 1.7
     assert summary["coverage"]["measured"] == pytest.approx(0.9, abs=0.04)
 
@@ -220,3 +221,79 @@ def test_new_patients_come_with_intervals_and_strange_ones_are_flagged(study: tu
     assert (found.layers["low"] >= 0).all()
     assert np.isfinite(found.layers["sd"]).all()
     assert {"r_model", "q_model", "predictable"} <= set(found.var)
+
+
+def test_an_unfinished_run_whose_inputs_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_cohort(tmp_path, patients=12)
+    config = dataclasses.replace(config, refits=0, training=dataclasses.replace(TRAINING, epochs=2))
+    late = tmp_path / "features" / "P11-1.h5"
+    late.rename(tmp_path / "kept.h5")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(finetuning, "save_slide_model", killed)
+        with pytest.raises(KeyboardInterrupt):
+            finetuning.run(config, tmp_path / "run")
+    (tmp_path / "kept.h5").rename(late)
+    with pytest.raises(InputError, match="unfinished run on other inputs"):
+        finetuning.run(config, tmp_path / "run")
+
+
+def test_few_patients_have_no_p_and_no_crash(tmp_path: Path) -> None:
+    """Ten patients in five folds of two: no fold has an r that counts."""
+    config = make_cohort(tmp_path, patients=10)
+    config = dataclasses.replace(config, n_folds=5, refits=2, training=dataclasses.replace(TRAINING, epochs=2))
+    summary = finetuning.run(config, tmp_path / "run")
+    assert summary["predictable"] == 0
+    assert summary["null"] == {"refits": 2, "refits_with_r": 0}
+    assert pd.read_csv(tmp_path / "run" / "genes.csv")["p_model"].isna().all()
+
+
+def test_unknown_values_are_left_out_everywhere(tmp_path: Path) -> None:
+    """Z-scores with gaps, a gene that nobody of a fold's training part has, and gene names that look like numbers."""
+    config = make_cohort(tmp_path, patients=20)
+    cohort = anndata.read_h5ad(tmp_path / "cohort.h5ad")
+    cohort.var_names = [str(100 + index) for index in range(len(GENES))]
+    rng = np.random.default_rng(3)
+    cohort.X = (cohort.X - cohort.X.mean(axis=0)).astype(np.float32)
+    cohort.X[rng.random(cohort.shape) < 0.1] = np.nan
+    cohort.X[:-2, 5] = np.nan
+    cohort.uns["tcgn_mil"] = json.dumps(provenance(kind="cohort", unit="zscore"))
+    cohort.write_h5ad(tmp_path / "cohort.h5ad")
+    (tmp_path / "genes.txt").write_text("\n".join(cohort.var_names))
+    config = dataclasses.replace(
+        config, genes=str(tmp_path / "genes.txt"), refits=3, training=dataclasses.replace(TRAINING, epochs=2)
+    )
+    finetuning.run(config, tmp_path / "run")
+    table = pd.read_csv(tmp_path / "run" / "genes.csv", dtype={"gene": str}).set_index("gene")
+    assert table.loc["100", "n"] < 20
+    assert np.isfinite(table["r_model"].drop("105")).mean() > 0.9
+    assert np.isnan(table.loc["105", "r_model"])
+    summary, failures = predict(PredictConfig(str(tmp_path / "run"), config.features, maps=False), tmp_path / "out")
+    assert failures == []
+    assert set(summary["relation"]) == {"out of fold"}
+
+
+def test_patients_are_those_of_the_cohort_whatever_feature_files_call_them(tmp_path: Path) -> None:
+    config = make_cohort(tmp_path, patients=12)
+    for path in (tmp_path / "features").glob("*.h5"):
+        with h5py.File(path, "r+") as file:
+            file.attrs["patient_id"] = path.stem
+    config = dataclasses.replace(config, refits=0, training=dataclasses.replace(TRAINING, epochs=2))
+    finetuning.run(config, tmp_path / "run")
+    summary, _ = predict(PredictConfig(str(tmp_path / "run"), config.features, maps=False), tmp_path / "out")
+    assert summary["relation"] == {"out of fold": 12}
+
+
+def test_a_baseline_is_compared_over_the_genes_it_has() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal((40, 8)).astype(np.float32)
+    model = truth * np.repeat([3, 0], 4) + rng.standard_normal((40, 8)).astype(np.float32)
+    part = model.copy()
+    part[:, :4] = np.nan
+    tables = out_of_fold_tables([*"ABCDEFGH"], truth, {"model": model, "zero_shot": part}, np.repeat(np.arange(4), 10))
+    row = tables.headline.set_index("predictor").loc["zero_shot"]
+    assert row["genes"] == 4
+    assert [row[name] for name in ("model_above_by", "model_above_low", "model_above_high")] == [0, 0, 0]
