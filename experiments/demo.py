@@ -109,11 +109,12 @@ def _pretrain(
         spots=str(spots),
         test_sections=test,
         model="tcgn_tiny",
+        views=1,
         training=TrainingConfig(epochs=epochs, batch_size=32, lr=2e-3, seed=seed),
     )
     chosen = " ".join(f"--test-section {name}" for name in test)
     steps.do(
-        f"tcgn-mil pretrain --spots {spots} {chosen} --set model=tcgn_tiny --set training.epochs={epochs}"
+        f"tcgn-mil pretrain --spots {spots} {chosen} --set model=tcgn_tiny --set views=1 --set training.epochs={epochs}"
         f" --set training.lr={config.training.lr:g} --out {out / 'encoder'}",
         lambda: pretraining.run(config, out / "encoder"),
     )
