@@ -96,12 +96,12 @@ def test_slide_without_resolution(refused, tmp_path: Path) -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_file_is_no_folder_to_write_to_and_a_folder_no_file(run, verb: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    takes_file = verb in ("bulk", "clinical")
+    takes_file = verb in ("bulk", "clinical", "report")
     out = tmp_path if takes_file else tmp_path / "file"
     needed = {
         "bulk": ("x.csv", "--unit", "tpm", "--slides", "s.csv"), "clinical": ("x.csv",), "spots": ("x",),
         "tile": ("x",), "encode": ("x", "--tiles", "x", "--encoder", "x"), "explain": ("--gene", "X"),
-        "export-tiles": ("x", "--format", "clam"), "import-features": ("x",),
+        "export-tiles": ("x", "--format", "clam"), "import-features": ("x",), "report": ("x",),
     }  # fmt: skip
     given = needed.get(verb, ())
     code, _, err = run(verb, *given, "--out", out)

@@ -54,7 +54,7 @@ def test_a_gene_search_filters_and_the_page_has_no_errors(demo: Path, page: Path
         pytest.skip("no chromium on this machine; .ci/run installs it")
     gene = pd.read_csv(demo / "slide-model" / "genes.csv")["gene"][3]
     script = (
-        "window.onerror = message => document.body.append('PAGE ERROR ' + message);"
+        "window.onerror = message => document.body.append('PAGE ' + 'ERROR ' + message);"
         "const boxes = [...document.querySelectorAll('input[type=search]')];"
         "const box = boxes.find(one => one.ariaLabel.includes('Per gene'));"
         f"box.value = '{gene.lower()}'; box.dispatchEvent(new Event('input'));"
