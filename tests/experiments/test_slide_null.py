@@ -1,0 +1,90 @@
+"""Refits on permuted labels: each is the fit that the training loop would make, and labels stay within sites."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tcgn_mil.contracts import PatchSize, TileSpec
+from tcgn_mil.data.bags import BagBatch, BagDataset
+from tcgn_mil.data.feature_files import write_features
+from tcgn_mil.experiments.slide_bags import PatientBags
+from tcgn_mil.experiments.slide_null import NullBags, permutations, refit_predictions
+from tcgn_mil.inference import predict_bag
+from tcgn_mil.losses import expression_loss
+from tcgn_mil.models.mil import MilConfig, SlideRegressor
+from tcgn_mil.training import TrainingConfig, fit
+
+D, G = 5, 3
+SPEC = TileSpec.for_slide(PatchSize(112, 0.69), slide_mpp=0.69, level_downsamples=[1.0])
+
+
+def bags_of(folder: Path, names: list[str], labels: np.ndarray, seed: int) -> PatientBags:
+    files = {}
+    for index, name in enumerate(names):
+        tiles = 3 + index % 4
+        values = np.random.default_rng(index + ord(name[0])).standard_normal((tiles, D)).astype(np.float32)
+        write_features(folder / f"{name}.h5", values, np.zeros((tiles, 2), np.int64), slide_id=name, patient_id=name,
+                       encoder="toy", spec=SPEC)  # fmt: skip
+        files[name] = [folder / f"{name}.h5"]
+    return PatientBags(BagDataset(names, files, labels, seed=seed), np.arange(len(names)))
+
+
+@pytest.mark.parametrize("pooling", ["gated", "max", "transformer"])
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_refit_is_the_fit_of_the_training_loop(tmp_path: Path, pooling: Any, keep: Any) -> None:
+    """Without dropout, whose draws differ: same order, rates, decay, clipping and epoch."""
+    names = {part: [f"{part[0]}{i}" for i in range(count)] for part, count in (("train", 11), ("val", 5), ("test", 4))}
+    rng = np.random.default_rng(0)
+    labels = {part: rng.standard_normal((2, len(names[part]), G)).astype(np.float32) for part in names}
+    labels["train"][1, 3, 1] = np.nan
+    training = TrainingConfig(
+        epochs=9, batch_size=4, lr=2e-2, weight_decay=0.2, patience=2, clip_norm=0.3, loss="mix", keep=keep, seed=5
+    )
+
+    def make(number: int) -> SlideRegressor:
+        torch.manual_seed(number)
+        config = MilConfig(pooling=pooling, embedding=6, attention_hidden=4, heads=2, dropout=0)
+        return SlideRegressor(D, G, config)
+
+    expected = []
+    for number in range(2):
+        bags = {part: bags_of(tmp_path, names[part], labels[part][number], 5).bags for part in names}
+
+        def predict(model: Any, part: BagDataset) -> np.ndarray:
+            return np.stack([predict_bag(model, part.bag(row)).expression for row in range(len(part))])
+
+        def step(model: Any, batch: BagBatch) -> torch.Tensor:
+            return expression_loss(model(batch.features, batch.mask).expression, batch.targets, "mix")
+
+        model = make(number)
+        fit(
+            model, step=step, config=training,
+            epoch_batches=lambda epoch, bags=bags: bags["train"].epoch(epoch, batch_size=4, max_tiles=4),
+            validate=lambda model, bags=bags: -float(
+                np.nanmean(np.square(predict(model, bags["val"]) - bags["val"].targets))
+            ),
+        )  # fmt: skip
+        expected.append(predict(model, bags["test"]))
+    parts = [bags_of(tmp_path, names[part], labels[part][0], 5) for part in ("train", "val", "test")]
+    found = refit_predictions(
+        make, NullBags(*parts, labels["train"], labels["val"]), training, max_tiles=4, description=""
+    )
+    np.testing.assert_allclose(found, np.stack(expected), atol=2e-3)
+    assert np.abs(found[0] - found[1]).max() > 0.05
+
+
+def test_labels_are_permuted_within_sites() -> None:
+    patients = [f"P{i}" for i in range(30)]
+    sites = {name: f"S{i % 3}" for i, name in enumerate(patients)}
+    orders = permutations(patients, sites, count=5, seed=1)
+    assert (np.sort(orders, axis=1) == np.arange(30)).all()
+    assert (orders % 3 == np.arange(30) % 3).all()
+    assert len({tuple(row) for row in orders}) == 5
+    free = permutations(patients, {}, count=5, seed=1)
+    assert (free % 3 != np.arange(30) % 3).any()
+    np.testing.assert_array_equal(free, permutations(patients, {}, count=5, seed=1))
