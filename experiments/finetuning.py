@@ -72,6 +72,7 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
             path=config.cohort, fix="join more slides (see join_report.csv); or give --folds to train on so few",
         )  # fmt: skip
     folds = _folds(config, data)
+    start = _spot_start(config, data)  # before anything is written: a first try that is refused blocks no second
     _check_same_inputs(out_dir, data, folds)
     write_folds(out_dir / "folds.csv", folds)
     write_csv(out_dir / TRAINING_SLIDES, pd.DataFrame(
@@ -79,7 +80,7 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
         columns=["slide_id", "patient_id"],
     ))  # fmt: skip
     write_csv(out_dir / "dropped.csv", data.dropped)
-    study = Study(config, data, _spot_start(config, data), out_dir)
+    study = Study(config, data, start, out_dir)
     write_reference(out_dir, study.data.descriptors["mean_features"])
     results = [_run_fold(study, fold) for fold in folds]
     return write_results(
