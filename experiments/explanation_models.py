@@ -121,7 +121,8 @@ class ChosenGenes(nn.Module):
 class TileScores(nn.Module):
     """An encoder without its head, then the tile scores of slide models, averaged over those that have the gene.
 
-    Standardised, and such that their attention-weighted mean over a patient's tiles is the patient's prediction.
+    Standardised, and such that their attention-weighted mean over a patient's tiles is the patient's prediction; with a
+    transformer, what a tile scores by itself, without the others.
     """
 
     def __init__(self, encoder: nn.Module, folds: Sequence[FoldModel], genes: Sequence[str]) -> None:
@@ -140,10 +141,12 @@ class TileScores(nn.Module):
     def forward_head(self, maps: Tensor) -> Tensor:
         """Last map to (B, genes)."""
         features = self.encoder.forward_head(maps)[:, None]
+        alone = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
         total: Tensor | float = 0.0
         for regressor, columns in zip(self.regressors, self.columns, strict=True):
             known = torch.tensor([column >= 0 for column in columns])
-            scores = regressor.score_tiles(regressor.tile_values(features), [max(column, 0) for column in columns])
+            values = regressor.in_context(regressor.tile_values(features), alone)
+            scores = regressor.score_tiles(values, [max(column, 0) for column in columns])
             total = total + torch.where(known, scores[:, 0], 0.0)
         return total / torch.tensor(self.columns).ge(0).sum(dim=0)
 
