@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from tcgn_mil.association import (
     Correlation,
-    false_discovery,
     kruskal_wallis,
     pearson_over_patients,
     spearman_over_patients,
@@ -20,6 +19,7 @@ from tcgn_mil.association import (
 from tcgn_mil.contracts import preview
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.association_study import AssociationConfig, AssociationStudy, Scored
+from tcgn_mil.metrics import benjamini_hochberg
 from tcgn_mil.signatures import canonical_gene, patient_ranks
 
 PREDICTED, MEASURED = "predicted", "measured"
@@ -108,9 +108,9 @@ def covariate_association(study: AssociationStudy) -> pd.DataFrame:
             block = pd.concat([
                 _one_covariate(study, names, values, covariate, folds) for covariate in study.covariates.columns
             ])  # fmt: skip
-            block["q"] = false_discovery(block["p"].to_numpy())
+            block["q"] = benjamini_hochberg(block["p"].to_numpy())
             if "partial_p" in block:
-                block["partial_q"] = false_discovery(block["partial_p"].to_numpy())
+                block["partial_q"] = benjamini_hochberg(block["partial_p"].to_numpy())
             parts.append(block.assign(source=source, kind=kind))
     if not parts:
         return pd.DataFrame()
@@ -150,9 +150,9 @@ def genes_that_follow(study: AssociationStudy, score: Followed) -> pd.DataFrame:
     """
     genes, values = study.predicted.genes, study.predicted.values
     table = _against(study, genes, values, score.values, study.folds).rename(columns={"name": "gene", "effect": "r"})
-    table["q"] = false_discovery(table["p"].to_numpy())
+    table["q"] = benjamini_hochberg(table["p"].to_numpy())
     if "partial_p" in table:
-        table["partial_q"] = false_discovery(table["partial_p"].to_numpy())
+        table["partial_q"] = benjamini_hochberg(table["partial_p"].to_numpy())
     table["part_of_score"] = [canonical_gene(gene) in score.genes for gene in genes]
     table["sets"] = _sets_of(study, genes)
     return table.sort_values(["p", "gene"], kind="stable").reset_index(drop=True)
@@ -175,7 +175,7 @@ def _prediction(
     table = pd.DataFrame({"name": list(names), "n": found["pearson"].n})
     for measure, values in found.items():
         table[f"{measure}_r"], table[f"{measure}_low"], table[f"{measure}_high"] = values.r, values.low, values.high
-        table[f"{measure}_p"], table[f"{measure}_q"] = values.p, false_discovery(values.p)
+        table[f"{measure}_p"], table[f"{measure}_q"] = values.p, benjamini_hochberg(values.p)
     return table
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,14 @@ def resolve(
         if value is not None
     ]
     return resolve_config(config_class, yaml_path=path, overrides=[*options, *(overrides or [])], preset=preset)
+
+
+def compare_and_print(compare_runs: Any, compare: tuple[Path, Path], out: Path, others: Sequence[Any]) -> None:
+    """Put two finished runs side by side; whatever else is given would be ignored, and is refused."""
+    if any(value not in (None, False) for value in others):
+        raise InputError("--compare reads two finished runs and takes no option but --out", fix="drop the others")
+    print_rows(compare_runs(*compare, out))
+    typer.echo(f"gene by gene: {out / 'comparison.csv'}")
 
 
 def print_config(config: Any) -> None:

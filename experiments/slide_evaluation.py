@@ -10,15 +10,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.baselines import ridge_predictions
-from tcgn_mil.metrics import gene_metrics, median_over_genes, pearson
+from tcgn_mil.metrics import benjamini_hochberg, gene_metrics, median_over_genes, pearson
 from tcgn_mil.slide_stats import (
     MAX_Q,
-    benjamini_hochberg,
     combined_r,
     null_p_values,
     patient_bootstrap,
     steiger_p,
 )
+from tcgn_mil.spatial_stats import percentile_interval
 
 MODEL, UNTRAINED = "model", "untrained"
 GATES = ("ridge_colour", "ridge_mean_features", "zero_shot", UNTRAINED)
@@ -97,7 +97,7 @@ def out_of_fold_tables(
         drawn = patient_bootstrap(truth, predicted, fold_of, replicates=replicates, seed=seed)
         table[f"r_{name}"] = found.r
         if name == MODEL:
-            table["low_model"], table["high_model"] = _interval(drawn)
+            table["low_model"], table["high_model"] = percentile_interval(drawn)
             table["p_model"] = null_p_values(found.z, null_z)
             table["q_model"] = benjamini_hochberg(table["p_model"].to_numpy())
         known = complete & np.isfinite(predicted).all(axis=0)
@@ -152,7 +152,7 @@ def _headline(
     table: pd.DataFrame, name: str, drawn: NDArray[np.floating], model_drawn: NDArray[np.floating]
 ) -> dict[str, object]:
     """One predictor; the model is compared with it over the genes that both have, and the same resampled patients."""
-    low, high = _interval(_medians(drawn)[:, None])
+    low, high = percentile_interval(_medians(drawn)[:, None])
     r, own = (table[f"r_{one}"].to_numpy() for one in (name, MODEL))
     row: dict[str, object] = {
         "predictor": name, "median_r": median_over_genes(r), "low": float(low[0]), "high": float(high[0]),
@@ -162,23 +162,17 @@ def _headline(
     }  # fmt: skip
     both = np.isfinite(r) & np.isfinite(own)
     if name != MODEL and both.any():
-        shared = np.isfinite(drawn).all(axis=0) & np.isfinite(model_drawn).all(axis=0)
-        under, over = _interval((_medians(model_drawn[:, shared]) - _medians(drawn[:, shared]))[:, None])
+        shared = both & np.isfinite(drawn).any(axis=0) & np.isfinite(model_drawn).any(axis=0)
+        under, over = percentile_interval((_medians(model_drawn[:, shared]) - _medians(drawn[:, shared]))[:, None])
         row["model_above_by"] = median_over_genes(own[both]) - median_over_genes(r[both])
         row["model_above_low"], row["model_above_high"] = float(under[0]), float(over[0])
     return row
 
 
 def _medians(drawn: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(R,) median over the genes that have an r in every resampling."""
-    known = np.isfinite(drawn).all(axis=0)
-    return np.median(drawn[:, known], axis=1) if known.any() else np.full(len(drawn), np.nan)
-
-
-def _interval(drawn: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """95 % percentile interval over resamplings (R, G); NaN for a column that has none."""
-    known = np.isfinite(drawn).all(axis=0)
-    out = np.full((2, drawn.shape[1]), np.nan)
+    """(R,) median over the genes that have an r."""
+    out = np.full(len(drawn), np.nan)
+    known = np.isfinite(drawn).any(axis=1)
     if known.any():
-        out[:, known] = np.percentile(drawn[:, known], [2.5, 97.5], axis=0)
-    return out[0], out[1]
+        out[known] = np.nanmedian(drawn[known], axis=1)
+    return out

@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from tcgn_mil.experiments import figures
 from tcgn_mil.experiments.slide_evaluation import MODEL
-from tcgn_mil.slide_stats import APPROXIMATE_NULL_SD
+from tcgn_mil.metrics import FOLD_NULL_SD
 
 LABELS = {
     MODEL: "model", "ridge_mean_features": "ridge on mean features", "ridge_colour": "ridge on colour",
@@ -83,7 +83,7 @@ def draw_null(p: NDArray[np.floating], null_z: NDArray[np.floating] | None, path
         drawn = null_z[np.isfinite(null_z)]
         edges = np.linspace(-5, 5, 61)
         axes[0, 1].hist(drawn, bins=edges, density=True, color="0.8", label=f"refits, sd {drawn.std():.2f}")
-        for sd, style, name in ((1.0, ":", "if folds were independent"), (APPROXIMATE_NULL_SD, "--", "sd 1.41")):
+        for sd, style, name in ((1.0, ":", "if folds were independent"), (FOLD_NULL_SD, "--", "sd 1.41")):
             axes[0, 1].plot(edges, norm.pdf(edges, scale=sd), style, color="black", linewidth=1, label=name)
         axes[0, 1].set(xlabel="combined z, labels permuted", ylabel="density")
         axes[0, 1].legend(frameon=False, fontsize=8)

@@ -19,8 +19,8 @@ from tcgn_mil.experiments.slide_config import FinetuneConfig
 from tcgn_mil.experiments.slide_evaluation import MODEL, SlideTables, out_of_fold_tables
 from tcgn_mil.experiments.slide_figures import draw_run
 from tcgn_mil.experiments.tables import plain_rows, write_csv, write_predictions
-from tcgn_mil.metrics import combine_folds, median_over_genes
-from tcgn_mil.slide_stats import MAX_Q, ConformalBounds, benjamini_hochberg, combined_r, conformal_bounds, null_p_values
+from tcgn_mil.metrics import benjamini_hochberg, combine_folds, median_over_genes
+from tcgn_mil.slide_stats import MAX_Q, ConformalBounds, combined_r, conformal_bounds, null_p_values
 
 FEW_PATIENTS, LEAST_REFITS = 10, 50
 APPROXIMATE = "approximate p-values: no refits on permuted labels were made (refits=0)"

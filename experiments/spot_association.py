@@ -19,13 +19,12 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
-from tcgn_mil.association import false_discovery
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import association_figures, figures
 from tcgn_mil.experiments.association_study import AssociationConfig
 from tcgn_mil.experiments.run_folder import begin_run, finish_run
 from tcgn_mil.experiments.tables import plain_rows, write_csv
-from tcgn_mil.metrics import DETECTION_FLOOR, spearman
+from tcgn_mil.metrics import DETECTION_FLOOR, benjamini_hochberg, spearman
 from tcgn_mil.spatial_stats import MIN_SPOTS, SpatialTest
 
 KIND = "associate"
@@ -135,7 +134,7 @@ def section_table(name: str, path: Path, types: pd.DataFrame) -> pd.DataFrame:
         rows.append(pd.DataFrame(row))
     table = pd.concat(rows, ignore_index=True)
     for source in ("predicted", "measured"):
-        table[f"q_{source}"] = false_discovery(table[f"p_{source}"].to_numpy())
+        table[f"q_{source}"] = benjamini_hochberg(table[f"p_{source}"].to_numpy())
     return table
 
 

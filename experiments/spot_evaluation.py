@@ -14,11 +14,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
 
 from tcgn_mil.baselines import depth_predictions, ridge_predictions
 from tcgn_mil.contracts import GenePanel
-from tcgn_mil.metrics import DETECTION_FLOOR, depth_adjusted_pearson, gene_metrics, headline, median_over_genes, pearson
+from tcgn_mil.metrics import (
+    DETECTION_FLOOR,
+    benjamini_hochberg,
+    depth_adjusted_pearson,
+    gene_metrics,
+    headline,
+    median_over_genes,
+    pearson,
+)
 from tcgn_mil.spatial_stats import (
     MAX_SPOTS,
     MIN_SPOTS,
@@ -168,15 +175,6 @@ def headline_interval(replicates: NDArray[np.float32], detection: NDArray[np.flo
         return float("nan"), float("nan")
     low, high = percentile_interval(np.nanmedian(seen, axis=1)[:, None])
     return float(low[0]), float(high[0])
-
-
-def benjamini_hochberg(p: NDArray[np.floating], tested: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """q of the genes `tested` that have a p; NaN for others."""
-    tested = tested & np.isfinite(p)
-    q = np.full(len(p), np.nan)
-    if tested.any():
-        q[tested] = false_discovery_control(p[tested])
-    return q
 
 
 def _in_space(

@@ -20,11 +20,10 @@ from scipy.stats import norm
 from tcgn_mil.experiments.spot_evaluation import (
     MODEL,
     SectionResults,
-    benjamini_hochberg,
     headline_interval,
     predictable,
 )
-from tcgn_mil.metrics import DETECTION_FLOOR, combine_folds, headline, median_over_genes
+from tcgn_mil.metrics import DETECTION_FLOOR, benjamini_hochberg, combine_folds, headline, median_over_genes
 from tcgn_mil.spatial_stats import percentile_interval
 
 _FOLD_DEPENDENCE = np.sqrt(2)

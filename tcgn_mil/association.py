@@ -20,14 +20,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tcgn_mil.metrics import combine_folds
+from tcgn_mil.metrics import FOLD_NULL_SD, combine_folds
 from tcgn_mil.signatures import patient_ranks
 from tcgn_mil.spatial_stats import percentile_interval
 
 Array = NDArray[np.floating]
 Folds = NDArray[np.int64]
 MIN_FOLDS = 3  # as PROTOCOL asks; fewer have no combined r
-FOLD_NULL_SD = 2**0.5
 _LEAST_PATIENTS = 4
 _CHUNK = 256
 _FLAT = 1e-10  # variance, in units of the column's own, that is no signal
@@ -169,17 +168,6 @@ def kruskal_wallis(scores: Array, groups: NDArray[np.int64]) -> KruskalWallis:
     return KruskalWallis(h, stats.chi2.sf(h, np.maximum(levels - 1, 1)), share, n)
 
 
-def false_discovery(p: Array) -> NDArray[np.float64]:
-    """q of Benjamini & Hochberg (J R Stat Soc B 1995) over the p that are known; NaN for others."""
-    from scipy.stats import false_discovery_control
-
-    q = np.full(np.shape(p), np.nan)
-    known = np.isfinite(p)
-    if known.any():
-        q[known] = false_discovery_control(np.asarray(p)[known])
-    return q
-
-
 def _chunks(genes: int) -> Iterator[slice]:
     for start in range(0, max(genes, 1), _CHUNK):
         yield slice(start, start + _CHUNK)
@@ -200,7 +188,7 @@ def _chunk(
     for rows in _fold_rows(len(first), folds):
         weights = np.ones((1 + replicates, len(rows)))
         weights[1:] = rng.multinomial(len(rows), np.full(len(rows), 1 / max(len(rows), 1)), replicates)
-        drawn.append(_weighted_r(first[rows], second[rows], weights))
+        drawn.append(weighted_r(first[rows], second[rows], weights))
         counts.append((np.isfinite(first[rows]) & np.isfinite(second[rows])).sum(axis=0))
     r, n = np.stack(drawn), np.stack(counts).astype(np.float64)  # (F, 1 + R, G), (F, G)
     r[np.broadcast_to((n < _LEAST_PATIENTS + spent)[:, None], r.shape)] = np.nan
@@ -212,7 +200,7 @@ def _chunk(
     return Correlation(best[0], low, high, p, np.where(np.isfinite(best[0]), n.sum(axis=0), np.nan))
 
 
-def _weighted_r(first: Array, second: Array, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+def weighted_r(first: Array, second: Array, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """(R, G) Pearson r under each row of weights (R, M), over the patients that have both values."""
     known = np.isfinite(first) & np.isfinite(second)
     n = np.maximum(known.sum(axis=0), 1)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tcgn_mil.association import false_discovery
 from tcgn_mil.data.gene_sets import GeneSet
+from tcgn_mil.metrics import benjamini_hochberg
 from tcgn_mil.signatures import canonical_gene
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def hypergeometric(chosen: Iterable[str], panel: Sequence[str], sets: Sequence[G
         })  # fmt: skip
     columns = ["set", "genes", "in_panel", "chosen", "expected", "fold", "p", "overlap"]
     table = pd.DataFrame(rows, columns=columns)
-    table.insert(7, "q", false_discovery(table["p"].to_numpy(dtype=float)))
+    table.insert(7, "q", benjamini_hochberg(table["p"].to_numpy(dtype=float)))
     return table
 
 

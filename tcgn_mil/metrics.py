@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 _MIN_SAMPLES = 3
+FOLD_NULL_SD = 2**0.5  # of a combined z under the null, where nothing is refitted (PROTOCOL): folds inform each other
 _EXPLAINED = 1e-5  # of a column's spread is left once depth is out: it was a function of depth
 _RELATIVE_SPREAD_FLOOR = 1e-7  # float32 rounding of a constant column; smaller spread is no signal
 DETECTION_FLOOR = 0.2  # the headline is over genes seen in at least this share of the test spots
@@ -190,6 +191,18 @@ def combine_folds(r: Array, n: Array, *, min_folds: int = 3) -> CombinedR:
         z=np.where(enough, mean * np.sqrt(weight.sum(axis=0)), np.nan),
         folds=folds.astype(np.int64),
     )
+
+
+def benjamini_hochberg(p: Array, tested: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """q (Benjamini & Hochberg, J R Stat Soc B 1995) over the p known, and `tested` if given; NaN for others."""
+    from scipy.stats import false_discovery_control
+
+    p = np.asarray(p, dtype=np.float64)
+    q = np.full(p.shape, np.nan)
+    known = np.isfinite(p) if tested is None else np.isfinite(p) & tested
+    if known.any():
+        q[known] = false_discovery_control(p[known])
+    return q
 
 
 def spread(values: Array) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from tcgn_mil.metrics import benjamini_hochberg
 from tcgn_mil.risk_sets import Array, RiskSets
 
 _GENES_AT_ONCE = 128  # so that a step's arrays stay in the cache
@@ -73,16 +74,6 @@ def cox_screen(
             beta / sd, se / sd, sd, z, p, benjamini_hochberg(p), np.exp(beta), np.exp(beta - _Z95 * se),
             np.exp(beta + _Z95 * se), separates,
         )  # fmt: skip
-
-
-def benjamini_hochberg(p: Array) -> Array:
-    """q-values (Benjamini & Hochberg, J. R. Stat. Soc. B 1995) of the p-values that are not NaN."""
-    from scipy.stats import false_discovery_control
-
-    q, known = np.full(p.shape, np.nan), np.isfinite(p)
-    if known.any():
-        q[known] = false_discovery_control(p[known])
-    return q
 
 
 def _standardised(values: Array) -> tuple[Array, Array]:

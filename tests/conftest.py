@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,3 +16,11 @@ def real_data() -> Path:
     if not (folder / "her2st").is_dir():
         pytest.skip(f"no real data at {folder}; set TCGN_MIL_DATA to a folder that holds her2st/ and slides/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("no chromium; install Debian's package to test pages in a browser")
+    return found

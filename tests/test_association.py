@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from tcgn_mil.association import (
-    false_discovery,
     kruskal_wallis,
     pearson_over_patients,
     spearman_over_patients,
@@ -15,6 +14,7 @@ from tcgn_mil.association import (
 )
 from tcgn_mil.data.gene_sets import GeneSet
 from tcgn_mil.enrichment import hypergeometric, preranked
+from tcgn_mil.metrics import benjamini_hochberg
 
 
 @pytest.fixture
@@ -134,8 +134,8 @@ def test_kruskal_wallis_is_that_of_scipy(rng: np.random.Generator) -> None:
 
 
 def test_false_discovery_passes_over_unknown_p() -> None:
-    np.testing.assert_allclose(false_discovery(np.array([0.01, np.nan, 0.04])), [0.02, np.nan, 0.04])
-    assert np.isnan(false_discovery(np.array([np.nan]))).all()
+    np.testing.assert_allclose(benjamini_hochberg(np.array([0.01, np.nan, 0.04])), [0.02, np.nan, 0.04])
+    assert np.isnan(benjamini_hochberg(np.array([np.nan]))).all()
 
 
 def test_hypergeometric_has_the_panel_for_background() -> None:

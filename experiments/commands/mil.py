@@ -10,7 +10,14 @@ import typer
 from tcgn_mil.contracts import preview
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.commands.options import Config, Out, Overrides, ShowConfig, SlideMpp
-from tcgn_mil.experiments.console import finish_cohort, print_config, print_rows, resolve, warn_of_leakage
+from tcgn_mil.experiments.console import (
+    compare_and_print,
+    finish_cohort,
+    print_config,
+    print_rows,
+    resolve,
+    warn_of_leakage,
+)
 
 Cohort = Annotated[Path, typer.Option(help="cohort.h5ad that tcgn-mil bulk wrote.")]
 Features = Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")]
@@ -62,8 +69,8 @@ def slide_cross_validation(
     if compare is not None:
         from tcgn_mil.experiments.slide_compare import compare_runs
 
-        print_rows(compare_runs(*compare, out))
-        typer.echo(f"gene by gene: {out / 'comparison.csv'}")
+        others = (encoder, folds, group_by, config, overrides, show_config)
+        compare_and_print(compare_runs, compare, out, others)
         return
     given = {"cohort": cohort, "features": features, "encoder": encoder, "folds": folds, "group_by": group_by}
     _train(given, out, config, overrides, show_config, SlideCvConfig)
@@ -128,6 +135,8 @@ def predict(
     from tcgn_mil.experiments.prediction import PredictConfig, run
 
     work, unmade = None, []
+    if slides is None and (mpp is not None or pretrained or keep_features):
+        raise InputError("--mpp, --pretrained and --keep-features go with --slides", fix="give --slides, or drop them")
     if slides is not None:
         from tcgn_mil.experiments.slide_encoding import SlideWork
 

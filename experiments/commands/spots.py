@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from tcgn_mil.contracts import DEFAULT_PATCH_MPP, DEFAULT_PATCH_PX, PatchSize
-from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.commands.options import (
     Config,
     MissingGenes,
@@ -19,7 +18,14 @@ from tcgn_mil.experiments.commands.options import (
     ShowConfig,
     SpotsDir,
 )
-from tcgn_mil.experiments.console import finish_cohort, print_config, print_rows, resolve, warn_of_leakage
+from tcgn_mil.experiments.console import (
+    compare_and_print,
+    finish_cohort,
+    print_config,
+    print_rows,
+    resolve,
+    warn_of_leakage,
+)
 
 
 def spots(
@@ -122,13 +128,10 @@ def spot_cross_validation(
 ) -> None:
     """Cross-validate the spot network beside its baselines; or put two such runs side by side."""
     if compare is not None:
-        ignored = [spots_dir, group_by, folds, missing_genes, preset, protocol, config, overrides, show_config or None]
-        if any(value is not None for value in ignored):
-            raise InputError("--compare reads two finished runs and takes no option but --out", fix="drop the others")
         from tcgn_mil.experiments.spot_compare import compare_runs
 
-        print_rows(compare_runs(*compare, out))
-        typer.echo(f"gene by gene: {out / 'comparison.csv'}")
+        others = (spots_dir, group_by, folds, missing_genes, preset, protocol, config, overrides, show_config)
+        compare_and_print(compare_runs, compare, out, others)
         return None
     from tcgn_mil.experiments import hest_protocol, spot_cv
     from tcgn_mil.experiments.spot_config import SpotConfig, preset_values

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -138,14 +137,6 @@ def test_a_file_that_cannot_be_read_is_among_the_failures(tmp_path: Path) -> Non
 def test_an_empty_folder_gives_an_empty_page(tmp_path: Path) -> None:
     page = write_contact_sheet(tmp_path / "new", [Failure("a", "tile", "why", "fix")])
     assert "0 slides tiled, 1 failed" in page.read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    found = shutil.which("chromium")
-    if found is None:
-        pytest.skip("no chromium; install Debian's package to test pages in a browser")
-    return found
 
 
 def after(chromium: str, page: Path, script: str, tmp_path: Path) -> str:
