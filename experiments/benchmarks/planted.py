@@ -1,0 +1,125 @@
+"""What slide-level runs find of what was planted in a synthetic cohort: genes by what they follow, and immune tiles.
+
+    python -m tcgn_mil.experiments.benchmarks.planted COHORT --runs RUN [RUN ...] [--maps MAPS ...] --out planted
+
+COHORT is a folder of ``tcgn-mil synthetic``, RUN one of ``tcgn-mil slide-cv`` on it, MAPS the folder ``maps`` of
+``tcgn-mil predict --map-signatures`` from such a run, which draws every patient by the model that did not see it.
+Writes genes.csv, tiles.csv and planted.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
+
+from tcgn_mil.experiments import figures
+from tcgn_mil.experiments.slide_evaluation import MODEL
+from tcgn_mil.experiments.synthetic.config import REGIONS
+from tcgn_mil.experiments.tables import write_csv
+
+KINDS = ("colour", "morphology", "null")
+IMMUNE_SHARE = 0.5  # of a tile's area, from which it counts as immune; other tiles have less
+
+
+def with_kind(run: Path, truth: Path) -> pd.DataFrame:
+    """genes.csv of a run with the column ``kind``: what each gene truly follows."""
+    planted = pd.read_csv(truth / "genes.csv", keep_default_na=False)  # the kind "null" is no missing value
+    merged = pd.read_csv(run / "genes.csv").merge(planted[["gene", "kind"]], on="gene", validate="one_to_one")
+    return merged.assign(kind=pd.Categorical(merged["kind"], KINDS))
+
+
+def by_kind(run: Path, truth: Path) -> pd.DataFrame:
+    """One row for each kind of gene: genes, share predictable, median r out of fold of the model and the baselines."""
+    table = with_kind(run, truth)
+    columns = [name for name in table if name.startswith("r_")]
+    groups = table.groupby("kind", observed=True)
+    found = groups[columns].median()
+    found.insert(0, "predictable", groups["predictable"].mean())
+    found.insert(0, "genes", groups.size())
+    return found.reset_index()
+
+
+def draw_kinds(runs: Sequence[Path], truth: Path, path: Path) -> None:
+    """r of every gene by kind: the models of all runs, and the baselines of the first."""
+    shown: dict[str, dict[str, NDArray[np.floating]]] = {kind: {} for kind in KINDS}
+    for number, run in enumerate(runs):
+        table = with_kind(run, truth)
+        for column in (name for name in table if name.startswith("r_")):
+            predictor = column.removeprefix("r_")
+            if predictor == MODEL or not number:
+                name = run.name if predictor == MODEL else predictor
+                for kind, rows in table.groupby("kind", observed=True):
+                    shown[str(kind)][name] = rows[column].to_numpy()
+    figures.grouped_points(shown, path, ylabel="r over patients, out of fold")
+
+
+def immune_share(
+    labels: NDArray[np.uint8], label_mpp: float, centres_um: NDArray[np.float64], side_um: float
+) -> NDArray[np.float64]:
+    """(N,) share of each square tile that the immune region fills.
+
+    Parameters
+    ----------
+    labels
+        (H, W) regions at `label_mpp` µm per pixel.
+    centres_um
+        (N, 2) x, y.
+    side_um
+        Side of a tile.
+    """
+    steps = np.arange(round(side_um / label_mpp)) + 0.5
+    offsets = steps * label_mpp - len(steps) * label_mpp / 2
+    at = ((centres_um[:, :, None] + offsets) / label_mpp).astype(int)
+    x, y = (np.clip(at[:, axis], 0, size - 1) for axis, size in enumerate(labels.shape[::-1]))
+    inside = labels[y[:, :, None], x[:, None, :]] == REGIONS.index("immune") + 1
+    return np.asarray(inside.mean(axis=(1, 2)))
+
+
+def tile_auc(maps: Path, cohort: Path) -> pd.DataFrame:
+    """One row for each slide with immune tiles and others: area under the curve of attention and of each gene's map."""
+    slide_mpp = pd.read_csv(cohort / "slides.csv").set_index("slide_id")["mpp"]
+    rows = []
+    for path in tqdm(sorted(maps.glob("*.h5ad")), desc="maps", unit="slide"):
+        found = anndata.read_h5ad(path)
+        mpp = float(slide_mpp[path.stem])
+        with np.load(cohort / "truth" / "regions" / f"{path.stem}.npz", allow_pickle=False) as regions:
+            side = json.loads(found.uns["tcgn_mil"])["level0_px"] * mpp
+            centres = np.asarray(found.obsm["spatial"]) * mpp
+            immune = immune_share(regions["labels"], float(regions["mpp"]), centres, side) >= IMMUNE_SHARE
+        if immune.any() and not immune.all():
+            scores = found.obs.drop(columns="attention_relative").join(found.to_df())
+            auc = {name: roc_auc_score(immune, values) for name, values in scores.items()}
+            rows.append({"slide": path.stem, "tiles": len(immune), "immune": int(immune.sum()), **auc})
+    return pd.DataFrame(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("cohort", type=Path)
+    parser.add_argument("--runs", type=Path, nargs="+", required=True)
+    parser.add_argument("--maps", type=Path, nargs="*", default=[])
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args(arguments)
+    given.out.mkdir(parents=True, exist_ok=True)
+    genes = pd.concat([by_kind(run, given.cohort / "truth").assign(run=run.name) for run in given.runs])
+    write_csv(given.out / "genes.csv", genes)
+    print(genes.round(3).to_string(index=False))
+    draw_kinds(given.runs, given.cohort / "truth", given.out / "planted.png")
+    if given.maps:
+        tiles = pd.concat([tile_auc(maps, given.cohort).assign(run=maps.parent.name) for maps in given.maps])
+        write_csv(given.out / "tiles.csv", tiles)
+        print(tiles.drop(columns="slide").groupby("run").mean().round(3).T.to_string())
+
+
+if __name__ == "__main__":
+    main()
