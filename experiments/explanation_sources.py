@@ -23,7 +23,7 @@ from tcgn_mil.data.tile_files import read_tiles
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.explanation_models import GeneModel, find_genes, tile_model
 from tcgn_mil.experiments.fold_models import load_fold_models, models_for, union_panel
-from tcgn_mil.experiments.prediction import predict_patient
+from tcgn_mil.experiments.patient_prediction import predict_patient
 from tcgn_mil.experiments.run_folder import read_run
 from tcgn_mil.inference import open_encoder, predict_spots
 

@@ -25,7 +25,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import figures
 
 if TYPE_CHECKING:
-    from tcgn_mil.experiments.prediction import PatientPrediction
+    from tcgn_mil.experiments.patient_prediction import PatientPrediction
 
 KIND = "slide map"
 ATTENTION, RELATIVE_ATTENTION = "attention", "attention_relative"

@@ -22,7 +22,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.cohort_data import CohortData
 from tcgn_mil.inference import open_encoder
 from tcgn_mil.models.heads import head_of, last_layer
-from tcgn_mil.models.mil import SpotHead, SpotHidden
+from tcgn_mil.models.spot_head import SpotHead, SpotHidden
 from tcgn_mil.models.tcgn import ExpressionHead
 
 _TILES_AT_ONCE = 8192

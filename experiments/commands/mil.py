@@ -132,7 +132,8 @@ def predict(
     ] = None,
 ) -> None:  # fmt: skip
     """Predict bulk expression from features or slides; writes predicted.h5ad, predicted.csv and maps of each slide."""
-    from tcgn_mil.experiments.prediction import PredictConfig, run
+    from tcgn_mil.experiments.prediction import run
+    from tcgn_mil.experiments.prediction_config import PredictConfig
 
     work, unmade = None, []
     if slides is None and (mpp is not None or pretrained or keep_features):

@@ -29,6 +29,8 @@ import torch
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.layers.bag_pooling import LinearAttention, MeanAttention, TileAttention, max_pool
+from tcgn_mil.models.spot_head import SpotFeatures, SpotHead
 
 Pooling = Literal["gated", "attention", "mean", "max", "transformer"]
 Form = Literal["pooled", "additive"]
@@ -111,110 +113,6 @@ class SlideOutput(NamedTuple):
     attention: Tensor
     embedding: Tensor
     tile_expression: Tensor | None = None
-
-
-class TileAttention(nn.Module):
-    """Weights of each tile, a softmax over the tiles of a bag of w^T tanh(V h), gated by sigmoid(U h) or not."""
-
-    def __init__(self, width: int, hidden: int, heads: int, *, gated: bool) -> None:
-        super().__init__()
-        self.signal = nn.Linear(width, hidden)
-        self.gate = nn.Linear(width, hidden) if gated else None
-        self.weight = nn.Linear(hidden, heads, bias=False)  # a bias would cancel in the softmax
-
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """(B, N, E), (B, N) bool -> (B, H, N) float32, zero at padding."""
-        signal = torch.tanh(self.signal(values))
-        if self.gate is not None:
-            signal = signal * torch.sigmoid(self.gate(values))
-        logits = self.weight(signal)
-        return logits.transpose(1, 2).float().masked_fill(~mask[:, None], -torch.inf).softmax(dim=-1)
-
-
-class MeanAttention(nn.Module):
-    """Equal weights over the tiles of a bag."""
-
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """(B, N, E), (B, N) bool -> (B, 1, N) float32, zero at padding."""
-        weights = mask.float()
-        return (weights / weights.sum(dim=1, keepdim=True))[:, None]
-
-
-class LinearAttention(nn.Module):
-    """A transformer layer whose attention costs N, not N squared: queries and keys pass elu + 1, and keys are summed
-    with their values once for all tiles (Katharopoulos et al. 2020)."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.LayerNorm(width)
-        self.project = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(width),
-            nn.Linear(width, 2 * width),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(2 * width, width),
-        )  # fmt: skip
-
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """(B, N, E), (B, N) bool -> (B, N, E)."""
-        bags, tiles, width = values.shape
-        parts = self.project(self.norm(values)).view(bags, tiles, 3, self.heads, width // self.heads)
-        with torch.autocast(values.device.type, enabled=False):  # sums over 1e5 tiles need float32
-            query, key, value = (part.transpose(1, 2) for part in parts.float().unbind(dim=2))  # (B, H, N, E / H)
-            query, key = nn.functional.elu(query) + 1, (nn.functional.elu(key) + 1) * mask[:, None, :, None]
-            count = mask.sum(dim=1).view(-1, 1, 1, 1)
-            context = key.transpose(2, 3) @ value / count  # (B, H, E / H, E / H)
-            scale = query @ (key.sum(dim=2, keepdim=True) / count).transpose(2, 3)
-            mixed = (query @ context / scale.clamp(min=1e-6)).transpose(1, 2).reshape(bags, tiles, width)
-        values = values + self.out(mixed.to(values.dtype))
-        return values + self.mlp(values)
-
-
-class SpotHidden(NamedTuple):
-    """Hidden layer of a head: ``weight`` (S, D), ``bias`` (S,), then a GELU."""
-
-    weight: Tensor
-    bias: Tensor
-
-
-class SpotHead(NamedTuple):
-    """A head trained on spots, from features to genes.
-
-    Attributes
-    ----------
-    weight
-        (G, S) of its last layer.
-    hidden
-        The layer before, None where the last layer reads features (S = D).
-    """
-
-    weight: Tensor
-    hidden: SpotHidden | None = None
-
-    def last_input(self, features: Tensor) -> Tensor:
-        """(..., D) -> (..., S), what the last layer reads."""
-        return features if self.hidden is None else nn.functional.gelu(nn.functional.linear(features, *self.hidden))
-
-
-class SpotFeatures(nn.Module):
-    """What the last layer of a head trained on spots reads, less its mean over training tiles; it is not trained."""
-
-    def __init__(self, in_features: int, hidden: int) -> None:
-        super().__init__()
-        self.centre: Tensor
-        self.weight: Tensor | None
-        self.bias: Tensor | None
-        self.register_buffer("centre", torch.zeros(hidden or in_features))
-        self.register_buffer("weight", torch.zeros(hidden, in_features) if hidden else None)
-        self.register_buffer("bias", torch.zeros(hidden) if hidden else None)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, S)."""
-        hidden = None if self.weight is None or self.bias is None else SpotHidden(self.weight, self.bias)
-        return SpotHead(self.centre, hidden).last_input(features) - self.centre
 
 
 class SlideRegressor(nn.Module):
@@ -321,7 +219,7 @@ class SlideRegressor(nn.Module):
     def pool(self, values: Tensor, mask: Tensor) -> SlideOutput:
         """(B, N, V) and (B, N) bool -> SlideOutput without tile scores."""
         if self.config.pooling == "max":
-            embedding, attention = _max_pool(values, mask)
+            embedding, attention = max_pool(values, mask)
         else:
             attention = self.attention(values[..., -self.config.embedding :], mask)
             with torch.autocast(values.device.type, enabled=False):  # a sum over 1e5 tiles needs float32
@@ -336,11 +234,3 @@ class SlideRegressor(nn.Module):
     def _weight(self) -> Tensor:
         """(G, V) of both heads."""
         return self.head.weight if self.spot_head is None else torch.cat([self.spot_head.weight, self.head.weight], 1)
-
-
-def _max_pool(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, E) largest values over tiles, and (B, 1, N) the share of them that each tile gives."""
-    embedding, tile = values.float().masked_fill(~mask[..., None], -torch.inf).max(dim=1)
-    share = torch.zeros(mask.shape, device=values.device)
-    share = share.scatter_add(1, tile, torch.full_like(embedding, 1 / values.shape[-1]))
-    return embedding, share[:, None]

@@ -28,7 +28,7 @@ from tcgn_mil.experiments.explanation_models import spot_model
 from tcgn_mil.experiments.explanation_sources import SlideStudy, centre_tile
 from tcgn_mil.experiments.explanation_tables import Explanation, block_sums, explain
 from tcgn_mil.experiments.fold_models import load_fold_models, union_panel
-from tcgn_mil.experiments.prediction import predict_patient
+from tcgn_mil.experiments.patient_prediction import predict_patient
 from tcgn_mil.experiments.spot_config import SpotConfig
 from tcgn_mil.experiments.synthetic import SyntheticConfig, make_cohort
 from tcgn_mil.inference import predict_spots

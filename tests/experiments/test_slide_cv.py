@@ -17,8 +17,8 @@ from tcgn_mil.contracts import PatchSize, TileSpec
 from tcgn_mil.data.feature_files import write_features
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import finetuning
-from tcgn_mil.experiments.prediction import PredictConfig
 from tcgn_mil.experiments.prediction import run as predict
+from tcgn_mil.experiments.prediction_config import PredictConfig
 from tcgn_mil.experiments.slide_compare import compare_runs
 from tcgn_mil.experiments.slide_config import FinetuneConfig
 from tcgn_mil.experiments.slide_evaluation import out_of_fold_tables
