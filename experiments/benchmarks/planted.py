@@ -25,6 +25,8 @@ from tcgn_mil.experiments import figures
 from tcgn_mil.experiments.slide_evaluation import MODEL
 from tcgn_mil.experiments.synthetic.config import REGIONS
 from tcgn_mil.experiments.tables import write_csv
+from tcgn_mil.metrics import median_over_genes
+from tcgn_mil.slide_stats import combined_r
 
 KINDS = ("colour", "morphology", "null")
 IMMUNE_SHARE = 0.5  # of a tile's area, from which it counts as immune; other tiles have less
@@ -46,6 +48,28 @@ def by_kind(run: Path, truth: Path) -> pd.DataFrame:
     found.insert(0, "predictable", groups["predictable"].mean())
     found.insert(0, "genes", groups.size())
     return found.reset_index()
+
+
+def zero_shot_p(run: Path, *, permutations: int = 999, seed: int = 0) -> tuple[float, float]:
+    """Median r over genes of the zero-shot prediction, and its p from labels permuted within folds.
+
+    No fold's zero-shot prediction knows a label, so that permuting after the fact is a test.
+    """
+    found = anndata.read_h5ad(run / "out_of_fold.h5ad")
+    guess = np.asarray(found.obsm["baseline_zero_shot"])
+    known = np.isfinite(guess).all(axis=0)
+    truth, guess = np.asarray(found.layers["truth"])[:, known], guess[:, known]
+    fold_of = found.obs["fold"].to_numpy()
+    rng = np.random.default_rng(seed)
+    folds = [np.flatnonzero(fold_of == fold) for fold in np.unique(fold_of)]
+    observed = median_over_genes(combined_r(truth, guess, fold_of).r)
+    reached = 0
+    for _ in range(permutations):
+        order = np.empty(len(truth), dtype=np.int64)
+        for rows in folds:
+            order[rows] = rng.permutation(rows)
+        reached += median_over_genes(combined_r(truth[order], guess, fold_of).r) >= observed
+    return observed, (reached + 1) / (permutations + 1)
 
 
 def draw_kinds(runs: Sequence[Path], truth: Path, path: Path) -> None:
@@ -114,6 +138,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     genes = pd.concat([by_kind(run, given.cohort / "truth").assign(run=run.name) for run in given.runs])
     write_csv(given.out / "genes.csv", genes)
     print(genes.round(3).to_string(index=False))
+    for run in given.runs:
+        if "r_zero_shot" in pd.read_csv(run / "genes.csv", nrows=0):
+            r, p = zero_shot_p(run)
+            print(f"{run.name}: zero-shot median r {r:.3f}, permutation p {p:.3f}")
     draw_kinds(given.runs, given.cohort / "truth", given.out / "planted.png")
     if given.maps:
         tiles = pd.concat([tile_auc(maps, given.cohort).assign(run=maps.parent.name) for maps in given.maps])
