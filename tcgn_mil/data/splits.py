@@ -1,4 +1,4 @@
-"""Folds by patient: made from a seed, or read from a CSV with the columns fold, part, id."""
+"""Folds by patient: made from a seed, or read from a CSV with the columns fold, part, id, or from published lists."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from tcgn_mil.artefacts import write_text
 from tcgn_mil.contracts import Fold, preview
+from tcgn_mil.data.fold_lists import read_fold_lists
 from tcgn_mil.errors import InputError
 
 PARTS = ("train", "val", "test")
@@ -73,15 +74,21 @@ def write_folds(path: str | Path, folds: Sequence[Fold]) -> None:
     write_text(path, buffer.getvalue())
 
 
-def read_folds(path: str | Path, *, known: Sequence[str], groups: Mapping[str, str] | None = None) -> list[Fold]:
+def read_folds(
+    path: str | Path, *, known: Sequence[str], groups: Mapping[str, str] | None = None, seed: int = 0
+) -> list[Fold]:
     """Read folds and check them against the ids at hand.
 
     Parameters
     ----------
+    path
+        CSV with the columns fold, part, id; or a folder of lists (:func:`~tcgn_mil.data.fold_lists.read_fold_lists`).
     known
-        Ids that have data; the file may name no others.
+        Ids that have data; the CSV may name no others.
     groups
         id -> patient; if given, test patients must be in no other part.
+    seed
+        Of the validation patients, where lists leave them to be drawn.
 
     Raises
     ------
@@ -89,6 +96,17 @@ def read_folds(path: str | Path, *, known: Sequence[str], groups: Mapping[str, s
         For missing columns, unknown parts or ids, an empty part, or an id in two parts of a fold.
     """
     path = Path(path)
+    if path.is_dir():
+        folds = read_fold_lists(path, known=known, seed=seed)
+    else:
+        folds = _read_fold_table(path, known)
+    for fold in folds:
+        if groups is not None:
+            fold.check_groups(groups)
+    return folds
+
+
+def _read_fold_table(path: Path, known: Sequence[str]) -> list[Fold]:
     if not path.is_file():
         raise InputError("no such folds file", path=path, fix="check the path given with --folds")
     parts: dict[int, dict[str, list[str]]] = {}
@@ -111,7 +129,4 @@ def read_folds(path: str | Path, *, known: Sequence[str], groups: Mapping[str, s
     folds = [Fold(index, *(tuple(parts[index][part]) for part in PARTS)) for index in sorted(parts)]
     if not folds:
         raise InputError("holds no fold", path=path, fix="add rows, or leave --folds out")
-    for fold in folds:
-        if groups is not None:
-            fold.check_groups(groups)
     return folds
