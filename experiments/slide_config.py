@@ -24,7 +24,8 @@ class FinetuneConfig:
         Checkpoint of ``tcgn-mil pretrain`` that made the features: its head is where the additive form starts, and
         what the zero-shot baseline predicts with. None: neither.
     folds
-        CSV with the columns fold, part, id; made from `seed` where it is not given.
+        CSV with the columns fold, part, id, or a folder of published lists (:mod:`tcgn_mil.data.fold_lists`); made from
+        `seed` where it is not given.
     n_folds
         Folds to make, at least 3.
     group_by

@@ -26,7 +26,13 @@ Encoder = Annotated[
     typer.Option(help="Encoder checkpoint that made the features: for the zero-shot baseline, and form=additive."),
 ]
 Folds = Annotated[
-    Path | None, typer.Option(help="CSV with fold, part (train, val, test), id; made by seed if not given.")
+    Path | None,
+    typer.Option(
+        help="CSV with fold, part (train, val, test), id, or a folder of SurvPath's, CLAM's or SEQUOIA's lists."
+    ),
+]
+PreserveSites = Annotated[
+    bool, typer.Option("--preserve-sites", help="Keep each TCGA tissue source site in one fold: group_by=site.")
 ]
 
 
@@ -36,6 +42,7 @@ def finetune(
     encoder: Encoder = None,
     out: Out = Path("slide-model"),
     folds: Folds = None,
+    preserve_sites: PreserveSites = False,
     config: Config = None,
     overrides: Overrides = None,
     show_config: ShowConfig = False,
@@ -43,7 +50,8 @@ def finetune(
     """Train attention pooling over all tiles of a patient's slides to bulk expression, one model a fold."""
     from tcgn_mil.experiments.slide_config import FinetuneConfig
 
-    given = {"cohort": cohort, "features": features, "encoder": encoder, "folds": folds}
+    group_by = "site" if preserve_sites else None
+    given = {"cohort": cohort, "features": features, "encoder": encoder, "folds": folds, "group_by": group_by}
     _train(given, out, config, overrides, show_config, FinetuneConfig)
 
 
@@ -56,6 +64,7 @@ def slide_cross_validation(
     group_by: Annotated[
         str | None, typer.Option(help="What stays in one fold: patient, or site (TCGA tissue source site).")
     ] = None,
+    preserve_sites: PreserveSites = False,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Two finished runs to put side by side, gene by gene, in --out.")
     ] = None,
@@ -69,9 +78,12 @@ def slide_cross_validation(
     if compare is not None:
         from tcgn_mil.experiments.slide_compare import compare_runs
 
-        others = (encoder, folds, group_by, config, overrides, show_config)
+        others = (encoder, folds, group_by, preserve_sites, config, overrides, show_config)
         compare_and_print(compare_runs, compare, out, others)
         return
+    if preserve_sites and group_by not in (None, "site"):
+        raise InputError(f"--preserve-sites and --group-by {group_by} contradict each other", fix="give one of them")
+    group_by = "site" if preserve_sites else group_by
     given = {"cohort": cohort, "features": features, "encoder": encoder, "folds": folds, "group_by": group_by}
     _train(given, out, config, overrides, show_config, SlideCvConfig)
 

@@ -33,8 +33,8 @@ def read_fold_lists(folder: str | Path, *, known: Sequence[str], seed: int = 0) 
     folder
         With ``splits_<k>.csv``: columns train and val, or train, val and test. With train and val alone, as SurvPath
         has them, val is what a study reports, so it becomes the test part, and a fifth of the training patients, drawn
-        by `seed`, validates. Or with ``test-<project>-<k>.npy`` (or ``.txt``, a patient a line): test patients of fold k,
-        of any number of projects; the next fold validates, the others train.
+        by `seed`, validates. Or with ``test-<project>-<k>.npy`` (or ``.txt``, a patient a line): test patients of fold
+        k, of any number of projects; the next fold validates, the others train.
     known
         Patients that have data.
     seed

@@ -362,3 +362,16 @@ def test_spot_cv_from_the_command_line(run, refused, tmp_path: Path) -> None:
     assert "differing keys: views" in message
     message = refused("spot-cv", "--compare", tmp_path / "a", spots, "--out", tmp_path / "d", out=tmp_path / "d")
     assert "holds no spot-cv run" in message
+
+
+@pytest.mark.parametrize("verb", ["finetune", "slide-cv"])
+def test_preserve_sites_keeps_sites_in_one_fold(verb: str, run) -> None:
+    code, out, _ = run(verb, "--preserve-sites", "--show-config")
+    assert code == 0
+    assert "group_by: site" in out
+
+
+def test_preserve_sites_against_group_by_is_refused(tmp_path: Path, refused) -> None:
+    out = tmp_path / "c"
+    message = refused("slide-cv", "--preserve-sites", "--group-by", "patient", "--out", out, out=out)
+    assert "--preserve-sites and --group-by patient contradict each other" in message
