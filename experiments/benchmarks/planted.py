@@ -79,7 +79,7 @@ def draw_kinds(runs: Sequence[Path], truth: Path, path: Path) -> None:
         table = with_kind(run, truth)
         for column in (name for name in table if name.startswith("r_")):
             predictor = column.removeprefix("r_")
-            if predictor == MODEL or not number:
+            if (predictor == MODEL or not number) and table[column].notna().any():
                 name = run.name if predictor == MODEL else predictor
                 for kind, rows in table.groupby("kind", observed=True):
                     shown[str(kind)][name] = rows[column].to_numpy()
