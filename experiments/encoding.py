@@ -107,7 +107,8 @@ def _is_current(path: Path, tiles: TileSet, encoder: TileEncoder) -> bool:
     except InputError:
         return False
     made = (info.encoder, info.spec, info.n_tiles, info.stain)
-    return made == (encoder.identity, tiles.spec, len(tiles), tiles.stain)
+    same_rules = not info.tiling or info.tiling == tiles.settings  # files from before they recorded rules have none
+    return same_rules and made == (encoder.identity, tiles.spec, len(tiles), tiles.stain)
 
 
 def _encode_slide(
@@ -131,5 +132,5 @@ def _encode_slide(
         features, coords = encode_tiles(encoder, bar, device=device, precision=settings.precision)
     write_features(
         path, features, coords, slide_id=tiles.slide_id, patient_id=tiles.patient_id, encoder=encoder.identity,
-        spec=tiles.spec, colour=np.concatenate(colour), stain=tiles.stain,
+        spec=tiles.spec, colour=np.concatenate(colour), stain=tiles.stain, tiling=tiles.settings,
     )  # fmt: skip

@@ -7,9 +7,7 @@ the same with refits on permuted labels, from which p-values come (PROTOCOL, Wha
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from tcgn_mil.experiments.slide_bags import PatientBags, patient_bags
 from tcgn_mil.experiments.slide_config import FinetuneConfig
 from tcgn_mil.experiments.slide_evaluation import MODEL, patient_baselines
 from tcgn_mil.experiments.slide_familiarity import write_reference
+from tcgn_mil.experiments.slide_inputs import INPUTS, check_same_inputs, input_digests
 from tcgn_mil.experiments.slide_null import NullBags, permutations, refit_predictions
 from tcgn_mil.experiments.slide_results import FEW_PATIENTS, FoldResult, write_results
 from tcgn_mil.experiments.slide_targets import FoldTargets, fold_targets, targets_of
@@ -46,7 +45,6 @@ from tcgn_mil.slide_stats import fold_correlations
 from tcgn_mil.training import TrainingConfig, fit
 
 KIND = "finetune"
-INPUTS = "inputs.json"
 
 
 def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
@@ -54,7 +52,7 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
 
     Writes ``fold<k>.safetensors``, ``folds.csv``, ``genes.csv``, ``predictable_genes.csv``, ``headline.csv``,
     ``out_of_fold.h5ad``, ``dropped.csv``, ``reference.safetensors`` and figures. A finished run is not run again; an
-    unfinished one resumes.
+    unfinished one resumes; both only on the inputs that they began on.
 
     Raises
     ------
@@ -63,17 +61,19 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
         :func:`fold_targets` refuse.
     """
     out_dir = begin_run(out_dir, KIND, config)
-    if (done := finished_summary(out_dir)) is not None:
-        return done
-    data = load_cohort(config.cohort, config.features)
+    data = load_cohort(config.cohort, config.features, pooled=config.cohorts == "pooled")
     if len(data.patients) < FEW_PATIENTS and config.folds is None:
         raise InputError(
             f"only {len(data.patients)} patients have both expression and features; at least {FEW_PATIENTS} are needed",
             path=config.cohort, fix="join more slides (see join_report.csv); or give --folds to train on so few",
         )  # fmt: skip
     folds = _folds(config, data)
+    digests, done = input_digests(config, data, folds), finished_summary(out_dir)
+    check_same_inputs(out_dir, digests, finished=done is not None)
+    if done is not None:
+        return done
     start = _spot_start(config, data)  # before anything is written: a first try that is refused blocks no second
-    _check_same_inputs(out_dir, data, folds)
+    write_json(out_dir / INPUTS, digests)
     write_folds(out_dir / "folds.csv", folds)
     write_csv(out_dir / TRAINING_SLIDES, pd.DataFrame(
         [(path.stem, patient) for patient in data.patients for path in data.slides[patient]],
@@ -106,20 +106,6 @@ def _spot_start(config: FinetuneConfig, data: CohortData) -> SpotStart | None:
     return None
 
 
-def _check_same_inputs(out_dir: Path, data: CohortData, folds: Sequence[Fold]) -> None:
-    """Refuse to go on with an unfinished run whose expression, features or folds changed since it began."""
-    digest = hashlib.sha256(repr((data.patients, data.genes, data.encoder, [fold.parts() for fold in folds])).encode())
-    for values in (data.values, *data.descriptors.values()):
-        digest.update(np.ascontiguousarray(values).tobytes())
-    marker, found = out_dir / INPUTS, digest.hexdigest()
-    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8"))["sha256"] != found:
-        raise InputError(
-            "holds an unfinished run on other inputs: patients, expression, features or folds changed since it began",
-            path=out_dir, fix="choose another --out folder, or remove this one",
-        )  # fmt: skip
-    write_json(marker, {"sha256": found})
-
-
 def _folds(config: FinetuneConfig, data: CohortData) -> list[Fold]:
     if config.group_by == "site" and not data.sites:
         raise InputError("has no column obs['site']", path=config.cohort, fix="use group_by=patient")
@@ -141,8 +127,8 @@ def _run_fold(study: Study, fold: Fold) -> FoldResult:
     history = _fit(study, model, bags, training, fold.index)
     info = SlideModelInfo(
         config=model.config, in_features=data.width, panel=targets.panel, scaler=targets.scaler,
-        unit=data.unit.training_unit, encoder=data.encoder, patch=data.patch, stain=data.stain, fold=fold,
-        provenance={"config": as_plain(config)},
+        unit=data.training_unit, encoder=data.encoder, patch=data.patch, stain=data.stain, tiling=data.tiling,
+        fold=fold, provenance={"config": as_plain(config)},
     )  # fmt: skip
     save_slide_model(study.out_dir / f"fold{fold.index}.safetensors", model, info)
     test = rows_of(data, fold.test)
@@ -222,7 +208,7 @@ def _null(
     study: Study, fold: Fold, targets: FoldTargets, bags: Mapping[str, PatientBags], statistics: FeatureStatistics,
     training: TrainingConfig,
 ) -> NDArray[np.float32] | None:  # fmt: skip
-    """(2, R, G_fold) r of the fold's test patients in refits on permuted labels, and over how many; None without."""
+    """(2, R, C, G_fold) r of the fold's test patients by cohort in refits on permuted labels, and over how many."""
     config, data = study.config, study.data
     if not config.refits:
         return None
@@ -230,9 +216,9 @@ def _null(
     if path.is_file():
         return read_array(path)
     columns = targets.panel.index_in(data.genes)
-    orders = permutations(
-        data.patients, data.sites if config.group_by == "site" else {}, count=config.refits, seed=config.seed
-    )
+    site_of = data.sites if config.group_by == "site" else {}
+    strata = {name: (site_of.get(name, ""), data.cohorts.get(name, "")) for name in data.patients}
+    orders = permutations(data.patients, data.donors, strata, count=config.refits, seed=config.seed)
     permuted = [targets_of(data, fold, columns, data.values[order]) for order in orders]
     rows = {"train": rows_of(data, fold.train)[bags["train"].owner], "val": rows_of(data, fold.val)}
     null_bags = NullBags(
@@ -243,10 +229,9 @@ def _null(
         lambda number: _new_model(study, fold, permuted[number], statistics, training.seed * 1000 + number),
         null_bags, training, max_tiles=config.max_tiles, description=f"fold {fold.index}, refits",
     )  # fmt: skip
-    test = rows_of(data, fold.test)
-    one_fold = np.zeros(len(test), dtype=np.int64)
+    test, cohort_of = rows_of(data, fold.test), data.cohort_of(fold.test)
     found = [
-        np.concatenate(fold_correlations(one.values[test], guess, one_fold))
+        np.stack(fold_correlations(one.values[test], guess, cohort_of))
         for one, guess in zip(permuted, predicted, strict=True)
     ]
     write_array(path, np.stack(found, axis=1).astype(np.float32))

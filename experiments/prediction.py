@@ -32,13 +32,13 @@ KIND = "predict"
 
 
 def run(
-    config: PredictConfig, out_dir: str | Path, *, unmade: Sequence[Failure] = ()
+    config: PredictConfig, out_dir: str | Path, *, unmade: Sequence[Failure] = (), notes: Sequence[str] = ()
 ) -> tuple[dict[str, Any], list[Failure]]:
     """Predict every patient with features; returns the summary and the slides that failed, those `unmade` before too.
 
     Writes ``predicted.h5ad`` (patients x genes in the training unit, layers sd, low and high, obs ood_score),
     ``predicted.csv`` (or ``.parquet``), ``failures.csv`` and the maps of ``slide_maps``. Runs again from the start: it
-    takes seconds a patient.
+    takes seconds a patient. `notes` join the summary's.
     """
     read_run(config.model, kind="finetune")
     models = load_fold_models(config.model)
@@ -46,7 +46,9 @@ def run(
     mapped = mapped_genes(config, panel)
     signatures = mapped_signatures(config, mapped, models)
     out_dir = begin_run(out_dir, KIND, config)
-    patients, failures = _group_slides(find_features(config.features), models, training_patients(config.model))
+    patients, failures = _group_slides(
+        find_features(config.features), models, training_patients(config.model), allow=config.allow_other_size
+    )
     failures = [*unmade, *failures]
     rows: dict[str, PatientPrediction] = {}
     for patient, paths in tqdm(patients.items(), desc="predict", unit="patient"):
@@ -68,13 +70,14 @@ def run(
         tqdm.write(f"no maps of {preview(lost)}: {reason}", file=sys.stderr)
     if not rows:
         raise InputError(f"no slide could be predicted: {failures[0].reason}", fix=failures[0].likely_fix)
-    return write_prediction(config, models, panel, rows, signatures, out_dir), failures
+    return write_prediction(config, models, panel, rows, signatures, out_dir, notes=notes), failures
 
 
 def _group_slides(
-    paths: Mapping[str, Path], models: Sequence[FoldModel], known: Mapping[str, str] = MappingProxyType({})
-) -> tuple[dict[str, list[Path]], list[Failure]]:
-    """Patient -> feature files; files of another encoder, tile size or stain, or unreadable, are failures."""
+    paths: Mapping[str, Path], models: Sequence[FoldModel], known: Mapping[str, str] = MappingProxyType({}), *,
+    allow: bool = False,
+) -> tuple[dict[str, list[Path]], list[Failure]]:  # fmt: skip
+    """Patient -> feature files; files of another encoder, tile size (but if `allow`) or stain are failures."""
     expected = models[0].info
     patients: dict[str, list[Path]] = {}
     failures: list[Failure] = []
@@ -87,7 +90,7 @@ def _group_slides(
                     f" ({expected.in_features} wide)",
                     fix="encode the slides with the encoder that the model was trained on",
                 )
-            check_patch(expected.patch, info.patch)
+            check_patch(expected.patch, info.patch, allow=allow)
             if stain_identity(info.stain) != expected.stain:
                 raise InputError(
                     f"stain normalisation {stain_identity(info.stain)}, the model reads features of {expected.stain}",

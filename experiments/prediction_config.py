@@ -30,6 +30,8 @@ class PredictConfig:
         GMT file of gene sets to draw: means over their genes' standardised tile scores.
     table_formats
         Of the table beside predicted.h5ad: ``csv``, ``parquet`` or both.
+    allow_other_size
+        Accept features of tiles of another physical size than the model's, labelled so.
     """
 
     model: str
@@ -39,6 +41,7 @@ class PredictConfig:
     maps: bool = True
     map_signatures: str | None = None
     table_formats: tuple[str, ...] = ("csv",)
+    allow_other_size: bool = False
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.table_formats if name not in TABLE_FORMATS]:

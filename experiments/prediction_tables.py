@@ -11,7 +11,7 @@ import pandas as pd
 
 from tcgn_mil.artefacts import atomic_path
 from tcgn_mil.config import as_plain
-from tcgn_mil.contracts import GenePanel
+from tcgn_mil.contracts import GenePanel, preview
 from tcgn_mil.data.gene_sets import CoveredSets
 from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.experiments.fold_models import FoldModel, relation
@@ -24,7 +24,7 @@ from tcgn_mil.experiments.tables import read_gene_table, write_csv, write_predic
 
 def write_prediction(
     config: PredictConfig, models: Sequence[FoldModel], panel: GenePanel, rows: Mapping[str, PatientPrediction],
-    signatures: CoveredSets, out_dir: Path,
+    signatures: CoveredSets, out_dir: Path, *, notes: Sequence[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """predicted.h5ad and its tables, never below the unit's lowest value."""
     info = models[0].info
@@ -50,10 +50,18 @@ def write_prediction(
             "genes": len(panel), "unit": info.unit,
             "relation": obs["relation"].value_counts().to_dict(),
             "out_of_distribution": obs.index[obs["out_of_distribution"]].tolist(), "interval_coverage": coverage,
+            "notes": [*notes, *_other_sizes(models, rows)],
             "slides_without_positions": unplaced(rows.values()),
             "signatures": [one.name for one in signatures.kept], "signatures_left_out": signatures.left_out,
         },
     )  # fmt: skip
+
+
+def _other_sizes(models: Sequence[FoldModel], rows: Mapping[str, PatientPrediction]) -> list[str]:
+    """A label of slides whose tiles are not of the size that the model was trained on, empty without."""
+    expected = models[0].info.patch
+    other = [info.slide_id for row in rows.values() for info in row.infos if not expected.matches(info.patch)]
+    return [f"tiles of another size than the model's {expected}: {preview(other)}"] if other else []
 
 
 def _patient_table(

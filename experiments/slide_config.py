@@ -33,6 +33,9 @@ class FinetuneConfig:
     several_slides
         ``bag``: all slides of a patient are one bag; ``mean``: each is a bag of its own with the patient's profile as
         its target, and the patient's prediction is their mean.
+    cohorts
+        Of expression from several sources: ``within``: standardised within each on its training patients, labels
+        permuted and r taken within each; ``pooled``: as of one.
     genes
         File with one gene a line; otherwise the genes expressed in at least `min_expressed` of training patients.
     min_expressed
@@ -57,6 +60,7 @@ class FinetuneConfig:
     n_folds: int = 5
     group_by: Literal["patient", "site"] = "patient"
     several_slides: Literal["bag", "mean"] = "bag"
+    cohorts: Literal["within", "pooled"] = "within"
     genes: str | None = None
     min_expressed: float = 0.5
     max_tiles: int = 2000

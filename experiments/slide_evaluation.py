@@ -10,10 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.baselines import ridge_predictions
-from tcgn_mil.metrics import benjamini_hochberg, gene_metrics, median_over_genes, pearson
+from tcgn_mil.metrics import benjamini_hochberg, median_over_genes
 from tcgn_mil.slide_stats import (
     MAX_Q,
     combined_r,
+    fold_correlations,
+    known_metrics,
     null_p_values,
     patient_bootstrap,
     steiger_p,
@@ -58,6 +60,8 @@ def out_of_fold_tables(
     predictions: Mapping[str, NDArray[np.floating]],
     fold_of: NDArray[np.int64],
     *,
+    cohort_of: NDArray[np.int64] | None = None,
+    donor_of: NDArray[np.int64] | None = None,
     null_z: NDArray[np.floating] | None = None,
     replicates: int = 1000,
     seed: int = 0,
@@ -67,11 +71,15 @@ def out_of_fold_tables(
     Parameters
     ----------
     truth
-        (M, G), NaN where a patient's fold has no such target.
+        (M, G), NaN where a patient, or its fold, has no such target: it is left out of that gene's statistics.
     predictions
         Predictor name -> (M, G) out-of-fold, NaN likewise.
     fold_of
         (M,) test fold of each patient.
+    cohort_of
+        (M,) cohort of each patient, where there are several: r is then within fold and cohort.
+    donor_of
+        (M,) person that each row is of, where some have several; they are resampled together.
     null_z
         (R, G) combined z of refits on permuted labels; None makes p-values approximate.
     replicates, seed
@@ -88,31 +96,35 @@ def out_of_fold_tables(
     resampled patients, pooled median, genes.
     """
     table = pd.DataFrame({"gene": list(genes)})
-    complete = np.isfinite(truth).all(axis=0) & np.isfinite(predictions[MODEL]).all(axis=0)
     rows: list[dict[str, object]] = []
     own = np.empty((0, 0))
     for name in sorted(predictions, key=lambda name: name != MODEL):
         predicted = predictions[name]
-        found = combined_r(truth, predicted, fold_of)
-        drawn = patient_bootstrap(truth, predicted, fold_of, replicates=replicates, seed=seed)
+        found = combined_r(truth, predicted, fold_of, cohort_of)
+        drawn = patient_bootstrap(
+            truth, predicted, fold_of, cohort_of, donor_of=donor_of, replicates=replicates, seed=seed
+        )
         table[f"r_{name}"] = found.r
         if name == MODEL:
             table["low_model"], table["high_model"] = percentile_interval(drawn)
             table["p_model"] = null_p_values(found.z, null_z)
             table["q_model"] = benjamini_hochberg(table["p_model"].to_numpy())
-        known = complete & np.isfinite(predicted).all(axis=0)
-        pooled = pearson(np.nan_to_num(truth), np.nan_to_num(predicted))
-        table[f"pooled_r_{name}"] = np.where(known, pooled, np.nan)
+        table[f"pooled_r_{name}"] = _pooled_r(truth, predicted)
         own = drawn if name == MODEL else own
         rows.append(_headline(table, name, drawn, own))
-    pooled_model = gene_metrics(np.nan_to_num(truth), np.nan_to_num(predictions[MODEL]))
+    pooled_model = known_metrics(truth, predictions[MODEL])
     for name, values in (("spearman", pooled_model.spearman), ("r2", pooled_model.r2), ("rmse", pooled_model.rmse)):
-        table[f"pooled_{name}_{MODEL}"] = np.where(complete, values, np.nan)
-    table["n"] = np.isfinite(truth).sum(axis=0)
+        table[f"pooled_{name}_{MODEL}"] = values
+    table["n"] = pooled_model.n
     table["predictable"] = predictable(table)
     if UNTRAINED in predictions:
         table["sequoia"] = sequoia_rule(table, truth, predictions[MODEL], predictions[UNTRAINED])
     return SlideTables(table, pd.DataFrame(rows))
+
+
+def _pooled_r(truth: NDArray[np.floating], predicted: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(G,) over all patients that have both values."""
+    return fold_correlations(truth, predicted, np.zeros(len(truth), dtype=np.int64))[0][0]
 
 
 def predictable(table: pd.DataFrame) -> NDArray[np.bool_]:
@@ -133,15 +145,13 @@ def sequoia_rule(
     r above 0 with p < 0.05, root mean squared error below and r above those of an untrained model, Steiger's test of
     the two r at p < 0.05, and Benjamini-Hochberg below 0.2 over genes on the p of r.
     """
-    from scipy.stats import pearsonr
+    from scipy import stats
 
     r, r_untrained = (table[f"pooled_r_{name}"].to_numpy() for name in (MODEL, UNTRAINED))
-    known = np.isfinite(r)
-    p = np.full(len(r), np.nan)
-    if known.any():
-        p[known] = pearsonr(truth[:, known], predicted[:, known], axis=0, alternative="greater").pvalue
-    between = pearson(np.nan_to_num(predicted), np.nan_to_num(untrained))
     n = table["n"].to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = stats.t.sf(r * np.sqrt((n - 2) / (1 - np.square(r))), n - 2)
+    between = _pooled_r(np.where(np.isfinite(truth), predicted, np.nan), untrained)
     steiger = steiger_p(r, np.nan_to_num(r_untrained), np.nan_to_num(between), n)
     error, error_untrained = (np.square(np.nan_to_num(truth - values)).sum(axis=0) for values in (predicted, untrained))
     passed = (r > 0) & (p < _SEQUOIA_P) & (benjamini_hochberg(p) < _SEQUOIA_Q)

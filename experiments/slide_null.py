@@ -8,7 +8,7 @@ Departures: full precision on the CPU, and dropout draws differ from those of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,20 +27,54 @@ from tcgn_mil.models.mil import SlideRegressor
 from tcgn_mil.optimisation import rate_factor
 from tcgn_mil.training import TrainingConfig
 
+_LEAST_DONORS = 8  # that exchange labels: of two, one in two would keep its own
 _VALUES_AT_ONCE = 250_000_000  # features times refits; some copies of them are held, 4 bytes each
 _WEIGHTS_AT_ONCE = 5e7  # of all refits that train together; four times as many numbers are held
 
 
-def permutations(patients: Sequence[str], sites: Mapping[str, str], *, count: int, seed: int) -> NDArray[np.int64]:
-    """(R, M) orders of the patients' labels; within sites where `sites` (patient -> site) is not empty."""
+def permutations(
+    patients: Sequence[str], donors: Mapping[str, str], strata: Mapping[str, Hashable], *, count: int, seed: int
+) -> NDArray[np.int64]:
+    """(R, M) orders of the patients' labels: donors exchange theirs within a stratum (site, cohort).
+
+    A donor with several rows (sections, say) gives them together, to a donor of as many where there are enough of
+    these; donors of a rare number of rows join those of the next lower number, and labels are laid end to end.
+
+    Parameters
+    ----------
+    donors
+        Patient (row of a cohort) -> person.
+    strata
+        Patient -> what labels stay within.
+    """
     rng = np.random.default_rng(derive_seed(seed, 0, 7))
-    groups = np.array([sites.get(name, "") for name in patients])
+    rows: dict[Hashable, dict[str, list[int]]] = {}
+    for row, name in enumerate(patients):
+        rows.setdefault(strata[name], {}).setdefault(donors[name], []).append(row)
+    blocks = [[np.array(block) for block in rows[stratum].values()] for stratum in sorted(rows, key=repr)]
+    groups = [group for stratum in blocks for group in _of_like_size(stratum)]
     out = np.tile(np.arange(len(patients)), (count, 1))
-    for row in out:
-        for group in np.unique(groups):
-            inside = np.flatnonzero(groups == group)
-            row[inside] = rng.permutation(inside)
+    for order in out:
+        for group in groups:
+            given = [rng.permutation(group[donor]) for donor in rng.permutation(np.arange(len(group)))]
+            taken = group
+            if len({len(block) for block in group}) > 1:  # or rows of the largest would always meet the same others
+                taken = [group[donor] for donor in rng.permutation(np.arange(len(group)))]
+            order[np.concatenate(taken)] = np.concatenate(given)
     return out
+
+
+def _of_like_size(blocks: Sequence[NDArray[np.int64]]) -> list[list[NDArray[np.int64]]]:
+    """Blocks grouped by length from the longest on, at least `_LEAST_DONORS` a group where there are so many."""
+    groups: list[list[NDArray[np.int64]]] = [[]]
+    for length in sorted({len(block) for block in blocks}, reverse=True):
+        if len(groups[-1]) >= _LEAST_DONORS:
+            groups.append([])
+        groups[-1] += [block for block in blocks if len(block) == length]
+    if len(groups) > 1 and len(groups[-1]) < _LEAST_DONORS:
+        last = groups.pop()
+        groups[-1] += last
+    return groups
 
 
 @dataclass(frozen=True)

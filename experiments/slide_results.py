@@ -39,7 +39,8 @@ class FoldResult:
     history
         Loss and score by epoch.
     null_r
-        (2, R, G_fold) r of refits on permuted labels and the patients it is over, None without.
+        (2, R, C, G_fold) r of refits on permuted labels and the patients it is over, in each of the C cohorts that the
+        fold tests; None without.
     """
 
     fold: Fold
@@ -63,9 +64,13 @@ def write_results(
         for name in results[0].predictions
     }
     null_z = _null_z(panel, results)
+    tested = [name for result in results for name in result.fold.test]
+    donors = {name: number for number, name in enumerate(dict.fromkeys(data.donors[name] for name in tested))}
     tables = out_of_fold_tables(
-        panel.genes, truth, predictions, fold_of, null_z=null_z, replicates=config.replicates, seed=config.seed
-    )
+        panel.genes, truth, predictions, fold_of, cohort_of=data.cohort_of(tested),
+        donor_of=np.array([donors[data.donors[name]] for name in tested]), null_z=null_z,
+        replicates=config.replicates, seed=config.seed,
+    )  # fmt: skip
     bounds = conformal_bounds(truth, predictions[MODEL], fold_of, stated=config.coverage)
     genes = tables.genes.assign(interval_half_width=bounds.half_width, interval_coverage=bounds.coverage_by_gene)
     if spot_genes:
@@ -73,7 +78,7 @@ def write_results(
     _write_tables(config, data, results, panel, fold_of, truth, predictions, genes, tables.headline, out_dir)
     draw_run(
         genes, tables.headline, truth, predictions, {f"fold {one.fold.index}": one.history for one in results},
-        null_z, out_dir, unit=data.unit.training_unit, fold_of=fold_of,
+        null_z, out_dir, unit=data.training_unit, fold_of=fold_of,
     )  # fmt: skip
     return finish_run(
         out_dir, _summary(config, data, results, panel, SlideTables(genes, tables.headline), bounds, null_z)
@@ -82,15 +87,18 @@ def write_results(
 
 def _null_z(panel: GenePanel, results: Sequence[FoldResult]) -> NDArray[np.float64] | None:
     """(R, G) combined z of each refit, NaN for genes with an r in fewer than three folds."""
-    if any(result.null_r is None for result in results):
+    by_fold = [result.null_r for result in results if result.null_r is not None]
+    if len(by_fold) < len(results):
         return None
-    refits = results[0].null_r.shape[1]  # type: ignore[union-attr]
-    r, n = np.full((2, len(results), refits, len(panel)), np.nan)
-    for row, result in enumerate(results):
-        columns = result.panel.index_in(panel.genes)
-        r[row][:, columns], n[row][:, columns] = result.null_r  # type: ignore[misc]
-    n = np.nan_to_num(n)
-    return np.stack([combine_folds(r[:, refit], n[:, refit]).z for refit in range(refits)])
+    columns = [result.panel.index_in(panel.genes) for result in results]
+    fold_of = np.repeat(np.arange(len(results)), [found.shape[2] for found in by_fold])
+    combined = []
+    for refit in range(by_fold[0].shape[1]):
+        r, n = np.full((2, len(fold_of), len(panel)), np.nan)
+        for fold, found in enumerate(by_fold):
+            r[np.ix_(fold_of == fold, columns[fold])], n[np.ix_(fold_of == fold, columns[fold])] = found[:, refit]
+        combined.append(combine_folds(r, np.nan_to_num(n), fold_of=fold_of).z)
+    return np.stack(combined)
 
 
 def over_panel(
@@ -121,10 +129,12 @@ def _write_tables(
         {"fold": fold_of, "n_slides": [len(data.slides[name]) for name in tested]},
         index=pd.Index(tested, name="patient_id"),
     )
+    if data.cohorts:
+        obs["cohort"] = [data.cohorts[name] for name in tested]
     half = genes["interval_half_width"].to_numpy(np.float32)
     layers = {"truth": truth, "low": predictions[MODEL] - half, "high": predictions[MODEL] + half}
     write_predictions(
-        out_dir / "out_of_fold.h5ad", predictions[MODEL], obs, panel, unit=data.unit.training_unit, layers=layers,
+        out_dir / "out_of_fold.h5ad", predictions[MODEL], obs, panel, unit=data.training_unit, layers=layers,
         var=genes.set_index("gene"), config=as_plain(config),
         obsm={f"baseline_{name}": values for name, values in predictions.items() if name != MODEL},
     )  # fmt: skip
@@ -160,16 +170,20 @@ def _summary(
     labels = [] if null_z is not None else [APPROXIMATE]
     if null_z is not None and len(null_z) < LEAST_REFITS:
         labels.append(f"p-values from {len(null_z)} refits, fewer than {LEAST_REFITS}")
-    if null_z is not None and len(set(data.donors.values())) < len(data.donors):
-        labels.append("labels were permuted over rows, of which a donor has several")
+    if data.cohorts:
+        labels.append(f"{len(set(data.cohorts.values()))} cohorts: expression standardised, and r, within each")
+        labels += [
+            f"fold {result.fold.index} trains on no patient of {cohort}: not standardised within it"
+            for result in results for cohort in _untrained_cohorts(data, result.fold)
+        ]  # fmt: skip
     if leaking:
         labels.append("patient leakage")
-    if len(data.patients) < FEW_PATIENTS:
-        labels.append(f"only {len(data.patients)} patients: nothing can be said of genes")
+    if (people := len({data.donors[name] for name in data.patients})) < FEW_PATIENTS:
+        labels.append(f"only {people} patients: nothing can be said of genes")
     genes = tables.genes
     return {
         "patients": len(genes) and int(sum(len(result.fold.test) for result in results)), "genes": len(panel),
-        "folds": len(results), "unit": data.unit.training_unit, "encoder": data.encoder,
+        "folds": len(results), "unit": data.training_unit, "encoder": data.encoder,
         "dropped": len(data.dropped), "patient_leakage": leaking, "labels": labels,
         "predictable": int(genes["predictable"].sum()),
         "sequoia": int(genes["sequoia"].sum()) if "sequoia" in genes else None,
@@ -197,6 +211,10 @@ def _null_summary(null_z: NDArray[np.float64]) -> dict[str, Any]:
         "mean_z": float(np.nanmean(null_z)), "sd_z": float(np.nanstd(null_z)),
         "share_below_0.05": float(np.mean(shares)), "runs_with_any_q_below_0.05": float(np.mean(hits)),
     }  # fmt: skip
+
+
+def _untrained_cohorts(data: CohortData, fold: Fold) -> list[str]:
+    return sorted({data.cohorts[name] for name in fold.test} - {data.cohorts[name] for name in fold.train})
 
 
 def leaking_patients(fold: Fold, donors: Mapping[str, str]) -> list[str]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.contracts import Fold, GenePanel, TargetScaler
-from tcgn_mil.data.targets import RankNormaliser, expressed_genes
+from tcgn_mil.data.targets import RankNormaliser, expressed_genes, standardise_within
 from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.cohort_data import CohortData, rows_of
 from tcgn_mil.experiments.slide_config import FinetuneConfig
 from tcgn_mil.experiments.tables import read_gene_list
+
+_LEAST_OF_COHORT = 5
 
 
 @dataclass(frozen=True)
@@ -36,19 +39,45 @@ def fold_targets(config: FinetuneConfig, data: CohortData, fold: Fold) -> FoldTa
     Raises
     ------
     InputError
-        If a gene of the list is not in the cohort, or no gene is expressed in enough training patients.
+        If a gene of the list is not in the cohort, no gene is expressed in enough training patients, or a cohort has
+        too few training patients to be standardised within.
     """
+    _check_cohorts(config, data, fold)
     return targets_of(data, fold, _columns(config, data, fold), data.values)
 
 
 def targets_of(data: CohortData, fold: Fold, columns: NDArray[np.int64], values: NDArray[np.float32]) -> FoldTargets:
-    """Targets of chosen genes from `values` (M, G_all), which may be permuted over patients."""
-    train = rows_of(data, fold.train)
+    """Targets of chosen genes from `values` (M, G_all), which may be permuted over patients of a cohort."""
+    train, cohort_of = rows_of(data, fold.train), data.cohort_of(data.patients)
     values = values[:, columns]
     if data.unit.needs_ranks:
-        values = RankNormaliser(values[train])(values)
+        values = _ranked_within(values, train, cohort_of)
+    elif data.cohorts:
+        values = standardise_within(values, train, cohort_of)
     panel = GenePanel(tuple(data.genes[i] for i in columns))
-    return FoldTargets(panel, TargetScaler.fit(values[train], transform=data.unit.training_unit), values)
+    return FoldTargets(panel, TargetScaler.fit(values[train], transform=data.training_unit), values)
+
+
+def _ranked_within(
+    values: NDArray[np.float32], train: NDArray[np.int64], cohort_of: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Normal scores among a cohort's training patients; among all of them, for a cohort that has none."""
+    out = np.empty_like(values)
+    for cohort in np.unique(cohort_of):
+        own = train[cohort_of[train] == cohort]
+        out[cohort_of == cohort] = RankNormaliser(values[own if len(own) else train])(values[cohort_of == cohort])
+    return out
+
+
+def _check_cohorts(config: FinetuneConfig, data: CohortData, fold: Fold) -> None:
+    counts = Counter(data.cohorts[name] for name in fold.train) if data.cohorts else {}
+    for cohort, count in sorted(counts.items()):
+        if count < _LEAST_OF_COHORT:
+            raise InputError(
+                f"fold {fold.index} trains on {count} patients of {cohort}, too few to standardise its expression by"
+                f" ({_LEAST_OF_COHORT} are needed)",
+                path=config.cohort, fix="use fewer folds, leave these patients out, or set cohorts=pooled",
+            )  # fmt: skip
 
 
 def _columns(config: FinetuneConfig, data: CohortData, fold: Fold) -> NDArray[np.int64]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,6 +97,26 @@ class TileSettings:
         names = ("min_tissue", "tissue_mpp", "min_focus", "max_blur", "max_pen", "max_fold")
         found = {**{name: getattr(self, name) for name in names}, "tissue_finder": TISSUE_FINDER}
         return found if self.stain is None else {**found, "stain": self.stain.as_dict()}
+
+    @classmethod
+    def like(cls, patch: PatchSize, recorded: Mapping[str, Any]) -> TileSettings:
+        """Those that :meth:`as_dict` recorded, and ``stride_px``; the default where something is not recorded.
+
+        Raises
+        ------
+        InputError
+            If a recorded value makes no sense.
+        """
+        names = {one.name for one in fields(cls)} - {"patch", "stain"}
+        given = {name: value for name, value in recorded.items() if name in names}
+        stain = recorded.get("stain")
+        try:
+            target = None if stain is None else StainTarget(stain["method"], stain["reference"], (*stain["numbers"],))
+            return cls(patch=patch, stain=target, **given)
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"recorded tile settings make no sense ({error})", fix="tile the slides by hand"
+            ) from error
 
 
 class CohortTiles(NamedTuple):

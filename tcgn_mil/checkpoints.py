@@ -91,6 +91,9 @@ class SlideModelInfo:
         Patients it was trained, validated and tested on.
     stain
         Identity of the stain normalisation of those features.
+    tiling
+        Step of the grid, and rules for tissue and quality, that all training slides were tiled by, as far as their
+        feature files say so; new slides are tiled alike.
     provenance
         Config and versions.
     """
@@ -105,6 +108,7 @@ class SlideModelInfo:
     fold: Fold
     provenance: Mapping[str, Any] = field(default_factory=dict)
     stain: str = NO_STAIN
+    tiling: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_encoder(path: str | Path, model: nn.Module, info: EncoderInfo) -> None:
@@ -147,7 +151,7 @@ def save_slide_model(path: str | Path, model: SlideRegressor, info: SlideModelIn
     fold = {"index": info.fold.index, **{part: list(names) for part, names in info.fold.parts().items()}}
     meta = {
         "kind": _SLIDE_MODEL, "config": asdict(info.config), "in_features": info.in_features, "unit": info.unit,
-        "encoder": info.encoder, "stain": info.stain, "fold": fold, **_shared(info),
+        "encoder": info.encoder, "stain": info.stain, "tiling": dict(info.tiling), "fold": fold, **_shared(info),
     }  # fmt: skip
     _save(path, model, meta)
 
@@ -159,7 +163,8 @@ def read_slide_model_info(path: str | Path) -> SlideModelInfo:
         fold = meta["fold"]
         return SlideModelInfo(
             config=MilConfig(**meta["config"]), in_features=int(meta["in_features"]), unit=meta["unit"],
-            encoder=meta["encoder"], stain=meta.get("stain", NO_STAIN), provenance=meta["provenance"],
+            encoder=meta["encoder"], stain=meta.get("stain", NO_STAIN), tiling=meta.get("tiling", {}),
+            provenance=meta["provenance"],
             fold=Fold(int(fold["index"]), *(tuple(fold[part]) for part in ("train", "val", "test"))),
             **_restored(meta),
         )  # fmt: skip

@@ -269,6 +269,9 @@ class TileSet:
         Tiles that quality control left out; None where there was none.
     stain
         Normalisation to apply when the tiles are read; None for pixels as they are.
+    settings
+        Rules for tissue and quality that the tiles were kept by, as the tile file records them; empty where it does
+        not, as in other tools' files.
     """
 
     slide_id: str
@@ -280,6 +283,7 @@ class TileSet:
     quality: TileQuality | None = None
     rejected: RejectedTiles | None = None
     stain: Stain | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.patient_id:

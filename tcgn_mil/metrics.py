@@ -165,7 +165,7 @@ class CombinedR(NamedTuple):
     folds: NDArray[np.int64]
 
 
-def combine_folds(r: Array, n: Array, *, min_folds: int = 3) -> CombinedR:
+def combine_folds(r: Array, n: Array, *, min_folds: int = 3, fold_of: NDArray[np.int64] | None = None) -> CombinedR:
     """Combine per-fold correlations by Fisher z weighted by n - 3.
 
     Parameters
@@ -176,13 +176,16 @@ def combine_folds(r: Array, n: Array, *, min_folds: int = 3) -> CombinedR:
         (folds,) or (folds, G) test samples; folds with n <= 3 carry no weight.
     min_folds
         Genes with an answer in fewer folds are NaN.
+    fold_of
+        (folds,) fold of each row, where a fold has several rows (cohorts), all of which count as one.
     """
     r = np.asarray(r, dtype=np.float64)
     weight = np.maximum(np.broadcast_to(np.asarray(n, dtype=np.float64).reshape(len(r), -1), r.shape) - 3, 0)
     usable = np.isfinite(r) & (weight > 0)
     weight = np.where(usable, weight, 0)
     fisher = np.arctanh(np.clip(np.where(usable, r, 0), -0.999999, 0.999999))
-    folds = usable.sum(axis=0)
+    rows = np.arange(len(r)) if fold_of is None else fold_of
+    folds = np.sum([usable[rows == fold].any(axis=0) for fold in np.unique(rows)], axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = (weight * fisher).sum(axis=0) / weight.sum(axis=0)
     enough = folds >= min_folds

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tcgn_mil.association import weighted_r
-from tcgn_mil.metrics import FOLD_NULL_SD, CombinedR, combine_folds, pearson
+from tcgn_mil.association import paired_ranks, weighted_r
+from tcgn_mil.metrics import FOLD_NULL_SD, CombinedR, GeneMetrics, combine_folds, gene_metrics, pearson, varies
 
 Array = NDArray[np.floating]
 MAX_Q = 0.05
@@ -51,22 +51,73 @@ def fold_correlations(
     return r, n
 
 
-def combined_r(truth: Array, predicted: Array, fold_of: NDArray[np.int64]) -> CombinedR:
-    """r within each test fold, combined over folds by Fisher z weighted by n - 3; arrays as `fold_correlations`."""
-    r, n = fold_correlations(truth, predicted, fold_of)
-    return combine_folds(r, n.astype(np.float64))
+class Strata(NamedTuple):
+    """Patients whose values can be compared: those of a test fold and, where there are several, a cohort.
+
+    Attributes
+    ----------
+    of
+        (M,) number of each patient's stratum.
+    fold
+        (S,) fold of each stratum.
+    """
+
+    of: NDArray[np.int64]
+    fold: NDArray[np.int64]
+
+
+def strata(fold_of: NDArray[np.int64], cohort_of: NDArray[np.int64] | None = None) -> Strata:
+    """Strata of patients by fold (M,) and cohort (M,), in order of fold, then cohort."""
+    pairs = np.stack([fold_of, np.zeros_like(fold_of) if cohort_of is None else cohort_of], axis=1)
+    found, of = np.unique(pairs, axis=0, return_inverse=True)
+    return Strata(of.reshape(-1), found[:, 0])
+
+
+def combined_r(
+    truth: Array, predicted: Array, fold_of: NDArray[np.int64], cohort_of: NDArray[np.int64] | None = None
+) -> CombinedR:
+    """r within each test fold (and cohort), combined by Fisher z weighted by n - 3; arrays as `fold_correlations`."""
+    within = strata(fold_of, cohort_of)
+    r, n = fold_correlations(truth, predicted, within.of)
+    return combine_folds(r, n.astype(np.float64), fold_of=within.fold)
+
+
+def known_metrics(truth: Array, predicted: Array) -> GeneMetrics:
+    """Pearson, Spearman, R2 and RMSE per gene over the patients (M, G) that have both values, all folds together."""
+    known = np.isfinite(truth) & np.isfinite(predicted)
+    n = known.sum(axis=0)
+    if known.all():
+        return gene_metrics(truth, predicted)
+    one_fold = np.zeros(len(truth), dtype=np.int64)
+    truth, predicted = (np.where(known, values, np.nan).astype(np.float64) for values in (truth, predicted))
+    r = fold_correlations(truth, predicted, one_fold)[0][0]
+    spearman = fold_correlations(*paired_ranks(truth, predicted), one_fold)[0][0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.nansum(np.square(truth - predicted), axis=0)
+        total = np.nansum(np.square(truth - np.nansum(truth, axis=0) / n), axis=0)
+        r2 = np.where(varies(np.where(known, truth, np.nansum(truth, axis=0) / n)), 1 - error / total, np.nan)
+        return GeneMetrics(r, spearman, r2, np.sqrt(error / n), n.astype(np.int64))
 
 
 def patient_bootstrap(
-    truth: Array, predicted: Array, fold_of: NDArray[np.int64], *, replicates: int = 1000, seed: int = 0
-) -> NDArray[np.float32]:
+    truth: Array, predicted: Array, fold_of: NDArray[np.int64], cohort_of: NDArray[np.int64] | None = None, *,
+    donor_of: NDArray[np.int64] | None = None, replicates: int = 1000, seed: int = 0,
+) -> NDArray[np.float32]:  # fmt: skip
     """Combined r of resampled patients, (R, G) float32; patients are drawn with replacement within each fold.
 
     A draw in which a gene does not vary in a fold leaves that fold out.
+
+    Parameters
+    ----------
+    cohort_of
+        (M,) as in :func:`combined_r`: patients are drawn within fold and cohort.
+    donor_of
+        (M,) person that each row is of; those of one are drawn together.
     """
     rng = np.random.default_rng(seed)
-    folds = [np.flatnonzero(fold_of == fold) for fold in np.unique(fold_of)]
-    counts = [rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=replicates) for rows in folds]
+    within = strata(fold_of, cohort_of)
+    folds = [np.flatnonzero(within.of == stratum) for stratum in range(len(within.fold))]
+    counts = [_drawn(rows if donor_of is None else donor_of[rows], replicates, rng) for rows in folds]
     out = np.empty((replicates, truth.shape[1]), dtype=np.float32)
     for start in range(0, truth.shape[1], _GENES_AT_ONCE):
         chosen = slice(start, start + _GENES_AT_ONCE)
@@ -75,9 +126,15 @@ def patient_bootstrap(
             left, right = truth[rows, chosen], predicted[rows, chosen]
             r.append(weighted_r(left, right, drawn.astype(np.float64)))
             n.append((np.isfinite(left) & np.isfinite(right)).sum(axis=0).astype(np.float64))
-        combined = combine_folds(np.reshape(r, (len(folds), -1)), np.tile(n, replicates)).r
+        combined = combine_folds(np.reshape(r, (len(folds), -1)), np.tile(n, replicates), fold_of=within.fold).r
         out[:, chosen] = combined.reshape(replicates, -1)
     return out
+
+
+def _drawn(donors: NDArray[np.int64], replicates: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """(R, M) how often each row is drawn, rows of one donor together."""
+    people, donor = np.unique(donors, return_inverse=True)
+    return rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=replicates)[:, donor]
 
 
 def null_p_values(z: Array, null_z: Array | None) -> NDArray[np.float64]:

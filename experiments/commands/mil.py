@@ -114,17 +114,32 @@ def _train(
 
 def predict(
     model: Annotated[Path, typer.Option(help="Folder that tcgn-mil finetune wrote.")] = Path("slide-model"),
-    features: Features = Path("features"),
+    features: Annotated[
+        Path | None, typer.Option(help="Folder that tcgn-mil encode wrote.", show_default="features")
+    ] = None,
     slides: Annotated[
         Path | None,
-        typer.Option(help="Instead of features: one slide, a folder, or a table, which are tiled and encoded first."),
+        typer.Option(
+            help="Instead of features: one slide, a folder, or a table, tiled as the training slides were, and encoded."
+        ),
     ] = None,
-    encoder: Annotated[str, typer.Option(help="With --slides: the encoder.")] = "encoder/encoder.safetensors",
+    encoder: Annotated[
+        str | None, typer.Option(help="With --slides: the encoder.", show_default="encoder/encoder.safetensors")
+    ] = None,
     mpp: SlideMpp = None,
     pretrained: Annotated[
         bool, typer.Option(help="With --slides and timm models: pretrained weights, as to encode.")
     ] = False,
     keep_features: Annotated[bool, typer.Option(help="With --slides: keep out/work with tiles and features.")] = False,
+    patch_px: Annotated[
+        int | None, typer.Option(help="With --slides: side of a tile in stored pixels.", show_default="the model's")
+    ] = None,
+    patch_mpp: Annotated[
+        float | None, typer.Option(help="With --slides: µm per stored pixel.", show_default="the model's")
+    ] = None,
+    allow_other_size: Annotated[
+        bool, typer.Option(help="Accept tiles of another physical size than the model was trained on; labelled so.")
+    ] = False,
     out: Out = Path("predictions"),
     thumbnails: Annotated[
         Path | None, typer.Option(help="Folder of tcgn-mil tile, for the pictures under the maps.")
@@ -148,22 +163,32 @@ def predict(
     from tcgn_mil.experiments.prediction_config import PredictConfig
 
     work, unmade = None, []
-    if slides is None and (mpp is not None or pretrained or keep_features):
-        raise InputError("--mpp, --pretrained and --keep-features go with --slides", fix="give --slides, or drop them")
+    only_slides = {"encoder": encoder, "mpp": mpp, "pretrained": pretrained, "keep-features": keep_features,
+                   "patch-px": patch_px, "patch-mpp": patch_mpp}  # fmt: skip
+    if slides is None and (given := [f"--{name}" for name, value in only_slides.items() if value not in (None, False)]):
+        raise InputError(f"{' and '.join(given)} without --slides", fix="give --slides, or drop them")
+    if slides is not None and features is not None:
+        raise InputError(
+            "--slides and --features at once: features would be made of the slides, and those given ignored",
+            fix="give --features alone if these slides are encoded, else --slides alone",
+        )
     if slides is not None:
-        from tcgn_mil.experiments.slide_encoding import SlideWork
+        from tcgn_mil.experiments.slide_encoding import SlideOptions, SlideWork
 
         work = SlideWork(out / "work")
-        unmade = work.make(slides, model, encoder, mpp=mpp, pretrained=pretrained)
+        options = SlideOptions(mpp, pretrained, patch_px, patch_mpp, allow_other_size)
+        unmade = work.make(slides, model, encoder or "encoder/encoder.safetensors", options)
         features, thumbnails = work.features, thumbnails or work.tiles
-    chosen = PredictConfig(str(model), str(features), None if thumbnails is None else str(thumbnails),
+    chosen = PredictConfig(str(model), str(features or "features"), None if thumbnails is None else str(thumbnails),
                            tuple(map_gene or ()), maps, None if map_signatures is None else str(map_signatures),
-                           tuple(table_format or ("csv",)))  # fmt: skip
-    summary, failures = run(chosen, out, unmade=unmade)
+                           tuple(table_format or ("csv",)), allow_other_size)  # fmt: skip
+    summary, failures = run(chosen, out, unmade=unmade, notes=() if work is None else work.notes)
     if work is not None and not keep_features:
         work.remove()
     shape = f"{summary['patients']} patients x {summary['genes']} genes"
     typer.echo(f"{shape} ({summary['unit']}): {out / 'predicted.h5ad'}")
+    for note in summary["notes"]:
+        typer.echo(note, err=True)
     for name, reason in summary["signatures_left_out"].items():
         typer.echo(f"gene set {name} is not drawn: {reason}", err=True)
     if summary["out_of_distribution"]:

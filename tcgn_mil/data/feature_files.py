@@ -6,8 +6,8 @@ Read by slices, so that neither a slide's pixels nor a cohort's features need fi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.contracts import PatchSize, Stain, TileSpec
-from tcgn_mil.data.hdf5 import check_coords, create_hdf5, open_hdf5, read_stain, tile_spec, write_stain
+from tcgn_mil.data.hdf5 import check_coords, create_hdf5, json_attr, open_hdf5, read_stain, tile_spec, write_stain
 from tcgn_mil.errors import InputError
 
 LEVEL0, SCALED, UNKNOWN = POSITIONS = ("level-0 pixels", "tile pixels", "unknown")
@@ -42,6 +42,8 @@ class FeatureInfo:
     positions
         What ``coords`` are in: `LEVEL0`; `SCALED`, pixels of ``spec.mpp`` µm, where the slide's own resolution is not
         known; or `UNKNOWN`, where they are -1. Only `LEVEL0` can be laid on the slide.
+    tiling
+        Rules for tissue and quality that the tiles were kept by, :attr:`~tcgn_mil.contracts.TileSet.settings`.
     """
 
     slide_id: str
@@ -52,6 +54,7 @@ class FeatureInfo:
     spec: TileSpec
     stain: Stain | None = None
     positions: str = LEVEL0
+    tiling: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def patch(self) -> PatchSize:
@@ -70,13 +73,15 @@ def write_features(
     spec: TileSpec,
     colour: NDArray[np.floating] | None = None,
     stain: Stain | None = None,
+    tiling: Mapping[str, Any] | None = None,
 ) -> None:
     """Write features atomically.
 
     Layout: ``features`` (N, D) float16 or float32, ``coords`` (N, 2) int64 level-0 top-left x, y; root attributes
     ``slide_id``, ``patient_id``, ``encoder``, ``spec`` (JSON), ``schema_version``, ``provenance``; and, where given,
     ``colour`` (N, 30) float32, the colour statistics of the tiles, from which the colour baseline is fitted, and the
-    attribute ``stain`` (JSON), how their colours were normalised before both.
+    attributes ``stain`` (JSON), how their colours were normalised before both, and ``tiling`` (JSON), the rules by
+    which the tiles were kept.
 
     Raises
     ------
@@ -91,7 +96,9 @@ def write_features(
         raise ValueError(f"features {features.shape}, coords {coords.shape} and colour do not belong together")
     if features.dtype not in (np.float16, np.float32):
         features = features.astype(np.float32)
-    info = FeatureInfo(slide_id, patient_id, len(features), features.shape[1], encoder, spec, stain)
+    info = FeatureInfo(
+        slide_id, patient_id, len(features), features.shape[1], encoder, spec, stain, tiling=tiling or {}
+    )
     write_feature_blocks(path, [features], coords, info, dtype=features.dtype, colour=colour)
 
 
@@ -141,6 +148,8 @@ def write_feature_blocks(
         if info.positions != LEVEL0:
             file.attrs["positions"] = info.positions
         write_stain(file, info.stain)
+        if info.tiling:
+            file.attrs["tiling"] = json.dumps(dict(info.tiling), sort_keys=True)
 
 
 def _check_finite(block: NDArray[np.floating], row: int, coords: NDArray[np.int64], info: FeatureInfo) -> None:
@@ -240,6 +249,7 @@ def _info(file: h5py.File) -> FeatureInfo:
         spec=tile_spec(file, kind="feature"),
         stain=read_stain(file, kind="feature"),
         positions=_positions(file),
+        tiling=json_attr(file, "tiling", kind="feature") if "tiling" in file.attrs else {},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -116,6 +117,40 @@ def expressed_genes(
         return np.flatnonzero(varies)
     above = np.nanmean(values > floor + 1e-6, axis=0)
     return np.flatnonzero((above >= min_fraction) & varies)
+
+
+def standardise_within(
+    values: NDArray[np.floating], train: NDArray[np.int64], cohort_of: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Values (M, G) of all cohorts brought to one mean and spread, those of training patients, gene by gene.
+
+    A cohort's mean over its training patients becomes that of all, its standard deviation the root of the mean variance
+    within cohorts, so that what is learnt is how patients of a cohort differ, not how tables do. A gene that does not
+    vary in a cohort keeps its spread.
+
+    Parameters
+    ----------
+    train
+        Rows of the training patients.
+    cohort_of
+        (M,) cohort of each patient. One without training patients is left as it is.
+    """
+    out = np.asarray(values, dtype=np.float64)
+    cohorts = np.unique(cohort_of[train])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a gene that no training patient of a cohort knows
+        parts = [out[train[cohort_of[train] == cohort]] for cohort in cohorts]
+        mean, std = (np.stack([reduce(part, axis=0) for part in parts]) for reduce in (np.nanmean, np.nanstd))
+        known = np.stack([np.isfinite(part).sum(axis=0) for part in parts])
+        common_mean = np.nansum(known * mean, axis=0) / known.sum(axis=0)
+        common_std = np.sqrt(np.nansum(known * std**2, axis=0) / known.sum(axis=0))
+    out = out.copy()
+    for cohort, own_mean, own_std in zip(cohorts, mean, std, strict=True):
+        varies = (own_std > 1e-6) & (common_std > 1e-6)
+        factor = np.where(varies, common_std / np.where(varies, own_std, 1), 1)
+        shift = np.where(np.isfinite(own_mean), own_mean, common_mean)
+        out[cohort_of == cohort] = (out[cohort_of == cohort] - shift) * factor + common_mean
+    return out.astype(np.float32)
 
 
 class RankNormaliser:

@@ -85,6 +85,7 @@ def read_tiles(path: str | Path) -> TileSet:
             quality=_read_quality(file, len(coords), path),
             rejected=_read_rejected(file, path),
             stain=read_stain(file, kind="tile"),
+            settings=json_attr(file, "settings", kind="tile"),
         )
 
 

@@ -109,7 +109,9 @@ class ExpressionUnit:
                 raise InputError(
                     "has fractional values, but counts are whole numbers", path=where, fix="declare the unit it has"
                 )
-        elif not self.needs_ranks:
+        elif self.needs_ranks:
+            self.check_sign(values, path=path)
+        else:
             floor = np.log2(self.log_offset) if self.log_offset else -np.inf
             if low < floor - 0.05 or high > _LOG_CEILING:
                 raise InputError(
@@ -119,6 +121,20 @@ class ExpressionUnit:
                 )
             linear = np.exp2(values, dtype=np.float64) - self.log_offset
             self._check_totals(np.nansum(linear, axis=1), path=where)
+
+    def check_sign(self, values: NDArray[np.floating], *, path: object = None) -> None:
+        """Refuse a cohort's values (M, G) declared as z-scores of which none is negative.
+
+        Raises
+        ------
+        InputError
+            Naming `path`.
+        """
+        if self.needs_ranks and values.size and not (values < 0).any():
+            raise InputError(
+                "has no negative value, so these are no z-scores", path=None if path is None else str(path),
+                fix="declare the unit it has; cohorts in different units cannot be joined: bring one to the other's",
+            )  # fmt: skip
 
     def _check_totals(self, totals: NDArray[np.float64], *, path: str | None) -> None:
         """Refuse sums over genes (M,) that cannot be; logs of TPM are often of a gene selection, with lower sums."""

@@ -81,10 +81,12 @@ def test_a_refit_is_the_fit_of_the_training_loop(tmp_path: Path, pooling: Any, k
 def test_labels_are_permuted_within_sites() -> None:
     patients = [f"P{i}" for i in range(30)]
     sites = {name: f"S{i % 3}" for i, name in enumerate(patients)}
-    orders = permutations(patients, sites, count=5, seed=1)
+    alone = {name: name for name in patients}
+    orders = permutations(patients, alone, sites, count=5, seed=1)
     assert (np.sort(orders, axis=1) == np.arange(30)).all()
     assert (orders % 3 == np.arange(30) % 3).all()
     assert len({tuple(row) for row in orders}) == 5
-    free = permutations(patients, {}, count=5, seed=1)
+    free = permutations(patients, alone, dict.fromkeys(patients, ""), count=5, seed=1)
     assert (free % 3 != np.arange(30) % 3).any()
-    np.testing.assert_array_equal(free, permutations(patients, {}, count=5, seed=1))
+    again = permutations(patients, alone, dict.fromkeys(patients, ""), count=5, seed=1)
+    np.testing.assert_array_equal(free, again)
