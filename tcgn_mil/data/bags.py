@@ -16,6 +16,7 @@ from torch import Tensor
 from tcgn_mil.contracts import preview, stain_identity
 from tcgn_mil.data.feature_files import FeatureInfo, read_feature_info, read_features
 from tcgn_mil.data.order import derive_seed, split_order
+from tcgn_mil.data.prefetch import prefetch
 from tcgn_mil.errors import InputError
 
 KEPT_BYTES = 2**28
@@ -119,6 +120,9 @@ def _read_slides(
     if max_tiles is not None and total > max_tiles:
         rows = _sample(counts, max_tiles, generator or np.random.default_rng(0))
         counts = [len(chosen) for chosen in rows if chosen is not None]
+    if len(slides) == 1:
+        alone, places, _ = read_features(slides[0].path, rows[0])
+        return Bag(alone, places, np.zeros(len(places), dtype=np.int64))
     features = np.empty((sum(counts), slides[0].info.width), dtype=np.float32)
     coords = np.empty((sum(counts), 2), dtype=np.int64)
     start = 0
@@ -161,7 +165,7 @@ class FeatureStatistics(NamedTuple):
 
 
 class BagDataset:
-    """Patients with their feature files and targets; at most one batch of features is in memory.
+    """Patients with their feature files and targets; a batch of features is in memory, and the next while it is read.
 
     Parameters
     ----------
@@ -213,6 +217,11 @@ class BagDataset:
 
     def __len__(self) -> int:
         return len(self.patients)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all features were read and kept."""
+        return len(self._kept) == len(self.patients)
 
     def bag(self, index: int) -> Bag:
         """All tiles of one patient."""
@@ -269,6 +278,13 @@ class EpochOfBags:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[BagBatch]:
+        if self.dataset.in_memory:
+            yield from self._collated()
+            return
+        with prefetch(self._collated(), depth=1) as batches:  # the next is read while this one is learnt from
+            yield from batches
+
+    def _collated(self) -> Iterator[BagBatch]:
         for batch in self.batches:
             rows = batch.numpy()
             yield collate([self.bag(int(row)) for row in rows], self.dataset.targets[rows])
