@@ -124,6 +124,7 @@ def _write_tables(
     write_csv(out_dir / "headline.csv", headline)
     if len(by_source := source_table(data, results, fold_of, truth, predictions)):
         write_csv(out_dir / "cohorts.csv", by_source)
+        write_csv(out_dir / "cohort_genes.csv", _genes_by_source(data, results, panel, fold_of, truth, predictions))
     tested = [name for result in results for name in result.fold.test]
     obs = pd.DataFrame(
         {"fold": fold_of, "n_slides": [len(data.slides[name]) for name in tested]},
@@ -160,6 +161,21 @@ def source_table(
                 "median_r": median_over_genes(found.r), "genes": int(np.isfinite(found.r).sum()),
             })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _genes_by_source(
+    data: CohortData, results: Sequence[FoldResult], panel: GenePanel, fold_of: NDArray[np.int64],
+    truth: NDArray[np.float32], predictions: Mapping[str, NDArray[np.float32]],
+) -> pd.DataFrame:  # fmt: skip
+    """The model's r of each gene among the patients of each source, within folds."""
+    source_of = np.array([data.sources[name] for result in results for name in result.fold.test])
+    parts = []
+    for source in np.unique(source_of):
+        inside = source_of == source
+        found = combined_r(truth[inside], predictions[MODEL][inside], fold_of[inside])
+        n = np.isfinite(truth[inside]).sum(axis=0)
+        parts.append(pd.DataFrame({"gene": panel.genes, "source": source, "n": n, f"r_{MODEL}": found.r}))
+    return pd.concat(parts)
 
 
 def _summary(

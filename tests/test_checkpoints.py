@@ -40,6 +40,7 @@ SLIDE_MODEL = SlideModelInfo(
     config=MilConfig(embedding=8, heads=2), in_features=12, panel=GenePanel(GENES), scaler=SCALER,
     unit="log2(TPM + 1)", encoder="tcgn_tiny-0123456789ab", patch=PatchSize(224, 0.5),
     fold=Fold(2, ("a", "b"), ("c",), ("d",)), provenance={"config": {"seed": 3}}, stain="macenko-0123456789abcdef",
+    tiling={"stride_px": 112, "min_tissue": 0.3},
 )  # fmt: skip
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import norm, pearsonr
+from scipy.stats import norm, pearsonr, spearmanr
 
-from tcgn_mil.metrics import benjamini_hochberg
+from tcgn_mil.metrics import benjamini_hochberg, combine_folds, gene_metrics
 from tcgn_mil.slide_stats import (
     combined_r,
     conformal_bounds,
     fold_correlations,
+    known_metrics,
     null_p_values,
     patient_bootstrap,
     steiger_p,
@@ -122,3 +123,49 @@ def test_too_few_patients_have_no_interval() -> None:
     assert np.isnan(bounds.half_width).all()
     assert np.isnan(bounds.coverage)
     assert np.isnan(conformal_bounds(np.zeros((30, 2)), np.ones((30, 2)), np.zeros(30, np.int64)).coverage)  # one fold
+
+
+def test_r_is_within_cohorts_where_there_are_several(data: tuple) -> None:
+    """What differs between cohorts alone is no r, and two cohorts of two folds are no four folds."""
+    rng = np.random.default_rng(1)
+    cohort_of = np.tile(np.repeat([0, 1], 6), 5)
+    truth, predicted = (5 * cohort_of[:, None] + rng.standard_normal((M, 200)) for _ in range(2))
+    assert np.median(combined_r(truth, predicted, FOLDS).r) > 0.8
+    assert abs(np.median(combined_r(truth, predicted, FOLDS, cohort_of).r)) < 0.05
+    truth, predicted = data
+    r, n = fold_correlations(truth, predicted, 2 * FOLDS + cohort_of)
+    np.testing.assert_allclose(combined_r(truth, predicted, FOLDS, cohort_of).r, combine_folds(r, n).r)
+    assert combined_r(truth, predicted, FOLDS, cohort_of).folds.tolist() == [5] * G
+    two = FOLDS < 2
+    assert np.isnan(combined_r(truth[two], predicted[two], FOLDS[two], cohort_of[two]).r).all()
+    drawn = patient_bootstrap(truth, predicted, FOLDS, cohort_of, replicates=400, seed=0)
+    best = combined_r(truth, predicted, FOLDS, cohort_of).r
+    assert (np.percentile(drawn, 2.5, axis=0) < best).all()
+    assert (np.percentile(drawn, 97.5, axis=0) > best).all()
+
+
+def test_rows_of_a_person_are_resampled_together() -> None:
+    """Six rows each of five people a fold, all alike but for noise: r over them is as uncertain as over five."""
+    rng = np.random.default_rng(0)
+    folds, people = np.repeat(np.arange(3), 30), np.repeat(np.arange(15), 6)
+    truth, predicted = (rng.standard_normal((15, 40))[people] + 0.1 * rng.standard_normal((90, 40)) for _ in range(2))
+    alone = patient_bootstrap(truth, predicted, folds, replicates=200)
+    together = patient_bootstrap(truth, predicted, folds, donor_of=people, replicates=200)
+    assert np.median(together.std(axis=0)) > 1.7 * np.median(alone.std(axis=0))
+
+
+def test_pooled_metrics_leave_unknown_patients_out(data: tuple) -> None:
+    truth, predicted = data
+    whole = known_metrics(truth, predicted)
+    for found, expected in zip(whole, gene_metrics(truth, predicted), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    truth[5], truth[9, 2], predicted[20, 3] = np.nan, np.nan, np.nan
+    found = known_metrics(truth, predicted)
+    assert found.n.tolist() == [59, 59, 58, 58, 59, 59, 59]
+    for gene in range(G):
+        known = np.isfinite(truth[:, gene]) & np.isfinite(predicted[:, gene])
+        left, right = truth[known, gene], predicted[known, gene]
+        assert found.pearson[gene] == pytest.approx(pearsonr(left, right)[0], abs=1e-6)
+        assert found.spearman[gene] == pytest.approx(spearmanr(left, right)[0], abs=1e-6)
+        assert found.rmse[gene] == pytest.approx(np.sqrt(np.square(left - right).mean()), rel=1e-5)
+        assert found.r2[gene] == pytest.approx(1 - np.square(left - right).mean() / left.var(), rel=1e-4)

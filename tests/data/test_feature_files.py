@@ -135,3 +135,14 @@ def test_folder_is_listed_by_slide(tmp_path: Path) -> None:
     for name in ("b", "a", ".a.tmp"):
         write(tmp_path / f"{name}.h5", values())
     assert list(find_features(tmp_path)) == ["a", "b"]
+
+
+def test_how_tiles_were_kept_is_recorded(tmp_path: Path) -> None:
+    rules = {"min_tissue": 0.3, "tissue_finder": "roughness-2"}
+    coords = np.zeros((7, 2), np.int64)
+    write_features(
+        tmp_path / "s1.h5", values(), coords, slide_id="s1", patient_id="P1", encoder="tiny-1", spec=SPEC, tiling=rules
+    )
+    assert read_feature_info(tmp_path / "s1.h5").tiling == rules
+    write(tmp_path / "plain.h5", values())
+    assert read_feature_info(tmp_path / "plain.h5").tiling == {}

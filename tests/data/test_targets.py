@@ -12,6 +12,7 @@ from tcgn_mil.data.targets import (
     detection,
     expressed_genes,
     spot_expression,
+    standardise_within,
     total_counts,
 )
 from tcgn_mil.errors import InputError
@@ -67,3 +68,30 @@ def test_new_values_get_scores_between_their_training_neighbours() -> None:
     known = stats.norm.ppf(np.array([1, 1.5, 2, 3]) / 4)
     np.testing.assert_allclose(scores[:4], known, atol=1e-6)
     assert np.isnan(scores[4])
+
+
+def test_cohorts_are_brought_to_one_mean_and_spread_by_their_training_patients() -> None:
+    rng = np.random.default_rng(0)
+    cohort_of = np.repeat([0, 1, 2], [30, 20, 10])
+    values = rng.standard_normal((60, 4)) * np.array([1, 3, 1])[cohort_of, None] + np.array([0, 5, 9])[cohort_of, None]
+    values[3, 1] = np.nan
+    values[cohort_of == 1, 2] = 7  # constant in a cohort
+    train = np.flatnonzero((np.arange(60) % 2 == 0) & (cohort_of < 2))
+    found = standardise_within(values, train, cohort_of)
+    parts = [found[train[cohort_of[train] == cohort]] for cohort in (0, 1)]
+    for column in (0, 1, 3):
+        means, stds = ([reduce(part[:, column]) for part in parts] for reduce in (np.nanmean, np.nanstd))
+        np.testing.assert_allclose(means, np.nanmean(values[train, column]), rtol=1e-5)
+        assert stds[0] == pytest.approx(stds[1], rel=1e-5)
+    assert np.ptp(parts[1][:, 2]) == 0
+    np.testing.assert_allclose(found[50:], values[50:], rtol=1e-6)  # a cohort without training patients
+    assert np.isnan(found).sum() == 1
+    changed = values.copy()
+    changed[1::2] *= 100  # patients that do not train
+    np.testing.assert_array_equal(standardise_within(changed, train, cohort_of)[train], found[train])
+
+
+def test_one_cohort_is_left_as_it_is() -> None:
+    values = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
+    found = standardise_within(values, np.arange(8), np.zeros(12, dtype=np.int64))
+    np.testing.assert_allclose(found, values, atol=1e-6)

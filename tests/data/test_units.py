@@ -75,6 +75,7 @@ def test_values_that_fit_are_accepted() -> None:
         ("log2(tpm+1)", np.array([[-2.0, 3]]), r"values from -2 to 3, which cannot be log2\(tpm\+1\)"),
         ("log2(fpkm+1)", tpm(), "which cannot be"),
         ("fpkm", np.array([[np.nan, np.nan]]), "holds no number"),
+        ("zscore", np.log2(tpm() + 1), "no negative value, so these are no z-scores"),
     ],
 )
 def test_values_that_cannot_be_in_the_unit_are_refused(unit: str, values: np.ndarray, message: str) -> None:

@@ -123,6 +123,16 @@ def test_what_cannot_be_written_is_said_in_a_line(run, tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
+def test_predict_takes_slides_or_features_and_options_of_the_one_it_takes(refused, tmp_path: Path) -> None:
+    both = ("predict", "--slides", tmp_path, "--features", tmp_path)
+    assert "--slides and --features at once" in refused(*both, out=tmp_path)
+    for option in ("--encoder", "--mpp", "--patch-px", "--patch-mpp"):
+        assert f"{option} without --slides" in refused("predict", option, 1, out=tmp_path)
+    assert "--pretrained and --keep-features without" in refused(
+        "predict", "--pretrained", "--keep-features", out=tmp_path
+    )
+
+
 def test_missing_and_truncated_images(refused, tmp_path: Path) -> None:
     assert "no such slide" in refused("tile", tmp_path / "no.svs", out=tmp_path)
     slide = tmp_path / "slide.png"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata
@@ -43,6 +44,12 @@ def write_slide(folder: Path, slide: str, patient: str, level: float, rng: np.ra
 def write(folder: Path, slide: str, patient: str, features: np.ndarray, coords: np.ndarray) -> None:
     path = folder / f"{slide}.h5"
     write_features(path, features, coords, slide_id=slide, patient_id=patient, encoder="toy", spec=SPEC)
+
+
+def change_cohort(config: FinetuneConfig, change: Callable[[anndata.AnnData], None]) -> None:
+    cohort = anndata.read_h5ad(config.cohort)
+    change(cohort)
+    cohort.write_h5ad(config.cohort)
 
 
 def make_cohort(folder: Path, *, patients: int = PATIENTS) -> FinetuneConfig:
@@ -297,3 +304,148 @@ def test_a_baseline_is_compared_over_the_genes_it_has() -> None:
     row = tables.headline.set_index("predictor").loc["zero_shot"]
     assert row["genes"] == 4
     assert [row[name] for name in ("model_above_by", "model_above_low", "model_above_high")] == pytest.approx([0] * 3)
+
+
+def two_cohorts(folder: Path) -> FinetuneConfig:
+    """Every second patient is of another table, three times as spread and 4 higher; its scanner shows in the slides."""
+    config = make_cohort(folder)
+
+    def change(cohort: anndata.AnnData) -> None:
+        other = np.arange(cohort.n_obs) % 2 == 1
+        cohort.X[other] = 3 * (cohort.X[other] - 3) + 7
+        cohort.obs["source"] = np.where(other, "b.tsv", "a.tsv")
+
+    change_cohort(config, change)
+    for path in Path(config.features).glob("*.h5"):
+        with h5py.File(path, "r+") as file:
+            if int(path.stem[1:3]) % 2:
+                file["features"][:, 1] += 2
+    return dataclasses.replace(config, refits=3)
+
+
+def test_cohorts_are_standardised_and_judged_within_themselves(tmp_path: Path) -> None:
+    config = two_cohorts(tmp_path)
+    summary = finetuning.run(config, tmp_path / "within")
+    assert summary["labels"][-1] == "2 cohorts: expression standardised, and r, within each"
+    assert summary["unit"] == "log2(TPM + 1), standardised within cohorts"
+    table = pd.read_csv(tmp_path / "within" / "genes.csv").set_index("gene")
+    null = table.index.str.startswith("NULL")
+    assert table["r_model"][~null].median() > 0.5
+    assert abs(table["r_model"][null].median()) < 0.2
+    by_cohort = pd.read_csv(tmp_path / "within" / "cohorts.csv")
+    of_model = by_cohort[by_cohort["predictor"] == "model"].set_index("source")
+    assert of_model["patients"].to_dict() == {"a.tsv": 30, "b.tsv": 30}
+    assert of_model["median_r"].between(-0.5, 0.9).all()
+    genes = pd.read_csv(tmp_path / "within" / "cohort_genes.csv")
+    assert len(genes) == 2 * len(GENES)
+    assert genes.loc[genes["gene"].str.startswith("SEEN"), "r_model"].median() > 0.5
+    found = anndata.read_h5ad(tmp_path / "within" / "out_of_fold.h5ad")
+    assert found.obs["cohort"].value_counts().to_dict() == {"a.tsv": 30, "b.tsv": 30}
+    spread = [found[found.obs["cohort"] == name].layers["truth"].std(axis=0).mean() for name in ("a.tsv", "b.tsv")]
+    assert spread[0] == pytest.approx(spread[1], rel=0.2)
+    pooled = dataclasses.replace(config, cohorts="pooled", refits=0)
+    finetuning.run(pooled, tmp_path / "pooled")
+    table = pd.read_csv(tmp_path / "pooled" / "genes.csv").set_index("gene")
+    assert table["r_model"][null].median() > 0.7  # the scanner tells the table
+
+
+def test_a_cohort_too_small_to_standardise_by_is_refused(tmp_path: Path) -> None:
+    config = make_cohort(tmp_path, patients=14)
+    change_cohort(config, lambda cohort: cohort.obs.insert(0, "source", ["few.tsv"] * 4 + ["many.tsv"] * 10))
+    with pytest.raises(InputError, match=r"trains on \d patients of few.tsv, too few .* set cohorts=pooled"):
+        finetuning.run(config, tmp_path / "run")
+
+
+def test_a_cohort_that_only_tests_is_labelled(tmp_path: Path) -> None:
+    config = make_cohort(tmp_path, patients=24)
+    change_cohort(config, lambda cohort: cohort.obs.insert(0, "source", ["a.tsv"] * 15 + ["b.tsv"] * 9))
+    rows = [(0, "test" if i >= 15 else "val" if i >= 10 else "train", f"P{i:02d}") for i in range(24)]
+    pd.DataFrame(rows, columns=["fold", "part", "id"]).to_csv(tmp_path / "folds.csv", index=False)
+    config = dataclasses.replace(
+        config, folds=str(tmp_path / "folds.csv"), refits=2, training=dataclasses.replace(TRAINING, epochs=2)
+    )
+    summary = finetuning.run(config, tmp_path / "run")
+    assert "fold 0 trains on no patient of b.tsv: not standardised within it" in summary["labels"]
+
+
+def test_z_scores_beside_values_that_are_none_are_refused(tmp_path: Path) -> None:
+    """Made by hand: bulk checks each table."""
+    config = make_cohort(tmp_path, patients=20)
+
+    def change(cohort: anndata.AnnData) -> None:
+        cohort.X[:10] -= cohort.X[:10].mean(axis=0)
+        cohort.obs["source"] = ["z.tsv"] * 10 + ["log.tsv"] * 10
+        cohort.uns["tcgn_mil"] = json.dumps(provenance(kind="cohort", unit="zscore"))
+
+    change_cohort(config, change)
+    with pytest.raises(InputError, match=r"cohort.h5ad, log.tsv: has no negative value"):
+        finetuning.run(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("unit", ["zscore", "log2(tpm+1)"])
+def test_a_patient_without_values_costs_its_row(tmp_path: Path, unit: str) -> None:
+    """And one with few values costs no gene its pooled columns."""
+    config = make_cohort(tmp_path, patients=20)
+
+    def change(cohort: anndata.AnnData) -> None:
+        if unit == "zscore":
+            cohort.X -= cohort.X.mean(axis=0)
+        cohort.X[4] = np.nan
+        cohort.X[7, :-1] = np.nan
+        cohort.uns["tcgn_mil"] = json.dumps(provenance(kind="cohort", unit=unit))
+
+    change_cohort(config, change)
+    config = dataclasses.replace(config, refits=2, training=dataclasses.replace(TRAINING, epochs=2))
+    summary = finetuning.run(config, tmp_path / "run")
+    assert summary["patients"] == 19
+    dropped = pd.read_csv(tmp_path / "run" / "dropped.csv").set_index("id")
+    assert dropped.loc["P04"].to_dict() == {"kind": "patient", "reason": "no expression value"}
+    table = pd.read_csv(tmp_path / "run" / "genes.csv")
+    assert table["n"].tolist() == [18] * (len(GENES) - 1) + [19]
+    columns = [name for name in table if name.startswith("pooled_") and "training_mean" not in name]
+    assert len(columns) >= 6
+    assert table[columns].isna().sum().sum() == 0
+
+
+@pytest.mark.parametrize("changed", ["cohort", "features", "folds", "gene list"])
+def test_a_finished_run_whose_inputs_changed_is_refused(tmp_path: Path, changed: str) -> None:
+    config = make_cohort(tmp_path, patients=12)
+    (tmp_path / "genes.txt").write_text("SEEN1\nSEEN2\nNULL1\n")
+    finetuning.run(
+        dataclasses.replace(config, refits=0, training=dataclasses.replace(TRAINING, epochs=1)), tmp_path / "a"
+    )
+    config = dataclasses.replace(
+        config, refits=0, training=dataclasses.replace(TRAINING, epochs=1), genes=str(tmp_path / "genes.txt"),
+        folds=str(tmp_path / "a" / "folds.csv"),
+    )  # fmt: skip
+    summary = finetuning.run(config, tmp_path / "run")
+    assert finetuning.run(config, tmp_path / "run") == json.loads(json.dumps(summary))
+    if changed == "cohort":
+        change_cohort(config, lambda cohort: cohort.X.__setitem__((3, 4), 9))
+    elif changed == "features":
+        with h5py.File(tmp_path / "features" / "P03-1.h5", "r+") as file:
+            file["features"][0, 0] += 1
+    elif changed == "folds":
+        table = pd.read_csv(config.folds)
+        table["fold"] = 2 - table["fold"]
+        table.to_csv(config.folds, index=False)
+    else:
+        (tmp_path / "genes.txt").write_text("SEEN1\nSEEN3\nNULL1\n")
+    with pytest.raises(InputError, match=f"a finished run on other inputs: {changed} changed since it began"):
+        finetuning.run(config, tmp_path / "run")
+
+
+def test_features_of_another_tile_size_are_refused_or_labelled(study: tuple, tmp_path: Path) -> None:
+    _, run, _ = study
+    spec = TileSpec.for_slide(PatchSize(112, 0.5), slide_mpp=0.5, level_downsamples=[1.0])
+    rng = np.random.default_rng(0)
+    (tmp_path / "new").mkdir()
+    features, coords = rng.standard_normal((4, D)).astype(np.float32), np.zeros((4, 2), np.int64)
+    names = {"slide_id": "N", "patient_id": "N", "encoder": "toy"}
+    write_features(tmp_path / "new" / "N.h5", features, coords, spec=spec, **names)
+    given = PredictConfig(str(run), str(tmp_path / "new"), maps=False)
+    with pytest.raises(InputError, match=r"patches of 77.3 µm .*, these are 56.0 µm .*--allow-other-size"):
+        predict(given, tmp_path / "refused")
+    summary, failures = predict(dataclasses.replace(given, allow_other_size=True), tmp_path / "allowed")
+    assert failures == []
+    assert summary["notes"] == ["tiles of another size than the model's 77.3 µm (112 px at 0.69 µm/px): N"]

@@ -90,3 +90,39 @@ def test_labels_are_permuted_within_sites() -> None:
     assert (free % 3 != np.arange(30) % 3).any()
     again = permutations(patients, alone, dict.fromkeys(patients, ""), count=5, seed=1)
     np.testing.assert_array_equal(free, again)
+
+
+def test_the_rows_of_a_donor_stay_together() -> None:
+    """20 donors of three sections and 20 of one: each triple's labels go to another triple, in any order."""
+    donors = {f"{donor}/{row}": f"D{donor}" for donor in range(40) for row in range(3 if donor < 20 else 1)}
+    patients = sorted(donors, key=lambda name: name[::-1])  # mixed
+    orders = permutations(patients, donors, dict.fromkeys(patients, ""), count=20, seed=1)
+    assert (np.sort(orders, axis=1) == np.arange(len(patients))).all()
+    kept = []
+    for order in orders:
+        given: dict[str, set[str]] = {}
+        for name, label in zip(patients, order, strict=True):
+            given.setdefault(donors[name], set()).add(donors[patients[label]])
+        assert all(len(sources) == 1 for sources in given.values())
+        assert all((int(donor[1:]) < 20) == (int(min(sources)[1:]) < 20) for donor, sources in given.items())
+        kept.append(np.mean([{donor} == sources for donor, sources in given.items()]))
+    assert np.mean(kept) < 0.15
+
+
+def test_a_donor_of_a_rare_number_of_rows_gives_its_labels_away_too() -> None:
+    """Of one donor with five rows among nine with one, laid end to end: labels in a row, most of them elsewhere."""
+    patients = [f"P{i}" for i in range(14)]
+    donors = {name: "big" if i < 5 else name for i, name in enumerate(patients)}
+    orders = permutations(patients, donors, dict.fromkeys(patients, ""), count=200, seed=1)
+    assert (np.sort(orders, axis=1) == np.arange(14)).all()
+    assert 0.1 < (orders[:, :5] < 5).mean() < 0.6
+
+
+def test_donors_exchange_within_strata_only() -> None:
+    patients = [f"P{i}" for i in range(24)]
+    donors = {name: f"D{i // 2}" for i, name in enumerate(patients)}
+    strata = {name: ("", f"cohort{i // 12}") for i, name in enumerate(patients)}
+    orders = permutations(patients, donors, strata, count=10, seed=0)
+    assert (orders[:, :12] < 12).all()
+    assert (orders[:, 12:] >= 12).all()
+    assert (orders[:, ::2] // 2 == orders[:, 1::2] // 2).all()

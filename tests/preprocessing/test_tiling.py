@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from tcgn_mil.contracts import PatchSize
 from tcgn_mil.data.tile_files import read_tile_settings, read_tiles
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.slide_table import SlideEntry, find_slides
+from tcgn_mil.preprocessing.stain import stain_target
 from tcgn_mil.preprocessing.tiling import TileSettings, overlay_path, tile_cohort, tile_path, tile_slide
 
 
@@ -227,3 +229,14 @@ def test_real_slides_of_three_kinds(real_data: Path, tmp_path: Path) -> None:
     regions = find_slides(real_data / "tcga_tiles", mpp=0.25)[:3]
     assert tile_cohort(regions, TileSettings(), tmp_path / "regions").failures == []
     assert all(len(read_tiles(tile_path(tmp_path / "regions", each.slide_id))) == 9 for each in regions)
+
+
+@pytest.mark.parametrize("stain", [None, "macenko"])
+def test_recorded_settings_tile_another_slide_alike(stain: str | None) -> None:
+    target = None if stain is None else stain_target(stain)
+    settings = TileSettings(PatchSize(100, 0.5), stride_px=50, min_tissue=0.4, max_blur=1, stain=target)
+    recorded = json.loads(json.dumps({"stride_px": 50, **settings.as_dict()}))
+    assert TileSettings.like(PatchSize(100, 0.5), recorded) == settings
+    assert TileSettings.like(PatchSize(100, 0.5), {}) == TileSettings(PatchSize(100, 0.5))
+    with pytest.raises(InputError, match="make no sense"):
+        TileSettings.like(PatchSize(), {"stain": {"method": "macenko"}})
