@@ -235,7 +235,10 @@ def _folds(source: PatientExpression, rows: Sequence[int]) -> tuple[NDArray[np.i
     if large < _LEAST_FOLDS:
         notes.append(f"{large} folds of {_LEAST_IN_FOLD} patients or more, too few to combine: r is pooled, and biased")
         return None, notes
-    notes.append("p of predictions out of fold are approximate: the null sd of the combined z is taken as sqrt(2)")
+    notes.append(
+        "p of predictions out of fold are approximate, as folds inform one another: the null sd of the combined z is"
+        " taken as sqrt(2), and against covariates as sqrt(1 + the largest squared r of a measured gene with them)"
+    )
     return folds, notes
 
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from tcgn_mil.association import (
     Correlation,
+    KruskalWallis,
+    fold_null_sd,
     kruskal_wallis,
     pearson_over_patients,
     spearman_over_patients,
@@ -19,7 +21,7 @@ from tcgn_mil.association import (
 from tcgn_mil.contracts import preview
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.association_study import AssociationConfig, AssociationStudy, Scored
-from tcgn_mil.metrics import benjamini_hochberg
+from tcgn_mil.metrics import FOLD_NULL_SD, benjamini_hochberg
 from tcgn_mil.signatures import canonical_gene, patient_ranks
 
 PREDICTED, MEASURED = "predicted", "measured"
@@ -92,7 +94,7 @@ def covariate_association(study: AssociationStudy) -> pd.DataFrame:
     Numbers: ``effect`` is Spearman r (within folds, combined, where predictions have folds), with its partial r where
     there is something to adjust for. Categories: Kruskal & Wallis' test, ``effect`` epsilon squared, the share of the
     ranks' variance between levels; scores of folds are ranked within them first. q is over a source's signatures, or
-    genes, with all covariates.
+    genes, with all covariates. ``null_sd`` is that of the z over folds that p was taken with, where there are folds.
     """
     parts = []
     for source, scored in sources(study).items():
@@ -149,7 +151,9 @@ def genes_that_follow(study: AssociationStudy, score: Followed) -> pd.DataFrame:
     ``part_of_score`` marks the score's own genes, which follow it by construction where both are of one source.
     """
     genes, values = study.predicted.genes, study.predicted.values
-    table = _against(study, genes, values, score.values, study.folds).rename(columns={"name": "gene", "effect": "r"})
+    table = _against(
+        study, genes, values, score.values, study.folds, trained_on=score.source == PREDICTED
+    ).rename(columns={"name": "gene", "effect": "r"})  # fmt: skip
     table["q"] = benjamini_hochberg(table["p"].to_numpy())
     if "partial_p" in table:
         table["partial_q"] = benjamini_hochberg(table["partial_p"].to_numpy())
@@ -188,25 +192,49 @@ def _one_covariate(
         table = _against(study, names, values, column.to_numpy(float), folds)
         return table.assign(covariate=covariate, test=SPEARMAN)
     groups = column.astype("category").cat.codes.to_numpy(np.int64)
-    known = np.where((groups >= 0)[:, None], values, np.nan)
-    found = kruskal_wallis(known if folds is None else patient_ranks(known, folds), groups)
-    return pd.DataFrame({
+    null_sd = 1.0
+    if folds is not None:
+        measured = np.empty((len(groups), 0)) if study.measured is None else study.measured.values
+        null_sd = fold_null_sd(_by_group(measured, groups, folds).epsilon2)
+    found = _by_group(values, groups, folds, null_sd)
+    table = pd.DataFrame({
         "name": list(names), "covariate": covariate, "test": KRUSKAL, "n": found.n, "effect": found.epsilon2,
         "p": found.p,
     })  # fmt: skip
+    return table if folds is None else table.assign(null_sd=null_sd)
+
+
+def _by_group(
+    values: NDArray[np.float64], groups: NDArray[np.int64], folds: NDArray[np.int64] | None, null_sd: float = 1.0
+) -> KruskalWallis:
+    """Kruskal & Wallis' test, of ranks within folds where there are folds."""
+    known = np.where((groups >= 0)[:, None], values, np.nan)
+    return kruskal_wallis(known if folds is None else patient_ranks(known, folds), groups, null_sd=null_sd)
 
 
 def _against(
     study: AssociationStudy, names: Sequence[str], values: NDArray[np.float64], score: NDArray[np.float64],
-    folds: NDArray[np.int64] | None,
+    folds: NDArray[np.int64] | None, *, trained_on: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
-    """Two-sided Spearman r of each column with one score, and partial r where there is something to adjust for."""
-    raw = spearman_over_patients(values, score[:, None], folds)
+    """Two-sided Spearman r of each column with one score, and partial r where there is something to adjust for.
+
+    `trained_on` tells that the score is of predictions itself, which shares all that their models were trained on.
+    """
+    measured = None if study.measured is None or trained_on else study.measured.values
+    null_sd = FOLD_NULL_SD
+    if folds is not None and measured is not None:
+        null_sd = fold_null_sd(np.square(spearman_over_patients(measured, score[:, None], folds).r))
+    raw = spearman_over_patients(values, score[:, None], folds, null_sd=null_sd)
     table = pd.DataFrame({"name": list(names), "n": raw.n, "effect": raw.r, "p": raw.p})
+    if folds is not None:
+        table["null_sd"] = null_sd
     if study.adjust is not None:
         adjust = np.where(np.isfinite(score)[:, None], study.adjust, np.nan)  # the same patients on both sides
         left, right = without_covariates(values, adjust, folds), without_covariates(score[:, None], adjust, folds)
-        partial = pearson_over_patients(left.values, right.values, folds, spent=left.spent)
+        if folds is not None and measured is not None:
+            theirs = without_covariates(measured, adjust, folds)
+            null_sd = fold_null_sd(np.square(pearson_over_patients(theirs.values, right.values, folds).r))
+        partial = pearson_over_patients(left.values, right.values, folds, spent=left.spent, null_sd=null_sd)
         table = table.assign(partial_r=partial.r, partial_p=partial.p)
     return table
 

@@ -5,7 +5,7 @@ patients where there are no folds. Values may be missing: each gene uses the pat
 
 p without folds is of Student's t with n - 2 degrees of freedom. p over folds takes the null sd of the combined z as
 sqrt(2), since each pair of folds informs both directions: approximate, as refits under permuted labels cannot be had
-from stored predictions.
+from stored predictions. Against a covariate, which no model was trained on, it is less (:func:`fold_null_sd`).
 
 Intervals are percentiles of a bootstrap over patients. On simulated normal values nominal 95 % cover 93 to 95 % with
 five folds of 54 patients, and 88 to 95 % with five folds of 12, where they lie too far from 0: read those of small
@@ -71,7 +71,7 @@ class KruskalWallis(NamedTuple):
 
 def pearson_over_patients(
     first: Array, second: Array, folds: Folds | None = None, *, one_sided: bool = False, spent: int = 0,
-    replicates: int = 0, seed: int = 0,
+    replicates: int = 0, seed: int = 0, null_sd: float = FOLD_NULL_SD,
 ) -> Correlation:  # fmt: skip
     """Pearson r of each column of `first` (M, G) with that of `second` (M, G) or (M, 1).
 
@@ -85,11 +85,13 @@ def pearson_over_patients(
         Degrees of freedom of covariates that were taken out before.
     replicates
         Bootstrap draws of patients, within folds; 0 for no interval.
+    null_sd
+        Of the z combined over folds.
     """
     first = np.asarray(first, dtype=np.float64)
     second = np.broadcast_to(np.asarray(second, dtype=np.float64), first.shape)
     parts = [
-        _chunk(first[:, columns], second[:, columns], folds, one_sided, spent, replicates, seed)
+        _chunk(first[:, columns], second[:, columns], folds, one_sided, spent, replicates, seed, null_sd)
         for columns in _chunks(first.shape[1])
     ]
     return Correlation(*(np.concatenate(values) for values in zip(*parts, strict=True)))
@@ -97,14 +99,29 @@ def pearson_over_patients(
 
 def spearman_over_patients(
     first: Array, second: Array, folds: Folds | None = None, *, one_sided: bool = False, replicates: int = 0,
-    seed: int = 0,
+    seed: int = 0, null_sd: float = FOLD_NULL_SD,
 ) -> Correlation:  # fmt: skip
     """Spearman r: Pearson of ranks among the patients (of the fold) that have both values.
 
     The bootstrap draws patients with the ranks that they have among all, which is quicker than to rank each draw.
     """
     ranks = paired_ranks(first, second, folds)
-    return pearson_over_patients(*ranks, folds, one_sided=one_sided, replicates=replicates, seed=seed)
+    return pearson_over_patients(
+        *ranks, folds, one_sided=one_sided, replicates=replicates, seed=seed, null_sd=null_sd
+    )  # fmt: skip
+
+
+def fold_null_sd(shares: Array) -> float:
+    """Null sd of the combined z of predictions with a score that no model was trained on.
+
+    Of two folds, the first one's r is of its score and of the second one's measured values, through the model, and the
+    other way round. Where images tell nothing, their covariance is thus the squared r of the score with what the models
+    were trained on, which is taken as the largest of `shares` (G,), the squared r of each measured gene with the score
+    within folds (of categories, epsilon squared): sqrt(1 + that). It is 1 for a score that no gene knows, and sqrt(2)
+    for one that a gene is, or where no share is known.
+    """
+    known = shares[np.isfinite(shares)]
+    return float(np.sqrt(1 + min(known.max(), 1.0))) if known.size else FOLD_NULL_SD
 
 
 def paired_ranks(
@@ -144,11 +161,12 @@ def without_covariates(values: Array, covariates: Array, folds: Folds | None = N
     return Residuals(out, spent)
 
 
-def kruskal_wallis(scores: Array, groups: NDArray[np.int64]) -> KruskalWallis:
+def kruskal_wallis(scores: Array, groups: NDArray[np.int64], *, null_sd: float = 1.0) -> KruskalWallis:
     """Kruskal & Wallis' test (JASA 1952), with ties, of each column of `scores` (M, K).
 
     `groups` (M,) numbers the categories; -1 is not known. H is (n - 1) times the share of the ranks' variance that lies
-    between groups, which is what the textbook's formula is once it is corrected for ties.
+    between groups, which is what the textbook's formula is once it is corrected for ties. p is of H / null_sd^2, for
+    predictions of several folds' models.
     """
     from scipy import stats
 
@@ -165,7 +183,7 @@ def kruskal_wallis(scores: Array, groups: NDArray[np.int64]) -> KruskalWallis:
     levels = (sizes > 0).sum(axis=0)
     share = np.where(levels > 1, share, np.nan)
     h = (n - 1) * share
-    return KruskalWallis(h, stats.chi2.sf(h, np.maximum(levels - 1, 1)), share, n)
+    return KruskalWallis(h, stats.chi2.sf(h / null_sd**2, np.maximum(levels - 1, 1)), share, n)
 
 
 def _chunks(genes: int) -> Iterator[slice]:
@@ -180,8 +198,9 @@ def _fold_rows(patients: int, folds: Folds | None) -> list[NDArray[np.int64]]:
 
 
 def _chunk(
-    first: Array, second: Array, folds: Folds | None, one_sided: bool, spent: int, replicates: int, seed: int
-) -> Correlation:
+    first: Array, second: Array, folds: Folds | None, one_sided: bool, spent: int, replicates: int, seed: int,
+    null_sd: float,
+) -> Correlation:  # fmt: skip
     """Correlations of a few genes: of all draws at once, the first of which is the sample itself."""
     rng = np.random.default_rng(seed)
     drawn, counts = [], []
@@ -195,7 +214,7 @@ def _chunk(
     if folds is None:
         best, p = r[0], _p_of_t(r[0, 0], n[0] - 2 - spent, one_sided)
     else:
-        best, p = _over_folds(r, n - spent, one_sided)
+        best, p = _over_folds(r, n - spent, one_sided, null_sd)
     low, high = percentile_interval(best[1:]) if replicates else (np.full(len(p), np.nan),) * 2
     return Correlation(best[0], low, high, p, np.where(np.isfinite(best[0]), n.sum(axis=0), np.nan))
 
@@ -229,13 +248,13 @@ def _p_of_t(r: NDArray[np.float64], freedom: NDArray[np.float64], one_sided: boo
 
 
 def _over_folds(
-    r: NDArray[np.float64], n: NDArray[np.float64], one_sided: bool
+    r: NDArray[np.float64], n: NDArray[np.float64], one_sided: bool, null_sd: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Combined r (1 + R, G), and p (G,) of the first."""
     from scipy import stats
 
     folds, draws, genes = r.shape
     flat = combine_folds(r.reshape(folds, -1), np.tile(n, draws), min_folds=MIN_FOLDS)
-    z = flat.z[:genes] / FOLD_NULL_SD
+    z = flat.z[:genes] / null_sd
     p = stats.norm.sf(z) if one_sided else 2 * stats.norm.sf(np.abs(z))
     return flat.r.reshape(draws, genes), p

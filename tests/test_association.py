@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from tcgn_mil.association import (
+    fold_null_sd,
     kruskal_wallis,
     pearson_over_patients,
     spearman_over_patients,
@@ -15,6 +16,7 @@ from tcgn_mil.association import (
 from tcgn_mil.data.gene_sets import GeneSet
 from tcgn_mil.enrichment import hypergeometric, preranked
 from tcgn_mil.metrics import benjamini_hochberg
+from tcgn_mil.signatures import patient_ranks
 
 
 @pytest.fixture
@@ -94,6 +96,50 @@ def test_the_interval_over_folds_covers_what_the_module_says(rng: np.random.Gene
 def test_p_is_uniform_where_there_is_nothing(rng: np.random.Generator) -> None:
     found = pearson_over_patients(rng.normal(size=(50, 2000)), rng.normal(size=(50, 2000)), one_sided=True)
     assert np.mean(found.p < 0.05) == pytest.approx(0.05, abs=0.015)
+
+
+def out_of_fold(images: np.ndarray, expression: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Ridge regression on the other folds, whose genes share one axis, as those of a network do."""
+    found = np.empty_like(expression)
+    for fold in np.unique(folds):
+        train = folds != fold
+        x, y = images[train] - images[train].mean(axis=0), expression[train] - expression[train].mean(axis=0)
+        axis = np.linalg.svd(y, full_matrices=False)[2][:1]
+        weights = np.linalg.solve(x.T @ x + 50 * np.eye(x.shape[1]), x.T @ y)
+        found[~train] = images[~train] @ weights @ axis.T @ axis
+    return found
+
+
+@pytest.mark.parametrize(("shared", "least", "most"), [(0.0, 0.03, 0.07), (0.95, 0.02, 0.09)])
+def test_p_of_predictions_against_a_covariate_that_genes_know(shared: float, least: float, most: float) -> None:
+    """Images tell nothing; the covariate goes with expression or not. An sd of 1 would find 14 % where it does."""
+    rng = np.random.default_rng(0)
+    p, naive, levels, naive_levels = [], [], [], []
+    for _ in range(200):
+        folds = rng.permutation(150) % 5
+        images, axis = rng.normal(size=(150, 20)), rng.normal(size=(150, 1))
+        measured = axis + 0.1 * rng.normal(size=(150, 6))
+        score = shared * axis + np.sqrt(1 - shared**2) * rng.normal(size=(150, 1))
+        predicted = out_of_fold(images, measured, folds)[:, :1]
+        known = np.square(spearman_over_patients(measured, score, folds).r)
+        p.append(spearman_over_patients(predicted, score, folds, null_sd=fold_null_sd(known)).p[0])
+        naive.append(spearman_over_patients(predicted, score, folds, null_sd=1).p[0])
+        groups, ranks = np.digitize(score[:, 0], [-0.5, 0.5]), patient_ranks(predicted, folds)
+        null_sd = fold_null_sd(kruskal_wallis(patient_ranks(measured, folds), groups).epsilon2)
+        levels.append(kruskal_wallis(ranks, groups, null_sd=null_sd).p[0])
+        naive_levels.append(kruskal_wallis(ranks, groups).p[0])
+    shares = [np.mean(np.array(found) < 0.05) for found in (p, naive, levels, naive_levels)]
+    assert least <= shares[0] <= most
+    assert least / 2 <= shares[2] <= most
+    if shared:
+        assert min(shares[1], shares[3]) > most
+
+
+def test_the_null_sd_lies_between_1_and_that_of_the_genes_themselves() -> None:
+    assert fold_null_sd(np.array([0.0, np.nan])) == 1
+    assert fold_null_sd(np.array([0.1, 0.44])) == pytest.approx(1.2)
+    assert fold_null_sd(np.array([1.0 + 1e-9])) == pytest.approx(2**0.5)
+    assert fold_null_sd(np.array([np.nan])) == pytest.approx(2**0.5)  # nothing is known
 
 
 def test_partial_correlation_takes_the_covariate_out(rng: np.random.Generator) -> None:

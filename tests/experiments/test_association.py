@@ -100,6 +100,9 @@ def test_covariates_are_followed(done: Path) -> None:
     assert tls.loc["subtype", "test"] == "Kruskal-Wallis"
     assert tls.loc["subtype", "q"] < 1e-6
     assert tls.loc["noise", "q"] > 0.05
+    assert 1 < tls.loc["noise", "null_sd"] < 1.15 < tls.loc["subtype", "null_sd"]  # what genes know, folds share
+    assert tls.loc["subtype", "null_sd"] < tls.loc["leukocytes", "null_sd"] < 2**0.5
+    assert table.loc[table["source"] == "measured", "null_sd"].isna().all()
     assert "one" not in tls.index
     assert "column one has 1 level" in (done / "summary.json").read_text()
 
