@@ -202,6 +202,6 @@ def labels_of(cohort: SurvivalCohort, tables: dict[str, pd.DataFrame]) -> list[s
         names = ", ".join(dict.fromkeys(failing.loc[failing["p"] < 0.05, "covariate"]))
         labels.append(f"hazards are not proportional (p < 0.05) for {names}. {PROPORTIONAL_ADVICE}")
     if cohort.table.entry_days is not None:
-        labels.append("patients enter late: no AUC, Brier score or proportional-hazards test, which know no late entry")
+        labels.append("patients enter late: no AUC and no Brier score, which know no late entry")
     labels.extend(f"{name.replace('_', ' ')}: {EXPLORATORY}" for name in tables if name.startswith("exploratory"))
     return labels

@@ -179,20 +179,43 @@ PROPORTIONAL_ADVICE = (
 def proportional_hazards(fitted: CoxPHFitter, table: SurvivalTable, design: pd.DataFrame) -> pd.DataFrame:
     """Grambsch and Therneau's test by rank of time (Biometrika 1994): covariate, statistic, p, advice where p < 0.05.
 
-    `fitted` is the unstratified fit of `design`. lifelines' residuals take no entry times: with them there is no test,
-    and no row.
+    `fitted` is the unstratified fit of `design`. The test is lifelines'; so are the residuals, except for late entrants.
     """
     import pandas as pd
     from lifelines.statistics import proportional_hazard_test
 
-    if table.entry_days is not None:
-        return pd.DataFrame(columns=["covariate", "statistic", "p", "advice"])
-    found = proportional_hazard_test(fitted, cox_frame(table, design), time_transform="rank").summary
+    residuals = None if table.entry_days is None else _scaled_schoenfeld(fitted, table, design)
+    found = proportional_hazard_test(
+        fitted, cox_frame(table, design), time_transform="rank", precomputed_residuals=residuals
+    ).summary
     p = found["p"].to_numpy(dtype=np.float64)
     return pd.DataFrame({
         "covariate": [str(name) for name in found.index], "statistic": found["test_statistic"].to_numpy(dtype=float),
         "p": p, "advice": np.where(p < 0.05, PROPORTIONAL_ADVICE, ""),
     })  # fmt: skip
+
+
+def _scaled_schoenfeld(fitted: CoxPHFitter, table: SurvivalTable, design: pd.DataFrame) -> pd.DataFrame:
+    """Residuals (E, c) of the events in the order of the fit, over risk sets that know late entry.
+
+    An event's covariates less their mean over those at risk, which events at one time share (Schoenfeld, Biometrika
+    1982), times the number of events and the coefficients' covariance.
+    """
+    import pandas as pd
+
+    risk = RiskSets(table.time_days, table.event, table.entry_days)
+    names = list(fitted.params_.index)
+    x = design[names].to_numpy(dtype=np.float64)
+    predictor = x @ fitted.params_.to_numpy(dtype=np.float64)
+    hazard = np.exp(predictor - predictor.max())
+    means = risk.efron(hazard[:, None] * x) / risk.efron(hazard)[:, None]
+    _, first, tie, size = np.unique(
+        table.time_days[risk.rows], return_index=True, return_inverse=True, return_counts=True
+    )  # fmt: skip
+    means = (np.add.reduceat(means, first, axis=0) / size[:, None])[tie]
+    scaled = len(risk) * (x[risk.rows] - means) @ fitted.variance_matrix_.loc[names, names].to_numpy(dtype=np.float64)
+    order = fitted.event_observed.index[fitted.event_observed.to_numpy(dtype=bool)]
+    return pd.DataFrame(scaled, index=design.index[risk.rows], columns=names).loc[order]
 
 
 def hazard_ratios(fitted: CoxPHFitter) -> pd.DataFrame:

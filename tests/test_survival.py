@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from lifelines.datasets import load_lung, load_rossi
 from lifelines.statistics import logrank_test, proportional_hazard_test
 from lifelines.utils import concordance_index
 
+from tcgn_mil import survival
 from tcgn_mil.concordance import concordance, pair_counts
 from tcgn_mil.covariates import check_estimable, design_matrix, numbers_where_they_are
 from tcgn_mil.data.survival_tables import SurvivalTable
@@ -156,7 +159,48 @@ class TestAgreementWithLifelines:
         direct = CoxPHFitter().fit(frame, "t", "e", entry_col="entry", strata=["group"])
         ours = fit_cox(late, late.covariates, strata=groups)
         np.testing.assert_allclose(ours.params_, direct.params_[ours.params_.index], atol=1e-6)
-        assert proportional_hazards(ours, late, late.covariates).empty
+
+
+class TestProportionalHazardsOfLateEntrants:
+    def test_entry_at_zero_is_lifelines(self, rossi: SurvivalTable) -> None:
+        direct = proportional_hazards(fit_cox(rossi, rossi.covariates), rossi, rossi.covariates)
+        zero = dataclasses.replace(rossi, entry_days=np.zeros(len(rossi)))
+        found = proportional_hazards(fit_cox(zero, zero.covariates), zero, zero.covariates)
+        np.testing.assert_allclose(found["statistic"], direct["statistic"], atol=1e-6)
+        assert found["advice"].tolist() == direct["advice"].tolist()
+
+    def test_residuals_sum_to_nothing_at_the_maximum(self, rossi: SurvivalTable) -> None:
+        """The score equation; with risk sets that forget late entry they do not."""
+        entry = np.floor(rossi.time_days * 0.9 * np.random.default_rng(1).random(len(rossi)))
+        late = dataclasses.replace(rossi, entry_days=entry)
+        fitted = fit_cox(late, late.covariates)
+        residuals = survival._scaled_schoenfeld(fitted, late, late.covariates)
+        assert residuals.shape == (114, 7)
+        np.testing.assert_allclose(residuals.sum() / residuals.abs().sum(), 0, atol=1e-4)
+        forgotten = dataclasses.replace(late, entry_days=None)
+        wrong = survival._scaled_schoenfeld(fitted, forgotten, late.covariates)
+        assert (wrong.sum() / wrong.abs().sum()).abs().max() > 0.01
+
+    def test_an_effect_that_turns_is_found_and_one_that_stays_is_not(self) -> None:
+        rng = np.random.default_rng(0)
+        names, shares = tuple(f"p{row:03d}" for row in range(400)), []
+        for turns in (True, False):
+            found = []
+            for _ in range(40):
+                x, early = rng.normal(size=400), rng.exponential(1, 400)
+                before = early * np.exp(-0.8 * x)  # hazard ratio exp(0.8) until 1, then its inverse or the same
+                after = 1 + rng.exponential(1, 400) * np.exp((0.8 if turns else -0.8) * x)
+                time = 100 * np.where(before < 1, before, after) + 1
+                entry = np.where(rng.random(400) < 0.5, 0.0, 60 * rng.random(400))
+                seen = np.flatnonzero(entry < time)
+                design = pd.DataFrame({"x": x[seen]}, index=[names[row] for row in seen])
+                table = SurvivalTable(
+                    "OS", tuple(design.index), time[seen], np.ones(len(seen), bool), design, entry[seen]
+                )
+                found.append(proportional_hazards(fit_cox(table, design), table, design)["p"].iloc[0])
+            shares.append(np.mean(np.array(found) < 0.05))
+        assert shares[0] == 1
+        assert shares[1] <= 0.15
 
 
 class TestConcordance:

@@ -158,7 +158,8 @@ def test_late_entry_is_carried_through(tmp_path: Path) -> None:
     del files["measured"]
     summary = survival.run(configured(files, "covariates=[age]", "screen=false", "n_folds=3"), tmp_path / "out")
     assert summary["accuracy"] == []
-    assert summary["proportional_hazards"] == []
+    assert [row["covariate"] for row in summary["proportional_hazards"]][:2] == ["age", "predicted risk score"]
+    assert all(0 < row["p"] <= 1 for row in summary["proportional_hazards"])
     assert any("enter late" in label for label in summary["labels"])
     assert summary["results"][1]["c"] > 0.55
     assert (tmp_path / "out" / "kaplan_meier.png").is_file()
