@@ -224,6 +224,11 @@ def _source(
     notes = []
     if len(genes) < len(found.genes):
         notes.append(f"{kind}: {len(found.genes) - len(genes)} genes left out, unknown in some patient")
+    if found.folds is not None and config.folds is None:
+        notes.append(
+            f"{kind}: predictions of {len(np.unique(found.folds))} models, whose levels differ; with the folds of the"
+            " run that made them (--folds), C compares patients of one model alone"
+        )
     if config.risk.features == "genes":
         return Source(genes, values[:, complete]), notes
     names, weights, more = signature_weights(config.signatures or SHIPPED_SETS, values[:, complete], genes)

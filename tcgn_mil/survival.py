@@ -179,7 +179,7 @@ PROPORTIONAL_ADVICE = (
 def proportional_hazards(fitted: CoxPHFitter, table: SurvivalTable, design: pd.DataFrame) -> pd.DataFrame:
     """Grambsch and Therneau's test by rank of time (Biometrika 1994): covariate, statistic, p, advice where p < 0.05.
 
-    `fitted` is the unstratified fit of `design`. The test is lifelines'; so are the residuals, except for late entrants.
+    `fitted` is the unstratified fit of `design`. The test is lifelines'; so are residuals, but for late entrants.
     """
     import pandas as pd
     from lifelines.statistics import proportional_hazard_test

@@ -179,6 +179,8 @@ def _from_anndata(path: Path) -> PatientExpression:
     patients, genes = tuple(map(str, data.obs_names)), tuple(map(str, data.var_names))
     _check_names(patients, genes, path)
     folds = data.obs["fold"].astype("category").cat.codes.to_numpy(np.int64) if "fold" in data.obs else None
+    if folds is not None and (folds < 0).any():
+        raise InputError(f"obs: patient {patients[int(np.argmin(folds))]} has no fold", path=path, fix="name its fold")
     predictable = data.var["predictable"].to_numpy(bool) if "predictable" in data.var else None
     truth = _dense(data.layers["truth"], path) if "truth" in data.layers else None
     r = data.var["r_model"].to_numpy(float) if "r_model" in data.var else None

@@ -56,6 +56,10 @@ def test_predictions_out_of_fold(tmp_path: Path) -> None:
     assert found.predictable.tolist() == [True, False]
     assert found.r[0] == 0.3
     assert np.isnan(found.truth[0, 1])
+    adata.obs["fold"] = [2, np.nan, 2]
+    adata.write_h5ad(tmp_path / "q.h5ad")
+    with pytest.raises(InputError, match="patient q has no fold"):
+        read_expression(tmp_path / "q.h5ad")
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,13 @@ def test_predictions_bring_their_own_truth_and_say_who_they_were_trained_on(
     assert set(cohort.sources) == {"predicted", "measured"}
     assert len(cohort.table) == 153
     assert cohort.dropped["reason"].str.contains("model trained on it").sum() == 7
+    assert not cohort.notes
+    data.obs["fold"] = np.arange(160) % 4
+    data.write_h5ad(tmp_path / "predicted.h5ad")
+    given = {"clinical": files["clinical"], "predicted": tmp_path / "predicted.h5ad"}
+    (note,) = load_survival_cohort(configured(given)).notes
+    assert note.startswith("predicted: predictions of 4 models, whose levels differ")
+    assert not load_survival_cohort(configured(given, "folds=folds.csv")).notes
 
 
 def test_signatures_instead_of_genes(files: dict[str, Path], tmp_path: Path) -> None:
