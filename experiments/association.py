@@ -120,6 +120,7 @@ def _scatter(study: AssociationStudy, signatures: pd.DataFrame, path: Path) -> N
     figures.gene_scatter(
         best["signature"].tolist(), second.values[:, [second.names.index(name) for name in best["signature"]]],
         first.values[:, [first.names.index(name) for name in best["signature"]]], path, unit="score",
+        patients=study.patients,
         titles=[f"{association_figures.plain(row.signature)}\nSpearman {row.spearman_r:.2f}"
                 for row in best.itertuples()],
     )  # fmt: skip

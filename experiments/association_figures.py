@@ -43,7 +43,7 @@ def agreement(table: pd.DataFrame, path: str | Path, *, title: str) -> None:
     axis.set_title(title, fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     figure.legend(*axis.get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside lower center", ncols=3)
-    figures.save(figure, path)
+    figures.save_figure(figure, path, table)
 
 
 def covariates(table: pd.DataFrame, path: str | Path) -> None:
@@ -76,7 +76,7 @@ def covariates(table: pd.DataFrame, path: str | Path) -> None:
         heatmap(figure, axis, shown["effect"], shown["q"], ("RdBu_r", -1, 1) if spearman else ("Purples", 0, most))
         axis.set_title(f"{source}\n{_EFFECTS[test]}", fontsize=8)
     figure.suptitle(f"*: q < {SIGNIFICANT} (BH over a source's signatures and covariates)", fontsize=8)
-    figures.save(figure, path)
+    figures.save_figure(figure, path, table)
 
 
 def enrichment(over: pd.DataFrame, ranked: pd.DataFrame, path: str | Path) -> None:
@@ -102,7 +102,7 @@ def enrichment(over: pd.DataFrame, ranked: pd.DataFrame, path: str | Path) -> No
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"dark: q < {SIGNIFICANT}; in brackets: the set's genes in the panel", fontsize=8)
-    figures.save(figure, path)
+    figures.save_figure(figure, path, pd.concat([table.assign(panel=label) for table, _, label in parts]))
 
 
 def volcano(table: pd.DataFrame, path: str | Path, *, score: str, title: str, labelled: int = 12) -> None:
@@ -126,7 +126,7 @@ def volcano(table: pd.DataFrame, path: str | Path, *, score: str, title: str, la
         _name_dots(axis, side[side["q"] < SIGNIFICANT].head(labelled // 2))
     axis.set_title(title, fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
-    figures.save(figure, path)
+    figures.save_figure(figure, path, known)
 
 
 def _name_dots(axis: Axes, genes: pd.DataFrame) -> None:

@@ -1,4 +1,8 @@
-"""Figures of results, as PNG files: curves, per-gene comparison, scatter, spot maps and slide maps."""
+"""Figures of results: curves, per-gene comparison, scatter, spot maps and slide maps.
+
+Those of runs are a PNG for the screen, a PDF for print, and a CSV of what is drawn; maps of slides and explanations,
+whose values are in files of their own, are PNG alone.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,23 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-from matplotlib.collections import PolyCollection
+from matplotlib.artist import Artist
+from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from tcgn_mil.artefacts import atomic_path
+from tcgn_mil.experiments.tables import write_csv
 
 DPI = 120
+MOST_VECTORS = 4000
+_PDF_DPI = 300  # of what is pixels in it
 PNG_COMPRESSION = 3  # of 9; half the time of the usual 6 for a tenth more bytes
 _PANEL_INCHES = 4.4
 COLOURS = ("#1b5e9e", "#d1662b", "#7a7a7a", "#3f8f5b", "#8d5ba5", "#b5a21e", "#4aa3b5")
@@ -31,6 +41,34 @@ def save(figure: Figure, path: str | Path) -> None:
         figure.savefig(temporary, dpi=DPI, bbox_inches=None if fitted else "tight", metadata={"Software": None},
                        pil_kwargs={"compress_level": PNG_COMPRESSION})  # fmt: skip
     plt.close(figure)
+
+
+def save_figure(figure: Figure, path: str | Path, source: pd.DataFrame) -> None:
+    """Write ``<name>.pdf`` and ``<name>_figure.csv`` (`source`, what is drawn), then ``<name>.png``; close the figure.
+
+    Each is written atomically, and the same figure gives the same bytes. Clouds of more than `MOST_VECTORS` points are
+    pixels in the PDF, which viewers would be slow to draw otherwise.
+    """
+    path = Path(path)
+    write_csv(path.with_name(f"{path.stem}_figure.csv"), source)
+    for artist in figure.findobj(_is_cloud):
+        artist.set_rasterized(True)
+    fitted = figure.get_layout_engine() is not None
+    with atomic_path(path.with_suffix(".pdf")) as temporary, matplotlib.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(temporary, dpi=_PDF_DPI, bbox_inches=None if fitted else "tight",
+                       metadata={"CreationDate": None})  # fmt: skip
+    save(figure, path)
+
+
+def _is_cloud(artist: Artist) -> bool:
+    """Whether an artist draws very many separate points."""
+    if isinstance(artist, PathCollection):
+        return len(np.ma.getdata(artist.get_offsets())) > MOST_VECTORS
+    return (
+        isinstance(artist, Line2D)
+        and artist.get_marker() not in ("", "None")
+        and (len(np.atleast_1d(artist.get_xdata())) > MOST_VECTORS)
+    )
 
 
 def training_curves(history: Mapping[str, Sequence[Mapping[str, float]]], path: str | Path, *, score: str) -> None:
@@ -56,17 +94,22 @@ def training_curves(history: Mapping[str, Sequence[Mapping[str, float]]], path: 
         axis.spines[["top", "right"]].set_visible(False)
     if len(history) > 1:
         figure.legend(frameon=False, fontsize=8, loc="outside right upper")
-    save(figure, path)
+    save_figure(figure, path, pd.DataFrame([
+        {"run": name, "epoch": number, "loss": epoch["loss"], "score": epoch["score"]}
+        for name, epochs in history.items() for number, epoch in enumerate(epochs, start=1)
+    ], columns=["run", "epoch", "loss", "score"]))  # fmt: skip
 
 
 def gene_distributions(values: Mapping[str, NDArray[np.floating]], path: str | Path, *, xlabel: str) -> None:
     """Cumulative distribution over genes of a per-gene number, one line a predictor, medians in the legend."""
     figure, axis = plt.subplots(figsize=(5.4, 3.6))
+    drawn = []
     for index, (name, numbers) in enumerate(values.items()):
         finite = np.sort(np.asarray(numbers, dtype=float)[np.isfinite(numbers)])
         if not finite.size:
             continue
         share = np.arange(1, finite.size + 1) / finite.size
+        drawn.append(pd.DataFrame({"predictor": name, "value": finite, "share_at_or_below": share}))
         axis.step(finite, share, where="post", color=COLOURS[index % len(COLOURS)],
                   label=f"{name}: median {np.median(finite):.3f} ({finite.size} genes)")  # fmt: skip
     axis.axvline(0, color="black", linewidth=0.6)
@@ -74,7 +117,7 @@ def gene_distributions(values: Mapping[str, NDArray[np.floating]], path: str | P
     axis.spines[["top", "right"]].set_visible(False)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18))
-    save(figure, path)
+    save_figure(figure, path, pd.concat(drawn) if drawn else pd.DataFrame(columns=["predictor", "value"]))
 
 
 def grouped_points(groups: Mapping[str, Mapping[str, NDArray[np.floating]]], path: str | Path, *, ylabel: str) -> None:
@@ -97,14 +140,17 @@ def grouped_points(groups: Mapping[str, Mapping[str, NDArray[np.floating]]], pat
     axis.set(xticks=range(len(groups)), xticklabels=ticks, ylabel=ylabel)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
-    save(figure, path)
+    save_figure(figure, path, pd.DataFrame([
+        (group, name, value) for group, predictors in groups.items() for name, values in predictors.items()
+        for value in values
+    ], columns=["group", "predictor", "value"]))  # fmt: skip
 
 
 def gene_scatter(
     genes: Sequence[str], truth: NDArray[np.floating], predicted: NDArray[np.floating], path: str | Path, *, unit: str,
-    titles: Sequence[str] | None = None,
+    patients: Sequence[str], titles: Sequence[str] | None = None,
 ) -> None:  # fmt: skip
-    """Measured against predicted for a few genes; arrays are (M, genes)."""
+    """Measured against predicted for a few genes; arrays are (M, genes), a row a patient."""
     columns = min(4, len(genes))
     rows = -(-len(genes) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 2.6 * rows), squeeze=False)
@@ -119,7 +165,7 @@ def gene_scatter(
     figure.supxlabel(f"measured, {unit}", fontsize=8)
     figure.supylabel(f"predicted, {unit}", fontsize=8)
     figure.tight_layout()
-    save(figure, path)
+    save_figure(figure, path, _long(genes, {"patient": patients}, truth, predicted))
 
 
 def spot_maps(
@@ -143,7 +189,18 @@ def spot_maps(
     axes[0, 0].set_ylabel("measured")
     axes[1, 0].set_ylabel("predicted")
     figure.suptitle(title, fontsize=9)
-    save(figure, path)
+    save_figure(figure, path, _long(genes, {"x": spatial[:, 0], "y": spatial[:, 1]}, truth, predicted))
+
+
+def _long(
+    genes: Sequence[str], rows: Mapping[str, Any], truth: NDArray[np.floating], predicted: NDArray[np.floating]
+) -> pd.DataFrame:
+    """One row a gene and observation, from arrays (observations, genes); `rows` tells which observation it is."""
+    parts = [
+        pd.DataFrame({"gene": gene, **rows, "measured": truth[:, index], "predicted": predicted[:, index]})
+        for index, gene in enumerate(genes)
+    ]
+    return pd.concat(parts) if parts else pd.DataFrame(columns=["gene", *rows, "measured", "predicted"])
 
 
 def slide_maps(

@@ -86,4 +86,4 @@ def _draw(table: pd.DataFrame, names: tuple[str, str], path: Path) -> None:
     axis.plot([low, high], [low, high], color="0.6", linewidth=1)
     axis.set(xlabel=f"r of {names[1]}", ylabel=f"r of {names[0]}")
     axis.spines[["top", "right"]].set_visible(False)
-    figures.save(figure, path)
+    figures.save_figure(figure, path, table[["gene", "r_b", "r_a"]])

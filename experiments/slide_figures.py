@@ -25,7 +25,7 @@ _DRAWN_GENES = 8
 def draw_run(
     genes: pd.DataFrame, headline: pd.DataFrame, truth: NDArray[np.float32],
     predictions: Mapping[str, NDArray[np.float32]], history: Mapping[str, Sequence[Mapping[str, float]]],
-    null_z: NDArray[np.floating] | None, out_dir: Path, *, unit: str, fold_of: NDArray[np.int64],
+    null_z: NDArray[np.floating] | None, out_dir: Path, *, unit: str, patients: Sequence[str],
 ) -> None:  # fmt: skip
     """Draw all of a run."""
     figures.training_curves(history, out_dir / "curves.png", score="score (minus mean squared error)")
@@ -44,7 +44,7 @@ def draw_run(
     best = score.sort_values(ascending=False, kind="stable").index[:_DRAWN_GENES]
     figures.gene_scatter(
         genes.loc[best, "gene"].tolist(), truth[:, best], predictions[MODEL][:, best], out_dir / "scatter.png",
-        unit=unit,
+        unit=unit, patients=patients,
         titles=[
             f"{genes['gene'][i]}\nr by fold {genes[f'r_{MODEL}'][i]:.2f}, pooled {genes[f'pooled_r_{MODEL}'][i]:.2f}"
             for i in best
@@ -65,7 +65,7 @@ def draw_headline(headline: pd.DataFrame, path: Path) -> None:
              xlabel="median over genes of r within test folds, 95 % interval over patients")  # fmt: skip
     axis.set_ylim(len(shown) - 0.5, -0.5)
     axis.spines[["top", "right"]].set_visible(False)
-    figures.save(figure, path)
+    figures.save_figure(figure, path, shown)
 
 
 def draw_null(p: NDArray[np.floating], null_z: NDArray[np.floating] | None, path: Path) -> None:
@@ -74,6 +74,7 @@ def draw_null(p: NDArray[np.floating], null_z: NDArray[np.floating] | None, path
     figure, axes = plt.subplots(1, panels, figsize=(4.6 * panels, 3.4), layout="constrained", squeeze=False)
     known = np.sort(p[np.isfinite(p)])
     even = (np.arange(len(known)) + 0.5) / max(len(known), 1)
+    source = [pd.DataFrame({"panel": "p-values", "x": even, "y": known})]
     axes[0, 0].plot([0, 1], [0, 1], color="0.6", linewidth=1)
     axes[0, 0].plot(even, known, ".", color=figures.COLOURS[0], markersize=3)
     axes[0, 0].set(
@@ -87,6 +88,8 @@ def draw_null(p: NDArray[np.floating], null_z: NDArray[np.floating] | None, path
             axes[0, 1].plot(edges, norm.pdf(edges, scale=sd), style, color="black", linewidth=1, label=name)
         axes[0, 1].set(xlabel="combined z, labels permuted", ylabel="density")
         axes[0, 1].legend(frameon=False, fontsize=8)
+        density, _ = np.histogram(drawn, bins=edges, density=True)
+        source.append(pd.DataFrame({"panel": "refits", "x": (edges[1:] + edges[:-1]) / 2, "y": density}))
     for axis in axes.ravel():
         axis.spines[["top", "right"]].set_visible(False)
-    figures.save(figure, path)
+    figures.save_figure(figure, path, pd.concat(source))

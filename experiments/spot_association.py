@@ -91,7 +91,9 @@ def read_cell_types(path: str | Path) -> dict[str, pd.DataFrame]:
     else:
         files = [path] if path.is_file() else sorted(path.glob("*.tsv"))
         texts = {file.name: file.read_bytes() for file in files}
-    found = {Path(name).stem.split("-")[0]: _proportions(text, name, path) for name, text in texts.items()}
+    found = {
+        Path(name).stem.removesuffix("-proportion"): _proportions(text, name, path) for name, text in texts.items()
+    }
     if not found:
         raise InputError("holds no .tsv of cell types", path=path, fix="name the files <section>-proportion.tsv")
     return found
@@ -180,4 +182,4 @@ def _draw(table: pd.DataFrame, path: Path) -> None:
         f"depth-adjusted r with cell types, mean of {table['section'].nunique()} sections;"
         f" the {_TOP_GENES} genes that predictions tie most to each", fontsize=8,
     )  # fmt: skip
-    figures.save(figure, path)
+    figures.save_figure(figure, path, mean.loc[mean.index.get_level_values(0).isin(genes)].reset_index())

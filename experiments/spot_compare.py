@@ -145,4 +145,4 @@ def _draw(genes: pd.DataFrame, names: tuple[str, str], path: Path) -> None:
         axis.set(title=f"{section}: {len(seen)} genes", xlabel=f"A: {names[0]}", aspect="equal")
     axes[0, 0].set_ylabel(f"B: {names[1]}")
     figure.suptitle(f"depth-adjusted r of the {MODEL}, genes in >= 20 % of spots", fontsize=9)
-    figures.save(figure, path)
+    figures.save_figure(figure, path, genes)

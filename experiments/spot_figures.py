@@ -65,7 +65,7 @@ def draw_headlines(summary: pd.DataFrame, path: Path) -> None:
     axis.invert_yaxis()
     axis.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, fontsize=8, loc="outside right upper")
-    figures.save(figure, path)
+    figures.save_figure(figure, path, shown)
 
 
 def draw_detection(table: pd.DataFrame, path: Path) -> None:
@@ -85,4 +85,4 @@ def draw_detection(table: pd.DataFrame, path: Path) -> None:
         )
         axis.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right upper")
-    figures.save(figure, path)
+    figures.save_figure(figure, path, means.reset_index())

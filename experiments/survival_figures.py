@@ -12,11 +12,12 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from tcgn_mil.data.survival_tables import SurvivalTable
-from tcgn_mil.experiments.figures import COLOURS, plt, save
+from tcgn_mil.experiments.figures import COLOURS, plt, save_figure
 from tcgn_mil.experiments.survival_models import Repeat
 from tcgn_mil.survival import at_risk_counts, take
 
 _DAYS_A_YEAR = 365.25
+_JUST_BELOW = 1 - 1e-12  # years and back may round a day up, past the patients of that day
 _TICKS = 6
 _LABELLED_GENES, _TRIED_LABELS = 10, 60
 _MOST_RATIO = 64.0  # beyond which an interval is cut in the figure
@@ -52,10 +53,11 @@ def draw_curves(
     rows = -(-len(shown) // columns)
     figure = plt.figure(figsize=(4.6 * columns, 4.6 * rows), layout="constrained")
     parts = figure.subfigures(rows, columns, squeeze=False)
+    drawn = []
     for part, name in zip(parts.flat, shown, strict=False):
         axis, below = part.subplots(2, 1, height_ratios=(4.5, 1), sharex=True)
         high = risks[name] > 0
-        _draw_groups(axis, below, [take(table, high), take(table, ~high)])
+        drawn.append(_draw_groups(axis, below, [take(table, high), take(table, ~high)]).assign(model=name))
         row = groups.set_index("model").loc[name]
         ratio = row.get("hazard_ratio")
         said = (
@@ -63,12 +65,14 @@ def draw_curves(
         )
         axis.set_title(f"{plain(name)}\n{said}log-rank {_p(row['p'])}", fontsize=9)
     figure.suptitle(f"{_cohort(table)}; scores out of fold, cut at the training median", fontsize=9)
-    save(figure, path)
+    save_figure(figure, path, pd.concat(drawn))
 
 
-def _draw_groups(axis: Axes, below: Axes, parts: list[SurvivalTable]) -> None:
+def _draw_groups(axis: Axes, below: Axes, parts: list[SurvivalTable]) -> pd.DataFrame:
+    """Draw the curve and band of each group, and those at risk; returns them, a row a step."""
     from lifelines import BreslowFlemingHarringtonFitter, KaplanMeierFitter
 
+    drawn = []
     last = max(float(part.time_days.max()) for part in parts) / _DAYS_A_YEAR
     ticks = np.array([tick for tick in plt.MaxNLocator(_TICKS, integer=True).tick_values(0, last) if 0 <= tick <= last])
     for line, (part, (label, colour)) in enumerate(zip(parts, _GROUPS, strict=True)):
@@ -80,6 +84,11 @@ def _draw_groups(axis: Axes, below: Axes, parts: list[SurvivalTable]) -> None:
         curve, band = fitted.survival_function_.iloc[:, 0], fitted.confidence_interval_
         axis.step(curve.index, curve, where="post", color=colour, label=label)
         axis.fill_between(band.index, band.iloc[:, 0], band.iloc[:, 1], step="post", color=colour, alpha=0.15, lw=0)
+        drawn.append(pd.DataFrame({
+            "group": label, "years": curve.index, "without_event": curve.to_numpy(),
+            "low": band.iloc[:, 0].to_numpy(), "high": band.iloc[:, 1].to_numpy(),
+            "at_risk": at_risk_counts(part, curve.index.to_numpy(float) * _DAYS_A_YEAR * _JUST_BELOW),
+        }))  # fmt: skip
         for tick, count in zip(ticks, at_risk_counts(part, ticks * _DAYS_A_YEAR), strict=True):
             below.text(tick, -line, f"{count}", ha="center", va="center", fontsize=8, color=colour)
     axis.set(ylim=(0, 1.02), xlim=(-0.03 * last, 1.02 * last), ylabel="without the event (95 % band)", xticks=ticks)
@@ -88,6 +97,7 @@ def _draw_groups(axis: Axes, below: Axes, parts: list[SurvivalTable]) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     below.spines[["top", "right", "left", "bottom"]].set_visible(False)
     below.tick_params(length=0)
+    return pd.concat(drawn)
 
 
 def draw_concordance(rows: pd.DataFrame, path: Path, *, title: str) -> None:
@@ -104,7 +114,7 @@ def draw_concordance(rows: pd.DataFrame, path: Path, *, title: str) -> None:
              xlabel="Harrell's C within folds, out of fold (95 % bootstrap over patients)")  # fmt: skip
     axis.set_title(title, fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
-    save(figure, path)
+    save_figure(figure, path, rows)
 
 
 def draw_forest(rows: pd.DataFrame, path: Path, *, title: str) -> None:
@@ -134,7 +144,7 @@ def draw_forest(rows: pd.DataFrame, path: Path, *, title: str) -> None:
     axis.tick_params(axis="y", length=0, pad=_label_room(lines))
     axis.set_title(title, fontsize=9)
     axis.spines[["top", "right", "left"]].set_visible(False)
-    save(figure, path)
+    save_figure(figure, path, rows)
 
 
 def _label_room(lines: list[tuple[str, Any]]) -> float:
@@ -159,7 +169,7 @@ def draw_accuracy(rows: pd.DataFrame, path: Path) -> None:
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes[1].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right upper")
-    save(figure, path)
+    save_figure(figure, path, rows)
 
 
 def draw_screen(rows: pd.DataFrame, path: Path, *, source: str) -> None:
@@ -183,7 +193,7 @@ def draw_screen(rows: pd.DataFrame, path: Path, *, source: str) -> None:
                    "judged on the patients they were found on", fontsize=9)  # fmt: skip
     axis.legend(frameon=False, fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
-    save(figure, path)
+    save_figure(figure, path, known)
 
 
 def _apart(at: Sequence[float], other: Sequence[float], effect: pd.Series, height: pd.Series) -> bool:

@@ -119,10 +119,11 @@ def test_enrichment_and_followed_genes(done: Path) -> None:
 
 
 def test_odd_gene_names_stay_inside_the_folder(done: Path) -> None:
+    figures = ("signatures", "scatter", "genes", "covariates", "enrichment", "follow")
     assert {path.name for path in done.iterdir()} == {
-        "config.yaml", "run.json", "summary.json", "coverage.csv", "scores.csv", "signatures.csv", "signatures.png",
-        "scatter.png", "genes.csv", "genes.png", "covariates.csv", "covariates.png", "enrichment.csv", "gsea.csv",
-        "enrichment.png", "follow.csv", "follow.png",
+        "config.yaml", "run.json", "summary.json", "coverage.csv", "scores.csv", "signatures.csv", "genes.csv",
+        "covariates.csv", "enrichment.csv", "gsea.csv", "follow.csv",
+        *(f"{name}{suffix}" for name in figures for suffix in (".png", ".pdf", "_figure.csv")),
     }  # fmt: skip
     assert ODD[0] in pd.read_csv(done / "follow.csv")["gene"].tolist()
 
