@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +9,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from tcgn_mil.contracts import preview
 from tcgn_mil.data.gene_set_tables import read_sets
 from tcgn_mil.data.gene_sets import GeneSet
 from tcgn_mil.data.patient_tables import PatientExpression, read_covariates, read_expression
-from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.expression_scale import library_size, training_scale
 from tcgn_mil.experiments.tables import read_gene_list
-from tcgn_mil.signatures import SignatureScores, canonical_gene, gene_columns, patient_ranks, score_signatures
+from tcgn_mil.signatures import SignatureScores, canonical_gene, gene_columns, score_signatures
 
 SHIPPED_SETS = Path(__file__).parent / "signatures" / "immune.gmt"
 LEAST_PATIENTS = 10
 _LEAST_FOLDS, _LEAST_IN_FOLD = 3, 4
-_LOG = re.compile(r"log2\(.+\+\s*(?P<offset>[0-9.eE-]+)\)")
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ class AssociationStudy:
     covariates
         M rows; no columns where none were given.
     adjust
-        (M, C) numbers to take out, None where none were named.
+        (M, C) numbers to take out, those named and library size where there are counts; None where there are none.
     source
         The predictions' file, with what it says of its genes.
     notes
@@ -167,6 +164,10 @@ def load_study(config: AssociationConfig) -> AssociationStudy:
     folds, more = _folds(source, rows)
     covariates, adjust, left_out = _covariates(config, patients)
     measured_unit = config.unit if config.measured is None else config.measured_unit
+    depth = _depth((source, config.unit), (measured, measured_unit), patients=patients)
+    if depth is not None:
+        adjust = depth if adjust is None else np.hstack([adjust, depth])
+        more.append("expression comes as counts: partial correlations are given library size too")
     return AssociationStudy(
         patients, sets, _scored(source, patients, config.unit, sets, folds),
         None if measured is None else _scored(measured, patients, measured_unit, sets, None),
@@ -264,6 +265,18 @@ def _covariates(
     return shown, numbers.to_numpy(dtype=np.float64), notes
 
 
+def _depth(*files: tuple[PatientExpression | None, str | None], patients: Sequence[str]) -> NDArray[np.float64] | None:
+    """(M, 1) library size of the patients from the first file that holds counts (PROTOCOL), None without."""
+    for expression, unit in files:
+        if expression is None:
+            continue
+        row_of = {patient: row for row, patient in enumerate(expression.patients)}
+        values = expression.values[[row_of[patient] for patient in patients]]
+        if (found := library_size(values, expression.unit or unit or "")) is not None:
+            return found[:, None]
+    return None
+
+
 def _scored(
     expression: PatientExpression, patients: Sequence[str], unit: str | None, sets: dict[str, GeneSet],
     folds: NDArray[np.int64] | None,
@@ -273,21 +286,8 @@ def _scored(
     values = expression.values[[row_of[patient] for patient in patients]]
     try:
         gene_columns(expression.genes)
-        values, log_offset = _training_scale(values, unit if not expression.unit and unit else expression.unit)
+        values, log_offset = training_scale(values, unit if not expression.unit and unit else expression.unit)
         scores = score_signatures(values, expression.genes, sets, groups=folds, log_offset=log_offset)
     except InputError as error:
         raise InputError(error.reason, path=expression.path, fix=error.fix) from error
     return Scored(expression.genes, values, scores)
-
-
-def _training_scale(values: NDArray[np.float64], unit: str) -> tuple[NDArray[np.float64], float | None]:
-    """Values as models are trained on them: log2 of linear ones, normal scores of z-scores; and the logs' offset."""
-    if found := _LOG.fullmatch(unit):
-        return values, float(found["offset"])
-    try:
-        parsed = ExpressionUnit.parse(unit)
-    except InputError:
-        return values, None  # of predictions already, or of somebody else's making
-    if parsed.needs_ranks:
-        return norm.ppf(patient_ranks(values)), None
-    return parsed.to_training(values).astype(np.float64), 1.0

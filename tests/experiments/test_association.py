@@ -146,6 +146,24 @@ def test_tables_of_anybody_without_folds(files: Path, tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "follow.csv")["part_of_score"].sum() == 12
 
 
+def test_counts_are_judged_given_library_size(files: Path, tmp_path: Path) -> None:
+    """Genes that follow sequencing depth and nothing else agree only until it is taken out (PROTOCOL)."""
+    rng = np.random.default_rng(0)
+    depth = rng.lognormal(0, 1, len(PATIENTS))[:, None]
+    counts = rng.poisson(50 * depth * np.ones(len(GENES)))
+    pd.DataFrame(np.log2(counts + 1), index=PATIENTS, columns=GENES).to_csv(tmp_path / "measured.csv")
+    predicted = np.log(depth) + 0.5 * rng.normal(size=counts.shape)
+    pd.DataFrame(predicted, index=PATIENTS, columns=GENES).to_csv(tmp_path / "predicted.csv")
+    given = {name: str(tmp_path / f"{name}.csv") for name in ("predicted", "measured")}
+    summary = association.run(config(files, **given, measured_unit="log2(counts + 1)"), tmp_path / "counts")
+    assert any("given library size" in note for note in summary["notes"])
+    genes = pd.read_csv(tmp_path / "counts" / "genes.csv")
+    assert genes["pearson_r"].min() > 0.6
+    assert abs(genes["partial_r"].mean()) < 0.1
+    association.run(config(files, **given, measured_unit="log2(tpm-subset + 1)"), tmp_path / "tpm")
+    assert "partial_r" not in pd.read_csv(tmp_path / "tpm" / "genes.csv")
+
+
 def test_predictions_alone_have_scores_and_enrichment(files: Path, tmp_path: Path) -> None:
     genes = tmp_path / "genes.txt"
     genes.write_text("\n".join(TLS[:6]))
