@@ -106,9 +106,9 @@ def enrichment(over: pd.DataFrame, ranked: pd.DataFrame, path: str | Path) -> No
 
 
 def volcano(table: pd.DataFrame, path: str | Path, *, score: str, title: str, labelled: int = 12) -> None:
-    """r with the score against -log10 q, one dot a gene; the score's own genes are ringed, the surest ones named."""
-    known = table[np.isfinite(table["r"]) & np.isfinite(table["q"])]
-    height = -np.log10(known["q"].clip(lower=_LEAST_P))
+    """r with the score against -log10 p, one dot a gene, dark where q is small; the score's own genes are ringed."""
+    known = table[np.isfinite(table["r"]) & np.isfinite(table["p"])]
+    height = -np.log10(known["p"].clip(lower=_LEAST_P))
     sure = known["q"] < SIGNIFICANT
     figure, axis = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
     axis.scatter(known["r"], height, s=9, linewidths=0, alpha=0.7,
@@ -118,9 +118,10 @@ def volcano(table: pd.DataFrame, path: str | Path, *, score: str, title: str, la
         axis.scatter(known["r"][own], height[own], s=34, facecolors="none", edgecolors=figures.COLOURS[1],
                      label="genes of the score itself")  # fmt: skip
         axis.legend(frameon=False, fontsize=8, loc="lower right")
-    axis.axhline(-np.log10(SIGNIFICANT), color="black", linewidth=0.6, linestyle="--")
+    if sure.any():
+        axis.axhline(height[sure].min(), color="black", linewidth=0.6, linestyle="--")
     axis.axvline(0, color="black", linewidth=0.6)
-    axis.set(xlabel=f"Spearman r of the gene with {score}", ylabel="-log10 q (BH)")
+    axis.set(xlabel=f"Spearman r of the gene with {score}", ylabel=f"-log10 p (dark: q < {SIGNIFICANT}, BH)")
     axis.margins(x=0.18, y=0.06)
     for side in (known[known["r"] > 0], known[known["r"] < 0]):
         _name_dots(axis, side[side["q"] < SIGNIFICANT].head(labelled // 2))
@@ -132,7 +133,7 @@ def volcano(table: pd.DataFrame, path: str | Path, *, score: str, title: str, la
 def _name_dots(axis: Axes, genes: pd.DataFrame) -> None:
     """Names of dots of one side, pushed apart downwards where they would overlap."""
     last, gap = np.inf, 0.035 * axis.get_ylim()[1]
-    heights = -np.log10(genes["q"].clip(lower=_LEAST_P))
+    heights = -np.log10(genes["p"].clip(lower=_LEAST_P))
     away = 0.06 * float(np.sign(genes["r"].sum())) * (axis.get_xlim()[1] - axis.get_xlim()[0])
     outermost = genes["r"].abs().max() * np.sign(away) + away
     for gene, r, height in zip(genes["gene"], genes["r"], heights, strict=True):

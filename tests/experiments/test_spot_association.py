@@ -70,6 +70,9 @@ def test_one_file_and_a_folder_do_as_well(spots: Path, tmp_path: Path) -> None:
         archive.extractall(tmp_path)
     found = read_cell_types(tmp_path / "major")
     assert list(found) == ["A1"]
+    (tmp_path / "major" / "A1-proportion.tsv").rename(tmp_path / "major" / "P-1-A1-proportion.tsv")
+    assert list(read_cell_types(tmp_path / "major")) == ["P-1-A1"]
+    (tmp_path / "major" / "P-1-A1-proportion.tsv").rename(tmp_path / "major" / "A1-proportion.tsv")
     one = spots / "fold_0" / "predicted_A1.h5ad"
     config = AssociationConfig(spots=str(one), cell_types=str(tmp_path / "major" / "A1-proportion.tsv"))
     assert association.run(config, tmp_path / "out")["sections"] == ["A1"]
