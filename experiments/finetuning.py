@@ -32,7 +32,7 @@ from tcgn_mil.experiments.slide_config import FinetuneConfig
 from tcgn_mil.experiments.slide_evaluation import MODEL, patient_baselines
 from tcgn_mil.experiments.slide_familiarity import write_reference
 from tcgn_mil.experiments.slide_inputs import INPUTS, check_same_inputs, input_digests
-from tcgn_mil.experiments.slide_null import NullBags, permutations, refit_predictions
+from tcgn_mil.experiments.slide_null import NullBags, Refit, permutations, refit_predictions
 from tcgn_mil.experiments.slide_results import FEW_PATIENTS, FoldResult, write_results
 from tcgn_mil.experiments.slide_targets import FoldTargets, fold_targets, targets_of
 from tcgn_mil.experiments.spot_start import SpotStart, spot_start
@@ -219,20 +219,20 @@ def _null(
     site_of = data.sites if config.group_by == "site" else {}
     strata = {name: (site_of.get(name, ""), data.cohorts.get(name, "")) for name in data.patients}
     orders = permutations(data.patients, data.donors, strata, count=config.refits, seed=config.seed)
-    permuted = [targets_of(data, fold, columns, data.values[order]) for order in orders]
-    rows = {"train": rows_of(data, fold.train)[bags["train"].owner], "val": rows_of(data, fold.val)}
-    null_bags = NullBags(
-        bags["train"], bags["val"], bags["test"],
-        *(np.stack([found.scaled[rows[part]] for found in permuted]) for part in ("train", "val")),
-    )  # fmt: skip
-    predicted = refit_predictions(
-        lambda number: _new_model(study, fold, permuted[number], statistics, training.seed * 1000 + number),
-        null_bags, training, max_tiles=config.max_tiles, description=f"fold {fold.index}, refits",
-    )  # fmt: skip
+    train, val = rows_of(data, fold.train)[bags["train"].owner], rows_of(data, fold.val)
     test, cohort_of = rows_of(data, fold.test), data.cohort_of(fold.test)
-    found = [
-        np.stack(fold_correlations(one.values[test], guess, cohort_of))
-        for one, guess in zip(permuted, predicted, strict=True)
-    ]
+    truth: dict[int, NDArray[np.float32]] = {}
+
+    def start(number: int) -> Refit:
+        permuted = targets_of(data, fold, columns, data.values[orders[number]])
+        truth[number], scaled = permuted.values[test], permuted.scaled
+        model = _new_model(study, fold, permuted, statistics, training.seed * 1000 + number)
+        return Refit(model, scaled[train], scaled[val])
+
+    predicted = refit_predictions(
+        start, config.refits, NullBags(**bags), training, max_tiles=config.max_tiles,
+        description=f"fold {fold.index}, refits",
+    )  # fmt: skip
+    found = [np.stack(fold_correlations(truth.pop(number), guess, cohort_of)) for number, guess in enumerate(predicted)]
     write_array(path, np.stack(found, axis=1).astype(np.float32))
     return read_array(path)

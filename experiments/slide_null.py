@@ -8,7 +8,7 @@ Departures: full precision on the CPU, and dropout draws differ from those of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from tcgn_mil.training import TrainingConfig
 _LEAST_DONORS = 8  # that exchange labels: of two, one in two would keep its own
 _VALUES_AT_ONCE = 250_000_000  # features times refits; some copies of them are held, 4 bytes each
 _WEIGHTS_AT_ONCE = 5e7  # of all refits that train together; four times as many numbers are held
+_LABELS_AT_ONCE = 250_000_000  # twice as many are held for a while
 
 
 def permutations(
@@ -79,37 +80,43 @@ def _of_like_size(blocks: Sequence[NDArray[np.int64]]) -> list[list[NDArray[np.i
 
 @dataclass(frozen=True)
 class NullBags:
-    """Bags of a fold's parts, and the refits' standardised labels: (R, bags, G) to train, (R, patients, G) to stop."""
+    """Bags of a fold's parts, which all refits share."""
 
     train: PatientBags
     val: PatientBags
     test: PatientBags
+
+
+@dataclass(frozen=True)
+class Refit:
+    """One refit: its model before training, and standardised labels (bags, G) to train by, (patients, G) to stop by."""
+
+    model: SlideRegressor
     train_labels: NDArray[np.float32]
     val_labels: NDArray[np.float32]
 
 
 def refit_predictions(
-    make_model: Callable[[int], SlideRegressor], bags: NullBags, training: TrainingConfig, *, max_tiles: int | None,
+    start: Callable[[int], Refit], count: int, bags: NullBags, training: TrainingConfig, *, max_tiles: int | None,
     description: str,
-) -> NDArray[np.float32]:  # fmt: skip
-    """Standardised predictions (R, test patients, G) of refits on permuted labels.
+) -> Iterator[NDArray[np.float32]]:  # fmt: skip
+    """Standardised predictions (test patients, G) of each refit on permuted labels, in order.
 
     Parameters
     ----------
-    make_model
-        Number of the refit -> its model before training.
+    start
+        Number of the refit -> what it starts from; asked for once each, and held while it trains, so that memory does
+        not grow with `count`.
     """
-    count = len(bags.train_labels)
-    weights = sum(parameter.numel() for parameter in make_model(0).parameters())
+    first = start(0)
+    weights = sum(parameter.numel() for parameter in first.model.parameters())
+    labels = first.train_labels.size + first.val_labels.size
     most = min(int(_WEIGHTS_AT_ONCE // weights), _VALUES_AT_ONCE // _values(bags, training, max_tiles))
-    at_once = max(1, min(count, most))
-    found = []
-    for start in range(0, count, at_once):
-        chosen = range(start, min(start + at_once, count))
-        models = [make_model(number) for number in chosen]
-        refits = _Refits(models, training, bags.train_labels[start : chosen.stop], bags.val_labels[start : chosen.stop])
-        found.append(refits.fit(bags, max_tiles, f"{description} {start + 1} to {chosen.stop} of {count}"))
-    return np.concatenate(found)
+    at_once = max(1, min(count, most, _LABELS_AT_ONCE // labels))
+    for begin in range(0, count, at_once):
+        end = min(begin + at_once, count)
+        refits = _Refits([start(number) if number else first for number in range(begin, end)], training)
+        yield from refits.fit(bags, max_tiles, f"{description} {begin + 1} to {end} of {count}")
 
 
 def _values(bags: NullBags, training: TrainingConfig, max_tiles: int | None) -> int:
@@ -126,15 +133,13 @@ def _values(bags: NullBags, training: TrainingConfig, max_tiles: int | None) -> 
 class _Refits:
     """Models of one shape, stacked, each with its own labels."""
 
-    def __init__(
-        self, models: Sequence[SlideRegressor], training: TrainingConfig, train_labels: NDArray[np.float32],
-        val_labels: NDArray[np.float32],
-    ) -> None:  # fmt: skip
+    def __init__(self, refits: Sequence[Refit], training: TrainingConfig) -> None:
         self.training = training
-        self.train_labels, self.val_labels = torch.from_numpy(train_labels), torch.from_numpy(val_labels)
-        self.base = models[0]
-        stacked, _ = stack_module_state(list(models))
-        self.buffers = dict(models[0].named_buffers())  # statistics of features, which no label changes
+        self.train_labels = torch.from_numpy(np.stack([refit.train_labels for refit in refits]))
+        self.val_labels = torch.from_numpy(np.stack([refit.val_labels for refit in refits]))
+        self.base = refits[0].model
+        stacked, _ = stack_module_state([refit.model for refit in refits])
+        self.buffers = dict(self.base.named_buffers())  # statistics of features, which no label changes
         self.weights = {name: value.detach().requires_grad_() for name, value in stacked.items()}
         decayed = [value for value in self.weights.values() if value.ndim > 2]
         others = [value for value in self.weights.values() if value.ndim <= 2]

@@ -13,7 +13,7 @@ from tcgn_mil.contracts import PatchSize, TileSpec
 from tcgn_mil.data.bags import BagBatch, BagDataset
 from tcgn_mil.data.feature_files import write_features
 from tcgn_mil.experiments.slide_bags import PatientBags
-from tcgn_mil.experiments.slide_null import NullBags, permutations, refit_predictions
+from tcgn_mil.experiments.slide_null import NullBags, Refit, permutations, refit_predictions
 from tcgn_mil.inference import predict_bag
 from tcgn_mil.losses import expression_loss
 from tcgn_mil.models.mil import MilConfig, SlideRegressor
@@ -71,9 +71,14 @@ def test_a_refit_is_the_fit_of_the_training_loop(tmp_path: Path, pooling: Any, k
         )  # fmt: skip
         expected.append(predict(model, bags["test"]))
     parts = [bags_of(tmp_path, names[part], labels[part][0], 5) for part in ("train", "val", "test")]
-    found = refit_predictions(
-        make, NullBags(*parts, labels["train"], labels["val"]), training, max_tiles=4, description=""
-    )
+    asked: list[int] = []
+
+    def start(number: int) -> Refit:
+        asked.append(number)
+        return Refit(make(number), labels["train"][number], labels["val"][number])
+
+    found = np.stack([*refit_predictions(start, 2, NullBags(*parts), training, max_tiles=4, description="")])
+    assert asked == [0, 1]
     np.testing.assert_allclose(found, np.stack(expected), atol=2e-3)
     assert np.abs(found[0] - found[1]).max() > 0.05
 
