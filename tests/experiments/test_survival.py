@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from lifelines import CoxPHFitter
+from matplotlib import pyplot as plt
 from PIL import Image
 
 from tcgn_mil.config import resolve_config
 from tcgn_mil.data.splits import make_folds, write_folds
 from tcgn_mil.data.survival_tables import SurvivalTable, read_survival, write_survival
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments import cli, survival
+from tcgn_mil.experiments import cli, survival, survival_figures
 from tcgn_mil.experiments.survival_cohort import SurviveConfig, load_survival_cohort, signature_weights
 
 SCRIPT = "<script>alert('$x_1$')</script>"
@@ -163,6 +164,27 @@ def test_late_entry_is_carried_through(tmp_path: Path) -> None:
     assert any("enter late" in label for label in summary["labels"])
     assert summary["results"][1]["c"] > 0.55
     assert (tmp_path / "out" / "kaplan_meier.png").is_file()
+
+
+def test_curves_of_late_entrants_count_who_was_under_observation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of the four of each group enter after the first event: by hand, Breslow's exp(-sum of deaths / at risk)."""
+    names = tuple(f"p{row}" for row in range(8))
+    years, event = np.array([1.0, 2, 4, 5] * 2), np.array([True, True, True, False] * 2)
+    table = SurvivalTable("OS", names, 365.25 * years, event, pd.DataFrame(index=list(names)),
+                          365.25 * np.array([0, 0, 1.5, 1.5] * 2))  # fmt: skip
+    risk = np.repeat([1.0, -1.0], 4)
+    drawn: list[plt.Figure] = []
+    monkeypatch.setattr(survival_figures, "save_figure", lambda figure, *_: drawn.append(figure))
+    groups = pd.DataFrame({"model": ["clinical"], "p": [0.5]})
+    survival_figures.draw_curves(table, {"clinical": risk}, groups, Path("unused.png"))
+    (axis, below) = drawn[0].axes
+    for line in axis.lines:
+        curve = dict(zip(*line.get_data(), strict=True))
+        at = [curve[time] for time in (1.0, 2.0, 4.0)]
+        np.testing.assert_allclose(at, np.exp(-np.cumsum([1 / 2, 1 / 3, 1 / 2])))  # without entry 1/4, 1/3, 1/2
+    counts = {(text.get_position()[0], text.get_text()) for text in below.texts}
+    assert {(0, "2"), (2, "3"), (4, "2")} <= counts
+    plt.close(drawn[0])
 
 
 def test_folds_of_a_file_and_who_they_leave_out(files: dict[str, Path], tmp_path: Path) -> None:
