@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,10 +15,10 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from tcgn_mil.checkpoints import load_slide_model, read_encoder_info
+from tcgn_mil.checkpoints import load_slide_model, read_encoder_info, save_slide_model
 from tcgn_mil.data.bags import read_bag
 from tcgn_mil.data.feature_files import find_features, read_feature_info
-from tcgn_mil.data.tile_files import read_tiles
+from tcgn_mil.data.tile_files import read_tile_settings, read_tiles
 from tcgn_mil.experiments import cli
 from tcgn_mil.experiments.demo import run_demo
 from tcgn_mil.inference import predict_bag
@@ -137,3 +139,50 @@ def test_slides_are_tiled_and_encoded_by_predict_itself(
     assert failures["slide"].tolist() == ["TCGA-ZZ-0001-01Z-00-DX1"]
     assert not (tmp_path / "out" / "work").exists()
     assert (tmp_path / "out" / "maps" / f"{slide.stem}.png").is_file()
+
+
+def test_predict_tiles_as_the_training_slides_were(
+    demo: Path, predicted: anndata.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step and rules come from the model; another tile size is refused unless it is allowed, and then labelled."""
+    model, encoder = tmp_path / "slide-model", demo / "encoder" / "encoder.safetensors"
+    shutil.copytree(demo / "slide-model", model)
+    paths = sorted(model.glob("fold*.safetensors"))
+    tile_file = next((demo / "tiles").glob("*.h5"))
+    assert load_slide_model(paths[0])[1].tiling == {"stride_px": 112, **read_tile_settings(tile_file)[1]}
+    single = predicted.obs_names[predicted.obs["n_slides"] == 1][0]
+    slide = next((demo / "cohort" / "slides").glob(f"{single}*.tiff"))
+
+    def run(out: str, *options: str) -> anndata.AnnData:
+        monkeypatch.setattr(sys, "argv", [
+            "tcgn-mil", "predict", "--model", str(model), "--slides", str(slide), "--encoder", str(encoder),
+            "--no-maps", "--out", str(tmp_path / out), *options,
+        ])  # fmt: skip
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        if ended.value.code:
+            raise ended.value
+        return anndata.read_h5ad(tmp_path / out / "predicted.h5ad")
+
+    for path in paths:
+        network, info = load_slide_model(path)
+        rules = {**info.tiling, "stride_px": 56, "min_tissue": 0.05}
+        save_slide_model(path, network, dataclasses.replace(info, tiling=rules))
+    dense = run("dense", "--keep-features").obs["n_tiles"].item()
+    assert dense > 3 * predicted.obs.loc[single, "n_tiles"]
+    kept = next((tmp_path / "dense" / "work" / "tiles").glob("*.h5"))
+    spec, settings = read_tile_settings(kept)
+    assert (spec.stride_px, settings["min_tissue"]) == (56, 0.05)
+    with pytest.raises(SystemExit) as ended:
+        run("other", "--patch-px", "200")
+    assert ended.value.code == 2
+    assert not (tmp_path / "other").exists()
+    run("allowed", "--patch-px", "200", "--allow-other-size")
+    notes = json.loads((tmp_path / "allowed" / "summary.json").read_text(encoding="utf-8"))["notes"]
+    assert notes == [f"tiles of another size than the model's {info.patch}: {slide.stem}"]
+    for path in paths:
+        network, info = load_slide_model(path)
+        save_slide_model(path, network, dataclasses.replace(info, tiling={}))
+    assert run("unknown").obs["n_tiles"].item() == predicted.obs.loc[single, "n_tiles"]
+    notes = json.loads((tmp_path / "unknown" / "summary.json").read_text(encoding="utf-8"))["notes"]
+    assert "the model does not record stride_px, min_tissue" in notes[0]
