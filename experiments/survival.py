@@ -42,6 +42,8 @@ from tcgn_mil.survival_screen import cox_screen
 
 KIND = "survive"
 EXPLORATORY = "exploratory: genes are judged on the patients they were found on"
+SIGNATURES = "each signature by itself, chosen beforehand; q over signatures"
+SIGNATURE_COLUMNS = ["signature", "hazard_ratio_per_sd", "low", "high", "p", "q"]
 _EVENTS_A_COLUMN = 10  # Peduzzi et al., J. Clin. Epidemiol. 1995
 
 
@@ -50,7 +52,8 @@ def run(config: SurviveConfig, out_dir: str | Path) -> dict[str, Any]:
 
     Writes ``folds.csv`` (and one a further seed), ``dropped_patients.csv``, ``risk.csv``, ``concordance.csv``,
     ``accuracy.csv``, ``groups.csv``, ``hazard_ratios.csv``, ``likelihood_ratio.csv``, ``proportional_hazards.csv``,
-    ``coefficients.csv``, ``exploratory_screen_<source>.csv`` and figures. A finished run is not run again.
+    ``coefficients.csv``, ``signatures_<source>.csv``, ``exploratory_screen_<source>.csv`` and figures. A finished run
+    is not run again.
 
     Raises
     ------
@@ -111,6 +114,9 @@ def make_tables(config: SurviveConfig, cohort: SurvivalCohort, repeats: Sequence
         for name, source in cohort.sources.items():
             values = RankNormaliser(source.values)(source.values) if config.risk.transform == "rank" else source.values
             tables[f"exploratory_screen_{name}"] = screen_table(values, source.genes, cohort.table, cohort.design)
+            if source.scores is not None:
+                scored = screen_table(source.scores.values, source.scores.names, cohort.table, cohort.design)
+                tables[f"signatures_{name}"] = scored.rename(columns={"gene": "signature"}).assign(label=SIGNATURES)
     return tables
 
 
@@ -161,6 +167,11 @@ def summarise(
         "hazard_ratios": plain_rows(tables["hazard_ratios"]),
         "likelihood_ratio": plain_rows(tables["likelihood_ratio"]),
         "proportional_hazards": plain_rows(tables["proportional_hazards"].drop(columns="advice", errors="ignore")),
+        "signature_outcome": {
+            name.removeprefix("signatures_"): plain_rows(table[SIGNATURE_COLUMNS])
+            for name, table in tables.items()
+            if name.startswith("signatures_")
+        },
         "exploratory_screen": screens,
         "dropped": cohort.dropped["reason"].value_counts().to_dict(),
     }

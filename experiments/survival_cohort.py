@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,8 @@ from tcgn_mil.data.gene_set_tables import read_sets
 from tcgn_mil.data.patient_tables import PatientExpression, read_expression
 from tcgn_mil.data.survival_tables import SurvivalTable, read_survival
 from tcgn_mil.errors import InputError
-from tcgn_mil.signatures import canonical_gene, gene_columns, score_signatures
+from tcgn_mil.experiments.expression_scale import training_scale
+from tcgn_mil.signatures import SignatureScores, canonical_gene, gene_columns, score_signatures
 from tcgn_mil.survival import censor_at, check_events, take
 from tcgn_mil.survival_risk import RiskConfig
 
@@ -56,7 +58,7 @@ class SurviveConfig:
     replicates
         Of the bootstrap over patients.
     screen
-        Also the univariable Cox regression of every gene, for exploration.
+        Also the univariable Cox regression of every signature, and of every gene, for exploration.
     risk
         How a gene score is fitted.
     """
@@ -90,12 +92,23 @@ class SurviveConfig:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Expression of the M patients: ``values`` (M, G) of ``genes``, and ``sets`` (G, K) weights of ``set_names``."""
+    """Expression of the M patients.
+
+    Attributes
+    ----------
+    genes, values
+        (M, G).
+    set_names, sets
+        (G, K) weights of signatures in a risk score, where it is to use them.
+    scores
+        Signature scores of the patients, as those of ``tcgn-mil associate``; None where no signature has enough genes.
+    """
 
     genes: tuple[str, ...]
     values: NDArray[np.float64]
     set_names: tuple[str, ...] = ()
     sets: NDArray[np.float64] | None = None
+    scores: SignatureScores | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,10 +242,25 @@ def _source(
             f"{kind}: predictions of {len(np.unique(found.folds))} models, whose levels differ; with the folds of the"
             " run that made them (--folds), C compares patients of one model alone"
         )
+    path, values = config.signatures or SHIPPED_SETS, values[:, complete]
     if config.risk.features == "genes":
-        return Source(genes, values[:, complete]), notes
-    names, weights, more = signature_weights(config.signatures or SHIPPED_SETS, values[:, complete], genes)
-    return Source(genes, values[:, complete], names, weights), [*notes, *(f"{kind}: {note}" for note in more)]
+        return Source(genes, values, scores=_scores(path, values, genes, found, row, table)), notes
+    names, weights, more = signature_weights(path, values, genes)
+    notes += [f"{kind}: {note}" for note in more]
+    return Source(genes, values, names, weights, _scores(path, values, genes, found, row, table)), notes
+
+
+def _scores(
+    path: str | Path, values: NDArray[np.float64], genes: Sequence[str], found: PatientExpression,
+    row: Mapping[str, int], table: SurvivalTable,
+) -> SignatureScores | None:  # fmt: skip
+    """Scores on the scale of training, ranked within the fold of each prediction; None where there are none."""
+    scaled, log_offset = training_scale(values, found.unit)
+    groups = None if found.folds is None else found.folds[[row[name] for name in table.patient_id]]
+    try:
+        return score_signatures(scaled, genes, read_sets(path), groups=groups, log_offset=log_offset)
+    except InputError:
+        return None  # no signature has enough genes, or two columns are one gene: there are genes to judge all the same
 
 
 def signature_weights(
@@ -253,9 +281,13 @@ def without_patients(cohort: SurvivalCohort, names: set[str], reason: str) -> Su
     """The cohort without some patients, who are listed as dropped."""
     kept = np.array([name not in names for name in cohort.table.patient_id])
     sources = {
-        kind: Source(source.genes, source.values[kept], source.set_names, source.sets)
+        kind: dataclasses.replace(source, values=source.values[kept], scores=_kept(source.scores, kept))
         for kind, source in cohort.sources.items()
     }
     rows = pd.DataFrame({"patient_id": sorted(names), "reason": reason})
     dropped = pd.concat([cohort.dropped, rows], ignore_index=True)
     return SurvivalCohort(take(cohort.table, kept), cohort.design[kept], sources, dropped, cohort.notes)
+
+
+def _kept(scores: SignatureScores | None, kept: NDArray[np.bool_]) -> SignatureScores | None:
+    return None if scores is None else dataclasses.replace(scores, values=scores.values[kept])

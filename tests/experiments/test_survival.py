@@ -248,6 +248,46 @@ def test_signatures_instead_of_genes(files: dict[str, Path], tmp_path: Path) -> 
     np.testing.assert_allclose(weights.sum(axis=0), 1)
 
 
+def test_signatures_against_the_outcome_one_by_one(files: dict[str, Path], tmp_path: Path) -> None:
+    """PROTOCOL, Immune association: scores against the outcome, BH-corrected; lifelines on the mean of ranks."""
+    sets = tmp_path / "sets.gmt"
+    sets.write_text(f"TOLD\tours\t{SCRIPT}\tG1\tG2\nREST\tours\tG4\tG5\nELSEWHERE\tnone\tAAA\n")
+    given = {name: files[name] for name in ("clinical", "measured")}
+    config = configured(given, f"signatures={sets}", "covariates=[age]", "n_folds=3")
+    summary = survival.run(config, tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "signatures_measured.csv").set_index("signature")
+    assert list(table.index) == ["TOLD", "REST"]
+    assert summary["signature_outcome"]["measured"][0]["signature"] == "TOLD"
+    assert table.loc["TOLD", "q"] < 0.01 < table.loc["REST", "q"]
+    outcome, values = read_survival(files["clinical"]), pd.read_csv(files["measured"], index_col=0)
+    score = values.loc[list(outcome.patient_id), [SCRIPT, "G1", "G2"]].rank().mean(axis=1)
+    frame = pd.DataFrame(
+        {"t": outcome.time_days, "e": outcome.event, "s": ((score - score.mean()) / score.std()).values}
+    )
+    direct = CoxPHFitter().fit(frame, "t", "e").summary.loc["s"]
+    assert table.loc["TOLD", "hazard_ratio_per_sd"] == pytest.approx(direct["exp(coef)"], rel=1e-4)
+    assert table.loc["TOLD", "p"] == pytest.approx(direct["p"], rel=1e-3)
+    assert {"adjusted_p", "adjusted_q"} <= set(table.columns)
+
+
+def test_scores_of_predictions_are_ranked_within_their_folds(files: dict[str, Path], tmp_path: Path) -> None:
+    values = pd.read_csv(files["predicted"], index_col=0)
+    fold = np.arange(160) % 4
+    obs, var = pd.DataFrame({"fold": fold}, index=values.index), pd.DataFrame(index=values.columns)
+    data = anndata.AnnData((values + 100 * fold[:, None]).to_numpy(np.float32), obs, var)
+    data.write_h5ad(tmp_path / "p.h5ad")
+    cohort = load_survival_cohort(configured({"clinical": files["clinical"], "predicted": tmp_path / "p.h5ad"}))
+    scores = cohort.sources["predicted"].scores
+    assert scores.names == ("DANAHER_CD8_T",)  # CD8A of its two genes
+    of_fold = pd.Series(fold, index=values.index).loc[list(cohort.table.patient_id)].to_numpy()
+    for label in range(4):
+        assert scores.values[of_fold == label].mean() == pytest.approx(0.5)
+    own = tmp_path / "absent.gmt"
+    own.write_text("ELSEWHERE\tnone\tAAA\n")
+    given = {"clinical": files["clinical"], "predicted": files["predicted"]}
+    assert load_survival_cohort(configured(given, f"signatures={own}")).sources["predicted"].scores is None
+
+
 class TestBadInput:
     def refused(self, files: dict[str, Path], tmp_path: Path, *overrides: str) -> str:
         with pytest.raises(InputError) as caught:
