@@ -154,7 +154,7 @@ def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -
         spec = settings.for_slide(slide)
         thumbnail = slide.thumbnail(settings.tissue_mpp)
         glass = survey(thumbnail, settings.tissue_mpp)
-        tiles = _select(entry, slide, spec, glass, settings)
+        tiles = replace(_select(entry, slide, spec, glass, settings), settings=settings.as_dict())
         if settings.stain is not None:
             tiles = replace(tiles, stain=_fit_stain(slide, tiles, settings.stain))
         base = _overlay_base(slide, thumbnail, settings.tissue_mpp)
@@ -162,7 +162,7 @@ def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -
     # The tile file comes last: where it stands, the pictures stand too.
     write_picture(thumbnail_path(out_dir, entry.slide_id), base)
     write_picture(overlay_path(out_dir, entry.slide_id), picture)
-    write_tiles(tile_path(out_dir, entry.slide_id), tiles, slide_file=entry.path.name, settings=settings.as_dict())
+    write_tiles(tile_path(out_dir, entry.slide_id), tiles, slide_file=entry.path.name)
     return tiles
 
 

@@ -24,7 +24,7 @@ from tcgn_mil.errors import InputError
 _QUALITY = ("focus", "blur", "pen", "fold")
 
 
-def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str, settings: dict | None = None) -> None:
+def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str) -> None:
     """Write `tiles` atomically.
 
     Layout: ``coords`` (N, 2) int64 level-0 top-left x, y; ``tissue_fraction`` (N,) float32; root attributes
@@ -41,7 +41,7 @@ def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str, settings: 
         file.attrs["patient_id"] = tiles.patient_id
         file.attrs["slide_file"] = slide_file
         file.attrs["spec"] = json.dumps(tiles.spec.as_dict())
-        file.attrs["settings"] = json.dumps(settings or {}, sort_keys=True)
+        file.attrs["settings"] = json.dumps(dict(tiles.settings), sort_keys=True)
         file.attrs["slide_width"], file.attrs["slide_height"] = tiles.slide_size
         write_stain(file, tiles.stain)
         if tiles.quality is not None:

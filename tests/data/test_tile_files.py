@@ -17,8 +17,9 @@ SPEC = TileSpec.for_slide(PatchSize(), slide_mpp=0.25, level_downsamples=[1, 2, 
 
 def write(path: Path, count: int = 3) -> TileSet:
     coords = np.arange(count * 2).reshape(count, 2) * 100
-    tiles = TileSet("slide 1", coords, np.linspace(0.5, 1, count).astype(np.float32), SPEC, (5000, 4000), "P1")
-    write_tiles(path, tiles, slide_file="slide 1.svs", settings={"min_tissue": 0.5})
+    tiles = TileSet("slide 1", coords, np.linspace(0.5, 1, count).astype(np.float32), SPEC, (5000, 4000), "P1",
+                    settings={"min_tissue": 0.5})  # fmt: skip
+    write_tiles(path, tiles, slide_file="slide 1.svs")
     return tiles
 
 
