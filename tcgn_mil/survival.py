@@ -171,7 +171,7 @@ def log_rank(table: SurvivalTable, high: NDArray[np.bool_]) -> tuple[float, floa
 
 PROPORTIONAL_ADVICE = (
     "Its hazard ratio changes over follow-up, and the one reported is an average over it. Read the curves; end"
-    " follow-up earlier (horizon_days); or fit risk.csv with a baseline for each level of a covariate, or with an effect"
+    " follow-up earlier (horizon_days); or fit risk.csv with a baseline for each level of a covariate or an effect"
     " that changes with time. C and the curves need no proportional hazards."
 )
 
