@@ -122,7 +122,8 @@ def test_tcga_regions_with_their_rna(
     assert len(slides) == 26
     assert sorted(slides.loc[~slides["kept"], "patient_id"]) == ["TCGA-B0-5698", "TCGA-B0-5710"]
     command(monkeypatch, "finetune", "--cohort", tmp_path / "cohort.h5ad", "--features", tmp_path / "features",
-            "--set", "n_folds=3", "--set", "training.epochs=2", "--out", tmp_path / "model")  # fmt: skip
+            "--set", "n_folds=3", "--set", "training.epochs=2", "--set", "cohorts=pooled",
+            "--out", tmp_path / "model")  # fmt: skip
     out_of_fold = anndata.read_h5ad(tmp_path / "model" / "out_of_fold.h5ad")
     assert out_of_fold.n_obs == 24
     assert out_of_fold.n_vars > 1500
