@@ -112,7 +112,7 @@ def _folds(config: FinetuneConfig, data: CohortData) -> list[Fold]:
     if config.folds is not None:
         return read_folds(config.folds, known=data.patients, seed=config.seed)
     groups = data.sites if config.group_by == "site" else data.donors
-    return make_folds(data.patients, groups, n_folds=config.n_folds, seed=config.seed)
+    return make_folds(data.patients, groups, n_folds=config.n_folds, seed=config.seed, cohorts=data.cohorts)
 
 
 def _run_fold(study: Study, fold: Fold) -> FoldResult:

@@ -50,12 +50,20 @@ def compare_runs(first: str | Path, second: str | Path, out_dir: str | Path) -> 
         raise InputError(f"shares no gene with {folders[0]}", path=folders[1], fix="compare runs over the same genes")
     a, b = (part[found[0].obs_names, genes] for part in found)
     truth, fold_of = np.asarray(a.layers["truth"]), a.obs["fold"].to_numpy(np.int64)
-    r = [combined_r(truth, np.asarray(part.X), fold_of).r for part in (a, b)]
-    drawn = [patient_bootstrap(truth, np.asarray(part.X), fold_of, replicates=REPLICATES) for part in (a, b)]
+    cohort_of, donor_of = (
+        a.obs[name].astype("category").cat.codes.to_numpy(np.int64) if name in a.obs else None
+        for name in ("cohort", "donor")
+    )
+    r = [combined_r(truth, np.asarray(part.X), fold_of, cohort_of).r for part in (a, b)]
+    drawn = [
+        patient_bootstrap(truth, np.asarray(part.X), fold_of, cohort_of, donor_of=donor_of, replicates=REPLICATES)
+        for part in (a, b)
+    ]
     if not np.allclose(truth, np.asarray(b.layers["truth"]), atol=1e-4, equal_nan=True):
         raise InputError(
-            f"its expression is not that of {folders[0]}", path=folders[1], fix="compare runs on one cohort.h5ad"
-        )
+            f"its expression is not that of {folders[0]}", path=folders[1],
+            fix="compare runs on one cohort.h5ad, both with cohorts=within or both with cohorts=pooled",
+        )  # fmt: skip
     known = np.isfinite(drawn[0]).all(axis=0) & np.isfinite(drawn[1]).all(axis=0)
     if not known.any():
         raise InputError("no gene has an r in both runs", path=folders[1], fix="compare runs with larger test folds")

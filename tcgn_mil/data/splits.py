@@ -18,7 +18,9 @@ PARTS = ("train", "val", "test")
 FOLD_COLUMNS = ("fold", "part", "id")
 
 
-def make_folds(ids: Sequence[str], groups: Mapping[str, str], *, n_folds: int, seed: int) -> list[Fold]:
+def make_folds(
+    ids: Sequence[str], groups: Mapping[str, str], *, n_folds: int, seed: int, cohorts: Mapping[str, str] | None = None
+) -> list[Fold]:
     """Cut `ids` into folds so that a group (a patient, or a tissue source site) is in one part only.
 
     Each group is tested once; the fold after the tested one is its validation part, the rest trains.
@@ -33,6 +35,8 @@ def make_folds(ids: Sequence[str], groups: Mapping[str, str], *, n_folds: int, s
         At least 3, at most the number of groups.
     seed
         Of the shuffle.
+    cohorts
+        id -> cohort, each of which is spread evenly over the folds, where there are several.
 
     Raises
     ------
@@ -50,7 +54,9 @@ def make_folds(ids: Sequence[str], groups: Mapping[str, str], *, n_folds: int, s
             else "cross-validation needs at least 3 groups (patients, or sites where they stay together)",
         )
     shuffled = np.random.default_rng(seed).permutation(sorted(members)).tolist()
-    order = sorted(shuffled, key=lambda group: -len(members[group]))  # stable: the largest first, ties shuffled
+    cohort_of = {group: (cohorts or {}).get(names[0], "") for group, names in members.items()}
+    # Stable: cohort by cohort, the largest group first, ties shuffled.
+    order = sorted(shuffled, key=lambda group: (cohort_of[group], -len(members[group])))
     blocks: list[list[str]] = [[] for _ in range(n_folds)]
     for group in order:
         min(blocks, key=len).extend(members[group])

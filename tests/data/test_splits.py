@@ -70,3 +70,11 @@ def test_bad_folds_files(tmp_path: Path, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         read_folds(path, known=["a", "b", "c"])
+
+
+def test_a_small_cohort_is_spread_over_all_folds() -> None:
+    ids = [f"P{i:02d}" for i in range(50)]
+    cohorts = {name: "small" if i % 5 == 0 else "large" for i, name in enumerate(ids)}
+    folds = make_folds(ids, {name: name for name in ids}, n_folds=5, seed=3, cohorts=cohorts)
+    assert [sum(cohorts[name] == "small" for name in fold.test) for fold in folds] == [2] * 5
+    assert [len(fold.test) for fold in folds] == [10] * 5

@@ -347,6 +347,10 @@ def test_cohorts_are_standardised_and_judged_within_themselves(tmp_path: Path) -
     finetuning.run(pooled, tmp_path / "pooled")
     table = pd.read_csv(tmp_path / "pooled" / "genes.csv").set_index("gene")
     assert table["r_model"][null].median() > 0.7  # the scanner tells the table
+    rows = compare_runs(tmp_path / "within", tmp_path / "within", tmp_path / "compared")
+    assert rows[0]["median_r_a"] == pytest.approx(pd.read_csv(tmp_path / "within" / "genes.csv")["r_model"].median())
+    with pytest.raises(InputError, match="both with cohorts=within or both with cohorts=pooled"):
+        compare_runs(tmp_path / "within", tmp_path / "pooled", tmp_path / "refused")
 
 
 def test_a_cohort_too_small_to_standardise_by_is_refused(tmp_path: Path) -> None:
