@@ -98,7 +98,8 @@ class SlideWork:
 
     def _settings(self, info: SlideModelInfo, options: SlideOptions, model: Path) -> TileSettings:
         """How the model's training slides were tiled."""
-        px, mpp = options.patch_px or info.patch.px, options.patch_mpp or info.patch.mpp
+        px = info.patch.px if options.patch_px is None else options.patch_px
+        mpp = info.patch.mpp if options.patch_mpp is None else options.patch_mpp
         check_patch(info.patch, PatchSize(px, mpp), allow=options.allow_other_size)
         recorded = dict(info.tiling)
         if recorded.get("stride_px") == info.patch.px:

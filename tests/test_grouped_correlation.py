@@ -15,7 +15,7 @@ from tcgn_mil.slide_stats import fold_correlations
 @pytest.mark.parametrize("sizes", [(30, 20, 10), (700, 1100)])
 def test_r_is_that_of_double_precision(sizes: tuple[int, ...], apart: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups in any order of rows, longer than a block of rows, over several blocks of genes in threads."""
-    monkeypatch.setattr(grouped_correlation, "_CACHED_VALUES", 2**12)
+    monkeypatch.setattr(grouped_correlation, "_BLOCK_GENES", 11)
     rng = np.random.default_rng(0)
     group_of = np.repeat(np.arange(len(sizes)), sizes)
     if apart:
