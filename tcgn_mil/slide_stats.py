@@ -8,6 +8,7 @@ over pooled folds is biased (a patient's absence from training shifts its fold's
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -169,6 +170,16 @@ def null_p_values(z: Array, null_z: Array | None) -> NDArray[np.float64]:
         return np.full(z.shape, np.nan)
     above = pooled.size - np.searchsorted(pooled, z, side="left")
     return np.where(np.isfinite(z), (above + 1) / (pooled.size + 1), np.nan)
+
+
+def null_p_by_others(null_z: Array) -> Iterator[NDArray[np.float64]]:
+    """p (G,) of each refit's z (R, G) as :func:`null_p_values` gives it from all the other refits."""
+    pooled = np.sort(null_z[np.isfinite(null_z)])
+    for z in null_z:
+        own = np.sort(z[np.isfinite(z)])
+        above = (values.size - np.searchsorted(values, z, side="left") for values in (pooled, own))
+        p = (next(above) - next(above) + 1) / (pooled.size - own.size + 1)
+        yield np.where(np.isfinite(z), p, np.nan)
 
 
 def steiger_p(r_first: Array, r_second: Array, r_between: Array, n: NDArray[np.int64]) -> NDArray[np.float64]:

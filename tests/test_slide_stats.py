@@ -12,6 +12,7 @@ from tcgn_mil.slide_stats import (
     conformal_bounds,
     fold_correlations,
     known_metrics,
+    null_p_by_others,
     null_p_values,
     patient_bootstrap,
     steiger_p,
@@ -169,3 +170,10 @@ def test_pooled_metrics_leave_unknown_patients_out(data: tuple) -> None:
         assert found.spearman[gene] == pytest.approx(spearmanr(left, right)[0], abs=1e-6)
         assert found.rmse[gene] == pytest.approx(np.sqrt(np.square(left - right).mean()), rel=1e-5)
         assert found.r2[gene] == pytest.approx(1 - np.square(left - right).mean() / left.var(), rel=1e-4)
+
+
+def test_each_refit_is_judged_by_the_others() -> None:
+    null_z = np.round(np.random.default_rng(0).standard_normal((9, 50)), 1)  # with ties
+    null_z[2, 3:9] = np.nan
+    for refit, found in enumerate(null_p_by_others(null_z)):
+        np.testing.assert_allclose(found, null_p_values(null_z[refit], np.delete(null_z, refit, axis=0)))
