@@ -20,7 +20,7 @@ from tcgn_mil.experiments.slide_evaluation import MODEL, SlideTables, out_of_fol
 from tcgn_mil.experiments.slide_figures import draw_run
 from tcgn_mil.experiments.tables import plain_rows, write_csv, write_predictions
 from tcgn_mil.metrics import benjamini_hochberg, combine_folds, median_over_genes
-from tcgn_mil.slide_stats import MAX_Q, ConformalBounds, combined_r, conformal_bounds, null_p_values
+from tcgn_mil.slide_stats import MAX_Q, ConformalBounds, combined_r, conformal_bounds, null_p_by_others
 
 FEW_PATIENTS, LEAST_REFITS = 10, 50
 APPROXIMATE = "approximate p-values: no refits on permuted labels were made (refits=0)"
@@ -132,6 +132,8 @@ def _write_tables(
     )
     if data.cohorts:
         obs["cohort"] = [data.cohorts[name] for name in tested]
+    if len({data.donors[name] for name in tested}) < len(tested):
+        obs["donor"] = [data.donors[name] for name in tested]
     half = genes["interval_half_width"].to_numpy(np.float32)
     layers = {"truth": truth, "low": predictions[MODEL] - half, "high": predictions[MODEL] + half}
     write_predictions(
@@ -218,8 +220,7 @@ def _null_summary(null_z: NDArray[np.float64]) -> dict[str, Any]:
     if len(null_z) < 2:
         return {"refits": refits, "refits_with_r": len(null_z)}
     shares, hits = [], []
-    for refit in range(len(null_z)):
-        p = null_p_values(null_z[refit], np.delete(null_z, refit, axis=0))
+    for p in null_p_by_others(null_z):
         shares.append(float(np.mean(p[np.isfinite(p)] < 0.05)))
         hits.append(bool((benjamini_hochberg(p) < MAX_Q).any()))
     return {
