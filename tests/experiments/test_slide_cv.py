@@ -453,3 +453,14 @@ def test_features_of_another_tile_size_are_refused_or_labelled(study: tuple, tmp
     summary, failures = predict(dataclasses.replace(given, allow_other_size=True), tmp_path / "allowed")
     assert failures == []
     assert summary["notes"] == ["tiles of another size than the model's 77.3 µm (112 px at 0.69 µm/px): N"]
+
+
+def test_rows_of_one_donor_are_labelled_so(tmp_path: Path) -> None:
+    config = make_cohort(tmp_path, patients=24)
+    change_cohort(config, lambda cohort: cohort.obs.insert(0, "donor", [f"D{i // 3}" for i in range(24)]))
+    config = dataclasses.replace(config, refits=2, training=dataclasses.replace(TRAINING, epochs=2))
+    summary = finetuning.run(config, tmp_path / "run")
+    assert "only 8 patients: nothing can be said of genes" in summary["labels"]
+    found = anndata.read_h5ad(tmp_path / "run" / "out_of_fold.h5ad").obs
+    assert (found.groupby("donor", observed=True)["fold"].nunique() == 1).all()
+    assert compare_runs(tmp_path / "run", tmp_path / "run", tmp_path / "compared")[0]["difference"] == 0
