@@ -194,8 +194,7 @@ def _one_covariate(
     groups = column.astype("category").cat.codes.to_numpy(np.int64)
     null_sd = 1.0
     if folds is not None:
-        measured = np.empty((len(groups), 0)) if study.measured is None else study.measured.values
-        null_sd = fold_null_sd(_by_group(measured, groups, folds).epsilon2)
+        null_sd = fold_null_sd(_by_group(_trained_on(study), groups, folds).epsilon2)
     found = _by_group(values, groups, folds, null_sd)
     table = pd.DataFrame({
         "name": list(names), "covariate": covariate, "test": KRUSKAL, "n": found.n, "effect": found.epsilon2,
@@ -220,10 +219,9 @@ def _against(
 
     `trained_on` tells that the score is of predictions itself, which shares all that their models were trained on.
     """
-    measured = None if study.measured is None or trained_on else study.measured.values
-    null_sd = FOLD_NULL_SD
-    if folds is not None and measured is not None:
-        null_sd = fold_null_sd(np.square(spearman_over_patients(measured, score[:, None], folds).r))
+    known, null_sd = np.empty((len(score), 0)) if trained_on else _trained_on(study), FOLD_NULL_SD
+    if folds is not None:
+        null_sd = fold_null_sd(np.square(spearman_over_patients(known, score[:, None], folds).r))
     raw = spearman_over_patients(values, score[:, None], folds, null_sd=null_sd)
     table = pd.DataFrame({"name": list(names), "n": raw.n, "effect": raw.r, "p": raw.p})
     if folds is not None:
@@ -231,12 +229,24 @@ def _against(
     if study.adjust is not None:
         adjust = np.where(np.isfinite(score)[:, None], study.adjust, np.nan)  # the same patients on both sides
         left, right = without_covariates(values, adjust, folds), without_covariates(score[:, None], adjust, folds)
-        if folds is not None and measured is not None:
-            theirs = without_covariates(measured, adjust, folds)
+        if folds is not None:
+            theirs = without_covariates(known, adjust, folds)
             null_sd = fold_null_sd(np.square(pearson_over_patients(theirs.values, right.values, folds).r))
         partial = pearson_over_patients(left.values, right.values, folds, spent=left.spent, null_sd=null_sd)
         table = table.assign(partial_r=partial.r, partial_p=partial.p)
     return table
+
+
+def _trained_on(study: AssociationStudy) -> NDArray[np.float64]:
+    """(M, K) measured values of the genes that are predicted; no column where more than half of those are not known."""
+    columns = {canonical_gene(gene) for gene in study.predicted.genes}
+    measured = study.measured
+    shared = (
+        [] if measured is None else [at for at, gene in enumerate(measured.genes) if canonical_gene(gene) in columns]
+    )
+    if measured is None or 2 * len(shared) < len(columns):
+        return np.empty((len(study.patients), 0))
+    return measured.values[:, shared]
 
 
 def _sets_of(study: AssociationStudy, genes: Sequence[str]) -> list[str]:

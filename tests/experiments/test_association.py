@@ -107,6 +107,19 @@ def test_covariates_are_followed(done: Path) -> None:
     assert "column one has 1 level" in (done / "summary.json").read_text()
 
 
+def test_what_models_were_trained_on_must_be_known_to_say_what_folds_share(files: Path, tmp_path: Path) -> None:
+    """With measured values of a few of the predicted genes, others may know the covariate: the sd stays at sqrt(2)."""
+    few = pd.read_csv(files / "measured.csv", index_col=0)[list(GENES[:15])]
+    few.to_csv(tmp_path / "few.csv")
+    given = {"covariates": str(files / "covariates.csv"), "covariate": ("noise", "subtype"), "follow": "noise"}
+    association.run(
+        config(files, measured=str(tmp_path / "few.csv"), adjust_for=("purity",), **given), tmp_path / "out"
+    )
+    table = pd.read_csv(tmp_path / "out" / "covariates.csv")
+    assert table.loc[table["source"] == "predicted", "null_sd"].to_numpy() == pytest.approx(2**0.5, abs=1e-4)
+    assert pd.read_csv(tmp_path / "out" / "follow.csv")["null_sd"].to_numpy() == pytest.approx(2**0.5, abs=1e-4)
+
+
 def test_enrichment_and_followed_genes(done: Path) -> None:
     over = pd.read_csv(done / "enrichment.csv").set_index("set")
     assert over.loc["TLS_CHEMOKINE_12", "chosen"] == 12
