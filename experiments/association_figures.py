@@ -63,17 +63,19 @@ def covariates(table: pd.DataFrame, path: str | Path) -> None:
     widths = [len(one["effect"].columns) for one in wide]
     rows = max(len(one) for one in wide)
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(2.6 + sum(0.55 * width + 1.1 for width in widths), 2.2 + 0.3 * min(rows, _MOST_ROWS)),
+        1, len(panels), figsize=(3.4 + sum(0.42 * width + 0.4 for width in widths), 2.2 + 0.28 * min(rows, _MOST_ROWS)),
         gridspec_kw={"width_ratios": widths}, squeeze=False, layout="constrained",
     )  # fmt: skip
     shares = [
         one["effect"].to_numpy(dtype=float) for one, (_, test, _) in zip(wide, panels, strict=True) if test == KRUSKAL
     ]
     most = max([_LEAST_SCALE, *(float(np.nanmax(share)) for share in shares if np.isfinite(share).any())])
-    for axis, one, (source, test, _) in zip(axes.flat, wide, panels, strict=True):
-        spearman = test == SPEARMAN
-        shown = one.head(_MOST_ROWS)
-        heatmap(figure, axis, shown["effect"], shown["q"], ("RdBu_r", -1, 1) if spearman else ("Purples", 0, most))
+    tests = [test for _, test, _ in panels]
+    for place, (axis, one, (source, test, _)) in enumerate(zip(axes.flat, wide, panels, strict=True)):
+        shown, colours = one.head(_MOST_ROWS), ("RdBu_r", -1, 1) if test == SPEARMAN else ("Purples", 0, most)
+        heatmap(figure, axis, shown["effect"], shown["q"], colours, bar=test not in tests[place + 1 :])
+        if place and list(one.index) == list(wide[place - 1].index):
+            axis.set_yticklabels([])
         axis.set_title(f"{source}\n{_EFFECTS[test]}", fontsize=8)
     figure.suptitle(f"*: q < {SIGNIFICANT} (BH over a source's signatures and covariates)", fontsize=8)
     figures.save_figure(figure, path, table)
@@ -97,7 +99,7 @@ def enrichment(over: pd.DataFrame, ranked: pd.DataFrame, path: str | Path) -> No
         axis.barh(range(len(table)), table[column], color=[figures.COLOURS[0] if yes else "#c9d6e3" for yes in sure])
         axis.axvline(1 if column == "fold" else 0, color="black", linewidth=0.6)
         names = [f"{plain(name)} ({there})" for name, there in zip(table["set"], table["in_panel"], strict=True)]
-        axis.set(yticks=range(len(table)), yticklabels=names)
+        axis.set(yticks=range(len(table)), yticklabels=names, ylim=(len(table) - tallest - 0.6, len(table) - 0.4))
         axis.set_xlabel(label, fontsize=8)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
@@ -122,7 +124,7 @@ def volcano(table: pd.DataFrame, path: str | Path, *, score: str, title: str, la
         axis.axhline(height[sure].min(), color="black", linewidth=0.6, linestyle="--")
     axis.axvline(0, color="black", linewidth=0.6)
     axis.set(xlabel=f"Spearman r of the gene with {score}", ylabel=f"-log10 p (dark: q < {SIGNIFICANT}, BH)")
-    axis.margins(x=0.18, y=0.06)
+    axis.margins(x=0.26, y=0.06)
     for side in (known[known["r"] > 0], known[known["r"] < 0]):
         _name_dots(axis, side[side["q"] < SIGNIFICANT].head(labelled // 2))
     axis.set_title(title, fontsize=9)
@@ -145,15 +147,16 @@ def _name_dots(axis: Axes, genes: pd.DataFrame) -> None:
 
 
 def heatmap(
-    figure: plt.Figure, axis: Axes, effect: pd.DataFrame, q: pd.DataFrame, colours: tuple[str, float, float]
-) -> None:
-    """Draw `effect` in a colour map between two bounds, with the number where q < 0.05."""
+    figure: plt.Figure, axis: Axes, effect: pd.DataFrame, q: pd.DataFrame, colours: tuple[str, float, float], *,
+    bar: bool = True,
+) -> None:  # fmt: skip
+    """Draw `effect` in a colour map between two bounds, with the number where q < 0.05; `bar` shows the colours."""
     cmap, low, high = colours
     values = effect.to_numpy(dtype=float)
     shown = axis.imshow(values, cmap=cmap, vmin=low, vmax=high, aspect="auto")
     axis.set(xticks=range(values.shape[1]), yticks=range(len(values)))
-    axis.set_xticklabels([plain(str(name)) for name in effect.columns], rotation=60, ha="right", fontsize=7)
-    axis.set_yticklabels([plain(str(name)) for name in effect.index], fontsize=7)
+    axis.set_xticklabels([plain(str(name)) for name in effect.columns], rotation=60, ha="right", fontsize=8)
+    axis.set_yticklabels([plain(str(name)) for name in effect.index], fontsize=8)
     limits = shown.get_clim()
     for row, column in np.argwhere(q.to_numpy(dtype=float) < SIGNIFICANT):
         value = values[row, column]
@@ -161,4 +164,5 @@ def heatmap(
         axis.text(
             column, row, f"{value:.2f}*", ha="center", va="center", fontsize=6, color="white" if dark else "black"
         )
-    figure.colorbar(shown, ax=axis, shrink=0.6).ax.tick_params(labelsize=6)
+    if bar:
+        figure.colorbar(shown, ax=axis, shrink=0.6).ax.tick_params(labelsize=7)

@@ -250,4 +250,4 @@ def _draw_tiles(
     squares.set_array(values)
     squares.set_clim(low, max(high, low + 1e-12))
     axis.add_collection(squares)
-    figure.colorbar(squares, ax=axis, shrink=0.8, pad=0.02).ax.tick_params(labelsize=6)
+    figure.colorbar(squares, ax=axis, shrink=0.8, pad=0.02).ax.tick_params(labelsize=9)

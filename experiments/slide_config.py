@@ -53,8 +53,8 @@ class FinetuneConfig:
         Of folds, initialisation, tile samples, permutations and resamplings.
     """
 
-    cohort: str
-    features: str
+    cohort: str = "cohort.h5ad"
+    features: str = "features"
     encoder: str | None = None
     folds: str | None = None
     n_folds: int = 5

@@ -25,10 +25,10 @@ _DRAWN_GENES = 8
 def draw_run(
     genes: pd.DataFrame, headline: pd.DataFrame, truth: NDArray[np.float32],
     predictions: Mapping[str, NDArray[np.float32]], history: Mapping[str, Sequence[Mapping[str, float]]],
-    null_z: NDArray[np.floating] | None, out_dir: Path, *, unit: str, patients: Sequence[str],
+    null_z: NDArray[np.floating] | None, out_dir: Path, *, unit: str, patients: Sequence[str], stated: float,
 ) -> None:  # fmt: skip
     """Draw all of a run."""
-    figures.training_curves(history, out_dir / "curves.png", score="score (minus mean squared error)")
+    figures.training_curves(history, out_dir / "curves.png", score="score,\nminus mean squared error")
     by_fold = genes[f"r_{MODEL}"].notna().any()  # small cohorts have no fold with n > 3
     prefix = "r" if by_fold else "pooled_r"
     figures.gene_distributions(
@@ -40,16 +40,22 @@ def draw_run(
     if by_fold:
         draw_headline(headline, out_dir / "headline.png")
         draw_null(genes["p_model"].to_numpy(), null_z, out_dir / "null.png")
+    if genes["interval_coverage"].notna().any():
+        draw_coverage(genes["interval_coverage"].to_numpy(), out_dir / "coverage.png", stated=stated)
     score = genes[f"{prefix}_{MODEL}"].fillna(-np.inf)
     best = score.sort_values(ascending=False, kind="stable").index[:_DRAWN_GENES]
     figures.gene_scatter(
         genes.loc[best, "gene"].tolist(), truth[:, best], predictions[MODEL][:, best], out_dir / "scatter.png",
         unit=unit, patients=patients,
         titles=[
-            f"{genes['gene'][i]}\nr by fold {genes[f'r_{MODEL}'][i]:.2f}, pooled {genes[f'pooled_r_{MODEL}'][i]:.2f}"
+            f"{genes['gene'][i]}\nr by fold {_r(genes[f'r_{MODEL}'][i])}, pooled {_r(genes[f'pooled_r_{MODEL}'][i])}"
             for i in best
         ],
     )  # fmt: skip
+
+
+def _r(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else "NA"
 
 
 def draw_headline(headline: pd.DataFrame, path: Path) -> None:
@@ -68,6 +74,20 @@ def draw_headline(headline: pd.DataFrame, path: Path) -> None:
     figures.save_figure(figure, path, shown)
 
 
+def draw_coverage(shares: NDArray[np.floating], path: Path, *, stated: float) -> None:
+    """How many genes' intervals hold which share of patients, beside the share `stated`."""
+    known = shares[np.isfinite(shares)]
+    counts, edges = np.histogram(known, bins=np.linspace(min(known.min(), stated) - 0.01, 1, 31))
+    figure, axis = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
+    axis.stairs(counts, edges, fill=True, color=figures.COLOURS[0], alpha=0.7)
+    axis.axvline(stated, color="black", linewidth=1, linestyle="--", label=f"stated: {stated:.0%}")
+    axis.axvline(known.mean(), color=figures.COLOURS[1], linewidth=1.5, label=f"mean of genes: {known.mean():.1%}")
+    axis.set(xlabel="share of patients inside the gene's interval", ylabel="genes")
+    axis.legend(frameon=False, fontsize=8, loc="upper right")
+    axis.spines[["top", "right"]].set_visible(False)
+    figures.save_figure(figure, path, pd.DataFrame({"from": edges[:-1], "to": edges[1:], "genes": counts}))
+
+
 def draw_null(p: NDArray[np.floating], null_z: NDArray[np.floating] | None, path: Path) -> None:
     """Observed p-values against even ones; and, with refits, their z beside the normal curves."""
     panels = 1 if null_z is None else 2
@@ -84,9 +104,13 @@ def draw_null(p: NDArray[np.floating], null_z: NDArray[np.floating] | None, path
         drawn = null_z[np.isfinite(null_z)]
         edges = np.linspace(-5, 5, 61)
         axes[0, 1].hist(drawn, bins=edges, density=True, color="0.8", label=f"refits, sd {drawn.std():.2f}")
-        for sd, style, name in ((1.0, ":", "if folds were independent"), (FOLD_NULL_SD, "--", "sd 1.41")):
+        for sd, style, name in (
+            (1.0, ":", "if folds were independent"),
+            (FOLD_NULL_SD, "--", "as assumed without refits"),
+        ):
             axes[0, 1].plot(edges, norm.pdf(edges, scale=sd), style, color="black", linewidth=1, label=name)
         axes[0, 1].set(xlabel="combined z, labels permuted", ylabel="density")
+        axes[0, 1].set_ylim(top=1.35 * axes[0, 1].get_ylim()[1])  # room for the legend
         axes[0, 1].legend(frameon=False, fontsize=8)
         density, _ = np.histogram(drawn, bins=edges, density=True)
         source.append(pd.DataFrame({"panel": "refits", "x": (edges[1:] + edges[:-1]) / 2, "y": density}))

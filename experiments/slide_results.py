@@ -78,7 +78,7 @@ def write_results(
     _write_tables(config, data, results, panel, fold_of, truth, predictions, genes, tables.headline, out_dir)
     draw_run(
         genes, tables.headline, truth, predictions, {f"fold {one.fold.index}": one.history for one in results},
-        null_z, out_dir, unit=data.training_unit, patients=tested,
+        null_z, out_dir, unit=data.training_unit, patients=tested, stated=config.coverage,
     )  # fmt: skip
     return finish_run(
         out_dir, _summary(config, data, results, panel, SlideTables(genes, tables.headline), bounds, null_z)

@@ -49,9 +49,9 @@ def draw_curves(
     shown = [name for name, risk in risks.items() if 0 < (risk > 0).sum() < len(risk)]
     if not shown:
         return
-    columns = min(3, len(shown))
+    columns = min(2, len(shown))
     rows = -(-len(shown) // columns)
-    figure = plt.figure(figsize=(4.6 * columns, 4.6 * rows), layout="constrained")
+    figure = plt.figure(figsize=(4.6 * columns, 4.1 * rows), layout="constrained")
     parts = figure.subfigures(rows, columns, squeeze=False)
     drawn = []
     for part, name in zip(parts.flat, shown, strict=False):
@@ -197,8 +197,8 @@ def draw_screen(rows: pd.DataFrame, path: Path, *, source: str) -> None:
 
 
 def _apart(at: Sequence[float], other: Sequence[float], effect: pd.Series, height: pd.Series) -> bool:
-    """Whether two labels do not write over each other: an eighth of the width, or a thirtieth of the height."""
-    return abs(at[0] - other[0]) > np.ptp(effect) / 8 or abs(at[1] - other[1]) > np.ptp(height) / 30
+    """Whether two labels do not write over each other: a sixth of the width, or a twentieth of the height."""
+    return abs(at[0] - other[0]) > np.ptp(effect) / 6 or abs(at[1] - other[1]) > np.ptp(height) / 20
 
 
 def _cohort(table: SurvivalTable) -> str:

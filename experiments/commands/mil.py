@@ -19,8 +19,8 @@ from tcgn_mil.experiments.console import (
     warn_of_leakage,
 )
 
-Cohort = Annotated[Path, typer.Option(help="cohort.h5ad that tcgn-mil bulk wrote.")]
-Features = Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")]
+Cohort = Annotated[Path | None, typer.Option(help="cohort.h5ad that tcgn-mil bulk wrote.", show_default="cohort.h5ad")]
+Features = Annotated[Path | None, typer.Option(help="Folder that tcgn-mil encode wrote.", show_default="features")]
 Encoder = Annotated[
     Path | None,
     typer.Option(help="Encoder checkpoint that made the features: for the zero-shot baseline, and form=additive."),
@@ -37,8 +37,8 @@ PreserveSites = Annotated[
 
 
 def finetune(
-    cohort: Cohort = Path("cohort.h5ad"),
-    features: Features = Path("features"),
+    cohort: Cohort = None,
+    features: Features = None,
     encoder: Encoder = None,
     out: Out = Path("slide-model"),
     folds: Folds = None,
@@ -56,8 +56,8 @@ def finetune(
 
 
 def slide_cross_validation(
-    cohort: Cohort = Path("cohort.h5ad"),
-    features: Features = Path("features"),
+    cohort: Cohort = None,
+    features: Features = None,
     encoder: Encoder = None,
     out: Out = Path("slide-cv"),
     folds: Folds = None,
