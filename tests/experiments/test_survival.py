@@ -16,9 +16,11 @@ from lifelines import CoxPHFitter
 from matplotlib import pyplot as plt
 from PIL import Image
 
+from tcgn_mil.concordance import pair_counts
 from tcgn_mil.config import resolve_config
 from tcgn_mil.data.splits import make_folds, write_folds
 from tcgn_mil.data.survival_tables import SurvivalTable, read_survival, write_survival
+from tcgn_mil.data.targets import RankNormaliser
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import cli, survival, survival_figures
 from tcgn_mil.experiments.survival_cohort import SurviveConfig, load_survival_cohort, signature_weights
@@ -157,8 +159,28 @@ class TestARun:
 def test_late_entry_is_carried_through(tmp_path: Path) -> None:
     files = cohort_files(tmp_path, late=True)
     del files["measured"]
-    summary = survival.run(configured(files, "covariates=[age]", "screen=false", "n_folds=3"), tmp_path / "out")
+    summary = survival.run(configured(files, "covariates=[age]", "n_folds=3"), tmp_path / "out")
     assert summary["accuracy"] == []
+    outcome, risk = read_survival(files["clinical"]), pd.read_csv(tmp_path / "out" / "risk.csv")
+    assert risk["patient_id"].tolist() == list(outcome.patient_id)
+    groups = risk["fold"].to_numpy()[None]
+    given = (outcome.time_days, outcome.event, risk["predicted"].to_numpy()[None, None], groups)
+    c, without = pair_counts(*given, entry=outcome.entry_days).c[0, 0], pair_counts(*given).c[0, 0]
+    assert summary["results"][1]["c"] == pytest.approx(c, abs=1e-9)
+    assert abs(c - without) > 1e-4
+    frame = pd.DataFrame({"t": outcome.time_days, "e": outcome.event, "entry": outcome.entry_days})
+    values = pd.read_csv(files["predicted"], index_col=0).loc[list(outcome.patient_id)].to_numpy()
+    frame["gene"], age = RankNormaliser(values)(values)[:, 0].astype(float), outcome.covariates["age"].to_numpy()
+    screen = pd.read_csv(tmp_path / "out" / "exploratory_screen_predicted.csv").set_index("gene")
+    for prefix, more in (("", {}), ("adjusted_", {"age": age})):
+        direct = CoxPHFitter().fit(frame.assign(**more), "t", "e", entry_col="entry").summary.loc["gene"]
+        assert screen.loc[SCRIPT, f"{prefix}coef"] == pytest.approx(direct["coef"], rel=1e-4)
+    frame["score"], frame["fold"] = risk["predicted"].to_numpy(), groups[0]
+    direct = (
+        CoxPHFitter().fit(frame.drop(columns="gene"), "t", "e", entry_col="entry", strata=["fold"]).params_["score"]
+    )
+    ratios = pd.DataFrame(summary["hazard_ratios"]).set_index("model")
+    assert ratios.loc["predicted", "coef"] == pytest.approx(direct, abs=1e-6)
     assert [row["covariate"] for row in summary["proportional_hazards"]][:2] == ["age", "predicted risk score"]
     assert all(0 < row["p"] <= 1 for row in summary["proportional_hazards"])
     assert any("enter late" in label for label in summary["labels"])
@@ -408,7 +430,6 @@ class TestBreastCancer:
         config = resolve_config(SurviveConfig, overrides=[f"{k}={v}" for k, v in brca.items()] + ["covariates=[age]"])
         cohort = load_survival_cohort(config)
         assert (len(cohort.table), int(cohort.table.event.sum())) == (956, 130)
-        from tcgn_mil.data.targets import RankNormaliser
         from tcgn_mil.survival import fit_cox
 
         values = cohort.sources["measured"].values
