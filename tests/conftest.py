@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests, and how two processes share the tests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+
+IN_PARALLEL = "PYTEST_XDIST_WORKER" in os.environ
+if IN_PARALLEL:  # torch is not imported yet; with more threads than cores they would wait for one another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +29,22 @@ def chromium() -> str:
     if found is None:
         pytest.skip("no chromium; install Debian's package to test pages in a browser")
     return found
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Among processes, a file's tests stay together, and those of the demo's folder; what has slow tests goes first."""
+    if not IN_PARALLEL:
+        return
+    group = {item: "demo" if "demo" in item.fixturenames else item.nodeid.split("::")[0] for item in items}
+    first = {"demo"} | {group[item] for item in items if item.get_closest_marker("slow")}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group[item]))
+    items.sort(key=lambda item: group[item] not in first)
+
+
+if not IN_PARALLEL:
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+        """Names of tests without the group that xdist appends, so that they can be given to pytest again."""
+        report.nodeid = report.nodeid.partition("@")[0]

@@ -57,7 +57,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     write_spots(cohort.st, root / "spots", spot_pitch_um=config.spot_pitch_um)
     pretrain = SpotConfig(
         spots=str(root / "spots"), test_sections=("A1", "B1"), val_sections=("C1",), model="tcgn_tiny",
-        training=TrainingConfig(epochs=3, batch_size=16, lr=2e-3),
+        views=1, training=TrainingConfig(epochs=2, batch_size=16, lr=2e-3),
     )  # fmt: skip
     pretraining.run(pretrain, root / "encoder")
     table = localisation(

@@ -13,7 +13,7 @@ import pytest
 from tcgn_mil.checkpoints import read_encoder_info
 from tcgn_mil.experiments import cli
 
-pytestmark = pytest.mark.realdata
+pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 SECTIONS = ("B4", "C2", "C3", "C5")
 
 
