@@ -343,7 +343,8 @@ def test_cohorts_are_standardised_and_judged_within_themselves(tmp_path: Path) -
     assert found.obs["cohort"].value_counts().to_dict() == {"a.tsv": 30, "b.tsv": 30}
     spread = [found[found.obs["cohort"] == name].layers["truth"].std(axis=0).mean() for name in ("a.tsv", "b.tsv")]
     assert spread[0] == pytest.approx(spread[1], rel=0.2)
-    pooled = dataclasses.replace(config, cohorts="pooled", refits=0)
+    folds = str(tmp_path / "within" / "folds.csv")
+    pooled = dataclasses.replace(config, cohorts="pooled", refits=0, folds=folds)
     finetuning.run(pooled, tmp_path / "pooled")
     table = pd.read_csv(tmp_path / "pooled" / "genes.csv").set_index("gene")
     assert table["r_model"][null].median() > 0.7  # the scanner tells the table
