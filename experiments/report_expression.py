@@ -130,7 +130,8 @@ def predict_sections(run: Run, share: float) -> list[Section]:
     """Who was predicted, and maps of the first slides."""
     summary = run.summary
     lines = [
-        f"{summary['patients']} patients, {summary['slides']} slides, {summary['tiles']} tiles; unit {summary['unit']}."
+        f"{_counted(summary['patients'], 'patient')}, {summary['slides']} slides, {summary['tiles']} tiles, predicted"
+        f" by the models in {run.made.get('config', {}).get('model')}; unit {summary['unit']}."
     ]
     if odd := summary.get("out_of_distribution"):
         lines.append(f"Unlike the slides of training, so that predictions may not hold: {', '.join(odd)}.")
