@@ -17,6 +17,7 @@ from tcgn_mil.experiments.slide_null import NullBags, Refit, permutations, refit
 from tcgn_mil.inference import predict_bag
 from tcgn_mil.losses import expression_loss
 from tcgn_mil.models.mil import MilConfig, SlideRegressor
+from tcgn_mil.slide_stats import combined_r, null_p_values
 from tcgn_mil.training import TrainingConfig, fit
 
 D, G = 5, 3
@@ -131,3 +132,35 @@ def test_donors_exchange_within_strata_only() -> None:
     assert (orders[:, :12] < 12).all()
     assert (orders[:, 12:] >= 12).all()
     assert (orders[:, ::2] // 2 == orders[:, 1::2] // 2).all()
+
+
+def test_p_is_even_where_rows_of_a_donor_are_alike() -> None:
+    """Ridge on slides that say nothing of expression, both alike within a donor: rows permuted singly see signal."""
+    rng = np.random.default_rng(0)
+    donor = np.repeat(np.arange(30), 3)
+    fold_of, names = donor % 5, [f"P{row}" for row in range(len(donor))]
+
+    def z(slides: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        predicted = np.zeros_like(labels)
+        for fold in range(5):
+            train = fold_of != fold
+            centred = slides[train] - slides[train].mean(axis=0)
+            weight = np.linalg.solve(centred.T @ centred + 10 * np.eye(slides.shape[1]), centred.T @ labels[train])
+            predicted[~train] = slides[~train] @ weight
+        return combined_r(labels, predicted, fold_of).z
+
+    shares: dict[str, list[float]] = {"rows": [], "donors": []}
+    for seed in range(6):
+        slides, labels = (
+            rng.standard_normal((30, size))[donor] + 0.5 * rng.standard_normal((90, size)) for size in (15, 150)
+        )
+        people = {
+            "rows": dict(zip(names, names, strict=True)),
+            "donors": dict(zip(names, map(str, donor), strict=True)),
+        }
+        for kind, donors in people.items():
+            orders = permutations(names, donors, dict.fromkeys(names, ""), count=40, seed=seed)
+            p = null_p_values(z(slides, labels), np.stack([z(slides, labels[order]) for order in orders]))
+            shares[kind].append(float(np.mean(p < 0.05)))
+    assert 0.025 < np.mean(shares["donors"]) < 0.08
+    assert np.mean(shares["rows"]) > 0.1
