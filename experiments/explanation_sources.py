@@ -22,7 +22,7 @@ from tcgn_mil.data.targets import spot_expression
 from tcgn_mil.data.tile_files import read_tiles
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.explanation_models import GeneModel, find_genes, tile_model
-from tcgn_mil.experiments.fold_models import load_fold_models, models_for, union_panel
+from tcgn_mil.experiments.fold_models import load_fold_models, models_for, models_of, union_panel
 from tcgn_mil.experiments.patient_prediction import predict_patient
 from tcgn_mil.experiments.run_folder import read_run
 from tcgn_mil.inference import open_encoder, predict_spots
@@ -155,11 +155,11 @@ class SlideStudy:
 
     def __init__(self, folder: str, encoder: str, features: str, genes: Sequence[str], *, pretrained: bool) -> None:
         read_run(folder, kind="finetune")
-        self.genes, self.folds = tuple(genes), load_fold_models(folder)
+        self.encoder = open_encoder(encoder, pretrained=pretrained)
+        self.genes, self.folds = tuple(genes), models_of(self.encoder.identity, load_fold_models(folder))
         self.panel = union_panel(self.folds)
         find_genes(genes, self.panel, path=folder)
         self.features = find_features(features)
-        self.encoder = open_encoder(encoder, pretrained=pretrained)
         expected = self.folds[0].info.encoder
         if self.encoder.identity != expected:
             raise InputError(

@@ -25,6 +25,7 @@ from tcgn_mil.data.bags import BagBatch, FeatureStatistics, feature_statistics
 from tcgn_mil.data.splits import make_folds, read_folds, write_folds
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.cohort_data import CohortData, load_cohort, rows_of
+from tcgn_mil.experiments.encoder_tuning import PixelSource, SlidePixels, Tuned, tune, with_pixels
 from tcgn_mil.experiments.fold_models import TRAINING_SLIDES
 from tcgn_mil.experiments.run_folder import begin_run, finished_summary
 from tcgn_mil.experiments.slide_bags import PatientBags, patient_bags
@@ -47,12 +48,13 @@ from tcgn_mil.training import TrainingConfig, fit
 KIND = "finetune"
 
 
-def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
+def run(config: FinetuneConfig, out_dir: str | Path, *, source: PixelSource | None = None) -> dict[str, Any]:
     """Train one model a fold and evaluate out of fold; returns the summary that is also written.
 
     Writes ``fold<k>.safetensors``, ``folds.csv``, ``genes.csv``, ``predictable_genes.csv``, ``headline.csv``,
     ``out_of_fold.h5ad``, ``dropped.csv``, ``reference.safetensors`` and figures. A finished run is not run again; an
-    unfinished one resumes; both only on the inputs that they began on.
+    unfinished one resumes; both only on the inputs that they began on. `source` reads the slides' tiles, where the
+    encoder is fine-tuned; then each fold has ``encoder<k>.safetensors`` too, and features of its test patients by it.
 
     Raises
     ------
@@ -62,6 +64,11 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
     """
     out_dir = begin_run(out_dir, KIND, config)
     data = load_cohort(config.cohort, config.features, pooled=config.cohorts == "pooled")
+    pixels = None
+    if config.encoder_train != "none":
+        if source is None:
+            raise ValueError("fine-tuning an encoder needs a source of pixels")
+        data, pixels = with_pixels(config, data, source)
     if len(data.patients) < FEW_PATIENTS and config.folds is None:
         raise InputError(
             f"only {len(data.patients)} patients have both expression and features; at least {FEW_PATIENTS} are needed",
@@ -80,7 +87,7 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
         columns=["slide_id", "patient_id"],
     ))  # fmt: skip
     write_csv(out_dir / "dropped.csv", data.dropped)
-    study = Study(config, data, start, out_dir)
+    study = Study(config, data, start, out_dir, pixels)
     write_reference(out_dir, study.data.descriptors["mean_features"])
     results = [_run_fold(study, fold) for fold in folds]
     return write_results(
@@ -96,6 +103,7 @@ class Study:
     data: CohortData
     start: SpotStart | None
     out_dir: Path
+    pixels: SlidePixels | None = None
 
 
 def _spot_start(config: FinetuneConfig, data: CohortData) -> SpotStart | None:
@@ -125,18 +133,36 @@ def _run_fold(study: Study, fold: Fold) -> FoldResult:
     model = _new_model(study, fold, targets, statistics, training.seed)
     untrained = _predict(model.eval(), bags["test"])
     history = _fit(study, model, bags, training, fold.index)
+    frozen = _predict(model, bags["test"])
+    predicted, identity, extra = frozen, data.encoder, {}
+    if study.pixels is not None:
+        tuned = tune(config, data, study.pixels, fold, model, targets.scaled, study.out_dir, seed=training.seed)
+        extra = {"frozen_encoder": targets.scaler.unscale(frozen)}
+        model, identity = tuned.regressor, tuned.identity
+        predicted = _predict_tuned(study, fold, tuned, targets.scaled, frozen)
     info = SlideModelInfo(
         config=model.config, in_features=data.width, panel=targets.panel, scaler=targets.scaler,
-        unit=data.training_unit, encoder=data.encoder, patch=data.patch, stain=data.stain, tiling=data.tiling,
+        unit=data.training_unit, encoder=identity, patch=data.patch, stain=data.stain, tiling=data.tiling,
         fold=fold, provenance={"config": as_plain(config)},
     )  # fmt: skip
     save_slide_model(study.out_dir / f"fold{fold.index}.safetensors", model, info)
     test = rows_of(data, fold.test)
-    predictions = {MODEL: targets.scaler.unscale(_predict(model, bags["test"]))}
-    predictions |= _baselines(study, fold, targets)
+    predictions = {MODEL: targets.scaler.unscale(predicted), **extra, **_baselines(study, fold, targets)}
     predictions["untrained"] = targets.scaler.unscale(untrained)
     null_r = _null(study, fold, targets, bags, statistics, training)
     return FoldResult(fold, targets.panel, targets.values[test], predictions, history, null_r)
+
+
+def _predict_tuned(
+    study: Study, fold: Fold, tuned: Tuned, scaled: NDArray[np.float32], frozen: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(test patients, G) from features by the fold's own encoder."""
+    if tuned.slides is None:
+        return frozen
+    data = dataclasses.replace(study.data, slides=study.data.slides | tuned.slides)
+    return _predict(
+        tuned.regressor, patient_bags(study.config, data, fold.test, scaled[rows_of(data, fold.test)], seed=0)
+    )
 
 
 def _bags(study: Study, fold: Fold, scaled: NDArray[np.float32], seed: int) -> dict[str, PatientBags]:

@@ -45,6 +45,14 @@ def load_fold_models(folder: str | Path) -> list[FoldModel]:
     return [FoldModel(*load_slide_model(path)) for path in paths]
 
 
+def models_of(encoder: str, models: Sequence[FoldModel]) -> list[FoldModel]:
+    """The models that read an encoder's features; all where none does, so that what checks them says so.
+
+    Where encoders were fine-tuned, each fold has its own.
+    """
+    return [fold for fold in models if fold.info.encoder == encoder] or list(models)
+
+
 def training_patients(folder: str | Path) -> dict[str, str]:
     """Slide -> patient as the cohort of the models named it, which feature files need not."""
     path = Path(folder) / TRAINING_SLIDES

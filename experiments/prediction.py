@@ -7,6 +7,7 @@ on, as happens with folds from a file, is predicted by all models too and labell
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from tcgn_mil.checkpoints import check_patch
 from tcgn_mil.contracts import Failure, preview, stain_identity
 from tcgn_mil.data.feature_files import find_features, read_feature_info
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.fold_models import FoldModel, load_fold_models, training_patients, union_panel
+from tcgn_mil.experiments.fold_models import FoldModel, load_fold_models, models_of, training_patients, union_panel
 from tcgn_mil.experiments.map_choice import mapped_genes, mapped_signatures
 from tcgn_mil.experiments.patient_prediction import PatientPrediction, on_their_slides, predict_patient, unplaced
 from tcgn_mil.experiments.prediction_config import PredictConfig
@@ -38,17 +39,17 @@ def run(
 
     Writes ``predicted.h5ad`` (patients x genes in the training unit, layers sd, low and high, obs ood_score),
     ``predicted.csv`` (or ``.parquet``), ``failures.csv`` and the maps of ``slide_maps``. Runs again from the start: it
-    takes seconds a patient. `notes` join the summary's.
+    takes seconds a patient. `notes` join the summary's. Of a run with fine-tuned encoders, the models that read these
+    features speak.
     """
     read_run(config.model, kind="finetune")
-    models = load_fold_models(config.model)
+    features = find_features(config.features)
+    models = _models_for(features, load_fold_models(config.model))
     panel = union_panel(models)
     mapped = mapped_genes(config, panel)
     signatures = mapped_signatures(config, mapped, models)
     out_dir = begin_run(out_dir, KIND, config)
-    patients, failures = _group_slides(
-        find_features(config.features), models, training_patients(config.model), allow=config.allow_other_size
-    )
+    patients, failures = _group_slides(features, models, training_patients(config.model), allow=config.allow_other_size)
     failures = [*unmade, *failures]
     rows: dict[str, PatientPrediction] = {}
     for patient, paths in tqdm(patients.items(), desc="predict", unit="patient"):
@@ -71,6 +72,14 @@ def run(
     if not rows:
         raise InputError(f"no slide could be predicted: {failures[0].reason}", fix=failures[0].likely_fix)
     return write_prediction(config, models, panel, rows, signatures, out_dir, notes=notes), failures
+
+
+def _models_for(features: Mapping[str, Path], models: Sequence[FoldModel]) -> list[FoldModel]:
+    """The models that read the features of the first file that can be read."""
+    for path in features.values():
+        with contextlib.suppress(InputError):
+            return models_of(read_feature_info(path).encoder, models)
+    return list(models)
 
 
 def _group_slides(

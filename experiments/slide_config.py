@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.models.bag_encoder import EncoderTrain
 from tcgn_mil.models.mil import MilConfig
 from tcgn_mil.training import TrainingConfig
 
 CROSS_VALIDATION_REFITS = 50  # PROTOCOL, What counts as predictable
+
+
+@dataclass(frozen=True)
+class EncoderTuning:
+    """How an encoder is fine-tuned through the bag.
+
+    Attributes
+    ----------
+    tiles
+        Of a patient that are encoded, with gradient, in a step.
+    val_tiles
+        Of a validation patient that are encoded at each epoch.
+    training
+        Its ``lr`` is that of pooling and head; layers of the encoder have it times ``layer_decay`` to the power of
+        their depth from the output.
+    """
+
+    tiles: int = 32
+    val_tiles: int = 128
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(
+            epochs=10, batch_size=16, lr=1e-4, layer_decay=0.7, patience=3, loss="mix"
+        )
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("tiles", "val_tiles"):
+            if getattr(self, name) < 1:
+                raise InputError(f"tuning.{name} is {getattr(self, name)}", fix="give at least 1; 32 are usual")
 
 
 @dataclass(frozen=True)
@@ -51,6 +81,15 @@ class FinetuneConfig:
         Of the prediction intervals, 0 to 1.
     seed
         Of folds, initialisation, tile samples, permutations and resamplings.
+    encoder_train
+        ``none``: on stored features; ``last``, ``all``: after that the last stage of the encoder, or all of it, is
+        fine-tuned through the bag, fold by fold (:mod:`tcgn_mil.experiments.encoder_tuning`).
+    slides, tiles
+        Where the encoder is fine-tuned: the slides (one, a folder, a table), and the folder of their tiles.
+    mpp
+        µm per pixel of level 0, for slides that do not state it.
+    tuning
+        How.
     """
 
     cohort: str = "cohort.h5ad"
@@ -72,6 +111,11 @@ class FinetuneConfig:
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(epochs=60, batch_size=16, lr=1e-3, patience=15, loss="mix")
     )
+    encoder_train: EncoderTrain = "none"
+    slides: str | None = None
+    tiles: str | None = None
+    mpp: float | None = None
+    tuning: EncoderTuning = field(default_factory=EncoderTuning)
 
     def __post_init__(self) -> None:
         for name in ("refits", "seed"):
@@ -87,6 +131,26 @@ class FinetuneConfig:
             raise InputError("refits do not average weights", fix="set training.average=0, or refits=0")
         if self.model.form == "additive" and self.model.spot_hidden:
             raise InputError("model.spot_hidden is taken from the encoder", fix="leave it at 0")
+        if self.encoder_train not in get_args(EncoderTrain):
+            choices = ", ".join(get_args(EncoderTrain))
+            raise InputError(f"encoder_train is {self.encoder_train!r}", fix=f"choose one of {choices}")
+        if self.encoder_train != "none":
+            self._check_tuning()
+
+    def _check_tuning(self) -> None:
+        needed = {"--encoder": self.encoder, "--slides": self.slides, "--tiles": self.tiles}
+        if missing := [name for name, value in needed.items() if value is None]:
+            raise InputError(
+                f"encoder_train={self.encoder_train} without {' and '.join(missing)}",
+                fix="give the encoder that made the features, the slides, and the tiles that they were made from",
+            )
+        if self.several_slides != "bag":
+            raise InputError(f"encoder_train={self.encoder_train} goes with several_slides=bag", fix="leave it so")
+        if self.refits:
+            raise InputError(
+                f"refits of a run with encoder_train={self.encoder_train} would train the encoder again each time",
+                fix="set refits=0; p-values are then approximate, and labelled so",
+            )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from tcgn_mil.checkpoints import SlideModelInfo, check_patch
 from tcgn_mil.contracts import NO_STAIN, Failure, PatchSize, preview
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encoding import EncodeSettings, encode_cohort
-from tcgn_mil.experiments.fold_models import load_fold_models
+from tcgn_mil.experiments.fold_models import load_fold_models, models_of
 from tcgn_mil.experiments.run_folder import read_run
 from tcgn_mil.experiments.slide_pixels import tile_finder, tile_reader
 from tcgn_mil.inference import open_encoder
@@ -74,8 +74,8 @@ class SlideWork:
             no slide could be encoded.
         """
         read_run(model, kind="finetune")
-        info = load_fold_models(model)[0].info
         found = open_encoder(encoder, pretrained=options.pretrained).identity
+        info = models_of(found, load_fold_models(model))[0].info
         if found != info.encoder:
             raise InputError(
                 f"is {found}, the slide model reads features of {info.encoder}", path=encoder,

@@ -48,3 +48,19 @@ def centre_reader(path: Path, mpp: float | None) -> Any:
             return next(iter_tiles(slide, tiles.coords, tiles.spec, 1))[0][0]
 
     return read
+
+
+def pixel_source(slides: str, tiles: str, mpp: float | None) -> Any:
+    """What finds and reads the tiles of slides, for :func:`tcgn_mil.experiments.finetuning.run`."""
+    from tcgn_mil.experiments.encoder_tuning import PixelSource
+    from tcgn_mil.preprocessing.slide_table import find_slides
+
+    entries = {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
+    find = tile_finder(entries, tiles)
+
+    def tiles_of(slide: str) -> TileSet:
+        if slide not in entries:
+            raise InputError(f"slide {slide} is not among the slides", path=slides, fix="add it to them")
+        return find(slide)
+
+    return PixelSource(tiles_of, tile_reader(entries))

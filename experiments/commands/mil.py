@@ -34,6 +34,17 @@ Folds = Annotated[
 PreserveSites = Annotated[
     bool, typer.Option("--preserve-sites", help="Keep each TCGA tissue source site in one fold: group_by=site.")
 ]
+EncoderTraining = Annotated[
+    str | None,
+    typer.Option(
+        help="none: on stored features; last, all: then also the encoder's last stage, or all of it.",
+        show_default="none",
+    ),
+]
+Slides = Annotated[
+    Path | None, typer.Option(help="With --encoder-train: the slides, as to encode; one, a folder, or a table.")
+]
+Tiles = Annotated[Path | None, typer.Option(help="With --encoder-train: the tiles that the features were made from.")]
 
 
 def finetune(
@@ -43,6 +54,10 @@ def finetune(
     out: Out = Path("slide-model"),
     folds: Folds = None,
     preserve_sites: PreserveSites = False,
+    encoder_train: EncoderTraining = None,
+    slides: Slides = None,
+    tiles: Tiles = None,
+    mpp: SlideMpp = None,
     config: Config = None,
     overrides: Overrides = None,
     show_config: ShowConfig = False,
@@ -51,7 +66,8 @@ def finetune(
     from tcgn_mil.experiments.slide_config import FinetuneConfig
 
     group_by = "site" if preserve_sites else None
-    given = {"cohort": cohort, "features": features, "encoder": encoder, "folds": folds, "group_by": group_by}
+    given = {"cohort": cohort, "features": features, "encoder": encoder, "folds": folds, "group_by": group_by,
+             "encoder_train": encoder_train, "slides": slides, "tiles": tiles, "mpp": mpp}  # fmt: skip
     _train(given, out, config, overrides, show_config, FinetuneConfig)
 
 
@@ -101,7 +117,12 @@ def _train(
     resolved = resolve(config_class, config, overrides, given)
     if show_config:
         return print_config(resolved)
-    summary = finetuning.run(resolved, out)
+    source = None
+    if resolved.encoder_train != "none":
+        from tcgn_mil.experiments.slide_pixels import pixel_source
+
+        source = pixel_source(resolved.slides, resolved.tiles, resolved.mpp)
+    summary = finetuning.run(resolved, out, source=source)
     print_rows(summary["headline"])
     warn_of_leakage(summary)
     for label in summary["labels"]:
