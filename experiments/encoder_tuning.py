@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from tcgn_mil.checkpoints import EncoderInfo, check_patch, load_encoder, save_encoder
 from tcgn_mil.config import as_plain
 from tcgn_mil.contracts import Fold, TileSet, stain_identity
+from tcgn_mil.data.feature_files import read_features
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.cohort_data import CohortData, rows_of
 from tcgn_mil.experiments.encoding import EncodeSettings, encode_cohort
@@ -221,4 +222,18 @@ def _encode(
             f"no slide of test patient {lost[0]} can be encoded: {failures[0].reason}",
             fix=failures[0].likely_fix or "mend the slide, or leave the patient out, and run again",
         )
+    return found
+
+
+def tuned_means(data: CohortData, folds: Sequence[Fold], out_dir: Path) -> NDArray[np.float32]:
+    """(M, D) mean features of each patient by the encoder of the fold that tests it, which new slides are held against.
+
+    Encoders of folds differ, which widens the spread a little: a new slide is flagged rather too late than too early.
+    """
+    found = data.descriptors["mean_features"].copy()
+    for fold in folds:
+        for patient, row in zip(fold.test, rows_of(data, fold.test), strict=True):
+            paths = [out_dir / FEATURES / f"fold{fold.index}" / path.name for path in data.slides[patient]]
+            if made := [path for path in paths if path.is_file()]:  # none where the frozen encoder was kept
+                found[row] = np.mean([read_features(path)[0].mean(axis=0) for path in made], axis=0)
     return found

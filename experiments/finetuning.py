@@ -25,7 +25,7 @@ from tcgn_mil.data.bags import BagBatch, FeatureStatistics, feature_statistics
 from tcgn_mil.data.splits import make_folds, read_folds, write_folds
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.cohort_data import CohortData, load_cohort, rows_of
-from tcgn_mil.experiments.encoder_tuning import PixelSource, SlidePixels, Tuned, tune, with_pixels
+from tcgn_mil.experiments.encoder_tuning import PixelSource, SlidePixels, Tuned, tune, tuned_means, with_pixels
 from tcgn_mil.experiments.fold_models import TRAINING_SLIDES
 from tcgn_mil.experiments.run_folder import begin_run, finished_summary
 from tcgn_mil.experiments.slide_bags import PatientBags, patient_bags
@@ -90,6 +90,8 @@ def run(config: FinetuneConfig, out_dir: str | Path, *, source: PixelSource | No
     study = Study(config, data, start, out_dir, pixels)
     write_reference(out_dir, study.data.descriptors["mean_features"])
     results = [_run_fold(study, fold) for fold in folds]
+    if pixels is not None:
+        write_reference(out_dir, tuned_means(data, folds, out_dir))
     return write_results(
         config, data, results, out_dir, spot_genes=() if study.start is None else study.start.panel.genes
     )

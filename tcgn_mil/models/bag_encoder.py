@@ -1,8 +1,9 @@
 """Tile encoder and slide model as one network, so that a bag's loss reaches the encoder.
 
-Tiles are encoded in chunks, each by activation checkpointing: the backward pass encodes a chunk again, so memory holds
-one chunk's activations, however many tiles a step has. The encoder stays in evaluation mode: the statistics of its
-batch normalisations, and its dropout, are those that it was trained with.
+Tiles are encoded in chunks. Where all of the encoder trains, each is by activation checkpointing: the backward pass
+encodes a chunk again, so memory holds one chunk's activations, however many tiles a step has. Where its last stage
+trains, what lies below keeps no activations anyhow, and would be computed twice for nothing. The encoder stays in
+evaluation mode: the statistics of its batch normalisations, and its dropout, are those that it was trained with.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class BagNetwork(nn.Module):
         super().__init__()
         self.encoder, self.regressor, self.takes = encoder, regressor, takes
         self._layers = layers_of(encoder)
+        self._checkpoints = train_encoder == "all"
         trained = trained_parameters(encoder, train_encoder)
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad_(name in trained)
@@ -69,7 +71,7 @@ class BagNetwork(nn.Module):
 
     def features(self, pixels: Tensor) -> Tensor:
         """(N, P, P, 3) uint8 -> (N, D) float32."""
-        run = checkpointed if torch.is_grad_enabled() else _call
+        run = checkpointed if self._checkpoints and torch.is_grad_enabled() else _call
         encode = _Encode(self.encoder, self.takes)
         return torch.cat([run(encode, chunk).float() for chunk in pixels.split(_TILES_A_CHUNK)])
 
@@ -119,15 +121,16 @@ def layers_of(encoder: nn.Module, *, coarse: bool = False) -> dict[str, int]:
 
 
 def trained_parameters(encoder: nn.Module, which: EncoderTrain) -> set[str]:
-    """Names of an encoder's parameters that train.
+    """Names of an encoder's parameters that train; a head, which a bag does not read, never does.
 
     The last stage is the deepest with more than one weight matrix: a final norm or projection alone is none, but
     trains with it.
     """
-    layers = layers_of(encoder, coarse=True)
+    head = {id(parameter) for parameter in encoder.get_classifier().parameters()}  # type: ignore[operator]
+    trunk = {name: parameter.ndim for name, parameter in encoder.named_parameters() if id(parameter) not in head}
     if which != "last":
-        return set(layers) if which == "all" else set()
-    shapes = {name: parameter.ndim for name, parameter in encoder.named_parameters()}
-    weights = [layers[name] for name, ndim in shapes.items() if ndim > 1]
+        return set(trunk) if which == "all" else set()
+    layers = {name: layer for name, layer in layers_of(encoder, coarse=True).items() if name in trunk}
+    weights = [layers[name] for name, ndim in trunk.items() if ndim > 1]
     last = max(layer for layer in weights if weights.count(layer) > 1)
     return {name for name, layer in layers.items() if layer >= last}
