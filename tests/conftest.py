@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group[item]))
     items.sort(key=lambda item: group[item] not in first)
+
+
+def pytest_runtest_setup() -> None:
+    """One thread, whatever an earlier test left: two teams on the same cores mostly wait for each other."""
+    if IN_PARALLEL and "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 if not IN_PARALLEL:
