@@ -62,7 +62,8 @@ class TestGenes:
 
     @pytest.mark.parametrize(("unit", "merged"), [("counts", 5.0), ("tpm-subset", 5.0), ("zscore", 2.5)])
     def test_the_unit_says_how_repeated_genes_become_one(self, tmp_path: Path, unit: str, merged: float) -> None:
-        (tmp_path / "bulk.csv").write_text(f"id,X,Y,X\n{A},2,1,3\n{B},2,1,3\n")
+        other = -1 if unit == "zscore" else 1
+        (tmp_path / "bulk.csv").write_text(f"id,X,Y,X\n{A},2,{other},3\n{B},2,{other},3\n")
         found = read(tmp_path / "bulk.csv", unit)
         assert found.values.columns.tolist() == ["X", "Y"]
         assert found.values["X"].tolist() == [merged, merged]
