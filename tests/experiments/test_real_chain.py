@@ -35,7 +35,7 @@ def pretrained(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         command(
             patch, "pretrain", "--spots", out / "spots", "--val-section", "C5", "--test-section", "B4",
             "--set", f"panel.file={genes}", "--set", "model=tcgn_tiny", "--set", "training.epochs=1",
-            "--out", out / "encoder",
+            "--set", "views=1", "--out", out / "encoder",
         )  # fmt: skip
     return out
 
@@ -68,7 +68,7 @@ def test_patients_cross_validated(
     command(
         monkeypatch, "spot-cv", "--spots", pretrained / "spots", "--set", f"panel.file={genes}", "--set",
         "model=resnet10t", "--set", "input_px=32", "--set", "train=none", "--set", "validation=join",
-        "--out", tmp_path / "cv",
+        "--set", "views=1", "--set", "baselines=false", "--out", tmp_path / "cv",
     )  # fmt: skip
     sections = pd.read_csv(tmp_path / "cv" / "sections.csv")
     ridge = sections[sections["predictor"] == "ridge_colour"].set_index("section")
