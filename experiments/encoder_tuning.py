@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from tcgn_mil.checkpoints import EncoderInfo, check_patch, load_encoder, save_encoder
 from tcgn_mil.config import as_plain
 from tcgn_mil.contracts import Fold, TileSet, stain_identity
-from tcgn_mil.data.feature_files import read_features
+from tcgn_mil.data.feature_files import read_feature_info, read_features
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.cohort_data import CohortData, rows_of
 from tcgn_mil.experiments.encoding import EncodeSettings, encode_cohort
@@ -96,7 +96,7 @@ def with_pixels(config: FinetuneConfig, data: CohortData, source: PixelSource) -
         kept: list[tuple[Path, TileSet]] = []
         for path in data.slides[patient]:
             try:
-                kept.append((path, _readable(data, source.tiles_of(path.stem), source.open_tiles)))
+                kept.append((path, _readable(data, path, source)))
             except InputError as error:
                 lost.append(("slide", path.stem, f"for its pixels: {error}"))
         if kept:
@@ -116,8 +116,9 @@ def with_pixels(config: FinetuneConfig, data: CohortData, source: PixelSource) -
     return left, SlidePixels(tiles, source.open_tiles)
 
 
-def _readable(data: CohortData, tiles: TileSet, open_tiles: OpenTiles) -> TileSet:
-    """The tiles, if they are what the features were made from and the first can be read."""
+def _readable(data: CohortData, path: Path, source: PixelSource) -> TileSet:
+    """A slide's tiles, if they are what its features were made from and the first can be read."""
+    tiles = source.tiles_of(path.stem)
     check_patch(data.patch, tiles.spec.patch)
     if stain_identity(tiles.stain) != data.stain:
         raise InputError(
@@ -129,9 +130,13 @@ def _readable(data: CohortData, tiles: TileSet, open_tiles: OpenTiles) -> TileSe
     )
     if not len(first):
         raise InputError("has no tile", fix="check the slide's tissue in its overlay")
-    with open_tiles(first, 1) as batches:
+    with source.open_tiles(first, 1) as batches:
         for _ in batches:
             pass
+    if (encoded := read_feature_info(path).n_tiles) != len(tiles):
+        raise InputError(
+            f"has {len(tiles)} tiles, its features {encoded}", fix="give the tiles that the slides were encoded from"
+        )
     return tiles
 
 

@@ -88,6 +88,7 @@ def _group_slides(
 ) -> tuple[dict[str, list[Path]], list[Failure]]:  # fmt: skip
     """Patient -> feature files; files of another encoder, tile size (but if `allow`) or stain are failures."""
     expected = models[0].info
+    own = len({fold.info.encoder for fold in models}) > 1
     patients: dict[str, list[Path]] = {}
     failures: list[Failure] = []
     for slide, path in paths.items():
@@ -97,7 +98,8 @@ def _group_slides(
                 raise InputError(
                     f"features of {info.encoder} ({info.width} wide), the model reads those of {expected.encoder}"
                     f" ({expected.in_features} wide)",
-                    fix="encode the slides with the encoder that the model was trained on",
+                    fix="encode the slides with "
+                    + ("an encoder<k>.safetensors of the run" if own else "the encoder that the model was trained on"),
                 )
             check_patch(expected.patch, info.patch, allow=allow)
             if stain_identity(info.stain) != expected.stain:
