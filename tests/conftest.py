@@ -32,6 +32,7 @@ def chromium() -> str:
     return found
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Among processes, a file's tests stay together, and those of the demo's folder; what has slow tests goes first."""
     if not IN_PARALLEL:
