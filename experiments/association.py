@@ -13,7 +13,12 @@ import pandas as pd
 
 from tcgn_mil.enrichment import hypergeometric, preranked
 from tcgn_mil.experiments import association_figures, figures, spot_association
-from tcgn_mil.experiments.association_study import AssociationConfig, AssociationStudy, load_study, predictable_genes
+from tcgn_mil.experiments.association_study import (
+    AssociationConfig,
+    AssociationStudy,
+    load_study,
+    predictable_genes,
+)
 from tcgn_mil.experiments.association_tables import (
     Followed,
     covariate_association,
@@ -50,16 +55,23 @@ def run(config: AssociationConfig, out_dir: str | Path) -> dict[str, Any]:
     write_csv(out_dir / "coverage.csv", coverage)
     write_csv(out_dir / "scores.csv", score_table(study), index=True)
     summary: dict[str, Any] = {
-        "patients": len(study.patients), "genes": len(study.predicted.genes), "measured": study.measured is not None,
-        "folds": None if study.folds is None else len(np.unique(study.folds)), "adjusted_for": list(config.adjust_for),
+        "patients": len(study.patients),
+        "genes": len(study.predicted.genes),
+        "measured": study.measured is not None,
+        "folds": None if study.folds is None else len(np.unique(study.folds)),
+        "adjusted_for": list(config.adjust_for),
         "scored": list(study.predicted.scores.names),
-        "refused": plain_rows(coverage.loc[coverage["refused"] != "", ["source", "set", "refused"]]),
+        "refused": plain_rows(
+            coverage.loc[coverage["refused"] != "", ["source", "set", "refused"]]
+        ),
         "missing_genes": plain_rows(
-            coverage.loc[(coverage["refused"] == "") & (coverage["missing_genes"] != ""),
-                         ["source", "set", "present", "genes", "missing_genes"]]
+            coverage.loc[
+                (coverage["refused"] == "") & (coverage["missing_genes"] != ""),
+                ["source", "set", "present", "genes", "missing_genes"],
+            ]
         ),
         "notes": list(study.notes),
-    }  # fmt: skip
+    }
     genes = None
     if study.measured is not None:
         genes = _predicted(config, study, summary, out_dir)
@@ -88,17 +100,36 @@ def _predicted(
     immune = (genes["sets"] != "").to_numpy()
     r = genes["pearson_r"].to_numpy()
     figures.gene_distributions(
-        {"genes of the sets": r[immune], "other genes": r[~immune]}, out_dir / "genes.png",
+        {"genes of the sets": r[immune], "other genes": r[~immune]},
+        out_dir / "genes.png",
         xlabel=f"Pearson r of predicted and measured, {pooled}",
-    )  # fmt: skip
-    columns = [column for column in ("signature", "n", "pearson_r", "spearman_r", "spearman_low", "spearman_high",
-                                     "spearman_q", "partial_r", "partial_q") if column in signatures]  # fmt: skip
+    )
+    columns = [
+        column
+        for column in (
+            "signature",
+            "n",
+            "pearson_r",
+            "spearman_r",
+            "spearman_low",
+            "spearman_high",
+            "spearman_q",
+            "partial_r",
+            "partial_q",
+        )
+        if column in signatures
+    ]
     summary["signatures"] = plain_rows(signatures[columns])
-    summary["genes_tested"], summary["genes_significant"] = len(genes), int((genes["pearson_q"] < SIGNIFICANT).sum())
+    summary["genes_tested"], summary["genes_significant"] = (
+        len(genes),
+        int((genes["pearson_q"] < SIGNIFICANT).sum()),
+    )
     return genes
 
 
-def _followed(study: AssociationStudy, score: Followed, summary: dict[str, Any], out_dir: Path) -> None:
+def _followed(
+    study: AssociationStudy, score: Followed, summary: dict[str, Any], out_dir: Path
+) -> None:
     """Genes against one score."""
     table = genes_that_follow(study, score)
     write_csv(out_dir / "follow.csv", table)
@@ -107,9 +138,11 @@ def _followed(study: AssociationStudy, score: Followed, summary: dict[str, Any],
     name = association_figures.plain(f"{score.name} ({score.source})")
     association_figures.volcano(table, out_dir / "follow.png", score=name, title=title)
     summary["follow"] = {
-        "score": score.name, "source": score.source, "genes": sure,
+        "score": score.name,
+        "source": score.source,
+        "genes": sure,
         "top": plain_rows(table.head(_TOP_ROWS)[["gene", "n", "r", "q", "part_of_score"]]),
-    }  # fmt: skip
+    }
 
 
 def _scatter(study: AssociationStudy, signatures: pd.DataFrame, path: Path) -> None:
@@ -118,12 +151,17 @@ def _scatter(study: AssociationStudy, signatures: pd.DataFrame, path: Path) -> N
     best = signatures.sort_values("spearman_r", ascending=False, kind="stable").head(_SCATTERED)
     first, second = study.predicted.scores, study.measured.scores
     figures.gene_scatter(
-        best["signature"].tolist(), second.values[:, [second.names.index(name) for name in best["signature"]]],
-        first.values[:, [first.names.index(name) for name in best["signature"]]], path, unit="score",
+        best["signature"].tolist(),
+        second.values[:, [second.names.index(name) for name in best["signature"]]],
+        first.values[:, [first.names.index(name) for name in best["signature"]]],
+        path,
+        unit="score",
         patients=study.patients,
-        titles=[f"{association_figures.plain(row.signature)}\nSpearman {row.spearman_r:.2f}"
-                for row in best.itertuples()],
-    )  # fmt: skip
+        titles=[
+            f"{association_figures.plain(row.signature)}\nSpearman {row.spearman_r:.2f}"
+            for row in best.itertuples()
+        ],
+    )
 
 
 def _associated(study: AssociationStudy, summary: dict[str, Any], out_dir: Path) -> None:
@@ -134,15 +172,20 @@ def _associated(study: AssociationStudy, summary: dict[str, Any], out_dir: Path)
     best = table[table["kind"] == "signature"].assign(size=table["effect"].abs())
     best = best.sort_values(["p", "size"], ascending=[True, False], kind="stable").head(_TOP_ROWS)
     summary["covariates"] = {
-        "tests": len(table), "significant": int((table["q"] < SIGNIFICANT).sum()),
+        "tests": len(table),
+        "significant": int((table["q"] < SIGNIFICANT).sum()),
         "top": plain_rows(best[["source", "name", "covariate", "test", "n", "effect", "q"]]),
-    }  # fmt: skip
+    }
 
 
 def _enriched(
-    config: AssociationConfig, study: AssociationStudy, genes: pd.DataFrame | None, chosen: tuple[str, ...] | None,
-    summary: dict[str, Any], out_dir: Path,
-) -> None:  # fmt: skip
+    config: AssociationConfig,
+    study: AssociationStudy,
+    genes: pd.DataFrame | None,
+    chosen: tuple[str, ...] | None,
+    summary: dict[str, Any],
+    out_dir: Path,
+) -> None:
     """Predictable genes in sets, and all genes ranked by r, as far as either is known."""
     source = "list" if config.genes else "predictions"
     panel, statistic = study.predicted.genes, study.source.r
@@ -150,21 +193,39 @@ def _enriched(
         statistic = genes["pearson_r"].to_numpy()
         if chosen is None:
             yes = (genes["pearson_q"] < SIGNIFICANT) & (genes["pearson_r"] > 0)
-            chosen, source = tuple(genes.loc[yes, "gene"]), "r > 0 at q < 0.05 here; no baseline considered"
+            chosen, source = (
+                tuple(genes.loc[yes, "gene"]),
+                "r > 0 at q < 0.05 here; no baseline considered",
+            )
         panel = tuple(genes["gene"]) if source.startswith("r > 0") else panel
     sets = list(study.sets.values())
     over = pd.DataFrame() if chosen is None else hypergeometric(chosen, panel, sets)
     ranked = pd.DataFrame()
     if statistic is not None and np.isfinite(statistic).any():
         names = study.predicted.genes if genes is None else tuple(genes["gene"])
-        ranked = preranked(names, statistic, sets, min_genes=config.min_set_genes, permutations=config.permutations,
-                           seed=config.seed)  # fmt: skip
-    summary["enrichment"] = {"predictable": None if chosen is None else len(chosen),
-                             "source": None if chosen is None else source, "background": len(panel)}  # fmt: skip
+        ranked = preranked(
+            names,
+            statistic,
+            sets,
+            min_genes=config.min_set_genes,
+            permutations=config.permutations,
+            seed=config.seed,
+        )
+    summary["enrichment"] = {
+        "predictable": None if chosen is None else len(chosen),
+        "source": None if chosen is None else source,
+        "background": len(panel),
+    }
     for name, table in (("enrichment", over), ("gsea", ranked)):
         if len(table):
             write_csv(out_dir / f"{name}.csv", table)
-            kept = [column for column in ("set", "in_panel", "chosen", "fold", "nes", "p", "q") if column in table]
-            summary["enrichment"][name] = plain_rows(table.sort_values("p", kind="stable").head(_TOP_ROWS)[kept])
+            kept = [
+                column
+                for column in ("set", "in_panel", "chosen", "fold", "nes", "p", "q")
+                if column in table
+            ]
+            summary["enrichment"][name] = plain_rows(
+                table.sort_values("p", kind="stable").head(_TOP_ROWS)[kept]
+            )
     if len(over) or len(ranked):
         association_figures.enrichment(over, ranked, out_dir / "enrichment.png")

@@ -79,10 +79,13 @@ class AssociationConfig:
 
     def __post_init__(self) -> None:
         if (self.adjust_for or self.covariate or self.zero_unknown) and self.covariates is None:
-            raise InputError("columns of covariates without a table of them", fix="give --covariates")
+            raise InputError(
+                "columns of covariates without a table of them", fix="give --covariates"
+            )
         if self.replicates < 0 or self.permutations < 1 or self.min_set_genes < 1:
             raise InputError(
-                "replicates, permutations and min_set_genes cannot be negative", fix="give 0, 1, 1 or more"
+                "replicates, permutations and min_set_genes cannot be negative",
+                fix="give 0, 1, 1 or more",
             )
 
 
@@ -157,9 +160,15 @@ def load_study(config: AssociationConfig) -> AssociationStudy:
                 f"{len(source.patients) - len(rows)} of {len(source.patients)} patients have no measured values"
             )
     elif own_truth is not None:
-        measured = PatientExpression(source.path, source.patients, source.genes, own_truth, source.unit)
+        measured = PatientExpression(
+            source.path, source.patients, source.genes, own_truth, source.unit
+        )
     if len(rows) < LEAST_PATIENTS:
-        raise InputError(f"{len(rows)} patients are too few", path=source.path, fix=f"give at least {LEAST_PATIENTS}")
+        raise InputError(
+            f"{len(rows)} patients are too few",
+            path=source.path,
+            fix=f"give at least {LEAST_PATIENTS}",
+        )
     patients = tuple(source.patients[row] for row in rows)
     folds, more = _folds(source, rows)
     covariates, adjust, left_out = _covariates(config, patients)
@@ -169,19 +178,31 @@ def load_study(config: AssociationConfig) -> AssociationStudy:
         adjust = depth if adjust is None else np.hstack([adjust, depth])
         more.append("expression comes as counts: partial correlations are given library size too")
     return AssociationStudy(
-        patients, sets, _scored(source, patients, config.unit, sets, folds),
+        patients,
+        sets,
+        _scored(source, patients, config.unit, sets, folds),
         None if measured is None else _scored(measured, patients, measured_unit, sets, None),
-        folds, covariates, adjust, source, (*notes, *more, *left_out),
-    )  # fmt: skip
+        folds,
+        covariates,
+        adjust,
+        source,
+        (*notes, *more, *left_out),
+    )
 
 
 def gene_sets(config: AssociationConfig) -> dict[str, GeneSet]:
     """Shipped sets and those of files, by name."""
     sets: dict[str, GeneSet] = {}
-    for path in ([SHIPPED_SETS] if config.shipped_sets else []) + [Path(name) for name in config.sets]:
+    for path in ([SHIPPED_SETS] if config.shipped_sets else []) + [
+        Path(name) for name in config.sets
+    ]:
         found = read_sets(path)
         if repeated := [name for name in found if name in sets]:
-            raise InputError(f"set {preview(repeated)} is there already", path=path, fix="rename it, or give one file")
+            raise InputError(
+                f"set {preview(repeated)} is there already",
+                path=path,
+                fix="rename it, or give one file",
+            )
         sets |= found
     if not sets:
         raise InputError("no gene sets", fix="give --sets, or leave shipped_sets on")
@@ -194,11 +215,15 @@ def predictable_genes(config: AssociationConfig, study: AssociationStudy) -> tup
         listed = read_gene_list(config.genes).genes
         known = {canonical_gene(gene) for gene in study.predicted.genes}
         if not known & {canonical_gene(gene) for gene in listed}:
-            raise InputError("names no gene of the predictions", path=config.genes, fix="name genes as they do")
+            raise InputError(
+                "names no gene of the predictions", path=config.genes, fix="name genes as they do"
+            )
         return listed
     if study.source.predictable is None:
         return None
-    return tuple(gene for gene, yes in zip(study.source.genes, study.source.predictable, strict=True) if yes)
+    return tuple(
+        gene for gene, yes in zip(study.source.genes, study.source.predictable, strict=True) if yes
+    )
 
 
 def _shared_rows(first: PatientExpression, second: PatientExpression) -> list[int]:
@@ -206,19 +231,24 @@ def _shared_rows(first: PatientExpression, second: PatientExpression) -> list[in
     if not {*map(canonical_gene, first.genes)} & {*map(canonical_gene, second.genes)}:
         raise InputError(
             f"shares no gene with {first.path.name}: its first is {second.genes[0]!r}, there it is {first.genes[0]!r}",
-            path=second.path, fix="name genes alike in both",
-        )  # fmt: skip
+            path=second.path,
+            fix="name genes alike in both",
+        )
     known = set(second.patients)
     rows = [row for row, patient in enumerate(first.patients) if patient in known]
     if not rows:
         raise InputError(
             f"shares no patient with {first.path.name}: its first is {second.patients[0]!r}, there it is"
-            f" {first.patients[0]!r}", path=second.path, fix="name patients alike in both",
-        )  # fmt: skip
+            f" {first.patients[0]!r}",
+            path=second.path,
+            fix="name patients alike in both",
+        )
     return rows
 
 
-def _folds(source: PatientExpression, rows: Sequence[int]) -> tuple[NDArray[np.int64] | None, list[str]]:
+def _folds(
+    source: PatientExpression, rows: Sequence[int]
+) -> tuple[NDArray[np.int64] | None, list[str]]:
     """Folds that correlations are combined over, and what to know of them."""
     notes = []
     if "trained on" in source.relation:
@@ -234,7 +264,9 @@ def _folds(source: PatientExpression, rows: Sequence[int]) -> tuple[NDArray[np.i
     folds = source.folds[list(rows)]
     large = int((np.bincount(folds) >= _LEAST_IN_FOLD).sum())
     if large < _LEAST_FOLDS:
-        notes.append(f"{large} folds of {_LEAST_IN_FOLD} patients or more, too few to combine: r is pooled, and biased")
+        notes.append(
+            f"{large} folds of {_LEAST_IN_FOLD} patients or more, too few to combine: r is pooled, and biased"
+        )
         return None, notes
     notes.append(
         "p of predictions out of fold are approximate, as folds inform one another: the null sd of the combined z is"
@@ -251,12 +283,21 @@ def _covariates(
         return pd.DataFrame(index=list(patients)), None, []
     wanted = config.covariate
     if wanted and config.follow is not None:  # may be a covariate that is not among those wanted
-        everything, _ = read_covariates(config.covariates, patients, zero_unknown=config.zero_unknown)
-        wanted = (*wanted, *(name for name in everything.columns if name == config.follow and name not in wanted))
-    shown, notes = read_covariates(config.covariates, patients, wanted, zero_unknown=config.zero_unknown)
+        everything, _ = read_covariates(
+            config.covariates, patients, zero_unknown=config.zero_unknown
+        )
+        wanted = (
+            *wanted,
+            *(name for name in everything.columns if name == config.follow and name not in wanted),
+        )
+    shown, notes = read_covariates(
+        config.covariates, patients, wanted, zero_unknown=config.zero_unknown
+    )
     if not config.adjust_for:
         return shown, None, notes
-    found, _ = read_covariates(config.covariates, patients, config.adjust_for, zero_unknown=config.zero_unknown)
+    found, _ = read_covariates(
+        config.covariates, patients, config.adjust_for, zero_unknown=config.zero_unknown
+    )
     known = found.notna().all(axis=1)
     numbers = pd.get_dummies(found, drop_first=True, dtype=float).where(known)
     notes.append(
@@ -265,7 +306,9 @@ def _covariates(
     return shown, numbers.to_numpy(dtype=np.float64), notes
 
 
-def _depth(*files: tuple[PatientExpression | None, str | None], patients: Sequence[str]) -> NDArray[np.float64] | None:
+def _depth(
+    *files: tuple[PatientExpression | None, str | None], patients: Sequence[str]
+) -> NDArray[np.float64] | None:
     """(M, 1) library size of the patients from the first file that holds counts (PROTOCOL), None without."""
     for expression, unit in files:
         if expression is None:
@@ -278,16 +321,23 @@ def _depth(*files: tuple[PatientExpression | None, str | None], patients: Sequen
 
 
 def _scored(
-    expression: PatientExpression, patients: Sequence[str], unit: str | None, sets: dict[str, GeneSet],
+    expression: PatientExpression,
+    patients: Sequence[str],
+    unit: str | None,
+    sets: dict[str, GeneSet],
     folds: NDArray[np.int64] | None,
-) -> Scored:  # fmt: skip
+) -> Scored:
     """Rows of the patients on the scale of training, and their scores."""
     row_of = {patient: row for row, patient in enumerate(expression.patients)}
     values = expression.values[[row_of[patient] for patient in patients]]
     try:
         gene_columns(expression.genes)
-        values, log_offset = training_scale(values, unit if not expression.unit and unit else expression.unit)
-        scores = score_signatures(values, expression.genes, sets, groups=folds, log_offset=log_offset)
+        values, log_offset = training_scale(
+            values, unit if not expression.unit and unit else expression.unit
+        )
+        scores = score_signatures(
+            values, expression.genes, sets, groups=folds, log_offset=log_offset
+        )
     except InputError as error:
         raise InputError(error.reason, path=expression.path, fix=error.fix) from error
     return Scored(expression.genes, values, scores)

@@ -40,12 +40,22 @@ class Followed:
 
 def coverage_table(study: AssociationStudy) -> pd.DataFrame:
     """One row a source and set: how it is scored, its genes present and missing, and why it has no score."""
-    return pd.DataFrame([
-        {"source": source, "set": one.name, "genes": len(one.present) + len(one.missing), "present": len(one.present),
-         "missing_genes": ";".join(one.missing), "definition": one.definition, "refused": one.refused,
-         "description": one.description}
-        for source, scored in sources(study).items() for one in scored.scores.coverage
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "source": source,
+                "set": one.name,
+                "genes": len(one.present) + len(one.missing),
+                "present": len(one.present),
+                "missing_genes": ";".join(one.missing),
+                "definition": one.definition,
+                "refused": one.refused,
+                "description": one.description,
+            }
+            for source, scored in sources(study).items()
+            for one in scored.scores.coverage
+        ]
+    )
 
 
 def sources(study: AssociationStudy) -> dict[str, Scored]:
@@ -59,8 +69,9 @@ def score_table(study: AssociationStudy) -> pd.DataFrame:
     """Patients x scores, columns ``<source>_<set>``."""
     columns = {
         f"{source}_{name}": scored.scores.values[:, column]
-        for source, scored in sources(study).items() for column, name in enumerate(scored.scores.names)
-    }  # fmt: skip
+        for source, scored in sources(study).items()
+        for column, name in enumerate(scored.scores.names)
+    }
     return pd.DataFrame(columns, index=pd.Index(study.patients, name="patient_id"))
 
 
@@ -70,21 +81,31 @@ def signature_prediction(config: AssociationConfig, study: AssociationStudy) -> 
     first, second = study.predicted.scores, study.measured.scores
     names = [name for name in first.names if name in second.names]
     return _prediction(
-        config, study, names, first.values[:, [first.names.index(name) for name in names]],
+        config,
+        study,
+        names,
+        first.values[:, [first.names.index(name) for name in names]],
         second.values[:, [second.names.index(name) for name in names]],
-    ).rename(columns={"name": "signature"})  # fmt: skip
+    ).rename(columns={"name": "signature"})
 
 
 def gene_prediction(config: AssociationConfig, study: AssociationStudy) -> pd.DataFrame:
     """One row a gene in both: agreement of predicted with measured expression, and the sets it is in."""
     assert study.measured is not None
     columns = {canonical_gene(gene): column for column, gene in enumerate(study.measured.genes)}
-    shared = [column for column, gene in enumerate(study.predicted.genes) if canonical_gene(gene) in columns]
+    shared = [
+        column
+        for column, gene in enumerate(study.predicted.genes)
+        if canonical_gene(gene) in columns
+    ]
     genes = [study.predicted.genes[column] for column in shared]
     table = _prediction(
-        config, study, genes, study.predicted.values[:, shared],
+        config,
+        study,
+        genes,
+        study.predicted.values[:, shared],
         study.measured.values[:, [columns[canonical_gene(gene)] for gene in genes]],
-    ).rename(columns={"name": "gene"})  # fmt: skip
+    ).rename(columns={"name": "gene"})
     return table.assign(sets=_sets_of(study, genes))
 
 
@@ -99,7 +120,11 @@ def covariate_association(study: AssociationStudy) -> pd.DataFrame:
     parts = []
     for source, scored in sources(study).items():
         folds = study.folds if source == PREDICTED else None
-        wanted = [column for column, gene in enumerate(scored.genes) if canonical_gene(gene) in study.set_genes]
+        wanted = [
+            column
+            for column, gene in enumerate(scored.genes)
+            if canonical_gene(gene) in study.set_genes
+        ]
         blocks = {
             "signature": (scored.scores.names, scored.scores.values),
             "gene": ([scored.genes[column] for column in wanted], scored.values[:, wanted]),
@@ -107,9 +132,12 @@ def covariate_association(study: AssociationStudy) -> pd.DataFrame:
         for kind, (names, values) in blocks.items():
             if not len(names) or not len(study.covariates.columns):
                 continue
-            block = pd.concat([
-                _one_covariate(study, names, values, covariate, folds) for covariate in study.covariates.columns
-            ])  # fmt: skip
+            block = pd.concat(
+                [
+                    _one_covariate(study, names, values, covariate, folds)
+                    for covariate in study.covariates.columns
+                ]
+            )
             block["q"] = benjamini_hochberg(block["p"].to_numpy())
             if "partial_p" in block:
                 block["partial_q"] = benjamini_hochberg(block["partial_p"].to_numpy())
@@ -131,13 +159,18 @@ def followed_score(study: AssociationStudy, name: str) -> Followed:
     """
     if name in study.covariates.columns:
         if study.covariates[name].dtype.kind != "f":
-            raise InputError(f"{name} is a category, and cannot be followed", fix="follow a number or a signature")
+            raise InputError(
+                f"{name} is a category, and cannot be followed",
+                fix="follow a number or a signature",
+            )
         return Followed(name, "covariate", study.covariates[name].to_numpy(float), frozenset())
     for source in (MEASURED, PREDICTED):
         scored = sources(study).get(source)
         if scored is not None and name in scored.scores.names:
             genes = frozenset(map(canonical_gene, study.sets[name].genes))
-            return Followed(name, source, scored.scores.values[:, scored.scores.names.index(name)], genes)
+            return Followed(
+                name, source, scored.scores.values[:, scored.scores.names.index(name)], genes
+            )
     refused = {one.name: one.refused for one in study.predicted.scores.coverage if one.refused}
     if name in refused:
         raise InputError(f"signature {name} {refused[name]}", fix="follow another score")
@@ -153,7 +186,7 @@ def genes_that_follow(study: AssociationStudy, score: Followed) -> pd.DataFrame:
     genes, values = study.predicted.genes, study.predicted.values
     table = _against(
         study, genes, values, score.values, study.folds, trained_on=score.source == PREDICTED
-    ).rename(columns={"name": "gene", "effect": "r"})  # fmt: skip
+    ).rename(columns={"name": "gene", "effect": "r"})
     table["q"] = benjamini_hochberg(table["p"].to_numpy())
     if "partial_p" in table:
         table["partial_q"] = benjamini_hochberg(table["partial_p"].to_numpy())
@@ -163,9 +196,12 @@ def genes_that_follow(study: AssociationStudy, score: Followed) -> pd.DataFrame:
 
 
 def _prediction(
-    config: AssociationConfig, study: AssociationStudy, names: Sequence[str], predicted: NDArray[np.float64],
+    config: AssociationConfig,
+    study: AssociationStudy,
+    names: Sequence[str],
+    predicted: NDArray[np.float64],
     measured: NDArray[np.float64],
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Pearson, Spearman and partial Spearman r with interval, one-sided p and q over the rows."""
     options = {"one_sided": True, "replicates": config.replicates, "seed": config.seed}
     found: dict[str, Correlation] = {
@@ -175,18 +211,27 @@ def _prediction(
     if study.adjust is not None:
         left = without_covariates(predicted, study.adjust, study.folds)
         right = without_covariates(measured, study.adjust, study.folds)
-        found["partial"] = pearson_over_patients(left.values, right.values, study.folds, spent=left.spent, **options)
+        found["partial"] = pearson_over_patients(
+            left.values, right.values, study.folds, spent=left.spent, **options
+        )
     table = pd.DataFrame({"name": list(names), "n": found["pearson"].n})
     for measure, values in found.items():
-        table[f"{measure}_r"], table[f"{measure}_low"], table[f"{measure}_high"] = values.r, values.low, values.high
+        table[f"{measure}_r"], table[f"{measure}_low"], table[f"{measure}_high"] = (
+            values.r,
+            values.low,
+            values.high,
+        )
         table[f"{measure}_p"], table[f"{measure}_q"] = values.p, benjamini_hochberg(values.p)
     return table
 
 
 def _one_covariate(
-    study: AssociationStudy, names: Sequence[str], values: NDArray[np.float64], covariate: str,
+    study: AssociationStudy,
+    names: Sequence[str],
+    values: NDArray[np.float64],
+    covariate: str,
     folds: NDArray[np.int64] | None,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     column = study.covariates[covariate]
     if column.dtype.kind == "f":
         table = _against(study, names, values, column.to_numpy(float), folds)
@@ -196,25 +241,41 @@ def _one_covariate(
     if folds is not None:
         null_sd = fold_null_sd(_by_group(_trained_on(study), groups, folds).epsilon2)
     found = _by_group(values, groups, folds, null_sd)
-    table = pd.DataFrame({
-        "name": list(names), "covariate": covariate, "test": KRUSKAL, "n": found.n, "effect": found.epsilon2,
-        "p": found.p,
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "name": list(names),
+            "covariate": covariate,
+            "test": KRUSKAL,
+            "n": found.n,
+            "effect": found.epsilon2,
+            "p": found.p,
+        }
+    )
     return table if folds is None else table.assign(null_sd=null_sd)
 
 
 def _by_group(
-    values: NDArray[np.float64], groups: NDArray[np.int64], folds: NDArray[np.int64] | None, null_sd: float = 1.0
+    values: NDArray[np.float64],
+    groups: NDArray[np.int64],
+    folds: NDArray[np.int64] | None,
+    null_sd: float = 1.0,
 ) -> KruskalWallis:
     """Kruskal & Wallis' test, of ranks within folds where there are folds."""
     known = np.where((groups >= 0)[:, None], values, np.nan)
-    return kruskal_wallis(known if folds is None else patient_ranks(known, folds), groups, null_sd=null_sd)
+    return kruskal_wallis(
+        known if folds is None else patient_ranks(known, folds), groups, null_sd=null_sd
+    )
 
 
 def _against(
-    study: AssociationStudy, names: Sequence[str], values: NDArray[np.float64], score: NDArray[np.float64],
-    folds: NDArray[np.int64] | None, *, trained_on: bool = False,
-) -> pd.DataFrame:  # fmt: skip
+    study: AssociationStudy,
+    names: Sequence[str],
+    values: NDArray[np.float64],
+    score: NDArray[np.float64],
+    folds: NDArray[np.int64] | None,
+    *,
+    trained_on: bool = False,
+) -> pd.DataFrame:
     """Two-sided Spearman r of each column with one score, and partial r where there is something to adjust for.
 
     `trained_on` tells that the score is of predictions itself, which shares all that their models were trained on.
@@ -227,12 +288,21 @@ def _against(
     if folds is not None:
         table["null_sd"] = null_sd
     if study.adjust is not None:
-        adjust = np.where(np.isfinite(score)[:, None], study.adjust, np.nan)  # the same patients on both sides
-        left, right = without_covariates(values, adjust, folds), without_covariates(score[:, None], adjust, folds)
+        adjust = np.where(
+            np.isfinite(score)[:, None], study.adjust, np.nan
+        )  # the same patients on both sides
+        left, right = (
+            without_covariates(values, adjust, folds),
+            without_covariates(score[:, None], adjust, folds),
+        )
         if folds is not None:
             theirs = without_covariates(known, adjust, folds)
-            null_sd = fold_null_sd(np.square(pearson_over_patients(theirs.values, right.values, folds).r))
-        partial = pearson_over_patients(left.values, right.values, folds, spent=left.spent, null_sd=null_sd)
+            null_sd = fold_null_sd(
+                np.square(pearson_over_patients(theirs.values, right.values, folds).r)
+            )
+        partial = pearson_over_patients(
+            left.values, right.values, folds, spent=left.spent, null_sd=null_sd
+        )
         table = table.assign(partial_r=partial.r, partial_p=partial.p)
     return table
 
@@ -242,7 +312,9 @@ def _trained_on(study: AssociationStudy) -> NDArray[np.float64]:
     columns = {canonical_gene(gene) for gene in study.predicted.genes}
     measured = study.measured
     shared = (
-        [] if measured is None else [at for at, gene in enumerate(measured.genes) if canonical_gene(gene) in columns]
+        []
+        if measured is None
+        else [at for at, gene in enumerate(measured.genes) if canonical_gene(gene) in columns]
     )
     if measured is None or 2 * len(shared) < len(columns):
         return np.empty((len(study.patients), 0))

@@ -14,7 +14,15 @@ import typer
 
 from tcgn_mil import __version__
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.commands import association, mil, reporting, slides, spots, survival, tables
+from tcgn_mil.experiments.commands import (
+    association,
+    mil,
+    reporting,
+    slides,
+    spots,
+    survival,
+    tables,
+)
 from tcgn_mil.experiments.commands.options import Out
 
 app = typer.Typer(
@@ -28,11 +36,15 @@ app = typer.Typer(
 
 _OTHER_FOLDER = "give another --out, whose folder may be written"
 _UNWRITABLE = {
-    errno.EACCES: _OTHER_FOLDER, errno.EPERM: _OTHER_FOLDER, errno.EROFS: _OTHER_FOLDER,
-    errno.ENOTDIR: "a part of the path is a file; give another", errno.EEXIST: "it is a file; give another --out",
-    errno.EISDIR: "it is a folder; give the name of a file", errno.ENOSPC: "free some space and run it again",
+    errno.EACCES: _OTHER_FOLDER,
+    errno.EPERM: _OTHER_FOLDER,
+    errno.EROFS: _OTHER_FOLDER,
+    errno.ENOTDIR: "a part of the path is a file; give another",
+    errno.EEXIST: "it is a file; give another --out",
+    errno.EISDIR: "it is a folder; give the name of a file",
+    errno.ENOSPC: "free some space and run it again",
     errno.EDQUOT: "free some space and run it again",
-}  # fmt: skip
+}
 
 
 def main() -> None:
@@ -46,7 +58,9 @@ def main() -> None:
         if error.errno not in _UNWRITABLE:
             raise
         where = error.filename2 or error.filename
-        sys.stderr.write(f"error: {where or 'the disk'}: {error.strerror}. Fix: {_UNWRITABLE[error.errno]}\n")
+        sys.stderr.write(
+            f"error: {where or 'the disk'}: {error.strerror}. Fix: {_UNWRITABLE[error.errno]}\n"
+        )
         sys.exit(2)
 
 
@@ -68,7 +82,9 @@ def _root(
 @app.command()
 def demo(
     out: Out = Path("demo"),
-    preset: Annotated[str, typer.Option(help="Size: demo (24 patients), study (60) or test (10).")] = "demo",
+    preset: Annotated[
+        str, typer.Option(help="Size: demo (24 patients), study (60) or test (10).")
+    ] = "demo",
     seed: Annotated[int, typer.Option(help="Seed of the cohort and of training.")] = 0,
 ) -> None:
     """Make a synthetic cohort and run every stage on it, up to report.html."""
@@ -79,13 +95,23 @@ def demo(
 
 
 for _verb, _function in {
-    "spots": spots.spots, "pretrain": spots.pretrain, "spot-cv": spots.spot_cross_validation,
-    "tile": slides.tile, "encode": slides.encode, "export-tiles": slides.export_tiles,
+    "spots": spots.spots,
+    "pretrain": spots.pretrain,
+    "spot-cv": spots.spot_cross_validation,
+    "tile": slides.tile,
+    "encode": slides.encode,
+    "export-tiles": slides.export_tiles,
     "import-features": slides.import_features,
-    "bulk": tables.bulk, "clinical": tables.clinical,
-    "finetune": mil.finetune, "slide-cv": mil.slide_cross_validation, "predict": mil.predict, "explain": mil.explain,
-    "associate": association.associate, "survive": survival.survive, "report": reporting.report,
-}.items():  # fmt: skip
+    "bulk": tables.bulk,
+    "clinical": tables.clinical,
+    "finetune": mil.finetune,
+    "slide-cv": mil.slide_cross_validation,
+    "predict": mil.predict,
+    "explain": mil.explain,
+    "associate": association.associate,
+    "survive": survival.survive,
+    "report": reporting.report,
+}.items():
     app.command(_verb)(_function)
 
 

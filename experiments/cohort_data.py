@@ -58,7 +58,9 @@ class CohortData:
     def cohort_of(self, patients: Sequence[str]) -> NDArray[np.int64]:
         """(M,) number of each patient's cohort; zeros for one cohort."""
         number = {name: index for index, name in enumerate(sorted(set(self.cohorts.values())))}
-        return np.array([number[self.cohorts[name]] if number else 0 for name in patients], dtype=np.int64)
+        return np.array(
+            [number[self.cohorts[name]] if number else 0 for name in patients], dtype=np.int64
+        )
 
 
 def rows_of(data: CohortData, patients: Sequence[str]) -> NDArray[np.int64]:
@@ -76,7 +78,9 @@ class _Slide(NamedTuple):
     colour: NDArray[np.float32] | None
 
 
-def load_cohort(cohort_path: str | Path, features_dir: str | Path, *, pooled: bool = False) -> CohortData:
+def load_cohort(
+    cohort_path: str | Path, features_dir: str | Path, *, pooled: bool = False
+) -> CohortData:
     """Read the cohort and look at all of its features once.
 
     Slides without features, with none that can be used (damaged files, values that are not finite, no tile), and
@@ -98,7 +102,9 @@ def load_cohort(cohort_path: str | Path, features_dir: str | Path, *, pooled: bo
     found = find_features(features_dir)
     usable: dict[str, list[_Slide]] = {}
     dropped = []
-    for row in tqdm(slides_of(cohort).itertuples(), desc="look at features", unit="slide", leave=False):
+    for row in tqdm(
+        slides_of(cohort).itertuples(), desc="look at features", unit="slide", leave=False
+    ):
         if row.slide_id not in found:
             dropped.append(("slide", row.slide_id, "no feature file"))
             continue
@@ -112,8 +118,9 @@ def load_cohort(cohort_path: str | Path, features_dir: str | Path, *, pooled: bo
     patients = tuple(name for name in cohort.obs_names if name in usable and measured[name])
     dropped += [
         ("patient", name, "no slide with features" if name not in usable else "no expression value")
-        for name in cohort.obs_names if name not in patients
-    ]  # fmt: skip
+        for name in cohort.obs_names
+        if name not in patients
+    ]
     if not patients:
         raise InputError(
             f"none of its {cohort.n_obs} patients has features in {features_dir}"
@@ -124,12 +131,17 @@ def load_cohort(cohort_path: str | Path, features_dir: str | Path, *, pooled: bo
     slides = {name: usable[name] for name in patients}
     every = [slide for name in patients for slide in slides[name]]
     first = check_same_encoder([slide.info for slide in every], [slide.path for slide in every])
-    obs = {name: column.astype(str).to_dict() for name, column in cohort.obs.loc[list(patients)].items()}
+    obs = {
+        name: column.astype(str).to_dict()
+        for name, column in cohort.obs.loc[list(patients)].items()
+    }
     values = np.asarray(cohort[list(patients)].X, dtype=np.float32)
     sources = obs.get("source", {})
     cohorts = sources if len(set(sources.values())) > 1 and not pooled else {}
     for source in sorted(set(cohorts.values())):
-        unit.check_sign(values[[cohorts[name] == source for name in patients]], path=f"{cohort_path}, {source}")
+        unit.check_sign(
+            values[[cohorts[name] == source for name in patients]], path=f"{cohort_path}, {source}"
+        )
     return CohortData(
         patients=patients,
         slides={name: tuple(slide.path for slide in slides[name]) for name in patients},
@@ -153,20 +165,35 @@ def load_cohort(cohort_path: str | Path, features_dir: str | Path, *, pooled: bo
 def shared_tiling(slides: Sequence[FeatureInfo]) -> dict[str, Any]:
     """What all slides agree on of the step of the grid and the rules for tissue and quality that tiles were laid by."""
     first, *others = [{"stride_px": info.spec.stride_px, **info.tiling} for info in slides]
-    return {name: value for name, value in first.items() if all(name in one and one[name] == value for one in others)}
+    return {
+        name: value
+        for name, value in first.items()
+        if all(name in one and one[name] == value for one in others)
+    }
 
 
 def _look(path: Path) -> _Slide:
     """Read a feature file whole, so that what cannot be used is known before training."""
     features, _, info = read_features(path)
     if not len(features):
-        raise InputError("has no tile", path=path, fix="check the slide's tissue in its overlay picture")
-    return _Slide(path, info, features.mean(axis=0, dtype=np.float64).astype(np.float32), read_mean_colour(path))
+        raise InputError(
+            "has no tile", path=path, fix="check the slide's tissue in its overlay picture"
+        )
+    return _Slide(
+        path,
+        info,
+        features.mean(axis=0, dtype=np.float64).astype(np.float32),
+        read_mean_colour(path),
+    )
 
 
 def _descriptors(slides: Mapping[str, Sequence[_Slide]]) -> dict[str, NDArray[np.float32]]:
     """What the baselines see of a patient, averaged over slides: (M, D) mean features, and (M, 30) colour if stored."""
-    found = {"mean_features": np.stack([np.mean([one.mean for one in part], axis=0) for part in slides.values()])}
+    found = {
+        "mean_features": np.stack(
+            [np.mean([one.mean for one in part], axis=0) for part in slides.values()]
+        )
+    }
     colours = [[one.colour for one in part if one.colour is not None] for part in slides.values()]
     if all(len(row) == len(part) for row, part in zip(colours, slides.values(), strict=True)):
         found["colour"] = np.stack([np.mean(row, axis=0) for row in colours])

@@ -13,9 +13,13 @@ from tcgn_mil.errors import InputError
 
 
 def resolve(
-    config_class: type, path: Path | None, overrides: list[str] | None, given: dict[str, Any], *,
+    config_class: type,
+    path: Path | None,
+    overrides: list[str] | None,
+    given: dict[str, Any],
+    *,
     preset: Mapping[str, Any] | None = None,
-) -> Any:  # fmt: skip
+) -> Any:
     """Config from defaults, YAML, a preset, the paths and names given as options, and --set, in rising precedence."""
     import json
 
@@ -26,13 +30,19 @@ def resolve(
         for key, value in given.items()
         if value is not None
     ]
-    return resolve_config(config_class, yaml_path=path, overrides=[*options, *(overrides or [])], preset=preset)
+    return resolve_config(
+        config_class, yaml_path=path, overrides=[*options, *(overrides or [])], preset=preset
+    )
 
 
-def compare_and_print(compare_runs: Any, compare: tuple[Path, Path], out: Path, others: Sequence[Any]) -> None:
+def compare_and_print(
+    compare_runs: Any, compare: tuple[Path, Path], out: Path, others: Sequence[Any]
+) -> None:
     """Put two finished runs side by side; whatever else is given would be ignored, and is refused."""
     if any(value not in (None, False) for value in others):
-        raise InputError("--compare reads two finished runs and takes no option but --out", fix="drop the others")
+        raise InputError(
+            "--compare reads two finished runs and takes no option but --out", fix="drop the others"
+        )
     print_rows(compare_runs(*compare, out))
     typer.echo(f"gene by gene: {out / 'comparison.csv'}")
 
@@ -57,15 +67,27 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
 def warn_of_leakage(summary: dict[str, Any]) -> None:
     """Label a result whose test patients were also trained on."""
     if summary["patient_leakage"]:
-        typer.echo(f"patient leakage: {preview(summary['patient_leakage'])} tested on and also trained on", err=True)
+        typer.echo(
+            f"patient leakage: {preview(summary['patient_leakage'])} tested on and also trained on",
+            err=True,
+        )
 
 
-def finish_cohort(done: int, failures: list[Failure], out: Path, *, what: str, unit: str = "slide") -> None:
+def finish_cohort(
+    done: int, failures: list[Failure], out: Path, *, what: str, unit: str = "slide"
+) -> None:
     """Say what was done; exit 1 if some slides (or other `unit`) failed, raise the reason if all did."""
     if failures and not done:
         first = failures[0]
-        others = f" (and {len(failures) - 1} more {unit}s, see {out / 'failures.csv'})" if len(failures) > 1 else ""
-        raise InputError(f"{unit} {first.slide}: {first.reason.rstrip('.')}{others}", fix=first.likely_fix or None)
+        others = (
+            f" (and {len(failures) - 1} more {unit}s, see {out / 'failures.csv'})"
+            if len(failures) > 1
+            else ""
+        )
+        raise InputError(
+            f"{unit} {first.slide}: {first.reason.rstrip('.')}{others}",
+            fix=first.likely_fix or None,
+        )
     typer.echo(f"{done} {what}: {out}")
     if failures:
         typer.echo(f"{len(failures)} {unit}s failed, listed in {out / 'failures.csv'}", err=True)

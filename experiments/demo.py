@@ -69,22 +69,31 @@ def run_demo(out_dir: str | Path, *, preset_name: str = "demo", seed: int = 0) -
     config = preset(preset_name, seed=seed)
     cohort = steps.do("make the synthetic cohort", lambda: make_cohort(config, out / "cohort"))
     epochs = _EPOCHS[preset_name]
-    failures = _pretrain(steps, cohort, out, spot_pitch_um=config.spot_pitch_um, epochs=epochs, seed=seed)
+    failures = _pretrain(
+        steps, cohort, out, spot_pitch_um=config.spot_pitch_um, epochs=epochs, seed=seed
+    )
     failures += _read_slides(steps, cohort, out)
     steps.do(
         f"tcgn-mil bulk {cohort.bulk} --unit tpm --slides {cohort.slides} --out {out / 'cohort.h5ad'}",
-        lambda: write_cohort([cohort.bulk], find_slides(cohort.slides), unit="tpm", out_path=out / "cohort.h5ad"),
+        lambda: write_cohort(
+            [cohort.bulk], find_slides(cohort.slides), unit="tpm", out_path=out / "cohort.h5ad"
+        ),
     )
     finetune = finetuning.FinetuneConfig(
-        cohort=str(out / "cohort.h5ad"), features=str(out / "features"),
-        encoder=str(out / "encoder" / "encoder.safetensors"), seed=seed, n_folds=4,
-    )  # fmt: skip
+        cohort=str(out / "cohort.h5ad"),
+        features=str(out / "features"),
+        encoder=str(out / "encoder" / "encoder.safetensors"),
+        seed=seed,
+        n_folds=4,
+    )
     steps.do(
         f"tcgn-mil finetune --cohort {finetune.cohort} --features {finetune.features} --encoder {finetune.encoder}"
         f" --set n_folds={finetune.n_folds} --set seed={seed} --out {out / 'slide-model'}",
         lambda: finetuning.run(finetune, out / "slide-model"),
     )
-    predict = prediction.PredictConfig(str(out / "slide-model"), finetune.features, str(out / "tiles"))
+    predict = prediction.PredictConfig(
+        str(out / "slide-model"), finetune.features, str(out / "tiles")
+    )
     _, unpredicted = steps.do(
         f"tcgn-mil predict --model {predict.model} --features {predict.features} --thumbnails {predict.thumbnails}"
         f" --out {out / 'predictions'}",
@@ -95,7 +104,13 @@ def run_demo(out_dir: str | Path, *, preset_name: str = "demo", seed: int = 0) -
 
 
 def _pretrain(
-    steps: _Steps, cohort: SyntheticPaths, out: Path, *, spot_pitch_um: float, epochs: int, seed: int
+    steps: _Steps,
+    cohort: SyntheticPaths,
+    out: Path,
+    *,
+    spot_pitch_um: float,
+    epochs: int,
+    seed: int,
 ) -> list[Failure]:
     """Read the ST sections and train tcgn_tiny; the first patient's sections are the test. Returns what failed."""
     spots = out / "spots"
@@ -134,7 +149,11 @@ def _read_slides(steps: _Steps, cohort: SyntheticPaths, out: Path) -> list[Failu
         f"tcgn-mil encode {cohort.slides} --tiles {out / 'tiles'} --encoder {settings.encoder}"
         f" --out {out / 'features'}",
         lambda: encode_cohort(
-            sorted(entries), tile_finder(entries, out / "tiles"), tile_reader(entries), settings, out / "features"
+            sorted(entries),
+            tile_finder(entries, out / "tiles"),
+            tile_reader(entries),
+            settings,
+            out / "features",
         ),
     )
     return [*untiled, *unencoded]
@@ -150,12 +169,22 @@ def _explain(steps: _Steps, cohort: SyntheticPaths, out: Path) -> None:
     info = read_encoder_info(encoder)
     truth = pd.read_csv(cohort.truth / "genes.csv", keep_default_na=False)  # "null" is a kind
     truth = truth[truth["gene"].isin(info.panel.genes)]
-    immune, null = truth["gene"][truth["region"] == "immune"].iloc[0], truth["gene"][truth["kind"] == "null"].iloc[0]
+    immune, null = (
+        truth["gene"][truth["region"] == "immune"].iloc[0],
+        truth["gene"][truth["kind"] == "null"].iloc[0],
+    )
     section = info.provenance["config"]["test_sections"][0]
     partly = region_spots(read_spots(out / "spots" / f"{section}.h5ad"), cohort.truth)
-    barcodes = (str(partly.names[np.abs(partly.share - 0.3).argmin()]),) if len(partly.names) else ()
+    barcodes = (
+        (str(partly.names[np.abs(partly.share - 0.3).argmin()]),) if len(partly.names) else ()
+    )
     config = explanation.ExplainConfig(
-        str(encoder), (immune, null), spots=str(out / "spots"), sections=(section,), barcodes=barcodes, top=1
+        str(encoder),
+        (immune, null),
+        spots=str(out / "spots"),
+        sections=(section,),
+        barcodes=barcodes,
+        top=1,
     )
     chosen = f" --spot {barcodes[0]}" if barcodes else ""
     steps.do(

@@ -28,7 +28,9 @@ class Step(NamedTuple):
     seconds: float
 
 
-def write_demo_report(out: Path, cohort: SyntheticPaths, steps: Sequence[Step], failures: Sequence[Failure]) -> Path:
+def write_demo_report(
+    out: Path, cohort: SyntheticPaths, steps: Sequence[Step], failures: Sequence[Failure]
+) -> Path:
     """Write report.html into `out`, from the files that the stages left there."""
     sections = [
         _cohort_section(out, cohort, failures),
@@ -38,7 +40,10 @@ def write_demo_report(out: Path, cohort: SyntheticPaths, steps: Sequence[Step], 
         _explanation_section(out, cohort),
         _step_section(steps),
     ]
-    configs = {name: finished_summary(out / name) for name in ("encoder", "slide-model", "predictions", "explanations")}
+    configs = {
+        name: finished_summary(out / name)
+        for name in ("encoder", "slide-model", "predictions", "explanations")
+    }
     return write_report(
         out / "report.html",
         title="tcgn_mil demo: from synthetic slides to predicted bulk expression",
@@ -59,11 +64,19 @@ def _cohort_section(out: Path, cohort: SyntheticPaths, failures: Sequence[Failur
     )
     section = Section("The cohort", [text])
     if failures:
-        section.tables.append(as_table(pd.DataFrame(failures), "Slides that failed, why, and the likely fix"))
-    overlays = [path for path in sorted((out / "tiles").glob("*.jpg")) if not path.stem.endswith("_thumbnail")]
+        section.tables.append(
+            as_table(pd.DataFrame(failures), "Slides that failed, why, and the likely fix")
+        )
+    overlays = [
+        path
+        for path in sorted((out / "tiles").glob("*.jpg"))
+        if not path.stem.endswith("_thumbnail")
+    ]
     section.figures.append(as_picture(overlays[0], "Tissue (outlined) and tiles of one slide"))
     spots = sorted((out / "spots").glob("*_spots.png"))
-    section.figures.append(as_picture(spots[0], "A spatial transcriptomics section: the patches that the encoder sees"))
+    section.figures.append(
+        as_picture(spots[0], "A spatial transcriptomics section: the patches that the encoder sees")
+    )
     section.paragraphs.append(f"The truth behind the cohort is in {cohort.truth}.")
     return section
 
@@ -81,13 +94,22 @@ def _spot_section(out: Path) -> Section:
             " least 20 % of the test spots. The depth control knows neither gene nor image and still reaches the plain"
             " r in its row, so compare the headline."
         ],
-        [as_table(pd.DataFrame(summary["results"]), "Test sections, the model beside its baselines")],
+        [
+            as_table(
+                pd.DataFrame(summary["results"]), "Test sections, the model beside its baselines"
+            )
+        ],
         [as_picture(encoder / "curves.png", "Training curves")],
     )
     test = sorted({row["section"] for row in summary["results"]})[0]
-    section.figures.append(as_picture(encoder / f"genes_{test}.png", f"Depth-adjusted r over genes, section {test}"))
     section.figures.append(
-        as_picture(encoder / f"maps_{test}.png", f"Measured and predicted, each on its own scale, section {test}")
+        as_picture(encoder / f"genes_{test}.png", f"Depth-adjusted r over genes, section {test}")
+    )
+    section.figures.append(
+        as_picture(
+            encoder / f"maps_{test}.png",
+            f"Measured and predicted, each on its own scale, section {test}",
+        )
     )
     return section
 
@@ -96,9 +118,13 @@ def _slide_section(out: Path, cohort: SyntheticPaths) -> Section:
     """Cross-validated bulk prediction, by what the gene truly follows."""
     run = out / "slide-model"
     table = pd.read_csv(run / "genes.csv")
-    truth = pd.read_csv(cohort.truth / "genes.csv", keep_default_na=False)  # the kind "null" is no missing value
+    truth = pd.read_csv(
+        cohort.truth / "genes.csv", keep_default_na=False
+    )  # the kind "null" is no missing value
     merged = table.merge(truth[["gene", "kind", "region"]], on="gene", how="left")
-    best = "r_model" if merged["r_model"].notna().any() else "pooled_r_model"  # tiny cohorts have no fold with n > 3
+    best = (
+        "r_model" if merged["r_model"].notna().any() else "pooled_r_model"
+    )  # tiny cohorts have no fold with n > 3
     columns = [name for name in merged if name.startswith(best.removesuffix("model"))]
     by_kind = merged.groupby(["kind", "region"], dropna=False)[columns].median().reset_index()
     by_kind.insert(2, "genes", merged.groupby(["kind", "region"], dropna=False).size().to_numpy())
@@ -116,18 +142,25 @@ def _slide_section(out: Path, cohort: SyntheticPaths) -> Section:
             _claims(summary),
         ],
         [
-            as_table(pd.read_csv(run / "headline.csv"), "Median over genes, the model beside its baselines"),
+            as_table(
+                pd.read_csv(run / "headline.csv"),
+                "Median over genes, the model beside its baselines",
+            ),
             as_table(by_kind, "Median r by what the gene truly follows (synthetic truth)"),
             as_table(merged.sort_values(best, ascending=False), "Per gene"),
         ],
         [
             as_picture(
-                _by_kind_figure(merged, best, out / "figures" / "by_kind.png"), "r by what the gene truly follows"
+                _by_kind_figure(merged, best, out / "figures" / "by_kind.png"),
+                "r by what the gene truly follows",
             ),
             *(
                 as_picture(run / name, caption)
                 for name, caption in (
-                    ("headline.png", "Median r of the model and its baselines, 95 % interval over patients"),
+                    (
+                        "headline.png",
+                        "Median r of the model and its baselines, 95 % interval over patients",
+                    ),
                     ("null.png", "p-values of all genes against even ones"),
                 )
                 if (run / name).is_file()
@@ -145,7 +178,9 @@ def _claims(summary: dict[str, Any]) -> str:
     intervals = (
         "too few patients for prediction intervals"
         if coverage["measured"] is None
-        else (f"prediction intervals of {coverage['stated']:.0%} hold {coverage['measured']:.1%} of out-of-fold values")
+        else (
+            f"prediction intervals of {coverage['stated']:.0%} hold {coverage['measured']:.1%} of out-of-fold values"
+        )
     )
     labels = f" ({'; '.join(summary['labels'])})" if summary["labels"] else ""
     return (
@@ -157,8 +192,11 @@ def _claims(summary: dict[str, Any]) -> str:
 def _verdict(followed: pd.DataFrame, best: str) -> str:
     """The model against its baselines in one sentence, over genes that follow something."""
     prefix = best.removesuffix("model")
-    medians = {column.removeprefix(prefix): followed[column].median() for column in followed
-               if column.startswith(prefix) and followed[column].notna().any()}  # fmt: skip
+    medians = {
+        column.removeprefix(prefix): followed[column].median()
+        for column in followed
+        if column.startswith(prefix) and followed[column].notna().any()
+    }
     own = medians.pop("model")
     others = ", ".join(
         f"{'above' if own > value else 'below'} {name.replace('_', ' ')} ({value:.2f})"
@@ -206,8 +244,21 @@ def _explanation_section(out: Path, cohort: SyntheticPaths) -> Section:
     truth = pd.read_csv(cohort.truth / "genes.csv", keep_default_na=False).set_index("gene")
     first = table[table["picture"] == table["picture"].iloc[0]]
     regions = {gene: truth.loc[gene, "region"] for gene in first["gene"]}
-    follows = {gene: f"the {region} region" if region else "nothing" for gene, region in regions.items()}
-    shown = table[["picture", "gene", "predicted", "measured", "cam_sum", "cam_against", "ig_change", "ig_delta"]]
+    follows = {
+        gene: f"the {region} region" if region else "nothing" for gene, region in regions.items()
+    }
+    shown = table[
+        [
+            "picture",
+            "gene",
+            "predicted",
+            "measured",
+            "cam_sum",
+            "cam_against",
+            "ig_change",
+            "ig_delta",
+        ]
+    ]
     return Section(
         "Explanations",
         [
@@ -218,13 +269,21 @@ def _explanation_section(out: Path, cohort: SyntheticPaths) -> Section:
             " much of it lies in immune aggregates, for genes that follow them, null genes, and an untrained network."
         ],
         [as_table(shown, f"In {table['unit'].iloc[0]}; the error of the integration is ig_delta")],
-        [as_picture(out / "explanations" / row.figure, f"{row.gene}, which follows {follows[row.gene]}")
-         for row in first.itertuples()],
-    )  # fmt: skip
+        [
+            as_picture(
+                out / "explanations" / row.figure, f"{row.gene}, which follows {follows[row.gene]}"
+            )
+            for row in first.itertuples()
+        ],
+    )
 
 
 def _step_section(steps: Sequence[Step]) -> Section:
     """The commands that do the same."""
-    table = pd.DataFrame({"command": [step.command for step in steps], "seconds": [step.seconds for step in steps]})
+    table = pd.DataFrame(
+        {"command": [step.command for step in steps], "seconds": [step.seconds for step in steps]}
+    )
     total = f"{sum(step.seconds for step in steps):.0f} seconds in all; a resumed demo skips what it finds."
-    return Section("The commands, and how long they took", [total], tables=[as_table(table, "In this order")])
+    return Section(
+        "The commands, and how long they took", [total], tables=[as_table(table, "In this order")]
+    )

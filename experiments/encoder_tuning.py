@@ -81,7 +81,9 @@ class Tuned(NamedTuple):
     start_score: float
 
 
-def with_pixels(config: FinetuneConfig, data: CohortData, source: PixelSource) -> tuple[CohortData, SlidePixels]:
+def with_pixels(
+    config: FinetuneConfig, data: CohortData, source: PixelSource
+) -> tuple[CohortData, SlidePixels]:
     """The cohort with the tiles of its slides; slides whose tiles or pixels cannot be read are dropped, and listed.
 
     Raises
@@ -105,14 +107,21 @@ def with_pixels(config: FinetuneConfig, data: CohortData, source: PixelSource) -
             lost.append(("patient", patient, "no slide whose pixels can be read"))
     if not slides:
         raise InputError(
-            f"no slide's pixels can be read: {lost[0][2]}", path=config.tiles, fix="check --slides and --tiles"
+            f"no slide's pixels can be read: {lost[0][2]}",
+            path=config.tiles,
+            fix="check --slides and --tiles",
         )
     rows = rows_of(data, list(slides))
     left = dataclasses.replace(
-        data, patients=tuple(slides), slides=slides, values=data.values[rows],
+        data,
+        patients=tuple(slides),
+        slides=slides,
+        values=data.values[rows],
         descriptors={name: values[rows] for name, values in data.descriptors.items()},
-        dropped=pd.concat([data.dropped, pd.DataFrame(lost, columns=data.dropped.columns)], ignore_index=True),
-    )  # fmt: skip
+        dropped=pd.concat(
+            [data.dropped, pd.DataFrame(lost, columns=data.dropped.columns)], ignore_index=True
+        ),
+    )
     return left, SlidePixels(tiles, source.open_tiles)
 
 
@@ -126,7 +135,11 @@ def _readable(data: CohortData, path: Path, source: PixelSource) -> TileSet:
             fix="give the tiles that the slides were encoded from",
         )
     first = dataclasses.replace(
-        tiles, coords=tiles.coords[:1], tissue_fraction=tiles.tissue_fraction[:1], quality=None, rejected=None
+        tiles,
+        coords=tiles.coords[:1],
+        tissue_fraction=tiles.tissue_fraction[:1],
+        quality=None,
+        rejected=None,
     )
     if not len(first):
         raise InputError("has no tile", fix="check the slide's tissue in its overlay")
@@ -135,15 +148,23 @@ def _readable(data: CohortData, path: Path, source: PixelSource) -> TileSet:
             pass
     if (encoded := read_feature_info(path).n_tiles) != len(tiles):
         raise InputError(
-            f"has {len(tiles)} tiles, its features {encoded}", fix="give the tiles that the slides were encoded from"
+            f"has {len(tiles)} tiles, its features {encoded}",
+            fix="give the tiles that the slides were encoded from",
         )
     return tiles
 
 
 def tune(
-    config: FinetuneConfig, data: CohortData, pixels: SlidePixels, fold: Fold, frozen: SlideRegressor,
-    scaled: NDArray[np.float32], out_dir: Path, *, seed: int,
-) -> Tuned:  # fmt: skip
+    config: FinetuneConfig,
+    data: CohortData,
+    pixels: SlidePixels,
+    fold: Fold,
+    frozen: SlideRegressor,
+    scaled: NDArray[np.float32],
+    out_dir: Path,
+    *,
+    seed: int,
+) -> Tuned:
     """Fine-tune the encoder on a fold's training patients.
 
     Parameters
@@ -174,24 +195,37 @@ def tune(
     network.cpu()
     path = out_dir / f"encoder{fold.index}.safetensors"
     save_encoder(path, encoder, _tuned_info(config, info, fold))
-    slides = _encode(data, pixels, fold.test, path, out_dir / FEATURES / f"fold{fold.index}", config)
+    slides = _encode(
+        data, pixels, fold.test, path, out_dir / FEATURES / f"fold{fold.index}", config
+    )
     return Tuned(regressor.eval(), open_encoder(str(path)).identity, history.epochs, slides, start)
 
 
 def _fit(
-    network: BagNetwork, train: PixelBags, val: PixelBags, config: FinetuneConfig, training: TrainingConfig,
-    out_dir: Path, fold: int,
-) -> History:  # fmt: skip
+    network: BagNetwork,
+    train: PixelBags,
+    val: PixelBags,
+    config: FinetuneConfig,
+    training: TrainingConfig,
+    out_dir: Path,
+    fold: int,
+) -> History:
     def step(model: Any, batch: PixelBatch) -> torch.Tensor:
         return expression_loss(model(batch.pixels, batch.mask), batch.targets, training.loss)
 
     with TensorBoardLog(out_dir / "tensorboard" / f"fold{fold}-encoder") as log:
         return fit(
-            network, step=step, config=training, description=f"fold {fold}, encoder", on_epoch=log,
+            network,
+            step=step,
+            config=training,
+            description=f"fold {fold}, encoder",
+            on_epoch=log,
             validate=lambda model: _score(model, val, config.tuning.val_tiles),
-            epoch_batches=lambda epoch: train.epoch(epoch, batch_size=training.batch_size, tiles=config.tuning.tiles),
+            epoch_batches=lambda epoch: train.epoch(
+                epoch, batch_size=training.batch_size, tiles=config.tuning.tiles
+            ),
             state_path=out_dir / "state" / f"encoder{fold}.safetensors",
-        )  # fmt: skip
+        )
 
 
 def _score(network: Any, bags: PixelBags, tiles: int) -> float:
@@ -207,19 +241,36 @@ def _score(network: Any, bags: PixelBags, tiles: int) -> float:
 
 def _tuned_info(config: FinetuneConfig, info: EncoderInfo, fold: Fold) -> EncoderInfo:
     """The spot encoder's, with what was done to it; its head still is that of the spots."""
-    made = {"fine_tuned": {"config": as_plain(config), "fold": fold.index, "from": dict(info.provenance)}}
+    made = {
+        "fine_tuned": {
+            "config": as_plain(config),
+            "fold": fold.index,
+            "from": dict(info.provenance),
+        }
+    }
     return dataclasses.replace(info, provenance=made)
 
 
 def _encode(
-    data: CohortData, pixels: SlidePixels, patients: Sequence[str], encoder: Path, folder: Path, config: FinetuneConfig
+    data: CohortData,
+    pixels: SlidePixels,
+    patients: Sequence[str],
+    encoder: Path,
+    folder: Path,
+    config: FinetuneConfig,
 ) -> dict[str, tuple[Path, ...]]:
     """Features of patients' slides by a fold's encoder; made before, they are kept."""
     tiles = {slide.slide_id: slide for patient in patients for slide in pixels.tiles[patient]}
     settings = EncodeSettings(str(encoder), device=config.tuning.training.accelerator)
-    done, failures = encode_cohort(sorted(tiles), tiles.__getitem__, pixels.open_tiles, settings, folder)
+    done, failures = encode_cohort(
+        sorted(tiles), tiles.__getitem__, pixels.open_tiles, settings, folder
+    )
     found = {
-        patient: tuple(folder / f"{slide.slide_id}.h5" for slide in pixels.tiles[patient] if slide.slide_id in done)
+        patient: tuple(
+            folder / f"{slide.slide_id}.h5"
+            for slide in pixels.tiles[patient]
+            if slide.slide_id in done
+        )
         for patient in patients
     }
     if lost := [patient for patient, files in found.items() if not files]:
@@ -238,7 +289,12 @@ def tuned_means(data: CohortData, folds: Sequence[Fold], out_dir: Path) -> NDArr
     found = data.descriptors["mean_features"].copy()
     for fold in folds:
         for patient, row in zip(fold.test, rows_of(data, fold.test), strict=True):
-            paths = [out_dir / FEATURES / f"fold{fold.index}" / path.name for path in data.slides[patient]]
-            if made := [path for path in paths if path.is_file()]:  # none where the frozen encoder was kept
+            paths = [
+                out_dir / FEATURES / f"fold{fold.index}" / path.name
+                for path in data.slides[patient]
+            ]
+            if made := [
+                path for path in paths if path.is_file()
+            ]:  # none where the frozen encoder was kept
                 found[row] = np.mean([read_features(path)[0].mean(axis=0) for path in made], axis=0)
     return found

@@ -25,7 +25,9 @@ from tcgn_mil.training import resolve_device
 
 TileBatches = Iterable[tuple[NDArray[np.uint8], NDArray[np.int64]]]
 OpenTiles = Callable[[TileSet, int], AbstractContextManager[TileBatches]]
-COLOUR_STEP_PX = 2  # colour statistics of every second pixel: nine times faster, the same to the third digit
+COLOUR_STEP_PX = (
+    2  # colour statistics of every second pixel: nine times faster, the same to the third digit
+)
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,9 @@ def _is_current(path: Path, tiles: TileSet, encoder: TileEncoder) -> bool:
     except InputError:
         return False
     made = (info.encoder, info.spec, info.n_tiles, info.stain)
-    same_rules = not info.tiling or info.tiling == tiles.settings  # files from before they recorded rules have none
+    same_rules = (
+        not info.tiling or info.tiling == tiles.settings
+    )  # files from before they recorded rules have none
     return same_rules and made == (encoder.identity, tiles.spec, len(tiles), tiles.stain)
 
 
@@ -123,14 +127,30 @@ def _encode_slide(
 
     def with_colour(batches: TileBatches) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
         for pixels, coords in batches:
-            check_pixels(pixels, [f"tile {x}, {y} of slide {tiles.slide_id}" for x, y in coords.tolist()])
+            check_pixels(
+                pixels, [f"tile {x}, {y} of slide {tiles.slide_id}" for x, y in coords.tolist()]
+            )
             colour.append(colour_statistics(pixels[:, ::COLOUR_STEP_PX, ::COLOUR_STEP_PX]))
             yield pixels, coords
 
     with open_tiles(tiles, settings.batch_size) as batches, prefetch(with_colour(batches)) as ready:
-        bar = tqdm(ready, desc=tiles.slide_id, unit="batch", leave=False, total=-(-len(tiles) // settings.batch_size))
+        bar = tqdm(
+            ready,
+            desc=tiles.slide_id,
+            unit="batch",
+            leave=False,
+            total=-(-len(tiles) // settings.batch_size),
+        )
         features, coords = encode_tiles(encoder, bar, device=device, precision=settings.precision)
     write_features(
-        path, features, coords, slide_id=tiles.slide_id, patient_id=tiles.patient_id, encoder=encoder.identity,
-        spec=tiles.spec, colour=np.concatenate(colour), stain=tiles.stain, tiling=tiles.settings,
-    )  # fmt: skip
+        path,
+        features,
+        coords,
+        slide_id=tiles.slide_id,
+        patient_id=tiles.patient_id,
+        encoder=encoder.identity,
+        spec=tiles.spec,
+        colour=np.concatenate(colour),
+        stain=tiles.stain,
+        tiling=tiles.settings,
+    )

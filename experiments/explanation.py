@@ -83,24 +83,43 @@ class ExplainConfig:
     steps: int = INTEGRATION_STEPS
 
     def __post_init__(self) -> None:
-        given = [name for name in ("spots", "image", "slide_model") if getattr(self, name) is not None]
+        given = [
+            name for name in ("spots", "image", "slide_model") if getattr(self, name) is not None
+        ]
         if len(given) != 1:
             raise InputError(
-                f"{len(given)} kinds of picture are given, not one", fix="give one of --spots, --image, --slide-model"
+                f"{len(given)} kinds of picture are given, not one",
+                fix="give one of --spots, --image, --slide-model",
             )
         if not self.genes:
             raise InputError("no gene is named", fix="name one or more, for example --gene ERBB2")
-        for what, names in (("gene", self.genes), ("spot", self.barcodes), ("slide", self.slide_ids)):
+        for what, names in (
+            ("gene", self.genes),
+            ("spot", self.barcodes),
+            ("slide", self.slide_ids),
+        ):
             if duplicates(names):
-                raise InputError(f"{what} {preview(duplicates(names))} is named twice", fix="name it once")
+                raise InputError(
+                    f"{what} {preview(duplicates(names))} is named twice", fix="name it once"
+                )
         if self.spots is None and (self.sections or self.barcodes):
-            raise InputError("a section or spot is named, but no spots", fix="give --spots too, or leave them out")
+            raise InputError(
+                "a section or spot is named, but no spots",
+                fix="give --spots too, or leave them out",
+            )
         if self.slide_model is None and (self.slides or self.slide_ids):
-            raise InputError("a slide is named, but no slide model", fix="give --slide-model too, or leave it out")
+            raise InputError(
+                "a slide is named, but no slide model",
+                fix="give --slide-model too, or leave it out",
+            )
         if self.slide_model is not None and not (self.slides and self.slide_ids):
-            raise InputError("no slide is named", fix="give --slides (as to tcgn-mil encode) and --slide")
+            raise InputError(
+                "no slide is named", fix="give --slides (as to tcgn-mil encode) and --slide"
+            )
         if self.top < 1 or self.steps < 2:
-            raise InputError(f"top is {self.top}, steps are {self.steps}", fix="use at least 1 and 2")
+            raise InputError(
+                f"top is {self.top}, steps are {self.steps}", fix="use at least 1 and 2"
+            )
 
 
 def run(
@@ -127,7 +146,9 @@ def run(
     out_dir = begin_run(out_dir, KIND, config)
     parts: dict[str, list[pd.DataFrame]] = {}
     failures: list[Failure] = []
-    for name, load in tqdm(sources.items(), desc="explain", unit="source", disable=len(sources) == 1):
+    for name, load in tqdm(
+        sources.items(), desc="explain", unit="source", disable=len(sources) == 1
+    ):
         try:
             for part, table in _explain_source(load(), config.steps, out_dir):
                 parts.setdefault(part, []).append(table)
@@ -137,7 +158,9 @@ def run(
             failures.append(Failure(name, KIND, error.reason, error.fix or ""))
     write_failures(out_dir, failures)
     if not parts:
-        raise InputError(f"nothing could be explained: {failures[0].reason}", fix=failures[0].likely_fix)
+        raise InputError(
+            f"nothing could be explained: {failures[0].reason}", fix=failures[0].likely_fix
+        )
     for part, found in parts.items():
         write_csv(out_dir / f"{part}.csv", pd.concat(found))
     overview = pd.concat(parts["explanations"])
@@ -158,14 +181,23 @@ def _sources(
     if config.slide_model is not None:
         assert open_tiles is not None
         study = SlideStudy(
-            config.slide_model, config.encoder, config.features, config.genes, pretrained=config.pretrained
+            config.slide_model,
+            config.encoder,
+            config.features,
+            config.genes,
+            pretrained=config.pretrained,
         )
-        return {s: lambda s=s: study.material(s, config.tiles, open_tiles, config.top) for s in config.slide_ids}
+        return {
+            s: lambda s=s: study.material(s, config.tiles, open_tiles, config.top)
+            for s in config.slide_ids
+        }
     model = spot_model(config.encoder, config.genes)
     if config.image is not None:
         assert read_image is not None
         name = safe_file_name(Path(config.image).stem, what="image name")
-        return {name: lambda: Material(model, [Picture(name, f"image {name}", read_image(model.patch))])}
+        return {
+            name: lambda: Material(model, [Picture(name, f"image {name}", read_image(model.patch))])
+        }
     assert config.spots is not None
     relations = section_relations(config.encoder)
     return {
@@ -176,12 +208,17 @@ def _sources(
     }
 
 
-def _explain_source(material: Material, steps: int, out_dir: Path) -> Iterator[tuple[str, pd.DataFrame]]:
+def _explain_source(
+    material: Material, steps: int, out_dir: Path
+) -> Iterator[tuple[str, pd.DataFrame]]:
     """Draw the figures of the pictures of one section, slide or image; yields their tables by name."""
     model = material.model
     for picture in tqdm(material.pictures, desc="explain", unit="picture", leave=False):
         found = explain(model, picture.pixels, steps=steps)
-        files = [f"figures/{safe_file_name(f'{picture.name}_{gene}', what='picture')}.png" for gene in model.genes]
+        files = [
+            f"figures/{safe_file_name(f'{picture.name}_{gene}', what='picture')}.png"
+            for gene in model.genes
+        ]
         for index, file in enumerate(files):
             draw_explanation(picture, model, found, index, out_dir / file)
         made = tables(picture, model, found)

@@ -32,7 +32,10 @@ from tcgn_mil.interpret import grad_cam, integrated_gradients, white_glass
 from tcgn_mil.models import create_encoder
 
 REGION = "immune"
-SHARE_RANGE = (0.05, 0.5)  # of the patch; where it fills the patch, nothing can hold twice its share
+SHARE_RANGE = (
+    0.05,
+    0.5,
+)  # of the patch; where it fills the patch, nothing can hold twice its share
 CELLS = (7, 7)  # of TCGN's last map; those of other encoders are brought to it
 _BATCH = 32
 Explain = Callable[[nn.Module, Tensor, Sequence[int]], Tensor]
@@ -100,15 +103,27 @@ def localisation(
     """
     model, info = load_encoder(encoder)
     torch.manual_seed(seed)
-    untrained = create_encoder(info.model, num_classes=len(info.panel), input_px=info.takes.size_px).eval()
+    untrained = create_encoder(
+        info.model, num_classes=len(info.panel), input_px=info.takes.size_px
+    ).eval()
     parts = [region_spots(read_spots(Path(spots) / f"{name}.h5ad"), truth) for name in sections]
     found = RegionSpots(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
     if not len(found.pixels):
-        raise InputError(f"no spot of these sections has {REGION} tissue in part of its patch", fix="use more sections")
+        raise InputError(
+            f"no spot of these sections has {REGION} tissue in part of its patch",
+            fix="use more sections",
+        )
     trials: list[tuple[str, nn.Module, str, Explain, RegionSpots, int | None]] = [
         ("trained", model, "Grad-CAM", grad_cam, found, None),
         ("untrained", untrained, "Grad-CAM", grad_cam, found, None),
-        ("trained", model, "integrated gradients", _positive_relevance(steps, info), found.some(ig_spots), ig_genes),
+        (
+            "trained",
+            model,
+            "integrated gradients",
+            _positive_relevance(steps, info),
+            found.some(ig_spots),
+            ig_genes,
+        ),
     ]
     tables = []
     for network, module, method, explain, chosen, most in trials:
@@ -116,7 +131,11 @@ def localisation(
             asked = genes[:most]
             targets = [info.panel.genes.index(gene) for gene in asked]
             rows = _measure(module, info, explain, chosen, targets, method)
-            tables.append(pd.DataFrame({"network": network, "method": method, "kind": kind, "gene": asked, **rows}))
+            tables.append(
+                pd.DataFrame(
+                    {"network": network, "method": method, "kind": kind, "gene": asked, **rows}
+                )
+            )
     return pd.concat(tables, ignore_index=True)
 
 
@@ -135,7 +154,9 @@ def _positive_relevance(steps: int, info: EncoderInfo) -> Explain:
 
     def explain(model: nn.Module, images: Tensor, targets: Sequence[int]) -> Tensor:
         white = white_glass(images, mean=info.takes.mean, std=info.takes.std)
-        relevance = integrated_gradients(model, images, targets, baseline=white, steps=steps).relevance
+        relevance = integrated_gradients(
+            model, images, targets, baseline=white, steps=steps
+        ).relevance
         return torch.from_numpy(block_sums(relevance.numpy(), CELLS)).clamp(min=0)
 
     return explain
@@ -159,23 +180,37 @@ def region_spots(spots: SpotSet, truth: str | Path) -> RegionSpots:
 
 
 def _measure(
-    model: nn.Module, info: EncoderInfo, explain: Explain, spots: RegionSpots, targets: Sequence[int], description: str
+    model: nn.Module,
+    info: EncoderInfo,
+    explain: Explain,
+    spots: RegionSpots,
+    targets: Sequence[int],
+    description: str,
 ) -> dict[str, NDArray[np.float64] | int | float]:
     """Columns of :func:`localisation`, an entry a target."""
     maps = []
-    for start in tqdm(range(0, len(spots.pixels), _BATCH), desc=description, unit="batch", leave=False):
+    for start in tqdm(
+        range(0, len(spots.pixels), _BATCH), desc=description, unit="batch", leave=False
+    ):
         pixels = torch.from_numpy(spots.pixels[start : start + _BATCH])
         images = images_for(pixels, info.takes)
         maps.append(explain(model, images, targets).numpy())
-    values = block_sums(np.concatenate(maps).astype(np.float64), CELLS)  # (S, G, 7, 7), not negative
+    values = block_sums(
+        np.concatenate(maps).astype(np.float64), CELLS
+    )  # (S, G, 7, 7), not negative
     total = values.sum(axis=(2, 3))
     with np.errstate(invalid="ignore"):
-        mass = (values * spots.inside[:, None]).sum(axis=(2, 3)) / total  # NaN where nothing speaks for the gene
+        mass = (values * spots.inside[:, None]).sum(
+            axis=(2, 3)
+        ) / total  # NaN where nothing speaks for the gene
     area = spots.share
     return {
-        "spots": len(area), "area": area.mean(), "mass": np.nanmean(mass, axis=0),
-        "ratio": np.nanmean(mass / area[:, None], axis=0), "strength": total.mean(axis=0),
-    }  # fmt: skip
+        "spots": len(area),
+        "area": area.mean(),
+        "mass": np.nanmean(mass, axis=0),
+        "ratio": np.nanmean(mass / area[:, None], axis=0),
+        "strength": total.mean(axis=0),
+    }
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

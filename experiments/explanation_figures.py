@@ -23,7 +23,9 @@ _LEAST_SCALE = 0.25
 _LEAST_SD = 0.1  # of a gene; a map that adds less in all is drawn faint
 
 
-def draw_explanation(picture: Picture, model: GeneModel, found: Explanation, index: int, path: str | Path) -> None:
+def draw_explanation(
+    picture: Picture, model: GeneModel, found: Explanation, index: int, path: str | Path
+) -> None:
     """Write the panel of the `index`-th gene as PNG.
 
     Colours of Grad-CAM and integrated gradients reach to the gene's own largest value, but to no less than a quarter of
@@ -32,7 +34,11 @@ def draw_explanation(picture: Picture, model: GeneModel, found: Explanation, ind
     """
     count = 3 + len(found.graphs)
     figure, (axes, bars) = plt.subplots(
-        2, count, figsize=(3.1 * count, 4.0), height_ratios=(1, 0.035), gridspec_kw={"wspace": 0.06, "hspace": 0.04}
+        2,
+        count,
+        figsize=(3.1 * count, 4.0),
+        height_ratios=(1, 0.035),
+        gridspec_kw={"wspace": 0.06, "hspace": 0.04},
     )
     grey = picture.pixels.mean(axis=2)
     for axis, shown in zip(axes, (picture.pixels, *[grey] * (count - 1)), strict=True):
@@ -60,19 +66,39 @@ def title(picture: Picture, model: GeneModel, found: Explanation, index: int) ->
 
 def _scale_bar(axis: Any, side_um: float) -> None:
     length = _SCALE_BAR_UM / side_um
-    axis.plot([0.05, 0.05 + length], [0.95, 0.95], color="white", linewidth=5, solid_capstyle="butt")
-    axis.plot([0.05, 0.05 + length], [0.95, 0.95], color="black", linewidth=2.5, solid_capstyle="butt")
-    axis.text(0.05 + length / 2, 0.925, f"{_SCALE_BAR_UM} µm", ha="center", va="bottom", fontsize=8,
-              bbox={"facecolor": "white", "alpha": 0.7, "pad": 1, "linewidth": 0})  # fmt: skip
+    axis.plot(
+        [0.05, 0.05 + length], [0.95, 0.95], color="white", linewidth=5, solid_capstyle="butt"
+    )
+    axis.plot(
+        [0.05, 0.05 + length], [0.95, 0.95], color="black", linewidth=2.5, solid_capstyle="butt"
+    )
+    axis.text(
+        0.05 + length / 2,
+        0.925,
+        f"{_SCALE_BAR_UM} µm",
+        ha="center",
+        va="bottom",
+        fontsize=8,
+        bbox={"facecolor": "white", "alpha": 0.7, "pad": 1, "linewidth": 0},
+    )
 
 
 def _draw_cam(axis: Any, bar: Any, found: Explanation, index: int, *, sd: float) -> None:
     """Grad-CAM over the grey picture, transparent where it is zero."""
     cam = found.cam
-    top = max(float(cam[index].max()), _LEAST_SCALE * float(cam.max()), _LEAST_SD * sd / cam[index].size)
-    smooth = upsample(torch.from_numpy(cam[None, index : index + 1]), 16 * cam.shape[1])[0, 0].numpy()
+    top = max(
+        float(cam[index].max()), _LEAST_SCALE * float(cam.max()), _LEAST_SD * sd / cam[index].size
+    )
+    smooth = upsample(torch.from_numpy(cam[None, index : index + 1]), 16 * cam.shape[1])[
+        0, 0
+    ].numpy()
     shown = axis.imshow(
-        smooth, cmap="inferno", vmin=0, vmax=top, alpha=np.clip(1.6 * smooth / top, 0, 0.75), extent=(0, 1, 1, 0)
+        smooth,
+        cmap="inferno",
+        vmin=0,
+        vmax=top,
+        alpha=np.clip(1.6 * smooth / top, 0, 0.75),
+        extent=(0, 1, 1, 0),
     )
     sums = f"sum {_signed(cam[index].sum())}, not shown {_signed(found.against[index])}"
     axis.set_title(f"Grad-CAM\n{sums}", fontsize=9)
@@ -86,9 +112,14 @@ def _draw_relevance(axis: Any, bar: Any, found: Explanation, index: int, *, sd: 
     least = _LEAST_SD * sd / (0.1 * cells[index].size)
     limit = max(float(limits[index]), _LEAST_SCALE * float(limits.max()), least)
     shown = axis.imshow(
-        cells[index], cmap="RdBu_r", vmin=-limit, vmax=limit, extent=(0, 1, 1, 0), interpolation="bilinear",
+        cells[index],
+        cmap="RdBu_r",
+        vmin=-limit,
+        vmax=limit,
+        extent=(0, 1, 1, 0),
+        interpolation="bilinear",
         alpha=np.clip(1.6 * np.abs(cells[index]) / limit, 0, 0.8),
-    )  # fmt: skip
+    )
     change, error = _signed(found.change[index]), _signed(found.delta[index])
     axis.set_title(f"integrated gradients from white\nsum {change}, error {error}", fontsize=9)
     _colour_bar(bar, shown, f"added by each of {_RELEVANCE_CELLS**2} cells")
@@ -104,17 +135,32 @@ def _draw_graph(axis: Any, bar: Any, graph: LearnedGraph, block: int) -> None:
     centres = graph.centres(1).numpy()
     edges, weight = graph.edges[0].numpy(), graph.weight[0].numpy()
     loops = edges[:, 0] == edges[:, 1]
-    strongest = np.argsort(-np.where(loops, -1, weight), kind="stable")[: min(_DRAWN_EDGES, int((~loops).sum()))]
+    strongest = np.argsort(-np.where(loops, -1, weight), kind="stable")[
+        : min(_DRAWN_EDGES, int((~loops).sum()))
+    ]
     relative = weight[strongest] / weight[strongest].max() if len(strongest) else weight[:0]
     axis.add_collection(
-        LineCollection(list(centres[edges[strongest]]), linewidths=0.4 + 1.8 * relative, colors="#1b5e9e", alpha=0.55)
+        LineCollection(
+            list(centres[edges[strongest]]),
+            linewidths=0.4 + 1.8 * relative,
+            colors="#1b5e9e",
+            alpha=0.55,
+        )
     )
     degree = graph.in_degree[0].numpy()
     nodes = axis.scatter(
-        *centres.T, c=degree, s=3 + 40 * degree / max(degree.max(), 1), cmap="YlOrRd", vmin=0,
-        edgecolors="black", linewidths=0.2, zorder=3,
-    )  # fmt: skip
-    even = weight[strongest].sum() / max(len(strongest), 1) * len(degree)  # attention 1 / N to every node is even
+        *centres.T,
+        c=degree,
+        s=3 + 40 * degree / max(degree.max(), 1),
+        cmap="YlOrRd",
+        vmin=0,
+        edgecolors="black",
+        linewidths=0.2,
+        zorder=3,
+    )
+    even = (
+        weight[strongest].sum() / max(len(strongest), 1) * len(degree)
+    )  # attention 1 / N to every node is even
     axis.set_title(
         f"graph of block {block}: {len(edges)} edges, {int(loops.sum())} loops\n"
         f"{len(strongest)} strongest others: {even:.2f} x even",

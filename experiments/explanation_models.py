@@ -70,9 +70,13 @@ def spot_model(path: str | Path, genes: Sequence[str]) -> GeneModel:
     chosen = ChosenGenes(model, columns).eval()
     return GeneModel(
         TileEncoder(chosen, info.model, info.patch, info.takes),
-        tuple(genes), info.scaler.transform, info.scaler.mean[columns], info.scaler.std[columns], info.patch,
+        tuple(genes),
+        info.scaler.transform,
+        info.scaler.mean[columns],
+        info.scaler.std[columns],
+        info.patch,
         info.normalisation,
-    )  # fmt: skip
+    )
 
 
 def tile_model(encoder: TileEncoder, folds: Sequence[FoldModel], genes: Sequence[str]) -> GeneModel:
@@ -92,7 +96,9 @@ def find_genes(genes: Sequence[str], panel: GenePanel, *, path: object) -> list[
         raise InputError(
             f"the model has no gene {preview(missing)} among its {len(panel)}",
             path=str(path),
-            fix=f"did you mean {' or '.join(close)}?" if close else f"it has {preview(panel.genes)}",
+            fix=f"did you mean {' or '.join(close)}?"
+            if close
+            else f"it has {preview(panel.genes)}",
         )
     return [panel.genes.index(gene) for gene in genes]
 
@@ -125,13 +131,17 @@ class TileScores(nn.Module):
     transformer, what a tile scores by itself, without the others.
     """
 
-    def __init__(self, encoder: nn.Module, folds: Sequence[FoldModel], genes: Sequence[str]) -> None:
+    def __init__(
+        self, encoder: nn.Module, folds: Sequence[FoldModel], genes: Sequence[str]
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.num_features = encoder.num_features
         self.regressors = nn.ModuleList(fold.model for fold in folds)
         panels = [fold.info.panel.genes for fold in folds]
-        self.columns = [[panel.index(gene) if gene in panel else -1 for gene in genes] for panel in panels]
+        self.columns = [
+            [panel.index(gene) if gene in panel else -1 for gene in genes] for panel in panels
+        ]
         assert all(max(rows) >= 0 for rows in zip(*self.columns, strict=True))
 
     def forward_features(self, images: Tensor) -> Tensor:

@@ -71,7 +71,9 @@ def section_paths(source: str | Path, sections: Sequence[str]) -> dict[str, Path
     unknown = [name for name in sections if name not in found]
     if unknown:
         raise InputError(
-            f"has no section {preview(unknown)}", path=source, fix=f"sections are {preview(list(found), most=20)}"
+            f"has no section {preview(unknown)}",
+            path=source,
+            fix=f"sections are {preview(list(found), most=20)}",
         )
     return {name: found[name] for name in sections or found}
 
@@ -85,7 +87,10 @@ def section_relations(encoder: str | Path) -> dict[str, str]:
     if not {"part", "id"} <= set(parts):
         return {}
     names = {"train": "trained on", "val": "validation", "test": "test"}
-    return {section: names.get(part, "") for section, part in zip(parts["id"], parts["part"], strict=True)}
+    return {
+        section: names.get(part, "")
+        for section, part in zip(parts["id"], parts["part"], strict=True)
+    }
 
 
 def section_material(
@@ -97,12 +102,17 @@ def section_material(
     names = list(spots.adata.obs_names)
     missing = [name for name in barcodes if name not in names]
     if missing:
-        raise InputError(f"has no spot {preview(missing)}", path=path, fix=f"spots are {preview(names)}")
+        raise InputError(
+            f"has no spot {preview(missing)}", path=path, fix=f"spots are {preview(names)}"
+        )
     if barcodes:
         rows = [names.index(name) for name in barcodes]
     else:
         predicted = predict_spots(
-            model.model, read_patches(spots.patches_path), batch_size=_BATCH, takes=model.network.takes
+            model.model,
+            read_patches(spots.patches_path),
+            batch_size=_BATCH,
+            takes=model.network.takes,
         )
         best = np.argsort(-predicted, axis=0, kind="stable")[:top]
         rows = list(dict.fromkeys(best.T.ravel().tolist()))
@@ -110,20 +120,34 @@ def section_material(
     pixels = read_patches(spots.patches_path, in_file_order)[back]
     measured = _measured(spots.adata, rows, model)
     section = spots.section
-    return Material(model, [
-        Picture(f"{section}_{names[row]}", f"spot {names[row]} of section {section}", image, values, relation)
-        for row, image, values in zip(rows, pixels, measured, strict=True)
-    ])  # fmt: skip
+    return Material(
+        model,
+        [
+            Picture(
+                f"{section}_{names[row]}",
+                f"spot {names[row]} of section {section}",
+                image,
+                values,
+                relation,
+            )
+            for row, image, values in zip(rows, pixels, measured, strict=True)
+        ],
+    )
 
 
 def _measured(adata: Any, rows: Sequence[int], model: GeneModel) -> list[dict[str, float]]:
     """Measured expression of the model's genes at some spots, without those that are not known there."""
     genes = [gene for gene in model.genes if gene in adata.var_names]
-    if not genes or model.normalisation != "library":  # the published one divides by genes that are not asked for
+    if (
+        not genes or model.normalisation != "library"
+    ):  # the published one divides by genes that are not asked for
         return [{} for _ in rows]
     columns = np.array([adata.var_names.get_loc(gene) for gene in genes], dtype=np.int64)
     values = spot_expression(adata.X[list(rows)], columns)
-    return [{gene: float(v) for gene, v in zip(genes, row, strict=True) if np.isfinite(v)} for row in values]
+    return [
+        {gene: float(v) for gene, v in zip(genes, row, strict=True) if np.isfinite(v)}
+        for row in values
+    ]
 
 
 def centre_tile(
@@ -145,7 +169,9 @@ def centre_tile(
         )
     spec = TileSpec.for_slide(patch, slide_mpp=mpp, level_downsamples=downsamples)
     side = min(spec.level0_px, smallest)
-    spec = dataclasses.replace(spec, read_px=min(spec.read_px, round(side / downsamples[spec.read_level])))
+    spec = dataclasses.replace(
+        spec, read_px=min(spec.read_px, round(side / downsamples[spec.read_level]))
+    )
     corner = [[round((extent - side) / 2) for extent in size]]
     return TileSet(name, np.array(corner, dtype=np.int64), np.ones(1, dtype=np.float32), spec, size)
 
@@ -153,10 +179,15 @@ def centre_tile(
 class SlideStudy:
     """Slides whose tiles of top attention are explained, by the slide models of `tcgn-mil finetune`."""
 
-    def __init__(self, folder: str, encoder: str, features: str, genes: Sequence[str], *, pretrained: bool) -> None:
+    def __init__(
+        self, folder: str, encoder: str, features: str, genes: Sequence[str], *, pretrained: bool
+    ) -> None:
         read_run(folder, kind="finetune")
         self.encoder = open_encoder(encoder, pretrained=pretrained)
-        self.genes, self.folds = tuple(genes), models_of(self.encoder.identity, load_fold_models(folder))
+        self.genes, self.folds = (
+            tuple(genes),
+            models_of(self.encoder.identity, load_fold_models(folder)),
+        )
         self.panel = union_panel(self.folds)
         find_genes(genes, self.panel, path=folder)
         self.features = find_features(features)
@@ -168,17 +199,23 @@ class SlideStudy:
                 fix="give the encoder that the features were made with",
             )
 
-    def material(self, slide: str, tiles_dir: str | Path, open_tiles: OpenTiles, top: int) -> Material:
+    def material(
+        self, slide: str, tiles_dir: str | Path, open_tiles: OpenTiles, top: int
+    ) -> Material:
         """The `top` tiles of highest attention of one slide, and the model of their scores."""
         if slide not in self.features:
             known = preview(list(self.features))
-            raise InputError(f"slide {slide} has no features", fix=f"encode it; there are those of {known}")
+            raise InputError(
+                f"slide {slide} has no features", fix=f"encode it; there are those of {known}"
+            )
         infos = {name: read_feature_info(path) for name, path in self.features.items()}
         patient = infos[slide].patient_id
         names = [name for name, info in infos.items() if info.patient_id == patient]
         usable = models_for(patient, self.folds)
         find_genes(self.genes, union_panel(usable), path=f"the model for patient {patient}")
-        found = predict_patient(patient, [self.features[name] for name in names], self.folds, self.panel, ())
+        found = predict_patient(
+            patient, [self.features[name] for name in names], self.folds, self.panel, ()
+        )
         own = np.flatnonzero(found.slide_index == names.index(slide))
         best = own[np.argsort(-found.attention[own], kind="stable")[:top]]
         tiles = read_tiles(Path(tiles_dir) / f"{safe_file_name(slide, what='slide id')}.h5")
@@ -189,11 +226,22 @@ class SlideStudy:
                 path=tiles_dir,
                 fix="give the tiles that the slide was encoded from",
             )
-        chosen = dataclasses.replace(tiles, coords=found.coords[best], tissue_fraction=np.ones(len(best), np.float32))
+        chosen = dataclasses.replace(
+            tiles, coords=found.coords[best], tissue_fraction=np.ones(len(best), np.float32)
+        )
         with open_tiles(chosen, len(best)) as batches:
             pixels = np.concatenate([batch for batch, _ in batches])
         even = found.attention * len(found.attention)
-        return Material(tile_model(self.encoder, usable, self.genes), [
-            Picture(f"{slide}_x{x}_y{y}", f"tile at {x}, {y} of {slide}, attention {even[row]:.1f} x even", image)
-            for row, (x, y), image in zip(best, found.coords[best].tolist(), pixels, strict=True)
-        ])  # fmt: skip
+        return Material(
+            tile_model(self.encoder, usable, self.genes),
+            [
+                Picture(
+                    f"{slide}_x{x}_y{y}",
+                    f"tile at {x}, {y} of {slide}, attention {even[row]:.1f} x even",
+                    image,
+                )
+                for row, (x, y), image in zip(
+                    best, found.coords[best].tolist(), pixels, strict=True
+                )
+            ],
+        )

@@ -57,13 +57,17 @@ def explain(model: GeneModel, pixels: NDArray[np.uint8], *, steps: int) -> Expla
         relevance=found.relevance[0].numpy() * std,
         change=found.change[0].numpy() * model.std,
         delta=found.delta[0].numpy() * model.std,
-        graphs=interpret.learned_graphs(model.model, image) if interpret.graph_blocks(model.model) else [],
+        graphs=interpret.learned_graphs(model.model, image)
+        if interpret.graph_blocks(model.model)
+        else [],
     )
 
 
 def tables(picture: Picture, model: GeneModel, found: Explanation) -> dict[str, pd.DataFrame]:
     """Name -> table: explanations (one row a gene), nodes, and for a model with graphs degrees and graph."""
-    overview = pd.DataFrame([_numbers(picture, model, found, index) for index in range(len(model.genes))])
+    overview = pd.DataFrame(
+        [_numbers(picture, model, found, index) for index in range(len(model.genes))]
+    )
     made = {"explanations": overview, "nodes": _node_table(picture.name, model.genes, found)}
     if found.graphs:
         made["degrees"] = _degree_table(picture.name, found.graphs)
@@ -74,23 +78,34 @@ def tables(picture: Picture, model: GeneModel, found: Explanation) -> dict[str, 
 def _numbers(picture: Picture, model: GeneModel, found: Explanation, index: int) -> dict[str, Any]:
     gene = model.genes[index]
     return {
-        "picture": picture.name, "where": picture.where, "relation": picture.relation, "gene": gene, "unit": model.unit,
-        "predicted": found.predicted[index], "measured": picture.measured.get(gene, np.nan),
-        "cam_sum": found.cam[index].sum(), "cam_against": found.against[index],
-        "ig_change": found.change[index], "ig_delta": found.delta[index],
-    }  # fmt: skip
+        "picture": picture.name,
+        "where": picture.where,
+        "relation": picture.relation,
+        "gene": gene,
+        "unit": model.unit,
+        "predicted": found.predicted[index],
+        "measured": picture.measured.get(gene, np.nan),
+        "cam_sum": found.cam[index].sum(),
+        "cam_against": found.against[index],
+        "ig_change": found.change[index],
+        "ig_delta": found.delta[index],
+    }
 
 
 def block_sums(values: NDArray[np.floating], grid: tuple[int, int]) -> NDArray[np.floating]:
     """(..., H, W) to (..., rows, columns): sums over the cells of a grid, a pixel's value spread over its area."""
-    rows, columns = (_overlap(cells, size) for cells, size in zip(grid, values.shape[-2:], strict=True))
+    rows, columns = (
+        _overlap(cells, size) for cells, size in zip(grid, values.shape[-2:], strict=True)
+    )
     return rows @ values @ columns.T
 
 
 def _overlap(cells: int, size: int) -> NDArray[np.float64]:
     """(cells, size): the part of each of `size` equal pixels in each of `cells` equal cells of the same length."""
     cell, pixel = (np.linspace(0, 1, count + 1) for count in (cells, size))
-    shared = np.minimum(cell[1:, None], pixel[None, 1:]) - np.maximum(cell[:-1, None], pixel[None, :-1])
+    shared = np.minimum(cell[1:, None], pixel[None, 1:]) - np.maximum(
+        cell[:-1, None], pixel[None, :-1]
+    )
     return np.clip(shared, 0, None) * size
 
 
@@ -107,7 +122,9 @@ def _cells(grid: tuple[int, int]) -> dict[str, NDArray[np.int64]]:
 def _node_table(picture: str, genes: Sequence[str], found: Explanation) -> pd.DataFrame:
     """CAM mass (sums to one), CAM and relevance of each node for each gene."""
     grid = _grid(found)
-    cam, relevance = (block_sums(v, grid).reshape(len(genes), -1) for v in (found.cam, found.relevance))
+    cam, relevance = (
+        block_sums(v, grid).reshape(len(genes), -1) for v in (found.cam, found.relevance)
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         mass = cam / cam.sum(axis=1, keepdims=True)
     tables = [
@@ -126,10 +143,15 @@ def _node_table(picture: str, genes: Sequence[str], found: Explanation) -> pd.Da
 
 def _degree_table(picture: str, graphs: Sequence[interpret.LearnedGraph]) -> pd.DataFrame:
     tables = [
-        {"picture": picture, "block": block, **_cells(graph.grid), "out_degree": graph.out_degree[0].numpy(),
-         "in_degree": graph.in_degree[0].numpy()}
+        {
+            "picture": picture,
+            "block": block,
+            **_cells(graph.grid),
+            "out_degree": graph.out_degree[0].numpy(),
+            "in_degree": graph.in_degree[0].numpy(),
+        }
         for block, graph in enumerate(graphs)
-    ]  # fmt: skip
+    ]
     return pd.concat([pd.DataFrame(table) for table in tables])
 
 
@@ -139,5 +161,9 @@ def _edge_table(picture: str, graphs: Sequence[interpret.LearnedGraph]) -> pd.Da
         ends = {}
         for end, nodes in zip(("source", "target"), graph.edges[0].numpy().T, strict=True):
             ends[f"{end}_row"], ends[f"{end}_column"] = np.divmod(nodes, graph.grid[1])
-        tables.append(pd.DataFrame({"picture": picture, "block": block, **ends, "weight": graph.weight[0].numpy()}))
+        tables.append(
+            pd.DataFrame(
+                {"picture": picture, "block": block, **ends, "weight": graph.weight[0].numpy()}
+            )
+        )
     return pd.concat(tables)

@@ -15,7 +15,9 @@ from tcgn_mil.signatures import patient_ranks
 _LOG = re.compile(r"log2\(.+\+\s*(?P<offset>[0-9.eE-]+)\)")
 
 
-def training_scale(values: NDArray[np.float64], unit: str) -> tuple[NDArray[np.float64], float | None]:
+def training_scale(
+    values: NDArray[np.float64], unit: str
+) -> tuple[NDArray[np.float64], float | None]:
     """Values as models are trained on them: log2 of linear ones, normal scores of z-scores; and the logs' offset."""
     if found := _LOG.fullmatch(unit):
         return values, float(found["offset"])

@@ -23,7 +23,14 @@ from tqdm import tqdm
 from tcgn_mil.artefacts import safe_file_name
 from tcgn_mil.contracts import Failure, duplicates, preview
 from tcgn_mil.data.feature_files import FeatureInfo, read_feature_info, write_feature_blocks
-from tcgn_mil.data.feature_layouts import MAX_BYTES, ForeignFeatures, SlideFacts, check_features, open_foreign, place
+from tcgn_mil.data.feature_layouts import (
+    MAX_BYTES,
+    ForeignFeatures,
+    SlideFacts,
+    check_features,
+    open_foreign,
+    place,
+)
 from tcgn_mil.errors import InputError
 from tcgn_mil.failures import write_failures
 
@@ -31,9 +38,20 @@ if TYPE_CHECKING:
     import torch
 
 _UNREADABLE = (  # what a damaged file makes of torch's reader
-    RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, AssertionError,
-    ArithmeticError, MemoryError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile,
-)  # fmt: skip
+    RuntimeError,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
 _TENSOR_SUFFIX, _HDF5_SUFFIX = ".pt", ".h5"
 
 
@@ -74,34 +92,63 @@ def find_sources(source: str | Path) -> dict[str, Path]:
         raise InputError("no such file or folder of features", path=source, fix="check the path")
     if source.is_file():
         return {safe_file_name(source.stem, what="slide id"): source}
-    jobs = sorted(path for pattern in ("features_*", "*/features_*") for path in source.glob(pattern) if path.is_dir())
+    jobs = sorted(
+        path
+        for pattern in ("features_*", "*/features_*")
+        for path in source.glob(pattern)
+        if path.is_dir()
+    )
     if len(jobs) > 1:
         names = preview([str(path.relative_to(source)) for path in jobs])
-        raise InputError(f"holds features of several encoders: {names}", path=source, fix="give one of these folders")
-    places = jobs or [path for name in ("h5_files", "pt_files") if (path := source / name).is_dir()] or [source]
-    found = [path for place in places for path in _files_in(place, "*")] or _files_in(source, "**/*")
+        raise InputError(
+            f"holds features of several encoders: {names}",
+            path=source,
+            fix="give one of these folders",
+        )
+    places = (
+        jobs
+        or [path for name in ("h5_files", "pt_files") if (path := source / name).is_dir()]
+        or [source]
+    )
+    found = [path for place in places for path in _files_in(place, "*")] or _files_in(
+        source, "**/*"
+    )
     hdf5 = [path for path in found if path.suffix == _HDF5_SUFFIX]
     has_hdf5 = {path.stem for path in hdf5}
-    chosen = hdf5 + [path for path in found if path.suffix == _TENSOR_SUFFIX and path.stem not in has_hdf5]
+    chosen = hdf5 + [
+        path for path in found if path.suffix == _TENSOR_SUFFIX and path.stem not in has_hdf5
+    ]
     if not chosen:
-        raise InputError("holds no feature file (*.h5, *.pt)", path=source, fix="give the folder that holds them")
+        raise InputError(
+            "holds no feature file (*.h5, *.pt)", path=source, fix="give the folder that holds them"
+        )
     if repeated := duplicates([path.stem for path in chosen]):
         raise InputError(
-            f"two files are of slide {preview(repeated)}", path=source, fix="give a folder with one file a slide"
+            f"two files are of slide {preview(repeated)}",
+            path=source,
+            fix="give a folder with one file a slide",
         )
-    return {safe_file_name(path.stem, what="slide id"): path for path in sorted(chosen, key=lambda path: path.stem)}
+    return {
+        safe_file_name(path.stem, what="slide id"): path
+        for path in sorted(chosen, key=lambda path: path.stem)
+    }
 
 
 def _files_in(folder: Path, pattern: str) -> list[Path]:
     return sorted(
         path
         for path in folder.glob(pattern)
-        if path.suffix in (_HDF5_SUFFIX, _TENSOR_SUFFIX) and path.is_file() and not path.name.startswith(".")
+        if path.suffix in (_HDF5_SUFFIX, _TENSOR_SUFFIX)
+        and path.is_file()
+        and not path.name.startswith(".")
     )
 
 
 def import_cohort(
-    sources: Mapping[str, Path], facts_of: Callable[[str], SlideFacts], settings: ImportSettings, out_dir: str | Path
+    sources: Mapping[str, Path],
+    facts_of: Callable[[str], SlideFacts],
+    settings: ImportSettings,
+    out_dir: str | Path,
 ) -> tuple[list[FeatureInfo], list[Failure]]:
     """Convert each file; one that cannot be used is a row of failures.csv, the rest go on.
 
@@ -124,7 +171,11 @@ def import_cohort(
     failures: list[Failure] = []
     for slide, path in tqdm(sources.items(), desc="import-features", unit="slide"):
         try:
-            done.append(_import_slide(slide, path, facts_of(slide), settings, out_dir, done[0] if done else None))
+            done.append(
+                _import_slide(
+                    slide, path, facts_of(slide), settings, out_dir, done[0] if done else None
+                )
+            )
         except InputError as error:
             failures.append(Failure(slide, "import-features", error.reason, error.fix or ""))
     write_failures(out_dir, failures)
@@ -132,18 +183,32 @@ def import_cohort(
 
 
 def _import_slide(
-    slide: str, path: Path, facts: SlideFacts, settings: ImportSettings, out_dir: Path, first: FeatureInfo | None
+    slide: str,
+    path: Path,
+    facts: SlideFacts,
+    settings: ImportSettings,
+    out_dir: Path,
+    first: FeatureInfo | None,
 ) -> FeatureInfo:
     with _open(path) as found:
-        placed = place(found, mpp=facts.mpp, patch_px=settings.patch_px, patch_mpp=settings.patch_mpp)
+        placed = place(
+            found, mpp=facts.mpp, patch_px=settings.patch_px, patch_mpp=settings.patch_mpp
+        )
         rows, width = found.features.shape
         encoder = f"{found.layout}:{_encoder(found, settings)}"
-        info = FeatureInfo(slide, facts.patient_id, rows, width, encoder, placed.spec, positions=placed.positions)
+        info = FeatureInfo(
+            slide, facts.patient_id, rows, width, encoder, placed.spec, positions=placed.positions
+        )
         _check_alike(info, first or info)
         target = out_dir / f"{slide}{_HDF5_SUFFIX}"
         if not _is_current(target, info, path):
             write_feature_blocks(
-                target, found.blocks(), placed.coords, info, dtype=found.features.dtype, imported_from=path.name
+                target,
+                found.blocks(),
+                placed.coords,
+                info,
+                dtype=found.features.dtype,
+                imported_from=path.name,
             )
     return info
 
@@ -153,7 +218,10 @@ def _encoder(found: ForeignFeatures, settings: ImportSettings) -> str:
     if not (found.encoder or given):
         raise InputError("does not name its encoder", fix="give it with --encoder")
     if found.encoder and given not in ("", found.encoder):
-        raise InputError(f"is of encoder {found.encoder}, not {given}", fix="leave --encoder out, or give its files")
+        raise InputError(
+            f"is of encoder {found.encoder}, not {given}",
+            fix="leave --encoder out, or give its files",
+        )
     return found.encoder or given
 
 
@@ -209,22 +277,38 @@ def _read_tensor(path: Path) -> np.ndarray:
     if not path.is_file():
         raise InputError("no such feature file", path=path, fix="check the path")
     if path.stat().st_size > MAX_BYTES:
-        raise InputError(f"is over {MAX_BYTES // 2**30} GiB", path=path, fix="check that it is a feature file")
+        raise InputError(
+            f"is over {MAX_BYTES // 2**30} GiB", path=path, fix="check that it is a feature file"
+        )
     try:
-        tensor = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        tensor = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
     except _UNREADABLE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise InputError(f"cannot be read as a tensor ({reason})", path=path, fix="save the tensor again") from error
+        raise InputError(
+            f"cannot be read as a tensor ({reason})", path=path, fix="save the tensor again"
+        ) from error
     return _as_array(tensor, path)
 
 
 def _as_array(tensor: torch.Tensor | object, path: Path) -> np.ndarray:
     import torch
 
-    if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
-        raise InputError(f"holds a {type(tensor).__name__}, not one dense tensor", path=path, fix="save the tensor")
+    if (
+        not isinstance(tensor, torch.Tensor)
+        or tensor.layout != torch.strided
+        or tensor.device.type != "cpu"
+    ):
+        raise InputError(
+            f"holds a {type(tensor).__name__}, not one dense tensor",
+            path=path,
+            fix="save the tensor",
+        )
     if tensor.dtype not in (torch.float16, torch.float32):
-        raise InputError(f"features are {tensor.dtype}, not float16 or float32", path=path, fix="encode it again")
+        raise InputError(
+            f"features are {tensor.dtype}, not float16 or float32", path=path, fix="encode it again"
+        )
     values = tensor.detach().numpy()
     check_features(values.shape, values.dtype, path=path)
     return values

@@ -27,7 +27,10 @@ _SPEC = TileSpec.for_slide(PatchSize(8, 1.0), slide_mpp=1.0, level_downsamples=[
 
 
 def import_table(
-    path: str | Path, facts_of: Callable[[str], SlideFacts], encoder: str | None, out_dir: str | Path
+    path: str | Path,
+    facts_of: Callable[[str], SlideFacts],
+    encoder: str | None,
+    out_dir: str | Path,
 ) -> tuple[list[FeatureInfo], list[Failure]]:
     """Write one feature file a row, and ``slides.csv`` with slide_id and patient_id for ``tcgn-mil bulk --slides``.
 
@@ -47,31 +50,55 @@ def import_table(
     """
     out_dir = Path(out_dir)
     if not (encoder or "").strip():
-        raise InputError("does not name what made its features", path=path, fix="give it with --encoder")
+        raise InputError(
+            "does not name what made its features", path=path, fix="give it with --encoder"
+        )
     table = _read(Path(path))
     done: list[FeatureInfo] = []
     failures: list[Failure] = []
-    for slide, values in tqdm(zip(table.index, table.to_numpy(np.float32), strict=True), total=len(table),
-                              desc="import-features", unit="slide"):  # fmt: skip
+    for slide, values in tqdm(
+        zip(table.index, table.to_numpy(np.float32), strict=True),
+        total=len(table),
+        desc="import-features",
+        unit="slide",
+    ):
         try:
             if not np.isfinite(values).all():
-                raise InputError("has features that are missing or not finite", fix="compute them again")
+                raise InputError(
+                    "has features that are missing or not finite", fix="compute them again"
+                )
             info = FeatureInfo(
-                slide, facts_of(slide).patient_id, 1, table.shape[1], f"table:{encoder}", _SPEC, positions=UNKNOWN
+                slide,
+                facts_of(slide).patient_id,
+                1,
+                table.shape[1],
+                f"table:{encoder}",
+                _SPEC,
+                positions=UNKNOWN,
             )
             blocks = iter([values[None]])
             coords = np.full((1, 2), -1, dtype=np.int64)
             write_feature_blocks(
-                out_dir / f"{safe_file_name(slide, what='slide id')}.h5", blocks, coords, info,
-                dtype=np.dtype(np.float32), imported_from=Path(path).name,
-            )  # fmt: skip
+                out_dir / f"{safe_file_name(slide, what='slide id')}.h5",
+                blocks,
+                coords,
+                info,
+                dtype=np.dtype(np.float32),
+                imported_from=Path(path).name,
+            )
         except InputError as error:
             failures.append(Failure(slide, "import-features", error.reason, error.fix or ""))
         else:
             done.append(info)
-    write_csv(out_dir / "slides.csv", pd.DataFrame(
-        {"slide_id": [info.slide_id for info in done], "patient_id": [info.patient_id for info in done]}
-    ))  # fmt: skip
+    write_csv(
+        out_dir / "slides.csv",
+        pd.DataFrame(
+            {
+                "slide_id": [info.slide_id for info in done],
+                "patient_id": [info.patient_id for info in done],
+            }
+        ),
+    )
     write_failures(out_dir, failures)
     return done, failures
 
@@ -84,15 +111,26 @@ def _read(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", converters={0: str})
         table = table.set_index(table.columns[0])
     except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read as a table ({error})", path=path, fix="save it as CSV again") from error
-    text = [str(name) for name, kind in table.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
+        raise InputError(
+            f"cannot be read as a table ({error})", path=path, fix="save it as CSV again"
+        ) from error
+    text = [
+        str(name) for name, kind in table.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)
+    ]
     if text or not table.shape[1]:
         what = f"columns {preview(text)} are not numbers" if text else "has no column of features"
-        raise InputError(what, path=path, fix="leave the slides in the first column and numbers in the others")
+        raise InputError(
+            what, path=path, fix="leave the slides in the first column and numbers in the others"
+        )
     names = [str(name) for name in table.index]
-    table.index = pd.Index([
-        next((name[: -len(end)] for end in _SLIDE_SUFFIXES if name.lower().endswith(end)), name) for name in names
-    ])  # fmt: skip
+    table.index = pd.Index(
+        [
+            next((name[: -len(end)] for end in _SLIDE_SUFFIXES if name.lower().endswith(end)), name)
+            for name in names
+        ]
+    )
     if repeated := duplicates(list(table.index)):
-        raise InputError(f"names slide {preview(repeated)} more than once", path=path, fix="keep one row a slide")
+        raise InputError(
+            f"names slide {preview(repeated)} more than once", path=path, fix="keep one row a slide"
+        )
     return table

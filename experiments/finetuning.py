@@ -25,7 +25,14 @@ from tcgn_mil.data.bags import BagBatch, FeatureStatistics, feature_statistics
 from tcgn_mil.data.splits import make_folds, read_folds, write_folds
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.cohort_data import CohortData, load_cohort, rows_of
-from tcgn_mil.experiments.encoder_tuning import PixelSource, SlidePixels, Tuned, tune, tuned_means, with_pixels
+from tcgn_mil.experiments.encoder_tuning import (
+    PixelSource,
+    SlidePixels,
+    Tuned,
+    tune,
+    tuned_means,
+    with_pixels,
+)
 from tcgn_mil.experiments.fold_models import TRAINING_SLIDES
 from tcgn_mil.experiments.run_folder import begin_run, finished_summary
 from tcgn_mil.experiments.slide_bags import PatientBags, patient_bags
@@ -48,7 +55,9 @@ from tcgn_mil.training import TrainingConfig, fit
 KIND = "finetune"
 
 
-def run(config: FinetuneConfig, out_dir: str | Path, *, source: PixelSource | None = None) -> dict[str, Any]:
+def run(
+    config: FinetuneConfig, out_dir: str | Path, *, source: PixelSource | None = None
+) -> dict[str, Any]:
     """Train one model a fold and evaluate out of fold; returns the summary that is also written.
 
     Writes ``fold<k>.safetensors``, ``folds.csv``, ``genes.csv``, ``predictable_genes.csv``, ``headline.csv``,
@@ -72,20 +81,26 @@ def run(config: FinetuneConfig, out_dir: str | Path, *, source: PixelSource | No
     if len(data.patients) < FEW_PATIENTS and config.folds is None:
         raise InputError(
             f"only {len(data.patients)} patients have both expression and features; at least {FEW_PATIENTS} are needed",
-            path=config.cohort, fix="join more slides (see join_report.csv); or give --folds to train on so few",
-        )  # fmt: skip
+            path=config.cohort,
+            fix="join more slides (see join_report.csv); or give --folds to train on so few",
+        )
     folds = _folds(config, data)
     digests, done = input_digests(config, data, folds), finished_summary(out_dir)
     check_same_inputs(out_dir, digests, finished=done is not None)
     if done is not None:
         return done
-    start = _spot_start(config, data)  # before anything is written: a first try that is refused blocks no second
+    start = _spot_start(
+        config, data
+    )  # before anything is written: a first try that is refused blocks no second
     write_json(out_dir / INPUTS, digests)
     write_folds(out_dir / "folds.csv", folds)
-    write_csv(out_dir / TRAINING_SLIDES, pd.DataFrame(
-        [(path.stem, patient) for patient in data.patients for path in data.slides[patient]],
-        columns=["slide_id", "patient_id"],
-    ))  # fmt: skip
+    write_csv(
+        out_dir / TRAINING_SLIDES,
+        pd.DataFrame(
+            [(path.stem, patient) for patient in data.patients for path in data.slides[patient]],
+            columns=["slide_id", "patient_id"],
+        ),
+    )
     write_csv(out_dir / "dropped.csv", data.dropped)
     study = Study(config, data, start, out_dir, pixels)
     write_reference(out_dir, study.data.descriptors["mean_features"])
@@ -93,7 +108,11 @@ def run(config: FinetuneConfig, out_dir: str | Path, *, source: PixelSource | No
     if pixels is not None:
         write_reference(out_dir, tuned_means(data, folds, out_dir))
     return write_results(
-        config, data, results, out_dir, spot_genes=() if study.start is None else study.start.panel.genes
+        config,
+        data,
+        results,
+        out_dir,
+        spot_genes=() if study.start is None else study.start.panel.genes,
     )
 
 
@@ -112,17 +131,24 @@ def _spot_start(config: FinetuneConfig, data: CohortData) -> SpotStart | None:
     if config.encoder is not None:
         return spot_start(config.encoder, data)
     if config.model.form == "additive":
-        raise InputError("model.form=additive starts from an encoder's head", fix="give --encoder, or use form=pooled")
+        raise InputError(
+            "model.form=additive starts from an encoder's head",
+            fix="give --encoder, or use form=pooled",
+        )
     return None
 
 
 def _folds(config: FinetuneConfig, data: CohortData) -> list[Fold]:
     if config.group_by == "site" and not data.sites:
-        raise InputError("has no column obs['site']", path=config.cohort, fix="use group_by=patient")
+        raise InputError(
+            "has no column obs['site']", path=config.cohort, fix="use group_by=patient"
+        )
     if config.folds is not None:
         return read_folds(config.folds, known=data.patients, seed=config.seed)
     groups = data.sites if config.group_by == "site" else data.donors
-    return make_folds(data.patients, groups, n_folds=config.n_folds, seed=config.seed, cohorts=data.cohorts)
+    return make_folds(
+        data.patients, groups, n_folds=config.n_folds, seed=config.seed, cohorts=data.cohorts
+    )
 
 
 def _run_fold(study: Study, fold: Fold) -> FoldResult:
@@ -138,18 +164,39 @@ def _run_fold(study: Study, fold: Fold) -> FoldResult:
     frozen = _predict(model, bags["test"])
     predicted, identity, extra = frozen, data.encoder, {}
     if study.pixels is not None:
-        tuned = tune(config, data, study.pixels, fold, model, targets.scaled, study.out_dir, seed=training.seed)
+        tuned = tune(
+            config,
+            data,
+            study.pixels,
+            fold,
+            model,
+            targets.scaled,
+            study.out_dir,
+            seed=training.seed,
+        )
         extra = {"frozen_encoder": targets.scaler.unscale(frozen)}
         model, identity = tuned.regressor, tuned.identity
         predicted = _predict_tuned(study, fold, tuned, targets.scaled, frozen)
     info = SlideModelInfo(
-        config=model.config, in_features=data.width, panel=targets.panel, scaler=targets.scaler,
-        unit=data.training_unit, encoder=identity, patch=data.patch, stain=data.stain, tiling=data.tiling,
-        fold=fold, provenance={"config": as_plain(config)},
-    )  # fmt: skip
+        config=model.config,
+        in_features=data.width,
+        panel=targets.panel,
+        scaler=targets.scaler,
+        unit=data.training_unit,
+        encoder=identity,
+        patch=data.patch,
+        stain=data.stain,
+        tiling=data.tiling,
+        fold=fold,
+        provenance={"config": as_plain(config)},
+    )
     save_slide_model(study.out_dir / f"fold{fold.index}.safetensors", model, info)
     test = rows_of(data, fold.test)
-    predictions = {MODEL: targets.scaler.unscale(predicted), **extra, **_baselines(study, fold, targets)}
+    predictions = {
+        MODEL: targets.scaler.unscale(predicted),
+        **extra,
+        **_baselines(study, fold, targets),
+    }
     predictions["untrained"] = targets.scaler.unscale(untrained)
     null_r = _null(study, fold, targets, bags, statistics, training)
     return FoldResult(fold, targets.panel, targets.values[test], predictions, history, null_r)
@@ -163,13 +210,18 @@ def _predict_tuned(
         return frozen
     data = dataclasses.replace(study.data, slides=study.data.slides | tuned.slides)
     return _predict(
-        tuned.regressor, patient_bags(study.config, data, fold.test, scaled[rows_of(data, fold.test)], seed=0)
+        tuned.regressor,
+        patient_bags(study.config, data, fold.test, scaled[rows_of(data, fold.test)], seed=0),
     )
 
 
-def _bags(study: Study, fold: Fold, scaled: NDArray[np.float32], seed: int) -> dict[str, PatientBags]:
+def _bags(
+    study: Study, fold: Fold, scaled: NDArray[np.float32], seed: int
+) -> dict[str, PatientBags]:
     return {
-        part: patient_bags(study.config, study.data, names, scaled[rows_of(study.data, names)], seed=seed)
+        part: patient_bags(
+            study.config, study.data, names, scaled[rows_of(study.data, names)], seed=seed
+        )
         for part, names in fold.parts().items()
     }
 
@@ -185,17 +237,25 @@ def _new_model(
     model = SlideRegressor(study.data.width, len(targets.panel), config)
     model.standardise(*statistics)
     if config.form == "additive" and start is not None:
-        model.start_from_spots(*start.scaled_for(targets.panel, rows_of(study.data, fold.train), targets.scaled))
+        model.start_from_spots(
+            *start.scaled_for(targets.panel, rows_of(study.data, fold.train), targets.scaled)
+        )
     return model
 
 
 def _fit(
-    study: Study, model: SlideRegressor, bags: Mapping[str, PatientBags], training: TrainingConfig, fold: int
+    study: Study,
+    model: SlideRegressor,
+    bags: Mapping[str, PatientBags],
+    training: TrainingConfig,
+    fold: int,
 ) -> list[dict[str, float]]:
     """Train to the best validation epoch; returns loss and score by epoch."""
 
     def step(model: Any, batch: BagBatch) -> torch.Tensor:
-        return expression_loss(model(batch.features, batch.mask).expression, batch.targets, training.loss)
+        return expression_loss(
+            model(batch.features, batch.mask).expression, batch.targets, training.loss
+        )
 
     def score(model: Any) -> float:
         targets = bags["val"].by_patient(bags["val"].bags.targets)
@@ -203,24 +263,33 @@ def _fit(
 
     with TensorBoardLog(study.out_dir / "tensorboard" / f"fold{fold}") as log:
         history = fit(
-            model, step=step, config=training, description=f"fold {fold}", validate=score, on_epoch=log,
+            model,
+            step=step,
+            config=training,
+            description=f"fold {fold}",
+            validate=score,
+            on_epoch=log,
             epoch_batches=lambda epoch: bags["train"].bags.epoch(
                 epoch, batch_size=training.batch_size, max_tiles=study.config.max_tiles
             ),
             state_path=study.out_dir / "state" / f"fold{fold}.safetensors",
-        )  # fmt: skip
+        )
     return history.epochs
 
 
 def _predict(model: SlideRegressor, bags: PatientBags) -> NDArray[np.float32]:
     """(patients, G) standardised, from all tiles of each patient."""
-    each = np.stack([predict_bag(model, bags.bags.bag(index)).expression for index in range(len(bags.bags))])
+    each = np.stack(
+        [predict_bag(model, bags.bags.bag(index)).expression for index in range(len(bags.bags))]
+    )
     return bags.by_patient(each)
 
 
 def _baselines(study: Study, fold: Fold, targets: FoldTargets) -> dict[str, NDArray[np.float32]]:
     """Training mean, ridge on each patient descriptor there is, and zero-shot, for the fold's test patients."""
-    known = rows_of(study.data, [*fold.train, *fold.val])  # what the model saw, early stopping included
+    known = rows_of(
+        study.data, [*fold.train, *fold.val]
+    )  # what the model saw, early stopping included
     test = rows_of(study.data, fold.test)
     found = patient_baselines(
         {name: rows[known] for name, rows in study.data.descriptors.items()},
@@ -233,9 +302,13 @@ def _baselines(study: Study, fold: Fold, targets: FoldTargets) -> dict[str, NDAr
 
 
 def _null(
-    study: Study, fold: Fold, targets: FoldTargets, bags: Mapping[str, PatientBags], statistics: FeatureStatistics,
+    study: Study,
+    fold: Fold,
+    targets: FoldTargets,
+    bags: Mapping[str, PatientBags],
+    statistics: FeatureStatistics,
     training: TrainingConfig,
-) -> NDArray[np.float32] | None:  # fmt: skip
+) -> NDArray[np.float32] | None:
     """(2, R, C, G_fold) r of the fold's test patients by cohort in refits on permuted labels, and over how many."""
     config, data = study.config, study.data
     if not config.refits:
@@ -258,9 +331,16 @@ def _null(
         return Refit(model, scaled[train], scaled[val])
 
     predicted = refit_predictions(
-        start, config.refits, NullBags(**bags), training, max_tiles=config.max_tiles,
+        start,
+        config.refits,
+        NullBags(**bags),
+        training,
+        max_tiles=config.max_tiles,
         description=f"fold {fold.index}, refits",
-    )  # fmt: skip
-    found = [np.stack(fold_correlations(truth.pop(number), guess, cohort_of)) for number, guess in enumerate(predicted)]
+    )
+    found = [
+        np.stack(fold_correlations(truth.pop(number), guess, cohort_of))
+        for number, guess in enumerate(predicted)
+    ]
     write_array(path, np.stack(found, axis=1).astype(np.float32))
     return read_array(path)

@@ -31,17 +31,24 @@ class FoldModel:
         if settings.get("several_slides") != "mean":
             return predict_bag(self.model, bag, tile_genes=tile_genes)
         slides = [np.flatnonzero(bag.slide_index == index) for index in np.unique(bag.slide_index)]
-        parts = [predict_bag(self.model, Bag(*(a[rows] for a in bag)), tile_genes=tile_genes) for rows in slides]
+        parts = [
+            predict_bag(self.model, Bag(*(a[rows] for a in bag)), tile_genes=tile_genes)
+            for rows in slides
+        ]
         attention = np.empty(len(bag.coords), dtype=np.float32)
         scores = np.empty((len(bag.coords), len(tile_genes)), dtype=np.float32)
         for rows, part in zip(slides, parts, strict=True):
             attention[rows], scores[rows] = part.attention / len(parts), part.tile_expression
-        return SlidePrediction(np.mean([part.expression for part in parts], axis=0), attention, scores)
+        return SlidePrediction(
+            np.mean([part.expression for part in parts], axis=0), attention, scores
+        )
 
 
 def load_fold_models(folder: str | Path) -> list[FoldModel]:
     """All ``fold<k>.safetensors`` of a finetune run, in order."""
-    paths = sorted(Path(folder).glob("fold*.safetensors"), key=lambda path: int(path.stem.removeprefix("fold")))
+    paths = sorted(
+        Path(folder).glob("fold*.safetensors"), key=lambda path: int(path.stem.removeprefix("fold"))
+    )
     return [FoldModel(*load_slide_model(path)) for path in paths]
 
 
@@ -64,12 +71,18 @@ def training_patients(folder: str | Path) -> dict[str, str]:
 
 def union_panel(models: Sequence[FoldModel]) -> GenePanel:
     """Genes of any fold, in order of first appearance (each fold chose its genes on its own training patients)."""
-    return GenePanel(tuple(dict.fromkeys(gene for model in models for gene in model.info.panel.genes)))
+    return GenePanel(
+        tuple(dict.fromkeys(gene for model in models for gene in model.info.panel.genes))
+    )
 
 
 def models_for(patient: str, models: Sequence[FoldModel]) -> list[FoldModel]:
     """The model that tested on a patient, if it was cross-validated; all models for a new patient."""
-    seen = [fold for fold in models if patient in {*fold.info.fold.train, *fold.info.fold.val, *fold.info.fold.test}]
+    seen = [
+        fold
+        for fold in models
+        if patient in {*fold.info.fold.train, *fold.info.fold.val, *fold.info.fold.test}
+    ]
     return [fold for fold in seen if patient in fold.info.fold.test] or list(models)
 
 

@@ -25,7 +25,11 @@ def mapped_genes(config: PredictConfig, panel: GenePanel) -> tuple[str, ...]:
         If the model lacks a gene asked for.
     """
     if config.thumbnails is not None and not Path(config.thumbnails).is_dir():
-        raise InputError("no such folder of thumbnails", path=config.thumbnails, fix="give the folder of tcgn-mil tile")
+        raise InputError(
+            "no such folder of thumbnails",
+            path=config.thumbnails,
+            fix="give the folder of tcgn-mil tile",
+        )
     if config.map_genes:
         GenePanel(config.map_genes).index_in(panel.genes, path=config.model)
     if not config.maps or config.map_genes:
@@ -35,7 +39,9 @@ def mapped_genes(config: PredictConfig, panel: GenePanel) -> tuple[str, ...]:
     return tuple(score.sort_values(ascending=False, kind="stable").index[:_DEFAULT_MAPS])
 
 
-def mapped_signatures(config: PredictConfig, mapped: Sequence[str], models: Sequence[FoldModel]) -> CoveredSets:
+def mapped_signatures(
+    config: PredictConfig, mapped: Sequence[str], models: Sequence[FoldModel]
+) -> CoveredSets:
     """Gene sets to draw, and those of which a model has less than half.
 
     Raises
@@ -45,7 +51,9 @@ def mapped_signatures(config: PredictConfig, mapped: Sequence[str], models: Sequ
     """
     if config.map_signatures is None or not config.maps:
         return CoveredSets((), {})
-    found = covered_sets(read_gmt(config.map_signatures).values(), [fold.info.panel for fold in models])
+    found = covered_sets(
+        read_gmt(config.map_signatures).values(), [fold.info.panel for fold in models]
+    )
     if not found.kept:
         name, reason = next(iter(found.left_out.items()))
         raise InputError(

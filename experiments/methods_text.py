@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 _POOLINGS = {
-    "gated": "gated attention", "attention": "attention", "mean": "the mean over tiles", "max": "their maximum",
+    "gated": "gated attention",
+    "attention": "attention",
+    "mean": "the mean over tiles",
+    "max": "their maximum",
     "transformer": "a transformer with linear attention",
-}  # fmt: skip
+}
 
 
 def methods_paragraph(kind: str, made: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
@@ -22,8 +25,12 @@ def methods_paragraph(kind: str, made: Mapping[str, Any], summary: Mapping[str, 
         Its run.json and summary.json.
     """
     text = {
-        "finetune": _finetune, "predict": _predict, "associate": _associate, "survive": _survive, "spot-cv": _spots,
-    }[kind](made.get("config", {}), summary)  # fmt: skip
+        "finetune": _finetune,
+        "predict": _predict,
+        "associate": _associate,
+        "survive": _survive,
+        "spot-cv": _spots,
+    }[kind](made.get("config", {}), summary)
     return f"{text} tcgn-mil {made.get('tcgn_mil')}, Python {made.get('python')}, torch {_version(made, 'torch')}."
 
 
@@ -33,7 +40,11 @@ def _version(made: Mapping[str, Any], package: str) -> str:
 
 def _finetune(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     model, training = config["model"], config["training"]
-    groups = "tissue source sites kept together" if config["group_by"] == "site" else "patients kept together"
+    groups = (
+        "tissue source sites kept together"
+        if config["group_by"] == "site"
+        else "patients kept together"
+    )
     refits = config.get("refits", 0)
     p = (
         f"p-values were the share of {refits} refits on labels permuted over patients, pooled over genes, that reached"

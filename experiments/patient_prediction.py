@@ -56,9 +56,13 @@ class PatientPrediction:
 
 
 def predict_patient(
-    patient: str, paths: Sequence[Path], models: Sequence[FoldModel], panel: GenePanel, mapped: Sequence[str],
+    patient: str,
+    paths: Sequence[Path],
+    models: Sequence[FoldModel],
+    panel: GenePanel,
+    mapped: Sequence[str],
     signatures: Sequence[GeneSet] = (),
-) -> PatientPrediction:  # fmt: skip
+) -> PatientPrediction:
     """Predict one patient from all tiles of its slides as one bag."""
     bag = read_bag(paths)
     usable = models_for(patient, models)
@@ -79,7 +83,9 @@ def predict_patient(
         attention += found.attention / len(usable)
     return PatientPrediction(
         mean=_over_models(np.nanmean, expression),
-        sd=_over_models(np.nanstd, expression) if len(usable) > 1 else np.full(len(panel), np.nan, np.float32),
+        sd=_over_models(np.nanstd, expression)
+        if len(usable) > 1
+        else np.full(len(panel), np.nan, np.float32),
         models=tuple(fold.info.fold.index for fold in usable),
         infos=tuple(read_feature_info(path) for path in paths),
         attention=attention,
@@ -88,7 +94,11 @@ def predict_patient(
         coords=bag.coords,
         slide_index=bag.slide_index,
         mean_features=np.mean(
-            [bag.features[bag.slide_index == index].mean(axis=0) for index in np.unique(bag.slide_index)], axis=0
+            [
+                bag.features[bag.slide_index == index].mean(axis=0)
+                for index in np.unique(bag.slide_index)
+            ],
+            axis=0,
         ),
     )
 

@@ -50,9 +50,14 @@ class PixelBags:
     """
 
     def __init__(
-        self, patients: Sequence[str], tiles: Mapping[str, Sequence[TileSet]], open_tiles: OpenTiles,
-        targets: NDArray[np.float32], *, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        patients: Sequence[str],
+        tiles: Mapping[str, Sequence[TileSet]],
+        open_tiles: OpenTiles,
+        targets: NDArray[np.float32],
+        *,
+        seed: int,
+    ) -> None:
         self.patients, self.targets, self.seed = tuple(patients), targets, seed
         self.tiles = {patient: tuple(tiles[patient]) for patient in self.patients}
         self.open_tiles = open_tiles
@@ -62,13 +67,16 @@ class PixelBags:
         slides = self.tiles[patient]
         counts = [len(slide) for slide in slides]
         seed = derive_seed(self.seed, *draw, zlib.crc32(patient.encode()))
-        rows = np.random.default_rng(seed).choice(sum(counts), size=min(count, sum(counts)), replace=False)
+        rows = np.random.default_rng(seed).choice(
+            sum(counts), size=min(count, sum(counts)), replace=False
+        )
         cuts = np.split(np.sort(rows), np.searchsorted(np.sort(rows), np.cumsum(counts)[:-1]))
         starts = np.cumsum([0, *counts[:-1]])
         parts = [
             self._read(slide, chosen - start)
-            for slide, chosen, start in zip(slides, cuts, starts, strict=True) if len(chosen)
-        ]  # fmt: skip
+            for slide, chosen, start in zip(slides, cuts, starts, strict=True)
+            if len(chosen)
+        ]
         return np.concatenate(parts)
 
     def fixed_sample(self, patient: str, count: int) -> NDArray[np.uint8]:
@@ -77,12 +85,18 @@ class PixelBags:
 
     def _read(self, slide: TileSet, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         chosen = dataclasses.replace(
-            slide, coords=slide.coords[rows], tissue_fraction=slide.tissue_fraction[rows], quality=None, rejected=None
+            slide,
+            coords=slide.coords[rows],
+            tissue_fraction=slide.tissue_fraction[rows],
+            quality=None,
+            rejected=None,
         )
         with self.open_tiles(chosen, len(rows)) as batches:
             read = [(pixels, coords) for pixels, coords in batches]
         for pixels, coords in read:
-            check_pixels(pixels, [f"tile {x}, {y} of slide {slide.slide_id}" for x, y in coords.tolist()])
+            check_pixels(
+                pixels, [f"tile {x}, {y} of slide {slide.slide_id}" for x, y in coords.tolist()]
+            )
         return np.concatenate([pixels for pixels, _ in read])
 
     def epoch(self, number: int, *, batch_size: int, tiles: int) -> EpochOfPixels:
@@ -96,7 +110,9 @@ class EpochOfPixels:
     def __init__(self, bags: PixelBags, number: int, batch_size: int, tiles: int) -> None:
         self.bags, self.number, self.tiles = bags, number, tiles
         generator = torch.Generator().manual_seed(derive_seed(bags.seed, number, _ORDER))
-        self.batches = split_order(torch.randperm(len(bags.patients), generator=generator), batch_size)
+        self.batches = split_order(
+            torch.randperm(len(bags.patients), generator=generator), batch_size
+        )
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -108,10 +124,15 @@ class EpochOfPixels:
     def _batches(self) -> Iterator[PixelBatch]:
         for batch in self.batches:
             rows = batch.numpy()
-            read = [self.bags.sample(self.bags.patients[row], self.tiles, self.number, _TILES) for row in rows.tolist()]
+            read = [
+                self.bags.sample(self.bags.patients[row], self.tiles, self.number, _TILES)
+                for row in rows.tolist()
+            ]
             pixels = np.zeros((len(read), max(map(len, read)), *read[0].shape[1:]), dtype=np.uint8)
             mask = np.zeros(pixels.shape[:2], dtype=np.bool_)
             for row, tiles in enumerate(read):
                 pixels[row, : len(tiles)], mask[row, : len(tiles)] = tiles, True
             targets = np.ascontiguousarray(self.bags.targets[rows], dtype=np.float32)
-            yield PixelBatch(torch.from_numpy(pixels), torch.from_numpy(mask), torch.from_numpy(targets))
+            yield PixelBatch(
+                torch.from_numpy(pixels), torch.from_numpy(mask), torch.from_numpy(targets)
+            )

@@ -20,9 +20,20 @@ from tcgn_mil.checkpoints import check_patch
 from tcgn_mil.contracts import Failure, preview, stain_identity
 from tcgn_mil.data.feature_files import find_features, read_feature_info
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.fold_models import FoldModel, load_fold_models, models_of, training_patients, union_panel
+from tcgn_mil.experiments.fold_models import (
+    FoldModel,
+    load_fold_models,
+    models_of,
+    training_patients,
+    union_panel,
+)
 from tcgn_mil.experiments.map_choice import mapped_genes, mapped_signatures
-from tcgn_mil.experiments.patient_prediction import PatientPrediction, on_their_slides, predict_patient, unplaced
+from tcgn_mil.experiments.patient_prediction import (
+    PatientPrediction,
+    on_their_slides,
+    predict_patient,
+    unplaced,
+)
 from tcgn_mil.experiments.prediction_config import PredictConfig
 from tcgn_mil.experiments.prediction_tables import write_prediction
 from tcgn_mil.experiments.run_folder import begin_run, read_run
@@ -33,7 +44,11 @@ KIND = "predict"
 
 
 def run(
-    config: PredictConfig, out_dir: str | Path, *, unmade: Sequence[Failure] = (), notes: Sequence[str] = ()
+    config: PredictConfig,
+    out_dir: str | Path,
+    *,
+    unmade: Sequence[Failure] = (),
+    notes: Sequence[str] = (),
 ) -> tuple[dict[str, Any], list[Failure]]:
     """Predict every patient with features; returns the summary and the slides that failed, those `unmade` before too.
 
@@ -49,28 +64,43 @@ def run(
     mapped = mapped_genes(config, panel)
     signatures = mapped_signatures(config, mapped, models)
     out_dir = begin_run(out_dir, KIND, config)
-    patients, failures = _group_slides(features, models, training_patients(config.model), allow=config.allow_other_size)
+    patients, failures = _group_slides(
+        features, models, training_patients(config.model), allow=config.allow_other_size
+    )
     failures = [*unmade, *failures]
     rows: dict[str, PatientPrediction] = {}
     for patient, paths in tqdm(patients.items(), desc="predict", unit="patient"):
         try:
             rows[patient] = predict_patient(patient, paths, models, panel, mapped, signatures.kept)
         except InputError as error:
-            failures += [Failure(path.stem, "predict", error.reason, error.fix or "") for path in paths]
+            failures += [
+                Failure(path.stem, "predict", error.reason, error.fix or "") for path in paths
+            ]
             continue
         if config.maps:
             names = tuple(one.name for one in signatures.kept)
             try:
-                write_maps(on_their_slides(rows[patient]), mapped, names, config.thumbnails, out_dir / "maps")
+                write_maps(
+                    on_their_slides(rows[patient]),
+                    mapped,
+                    names,
+                    config.thumbnails,
+                    out_dir / "maps",
+                )
             except (InputError, OSError) as error:  # a thumbnail, say; the prediction stands
                 reason = f"predicted, but no map: {error}"
-                failures += [Failure(path.stem, "map", reason, "give the folder of tcgn-mil tile") for path in paths]
+                failures += [
+                    Failure(path.stem, "map", reason, "give the folder of tcgn-mil tile")
+                    for path in paths
+                ]
     write_failures(out_dir, failures)
     if config.maps and (lost := unplaced(rows.values())):
         reason = "their feature files do not say where tiles lie on the slide"
         tqdm.write(f"no maps of {preview(lost)}: {reason}", file=sys.stderr)
     if not rows:
-        raise InputError(f"no slide could be predicted: {failures[0].reason}", fix=failures[0].likely_fix)
+        raise InputError(
+            f"no slide could be predicted: {failures[0].reason}", fix=failures[0].likely_fix
+        )
     return write_prediction(config, models, panel, rows, signatures, out_dir, notes=notes), failures
 
 
@@ -83,9 +113,12 @@ def _models_for(features: Mapping[str, Path], models: Sequence[FoldModel]) -> li
 
 
 def _group_slides(
-    paths: Mapping[str, Path], models: Sequence[FoldModel], known: Mapping[str, str] = MappingProxyType({}), *,
+    paths: Mapping[str, Path],
+    models: Sequence[FoldModel],
+    known: Mapping[str, str] = MappingProxyType({}),
+    *,
     allow: bool = False,
-) -> tuple[dict[str, list[Path]], list[Failure]]:  # fmt: skip
+) -> tuple[dict[str, list[Path]], list[Failure]]:
     """Patient -> feature files; files of another encoder, tile size (but if `allow`) or stain are failures."""
     expected = models[0].info
     own = len({fold.info.encoder for fold in models}) > 1
@@ -99,7 +132,11 @@ def _group_slides(
                     f"features of {info.encoder} ({info.width} wide), the model reads those of {expected.encoder}"
                     f" ({expected.in_features} wide)",
                     fix="encode the slides with "
-                    + ("an encoder<k>.safetensors of the run" if own else "the encoder that the model was trained on"),
+                    + (
+                        "an encoder<k>.safetensors of the run"
+                        if own
+                        else "the encoder that the model was trained on"
+                    ),
                 )
             check_patch(expected.patch, info.patch, allow=allow)
             if stain_identity(info.stain) != expected.stain:

@@ -45,4 +45,7 @@ class PredictConfig:
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.table_formats if name not in TABLE_FORMATS]:
-            raise InputError(f"unknown table format {preview(unknown)}", fix=f"choose of {', '.join(TABLE_FORMATS)}")
+            raise InputError(
+                f"unknown table format {preview(unknown)}",
+                fix=f"choose of {', '.join(TABLE_FORMATS)}",
+            )

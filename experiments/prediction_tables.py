@@ -23,15 +23,25 @@ from tcgn_mil.experiments.tables import read_gene_table, write_csv, write_predic
 
 
 def write_prediction(
-    config: PredictConfig, models: Sequence[FoldModel], panel: GenePanel, rows: Mapping[str, PatientPrediction],
-    signatures: CoveredSets, out_dir: Path, *, notes: Sequence[str] = (),
-) -> dict[str, Any]:  # fmt: skip
+    config: PredictConfig,
+    models: Sequence[FoldModel],
+    panel: GenePanel,
+    rows: Mapping[str, PatientPrediction],
+    signatures: CoveredSets,
+    out_dir: Path,
+    *,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
     """predicted.h5ad and its tables, never below the unit's lowest value."""
     info = models[0].info
     table = read_gene_table(Path(config.model) / "genes.csv").loc[list(panel.genes)]
     mean = np.stack([row.mean for row in rows.values()])
     half = table["interval_half_width"].to_numpy(np.float32)
-    layers = {"sd": np.stack([row.sd for row in rows.values()]), "low": mean - half, "high": mean + half}
+    layers = {
+        "sd": np.stack([row.sd for row in rows.values()]),
+        "low": mean - half,
+        "high": mean + half,
+    }
     floor = ExpressionUnit.floor_of(info.unit)
     if floor is not None:
         mean = np.maximum(mean, floor)
@@ -39,28 +49,49 @@ def write_prediction(
     obs = _patient_table(config, models, rows)
     coverage = (finished_summary(config.model) or {}).get("coverage")
     write_predictions(
-        out_dir / "predicted.h5ad", mean, obs, panel, unit=info.unit, var=table, layers=layers,
-        config=as_plain(config), interval_coverage=coverage,
-    )  # fmt: skip
-    _write_tables(out_dir, pd.DataFrame(mean, index=obs.index, columns=list(panel.genes)), config.table_formats)
+        out_dir / "predicted.h5ad",
+        mean,
+        obs,
+        panel,
+        unit=info.unit,
+        var=table,
+        layers=layers,
+        config=as_plain(config),
+        interval_coverage=coverage,
+    )
+    _write_tables(
+        out_dir,
+        pd.DataFrame(mean, index=obs.index, columns=list(panel.genes)),
+        config.table_formats,
+    )
     return finish_run(
         out_dir,
         {
-            "patients": len(rows), "slides": int(obs["n_slides"].sum()), "tiles": int(obs["n_tiles"].sum()),
-            "genes": len(panel), "unit": info.unit,
+            "patients": len(rows),
+            "slides": int(obs["n_slides"].sum()),
+            "tiles": int(obs["n_tiles"].sum()),
+            "genes": len(panel),
+            "unit": info.unit,
             "relation": obs["relation"].value_counts().to_dict(),
-            "out_of_distribution": obs.index[obs["out_of_distribution"]].tolist(), "interval_coverage": coverage,
+            "out_of_distribution": obs.index[obs["out_of_distribution"]].tolist(),
+            "interval_coverage": coverage,
             "notes": [*notes, *_other_sizes(models, rows)],
             "slides_without_positions": unplaced(rows.values()),
-            "signatures": [one.name for one in signatures.kept], "signatures_left_out": signatures.left_out,
+            "signatures": [one.name for one in signatures.kept],
+            "signatures_left_out": signatures.left_out,
         },
-    )  # fmt: skip
+    )
 
 
 def _other_sizes(models: Sequence[FoldModel], rows: Mapping[str, PatientPrediction]) -> list[str]:
     """A label of slides whose tiles are not of the size that the model was trained on, empty without."""
     expected = models[0].info.patch
-    other = [info.slide_id for row in rows.values() for info in row.infos if not expected.matches(info.patch)]
+    other = [
+        info.slide_id
+        for row in rows.values()
+        for info in row.infos
+        if not expected.matches(info.patch)
+    ]
     return [f"tiles of another size than the model's {expected}: {preview(other)}"] if other else []
 
 
@@ -68,7 +99,9 @@ def _patient_table(
     config: PredictConfig, models: Sequence[FoldModel], rows: Mapping[str, PatientPrediction]
 ) -> pd.DataFrame:
     """What is known of each patient, with how far its slides lie from those of training (above 1: beyond them)."""
-    score = read_reference(config.model).score(np.stack([row.mean_features for row in rows.values()]))
+    score = read_reference(config.model).score(
+        np.stack([row.mean_features for row in rows.values()])
+    )
     return pd.DataFrame(
         {
             "n_slides": [len(row.infos) for row in rows.values()],

@@ -39,7 +39,8 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     for key in ("folds", "members", "n_folds", "group_by", "protocol"):
         if getattr(config, key) != getattr(default, key):
             raise InputError(
-                f"{key} is for spot-cv: pretrain trains one encoder", fix=f"leave {key} out, or use spot-cv"
+                f"{key} is for spot-cv: pretrain trains one encoder",
+                fix=f"leave {key} out, or use spot-cv",
             )
     out_dir = begin_run(out_dir, KIND, config)
     if (done := finished_summary(out_dir)) is not None:
@@ -55,29 +56,46 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     trained = train_network(study, Network.of(config), out_dir, seed=config.training.seed)
     if len(trained.epochs):
         figures.training_curves(
-            {config.model: trained.epochs.to_dict("records")}, out_dir / "curves.png", score="depth-adjusted r"
+            {config.model: trained.epochs.to_dict("records")},
+            out_dir / "curves.png",
+            score="depth-adjusted r",
         )
     shown = split.test or (split.val if study.val else ())
-    results = evaluate(study, {MODEL: [trained]}, shown if split.test else study.val, out_dir) if shown else {}
+    results = (
+        evaluate(study, {MODEL: [trained]}, shown if split.test else study.val, out_dir)
+        if shown
+        else {}
+    )
     frame = pd.concat([part.summary for part in results.values()]) if results else pd.DataFrame()
     if results:
         write_csv(out_dir / "results.csv", frame)
-        write_csv(out_dir / "detection.csv", pd.concat([part.detection for part in results.values()]))
-    return finish_run(out_dir, {
-        "model": config.model,
-        "genes": len(study.panel),
-        "spots": {part: sum(len(study.sections[n].rows) for n in getattr(split, part))
-                  for part in ("train", "val", "test")},
-        "validation": split.validation if study.val else "none: it trained as well",
-        "patient_leakage": list(split.leaking),
-        "results_on": "test" if split.test else "validation",
-        "results": plain_rows(frame),
-    })  # fmt: skip
+        write_csv(
+            out_dir / "detection.csv", pd.concat([part.detection for part in results.values()])
+        )
+    return finish_run(
+        out_dir,
+        {
+            "model": config.model,
+            "genes": len(study.panel),
+            "spots": {
+                part: sum(len(study.sections[n].rows) for n in getattr(split, part))
+                for part in ("train", "val", "test")
+            },
+            "validation": split.validation if study.val else "none: it trained as well",
+            "patient_leakage": list(split.leaking),
+            "results_on": "test" if split.test else "validation",
+            "results": plain_rows(frame),
+        },
+    )
 
 
 def write_study(study: SpotStudy, out_dir: Path) -> None:
     """What a fold left out: spots, and panel genes that sections did not measure."""
-    used = [section for name, section in study.sections.items() if name in {*study.split.known, *study.split.test}]
+    used = [
+        section
+        for name, section in study.sections.items()
+        if name in {*study.split.known, *study.split.test}
+    ]
     write_csv(out_dir / "dropped_spots.csv", pd.concat([section.dropped for section in used]))
     if len(study.missing):
         write_csv(out_dir / "missing_genes.csv", study.missing)

@@ -65,9 +65,13 @@ class Section:
 
 
 def as_table(
-    frame: pd.DataFrame, caption: str, *, max_rows: int = MAX_ROWS, meanings: Mapping[str, str] | None = None,
+    frame: pd.DataFrame,
+    caption: str,
+    *,
+    max_rows: int = MAX_ROWS,
+    meanings: Mapping[str, str] | None = None,
     note: str = "",
-) -> Table:  # fmt: skip
+) -> Table:
     """A data frame as text: 3 decimals, NA where a number is missing, at most `max_rows`.
 
     `meanings` explains columns in words, those that the frame has.
@@ -76,9 +80,14 @@ def as_table(
     cut = f" (first {max_rows} of {len(frame)} rows)" if len(frame) > max_rows else ""
     columns = [_column(shown.iloc[:, index]) for index in range(shown.shape[1])]
     names = [str(column) for column in frame.columns]
-    text = [not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind) for kind in frame.dtypes]
+    text = [
+        not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind)
+        for kind in frame.dtypes
+    ]
     told = [(name, words) for name, words in (meanings or {}).items() if name in names]
-    return Table(caption + cut, names, [list(row) for row in zip(*columns, strict=True)], text, told, note)
+    return Table(
+        caption + cut, names, [list(row) for row in zip(*columns, strict=True)], text, told, note
+    )
 
 
 def as_picture(path: str | Path, caption: str) -> Picture:
@@ -86,7 +95,10 @@ def as_picture(path: str | Path, caption: str) -> Picture:
     path = Path(path)
     if not path.is_file():
         raise InputError("no such figure", path=path, fix="run the step that draws it again")
-    content, media_type = path.read_bytes(), "image/jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else "image/png"
+    content, media_type = (
+        path.read_bytes(),
+        "image/jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else "image/png",
+    )
     if media_type == "image/png" and len(content) > _LARGE_BYTES:
         with Image.open(path) as picture:
             packed = io.BytesIO()
@@ -97,9 +109,15 @@ def as_picture(path: str | Path, caption: str) -> Picture:
 
 
 def write_report(
-    path: str | Path, *, title: str, sections: Sequence[Section], banner: str | None = None,
-    points: Sequence[str] = (), words: Mapping[str, str] | None = None, **made_by: Any,
-) -> Path:  # fmt: skip
+    path: str | Path,
+    *,
+    title: str,
+    sections: Sequence[Section],
+    banner: str | None = None,
+    points: Sequence[str] = (),
+    words: Mapping[str, str] | None = None,
+    **made_by: Any,
+) -> Path:
     """Render the report atomically.
 
     Parameters
@@ -112,13 +130,21 @@ def write_report(
         Configs, commands: shown at the end with the provenance.
     """
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
         loader=jinja2.FunctionLoader(_template),
-    )  # fmt: skip
+    )
     text = environment.get_template("report.html").render(
-        title=title, banner=banner, points=list(points), words=dict(words or {}), sections=sections,
-        searchable_rows=SEARCHABLE_ROWS, made_by=json.dumps(provenance(**made_by), indent=2, default=str),
-    )  # fmt: skip
+        title=title,
+        banner=banner,
+        points=list(points),
+        words=dict(words or {}),
+        sections=sections,
+        searchable_rows=SEARCHABLE_ROWS,
+        made_by=json.dumps(provenance(**made_by), indent=2, default=str),
+    )
     write_text(path, text)
     return Path(path)
 
@@ -144,5 +170,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.3f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.2g}"  # small p are not 0
+        return (
+            f"{value:.3f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.2g}"
+        )  # small p are not 0
     return str(value)

@@ -9,7 +9,14 @@ import anndata
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.report import Section, as_picture, as_table
-from tcgn_mil.experiments.report_run import OTHER_ROWS, Run, files_of, minds_of, pictures_of, table_of
+from tcgn_mil.experiments.report_run import (
+    OTHER_ROWS,
+    Run,
+    files_of,
+    minds_of,
+    pictures_of,
+    table_of,
+)
 from tcgn_mil.experiments.report_scatter import BUDGET_BYTES, read_scatter
 from tcgn_mil.experiments.report_words import MEANINGS, PREDICTORS, spoken
 
@@ -28,8 +35,14 @@ def slide_point(run: Run) -> str:
     )
     if model.get("median_r") is None:
         return f"{said}; the test folds are too small for r within them."
-    said += f"; median r over genes {model['median_r']:.2f}" + _bounds(model.get("low"), model.get("high"))
-    others = {name: row for name, row in rows.items() if name != "model" and row.get("median_r") is not None}
+    said += f"; median r over genes {model['median_r']:.2f}" + _bounds(
+        model.get("low"), model.get("high")
+    )
+    others = {
+        name: row
+        for name, row in rows.items()
+        if name != "model" and row.get("median_r") is not None
+    }
     if not others:
         return f"{said}."
     name, best = max(others.items(), key=lambda item: item[1]["median_r"])
@@ -37,7 +50,13 @@ def slide_point(run: Run) -> str:
     low, high = best.get("model_above_low"), best.get("model_above_high")
     if low is None or high is None:
         return f"{said}."
-    verdict = "is better" if low > 0 else "is worse" if high < 0 else "does not differ from it beyond chance"
+    verdict = (
+        "is better"
+        if low > 0
+        else "is worse"
+        if high < 0
+        else "does not differ from it beyond chance"
+    )
     return f"{said}; over all genes the model {verdict} (difference {best['model_above_by']:.3f}{_bounds(low, high)})."
 
 
@@ -63,37 +82,75 @@ def slide_sections(run: Run, share: float) -> list[Section]:
             files_of(run),
         ],
         [
-            *table_of(run, "headline.csv", "Median r over genes, the model beside its baselines", {
-                "predictor": "predictor", "median r (95 % interval)": ("median_r", "low", "high"),
-                "model above by": ("model_above_by", "model_above_low", "model_above_high"),
-                "median pooled r (biased)": "median_pooled_r_biased", "genes": "genes",
-            }),
-            *table_of(run, "cohorts.csv", "The same among the patients of each source of expression", {
-                "source": "source", "patients": "patients", "predictor": "predictor", "median r": "median_r",
-                "genes": "genes",
-            }),
+            *table_of(
+                run,
+                "headline.csv",
+                "Median r over genes, the model beside its baselines",
+                {
+                    "predictor": "predictor",
+                    "median r (95 % interval)": ("median_r", "low", "high"),
+                    "model above by": ("model_above_by", "model_above_low", "model_above_high"),
+                    "median pooled r (biased)": "median_pooled_r_biased",
+                    "genes": "genes",
+                },
+            ),
+            *table_of(
+                run,
+                "cohorts.csv",
+                "The same among the patients of each source of expression",
+                {
+                    "source": "source",
+                    "patients": "patients",
+                    "predictor": "predictor",
+                    "median r": "median_r",
+                    "genes": "genes",
+                },
+            ),
         ],
-        pictures_of(run, {
-            "headline.png": "Median over genes of r, with its 95 % interval over patients: model and baselines.",
-            "genes.png": "How r is distributed over genes: at each r, the share of genes that reach no more. A curve"
-            " further to the right is better.",
-            "scatter.png": "The genes that are predicted best, out of fold; a dot is a patient.",
-        }),
+        pictures_of(
+            run,
+            {
+                "headline.png": "Median over genes of r, with its 95 % interval over patients: model and baselines.",
+                "genes.png": "How r is distributed over genes: at each r, the share of genes that reach no more. A curve"
+                " further to the right is better.",
+                "scatter.png": "The genes that are predicted best, out of fold; a dot is a patient.",
+            },
+        ),
         minds=minds_of(summary.get("labels")),
-    )  # fmt: skip
+    )
     stated = coverage.get("stated", 0.9)
-    baselines = {f"r, {words}": f"r_{name}" for name, words in PREDICTORS.items() if name != "model"}
+    baselines = {
+        f"r, {words}": f"r_{name}" for name, words in PREDICTORS.items() if name != "model"
+    }
     genes = Section(
         run.title("Each gene, and its patients"),
-        ["A dot is a patient. A cloud that rises from the left below to the right above is a gene that can be read off"
-         " the slide; a round cloud is one that cannot."],
-        table_of(run, "genes.csv", "Every gene", {
-            "gene": "gene", "r (95 % interval)": _R, "q": "q_model", "predictable": "predictable", **baselines,
-            "pooled r (biased)": "pooled_r_model", "patients": "n", f"{stated:.0%} interval ±".replace("%", " %"):
-            "interval_half_width", "inside": "interval_coverage", "p": "p_model",
-        }, sort="r_model", max_rows=int(GENE_ROWS * share)),
-        scatter=read_scatter(run.folder, unit=str(summary["unit"]), stated=stated, budget=share * BUDGET_BYTES),
-    )  # fmt: skip
+        [
+            "A dot is a patient. A cloud that rises from the left below to the right above is a gene that can be read off"
+            " the slide; a round cloud is one that cannot."
+        ],
+        table_of(
+            run,
+            "genes.csv",
+            "Every gene",
+            {
+                "gene": "gene",
+                "r (95 % interval)": _R,
+                "q": "q_model",
+                "predictable": "predictable",
+                **baselines,
+                "pooled r (biased)": "pooled_r_model",
+                "patients": "n",
+                f"{stated:.0%} interval ±".replace("%", " %"): "interval_half_width",
+                "inside": "interval_coverage",
+                "p": "p_model",
+            },
+            sort="r_model",
+            max_rows=int(GENE_ROWS * share),
+        ),
+        scatter=read_scatter(
+            run.folder, unit=str(summary["unit"]), stated=stated, budget=share * BUDGET_BYTES
+        ),
+    )
     return [headline, genes, _calibration_section(run, coverage)]
 
 
@@ -116,14 +173,18 @@ def _calibration_section(run: Run, coverage: Mapping[str, Any]) -> Section:
     else:
         lines.append("No model was trained on permuted labels, so that p and q are approximate.")
     return Section(
-        run.title("Calibration: do intervals and p-values keep their word"), lines,
-        figures=pictures_of(run, {
-            "coverage.png": "How many patients the intervals of each gene hold; dashed, what they should.",
-            "null.png": "Left: p of all genes in order, against even ones; a curve under the line has more small p than"
-            " chance gives. Right, if drawn: z of genes when labels are permuted, which p is read from.",
-            "curves.png": "Training: the loss falls, and the score on validation patients chooses the epoch.",
-        }),
-    )  # fmt: skip
+        run.title("Calibration: do intervals and p-values keep their word"),
+        lines,
+        figures=pictures_of(
+            run,
+            {
+                "coverage.png": "How many patients the intervals of each gene hold; dashed, what they should.",
+                "null.png": "Left: p of all genes in order, against even ones; a curve under the line has more small p than"
+                " chance gives. Right, if drawn: z of genes when labels are permuted, which p is read from.",
+                "curves.png": "Training: the loss falls, and the score on validation patients chooses the epoch.",
+            },
+        ),
+    )
 
 
 def predict_sections(run: Run, share: float) -> list[Section]:
@@ -134,7 +195,9 @@ def predict_sections(run: Run, share: float) -> list[Section]:
         f" by the models in {run.made.get('config', {}).get('model')}; unit {summary['unit']}."
     ]
     if odd := summary.get("out_of_distribution"):
-        lines.append(f"Unlike the slides of training, so that predictions may not hold: {', '.join(odd)}.")
+        lines.append(
+            f"Unlike the slides of training, so that predictions may not hold: {', '.join(odd)}."
+        )
     maps = sorted((run.folder / "maps").glob("*.png"))
     if maps:
         lines.append(
@@ -148,38 +211,79 @@ def predict_sections(run: Run, share: float) -> list[Section]:
         obs = anndata.read_h5ad(path, backed="r").obs.reset_index()
     except OSError as error:
         raise InputError(f"cannot be read ({error})", path=path, fix="run predict again") from error
-    columns = {"patient": "patient_id", "slides": "n_slides", "tiles": "n_tiles", "models": "n_models",
-               "how predicted": "relation", "unlike training": "ood_score"}  # fmt: skip
-    return [Section(
-        run.title("Predictions, and maps of example slides"), lines,
-        [as_table(spoken(obs, columns), "Patients", meanings=MEANINGS)],
-        [as_picture(path, f"Slide {path.stem}: attention, and scores of genes.") for path in maps[:_SHOWN_MAPS]],
-        minds=minds_of(summary.get("notes")),
-    )]  # fmt: skip
+    columns = {
+        "patient": "patient_id",
+        "slides": "n_slides",
+        "tiles": "n_tiles",
+        "models": "n_models",
+        "how predicted": "relation",
+        "unlike training": "ood_score",
+    }
+    return [
+        Section(
+            run.title("Predictions, and maps of example slides"),
+            lines,
+            [as_table(spoken(obs, columns), "Patients", meanings=MEANINGS)],
+            [
+                as_picture(path, f"Slide {path.stem}: attention, and scores of genes.")
+                for path in maps[:_SHOWN_MAPS]
+            ],
+            minds=minds_of(summary.get("notes")),
+        )
+    ]
 
 
 def spot_sections(run: Run, share: float) -> list[Section]:
     """Each section and gene of a run of spot-cv."""
     r = ("depth_adjusted_r_model", "low_model", "high_model")
-    row = {"predictor": "predictor", "headline": ("headline", "headline_low", "headline_high"),
-           "median r, not depth-adjusted": "median_r_seen", "genes": "genes_seen", "q < 0.05": "significant",
-           "predictable": "predictable"}  # fmt: skip
-    return [Section(
-        run.title("Spots: the encoder"),
-        [str(run.summary["sentence"]), files_of(run)],
-        [
-            *table_of(run, "summary.csv", "Over sections: median depth-adjusted r", row),
-            *table_of(run, "sections.csv", "Each section", {"section": "section", "spots": "spots", **row}),
-            *table_of(run, "genes.csv", "Every gene", {
-                "gene": "gene", "seen in this share of spots": "detection", "depth-adjusted r": r, "q": "q_model",
-                "predictable": "predictable", "r, not depth-adjusted": "r_model",
-                "depth-adjusted r, ridge on colour": "depth_adjusted_r_ridge_colour",
-                "depth-adjusted r, small network": "depth_adjusted_r_small_network", "sections": "sections",
-            }, sort="depth_adjusted_r_model", max_rows=OTHER_ROWS),
-        ],
-        pictures_of(run, {"headline.png": "Median depth-adjusted r of each section and predictor, with 95 % intervals.",
-                        "genes.png": "How depth-adjusted r is distributed over genes.",
-                        "detection.png": "Median r by the share of spots in which a gene is seen.",
-                        "curves.png": "Training curves."}),
-        minds=minds_of(run.summary["labels"]),
-    )]  # fmt: skip
+    row = {
+        "predictor": "predictor",
+        "headline": ("headline", "headline_low", "headline_high"),
+        "median r, not depth-adjusted": "median_r_seen",
+        "genes": "genes_seen",
+        "q < 0.05": "significant",
+        "predictable": "predictable",
+    }
+    return [
+        Section(
+            run.title("Spots: the encoder"),
+            [str(run.summary["sentence"]), files_of(run)],
+            [
+                *table_of(run, "summary.csv", "Over sections: median depth-adjusted r", row),
+                *table_of(
+                    run,
+                    "sections.csv",
+                    "Each section",
+                    {"section": "section", "spots": "spots", **row},
+                ),
+                *table_of(
+                    run,
+                    "genes.csv",
+                    "Every gene",
+                    {
+                        "gene": "gene",
+                        "seen in this share of spots": "detection",
+                        "depth-adjusted r": r,
+                        "q": "q_model",
+                        "predictable": "predictable",
+                        "r, not depth-adjusted": "r_model",
+                        "depth-adjusted r, ridge on colour": "depth_adjusted_r_ridge_colour",
+                        "depth-adjusted r, small network": "depth_adjusted_r_small_network",
+                        "sections": "sections",
+                    },
+                    sort="depth_adjusted_r_model",
+                    max_rows=OTHER_ROWS,
+                ),
+            ],
+            pictures_of(
+                run,
+                {
+                    "headline.png": "Median depth-adjusted r of each section and predictor, with 95 % intervals.",
+                    "genes.png": "How depth-adjusted r is distributed over genes.",
+                    "detection.png": "Median r by the share of spots in which a gene is seen.",
+                    "curves.png": "Training curves.",
+                },
+            ),
+            minds=minds_of(run.summary["labels"]),
+        )
+    ]

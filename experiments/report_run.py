@@ -40,26 +40,42 @@ class Run:
         if not path.is_file():
             return pd.DataFrame()
         frame = read_cells(path, empty=[""])
-        return frame.sort_values(sort, ascending=not down, kind="stable") if sort in frame else frame
+        return (
+            frame.sort_values(sort, ascending=not down, kind="stable") if sort in frame else frame
+        )
 
 
 def table_of(
-    run: Run, file: str, caption: str, columns: Mapping[str, str | tuple[str, str, str]], *, sort: str | None = None,
-    down: bool = True, max_rows: int = 500,
-) -> list[Table]:  # fmt: skip
+    run: Run,
+    file: str,
+    caption: str,
+    columns: Mapping[str, str | tuple[str, str, str]],
+    *,
+    sort: str | None = None,
+    down: bool = True,
+    max_rows: int = 500,
+) -> list[Table]:
     """Columns of a table of the run under plain names, if it wrote one that has rows; where all of it is."""
     frame = run.frame(file, sort=sort, down=down)
     if not len(frame):
         return []
     if "predictor" in frame:
-        frame = frame.assign(predictor=frame["predictor"].map(lambda name: PREDICTORS.get(name, name)))
+        frame = frame.assign(
+            predictor=frame["predictor"].map(lambda name: PREDICTORS.get(name, name))
+        )
     where = f"all of it: {run.folder.name}/{file}"
-    return [as_table(spoken(frame, columns), caption, max_rows=max_rows, meanings=MEANINGS, note=where)]
+    return [
+        as_table(spoken(frame, columns), caption, max_rows=max_rows, meanings=MEANINGS, note=where)
+    ]
 
 
 def pictures_of(run: Run, captions: Mapping[str, str]) -> list[Picture]:
     """Those figures that the run drew."""
-    return [as_picture(run.folder / name, text) for name, text in captions.items() if (run.folder / name).is_file()]
+    return [
+        as_picture(run.folder / name, text)
+        for name, text in captions.items()
+        if (run.folder / name).is_file()
+    ]
 
 
 def minds_of(labels: Iterable[str] | None) -> list[str]:

@@ -40,7 +40,9 @@ class Scatter(NamedTuple):
     json: str
 
 
-def read_scatter(run: Path, *, unit: str, stated: float, budget: float = BUDGET_BYTES) -> Scatter | None:
+def read_scatter(
+    run: Path, *, unit: str, stated: float, budget: float = BUDGET_BYTES
+) -> Scatter | None:
     """Scatter data of a run of slide-cv, None where it kept no predictions or no gene has a measured value.
 
     Parameters
@@ -65,20 +67,33 @@ def read_scatter(run: Path, *, unit: str, stated: float, budget: float = BUDGET_
             predicted, truth = file["X"][:], file["layers/truth"][:]
             genes, patients = list(read_elem(file["var"]).index), list(read_elem(file["obs"]).index)
     except (OSError, KeyError) as error:
-        raise InputError(f"cannot be read ({error})", path=path, fix="run slide-cv again into a new folder") from error
+        raise InputError(
+            f"cannot be read ({error})", path=path, fix="run slide-cv again into a new folder"
+        ) from error
     facts = read_gene_table(table).reindex(genes)
     drawn = _chosen(facts, np.isfinite(predicted) & np.isfinite(truth), budget)
     if not drawn:
         return None
-    rows = [_gene(genes[column], facts.iloc[column], truth[:, column], predicted[:, column]) for column in drawn]
+    rows = [
+        _gene(genes[column], facts.iloc[column], truth[:, column], predicted[:, column])
+        for column in drawn
+    ]
     best = max(rows, key=lambda row: -np.inf if row["r"] is None else row["r"])
-    data = {"unit": unit, "stated": stated, "patients": patients, "genes": rows, "first": best["gene"]}
+    data = {
+        "unit": unit,
+        "stated": stated,
+        "patients": patients,
+        "genes": rows,
+        "first": best["gene"],
+    }
     return Scatter(len(rows), len(genes), safe_json(data))
 
 
 def safe_json(value: Any) -> str:
     """JSON that may stand inside a script element: no character of it can end the element or begin another."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)  # ASCII: line separators are escaped too
+    text = json.dumps(
+        value, separators=(",", ":"), allow_nan=False
+    )  # ASCII: line separators are escaped too
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
@@ -92,12 +107,26 @@ def _chosen(facts: pd.DataFrame, known: NDArray[np.bool_], budget: float) -> Seq
     return sorted(order[:most], key=lambda column: str(facts.index[column]))
 
 
-def _gene(name: str, facts: pd.Series, measured: NDArray[np.floating], predicted: NDArray[np.floating]) -> dict:
-    columns = {"r": f"r_{MODEL}", "low": f"low_{MODEL}", "high": f"high_{MODEL}", "q": f"q_{MODEL}",
-               "pooled": f"pooled_r_{MODEL}", "half": "interval_half_width", "inside": "interval_coverage"}  # fmt: skip
+def _gene(
+    name: str, facts: pd.Series, measured: NDArray[np.floating], predicted: NDArray[np.floating]
+) -> dict:
+    columns = {
+        "r": f"r_{MODEL}",
+        "low": f"low_{MODEL}",
+        "high": f"high_{MODEL}",
+        "q": f"q_{MODEL}",
+        "pooled": f"pooled_r_{MODEL}",
+        "half": "interval_half_width",
+        "inside": "interval_coverage",
+    }
     said = {key: _rounded(facts.get(column)) for key, column in columns.items()}
-    return {"gene": name, **said, "predictable": bool(facts.get("predictable", False)),
-            "x": _packed(measured), "y": _packed(predicted)}  # fmt: skip
+    return {
+        "gene": name,
+        **said,
+        "predictable": bool(facts.get("predictable", False)),
+        "x": _packed(measured),
+        "y": _packed(predicted),
+    }
 
 
 def _rounded(value: Any) -> float | None:
@@ -111,4 +140,8 @@ def _packed(values: NDArray[np.floating]) -> list[Any]:
     low, high = float(values[known].min()), float(values[known].max())
     steps = np.full(len(values), _UNKNOWN, dtype="<u2")
     steps[known] = np.round((values[known] - low) / max(high - low, 1e-12) * _STEPS)
-    return [float(f"{low:.6g}"), float(f"{high:.6g}"), base64.b64encode(steps.tobytes()).decode("ascii")]
+    return [
+        float(f"{low:.6g}"),
+        float(f"{high:.6g}"),
+        base64.b64encode(steps.tobytes()).decode("ascii"),
+    ]

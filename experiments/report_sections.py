@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from tcgn_mil.experiments.report import Section
-from tcgn_mil.experiments.report_analyses import associate_point, associate_sections, survive_sections
-from tcgn_mil.experiments.report_expression import predict_sections, slide_point, slide_sections, spot_sections
+from tcgn_mil.experiments.report_analyses import (
+    associate_point,
+    associate_sections,
+    survive_sections,
+)
+from tcgn_mil.experiments.report_expression import (
+    predict_sections,
+    slide_point,
+    slide_sections,
+    spot_sections,
+)
 from tcgn_mil.experiments.report_run import Run
 
 SECTIONS: Mapping[str, Callable[[Run, float], list[Section]]] = {
-    "finetune": slide_sections, "predict": predict_sections, "associate": associate_sections,
-    "survive": survive_sections, "spot-cv": spot_sections,
-}  # fmt: skip
+    "finetune": slide_sections,
+    "predict": predict_sections,
+    "associate": associate_sections,
+    "survive": survive_sections,
+    "spot-cv": spot_sections,
+}
 
 
 def points(runs: Sequence[Run]) -> list[str]:

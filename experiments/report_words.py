@@ -73,10 +73,16 @@ _TERMS: Mapping[str, tuple[str, frozenset[str]]] = {
 }
 
 PREDICTORS = {
-    "model": "model", "ridge_mean_features": "ridge on mean features", "ridge_colour": "ridge on colour",
-    "zero_shot": "zero-shot (spots only)", "untrained": "untrained network", "training_mean": "training mean",
-    "small_network": "small network", "depth_control": "depth (spline)", "log_total": "log total",
-}  # fmt: skip
+    "model": "model",
+    "ridge_mean_features": "ridge on mean features",
+    "ridge_colour": "ridge on colour",
+    "zero_shot": "zero-shot (spots only)",
+    "untrained": "untrained network",
+    "training_mean": "training mean",
+    "small_network": "small network",
+    "depth_control": "depth (spline)",
+    "log_total": "log total",
+}
 
 MEANINGS = {
     "r (95 % interval)": "Pearson r within test folds, combined; the interval is over patients",
@@ -112,7 +118,9 @@ def spoken(frame: pd.DataFrame, columns: Mapping[str, str | tuple[str, str, str]
                 out[name] = frame[source]
         elif set(source) <= set(frame) and frame[source[0]].notna().any():
             out[name] = [
-                "NA" if pd.isna(value) else f"{value:.3f}" + ("" if pd.isna(low) else f" ({low:.3f} to {high:.3f})")
+                "NA"
+                if pd.isna(value)
+                else f"{value:.3f}" + ("" if pd.isna(low) else f" ({low:.3f} to {high:.3f})")
                 for value, low, high in frame[list(source)].itertuples(index=False)
             ]
     return pd.DataFrame(out, index=frame.index)

@@ -26,7 +26,9 @@ def begin_run(out_dir: str | Path, kind: str, config: Any) -> Path:
     """
     out_dir = Path(out_dir)
     marker = out_dir / RUN_FILE
-    if marker.is_file() and not _holds_only(out_dir, _DESCRIPTION):  # a first try that failed blocks no second one
+    if marker.is_file() and not _holds_only(
+        out_dir, _DESCRIPTION
+    ):  # a first try that failed blocks no second one
         _check_same_run(marker, kind, as_plain(config))
         return out_dir
     try:
@@ -66,19 +68,29 @@ def read_run(out_dir: str | Path, *, kind: str) -> dict[str, Any]:
     """
     marker = Path(out_dir) / RUN_FILE
     if not marker.is_file():
-        raise InputError(f"holds no {kind} run ({RUN_FILE} is missing)", path=out_dir, fix=f"run tcgn-mil {kind} first")
+        raise InputError(
+            f"holds no {kind} run ({RUN_FILE} is missing)",
+            path=out_dir,
+            fix=f"run tcgn-mil {kind} first",
+        )
     run = json.loads(marker.read_text(encoding="utf-8"))
     if run.get("kind") != kind:
-        raise InputError(f"holds a {run.get('kind')} run, not a {kind} run", path=out_dir, fix="check the path")
+        raise InputError(
+            f"holds a {run.get('kind')} run, not a {kind} run", path=out_dir, fix="check the path"
+        )
     if finished_summary(out_dir) is None:
-        raise InputError(f"the {kind} run in it has not finished", path=out_dir, fix="run the same command again")
+        raise InputError(
+            f"the {kind} run in it has not finished", path=out_dir, fix="run the same command again"
+        )
     return run
 
 
 def _check_same_run(marker: Path, kind: str, config: dict[str, Any]) -> None:
     run = json.loads(marker.read_text(encoding="utf-8"))
     if run.get("kind") != kind:
-        raise InputError(f"holds a {run.get('kind')} run", path=marker.parent, fix="choose another --out folder")
+        raise InputError(
+            f"holds a {run.get('kind')} run", path=marker.parent, fix="choose another --out folder"
+        )
     different = differing_keys(run.get("config", {}), json.loads(json.dumps(config, default=str)))
     if different:
         raise InputError(

@@ -35,22 +35,34 @@ def write_run_report(folders: Sequence[str | Path], out: str | Path, *, title: s
         If a folder is not there, or none of them holds a finished run of a known kind.
     """
     order = list(SECTIONS)
-    found = {run.folder.resolve(): run for folder in folders for run in find_runs(folder) if run.kind in order}
+    found = {
+        run.folder.resolve(): run
+        for folder in folders
+        for run in find_runs(folder)
+        if run.kind in order
+    }
     if not found:
         raise InputError(
-            f"holds no finished run of {', '.join(order)}", path=folders[0],
+            f"holds no finished run of {', '.join(order)}",
+            path=folders[0],
             fix="give the folder that such a command wrote as --out, or a folder above it",
-        )  # fmt: skip
+        )
     runs = _named(sorted(found.values(), key=lambda run: order.index(run.kind)))
     share = 1 / max(1, sum(run.kind == "finetune" for run in runs))
     sections = [section for run in runs for section in SECTIONS[run.kind](run, share)]
     cohort = cohort_section([Path(folder) for folder in folders], _cohorts(runs))
-    methods = Section("Methods", [methods_paragraph(run.kind, run.made, run.summary) for run in runs])
+    methods = Section(
+        "Methods", [methods_paragraph(run.kind, run.made, run.summary) for run in runs]
+    )
     return write_report(
-        out, title=title, sections=[*([cohort] if cohort else []), *sections, methods, _runs_section(runs)],
-        points=points(runs), words=terms(run.kind for run in runs), kind="report",
+        out,
+        title=title,
+        sections=[*([cohort] if cohort else []), *sections, methods, _runs_section(runs)],
+        points=points(runs),
+        words=terms(run.kind for run in runs),
+        kind="report",
         folders=[str(folder) for folder in folders],
-    )  # fmt: skip
+    )
 
 
 def find_runs(folder: str | Path) -> list[Run]:
@@ -63,7 +75,9 @@ def find_runs(folder: str | Path) -> list[Run]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError("no such folder", path=folder, fix="give the folder of a run, or one above it")
+        raise InputError(
+            "no such folder", path=folder, fix="give the folder of a run, or one above it"
+        )
     found = []
     for marker in files_below([folder], RUN_FILE):
         try:
@@ -71,7 +85,9 @@ def find_runs(folder: str | Path) -> list[Run]:
             made = json.loads(marker.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise InputError(
-                f"run.json or summary.json is damaged ({error})", path=marker.parent, fix="run the command again"
+                f"run.json or summary.json is damaged ({error})",
+                path=marker.parent,
+                fix="run the command again",
             ) from error
         if summary is not None:
             found.append(Run(marker.parent, made, summary))
@@ -80,7 +96,10 @@ def find_runs(folder: str | Path) -> list[Run]:
 
 def _named(runs: Sequence[Run]) -> list[Run]:
     """Runs of which there are several of a kind are told apart by their folders, those of other kinds are not named."""
-    kinds, folders = Counter(run.kind for run in runs), Counter((run.kind, run.folder.name) for run in runs)
+    kinds, folders = (
+        Counter(run.kind for run in runs),
+        Counter((run.kind, run.folder.name) for run in runs),
+    )
     named = []
     for run in runs:
         parts = 1 + (folders[run.kind, run.folder.name] > 1)
@@ -98,25 +117,35 @@ def _cohorts(runs: Sequence[Run]) -> list[Path]:
 def _runs_section(runs: Sequence[Run]) -> Section:
     """Commands, versions and configs of all runs."""
     rows = [
-        {"run": str(run.folder), "command": _command(run), "tcgn-mil": run.made.get("tcgn_mil"),
-         "commit": str(run.made.get("git_commit") or "not stated")[:16], "python": run.made.get("python"),
-         **_packages(run.made)}
+        {
+            "run": str(run.folder),
+            "command": _command(run),
+            "tcgn-mil": run.made.get("tcgn_mil"),
+            "commit": str(run.made.get("git_commit") or "not stated")[:16],
+            "python": run.made.get("python"),
+            **_packages(run.made),
+        }
         for run in runs
-    ]  # fmt: skip
+    ]
     columns = list(rows[0])
     return Section(
         "Commands, versions and configs",
-        ["Each command makes its run again from the config that the run kept, into a new folder. Paths in a config are"
-         " as they were given, from the folder in which the command ran."],
+        [
+            "Each command makes its run again from the config that the run kept, into a new folder. Paths in a config are"
+            " as they were given, from the folder in which the command ran."
+        ],
         [
             as_table(pd.DataFrame(rows)[columns[:2]], "Commands"),
             as_table(pd.DataFrame(rows)[[columns[0], *columns[2:]]].astype(str), "Versions"),
         ],
         details=[
-            Detail(f"Config of {run.folder.name} ({run.kind})", yaml.safe_dump(run.made.get("config"), sort_keys=False))
+            Detail(
+                f"Config of {run.folder.name} ({run.kind})",
+                yaml.safe_dump(run.made.get("config"), sort_keys=False),
+            )
             for run in runs
         ],
-    )  # fmt: skip
+    )
 
 
 def _command(run: Run) -> str:
@@ -131,7 +160,11 @@ def _command(run: Run) -> str:
 def _predict_options(config: Mapping[str, Any]) -> list[str]:
     """Options of ``predict``, which takes no --config."""
     said = [f"--model {config['model']} --features {config['features']}"]
-    said += [f"--{key.replace('_', '-')} {config[key]}" for key in ("thumbnails", "map_signatures") if config.get(key)]
+    said += [
+        f"--{key.replace('_', '-')} {config[key]}"
+        for key in ("thumbnails", "map_signatures")
+        if config.get(key)
+    ]
     said += [f"--map-gene {gene}" for gene in config.get("map_genes", ())]
     said += [f"--table-format {name}" for name in config.get("table_formats", ()) if name != "csv"]
     said += [] if config.get("maps", True) else ["--no-maps"]

@@ -38,7 +38,12 @@ class PatientBags:
 
 
 def patient_bags(
-    config: FinetuneConfig, data: CohortData, names: Sequence[str], scaled: NDArray[np.float32], *, seed: int
+    config: FinetuneConfig,
+    data: CohortData,
+    names: Sequence[str],
+    scaled: NDArray[np.float32],
+    *,
+    seed: int,
 ) -> PatientBags:
     """Bags of patients with their standardised targets.
 
@@ -51,6 +56,10 @@ def patient_bags(
     """
     if config.several_slides == "bag":
         return PatientBags(BagDataset(names, data.slides, scaled, seed=seed), np.arange(len(names)))
-    files = {f"{name}/{number}": [path] for name in names for number, path in enumerate(data.slides[name])}
+    files = {
+        f"{name}/{number}": [path]
+        for name in names
+        for number, path in enumerate(data.slides[name])
+    }
     owner = np.repeat(np.arange(len(names)), [len(data.slides[name]) for name in names])
     return PatientBags(BagDataset(tuple(files), files, scaled[owner], seed=seed), owner)

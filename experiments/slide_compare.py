@@ -25,7 +25,9 @@ from tcgn_mil.slide_stats import combined_r, patient_bootstrap
 REPLICATES = 1000
 
 
-def compare_runs(first: str | Path, second: str | Path, out_dir: str | Path) -> list[dict[str, Any]]:
+def compare_runs(
+    first: str | Path, second: str | Path, out_dir: str | Path
+) -> list[dict[str, Any]]:
     """Compare two runs of ``finetune`` or ``slide-cv``; returns the row that is also written.
 
     Writes ``comparison.csv`` (gene, both r and their difference), ``comparison_summary.csv``, ``comparison.png`` and
@@ -42,12 +44,17 @@ def compare_runs(first: str | Path, second: str | Path, out_dir: str | Path) -> 
     found = [anndata.read_h5ad(folder / "out_of_fold.h5ad") for folder in folders]
     if dict(found[0].obs["fold"]) != dict(found[1].obs["fold"]):
         raise InputError(
-            f"its test folds are not those of {folders[0]}", path=folders[1],
+            f"its test folds are not those of {folders[0]}",
+            path=folders[1],
             fix="give both runs the same --folds, such as folds.csv of one of them",
-        )  # fmt: skip
+        )
     genes = [gene for gene in found[0].var_names if gene in set(found[1].var_names)]
     if not genes:
-        raise InputError(f"shares no gene with {folders[0]}", path=folders[1], fix="compare runs over the same genes")
+        raise InputError(
+            f"shares no gene with {folders[0]}",
+            path=folders[1],
+            fix="compare runs over the same genes",
+        )
     a, b = (part[found[0].obs_names, genes] for part in found)
     truth, fold_of = np.asarray(a.layers["truth"]), a.obs["fold"].to_numpy(np.int64)
     cohort_of, donor_of = (
@@ -56,33 +63,52 @@ def compare_runs(first: str | Path, second: str | Path, out_dir: str | Path) -> 
     )
     r = [combined_r(truth, np.asarray(part.X), fold_of, cohort_of).r for part in (a, b)]
     drawn = [
-        patient_bootstrap(truth, np.asarray(part.X), fold_of, cohort_of, donor_of=donor_of, replicates=REPLICATES)
+        patient_bootstrap(
+            truth, np.asarray(part.X), fold_of, cohort_of, donor_of=donor_of, replicates=REPLICATES
+        )
         for part in (a, b)
     ]
     if not np.allclose(truth, np.asarray(b.layers["truth"]), atol=1e-4, equal_nan=True):
         raise InputError(
-            f"its expression is not that of {folders[0]}", path=folders[1],
+            f"its expression is not that of {folders[0]}",
+            path=folders[1],
             fix="compare runs on one cohort.h5ad, both with cohorts=within or both with cohorts=pooled",
-        )  # fmt: skip
+        )
     known = np.isfinite(drawn[0]).all(axis=0) & np.isfinite(drawn[1]).all(axis=0)
     if not known.any():
-        raise InputError("no gene has an r in both runs", path=folders[1], fix="compare runs with larger test folds")
+        raise InputError(
+            "no gene has an r in both runs",
+            path=folders[1],
+            fix="compare runs with larger test folds",
+        )
     table = pd.DataFrame({"gene": genes, "r_a": r[0], "r_b": r[1], "difference": r[0] - r[1]})
     row = {"patients": a.n_obs, "genes": int(known.sum())}
-    row |= {f"median_r_{name}": median_over_genes(values[known]) for name, values in zip("ab", r, strict=True)}
+    row |= {
+        f"median_r_{name}": median_over_genes(values[known])
+        for name, values in zip("ab", r, strict=True)
+    }
     difference = np.median(drawn[0][:, known], axis=1) - np.median(drawn[1][:, known], axis=1)
     low, high = np.percentile(difference, [2.5, 97.5])
     row |= {"difference": row["median_r_a"] - row["median_r_b"], "low": low, "high": high}
-    row |= {"better_in_a": int((table["difference"] > 0).sum()), "better_in_b": int((table["difference"] < 0).sum())}
+    row |= {
+        "better_in_a": int((table["difference"] > 0).sum()),
+        "better_in_b": int((table["difference"] < 0).sum()),
+    }
     summary = pd.DataFrame([row])
     write_csv(out_dir / "comparison.csv", table)
     write_csv(out_dir / "comparison_summary.csv", summary)
     _draw(table, (folders[0].name, folders[1].name), out_dir / "comparison.png")
     labels = [(finished_summary(folder) or {}).get("labels", []) for folder in folders]
-    write_json(out_dir / "comparison.json", {
-        "a": str(first), "b": str(second), "labels": {"a": labels[0], "b": labels[1]},
-        "differing_keys": differing_keys(runs[0]["config"], runs[1]["config"]), "summary": plain_rows(summary),
-    })  # fmt: skip
+    write_json(
+        out_dir / "comparison.json",
+        {
+            "a": str(first),
+            "b": str(second),
+            "labels": {"a": labels[0], "b": labels[1]},
+            "differing_keys": differing_keys(runs[0]["config"], runs[1]["config"]),
+            "summary": plain_rows(summary),
+        },
+    )
     return plain_rows(summary)
 
 
@@ -90,7 +116,9 @@ def _draw(table: pd.DataFrame, names: tuple[str, str], path: Path) -> None:
     figure, axis = plt.subplots(figsize=(4.6, 4.4), layout="constrained")
     shown = table[["r_b", "r_a"]].dropna()
     axis.plot(shown["r_b"], shown["r_a"], ".", color=figures.COLOURS[0], markersize=4, alpha=0.6)
-    low, high = (float(shown.to_numpy().min()), float(shown.to_numpy().max())) if len(shown) else (0.0, 1.0)
+    low, high = (
+        (float(shown.to_numpy().min()), float(shown.to_numpy().max())) if len(shown) else (0.0, 1.0)
+    )
     axis.plot([low, high], [low, high], color="0.6", linewidth=1)
     axis.set(xlabel=f"r of {names[1]}", ylabel=f"r of {names[0]}")
     axis.spines[["top", "right"]].set_visible(False)

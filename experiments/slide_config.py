@@ -39,7 +39,9 @@ class EncoderTuning:
     def __post_init__(self) -> None:
         for name in ("tiles", "val_tiles"):
             if getattr(self, name) < 1:
-                raise InputError(f"tuning.{name} is {getattr(self, name)}", fix="give at least 1; 32 are usual")
+                raise InputError(
+                    f"tuning.{name} is {getattr(self, name)}", fix="give at least 1; 32 are usual"
+                )
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,9 @@ class FinetuneConfig:
     seed: int = 0
     model: MilConfig = field(default_factory=MilConfig)
     training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(epochs=60, batch_size=16, lr=1e-3, patience=15, loss="mix")
+        default_factory=lambda: TrainingConfig(
+            epochs=60, batch_size=16, lr=1e-3, patience=15, loss="mix"
+        )
     )
     encoder_train: EncoderTrain = "none"
     slides: str | None = None
@@ -122,18 +126,28 @@ class FinetuneConfig:
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}", fix="give 0 or more")
         if self.replicates < 1:
-            raise InputError(f"replicates is {self.replicates}", fix="give at least 1; 1000 are usual")
+            raise InputError(
+                f"replicates is {self.replicates}", fix="give at least 1; 1000 are usual"
+            )
         if not 0 < self.coverage < 1:
-            raise InputError(f"coverage is {self.coverage}", fix="give a share between 0 and 1, such as 0.9")
+            raise InputError(
+                f"coverage is {self.coverage}", fix="give a share between 0 and 1, such as 0.9"
+            )
         if not 0 <= self.min_expressed <= 1:
-            raise InputError(f"min_expressed is {self.min_expressed}", fix="give a share of patients, 0 to 1")
+            raise InputError(
+                f"min_expressed is {self.min_expressed}", fix="give a share of patients, 0 to 1"
+            )
         if self.refits and self.training.average:
-            raise InputError("refits do not average weights", fix="set training.average=0, or refits=0")
+            raise InputError(
+                "refits do not average weights", fix="set training.average=0, or refits=0"
+            )
         if self.model.form == "additive" and self.model.spot_hidden:
             raise InputError("model.spot_hidden is taken from the encoder", fix="leave it at 0")
         if self.encoder_train not in get_args(EncoderTrain):
             choices = ", ".join(get_args(EncoderTrain))
-            raise InputError(f"encoder_train is {self.encoder_train!r}", fix=f"choose one of {choices}")
+            raise InputError(
+                f"encoder_train is {self.encoder_train!r}", fix=f"choose one of {choices}"
+            )
         if self.encoder_train != "none":
             self._check_tuning()
 
@@ -145,7 +159,10 @@ class FinetuneConfig:
                 fix="give the encoder that made the features, the slides, and the tiles that they were made from",
             )
         if self.several_slides != "bag":
-            raise InputError(f"encoder_train={self.encoder_train} goes with several_slides=bag", fix="leave it so")
+            raise InputError(
+                f"encoder_train={self.encoder_train} goes with several_slides=bag",
+                fix="leave it so",
+            )
         if self.refits:
             raise InputError(
                 f"refits of a run with encoder_train={self.encoder_train} would train the encoder again each time",

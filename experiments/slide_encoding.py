@@ -78,22 +78,36 @@ class SlideWork:
         info = models_of(found, load_fold_models(model))[0].info
         if found != info.encoder:
             raise InputError(
-                f"is {found}, the slide model reads features of {info.encoder}", path=encoder,
+                f"is {found}, the slide model reads features of {info.encoder}",
+                path=encoder,
                 fix="give the encoder that the model was trained with",
-            )  # fmt: skip
+            )
         tiling = self._settings(info, options, model)
         entries = {entry.slide_id: entry for entry in find_slides(slides, mpp=options.mpp)}
         self._begin(sorted(entries))
         done, failures = tile_cohort(list(entries.values()), tiling, self.tiles)
-        tiled = {name: entries[name] for name in entries if name not in {failure.slide for failure in failures}}
-        settings = EncodeSettings(encoder, pretrained=options.pretrained, allow_other_size=options.allow_other_size)
+        tiled = {
+            name: entries[name]
+            for name in entries
+            if name not in {failure.slide for failure in failures}
+        }
+        settings = EncodeSettings(
+            encoder, pretrained=options.pretrained, allow_other_size=options.allow_other_size
+        )
         if tiled:
             done, more = encode_cohort(
-                sorted(tiled), tile_finder(tiled, self.tiles), tile_reader(tiled), settings, self.features
+                sorted(tiled),
+                tile_finder(tiled, self.tiles),
+                tile_reader(tiled),
+                settings,
+                self.features,
             )
             failures += more
         if not tiled or not done:
-            raise InputError(f"no slide could be encoded: {failures[0].reason}", fix=failures[0].likely_fix or None)
+            raise InputError(
+                f"no slide could be encoded: {failures[0].reason}",
+                fix=failures[0].likely_fix or None,
+            )
         return failures
 
     def _settings(self, info: SlideModelInfo, options: SlideOptions, model: Path) -> TileSettings:
@@ -106,9 +120,10 @@ class SlideWork:
             recorded["stride_px"] = None  # tiles touch, whatever their size
         if info.stain != NO_STAIN and "stain" not in recorded:
             raise InputError(
-                f"reads features normalised by {info.stain}, but does not record the reference", path=model,
+                f"reads features normalised by {info.stain}, but does not record the reference",
+                path=model,
                 fix="tile with that --stain and --stain-reference, encode, and predict from the features",
-            )  # fmt: skip
+            )
         settings = TileSettings.like(PatchSize(px, mpp), recorded)
         if unknown := [name for name in ("stride_px", *settings.as_dict()) if name not in recorded]:
             self.notes.append(
@@ -116,7 +131,9 @@ class SlideWork:
                 " tiled by the defaults of tcgn-mil tile"
             )
         elif recorded["tissue_finder"] != TISSUE_FINDER:
-            self.notes.append(f"training slides' tissue was found by {recorded['tissue_finder']}, now {TISSUE_FINDER}")
+            self.notes.append(
+                f"training slides' tissue was found by {recorded['tissue_finder']}, now {TISSUE_FINDER}"
+            )
         return settings
 
     def _begin(self, slides: list[str]) -> None:
@@ -126,9 +143,10 @@ class SlideWork:
             return
         if self.folder.exists():
             raise InputError(
-                "holds something else than the tiles and features of these slides", path=self.folder,
+                "holds something else than the tiles and features of these slides",
+                path=self.folder,
                 fix="choose another --out, or move it away",
-            )  # fmt: skip
+            )
         write_json(marker, {"slides": slides})
 
     def remove(self) -> None:

@@ -40,11 +40,15 @@ def patient_baselines(
     unknown = ~np.isfinite(train_targets).any(axis=0)
     train_targets = np.where(unknown, 0, train_targets)
     train_mean = np.nanmean(train_targets, axis=0)
-    train_targets = np.where(np.isfinite(train_targets), train_targets, train_mean)  # ridge knows no missing targets
+    train_targets = np.where(
+        np.isfinite(train_targets), train_targets, train_mean
+    )  # ridge knows no missing targets
     found = {"training_mean": np.broadcast_to(train_mean, (count, len(train_mean)))}
     for name, descriptors in train.items():
         found[f"ridge_{name}"] = ridge_predictions(descriptors, train_targets, test[name])
-    return {name: np.where(unknown, np.nan, values).astype(np.float32) for name, values in found.items()}
+    return {
+        name: np.where(unknown, np.nan, values).astype(np.float32) for name, values in found.items()
+    }
 
 
 class SlideTables(NamedTuple):
@@ -102,7 +106,13 @@ def out_of_fold_tables(
         predicted = predictions[name]
         found = combined_r(truth, predicted, fold_of, cohort_of)
         drawn = patient_bootstrap(
-            truth, predicted, fold_of, cohort_of, donor_of=donor_of, replicates=replicates, seed=seed
+            truth,
+            predicted,
+            fold_of,
+            cohort_of,
+            donor_of=donor_of,
+            replicates=replicates,
+            seed=seed,
         )
         table[f"r_{name}"] = found.r
         if name == MODEL:
@@ -113,7 +123,11 @@ def out_of_fold_tables(
         own = drawn if name == MODEL else own
         rows.append(_headline(table, name, drawn, own))
     pooled_model = known_metrics(truth, predictions[MODEL])
-    for name, values in (("spearman", pooled_model.spearman), ("r2", pooled_model.r2), ("rmse", pooled_model.rmse)):
+    for name, values in (
+        ("spearman", pooled_model.spearman),
+        ("r2", pooled_model.r2),
+        ("rmse", pooled_model.rmse),
+    ):
         table[f"pooled_{name}_{MODEL}"] = values
     table["n"] = pooled_model.n
     table["predictable"] = predictable(table)
@@ -137,9 +151,11 @@ def predictable(table: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def sequoia_rule(
-    table: pd.DataFrame, truth: NDArray[np.floating], predicted: NDArray[np.floating],
+    table: pd.DataFrame,
+    truth: NDArray[np.floating],
+    predicted: NDArray[np.floating],
     untrained: NDArray[np.floating],
-) -> NDArray[np.bool_]:  # fmt: skip
+) -> NDArray[np.bool_]:
     """The rule of SEQUOIA (Pizurica et al. 2024), on r pooled over folds as there.
 
     r above 0 with p < 0.05, root mean squared error below and r above those of an untrained model, Steiger's test of
@@ -153,9 +169,16 @@ def sequoia_rule(
         p = stats.t.sf(r * np.sqrt((n - 2) / (1 - np.square(r))), n - 2)
     between = _pooled_r(np.where(np.isfinite(truth), predicted, np.nan), untrained)
     steiger = steiger_p(r, np.nan_to_num(r_untrained), np.nan_to_num(between), n)
-    error, error_untrained = (np.square(np.nan_to_num(truth - values)).sum(axis=0) for values in (predicted, untrained))
+    error, error_untrained = (
+        np.square(np.nan_to_num(truth - values)).sum(axis=0) for values in (predicted, untrained)
+    )
     passed = (r > 0) & (p < _SEQUOIA_P) & (benjamini_hochberg(p) < _SEQUOIA_Q)
-    return np.asarray(passed & (error < error_untrained) & (r > np.nan_to_num(r_untrained)) & (steiger < _SEQUOIA_P))
+    return np.asarray(
+        passed
+        & (error < error_untrained)
+        & (r > np.nan_to_num(r_untrained))
+        & (steiger < _SEQUOIA_P)
+    )
 
 
 def _headline(
@@ -165,15 +188,22 @@ def _headline(
     low, high = percentile_interval(_medians(drawn)[:, None])
     r, own = (table[f"r_{one}"].to_numpy() for one in (name, MODEL))
     row: dict[str, object] = {
-        "predictor": name, "median_r": median_over_genes(r), "low": float(low[0]), "high": float(high[0]),
-        "model_above_by": np.nan, "model_above_low": np.nan, "model_above_high": np.nan,
+        "predictor": name,
+        "median_r": median_over_genes(r),
+        "low": float(low[0]),
+        "high": float(high[0]),
+        "model_above_by": np.nan,
+        "model_above_low": np.nan,
+        "model_above_high": np.nan,
         "median_pooled_r_biased": median_over_genes(table[f"pooled_r_{name}"].to_numpy()),
         "genes": int(np.isfinite(r).sum()),
-    }  # fmt: skip
+    }
     both = np.isfinite(r) & np.isfinite(own)
     if name != MODEL and both.any():
         shared = both & np.isfinite(drawn).any(axis=0) & np.isfinite(model_drawn).any(axis=0)
-        under, over = percentile_interval((_medians(model_drawn[:, shared]) - _medians(drawn[:, shared]))[:, None])
+        under, over = percentile_interval(
+            (_medians(model_drawn[:, shared]) - _medians(drawn[:, shared]))[:, None]
+        )
         row["model_above_by"] = median_over_genes(own[both]) - median_over_genes(r[both])
         row["model_above_low"], row["model_above_high"] = float(under[0]), float(over[0])
     return row

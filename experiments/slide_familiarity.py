@@ -52,19 +52,25 @@ class Reference:
         """(M, D) mean features -> (M,) root of the mean square of standardised scores and of the residual's share."""
         standard = (np.asarray(features, dtype=np.float64) - self.mean) / self.scale
         scores = standard @ self.components.T
-        left = np.square(standard - scores @ self.components).sum(axis=1) / max(float(self.residual[0]), 1e-12)
+        left = np.square(standard - scores @ self.components).sum(axis=1) / max(
+            float(self.residual[0]), 1e-12
+        )
         along = np.square(scores) / self.variance
         return np.sqrt((along.sum(axis=1) + left) / (len(self.variance) + 1))
 
     def score(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """(M,) distance over the 99th percentile of the training patients' own: above 1 is out of distribution."""
-        return self.distance(features) / max(float(np.percentile(self.distances, FLAG_PERCENTILE)), 1e-12)
+        return self.distance(features) / max(
+            float(np.percentile(self.distances, FLAG_PERCENTILE)), 1e-12
+        )
 
 
 def fit_reference(features: NDArray[np.floating], *, seed: int = 0) -> Reference:
     """Reference of training patients' mean features (M, D)."""
     features = np.asarray(features, dtype=np.float64)
-    groups = np.random.default_rng(seed).permutation(len(features)) % min(_LEFT_OUT_GROUPS, len(features))
+    groups = np.random.default_rng(seed).permutation(len(features)) % min(
+        _LEFT_OUT_GROUPS, len(features)
+    )
     distances = np.empty(len(features))
     for group in np.unique(groups):
         inside = groups == group
@@ -77,7 +83,10 @@ def _fit(features: NDArray[np.float64], distances: NDArray[np.float64]) -> Refer
     scale = np.where(scale > 1e-4 * np.maximum(np.abs(mean), 1e-3), scale, 1.0)
     standard = (features - mean) / scale
     _, singular, rows = np.linalg.svd(standard, full_matrices=False)
-    kept = max(1, min(_MOST_COMPONENTS, len(features) // _PATIENTS_A_COMPONENT, int((singular > 1e-6).sum())))
+    kept = max(
+        1,
+        min(_MOST_COMPONENTS, len(features) // _PATIENTS_A_COMPONENT, int((singular > 1e-6).sum())),
+    )
     left = np.square(standard - standard @ rows[:kept].T @ rows[:kept]).sum(axis=1).mean()
     variance = np.maximum(np.square(singular[:kept]) / len(features), 1e-12)
     values = (mean, scale, rows[:kept], variance, np.array([left]), distances)
@@ -90,7 +99,9 @@ def write_reference(folder: str | Path, features: NDArray[np.floating]) -> None:
 
     found = fit_reference(features)
     with atomic_path(Path(folder) / FILE) as temporary:
-        save_file({name: getattr(found, name) for name in Reference.__dataclass_fields__}, temporary)
+        save_file(
+            {name: getattr(found, name) for name in Reference.__dataclass_fields__}, temporary
+        )
 
 
 def read_reference(folder: str | Path) -> Reference:
@@ -106,8 +117,14 @@ def read_reference(folder: str | Path) -> Reference:
 
     path = Path(folder) / FILE
     if not path.is_file():
-        raise InputError("has no reference of its training features", path=path, fix="run tcgn-mil finetune again")
+        raise InputError(
+            "has no reference of its training features",
+            path=path,
+            fix="run tcgn-mil finetune again",
+        )
     try:
         return Reference(**load_file(path))
     except (SafetensorError, TypeError, OSError) as error:
-        raise InputError(f"cannot be read ({error})", path=path, fix="run tcgn-mil finetune again") from error
+        raise InputError(
+            f"cannot be read ({error})", path=path, fix="run tcgn-mil finetune again"
+        ) from error

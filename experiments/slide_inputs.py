@@ -19,10 +19,15 @@ from tcgn_mil.experiments.tables import read_gene_list
 INPUTS = "inputs.json"
 
 
-def input_digests(config: FinetuneConfig, data: CohortData, folds: Sequence[Fold]) -> dict[str, str]:
+def input_digests(
+    config: FinetuneConfig, data: CohortData, folds: Sequence[Fold]
+) -> dict[str, str]:
     """What a run rests on beside its config -> SHA-256 of its content, whatever its files are called."""
     slides = [(name, [path.stem for path in data.slides[name]]) for name in data.patients]
-    groups = [[labels.get(name) for name in data.patients] for labels in (data.sites, data.donors, data.sources)]
+    groups = [
+        [labels.get(name) for name in data.patients]
+        for labels in (data.sites, data.donors, data.sources)
+    ]
     descriptors = [values for _, values in sorted(data.descriptors.items())]
     found = {
         "cohort": _digest((data.patients, data.genes, str(data.unit), groups), [data.values]),
@@ -48,8 +53,9 @@ def check_same_inputs(out_dir: Path, digests: dict[str, str], *, finished: bool)
         raise InputError(
             f"holds {'a finished' if finished else 'an unfinished'} run on other inputs: {', '.join(changed)} changed"
             " since it began",
-            path=out_dir, fix="choose another --out folder, or remove this one",
-        )  # fmt: skip
+            path=out_dir,
+            fix="choose another --out folder, or remove this one",
+        )
 
 
 def _digest(names: object, arrays: Sequence[NDArray[np.float32]]) -> str:

@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 
 KIND = "slide map"
 ATTENTION, RELATIVE_ATTENTION = "attention", "attention_relative"
-MOST_FEATURES = 200_000  # QuPath holds every tile as an object; those of highest attention are written
-_HIRES_PX = 1000  # longest side; half of Space Ranger's hires image, for files of a quarter the size
+MOST_FEATURES = (
+    200_000  # QuPath holds every tile as an object; those of highest attention are written
+)
+_HIRES_PX = (
+    1000  # longest side; half of Space Ranger's hires image, for files of a quarter the size
+)
 _SCORES = "standardised target space: 0 is the training mean, 1 its standard deviation"
 
 
@@ -102,9 +106,12 @@ def check_names(genes: tuple[str, ...], signatures: tuple[str, ...], *, path: st
 
 
 def write_maps(
-    prediction: PatientPrediction, genes: tuple[str, ...], signatures: tuple[str, ...], thumbnails: str | None,
+    prediction: PatientPrediction,
+    genes: tuple[str, ...],
+    signatures: tuple[str, ...],
+    thumbnails: str | None,
     folder: Path,
-) -> None:  # fmt: skip
+) -> None:
     """Write the maps of each of a patient's slides; `thumbnails` is a folder of tcgn-mil tile."""
     for index, info in enumerate(prediction.infos):
         tiles = prediction.slide_index == index
@@ -112,13 +119,25 @@ def write_maps(
             continue
         coords, side = prediction.coords[tiles], info.spec.level0_px
         right, bottom = (coords.max(axis=0) + side).astype(int).tolist()
-        picture, size = (None, (right, bottom)) if thumbnails is None else read_thumbnail(thumbnails, info.slide_id)
+        picture, size = (
+            (None, (right, bottom))
+            if thumbnails is None
+            else read_thumbnail(thumbnails, info.slide_id)
+        )
         found = SlideMap(
-            info.slide_id, info.patient_id, coords, side, size,
-            attention=prediction.attention[tiles], patient_tiles=len(prediction.attention),
-            genes=genes, scores=prediction.tile_scores[tiles],
-            signatures=signatures, signature_scores=prediction.signature_scores[tiles], thumbnail=picture,
-        )  # fmt: skip
+            info.slide_id,
+            info.patient_id,
+            coords,
+            side,
+            size,
+            attention=prediction.attention[tiles],
+            patient_tiles=len(prediction.attention),
+            genes=genes,
+            scores=prediction.tile_scores[tiles],
+            signatures=signatures,
+            signature_scores=prediction.signature_scores[tiles],
+            thumbnail=picture,
+        )
         write_slide_map(found, folder)
 
 
@@ -139,7 +158,9 @@ def write_slide_map(found: SlideMap, folder: str | Path) -> None:
     _write_h5ad(found, folder / f"{name}.h5ad")
 
 
-def read_thumbnail(folder: str | Path, slide: str) -> tuple[NDArray[np.uint8] | None, tuple[int, int]]:
+def read_thumbnail(
+    folder: str | Path, slide: str
+) -> tuple[NDArray[np.uint8] | None, tuple[int, int]]:
     """A slide's picture from the folder of tcgn-mil tile, if it has one, and the size of its level 0."""
     size = read_tiles(Path(folder) / f"{slide}.h5").slide_size
     path = Path(folder) / f"{slide}_thumbnail.jpg"
@@ -158,9 +179,14 @@ def _draw(found: SlideMap, path: Path) -> None:
         if np.isfinite(scores).any()
     }
     figures.slide_maps(
-        found.thumbnail, found.coords, found.level0_px, found.slide_size, values, path,
+        found.thumbnail,
+        found.coords,
+        found.level0_px,
+        found.slide_size,
+        values,
+        path,
         title=f"{found.slide_id} ({found.patient_id}), {len(found.coords)} tiles",
-    )  # fmt: skip
+    )
 
 
 def _features(found: SlideMap) -> Iterator[dict[str, Any]]:
@@ -187,9 +213,15 @@ def _write_h5ad(found: SlideMap, path: Path) -> None:
     adata.obsm["spatial"] = found.coords + found.level0_px / 2
     adata.uns["spatial"] = {found.slide_id: _spatial(found)}
     made = provenance(
-        kind=KIND, slide_id=found.slide_id, patient_id=found.patient_id, patient_tiles=found.patient_tiles,
-        X=_SCORES, signatures=list(found.signatures), level0_px=found.level0_px, slide_size=found.slide_size,
-    )  # fmt: skip
+        kind=KIND,
+        slide_id=found.slide_id,
+        patient_id=found.patient_id,
+        patient_tiles=found.patient_tiles,
+        X=_SCORES,
+        signatures=list(found.signatures),
+        level0_px=found.level0_px,
+        slide_size=found.slide_size,
+    )
     adata.uns["tcgn_mil"] = json.dumps(made)
     with atomic_path(path) as temporary:
         adata.write_h5ad(temporary, compression="gzip")

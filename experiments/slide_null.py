@@ -34,7 +34,12 @@ _LABELS_AT_ONCE = 250_000_000  # twice as many are held for a while
 
 
 def permutations(
-    patients: Sequence[str], donors: Mapping[str, str], strata: Mapping[str, Hashable], *, count: int, seed: int
+    patients: Sequence[str],
+    donors: Mapping[str, str],
+    strata: Mapping[str, Hashable],
+    *,
+    count: int,
+    seed: int,
 ) -> NDArray[np.int64]:
     """(R, M) orders of the patients' labels: donors exchange theirs within a stratum (site, cohort).
 
@@ -54,14 +59,20 @@ def permutations(
     rows: dict[Hashable, dict[str, list[int]]] = {}
     for row, name in enumerate(patients):
         rows.setdefault(strata[name], {}).setdefault(donors[name], []).append(row)
-    blocks = [[np.array(block) for block in rows[stratum].values()] for stratum in sorted(rows, key=repr)]
+    blocks = [
+        [np.array(block) for block in rows[stratum].values()] for stratum in sorted(rows, key=repr)
+    ]
     groups = [group for stratum in blocks for group in _of_like_size(stratum)]
     out = np.tile(np.arange(len(patients)), (count, 1))
     for order in out:
         for group in groups:
-            given = [rng.permutation(group[donor]) for donor in rng.permutation(np.arange(len(group)))]
+            given = [
+                rng.permutation(group[donor]) for donor in rng.permutation(np.arange(len(group)))
+            ]
             taken = group
-            if len({len(block) for block in group}) > 1:  # or rows of the largest would always meet the same others
+            if (
+                len({len(block) for block in group}) > 1
+            ):  # or rows of the largest would always meet the same others
                 taken = [group[donor] for donor in rng.permutation(np.arange(len(group)))]
             order[np.concatenate(taken)] = np.concatenate(given)
     return out
@@ -99,9 +110,14 @@ class Refit:
 
 
 def refit_predictions(
-    start: Callable[[int], Refit], count: int, bags: NullBags, training: TrainingConfig, *, max_tiles: int | None,
+    start: Callable[[int], Refit],
+    count: int,
+    bags: NullBags,
+    training: TrainingConfig,
+    *,
+    max_tiles: int | None,
     description: str,
-) -> Iterator[NDArray[np.float32]]:  # fmt: skip
+) -> Iterator[NDArray[np.float32]]:
     """Standardised predictions (test patients, G) of each refit on permuted labels, in order.
 
     Parameters
@@ -113,18 +129,24 @@ def refit_predictions(
     first = start(0)
     weights = sum(parameter.numel() for parameter in first.model.parameters())
     labels = first.train_labels.size + first.val_labels.size
-    most = min(int(_WEIGHTS_AT_ONCE // weights), _VALUES_AT_ONCE // _values(bags, training, max_tiles))
+    most = min(
+        int(_WEIGHTS_AT_ONCE // weights), _VALUES_AT_ONCE // _values(bags, training, max_tiles)
+    )
     at_once = max(1, min(count, most, _LABELS_AT_ONCE // labels))
     for begin in range(0, count, at_once):
         end = min(begin + at_once, count)
-        refits = _Refits([start(number) if number else first for number in range(begin, end)], training)
+        refits = _Refits(
+            [start(number) if number else first for number in range(begin, end)], training
+        )
         yield from refits.fit(bags, max_tiles, f"{description} {begin + 1} to {end} of {count}")
 
 
 def _values(bags: NullBags, training: TrainingConfig, max_tiles: int | None) -> int:
     """Most feature values that a refit looks at in one go: a training batch, or the largest bag that is predicted."""
     most = {
-        name: max(sum(slide.info.n_tiles for slide in slides) for slides in part.bags.slides.values())
+        name: max(
+            sum(slide.info.n_tiles for slide in slides) for slides in part.bags.slides.values()
+        )
         for name, part in (("train", bags.train), ("val", bags.val), ("test", bags.test))
     }
     batch = training.batch_size * min(most["train"], max_tiles or most["train"])
@@ -141,11 +163,16 @@ class _Refits:
         self.val_labels = torch.from_numpy(np.stack([refit.val_labels for refit in refits]))
         self.base = refits[0].model
         stacked, _ = stack_module_state([refit.model for refit in refits])
-        self.buffers = dict(self.base.named_buffers())  # statistics of features, which no label changes
+        self.buffers = dict(
+            self.base.named_buffers()
+        )  # statistics of features, which no label changes
         self.weights = {name: value.detach().requires_grad_() for name, value in stacked.items()}
         decayed = [value for value in self.weights.values() if value.ndim > 2]
         others = [value for value in self.weights.values() if value.ndim <= 2]
-        groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        groups = [
+            {"params": decayed, "weight_decay": training.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
         make: Any = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
         self.optimizer = make([group for group in groups if group["params"]], lr=training.lr)
 
@@ -187,7 +214,9 @@ class _Refits:
                 out = functional_call(self.base, (weights, buffers), (batch.features, batch.mask))
                 return expression_loss(out.expression, target, self.training.loss)
 
-            each = vmap(losses, in_dims=(0, None, 0), randomness="different")(self.weights, self.buffers, labels)
+            each = vmap(losses, in_dims=(0, None, 0), randomness="different")(
+                self.weights, self.buffers, labels
+            )
             self.optimizer.zero_grad(set_to_none=True)
             each.sum().backward()
             self._clip()
@@ -196,7 +225,11 @@ class _Refits:
     def _clip(self) -> None:
         """The gradient norm of each refit by itself, as a single fit would clip it."""
         gradients = [value.grad for value in self.weights.values() if value.grad is not None]
-        norm = torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients]).sum(dim=0).sqrt()
+        norm = (
+            torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients])
+            .sum(dim=0)
+            .sqrt()
+        )
         scale = (self.training.clip_norm / (norm + 1e-6)).clamp(max=1)
         for gradient in gradients:
             gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))

@@ -60,7 +60,9 @@ def pixel_source(slides: str, tiles: str, mpp: float | None) -> Any:
 
     def tiles_of(slide: str) -> TileSet:
         if slide not in entries:
-            raise InputError(f"slide {slide} is not among the slides", path=slides, fix="add it to them")
+            raise InputError(
+                f"slide {slide} is not among the slides", path=slides, fix="add it to them"
+            )
         return find(slide)
 
     return PixelSource(tiles_of, tile_reader(entries))

@@ -20,7 +20,13 @@ from tcgn_mil.experiments.slide_evaluation import MODEL, SlideTables, out_of_fol
 from tcgn_mil.experiments.slide_figures import draw_run
 from tcgn_mil.experiments.tables import plain_rows, write_csv, write_predictions
 from tcgn_mil.metrics import benjamini_hochberg, combine_folds, median_over_genes
-from tcgn_mil.slide_stats import MAX_Q, ConformalBounds, combined_r, conformal_bounds, null_p_by_others
+from tcgn_mil.slide_stats import (
+    MAX_Q,
+    ConformalBounds,
+    combined_r,
+    conformal_bounds,
+    null_p_by_others,
+)
 
 FEW_PATIENTS, LEAST_REFITS = 10, 50
 APPROXIMATE = "approximate p-values: no refits on permuted labels were made (refits=0)"
@@ -52,12 +58,20 @@ class FoldResult:
 
 
 def write_results(
-    config: FinetuneConfig, data: CohortData, results: Sequence[FoldResult], out_dir: Path, *,
+    config: FinetuneConfig,
+    data: CohortData,
+    results: Sequence[FoldResult],
+    out_dir: Path,
+    *,
     spot_genes: Sequence[str] = (),
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Put the folds together, write tables, predictions and figures; returns the summary, which is written last."""
-    panel = GenePanel(tuple(dict.fromkeys(gene for result in results for gene in result.panel.genes)))
-    fold_of = np.concatenate([np.full(len(result.fold.test), result.fold.index) for result in results])
+    panel = GenePanel(
+        tuple(dict.fromkeys(gene for result in results for gene in result.panel.genes))
+    )
+    fold_of = np.concatenate(
+        [np.full(len(result.fold.test), result.fold.index) for result in results]
+    )
     truth = over_panel(panel, results, [result.truth for result in results])
     predictions = {
         name: over_panel(panel, results, [result.predictions[name] for result in results])
@@ -65,23 +79,45 @@ def write_results(
     }
     null_z = _null_z(panel, results)
     tested = [name for result in results for name in result.fold.test]
-    donors = {name: number for number, name in enumerate(dict.fromkeys(data.donors[name] for name in tested))}
+    donors = {
+        name: number
+        for number, name in enumerate(dict.fromkeys(data.donors[name] for name in tested))
+    }
     tables = out_of_fold_tables(
-        panel.genes, truth, predictions, fold_of, cohort_of=data.cohort_of(tested),
-        donor_of=np.array([donors[data.donors[name]] for name in tested]), null_z=null_z,
-        replicates=config.replicates, seed=config.seed,
-    )  # fmt: skip
+        panel.genes,
+        truth,
+        predictions,
+        fold_of,
+        cohort_of=data.cohort_of(tested),
+        donor_of=np.array([donors[data.donors[name]] for name in tested]),
+        null_z=null_z,
+        replicates=config.replicates,
+        seed=config.seed,
+    )
     bounds = conformal_bounds(truth, predictions[MODEL], fold_of, stated=config.coverage)
-    genes = tables.genes.assign(interval_half_width=bounds.half_width, interval_coverage=bounds.coverage_by_gene)
+    genes = tables.genes.assign(
+        interval_half_width=bounds.half_width, interval_coverage=bounds.coverage_by_gene
+    )
     if spot_genes:
         genes["in_spot_panel"] = genes["gene"].isin(set(spot_genes))
-    _write_tables(config, data, results, panel, fold_of, truth, predictions, genes, tables.headline, out_dir)
+    _write_tables(
+        config, data, results, panel, fold_of, truth, predictions, genes, tables.headline, out_dir
+    )
     draw_run(
-        genes, tables.headline, truth, predictions, {f"fold {one.fold.index}": one.history for one in results},
-        null_z, out_dir, unit=data.training_unit, patients=tested, stated=config.coverage,
-    )  # fmt: skip
+        genes,
+        tables.headline,
+        truth,
+        predictions,
+        {f"fold {one.fold.index}": one.history for one in results},
+        null_z,
+        out_dir,
+        unit=data.training_unit,
+        patients=tested,
+        stated=config.coverage,
+    )
     return finish_run(
-        out_dir, _summary(config, data, results, panel, SlideTables(genes, tables.headline), bounds, null_z)
+        out_dir,
+        _summary(config, data, results, panel, SlideTables(genes, tables.headline), bounds, null_z),
     )
 
 
@@ -96,7 +132,9 @@ def _null_z(panel: GenePanel, results: Sequence[FoldResult]) -> NDArray[np.float
     for refit in range(by_fold[0].shape[1]):
         r, n = np.full((2, len(fold_of), len(panel)), np.nan)
         for fold, found in enumerate(by_fold):
-            r[np.ix_(fold_of == fold, columns[fold])], n[np.ix_(fold_of == fold, columns[fold])] = found[:, refit]
+            r[np.ix_(fold_of == fold, columns[fold])], n[np.ix_(fold_of == fold, columns[fold])] = (
+                found[:, refit]
+            )
         combined.append(combine_folds(r, np.nan_to_num(n), fold_of=fold_of).z)
     return np.stack(combined)
 
@@ -114,17 +152,30 @@ def over_panel(
 
 
 def _write_tables(
-    config: FinetuneConfig, data: CohortData, results: Sequence[FoldResult], panel: GenePanel,
-    fold_of: NDArray[np.int64], truth: NDArray[np.float32], predictions: Mapping[str, NDArray[np.float32]],
-    genes: pd.DataFrame, headline: pd.DataFrame, out_dir: Path,
-) -> None:  # fmt: skip
+    config: FinetuneConfig,
+    data: CohortData,
+    results: Sequence[FoldResult],
+    panel: GenePanel,
+    fold_of: NDArray[np.int64],
+    truth: NDArray[np.float32],
+    predictions: Mapping[str, NDArray[np.float32]],
+    genes: pd.DataFrame,
+    headline: pd.DataFrame,
+    out_dir: Path,
+) -> None:
     write_csv(out_dir / "genes.csv", genes)
     chosen = genes[genes["predictable"]].sort_values("r_model", ascending=False, kind="stable")
-    write_csv(out_dir / "predictable_genes.csv", chosen[["gene", "r_model", "low_model", "high_model", "q_model"]])
+    write_csv(
+        out_dir / "predictable_genes.csv",
+        chosen[["gene", "r_model", "low_model", "high_model", "q_model"]],
+    )
     write_csv(out_dir / "headline.csv", headline)
     if len(by_source := source_table(data, results, fold_of, truth, predictions)):
         write_csv(out_dir / "cohorts.csv", by_source)
-        write_csv(out_dir / "cohort_genes.csv", _genes_by_source(data, results, panel, fold_of, truth, predictions))
+        write_csv(
+            out_dir / "cohort_genes.csv",
+            _genes_by_source(data, results, panel, fold_of, truth, predictions),
+        )
     tested = [name for result in results for name in result.fold.test]
     obs = pd.DataFrame(
         {"fold": fold_of, "n_slides": [len(data.slides[name]) for name in tested]},
@@ -137,16 +188,25 @@ def _write_tables(
     half = genes["interval_half_width"].to_numpy(np.float32)
     layers = {"truth": truth, "low": predictions[MODEL] - half, "high": predictions[MODEL] + half}
     write_predictions(
-        out_dir / "out_of_fold.h5ad", predictions[MODEL], obs, panel, unit=data.training_unit, layers=layers,
-        var=genes.set_index("gene"), config=as_plain(config),
+        out_dir / "out_of_fold.h5ad",
+        predictions[MODEL],
+        obs,
+        panel,
+        unit=data.training_unit,
+        layers=layers,
+        var=genes.set_index("gene"),
+        config=as_plain(config),
         obsm={f"baseline_{name}": values for name, values in predictions.items() if name != MODEL},
-    )  # fmt: skip
+    )
 
 
 def source_table(
-    data: CohortData, results: Sequence[FoldResult], fold_of: NDArray[np.int64], truth: NDArray[np.float32],
+    data: CohortData,
+    results: Sequence[FoldResult],
+    fold_of: NDArray[np.int64],
+    truth: NDArray[np.float32],
     predictions: Mapping[str, NDArray[np.float32]],
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Median r of each predictor among the patients of each source; empty where all are of one.
 
     r within folds and a source: between cohorts, expression and slides differ together.
@@ -158,17 +218,26 @@ def source_table(
         inside = source_of == source
         for name, predicted in predictions.items():
             found = combined_r(truth[inside], predicted[inside], fold_of[inside])
-            rows.append({
-                "source": source, "patients": int(inside.sum()), "predictor": name,
-                "median_r": median_over_genes(found.r), "genes": int(np.isfinite(found.r).sum()),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "source": source,
+                    "patients": int(inside.sum()),
+                    "predictor": name,
+                    "median_r": median_over_genes(found.r),
+                    "genes": int(np.isfinite(found.r).sum()),
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def _genes_by_source(
-    data: CohortData, results: Sequence[FoldResult], panel: GenePanel, fold_of: NDArray[np.int64],
-    truth: NDArray[np.float32], predictions: Mapping[str, NDArray[np.float32]],
-) -> pd.DataFrame:  # fmt: skip
+    data: CohortData,
+    results: Sequence[FoldResult],
+    panel: GenePanel,
+    fold_of: NDArray[np.int64],
+    truth: NDArray[np.float32],
+    predictions: Mapping[str, NDArray[np.float32]],
+) -> pd.DataFrame:
     """The model's r of each gene among the patients of each source, within folds."""
     source_of = np.array([data.sources[name] for result in results for name in result.fold.test])
     parts = []
@@ -176,41 +245,57 @@ def _genes_by_source(
         inside = source_of == source
         found = combined_r(truth[inside], predictions[MODEL][inside], fold_of[inside])
         n = np.isfinite(truth[inside]).sum(axis=0)
-        parts.append(pd.DataFrame({"gene": panel.genes, "source": source, "n": n, f"r_{MODEL}": found.r}))
+        parts.append(
+            pd.DataFrame({"gene": panel.genes, "source": source, "n": n, f"r_{MODEL}": found.r})
+        )
     return pd.concat(parts)
 
 
 def _summary(
-    config: FinetuneConfig, data: CohortData, results: Sequence[FoldResult], panel: GenePanel, tables: SlideTables,
-    bounds: ConformalBounds, null_z: NDArray[np.float64] | None,
-) -> dict[str, Any]:  # fmt: skip
+    config: FinetuneConfig,
+    data: CohortData,
+    results: Sequence[FoldResult],
+    panel: GenePanel,
+    tables: SlideTables,
+    bounds: ConformalBounds,
+    null_z: NDArray[np.float64] | None,
+) -> dict[str, Any]:
     leaking = [name for result in results for name in leaking_patients(result.fold, data.donors)]
     labels = [] if null_z is not None else [APPROXIMATE]
     if null_z is not None and len(null_z) < LEAST_REFITS:
         labels.append(f"p-values from {len(null_z)} refits, fewer than {LEAST_REFITS}")
     if data.cohorts:
-        labels.append(f"{len(set(data.cohorts.values()))} cohorts: expression standardised, and r, within each")
+        labels.append(
+            f"{len(set(data.cohorts.values()))} cohorts: expression standardised, and r, within each"
+        )
         labels += [
             f"fold {result.fold.index} trains on no patient of {cohort}: not standardised within it"
-            for result in results for cohort in _untrained_cohorts(data, result.fold)
-        ]  # fmt: skip
+            for result in results
+            for cohort in _untrained_cohorts(data, result.fold)
+        ]
     if leaking:
         labels.append("patient leakage")
     if (people := len({data.donors[name] for name in data.patients})) < FEW_PATIENTS:
         labels.append(f"only {people} patients: nothing can be said of genes")
     genes = tables.genes
     return {
-        "patients": len(genes) and int(sum(len(result.fold.test) for result in results)), "genes": len(panel),
-        "folds": len(results), "unit": data.training_unit, "encoder": data.encoder,
-        "dropped": len(data.dropped), "patient_leakage": leaking, "labels": labels,
+        "patients": len(genes) and int(sum(len(result.fold.test) for result in results)),
+        "genes": len(panel),
+        "folds": len(results),
+        "unit": data.training_unit,
+        "encoder": data.encoder,
+        "dropped": len(data.dropped),
+        "patient_leakage": leaking,
+        "labels": labels,
         "predictable": int(genes["predictable"].sum()),
         "sequoia": int(genes["sequoia"].sum()) if "sequoia" in genes else None,
         "coverage": {
-            "stated": config.coverage, "measured": bounds.coverage if np.isfinite(bounds.coverage) else None,
+            "stated": config.coverage,
+            "measured": bounds.coverage if np.isfinite(bounds.coverage) else None,
         },
         "null": None if null_z is None else _null_summary(null_z),
         "headline": plain_rows(tables.headline),
-    }  # fmt: skip
+    }
 
 
 def _null_summary(null_z: NDArray[np.float64]) -> dict[str, Any]:
@@ -224,14 +309,19 @@ def _null_summary(null_z: NDArray[np.float64]) -> dict[str, Any]:
         shares.append(float(np.mean(p[np.isfinite(p)] < 0.05)))
         hits.append(bool((benjamini_hochberg(p) < MAX_Q).any()))
     return {
-        "refits": refits, "refits_with_r": len(null_z),
-        "mean_z": float(np.nanmean(null_z)), "sd_z": float(np.nanstd(null_z)),
-        "share_below_0.05": float(np.mean(shares)), "runs_with_any_q_below_0.05": float(np.mean(hits)),
-    }  # fmt: skip
+        "refits": refits,
+        "refits_with_r": len(null_z),
+        "mean_z": float(np.nanmean(null_z)),
+        "sd_z": float(np.nanstd(null_z)),
+        "share_below_0.05": float(np.mean(shares)),
+        "runs_with_any_q_below_0.05": float(np.mean(hits)),
+    }
 
 
 def _untrained_cohorts(data: CohortData, fold: Fold) -> list[str]:
-    return sorted({data.cohorts[name] for name in fold.test} - {data.cohorts[name] for name in fold.train})
+    return sorted(
+        {data.cohorts[name] for name in fold.test} - {data.cohorts[name] for name in fold.train}
+    )
 
 
 def leaking_patients(fold: Fold, donors: Mapping[str, str]) -> list[str]:

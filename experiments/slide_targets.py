@@ -46,7 +46,9 @@ def fold_targets(config: FinetuneConfig, data: CohortData, fold: Fold) -> FoldTa
     return targets_of(data, fold, _columns(config, data, fold), data.values)
 
 
-def targets_of(data: CohortData, fold: Fold, columns: NDArray[np.int64], values: NDArray[np.float32]) -> FoldTargets:
+def targets_of(
+    data: CohortData, fold: Fold, columns: NDArray[np.int64], values: NDArray[np.float32]
+) -> FoldTargets:
     """Targets of chosen genes from `values` (M, G_all), which may be permuted over patients of a cohort."""
     train, cohort_of = rows_of(data, fold.train), data.cohort_of(data.patients)
     values = values[:, columns]
@@ -65,7 +67,9 @@ def _ranked_within(
     out = np.empty_like(values)
     for cohort in np.unique(cohort_of):
         own = train[cohort_of[train] == cohort]
-        out[cohort_of == cohort] = RankNormaliser(values[own if len(own) else train])(values[cohort_of == cohort])
+        out[cohort_of == cohort] = RankNormaliser(values[own if len(own) else train])(
+            values[cohort_of == cohort]
+        )
     return out
 
 
@@ -76,20 +80,23 @@ def _check_cohorts(config: FinetuneConfig, data: CohortData, fold: Fold) -> None
             raise InputError(
                 f"fold {fold.index} trains on {count} patients of {cohort}, too few to standardise its expression by"
                 f" ({_LEAST_OF_COHORT} are needed)",
-                path=config.cohort, fix="use fewer folds, leave these patients out, or set cohorts=pooled",
-            )  # fmt: skip
+                path=config.cohort,
+                fix="use fewer folds, leave these patients out, or set cohorts=pooled",
+            )
 
 
 def _columns(config: FinetuneConfig, data: CohortData, fold: Fold) -> NDArray[np.int64]:
     if config.genes is not None:
         return read_gene_list(config.genes).index_in(data.genes, path=config.cohort)
     columns = expressed_genes(
-        data.values[rows_of(data, fold.train)], min_fraction=config.min_expressed,
+        data.values[rows_of(data, fold.train)],
+        min_fraction=config.min_expressed,
         floor=ExpressionUnit.floor_of(data.unit.training_unit),
-    )  # fmt: skip
+    )
     if not columns.size:
         raise InputError(
             f"no gene is expressed in {config.min_expressed:.0%} of the training patients of fold {fold.index}",
-            path=config.cohort, fix="lower min_expressed, or check the declared unit",
-        )  # fmt: skip
+            path=config.cohort,
+            fix="lower min_expressed, or check the declared unit",
+        )
     return columns

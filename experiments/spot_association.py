@@ -50,8 +50,9 @@ def run(config: AssociationConfig, out_dir: str | Path) -> dict[str, Any]:
     if not shared:
         raise InputError(
             f"has no section of the predictions ({', '.join(sections)}), but {', '.join([*types][:8])}",
-            path=config.cell_types, fix="name its files <section>-proportion.tsv",
-        )  # fmt: skip
+            path=config.cell_types,
+            fix="name its files <section>-proportion.tsv",
+        )
     out_dir = begin_run(out_dir, KIND, config)
     parts = [section_table(name, path, types[name]) for name, path in shared.items()]
     table = pd.concat(parts, ignore_index=True)
@@ -59,21 +60,33 @@ def run(config: AssociationConfig, out_dir: str | Path) -> dict[str, Any]:
     write_csv(out_dir / "cell_types.csv", table)
     write_csv(out_dir / "cell_type_summary.csv", summary)
     _draw(table, out_dir / "cell_types.png")
-    return finish_run(out_dir, {
-        "sections": list(shared), "without_cell_types": [name for name in sections if name not in shared],
-        "spots": {name: int(part["n"].iloc[0]) for name, part in zip(shared, parts, strict=True)},
-        "cell_types": plain_rows(summary),
-    })  # fmt: skip
+    return finish_run(
+        out_dir,
+        {
+            "sections": list(shared),
+            "without_cell_types": [name for name in sections if name not in shared],
+            "spots": {
+                name: int(part["n"].iloc[0]) for name, part in zip(shared, parts, strict=True)
+            },
+            "cell_types": plain_rows(summary),
+        },
+    )
 
 
 def find_predictions(path: str | Path) -> dict[str, Path]:
     """Section -> its predictions: of a run of ``spot-cv``, a folder of such files, or one file."""
     path = Path(path)
     files = (
-        [path] if path.is_file() else sorted([*path.glob("fold_*/predicted_*.h5ad"), *path.glob("predicted_*.h5ad")])
+        [path]
+        if path.is_file()
+        else sorted([*path.glob("fold_*/predicted_*.h5ad"), *path.glob("predicted_*.h5ad")])
     )
     if not files:
-        raise InputError("holds no predicted_<section>.h5ad", path=path, fix="give the folder of tcgn-mil spot-cv")
+        raise InputError(
+            "holds no predicted_<section>.h5ad",
+            path=path,
+            fix="give the folder of tcgn-mil spot-cv",
+        )
     return {file.stem.removeprefix(_PREFIX): file for file in files}
 
 
@@ -85,17 +98,24 @@ def read_cell_types(path: str | Path) -> dict[str, pd.DataFrame]:
     if path.suffix == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
-                texts = {name: archive.read(name) for name in archive.namelist() if name.endswith(".tsv")}
+                texts = {
+                    name: archive.read(name) for name in archive.namelist() if name.endswith(".tsv")
+                }
         except (OSError, zipfile.BadZipFile) as error:
-            raise InputError(f"cannot be read as ZIP ({error})", path=path, fix="copy the file again") from error
+            raise InputError(
+                f"cannot be read as ZIP ({error})", path=path, fix="copy the file again"
+            ) from error
     else:
         files = [path] if path.is_file() else sorted(path.glob("*.tsv"))
         texts = {file.name: file.read_bytes() for file in files}
     found = {
-        Path(name).stem.removesuffix("-proportion"): _proportions(text, name, path) for name, text in texts.items()
+        Path(name).stem.removesuffix("-proportion"): _proportions(text, name, path)
+        for name, text in texts.items()
     }
     if not found:
-        raise InputError("holds no .tsv of cell types", path=path, fix="name the files <section>-proportion.tsv")
+        raise InputError(
+            "holds no .tsv of cell types", path=path, fix="name the files <section>-proportion.tsv"
+        )
     return found
 
 
@@ -103,11 +123,16 @@ def _proportions(text: bytes, name: str, path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(io.BytesIO(text), sep="\t", index_col=0)
     except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{name} cannot be read as a table ({error})", path=path, fix="give TSV") from error
+        raise InputError(
+            f"{name} cannot be read as a table ({error})", path=path, fix="give TSV"
+        ) from error
     numbers = table.apply(pd.to_numeric, errors="coerce")
     if numbers.isna().to_numpy().any() or not numbers.size or table.index.has_duplicates:
-        raise InputError(f"{name} repeats a spot, or holds no or not only numbers", path=path,
-                         fix="give a row a spot and a column a cell type")  # fmt: skip
+        raise InputError(
+            f"{name} repeats a spot, or holds no or not only numbers",
+            path=path,
+            fix="give a row a spot and a column a cell type",
+        )
     return numbers.set_axis(table.index.astype(str), axis=0)
 
 
@@ -115,21 +140,37 @@ def section_table(name: str, path: Path, types: pd.DataFrame) -> pd.DataFrame:
     """One row a cell type and gene seen in at least 20 % of the spots: r, p and q, predicted and measured."""
     spots = anndata.read_h5ad(path)
     missing = [
-        key for key in _NEEDED if not any(key in part for part in (spots.obs, spots.obsm, spots.layers, spots.var))
+        key
+        for key in _NEEDED
+        if not any(key in part for part in (spots.obs, spots.obsm, spots.layers, spots.var))
     ]
     if missing:
-        raise InputError(f"has no {', '.join(missing)}", path=path, fix="give predictions of tcgn-mil spot-cv")
-    known = np.isfinite(np.asarray(spots.layers["truth"])).all(axis=1) & spots.obs_names.isin(types.index)
+        raise InputError(
+            f"has no {', '.join(missing)}", path=path, fix="give predictions of tcgn-mil spot-cv"
+        )
+    known = np.isfinite(np.asarray(spots.layers["truth"])).all(axis=1) & spots.obs_names.isin(
+        types.index
+    )
     spots = spots[known, spots.var["detection"].to_numpy(float) >= DETECTION_FLOOR]
     if spots.n_obs < MIN_SPOTS or not spots.n_vars:
-        raise InputError(f"section {name}: {spots.n_obs} spots with cell types, {spots.n_vars} genes seen in them",
-                         path=path, fix="give cell types of the same spots, named alike")  # fmt: skip
-    test = SpatialTest(np.asarray(spots.obsm["spatial"]), np.log(spots.obs["total_counts"].to_numpy(float)))
+        raise InputError(
+            f"section {name}: {spots.n_obs} spots with cell types, {spots.n_vars} genes seen in them",
+            path=path,
+            fix="give cell types of the same spots, named alike",
+        )
+    test = SpatialTest(
+        np.asarray(spots.obsm["spatial"]), np.log(spots.obs["total_counts"].to_numpy(float))
+    )
     shares = types.loc[spots.obs_names]
     rows = []
     for kind in shares.columns:
         share = np.broadcast_to(shares[kind].to_numpy(float)[:, None], spots.shape)
-        row: dict[str, Any] = {"section": name, "cell_type": kind, "gene": list(spots.var_names), "n": spots.n_obs}
+        row: dict[str, Any] = {
+            "section": name,
+            "cell_type": kind,
+            "gene": list(spots.var_names),
+            "n": spots.n_obs,
+        }
         for source, values in (("predicted", spots.X), ("measured", spots.layers["truth"])):
             found = test(share, np.asarray(values))
             row |= {f"r_{source}": found.r, f"p_{source}": 2 * np.minimum(found.p, 1 - found.p)}
@@ -150,12 +191,18 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         sure = {source: part[f"q_{source}"] < SIGNIFICANT for source in ("predicted", "measured")}
         alike = np.sign(part["r_predicted"]) == np.sign(part["r_measured"])
         both = part[["r_predicted", "r_measured"]].dropna().to_numpy()
-        rows.append({
-            "section": section, "cell_type": kind, "genes": len(part), "predicted": int(sure["predicted"].sum()),
-            "measured": int(sure["measured"].sum()),
-            "both": int((sure["predicted"] & sure["measured"] & alike).sum()),
-            "agreement": _agreement(both), "top": ";".join(part.nlargest(_TOP_GENES, "r_predicted")["gene"]),
-        })  # fmt: skip
+        rows.append(
+            {
+                "section": section,
+                "cell_type": kind,
+                "genes": len(part),
+                "predicted": int(sure["predicted"].sum()),
+                "measured": int(sure["measured"].sum()),
+                "both": int((sure["predicted"] & sure["measured"] & alike).sum()),
+                "agreement": _agreement(both),
+                "top": ";".join(part.nlargest(_TOP_GENES, "r_predicted")["gene"]),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -169,9 +216,15 @@ def _draw(table: pd.DataFrame, path: Path) -> None:
     mean = table.groupby(["gene", "cell_type"], sort=False)[columns].mean()
     wide: Mapping[str, pd.DataFrame] = {column: mean[column].unstack() for column in columns}
     first = wide["r_predicted"].dropna()
-    genes = list(dict.fromkeys(gene for kind in first for gene in first[kind].nlargest(_TOP_GENES).index))
+    genes = list(
+        dict.fromkeys(gene for kind in first for gene in first[kind].nlargest(_TOP_GENES).index)
+    )
     figure, axes = plt.subplots(
-        1, 2, figsize=(3.2 + 0.9 * first.shape[1], 1.8 + 0.2 * len(genes)), sharey=True, layout="constrained"
+        1,
+        2,
+        figsize=(3.2 + 0.9 * first.shape[1], 1.8 + 0.2 * len(genes)),
+        sharey=True,
+        layout="constrained",
     )
     most = float(np.nanmax([np.abs(one.loc[genes]).to_numpy().max() for one in wide.values()]))
     for axis, (column, values) in zip(axes, wide.items(), strict=True):
@@ -180,6 +233,9 @@ def _draw(table: pd.DataFrame, path: Path) -> None:
         axis.set_title(column.removeprefix("r_"), fontsize=9)
     figure.suptitle(
         f"depth-adjusted r with cell types, mean of {table['section'].nunique()} sections;"
-        f" the {_TOP_GENES} genes that predictions tie most to each", fontsize=8,
-    )  # fmt: skip
-    figures.save_figure(figure, path, mean.loc[mean.index.get_level_values(0).isin(genes)].reset_index())
+        f" the {_TOP_GENES} genes that predictions tie most to each",
+        fontsize=8,
+    )
+    figures.save_figure(
+        figure, path, mean.loc[mean.index.get_level_values(0).isin(genes)].reset_index()
+    )

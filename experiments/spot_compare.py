@@ -25,11 +25,18 @@ from tcgn_mil.experiments.run_folder import finished_summary, read_run
 from tcgn_mil.experiments.spot_cv import KIND
 from tcgn_mil.experiments.spot_evaluation import MODEL, REPLICATES
 from tcgn_mil.experiments.tables import plain_rows, write_csv
-from tcgn_mil.metrics import DETECTION_FLOOR, depth_adjusted_pearson, depth_projection, median_over_genes
+from tcgn_mil.metrics import (
+    DETECTION_FLOOR,
+    depth_adjusted_pearson,
+    depth_projection,
+    median_over_genes,
+)
 from tcgn_mil.spatial_stats import MIN_SPOTS, block_bootstrap, percentile_interval, spatial_blocks
 
 
-def compare_runs(first: str | Path, second: str | Path, out_dir: str | Path) -> list[dict[str, Any]]:
+def compare_runs(
+    first: str | Path, second: str | Path, out_dir: str | Path
+) -> list[dict[str, Any]]:
     """Compare two runs; returns a row a section (and their mean) that is also written.
 
     Writes ``comparison.csv`` (section, gene, both r and their difference), ``comparison_sections.csv``,
@@ -47,11 +54,14 @@ def compare_runs(first: str | Path, second: str | Path, out_dir: str | Path) -> 
     if not shared:
         raise InputError(
             f"no section is tested in both: {', '.join(predicted[0])} in one, {', '.join(predicted[1])} in the other",
-            path=second, fix="compare runs over the same sections",
-        )  # fmt: skip
+            path=second,
+            fix="compare runs over the same sections",
+        )
     tables, rows, drawn = [], [], []
     for name in shared:
-        table, row, difference = _section(name, *(anndata.read_h5ad(found[name]) for found in predicted))
+        table, row, difference = _section(
+            name, *(anndata.read_h5ad(found[name]) for found in predicted)
+        )
         tables.append(table)
         rows.append(row)
         drawn.append(difference)
@@ -65,12 +75,16 @@ def compare_runs(first: str | Path, second: str | Path, out_dir: str | Path) -> 
     write_csv(out_dir / "comparison.csv", genes)
     write_csv(out_dir / "comparison_sections.csv", summary)
     _draw(genes, (first.name, second.name), out_dir / "comparison.png")
-    write_json(out_dir / "comparison.json", {
-        "a": str(first), "b": str(second),
-        "labels": {"a": _labels(first), "b": _labels(second)},
-        "differing_keys": differing_keys(runs[0]["config"], runs[1]["config"]),
-        "sections": plain_rows(summary),
-    })  # fmt: skip
+    write_json(
+        out_dir / "comparison.json",
+        {
+            "a": str(first),
+            "b": str(second),
+            "labels": {"a": _labels(first), "b": _labels(second)},
+            "differing_keys": differing_keys(runs[0]["config"], runs[1]["config"]),
+            "sections": plain_rows(summary),
+        },
+    )
     return plain_rows(summary)
 
 
@@ -108,23 +122,45 @@ def _section(
     r, drawn = [], []
     for part in (left, right):
         truth, predicted = (
-            _residuals(np.asarray(values, dtype=np.float64), basis) for values in (part.layers["truth"], part.X)
+            _residuals(np.asarray(values, dtype=np.float64), basis)
+            for values in (part.layers["truth"], part.X)
         )
-        r.append(depth_adjusted_pearson(np.asarray(part.layers["truth"]), np.asarray(part.X), log_depth))
-        drawn.append(block_bootstrap(truth, predicted, blocks, replicates=REPLICATES, seed=zlib.crc32(name.encode())))
-    seen = (left.var["detection"].to_numpy() >= DETECTION_FLOOR) & np.isfinite(r[0]) & np.isfinite(r[1])
+        r.append(
+            depth_adjusted_pearson(np.asarray(part.layers["truth"]), np.asarray(part.X), log_depth)
+        )
+        drawn.append(
+            block_bootstrap(
+                truth, predicted, blocks, replicates=REPLICATES, seed=zlib.crc32(name.encode())
+            )
+        )
+    seen = (
+        (left.var["detection"].to_numpy() >= DETECTION_FLOOR)
+        & np.isfinite(r[0])
+        & np.isfinite(r[1])
+    )
     difference = np.nanmedian(drawn[1][:, seen], axis=1) - np.nanmedian(drawn[0][:, seen], axis=1)
     low, high = percentile_interval(difference[:, None])
-    table = pd.DataFrame({
-        "section": name, "gene": names, "detection": left.var["detection"].to_numpy(), "r_a": r[0], "r_b": r[1],
-        "difference": r[1] - r[0],
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "section": name,
+            "gene": names,
+            "detection": left.var["detection"].to_numpy(),
+            "r_a": r[0],
+            "r_b": r[1],
+            "difference": r[1] - r[0],
+        }
+    )
     row = {
-        "section": name, "headline_a": median_over_genes(r[0][seen]), "headline_b": median_over_genes(r[1][seen]),
-        "difference": median_over_genes(r[1][seen]) - median_over_genes(r[0][seen]), "low": low[0], "high": high[0],
-        "genes": int(seen.sum()), "better_in_a": int((r[0] > r[1])[seen].sum()),
+        "section": name,
+        "headline_a": median_over_genes(r[0][seen]),
+        "headline_b": median_over_genes(r[1][seen]),
+        "difference": median_over_genes(r[1][seen]) - median_over_genes(r[0][seen]),
+        "low": low[0],
+        "high": high[0],
+        "genes": int(seen.sum()),
+        "better_in_a": int((r[0] > r[1])[seen].sum()),
         "better_in_b": int((r[1] > r[0])[seen].sum()),
-    }  # fmt: skip
+    }
     return table, row, difference
 
 
@@ -136,7 +172,13 @@ def _draw(genes: pd.DataFrame, names: tuple[str, str], path: Path) -> None:
     """Depth-adjusted r of each gene in one run against the other, a panel a section."""
     parts: Mapping[Any, pd.DataFrame] = dict(iter(genes.groupby("section", sort=False)))
     figure, axes = plt.subplots(
-        1, len(parts), figsize=(3.2 * len(parts), 3.4), squeeze=False, layout="constrained", sharex=True, sharey=True
+        1,
+        len(parts),
+        figsize=(3.2 * len(parts), 3.4),
+        squeeze=False,
+        layout="constrained",
+        sharex=True,
+        sharey=True,
     )
     for axis, (section, part) in zip(axes.flat, parts.items(), strict=True):
         seen = part[part["detection"] >= DETECTION_FLOOR]

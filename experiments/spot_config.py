@@ -41,7 +41,9 @@ class PanelConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_detection <= 1:
-            raise InputError(f"panel.min_detection is {self.min_detection}", fix="give a share of spots, 0 to 1")
+            raise InputError(
+                f"panel.min_detection is {self.min_detection}", fix="give a share of spots, 0 to 1"
+            )
         if self.max_genes < 1:
             raise InputError(f"panel.max_genes is {self.max_genes}", fix="give at least 1")
 
@@ -68,9 +70,14 @@ class TargetConfig:
 
     def __post_init__(self) -> None:
         if self.rank < 0:
-            raise InputError(f"target.rank is {self.rank}", fix="give 0 (all of the values) or more")
+            raise InputError(
+                f"target.rank is {self.rank}", fix="give 0 (all of the values) or more"
+            )
         if (self.remove_depth or self.rank) and not self.standardise:
-            raise InputError("target.standardise=false goes with neither remove_depth nor rank", fix="leave it true")
+            raise InputError(
+                "target.standardise=false goes with neither remove_depth nor rank",
+                fix="leave it true",
+            )
 
 
 @dataclass(frozen=True)
@@ -162,25 +169,44 @@ class SpotConfig:
         if self.members < 1:
             raise InputError(f"members is {self.members}", fix="give at least 1")
         if self.select_on_test and self.validation == "join":
-            raise InputError("select_on_test goes with validation=select", fix="drop one of the two")
+            raise InputError(
+                "select_on_test goes with validation=select", fix="drop one of the two"
+            )
         if self.n_folds < 0 or self.n_folds == 1:
-            raise InputError(f"n_folds is {self.n_folds}", fix="give 0 (leave each out once), or 2 or more")
+            raise InputError(
+                f"n_folds is {self.n_folds}", fix="give 0 (leave each out once), or 2 or more"
+            )
 
 
 PUBLISHED_EPOCHS = 79
 # The protocol of the TCGN paper (Xiao et al. 2024): leave one section out, the epoch chosen on it, targets normalised
 # over the panel and not standardised, Adam at a constant rate of 1e-5.
-_PUBLISHED: Mapping[str, Any] = MappingProxyType({
-    "preset": "published", "group_by": "section", "select_on_test": True, "model": "tcgn_ti",
-    "normalisation": "published",
-    "target": {"remove_depth": False, "rank": 0, "standardise": False}, "views": 1, "members": 1,
-    "augment": {"flips": True, "stain": 0.0, "blur": 0.0},
-    "training": {
-        "epochs": PUBLISHED_EPOCHS, "batch_size": 32, "lr": 1e-5, "weight_decay": 0.0, "warmup_fraction": 0.0,
-        "optimizer": "adam",
-        "schedule": "constant", "average": 0.0, "patience": PUBLISHED_EPOCHS, "loss": "mse", "clip_norm": 1e9,
-    },
-})  # fmt: skip
+_PUBLISHED: Mapping[str, Any] = MappingProxyType(
+    {
+        "preset": "published",
+        "group_by": "section",
+        "select_on_test": True,
+        "model": "tcgn_ti",
+        "normalisation": "published",
+        "target": {"remove_depth": False, "rank": 0, "standardise": False},
+        "views": 1,
+        "members": 1,
+        "augment": {"flips": True, "stain": 0.0, "blur": 0.0},
+        "training": {
+            "epochs": PUBLISHED_EPOCHS,
+            "batch_size": 32,
+            "lr": 1e-5,
+            "weight_decay": 0.0,
+            "warmup_fraction": 0.0,
+            "optimizer": "adam",
+            "schedule": "constant",
+            "average": 0.0,
+            "patience": PUBLISHED_EPOCHS,
+            "loss": "mse",
+            "clip_norm": 1e9,
+        },
+    }
+)
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"published": _PUBLISHED})
 
 
@@ -196,4 +222,7 @@ def preset_values(name: str | None) -> Mapping[str, Any]:
         return {}
     if name not in PRESETS:
         raise InputError(f"no preset {name!r}", fix=f"presets are {', '.join(PRESETS)}")
-    return {key: dict(value) if isinstance(value, Mapping) else value for key, value in PRESETS[name].items()}
+    return {
+        key: dict(value) if isinstance(value, Mapping) else value
+        for key, value in PRESETS[name].items()
+    }

@@ -68,9 +68,16 @@ class Section:
         """The section less some of its kept spots, which are listed as dropped."""
         names = self.obs().index[chosen]
         more = pd.DataFrame(
-            {"section": self.path.stem, "spot": names, "total": self.totals[chosen], "reason": reason}
-        )  # fmt: skip
-        return replace(self.subset(~chosen), dropped=pd.concat([self.dropped, more], ignore_index=True))
+            {
+                "section": self.path.stem,
+                "spot": names,
+                "total": self.totals[chosen],
+                "reason": reason,
+            }
+        )
+        return replace(
+            self.subset(~chosen), dropped=pd.concat([self.dropped, more], ignore_index=True)
+        )
 
     def counts(self) -> Any:
         """(S_kept, G_all) raw counts, dense or sparse."""
@@ -103,17 +110,24 @@ def load_section(path: Path, min_umi: int) -> Section:
         bad = spots.adata.obs_names[~(np.isfinite(totals) & (totals >= 0))]
         raise InputError(
             f"the counts of {len(bad)} spots are NaN, infinite or negative: {preview(list(bad))}",
-            path=path, fix="mend the counts and run tcgn-mil spots again",
-        )  # fmt: skip
+            path=path,
+            fix="mend the counts and run tcgn-mil spots again",
+        )
     kept = totals >= min_umi
     if not kept.any():
         raise InputError(
-            f"all {len(kept)} spots have fewer than {min_umi} counts", path=path, fix="lower min_umi or leave it out"
+            f"all {len(kept)} spots have fewer than {min_umi} counts",
+            path=path,
+            fix="lower min_umi or leave it out",
         )
     dropped = pd.DataFrame(
-        {"section": path.stem, "spot": spots.adata.obs_names[~kept], "total": totals[~kept],
-         "reason": f"fewer than {min_umi} counts"}
-    )  # fmt: skip
+        {
+            "section": path.stem,
+            "spot": spots.adata.obs_names[~kept],
+            "total": totals[~kept],
+            "reason": f"fewer than {min_umi} counts",
+        }
+    )
     return Section(spots, np.flatnonzero(kept), totals[kept], dropped, Path(path))
 
 
@@ -137,14 +151,16 @@ def section_targets(
         raise InputError(
             f"section {section.spots.section}: none of the {len(panel)} panel genes has a count in its"
             f" {len(section.rows)} spots",
-            path=section.path, fix="check that panel and section name genes alike, or leave the section out",
-        )  # fmt: skip
+            path=section.path,
+            fix="check that panel and section name genes alike, or leave the section out",
+        )
     if not allow_empty and not np.isfinite(expression).all():
         empty = int((~np.isfinite(expression).all(axis=1)).sum())
         raise InputError(
             f"section {section.spots.section}: {empty} spots have no finite value (no count of any panel gene, or NaN)",
-            path=section.path, fix="raise min_umi, use normalisation=library, or mend the counts",
-        )  # fmt: skip
+            path=section.path,
+            fix="raise min_umi, use normalisation=library, or mend the counts",
+        )
     return SpotTargets(expression, np.log(section.totals), seen, section.spatial())
 
 
@@ -152,14 +168,20 @@ def without_empty_spots(section: Section, panel: GenePanel) -> Section:
     """The section less the spots without a count of any panel gene, which `published` normalisation cannot scale."""
     counts, columns = panel_counts(section, panel)
     empty = np.asarray(counts[:, columns].sum(axis=1)).ravel() == 0
-    return section.without(empty, "no count of any panel gene") if empty.any() and not empty.all() else section
+    return (
+        section.without(empty, "no count of any panel gene")
+        if empty.any() and not empty.all()
+        else section
+    )
 
 
 def panel_counts(section: Section, panel: GenePanel) -> tuple[Any, NDArray[np.int64]]:
     """Counts (S, G_all or G_all + 1), and the panel's columns in them; the last one is that of genes not measured."""
     counts = section.counts()
     position = {gene: index for index, gene in enumerate(section.genes)}
-    columns = np.array([position.get(gene, len(section.genes)) for gene in panel.genes], dtype=np.int64)
+    columns = np.array(
+        [position.get(gene, len(section.genes)) for gene in panel.genes], dtype=np.int64
+    )
     if (columns < len(section.genes)).all():
         return counts, columns
     empty = np.zeros((counts.shape[0], 1), dtype=counts.dtype)
@@ -187,8 +209,14 @@ def usable_panel(
     InputError
         If a gene is missing and that is an error, or no gene is left.
     """
-    lacking = {name: sorted(set(panel.genes) - set(section.genes)) for name, section in sections.items()}
-    rows = [(name, gene, "no counts" if missing == "zero" else "dropped") for name in lacking for gene in lacking[name]]
+    lacking = {
+        name: sorted(set(panel.genes) - set(section.genes)) for name, section in sections.items()
+    }
+    rows = [
+        (name, gene, "no counts" if missing == "zero" else "dropped")
+        for name in lacking
+        for gene in lacking[name]
+    ]
     table = pd.DataFrame(rows, columns=["section", "gene", "done"])
     if not rows or missing == "zero":
         return PanelReport(panel, table)
@@ -203,7 +231,8 @@ def usable_panel(
     left = tuple(gene for gene in panel.genes if gene not in gone)
     if not left:
         raise InputError(
-            "no panel gene is measured in every section", fix="check that panel and sections name genes alike"
+            "no panel gene is measured in every section",
+            fix="check that panel and sections name genes alike",
         )
     return PanelReport(GenePanel(left), table)
 
@@ -228,8 +257,9 @@ def set_aside_block(section: Section, gap_um: float) -> tuple[Section, Section]:
     if min(val.sum(), train.sum()) < _LEAST_BLOCK:
         raise InputError(
             f"section {section.spots.section}: {len(along)} spots are too few to set a block aside for validation",
-            path=section.path, fix="read more sections, or set validation=join",
-        )  # fmt: skip
+            path=section.path,
+            fix="read more sections, or set validation=join",
+        )
     return section.subset(train), section.subset(val)
 
 
@@ -245,6 +275,7 @@ def one_patch_size(sections: Mapping[str, Section]) -> PatchSize:
     for name, other in rest:
         if not other.matches(patch):
             raise InputError(
-                f"patches of {name} are {other}, those of {first} {patch}", fix="read all sections with one patch size"
+                f"patches of {name} are {other}, those of {first} {patch}",
+                fix="read all sections with one patch size",
             )
     return patch

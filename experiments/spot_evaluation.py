@@ -76,7 +76,10 @@ def stack_targets(parts: Sequence[SpotTargets]) -> SpotTargets:
 
 
 def baseline_predictions(
-    train: SpotTargets, train_colour: NDArray[np.float32], test: SpotTargets, test_colour: NDArray[np.float32]
+    train: SpotTargets,
+    train_colour: NDArray[np.float32],
+    test: SpotTargets,
+    test_colour: NDArray[np.float32],
 ) -> dict[str, NDArray[np.float32]]:
     """Baseline name -> (S, G) predictions for the test spots, from colour statistics (S, 30) and depth.
 
@@ -108,9 +111,14 @@ class SectionResults(NamedTuple):
 
 
 def section_results(
-    panel: GenePanel, test: SpotTargets, predictions: Mapping[str, NDArray[np.float32]], *, section: str,
-    normalisation: str, replicates: int = REPLICATES,
-) -> SectionResults:  # fmt: skip
+    panel: GenePanel,
+    test: SpotTargets,
+    predictions: Mapping[str, NDArray[np.float32]],
+    *,
+    section: str,
+    normalisation: str,
+    replicates: int = REPLICATES,
+) -> SectionResults:
     """Results of one section.
 
     Returns
@@ -129,7 +137,9 @@ def section_results(
     if test.positions is None:
         raise ValueError(f"section {section} has no positions")
     spots = len(test.positions)
-    tested = SpatialTest(test.positions, test.log_depth) if MIN_SPOTS <= spots <= MAX_SPOTS else None
+    tested = (
+        SpatialTest(test.positions, test.log_depth) if MIN_SPOTS <= spots <= MAX_SPOTS else None
+    )
     genes = pd.DataFrame({"gene": panel.genes, "detection": test.detection})
     rows, drawn = [], {}
     for name, predicted in predictions.items():
@@ -137,38 +147,68 @@ def section_results(
         bounds = (float("nan"), float("nan"))
         if name == MODEL:
             more = gene_metrics(test.expression, predicted)
-            columns |= {"spearman_model": more.spearman, "r2_model": more.r2, "rmse_model": more.rmse, "n": more.n}
+            columns |= {
+                "spearman_model": more.spearman,
+                "r2_model": more.r2,
+                "rmse_model": more.rmse,
+                "n": more.n,
+            }
         if tested is None:
-            columns |= {f"depth_adjusted_r_{name}": depth_adjusted_pearson(test.expression, predicted, test.log_depth)}
+            columns |= {
+                f"depth_adjusted_r_{name}": depth_adjusted_pearson(
+                    test.expression, predicted, test.log_depth
+                )
+            }
         else:
-            found, drawn[name] = _in_space(test, predicted, tested, name, replicates, seed=zlib.crc32(section.encode()))
+            found, drawn[name] = _in_space(
+                test, predicted, tested, name, replicates, seed=zlib.crc32(section.encode())
+            )
             columns |= found
             bounds = headline_interval(drawn[name], test.detection)
         genes = genes.assign(**columns)
-        rows.append(_summary(genes, name, bounds, section=section, normalisation=normalisation, spots=spots))
+        rows.append(
+            _summary(genes, name, bounds, section=section, normalisation=normalisation, spots=spots)
+        )
     if f"q_{MODEL}" in genes:
         genes["predictable"] = predictable(genes)
         for row in rows:
-            row["predictable"] = int(genes["predictable"].sum()) if row["predictor"] == MODEL else None
-    return SectionResults(genes, pd.DataFrame(rows), detection_breakdown(genes, predictions, section=section), drawn)
+            row["predictable"] = (
+                int(genes["predictable"].sum()) if row["predictor"] == MODEL else None
+            )
+    return SectionResults(
+        genes, pd.DataFrame(rows), detection_breakdown(genes, predictions, section=section), drawn
+    )
 
 
-def detection_breakdown(genes: pd.DataFrame, predictors: Iterable[str], *, section: str) -> pd.DataFrame:
+def detection_breakdown(
+    genes: pd.DataFrame, predictors: Iterable[str], *, section: str
+) -> pd.DataFrame:
     """Median r of each predictor by how many spots a gene is seen in (PROTOCOL, Baselines)."""
-    bins = pd.cut(genes["detection"], [-np.inf, *DETECTION_BINS, np.inf], right=False, labels=DETECTION_LABELS)
+    bins = pd.cut(
+        genes["detection"], [-np.inf, *DETECTION_BINS, np.inf], right=False, labels=DETECTION_LABELS
+    )
     rows = []
     for label in DETECTION_LABELS:
         inside = genes[bins == label]
         for name in predictors:
-            rows.append({
-                "section": section, "seen_in": label, "predictor": name, "genes": len(inside),
-                "median_r": median_over_genes(inside[f"r_{name}"].to_numpy()),
-                "median_depth_adjusted_r": median_over_genes(inside[f"depth_adjusted_r_{name}"].to_numpy()),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "section": section,
+                    "seen_in": label,
+                    "predictor": name,
+                    "genes": len(inside),
+                    "median_r": median_over_genes(inside[f"r_{name}"].to_numpy()),
+                    "median_depth_adjusted_r": median_over_genes(
+                        inside[f"depth_adjusted_r_{name}"].to_numpy()
+                    ),
+                }
+            )
     return pd.DataFrame(rows)
 
 
-def headline_interval(replicates: NDArray[np.float32], detection: NDArray[np.float64]) -> tuple[float, float]:
+def headline_interval(
+    replicates: NDArray[np.float32], detection: NDArray[np.float64]
+) -> tuple[float, float]:
     """95 % interval of the median over genes seen in at least 20 % of the spots, from (R, G) resampled r."""
     seen = replicates[:, (detection >= DETECTION_FLOOR) & np.isfinite(replicates).any(axis=0)]
     if not seen.shape[1]:
@@ -190,16 +230,22 @@ def _in_space(
     found = tested(test.expression, predicted)
     assert test.positions is not None
     drawn = block_bootstrap(
-        tested.residuals(test.expression), tested.residuals(predicted), spatial_blocks(test.positions),
-        replicates=replicates, seed=seed,
-    )  # fmt: skip
+        tested.residuals(test.expression),
+        tested.residuals(predicted),
+        spatial_blocks(test.positions),
+        replicates=replicates,
+        seed=seed,
+    )
     drawn[:, ~np.isfinite(found.r)] = np.nan
     low, high = percentile_interval(drawn)
     columns = {
-        f"depth_adjusted_r_{name}": found.r, f"low_{name}": low, f"high_{name}": high,
-        f"effective_n_{name}": found.effective_n, f"p_{name}": found.p,
+        f"depth_adjusted_r_{name}": found.r,
+        f"low_{name}": low,
+        f"high_{name}": high,
+        f"effective_n_{name}": found.effective_n,
+        f"p_{name}": found.p,
         f"q_{name}": benjamini_hochberg(found.p, test.detection >= DETECTION_FLOOR),
-    }  # fmt: skip
+    }
     return columns, drawn
 
 
@@ -214,7 +260,13 @@ def predictable(genes: pd.DataFrame) -> pd.Series:
 
 
 def _summary(
-    genes: pd.DataFrame, name: str, bounds: tuple[float, float], *, section: str, normalisation: str, spots: int
+    genes: pd.DataFrame,
+    name: str,
+    bounds: tuple[float, float],
+    *,
+    section: str,
+    normalisation: str,
+    spots: int,
 ) -> dict[str, Any]:
     seen = genes["detection"] >= DETECTION_FLOOR
     return {
@@ -222,7 +274,9 @@ def _summary(
         "spots": spots,
         "normalisation": normalisation,
         "predictor": name,
-        "headline": headline(genes[f"depth_adjusted_r_{name}"].to_numpy(), genes["detection"].to_numpy()),
+        "headline": headline(
+            genes[f"depth_adjusted_r_{name}"].to_numpy(), genes["detection"].to_numpy()
+        ),
         "headline_low": bounds[0],
         "headline_high": bounds[1],
         "median_r_seen": median_over_genes(genes.loc[seen, f"r_{name}"].to_numpy()),

@@ -54,7 +54,9 @@ class SectionSplit:
     @property
     def known(self) -> tuple[str, ...]:
         """Sections that a model of this fold has seen, early stopping included, the test part left out."""
-        return tuple(dict.fromkeys(name for name in (*self.train, *self.val) if name not in self.test))
+        return tuple(
+            dict.fromkeys(name for name in (*self.train, *self.val) if name not in self.test)
+        )
 
     def as_table(self) -> pd.DataFrame:
         """One row a section: fold, part, id."""
@@ -62,7 +64,9 @@ class SectionSplit:
         return pd.DataFrame(rows, columns=list(FOLD_COLUMNS))
 
 
-def split_sections(patient_of: Mapping[str, str], val: Sequence[str], test: Sequence[str]) -> SectionSplit:
+def split_sections(
+    patient_of: Mapping[str, str], val: Sequence[str], test: Sequence[str]
+) -> SectionSplit:
     """Split sections by name; what is in neither `val` nor `test` trains.
 
     Parameters
@@ -81,9 +85,14 @@ def split_sections(patient_of: Mapping[str, str], val: Sequence[str], test: Sequ
     named = [*val, *test]
     unknown = [name for name in named if name not in patient_of]
     if unknown:
-        raise InputError(f"no section {preview(unknown)}", fix=f"sections are {preview(sorted(patient_of), most=20)}")
+        raise InputError(
+            f"no section {preview(unknown)}",
+            fix=f"sections are {preview(sorted(patient_of), most=20)}",
+        )
     if duplicates(named):
-        raise InputError(f"section {preview(duplicates(named))} is given twice", fix="name it for one part only")
+        raise InputError(
+            f"section {preview(duplicates(named))} is given twice", fix="name it for one part only"
+        )
     rest = [name for name in sorted(patient_of) if name not in named]
     return _split(patient_of, rest, val or _choose_validation(rest, patient_of), test)
 
@@ -124,7 +133,10 @@ def spot_folds(
 
 
 def read_spot_folds(
-    path: str | Path, patient_of: Mapping[str, str], *, group_by: Literal["patient", "section"] = "patient"
+    path: str | Path,
+    patient_of: Mapping[str, str],
+    *,
+    group_by: Literal["patient", "section"] = "patient",
 ) -> list[SectionSplit]:
     """Folds of a CSV with fold, part, id; an id is a section, or a patient for all of its sections.
 
@@ -145,25 +157,39 @@ def read_spot_folds(
         unknown = [name for part in named.values() for name in part if name not in sections_of]
         if unknown:
             raise InputError(
-                f"fold {fold} names {preview(unknown)}, no section or patient here", path=path,
+                f"fold {fold} names {preview(unknown)}, no section or patient here",
+                path=path,
                 fix=f"ids are {preview(sorted(sections_of), most=20)}",
-            )  # fmt: skip
-        train, val, test = ([name for i in named[part] for name in sections_of[i]] for part in PARTS)
+            )
+        train, val, test = (
+            [name for i in named[part] for name in sections_of[i]] for part in PARTS
+        )
         for part, found in zip(PARTS, (train, val, test), strict=True):
             if not found:
-                raise InputError(f"fold {fold} has an empty {part} part", path=path, fix=f"add rows of part {part}")
+                raise InputError(
+                    f"fold {fold} has an empty {part} part",
+                    path=path,
+                    fix=f"add rows of part {part}",
+                )
         if repeated := duplicates([*train, *val, *test]):
-            raise InputError(f"fold {fold} holds {preview(repeated)} more than once", path=path, fix="list each once")
+            raise InputError(
+                f"fold {fold} holds {preview(repeated)} more than once",
+                path=path,
+                fix="list each once",
+            )
         split = replace(_split(patient_of, train, val, test), name=fold)
         if split.leaking and group_by == "patient":
             raise InputError(
-                f"fold {fold} tests on patient {preview(split.leaking)}, who also trains or validates", path=path,
+                f"fold {fold} tests on patient {preview(split.leaking)}, who also trains or validates",
+                path=path,
                 fix="keep a patient in one part, or set group_by=section (labelled patient leakage)",
-            )  # fmt: skip
+            )
         folds.append(split)
     if repeated := duplicates([name for split in folds for name in split.test]):
         raise InputError(
-            f"section {preview(repeated)} is tested in two folds", path=path, fix="test each section in one fold"
+            f"section {preview(repeated)} is tested in two folds",
+            path=path,
+            fix="test each section in one fold",
         )
     if not folds:
         raise InputError("holds no fold", path=path, fix="add rows, or leave folds out")
@@ -183,22 +209,31 @@ def _read_parts(path: Path) -> dict[str, dict[str, list[str]]]:
         reader = csv.DictReader(file)
         absent = [column for column in FOLD_COLUMNS if column not in (reader.fieldnames or [])]
         if absent:
-            raise InputError(f"has no column {', '.join(absent)}", path=path, fix="columns are fold, part, id")
+            raise InputError(
+                f"has no column {', '.join(absent)}", path=path, fix="columns are fold, part, id"
+            )
         for row in reader:
             fold, part = str(row["fold"] or "").strip(), row["part"]
             if part not in PARTS or not _FOLD_NAME.fullmatch(fold):
                 raise InputError(
-                    f"line {reader.line_num}: fold {row['fold']!r}, part {part!r}", path=path,
+                    f"line {reader.line_num}: fold {row['fold']!r}, part {part!r}",
+                    path=path,
                     fix="fold is a number or a word, part is train, val or test",
-                )  # fmt: skip
-            parts.setdefault(fold, {name: [] for name in PARTS})[part].append(str(row["id"] or "").strip())
+                )
+            parts.setdefault(fold, {name: [] for name in PARTS})[part].append(
+                str(row["id"] or "").strip()
+            )
     return parts
 
 
-def _split(patient_of: Mapping[str, str], rest: Sequence[str], val: Sequence[str], test: Sequence[str]) -> SectionSplit:
+def _split(
+    patient_of: Mapping[str, str], rest: Sequence[str], val: Sequence[str], test: Sequence[str]
+) -> SectionSplit:
     """The split of sections that neither validate nor test and of those that do, with what is to be said of it."""
     on_test = bool(val) and list(val) == list(test)
-    train = tuple(name for name in rest if name not in val) or tuple(val if len(val) == 1 and not on_test else ())
+    train = tuple(name for name in rest if name not in val) or tuple(
+        val if len(val) == 1 and not on_test else ()
+    )
     if not train or not val:
         raise InputError(
             f"{len(patient_of)} sections leave no {'training' if not train else 'validation'} section",
@@ -207,12 +242,16 @@ def _split(patient_of: Mapping[str, str], rest: Sequence[str], val: Sequence[str
     patients = {patient_of[name] for name in train}
     disjoint = not patients & {patient_of[name] for name in val}
     used = patients | ({patient_of[name] for name in val} if not on_test else set())
-    kind = ON_TEST if on_test else BLOCK if train == tuple(val) else DISJOINT if disjoint else HELD_OUT
+    kind = (
+        ON_TEST if on_test else BLOCK if train == tuple(val) else DISJOINT if disjoint else HELD_OUT
+    )
     leaking = tuple(sorted(used & {patient_of[name] for name in test}))
     return SectionSplit(train, tuple(val), tuple(test), validation=kind, leaking=leaking)
 
 
-def _choose_validation(sections: Sequence[str], patient_of: Mapping[str, str], *, after: str = "") -> list[str]:
+def _choose_validation(
+    sections: Sequence[str], patient_of: Mapping[str, str], *, after: str = ""
+) -> list[str]:
     """All sections of a patient where there are three patients or more, else one section of the patient who has most.
 
     Three counts a tested patient; one other has to remain for training.
@@ -226,7 +265,11 @@ def _choose_validation(sections: Sequence[str], patient_of: Mapping[str, str], *
         return [name for name in sections if patient_of[name] == chosen]
     if not after:
         return list(sections[-1:])
-    most = max(patients, key=lambda patient: sum(patient_of[name] == patient for name in sections), default="")
+    most = max(
+        patients,
+        key=lambda patient: sum(patient_of[name] == patient for name in sections),
+        default="",
+    )
     own = [name for name in sections if patient_of[name] == most]
     return [_following(own, after)] if own else []
 

@@ -52,8 +52,10 @@ def evaluate(
         predictions |= baseline_predictions(train, colour, test, own_colour)
         found = section_results(
             study.panel, test, predictions, section=name, normalisation=study.config.normalisation
-        )  # fmt: skip
-        refitted = baseline_predictions(stack_targets([others[key] for key in known]), colour, others[name], own_colour)
+        )
+        refitted = baseline_predictions(
+            stack_targets([others[key] for key in known]), colour, others[name], own_colour
+        )
         plain = _plain_medians(others[name].expression, predictions | refitted)
         found.summary["other_normalisation"] = other
         found.summary["median_r_all_other"] = found.summary["predictor"].map(plain)
@@ -62,48 +64,82 @@ def evaluate(
     return results
 
 
-def average_predictions(study: SpotStudy, trained: Sequence[Trained], name: str) -> NDArray[np.float32]:
+def average_predictions(
+    study: SpotStudy, trained: Sequence[Trained], name: str
+) -> NDArray[np.float32]:
     """(S, G) mean prediction of several networks for a section, in the unit of its targets."""
     patches = study.sections[name].patches()
     parts = [
-        item.info.scaler.unscale(predict_section(item.model, item.info, patches, study.config)) for item in trained
+        item.info.scaler.unscale(predict_section(item.model, item.info, patches, study.config))
+        for item in trained
     ]
     return np.mean(parts, axis=0, dtype=np.float64).astype(np.float32)
 
 
-def _plain_medians(truth: NDArray[np.float32], predictions: Mapping[str, NDArray[np.float32]]) -> dict[str, float]:
+def _plain_medians(
+    truth: NDArray[np.float32], predictions: Mapping[str, NDArray[np.float32]]
+) -> dict[str, float]:
     """Median plain r over all genes, over the spots that have a value."""
     known = np.isfinite(truth).all(axis=1)
-    return {name: median_over_genes(pearson(truth[known], values[known])) for name, values in predictions.items()}
+    return {
+        name: median_over_genes(pearson(truth[known], values[known]))
+        for name, values in predictions.items()
+    }
 
 
 def write_section(
-    study: SpotStudy, name: str, predicted: NDArray[np.float32], found: SectionResults, out_dir: Path
+    study: SpotStudy,
+    name: str,
+    predicted: NDArray[np.float32],
+    found: SectionResults,
+    out_dir: Path,
 ) -> None:
     """Per-gene table, predictions as AnnData that squidpy plots, maps of genes, the distribution over genes."""
     section, truth, table = study.sections[name], study.targets[name].expression, found.genes
     write_csv(out_dir / f"genes_{name}.csv", table)
     if "predictable" in table:
         names = table.loc[table["predictable"], ["gene", f"depth_adjusted_r_{MODEL}", f"q_{MODEL}"]]
-        write_csv(out_dir / f"predictable_{name}.csv", names.sort_values(f"depth_adjusted_r_{MODEL}", ascending=False))
+        write_csv(
+            out_dir / f"predictable_{name}.csv",
+            names.sort_values(f"depth_adjusted_r_{MODEL}", ascending=False),
+        )
     write_predictions(
-        out_dir / f"predicted_{name}.h5ad", predicted, section.obs().assign(total_counts=section.totals),
-        study.panel, unit=study.scaler.transform, layers={"truth": truth}, var=table.set_index("gene"),
-        obsm={"spatial": section.spatial()}, config=as_plain(study.config), fold=study.split.name,
-        trained_on=list(study.train), patient_leakage=list(study.split.leaking),
-    )  # fmt: skip
+        out_dir / f"predicted_{name}.h5ad",
+        predicted,
+        section.obs().assign(total_counts=section.totals),
+        study.panel,
+        unit=study.scaler.transform,
+        layers={"truth": truth},
+        var=table.set_index("gene"),
+        obsm={"spatial": section.spatial()},
+        config=as_plain(study.config),
+        fold=study.split.name,
+        trained_on=list(study.train),
+        patient_leakage=list(study.split.leaking),
+    )
     shown = mapped_genes(table, study.config.map_genes)
     figures.spot_maps(
-        table.loc[shown, "gene"].tolist(), section.spatial(), truth[:, shown], predicted[:, shown],
-        out_dir / f"maps_{name}.png", title=f"section {name}: measured and predicted {study.scaler.transform}",
-        titles=[f"{row.gene}, r {row.depth_adjusted_r_model:.2f}" for row in table.loc[shown].itertuples()],
-    )  # fmt: skip
+        table.loc[shown, "gene"].tolist(),
+        section.spatial(),
+        truth[:, shown],
+        predicted[:, shown],
+        out_dir / f"maps_{name}.png",
+        title=f"section {name}: measured and predicted {study.scaler.transform}",
+        titles=[
+            f"{row.gene}, r {row.depth_adjusted_r_model:.2f}"
+            for row in table.loc[shown].itertuples()
+        ],
+    )
     seen = table["detection"] >= DETECTION_FLOOR
     figures.gene_distributions(
-        {column.removeprefix("depth_adjusted_r_"): table.loc[seen, column].to_numpy()
-         for column in table if column.startswith("depth_adjusted_r_") and table[column].notna().any()},
-        out_dir / f"genes_{name}.png", xlabel=f"depth-adjusted r, section {name}, genes in >= 20 % of spots",
-    )  # fmt: skip
+        {
+            column.removeprefix("depth_adjusted_r_"): table.loc[seen, column].to_numpy()
+            for column in table
+            if column.startswith("depth_adjusted_r_") and table[column].notna().any()
+        },
+        out_dir / f"genes_{name}.png",
+        xlabel=f"depth-adjusted r, section {name}, genes in >= 20 % of spots",
+    )
 
 
 def mapped_genes(table: pd.DataFrame, asked: Sequence[str]) -> list[int]:
@@ -120,4 +156,7 @@ def check_map_genes(study: SpotStudy) -> None:
     """Refuse genes to draw that the panel lacks."""
     missing = [gene for gene in study.config.map_genes if gene not in set(study.panel.genes)]
     if missing:
-        raise InputError(f"map_genes names {preview(missing)}, not among the genes of the panel", fix="leave them out")
+        raise InputError(
+            f"map_genes names {preview(missing)}, not among the genes of the panel",
+            fix="leave them out",
+        )

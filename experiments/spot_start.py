@@ -59,7 +59,10 @@ class SpotStart:
         return self.head._replace(weight=weight)
 
     def scaled_for(
-        self, panel: GenePanel, train: Sequence[int] | NDArray[np.int64], scaled: NDArray[np.float32]
+        self,
+        panel: GenePanel,
+        train: Sequence[int] | NDArray[np.int64],
+        scaled: NDArray[np.float32],
     ) -> tuple[SpotHead, torch.Tensor]:
         """The head and its centre (S,) at the start of training on bulk.
 
@@ -107,18 +110,25 @@ def spot_start(path: str | Path, data: CohortData) -> SpotStart:
     found = open_encoder(str(path)).identity
     if found != data.encoder:
         raise InputError(
-            f"is {found}, the features are those of {data.encoder}", path=path,
+            f"is {found}, the features are those of {data.encoder}",
+            path=path,
             fix="give the encoder that made the features, or encode the slides with this one",
-        )  # fmt: skip
+        )
     model, info = load_encoder(path)
     if not set(info.panel.genes) & set(data.genes):
-        raise InputError("shares no gene with the cohort", path=path, fix="name the genes of both alike")
+        raise InputError(
+            "shares no gene with the cohort", path=path, fix="name the genes of both alike"
+        )
     head, last = head_of(model), last_layer(model)
     hidden = None
     if isinstance(head, ExpressionHead):
         hidden = SpotHidden(head.fc1.weight.detach(), head.fc1.bias.detach())
     elif head is not last:
-        raise InputError(f"the head of {info.model} is not linear", path=path, fix="use form=pooled, without encoder")
+        raise InputError(
+            f"the head of {info.model} is not linear",
+            path=path,
+            fix="use form=pooled, without encoder",
+        )
     spot_head = SpotHead(last.weight.detach(), hidden)
     return SpotStart(info.panel, spot_head, _patient_inputs(spot_head, data.patients, data.slides))
 

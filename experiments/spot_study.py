@@ -76,31 +76,41 @@ class SpotStudy:
         target = self.config.target
         return training_targets(
             [(self.targets[name].expression, self.targets[name].log_depth) for name in names],
-            self.scaler, remove_depth=target.remove_depth, rank=target.rank,
-        )  # fmt: skip
+            self.scaler,
+            remove_depth=target.remove_depth,
+            rank=target.rank,
+        )
 
     def patches(self, names: Sequence[str]) -> Patches:
         """(S, px, px, 3) patches of several sections in the order of :meth:`stacked`, on disk where they are many."""
-        return load_patches([SectionRows(self.sections[n].spots.patches_path, self.sections[n].rows) for n in names])
+        return load_patches(
+            [SectionRows(self.sections[n].spots.patches_path, self.sections[n].rows) for n in names]
+        )
 
     def colour(self, names: Sequence[str]) -> NDArray[np.float32]:
         """(S, 30) colour statistics of several sections in the order of :meth:`stacked`, one section at a time."""
         return np.concatenate([colour_statistics(self.sections[name].patches()) for name in names])
 
-    def other_normalisation(self, names: Sequence[str]) -> tuple[Normalisation, Mapping[str, SpotTargets]]:
+    def other_normalisation(
+        self, names: Sequence[str]
+    ) -> tuple[Normalisation, Mapping[str, SpotTargets]]:
         """The normalisation that was not chosen, and targets of sections in it.
 
         Spots that have no value in it are NaN.
         """
         (other,) = (name for name in get_args(Normalisation) if name != self.config.normalisation)
         return other, {
-            name: section_targets(self.sections[name], self.panel, other, allow_empty=True) for name in names
+            name: section_targets(self.sections[name], self.panel, other, allow_empty=True)
+            for name in names
         }
 
 
 def load_sections(config: SpotConfig) -> dict[str, Section]:
     """All sections of the folder of spots, without their poor spots, of one patch size."""
-    sections = {name: load_section(path, config.min_umi) for name, path in find_sections(config.spots).items()}
+    sections = {
+        name: load_section(path, config.min_umi)
+        for name, path in find_sections(config.spots).items()
+    }
     one_patch_size(sections)
     return sections
 
@@ -110,14 +120,18 @@ def patients_of(sections: Mapping[str, Section]) -> dict[str, str]:
     return {name: section.spots.patient for name, section in sections.items()}
 
 
-def make_study(config: SpotConfig, split: SectionSplit, sections: Mapping[str, Section]) -> SpotStudy:
+def make_study(
+    config: SpotConfig, split: SectionSplit, sections: Mapping[str, Section]
+) -> SpotStudy:
     """Choose genes and fit the target scaler on the training sections of a fold."""
     used = {name: sections[name] for name in dict.fromkeys((*split.train, *split.val, *split.test))}
     if config.panel.file is not None:
         panel = read_gene_list(config.panel.file)
     else:
         training = [(used[name].genes, used[name].counts()) for name in split.train]
-        panel = choose_spot_panel(training, min_detection=config.panel.min_detection, max_genes=config.panel.max_genes)
+        panel = choose_spot_panel(
+            training, min_detection=config.panel.min_detection, max_genes=config.panel.max_genes
+        )
     panel, missing = usable_panel(panel, used, config.panel.missing)
     if config.normalisation == "published":
         used = {name: without_empty_spots(section, panel) for name, section in used.items()}
@@ -128,9 +142,14 @@ def make_study(config: SpotConfig, split: SectionSplit, sections: Mapping[str, S
         (name,) = split.train
         train, val = (f"{name} (training part)",), (f"{name} (validation block)",)
         used[train[0]], used[val[0]] = set_aside_block(used[name], used[name].patch.um)
-    targets = {name: section_targets(section, panel, config.normalisation) for name, section in used.items()}
+    targets = {
+        name: section_targets(section, panel, config.normalisation)
+        for name, section in used.items()
+    }
     values = np.concatenate([targets[name].expression for name in train])
-    return SpotStudy(config, split, train, val, used, panel, missing, targets, _scaler(values, config))
+    return SpotStudy(
+        config, split, train, val, used, panel, missing, targets, _scaler(values, config)
+    )
 
 
 def _scaler(values: NDArray[np.float32], config: SpotConfig) -> TargetScaler:

@@ -23,7 +23,13 @@ from tcgn_mil.experiments.spot_evaluation import (
     headline_interval,
     predictable,
 )
-from tcgn_mil.metrics import DETECTION_FLOOR, benjamini_hochberg, combine_folds, headline, median_over_genes
+from tcgn_mil.metrics import (
+    DETECTION_FLOOR,
+    benjamini_hochberg,
+    combine_folds,
+    headline,
+    median_over_genes,
+)
 from tcgn_mil.spatial_stats import percentile_interval
 
 _FOLD_DEPENDENCE = np.sqrt(2)
@@ -39,7 +45,9 @@ class RunResults(NamedTuple):
     summary: pd.DataFrame
 
 
-def combine_sections(results: Mapping[str, SectionResults], *, folds: int, patient_of: Mapping[str, str]) -> RunResults:
+def combine_sections(
+    results: Mapping[str, SectionResults], *, folds: int, patient_of: Mapping[str, str]
+) -> RunResults:
     """Combine sections, all of one gene panel or of several (a gene that a fold did not choose is NA there).
 
     Returns
@@ -52,7 +60,9 @@ def combine_sections(results: Mapping[str, SectionResults], *, folds: int, patie
     spots = np.array([part.summary["spots"].iloc[0] for part in results.values()], dtype=float)
     detection = _detection(tables, spots)
     patients = [patient_of[name] for name in results]
-    predictors = list(dict.fromkeys(name for part in results.values() for name in part.summary["predictor"]))
+    predictors = list(
+        dict.fromkeys(name for part in results.values() for name in part.summary["predictor"])
+    )
     genes = pd.DataFrame({"gene": names, "detection": detection})
     rows = []
     for name in predictors:
@@ -68,16 +78,26 @@ def combine_sections(results: Mapping[str, SectionResults], *, folds: int, patie
     if f"q_{MODEL}" in genes:
         genes["predictable"] = predictable(genes)
         rows[predictors.index(MODEL)] |= {
-            "significant": int((genes[f"q_{MODEL}"] < 0.05).sum()), "predictable": int(genes["predictable"].sum()),
-            "p_values": NULL_SINGLE if len(results) == 1 else NULL_ONE_FOLD if folds == 1 else NULL_APPROXIMATE,
-        }  # fmt: skip
+            "significant": int((genes[f"q_{MODEL}"] < 0.05).sum()),
+            "predictable": int(genes["predictable"].sum()),
+            "p_values": NULL_SINGLE
+            if len(results) == 1
+            else NULL_ONE_FOLD
+            if folds == 1
+            else NULL_APPROXIMATE,
+        }
     return RunResults(genes, pd.DataFrame(rows))
 
 
 def _stack(tables: Sequence[pd.DataFrame], column: str) -> NDArray[np.float64]:
     """(sections, G), NaN where a section lacks the column."""
     width = len(tables[0])
-    return np.stack([table[column].to_numpy(float) if column in table else np.full(width, np.nan) for table in tables])
+    return np.stack(
+        [
+            table[column].to_numpy(float) if column in table else np.full(width, np.nan)
+            for table in tables
+        ]
+    )
 
 
 def _detection(tables: Sequence[pd.DataFrame], spots: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -91,7 +111,9 @@ def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean over sections that have an answer, NaN where none has."""
     known = np.isfinite(values)
     with np.errstate(invalid="ignore"):
-        return np.where(known, values, 0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
+        return np.where(known, values, 0).sum(axis=0) / np.where(
+            known.any(axis=0), known.sum(axis=0), np.nan
+        )
 
 
 def _mean_replicates(
@@ -114,18 +136,26 @@ def _mean_replicates(
 
 
 def _tested(
-    tables: Sequence[pd.DataFrame], adjusted: NDArray[np.float64], drawn: NDArray[np.float32],
-    detection: NDArray[np.float64], folds: int, patients: Sequence[str],
-) -> dict[str, NDArray]:  # fmt: skip
+    tables: Sequence[pd.DataFrame],
+    adjusted: NDArray[np.float64],
+    drawn: NDArray[np.float32],
+    detection: NDArray[np.float64],
+    folds: int,
+    patients: Sequence[str],
+) -> dict[str, NDArray]:
     """Interval, p and q of the model's r."""
     effective = _stack(tables, f"effective_n_{MODEL}")
     if len(tables) == 1:
         p = tables[0][f"p_{MODEL}"].to_numpy(float)
     else:
-        rows = [np.array([name == patient for name in patients]) for patient in dict.fromkeys(patients)]
+        rows = [
+            np.array([name == patient for name in patients]) for patient in dict.fromkeys(patients)
+        ]
         fisher = np.arctanh(np.clip(adjusted, -0.999999, 0.999999))
         r = np.tanh(np.stack([_mean(fisher[row]) for row in rows]))
-        z = combine_folds(r, np.nan_to_num(np.stack([_mean(effective[row]) for row in rows])), min_folds=1).z
+        z = combine_folds(
+            r, np.nan_to_num(np.stack([_mean(effective[row]) for row in rows])), min_folds=1
+        ).z
         p = norm.sf(z / (_FOLD_DEPENDENCE if folds > 1 else 1))
     low, high = percentile_interval(drawn)
     q = benjamini_hochberg(p, detection >= DETECTION_FLOOR)
@@ -133,7 +163,10 @@ def _tested(
 
 
 def _row(
-    genes: pd.DataFrame, name: str, bounds: tuple[float, float], results: Mapping[str, SectionResults]
+    genes: pd.DataFrame,
+    name: str,
+    bounds: tuple[float, float],
+    results: Mapping[str, SectionResults],
 ) -> dict[str, Any]:
     """One predictor: the headline of gene means, and the spread of the sections' own headlines."""
     seen = genes["detection"] >= DETECTION_FLOOR
@@ -144,14 +177,18 @@ def _row(
         "predictor": name,
         "normalisation": first["normalisation"].iloc[0],
         "sections": len(own),
-        "headline": headline(genes[f"depth_adjusted_r_{name}"].to_numpy(), genes["detection"].to_numpy()),
+        "headline": headline(
+            genes[f"depth_adjusted_r_{name}"].to_numpy(), genes["detection"].to_numpy()
+        ),
         "headline_low": bounds[0],
         "headline_high": bounds[1],
         "least_section": own.min(),
         "most_section": own.max(),
         "median_r_seen": median_over_genes(genes.loc[seen, f"r_{name}"].to_numpy()),
         "median_r_all": median_over_genes(genes[f"r_{name}"].to_numpy()),
-        "median_r_all_other": first["median_r_all_other"].mean() if "median_r_all_other" in first else float("nan"),
+        "median_r_all_other": first["median_r_all_other"].mean()
+        if "median_r_all_other" in first
+        else float("nan"),
         "genes_seen": int(seen.sum()),
         "genes_na": int(genes[f"r_{name}"].isna().sum()),
     }

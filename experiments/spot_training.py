@@ -54,8 +54,13 @@ class Network:
     def of(cls, config: SpotConfig) -> Network:
         """The network that a run is about."""
         return cls(
-            config.model, config.input_px, config.train, config.pretrained, config.checkpoint, config.trunk
-        )  # fmt: skip
+            config.model,
+            config.input_px,
+            config.train,
+            config.pretrained,
+            config.checkpoint,
+            config.trunk,
+        )
 
     @classmethod
     def small(cls) -> Network:
@@ -71,7 +76,9 @@ class Trained(NamedTuple):
     epochs: pd.DataFrame
 
 
-def train_network(study: SpotStudy, network: Network, folder: Path, *, seed: int, description: str = "") -> Trained:
+def train_network(
+    study: SpotStudy, network: Network, folder: Path, *, seed: int, description: str = ""
+) -> Trained:
     """Train a network on ``study.train``, or take the finished one from its folder."""
     if (folder / CHECKPOINT).is_file():
         model, info = load_encoder(folder / CHECKPOINT)
@@ -99,20 +106,26 @@ def _check_same_study(study: SpotStudy, info: EncoderInfo, seed: int, folder: Pa
     """Refuse a finished network of other sections, spots or genes, as files that changed since would leave."""
     made = info.provenance
     differing = [
-        what for what, same in {
+        what
+        for what, same in {
             "training sections": made.get("trained_on") == list(study.train),
             "validation sections": made.get("validated_on") == list(study.val),
             "seed": made.get("seed") == seed,
             "genes": info.panel.hash == study.panel.hash,
-            "training values": np.allclose(info.scaler.mean, study.scaler.mean, rtol=1e-4, atol=1e-5)
-            if info.panel.hash == study.panel.hash else True,
-        }.items() if not same
-    ]  # fmt: skip
+            "training values": np.allclose(
+                info.scaler.mean, study.scaler.mean, rtol=1e-4, atol=1e-5
+            )
+            if info.panel.hash == study.panel.hash
+            else True,
+        }.items()
+        if not same
+    ]
     if differing:
         raise InputError(
-            f"holds a network of other {', '.join(differing)} than the files say now", path=folder,
+            f"holds a network of other {', '.join(differing)} than the files say now",
+            path=folder,
             fix="the spots, the folds or the gene list changed since: choose another --out folder",
-        )  # fmt: skip
+        )
 
 
 def start_network(network: Network, study: SpotStudy) -> nn.Module:
@@ -121,18 +134,28 @@ def start_network(network: Network, study: SpotStudy) -> nn.Module:
     if network.trunk is not None and network.checkpoint is not None:
         raise InputError("both trunk and checkpoint are given", fix="choose one to start from")
     if network.train == "head" and study.config.training.layer_decay < 1:
-        raise InputError("layer_decay goes with train=all: a head has no layers below it", fix="leave it at 1")
+        raise InputError(
+            "layer_decay goes with train=all: a head has no layers below it", fix="leave it at 1"
+        )
     if network.checkpoint is not None:
         check_genes(network.checkpoint, study.panel)
     model = create_encoder(
-        network.model, num_classes=genes, checkpoint=network.checkpoint, pretrained=network.pretrained,
+        network.model,
+        num_classes=genes,
+        checkpoint=network.checkpoint,
+        pretrained=network.pretrained,
         input_px=network.input_px,
-    )  # fmt: skip
+    )
     if network.trunk is not None:
         if not isinstance(model, TCGN):
-            raise InputError(f"trunk is for TCGN, not {network.model}", fix="give a timm model's weights as checkpoint")
+            raise InputError(
+                f"trunk is for TCGN, not {network.model}",
+                fix="give a timm model's weights as checkpoint",
+            )
         filled = load_trunk(model, network.trunk).filled
-        tqdm.write(f"{len(filled)} of {len(model.state_dict())} tensors filled from {network.trunk}")
+        tqdm.write(
+            f"{len(filled)} of {len(model.state_dict())} tensors filled from {network.trunk}"
+        )
     return model
 
 
@@ -140,32 +163,51 @@ def encoder_info(network: Network, study: SpotStudy, model: nn.Module, *, seed: 
     """What the network's weights will mean."""
     needs = input_of(model, network.model, network.input_px)
     provenance = {
-        "config": as_plain(study.config), "validation": study.split.validation, "seed": seed,
-        "trained_on": list(study.train), "validated_on": list(study.val),
-    }  # fmt: skip
+        "config": as_plain(study.config),
+        "validation": study.split.validation,
+        "seed": seed,
+        "trained_on": list(study.train),
+        "validated_on": list(study.val),
+    }
     return EncoderInfo(
-        model=network.model, panel=study.panel, scaler=study.scaler, patch=study.patch,
-        normalisation=study.config.normalisation, takes=needs, provenance=provenance,
-    )  # fmt: skip
+        model=network.model,
+        panel=study.panel,
+        scaler=study.scaler,
+        patch=study.patch,
+        normalisation=study.config.normalisation,
+        takes=needs,
+        provenance=provenance,
+    )
 
 
 def predict_section(
     model: nn.Module, info: EncoderInfo, patches: NDArray[np.uint8], config: SpotConfig
 ) -> NDArray[np.float32]:
     """(S, G) standardised predictions, averaged over ``config.views`` of each patch."""
-    return predict_spots(model, patches, batch_size=config.training.batch_size, takes=info.takes, views=config.views)
+    return predict_spots(
+        model, patches, batch_size=config.training.batch_size, takes=info.takes, views=config.views
+    )
 
 
 def _fit(
-    study: SpotStudy, network: Network, model: nn.Module, info: EncoderInfo, folder: Path, seed: int, description: str
+    study: SpotStudy,
+    network: Network,
+    model: nn.Module,
+    info: EncoderInfo,
+    folder: Path,
+    seed: int,
+    description: str,
 ) -> History:
     """Fit by gradient; the model ends with the weights that are kept."""
     config = study.config
     training = _training_config(study, seed)
     batches = SpotBatches(
-        study.patches(study.train), study.training_values(study.train),
-        batch_size=training.batch_size, seed=seed, augment=config.augment,
-    )  # fmt: skip
+        study.patches(study.train),
+        study.training_values(study.train),
+        batch_size=training.batch_size,
+        seed=seed,
+        augment=config.augment,
+    )
 
     def step(model: Any, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         patches, targets = batch
@@ -175,9 +217,15 @@ def _fit(
     trained = HeadOnly(model) if network.train == "head" else model
     with log:
         return fit(
-            trained, step=step, epoch_batches=batches.epoch, validate=_validation(study, info), config=training,
-            state_path=folder / STATE, description=description, on_epoch=log,
-        )  # fmt: skip
+            trained,
+            step=step,
+            epoch_batches=batches.epoch,
+            validate=_validation(study, info),
+            config=training,
+            state_path=folder / STATE,
+            description=description,
+            on_epoch=log,
+        )
 
 
 def _training_config(study: SpotStudy, seed: int) -> TrainingConfig:
@@ -210,6 +258,9 @@ def fit_ridge_head(study: SpotStudy, model: nn.Module, info: EncoderInfo) -> Non
     model.eval()
     before = BeforeLastLayer(model)
     features = np.concatenate(
-        [predict_section(before, info, study.sections[name].patches(), study.config) for name in study.train]
+        [
+            predict_section(before, info, study.sections[name].patches(), study.config)
+            for name in study.train
+        ]
     )
     set_last_layer(model, *ridge_weights(features, study.training_values(study.train)))

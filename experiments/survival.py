@@ -66,7 +66,9 @@ def run(config: SurviveConfig, out_dir: str | Path) -> dict[str, Any]:
     cohort = load_survival_cohort(config)
     folds, cohort = make_folds(config, cohort)
     for seed, parts in folds.items():
-        write_folds(out_dir / ("folds.csv" if seed == config.seeds[0] else f"folds_seed{seed}.csv"), parts)
+        write_folds(
+            out_dir / ("folds.csv" if seed == config.seeds[0] else f"folds_seed{seed}.csv"), parts
+        )
     write_csv(out_dir / "dropped_patients.csv", cohort.dropped)
     repeats = cross_validate(config, cohort, folds)
     tables = make_tables(config, cohort, repeats)
@@ -76,13 +78,16 @@ def run(config: SurviveConfig, out_dir: str | Path) -> dict[str, Any]:
     return finish_run(out_dir, summarise(config, cohort, repeats, tables))
 
 
-def make_folds(config: SurviveConfig, cohort: SurvivalCohort) -> tuple[dict[int, list[Fold]], SurvivalCohort]:
+def make_folds(
+    config: SurviveConfig, cohort: SurvivalCohort
+) -> tuple[dict[int, list[Fold]], SurvivalCohort]:
     """Seed -> folds, and the cohort without patients that no fold of a file tests."""
     table = cohort.table
     if config.folds is None:
         groups = sites_of(table.patient_id) if config.group_by == "site" else None
         return {
-            seed: survival_folds(table, n_folds=config.n_folds, seed=seed, groups=groups) for seed in config.seeds
+            seed: survival_folds(table, n_folds=config.n_folds, seed=seed, groups=groups)
+            for seed in config.seeds
         }, cohort
     here = set(table.patient_id)
     named = read_folds(config.folds, known=[*here, *cohort.dropped["patient_id"]])
@@ -91,13 +96,18 @@ def make_folds(config: SurviveConfig, cohort: SurvivalCohort) -> tuple[dict[int,
         cohort = without_patients(cohort, here - tested, "in no fold's test part")
         here &= tested
     folds = [
-        Fold(fold.index, *(tuple(name for name in part if name in here) for part in fold.parts().values()))
+        Fold(
+            fold.index,
+            *(tuple(name for name in part if name in here) for part in fold.parts().values()),
+        )
         for fold in named
     ]
     return {config.seeds[0]: folds}, cohort
 
 
-def make_tables(config: SurviveConfig, cohort: SurvivalCohort, repeats: Sequence[Repeat]) -> dict[str, pd.DataFrame]:
+def make_tables(
+    config: SurviveConfig, cohort: SurvivalCohort, repeats: Sequence[Repeat]
+) -> dict[str, pd.DataFrame]:
     """File name without suffix -> table."""
     ratios, tests, assumptions = regression_tables(cohort, repeats[0])
     tables = {
@@ -112,43 +122,66 @@ def make_tables(config: SurviveConfig, cohort: SurvivalCohort, repeats: Sequence
     }
     if config.screen:
         for name, source in cohort.sources.items():
-            values = RankNormaliser(source.values)(source.values) if config.risk.transform == "rank" else source.values
-            tables[f"exploratory_screen_{name}"] = screen_table(values, source.genes, cohort.table, cohort.design)
+            values = (
+                RankNormaliser(source.values)(source.values)
+                if config.risk.transform == "rank"
+                else source.values
+            )
+            tables[f"exploratory_screen_{name}"] = screen_table(
+                values, source.genes, cohort.table, cohort.design
+            )
             if source.scores is not None:
-                scored = screen_table(source.scores.values, source.scores.names, cohort.table, cohort.design)
-                tables[f"signatures_{name}"] = scored.rename(columns={"gene": "signature"}).assign(label=SIGNATURES)
+                scored = screen_table(
+                    source.scores.values, source.scores.names, cohort.table, cohort.design
+                )
+                tables[f"signatures_{name}"] = scored.rename(columns={"gene": "signature"}).assign(
+                    label=SIGNATURES
+                )
     return tables
 
 
 def screen_table(
     values: np.ndarray, genes: Sequence[str], table: SurvivalTable, design: pd.DataFrame
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """One row a gene, the most certain first: univariable Cox regression, and adjusted for the covariates if any."""
     outcome = (table.time_days, table.event)
     parts = {"": cox_screen(values, *outcome, entry=table.entry_days)}
     if design.shape[1]:
-        parts["adjusted_"] = cox_screen(values, *outcome, entry=table.entry_days, covariates=design.to_numpy())
+        parts["adjusted_"] = cox_screen(
+            values, *outcome, entry=table.entry_days, covariates=design.to_numpy()
+        )
     columns: dict[str, Any] = {"gene": list(genes)}
     for prefix, found in parts.items():
         columns |= {
-            f"{prefix}hazard_ratio_per_sd": found.hazard_ratio, f"{prefix}low": found.low, f"{prefix}high": found.high,
-            f"{prefix}coef": found.coef, f"{prefix}se": found.se, f"{prefix}z": found.z, f"{prefix}p": found.p,
+            f"{prefix}hazard_ratio_per_sd": found.hazard_ratio,
+            f"{prefix}low": found.low,
+            f"{prefix}high": found.high,
+            f"{prefix}coef": found.coef,
+            f"{prefix}se": found.se,
+            f"{prefix}z": found.z,
+            f"{prefix}p": found.p,
             f"{prefix}q": found.q,
-        }  # fmt: skip
+        }
     frame = pd.DataFrame(columns).assign(label=EXPLORATORY)
     return frame.sort_values(["p", "gene"], kind="stable").reset_index(drop=True)
 
 
 def summarise(
-    config: SurviveConfig, cohort: SurvivalCohort, repeats: Sequence[Repeat], tables: dict[str, pd.DataFrame]
+    config: SurviveConfig,
+    cohort: SurvivalCohort,
+    repeats: Sequence[Repeat],
+    tables: dict[str, pd.DataFrame],
 ) -> dict[str, Any]:
     """The headline first, then what the reader must know of how it came about."""
     screens = {
         name.removeprefix("exploratory_screen_"): {
-            "genes": len(table), "q_below_0.05": int((table["q"] < 0.05).sum()), "label": EXPLORATORY,
+            "genes": len(table),
+            "q_below_0.05": int((table["q"] < 0.05).sum()),
+            "label": EXPLORATORY,
         }
-        for name, table in tables.items() if name.startswith("exploratory_screen_")
-    }  # fmt: skip
+        for name, table in tables.items()
+        if name.startswith("exploratory_screen_")
+    }
     return {
         "sentence": headline_sentence(cohort, tables, repeats),
         "endpoint": cohort.table.endpoint,
@@ -166,7 +199,9 @@ def summarise(
         "groups": plain_rows(tables["groups"]),
         "hazard_ratios": plain_rows(tables["hazard_ratios"]),
         "likelihood_ratio": plain_rows(tables["likelihood_ratio"]),
-        "proportional_hazards": plain_rows(tables["proportional_hazards"].drop(columns="advice", errors="ignore")),
+        "proportional_hazards": plain_rows(
+            tables["proportional_hazards"].drop(columns="advice", errors="ignore")
+        ),
         "signature_outcome": {
             name.removeprefix("signatures_"): plain_rows(table[SIGNATURE_COLUMNS])
             for name, table in tables.items()
@@ -177,7 +212,9 @@ def summarise(
     }
 
 
-def headline_sentence(cohort: SurvivalCohort, tables: dict[str, pd.DataFrame], repeats: Sequence[Repeat]) -> str:
+def headline_sentence(
+    cohort: SurvivalCohort, tables: dict[str, pd.DataFrame], repeats: Sequence[Repeat]
+) -> str:
     """What a reader must not miss, in a sentence or two."""
     table = cohort.table
     scores = ", ".join(
@@ -199,7 +236,9 @@ def labels_of(cohort: SurvivalCohort, tables: dict[str, pd.DataFrame]) -> list[s
     events, columns = int(cohort.table.event.sum()), cohort.design.shape[1]
     labels = list(cohort.notes)
     if columns and events < _EVENTS_A_COLUMN * columns:
-        labels.append(f"{events} events for {columns} columns of covariates: fewer than 10 each, so fits are unstable")
+        labels.append(
+            f"{events} events for {columns} columns of covariates: fewer than 10 each, so fits are unstable"
+        )
     if len(tables["likelihood_ratio"]):
         labels.append("p-values of out-of-fold scores are approximate: folds inform one another")
     rows = tables["concordance"]
@@ -214,5 +253,9 @@ def labels_of(cohort: SurvivalCohort, tables: dict[str, pd.DataFrame]) -> list[s
         labels.append(f"hazards are not proportional (p < 0.05) for {names}. {PROPORTIONAL_ADVICE}")
     if cohort.table.entry_days is not None:
         labels.append("patients enter late: no AUC and no Brier score, which know no late entry")
-    labels.extend(f"{name.replace('_', ' ')}: {EXPLORATORY}" for name in tables if name.startswith("exploratory"))
+    labels.extend(
+        f"{name.replace('_', ' ')}: {EXPLORATORY}"
+        for name in tables
+        if name.startswith("exploratory")
+    )
     return labels

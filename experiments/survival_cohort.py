@@ -83,11 +83,15 @@ class SurviveConfig:
         if self.n_folds < 3:
             raise InputError(f"n_folds is {self.n_folds}", fix="give at least 3")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise InputError(f"seeds are {list(self.seeds)}", fix="give numbers of 0 or more, each once")
+            raise InputError(
+                f"seeds are {list(self.seeds)}", fix="give numbers of 0 or more, each once"
+            )
         if self.folds is not None and len(self.seeds) > 1:
             raise InputError("several seeds with a file of folds", fix="give one of the two")
         if self.replicates < 0 or any(not time > 0 for time in self.times_days):
-            raise InputError("replicates below 0, or a time not above 0", fix="correct replicates or times_days")
+            raise InputError(
+                "replicates below 0, or a time not above 0", fix="correct replicates or times_days"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,13 +154,19 @@ def load_survival_cohort(config: SurviveConfig) -> SurvivalCohort:
     with_outcome = set(table.patient_id)
     if config.horizon_days is not None:
         cut = censor_at(table, config.horizon_days)
-        dropped += [(name, "enters after the horizon") for name in table.patient_id if name not in {*cut.patient_id}]
+        dropped += [
+            (name, "enters after the horizon")
+            for name in table.patient_id
+            if name not in {*cut.patient_id}
+        ]
         table = cut
     files = expression_files(config)
     for kind, found in files.items():
         usable = _usable(found, kind, dropped)
         _check_shared(table, usable, found, config)
-        dropped += [(name, f"no {kind} expression") for name in table.patient_id if name not in usable]
+        dropped += [
+            (name, f"no {kind} expression") for name in table.patient_id if name not in usable
+        ]
         dropped += [(name, f"no {table.endpoint}") for name in usable if name not in with_outcome]
         table = take(table, np.array([name in usable for name in table.patient_id]))
     chosen = numbers_where_they_are(table.covariates, config.covariates)
@@ -187,13 +197,16 @@ def expression_files(config: SurviveConfig) -> dict[str, PatientExpression]:
     """
     files = {
         kind: read_expression(path)
-        for kind, path in ((PREDICTED, config.predicted), (MEASURED, config.measured)) if path is not None
-    }  # fmt: skip
+        for kind, path in ((PREDICTED, config.predicted), (MEASURED, config.measured))
+        if path is not None
+    }
     own = files.get(PREDICTED)
     if MEASURED not in files and own is not None and own.truth is not None:
         files[MEASURED] = PatientExpression(own.path, own.patients, own.genes, own.truth, own.unit)
     if not files and not config.covariates:
-        raise InputError("nothing to predict survival from", fix="give --predicted, --measured or --covariate")
+        raise InputError(
+            "nothing to predict survival from", fix="give --predicted, --measured or --covariate"
+        )
     return files
 
 
@@ -201,7 +214,9 @@ def _usable(found: PatientExpression, kind: str, dropped: list[tuple[str, str]])
     """Patients of a table, in its order, without those that its model was trained on."""
     if not found.relation:
         return dict.fromkeys(found.patients)
-    seen = [name for name, how in zip(found.patients, found.relation, strict=True) if how == _TRAINED_ON]
+    seen = [
+        name for name, how in zip(found.patients, found.relation, strict=True) if how == _TRAINED_ON
+    ]
     dropped += [(name, f"its {kind} expression is of a model trained on it") for name in seen]
     if len(seen) == len(found.patients):
         raise InputError(
@@ -226,17 +241,23 @@ def _check_shared(
 
 def _source(
     config: SurviveConfig, kind: str, found: PatientExpression, table: SurvivalTable
-) -> tuple[Source, list[str]]:  # fmt: skip
+) -> tuple[Source, list[str]]:
     """Rows of the cohort's patients, genes that all of them have, and the weights of signatures where they are used."""
     row = {name: index for index, name in enumerate(found.patients)}
     values = found.values[[row[name] for name in table.patient_id]]
     complete = np.isfinite(values).all(axis=0)
     if not complete.any():
-        raise InputError("no gene has a value for every patient", path=found.path, fix="fill or remove what is missing")
+        raise InputError(
+            "no gene has a value for every patient",
+            path=found.path,
+            fix="fill or remove what is missing",
+        )
     genes = tuple(gene for gene, kept in zip(found.genes, complete.tolist(), strict=True) if kept)
     notes = []
     if len(genes) < len(found.genes):
-        notes.append(f"{kind}: {len(found.genes) - len(genes)} genes left out, unknown in some patient")
+        notes.append(
+            f"{kind}: {len(found.genes) - len(genes)} genes left out, unknown in some patient"
+        )
     if found.folds is not None and config.folds is None:
         notes.append(
             f"{kind}: predictions of {len(np.unique(found.folds))} models, whose levels differ; with the folds of the"
@@ -247,18 +268,26 @@ def _source(
         return Source(genes, values, scores=_scores(path, values, genes, found, row, table)), notes
     names, weights, more = signature_weights(path, values, genes)
     notes += [f"{kind}: {note}" for note in more]
-    return Source(genes, values, names, weights, _scores(path, values, genes, found, row, table)), notes
+    return Source(
+        genes, values, names, weights, _scores(path, values, genes, found, row, table)
+    ), notes
 
 
 def _scores(
-    path: str | Path, values: NDArray[np.float64], genes: Sequence[str], found: PatientExpression,
-    row: Mapping[str, int], table: SurvivalTable,
-) -> SignatureScores | None:  # fmt: skip
+    path: str | Path,
+    values: NDArray[np.float64],
+    genes: Sequence[str],
+    found: PatientExpression,
+    row: Mapping[str, int],
+    table: SurvivalTable,
+) -> SignatureScores | None:
     """Scores on the scale of training, ranked within the fold of each prediction; None where there are none."""
     scaled, log_offset = training_scale(values, found.unit)
     groups = None if found.folds is None else found.folds[[row[name] for name in table.patient_id]]
     try:
-        return score_signatures(scaled, genes, read_sets(path), groups=groups, log_offset=log_offset)
+        return score_signatures(
+            scaled, genes, read_sets(path), groups=groups, log_offset=log_offset
+        )
     except InputError:
         return None  # no signature has enough genes, or two columns are one gene: there are genes to judge all the same
 
@@ -272,8 +301,12 @@ def signature_weights(
     scored = [one for one in found.coverage if not one.refused]
     weights = np.zeros((len(genes), len(scored)))
     for index, one in enumerate(scored):
-        weights[[columns[canonical_gene(gene)] for gene in one.present], index] = 1 / len(one.present)
-    notes = [f"signature {one.name} {one.refused}: left out" for one in found.coverage if one.refused]
+        weights[[columns[canonical_gene(gene)] for gene in one.present], index] = 1 / len(
+            one.present
+        )
+    notes = [
+        f"signature {one.name} {one.refused}: left out" for one in found.coverage if one.refused
+    ]
     return tuple(one.name for one in scored), weights, notes
 
 
@@ -281,12 +314,16 @@ def without_patients(cohort: SurvivalCohort, names: set[str], reason: str) -> Su
     """The cohort without some patients, who are listed as dropped."""
     kept = np.array([name not in names for name in cohort.table.patient_id])
     sources = {
-        kind: dataclasses.replace(source, values=source.values[kept], scores=_kept(source.scores, kept))
+        kind: dataclasses.replace(
+            source, values=source.values[kept], scores=_kept(source.scores, kept)
+        )
         for kind, source in cohort.sources.items()
     }
     rows = pd.DataFrame({"patient_id": sorted(names), "reason": reason})
     dropped = pd.concat([cohort.dropped, rows], ignore_index=True)
-    return SurvivalCohort(take(cohort.table, kept), cohort.design[kept], sources, dropped, cohort.notes)
+    return SurvivalCohort(
+        take(cohort.table, kept), cohort.design[kept], sources, dropped, cohort.notes
+    )
 
 
 def _kept(scores: SignatureScores | None, kept: NDArray[np.bool_]) -> SignatureScores | None:

@@ -44,7 +44,9 @@ def write_predictions(
         adata.layers[name] = values.astype(np.float32)
     for name, values in (obsm or {}).items():
         adata.obsm[name] = values
-    adata.uns["tcgn_mil"] = json.dumps(provenance(unit=unit, panel_hash=panel.hash, **made_by), default=str)
+    adata.uns["tcgn_mil"] = json.dumps(
+        provenance(unit=unit, panel_hash=panel.hash, **made_by), default=str
+    )
     with atomic_path(path) as temporary:
         adata.write_h5ad(temporary, compression="gzip")
 
@@ -68,8 +70,10 @@ def read_gene_table(path: str | Path) -> pd.DataFrame:
 
 def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as dicts of plain values, None where there is no answer, for JSON."""
-    return [{str(key): None if pd.isna(value) else value for key, value in row.items()} for row in
-            frame.to_dict("records")]  # fmt: skip
+    return [
+        {str(key): None if pd.isna(value) else value for key, value in row.items()}
+        for row in frame.to_dict("records")
+    ]
 
 
 def write_array(path: str | Path, values: np.ndarray) -> None:
@@ -89,4 +93,6 @@ def read_array(path: str | Path) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"cannot be read ({error})", path=path, fix="remove it and run again") from error
+        raise InputError(
+            f"cannot be read ({error})", path=path, fix="remove it and run again"
+        ) from error

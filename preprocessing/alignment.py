@@ -156,10 +156,13 @@ def measure_alignment(
         covered, _ = _sample(on_tissue, placed)
         found.append(
             Orientation(
-                symmetry.name, float(darkness.mean()), float((covered > 0.5).mean()), int(off.sum()),
+                symmetry.name,
+                float(darkness.mean()),
+                float((covered > 0.5).mean()),
+                int(off.sum()),
                 _correlation(darkness, depth),
             )
-        )  # fmt: skip
+        )
     return Alignment(tuple(found), len(centres))
 
 
@@ -174,7 +177,9 @@ def apply_symmetry(
     x, y = np.asarray(centres, dtype=np.float64).T
     if symmetry.swap:
         x, y = y, x
-    return np.column_stack([width - x if symmetry.mirror_x else x, height - y if symmetry.mirror_y else y])
+    return np.column_stack(
+        [width - x if symmetry.mirror_x else x, height - y if symmetry.mirror_y else y]
+    )
 
 
 def spot_darkness(thumbnail: NDArray[np.uint8], mpp: float) -> NDArray[np.float32]:
@@ -191,7 +196,9 @@ def _mean_under_spots(layer: NDArray[np.float32], mpp: float) -> NDArray[np.floa
     return np.asarray(averaged, dtype=np.float32)
 
 
-def _sample(layer: NDArray[np.float32], points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _sample(
+    layer: NDArray[np.float32], points: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """(S,) values at the points, 0 off the image, and which those are."""
     columns, rows = np.floor(points).astype(np.int64).T
     off = (columns < 0) | (rows < 0) | (columns >= layer.shape[1]) | (rows >= layer.shape[0])

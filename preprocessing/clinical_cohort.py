@@ -19,7 +19,12 @@ from tcgn_mil.contracts import duplicates
 from tcgn_mil.data.survival_tables import SurvivalTable, write_survival
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing import survival_check
-from tcgn_mil.preprocessing.clinical_tables import ClinicalOptions, ClinicalTable, Dropped, read_clinical
+from tcgn_mil.preprocessing.clinical_tables import (
+    ClinicalOptions,
+    ClinicalTable,
+    Dropped,
+    read_clinical,
+)
 from tcgn_mil.preprocessing.survival_figure import draw_survival
 
 DROPPED_FILE, AGREEMENT_FILE = "dropped_patients.csv", "agreement.csv"
@@ -65,9 +70,15 @@ def write_clinical(
     """
     out_path = Path(out_path)
     if len(layouts) not in (1, len(paths)):
-        raise InputError(f"{len(layouts)} formats for {len(paths)} files", fix="give --format once, or once a file")
+        raise InputError(
+            f"{len(layouts)} formats for {len(paths)} files",
+            fix="give --format once, or once a file",
+        )
     each = list(layouts) * len(paths) if len(layouts) == 1 else layouts
-    tables = [read_clinical(path, options, layout=layout) for path, layout in zip(paths, each, strict=True)]
+    tables = [
+        read_clinical(path, options, layout=layout)
+        for path, layout in zip(paths, each, strict=True)
+    ]
     _check_options_used(tables, options)
     compared = [survival_check.compare(first, second) for first, second in combinations(tables, 2)]
     agreement = pd.concat(compared) if compared else None
@@ -81,7 +92,10 @@ def write_clinical(
     notes = [note for table in tables for note in (*survival_check.describe(table), *table.notes)]
     meta = {
         "sources": [_source(table) for table in tables],
-        "dropped": {f"{name or 'covariate'}: {why}": count for (name, why), count in _counts(dropped).items()},
+        "dropped": {
+            f"{name or 'covariate'}: {why}": count
+            for (name, why), count in _counts(dropped).items()
+        },
         "agreement": summary,
         "warnings": [str(alarm) for alarm in alarms],
         "notes": notes,
@@ -90,20 +104,29 @@ def write_clinical(
     _write_beside(out_path, dropped, agreement)
     draw_survival(out_path.with_suffix(".png"), survival)
     patients = len({name for table in survival for name in table.patient_id})
-    return ClinicalSummary(patients, len(dropped), tuple(notes), tuple(map(str, alarms)), tuple(summary))
+    return ClinicalSummary(
+        patients, len(dropped), tuple(notes), tuple(map(str, alarms)), tuple(summary)
+    )
 
 
 def _check_options_used(tables: Sequence[ClinicalTable], options: ClinicalOptions) -> None:
     """An option without effect is a misunderstanding."""
     names = [table.layout.name for table in tables]
-    if (options.times or options.event_coding or options.event_values or options.entry) and "columns" not in names:
+    if (
+        options.times or options.event_coding or options.event_values or options.entry
+    ) and "columns" not in names:
         raise InputError(
             f"columns, unit or coding are declared, but the files are read as {', '.join(names)}, which states them",
             fix="leave those options out, or give --format columns",
         )
-    absent = [name for name in options.covariates if not any(name in table.covariates for table in tables)]
+    absent = [
+        name for name in options.covariates if not any(name in table.covariates for table in tables)
+    ]
     if absent:
-        raise InputError(f"no file has the covariate {', '.join(absent)}", fix="check --covariate, or add its file")
+        raise InputError(
+            f"no file has the covariate {', '.join(absent)}",
+            fix="check --covariate, or add its file",
+        )
     if repeated := duplicates([str(table.path) for table in tables]):
         raise InputError(f"{repeated[0]} is given twice", fix="give each file once")
     if not any(table.layout.endpoints for table in tables):
@@ -112,12 +135,18 @@ def _check_options_used(tables: Sequence[ClinicalTable], options: ClinicalOption
 
 def _merged(tables: Sequence[ClinicalTable]) -> list[SurvivalTable]:
     """One table for each endpoint, first source first."""
-    outcomes = pd.concat([table.outcomes for table in tables if len(table.outcomes)] or [tables[0].outcomes])
+    outcomes = pd.concat(
+        [table.outcomes for table in tables if len(table.outcomes)] or [tables[0].outcomes]
+    )
     outcomes = outcomes.drop_duplicates(["patient_id", "endpoint"])
     if outcomes.empty:
         lost = _counts([row for table in tables for row in table.dropped])
         why = ", ".join(f"{reason} ({count})" for (_, reason), count in lost.most_common(3))
-        raise InputError(f"no patient has a usable time and event: {why}", path=tables[0].path, fix="check the columns")
+        raise InputError(
+            f"no patient has a usable time and event: {why}",
+            path=tables[0].path,
+            fix="check the columns",
+        )
     covariates = tables[0].covariates.replace("", pd.NA)
     for table in tables[1:]:
         covariates = covariates.combine_first(table.covariates.replace("", pd.NA))
@@ -149,7 +178,9 @@ def _counts(dropped: Sequence[Dropped]) -> Counter[tuple[str, str]]:
     return Counter((row.endpoint, row.reason.split(" (")[0].split(":")[0]) for row in dropped)
 
 
-def _write_beside(out_path: Path, dropped: Sequence[Dropped], agreement: pd.DataFrame | None) -> None:
+def _write_beside(
+    out_path: Path, dropped: Sequence[Dropped], agreement: pd.DataFrame | None
+) -> None:
     rows = pd.DataFrame(dropped, columns=list(Dropped._fields))
     write_text(out_path.parent / DROPPED_FILE, rows.to_csv(index=False, lineterminator="\n"))
     path = out_path.parent / AGREEMENT_FILE

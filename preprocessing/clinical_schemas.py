@@ -23,11 +23,36 @@ CODINGS = ("event", "censored")
 CDR_SHEET = "TCGA-CDR"
 LAYOUTS = ("auto", "tcga-cdr", "xena", "porpoise", "survpath", "columns", "covariates")
 PATIENT_COLUMNS = ("patient_id", "case_id", "bcr_patient_barcode", "_PATIENT")
-MISSING = frozenset((
-    "", ".", "--", "'--", "na", "n/a", "nan", "null", "none", "unknown", "not available", "not reported",
-    "[not available]", "[not applicable]", "[not evaluated]", "[unknown]", "[discrepancy]", "[completed]", "[pending]",
-    "#n/a", "#value!", "#ref!", "#div/0!", "#name?", "#num!", "#null!",
-))  # fmt: skip
+MISSING = frozenset(
+    (
+        "",
+        ".",
+        "--",
+        "'--",
+        "na",
+        "n/a",
+        "nan",
+        "null",
+        "none",
+        "unknown",
+        "not available",
+        "not reported",
+        "[not available]",
+        "[not applicable]",
+        "[not evaluated]",
+        "[unknown]",
+        "[discrepancy]",
+        "[completed]",
+        "[pending]",
+        "#n/a",
+        "#value!",
+        "#ref!",
+        "#div/0!",
+        "#name?",
+        "#num!",
+        "#null!",
+    )
+)
 _TRUTH = {"1": True, "0": False, "true": True, "false": False}
 
 
@@ -78,7 +103,9 @@ class ClinicalLayout:
     @property
     def columns(self) -> list[str]:
         """All columns that are read, each once."""
-        outcome = [column for endpoint in self.endpoints for column in (endpoint.time, endpoint.event)]
+        outcome = [
+            column for endpoint in self.endpoints for column in (endpoint.time, endpoint.event)
+        ]
         entry = [] if self.entry is None else [self.entry]
         return list(dict.fromkeys([self.patient, *outcome, *entry, *self.covariates]))
 
@@ -94,7 +121,10 @@ class ClinicalLayout:
 
     def days(self, cells: pd.Series) -> pd.Series:
         """Text cells of a time as float64 days, NaN where missing."""
-        return pd.to_numeric(cells.mask(is_missing(cells)), errors="coerce").astype("float64") * self.unit_days
+        return (
+            pd.to_numeric(cells.mask(is_missing(cells)), errors="coerce").astype("float64")
+            * self.unit_days
+        )
 
 
 def is_missing(cells: pd.Series) -> pd.Series:
@@ -124,7 +154,9 @@ def _is_zero_or_one(cells: pd.Series) -> pd.Series:
 
 _NUMBER = CellRule(_is_number, "is no number", _NUMBER_FIX)
 _ZERO_OR_ONE = CellRule(_is_zero_or_one, "is neither 0 nor 1", _EVENT_FIX)
-_PATIENT = CellRule(lambda cells: ~is_missing(cells), "names no patient", "name it, or remove the row")
+_PATIENT = CellRule(
+    lambda cells: ~is_missing(cells), "names no patient", "name it, or remove the row"
+)
 
 
 def schema_of(layout: ClinicalLayout) -> TableSchema:
@@ -143,8 +175,16 @@ def need_columns(names: Sequence[str], wanted: Sequence[str], path: Path) -> Non
     """Raise unless each wanted column is in the header, once."""
     absent = [name for name in wanted if name not in names]
     if absent:
-        shown = ", ".join(list(names)[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-        raise InputError(f"has no column {', '.join(absent)}", path=path, fix=f"name one of its columns: {shown}")
+        shown = ", ".join(list(names)[:12]) + (
+            f" and {len(names) - 12} more" if len(names) > 12 else ""
+        )
+        raise InputError(
+            f"has no column {', '.join(absent)}", path=path, fix=f"name one of its columns: {shown}"
+        )
     repeated = [name for name in wanted if list(names).count(name) > 1]
     if repeated:
-        raise InputError(f"has column {', '.join(repeated)} more than once", path=path, fix="rename or remove one")
+        raise InputError(
+            f"has column {', '.join(repeated)} more than once",
+            path=path,
+            fix="rename or remove one",
+        )

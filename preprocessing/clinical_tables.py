@@ -95,7 +95,9 @@ class ClinicalTable:
     notes: tuple[str, ...]
 
 
-def read_clinical(path: str | Path, options: ClinicalOptions, *, layout: str = "auto") -> ClinicalTable:
+def read_clinical(
+    path: str | Path, options: ClinicalOptions, *, layout: str = "auto"
+) -> ClinicalTable:
     """Read one table.
 
     Parameters
@@ -115,19 +117,25 @@ def read_clinical(path: str | Path, options: ClinicalOptions, *, layout: str = "
     """
     path = Path(path)
     if layout not in schemas.LAYOUTS:
-        raise InputError(f"unknown format {layout!r}", fix=f"choose one of {', '.join(schemas.LAYOUTS)}")
+        raise InputError(
+            f"unknown format {layout!r}", fix=f"choose one of {', '.join(schemas.LAYOUTS)}"
+        )
     workbook = path.suffix.lower() == workbooks.SUFFIX
     sheet = workbooks.read_sheet(path, options.sheet) if workbook else None
     names = table_files.column_names(path) if sheet is None else list(sheet.columns)
     found = layout_of(path, names, options, layout)
     schemas.need_columns(names, found.columns, path)
     if sheet is None:
-        table = table_files.read_text_columns(path, [names.index(column) for column in found.columns])
+        table = table_files.read_text_columns(
+            path, [names.index(column) for column in found.columns]
+        )
     else:
         table = sheet[found.columns]
         table = table[(table != "").any(axis=1)]
     if table.empty:
-        raise InputError("has no row with a patient", path=path, fix="check the sheet and its columns")
+        raise InputError(
+            "has no row with a patient", path=path, fix="check the sheet and its columns"
+        )
     check_table(table, schemas.schema_of(found), path=path)
     return _clinical_table(path, table, found)
 
@@ -145,12 +153,18 @@ def _clinical_table(path: Path, table: pd.DataFrame, layout: ClinicalLayout) -> 
     covariates, differing = _covariates(table, patients, layout, path.name)
     empty = pd.DataFrame(columns=["patient_id", "endpoint", "time_days", "event", "entry_days"])
     return ClinicalTable(
-        path, layout, pd.concat(outcomes, ignore_index=True) if outcomes else empty, covariates,
-        (*dropped, *differing), tuple(notes),
-    )  # fmt: skip
+        path,
+        layout,
+        pd.concat(outcomes, ignore_index=True) if outcomes else empty,
+        covariates,
+        (*dropped, *differing),
+        tuple(notes),
+    )
 
 
-def layout_of(path: Path, names: Sequence[str], options: ClinicalOptions, layout: str) -> ClinicalLayout:
+def layout_of(
+    path: Path, names: Sequence[str], options: ClinicalOptions, layout: str
+) -> ClinicalLayout:
     """The table's layout, as declared or told by its columns."""
     if layout == "auto":
         layout = _guess(path, names, options)
@@ -159,21 +173,30 @@ def layout_of(path: Path, names: Sequence[str], options: ClinicalOptions, layout
         return _named_columns(path, options, covariates)
     if layout == "covariates":
         known = (options.patient, *schemas.PATIENT_COLUMNS)
-        patient = next((name for name in known if name in names), options.patient or schemas.PATIENT_COLUMNS[0])
+        patient = next(
+            (name for name in known if name in names), options.patient or schemas.PATIENT_COLUMNS[0]
+        )
         return ClinicalLayout(layout, patient, covariates=covariates)
     if layout in ("tcga-cdr", "xena"):
         patient = "bcr_patient_barcode" if layout == "tcga-cdr" else "_PATIENT"
         endpoints = [EndpointColumns(name, f"{name}.time", name) for name in _KNOWN_ENDPOINTS]
-        return ClinicalLayout(layout, patient, _wanted(path, names, endpoints, options), covariates=covariates)
+        return ClinicalLayout(
+            layout, patient, _wanted(path, names, endpoints, options), covariates=covariates
+        )
     month = schemas.PORPOISE_MONTH if layout == "porpoise" else schemas.SURVPATH_MONTH
     endpoints = [
         EndpointColumns(name, f"survival_months{suffix}", f"censorship{suffix}")
         for name, suffix in _MONTH_SUFFIXES.items()
     ]
     return ClinicalLayout(
-        layout, "case_id", _wanted(path, names, endpoints, options), unit_days=month, unit="months", coding="censored",
+        layout,
+        "case_id",
+        _wanted(path, names, endpoints, options),
+        unit_days=month,
+        unit="months",
+        coding="censored",
         covariates=covariates,
-    )  # fmt: skip
+    )
 
 
 def _guess(path: Path, names: Sequence[str], options: ClinicalOptions) -> str:
@@ -189,15 +212,17 @@ def _guess(path: Path, names: Sequence[str], options: ClinicalOptions) -> str:
         if options.month_days in months:
             return months[options.month_days]
         raise InputError(
-            "has survival_months, whose length its columns do not say", path=path,
+            "has survival_months, whose length its columns do not say",
+            path=path,
             fix="declare --months 30.44 (or --format porpoise), or --months 30 (or --format survpath)",
-        )  # fmt: skip
+        )
     if columns & set(options.covariates) and columns & {options.patient, *schemas.PATIENT_COLUMNS}:
         return "covariates"
     raise InputError(
-        "is no table of a known layout", path=path,
+        "is no table of a known layout",
+        path=path,
         fix="name --patient-column, --time-column and --event-column, or give --format",
-    )  # fmt: skip
+    )
 
 
 def _wanted(
@@ -205,51 +230,89 @@ def _wanted(
 ) -> tuple[EndpointColumns, ...]:
     """Endpoints asked for, or all that the table has."""
     there = [endpoint for endpoint in known if endpoint.time in names and endpoint.event in names]
-    chosen = [endpoint for endpoint in there if not options.endpoints or endpoint.name in options.endpoints]
+    chosen = [
+        endpoint
+        for endpoint in there
+        if not options.endpoints or endpoint.name in options.endpoints
+    ]
     if not chosen:
         has = ", ".join(endpoint.name for endpoint in there) or "none"
         wanted = ", ".join(options.endpoints or [endpoint.time for endpoint in known])
-        raise InputError(f"has no endpoint {wanted}", path=path, fix=f"it has {has}; check --endpoint and --format")
+        raise InputError(
+            f"has no endpoint {wanted}",
+            path=path,
+            fix=f"it has {has}; check --endpoint and --format",
+        )
     return tuple(chosen)
 
 
-def _named_columns(path: Path, options: ClinicalOptions, covariates: tuple[str, ...]) -> ClinicalLayout:
+def _named_columns(
+    path: Path, options: ClinicalOptions, covariates: tuple[str, ...]
+) -> ClinicalLayout:
     for value, option, meaning in (
         (options.patient, "--patient-column", ""),
         (options.times, "--time-column", ""),
         (options.events, "--event-column", ""),
         (options.time_unit, "--time-unit", f" ({', '.join(schemas.UNIT_DAYS)})"),
-        (options.event_coding or options.event_values, "--event-coding",
-         " (event: 1 = event; censored: 1 = censored), or --event-values for text such as dead,deceased"),
+        (
+            options.event_coding or options.event_values,
+            "--event-coding",
+            " (event: 1 = event; censored: 1 = censored), or --event-values for text such as dead,deceased",
+        ),
         (options.endpoints, "--endpoint", " (what the times run to, e.g. OS)"),
-    ):  # fmt: skip
+    ):
         if not value:
-            raise InputError("the file does not say how it is to be read", path=path, fix=f"declare {option}{meaning}")
-    if options.time_unit not in schemas.UNIT_DAYS or options.event_coding not in (None, *schemas.CODINGS):
-        wrong = options.time_unit if options.time_unit not in schemas.UNIT_DAYS else options.event_coding
+            raise InputError(
+                "the file does not say how it is to be read",
+                path=path,
+                fix=f"declare {option}{meaning}",
+            )
+    if options.time_unit not in schemas.UNIT_DAYS or options.event_coding not in (
+        None,
+        *schemas.CODINGS,
+    ):
+        wrong = (
+            options.time_unit
+            if options.time_unit not in schemas.UNIT_DAYS
+            else options.event_coding
+        )
         known = f"units are {', '.join(schemas.UNIT_DAYS)}; codings {', '.join(schemas.CODINGS)}"
         raise InputError(f"unknown unit or coding {wrong!r}", fix=known)
     if options.event_coding and options.event_values:
-        raise InputError("--event-coding and --event-values both given", fix="0 and 1 need the first, text the second")
+        raise InputError(
+            "--event-coding and --event-values both given",
+            fix="0 and 1 need the first, text the second",
+        )
     counts = [len(names) for names in (options.endpoints, options.times, options.events)]
     if len(set(counts)) > 1 or duplicates(options.endpoints):
         raise InputError(
-            f"{counts[0]} endpoints, {counts[1]} time columns and {counts[2]} event columns do not pair up", path=path,
+            f"{counts[0]} endpoints, {counts[1]} time columns and {counts[2]} event columns do not pair up",
+            path=path,
             fix="give --endpoint, --time-column and --event-column once for each endpoint, in one order",
-        )  # fmt: skip
+        )
     assert options.patient is not None
     month = options.month_days if options.time_unit == "months" else None
     return ClinicalLayout(
-        "columns", options.patient, tuple(map(EndpointColumns, options.endpoints, options.times, options.events)),
-        unit_days=month or schemas.UNIT_DAYS[options.time_unit], unit=options.time_unit,
+        "columns",
+        options.patient,
+        tuple(map(EndpointColumns, options.endpoints, options.times, options.events)),
+        unit_days=month or schemas.UNIT_DAYS[options.time_unit],
+        unit=options.time_unit,
         coding=options.event_coding or "values",
-        event_values=frozenset(schemas.plain(pd.Series(options.event_values, dtype=str)).str.strip()),
-        entry=options.entry, covariates=covariates,
-    )  # fmt: skip
+        event_values=frozenset(
+            schemas.plain(pd.Series(options.event_values, dtype=str)).str.strip()
+        ),
+        entry=options.entry,
+        covariates=covariates,
+    )
 
 
 def _outcomes(
-    table: pd.DataFrame, patients: pd.Series, layout: ClinicalLayout, endpoint: EndpointColumns, source: str
+    table: pd.DataFrame,
+    patients: pd.Series,
+    layout: ClinicalLayout,
+    endpoint: EndpointColumns,
+    source: str,
 ) -> tuple[pd.DataFrame, list[Dropped]]:
     """Usable outcomes, one a patient, and what was lost on the way."""
     entry = 0.0 if layout.entry is None else layout.days(table[layout.entry])
@@ -268,14 +331,22 @@ def _outcomes(
     kept, conflicts = _one_a_patient(usable, endpoint.name, source)
     first_row = kept.set_index("patient_id")["row"]
     dropped = [
-        Dropped(row.patient_id, endpoint.name, source, row.row, row.reason,
-                f"row {first_row[row.patient_id]}" if row.patient_id in first_row.index else "")
+        Dropped(
+            row.patient_id,
+            endpoint.name,
+            source,
+            row.row,
+            row.reason,
+            f"row {first_row[row.patient_id]}" if row.patient_id in first_row.index else "",
+        )
         for row in lost.drop_duplicates(["patient_id", "reason"]).itertuples()
-    ]  # fmt: skip
+    ]
     return kept.drop(columns="row").astype({"event": bool}), dropped + conflicts
 
 
-def _unusable(rows: pd.DataFrame, table: pd.DataFrame, layout: ClinicalLayout, endpoint: EndpointColumns) -> pd.Series:
+def _unusable(
+    rows: pd.DataFrame, table: pd.DataFrame, layout: ClinicalLayout, endpoint: EndpointColumns
+) -> pd.Series:
     """Why each row has no outcome, empty where it has."""
     time, event, entry = rows["time_days"], rows["event"].isna(), rows["entry_days"]
     said_time, said_event = (_as_said(table[column]) for column in (endpoint.time, endpoint.event))
@@ -288,7 +359,10 @@ def _unusable(rows: pd.DataFrame, table: pd.DataFrame, layout: ClinicalLayout, e
         (time < 0, "negative time" + said_time),
         (time == 0, "time of zero"),
         (~np.isfinite(entry), "no entry time" + said_entry),
-        ((entry < 0) | (entry >= time), "entry" + said_entry + " not between 0 and the end of follow-up"),
+        (
+            (entry < 0) | (entry >= time),
+            "entry" + said_entry + " not between 0 and the end of follow-up",
+        ),
     ]
     found = pd.Series("", index=rows.index, dtype=object)
     for wrong, why in reversed(reasons):
@@ -301,7 +375,9 @@ def _as_said(cells: pd.Series) -> pd.Series:
     return (" (" + cells + ")").where(cells != "", "")
 
 
-def _one_a_patient(usable: pd.DataFrame, endpoint: str, source: str) -> tuple[pd.DataFrame, list[Dropped]]:
+def _one_a_patient(
+    usable: pd.DataFrame, endpoint: str, source: str
+) -> tuple[pd.DataFrame, list[Dropped]]:
     """The first row of each patient whose rows agree; those that differ are listed."""
     distinct = usable.drop_duplicates(["patient_id", "time_days", "event", "entry_days"])
     several = distinct[distinct.duplicated("patient_id", keep=False)]
@@ -310,11 +386,14 @@ def _one_a_patient(usable: pd.DataFrame, endpoint: str, source: str) -> tuple[pd
         spread = max(np.ptp(rows["time_days"]), np.ptp(rows["entry_days"]))
         close = spread <= SAME_TIME_DAYS and rows["event"].nunique() == 1
         values = ", ".join(
-            f"{row.time_days:g} d {'event' if row.event else 'censored'}" for row in rows.head(4).itertuples()
+            f"{row.time_days:g} d {'event' if row.event else 'censored'}"
+            for row in rows.head(4).itertuples()
         )
         why = f"{len(rows)} rows differ{' by at most a day' if close else ''}: {values}"
         kept = f"row {rows['row'].iloc[0]}, the first" if close else ""
-        conflicts.append(Dropped(str(patient), endpoint, source, " ".join(rows["row"].head(4)), why, kept))
+        conflicts.append(
+            Dropped(str(patient), endpoint, source, " ".join(rows["row"].head(4)), why, kept)
+        )
         refused += [] if close else [patient]
     first = distinct.drop_duplicates("patient_id")
     return first[~first["patient_id"].isin(refused)], conflicts
@@ -334,15 +413,25 @@ def _covariates(
         for patient, rows in several.groupby("patient", sort=False):
             values = list(rows["value"])
             differing.append(
-                Dropped(str(patient), "", source, " ".join(rows["row"].head(4)),
-                        f"{name} differs: {', '.join(values[:4])}", f"{values[0]}, the first")
-            )  # fmt: skip
+                Dropped(
+                    str(patient),
+                    "",
+                    source,
+                    " ".join(rows["row"].head(4)),
+                    f"{name} differs: {', '.join(values[:4])}",
+                    f"{values[0]}, the first",
+                )
+            )
     index = pd.Index(patients.drop_duplicates(), name="patient_id")
-    frame = pd.DataFrame({name: values.reindex(index) for name, values in kept.items()}, index=index)
+    frame = pd.DataFrame(
+        {name: values.reindex(index) for name, values in kept.items()}, index=index
+    )
     return frame.fillna(""), differing
 
 
-def _note_event_values(cells: pd.Series, layout: ClinicalLayout, endpoint: EndpointColumns, path: Path) -> list[str]:
+def _note_event_values(
+    cells: pd.Series, layout: ClinicalLayout, endpoint: EndpointColumns, path: Path
+) -> list[str]:
     """What text was taken for an event and what not; an error where that cannot be right."""
     if not layout.event_values:
         return []
@@ -353,7 +442,11 @@ def _note_event_values(cells: pd.Series, layout: ClinicalLayout, endpoint: Endpo
         raise InputError(
             f"column {endpoint.event}: {len(others)} values besides {', '.join(sorted(layout.event_values))}, e.g."
             f" {', '.join(map(str, others.index[:3]))}",
-            path=path, fix="name all values of an event with --event-values; the others count as censored",
-        )  # fmt: skip
-    seen, rest = (", ".join(f"{value} {count}" for value, count in part.items()) for part in (counts[event], others))
+            path=path,
+            fix="name all values of an event with --event-values; the others count as censored",
+        )
+    seen, rest = (
+        ", ".join(f"{value} {count}" for value, count in part.items())
+        for part in (counts[event], others)
+    )
     return [f"{endpoint.name}: event: {seen}; censored: {rest or 'none'}"]

@@ -26,7 +26,12 @@ from tcgn_mil.preprocessing.cohort_figure import draw_cohort
 from tcgn_mil.preprocessing.expression_genes import GENE_REPORT, write_gene_report
 from tcgn_mil.preprocessing.expression_sources import ExpressionOptions, Samples, read_samples
 from tcgn_mil.preprocessing.gdc import GDC
-from tcgn_mil.preprocessing.patient_join import JoinRow, join_patients, sample_specimens, slide_specimens
+from tcgn_mil.preprocessing.patient_join import (
+    JoinRow,
+    join_patients,
+    sample_specimens,
+    slide_specimens,
+)
 from tcgn_mil.preprocessing.slide_table import SlideEntry
 
 JOIN_REPORT, JOIN_SUMMARY = "join_report.csv", "join_summary.json"
@@ -53,7 +58,11 @@ class JoinSummary(NamedTuple):
 
     def totals(self) -> dict[str, Any]:
         """The numbers, the unit and the key, for a file."""
-        return {name: value for name, value in self._asdict().items() if name not in ("notes", "failures")}
+        return {
+            name: value
+            for name, value in self._asdict().items()
+            if name not in ("notes", "failures")
+        }
 
     def __str__(self) -> str:
         outcomes = "".join(
@@ -109,13 +118,21 @@ def write_cohort(
     """
     out_path = Path(out_path)
     if out_path.suffix != ".h5ad":
-        raise InputError("is not named .h5ad", path=out_path, fix="end the name of the cohort's file in .h5ad")
+        raise InputError(
+            "is not named .h5ad", path=out_path, fix="end the name of the cohort's file in .h5ad"
+        )
     declared = ExpressionUnit.parse(unit)
     slide_names = None if slides is None else slide_specimens(slides)
-    options = ExpressionOptions(format, gene_ids, None if gene_map is None else Path(gene_map), layer)
-    samples = read_samples(expression, declared, options, {slide.patient_id for slide in slide_names or ()})
+    options = ExpressionOptions(
+        format, gene_ids, None if gene_map is None else Path(gene_map), layer
+    )
+    samples = read_samples(
+        expression, declared, options, {slide.patient_id for slide in slide_names or ()}
+    )
     names = [str(name) for name in samples.values.index]
-    contents = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in samples.values.to_numpy()]
+    contents = [
+        hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in samples.values.to_numpy()
+    ]
     slide_rows, sample_rows = join_patients(
         slide_names, sample_specimens(names, contents, samples.people), preparation=preparation
     )
@@ -141,14 +158,23 @@ def write_cohort(
         failures=tuple(samples.failures),
     )
     obs = _describe_patients(
-        profiles.index, [row for row in rows if row.kept],
-        pd.Series(np.array(samples.sources)[kept]).groupby(patients), slides or (),
-    )  # fmt: skip
+        profiles.index,
+        [row for row in rows if row.kept],
+        pd.Series(np.array(samples.sources)[kept]).groupby(patients),
+        slides or (),
+    )
     made_by = provenance(
-        kind=KIND, join=summary.totals(), unit=summary.unit, sources=[Path(path).name for path in expression],
-        layouts=samples.layouts, preparation=preparation,
-        genes_left_out={"not in every table": samples.genes_not_shared, "without a value": int((~known).sum())},
-    )  # fmt: skip
+        kind=KIND,
+        join=summary.totals(),
+        unit=summary.unit,
+        sources=[Path(path).name for path in expression],
+        layouts=samples.layouts,
+        preparation=preparation,
+        genes_left_out={
+            "not in every table": samples.genes_not_shared,
+            "without a value": int((~known).sum()),
+        },
+    )
     _write_reports(out_path, rows, samples, made_by)
     _write(out_path, profiles, obs, slide_rows, made_by)
     draw_cohort(out_path.with_suffix(".png"), rows, profiles, list(obs["source"]), declared)
@@ -166,16 +192,22 @@ def _outcomes(clinical: str | Path, patients: pd.Index) -> dict[str, dict[str, i
     for endpoint in endpoints_of(clinical):
         table = read_survival(clinical, endpoint=endpoint)
         of_cohort = np.isin(table.patient_id, patients)
-        found[endpoint] = {"patients": int(of_cohort.sum()), "events": int(table.event[of_cohort].sum())}
+        found[endpoint] = {
+            "patients": int(of_cohort.sum()),
+            "events": int(table.event[of_cohort].sum()),
+        }
     if not any(count["patients"] for count in found.values()):
         raise InputError(
-            f"holds no outcome of the cohort's patients, {preview(list(patients), most=2)}", path=clinical,
+            f"holds no outcome of the cohort's patients, {preview(list(patients), most=2)}",
+            path=clinical,
             fix="give the clinical.csv of these patients",
-        )  # fmt: skip
+        )
     return found
 
 
-def _write_reports(out_path: Path, rows: Sequence[JoinRow], samples: Samples, made_by: dict[str, Any]) -> None:
+def _write_reports(
+    out_path: Path, rows: Sequence[JoinRow], samples: Samples, made_by: dict[str, Any]
+) -> None:
     """join_report.csv, join_summary.json, gene_report.csv, and failures.csv where a source has parts that can fail."""
     with atomic_path(out_path.with_name(JOIN_REPORT)) as temporary:
         pd.DataFrame(rows, columns=JoinRow._fields).to_csv(temporary, index=False)
@@ -191,7 +223,10 @@ def _reasons(rows: Sequence[JoinRow]) -> dict[str, int]:
 
 
 def _nothing_in_common(
-    names: Sequence[str], rows: Sequence[JoinRow], slides: Sequence[SlideEntry], expression: Sequence[str | Path]
+    names: Sequence[str],
+    rows: Sequence[JoinRow],
+    slides: Sequence[SlideEntry],
+    expression: Sequence[str | Path],
 ) -> InputError:
     met = [row for row in rows if row.reason != "no slide of this patient"]
     if met:
@@ -224,14 +259,18 @@ def _describe_patients(
             "n_slides": [int(counts.get(("slide", name), 0)) for name in patients],
             "n_samples": counts["sample"].loc[patients].to_numpy(),
             "key": keys.loc[patients].to_numpy(),
-            "source": sources.agg(lambda names: " and ".join(sorted(set(names)))).loc[patients].to_numpy(),
+            "source": sources.agg(lambda names: " and ".join(sorted(set(names))))
+            .loc[patients]
+            .to_numpy(),
         },
         index=pd.Index(patients, name="patient_id"),
     )
     sites = {patient_of(entry.patient_id): entry.site for entry in slides}
     of_patient = [sites.get(name) or _site_of(name) for name in patients]
     donors = {patient_of(entry.patient_id): entry.donor for entry in slides}
-    if any(donors.get(name) for name in patients):  # people whom patients share; folds group by it, or leak
+    if any(
+        donors.get(name) for name in patients
+    ):  # people whom patients share; folds group by it, or leak
         obs["donor"] = [str(donors.get(name) or name) for name in patients]
     if all(of_patient):
         obs["site"] = [str(site) for site in of_patient]
@@ -239,14 +278,19 @@ def _describe_patients(
 
 
 def _write(
-    path: Path, profiles: pd.DataFrame, obs: pd.DataFrame, slide_rows: Sequence[JoinRow], made_by: dict[str, Any]
+    path: Path,
+    profiles: pd.DataFrame,
+    obs: pd.DataFrame,
+    slide_rows: Sequence[JoinRow],
+    made_by: dict[str, Any],
 ) -> None:
     """AnnData of the patients that have both."""
     cohort = anndata.AnnData(
         profiles.to_numpy(np.float32), obs=obs, var=pd.DataFrame(index=profiles.columns.astype(str))
     )
     cohort.uns["slides"] = pd.DataFrame(
-        [(row.id, row.patient_id) for row in slide_rows if row.kept], columns=["slide_id", "patient_id"]
+        [(row.id, row.patient_id) for row in slide_rows if row.kept],
+        columns=["slide_id", "patient_id"],
     )
     cohort.uns["tcgn_mil"] = json.dumps(made_by)
     with atomic_path(path) as temporary:

@@ -31,7 +31,11 @@ MOST_NAMED_SOURCES = 12
 
 
 def draw_cohort(
-    path: str | Path, rows: Sequence[JoinRow], profiles: pd.DataFrame, sources: Sequence[str], unit: ExpressionUnit
+    path: str | Path,
+    rows: Sequence[JoinRow],
+    profiles: pd.DataFrame,
+    sources: Sequence[str],
+    unit: ExpressionUnit,
 ) -> None:
     """Write a PNG.
 
@@ -63,7 +67,9 @@ def fates(rows: Sequence[JoinRow]) -> list[tuple[str, int, bool]]:
             continue
         found.append((f"{kind}s kept", sum(row.kept for row in of_kind), True))
         reasons = Counter(row.reason for row in of_kind if not row.kept).most_common()
-        found += [(f"{kind}s: {reason}", number, False) for reason, number in reasons[:MOST_REASONS]]
+        found += [
+            (f"{kind}s: {reason}", number, False) for reason, number in reasons[:MOST_REASONS]
+        ]
         if rest := sum(number for _, number in reasons[MOST_REASONS:]):
             found.append((f"{kind}s: {len(reasons) - MOST_REASONS} other reasons", rest, False))
     return found
@@ -75,11 +81,20 @@ def _draw_fates(axis: Any, rows: Sequence[JoinRow]) -> None:
     colours = [KEPT if kept else DROPPED for *_, kept in found]
     axis.barh(places, [number for _, number, _ in found], height=0.35, color=colours)
     for place, (label, number, kept) in enumerate(found):
-        axis.text(0, place - 0.2, f"{label}: {number:,}", fontsize=9, va="bottom", weight="bold" if kept else None)
+        axis.text(
+            0,
+            place - 0.2,
+            f"{label}: {number:,}",
+            fontsize=9,
+            va="bottom",
+            weight="bold" if kept else None,
+        )
     axis.set(
-        yticks=[], ylim=(len(found) - 0.3, -0.9), xlabel="number",
+        yticks=[],
+        ylim=(len(found) - 0.3, -0.9),
+        xlabel="number",
         title="what became of slides and samples (join_report.csv)",
-    )  # fmt: skip
+    )
     axis.spines[["top", "right", "left"]].set_visible(False)
 
 
@@ -97,13 +112,19 @@ def patient_quantiles(profiles: pd.DataFrame, unit: ExpressionUnit) -> NDArray[n
         return np.asarray(np.nanpercentile(values, QUANTILES, axis=1))
 
 
-def _draw_values(axis: Any, profiles: pd.DataFrame, sources: NDArray[np.str_], unit: ExpressionUnit) -> None:
+def _draw_values(
+    axis: Any, profiles: pd.DataFrame, sources: NDArray[np.str_], unit: ExpressionUnit
+) -> None:
     quantiles = patient_quantiles(profiles, unit)
     order = np.lexsort((quantiles[2], sources))
     low, lower, middle, upper, high = quantiles[:, order]
     places = np.arange(len(order))
-    axis.fill_between(places, low, high, step="mid", color=KEPT, alpha=0.15, lw=0, label="5 to 95 % of genes")
-    axis.fill_between(places, lower, upper, step="mid", color=KEPT, alpha=0.35, lw=0, label="25 to 75 %")
+    axis.fill_between(
+        places, low, high, step="mid", color=KEPT, alpha=0.15, lw=0, label="5 to 95 % of genes"
+    )
+    axis.fill_between(
+        places, lower, upper, step="mid", color=KEPT, alpha=0.35, lw=0, label="25 to 75 %"
+    )
     axis.step(places, middle, where="mid", color=KEPT, lw=1, label="median")
     names, starts = np.unique(sources[order], return_index=True)
     for start in starts[1:]:
@@ -111,12 +132,16 @@ def _draw_values(axis: Any, profiles: pd.DataFrame, sources: NDArray[np.str_], u
     ends = [*starts[1:], len(order)]
     if 1 < len(names) <= MOST_NAMED_SOURCES:
         middles = [(start + end - 1) / 2 for start, end in zip(starts, ends, strict=True)]
-        axis.set_xticks(middles, [_short(name) for name in names], rotation=25, ha="right", fontsize=7)
+        axis.set_xticks(
+            middles, [_short(name) for name in names], rotation=25, ha="right", fontsize=7
+        )
     label = f"log2({unit} + 1)" if unit.is_linear else str(unit)
     axis.set(
-        xlim=(-0.5, len(order) - 0.5), ylabel=label, xlabel=f"{len(order):,} patients, by table and median",
+        xlim=(-0.5, len(order) - 0.5),
+        ylabel=label,
+        xlabel=f"{len(order):,} patients, by table and median",
         title=f"values of {profiles.shape[1]:,} genes in each patient",
-    )  # fmt: skip
+    )
     axis.legend(fontsize=8, framealpha=1, edgecolor="none", ncols=3, loc="upper left")
     axis.margins(y=0.15)
     axis.spines[["top", "right"]].set_visible(False)

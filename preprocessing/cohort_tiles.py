@@ -40,15 +40,22 @@ def read_slide_tiles(folder: str | Path, entry: SlideEntry) -> TileSet:
         tiles = read_any_tiles(path)
         if tiles.slide_id != entry.slide_id:
             raise InputError(
-                f"is of slide {tiles.slide_id!r}, not {entry.slide_id!r}", path=path, fix="tile the slide again"
+                f"is of slide {tiles.slide_id!r}, not {entry.slide_id!r}",
+                path=path,
+                fix="tile the slide again",
             )
         return tiles
     with entry.open() as slide:
-        return read_any_tiles(path, slide, slide_id=entry.slide_id, patient_id=entry.patient_id, file_name=stem)
+        return read_any_tiles(
+            path, slide, slide_id=entry.slide_id, patient_id=entry.patient_id, file_name=stem
+        )
 
 
 def export_cohort(
-    folder: str | Path, layout: str, out_dir: str | Path, entries: Sequence[SlideEntry] | None = None
+    folder: str | Path,
+    layout: str,
+    out_dir: str | Path,
+    entries: Sequence[SlideEntry] | None = None,
 ) -> CohortTiles:
     """Write the tiles of each slide in another layout; a slide that fails costs a row of failures.csv.
 
@@ -69,11 +76,15 @@ def export_cohort(
     if layout not in EXPORTS:
         raise InputError(f"unknown tile layout {layout!r}", fix=f"give one of {', '.join(EXPORTS)}")
     if layout == "hest" and entries is None:
-        raise InputError("HEST files hold pixels, which tile files do not", fix="give the slides too (--slides)")
+        raise InputError(
+            "HEST files hold pixels, which tile files do not", fix="give the slides too (--slides)"
+        )
     if not Path(folder).is_dir():
         raise InputError("no such folder of tile files", path=folder, fix="run tcgn-mil tile first")
     slides: list[tuple[str, SlideEntry | None]] = (
-        [(path.stem, None) for path in _own(folder)] if entries is None else [(each.slide_id, each) for each in entries]
+        [(path.stem, None) for path in _own(folder)]
+        if entries is None
+        else [(each.slide_id, each) for each in entries]
     )
     done: list[str] = []
     failures: list[Failure] = []
@@ -128,7 +139,9 @@ def write_hest(path: str | Path, tiles: TileSet, entry: SlideEntry) -> None:
     spec = tiles.spec
     with (
         entry.open() as slide,
-        create_patch_file(path, barcodes, spec.patch, section=tiles.slide_id, pixel_size=slide.mpp) as file,
+        create_patch_file(
+            path, barcodes, spec.patch, section=tiles.slide_id, pixel_size=slide.mpp
+        ) as file,
     ):
         file.attrs["spec"] = json.dumps(spec.as_dict())
         write_stain(file, tiles.stain)

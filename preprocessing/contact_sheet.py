@@ -100,20 +100,34 @@ def write_contact_sheet(folder: str | Path, failures: Sequence[Failure] = ()) ->
     failures = [*failures, *unreadable]
     write_summary(folder / SUMMARY_NAME, slides)
     odd_first = sorted(slides, key=lambda slide: (not slide.flags, slide.slide))
-    template = files("tcgn_mil.preprocessing").joinpath("templates", "contact_sheet.html").read_text(encoding="utf-8")
+    template = (
+        files("tcgn_mil.preprocessing")
+        .joinpath("templates", "contact_sheet.html")
+        .read_text(encoding="utf-8")
+    )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     text = environment.from_string(template).render(
-        title=f"Tiles of {len(slides)} slides", slides=[_row(folder, slide) for slide in odd_first], failures=failures,
-        flagged=sum(bool(slide.flags) for slide in slides), columns=COLUMNS, outlying=OUTLYING, least=LEAST_SLIDES,
+        title=f"Tiles of {len(slides)} slides",
+        slides=[_row(folder, slide) for slide in odd_first],
+        failures=failures,
+        flagged=sum(bool(slide.flags) for slide in slides),
+        columns=COLUMNS,
+        outlying=OUTLYING,
+        least=LEAST_SLIDES,
         csv_name=SUMMARY_NAME,
-    )  # fmt: skip
+    )
     write_text(folder / FILE_NAME, text)
     return folder / FILE_NAME
 
 
 def _row(folder: Path, slide: SlideSummary) -> Row:
     path = overlay_path(folder, slide.slide)
-    return Row(slide.slide, quote(path.name), small_picture(path), [_cell(slide, column) for column in COLUMNS])
+    return Row(
+        slide.slide,
+        quote(path.name),
+        small_picture(path),
+        [_cell(slide, column) for column in COLUMNS],
+    )
 
 
 def _cell(slide: SlideSummary, column: Column) -> Cell:
@@ -129,7 +143,9 @@ def small_picture(path: Path) -> str:
     """An overlay as a small JPEG in base64; empty where there is none, or none that can be read."""
     try:
         with Image.open(path) as picture:
-            picture.draft("RGB", (2 * PICTURE_PX[0], 2 * PICTURE_PX[1]))  # decodes at a fraction of the size
+            picture.draft(
+                "RGB", (2 * PICTURE_PX[0], 2 * PICTURE_PX[1])
+            )  # decodes at a fraction of the size
             small = picture.convert("RGB")
     except (OSError, UnidentifiedImageError, SyntaxError):
         return ""

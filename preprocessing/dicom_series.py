@@ -32,7 +32,9 @@ def find_series(paths: Sequence[Path]) -> list[Series]:
             found[str(path)] = Series(path, "")
             continue
         uid = str(header.get("SeriesInstanceUID", "")) or str(path)
-        found.setdefault(uid, Series(path, str(header.get("ContainerIdentifier", "") or "").strip()))
+        found.setdefault(
+            uid, Series(path, str(header.get("ContainerIdentifier", "") or "").strip())
+        )
     return list(found.values())
 
 
@@ -41,13 +43,17 @@ def name_series(series: Sequence[Series]) -> list[str]:
 
     A name that two series would share gives way to the next.
     """
-    names = [{"container": one.container, "folder": one.file.parent.name, "file": one.file.stem} for one in series]
+    names = [
+        {"container": one.container, "folder": one.file.parent.name, "file": one.file.stem}
+        for one in series
+    ]
     chosen = []
     for name in names:
         usable = (
             name[kind]
             for kind in ("container", "folder")
-            if _FILE_NAME.fullmatch(name[kind]) and sum(other[kind] == name[kind] for other in names) == 1
+            if _FILE_NAME.fullmatch(name[kind])
+            and sum(other[kind] == name[kind] for other in names) == 1
         )
         chosen.append(next(usable, name["file"]))
     return chosen

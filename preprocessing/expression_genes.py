@@ -19,15 +19,30 @@ from tcgn_mil.contracts import duplicates, preview
 from tcgn_mil.data.units import ZSCORE, ExpressionUnit
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.expression_tables import ExpressionTable
-from tcgn_mil.preprocessing.gene_names import GeneReport, is_ensembl, merge_repeated, name_genes, without_version
+from tcgn_mil.preprocessing.gene_names import (
+    GeneReport,
+    is_ensembl,
+    merge_repeated,
+    name_genes,
+    without_version,
+)
 from tcgn_mil.preprocessing.table_files import read_text_columns
 from tcgn_mil.preprocessing.table_schemas import GENE_MAP, check_table
 
 GENE_REPORT = "gene_report.csv"
-TALLIES = frozenset((
-    "N_unmapped", "N_multimapping", "N_noFeature", "N_ambiguous", "__no_feature", "__ambiguous", "__too_low_aQual",
-    "__not_aligned", "__alignment_not_unique",
-))  # fmt: skip
+TALLIES = frozenset(
+    (
+        "N_unmapped",
+        "N_multimapping",
+        "N_noFeature",
+        "N_ambiguous",
+        "__no_feature",
+        "__ambiguous",
+        "__too_low_aQual",
+        "__not_aligned",
+        "__alignment_not_unique",
+    )
+)
 
 
 class TableGenes(NamedTuple):
@@ -42,15 +57,25 @@ class TableGenes(NamedTuple):
     def as_row(self) -> dict[str, object]:
         """One row of gene_report.csv."""
         return {
-            "table": self.table, "layout": self.layout, **self.report.as_dict(),
-            "merged_by": self.merged_by if self.report.merged else "", "tallies": self.tallies,
-        }  # fmt: skip
+            "table": self.table,
+            "layout": self.layout,
+            **self.report.as_dict(),
+            "merged_by": self.merged_by if self.report.merged else "",
+            "tallies": self.tallies,
+        }
 
     def note(self) -> str | None:
         """One line where something happened to the genes, else None."""
         report = self.report
         mixed = report.named_by_id and report.named_by_symbol
-        if not (report.versions or report.merged or report.renamed or report.dates or mixed or self.tallies):
+        if not (
+            report.versions
+            or report.merged
+            or report.renamed
+            or report.dates
+            or mixed
+            or self.tallies
+        ):
             return None
         rule = f" (by {self.merged_by})" if report.merged else ""
         tallies = f"; {self.tallies} numbers of reads on no gene left out" if self.tallies else ""
@@ -98,7 +123,9 @@ def name_table(
     ids = [str(name) for name in values.columns]
     if by == "ensembl" and not any(map(is_ensembl, ids)):
         raise InputError(
-            f"names no gene by Ensembl id, but {preview(ids, most=3)}", path=path, fix="use --gene-ids symbol"
+            f"names no gene by Ensembl id, but {preview(ids, most=3)}",
+            path=path,
+            fix="use --gene-ids symbol",
         )
     if isinstance(symbols, Mapping):
         plain = {without_version(name) for name in symbols}
@@ -111,7 +138,9 @@ def name_table(
             )
     named = name_genes(ids, symbols, by=by, path=path)
     offset = unit.log_offset or 0.0
-    merged = merge_repeated(values.set_axis(pd.Index(named.names), axis=1), how=merge_rule(unit), log_offset=offset)
+    merged = merge_repeated(
+        values.set_axis(pd.Index(named.names), axis=1), how=merge_rule(unit), log_offset=offset
+    )
     return merged, named.report
 
 
@@ -126,11 +155,17 @@ def read_gene_map(path: str | Path) -> dict[str, str]:
     path = Path(path)
     table = read_text_columns(path).rename(columns=lambda name: name.removeprefix("#"))
     table = check_table(table, GENE_MAP, path=path)
-    pairs = pd.DataFrame({"id": table["id"].map(without_version), "gene": table["gene"]}).drop_duplicates()
-    repeated = duplicates([name for name, gene in zip(pairs["id"], pairs["gene"], strict=True) if gene])
+    pairs = pd.DataFrame(
+        {"id": table["id"].map(without_version), "gene": table["gene"]}
+    ).drop_duplicates()
+    repeated = duplicates(
+        [name for name, gene in zip(pairs["id"], pairs["gene"], strict=True) if gene]
+    )
     if repeated:
         raise InputError(
-            f"gives {len(repeated)} ids more than one gene: {preview(repeated)}", path=path, fix="keep one row an id"
+            f"gives {len(repeated)} ids more than one gene: {preview(repeated)}",
+            path=path,
+            fix="keep one row an id",
         )
     return {name: gene for name, gene in zip(pairs["id"], pairs["gene"], strict=True) if gene}
 

@@ -43,13 +43,27 @@ def read_h5ad_expression(path: str | Path, *, layer: str | None = None) -> Expre
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"cannot be read as AnnData ({str(error)[:200]})", path=path, fix="write it again") from error
+        raise InputError(
+            f"cannot be read as AnnData ({str(error)[:200]})", path=path, fix="write it again"
+        ) from error
     if layer is not None and layer not in table.layers:
-        has = f"its layers are {preview(sorted(table.layers))}" if len(table.layers) else "it has none"
-        raise InputError(f"has no layer {layer}; {has}", path=path, fix="give another --layer, or leave it out for X")
+        has = (
+            f"its layers are {preview(sorted(table.layers))}"
+            if len(table.layers)
+            else "it has none"
+        )
+        raise InputError(
+            f"has no layer {layer}; {has}",
+            path=path,
+            fix="give another --layer, or leave it out for X",
+        )
     values = _dense(table.X if layer is None else table.layers[layer], path)
-    frame = pd.DataFrame(values, index=table.obs_names.astype(str), columns=table.var_names.astype(str))
-    return ExpressionTable(frame.rename_axis(index=None, columns=None), H5AD, symbols=_symbols(table))
+    frame = pd.DataFrame(
+        values, index=table.obs_names.astype(str), columns=table.var_names.astype(str)
+    )
+    return ExpressionTable(
+        frame.rename_axis(index=None, columns=None), H5AD, symbols=_symbols(table)
+    )
 
 
 def _bound(path: Path) -> None:
@@ -57,18 +71,28 @@ def _bound(path: Path) -> None:
     with h5py.File(path, "r") as file:
         shape = [len(file[name][file[name].attrs["_index"]]) for name in ("obs", "var")]
     if 8 * shape[0] * shape[1] > MAX_TABLE_BYTES:
-        raise InputError(f"holds {shape[0]} x {shape[1]} values, too many", path=path, fix="select genes or samples")
+        raise InputError(
+            f"holds {shape[0]} x {shape[1]} values, too many",
+            path=path,
+            fix="select genes or samples",
+        )
     if not all(shape):
-        raise InputError(f"holds {shape[0]} samples and {shape[1]} genes", path=path, fix="write it with both")
+        raise InputError(
+            f"holds {shape[0]} samples and {shape[1]} genes", path=path, fix="write it with both"
+        )
 
 
 def _dense(matrix: Any, path: Path) -> np.ndarray:
     if matrix is None:
         raise InputError("has no X", path=path, fix="name one of its layers with --layer")
     try:
-        values = (matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)).astype(np.float32)
+        values = (matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)).astype(
+            np.float32
+        )
     except (TypeError, ValueError) as error:
-        raise InputError(f"holds values that are no numbers ({error})", path=path, fix="write numbers") from error
+        raise InputError(
+            f"holds values that are no numbers ({error})", path=path, fix="write numbers"
+        ) from error
     if np.isinf(values).any():
         raise InputError("holds infinite values", path=path, fix="mark missing values as NaN")
     return values

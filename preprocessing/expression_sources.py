@@ -12,9 +12,20 @@ import pandas as pd
 from tcgn_mil.contracts import Failure, preview
 from tcgn_mil.data.units import ExpressionUnit
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.expression_genes import TableGenes, merge_rule, name_table, read_gene_map, without_tallies
+from tcgn_mil.preprocessing.expression_genes import (
+    TableGenes,
+    merge_rule,
+    name_table,
+    read_gene_map,
+    without_tallies,
+)
 from tcgn_mil.preprocessing.expression_h5ad import H5AD, read_h5ad_expression
-from tcgn_mil.preprocessing.expression_tables import LAYOUTS, ExpressionTable, Person, read_expression
+from tcgn_mil.preprocessing.expression_tables import (
+    LAYOUTS,
+    ExpressionTable,
+    Person,
+    read_expression,
+)
 from tcgn_mil.preprocessing.gdc import GDC, read_gdc
 from tcgn_mil.preprocessing.gene_names import is_ensembl
 
@@ -60,7 +71,10 @@ class Samples(NamedTuple):
 
 
 def read_samples(
-    sources: Sequence[str | Path], unit: ExpressionUnit, options: ExpressionOptions, patients: set[str]
+    sources: Sequence[str | Path],
+    unit: ExpressionUnit,
+    options: ExpressionOptions,
+    patients: set[str],
 ) -> Samples:
     """Read and check the sources, and put their samples together over the genes that all have, in the first's order.
 
@@ -72,7 +86,9 @@ def read_samples(
     if not sources:
         raise InputError("no expression table is given", fix="name at least one")
     if options.layout not in ALL_LAYOUTS:
-        raise InputError(f"unknown layout {options.layout!r}", fix=f"choose one of {', '.join(ALL_LAYOUTS)}")
+        raise InputError(
+            f"unknown layout {options.layout!r}", fix=f"choose one of {', '.join(ALL_LAYOUTS)}"
+        )
     symbols = None if options.gene_map is None else read_gene_map(options.gene_map)
     tables: list[ExpressionTable] = []
     genes = []
@@ -89,19 +105,29 @@ def read_samples(
         tables.append(table._replace(values=values, symbols=None))
     shared, lost = _shared_genes([table.values for table in tables], unit, sources)
     return Samples(
-        values=pd.concat([_restricted(table.values, shared) for table in tables]) if len(tables) > 1 else tables[0][0],
+        values=pd.concat([_restricted(table.values, shared) for table in tables])
+        if len(tables) > 1
+        else tables[0][0],
         sources=[
-            Path(path).name for path, table in zip(sources, tables, strict=True) for _ in range(len(table.values))
+            Path(path).name
+            for path, table in zip(sources, tables, strict=True)
+            for _ in range(len(table.values))
         ],
-        people=[person for table in tables for person in table.people or [None] * len(table.values)],
-        layouts={Path(path).name: table.layout for path, table in zip(sources, tables, strict=True)},
+        people=[
+            person for table in tables for person in table.people or [None] * len(table.values)
+        ],
+        layouts={
+            Path(path).name: table.layout for path, table in zip(sources, tables, strict=True)
+        },
         genes=genes,
         genes_not_shared=lost,
         failures=[failure for table in tables for failure in table.failures],
     )
 
 
-def _read_source(path: Path, unit: ExpressionUnit, options: ExpressionOptions, patients: set[str]) -> ExpressionTable:
+def _read_source(
+    path: Path, unit: ExpressionUnit, options: ExpressionOptions, patients: set[str]
+) -> ExpressionTable:
     layout = options.layout
     if layout == GDC or (layout == "auto" and path.is_dir()):
         return read_gdc(path, unit)
@@ -128,7 +154,8 @@ def _shared_genes(
         raise InputError(
             f"its genes are in no other table: it names {preview(list(tables[-1].columns))}",
             path=sources[-1],
-            fix="give tables with one kind of gene id" + ", or --gene-map with ids and symbols" * (len(kinds) > 1),
+            fix="give tables with one kind of gene id"
+            + ", or --gene-map with ids and symbols" * (len(kinds) > 1),
         )
     if lost and unit.base == "counts" and unit.is_linear:
         raise InputError(

@@ -27,10 +27,21 @@ _OTHER_WAY = {SAMPLES_DOWN: GENES_DOWN, GENES_DOWN: SAMPLES_DOWN}
 LAYOUTS = ("auto", "wide", SAMPLES_DOWN, GENES_DOWN, "sequoia", "porpoise", "isb-cgc")
 _SEQUOIA_PREFIX, _PORPOISE_SUFFIX = "rna_", "_rnaseq"
 _ID_COLUMNS = {"sequoia": "patient_id", "porpoise": "case_id", "isb-cgc": "sample_barcode"}
-_ISB_CGC_SAMPLE = frozenset((
-    "project_short_name", "program_name", "case_barcode", "case_gdc_id", "sample_barcode", "sample_gdc_id",
-    "sample_type", "sample_type_name", "aliquot_barcode", "aliquot_gdc_id", "primary_site",
-))  # fmt: skip
+_ISB_CGC_SAMPLE = frozenset(
+    (
+        "project_short_name",
+        "program_name",
+        "case_barcode",
+        "case_gdc_id",
+        "sample_barcode",
+        "sample_gdc_id",
+        "sample_type",
+        "sample_type_name",
+        "aliquot_barcode",
+        "aliquot_gdc_id",
+        "primary_site",
+    )
+)
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
@@ -57,7 +68,9 @@ class ExpressionTable(NamedTuple):
     failures: tuple[Failure, ...] = ()
 
 
-def read_expression(path: str | Path, *, layout: str = "auto", patients: Collection[str] = ()) -> ExpressionTable:
+def read_expression(
+    path: str | Path, *, layout: str = "auto", patients: Collection[str] = ()
+) -> ExpressionTable:
     """Read one table.
 
     Parameters
@@ -86,13 +99,21 @@ def read_expression(path: str | Path, *, layout: str = "auto", patients: Collect
     id_column = _ID_COLUMNS[layout]
     if id_column not in columns:
         raise InputError(f"has no column {id_column}", path=path, fix="give another --format")
-    genes = [(position, gene) for position, column in enumerate(columns) if (gene := _gene_of(column, layout))]
+    genes = [
+        (position, gene)
+        for position, column in enumerate(columns)
+        if (gene := _gene_of(column, layout))
+    ]
     if not genes:
-        mark = {"sequoia": f"{_SEQUOIA_PREFIX}*", "porpoise": f"*{_PORPOISE_SUFFIX}"}.get(layout, "of a gene")
+        mark = {"sequoia": f"{_SEQUOIA_PREFIX}*", "porpoise": f"*{_PORPOISE_SUFFIX}"}.get(
+            layout, "of a gene"
+        )
         raise InputError(f"has no column {mark}", path=path, fix="give another --format")
     names = [gene for _, gene in genes]
     _check_genes(names, path)
-    table = _source(path).read_columns(path, [position for position, _ in genes], ids=columns.index(id_column))
+    table = _source(path).read_columns(
+        path, [position for position, _ in genes], ids=columns.index(id_column)
+    )
     return ExpressionTable(_numbers(table, path).set_axis(pd.Index(names), axis=1), layout)
 
 
@@ -120,11 +141,15 @@ def _gene_of(column: str, layout: str) -> str:
     return column.removesuffix(_PORPOISE_SUFFIX) if column.endswith(_PORPOISE_SUFFIX) else ""
 
 
-def _read_wide(path: Path, columns: Sequence[str], layout: str, patients: Collection[str]) -> ExpressionTable:
+def _read_wide(
+    path: Path, columns: Sequence[str], layout: str, patients: Collection[str]
+) -> ExpressionTable:
     """A table with ids along one axis."""
     across = list(columns[1:])
     if not across:
-        raise InputError("has one column only", path=path, fix="ids go in the first column, values in the others")
+        raise InputError(
+            "has one column only", path=path, fix="ids go in the first column, values in the others"
+        )
     table = _source(path).read_columns(path, range(1, len(columns)), ids=0)
     layout = _orientation(across, list(table.index), layout, patients, path)
     _check_genes(list(table.index) if layout == GENES_DOWN else across, path)
@@ -132,7 +157,9 @@ def _read_wide(path: Path, columns: Sequence[str], layout: str, patients: Collec
     return ExpressionTable(table.T if layout == GENES_DOWN else table, layout)
 
 
-def _orientation(across: Sequence[str], rows: Sequence[str], stated: str, patients: Collection[str], path: Path) -> str:
+def _orientation(
+    across: Sequence[str], rows: Sequence[str], stated: str, patients: Collection[str], path: Path
+) -> str:
     """The wide layout that is stated, or else that the ids tell; they may not contradict what is stated."""
     told = _told_by_ids(across, rows, patients)
     both = f"its rows are {preview(rows, most=2)}, its columns {preview(across, most=2)}"
@@ -148,12 +175,16 @@ def _orientation(across: Sequence[str], rows: Sequence[str], stated: str, patien
         return told
     if told not in (None, stated):
         raise InputError(
-            f"is said to be {stated}, but {both}", path=path, fix=f"give --format {told}, or leave --format out"
+            f"is said to be {stated}, but {both}",
+            path=path,
+            fix=f"give --format {told}, or leave --format out",
         )
     return stated
 
 
-def _told_by_ids(across: Sequence[str], rows: Sequence[str], patients: Collection[str]) -> str | None:
+def _told_by_ids(
+    across: Sequence[str], rows: Sequence[str], patients: Collection[str]
+) -> str | None:
     """Where more ids of known patients are; if as many, where TCGA barcodes are; then where no Ensembl ids are."""
     for hits, found_across in (
         (lambda name: patient_of(name) in patients, GENES_DOWN),
@@ -169,7 +200,9 @@ def _told_by_ids(across: Sequence[str], rows: Sequence[str], patients: Collectio
 def _check_genes(genes: Sequence[str], path: Path) -> None:
     if "" in genes:
         raise InputError(
-            f"gene {list(genes).index('') + 1} has no name", path=path, fix="name it, or remove its empty column"
+            f"gene {list(genes).index('') + 1} has no name",
+            path=path,
+            fix="name it, or remove its empty column",
         )
 
 

@@ -43,8 +43,21 @@ SHEETS = "gdc_sample_sheet*.tsv"
 MAX_FILE_BYTES = 2**28  # unpacked; a file of 60,660 genes has 4 MB
 _STAGE = "expression"
 _TYPE_COLUMNS = ("Sample Type", "Tissue Type", "Tumor Descriptor", "Specimen Type")
-_NO_TUMOUR = ("normal", "control", "peritumoral", "cell line", "xenograft", "organoid", "cancer model")
-_TYPES = {"recurren": 2, "metasta": 6, "new primary": 5, "primary": 1}  # words -> TCGA's code, the first that is there
+_NO_TUMOUR = (
+    "normal",
+    "control",
+    "peritumoral",
+    "cell line",
+    "xenograft",
+    "organoid",
+    "cancer model",
+)
+_TYPES = {
+    "recurren": 2,
+    "metasta": 6,
+    "new primary": 5,
+    "primary": 1,
+}  # words -> TCGA's code, the first that is there
 
 
 class _Entry(NamedTuple):
@@ -79,18 +92,26 @@ def read_gdc(folder: str | Path, unit: ExpressionUnit) -> ExpressionTable:
     folder = Path(folder)
     if str(unit) not in COLUMNS:
         raise InputError(
-            f"GDC files hold {', '.join(COLUMNS)}, not {unit}", path=folder, fix="declare one of these with --unit"
+            f"GDC files hold {', '.join(COLUMNS)}, not {unit}",
+            path=folder,
+            fix="declare one of these with --unit",
         )
     entries, failures = _read_sheet(_sheet_of(folder))
     failures += _unlisted(folder, {entry.name for entry in entries})
     if not entries:
-        raise InputError("no file of the sample sheet can be used", path=folder, fix=_first_reason(failures))
+        raise InputError(
+            "no file of the sample sheet can be used", path=folder, fix=_first_reason(failures)
+        )
     table, broken = _read_files(folder, entries, COLUMNS[str(unit)])
     return table._replace(failures=(*failures, *broken))
 
 
 def _first_reason(failures: Sequence[Failure]) -> str:
-    return f"{failures[0].slide}: {failures[0].reason}" if failures else "give the sheet of these files"
+    return (
+        f"{failures[0].slide}: {failures[0].reason}"
+        if failures
+        else "give the sheet of these files"
+    )
 
 
 def _sheet_of(folder: Path) -> Path:
@@ -99,7 +120,8 @@ def _sheet_of(folder: Path) -> Path:
     sheets = sorted(folder.glob(SHEETS))
     if len(sheets) != 1:
         raise InputError(
-            f"holds {len(sheets)} sample sheets" + (f": {preview([sheet.name for sheet in sheets])}" if sheets else ""),
+            f"holds {len(sheets)} sample sheets"
+            + (f": {preview([sheet.name for sheet in sheets])}" if sheets else ""),
             path=folder,
             fix=f"put the cart's one sample sheet ({SHEETS}) into the folder",
         )
@@ -112,7 +134,11 @@ def _read_sheet(sheet: Path) -> tuple[list[_Entry], list[Failure]]:
     if "File Name" in rows:
         rows = rows[rows["File Name"].map(lambda name: _plain(name).endswith(SUFFIX))]
         if rows.empty:
-            raise InputError(f"names no *{SUFFIX}", path=sheet, fix="give the sample sheet of STAR - Counts files")
+            raise InputError(
+                f"names no *{SUFFIX}",
+                path=sheet,
+                fix="give the sample sheet of STAR - Counts files",
+            )
     untyped = not {"Sample Type", "Tissue Type"} & set(rows.columns)
     rows = check_table(rows, SAMPLE_SHEET, path=sheet)
     entries, failures = [], []
@@ -122,7 +148,9 @@ def _read_sheet(sheet: Path) -> tuple[list[_Entry], list[Failure]]:
         patients = {patient_of(one) for one in (*cases, *samples) if parse_barcode(one)}
         if len(cases) > 1 or len(samples) > 1 or len(patients) > 1:
             reason = f"the sample sheet gives it to {preview([*cases, *samples])}"
-            failures.append(Failure(name, _STAGE, reason, "keep files of one sample of one patient"))
+            failures.append(
+                Failure(name, _STAGE, reason, "keep files of one sample of one patient")
+            )
             continue
         barcode = parse_barcode(samples[0])
         if untyped and (barcode is None or barcode.sample_type is None):
@@ -132,7 +160,9 @@ def _read_sheet(sheet: Path) -> tuple[list[_Entry], list[Failure]]:
                 fix="give the sheet with its column Sample Type or Tissue Type",
             )
         kind = " ".join(cells[column] for column in _TYPE_COLUMNS)
-        entries.append(_Entry(cells["File ID"], name, samples[0], _person(patient_of(cases[0]), kind)))
+        entries.append(
+            _Entry(cells["File ID"], name, samples[0], _person(patient_of(cases[0]), kind))
+        )
     return entries, failures
 
 
@@ -146,7 +176,9 @@ def _person(patient: str, kind: str) -> Person:
     words = kind.lower()
     if any(word in words for word in _NO_TUMOUR):
         return Person(patient, is_tumour=False)
-    return Person(patient, True, next((code for word, code in _TYPES.items() if word in words), None))
+    return Person(
+        patient, True, next((code for word, code in _TYPES.items() if word in words), None)
+    )
 
 
 def _plain(name: str) -> str:
@@ -155,15 +187,24 @@ def _plain(name: str) -> str:
 
 def _unlisted(folder: Path, listed: set[str]) -> list[Failure]:
     """STAR-count files that lie there, but not in the sheet."""
-    found = {_plain(path.name) for pattern in ("*", "*/*") for path in folder.glob(f"{pattern}{SUFFIX}*")}
+    found = {
+        _plain(path.name) for pattern in ("*", "*/*") for path in folder.glob(f"{pattern}{SUFFIX}*")
+    }
     return [
-        Failure(name, _STAGE, "is not in the sample sheet", "give the sheet of all files, or remove the file")
+        Failure(
+            name,
+            _STAGE,
+            "is not in the sample sheet",
+            "give the sheet of all files, or remove the file",
+        )
         for name in sorted(found - listed)
         if name.endswith(SUFFIX)
     ]
 
 
-def _read_files(folder: Path, entries: Sequence[_Entry], column: str) -> tuple[ExpressionTable, list[Failure]]:
+def _read_files(
+    folder: Path, entries: Sequence[_Entry], column: str
+) -> tuple[ExpressionTable, list[Failure]]:
     """The files that name the genes which most of them name, and a failure for each other."""
     values: dict[str, NDArray[np.float32]] = {}
     genes_of: dict[str, str] = {}
@@ -187,13 +228,17 @@ def _read_files(folder: Path, entries: Sequence[_Entry], column: str) -> tuple[E
     for name, genes in genes_of.items():
         if genes != most:
             reason = _other_genes(gene_lists[genes].index, gene_lists[most].index)
-            failures.append(Failure(name, _STAGE, reason, "download all files of one GDC release again"))
+            failures.append(
+                Failure(name, _STAGE, reason, "download all files of one GDC release again")
+            )
     kept = [entry for entry in entries if genes_of.get(entry.name) == most]
     symbols = gene_lists[most]
     matrix = np.empty((len(kept), len(symbols)), dtype=np.float32)
     for row, entry in enumerate(kept):
         matrix[row] = values.pop(entry.name)  # so that the values are in memory about once
-    frame = pd.DataFrame(matrix, index=[entry.sample for entry in kept], columns=symbols.index.tolist(), copy=False)
+    frame = pd.DataFrame(
+        matrix, index=[entry.sample for entry in kept], columns=symbols.index.tolist(), copy=False
+    )
     people = tuple(entry.person for entry in kept)
     return ExpressionTable(frame, GDC, symbols=tuple(symbols), people=people), failures
 
@@ -201,7 +246,9 @@ def _read_files(folder: Path, entries: Sequence[_Entry], column: str) -> tuple[E
 def _bound(files: int, genes: int, folder: Path) -> None:
     if 4 * files * genes > MAX_TABLE_BYTES:
         raise InputError(
-            f"{files} files of {genes} genes need {4 * files * genes / 2**30:.0f} GiB", path=folder, fix="split it"
+            f"{files} files of {genes} genes need {4 * files * genes / 2**30:.0f} GiB",
+            path=folder,
+            fix="split it",
         )
 
 
@@ -211,7 +258,9 @@ def _find(folder: Path, entry: _Entry) -> Path:
         for path in (parent / entry.name, parent / f"{entry.name}.gz"):
             if path.is_file():
                 return path
-    raise InputError("the file is missing", path=folder / entry.name, fix="download it again with the GDC client")
+    raise InputError(
+        "the file is missing", path=folder / entry.name, fix="download it again with the GDC client"
+    )
 
 
 def _read_one(path: Path, column: str) -> pd.DataFrame:
@@ -222,17 +271,25 @@ def _read_one(path: Path, column: str) -> pd.DataFrame:
         with opened(path, "rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
-            raise InputError(f"unpacks to more than {MAX_FILE_BYTES >> 20} MiB", path=path, fix=again)
+            raise InputError(
+                f"unpacks to more than {MAX_FILE_BYTES >> 20} MiB", path=path, fix=again
+            )
         table = pd.read_csv(
-            io.BytesIO(content), sep="\t", comment="#", usecols=["gene_id", "gene_name", column],
-            dtype={"gene_id": str, "gene_name": str, column: np.float64}, keep_default_na=False,
+            io.BytesIO(content),
+            sep="\t",
+            comment="#",
+            usecols=["gene_id", "gene_name", column],
+            dtype={"gene_id": str, "gene_name": str, column: np.float64},
+            keep_default_na=False,
             na_values={column: [""]},
-        )  # fmt: skip
+        )
     except (OSError, EOFError, ValueError, zlib.error) as error:
         if isinstance(error, InputError):
             raise
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise InputError(f"cannot be read as STAR counts ({reason})", path=path, fix=again) from error
+        raise InputError(
+            f"cannot be read as STAR counts ({reason})", path=path, fix=again
+        ) from error
     table = table[~table["gene_id"].isin(TALLIES)].set_index("gene_id")
     if table.empty or not content.endswith(b"\n") or not np.isfinite(table[column]).all():
         raise InputError("is cut off, or holds no number for some gene", path=path, fix=again)

@@ -28,7 +28,9 @@ BY = ("symbol", "ensembl")
 _ENSEMBL = re.compile(r"(?P<id>ENS[A-Z]{0,4}G\d{11})(?:\.\d+)?(?P<copy>_PAR_Y)?")
 _HLA = re.compile(r"HLA[._](?=[A-Z])")
 _MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
-_DATE = re.compile(rf"(?:\d{{1,2}}-(?:{_MONTHS})|(?:{_MONTHS})-\d{{1,2}}|\d{{4}}-\d{{2}}-\d{{2}}.*)", re.IGNORECASE)
+_DATE = re.compile(
+    rf"(?:\d{{1,2}}-(?:{_MONTHS})|(?:{_MONTHS})-\d{{1,2}}|\d{{4}}-\d{{2}}-\d{{2}}.*)", re.IGNORECASE
+)
 _NOTHING = frozenset({"", "nan", "na", "none", "?"})
 
 
@@ -125,18 +127,26 @@ def name_genes(
     """
     where = None if path is None else str(path)
     if by not in BY:
-        raise InputError(f"genes cannot be named by {by!r}", path=where, fix=f"choose {' or '.join(BY)}")
+        raise InputError(
+            f"genes cannot be named by {by!r}", path=where, fix=f"choose {' or '.join(BY)}"
+        )
     plain = [without_version(str(name)) for name in ids]
     for position, name in enumerate(plain):
         if name.lower() in _NOTHING:
-            raise InputError(f"gene {position + 1} has no name", path=where, fix="name it, or remove it")
+            raise InputError(
+                f"gene {position + 1} has no name", path=where, fix="name it, or remove it"
+            )
     if isinstance(symbols, Mapping):
         known = {without_version(str(key)): value for key, value in symbols.items()}
         found = [_symbol(known.get(name, "")) for name in plain]
     else:
         found = [""] * len(plain) if symbols is None else [_symbol(symbol) for symbol in symbols]
     if len(found) != len(plain):
-        raise InputError(f"has {len(plain)} gene ids, but {len(found)} symbols", path=where, fix="give one for each")
+        raise InputError(
+            f"has {len(plain)} gene ids, but {len(found)} symbols",
+            path=where,
+            fix="give one for each",
+        )
     names, by_symbol, renamed = [], 0, 0
     for own, symbol in zip(plain, found, strict=True):
         ensembl = is_ensembl(own)

@@ -47,25 +47,37 @@ def find_sections(source: str | Path, wanted: Sequence[str] | None = None) -> li
     InputError
         If there is no count file, a wanted section is not there, or a section lacks its positions or its image.
     """
-    return [files_of(Path(source), name, path) for name, path in count_files(source, wanted).items()]
+    return [
+        files_of(Path(source), name, path) for name, path in count_files(source, wanted).items()
+    ]
 
 
 def count_files(source: str | Path, wanted: Sequence[str] | None = None) -> dict[str, Path]:
     """Section -> its count file, in order of the names or as `wanted`; errors as :func:`find_sections`."""
     source = Path(source)
-    counts = sorted(path for path in (source / "ST-cnts").glob("*.tsv*") if not path.name.startswith("."))
+    counts = sorted(
+        path for path in (source / "ST-cnts").glob("*.tsv*") if not path.name.startswith(".")
+    )
     if not counts:
         raise InputError(
-            "has no ST-cnts/*.tsv.gz", path=source, fix="give the folder that holds ST-cnts, ST-imgs and ST-spotfiles"
+            "has no ST-cnts/*.tsv.gz",
+            path=source,
+            fix="give the folder that holds ST-cnts, ST-imgs and ST-spotfiles",
         )
     known = {path.name.split(".")[0]: path for path in counts}
     if len(known) != len(counts):
         twice = duplicates([path.name.split(".")[0] for path in counts])
-        raise InputError(f"section {preview(twice)} has two count files", path=counts[0].parent, fix="keep one of them")
+        raise InputError(
+            f"section {preview(twice)} has two count files",
+            path=counts[0].parent,
+            fix="keep one of them",
+        )
     missing = [name for name in wanted or () if name not in known]
     if missing:
         raise InputError(
-            f"has no section {preview(missing)}", path=source, fix=f"it has {preview(list(known), most=40)}"
+            f"has no section {preview(missing)}",
+            path=source,
+            fix=f"it has {preview(list(known), most=40)}",
         )
     return {name: known[name] for name in dict.fromkeys(wanted or known)}
 
@@ -74,7 +86,11 @@ def files_of(source: Path, section: str, counts: Path) -> SectionFiles:
     """The files of one section; InputError if it lacks its positions or its image."""
     positions = source / "ST-spotfiles" / f"{section}_selection.tsv"
     if not positions.is_file():
-        raise InputError(f"section {section} has no spot file", path=positions, fix="add it, or remove its counts")
+        raise InputError(
+            f"section {section} has no spot file",
+            path=positions,
+            fix="add it, or remove its counts",
+        )
     folder = source / "ST-imgs" / section[0] / section
     images = sorted(
         image
@@ -127,7 +143,10 @@ def read_section(
             fix="check that both files are of one section and that spots are named {x}x{y}",
         )
     unplaced = counted[~counted.isin(positions.index)]
-    dropped = [(name, "not selected" if name in unselected else "no position in the spot file") for name in unplaced]
+    dropped = [
+        (name, "not selected" if name in unselected else "no position in the spot file")
+        for name in unplaced
+    ]
     dropped += [(name, "no counts") for name in positions.index[~positions.index.isin(counted)]]
     positions = positions.loc[shared]
     pitch = SPOT_PITCH_UM if spot_pitch_um is None else spot_pitch_um
@@ -135,11 +154,20 @@ def read_section(
     rows = counted.get_indexer(shared)
     counts, named = name_counts(values[rows], genes, by=gene_ids, path=files.counts)
     return RawSection(
-        files.section, files.patient, counts, named, positions, resolution, SectionImage(files.image), dropped
+        files.section,
+        files.patient,
+        counts,
+        named,
+        positions,
+        resolution,
+        SectionImage(files.image),
+        dropped,
     )
 
 
-def _resolution(positions: pd.DataFrame, spot_pitch_um: float, mpp: float | None, *, path: Path) -> float:
+def _resolution(
+    positions: pd.DataFrame, spot_pitch_um: float, mpp: float | None, *, path: Path
+) -> float:
     """µm per pixel as given, checked against the spots where they span a grid, or else measured from them."""
     if mpp is None:
         return measure_mpp(positions, spot_pitch_um, path=path)
@@ -170,9 +198,13 @@ def measure_mpp(positions: pd.DataFrame, spot_pitch_um: float, *, path: Path) ->
     for axis in ("x", "y"):
         if positions[axis].nunique() < 2:
             raise InputError(
-                f"all spots share one {axis}: no distance to measure", path=path, fix="state the image's µm per pixel"
+                f"all spots share one {axis}: no distance to measure",
+                path=path,
+                fix="state the image's µm per pixel",
             )
-        steps.append(abs(float(np.polyfit(positions[f"array_{axis}"], positions[f"pixel_{axis}"], 1)[0])))
+        steps.append(
+            abs(float(np.polyfit(positions[f"array_{axis}"], positions[f"pixel_{axis}"], 1)[0]))
+        )
     if min(steps) < 1 or not 0.98 < steps[0] / steps[1] < 1.02:
         raise InputError(
             f"spots are {steps[0]:.1f} px apart along x and {steps[1]:.1f} px along y",
@@ -186,18 +218,26 @@ def _read_counts(path: Path) -> tuple[sparse.csr_matrix, list[str], pd.Index]:
     """(S, F) counts, the F columns' names, which may repeat, and the S spots."""
     genes = column_names(path)[1:]
     if not genes or not all(genes):
-        raise InputError("has no gene column, or one without a name", path=path, fix="the first row names the genes")
+        raise InputError(
+            "has no gene column, or one without a name",
+            path=path,
+            fix="the first row names the genes",
+        )
     table = read_columns(path, range(1, len(genes) + 1), ids=0)
     _refuse_text(table, path)
     counts = check_counts(table.to_numpy(dtype=np.float64), list(table.index), genes, path=path)
     repeated = duplicates(table.index)
     if repeated:
-        raise InputError(f"names spot {preview(repeated)} more than once", path=path, fix="keep one row a spot")
+        raise InputError(
+            f"names spot {preview(repeated)} more than once", path=path, fix="keep one row a spot"
+        )
     return counts, genes, table.index
 
 
 def _refuse_text(table: pd.DataFrame, path: Path) -> None:
-    for column in np.flatnonzero([not pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]).tolist():
+    for column in np.flatnonzero(
+        [not pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
+    ).tolist():
         cells = table.iloc[:, column]
         row = int(np.argmax(pd.to_numeric(cells, errors="coerce").isna().to_numpy()))
         raise InputError(
@@ -217,23 +257,36 @@ def _read_positions(path: Path) -> tuple[pd.DataFrame, frozenset[str]]:
     absent = [column for column in _POSITION_COLUMNS if column not in names]
     if absent:
         raise InputError(
-            f"has no column {', '.join(absent)}", path=path, fix="columns are x, y, new_x, new_y, pixel_x, pixel_y"
+            f"has no column {', '.join(absent)}",
+            path=path,
+            fix="columns are x, y, new_x, new_y, pixel_x, pixel_y",
         )
-    wanted = [*_POSITION_COLUMNS, *(name for name in (*_MEASURED_COLUMNS, "selected") if name in names)]
-    table = read_columns(path, [names.index(column) for column in wanted]).apply(pd.to_numeric, errors="coerce")
+    wanted = [
+        *_POSITION_COLUMNS,
+        *(name for name in (*_MEASURED_COLUMNS, "selected") if name in names),
+    ]
+    table = read_columns(path, [names.index(column) for column in wanted]).apply(
+        pd.to_numeric, errors="coerce"
+    )
     needed = table.drop(columns=list(_MEASURED_COLUMNS), errors="ignore")
     unusable = ~np.isfinite(needed.to_numpy(dtype=np.float64)).all(axis=1)
     if unusable.any():
         row = int(np.argmax(unusable)) + 2
-        raise InputError(f"line {row} has no number for a position", path=path, fix="correct or remove the line")
+        raise InputError(
+            f"line {row} has no number for a position", path=path, fix="correct or remove the line"
+        )
     table[["array_x", "array_y"]] = _measured_positions(table)
     table[["x", "y"]] = table[["x", "y"]].round().astype(int)
     table.index = pd.Index([f"{x}x{y}" for x, y in zip(table["x"], table["y"], strict=True)])
     repeated = duplicates(table.index)
     if repeated:
-        raise InputError(f"places spot {preview(repeated)} more than once", path=path, fix="keep one row a spot")
+        raise InputError(
+            f"places spot {preview(repeated)} more than once", path=path, fix="keep one row a spot"
+        )
     selected = table["selected"] != 0 if "selected" in table else pd.Series(True, index=table.index)
-    return table.loc[selected, [*_POSITION_COLUMNS, "array_x", "array_y"]], frozenset(table.index[~selected])
+    return table.loc[selected, [*_POSITION_COLUMNS, "array_x", "array_y"]], frozenset(
+        table.index[~selected]
+    )
 
 
 def _measured_positions(table: pd.DataFrame) -> NDArray[np.float64]:

@@ -41,15 +41,25 @@ class HestFiles:
 
 def find_samples(folder: Path) -> list[HestFiles]:
     """The samples of a HEST folder, in order of their ids."""
-    return [files_of(path) for path in sorted((folder / "st").glob("*.h5ad")) if not path.name.startswith(".")]
+    return [
+        files_of(path)
+        for path in sorted((folder / "st").glob("*.h5ad"))
+        if not path.name.startswith(".")
+    ]
 
 
 def files_of(table: Path) -> HestFiles:
     """What lies beside ``st/{id}.h5ad``."""
     root, sample = table.parent.parent, table.stem
     patches = root / "patches" / f"{sample}.h5"
-    slides = [path for suffix in _SLIDE_SUFFIXES if (path := root / "wsis" / f"{sample}{suffix}").is_file()]
-    return HestFiles(sample, table, patches if patches.is_file() else None, slides[0] if slides else None)
+    slides = [
+        path
+        for suffix in _SLIDE_SUFFIXES
+        if (path := root / "wsis" / f"{sample}{suffix}").is_file()
+    ]
+    return HestFiles(
+        sample, table, patches if patches.is_file() else None, slides[0] if slides else None
+    )
 
 
 def read_sample(
@@ -74,7 +84,9 @@ def read_sample(
     """
     (library, *others) = find_libraries(files.table)
     if others:
-        raise InputError("holds several libraries, where HEST has one", path=files.table, fix="use --format h5ad")
+        raise InputError(
+            "holds several libraries, where HEST has one", path=files.table, fix="use --format h5ad"
+        )
     slide = image or files.slide
     stored = None if files.patches is None else _read_patches(files.patches)
     if stored is not None and settings.mpp is None:
@@ -142,7 +154,9 @@ def _read_patches(path: Path) -> _HestPatches:
                 path=path,
                 fix="make them again with HEST",
             )
-        side_px, px, pixel_size = (float(np.asarray(attributes[name]).reshape(-1)[0]) for name in _ATTRIBUTES)
+        side_px, px, pixel_size = (
+            float(np.asarray(attributes[name]).reshape(-1)[0]) for name in _ATTRIBUTES
+        )
         barcodes = [_decode(name) for name in file["barcode"][:].reshape(-1)]
         check_pixels(file["img"], barcodes, path=path)
         coords = file["coords"][:]
@@ -153,9 +167,15 @@ def _read_patches(path: Path) -> _HestPatches:
                 fix="copy the file again",
             )
     if duplicates(barcodes):
-        raise InputError(f"names {preview(duplicates(barcodes))} more than once", path=path, fix="one patch a spot")
+        raise InputError(
+            f"names {preview(duplicates(barcodes))} more than once",
+            path=path,
+            fix="one patch a spot",
+        )
     check_mpp(pixel_size, what="pixel_size", path=path)
-    return _HestPatches(path, PatchSize(int(px), side_px * pixel_size / px), pixel_size, side_px, barcodes, coords)
+    return _HestPatches(
+        path, PatchSize(int(px), side_px * pixel_size / px), pixel_size, side_px, barcodes, coords
+    )
 
 
 def _decode(name: object) -> str:

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 SMOOTHING_UM = 16.0  # single dark nuclei leave the region, their neighbourhoods do not
 SMALLEST_INK_UM2 = 20_000.0  # a stroke; pigment and debris are smaller
 FLAT_UM = 20.0
-FLATTEST_TISSUE = 0.075  # sd over mean of the density; dense tissue has 0.084 at least, violet ink on glass 0.005
+FLATTEST_TISSUE = (
+    0.075  # sd over mean of the density; dense tissue has 0.084 at least, violet ink on glass 0.005
+)
 EDGE_UM = 40.0  # thin ink around a stroke has the colour of nothing in particular
 
 
@@ -54,8 +56,12 @@ def find_ink(density: NDArray[np.float32], mpp: float) -> Ink:
     green_ink = (red - green > 0.08) & (total > 0.4)
     blue_ink = (red + green / 2 - 1.5 * blue > 0.36) & (total > 0.4)
     red_ink = (blue > 0.38) & (red < 0.15) & (total > 1.4)
-    grey = (np.abs(red - green) < 0.1) & (np.abs(blue - green) < 0.07) & (total > 0.35)  # also the rim of a bubble
-    mean, spread = local_statistics(density.sum(axis=2), np.ones(total.shape, dtype=bool), FLAT_UM / mpp)
+    grey = (
+        (np.abs(red - green) < 0.1) & (np.abs(blue - green) < 0.07) & (total > 0.35)
+    )  # also the rim of a bubble
+    mean, spread = local_statistics(
+        density.sum(axis=2), np.ones(total.shape, dtype=bool), FLAT_UM / mpp
+    )
     flat = (mean > 1.0) & (spread < FLATTEST_TISSUE * mean) & (red > 0.2)
     ink = remove_small_regions(
         (green_ink | blue_ink | red_ink | grey | flat).astype(np.uint8), SMALLEST_INK_UM2 / mpp**2
@@ -79,7 +85,8 @@ def local_statistics(
     """Gaussian-weighted mean and standard deviation around each pixel, over pixels that count."""
     weight = counts.astype(np.float32)
     total, first, second = (
-        cv2.GaussianBlur(layer, (0, 0), sigma_px) for layer in (weight, values * weight, values**2 * weight)
+        cv2.GaussianBlur(layer, (0, 0), sigma_px)
+        for layer in (weight, values * weight, values**2 * weight)
     )
     total = np.maximum(total, np.float32(1e-6))
     mean = first / total

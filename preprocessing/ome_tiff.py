@@ -43,12 +43,16 @@ class OmeSlide(Slide):
         except _DAMAGED as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"is damaged ({str(error)[:200]})", path=path, fix=_WHOLE_FILE_FIX) from error
+            raise InputError(
+                f"is damaged ({str(error)[:200]})", path=path, fix=_WHOLE_FILE_FIX
+            ) from error
         self.size = self.level_sizes[0]
         self.level_downsamples = tuple(
             (self.size[0] / width + self.size[1] / height) / 2 for width, height in self.level_sizes
         )
-        self.mpp = choose_mpp(_stated_mpp(self._file.ome_metadata or "", path), mpp, fallback_mpp, path=path)
+        self.mpp = choose_mpp(
+            _stated_mpp(self._file.ome_metadata or "", path), mpp, fallback_mpp, path=path
+        )
 
     def _open_levels(self) -> tuple[list[Any], tuple[tuple[int, int], ...]]:
         """Arrays (H, W, 3) uint8 that decode what is read of them, and their sizes, finest first."""
@@ -60,11 +64,16 @@ class OmeSlide(Slide):
                 path=self.path,
                 fix="export the brightfield image as RGB OME-TIFF",
             )
-        arrays = [zarr.open_array(series.aszarr(level=number), mode="r") for number in range(len(series.levels))]
+        arrays = [
+            zarr.open_array(series.aszarr(level=number), mode="r")
+            for number in range(len(series.levels))
+        ]
         sizes = [(int(array.shape[1]), int(array.shape[0])) for array in arrays]
         return arrays, tuple(sizes)
 
-    def _read(self, x0: int, y0: int, level: int, width_px: int, height_px: int) -> NDArray[np.uint8]:
+    def _read(
+        self, x0: int, y0: int, level: int, width_px: int, height_px: int
+    ) -> NDArray[np.uint8]:
         left, top = (round(start / self.level_downsamples[level]) for start in (x0, y0))
         width, height = self.level_sizes[level]
         out = np.full((height_px, width_px, 3), 255, dtype=np.uint8)
@@ -74,7 +83,9 @@ class OmeSlide(Slide):
             try:
                 found = self._levels[level][first_row:last_row, first_column:last_column]
             except _DAMAGED as error:
-                raise InputError(f"is damaged ({str(error)[:200]})", path=self.path, fix=_WHOLE_FILE_FIX) from error
+                raise InputError(
+                    f"is damaged ({str(error)[:200]})", path=self.path, fix=_WHOLE_FILE_FIX
+                ) from error
             out[first_row - top : last_row - top, first_column - left : last_column - left] = found
         return out
 
@@ -97,7 +108,8 @@ def _stated_mpp(xml: str, path: Path) -> float | None:
         found.append(float(size.group(1)) * factor)
     if not (found[0] > 0 and abs(found[1] / found[0] - 1) <= MPP_TOLERANCE):
         raise InputError(
-            f"its pixels are not square: {found[0]:.4g} by {found[1]:.4g} µm", path=path,
+            f"its pixels are not square: {found[0]:.4g} by {found[1]:.4g} µm",
+            path=path,
             fix="resample it to square pixels",
-        )  # fmt: skip
+        )
     return (found[0] + found[1]) / 2

@@ -31,7 +31,9 @@ def overlay_mpp(slide_size: tuple[int, int], slide_mpp: float) -> float:
     return max(max(slide_size) * slide_mpp / LONG_SIDE_PX, slide_mpp)
 
 
-def draw_tiles(thumbnail: NDArray[np.uint8], tissue: NDArray[np.bool_], tiles: TileSet) -> NDArray[np.uint8]:
+def draw_tiles(
+    thumbnail: NDArray[np.uint8], tissue: NDArray[np.bool_], tiles: TileSet
+) -> NDArray[np.uint8]:
     """Thumbnail with what was not kept washed out, tissue outlined in green, kept tiles in blue, and a caption.
 
     Tiles that quality control left out are framed in the colours of `VERDICT_COLOURS`, which the caption names.
@@ -60,7 +62,9 @@ def draw_tiles(thumbnail: NDArray[np.uint8], tissue: NDArray[np.bool_], tiles: T
     cv2.drawContours(picture, outlines, -1, TISSUE_COLOUR, 2, cv2.LINE_AA)
     _draw_rejected(picture, tiles, scale)
     caption = f"{tiles.slide_id}: {len(tiles)} tiles of {tiles.spec.patch}"
-    return add_caption(picture, caption, mpp=tiles.spec.slide_mpp / float(scale[0]), notes=_left_out(tiles))
+    return add_caption(
+        picture, caption, mpp=tiles.spec.slide_mpp / float(scale[0]), notes=_left_out(tiles)
+    )
 
 
 def _draw_rejected(picture: NDArray[np.uint8], tiles: TileSet, scale: NDArray[np.float64]) -> None:
@@ -68,9 +72,13 @@ def _draw_rejected(picture: NDArray[np.uint8], tiles: TileSet, scale: NDArray[np
         return
     low = np.rint(tiles.rejected.coords * scale).astype(int)
     high = np.rint((tiles.rejected.coords + tiles.spec.level0_px) * scale).astype(int)
-    for corner, opposite, verdict in zip(low.tolist(), high.tolist(), tiles.rejected.verdict.tolist(), strict=True):
+    for corner, opposite, verdict in zip(
+        low.tolist(), high.tolist(), tiles.rejected.verdict.tolist(), strict=True
+    ):
         inner = [side - 2 for side in opposite]
-        cv2.rectangle(picture, [side + 1 for side in corner], inner, VERDICT_COLOURS[VERDICTS[verdict]], 2)
+        cv2.rectangle(
+            picture, [side + 1 for side in corner], inner, VERDICT_COLOURS[VERDICTS[verdict]], 2
+        )
 
 
 def _left_out(tiles: TileSet) -> list[tuple[str, Colour]]:
@@ -78,10 +86,16 @@ def _left_out(tiles: TileSet) -> list[tuple[str, Colour]]:
     if tiles.rejected is None:
         return []
     counts = np.bincount(tiles.rejected.verdict, minlength=len(VERDICTS))
-    return [(f"{count} {name}", VERDICT_COLOURS[name]) for name, count in zip(VERDICTS, counts, strict=True) if count]
+    return [
+        (f"{count} {name}", VERDICT_COLOURS[name])
+        for name, count in zip(VERDICTS, counts, strict=True)
+        if count
+    ]
 
 
-def _wash_out(thumbnail: NDArray[np.uint8], low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _wash_out(
+    thumbnail: NDArray[np.uint8], low: NDArray[np.int64], high: NDArray[np.int64]
+) -> NDArray[np.uint8]:
     kept = np.zeros(thumbnail.shape[:2], dtype=bool)
     for (left, top), (right, bottom) in zip(low.tolist(), high.tolist(), strict=True):
         kept[top:bottom, left:right] = True
@@ -110,7 +124,9 @@ def add_caption(
     """
     font = _font(18)
     height, width = picture.shape[:2]
-    bar_um = max((bar for bar in SCALE_BARS_UM if bar / mpp <= max(width, 400) / 4), default=SCALE_BARS_UM[0])
+    bar_um = max(
+        (bar for bar in SCALE_BARS_UM if bar / mpp <= max(width, 400) / 4), default=SCALE_BARS_UM[0]
+    )
     bar_text = f"{bar_um / 1000:g} mm" if bar_um >= 1000 else f"{bar_um} µm"
     bar_px = round(bar_um / mpp)
     written = sum(font.getlength(part) + 18 for part in (text, *(note for note, _ in notes)))

@@ -95,8 +95,12 @@ def sample_specimens(
 def _specimen(name: str, patient: str) -> Specimen:
     barcode = parse_barcode(name)
     if barcode is None:
-        return Specimen(name, patient, None, is_tumour=True, is_barcode=parse_barcode(patient) is not None)
-    return Specimen(name, patient, barcode.sample_type, barcode.is_tumour, True, barcode.preparation)
+        return Specimen(
+            name, patient, None, is_tumour=True, is_barcode=parse_barcode(patient) is not None
+        )
+    return Specimen(
+        name, patient, barcode.sample_type, barcode.is_tumour, True, barcode.preparation
+    )
 
 
 def join_patients(
@@ -113,16 +117,23 @@ def join_patients(
         For an unknown preparation.
     """
     if preparation not in PREPARATIONS:
-        raise InputError(f"unknown preparation {preparation!r}", fix=f"choose one of {', '.join(PREPARATIONS)}")
+        raise InputError(
+            f"unknown preparation {preparation!r}", fix=f"choose one of {', '.join(PREPARATIONS)}"
+        )
     if slides is None:
-        stand_ins = [Specimen("", name, None, True, False) for name in dict.fromkeys(s.patient_id for s in samples)]
+        stand_ins = [
+            Specimen("", name, None, True, False)
+            for name in dict.fromkeys(s.patient_id for s in samples)
+        ]
         return [], join_patients(stand_ins, samples)[1]
     slide_rows: list[JoinRow | None] = [None] * len(slides)
     sample_rows: list[JoinRow | None] = [None] * len(samples)
     slides_of, samples_of = _by_patient(slides), _by_patient(samples)
     for patient in slides_of | samples_of:
         slides_at, samples_at = slides_of.get(patient, []), samples_of.get(patient, [])
-        of_slides, of_samples = _join_one([slides[i] for i in slides_at], [samples[i] for i in samples_at], preparation)
+        of_slides, of_samples = _join_one(
+            [slides[i] for i in slides_at], [samples[i] for i in samples_at], preparation
+        )
         for position, row in zip(slides_at, of_slides, strict=True):
             slide_rows[position] = row
         for position, row in zip(samples_at, of_samples, strict=True):
@@ -137,7 +148,9 @@ def _by_patient(specimens: Sequence[Specimen]) -> dict[str, list[int]]:
     return positions
 
 
-def _join_one(slides: list[Specimen], samples: list[Specimen], preparation: str) -> tuple[list[JoinRow], list[JoinRow]]:
+def _join_one(
+    slides: list[Specimen], samples: list[Specimen], preparation: str
+) -> tuple[list[JoinRow], list[JoinRow]]:
     """The rows of one patient."""
     others = [_unwanted(slide, preparation) for slide in slides]
     wanted = [slide for slide, other in zip(slides, others, strict=True) if not other]
@@ -146,12 +159,14 @@ def _join_one(slides: list[Specimen], samples: list[Specimen], preparation: str)
     chosen = [sample for sample in usable if sample.rank == best]
     distinct = len({sample.content for sample in chosen})
     slide_reasons = [
-        other or _slide_reason(slide, samples, chosen) for slide, other in zip(slides, others, strict=True)
+        other or _slide_reason(slide, samples, chosen)
+        for slide, other in zip(slides, others, strict=True)
     ]
     slide_reasons = _one_type(slides, slide_reasons)
     kept_slides = [slide for slide, reason in zip(slides, slide_reasons, strict=True) if not reason]
     slide_rows = [
-        _row("slide", slide, not reason, chosen, reason) for slide, reason in zip(slides, slide_reasons, strict=True)
+        _row("slide", slide, not reason, chosen, reason)
+        for slide, reason in zip(slides, slide_reasons, strict=True)
     ]
     sample_rows = []
     seen: set[bytes] = set()
@@ -161,13 +176,23 @@ def _join_one(slides: list[Specimen], samples: list[Specimen], preparation: str)
         if kept:
             seen.add(sample.content)
             reason = f"one of {distinct} replicates, averaged" if distinct > 1 else ""
-        sample_rows.append(_row("sample", sample, kept, kept_slides, reason or "repeats an identical row" * (not kept)))
+        sample_rows.append(
+            _row(
+                "sample",
+                sample,
+                kept,
+                kept_slides,
+                reason or "repeats an identical row" * (not kept),
+            )
+        )
     return slide_rows, sample_rows
 
 
 def _compatible(one: Specimen, other: Specimen) -> bool:
     """Whether their sample types, as far as stated, are the same."""
-    return one.sample_type is None or other.sample_type is None or one.sample_type == other.sample_type
+    return (
+        one.sample_type is None or other.sample_type is None or one.sample_type == other.sample_type
+    )
 
 
 def _unwanted(slide: Specimen, preparation: str) -> str:
@@ -176,7 +201,11 @@ def _unwanted(slide: Specimen, preparation: str) -> str:
         return "not a slide of tumour tissue"
     if preparation in ("any", slide.preparation):
         return ""
-    return f"a {slide.preparation} slide" if slide.preparation else "its name says neither diagnostic nor frozen"
+    return (
+        f"a {slide.preparation} slide"
+        if slide.preparation
+        else "its name says neither diagnostic nor frozen"
+    )
 
 
 def _slide_reason(slide: Specimen, samples: list[Specimen], chosen: list[Specimen]) -> str:
@@ -193,16 +222,26 @@ def _slide_reason(slide: Specimen, samples: list[Specimen], chosen: list[Specime
 
 def _one_type(slides: list[Specimen], reasons: list[str]) -> list[str]:
     """The reasons, with those for slides of a later sample type: where the expression's is not stated, several fit."""
-    stated = [s.rank for s, reason in zip(slides, reasons, strict=True) if not reason and s.sample_type is not None]
+    stated = [
+        s.rank
+        for s, reason in zip(slides, reasons, strict=True)
+        if not reason and s.sample_type is not None
+    ]
     first = min(stated, default=0)
     return [
-        f"a slide of type {first:02d} is preferred" if not reason and slide.sample_type not in (None, first) else reason
+        f"a slide of type {first:02d} is preferred"
+        if not reason and slide.sample_type not in (None, first)
+        else reason
         for slide, reason in zip(slides, reasons, strict=True)
     ]
 
 
 def _sample_reason(
-    sample: Specimen, slides: list[Specimen], wanted: list[Specimen], usable: list[Specimen], best: int | None
+    sample: Specimen,
+    slides: list[Specimen],
+    wanted: list[Specimen],
+    usable: list[Specimen],
+    best: int | None,
 ) -> str:
     """Why a sample is left out; empty if it is chosen."""
     if not slides:
@@ -225,9 +264,19 @@ def _types(types: Sequence[int]) -> str:
     return ", ".join(f"{number:02d}" for number in types)
 
 
-def _row(kind: str, specimen: Specimen, kept: bool, partners: list[Specimen], reason: str) -> JoinRow:
-    by_sample = specimen.sample_type is not None and specimen.sample_type in {p.sample_type for p in partners}
+def _row(
+    kind: str, specimen: Specimen, kept: bool, partners: list[Specimen], reason: str
+) -> JoinRow:
+    by_sample = specimen.sample_type is not None and specimen.sample_type in {
+        p.sample_type for p in partners
+    }
     key = SAMPLE_KEY if by_sample else PATIENT_KEY if specimen.is_barcode else ID_KEY
     return JoinRow(
-        kind, specimen.id, specimen.patient_id, specimen.preparation, kept, key if kept else "", reason
-    )  # fmt: skip
+        kind,
+        specimen.id,
+        specimen.patient_id,
+        specimen.preparation,
+        kept,
+        key if kept else "",
+        reason,
+    )

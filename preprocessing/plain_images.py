@@ -49,7 +49,9 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     with _opened(path) as image:
         if image.mode not in _EIGHT_BIT_MODES:
             raise InputError(
-                f"has pixels of mode {image.mode}, not 8 bits a channel", path=path, fix="convert it to 8-bit RGB"
+                f"has pixels of mode {image.mode}, not 8 bits a channel",
+                path=path,
+                fix="convert it to 8-bit RGB",
             )
         if "A" in image.getbands() or "transparency" in image.info:
             rgba = image.convert("RGBA")
@@ -83,10 +85,14 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        raise InputError("is no image (PNG, JPEG or TIFF)", path=path, fix=_WHOLE_FILE_FIX) from error
+        raise InputError(
+            "is no image (PNG, JPEG or TIFF)", path=path, fix=_WHOLE_FILE_FIX
+        ) from error
     except _DECODING_ERRORS as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"cannot be decoded ({reason[:200]})", path=path, fix=_WHOLE_FILE_FIX) from error
+        raise InputError(
+            f"cannot be decoded ({reason[:200]})", path=path, fix=_WHOLE_FILE_FIX
+        ) from error
 
 
 def _open_unbounded(path: Path) -> Image.Image:

@@ -49,10 +49,13 @@ class SectionGenes:
         """One line where something happened to the genes, else None."""
         report = self.report
         left_out = [
-            f"{number} features of type {kind} left out" for kind, number in sorted(self.other_features.items())
+            f"{number} features of type {kind} left out"
+            for kind, number in sorted(self.other_features.items())
         ]
         mixed = report.named_by_id and report.named_by_symbol
-        if not (left_out or report.versions or report.merged or report.renamed or report.dates or mixed):
+        if not (
+            left_out or report.versions or report.merged or report.renamed or report.dates or mixed
+        ):
             return None
         return "; ".join(["genes: " + str(report), *left_out])
 
@@ -94,10 +97,19 @@ def name_counts(
         other.update(str(kind) for kind in np.asarray(types, dtype=object)[~genes])
         if not genes.any():
             raise InputError(
-                f"holds no gene expression, only {preview(sorted(other))}", path=where, fix="give the gene matrix"
+                f"holds no gene expression, only {preview(sorted(other))}",
+                path=where,
+                fix="give the gene matrix",
             )
-        counts, ids = counts[:, genes], [name for name, kept in zip(ids, genes, strict=True) if kept]
-        symbols = None if symbols is None else [name for name, kept in zip(symbols, genes, strict=True) if kept]
+        counts, ids = (
+            counts[:, genes],
+            [name for name, kept in zip(ids, genes, strict=True) if kept],
+        )
+        symbols = (
+            None
+            if symbols is None
+            else [name for name, kept in zip(symbols, genes, strict=True) if kept]
+        )
     named = name_genes(ids, symbols, by=by, path=path)
     if by == "ensembl" and not any(map(is_ensembl, ids)):
         raise InputError("names no gene by Ensembl id", path=where, fix="use --gene-ids symbol")
@@ -107,7 +119,9 @@ def name_counts(
     return merged, SectionGenes(tuple(names), known, named.report, dict(other))
 
 
-def sum_repeated(counts: sparse.csr_matrix, names: Sequence[str]) -> tuple[sparse.csr_matrix, list[str]]:
+def sum_repeated(
+    counts: sparse.csr_matrix, names: Sequence[str]
+) -> tuple[sparse.csr_matrix, list[str]]:
     """Sum the columns of one name, in the order of their first ones; (S, G) float32 CSR, and the G names."""
     codes, distinct = pd.factorize(np.asarray(names, dtype=object))
     if len(distinct) < len(codes):
@@ -125,7 +139,9 @@ def _originals(ids: Sequence[str], names: Sequence[str]) -> list[str]:
     return [";".join(owns) for owns in together.values()]
 
 
-def check_counts(counts: Any, spots: Sequence[str], genes: Sequence[str], *, path: object) -> sparse.csr_matrix:
+def check_counts(
+    counts: Any, spots: Sequence[str], genes: Sequence[str], *, path: object
+) -> sparse.csr_matrix:
     """(S, F) raw counts as float64 CSR without stored zeros.
 
     Raises
@@ -136,7 +152,9 @@ def check_counts(counts: Any, spots: Sequence[str], genes: Sequence[str], *, pat
     try:
         matrix = sparse.csr_matrix(counts, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"its counts are no numbers ({error})", path=str(path), fix="give raw UMI counts") from error
+        raise InputError(
+            f"its counts are no numbers ({error})", path=str(path), fix="give raw UMI counts"
+        ) from error
     bad = np.flatnonzero(~are_counts(matrix.data))
     if len(bad):
         row = int(np.searchsorted(matrix.indptr, bad[0], side="right")) - 1
@@ -153,4 +171,9 @@ def check_counts(counts: Any, spots: Sequence[str], genes: Sequence[str], *, pat
 def are_counts(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Whether each value is a whole number from 0 to 2^31 - 1."""
     with np.errstate(invalid="ignore"):
-        return np.isfinite(values) & (values >= 0) & (values <= MAX_COUNT) & (values == np.floor(values))
+        return (
+            np.isfinite(values)
+            & (values >= 0)
+            & (values <= MAX_COUNT)
+            & (values == np.floor(values))
+        )

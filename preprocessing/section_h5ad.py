@@ -25,14 +25,26 @@ from tcgn_mil.contracts import duplicates, preview
 from tcgn_mil.data.hdf5 import open_hdf5
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.gene_names import is_ensembl
-from tcgn_mil.preprocessing.raw_section import MAX_DISAGREEMENT, RawSection, ReadSettings, SectionImage
+from tcgn_mil.preprocessing.raw_section import (
+    MAX_DISAGREEMENT,
+    RawSection,
+    ReadSettings,
+    SectionImage,
+)
 from tcgn_mil.preprocessing.section_genes import are_counts, check_counts, name_counts
 from tcgn_mil.preprocessing.slide_readers import on_white
 from tcgn_mil.preprocessing.spot_lattice import Lattice, fit_lattice, nearest_spacing, resolution
 from tcgn_mil.preprocessing.visium import MIRRORED, NOT_IN_TISSUE, scale_of
 
 _ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensembl")
-_SYMBOL_COLUMNS = ("symbol", "gene_symbol", "gene_symbols", "gene_name", "gene_names", "feature_name")
+_SYMBOL_COLUMNS = (
+    "symbol",
+    "gene_symbol",
+    "gene_symbols",
+    "gene_name",
+    "gene_names",
+    "feature_name",
+)
 _PATIENT_COLUMNS = ("patient", "patient_id")
 _REPEAT_MARK = re.compile(r"(.+)-\d+")  # var_names_make_unique's
 _MAX_PICTURE_PX = 100_000_000
@@ -93,9 +105,17 @@ def read_library(
         rows = _rows_of(library, found)
         positions, lattice = _positions(found, rows, path)
         mpp = resolution(
-            lattice, spot_pitch_um=settings.spot_pitch_um, mpp=settings.mpp, tolerance=MAX_DISAGREEMENT, path=path
+            lattice,
+            spot_pitch_um=settings.spot_pitch_um,
+            mpp=settings.mpp,
+            tolerance=MAX_DISAGREEMENT,
+            path=path,
         )
-        under = found.obs["in_tissue"].to_numpy()[rows].astype(float) != 0 if "in_tissue" in found.obs else None
+        under = (
+            found.obs["in_tissue"].to_numpy()[rows].astype(float) != 0
+            if "in_tissue" in found.obs
+            else None
+        )
         names = positions.index
         dropped = [] if under is None else [(str(name), NOT_IN_TISSUE) for name in names[~under]]
         kept = np.ones(len(rows), dtype=bool) if under is None else under
@@ -106,8 +126,12 @@ def read_library(
     warnings = [note] if note else []
     if lattice.mirrored:
         warnings.append(MIRRORED)
-    pixels = SectionImage(image, "full-resolution image") if image is not None else _picture(library)
-    return RawSection(section, who, counts, genes, positions[kept], mpp, pixels, dropped, warnings=tuple(warnings))
+    pixels = (
+        SectionImage(image, "full-resolution image") if image is not None else _picture(library)
+    )
+    return RawSection(
+        section, who, counts, genes, positions[kept], mpp, pixels, dropped, warnings=tuple(warnings)
+    )
 
 
 @contextmanager
@@ -117,13 +141,17 @@ def open_table(path: Path) -> Iterator[anndata.AnnData]:
         found = anndata.read_h5ad(path, backed="r")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"cannot be read as AnnData ({reason[:200]})", path=path, fix="copy the file again") from error
+        raise InputError(
+            f"cannot be read as AnnData ({reason[:200]})", path=path, fix="copy the file again"
+        ) from error
     try:
         yield found
     except OSError as error:
         if error.errno is not None:
             raise
-        raise InputError(f"is damaged ({str(error)[:100]})", path=path, fix="copy the file again") from error
+        raise InputError(
+            f"is damaged ({str(error)[:100]})", path=path, fix="copy the file again"
+        ) from error
     finally:
         found.file.close()
 
@@ -132,13 +160,17 @@ def _rows_of(library: Library, found: anndata.AnnData) -> NDArray[np.int64]:
     repeated = duplicates(found.obs_names)
     if repeated:
         raise InputError(
-            f"names spot {preview(repeated)} more than once", path=library.path, fix="use obs_names_make_unique"
+            f"names spot {preview(repeated)} more than once",
+            path=library.path,
+            fix="use obs_names_make_unique",
         )
     if library.alone:
         return np.arange(found.n_obs)
     if "library_id" not in found.obs:
         raise InputError(
-            "holds several libraries, but no obs['library_id']", path=library.path, fix="say which spot is whose"
+            "holds several libraries, but no obs['library_id']",
+            path=library.path,
+            fix="say which spot is whose",
         )
     rows = np.flatnonzero(found.obs["library_id"].astype(str).to_numpy() == library.key)
     if not len(rows):
@@ -151,26 +183,36 @@ def _rows_of(library: Library, found: anndata.AnnData) -> NDArray[np.int64]:
     return rows
 
 
-def _positions(found: anndata.AnnData, rows: NDArray[np.int64], path: Path) -> tuple[pd.DataFrame, Lattice]:
+def _positions(
+    found: anndata.AnnData, rows: NDArray[np.int64], path: Path
+) -> tuple[pd.DataFrame, Lattice]:
     if "spatial" not in found.obsm:
         raise InputError('has no obsm["spatial"]: it is no spatial data', path=path, fix=_WRITE_FIX)
     try:
         pixels = np.asarray(found.obsm["spatial"], dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError('obsm["spatial"] holds no numbers', path=path, fix="give x, y in pixels") from error
+        raise InputError(
+            'obsm["spatial"] holds no numbers', path=path, fix="give x, y in pixels"
+        ) from error
     if pixels.ndim != 2 or pixels.shape[1] < 2 or not np.isfinite(pixels[rows, :2]).all():
         raise InputError(
-            f'obsm["spatial"] of shape {pixels.shape} is not x, y for each spot', path=path, fix="give x, y in pixels"
+            f'obsm["spatial"] of shape {pixels.shape} is not x, y for each spot',
+            path=path,
+            fix="give x, y in pixels",
         )
     pixels = pixels[rows, :2]
     known = {"array_col", "array_row"} <= set(found.obs.columns)
     array = np.full((len(rows), 2), -1.0)
     if known:
-        columns = found.obs[["array_col", "array_row"]].iloc[rows].apply(pd.to_numeric, errors="coerce")
+        columns = (
+            found.obs[["array_col", "array_row"]].iloc[rows].apply(pd.to_numeric, errors="coerce")
+        )
         array = columns.to_numpy(dtype=np.float64)
         if not np.isfinite(array).all():
             bad = found.obs_names[rows[int(np.argmin(np.isfinite(array).all(axis=1)))]]
-            raise InputError(f"spot {bad} has no number for its array position", path=path, fix="correct obs")
+            raise InputError(
+                f"spot {bad} has no number for its array position", path=path, fix="correct obs"
+            )
     lattice = fit_lattice(array, pixels, path=path) if known else nearest_spacing(pixels, path=path)
     whole = np.rint(array).astype(np.int64)
     table = pd.DataFrame(
@@ -196,7 +238,11 @@ def _counts(
     ids, symbols = _gene_names(var)
     types = var["feature_types"].astype(str).tolist() if "feature_types" in var else None
     counts, named = name_counts(matrix, ids, symbols, types=types, by=settings.gene_ids, path=path)
-    return counts, named, None if place == "X" else f"X holds no counts: they were taken from {place}"
+    return (
+        counts,
+        named,
+        None if place == "X" else f"X holds no counts: they were taken from {place}",
+    )
 
 
 def _first_counts(
@@ -225,7 +271,9 @@ def _gene_names(var: pd.DataFrame) -> tuple[list[str], list[str] | None]:
     own = [str(name) for name in var.index]
     if sum(map(is_ensembl, own)) > len(own) / 2:
         column = next((name for name in _SYMBOL_COLUMNS if name in var), None)
-        return own, None if column is None else var[column].astype(object).where(var[column].notna(), "").tolist()
+        return own, None if column is None else var[column].astype(object).where(
+            var[column].notna(), ""
+        ).tolist()
     column = next((name for name in _ID_COLUMNS if name in var), None)
     if column is None:
         return own, None
@@ -250,7 +298,9 @@ def _picture(library: Library) -> SectionImage:
     """The largest picture of a library, by its scale."""
     group = f"uns/spatial/{library.key}"
     with open_hdf5(library.path, kind="AnnData") as file:
-        pictures = sorted(file[group].get("images", {})) if isinstance(file.get(group), h5py.Group) else []
+        pictures = (
+            sorted(file[group].get("images", {})) if isinstance(file.get(group), h5py.Group) else []
+        )
         stored = file[group].get("scalefactors", {}) if pictures else {}
         scales = {key: stored[key][()] for key in stored if isinstance(stored[key], h5py.Dataset)}
     if not pictures:
@@ -259,25 +309,37 @@ def _picture(library: Library) -> SectionImage:
             path=library.path,
             fix="give the full-resolution image with --image",
         )
-    factors: Mapping[str, float] = {name: scale_of(scales, name, path=library.path) for name in pictures}
+    factors: Mapping[str, float] = {
+        name: scale_of(scales, name, path=library.path) for name in pictures
+    }
     largest = max(pictures, key=lambda name: factors[name])
     return SectionImage(
-        library.path, f"{largest} image", factors[largest],
+        library.path,
+        f"{largest} image",
+        factors[largest],
         load=lambda: _load_picture(library.path, f"{group}/images/{largest}"),
-    )  # fmt: skip
+    )
 
 
 def _load_picture(path: Path, name: str) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 of a picture that may be stored as shares of 1, as Matplotlib reads a PNG, or with alpha."""
     with open_hdf5(path, kind="AnnData", needs=(name,)) as file:
         stored = file[name]
-        if stored.ndim != 3 or stored.shape[2] not in (3, 4) or not 0 < stored.size <= 4 * _MAX_PICTURE_PX:
-            raise InputError(f"{name} of shape {stored.shape} is no RGB picture", path=path, fix=_WRITE_FIX)
+        if (
+            stored.ndim != 3
+            or stored.shape[2] not in (3, 4)
+            or not 0 < stored.size <= 4 * _MAX_PICTURE_PX
+        ):
+            raise InputError(
+                f"{name} of shape {stored.shape} is no RGB picture", path=path, fix=_WRITE_FIX
+            )
         pixels = stored[:]
     if np.issubdtype(pixels.dtype, np.floating):
         top = 1.0 if np.nanmax(pixels) <= 1 else 255.0
         pixels = np.nan_to_num(pixels, nan=top) * (255 / top)
         pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     if pixels.dtype != np.uint8:
-        raise InputError(f"{name} holds {pixels.dtype}, not 8 bits a channel", path=path, fix="store it as uint8")
+        raise InputError(
+            f"{name} holds {pixels.dtype}, not 8 bits a channel", path=path, fix="store it as uint8"
+        )
     return on_white(pixels) if pixels.shape[2] == 4 else pixels

@@ -85,9 +85,13 @@ class FinishedSection:
     def as_json(self) -> dict[str, Any]:
         """All but the profile, as plain values."""
         return {
-            "report": asdict(self.report), "dropped": self.dropped, "flagged": self.flagged,
-            "orientations": self.orientations, "genes": self.genes, "notes": self.notes,
-        }  # fmt: skip
+            "report": asdict(self.report),
+            "dropped": self.dropped,
+            "flagged": self.flagged,
+            "orientations": self.orientations,
+            "genes": self.genes,
+            "notes": self.notes,
+        }
 
     @classmethod
     def from_json(cls, stored: dict[str, Any], profile: pd.Series) -> FinishedSection:
@@ -106,14 +110,34 @@ class FinishedSection:
 def write_section_tables(folder: Path, finished: Sequence[FinishedSection]) -> None:
     """Write sections.csv, alignment.csv, gene_report.csv, dropped_spots.csv and flagged_spots.csv."""
     names = [section.report.section for section in finished]
-    dropped = [(name, *row) for name, section in zip(names, finished, strict=True) for row in section.dropped]
-    flagged = [(name, *row) for name, section in zip(names, finished, strict=True) for row in section.flagged]
-    genes = [{"section": name, **section.genes} for name, section in zip(names, finished, strict=True)]
-    _write_csv(folder / "sections.csv", pd.DataFrame([asdict(section.report) for section in finished]))
-    _write_csv(folder / "alignment.csv", pd.DataFrame([row for one in finished for row in one.orientations]))
+    dropped = [
+        (name, *row)
+        for name, section in zip(names, finished, strict=True)
+        for row in section.dropped
+    ]
+    flagged = [
+        (name, *row)
+        for name, section in zip(names, finished, strict=True)
+        for row in section.flagged
+    ]
+    genes = [
+        {"section": name, **section.genes} for name, section in zip(names, finished, strict=True)
+    ]
+    _write_csv(
+        folder / "sections.csv", pd.DataFrame([asdict(section.report) for section in finished])
+    )
+    _write_csv(
+        folder / "alignment.csv",
+        pd.DataFrame([row for one in finished for row in one.orientations]),
+    )
     _write_csv(folder / "gene_report.csv", pd.DataFrame(genes))
-    _write_csv(folder / "dropped_spots.csv", pd.DataFrame(dropped, columns=["section", "spot", "reason"]))
-    _write_csv(folder / "flagged_spots.csv", pd.DataFrame(flagged, columns=["section", "spot", "tissue_fraction"]))
+    _write_csv(
+        folder / "dropped_spots.csv", pd.DataFrame(dropped, columns=["section", "spot", "reason"])
+    )
+    _write_csv(
+        folder / "flagged_spots.csv",
+        pd.DataFrame(flagged, columns=["section", "spot", "tissue_fraction"]),
+    )
 
 
 def write_slide_tables(folder: Path, finished: Sequence[FinishedSection], *, by: str) -> None:

@@ -75,12 +75,20 @@ class SectionWriter:
             section = self._write(raw, made_from)
         if slides_out is not None:
             slide = slides_out / f"{name}.tiff"
-            slide_of = content_hash([SCHEMA_VERSION, inputs, section.report.image_mpp, SLIDE_JPEG_QUALITY])
+            slide_of = content_hash(
+                [SCHEMA_VERSION, inputs, section.report.image_mpp, SLIDE_JPEG_QUALITY]
+            )
             if pyramid_description(slide) != slide_of:
                 raw = source.read(self.settings) if raw is None else raw
                 with raw.image.open(raw.image_mpp) as opened:
                     pixels = whole_image(opened)
-                write_pyramid(slide, pixels, mpp=raw.image_mpp, quality=SLIDE_JPEG_QUALITY, description=slide_of)
+                write_pyramid(
+                    slide,
+                    pixels,
+                    mpp=raw.image_mpp,
+                    quality=SLIDE_JPEG_QUALITY,
+                    description=slide_of,
+                )
         return section
 
     def _write(self, raw: RawSection, made_from: str) -> FinishedSection:
@@ -93,20 +101,37 @@ class SectionWriter:
             mpp = max(TISSUE_MPP, slide.mpp)
             thumbnail = slide.thumbnail(mpp) if slide.mpp < mpp else whole_image(slide)
             tissue = find_tissue(thumbnail, mpp)
-            alignment = measure_alignment(thumbnail, tissue, raw.centres() * (raw.mpp / mpp), raw.totals(), mpp=mpp)
+            alignment = measure_alignment(
+                thumbnail, tissue, raw.centres() * (raw.mpp / mpp), raw.totals(), mpp=mpp
+            )
             fractions = tissue_fractions(tissue, np.maximum(corners, 0), side, slide.size)
             section = _finish(raw, kept, fractions, alignment, warnings, slide.size)
             adata = _table(raw, kept, fractions, section, made_from)
             patches_path = self._write_patches(raw, kept, slide)
             large = max(slide.size) > SHOWN_PX
-            shown = slide.thumbnail(max(slide.size) * slide.mpp / SHOWN_PX) if large else whole_image(slide)
+            shown = (
+                slide.thumbnail(max(slide.size) * slide.mpp / SHOWN_PX)
+                if large
+                else whole_image(slide)
+            )
             size_um = (slide.size[0] * slide.mpp, slide.size[1] * slide.mpp)
-        write_overlay(self._overlay_path(raw.section), shown, adata, alignment, size_um=size_um, field_um=self.patch.um)
+        write_overlay(
+            self._overlay_path(raw.section),
+            shown,
+            adata,
+            alignment,
+            size_um=size_um,
+            field_um=self.patch.um,
+        )
         spots = SpotSet(adata, str(patches_path), self.patch)
-        write_spot_table(self.out_dir / f"{raw.section}.h5ad", spots)  # last: it marks the section as done
+        write_spot_table(
+            self.out_dir / f"{raw.section}.h5ad", spots
+        )  # last: it marks the section as done
         return section
 
-    def _kept(self, raw: RawSection, slide: Slide, corners: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
+    def _kept(
+        self, raw: RawSection, slide: Slide, corners: NDArray[np.int64], side: int
+    ) -> NDArray[np.bool_]:
         """(S,) spots that have a patch."""
         if raw.patches is not None:
             return raw.patches.rows >= 0
@@ -127,7 +152,9 @@ class SectionWriter:
             pixels = cut_patches(slide, raw.centres()[kept] * raw.image.scale, self.patch)
         else:
             pixels = _stored_patches(raw.patches.path, raw.patches.rows[kept])
-        with create_patch_file(path, barcodes, self.patch, section=raw.section, pixel_size=raw.mpp) as file:
+        with create_patch_file(
+            path, barcodes, self.patch, section=raw.section, pixel_size=raw.mpp
+        ) as file:
             file["coords"][:] = corners
             for row, shown in enumerate(pixels):
                 file["img"][row] = shown
@@ -169,10 +196,12 @@ def _of_pixels(raw: RawSection, patch: PatchSize, *, allow_coarse: bool) -> list
     if factor <= MAX_UPSAMPLING and raw.image.scale == 1:
         return []
     shows = (
-        "nuclei" if raw.image_mpp <= _NUCLEI_MPP
-        else "nuclei as specks" if raw.image_mpp <= _SPECKS_MPP
+        "nuclei"
+        if raw.image_mpp <= _NUCLEI_MPP
+        else "nuclei as specks"
+        if raw.image_mpp <= _SPECKS_MPP
         else "no nuclei, only regions"
-    )  # fmt: skip
+    )
     said = (
         f"the {raw.image.kind} has {raw.image_mpp:.3g} µm/px and shows {shows}: a patch of {patch.um:.1f} µm is"
         f" {patch.um / raw.image_mpp:.1f} of its pixels"
@@ -205,10 +234,17 @@ def _finish(
 ) -> FinishedSection:
     """What the tables say of a section whose `kept` (S,) spots show these shares of tissue (S,)."""
     spots = raw.spots.astype(str)
-    reason = "its patch is off the image" if raw.patches is None else f"has no patch in {raw.patches.path.name}"
+    reason = (
+        "its patch is off the image"
+        if raw.patches is None
+        else f"has no patch in {raw.patches.path.name}"
+    )
     dropped = [*raw.dropped, *((name, reason) for name in spots[~kept])]
     bare = kept & (fractions < MIN_TISSUE)
-    flagged = [(name, round(float(share), 4)) for name, share in zip(spots[bare], fractions[bare], strict=True)]
+    flagged = [
+        (name, round(float(share), 4))
+        for name, share in zip(spots[bare], fractions[bare], strict=True)
+    ]
     alarm, genes_note = alignment.alarm(), raw.genes.note()
     warnings = [*([] if alarm is None else [alarm]), *warnings]
     report = SectionReport(
@@ -260,7 +296,9 @@ def _table(
         },
         index=raw.spots[kept].astype(str),
     )
-    var = pd.DataFrame({"section_counts": section.profile.to_numpy()}, index=section.profile.index.astype(str))
+    var = pd.DataFrame(
+        {"section_counts": section.profile.to_numpy()}, index=section.profile.index.astype(str)
+    )
     if raw.genes.ids is not None:
         var["gene_id"] = list(raw.genes.ids)
     adata = anndata.AnnData(raw.counts[kept], obs=obs, var=var)

@@ -17,7 +17,15 @@ from tcgn_mil.preprocessing.table_schemas import SLIDES_MANIFEST, check_table
 
 _SUFFIXES = (".csv", ".tsv", ".txt")
 _PACKED = ("", ".gz", ".zip")
-SLIDE_COLUMNS = ("slide_id", "slide", "wsi_file_name", "source_barcode", "barcode", "filename", "file")
+SLIDE_COLUMNS = (
+    "slide_id",
+    "slide",
+    "wsi_file_name",
+    "source_barcode",
+    "barcode",
+    "filename",
+    "file",
+)
 PATIENT_COLUMNS = ("patient_id", "case_id", "patient", "case_barcode", "bcr_patient_barcode")
 
 
@@ -45,7 +53,11 @@ def list_slides(source: str | Path) -> list[SlideEntry]:
         return find_slides(source)
     if not _is_table(source):
         if source.suffix.lower() not in SLIDE_SUFFIXES:
-            raise InputError("is neither a slide nor a CSV or TSV", path=source, fix="save the table as CSV UTF-8")
+            raise InputError(
+                "is neither a slide nor a CSV or TSV",
+                path=source,
+                fix="save the table as CSV UTF-8",
+            )
         return find_slides(source)
     names = [name.lower() for name in column_names(source)]
     if "path" in names:
@@ -54,7 +66,9 @@ def list_slides(source: str | Path) -> list[SlideEntry]:
 
 
 def _is_table(path: Path) -> bool:
-    return path.name.lower().endswith(tuple(suffix + packed for suffix in _SUFFIXES for packed in _PACKED))
+    return path.name.lower().endswith(
+        tuple(suffix + packed for suffix in _SUFFIXES for packed in _PACKED)
+    )
 
 
 def _read_manifest(path: Path, names: list[str]) -> list[SlideEntry]:
@@ -69,15 +83,21 @@ def _read_manifest(path: Path, names: list[str]) -> list[SlideEntry]:
     patient = next((name for name in PATIENT_COLUMNS if name in names), slide)
     wanted = {"slide_id": slide, "patient_id": patient}
     others = [name for name in ("site", "donor") if name in names]
-    positions = {new: names.index(old) for new, old in wanted.items()} | {name: names.index(name) for name in others}
+    positions = {new: names.index(old) for new, old in wanted.items()} | {
+        name: names.index(name) for name in others
+    }
     cells = read_text_columns(path, list(positions.values()))
     header = column_names(path)
     table = cells.set_axis(range(cells.shape[1]), axis=1)
     order = sorted({*positions.values()})
-    table = table[[order.index(position) for position in positions.values()]].set_axis(list(positions), axis=1)
+    table = table[[order.index(position) for position in positions.values()]].set_axis(
+        list(positions), axis=1
+    )
     table["slide_id"] = table["slide_id"].map(_without_suffix)
     checked = check_table(table, SLIDES_MANIFEST, path=path)
-    if patient == slide and (unknown := [name for name in checked["slide_id"] if parse_barcode(name) is None]):
+    if patient == slide and (
+        unknown := [name for name in checked["slide_id"] if parse_barcode(name) is None]
+    ):
         raise InputError(
             f"does not say whose slide {unknown[0]} is: it has no column of patients, and that is no TCGA name",
             path=path,

@@ -16,7 +16,9 @@ from tcgn_mil.preprocessing.table_schemas import RESOLUTION, SLIDES_MANIFEST, re
 _TABLE = replace(SLIDES_MANIFEST, optional={"mpp": (RESOLUTION,)})
 
 
-def slide_facts(table: str | Path | None, *, mpp: float | None = None) -> Callable[[str], SlideFacts]:
+def slide_facts(
+    table: str | Path | None, *, mpp: float | None = None
+) -> Callable[[str], SlideFacts]:
     """A function that gives a slide's patient and µm per pixel.
 
     Parameters
@@ -47,7 +49,9 @@ def slide_facts(table: str | Path | None, *, mpp: float | None = None) -> Callab
     def find(slide: str) -> SlideFacts:
         if slide not in known:
             raise InputError(
-                f"slide {slide} is not in {Path(table).name}", path=table, fix="give it a row with its patient_id"
+                f"slide {slide} is not in {Path(table).name}",
+                path=table,
+                fix="give it a row with its patient_id",
             )
         return known[slide]
 

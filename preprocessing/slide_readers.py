@@ -32,7 +32,9 @@ from tcgn_mil.preprocessing.resample import resample_to
 MPP_TOLERANCE = 0.02
 MAX_READ_PX = 100_000_000
 BAND_PX = 8_000_000  # a thumbnail is read in bands of so many pixels: 60 MB at a time
-CACHE_BYTES = 128 * 2**20  # decoded blocks across 130,000 px, so that the next row of tiles finds them again
+CACHE_BYTES = (
+    128 * 2**20
+)  # decoded blocks across 130,000 px, so that the next row of tiles finds them again
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 PLAIN_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", *TIFF_SUFFIXES})
 
@@ -58,7 +60,9 @@ class Slide(ABC):
     level_sizes: tuple[tuple[int, int], ...]
     level_downsamples: tuple[float, ...]
 
-    def read(self, x0: int, y0: int, level: int, width_px: int, height_px: int) -> NDArray[np.uint8]:
+    def read(
+        self, x0: int, y0: int, level: int, width_px: int, height_px: int
+    ) -> NDArray[np.uint8]:
         """Pixels of a rectangle.
 
         Parameters
@@ -91,12 +95,16 @@ class Slide(ABC):
         """The whole slide at `mpp` µm per pixel, (H, W, 3) uint8, read in bands so that memory stays bounded."""
         factor = check_mpp(mpp, what="thumbnail resolution") / self.mpp
         width, height = (max(1, round(side / factor)) for side in self.size)
-        finer = [i for i, downsample in enumerate(self.level_downsamples) if downsample <= factor * 1.001]
+        finer = [
+            i for i, downsample in enumerate(self.level_downsamples) if downsample <= factor * 1.001
+        ]
         level = finer[-1] if finer else 0
         level_width, level_height = self.level_sizes[level]
         bands = math.ceil(max(level_width * level_height, width * height) / BAND_PX)
         out = np.empty((height, width, 3), dtype=np.uint8)
-        for top, bottom in pairwise(np.unique(np.linspace(0, height, bands + 1).round().astype(int)).tolist()):
+        for top, bottom in pairwise(
+            np.unique(np.linspace(0, height, bands + 1).round().astype(int)).tolist()
+        ):
             first, last = (round(row * level_height / height) for row in (top, bottom))
             y0 = round(first * self.level_downsamples[level])
             band = self.read(0, y0, level, level_width, max(1, last - first))
@@ -104,7 +112,9 @@ class Slide(ABC):
         return out
 
     @abstractmethod
-    def _read(self, x0: int, y0: int, level: int, width_px: int, height_px: int) -> NDArray[np.uint8]: ...
+    def _read(
+        self, x0: int, y0: int, level: int, width_px: int, height_px: int
+    ) -> NDArray[np.uint8]: ...
 
     @abstractmethod
     def close(self) -> None:
@@ -114,12 +124,17 @@ class Slide(ABC):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
 
-def open_slide(path: str | Path, *, mpp: float | None = None, fallback_mpp: float | None = None) -> Slide:
+def open_slide(
+    path: str | Path, *, mpp: float | None = None, fallback_mpp: float | None = None
+) -> Slide:
     """Open a slide or a plain image.
 
     Parameters
@@ -159,7 +174,9 @@ def open_slide(path: str | Path, *, mpp: float | None = None, fallback_mpp: floa
     )
 
 
-def choose_mpp(stated: float | None, given: float | None, fallback: float | None, *, path: Path) -> float:
+def choose_mpp(
+    stated: float | None, given: float | None, fallback: float | None, *, path: Path
+) -> float:
     """Resolution by the rules at the top of this file.
 
     Parameters
@@ -198,7 +215,9 @@ class PlainSlide(Slide):
         self.level_sizes, self.level_downsamples = (self.size,), (1.0,)
         self._pixels: NDArray[np.uint8] | None = None
 
-    def _read(self, x0: int, y0: int, level: int, width_px: int, height_px: int) -> NDArray[np.uint8]:
+    def _read(
+        self, x0: int, y0: int, level: int, width_px: int, height_px: int
+    ) -> NDArray[np.uint8]:
         if self._pixels is None:
             self._pixels = read_image(self.path)
         x1, y1 = x0 + width_px, y0 + height_px
@@ -224,7 +243,9 @@ class ScannedSlide(Slide):
         self.level_downsamples = tuple(handle.level_downsamples)
         handle.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
 
-    def _read(self, x0: int, y0: int, level: int, width_px: int, height_px: int) -> NDArray[np.uint8]:
+    def _read(
+        self, x0: int, y0: int, level: int, width_px: int, height_px: int
+    ) -> NDArray[np.uint8]:
         try:
             rgba = np.asarray(self._handle.read_region((x0, y0), level, (width_px, height_px)))
         except openslide.OpenSlideError as error:
@@ -251,7 +272,9 @@ def _open_scanned(path: Path, mpp: float | None, fallback_mpp: float | None) -> 
     except openslide.OpenSlideError as error:
         raise _damaged(path, error) from error
     try:
-        return ScannedSlide(path, handle, choose_mpp(_scanner_mpp(handle, path), mpp, fallback_mpp, path=path))
+        return ScannedSlide(
+            path, handle, choose_mpp(_scanner_mpp(handle, path), mpp, fallback_mpp, path=path)
+        )
     except InputError:
         handle.close()
         raise
@@ -266,7 +289,9 @@ def _scanner_mpp(handle: openslide.OpenSlide, path: Path) -> float | None:
         return None
     if not math.isclose(x, y, rel_tol=MPP_TOLERANCE):
         raise InputError(
-            f"its pixels are not square: {x:.4g} by {y:.4g} µm", path=path, fix="resample it to square pixels"
+            f"its pixels are not square: {x:.4g} by {y:.4g} µm",
+            path=path,
+            fix="resample it to square pixels",
         )
     return (x + y) / 2
 

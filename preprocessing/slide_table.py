@@ -15,7 +15,19 @@ from tcgn_mil.preprocessing.slide_readers import PLAIN_SUFFIXES, Slide, open_sli
 from tcgn_mil.preprocessing.table_schemas import SLIDES_TABLE, read_table
 
 SLIDE_SUFFIXES = frozenset(
-    {".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", ".czi", ".vms", ".vmu", DICOM_SUFFIX, *PLAIN_SUFFIXES}
+    {
+        ".svs",
+        ".ndpi",
+        ".mrxs",
+        ".scn",
+        ".svslide",
+        ".bif",
+        ".czi",
+        ".vms",
+        ".vmu",
+        DICOM_SUFFIX,
+        *PLAIN_SUFFIXES,
+    }
 )
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 
@@ -99,9 +111,12 @@ def _entries_in(folder: Path, mpp: float | None) -> list[SlideEntry]:
     paths = _slides_in(folder)
     series = find_series([path for path in paths if path.suffix.lower() == DICOM_SUFFIX])
     entries = [
-        _entry(one.file, slide_id=name, fallback_mpp=mpp) for one, name in zip(series, name_series(series), strict=True)
+        _entry(one.file, slide_id=name, fallback_mpp=mpp)
+        for one, name in zip(series, name_series(series), strict=True)
     ]
-    entries += [_entry(path, fallback_mpp=mpp) for path in paths if path.suffix.lower() != DICOM_SUFFIX]
+    entries += [
+        _entry(path, fallback_mpp=mpp) for path in paths if path.suffix.lower() != DICOM_SUFFIX
+    ]
     return sorted(entries, key=lambda entry: entry.path)
 
 
@@ -117,7 +132,9 @@ def _slides_in(folder: Path) -> list[Path]:
         if found:
             return sorted(found)
     raise InputError(
-        "holds no slide", path=folder, fix=f"give a folder with files of the kinds {' '.join(sorted(SLIDE_SUFFIXES))}"
+        "holds no slide",
+        path=folder,
+        fix=f"give a folder with files of the kinds {' '.join(sorted(SLIDE_SUFFIXES))}",
     )
 
 

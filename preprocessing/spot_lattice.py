@@ -43,7 +43,9 @@ class Lattice:
     mirrored: bool = False
 
 
-def fit_lattice(array: NDArray[np.floating], pixels: NDArray[np.floating], *, path: object) -> Lattice:
+def fit_lattice(
+    array: NDArray[np.floating], pixels: NDArray[np.floating], *, path: object
+) -> Lattice:
     """Fit the array of spots.
 
     Parameters
@@ -66,11 +68,15 @@ def fit_lattice(array: NDArray[np.floating], pixels: NDArray[np.floating], *, pa
             path=str(path),
             fix="state the image's µm per pixel",
         )
-    axes, *_ = np.linalg.lstsq(centred, pixels - pixels.mean(axis=0), rcond=None)  # (2, 2): pixels a column, a row
+    axes, *_ = np.linalg.lstsq(
+        centred, pixels - pixels.mean(axis=0), rcond=None
+    )  # (2, 2): pixels a column, a row
     hexagonal = bool((array.sum(axis=1) % 2 == 0).all())
     steps = np.linalg.norm(np.array(_NEIGHBOURS[hexagonal]) @ axes, axis=1)
     pitch = float(steps.mean())
-    off = float(np.sqrt(np.square(centred @ axes - pixels + pixels.mean(axis=0)).sum(axis=1).mean()))
+    off = float(
+        np.sqrt(np.square(centred @ axes - pixels + pixels.mean(axis=0)).sum(axis=1).mean())
+    )
     if steps.min() <= 0 or steps.max() / steps.min() > _MAX_UNEVEN or off > _MAX_RESIDUAL * pitch:
         shown = ", ".join(f"{step:.1f}" for step in steps)
         raise InputError(
@@ -78,19 +84,28 @@ def fit_lattice(array: NDArray[np.floating], pixels: NDArray[np.floating], *, pa
             path=str(path),
             fix="check that array and pixel positions are of one section, rows with rows and columns with columns",
         )
-    return Lattice(pitch, VISIUM_PITCH_UM if hexagonal else SQUARE_PITCH_UM, bool(np.linalg.det(axes) < 0))
+    return Lattice(
+        pitch, VISIUM_PITCH_UM if hexagonal else SQUARE_PITCH_UM, bool(np.linalg.det(axes) < 0)
+    )
 
 
 def nearest_spacing(pixels: NDArray[np.floating], *, path: object) -> Lattice:
     """The median distance to the nearest spot, for sources without array positions; taken for Visium's pitch."""
     if len(pixels) < 3:
-        raise InputError("has too few spots to measure a distance", path=str(path), fix="state the µm per pixel")
+        raise InputError(
+            "has too few spots to measure a distance", path=str(path), fix="state the µm per pixel"
+        )
     distances, _ = cKDTree(pixels).query(pixels, k=2)
     return Lattice(float(np.median(distances[:, 1])), VISIUM_PITCH_UM)
 
 
 def resolution(
-    lattice: Lattice, *, spot_pitch_um: float | None, mpp: float | None, tolerance: float, path: object
+    lattice: Lattice,
+    *,
+    spot_pitch_um: float | None,
+    mpp: float | None,
+    tolerance: float,
+    path: object,
 ) -> float:
     """µm per pixel as given, checked against the spots, or else measured from them.
 

@@ -56,7 +56,9 @@ def write_overlay(
     """
     width, height = (side / 1000 for side in size_um)
     panel = 6 * min(max(height / width, 0.4), 2.5)
-    figure, axes = plt.subplots(1, 3, figsize=(17.5, panel + 1.5), layout="compressed", width_ratios=(1, 1, 0.45))
+    figure, axes = plt.subplots(
+        1, 3, figsize=(17.5, panel + 1.5), layout="compressed", width_ratios=(1, 1, 0.45)
+    )
     for axis in axes[:2]:
         axis.imshow(picture, extent=(0.0, width, height, 0.0))
         axis.set(xlabel="mm", xlim=(0, width), ylim=(height, 0))
@@ -65,11 +67,17 @@ def write_overlay(
     colours = _draw_patches(axes[1], adata, field_um / 1000)
     figure.colorbar(colours, ax=axes[:2], label="log10 total count", extend="both", shrink=0.8)
     _draw_orientations(axes[2], alignment)
-    axes[0].set_title(f"{width:.1f} x {height:.1f} mm, {float(adata.uns['mpp']):.3f} µm/px at full resolution")
+    axes[0].set_title(
+        f"{width:.1f} x {height:.1f} mm, {float(adata.uns['mpp']):.3f} µm/px at full resolution"
+    )
     axes[1].set_title(f"{adata.n_obs} spots: the patches that the encoder sees")
     section, patient = adata.obs["section"].iloc[0], adata.obs["patient"].iloc[0]
     who = f"section {section}" if section == patient else f"section {section}, patient {patient}"
-    colour, weight = (_BAR_COLOURS["better"], "bold") if alignment.verdict == "misplaced" else ("black", "normal")
+    colour, weight = (
+        (_BAR_COLOURS["better"], "bold")
+        if alignment.verdict == "misplaced"
+        else ("black", "normal")
+    )
     figure.suptitle(f"{who}\n{_title(alignment)}", color=colour, weight=weight)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=85, metadata={"Software": None})
@@ -88,7 +96,9 @@ def _draw_patches(axis: Any, adata: AnnData, side_mm: float) -> Any:
         linewidth=1.2 if adata.n_obs < 1500 else 0.6,
     )
     totals = np.log10(np.maximum(adata.obs["total_counts"].to_numpy(), 1))
-    low, high = np.percentile(totals, (2, 98))  # a spot with a single count would take most of the colours
+    low, high = np.percentile(
+        totals, (2, 98)
+    )  # a spot with a single count would take most of the colours
     colours = plt.cm.ScalarMappable(plt.Normalize(low, high), cmap="viridis")
     squares.set_edgecolor(colours.to_rgba(totals).tolist())
     axis.add_collection(squares)
@@ -107,7 +117,9 @@ def _draw_orientations(axis: Any, alignment: Alignment) -> None:
     darkness = np.array([one.darkness for one in shown])
     axis.barh(rows, darkness, color=colours, height=0.55)
     for row, one in enumerate(shown):
-        axis.text(0, row - 0.33, one.name, va="bottom", fontsize=9, weight="bold" if row == 0 else None)
+        axis.text(
+            0, row - 0.33, one.name, va="bottom", fontsize=9, weight="bold" if row == 0 else None
+        )
         axis.text(
             darkness.max() * 0.02,
             row,
@@ -117,7 +129,9 @@ def _draw_orientations(axis: Any, alignment: Alignment) -> None:
             color="black" if colours[row] == _BAR_COLOURS["other"] else "white",
         )
     axis.set(
-        xlabel="mean optical density under the spots", yticks=[], ylim=(len(shown) - 0.4, -0.8),
+        xlabel="mean optical density under the spots",
+        yticks=[],
+        ylim=(len(shown) - 0.4, -0.8),
         title="spots laid on the image otherwise\n(r: density with log counts)",
-    )  # fmt: skip
+    )
     axis.spines[["top", "right", "left"]].set_visible(False)

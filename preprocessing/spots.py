@@ -95,13 +95,19 @@ def write_spots(
         For options that cannot be, a source in which nothing is found, or sections that it does not have.
     """
     if pseudobulk_by not in PSEUDOBULK_BY:
-        raise InputError(f"unknown pseudobulk {pseudobulk_by!r}", fix=f"choose {' or '.join(PSEUDOBULK_BY)}")
+        raise InputError(
+            f"unknown pseudobulk {pseudobulk_by!r}", fix=f"choose {' or '.join(PSEUDOBULK_BY)}"
+        )
     if gene_ids not in BY:
         raise InputError(f"genes cannot be named by {gene_ids!r}", fix=f"choose {' or '.join(BY)}")
     if spot_pitch_um is not None and not (np.isfinite(spot_pitch_um) and spot_pitch_um > 0):
-        raise InputError(f"spot distance of {spot_pitch_um} µm", fix="give micrometres above 0; her2st has 200")
+        raise InputError(
+            f"spot distance of {spot_pitch_um} µm", fix="give micrometres above 0; her2st has 200"
+        )
     settings = ReadSettings(patch or PatchSize(), spot_pitch_um, mpp, gene_ids)
-    sources = find_sources(source, format=format, sections=sections, image=None if image is None else Path(image))
+    sources = find_sources(
+        source, format=format, sections=sections, image=None if image is None else Path(image)
+    )
     writer = SectionWriter(Path(out_dir), settings, allow_coarse)
     finished: list[FinishedSection] = []
     failures: list[Failure] = []
@@ -121,7 +127,11 @@ def write_spots(
 
 def _notes(finished: Sequence[FinishedSection]) -> list[str]:
     notes = [f"{section.report.section}: {note}" for section in finished for note in section.notes]
-    alone = [section.report.section for section in finished if section.report.patient == section.report.section]
+    alone = [
+        section.report.section
+        for section in finished
+        if section.report.patient == section.report.section
+    ]
     if len(alone) > 1:
         notes.append(
             f"{len(alone)} sections have no patient and stand for one each ({preview(alone)}): where some are of one"

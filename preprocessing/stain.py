@@ -37,7 +37,10 @@ LEAST_STAINED = 0.02  # of the pixels: fewer, and the percentiles are those of n
 LEAST_PIXELS = 2000
 MOST_ALIKE = 0.995  # cosine of the two stain vectors; haematoxylin and eosin have 0.93
 MOST_PIXELS = 600_000
-WHITE_L, STAINED_L = 94.0, 83.0  # lightness of glass, and of FAINTEST: Reinhard's transform fades out between them
+WHITE_L, STAINED_L = (
+    94.0,
+    83.0,
+)  # lightness of glass, and of FAINTEST: Reinhard's transform fades out between them
 _FIX = "tile without --stain, or leave the slide out; look whether it is stained with H&E"
 Transform = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
@@ -81,16 +84,23 @@ def stain_target(method: str, image: str | Path | None = None) -> StainTarget:
         If the method is unknown, the image is missing, unreadable or hardly stained, or reinhard has none.
     """
     if method not in METHODS:
-        raise InputError(f"unknown stain normalisation {method!r}", fix=f"give one of {', '.join(METHODS)}")
+        raise InputError(
+            f"unknown stain normalisation {method!r}", fix=f"give one of {', '.join(METHODS)}"
+        )
     if image is not None:
         try:
             return StainTarget(method, Path(image).name, _fit(read_image(image), method))
         except InputError as error:
-            fix = error.fix if error.path else "give an image of well-stained tissue as --stain-reference"
+            fix = (
+                error.fix
+                if error.path
+                else "give an image of well-stained tissue as --stain-reference"
+            )
             raise InputError(error.reason, path=image, fix=fix) from error
     if method == "reinhard":
         raise InputError(
-            "reinhard has no published reference", fix="give an image of typical tissue as --stain-reference"
+            "reinhard has no published reference",
+            fix="give an image of typical tissue as --stain-reference",
         )
     published = NumpyMacenkoNormalizer()
     return StainTarget(method, PUBLISHED, _numbers(published.HERef, published.maxCRef))
@@ -116,7 +126,9 @@ def _fit(pixels: NDArray[np.uint8], method: str) -> tuple[float, ...]:
     flat = pixels.reshape(-1, 3)
     flat = flat[:: max(1, len(flat) // MOST_PIXELS)]
     density = _density()[flat]
-    faint = density.mean(axis=1) if method == "reinhard" else density.min(axis=1)  # macenko as in its published code
+    faint = (
+        density.mean(axis=1) if method == "reinhard" else density.min(axis=1)
+    )  # macenko as in its published code
     stained = flat[faint >= FAINTEST]
     if len(stained) < max(LEAST_PIXELS, LEAST_STAINED * len(flat)):
         raise InputError(
@@ -130,8 +142,14 @@ def _fit(pixels: NDArray[np.uint8], method: str) -> tuple[float, ...]:
     fitted = NumpyMacenkoNormalizer()
     fitted.fit(stained[None], Io=LIGHT, beta=FAINTEST)
     vectors, strengths = fitted.HERef, fitted.maxCRef
-    if not (np.isfinite(vectors).all() and vectors[:, 0] @ vectors[:, 1] < MOST_ALIKE and strengths.min() > FAINTEST):
-        raise InputError(f"one colour of stain only, {method} needs haematoxylin and eosin", fix=_FIX)
+    if not (
+        np.isfinite(vectors).all()
+        and vectors[:, 0] @ vectors[:, 1] < MOST_ALIKE
+        and strengths.min() > FAINTEST
+    ):
+        raise InputError(
+            f"one colour of stain only, {method} needs haematoxylin and eosin", fix=_FIX
+        )
     return _numbers(vectors, strengths)
 
 
@@ -159,7 +177,9 @@ def _macenko(stain: Stain) -> Transform:
 
 
 def _reinhard(stain: Stain) -> Transform:
-    target, source = (np.array(numbers, dtype=np.float32) for numbers in (stain.target, stain.source))
+    target, source = (
+        np.array(numbers, dtype=np.float32) for numbers in (stain.target, stain.source)
+    )
     scale = target[3:] / source[3:]
     matrix = np.column_stack([np.diag(scale), target[:3] - scale * source[:3]]).astype(np.float32)
 
@@ -178,5 +198,7 @@ def _rows(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels.reshape(-1, pixels.shape[-2], 3)
 
 
-def _as_pixels(values: NDArray[np.float32], light: float, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _as_pixels(
+    values: NDArray[np.float32], light: float, shape: tuple[int, ...]
+) -> NDArray[np.uint8]:
     return np.rint(np.clip(values * light, 0, 255)).astype(np.uint8).reshape(shape)

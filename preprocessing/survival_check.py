@@ -61,7 +61,9 @@ def unit_alarm(time_days: NDArray[np.float64], layout: ClinicalLayout) -> tuple[
         return None
     median, longest = float(np.median(time_days)), float(time_days.max())
     raw = time_days / layout.unit_days
-    likely = [unit for unit, days in UNIT_DAYS.items() if unit != layout.unit and _plausible(raw * days)]
+    likely = [
+        unit for unit, days in UNIT_DAYS.items() if unit != layout.unit and _plausible(raw * days)
+    ]
     reason = (
         f"declared in {layout.unit}, the {len(time_days)} times have a median of {median:.0f} days"
         f" ({median / DAYS_A_YEAR:.2g} years), the longest {longest:.0f} ({longest / DAYS_A_YEAR:.2g} years);"
@@ -69,15 +71,23 @@ def unit_alarm(time_days: NDArray[np.float64], layout: ClinicalLayout) -> tuple[
         f" its longest below {MOST_DAYS / DAYS_A_YEAR:.0f} years"
     )
     reason += "".join(
-        f". As {unit} the median would be {float(np.median(raw)) * UNIT_DAYS[unit]:.0f} days" for unit in likely
+        f". As {unit} the median would be {float(np.median(raw)) * UNIT_DAYS[unit]:.0f} days"
+        for unit in likely
     )
     said = " or ".join(likely)
-    declare = f"the times are likely in {said}: declare that (--time-unit, or --format)" if likely else "check the unit"
+    declare = (
+        f"the times are likely in {said}: declare that (--time-unit, or --format)"
+        if likely
+        else "check the unit"
+    )
     return reason, f"{declare}; if they are right, add --allow-unusual"
 
 
 def _plausible(time_days: NDArray[np.float64]) -> bool:
-    return bool(LEAST_MEDIAN_DAYS <= np.median(time_days) <= MOST_MEDIAN_DAYS and time_days.max() <= MOST_DAYS)
+    return bool(
+        LEAST_MEDIAN_DAYS <= np.median(time_days) <= MOST_MEDIAN_DAYS
+        and time_days.max() <= MOST_DAYS
+    )
 
 
 def month_alarm(time_days: NDArray[np.float64], layout: ClinicalLayout) -> tuple[str, str] | None:
@@ -104,7 +114,10 @@ def month_alarm(time_days: NDArray[np.float64], layout: ClinicalLayout) -> tuple
         f" of {other_share:.0%}"
     )
     name = "porpoise" if other == PORPOISE_MONTH else "survpath"
-    return reason, f"declare --months {other:g} (or --format {name}); if they are right, add --allow-unusual"
+    return (
+        reason,
+        f"declare --months {other:g} (or --format {name}); if they are right, add --allow-unusual",
+    )
 
 
 def _near_whole(values: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
@@ -120,7 +133,10 @@ def contradictions(outcomes: pd.DataFrame) -> int:
     if not {"OS", "DSS"} <= set(wide.columns):
         return 0
     both = wide[["OS", "DSS"]].dropna().astype(bool)
-    impossible, other_cause = int((both["DSS"] & ~both["OS"]).sum()), int((both["OS"] & ~both["DSS"]).sum())
+    impossible, other_cause = (
+        int((both["DSS"] & ~both["OS"]).sum()),
+        int((both["OS"] & ~both["DSS"]).sum()),
+    )
     return impossible if impossible >= max(_MIN_CONTRADICTIONS, other_cause) else 0
 
 
@@ -158,7 +174,9 @@ def compare(first: ClinicalTable, second: ClinicalTable) -> pd.DataFrame:
     both = left.merge(right, on=["patient_id", "endpoint"], suffixes=("_a", "_b"))
     tolerance = max(_rounding(table) for table in (first, second))
     frame = both[["patient_id", "endpoint", "time_days_a", "time_days_b"]].copy()
-    frame["difference_days"] = (frame["time_days_a"] - frame["time_days_b"]).astype("float64").round(2)
+    frame["difference_days"] = (
+        (frame["time_days_a"] - frame["time_days_b"]).astype("float64").round(2)
+    )
     frame["time_agrees"] = frame["difference_days"].abs() <= tolerance
     frame["event_a"], frame["event_b"] = (both[name].astype(int) for name in ("event_a", "event_b"))
     frame["event_agrees"] = frame["event_a"] == frame["event_b"]
@@ -178,13 +196,18 @@ def summarise(agreement: pd.DataFrame) -> list[dict[str, object]]:
     """For each pair of sources and endpoint: patients in both, share whose time agrees, events that differ."""
     return [
         {
-            "source_a": a, "source_b": b, "endpoint": endpoint, "patients_in_both": len(rows),
+            "source_a": a,
+            "source_b": b,
+            "endpoint": endpoint,
+            "patients_in_both": len(rows),
             "time_agrees": round(float(rows["time_agrees"].mean()), 4),
             "events_differ": int((~rows["event_agrees"]).sum()),
             "largest_difference_days": float(rows["difference_days"].abs().max()),
         }
-        for (a, b, endpoint), rows in agreement.groupby(["source_a", "source_b", "endpoint"], sort=False)
-    ]  # fmt: skip
+        for (a, b, endpoint), rows in agreement.groupby(
+            ["source_a", "source_b", "endpoint"], sort=False
+        )
+    ]
 
 
 def disagreements(summary: Sequence[dict[str, object]]) -> list[InputError]:

@@ -27,7 +27,12 @@ def draw_survival(path: str | Path, tables: Sequence[SurvivalTable]) -> None:
     same curve (Biometrics 1974), which does not fall to nothing when the first few of those at risk all have an event.
     """
     figure, axes = plt.subplots(
-        1, len(tables), figsize=(4.2 * len(tables) + 0.4, 4.2), squeeze=False, sharey=True, layout="constrained"
+        1,
+        len(tables),
+        figsize=(4.2 * len(tables) + 0.4, 4.2),
+        squeeze=False,
+        sharey=True,
+        layout="constrained",
     )
     for axis, table in zip(axes[0], tables, strict=True):
         _draw_curve(axis, table)
@@ -49,11 +54,19 @@ def _draw_curve(axis: Any, table: SurvivalTable) -> None:
         fitted = BreslowFlemingHarringtonFitter().fit(years, table.event, entry=entry)
     curve, band = fitted.survival_function_.iloc[:, 0], fitted.confidence_interval_
     axis.step(curve.index, curve, where="post", color=_COLOUR)
-    axis.fill_between(band.index, band.iloc[:, 0], band.iloc[:, 1], step="post", color=_COLOUR, alpha=0.2, lw=0)
+    axis.fill_between(
+        band.index, band.iloc[:, 0], band.iloc[:, 1], step="post", color=_COLOUR, alpha=0.2, lw=0
+    )
     last = float(years.max())
-    ticks = [tick for tick in plt.MaxNLocator(_TICKS, steps=(1, 2, 5, 10)).tick_values(0, last) if 0 <= tick <= last]
+    ticks = [
+        tick
+        for tick in plt.MaxNLocator(_TICKS, steps=(1, 2, 5, 10)).tick_values(0, last)
+        if 0 <= tick <= last
+    ]
     at_risk = [int(((years >= tick) & (entry <= tick)).sum()) for tick in ticks]
-    axis.set_xticks(ticks, [f"{tick:g}\n{count:,}" for tick, count in zip(ticks, at_risk, strict=True)])
+    axis.set_xticks(
+        ticks, [f"{tick:g}\n{count:,}" for tick, count in zip(ticks, at_risk, strict=True)]
+    )
     axis.set(xlim=(0, last * 1.02), ylim=(0, 1.02), xlabel="years\nand patients at risk")
     events = int(table.event.sum())
     axis.set_title(

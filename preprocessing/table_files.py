@@ -40,7 +40,9 @@ def column_names(path: str | Path) -> list[str]:
     return _read_header(Path(path))[0]
 
 
-def read_columns(path: str | Path, columns: Sequence[int], *, ids: int | None = None) -> pd.DataFrame:
+def read_columns(
+    path: str | Path, columns: Sequence[int], *, ids: int | None = None
+) -> pd.DataFrame:
     """The columns at these positions, in the file's order, under their names; column `ids` becomes the index, as text.
 
     Raises
@@ -54,9 +56,15 @@ def read_columns(path: str | Path, columns: Sequence[int], *, ids: int | None = 
     wanted = sorted({*columns} | ({ids} if ids is not None else set()))
     with _described(path), _open_text(path) as text:
         table = pd.read_csv(
-            text, sep=separator, header=None, skiprows=1, names=range(len(names)), usecols=wanted,
-            low_memory=False, converters={} if ids is None else {ids: str.strip},
-        )  # fmt: skip
+            text,
+            sep=separator,
+            header=None,
+            skiprows=1,
+            names=range(len(names)),
+            usecols=wanted,
+            low_memory=False,
+            converters={} if ids is None else {ids: str.strip},
+        )
     if ids is not None:
         table = table.set_index(ids)
         _check_ids(table.index, names[ids], path)
@@ -85,7 +93,9 @@ def _check_ids(index: pd.Index, column: str, path: Path) -> None:
     empty = [row for row, name in enumerate(index) if not name]
     if empty:
         raise InputError(
-            f"row {empty[0] + 2} has no id in column {column or 1!r}", path=path, fix="name every row, or remove it"
+            f"row {empty[0] + 2} has no id in column {column or 1!r}",
+            path=path,
+            fix="name every row, or remove it",
         )
 
 
@@ -100,7 +110,9 @@ def _read_header(path: Path) -> tuple[list[str], str]:
         names = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
         below = next(filter(any, csv.reader(text, delimiter=separator)), [])
     if not any(names) or not below:
-        raise InputError("holds no rows below a header", path=path, fix="the first row names the columns")
+        raise InputError(
+            "holds no rows below a header", path=path, fix="the first row names the columns"
+        )
     if len(below) == len(names) + 1:
         names.insert(0, "")
     return names, separator
@@ -139,9 +151,15 @@ def _open_text(path: Path) -> Iterator[IO[str]]:
 
 def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     """The one file in an archive; macOS adds files of its own beside it."""
-    files = [entry for entry in archive.infolist() if not entry.is_dir() and not entry.filename.startswith("__MACOSX/")]
+    files = [
+        entry
+        for entry in archive.infolist()
+        if not entry.is_dir() and not entry.filename.startswith("__MACOSX/")
+    ]
     if len(files) != 1:
-        raise InputError(f"holds {len(files)} files, not one table", path=path, fix="zip one table, or unpack it")
+        raise InputError(
+            f"holds {len(files)} files, not one table", path=path, fix="zip one table, or unpack it"
+        )
     return files[0]
 
 
@@ -151,7 +169,9 @@ def _bound_size(path: Path) -> None:
         size = _unpacked_bytes(path)
     if size > MAX_TABLE_BYTES:
         raise InputError(
-            f"unpacks to more than {MAX_TABLE_BYTES / 2**30:.0f} GiB", path=path, fix="select columns, or give Parquet"
+            f"unpacks to more than {MAX_TABLE_BYTES / 2**30:.0f} GiB",
+            path=path,
+            fix="select columns, or give Parquet",
         )
 
 
@@ -190,7 +210,9 @@ def read_cells(path: str | Path) -> pd.DataFrame:
         raise InputError("is empty", path=path, fix="copy the file again")
     _check_rows(path, separator, width)
     with _described(path), _open_text(path) as text:
-        table = pd.read_csv(text, sep=separator, header=None, dtype=str, keep_default_na=False, names=range(width))
+        table = pd.read_csv(
+            text, sep=separator, header=None, dtype=str, keep_default_na=False, names=range(width)
+        )
     return table.apply(lambda column: column.str.strip())
 
 
@@ -216,10 +238,16 @@ def read_text_columns(
     _check_rows(path, separator, len(names))
     with _described(path), _open_text(path) as text:
         table = pd.read_csv(
-            text, sep=separator, header=None, skiprows=1, names=range(len(names)),
-            usecols=None if columns is None else sorted({*columns}), dtype=str, keep_default_na=False,
+            text,
+            sep=separator,
+            header=None,
+            skiprows=1,
+            names=range(len(names)),
+            usecols=None if columns is None else sorted({*columns}),
+            dtype=str,
+            keep_default_na=False,
             skip_blank_lines=False,
-        )  # fmt: skip
+        )
     table = table.fillna("").apply(lambda column: column.str.strip())
     table.index += 2
     table.columns = pd.Index([names[int(position)] for position in table.columns])

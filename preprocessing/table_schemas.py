@@ -81,7 +81,9 @@ def _is_plain_name(cells: pd.Series) -> pd.Series:
 
 
 def _stays_inside(cells: pd.Series) -> pd.Series:
-    return cells.map(lambda cell: Path(cell).is_absolute() or Path(os.path.normpath(cell)).parts[:1] != ("..",))
+    return cells.map(
+        lambda cell: Path(cell).is_absolute() or Path(os.path.normpath(cell)).parts[:1] != ("..",)
+    )
 
 
 def _is_resolution(cells: pd.Series) -> pd.Series:
@@ -92,7 +94,9 @@ FILLED = CellRule(_is_filled, "is blank")
 PLAIN_NAME = CellRule(_is_plain_name, "is no plain file name")
 
 INSIDE = CellRule(
-    _stays_inside, "leaves the table's folder", "give an absolute path, or put the table beside what it names"
+    _stays_inside,
+    "leaves the table's folder",
+    "give an absolute path, or put the table beside what it names",
 )
 RESOLUTION = CellRule(
     _is_resolution,
@@ -101,7 +105,9 @@ RESOLUTION = CellRule(
 )
 
 GENE_MAP = TableSchema(
-    "gene map", {"id": (FILLED,), "gene": ()}, fix="give columns id and gene, as a Xena probe map has them"
+    "gene map",
+    {"id": (FILLED,), "gene": ()},
+    fix="give columns id and gene, as a Xena probe map has them",
 )
 SAMPLE_SHEET = TableSchema(
     "GDC sample sheet",
@@ -124,7 +130,13 @@ SLIDES_TABLE = TableSchema(
 SECTIONS_TABLE = TableSchema(
     "table of sections",
     {"path": (FILLED, INSIDE)},
-    optional={"section": (), "patient_id": (), "image": (INSIDE,), "format": (), "mpp": (RESOLUTION,)},
+    optional={
+        "section": (),
+        "patient_id": (),
+        "image": (INSIDE,),
+        "format": (),
+        "mpp": (RESOLUTION,),
+    },
     fix="give one row a section, with columns path and, as known, section, patient_id, image, format, mpp",
 )
 SLIDES_MANIFEST = TableSchema(
@@ -166,7 +178,9 @@ def check_table(table: pd.DataFrame, schema: TableSchema, *, path: str | Path) -
         )
     chosen = table[[name for name in schema.rules if name in table.columns]]
     if repeated := duplicates(chosen.columns):
-        raise InputError(f"has column {preview(repeated)} more than once", path=path, fix="rename one of them")
+        raise InputError(
+            f"has column {preview(repeated)} more than once", path=path, fix="rename one of them"
+        )
     if chosen.empty:
         raise InputError(f"is a {schema.what} without rows", path=path, fix=schema.fix)
     try:
@@ -192,14 +206,18 @@ def _declared(schema: TableSchema, columns: Iterable[str]) -> Any:
     )
 
 
-def _first_fault(cases: pd.DataFrame, table: pd.DataFrame, schema: TableSchema, path: str | Path) -> InputError:
+def _first_fault(
+    cases: pd.DataFrame, table: pd.DataFrame, schema: TableSchema, path: str | Path
+) -> InputError:
     """The fault of the lowest row, with the number of others."""
     case = cases.sort_values("index", kind="stable").iloc[0]
     column, row, fault = str(case["column"]), case["index"], str(case["check"])
     rule = next((rule for rule in schema.rules[column] if rule.fault == fault), None)
     if fault == "field_uniqueness":
         fault = "is there more than once"
-    name = "" if schema.patient in (None, column) else f" (patient {table.loc[row, schema.patient]})"
+    name = (
+        "" if schema.patient in (None, column) else f" (patient {table.loc[row, schema.patient]})"
+    )
     alike = int((cases["column"] == column).sum()) - 1
     others = f", and {alike} more of its cells" if alike else ""
     cell = str(case["failure_case"])[:60]

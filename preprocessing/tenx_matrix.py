@@ -22,9 +22,17 @@ from tcgn_mil.preprocessing.table_files import read_cells
 MAX_ENTRIES = 2_000_000_000  # stored counts; a standard section has some ten million
 _H5_NEEDS = tuple(
     f"matrix/{name}"
-    for name in ("barcodes", "data", "indices", "indptr", "shape", "features/id", "features/name",
-                 "features/feature_type")
-)  # fmt: skip
+    for name in (
+        "barcodes",
+        "data",
+        "indices",
+        "indptr",
+        "shape",
+        "features/id",
+        "features/name",
+        "features/feature_type",
+    )
+)
 _AGAIN = "copy the file again: it may be cut off, or of another run"
 
 
@@ -70,8 +78,10 @@ def read_matrix(path: Path) -> FeatureMatrix:
 def _read_h5(path: Path) -> FeatureMatrix:
     with open_hdf5(path, kind="10x matrix", needs=_H5_NEEDS) as file:
         group = file["matrix"]
-        barcodes, *features = (_text(group[name]) for name in
-                               ("barcodes", "features/id", "features/name", "features/feature_type"))  # fmt: skip
+        barcodes, *features = (
+            _text(group[name])
+            for name in ("barcodes", "features/id", "features/name", "features/feature_type")
+        )
         shape = tuple(int(side) for side in group["shape"][:])
         stored, ends = group["data"].shape, group["indptr"].shape
         if (
@@ -88,7 +98,9 @@ def _read_h5(path: Path) -> FeatureMatrix:
             )
         _check_size(stored[0], path)
         data, indices, indptr = (group[name][:] for name in ("data", "indices", "indptr"))
-    ordered = len(indptr) and indptr[0] == 0 and indptr[-1] == len(data) and (np.diff(indptr) >= 0).all()
+    ordered = (
+        len(indptr) and indptr[0] == 0 and indptr[-1] == len(data) and (np.diff(indptr) >= 0).all()
+    )
     if not ordered or (len(indices) and not 0 <= indices.min() <= indices.max() < shape[0]):
         raise InputError("its matrix points outside itself", path=path, fix=_AGAIN)
     by_barcode = sparse.csr_matrix((data, indices, indptr), shape=shape[::-1])
@@ -104,9 +116,13 @@ def _read_mtx(folder: Path) -> FeatureMatrix:
     features, barcodes = read_cells(features_path), read_cells(barcodes_path)
     if features.shape[1] < 2:
         raise InputError(
-            f"has {features.shape[1]} columns, not id, name and type", path=features_path, fix="give Space Ranger's own"
+            f"has {features.shape[1]} columns, not id, name and type",
+            path=features_path,
+            fix="give Space Ranger's own",
         )
-    types = features[2] if features.shape[1] > 2 else ["Gene Expression"] * len(features)  # before Cell Ranger 3
+    types = (
+        features[2] if features.shape[1] > 2 else ["Gene Expression"] * len(features)
+    )  # before Cell Ranger 3
     try:
         rows, columns, entries, *_ = mminfo(matrix_path)
         if (rows, columns) != (len(features), len(barcodes)):
@@ -121,11 +137,17 @@ def _read_mtx(folder: Path) -> FeatureMatrix:
         raise
     except (OSError, EOFError, ValueError, OverflowError, zlib.error, gzip.BadGzipFile) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"cannot be read as a matrix ({reason[:200]})", path=matrix_path, fix=_AGAIN) from error
+        raise InputError(
+            f"cannot be read as a matrix ({reason[:200]})", path=matrix_path, fix=_AGAIN
+        ) from error
     return _matrix(
-        sparse.csr_matrix(by_feature.T), list(barcodes[0]), list(features[0]), list(features[1]), list(types),
+        sparse.csr_matrix(by_feature.T),
+        list(barcodes[0]),
+        list(features[0]),
+        list(features[1]),
+        list(types),
         path=matrix_path,
-    )  # fmt: skip
+    )
 
 
 def _matrix(
@@ -139,14 +161,20 @@ def _matrix(
 ) -> FeatureMatrix:
     repeated = duplicates(barcodes)
     if repeated:
-        raise InputError(f"names barcode {preview(repeated)} more than once", path=path, fix="give one section")
-    return FeatureMatrix(check_counts(counts, barcodes, ids, path=path), barcodes, ids, symbols, list(types))
+        raise InputError(
+            f"names barcode {preview(repeated)} more than once", path=path, fix="give one section"
+        )
+    return FeatureMatrix(
+        check_counts(counts, barcodes, ids, path=path), barcodes, ids, symbols, list(types)
+    )
 
 
 def _check_size(entries: int, path: Path) -> None:
     if not 0 <= entries <= MAX_ENTRIES:
         raise InputError(
-            f"states {entries} counts, over the {MAX_ENTRIES:.0e} read at once", path=path, fix="give one section"
+            f"states {entries} counts, over the {MAX_ENTRIES:.0e} read at once",
+            path=path,
+            fix="give one section",
         )
 
 
@@ -155,4 +183,6 @@ def _part(folder: Path, name: str) -> Path:
     for found in (folder / f"{name}.gz", folder / name):
         if found.is_file():
             return found
-    raise InputError(f"has no {name}.gz", path=folder, fix="give the whole filtered_feature_bc_matrix folder")
+    raise InputError(
+        f"has no {name}.gz", path=folder, fix="give the whole filtered_feature_bc_matrix folder"
+    )

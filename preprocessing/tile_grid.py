@@ -12,10 +12,14 @@ from scipy.ndimage import map_coordinates
 
 from tcgn_mil.contracts import TileSpec
 
-OVERHANG_PX = 0.05  # resolution tags are rounded; a last tile that misses by less than this still fits
+OVERHANG_PX = (
+    0.05  # resolution tags are rounded; a last tile that misses by less than this still fits
+)
 
 
-def lay_grid(slide_size: tuple[int, int], spec: TileSpec, *, downsample: float = 1.0) -> NDArray[np.int64]:
+def lay_grid(
+    slide_size: tuple[int, int], spec: TileSpec, *, downsample: float = 1.0
+) -> NDArray[np.int64]:
     """Top-left corners of all tiles that lie wholly inside a slide.
 
     Parameters
@@ -46,7 +50,10 @@ def _starts(side_px: int, spec: TileSpec, downsample: float) -> NDArray[np.int64
 
 
 def tissue_fractions(
-    mask: NDArray[np.bool_], coords: NDArray[np.int64], level0_px: float, slide_size: tuple[int, int]
+    mask: NDArray[np.bool_],
+    coords: NDArray[np.int64],
+    level0_px: float,
+    slide_size: tuple[int, int],
 ) -> NDArray[np.float32]:
     """(N,) float32 share of each tile's area that a mask covers, in [0, 1]; parameters as :func:`tile_means`."""
     return np.clip(tile_means(mask, coords, level0_px, slide_size), 0, 1).astype(np.float32)
@@ -86,5 +93,7 @@ def tile_means(
         return np.asarray(map_coordinates(integral, [y, x], order=1, mode="nearest"))
 
     (left, top), (right, bottom) = low.T, high.T
-    inside = covered(right, bottom) - covered(left, bottom) - covered(right, top) + covered(left, top)
+    inside = (
+        covered(right, bottom) - covered(left, bottom) - covered(right, top) + covered(left, top)
+    )
     return np.asarray(inside / np.maximum((right - left) * (bottom - top), 1e-12))

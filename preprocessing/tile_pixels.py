@@ -16,7 +16,12 @@ from tcgn_mil.preprocessing.stain import stain_transform
 
 
 def iter_tiles(
-    slide: Slide, coords: NDArray[np.int64], spec: TileSpec, batch_size: int, *, stain: Stain | None = None
+    slide: Slide,
+    coords: NDArray[np.int64],
+    spec: TileSpec,
+    batch_size: int,
+    *,
+    stain: Stain | None = None,
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     """Read tiles at their own pixel size, in the order given.
 
@@ -57,7 +62,9 @@ def iter_tiles(
 
 
 def _check_same_slide(slide: Slide, spec: TileSpec) -> None:
-    if not math.isclose(spec.slide_mpp, slide.mpp, rel_tol=MPP_TOLERANCE) or spec.read_level >= len(slide.level_sizes):
+    if not math.isclose(spec.slide_mpp, slide.mpp, rel_tol=MPP_TOLERANCE) or spec.read_level >= len(
+        slide.level_sizes
+    ):
         raise InputError(
             f"its tiles were laid for a slide of {spec.slide_mpp:.4g} µm/px, read from level {spec.read_level};"
             f" this one has {slide.mpp:.4g} µm/px and {len(slide.level_sizes)} levels",

@@ -28,7 +28,10 @@ from tcgn_mil.preprocessing.tile_grid import tile_means
 
 QUALITY_MPP = 2.0
 MIN_FOCUS, MAX_BLUR, MAX_PEN, MAX_FOLD = 0.3, 0.25, 0.25, 0.35
-_FINE_UM, _COARSE_UM = 2.0, 8.0  # the bands: pixels below the first, and between the two (sd of Gaussians)
+_FINE_UM, _COARSE_UM = (
+    2.0,
+    8.0,
+)  # the bands: pixels below the first, and between the two (sd of Gaussians)
 _LEAST_CONTRAST = 0.008  # of the density in the coarse band; the palest tissue in focus has 0.010
 _LOCAL_UM = 15.0  # sd of the window in which focus is told
 _SHARP = 1.35  # one over the median focus of a slide from which on `min_focus` rises with it
@@ -84,14 +87,19 @@ def measure_quality(
         return TileQuality(np.full(len(coords), np.nan, dtype=np.float32), none, inked, none)
     maps, mpp = quality_maps(slide, tissue), slide_mask_mpp(slide, tissue)
     fine, coarse = (
-        np.maximum(tile_means(band * tissue, coords, level0_px, size), 0) for band in (maps.fine, maps.coarse)
+        np.maximum(tile_means(band * tissue, coords, level0_px, size), 0)
+        for band in (maps.fine, maps.coarse)
     )
     covered = tile_means(tissue, coords, level0_px, size)
     told = (covered > _LEAST_TISSUE) & (coarse > _LEAST_CONTRAST**2 * covered)
     focus = np.where(told, np.sqrt(fine / np.maximum(coarse, 1e-12)), np.nan)
-    blurred = tile_means(find_blur(maps, tissue, mpp, min_focus), coords, level0_px, size) / np.maximum(covered, 1e-6)
+    blurred = tile_means(
+        find_blur(maps, tissue, mpp, min_focus), coords, level0_px, size
+    ) / np.maximum(covered, 1e-6)
     folded = tile_means(find_folds(maps, tissue, mpp), coords, level0_px, size)
-    shares = (np.clip(share, 0, 1).astype(np.float32) for share in (np.where(told, blurred, 0), folded))
+    shares = (
+        np.clip(share, 0, 1).astype(np.float32) for share in (np.where(told, blurred, 0), folded)
+    )
     return TileQuality(focus.astype(np.float32), next(shares), inked, next(shares))
 
 
@@ -100,7 +108,9 @@ def slide_mask_mpp(slide: Slide, mask: NDArray[np.bool_]) -> float:
     return slide.mpp * math.sqrt(slide.size[0] * slide.size[1] / mask.size)
 
 
-def find_blur(maps: QualityMaps, tissue: NDArray[np.bool_], mpp: float, min_focus: float) -> NDArray[np.bool_]:
+def find_blur(
+    maps: QualityMaps, tissue: NDArray[np.bool_], mpp: float, min_focus: float
+) -> NDArray[np.bool_]:
     """(h, w) bool, tissue whose surroundings of some `_LOCAL_UM` are out of focus; `mpp` is the maps' µm per pixel.
 
     In a slide sharper than most, tissue is so from a higher value on. What shows no structure at all, far out of focus
@@ -114,7 +124,11 @@ def find_blur(maps: QualityMaps, tissue: NDArray[np.bool_], mpp: float, min_focu
         return np.zeros_like(tissue)
     flat = coarse <= _LEAST_CONTRAST**2 * covered
     focus = np.sqrt(fine / np.maximum(coarse, 1e-12))
-    least = min_focus * max(1.0, _SHARP * float(np.median(focus[tissue & ~flat]))) if (tissue & ~flat).any() else 0.0
+    least = (
+        min_focus * max(1.0, _SHARP * float(np.median(focus[tissue & ~flat])))
+        if (tissue & ~flat).any()
+        else 0.0
+    )
     return tissue & _widen(tissue & np.where(flat, min_focus > 0, focus < least), mpp)
 
 
@@ -152,7 +166,9 @@ def _filter(density: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
     total = density.sum(axis=2)
     fine, coarse = (_blur(total, um) for um in (_FINE_UM, _COARSE_UM))
     # Eosin and haematoxylin both absorb green and blue.
-    gaps = cv2.erode(_blur(density[..., 1] + density[..., 2], 1.5 * QUALITY_MPP), disk(_GAP_UM / 2 / QUALITY_MPP))
+    gaps = cv2.erode(
+        _blur(density[..., 1] + density[..., 2], 1.5 * QUALITY_MPP), disk(_GAP_UM / 2 / QUALITY_MPP)
+    )
     red = _blur(density[..., 0], 6 * QUALITY_MPP) / np.maximum(_blur(total, 6 * QUALITY_MPP), 1e-3)
     return (total - fine) ** 2, (fine - coarse) ** 2, _blur(gaps, _ENVELOPE_UM), red
 
@@ -168,7 +184,11 @@ def _read_blocks(
 
     `mpp` is the mask's µm per pixel.
     """
-    finer = [i for i, downsample in enumerate(slide.level_downsamples) if downsample * slide.mpp <= QUALITY_MPP * 1.001]
+    finer = [
+        i
+        for i, downsample in enumerate(slide.level_downsamples)
+        if downsample * slide.mpp <= QUALITY_MPP * 1.001
+    ]
     level = finer[-1] if finer else 0
     level_mpp = slide.mpp * slide.level_downsamples[level]
     margin = round(_MARGIN_UM / QUALITY_MPP)
@@ -181,7 +201,16 @@ def _read_blocks(
             if not tissue[block].any():
                 continue
             # In pixels of `QUALITY_MPP`, then in those of the level that is read.
-            height, width = (round((part.stop - part.start) * mpp / QUALITY_MPP) + 2 * margin for part in block)
-            x, y = (round((start * mpp - margin * QUALITY_MPP) / slide.mpp) for start in (left, top))
-            read = slide.read(x, y, level, *(max(1, round(side * QUALITY_MPP / level_mpp)) for side in (width, height)))
+            height, width = (
+                round((part.stop - part.start) * mpp / QUALITY_MPP) + 2 * margin for part in block
+            )
+            x, y = (
+                round((start * mpp - margin * QUALITY_MPP) / slide.mpp) for start in (left, top)
+            )
+            read = slide.read(
+                x,
+                y,
+                level,
+                *(max(1, round(side * QUALITY_MPP / level_mpp)) for side in (width, height)),
+            )
             yield block, optical_density(resample_to(read, width, height))

@@ -78,21 +78,37 @@ class SlideSummary:
 def summarise(tiles: TileSet) -> SlideSummary:
     """Numbers of one slide, without flags."""
     spec, rejected = tiles.spec, tiles.rejected
-    counts = np.bincount([] if rejected is None else rejected.verdict, minlength=len(VERDICTS)).tolist()
+    counts = np.bincount(
+        [] if rejected is None else rejected.verdict, minlength=len(VERDICTS)
+    ).tolist()
     lost = dict(zip(VERDICTS, counts, strict=True))
-    qualities = [part.quality for part in (tiles, rejected) if part is not None and part.quality is not None]
+    qualities = [
+        part.quality for part in (tiles, rejected) if part is not None and part.quality is not None
+    ]
     focus = np.concatenate([quality.focus for quality in qualities]) if qualities else np.empty(0)
     pen = np.concatenate([quality.pen for quality in qualities]) if qualities else np.empty(0)
-    cell_mm2 = (spec.level0_stride_px * spec.slide_mpp / 1000) ** 2  # overlapping tiles share their tissue
+    cell_mm2 = (
+        spec.level0_stride_px * spec.slide_mpp / 1000
+    ) ** 2  # overlapping tiles share their tissue
     tissue_mm2 = float(tiles.tissue_fraction.sum(dtype=np.float64)) * cell_mm2
     slide_mm2 = tiles.slide_size[0] * tiles.slide_size[1] * (spec.slide_mpp / 1000) ** 2
     return SlideSummary(
-        slide=tiles.slide_id, patient=tiles.patient_id, width_px=tiles.slide_size[0], height_px=tiles.slide_size[1],
-        mpp=round(spec.slide_mpp, 4), tile_um=round(spec.patch.um, 2), kept=len(tiles), pen=lost["pen"],
-        out_of_focus=lost["out of focus"], fold=lost["fold"], median_focus=_rounded(_median(focus), 3),
-        pen_share=_rounded(float(pen.mean()) if len(pen) else None, 4), tissue_mm2=_rounded(tissue_mm2, 3),
-        tissue_share=_rounded(tissue_mm2 / slide_mm2, 4), stain=stain_identity(tiles.stain),
-    )  # fmt: skip
+        slide=tiles.slide_id,
+        patient=tiles.patient_id,
+        width_px=tiles.slide_size[0],
+        height_px=tiles.slide_size[1],
+        mpp=round(spec.slide_mpp, 4),
+        tile_um=round(spec.patch.um, 2),
+        kept=len(tiles),
+        pen=lost["pen"],
+        out_of_focus=lost["out of focus"],
+        fold=lost["fold"],
+        median_focus=_rounded(_median(focus), 3),
+        pen_share=_rounded(float(pen.mean()) if len(pen) else None, 4),
+        tissue_mm2=_rounded(tissue_mm2, 3),
+        tissue_share=_rounded(tissue_mm2 / slide_mm2, 4),
+        stain=stain_identity(tiles.stain),
+    )
 
 
 class FolderSummary(NamedTuple):
@@ -112,7 +128,9 @@ def summarise_folder(folder: str | Path, without: Sequence[str] = ()) -> FolderS
         try:
             slides.append(summarise(read_tiles(path)))
         except InputError as error:
-            unreadable.append(Failure(path.stem, "tile", f"{path.name} {error.reason}", error.fix or ""))
+            unreadable.append(
+                Failure(path.stem, "tile", f"{path.name} {error.reason}", error.fix or "")
+            )
     return FolderSummary(flag_outliers(slides), unreadable)
 
 
@@ -121,11 +139,16 @@ def flag_outliers(slides: Sequence[SlideSummary]) -> list[SlideSummary]:
     tests = {
         "few tiles": [-np.log10(max(1, slide.kept)) for slide in slides],
         "little tissue": [-(slide.tissue_share or 0.0) for slide in slides],
-        "low focus": [np.nan if slide.median_focus is None else -slide.median_focus for slide in slides],
+        "low focus": [
+            np.nan if slide.median_focus is None else -slide.median_focus for slide in slides
+        ],
         "much pen": [np.nan if slide.pen_share is None else slide.pen_share for slide in slides],
         "many rejected": [slide.rejected_share for slide in slides],
     }
-    odd = {name: robust_z(np.array(values, dtype=np.float64)) > OUTLYING for name, values in tests.items()}
+    odd = {
+        name: robust_z(np.array(values, dtype=np.float64)) > OUTLYING
+        for name, values in tests.items()
+    }
     other_sizes = len({slide.tile_um for slide in slides}) > 1
     usual = float(np.median([slide.tile_um for slide in slides])) if slides else 0.0
     flagged = []

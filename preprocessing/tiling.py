@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tcgn_mil.artefacts import content_hash
-from tcgn_mil.contracts import VERDICTS, Failure, PatchSize, RejectedTiles, Stain, TileQuality, TileSet, TileSpec
+from tcgn_mil.contracts import (
+    VERDICTS,
+    Failure,
+    PatchSize,
+    RejectedTiles,
+    Stain,
+    TileQuality,
+    TileSet,
+    TileSpec,
+)
 from tcgn_mil.data.tile_files import read_tile_settings, read_tiles, write_tiles
 from tcgn_mil.errors import InputError
 from tcgn_mil.failures import write_failures
@@ -24,7 +33,13 @@ from tcgn_mil.preprocessing.slide_table import SlideEntry
 from tcgn_mil.preprocessing.stain import StainTarget, fit_stain
 from tcgn_mil.preprocessing.tile_grid import lay_grid, tissue_fractions
 from tcgn_mil.preprocessing.tile_pixels import iter_tiles
-from tcgn_mil.preprocessing.tile_quality import MAX_BLUR, MAX_FOLD, MAX_PEN, MIN_FOCUS, measure_quality
+from tcgn_mil.preprocessing.tile_quality import (
+    MAX_BLUR,
+    MAX_FOLD,
+    MAX_PEN,
+    MIN_FOCUS,
+    measure_quality,
+)
 from tcgn_mil.preprocessing.tissue import TISSUE_MPP, Glass, survey
 from tcgn_mil.preprocessing.workers import run_in_processes
 
@@ -73,13 +88,19 @@ class TileSettings:
     def __post_init__(self) -> None:
         for name in ("min_tissue", "max_blur", "max_pen", "max_fold"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} of {getattr(self, name)} is no share", fix="give a number from 0 to 1")
+                raise InputError(
+                    f"{name} of {getattr(self, name)} is no share", fix="give a number from 0 to 1"
+                )
         if not 0 <= self.min_focus < 1:
             raise InputError(
-                f"min_focus of {self.min_focus} is outside 0 to 1", fix=f"leave it {MIN_FOCUS}, or 0 to keep blur"
+                f"min_focus of {self.min_focus} is outside 0 to 1",
+                fix=f"leave it {MIN_FOCUS}, or 0 to keep blur",
             )
         if not 4 <= self.tissue_mpp <= 12:
-            raise InputError(f"tissue_mpp of {self.tissue_mpp} is outside 4 to 12 µm/px", fix=f"leave it {TISSUE_MPP}")
+            raise InputError(
+                f"tissue_mpp of {self.tissue_mpp} is outside 4 to 12 µm/px",
+                fix=f"leave it {TISSUE_MPP}",
+            )
         if self.stride_px is not None and self.stride_px < 1:
             raise InputError(f"stride of {self.stride_px} px", fix="give a stride of at least 1 px")
 
@@ -87,7 +108,10 @@ class TileSettings:
         """The geometry on one slide; InputError if the slide is too coarse for it."""
         try:
             return TileSpec.for_slide(
-                self.patch, slide_mpp=slide.mpp, level_downsamples=slide.level_downsamples, stride_px=self.stride_px
+                self.patch,
+                slide_mpp=slide.mpp,
+                level_downsamples=slide.level_downsamples,
+                stride_px=self.stride_px,
             )
         except InputError as error:
             raise InputError(error.reason, path=slide.path, fix=error.fix) from error
@@ -111,7 +135,11 @@ class TileSettings:
         given = {name: value for name, value in recorded.items() if name in names}
         stain = recorded.get("stain")
         try:
-            target = None if stain is None else StainTarget(stain["method"], stain["reference"], (*stain["numbers"],))
+            target = (
+                None
+                if stain is None
+                else StainTarget(stain["method"], stain["reference"], (*stain["numbers"],))
+            )
             return cls(patch=patch, stain=target, **given)
         except (KeyError, TypeError) as error:
             raise InputError(
@@ -183,7 +211,9 @@ def tile_cohort(
     for outcome in tqdm(outcomes, desc="tiling", unit="slide", total=len(entries)):
         slide = entries[outcome.index].slide_id
         failed[outcome.index] = Failure(slide, STAGE, *_DIED) if outcome.died else outcome.result
-    done = [entry.slide_id for entry, failure in zip(entries, failed, strict=True) if failure is None]
+    done = [
+        entry.slide_id for entry, failure in zip(entries, failed, strict=True) if failure is None
+    ]
     failures = [failure for failure in failed if failure is not None]
     write_failures(out_dir, failures)
     return CohortTiles(done, failures)
@@ -222,7 +252,9 @@ def is_tiled(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> 
         )
 
 
-def _select(entry: SlideEntry, slide: Slide, spec: TileSpec, glass: Glass, settings: TileSettings) -> TileSet:
+def _select(
+    entry: SlideEntry, slide: Slide, spec: TileSpec, glass: Glass, settings: TileSettings
+) -> TileSet:
     """Tiles with enough tissue, kept or rejected by their quality."""
     coords = lay_grid(slide.size, spec, downsample=slide.level_downsamples[spec.read_level])
     if not len(coords):
@@ -246,7 +278,14 @@ def _select(entry: SlideEntry, slide: Slide, spec: TileSpec, glass: Glass, setti
     out = verdict > 0
     rejected = RejectedTiles(coords[out], fractions[out], quality[out], verdict[out])
     return TileSet(
-        entry.slide_id, coords[keep], fractions[keep], spec, slide.size, entry.patient_id, quality[keep], rejected
+        entry.slide_id,
+        coords[keep],
+        fractions[keep],
+        spec,
+        slide.size,
+        entry.patient_id,
+        quality[keep],
+        rejected,
     )
 
 
@@ -264,7 +303,11 @@ def judge(quality: TileQuality, settings: TileSettings) -> NDArray[np.uint8]:
 
 
 def _nothing_left(
-    slide: Slide, total: int, fractions: NDArray[np.float32], verdict: NDArray[np.uint8], settings: TileSettings
+    slide: Slide,
+    total: int,
+    fractions: NDArray[np.float32],
+    verdict: NDArray[np.uint8],
+    settings: TileSettings,
 ) -> InputError:
     """Why a slide has no tile to keep."""
     counts = {name: int((verdict == code).sum()) for code, name in enumerate(VERDICTS) if code}
@@ -295,7 +338,9 @@ def _fit_stain(slide: Slide, tiles: TileSet, target: StainTarget) -> Stain:
         raise InputError(error.reason, path=error.path or slide.path, fix=error.fix) from error
 
 
-def _overlay_base(slide: Slide, thumbnail: NDArray[np.uint8], thumbnail_mpp: float) -> NDArray[np.uint8]:
+def _overlay_base(
+    slide: Slide, thumbnail: NDArray[np.uint8], thumbnail_mpp: float
+) -> NDArray[np.uint8]:
     """The slide at a size to look at, from the thumbnail where that is fine enough."""
     mpp = overlay_mpp(slide.size, slide.mpp)
     if mpp < thumbnail_mpp:

@@ -15,7 +15,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tcgn_mil.preprocessing.ink import disk, find_ink, local_statistics, optical_density, remove_small_regions
+from tcgn_mil.preprocessing.ink import (
+    disk,
+    find_ink,
+    local_statistics,
+    optical_density,
+    remove_small_regions,
+)
 
 TISSUE_MPP = 8.0  # resolution at which tissue is looked for
 WINDOW_UM = 40.0  # texture is measured in a Gaussian window of this width (2 sd), some four nuclei
@@ -65,7 +71,9 @@ def survey(thumbnail: NDArray[np.uint8], mpp: float) -> Glass:
     stained = cv2.GaussianBlur(total, (0, 0), PIXEL_NOISE_UM / mpp) > glass + FAINTEST_STAIN
     closed = _close(region & stained & ~ink, CLOSING_UM / mpp)
     gaps = remove_small_regions(1 - closed, LARGEST_HOLE_UM2 / mpp**2)
-    smallest_px = min(SMALLEST_TISSUE_UM2 / mpp**2, total.size / 4)  # a small region of interest is no speck
+    smallest_px = min(
+        SMALLEST_TISSUE_UM2 / mpp**2, total.size / 4
+    )  # a small region of interest is no speck
     tissue = remove_small_regions(((gaps == 0) & ~ink).astype(np.uint8), smallest_px).astype(bool)
     return Glass(tissue, pen)
 
@@ -78,7 +86,9 @@ def _close(mask: NDArray[np.bool_], radius_px: float) -> NDArray[np.uint8]:
     return closed[margin:-margin, margin:-margin].astype(np.uint8)
 
 
-def _glass_density(mean: NDArray[np.float32], roughness: NDArray[np.float32], ink: NDArray[np.bool_]) -> float:
+def _glass_density(
+    mean: NDArray[np.float32], roughness: NDArray[np.float32], ink: NDArray[np.bool_]
+) -> float:
     """Density that most bare glass stays under: 0 (white) where hardly any of the image is smooth and pale."""
     glass = (roughness < GLASS_ROUGHNESS) & ~ink & (mean < DARKEST_GLASS)
     return float(np.percentile(mean[glass], GLASS_PERCENTILE)) if glass.mean() > 0.01 else 0.0

@@ -16,7 +16,12 @@ import pandas as pd
 
 from tcgn_mil.contracts import duplicates, preview
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.raw_section import MAX_DISAGREEMENT, RawSection, ReadSettings, SectionImage
+from tcgn_mil.preprocessing.raw_section import (
+    MAX_DISAGREEMENT,
+    RawSection,
+    ReadSettings,
+    SectionImage,
+)
 from tcgn_mil.preprocessing.section_genes import name_counts
 from tcgn_mil.preprocessing.spot_lattice import fit_lattice, resolution
 from tcgn_mil.preprocessing.table_files import read_cells
@@ -25,13 +30,16 @@ from tcgn_mil.preprocessing.tenx_matrix import matrix_files, read_matrix
 MATRIX_NAME = "filtered_feature_bc_matrix"
 POSITION_FILES = ("tissue_positions.csv", "tissue_positions_list.csv")
 POSITION_COLUMNS = (  # their order without a header
-    "barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres",
-)  # fmt: skip
+    "barcode",
+    "in_tissue",
+    "array_row",
+    "array_col",
+    "pxl_row_in_fullres",
+    "pxl_col_in_fullres",
+)
 SCALEFACTORS = "scalefactors_json.json"
 PICTURES = ("hires", "lowres")
-MIRRORED = (
-    "its spots are mirrored against the array: x and y swapped, or the image flipped? look at the alignment figure"
-)
+MIRRORED = "its spots are mirrored against the array: x and y swapped, or the image flipped? look at the alignment figure"
 NOT_IN_TISSUE = "not under tissue (in_tissue 0)"
 
 
@@ -85,9 +93,17 @@ def read_section(
     refuse_other_layouts(folder)
     matrix_path, positions_path = _find_matrix(folder), _find_positions(folder)
     placed = read_positions(positions_path)
-    lattice = fit_lattice(placed[["x", "y"]].to_numpy(), placed[["pixel_x", "pixel_y"]].to_numpy(), path=positions_path)
+    lattice = fit_lattice(
+        placed[["x", "y"]].to_numpy(),
+        placed[["pixel_x", "pixel_y"]].to_numpy(),
+        path=positions_path,
+    )
     mpp = resolution(
-        lattice, spot_pitch_um=settings.spot_pitch_um, mpp=settings.mpp, tolerance=MAX_DISAGREEMENT, path=positions_path
+        lattice,
+        spot_pitch_um=settings.spot_pitch_um,
+        mpp=settings.mpp,
+        tolerance=MAX_DISAGREEMENT,
+        path=positions_path,
     )
     pixels = _find_image(folder, image)
     matrix = read_matrix(matrix_path)
@@ -102,16 +118,29 @@ def read_section(
             fix="check that positions and matrix are of one section",
         )
     dropped = [(name, NOT_IN_TISSUE) for name in placed.index[~placed["in_tissue"]]]
-    dropped += [(name, "no position in the spot file") for name in counted[~counted.isin(placed.index)]]
+    dropped += [
+        (name, "no position in the spot file") for name in counted[~counted.isin(placed.index)]
+    ]
     dropped += [(name, "no counts") for name in under[~under.isin(counted)]]
     counts, genes = name_counts(
-        matrix.counts[counted.get_indexer(shared)], matrix.ids, matrix.symbols, types=matrix.types,
-        by=settings.gene_ids, path=matrix_path,
-    )  # fmt: skip
+        matrix.counts[counted.get_indexer(shared)],
+        matrix.ids,
+        matrix.symbols,
+        types=matrix.types,
+        by=settings.gene_ids,
+        path=matrix_path,
+    )
     return RawSection(
-        section, patient, counts, genes, placed.loc[shared, ["x", "y", "pixel_x", "pixel_y"]], mpp, pixels, dropped,
+        section,
+        patient,
+        counts,
+        genes,
+        placed.loc[shared, ["x", "y", "pixel_x", "pixel_y"]],
+        mpp,
+        pixels,
+        dropped,
         warnings=(MIRRORED,) if lattice.mirrored else (),
-    )  # fmt: skip
+    )
 
 
 def read_positions(path: Path) -> pd.DataFrame:
@@ -122,22 +151,32 @@ def read_positions(path: Path) -> pd.DataFrame:
     absent = [name for name in POSITION_COLUMNS if name not in names]
     if absent or (not has_header and cells.shape[1] != len(POSITION_COLUMNS)):
         raise InputError(
-            f"has no column {', '.join(absent)}" if absent else f"has {cells.shape[1]} columns and no header",
+            f"has no column {', '.join(absent)}"
+            if absent
+            else f"has {cells.shape[1]} columns and no header",
             path=path,
             fix=f"columns are {', '.join(POSITION_COLUMNS)}",
         )
     table = cells.iloc[int(has_header) :].set_axis(names, axis=1)
-    numbers = table[list(POSITION_COLUMNS[1:])].apply(pd.to_numeric, errors="coerce").astype(np.float64)
-    fine = np.isfinite(numbers.to_numpy()).all(axis=1) & numbers["in_tissue"].isin([0, 1]).to_numpy()
+    numbers = (
+        table[list(POSITION_COLUMNS[1:])].apply(pd.to_numeric, errors="coerce").astype(np.float64)
+    )
+    fine = (
+        np.isfinite(numbers.to_numpy()).all(axis=1) & numbers["in_tissue"].isin([0, 1]).to_numpy()
+    )
     if not fine.all():
         row = int(np.argmin(fine))
         shown = preview(list(table.iloc[row][list(POSITION_COLUMNS)]), most=6)
         raise InputError(
-            f"line {row + 1 + has_header} is no position: {shown}", path=path, fix="correct or remove the line"
+            f"line {row + 1 + has_header} is no position: {shown}",
+            path=path,
+            fix="correct or remove the line",
         )
     repeated = duplicates(table["barcode"])
     if repeated:
-        raise InputError(f"places spot {preview(repeated)} more than once", path=path, fix="keep one row a spot")
+        raise InputError(
+            f"places spot {preview(repeated)} more than once", path=path, fix="keep one row a spot"
+        )
     return pd.DataFrame(
         {
             "in_tissue": numbers["in_tissue"].to_numpy() == 1,
@@ -167,7 +206,9 @@ def scale_of(scalefactors: Any, picture: str, *, path: object) -> float:
     if not 0 < scale <= 1:
         shown = "no" if value is None else f"{value!r} as"
         raise InputError(
-            f"has {shown} {field}", path=str(path), fix="copy the file again, or give the full-resolution image"
+            f"has {shown} {field}",
+            path=str(path),
+            fix="copy the file again, or give the full-resolution image",
         )
     return scale
 
@@ -182,7 +223,11 @@ def refuse_other_layouts(folder: Path) -> None:
             fix="give a standard Visium section, or an .h5ad of it",
         )
     if (folder / "experiment.xenium").is_file():
-        raise InputError("is a Xenium run, not Visium", path=folder, fix="give it as HEST has it: spots in an .h5ad")
+        raise InputError(
+            "is a Xenium run, not Visium",
+            path=folder,
+            fix="give it as HEST has it: spots in an .h5ad",
+        )
 
 
 def _find_matrix(folder: Path) -> Path:
@@ -202,7 +247,11 @@ def _find_positions(folder: Path) -> Path:
     for name in POSITION_FILES:
         if (folder / "spatial" / name).is_file():
             return folder / "spatial" / name
-    raise InputError(f"has no {' or '.join(POSITION_FILES)}", path=folder / "spatial", fix="copy it from the same run")
+    raise InputError(
+        f"has no {' or '.join(POSITION_FILES)}",
+        path=folder / "spatial",
+        fix="copy it from the same run",
+    )
 
 
 def _find_image(folder: Path, image: Path | None) -> SectionImage:
@@ -225,9 +274,13 @@ def _find_image(folder: Path, image: Path | None) -> SectionImage:
 def _read_scale(folder: Path, picture: str) -> float:
     path = folder / "spatial" / SCALEFACTORS
     if not path.is_file():
-        raise InputError("no such file", path=path, fix="copy it from the same run, or give --image")
+        raise InputError(
+            "no such file", path=path, fix="copy it from the same run, or give --image"
+        )
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"is no JSON ({str(error)[:100]})", path=path, fix="copy it again, or give --image") from error
+        raise InputError(
+            f"is no JSON ({str(error)[:100]})", path=path, fix="copy it again, or give --image"
+        ) from error
     return scale_of(fields, picture, path=path)

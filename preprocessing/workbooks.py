@@ -18,7 +18,16 @@ from tcgn_mil.errors import InputError
 SUFFIX = ".xlsx"
 MAX_WORKBOOK_BYTES = 2**27  # of XML, unpacked; TCGA-CDR has 20 MB
 MAX_COLUMNS, MAX_ROWS = 2000, 2**20
-_READ_ERRORS = (OSError, EOFError, KeyError, ValueError, TypeError, SyntaxError, zlib.error, zipfile.BadZipFile)
+_READ_ERRORS = (
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 
 
 def read_sheet(path: str | Path, sheet: str) -> pd.DataFrame:
@@ -36,18 +45,31 @@ def read_sheet(path: str | Path, sheet: str) -> pd.DataFrame:
     with _opened(path) as book:
         if sheet not in book.sheetnames:
             known = preview(book.sheetnames, most=10)
-            raise InputError(f"has no sheet {sheet!r}", path=path, fix=f"name one of its sheets: {known}")
+            raise InputError(
+                f"has no sheet {sheet!r}", path=path, fix=f"name one of its sheets: {known}"
+            )
         page = book[sheet]
         page.reset_dimensions()  # what the file states may be wrong
-        names = [_text(cell) for cell in next(page.iter_rows(values_only=True, max_row=1, max_col=MAX_COLUMNS), ())]
+        names = [
+            _text(cell)
+            for cell in next(page.iter_rows(values_only=True, max_row=1, max_col=MAX_COLUMNS), ())
+        ]
         while names and not names[-1]:
             names.pop()
         if not names:
-            raise InputError(f"sheet {sheet} has no header", path=path, fix="the first row names the columns")
+            raise InputError(
+                f"sheet {sheet} has no header", path=path, fix="the first row names the columns"
+            )
         rows = page.iter_rows(values_only=True, min_row=2, max_row=MAX_ROWS, max_col=len(names))
-        filled = {number: cells for number, row in enumerate(rows, start=2) if any(cells := _cells(row, len(names)))}
+        filled = {
+            number: cells
+            for number, row in enumerate(rows, start=2)
+            if any(cells := _cells(row, len(names)))
+        }
     if not filled:
-        raise InputError(f"sheet {sheet} has no rows below its header", path=path, fix="check --sheet")
+        raise InputError(
+            f"sheet {sheet} has no rows below its header", path=path, fix="check --sheet"
+        )
     return pd.DataFrame(list(filled.values()), index=list(filled), columns=names)
 
 
@@ -80,9 +102,10 @@ def _opened(path: Path) -> Iterator[Any]:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > MAX_WORKBOOK_BYTES:
             raise InputError(
-                f"unpacks to {size / 2**20:.0f} MiB", path=path,
+                f"unpacks to {size / 2**20:.0f} MiB",
+                path=path,
                 fix=f"a clinical workbook needs less than {MAX_WORKBOOK_BYTES / 2**20:.0f}; save the sheet as CSV",
-            )  # fmt: skip
+            )
         book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
         try:
             yield book

@@ -23,7 +23,16 @@ from tcgn_mil import __version__
 from tcgn_mil.errors import InputError
 
 SCHEMA_VERSION = 1
-_REPORTED_PACKAGES = ("numpy", "torch", "timm", "h5py", "anndata", "scikit-learn", "pandas", "openslide-python")
+_REPORTED_PACKAGES = (
+    "numpy",
+    "torch",
+    "timm",
+    "h5py",
+    "anndata",
+    "scikit-learn",
+    "pandas",
+    "openslide-python",
+)
 _SAFE_NAME = re.compile(r"[^/\\\x00-\x1f]+")
 
 
@@ -35,7 +44,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+    handle, name = tempfile.mkstemp(
+        prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent
+    )
     os.close(handle)
     temporary = Path(name)
     try:
@@ -81,7 +92,9 @@ def safe_file_name(name: str, *, what: str) -> str:
         so that no identifier from a table can leave the output folder.
     """
     if name.startswith(".") or len(name) > 200 or not _SAFE_NAME.fullmatch(name):
-        raise InputError(f"{what} {name!r} cannot be a file name", fix="use letters, digits, '.', '_' and '-'")
+        raise InputError(
+            f"{what} {name!r} cannot be a file name", fix="use letters, digits, '.', '_' and '-'"
+        )
     return name
 
 
@@ -92,7 +105,9 @@ def git_commit() -> str | None:
     if not (folder.parent / ".git").exists():
         return None
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10)
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10
+        )
         status = subprocess.run(
             ["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, timeout=10
         )

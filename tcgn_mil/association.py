@@ -70,9 +70,16 @@ class KruskalWallis(NamedTuple):
 
 
 def pearson_over_patients(
-    first: Array, second: Array, folds: Folds | None = None, *, one_sided: bool = False, spent: int = 0,
-    replicates: int = 0, seed: int = 0, null_sd: float = FOLD_NULL_SD,
-) -> Correlation:  # fmt: skip
+    first: Array,
+    second: Array,
+    folds: Folds | None = None,
+    *,
+    one_sided: bool = False,
+    spent: int = 0,
+    replicates: int = 0,
+    seed: int = 0,
+    null_sd: float = FOLD_NULL_SD,
+) -> Correlation:
     """Pearson r of each column of `first` (M, G) with that of `second` (M, G) or (M, 1).
 
     Parameters
@@ -91,16 +98,31 @@ def pearson_over_patients(
     first = np.asarray(first, dtype=np.float64)
     second = np.broadcast_to(np.asarray(second, dtype=np.float64), first.shape)
     parts = [
-        _chunk(first[:, columns], second[:, columns], folds, one_sided, spent, replicates, seed, null_sd)
+        _chunk(
+            first[:, columns],
+            second[:, columns],
+            folds,
+            one_sided,
+            spent,
+            replicates,
+            seed,
+            null_sd,
+        )
         for columns in _chunks(first.shape[1])
     ]
     return Correlation(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
 def spearman_over_patients(
-    first: Array, second: Array, folds: Folds | None = None, *, one_sided: bool = False, replicates: int = 0,
-    seed: int = 0, null_sd: float = FOLD_NULL_SD,
-) -> Correlation:  # fmt: skip
+    first: Array,
+    second: Array,
+    folds: Folds | None = None,
+    *,
+    one_sided: bool = False,
+    replicates: int = 0,
+    seed: int = 0,
+    null_sd: float = FOLD_NULL_SD,
+) -> Correlation:
     """Spearman r: Pearson of ranks among the patients (of the fold) that have both values.
 
     The bootstrap draws patients with the ranks that they have among all, which is quicker than to rank each draw.
@@ -108,7 +130,7 @@ def spearman_over_patients(
     ranks = paired_ranks(first, second, folds)
     return pearson_over_patients(
         *ranks, folds, one_sided=one_sided, replicates=replicates, seed=seed, null_sd=null_sd
-    )  # fmt: skip
+    )
 
 
 def fold_null_sd(shares: Array) -> float:
@@ -132,7 +154,9 @@ def paired_ranks(
     right = np.broadcast_to(np.asarray(second, dtype=np.float64), left.shape)
     known = np.isfinite(left) & np.isfinite(right)
     if known.all() and np.shape(second)[1] == 1:  # one column against many is ranked once
-        return patient_ranks(left, folds), np.broadcast_to(patient_ranks(right[:, :1], folds), left.shape)
+        return patient_ranks(left, folds), np.broadcast_to(
+            patient_ranks(right[:, :1], folds), left.shape
+        )
     return tuple(patient_ranks(np.where(known, values, np.nan), folds) for values in (left, right))  # type: ignore[return-value]
 
 
@@ -142,7 +166,10 @@ def without_covariates(values: Array, covariates: Array, folds: Folds | None = N
     Correlated with each other, residuals give the partial Spearman r. Categories come as 0/1 columns. A patient with a
     covariate missing is left out; so is a gene, from a fold, in which any other patient lacks its value.
     """
-    values, covariates = np.asarray(values, dtype=np.float64), np.asarray(covariates, dtype=np.float64)
+    values, covariates = (
+        np.asarray(values, dtype=np.float64),
+        np.asarray(covariates, dtype=np.float64),
+    )
     out = np.full(values.shape, np.nan)
     spent = 0
     for rows in _fold_rows(len(values), folds):
@@ -155,13 +182,17 @@ def without_covariates(values: Array, covariates: Array, folds: Folds | None = N
         ranks = patient_ranks(values[known])
         ranks[:, ~np.isfinite(ranks).all(axis=0)] = np.nan
         residuals = ranks - basis @ (basis.T @ ranks)
-        residuals[:, np.square(residuals).sum(axis=0) < _FLAT * np.square(ranks).sum(axis=0)] = np.nan
+        residuals[:, np.square(residuals).sum(axis=0) < _FLAT * np.square(ranks).sum(axis=0)] = (
+            np.nan
+        )
         out[known] = residuals
         spent = max(spent, basis.shape[1] - 1)
     return Residuals(out, spent)
 
 
-def kruskal_wallis(scores: Array, groups: NDArray[np.int64], *, null_sd: float = 1.0) -> KruskalWallis:
+def kruskal_wallis(
+    scores: Array, groups: NDArray[np.int64], *, null_sd: float = 1.0
+) -> KruskalWallis:
     """Kruskal & Wallis' test (JASA 1952), with ties, of each column of `scores` (M, K).
 
     `groups` (M,) numbers the categories; -1 is not known. H is (n - 1) times the share of the ranks' variance that lies
@@ -174,7 +205,9 @@ def kruskal_wallis(scores: Array, groups: NDArray[np.int64], *, null_sd: float =
     ranks = patient_ranks(scores)
     known = np.isfinite(ranks)
     n = known.sum(axis=0).astype(np.float64)
-    members = (groups[:, None] == np.arange(groups.max(initial=-1) + 1)).astype(np.float64)  # (M, L)
+    members = (groups[:, None] == np.arange(groups.max(initial=-1) + 1)).astype(
+        np.float64
+    )  # (M, L)
     sizes = members.T @ known  # (L, K)
     with np.errstate(divide="ignore", invalid="ignore"):
         centred = np.where(known, ranks - np.nansum(ranks, axis=0) / n, 0)
@@ -198,15 +231,23 @@ def _fold_rows(patients: int, folds: Folds | None) -> list[NDArray[np.int64]]:
 
 
 def _chunk(
-    first: Array, second: Array, folds: Folds | None, one_sided: bool, spent: int, replicates: int, seed: int,
+    first: Array,
+    second: Array,
+    folds: Folds | None,
+    one_sided: bool,
+    spent: int,
+    replicates: int,
+    seed: int,
     null_sd: float,
-) -> Correlation:  # fmt: skip
+) -> Correlation:
     """Correlations of a few genes: of all draws at once, the first of which is the sample itself."""
     rng = np.random.default_rng(seed)
     drawn, counts = [], []
     for rows in _fold_rows(len(first), folds):
         weights = np.ones((1 + replicates, len(rows)))
-        weights[1:] = rng.multinomial(len(rows), np.full(len(rows), 1 / max(len(rows), 1)), replicates)
+        weights[1:] = rng.multinomial(
+            len(rows), np.full(len(rows), 1 / max(len(rows), 1)), replicates
+        )
         drawn.append(weighted_r(first[rows], second[rows], weights))
         counts.append((np.isfinite(first[rows]) & np.isfinite(second[rows])).sum(axis=0))
     r, n = np.stack(drawn), np.stack(counts).astype(np.float64)  # (F, 1 + R, G), (F, G)
@@ -239,7 +280,9 @@ def weighted_r(first: Array, second: Array, weights: NDArray[np.float64]) -> NDA
     return np.where((left > _FLAT) & (right > _FLAT), np.clip(r, -1, 1), np.nan)
 
 
-def _p_of_t(r: NDArray[np.float64], freedom: NDArray[np.float64], one_sided: bool) -> NDArray[np.float64]:
+def _p_of_t(
+    r: NDArray[np.float64], freedom: NDArray[np.float64], one_sided: bool
+) -> NDArray[np.float64]:
     from scipy import stats
 
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-COLOUR_STATISTICS = 30  # 6 channels (red, green, blue, haematoxylin, eosin, residual) x 5 statistics
+COLOUR_STATISTICS = (
+    30  # 6 channels (red, green, blue, haematoxylin, eosin, residual) x 5 statistics
+)
 _PERCENTILES = (10, 50, 90)
 _PENALTIES = np.logspace(0, 6, 13)
 _CHUNK = 256
@@ -34,7 +36,11 @@ def colour_statistics(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
         rgb = patches[start : start + _CHUNK]
         channels = np.concatenate([rgb / np.float32(255), rgb2hed(rgb).astype(np.float32)], axis=-1)
         pixels = channels.reshape(len(rgb), -1, channels.shape[-1])
-        stats = [pixels.mean(axis=1), pixels.std(axis=1), *np.percentile(pixels, _PERCENTILES, axis=1)]
+        stats = [
+            pixels.mean(axis=1),
+            pixels.std(axis=1),
+            *np.percentile(pixels, _PERCENTILES, axis=1),
+        ]
         out[start : start + len(rgb)] = np.concatenate(stats, axis=1)
     return out
 
@@ -46,7 +52,9 @@ class RidgeWeights(NamedTuple):
     bias: NDArray[np.float64]
 
 
-def ridge_weights(train_features: NDArray[np.floating], train_targets: NDArray[np.floating]) -> RidgeWeights:
+def ridge_weights(
+    train_features: NDArray[np.floating], train_targets: NDArray[np.floating]
+) -> RidgeWeights:
     """Ridge with the penalty chosen by leave-one-out error on the training samples.
 
     Parameters
@@ -64,7 +72,9 @@ def ridge_weights(train_features: NDArray[np.floating], train_targets: NDArray[n
 
 
 def ridge_predictions(
-    train_features: NDArray[np.floating], train_targets: NDArray[np.floating], features: NDArray[np.floating]
+    train_features: NDArray[np.floating],
+    train_targets: NDArray[np.floating],
+    features: NDArray[np.floating],
 ) -> NDArray[np.float32]:
     """Ridge with the penalty chosen by leave-one-out error on the training samples.
 
@@ -84,7 +94,9 @@ def ridge_predictions(
 
 
 def depth_predictions(
-    train_log_depth: NDArray[np.floating], train_targets: NDArray[np.floating], log_depth: NDArray[np.floating]
+    train_log_depth: NDArray[np.floating],
+    train_targets: NDArray[np.floating],
+    log_depth: NDArray[np.floating],
 ) -> NDArray[np.float32]:
     """The depth control: each gene from a cubic spline of the spot's log total count, fitted on training spots.
 
@@ -108,4 +120,6 @@ def depth_predictions(
     spline = SplineTransformer(n_knots=5, degree=3, knots="quantile", extrapolation="linear")
     model = make_pipeline(spline, LinearRegression())
     model.fit(np.reshape(train_log_depth, (-1, 1)), train_targets)
-    return np.asarray(model.predict(np.reshape(log_depth, (-1, 1))), dtype=np.float32).reshape(len(log_depth), -1)
+    return np.asarray(model.predict(np.reshape(log_depth, (-1, 1))), dtype=np.float32).reshape(
+        len(log_depth), -1
+    )

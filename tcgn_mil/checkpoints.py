@@ -113,11 +113,18 @@ class SlideModelInfo:
 
 def save_encoder(path: str | Path, model: nn.Module, info: EncoderInfo) -> None:
     """Write an encoder atomically."""
-    network_input = {"px": info.takes.size_px, "mean": list(info.takes.mean), "std": list(info.takes.std)}
+    network_input = {
+        "px": info.takes.size_px,
+        "mean": list(info.takes.mean),
+        "std": list(info.takes.std),
+    }
     meta = {
-        "kind": _ENCODER, "model": info.model, "input": network_input, "normalisation": info.normalisation,
+        "kind": _ENCODER,
+        "model": info.model,
+        "input": network_input,
+        "normalisation": info.normalisation,
         **_shared(info),
-    }  # fmt: skip
+    }
     _save(path, model, meta)
 
 
@@ -132,9 +139,12 @@ def read_encoder_info(path: str | Path) -> EncoderInfo:
     meta = _read_header(path, kind=_ENCODER)
     with _complete(path):
         return EncoderInfo(
-            model=meta["model"], normalisation=meta["normalisation"], provenance=meta["provenance"],
-            **_restored(meta), takes=_restored_input(meta),
-        )  # fmt: skip
+            model=meta["model"],
+            normalisation=meta["normalisation"],
+            provenance=meta["provenance"],
+            **_restored(meta),
+            takes=_restored_input(meta),
+        )
 
 
 def load_encoder(path: str | Path) -> tuple[nn.Module, EncoderInfo]:
@@ -142,17 +152,29 @@ def load_encoder(path: str | Path) -> tuple[nn.Module, EncoderInfo]:
     info = read_encoder_info(path)
     with _complete(path):
         model = create_encoder(info.model, num_classes=len(info.panel), input_px=info.takes.size_px)
-    load_weights(model, path)  # not by create_encoder, which would take a timm model's weights without a head
+    load_weights(
+        model, path
+    )  # not by create_encoder, which would take a timm model's weights without a head
     return model.eval(), info
 
 
 def save_slide_model(path: str | Path, model: SlideRegressor, info: SlideModelInfo) -> None:
     """Write a slide model atomically."""
-    fold = {"index": info.fold.index, **{part: list(names) for part, names in info.fold.parts().items()}}
+    fold = {
+        "index": info.fold.index,
+        **{part: list(names) for part, names in info.fold.parts().items()},
+    }
     meta = {
-        "kind": _SLIDE_MODEL, "config": asdict(info.config), "in_features": info.in_features, "unit": info.unit,
-        "encoder": info.encoder, "stain": info.stain, "tiling": dict(info.tiling), "fold": fold, **_shared(info),
-    }  # fmt: skip
+        "kind": _SLIDE_MODEL,
+        "config": asdict(info.config),
+        "in_features": info.in_features,
+        "unit": info.unit,
+        "encoder": info.encoder,
+        "stain": info.stain,
+        "tiling": dict(info.tiling),
+        "fold": fold,
+        **_shared(info),
+    }
     _save(path, model, meta)
 
 
@@ -162,12 +184,18 @@ def read_slide_model_info(path: str | Path) -> SlideModelInfo:
     with _complete(path):
         fold = meta["fold"]
         return SlideModelInfo(
-            config=MilConfig(**meta["config"]), in_features=int(meta["in_features"]), unit=meta["unit"],
-            encoder=meta["encoder"], stain=meta.get("stain", NO_STAIN), tiling=meta.get("tiling", {}),
+            config=MilConfig(**meta["config"]),
+            in_features=int(meta["in_features"]),
+            unit=meta["unit"],
+            encoder=meta["encoder"],
+            stain=meta.get("stain", NO_STAIN),
+            tiling=meta.get("tiling", {}),
             provenance=meta["provenance"],
-            fold=Fold(int(fold["index"]), *(tuple(fold[part]) for part in ("train", "val", "test"))),
+            fold=Fold(
+                int(fold["index"]), *(tuple(fold[part]) for part in ("train", "val", "test"))
+            ),
             **_restored(meta),
-        )  # fmt: skip
+        )
 
 
 def load_slide_model(path: str | Path) -> tuple[SlideRegressor, SlideModelInfo]:
@@ -176,7 +204,11 @@ def load_slide_model(path: str | Path) -> tuple[SlideRegressor, SlideModelInfo]:
     model = SlideRegressor(info.in_features, len(info.panel), info.config)
     tensors = read_tensors(path)
     try:
-        check_tensors(tensors, {name: tensor.shape for name, tensor in model.state_dict().items()}, "the slide model")
+        check_tensors(
+            tensors,
+            {name: tensor.shape for name, tensor in model.state_dict().items()},
+            "the slide model",
+        )
     except InputError as error:
         raise InputError(error.reason, path=path, fix="copy or train it again") from None
     model.load_state_dict(tensors)
@@ -200,10 +232,15 @@ def check_genes(path: str | Path, panel: GenePanel) -> None:
     if found.hash == panel.hash:
         return
     fix = "use the checkpoint's own genes (panel.file), or start from other weights"
-    for have, lack, who in ((found, panel, "only the checkpoint"), (panel, found, "only the data's panel")):
+    for have, lack, who in (
+        (found, panel, "only the checkpoint"),
+        (panel, found, "only the data's panel"),
+    ):
         extra = [gene for gene in have.genes if gene not in set(lack.genes)]
         if extra:
-            raise InputError(f"is a checkpoint for other genes: {who} has {preview(extra)}", path=path, fix=fix)
+            raise InputError(
+                f"is a checkpoint for other genes: {who} has {preview(extra)}", path=path, fix=fix
+            )
     raise InputError("is a checkpoint for the same genes in another order", path=path, fix=fix)
 
 
@@ -227,7 +264,9 @@ def weights_digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(
+            tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
     return digest.hexdigest()[:12]
 
 
@@ -250,7 +289,9 @@ def _restored(meta: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "panel": GenePanel(tuple(meta["genes"])),
         "scaler": TargetScaler(
-            target["transform"], np.array(target["mean"], np.float32), np.array(target["std"], np.float32)
+            target["transform"],
+            np.array(target["mean"], np.float32),
+            np.array(target["std"], np.float32),
         ),
         "patch": PatchSize(int(meta["patch"]["px"]), float(meta["patch"]["mpp"])),
     }
@@ -269,13 +310,24 @@ def _save(path: str | Path, model: nn.Module, meta: dict[str, Any]) -> None:
     path = Path(path)
     if path.suffix != _SUFFIX:
         raise ValueError(f"{path.name} must end in {_SUFFIX}")
-    unknown = [g for g, *v in zip(meta["genes"], *_statistics(meta), strict=True) if not np.isfinite(v).all()]
+    unknown = [
+        g
+        for g, *v in zip(meta["genes"], *_statistics(meta), strict=True)
+        if not np.isfinite(v).all()
+    ]
     if unknown:
-        raise InputError(f"target statistics of {preview(unknown)} are not finite", fix="leave these genes out")
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+        raise InputError(
+            f"target statistics of {preview(unknown)} are not finite", fix="leave these genes out"
+        )
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in model.state_dict().items()
+    }
     meta = {"schema_version": SCHEMA_VERSION, **meta}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={_HEADER: json.dumps(meta, allow_nan=False, default=str)})
+        save_file(
+            tensors, temporary, metadata={_HEADER: json.dumps(meta, allow_nan=False, default=str)}
+        )
     write_json(path.with_suffix(".json"), meta)
 
 
@@ -289,28 +341,42 @@ def _header_of(path: Path) -> str | None:
         with safe_open(path, framework="pt") as file:
             return (file.metadata() or {}).get(_HEADER)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"cannot be read as safetensors ({error})", path=path, fix="copy or train it again") from error
+        raise InputError(
+            f"cannot be read as safetensors ({error})", path=path, fix="copy or train it again"
+        ) from error
 
 
 def _read_header(path: str | Path, *, kind: str) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"no such {kind} checkpoint", path=path, fix="check the path, or train one first")
+        raise InputError(
+            f"no such {kind} checkpoint", path=path, fix="check the path, or train one first"
+        )
     header = _header_of(path)
     with _complete(path):
         meta = json.loads(header) if header else {}
     if meta.get("kind") != kind:
         raise InputError(
             f"is no {kind} checkpoint of this package"
-            + (f" but a {meta['kind']} one" if meta.get("kind") else " (no header with genes and tile size)"),
+            + (
+                f" but a {meta['kind']} one"
+                if meta.get("kind")
+                else " (no header with genes and tile size)"
+            ),
             path=path,
             fix=f"give the file that tcgn-mil {_MADE_BY[kind]} wrote",
         )
     if meta.get("schema_version", 0) > SCHEMA_VERSION:
-        raise InputError("was written by a later version of this package", path=path, fix="upgrade tcgn-mil")
+        raise InputError(
+            "was written by a later version of this package", path=path, fix="upgrade tcgn-mil"
+        )
     with _complete(path):
         if GenePanel(tuple(meta["genes"])).hash != meta["panel_hash"]:
-            raise InputError("its gene list does not match its panel hash", path=path, fix="copy or train it again")
+            raise InputError(
+                "its gene list does not match its panel hash",
+                path=path,
+                fix="copy or train it again",
+            )
     return meta
 
 

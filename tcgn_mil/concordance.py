@@ -41,9 +41,14 @@ class Concordance(NamedTuple):
 
 
 def pair_counts(
-    time: Array, event: NDArray[np.bool_], risks: Array, groups: NDArray[np.int64], *, entry: Array | None = None,
+    time: Array,
+    event: NDArray[np.bool_],
+    risks: Array,
+    groups: NDArray[np.int64],
+    *,
+    entry: Array | None = None,
     weights: Array | None = None,
-) -> PairCounts:  # fmt: skip
+) -> PairCounts:
     """Count pairs within groups (folds), for several scores, repeats of the folds, and weightings at once.
 
     Parameters
@@ -62,7 +67,9 @@ def pair_counts(
     for repeat, labels in enumerate(groups):
         for label in np.unique(labels):
             rows = np.flatnonzero(labels == label)
-            pairs = comparable_pairs(time[rows], event[rows], None if entry is None else entry[rows])
+            pairs = comparable_pairs(
+                time[rows], event[rows], None if entry is None else entry[rows]
+            )
             weight = counted[:, rows]
             comparable += np.einsum("wm,wm->w", weight @ pairs, weight)
             for index, risk in enumerate(risks[:, repeat][:, rows]):
@@ -80,13 +87,25 @@ def comparable_pairs(time: Array, event: NDArray[np.bool_], entry: Array | None 
 
 
 def concordance(
-    time: Array, event: NDArray[np.bool_], risks: Array, groups: NDArray[np.int64], *, entry: Array | None = None,
-    replicates: int = 1000, seed: int = 0,
-) -> Concordance:  # fmt: skip
+    time: Array,
+    event: NDArray[np.bool_],
+    risks: Array,
+    groups: NDArray[np.int64],
+    *,
+    entry: Array | None = None,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> Concordance:
     """C of K scores with its 95 % percentile interval over patients drawn with replacement; arrays as for counting."""
     observed = pair_counts(time, event, risks, groups, entry=entry)
     generator = np.random.default_rng(seed)
-    drawn = generator.multinomial(len(time), np.full(len(time), 1 / len(time)), size=replicates).astype(np.float64)
+    drawn = generator.multinomial(
+        len(time), np.full(len(time), 1 / len(time)), size=replicates
+    ).astype(np.float64)
     resampled = pair_counts(time, event, risks, groups, entry=entry, weights=drawn).c
-    low, high = np.nanpercentile(resampled, INTERVAL, axis=1) if replicates else np.full((2, len(risks)), np.nan)
+    low, high = (
+        np.nanpercentile(resampled, INTERVAL, axis=1)
+        if replicates
+        else np.full((2, len(risks)), np.nan)
+    )
     return Concordance(observed.c[:, 0], low, high, float(observed.comparable[0]), resampled)

@@ -19,9 +19,12 @@ ConfigT = TypeVar("ConfigT")
 
 
 def resolve_config(
-    config_class: type[ConfigT], *, yaml_path: str | Path | None = None, overrides: Sequence[str] = (),
+    config_class: type[ConfigT],
+    *,
+    yaml_path: str | Path | None = None,
+    overrides: Sequence[str] = (),
     preset: Mapping[str, Any] | None = None,
-) -> ConfigT:  # fmt: skip
+) -> ConfigT:
     """Build a config from its defaults, a YAML file, a preset and ``key=value`` overrides, in rising precedence.
 
     Parameters
@@ -55,13 +58,19 @@ def _section_defaults(config_class: type) -> dict[str, Any]:
     for field in dataclasses.fields(config_class):
         made = None if field.default_factory is dataclasses.MISSING else field.default_factory()
         if dataclasses.is_dataclass(made):
-            found[field.name] = {item.name: getattr(made, item.name) for item in dataclasses.fields(made)}
+            found[field.name] = {
+                item.name: getattr(made, item.name) for item in dataclasses.fields(made)
+            }
     return found
 
 
 def _merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
     """`upper` over `lower`, section by section."""
-    both = {key: value for key, value in upper.items() if isinstance(value, dict) and isinstance(lower.get(key), dict)}
+    both = {
+        key: value
+        for key, value in upper.items()
+        if isinstance(value, dict) and isinstance(lower.get(key), dict)
+    }
     return {**lower, **upper, **{key: _merged(lower[key], value) for key, value in both.items()}}
 
 
@@ -106,9 +115,13 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"is not valid YAML: {error}", path=path, fix="correct the line named") from error
+        raise InputError(
+            f"is not valid YAML: {error}", path=path, fix="correct the line named"
+        ) from error
     if not isinstance(values, dict):
-        raise InputError("holds no mapping of keys to values", path=path, fix="write lines such as 'epochs: 20'")
+        raise InputError(
+            "holds no mapping of keys to values", path=path, fix="write lines such as 'epochs: 20'"
+        )
     return values
 
 
@@ -119,7 +132,9 @@ def _sections(config_class: type) -> dict[str, type]:
     return {name: hints[name] for name in names if dataclasses.is_dataclass(hints[name])}
 
 
-def _check_keys(config_class: type, values: dict[str, Any], *, source: str | None, prefix: str = "") -> None:
+def _check_keys(
+    config_class: type, values: dict[str, Any], *, source: str | None, prefix: str = ""
+) -> None:
     known = [field.name for field in dataclasses.fields(config_class)]
     sections = _sections(config_class)
     for key, value in values.items():
@@ -127,7 +142,9 @@ def _check_keys(config_class: type, values: dict[str, Any], *, source: str | Non
             raise _unknown_key(f"{prefix}{key}", str(key), known, source=source)
         if key in sections:
             if not isinstance(value, dict):
-                raise InputError(f"config key '{prefix}{key}' is a section, not a value", path=source)
+                raise InputError(
+                    f"config key '{prefix}{key}' is a section, not a value", path=source
+                )
             _check_keys(sections[key], value, source=source, prefix=f"{prefix}{key}.")
 
 
@@ -142,7 +159,9 @@ def _apply_override(config_class: type, values: dict[str, Any], override: str) -
 
     dotted, separator, text = override.partition("=")
     if not separator or not dotted:
-        raise InputError(f"--set {override!r} is not key=value", fix="write for example --set training.lr=3e-4")
+        raise InputError(
+            f"--set {override!r} is not key=value", fix="write for example --set training.lr=3e-4"
+        )
     *parents, key = dotted.strip().split(".")
     target, owner = values, config_class
     for parent in parents:
@@ -157,10 +176,14 @@ def _apply_override(config_class: type, values: dict[str, Any], override: str) -
     try:
         target[key] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(f"--set {dotted}: {text!r} is not a YAML value", fix="quote the value") from error
+        raise InputError(
+            f"--set {dotted}: {text!r} is not a YAML value", fix="quote the value"
+        ) from error
 
 
-def _validate(config_class: type[ConfigT], values: dict[str, Any], *, source: str | None) -> ConfigT:
+def _validate(
+    config_class: type[ConfigT], values: dict[str, Any], *, source: str | None
+) -> ConfigT:
     from pydantic import TypeAdapter, ValidationError
 
     try:

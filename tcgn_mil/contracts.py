@@ -45,7 +45,10 @@ class PatchSize:
 
     def __post_init__(self) -> None:
         if not 8 <= self.px <= 4096:
-            raise InputError(f"patch size of {self.px} px is outside 8 to 4096", fix="give --patch-px in that range")
+            raise InputError(
+                f"patch size of {self.px} px is outside 8 to 4096",
+                fix="give --patch-px in that range",
+            )
         check_mpp(self.mpp, what="patch resolution")
 
     @property
@@ -127,7 +130,9 @@ class TileSpec:
         if stride < 1:
             raise InputError(f"stride of {stride} px", fix="give a stride of at least 1 px")
         wanted = max(patch.mpp / slide_mpp, 1.0) * (1 + 1e-3)  # tolerate 4.0003 for a level of 4x
-        finer = [level for level, downsample in enumerate(level_downsamples) if downsample <= wanted]
+        finer = [
+            level for level, downsample in enumerate(level_downsamples) if downsample <= wanted
+        ]
         level = max(finer, key=lambda index: level_downsamples[index]) if finer else 0
         level0_px = patch.um / slide_mpp
         return cls(
@@ -175,7 +180,9 @@ class TileQuality:
     fold: NDArray[np.float32]
 
     def __getitem__(self, chosen: NDArray[Any]) -> TileQuality:
-        return TileQuality(self.focus[chosen], self.blur[chosen], self.pen[chosen], self.fold[chosen])
+        return TileQuality(
+            self.focus[chosen], self.blur[chosen], self.pen[chosen], self.fold[chosen]
+        )
 
 
 @dataclass(frozen=True)
@@ -232,7 +239,9 @@ class Stain:
                 fix="make the file again",
             )
         if not all(math.isfinite(value) for value in (*self.target, *self.source)):
-            raise InputError(f"{self.method} has parameters that are not finite", fix="make the file again")
+            raise InputError(
+                f"{self.method} has parameters that are not finite", fix="make the file again"
+            )
 
     @property
     def identity(self) -> str:
@@ -289,9 +298,13 @@ class TileSet:
         if not self.patient_id:
             object.__setattr__(self, "patient_id", self.slide_id)
         if self.coords.ndim != 2 or self.coords.shape[1] != 2:
-            raise InputError(f"tile coordinates of {self.slide_id} have shape {self.coords.shape}, not (N, 2)")
+            raise InputError(
+                f"tile coordinates of {self.slide_id} have shape {self.coords.shape}, not (N, 2)"
+            )
         if len(self.tissue_fraction) != len(self.coords):
-            raise InputError(f"{self.slide_id}: {len(self.coords)} tiles, {len(self.tissue_fraction)} tissue fractions")
+            raise InputError(
+                f"{self.slide_id}: {len(self.coords)} tiles, {len(self.tissue_fraction)} tissue fractions"
+            )
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -305,11 +318,14 @@ class GenePanel:
 
     def __post_init__(self) -> None:
         if not self.genes:
-            raise InputError("the gene panel is empty", fix="check the panel file or the selection thresholds")
+            raise InputError(
+                "the gene panel is empty", fix="check the panel file or the selection thresholds"
+            )
         repeated = duplicates(self.genes)
         if repeated:
             raise InputError(
-                f"the gene panel repeats {preview(repeated)}", fix="name each gene once; sum or rename duplicates"
+                f"the gene panel repeats {preview(repeated)}",
+                fix="name each gene once; sum or rename duplicates",
             )
 
     def __len__(self) -> int:
@@ -394,10 +410,15 @@ class Fold:
     def __post_init__(self) -> None:
         for name, part in self.parts().items():
             if not part:
-                raise InputError(f"fold {self.index} has an empty {name} part", fix="use fewer folds or more patients")
+                raise InputError(
+                    f"fold {self.index} has an empty {name} part",
+                    fix="use fewer folds or more patients",
+                )
         shared = duplicates([*self.train, *self.val, *self.test])
         if shared:
-            raise InputError(f"fold {self.index} holds {preview(shared)} more than once", fix="list each id once")
+            raise InputError(
+                f"fold {self.index} holds {preview(shared)} more than once", fix="list each id once"
+            )
 
     def parts(self) -> dict[str, tuple[str, ...]]:
         """Part name -> ids, in the order train, val, test."""

@@ -38,16 +38,25 @@ def design_matrix(covariates: pd.DataFrame) -> pd.DataFrame:
         column = covariates[name]
         if column.nunique() < 2:
             held = f"has one value ({column.iloc[0]})" if len(column) else "has no value"
-            raise InputError(f"covariate {name} {held} in the {len(column)} patients", fix=_LEAVE_OUT)
+            raise InputError(
+                f"covariate {name} {held} in the {len(column)} patients", fix=_LEAVE_OUT
+            )
         if pd.api.types.is_numeric_dtype(column):
             parts.append(column.astype(np.float64).to_frame(name))
             continue
         levels = column.astype(str).value_counts()
         if len(levels) > MOST_LEVELS:
-            raise InputError(f"covariate {name} has {len(levels)} levels of text", fix=f"group them, or {_LEAVE_OUT}")
+            raise InputError(
+                f"covariate {name} has {len(levels)} levels of text",
+                fix=f"group them, or {_LEAVE_OUT}",
+            )
         others = sorted(levels.index, key=lambda level: (-levels[level], level))[1:]
         text = column.astype(str)
-        parts.append(pd.DataFrame({f"{name}[{level}]": (text == level).astype(np.float64) for level in sorted(others)}))
+        parts.append(
+            pd.DataFrame(
+                {f"{name}[{level}]": (text == level).astype(np.float64) for level in sorted(others)}
+            )
+        )
     return pd.concat(parts, axis=1) if parts else pd.DataFrame(index=covariates.index)
 
 
@@ -62,7 +71,10 @@ def numbers_where_they_are(covariates: pd.DataFrame, columns: Sequence[str]) -> 
     import pandas as pd
 
     if absent := [name for name in columns if name not in covariates.columns]:
-        raise InputError(f"no covariate {preview(absent)}", fix=f"columns are {preview(list(covariates.columns))}")
+        raise InputError(
+            f"no covariate {preview(absent)}",
+            fix=f"columns are {preview(list(covariates.columns))}",
+        )
     chosen = covariates[list(columns)].copy()
     for name in chosen.columns:
         if not pd.api.types.is_numeric_dtype(chosen[name]):
@@ -88,7 +100,9 @@ def check_estimable(design: pd.DataFrame, table: SurvivalTable, *, where: str = 
     centred = centred / np.where(scale > 0, scale, 1)
     for index, name in enumerate(design.columns):
         if np.linalg.matrix_rank(centred[:, : index + 1], tol=1e-8 * np.sqrt(len(values))) <= index:
-            raise InputError(f"covariate {name} says nothing that the others do not{where}", fix=_LEAVE_OUT)
+            raise InputError(
+                f"covariate {name} says nothing that the others do not{where}", fix=_LEAVE_OUT
+            )
     found = cox_screen(values, table.time_days, table.event, entry=table.entry_days)
     if found.separates.any():
         name = design.columns[int(np.argmax(found.separates))]

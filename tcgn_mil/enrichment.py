@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _WEIGHT = 1.0  # of the ranking statistic, as published
 
 
-def hypergeometric(chosen: Iterable[str], panel: Sequence[str], sets: Sequence[GeneSet]) -> pd.DataFrame:
+def hypergeometric(
+    chosen: Iterable[str], panel: Sequence[str], sets: Sequence[GeneSet]
+) -> pd.DataFrame:
     """One row a set, in their order, that shares genes with the panel.
 
     Parameters
@@ -50,11 +52,18 @@ def hypergeometric(chosen: Iterable[str], panel: Sequence[str], sets: Sequence[G
             continue
         overlap = [names[gene] for gene in inside if gene in picked]
         expected = len(picked) * len(inside) / len(names)
-        rows.append({
-            "set": one.name, "genes": len(one.genes), "in_panel": len(inside), "chosen": len(overlap),
-            "expected": expected, "fold": len(overlap) / expected if expected else np.nan,
-            "p": hypergeom.sf(len(overlap) - 1, len(names), len(picked), len(inside)), "overlap": ";".join(overlap),
-        })  # fmt: skip
+        rows.append(
+            {
+                "set": one.name,
+                "genes": len(one.genes),
+                "in_panel": len(inside),
+                "chosen": len(overlap),
+                "expected": expected,
+                "fold": len(overlap) / expected if expected else np.nan,
+                "p": hypergeom.sf(len(overlap) - 1, len(names), len(picked), len(inside)),
+                "overlap": ";".join(overlap),
+            }
+        )
     columns = ["set", "genes", "in_panel", "chosen", "expected", "fold", "p", "overlap"]
     table = pd.DataFrame(rows, columns=columns)
     table.insert(7, "q", benjamini_hochberg(table["p"].to_numpy(dtype=float)))
@@ -62,9 +71,14 @@ def hypergeometric(chosen: Iterable[str], panel: Sequence[str], sets: Sequence[G
 
 
 def preranked(
-    genes: Sequence[str], statistic: NDArray[np.floating], sets: Sequence[GeneSet], *, min_genes: int = 5,
-    permutations: int = 1000, seed: int = 0,
-) -> pd.DataFrame:  # fmt: skip
+    genes: Sequence[str],
+    statistic: NDArray[np.floating],
+    sets: Sequence[GeneSet],
+    *,
+    min_genes: int = 5,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Preranked GSEA of genes by a statistic (G,), highest first; genes without one are left out.
 
     Returns
@@ -82,19 +96,43 @@ def preranked(
         ascending=False, kind="stable"
     )
     inside = {one.name: sorted(set(map(canonical_gene, one.genes)) & set(names)) for one in sets}
-    inside = {name: members for name, members in inside.items() if min_genes <= len(members) < len(names)}
+    inside = {
+        name: members for name, members in inside.items() if min_genes <= len(members) < len(names)
+    }
     columns = ["set", "in_panel", "es", "nes", "p", "q", "leading"]
     if not inside:
         return pd.DataFrame(columns=columns)
     logging.getLogger("gseapy").setLevel(logging.ERROR)
     found = gseapy.prerank(
-        rnk=ranked, gene_sets=inside, outdir=None, min_size=min_genes, max_size=len(names), weight=_WEIGHT,
-        permutation_num=permutations, threads=1, seed=seed, no_plot=True, verbose=False,
-    ).res2d  # fmt: skip
-    table = pd.DataFrame({
-        "set": found["Term"], "in_panel": [len(inside[name]) for name in found["Term"]],
-        **{new: pd.to_numeric(found[old]) for new, old in
-           (("es", "ES"), ("nes", "NES"), ("p", "NOM p-val"), ("q", "FDR q-val"))},
-        "leading": found["Lead_genes"],
-    }, columns=columns)  # fmt: skip
-    return table.sort_values(["q", "p", "nes"], ascending=[True, True, False], kind="stable").reset_index(drop=True)
+        rnk=ranked,
+        gene_sets=inside,
+        outdir=None,
+        min_size=min_genes,
+        max_size=len(names),
+        weight=_WEIGHT,
+        permutation_num=permutations,
+        threads=1,
+        seed=seed,
+        no_plot=True,
+        verbose=False,
+    ).res2d
+    table = pd.DataFrame(
+        {
+            "set": found["Term"],
+            "in_panel": [len(inside[name]) for name in found["Term"]],
+            **{
+                new: pd.to_numeric(found[old])
+                for new, old in (
+                    ("es", "ES"),
+                    ("nes", "NES"),
+                    ("p", "NOM p-val"),
+                    ("q", "FDR q-val"),
+                )
+            },
+            "leading": found["Lead_genes"],
+        },
+        columns=columns,
+    )
+    return table.sort_values(
+        ["q", "p", "nes"], ascending=[True, True, False], kind="stable"
+    ).reset_index(drop=True)

@@ -23,7 +23,9 @@ class InputError(ValueError):
     and ``fix`` into its ``failures.csv`` and goes on.
     """
 
-    def __init__(self, reason: str, *, path: str | Path | None = None, fix: str | None = None) -> None:
+    def __init__(
+        self, reason: str, *, path: str | Path | None = None, fix: str | None = None
+    ) -> None:
         self.reason = " ".join(reason.split())
         self.path = None if path is None else str(path)
         self.fix = None if fix is None else " ".join(fix.split())

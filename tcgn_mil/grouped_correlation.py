@@ -40,7 +40,9 @@ def rows_by_group(group_of: NDArray[np.int64]) -> list[Rows]:
     return found
 
 
-def grouped_pearson(truth: NDArray[np.float32], prediction: NDArray[np.float32], groups: Sequence[Rows]) -> GroupedR:
+def grouped_pearson(
+    truth: NDArray[np.float32], prediction: NDArray[np.float32], groups: Sequence[Rows]
+) -> GroupedR:
     """Pearson r per gene within each group.
 
     Parameters
@@ -51,10 +53,14 @@ def grouped_pearson(truth: NDArray[np.float32], prediction: NDArray[np.float32],
         Of :func:`rows_by_group`.
     """
     genes = truth.shape[1]
-    found = GroupedR(np.full((len(groups), genes), np.nan), np.zeros((len(groups), genes), dtype=np.bool_))
+    found = GroupedR(
+        np.full((len(groups), genes), np.nan), np.zeros((len(groups), genes), dtype=np.bool_)
+    )
     blocks = -(-genes // _BLOCK_GENES)
     threads = min(blocks, os.cpu_count() or 1, _MOST_THREADS)
-    width = max(1, -(-genes // max(1, -(-blocks // max(1, threads)) * threads)))  # as many blocks for each thread
+    width = max(
+        1, -(-genes // max(1, -(-blocks // max(1, threads)) * threads))
+    )  # as many blocks for each thread
 
     def correlate(start: int) -> None:
         chosen = slice(start, start + width)
@@ -62,7 +68,9 @@ def grouped_pearson(truth: NDArray[np.float32], prediction: NDArray[np.float32],
         buffers = np.empty((2, _BLOCK_ROWS, left.shape[1]), dtype=np.float32)
         for number, rows in enumerate(groups):
             with np.errstate(all="ignore"):  # what is not finite is not exact
-                found.r[number, chosen], found.exact[number, chosen] = _pearson(left, right, rows, buffers)
+                found.r[number, chosen], found.exact[number, chosen] = _pearson(
+                    left, right, rows, buffers
+                )
 
     starts = range(0, genes, width)
     if threads < 2:
@@ -89,7 +97,9 @@ def _pearson(
         for total, one, other in zip(products, (x, y, x), (x, y, y), strict=True):
             total += np.einsum("sg,sg->g", one, other)
     centred = products - np.stack([sums[0] ** 2, sums[1] ** 2, sums[0] * sums[1]]) / samples
-    least = np.maximum(_LEAST_LEFT * products[:2], samples * np.square(_LEAST_SPREAD * pivots.astype(np.float64)))
+    least = np.maximum(
+        _LEAST_LEFT * products[:2], samples * np.square(_LEAST_SPREAD * pivots.astype(np.float64))
+    )
     exact = (centred[:2] > least).all(axis=0) & (samples >= _LEAST_SAMPLES)
     r = centred[2] / np.sqrt(centred[0] * centred[1])
     return np.clip(r, -1, 1), exact & np.isfinite(r)
@@ -99,5 +109,9 @@ def _parts(rows: Rows) -> tuple[list[Rows], int]:
     """A group's rows, `_BLOCK_ROWS` at a time, and how many they are."""
     if isinstance(rows, slice):
         starts = range(rows.start, rows.stop, _BLOCK_ROWS)
-        return [slice(start, min(start + _BLOCK_ROWS, rows.stop)) for start in starts], rows.stop - rows.start
-    return [rows[start : start + _BLOCK_ROWS] for start in range(0, len(rows), _BLOCK_ROWS)], len(rows)
+        return [
+            slice(start, min(start + _BLOCK_ROWS, rows.stop)) for start in starts
+        ], rows.stop - rows.start
+    return [rows[start : start + _BLOCK_ROWS] for start in range(0, len(rows), _BLOCK_ROWS)], len(
+        rows
+    )

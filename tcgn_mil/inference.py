@@ -89,7 +89,9 @@ def _open_timm(name: str, *, pretrained: bool) -> TileEncoder:
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(0)  # the CPU's alone, which fork_rng puts back
         model = create_encoder(name, num_classes=0, pretrained=pretrained).eval()
-    return TileEncoder(model, f"{TIMM_PREFIX}{name}-{weights_digest(model)}", None, input_of(model, name))
+    return TileEncoder(
+        model, f"{TIMM_PREFIX}{name}-{weights_digest(model)}", None, input_of(model, name)
+    )
 
 
 def encode_tiles(
@@ -141,14 +143,18 @@ def prepared(encoder: TileEncoder, device: torch.device, precision: str) -> tupl
     mixed = autocast(device, precision)
     model = encoder.model.to(device).eval()
     if isinstance(model, TCGN):
-        return replace(encoder, model=fold_for_inference(model, PRECISIONS[precision])), contextlib.nullcontext()
+        return replace(
+            encoder, model=fold_for_inference(model, PRECISIONS[precision])
+        ), contextlib.nullcontext()
     return encoder, mixed
 
 
 def autocast(device: torch.device, precision: str) -> Any:
     """Mixed precision for ``bf16-mixed`` and ``16-mixed``, none for ``32-true``."""
     if precision not in PRECISIONS:
-        raise InputError(f"unknown precision {precision!r}", fix=f"choose one of {', '.join(PRECISIONS)}")
+        raise InputError(
+            f"unknown precision {precision!r}", fix=f"choose one of {', '.join(PRECISIONS)}"
+        )
     return torch.autocast(device.type, dtype=PRECISIONS[precision], enabled=precision != "32-true")
 
 
@@ -195,14 +201,21 @@ def spot_features(
 
 
 def _over_patches(
-    call: Callable[[Tensor], Tensor], model: nn.Module, patches: NDArray[np.uint8], *, batch_size: int, views: int
+    call: Callable[[Tensor], Tensor],
+    model: nn.Module,
+    patches: NDArray[np.uint8],
+    *,
+    batch_size: int,
+    views: int,
 ) -> NDArray[np.float32]:
     """What `call` gives for pixels (B, P, P, 3) on the model's device, averaged over views, for all patches."""
     device = next(model.parameters()).device
     found = []
     with torch.inference_mode():
         for start in range(0, len(patches), batch_size):
-            pixels = torch.from_numpy(np.ascontiguousarray(patches[start : start + batch_size])).to(device)
+            pixels = torch.from_numpy(np.ascontiguousarray(patches[start : start + batch_size])).to(
+                device
+            )
             seen = [call(view).float() for view in symmetries(pixels, views)]
             found.append(torch.stack(seen).mean(dim=0).cpu().numpy())
     return np.concatenate(found)
@@ -226,7 +239,9 @@ class SlidePrediction(NamedTuple):
     tile_expression: NDArray[np.float32]
 
 
-def predict_bag(model: SlideRegressor, bag: Bag, *, tile_genes: Sequence[int] = ()) -> SlidePrediction:
+def predict_bag(
+    model: SlideRegressor, bag: Bag, *, tile_genes: Sequence[int] = ()
+) -> SlidePrediction:
     """Predict one patient from all tiles, by a model in eval mode on its own device.
 
     Tiles pass in chunks and only their values, (N, V), are held, so a bag of 200,000 tiles needs little beyond itself.
@@ -240,5 +255,7 @@ def predict_bag(model: SlideRegressor, bag: Bag, *, tile_genes: Sequence[int] = 
         out = model.pool(values, mask)
         scores = model.score_tiles(values, tile_genes)
     return SlidePrediction(
-        out.expression[0].cpu().numpy(), out.attention[0].mean(dim=0).cpu().numpy(), scores[0].cpu().numpy()
+        out.expression[0].cpu().numpy(),
+        out.attention[0].mean(dim=0).cpu().numpy(),
+        scores[0].cpu().numpy(),
     )

@@ -88,7 +88,9 @@ class LearnedGraph(NamedTuple):
         return torch.stack([x.repeat(rows), y.repeat_interleave(columns)], dim=1)
 
 
-def grad_cam(model: nn.Module, images: Tensor, targets: Sequence[int], *, signed: bool = False) -> Tensor:
+def grad_cam(
+    model: nn.Module, images: Tensor, targets: Sequence[int], *, signed: bool = False
+) -> Tensor:
     """Grad-CAM at the last map, for each output asked for.
 
     Parameters
@@ -119,8 +121,13 @@ def grad_cam(model: nn.Module, images: Tensor, targets: Sequence[int], *, signed
     _check(model, images)
     with torch.no_grad():
         maps = last_map(model, images)
-    method = LayerGradCam(head := _Head(model), head.last_map)  # the features once, the head for each gene
-    found = [method.attribute(maps, target=target, relu_attributions=not signed).detach() for target in targets]
+    method = LayerGradCam(
+        head := _Head(model), head.last_map
+    )  # the features once, the head for each gene
+    found = [
+        method.attribute(maps, target=target, relu_attributions=not signed).detach()
+        for target in targets
+    ]
     return torch.cat(found, dim=1)
 
 
@@ -135,11 +142,19 @@ def last_map(model: nn.Module, images: Tensor) -> Tensor:
     name = type(model).__name__
     fix = "use TCGN or a convolutional model of timm; integrated gradients need no map"
     if not (hasattr(model, "forward_features") and hasattr(model, "forward_head")):
-        raise InputError(f"{name} has no forward_features and forward_head, so no last map", fix=fix)
+        raise InputError(
+            f"{name} has no forward_features and forward_head, so no last map", fix=fix
+        )
     maps = model.forward_features(images)  # type: ignore[operator]
-    if not isinstance(maps, Tensor) or maps.ndim != 4 or maps.shape[1] != getattr(model, "num_features", None):
+    if (
+        not isinstance(maps, Tensor)
+        or maps.ndim != 4
+        or maps.shape[1] != getattr(model, "num_features", None)
+    ):
         shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
-        raise InputError(f"forward_features of {name} gives {shape}, not a map (B, num_features, h, w)", fix=fix)
+        raise InputError(
+            f"forward_features of {name} gives {shape}, not a map (B, num_features, h, w)", fix=fix
+        )
     return maps
 
 
@@ -198,18 +213,24 @@ def integrated_gradients(
         with held_graph(model, image):
             found = [
                 method.attribute(
-                    image, origin, target=target, n_steps=steps, internal_batch_size=_STEPS_A_BATCH,
+                    image,
+                    origin,
+                    target=target,
+                    n_steps=steps,
+                    internal_batch_size=_STEPS_A_BATCH,
                     return_convergence_delta=True,
                 )
                 for target in targets
-            ]  # fmt: skip
+            ]
         relevance = torch.cat([values.detach().sum(dim=1) for values, _ in found])
         rows.append((relevance, torch.cat([delta.detach() for _, delta in found])))
     relevance, delta = (torch.stack(parts) for parts in zip(*rows, strict=True))
     return Attribution(relevance, relevance.sum(dim=(2, 3)) - delta, delta)
 
 
-def white_glass(like: Tensor, *, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Tensor:
+def white_glass(
+    like: Tensor, *, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+) -> Tensor:
     """(3, H, W) normalised white, of the size, dtype and device of `like` (..., 3, H, W)."""
     white = [(1 - m) / s for m, s in zip(mean, std, strict=True)]
     return like.new_tensor(white)[:, None, None].expand(like.shape[-3:])
@@ -234,13 +255,16 @@ def learned_graphs(model: nn.Module, images: Tensor) -> list[LearnedGraph]:
     blocks = graph_blocks(model)
     if not blocks:
         raise InputError(
-            f"{type(model).__name__} has no patch graph", fix="use a TCGN encoder, or Grad-CAM and integrated gradients"
+            f"{type(model).__name__} has no patch graph",
+            fix="use a TCGN encoder, or Grad-CAM and integrated gradients",
         )
     attention: dict[int, Tensor] = {}
     with ExitStack() as hooks, torch.no_grad():
         for index, block in enumerate(blocks):
 
-            def keep(_module: nn.Module, _inputs: Any, output: tuple[Tensor, Tensor], index: int = index) -> None:
+            def keep(
+                _module: nn.Module, _inputs: Any, output: tuple[Tensor, Tensor], index: int = index
+            ) -> None:
                 attention[index] = output[0].mean(dim=1)
 
             hooks.callback(block.attention.register_forward_hook(keep).remove)
@@ -263,10 +287,14 @@ def held_graph(model: nn.Module, image: Tensor) -> Iterator[None]:
     """Within this context every image is seen with the patch graphs of `image` (1, 3, H, W)."""
     blocks = graph_blocks(model)
     with ExitStack() as hooks:
-        for block, graph in zip(blocks, learned_graphs(model, image) if blocks else (), strict=True):
+        for block, graph in zip(
+            blocks, learned_graphs(model, image) if blocks else (), strict=True
+        ):
             edges = graph.edges[:, :, 0] * block.positions + graph.edges[:, :, 1]
 
-            def hold(_block: nn.Module, inputs: tuple[Tensor, ...], edges: Tensor = edges) -> tuple[Tensor, Tensor]:
+            def hold(
+                _block: nn.Module, inputs: tuple[Tensor, ...], edges: Tensor = edges
+            ) -> tuple[Tensor, Tensor]:
                 return inputs[0], edges.expand(len(inputs[0]), -1)
 
             hooks.callback(block.register_forward_pre_hook(hold).remove)
@@ -275,9 +303,13 @@ def held_graph(model: nn.Module, image: Tensor) -> Iterator[None]:
 
 def _check(model: nn.Module, images: Tensor) -> None:
     if model.training:
-        raise ValueError("the model is in training mode, so that its output is random; call model.eval()")
+        raise ValueError(
+            "the model is in training mode, so that its output is random; call model.eval()"
+        )
     if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(f"images are {tuple(images.shape)} {images.dtype}; give floating point (B, 3, H, W)")
+        raise ValueError(
+            f"images are {tuple(images.shape)} {images.dtype}; give floating point (B, 3, H, W)"
+        )
     bad = (~torch.isfinite(images)).flatten(1).any(dim=1).nonzero().flatten().tolist()
     if bad:
         raise InputError(

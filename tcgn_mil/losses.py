@@ -38,6 +38,8 @@ def correlation_loss(predicted: Tensor, target: Tensor) -> Tensor:
     left, right = predicted * known, torch.nan_to_num(target) * known
     left = (left - left.sum(dim=0) / count.clamp(min=1)) * known
     right = (right - right.sum(dim=0) / count.clamp(min=1)) * known
-    r = (left * right).sum(dim=0) / (left.square().sum(dim=0) * right.square().sum(dim=0) + _FLOOR).sqrt()
+    r = (left * right).sum(dim=0) / (
+        left.square().sum(dim=0) * right.square().sum(dim=0) + _FLOOR
+    ).sqrt()
     usable = (count >= _LEAST_SAMPLES).to(r.dtype)
     return ((1 - r) * usable).sum() / usable.sum().clamp(min=1)

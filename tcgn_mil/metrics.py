@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 _MIN_SAMPLES = 3
-FOLD_NULL_SD = 2**0.5  # of a combined z under the null, where nothing is refitted (PROTOCOL): folds inform each other
+FOLD_NULL_SD = (
+    2**0.5
+)  # of a combined z under the null, where nothing is refitted (PROTOCOL): folds inform each other
 _EXPLAINED = 1e-5  # of a column's spread is left once depth is out: it was a function of depth
 _RELATIVE_SPREAD_FLOOR = 1e-7  # float32 rounding of a constant column; smaller spread is no signal
 DETECTION_FLOOR = 0.2  # the headline is over genes seen in at least this share of the test spots
@@ -58,7 +60,9 @@ def pearson(truth: Array, prediction: Array) -> NDArray[np.float64]:
     return _correlate(truth, prediction, None)
 
 
-def _correlate(truth: Array, prediction: Array, basis: NDArray[np.float64] | None) -> NDArray[np.float64]:
+def _correlate(
+    truth: Array, prediction: Array, basis: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
     """Pearson r once the columns of an orthonormal `basis` (S, b), whose span holds the constant, are taken out.
 
     A few genes at a time, in threads, so that copies in double precision stay in the cache.
@@ -83,7 +87,10 @@ def _correlate(truth: Array, prediction: Array, basis: NDArray[np.float64] | Non
         from threadpoolctl import threadpool_limits
 
         # The linear algebra's own threads would be in the way of these.
-        with threadpool_limits(1), ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1, _MOST_THREADS)) as pool:
+        with (
+            threadpool_limits(1),
+            ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1, _MOST_THREADS)) as pool,
+        ):
             list(pool.map(correlate, starts))
     return r
 
@@ -96,7 +103,9 @@ def _residuals(
     scale = np.maximum(out.max(axis=0), -out.min(axis=0))
     out -= out.mean(axis=0)
     total = np.einsum("sg,sg->g", out, out)
-    known = np.sqrt(total / len(out)) > _RELATIVE_SPREAD_FLOOR * np.maximum(scale, np.finfo(np.float32).tiny)
+    known = np.sqrt(total / len(out)) > _RELATIVE_SPREAD_FLOOR * np.maximum(
+        scale, np.finfo(np.float32).tiny
+    )
     if basis is None:
         return out, total, known
     out -= basis @ (basis.T @ out)
@@ -117,7 +126,9 @@ def depth_basis(log_depth: Array) -> NDArray[np.float64]:
     from sklearn.preprocessing import SplineTransformer
 
     depth = np.asarray(log_depth, dtype=np.float64).reshape(-1, 1)
-    return np.asarray(SplineTransformer(n_knots=SPLINE_KNOTS, degree=3, knots="quantile").fit_transform(depth))
+    return np.asarray(
+        SplineTransformer(n_knots=SPLINE_KNOTS, degree=3, knots="quantile").fit_transform(depth)
+    )
 
 
 def depth_projection(log_depth: Array) -> NDArray[np.float64]:
@@ -133,7 +144,9 @@ def residuals_on_depth(values: Array, log_depth: Array) -> NDArray[np.float64]:
     return np.asarray(values - basis @ (basis.T @ values))
 
 
-def depth_adjusted_pearson(truth: Array, prediction: Array, log_depth: Array) -> NDArray[np.float64]:
+def depth_adjusted_pearson(
+    truth: Array, prediction: Array, log_depth: Array
+) -> NDArray[np.float64]:
     """Pearson r within one section after taking sequencing depth out of truth and prediction, (G,).
 
     `log_depth` (S,) is the log of each spot's total count. A predictor that follows depth alone scores about 0, or has
@@ -165,7 +178,9 @@ class CombinedR(NamedTuple):
     folds: NDArray[np.int64]
 
 
-def combine_folds(r: Array, n: Array, *, min_folds: int = 3, fold_of: NDArray[np.int64] | None = None) -> CombinedR:
+def combine_folds(
+    r: Array, n: Array, *, min_folds: int = 3, fold_of: NDArray[np.int64] | None = None
+) -> CombinedR:
     """Combine per-fold correlations by Fisher z weighted by n - 3.
 
     Parameters
@@ -180,7 +195,9 @@ def combine_folds(r: Array, n: Array, *, min_folds: int = 3, fold_of: NDArray[np
         (folds,) fold of each row, where a fold has several rows (cohorts), all of which count as one.
     """
     r = np.asarray(r, dtype=np.float64)
-    weight = np.maximum(np.broadcast_to(np.asarray(n, dtype=np.float64).reshape(len(r), -1), r.shape) - 3, 0)
+    weight = np.maximum(
+        np.broadcast_to(np.asarray(n, dtype=np.float64).reshape(len(r), -1), r.shape) - 3, 0
+    )
     usable = np.isfinite(r) & (weight > 0)
     weight = np.where(usable, weight, 0)
     fisher = np.arctanh(np.clip(np.where(usable, r, 0), -0.999999, 0.999999))
@@ -221,4 +238,6 @@ def varies(values: Array) -> NDArray[np.bool_]:
 
 def _check_pair(truth: Array, prediction: Array) -> None:
     if truth.shape != prediction.shape or truth.ndim != 2:
-        raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} must both be (samples, G)")
+        raise ValueError(
+            f"truth {truth.shape} and prediction {prediction.shape} must both be (samples, G)"
+        )

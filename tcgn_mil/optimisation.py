@@ -17,14 +17,21 @@ ScheduleName = Literal["cosine", "constant"]
 
 
 def make_optimizer(
-    model: nn.Module, name: OptimizerName, *, lr: float, weight_decay: float, layer_decay: float = 1.0
+    model: nn.Module,
+    name: OptimizerName,
+    *,
+    lr: float,
+    weight_decay: float,
+    layer_decay: float = 1.0,
 ) -> Optimizer:
     """AdamW, or Adam with its L2 penalty, over :func:`parameter_groups`."""
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
     return kind(parameter_groups(model, weight_decay, layer_decay), lr=lr, fused=True)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
     """Trainable parameters with decay (weights of two or more dimensions) and without (biases, norms, named ones).
 
     A `layer_decay` below 1 makes these two groups for each layer of the model's ``group_matcher``, with an
@@ -51,7 +58,10 @@ def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float =
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (plain if parameter.ndim < 2 or name in exempt else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:
@@ -60,7 +70,9 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get("lr_scale", 1.0)
 
 
-def rate_factor(progress: float, warmup_fraction: float, schedule: ScheduleName = "cosine") -> float:
+def rate_factor(
+    progress: float, warmup_fraction: float, schedule: ScheduleName = "cosine"
+) -> float:
     """Learning rate as a share of its peak at `progress` in [0, 1] of training.
 
     Linear warm-up, then a cosine to 0, or the peak to the end.

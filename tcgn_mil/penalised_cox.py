@@ -19,9 +19,15 @@ _TOLERANCE = 1e-7
 
 
 def penalties(
-    x: Array, time: Array, event: NDArray[np.bool_], entry: Array | None, *, l1_ratio: float, count: int,
+    x: Array,
+    time: Array,
+    event: NDArray[np.bool_],
+    entry: Array | None,
+    *,
+    l1_ratio: float,
+    count: int,
     smallest: float,
-) -> Array:  # fmt: skip
+) -> Array:
     """(count,) penalties, descending, from the least that leaves every coefficient at 0 to `smallest` of that."""
     gradient = _derivatives(np.zeros(len(x)), time, event, entry)[0]
     largest = np.abs(x.T @ gradient).max(initial=0) / len(x) / l1_ratio
@@ -29,8 +35,14 @@ def penalties(
 
 
 def elastic_net_path(
-    x: Array, time: Array, event: NDArray[np.bool_], entry: Array | None, *, l1_ratio: float, penalty: Array
-) -> Array:  # fmt: skip
+    x: Array,
+    time: Array,
+    event: NDArray[np.bool_],
+    entry: Array | None,
+    *,
+    l1_ratio: float,
+    penalty: Array,
+) -> Array:
     """Coefficients (D, count) of the features `x` (M, D) at each of the `penalty`, which must descend."""
     if entry is not None:
         return _with_entry(x, time, event, entry, l1_ratio, penalty)
@@ -39,17 +51,21 @@ def elastic_net_path(
 
     model = CoxnetSurvivalAnalysis(alphas=penalty, l1_ratio=l1_ratio, tol=_TOLERANCE)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that all coefficients are 0 at the largest penalties is what is meant
+        warnings.simplefilter(
+            "ignore"
+        )  # that all coefficients are 0 at the largest penalties is what is meant
         model.fit(x, Surv.from_arrays(event, time))
     found = np.zeros((x.shape[1], len(penalty)))
     found[:, : model.coef_.shape[1]] = model.coef_
-    found[:, model.coef_.shape[1] :] = model.coef_[:, -1:]  # where it stopped early, since nothing more was explained
+    found[:, model.coef_.shape[1] :] = model.coef_[
+        :, -1:
+    ]  # where it stopped early, since nothing more was explained
     return found
 
 
 def _with_entry(
     x: Array, time: Array, event: NDArray[np.bool_], entry: Array, l1_ratio: float, penalty: Array
-) -> Array:  # fmt: skip
+) -> Array:
     """The path for late entrants: iteratively reweighted elastic net, each penalty from the one before it."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import ElasticNet
@@ -61,7 +77,11 @@ def _with_entry(
             gradient, curvature = _derivatives(predictor, time, event, entry)
             weight = np.maximum(curvature, 1e-8 * curvature.max())
             solver = ElasticNet(
-                alpha=strength * len(x) / weight.sum(), l1_ratio=l1_ratio, fit_intercept=False, tol=1e-10, max_iter=5000
+                alpha=strength * len(x) / weight.sum(),
+                l1_ratio=l1_ratio,
+                fit_intercept=False,
+                tol=1e-10,
+                max_iter=5000,
             )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
@@ -75,7 +95,7 @@ def _with_entry(
 
 def _derivatives(
     predictor: Array, time: Array, event: NDArray[np.bool_], entry: Array | None
-) -> tuple[Array, Array]:  # fmt: skip
+) -> tuple[Array, Array]:
     """Gradient and minus the Hessian's diagonal of Breslow's log-likelihood by each patient's predictor, (M,) each."""
     hazard = np.exp(predictor - predictor.max())
     times, deaths = np.unique(time[event], return_counts=True)
@@ -83,7 +103,9 @@ def _derivatives(
     at_risk = _later(hazard[by_time], np.searchsorted(time[by_time], times, side="left"))
     if entry is not None:
         by_entry = np.argsort(entry, kind="stable")
-        at_risk = at_risk - _later(hazard[by_entry], np.searchsorted(entry[by_entry], times, side="left"))
+        at_risk = at_risk - _later(
+            hazard[by_entry], np.searchsorted(entry[by_entry], times, side="left")
+        )
     sums = [np.concatenate([[0.0], np.cumsum(deaths / at_risk**power)]) for power in (1, 2)]
     until = np.searchsorted(times, time, side="right")
     since = np.zeros_like(until) if entry is None else np.searchsorted(times, entry, side="right")

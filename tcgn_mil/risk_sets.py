@@ -35,7 +35,9 @@ class RiskSets:
         self.rows = self._order[event[self._order]]
         times = time[self.rows]
         self._first = np.searchsorted(time[self._order], times, side="left")
-        _, start, self._tie, size = np.unique(times, return_index=True, return_inverse=True, return_counts=True)
+        _, start, self._tie, size = np.unique(
+            times, return_index=True, return_inverse=True, return_counts=True
+        )
         self._tie_start = start
         self.fraction = (np.arange(len(times)) - start[self._tie]) / size[self._tie]
         self._tied = bool((size > 1).any())

@@ -91,7 +91,9 @@ def gene_columns(genes: Sequence[str]) -> dict[str, int]:
     for column, gene in enumerate(genes):
         known = columns.setdefault(canonical_gene(gene), column)
         if known != column:
-            raise InputError(f"columns {genes[known]!r} and {gene!r} are one gene", fix="keep one of them")
+            raise InputError(
+                f"columns {genes[known]!r} and {gene!r} are one gene", fix="keep one of them"
+            )
     return columns
 
 
@@ -144,16 +146,22 @@ def score_signatures(
     return SignatureScores(names, np.stack(scored, axis=1), tuple(coverage))
 
 
-def patient_ranks(values: NDArray[np.floating], groups: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+def patient_ranks(
+    values: NDArray[np.floating], groups: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
     """(M, G) average rank of each value among its column's known ones (of its group), as (rank - 1/2) / n."""
     from scipy.stats import rankdata
 
     out = np.full(values.shape, np.nan)
-    for rows in [slice(None)] if groups is None else [groups == group for group in np.unique(groups)]:
+    for rows in (
+        [slice(None)] if groups is None else [groups == group for group in np.unique(groups)]
+    ):
         part = values[rows]
         known = np.isfinite(part)
         if part.size:
-            ranks = rankdata(part, axis=0) if known.all() else rankdata(part, axis=0, nan_policy="omit")
+            ranks = (
+                rankdata(part, axis=0) if known.all() else rankdata(part, axis=0, nan_policy="omit")
+            )
             out[rows] = np.where(known, (ranks - 0.5) / np.maximum(known.sum(axis=0), 1), np.nan)
     return out
 
@@ -185,7 +193,11 @@ def _linear(values: NDArray[np.float64], log_offset: float | None) -> NDArray[np
 
 
 def _score(
-    values: NDArray[np.float64], report: Coverage, size: int, groups: NDArray[np.int64] | None, log_offset: float | None
+    values: NDArray[np.float64],
+    report: Coverage,
+    size: int,
+    groups: NDArray[np.int64] | None,
+    log_offset: float | None,
 ) -> NDArray[np.float64]:
     """(M,) score from the (M, k) values of the genes present."""
     if report.definition == GEOMETRIC_MEAN:

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from tcgn_mil.association import paired_ranks, weighted_r
 from tcgn_mil.grouped_correlation import grouped_pearson, rows_by_group
-from tcgn_mil.metrics import FOLD_NULL_SD, CombinedR, GeneMetrics, combine_folds, gene_metrics, pearson, varies
+from tcgn_mil.metrics import (
+    FOLD_NULL_SD,
+    CombinedR,
+    GeneMetrics,
+    combine_folds,
+    gene_metrics,
+    pearson,
+    varies,
+)
 
 Array = NDArray[np.floating]
 MAX_Q = 0.05
@@ -51,7 +59,9 @@ def fold_correlations(
             chosen = ~fast.exact[row]
             r[row], n[row] = fast.r[row], np.count_nonzero(fold_of == fold_of[rows][0])
         if chosen.any():
-            r[row, chosen], n[row, chosen] = _exact_r(truth[rows][:, chosen], predicted[rows][:, chosen])
+            r[row, chosen], n[row, chosen] = _exact_r(
+                truth[rows][:, chosen], predicted[rows][:, chosen]
+            )
     return r, n
 
 
@@ -86,7 +96,10 @@ def strata(fold_of: NDArray[np.int64], cohort_of: NDArray[np.int64] | None = Non
 
 
 def combined_r(
-    truth: Array, predicted: Array, fold_of: NDArray[np.int64], cohort_of: NDArray[np.int64] | None = None
+    truth: Array,
+    predicted: Array,
+    fold_of: NDArray[np.int64],
+    cohort_of: NDArray[np.int64] | None = None,
 ) -> CombinedR:
     """r within each test fold (and cohort), combined by Fisher z weighted by n - 3; arrays as `fold_correlations`."""
     within = strata(fold_of, cohort_of)
@@ -101,20 +114,30 @@ def known_metrics(truth: Array, predicted: Array) -> GeneMetrics:
     if known.all():
         return gene_metrics(truth, predicted)
     one_fold = np.zeros(len(truth), dtype=np.int64)
-    truth, predicted = (np.where(known, values, np.nan).astype(np.float64) for values in (truth, predicted))
+    truth, predicted = (
+        np.where(known, values, np.nan).astype(np.float64) for values in (truth, predicted)
+    )
     r = fold_correlations(truth, predicted, one_fold)[0][0]
     spearman = fold_correlations(*paired_ranks(truth, predicted), one_fold)[0][0]
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.nansum(np.square(truth - predicted), axis=0)
         total = np.nansum(np.square(truth - np.nansum(truth, axis=0) / n), axis=0)
-        r2 = np.where(varies(np.where(known, truth, np.nansum(truth, axis=0) / n)), 1 - error / total, np.nan)
+        r2 = np.where(
+            varies(np.where(known, truth, np.nansum(truth, axis=0) / n)), 1 - error / total, np.nan
+        )
         return GeneMetrics(r, spearman, r2, np.sqrt(error / n), n.astype(np.int64))
 
 
 def patient_bootstrap(
-    truth: Array, predicted: Array, fold_of: NDArray[np.int64], cohort_of: NDArray[np.int64] | None = None, *,
-    donor_of: NDArray[np.int64] | None = None, replicates: int = 1000, seed: int = 0,
-) -> NDArray[np.float32]:  # fmt: skip
+    truth: Array,
+    predicted: Array,
+    fold_of: NDArray[np.int64],
+    cohort_of: NDArray[np.int64] | None = None,
+    *,
+    donor_of: NDArray[np.int64] | None = None,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> NDArray[np.float32]:
     """Combined r of resampled patients, (R, G) float32; patients are drawn with replacement within each fold.
 
     A draw in which a gene does not vary in a fold leaves that fold out.
@@ -129,7 +152,9 @@ def patient_bootstrap(
     rng = np.random.default_rng(seed)
     within = strata(fold_of, cohort_of)
     folds = [np.flatnonzero(within.of == stratum) for stratum in range(len(within.fold))]
-    counts = [_drawn(rows if donor_of is None else donor_of[rows], replicates, rng) for rows in folds]
+    counts = [
+        _drawn(rows if donor_of is None else donor_of[rows], replicates, rng) for rows in folds
+    ]
     out = np.empty((replicates, truth.shape[1]), dtype=np.float32)
     for start in range(0, truth.shape[1], _GENES_AT_ONCE):
         chosen = slice(start, start + _GENES_AT_ONCE)
@@ -138,15 +163,21 @@ def patient_bootstrap(
             left, right = truth[rows, chosen], predicted[rows, chosen]
             r.append(weighted_r(left, right, drawn.astype(np.float64)))
             n.append((np.isfinite(left) & np.isfinite(right)).sum(axis=0).astype(np.float64))
-        combined = combine_folds(np.reshape(r, (len(folds), -1)), np.tile(n, replicates), fold_of=within.fold).r
+        combined = combine_folds(
+            np.reshape(r, (len(folds), -1)), np.tile(n, replicates), fold_of=within.fold
+        ).r
         out[:, chosen] = combined.reshape(replicates, -1)
     return out
 
 
-def _drawn(donors: NDArray[np.int64], replicates: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _drawn(
+    donors: NDArray[np.int64], replicates: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
     """(R, M) how often each row is drawn, rows of one donor together."""
     people, donor = np.unique(donors, return_inverse=True)
-    return rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=replicates)[:, donor]
+    return rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=replicates)[
+        :, donor
+    ]
 
 
 def null_p_values(z: Array, null_z: Array | None) -> NDArray[np.float64]:
@@ -182,7 +213,9 @@ def null_p_by_others(null_z: Array) -> Iterator[NDArray[np.float64]]:
         yield np.where(np.isfinite(z), p, np.nan)
 
 
-def steiger_p(r_first: Array, r_second: Array, r_between: Array, n: NDArray[np.int64]) -> NDArray[np.float64]:
+def steiger_p(
+    r_first: Array, r_second: Array, r_between: Array, n: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """One-sided p that the first of two predictions of the same truth correlates more with it than the second.
 
     Steiger JH. Tests for comparing elements of a correlation matrix. Psychol Bull 1980;87:245-251, with the mean of
@@ -199,12 +232,18 @@ def steiger_p(r_first: Array, r_second: Array, r_between: Array, n: NDArray[np.i
     """
     from scipy.stats import norm
 
-    first, second, between = (np.clip(values, -0.999999, 0.999999) for values in (r_first, r_second, r_between))
+    first, second, between = (
+        np.clip(values, -0.999999, 0.999999) for values in (r_first, r_second, r_between)
+    )
     mean_square = np.square((first + second) / 2)
-    covariance = between * (1 - 2 * mean_square) - 0.5 * mean_square * (1 - 2 * mean_square - np.square(between))
+    covariance = between * (1 - 2 * mean_square) - 0.5 * mean_square * (
+        1 - 2 * mean_square - np.square(between)
+    )
     covariance = covariance / np.square(1 - mean_square)
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = (np.arctanh(first) - np.arctanh(second)) * np.sqrt(np.maximum(n - 3, 0) / (2 - 2 * covariance))
+        z = (np.arctanh(first) - np.arctanh(second)) * np.sqrt(
+            np.maximum(n - 3, 0) / (2 - 2 * covariance)
+        )
     return np.where(np.isfinite(z), norm.sf(z), np.nan)
 
 
@@ -234,7 +273,9 @@ def conformal_bounds(
         )
     with np.errstate(invalid="ignore"):
         known = np.isfinite(covered)
-        by_gene = np.where(known.any(axis=0), np.nansum(covered, axis=0) / np.maximum(known.sum(axis=0), 1), np.nan)
+        by_gene = np.where(
+            known.any(axis=0), np.nansum(covered, axis=0) / np.maximum(known.sum(axis=0), 1), np.nan
+        )
     coverage = float(covered[known].mean()) if known.any() else float("nan")
     return ConformalBounds(_conformal_quantile(residual, stated), coverage, by_gene)
 

@@ -22,7 +22,18 @@ from tcgn_mil.metrics import depth_projection, pearson, spread, varies
 Array = NDArray[np.floating]
 MIN_SPOTS, MAX_SPOTS = 10, 10_000  # pairs of spots are held, 8 bytes each
 _LEAST_EFFECTIVE = 3.0
-_SCALES = (0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)  # of the functions of distance, in lattice steps
+_SCALES = (
+    0.7,
+    1.0,
+    1.5,
+    2.0,
+    3.0,
+    4.0,
+    6.0,
+    8.0,
+    12.0,
+    20.0,
+)  # of the functions of distance, in lattice steps
 _EXPLAINED = 1e-5  # of a map's spread is left once depth is out: it was a function of depth
 BLOCK_SPOTS = 5
 _CHUNK = 200
@@ -81,13 +92,19 @@ class SpatialTest:
         """Test `truth` against `prediction`, both (S, G)."""
         left, right = self.residuals(truth), self.residuals(prediction)
         known = varies(truth) & varies(prediction)
-        known &= (spread(left) > _EXPLAINED * spread(truth)) & (spread(right) > _EXPLAINED * spread(prediction))
+        known &= (spread(left) > _EXPLAINED * spread(truth)) & (
+            spread(right) > _EXPLAINED * spread(prediction)
+        )
         r = np.where(known, pearson(left, right), np.nan)
         with np.errstate(divide="ignore", invalid="ignore"):
             a, b = self._autocorrelations(left), self._autocorrelations(right)
-            variance = np.einsum("kg,kl,lg->g", a, self._cross, b) / ((self._trace @ a) * (self._trace @ b))
+            variance = np.einsum("kg,kl,lg->g", a, self._cross, b) / (
+                (self._trace @ a) * (self._trace @ b)
+            )
             most = 1.0 + len(left) - self._basis.shape[1]
-            effective = np.clip(np.where(variance > 0, 1 + 1 / variance, most), _LEAST_EFFECTIVE, most)
+            effective = np.clip(
+                np.where(variance > 0, 1 + 1 / variance, most), _LEAST_EFFECTIVE, most
+            )
             t = r * np.sqrt((effective - 2) / (1 - np.square(r)))
         p = np.where(np.isfinite(r), stats.t.sf(t, effective - 2), np.nan)
         return SpatialCorrelation(r, np.where(np.isfinite(r), effective, np.nan), p)
@@ -101,7 +118,9 @@ class SpatialTest:
         """(K, G) autocorrelation of each map by distance class, as fitted; 1 at distance 0."""
         from scipy.optimize import nnls
 
-        products = np.stack([np.einsum("sg,sg->g", residuals, part @ residuals) for part in self._classes])
+        products = np.stack(
+            [np.einsum("sg,sg->g", residuals, part @ residuals) for part in self._classes]
+        )
         scaled = products / products[0] * self._pairs[0] / np.sqrt(self._pairs)[:, None]
         fitted = np.full_like(products, np.nan)
         for gene in np.flatnonzero(np.isfinite(scaled).all(axis=0)).tolist():
@@ -114,7 +133,9 @@ def _basis(spots: int, log_depth: Array | None) -> NDArray[np.float64]:
     return np.full((spots, 1), spots**-0.5) if log_depth is None else depth_projection(log_depth)
 
 
-def _distance_classes(positions: NDArray[np.float64]) -> tuple[list[sparse.csr_array], NDArray[np.float64]]:
+def _distance_classes(
+    positions: NDArray[np.float64],
+) -> tuple[list[sparse.csr_array], NDArray[np.float64]]:
     """Sparse 0/1 matrices (S, S) of pairs at 0, at up to 1.5, 2.5, ... lattice steps, and their mean distance in steps.
 
     Empty classes are left out.
@@ -134,7 +155,9 @@ def _distance_classes(positions: NDArray[np.float64]) -> tuple[list[sparse.csr_a
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
         if end > start:
             ones = np.ones(end - start, dtype=np.float32)
-            parts.append(sparse.csr_array((ones, (rows[start:end], columns[start:end])), shape=classes.shape))
+            parts.append(
+                sparse.csr_array((ones, (rows[start:end], columns[start:end])), shape=classes.shape)
+            )
     return parts, sums[counts > 0] / counts[counts > 0]
 
 
@@ -147,14 +170,19 @@ def lattice_step(positions: Array) -> float:
 
 def spatial_blocks(positions: Array, *, spots: int = BLOCK_SPOTS) -> NDArray[np.int64]:
     """(S,) number of the square block, `spots` lattice steps wide, in which each spot lies."""
-    cells = np.floor((positions - np.min(positions, axis=0)) / (spots * lattice_step(positions)) + 1e-9).astype(
-        np.int64
-    )
+    cells = np.floor(
+        (positions - np.min(positions, axis=0)) / (spots * lattice_step(positions)) + 1e-9
+    ).astype(np.int64)
     return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def block_bootstrap(
-    truth: Array, prediction: Array, blocks: NDArray[np.int64], *, replicates: int = 1000, seed: int = 0
+    truth: Array,
+    prediction: Array,
+    blocks: NDArray[np.int64],
+    *,
+    replicates: int = 1000,
+    seed: int = 0,
 ) -> NDArray[np.float32]:
     """(R, G) correlations over resampled blocks: as many as there are, drawn with replacement.
 
@@ -175,7 +203,9 @@ def block_bootstrap(
     )
     weights = drawn @ members.T
     weights = weights / weights.sum(axis=1, keepdims=True)
-    left, right = (np.asarray(v, dtype=np.float64) - np.mean(v, axis=0) for v in (truth, prediction))
+    left, right = (
+        np.asarray(v, dtype=np.float64) - np.mean(v, axis=0) for v in (truth, prediction)
+    )
     out = np.empty((replicates, left.shape[1]), dtype=np.float32)
     for start in range(0, left.shape[1], _CHUNK):
         x, y = left[:, start : start + _CHUNK], right[:, start : start + _CHUNK]

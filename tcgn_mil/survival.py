@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 MIN_EVENTS = 10
 _STEP_SIZES = (0.95, 0.3)  # lifelines' first, and one that a heavy tail does not throw off
-_NOT_CONVERGED = "failed to converge"  # in a warning: lifelines returns where it stopped, which is no maximum
+_NOT_CONVERGED = (
+    "failed to converge"  # in a warning: lifelines returns where it stopped, which is no maximum
+)
 _TIME, _EVENT, _ENTRY, _STRATUM = "__time_days", "__event", "__entry_days", "__stratum"
 
 
@@ -35,9 +37,13 @@ def take(table: SurvivalTable, rows: Sequence[int] | NDArray[Any]) -> SurvivalTa
     """The patients at `rows`, or where a (M,) mask is True, in that order."""
     index = np.arange(len(table))[np.asarray(rows)]
     return SurvivalTable(
-        table.endpoint, tuple(table.patient_id[row] for row in index), table.time_days[index], table.event[index],
-        table.covariates.iloc[index], None if table.entry_days is None else table.entry_days[index],
-    )  # fmt: skip
+        table.endpoint,
+        tuple(table.patient_id[row] for row in index),
+        table.time_days[index],
+        table.event[index],
+        table.covariates.iloc[index],
+        None if table.entry_days is None else table.entry_days[index],
+    )
 
 
 def censor_at(table: SurvivalTable, horizon_days: float) -> SurvivalTable:
@@ -53,9 +59,10 @@ def censor_at(table: SurvivalTable, horizon_days: float) -> SurvivalTable:
     if table.entry_days is not None:
         table = take(table, table.entry_days < horizon_days)
     return dataclasses.replace(
-        table, time_days=np.minimum(table.time_days, horizon_days),
+        table,
+        time_days=np.minimum(table.time_days, horizon_days),
         event=table.event & (table.time_days <= horizon_days),
-    )  # fmt: skip
+    )
 
 
 def check_events(table: SurvivalTable, *, least: int = MIN_EVENTS) -> None:
@@ -69,8 +76,12 @@ def check_events(table: SurvivalTable, *, least: int = MIN_EVENTS) -> None:
 
 
 def fit_cox(
-    table: SurvivalTable, design: pd.DataFrame, *, strata: NDArray[Any] | None = None, where: str = ""
-) -> CoxPHFitter:  # fmt: skip
+    table: SurvivalTable,
+    design: pd.DataFrame,
+    *,
+    strata: NDArray[Any] | None = None,
+    where: str = "",
+) -> CoxPHFitter:
     """lifelines' unpenalised Cox regression on the columns of `design` (M, c), Efron's ties.
 
     Parameters
@@ -92,12 +103,16 @@ def fit_cox(
     frame = cox_frame(table, design)
     if strata is not None:
         frame[_STRATUM] = strata
-    options = {"entry_col": _ENTRY if table.entry_days is not None else None,
-               "strata": None if strata is None else [_STRATUM]}  # fmt: skip
+    options = {
+        "entry_col": _ENTRY if table.entry_days is not None else None,
+        "strata": None if strata is None else [_STRATUM],
+    }
     for step in _STEP_SIZES:
         with warnings.catch_warnings(record=True) as said, contextlib.suppress(ConvergenceError):
             warnings.simplefilter("always")
-            fitted = CoxPHFitter().fit(frame, _TIME, _EVENT, fit_options={"step_size": step}, **options)
+            fitted = CoxPHFitter().fit(
+                frame, _TIME, _EVENT, fit_options={"step_size": step}, **options
+            )
             if not any(_NOT_CONVERGED in str(warning.message) for warning in said):
                 return fitted
     raise InputError(
@@ -116,7 +131,9 @@ def cox_frame(table: SurvivalTable, design: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def log_likelihood(table: SurvivalTable, design: pd.DataFrame, *, strata: NDArray[Any] | None = None) -> float:
+def log_likelihood(
+    table: SurvivalTable, design: pd.DataFrame, *, strata: NDArray[Any] | None = None
+) -> float:
     """Maximal partial log-likelihood; without a column that of no effect at all."""
     if design.shape[1]:
         return float(fit_cox(table, design, strata=strata).log_likelihood_)
@@ -138,13 +155,19 @@ class LikelihoodRatio(NamedTuple):
 
 
 def likelihood_ratio(
-    table: SurvivalTable, base: pd.DataFrame, added: pd.DataFrame, *, strata: NDArray[Any] | None = None
-) -> LikelihoodRatio:  # fmt: skip
+    table: SurvivalTable,
+    base: pd.DataFrame,
+    added: pd.DataFrame,
+    *,
+    strata: NDArray[Any] | None = None,
+) -> LikelihoodRatio:
     """What the columns `added` (M, k) tell beyond those of `base` (M, c)."""
     import pandas as pd
 
     both = pd.concat([base, added], axis=1)
-    gain = 2 * (log_likelihood(table, both, strata=strata) - log_likelihood(table, base, strata=strata))
+    gain = 2 * (
+        log_likelihood(table, both, strata=strata) - log_likelihood(table, base, strata=strata)
+    )
     freedom = added.shape[1]
     return LikelihoodRatio(gain, freedom, float(chi2.sf(gain, freedom)))
 
@@ -164,7 +187,9 @@ def log_rank(table: SurvivalTable, high: NDArray[np.bool_]) -> tuple[float, floa
     share = in_high / count
     variance = deaths * share * (1 - share) * (count - deaths) / np.maximum(count - 1, 1)
     statistic = (
-        float((deaths_high - deaths * share).sum() ** 2 / variance.sum()) if variance.sum() > 0 else float("nan")
+        float((deaths_high - deaths * share).sum() ** 2 / variance.sum())
+        if variance.sum() > 0
+        else float("nan")
     )
     return statistic, float(chi2.sf(statistic, 1))
 
@@ -176,7 +201,9 @@ PROPORTIONAL_ADVICE = (
 )
 
 
-def proportional_hazards(fitted: CoxPHFitter, table: SurvivalTable, design: pd.DataFrame) -> pd.DataFrame:
+def proportional_hazards(
+    fitted: CoxPHFitter, table: SurvivalTable, design: pd.DataFrame
+) -> pd.DataFrame:
     """Grambsch and Therneau's test by rank of time (Biometrika 1994): covariate, statistic, p, advice where p < 0.05.
 
     `fitted` is the unstratified fit of `design`. The test is lifelines'; so are residuals, but for late entrants.
@@ -189,13 +216,19 @@ def proportional_hazards(fitted: CoxPHFitter, table: SurvivalTable, design: pd.D
         fitted, cox_frame(table, design), time_transform="rank", precomputed_residuals=residuals
     ).summary
     p = found["p"].to_numpy(dtype=np.float64)
-    return pd.DataFrame({
-        "covariate": [str(name) for name in found.index], "statistic": found["test_statistic"].to_numpy(dtype=float),
-        "p": p, "advice": np.where(p < 0.05, PROPORTIONAL_ADVICE, ""),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "covariate": [str(name) for name in found.index],
+            "statistic": found["test_statistic"].to_numpy(dtype=float),
+            "p": p,
+            "advice": np.where(p < 0.05, PROPORTIONAL_ADVICE, ""),
+        }
+    )
 
 
-def _scaled_schoenfeld(fitted: CoxPHFitter, table: SurvivalTable, design: pd.DataFrame) -> pd.DataFrame:
+def _scaled_schoenfeld(
+    fitted: CoxPHFitter, table: SurvivalTable, design: pd.DataFrame
+) -> pd.DataFrame:
     """Residuals (E, c) of the events in the order of the fit, over risk sets that know late entry.
 
     An event's covariates less their mean over those at risk, which events at one time share (Schoenfeld, Biometrika
@@ -211,9 +244,13 @@ def _scaled_schoenfeld(fitted: CoxPHFitter, table: SurvivalTable, design: pd.Dat
     means = risk.efron(hazard[:, None] * x) / risk.efron(hazard)[:, None]
     _, first, tie, size = np.unique(
         table.time_days[risk.rows], return_index=True, return_inverse=True, return_counts=True
-    )  # fmt: skip
+    )
     means = (np.add.reduceat(means, first, axis=0) / size[:, None])[tie]
-    scaled = len(risk) * (x[risk.rows] - means) @ fitted.variance_matrix_.loc[names, names].to_numpy(dtype=np.float64)
+    scaled = (
+        len(risk)
+        * (x[risk.rows] - means)
+        @ fitted.variance_matrix_.loc[names, names].to_numpy(dtype=np.float64)
+    )
     order = fitted.event_observed.index[fitted.event_observed.to_numpy(dtype=bool)]
     return pd.DataFrame(scaled, index=design.index[risk.rows], columns=names).loc[order]
 
@@ -221,7 +258,9 @@ def _scaled_schoenfeld(fitted: CoxPHFitter, table: SurvivalTable, design: pd.Dat
 def hazard_ratios(fitted: CoxPHFitter) -> pd.DataFrame:
     """One row a covariate: coef, se, hazard_ratio, low, high (95 %), z, p."""
     summary = fitted.summary
-    found = summary[["coef", "se(coef)", "exp(coef)", "exp(coef) lower 95%", "exp(coef) upper 95%", "z", "p"]]
+    found = summary[
+        ["coef", "se(coef)", "exp(coef)", "exp(coef) lower 95%", "exp(coef) upper 95%", "z", "p"]
+    ]
     found = found.set_axis(["coef", "se", "hazard_ratio", "low", "high", "z", "p"], axis=1)
     return found.rename_axis("covariate").reset_index()
 

@@ -16,7 +16,9 @@ from tcgn_mil.data.survival_tables import SurvivalTable
 from tcgn_mil.risk_sets import Array
 from tcgn_mil.survival import fit_cox
 
-MIN_CASES = 5  # patients with the event by the time, and patients still without, for a fold to count
+MIN_CASES = (
+    5  # patients with the event by the time, and patients still without, for a fold to count
+)
 MIN_FOLDS = 3
 
 
@@ -34,7 +36,7 @@ class Accuracy(NamedTuple):
 
 def fold_accuracy(
     train: SurvivalTable, test: SurvivalTable, calibrating: Array, risk: Array, times: Array
-) -> Accuracy:  # fmt: skip
+) -> Accuracy:
     """Accuracy of a fold's scores `risk` (n,) of the test patients at `times` (T,) in days.
 
     Parameters
@@ -43,9 +45,15 @@ def fold_accuracy(
         (m,) scores of the training patients by models that did not see them: a Cox regression on them turns a score
         into a chance of being without the event.
     """
-    cases = np.array([int((test.event & (test.time_days <= time)).sum()) for time in times], dtype=np.int64)
+    cases = np.array(
+        [int((test.event & (test.time_days <= time)).sum()) for time in times], dtype=np.int64
+    )
     controls = np.array([int((test.time_days > time).sum()) for time in times])
-    usable = (cases >= MIN_CASES) & (controls >= MIN_CASES) & (times < train.time_days[~train.event].max(initial=0.0))
+    usable = (
+        (cases >= MIN_CASES)
+        & (controls >= MIN_CASES)
+        & (times < train.time_days[~train.event].max(initial=0.0))
+    )
     auc, brier, brier_null = (np.full(len(times), np.nan) for _ in range(3))
     found = Accuracy(auc, brier, brier_null, cases)
     if not usable.any():
@@ -53,14 +61,20 @@ def fold_accuracy(
     from sksurv.metrics import brier_score, cumulative_dynamic_auc
     from sksurv.util import Surv
 
-    until = float(times[usable].max()) + 1.0  # what comes later changes nothing, and may lie beyond the training part
+    until = (
+        float(times[usable].max()) + 1.0
+    )  # what comes later changes nothing, and may lie beyond the training part
     known = Surv.from_arrays(train.event, train.time_days)
-    asked = Surv.from_arrays(test.event & (test.time_days <= until), np.minimum(test.time_days, until))
+    asked = Surv.from_arrays(
+        test.event & (test.time_days <= until), np.minimum(test.time_days, until)
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         auc[usable] = cumulative_dynamic_auc(known, asked, risk, times[usable])[0]
     for into, scores in ((brier, (calibrating, risk)), (brier_null, (0 * calibrating, 0 * risk))):
-        into[usable] = brier_score(known, asked, _without_event(train, *scores, times[usable]), times[usable])[1]
+        into[usable] = brier_score(
+            known, asked, _without_event(train, *scores, times[usable]), times[usable]
+        )[1]
     return found
 
 
@@ -87,4 +101,6 @@ def over_folds(found: list[Accuracy]) -> Accuracy:
         enough = np.isfinite(values).sum(axis=0) >= MIN_FOLDS
         total = np.maximum(weight.sum(axis=0), 1e-300)
         means[name] = np.where(enough, (weight * np.nan_to_num(values)).sum(axis=0) / total, np.nan)
-    return Accuracy(means["auc"], means["brier"], means["brier_null"], cases.sum(axis=0).astype(np.int64))
+    return Accuracy(
+        means["auc"], means["brier"], means["brier_null"], cases.sum(axis=0).astype(np.int64)
+    )

@@ -37,13 +37,16 @@ def sites_of(patients: Sequence[str]) -> dict[str, str]:
     """
     found = {name: _TCGA.fullmatch(name) for name in patients}
     if other := [name for name, match in found.items() if match is None]:
-        raise InputError(f"{preview(other)} are no TCGA barcodes, which tell the site", fix="set group_by to patient")
+        raise InputError(
+            f"{preview(other)} are no TCGA barcodes, which tell the site",
+            fix="set group_by to patient",
+        )
     return {name: match.group(1) for name, match in found.items() if match is not None}
 
 
 def survival_folds(
     table: SurvivalTable, *, n_folds: int, seed: int, groups: Mapping[str, str] | None = None
-) -> list[Fold]:  # fmt: skip
+) -> list[Fold]:
     """Each patient tested once. Events and the rest are dealt out alike, unless `groups` (sites) stay together.
 
     Raises
@@ -55,13 +58,23 @@ def survival_folds(
         return make_folds(table.patient_id, groups, n_folds=n_folds, seed=seed)
     parts = []
     for kind in (True, False):
-        names = [name for name, event in zip(table.patient_id, table.event, strict=True) if event == kind]
+        names = [
+            name for name, event in zip(table.patient_id, table.event, strict=True) if event == kind
+        ]
         if len(names) < n_folds:
             what = "events" if kind else "patients without an event"
-            raise InputError(f"{n_folds} folds of {len(names)} {what} leave a fold without", fix="use fewer folds")
+            raise InputError(
+                f"{n_folds} folds of {len(names)} {what} leave a fold without",
+                fix="use fewer folds",
+            )
         parts.append(make_folds(names, {name: name for name in names}, n_folds=n_folds, seed=seed))
     return [
-        Fold(first.index, first.train + second.train, first.val + second.val, first.test + second.test)
+        Fold(
+            first.index,
+            first.train + second.train,
+            first.val + second.val,
+            first.test + second.test,
+        )
         for first, second in zip(*parts, strict=True)
     ]
 
@@ -80,9 +93,15 @@ def fold_rows(folds: Sequence[Fold], table: SurvivalTable) -> list[SurvivalFold]
     for fold in folds:
         again = sorted(tested & set(fold.test))
         if again:
-            raise InputError(f"fold {fold.index} tests {preview(again)} again", fix="test each patient in one fold")
+            raise InputError(
+                f"fold {fold.index} tests {preview(again)} again",
+                fix="test each patient in one fold",
+            )
         tested |= set(fold.test)
-        train, test = ([row[name] for name in part if name in row] for part in (fold.train + fold.val, fold.test))
+        train, test = (
+            [row[name] for name in part if name in row]
+            for part in (fold.train + fold.val, fold.test)
+        )
         held_out = take(table, np.array(test, dtype=np.int64))
         if not held_out.event.any():
             raise InputError(
@@ -92,6 +111,12 @@ def fold_rows(folds: Sequence[Fold], table: SurvivalTable) -> list[SurvivalFold]
         try:
             check_events(take(table, np.array(train, dtype=np.int64)), least=MIN_EVENTS // 2)
         except InputError as error:
-            raise InputError(f"training part of fold {fold.index}: {error.reason}", fix="use more folds") from error
-        found.append(SurvivalFold(fold.index, np.array(train, dtype=np.int64), np.array(test, dtype=np.int64)))
+            raise InputError(
+                f"training part of fold {fold.index}: {error.reason}", fix="use more folds"
+            ) from error
+        found.append(
+            SurvivalFold(
+                fold.index, np.array(train, dtype=np.int64), np.array(test, dtype=np.int64)
+            )
+        )
     return found

@@ -58,7 +58,9 @@ class RiskConfig:
         if self.max_genes < 0:
             raise InputError(f"risk.max_genes is {self.max_genes}", fix="give 0 (all) or more")
         if not self.l1_ratios or not all(0 < ratio <= 1 for ratio in self.l1_ratios):
-            raise InputError(f"risk.l1_ratios are {list(self.l1_ratios)}", fix="give shares above 0, at most 1")
+            raise InputError(
+                f"risk.l1_ratios are {list(self.l1_ratios)}", fix="give shares above 0, at most 1"
+            )
         if self.n_penalties < 2 or not 0 < self.smallest_penalty < 1:
             raise InputError(
                 f"a path of {self.n_penalties} penalties down to {self.smallest_penalty}",
@@ -91,17 +93,26 @@ class FoldRisk(NamedTuple):
     l1_ratio: float = float("nan")
 
 
-def covariate_risk(train: SurvivalTable, design: pd.DataFrame, test: pd.DataFrame, *, where: str = "") -> FoldRisk:
+def covariate_risk(
+    train: SurvivalTable, design: pd.DataFrame, test: pd.DataFrame, *, where: str = ""
+) -> FoldRisk:
     """Unpenalised Cox regression on covariates (m, c), and its scores for the test patients (n, c)."""
-    coefficients = fit_cox(train, design, where=where).params_[list(design.columns)].to_numpy(dtype=np.float64)
+    coefficients = (
+        fit_cox(train, design, where=where).params_[list(design.columns)].to_numpy(dtype=np.float64)
+    )
     ours, theirs = (frame.to_numpy(dtype=np.float64) @ coefficients for frame in (design, test))
     return _centred(ours, theirs, ours, np.empty(0))
 
 
 def gene_risk(
-    train: SurvivalTable, x: NDArray[np.floating], test: NDArray[np.floating], config: RiskConfig, *, seed: int,
+    train: SurvivalTable,
+    x: NDArray[np.floating],
+    test: NDArray[np.floating],
+    config: RiskConfig,
+    *,
+    seed: int,
     sets: Array | None = None,
-) -> FoldRisk:  # fmt: skip
+) -> FoldRisk:
     """Elastic-net Cox regression on genes `x` (m, G), and its scores for the test patients (n, G).
 
     Parameters
@@ -114,20 +125,36 @@ def gene_risk(
     if config.features != "genes":
         assert sets is not None
         genes = config.features == "both"
-        x, test = _standardised(*(np.hstack([part, part @ sets]) if genes else part @ sets for part in (x, test)))
+        x, test = _standardised(
+            *(np.hstack([part, part @ sets]) if genes else part @ sets for part in (x, test))
+        )
     kept = _strongest(x, train, config.max_genes)
     paths = {ratio: _penalties(x[:, kept], train, ratio, config) for ratio in config.l1_ratios}
-    tried = {ratio: _inner_scores(x, train, ratio, path, config, seed) for ratio, path in paths.items()}
+    tried = {
+        ratio: _inner_scores(x, train, ratio, path, config, seed) for ratio, path in paths.items()
+    }
     ratio = max(tried, key=lambda one: tried[one].gain.max())
     best = int(np.argmax(tried[ratio].gain))
     coefficients = np.zeros(x.shape[1])
     coefficients[kept] = _path(x[:, kept], train, ratio, paths[ratio])[:, best]
     unseen = tried[ratio].unseen[:, best]
-    return _centred(x @ coefficients, test @ coefficients, unseen, coefficients, float(paths[ratio][best]), ratio)
+    return _centred(
+        x @ coefficients,
+        test @ coefficients,
+        unseen,
+        coefficients,
+        float(paths[ratio][best]),
+        ratio,
+    )
 
 
 def combined_risk(
-    train: SurvivalTable, design: pd.DataFrame, test: pd.DataFrame, genes: FoldRisk, *, where: str = ""
+    train: SurvivalTable,
+    design: pd.DataFrame,
+    test: pd.DataFrame,
+    genes: FoldRisk,
+    *,
+    where: str = "",
 ) -> FoldRisk:
     """Covariates and a gene score in one unpenalised Cox regression; covariates alone where the score has no weight."""
     alone = covariate_risk(train, design, test, where=where)
@@ -181,12 +208,21 @@ def _inner_scores(
 
 
 def _penalties(x: Array, train: SurvivalTable, ratio: float, config: RiskConfig) -> Array:
-    return penalties(x, train.time_days, train.event, train.entry_days, l1_ratio=ratio, count=config.n_penalties,
-                     smallest=config.smallest_penalty)  # fmt: skip
+    return penalties(
+        x,
+        train.time_days,
+        train.event,
+        train.entry_days,
+        l1_ratio=ratio,
+        count=config.n_penalties,
+        smallest=config.smallest_penalty,
+    )
 
 
 def _path(x: Array, train: SurvivalTable, ratio: float, path: Array) -> Array:
-    return elastic_net_path(x, train.time_days, train.event, train.entry_days, l1_ratio=ratio, penalty=path)
+    return elastic_net_path(
+        x, train.time_days, train.event, train.entry_days, l1_ratio=ratio, penalty=path
+    )
 
 
 def _strongest(x: Array, train: SurvivalTable, most: int) -> NDArray[np.int64]:
@@ -197,7 +233,9 @@ def _strongest(x: Array, train: SurvivalTable, most: int) -> NDArray[np.int64]:
     return np.sort(np.argsort(np.where(np.isnan(p), np.inf, p), kind="stable")[:most])
 
 
-def _transformed(x: NDArray[np.floating], test: NDArray[np.floating], how: str) -> tuple[Array, Array]:
+def _transformed(
+    x: NDArray[np.floating], test: NDArray[np.floating], how: str
+) -> tuple[Array, Array]:
     """Both in the training part's ranks or standard deviations, constant columns 0."""
     if how == "rank":
         ranks = RankNormaliser(x)
@@ -214,9 +252,13 @@ def _standardised(x: NDArray[np.floating], test: NDArray[np.floating]) -> tuple[
 
 
 def _centred(
-    train: Array, test: Array, calibrating: Array, coefficients: Array, penalty: float = float("nan"),
+    train: Array,
+    test: Array,
+    calibrating: Array,
+    coefficients: Array,
+    penalty: float = float("nan"),
     ratio: float = float("nan"),
-) -> FoldRisk:  # fmt: skip
+) -> FoldRisk:
     """Scores around the training median, in the training sd."""
     middle, sd = np.median(train), train.std()
     if not sd > 1e-12:

@@ -19,8 +19,12 @@ from tcgn_mil.risk_sets import Array, RiskSets
 _GENES_AT_ONCE = 128  # so that a step's arrays stay in the cache
 _ITERATIONS = 40
 _TOLERANCE = 1e-9  # of a step, in units of a gene's standard deviation
-_LOST_INFORMATION = 1e-4  # of that at 0: the likelihood has become flat, since a gene separates the events
-_MOST_EFFECT = 15.0  # log hazard ratio per sd; beyond it the order of the events is known but for rounding
+_LOST_INFORMATION = (
+    1e-4  # of that at 0: the likelihood has become flat, since a gene separates the events
+)
+_MOST_EFFECT = (
+    15.0  # log hazard ratio per sd; beyond it the order of the events is known but for rounding
+)
 _RELATIVE_SPREAD_FLOOR = 1e-9
 _Z95 = float(norm.ppf(0.975))
 
@@ -46,9 +50,13 @@ class CoxScreen(NamedTuple):
 
 
 def cox_screen(
-    values: NDArray[np.floating], time: Array, event: NDArray[np.bool_], *, entry: Array | None = None,
+    values: NDArray[np.floating],
+    time: Array,
+    event: NDArray[np.bool_],
+    *,
+    entry: Array | None = None,
     covariates: NDArray[np.floating] | None = None,
-) -> CoxScreen:  # fmt: skip
+) -> CoxScreen:
     """One Cox regression a column of `values` (M, G), each adjusted for `covariates` (M, c) if given.
 
     Parameters
@@ -60,7 +68,11 @@ def cox_screen(
     genes = values.shape[1]
     beta, se, sd = (np.full(genes, np.nan) for _ in range(3))
     separates = np.zeros(genes, dtype=bool)
-    adjusted = np.empty((len(values), 0)) if covariates is None else np.asarray(covariates, dtype=np.float64)
+    adjusted = (
+        np.empty((len(values), 0))
+        if covariates is None
+        else np.asarray(covariates, dtype=np.float64)
+    )
     fixed = _standardised(adjusted)[0]
     for start in range(0, genes if len(risk) else 0, _GENES_AT_ONCE):
         chosen = slice(start, start + _GENES_AT_ONCE)
@@ -71,9 +83,17 @@ def cox_screen(
         z = beta / se
         p = 2 * norm.sf(np.abs(z))
         return CoxScreen(
-            beta / sd, se / sd, sd, z, p, benjamini_hochberg(p), np.exp(beta), np.exp(beta - _Z95 * se),
-            np.exp(beta + _Z95 * se), separates,
-        )  # fmt: skip
+            beta / sd,
+            se / sd,
+            sd,
+            z,
+            p,
+            benjamini_hochberg(p),
+            np.exp(beta),
+            np.exp(beta - _Z95 * se),
+            np.exp(beta + _Z95 * se),
+            separates,
+        )
 
 
 def _standardised(values: Array) -> tuple[Array, Array]:
@@ -110,12 +130,16 @@ def _newton(genes: Array, fixed: Array, risk: RiskSets) -> tuple[Array, Array, N
         if not moving.all():
             active, columns = active[moving], columns[:, moving]
     variance = np.linalg.inv(information + 1e-12 * np.eye(width))[:, 0, 0]
-    lost = (information[:, 0, 0] < _LOST_INFORMATION * at_zero) | (np.abs(beta[:, 0]) > _MOST_EFFECT)
+    lost = (information[:, 0, 0] < _LOST_INFORMATION * at_zero) | (
+        np.abs(beta[:, 0]) > _MOST_EFFECT
+    )
     stuck = np.abs(step).max(axis=1) > 1e-6
     return beta[:, 0], np.sqrt(np.maximum(variance, 0)), (lost | stuck) & (at_zero > 0)
 
 
-def _derivatives(beta: Array, genes: Array, fixed: Array, risk: RiskSets) -> tuple[Array, Array, Array]:
+def _derivatives(
+    beta: Array, genes: Array, fixed: Array, risk: RiskSets
+) -> tuple[Array, Array, Array]:
     """Log-likelihood (g,), gradient (g, P) and information (g, P, P) at `beta` (g, P); gene first, then covariates."""
     width = beta.shape[1]
     columns = [genes, *(fixed[:, [index]] for index in range(width - 1))]
@@ -131,13 +155,17 @@ def _derivatives(beta: Array, genes: Array, fixed: Array, risk: RiskSets) -> tup
         means = [risk.efron(part) / total for part in weighted]
         gradient = np.stack(
             [(columns[a][risk.rows] - means[a]).sum(axis=0) for a in range(width)], axis=1
-        )  # fmt: skip
+        )
         information = np.empty((genes.shape[1], width, width))
         for a in range(width):
             for b in range(a, width):
                 second = risk.efron(weighted[a] * columns[b]) / total - means[a] * means[b]
                 information[:, a, b] = information[:, b, a] = second.sum(axis=0)
-    usable = np.isfinite(value) & np.isfinite(gradient).all(axis=1) & np.isfinite(information).all(axis=(1, 2))
+    usable = (
+        np.isfinite(value)
+        & np.isfinite(gradient).all(axis=1)
+        & np.isfinite(information).all(axis=(1, 2))
+    )
     value = np.where(usable, value, -np.inf)
     gradient = np.where(usable[:, None], gradient, 0.0)
     return value, gradient, np.where(usable[:, None, None], information, np.eye(width))

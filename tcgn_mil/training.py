@@ -104,7 +104,8 @@ class TrainingConfig:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in get_args(choices):
                 raise InputError(
-                    f"training.{name} is {getattr(self, name)!r}", fix=f"choose one of {', '.join(get_args(choices))}"
+                    f"training.{name} is {getattr(self, name)!r}",
+                    fix=f"choose one of {', '.join(get_args(choices))}",
                 )
 
 
@@ -118,8 +119,12 @@ def _check(
     most: float = math.inf,
 ) -> None:
     if not (least <= value <= most and above < value < below):
-        bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"above {above:g}"] * (above > -math.inf)
-        bounds += [f"below {below:g}"] * (below < math.inf) + [f"at most {most:g}"] * (most < math.inf)
+        bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"above {above:g}"] * (
+            above > -math.inf
+        )
+        bounds += [f"below {below:g}"] * (below < math.inf) + [f"at most {most:g}"] * (
+            most < math.inf
+        )
         raise InputError(f"training.{name} is {value}", fix=f"give a value {' and '.join(bounds)}")
 
 
@@ -164,19 +169,36 @@ def fit(
     """
     if validate is None and config.keep == "best":
         raise ValueError("keep='best' needs validate; give it, or train with keep='last'")
-    fabric = Fabric(accelerator=resolve_device(config.accelerator).type, devices=1, precision=config.precision)
+    fabric = Fabric(
+        accelerator=resolve_device(config.accelerator).type, devices=1, precision=config.precision
+    )
     optimizer = make_optimizer(
-        model, config.optimizer, lr=config.lr, weight_decay=config.weight_decay, layer_decay=config.layer_decay
+        model,
+        config.optimizer,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        layer_decay=config.layer_decay,
     )
     wrapped, prepared = fabric.setup(model, optimizer)
     average = ModelEmaV3(model, decay=config.average, use_warmup=True) if config.average else None
     judged = model if average is None else average.module
-    kept = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE_KEYS}
+    kept = {
+        name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE_KEYS
+    }
     state = TrainingState(
-        Trained(model, prepared, fabric.strategy.precision, None if average is None else judged), kept, state_path
+        Trained(model, prepared, fabric.strategy.precision, None if average is None else judged),
+        kept,
+        state_path,
     )
     history = state.resume()
-    loop = _Loop(fabric, wrapped, prepared, step, config, lambda count: average and average.update(model, count))
+    loop = _Loop(
+        fabric,
+        wrapped,
+        prepared,
+        step,
+        config,
+        lambda count: average and average.update(model, count),
+    )
     bar = tqdm(range(len(history.epochs), config.epochs), desc=description, unit="epoch")
     for epoch in bar:
         if config.keep == "best" and epoch - history.best_epoch > config.patience:
@@ -225,10 +247,14 @@ class _Loop:
         known = batches if isinstance(batches, Sized) else list(batches)
         count = len(known)
         if not count:
-            raise InputError("there is no training batch", fix="check that the training part holds samples")
+            raise InputError(
+                "there is no training batch", fix="check that the training part holds samples"
+            )
         self.model.train()
         total = 0.0
-        for index, batch in enumerate(tqdm(known, desc=f"epoch {epoch + 1}", unit="step", leave=False)):
+        for index, batch in enumerate(
+            tqdm(known, desc=f"epoch {epoch + 1}", unit="step", leave=False)
+        ):
             progress = (epoch + index / count) / self.config.epochs
             factor = rate_factor(progress, self.config.warmup_fraction, self.config.schedule)
             set_rate(self.optimizer, self.config.lr * factor)
@@ -247,7 +273,9 @@ class _Loop:
             )
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
-        self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False)
+        self.fabric.clip_gradients(
+            self.model, self.optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False
+        )
         self.optimizer.step()
         return value
 
@@ -257,7 +285,10 @@ def to_device(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
     if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        moved = {item.name: to_device(getattr(batch, item.name), device) for item in dataclasses.fields(batch)}
+        moved = {
+            item.name: to_device(getattr(batch, item.name), device)
+            for item in dataclasses.fields(batch)
+        }
         return dataclasses.replace(batch, **moved)
     if isinstance(batch, (tuple, list)):
         moved_items = [to_device(item, device) for item in batch]

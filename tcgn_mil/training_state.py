@@ -74,7 +74,9 @@ class TrainingState:
         File to keep, None for none.
     """
 
-    def __init__(self, trained: Trained, config: Mapping[str, Any], path: str | Path | None) -> None:
+    def __init__(
+        self, trained: Trained, config: Mapping[str, Any], path: str | Path | None
+    ) -> None:
         self.trained, self.config = trained, json.loads(json.dumps(config))
         self.path = None if path is None else Path(path)
         self.best: dict[str, Tensor] = {}
@@ -144,11 +146,15 @@ class TrainingState:
         model, optimizer, _, average = self.trained
         try:
             check_tensors(
-                parts["model"], {name: value.shape for name, value in model.state_dict().items()}, "the model"
+                parts["model"],
+                {name: value.shape for name, value in model.state_dict().items()},
+                "the model",
             )
         except InputError as error:
             raise InputError(
-                f"holds the state of another model: {error.reason}", path=self.path, fix="choose another --out folder"
+                f"holds the state of another model: {error.reason}",
+                path=self.path,
+                fix="choose another --out folder",
             ) from None
         model.load_state_dict(parts["model"])
         if average is not None:
@@ -158,13 +164,21 @@ class TrainingState:
         for name, value in parts["optimizer"].items():
             index, _, key = name.partition(".")
             moments.setdefault(int(index), {})[key] = value
-        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+        optimizer.load_state_dict(
+            {"state": moments, "param_groups": optimizer.state_dict()["param_groups"]}
+        )
 
     def _check_config(self, metadata: Mapping[str, str]) -> None:
         if not {"config", "history", "precision"} <= metadata.keys():
-            raise InputError("is no state of a training run", path=self.path, fix="remove it to train from the start")
+            raise InputError(
+                "is no state of a training run",
+                path=self.path,
+                fix="remove it to train from the start",
+            )
         found = json.loads(metadata["config"])
-        different = sorted(key for key in {*found, *self.config} if found.get(key) != self.config.get(key))
+        different = sorted(
+            key for key in {*found, *self.config} if found.get(key) != self.config.get(key)
+        )
         if different:
             raise InputError(
                 f"holds the state of another training config; differing keys: {preview(different)}",

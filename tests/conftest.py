@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 IN_PARALLEL = "PYTEST_XDIST_WORKER" in os.environ
-if IN_PARALLEL:  # torch is not imported yet; with more threads than cores they would wait for one another
+if (
+    IN_PARALLEL
+):  # torch is not imported yet; with more threads than cores they would wait for one another
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -20,7 +22,9 @@ def real_data() -> Path:
     """Folder of public data sets (her2st, slides, TCGA tables), or a skip that says how to get it."""
     folder = Path(os.environ.get("TCGN_MIL_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not (folder / "her2st").is_dir():
-        pytest.skip(f"no real data at {folder}; set TCGN_MIL_DATA to a folder that holds her2st/ and slides/")
+        pytest.skip(
+            f"no real data at {folder}; set TCGN_MIL_DATA to a folder that holds her2st/ and slides/"
+        )
     return folder
 
 
@@ -37,7 +41,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Among processes, a file's tests stay together, and those of the demo's folder; what has slow tests goes first."""
     if not IN_PARALLEL:
         return
-    group = {item: "demo" if "demo" in item.fixturenames else item.nodeid.split("::")[0] for item in items}
+    group = {
+        item: "demo" if "demo" in item.fixturenames else item.nodeid.split("::")[0]
+        for item in items
+    }
     first = {"demo"} | {group[item] for item in items if item.get_closest_marker("slow")}
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group[item]))

@@ -35,7 +35,9 @@ def test_the_temporary_name_keeps_the_suffix(tmp_path: Path) -> None:
         temporary.write_text("x")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\\b", ".hidden", "a\nb", "x" * 300])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "a/b", "a\\b", ".hidden", "a\nb", "x" * 300]
+)
 def test_names_that_could_leave_the_folder_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="cannot be a file name"):
         safe_file_name(name, what="slide id")

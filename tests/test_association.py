@@ -27,7 +27,10 @@ def rng() -> np.random.Generator:
 def test_correlations_are_those_of_scipy(rng: np.random.Generator) -> None:
     x = rng.normal(size=(40, 3))
     y = np.round(x + rng.normal(size=x.shape), 1)
-    for ours, theirs in ((pearson_over_patients, stats.pearsonr), (spearman_over_patients, stats.spearmanr)):
+    for ours, theirs in (
+        (pearson_over_patients, stats.pearsonr),
+        (spearman_over_patients, stats.spearmanr),
+    ):
         found = ours(x, y)
         expected = [theirs(x[:, gene], y[:, gene]) for gene in range(3)]
         np.testing.assert_allclose(found.r, [one.statistic for one in expected], atol=1e-12)
@@ -69,7 +72,9 @@ def test_folds_are_combined_by_fisher_z_weighted_by_n_minus_3(rng: np.random.Gen
     x, shift = rng.normal(size=(60, 1)), 100 * folds[:, None]
     y = x + rng.normal(size=(60, 1))
     found = pearson_over_patients(x - shift, y + shift, folds, one_sided=True)
-    r = np.array([stats.pearsonr(x[folds == fold, 0], y[folds == fold, 0]).statistic for fold in range(3)])
+    r = np.array(
+        [stats.pearsonr(x[folds == fold, 0], y[folds == fold, 0]).statistic for fold in range(3)]
+    )
     z = np.average(np.arctanh(r), weights=[7, 17, 27])
     np.testing.assert_allclose(found.r, np.tanh(z))
     np.testing.assert_allclose(found.p, stats.norm.sf(z * np.sqrt(51) / np.sqrt(2)))
@@ -83,7 +88,9 @@ def test_the_interval_is_the_bootstraps(rng: np.random.Generator) -> None:
     truth = 2**-0.5
     assert np.mean((found.low <= truth) & (truth <= found.high)) == pytest.approx(0.95, abs=0.04)
     again = pearson_over_patients(x[:, 300:], y[:, 300:], replicates=300)
-    np.testing.assert_allclose(again.low, found.low[300:])  # the same patients are drawn for every gene
+    np.testing.assert_allclose(
+        again.low, found.low[300:]
+    )  # the same patients are drawn for every gene
 
 
 def test_the_interval_over_folds_covers_what_the_module_says(rng: np.random.Generator) -> None:
@@ -94,7 +101,9 @@ def test_the_interval_over_folds_covers_what_the_module_says(rng: np.random.Gene
 
 
 def test_p_is_uniform_where_there_is_nothing(rng: np.random.Generator) -> None:
-    found = pearson_over_patients(rng.normal(size=(50, 2000)), rng.normal(size=(50, 2000)), one_sided=True)
+    found = pearson_over_patients(
+        rng.normal(size=(50, 2000)), rng.normal(size=(50, 2000)), one_sided=True
+    )
     assert np.mean(found.p < 0.05) == pytest.approx(0.05, abs=0.015)
 
 
@@ -103,7 +112,10 @@ def out_of_fold(images: np.ndarray, expression: np.ndarray, folds: np.ndarray) -
     found = np.empty_like(expression)
     for fold in np.unique(folds):
         train = folds != fold
-        x, y = images[train] - images[train].mean(axis=0), expression[train] - expression[train].mean(axis=0)
+        x, y = (
+            images[train] - images[train].mean(axis=0),
+            expression[train] - expression[train].mean(axis=0),
+        )
         axis = np.linalg.svd(y, full_matrices=False)[2][:1]
         weights = np.linalg.solve(x.T @ x + 50 * np.eye(x.shape[1]), x.T @ y)
         found[~train] = images[~train] @ weights @ axis.T @ axis
@@ -111,7 +123,9 @@ def out_of_fold(images: np.ndarray, expression: np.ndarray, folds: np.ndarray) -
 
 
 @pytest.mark.parametrize(("shared", "least", "most"), [(0.0, 0.03, 0.07), (0.95, 0.02, 0.09)])
-def test_p_of_predictions_against_a_covariate_that_genes_know(shared: float, least: float, most: float) -> None:
+def test_p_of_predictions_against_a_covariate_that_genes_know(
+    shared: float, least: float, most: float
+) -> None:
     """Images tell nothing; the covariate goes with expression or not. An sd of 1 would find 14 % where it does."""
     rng = np.random.default_rng(0)
     p, naive, levels, naive_levels = [], [], [], []
@@ -157,7 +171,9 @@ def test_partial_correlation_takes_the_covariate_out(rng: np.random.Generator) -
     assert found.r[0] == pytest.approx((xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2)))
 
 
-def test_partial_correlation_with_unknown_and_with_full_covariates(rng: np.random.Generator) -> None:
+def test_partial_correlation_with_unknown_and_with_full_covariates(
+    rng: np.random.Generator,
+) -> None:
     x, purity = rng.normal(size=(30, 2)), rng.normal(size=(30, 1))
     purity[:5] = np.nan
     found = without_covariates(np.column_stack([x, purity]), purity)
@@ -172,7 +188,9 @@ def test_kruskal_wallis_is_that_of_scipy(rng: np.random.Generator) -> None:
     scores[:5, 2] = np.nan
     found = kruskal_wallis(scores, groups)
     for column in range(3):
-        parts = [scores[(groups == group) & np.isfinite(scores[:, column]), column] for group in range(3)]
+        parts = [
+            scores[(groups == group) & np.isfinite(scores[:, column]), column] for group in range(3)
+        ]
         expected = stats.kruskal(*parts)
         assert found.h[column] == pytest.approx(expected.statistic)
         assert found.p[column] == pytest.approx(expected.pvalue)
@@ -180,7 +198,9 @@ def test_kruskal_wallis_is_that_of_scipy(rng: np.random.Generator) -> None:
 
 
 def test_false_discovery_passes_over_unknown_p() -> None:
-    np.testing.assert_allclose(benjamini_hochberg(np.array([0.01, np.nan, 0.04])), [0.02, np.nan, 0.04])
+    np.testing.assert_allclose(
+        benjamini_hochberg(np.array([0.01, np.nan, 0.04])), [0.02, np.nan, 0.04]
+    )
     assert np.isnan(benjamini_hochberg(np.array([np.nan]))).all()
 
 
@@ -189,8 +209,16 @@ def test_hypergeometric_has_the_panel_for_background() -> None:
     sets = [GeneSet("S", "", ("G0", "G1", "G2", "ELSEWHERE")), GeneSet("NONE", "", ("ELSEWHERE",))]
     table = hypergeometric(["G0", "G1", "G9", "ELSEWHERE"], panel, sets)
     (row,) = table.to_dict("records")
-    assert (row["set"], row["genes"], row["in_panel"], row["chosen"], row["overlap"]) == ("S", 4, 3, 2, "G0;G1")
-    assert row["p"] == pytest.approx(stats.fisher_exact([[2, 1], [1, 16]], alternative="greater").pvalue)
+    assert (row["set"], row["genes"], row["in_panel"], row["chosen"], row["overlap"]) == (
+        "S",
+        4,
+        3,
+        2,
+        "G0;G1",
+    )
+    assert row["p"] == pytest.approx(
+        stats.fisher_exact([[2, 1], [1, 16]], alternative="greater").pvalue
+    )
     assert row["fold"] == pytest.approx(2 / (3 * 3 / 20))
 
 
@@ -198,8 +226,11 @@ def test_preranked_finds_the_set_at_the_top(rng: np.random.Generator) -> None:
     genes = ["HLA_A", *(f"G{number}" for number in range(299))]
     statistic = np.linspace(1, -1, 300)
     statistic[150] = np.nan
-    sets = [GeneSet("TOP", "", ("HLA-A", *(f"G{n}" for n in range(9)))), GeneSet("SMALL", "", ("G0",)),
-            GeneSet("SPREAD", "", tuple(f"G{n}" for n in range(0, 299, 29)))]  # fmt: skip
+    sets = [
+        GeneSet("TOP", "", ("HLA-A", *(f"G{n}" for n in range(9)))),
+        GeneSet("SMALL", "", ("G0",)),
+        GeneSet("SPREAD", "", tuple(f"G{n}" for n in range(0, 299, 29))),
+    ]
     table = preranked(genes, statistic, sets, permutations=200)
     assert table["set"].tolist() == ["TOP", "SPREAD"]
     assert table["q"][0] < 0.05 < table["q"][1]

@@ -8,7 +8,12 @@ from skimage.color import rgb2hed
 from sklearn.linear_model import Ridge
 
 from tcgn_mil import baselines
-from tcgn_mil.baselines import COLOUR_STATISTICS, colour_statistics, depth_predictions, ridge_predictions
+from tcgn_mil.baselines import (
+    COLOUR_STATISTICS,
+    colour_statistics,
+    depth_predictions,
+    ridge_predictions,
+)
 
 
 def patches(count: int = 5, *, seed: int = 0) -> np.ndarray:
@@ -20,7 +25,11 @@ def test_colour_statistics_are_those_of_each_channel() -> None:
     assert out.shape == (5, COLOUR_STATISTICS)
     image = patches()[3]
     channels = np.concatenate([image / 255, rgb2hed(image)], axis=-1).reshape(-1, 6)
-    expected = [channels.mean(axis=0), channels.std(axis=0), *np.percentile(channels, (10, 50, 90), axis=0)]
+    expected = [
+        channels.mean(axis=0),
+        channels.std(axis=0),
+        *np.percentile(channels, (10, 50, 90), axis=0),
+    ]
     assert np.allclose(out[3], np.concatenate(expected), atol=1e-5)
 
 
@@ -53,8 +62,13 @@ def test_ridge_is_scikit_learns_at_one_of_the_penalties() -> None:
     rng = np.random.default_rng(1)
     x, y, new = rng.normal(size=(30, 4)), rng.normal(size=(30, 2)), rng.normal(size=(5, 4))
     out = ridge_predictions(x, y, new)
-    scaled, scaled_new = (x - x.mean(axis=0)) / x.std(axis=0), (new - x.mean(axis=0)) / x.std(axis=0)
-    candidates = [Ridge(alpha).fit(scaled, y).predict(scaled_new) for alpha in np.logspace(0, 6, 13)]
+    scaled, scaled_new = (
+        (x - x.mean(axis=0)) / x.std(axis=0),
+        (new - x.mean(axis=0)) / x.std(axis=0),
+    )
+    candidates = [
+        Ridge(alpha).fit(scaled, y).predict(scaled_new) for alpha in np.logspace(0, 6, 13)
+    ]
     assert min(np.abs(out - candidate).max() for candidate in candidates) < 1e-4
 
 

@@ -34,14 +34,30 @@ from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput
 from tcgn_mil.models.mil import MilConfig, SlideRegressor
 
 GENES = ("ERBB2", "CD74", "GAPDH")
-SCALER = TargetScaler("log1p", np.array([0.1, 1 / 3, 2], np.float32), np.array([1, 0.7, 3e-5], np.float32))
-ENCODER = EncoderInfo("tcgn_tiny", GenePanel(GENES), SCALER, PatchSize(112, 0.69), "published", {"config": {"seed": 3}})
+SCALER = TargetScaler(
+    "log1p", np.array([0.1, 1 / 3, 2], np.float32), np.array([1, 0.7, 3e-5], np.float32)
+)
+ENCODER = EncoderInfo(
+    "tcgn_tiny",
+    GenePanel(GENES),
+    SCALER,
+    PatchSize(112, 0.69),
+    "published",
+    {"config": {"seed": 3}},
+)
 SLIDE_MODEL = SlideModelInfo(
-    config=MilConfig(embedding=8, heads=2), in_features=12, panel=GenePanel(GENES), scaler=SCALER,
-    unit="log2(TPM + 1)", encoder="tcgn_tiny-0123456789ab", patch=PatchSize(224, 0.5),
-    fold=Fold(2, ("a", "b"), ("c",), ("d",)), provenance={"config": {"seed": 3}}, stain="macenko-0123456789abcdef",
+    config=MilConfig(embedding=8, heads=2),
+    in_features=12,
+    panel=GenePanel(GENES),
+    scaler=SCALER,
+    unit="log2(TPM + 1)",
+    encoder="tcgn_tiny-0123456789ab",
+    patch=PatchSize(224, 0.5),
+    fold=Fold(2, ("a", "b"), ("c",), ("d",)),
+    provenance={"config": {"seed": 3}},
+    stain="macenko-0123456789abcdef",
     tiling={"stride_px": 112, "min_tissue": 0.3},
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +132,9 @@ def test_an_encoder_of_timm_comes_back_exactly(timm_path: Path) -> None:
 
 def test_an_encoder_built_for_another_size_comes_back_so(tmp_path: Path) -> None:
     model = create_encoder("vit_tiny_patch16_224", 3, input_px=64)
-    info = dataclasses.replace(ENCODER, model="vit_tiny_patch16_224", takes=TCGN_INPUT._replace(size_px=64))
+    info = dataclasses.replace(
+        ENCODER, model="vit_tiny_patch16_224", takes=TCGN_INPUT._replace(size_px=64)
+    )
     save_encoder(tmp_path / "vit.safetensors", model, info)
     loaded, _ = load_encoder(tmp_path / "vit.safetensors")
     assert weights_digest(loaded) == weights_digest(model)
@@ -128,18 +146,26 @@ def test_an_encoder_of_timm_has_to_be_complete_its_head_too(timm_path: Path, nam
     tensors = load_file(timm_path)
     del tensors[name]
     rewrite(timm_path, lambda meta: meta, tensors)
-    with pytest.raises(InputError, match=rf"resnet\.safetensors: 1 tensors do not fit .*{name} is missing"):
+    with pytest.raises(
+        InputError, match=rf"resnet\.safetensors: 1 tensors do not fit .*{name} is missing"
+    ):
         load_encoder(timm_path)
 
 
-def test_a_model_that_this_timm_does_not_have_is_refused_by_name_of_the_file(timm_path: Path) -> None:
+def test_a_model_that_this_timm_does_not_have_is_refused_by_name_of_the_file(
+    timm_path: Path,
+) -> None:
     rewrite(timm_path, lambda meta: meta | {"model": "resnet11t"})
     with pytest.raises(InputError, match=r"resnet\.safetensors: timm has no model 'resnet11t'"):
         load_encoder(timm_path)
 
 
-def test_a_file_from_before_encoders_had_an_input_has_tcgns(encoder: TCGN, encoder_path: Path) -> None:
-    rewrite(encoder_path, lambda meta: {key: value for key, value in meta.items() if key != "input"})
+def test_a_file_from_before_encoders_had_an_input_has_tcgns(
+    encoder: TCGN, encoder_path: Path
+) -> None:
+    rewrite(
+        encoder_path, lambda meta: {key: value for key, value in meta.items() if key != "input"}
+    )
     loaded, info = load_encoder(encoder_path)
     assert info.takes == (224, IMAGENET_MEAN, IMAGENET_STD)
     assert weights_digest(loaded) == weights_digest(encoder)
@@ -166,7 +192,10 @@ def test_the_json_beside_says_what_the_header_says(encoder_path: Path) -> None:
     assert json.loads(encoder_path.with_suffix(".json").read_text()) == header
     assert header["genes"] == list(GENES)
     assert header["patch"] == {"px": 112, "mpp": 0.69, "um": pytest.approx(77.28)}
-    assert sorted(path.name for path in encoder_path.parent.iterdir()) == ["encoder.json", "encoder.safetensors"]
+    assert sorted(path.name for path in encoder_path.parent.iterdir()) == [
+        "encoder.json",
+        "encoder.safetensors",
+    ]
 
 
 def test_the_digest_changes_with_any_weight(encoder: TCGN) -> None:
@@ -192,7 +221,10 @@ def rewrite(path: Path, change: Any, tensors: dict[str, torch.Tensor] | None = N
     ("change", "message"),
     [
         (lambda meta: meta | {"genes": ["ERBB2", "CD74", "ACTB"]}, "does not match its panel hash"),
-        (lambda meta: {key: value for key, value in meta.items() if key != "patch"}, "KeyError: 'patch'"),
+        (
+            lambda meta: {key: value for key, value in meta.items() if key != "patch"},
+            "KeyError: 'patch'",
+        ),
         (lambda meta: meta | {"schema_version": 99}, "later version"),
         (lambda meta: meta | {"patch": {"px": 2, "mpp": 0.69}}, "2 px is outside 8 to 4096"),
         (
@@ -204,7 +236,9 @@ def rewrite(path: Path, change: Any, tensors: dict[str, torch.Tensor] | None = N
         ("{}", "no header with genes"),
     ],
 )
-def test_a_header_that_makes_no_sense_is_refused(encoder_path: Path, change: Any, message: str) -> None:
+def test_a_header_that_makes_no_sense_is_refused(
+    encoder_path: Path, change: Any, message: str
+) -> None:
     rewrite(encoder_path, change)
     with pytest.raises(InputError, match=rf"encoder\.safetensors: .*{message}.* Fix: "):
         read_encoder_info(encoder_path)
@@ -212,14 +246,20 @@ def test_a_header_that_makes_no_sense_is_refused(encoder_path: Path, change: Any
 
 def test_a_config_of_another_version_is_refused(slide_path: Path) -> None:
     rewrite(slide_path, lambda meta: meta | {"config": {"width": 3}})
-    with pytest.raises(InputError, match=r"fold2\.safetensors: its header cannot be understood .*width"):
+    with pytest.raises(
+        InputError, match=r"fold2\.safetensors: its header cannot be understood .*width"
+    ):
         load_slide_model(slide_path)
 
 
 def test_the_kinds_are_not_confused(encoder_path: Path, slide_path: Path) -> None:
-    with pytest.raises(InputError, match=r"fold2\.safetensors: is no encoder checkpoint .* but a slide-model one"):
+    with pytest.raises(
+        InputError, match=r"fold2\.safetensors: is no encoder checkpoint .* but a slide-model one"
+    ):
         load_encoder(slide_path)
-    with pytest.raises(InputError, match=r"encoder\.safetensors: is no slide-model .* tcgn-mil finetune"):
+    with pytest.raises(
+        InputError, match=r"encoder\.safetensors: is no slide-model .* tcgn-mil finetune"
+    ):
         load_slide_model(encoder_path)
 
 
@@ -228,7 +268,9 @@ def test_tensors_that_do_not_fit_are_listed(slide_path: Path) -> None:
     tensors["head.weight"] = torch.zeros(4, 8)
     tensors["surplus"] = tensors.pop("head.bias")
     rewrite(slide_path, lambda meta: meta, tensors)
-    with pytest.raises(InputError, match=r"fold2\.safetensors: 3 tensors do not fit .*head\.bias") as caught:
+    with pytest.raises(
+        InputError, match=r"fold2\.safetensors: 3 tensors do not fit .*head\.bias"
+    ) as caught:
         load_slide_model(slide_path)
     assert "head.weight" in str(caught.value)
     assert "surplus" in str(caught.value)
@@ -249,26 +291,44 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
 def test_statistics_that_are_not_finite_leave_no_file(tmp_path: Path, encoder: TCGN) -> None:
     scaler = dataclasses.replace(SCALER, mean=np.array([0, np.nan, 0], np.float32))
     with pytest.raises(InputError, match="target statistics of CD74 are not finite"):
-        save_encoder(tmp_path / "encoder.safetensors", encoder, dataclasses.replace(ENCODER, scaler=scaler))
+        save_encoder(
+            tmp_path / "encoder.safetensors", encoder, dataclasses.replace(ENCODER, scaler=scaler)
+        )
     assert not list(tmp_path.iterdir())
 
 
-def test_a_checkpoint_for_the_same_genes_passes(encoder_path: Path, encoder: TCGN, tmp_path: Path) -> None:
+def test_a_checkpoint_for_the_same_genes_passes(
+    encoder_path: Path, encoder: TCGN, tmp_path: Path
+) -> None:
     check_genes(encoder_path, GenePanel(GENES))
     published = tmp_path / "published.safetensors"  # names no genes
-    save_file({name: value.clone() for name, value in to_published_state_dict(encoder.state_dict()).items()}, published)
+    save_file(
+        {
+            name: value.clone()
+            for name, value in to_published_state_dict(encoder.state_dict()).items()
+        },
+        published,
+    )
     check_genes(published, GenePanel(("A", "B")))
 
 
 @pytest.mark.parametrize(
     ("genes", "message"),
     [
-        (("ERBB2", "CD74", "ACTB"), "is a checkpoint for other genes: only the checkpoint has GAPDH"),
-        ((*GENES, "ACTB", "ESR1"), "is a checkpoint for other genes: only the data's panel has ACTB, ESR1"),
+        (
+            ("ERBB2", "CD74", "ACTB"),
+            "is a checkpoint for other genes: only the checkpoint has GAPDH",
+        ),
+        (
+            (*GENES, "ACTB", "ESR1"),
+            "is a checkpoint for other genes: only the data's panel has ACTB, ESR1",
+        ),
         (GENES[::-1], "is a checkpoint for the same genes in another order"),
     ],
 )
-def test_a_checkpoint_for_other_genes_is_refused(encoder_path: Path, genes: tuple[str, ...], message: str) -> None:
+def test_a_checkpoint_for_other_genes_is_refused(
+    encoder_path: Path, genes: tuple[str, ...], message: str
+) -> None:
     with pytest.raises(InputError, match=rf"encoder\.safetensors: {message}.* Fix: "):
         check_genes(encoder_path, GenePanel(genes))
 

@@ -33,9 +33,14 @@ def yaml_file(tmp_path: Path) -> Path:
 
 
 def test_default_then_yaml_then_override(yaml_file: Path) -> None:
-    config = resolve_config(Outer, yaml_path=yaml_file, overrides=["training.epochs=3", "genes=[X, Y]"])
+    config = resolve_config(
+        Outer, yaml_path=yaml_file, overrides=["training.epochs=3", "genes=[X, Y]"]
+    )
     assert config == Outer(name="b", genes=("X", "Y"), training=Inner(lr=0.5, epochs=3))
-    assert resolve_config(Outer, yaml_path=yaml_file, overrides=["training.lr=3e-4"]).training.lr == 3e-4
+    assert (
+        resolve_config(Outer, yaml_path=yaml_file, overrides=["training.lr=3e-4"]).training.lr
+        == 3e-4
+    )
 
 
 def test_a_section_given_in_part_keeps_the_rest_of_its_own_default(yaml_file: Path) -> None:

@@ -22,9 +22,16 @@ def test_tiles_of_every_scanner_cover_the_same_field(mpp: float, finest: float) 
 
 
 def test_the_nearest_finer_level_is_read() -> None:
-    spec = TileSpec.for_slide(PatchSize(112, 1.0), slide_mpp=0.25, level_downsamples=[1, 4.0002, 16])
+    spec = TileSpec.for_slide(
+        PatchSize(112, 1.0), slide_mpp=0.25, level_downsamples=[1, 4.0002, 16]
+    )
     assert (spec.read_level, spec.read_px) == (1, 112)
-    assert TileSpec.for_slide(PatchSize(112, 0.9), slide_mpp=0.25, level_downsamples=[1, 4, 16]).read_level == 0
+    assert (
+        TileSpec.for_slide(
+            PatchSize(112, 0.9), slide_mpp=0.25, level_downsamples=[1, 4, 16]
+        ).read_level
+        == 0
+    )
 
 
 def test_upsampling_is_bounded() -> None:

@@ -12,11 +12,19 @@ from tcgn_mil.failures import write_failures
 def test_each_failure_is_a_row(tmp_path: Path) -> None:
     write_failures(
         tmp_path / "new",
-        [Failure("s1", "tile", "no mpp, none given", 'give "--mpp"'), Failure("s2", "encode", "cut off")],
+        [
+            Failure("s1", "tile", "no mpp, none given", 'give "--mpp"'),
+            Failure("s2", "encode", "cut off"),
+        ],
     )
     with (tmp_path / "new" / "failures.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == [
-            {"slide": "s1", "stage": "tile", "reason": "no mpp, none given", "likely_fix": 'give "--mpp"'},
+            {
+                "slide": "s1",
+                "stage": "tile",
+                "reason": "no mpp, none given",
+                "likely_fix": 'give "--mpp"',
+            },
             {"slide": "s2", "stage": "encode", "reason": "cut off", "likely_fix": ""},
         ]
 

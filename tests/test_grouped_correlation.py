@@ -13,7 +13,9 @@ from tcgn_mil.slide_stats import fold_correlations
 
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("sizes", [(30, 20, 10), (700, 1100)])
-def test_r_is_that_of_double_precision(sizes: tuple[int, ...], apart: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_r_is_that_of_double_precision(
+    sizes: tuple[int, ...], apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Groups in any order of rows, longer than a block of rows, over several blocks of genes in threads."""
     monkeypatch.setattr(grouped_correlation, "_BLOCK_GENES", 11)
     rng = np.random.default_rng(0)
@@ -21,7 +23,9 @@ def test_r_is_that_of_double_precision(sizes: tuple[int, ...], apart: bool, monk
     if apart:
         group_of = rng.permutation(group_of)
     truth = rng.standard_normal((sum(sizes), 60)) * np.logspace(-3, 3, 60) + np.linspace(-2, 50, 60)
-    predicted = truth * np.linspace(-1, 1, 60) / truth.std(axis=0) + rng.standard_normal(truth.shape)
+    predicted = truth * np.linspace(-1, 1, 60) / truth.std(axis=0) + rng.standard_normal(
+        truth.shape
+    )
     truth, predicted = truth.astype(np.float32), predicted.astype(np.float32)
     found = grouped_pearson(truth, predicted, rows_by_group(group_of))
     assert found.exact.mean() > 0.9

@@ -73,7 +73,9 @@ def test_batches_of_any_size_give_the_same_features_in_order(toy: TileEncoder) -
     np.testing.assert_allclose(whole, parts, atol=1e-6)
     np.testing.assert_array_equal(coords, tiles(10)[1])
     np.testing.assert_array_equal(coords, part_coords)
-    expected = ColourModel().eval()(to_network_input(torch.from_numpy(tiles(10)[0]), 32)).detach().numpy()
+    expected = (
+        ColourModel().eval()(to_network_input(torch.from_numpy(tiles(10)[0]), 32)).detach().numpy()
+    )
     np.testing.assert_allclose(whole, expected, atol=1e-6)
 
 
@@ -94,7 +96,9 @@ def test_what_cannot_be_encoded_is_refused(toy: TileEncoder) -> None:
     with pytest.raises(InputError, match="unknown precision '8-bit'"):
         encode_tiles(toy, cut(1, 1), device=CPU, precision="8-bit")
     maps = TileEncoder(nn.Conv2d(3, 4, 3), "maps-0", None, EncoderInput(32, MEAN, STD))
-    with pytest.raises(InputError, match=r"encoder maps-0 gives features of shape \(2, 4, 30, 30\)"):
+    with pytest.raises(
+        InputError, match=r"encoder maps-0 gives features of shape \(2, 4, 30, 30\)"
+    ):
         encode_tiles(maps, cut(2, 2), device=CPU)
 
 
@@ -123,9 +127,13 @@ def resnet() -> nn.Module:
     return create_encoder("resnet10t", 2).eval()
 
 
-def test_a_checkpoint_of_a_timm_model_is_given_its_own_input(tmp_path: Path, resnet: nn.Module) -> None:
+def test_a_checkpoint_of_a_timm_model_is_given_its_own_input(
+    tmp_path: Path, resnet: nn.Module
+) -> None:
     scaler = TargetScaler("log1p", np.zeros(2, np.float32), np.ones(2, np.float32))
-    info = EncoderInfo("resnet10t", GenePanel(("A", "B")), scaler, PATCH, takes=EncoderInput(64, MEAN, STD))
+    info = EncoderInfo(
+        "resnet10t", GenePanel(("A", "B")), scaler, PATCH, takes=EncoderInput(64, MEAN, STD)
+    )
     path = tmp_path / "encoder.safetensors"
     save_encoder(path, resnet, info)
     encoder = open_encoder(str(path))
@@ -148,12 +156,17 @@ def test_views_are_averaged(resnet: nn.Module, count: int) -> None:
     patches = tiles(5)[0]
     own_input = {"takes": EncoderInput(32, MEAN, STD), "batch_size": 2}
     for of_spots in (predict_spots, spot_features):
-        seen = [of_spots(resnet, view.numpy(), **own_input) for view in views(torch.from_numpy(patches), count)]
+        seen = [
+            of_spots(resnet, view.numpy(), **own_input)
+            for view in views(torch.from_numpy(patches), count)
+        ]
         found = of_spots(resnet, patches, views=count, **own_input)
         np.testing.assert_allclose(found, np.mean(seen, axis=0), atol=1e-6)
         assert np.abs(found - seen[0]).max() > 1e-3
         turned = np.rot90(patches, axes=(1, 2))
-        np.testing.assert_allclose(of_spots(resnet, turned, views=count, **own_input), found, atol=1e-6)
+        np.testing.assert_allclose(
+            of_spots(resnet, turned, views=count, **own_input), found, atol=1e-6
+        )
 
 
 def test_a_timm_encoder_is_always_the_same_and_leaves_seeds_alone() -> None:
@@ -168,7 +181,9 @@ def test_a_timm_encoder_is_always_the_same_and_leaves_seeds_alone() -> None:
 
 
 def test_unknown_encoders_are_refused() -> None:
-    with pytest.raises(InputError, match=r"timm has no model 'resnet10'.* did you mean .*resnet10t"):
+    with pytest.raises(
+        InputError, match=r"timm has no model 'resnet10'.* did you mean .*resnet10t"
+    ):
         open_encoder("timm:resnet10")
     with pytest.raises(InputError, match="no such encoder checkpoint"):
         open_encoder("resnet10t")
@@ -214,7 +229,9 @@ def test_a_bag_in_chunks_equals_the_model_at_once(
 def test_a_bag_of_200_000_tiles_is_predicted(regressor: SlideRegressor) -> None:
     found = predict_bag(regressor, bag(200_000), tile_genes=[0])
     assert found.attention.sum() == pytest.approx(1, abs=1e-4)
-    assert found.attention @ found.tile_expression[:, 0] == pytest.approx(found.expression[0], abs=1e-4)
+    assert found.attention @ found.tile_expression[:, 0] == pytest.approx(
+        found.expression[0], abs=1e-4
+    )
     assert predict_bag(regressor, bag(3)).tile_expression.shape == (3, 0)
 
 

@@ -52,7 +52,9 @@ def tcgn() -> TCGN:
 def textured(count: int, *, seed: int = 0, side: int = 224) -> Tensor:
     """Images with structure at the scale of a graph's patches."""
     generator = torch.Generator().manual_seed(seed)
-    return nn.functional.interpolate(torch.randn(count, 3, side // 8, side // 8, generator=generator), scale_factor=8.0)
+    return nn.functional.interpolate(
+        torch.randn(count, 3, side // 8, side // 8, generator=generator), scale_factor=8.0
+    )
 
 
 def test_grad_cam_lies_where_the_gene_is_read() -> None:
@@ -71,7 +73,9 @@ def test_grad_cam_keeps_what_speaks_for_the_gene_and_drops_what_speaks_against()
 
 def test_grad_cam_sums_to_the_output_of_a_linear_head() -> None:
     model, images = Quadrants().eval(), -torch.rand(3, 3, PX, PX)
-    torch.testing.assert_close(interpret.grad_cam(model, images, [0, 1]).sum(dim=(2, 3)), model(images))
+    torch.testing.assert_close(
+        interpret.grad_cam(model, images, [0, 1]).sum(dim=(2, 3)), model(images)
+    )
 
 
 def test_grad_cam_of_tcgn_is_captums_on_its_final_activation(tcgn: TCGN) -> None:
@@ -82,14 +86,19 @@ def test_grad_cam_of_tcgn_is_captums_on_its_final_activation(tcgn: TCGN) -> None
     assert found.shape == (2, 2, 7, 7)
     assert found.count_nonzero()
     for column, gene in enumerate((2, 0)):
-        expected = LayerGradCam(tcgn, tcgn.final_act).attribute(images, target=gene, relu_attributions=True)
+        expected = LayerGradCam(tcgn, tcgn.final_act).attribute(
+            images, target=gene, relu_attributions=True
+        )
         torch.testing.assert_close(found[:, column : column + 1], expected)
 
 
 def test_a_cam_is_of_its_own_image(tcgn: TCGN) -> None:
     images = textured(3)
     torch.testing.assert_close(
-        interpret.grad_cam(tcgn, images, [1])[1:2], interpret.grad_cam(tcgn, images[1:2], [1]), rtol=1e-3, atol=1e-6
+        interpret.grad_cam(tcgn, images, [1])[1:2],
+        interpret.grad_cam(tcgn, images[1:2], [1]),
+        rtol=1e-3,
+        atol=1e-6,
     )
 
 
@@ -117,16 +126,22 @@ def test_relevance_sums_to_the_change_of_output_and_the_error_is_reported(tcgn: 
     white = interpret.white_glass(image[0])
     with interpret.held_graph(tcgn, image), torch.no_grad():
         change = tcgn(image) - tcgn(white[None])
-    coarse, fine = (interpret.integrated_gradients(tcgn, image, [0, 1, 2], steps=steps) for steps in (4, 96))
+    coarse, fine = (
+        interpret.integrated_gradients(tcgn, image, [0, 1, 2], steps=steps) for steps in (4, 96)
+    )
     for found in (coarse, fine):
         assert found.relevance.shape == (1, 3, 224, 224)
         torch.testing.assert_close(found.change, change, rtol=1e-3, atol=1e-5)
-        torch.testing.assert_close(found.relevance.sum(dim=(2, 3)), change + found.delta, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(
+            found.relevance.sum(dim=(2, 3)), change + found.delta, rtol=1e-3, atol=1e-5
+        )
     assert fine.delta.abs().max() < 0.02 * change.abs().max()
     assert fine.delta.abs().sum() < coarse.delta.abs().sum()
 
 
-def test_without_holding_the_graph_the_relevance_would_not_add_up(tcgn: TCGN, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_holding_the_graph_the_relevance_would_not_add_up(
+    tcgn: TCGN, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Why `held_graph` is there: edges are chosen anew along the line, and no gradient sees the jumps."""
     image = textured(1)
     held = interpret.integrated_gradients(tcgn, image, [0, 1, 2], steps=96)
@@ -159,10 +174,16 @@ def test_relevance_of_white_pixels_is_zero() -> None:
     assert found.relevance[..., 8:16, :16].min() > 0
 
 
-def test_graphs_hold_the_edges_that_the_model_used(tcgn: TCGN, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graphs_hold_the_edges_that_the_model_used(
+    tcgn: TCGN, monkeypatch: pytest.MonkeyPatch
+) -> None:
     used: list[Tensor] = []
     build = graph_block.build_graph
-    monkeypatch.setattr(graph_block, "build_graph", lambda edges, *rest: (used.append(edges), build(edges, *rest))[1])
+    monkeypatch.setattr(
+        graph_block,
+        "build_graph",
+        lambda edges, *rest: (used.append(edges), build(edges, *rest))[1],
+    )
     graphs = interpret.learned_graphs(tcgn, textured(2))
     assert len(graphs) == len(used) == 2
     for graph, edges in zip(graphs, used, strict=True):
@@ -173,12 +194,18 @@ def test_graphs_hold_the_edges_that_the_model_used(tcgn: TCGN, monkeypatch: pyte
 
 def test_weights_are_attention_and_the_strongest_there_is(tcgn: TCGN) -> None:
     image, kept = textured(1), []
-    hook = tcgn.graph_blocks[1].attention.register_forward_hook(lambda _m, _i, output: kept.append(output[0].mean(1)))
+    hook = tcgn.graph_blocks[1].attention.register_forward_hook(
+        lambda _m, _i, output: kept.append(output[0].mean(1))
+    )
     graph = interpret.learned_graphs(tcgn, image)[1]
     hook.remove()
     attention = kept[0][0]
-    torch.testing.assert_close(graph.weight[0], attention[graph.edges[0, :, 0], graph.edges[0, :, 1]])
-    torch.testing.assert_close(graph.weight[0].sort().values, attention.flatten().sort().values[-784:])
+    torch.testing.assert_close(
+        graph.weight[0], attention[graph.edges[0, :, 0], graph.edges[0, :, 1]]
+    )
+    torch.testing.assert_close(
+        graph.weight[0].sort().values, attention.flatten().sort().values[-784:]
+    )
 
 
 def test_degrees_count_ends(tcgn: TCGN) -> None:
@@ -189,7 +216,9 @@ def test_degrees_count_ends(tcgn: TCGN) -> None:
 
 
 def test_centres_run_along_rows() -> None:
-    graph = interpret.LearnedGraph(torch.zeros(1, 0, 2, dtype=torch.long), torch.zeros(1, 0), (14, 14))
+    graph = interpret.LearnedGraph(
+        torch.zeros(1, 0, 2, dtype=torch.long), torch.zeros(1, 0), (14, 14)
+    )
     centres = graph.centres(112)
     assert centres.shape == (196, 2)
     assert centres[0].tolist() == [4, 4]
@@ -204,8 +233,12 @@ def test_explaining_leaves_the_model_as_it_was(tcgn: TCGN) -> None:
     interpret.integrated_gradients(tcgn, image, [0], steps=2)
     interpret.learned_graphs(tcgn, image)
     assert all(torch.equal(before[name], tensor) for name, tensor in tcgn.state_dict().items())
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in tcgn.parameters())
-    assert not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in tcgn.modules())
+    assert all(
+        parameter.grad is None and parameter.requires_grad for parameter in tcgn.parameters()
+    )
+    assert not any(
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in tcgn.modules()
+    )
 
 
 def test_a_convolutional_timm_model_is_explained_but_has_no_graph() -> None:
@@ -213,7 +246,12 @@ def test_a_convolutional_timm_model_is_explained_but_has_no_graph() -> None:
     model = timm.create_model("resnet10t", num_classes=2).eval()
     image = textured(1, side=64)
     assert interpret.grad_cam(model, image, [1]).shape == (1, 1, 2, 2)
-    assert interpret.integrated_gradients(model, image, [1], steps=2).relevance.shape == (1, 1, 64, 64)
+    assert interpret.integrated_gradients(model, image, [1], steps=2).relevance.shape == (
+        1,
+        1,
+        64,
+        64,
+    )
     with pytest.raises(InputError, match=r"ResNet has no patch graph\. Fix: use a TCGN encoder"):
         interpret.learned_graphs(model, image)
 
@@ -221,9 +259,13 @@ def test_a_convolutional_timm_model_is_explained_but_has_no_graph() -> None:
 def test_a_vision_transformer_has_no_last_map() -> None:
     model = timm.create_model("vit_tiny_patch16_224", num_classes=2, depth=1).eval()
     image = textured(1)
-    with pytest.raises(InputError, match=r"gives \(1, 197, 192\), not a map .* integrated gradients need no map"):
+    with pytest.raises(
+        InputError, match=r"gives \(1, 197, 192\), not a map .* integrated gradients need no map"
+    ):
         interpret.grad_cam(model, image, [0])
-    assert torch.isfinite(interpret.integrated_gradients(model, image, [0], steps=2).relevance).all()
+    assert torch.isfinite(
+        interpret.integrated_gradients(model, image, [0], steps=2).relevance
+    ).all()
 
 
 @pytest.mark.parametrize("explain", [interpret.grad_cam, interpret.integrated_gradients])

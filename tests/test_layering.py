@@ -14,10 +14,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = {"tcgn_mil": "tcgn_mil", "preprocessing": "tcgn_mil.preprocessing", "experiments": "tcgn_mil.experiments"}
+FOLDERS = {
+    "tcgn_mil": "tcgn_mil",
+    "preprocessing": "tcgn_mil.preprocessing",
+    "experiments": "tcgn_mil.experiments",
+}
 BARE_GPU_PACKAGES = {"torch", "timm", "numpy", "safetensors", "h5py", "lightning_fabric", "tqdm"}
 NEEDED_BY_TIMM = {"yaml", "_yaml", "PIL"}
-WIRING = {f"tcgn_mil.experiments.{name}" for name in ("cli", "demo", "slide_encoding", "slide_pixels")}
+WIRING = {
+    f"tcgn_mil.experiments.{name}" for name in ("cli", "demo", "slide_encoding", "slide_pixels")
+}
 WIRING_FOLDERS = ("tcgn_mil.experiments.commands", "tcgn_mil.experiments.benchmarks")
 
 
@@ -26,7 +32,9 @@ def module_name(path: Path) -> str:
     return ".".join([FOLDERS[folder], *rest]).removesuffix(".__init__")
 
 
-SOURCES = {module_name(path): path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))}
+SOURCES = {
+    module_name(path): path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))
+}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
@@ -61,42 +69,74 @@ def test_imports_follow_the_layers(module: str) -> None:
     everything = set(imports(SOURCES[module]))
     own = {name for name in everything if name.split(".")[0] == "tcgn_mil"}
     part = module.split(".")[1] if "." in module else "tcgn_mil"
-    assert not {name for name in everything if name.split(".")[0] in ("preprocessing", "experiments")}
+    assert not {
+        name for name in everything if name.split(".")[0] in ("preprocessing", "experiments")
+    }
     if part == "preprocessing":
-        assert not {name for name in everything if name.split(".")[0] in ("torch", "timm", "lightning_fabric")}
+        assert not {
+            name
+            for name in everything
+            if name.split(".")[0] in ("torch", "timm", "lightning_fabric")
+        }
         assert not {name for name in own if name.startswith("tcgn_mil.experiments")}
     elif part == "experiments":
         if module not in WIRING and not module.startswith(WIRING_FOLDERS):
             assert not {name for name in own if name.startswith("tcgn_mil.preprocessing")}
     else:
-        assert not {name for name in own if name.startswith(("tcgn_mil.preprocessing", "tcgn_mil.experiments"))}
+        assert not {
+            name
+            for name in own
+            if name.startswith(("tcgn_mil.preprocessing", "tcgn_mil.experiments"))
+        }
     if part == "layers":
-        assert not {name for name in own if not name.startswith(("tcgn_mil.layers", "tcgn_mil.errors"))}
+        assert not {
+            name for name in own if not name.startswith(("tcgn_mil.layers", "tcgn_mil.errors"))
+        }
     if part in ("contracts", "config", "metrics", "statistics"):
         assert not {name for name in everything if name.split(".")[0] == "torch"}
-        above = ("tcgn_mil.models", "tcgn_mil.layers", "tcgn_mil.training", "tcgn_mil.inference", "tcgn_mil.data")
+        above = (
+            "tcgn_mil.models",
+            "tcgn_mil.layers",
+            "tcgn_mil.training",
+            "tcgn_mil.inference",
+            "tcgn_mil.data",
+        )
         assert not {name for name in own if name.startswith(above)}
 
 
 @pytest.mark.parametrize("module", sorted(SOURCES))
 def test_models_layers_and_training_run_on_a_bare_gpu_machine(module: str) -> None:
-    if not module.startswith(("tcgn_mil.models", "tcgn_mil.layers", "tcgn_mil.training", "tcgn_mil.checkpoints")):
+    if not module.startswith(
+        ("tcgn_mil.models", "tcgn_mil.layers", "tcgn_mil.training", "tcgn_mil.checkpoints")
+    ):
         return
     allowed = BARE_GPU_PACKAGES | set(sys.stdlib_module_names) | {"tcgn_mil"}
-    assert not {name for name in imports(SOURCES[module], top_level_only=True) if name.split(".")[0] not in allowed}
+    assert not {
+        name
+        for name in imports(SOURCES[module], top_level_only=True)
+        if name.split(".")[0] not in allowed
+    }
 
 
 def loaded_after(statement: str) -> set[str]:
     code = f"import sys; {statement}; print(' '.join(sorted({{name.split('.')[0] for name in sys.modules}})))"
-    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
 
 
 def test_importing_the_package_loads_no_torch() -> None:
-    assert "torch" not in loaded_after("import tcgn_mil, tcgn_mil.contracts, tcgn_mil.config, tcgn_mil.metrics")
+    assert "torch" not in loaded_after(
+        "import tcgn_mil, tcgn_mil.contracts, tcgn_mil.config, tcgn_mil.metrics"
+    )
 
 
 def test_importing_the_command_line_loads_nothing_heavy() -> None:
-    assert not {"torch", "pandas", "anndata", "matplotlib", "sklearn"} & loaded_after("import tcgn_mil.experiments.cli")
+    assert not {"torch", "pandas", "anndata", "matplotlib", "sklearn"} & loaded_after(
+        "import tcgn_mil.experiments.cli"
+    )
 
 
 def test_preprocessing_loads_no_torch() -> None:
@@ -139,12 +179,29 @@ def test_models_and_training_run_with_all_other_dependencies_blocked() -> None:
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     lines = setup["options"]["install_requires"].split()
     names = {re.split(r"[^\w.-]", line)[0] for line in lines}
-    asked = {name.lower().replace("_", "-") for name in names} - {name.replace("_", "-") for name in BARE_GPU_PACKAGES}
+    asked = {name.lower().replace("_", "-") for name in names} - {
+        name.replace("_", "-") for name in BARE_GPU_PACKAGES
+    }
     owners = importlib.metadata.packages_distributions()
-    modules = {module for module, names in owners.items() if asked & {name.lower().replace("_", "-") for name in names}}
+    modules = {
+        module
+        for module, names in owners.items()
+        if asked & {name.lower().replace("_", "-") for name in names}
+    }
     blocked = modules - NEEDED_BY_TIMM
-    assert blocked >= {"pandas", "anndata", "sklearn", "scanpy", "lifelines", "captum", "matplotlib"}
+    assert blocked >= {
+        "pandas",
+        "anndata",
+        "sklearn",
+        "scanpy",
+        "lifelines",
+        "captum",
+        "matplotlib",
+    }
     found = subprocess.run(
-        [sys.executable, "-c", BLOCKED_ELSEWHERE.format(blocked=blocked)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", BLOCKED_ELSEWHERE.format(blocked=blocked)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert found.stdout == "ran\n", found.stderr[-1000:]

@@ -17,7 +17,9 @@ def arrays(samples: int = 9, genes: int = 4) -> tuple[torch.Tensor, torch.Tensor
 
 def test_correlation_is_numpys() -> None:
     predicted, target = arrays()
-    expected = np.mean([1 - np.corrcoef(predicted[:, gene], target[:, gene])[0, 1] for gene in range(4)])
+    expected = np.mean(
+        [1 - np.corrcoef(predicted[:, gene], target[:, gene])[0, 1] for gene in range(4)]
+    )
     assert float(correlation_loss(predicted, target)) == pytest.approx(expected, abs=1e-6)
 
 

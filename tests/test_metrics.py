@@ -27,20 +27,28 @@ def pair() -> tuple[np.ndarray, np.ndarray]:
 def test_correlations_agree_with_scipy(pair: tuple[np.ndarray, np.ndarray]) -> None:
     truth, predicted = pair
     for gene in range(truth.shape[1]):
-        assert pearson(truth, predicted)[gene] == pytest.approx(stats.pearsonr(truth[:, gene], predicted[:, gene])[0])
-        assert spearman(truth, predicted)[gene] == pytest.approx(stats.spearmanr(truth[:, gene], predicted[:, gene])[0])
+        assert pearson(truth, predicted)[gene] == pytest.approx(
+            stats.pearsonr(truth[:, gene], predicted[:, gene])[0]
+        )
+        assert spearman(truth, predicted)[gene] == pytest.approx(
+            stats.spearmanr(truth[:, gene], predicted[:, gene])[0]
+        )
 
 
 def test_errors_agree_with_their_definition(pair: tuple[np.ndarray, np.ndarray]) -> None:
     truth, predicted = pair
     found = gene_metrics(truth, predicted)
     np.testing.assert_allclose(found.rmse, np.sqrt(((truth - predicted) ** 2).mean(0)))
-    np.testing.assert_allclose(found.r2, 1 - ((truth - predicted) ** 2).sum(0) / ((truth - truth.mean(0)) ** 2).sum(0))
+    np.testing.assert_allclose(
+        found.r2, 1 - ((truth - predicted) ** 2).sum(0) / ((truth - truth.mean(0)) ** 2).sum(0)
+    )
     assert (found.n == 40).all()
 
 
 @pytest.mark.parametrize("constant", [0.0, 3.3, 1e6])
-def test_constant_genes_are_na_not_zero(pair: tuple[np.ndarray, np.ndarray], constant: float) -> None:
+def test_constant_genes_are_na_not_zero(
+    pair: tuple[np.ndarray, np.ndarray], constant: float
+) -> None:
     truth, predicted = (values.astype(np.float32) for values in pair)
     truth[:, 1] = constant
     predicted[:, 2] = constant
@@ -54,7 +62,9 @@ def test_a_function_of_depth_scores_nothing_after_adjustment() -> None:
     rng = np.random.default_rng(1)
     depth = rng.normal(8, 1, size=300)
     truth = np.column_stack([depth + rng.normal(size=300), rng.normal(size=300)])
-    follows_depth = np.column_stack([depth**2 + 0.3 * rng.normal(size=300), depth + 0.3 * rng.normal(size=300)])
+    follows_depth = np.column_stack(
+        [depth**2 + 0.3 * rng.normal(size=300), depth + 0.3 * rng.normal(size=300)]
+    )
     assert pearson(truth, follows_depth)[0] > 0.5
     assert abs(depth_adjusted_pearson(truth, follows_depth, depth)[0]) < 0.15
     assert np.isnan(depth_adjusted_pearson(truth, np.column_stack([depth, depth]), depth)).all()
@@ -86,7 +96,9 @@ def test_folds_combine_by_fisher_z_weighted_by_n_minus_3() -> None:
     n = np.array([10, 20, 30, 3])  # the last fold is too small to count
     combined = combine_folds(r, n)
     weights = np.array([7, 17, 27])
-    assert combined.r[0] == pytest.approx(np.tanh((weights * np.arctanh(r[:3, 0])).sum() / weights.sum()))
+    assert combined.r[0] == pytest.approx(
+        np.tanh((weights * np.arctanh(r[:3, 0])).sum() / weights.sum())
+    )
     assert np.isnan(combined.r[1])  # two usable folds are too few
     assert combined.folds.tolist() == [3, 2]
 

@@ -43,7 +43,9 @@ def test_biases_norms_and_named_parameters_do_not_decay() -> None:
     decayed, plain = parameter_groups(model, 0.1)
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
     assert [id(parameter) for parameter in decayed["params"]] == [id(model.layer.weight)]
-    expected = {id(p) for p in (model.layer.bias, model.norm.weight, model.norm.bias, model.position)}
+    expected = {
+        id(p) for p in (model.layer.bias, model.norm.weight, model.norm.bias, model.position)
+    }
     assert {id(parameter) for parameter in plain["params"]} == expected
 
 
@@ -57,7 +59,11 @@ def scales(model: nn.Module, layer_decay: float) -> dict[str, float]:
     """Parameter name -> lr_scale."""
     name_of = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = parameter_groups(model, 0.1, layer_decay)
-    found = {name_of[id(parameter)]: group["lr_scale"] for group in groups for parameter in group["params"]}
+    found = {
+        name_of[id(parameter)]: group["lr_scale"]
+        for group in groups
+        for parameter in group["params"]
+    }
     assert sorted(found) == sorted(name_of.values())
     return found
 
@@ -65,15 +71,27 @@ def scales(model: nn.Module, layer_decay: float) -> dict[str, float]:
 def test_layer_decay_follows_the_depth_of_tcgn() -> None:
     found = scales(create_model("tcgn_tiny", num_classes=3), 0.5)
     in_order = (
-        "stem.conv1.weight", "stages.0.patch_embed.proj.weight", "stages.0.blocks.0.local.weight",
-        "graph_blocks.0.position_bias", "stages.1.patch_embed.proj.weight", "stages.1.blocks.0.local.weight",
-        "graph_blocks.1.position_bias", "stages.2.patch_embed.proj.weight", "stages.2.blocks.0.local.weight",
-        "channel_attentions.1.encoder.norm1.weight", "stages.3.patch_embed.proj.weight",
-        "stages.3.blocks.0.local.weight", "final_conv.weight", "head.fc2.weight",
-    )  # fmt: skip
+        "stem.conv1.weight",
+        "stages.0.patch_embed.proj.weight",
+        "stages.0.blocks.0.local.weight",
+        "graph_blocks.0.position_bias",
+        "stages.1.patch_embed.proj.weight",
+        "stages.1.blocks.0.local.weight",
+        "graph_blocks.1.position_bias",
+        "stages.2.patch_embed.proj.weight",
+        "stages.2.blocks.0.local.weight",
+        "channel_attentions.1.encoder.norm1.weight",
+        "stages.3.patch_embed.proj.weight",
+        "stages.3.blocks.0.local.weight",
+        "final_conv.weight",
+        "head.fc2.weight",
+    )
     assert [found[name] for name in in_order] == [0.5**depth for depth in range(13, -1, -1)]
     assert found["head.fc1.bias"] == 1.0
-    assert found["channel_attentions.0.encoder.norm1.weight"] == found["stages.2.patch_embed.proj.weight"]
+    assert (
+        found["channel_attentions.0.encoder.norm1.weight"]
+        == found["stages.2.patch_embed.proj.weight"]
+    )
 
 
 def test_layer_decay_follows_the_depth_of_a_timm_model() -> None:
@@ -88,7 +106,12 @@ def test_layer_decay_keeps_weight_decay_as_it_was() -> None:
 
     def decayed(layer_decay: float) -> set[int]:
         groups = parameter_groups(model, 0.1, layer_decay)
-        return {id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]}
+        return {
+            id(parameter)
+            for group in groups
+            if group["weight_decay"]
+            for parameter in group["params"]
+        }
 
     assert decayed(0.7) == decayed(1.0)
 

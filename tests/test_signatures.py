@@ -48,7 +48,11 @@ def test_ranks_are_within_folds() -> None:
 
 def test_genes_present_and_missing_are_named_and_half_is_enough() -> None:
     values = np.arange(8.0).reshape(4, 2)
-    sets = [gene_set("HALF", "A", "B", "X", "Y"), gene_set("LESS", "A", "X", "Y"), gene_set("NONE", "X")]
+    sets = [
+        gene_set("HALF", "A", "B", "X", "Y"),
+        gene_set("LESS", "A", "X", "Y"),
+        gene_set("NONE", "X"),
+    ]
     found = score_signatures(values, ["A", "B"], sets)
     assert found.names == ("HALF",)
     half, less, none = found.coverage
@@ -89,9 +93,15 @@ def test_hla_has_one_name(name: str) -> None:
 
 
 def test_other_names_stay() -> None:
-    assert [canonical_gene(name) for name in ("HLA_DRB1", "HLA_DQA1", "<script>", "MIR_1", " CD8A ")] == [
-        "HLA-DRB1", "HLA-DQA1", "<script>", "MIR_1", "CD8A",
-    ]  # fmt: skip
+    assert [
+        canonical_gene(name) for name in ("HLA_DRB1", "HLA_DQA1", "<script>", "MIR_1", " CD8A ")
+    ] == [
+        "HLA-DRB1",
+        "HLA-DQA1",
+        "<script>",
+        "MIR_1",
+        "CD8A",
+    ]
 
 
 def test_one_gene_under_two_names_is_refused() -> None:
@@ -107,7 +117,15 @@ def test_no_signature_with_enough_genes_is_refused() -> None:
 def test_the_shipped_sets_have_citations() -> None:
     sets = read_gmt(SHIPPED)
     assert len(sets) == 20
-    sizes = {"CYTOLYTIC_ACTIVITY": 2, "IFNG_6": 6, "EXPANDED_IMMUNE_18": 18, "T_CELL_INFLAMED_18": 18,
-             "TLS_CHEMOKINE_12": 12, "T_CELL_5": 5}  # fmt: skip
+    sizes = {
+        "CYTOLYTIC_ACTIVITY": 2,
+        "IFNG_6": 6,
+        "EXPANDED_IMMUNE_18": 18,
+        "T_CELL_INFLAMED_18": 18,
+        "TLS_CHEMOKINE_12": 12,
+        "T_CELL_5": 5,
+    }
     assert {name: len(sets[name].genes) for name in sizes} == sizes
-    assert all("et al." in one.description or "of this package" in one.description for one in sets.values())
+    assert all(
+        "et al." in one.description or "of this package" in one.description for one in sets.values()
+    )

@@ -43,7 +43,9 @@ def test_r_within_folds_agrees_with_scipy_and_leaves_unknown_patients_out(data: 
     assert r[3, 6] == pytest.approx(pearsonr(truth[36:48, 6], predicted[36:48, 6])[0], abs=1e-6)
     z = np.arctanh(r[:, 2])
     weight = np.array([8, 9, 9, 9, 9])
-    assert combined_r(truth, predicted, FOLDS).r[2] == pytest.approx(np.tanh((weight * z).sum() / weight.sum()))
+    assert combined_r(truth, predicted, FOLDS).r[2] == pytest.approx(
+        np.tanh((weight * z).sum() / weight.sum())
+    )
 
 
 def test_the_bootstrap_agrees_with_a_loop_over_the_same_draws(data: tuple) -> None:
@@ -53,10 +55,14 @@ def test_the_bootstrap_agrees_with_a_loop_over_the_same_draws(data: tuple) -> No
     rows = [np.flatnonzero(fold == FOLDS) for fold in range(5)]
     drawn = [rng.multinomial(12, np.full(12, 1 / 12), size=4) for _ in rows]
     for replicate in range(4):
-        chosen = [np.repeat(part, counts[replicate]) for part, counts in zip(rows, drawn, strict=True)]
+        chosen = [
+            np.repeat(part, counts[replicate]) for part, counts in zip(rows, drawn, strict=True)
+        ]
         every = np.concatenate(chosen)
         fold_of = np.repeat(np.arange(5), [len(part) for part in chosen])
-        np.testing.assert_allclose(found[replicate], combined_r(truth[every], predicted[every], fold_of).r, atol=2e-4)
+        np.testing.assert_allclose(
+            found[replicate], combined_r(truth[every], predicted[every], fold_of).r, atol=2e-4
+        )
 
 
 def test_bootstrap_intervals_hold_the_true_r_as_often_as_they_say() -> None:
@@ -113,17 +119,23 @@ def test_steiger_is_calibrated() -> None:
 def test_conformal_intervals_cover_what_they_state(stated: float) -> None:
     rng = np.random.default_rng(2)
     truth = rng.standard_t(4, (100, 300))
-    bounds = conformal_bounds(truth, np.zeros_like(truth), np.repeat(np.arange(5), 20), stated=stated)
+    bounds = conformal_bounds(
+        truth, np.zeros_like(truth), np.repeat(np.arange(5), 20), stated=stated
+    )
     assert bounds.coverage == pytest.approx(stated, abs=0.02)
     fresh = np.abs(rng.standard_t(4, (2000, 300))) <= bounds.half_width
     assert fresh.mean() == pytest.approx(stated, abs=0.02)
 
 
 def test_too_few_patients_have_no_interval() -> None:
-    bounds = conformal_bounds(np.zeros((6, 2)), np.ones((6, 2)), np.repeat(np.arange(3), 2), stated=0.9)
+    bounds = conformal_bounds(
+        np.zeros((6, 2)), np.ones((6, 2)), np.repeat(np.arange(3), 2), stated=0.9
+    )
     assert np.isnan(bounds.half_width).all()
     assert np.isnan(bounds.coverage)
-    assert np.isnan(conformal_bounds(np.zeros((30, 2)), np.ones((30, 2)), np.zeros(30, np.int64)).coverage)  # one fold
+    assert np.isnan(
+        conformal_bounds(np.zeros((30, 2)), np.ones((30, 2)), np.zeros(30, np.int64)).coverage
+    )  # one fold
 
 
 def test_r_is_within_cohorts_where_there_are_several(data: tuple) -> None:
@@ -135,7 +147,9 @@ def test_r_is_within_cohorts_where_there_are_several(data: tuple) -> None:
     assert abs(np.median(combined_r(truth, predicted, FOLDS, cohort_of).r)) < 0.05
     truth, predicted = data
     r, n = fold_correlations(truth, predicted, 2 * FOLDS + cohort_of)
-    np.testing.assert_allclose(combined_r(truth, predicted, FOLDS, cohort_of).r, combine_folds(r, n).r)
+    np.testing.assert_allclose(
+        combined_r(truth, predicted, FOLDS, cohort_of).r, combine_folds(r, n).r
+    )
     assert combined_r(truth, predicted, FOLDS, cohort_of).folds.tolist() == [5] * G
     two = FOLDS < 2
     assert np.isnan(combined_r(truth[two], predicted[two], FOLDS[two], cohort_of[two]).r).all()
@@ -149,7 +163,10 @@ def test_rows_of_a_person_are_resampled_together() -> None:
     """Six rows each of five people a fold, all alike but for noise: r over them is as uncertain as over five."""
     rng = np.random.default_rng(0)
     folds, people = np.repeat(np.arange(3), 30), np.repeat(np.arange(15), 6)
-    truth, predicted = (rng.standard_normal((15, 40))[people] + 0.1 * rng.standard_normal((90, 40)) for _ in range(2))
+    truth, predicted = (
+        rng.standard_normal((15, 40))[people] + 0.1 * rng.standard_normal((90, 40))
+        for _ in range(2)
+    )
     alone = patient_bootstrap(truth, predicted, folds, replicates=200)
     together = patient_bootstrap(truth, predicted, folds, donor_of=people, replicates=200)
     assert np.median(together.std(axis=0)) > 1.7 * np.median(alone.std(axis=0))
@@ -169,11 +186,15 @@ def test_pooled_metrics_leave_unknown_patients_out(data: tuple) -> None:
         assert found.pearson[gene] == pytest.approx(pearsonr(left, right)[0], abs=1e-6)
         assert found.spearman[gene] == pytest.approx(spearmanr(left, right)[0], abs=1e-6)
         assert found.rmse[gene] == pytest.approx(np.sqrt(np.square(left - right).mean()), rel=1e-5)
-        assert found.r2[gene] == pytest.approx(1 - np.square(left - right).mean() / left.var(), rel=1e-4)
+        assert found.r2[gene] == pytest.approx(
+            1 - np.square(left - right).mean() / left.var(), rel=1e-4
+        )
 
 
 def test_each_refit_is_judged_by_the_others() -> None:
     null_z = np.round(np.random.default_rng(0).standard_normal((9, 50)), 1)  # with ties
     null_z[2, 3:9] = np.nan
     for refit, found in enumerate(null_p_by_others(null_z)):
-        np.testing.assert_allclose(found, null_p_values(null_z[refit], np.delete(null_z, refit, axis=0)))
+        np.testing.assert_allclose(
+            found, null_p_values(null_z[refit], np.delete(null_z, refit, axis=0))
+        )

@@ -34,7 +34,7 @@ from tcgn_mil.survival import (
 
 def survival_table(
     time: pd.Series, event: pd.Series, covariates: pd.DataFrame, entry: np.ndarray | None = None
-) -> SurvivalTable:  # fmt: skip
+) -> SurvivalTable:
     names = tuple(f"p{row}" for row in range(len(time)))
     frame = covariates.astype(float).set_axis(list(names), axis=0)
     return SurvivalTable("OS", names, time.to_numpy(float), event.to_numpy(bool), frame, entry)
@@ -57,18 +57,28 @@ def lung() -> SurvivalTable:
 class TestPublishedValues:
     def test_rossi_as_in_fox(self, rossi: SurvivalTable) -> None:
         """Fox & Weisberg, An R Companion to Applied Regression, appendix on Cox regression: summary(coxph(...))."""
-        found = hazard_ratios(fit_cox(rossi, rossi.covariates)).set_index("covariate").round(
-            {"hazard_ratio": 3, "z": 2}
-        )  # fmt: skip
+        found = (
+            hazard_ratios(fit_cox(rossi, rossi.covariates))
+            .set_index("covariate")
+            .round({"hazard_ratio": 3, "z": 2})
+        )
         printed = {
-            "fin": (-0.3794, 0.684, 0.1914, -1.98), "age": (-0.0574, 0.944, 0.0220, -2.61),
-            "race": (0.3139, 1.369, 0.3080, 1.02), "wexp": (-0.1498, 0.861, 0.2122, -0.71),
-            "mar": (-0.4337, 0.648, 0.3819, -1.14), "paro": (-0.0849, 0.919, 0.1958, -0.43),
+            "fin": (-0.3794, 0.684, 0.1914, -1.98),
+            "age": (-0.0574, 0.944, 0.0220, -2.61),
+            "race": (0.3139, 1.369, 0.3080, 1.02),
+            "wexp": (-0.1498, 0.861, 0.2122, -0.71),
+            "mar": (-0.4337, 0.648, 0.3819, -1.14),
+            "paro": (-0.0849, 0.919, 0.1958, -0.43),
             "prio": (0.0915, 1.096, 0.0286, 3.19),
-        }  # fmt: skip
+        }
         for name, values in printed.items():
             row = found.loc[name]
-            assert (round(row["coef"], 4), row["hazard_ratio"], round(row["se"], 4), row["z"]) == values
+            assert (
+                round(row["coef"], 4),
+                row["hazard_ratio"],
+                round(row["se"], 4),
+                row["z"],
+            ) == values
 
     def test_likelihood_ratio_of_rossi(self, rossi: SurvivalTable) -> None:
         found = likelihood_ratio(rossi, rossi.covariates.iloc[:, :0], rossi.covariates)
@@ -78,14 +88,30 @@ class TestPublishedValues:
     def test_lung_as_in_rs_manual(self, lung: SurvivalTable) -> None:
         """R's survival, help of summary.coxph: coxph(Surv(time, status) ~ age + sex, lung)."""
         found = hazard_ratios(fit_cox(lung, lung.covariates)).set_index("covariate")
-        assert [f"{found.loc['age', name]:.3g}" for name in ("coef", "hazard_ratio", "se", "z", "p")] == [
-            "0.017", "1.02", "0.00922", "1.85", "0.0646",
-        ]  # fmt: skip
+        assert [
+            f"{found.loc['age', name]:.3g}" for name in ("coef", "hazard_ratio", "se", "z", "p")
+        ] == [
+            "0.017",
+            "1.02",
+            "0.00922",
+            "1.85",
+            "0.0646",
+        ]
         assert round(found.loc["age", "hazard_ratio"], 3) == 1.017
         sex = found.loc["sex"]
-        assert (round(sex["coef"], 3), round(sex["z"], 2), round(sex["p"], 4)) == (-0.513, -3.06, 0.0022)
-        assert sex["se"] == pytest.approx(0.16745, abs=1e-5)  # as printed; it is 0.167458 once converged
-        assert (round(sex["low"], 3), round(sex["hazard_ratio"], 3), round(sex["high"], 3)) == (0.431, 0.599, 0.831)
+        assert (round(sex["coef"], 3), round(sex["z"], 2), round(sex["p"], 4)) == (
+            -0.513,
+            -3.06,
+            0.0022,
+        )
+        assert sex["se"] == pytest.approx(
+            0.16745, abs=1e-5
+        )  # as printed; it is 0.167458 once converged
+        assert (round(sex["low"], 3), round(sex["hazard_ratio"], 3), round(sex["high"], 3)) == (
+            0.431,
+            0.599,
+            0.831,
+        )
         ratio = likelihood_ratio(lung, lung.covariates.iloc[:, :0], lung.covariates)
         assert (round(ratio.statistic, 1), ratio.freedom) == (14.1, 2)
         assert ratio.p == pytest.approx(0.000857, abs=5e-7)
@@ -120,7 +146,7 @@ class TestAgreementWithLifelines:
             high = rossi.covariates[column].to_numpy() == 1
             direct = logrank_test(
                 rossi.time_days[high], rossi.time_days[~high], rossi.event[high], rossi.event[~high]
-            )  # fmt: skip
+            )
             statistic, p = log_rank(rossi, high)
             assert statistic == pytest.approx(direct.test_statistic, abs=1e-6)
             assert p == pytest.approx(direct.p_value, abs=1e-6)
@@ -129,7 +155,14 @@ class TestAgreementWithLifelines:
         """Without ties the log-rank statistic is Cox's score test at 0, here by differences of the log-likelihood."""
         rng = np.random.default_rng(0)
         time = rossi.time_days + rng.uniform(0, 1e-3, len(rossi))
-        late = SurvivalTable("OS", rossi.patient_id, time, rossi.event, rossi.covariates, 0.7 * time * rng.random(432))
+        late = SurvivalTable(
+            "OS",
+            rossi.patient_id,
+            time,
+            rossi.event,
+            rossi.covariates,
+            0.7 * time * rng.random(432),
+        )
         high = late.covariates["fin"].to_numpy()
         step = 1e-4
         down, here, up = RiskSets(time, late.event, late.entry_days).log_likelihood(
@@ -139,21 +172,35 @@ class TestAgreementWithLifelines:
         assert log_rank(late, high == 1)[0] == pytest.approx(score**2 / information, rel=1e-4)
 
     def test_concordance(self, rossi: SurvivalTable) -> None:
-        for risk in (rossi.covariates["prio"].to_numpy(), np.zeros(len(rossi)), -rossi.covariates["age"].to_numpy()):
-            counts = pair_counts(rossi.time_days, rossi.event, risk[None, None], np.zeros((1, len(rossi)), int))
-            assert counts.c[0, 0] == pytest.approx(concordance_index(rossi.time_days, -risk, rossi.event), abs=1e-12)
+        for risk in (
+            rossi.covariates["prio"].to_numpy(),
+            np.zeros(len(rossi)),
+            -rossi.covariates["age"].to_numpy(),
+        ):
+            counts = pair_counts(
+                rossi.time_days, rossi.event, risk[None, None], np.zeros((1, len(rossi)), int)
+            )
+            assert counts.c[0, 0] == pytest.approx(
+                concordance_index(rossi.time_days, -risk, rossi.event), abs=1e-12
+            )
 
     def test_proportional_hazards(self, rossi: SurvivalTable) -> None:
         frame = rossi.covariates.assign(t=rossi.time_days, e=rossi.event)
-        direct = proportional_hazard_test(CoxPHFitter().fit(frame, "t", "e"), frame, time_transform="rank").summary
-        found = proportional_hazards(fit_cox(rossi, rossi.covariates), rossi, rossi.covariates).set_index("covariate")
+        direct = proportional_hazard_test(
+            CoxPHFitter().fit(frame, "t", "e"), frame, time_transform="rank"
+        ).summary
+        found = proportional_hazards(
+            fit_cox(rossi, rossi.covariates), rossi, rossi.covariates
+        ).set_index("covariate")
         np.testing.assert_allclose(found.loc[direct.index, "p"], direct["p"], atol=1e-6)
         assert found.loc["age", "advice"] == PROPORTIONAL_ADVICE
         assert found.loc["prio", "advice"] == ""
 
     def test_strata_and_late_entry_reach_the_fit(self, rossi: SurvivalTable) -> None:
         entry = np.floor(rossi.time_days * 0.5 * np.random.default_rng(1).random(len(rossi)))
-        late = SurvivalTable("OS", rossi.patient_id, rossi.time_days, rossi.event, rossi.covariates, entry)
+        late = SurvivalTable(
+            "OS", rossi.patient_id, rossi.time_days, rossi.event, rossi.covariates, entry
+        )
         groups = np.arange(len(rossi)) % 3
         frame = rossi.covariates.assign(t=rossi.time_days, e=rossi.event, entry=entry, group=groups)
         direct = CoxPHFitter().fit(frame, "t", "e", entry_col="entry", strata=["group"])
@@ -188,16 +235,25 @@ class TestProportionalHazardsOfLateEntrants:
             found = []
             for _ in range(40):
                 x, early = rng.normal(size=400), rng.exponential(1, 400)
-                before = early * np.exp(-0.8 * x)  # hazard ratio exp(0.8) until 1, then its inverse or the same
+                before = early * np.exp(
+                    -0.8 * x
+                )  # hazard ratio exp(0.8) until 1, then its inverse or the same
                 after = 1 + rng.exponential(1, 400) * np.exp((0.8 if turns else -0.8) * x)
                 time = 100 * np.where(before < 1, before, after) + 1
                 entry = np.where(rng.random(400) < 0.5, 0.0, 60 * rng.random(400))
                 seen = np.flatnonzero(entry < time)
                 design = pd.DataFrame({"x": x[seen]}, index=[names[row] for row in seen])
                 table = SurvivalTable(
-                    "OS", tuple(design.index), time[seen], np.ones(len(seen), bool), design, entry[seen]
+                    "OS",
+                    tuple(design.index),
+                    time[seen],
+                    np.ones(len(seen), bool),
+                    design,
+                    entry[seen],
                 )
-                found.append(proportional_hazards(fit_cox(table, design), table, design)["p"].iloc[0])
+                found.append(
+                    proportional_hazards(fit_cox(table, design), table, design)["p"].iloc[0]
+                )
             shares.append(np.mean(np.array(found) < 0.05))
         assert shares[0] == 1
         assert shares[1] <= 0.15
@@ -211,13 +267,18 @@ class TestConcordance:
         counts = pair_counts(rossi.time_days, rossi.event, shifted[:, None], fold[None])
         assert counts.concordant[0] == counts.concordant[1]
         whole = [
-            concordance_index(rossi.time_days[fold == k], -risk[fold == k], rossi.event[fold == k]) for k in range(4)
+            concordance_index(rossi.time_days[fold == k], -risk[fold == k], rossi.event[fold == k])
+            for k in range(4)
         ]
         pairs = [
-            pair_counts(rossi.time_days[fold == k], rossi.event[fold == k], risk[None, None, fold == k],
-                        np.zeros((1, int((fold == k).sum())), int)).comparable[0]
+            pair_counts(
+                rossi.time_days[fold == k],
+                rossi.event[fold == k],
+                risk[None, None, fold == k],
+                np.zeros((1, int((fold == k).sum())), int),
+            ).comparable[0]
             for k in range(4)
-        ]  # fmt: skip
+        ]
         assert counts.c[0, 0] == pytest.approx(np.average(whole, weights=pairs), abs=1e-12)
 
     def test_late_entrants_make_no_pair_with_events_before_them(self) -> None:
@@ -238,7 +299,11 @@ class TestConcordance:
         part = take(rossi, np.arange(60))
         risk, weights = part.covariates["prio"].to_numpy(), np.arange(60) % 3
         counts = pair_counts(
-            part.time_days, part.event, risk[None, None], np.zeros((1, 60), int), weights=weights[None].astype(float)
+            part.time_days,
+            part.event,
+            risk[None, None],
+            np.zeros((1, 60), int),
+            weights=weights[None].astype(float),
         )
         copies = np.repeat(np.arange(60), weights)
         direct = concordance_index(part.time_days[copies], -risk[copies], part.event[copies])
@@ -255,9 +320,13 @@ class TestOutcomes:
 
     def test_who_enters_after_the_horizon_is_left_out(self) -> None:
         late = SurvivalTable(
-            "OS", ("a", "b"), np.array([9.0, 9.0]), np.array([True, True]), pd.DataFrame(index=["a", "b"]),
+            "OS",
+            ("a", "b"),
+            np.array([9.0, 9.0]),
+            np.array([True, True]),
+            pd.DataFrame(index=["a", "b"]),
             np.array([0.0, 6.0]),
-        )  # fmt: skip
+        )
         assert censor_at(late, 5).patient_id == ("a",)
         assert at_risk_counts(late, np.array([0.0, 5.0, 7.0, 10.0])) == [1, 1, 2, 0]
 
@@ -273,7 +342,11 @@ class TestOutcomes:
 class TestCovariates:
     def test_text_becomes_indicators_of_all_but_the_commonest(self) -> None:
         frame = pd.DataFrame(
-            {"stage": ["I", "II", "II", "III"], "age": [1, 2, 3, 4], "female": [True, False, True, True]}
+            {
+                "stage": ["I", "II", "II", "III"],
+                "age": [1, 2, 3, 4],
+                "female": [True, False, True, True],
+            }
         )
         design = design_matrix(frame)
         assert list(design.columns) == ["stage[I]", "stage[III]", "age", "female"]
@@ -288,21 +361,32 @@ class TestCovariates:
             numbers_where_they_are(frame, ["grade"])
 
     def test_one_level_and_too_many(self) -> None:
-        with pytest.raises(InputError, match=r"covariate stage has one value \(I\) in the 3 patients"):
+        with pytest.raises(
+            InputError, match=r"covariate stage has one value \(I\) in the 3 patients"
+        ):
             design_matrix(pd.DataFrame({"stage": ["I", "I", "I"]}))
         with pytest.raises(InputError, match="covariate name has 30 levels of text"):
             design_matrix(pd.DataFrame({"name": [f"n{row}" for row in range(30)]}))
 
     def test_a_column_that_separates_is_named(self, rossi: SurvivalTable) -> None:
-        rare = rossi.covariates.assign(**{"stage[IV]": np.where(rossi.event, 0.0, np.arange(432) % 7 == 0)})
-        with pytest.raises(InputError, match=r"does not converge: covariate stage\[IV\] separates.*in fold 2.*merge"):
+        rare = rossi.covariates.assign(
+            **{"stage[IV]": np.where(rossi.event, 0.0, np.arange(432) % 7 == 0)}
+        )
+        with pytest.raises(
+            InputError,
+            match=r"does not converge: covariate stage\[IV\] separates.*in fold 2.*merge",
+        ):
             fit_cox(rossi, rare, where=" in fold 2")
 
     def test_columns_that_separate_together(self, rossi: SurvivalTable) -> None:
         """Neither column does alone, as events and others overlap on both, but their difference does."""
         noise = np.random.default_rng(0).normal(size=len(rossi))
-        worse = 60.0 * rossi.event - rossi.time_days  # in the order of the events: the likelihood has no maximum
-        together = pd.DataFrame({"a": noise, "b": noise + 1e-3 * worse}, index=rossi.covariates.index)
+        worse = (
+            60.0 * rossi.event - rossi.time_days
+        )  # in the order of the events: the likelihood has no maximum
+        together = pd.DataFrame(
+            {"a": noise, "b": noise + 1e-3 * worse}, index=rossi.covariates.index
+        )
         check_estimable(together, rossi)
         with pytest.raises(InputError, match="does not converge on a, b: together they separate"):
             fit_cox(rossi, together)

@@ -20,7 +20,9 @@ from tcgn_mil.survival_risk import RiskConfig, combined_risk, covariate_risk, ge
 QUICK = RiskConfig(l1_ratios=(0.5,), n_penalties=8, smallest_penalty=0.2, inner_folds=3)
 
 
-def made(count: int = 300, genes: int = 30, *, seed: int = 0, effect: float = 0.0, late: bool = False):
+def made(
+    count: int = 300, genes: int = 30, *, seed: int = 0, effect: float = 0.0, late: bool = False
+):
     """Genes (M, G), of which the first three raise the hazard, and outcomes with about a third of events."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(count, genes))
@@ -36,9 +38,15 @@ class TestElasticNet:
     def test_late_entry_at_zero_is_scikit_survival(self) -> None:
         x, table = made(effect=0.4)
         for ratio in (0.1, 0.5, 1.0):
-            path = penalties(x, table.time_days, table.event, None, l1_ratio=ratio, count=8, smallest=0.05)
-            theirs = elastic_net_path(x, table.time_days, table.event, None, l1_ratio=ratio, penalty=path)
-            ours = elastic_net_path(x, table.time_days, table.event, np.zeros(300), l1_ratio=ratio, penalty=path)
+            path = penalties(
+                x, table.time_days, table.event, None, l1_ratio=ratio, count=8, smallest=0.05
+            )
+            theirs = elastic_net_path(
+                x, table.time_days, table.event, None, l1_ratio=ratio, penalty=path
+            )
+            ours = elastic_net_path(
+                x, table.time_days, table.event, np.zeros(300), l1_ratio=ratio, penalty=path
+            )
             np.testing.assert_allclose(ours, theirs, atol=1e-3)
             assert not theirs[:, 0].any()
             assert theirs[:, -1].any()
@@ -46,10 +54,17 @@ class TestElasticNet:
     def test_late_entry_without_penalty_is_lifelines(self) -> None:
         x, table = made(genes=4, effect=0.3, late=True)
         ours = elastic_net_path(
-            x, table.time_days, table.event, table.entry_days, l1_ratio=0.5, penalty=np.geomspace(0.1, 1e-8, 9)
-        )  # fmt: skip
+            x,
+            table.time_days,
+            table.event,
+            table.entry_days,
+            l1_ratio=0.5,
+            penalty=np.geomspace(0.1, 1e-8, 9),
+        )
         frame = pd.DataFrame(x).assign(t=table.time_days, e=table.event, entry=table.entry_days)
-        direct = CoxPHFitter().fit(frame, "t", "e", entry_col="entry", fit_options={"precision": 1e-12})
+        direct = CoxPHFitter().fit(
+            frame, "t", "e", entry_col="entry", fit_options={"precision": 1e-12}
+        )
         np.testing.assert_allclose(ours[:, -1], direct.params_, atol=1e-5)
 
 
@@ -60,7 +75,11 @@ class TestGeneRisk:
         found = gene_risk(take(table, np.arange(200)), x[:200], x[200:], QUICK, seed=0)
         test = take(table, np.arange(200, 300))
         c = pair_counts(
-            test.time_days, test.event, found.test[None, None], np.zeros((1, 100), int), entry=test.entry_days
+            test.time_days,
+            test.event,
+            found.test[None, None],
+            np.zeros((1, 100), int),
+            entry=test.entry_days,
         )
         assert c.c[0, 0] > 0.65
         assert np.abs(found.coefficients[:3]).min() > np.abs(found.coefficients[3:]).max()
@@ -91,7 +110,9 @@ class TestGeneRisk:
         found = gene_risk(take(table, np.arange(200)), x[:200], x[200:], config, seed=0, sets=sets)
         assert found.coefficients.shape == (2,)
         assert found.coefficients[0] > 0.3
-        both = RiskConfig(features="both", max_genes=5, l1_ratios=(0.5,), n_penalties=8, inner_folds=3)
+        both = RiskConfig(
+            features="both", max_genes=5, l1_ratios=(0.5,), n_penalties=8, inner_folds=3
+        )
         found = gene_risk(take(table, np.arange(200)), x[:200], x[200:], both, seed=0, sets=sets)
         assert found.coefficients.shape == (32,)
         assert 0 < np.count_nonzero(found.coefficients) <= 5
@@ -111,10 +132,12 @@ class TestGeneRisk:
         alone = covariate_risk(outcome, design.iloc[train], design.iloc[test])
         both = combined_risk(outcome, design.iloc[train], design.iloc[test], genes)
         assert np.corrcoef(both.test, genes.test)[0, 1] > np.corrcoef(alone.test, genes.test)[0, 1]
-        nothing = genes._replace(calibrating=-genes.calibrating)  # worse than chance where it was not seen
+        nothing = genes._replace(
+            calibrating=-genes.calibrating
+        )  # worse than chance where it was not seen
         np.testing.assert_array_equal(
             combined_risk(outcome, design.iloc[train], design.iloc[test], nothing).test, alone.test
-        )  # fmt: skip
+        )
 
     @pytest.mark.parametrize(
         "wrong", [{"l1_ratios": (0.0,)}, {"inner_folds": 1}, {"n_penalties": 1}, {"max_genes": -1}]
@@ -133,12 +156,16 @@ def test_permuted_outcomes_are_at_chance() -> None:
         order = rng.permutation(len(table))
         shuffled = SurvivalTable(
             "OS", table.patient_id, table.time_days[order], table.event[order], table.covariates
-        )  # fmt: skip
+        )
         risk, fold = np.zeros(len(table)), np.zeros(len(table), int)
         for part in fold_rows(survival_folds(shuffled, n_folds=4, seed=seed), shuffled):
-            scores = gene_risk(take(shuffled, part.train), x[part.train], x[part.test], QUICK, seed=seed)
+            scores = gene_risk(
+                take(shuffled, part.train), x[part.train], x[part.test], QUICK, seed=seed
+            )
             risk[part.test], fold[part.test] = scores.test, part.index
-        found.append(pair_counts(shuffled.time_days, shuffled.event, risk[None, None], fold[None]).c[0, 0])
+        found.append(
+            pair_counts(shuffled.time_days, shuffled.event, risk[None, None], fold[None]).c[0, 0]
+        )
     assert abs(np.mean(found) - 0.5) < 0.02
 
 
@@ -158,17 +185,23 @@ class TestFolds:
     def test_sites_stay_together(self) -> None:
         _, table = made(60)
         names = tuple(f"TCGA-{row % 6:02d}-{row:04d}" for row in range(60))
-        named = SurvivalTable("OS", names, table.time_days, table.event, table.covariates.set_axis(list(names)))
+        named = SurvivalTable(
+            "OS", names, table.time_days, table.event, table.covariates.set_axis(list(names))
+        )
         sites = sites_of(names)
         assert sites["TCGA-03-0003"] == "03"
         for part in fold_rows(survival_folds(named, n_folds=3, seed=0, groups=sites), named):
-            assert not {sites[names[row]] for row in part.train} & {sites[names[row]] for row in part.test}
+            assert not {sites[names[row]] for row in part.train} & {
+                sites[names[row]] for row in part.test
+            }
         with pytest.raises(InputError, match=r"p0000.*no TCGA barcodes"):
             sites_of(table.patient_id)
 
     def test_a_fold_without_an_event(self) -> None:
         _, table = made(60)
-        quiet = [name for name, event in zip(table.patient_id, table.event, strict=True) if not event]
+        quiet = [
+            name for name, event in zip(table.patient_id, table.event, strict=True) if not event
+        ]
         rest = [name for name in table.patient_id if name not in set(quiet[:5])]
         fold = Fold(4, tuple(rest[:-1]), tuple(rest[-1:]), tuple(quiet[:5]))
         with pytest.raises(InputError, match="fold 4: none of its 5 test patients has an event"):
@@ -176,7 +209,9 @@ class TestFolds:
 
     def test_a_training_part_without_events(self) -> None:
         _, table = made(60)
-        quiet = [name for name, event in zip(table.patient_id, table.event, strict=True) if not event]
+        quiet = [
+            name for name, event in zip(table.patient_id, table.event, strict=True) if not event
+        ]
         rest = [name for name in table.patient_id if name not in set(quiet)]
         fold = Fold(0, tuple(quiet[1:]), tuple(quiet[:1]), tuple(rest))
         with pytest.raises(InputError, match=r"training part of fold 0: OS.*0 events"):
@@ -184,7 +219,9 @@ class TestFolds:
 
     def test_more_folds_than_events_and_a_patient_tested_twice(self) -> None:
         _, table = made(60)
-        few = take(table, np.concatenate([np.flatnonzero(table.event)[:3], np.flatnonzero(~table.event)]))
+        few = take(
+            table, np.concatenate([np.flatnonzero(table.event)[:3], np.flatnonzero(~table.event)])
+        )
         with pytest.raises(InputError, match="5 folds of 3 events leave a fold without"):
             survival_folds(few, n_folds=5, seed=0)
         fold = survival_folds(table, n_folds=3, seed=0)[0]
@@ -203,10 +240,14 @@ class TestAccuracy:
         score = x[:, :3].sum(axis=1)
         train, test = np.arange(200), np.arange(200, 400)
         times = np.array([200.0, 500.0])
-        found = fold_accuracy(take(table, train), take(table, test), score[train], score[test], times)
+        found = fold_accuracy(
+            take(table, train), take(table, test), score[train], score[test], times
+        )
         assert (found.auc > 0.7).all()
         assert (found.brier < found.brier_null).all()
-        chance = fold_accuracy(take(table, train), take(table, test), 0 * score[train], 0 * score[test], times)
+        chance = fold_accuracy(
+            take(table, train), take(table, test), 0 * score[train], 0 * score[test], times
+        )
         np.testing.assert_allclose(chance.auc, 0.5)
         np.testing.assert_array_equal(chance.brier, chance.brier_null)
 

@@ -25,12 +25,20 @@ def cohort() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return genes, time, rng.random(300) < 0.4, np.floor(0.8 * time * rng.random(300))
 
 
-def direct(gene: np.ndarray, time: np.ndarray, event: np.ndarray, entry: np.ndarray | None, **more: np.ndarray):
+def direct(
+    gene: np.ndarray,
+    time: np.ndarray,
+    event: np.ndarray,
+    entry: np.ndarray | None,
+    **more: np.ndarray,
+):
     frame = pd.DataFrame({"gene": gene, "t": time, "e": event, **more})
     if entry is None:
         return CoxPHFitter().fit(frame, "t", "e", fit_options=EXACT).summary.loc["gene"]
     frame["entry"] = entry
-    return CoxPHFitter().fit(frame, "t", "e", entry_col="entry", fit_options=EXACT).summary.loc["gene"]
+    return (
+        CoxPHFitter().fit(frame, "t", "e", entry_col="entry", fit_options=EXACT).summary.loc["gene"]
+    )
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -40,7 +48,13 @@ def test_numbers_are_lifelines(cohort, late: bool, adjusted: bool) -> None:
     entry = entry if late else None
     age, sex = np.random.default_rng(1).normal(60, 10, 300), np.arange(300) % 2
     more = {"age": age, "sex": sex} if adjusted else {}
-    found = cox_screen(genes, time, event, entry=entry, covariates=np.stack([age, sex], axis=1) if adjusted else None)
+    found = cox_screen(
+        genes,
+        time,
+        event,
+        entry=entry,
+        covariates=np.stack([age, sex], axis=1) if adjusted else None,
+    )
     for index in range(genes.shape[1]):
         expected = direct(genes[:, index], time, event, entry, **more)
         assert found.coef[index] == pytest.approx(expected["coef"], rel=1e-6, abs=1e-8)
@@ -56,9 +70,13 @@ def test_numbers_are_lifelines(cohort, late: bool, adjusted: bool) -> None:
 def test_rossi_one_at_a_time() -> None:
     """Fox & Weisberg fit them together; alone, prio is that of lifelines with its default precision too."""
     rossi = load_rossi()
-    found = cox_screen(rossi[["fin", "prio"]].to_numpy(float), rossi["week"].to_numpy(float), rossi["arrest"] == 1)
+    found = cox_screen(
+        rossi[["fin", "prio"]].to_numpy(float), rossi["week"].to_numpy(float), rossi["arrest"] == 1
+    )
     for index, name in enumerate(("fin", "prio")):
-        expected = CoxPHFitter().fit(rossi[[name, "week", "arrest"]], "week", "arrest").params_[name]
+        expected = (
+            CoxPHFitter().fit(rossi[[name, "week", "arrest"]], "week", "arrest").params_[name]
+        )
         assert found.coef[index] == pytest.approx(expected, abs=1e-6)
 
 
@@ -67,7 +85,9 @@ def test_genes_without_an_answer_are_nan(cohort) -> None:
     separates = np.where(event, 0.0, np.arange(300) % 11 == 0)
     missing = genes[:, 1].copy()
     missing[3] = np.nan
-    found = cox_screen(np.stack([np.full(300, 7.1), separates, missing, genes[:, 0]], axis=1), time, event)
+    found = cox_screen(
+        np.stack([np.full(300, 7.1), separates, missing, genes[:, 0]], axis=1), time, event
+    )
     assert np.isnan(found.p).tolist() == [True, True, True, False]
     assert np.isnan(found.hazard_ratio).tolist() == [True, True, True, False]
     assert found.separates.tolist() == [False, True, False, False]
@@ -87,7 +107,9 @@ def test_heavy_tails_reach_the_maximum(cohort) -> None:
     found = cox_screen(tail[:, None], time, event)
     from tcgn_mil.risk_sets import RiskSets
 
-    at = RiskSets(time, event).log_likelihood(tail[:, None] * found.coef[0] * np.array([0.99, 1.0, 1.01]))
+    at = RiskSets(time, event).log_likelihood(
+        tail[:, None] * found.coef[0] * np.array([0.99, 1.0, 1.01])
+    )
     assert at[1] >= max(at[0], at[2])
 
 
@@ -100,7 +122,9 @@ def test_no_event_no_answer(cohort) -> None:
 
 def test_null_p_values_are_uniform() -> None:
     rng = np.random.default_rng(2)
-    found = cox_screen(rng.normal(size=(250, 2000)), rng.exponential(size=250), rng.random(250) < 0.4)
+    found = cox_screen(
+        rng.normal(size=(250, 2000)), rng.exponential(size=250), rng.random(250) < 0.4
+    )
     assert 0.035 < (found.p < 0.05).mean() < 0.065
     assert not (found.q < 0.05).any()
 

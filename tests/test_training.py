@@ -34,7 +34,9 @@ def data() -> tuple[Tensor, Tensor]:
 def make_model() -> nn.Module:
     """With buffers, dropout and a norm, so that all that a state must hold is there."""
     torch.manual_seed(7)
-    return nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.GELU(), nn.Dropout(0.2), nn.Linear(16, 3))
+    return nn.Sequential(
+        nn.Linear(6, 16), nn.BatchNorm1d(16), nn.GELU(), nn.Dropout(0.2), nn.Linear(16, 3)
+    )
 
 
 def batches(epoch: int) -> list[tuple[Tensor, Tensor]]:
@@ -100,7 +102,9 @@ def test_the_best_epoch_is_returned_and_not_the_last() -> None:
 
 def test_training_stops_when_patience_is_over() -> None:
     scores = iter([0.1, 0.5, 0.4, 0.3, 0.9, 0.9])
-    history = train(make_model(), dataclasses.replace(CONFIG, patience=2), validate=lambda _: next(scores))
+    history = train(
+        make_model(), dataclasses.replace(CONFIG, patience=2), validate=lambda _: next(scores)
+    )
     assert [epoch["score"] for epoch in history.epochs] == [0.1, 0.5, 0.4, 0.3]
 
 
@@ -117,7 +121,9 @@ def test_scores_that_are_all_nan_are_an_error() -> None:
 def test_a_seed_decides_the_result() -> None:
     first, second, other = make_model(), make_model(), make_model()
     for model, seed in ((first, 1), (second, 1), (other, 2)):
-        torch.manual_seed(np.random.default_rng(seed).integers(100))  # whatever was drawn before does not matter
+        torch.manual_seed(
+            np.random.default_rng(seed).integers(100)
+        )  # whatever was drawn before does not matter
         train(model, dataclasses.replace(CONFIG, seed=seed))
     assert same(first, second)
     assert not same(first, other)
@@ -125,7 +131,9 @@ def test_a_seed_decides_the_result() -> None:
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
 @pytest.mark.parametrize("killed", [0, 2, 5])
-def test_a_run_killed_after_an_epoch_ends_with_the_same_weights(tmp_path: Path, killed: int, average: float) -> None:
+def test_a_run_killed_after_an_epoch_ends_with_the_same_weights(
+    tmp_path: Path, killed: int, average: float
+) -> None:
     config = dataclasses.replace(CONFIG, average=average)
     whole, state = make_model(), tmp_path / "state.safetensors"
     history = train(whole, config)
@@ -167,7 +175,13 @@ def test_a_run_without_validation_ends_with_the_same_weights_when_killed(
     assert all(np.isnan(epoch["score"]) for epoch in history.epochs)
     train(validated, config)
     with pytest.raises(Killed):
-        train(make_model(), config, validate=None, state_path=tmp_path / "s.safetensors", on_epoch=killed_after(killed))
+        train(
+            make_model(),
+            config,
+            validate=None,
+            state_path=tmp_path / "s.safetensors",
+            on_epoch=killed_after(killed),
+        )
     again = train(resumed, config, validate=None, state_path=tmp_path / "s.safetensors")
     assert [epoch["loss"] for epoch in again.epochs] == [epoch["loss"] for epoch in history.epochs]
     assert again.best_epoch == 5
@@ -229,7 +243,10 @@ def test_layer_decay_slows_the_layers_near_the_input() -> None:
         model = Layered(*make_model())
         before = [model[index].weight.detach().clone() for index in (0, 4)]
         train(model, dataclasses.replace(LAST, layer_decay=layer_decay, weight_decay=0.0))
-        return [float((model[i].weight - old).abs().mean().detach()) for i, old in zip((0, 4), before, strict=True)]
+        return [
+            float((model[i].weight - old).abs().mean().detach())
+            for i, old in zip((0, 4), before, strict=True)
+        ]
 
     whole, decayed = change(1.0), change(0.01)
     assert decayed[0] < 0.05 * whole[0]
@@ -287,7 +304,9 @@ SCRIPT = """
 def test_a_process_killed_by_the_system_resumes_to_the_same_weights(tmp_path: Path) -> None:
     state = tmp_path / "state.safetensors"
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SCRIPT), __file__, str(state)], capture_output=True, timeout=120
+        [sys.executable, "-c", textwrap.dedent(SCRIPT), __file__, str(state)],
+        capture_output=True,
+        timeout=120,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     whole, resumed = make_model(), make_model()
@@ -298,7 +317,11 @@ def test_a_process_killed_by_the_system_resumes_to_the_same_weights(tmp_path: Pa
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     first, second = make_model(), make_model()
     history = train(first, state_path=tmp_path / "state.safetensors")
-    again = train(second, state_path=tmp_path / "state.safetensors", epoch_batches=lambda epoch: pytest.fail("trained"))
+    again = train(
+        second,
+        state_path=tmp_path / "state.safetensors",
+        epoch_batches=lambda epoch: pytest.fail("trained"),
+    )
     assert again == history
     assert same(first, second)
 
@@ -418,8 +441,11 @@ def test_impossible_settings_are_refused(key: str, value: float, fix: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("key", "choices"), [("optimizer", "adamw, adam"), ("schedule", "cosine, constant"), ("keep", "best, last")]
+    ("key", "choices"),
+    [("optimizer", "adamw, adam"), ("schedule", "cosine, constant"), ("keep", "best, last")],
 )
 def test_unknown_choices_are_refused(key: str, choices: str) -> None:
-    with pytest.raises(InputError, match=rf"training\.{key} is 'sgd'.* Fix: choose one of {choices}"):
+    with pytest.raises(
+        InputError, match=rf"training\.{key} is 'sgd'.* Fix: choose one of {choices}"
+    ):
         dataclasses.replace(CONFIG, **{key: "sgd"})

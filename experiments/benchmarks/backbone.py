@@ -50,20 +50,29 @@ def ask(kind: str, *arguments: Any, device: str, threads: int) -> Any:
     return json.loads(found.stdout.splitlines()[-1])
 
 
-def rounds(kind: str, networks: dict[str, Any], batch: int, count: int, **where: Any) -> dict[str, list[float]]:
+def rounds(
+    kind: str, networks: dict[str, Any], batch: int, count: int, **where: Any
+) -> dict[str, list[float]]:
     """Seconds of each network in each round; the networks take turns."""
     found: dict[str, list[float]] = {label: [] for label in networks}
     for _ in range(count):
         for label, arguments in networks.items():
             found[label].append(ask(kind, *arguments, batch, **where))
-            print(f"{kind} {batch:4d}  {label:42s} {batch / found[label][-1]:8.1f} images/s", file=sys.stderr)
+            print(
+                f"{kind} {batch:4d}  {label:42s} {batch / found[label][-1]:8.1f} images/s",
+                file=sys.stderr,
+            )
     return found
 
 
 def table(title: str, found: dict[str, list[float]], batch: int) -> list[str]:
     """Markdown rows: images/s, ratio to the yardstick, and the range of the ratio over rounds."""
     base = found[YARDSTICK]
-    lines = [f"\n### {title}\n", "| network | images/s | x resnet50 float32 | range over rounds |", "|---|---|---|---|"]
+    lines = [
+        f"\n### {title}\n",
+        "| network | images/s | x resnet50 float32 | range over rounds |",
+        "|---|---|---|---|",
+    ]
     for label, times in found.items():
         ratios = [yard / mine for yard, mine in zip(base, times, strict=True)]
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
@@ -99,7 +108,9 @@ def operation_lines(results: dict[str, Any], where: dict[str, Any]) -> list[str]
         lines.append(f"- {name}: {results[f'gflop {name}']:.3f} GFLOP per image")
     for form, dtype in (("folded", "float32"), ("folded", "bfloat16"), ("plain", "bfloat16")):
         results[f"error {form} {dtype}"] = ask("error", form, dtype, **where)
-        lines.append(f"- tcgn_ti {form} {dtype}: predictions within {results[f'error {form} {dtype}']:.1e} of float32")
+        lines.append(
+            f"- tcgn_ti {form} {dtype}: predictions within {results[f'error {form} {dtype}']:.1e} of float32"
+        )
     return lines
 
 
@@ -108,10 +119,14 @@ def share_lines(results: dict[str, Any], batch: int, where: dict[str, Any]) -> l
     lines = []
     for label in ("tcgn_ti float32, folded", "tcgn_ti bfloat16, folded"):
         dtype = FORWARD[label][2]
-        rate = results["gflop tcgn_ti"] * batch / statistics.median(results[f"forward {batch}"][label])
+        rate = (
+            results["gflop tcgn_ti"] * batch / statistics.median(results[f"forward {batch}"][label])
+        )
         share = rate / results["machine"][dtype]
         results[f"profile {label}"] = ask("profile", *FORWARD[label], batch, **where)
-        lines.append(f"- {label}, batch {batch}: {rate:.0f} GFLOP/s, {share:.0%} of the {dtype} matrix product's")
+        lines.append(
+            f"- {label}, batch {batch}: {rate:.0f} GFLOP/s, {share:.0%} of the {dtype} matrix product's"
+        )
         lines.append(f"  - {'; '.join(results[f'profile {label}'])}")
     return lines
 
@@ -121,7 +136,10 @@ def memory_lines(results: dict[str, Any], batch: int, where: dict[str, Any]) -> 
     lines = []
     for label in (label for label, (_, _, dtype) in TRAIN.items() if dtype == "float32"):
         found = results[f"memory {label}"] = ask("memory", *TRAIN[label], batch, **where)
-        tensors, resident = (found[key] / results[f"memory {YARDSTICK}"][key] for key in ("tensors_mb", "resident_mb"))
+        tensors, resident = (
+            found[key] / results[f"memory {YARDSTICK}"][key]
+            for key in ("tensors_mb", "resident_mb")
+        )
         lines.append(
             f"- {label}, training step, batch {batch}: {found['tensors_mb']:.0f} MB of tensors ({tensors:.2f} x), "
             f"{found['resident_mb']:.0f} MB resident ({resident:.2f} x)"
@@ -131,8 +149,12 @@ def memory_lines(results: dict[str, Any], batch: int, where: dict[str, Any]) -> 
 
 def main() -> None:
     """Measure, print the tables, and write everything measured as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("backbone.json"), help="JSON file to write")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("backbone.json"), help="JSON file to write"
+    )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=3)

@@ -43,7 +43,11 @@ def build(name: str, form: str, dtype: str, device: str) -> Any:
 
 def precision(form: str, dtype: str, device: str) -> Any:
     """Autocast, unless the network is in float32 or carries its dtype."""
-    return nullcontext() if form == "folded" or dtype == "float32" else torch.autocast(device, getattr(torch, dtype))
+    return (
+        nullcontext()
+        if form == "folded" or dtype == "float32"
+        else torch.autocast(device, getattr(torch, dtype))
+    )
 
 
 def images(batch: int, form: str, device: str) -> Any:
@@ -68,8 +72,12 @@ class TrainStep:
 
     def __init__(self, name: str, form: str, dtype: str, batch: int, device: str) -> None:
         self.model, self.x = build(name, form, dtype, device).train(), images(batch, form, device)
-        self.target = torch.randn(batch, GENES, generator=torch.Generator().manual_seed(2)).to(device)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)  # as training.py
+        self.target = torch.randn(batch, GENES, generator=torch.Generator().manual_seed(2)).to(
+            device
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=1e-4, fused=True
+        )  # as training.py
         self.form, self.dtype, self.device = form, dtype, device
 
     def __call__(self) -> None:
@@ -111,7 +119,9 @@ def peak_memory(step: TrainStep, resident_before_mb: float) -> dict[str, float]:
         trace = Path(folder) / "trace.json"
         recorded.export_chrome_trace(str(trace))
         events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
-    sizes = [event["args"]["Total Allocated"] for event in events if event.get("name") == "[memory]"]
+    sizes = [
+        event["args"]["Total Allocated"] for event in events if event.get("name") == "[memory]"
+    ]
     return {"tensors_mb": (max(sizes) + kept) / 2**20, "resident_mb": resident}
 
 
@@ -123,11 +133,17 @@ def resident_mb(key: str) -> float:
 
 def machine(device: str) -> dict[str, Any]:
     """GFLOP/s of a matrix product of 2,048 in float32 and bfloat16, and what ran it."""
-    found: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": device}
+    found: dict[str, Any] = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": device,
+    }
     for dtype in (torch.float32, torch.bfloat16):
         side = 2048 if device == "cpu" else 8192
         a = torch.randn(side, side, device=device, dtype=dtype)
-        found[str(dtype).removeprefix("torch.")] = 2 * side**3 / seconds(lambda a=a: a @ a, device) / 1e9
+        found[str(dtype).removeprefix("torch.")] = (
+            2 * side**3 / seconds(lambda a=a: a @ a, device) / 1e9
+        )
     return found
 
 
@@ -148,7 +164,11 @@ def with_norms(model: Any) -> Any:
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.normal_(0, 0.2)
                 module.momentum = 1.0
-        model.train()(torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(3)).to(model.head.fc1.weight))
+        model.train()(
+            torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(3)).to(
+                model.head.fc1.weight
+            )
+        )
     return model.eval()
 
 
@@ -177,7 +197,10 @@ def bounds(device: str, call: Callable[[], Any]) -> list[str]:
     key = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
     events = sorted(recorded.key_averages(), key=lambda event: -getattr(event, key))
     total = sum(getattr(event, key) for event in events)
-    return [f"{event.key} {getattr(event, key) / total:.0%} in {event.count} calls" for event in events[:6]]
+    return [
+        f"{event.key} {getattr(event, key) / total:.0%} in {event.count} calls"
+        for event in events[:6]
+    ]
 
 
 def measure(request: dict[str, Any]) -> Any:

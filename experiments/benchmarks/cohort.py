@@ -54,39 +54,57 @@ def seconds(call: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
 
 
 def loop(
-    values: NDArray[np.float64], table: SurvivalTable, design: pd.DataFrame, options: dict[str, float] | None
-) -> NDArray[np.float64]:  # fmt: skip
+    values: NDArray[np.float64],
+    table: SurvivalTable,
+    design: pd.DataFrame,
+    options: dict[str, float] | None,
+) -> NDArray[np.float64]:
     """Coefficients (G,) of lifelines, one fit a gene."""
     frame = design.assign(t=table.time_days, e=table.event)
     found = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for gene in values.T:
-            found.append(CoxPHFitter().fit(frame.assign(gene=gene), "t", "e", fit_options=options).params_["gene"])
+            found.append(
+                CoxPHFitter()
+                .fit(frame.assign(gene=gene), "t", "e", fit_options=options)
+                .params_["gene"]
+            )
     return np.array(found)
 
 
 def compare(
-    values: NDArray[np.float64], table: SurvivalTable, design: pd.DataFrame, loop_genes: int = LOOP_GENES
+    values: NDArray[np.float64],
+    table: SurvivalTable,
+    design: pd.DataFrame,
+    loop_genes: int = LOOP_GENES,
 ) -> dict[str, Any]:
     """Seconds of the screen and of the loop, extrapolated, and the largest differences of coefficients."""
     covariates = design.to_numpy(dtype=np.float64) if design.shape[1] else None
-    ours_s, ours = seconds(lambda: cox_screen(values, table.time_days, table.event, covariates=covariates), REPEATS)
+    ours_s, ours = seconds(
+        lambda: cox_screen(values, table.time_days, table.event, covariates=covariates), REPEATS
+    )
     estimable = np.flatnonzero(~ours.separates & np.isfinite(ours.coef))
     count = min(loop_genes or len(estimable), len(estimable))
     chosen = estimable[np.linspace(0, len(estimable) - 1, count).astype(int)]
-    loop_s, theirs = seconds(lambda: loop(values[:, chosen], table, design, None), REPEATS if loop_genes else 1)
+    loop_s, theirs = seconds(
+        lambda: loop(values[:, chosen], table, design, None), REPEATS if loop_genes else 1
+    )
     exact = loop(values[:, chosen], table, design, EXACT)
     whole = loop_s / len(chosen) * values.shape[1]
     return {
-        "genes": values.shape[1], "patients": len(table), "events": int(table.event.sum()),
-        "covariates": list(design.columns), "screen_s": round(ours_s, 3),
-        "lifelines_s": round(whole, 1), "lifelines_is": f"extrapolated from {len(chosen)} genes in {loop_s:.2f} s",
+        "genes": values.shape[1],
+        "patients": len(table),
+        "events": int(table.event.sum()),
+        "covariates": list(design.columns),
+        "screen_s": round(ours_s, 3),
+        "lifelines_s": round(whole, 1),
+        "lifelines_is": f"extrapolated from {len(chosen)} genes in {loop_s:.2f} s",
         "ratio": round(whole / ours_s, 1),
         "largest_difference_default_precision": float(np.abs(ours.coef[chosen] - theirs).max()),
         "largest_difference_precision_1e-12": float(np.abs(ours.coef[chosen] - exact).max()),
         "genes_that_separate_events": int(ours.separates.sum()),
-    }  # fmt: skip
+    }
 
 
 def whole_commands(survive: SurviveConfig, associate: AssociationConfig | None) -> dict[str, float]:
@@ -107,11 +125,16 @@ def whole_commands(survive: SurviveConfig, associate: AssociationConfig | None) 
 def missed(found: dict[str, Any]) -> list[str]:
     """The goals that what was measured does not reach, in words."""
     screen = found["univariable"]
-    off = min(screen["largest_difference_default_precision"], screen["largest_difference_precision_1e-12"])
+    off = min(
+        screen["largest_difference_default_precision"], screen["largest_difference_precision_1e-12"]
+    )
     goals = {
-        f"ratio {screen['ratio']} to lifelines, at least {LEAST_RATIO}": screen["ratio"] >= LEAST_RATIO,
-        f"coefficients differ by {off:.1e}, at most {LARGEST_DIFFERENCE}": off <= LARGEST_DIFFERENCE,
-        f"report of {found.get('report_mb')} MB, under {MOST_MB}": found.get("report_mb", 0) < MOST_MB,
+        f"ratio {screen['ratio']} to lifelines, at least {LEAST_RATIO}": screen["ratio"]
+        >= LEAST_RATIO,
+        f"coefficients differ by {off:.1e}, at most {LARGEST_DIFFERENCE}": off
+        <= LARGEST_DIFFERENCE,
+        f"report of {found.get('report_mb')} MB, under {MOST_MB}": found.get("report_mb", 0)
+        < MOST_MB,
     }
     for name, most in MOST_SECONDS.items():
         taken = found.get(f"{name}_s")
@@ -121,16 +144,28 @@ def missed(found: dict[str, Any]) -> list[str]:
 
 def arguments() -> argparse.Namespace:
     """What was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clinical", required=True, help="clinical.csv of tcgn-mil clinical")
     parser.add_argument("--measured", required=True, help="patients x genes")
-    parser.add_argument("--covariate", action="append", default=[], help="column of clinical.csv; repeatable")
-    parser.add_argument("--immune", help="table of covariates for associate, which is left out without one")
+    parser.add_argument(
+        "--covariate", action="append", default=[], help="column of clinical.csv; repeatable"
+    )
+    parser.add_argument(
+        "--immune", help="table of covariates for associate, which is left out without one"
+    )
     for name in ("--zero-unknown", "--adjust-for"):
-        parser.add_argument(name, action="append", default=[], help="column of it, as of associate; repeatable")
+        parser.add_argument(
+            name, action="append", default=[], help="column of it, as of associate; repeatable"
+        )
     parser.add_argument("--follow", help="column of it, as of associate")
-    parser.add_argument("--loop-genes", type=int, default=LOOP_GENES, help="genes that lifelines fits; 0: all, once")
-    parser.add_argument("--only-screen", action="store_true", help="neither survive nor associate nor report")
+    parser.add_argument(
+        "--loop-genes", type=int, default=LOOP_GENES, help="genes that lifelines fits; 0: all, once"
+    )
+    parser.add_argument(
+        "--only-screen", action="store_true", help="neither survive nor associate nor report"
+    )
     parser.add_argument("--out", type=Path, default=Path("cohort.json"))
     return parser.parse_args()
 
@@ -138,7 +173,9 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure, print and write."""
     asked = arguments()
-    config = SurviveConfig(asked.clinical, measured=asked.measured, covariates=tuple(asked.covariate))
+    config = SurviveConfig(
+        asked.clinical, measured=asked.measured, covariates=tuple(asked.covariate)
+    )
     cohort = load_survival_cohort(config)
     values = cohort.sources[MEASURED].values
     ranked = RankNormaliser(values)(values).astype(np.float64)
@@ -147,10 +184,17 @@ def main() -> None:
     if asked.covariate:
         found["adjusted"] = compare(ranked, cohort.table, cohort.design, asked.loop_genes)
     if not asked.only_screen:
-        associate = None if asked.immune is None else AssociationConfig(
-            predicted=asked.measured, covariates=asked.immune, zero_unknown=tuple(asked.zero_unknown),
-            adjust_for=tuple(asked.adjust_for), follow=asked.follow,
-        )  # fmt: skip
+        associate = (
+            None
+            if asked.immune is None
+            else AssociationConfig(
+                predicted=asked.measured,
+                covariates=asked.immune,
+                zero_unknown=tuple(asked.zero_unknown),
+                adjust_for=tuple(asked.adjust_for),
+                follow=asked.follow,
+            )
+        )
         found |= whole_commands(config, associate)
     found["missed"] = missed(found)
     write_json(asked.out, found)

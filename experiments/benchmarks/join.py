@@ -33,7 +33,9 @@ def make_cohort(folder: Path, genes: int, samples: int) -> dict[str, Path]:
     """Write the manifest and the table in each form, unless they are there; returns the tables by kind."""
     folder.mkdir(parents=True, exist_ok=True)
     patients = [f"TCGA-{number % 36:02d}-{number:04d}" for number in range(samples)]
-    slides = pd.DataFrame({"slide_id": [f"{name}-01Z-00-DX1" for name in patients], "patient_id": patients})
+    slides = pd.DataFrame(
+        {"slide_id": [f"{name}-01Z-00-DX1" for name in patients], "patient_id": patients}
+    )
     slides.to_csv(folder / "slides.csv", index=False)
     paths = {
         "csv, samples x genes": folder / "samples.csv",
@@ -47,7 +49,9 @@ def make_cohort(folder: Path, genes: int, samples: int) -> dict[str, Path]:
     linear = rng.lognormal(0, 2, (samples, genes)) * (rng.random((samples, genes)) > 0.3)
     logs = np.log2(linear / linear.sum(axis=1, keepdims=True) * 1e6 + 1).round(4).astype(np.float32)
     columns = [f"GENE{number}" for number in range(genes)]
-    table = pd.DataFrame(logs, index=[f"{name}-01A-11R-A00Z-07" for name in patients], columns=columns)
+    table = pd.DataFrame(
+        logs, index=[f"{name}-01A-11R-A00Z-07" for name in patients], columns=columns
+    )
     table.to_csv(paths["csv, samples x genes"], float_format="%.4f")
     table.T.to_csv(paths["tsv, genes x samples"], sep="\t", float_format="%.4f")
     table.T.to_csv(
@@ -86,8 +90,12 @@ def join_once(path: Path, manifest: Path, out: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("bench"), help="folder for the tables, which are kept")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("bench"), help="folder for the tables, which are kept"
+    )
     parser.add_argument("--genes", type=int, default=GENES)
     parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("--out", type=Path, default=Path("join.json"))
@@ -99,7 +107,9 @@ def main() -> None:
         with context.Pool(1) as pool:
             seconds = pool.apply(bare, (path,))
         with context.Pool(1) as pool:
-            joined = pool.apply(join_once, (path, folder / "slides.csv", folder / "out" / "cohort.h5ad"))
+            joined = pool.apply(
+                join_once, (path, folder / "slides.csv", folder / "out" / "cohort.h5ad")
+            )
         found[kind] = {**joined, "bare_parser_s": round(seconds, 2)}
         sys.stdout.write(f"{kind}: {json.dumps(found[kind])}\n")
     write_json(asked.out, found)

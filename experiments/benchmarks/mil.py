@@ -55,7 +55,9 @@ def make_features(folder: Path, slides: int, tiles: int) -> list[Path]:
     values = np.random.default_rng(0).standard_normal((tiles, WIDTH)).astype(np.float16)
     coords = np.zeros((tiles, 2), dtype=np.int64)
     for path in tqdm([path for path in paths if not path.is_file()], desc="features", unit="slide"):
-        write_features(path, values, coords, slide_id=path.stem, patient_id=path.stem, encoder="toy", spec=spec)
+        write_features(
+            path, values, coords, slide_id=path.stem, patient_id=path.stem, encoder="toy", spec=spec
+        )
     return paths
 
 
@@ -83,7 +85,12 @@ def epoch_against_reading(paths: list[Path], genes: int) -> dict[str, float]:
         loss.backward()
         optimizer.step()
     seconds = time.perf_counter() - start
-    return {"read_s": raw, "epoch_s": seconds, "share_of_reading_speed": raw / seconds, "peak_gib": peak_gib()}
+    return {
+        "read_s": raw,
+        "epoch_s": seconds,
+        "share_of_reading_speed": raw / seconds,
+        "peak_gib": peak_gib(),
+    }
 
 
 def large_bag() -> dict[str, float]:
@@ -94,7 +101,11 @@ def large_bag() -> dict[str, float]:
     mask = torch.ones(1, BAG_TILES, dtype=torch.bool)
     start = time.perf_counter()
     model(features, mask).expression.square().mean().backward()
-    return {"seconds": time.perf_counter() - start, "peak_gib": peak_gib(), "peak_before_gib": before}
+    return {
+        "seconds": time.perf_counter() - start,
+        "peak_gib": peak_gib(),
+        "peak_before_gib": before,
+    }
 
 
 def encoding_from_slide(folder: Path, encoder: str, *, rounds: int = 3) -> dict[str, float]:
@@ -114,10 +125,21 @@ def encoding_from_slide(folder: Path, encoder: str, *, rounds: int = 3) -> dict[
         encode_tiles(opened, ready, device=device, precision=settings.precision)
         in_memory.append(time.perf_counter() - start)
         start = time.perf_counter()
-        encode_cohort(["slide"], {"slide": tiles}.__getitem__, open_tiles, settings, folder / f"features{number}")
+        encode_cohort(
+            ["slide"],
+            {"slide": tiles}.__getitem__,
+            open_tiles,
+            settings,
+            folder / f"features{number}",
+        )
         streamed.append(time.perf_counter() - start)
     slide, memory = float(np.median(streamed)), float(np.median(in_memory))
-    return {"tiles": len(tiles), "from_slide_s": slide, "from_memory_s": memory, "encoder_busy": memory / slide}
+    return {
+        "tiles": len(tiles),
+        "from_slide_s": slide,
+        "from_memory_s": memory,
+        "encoder_busy": memory / slide,
+    }
 
 
 def gene_statistics(refits: int, *, patients: int = 1000, genes: int = GENES) -> dict[str, float]:
@@ -133,14 +155,23 @@ def gene_statistics(refits: int, *, patients: int = 1000, genes: int = GENES) ->
         shift = 1 + row % (patients - 1)
         null[row] = combined_r(truth, again[shift : shift + patients], fold_of).z
     null_p_values(combined_r(truth, predicted, fold_of).z, null)
-    seconds, cpu = time.perf_counter() - start, time.process_time() - worked  # of all cores; tells on a busy machine
+    seconds, cpu = (
+        time.perf_counter() - start,
+        time.process_time() - worked,
+    )  # of all cores; tells on a busy machine
     start = time.perf_counter()
     for gene in range(_LOOPED_GENES):
         for fold in range(5):
             pearsonr(truth[fold_of == fold, gene], predicted[fold_of == fold, gene])
     loop = (time.perf_counter() - start) * genes / _LOOPED_GENES
-    return {"replicates": refits, "seconds": seconds, "cpu_s": cpu, "one_replicate_s": seconds / (refits + 1),
-            "scipy_loop_s": loop, "times_faster": loop * (refits + 1) / seconds}  # fmt: skip
+    return {
+        "replicates": refits,
+        "seconds": seconds,
+        "cpu_s": cpu,
+        "one_replicate_s": seconds / (refits + 1),
+        "scipy_loop_s": loop,
+        "times_faster": loop * (refits + 1) / seconds,
+    }
 
 
 def main() -> None:
@@ -157,9 +188,12 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     found: dict[str, object] = {
-        "threads": torch.get_num_threads(), "slides": given.slides, "tiles": given.tiles, "width": WIDTH,
+        "threads": torch.get_num_threads(),
+        "slides": given.slides,
+        "tiles": given.tiles,
+        "width": WIDTH,
         "genes": given.genes,
-    }  # fmt: skip
+    }
     if "epoch" in given.only:
         paths = make_features(given.features or given.out / "features", given.slides, given.tiles)
         found["epoch"] = epoch_against_reading(paths, given.genes)

@@ -34,8 +34,12 @@ IMMUNE_SHARE = 0.5  # of a tile's area, from which it counts as immune; other ti
 
 def with_kind(run: Path, truth: Path) -> pd.DataFrame:
     """genes.csv of a run with the column ``kind``: what each gene truly follows."""
-    planted = pd.read_csv(truth / "genes.csv", keep_default_na=False)  # the kind "null" is no missing value
-    merged = pd.read_csv(run / "genes.csv").merge(planted[["gene", "kind"]], on="gene", validate="one_to_one")
+    planted = pd.read_csv(
+        truth / "genes.csv", keep_default_na=False
+    )  # the kind "null" is no missing value
+    merged = pd.read_csv(run / "genes.csv").merge(
+        planted[["gene", "kind"]], on="gene", validate="one_to_one"
+    )
     return merged.assign(kind=pd.Categorical(merged["kind"], KINDS))
 
 
@@ -115,14 +119,21 @@ def tile_auc(maps: Path, cohort: Path) -> pd.DataFrame:
     for path in tqdm(sorted(maps.glob("*.h5ad")), desc="maps", unit="slide"):
         found = anndata.read_h5ad(path)
         mpp = float(slide_mpp[path.stem])
-        with np.load(cohort / "truth" / "regions" / f"{path.stem}.npz", allow_pickle=False) as regions:
+        with np.load(
+            cohort / "truth" / "regions" / f"{path.stem}.npz", allow_pickle=False
+        ) as regions:
             side = json.loads(found.uns["tcgn_mil"])["level0_px"] * mpp
             centres = np.asarray(found.obsm["spatial"]) * mpp
-            immune = immune_share(regions["labels"], float(regions["mpp"]), centres, side) >= IMMUNE_SHARE
+            immune = (
+                immune_share(regions["labels"], float(regions["mpp"]), centres, side)
+                >= IMMUNE_SHARE
+            )
         if immune.any() and not immune.all():
             scores = found.obs.drop(columns="attention_relative").join(found.to_df())
             auc = {name: roc_auc_score(immune, values) for name, values in scores.items()}
-            rows.append({"slide": path.stem, "tiles": len(immune), "immune": int(immune.sum()), **auc})
+            rows.append(
+                {"slide": path.stem, "tiles": len(immune), "immune": int(immune.sum()), **auc}
+            )
     return pd.DataFrame(rows)
 
 
@@ -135,7 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
-    genes = pd.concat([by_kind(run, given.cohort / "truth").assign(run=run.name) for run in given.runs])
+    genes = pd.concat(
+        [by_kind(run, given.cohort / "truth").assign(run=run.name) for run in given.runs]
+    )
     write_csv(given.out / "genes.csv", genes)
     print(genes.round(3).to_string(index=False))
     for run in given.runs:
@@ -144,7 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{run.name}: zero-shot median r {r:.3f}, permutation p {p:.3f}")
     draw_kinds(given.runs, given.cohort / "truth", given.out / "planted.png")
     if given.maps:
-        tiles = pd.concat([tile_auc(maps, given.cohort).assign(run=maps.parent.name) for maps in given.maps])
+        tiles = pd.concat(
+            [tile_auc(maps, given.cohort).assign(run=maps.parent.name) for maps in given.maps]
+        )
         write_csv(given.out / "tiles.csv", tiles)
         print(tiles.drop(columns="slide").groupby("run").mean().round(3).T.to_string())
 

@@ -61,7 +61,9 @@ def picture(size_um: tuple[float, float], mpp: float) -> NDArray[np.uint8]:
 def ours(path: Path, part: slice) -> int:
     """Read tiles as encoding does; returns their number."""
     with open_slide(path) as slide:
-        spec = TileSpec.for_slide(PatchSize(), slide_mpp=slide.mpp, level_downsamples=slide.level_downsamples)
+        spec = TileSpec.for_slide(
+            PatchSize(), slide_mpp=slide.mpp, level_downsamples=slide.level_downsamples
+        )
         coords = lay_grid(slide.size, spec)[part]
         return sum(len(pixels) for pixels, _ in iter_tiles(slide, coords, spec, BATCH))
 
@@ -70,7 +72,9 @@ def bare(path: Path, part: slice) -> int:
     """The same places by OpenSlide alone."""
     with openslide.OpenSlide(path) as slide:
         mpp = float(slide.properties[openslide.PROPERTY_NAME_MPP_X])
-        spec = TileSpec.for_slide(PatchSize(), slide_mpp=mpp, level_downsamples=slide.level_downsamples)
+        spec = TileSpec.for_slide(
+            PatchSize(), slide_mpp=mpp, level_downsamples=slide.level_downsamples
+        )
         coords = lay_grid(slide.dimensions, spec)[part]
         for x, y in coords.tolist():
             np.asarray(slide.read_region((x, y), spec.read_level, (spec.read_px, spec.read_px)))
@@ -96,7 +100,10 @@ def rate_of_processes(path: Path, processes: int) -> float:
     context = multiprocessing.get_context("spawn")
     ready, go, counts = context.Semaphore(0), context.Event(), context.Queue()
     parts = _parts(path, processes)
-    started = [context.Process(target=_read_when_told, args=(path, part, ready, go, counts)) for part in parts]
+    started = [
+        context.Process(target=_read_when_told, args=(path, part, ready, go, counts))
+        for part in parts
+    ]
     for process in started:
         process.start()
     for _ in started:
@@ -112,7 +119,9 @@ def rate_of_processes(path: Path, processes: int) -> float:
 
 def _parts(path: Path, processes: int) -> list[slice]:
     with open_slide(path) as slide:
-        spec = TileSpec.for_slide(PatchSize(), slide_mpp=slide.mpp, level_downsamples=slide.level_downsamples)
+        spec = TileSpec.for_slide(
+            PatchSize(), slide_mpp=slide.mpp, level_downsamples=slide.level_downsamples
+        )
         edges = np.linspace(0, len(lay_grid(slide.size, spec)), processes + 1).astype(int).tolist()
     return [slice(first, last) for first, last in pairwise(edges)]
 
@@ -122,20 +131,29 @@ def measure_reading(folder: Path, rounds: int) -> dict[str, Any]:
     path = folder / "reading.tiff"
     if not path.exists():
         write_pyramid(path, picture(READ_UM, READ_MPP), mpp=READ_MPP, quality=80)
-    rates: dict[str, list[float]] = {"bare OpenSlide": [], "tcgn-mil": [], "one process": [], "two processes": []}
+    rates: dict[str, list[float]] = {
+        "bare OpenSlide": [],
+        "tcgn-mil": [],
+        "one process": [],
+        "two processes": [],
+    }
     for _ in range(rounds):
         rates["bare OpenSlide"].append(rate(bare, path, slice(None)))
         rates["tcgn-mil"].append(rate(ours, path, slice(None)))
         rates["one process"].append(rate_of_processes(path, 1))
         rates["two processes"].append(rate_of_processes(path, 2))
     median = {name: statistics.median(values) for name, values in rates.items()}
-    summary: dict[str, Any] = {"tiles_per_s": {name: round(value, 1) for name, value in median.items()}}
+    summary: dict[str, Any] = {
+        "tiles_per_s": {name: round(value, 1) for name, value in median.items()}
+    }
     for name, over, under in (
         ("of_bare", "tcgn-mil", "bare OpenSlide"),
         ("two_of_one", "two processes", "one process"),
     ):
         ratios = [a / b for a, b in zip(rates[over], rates[under], strict=True)]
-        summary[name] = [round(value, 3) for value in (min(ratios), statistics.median(ratios), max(ratios))]
+        summary[name] = [
+            round(value, 3) for value in (min(ratios), statistics.median(ratios), max(ratios))
+        ]
     return summary
 
 
@@ -146,7 +164,9 @@ def write_large(path: Path) -> None:
     pieces = round(TISSUE_SHARE * LARGE_PX[0] * LARGE_PX[1] / (tissue.shape[0] * tissue.shape[1]))
     step = LARGE_LEVELS[-1] * TIFF_TILE
     corners = rng.integers(
-        0, [(LARGE_PX[0] - tissue.shape[1]) // step, (LARGE_PX[1] - tissue.shape[0]) // step], (pieces, 2)
+        0,
+        [(LARGE_PX[0] - tissue.shape[1]) // step, (LARGE_PX[1] - tissue.shape[0]) // step],
+        (pieces, 2),
     )
     corners = np.unique(corners * step, axis=0)
     with atomic_path(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=True) as writer:
@@ -156,27 +176,39 @@ def write_large(path: Path) -> None:
             width, height = (side // downsample for side in LARGE_PX)
             per_cm = 1e4 / (LARGE_MPP * downsample)
             writer.write(
-                _tiles(small, corners // downsample, width, height), shape=(height, width, 3), dtype=np.uint8,
-                tile=(TIFF_TILE, TIFF_TILE), photometric="rgb", compression="jpeg",
-                resolution=(per_cm, per_cm), resolutionunit="CENTIMETER", subfiletype=int(downsample > 1),
+                _tiles(small, corners // downsample, width, height),
+                shape=(height, width, 3),
+                dtype=np.uint8,
+                tile=(TIFF_TILE, TIFF_TILE),
+                photometric="rgb",
+                compression="jpeg",
+                resolution=(per_cm, per_cm),
+                resolutionunit="CENTIMETER",
+                subfiletype=int(downsample > 1),
                 metadata=None,
-            )  # fmt: skip
+            )
 
 
-def _tiles(piece: NDArray[np.uint8], corners: NDArray[np.int64], width: int, height: int) -> Iterator[bytes]:
+def _tiles(
+    piece: NDArray[np.uint8], corners: NDArray[np.int64], width: int, height: int
+) -> Iterator[bytes]:
     """Encoded tiles, row by row."""
 
     def encoded(pixels: NDArray[np.uint8]) -> bytes:
         full = np.full((TIFF_TILE, TIFF_TILE, 3), 243, np.uint8)
         full[: pixels.shape[0], : pixels.shape[1]] = pixels
-        return bytes(imagecodecs.jpeg8_encode(full, level=80, colorspace="RGB", outcolorspace="RGB"))
+        return bytes(
+            imagecodecs.jpeg8_encode(full, level=80, colorspace="RGB", outcolorspace="RGB")
+        )
 
     known: dict[tuple[int, int], bytes] = {}
     blank = encoded(np.full((TIFF_TILE, TIFF_TILE, 3), 243, np.uint8))
     for y in range(0, height, TIFF_TILE):
         for x in range(0, width, TIFF_TILE):
             offset = np.array([x, y]) - corners
-            inside = np.flatnonzero((offset > -TIFF_TILE).all(axis=1) & (offset < piece.shape[1::-1]).all(axis=1))
+            inside = np.flatnonzero(
+                (offset > -TIFF_TILE).all(axis=1) & (offset < piece.shape[1::-1]).all(axis=1)
+            )
             if not len(inside):
                 yield blank
                 continue
@@ -196,7 +228,14 @@ def _tile_once(path: Path, out: Path, answers: Any) -> None:
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     left_out = 0 if tiles.rejected is None else len(tiles.rejected)
-    answers.put({"seconds": round(seconds, 2), "peak_gib": round(peak, 3), "tiles": len(tiles), "rejected": left_out})
+    answers.put(
+        {
+            "seconds": round(seconds, 2),
+            "peak_gib": round(peak, 3),
+            "tiles": len(tiles),
+            "rejected": left_out,
+        }
+    )
 
 
 def measure_large(folder: Path) -> dict[str, Any]:
@@ -215,12 +254,19 @@ def measure_large(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("bench"), help="folder for the slides, which are kept")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("bench"), help="folder for the slides, which are kept"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("preprocessing.json"))
     asked = parser.parse_args()
-    found = {"reading": measure_reading(asked.work, asked.rounds), "tiling": measure_large(asked.work)}
+    found = {
+        "reading": measure_reading(asked.work, asked.rounds),
+        "tiling": measure_large(asked.work),
+    }
     write_json(asked.out, found)
     sys.stdout.write(json.dumps(found, indent=2) + "\n")
 

@@ -40,16 +40,26 @@ from tcgn_mil.preprocessing.her2st import find_sections
 from tcgn_mil.spatial_stats import SpatialTest, block_bootstrap, lattice_step, spatial_blocks
 
 FIELDS = (
-    ("exponential", 1.0, 0.0), ("exponential", 3.0, 0.0), ("exponential", 6.0, 0.0), ("gaussian", 2.0, 0.0),
-    ("gaussian", 4.0, 0.0), ("gaussian", 3.0, 0.5), ("exponential", 4.0, 0.9),
-)  # fmt: skip
+    ("exponential", 1.0, 0.0),
+    ("exponential", 3.0, 0.0),
+    ("exponential", 6.0, 0.0),
+    ("gaussian", 2.0, 0.0),
+    ("gaussian", 4.0, 0.0),
+    ("gaussian", 3.0, 0.5),
+    ("exponential", 4.0, 0.9),
+)
 NETWORKS = {"resnet10t": 128, "tcgn_tiny": 224}  # and the side of their input
 BATCH, STEPS = 32, 8
 DEPTH = ("gaussian", 4.0, 0.2)
 
 
 def smooth_fields(
-    positions: NDArray[np.float64], count: int, kind: str, scale: float, nugget: float, rng: np.random.Generator
+    positions: NDArray[np.float64],
+    count: int,
+    kind: str,
+    scale: float,
+    nugget: float,
+    rng: np.random.Generator,
 ) -> NDArray[np.float64]:
     """(S, count) independent Gaussian fields of variance 1; `scale` in lattice steps, `nugget` without correlation."""
     distance = cdist(positions, positions) / (scale * lattice_step(positions))
@@ -59,25 +69,37 @@ def smooth_fields(
     return np.asarray(np.sqrt(1 - nugget) * root @ noise[0] + np.sqrt(nugget) * noise[1])
 
 
-def calibrate(lattices: dict[str, NDArray[np.float64]], pairs: int) -> tuple[pd.DataFrame, dict[str, NDArray]]:
+def calibrate(
+    lattices: dict[str, NDArray[np.float64]], pairs: int
+) -> tuple[pd.DataFrame, dict[str, NDArray]]:
     """A row a section and field, with shares of pairs; and all p-values by kind of test."""
     rows, values = [], {"modified t-test": [], "spots taken for independent": []}
     for number, (section, positions) in enumerate(lattices.items()):
         for kind, scale, nugget in FIELDS:
             rng = np.random.default_rng([number, FIELDS.index((kind, scale, nugget))])
             depth = smooth_fields(positions, 1, *DEPTH, rng)[:, 0]
-            truth, prediction = (smooth_fields(positions, pairs, kind, scale, nugget, rng) for _ in range(2))
+            truth, prediction = (
+                smooth_fields(positions, pairs, kind, scale, nugget, rng) for _ in range(2)
+            )
             found = SpatialTest(positions, depth)(truth, prediction)
             freedom = len(positions) - 2
             naive = students_t.sf(found.r * np.sqrt(freedom / (1 - found.r**2)), freedom)
             values["modified t-test"].append(found.p)
             values["spots taken for independent"].append(naive)
-            rows.append({
-                "section": section, "spots": len(positions), "field": kind, "scale_steps": scale, "nugget": nugget,
-                "effective_n": np.median(found.effective_n), "true_effective_n": 1 + 1 / found.r.var(),
-                "p_below_0.05": (found.p < 0.05).mean(), "p_below_0.01": (found.p < 0.01).mean(),
-                "independent_p_below_0.05": (naive < 0.05).mean(),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "section": section,
+                    "spots": len(positions),
+                    "field": kind,
+                    "scale_steps": scale,
+                    "nugget": nugget,
+                    "effective_n": np.median(found.effective_n),
+                    "true_effective_n": 1 + 1 / found.r.var(),
+                    "p_below_0.05": (found.p < 0.05).mean(),
+                    "p_below_0.01": (found.p < 0.01).mean(),
+                    "independent_p_below_0.05": (naive < 0.05).mean(),
+                }
+            )
     return pd.DataFrame(rows), {name: np.concatenate(parts) for name, parts in values.items()}
 
 
@@ -125,7 +147,9 @@ def measure_speed(spots: int, genes: int) -> dict[str, float]:
         lambda: SpatialTest(positions, rng.normal(8, 1, 1000))(left, right)
     )
     found["intervals of the same, 1,000 replicates"] = seconds(
-        lambda: block_bootstrap(test.residuals(left), test.residuals(right), spatial_blocks(positions))
+        lambda: block_bootstrap(
+            test.residuals(left), test.residuals(right), spatial_blocks(positions)
+        )
     )
     return found
 
@@ -144,7 +168,9 @@ def measure_loading(folder: Path, *, rounds: int) -> dict[str, dict[str, float]]
     stored = StoredPatches(sections)
     targets = np.random.default_rng(0).standard_normal((len(stored), 785)).astype(np.float32)
     batches = SpotBatches(stored, targets, batch_size=BATCH, seed=0, augment=AugmentConfig())
-    return {name: _one_network(name, size_px, batches, rounds) for name, size_px in NETWORKS.items()}
+    return {
+        name: _one_network(name, size_px, batches, rounds) for name, size_px in NETWORKS.items()
+    }
 
 
 def _one_network(name: str, size_px: int, batches: SpotBatches, rounds: int) -> dict[str, float]:
@@ -167,24 +193,36 @@ def _one_network(name: str, size_px: int, batches: SpotBatches, rounds: int) -> 
     for number in range(rounds):
         before = steps(ready)
         loaded = steps(itertools.islice(batches.epoch(number), STEPS))
-        memory = (before + steps(ready)) / 2  # on both sides of it, so that neither always comes first
+        memory = (
+            before + steps(ready)
+        ) / 2  # on both sides of it, so that neither always comes first
         found.append((memory, loaded, loaded / memory))
     memory, loaded, ratio = np.transpose(found)
     return {
-        "ready_s": round(float(np.median(memory)), 3), "loaded_s": round(float(np.median(loaded)), 3),
-        "ratio": round(float(np.median(ratio)), 3), "least": round(float(ratio.min()), 3),
+        "ready_s": round(float(np.median(memory)), 3),
+        "loaded_s": round(float(np.median(loaded)), 3),
+        "ratio": round(float(np.median(ratio)), 3),
+        "least": round(float(ratio.min()), 3),
         "most": round(float(ratio.max()), 3),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--her2st", type=Path, help="folder of real sections; without it only speed is measured")
-    parser.add_argument("--pairs", type=int, default=1000, help="pairs of fields a section and kind of field")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--her2st", type=Path, help="folder of real sections; without it only speed is measured"
+    )
+    parser.add_argument(
+        "--pairs", type=int, default=1000, help="pairs of fields a section and kind of field"
+    )
     parser.add_argument("--spots", type=int, default=10_000)
     parser.add_argument("--genes", type=int, default=20_000)
-    parser.add_argument("--steps-on", type=Path, help="folder of tcgn-mil spots; without it loading is not measured")
+    parser.add_argument(
+        "--steps-on", type=Path, help="folder of tcgn-mil spots; without it loading is not measured"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of the steps")
     parser.add_argument("--out", type=Path, default=Path("spots"))
     asked = parser.parse_args()

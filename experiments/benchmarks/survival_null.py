@@ -19,8 +19,17 @@ import numpy as np
 
 from tcgn_mil.artefacts import write_json
 from tcgn_mil.experiments import survival
-from tcgn_mil.experiments.survival_cohort import MEASURED, SurvivalCohort, SurviveConfig, load_survival_cohort
-from tcgn_mil.experiments.survival_models import concordance_table, cross_validate, regression_tables
+from tcgn_mil.experiments.survival_cohort import (
+    MEASURED,
+    SurvivalCohort,
+    SurviveConfig,
+    load_survival_cohort,
+)
+from tcgn_mil.experiments.survival_models import (
+    concordance_table,
+    cross_validate,
+    regression_tables,
+)
 
 PERMUTATIONS = 50
 MOST_OFF_CHANCE = 0.02
@@ -29,7 +38,8 @@ MOST_OFF_CHANCE = 0.02
 def permuted(cohort: SurvivalCohort, order: np.ndarray) -> SurvivalCohort:
     """The cohort with each patient's expression taken from another, (M,) `order`."""
     sources = {
-        name: dataclasses.replace(source, values=source.values[order]) for name, source in cohort.sources.items()
+        name: dataclasses.replace(source, values=source.values[order])
+        for name, source in cohort.sources.items()
     }
     return dataclasses.replace(cohort, sources=sources)
 
@@ -43,10 +53,11 @@ def one(config: SurviveConfig, cohort: SurvivalCohort, seed: int) -> dict[str, A
     table = concordance_table(config, shuffled.table, repeats).set_index("model")
     tests = regression_tables(shuffled, repeats[0])[1]
     return {
-        "seed": seed, "c": {name: float(c) for name, c in table["c"].items()},
+        "seed": seed,
+        "c": {name: float(c) for name, c in table["c"].items()},
         "folds_without_a_score": int(table.loc[MEASURED, "folds_without_a_score"]),
         "p": float(tests["p"].iloc[0]) if len(tests) else None,
-    }  # fmt: skip
+    }
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -57,24 +68,36 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "permutations": len(runs),
         "mean_c": {name: round(float(values.mean()), 4) for name, values in c.items()},
-        "sd_c": {name: round(float(values.std(ddof=1)), 4) for name, values in c.items()} if len(runs) > 1 else None,
+        "sd_c": {name: round(float(values.std(ddof=1)), 4) for name, values in c.items()}
+        if len(runs) > 1
+        else None,
         "p_below_0.05": int((tested < 0.05).sum()),
-        "mean_folds_without_a_score": round(float(np.mean([run["folds_without_a_score"] for run in runs])), 2),
+        "mean_folds_without_a_score": round(
+            float(np.mean([run["folds_without_a_score"] for run in runs])), 2
+        ),
         "at_chance": bool(abs(c[MEASURED].mean() - 0.5) <= MOST_OFF_CHANCE),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
     """Permute, fit, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clinical", required=True, help="clinical.csv of tcgn-mil clinical")
     parser.add_argument("--measured", required=True, help="patients x genes")
-    parser.add_argument("--covariate", action="append", default=[], help="column of clinical.csv; repeatable")
+    parser.add_argument(
+        "--covariate", action="append", default=[], help="column of clinical.csv; repeatable"
+    )
     parser.add_argument("--permutations", type=int, default=PERMUTATIONS)
     parser.add_argument("--out", type=Path, default=Path("survival_null.json"))
     asked = parser.parse_args()
     config = SurviveConfig(
-        asked.clinical, measured=asked.measured, covariates=tuple(asked.covariate), replicates=0, screen=False
+        asked.clinical,
+        measured=asked.measured,
+        covariates=tuple(asked.covariate),
+        replicates=0,
+        screen=False,
     )
     cohort = load_survival_cohort(config)
     runs: list[dict[str, Any]] = []

@@ -35,7 +35,9 @@ from tcgn_mil.preprocessing.tissue import TISSUE_MPP
 HER2ST_MPP = 0.69
 FAR_PX = 400
 BLUR_SD_UM = (3.0, 4.0, 6.0, 8.0)
-ARTEFACT_SHARE = 0.5  # of a tile's area, from which it counts as an artefact's; a clean tile has none
+ARTEFACT_SHARE = (
+    0.5  # of a tile's area, from which it counts as an artefact's; a clean tile has none
+)
 CLEAN_TISSUE = 0.5
 
 
@@ -43,13 +45,20 @@ def otsu_coords(entry: SlideEntry, tiles: TileSet) -> NDArray[np.int64]:
     """Tiles of the same grid that Otsu's threshold on saturation would keep."""
     with entry.open() as slide:
         thumbnail = slide.thumbnail(TISSUE_MPP)
-        coords = lay_grid(slide.size, tiles.spec, downsample=slide.level_downsamples[tiles.spec.read_level])
+        coords = lay_grid(
+            slide.size, tiles.spec, downsample=slide.level_downsamples[tiles.spec.read_level]
+        )
         saturation = cv2.cvtColor(thumbnail, cv2.COLOR_RGB2HSV)[..., 1]
         mask = saturation > threshold_otsu(saturation)
-        return coords[tissue_fractions(mask, coords, tiles.spec.level0_px, slide.size) >= TileSettings().min_tissue]
+        return coords[
+            tissue_fractions(mask, coords, tiles.spec.level0_px, slide.size)
+            >= TileSettings().min_tissue
+        ]
 
 
-def spots_and_strays(coords: NDArray[np.int64], side: float, spots: NDArray[np.float64]) -> tuple[float, float]:
+def spots_and_strays(
+    coords: NDArray[np.int64], side: float, spots: NDArray[np.float64]
+) -> tuple[float, float]:
     """Share of spots (S, 2) inside a tile, and of tiles whose centre is over `FAR_PX` from every spot."""
     offset = spots[:, None] - coords[None]
     inside = ((offset >= 0) & (offset < side)).all(axis=2).any(axis=1)
@@ -65,10 +74,20 @@ def measure_sections(her2st: Path, out: Path) -> pd.DataFrame:
         tiles = tile_slide(entry, TileSettings(), out)
         table = pd.read_csv(files.positions, sep="\t")
         spots = table[["pixel_x", "pixel_y"]].to_numpy(dtype=float)
-        for method, coords in (("tcgn-mil", tiles.coords), ("Otsu on saturation", otsu_coords(entry, tiles))):
+        for method, coords in (
+            ("tcgn-mil", tiles.coords),
+            ("Otsu on saturation", otsu_coords(entry, tiles)),
+        ):
             inside, stray = spots_and_strays(coords, tiles.spec.level0_px, spots)
-            rows.append({"section": files.section, "method": method, "tiles": len(coords), "spots_inside": inside,
-                         "stray_tiles": stray})  # fmt: skip
+            rows.append(
+                {
+                    "section": files.section,
+                    "method": method,
+                    "tiles": len(coords),
+                    "spots_inside": inside,
+                    "stray_tiles": stray,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -79,16 +98,26 @@ def plant_slide(number: int, path: Path, *, layers: int = 3) -> dict[str, NDArra
     name, site = f"artefacts {number}", config.site_of(patient)
     mpp = config.scanner_mpp[site]
     rng = config.rng(name)
-    labels = region_map(rng, config.slide_size_um, config.slide_tissue_fraction, item_fractions(config, patient, name))
+    labels = region_map(
+        rng,
+        config.slide_size_um,
+        config.slide_tissue_fraction,
+        item_fractions(config, patient, name),
+    )
     image = render(labels, mpp, patient_stain(config, patient, site), rng)
 
     def enlarged(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return cv2.resize(mask.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
+        return (
+            cv2.resize(mask.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+            > 0
+        )
 
     core = enlarged(cv2.erode((labels > 0).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0)
     found = {"tissue": enlarged(labels > 0)}
     # Of cells and fibres: a fold of fat is as pale as fat.
-    folding = core & ~enlarged(np.isin(labels, [REGIONS.index(name) + 1 for name in ("fat", "necrosis")]))
+    folding = core & ~enlarged(
+        np.isin(labels, [REGIONS.index(name) + 1 for name in ("fat", "necrosis")])
+    )
     found["fold"] = plant_fold(image, folding, mpp, rng, layers=layers)
     sd_um = BLUR_SD_UM[number % len(BLUR_SD_UM)]
     found["blur"] = plant_blur(image, core & ~found["fold"], mpp, rng, sd_um=sd_um)
@@ -98,23 +127,41 @@ def plant_slide(number: int, path: Path, *, layers: int = 3) -> dict[str, NDArra
     return found
 
 
-def judge_slide(entry: SlideEntry, planted: dict[str, NDArray[np.bool_]], out: Path) -> list[dict[str, Any]]:
+def judge_slide(
+    entry: SlideEntry, planted: dict[str, NDArray[np.bool_]], out: Path
+) -> list[dict[str, Any]]:
     """Counts of tiles by what is planted on them, and how many each method keeps."""
     tiles = tile_slide(entry, TileSettings(), out)
     with entry.open() as slide:
         size, spec = slide.size, tiles.spec
         coords = lay_grid(size, spec, downsample=slide.level_downsamples[spec.read_level])
-    share = {name: tissue_fractions(mask, coords, spec.level0_px, size) for name, mask in planted.items()}
+    share = {
+        name: tissue_fractions(mask, coords, spec.level0_px, size) for name, mask in planted.items()
+    }
     artefacts = np.stack([share[name] for name in ("pen", "blur", "fold")])
-    classes = {name: (share[name] >= ARTEFACT_SHARE) & (share["tissue"] > 0.1) for name in ("pen", "blur", "fold")}
+    classes = {
+        name: (share[name] >= ARTEFACT_SHARE) & (share["tissue"] > 0.1)
+        for name in ("pen", "blur", "fold")
+    }
     classes["clean tissue"] = (artefacts == 0).all(axis=0) & (share["tissue"] >= CLEAN_TISSUE)
     classes["glass"] = (artefacts == 0).all(axis=0) & (share["tissue"] == 0)
     rows = []
-    for method, kept in (("tcgn-mil", tiles.coords), ("Otsu on saturation", otsu_coords(entry, tiles))):
+    for method, kept in (
+        ("tcgn-mil", tiles.coords),
+        ("Otsu on saturation", otsu_coords(entry, tiles)),
+    ):
         keys = {tuple(pair) for pair in kept.tolist()}
         is_kept = np.array([tuple(pair) in keys for pair in coords.tolist()])
-        rows += [{"slide": entry.slide_id, "method": method, "tiles_with": name, "tiles": int(chosen.sum()),
-                  "kept": int(is_kept[chosen].sum())} for name, chosen in classes.items()]  # fmt: skip
+        rows += [
+            {
+                "slide": entry.slide_id,
+                "method": method,
+                "tiles_with": name,
+                "tiles": int(chosen.sum()),
+                "kept": int(is_kept[chosen].sum()),
+            }
+            for name, chosen in classes.items()
+        ]
     return rows
 
 
@@ -137,7 +184,9 @@ def summary(artefacts: pd.DataFrame) -> pd.DataFrame:
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--her2st", type=Path, help="folder of real sections")
     parser.add_argument("--slides", type=int, default=24, help="synthetic slides")
     parser.add_argument("--layers", type=int, default=3, help="layers of a planted fold")
@@ -150,7 +199,9 @@ def main() -> None:
     if asked.slides:
         artefacts = measure_artefacts(asked.slides, asked.out, layers=asked.layers)
         write_text(asked.out / f"artefacts_{asked.layers}.csv", artefacts.to_csv(index=False))
-        sys.stdout.write("share of tiles dropped\n" + summary(artefacts).round(4).to_string() + "\n")
+        sys.stdout.write(
+            "share of tiles dropped\n" + summary(artefacts).round(4).to_string() + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -19,11 +19,18 @@ from tcgn_mil.experiments.console import (
     warn_of_leakage,
 )
 
-Cohort = Annotated[Path | None, typer.Option(help="cohort.h5ad that tcgn-mil bulk wrote.", show_default="cohort.h5ad")]
-Features = Annotated[Path | None, typer.Option(help="Folder that tcgn-mil encode wrote.", show_default="features")]
+Cohort = Annotated[
+    Path | None,
+    typer.Option(help="cohort.h5ad that tcgn-mil bulk wrote.", show_default="cohort.h5ad"),
+]
+Features = Annotated[
+    Path | None, typer.Option(help="Folder that tcgn-mil encode wrote.", show_default="features")
+]
 Encoder = Annotated[
     Path | None,
-    typer.Option(help="Encoder checkpoint that made the features: for the zero-shot baseline, and form=additive."),
+    typer.Option(
+        help="Encoder checkpoint that made the features: for the zero-shot baseline, and form=additive."
+    ),
 ]
 Folds = Annotated[
     Path | None,
@@ -32,7 +39,10 @@ Folds = Annotated[
     ),
 ]
 PreserveSites = Annotated[
-    bool, typer.Option("--preserve-sites", help="Keep each TCGA tissue source site in one fold: group_by=site.")
+    bool,
+    typer.Option(
+        "--preserve-sites", help="Keep each TCGA tissue source site in one fold: group_by=site."
+    ),
 ]
 EncoderTraining = Annotated[
     str | None,
@@ -42,9 +52,13 @@ EncoderTraining = Annotated[
     ),
 ]
 Slides = Annotated[
-    Path | None, typer.Option(help="With --encoder-train: the slides, as to encode; one, a folder, or a table.")
+    Path | None,
+    typer.Option(help="With --encoder-train: the slides, as to encode; one, a folder, or a table."),
 ]
-Tiles = Annotated[Path | None, typer.Option(help="With --encoder-train: the tiles that the features were made from.")]
+Tiles = Annotated[
+    Path | None,
+    typer.Option(help="With --encoder-train: the tiles that the features were made from."),
+]
 
 
 def finetune(
@@ -66,8 +80,17 @@ def finetune(
     from tcgn_mil.experiments.slide_config import FinetuneConfig
 
     group_by = "site" if preserve_sites else None
-    given = {"cohort": cohort, "features": features, "encoder": encoder, "folds": folds, "group_by": group_by,
-             "encoder_train": encoder_train, "slides": slides, "tiles": tiles, "mpp": mpp}  # fmt: skip
+    given = {
+        "cohort": cohort,
+        "features": features,
+        "encoder": encoder,
+        "folds": folds,
+        "group_by": group_by,
+        "encoder_train": encoder_train,
+        "slides": slides,
+        "tiles": tiles,
+        "mpp": mpp,
+    }
     _train(given, out, config, overrides, show_config, FinetuneConfig)
 
 
@@ -78,11 +101,13 @@ def slide_cross_validation(
     out: Out = Path("slide-cv"),
     folds: Folds = None,
     group_by: Annotated[
-        str | None, typer.Option(help="What stays in one fold: patient, or site (TCGA tissue source site).")
+        str | None,
+        typer.Option(help="What stays in one fold: patient, or site (TCGA tissue source site)."),
     ] = None,
     preserve_sites: PreserveSites = False,
     compare: Annotated[
-        tuple[Path, Path] | None, typer.Option(help="Two finished runs to put side by side, gene by gene, in --out.")
+        tuple[Path, Path] | None,
+        typer.Option(help="Two finished runs to put side by side, gene by gene, in --out."),
     ] = None,
     config: Config = None,
     overrides: Overrides = None,
@@ -98,9 +123,18 @@ def slide_cross_validation(
         compare_and_print(compare_runs, compare, out, others)
         return
     if preserve_sites and group_by not in (None, "site"):
-        raise InputError(f"--preserve-sites and --group-by {group_by} contradict each other", fix="give one of them")
+        raise InputError(
+            f"--preserve-sites and --group-by {group_by} contradict each other",
+            fix="give one of them",
+        )
     group_by = "site" if preserve_sites else group_by
-    given = {"cohort": cohort, "features": features, "encoder": encoder, "folds": folds, "group_by": group_by}
+    given = {
+        "cohort": cohort,
+        "features": features,
+        "encoder": encoder,
+        "folds": folds,
+        "group_by": group_by,
+    }
     _train(given, out, config, overrides, show_config, SlideCvConfig)
 
 
@@ -111,7 +145,7 @@ def _train(
     overrides: list[str] | None,
     show_config: bool,
     config_class: type,
-) -> None:  # fmt: skip
+) -> None:
     from tcgn_mil.experiments import finetuning
 
     resolved = resolve(config_class, config, overrides, given)
@@ -129,14 +163,19 @@ def _train(
         typer.echo(label, err=True)
     stated, measured = summary["coverage"]["stated"], summary["coverage"]["measured"]
     intervals = "" if measured is None else f"; {stated:.0%} intervals cover {measured:.1%}"
-    typer.echo(f"{summary['predictable']} of {summary['genes']} genes predictable{intervals}\nmodels: {out}")
+    typer.echo(
+        f"{summary['predictable']} of {summary['genes']} genes predictable{intervals}\nmodels: {out}"
+    )
     return None
 
 
 def predict(
-    model: Annotated[Path, typer.Option(help="Folder that tcgn-mil finetune wrote.")] = Path("slide-model"),
+    model: Annotated[Path, typer.Option(help="Folder that tcgn-mil finetune wrote.")] = Path(
+        "slide-model"
+    ),
     features: Annotated[
-        Path | None, typer.Option(help="Folder that tcgn-mil encode wrote.", show_default="features")
+        Path | None,
+        typer.Option(help="Folder that tcgn-mil encode wrote.", show_default="features"),
     ] = None,
     slides: Annotated[
         Path | None,
@@ -145,49 +184,79 @@ def predict(
         ),
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="With --slides: the encoder.", show_default="encoder/encoder.safetensors")
+        str | None,
+        typer.Option(
+            help="With --slides: the encoder.", show_default="encoder/encoder.safetensors"
+        ),
     ] = None,
     mpp: SlideMpp = None,
     pretrained: Annotated[
         bool, typer.Option(help="With --slides and timm models: pretrained weights, as to encode.")
     ] = False,
-    keep_features: Annotated[bool, typer.Option(help="With --slides: keep out/work with tiles and features.")] = False,
+    keep_features: Annotated[
+        bool, typer.Option(help="With --slides: keep out/work with tiles and features.")
+    ] = False,
     patch_px: Annotated[
-        int | None, typer.Option(help="With --slides: side of a tile in stored pixels.", show_default="the model's")
+        int | None,
+        typer.Option(
+            help="With --slides: side of a tile in stored pixels.", show_default="the model's"
+        ),
     ] = None,
     patch_mpp: Annotated[
-        float | None, typer.Option(help="With --slides: µm per stored pixel.", show_default="the model's")
+        float | None,
+        typer.Option(help="With --slides: µm per stored pixel.", show_default="the model's"),
     ] = None,
     allow_other_size: Annotated[
-        bool, typer.Option(help="Accept tiles of another physical size than the model was trained on; labelled so.")
+        bool,
+        typer.Option(
+            help="Accept tiles of another physical size than the model was trained on; labelled so."
+        ),
     ] = False,
     out: Out = Path("predictions"),
     thumbnails: Annotated[
         Path | None, typer.Option(help="Folder of tcgn-mil tile, for the pictures under the maps.")
     ] = None,
     map_gene: Annotated[
-        list[str] | None, typer.Option(help="Gene to draw, repeatable; the best predicted ones by default.")
+        list[str] | None,
+        typer.Option(help="Gene to draw, repeatable; the best predicted ones by default."),
     ] = None,
     maps: Annotated[
-        bool, typer.Option(help="Attention and expression maps of each slide, as .png, .geojson and .h5ad.")
+        bool,
+        typer.Option(
+            help="Attention and expression maps of each slide, as .png, .geojson and .h5ad."
+        ),
     ] = True,
     map_signatures: Annotated[
-        Path | None, typer.Option(help="GMT file of gene sets to draw: means of their genes' tile scores.")
+        Path | None,
+        typer.Option(help="GMT file of gene sets to draw: means of their genes' tile scores."),
     ] = None,
     table_format: Annotated[
-        list[str] | None, typer.Option(help="csv or parquet, repeatable: format of the table of predictions.",
-                                       show_default="csv")
+        list[str] | None,
+        typer.Option(
+            help="csv or parquet, repeatable: format of the table of predictions.",
+            show_default="csv",
+        ),
     ] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Predict bulk expression from features or slides; writes predicted.h5ad, predicted.csv and maps of each slide."""
     from tcgn_mil.experiments.prediction import run
     from tcgn_mil.experiments.prediction_config import PredictConfig
 
     work, unmade = None, []
-    only_slides = {"encoder": encoder, "mpp": mpp, "pretrained": pretrained, "keep-features": keep_features,
-                   "patch-px": patch_px, "patch-mpp": patch_mpp}  # fmt: skip
-    if slides is None and (given := [f"--{name}" for name, value in only_slides.items() if value not in (None, False)]):
-        raise InputError(f"{' and '.join(given)} without --slides", fix="give --slides, or drop them")
+    only_slides = {
+        "encoder": encoder,
+        "mpp": mpp,
+        "pretrained": pretrained,
+        "keep-features": keep_features,
+        "patch-px": patch_px,
+        "patch-mpp": patch_mpp,
+    }
+    if slides is None and (
+        given := [f"--{name}" for name, value in only_slides.items() if value not in (None, False)]
+    ):
+        raise InputError(
+            f"{' and '.join(given)} without --slides", fix="give --slides, or drop them"
+        )
     if slides is not None and features is not None:
         raise InputError(
             "--slides and --features at once: features would be made of the slides, and those given ignored",
@@ -200,9 +269,16 @@ def predict(
         options = SlideOptions(mpp, pretrained, patch_px, patch_mpp, allow_other_size)
         unmade = work.make(slides, model, encoder or "encoder/encoder.safetensors", options)
         features, thumbnails = work.features, thumbnails or work.tiles
-    chosen = PredictConfig(str(model), str(features or "features"), None if thumbnails is None else str(thumbnails),
-                           tuple(map_gene or ()), maps, None if map_signatures is None else str(map_signatures),
-                           tuple(table_format or ("csv",)), allow_other_size)  # fmt: skip
+    chosen = PredictConfig(
+        str(model),
+        str(features or "features"),
+        None if thumbnails is None else str(thumbnails),
+        tuple(map_gene or ()),
+        maps,
+        None if map_signatures is None else str(map_signatures),
+        tuple(table_format or ("csv",)),
+        allow_other_size,
+    )
     summary, failures = run(chosen, out, unmade=unmade, notes=() if work is None else work.notes)
     if work is not None and not keep_features:
         work.remove()
@@ -214,39 +290,67 @@ def predict(
         typer.echo(f"gene set {name} is not drawn: {reason}", err=True)
     if summary["out_of_distribution"]:
         typer.echo(
-            f"unlike the training slides (ood_score above 1): {preview(summary['out_of_distribution'])}", err=True
+            f"unlike the training slides (ood_score above 1): {preview(summary['out_of_distribution'])}",
+            err=True,
         )
     seen = summary["relation"].get("trained on", 0)
     if seen:
-        typer.echo(f"{seen} of the patients were trained on: their predictions flatter the model", err=True)
+        typer.echo(
+            f"{seen} of the patients were trained on: their predictions flatter the model", err=True
+        )
     finish_cohort(summary["slides"], failures, out, what="slides predicted")
 
 
 def explain(
-    gene: Annotated[list[str] | None, typer.Option(help="Gene to explain; may be repeated.")] = None,
+    gene: Annotated[
+        list[str] | None, typer.Option(help="Gene to explain; may be repeated.")
+    ] = None,
     encoder: Annotated[
         str, typer.Option(help="Encoder checkpoint; with --slide-model also timm:<model name>.")
     ] = "encoder/encoder.safetensors",
     out: Out = Path("explanations"),
     spots_dir: Annotated[
-        Path | None, typer.Option("--spots", help="Explain spots: a folder that tcgn-mil spots wrote, or one .h5ad.")
+        Path | None,
+        typer.Option(
+            "--spots", help="Explain spots: a folder that tcgn-mil spots wrote, or one .h5ad."
+        ),
     ] = None,
-    section: Annotated[list[str] | None, typer.Option(help="Only this section; may be repeated.")] = None,
+    section: Annotated[
+        list[str] | None, typer.Option(help="Only this section; may be repeated.")
+    ] = None,
     spot: Annotated[
-        list[str] | None, typer.Option(help="Spot; repeatable. Without, for each gene the --top of highest prediction.")
+        list[str] | None,
+        typer.Option(
+            help="Spot; repeatable. Without, for each gene the --top of highest prediction."
+        ),
     ] = None,
-    image: Annotated[Path | None, typer.Option(help="Explain the centre of a picture, with its --mpp.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="Explain the centre of a picture, with its --mpp.")
+    ] = None,
     slide_model: Annotated[
-        Path | None, typer.Option(help="Explain tiles of top attention: the folder that tcgn-mil finetune wrote.")
+        Path | None,
+        typer.Option(
+            help="Explain tiles of top attention: the folder that tcgn-mil finetune wrote."
+        ),
     ] = None,
-    features: Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")] = Path("features"),
+    features: Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")] = Path(
+        "features"
+    ),
     tiles: Annotated[Path, typer.Option(help="Folder that tcgn-mil tile wrote.")] = Path("tiles"),
-    slides: Annotated[Path | None, typer.Option(help="One slide, a folder, or a table, as to encode.")] = None,
-    slide: Annotated[list[str] | None, typer.Option(help="Slide whose tiles are explained; repeatable.")] = None,
-    mpp: Annotated[float | None, typer.Option(help="µm per pixel of the picture, or of slides without.")] = None,
+    slides: Annotated[
+        Path | None, typer.Option(help="One slide, a folder, or a table, as to encode.")
+    ] = None,
+    slide: Annotated[
+        list[str] | None, typer.Option(help="Slide whose tiles are explained; repeatable.")
+    ] = None,
+    mpp: Annotated[
+        float | None, typer.Option(help="µm per pixel of the picture, or of slides without.")
+    ] = None,
     top: Annotated[int, typer.Option(help="Spots a gene, or tiles a slide.")] = 3,
     steps: Annotated[int, typer.Option(help="Steps of the integrated gradients.")] = 64,
-    pretrained: Annotated[bool, typer.Option(help="For timm models: pretrained weights, as to encode.")] = False,
+    pretrained: Annotated[
+        bool, typer.Option(help="For timm models: pretrained weights, as to encode.")
+    ] = False,
 ) -> None:
     """Show what a prediction rests on: Grad-CAM, integrated gradients and the learned graph, as figures and tables."""
     from tcgn_mil.experiments.explanation import ExplainConfig, run
@@ -256,21 +360,44 @@ def explain(
     names = {"spots": spots_dir, "image": image, "slide_model": slide_model, "slides": slides}
     paths = {key: None if value is None else str(value) for key, value in names.items()}
     chosen = ExplainConfig(
-        encoder, tuple(gene or ()), sections=tuple(section or ()), barcodes=tuple(spot or ()), mpp=mpp, top=top,
-        steps=steps, features=str(features), tiles=str(tiles), slide_ids=tuple(slide or ()), pretrained=pretrained,
+        encoder,
+        tuple(gene or ()),
+        sections=tuple(section or ()),
+        barcodes=tuple(spot or ()),
+        mpp=mpp,
+        top=top,
+        steps=steps,
+        features=str(features),
+        tiles=str(tiles),
+        slide_ids=tuple(slide or ()),
+        pretrained=pretrained,
         **paths,
-    )  # fmt: skip
-    entries = {} if slides is None else {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
+    )
+    entries = (
+        {} if slides is None else {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
+    )
     if unknown := [name for name in chosen.slide_ids if name not in entries]:
         raise InputError(
-            f"no slide {preview(unknown)} among them", path=slides, fix=f"slides are {preview([*entries])}"
+            f"no slide {preview(unknown)} among them",
+            path=slides,
+            fix=f"slides are {preview([*entries])}",
         )
     summary, failures = run(
-        chosen, out, open_tiles=tile_reader(entries), read_image=None if image is None else centre_reader(image, mpp)
+        chosen,
+        out,
+        open_tiles=tile_reader(entries),
+        read_image=None if image is None else centre_reader(image, mpp),
     )
-    typer.echo(f"{summary['pictures']} pictures explained for {len(chosen.genes)} genes: {out / 'explanations.csv'}")
+    typer.echo(
+        f"{summary['pictures']} pictures explained for {len(chosen.genes)} genes: {out / 'explanations.csv'}"
+    )
     if summary["trained_on"]:
-        typer.echo(f"{summary['trained_on']} of them were trained on: their predictions flatter the model", err=True)
+        typer.echo(
+            f"{summary['trained_on']} of them were trained on: their predictions flatter the model",
+            err=True,
+        )
     if failures:
-        typer.echo(f"{len(failures)} sections or slides failed, listed in {out / 'failures.csv'}", err=True)
+        typer.echo(
+            f"{len(failures)} sections or slides failed, listed in {out / 'failures.csv'}", err=True
+        )
         raise typer.Exit(1)

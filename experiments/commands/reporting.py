@@ -11,9 +11,13 @@ import typer
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Folders of finished runs (of slide-cv, survive, ...), or folders above them."),
+        typer.Argument(
+            help="Folders of finished runs (of slide-cv, survive, ...), or folders above them."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="File to write.", dir_okay=False)] = Path("report.html"),
+    out: Annotated[Path, typer.Option("--out", help="File to write.", dir_okay=False)] = Path(
+        "report.html"
+    ),
     title: Annotated[str, typer.Option(help="Title of the page.")] = "tcgn-mil report",
 ) -> None:
     """Write one HTML page, without network, over finished runs: tables to sort and search, figures, methods."""

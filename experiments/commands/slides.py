@@ -20,25 +20,34 @@ def tile(
     patch_px: PatchPx = DEFAULT_PATCH_PX,
     patch_mpp: PatchMpp = DEFAULT_PATCH_MPP,
     stride_px: Annotated[
-        int | None, typer.Option(help="Step of the grid in stored pixels; the tile's side by default.")
+        int | None,
+        typer.Option(help="Step of the grid in stored pixels; the tile's side by default."),
     ] = None,
     min_tissue: Annotated[
-        float | None, typer.Option(help="Least tissue share of a kept tile, 0 to 1; 0.1 by default.")
+        float | None,
+        typer.Option(help="Least tissue share of a kept tile, 0 to 1; 0.1 by default."),
     ] = None,
     max_blur: Annotated[
-        float | None, typer.Option(help="Largest share of a tile out of focus; 0.25 by default, 1 keeps all.")
+        float | None,
+        typer.Option(help="Largest share of a tile out of focus; 0.25 by default, 1 keeps all."),
     ] = None,
     max_pen: Annotated[
-        float | None, typer.Option(help="Largest share of a tile under ink; 0.25 by default, 1 keeps all.")
+        float | None,
+        typer.Option(help="Largest share of a tile under ink; 0.25 by default, 1 keeps all."),
     ] = None,
     max_fold: Annotated[
-        float | None, typer.Option(help="Largest share of a tile under folds; 0.35 by default, 1 keeps all.")
+        float | None,
+        typer.Option(help="Largest share of a tile under folds; 0.35 by default, 1 keeps all."),
     ] = None,
     stain: Annotated[
-        str | None, typer.Option(help="Normalise stains when tiles are read: macenko or reinhard.", show_default="none")
+        str | None,
+        typer.Option(
+            help="Normalise stains when tiles are read: macenko or reinhard.", show_default="none"
+        ),
     ] = None,
     stain_reference: Annotated[
-        Path | None, typer.Option(help="Image of typical tissue to normalise to; macenko can do without.")
+        Path | None,
+        typer.Option(help="Image of typical tissue to normalise to; macenko can do without."),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes, each with a slide at a time.")] = 1,
 ) -> None:
@@ -49,12 +58,21 @@ def tile(
     from tcgn_mil.preprocessing.tiling import TileSettings, tile_cohort
 
     if stain is None and stain_reference is not None:
-        raise InputError("--stain-reference without --stain", fix="give --stain macenko or --stain reinhard too")
+        raise InputError(
+            "--stain-reference without --stain", fix="give --stain macenko or --stain reinhard too"
+        )
     entries = find_slides(slides, mpp=mpp)
-    limits = {"min_tissue": min_tissue, "max_blur": max_blur, "max_pen": max_pen, "max_fold": max_fold}
+    limits = {
+        "min_tissue": min_tissue,
+        "max_blur": max_blur,
+        "max_pen": max_pen,
+        "max_fold": max_fold,
+    }
     chosen = {name: value for name, value in limits.items() if value is not None}
     target = None if stain is None else stain_target(stain, stain_reference)
-    settings = TileSettings(patch=PatchSize(patch_px, patch_mpp), stride_px=stride_px, stain=target, **chosen)
+    settings = TileSettings(
+        patch=PatchSize(patch_px, patch_mpp), stride_px=stride_px, stain=target, **chosen
+    )
     done, failures = tile_cohort(entries, settings, out, workers=workers)
     sheet = write_contact_sheet(out, failures)
     typer.echo(f"to look at: {sheet}")
@@ -64,7 +82,10 @@ def tile(
 def encode(
     slides: Slides,
     tiles: Annotated[
-        Path, typer.Option(help="Folder that tcgn-mil tile wrote, or CLAM's, TRIDENT's or HEST's folder of patches.")
+        Path,
+        typer.Option(
+            help="Folder that tcgn-mil tile wrote, or CLAM's, TRIDENT's or HEST's folder of patches."
+        ),
     ] = Path("tiles"),
     encoder: Annotated[
         str, typer.Option(help="Encoder checkpoint, or timm:<model name> for any timm model.")
@@ -75,10 +96,12 @@ def encode(
     precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     pretrained: Annotated[
-        bool, typer.Option(help="For timm models: download pretrained weights instead of random ones.")
+        bool,
+        typer.Option(help="For timm models: download pretrained weights instead of random ones."),
     ] = False,
     allow_other_size: Annotated[
-        bool, typer.Option(help="Accept tiles of another physical size than the encoder was trained on.")
+        bool,
+        typer.Option(help="Accept tiles of another physical size than the encoder was trained on."),
     ] = False,
 ) -> None:
     """Encode every tile; writes features/<slide>.h5."""
@@ -88,17 +111,25 @@ def encode(
 
     settings = EncodeSettings(encoder, batch_size, precision, device, pretrained, allow_other_size)
     entries = {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
-    done, failures = encode_cohort(sorted(entries), tile_finder(entries, tiles), tile_reader(entries), settings, out)
+    done, failures = encode_cohort(
+        sorted(entries), tile_finder(entries, tiles), tile_reader(entries), settings, out
+    )
     finish_cohort(len(done), failures, out, what="slides encoded")
 
 
 def export_tiles(
-    tiles: Annotated[Path, typer.Argument(help="Folder of tile files: ours, or with --slides other tools' too.")],
-    layout: Annotated[str, typer.Option("--format", help="Layout to write: clam, trident, hest or geojson.")],
+    tiles: Annotated[
+        Path, typer.Argument(help="Folder of tile files: ours, or with --slides other tools' too.")
+    ],
+    layout: Annotated[
+        str, typer.Option("--format", help="Layout to write: clam, trident, hest or geojson.")
+    ],
     out: Out = Path("exported-tiles"),
     slides: Annotated[
         Path | None,
-        typer.Option(help="The slides, as to tile: needed for hest, which holds pixels, and for other tools' files."),
+        typer.Option(
+            help="The slides, as to tile: needed for hest, which holds pixels, and for other tools' files."
+        ),
     ] = None,
     mpp: SlideMpp = None,
 ) -> None:
@@ -120,19 +151,27 @@ def import_features(
         ),
     ],
     encoder: Annotated[
-        str | None, typer.Option(help="Encoder's name.", show_default="as the file states; CLAM's do not")
+        str | None,
+        typer.Option(help="Encoder's name.", show_default="as the file states; CLAM's do not"),
     ] = None,
     out: Out = Path("features"),
     patch_px: Annotated[
-        int | None, typer.Option(help="Side of a tile in pixels, as it was cut.", show_default="as the file states")
+        int | None,
+        typer.Option(
+            help="Side of a tile in pixels, as it was cut.", show_default="as the file states"
+        ),
     ] = None,
     patch_mpp: Annotated[
-        float | None, typer.Option(help="µm per pixel of a tile.", show_default="by the file and the slide's mpp")
+        float | None,
+        typer.Option(
+            help="µm per pixel of a tile.", show_default="by the file and the slide's mpp"
+        ),
     ] = None,
     patients: Annotated[
         Path | None,
         typer.Option(
-            help="CSV or TSV with slide_id, patient_id[, mpp of level 0].", show_default="TCGA names, else the slide"
+            help="CSV or TSV with slide_id, patient_id[, mpp of level 0].",
+            show_default="TCGA names, else the slide",
         ),
     ] = None,
     mpp: SlideMpp = None,

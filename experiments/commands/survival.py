@@ -13,27 +13,42 @@ from tcgn_mil.experiments.console import print_config, print_rows, resolve
 
 def survive(
     clinical: Annotated[
-        Path | None, typer.Option(help="clinical.csv that tcgn-mil clinical wrote.", show_default="clinical.csv")
+        Path | None,
+        typer.Option(
+            help="clinical.csv that tcgn-mil clinical wrote.", show_default="clinical.csv"
+        ),
     ] = None,
     endpoint: Annotated[
-        str | None, typer.Option(help="Endpoint: OS, DSS, DFI, PFI, or one of its own.", show_default="OS")
+        str | None,
+        typer.Option(help="Endpoint: OS, DSS, DFI, PFI, or one of its own.", show_default="OS"),
     ] = None,
     predicted: Annotated[
-        Path | None, typer.Option(help="Predictions (.h5ad), or any table of patients x genes.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Predictions (.h5ad), or any table of patients x genes.", show_default=False
+        ),
     ] = None,
     measured: Annotated[
         Path | None,
-        typer.Option(help="Measured expression, likewise: the ceiling.", show_default="that in the predictions"),
+        typer.Option(
+            help="Measured expression, likewise: the ceiling.",
+            show_default="that in the predictions",
+        ),
     ] = None,
     covariate: Annotated[
-        list[str] | None, typer.Option(help="Column of clinical.csv for the clinical model; repeatable.")
+        list[str] | None,
+        typer.Option(help="Column of clinical.csv for the clinical model; repeatable."),
     ] = None,
     signatures: Annotated[
         Path | None,
-        typer.Option(help="GMT of gene sets, for --set risk.features=signatures or both.", show_default="immune sets"),
+        typer.Option(
+            help="GMT of gene sets, for --set risk.features=signatures or both.",
+            show_default="immune sets",
+        ),
     ] = None,
     folds: Annotated[
-        Path | None, typer.Option(help="CSV with fold, part (train, val, test), id; made by seed if not given.")
+        Path | None,
+        typer.Option(help="CSV with fold, part (train, val, test), id; made by seed if not given."),
     ] = None,
     horizon: Annotated[
         float | None, typer.Option(help="Days at which follow-up ends.", show_default="all of it")
@@ -42,15 +57,21 @@ def survive(
     config: Config = None,
     overrides: Overrides = None,
     show_config: ShowConfig = False,
-) -> None:  # fmt: skip
+) -> None:
     """Out-of-fold survival models: clinical, predicted, both, measured; C, tests, curves, and a screen of all genes."""
     from tcgn_mil.experiments import survival
     from tcgn_mil.experiments.survival_cohort import SurviveConfig
 
     given = {
-        "clinical": clinical, "endpoint": endpoint, "predicted": predicted, "measured": measured,
-        "covariates": covariate or None, "signatures": signatures, "folds": folds, "horizon_days": horizon,
-    }  # fmt: skip
+        "clinical": clinical,
+        "endpoint": endpoint,
+        "predicted": predicted,
+        "measured": measured,
+        "covariates": covariate or None,
+        "signatures": signatures,
+        "folds": folds,
+        "horizon_days": horizon,
+    }
     resolved = resolve(SurviveConfig, config, overrides, given)
     if show_config:
         return print_config(resolved)

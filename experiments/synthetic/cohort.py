@@ -28,7 +28,12 @@ from tcgn_mil.experiments.synthetic.expression import (
 )
 from tcgn_mil.experiments.synthetic.rendering import patient_stain, render
 from tcgn_mil.experiments.synthetic.scanning import SlideArtefact, apply_artefact, draw_artefacts
-from tcgn_mil.experiments.synthetic.tissue import LABEL_MPP, item_fractions, measured_fractions, region_map
+from tcgn_mil.experiments.synthetic.tissue import (
+    LABEL_MPP,
+    item_fractions,
+    measured_fractions,
+    region_map,
+)
 
 GENERATOR_VERSION = 2
 """Raised whenever the same config gives other pixels or numbers, so that two generators never fill one folder."""
@@ -77,13 +82,20 @@ def make_cohort(config: SyntheticConfig, out_dir: str | Path) -> SyntheticPaths:
     """
     root = Path(out_dir)
     paths = SyntheticPaths(
-        root, root / "slides.csv", root / "st", root / "bulk_tpm.csv", root / "clinical.csv", root / "truth"
+        root,
+        root / "slides.csv",
+        root / "st",
+        root / "bulk_tpm.csv",
+        root / "clinical.csv",
+        root / "truth",
     )
     _claim(config, root)
     programmes = gene_programmes(config)
     slides = _slides(config)
     fractions, artefacts = [], []
-    with tqdm(total=len(slides) + len(config.sections), desc="synthetic slides and sections", unit="image") as bar:
+    with tqdm(
+        total=len(slides) + len(config.sections), desc="synthetic slides and sections", unit="image"
+    ) as bar:
         for slide in slides:
             labels, flaws = _write_slide(config, slide, paths)
             fractions.append(_fraction_row("slide", slide.slide_id, slide.patient, labels))
@@ -97,7 +109,9 @@ def make_cohort(config: SyntheticConfig, out_dir: str | Path) -> SyntheticPaths:
     _write_patients(config, pd.DataFrame(fractions), programmes, paths)
     tables = {
         paths.truth / "fractions.csv": pd.DataFrame(fractions).drop(columns="tissue_um2"),
-        paths.truth / "section_fractions.csv": pd.DataFrame(section_fractions).drop(columns="tissue_um2"),
+        paths.truth / "section_fractions.csv": pd.DataFrame(section_fractions).drop(
+            columns="tissue_um2"
+        ),
         paths.truth / "genes.csv": programmes.table,
         paths.truth / "artefacts.csv": pd.DataFrame(artefacts, columns=["slide", *_BOX_COLUMNS]),
         paths.slides: _slide_table(slides),
@@ -113,14 +127,22 @@ def _claim(config: SyntheticConfig, root: Path) -> None:
     """Write the manifest, or check that the one there is of this config."""
     manifest = root / "manifest.json"
     # Through JSON, since a tuple comes back as a list.
-    made_of = json.loads(json.dumps({"generator_version": GENERATOR_VERSION, "config": asdict(config)}))
+    made_of = json.loads(
+        json.dumps({"generator_version": GENERATOR_VERSION, "config": asdict(config)})
+    )
     if manifest.exists():
         try:
             found = json.loads(manifest.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise InputError(f"is not JSON: {error}", path=manifest, fix="choose an empty folder") from error
+            raise InputError(
+                f"is not JSON: {error}", path=manifest, fix="choose an empty folder"
+            ) from error
         if {key: found.get(key) for key in made_of} != made_of:
-            raise InputError("holds a synthetic cohort of another config", path=root, fix="choose an empty folder")
+            raise InputError(
+                "holds a synthetic cohort of another config",
+                path=root,
+                fix="choose an empty folder",
+            )
     elif root.exists() and (not root.is_dir() or any(root.glob("[!.]*"))):
         raise InputError("is not a synthetic cohort", path=root, fix="choose an empty folder")
     else:
@@ -135,12 +157,17 @@ def _slides(config: SyntheticConfig) -> list[_Slide]:
         site = config.site_of(patient)
         rng = config.rng(f"slides {patient}")
         number = 1 + int(rng.choice(len(config.slides_per_patient), p=config.slides_per_patient))
-        found += [_Slide(f"{patient}-01Z-00-DX{k + 1}", patient, site, config.scanner_mpp[site]) for k in range(number)]
+        found += [
+            _Slide(f"{patient}-01Z-00-DX{k + 1}", patient, site, config.scanner_mpp[site])
+            for k in range(number)
+        ]
     return found
 
 
 def _slide_table(slides: list[_Slide]) -> pd.DataFrame:
-    rows = [(s.slide_id, s.patient, f"slides/{s.slide_id}.tiff", s.mpp, s.patient[5:7]) for s in slides]
+    rows = [
+        (s.slide_id, s.patient, f"slides/{s.slide_id}.tiff", s.mpp, s.patient[5:7]) for s in slides
+    ]
     return pd.DataFrame(rows, columns=["slide_id", "patient_id", "path", "mpp", "site"])
 
 
@@ -149,7 +176,9 @@ def _write_slide(
 ) -> tuple[NDArray[np.uint8], list[SlideArtefact]]:
     name = slide.slide_id
     fractions = item_fractions(config, slide.patient, name)
-    labels = region_map(config.rng(f"regions {name}"), config.slide_size_um, config.slide_tissue_fraction, fractions)
+    labels = region_map(
+        config.rng(f"regions {name}"), config.slide_size_um, config.slide_tissue_fraction, fractions
+    )
     flaws = draw_artefacts(config, name, labels, slide.mpp)
     _write_regions(paths.truth / "regions" / f"{name}.npz", labels)
     path = paths.root / "slides" / f"{name}.tiff"
@@ -163,11 +192,18 @@ def _write_slide(
 
 
 def _write_section(
-    config: SyntheticConfig, section: str, patient: str, programmes: GeneProgrammes, paths: SyntheticPaths
+    config: SyntheticConfig,
+    section: str,
+    patient: str,
+    programmes: GeneProgrammes,
+    paths: SyntheticPaths,
 ) -> NDArray[np.uint8]:
     fractions = item_fractions(config, patient, section)
     labels = region_map(
-        config.rng(f"regions {section}"), config.section_size_um, config.section_tissue_fraction, fractions
+        config.rng(f"regions {section}"),
+        config.section_size_um,
+        config.section_tissue_fraction,
+        fractions,
     )
     _write_regions(paths.truth / "regions" / f"{section}.npz", labels)
     spots = lay_spots(config, section, labels, LABEL_MPP)
@@ -192,7 +228,10 @@ def _write_section(
 
 
 def _write_patients(
-    config: SyntheticConfig, fractions: pd.DataFrame, programmes: GeneProgrammes, paths: SyntheticPaths
+    config: SyntheticConfig,
+    fractions: pd.DataFrame,
+    programmes: GeneProgrammes,
+    paths: SyntheticPaths,
 ) -> None:
     """Bulk expression and clinical table, from each patient's slides weighted by their tissue area."""
     tpm, clinical = [], []
@@ -206,9 +245,16 @@ def _write_patients(
     _write_csv(paths.clinical, pd.DataFrame(clinical)[columns])
 
 
-def _fraction_row(kind: str, name: str, patient: str, labels: NDArray[np.uint8]) -> dict[str, object]:
+def _fraction_row(
+    kind: str, name: str, patient: str, labels: NDArray[np.uint8]
+) -> dict[str, object]:
     shares = dict(zip(REGIONS, measured_fractions(labels).tolist(), strict=True))
-    return {kind: name, "patient_id": patient, **shares, "tissue_um2": float((labels > 0).sum() * LABEL_MPP**2)}
+    return {
+        kind: name,
+        "patient_id": patient,
+        **shares,
+        "tissue_um2": float((labels > 0).sum() * LABEL_MPP**2),
+    }
 
 
 _BOX_COLUMNS = ("kind", "x", "y", "width", "height")

@@ -58,19 +58,28 @@ class SyntheticConfig:
         for field in fields(self):
             _check_positive(field.name, getattr(self, field.name))
         for name in ("slide_tissue_fraction", "section_tissue_fraction"):
-            _require(getattr(self, name) <= 0.9, f"{name} must be at most 0.9, so that glass is left")
+            _require(
+                getattr(self, name) <= 0.9, f"{name} must be at most 0.9, so that glass is left"
+            )
         _require(self.n_patients <= _MAX_PATIENTS, f"n_patients must be at most {_MAX_PATIENTS}")
         limit = min(self.n_patients, self.n_sections, _MAX_LETTERS)
         _require(self.n_section_patients <= limit, f"n_section_patients must be at most {limit}")
         _require(abs(sum(self.slides_per_patient) - 1) < 1e-6, "slides_per_patient must sum to 1")
-        sizes = [(self.section_size_um, self.section_mpp)] + [(self.slide_size_um, mpp) for mpp in self.scanner_mpp]
+        sizes = [(self.section_size_um, self.section_mpp)] + [
+            (self.slide_size_um, mpp) for mpp in self.scanner_mpp
+        ]
         for (width, height), mpp in sizes:
-            _require(width * height / mpp**2 <= _MAX_PIXELS, f"an image would exceed {_MAX_PIXELS} pixels")
+            _require(
+                width * height / mpp**2 <= _MAX_PIXELS,
+                f"an image would exceed {_MAX_PIXELS} pixels",
+            )
 
     @property
     def patients(self) -> list[str]:
         """Patient ids, TCGA-like barcodes of 12 characters; characters 6-7 name the site, sites taking turns."""
-        return [f"TCGA-{self._site_code(index)}-{index + 1:04d}" for index in range(self.n_patients)]
+        return [
+            f"TCGA-{self._site_code(index)}-{index + 1:04d}" for index in range(self.n_patients)
+        ]
 
     def site_of(self, patient: str) -> int:
         """Number of a patient's site, which decides scanner and stain."""
@@ -88,7 +97,9 @@ class SyntheticConfig:
         per_patient, left_over = divmod(self.n_sections, self.n_section_patients)
         return {
             f"{chr(ord('A') + index)}{number + 1}": patient
-            for index, patient in enumerate(f"TCGA-ST-{k + 1:04d}" for k in range(self.n_section_patients))
+            for index, patient in enumerate(
+                f"TCGA-ST-{k + 1:04d}" for k in range(self.n_section_patients)
+            )
             for number in range(per_patient + (index < left_over))
         }
 
@@ -132,9 +143,16 @@ def _check_positive(name: str, value: float | tuple[float, ...]) -> None:
         raise InputError(f"{name} must be finite, but is {value}")
     if name == "immune_log_hazard_ratio":
         return
-    may_be_zero = name == "seed" or "probability" in name or name == "slides_per_patient" or name.endswith("_sd")
+    may_be_zero = (
+        name == "seed"
+        or "probability" in name
+        or name == "slides_per_patient"
+        or name.endswith("_sd")
+    )
     if (values < 0).any() or (not may_be_zero and (values == 0).any()):
-        raise InputError(f"{name} must be {'0 or more' if may_be_zero else 'above 0'}, but is {value}")
+        raise InputError(
+            f"{name} must be {'0 or more' if may_be_zero else 'above 0'}, but is {value}"
+        )
     if "probability" in name and (values > 1).any():
         raise InputError(f"{name} must be at most 1, but is {value}")
 

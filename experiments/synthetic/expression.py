@@ -74,7 +74,10 @@ def gene_programmes(config: SyntheticConfig) -> GeneProgrammes:
     for programme, own in _MORPHOLOGY_PROGRAMMES.items():
         abundance = np.exp(rng.normal(0, _ABUNDANCE_SD, number))
         abundance *= number / abundance.sum()
-        level = [_OWN_SUBTYPE if r == own else _OTHER_SUBTYPE if r.startswith("tumour") else 1.0 for r in REGIONS]
+        level = [
+            _OWN_SUBTYPE if r == own else _OTHER_SUBTYPE if r.startswith("tumour") else 1.0
+            for r in REGIONS
+        ]
         columns.append(abundance * np.array(level)[:, None])
         effect = _OWN_SUBTYPE / _OTHER_SUBTYPE
         rows += [(f"SYN_{programme}_{k + 1:02d}", "morphology", own, effect) for k in range(number)]
@@ -85,7 +88,9 @@ def gene_programmes(config: SyntheticConfig) -> GeneProgrammes:
     return GeneProgrammes(table, np.concatenate(columns, axis=1))
 
 
-def lay_spots(config: SyntheticConfig, section: str, labels: NDArray[np.uint8], label_mpp: float) -> Spots:
+def lay_spots(
+    config: SyntheticConfig, section: str, labels: NDArray[np.uint8], label_mpp: float
+) -> Spots:
     """Lay the array's grid over a section and keep the spots that are at least half on tissue."""
     rng = config.rng(f"spots {section}")
     pitch = config.spot_pitch_um
@@ -99,37 +104,56 @@ def lay_spots(config: SyntheticConfig, section: str, labels: NDArray[np.uint8], 
     shares = neighbourhood_fractions(labels, config.spot_diameter_um)[:, at[:, 1], at[:, 0]].T
     kept = shares[:, 0] <= 0.5
     # The first array coordinates of a real section are not zero either.
-    table = pd.DataFrame({"x": x + 2, "y": y + 2, "new_x": moved[:, 0] + 2, "new_y": moved[:, 1] + 2})
+    table = pd.DataFrame(
+        {"x": x + 2, "y": y + 2, "new_x": moved[:, 0] + 2, "new_y": moved[:, 1] + 2}
+    )
     return Spots(table[kept].reset_index(drop=True), centres_um[kept], shares[kept])
 
 
 def spot_counts(
-    config: SyntheticConfig, section: str, shares: NDArray[np.float32], profiles: NDArray[np.float64]
+    config: SyntheticConfig,
+    section: str,
+    shares: NDArray[np.float32],
+    profiles: NDArray[np.float64],
 ) -> NDArray[np.int64]:
     """Negative-binomial counts (S, G) of spots whose region shares, glass first, are (S, 7)."""
     rng = config.rng(f"counts {section}")
     content = shares[:, 1:] * _RNA_CONTENT
     amount = content.sum(axis=1)
     proportions = content @ (profiles / profiles.sum(axis=1, keepdims=True)) / amount[:, None]
-    depth = config.median_umi * amount / _TYPICAL_RNA_CONTENT * np.exp(rng.normal(0, _DEPTH_SD, len(shares)))
-    depth = np.where(rng.random(len(shares)) < config.poor_spot_probability, _POOR_DEPTH * depth, depth)
+    depth = (
+        config.median_umi
+        * amount
+        / _TYPICAL_RNA_CONTENT
+        * np.exp(rng.normal(0, _DEPTH_SD, len(shares)))
+    )
+    depth = np.where(
+        rng.random(len(shares)) < config.poor_spot_probability, _POOR_DEPTH * depth, depth
+    )
     mean = depth[:, None] * proportions
     return rng.poisson(mean * rng.gamma(1 / _COUNT_DISPERSION, _COUNT_DISPERSION, mean.shape))
 
 
 def bulk_tpm(
-    config: SyntheticConfig, patient: str, fractions: NDArray[np.float64], programmes: GeneProgrammes
+    config: SyntheticConfig,
+    patient: str,
+    fractions: NDArray[np.float64],
+    programmes: GeneProgrammes,
 ) -> NDArray[np.float64]:
     """TPM (G,) of a patient whose tissue, over all slides, has these region fractions (6,)."""
     rng = config.rng(f"bulk {patient}")
     mixture = (fractions * _RNA_CONTENT) @ programmes.profiles
     noise = rng.normal(0, config.bulk_noise_sd, len(mixture))
-    noise += np.where(programmes.table["kind"] == "null", rng.normal(0, _NULL_NOISE_SD, len(mixture)), 0)
+    noise += np.where(
+        programmes.table["kind"] == "null", rng.normal(0, _NULL_NOISE_SD, len(mixture)), 0
+    )
     noisy = mixture * np.exp(noise)
     return noisy / noisy.sum() * 1e6
 
 
-def clinical_row(config: SyntheticConfig, patient: str, immune_fraction: float) -> dict[str, object]:
+def clinical_row(
+    config: SyntheticConfig, patient: str, immune_fraction: float
+) -> dict[str, object]:
     """Age, stage, and survival whose hazard falls with the immune fraction and with nothing else."""
     rng = config.rng(f"clinical {patient}")
     age = int(np.clip(rng.normal(60, 11), 30, 89))

@@ -23,7 +23,9 @@ _VARIANTS = 16
 _EDGE_UM = 1.0  # width of a nucleus's soft edge
 _CHROMATIN_UM = 0.6
 _CHROMATIN_CONTRAST = 0.12
-_FREE_DENSITY = 34  # below this, a place is taken to hold no nucleus: above any region's plain haematoxylin
+_FREE_DENSITY = (
+    34  # below this, a place is taken to hold no nucleus: above any region's plain haematoxylin
+)
 _SIZES = (0.85, 1.15)  # radii of the variants, over the kind's
 _MEAN_SQUARE_SIZE = (_SIZES[0] ** 2 + _SIZES[0] * _SIZES[1] + _SIZES[1] ** 2) / 3
 _TRIES = 8  # candidates for each tumour nucleus wanted
@@ -64,7 +66,13 @@ def _outline_ratio(aspect: float) -> float:
 
 NUCLEI = (
     NucleusKind("tumour_a", _RADIUS_A_UM, 112, coverage=_TUMOUR_COVERAGE),
-    NucleusKind("tumour_b", _RADIUS_A_UM * _outline_ratio(_ASPECT_B), 112, aspect=_ASPECT_B, coverage=_TUMOUR_COVERAGE),
+    NucleusKind(
+        "tumour_b",
+        _RADIUS_A_UM * _outline_ratio(_ASPECT_B),
+        112,
+        aspect=_ASPECT_B,
+        coverage=_TUMOUR_COVERAGE,
+    ),
     NucleusKind("stroma", 3.2, 105, aspect=4.5, spacing_um=24.0, follows_fibres=True),
     NucleusKind("stroma", 2.5, 130, spacing_um=70.0),
     NucleusKind("immune", 2.6, 140, spacing_um=6.4),
@@ -98,7 +106,12 @@ def stamp_nuclei(
         mask = labels == REGIONS.index(kind.region) + 1
         wanted = -1
         if kind.coverage:
-            wanted = round(kind.coverage * mask.sum() * label_mpp**2 / (np.pi * kind.radius_um**2 * _MEAN_SQUARE_SIZE))
+            wanted = round(
+                kind.coverage
+                * mask.sum()
+                * label_mpp**2
+                / (np.pi * kind.radius_um**2 * _MEAN_SQUARE_SIZE)
+            )
             x_um, y_um = _random_places(rng, mask, label_mpp, _TRIES * wanted)
         else:
             x_um, y_um = _jittered_grid(rng, width * mpp, height * mpp, kind.spacing_um)
@@ -108,15 +121,24 @@ def stamp_nuclei(
         orientations = rng.integers(kind.orientations, size=len(x_um))
         if kind.follows_fibres:
             angle = fibre_angle(x_um, y_um) + rng.normal(0, 0.15, size=len(x_um))
-            orientations = np.rint(angle / np.pi * kind.orientations).astype(int) % kind.orientations
+            orientations = (
+                np.rint(angle / np.pi * kind.orientations).astype(int) % kind.orientations
+            )
         variants = rng.integers(_VARIANTS, size=len(x_um))
-        sprites = [bank[variant][turn] for variant, turn in zip(variants.tolist(), orientations.tolist(), strict=True)]
-        corners = zip((x_um / mpp).astype(int).tolist(), (y_um / mpp).astype(int).tolist(), strict=True)
+        sprites = [
+            bank[variant][turn]
+            for variant, turn in zip(variants.tolist(), orientations.tolist(), strict=True)
+        ]
+        corners = zip(
+            (x_um / mpp).astype(int).tolist(), (y_um / mpp).astype(int).tolist(), strict=True
+        )
         _stamp_all(haematoxylin, zip(sprites, corners, strict=True), wanted)
 
 
 def _stamp_all(
-    density: NDArray[np.uint8], places: Iterable[tuple[NDArray[np.uint8], tuple[int, int]]], wanted: int
+    density: NDArray[np.uint8],
+    places: Iterable[tuple[NDArray[np.uint8], tuple[int, int]]],
+    wanted: int,
 ) -> None:
     """Stamp sprites centred at (x, y); with `wanted` >= 0, only into free places, and no more than that."""
     for sprite, (x, y) in places:
@@ -161,7 +183,10 @@ def _jittered_grid(
 def _bank(kind: NucleusKind, mpp: float) -> list[list[NDArray[np.uint8]]]:
     """Sprites of one kind at one pixel size, by variant and orientation; templates are the same for all kinds."""
     return [
-        [_sprite(kind, mpp, variant, np.pi * turn / kind.orientations) for turn in range(kind.orientations)]
+        [
+            _sprite(kind, mpp, variant, np.pi * turn / kind.orientations)
+            for turn in range(kind.orientations)
+        ]
         for variant in range(_VARIANTS)
     ]
 
@@ -185,5 +210,7 @@ def _sprite(kind: NucleusKind, mpp: float, variant: int, angle: float) -> NDArra
     inside = np.clip((outline - level) / gradient / _EDGE_UM + 0.5, 0, 1)
     grain = cv2.GaussianBlur(rng.standard_normal(x.shape), (0, 0), _CHROMATIN_UM / mpp)
     grain *= 2 * np.sqrt(np.pi) * _CHROMATIN_UM / mpp  # to unit variance
-    density = kind.density * strength * inside**2 * (3 - 2 * inside) * (1 + _CHROMATIN_CONTRAST * grain)
+    density = (
+        kind.density * strength * inside**2 * (3 - 2 * inside) * (1 + _CHROMATIN_CONTRAST * grain)
+    )
     return np.clip(density, 0, 255).astype(np.uint8)

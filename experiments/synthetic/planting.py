@@ -7,9 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 INKS = {
-    "blue": (35, 60, 150), "green": (20, 110, 70), "black": (35, 35, 40), "red": (190, 20, 40),
-    "violet": (70, 30, 120), "turquoise": (0, 140, 150),
-}  # fmt: skip
+    "blue": (35, 60, 150),
+    "green": (20, 110, 70),
+    "black": (35, 35, 40),
+    "red": (190, 20, 40),
+    "violet": (70, 30, 120),
+    "turquoise": (0, 140, 150),
+}
 _INK_OPACITY = (0.75, 0.95)
 _PEN_WIDTH_UM, _PEN_LENGTH_UM = (250, 400), (900, 1800)
 _BLUR_RADIUS_UM = (250, 450)
@@ -19,17 +23,29 @@ _FEATHER_UM = 15.0
 
 
 def plant_pen(
-    image: NDArray[np.uint8], where: NDArray[np.bool_], mpp: float, rng: np.random.Generator, *, ink: str
+    image: NDArray[np.uint8],
+    where: NDArray[np.bool_],
+    mpp: float,
+    rng: np.random.Generator,
+    *,
+    ink: str,
 ) -> NDArray[np.bool_]:
     """Draw a stroke of felt-tip across `where`, (H, W), into an (H, W, 3) picture in place; returns its pixels."""
     stroke = _band(where, mpp, rng, _PEN_WIDTH_UM, _PEN_LENGTH_UM)
     cover = np.float32(rng.uniform(*_INK_OPACITY))
-    image[stroke] = np.rint(image[stroke] * (1 - cover) + np.array(INKS[ink], dtype=np.float32) * cover)
+    image[stroke] = np.rint(
+        image[stroke] * (1 - cover) + np.array(INKS[ink], dtype=np.float32) * cover
+    )
     return stroke
 
 
 def plant_blur(
-    image: NDArray[np.uint8], where: NDArray[np.bool_], mpp: float, rng: np.random.Generator, *, sd_um: float
+    image: NDArray[np.uint8],
+    where: NDArray[np.bool_],
+    mpp: float,
+    rng: np.random.Generator,
+    *,
+    sd_um: float,
 ) -> NDArray[np.bool_]:
     """Put a round field out of focus (a Gaussian of `sd_um`), in place; returns its pixels.
 
@@ -42,13 +58,20 @@ def plant_blur(
     near = _window(field, round(4 * max(sd_um, _FEATHER_UM) / mpp))
     sharp = image[near]
     share = cv2.GaussianBlur(field[near].astype(np.float32), (0, 0), _FEATHER_UM / mpp)[..., None]
-    blurred = cv2.GaussianBlur(sharp, (0, 0), sd_um / mpp) + 2 * rng.standard_normal(sharp.shape, dtype=np.float32)
+    blurred = cv2.GaussianBlur(sharp, (0, 0), sd_um / mpp) + 2 * rng.standard_normal(
+        sharp.shape, dtype=np.float32
+    )
     image[near] = np.clip(np.rint(sharp * (1 - share) + blurred * share), 0, 255).astype(np.uint8)
     return field.astype(bool)
 
 
 def plant_fold(
-    image: NDArray[np.uint8], where: NDArray[np.bool_], mpp: float, rng: np.random.Generator, *, layers: int = 3
+    image: NDArray[np.uint8],
+    where: NDArray[np.bool_],
+    mpp: float,
+    rng: np.random.Generator,
+    *,
+    layers: int = 3,
 ) -> NDArray[np.bool_]:
     """Turn tissue back upon itself along a band, in place: densities of `layers` places add up; returns its pixels."""
     band = _band(where, mpp, rng, _FOLD_WIDTH_UM, _FOLD_LENGTH_UM) & where
@@ -86,7 +109,9 @@ def _band(
 def _window(mask: NDArray[np.generic], margin: int) -> tuple[slice, slice]:
     """Rows and columns around the part of `mask` that is set, which is all an artefact changes or looks at."""
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    return slice(max(0, y - margin), y + height + margin), slice(max(0, x - margin), x + width + margin)
+    return slice(max(0, y - margin), y + height + margin), slice(
+        max(0, x - margin), x + width + margin
+    )
 
 
 def _somewhere(where: NDArray[np.bool_], rng: np.random.Generator) -> tuple[int, int]:

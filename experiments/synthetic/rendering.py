@@ -73,7 +73,9 @@ def patient_stain(config: SyntheticConfig, patient: str, site: int) -> Stain:
     return Stain(*vectors)
 
 
-def render(labels: NDArray[np.uint8], mpp: float, stain: Stain, rng: np.random.Generator) -> NDArray[np.uint8]:
+def render(
+    labels: NDArray[np.uint8], mpp: float, stain: Stain, rng: np.random.Generator
+) -> NDArray[np.uint8]:
     """Draw a region map as H&E.
 
     Parameters
@@ -87,7 +89,9 @@ def render(labels: NDArray[np.uint8], mpp: float, stain: Stain, rng: np.random.G
     -------
     (H, W, 3) uint8 RGB.
     """
-    size = tuple(round(side * LABEL_MPP / mpp) for side in labels.shape[::-1])  # width, height, as OpenCV has it
+    size = tuple(
+        round(side * LABEL_MPP / mpp) for side in labels.shape[::-1]
+    )  # width, height, as OpenCV has it
     fine = _fine_labels(labels)
     offset = rng.uniform(0, _TILE_UM, 2)
 
@@ -101,9 +105,13 @@ def render(labels: NDArray[np.uint8], mpp: float, stain: Stain, rng: np.random.G
     for name in ("fine", "fibres", "granules"):
         texture = _tiled(_texture(name, mpp), size, offset / mpp)
         eosin = cv2.add(eosin, cv2.multiply(_base(fine, size, name), texture, scale=1 / 255))
-    haematoxylin, eosin = (_uneven(stain_map, rng, labels.shape) for stain_map in (haematoxylin, eosin))
+    haematoxylin, eosin = (
+        _uneven(stain_map, rng, labels.shape) for stain_map in (haematoxylin, eosin)
+    )
     lumen = _fat_lumen(fine, size, rng)
-    haematoxylin, eosin = (cv2.multiply(stain_map, lumen, scale=1 / 255) for stain_map in (haematoxylin, eosin))
+    haematoxylin, eosin = (
+        cv2.multiply(stain_map, lumen, scale=1 / 255) for stain_map in (haematoxylin, eosin)
+    )
     image = _transmit(haematoxylin, eosin, stain)
     _add_grain(image, rng, labels.shape)
     return image
@@ -115,7 +123,9 @@ def _fine_labels(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     size = (labels.shape[1] * factor, labels.shape[0] * factor)
     best, out = np.zeros(size[::-1], np.float32), np.zeros(size[::-1], np.uint8)
     for label in range(len(REGIONS) + 1):
-        mask = cv2.resize((labels == label).astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+        mask = cv2.resize(
+            (labels == label).astype(np.float32), size, interpolation=cv2.INTER_LINEAR
+        )
         mask = cv2.GaussianBlur(mask, (0, 0), 1.5)
         ahead = mask > best
         best[ahead], out[ahead] = mask[ahead], label
@@ -130,7 +140,9 @@ def _base(fine: NDArray[np.uint8], size: tuple[int, int], density: str) -> NDArr
     return cv2.resize(plain, size, interpolation=cv2.INTER_LINEAR)
 
 
-def _uneven(stain_map: NDArray[np.uint8], rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.uint8]:
+def _uneven(
+    stain_map: NDArray[np.uint8], rng: np.random.Generator, shape: tuple[int, int]
+) -> NDArray[np.uint8]:
     """Let the stain take unevenly: a smooth factor about one, as section thickness and staining vary."""
     field = smooth_field(rng, shape, _UNEVEN_RADIUS_UM / LABEL_MPP)
     factor = _level(128 * np.exp(_UNEVEN_SD * field))
@@ -148,11 +160,15 @@ def _soften(
     return cv2.add(sharp, cv2.multiply(soft, share, scale=1 / 255))
 
 
-def _fat_lumen(fine: NDArray[np.uint8], size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.uint8]:
+def _fat_lumen(
+    fine: NDArray[np.uint8], size: tuple[int, int], rng: np.random.Generator
+) -> NDArray[np.uint8]:
     """255 where there is tissue, near 0 inside fat cells, which are the cells of a Voronoi diagram less their walls."""
     keep = np.full(fine.shape, 255, np.uint8)
     rows, columns = np.nonzero(fine == REGIONS.index("fat") + 1)
-    grid = np.mgrid[0 : fine.shape[0] : _FAT_CELL_UM / _FINE_MPP, 0 : fine.shape[1] : _FAT_CELL_UM / _FINE_MPP]
+    grid = np.mgrid[
+        0 : fine.shape[0] : _FAT_CELL_UM / _FINE_MPP, 0 : fine.shape[1] : _FAT_CELL_UM / _FINE_MPP
+    ]
     centres = grid.reshape(2, -1).T
     centres = centres + rng.uniform(-0.38, 0.38, centres.shape) * _FAT_CELL_UM / _FINE_MPP
     if len(rows) and len(centres) > 1:
@@ -160,18 +176,24 @@ def _fat_lumen(fine: NDArray[np.uint8], size: tuple[int, int], rng: np.random.Ge
         distances, _ = cKDTree(centres).query(pixels, k=2)
         to_wall_um = (distances[:, 1] - distances[:, 0]) / 2 * _FINE_MPP
         # A cell also ends where the region does.
-        to_edge_um = cv2.distanceTransform((fine == REGIONS.index("fat") + 1).astype(np.uint8), cv2.DIST_L2, 5)
+        to_edge_um = cv2.distanceTransform(
+            (fine == REGIONS.index("fat") + 1).astype(np.uint8), cv2.DIST_L2, 5
+        )
         to_wall_um = np.minimum(to_wall_um, to_edge_um[rows, columns] * _FINE_MPP - 1)
         keep[rows, columns] = np.clip((_FAT_WALL_UM - to_wall_um) * 127 + 128, 8, 255)
     return cv2.resize(keep, size, interpolation=cv2.INTER_LINEAR)
 
 
-def _transmit(haematoxylin: NDArray[np.uint8], eosin: NDArray[np.uint8], stain: Stain) -> NDArray[np.uint8]:
+def _transmit(
+    haematoxylin: NDArray[np.uint8], eosin: NDArray[np.uint8], stain: Stain
+) -> NDArray[np.uint8]:
     """Light left in red, green, blue: the product of what each stain lets through, by lookup."""
     density = np.arange(256) / 100
     image = np.empty((*haematoxylin.shape, 3), np.uint8)
     for channel in range(3):
-        first = cv2.LUT(haematoxylin, _level(_GLASS[channel] * np.exp(-density * stain.haematoxylin[channel])))
+        first = cv2.LUT(
+            haematoxylin, _level(_GLASS[channel] * np.exp(-density * stain.haematoxylin[channel]))
+        )
         second = cv2.LUT(eosin, _level(255 * np.exp(-density * stain.eosin[channel])))
         image[..., channel] = cv2.multiply(first, second, scale=1 / 255)
     return image
@@ -184,10 +206,14 @@ def _add_grain(image: NDArray[np.uint8], rng: np.random.Generator, shape: tuple[
     """
     size = image.shape[1::-1]
     field = smooth_field(rng, shape, _UNEVEN_RADIUS_UM / LABEL_MPP)
-    strength = cv2.resize(_level(_GRAIN_GREY * np.exp(_GRAIN_SD * field - _GRAIN_SD**2 / 2) * 16), size)
+    strength = cv2.resize(
+        _level(_GRAIN_GREY * np.exp(_GRAIN_SD * field - _GRAIN_SD**2 / 2) * 16), size
+    )
     for channel in range(3):
         # Brighter and darker grain apart, so that everything stays unsigned; 16 * 32 is one.
-        brighter, darker = (_tiled(_grain(sign), size, rng.uniform(0, _GRAIN_TILE_PX, 2)) for sign in (0, 1))
+        brighter, darker = (
+            _tiled(_grain(sign), size, rng.uniform(0, _GRAIN_TILE_PX, 2)) for sign in (0, 1)
+        )
         light = cv2.add(image[..., channel], cv2.multiply(brighter, strength, scale=1 / 512))
         image[..., channel] = cv2.subtract(light, cv2.multiply(darker, strength, scale=1 / 512))
 
@@ -202,11 +228,15 @@ def _level(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def _tiled(tile: NDArray[np.uint8], size: tuple[int, int], offset_px: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _tiled(
+    tile: NDArray[np.uint8], size: tuple[int, int], offset_px: NDArray[np.float64]
+) -> NDArray[np.uint8]:
     """Repeat a periodic tile over (width, height) pixels, beginning at `offset_px` of it."""
     shifted = np.roll(tile, (-round(offset_px[1]), -round(offset_px[0])), axis=(0, 1))
     width, height = size
-    return np.tile(shifted, (-(-height // tile.shape[0]), -(-width // tile.shape[1])))[:height, :width].copy()
+    return np.tile(shifted, (-(-height // tile.shape[0]), -(-width // tile.shape[1])))[
+        :height, :width
+    ].copy()
 
 
 @cache
@@ -217,20 +247,35 @@ def _texture(name: str, mpp: float) -> NDArray[np.uint8]:
     if name == "fine":
         field = 0.6 * _periodic(rng, side, 0.7 / mpp) + 0.8 * _periodic(rng, side, 4.0 / mpp)
     elif name == "granules":
-        field = 1.2 * np.tanh(2 * _periodic(rng, side, 1.1 / mpp)) + 0.7 * _periodic(rng, side, 7.0 / mpp)
+        field = 1.2 * np.tanh(2 * _periodic(rng, side, 1.1 / mpp)) + 0.7 * _periodic(
+            rng, side, 7.0 / mpp
+        )
     else:
-        field = sum(weight * _periodic(rng, side, length / mpp, width / mpp) for weight, length, width in _FIBRES)
+        field = sum(
+            weight * _periodic(rng, side, length / mpp, width / mpp)
+            for weight, length, width in _FIBRES
+        )
         y, x = np.mgrid[0:side, 0:side].astype(np.float32)
         bent = y + (_fibre_bend(x * mpp, y * mpp) / mpp).astype(np.float32)
-        field = cv2.remap(field, x, np.mod(bent, side).astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        field = cv2.remap(
+            field,
+            x,
+            np.mod(bent, side).astype(np.float32),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_WRAP,
+        )
     return _level(128 + 60 * field)
 
 
-def _periodic(rng: np.random.Generator, side: int, sigma_x: float, sigma_y: float | None = None) -> NDArray[np.float32]:
+def _periodic(
+    rng: np.random.Generator, side: int, sigma_x: float, sigma_y: float | None = None
+) -> NDArray[np.float32]:
     noise = rng.standard_normal((side, side), dtype=np.float32)
     margin = int(4 * sigma_x) + 1
     wrapped = cv2.copyMakeBorder(noise, margin, margin, margin, margin, cv2.BORDER_WRAP)
-    field = cv2.GaussianBlur(wrapped, (0, 0), sigma_x, sigmaY=sigma_y or sigma_x)[margin:-margin, margin:-margin]
+    field = cv2.GaussianBlur(wrapped, (0, 0), sigma_x, sigmaY=sigma_y or sigma_x)[
+        margin:-margin, margin:-margin
+    ]
     return field / field.std()
 
 

@@ -31,7 +31,9 @@ class SlideArtefact(NamedTuple):
     phase: float = 0.0
 
 
-def draw_artefacts(config: SyntheticConfig, slide: str, labels: NDArray[np.uint8], mpp: float) -> list[SlideArtefact]:
+def draw_artefacts(
+    config: SyntheticConfig, slide: str, labels: NDArray[np.uint8], mpp: float
+) -> list[SlideArtefact]:
     """Decide which artefacts a slide has, and where."""
     rng = config.rng(f"artefacts {slide}")
     size = np.round(np.array(labels.shape[::-1]) * LABEL_MPP / mpp).astype(int)
@@ -44,7 +46,9 @@ def draw_artefacts(config: SyntheticConfig, slide: str, labels: NDArray[np.uint8
         corner[1] += 0.68 * size[1] * rng.integers(2)
         corner = np.clip(corner, 0, size - box).astype(int)
         ink = str(rng.choice(sorted(_INKS)))
-        found.append(SlideArtefact("pen", *corner.tolist(), *box.tolist(), ink, rng.uniform(0, 2 * np.pi)))
+        found.append(
+            SlideArtefact("pen", *corner.tolist(), *box.tolist(), ink, rng.uniform(0, 2 * np.pi))
+        )
     if blur < config.blur_probability:
         side = int(_BLUR_SIDE * size[0])
         rows, columns = np.nonzero(labels)

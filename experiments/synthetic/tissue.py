@@ -63,7 +63,9 @@ def region_map(
     """
     width, height = (max(8, round(side / LABEL_MPP)) for side in size_um)
     labels = np.zeros((height, width), dtype=np.uint8)
-    tissue = _highest(_outline(rng, (height, width)), np.ones((height, width), bool), tissue_fraction)
+    tissue = _highest(
+        _outline(rng, (height, width)), np.ones((height, width), bool), tissue_fraction
+    )
     area = int(tissue.sum())
     share = dict(zip(REGIONS, fractions, strict=True))
     share["tumour"] = share["tumour_a"] + share["tumour_b"]
@@ -82,7 +84,9 @@ def region_map(
     return labels
 
 
-def smooth_field(rng: np.random.Generator, shape: tuple[int, int], sigma_px: float) -> NDArray[np.float32]:
+def smooth_field(
+    rng: np.random.Generator, shape: tuple[int, int], sigma_px: float
+) -> NDArray[np.float32]:
     """Gaussian random field of unit variance, smooth over `sigma_px` pixels."""
     margin = int(3 * sigma_px) + 1
     noise = rng.standard_normal((shape[0] + 2 * margin, shape[1] + 2 * margin), dtype=np.float32)
@@ -104,7 +108,9 @@ def neighbourhood_fractions(labels: NDArray[np.uint8], diameter_um: float) -> ND
     disc = (x**2 + y**2 <= radius**2).astype(np.float32)
     disc /= disc.sum()
     covered = [(labels == label).astype(np.float32) for label in range(len(REGIONS) + 1)]
-    return np.stack([cv2.filter2D(mask, -1, disc, borderType=cv2.BORDER_REPLICATE) for mask in covered])
+    return np.stack(
+        [cv2.filter2D(mask, -1, disc, borderType=cv2.BORDER_REPLICATE) for mask in covered]
+    )
 
 
 def _outline(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -116,7 +122,9 @@ def _outline(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.flo
     return wobble - distance - border
 
 
-def _highest(field: NDArray[np.float32], among: NDArray[np.bool_], fraction: float) -> NDArray[np.bool_]:
+def _highest(
+    field: NDArray[np.float32], among: NDArray[np.bool_], fraction: float
+) -> NDArray[np.bool_]:
     """Mask of the `fraction` of the pixels in `among` where `field` is highest, at least one."""
     inside = np.flatnonzero(among)
     number = min(len(inside), max(1, round(fraction * len(inside))))

@@ -21,7 +21,9 @@ from tcgn_mil.errors import InputError
 
 KEPT_BYTES = 2**28
 _ORDER, _TILES = 0, 1  # purposes of the draws of an epoch
-_LEAST_SPREAD = 1e-4  # relative to the mean: less is rounding of float16 features, which must not be magnified
+_LEAST_SPREAD = (
+    1e-4  # relative to the mean: less is rounding of float16 features, which must not be magnified
+)
 
 
 class Bag(NamedTuple):
@@ -95,7 +97,10 @@ def check_same_encoder(infos: Sequence[FeatureInfo], paths: Sequence[str | Path]
 
 
 def read_bag(
-    paths: Sequence[str | Path], *, max_tiles: int | None = None, generator: np.random.Generator | None = None
+    paths: Sequence[str | Path],
+    *,
+    max_tiles: int | None = None,
+    generator: np.random.Generator | None = None,
 ) -> Bag:
     """Read the tiles of a patient's slides; with `max_tiles`, a sample without replacement over all of them.
 
@@ -114,7 +119,9 @@ def _read_slides(
     total = sum(counts)
     if total == 0:
         raise InputError(
-            "the patient has no tile", path=slides[0].path, fix="check the slide's tissue in its overlay picture"
+            "the patient has no tile",
+            path=slides[0].path,
+            fix="check the slide's tissue in its overlay picture",
         )
     rows: Sequence[NDArray[np.int64] | None] = [None] * len(slides)
     if max_tiles is not None and total > max_tiles:
@@ -134,7 +141,9 @@ def _read_slides(
     return Bag(features, coords, np.repeat(np.arange(len(counts)), counts))
 
 
-def _sample(counts: Sequence[int], max_tiles: int, generator: np.random.Generator) -> list[NDArray[np.int64]]:
+def _sample(
+    counts: Sequence[int], max_tiles: int, generator: np.random.Generator
+) -> list[NDArray[np.int64]]:
     """Rows of each slide, sorted, of a sample over all tiles."""
     chosen = _chosen(sum(counts), max_tiles, generator)
     starts = np.cumsum([0, *counts])
@@ -154,7 +163,9 @@ def collate(bags: Sequence[Bag], targets: NDArray[np.float32]) -> BagBatch:
     for row, bag in enumerate(bags):
         features[row, : len(bag.features)] = torch.from_numpy(bag.features)
         mask[row, : len(bag.features)] = True
-    return BagBatch(features, mask, torch.from_numpy(np.ascontiguousarray(targets, dtype=np.float32)))
+    return BagBatch(
+        features, mask, torch.from_numpy(np.ascontiguousarray(targets, dtype=np.float32))
+    )
 
 
 class FeatureStatistics(NamedTuple):
@@ -200,11 +211,14 @@ class BagDataset:
         without = [patient for patient in patients if not files.get(patient)]
         if without:
             raise InputError(
-                f"no feature file for {preview(without)}", fix="encode their slides, or leave these patients out"
+                f"no feature file for {preview(without)}",
+                fix="encode their slides, or leave these patients out",
             )
         self.patients, self.targets, self.seed = tuple(patients), targets, seed
         opened = iter(open_slides([path for patient in self.patients for path in files[patient]]))
-        self.slides = {patient: tuple(next(opened) for _ in files[patient]) for patient in self.patients}
+        self.slides = {
+            patient: tuple(next(opened) for _ in files[patient]) for patient in self.patients
+        }
         self._kept: dict[str, Bag] = {}
         self._room = kept_bytes
         for patient, slides in self.slides.items():
@@ -227,7 +241,13 @@ class BagDataset:
         """All tiles of one patient."""
         return self.read(self.patients[index])
 
-    def read(self, patient: str, *, max_tiles: int | None = None, generator: np.random.Generator | None = None) -> Bag:
+    def read(
+        self,
+        patient: str,
+        *,
+        max_tiles: int | None = None,
+        generator: np.random.Generator | None = None,
+    ) -> Bag:
         """Tiles of one patient, all or a sample; from memory where they were kept, which changes nothing in them."""
         slides = self.slides[patient]
         if patient not in self._kept:
@@ -267,9 +287,14 @@ def feature_statistics(dataset: BagDataset, *, max_tiles: int | None) -> Feature
 class EpochOfBags:
     """BagBatch after BagBatch of one epoch, with a length for progress."""
 
-    def __init__(self, dataset: BagDataset, number: int, batch_size: int, max_tiles: int | None) -> None:
+    def __init__(
+        self, dataset: BagDataset, number: int, batch_size: int, max_tiles: int | None
+    ) -> None:
         if max_tiles is not None and max_tiles < 1:
-            raise InputError(f"max_tiles is {max_tiles}", fix="give at least 1; some hundreds or thousands are usual")
+            raise InputError(
+                f"max_tiles is {max_tiles}",
+                fix="give at least 1; some hundreds or thousands are usual",
+            )
         self.dataset, self.number, self.max_tiles = dataset, number, max_tiles
         generator = torch.Generator().manual_seed(derive_seed(dataset.seed, number, _ORDER))
         self.batches = split_order(torch.randperm(len(dataset), generator=generator), batch_size)
@@ -281,7 +306,9 @@ class EpochOfBags:
         if self.dataset.in_memory:
             yield from self._collated()
             return
-        with prefetch(self._collated(), depth=1) as batches:  # the next is read while this one is learnt from
+        with prefetch(
+            self._collated(), depth=1
+        ) as batches:  # the next is read while this one is learnt from
             yield from batches
 
     def _collated(self) -> Iterator[BagBatch]:
@@ -293,4 +320,6 @@ class EpochOfBags:
         """A patient's tiles of this epoch, the same whatever batch it comes to be in."""
         patient = self.dataset.patients[row]
         seed = derive_seed(self.dataset.seed, self.number, _TILES, zlib.crc32(patient.encode()))
-        return self.dataset.read(patient, max_tiles=self.max_tiles, generator=np.random.default_rng(seed))
+        return self.dataset.read(
+            patient, max_tiles=self.max_tiles, generator=np.random.default_rng(seed)
+        )

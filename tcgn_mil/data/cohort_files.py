@@ -38,16 +38,24 @@ def read_cohort(path: str | Path) -> AnnData:
     try:
         cohort = anndata.read_h5ad(path)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"cannot be read as AnnData ({error})", path=path, fix="make it again") from error
+        raise InputError(
+            f"cannot be read as AnnData ({error})", path=path, fix="make it again"
+        ) from error
     if "slides" not in cohort.uns or _meta(cohort.uns).get("kind") != KIND:
-        raise InputError("is no cohort of this package", path=path, fix="make it with tcgn-mil bulk")
+        raise InputError(
+            "is no cohort of this package", path=path, fix="make it with tcgn-mil bulk"
+        )
     _check(cohort, path)
     return cohort
 
 
 def _check(cohort: AnnData, path: Path) -> None:
     """What later stages rely on; other tools may have written the file since."""
-    absent = [column for column in SLIDE_COLUMNS if column not in getattr(cohort.uns["slides"], "columns", ())]
+    absent = [
+        column
+        for column in SLIDE_COLUMNS
+        if column not in getattr(cohort.uns["slides"], "columns", ())
+    ]
     if absent:
         raise InputError(f"its slides have no {', '.join(absent)}", path=path, fix="make it again")
     if "unit" not in cohort_meta(cohort):
@@ -55,9 +63,15 @@ def _check(cohort: AnnData, path: Path) -> None:
     for what, names in (("patient", cohort.obs_names), ("gene", cohort.var_names)):
         repeated = duplicates(names)
         if repeated:
-            raise InputError(f"names {what} {preview(repeated)} more than once", path=path, fix="keep one of each")
+            raise InputError(
+                f"names {what} {preview(repeated)} more than once",
+                path=path,
+                fix="keep one of each",
+            )
     if not isinstance(cohort.X, np.ndarray) or cohort.X.dtype != np.float32:
-        raise InputError("its X is no dense float32 matrix", path=path, fix="make it again, or convert X")
+        raise InputError(
+            "its X is no dense float32 matrix", path=path, fix="make it again, or convert X"
+        )
 
 
 def cohort_meta(cohort: AnnData) -> dict[str, Any]:

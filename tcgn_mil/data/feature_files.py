@@ -16,7 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.contracts import PatchSize, Stain, TileSpec
-from tcgn_mil.data.hdf5 import check_coords, create_hdf5, json_attr, open_hdf5, read_stain, tile_spec, write_stain
+from tcgn_mil.data.hdf5 import (
+    check_coords,
+    create_hdf5,
+    json_attr,
+    open_hdf5,
+    read_stain,
+    tile_spec,
+    write_stain,
+)
 from tcgn_mil.errors import InputError
 
 LEVEL0, SCALED, UNKNOWN = POSITIONS = ("level-0 pixels", "tile pixels", "unknown")
@@ -93,11 +101,20 @@ def write_features(
         or coords.shape != (len(features), 2)
         or (colour is not None and len(colour) != len(features))
     ):
-        raise ValueError(f"features {features.shape}, coords {coords.shape} and colour do not belong together")
+        raise ValueError(
+            f"features {features.shape}, coords {coords.shape} and colour do not belong together"
+        )
     if features.dtype not in (np.float16, np.float32):
         features = features.astype(np.float32)
     info = FeatureInfo(
-        slide_id, patient_id, len(features), features.shape[1], encoder, spec, stain, tiling=tiling or {}
+        slide_id,
+        patient_id,
+        len(features),
+        features.shape[1],
+        encoder,
+        spec,
+        stain,
+        tiling=tiling or {},
     )
     write_feature_blocks(path, [features], coords, info, dtype=features.dtype, colour=colour)
 
@@ -130,7 +147,9 @@ def write_feature_blocks(
     """
     with create_hdf5(path, **made_by) as file:
         shape = (info.n_tiles, info.width)
-        features = file.create_dataset("features", shape, dtype, chunks=_chunks(*shape, dtype.itemsize))
+        features = file.create_dataset(
+            "features", shape, dtype, chunks=_chunks(*shape, dtype.itemsize)
+        )
         row = 0
         for block in blocks:
             _check_finite(block, row, coords, info)
@@ -152,7 +171,9 @@ def write_feature_blocks(
             file.attrs["tiling"] = json.dumps(dict(info.tiling), sort_keys=True)
 
 
-def _check_finite(block: NDArray[np.floating], row: int, coords: NDArray[np.int64], info: FeatureInfo) -> None:
+def _check_finite(
+    block: NDArray[np.floating], row: int, coords: NDArray[np.int64], info: FeatureInfo
+) -> None:
     bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
     if bad.size:
         first = int(bad[0])
@@ -197,7 +218,9 @@ def read_features(
             coords = file["coords"][:][rows]
     check_coords(coords, path=path)
     if not np.isfinite(features).all():
-        raise InputError("holds features that are not finite (NaN or infinity)", path=path, fix="encode it again")
+        raise InputError(
+            "holds features that are not finite (NaN or infinity)", path=path, fix="encode it again"
+        )
     return features, coords.astype(np.int64), info
 
 
@@ -224,10 +247,16 @@ def find_features(folder: str | Path) -> dict[str, Path]:
     """Slide id -> feature file, sorted, for a folder that tcgn-mil encode wrote."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError("no such folder of feature files", path=folder, fix="run tcgn-mil encode first")
-    found = {path.stem: path for path in sorted(folder.glob("*.h5")) if not path.name.startswith(".")}
+        raise InputError(
+            "no such folder of feature files", path=folder, fix="run tcgn-mil encode first"
+        )
+    found = {
+        path.stem: path for path in sorted(folder.glob("*.h5")) if not path.name.startswith(".")
+    }
     if not found:
-        raise InputError("holds no feature file (*.h5)", path=folder, fix="run tcgn-mil encode first")
+        raise InputError(
+            "holds no feature file (*.h5)", path=folder, fix="run tcgn-mil encode first"
+        )
     return found
 
 
@@ -256,5 +285,7 @@ def _info(file: h5py.File) -> FeatureInfo:
 def _positions(file: h5py.File) -> str:
     found = str(file.attrs.get("positions", LEVEL0))
     if found not in POSITIONS:
-        raise InputError(f"its positions are {found[:60]!r}", path=file.filename, fix="make the file again")
+        raise InputError(
+            f"its positions are {found[:60]!r}", path=file.filename, fix="make the file again"
+        )
     return found

@@ -33,7 +33,15 @@ _SAME_SIZE = 0.02  # relative: two statements of one tile size
 _NOMINAL_SIZE = 0.1  # relative: a nominal size (0.5 µm/px for 20x) and that of the scanner
 
 # What h5py raises, beside OSError, where a file's structure is damaged.
-_DAMAGE = (RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
+_DAMAGE = (
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +115,9 @@ def open_foreign(path: str | Path) -> Iterator[ForeignFeatures]:
             raise
         except _DAMAGE as error:
             reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-            raise InputError(f"is damaged ({reason})", path=path, fix="encode the slide again") from error
+            raise InputError(
+                f"is damaged ({reason})", path=path, fix="encode the slide again"
+            ) from error
         yield found
 
 
@@ -121,15 +131,25 @@ def check_features(shape: tuple[int, ...], dtype: np.dtype, *, path: str | Path)
     """Refuse features that are not (N, D) float16 or float32 within bounds; errors as :func:`open_foreign`."""
     if shape and not math.prod(shape):
         raise InputError(
-            "holds no tile", path=path, fix="check that tool's tissue mask of the slide, or leave the slide out"
+            "holds no tile",
+            path=path,
+            fix="check that tool's tissue mask of the slide, or leave the slide out",
         )
     if len(shape) != 2:
         raise InputError(
-            f"features have shape {shape}, not (N, D)", path=path, fix="give features of tiles, not of slides"
+            f"features have shape {shape}, not (N, D)",
+            path=path,
+            fix="give features of tiles, not of slides",
         )
     if dtype not in (np.float16, np.float32):
-        raise InputError(f"features are {dtype}, not float16 or float32", path=path, fix="encode the slide again")
-    if shape[0] > MAX_TILES or shape[1] > MAX_WIDTH or math.prod(shape) * dtype.itemsize > MAX_BYTES:
+        raise InputError(
+            f"features are {dtype}, not float16 or float32", path=path, fix="encode the slide again"
+        )
+    if (
+        shape[0] > MAX_TILES
+        or shape[1] > MAX_WIDTH
+        or math.prod(shape) * dtype.itemsize > MAX_BYTES
+    ):
         raise InputError(
             f"features of shape {shape} are over {MAX_TILES} tiles, a width of {MAX_WIDTH} or {MAX_BYTES // 2**30} GiB",
             path=path,
@@ -138,7 +158,11 @@ def check_features(shape: tuple[int, ...], dtype: np.dtype, *, path: str | Path)
 
 
 def place(
-    found: ForeignFeatures, *, mpp: float | None = None, patch_px: int | None = None, patch_mpp: float | None = None
+    found: ForeignFeatures,
+    *,
+    mpp: float | None = None,
+    patch_px: int | None = None,
+    patch_mpp: float | None = None,
 ) -> PlacedTiles:
     """Where tiles lie and how large they are.
 
@@ -156,7 +180,9 @@ def place(
         If something needed is neither in the file nor given, or both are there and disagree.
     """
     if found.patch_px is not None and patch_px not in (None, found.patch_px):
-        raise InputError(f"says its tiles are of {found.patch_px} px, not {patch_px}", fix="leave --patch-px out")
+        raise InputError(
+            f"says its tiles are of {found.patch_px} px, not {patch_px}", fix="leave --patch-px out"
+        )
     px = found.patch_px or patch_px
     if px is None:
         raise InputError(
@@ -188,7 +214,12 @@ def _spec(found: ForeignFeatures, patch: PatchSize, slide_mpp: float | None) -> 
     if not found.level0_px:
         return spec
     step = spec.stride_px * found.level0_px / patch.px
-    return replace(spec, level0_px=found.level0_px, read_px=max(1, round(found.level0_px)), level0_stride_px=step)
+    return replace(
+        spec,
+        level0_px=found.level0_px,
+        read_px=max(1, round(found.level0_px)),
+        level0_stride_px=step,
+    )
 
 
 def _patch_mpp(found: ForeignFeatures, px: int, mpp: float | None, given: float | None) -> float:
@@ -199,7 +230,8 @@ def _patch_mpp(found: ForeignFeatures, px: int, mpp: float | None, given: float 
     if given is None and side_um is None:
         raise InputError(
             "does not say how large its tiles are in µm",
-            fix="give --patch-mpp, the µm per pixel of a tile" + (", or the slide's --mpp" if found.level0_px else ""),
+            fix="give --patch-mpp, the µm per pixel of a tile"
+            + (", or the slide's --mpp" if found.level0_px else ""),
         )
     if given is None or side_um is None:
         return given if given is not None else (side_um or math.nan) / px
@@ -226,9 +258,14 @@ def _clam_or_trident(file: h5py.File, path: str | Path) -> ForeignFeatures:
             fix="give each slide its own feature file",
         )
     return ForeignFeatures(
-        "trident", features, coords, encoder=_text(features.attrs, "encoder"), patch_px=laid.tile_px,
-        level0_px=laid.level0_px, stride_px=laid.stride_px,
-    )  # fmt: skip
+        "trident",
+        features,
+        coords,
+        encoder=_text(features.attrs, "encoder"),
+        patch_px=laid.tile_px,
+        level0_px=laid.level0_px,
+        stride_px=laid.stride_px,
+    )
 
 
 def _stamp(file: h5py.File, path: str | Path) -> ForeignFeatures:
@@ -238,15 +275,22 @@ def _stamp(file: h5py.File, path: str | Path) -> ForeignFeatures:
         raise InputError(f"holds features of a {kind}", path=path, fix="give features of tiles")
     if unit != "um":
         raise InputError(
-            f"gives its coords in {unit or 'an unknown unit'}, not um", path=path, fix="encode it with STAMP 2 or newer"
+            f"gives its coords in {unit or 'an unknown unit'}, not um",
+            path=path,
+            fix="encode it with STAMP 2 or newer",
         )
     features = _features(file, "feats", path)
     side = "tile_size_um" if "tile_size_um" in file.attrs else "tile_size"
     return ForeignFeatures(
-        "stamp", features, _coords(file, len(features), "iuf", path), encoder=_text(file.attrs, "extractor"),
-        patch_px=round(_number(file, "tile_size_px", path)) if "tile_size_px" in file.attrs else None,
+        "stamp",
+        features,
+        _coords(file, len(features), "iuf", path),
+        encoder=_text(file.attrs, "extractor"),
+        patch_px=round(_number(file, "tile_size_px", path))
+        if "tile_size_px" in file.attrs
+        else None,
         patch_um=_number(file, side, path),
-    )  # fmt: skip
+    )
 
 
 def _features(file: h5py.File, name: str, path: str | Path) -> h5py.Dataset:
@@ -258,7 +302,9 @@ def _features(file: h5py.File, name: str, path: str | Path) -> h5py.Dataset:
         steps = zip(dataset.shape, dataset.chunks, strict=True)
         whole = dataset.id.get_num_chunks() == math.prod(-(-size // step) for size, step in steps)
     if not whole:
-        raise InputError("some of its features were never written", path=path, fix="encode the slide again")
+        raise InputError(
+            "some of its features were never written", path=path, fix="encode the slide again"
+        )
     return dataset
 
 
@@ -266,11 +312,15 @@ def _coords(file: h5py.File, rows: int, kinds: str, path: str | Path) -> NDArray
     dataset = _dataset(file, "coords", path)
     if dataset.shape != (rows, 2) or dataset.dtype.kind not in kinds:
         raise InputError(
-            f"coords are {dataset.dtype} {dataset.shape} for {rows} tiles", path=path, fix="encode the slide again"
+            f"coords are {dataset.dtype} {dataset.shape} for {rows} tiles",
+            path=path,
+            fix="encode the slide again",
         )
     coords = dataset[:]
     if not (np.abs(coords.astype(np.float64)) <= _MAX_POSITION).all():
-        raise InputError("coords hold values that are no positions", path=path, fix="encode the slide again")
+        raise InputError(
+            "coords hold values that are no positions", path=path, fix="encode the slide again"
+        )
     return coords
 
 
@@ -279,13 +329,19 @@ def _dataset(file: h5py.File, name: str, path: str | Path) -> h5py.Dataset:
     link = file.get(name, getlink=True)
     if isinstance(link, h5py.ExternalLink) or not isinstance(file.get(name), h5py.Dataset):
         raise InputError(
-            f"is no feature file of CLAM, TRIDENT or STAMP: it has no {name}", path=path, fix="check the path"
+            f"is no feature file of CLAM, TRIDENT or STAMP: it has no {name}",
+            path=path,
+            fix="check the path",
         )
     dataset = file[name]
     if dataset.external or dataset.is_virtual:
-        raise InputError(f"its {name} lie in another file", path=path, fix="give a file that holds its own data")
+        raise InputError(
+            f"its {name} lie in another file", path=path, fix="give a file that holds its own data"
+        )
     if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > _MAX_CHUNK_BYTES:
-        raise InputError(f"chunks of its {name} are over 1 GiB", path=path, fix="write it with smaller chunks")
+        raise InputError(
+            f"chunks of its {name} are over 1 GiB", path=path, fix="write it with smaller chunks"
+        )
     return dataset
 
 
@@ -302,5 +358,7 @@ def _number(file: h5py.File, name: str, path: str | Path) -> float:
     except (KeyError, TypeError, ValueError):
         value = math.nan
     if not 1 <= value <= 1e5:
-        raise InputError(f"its attribute {name} is no size of a tile", path=path, fix="encode the slide again")
+        raise InputError(
+            f"its attribute {name} is no size of a tile", path=path, fix="encode the slide again"
+        )
     return value

@@ -22,7 +22,10 @@ from tcgn_mil.errors import InputError
 
 _PATIENT_CHARACTERS = 12
 _VALIDATION_SHARE = 0.2  # of training patients, where a list has only two parts
-_LISTS = {"splits": re.compile(r"splits_(\d+)\.csv"), "tests": re.compile(r"test-.+-(\d+)\.(?:npy|txt)")}
+_LISTS = {
+    "splits": re.compile(r"splits_(\d+)\.csv"),
+    "tests": re.compile(r"test-.+-(\d+)\.(?:npy|txt)"),
+}
 
 
 def read_fold_lists(folder: str | Path, *, known: Sequence[str], seed: int = 0) -> list[Fold]:
@@ -51,7 +54,8 @@ def read_fold_lists(folder: str | Path, *, known: Sequence[str], seed: int = 0) 
     here, missing = set(known), set[str]()
     if found["splits"]:
         folds = [
-            _from_parts(number, _read_split(paths[0]), here, missing, seed) for number, paths in found["splits"].items()
+            _from_parts(number, _read_split(paths[0]), here, missing, seed)
+            for number, paths in found["splits"].items()
         ]
     elif len(found["tests"]) >= 3:
         tests = {
@@ -62,11 +66,14 @@ def read_fold_lists(folder: str | Path, *, known: Sequence[str], seed: int = 0) 
     else:
         raise InputError(
             "holds neither splits_<k>.csv (SurvPath, CLAM) nor three or more test-<project>-<k>.npy (SEQUOIA)",
-            path=folder, fix="give such a folder, or a CSV with the columns fold, part, id",
-        )  # fmt: skip
+            path=folder,
+            fix="give such a folder, or a CSV with the columns fold, part, id",
+        )
     if missing:
-        tqdm.write(f"{folder}: {len(missing)} patients named there have no data here: {preview(sorted(missing))}",
-                   file=sys.stderr)  # fmt: skip
+        tqdm.write(
+            f"{folder}: {len(missing)} patients named there have no data here: {preview(sorted(missing))}",
+            file=sys.stderr,
+        )
     return folds
 
 
@@ -85,21 +92,30 @@ def _read_split(path: Path) -> dict[str, list[str]]:
         reader = csv.DictReader(file)
         parts = [part for part in ("train", "val", "test") if part in (reader.fieldnames or [])]
         if parts not in (["train", "val"], ["train", "val", "test"]):
-            raise InputError("has no columns train and val", path=path, fix="columns are train, val and perhaps test")
+            raise InputError(
+                "has no columns train and val",
+                path=path,
+                fix="columns are train, val and perhaps test",
+            )
         rows = list(reader)
-    return {part: [row[part].strip() for row in rows if (row[part] or "").strip()] for part in parts}
+    return {
+        part: [row[part].strip() for row in rows if (row[part] or "").strip()] for part in parts
+    }
 
 
 def _read_list(path: Path) -> list[str]:
     if path.suffix == ".txt":
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [
+            line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
+        ]
     try:
         values = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise InputError(
-            f"cannot be read without unpickling it, which could run code ({error})", path=path,
+            f"cannot be read without unpickling it, which could run code ({error})",
+            path=path,
             fix=f"where you trust it, write its names to {path.stem}.txt, one a line, instead of it",
-        ) from None  # fmt: skip
+        ) from None
     if values.dtype.kind not in "US":
         raise InputError(f"holds {values.dtype}, no names", path=path, fix="give lists of patients")
     return values.astype(str).ravel().tolist()
@@ -112,7 +128,9 @@ def _here(names: Iterable[str], here: set[str], missing: set[str]) -> list[str]:
     return list(dict.fromkeys(name for name in patients if name in here))
 
 
-def _from_parts(number: int, named: dict[str, list[str]], here: set[str], missing: set[str], seed: int) -> Fold:
+def _from_parts(
+    number: int, named: dict[str, list[str]], here: set[str], missing: set[str], seed: int
+) -> Fold:
     parts = {part: _here(names, here, missing) for part, names in named.items()}
     if "test" not in parts:
         train = np.random.default_rng([seed, number]).permutation(sorted(parts["train"])).tolist()
@@ -127,5 +145,7 @@ def _from_tests(tests: dict[int, list[str]]) -> list[Fold]:
     for position, number in enumerate(numbers):
         val = numbers[(position + 1) % len(numbers)]
         train = [name for other in numbers if other not in (number, val) for name in tests[other]]
-        folds.append(Fold(number, *(tuple(sorted(names)) for names in (train, tests[val], tests[number]))))
+        folds.append(
+            Fold(number, *(tuple(sorted(names)) for names in (train, tests[val], tests[number])))
+        )
     return folds

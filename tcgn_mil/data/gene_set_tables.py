@@ -28,19 +28,24 @@ def read_sets(path: str | Path) -> dict[str, GeneSet]:
         with path.open(encoding="utf-8-sig", newline="") as text:
             rows = list(csv.reader(text, delimiter="\t" if suffix == ".tsv" else ","))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot be read as a table ({error})", path=path, fix="give UTF-8 CSV") from error
+        raise InputError(
+            f"cannot be read as a table ({error})", path=path, fix="give UTF-8 CSV"
+        ) from error
     names = [name.strip() for name in rows[0]] if rows else []
     if repeated := duplicates(names):
-        raise InputError(f"set {preview(repeated)} stands twice", path=path, fix="rename or remove one")
+        raise InputError(
+            f"set {preview(repeated)} stands twice", path=path, fix="rename or remove one"
+        )
     sets = {}
     for column, name in enumerate(names):
         cells = (row[column].strip() for row in rows[1:] if column < len(row))
         genes = tuple(dict.fromkeys(gene for gene in cells if gene))
         if not name or not genes:
             raise InputError(
-                f"column {column + 1} ({name or 'without name'}) has no {'genes' if name else 'name'}", path=path,
+                f"column {column + 1} ({name or 'without name'}) has no {'genes' if name else 'name'}",
+                path=path,
                 fix="the first row names the sets, and their genes stand below",
-            )  # fmt: skip
+            )
         sets[name] = GeneSet(name, "", genes)
     if not sets:
         raise InputError("holds no gene set", path=path, fix="the first row names the sets")

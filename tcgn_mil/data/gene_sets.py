@@ -52,18 +52,28 @@ def read_gmt(path: str | Path) -> dict[str, GeneSet]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError("no such file of gene sets", path=path, fix="give a GMT file, e.g. one of MSigDB")
+        raise InputError(
+            "no such file of gene sets", path=path, fix="give a GMT file, e.g. one of MSigDB"
+        )
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # read_text turns \r\n and \r into \n
+        lines = path.read_text(encoding="utf-8-sig").split(
+            "\n"
+        )  # read_text turns \r\n and \r into \n
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read as text ({error})", path=path, fix="give an uncompressed GMT file") from error
+        raise InputError(
+            f"cannot be read as text ({error})", path=path, fix="give an uncompressed GMT file"
+        ) from error
     sets: dict[str, GeneSet] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         found = _gene_set(line, number, path)
         if found.name in sets:
-            raise InputError(f"line {number}: set {found.name!r} stands twice", path=path, fix="rename or remove one")
+            raise InputError(
+                f"line {number}: set {found.name!r} stands twice",
+                path=path,
+                fix="rename or remove one",
+            )
         sets[found.name] = found
     if not sets:
         raise InputError("holds no gene set", path=path, fix=_LAYOUT)
@@ -101,11 +111,15 @@ def covered_sets(sets: Iterable[GeneSet], panels: Sequence[GenePanel]) -> Covere
     kept: list[GeneSet] = []
     left_out: dict[str, str] = {}
     for one in sets:
-        missing = max(([gene for gene in one.genes if gene not in genes] for genes in known), key=len)
+        missing = max(
+            ([gene for gene in one.genes if gene not in genes] for genes in known), key=len
+        )
         if 2 * len(missing) <= len(one.genes):
             kept.append(one)
         else:
-            left_out[one.name] = f"a model lacks {len(missing)} of {len(one.genes)} genes: {preview(missing)}"
+            left_out[one.name] = (
+                f"a model lacks {len(missing)} of {len(one.genes)} genes: {preview(missing)}"
+            )
     return CoveredSets(tuple(kept), left_out)
 
 

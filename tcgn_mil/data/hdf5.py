@@ -28,24 +28,34 @@ def open_hdf5(path: str | Path, *, kind: str, needs: tuple[str, ...] = ()) -> It
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"no such {kind} file", path=path, fix="check the path, or make the file first")
+        raise InputError(
+            f"no such {kind} file", path=path, fix="check the path, or make the file first"
+        )
     try:
         file = h5py.File(path, "r")
     except OSError as error:
         raise InputError(
-            f"cannot be read as HDF5 ({str(error).split('(')[0].strip()})", path=path, fix="make the file again"
+            f"cannot be read as HDF5 ({str(error).split('(')[0].strip()})",
+            path=path,
+            fix="make the file again",
         ) from error
     with file:
         missing = [name for name in needs if not isinstance(file.get(name), h5py.Dataset)]
         if missing:
-            raise InputError(f"is no {kind} file: it has no {', '.join(missing)}", path=path, fix="check the path")
+            raise InputError(
+                f"is no {kind} file: it has no {', '.join(missing)}",
+                path=path,
+                fix="check the path",
+            )
         try:
             yield file
         except OSError as error:
             if error.errno is not None:  # of some other file: HDF5's own errors bear no number
                 raise
             raise InputError(
-                f"is damaged ({str(error).split('(')[0].strip()})", path=path, fix="make the file again"
+                f"is damaged ({str(error).split('(')[0].strip()})",
+                path=path,
+                fix="make the file again",
             ) from error
 
 
@@ -65,7 +75,9 @@ def json_attr(file: h5py.File, name: str, *, kind: str) -> dict[str, Any]:
     except json.JSONDecodeError:
         value = None
     if not isinstance(value, dict):
-        raise InputError(f"attribute {name!r} is no JSON object", path=file.filename, fix="make the file again")
+        raise InputError(
+            f"attribute {name!r} is no JSON object", path=file.filename, fix="make the file again"
+        )
     return value
 
 
@@ -73,7 +85,9 @@ def root_attr(file: h5py.File, name: str, *, kind: str) -> Any:
     """A root attribute that every file of this kind has."""
     if name not in file.attrs:
         raise InputError(
-            f"is no {kind} file of this package: no attribute {name!r}", path=file.filename, fix="make it with tcgn-mil"
+            f"is no {kind} file of this package: no attribute {name!r}",
+            path=file.filename,
+            fix="make it with tcgn-mil",
         )
     return file.attrs[name]
 
@@ -103,11 +117,15 @@ def read_stain(file: h5py.File, *, kind: str) -> Stain | None:
         return None
     values = json_attr(file, "stain", kind=kind)
     try:
-        target, source = (tuple(float(value) for value in values[name]) for name in ("target", "source"))
+        target, source = (
+            tuple(float(value) for value in values[name]) for name in ("target", "source")
+        )
         return Stain(str(values["method"]), str(values["reference"]), target, source)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            "its attribute 'stain' is no stain normalisation", path=file.filename, fix="make the file again"
+            "its attribute 'stain' is no stain normalisation",
+            path=file.filename,
+            fix="make the file again",
         ) from error
 
 
@@ -115,5 +133,7 @@ def check_coords(coords: np.ndarray, *, path: str | Path) -> None:
     """Raise InputError unless `coords` is an integer (N, 2) array."""
     if coords.ndim != 2 or coords.shape[1] != 2 or not np.issubdtype(coords.dtype, np.integer):
         raise InputError(
-            f"coords are {coords.dtype} {coords.shape}, not integer (N, 2)", path=path, fix="make the file again"
+            f"coords are {coords.dtype} {coords.shape}, not integer (N, 2)",
+            path=path,
+            fix="make the file again",
         )

@@ -86,7 +86,11 @@ def read_expression(path: str | Path) -> PatientExpression:
 
 
 def read_covariates(
-    path: str | Path, patients: Sequence[str], columns: Sequence[str] = (), *, zero_unknown: Iterable[str] = ()
+    path: str | Path,
+    patients: Sequence[str],
+    columns: Sequence[str] = (),
+    *,
+    zero_unknown: Iterable[str] = (),
 ) -> tuple[pd.DataFrame, list[str]]:
     """Read covariates of patients: index `patients`, numbers as float64, categories as text, NaN not known.
 
@@ -115,12 +119,17 @@ def read_covariates(
     table = _read_table(path)
     zero_unknown = tuple(zero_unknown)
     if missing := [name for name in (*columns, *zero_unknown) if name not in table.columns]:
-        raise InputError(f"has no column {preview(missing)}", path=path, fix=f"it has {preview([*table.columns])}")
+        raise InputError(
+            f"has no column {preview(missing)}",
+            path=path,
+            fix=f"it has {preview([*table.columns])}",
+        )
     if not (shared := table.index.intersection(pd.Index(patients))).size:
         raise InputError(
-            f"shares no patient: its first is {table.index[0]!r}, wanted is {patients[0]!r}", path=path,
+            f"shares no patient: its first is {table.index[0]!r}, wanted is {patients[0]!r}",
+            path=path,
             fix="let its first column name patients as the expression does",
-        )  # fmt: skip
+        )
     table = table.loc[shared]
     kept, notes = {}, []
     for name in columns or table.columns:
@@ -131,7 +140,11 @@ def read_covariates(
                 raise
             notes.append(f"{error.reason}: left out")
     if not kept:
-        raise InputError("has no column that can be used", path=path, fix="give numbers, or categories of few levels")
+        raise InputError(
+            "has no column that can be used",
+            path=path,
+            fix="give numbers, or categories of few levels",
+        )
     return pd.DataFrame(kept, index=table.index).reindex(list(patients)), notes
 
 
@@ -147,9 +160,10 @@ def _covariate(column: pd.Series, name: str, *, zero: bool, path: Path) -> pd.Se
         levels = values.nunique()
     elif zero or wrong.sum() < numbers.notna().sum():
         raise InputError(
-            f"column {name}, patient {column.index[wrong][0]}: {text[wrong].iloc[0][:60]!r} is no number", path=path,
+            f"column {name}, patient {column.index[wrong][0]}: {text[wrong].iloc[0][:60]!r} is no number",
+            path=path,
             fix="correct it, or leave it empty where it is not known",
-        )  # fmt: skip
+        )
     else:
         values = text.where(text != "")
         counts = values.value_counts()
@@ -157,15 +171,17 @@ def _covariate(column: pd.Series, name: str, *, zero: bool, path: Path) -> pd.Se
         levels = values.nunique()
         if levels > MOST_LEVELS or (levels < 2 and len(counts) > MOST_LEVELS):
             raise InputError(
-                f"column {name} holds {len(counts)} different texts, too many for a category", path=path,
+                f"column {name} holds {len(counts)} different texts, too many for a category",
+                path=path,
                 fix=f"group them into at most {MOST_LEVELS}, or leave the column out",
-            )  # fmt: skip
+            )
     if levels < 2:
         raise InputError(
             f"column {name} has {levels or 'no'} level among these patients (of a category, those of"
             f" fewer than {LEAST_PATIENTS} patients do not count)",
-            path=path, fix="leave it out: nothing can vary with it",
-        )  # fmt: skip
+            path=path,
+            fix="leave it out: nothing can vary with it",
+        )
     return values
 
 
@@ -175,12 +191,22 @@ def _from_anndata(path: Path) -> PatientExpression:
     try:
         data = anndata.read_h5ad(path)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"cannot be read as AnnData ({error})", path=path, fix="make it again") from error
+        raise InputError(
+            f"cannot be read as AnnData ({error})", path=path, fix="make it again"
+        ) from error
     patients, genes = tuple(map(str, data.obs_names)), tuple(map(str, data.var_names))
     _check_names(patients, genes, path)
-    folds = data.obs["fold"].astype("category").cat.codes.to_numpy(np.int64) if "fold" in data.obs else None
+    folds = (
+        data.obs["fold"].astype("category").cat.codes.to_numpy(np.int64)
+        if "fold" in data.obs
+        else None
+    )
     if folds is not None and (folds < 0).any():
-        raise InputError(f"obs: patient {patients[int(np.argmin(folds))]} has no fold", path=path, fix="name its fold")
+        raise InputError(
+            f"obs: patient {patients[int(np.argmin(folds))]} has no fold",
+            path=path,
+            fix="name its fold",
+        )
     predictable = data.var["predictable"].to_numpy(bool) if "predictable" in data.var else None
     truth = _dense(data.layers["truth"], path) if "truth" in data.layers else None
     r = data.var["r_model"].to_numpy(float) if "r_model" in data.var else None
@@ -191,9 +217,18 @@ def _from_anndata(path: Path) -> PatientExpression:
             _check_finite(part, patients, genes, path)
     meta = _meta(data)
     return PatientExpression(
-        path, patients, genes, values, str(meta.get("unit", "")), folds, truth, predictable, r, relation,
+        path,
+        patients,
+        genes,
+        values,
+        str(meta.get("unit", "")),
+        folds,
+        truth,
+        predictable,
+        r,
+        relation,
         meta.get("kind") == COHORT,
-    )  # fmt: skip
+    )
 
 
 def _meta(data: AnnData) -> dict[str, Any]:
@@ -223,9 +258,10 @@ def _from_table(path: Path) -> PatientExpression:
         if wrong.any():
             row = int(np.argmax(wrong))
             raise InputError(
-                f"column {name}, patient {patients[row]}: {str(table[name].iloc[row])[:60]!r} is no number", path=path,
+                f"column {name}, patient {patients[row]}: {str(table[name].iloc[row])[:60]!r} is no number",
+                path=path,
                 fix="all columns but the first are genes; remove those that are not",
-            )  # fmt: skip
+            )
         table[name] = numbers
     values = table.to_numpy(dtype=np.float64)
     _check_finite(values, patients, genes, path)
@@ -248,12 +284,18 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise
     except (OSError, ValueError, EOFError) as error:
         raise InputError(
-            f"cannot be read as a table ({str(error).splitlines()[0][:200]})", path=path, fix="give CSV, TSV or Parquet"
+            f"cannot be read as a table ({str(error).splitlines()[0][:200]})",
+            path=path,
+            fix="give CSV, TSV or Parquet",
         ) from error
     if table.shape[1] < 2 or not len(table):
-        raise InputError("holds no values", path=path, fix="give a row a patient: name first, then values")
+        raise InputError(
+            "holds no values", path=path, fix="give a row a patient: name first, then values"
+        )
     names = table.iloc[:, 0]
-    table = table.iloc[:, 1:].set_axis(names.where(names.notna(), "").astype(str).str.strip(), axis=0)
+    table = table.iloc[:, 1:].set_axis(
+        names.where(names.notna(), "").astype(str).str.strip(), axis=0
+    )
     _check_patients(tuple(table.index), path)
     return table
 
@@ -262,38 +304,62 @@ def _read_text(path: Path) -> pd.DataFrame:
     """A delimited table; repeated column names, which pandas renames, are refused."""
     import pandas as pd
 
-    first = pd.read_csv(path, sep="\x01", header=None, nrows=1, quoting=csv.QUOTE_NONE, encoding="utf-8-sig", dtype=str)
+    first = pd.read_csv(
+        path,
+        sep="\x01",
+        header=None,
+        nrows=1,
+        quoting=csv.QUOTE_NONE,
+        encoding="utf-8-sig",
+        dtype=str,
+    )
     line = str(first.iloc[0, 0])
     separator = max(_SEPARATORS, key=line.count)
     names = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
     if repeated := duplicates(names):
-        raise InputError(f"column {preview(repeated)} stands twice", path=path, fix="rename or remove one")
+        raise InputError(
+            f"column {preview(repeated)} stands twice", path=path, fix="rename or remove one"
+        )
     names[0] = names[0] or "patient"
     return pd.read_csv(
-        path, sep=separator, encoding="utf-8-sig", header=0, names=names, dtype={names[0]: str}, low_memory=False
+        path,
+        sep=separator,
+        encoding="utf-8-sig",
+        header=0,
+        names=names,
+        dtype={names[0]: str},
+        low_memory=False,
     )
 
 
 def _check_patients(patients: Sequence[str], path: Path) -> None:
     if "" in patients:
-        raise InputError(f"row {patients.index('') + 2} names no patient", path=path, fix="name it, or remove it")
+        raise InputError(
+            f"row {patients.index('') + 2} names no patient", path=path, fix="name it, or remove it"
+        )
     if repeated := duplicates(patients):
         raise InputError(
-            f"patient {preview(repeated)} stands in several rows", path=path,
+            f"patient {preview(repeated)} stands in several rows",
+            path=path,
             fix="the first column names the patient; keep one row each, or average them",
-        )  # fmt: skip
+        )
 
 
 def _check_names(patients: Sequence[str], genes: Sequence[str], path: Path) -> None:
     _check_patients(patients, path)
     if repeated := duplicates(genes):
-        raise InputError(f"gene {preview(repeated)} stands in several columns", path=path, fix="keep one of each")
+        raise InputError(
+            f"gene {preview(repeated)} stands in several columns", path=path, fix="keep one of each"
+        )
 
 
-def _check_finite(values: NDArray[np.float64], patients: Sequence[str], genes: Sequence[str], path: Path) -> None:
+def _check_finite(
+    values: NDArray[np.float64], patients: Sequence[str], genes: Sequence[str], path: Path
+) -> None:
     rows, columns = np.nonzero(np.isinf(values))
     if rows.size:
         raise InputError(
-            f"patient {patients[rows[0]]}, gene {genes[columns[0]]}: infinite", path=path,
+            f"patient {patients[rows[0]]}, gene {genes[columns[0]]}: infinite",
+            path=path,
             fix="add an offset before the logarithm, or leave it empty",
-        )  # fmt: skip
+        )

@@ -13,7 +13,9 @@ from tcgn_mil.errors import InputError
 _FIX = "store pixels as uint8, 0 to 255, and make the file again from the image"
 
 
-def check_pixels(images: NDArray[Any] | Any, names: list[str], *, path: str | Path | None = None) -> None:
+def check_pixels(
+    images: NDArray[Any] | Any, names: list[str], *, path: str | Path | None = None
+) -> None:
     """Refuse images (N, H, W, 3), an array or an HDF5 dataset, that are not uint8.
 
     Parameters
@@ -35,7 +37,13 @@ def check_pixels(images: NDArray[Any] | Any, names: list[str], *, path: str | Pa
     reason = f"has pixels of {images.dtype}, not uint8"
     if np.issubdtype(images.dtype, np.floating):
         indices = range(len(images))
-        bad = [name for index, name in zip(indices, names, strict=False) if not np.isfinite(images[index]).all()]
+        bad = [
+            name
+            for index, name in zip(indices, names, strict=False)
+            if not np.isfinite(images[index]).all()
+        ]
         if bad:
-            reason += f", and {len(bad)} of {len(names)} images hold NaN or infinity, {bad[0]} the first"
+            reason += (
+                f", and {len(bad)} of {len(names)} images hold NaN or infinity, {bad[0]} the first"
+            )
     raise InputError(reason, path=path, fix=_FIX)

@@ -15,7 +15,12 @@ SMALLEST_LEVEL_PX = 512
 
 
 def write_pyramid(
-    path: str | Path, image: NDArray[np.uint8], *, mpp: float, quality: int = 85, description: str | None = None
+    path: str | Path,
+    image: NDArray[np.uint8],
+    *,
+    mpp: float,
+    quality: int = 85,
+    description: str | None = None,
 ) -> None:
     """Write `image` (H, W, 3) uint8 as JPEG tiles in levels of 1, 2, 4, ... times downsampling.
 

@@ -19,7 +19,12 @@ FOLD_COLUMNS = ("fold", "part", "id")
 
 
 def make_folds(
-    ids: Sequence[str], groups: Mapping[str, str], *, n_folds: int, seed: int, cohorts: Mapping[str, str] | None = None
+    ids: Sequence[str],
+    groups: Mapping[str, str],
+    *,
+    n_folds: int,
+    seed: int,
+    cohorts: Mapping[str, str] | None = None,
 ) -> list[Fold]:
     """Cut `ids` into folds so that a group (a patient, or a tissue source site) is in one part only.
 
@@ -63,8 +68,15 @@ def make_folds(
     folds = []
     for index in range(n_folds):
         val = blocks[(index + 1) % n_folds]
-        train = [name for j, block in enumerate(blocks) if j not in (index, (index + 1) % n_folds) for name in block]
-        folds.append(Fold(index, tuple(sorted(train)), tuple(sorted(val)), tuple(sorted(blocks[index]))))
+        train = [
+            name
+            for j, block in enumerate(blocks)
+            if j not in (index, (index + 1) % n_folds)
+            for name in block
+        ]
+        folds.append(
+            Fold(index, tuple(sorted(train)), tuple(sorted(val)), tuple(sorted(blocks[index])))
+        )
         folds[-1].check_groups(groups)
     return folds
 
@@ -81,7 +93,11 @@ def write_folds(path: str | Path, folds: Sequence[Fold]) -> None:
 
 
 def read_folds(
-    path: str | Path, *, known: Sequence[str], groups: Mapping[str, str] | None = None, seed: int = 0
+    path: str | Path,
+    *,
+    known: Sequence[str],
+    groups: Mapping[str, str] | None = None,
+    seed: int = 0,
 ) -> list[Fold]:
     """Read folds and check them against the ids at hand.
 
@@ -120,7 +136,9 @@ def _read_fold_table(path: Path, known: Sequence[str]) -> list[Fold]:
         reader = csv.DictReader(file)
         absent = [column for column in FOLD_COLUMNS if column not in (reader.fieldnames or [])]
         if absent:
-            raise InputError(f"has no column {', '.join(absent)}", path=path, fix="columns are fold, part, id")
+            raise InputError(
+                f"has no column {', '.join(absent)}", path=path, fix="columns are fold, part, id"
+            )
         for row in reader:
             if row["part"] not in PARTS or not str(row["fold"]).isdigit():
                 raise InputError(
@@ -128,10 +146,16 @@ def _read_fold_table(path: Path, known: Sequence[str]) -> list[Fold]:
                     path=path,
                     fix="fold is a whole number, part is train, val or test",
                 )
-            parts.setdefault(int(row["fold"]), {part: [] for part in PARTS})[row["part"]].append(row["id"])
-    unknown = sorted({name for fold in parts.values() for part in fold.values() for name in part} - set(known))
+            parts.setdefault(int(row["fold"]), {part: [] for part in PARTS})[row["part"]].append(
+                row["id"]
+            )
+    unknown = sorted(
+        {name for fold in parts.values() for part in fold.values() for name in part} - set(known)
+    )
     if unknown:
-        raise InputError(f"names {preview(unknown)}, which have no data here", path=path, fix="remove those rows")
+        raise InputError(
+            f"names {preview(unknown)}, which have no data here", path=path, fix="remove those rows"
+        )
     folds = [Fold(index, *(tuple(parts[index][part]) for part in PARTS)) for index in sorted(parts)]
     if not folds:
         raise InputError("holds no fold", path=path, fix="add rows, or leave --folds out")

@@ -35,7 +35,10 @@ def create_patch_file(
     count = len(barcodes)
     with create_hdf5(path) as file:
         file.create_dataset(
-            "img", shape=(count, patch.px, patch.px, 3), dtype="uint8", chunks=(1, patch.px, patch.px, 3)
+            "img",
+            shape=(count, patch.px, patch.px, 3),
+            dtype="uint8",
+            chunks=(1, patch.px, patch.px, 3),
         )
         file.create_dataset("coords", shape=(count, 2), dtype="int64")
         file.create_dataset("barcode", data=np.char.encode(barcodes, "utf-8").reshape(-1, 1))
@@ -56,7 +59,10 @@ def write_spot_table(path: str | Path, spots: SpotSet) -> None:
     adata = spots.adata.copy()
     adata.uns["tcgn_mil"] = json.dumps(
         provenance(
-            patch_px=spots.patch.px, patch_mpp=spots.patch.mpp, patches=Path(spots.patches_path).name, counts="raw"
+            patch_px=spots.patch.px,
+            patch_mpp=spots.patch.mpp,
+            patches=Path(spots.patches_path).name,
+            counts="raw",
         )
     )
     with atomic_path(path) as temporary:
@@ -79,7 +85,9 @@ def read_spots(path: str | Path) -> SpotSet:
     try:
         adata = anndata.read_h5ad(path)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"cannot be read as AnnData ({error})", path=path, fix="run tcgn-mil spots again") from error
+        raise InputError(
+            f"cannot be read as AnnData ({error})", path=path, fix="run tcgn-mil spots again"
+        ) from error
     absent = [name for name in ("patient", "section") if name not in adata.obs]
     if absent or "spatial" not in adata.obsm or "tcgn_mil" not in adata.uns:
         raise InputError(
@@ -98,7 +106,9 @@ def _patch_size(made_by: object, path: Path) -> PatchSize:
         made = json.loads(str(made_by))
         return PatchSize(int(made["patch_px"]), float(made["patch_mpp"]))
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise InputError("does not state its patch size", path=path, fix="run tcgn-mil spots again") from error
+        raise InputError(
+            "does not state its patch size", path=path, fix="run tcgn-mil spots again"
+        ) from error
 
 
 def _check_patches(path: Path, spots: list[str], patch: PatchSize, *, table: Path) -> None:
@@ -108,10 +118,14 @@ def _check_patches(path: Path, spots: list[str], patch: PatchSize, *, table: Pat
         stored = (file["img"].shape, file.attrs.get("patch_px"), file.attrs.get("patch_mpp"))
         check_pixels(file["img"], barcodes, path=path)
     if barcodes != spots:
-        raise InputError(f"its spots are not those of {table.name}", path=path, fix="run tcgn-mil spots again")
+        raise InputError(
+            f"its spots are not those of {table.name}", path=path, fix="run tcgn-mil spots again"
+        )
     if stored != ((len(spots), patch.px, patch.px, 3), patch.px, patch.mpp):
         raise InputError(
-            f"its patches are not those of {table.name}: {patch}", path=path, fix="run tcgn-mil spots again"
+            f"its patches are not those of {table.name}: {patch}",
+            path=path,
+            fix="run tcgn-mil spots again",
         )
 
 
@@ -119,8 +133,12 @@ def find_sections(folder: str | Path) -> dict[str, Path]:
     """Section id -> .h5ad path, sorted, for a folder that tcgn-mil spots wrote."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError("no such folder of spot files", path=folder, fix="run tcgn-mil spots first")
-    found = {path.stem: path for path in sorted(folder.glob("*.h5ad")) if not path.name.startswith(".")}
+        raise InputError(
+            "no such folder of spot files", path=folder, fix="run tcgn-mil spots first"
+        )
+    found = {
+        path.stem: path for path in sorted(folder.glob("*.h5ad")) if not path.name.startswith(".")
+    }
     if not found:
         raise InputError("holds no section (*.h5ad)", path=folder, fix="run tcgn-mil spots first")
     return found
@@ -132,10 +150,14 @@ def read_patches(path: str | Path, rows: NDArray[np.int64] | None = None) -> NDA
         stored = file["img"]
         if rows is None:
             return stored[:]
-        return np.stack([stored[row] for row in rows]) if len(rows) else stored[:0]  # h5py's own way is 80 times slower
+        return (
+            np.stack([stored[row] for row in rows]) if len(rows) else stored[:0]
+        )  # h5py's own way is 80 times slower
 
 
 def image_mpp(path: str | Path) -> float:
     """µm per pixel of the image that patches were cut from and spot positions are in."""
     with open_hdf5(path, kind="patch", needs=("img",)) as file:
-        return check_mpp(float(file["img"].attrs.get("pixel_size", np.nan)), what="image resolution", path=path)
+        return check_mpp(
+            float(file["img"].attrs.get("pixel_size", np.nan)), what="image resolution", path=path
+        )

@@ -49,14 +49,19 @@ def training_targets(
     ValueError
         If an expression value is not finite.
     """
-    parts = [_beyond_depth(*section) if remove_depth else scaler.scale(section[0]) for section in sections]
+    parts = [
+        _beyond_depth(*section) if remove_depth else scaler.scale(section[0])
+        for section in sections
+    ]
     values = np.concatenate(parts)
     if not np.isfinite(values).all():
         raise ValueError("training values are not finite")
     return _leading_components(values, rank) if rank else values.astype(np.float32)
 
 
-def _beyond_depth(expression: NDArray[np.floating], log_depth: NDArray[np.floating]) -> NDArray[np.floating]:
+def _beyond_depth(
+    expression: NDArray[np.floating], log_depth: NDArray[np.floating]
+) -> NDArray[np.floating]:
     left = residuals_on_depth(expression, log_depth)
     spread = left.std(axis=0)
     return left / np.where(spread > _LEAST_SPREAD, spread, 1)

@@ -60,13 +60,17 @@ class StoredPatches:
                 if out is None:
                     out = np.empty((len(rows), *images.shape[1:]), dtype=np.uint8)
                 # One by one: h5py takes eighty times as long for a list of rows.
-                for place, row in zip(places, section.rows[rows[places] - self.starts[index]], strict=True):
+                for place, row in zip(
+                    places, section.rows[rows[places] - self.starts[index]], strict=True
+                ):
                     images.read_direct(out, np.s_[row], np.s_[place])
         assert out is not None, "no row is asked for"
         return out
 
 
-def load_patches(sections: Sequence[SectionRows], *, max_bytes: int = MAX_BYTES_IN_MEMORY) -> Patches:
+def load_patches(
+    sections: Sequence[SectionRows], *, max_bytes: int = MAX_BYTES_IN_MEMORY
+) -> Patches:
     """Patches of several sections: held in memory where they fit into `max_bytes`, else read when needed.
 
     Raises
@@ -141,7 +145,9 @@ class EpochOfSpots:
     def __init__(self, spots: SpotBatches, number: int) -> None:
         self.spots, self.number = spots, number
         generator = torch.Generator().manual_seed(derive_seed(spots.seed, number, _ORDER))
-        self.batches = split_order(torch.randperm(len(spots.patches), generator=generator), spots.batch_size)
+        self.batches = split_order(
+            torch.randperm(len(spots.patches), generator=generator), spots.batch_size
+        )
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -153,7 +159,9 @@ class EpochOfSpots:
     def _prepare(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Read and augment the batches one after the other, since they share a generator."""
         spots = self.spots
-        generator = torch.Generator().manual_seed(derive_seed(spots.seed, self.number, _AUGMENTATION))
+        generator = torch.Generator().manual_seed(
+            derive_seed(spots.seed, self.number, _AUGMENTATION)
+        )
         for batch in self.batches:
             rows = batch.numpy()
             patches = torch.from_numpy(spots.patches[rows])

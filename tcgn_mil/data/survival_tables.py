@@ -61,13 +61,24 @@ class SurvivalTable:
         _check_endpoint(self.endpoint)
         count = len(self.patient_id)
         shapes = {"time_days": self.time_days, "event": self.event, "entry_days": self.entry_days}
-        wrong = [name for name, values in shapes.items() if values is not None and values.shape != (count,)]
+        wrong = [
+            name
+            for name, values in shapes.items()
+            if values is not None and values.shape != (count,)
+        ]
         if wrong or list(self.covariates.index) != list(self.patient_id):
-            raise InputError(f"{self.endpoint}: {preview(wrong or ['covariates'])} do not have {count} patients' rows")
+            raise InputError(
+                f"{self.endpoint}: {preview(wrong or ['covariates'])} do not have {count} patients' rows"
+            )
         if repeated := duplicates(self.patient_id):
-            raise InputError(f"{self.endpoint}: patient {preview(repeated)} has several rows", fix="keep one row each")
+            raise InputError(
+                f"{self.endpoint}: patient {preview(repeated)} has several rows",
+                fix="keep one row each",
+            )
         if "" in self.patient_id:
-            raise InputError(f"{self.endpoint}: a row has no patient_id", fix="name it, or remove it")
+            raise InputError(
+                f"{self.endpoint}: a row has no patient_id", fix="name it, or remove it"
+            )
         self._check_times()
 
     def _check_times(self) -> None:
@@ -97,10 +108,14 @@ class SurvivalTable:
 
 def _check_endpoint(name: str) -> None:
     if not _ENDPOINT_NAME.fullmatch(name):
-        raise InputError(f"endpoint {name!r} cannot name columns", fix="use letters and digits, e.g. OS or PFI")
+        raise InputError(
+            f"endpoint {name!r} cannot name columns", fix="use letters and digits, e.g. OS or PFI"
+        )
 
 
-def write_survival(path: str | Path, tables: Sequence[SurvivalTable], *, meta: Mapping[str, Any]) -> None:
+def write_survival(
+    path: str | Path, tables: Sequence[SurvivalTable], *, meta: Mapping[str, Any]
+) -> None:
     """Write endpoints side by side, patients sorted, and ``<stem>.json`` with `meta` and what made the file.
 
     Raises
@@ -115,24 +130,50 @@ def write_survival(path: str | Path, tables: Sequence[SurvivalTable], *, meta: M
     if path.suffix.lower() != ".csv":
         raise InputError("is not named .csv", path=path, fix="end the name in .csv")
     if not tables or duplicates([table.endpoint for table in tables]):
-        raise InputError(f"endpoints {[table.endpoint for table in tables]} cannot be written", path=path)
-    entry = [None if table.entry_days is None else _column(ENTRY, table, table.entry_days) for table in tables]
+        raise InputError(
+            f"endpoints {[table.endpoint for table in tables]} cannot be written", path=path
+        )
+    entry = [
+        None if table.entry_days is None else _column(ENTRY, table, table.entry_days)
+        for table in tables
+    ]
     if any(column is None for column in entry) != all(column is None for column in entry):
-        raise InputError("some endpoints have entry times and some have none", path=path, fix="give entry to all")
+        raise InputError(
+            "some endpoints have entry times and some have none", path=path, fix="give entry to all"
+        )
     parts: list[pd.DataFrame | None] = [_outcome(table) for table in tables]
     parts += [_one_a_patient([column for column in entry if column is not None], path)]
-    covariates = list(dict.fromkeys(column for table in tables for column in table.covariates.columns))
+    covariates = list(
+        dict.fromkeys(column for table in tables for column in table.covariates.columns)
+    )
     for name in covariates:
         parts.append(
-            _one_a_patient([table.covariates[[name]] for table in tables if name in table.covariates.columns], path)
+            _one_a_patient(
+                [table.covariates[[name]] for table in tables if name in table.covariates.columns],
+                path,
+            )
         )
-    wide = pd.concat([part for part in parts if part is not None], axis=1).sort_index().rename_axis(PATIENT)
+    wide = (
+        pd.concat([part for part in parts if part is not None], axis=1)
+        .sort_index()
+        .rename_axis(PATIENT)
+    )
     if repeated := duplicates([PATIENT, *wide.columns]):
-        raise InputError(f"a covariate is named {preview(repeated)}, as another column", path=path, fix="rename it")
+        raise InputError(
+            f"a covariate is named {preview(repeated)}, as another column",
+            path=path,
+            fix="rename it",
+        )
     with atomic_path(path) as temporary:
         wide.to_csv(temporary, float_format="%.10g", lineterminator="\n")
-    counts = {table.endpoint: {"patients": len(table), "events": int(table.event.sum())} for table in tables}
-    write_json(path.with_suffix(".json"), provenance(kind=KIND, endpoints=counts, covariates=covariates, **meta))
+    counts = {
+        table.endpoint: {"patients": len(table), "events": int(table.event.sum())}
+        for table in tables
+    }
+    write_json(
+        path.with_suffix(".json"),
+        provenance(kind=KIND, endpoints=counts, covariates=covariates, **meta),
+    )
 
 
 def _outcome(table: SurvivalTable) -> pd.DataFrame:
@@ -162,7 +203,9 @@ def _one_a_patient(columns: Sequence[pd.DataFrame], path: Path) -> pd.DataFrame 
     stacked = pd.concat(columns)
     stacked = stacked[~(stacked.reset_index().duplicated().to_numpy())]
     if repeated := duplicates(stacked.index):
-        raise InputError(f"{stacked.columns[0]} of {preview(repeated)} differs between endpoints", path=path)
+        raise InputError(
+            f"{stacked.columns[0]} of {preview(repeated)} differs between endpoints", path=path
+        )
     return stacked
 
 
@@ -184,20 +227,44 @@ def read_survival(path: str | Path, *, endpoint: str = "OS") -> SurvivalTable:
     wide = _read_wide(path)
     known = _endpoints(list(wide.columns))
     if endpoint not in known:
-        raise InputError(f"has no endpoint {endpoint!r}", path=path, fix=f"it has {preview(known) or 'none'}")
-    time, event = (_numbers(wide, endpoint + suffix, path) for suffix in (TIME_SUFFIX, EVENT_SUFFIX))
+        raise InputError(
+            f"has no endpoint {endpoint!r}", path=path, fix=f"it has {preview(known) or 'none'}"
+        )
+    time, event = (
+        _numbers(wide, endpoint + suffix, path) for suffix in (TIME_SUFFIX, EVENT_SUFFIX)
+    )
     half = np.isnan(time) != np.isnan(event)
     unknown = ~(np.isnan(event) | np.isin(event, (0, 1)))
-    for wrong, what in ((half, "has a time or an event, not both"), (unknown, "has an event other than 0 and 1")):
+    for wrong, what in (
+        (half, "has a time or an event, not both"),
+        (unknown, "has an event other than 0 and 1"),
+    ):
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise InputError(f"row {row + 2}: {endpoint} of {wide[PATIENT].iloc[row]} {what}", path=path, fix=_AGAIN)
+            raise InputError(
+                f"row {row + 2}: {endpoint} of {wide[PATIENT].iloc[row]} {what}",
+                path=path,
+                fix=_AGAIN,
+            )
     seen = ~np.isnan(time)
     entry = _numbers(wide, ENTRY, path)[seen] if ENTRY in wide.columns else None
-    taken = {PATIENT, ENTRY, *(name + suffix for name in known for suffix in (TIME_SUFFIX, EVENT_SUFFIX))}
-    covariates = wide[seen].set_index(PATIENT)[[column for column in wide.columns if column not in taken]]
+    taken = {
+        PATIENT,
+        ENTRY,
+        *(name + suffix for name in known for suffix in (TIME_SUFFIX, EVENT_SUFFIX)),
+    }
+    covariates = wide[seen].set_index(PATIENT)[
+        [column for column in wide.columns if column not in taken]
+    ]
     try:
-        return SurvivalTable(endpoint, tuple(covariates.index), time[seen], event[seen].astype(bool), covariates, entry)
+        return SurvivalTable(
+            endpoint,
+            tuple(covariates.index),
+            time[seen],
+            event[seen].astype(bool),
+            covariates,
+            entry,
+        )
     except InputError as error:
         raise InputError(error.reason, path=path, fix=error.fix) from error
 
@@ -208,11 +275,17 @@ def _read_wide(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError("no such clinical table", path=path, fix="make it with tcgn-mil clinical")
     try:
-        wide = pd.read_csv(path, dtype={PATIENT: str}, encoding="utf-8-sig", keep_default_na=False, na_values=[""])
+        wide = pd.read_csv(
+            path, dtype={PATIENT: str}, encoding="utf-8-sig", keep_default_na=False, na_values=[""]
+        )
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read as a table ({error})", path=path, fix="make it again") from error
+        raise InputError(
+            f"cannot be read as a table ({error})", path=path, fix="make it again"
+        ) from error
     if PATIENT not in wide.columns:
-        raise InputError(f"has no column {PATIENT}", path=path, fix="make it with tcgn-mil clinical")
+        raise InputError(
+            f"has no column {PATIENT}", path=path, fix="make it with tcgn-mil clinical"
+        )
     wide[PATIENT] = wide[PATIENT].fillna("")
     return wide
 
@@ -230,5 +303,7 @@ def _numbers(wide: pd.DataFrame, column: str, path: Path) -> NDArray[np.float64]
     if text.any():
         row = int(np.argmax(text))
         cell = str(wide[column].iloc[row])[:60]
-        raise InputError(f"column {column}, row {row + 2}: {cell!r} is no number", path=path, fix=_AGAIN)
+        raise InputError(
+            f"column {column}, row {row + 2}: {cell!r} is no number", path=path, fix=_AGAIN
+        )
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -67,21 +67,27 @@ def choose_spot_panel(
     """
     shared = sorted(set.intersection(*(set(genes) for genes, _ in sections)))
     if not shared:
-        raise InputError("the training sections share no gene", fix="check that all use one kind of gene id")
+        raise InputError(
+            "the training sections share no gene", fix="check that all use one kind of gene id"
+        )
     panel = GenePanel(tuple(shared))
     columns = [panel.index_in(list(genes)) for genes, _ in sections]
     spots = np.array([counts.shape[0] for _, counts in sections])
     seen = np.average(
-        [detection(counts, index) for (_, counts), index in zip(sections, columns, strict=True)], axis=0, weights=spots
+        [detection(counts, index) for (_, counts), index in zip(sections, columns, strict=True)],
+        axis=0,
+        weights=spots,
     )
     frequent = np.flatnonzero(seen >= min_detection)
     if not frequent.size:
         raise InputError(
-            f"no gene is seen in {min_detection:.0%} of the training spots", fix="lower panel.min_detection"
+            f"no gene is seen in {min_detection:.0%} of the training spots",
+            fix="lower panel.min_detection",
         )
     if len(frequent) > max_genes:
         values = [
-            spot_expression(counts, index[frequent]) for (_, counts), index in zip(sections, columns, strict=True)
+            spot_expression(counts, index[frequent])
+            for (_, counts), index in zip(sections, columns, strict=True)
         ]
         frequent = frequent[_most_variable(values, max_genes)]
     return GenePanel(tuple(shared[i] for i in sorted(frequent)))
@@ -95,8 +101,12 @@ def _most_variable(sections: Sequence[NDArray[np.float32]], count: int) -> NDArr
 
     values = np.concatenate(sections)
     known = np.isfinite(values).all(axis=1)
-    batch = np.repeat([str(number) for number in range(len(sections))], [len(part) for part in sections])
-    adata = anndata.AnnData(values[known], obs=pd.DataFrame({"section": pd.Categorical(batch[known])}))
+    batch = np.repeat(
+        [str(number) for number in range(len(sections))], [len(part) for part in sections]
+    )
+    adata = anndata.AnnData(
+        values[known], obs=pd.DataFrame({"section": pd.Categorical(batch[known])})
+    )
     adata.obs_names = [str(row) for row in range(adata.n_obs)]
     found = scanpy.pp.highly_variable_genes(
         adata, n_top_genes=count, flavor="seurat", batch_key="section", inplace=False
@@ -138,9 +148,13 @@ def standardise_within(
     out = np.asarray(values, dtype=np.float64)
     cohorts = np.unique(cohort_of[train])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a gene that no training patient of a cohort knows
+        warnings.simplefilter(
+            "ignore", RuntimeWarning
+        )  # a gene that no training patient of a cohort knows
         parts = [out[train[cohort_of[train] == cohort]] for cohort in cohorts]
-        mean, std = (np.stack([reduce(part, axis=0) for part in parts]) for reduce in (np.nanmean, np.nanstd))
+        mean, std = (
+            np.stack([reduce(part, axis=0) for part in parts]) for reduce in (np.nanmean, np.nanstd)
+        )
         known = np.stack([np.isfinite(part).sum(axis=0) for part in parts])
         common_mean = np.nansum(known * mean, axis=0) / known.sum(axis=0)
         common_std = np.sqrt(np.nansum(known * std**2, axis=0) / known.sum(axis=0))

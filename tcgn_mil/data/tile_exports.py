@@ -58,7 +58,9 @@ def write_trident(path: str | Path, tiles: TileSet) -> None:
         coords.attrs["overlap"] = np.int64(overlap_px(spec))
         coords.attrs["name"] = tiles.slide_id
         coords.attrs["savetodir"] = trident_folder(spec)
-        coords.attrs["level0_width"], coords.attrs["level0_height"] = (np.int64(side) for side in tiles.slide_size)
+        coords.attrs["level0_width"], coords.attrs["level0_height"] = (
+            np.int64(side) for side in tiles.slide_size
+        )
 
 
 def target_magnification(spec: TileSpec) -> float:
@@ -82,4 +84,8 @@ def _coords(file: h5py.File, tiles: TileSet) -> h5py.Dataset:
 
 
 def _whole(magnification: float) -> np.int64 | np.float64:
-    return np.int64(magnification) if magnification == int(magnification) else np.float64(magnification)
+    return (
+        np.int64(magnification)
+        if magnification == int(magnification)
+        else np.float64(magnification)
+    )

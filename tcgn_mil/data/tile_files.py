@@ -49,7 +49,9 @@ def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str) -> None:
         if tiles.rejected is not None:
             group = file.create_group("rejected")
             group.create_dataset("coords", data=tiles.rejected.coords.astype(np.int64))
-            group.create_dataset("tissue_fraction", data=tiles.rejected.tissue_fraction.astype(np.float32))
+            group.create_dataset(
+                "tissue_fraction", data=tiles.rejected.tissue_fraction.astype(np.float32)
+            )
             group.create_dataset("verdict", data=tiles.rejected.verdict.astype(np.uint8))
             group.attrs["verdicts"] = json.dumps(VERDICTS)
             _write_quality(group, tiles.rejected.quality)
@@ -109,10 +111,15 @@ def _read_rejected(file: Any, path: str | Path) -> RejectedTiles | None:
     coords = group["coords"][:]
     check_coords(coords, path=path)
     quality = _read_quality(group, len(coords), path)
-    fractions, verdict = group["tissue_fraction"][:].astype(np.float32), group["verdict"][:].astype(np.uint8)
+    fractions, verdict = (
+        group["tissue_fraction"][:].astype(np.float32),
+        group["verdict"][:].astype(np.uint8),
+    )
     _check_lengths({"tissue_fraction": len(fractions), "verdict": len(verdict)}, len(coords), path)
     if quality is None or (len(verdict) and not 0 < verdict.min() <= verdict.max() < len(VERDICTS)):
-        raise InputError("its rejected tiles have no valid verdict", path=path, fix="tile the slide again")
+        raise InputError(
+            "its rejected tiles have no valid verdict", path=path, fix="tile the slide again"
+        )
     return RejectedTiles(coords.astype(np.int64), fractions, quality, verdict)
 
 

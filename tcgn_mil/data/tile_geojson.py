@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 from tcgn_mil.artefacts import atomic_path
 from tcgn_mil.contracts import VERDICTS, TileQuality, TileSet
 
-COLOURS = {"kept": (20, 60, 200), "pen": (220, 60, 160), "out of focus": (230, 160, 0), "fold": (120, 80, 40)}
+COLOURS = {
+    "kept": (20, 60, 200),
+    "pen": (220, 60, 160),
+    "out of focus": (230, 160, 0),
+    "fold": (120, 80, 40),
+}
 _OTHER_COLOUR = (110, 110, 110)
 _DIGITS = 4
 
@@ -42,7 +47,11 @@ def write_features(path: str | Path, features: Iterable[Mapping[str, Any]]) -> N
 
 
 def tile_feature(
-    x: int, y: int, side: float, measured: Mapping[str, float], classification: Mapping[str, Any] | None = None
+    x: int,
+    y: int,
+    side: float,
+    measured: Mapping[str, float],
+    classification: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """One QuPath tile object: a square at level-0 pixel x, y, without the measurements that are NaN.
 
@@ -54,12 +63,18 @@ def tile_feature(
         properties["classification"] = dict(classification)
     properties["measurements"] = {name: value for name, value in measured.items() if value == value}
     corners = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]
-    return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [corners]}, "properties": properties}
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [corners]},
+        "properties": properties,
+    }
 
 
 def _features(tiles: TileSet) -> Iterator[dict[str, Any]]:
     side = tiles.spec.level0_px
-    yield from _part(tiles.coords, side, np.zeros(len(tiles), np.uint8), tiles.tissue_fraction, tiles.quality)
+    yield from _part(
+        tiles.coords, side, np.zeros(len(tiles), np.uint8), tiles.tissue_fraction, tiles.quality
+    )
     if tiles.rejected is not None:
         left = tiles.rejected
         yield from _part(left.coords, side, left.verdict, left.tissue_fraction, left.quality)
@@ -74,8 +89,19 @@ def _part(
 ) -> Iterator[dict[str, Any]]:
     columns: dict[str, NDArray[np.float32]] = {"Tissue fraction": tissue_fraction}
     if quality is not None:
-        columns |= {"Focus": quality.focus, "Blur": quality.blur, "Pen": quality.pen, "Fold": quality.fold}
-    rows = zip(*(np.round(column.astype(np.float64), _DIGITS).tolist() for column in columns.values()), strict=True)
+        columns |= {
+            "Focus": quality.focus,
+            "Blur": quality.blur,
+            "Pen": quality.pen,
+            "Fold": quality.fold,
+        }
+    rows = zip(
+        *(np.round(column.astype(np.float64), _DIGITS).tolist() for column in columns.values()),
+        strict=True,
+    )
     for (x, y), kind, values in zip(coords.tolist(), verdict.tolist(), rows, strict=True):
-        verdict_class = {"name": VERDICTS[kind], "color": list(COLOURS.get(VERDICTS[kind], _OTHER_COLOUR))}
+        verdict_class = {
+            "name": VERDICTS[kind],
+            "color": list(COLOURS.get(VERDICTS[kind], _OTHER_COLOUR)),
+        }
         yield tile_feature(x, y, side, dict(zip(columns, values, strict=True)), verdict_class)

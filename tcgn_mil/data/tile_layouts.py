@@ -130,7 +130,9 @@ def read_any_tiles(
     slide_id = slide_id or Path(path).stem.removesuffix("_patches")
     if laid.layout != "hest" and laid.name not in ("", slide_id, file_name):
         raise InputError(
-            f"says it is of slide {laid.name!r}, not {slide_id!r}", path=path, fix="give each slide its own tile file"
+            f"says it is of slide {laid.name!r}, not {slide_id!r}",
+            path=path,
+            fix="give each slide its own tile file",
         )
     return _on_slide(laid, slide, path, slide_id, patient_id)
 
@@ -201,15 +203,21 @@ def _coords(file: h5py.File, path: str | Path) -> NDArray[np.int64]:
     """(N, 2); empty slides are (0, 2) or (0,). Data that lies in another file is not read."""
     dataset = file["coords"]
     if dataset.external or dataset.is_virtual:
-        raise InputError("its coords lie in another file", path=path, fix="give a file that holds its own data")
+        raise InputError(
+            "its coords lie in another file", path=path, fix="give a file that holds its own data"
+        )
     if dataset.shape and not dataset.shape[0]:
         return np.empty((0, 2), dtype=np.int64)
     if len(dataset.shape) == 2 and dataset.shape[0] > MAX_TILES:
         raise InputError(
-            f"has {dataset.shape[0]} tiles, over {MAX_TILES}", path=path, fix="check that it is a tile file"
+            f"has {dataset.shape[0]} tiles, over {MAX_TILES}",
+            path=path,
+            fix="check that it is a tile file",
         )
     if len(dataset.shape) != 2 or dataset.shape[1] != 2:
-        raise InputError(f"coords have shape {dataset.shape}, not (N, 2)", path=path, fix="make the file again")
+        raise InputError(
+            f"coords have shape {dataset.shape}, not (N, 2)", path=path, fix="make the file again"
+        )
     coords = dataset[:]
     check_coords(coords, path=path)
     return coords.astype(np.int64)
@@ -227,7 +235,9 @@ class _Attributes:
         """The value, or None."""
         return next((place[name] for place in self._places if name in place), None)
 
-    def number(self, name: str, *, least: float, most: float, default: float | None = None) -> float:
+    def number(
+        self, name: str, *, least: float, most: float, default: float | None = None
+    ) -> float:
         """A finite number within bounds; of several equal ones (CLAM's downsample of x and y) their mean."""
         value = self.get(name)
         if value is None and default is not None:
@@ -261,20 +271,31 @@ class _Attributes:
         """Two attributes as a size, None where either is missing."""
         if self.get(width) is None or self.get(height) is None:
             return None
-        return int(self.number(width, least=1, most=1e8)), int(self.number(height, least=1, most=1e8))
+        return int(self.number(width, least=1, most=1e8)), int(
+            self.number(height, least=1, most=1e8)
+        )
 
 
 def _clam(coords: NDArray[np.int64], attributes: _Attributes) -> LaidTiles:
     """``patch_size`` is in pixels of ``patch_level``, which is ``downsample`` times coarser than level 0."""
     side = attributes.number("patch_size", least=1, most=MAX_SIDE_PX)
     downsample = attributes.number("downsample", least=0.99, most=1024)
-    level_size = np.asarray(attributes.get("level_dim") if attributes.get("level_dim") is not None else [])
+    level_size = np.asarray(
+        attributes.get("level_dim") if attributes.get("level_dim") is not None else []
+    )
     known = level_size.shape == (2,) and np.issubdtype(level_size.dtype, np.number)
-    width, height = (round(float(pixels) * downsample) for pixels in level_size) if known else (0, 0)
+    width, height = (
+        (round(float(pixels) * downsample) for pixels in level_size) if known else (0, 0)
+    )
     return LaidTiles(
-        "clam", coords, side * downsample, round(side), round(side), attributes.text("name"),
+        "clam",
+        coords,
+        side * downsample,
+        round(side),
+        round(side),
+        attributes.text("name"),
         ((width, height), 2 * downsample) if known else None,
-    )  # fmt: skip
+    )
 
 
 def _trident(coords: NDArray[np.int64], attributes: _Attributes) -> LaidTiles:
@@ -283,36 +304,57 @@ def _trident(coords: NDArray[np.int64], attributes: _Attributes) -> LaidTiles:
     overlap = attributes.number("overlap", least=0, most=side - 1, default=0.0)
     size = attributes.size("level0_width", "level0_height")
     return LaidTiles(
-        "trident", coords, attributes.number("patch_size_level0", least=1, most=MAX_SIDE_PX), round(side),
-        round(side - overlap), attributes.text("name"), None if size is None else (size, 0.0),
-    )  # fmt: skip
+        "trident",
+        coords,
+        attributes.number("patch_size_level0", least=1, most=MAX_SIDE_PX),
+        round(side),
+        round(side - overlap),
+        attributes.text("name"),
+        None if size is None else (size, 0.0),
+    )
 
 
 def _hest(coords: NDArray[np.int64], attributes: _Attributes) -> LaidTiles:
     """Spots or tiles with their pixels, which are read from the slide all the same: all tiles are read alike."""
     side = attributes.number("patch_size_target", least=1, most=MAX_SIDE_PX)
-    mpp = None if attributes.get("pixel_size") is None else attributes.number("pixel_size", least=0.01, most=100)
+    mpp = (
+        None
+        if attributes.get("pixel_size") is None
+        else attributes.number("pixel_size", least=0.01, most=100)
+    )
     return LaidTiles(
-        "hest", coords, attributes.number("patch_size_src", least=1, most=MAX_SIDE_PX), round(side), round(side),
-        attributes.text("name"), slide_mpp=mpp,
-    )  # fmt: skip
+        "hest",
+        coords,
+        attributes.number("patch_size_src", least=1, most=MAX_SIDE_PX),
+        round(side),
+        round(side),
+        attributes.text("name"),
+        slide_mpp=mpp,
+    )
 
 
-def _on_slide(laid: LaidTiles, slide: SlideGeometry, path: str | Path, slide_id: str, patient_id: str) -> TileSet:
+def _on_slide(
+    laid: LaidTiles, slide: SlideGeometry, path: str | Path, slide_id: str, patient_id: str
+) -> TileSet:
     _check_slide(laid, slide, path)
     own = laid.spec is not None and abs(laid.spec.patch.um / slide.mpp - laid.level0_px) <= 1
     try:
         if laid.spec is not None and own:  # ours, rounded to whole pixels for the other tool
             patch, stride = laid.spec.patch, laid.spec.stride_px
         else:
-            patch, stride = PatchSize(laid.tile_px, laid.level0_px * slide.mpp / laid.tile_px), laid.stride_px
+            patch, stride = (
+                PatchSize(laid.tile_px, laid.level0_px * slide.mpp / laid.tile_px),
+                laid.stride_px,
+            )
         spec = TileSpec.for_slide(
             patch, slide_mpp=slide.mpp, level_downsamples=slide.level_downsamples, stride_px=stride
         )
     except InputError as error:
         raise InputError(error.reason, path=path, fix=error.fix) from error
     if not own:
-        spec = replace(spec, level0_px=laid.level0_px, level0_stride_px=stride * laid.level0_px / laid.tile_px)
+        spec = replace(
+            spec, level0_px=laid.level0_px, level0_stride_px=stride * laid.level0_px / laid.tile_px
+        )
     unknown = np.full(len(laid.coords), np.nan, dtype=np.float32)
     width, height = slide.size
     return TileSet(slide_id, laid.coords, unknown, spec, (width, height), patient_id)
@@ -329,11 +371,17 @@ def _check_slide(laid: LaidTiles, slide: SlideGeometry, path: str | Path) -> Non
                 path=path,
                 fix=fix,
             )
-    if laid.slide_mpp is not None and not math.isclose(laid.slide_mpp, slide.mpp, rel_tol=_MPP_TOLERANCE):
+    if laid.slide_mpp is not None and not math.isclose(
+        laid.slide_mpp, slide.mpp, rel_tol=_MPP_TOLERANCE
+    ):
         raise InputError(
-            f"was laid on a slide of {laid.slide_mpp:.4g} µm/px, this one has {slide.mpp:.4g}", path=path, fix=fix
+            f"was laid on a slide of {laid.slide_mpp:.4g} µm/px, this one has {slide.mpp:.4g}",
+            path=path,
+            fix=fix,
         )
-    outside = ((laid.coords + laid.level0_px <= 0) | (laid.coords >= np.asarray(slide.size))).any(axis=1)
+    outside = ((laid.coords + laid.level0_px <= 0) | (laid.coords >= np.asarray(slide.size))).any(
+        axis=1
+    )
     if outside.any():
         x, y = laid.coords[np.argmax(outside)].tolist()
         raise InputError(

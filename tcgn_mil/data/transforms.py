@@ -46,10 +46,13 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.stain <= 1:
-            raise InputError(f"augment.stain is {self.stain}, outside 0 to 1", fix="0.1 is a usual strength")
+            raise InputError(
+                f"augment.stain is {self.stain}, outside 0 to 1", fix="0.1 is a usual strength"
+            )
         if not 0 <= self.blur <= _LARGEST_BLUR:
             raise InputError(
-                f"augment.blur is {self.blur}, outside 0 to {_LARGEST_BLUR:g}", fix="give it in stored pixels, as 1.0"
+                f"augment.blur is {self.blur}, outside 0 to {_LARGEST_BLUR:g}",
+                fix="give it in stored pixels, as 1.0",
             )
 
 
@@ -81,7 +84,9 @@ def to_network_input(
         For another dtype or shape.
     """
     if patches.dtype != torch.uint8 or patches.ndim != 4 or patches.shape[-1] != 3:
-        raise ValueError(f"patches are {patches.dtype} {tuple(patches.shape)}; give uint8 (B, P, P, 3)")
+        raise ValueError(
+            f"patches are {patches.dtype} {tuple(patches.shape)}; give uint8 (B, P, P, 3)"
+        )
     pixels = patches.float()
     # Normalised while small: interpolation weights sum to one, so the order does not change the result.
     pixels.sub_(pixels.new_tensor(mean) * 255).div_(pixels.new_tensor(std) * 255)
@@ -90,7 +95,9 @@ def to_network_input(
     if side == size_px == min(patches.shape[1:3]):
         return images
     # Antialiasing changes nothing when enlarging, and takes twice the time.
-    return nn.functional.interpolate(images, size=(size_px, size_px), mode="bilinear", antialias=side > size_px)
+    return nn.functional.interpolate(
+        images, size=(size_px, size_px), mode="bilinear", antialias=side > size_px
+    )
 
 
 def augment(patches: Tensor, generator: torch.Generator, config: AugmentConfig) -> Tensor:
@@ -142,7 +149,9 @@ def _turn(patches: Tensor, generator: torch.Generator) -> Tensor:
     """One of the eight symmetries of the square for each patch."""
     chosen = torch.randint(0, 2, (3, len(patches)), generator=generator).bool()
     out = torch.empty_like(patches, memory_format=torch.contiguous_format)
-    for patch, turned, (flip_rows, flip_columns, swap) in zip(patches, out, chosen.T.tolist(), strict=True):
+    for patch, turned, (flip_rows, flip_columns, swap) in zip(
+        patches, out, chosen.T.tolist(), strict=True
+    ):
         axes = [0] * flip_rows + [1] * flip_columns
         flipped = patch.flip(axes) if axes else patch
         turned.copy_(flipped.transpose(0, 1) if swap else flipped)
@@ -153,11 +162,17 @@ def _jitter_stain(patches: Tensor, generator: torch.Generator, strength: float) 
     """Scale each stain's optical density by its own factor for each patch; white stays white."""
     stains = torch.tensor(_STAINS)
     factors = (1 + strength * torch.randn(len(patches), 3, generator=generator)).clamp_(min=0)
-    mixing = torch.linalg.inv(stains) @ (factors[:, :, None] * stains)  # (B, 3, 3): unmix, scale, mix again
-    logarithms = torch.log((torch.arange(256, device=patches.device) + 1) / 256)  # minus the density of each value
+    mixing = torch.linalg.inv(stains) @ (
+        factors[:, :, None] * stains
+    )  # (B, 3, 3): unmix, scale, mix again
+    logarithms = torch.log(
+        (torch.arange(256, device=patches.device) + 1) / 256
+    )  # minus the density of each value
     out = torch.empty_like(patches, memory_format=torch.contiguous_format)
     # One by one a patch stays in the cache, and its three planes make one wide product.
-    for patch, restained, mix in zip(patches, out, mixing.transpose(1, 2).to(patches.device), strict=True):
+    for patch, restained, mix in zip(
+        patches, out, mixing.transpose(1, 2).to(patches.device), strict=True
+    ):
         planes = patch.permute(2, 0, 1).to(torch.int32, memory_format=torch.contiguous_format)
         values = mix @ logarithms.index_select(0, planes.flatten()).view(3, -1)
         values.exp_().mul_(256).sub_(1).round_().clamp_(0, 255)
@@ -169,7 +184,9 @@ def _blur(patches: Tensor, generator: torch.Generator, largest: float) -> Tensor
     """Blur each patch by a Gaussian whose standard deviation is uniform in [0, `largest`] px; edges are reflected."""
     count, height, width, colours = patches.shape
     sigmas = largest * torch.rand(count, 1, generator=generator)
-    radius = min(math.ceil(3 * largest), height - 1, width - 1)  # reflection knows no more than the patch
+    radius = min(
+        math.ceil(3 * largest), height - 1, width - 1
+    )  # reflection knows no more than the patch
     distances = torch.arange(-radius, radius + 1) / sigmas.clamp_(min=_LEAST_SIGMA)
     kernels = torch.softmax(-distances.square() / 2, dim=1)
     kernels = kernels.repeat_interleave(colours, dim=0)[:, None].to(patches.device)  # (3B, 1, K)

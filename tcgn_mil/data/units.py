@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 
-LINEAR_UNITS = {"tpm": "TPM", "tpm-subset": "TPM", "fpkm": "FPKM", "fpkm-uq": "FPKM-UQ", "counts": "counts"}
+LINEAR_UNITS = {
+    "tpm": "TPM",
+    "tpm-subset": "TPM",
+    "fpkm": "FPKM",
+    "fpkm-uq": "FPKM-UQ",
+    "counts": "counts",
+}
 ZSCORE = "zscore"
 _LOG = re.compile(r"log2\((?P<base>[a-z-]+)\+(?P<offset>[0-9.eE-]+)\)")
 _TPM_TOTAL = 1e6
@@ -107,7 +113,9 @@ class ExpressionUnit:
             self._check_totals(np.nansum(values, axis=1, dtype=np.float64), path=where)
             if self.base == "counts" and np.abs(known - np.round(known)).max() > _ROUNDING:
                 raise InputError(
-                    "has fractional values, but counts are whole numbers", path=where, fix="declare the unit it has"
+                    "has fractional values, but counts are whole numbers",
+                    path=where,
+                    fix="declare the unit it has",
                 )
         elif self.needs_ranks:
             self.check_sign(values, path=path)
@@ -132,9 +140,10 @@ class ExpressionUnit:
         """
         if self.needs_ranks and values.size and not (values < 0).any():
             raise InputError(
-                "has no negative value, so these are no z-scores", path=None if path is None else str(path),
+                "has no negative value, so these are no z-scores",
+                path=None if path is None else str(path),
                 fix="declare the unit it has; cohorts in different units cannot be joined: bring one to the other's",
-            )  # fmt: skip
+            )
 
     def _check_totals(self, totals: NDArray[np.float64], *, path: str | None) -> None:
         """Refuse sums over genes (M,) that cannot be; logs of TPM are often of a gene selection, with lower sums."""

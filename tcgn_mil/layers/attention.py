@@ -33,14 +33,18 @@ def split_heads(tokens: Tensor, heads: int) -> Tensor:
     return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, dropout: float = 0.0) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, dropout: float = 0.0
+) -> Tensor:
     """softmax(scale * q k^T + bias) v of (B, heads, N, d), written as (B, N, heads * d).
 
     torch's fused kernels serve but for CPU training, where they fall back to a composition that keeps more.
     """
     if q.is_cuda or not torch.is_grad_enabled():
         mask = None if bias is None else bias.detach() if not torch.is_grad_enabled() else bias
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale
+        )
     else:
         logits = (q * scale) @ k.transpose(2, 3)
         weights = (logits if bias is None else logits + bias).softmax(dim=3)
@@ -86,7 +90,10 @@ class ReducedAttention(nn.Module):
         source = tokens
         if self.reduce is not None and self.reduce_norm is not None:
             source = self.reduce_norm(as_tokens(self.reduce(as_map(tokens, grid))))
-        q, k, v = (split_heads(x, self.heads) for x in (self.q(tokens), *shared_input(source, self.k, self.v)))
+        q, k, v = (
+            split_heads(x, self.heads)
+            for x in (self.q(tokens), *shared_input(source, self.k, self.v))
+        )
         bias = position_bias.to(q.dtype).unsqueeze(0)
         return self.proj(attend(q, k, v, bias, scale=q.shape[3] ** -0.5))
 
@@ -132,14 +139,18 @@ class SelfAttention(nn.Module):
         bias = None
         if self.diagonal:
             n = tokens.shape[1]
-            bias = torch.eye(n, dtype=q.dtype, device=q.device).mul(self.diagonal * self.scale)[None, None]
+            bias = torch.eye(n, dtype=q.dtype, device=q.device).mul(self.diagonal * self.scale)[
+                None, None
+            ]
         return attend(q, k, v, bias, self.scale, self.dropout if self.training else 0.0)
 
 
 class Encoder(nn.Module):
     """Pre-norm transformer encoder of TCGN, with dropout on attention, feed-forward and residual branches."""
 
-    def __init__(self, dim: int, heads: int, diagonal: float = 0.0, ratio: int = 4, dropout: float = 0.1) -> None:
+    def __init__(
+        self, dim: int, heads: int, diagonal: float = 0.0, ratio: int = 4, dropout: float = 0.1
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.attn = SelfAttention(dim, heads, diagonal, dropout)
@@ -158,7 +169,9 @@ class Encoder(nn.Module):
 class ChannelAttention(nn.Module):
     """Mix a map's channels with a graph's: every channel is a token of N positions."""
 
-    def __init__(self, positions: int, heads: int = 4, ratio: int = 4, dropout: float = 0.1) -> None:
+    def __init__(
+        self, positions: int, heads: int = 4, ratio: int = 4, dropout: float = 0.1
+    ) -> None:
         super().__init__()
         self.encoder = Encoder(positions, heads, diagonal=1.0, ratio=ratio, dropout=dropout)
 

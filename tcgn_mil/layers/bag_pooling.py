@@ -28,7 +28,9 @@ class TileAttention(nn.Module):
         if self.gate is not None:
             signal = signal * torch.sigmoid(self.gate(values))
         logits = self.weight(signal)
-        return logits.transpose(1, 2).float().masked_fill(~mask[:, None], -torch.inf).softmax(dim=-1)
+        return (
+            logits.transpose(1, 2).float().masked_fill(~mask[:, None], -torch.inf).softmax(dim=-1)
+        )
 
 
 class MeanAttention(nn.Module):
@@ -56,19 +58,30 @@ class LinearAttention(nn.Module):
             nn.GELU(),
             nn.Dropout(dropout),
             nn.Linear(2 * width, width),
-        )  # fmt: skip
+        )
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """(B, N, E), (B, N) bool -> (B, N, E)."""
         bags, tiles, width = values.shape
-        parts = self.project(self.norm(values)).view(bags, tiles, 3, self.heads, width // self.heads)
+        parts = self.project(self.norm(values)).view(
+            bags, tiles, 3, self.heads, width // self.heads
+        )
         with torch.autocast(values.device.type, enabled=False):  # sums over 1e5 tiles need float32
-            query, key, value = (part.transpose(1, 2) for part in parts.float().unbind(dim=2))  # (B, H, N, E / H)
-            query, key = nn.functional.elu(query) + 1, (nn.functional.elu(key) + 1) * mask[:, None, :, None]
+            query, key, value = (
+                part.transpose(1, 2) for part in parts.float().unbind(dim=2)
+            )  # (B, H, N, E / H)
+            query, key = (
+                nn.functional.elu(query) + 1,
+                (nn.functional.elu(key) + 1) * mask[:, None, :, None],
+            )
             count = mask.sum(dim=1).view(-1, 1, 1, 1)
             context = key.transpose(2, 3) @ value / count  # (B, H, E / H, E / H)
             scale = query @ (key.sum(dim=2, keepdim=True) / count).transpose(2, 3)
-            mixed = (query @ context / scale.clamp(min=1e-6)).transpose(1, 2).reshape(bags, tiles, width)
+            mixed = (
+                (query @ context / scale.clamp(min=1e-6))
+                .transpose(1, 2)
+                .reshape(bags, tiles, width)
+            )
         values = values + self.out(mixed.to(values.dtype))
         return values + self.mlp(values)
 

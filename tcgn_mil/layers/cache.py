@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 CACHE_FLOATS = 2**20
-_LARGEST_ADAPTED_BLOCK = 2**25 - 2**16  # bytes; glibc adapts to freed blocks of at most 32 MB, its header included
+_LARGEST_ADAPTED_BLOCK = (
+    2**25 - 2**16
+)  # bytes; glibc adapts to freed blocks of at most 32 MB, its header included
 
 
 def in_cache(function: Callable[[Tensor], Tensor], images: Tensor, floats_per_image: int) -> Tensor:

@@ -22,7 +22,9 @@ def checkpointed(module: nn.Module, *inputs: Any) -> Tensor:
     return checkpoint(module, *inputs, use_reentrant=False, context_fn=contexts)
 
 
-def _contexts(module: nn.Module) -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
+def _contexts(
+    module: nn.Module,
+) -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
     return contextlib.nullcontext(), _frozen_statistics(module)
 
 

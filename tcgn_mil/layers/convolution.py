@@ -82,7 +82,9 @@ class ResidualDepthwise(nn.Conv2d):
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim, dim, 3, padding=1, groups=dim)
-        self.register_buffer("identity", F.pad(torch.ones(1, 1, 1, 1), (1, 1, 1, 1)), persistent=False)
+        self.register_buffer(
+            "identity", F.pad(torch.ones(1, 1, 1, 1), (1, 1, 1, 1)), persistent=False
+        )
 
     def forward(self, maps: Tensor) -> Tensor:
         """Convolve (B, C, H, W) and add it."""
@@ -104,7 +106,11 @@ class Stem(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, 3, H, W) to (B, C, H/2, W/2), channels-last."""
         x = images.contiguous(memory_format=torch.channels_last)
-        for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3)):
+        for conv, norm in (
+            (self.conv1, self.norm1),
+            (self.conv2, self.norm2),
+            (self.conv3, self.norm3),
+        ):
             x = F.gelu(conv(x))
             x = as_map(norm(as_tokens(x)), (x.shape[2], x.shape[3]))
         return x

@@ -19,7 +19,9 @@ def dropout(values: Tensor, probability: float) -> Tensor:
     if values.is_cuda or torch.compiler.is_compiling() or not 0 < dropped < _LEVELS:
         return F.dropout(values, probability)
     count = values.numel()
-    words = torch.empty(-(-count // 4), dtype=torch.int64, device=values.device).random_(-(2**63), None)
+    words = torch.empty(-(-count // 4), dtype=torch.int64, device=values.device).random_(
+        -(2**63), None
+    )
     kept = words.view(torch.int16)[:count] >= dropped - _LEVELS // 2
     scale = kept.to(values.dtype).mul_(_LEVELS / (_LEVELS - dropped))
     return values * scale.view(values.shape)

@@ -48,7 +48,11 @@ class FoldedPointwise(Constant):
     """A linear map of the last axis, in its own dtype; the result is cast to `out_dtype` where one is given."""
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, out_dtype: torch.dtype | None = None
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        dtype: torch.dtype,
+        out_dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(weight, bias, dtype)
         self.out_dtype = out_dtype or dtype
@@ -72,14 +76,18 @@ class FoldedConv(Constant):
         bias: Tensor | None = None,
         out_dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(conv.weight if weight is None else weight, conv.bias if bias is None else bias, dtype)
+        super().__init__(
+            conv.weight if weight is None else weight, conv.bias if bias is None else bias, dtype
+        )
         self.stride, self.padding, self.groups = conv.stride, conv.padding, conv.groups
         self.out_dtype = out_dtype or dtype
 
     def forward(self, maps: Tensor) -> Tensor:
         """Convolve (B, C, H, W)."""
         maps = maps.to(self.weight.dtype)
-        found = F.conv2d(maps, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+        found = F.conv2d(
+            maps, self.weight, self.bias, self.stride, self.padding, groups=self.groups
+        )
         return found.to(self.out_dtype)
 
 
@@ -88,10 +96,15 @@ class Border(nn.Module):
 
     difference: Tensor
 
-    def __init__(self, weight: Tensor, shift: Tensor, grid: Grid, groups: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, weight: Tensor, shift: Tensor, grid: Grid, groups: int, dtype: torch.dtype
+    ) -> None:
         super().__init__()
         ones = shift[None, :, None, None].expand(1, -1, *grid)
-        difference = F.conv2d(ones, weight, padding=1, groups=groups) - interior(weight, shift)[:, None, None]
+        difference = (
+            F.conv2d(ones, weight, padding=1, groups=groups)
+            - interior(weight, shift)[:, None, None]
+        )
         difference = difference.detach().to(dtype).contiguous(memory_format=torch.channels_last)
         self.register_buffer("difference", difference)
 
@@ -112,7 +125,9 @@ def interior(weight: Tensor, shift: Tensor) -> Tensor:
 def fold_norm_before(weight: Tensor, bias: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
     """Weight and bias of conv(norm(x)), exact but at a zero-padded border."""
     scale, shift = norm.affine_terms()
-    scaled = weight * (scale[None, :, None, None] if weight.shape[1] > 1 else scale[:, None, None, None])
+    scaled = weight * (
+        scale[None, :, None, None] if weight.shape[1] > 1 else scale[:, None, None, None]
+    )
     return scaled, bias + interior(weight, shift)
 
 
@@ -175,7 +190,9 @@ class FoldedMLP(nn.Module):
         weight, bias = fold_norm_before(kernel, depthwise.bias, mlp.expand_norm)
         self.expand = FoldedPointwise(mlp.expand.weight, mlp.expand.bias, dtype)
         self.depthwise = FoldedConv(depthwise, dtype, weight=weight, bias=bias)
-        self.border = Border(kernel, mlp.expand_norm.affine_terms()[1], grid, depthwise.groups, dtype)
+        self.border = Border(
+            kernel, mlp.expand_norm.affine_terms()[1], grid, depthwise.groups, dtype
+        )
         self.project = FoldedPointwise(*mlp.folded_projection(), dtype)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
@@ -226,7 +243,9 @@ class FoldedSelfAttention(nn.Module):
         gain = torch.ones(3 * dim)
         gain[:dim] = attention.scale
         self.qkv = FoldedPointwise(qkv.weight * gain[:, None], qkv.bias * gain, dtype)
-        diagonal = attention.diagonal * attention.scale * torch.eye(tokens) if attention.diagonal else None
+        diagonal = (
+            attention.diagonal * attention.scale * torch.eye(tokens) if attention.diagonal else None
+        )
         self.register_buffer("diagonal", diagonal)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -239,7 +258,9 @@ class FoldedSelfAttention(nn.Module):
         return attend_by_softmax_in_float32(q, k, v, self.heads, self.diagonal)
 
 
-def attend_by_softmax_in_float32(q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None) -> Tensor:
+def attend_by_softmax_in_float32(
+    q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None
+) -> Tensor:
     """softmax(q k^T + bias) v of (B, N, C), q already scaled.
 
     torch's fused kernel serves on a GPU; on a CPU the composition is up to twice as fast in bfloat16.
@@ -260,10 +281,14 @@ def _stacked(maps: list[Pointwise], gains: list[float], dtype: torch.dtype) -> F
     weight = torch.cat([gain * part.weight for part, gain in zip(maps, gains, strict=True)])
     if maps[0].bias is None:
         return FoldedPointwise(weight, None, dtype)
-    return FoldedPointwise(weight, torch.cat([gain * part.bias for part, gain in zip(maps, gains, strict=True)]), dtype)
+    return FoldedPointwise(
+        weight, torch.cat([gain * part.bias for part, gain in zip(maps, gains, strict=True)]), dtype
+    )
 
 
 def _fold_norm_after(conv: nn.Conv2d, norm: BatchNorm, dtype: torch.dtype) -> FoldedConv:
     gain, shift = norm.affine_terms()
     assert conv.bias is not None
-    return FoldedConv(conv, dtype, weight=conv.weight * gain[:, None, None, None], bias=conv.bias * gain + shift)
+    return FoldedConv(
+        conv, dtype, weight=conv.weight * gain[:, None, None, None], bias=conv.bias * gain + shift
+    )

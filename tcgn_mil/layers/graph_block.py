@@ -50,7 +50,12 @@ class Fusion(nn.Module):
     """Edges to nodes, transform each, and mix their channels."""
 
     def __init__(
-        self, node_dim: int, edge_dim: int, positions: int, encoder_ratio: int = 4, dropout: float = 0.1
+        self,
+        node_dim: int,
+        edge_dim: int,
+        positions: int,
+        encoder_ratio: int = 4,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.node_block = CMTBlock(node_dim, HEADS, MLP_RATIO, qkv_bias=False, ln_eps=GRAPH_LN_EPS)
@@ -58,7 +63,9 @@ class Fusion(nn.Module):
         self.channel_encoder = Encoder(positions, 4, ratio=encoder_ratio, dropout=dropout)
         self.linear = Pointwise(node_dim + edge_dim, node_dim)
 
-    def forward(self, nodes: Tensor, edges: Tensor, graph: PatchGraph, grid: Grid, position_bias: Tensor) -> Tensor:
+    def forward(
+        self, nodes: Tensor, edges: Tensor, graph: PatchGraph, grid: Grid, position_bias: Tensor
+    ) -> Tensor:
         """Map nodes (B, N, D) and edges (B, K, F) to (B, N, D)."""
         at_nodes = self.edge_encoder(sum_at_nodes(edges, graph) / EDGES_PER_NODE)
         nodes = self.node_block(nodes, grid, position_bias)

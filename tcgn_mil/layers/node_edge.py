@@ -44,7 +44,11 @@ class NodeLayer(_SwitchLayer):
         """Map node features (B, N, C), given edge features (B, K, F), to (B, N, D)."""
         batch, count, _ = nodes.shape
         weight = F.linear(edges, self.p).squeeze(2)
-        one_way = weight.new_zeros(batch, count * count).scatter(1, graph.edges, weight).view(batch, count, count)
+        one_way = (
+            weight.new_zeros(batch, count * count)
+            .scatter(1, graph.edges, weight)
+            .view(batch, count, count)
+        )
         diagonal = torch.eye(count, dtype=torch.bool, device=nodes.device)
         both_ways = (one_way + one_way.transpose(1, 2)).masked_fill(diagonal, 1.0)
         return (both_ways * graph.adjacency) @ (nodes @ self.weight) + self.bias
@@ -59,7 +63,9 @@ class EdgeLayer(_SwitchLayer):
         ends = at_ends(node_weight, graph)
         at_source, at_target = ends[0].squeeze(2), ends[1].squeeze(2)
         scale = graph.edge_scale
-        values = (edges @ self.weight) * (scale / self._column_maxima(at_source, at_target, graph)).unsqueeze(2)
+        values = (edges @ self.weight) * (
+            scale / self._column_maxima(at_source, at_target, graph)
+        ).unsqueeze(2)
         sums = node_weight * sum_at_nodes(values, graph)
         from_source, from_target = at_ends(sums, graph)
         own = torch.where(graph.is_loop, 4.0 * at_source, at_source + at_target)
@@ -84,7 +90,14 @@ class EdgeLayer(_SwitchLayer):
 class NodeEdgeConvolution(nn.Module):
     """Node, edge, node layer, with ReLU and dropout on both kinds of features between them."""
 
-    def __init__(self, node_dim: int, edge_in_dim: int, edge_dim: int, node_out_dim: int, dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        node_dim: int,
+        edge_in_dim: int,
+        edge_dim: int,
+        node_out_dim: int,
+        dropout: float = 0.1,
+    ) -> None:
         super().__init__()
         self.nodes1 = NodeLayer(node_dim, node_dim, edge_in_dim)
         self.edges = EdgeLayer(edge_in_dim, edge_dim, node_dim)

@@ -99,7 +99,9 @@ def build_graph(edges: Tensor, nodes: int, dtype: torch.dtype = torch.float32) -
     i, j = edges // nodes, edges % nodes
     offset = torch.arange(batch, device=edges.device)[:, None] * nodes
     is_loop = i == j
-    links = torch.zeros(batch, nodes * nodes, dtype=dtype, device=edges.device).scatter_(1, edges, 1.0)
+    links = torch.zeros(batch, nodes * nodes, dtype=dtype, device=edges.device).scatter_(
+        1, edges, 1.0
+    )
     has_reverse = links.gather(1, j * nodes + i).bool() & ~is_loop
     links = links.view(batch, nodes, nodes)
     outgoing = links.sum(2)
@@ -124,7 +126,9 @@ def normalised_adjacency(links: Tensor, outgoing: Tensor) -> Tensor:
     return links * scale[:, :, None] * scale[:, None, :]
 
 
-def edge_scale(links: Tensor, outgoing: Tensor, i: Tensor, j: Tensor, is_loop: Tensor, has_reverse: Tensor) -> Tensor:
+def edge_scale(
+    links: Tensor, outgoing: Tensor, i: Tensor, j: Tensor, is_loop: Tensor, has_reverse: Tensor
+) -> Tensor:
     """D^-1/2 (B, K), D the row sums of the edge adjacency, plus 1.
 
     An edge meets all edges at either end; those at both ends (itself, its reverse; for a loop, all) count once.
@@ -149,9 +153,15 @@ def rival_scales(ends: Tensor, scale: Tensor, edges: Tensor, nodes: int) -> Tens
     -------
     (2, B, K); 0 where there is no such edge.
     """
-    one_way = scale.new_zeros(scale.shape[0], nodes * nodes).scatter_(1, edges, scale).view(-1, nodes, nodes)
+    one_way = (
+        scale.new_zeros(scale.shape[0], nodes * nodes)
+        .scatter_(1, edges, scale)
+        .view(-1, nodes, nodes)
+    )
     best, partner = torch.maximum(one_way, one_way.transpose(1, 2)).topk(2, dim=2)  # (B, N, 2)
-    first, second, taken = (x.expand(2, -1, -1).gather(2, ends) for x in (best[..., 0], best[..., 1], partner[..., 0]))
+    first, second, taken = (
+        x.expand(2, -1, -1).gather(2, ends) for x in (best[..., 0], best[..., 1], partner[..., 0])
+    )
     return torch.where(taken == ends.flip(0), second, first)
 
 
@@ -176,7 +186,9 @@ def at_ends(values: Tensor, graph: PatchGraph) -> tuple[Tensor, Tensor]:
 
 def grid_proximity(grid: tuple[int, int]) -> Tensor:
     """1 / (d/3 + 1) for each ordered pair of patches, d their distance on the grid: (N * N,)."""
-    rows, columns = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in grid), indexing="ij")
+    rows, columns = torch.meshgrid(
+        *(torch.arange(n, dtype=torch.float32) for n in grid), indexing="ij"
+    )
     places = torch.stack([rows.flatten(), columns.flatten()], dim=1)
     return 1.0 / (torch.cdist(places, places).flatten() / 3.0 + 1.0)
 

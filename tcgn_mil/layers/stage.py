@@ -23,7 +23,15 @@ class CMTStage(nn.Module):
     """
 
     def __init__(
-        self, in_dim: int, dim: int, grid: Grid, depth: int, heads: int, reduction: int, *, mlp_ratio: float
+        self,
+        in_dim: int,
+        dim: int,
+        grid: Grid,
+        depth: int,
+        heads: int,
+        reduction: int,
+        *,
+        mlp_ratio: float,
     ) -> None:
         super().__init__()
         positions = grid[0] * grid[1]
@@ -33,11 +41,17 @@ class CMTStage(nn.Module):
         self.position_bias = nn.Parameter(torch.empty(heads, positions, positions // reduction**2))
         nn.init.trunc_normal_(self.position_bias, std=0.02)
         self.patch_embed = PatchEmbed(in_dim, dim)
-        self.blocks = nn.ModuleList(CMTBlock(dim, heads, mlp_ratio, reduction) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            CMTBlock(dim, heads, mlp_ratio, reduction) for _ in range(depth)
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Run the blocks on embedded tokens (B, H*W, C), keeping the shape."""
-        return self._run_blocks(tokens) if self.training else in_cache(self._run_blocks, tokens, self.hidden_floats)
+        return (
+            self._run_blocks(tokens)
+            if self.training
+            else in_cache(self._run_blocks, tokens, self.hidden_floats)
+        )
 
     def _run_blocks(self, tokens: Tensor) -> Tensor:
         run = checkpointed if self.grad_checkpointing and self.training else call

@@ -46,7 +46,11 @@ class BagNetwork(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, regressor: SlideRegressor, takes: EncoderInput, train_encoder: EncoderTrain
+        self,
+        encoder: nn.Module,
+        regressor: SlideRegressor,
+        takes: EncoderInput,
+        train_encoder: EncoderTrain,
     ) -> None:
         super().__init__()
         self.encoder, self.regressor, self.takes = encoder, regressor, takes
@@ -95,7 +99,9 @@ class _Encode(nn.Module):
         self.encoder, self.takes = encoder, takes
 
     def forward(self, pixels: Tensor) -> Tensor:
-        images = to_network_input(pixels, self.takes.size_px, mean=self.takes.mean, std=self.takes.std)
+        images = to_network_input(
+            pixels, self.takes.size_px, mean=self.takes.mean, std=self.takes.std
+        )
         return encoder_features(self.encoder, images)
 
 
@@ -127,10 +133,16 @@ def trained_parameters(encoder: nn.Module, which: EncoderTrain) -> set[str]:
     trains with it.
     """
     head = {id(parameter) for parameter in encoder.get_classifier().parameters()}  # type: ignore[operator]
-    trunk = {name: parameter.ndim for name, parameter in encoder.named_parameters() if id(parameter) not in head}
+    trunk = {
+        name: parameter.ndim
+        for name, parameter in encoder.named_parameters()
+        if id(parameter) not in head
+    }
     if which != "last":
         return set(trunk) if which == "all" else set()
-    layers = {name: layer for name, layer in layers_of(encoder, coarse=True).items() if name in trunk}
+    layers = {
+        name: layer for name, layer in layers_of(encoder, coarse=True).items() if name in trunk
+    }
     weights = [layers[name] for name, ndim in trunk.items() if ndim > 1]
     last = max(layer for layer in weights if weights.count(layer) > 1)
     return {name for name, layer in layers.items() if layer >= last}

@@ -73,18 +73,27 @@ def create_encoder(
         cannot be read safely or does not fit.
     """
     if pretrained and checkpoint is not None:
-        raise InputError("both pretrained weights and a checkpoint are asked for", fix="choose one of them")
+        raise InputError(
+            "both pretrained weights and a checkpoint are asked for", fix="choose one of them"
+        )
     if name in CONFIGS:
         if pretrained:
-            raise InputError(f"there are no weights of {name} to download", fix="give a file: a checkpoint, or a trunk")
+            raise InputError(
+                f"there are no weights of {name} to download",
+                fix="give a file: a checkpoint, or a trunk",
+            )
         if input_px not in (None, IMAGE_PX):
-            raise InputError(f"{name} takes images of {IMAGE_PX} px, not {input_px}", fix=f"use {IMAGE_PX} px")
+            raise InputError(
+                f"{name} takes images of {IMAGE_PX} px, not {input_px}", fix=f"use {IMAGE_PX} px"
+            )
         return create_model(name, num_classes, checkpoint, **kwargs)
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise InputError(
             f"timm has no model {name!r}",
-            fix=f"did you mean {', '.join(close)}?" if close else "timm.list_models() names those there are",
+            fix=f"did you mean {', '.join(close)}?"
+            if close
+            else "timm.list_models() names those there are",
         )
     model = _create_timm(name, num_classes, pretrained, input_px, kwargs)
     if checkpoint is not None:
@@ -92,13 +101,22 @@ def create_encoder(
     return model
 
 
-def _create_timm(name: str, num_classes: int, pretrained: bool, input_px: int | None, kwargs: dict[str, Any]) -> Any:
+def _create_timm(
+    name: str, num_classes: int, pretrained: bool, input_px: int | None, kwargs: dict[str, Any]
+) -> Any:
     sized: dict[str, Any] = {}
     try:
         own: Any = timm.get_pretrained_cfg(name)
-        if input_px is not None and own is not None and own.fixed_input_size and input_px != own.input_size[-1]:
+        if (
+            input_px is not None
+            and own is not None
+            and own.fixed_input_size
+            and input_px != own.input_size[-1]
+        ):
             sized = {"img_size": input_px}
-        model: Any = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **sized, **kwargs)
+        model: Any = timm.create_model(
+            name, pretrained=pretrained, num_classes=num_classes, **sized, **kwargs
+        )
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"weights of timm model {name!r} cannot be had ({str(error).splitlines()[0]})",
@@ -120,17 +138,28 @@ def _load_trunk_and_head(model: Any, path: str | Path, name: str) -> None:
     """Load a file of weights into a timm model: the trunk exactly, the head if the file has all of it."""
     tensors, own = read_tensors(path), model.state_dict()
     classifier = model.pretrained_cfg.get("classifier") or ()
-    heads = tuple(f"{head}." for head in ((classifier,) if isinstance(classifier, str) else classifier))
+    heads = tuple(
+        f"{head}." for head in ((classifier,) if isinstance(classifier, str) else classifier)
+    )
     head = {key for key in own if key.startswith(heads)}
     if any(key not in tensors or tensors[key].shape != own[key].shape for key in head):
         head = set()
     # Counters that torch's BatchNorm did not have at first, and that nothing here reads.
-    found = {key: value for key, value in own.items() if key.endswith(".num_batches_tracked")} | tensors
+    found = {
+        key: value for key, value in own.items() if key.endswith(".num_batches_tracked")
+    } | tensors
     found = {key: value for key, value in found.items() if key in head or not key.startswith(heads)}
-    expected = {key: value.shape for key, value in own.items() if key in head or not key.startswith(heads)}
+    expected = {
+        key: value.shape for key, value in own.items() if key in head or not key.startswith(heads)
+    }
     try:
         check_finite(found)
-        check_tensors(found, expected, name, fix=f"give weights that timm's {name} was saved with, or name their model")
+        check_tensors(
+            found,
+            expected,
+            name,
+            fix=f"give weights that timm's {name} was saved with, or name their model",
+        )
     except InputError as error:
         raise InputError(error.reason, path=path, fix=error.fix) from None
     model.load_state_dict(found, strict=False)

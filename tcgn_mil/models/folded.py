@@ -49,7 +49,9 @@ class FoldedTCGN(nn.Module):
         self.dtype = dtype
         self.num_features, self.num_classes = network.num_features, network.num_classes
         self.head_hidden_size = network.head_hidden_size
-        self.pretrained_cfg = self.default_cfg = getattr(network, "pretrained_cfg", None)  # timm's preprocessing
+        self.pretrained_cfg = self.default_cfg = getattr(
+            network, "pretrained_cfg", None
+        )  # timm's preprocessing
         super().train(False)
 
     def train(self, mode: bool = True) -> FoldedTCGN:
@@ -61,7 +63,9 @@ class FoldedTCGN(nn.Module):
             If `mode` is true.
         """
         if mode:
-            raise RuntimeError("a folded TCGN has no parameters left to train; train the model it was made from")
+            raise RuntimeError(
+                "a folded TCGN has no parameters left to train; train the model it was made from"
+            )
         return self
 
     def forward_features(self, images: Tensor) -> Tensor:
@@ -120,7 +124,9 @@ def fold_for_inference(model: TCGN, dtype: torch.dtype = torch.float32) -> Folde
     for graph_block, graph_dtype in zip(network.graph_blocks, (torch.float32, dtype), strict=True):
         _fold_graph_block(cast(GraphBlock, graph_block), graph_dtype, dtype)
     for attention in cast("list[ChannelAttention]", list(network.channel_attentions)):
-        _fold_encoder(attention.encoder, dtype, tokens=network.config.dims[2] + network.config.node_dim)
+        _fold_encoder(
+            attention.encoder, dtype, tokens=network.config.dims[2] + network.config.node_dim
+        )
     _fold_end(network, dtype)
     return FoldedTCGN(network, dtype).to(device)
 
@@ -166,5 +172,7 @@ def _fold_end(network: TCGN, dtype: torch.dtype) -> None:
         head.fc2 = _fold_linear(head.fc2, dtype, torch.float32)  # type: ignore[assignment]
 
 
-def _fold_linear(linear: nn.Linear, dtype: torch.dtype, out_dtype: torch.dtype | None = None) -> FoldedPointwise:
+def _fold_linear(
+    linear: nn.Linear, dtype: torch.dtype, out_dtype: torch.dtype | None = None
+) -> FoldedPointwise:
     return FoldedPointwise(linear.weight, linear.bias, dtype, out_dtype)

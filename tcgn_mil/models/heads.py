@@ -22,8 +22,12 @@ def head_of(model: nn.Module) -> nn.Module:
     """
     classifier: Any = getattr(model, "get_classifier", lambda: None)
     head = classifier()
-    if not isinstance(head, nn.Module) or not any(isinstance(part, nn.Linear) for part in head.modules()):
-        raise InputError(f"{type(model).__name__} has no linear head", fix="train it end to end (train=all)")
+    if not isinstance(head, nn.Module) or not any(
+        isinstance(part, nn.Linear) for part in head.modules()
+    ):
+        raise InputError(
+            f"{type(model).__name__} has no linear head", fix="train it end to end (train=all)"
+        )
     return head
 
 
@@ -32,7 +36,9 @@ def last_layer(model: nn.Module) -> nn.Linear:
     return [part for part in head_of(model).modules() if isinstance(part, nn.Linear)][-1]
 
 
-def set_last_layer(model: nn.Module, weight: NDArray[np.floating], bias: NDArray[np.floating]) -> None:
+def set_last_layer(
+    model: nn.Module, weight: NDArray[np.floating], bias: NDArray[np.floating]
+) -> None:
     """Make the last layer this linear map: `weight` (G, D), `bias` (G,)."""
     layer = last_layer(model)
     with torch.no_grad():
@@ -50,7 +56,9 @@ class BeforeLastLayer(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The input of the last layer."""
         inputs: list[Tensor] = []
-        hook = last_layer(self.model).register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+        hook = last_layer(self.model).register_forward_pre_hook(
+            lambda _, given: inputs.append(given[0])
+        )
         try:
             self.model(images)
         finally:

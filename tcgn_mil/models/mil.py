@@ -76,10 +76,15 @@ class MilConfig:
             if getattr(self, name) < 1:
                 raise InputError(f"model.{name} is {getattr(self, name)}", fix="give at least 1")
         if not 0 <= self.dropout < 1:
-            raise InputError(f"model.dropout is {self.dropout}", fix="give a value from 0 to below 1")
+            raise InputError(
+                f"model.dropout is {self.dropout}", fix="give a value from 0 to below 1"
+            )
         for name, choices in (("pooling", get_args(Pooling)), ("form", get_args(Form))):
             if getattr(self, name) not in choices:
-                raise InputError(f"model.{name} is {getattr(self, name)!r}", fix=f"choose one of {', '.join(choices)}")
+                raise InputError(
+                    f"model.{name} is {getattr(self, name)!r}",
+                    fix=f"choose one of {', '.join(choices)}",
+                )
         if self.form == "additive" and self.pooling not in _ADDITIVE_POOLINGS:
             raise InputError(
                 f"model.form=additive goes with pooling {', '.join(_ADDITIVE_POOLINGS)}, not {self.pooling}",
@@ -137,14 +142,22 @@ class SlideRegressor(nn.Module):
         self.config = config = config or MilConfig()
         self.in_features, self.num_genes = in_features, num_genes
         self.value = nn.Sequential(
-            nn.LayerNorm(in_features), nn.Linear(in_features, config.embedding), nn.GELU(), nn.Dropout(config.dropout)
+            nn.LayerNorm(in_features),
+            nn.Linear(in_features, config.embedding),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
         )
         self.context = nn.ModuleList(
             LinearAttention(config.embedding, config.heads, config.dropout)
             for _ in range(_LAYERS if config.pooling == "transformer" else 0)
         )
         self.attention = (
-            TileAttention(config.embedding, config.attention_hidden, config.heads, gated=config.pooling == "gated")
+            TileAttention(
+                config.embedding,
+                config.attention_hidden,
+                config.heads,
+                gated=config.pooling == "gated",
+            )
             if config.pooling in ("gated", "attention")
             else MeanAttention()
         )
@@ -197,11 +210,17 @@ class SlideRegressor(nn.Module):
                 self.spot_features.weight.copy_(head.hidden.weight)  # type: ignore[operator]
                 self.spot_features.bias.copy_(head.hidden.bias)  # type: ignore[operator]
 
-    def forward(self, features: Tensor, mask: Tensor, *, tile_genes: Sequence[int] | None = None) -> SlideOutput:
+    def forward(
+        self, features: Tensor, mask: Tensor, *, tile_genes: Sequence[int] | None = None
+    ) -> SlideOutput:
         """(B, N, D) and (B, N) bool, at least one tile a bag -> SlideOutput, with tile scores of `tile_genes`."""
         values = self.in_context(self.tile_values(features), mask)
         out = self.pool(values, mask)
-        return out if tile_genes is None else out._replace(tile_expression=self.score_tiles(values, tile_genes))
+        return (
+            out
+            if tile_genes is None
+            else out._replace(tile_expression=self.score_tiles(values, tile_genes))
+        )
 
     def tile_values(self, features: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, V), tile by tile, so that a large bag can be taken in chunks."""
@@ -222,9 +241,15 @@ class SlideRegressor(nn.Module):
             embedding, attention = max_pool(values, mask)
         else:
             attention = self.attention(values[..., -self.config.embedding :], mask)
-            with torch.autocast(values.device.type, enabled=False):  # a sum over 1e5 tiles needs float32
-                embedding = torch.bmm(attention.mean(dim=1, keepdim=True), values.float()).squeeze(1)
-        return SlideOutput(nn.functional.linear(embedding, self._weight(), self.head.bias), attention, embedding)
+            with torch.autocast(
+                values.device.type, enabled=False
+            ):  # a sum over 1e5 tiles needs float32
+                embedding = torch.bmm(attention.mean(dim=1, keepdim=True), values.float()).squeeze(
+                    1
+                )
+        return SlideOutput(
+            nn.functional.linear(embedding, self._weight(), self.head.bias), attention, embedding
+        )
 
     def score_tiles(self, values: Tensor, genes: Sequence[int]) -> Tensor:
         """(B, N, V) -> (B, N, chosen genes)."""
@@ -233,4 +258,8 @@ class SlideRegressor(nn.Module):
 
     def _weight(self) -> Tensor:
         """(G, V) of both heads."""
-        return self.head.weight if self.spot_head is None else torch.cat([self.spot_head.weight, self.head.weight], 1)
+        return (
+            self.head.weight
+            if self.spot_head is None
+            else torch.cat([self.spot_head.weight, self.head.weight], 1)
+        )

@@ -84,7 +84,9 @@ _TOP: _Rules = (
     (r"^head\.fc2\.", "head.2."),
 )
 _RULES = tuple((re.compile(pattern), new) for pattern, new in _BLOCK + _ENCODER + _TOP + _GRAPH)
-_CONV_1X1 = re.compile(r"(\.mlp|\.bottlenecks\.\d+)\.(expand|project)\.weight$|^final_conv\.weight$")
+_CONV_1X1 = re.compile(
+    r"(\.mlp|\.bottlenecks\.\d+)\.(expand|project)\.weight$|^final_conv\.weight$"
+)
 _QKV = re.compile(r"\.qkv\.(weight|bias)$")
 _TRUNK = re.compile(r"(stem_|patch_embed_|blocks_|relative_pos_[abcd]$|_fc\.|_bn\.)")
 _POSITION_BIAS = re.compile(r"relative_pos_[abcd]$")
@@ -123,7 +125,9 @@ def published_name(name: str) -> str:
 
 def is_published(names: Iterable[str]) -> bool:
     """Tell whether tensor names are of the published layout."""
-    return any(name.startswith(("stem_", "gnn_block", "blocks_", "relative_pos_")) for name in names)
+    return any(
+        name.startswith(("stem_", "gnn_block", "blocks_", "relative_pos_")) for name in names
+    )
 
 
 def convert_published_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -173,9 +177,16 @@ def load_cmt_trunk(model: TCGN, state_dict: Mapping[str, Tensor]) -> TrunkReport
     trunk = {published_name(name): name for name in own if _TRUNK.match(published_name(name))}
     found = {name: tensor for name, tensor in state_dict.items() if name in trunk}
     if not found:
-        raise InputError("no tensor of the CMT trunk in it", fix="pass a checkpoint of CMT with names like blocks_a.0")
+        raise InputError(
+            "no tensor of the CMT trunk in it",
+            fix="pass a checkpoint of CMT with names like blocks_a.0",
+        )
     shapes = {name: _published_shape(trunk[name], own[trunk[name]].shape) for name in found}
-    resized = {name: _resize_position_bias(found[name], shapes[name]) for name in found if _POSITION_BIAS.match(name)}
+    resized = {
+        name: _resize_position_bias(found[name], shapes[name])
+        for name in found
+        if _POSITION_BIAS.match(name)
+    }
     resized = {name: tensor for name, tensor in resized.items() if tensor is not found[name]}
     found |= resized
     check_tensors(found, shapes, "the trunk")
@@ -206,7 +217,10 @@ def _resize_position_bias(bias: Tensor, shape: torch.Size) -> Tensor:
 @cache
 def _own_shapes(variant: str, num_classes: int) -> dict[str, torch.Size]:
     with torch.device("meta"):
-        return {name: tensor.shape for name, tensor in TCGN(CONFIGS[variant], num_classes).state_dict().items()}
+        return {
+            name: tensor.shape
+            for name, tensor in TCGN(CONFIGS[variant], num_classes).state_dict().items()
+        }
 
 
 def _best_fit(state_dict: Mapping[str, Tensor], published: bool) -> dict[str, torch.Size]:
@@ -216,7 +230,11 @@ def _best_fit(state_dict: Mapping[str, Tensor], published: bool) -> dict[str, to
     candidates = []
     for variant in CONFIGS:
         shapes = _own_shapes(variant, num_classes)
-        expected = {published_name(n): _published_shape(n, s) for n, s in shapes.items()} if published else shapes
+        expected = (
+            {published_name(n): _published_shape(n, s) for n, s in shapes.items()}
+            if published
+            else shapes
+        )
         candidates.append((len(_problems(state_dict, expected)), variant, expected, shapes))
     _, variant, expected, shapes = min(candidates, key=lambda candidate: candidate[0])
     layout = "the published layout" if published else "the layout"

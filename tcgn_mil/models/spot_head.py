@@ -34,7 +34,11 @@ class SpotHead(NamedTuple):
 
     def last_input(self, features: Tensor) -> Tensor:
         """(..., D) -> (..., S), what the last layer reads."""
-        return features if self.hidden is None else nn.functional.gelu(nn.functional.linear(features, *self.hidden))
+        return (
+            features
+            if self.hidden is None
+            else nn.functional.gelu(nn.functional.linear(features, *self.hidden))
+        )
 
 
 class SpotFeatures(nn.Module):
@@ -51,5 +55,7 @@ class SpotFeatures(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, S)."""
-        hidden = None if self.weight is None or self.bias is None else SpotHidden(self.weight, self.bias)
+        hidden = (
+            None if self.weight is None or self.bias is None else SpotHidden(self.weight, self.bias)
+        )
         return SpotHead(self.centre, hidden).last_input(features) - self.centre

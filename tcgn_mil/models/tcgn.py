@@ -114,7 +114,10 @@ class TCGN(nn.Module):
     """
 
     def __init__(
-        self, config: TCGNConfig = CONFIGS["tcgn_ti"], num_classes: int = 785, drop_rate: float | None = None
+        self,
+        config: TCGNConfig = CONFIGS["tcgn_ti"],
+        num_classes: int = 785,
+        drop_rate: float | None = None,
     ) -> None:
         super().__init__()
         keep_freed_memory()
@@ -124,16 +127,26 @@ class TCGN(nn.Module):
         self.stem = Stem(config.stem_dim)
         self.stem_floats = config.stem_dim * (IMAGE_PX // 2) ** 2
         in_dims = (config.stem_dim, *config.dims)
-        shapes = zip(in_dims, config.dims, GRIDS, config.depths, config.heads, config.reductions, strict=False)
+        shapes = zip(
+            in_dims,
+            config.dims,
+            GRIDS,
+            config.depths,
+            config.heads,
+            config.reductions,
+            strict=False,
+        )
         stages = [CMTStage(*shape, mlp_ratio=config.mlp_ratio) for shape in shapes]
         self.stages = nn.ModuleList(stages)
         widths = (config.node_dim, config.edge_dim, config.encoder_ratio, self.drop_rate)
         self.graph_blocks = nn.ModuleList(
-            GraphBlock(dim, patch, GRAPH_GRID, *widths) for dim, patch in zip(config.dims, GRAPH_PATCHES, strict=False)
+            GraphBlock(dim, patch, GRAPH_GRID, *widths)
+            for dim, patch in zip(config.dims, GRAPH_PATCHES, strict=False)
         )
         positions = GRAPH_GRID[0] * GRAPH_GRID[1]
         self.channel_attentions = nn.ModuleList(
-            ChannelAttention(positions, ratio=config.encoder_ratio, dropout=self.drop_rate) for _ in GRAPH_PATCHES
+            ChannelAttention(positions, ratio=config.encoder_ratio, dropout=self.drop_rate)
+            for _ in GRAPH_PATCHES
         )
         self.final_conv = Pointwise(config.dims[3], config.num_features)
         self.final_norm = BatchNorm(config.num_features)
@@ -146,7 +159,9 @@ class TCGN(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the head by a new one for `num_classes` genes; 0 leaves none."""
         if global_pool not in (None, "", "avg"):
-            raise ValueError(f"TCGN averages over positions; global_pool={global_pool!r} is not offered")
+            raise ValueError(
+                f"TCGN averages over positions; global_pool={global_pool!r} is not offered"
+            )
         self.num_classes = num_classes
         self.head: nn.Module = nn.Identity()
         if num_classes > 0:
@@ -166,7 +181,11 @@ class TCGN(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that weight decay should leave alone: position biases and layer scales."""
-        return {name for name, _ in self.named_parameters() if name.endswith(("position_bias", "gamma", ".p"))}
+        return {
+            name
+            for name, _ in self.named_parameters()
+            if name.endswith(("position_bias", "gamma", ".p"))
+        }
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Patterns of parameter groups in order of depth, for layer-wise learning rates (timm)."""
@@ -196,7 +215,9 @@ class TCGN(nn.Module):
         a, b, c, d = cast(Iterable[CMTStage], self.stages)
         map_a = as_map(a(self._embed(images)), GRIDS[0])
         map_b = as_map(b(b.patch_embed(map_a)), GRIDS[1])
-        graphs = [run(block, maps) for block, maps in zip(self.graph_blocks, (map_a, map_b), strict=True)]
+        graphs = [
+            run(block, maps) for block, maps in zip(self.graph_blocks, (map_a, map_b), strict=True)
+        ]
         tokens = run(self.channel_attentions[0], c.patch_embed(map_b), graphs[0])
         tokens = run(self.channel_attentions[1], c(tokens), graphs[1])
         tokens = d(d.patch_embed(as_map(tokens, GRIDS[2])))
@@ -236,7 +257,12 @@ def _check_images(images: Tensor, norm: nn.Module) -> None:
             f"TCGN's weights are {norm.weight.dtype}, in which its patch graph would be wrong; keep them in float32 "
             "and use torch.autocast, or fold_for_inference with this dtype"
         )
-    if images.ndim != 4 or tuple(images.shape[1:]) != expected or not images.is_floating_point() or not len(images):
+    if (
+        images.ndim != 4
+        or tuple(images.shape[1:]) != expected
+        or not images.is_floating_point()
+        or not len(images)
+    ):
         raise ValueError(
             f"TCGN takes floating-point images (B, 3, {IMAGE_PX}, {IMAGE_PX}), got {tuple(images.shape)} "
             f"{images.dtype}; resize and normalise them with the transform of timm.data.create_transform("
@@ -293,7 +319,9 @@ def _create(variant: str, pretrained: bool = False, **kwargs: Any) -> TCGN:
         if kwargs.pop(name, value) not in (value, (value, value)):
             raise ValueError(f"TCGN has {name}={value!r} alone; leave {name} out{_FIXES[name]}")
     build: Callable[..., TCGN] = build_model_with_cfg
-    return build(TCGN, variant, pretrained, kwargs_filter=tuple(fixed), config=CONFIGS[variant], **kwargs)
+    return build(
+        TCGN, variant, pretrained, kwargs_filter=tuple(fixed), config=CONFIGS[variant], **kwargs
+    )
 
 
 @register_model

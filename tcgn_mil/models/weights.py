@@ -28,7 +28,9 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")
 
 
-def create_model(name: str, num_classes: int, checkpoint: str | Path | None = None, **kwargs: Any) -> TCGN:
+def create_model(
+    name: str, num_classes: int, checkpoint: str | Path | None = None, **kwargs: Any
+) -> TCGN:
     """Make a TCGN for `num_classes` genes, its weights random or from a file.
 
     Parameters
@@ -65,7 +67,11 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         tensors = read_tensors(path)
         if isinstance(model, TCGN) and is_published(tensors):
             tensors = convert_published_state_dict(tensors)
-        check_tensors(tensors, {name: tensor.shape for name, tensor in model.state_dict().items()}, "the model")
+        check_tensors(
+            tensors,
+            {name: tensor.shape for name, tensor in model.state_dict().items()},
+            "the model",
+        )
         check_finite(tensors)
     except InputError as error:
         raise InputError(error.reason, path=path, fix=error.fix) from None
@@ -110,10 +116,14 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         try:
             return _strip_prefixes(safetensors.torch.load_file(path))
         except SafetensorError as error:
-            raise InputError(f"not a safetensors file ({error})", path=path, fix="download or save it again") from None
+            raise InputError(
+                f"not a safetensors file ({error})", path=path, fix="download or save it again"
+            ) from None
     if path.suffix not in _PICKLES:
         known = ", ".join((".safetensors", *_PICKLES))
-        raise InputError(f"unknown kind of checkpoint {path.suffix!r}", path=path, fix=f"give a file of {known}")
+        raise InputError(
+            f"unknown kind of checkpoint {path.suffix!r}", path=path, fix=f"give a file of {known}"
+        )
     return _strip_prefixes(_unwrap(_unpickle(path), path))
 
 
@@ -128,7 +138,9 @@ def _unpickle(path: Path) -> object:
             "safetensors.torch.save_file(model.state_dict(), ...)",
         ) from None
     except (RuntimeError, EOFError, OSError, LookupError, ValueError, AttributeError) as error:
-        raise InputError(f"cannot be read ({error})", path=path, fix="download or save it again") from None
+        raise InputError(
+            f"cannot be read ({error})", path=path, fix="download or save it again"
+        ) from None
 
 
 def _unwrap(loaded: object, path: Path) -> dict[str, Tensor]:
@@ -136,11 +148,19 @@ def _unwrap(loaded: object, path: Path) -> dict[str, Tensor]:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
             break
-    tensors = {str(name): value for name, value in loaded.items()} if isinstance(loaded, Mapping) else {}
+    tensors = (
+        {str(name): value for name, value in loaded.items()} if isinstance(loaded, Mapping) else {}
+    )
     others = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
     if not tensors or others:
-        what = f"entries that are no tensors ({', '.join(others[:3])})" if others else "no dict of tensors"
-        raise InputError(f"holds {what}", path=path, fix="save model.state_dict() alone, or under 'state_dict'")
+        what = (
+            f"entries that are no tensors ({', '.join(others[:3])})"
+            if others
+            else "no dict of tensors"
+        )
+        raise InputError(
+            f"holds {what}", path=path, fix="save model.state_dict() alone, or under 'state_dict'"
+        )
     return tensors
 
 

@@ -34,18 +34,35 @@ def slide(
     first = sum(map(ord, name)) % 7 * 1000
     features = np.repeat(first + np.arange(tiles, dtype=np.float32)[:, None], width, axis=1)
     coords = np.stack([np.arange(tiles), np.arange(tiles)], axis=1).astype(np.int64) * 112
-    write_features(path, features, coords, slide_id=name, patient_id=name[0], encoder=encoder, spec=spec, stain=stain)
+    write_features(
+        path,
+        features,
+        coords,
+        slide_id=name,
+        patient_id=name[0],
+        encoder=encoder,
+        spec=spec,
+        stain=stain,
+    )
     return path
 
 
 def test_stain_normalisations_do_not_mix(tmp_path: Path) -> None:
     """One reference for all, though each slide is fitted on its own."""
     targets = (0.5,) * 8, (0.6,) * 8
-    stains = [Stain("macenko", "a.png", target, (float(i),) * 8) for i, target in enumerate((*targets, targets[0]))]
-    first, other, same = (slide(tmp_path, f"a{i}", 3, stain=stain) for i, stain in enumerate(stains))
+    stains = [
+        Stain("macenko", "a.png", target, (float(i),) * 8)
+        for i, target in enumerate((*targets, targets[0]))
+    ]
+    first, other, same = (
+        slide(tmp_path, f"a{i}", 3, stain=stain) for i, stain in enumerate(stains)
+    )
     assert len(read_bag([first, same]).features) == 6
     for mixed in (other, slide(tmp_path, "plain", 3)):
-        with pytest.raises(InputError, match=r"stain normalisation .*, but that of a0\.h5 is macenko-.*Fix: tile and"):
+        with pytest.raises(
+            InputError,
+            match=r"stain normalisation .*, but that of a0\.h5 is macenko-.*Fix: tile and",
+        ):
             read_bag([first, mixed])
 
 
@@ -84,7 +101,9 @@ def test_a_sample_is_without_replacement_over_all_slides(dataset: BagDataset) ->
         bag = read_bag(paths, max_tiles=12, generator=np.random.default_rng(seed))
         tiles = [(int(s), float(f[0])) for f, s in zip(bag.features, bag.slide_index, strict=True)]
         assert len(set(tiles)) == 12
-        assert all(known[tile] == tuple(c) for tile, c in zip(tiles, bag.coords, strict=True))  # with their coords
+        assert all(
+            known[tile] == tuple(c) for tile, c in zip(tiles, bag.coords, strict=True)
+        )  # with their coords
         seen |= set(tiles)
     assert seen == set(known)  # every tile has its turn
 
@@ -95,14 +114,20 @@ def test_a_bag_within_the_limit_is_whole(dataset: BagDataset) -> None:
 
 
 def test_an_epoch_serves_every_patient_once_with_its_own_targets(dataset: BagDataset) -> None:
-    rows = [row for batch in dataset.epoch(0, batch_size=2, max_tiles=None) for row in batch.targets.tolist()]
+    rows = [
+        row
+        for batch in dataset.epoch(0, batch_size=2, max_tiles=None)
+        for row in batch.targets.tolist()
+    ]
     assert sorted(rows) == dataset.targets.tolist()
 
 
 def test_epochs_repeat_exactly_and_differ_from_each_other(dataset: BagDataset) -> None:
     def contents(epoch: int) -> list[bytes]:
         batches = dataset.epoch(epoch, batch_size=2, max_tiles=4)
-        return [batch.features.numpy().tobytes() + batch.targets.numpy().tobytes() for batch in batches]
+        return [
+            batch.features.numpy().tobytes() + batch.targets.numpy().tobytes() for batch in batches
+        ]
 
     assert contents(1) == contents(1)
     assert len({tuple(contents(epoch)) for epoch in range(5)}) == 5
@@ -120,10 +145,14 @@ def test_a_patients_sample_does_not_depend_on_the_batch_it_is_in(dataset: BagDat
     assert tiles(1) == tiles(3)
 
 
-def test_an_epoch_reads_a_batch_at_a_time(dataset: BagDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_epoch_reads_a_batch_at_a_time(
+    dataset: BagDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[Path] = []
     monkeypatch.setattr(
-        bags_module, "read_features", lambda path, rows=None: read.append(path) or read_features(path, rows)
+        bags_module,
+        "read_features",
+        lambda path, rows=None: read.append(path) or read_features(path, rows),
     )
     batches = iter(dataset.epoch(0, batch_size=1, max_tiles=2))
     assert read == []
@@ -149,7 +178,10 @@ def test_feature_statistics_weigh_patients_equally(dataset: BagDataset) -> None:
 
 
 def test_features_that_do_not_vary_are_not_magnified(tmp_path: Path) -> None:
-    files = {"a": [slide(tmp_path, "a1", 1)], "h": [slide(tmp_path, "h1", 1)]}  # the same value in both
+    files = {
+        "a": [slide(tmp_path, "a1", 1)],
+        "h": [slide(tmp_path, "h1", 1)],
+    }  # the same value in both
     with h5py.File(files["h"][0], "r+") as file:
         file["features"][0, 1] += 0.01  # of thousands
     found = feature_statistics(make(files), max_tiles=None)
@@ -176,15 +208,24 @@ def test_a_patient_without_files_is_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"width": 4}, r"b1\.h5: features of toy-0 \(4 wide\), but those of a1\.h5 are of toy-0 \(6 wide\)"),
+        (
+            {"width": 4},
+            r"b1\.h5: features of toy-0 \(4 wide\), but those of a1\.h5 are of toy-0 \(6 wide\)",
+        ),
         ({"encoder": "toy-1"}, r"b1\.h5: features of toy-1 .* a1\.h5 are of toy-0"),
         (
-            {"spec": TileSpec.for_slide(PatchSize(224, 0.5), slide_mpp=0.5, level_downsamples=[1.0])},
+            {
+                "spec": TileSpec.for_slide(
+                    PatchSize(224, 0.5), slide_mpp=0.5, level_downsamples=[1.0]
+                )
+            },
             r"b1\.h5: tiles of 112\.0 µm .* a1\.h5 are 77\.3 µm",
         ),
     ],
 )
-def test_features_that_do_not_belong_together_are_refused(tmp_path: Path, other: dict, message: str) -> None:
+def test_features_that_do_not_belong_together_are_refused(
+    tmp_path: Path, other: dict, message: str
+) -> None:
     files = {"a": [slide(tmp_path, "a1", 3)], "b": [slide(tmp_path, "b1", 3, **other)]}
     with pytest.raises(InputError, match=message):
         make(files)
@@ -204,7 +245,9 @@ def test_a_sample_of_no_tiles_is_refused(dataset: BagDataset) -> None:
 
 
 @pytest.mark.parametrize("max_tiles", [None, 7])
-def test_keeping_tiles_in_memory_changes_nothing(dataset: BagDataset, max_tiles: int | None) -> None:
+def test_keeping_tiles_in_memory_changes_nothing(
+    dataset: BagDataset, max_tiles: int | None
+) -> None:
     files = {name: [slide.path for slide in slides] for name, slides in dataset.slides.items()}
     size = 40 * (D * 4 + 24)
     bounded = BagDataset(dataset.patients, files, dataset.targets, seed=3, kept_bytes=size)
@@ -212,9 +255,14 @@ def test_keeping_tiles_in_memory_changes_nothing(dataset: BagDataset, max_tiles:
     for number in (0, 0, 1):
         for row in range(3):
             found = [
-                part.epoch(number, batch_size=2, max_tiles=max_tiles).bag(row) for part in (dataset, bounded, never)
+                part.epoch(number, batch_size=2, max_tiles=max_tiles).bag(row)
+                for part in (dataset, bounded, never)
             ]
             for other in found[1:]:
                 for left, right in zip(found[0], other, strict=True):
                     np.testing.assert_array_equal(left, right)
-    assert [set(part._kept) for part in (dataset, bounded, never)] == [{"a", "b", "c"}, {"a"}, set()]
+    assert [set(part._kept) for part in (dataset, bounded, never)] == [
+        {"a", "b", "c"},
+        {"a"},
+        set(),
+    ]

@@ -18,7 +18,9 @@ from tcgn_mil.errors import InputError
 
 def write(path: Path, uns: dict) -> Path:
     cohort = anndata.AnnData(
-        np.ones((2, 3), dtype=np.float32), obs=pd.DataFrame(index=["P1", "P2"]), var=pd.DataFrame(index=list("ABC"))
+        np.ones((2, 3), dtype=np.float32),
+        obs=pd.DataFrame(index=["P1", "P2"]),
+        var=pd.DataFrame(index=list("ABC")),
     )
     cohort.uns.update(uns)
     cohort.write_h5ad(path)
@@ -49,7 +51,10 @@ def test_a_cohort_states_its_unit_and_slides(tmp_path: Path) -> None:
 )
 def test_other_h5ad_files_are_refused(tmp_path: Path, change: dict) -> None:
     uns = {key: value for key, value in {**good(), **change}.items() if value is not None}
-    with pytest.raises(InputError, match=r"cohort.h5ad: is no cohort of this package. Fix: make it with tcgn-mil bulk"):
+    with pytest.raises(
+        InputError,
+        match=r"cohort.h5ad: is no cohort of this package. Fix: make it with tcgn-mil bulk",
+    ):
         read_cohort(write(tmp_path / "cohort.h5ad", uns))
 
 
@@ -57,7 +62,10 @@ def test_other_h5ad_files_are_refused(tmp_path: Path, change: dict) -> None:
     ("change", "message"),
     [
         (lambda c: c.uns.update(tcgn_mil=json.dumps({"kind": KIND})), "does not state its unit"),
-        (lambda c: c.uns.update(slides=pd.DataFrame({"slide_id": ["s1"]})), "its slides have no patient_id"),
+        (
+            lambda c: c.uns.update(slides=pd.DataFrame({"slide_id": ["s1"]})),
+            "its slides have no patient_id",
+        ),
         (lambda c: setattr(c, "obs_names", ["P1", "P1"]), "names patient P1 more than once"),
         (lambda c: setattr(c, "var_names", ["A", "B", "A"]), "names gene A more than once"),
         (lambda c: setattr(c, "X", sparse.csr_matrix(c.X)), "no dense float32 matrix"),

@@ -25,15 +25,29 @@ SPEC = TileSpec.for_slide(PatchSize(), slide_mpp=0.25, level_downsamples=[1])
 def write(path: Path, features: np.ndarray, colour: np.ndarray | None = None) -> None:
     coords = np.arange(len(features) * 2).reshape(-1, 2)
     write_features(
-        path, features, coords, slide_id="s1", patient_id="P1", encoder="tiny-1", spec=SPEC, colour=colour
-    )  # fmt: skip
+        path,
+        features,
+        coords,
+        slide_id="s1",
+        patient_id="P1",
+        encoder="tiny-1",
+        spec=SPEC,
+        colour=colour,
+    )
 
 
 def test_the_stain_normalisation_is_recorded(tmp_path: Path) -> None:
     stain = Stain("macenko", "typical.png", tuple(np.arange(8) / 3), tuple(np.arange(8) / 7))
     coords = np.zeros((7, 2), np.int64)
     write_features(
-        tmp_path / "s1.h5", values(), coords, slide_id="s1", patient_id="P1", encoder="tiny-1", spec=SPEC, stain=stain
+        tmp_path / "s1.h5",
+        values(),
+        coords,
+        slide_id="s1",
+        patient_id="P1",
+        encoder="tiny-1",
+        spec=SPEC,
+        stain=stain,
     )
     assert read_feature_info(tmp_path / "s1.h5").stain == stain
     write(tmp_path / "plain.h5", values())
@@ -82,7 +96,9 @@ def test_mean_colour_is_none_where_there_is_none(tmp_path: Path) -> None:
 def test_features_that_are_not_finite_are_not_written(tmp_path: Path, bad: float) -> None:
     features = values()
     features[2, 1] = bad
-    with pytest.raises(InputError, match=r"slide s1: 1 tiles have features that are not finite.*\(4, 5\)"):
+    with pytest.raises(
+        InputError, match=r"slide s1: 1 tiles have features that are not finite.*\(4, 5\)"
+    ):
         write(tmp_path / "s1.h5", features)
     assert not list(tmp_path.iterdir())
 
@@ -117,7 +133,10 @@ def test_damage_inside_a_file_is_named(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[offset + 8] ^= 0xFF
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"s1.h5: is damaged"), open_hdf5(path, kind="feature") as file:
+    with (
+        pytest.raises(InputError, match=r"s1.h5: is damaged"),
+        open_hdf5(path, kind="feature") as file,
+    ):
         file["features"][:]
 
 
@@ -141,7 +160,14 @@ def test_how_tiles_were_kept_is_recorded(tmp_path: Path) -> None:
     rules = {"min_tissue": 0.3, "tissue_finder": "roughness-2"}
     coords = np.zeros((7, 2), np.int64)
     write_features(
-        tmp_path / "s1.h5", values(), coords, slide_id="s1", patient_id="P1", encoder="tiny-1", spec=SPEC, tiling=rules
+        tmp_path / "s1.h5",
+        values(),
+        coords,
+        slide_id="s1",
+        patient_id="P1",
+        encoder="tiny-1",
+        spec=SPEC,
+        tiling=rules,
     )
     assert read_feature_info(tmp_path / "s1.h5").tiling == rules
     write(tmp_path / "plain.h5", values())

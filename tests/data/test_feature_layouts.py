@@ -19,13 +19,25 @@ from tcgn_mil.errors import InputError
 COORDS = np.array([[0, 0], [1024, 0], [0, 1024], [39_000, 29_000]])
 FEATURES = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
 TRIDENT = {
-    "patch_size": 512, "patch_size_level0": 1024, "level0_magnification": 40, "target_magnification": 20,
-    "overlap": 128, "name": "a", "savetodir": "/x", "level0_width": 40_000, "level0_height": 30_000,
-}  # fmt: skip
+    "patch_size": 512,
+    "patch_size_level0": 1024,
+    "level0_magnification": 40,
+    "target_magnification": 20,
+    "overlap": 128,
+    "name": "a",
+    "savetodir": "/x",
+    "level0_width": 40_000,
+    "level0_height": 30_000,
+}
 STAMP = {
-    "stamp_version": "2.3.0", "extractor": "uni2", "unit": "um", "tile_size_um": 256.0, "tile_size_px": 224,
-    "code_hash": "1a2b3c4d", "feat_type": "tile",
-}  # fmt: skip
+    "stamp_version": "2.3.0",
+    "extractor": "uni2",
+    "unit": "um",
+    "tile_size_um": 256.0,
+    "tile_size_px": 224,
+    "code_hash": "1a2b3c4d",
+    "feat_type": "tile",
+}
 
 
 def clam(path: Path, features: np.ndarray = FEATURES, coords: np.ndarray = COORDS) -> Path:
@@ -36,22 +48,37 @@ def clam(path: Path, features: np.ndarray = FEATURES, coords: np.ndarray = COORD
     return path
 
 
-def trident(path: Path, features: np.ndarray = FEATURES, encoder: str | None = "uni_v1", **changed: Any) -> Path:
+def trident(
+    path: Path, features: np.ndarray = FEATURES, encoder: str | None = "uni_v1", **changed: Any
+) -> Path:
     """As TRIDENT's save: chunks of one row, attributes on both."""
     with h5py.File(path, "w") as file:
         chunks = (1, *features.shape[1:])
-        file.create_dataset("features", data=features, maxshape=(None, *features.shape[1:]), chunks=chunks)
-        file["features"].attrs.update({"name": "a", "savetodir": "/x"} | ({"encoder": encoder} if encoder else {}))
-        file.create_dataset("coords", data=COORDS[: len(features)].astype(np.int64), maxshape=(None, 2), chunks=(1, 2))
+        file.create_dataset(
+            "features", data=features, maxshape=(None, *features.shape[1:]), chunks=chunks
+        )
+        file["features"].attrs.update(
+            {"name": "a", "savetodir": "/x"} | ({"encoder": encoder} if encoder else {})
+        )
+        file.create_dataset(
+            "coords",
+            data=COORDS[: len(features)].astype(np.int64),
+            maxshape=(None, 2),
+            chunks=(1, 2),
+        )
         file["coords"].attrs.update(TRIDENT | changed)
     return path
 
 
-def stamp(path: Path, features: np.ndarray = FEATURES, without: tuple[str, ...] = (), **changed: Any) -> Path:
+def stamp(
+    path: Path, features: np.ndarray = FEATURES, without: tuple[str, ...] = (), **changed: Any
+) -> Path:
     with h5py.File(path, "w") as file:
         file["coords"] = (COORDS[: len(features)] * 0.25).astype(np.float32)
         file["feats"] = features.astype(np.float16)
-        file.attrs.update({name: value for name, value in (STAMP | changed).items() if name not in without})
+        file.attrs.update(
+            {name: value for name, value in (STAMP | changed).items() if name not in without}
+        )
     return path
 
 
@@ -82,8 +109,10 @@ def test_clam_needs_size_and_resolution(tmp_path: Path) -> None:
     with open_foreign(clam(tmp_path / "a.h5")) as found:
         placed = place(found, mpp=0.25, patch_px=256, patch_mpp=0.5)
         for given, part in (
-            ({}, "--patch-px"), ({"patch_px": 256}, "--patch-mpp"), ({"patch_px": 256, "patch_mpp": 0.5}, "--mpp"),
-        ):  # fmt: skip
+            ({}, "--patch-px"),
+            ({"patch_px": 256}, "--patch-mpp"),
+            ({"patch_px": 256, "patch_mpp": 0.5}, "--mpp"),
+        ):
             with pytest.raises(InputError, match=part):
                 place(found, **given)
     assert np.array_equal(placed.coords, COORDS)
@@ -112,7 +141,9 @@ def test_trident_files_with_clams_tile_attributes(tmp_path: Path) -> None:
     path = clam(tmp_path / "a.h5")
     with h5py.File(path, "r+") as file:
         file["features"].attrs.update({"name": "a", "savetodir": "/x", "encoder": "uni_v1"})
-        file["coords"].attrs.update({"patch_size": 256, "patch_level": 1, "downsample": (4.0, 4.0), "name": "a"})
+        file["coords"].attrs.update(
+            {"patch_size": 256, "patch_level": 1, "downsample": (4.0, 4.0), "name": "a"}
+        )
     with open_foreign(path) as found:
         assert (found.layout, found.encoder) == ("trident", "uni_v1")
         assert (found.patch_px, found.level0_px) == (256, 1024)
@@ -126,12 +157,18 @@ def test_stamp_microns_become_level0_pixels_or_say_that_they_are_not(tmp_path: P
     assert np.array_equal(placed.coords, COORDS)
     assert (placed.positions, placed.spec.level0_px) == (LEVEL0, 1024)
     assert placed.spec.patch == PatchSize(224, 256 / 224)
-    assert (scaled.positions, scaled.spec.slide_mpp, scaled.spec.level0_px) == (SCALED, 256 / 224, 224)
+    assert (scaled.positions, scaled.spec.slide_mpp, scaled.spec.level0_px) == (
+        SCALED,
+        256 / 224,
+        224,
+    )
     assert scaled.coords.tolist() == np.rint(COORDS * 0.25 / (256 / 224)).tolist()
 
 
 def test_older_stamp_files_do_not_say_their_pixels(tmp_path: Path) -> None:
-    path = stamp(tmp_path / "a.h5", without=("tile_size_um", "tile_size_px", "feat_type"), tile_size=256.0)
+    path = stamp(
+        tmp_path / "a.h5", without=("tile_size_um", "tile_size_px", "feat_type"), tile_size=256.0
+    )
     with open_foreign(path) as found:
         with pytest.raises(InputError, match="--patch-px"):
             place(found, mpp=0.25)
@@ -153,7 +190,9 @@ def test_without_coords_nothing_stands_for_a_position() -> None:
         (FEATURES[0], r"\(6,\), not \(N, D\)"),
     ],
 )
-def test_empty_and_flat_features_are_refused(tmp_path: Path, write: Callable, features: np.ndarray, part: str) -> None:
+def test_empty_and_flat_features_are_refused(
+    tmp_path: Path, write: Callable, features: np.ndarray, part: str
+) -> None:
     with pytest.raises(InputError, match=part), open_foreign(write(tmp_path / "a.h5", features)):
         pass
 
@@ -173,15 +212,25 @@ def change(path: Path, name: str, **created: Any) -> Path:
         ("features", {"data": FEATURES[:3]}, "coords are int32 \\(4, 2\\) for 3 tiles"),
         ("features", {"shape": (4, 6), "dtype": "f4", "chunks": (1, 6)}, "never written"),
         ("features", {"shape": (4, 6), "dtype": "f4"}, "never written"),
-        ("features", {"shape": (10**9, 1024), "dtype": "f4", "chunks": (1, 1024)}, "over 20000000 tiles"),
+        (
+            "features",
+            {"shape": (10**9, 1024), "dtype": "f4", "chunks": (1, 1024)},
+            "over 20000000 tiles",
+        ),
         ("features", {"shape": (10**7, 65_000), "dtype": "f4", "chunks": (1, 65_000)}, "64 GiB"),
-        ("features", {"shape": (10**6, 1024), "dtype": "f4", "chunks": (10**6, 1024)}, "chunks of its features"),
+        (
+            "features",
+            {"shape": (10**6, 1024), "dtype": "f4", "chunks": (10**6, 1024)},
+            "chunks of its features",
+        ),
         ("coords", {"data": COORDS.astype(np.float32)}, "coords are float32"),
         ("coords", {"data": COORDS[:, :1].astype(np.int32)}, r"coords are int32 \(4, 1\)"),
         ("coords", {"data": np.full((4, 2), 2**40)}, "no positions"),
     ],
 )
-def test_broken_clam_files_are_refused(tmp_path: Path, name: str, created: dict[str, Any], part: str) -> None:
+def test_broken_clam_files_are_refused(
+    tmp_path: Path, name: str, created: dict[str, Any], part: str
+) -> None:
     path = change(clam(tmp_path / "a.h5"), name, **created)
     with pytest.raises(InputError, match=part) as refused, open_foreign(path):
         pass
@@ -199,11 +248,15 @@ def test_a_file_written_in_part_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "part"),
     [
-        ({"feat_type": "slide"}, "features of a slide"), ({"unit": "px"}, "coords in px, not um"),
-        ({"tile_size_um": "wide"}, "tile_size_um is no size"), ({"tile_size_px": -1}, "tile_size_px is no size"),
+        ({"feat_type": "slide"}, "features of a slide"),
+        ({"unit": "px"}, "coords in px, not um"),
+        ({"tile_size_um": "wide"}, "tile_size_um is no size"),
+        ({"tile_size_px": -1}, "tile_size_px is no size"),
     ],
-)  # fmt: skip
-def test_stamp_files_that_say_otherwise_are_refused(tmp_path: Path, changed: dict[str, Any], part: str) -> None:
+)
+def test_stamp_files_that_say_otherwise_are_refused(
+    tmp_path: Path, changed: dict[str, Any], part: str
+) -> None:
     with pytest.raises(InputError, match=part), open_foreign(stamp(tmp_path / "a.h5", **changed)):
         pass
 
@@ -215,7 +268,10 @@ def test_stamp_coords_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_slide_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="slide 'b', not 'a'"), open_foreign(trident(tmp_path / "a.h5", name="b")):
+    with (
+        pytest.raises(InputError, match="slide 'b', not 'a'"),
+        open_foreign(trident(tmp_path / "a.h5", name="b")),
+    ):
         pass
 
 
@@ -228,11 +284,16 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         file["features"] = h5py.ExternalLink("whole.h5", "features")
         file["coords"] = COORDS
     spec = TileSpec.for_slide(PatchSize(), slide_mpp=0.25, level_downsamples=[1])
-    write_features(tmp_path / "own.h5", FEATURES, COORDS, slide_id="a", patient_id="a", encoder="e", spec=spec)
+    write_features(
+        tmp_path / "own.h5", FEATURES, COORDS, slide_id="a", patient_id="a", encoder="e", spec=spec
+    )
     for name, part in (
-        ("text", "cannot be read as HDF5"), ("else", "no features"), ("link", "no features"),
-        ("own", "of this package"), ("gone", "no such feature file"),
-    ):  # fmt: skip
+        ("text", "cannot be read as HDF5"),
+        ("else", "no features"),
+        ("link", "no features"),
+        ("own", "of this package"),
+        ("gone", "no such feature file"),
+    ):
         with pytest.raises(InputError, match=part), open_foreign(tmp_path / f"{name}.h5"):
             pass
 

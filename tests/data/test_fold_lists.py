@@ -13,20 +13,33 @@ from tcgn_mil.errors import InputError
 PATIENTS = [f"TCGA-AA-{number:04d}" for number in range(20)]
 
 
-def survpath(folder: Path, number: int, train: list[str], val: list[str], test: list[str] | None = None) -> None:
+def survpath(
+    folder: Path, number: int, train: list[str], val: list[str], test: list[str] | None = None
+) -> None:
     """As SurvPath writes it: an index column, and a shorter column padded with nothing."""
     columns = {"train": train, "val": val} | ({} if test is None else {"test": test})
     length = max(map(len, columns.values()))
     lines = [",".join(["", *columns])]
     for row in range(length):
-        lines.append(",".join([str(row), *(names[row] if row < len(names) else "" for names in columns.values())]))
+        lines.append(
+            ",".join(
+                [str(row), *(names[row] if row < len(names) else "" for names in columns.values())]
+            )
+        )
     (folder / f"splits_{number}.csv").write_text("\n".join(lines) + "\n")
 
 
-def test_with_two_parts_the_second_is_the_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_two_parts_the_second_is_the_test(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number in range(2):
         test = PATIENTS[10 * number : 10 * number + 10]
-        survpath(tmp_path, number, [name for name in PATIENTS if name not in test] + ["TCGA-ZZ-9999"], test)
+        survpath(
+            tmp_path,
+            number,
+            [name for name in PATIENTS if name not in test] + ["TCGA-ZZ-9999"],
+            test,
+        )
     folds = read_folds(tmp_path, known=PATIENTS, seed=3)
     assert [fold.test for fold in folds] == [tuple(PATIENTS[:10]), tuple(PATIENTS[10:])]
     for fold in folds:
@@ -42,8 +55,10 @@ def test_lists_of_slides_become_patients(tmp_path: Path) -> None:
     survpath(tmp_path, 0, slides[:20], slides[20:30], slides[30:])
     (fold,) = read_folds(tmp_path, known=PATIENTS)
     assert fold.parts() == {
-        "train": tuple(PATIENTS[:10]), "val": tuple(PATIENTS[10:15]), "test": tuple(PATIENTS[15:]),
-    }  # fmt: skip
+        "train": tuple(PATIENTS[:10]),
+        "val": tuple(PATIENTS[10:15]),
+        "test": tuple(PATIENTS[15:]),
+    }
 
 
 @pytest.mark.parametrize("suffix", ["npy", "txt"])
@@ -62,7 +77,11 @@ def test_test_lists_of_several_projects_are_put_together(tmp_path: Path, suffix:
 
 def test_pickled_lists_are_refused(tmp_path: Path) -> None:
     for number in range(3):
-        np.save(tmp_path / f"test-brca-{number}.npy", np.array(PATIENTS[:4], dtype=object), allow_pickle=True)
+        np.save(
+            tmp_path / f"test-brca-{number}.npy",
+            np.array(PATIENTS[:4], dtype=object),
+            allow_pickle=True,
+        )
     with pytest.raises(InputError, match=r"test-brca-0\.npy.*without unpickling.*test-brca-0\.txt"):
         read_folds(tmp_path, known=PATIENTS)
 

@@ -27,10 +27,15 @@ def test_sets_come_by_name_in_the_files_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_line_ends_marks_blank_lines_and_empty_fields_do_not_matter(tmp_path: Path, end: str) -> None:
+def test_line_ends_marks_blank_lines_and_empty_fields_do_not_matter(
+    tmp_path: Path, end: str
+) -> None:
     text = end.join(["\ufeffT cells\tna\tCD3D\t\t CD8A \t", "", "\t \t", "B\tna\tMS4A1", ""])
     sets = read_gmt(gmt(tmp_path, text))
-    assert {name: found.genes for name, found in sets.items()} == {"T cells": ("CD3D", "CD8A"), "B": ("MS4A1",)}
+    assert {name: found.genes for name, found in sets.items()} == {
+        "T cells": ("CD3D", "CD8A"),
+        "B": ("MS4A1",),
+    }
 
 
 def test_a_gene_that_a_set_repeats_counts_once(tmp_path: Path) -> None:
@@ -49,7 +54,9 @@ def test_a_gene_that_a_set_repeats_counts_once(tmp_path: Path) -> None:
         (b"\x1f\x8b\x08\x00\xff", "cannot be read as text"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str | bytes, reason: str) -> None:
+def test_what_is_wrong_is_named_with_its_line(
+    tmp_path: Path, text: str | bytes, reason: str
+) -> None:
     path = gmt(tmp_path, text)
     with pytest.raises(InputError, match=reason) as caught:
         read_gmt(path)
@@ -79,11 +86,19 @@ def test_sets_of_which_a_model_lacks_more_than_half_are_left_out_with_the_reason
 def test_a_sets_score_is_the_mean_over_genes_of_the_mean_over_models_that_have_them() -> None:
     panels = [GenePanel(("A", "B", "C")), GenePanel(("C", "A")), GenePanel(("Z",))]
     rng = np.random.default_rng(0)
-    scores = [pd.DataFrame(rng.normal(size=(6, len(panel))), columns=list(panel.genes)) for panel in panels]
+    scores = [
+        pd.DataFrame(rng.normal(size=(6, len(panel))), columns=list(panel.genes))
+        for panel in panels
+    ]
     sets = gene_sets(ab="AB", cax="CAX", bz="BZ")
     weights = mean_weights(sets, panels)
-    found = sum(score[[*own.genes]].to_numpy() @ own.weights for score, own in zip(scores, weights, strict=True))
-    gene = {name: np.mean([score[name] for score in scores if name in score], axis=0) for name in "ABCZ"}
+    found = sum(
+        score[[*own.genes]].to_numpy() @ own.weights
+        for score, own in zip(scores, weights, strict=True)
+    )
+    gene = {
+        name: np.mean([score[name] for score in scores if name in score], axis=0) for name in "ABCZ"
+    }
     expected = [gene["A"] + gene["B"], gene["C"] + gene["A"], gene["B"] + gene["Z"]]
     np.testing.assert_allclose(found, np.stack(expected, axis=1) / 2, rtol=1e-6)
 

@@ -33,7 +33,9 @@ def test_delimited_tables(tmp_path: Path, separator: str, suffix: str) -> None:
 
 def test_parquet(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
-    frame = pd.DataFrame({"A": [1.0, 2], "B": [3.0, 4]}, index=pd.Index(["p", "q"], name="patient_id"))
+    frame = pd.DataFrame(
+        {"A": [1.0, 2], "B": [3.0, 4]}, index=pd.Index(["p", "q"], name="patient_id")
+    )
     frame.to_parquet(tmp_path / "named.parquet")
     frame.reset_index().to_parquet(tmp_path / "column.parquet")
     for name in ("named", "column"):
@@ -45,7 +47,9 @@ def test_predictions_out_of_fold(tmp_path: Path) -> None:
     adata = anndata.AnnData(
         np.ones((3, 2), np.float32),
         obs=pd.DataFrame({"fold": [2, 7, 2]}, index=["p", "q", "r"]),
-        var=pd.DataFrame({"predictable": [True, False], "r_model": [0.3, np.nan]}, index=["A", "B"]),
+        var=pd.DataFrame(
+            {"predictable": [True, False], "r_model": [0.3, np.nan]}, index=["A", "B"]
+        ),
     )
     adata.layers["truth"] = np.array([[1, np.nan], [2, 3], [4, 5]], np.float32)
     adata.uns["tcgn_mil"] = json.dumps({"unit": "log2(TPM + 1)"})
@@ -99,8 +103,21 @@ def test_covariates_are_aligned_and_typed(tmp_path: Path) -> None:
     assert list(found.columns) == ["purity", "subtype"]
     assert tuple(found.index) == PATIENTS
     assert found["purity"].isna().tolist() == [False, True, False, False, True, False, True, True]
-    assert found["subtype"].isna().tolist() == [True, False, False, False, False, False, False, True]  # z: one patient
-    assert [note.split(",")[0].split(" has")[0] for note in notes] == ["column constant", "column name", "column mixed"]
+    assert found["subtype"].isna().tolist() == [
+        True,
+        False,
+        False,
+        False,
+        False,
+        False,
+        False,
+        True,
+    ]  # z: one patient
+    assert [note.split(",")[0].split(" has")[0] for note in notes] == [
+        "column constant",
+        "column name",
+        "column mixed",
+    ]
     zeros, _ = read_covariates(path, PATIENTS, ["purity"])
     assert zeros.loc["a", "purity"] == 0
 
@@ -128,6 +145,10 @@ def test_sets_from_columns(tmp_path: Path) -> None:
     found = read_sets(write(tmp_path / "s.csv", "\ufeffONE,TWO\r\nA,B\r\nC,\r\n"))
     assert {name: one.genes for name, one in found.items()} == {"ONE": ("A", "C"), "TWO": ("B",)}
     assert read_sets(write(tmp_path / "s.gmt", "ONE\tx\tA\tB\r\n"))["ONE"].genes == ("A", "B")
-    for text, message in (("A,A\nx,y\n", "stands twice"), ("A,B\nx,\n", "no genes"), ("A,\nx,y\n", "no name")):
+    for text, message in (
+        ("A,A\nx,y\n", "stands twice"),
+        ("A,B\nx,\n", "no genes"),
+        ("A,\nx,y\n", "no name"),
+    ):
         with pytest.raises(InputError, match=message):
             read_sets(write(tmp_path / "bad.csv", text))

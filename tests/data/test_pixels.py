@@ -28,5 +28,7 @@ def test_nan_in_a_file_is_counted_and_the_first_image_named(tmp_path: Path) -> N
     path = tmp_path / "C1_patches.h5"
     with h5py.File(path, "w") as file:
         file["img"] = pixels
-        with pytest.raises(InputError, match=r"C1_patches\.h5.*2 of 3 images hold NaN or infinity, 5x7 the first"):
+        with pytest.raises(
+            InputError, match=r"C1_patches\.h5.*2 of 3 images hold NaN or infinity, 5x7 the first"
+        ):
             check_pixels(file["img"], ["4x4", "5x7", "6x9"], path=path)

@@ -15,7 +15,9 @@ from tcgn_mil.errors import InputError
 
 def picture(height: int, width: int) -> np.ndarray:
     rows, columns = np.mgrid[:height, :width]
-    return np.stack([rows * 255 / height, columns * 255 / width, np.full_like(rows, 120)], axis=-1).astype(np.uint8)
+    return np.stack(
+        [rows * 255 / height, columns * 255 / width, np.full_like(rows, 120)], axis=-1
+    ).astype(np.uint8)
 
 
 def test_openslide_reads_size_levels_and_resolution(tmp_path: Path) -> None:
@@ -24,9 +26,13 @@ def test_openslide_reads_size_levels_and_resolution(tmp_path: Path) -> None:
     with openslide.OpenSlide(tmp_path / "s.tiff") as slide:
         assert slide.dimensions == (2101, 1500)
         assert slide.level_dimensions == ((2101, 1500), (1050, 750), (525, 375))
-        assert float(slide.properties[openslide.PROPERTY_NAME_MPP_X]) == pytest.approx(0.69, rel=1e-4)
+        assert float(slide.properties[openslide.PROPERTY_NAME_MPP_X]) == pytest.approx(
+            0.69, rel=1e-4
+        )
         for level, scale in enumerate((1, 2, 4)):
-            region = np.asarray(slide.read_region((400, 800), level, (64, 64)).convert("RGB"), dtype=float)
+            region = np.asarray(
+                slide.read_region((400, 800), level, (64, 64)).convert("RGB"), dtype=float
+            )
             expected = image[800 : 800 + 64 * scale : scale, 400 : 400 + 64 * scale : scale]
             assert np.abs(region - expected).mean() < 3
 

@@ -13,9 +13,19 @@ from tcgn_mil.data.splits import make_folds, read_folds, write_folds
 from tcgn_mil.errors import InputError
 
 
-@given(sizes=st.lists(st.integers(1, 4), min_size=5, max_size=20), n_folds=st.integers(3, 5), seed=st.integers(0, 9))
-def test_each_id_is_tested_once_and_groups_stay_together(sizes: list[int], n_folds: int, seed: int) -> None:
-    groups = {f"s{group}.{member}": f"p{group}" for group, size in enumerate(sizes) for member in range(size)}
+@given(
+    sizes=st.lists(st.integers(1, 4), min_size=5, max_size=20),
+    n_folds=st.integers(3, 5),
+    seed=st.integers(0, 9),
+)
+def test_each_id_is_tested_once_and_groups_stay_together(
+    sizes: list[int], n_folds: int, seed: int
+) -> None:
+    groups = {
+        f"s{group}.{member}": f"p{group}"
+        for group, size in enumerate(sizes)
+        for member in range(size)
+    }
     folds = make_folds(list(groups), groups, n_folds=n_folds, seed=seed)
     assert sorted(name for fold in folds for name in fold.test) == sorted(groups)
     for fold in folds:

@@ -23,7 +23,9 @@ def section(folder: Path, name: str, first: int, spots: int, px: int = PX) -> Pa
     """A patch file whose i-th patch has the value first + i everywhere."""
     path = folder / f"{name}_patches.h5"
     barcodes = [f"{i}x{i}" for i in range(spots)]
-    with create_patch_file(path, barcodes, PatchSize(px, 0.69), section=name, pixel_size=0.69) as file:
+    with create_patch_file(
+        path, barcodes, PatchSize(px, 0.69), section=name, pixel_size=0.69
+    ) as file:
         for i in range(spots):
             file["img"][i] = first + i
     return path
@@ -73,13 +75,16 @@ def test_epochs_repeat_exactly_and_differ_from_each_other(sections: list[Section
 
     def contents(epoch: int) -> bytes:
         return b"".join(
-            patches.numpy().tobytes() + targets.numpy().tobytes() for patches, targets in spots.epoch(epoch)
+            patches.numpy().tobytes() + targets.numpy().tobytes()
+            for patches, targets in spots.epoch(epoch)
         )
 
     assert contents(2) == contents(2)
     assert len({contents(epoch) for epoch in range(5)}) == 5
     again = batches(load_patches(sections), augment=AugmentConfig(stain=0.3), seed=6)
-    assert b"".join(p.numpy().tobytes() + t.numpy().tobytes() for p, t in again.epoch(2)) != contents(2)
+    assert b"".join(
+        p.numpy().tobytes() + t.numpy().tobytes() for p, t in again.epoch(2)
+    ) != contents(2)
 
 
 def test_augmentation_does_not_change_what_is_stored(sections: list[SectionRows]) -> None:
@@ -98,7 +103,12 @@ def test_a_last_batch_of_one_joins_the_one_before() -> None:
 
 
 def test_seeds_of_neighbours_are_unrelated() -> None:
-    seeds = [derive_seed(seed, epoch, purpose) for seed in range(10) for epoch in range(10) for purpose in range(2)]
+    seeds = [
+        derive_seed(seed, epoch, purpose)
+        for seed in range(10)
+        for epoch in range(10)
+        for purpose in range(2)
+    ]
     assert len(set(seeds)) == 200
     assert derive_seed(1, 2) == derive_seed(1, 2)
     assert all(0 <= seed < 2**63 for seed in seeds)  # what torch.Generator takes
@@ -114,9 +124,13 @@ def test_no_spot_left_is_an_error(sections: list[SectionRows]) -> None:
         load_patches(sections[1:2])
 
 
-def test_sections_of_different_patch_sizes_are_refused(sections: list[SectionRows], tmp_path: Path) -> None:
+def test_sections_of_different_patch_sizes_are_refused(
+    sections: list[SectionRows], tmp_path: Path
+) -> None:
     other = SectionRows(section(tmp_path, "C1", 0, 2, px=9), np.array([0, 1]))
-    with pytest.raises(InputError, match=r"C1_patches\.h5: patches are 9 px wide, those of A1_patches\.h5 8 px"):
+    with pytest.raises(
+        InputError, match=r"C1_patches\.h5: patches are 9 px wide, those of A1_patches\.h5 8 px"
+    ):
         load_patches([*sections, other])
 
 
@@ -129,7 +143,9 @@ def test_batches_are_those_made_one_after_the_other(sections: list[SectionRows])
     generator = torch.Generator().manual_seed(derive_seed(5, 3, 1))
     assert len(found) == 3
     for (patches, targets), rows in zip(found, order.split(2), strict=True):
-        assert torch.equal(patches, augment(torch.from_numpy(held[rows.numpy()]), generator, config))
+        assert torch.equal(
+            patches, augment(torch.from_numpy(held[rows.numpy()]), generator, config)
+        )
         assert targets[:, 0].tolist() == [VALUES[row] for row in rows]
 
 

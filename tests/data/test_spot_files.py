@@ -11,14 +11,22 @@ import pandas as pd
 import pytest
 
 from tcgn_mil.contracts import PatchSize, SpotSet
-from tcgn_mil.data.spot_files import create_patch_file, find_sections, read_patches, read_spots, write_spot_table
+from tcgn_mil.data.spot_files import (
+    create_patch_file,
+    find_sections,
+    read_patches,
+    read_spots,
+    write_spot_table,
+)
 from tcgn_mil.errors import InputError
 
 PATCH = PatchSize(8, 0.7)
 SPOTS = ["1x1", "1x2", "µ"]
 
 
-def write(folder: Path, *, spots: list[str] = SPOTS, patch: PatchSize = PATCH, patches: bool = True) -> Path:
+def write(
+    folder: Path, *, spots: list[str] = SPOTS, patch: PatchSize = PATCH, patches: bool = True
+) -> Path:
     path, patches_path = folder / "A1.h5ad", folder / "A1_patches.h5"
     adata = anndata.AnnData(
         np.arange(len(SPOTS) * 2, dtype=np.float32).reshape(-1, 2),
@@ -103,7 +111,10 @@ def test_patches_that_hold_nan_are_named(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "A1_patches.h5", "r+") as file:
         del file["img"]
         file["img"] = pixels
-    with pytest.raises(InputError, match=r"A1_patches.h5: has pixels of float32.* 1 of 3 images hold NaN.*, 1x2 the"):
+    with pytest.raises(
+        InputError,
+        match=r"A1_patches.h5: has pixels of float32.* 1 of 3 images hold NaN.*, 1x2 the",
+    ):
         read_spots(path)
 
 

@@ -32,7 +32,9 @@ def test_without_options_values_are_standardised() -> None:
     parts = sections()
     scaler = fitted(parts)
     found = training_targets(parts, scaler)
-    np.testing.assert_allclose(scaler.unscale(found), np.concatenate([v for v, _ in parts]), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(
+        scaler.unscale(found), np.concatenate([v for v, _ in parts]), rtol=1e-4, atol=1e-3
+    )
     assert found.dtype == np.float32
 
 
@@ -56,13 +58,17 @@ def test_low_rank_keeps_what_genes_share() -> None:
     assert np.linalg.matrix_rank(low - low.mean(axis=0), tol=1e-2) == 2
     # The closest of that rank: what is left out is orthogonal to what is kept, and smaller than any other choice.
     left, size, right = np.linalg.svd(whole - whole.mean(axis=0), full_matrices=False)
-    np.testing.assert_allclose(low, whole.mean(axis=0) + (left[:, :2] * size[:2]) @ right[:2], atol=1e-4)
+    np.testing.assert_allclose(
+        low, whole.mean(axis=0) + (left[:, :2] * size[:2]) @ right[:2], atol=1e-4
+    )
     assert np.square(whole - low).sum() == pytest.approx(np.square(size[2:]).sum(), rel=1e-3)
 
 
 def test_a_rank_beyond_the_values_changes_nothing() -> None:
     parts = sections()
-    assert np.array_equal(training_targets(parts, fitted(parts)), training_targets(parts, fitted(parts), rank=GENES))
+    assert np.array_equal(
+        training_targets(parts, fitted(parts)), training_targets(parts, fitted(parts), rank=GENES)
+    )
 
 
 def test_a_gene_that_does_not_vary_stays_at_zero() -> None:

@@ -27,7 +27,12 @@ def table(
     index = pd.Index(patients, name="patient_id")
     entry_days = None if entry is None else np.array(entry)
     return SurvivalTable(
-        endpoint, patients, np.array(time), np.array(event), pd.DataFrame(covariates, index=index), entry_days
+        endpoint,
+        patients,
+        np.array(time),
+        np.array(event),
+        pd.DataFrame(covariates, index=index),
+        entry_days,
     )
 
 
@@ -87,14 +92,21 @@ class TestRoundTrip:
 
     @given(
         rows=st.lists(
-            st.tuples(st.floats(1e-3, 2e4), st.booleans(), st.sampled_from(["I", "II", "a,b", 'q"'])), min_size=1
+            st.tuples(
+                st.floats(1e-3, 2e4), st.booleans(), st.sampled_from(["I", "II", "a,b", 'q"'])
+            ),
+            min_size=1,
         )
     )
-    def test_what_is_written_is_read(self, tmp_path_factory: pytest.TempPathFactory, rows: list) -> None:
+    def test_what_is_written_is_read(
+        self, tmp_path_factory: pytest.TempPathFactory, rows: list
+    ) -> None:
         times, events, stages = zip(*rows, strict=True)
         patients = tuple(f"p{i:04d}" for i in range(len(rows)))
         path = tmp_path_factory.mktemp("round") / "c.csv"
-        write_survival(path, [table("DSS", patients, time=times, event=events, stage=list(stages))], meta={})
+        write_survival(
+            path, [table("DSS", patients, time=times, event=events, stage=list(stages))], meta={}
+        )
         back = read_survival(path, endpoint="DSS")
         assert back.patient_id == patients
         np.testing.assert_allclose(back.time_days, times, rtol=1e-9)
@@ -120,7 +132,10 @@ class TestRoundTrip:
             ([], "cannot be written"),
             ([table(), table()], "cannot be written"),
             ([table(OS_event=[1, 2, 3])], "a covariate is named OS_event"),
-            ([table(age=[1, 2, 3]), table("PFI", age=[1, 2, 4])], "age of Müller differs between endpoints"),
+            (
+                [table(age=[1, 2, 3]), table("PFI", age=[1, 2, 4])],
+                "age of Müller differs between endpoints",
+            ),
             ([table(entry=(0.0, 0.0, 0.0)), table("PFI")], "some endpoints have entry times"),
         ):
             with pytest.raises(InputError, match=message):
@@ -136,9 +151,18 @@ class TestRoundTrip:
         ("patient,OS_time_days,OS_event\np1,1,1\n", "no column patient_id"),
         ("patient_id,age\np1,1\n", "no endpoint 'OS'.*it has none"),
         ("patient_id,PFI_time_days,PFI_event\np1,1,1\n", "no endpoint 'OS'.*it has PFI"),
-        ("patient_id,OS_time_days,OS_event\np1,1,1\np2,5,2\n", "row 3: OS of p2 has an event other than 0 and 1"),
-        ("patient_id,OS_time_days,OS_event\np1,1,\n", "row 2: OS of p1 has a time or an event, not both"),
-        ("patient_id,OS_time_days,OS_event\np1,soon,1\n", "column OS_time_days, row 2: 'soon' is no number"),
+        (
+            "patient_id,OS_time_days,OS_event\np1,1,1\np2,5,2\n",
+            "row 3: OS of p2 has an event other than 0 and 1",
+        ),
+        (
+            "patient_id,OS_time_days,OS_event\np1,1,\n",
+            "row 2: OS of p1 has a time or an event, not both",
+        ),
+        (
+            "patient_id,OS_time_days,OS_event\np1,soon,1\n",
+            "column OS_time_days, row 2: 'soon' is no number",
+        ),
         ("patient_id,OS_time_days,OS_event\np1,0,1\n", "patient p1 has a time of 0"),
         ("patient_id,OS_time_days,OS_event\np1,inf,1\n", "patient p1 has a time of inf"),
         ("patient_id,OS_time_days,OS_event\np1,1,1\np1,2,1\n", "patient p1 has several rows"),

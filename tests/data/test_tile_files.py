@@ -17,8 +17,15 @@ SPEC = TileSpec.for_slide(PatchSize(), slide_mpp=0.25, level_downsamples=[1, 2, 
 
 def write(path: Path, count: int = 3) -> TileSet:
     coords = np.arange(count * 2).reshape(count, 2) * 100
-    tiles = TileSet("slide 1", coords, np.linspace(0.5, 1, count).astype(np.float32), SPEC, (5000, 4000), "P1",
-                    settings={"min_tissue": 0.5})  # fmt: skip
+    tiles = TileSet(
+        "slide 1",
+        coords,
+        np.linspace(0.5, 1, count).astype(np.float32),
+        SPEC,
+        (5000, 4000),
+        "P1",
+        settings={"min_tissue": 0.5},
+    )
     write_tiles(path, tiles, slide_file="slide 1.svs")
     return tiles
 
@@ -29,7 +36,12 @@ def test_tiles_come_back_as_written(tmp_path: Path, count: int) -> None:
     tiles, found = write(path, count), read_tiles(path)
     assert np.array_equal(found.coords, tiles.coords)
     assert np.array_equal(found.tissue_fraction, tiles.tissue_fraction)
-    assert (found.slide_id, found.patient_id, found.spec, found.slide_size) == ("slide 1", "P1", SPEC, (5000, 4000))
+    assert (found.slide_id, found.patient_id, found.spec, found.slide_size) == (
+        "slide 1",
+        "P1",
+        SPEC,
+        (5000, 4000),
+    )
     assert read_tile_settings(path) == (SPEC, {"min_tissue": 0.5})
 
 
@@ -41,9 +53,15 @@ def quality(count: int) -> TileQuality:
 def test_quality_and_rejected_tiles_come_back(tmp_path: Path, left_out: int) -> None:
     coords = np.arange(6).reshape(3, 2)
     fractions = np.ones(3, dtype=np.float32)
-    rejected = RejectedTiles(coords[:left_out] + 7, fractions[:left_out], quality(left_out),
-                             np.array([1, 3], dtype=np.uint8)[:left_out])  # fmt: skip
-    tiles = TileSet("s", coords, fractions, SPEC, (5000, 4000), quality=quality(3), rejected=rejected)
+    rejected = RejectedTiles(
+        coords[:left_out] + 7,
+        fractions[:left_out],
+        quality(left_out),
+        np.array([1, 3], dtype=np.uint8)[:left_out],
+    )
+    tiles = TileSet(
+        "s", coords, fractions, SPEC, (5000, 4000), quality=quality(3), rejected=rejected
+    )
     write_tiles(tmp_path / "s.h5", tiles, slide_file="s.svs")
     found = read_tiles(tmp_path / "s.h5")
     assert found.quality is not None
@@ -51,18 +69,37 @@ def test_quality_and_rejected_tiles_come_back(tmp_path: Path, left_out: int) -> 
     assert len(found.rejected) == left_out
     for name in ("focus", "blur", "pen", "fold"):
         assert np.array_equal(getattr(found.quality, name), getattr(quality(3), name))
-        assert np.array_equal(getattr(found.rejected.quality, name), getattr(quality(left_out), name))
+        assert np.array_equal(
+            getattr(found.rejected.quality, name), getattr(quality(left_out), name)
+        )
     assert np.array_equal(found.rejected.coords, rejected.coords)
     assert np.array_equal(found.rejected.verdict, rejected.verdict)
 
 
-@pytest.mark.parametrize(("name", "values"), [("focus", np.zeros(2)), ("rejected/verdict", np.array([0], np.uint8)),
-                                              ("rejected/verdict", np.array([9], np.uint8))])  # fmt: skip
-def test_quality_that_does_not_fit_is_refused(tmp_path: Path, name: str, values: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("focus", np.zeros(2)),
+        ("rejected/verdict", np.array([0], np.uint8)),
+        ("rejected/verdict", np.array([9], np.uint8)),
+    ],
+)
+def test_quality_that_does_not_fit_is_refused(
+    tmp_path: Path, name: str, values: np.ndarray
+) -> None:
     path = tmp_path / "s.h5"
-    rejected = RejectedTiles(np.zeros((1, 2), int), np.ones(1, np.float32), quality(1), np.ones(1, np.uint8))
-    tiles = TileSet("s", np.zeros((1, 2), int), np.ones(1, np.float32), SPEC, (5000, 4000), quality=quality(1),
-                    rejected=rejected)  # fmt: skip
+    rejected = RejectedTiles(
+        np.zeros((1, 2), int), np.ones(1, np.float32), quality(1), np.ones(1, np.uint8)
+    )
+    tiles = TileSet(
+        "s",
+        np.zeros((1, 2), int),
+        np.ones(1, np.float32),
+        SPEC,
+        (5000, 4000),
+        quality=quality(1),
+        rejected=rejected,
+    )
     write_tiles(path, tiles, slide_file="s.svs")
     with h5py.File(path, "r+") as file:
         del file[name]
@@ -74,10 +111,16 @@ def test_quality_that_does_not_fit_is_refused(tmp_path: Path, name: str, values:
 def test_the_stain_normalisation_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "s.h5"
     stain = Stain("reinhard", "typical.png", (50.0, 20.0, -10.0, 9.0, 5.0, 4.0), (1 / 3,) * 6)
-    tiles = TileSet("s", np.zeros((1, 2), int), np.ones(1, np.float32), SPEC, (5000, 4000), stain=stain)
+    tiles = TileSet(
+        "s", np.zeros((1, 2), int), np.ones(1, np.float32), SPEC, (5000, 4000), stain=stain
+    )
     write_tiles(path, tiles, slide_file="s.svs")
     assert read_tiles(path).stain == stain
-    for damage in ("{}", '{"method": "reinhard", "reference": "", "target": [1], "source": [1]}', "no JSON"):
+    for damage in (
+        "{}",
+        '{"method": "reinhard", "reference": "", "target": [1], "source": [1]}',
+        "no JSON",
+    ):
         with h5py.File(path, "r+") as file:
             file.attrs["stain"] = damage
         with pytest.raises(InputError, match=r"s\.h5: .*attribute 'stain' is no"):
@@ -134,7 +177,9 @@ def foreign_spec(file: h5py.File) -> None:
         (foreign_spec, "its tile spec holds tile_px, not"),
     ],
 )
-def test_other_files_are_refused_with_the_reason(tmp_path: Path, damage: object, message: str) -> None:
+def test_other_files_are_refused_with_the_reason(
+    tmp_path: Path, damage: object, message: str
+) -> None:
     path = tmp_path / "slide.h5"
     write(path)
     with h5py.File(path, "a") as file:

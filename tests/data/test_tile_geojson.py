@@ -30,7 +30,9 @@ def graded(kept: int = 3, rejected: int = 3) -> TileSet:
         np.arange(rejected, dtype=np.uint8) % (len(VERDICTS) - 1) + 1,
     )
     coords = np.arange(2 * kept).reshape(-1, 2) * 155
-    return TileSet("s", coords, np.full(kept, 0.75, np.float32), SPEC, (9000, 9000), "p", quality(kept), lost)
+    return TileSet(
+        "s", coords, np.full(kept, 0.75, np.float32), SPEC, (9000, 9000), "p", quality(kept), lost
+    )
 
 
 def written(path: Path, tiles: TileSet) -> geojson.FeatureCollection:
@@ -56,7 +58,10 @@ def test_classes_and_measurements_are_as_qupath_reads_them(tmp_path: Path) -> No
     assert [feature.properties["objectType"] for feature in features] == ["tile"] * 6
     classes = [feature.properties["classification"] for feature in features]
     assert [kind["name"] for kind in classes] == ["kept"] * 3 + list(VERDICTS[1:])
-    assert all(len(kind["color"]) == 3 and all(0 <= part <= 255 for part in kind["color"]) for kind in classes)
+    assert all(
+        len(kind["color"]) == 3 and all(0 <= part <= 255 for part in kind["color"])
+        for kind in classes
+    )
     assert len({tuple(kind["color"]) for kind in classes}) == len(VERDICTS)
     measured = [feature.properties["measurements"] for feature in features]
     assert [values["Tissue fraction"] for values in measured] == [0.75] * 3 + [0.5] * 3
@@ -71,7 +76,9 @@ def test_an_empty_slide_is_an_empty_collection(tmp_path: Path) -> None:
 
 
 def test_tiles_of_unknown_quality_have_no_measurement(tmp_path: Path) -> None:
-    foreign = TileSet("s", np.zeros((1, 2), np.int64), np.array([np.nan], np.float32), SPEC, (9000, 9000))
+    foreign = TileSet(
+        "s", np.zeros((1, 2), np.int64), np.array([np.nan], np.float32), SPEC, (9000, 9000)
+    )
     (feature,) = written(tmp_path / "s.geojson", foreign).features
     assert feature.properties["measurements"] == {}
 

@@ -28,49 +28,76 @@ class Geometry(NamedTuple):
     level_downsamples: tuple[float, ...] = (1.0, 4.0, 16.0)
 
 
-def write_foreign(path: Path, attributes: dict[str, Any], coords: np.ndarray = COORDS, place: str = "coords") -> Path:
+def write_foreign(
+    path: Path, attributes: dict[str, Any], coords: np.ndarray = COORDS, place: str = "coords"
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         file["coords"] = coords
         if place == "img":
             file["img"] = np.zeros((len(coords), 4, 4, 3), np.uint8)
-            file["barcode"] = np.array([[f"{i}".encode()] for i in range(len(coords))]).reshape(-1, 1)
+            file["barcode"] = np.array([[f"{i}".encode()] for i in range(len(coords))]).reshape(
+                -1, 1
+            )
         file[place].attrs.update(attributes)
     return path
 
 
 def clam(path: Path, coords: np.ndarray = COORDS, **changed: Any) -> Path:
     attributes = {
-        "patch_size": 256, "patch_level": 1, "downsample": (4.0, 4.0), "downsampled_level_dim": (10_000, 7500),
-        "level_dim": (10_000, 7500), "name": "a", "save_path": "/etc",
-    }  # fmt: skip
+        "patch_size": 256,
+        "patch_level": 1,
+        "downsample": (4.0, 4.0),
+        "downsampled_level_dim": (10_000, 7500),
+        "level_dim": (10_000, 7500),
+        "name": "a",
+        "save_path": "/etc",
+    }
     return write_foreign(path, attributes | changed, coords)
 
 
 def trident(path: Path, coords: np.ndarray = COORDS, **changed: Any) -> Path:
     attributes = {
-        "patch_size": 512, "patch_size_level0": 1024, "level0_magnification": 40, "target_magnification": 20,
-        "overlap": 0, "name": "a", "savetodir": "/etc/20x_512px_0px_overlap", "level0_width": 40_000,
+        "patch_size": 512,
+        "patch_size_level0": 1024,
+        "level0_magnification": 40,
+        "target_magnification": 20,
+        "overlap": 0,
+        "name": "a",
+        "savetodir": "/etc/20x_512px_0px_overlap",
+        "level0_width": 40_000,
         "level0_height": 30_000,
-    }  # fmt: skip
+    }
     return write_foreign(path, attributes | changed, coords)
 
 
 def hest(path: Path, coords: np.ndarray = COORDS, **changed: Any) -> Path:
     attributes = {
-        "patch_size_src": 448, "patch_size_target": 224, "downsample": 2.0, "pixel_size": 0.25, "name": "image",
-    }  # fmt: skip
+        "patch_size_src": 448,
+        "patch_size_target": 224,
+        "downsample": 2.0,
+        "pixel_size": 0.25,
+        "name": "image",
+    }
     return write_foreign(path, attributes | changed, coords, place="img")
 
 
-def our_tiles(patch: PatchSize = PatchSize(), slide: Geometry = Geometry(), **chosen: Any) -> TileSet:
-    spec = TileSpec.for_slide(patch, slide_mpp=slide.mpp, level_downsamples=slide.level_downsamples, **chosen)
+def our_tiles(
+    patch: PatchSize = PatchSize(), slide: Geometry = Geometry(), **chosen: Any
+) -> TileSet:
+    spec = TileSpec.for_slide(
+        patch, slide_mpp=slide.mpp, level_downsamples=slide.level_downsamples, **chosen
+    )
     return TileSet("a", COORDS, np.ones(len(COORDS), np.float32), spec, slide.size, "p")
 
 
 @pytest.mark.parametrize(
     ("write", "layout", "um", "px", "level"),
-    [(clam, "clam", 256.0, 256, 1), (trident, "trident", 256.0, 512, 0), (hest, "hest", 112.0, 224, 0)],
+    [
+        (clam, "clam", 256.0, 256, 1),
+        (trident, "trident", 256.0, 512, 0),
+        (hest, "hest", 112.0, 224, 0),
+    ],
 )
 def test_files_of_other_tools_are_read_without_options(
     tmp_path: Path, write: Callable, layout: str, um: float, px: int, level: int
@@ -83,7 +110,9 @@ def test_files_of_other_tools_are_read_without_options(
     assert (tiles.slide_id, tiles.slide_size) == ("a", (40_000, 30_000))
     assert tiles.spec.patch.um == pytest.approx(um)
     assert tiles.spec.tile_px == px
-    assert tiles.spec.read_level == level  # the nearest level at least as fine as the tile's own pixels
+    assert (
+        tiles.spec.read_level == level
+    )  # the nearest level at least as fine as the tile's own pixels
     assert np.isnan(tiles.tissue_fraction).all()
 
 
@@ -109,7 +138,9 @@ def test_empty_slides_have_no_tile(tmp_path: Path, write: Callable, coords: np.n
 
 @pytest.mark.parametrize("write", [clam, trident, hest])
 def test_without_the_slide_it_says_what_is_missing(tmp_path: Path, write: Callable) -> None:
-    with pytest.raises(InputError, match=r"does not say how large its tiles are.*Fix: give the slides"):
+    with pytest.raises(
+        InputError, match=r"does not say how large its tiles are.*Fix: give the slides"
+    ):
         read_any_tiles(write(tmp_path / "a.h5"))
 
 
@@ -123,7 +154,12 @@ def test_without_the_slide_it_says_what_is_missing(tmp_path: Path, write: Callab
         (clam, {"name": "b"}, Geometry(), "says it is of slide 'b', not 'a'"),
         (trident, {"patch_size_level0": 200}, Geometry(), "too coarse"),
         (trident, {"patch_size": float("nan")}, Geometry(), "attribute patch_size is nan"),
-        (trident, {"patch_size_level0": 10**9}, Geometry(), "attribute patch_size_level0 is 1000000000"),
+        (
+            trident,
+            {"patch_size_level0": 10**9},
+            Geometry(),
+            "attribute patch_size_level0 is 1000000000",
+        ),
         (trident, {"overlap": 512}, Geometry(), "attribute overlap is 512"),
         (trident, {"patch_size": "wide"}, Geometry(), "attribute patch_size is wide"),
         (trident, {"patch_size": 4, "patch_size_level0": 4}, Geometry(), "patch size of 4 px"),
@@ -178,7 +214,9 @@ def test_no_path_in_a_file_is_followed(tmp_path: Path) -> None:
         read_any_tiles(path, Geometry())
     (tmp_path / "raw.bin").write_bytes(b"\0" * 64)
     with h5py.File(path, "w") as file:
-        file.create_dataset("coords", (4, 2), np.int64, external=[(str(tmp_path / "raw.bin"), 0, 64)])
+        file.create_dataset(
+            "coords", (4, 2), np.int64, external=[(str(tmp_path / "raw.bin"), 0, 64)]
+        )
         file["coords"].attrs.update({"patch_size": 4, "patch_size_level0": 4})
     with pytest.raises(InputError, match="lie in another file"):
         read_any_tiles(path, Geometry())
@@ -198,7 +236,13 @@ def test_an_absurd_number_of_tiles_is_refused_before_it_is_read(tmp_path: Path) 
 class TestFolders:
     @pytest.mark.parametrize(
         "place",
-        ["a.h5", "a_patches.h5", "patches/a.h5", "patches/a_patches.h5", "20x_512px_0px_overlap/patches/a_patches.h5"],
+        [
+            "a.h5",
+            "a_patches.h5",
+            "patches/a.h5",
+            "patches/a_patches.h5",
+            "20x_512px_0px_overlap/patches/a_patches.h5",
+        ],
     )
     def test_each_tools_names_are_found(self, tmp_path: Path, place: str) -> None:
         path = trident(tmp_path / place)
@@ -208,7 +252,10 @@ class TestFolders:
     def test_other_tools_name_it_after_the_slide_file(self, tmp_path: Path) -> None:
         path = clam(tmp_path / "a.h5")
         assert find_tile_file(tmp_path, ["patient-1", "a"]) == path
-        assert read_any_tiles(path, Geometry(), slide_id="patient-1", file_name="a").slide_id == "patient-1"
+        assert (
+            read_any_tiles(path, Geometry(), slide_id="patient-1", file_name="a").slide_id
+            == "patient-1"
+        )
 
     def test_two_layouts_in_one_folder(self, tmp_path: Path) -> None:
         """Each slide by what its own file holds; two files for one slide are not chosen between."""
@@ -244,12 +291,22 @@ class TestWriting:
             assert np.array_equal(coords[:], COORDS)
             found = dict(coords.attrs)
         assert set(found) == {
-            "patch_size", "patch_level", "downsample", "downsampled_level_dim", "level_dim", "name", "save_path",
-        }  # fmt: skip
+            "patch_size",
+            "patch_level",
+            "downsample",
+            "downsampled_level_dim",
+            "level_dim",
+            "name",
+            "save_path",
+        }
         assert (found["patch_size"], found["patch_level"], found["name"]) == (309, 0, "a")
         assert all(isinstance(found[name], np.integer) for name in ("patch_size", "patch_level"))
         assert found["downsample"].tolist() == [1.0, 1.0]
-        assert found["level_dim"].tolist() == found["downsampled_level_dim"].tolist() == [40_000, 30_000]
+        assert (
+            found["level_dim"].tolist()
+            == found["downsampled_level_dim"].tolist()
+            == [40_000, 30_000]
+        )
         assert str(tmp_path) not in str(found)
 
     def test_trident_to_the_letter(self, tmp_path: Path) -> None:
@@ -260,17 +317,30 @@ class TestWriting:
             assert file["coords"].dtype == np.int64
             found = dict(file["coords"].attrs)
         expected = {
-            "patch_size": 512, "patch_size_level0": 1024, "level0_magnification": 40, "target_magnification": 20,
-            "overlap": 128, "name": "a", "savetodir": "20x_512px_128px_overlap", "level0_width": 40_000,
+            "patch_size": 512,
+            "patch_size_level0": 1024,
+            "level0_magnification": 40,
+            "target_magnification": 20,
+            "overlap": 128,
+            "name": "a",
+            "savetodir": "20x_512px_128px_overlap",
+            "level0_width": 40_000,
             "level0_height": 30_000,
-        }  # fmt: skip
+        }
         assert found == expected
-        assert all(np.issubdtype(type(value), np.integer) for value in found.values() if not isinstance(value, str))
+        assert all(
+            np.issubdtype(type(value), np.integer)
+            for value in found.values()
+            if not isinstance(value, str)
+        )
 
     @pytest.mark.parametrize(
-        ("mpp", "magnification"), [(0.25, 40), (0.23, 40), (0.5, 20), (0.46, 20), (0.1945, 60), (1.0, 10), (0.12, 80)]
+        ("mpp", "magnification"),
+        [(0.25, 40), (0.23, 40), (0.5, 20), (0.46, 20), (0.1945, 60), (1.0, 10), (0.12, 80)],
     )
-    def test_nominal_magnifications_are_the_nearest_step(self, mpp: float, magnification: float) -> None:
+    def test_nominal_magnifications_are_the_nearest_step(
+        self, mpp: float, magnification: float
+    ) -> None:
         assert nominal_magnification(mpp) == magnification
 
     @given(
@@ -280,7 +350,9 @@ class TestWriting:
         stride=st.integers(16, 600),
         write=st.sampled_from([write_clam, write_trident]),
     )
-    @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     def test_round_trips_give_the_same_tiles(
         self, tmp_path: Path, px: int, mpp: float, slide_mpp: float, stride: int, write: Callable
     ) -> None:
@@ -292,7 +364,9 @@ class TestWriting:
         assert back.spec == tiles.spec
 
     @pytest.mark.parametrize("write", [write_clam, write_trident])
-    def test_without_our_attribute_only_rounding_is_lost(self, tmp_path: Path, write: Callable) -> None:
+    def test_without_our_attribute_only_rounding_is_lost(
+        self, tmp_path: Path, write: Callable
+    ) -> None:
         tiles, path = our_tiles(), tmp_path / "a.h5"
         write(path, tiles)
         with h5py.File(path, "a") as file:

@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from tcgn_mil.data.transforms import IMAGENET_MEAN, IMAGENET_STD, AugmentConfig, augment, to_network_input, views
+from tcgn_mil.data.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    AugmentConfig,
+    augment,
+    to_network_input,
+    views,
+)
 from tcgn_mil.errors import InputError
 
 FLIPS, STAIN = AugmentConfig(flips=True, stain=0), AugmentConfig(flips=False, stain=0.2)
@@ -59,7 +66,9 @@ def test_a_batch_equals_its_patches_one_by_one_and_is_not_changed() -> None:
     assert torch.equal(images, kept)
 
 
-@pytest.mark.parametrize("wrong", [torch.zeros(1, 8, 8, 3), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)])
+@pytest.mark.parametrize(
+    "wrong", [torch.zeros(1, 8, 8, 3), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)]
+)
 def test_anything_but_uint8_pixels_is_refused(wrong: Tensor) -> None:
     with pytest.raises(ValueError, match=r"give uint8 \(B, P, P, 3\)"):
         to_network_input(wrong)
@@ -75,10 +84,14 @@ def test_a_seed_decides_the_augmentation(config: AugmentConfig) -> None:
 
 def test_turning_gives_all_eight_symmetries_and_nothing_else() -> None:
     one = patches(1, 5)[0]
-    symmetries = [torch.rot90(image, turns, (0, 1)) for image in (one, one.flip(1)) for turns in range(4)]
+    symmetries = [
+        torch.rot90(image, turns, (0, 1)) for image in (one, one.flip(1)) for turns in range(4)
+    ]
     counts = [0] * 8
     for turned in augment(one.expand(400, -1, -1, -1), seeded(0), FLIPS):
-        matching = [index for index, symmetry in enumerate(symmetries) if torch.equal(turned, symmetry)]
+        matching = [
+            index for index, symmetry in enumerate(symmetries) if torch.equal(turned, symmetry)
+        ]
         assert len(matching) == 1
         counts[matching[0]] += 1
     assert min(counts) > 25  # 50 expected
@@ -99,7 +112,9 @@ def test_each_patch_has_its_own_stain() -> None:
     found = augment(purple, seeded(0), STAIN)
     assert len({tuple(image[0, 0].tolist()) for image in found}) > 40
     assert (found == found[:, :1, :1]).all()  # but one stain within a patch
-    assert (found.float().mean((0, 1, 2)) - purple[0, 0, 0].float()).abs().max() < 12  # unbiased, about
+    assert (
+        found.float().mean((0, 1, 2)) - purple[0, 0, 0].float()
+    ).abs().max() < 12  # unbiased, about
 
 
 def test_white_stays_white_and_no_jitter_is_the_identity() -> None:
@@ -159,7 +174,9 @@ def test_no_blur_is_the_identity() -> None:
     still = AugmentConfig(flips=False, stain=0, blur=0)
     images = patches()
     assert augment(images, seeded(0), still) is images
-    assert torch.equal(augment(images, seeded(0), AugmentConfig(flips=False, stain=0, blur=1e-9)), images)
+    assert torch.equal(
+        augment(images, seeded(0), AugmentConfig(flips=False, stain=0, blur=1e-9)), images
+    )
 
 
 def test_blur_leaves_the_other_draws_as_they_were() -> None:
@@ -176,7 +193,11 @@ def test_an_impossible_blur_is_refused(blur: float) -> None:
 @pytest.mark.parametrize("count", [1, 4, 8])
 def test_views_are_the_symmetries_of_the_square(count: int) -> None:
     images = patches(3, 5)
-    expected = [torch.rot90(batch, turns, (1, 2)) for batch in (images, images.flip(2)) for turns in range(4)]
+    expected = [
+        torch.rot90(batch, turns, (1, 2))
+        for batch in (images, images.flip(2))
+        for turns in range(4)
+    ]
     found = list(views(images, count))
     assert len({view.numpy().tobytes() for view in found}) == len(found) == count
     assert torch.equal(found[0], images)

@@ -35,9 +35,13 @@ def test_units_are_read_as_written(text: str, shown: str, training: str) -> None
     assert ExpressionUnit.parse(str(unit)) == unit
 
 
-@pytest.mark.parametrize("text", ["", "rpkm", "log2(tpm)", "log2(x+1)", "log2(tpm+-1)", "log2(tpm+1e)", "ln(tpm+1)"])
+@pytest.mark.parametrize(
+    "text", ["", "rpkm", "log2(tpm)", "log2(x+1)", "log2(tpm+-1)", "log2(tpm+1e)", "ln(tpm+1)"]
+)
 def test_unknown_units_name_the_known_ones(text: str) -> None:
-    with pytest.raises(InputError, match=r"unknown expression unit .* Fix: choose tpm, tpm-subset, fpkm"):
+    with pytest.raises(
+        InputError, match=r"unknown expression unit .* Fix: choose tpm, tpm-subset, fpkm"
+    ):
         ExpressionUnit.parse(text)
 
 
@@ -72,13 +76,19 @@ def test_values_that_fit_are_accepted() -> None:
         ("fpkm", np.array([[-1.0, 2]]), "has values down to -1"),
         ("counts", np.array([[0.5, 2]]), "fractional values"),
         ("counts", np.array([[1.0, 2], [0, 0]]), "1 of 2 samples have no count at all"),
-        ("log2(tpm+1)", np.array([[-2.0, 3]]), r"values from -2 to 3, which cannot be log2\(tpm\+1\)"),
+        (
+            "log2(tpm+1)",
+            np.array([[-2.0, 3]]),
+            r"values from -2 to 3, which cannot be log2\(tpm\+1\)",
+        ),
         ("log2(fpkm+1)", tpm(), "which cannot be"),
         ("fpkm", np.array([[np.nan, np.nan]]), "holds no number"),
         ("zscore", np.log2(tpm() + 1), "no negative value, so these are no z-scores"),
     ],
 )
-def test_values_that_cannot_be_in_the_unit_are_refused(unit: str, values: np.ndarray, message: str) -> None:
+def test_values_that_cannot_be_in_the_unit_are_refused(
+    unit: str, values: np.ndarray, message: str
+) -> None:
     with pytest.raises(InputError, match=rf"bulk\.csv: .*{message}.* Fix: "):
         ExpressionUnit.parse(unit).check(values, path="bulk.csv")
 

@@ -17,7 +17,9 @@ from tcgn_mil.survival_risk import RiskConfig
 
 
 def ask(kind: str, *arguments: Any) -> Any:
-    return measure({"kind": kind, "arguments": arguments, "device": "cpu", "threads": torch.get_num_threads()})
+    return measure(
+        {"kind": kind, "arguments": arguments, "device": "cpu", "threads": torch.get_num_threads()}
+    )
 
 
 def test_operations_are_those_of_the_architecture() -> None:
@@ -46,15 +48,21 @@ def test_a_training_step_trains() -> None:
     step = backbone_measures.TrainStep("tcgn_tiny", "plain", "float32", 2, "cpu")
     before = [parameter.detach().clone() for parameter in step.model.parameters()]
     step()
-    moved = [not torch.equal(old, new) for old, new in zip(before, step.model.parameters(), strict=True)]
+    moved = [
+        not torch.equal(old, new) for old, new in zip(before, step.model.parameters(), strict=True)
+    ]
     assert sum(moved) > 0.9 * len(moved)
 
 
 def test_checkpointing_keeps_fewer_tensors() -> None:
     plain, checkpointed = (
-        ask("memory", "tcgn_tiny", form, "float32", 4)["tensors_mb"] for form in ("plain", "checkpointed")
+        ask("memory", "tcgn_tiny", form, "float32", 4)["tensors_mb"]
+        for form in ("plain", "checkpointed")
     )
-    weights = sum(p.nbytes for p in backbone_measures.build("tcgn_tiny", "plain", "float32", "cpu").parameters())
+    weights = sum(
+        p.nbytes
+        for p in backbone_measures.build("tcgn_tiny", "plain", "float32", "cpu").parameters()
+    )
     assert 3 * weights / 2**20 < checkpointed < 0.7 * plain
 
 
@@ -75,38 +83,61 @@ class TestCohort:
         rng = np.random.default_rng(0)
         values, names = rng.normal(size=(120, 6)), tuple(f"p{row}" for row in range(120))
         covariates = pd.DataFrame({"age": rng.normal(60, 10, 120)}, index=list(names))
-        table = SurvivalTable("OS", names, rng.exponential(100, 120) + 1, rng.random(120) < 0.5, covariates)
+        table = SurvivalTable(
+            "OS", names, rng.exponential(100, 120) + 1, rng.random(120) < 0.5, covariates
+        )
         found = cohort.compare(values, table, covariates, 0)
         assert found["lifelines_is"].startswith("extrapolated from 6 genes")
         assert found["ratio"] == pytest.approx(found["lifelines_s"] / found["screen_s"], rel=0.5)
         assert found["largest_difference_precision_1e-12"] < 1e-6
 
     def test_a_goal_missed_is_named(self) -> None:
-        default, exact = "largest_difference_default_precision", "largest_difference_precision_1e-12"
+        default, exact = (
+            "largest_difference_default_precision",
+            "largest_difference_precision_1e-12",
+        )
         screen = {"ratio": 30.0, default: 2e-4, exact: 1e-6}
-        good = {"univariable": screen, "survive_s": 30.0, "associate_s": 7.0, "report_s": 2.0, "report_mb": 3.0}
+        good = {
+            "univariable": screen,
+            "survive_s": 30.0,
+            "associate_s": 7.0,
+            "report_s": 2.0,
+            "report_mb": 3.0,
+        }
         assert cohort.missed(good) == []
         assert cohort.missed({"univariable": screen}) == []  # what was not measured is not missed
         assert cohort.missed(good | {"associate_s": 61.0}) == ["associate takes 61.0 s, under 60"]
         assert cohort.missed(good | {"report_mb": 15.5}) == ["report of 15.5 MB, under 15"]
-        assert cohort.missed({"univariable": screen | {"ratio": 19.0}}) == ["ratio 19.0 to lifelines, at least 20"]
+        assert cohort.missed({"univariable": screen | {"ratio": 19.0}}) == [
+            "ratio 19.0 to lifelines, at least 20"
+        ]
         wrong = screen | {exact: 2e-4}
         assert len(cohort.missed({"univariable": wrong})) == 1
 
 
 def test_permuted_expression_tells_nothing_and_age_still_does() -> None:
     rng = np.random.default_rng(0)
-    names, age, signal = tuple(f"p{row:03d}" for row in range(200)), rng.normal(60, 10, 200), rng.normal(size=200)
+    names, age, signal = (
+        tuple(f"p{row:03d}" for row in range(200)),
+        rng.normal(60, 10, 200),
+        rng.normal(size=200),
+    )
     time = rng.exponential(1000 * np.exp(-1.2 * signal - 0.06 * (age - 60))) + 1
     end = rng.exponential(2000, 200) + 1
     design = pd.DataFrame({"age": age}, index=list(names))
     table = SurvivalTable("OS", names, np.minimum(time, end), time <= end, design)
     values = np.column_stack([signal, rng.normal(size=(200, 5))])
     whole = SurvivalCohort(
-        table, design, {"measured": Source(("S", *"ABCDE"), values)}, pd.DataFrame({"patient_id": []}), ()
+        table,
+        design,
+        {"measured": Source(("S", *"ABCDE"), values)},
+        pd.DataFrame({"patient_id": []}),
+        (),
     )
     config = SurviveConfig(
-        covariates=("age",), replicates=0, risk=RiskConfig(l1_ratios=(0.5,), n_penalties=6, inner_folds=3)
+        covariates=("age",),
+        replicates=0,
+        risk=RiskConfig(l1_ratios=(0.5,), n_penalties=6, inner_folds=3),
     )
     runs = [survival_null.one(config, whole, seed) for seed in range(6)]
     found = survival_null.summary(runs)

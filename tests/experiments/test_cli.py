@@ -16,9 +16,24 @@ from spot_sections import write_sections
 from tcgn_mil.experiments import cli
 
 VERBS = (
-    "demo", "spots", "pretrain", "spot-cv", "tile", "encode", "export-tiles", "import-features", "bulk", "clinical",
-    "finetune", "slide-cv", "predict", "explain", "associate", "survive", "report",
-)  # fmt: skip
+    "demo",
+    "spots",
+    "pretrain",
+    "spot-cv",
+    "tile",
+    "encode",
+    "export-tiles",
+    "import-features",
+    "bulk",
+    "clinical",
+    "finetune",
+    "slide-cv",
+    "predict",
+    "explain",
+    "associate",
+    "survive",
+    "report",
+)
 
 
 @pytest.fixture
@@ -31,7 +46,11 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
             cli.main()
         captured = capsys.readouterr()
         code = ended.value.code
-        return (code if isinstance(code, int) else 0 if code is None else 1), captured.out, captured.err
+        return (
+            (code if isinstance(code, int) else 0 if code is None else 1),
+            captured.out,
+            captured.err,
+        )
 
     return call
 
@@ -48,7 +67,11 @@ def refused(run, tmp_path: Path):
         assert len(lines) == 1, err
         assert "Fix: " in lines[0]
         assert "Traceback" not in err
-        left = {path for path in (set(out.rglob("*")) if out.exists() else set()) - before if path.is_file()}
+        left = {
+            path
+            for path in (set(out.rglob("*")) if out.exists() else set()) - before
+            if path.is_file()
+        }
         assert not {path for path in left if path.suffix in (".h5", ".h5ad", ".safetensors")}, left
         return lines[0]
 
@@ -94,15 +117,23 @@ def test_slide_without_resolution(refused, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_file_is_no_folder_to_write_to_and_a_folder_no_file(run, verb: str, tmp_path: Path) -> None:
+def test_a_file_is_no_folder_to_write_to_and_a_folder_no_file(
+    run, verb: str, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     takes_file = verb in ("bulk", "clinical", "report")
     out = tmp_path if takes_file else tmp_path / "file"
     needed = {
-        "bulk": ("x.csv", "--unit", "tpm", "--slides", "s.csv"), "clinical": ("x.csv",), "spots": ("x",),
-        "tile": ("x",), "encode": ("x", "--tiles", "x", "--encoder", "x"), "explain": ("--gene", "X"),
-        "export-tiles": ("x", "--format", "clam"), "import-features": ("x",), "report": ("x",),
-    }  # fmt: skip
+        "bulk": ("x.csv", "--unit", "tpm", "--slides", "s.csv"),
+        "clinical": ("x.csv",),
+        "spots": ("x",),
+        "tile": ("x",),
+        "encode": ("x", "--tiles", "x", "--encoder", "x"),
+        "explain": ("--gene", "X"),
+        "export-tiles": ("x", "--format", "clam"),
+        "import-features": ("x",),
+        "report": ("x",),
+    }
     given = needed.get(verb, ())
     code, _, err = run(verb, *given, "--out", out)
     assert code == 2
@@ -114,7 +145,16 @@ def test_a_file_is_no_folder_to_write_to_and_a_folder_no_file(run, verb: str, tm
 def test_what_cannot_be_written_is_said_in_a_line(run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "my.csv").write_text("id,t,e\na,100,1\n")
-    columns = ("--patient-column", "id", "--time-column", "t", "--event-column", "e", "--endpoint", "OS")
+    columns = (
+        "--patient-column",
+        "id",
+        "--time-column",
+        "t",
+        "--event-column",
+        "e",
+        "--endpoint",
+        "OS",
+    )
     coding = ("--time-unit", "days", "--event-coding", "event")
     out = tmp_path / "file" / "clinical.csv"
     code, _, err = run("clinical", tmp_path / "my.csv", *columns, *coding, "--out", out)
@@ -123,7 +163,9 @@ def test_what_cannot_be_written_is_said_in_a_line(run, tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
-def test_predict_takes_slides_or_features_and_options_of_the_one_it_takes(refused, tmp_path: Path) -> None:
+def test_predict_takes_slides_or_features_and_options_of_the_one_it_takes(
+    refused, tmp_path: Path
+) -> None:
     both = ("predict", "--slides", tmp_path, "--features", tmp_path)
     assert "--slides and --features at once" in refused(*both, out=tmp_path)
     for option in ("--encoder", "--mpp", "--patch-px", "--patch-mpp"):
@@ -136,9 +178,13 @@ def test_predict_takes_slides_or_features_and_options_of_the_one_it_takes(refuse
 def test_missing_and_truncated_images(refused, tmp_path: Path) -> None:
     assert "no such slide" in refused("tile", tmp_path / "no.svs", out=tmp_path)
     slide = tmp_path / "slide.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (600, 600, 3), dtype=np.uint8)).save(slide)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (600, 600, 3), dtype=np.uint8)).save(
+        slide
+    )
     slide.write_bytes(slide.read_bytes()[:50_000])
-    message = refused("tile", slide, "--mpp", 0.5, "--out", tmp_path / "tiles", out=tmp_path / "tiles")
+    message = refused(
+        "tile", slide, "--mpp", 0.5, "--out", tmp_path / "tiles", out=tmp_path / "tiles"
+    )
     assert "slide" in message
 
 
@@ -176,9 +222,13 @@ def test_stain_options_are_checked_before_any_slide_is_read(refused, tmp_path: P
         assert not out.exists()
 
 
-def test_a_broken_section_among_good_ones_costs_a_row(run, refused, demo: Path, tmp_path: Path) -> None:
+def test_a_broken_section_among_good_ones_costs_a_row(
+    run, refused, demo: Path, tmp_path: Path
+) -> None:
     source = shutil.copytree(demo / "cohort" / "st", tmp_path / "st")
-    broken, good, *_ = sorted(path.name.split(".")[0] for path in (source / "ST-cnts").glob("*.tsv*"))
+    broken, good, *_ = sorted(
+        path.name.split(".")[0] for path in (source / "ST-cnts").glob("*.tsv*")
+    )
     (source / "ST-spotfiles" / f"{broken}_selection.tsv").unlink()
     out = tmp_path / "spots"
     options = ("--section", broken, "--section", good, "--patch-px", 56, "--spot-pitch-um", 100)
@@ -188,16 +238,29 @@ def test_a_broken_section_among_good_ones_costs_a_row(run, refused, demo: Path, 
     assert "1 sections failed, listed in" in err
     (row,) = pd.read_csv(out / "failures.csv").to_dict("records")
     assert (row["slide"], row["stage"]) == (broken, "spots")
-    message = refused("spots", source, "--section", broken, "--out", tmp_path / "none", out=tmp_path / "none")
+    message = refused(
+        "spots", source, "--section", broken, "--out", tmp_path / "none", out=tmp_path / "none"
+    )
     assert f"error: section {broken}: " in message
     assert f"section {broken} has no spot file" in message
 
 
-def test_tiles_of_another_size_are_refused_unless_told(refused, run, demo: Path, tmp_path: Path) -> None:
+def test_tiles_of_another_size_are_refused_unless_told(
+    refused, run, demo: Path, tmp_path: Path
+) -> None:
     slide = sorted((demo / "cohort" / "slides").glob("*.tiff"))[0]
     tiles, encoder = tmp_path / "tiles", demo / "encoder" / "encoder.safetensors"
     assert run("tile", slide, "--patch-px", 200, "--out", tiles)[0] == 0
-    options = ("encode", slide, "--tiles", tiles, "--encoder", encoder, "--out", tmp_path / "features")
+    options = (
+        "encode",
+        slide,
+        "--tiles",
+        tiles,
+        "--encoder",
+        encoder,
+        "--out",
+        tmp_path / "features",
+    )
     message = refused(*options, out=tmp_path / "features")
     assert "trained on patches of 77.3 µm" in message
     assert "--patch-px 112" in message
@@ -207,7 +270,12 @@ def test_tiles_of_another_size_are_refused_unless_told(refused, run, demo: Path,
 def test_any_timm_model_encodes(run, demo: Path, tmp_path: Path) -> None:
     slide = sorted((demo / "cohort" / "slides").glob("*.tiff"))[0]
     out = tmp_path / "features"
-    assert run("encode", slide, "--tiles", demo / "tiles", "--encoder", "timm:resnet10t", "--out", out)[0] == 0
+    assert (
+        run(
+            "encode", slide, "--tiles", demo / "tiles", "--encoder", "timm:resnet10t", "--out", out
+        )[0]
+        == 0
+    )
     from tcgn_mil.data.feature_files import read_features
 
     features, coords, info = read_features(out / f"{slide.stem}.h5")
@@ -215,19 +283,39 @@ def test_any_timm_model_encodes(run, demo: Path, tmp_path: Path) -> None:
     assert info.encoder.startswith("timm:resnet10t-")
 
 
-def test_models_refuse_features_of_another_encoder(refused, run, demo: Path, tmp_path: Path) -> None:
+def test_models_refuse_features_of_another_encoder(
+    refused, run, demo: Path, tmp_path: Path
+) -> None:
     slide = sorted((demo / "cohort" / "slides").glob("*.tiff"))[0]
     features = tmp_path / "features"
-    run("encode", slide, "--tiles", demo / "tiles", "--encoder", "timm:resnet10t", "--out", features)
-    message = refused("predict", "--model", demo / "slide-model", "--features", features, "--out", tmp_path / "p",
-                      out=tmp_path / "p")  # fmt: skip
+    run(
+        "encode", slide, "--tiles", demo / "tiles", "--encoder", "timm:resnet10t", "--out", features
+    )
+    message = refused(
+        "predict",
+        "--model",
+        demo / "slide-model",
+        "--features",
+        features,
+        "--out",
+        tmp_path / "p",
+        out=tmp_path / "p",
+    )
     assert "timm:resnet10t" in message
     assert "tcgn_tiny" in message
 
 
 def test_unknown_timm_model(refused, demo: Path, tmp_path: Path) -> None:
     slides = demo / "cohort" / "slides.csv"
-    message = refused("encode", slides, "--encoder", "timm:resnet1000", "--out", tmp_path / "f", out=tmp_path / "f")
+    message = refused(
+        "encode",
+        slides,
+        "--encoder",
+        "timm:resnet1000",
+        "--out",
+        tmp_path / "f",
+        out=tmp_path / "f",
+    )
     assert "timm has no model 'resnet1000'" in message
 
 
@@ -235,19 +323,47 @@ def test_a_checkpoint_for_other_genes(refused, demo: Path, tmp_path: Path) -> No
     genes = tmp_path / "genes.txt"
     genes.write_text("SYN_TUMOUR_01\n")
     message = refused(
-        "pretrain", "--spots", demo / "spots", "--set", f"panel.file={genes}", "--set", "model=tcgn_tiny", "--set",
-        f"checkpoint={demo / 'encoder' / 'encoder.safetensors'}", "--out", tmp_path / "out", out=tmp_path / "out",
-    )  # fmt: skip
+        "pretrain",
+        "--spots",
+        demo / "spots",
+        "--set",
+        f"panel.file={genes}",
+        "--set",
+        "model=tcgn_tiny",
+        "--set",
+        f"checkpoint={demo / 'encoder' / 'encoder.safetensors'}",
+        "--out",
+        tmp_path / "out",
+        out=tmp_path / "out",
+    )
     assert "encoder.safetensors" in message
     genes.write_text("SYN_TUMOUR_01\nNOT_A_GENE\n")
-    message = refused("pretrain", "--spots", demo / "spots", "--set", f"panel.file={genes}", "--out", tmp_path / "b",
-                      out=tmp_path / "b")  # fmt: skip
+    message = refused(
+        "pretrain",
+        "--spots",
+        demo / "spots",
+        "--set",
+        f"panel.file={genes}",
+        "--out",
+        tmp_path / "b",
+        out=tmp_path / "b",
+    )
     assert "NOT_A_GENE" in message
 
 
 def test_a_gene_the_model_lacks(refused, demo: Path, tmp_path: Path) -> None:
-    message = refused("predict", "--model", demo / "slide-model", "--features", demo / "features",
-                      "--map-gene", "ERBB2", "--out", tmp_path / "p", out=tmp_path / "p")  # fmt: skip
+    message = refused(
+        "predict",
+        "--model",
+        demo / "slide-model",
+        "--features",
+        demo / "features",
+        "--map-gene",
+        "ERBB2",
+        "--out",
+        tmp_path / "p",
+        out=tmp_path / "p",
+    )
     assert "ERBB2" in message
 
 
@@ -278,12 +394,23 @@ def test_a_broken_expression_file_among_good_ones_costs_a_row(run, refused, tmp_
     counts = f"# model\n{header}\nN_unmapped\t\t\t9\t\t\t\nENSG00000000003.15\tTSPAN6\tprotein_coding\t4\t1e6\t1\t1\n"
     (folder / f"one{suffix}").write_text(counts)
     (folder / f"two{suffix}").write_text(counts[:-3])
-    rows = [f"id{name}\t{name}{suffix}\tTCGA-AA-000{n}\tTCGA-AA-000{n}-01A\tPrimary Tumor"
-            for n, name in enumerate(("one", "two"))]  # fmt: skip
+    rows = [
+        f"id{name}\t{name}{suffix}\tTCGA-AA-000{n}\tTCGA-AA-000{n}-01A\tPrimary Tumor"
+        for n, name in enumerate(("one", "two"))
+    ]
     sheet = "\n".join(["File ID\tFile Name\tCase ID\tSample ID\tSample Type", *rows])
     (folder / "gdc_sample_sheet.tsv").write_text(sheet)
-    (tmp_path / "slides.csv").write_text("slide_id\nTCGA-AA-0000-01Z-00-DX1\nTCGA-AA-0001-01Z-00-DX1\n")
-    given = ("bulk", folder, "--slides", tmp_path / "slides.csv", "--out", tmp_path / "out" / "cohort.h5ad")
+    (tmp_path / "slides.csv").write_text(
+        "slide_id\nTCGA-AA-0000-01Z-00-DX1\nTCGA-AA-0001-01Z-00-DX1\n"
+    )
+    given = (
+        "bulk",
+        folder,
+        "--slides",
+        tmp_path / "slides.csv",
+        "--out",
+        tmp_path / "out" / "cohort.h5ad",
+    )
     code, out, err = run(*given, "--unit", "counts")
     assert code == 1
     assert "1 of 2 slides and 1 of 1 samples joined" in out
@@ -295,51 +422,122 @@ def test_a_broken_expression_file_among_good_ones_costs_a_row(run, refused, tmp_
         (("--unit", "zscore"), "GDC files hold counts, tpm"),
         (("--unit", "counts", "--preparation", "ffpe"), "unknown preparation 'ffpe'"),
         (("--unit", "counts", "--gene-map", tmp_path / "gone.tsv"), "gone.tsv: no such table"),
-        (("--unit", "counts", "--clinical", tmp_path / "gone.csv"), "gone.csv: no such clinical table"),
+        (
+            ("--unit", "counts", "--clinical", tmp_path / "gone.csv"),
+            "gone.csv: no such clinical table",
+        ),
     ):
         assert message in refused(*given, *option, out=tmp_path / "other")
 
 
 def test_an_output_folder_of_another_run_is_refused(refused, demo: Path) -> None:
     run_dir = demo / "slide-model"
-    message = refused("finetune", "--cohort", demo / "cohort.h5ad", "--features", demo / "features", "--encoder",
-                      demo / "encoder" / "encoder.safetensors", "--set", "model.heads=2", "--set", "n_folds=4",
-                      "--out", run_dir, out=run_dir)  # fmt: skip
+    message = refused(
+        "finetune",
+        "--cohort",
+        demo / "cohort.h5ad",
+        "--features",
+        demo / "features",
+        "--encoder",
+        demo / "encoder" / "encoder.safetensors",
+        "--set",
+        "model.heads=2",
+        "--set",
+        "n_folds=4",
+        "--out",
+        run_dir,
+        out=run_dir,
+    )
     assert "differing keys: model.heads" in message
 
 
 def test_stages_in_the_wrong_order_say_what_to_run(refused, demo: Path, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    assert "run tcgn-mil spots first" in refused("pretrain", "--spots", nowhere, "--out", tmp_path / "a", out=tmp_path)
-    assert "tcgn-mil bulk" in refused("finetune", "--cohort", nowhere, "--out", tmp_path / "b", out=tmp_path)
-    assert "tcgn-mil finetune" in refused("predict", "--model", nowhere, "--out", tmp_path / "c", out=tmp_path)
+    assert "run tcgn-mil spots first" in refused(
+        "pretrain", "--spots", nowhere, "--out", tmp_path / "a", out=tmp_path
+    )
+    assert "tcgn-mil bulk" in refused(
+        "finetune", "--cohort", nowhere, "--out", tmp_path / "b", out=tmp_path
+    )
+    assert "tcgn-mil finetune" in refused(
+        "predict", "--model", nowhere, "--out", tmp_path / "c", out=tmp_path
+    )
     slides = demo / "cohort" / "slides.csv"
     encoder = demo / "encoder" / "encoder.safetensors"
-    found = refused("encode", slides, "--tiles", nowhere, "--encoder", encoder, "--out", tmp_path / "d", out=tmp_path)
+    found = refused(
+        "encode",
+        slides,
+        "--tiles",
+        nowhere,
+        "--encoder",
+        encoder,
+        "--out",
+        tmp_path / "d",
+        out=tmp_path,
+    )
     assert "no such tile file" in found
 
 
 def test_unknown_sections_are_named(refused, demo: Path, tmp_path: Path) -> None:
-    message = refused("pretrain", "--spots", demo / "spots", "--test-section", "Z9", "--out", tmp_path / "o",
-                      out=tmp_path / "o")  # fmt: skip
+    message = refused(
+        "pretrain",
+        "--spots",
+        demo / "spots",
+        "--test-section",
+        "Z9",
+        "--out",
+        tmp_path / "o",
+        out=tmp_path / "o",
+    )
     assert "no section Z9" in message
     assert "A1" in message
 
 
-def test_a_failed_first_try_does_not_block_the_second(run, refused, demo: Path, tmp_path: Path) -> None:
-    options = ("--model", demo / "slide-model", "--features", demo / "features", "--no-maps", "--out", tmp_path / "p")
+def test_a_failed_first_try_does_not_block_the_second(
+    run, refused, demo: Path, tmp_path: Path
+) -> None:
+    options = (
+        "--model",
+        demo / "slide-model",
+        "--features",
+        demo / "features",
+        "--no-maps",
+        "--out",
+        tmp_path / "p",
+    )
     refused("predict", *options, "--map-gene", "TYPO", out=tmp_path / "p")
     assert run("predict", *options)[0] == 0
-    refused("pretrain", "--spots", demo / "spots", "--test-section", "Z9", "--out", tmp_path / "e", out=tmp_path / "e")
+    refused(
+        "pretrain",
+        "--spots",
+        demo / "spots",
+        "--test-section",
+        "Z9",
+        "--out",
+        tmp_path / "e",
+        out=tmp_path / "e",
+    )
     message = refused("pretrain", "--spots", tmp_path, "--out", tmp_path / "e", out=tmp_path / "e")
     assert "holds no section" in message  # not: holds a run of another config
 
 
-def test_the_published_protocol_is_a_preset_that_options_override(run, refused, tmp_path: Path) -> None:
-    code, out, _ = run("spot-cv", "--preset", "published", "--set", "training.epochs=5", "--show-config")
+def test_the_published_protocol_is_a_preset_that_options_override(
+    run, refused, tmp_path: Path
+) -> None:
+    code, out, _ = run(
+        "spot-cv", "--preset", "published", "--set", "training.epochs=5", "--show-config"
+    )
     assert code == 0
-    for line in ("group_by: section", "select_on_test: true", "normalisation: published", "epochs: 5", "lr: 1.0e-05",
-                 "optimizer: adam", "schedule: constant", "standardise: false"):  # fmt: skip
+    for line in (
+        "group_by: section",
+        "select_on_test: true",
+        "normalisation: published",
+        "epochs: 5",
+        "lr: 1.0e-05",
+        "optimizer: adam",
+        "schedule: constant",
+        "standardise: false",
+    ):
         assert line in out, line
     message = refused("spot-cv", "--preset", "nature", "--out", tmp_path / "o", out=tmp_path / "o")
     assert "no preset 'nature'" in message
@@ -349,13 +547,27 @@ def test_a_config_file_names_the_spots(run, tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     config.write_text("spots: elsewhere\ngroup_by: section\n")
     assert "spots: elsewhere" in run("spot-cv", "--config", config, "--show-config")[1]
-    assert "spots: here" in run("pretrain", "--config", config, "--spots", "here", "--show-config")[1]
+    assert (
+        "spots: here" in run("pretrain", "--config", config, "--spots", "here", "--show-config")[1]
+    )
 
 
 def test_spot_cv_from_the_command_line(run, refused, tmp_path: Path) -> None:
     spots = write_sections(tmp_path / "spots", {"A1": "A", "B1": "B"})
-    options = ("--spots", spots, "--set", "model=resnet10t", "--set", "input_px=32", "--set", "train=none", "--set",
-               "validation=join", "--set", "baselines=false")  # fmt: skip
+    options = (
+        "--spots",
+        spots,
+        "--set",
+        "model=resnet10t",
+        "--set",
+        "input_px=32",
+        "--set",
+        "train=none",
+        "--set",
+        "validation=join",
+        "--set",
+        "baselines=false",
+    )
     code, out, err = run("spot-cv", *options, "--out", tmp_path / "a")
     assert code == 0, err
     assert "2 folds, 2 sections: headline" in out
@@ -363,14 +575,29 @@ def test_spot_cv_from_the_command_line(run, refused, tmp_path: Path) -> None:
     assert "approximate" in err
     code, out, err = run("spot-cv", *options, "--set", "views=1", "--out", tmp_path / "b")
     assert code == 0, err
-    code, out, err = run("spot-cv", "--compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "compared")
+    code, out, err = run(
+        "spot-cv", "--compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "compared"
+    )
     assert code == 0, err
     assert "mean of sections" in out
-    message = refused("spot-cv", "--spots", spots, "--group-by", "slide", "--out", tmp_path / "c", out=tmp_path / "c")
+    message = refused(
+        "spot-cv",
+        "--spots",
+        spots,
+        "--group-by",
+        "slide",
+        "--out",
+        tmp_path / "c",
+        out=tmp_path / "c",
+    )
     assert "group_by" in message
-    message = refused("spot-cv", *options, "--out", tmp_path / "a", "--set", "views=8", out=tmp_path / "a")
+    message = refused(
+        "spot-cv", *options, "--out", tmp_path / "a", "--set", "views=8", out=tmp_path / "a"
+    )
     assert "differing keys: views" in message
-    message = refused("spot-cv", "--compare", tmp_path / "a", spots, "--out", tmp_path / "d", out=tmp_path / "d")
+    message = refused(
+        "spot-cv", "--compare", tmp_path / "a", spots, "--out", tmp_path / "d", out=tmp_path / "d"
+    )
     assert "holds no spot-cv run" in message
 
 
@@ -383,5 +610,7 @@ def test_preserve_sites_keeps_sites_in_one_fold(verb: str, run) -> None:
 
 def test_preserve_sites_against_group_by_is_refused(tmp_path: Path, refused) -> None:
     out = tmp_path / "c"
-    message = refused("slide-cv", "--preserve-sites", "--group-by", "patient", "--out", out, out=out)
+    message = refused(
+        "slide-cv", "--preserve-sites", "--group-by", "patient", "--out", out, out=out
+    )
     assert "--preserve-sites and --group-by patient contradict each other" in message

@@ -10,8 +10,19 @@ import pytest
 from tcgn_mil.data.survival_tables import read_survival
 from tcgn_mil.experiments import cli
 
-ROWS = "".join(f"p{i:02d},{200 + 50 * i},{'dead' if i % 3 else 'alive'},{40 + i}\n" for i in range(20))
-COLUMNS = ["--patient-column", "id", "--time-column", "time", "--event-column", "status", "--endpoint", "OS"]
+ROWS = "".join(
+    f"p{i:02d},{200 + 50 * i},{'dead' if i % 3 else 'alive'},{40 + i}\n" for i in range(20)
+)
+COLUMNS = [
+    "--patient-column",
+    "id",
+    "--time-column",
+    "time",
+    "--event-column",
+    "status",
+    "--endpoint",
+    "OS",
+]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -32,7 +43,15 @@ def test_a_table_becomes_clinical_csv(
     table: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = table.parent / "out" / "clinical.csv"
-    declared = [*COLUMNS, "--time-unit", "days", "--event-values", "dead,deceased", "--covariate", "age"]
+    declared = [
+        *COLUMNS,
+        "--time-unit",
+        "days",
+        "--event-values",
+        "dead,deceased",
+        "--covariate",
+        "age",
+    ]
     assert run(monkeypatch, table, *declared, "--out", out) == 0
     printed = capsys.readouterr()
     assert "OS: 20 patients, 13 events (65%); median days 675" in printed.out
@@ -41,7 +60,12 @@ def test_a_table_becomes_clinical_csv(
     written = read_survival(out)
     assert written.event.sum() == 13
     assert written.covariates["age"].tolist() == list(range(40, 60))
-    assert (out.parent / "dropped_patients.csv").read_text(encoding="utf-8").splitlines()[1].startswith("late,OS,")
+    assert (
+        (out.parent / "dropped_patients.csv")
+        .read_text(encoding="utf-8")
+        .splitlines()[1]
+        .startswith("late,OS,")
+    )
 
 
 def test_a_wrong_unit_ends_in_one_line_and_can_be_insisted_on(
@@ -59,9 +83,13 @@ def test_a_wrong_unit_ends_in_one_line_and_can_be_insisted_on(
     assert out.exists()
 
 
-def test_sources_are_compared(table: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sources_are_compared(
+    table: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = table.parent / "cdr.csv"
-    other.write_text("bcr_patient_barcode,OS,OS.time\np01,1,250\np02,1,900\nnew,0,10\n", encoding="utf-8")
+    other.write_text(
+        "bcr_patient_barcode,OS,OS.time\np01,1,250\np02,1,900\nnew,0,10\n", encoding="utf-8"
+    )
     declared = [*COLUMNS, "--time-unit", "days", "--event-values", "dead"]
     assert run(monkeypatch, table, other, *declared, "--out", table.parent / "clinical.csv") == 0
     assert "0.500" in capsys.readouterr().out

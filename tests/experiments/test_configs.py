@@ -14,8 +14,11 @@ from tcgn_mil.experiments.survival_cohort import SurviveConfig
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 CLASSES = {
-    "associate": AssociationConfig, "spots": SpotConfig, "finetune": FinetuneConfig, "survive": SurviveConfig,
-}  # fmt: skip
+    "associate": AssociationConfig,
+    "spots": SpotConfig,
+    "finetune": FinetuneConfig,
+    "survive": SurviveConfig,
+}
 RECIPES = {"spots_recipe": SpotConfig}  # they differ from the defaults on purpose
 
 

@@ -36,14 +36,18 @@ def test_report_is_self_contained_and_labelled_synthetic(demo: Path) -> None:
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", text)  # nothing from elsewhere
 
 
-def test_every_patient_is_predicted_by_the_model_that_did_not_see_it(demo: Path, predicted: anndata.AnnData) -> None:
+def test_every_patient_is_predicted_by_the_model_that_did_not_see_it(
+    demo: Path, predicted: anndata.AnnData
+) -> None:
     folds = pd.read_csv(demo / "slide-model" / "folds.csv")
     assert sorted(predicted.obs_names) == sorted(folds.loc[folds["part"] == "test", "id"])
     assert set(predicted.obs["relation"]) == {"out of fold"}
     assert np.isnan(predicted.layers["sd"]).all()  # one model each: no spread to report
     out_of_fold = anndata.read_h5ad(demo / "slide-model" / "out_of_fold.h5ad")
     np.testing.assert_allclose(
-        predicted.X, np.maximum(out_of_fold[predicted.obs_names, predicted.var_names].X, 0), atol=1e-4
+        predicted.X,
+        np.maximum(out_of_fold[predicted.obs_names, predicted.var_names].X, 0),
+        atol=1e-4,
     )
 
 
@@ -53,7 +57,9 @@ def test_predictions_carry_their_unit_and_origin(demo: Path, predicted: anndata.
     assert made["tcgn_mil"]
     assert np.nanmin(predicted.X) >= 0
     table = pd.read_csv(demo / "predictions" / "predicted.csv", index_col=0)
-    np.testing.assert_allclose(table.loc[predicted.obs_names, predicted.var_names], predicted.X, rtol=1e-4)
+    np.testing.assert_allclose(
+        table.loc[predicted.obs_names, predicted.var_names], predicted.X, rtol=1e-4
+    )
 
 
 def test_attention_weighted_tiles_are_the_slide(demo: Path) -> None:
@@ -84,7 +90,13 @@ def test_test_section_is_of_a_patient_in_no_other_part(demo: Path) -> None:
 
 def test_results_name_normalisation_and_stand_beside_baselines(demo: Path) -> None:
     spots = pd.read_csv(demo / "encoder" / "results.csv")
-    assert set(spots["predictor"]) == {"model", "ridge_colour", "depth_control", "log_total", "training_mean"}
+    assert set(spots["predictor"]) == {
+        "model",
+        "ridge_colour",
+        "depth_control",
+        "log_total",
+        "training_mean",
+    }
     assert set(spots["normalisation"]) == {"library"}
     slides = pd.read_csv(demo / "slide-model" / "headline.csv")
     baselines = {"training_mean", "ridge_mean_features", "ridge_colour", "zero_shot", "untrained"}
@@ -92,8 +104,13 @@ def test_results_name_normalisation_and_stand_beside_baselines(demo: Path) -> No
 
 
 def test_a_second_run_does_nothing_again(demo: Path) -> None:
-    files = [path for path in demo.rglob("*") if path.suffix in (".h5", ".h5ad", ".safetensors", ".tiff")
-             and "predictions" not in path.parts and path.name != "cohort.h5ad"]  # fmt: skip
+    files = [
+        path
+        for path in demo.rglob("*")
+        if path.suffix in (".h5", ".h5ad", ".safetensors", ".tiff")
+        and "predictions" not in path.parts
+        and path.name != "cohort.h5ad"
+    ]
     before = {path: path.stat().st_mtime_ns for path in files}
     assert len(before) > 30
     run_demo(demo, preset_name="test")
@@ -122,10 +139,22 @@ def test_slides_are_tiled_and_encoded_by_predict_itself(
     (tmp_path / "slides" / slide.name).symlink_to(slide)
     (tmp_path / "slides" / "TCGA-ZZ-0001-01Z-00-DX1.tiff").write_bytes(b"II*\x00broken")
     encoder = demo / "encoder" / "encoder.safetensors"
-    monkeypatch.setattr(sys, "argv", [
-        "tcgn-mil", "predict", "--model", str(demo / "slide-model"), "--slides", str(tmp_path / "slides"), "--encoder",
-        str(encoder), "--out", str(tmp_path / "out"),
-    ])  # fmt: skip
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "tcgn-mil",
+            "predict",
+            "--model",
+            str(demo / "slide-model"),
+            "--slides",
+            str(tmp_path / "slides"),
+            "--encoder",
+            str(encoder),
+            "--out",
+            str(tmp_path / "out"),
+        ],
+    )
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1  # one slide failed
@@ -149,15 +178,32 @@ def test_predict_tiles_as_the_training_slides_were(
     shutil.copytree(demo / "slide-model", model)
     paths = sorted(model.glob("fold*.safetensors"))
     tile_file = next((demo / "tiles").glob("*.h5"))
-    assert load_slide_model(paths[0])[1].tiling == {"stride_px": 112, **read_tile_settings(tile_file)[1]}
+    assert load_slide_model(paths[0])[1].tiling == {
+        "stride_px": 112,
+        **read_tile_settings(tile_file)[1],
+    }
     single = predicted.obs_names[predicted.obs["n_slides"] == 1][0]
     slide = next((demo / "cohort" / "slides").glob(f"{single}*.tiff"))
 
     def run(out: str, *options: str) -> anndata.AnnData:
-        monkeypatch.setattr(sys, "argv", [
-            "tcgn-mil", "predict", "--model", str(model), "--slides", str(slide), "--encoder", str(encoder),
-            "--no-maps", "--out", str(tmp_path / out), *options,
-        ])  # fmt: skip
+        monkeypatch.setattr(
+            sys,
+            "argv",
+            [
+                "tcgn-mil",
+                "predict",
+                "--model",
+                str(model),
+                "--slides",
+                str(slide),
+                "--encoder",
+                str(encoder),
+                "--no-maps",
+                "--out",
+                str(tmp_path / out),
+                *options,
+            ],
+        )
         with pytest.raises(SystemExit) as ended:
             cli.main()
         if ended.value.code:

@@ -79,7 +79,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> FinetuneConfig:
     folder = tmp_path_factory.mktemp("tuning")
     torch.manual_seed(0)
     model = create_encoder("resnet10t", num_classes=len(GENES), input_px=PX)
-    scaler = TargetScaler("log1p", np.zeros(len(GENES), np.float32), np.ones(len(GENES), np.float32))
+    scaler = TargetScaler(
+        "log1p", np.zeros(len(GENES), np.float32), np.ones(len(GENES), np.float32)
+    )
     info = EncoderInfo("resnet10t", GenePanel(tuple(GENES)), scaler, PATCH, "library", takes=TAKES)
     save_encoder(folder / "encoder.safetensors", model, info)
     slides = [f"{name}-1" for name in PATIENTS] + ["P00-2"]
@@ -88,23 +90,39 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> FinetuneConfig:
     level = np.linspace(-1, 1, len(PATIENTS))
     rng = np.random.default_rng(0)
     values = 3 + level[:, None] + 0.1 * rng.standard_normal((len(PATIENTS), len(GENES)))
-    cohort = anndata.AnnData(values.astype(np.float32), obs=pd.DataFrame(index=PATIENTS), var=pd.DataFrame(index=GENES))
-    cohort.uns["slides"] = pd.DataFrame([(name, name[:3]) for name in slides], columns=["slide_id", "patient_id"])
+    cohort = anndata.AnnData(
+        values.astype(np.float32), obs=pd.DataFrame(index=PATIENTS), var=pd.DataFrame(index=GENES)
+    )
+    cohort.uns["slides"] = pd.DataFrame(
+        [(name, name[:3]) for name in slides], columns=["slide_id", "patient_id"]
+    )
     cohort.uns["tcgn_mil"] = json.dumps(provenance(kind="cohort", unit="log2(tpm+1)"))
     cohort.write_h5ad(folder / "cohort.h5ad")
     return FinetuneConfig(
-        cohort=str(folder / "cohort.h5ad"), features=str(folder / "features"), slides="slides", tiles="tiles",
-        encoder=str(folder / "encoder.safetensors"), n_folds=3, replicates=20, encoder_train="last",
+        cohort=str(folder / "cohort.h5ad"),
+        features=str(folder / "features"),
+        slides="slides",
+        tiles="tiles",
+        encoder=str(folder / "encoder.safetensors"),
+        n_folds=3,
+        replicates=20,
+        encoder_train="last",
         model=MilConfig(embedding=8, attention_hidden=4, dropout=0.0),
         training=TrainingConfig(epochs=6, batch_size=4, lr=3e-3, accelerator="cpu"),
-        tuning=EncoderTuning(tiles=2, val_tiles=3, training=TrainingConfig(
-            epochs=3, batch_size=4, lr=3e-3, layer_decay=0.5, accelerator="cpu"
-        )),
-    )  # fmt: skip
+        tuning=EncoderTuning(
+            tiles=2,
+            val_tiles=3,
+            training=TrainingConfig(
+                epochs=3, batch_size=4, lr=3e-3, layer_decay=0.5, accelerator="cpu"
+            ),
+        ),
+    )
 
 
 @pytest.fixture(scope="module")
-def tuned(config: FinetuneConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def tuned(
+    config: FinetuneConfig, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("tuned") / "run"
     return out, finetuning.run(config, out, source=SOURCE)
 
@@ -118,7 +136,9 @@ def tuned(config: FinetuneConfig, tmp_path_factory: pytest.TempPathFactory) -> t
     ],
 )
 @pytest.mark.parametrize("genes", [0, 7])
-def test_the_last_stage_and_what_follows_it_trains(name: str, first: str, kept: str, genes: int) -> None:
+def test_the_last_stage_and_what_follows_it_trains(
+    name: str, first: str, kept: str, genes: int
+) -> None:
     encoder = create_encoder(name, num_classes=genes)
     names = [
         key for key, _ in create_encoder(name, num_classes=0).named_parameters()
@@ -136,15 +156,22 @@ def network(which: bag_encoder.EncoderTrain) -> BagNetwork:
     encoder = create_encoder("resnet10t", num_classes=3, input_px=PX)
     for module in encoder.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.ones_(module.weight)  # timm starts the last of a block at 0, which lets no gradient through
+            torch.nn.init.ones_(
+                module.weight
+            )  # timm starts the last of a block at 0, which lets no gradient through
     return BagNetwork(
-        encoder, SlideRegressor(512, 3, MilConfig(embedding=8, attention_hidden=4, dropout=0.0)), TAKES, which
+        encoder,
+        SlideRegressor(512, 3, MilConfig(embedding=8, attention_hidden=4, dropout=0.0)),
+        TAKES,
+        which,
     )
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
     """Two bags, of five tiles and of two."""
-    pixels = torch.randint(0, 255, (2, 5, PX, PX, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(
+        0, 255, (2, 5, PX, PX, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     mask = torch.ones(2, 5, dtype=torch.bool)
     mask[1, 2:] = False
     return pixels, mask
@@ -156,9 +183,10 @@ def test_gradients_reach_what_is_to_train_and_nothing_else(which: bag_encoder.En
     before = {name: value.clone() for name, value in net.encoder.named_buffers()}
     net(*batch()).square().mean().backward()
     reached = {
-        name for name, parameter in net.encoder.named_parameters()
+        name
+        for name, parameter in net.encoder.named_parameters()
         if parameter.grad is not None and parameter.grad.abs().sum() > 0
-    }  # fmt: skip
+    }
     assert reached == trained_parameters(net.encoder, which)
     assert all(parameter.grad is not None for parameter in net.regressor.parameters())
     assert net.regressor.training
@@ -187,7 +215,9 @@ def test_only_a_chunks_activations_are_kept(monkeypatch: pytest.MonkeyPatch) -> 
             monkeypatch.setattr(bag_encoder, "checkpointed", bag_encoder._call)
         saved: list[int] = []
         net = network("all").train()
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):  # noqa: B023
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t: saved.append(t.numel()) or t, lambda t: t
+        ):  # noqa: B023
             net(*batch())
         sizes.append(sum(saved))
     assert sizes[0] * 5 < sizes[1]
@@ -197,14 +227,25 @@ def test_rates_fall_with_depth_and_the_regressor_has_the_full_one() -> None:
     from tcgn_mil.optimisation import parameter_groups
 
     net = network("all")
-    scale = {id(p): group["lr_scale"] for group in parameter_groups(net, 0.05, 0.5) for p in group["params"]}
+    scale = {
+        id(p): group["lr_scale"]
+        for group in parameter_groups(net, 0.05, 0.5)
+        for p in group["params"]
+    }
     at = {name: scale[id(p)] for name, p in net.named_parameters() if p.requires_grad}
     assert at["regressor.head.weight"] == 1
-    assert at["encoder.layer4.0.conv1.weight"] > at["encoder.layer1.0.conv1.weight"] > at["encoder.conv1.0.weight"]
+    assert (
+        at["encoder.layer4.0.conv1.weight"]
+        > at["encoder.layer1.0.conv1.weight"]
+        > at["encoder.conv1.0.weight"]
+    )
 
 
 def bags(patients: list[str]) -> PixelBags:
-    tiles = {name: tuple(tiles_of(f"{name}-{k}") for k in ((1, 2) if name == "P00" else (1,))) for name in patients}
+    tiles = {
+        name: tuple(tiles_of(f"{name}-{k}") for k in ((1, 2) if name == "P00" else (1,)))
+        for name in patients
+    }
     return PixelBags(patients, tiles, open_tiles, np.zeros((len(patients), 2), np.float32), seed=1)
 
 
@@ -227,16 +268,23 @@ def test_an_epoch_has_every_patient_once_with_its_tiles_and_targets() -> None:
         for pixels, target in zip(part.pixels.numpy(), part.targets.numpy(), strict=True):
             name = PATIENTS[int(target[0])]
             own = {
-                pixels_of(slide.slide_id, int(x)).tobytes() for slide in dataset.tiles[name] for x, _ in slide.coords
+                pixels_of(slide.slide_id, int(x)).tobytes()
+                for slide in dataset.tiles[name]
+                for x, _ in slide.coords
             }
             assert {tile.tobytes() for tile in pixels} <= own
             seen.append(name)
     assert sorted(seen) == PATIENTS
     again = [part.pixels for part in dataset.epoch(3, batch_size=5, tiles=2)]
-    assert all(torch.equal(a, b.pixels) for a, b in zip(again, dataset.epoch(3, batch_size=5, tiles=2), strict=True))
+    assert all(
+        torch.equal(a, b.pixels)
+        for a, b in zip(again, dataset.epoch(3, batch_size=5, tiles=2), strict=True)
+    )
 
 
-def test_a_fold_has_an_encoder_and_a_model_that_reads_its_features(tuned: tuple, config: FinetuneConfig) -> None:
+def test_a_fold_has_an_encoder_and_a_model_that_reads_its_features(
+    tuned: tuple, config: FinetuneConfig
+) -> None:
     out, summary = tuned
     table = pd.read_csv(out / "headline.csv").set_index("predictor")
     assert {"model", "frozen_encoder", "zero_shot", "untrained"} <= set(table.index)
@@ -246,12 +294,19 @@ def test_a_fold_has_an_encoder_and_a_model_that_reads_its_features(tuned: tuple,
     assert tuned_folds  # the encoder was random, so some fold gains
     for k in tuned_folds:
         info = load_slide_model(out / f"fold{k}.safetensors")[1]
-        assert info.encoder == open_encoder(str(out / f"encoder{k}.safetensors")).identity != original
+        assert (
+            info.encoder == open_encoder(str(out / f"encoder{k}.safetensors")).identity != original
+        )
         for name in info.fold.test:
-            assert read_feature_info(out / "features" / f"fold{k}" / f"{name}-1.h5").encoder == info.encoder
+            assert (
+                read_feature_info(out / "features" / f"fold{k}" / f"{name}-1.h5").encoder
+                == info.encoder
+            )
         trained, _ = load_encoder(out / f"encoder{k}.safetensors")
         start, _ = load_encoder(str(config.encoder))
-        changed = {n for n, p in trained.named_parameters() if not torch.equal(p, start.get_parameter(n))}
+        changed = {
+            n for n, p in trained.named_parameters() if not torch.equal(p, start.get_parameter(n))
+        }
         assert changed
         assert all(name.startswith("layer4.") for name in changed)
 
@@ -261,14 +316,19 @@ def test_prediction_takes_the_model_of_the_features_encoder(
 ) -> None:
     out, _ = tuned
     k = next(k for k in range(3) if (out / f"encoder{k}.safetensors").is_file())
-    predict(PredictConfig(str(out), str(out / "features" / f"fold{k}"), maps=False), tmp_path / "predicted")
+    predict(
+        PredictConfig(str(out), str(out / "features" / f"fold{k}"), maps=False),
+        tmp_path / "predicted",
+    )
     found = anndata.read_h5ad(tmp_path / "predicted" / "predicted.h5ad")
     assert set(found.obs["relation"]) == {"out of fold"}
     assert not found.obs["out_of_distribution"].any()
     oof = anndata.read_h5ad(out / "out_of_fold.h5ad")
     np.testing.assert_allclose(found.X, oof[found.obs_names, found.var_names].X, atol=1e-5)
     if all((out / f"encoder{j}.safetensors").is_file() for j in range(3)):
-        with pytest.raises(InputError, match=r"the model reads those of.*encoder<k>\.safetensors of the run"):
+        with pytest.raises(
+            InputError, match=r"the model reads those of.*encoder<k>\.safetensors of the run"
+        ):
             predict(PredictConfig(str(out), config.features, maps=False), tmp_path / "refused")
 
 
@@ -299,7 +359,9 @@ def test_a_killed_run_goes_on_to_the_same_weights(
         finetuning.run(config, tmp_path / "run", source=SOURCE)
     monkeypatch.setattr(encoder_tuning, "_score", score)
     finetuning.run(config, tmp_path / "run", source=SOURCE)
-    left, right = (anndata.read_h5ad(folder / "out_of_fold.h5ad").X for folder in (tuned[0], tmp_path / "run"))
+    left, right = (
+        anndata.read_h5ad(folder / "out_of_fold.h5ad").X for folder in (tuned[0], tmp_path / "run")
+    )
     np.testing.assert_array_equal(left, right)
 
 
@@ -310,11 +372,15 @@ def test_slides_that_cannot_be_read_cost_a_row(config: FinetuneConfig, tmp_path:
         if slide == "P04-1":
             raise InputError("no tiles of it", fix="tile it")
         found = tiles_of(slide)
-        fewer = dataclasses.replace(found, coords=found.coords[:3], tissue_fraction=found.tissue_fraction[:3])
+        fewer = dataclasses.replace(
+            found, coords=found.coords[:3], tissue_fraction=found.tissue_fraction[:3]
+        )
         return fewer if slide == "P00-2" else found
 
     data = finetuning.load_cohort(config.cohort, config.features)
-    data = dataclasses.replace(data, slides=data.slides | {"P05": (*data.slides["P05"], Path("P05-2.h5"))})
+    data = dataclasses.replace(
+        data, slides=data.slides | {"P05": (*data.slides["P05"], Path("P05-2.h5"))}
+    )
     left, pixels = encoder_tuning.with_pixels(config, data, PixelSource(some, open_tiles))
     assert left.patients == tuple(name for name in PATIENTS if name != "P04")
     assert len(left.values) == len(left.descriptors["mean_features"]) == len(left.patients)
@@ -336,13 +402,17 @@ def test_slides_that_cannot_be_read_cost_a_row(config: FinetuneConfig, tmp_path:
         ({"encoder_train": "some"}, "some"),
     ],
 )
-def test_what_does_not_go_together_is_refused(config: FinetuneConfig, change: dict[str, Any], message: str) -> None:
+def test_what_does_not_go_together_is_refused(
+    config: FinetuneConfig, change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         dataclasses.replace(config, **change)
 
 
 def test_cross_validation_asks_for_no_refits(config: FinetuneConfig) -> None:
-    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)} | {"refits": 50}
+    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)} | {
+        "refits": 50
+    }
     with pytest.raises(InputError, match="refits=0"):
         SlideCvConfig(**given)
 

@@ -55,10 +55,17 @@ def write_trident(folder: Path, slide: str, encoder: str, features: np.ndarray) 
         file["features"].attrs.update({"name": slide, "savetodir": "/x", "encoder": encoder})
         file["coords"].attrs.update(
             {
-                "patch_size": 256, "patch_size_level0": 512, "level0_magnification": 40, "target_magnification": 20,
-                "overlap": 0, "name": slide, "savetodir": "/x", "level0_width": 4096, "level0_height": 4096,
+                "patch_size": 256,
+                "patch_size_level0": 512,
+                "level0_magnification": 40,
+                "target_magnification": 20,
+                "overlap": 0,
+                "name": slide,
+                "savetodir": "/x",
+                "level0_width": 4096,
+                "level0_height": 4096,
             }
-        )  # fmt: skip
+        )
     return path
 
 
@@ -66,13 +73,21 @@ def write_stamp(folder: Path, slide: str, features: np.ndarray) -> Path:
     path = folder / "uni2-1a2b3c4d" / "site" / f"{slide}.h5"
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
-        file["feats"], file["coords"] = features.astype(np.float16), (grid(len(features)) * 0.25).astype(np.float32)
+        file["feats"], file["coords"] = (
+            features.astype(np.float16),
+            (grid(len(features)) * 0.25).astype(np.float32),
+        )
         file.attrs.update(
             {
-                "stamp_version": "2.3.0", "extractor": "uni2", "unit": "um", "tile_size_um": 128.0, "tile_size_px": 224,
-                "code_hash": "1a2b3c4d", "feat_type": "tile",
+                "stamp_version": "2.3.0",
+                "extractor": "uni2",
+                "unit": "um",
+                "tile_size_um": 128.0,
+                "tile_size_px": 224,
+                "code_hash": "1a2b3c4d",
+                "feat_type": "tile",
             }
-        )  # fmt: skip
+        )
     return path
 
 
@@ -96,14 +111,22 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     ("write", "settings", "encoder", "dtype"),
     [
         (write_clam, CLAM, "clam:resnet50_trunc", np.float32),
-        (lambda folder, slide, features: write_trident(folder, slide, "uni_v1", features), ImportSettings(),
-         "trident:uni_v1", np.float32),
+        (
+            lambda folder, slide, features: write_trident(folder, slide, "uni_v1", features),
+            ImportSettings(),
+            "trident:uni_v1",
+            np.float32,
+        ),
         (write_stamp, ImportSettings(), "stamp:uni2", np.float16),
     ],
-)  # fmt: skip
-def test_values_positions_and_identity_come_over(tmp_path: Path, write, settings, encoder: str, dtype: type) -> None:
+)
+def test_values_positions_and_identity_come_over(
+    tmp_path: Path, write, settings, encoder: str, dtype: type
+) -> None:
     write(tmp_path / "in", "a", values())
-    done, failures = import_cohort(find_sources(tmp_path / "in"), at_40x, settings, tmp_path / "out")
+    done, failures = import_cohort(
+        find_sources(tmp_path / "in"), at_40x, settings, tmp_path / "out"
+    )
     assert not failures
     features, coords, info = read_features(tmp_path / "out" / "a.h5")
     assert done == [info]
@@ -117,14 +140,20 @@ def test_values_positions_and_identity_come_over(tmp_path: Path, write, settings
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_tensors_take_their_positions_from_beside_or_say_that_they_have_none(tmp_path: Path, zipped: bool) -> None:
+def test_tensors_take_their_positions_from_beside_or_say_that_they_have_none(
+    tmp_path: Path, zipped: bool
+) -> None:
     """torch wrote no zip files before 1.6."""
     write_clam(tmp_path, "a", values(0))
     for number, slide in enumerate("ab"):
-        write_tensor(tmp_path, slide, torch.from_numpy(values(number)), _use_new_zipfile_serialization=zipped)
+        write_tensor(
+            tmp_path, slide, torch.from_numpy(values(number)), _use_new_zipfile_serialization=zipped
+        )
     _, failures = import_cohort(find_sources(tmp_path / "pt_files"), at_40x, CLAM, tmp_path / "out")
     assert not failures
-    for number, (slide, positions, coords) in enumerate((("a", LEVEL0, grid()), ("b", UNKNOWN, np.full((12, 2), -1)))):
+    for number, (slide, positions, coords) in enumerate(
+        (("a", LEVEL0, grid()), ("b", UNKNOWN, np.full((12, 2), -1)))
+    ):
         features, found, info = read_features(tmp_path / "out" / f"{slide}.h5")
         assert np.array_equal(features, values(number))
         assert np.array_equal(found, coords)
@@ -143,7 +172,9 @@ def test_where_files_are_looked_for(tmp_path: Path) -> None:
     (path.parent.parent / "patches" / "a_patches.h5").touch()
     assert find_sources(trident) == {"a": path}
     write_trident(trident, "a", "conch_v1", values())
-    with pytest.raises(InputError, match=r"several encoders: .*features_conch_v1, .*features_uni_v1"):
+    with pytest.raises(
+        InputError, match=r"several encoders: .*features_conch_v1, .*features_uni_v1"
+    ):
         find_sources(trident)
     write_stamp(tmp_path / "stamp", "a", values())
     write_stamp(tmp_path / "stamp" / "again", "a", values())
@@ -180,10 +211,15 @@ def test_broken_files_cost_a_row_each(tmp_path: Path) -> None:
     assert len(failures) == len(rows) == 9
     for slide, part in {
         "holes": "1 tiles have features that are not finite, the first at level-0 position (1536, 512)",
-        "wide": "(9 wide), but those of a are of clam:resnet50_trunc (8 wide)", "double": "float64",
-        "empty": "holds no tile", "cut": "HDF5", "dict": "holds a dict", "half": "bfloat16",
-        "object": "cannot be read as a tensor", "short": "cannot be read as a tensor",
-    }.items():  # fmt: skip
+        "wide": "(9 wide), but those of a are of clam:resnet50_trunc (8 wide)",
+        "double": "float64",
+        "empty": "holds no tile",
+        "cut": "HDF5",
+        "dict": "holds a dict",
+        "half": "bfloat16",
+        "object": "cannot be read as a tensor",
+        "short": "cannot be read as a tensor",
+    }.items():
         assert part in rows.loc[slide, "reason"]
         assert rows.loc[slide, "stage"] == "import-features"
         assert rows.loc[slide, "likely_fix"]
@@ -191,7 +227,9 @@ def test_broken_files_cost_a_row_each(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_tensor_cut_anywhere_is_one_row(tmp_path: Path, zipped: bool) -> None:
-    path = write_tensor(tmp_path, "a", torch.from_numpy(values()), _use_new_zipfile_serialization=zipped)
+    path = write_tensor(
+        tmp_path, "a", torch.from_numpy(values()), _use_new_zipfile_serialization=zipped
+    )
     whole = path.read_bytes()
     for size in range(0, len(whole) - 1, 61):
         path.write_bytes(whole[:size])
@@ -201,12 +239,16 @@ def test_a_tensor_cut_anywhere_is_one_row(tmp_path: Path, zipped: bool) -> None:
 
 def test_what_disagrees_with_the_first_or_with_the_options_is_a_row(tmp_path: Path) -> None:
     sources = {
-        "a": write_trident(tmp_path, "a", "uni_v1", values()), "b": write_trident(tmp_path, "b", "conch_v1", values()),
+        "a": write_trident(tmp_path, "a", "uni_v1", values()),
+        "b": write_trident(tmp_path, "b", "conch_v1", values()),
         "c": write_trident(tmp_path, "c", "uni_v1", values()),
-    }  # fmt: skip
+    }
 
     def reasons(facts, settings: ImportSettings) -> list[str]:
-        return [failure.reason for failure in import_cohort(sources, facts, settings, tmp_path / "out")[1]]
+        return [
+            failure.reason
+            for failure in import_cohort(sources, facts, settings, tmp_path / "out")[1]
+        ]
 
     by_slide = {"a": SlideFacts("a", 0.25), "b": SlideFacts("b", 0.25), "c": SlideFacts("c", 0.5)}
     encoder, size = reasons(by_slide.__getitem__, ImportSettings())
@@ -214,9 +256,15 @@ def test_what_disagrees_with_the_first_or_with_the_options_is_a_row(tmp_path: Pa
     assert "256.0 µm" in size
     assert "128.0 µm" in size
     assert reasons(at_40x, ImportSettings("uni_v1")) == ["is of encoder conch_v1, not uni_v1"]
-    assert "does not name its encoder" in import_cohort(
-        {"d": write_clam(tmp_path, "d", values())}, at_40x, ImportSettings(None, 256, 0.5), tmp_path / "out"
-    )[1][0].reason  # fmt: skip
+    assert (
+        "does not name its encoder"
+        in import_cohort(
+            {"d": write_clam(tmp_path, "d", values())},
+            at_40x,
+            ImportSettings(None, 256, 0.5),
+            tmp_path / "out",
+        )[1][0].reason
+    )
     with pytest.raises(InputError, match="is the folder that is imported"):
         import_cohort(sources, at_40x, ImportSettings(), sources["a"].parent)
 
@@ -249,11 +297,21 @@ def test_patients_and_resolutions_of_the_command_line(run, tmp_path: Path) -> No
     slides = ("TCGA-3C-AALI-01Z-00-DX1.F6E9A5DF", "other", "third")
     for slide in slides:
         write_stamp(tmp_path / "in", slide, values())
-    assert run("import-features", tmp_path / "in", "--mpp", 0.25, "--out", tmp_path / "by-name")[0] == 0
+    assert (
+        run("import-features", tmp_path / "in", "--mpp", 0.25, "--out", tmp_path / "by-name")[0]
+        == 0
+    )
     infos = [read_feature_info(tmp_path / "by-name" / f"{slide}.h5") for slide in slides]
     assert [info.patient_id for info in infos] == ["TCGA-3C-AALI", "other", "third"]
     (tmp_path / "p.csv").write_text(f"slide_id,patient_id,mpp\n{slides[0]}.svs,P1,0.5\nother,P2,\n")
-    code, said = run("import-features", tmp_path / "in", "--patients", tmp_path / "p.csv", "--out", tmp_path / "table")
+    code, said = run(
+        "import-features",
+        tmp_path / "in",
+        "--patients",
+        tmp_path / "p.csv",
+        "--out",
+        tmp_path / "table",
+    )
     assert code == 1
     assert "2 slides imported" in said
     assert "1 slides without level-0 positions" in said
@@ -261,7 +319,10 @@ def test_patients_and_resolutions_of_the_command_line(run, tmp_path: Path) -> No
     known, scaled = (read_feature_info(tmp_path / "table" / f"{slide}.h5") for slide in slides[:2])
     assert (known.patient_id, known.spec.slide_mpp, known.positions) == ("P1", 0.5, LEVEL0)
     assert (scaled.patient_id, scaled.positions) == ("P2", SCALED)
-    for options, part in ((("--mpp", 100), "--mpp of 100"), (("--patients", tmp_path / "gone.csv"), "no such table")):
+    for options, part in (
+        (("--mpp", 100), "--mpp of 100"),
+        (("--patients", tmp_path / "gone.csv"), "no such table"),
+    ):
         code, said = run("import-features", tmp_path / "in", *options, "--out", tmp_path / "none")
         assert code == 2
         assert part in said
@@ -270,11 +331,15 @@ def test_patients_and_resolutions_of_the_command_line(run, tmp_path: Path) -> No
 def test_imported_features_make_bags(tmp_path: Path) -> None:
     write_tensor(tmp_path, "a", torch.from_numpy(values()))
     import_cohort(find_sources(tmp_path), at_40x, CLAM, tmp_path / "out")
-    data = BagDataset(["p"], {"p": [tmp_path / "out" / "a.h5"]}, np.zeros((1, 2), np.float32), seed=0)
+    data = BagDataset(
+        ["p"], {"p": [tmp_path / "out" / "a.h5"]}, np.zeros((1, 2), np.float32), seed=0
+    )
     assert np.array_equal(data.bag(0).features, values())
 
 
-def test_models_train_on_imported_features_and_refuse_those_of_another_encoder(run, tmp_path: Path) -> None:
+def test_models_train_on_imported_features_and_refuse_those_of_another_encoder(
+    run, tmp_path: Path
+) -> None:
     patients = [f"P{number}" for number in range(18)]
     rng = np.random.default_rng(0)
     for number, patient in enumerate(patients):
@@ -282,24 +347,68 @@ def test_models_train_on_imported_features_and_refuse_those_of_another_encoder(r
         write_trident(tmp_path / "conch", patient, "conch_v1", values(number))
     write_tensor(tmp_path / "clam", "P0", torch.from_numpy(values()))
     for name in ("uni", "conch"):
-        assert run("import-features", tmp_path / name, "--mpp", 0.25, "--out", tmp_path / f"{name}-features")[0] == 0
-    options = ("--encoder", "uni_v1", "--patch-px", 256, "--patch-mpp", 0.5, "--out", tmp_path / "clam-features")
+        assert (
+            run(
+                "import-features",
+                tmp_path / name,
+                "--mpp",
+                0.25,
+                "--out",
+                tmp_path / f"{name}-features",
+            )[0]
+            == 0
+        )
+    options = (
+        "--encoder",
+        "uni_v1",
+        "--patch-px",
+        256,
+        "--patch-mpp",
+        0.5,
+        "--out",
+        tmp_path / "clam-features",
+    )
     assert run("import-features", tmp_path / "clam", *options)[0] == 0
 
     tpm = rng.lognormal(size=(len(patients), 12))
-    table = pd.DataFrame(1e6 * tpm / tpm.sum(axis=1, keepdims=True), patients, [f"GENE{i}" for i in range(12)])
+    table = pd.DataFrame(
+        1e6 * tpm / tpm.sum(axis=1, keepdims=True), patients, [f"GENE{i}" for i in range(12)]
+    )
     table.to_csv(tmp_path / "bulk.csv")
-    pd.DataFrame({"slide_id": patients, "patient_id": patients}).to_csv(tmp_path / "slides.csv", index=False)
+    pd.DataFrame({"slide_id": patients, "patient_id": patients}).to_csv(
+        tmp_path / "slides.csv", index=False
+    )
     cohort, model = tmp_path / "cohort.h5ad", tmp_path / "model"
-    bulk = ("bulk", tmp_path / "bulk.csv", "--unit", "tpm", "--slides", tmp_path / "slides.csv", "--out", cohort)
+    bulk = (
+        "bulk",
+        tmp_path / "bulk.csv",
+        "--unit",
+        "tpm",
+        "--slides",
+        tmp_path / "slides.csv",
+        "--out",
+        cohort,
+    )
     assert run(*bulk)[0] == 0
-    small = ("--set", "n_folds=3", "--set", "training.epochs=1", "--set", "training.accelerator=cpu")
+    small = (
+        "--set",
+        "n_folds=3",
+        "--set",
+        "training.epochs=1",
+        "--set",
+        "training.accelerator=cpu",
+    )
     features = ("--features", tmp_path / "uni-features")
     code, said = run("finetune", "--cohort", cohort, *features, *small, "--out", model)
     assert code == 0, said
 
     for name, found in (("conch", "trident:conch_v1"), ("clam", "clam:uni_v1")):
-        others = ("--features", tmp_path / f"{name}-features", "--out", tmp_path / f"refused-{name}")
+        others = (
+            "--features",
+            tmp_path / f"{name}-features",
+            "--out",
+            tmp_path / f"refused-{name}",
+        )
         code, said = run("predict", "--model", model, *others)
         assert code == 2
         assert f"features of {found} (8 wide), the model reads those of trident:uni_v1" in said

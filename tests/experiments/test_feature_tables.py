@@ -30,16 +30,28 @@ def test_a_row_becomes_a_bag_of_one_tile_and_a_bad_row_a_failure(tmp_path: Path)
     features, coords, info = read_features(tmp_path / "features" / f"{NAMES[2]}.h5")
     np.testing.assert_array_equal(features, [[3.0, 4.0]])
     np.testing.assert_array_equal(coords, [[-1, -1]])
-    assert (info.patient_id, info.encoder, info.positions) == ("TCGA-AA-0002", "table:nuclei", UNKNOWN)
+    assert (info.patient_id, info.encoder, info.positions) == (
+        "TCGA-AA-0002",
+        "table:nuclei",
+        UNKNOWN,
+    )
     slides = pd.read_csv(tmp_path / "features" / "slides.csv")
-    assert slides.to_dict("list") == {"slide_id": [NAMES[0], NAMES[2]], "patient_id": ["TCGA-AA-0000", "TCGA-AA-0002"]}
+    assert slides.to_dict("list") == {
+        "slide_id": [NAMES[0], NAMES[2]],
+        "patient_id": ["TCGA-AA-0000", "TCGA-AA-0002"],
+    }
 
 
 @pytest.mark.parametrize(
     ("names", "values", "encoder", "message"),
     [
         (NAMES, np.ones((3, 2)), None, "does not name what made"),
-        ([NAMES[0]] * 2, np.ones((2, 2)), "x", "names slide TCGA-AA-0000-01Z-00-DX1 more than once"),
+        (
+            [NAMES[0]] * 2,
+            np.ones((2, 2)),
+            "x",
+            "names slide TCGA-AA-0000-01Z-00-DX1 more than once",
+        ),
         (NAMES[:1], [["big", 1.0]], "x", "columns area are not numbers"),
     ],
 )

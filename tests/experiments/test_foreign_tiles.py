@@ -31,7 +31,9 @@ def tiles(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with our own tile file of all tiles of the slide."""
     folder = tmp_path_factory.mktemp("tiles")
     with open_slide(slide) as opened:
-        spec = TileSpec.for_slide(PatchSize(), slide_mpp=opened.mpp, level_downsamples=opened.level_downsamples)
+        spec = TileSpec.for_slide(
+            PatchSize(), slide_mpp=opened.mpp, level_downsamples=opened.level_downsamples
+        )
         coords = lay_grid(opened.size, spec)
         tiles = TileSet("a", coords, np.ones(len(coords), np.float32), spec, opened.size)
     write_tiles(folder / "a.h5", tiles, slide_file=slide.name)
@@ -49,12 +51,30 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 def test_exported_tiles_encode_to_the_same_features(
     monkeypatch: pytest.MonkeyPatch, slide: Path, tiles: Path, tmp_path: Path, layout: str
 ) -> None:
-    exported = ("export-tiles", tiles, "--format", layout, "--slides", slide, "--out", tmp_path / layout)
+    exported = (
+        "export-tiles",
+        tiles,
+        "--format",
+        layout,
+        "--slides",
+        slide,
+        "--out",
+        tmp_path / layout,
+    )
     assert run(monkeypatch, *exported) == 0
     found = {}
     for name, folder in (("tiles", tiles), (layout, tmp_path / layout)):
         out = tmp_path / f"features-{name}"
-        options = ("--tiles", folder, "--encoder", "timm:test_resnet", "--device", "cpu", "--out", out)
+        options = (
+            "--tiles",
+            folder,
+            "--encoder",
+            "timm:test_resnet",
+            "--device",
+            "cpu",
+            "--out",
+            out,
+        )
         assert run(monkeypatch, "encode", slide, *options) == 0
         found[name] = read_features(out / "a.h5")
     (ours, our_coords, our_info), (theirs, their_coords, info) = found["tiles"], found[layout]
@@ -67,5 +87,8 @@ def test_an_unknown_layout_and_missing_slides_are_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiles: Path, tmp_path: Path
 ) -> None:
     for layout, part in (("zarr", "unknown tile layout"), ("hest", "--slides")):
-        assert run(monkeypatch, "export-tiles", tiles, "--format", layout, "--out", tmp_path / "o") == 2
+        assert (
+            run(monkeypatch, "export-tiles", tiles, "--format", layout, "--out", tmp_path / "o")
+            == 2
+        )
         assert part in capsys.readouterr().err

@@ -10,7 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tcgn_mil.experiments.benchmarks.planted import by_kind, immune_share, main, tile_auc, zero_shot_p
+from tcgn_mil.experiments.benchmarks.planted import (
+    by_kind,
+    immune_share,
+    main,
+    tile_auc,
+    zero_shot_p,
+)
 from tcgn_mil.experiments.synthetic.config import REGIONS
 
 IMMUNE = REGIONS.index("immune") + 1
@@ -23,11 +29,15 @@ def cohort(tmp_path: Path) -> Path:
     truth = tmp_path / "cohort" / "truth"
     (truth / "regions").mkdir(parents=True)
     kinds = ["colour", "colour", "morphology", "morphology", "null", "null"]
-    pd.DataFrame({"gene": [f"G{i}" for i in range(6)], "kind": kinds}).to_csv(truth / "genes.csv", index=False)
+    pd.DataFrame({"gene": [f"G{i}" for i in range(6)], "kind": kinds}).to_csv(
+        truth / "genes.csv", index=False
+    )
     labels = np.zeros((25, 50), dtype=np.uint8)
     labels[:, :25] = IMMUNE
     np.savez(truth / "regions" / "S1.npz", labels=labels, mpp=8.0)
-    pd.DataFrame({"slide_id": ["S1"], "mpp": [MPP]}).to_csv(tmp_path / "cohort" / "slides.csv", index=False)
+    pd.DataFrame({"slide_id": ["S1"], "mpp": [MPP]}).to_csv(
+        tmp_path / "cohort" / "slides.csv", index=False
+    )
     return tmp_path / "cohort"
 
 
@@ -51,10 +61,12 @@ def maps(tmp_path: Path) -> Path:
     """Four tiles in a row, of 100 µm each: a gene that is highest on the left, attention that is so on the right."""
     folder = tmp_path / "predictions" / "maps"
     folder.mkdir(parents=True)
-    obs = pd.DataFrame({"attention": [0.1, 0.2, 0.3, 0.4], "attention_relative": [0.4, 0.8, 1.2, 1.6]}).set_index(
-        pd.Index(list("abcd"))
+    obs = pd.DataFrame(
+        {"attention": [0.1, 0.2, 0.3, 0.4], "attention_relative": [0.4, 0.8, 1.2, 1.6]}
+    ).set_index(pd.Index(list("abcd")))
+    found = anndata.AnnData(
+        X=np.array([[4.0], [3.0], [2.0], [1.0]]), obs=obs, var=pd.DataFrame(index=["G0"])
     )
-    found = anndata.AnnData(X=np.array([[4.0], [3.0], [2.0], [1.0]]), obs=obs, var=pd.DataFrame(index=["G0"]))
     found.obsm["spatial"] = np.array([[100.0 + SIDE_PX * i, 200.0] for i in range(4)])
     found.uns["tcgn_mil"] = json.dumps({"level0_px": SIDE_PX})
     found.write_h5ad(folder / "S1.h5ad")
@@ -63,8 +75,12 @@ def maps(tmp_path: Path) -> Path:
 
 def test_medians_and_shares_are_by_kind(run: Path, cohort: Path) -> None:
     table = by_kind(run, cohort / "truth").set_index("kind")
-    assert table["r_model"].to_dict() == pytest.approx({"colour": 0.8, "morphology": 0.4, "null": 0.0})
-    assert table["r_ridge_colour"].to_dict() == pytest.approx({"colour": 0.7, "morphology": 0.1, "null": 0.0})
+    assert table["r_model"].to_dict() == pytest.approx(
+        {"colour": 0.8, "morphology": 0.4, "null": 0.0}
+    )
+    assert table["r_ridge_colour"].to_dict() == pytest.approx(
+        {"colour": 0.7, "morphology": 0.1, "null": 0.0}
+    )
     assert table["predictable"].to_dict() == {"colour": 1, "morphology": 0.5, "null": 0}
     assert table["genes"].tolist() == [2, 2, 2]
 
@@ -94,11 +110,14 @@ def test_writes_tables_and_a_figure(
 
 
 @pytest.mark.parametrize(("knows", "low", "high"), [(1.0, 0.0, 0.02), (0.0, 0.05, 1.0)])
-def test_zero_shot_is_judged_by_permuted_labels(tmp_path: Path, knows: float, low: float, high: float) -> None:
+def test_zero_shot_is_judged_by_permuted_labels(
+    tmp_path: Path, knows: float, low: float, high: float
+) -> None:
     rng = np.random.default_rng(0)
     truth = rng.standard_normal((30, 5))
     found = anndata.AnnData(
-        X=np.zeros((30, 5)), obs=pd.DataFrame({"fold": np.arange(30) % 3}, index=map(str, range(30)))
+        X=np.zeros((30, 5)),
+        obs=pd.DataFrame({"fold": np.arange(30) % 3}, index=map(str, range(30))),
     )
     found.layers["truth"] = truth
     found.obsm["baseline_zero_shot"] = knows * truth + rng.standard_normal((30, 5))

@@ -20,14 +20,21 @@ def test_the_trunk_starts_from_cmt_weights(
 ) -> None:
     torch.manual_seed(7)
     source = create_model("tcgn_tiny", num_classes=1)
-    trunk = {name: tensor for name, tensor in to_published_state_dict(source.state_dict()).items()
-             if not name.startswith(("gnn", "channel", "head"))}  # fmt: skip
-    safetensors.torch.save_file({n: t.contiguous() for n, t in trunk.items()}, tmp_path / "cmt.safetensors")
+    trunk = {
+        name: tensor
+        for name, tensor in to_published_state_dict(source.state_dict()).items()
+        if not name.startswith(("gnn", "channel", "head"))
+    }
+    safetensors.torch.save_file(
+        {n: t.contiguous() for n, t in trunk.items()}, tmp_path / "cmt.safetensors"
+    )
     config = SpotConfig(
-        spots=str(demo / "spots"), test_sections=("A1", "A2"), model="tcgn_tiny",
+        spots=str(demo / "spots"),
+        test_sections=("A1", "A2"),
+        model="tcgn_tiny",
         trunk=str(tmp_path / "cmt.safetensors"),
         training=TrainingConfig(epochs=1, batch_size=32, lr=1e-3),
-    )  # fmt: skip
+    )
     started = []
 
     def keep_start(model: torch.nn.Module, *_args: object, **_kwargs: object) -> None:
@@ -45,7 +52,10 @@ def test_the_trunk_starts_from_cmt_weights(
 def test_a_trunk_that_is_none_is_named(demo: Path, tmp_path: Path) -> None:
     safetensors.torch.save_file({"fc.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     config = SpotConfig(
-        spots=str(demo / "spots"), test_sections=("A1",), model="tcgn_tiny", trunk=str(tmp_path / "other.safetensors")
+        spots=str(demo / "spots"),
+        test_sections=("A1",),
+        model="tcgn_tiny",
+        trunk=str(tmp_path / "other.safetensors"),
     )
     with pytest.raises(InputError, match=r"other.safetensors: no tensor of the CMT trunk"):
         pretraining.run(config, tmp_path / "encoder")

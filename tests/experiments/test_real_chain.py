@@ -30,13 +30,37 @@ def pretrained(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     out = tmp_path_factory.mktemp("real")
     with pytest.MonkeyPatch.context() as patch:
         chosen = [option for name in SECTIONS for option in ("--section", name)]
-        command(patch, "spots", real_data / "her2st", *chosen, "--out", out / "spots", "--slides-out", out / "slides")
+        command(
+            patch,
+            "spots",
+            real_data / "her2st",
+            *chosen,
+            "--out",
+            out / "spots",
+            "--slides-out",
+            out / "slides",
+        )
         genes = real_data / "her2st" / "gene_lists" / "tcgn_her2_785_genes.txt"
         command(
-            patch, "pretrain", "--spots", out / "spots", "--val-section", "C5", "--test-section", "B4",
-            "--set", f"panel.file={genes}", "--set", "model=tcgn_tiny", "--set", "training.epochs=1",
-            "--set", "views=1", "--out", out / "encoder",
-        )  # fmt: skip
+            patch,
+            "pretrain",
+            "--spots",
+            out / "spots",
+            "--val-section",
+            "C5",
+            "--test-section",
+            "B4",
+            "--set",
+            f"panel.file={genes}",
+            "--set",
+            "model=tcgn_tiny",
+            "--set",
+            "training.epochs=1",
+            "--set",
+            "views=1",
+            "--out",
+            out / "encoder",
+        )
     return out
 
 
@@ -66,37 +90,102 @@ def test_patients_cross_validated(
     """Ridge on colour trained on B4 alone, or on C, scores what the protocol says, whatever the network does."""
     genes = real_data / "her2st" / "gene_lists" / "tcgn_her2_785_genes.txt"
     command(
-        monkeypatch, "spot-cv", "--spots", pretrained / "spots", "--set", f"panel.file={genes}", "--set",
-        "model=resnet10t", "--set", "input_px=32", "--set", "train=none", "--set", "validation=join",
-        "--set", "views=1", "--set", "baselines=false", "--out", tmp_path / "cv",
-    )  # fmt: skip
+        monkeypatch,
+        "spot-cv",
+        "--spots",
+        pretrained / "spots",
+        "--set",
+        f"panel.file={genes}",
+        "--set",
+        "model=resnet10t",
+        "--set",
+        "input_px=32",
+        "--set",
+        "train=none",
+        "--set",
+        "validation=join",
+        "--set",
+        "views=1",
+        "--set",
+        "baselines=false",
+        "--out",
+        tmp_path / "cv",
+    )
     sections = pd.read_csv(tmp_path / "cv" / "sections.csv")
     ridge = sections[sections["predictor"] == "ridge_colour"].set_index("section")
     assert ridge.loc["B4", "headline"] == pytest.approx(0.014, abs=0.02)
-    assert ridge.loc[["C2", "C3", "C5"], "headline"].abs().max() < 0.015  # the protocol has -0.005, -0.001, 0.002
-    np.testing.assert_allclose(ridge.loc[["C2", "C3", "C5"], "median_r_all"], [0.063, 0.061, 0.064], atol=0.005)
-    np.testing.assert_allclose(ridge.loc[["C2", "C3", "C5"], "median_r_all_other"], [0.152, 0.142, 0.128], atol=0.01)
+    assert (
+        ridge.loc[["C2", "C3", "C5"], "headline"].abs().max() < 0.015
+    )  # the protocol has -0.005, -0.001, 0.002
+    np.testing.assert_allclose(
+        ridge.loc[["C2", "C3", "C5"], "median_r_all"], [0.063, 0.061, 0.064], atol=0.005
+    )
+    np.testing.assert_allclose(
+        ridge.loc[["C2", "C3", "C5"], "median_r_all_other"], [0.152, 0.142, 0.128], atol=0.01
+    )
     assert ridge.loc["B4", "genes_seen"] == 244
     folds = pd.read_csv(tmp_path / "cv" / "folds.csv").groupby(["fold", "part"])["id"].agg(list)
     assert folds["B", "test"] == ["B4"]
     assert folds["C", "train"] == ["B4"]
 
 
-def test_sections_as_slides_with_their_summed_counts(pretrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sections_as_slides_with_their_summed_counts(
+    pretrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, slides = pretrained, pretrained / "slides" / "slides.csv"
     command(monkeypatch, "tile", slides, "--stride-px", 336, "--out", out / "tiles")
     encoder = out / "encoder" / "encoder.safetensors"
-    command(monkeypatch, "encode", slides, "--tiles", out / "tiles", "--encoder", encoder, "--out", out / "features")
+    command(
+        monkeypatch,
+        "encode",
+        slides,
+        "--tiles",
+        out / "tiles",
+        "--encoder",
+        encoder,
+        "--out",
+        out / "features",
+    )
     cohort = out / "cohort.h5ad"
     command(
-        monkeypatch, "bulk", out / "slides" / "pseudobulk.csv", "--unit", "counts", "--slides", slides, "--out", cohort
+        monkeypatch,
+        "bulk",
+        out / "slides" / "pseudobulk.csv",
+        "--unit",
+        "counts",
+        "--slides",
+        slides,
+        "--out",
+        cohort,
     )
     folds = out / "folds.csv"
     folds.write_text("fold,part,id\n0,train,C2\n0,train,C3\n0,val,C5\n0,test,B4\n")
-    command(monkeypatch, "finetune", "--cohort", cohort, "--features", out / "features", "--folds", folds, "--set",
-            "training.epochs=2", "--out", out / "model")  # fmt: skip
-    command(monkeypatch, "predict", "--model", out / "model", "--features", out / "features",
-            "--thumbnails", out / "tiles", "--out", out / "predicted")  # fmt: skip
+    command(
+        monkeypatch,
+        "finetune",
+        "--cohort",
+        cohort,
+        "--features",
+        out / "features",
+        "--folds",
+        folds,
+        "--set",
+        "training.epochs=2",
+        "--out",
+        out / "model",
+    )
+    command(
+        monkeypatch,
+        "predict",
+        "--model",
+        out / "model",
+        "--features",
+        out / "features",
+        "--thumbnails",
+        out / "tiles",
+        "--out",
+        out / "predicted",
+    )
     predicted = anndata.read_h5ad(out / "predicted" / "predicted.h5ad")
     assert sorted(predicted.obs_names) == list(SECTIONS)
     assert "log2(CPM + 1)" in predicted.uns["tcgn_mil"]
@@ -114,17 +203,53 @@ def test_tcga_regions_with_their_rna(
     tables = sorted((real_data / "tcga_expression").glob("tcga_*_all_clean.csv.zip"))
     command(monkeypatch, "tile", regions, "--mpp", 0.25, "--out", tmp_path / "tiles")
     encoder = pretrained / "encoder" / "encoder.safetensors"
-    command(monkeypatch, "encode", regions, "--mpp", 0.25, "--tiles", tmp_path / "tiles", "--encoder", encoder,
-            "--out", tmp_path / "features")  # fmt: skip
-    command(monkeypatch, "bulk", *tables, "--unit", "zscore", "--slides", regions, "--out", tmp_path / "cohort.h5ad")
+    command(
+        monkeypatch,
+        "encode",
+        regions,
+        "--mpp",
+        0.25,
+        "--tiles",
+        tmp_path / "tiles",
+        "--encoder",
+        encoder,
+        "--out",
+        tmp_path / "features",
+    )
+    command(
+        monkeypatch,
+        "bulk",
+        *tables,
+        "--unit",
+        "zscore",
+        "--slides",
+        regions,
+        "--out",
+        tmp_path / "cohort.h5ad",
+    )
     report = pd.read_csv(tmp_path / "join_report.csv")
     slides = report[report["kind"] == "slide"]
     assert len(slides) == 26
     assert sorted(slides.loc[~slides["kept"], "patient_id"]) == ["TCGA-B0-5698", "TCGA-B0-5710"]
-    command(monkeypatch, "finetune", "--cohort", tmp_path / "cohort.h5ad", "--features", tmp_path / "features",
-            "--set", "n_folds=3", "--set", "training.epochs=2", "--set", "cohorts=pooled",
-            "--out", tmp_path / "model")  # fmt: skip
+    command(
+        monkeypatch,
+        "finetune",
+        "--cohort",
+        tmp_path / "cohort.h5ad",
+        "--features",
+        tmp_path / "features",
+        "--set",
+        "n_folds=3",
+        "--set",
+        "training.epochs=2",
+        "--set",
+        "cohorts=pooled",
+        "--out",
+        tmp_path / "model",
+    )
     out_of_fold = anndata.read_h5ad(tmp_path / "model" / "out_of_fold.h5ad")
     assert out_of_fold.n_obs == 24
     assert out_of_fold.n_vars > 1500
-    assert np.nanmax(np.abs(out_of_fold.layers["truth"])) < 4  # ranks, not z-scores with their tails of 1e4
+    assert (
+        np.nanmax(np.abs(out_of_fold.layers["truth"])) < 4
+    )  # ranks, not z-scores with their tails of 1e4

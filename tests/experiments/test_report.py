@@ -17,7 +17,11 @@ def test_values_are_escaped_wherever_they_stand(tmp_path: Path) -> None:
     attack = "<script>alert(1)</script>"
     table = as_table(pd.DataFrame({attack: [attack]}), attack)
     write_report(
-        tmp_path / "r.html", title=attack, banner=attack, sections=[Section(attack, [attack], [table])], gene=attack
+        tmp_path / "r.html",
+        title=attack,
+        banner=attack,
+        sections=[Section(attack, [attack], [table])],
+        gene=attack,
     )
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<script>alert" not in text
@@ -39,9 +43,13 @@ def test_missing_figures_are_named(tmp_path: Path) -> None:
 
 def test_figures_are_drawn_where_values_are_missing(tmp_path: Path) -> None:
     values = np.array([0.1, np.nan, 0.3])
-    figures.gene_distributions({"model": values, "none": values * np.nan}, tmp_path / "a.png", xlabel="r")
+    figures.gene_distributions(
+        {"model": values, "none": values * np.nan}, tmp_path / "a.png", xlabel="r"
+    )
     figures.grouped_points(
-        {"colour": {"model": values}, "null": {"model": values * np.nan}}, tmp_path / "b.png", ylabel="r"
+        {"colour": {"model": values}, "null": {"model": values * np.nan}},
+        tmp_path / "b.png",
+        ylabel="r",
     )
     epochs = [{"loss": 1.0, "score": float("nan")}, {"loss": 0.5, "score": 0.2}]
     figures.training_curves({"fold 0": epochs}, tmp_path / "c.png", score="r")
@@ -56,7 +64,12 @@ def test_figures_have_a_pdf_and_what_is_drawn_as_a_table_the_same_each_time(tmp_
     truth, predicted = np.random.default_rng(0).normal(size=(2, 5, 2)).astype(np.float32)
     for folder in ("one", "two"):
         figures.gene_scatter(
-            ["<b>", "$x$"], truth, predicted, tmp_path / folder / "s.png", unit="u", patients=list("vwxyz")
+            ["<b>", "$x$"],
+            truth,
+            predicted,
+            tmp_path / folder / "s.png",
+            unit="u",
+            patients=list("vwxyz"),
         )
     one, two = (sorted((tmp_path / folder).iterdir()) for folder in ("one", "two"))
     assert [path.name for path in one] == ["s.pdf", "s.png", "s_figure.csv"]
@@ -67,10 +80,17 @@ def test_figures_have_a_pdf_and_what_is_drawn_as_a_table_the_same_each_time(tmp_
 
 
 def test_clouds_of_many_points_are_pixels_in_the_pdf(tmp_path: Path) -> None:
-    few, many = (np.random.default_rng(0).normal(size=(n, 1)) for n in (100, 5 * figures.MOST_VECTORS))
+    few, many = (
+        np.random.default_rng(0).normal(size=(n, 1)) for n in (100, 5 * figures.MOST_VECTORS)
+    )
     for name, values in (("few", few), ("many", many)):
         figures.gene_scatter(
-            ["A"], values, values, tmp_path / f"{name}.png", unit="u", patients=[str(i) for i in range(len(values))]
+            ["A"],
+            values,
+            values,
+            tmp_path / f"{name}.png",
+            unit="u",
+            patients=[str(i) for i in range(len(values))],
         )
     assert b"/Subtype /Image" not in (tmp_path / "few.pdf").read_bytes()
     assert b"/Subtype /Image" in (tmp_path / "many.pdf").read_bytes()

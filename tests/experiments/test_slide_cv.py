@@ -33,7 +33,9 @@ SPEC = TileSpec.for_slide(PatchSize(112, 0.69), slide_mpp=0.69, level_downsample
 TRAINING = TrainingConfig(epochs=25, batch_size=16, lr=3e-3, patience=25, loss="mix")
 
 
-def write_slide(folder: Path, slide: str, patient: str, level: float, rng: np.random.Generator) -> None:
+def write_slide(
+    folder: Path, slide: str, patient: str, level: float, rng: np.random.Generator
+) -> None:
     """A slide whose first feature has the patient's level on average."""
     features = rng.standard_normal((TILES, D)).astype(np.float32)
     features[:, 0] += level
@@ -43,7 +45,9 @@ def write_slide(folder: Path, slide: str, patient: str, level: float, rng: np.ra
 
 def write(folder: Path, slide: str, patient: str, features: np.ndarray, coords: np.ndarray) -> None:
     path = folder / f"{slide}.h5"
-    write_features(path, features, coords, slide_id=slide, patient_id=patient, encoder="toy", spec=SPEC)
+    write_features(
+        path, features, coords, slide_id=slide, patient_id=patient, encoder="toy", spec=SPEC
+    )
 
 
 def change_cohort(config: FinetuneConfig, change: Callable[[anndata.AnnData], None]) -> None:
@@ -64,14 +68,21 @@ def make_cohort(folder: Path, *, patients: int = PATIENTS) -> FinetuneConfig:
     for slide, patient in slides:
         write_slide(folder / "features", slide, patient, level[names.index(patient)], rng)
     obs = pd.DataFrame({"site": [f"S{i % 6}" for i in range(patients)]}, index=names)
-    cohort = anndata.AnnData(np.maximum(values, 0).astype(np.float32), obs=obs, var=pd.DataFrame(index=GENES))
+    cohort = anndata.AnnData(
+        np.maximum(values, 0).astype(np.float32), obs=obs, var=pd.DataFrame(index=GENES)
+    )
     cohort.uns["slides"] = pd.DataFrame(slides, columns=["slide_id", "patient_id"])
     cohort.uns["tcgn_mil"] = json.dumps(provenance(kind="cohort", unit="log2(tpm+1)"))
     cohort.write_h5ad(folder / "cohort.h5ad")
     return FinetuneConfig(
-        cohort=str(folder / "cohort.h5ad"), features=str(folder / "features"), n_folds=3, refits=6, replicates=100,
-        model=MilConfig(embedding=16, attention_hidden=8, dropout=0.2), training=TRAINING,
-    )  # fmt: skip
+        cohort=str(folder / "cohort.h5ad"),
+        features=str(folder / "features"),
+        n_folds=3,
+        refits=6,
+        replicates=100,
+        model=MilConfig(embedding=16, attention_hidden=8, dropout=0.2),
+        training=TRAINING,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +103,15 @@ def test_what_follows_the_slide_is_predictable_and_what_does_not_is_not(study: t
     assert table["r_training_mean"].isna().all()
     assert (table["low_model"] <= table["r_model"]).all()
     assert (table["high_model"] >= table["r_model"]).all()
-    assert 1 <= table["sequoia"].sum() == table["sequoia"][seen].sum()  # a network untrained follows the level too
+    assert (
+        1 <= table["sequoia"].sum() == table["sequoia"][seen].sum()
+    )  # a network untrained follows the level too
     assert (table["pooled_r_model"] > table["pooled_r_untrained"])[table["sequoia"]].all()
-    assert summary["predictable"] == table["predictable"].sum() == len(pd.read_csv(run / "predictable_genes.csv"))
+    assert (
+        summary["predictable"]
+        == table["predictable"].sum()
+        == len(pd.read_csv(run / "predictable_genes.csv"))
+    )
     assert summary["labels"] == ["p-values from 6 refits, fewer than 50"]
     assert 0.8 < summary["null"]["sd_z"] < 1.7
     assert summary["coverage"]["measured"] == pytest.approx(0.9, abs=0.04)
@@ -108,11 +125,15 @@ def test_r_is_within_folds_combined(study: tuple) -> None:
     by_fold = np.stack([pearson(part.layers["truth"], part.X) for part in parts])
     expected = combine_folds(by_fold, np.array([part.n_obs for part in parts])).r
     np.testing.assert_allclose(pd.read_csv(run / "genes.csv")["r_model"], expected, atol=1e-5)
-    inside = (found.layers["low"] <= found.layers["truth"]) & (found.layers["truth"] <= found.layers["high"])
+    inside = (found.layers["low"] <= found.layers["truth"]) & (
+        found.layers["truth"] <= found.layers["high"]
+    )
     assert inside.mean() > 0.88
 
 
-def test_a_killed_run_ends_as_one_that_was_not(study: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_ends_as_one_that_was_not(
+    study: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed in the refits of the second fold; what is finished is kept."""
     config, whole, _ = study
     real, calls = finetuning.refit_predictions, []
@@ -142,9 +163,12 @@ def test_another_config_is_refused_in_the_same_folder(study: tuple) -> None:
 def test_runs_side_by_side(study: tuple, tmp_path: Path) -> None:
     config, run, _ = study
     other = dataclasses.replace(
-        config, folds=str(run / "folds.csv"), refits=0, several_slides="mean",
+        config,
+        folds=str(run / "folds.csv"),
+        refits=0,
+        several_slides="mean",
         model=MilConfig(pooling="mean", embedding=16),
-    )  # fmt: skip
+    )
     summary = finetuning.run(other, tmp_path / "mean")
     assert any("approximate" in label for label in summary["labels"])
     rows = compare_runs(run, tmp_path / "mean", tmp_path / "compared")
@@ -184,7 +208,9 @@ def test_slides_that_cannot_be_used_cost_rows_and_no_run(tmp_path: Path) -> None
 
 def test_sites_stay_together_and_labels_are_permuted_within_them(tmp_path: Path) -> None:
     config = make_cohort(tmp_path, patients=30)
-    config = dataclasses.replace(config, group_by="site", refits=2, training=dataclasses.replace(TRAINING, epochs=2))
+    config = dataclasses.replace(
+        config, group_by="site", refits=2, training=dataclasses.replace(TRAINING, epochs=2)
+    )
     finetuning.run(config, tmp_path / "run")
     folds = pd.read_csv(tmp_path / "run" / "folds.csv")
     sites = anndata.read_h5ad(tmp_path / "cohort.h5ad").obs["site"]
@@ -199,7 +225,10 @@ def test_a_gene_constant_in_training_has_no_r(tmp_path: Path) -> None:
     cohort.write_h5ad(tmp_path / "cohort.h5ad")
     (tmp_path / "genes.txt").write_text("SEEN3\nSEEN4\n")
     config = dataclasses.replace(
-        config, genes=str(tmp_path / "genes.txt"), refits=2, training=dataclasses.replace(TRAINING, epochs=2)
+        config,
+        genes=str(tmp_path / "genes.txt"),
+        refits=2,
+        training=dataclasses.replace(TRAINING, epochs=2),
     )
     finetuning.run(config, tmp_path / "run")
     table = pd.read_csv(tmp_path / "run" / "genes.csv").set_index("gene")
@@ -208,7 +237,9 @@ def test_a_gene_constant_in_training_has_no_r(tmp_path: Path) -> None:
     assert np.isfinite(table.loc["SEEN4", "r_model"])
 
 
-def test_new_patients_come_with_intervals_and_strange_ones_are_flagged(study: tuple, tmp_path: Path) -> None:
+def test_new_patients_come_with_intervals_and_strange_ones_are_flagged(
+    study: tuple, tmp_path: Path
+) -> None:
     _, run, _ = study
     rng = np.random.default_rng(7)
     (tmp_path / "new").mkdir()
@@ -216,7 +247,9 @@ def test_new_patients_come_with_intervals_and_strange_ones_are_flagged(study: tu
         write_slide(tmp_path / "new", f"N{index}", f"N{index}", float(rng.standard_normal()), rng)
     strange = rng.standard_normal((TILES, D)).astype(np.float32) + 6
     write(tmp_path / "new", "X", "X", strange, np.zeros((TILES, 2), np.int64))
-    summary, failures = predict(PredictConfig(str(run), str(tmp_path / "new"), maps=False), tmp_path / "out")
+    summary, failures = predict(
+        PredictConfig(str(run), str(tmp_path / "new"), maps=False), tmp_path / "out"
+    )
     assert failures == []
     assert summary["out_of_distribution"] == ["X"] or (
         "X" in summary["out_of_distribution"] and len(summary["out_of_distribution"]) <= 2
@@ -230,7 +263,9 @@ def test_new_patients_come_with_intervals_and_strange_ones_are_flagged(study: tu
     assert {"r_model", "q_model", "predictable"} <= set(found.var)
 
 
-def test_an_unfinished_run_whose_inputs_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unfinished_run_whose_inputs_changed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = make_cohort(tmp_path, patients=12)
     config = dataclasses.replace(config, refits=0, training=dataclasses.replace(TRAINING, epochs=2))
     late = tmp_path / "features" / "P11-1.h5"
@@ -251,7 +286,9 @@ def test_an_unfinished_run_whose_inputs_changed_is_refused(tmp_path: Path, monke
 def test_few_patients_have_no_p_and_no_crash(tmp_path: Path) -> None:
     """Ten patients in five folds of two: no fold has an r that counts."""
     config = make_cohort(tmp_path, patients=10)
-    config = dataclasses.replace(config, n_folds=5, refits=2, training=dataclasses.replace(TRAINING, epochs=2))
+    config = dataclasses.replace(
+        config, n_folds=5, refits=2, training=dataclasses.replace(TRAINING, epochs=2)
+    )
     summary = finetuning.run(config, tmp_path / "run")
     assert summary["predictable"] == 0
     assert summary["null"] == {"refits": 2, "refits_with_r": 0}
@@ -271,14 +308,19 @@ def test_unknown_values_are_left_out_everywhere(tmp_path: Path) -> None:
     cohort.write_h5ad(tmp_path / "cohort.h5ad")
     (tmp_path / "genes.txt").write_text("\n".join(cohort.var_names))
     config = dataclasses.replace(
-        config, genes=str(tmp_path / "genes.txt"), refits=3, training=dataclasses.replace(TRAINING, epochs=2)
+        config,
+        genes=str(tmp_path / "genes.txt"),
+        refits=3,
+        training=dataclasses.replace(TRAINING, epochs=2),
     )
     finetuning.run(config, tmp_path / "run")
     table = pd.read_csv(tmp_path / "run" / "genes.csv", dtype={"gene": str}).set_index("gene")
     assert table.loc["100", "n"] < 20
     assert np.isfinite(table["r_model"].drop("105")).mean() > 0.9
     assert np.isnan(table.loc["105", "r_model"])
-    summary, failures = predict(PredictConfig(str(tmp_path / "run"), config.features, maps=False), tmp_path / "out")
+    summary, failures = predict(
+        PredictConfig(str(tmp_path / "run"), config.features, maps=False), tmp_path / "out"
+    )
     assert failures == []
     assert set(summary["relation"]) == {"out of fold"}
 
@@ -290,7 +332,9 @@ def test_patients_are_those_of_the_cohort_whatever_feature_files_call_them(tmp_p
             file.attrs["patient_id"] = path.stem
     config = dataclasses.replace(config, refits=0, training=dataclasses.replace(TRAINING, epochs=2))
     finetuning.run(config, tmp_path / "run")
-    summary, _ = predict(PredictConfig(str(tmp_path / "run"), config.features, maps=False), tmp_path / "out")
+    summary, _ = predict(
+        PredictConfig(str(tmp_path / "run"), config.features, maps=False), tmp_path / "out"
+    )
     assert summary["relation"] == {"out of fold": 12}
 
 
@@ -300,10 +344,14 @@ def test_a_baseline_is_compared_over_the_genes_it_has() -> None:
     model = truth * np.repeat([3, 0], 4) + rng.standard_normal((40, 8)).astype(np.float32)
     part = model.copy()
     part[:, :4] = np.nan
-    tables = out_of_fold_tables([*"ABCDEFGH"], truth, {"model": model, "zero_shot": part}, np.repeat(np.arange(4), 10))
+    tables = out_of_fold_tables(
+        [*"ABCDEFGH"], truth, {"model": model, "zero_shot": part}, np.repeat(np.arange(4), 10)
+    )
     row = tables.headline.set_index("predictor").loc["zero_shot"]
     assert row["genes"] == 4
-    assert [row[name] for name in ("model_above_by", "model_above_low", "model_above_high")] == pytest.approx([0] * 3)
+    assert [
+        row[name] for name in ("model_above_by", "model_above_low", "model_above_high")
+    ] == pytest.approx([0] * 3)
 
 
 def two_cohorts(folder: Path) -> FinetuneConfig:
@@ -341,7 +389,10 @@ def test_cohorts_are_standardised_and_judged_within_themselves(tmp_path: Path) -
     assert genes.loc[genes["gene"].str.startswith("SEEN"), "r_model"].median() > 0.5
     found = anndata.read_h5ad(tmp_path / "within" / "out_of_fold.h5ad")
     assert found.obs["cohort"].value_counts().to_dict() == {"a.tsv": 30, "b.tsv": 30}
-    spread = [found[found.obs["cohort"] == name].layers["truth"].std(axis=0).mean() for name in ("a.tsv", "b.tsv")]
+    spread = [
+        found[found.obs["cohort"] == name].layers["truth"].std(axis=0).mean()
+        for name in ("a.tsv", "b.tsv")
+    ]
     assert spread[0] == pytest.approx(spread[1], rel=0.2)
     folds = str(tmp_path / "within" / "folds.csv")
     pooled = dataclasses.replace(config, cohorts="pooled", refits=0, folds=folds)
@@ -349,25 +400,38 @@ def test_cohorts_are_standardised_and_judged_within_themselves(tmp_path: Path) -
     table = pd.read_csv(tmp_path / "pooled" / "genes.csv").set_index("gene")
     assert table["r_model"][null].median() > 0.7  # the scanner tells the table
     rows = compare_runs(tmp_path / "within", tmp_path / "within", tmp_path / "compared")
-    assert rows[0]["median_r_a"] == pytest.approx(pd.read_csv(tmp_path / "within" / "genes.csv")["r_model"].median())
+    assert rows[0]["median_r_a"] == pytest.approx(
+        pd.read_csv(tmp_path / "within" / "genes.csv")["r_model"].median()
+    )
     with pytest.raises(InputError, match="both with cohorts=within or both with cohorts=pooled"):
         compare_runs(tmp_path / "within", tmp_path / "pooled", tmp_path / "refused")
 
 
 def test_a_cohort_too_small_to_standardise_by_is_refused(tmp_path: Path) -> None:
     config = make_cohort(tmp_path, patients=14)
-    change_cohort(config, lambda cohort: cohort.obs.insert(0, "source", ["few.tsv"] * 4 + ["many.tsv"] * 10))
-    with pytest.raises(InputError, match=r"trains on \d patients of few.tsv, too few .* set cohorts=pooled"):
+    change_cohort(
+        config, lambda cohort: cohort.obs.insert(0, "source", ["few.tsv"] * 4 + ["many.tsv"] * 10)
+    )
+    with pytest.raises(
+        InputError, match=r"trains on \d patients of few.tsv, too few .* set cohorts=pooled"
+    ):
         finetuning.run(config, tmp_path / "run")
 
 
 def test_a_cohort_that_only_tests_is_labelled(tmp_path: Path) -> None:
     config = make_cohort(tmp_path, patients=24)
-    change_cohort(config, lambda cohort: cohort.obs.insert(0, "source", ["a.tsv"] * 15 + ["b.tsv"] * 9))
-    rows = [(0, "test" if i >= 15 else "val" if i >= 10 else "train", f"P{i:02d}") for i in range(24)]
+    change_cohort(
+        config, lambda cohort: cohort.obs.insert(0, "source", ["a.tsv"] * 15 + ["b.tsv"] * 9)
+    )
+    rows = [
+        (0, "test" if i >= 15 else "val" if i >= 10 else "train", f"P{i:02d}") for i in range(24)
+    ]
     pd.DataFrame(rows, columns=["fold", "part", "id"]).to_csv(tmp_path / "folds.csv", index=False)
     config = dataclasses.replace(
-        config, folds=str(tmp_path / "folds.csv"), refits=2, training=dataclasses.replace(TRAINING, epochs=2)
+        config,
+        folds=str(tmp_path / "folds.csv"),
+        refits=2,
+        training=dataclasses.replace(TRAINING, epochs=2),
     )
     summary = finetuning.run(config, tmp_path / "run")
     assert "fold 0 trains on no patient of b.tsv: not standardised within it" in summary["labels"]
@@ -417,12 +481,16 @@ def test_a_finished_run_whose_inputs_changed_is_refused(tmp_path: Path, changed:
     config = make_cohort(tmp_path, patients=12)
     (tmp_path / "genes.txt").write_text("SEEN1\nSEEN2\nNULL1\n")
     finetuning.run(
-        dataclasses.replace(config, refits=0, training=dataclasses.replace(TRAINING, epochs=1)), tmp_path / "a"
+        dataclasses.replace(config, refits=0, training=dataclasses.replace(TRAINING, epochs=1)),
+        tmp_path / "a",
     )
     config = dataclasses.replace(
-        config, refits=0, training=dataclasses.replace(TRAINING, epochs=1), genes=str(tmp_path / "genes.txt"),
+        config,
+        refits=0,
+        training=dataclasses.replace(TRAINING, epochs=1),
+        genes=str(tmp_path / "genes.txt"),
         folds=str(tmp_path / "a" / "folds.csv"),
-    )  # fmt: skip
+    )
     summary = finetuning.run(config, tmp_path / "run")
     assert finetuning.run(config, tmp_path / "run") == json.loads(json.dumps(summary))
     if changed == "cohort":
@@ -436,11 +504,15 @@ def test_a_finished_run_whose_inputs_changed_is_refused(tmp_path: Path, changed:
         table.to_csv(config.folds, index=False)
     else:
         (tmp_path / "genes.txt").write_text("SEEN1\nSEEN3\nNULL1\n")
-    with pytest.raises(InputError, match=f"a finished run on other inputs: {changed} changed since it began"):
+    with pytest.raises(
+        InputError, match=f"a finished run on other inputs: {changed} changed since it began"
+    ):
         finetuning.run(config, tmp_path / "run")
 
 
-def test_features_of_another_tile_size_are_refused_or_labelled(study: tuple, tmp_path: Path) -> None:
+def test_features_of_another_tile_size_are_refused_or_labelled(
+    study: tuple, tmp_path: Path
+) -> None:
     _, run, _ = study
     spec = TileSpec.for_slide(PatchSize(112, 0.5), slide_mpp=0.5, level_downsamples=[1.0])
     rng = np.random.default_rng(0)
@@ -449,19 +521,30 @@ def test_features_of_another_tile_size_are_refused_or_labelled(study: tuple, tmp
     names = {"slide_id": "N", "patient_id": "N", "encoder": "toy"}
     write_features(tmp_path / "new" / "N.h5", features, coords, spec=spec, **names)
     given = PredictConfig(str(run), str(tmp_path / "new"), maps=False)
-    with pytest.raises(InputError, match=r"patches of 77.3 µm .*, these are 56.0 µm .*--allow-other-size"):
+    with pytest.raises(
+        InputError, match=r"patches of 77.3 µm .*, these are 56.0 µm .*--allow-other-size"
+    ):
         predict(given, tmp_path / "refused")
-    summary, failures = predict(dataclasses.replace(given, allow_other_size=True), tmp_path / "allowed")
+    summary, failures = predict(
+        dataclasses.replace(given, allow_other_size=True), tmp_path / "allowed"
+    )
     assert failures == []
-    assert summary["notes"] == ["tiles of another size than the model's 77.3 µm (112 px at 0.69 µm/px): N"]
+    assert summary["notes"] == [
+        "tiles of another size than the model's 77.3 µm (112 px at 0.69 µm/px): N"
+    ]
 
 
 def test_rows_of_one_donor_are_labelled_so(tmp_path: Path) -> None:
     config = make_cohort(tmp_path, patients=24)
-    change_cohort(config, lambda cohort: cohort.obs.insert(0, "donor", [f"D{i // 3}" for i in range(24)]))
+    change_cohort(
+        config, lambda cohort: cohort.obs.insert(0, "donor", [f"D{i // 3}" for i in range(24)])
+    )
     config = dataclasses.replace(config, refits=2, training=dataclasses.replace(TRAINING, epochs=2))
     summary = finetuning.run(config, tmp_path / "run")
     assert "only 8 patients: nothing can be said of genes" in summary["labels"]
     found = anndata.read_h5ad(tmp_path / "run" / "out_of_fold.h5ad").obs
     assert (found.groupby("donor", observed=True)["fold"].nunique() == 1).all()
-    assert compare_runs(tmp_path / "run", tmp_path / "run", tmp_path / "compared")[0]["difference"] == 0
+    assert (
+        compare_runs(tmp_path / "run", tmp_path / "run", tmp_path / "compared")[0]["difference"]
+        == 0
+    )

@@ -24,12 +24,19 @@ COORDS = np.array([[0, 0], [155, 0], [0, 155], [310, 310]])
 def slide_map(**changes: object) -> SlideMap:
     rng = np.random.default_rng(0)
     given = SlideMap(
-        "S1", "P1", COORDS, 154.6, (600, 900),
-        attention=np.array([0.1, 0.2, 0.05, 0.15], np.float32), patient_tiles=8,
-        genes=("CD8A", "HLA-A"), scores=rng.normal(size=(4, 2)).astype(np.float32),
-        signatures=("T cells",), signature_scores=rng.normal(size=(4, 1)).astype(np.float32),
+        "S1",
+        "P1",
+        COORDS,
+        154.6,
+        (600, 900),
+        attention=np.array([0.1, 0.2, 0.05, 0.15], np.float32),
+        patient_tiles=8,
+        genes=("CD8A", "HLA-A"),
+        scores=rng.normal(size=(4, 2)).astype(np.float32),
+        signatures=("T cells",),
+        signature_scores=rng.normal(size=(4, 1)).astype(np.float32),
         thumbnail=rng.integers(0, 255, (90, 60, 3), dtype=np.uint8),
-    )  # fmt: skip
+    )
     return replace(given, **changes)
 
 
@@ -48,7 +55,9 @@ def test_qupath_gets_squares_with_measurements_by_name(tmp_path: Path) -> None:
     np.testing.assert_allclose(measured["T cells"], given.signature_scores[:, 0], atol=1e-4)
 
 
-def test_a_large_slide_keeps_the_tiles_of_highest_attention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_slide_keeps_the_tiles_of_highest_attention(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(slide_maps, "MOST_FEATURES", 2)
     write_slide_map(slide_map(), tmp_path)
     features = geojson.loads((tmp_path / "S1.geojson").read_text(encoding="utf-8")).features
@@ -70,14 +79,19 @@ def test_the_anndata_has_centres_image_and_scales_of_visium(tmp_path: Path) -> N
     (library,) = found.uns["spatial"]
     assert library == "S1"
     np.testing.assert_array_equal(found.uns["spatial"]["S1"]["images"]["hires"], given.thumbnail)
-    assert found.uns["spatial"]["S1"]["scalefactors"] == {"spot_diameter_fullres": 154.6, "tissue_hires_scalef": 0.1}
+    assert found.uns["spatial"]["S1"]["scalefactors"] == {
+        "spot_diameter_fullres": 154.6,
+        "tissue_hires_scalef": 0.1,
+    }
     made = json.loads(found.uns["tcgn_mil"])
     assert made["patient_id"] == "P1"
     assert "standardised" in made["X"]
 
 
 @pytest.mark.parametrize("thumbnail", [None, np.zeros((3000, 2000, 3), np.uint8)])
-def test_the_image_covers_the_slide_whatever_its_size(tmp_path: Path, thumbnail: np.ndarray | None) -> None:
+def test_the_image_covers_the_slide_whatever_its_size(
+    tmp_path: Path, thumbnail: np.ndarray | None
+) -> None:
     write_slide_map(slide_map(thumbnail=thumbnail), tmp_path)
     spatial = anndata.read_h5ad(tmp_path / "S1.h5ad").uns["spatial"]["S1"]
     scale = spatial["scalefactors"]["tissue_hires_scalef"]
@@ -114,7 +128,14 @@ def predict(demo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     """Run ``tcgn-mil predict`` on the demo's model and features; gives exit code and standard error."""
 
     def call(*options: object) -> tuple[int, str]:
-        given = ("predict", "--model", demo / "slide-model", "--features", demo / "features", *options)
+        given = (
+            "predict",
+            "--model",
+            demo / "slide-model",
+            "--features",
+            demo / "features",
+            *options,
+        )
         monkeypatch.setattr(sys, "argv", ["tcgn-mil", *map(str, given)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
@@ -126,9 +147,20 @@ def predict(demo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 def test_predict_draws_gene_sets_and_writes_the_tables_asked_for(predict, tmp_path: Path) -> None:
     genes = ("SYN_IMMUNE_01", "SYN_IMMUNE_02")
     gmt = tmp_path / "sets.gmt"
-    gmt.write_text("Immune\tna\t" + "\t".join((*genes, "ABSENT")) + "\r\nAlien\tna\tX1\tX2\n", newline="")
+    gmt.write_text(
+        "Immune\tna\t" + "\t".join((*genes, "ABSENT")) + "\r\nAlien\tna\tX1\tX2\n", newline=""
+    )
     out = tmp_path / "p"
-    options = ("--map-signatures", gmt, "--map-gene", genes[0], "--map-gene", genes[1], "--out", out)
+    options = (
+        "--map-signatures",
+        gmt,
+        "--map-gene",
+        genes[0],
+        "--map-gene",
+        genes[1],
+        "--out",
+        out,
+    )
     code, err = predict(*options, "--table-format", "parquet")
     assert code == 0
     assert "gene set Alien is not drawn: a model lacks 2 of 2 genes: X1, X2" in err
@@ -144,7 +176,9 @@ def test_predict_draws_gene_sets_and_writes_the_tables_asked_for(predict, tmp_pa
     np.testing.assert_allclose(found.obs["Immune"], found.X.mean(axis=1), atol=1e-5)
 
 
-def test_a_file_of_which_no_set_can_be_drawn_and_unknown_formats_are_refused(predict, tmp_path: Path) -> None:
+def test_a_file_of_which_no_set_can_be_drawn_and_unknown_formats_are_refused(
+    predict, tmp_path: Path
+) -> None:
     gmt = tmp_path / "sets.gmt"
     gmt.write_text("Alien\tna\tX1\tX2\n")
     code, err = predict("--map-signatures", gmt, "--out", tmp_path / "a")

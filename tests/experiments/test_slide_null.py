@@ -28,9 +28,20 @@ def bags_of(folder: Path, names: list[str], labels: np.ndarray, seed: int) -> Pa
     files = {}
     for index, name in enumerate(names):
         tiles = 3 + index % 4
-        values = np.random.default_rng(index + ord(name[0])).standard_normal((tiles, D)).astype(np.float32)
-        write_features(folder / f"{name}.h5", values, np.zeros((tiles, 2), np.int64), slide_id=name, patient_id=name,
-                       encoder="toy", spec=SPEC)  # fmt: skip
+        values = (
+            np.random.default_rng(index + ord(name[0]))
+            .standard_normal((tiles, D))
+            .astype(np.float32)
+        )
+        write_features(
+            folder / f"{name}.h5",
+            values,
+            np.zeros((tiles, 2), np.int64),
+            slide_id=name,
+            patient_id=name,
+            encoder="toy",
+            spec=SPEC,
+        )
         files[name] = [folder / f"{name}.h5"]
     return PatientBags(BagDataset(names, files, labels, seed=seed), np.arange(len(names)))
 
@@ -39,12 +50,25 @@ def bags_of(folder: Path, names: list[str], labels: np.ndarray, seed: int) -> Pa
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_a_refit_is_the_fit_of_the_training_loop(tmp_path: Path, pooling: Any, keep: Any) -> None:
     """Without dropout, whose draws differ: same order, rates, decay, clipping and epoch."""
-    names = {part: [f"{part[0]}{i}" for i in range(count)] for part, count in (("train", 11), ("val", 5), ("test", 4))}
+    names = {
+        part: [f"{part[0]}{i}" for i in range(count)]
+        for part, count in (("train", 11), ("val", 5), ("test", 4))
+    }
     rng = np.random.default_rng(0)
-    labels = {part: rng.standard_normal((2, len(names[part]), G)).astype(np.float32) for part in names}
+    labels = {
+        part: rng.standard_normal((2, len(names[part]), G)).astype(np.float32) for part in names
+    }
     labels["train"][1, 3, 1] = np.nan
     training = TrainingConfig(
-        epochs=9, batch_size=4, lr=2e-2, weight_decay=0.2, patience=2, clip_norm=0.3, loss="mix", keep=keep, seed=5
+        epochs=9,
+        batch_size=4,
+        lr=2e-2,
+        weight_decay=0.2,
+        patience=2,
+        clip_norm=0.3,
+        loss="mix",
+        keep=keep,
+        seed=5,
     )
 
     def make(number: int) -> SlideRegressor:
@@ -54,31 +78,45 @@ def test_a_refit_is_the_fit_of_the_training_loop(tmp_path: Path, pooling: Any, k
 
     expected = []
     for number in range(2):
-        bags = {part: bags_of(tmp_path, names[part], labels[part][number], 5).bags for part in names}
+        bags = {
+            part: bags_of(tmp_path, names[part], labels[part][number], 5).bags for part in names
+        }
 
         def predict(model: Any, part: BagDataset) -> np.ndarray:
-            return np.stack([predict_bag(model, part.bag(row)).expression for row in range(len(part))])
+            return np.stack(
+                [predict_bag(model, part.bag(row)).expression for row in range(len(part))]
+            )
 
         def step(model: Any, batch: BagBatch) -> torch.Tensor:
-            return expression_loss(model(batch.features, batch.mask).expression, batch.targets, "mix")
+            return expression_loss(
+                model(batch.features, batch.mask).expression, batch.targets, "mix"
+            )
 
         model = make(number)
         fit(
-            model, step=step, config=training,
-            epoch_batches=lambda epoch, bags=bags: bags["train"].epoch(epoch, batch_size=4, max_tiles=4),
-            validate=lambda model, bags=bags: -float(
-                np.nanmean(np.square(predict(model, bags["val"]) - bags["val"].targets))
+            model,
+            step=step,
+            config=training,
+            epoch_batches=lambda epoch, bags=bags: bags["train"].epoch(
+                epoch, batch_size=4, max_tiles=4
             ),
-        )  # fmt: skip
+            validate=lambda model, bags=bags: (
+                -float(np.nanmean(np.square(predict(model, bags["val"]) - bags["val"].targets)))
+            ),
+        )
         expected.append(predict(model, bags["test"]))
-    parts = [bags_of(tmp_path, names[part], labels[part][0], 5) for part in ("train", "val", "test")]
+    parts = [
+        bags_of(tmp_path, names[part], labels[part][0], 5) for part in ("train", "val", "test")
+    ]
     asked: list[int] = []
 
     def start(number: int) -> Refit:
         asked.append(number)
         return Refit(make(number), labels["train"][number], labels["val"][number])
 
-    found = np.stack([*refit_predictions(start, 2, NullBags(*parts), training, max_tiles=4, description="")])
+    found = np.stack(
+        [*refit_predictions(start, 2, NullBags(*parts), training, max_tiles=4, description="")]
+    )
     assert asked == [0, 1]
     np.testing.assert_allclose(found, np.stack(expected), atol=2e-3)
     assert np.abs(found[0] - found[1]).max() > 0.05
@@ -100,7 +138,11 @@ def test_labels_are_permuted_within_sites() -> None:
 
 def test_the_rows_of_a_donor_stay_together() -> None:
     """20 donors of three sections and 20 of one: each triple's labels go to another triple, in any order."""
-    donors = {f"{donor}/{row}": f"D{donor}" for donor in range(40) for row in range(3 if donor < 20 else 1)}
+    donors = {
+        f"{donor}/{row}": f"D{donor}"
+        for donor in range(40)
+        for row in range(3 if donor < 20 else 1)
+    }
     patients = sorted(donors, key=lambda name: name[::-1])  # mixed
     orders = permutations(patients, donors, dict.fromkeys(patients, ""), count=20, seed=1)
     assert (np.sort(orders, axis=1) == np.arange(len(patients))).all()
@@ -110,7 +152,10 @@ def test_the_rows_of_a_donor_stay_together() -> None:
         for name, label in zip(patients, order, strict=True):
             given.setdefault(donors[name], set()).add(donors[patients[label]])
         assert all(len(sources) == 1 for sources in given.values())
-        assert all((int(donor[1:]) < 20) == (int(min(sources)[1:]) < 20) for donor, sources in given.items())
+        assert all(
+            (int(donor[1:]) < 20) == (int(min(sources)[1:]) < 20)
+            for donor, sources in given.items()
+        )
         kept.append(np.mean([{donor} == sources for donor, sources in given.items()]))
     assert np.mean(kept) < 0.15
 
@@ -145,14 +190,17 @@ def test_p_is_even_where_rows_of_a_donor_are_alike() -> None:
         for fold in range(5):
             train = fold_of != fold
             centred = slides[train] - slides[train].mean(axis=0)
-            weight = np.linalg.solve(centred.T @ centred + 10 * np.eye(slides.shape[1]), centred.T @ labels[train])
+            weight = np.linalg.solve(
+                centred.T @ centred + 10 * np.eye(slides.shape[1]), centred.T @ labels[train]
+            )
             predicted[~train] = slides[~train] @ weight
         return combined_r(labels, predicted, fold_of).z
 
     shares: dict[str, list[float]] = {"rows": [], "donors": []}
     for seed in range(6):
         slides, labels = (
-            rng.standard_normal((30, size))[donor] + 0.5 * rng.standard_normal((90, size)) for size in (15, 150)
+            rng.standard_normal((30, size))[donor] + 0.5 * rng.standard_normal((90, size))
+            for size in (15, 150)
         )
         people = {
             "rows": dict(zip(names, names, strict=True)),
@@ -160,7 +208,9 @@ def test_p_is_even_where_rows_of_a_donor_are_alike() -> None:
         }
         for kind, donors in people.items():
             orders = permutations(names, donors, dict.fromkeys(names, ""), count=40, seed=seed)
-            p = null_p_values(z(slides, labels), np.stack([z(slides, labels[order]) for order in orders]))
+            p = null_p_values(
+                z(slides, labels), np.stack([z(slides, labels[order]) for order in orders])
+            )
             shares[kind].append(float(np.mean(p < 0.05)))
     assert 0.025 < np.mean(shares["donors"]) < 0.08
     assert np.mean(shares["rows"]) > 0.1

@@ -35,13 +35,23 @@ def spots(tmp_path_factory: pytest.TempPathFactory) -> Path:
         truth[5] = np.nan  # a spot too poor to have a value
         depth = rng.lognormal(8, 0.5, len(grid))
         obs = pd.DataFrame({"section": section, "total_counts": depth}, index=names)
-        var = pd.DataFrame({"detection": [0.5] * (len(GENES) - 1) + [0.1]}, index=pd.Index(GENES, name="gene"))
+        var = pd.DataFrame(
+            {"detection": [0.5] * (len(GENES) - 1) + [0.1]}, index=pd.Index(GENES, name="gene")
+        )
         write_predictions(
-            folder / f"fold_{number}" / f"predicted_{section}.h5ad", values, obs, GenePanel(GENES), unit="log1p",
-            var=var, layers={"truth": truth}, obsm={"spatial": 100.0 * grid},
-        )  # fmt: skip
+            folder / f"fold_{number}" / f"predicted_{section}.h5ad",
+            values,
+            obs,
+            GenePanel(GENES),
+            unit="log1p",
+            var=var,
+            layers={"truth": truth},
+            obsm={"spatial": 100.0 * grid},
+        )
         if section == "A1":
-            types = pd.DataFrame({"T-cells": share, "Other": rng.uniform(size=len(grid))}, index=names).iloc[3:]
+            types = pd.DataFrame(
+                {"T-cells": share, "Other": rng.uniform(size=len(grid))}, index=names
+            ).iloc[3:]
             with zipfile.ZipFile(folder / "types.zip", "w") as archive:
                 archive.writestr("major/A1-proportion.tsv", types.to_csv(sep="\t"))
     return folder
@@ -57,7 +67,10 @@ def test_genes_follow_the_planted_cell_type(spots: Path, tmp_path: Path) -> None
     assert "RARE" not in table.index.get_level_values("gene")
     assert table.loc[("T-cells", "FOLLOWS"), "r_predicted"] > 0.6
     assert table.loc[("T-cells", "OPPOSES"), "r_predicted"] < -0.6
-    assert (table.loc[[("T-cells", "FOLLOWS"), ("T-cells", "OPPOSES")], ["q_predicted", "q_measured"]] < 0.01).all(None)
+    assert (
+        table.loc[[("T-cells", "FOLLOWS"), ("T-cells", "OPPOSES")], ["q_predicted", "q_measured"]]
+        < 0.01
+    ).all(None)
     assert (table.loc["Other", "q_predicted"] > 0.05).all()
     (found,) = [row for row in summary["cell_types"] if row["cell_type"] == "T-cells"]
     assert (found["predicted"], found["measured"], found["both"]) == (2, 2, 2)
@@ -74,7 +87,9 @@ def test_one_file_and_a_folder_do_as_well(spots: Path, tmp_path: Path) -> None:
     assert list(read_cell_types(tmp_path / "major")) == ["P-1-A1"]
     (tmp_path / "major" / "P-1-A1-proportion.tsv").rename(tmp_path / "major" / "A1-proportion.tsv")
     one = spots / "fold_0" / "predicted_A1.h5ad"
-    config = AssociationConfig(spots=str(one), cell_types=str(tmp_path / "major" / "A1-proportion.tsv"))
+    config = AssociationConfig(
+        spots=str(one), cell_types=str(tmp_path / "major" / "A1-proportion.tsv")
+    )
     assert association.run(config, tmp_path / "out")["sections"] == ["A1"]
 
 
@@ -97,4 +112,6 @@ def test_bad_input(spots: Path, tmp_path: Path) -> None:
     (tmp_path / "A1-proportion.tsv").write_text("\tT\n0x0\tmany\n")
     assert "not only numbers" in refused(cell_types=str(tmp_path / "A1-proportion.tsv"))
     (tmp_path / "A1-proportion.tsv").write_text("\tT\n0x0\t0.5\n")
-    assert "section A1: 1 spots with cell types" in refused(cell_types=str(tmp_path / "A1-proportion.tsv"))
+    assert "section A1: 1 spots with cell types" in refused(
+        cell_types=str(tmp_path / "A1-proportion.tsv")
+    )

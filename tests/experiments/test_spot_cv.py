@@ -29,9 +29,14 @@ TRAINING = TrainingConfig(epochs=2, batch_size=32, lr=3e-3, average=0.9)
 
 def config_of(spots: Path, **changes: Any) -> SpotConfig:
     config = SpotConfig(
-        spots=str(spots), model="resnet10t", input_px=32, n_folds=2, training=TRAINING, views=1,
+        spots=str(spots),
+        model="resnet10t",
+        input_px=32,
+        n_folds=2,
+        training=TRAINING,
+        views=1,
         target=TargetConfig(remove_depth=True, rank=2),
-    )  # fmt: skip
+    )
     return replace(config, **changes)
 
 
@@ -47,14 +52,20 @@ def finished(spots: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return out, spot_cv.run(config_of(spots), out)
 
 
-def test_the_summary_opens_with_the_headline_and_its_baselines(finished: tuple[Path, dict[str, Any]]) -> None:
+def test_the_summary_opens_with_the_headline_and_its_baselines(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
     out, summary = finished
     written = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(summary))
     assert list(written)[:2] == ["sentence", "headline"]
     assert set(written["headline"]["baselines"]) == {
-        "untrained", "ridge_colour", "depth_control", "log_total", "training_mean"
-    }  # fmt: skip
+        "untrained",
+        "ridge_colour",
+        "depth_control",
+        "log_total",
+        "training_mean",
+    }
     assert "ridge on colour" in written["sentence"]
     assert written["patient_leakage"] == []
     assert any("approximate" in label for label in written["labels"])
@@ -77,7 +88,14 @@ def test_every_section_is_tested_once_with_its_tables_maps_and_predictions(
         assert predicted.obs["total_counts"].min() >= 100
         assert (path.parent / f"maps_{name}.png").stat().st_size > 5000
         genes = pd.read_csv(path.parent / f"genes_{name}.csv", index_col="gene")
-        assert {"depth_adjusted_r_model", "low_model", "high_model", "p_model", "q_model", "predictable"} <= set(genes)
+        assert {
+            "depth_adjusted_r_model",
+            "low_model",
+            "high_model",
+            "p_model",
+            "q_model",
+            "predictable",
+        } <= set(genes)
     for figure in ("headline.png", "detection.png", "genes.png", "curves.png"):
         assert (out / figure).stat().st_size > 5000
     folds = pd.read_csv(out / "folds.csv", dtype=str)
@@ -112,7 +130,10 @@ def test_each_network_leaves_an_encoder_and_its_log(finished: tuple[Path, dict[s
 
 
 def test_a_killed_run_resumes_to_the_same_numbers(
-    finished: tuple[Path, dict[str, Any]], spots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Path, dict[str, Any]],
+    spots: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     expected, _ = finished
     written = []
@@ -133,7 +154,9 @@ def test_a_killed_run_resumes_to_the_same_numbers(
     spot_cv.run(config_of(spots), tmp_path / "cv")
     for name in ("genes.csv", "sections.csv", "summary.csv"):
         assert (tmp_path / "cv" / name).read_bytes() == (expected / name).read_bytes(), name
-    weights = sorted(path.relative_to(expected) for path in expected.rglob("model_0/encoder.safetensors"))
+    weights = sorted(
+        path.relative_to(expected) for path in expected.rglob("model_0/encoder.safetensors")
+    )
     assert len(weights) == 2
     for path in weights:
         first, second = (load_file(folder / path) for folder in (expected, tmp_path / "cv"))
@@ -157,11 +180,18 @@ def test_a_run_whose_config_changed_is_refused_with_the_keys(
         spot_cv.run(changed, out)
 
 
-def test_sections_left_out_one_by_one_and_epochs_chosen_on_test_are_labelled(spots: Path, tmp_path: Path) -> None:
+def test_sections_left_out_one_by_one_and_epochs_chosen_on_test_are_labelled(
+    spots: Path, tmp_path: Path
+) -> None:
     folds = tmp_path / "folds.csv"
     folds.write_text("fold,part,id\nx,train,A1\nx,val,B\nx,test,A2\n", encoding="utf-8")
     config = config_of(
-        spots, group_by="section", folds=str(folds), select_on_test=True, normalisation="published", baselines=False
+        spots,
+        group_by="section",
+        folds=str(folds),
+        select_on_test=True,
+        normalisation="published",
+        baselines=False,
     )
     summary = spot_cv.run(config, tmp_path / "cv")
     assert summary["patient_leakage"] == ["A"]
@@ -170,7 +200,10 @@ def test_sections_left_out_one_by_one_and_epochs_chosen_on_test_are_labelled(spo
     assert "selected on test" in text
     assert "published normalisation" in text
     assert "small_network" not in summary["headline"]["baselines"]
-    assert pd.read_csv(tmp_path / "cv" / "folds.csv").query("part == 'train'")["id"].tolist() == ["A1", "B1"]
+    assert pd.read_csv(tmp_path / "cv" / "folds.csv").query("part == 'train'")["id"].tolist() == [
+        "A1",
+        "B1",
+    ]
 
 
 def test_a_ridge_head_on_frozen_features_and_averaged_members(spots: Path, tmp_path: Path) -> None:
@@ -186,8 +219,11 @@ def test_a_ridge_head_on_frozen_features_and_averaged_members(spots: Path, tmp_p
 
 def test_a_head_alone_trains_on_a_frozen_encoder(spots: Path, tmp_path: Path) -> None:
     config = replace(
-        config_of(spots, train="head"), n_folds=0, val_sections=("B1",), test_sections=("C1",),
-    )  # fmt: skip
+        config_of(spots, train="head"),
+        n_folds=0,
+        val_sections=("B1",),
+        test_sections=("C1",),
+    )
     pretraining.run(config, tmp_path / "encoder")
     torch.manual_seed(config.training.seed)
     study_genes = len(read_encoder_info(tmp_path / "encoder" / "encoder.safetensors").panel)
@@ -198,13 +234,17 @@ def test_a_head_alone_trains_on_a_frozen_encoder(spots: Path, tmp_path: Path) ->
     assert not {"fc.weight"} & same
 
 
-def test_two_runs_side_by_side(finished: tuple[Path, dict[str, Any]], spots: Path, tmp_path: Path) -> None:
+def test_two_runs_side_by_side(
+    finished: tuple[Path, dict[str, Any]], spots: Path, tmp_path: Path
+) -> None:
     first, _ = finished
     second = tmp_path / "ridge"
     spot_cv.run(config_of(spots, train="none", baselines=False), second)
     rows = compare_runs(first, second, tmp_path / "compared")
-    assert [row["section"] for row in rows] == [*sorted(PATIENTS, key=[row["section"] for row in rows].index),
-                                                "mean of sections"]  # fmt: skip
+    assert [row["section"] for row in rows] == [
+        *sorted(PATIENTS, key=[row["section"] for row in rows].index),
+        "mean of sections",
+    ]
     genes = pd.read_csv(tmp_path / "compared" / "comparison.csv")
     one = genes[genes["section"] == "B1"].set_index("gene")
     for column, run in (("r_a", first), ("r_b", second)):
@@ -212,7 +252,9 @@ def test_two_runs_side_by_side(finished: tuple[Path, dict[str, Any]], spots: Pat
         expected = pd.read_csv(path, index_col="gene")["depth_adjusted_r_model"]
         np.testing.assert_allclose(one[column], expected.reindex(one.index), atol=1e-3)
     np.testing.assert_allclose(one["difference"], one["r_b"] - one["r_a"], atol=1e-5)
-    keys = json.loads((tmp_path / "compared" / "comparison.json").read_text(encoding="utf-8"))["differing_keys"]
+    keys = json.loads((tmp_path / "compared" / "comparison.json").read_text(encoding="utf-8"))[
+        "differing_keys"
+    ]
     assert set(keys) == {"train", "baselines"}
     assert (tmp_path / "compared" / "comparison.png").stat().st_size > 5000
     mean = rows[-1]
@@ -221,7 +263,9 @@ def test_two_runs_side_by_side(finished: tuple[Path, dict[str, Any]], spots: Pat
     assert all(row["difference"] == row["low"] == row["high"] == 0 for row in same)
 
 
-def test_only_finished_runs_are_compared(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_only_finished_runs_are_compared(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="holds no spot-cv run"):
         compare_runs(finished[0], tmp_path, tmp_path / "out")
 
@@ -229,9 +273,13 @@ def test_only_finished_runs_are_compared(finished: tuple[Path, dict[str, Any]], 
 def test_the_recipe_of_hest_bench(spots: Path, tmp_path: Path) -> None:
     (tmp_path / "genes.txt").write_text("\n".join(GENES), encoding="utf-8")
     config = config_of(
-        spots, views=4, protocol="hest", target=TargetConfig(), panel=PanelConfig(str(tmp_path / "genes.txt")),
+        spots,
+        views=4,
+        protocol="hest",
+        target=TargetConfig(),
+        panel=PanelConfig(str(tmp_path / "genes.txt")),
         min_umi=1,
-    )  # fmt: skip
+    )
     summary = hest_protocol.run(config, tmp_path / "hest")
     genes = pd.read_csv(tmp_path / "hest" / "genes.csv")
     assert len(genes) == 2 * len(GENES)
@@ -244,10 +292,17 @@ def test_the_recipe_of_hest_bench(spots: Path, tmp_path: Path) -> None:
 
 def test_hest_ridge_is_its_formula() -> None:
     rng = np.random.default_rng(0)
-    features, targets, new = rng.standard_normal((80, 6)), rng.standard_normal((80, 3)) + 2, rng.standard_normal((9, 6))
+    features, targets, new = (
+        rng.standard_normal((80, 6)),
+        rng.standard_normal((80, 3)) + 2,
+        rng.standard_normal((9, 6)),
+    )
     found = hest_protocol.hest_ridge(features, targets, new)
     mean, sd = features.mean(axis=0), features.std(axis=0)
-    x, z = (features - mean) / sd, (new - mean) / sd  # all six components: a rotation, which ridge does not see
+    x, z = (
+        (features - mean) / sd,
+        (new - mean) / sd,
+    )  # all six components: a rotation, which ridge does not see
     weights = np.linalg.solve(x.T @ x + 100 / (6 * 3) * np.eye(6), x.T @ targets)
     np.testing.assert_allclose(found, z @ weights, atol=2e-3)  # the solver stops early
 
@@ -269,7 +324,9 @@ def test_hest_takes_variable_genes_that_are_seen(spots: Path) -> None:
         ({"map_genes": ("TP53",)}, "map_genes names TP53"),
     ],
 )
-def test_settings_that_cannot_be(spots: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_settings_that_cannot_be(
+    spots: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         spot_cv.run(config_of(spots, **changes), tmp_path / "cv")
 
@@ -283,9 +340,13 @@ def test_genes_that_are_constant_have_no_answer_and_stop_nothing(tmp_path: Path)
         adata.write_h5ad(path)
     (tmp_path / "genes.txt").write_text("\n".join(GENES), encoding="utf-8")
     config = config_of(
-        folder, n_folds=0, validation="join", train="none", baselines=False,
+        folder,
+        n_folds=0,
+        validation="join",
+        train="none",
+        baselines=False,
         panel=PanelConfig(str(tmp_path / "genes.txt")),
-    )  # fmt: skip
+    )
     spot_cv.run(config, tmp_path / "cv")
     genes = pd.read_csv(tmp_path / "cv" / "genes.csv", index_col="gene")
     assert genes.loc["BRIGHT0", ["r_model", "depth_adjusted_r_model", "q_model"]].isna().all()
@@ -301,12 +362,19 @@ def test_pretrain_refuses_what_only_cross_validation_does(spots: Path, tmp_path:
 def test_baselines_of_a_validation_section_have_not_seen_it(spots: Path, tmp_path: Path) -> None:
     config = replace(config_of(spots, train="none", n_folds=0), val_sections=("D1",))
     pretraining.run(config, tmp_path / "validated")
-    tested = replace(config_of(spots, train="none", n_folds=0), val_sections=("C1",), test_sections=("D1",))
+    tested = replace(
+        config_of(spots, train="none", n_folds=0), val_sections=("C1",), test_sections=("D1",)
+    )
     pretraining.run(tested, tmp_path / "tested")
-    found = [pd.read_csv(tmp_path / name / "results.csv", index_col="predictor") for name in ("validated", "tested")]
+    found = [
+        pd.read_csv(tmp_path / name / "results.csv", index_col="predictor")
+        for name in ("validated", "tested")
+    ]
     # Trained on the same four sections, ridge gives a section the same r whichever part the section plays.
     for column in ("headline", "median_r_all"):
-        assert found[0].loc["ridge_colour", column] == pytest.approx(found[1].loc["ridge_colour", column], abs=1e-5)
+        assert found[0].loc["ridge_colour", column] == pytest.approx(
+            found[1].loc["ridge_colour", column], abs=1e-5
+        )
 
 
 def test_a_checkpoint_of_other_genes_is_refused(
@@ -340,16 +408,26 @@ def test_the_published_preset_is_labelled_and_stands_above_a_config_file(tmp_pat
     path = tmp_path / "all.yaml"
     path.write_text("group_by: patient\ntraining: {epochs: 30, seed: 4}\n", encoding="utf-8")
     found = resolve_config(
-        SpotConfig, yaml_path=path, preset=preset_values("published"), overrides=["training.epochs=5"]
+        SpotConfig,
+        yaml_path=path,
+        preset=preset_values("published"),
+        overrides=["training.epochs=5"],
     )
-    assert (found.group_by, found.training.epochs, found.training.seed, found.preset) == ("section", 5, 4, "published")
+    assert (found.group_by, found.training.epochs, found.training.seed, found.preset) == (
+        "section",
+        5,
+        4,
+        "published",
+    )
     text = " ".join(spot_cv.labels_of(found, []))
     assert "preset published" in text
     assert "truncated: 5 of its 79 epochs" in text
     assert "not the paper's panel" in text
 
 
-def test_hest_refuses_what_it_has_no_use_for_and_genes_that_are_missing(spots: Path, tmp_path: Path) -> None:
+def test_hest_refuses_what_it_has_no_use_for_and_genes_that_are_missing(
+    spots: Path, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="no use for members, target"):
         hest_protocol.run(config_of(spots, protocol="hest", members=2), tmp_path / "a")
     (tmp_path / "genes.txt").write_text("\n".join((*GENES, "NOSUCH")), encoding="utf-8")

@@ -23,7 +23,9 @@ PANEL = GenePanel(tuple(f"G{number}" for number in range(GENES)))
 def section(rows: int = 14, columns: int = 14, *, seed: int = 0) -> SpotTargets:
     """A lattice of spots; the last ten genes are seen in too few of them."""
     rng = np.random.default_rng(seed)
-    positions = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2) * 290.0
+    positions = (
+        np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2) * 290.0
+    )
     depth = rng.normal(6, 0.5, len(positions))
     expression = rng.standard_normal((len(positions), GENES)) + depth[:, None]
     detection = np.where(np.arange(GENES) < 30, 0.5, 0.1)
@@ -40,14 +42,18 @@ def predictions(test: SpotTargets) -> dict[str, np.ndarray]:
     ridge = rng.standard_normal(own.shape)
     ridge[:, 0] = own[:, 0] * 5 + rng.standard_normal(len(own))
     depth = np.broadcast_to(test.log_depth[:, None], own.shape)
-    return {name: np.asarray(values, np.float32) for name, values in
-            {"model": model, "ridge_colour": ridge, "depth_control": depth}.items()}  # fmt: skip
+    return {
+        name: np.asarray(values, np.float32)
+        for name, values in {"model": model, "ridge_colour": ridge, "depth_control": depth}.items()
+    }
 
 
 @pytest.fixture(scope="module")
 def results() -> SectionResults:
     test = section()
-    return section_results(PANEL, test, predictions(test), section="S", normalisation="library", replicates=300)
+    return section_results(
+        PANEL, test, predictions(test), section="S", normalisation="library", replicates=300
+    )
 
 
 def test_genes_that_are_predicted_are_found_and_others_rarely(results: SectionResults) -> None:
@@ -71,11 +77,15 @@ def test_predictable_means_significant_and_above_ridge(results: SectionResults) 
 
 
 def test_a_baseline_without_a_value_does_not_gate() -> None:
-    genes = pd.DataFrame({
-        "q_model": [0.01, 0.01, 0.2, np.nan], "depth_adjusted_r_model": [0.3, 0.3, 0.3, 0.3],
-        "depth_adjusted_r_ridge_colour": [np.nan, 0.2, 0.2, 0.2],
-        "depth_adjusted_r_small_network": [0.1, 0.4, 0.1, 0.1], "depth_adjusted_r_depth_control": [0.9, 0.9, 0.9, 0.9],
-    })  # fmt: skip
+    genes = pd.DataFrame(
+        {
+            "q_model": [0.01, 0.01, 0.2, np.nan],
+            "depth_adjusted_r_model": [0.3, 0.3, 0.3, 0.3],
+            "depth_adjusted_r_ridge_colour": [np.nan, 0.2, 0.2, 0.2],
+            "depth_adjusted_r_small_network": [0.1, 0.4, 0.1, 0.1],
+            "depth_adjusted_r_depth_control": [0.9, 0.9, 0.9, 0.9],
+        }
+    )
     assert predictable(genes).tolist() == [True, False, False, False]
 
 
@@ -92,7 +102,11 @@ def test_intervals_lie_about_r_and_the_headline_has_one(results: SectionResults)
 
 def test_depth_has_no_r_once_depth_is_out(results: SectionResults) -> None:
     genes, summary = results.genes, results.summary
-    assert genes[["depth_adjusted_r_depth_control", "p_depth_control", "low_depth_control"]].isna().all(axis=None)
+    assert (
+        genes[["depth_adjusted_r_depth_control", "p_depth_control", "low_depth_control"]]
+        .isna()
+        .all(axis=None)
+    )
     assert genes["r_depth_control"].median() > 0.2
     row = summary.set_index("predictor").loc["depth_control"]
     assert row[["headline", "headline_low", "headline_high"]].isna().all()
@@ -101,7 +115,9 @@ def test_depth_has_no_r_once_depth_is_out(results: SectionResults) -> None:
 
 def test_a_section_of_few_spots_has_r_but_no_test() -> None:
     test = section(3, 3)
-    genes, summary, *_ = section_results(PANEL, test, predictions(test), section="S", normalisation="library")
+    genes, summary, *_ = section_results(
+        PANEL, test, predictions(test), section="S", normalisation="library"
+    )
     assert "p_model" not in genes
     assert genes["r_model"].notna().all()
     assert summary["headline_low"].isna().all()
@@ -130,7 +146,9 @@ def test_baselines_of_spots_know_colour_or_depth_alone_and_heed_no_unknown_spot(
     own = rng.standard_normal((len(test.log_depth), 30)).astype(np.float32)
     found = baseline_predictions(train, colour, test, own)
     assert set(found) == {"ridge_colour", "depth_control", "log_total", "training_mean"}
-    np.testing.assert_allclose(found["log_total"], np.repeat(test.log_depth[:, None], GENES, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(
+        found["log_total"], np.repeat(test.log_depth[:, None], GENES, axis=1), rtol=1e-6
+    )
     np.testing.assert_allclose(found["training_mean"][0], train.expression.mean(axis=0), rtol=1e-4)
     expression = np.vstack([train.expression, np.full((1, GENES), np.nan, np.float32)])
     more = SpotTargets(expression, np.append(train.log_depth, 3.0), train.detection)

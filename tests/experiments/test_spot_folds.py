@@ -68,7 +68,10 @@ def test_each_patient_is_tested_once_and_trains_in_no_fold_that_tests_it() -> No
 
 def test_several_patients_a_fold() -> None:
     folds = spot_folds(MANY, n_folds=2)
-    assert [fold.test for fold in folds] == [("A1", "A2", "C1", "C2", "E1", "E2"), ("B1", "B2", "D1", "D2")]
+    assert [fold.test for fold in folds] == [
+        ("A1", "A2", "C1", "C2", "E1", "E2"),
+        ("B1", "B2", "D1", "D2"),
+    ]
     assert folds[0].validation == DISJOINT  # one patient is left to train
 
 
@@ -109,9 +112,23 @@ def folds_file(tmp_path: Path, *rows: str) -> Path:
 
 
 def test_a_file_of_folds_names_sections_or_patients(tmp_path: Path) -> None:
-    path = folds_file(tmp_path, "x,train,A", "x,train,B1", "x,val,C", "x,test,D1", "1,train,B", "1,val,A1", "1,test,E")
+    path = folds_file(
+        tmp_path,
+        "x,train,A",
+        "x,train,B1",
+        "x,val,C",
+        "x,test,D1",
+        "1,train,B",
+        "1,val,A1",
+        "1,test,E",
+    )
     first, second = read_spot_folds(path, MANY)
-    assert (first.name, first.train, first.val, first.test) == ("x", ("A1", "A2", "B1"), ("C1", "C2"), ("D1",))
+    assert (first.name, first.train, first.val, first.test) == (
+        "x",
+        ("A1", "A2", "B1"),
+        ("C1", "C2"),
+        ("D1",),
+    )
     assert (second.train, second.val, second.test) == (("B1", "B2"), ("A1",), ("E1", "E2"))
 
 
@@ -120,12 +137,18 @@ def test_a_file_of_folds_names_sections_or_patients(tmp_path: Path) -> None:
     [
         (["0,train,A", "0,val,B"], "fold 0 has an empty test part"),
         (["0,val,A", "0,test,B"], "fold 0 has an empty train part"),
-        (["0,train,A1", "0,val,B", "0,test,A2"], "fold 0 tests on patient A, who also trains or validates"),
+        (
+            ["0,train,A1", "0,val,B", "0,test,A2"],
+            "fold 0 tests on patient A, who also trains or validates",
+        ),
         (["0,train,A", "0,val,A1", "0,test,B"], "holds A1 more than once"),
         (["0,train,A", "0,val,B", "0,test,Z9"], "names Z9, no section or patient here"),
         (["0,train,A", "0,dev,B", "0,test,C"], "part 'dev'"),
         (["../0,train,A", "../0,val,B", "../0,test,C"], r"fold '../0'"),
-        (["0,train,A", "0,val,B", "0,test,C", "1,train,A", "1,val,B", "1,test,C1"], "C1 is tested in two folds"),
+        (
+            ["0,train,A", "0,val,B", "0,test,C", "1,train,A", "1,val,B", "1,test,C1"],
+            "C1 is tested in two folds",
+        ),
         ([], "holds no fold"),
     ],
 )
@@ -134,7 +157,9 @@ def test_files_of_folds_that_cannot_be(tmp_path: Path, rows: list[str], message:
         read_spot_folds(folds_file(tmp_path, *rows), MANY)
 
 
-def test_a_patient_in_two_parts_is_allowed_where_sections_are_left_out_and_labelled(tmp_path: Path) -> None:
+def test_a_patient_in_two_parts_is_allowed_where_sections_are_left_out_and_labelled(
+    tmp_path: Path,
+) -> None:
     path = folds_file(tmp_path, "0,train,A1", "0,val,B", "0,test,A2")
     (fold,) = read_spot_folds(path, MANY, group_by="section")
     assert fold.leaking == ("A",)

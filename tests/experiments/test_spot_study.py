@@ -26,11 +26,19 @@ def spots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def study_of(spots: Path, fold: str = "A", **changes: object) -> SpotStudy:
     config = replace(SpotConfig(spots=str(spots)), **changes)
     sections = load_sections(config)
-    folds = {split.name: split for split in spot_folds(patients_of(sections), group_by=config.group_by)}
+    folds = {
+        split.name: split for split in spot_folds(patients_of(sections), group_by=config.group_by)
+    }
     return make_study(config, folds[fold], sections)
 
 
-def change(folder: Path, section: str, values: np.ndarray | float, rows: slice, columns: slice = slice(None)) -> None:
+def change(
+    folder: Path,
+    section: str,
+    values: np.ndarray | float,
+    rows: slice,
+    columns: slice = slice(None),
+) -> None:
     path = folder / f"{section}.h5ad"
     adata = anndata.read_h5ad(path)
     adata.X[rows, columns] = values
@@ -84,14 +92,18 @@ def panel_of(tmp_path: Path, missing: str) -> PanelConfig:
 
 
 def test_a_panel_gene_missing_from_a_section_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"B1.h5ad: section B1 lacks 1 of 12 panel genes: BRIGHT0.*missing=drop"):
+    with pytest.raises(
+        InputError, match=r"B1.h5ad: section B1 lacks 1 of 12 panel genes: BRIGHT0.*missing=drop"
+    ):
         study_of(with_gene_missing(tmp_path), panel=panel_of(tmp_path, "error"))
 
 
 def test_a_missing_gene_can_be_dropped_and_is_reported(tmp_path: Path) -> None:
     study = study_of(with_gene_missing(tmp_path), panel=panel_of(tmp_path, "drop"))
     assert study.panel.genes == GENES[1:]
-    assert study.missing.to_dict("records") == [{"section": "B1", "gene": "BRIGHT0", "done": "dropped"}]
+    assert study.missing.to_dict("records") == [
+        {"section": "B1", "gene": "BRIGHT0", "done": "dropped"}
+    ]
 
 
 def test_a_missing_gene_can_count_as_zero_and_is_reported(tmp_path: Path) -> None:
@@ -102,7 +114,9 @@ def test_a_missing_gene_can_count_as_zero_and_is_reported(tmp_path: Path) -> Non
     assert not study.targets["B1"].expression[:, 0].any()
     assert study.targets["B1"].detection[0] == 0
     dropped = study_of(folder, panel=panel_of(tmp_path, "drop"))
-    np.testing.assert_array_equal(study.targets["B1"].expression[:, 1:], dropped.targets["B1"].expression)
+    np.testing.assert_array_equal(
+        study.targets["B1"].expression[:, 1:], dropped.targets["B1"].expression
+    )
 
 
 def test_a_panel_that_no_section_measured_is_an_error(spots: Path, tmp_path: Path) -> None:
@@ -116,21 +130,27 @@ def test_a_section_with_no_expressed_panel_gene(tmp_path: Path) -> None:
     folder = write_sections(tmp_path / "spots", PATIENTS)
     change(folder, "B1", 0, slice(None), slice(0, 6))
     (tmp_path / "panel.txt").write_text("\n".join(GENES[:6]), encoding="utf-8")
-    with pytest.raises(InputError, match=r"section B1: none of the 6 panel genes has a count in its 121 spots"):
+    with pytest.raises(
+        InputError, match=r"section B1: none of the 6 panel genes has a count in its 121 spots"
+    ):
         study_of(folder, panel=PanelConfig(str(tmp_path / "panel.txt")), min_umi=10)
 
 
 def test_a_section_of_poor_spots_alone(tmp_path: Path) -> None:
     folder = write_sections(tmp_path / "spots", PATIENTS)
     change(folder, "A2", 0, slice(None))
-    with pytest.raises(InputError, match=r"A2.h5ad: all 121 spots have fewer than 100 counts.*lower min_umi"):
+    with pytest.raises(
+        InputError, match=r"A2.h5ad: all 121 spots have fewer than 100 counts.*lower min_umi"
+    ):
         study_of(folder)
 
 
 def test_counts_that_are_not_finite_name_their_spots(tmp_path: Path) -> None:
     folder = write_sections(tmp_path / "spots", PATIENTS)
     change(folder, "A2", np.nan, slice(0, 2), slice(0, 1))
-    with pytest.raises(InputError, match=r"A2.h5ad: the counts of 2 spots are NaN, infinite or negative: 0x0, 1x0"):
+    with pytest.raises(
+        InputError, match=r"A2.h5ad: the counts of 2 spots are NaN, infinite or negative: 0x0, 1x0"
+    ):
         study_of(folder)
 
 
@@ -138,7 +158,12 @@ def test_published_normalisation_drops_spots_without_a_panel_count(tmp_path: Pat
     folder = write_sections(tmp_path / "spots", PATIENTS)
     change(folder, "B1", 0, slice(3, 5), slice(0, 6))
     (tmp_path / "panel.txt").write_text("\n".join(GENES[:6]), encoding="utf-8")
-    study = study_of(folder, normalisation="published", panel=PanelConfig(str(tmp_path / "panel.txt")), min_umi=10)
+    study = study_of(
+        folder,
+        normalisation="published",
+        panel=PanelConfig(str(tmp_path / "panel.txt")),
+        min_umi=10,
+    )
     assert len(study.targets["B1"].expression) == 119
     dropped = study.sections["B1"].dropped
     assert dropped["spot"].tolist() == ["3x0", "4x0"]
@@ -176,5 +201,7 @@ def test_the_other_normalisation_is_at_hand(spots: Path) -> None:
 
 def test_a_split_by_name_makes_a_study(spots: Path) -> None:
     sections = load_sections(SpotConfig(spots=str(spots)))
-    study = make_study(SpotConfig(), split_sections(patients_of(sections), ["A2"], ["B1"]), sections)
+    study = make_study(
+        SpotConfig(), split_sections(patients_of(sections), ["A2"], ["B1"]), sections
+    )
     assert (study.train, study.val) == (("A1",), ("A2",))

@@ -9,7 +9,12 @@ from scipy.stats import norm
 
 from tcgn_mil.contracts import GenePanel
 from tcgn_mil.experiments.spot_evaluation import SectionResults, SpotTargets, section_results
-from tcgn_mil.experiments.spot_summary import NULL_APPROXIMATE, NULL_ONE_FOLD, NULL_SINGLE, combine_sections
+from tcgn_mil.experiments.spot_summary import (
+    NULL_APPROXIMATE,
+    NULL_ONE_FOLD,
+    NULL_SINGLE,
+    combine_sections,
+)
 
 GENES, KNOWN = 30, 8
 
@@ -22,11 +27,22 @@ def one_section(seed: int, genes: list[str]) -> SectionResults:
     known = np.array([int(gene[1:]) < KNOWN for gene in genes])
     model = truth * known + 2 * rng.standard_normal(truth.shape)
     test = SpotTargets(
-        truth.astype(np.float32), rng.normal(6, 0.5, len(positions)), np.full(len(genes), 0.5), positions
+        truth.astype(np.float32),
+        rng.normal(6, 0.5, len(positions)),
+        np.full(len(genes), 0.5),
+        positions,
     )
-    predicted = {"model": model.astype(np.float32), "ridge_colour": rng.standard_normal(truth.shape, np.float32)}
+    predicted = {
+        "model": model.astype(np.float32),
+        "ridge_colour": rng.standard_normal(truth.shape, np.float32),
+    }
     return section_results(
-        GenePanel(tuple(genes)), test, predicted, section=str(seed), normalisation="library", replicates=200
+        GenePanel(tuple(genes)),
+        test,
+        predicted,
+        section=str(seed),
+        normalisation="library",
+        replicates=200,
     )
 
 
@@ -47,16 +63,27 @@ def test_r_is_the_mean_of_sections(results: dict[str, SectionResults]) -> None:
     row = found.summary.set_index("predictor").loc["model"]
     assert row["headline"] == pytest.approx(found.genes["depth_adjusted_r_model"].median())
     assert row["headline_low"] < row["headline"] < row["headline_high"]
-    own = [part.summary.set_index("predictor").loc["model", "headline"] for part in results.values()]
+    own = [
+        part.summary.set_index("predictor").loc["model", "headline"] for part in results.values()
+    ]
     assert (row["least_section"], row["most_section"]) == (min(own), max(own))
 
 
-def test_more_sections_give_smaller_p_and_folds_are_paid_for(results: dict[str, SectionResults]) -> None:
-    one_fold, two_folds = (combine_sections(results, folds=folds, patient_of=OWN).genes for folds in (1, 2))
+def test_more_sections_give_smaller_p_and_folds_are_paid_for(
+    results: dict[str, SectionResults],
+) -> None:
+    one_fold, two_folds = (
+        combine_sections(results, folds=folds, patient_of=OWN).genes for folds in (1, 2)
+    )
     single = next(iter(results.values())).genes
     assert (one_fold["p_model"][:KNOWN] < single["p_model"][:KNOWN]).mean() >= 0.7
-    np.testing.assert_allclose(norm.isf(two_folds["p_model"]) * np.sqrt(2), norm.isf(one_fold["p_model"]), atol=1e-6)
-    labels = [combine_sections(results, folds=folds, patient_of=OWN).summary["p_values"].iloc[0] for folds in (1, 2)]
+    np.testing.assert_allclose(
+        norm.isf(two_folds["p_model"]) * np.sqrt(2), norm.isf(one_fold["p_model"]), atol=1e-6
+    )
+    labels = [
+        combine_sections(results, folds=folds, patient_of=OWN).summary["p_values"].iloc[0]
+        for folds in (1, 2)
+    ]
     assert labels == [NULL_ONE_FOLD, NULL_APPROXIMATE]
 
 
@@ -81,8 +108,13 @@ def test_a_gene_that_only_one_fold_chose_counts_where_it_is() -> None:
 def test_null_genes_combined_over_independent_sections_are_not_too_often_significant() -> None:
     share = []
     for seed in range(6):
-        parts = {str(n): one_section(100 + 3 * seed + n, [f"G{k}" for k in range(KNOWN, 60)]) for n in range(3)}
-        share.append((combine_sections(parts, folds=1, patient_of=OWN).genes["p_model"] < 0.05).mean())
+        parts = {
+            str(n): one_section(100 + 3 * seed + n, [f"G{k}" for k in range(KNOWN, 60)])
+            for n in range(3)
+        }
+        share.append(
+            (combine_sections(parts, folds=1, patient_of=OWN).genes["p_model"] < 0.05).mean()
+        )
     assert 0.02 < np.mean(share) < 0.09
 
 
@@ -90,8 +122,10 @@ def test_sections_too_small_for_tests_still_have_a_mean() -> None:
     part = one_section(0, NAMES)
     bare = SectionResults(
         part.genes[["gene", "detection", "r_model", "depth_adjusted_r_model"]],
-        part.summary[part.summary["predictor"] == "model"], part.detection, {},
-    )  # fmt: skip
+        part.summary[part.summary["predictor"] == "model"],
+        part.detection,
+        {},
+    )
     found = combine_sections({"S": bare}, folds=1, patient_of=OWN)
     assert found.genes["depth_adjusted_r_model"].notna().all()
     assert "p_model" not in found.genes
@@ -105,7 +139,9 @@ def test_a_single_section_keeps_its_own_p(results: dict[str, SectionResults]) ->
     assert found.summary["p_values"].iloc[0] == NULL_SINGLE
 
 
-def test_a_section_that_repeats_another_of_its_patient_adds_no_evidence(results: dict[str, SectionResults]) -> None:
+def test_a_section_that_repeats_another_of_its_patient_adds_no_evidence(
+    results: dict[str, SectionResults],
+) -> None:
     twice = {"S": results["S"], "T": results["S"]}
     same, other = (
         combine_sections(twice, folds=1, patient_of=patients).genes["p_model"]

@@ -23,11 +23,21 @@ from tcgn_mil.data.survival_tables import SurvivalTable, read_survival, write_su
 from tcgn_mil.data.targets import RankNormaliser
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import cli, survival, survival_figures
-from tcgn_mil.experiments.survival_cohort import SurviveConfig, load_survival_cohort, signature_weights
+from tcgn_mil.experiments.survival_cohort import (
+    SurviveConfig,
+    load_survival_cohort,
+    signature_weights,
+)
 
 SCRIPT = "<script>alert('$x_1$')</script>"
 PATIENTS = tuple(f"TCGA-{row % 9:02d}-{row:04d}" for row in range(160))
-QUICK = ("risk.l1_ratios=[0.5]", "risk.n_penalties=6", "risk.inner_folds=3", "replicates=50", "n_folds=4")
+QUICK = (
+    "risk.l1_ratios=[0.5]",
+    "risk.n_penalties=6",
+    "risk.inner_folds=3",
+    "replicates=50",
+    "n_folds=4",
+)
 FIGURES = ("kaplan_meier", "concordance", "forest", "accuracy", "exploratory_screen_predicted")
 
 
@@ -40,10 +50,14 @@ def cohort_files(folder: Path, *, late: bool = False) -> dict[str, Path]:
     days, event = np.minimum(death, end), death <= end
     entry = 0.3 * days * rng.random(160) if late else None
     stage = np.array(["I", "II", "III"])[rng.integers(0, 3, 160)]
-    covariates = pd.DataFrame({"age": age, "stage": stage, "one": "x"}, index=pd.Index(PATIENTS, name="patient_id"))
+    covariates = pd.DataFrame(
+        {"age": age, "stage": stage, "one": "x"}, index=pd.Index(PATIENTS, name="patient_id")
+    )
     write_survival(
-        folder / "clinical.csv", [SurvivalTable("OS", PATIENTS, days, event, covariates, entry)], meta={}
-    )  # fmt: skip
+        folder / "clinical.csv",
+        [SurvivalTable("OS", PATIENTS, days, event, covariates, entry)],
+        meta={},
+    )
     genes = [SCRIPT, "CD8A", *(f"G{number}" for number in range(10))]
     noise = {"predicted": 0.6, "measured": 0.2}
     files = {"clinical": folder / "clinical.csv"}
@@ -71,8 +85,18 @@ def finished(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     """A run through the command line, of two seeds."""
     out = tmp_path_factory.mktemp("run") / "out"
     chosen = [option for item in (*QUICK, "seeds=[0, 7]") for option in ("--set", item)]
-    arguments = [*(part for name, path in files.items() for part in (f"--{name}", path)), "--covariate", "age",
-                 "--covariate", "stage", "--horizon", 3000, *chosen, "--out", out]  # fmt: skip
+    arguments = [
+        *(part for name, path in files.items() for part in (f"--{name}", path)),
+        "--covariate",
+        "age",
+        "--covariate",
+        "stage",
+        "--horizon",
+        3000,
+        *chosen,
+        "--out",
+        out,
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["tcgn-mil", "survive", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
@@ -84,7 +108,13 @@ def finished(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 class TestARun:
     def test_models_stand_side_by_side(self, finished: Path) -> None:
         table = pd.read_csv(finished / "concordance.csv", index_col="model")
-        assert list(table.index) == ["clinical", "predicted", "clinical + predicted", "measured", "clinical + measured"]
+        assert list(table.index) == [
+            "clinical",
+            "predicted",
+            "clinical + predicted",
+            "measured",
+            "clinical + measured",
+        ]
         assert (table["low"] < table["c"]).all()
         assert (table["c"] < table["high"]).all()
         assert table.loc["measured", "c"] > 0.65
@@ -101,7 +131,10 @@ class TestARun:
         assert summary["horizon_days"] == 3000
         assert summary["covariates"] == ["age", *summary["covariates"][1:]]
         assert any("approximate: folds inform one another" in label for label in summary["labels"])
-        assert any(label.startswith("exploratory screen predicted: exploratory") for label in summary["labels"])
+        assert any(
+            label.startswith("exploratory screen predicted: exploratory")
+            for label in summary["labels"]
+        )
 
     def test_every_patient_is_scored_by_a_model_that_did_not_see_it(self, finished: Path) -> None:
         risk = pd.read_csv(finished / "risk.csv")
@@ -112,20 +145,27 @@ class TestARun:
             of_seed = risk[risk["seed"] == seed].set_index("patient_id")["fold"]
             pd.testing.assert_series_equal(of_seed, tested[of_seed.index], check_names=False)
 
-    def test_hazard_ratios_are_those_of_lifelines_on_the_scores(self, finished: Path, files: dict[str, Path]) -> None:
+    def test_hazard_ratios_are_those_of_lifelines_on_the_scores(
+        self, finished: Path, files: dict[str, Path]
+    ) -> None:
         risk = pd.read_csv(finished / "risk.csv").query("seed == 0").set_index("patient_id")
         outcome = read_survival(files["clinical"])
-        frame = pd.DataFrame({
-            "t": np.minimum(outcome.time_days, 3000), "e": outcome.event & (outcome.time_days <= 3000),
-            "score": risk.loc[list(outcome.patient_id), "predicted"].to_numpy(),
-            "fold": risk.loc[list(outcome.patient_id), "fold"].to_numpy(),
-        })  # fmt: skip
+        frame = pd.DataFrame(
+            {
+                "t": np.minimum(outcome.time_days, 3000),
+                "e": outcome.event & (outcome.time_days <= 3000),
+                "score": risk.loc[list(outcome.patient_id), "predicted"].to_numpy(),
+                "fold": risk.loc[list(outcome.patient_id), "fold"].to_numpy(),
+            }
+        )
         direct = CoxPHFitter().fit(frame, "t", "e", strata=["fold"]).summary.loc["score"]
         found = pd.read_csv(finished / "hazard_ratios.csv").query("model == 'predicted'").iloc[0]
         assert found["coef"] == pytest.approx(direct["coef"], abs=1e-5)  # six digits are written
         assert found["se"] == pytest.approx(direct["se(coef)"], abs=1e-5)
 
-    def test_the_screen_names_the_gene_and_says_that_it_is_exploratory(self, finished: Path) -> None:
+    def test_the_screen_names_the_gene_and_says_that_it_is_exploratory(
+        self, finished: Path
+    ) -> None:
         screen = pd.read_csv(finished / "exploratory_screen_measured.csv")
         assert screen["gene"].iloc[0] == SCRIPT
         assert screen["label"].str.startswith("exploratory").all()
@@ -151,7 +191,9 @@ class TestARun:
         assert min(pixels.shape) > 200
         assert 0.005 < (pixels < 200).mean() < 0.5
 
-    def test_a_finished_run_is_kept_and_another_config_refused(self, finished: Path, files: dict[str, Path]) -> None:
+    def test_a_finished_run_is_kept_and_another_config_refused(
+        self, finished: Path, files: dict[str, Path]
+    ) -> None:
         with pytest.raises(InputError, match="differing keys"):
             survival.run(configured(files), finished)
 
@@ -170,30 +212,48 @@ def test_late_entry_is_carried_through(tmp_path: Path) -> None:
     assert abs(c - without) > 1e-4
     frame = pd.DataFrame({"t": outcome.time_days, "e": outcome.event, "entry": outcome.entry_days})
     values = pd.read_csv(files["predicted"], index_col=0).loc[list(outcome.patient_id)].to_numpy()
-    frame["gene"], age = RankNormaliser(values)(values)[:, 0].astype(float), outcome.covariates["age"].to_numpy()
+    frame["gene"], age = (
+        RankNormaliser(values)(values)[:, 0].astype(float),
+        outcome.covariates["age"].to_numpy(),
+    )
     screen = pd.read_csv(tmp_path / "out" / "exploratory_screen_predicted.csv").set_index("gene")
     for prefix, more in (("", {}), ("adjusted_", {"age": age})):
-        direct = CoxPHFitter().fit(frame.assign(**more), "t", "e", entry_col="entry").summary.loc["gene"]
+        direct = (
+            CoxPHFitter().fit(frame.assign(**more), "t", "e", entry_col="entry").summary.loc["gene"]
+        )
         assert screen.loc[SCRIPT, f"{prefix}coef"] == pytest.approx(direct["coef"], rel=1e-4)
     frame["score"], frame["fold"] = risk["predicted"].to_numpy(), groups[0]
     direct = (
-        CoxPHFitter().fit(frame.drop(columns="gene"), "t", "e", entry_col="entry", strata=["fold"]).params_["score"]
+        CoxPHFitter()
+        .fit(frame.drop(columns="gene"), "t", "e", entry_col="entry", strata=["fold"])
+        .params_["score"]
     )
     ratios = pd.DataFrame(summary["hazard_ratios"]).set_index("model")
     assert ratios.loc["predicted", "coef"] == pytest.approx(direct, abs=1e-6)
-    assert [row["covariate"] for row in summary["proportional_hazards"]][:2] == ["age", "predicted risk score"]
+    assert [row["covariate"] for row in summary["proportional_hazards"]][:2] == [
+        "age",
+        "predicted risk score",
+    ]
     assert all(0 < row["p"] <= 1 for row in summary["proportional_hazards"])
     assert any("enter late" in label for label in summary["labels"])
     assert summary["results"][1]["c"] > 0.55
     assert (tmp_path / "out" / "kaplan_meier.png").is_file()
 
 
-def test_curves_of_late_entrants_count_who_was_under_observation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_curves_of_late_entrants_count_who_was_under_observation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Two of the four of each group enter after the first event: by hand, Breslow's exp(-sum of deaths / at risk)."""
     names = tuple(f"p{row}" for row in range(8))
     years, event = np.array([1.0, 2, 4, 5] * 2), np.array([True, True, True, False] * 2)
-    table = SurvivalTable("OS", names, 365.25 * years, event, pd.DataFrame(index=list(names)),
-                          365.25 * np.array([0, 0, 1.5, 1.5] * 2))  # fmt: skip
+    table = SurvivalTable(
+        "OS",
+        names,
+        365.25 * years,
+        event,
+        pd.DataFrame(index=list(names)),
+        365.25 * np.array([0, 0, 1.5, 1.5] * 2),
+    )
     risk = np.repeat([1.0, -1.0], 4)
     drawn: list[plt.Figure] = []
     monkeypatch.setattr(survival_figures, "save_figure", lambda figure, *_: drawn.append(figure))
@@ -203,7 +263,9 @@ def test_curves_of_late_entrants_count_who_was_under_observation(monkeypatch: py
     for line in axis.lines:
         curve = dict(zip(*line.get_data(), strict=True))
         at = [curve[time] for time in (1.0, 2.0, 4.0)]
-        np.testing.assert_allclose(at, np.exp(-np.cumsum([1 / 2, 1 / 3, 1 / 2])))  # without entry 1/4, 1/3, 1/2
+        np.testing.assert_allclose(
+            at, np.exp(-np.cumsum([1 / 2, 1 / 3, 1 / 2]))
+        )  # without entry 1/4, 1/3, 1/2
     counts = {(text.get_position()[0], text.get_text()) for text in below.texts}
     assert {(0, "2"), (2, "3"), (4, "2")} <= counts
     plt.close(drawn[0])
@@ -231,16 +293,21 @@ def test_sites_stay_together(files: dict[str, Path]) -> None:
 
 def test_predictions_bring_their_own_truth_and_say_who_they_were_trained_on(
     files: dict[str, Path], tmp_path: Path
-) -> None:  # fmt: skip
+) -> None:
     values = pd.read_csv(files["predicted"], index_col=0)
     relation = np.where(np.arange(160) < 7, "trained on", "out of fold")
-    data = anndata.AnnData(values.to_numpy(np.float32), pd.DataFrame({"relation": relation}, index=values.index),
-                           pd.DataFrame(index=values.columns))  # fmt: skip
-    data.layers["truth"] = pd.read_csv(files["measured"], index_col=0).loc[values.index].to_numpy(np.float32)
+    data = anndata.AnnData(
+        values.to_numpy(np.float32),
+        pd.DataFrame({"relation": relation}, index=values.index),
+        pd.DataFrame(index=values.columns),
+    )
+    data.layers["truth"] = (
+        pd.read_csv(files["measured"], index_col=0).loc[values.index].to_numpy(np.float32)
+    )
     data.write_h5ad(tmp_path / "predicted.h5ad")
     cohort = load_survival_cohort(
         configured({"clinical": files["clinical"], "predicted": tmp_path / "predicted.h5ad"})
-    )  # fmt: skip
+    )
     assert set(cohort.sources) == {"predicted", "measured"}
     assert len(cohort.table) == 153
     assert cohort.dropped["reason"].str.contains("model trained on it").sum() == 7
@@ -255,12 +322,19 @@ def test_predictions_bring_their_own_truth_and_say_who_they_were_trained_on(
 
 def test_signatures_instead_of_genes(files: dict[str, Path], tmp_path: Path) -> None:
     sets = tmp_path / "sets.gmt"
-    sets.write_text(f"TOLD\tours\t{SCRIPT}\tG1\tG2\nELSEWHERE\tno gene is here\tAAA\tBBB\nREST\tours\tG4\tG5\n")
+    sets.write_text(
+        f"TOLD\tours\t{SCRIPT}\tG1\tG2\nELSEWHERE\tno gene is here\tAAA\tBBB\nREST\tours\tG4\tG5\n"
+    )
     given = {name: files[name] for name in ("clinical", "predicted")}
-    config = configured(given, f"signatures={sets}", "risk.features=signatures", "screen=false", "n_folds=3")
+    config = configured(
+        given, f"signatures={sets}", "risk.features=signatures", "screen=false", "n_folds=3"
+    )
     summary = survival.run(config, tmp_path / "out")
     assert summary["signatures"]["predicted"] == ["TOLD", "REST"]
-    assert any("signature ELSEWHERE none of its 2 genes is there: left out" in label for label in summary["labels"])
+    assert any(
+        "signature ELSEWHERE none of its 2 genes is there: left out" in label
+        for label in summary["labels"]
+    )
     chosen = pd.read_csv(tmp_path / "out" / "coefficients.csv")
     assert set(chosen["feature"]) <= {"TOLD", "REST"}
     names, weights, _ = signature_weights(
@@ -284,7 +358,11 @@ def test_signatures_against_the_outcome_one_by_one(files: dict[str, Path], tmp_p
     outcome, values = read_survival(files["clinical"]), pd.read_csv(files["measured"], index_col=0)
     score = values.loc[list(outcome.patient_id), [SCRIPT, "G1", "G2"]].rank().mean(axis=1)
     frame = pd.DataFrame(
-        {"t": outcome.time_days, "e": outcome.event, "s": ((score - score.mean()) / score.std()).values}
+        {
+            "t": outcome.time_days,
+            "e": outcome.event,
+            "s": ((score - score.mean()) / score.std()).values,
+        }
     )
     direct = CoxPHFitter().fit(frame, "t", "e").summary.loc["s"]
     assert table.loc["TOLD", "hazard_ratio_per_sd"] == pytest.approx(direct["exp(coef)"], rel=1e-4)
@@ -292,13 +370,17 @@ def test_signatures_against_the_outcome_one_by_one(files: dict[str, Path], tmp_p
     assert {"adjusted_p", "adjusted_q"} <= set(table.columns)
 
 
-def test_scores_of_predictions_are_ranked_within_their_folds(files: dict[str, Path], tmp_path: Path) -> None:
+def test_scores_of_predictions_are_ranked_within_their_folds(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
     values = pd.read_csv(files["predicted"], index_col=0)
     fold = np.arange(160) % 4
     obs, var = pd.DataFrame({"fold": fold}, index=values.index), pd.DataFrame(index=values.columns)
     data = anndata.AnnData((values + 100 * fold[:, None]).to_numpy(np.float32), obs, var)
     data.write_h5ad(tmp_path / "p.h5ad")
-    cohort = load_survival_cohort(configured({"clinical": files["clinical"], "predicted": tmp_path / "p.h5ad"}))
+    cohort = load_survival_cohort(
+        configured({"clinical": files["clinical"], "predicted": tmp_path / "p.h5ad"})
+    )
     scores = cohort.sources["predicted"].scores
     assert scores.names == ("DANAHER_CD8_T",)  # CD8A of its two genes
     of_fold = pd.Series(fold, index=values.index).loc[list(cohort.table.patient_id)].to_numpy()
@@ -307,7 +389,10 @@ def test_scores_of_predictions_are_ranked_within_their_folds(files: dict[str, Pa
     own = tmp_path / "absent.gmt"
     own.write_text("ELSEWHERE\tnone\tAAA\n")
     given = {"clinical": files["clinical"], "predicted": files["predicted"]}
-    assert load_survival_cohort(configured(given, f"signatures={own}")).sources["predicted"].scores is None
+    assert (
+        load_survival_cohort(configured(given, f"signatures={own}")).sources["predicted"].scores
+        is None
+    )
 
 
 class TestBadInput:
@@ -318,7 +403,9 @@ class TestBadInput:
         assert not (tmp_path / "out" / "summary.json").exists()
         return str(caught.value)
 
-    def rewritten(self, files: dict[str, Path], tmp_path: Path, kind: str, change) -> dict[str, Path]:
+    def rewritten(
+        self, files: dict[str, Path], tmp_path: Path, kind: str, change
+    ) -> dict[str, Path]:
         table = change(pd.read_csv(files[kind], dtype=str, keep_default_na=False))
         table.to_csv(tmp_path / f"{kind}.csv", index=False)
         return {**files, kind: tmp_path / f"{kind}.csv"}
@@ -328,21 +415,31 @@ class TestBadInput:
 
     def test_no_event_in_a_fold(self, files: dict[str, Path], tmp_path: Path) -> None:
         outcome = read_survival(files["clinical"])
-        quiet = [name for name, event in zip(outcome.patient_id, outcome.event, strict=True) if not event]
+        quiet = [
+            name for name, event in zip(outcome.patient_id, outcome.event, strict=True) if not event
+        ]
         rest = [name for name in PATIENTS if name not in set(quiet[:20])]
-        rows = [(0, "test", name) for name in quiet[:20]] + [(0, "train", name) for name in rest[1:]]
+        rows = [(0, "test", name) for name in quiet[:20]] + [
+            (0, "train", name) for name in rest[1:]
+        ]
         rows += [
             (0, "val", rest[0]),
             (1, "val", quiet[1]),
             *((1, "test", name) for name in rest),
             (1, "train", quiet[0]),
         ]
-        pd.DataFrame(rows, columns=["fold", "part", "id"]).to_csv(tmp_path / "folds.csv", index=False)
+        pd.DataFrame(rows, columns=["fold", "part", "id"]).to_csv(
+            tmp_path / "folds.csv", index=False
+        )
         message = self.refused(files, tmp_path, f"folds={tmp_path / 'folds.csv'}")
         assert "fold 0: none of its 20 test patients has an event (OS)" in message
 
-    def test_covariates_that_cannot_be_estimated(self, files: dict[str, Path], tmp_path: Path) -> None:
-        assert "covariate one has one value (x)" in self.refused(files, tmp_path, "covariates=[age, one]")
+    def test_covariates_that_cannot_be_estimated(
+        self, files: dict[str, Path], tmp_path: Path
+    ) -> None:
+        assert "covariate one has one value (x)" in self.refused(
+            files, tmp_path, "covariates=[age, one]"
+        )
         assert "no covariate grade. Fix: columns are age, stage, one" in self.refused(
             files, tmp_path, "covariates=[grade]"
         )
@@ -352,34 +449,49 @@ class TestBadInput:
             return table.assign(stage=np.where(quiet, "IV", table["stage"]))
 
         message = self.refused(
-            self.rewritten(files, tmp_path, "clinical", separate), tmp_path, "covariates=[age, stage]"
-        )  # fmt: skip
+            self.rewritten(files, tmp_path, "clinical", separate),
+            tmp_path,
+            "covariates=[age, stage]",
+        )
         assert "covariate stage[IV] separates patients with an event" in message
 
-    def test_times_of_zero_and_repeated_patients(self, files: dict[str, Path], tmp_path: Path) -> None:
+    def test_times_of_zero_and_repeated_patients(
+        self, files: dict[str, Path], tmp_path: Path
+    ) -> None:
         def zero(table: pd.DataFrame) -> pd.DataFrame:
             return table.assign(OS_time_days=["0", *table["OS_time_days"][1:]])
 
-        assert "has a time of 0" in self.refused(self.rewritten(files, tmp_path, "clinical", zero), tmp_path)
+        assert "has a time of 0" in self.refused(
+            self.rewritten(files, tmp_path, "clinical", zero), tmp_path
+        )
         for kind in ("clinical", "predicted"):
-            twice = self.rewritten(files, tmp_path, kind, lambda table: pd.concat([table, table.iloc[:1]]))
+            twice = self.rewritten(
+                files, tmp_path, kind, lambda table: pd.concat([table, table.iloc[:1]])
+            )
             message = self.refused(twice, tmp_path)
             assert "several rows" in message
             assert f"{kind}.csv" in message
 
     def test_no_patient_in_common(self, files: dict[str, Path], tmp_path: Path) -> None:
         other = self.rewritten(
-            files, tmp_path, "predicted", lambda table: table.assign(patient=table["patient"] + "-01A")
-        )  # fmt: skip
+            files,
+            tmp_path,
+            "predicted",
+            lambda table: table.assign(patient=table["patient"] + "-01A"),
+        )
         message = self.refused(other, tmp_path)
         assert "predicted.csv: has no patient in common with" in message
         assert "-01A" in message
 
-    def test_missing_covariates_and_genes_are_listed(self, files: dict[str, Path], tmp_path: Path) -> None:
+    def test_missing_covariates_and_genes_are_listed(
+        self, files: dict[str, Path], tmp_path: Path
+    ) -> None:
         part = self.rewritten(
             files, tmp_path, "clinical", lambda table: table.assign(age=["", "", *table["age"][2:]])
-        )  # fmt: skip
-        part = self.rewritten(part, tmp_path, "predicted", lambda table: table.assign(G1=["", *table["G1"][1:]]))
+        )
+        part = self.rewritten(
+            part, tmp_path, "predicted", lambda table: table.assign(G1=["", *table["G1"][1:]])
+        )
         cohort = load_survival_cohort(configured(part, "covariates=[age]"))
         assert len(cohort.table) == 158
         assert cohort.dropped["reason"].tolist() == ["no value of covariate age"] * 2
@@ -390,7 +502,9 @@ class TestBadInput:
         message = self.refused({"clinical": files["clinical"]}, tmp_path)
         assert "nothing to predict survival from" in message
 
-    @pytest.mark.parametrize("wrong", ["n_folds=2", "seeds=[]", "seeds=[1, 1]", "times_days=[0]", "replicates=-1"])
+    @pytest.mark.parametrize(
+        "wrong", ["n_folds=2", "seeds=[]", "seeds=[1, 1]", "times_days=[0]", "replicates=-1"]
+    )
     def test_settings_that_cannot_be(self, wrong: str) -> None:
         with pytest.raises(InputError):
             resolve_config(SurviveConfig, overrides=[wrong])
@@ -402,18 +516,35 @@ def brca(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     folder = tmp_path_factory.mktemp("brca")
     source = real_data / "tcga_expression" / "tcga_brca_all_clean.csv.zip"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [
-            "tcgn-mil", "clinical", str(source), "--format", "porpoise", "--covariate", "age",
-            str(real_data / "tcga_clinical" / "TCGA-CDR_outcome.xlsx"), "--format", "tcga-cdr", "--endpoint", "OS",
-            "--out", str(folder / "clinical.csv"),
-        ])  # fmt: skip
+        patch.setattr(
+            sys,
+            "argv",
+            [
+                "tcgn-mil",
+                "clinical",
+                str(source),
+                "--format",
+                "porpoise",
+                "--covariate",
+                "age",
+                str(real_data / "tcga_clinical" / "TCGA-CDR_outcome.xlsx"),
+                "--format",
+                "tcga-cdr",
+                "--endpoint",
+                "OS",
+                "--out",
+                str(folder / "clinical.csv"),
+            ],
+        )
         with pytest.raises(SystemExit) as ended:
             cli.main()
     assert ended.value.code in (None, 0)
     with zipfile.ZipFile(source) as archive, archive.open(archive.namelist()[0]) as file:
         table = pd.read_csv(file, low_memory=False).drop_duplicates("case_id").set_index("case_id")
     genes = [name for name in table.columns if name.endswith("_rnaseq")]
-    table[genes].rename(columns=lambda name: name.removesuffix("_rnaseq")).to_csv(folder / "measured.csv")
+    table[genes].rename(columns=lambda name: name.removesuffix("_rnaseq")).to_csv(
+        folder / "measured.csv"
+    )
     return {"clinical": folder / "clinical.csv", "measured": folder / "measured.csv"}
 
 
@@ -427,18 +558,24 @@ class TestBreastCancer:
         assert agreement["difference_days"].abs().max() < 0.16  # months of two decimals
 
     def test_cox_agrees_with_lifelines(self, brca: dict[str, Path]) -> None:
-        config = resolve_config(SurviveConfig, overrides=[f"{k}={v}" for k, v in brca.items()] + ["covariates=[age]"])
+        config = resolve_config(
+            SurviveConfig, overrides=[f"{k}={v}" for k, v in brca.items()] + ["covariates=[age]"]
+        )
         cohort = load_survival_cohort(config)
         assert (len(cohort.table), int(cohort.table.event.sum())) == (956, 130)
         from tcgn_mil.survival import fit_cox
 
         values = cohort.sources["measured"].values
         values = RankNormaliser(values)(values).astype(float)
-        screen = survival.screen_table(values, cohort.sources["measured"].genes, cohort.table, cohort.design)
+        screen = survival.screen_table(
+            values, cohort.sources["measured"].genes, cohort.table, cohort.design
+        )
         screen = screen.set_index("gene")
         age = cohort.design["age"].to_numpy()
         for index in range(0, 1558, 120):
-            frame = pd.DataFrame({"gene": values[:, index], "t": cohort.table.time_days, "e": cohort.table.event})
+            frame = pd.DataFrame(
+                {"gene": values[:, index], "t": cohort.table.time_days, "e": cohort.table.event}
+            )
             exact = {"precision": 1e-12}
             row = screen.loc[cohort.sources["measured"].genes[index]]
             alone = CoxPHFitter().fit(frame, "t", "e", fit_options=exact).summary.loc["gene"]
@@ -452,9 +589,13 @@ class TestBreastCancer:
             np.testing.assert_allclose(both[["age", "gene"]], direct[["age", "gene"]], atol=1e-6)
 
     @pytest.mark.slow
-    def test_the_whole_verb_takes_under_three_minutes(self, brca: dict[str, Path], tmp_path: Path) -> None:
+    def test_the_whole_verb_takes_under_three_minutes(
+        self, brca: dict[str, Path], tmp_path: Path
+    ) -> None:
         begun = time.perf_counter()
-        config = resolve_config(SurviveConfig, overrides=[f"{k}={v}" for k, v in brca.items()] + ["covariates=[age]"])
+        config = resolve_config(
+            SurviveConfig, overrides=[f"{k}={v}" for k, v in brca.items()] + ["covariates=[age]"]
+        )
         summary = survival.run(config, tmp_path / "out")
         assert time.perf_counter() - begun < 180
         found = {row["model"]: row["c"] for row in summary["results"]}

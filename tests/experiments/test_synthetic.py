@@ -51,18 +51,24 @@ def test_slides_are_pyramids_with_the_resolution_the_table_says(cohort: Syntheti
 
 
 def test_sections_have_counts_positions_and_an_image_that_agree(cohort: SyntheticPaths) -> None:
-    assert sorted(path.name[:2] for path in (cohort.st / "ST-cnts").iterdir()) == sorted(CONFIG.sections)
+    assert sorted(path.name[:2] for path in (cohort.st / "ST-cnts").iterdir()) == sorted(
+        CONFIG.sections
+    )
     totals = []
     for section in CONFIG.sections:
         counts = pd.read_csv(cohort.st / "ST-cnts" / f"{section}.tsv.gz", sep="\t", index_col=0)
         spots = pd.read_csv(cohort.st / "ST-spotfiles" / f"{section}_selection.tsv", sep="\t")
-        assert [f"{x}x{y}" for x, y in zip(spots["x"], spots["y"], strict=True)] == counts.index.tolist()
+        assert [
+            f"{x}x{y}" for x, y in zip(spots["x"], spots["y"], strict=True)
+        ] == counts.index.tolist()
         with Image.open(cohort.st / "ST-imgs" / section[0] / section / f"{section}.jpg") as image:
             pixels = np.asarray(image)
         assert spots["pixel_x"].between(0, pixels.shape[1]).all()
         assert spots["pixel_y"].between(0, pixels.shape[0]).all()
         assert 40 <= len(spots) <= 100
-        neighbours = spots.merge(spots.assign(x=spots["x"] - 1), on=["x", "y"], suffixes=("", "_next"))
+        neighbours = spots.merge(
+            spots.assign(x=spots["x"] - 1), on=["x", "y"], suffixes=("", "_next")
+        )
         pitch_px = (neighbours["pixel_x_next"] - neighbours["pixel_x"]).median()
         assert pitch_px * CONFIG.section_mpp == pytest.approx(CONFIG.spot_pitch_um, rel=0.02)
         totals.append(counts.sum(axis=1))
@@ -81,7 +87,11 @@ def test_spot_genes_follow_their_region(cohort: SyntheticPaths) -> None:
         shares.append(labels[at[:, 0], at[:, 1]])
         levels.append(np.log1p(counts.div(counts.sum(axis=1), axis=0) * 1e4))
     label, level = np.concatenate(shares), pd.concat(levels)
-    for programme, region in {"STROMA": "stroma", "TUMORA": "tumour_a", "TUMORB": "tumour_b"}.items():
+    for programme, region in {
+        "STROMA": "stroma",
+        "TUMORA": "tumour_a",
+        "TUMORB": "tumour_b",
+    }.items():
         own = level.filter(like=f"SYN_{programme}_").mean(axis=1).to_numpy()
         tumour = [REGIONS.index("tumour_a") + 1, REGIONS.index("tumour_b") + 1]
         inside = label == REGIONS.index(region) + 1
@@ -95,7 +105,9 @@ def test_bulk_is_tpm_of_every_patient(cohort: SyntheticPaths) -> None:
     bulk = pd.read_csv(cohort.bulk)
     assert bulk["patient_id"].tolist() == sorted(CONFIG.patients)
     np.testing.assert_allclose(bulk.drop(columns="patient_id").sum(axis=1), 1e6, rtol=1e-6)
-    fractions = pd.read_csv(cohort.truth / "fractions.csv").groupby("patient_id")[list(REGIONS)].mean()
+    fractions = (
+        pd.read_csv(cohort.truth / "fractions.csv").groupby("patient_id")[list(REGIONS)].mean()
+    )
     stroma = bulk.set_index("patient_id").filter(like="SYN_STROMA_").mean(axis=1)
     assert stroma.corr(fractions["stroma"], method="spearman") > 0.6
 
@@ -117,7 +129,13 @@ def test_everything_is_labelled_synthetic(cohort: SyntheticPaths) -> None:
 def test_an_interrupted_run_ends_with_the_same_bytes(cohort: SyntheticPaths) -> None:
     before = hashes(cohort.root)
     slide = sorted((cohort.root / "slides").iterdir())[3]
-    for path in (slide, cohort.slides, cohort.bulk, cohort.st / "ST-cnts" / "B1.tsv.gz", cohort.truth / "genes.csv"):
+    for path in (
+        slide,
+        cohort.slides,
+        cohort.bulk,
+        cohort.st / "ST-cnts" / "B1.tsv.gz",
+        cohort.truth / "genes.csv",
+    ):
         path.unlink()
     (slide.parent / f".{slide.stem}.abc.tmp.tiff").write_bytes(b"half")
     make_cohort(CONFIG, cohort.root)
@@ -187,7 +205,10 @@ def test_tumour_subtypes_have_one_mean_colour_and_other_regions_do_not() -> None
     for region in ("tumour_a", "tumour_b", "stroma", "immune"):
         labels = np.full((90, 90), REGIONS.index(region) + 1, dtype=np.uint8)
         # Uneven staining shifts one piece of tissue by some 3 grey levels; several average it out.
-        pieces = [render(labels, 0.5, stain, np.random.default_rng(seed)).mean(axis=(0, 1)) for seed in range(12)]
+        pieces = [
+            render(labels, 0.5, stain, np.random.default_rng(seed)).mean(axis=(0, 1))
+            for seed in range(12)
+        ]
         colours[region] = np.mean(pieces, axis=0)
     assert np.abs(colours["tumour_a"] - colours["tumour_b"]).max() < 3
     for region in ("stroma", "immune"):

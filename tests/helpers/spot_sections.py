@@ -17,15 +17,25 @@ GENES = tuple(f"{kind}{number}" for kind in ("BRIGHT", "NULL") for number in ran
 
 
 def write_sections(
-    folder: Path, sections: dict[str, str], *, side: int = 11, genes: dict[str, tuple[str, ...]] | None = None
+    folder: Path,
+    sections: dict[str, str],
+    *,
+    side: int = 11,
+    genes: dict[str, tuple[str, ...]] | None = None,
 ) -> Path:
     """Write sections (name -> patient) of `side` x `side` spots; `genes` names those a section measured."""
     for number, (name, patient) in enumerate(sections.items()):
         rng = np.random.default_rng(number)
         grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2)
         bright = rng.uniform(0, 1, len(grid))
-        pixels = np.clip(90 + 120 * bright[:, None, None, None] + rng.normal(0, 8, (len(grid), 16, 16, 3)), 0, 255)
-        rate = np.where([gene.startswith("BRIGHT") for gene in GENES], np.exp(1.5 * bright[:, None]), 1.5)
+        pixels = np.clip(
+            90 + 120 * bright[:, None, None, None] + rng.normal(0, 8, (len(grid), 16, 16, 3)),
+            0,
+            255,
+        )
+        rate = np.where(
+            [gene.startswith("BRIGHT") for gene in GENES], np.exp(1.5 * bright[:, None]), 1.5
+        )
         counts = rng.poisson(rate * rng.lognormal(3.0, 0.3, (len(grid), 1)))
         measured = (genes or {}).get(name, GENES)
         spots = [f"{x}x{y}" for x, y in grid]

@@ -27,10 +27,14 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 2)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone has these thresholds")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone has these thresholds"
+)
 def test_a_forward_pass_does_not_fetch_its_memory_anew() -> None:
     """Page faults of 4 KB: next to none; without `keep_freed_memory` 7,000 to 90,000 of them a pass."""
-    found = subprocess.run([sys.executable, "-c", COUNT_FAULTS], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", COUNT_FAULTS], capture_output=True, text=True, check=True
+    )
     assert int(found.stdout) < 2_000
 
 

@@ -59,7 +59,9 @@ def test_the_same_edges_given_or_chosen_give_the_same_nodes() -> None:
 def test_edges_do_not_depend_on_autocast_precision() -> None:
     block = small_block(2).float()
     seen = []
-    block.attention.register_forward_hook(lambda module, inputs, output: seen.append(output[0].dtype))
+    block.attention.register_forward_hook(
+        lambda module, inputs, output: seen.append(output[0].dtype)
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         nodes = block(torch.randn(1, 2, 8, 8))
     assert seen == [torch.float32]
@@ -82,6 +84,10 @@ def test_a_constant_map_stays_finite() -> None:
     block = small_block(4)
     maps = torch.ones(1, 2, 16, 16, dtype=torch.float64, requires_grad=True)
     block(maps).square().sum().backward()
-    assert all(parameter.grad.isfinite().all() for parameter in block.parameters() if parameter.grad is not None)
+    assert all(
+        parameter.grad.isfinite().all()
+        for parameter in block.parameters()
+        if parameter.grad is not None
+    )
     assert maps.grad is not None
     assert maps.grad.isfinite().all()

@@ -11,7 +11,14 @@ from torch.nn import functional as F
 
 from tcgn_mil.layers.attention import CMTBlock, ReducedAttention, SelfAttention
 from tcgn_mil.layers.checkpointing import checkpointed
-from tcgn_mil.layers.convolution import BatchNorm, InvertedResidualMLP, Pointwise, ResidualDepthwise, as_map, as_tokens
+from tcgn_mil.layers.convolution import (
+    BatchNorm,
+    InvertedResidualMLP,
+    Pointwise,
+    ResidualDepthwise,
+    as_map,
+    as_tokens,
+)
 
 
 def randomise(module: nn.Module) -> nn.Module:
@@ -46,12 +53,16 @@ def test_residual_depthwise_adds_its_input() -> None:
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("contiguous", [True, False])
-def test_batch_norm_and_its_gradient_in_any_memory_format(batch: int, training: bool, contiguous: bool) -> None:
+def test_batch_norm_and_its_gradient_in_any_memory_format(
+    batch: int, training: bool, contiguous: bool
+) -> None:
     torch.manual_seed(0)
     norm = randomise(BatchNorm(5)).train(training)
     reference = copy.deepcopy(norm).double()
     tokens = torch.randn(batch, 12, 5, requires_grad=True)
-    upstream = torch.randn(batch, 12, 5) if contiguous else torch.randn(batch, 5, 12).transpose(1, 2)
+    upstream = (
+        torch.randn(batch, 12, 5) if contiguous else torch.randn(batch, 5, 12).transpose(1, 2)
+    )
     found = norm(tokens)
     wide = tokens.double()
     if training:
@@ -61,7 +72,9 @@ def test_batch_norm_and_its_gradient_in_any_memory_format(batch: int, training: 
     expected = (wide - mean) / (variance + norm.eps).sqrt() * reference.weight + reference.bias
     torch.testing.assert_close(found, expected.float())
     ours = torch.autograd.grad(found, [tokens, norm.weight, norm.bias], upstream)
-    theirs = torch.autograd.grad(expected, [tokens, reference.weight, reference.bias], upstream.double())
+    theirs = torch.autograd.grad(
+        expected, [tokens, reference.weight, reference.bias], upstream.double()
+    )
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b.float(), rtol=1e-4, atol=1e-5)
     if training:
@@ -78,7 +91,9 @@ def test_inverted_residual_mlp_is_its_formula_in_eval_mode() -> None:
         return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
 
     x = as_map(tokens, (3, 3))
-    x = normed(F.gelu(F.conv2d(x, mlp.expand.weight[..., None, None], mlp.expand.bias)), mlp.expand_norm)
+    x = normed(
+        F.gelu(F.conv2d(x, mlp.expand.weight[..., None, None], mlp.expand.bias)), mlp.expand_norm
+    )
     x = x + F.conv2d(x, mlp.depthwise.weight, mlp.depthwise.bias, padding=1, groups=10)
     x = normed(F.gelu(x), mlp.depthwise_norm)
     x = normed(F.conv2d(x, mlp.project.weight[..., None, None], mlp.project.bias), mlp.project_norm)
@@ -90,14 +105,19 @@ def test_reduced_attention_is_its_formula() -> None:
     layer = randomise(ReducedAttention(6, heads=2, reduction=2)).eval()
     tokens, bias = torch.randn(2, 16, 6), torch.randn(2, 16, 4)
     coarse = layer.reduce_norm(as_tokens(layer.reduce(as_map(tokens, (4, 4)))))
-    q, k, v = (x.view(2, -1, 2, 3).transpose(1, 2) for x in (layer.q(tokens), layer.k(coarse), layer.v(coarse)))
+    q, k, v = (
+        x.view(2, -1, 2, 3).transpose(1, 2)
+        for x in (layer.q(tokens), layer.k(coarse), layer.v(coarse))
+    )
     weights = (q @ k.transpose(2, 3) / 3**0.5 + bias).softmax(-1)
     expected = layer.proj((weights @ v).transpose(1, 2).flatten(2))
     torch.testing.assert_close(layer(tokens, (4, 4), bias), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("diagonal", [0.0, 1.0])
-def test_self_attention_scales_by_the_full_width_and_adds_the_diagonal_before(diagonal: float) -> None:
+def test_self_attention_scales_by_the_full_width_and_adds_the_diagonal_before(
+    diagonal: float,
+) -> None:
     torch.manual_seed(0)
     layer = randomise(SelfAttention(6, heads=2, diagonal=diagonal, dropout=0.1)).eval()
     tokens = torch.randn(2, 5, 6)

@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 
 from tcgn_mil.layers.node_edge import EdgeLayer, NodeLayer
-from tcgn_mil.layers.patch_graph import build_graph, edge_features, grid_proximity, select_edges, sum_at_nodes
+from tcgn_mil.layers.patch_graph import (
+    build_graph,
+    edge_features,
+    grid_proximity,
+    select_edges,
+    sum_at_nodes,
+)
 
 
 def random_edges(nodes: int, count: int, batch: int = 3, seed: int = 0) -> Tensor:
@@ -39,13 +45,18 @@ def with_unit_diagonal(matrix: Tensor) -> Tensor:
 
 def dense_node_layer(layer: NodeLayer, nodes: Tensor, features: Tensor, edges: Tensor) -> Tensor:
     adjacency, incidence, _ = dense_structure(edges, len(nodes))
-    product = with_unit_diagonal(incidence @ torch.diag((features @ layer.p.T).squeeze(1)) @ incidence.T)
+    product = with_unit_diagonal(
+        incidence @ torch.diag((features @ layer.p.T).squeeze(1)) @ incidence.T
+    )
     return (product * adjacency) @ nodes @ layer.weight + layer.bias
 
 
 def dense_edge_layer(layer: EdgeLayer, features: Tensor, nodes: Tensor, edges: Tensor) -> Tensor:
     _, incidence, adjacency = dense_structure(edges, len(nodes))
-    product = with_unit_diagonal(incidence.T @ torch.diag((nodes @ layer.p.T).squeeze(1)) @ incidence) * adjacency
+    product = (
+        with_unit_diagonal(incidence.T @ torch.diag((nodes @ layer.p.T).squeeze(1)) @ incidence)
+        * adjacency
+    )
     return (product / product.max(dim=0).values) @ features @ layer.weight + layer.bias
 
 
@@ -62,15 +73,25 @@ def test_closed_forms_equal_the_dense_layers(nodes: int, count: int, sign: float
     if sign:
         edge_layer.p.data.abs_()
     for layer, found, dense in (
-        (node_layer, node_layer(x, z, graph), lambda b: dense_node_layer(node_layer, x[b], z[b], edges[b])),
-        (edge_layer, edge_layer(z, x, graph), lambda b: dense_edge_layer(edge_layer, z[b], x[b], edges[b])),
+        (
+            node_layer,
+            node_layer(x, z, graph),
+            lambda b: dense_node_layer(node_layer, x[b], z[b], edges[b]),
+        ),
+        (
+            edge_layer,
+            edge_layer(z, x, graph),
+            lambda b: dense_edge_layer(edge_layer, z[b], x[b], edges[b]),
+        ),
     ):
         expected = torch.stack([dense(b) for b in range(3)])
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
         inputs = [x, z, layer.weight, layer.p]
         upstream = torch.randn_like(found)
         for ours, theirs in zip(
-            torch.autograd.grad(found, inputs, upstream), torch.autograd.grad(expected, inputs, upstream), strict=True
+            torch.autograd.grad(found, inputs, upstream),
+            torch.autograd.grad(expected, inputs, upstream),
+            strict=True,
         ):
             torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
@@ -105,7 +126,9 @@ def test_edge_features_follow_their_formulas() -> None:
         x, y = nodes[0, i], nodes[0, j]
         similarity = (torch.dot(x, y) / x.norm() / y.norm() + 1) / 2
         closeness = (((x - y).square().sum() + 3) / 3) ** -0.5
-        expected = torch.stack([a, b, (a + b) / 2, torch.tensor(1 / (distance / 3 + 1)), closeness, similarity])
+        expected = torch.stack(
+            [a, b, (a + b) / 2, torch.tensor(1 / (distance / 3 + 1)), closeness, similarity]
+        )
         torch.testing.assert_close(found[row], expected)
 
 

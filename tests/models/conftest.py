@@ -37,7 +37,10 @@ def golden() -> dict[str, np.ndarray]:
 @pytest.fixture(scope="session")
 def published(fill: ModuleType) -> dict[str, Tensor]:
     """A checkpoint in the published layout: 994 tensors."""
-    return {name: torch.as_tensor(value) for name, value in fill.filled_state(fill.published_shapes()).items()}
+    return {
+        name: torch.as_tensor(value)
+        for name, value in fill.filled_state(fill.published_shapes()).items()
+    }
 
 
 @pytest.fixture(scope="session")

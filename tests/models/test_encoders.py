@@ -36,10 +36,15 @@ def without(*names: str) -> Any:
 def test_a_tcgn_is_what_create_model_makes(tmp_path: Path) -> None:
     source = create_model("tcgn_tiny", 3)
     save_file(source.state_dict(), tmp_path / "tcgn.safetensors")
-    model = create_encoder("tcgn_tiny", 3, checkpoint=tmp_path / "tcgn.safetensors", drop_rate=0.3, input_px=224)
+    model = create_encoder(
+        "tcgn_tiny", 3, checkpoint=tmp_path / "tcgn.safetensors", drop_rate=0.3, input_px=224
+    )
     assert isinstance(model, TCGN)
     assert model.drop_rate == 0.3
-    assert all(torch.equal(tensor, source.state_dict()[name]) for name, tensor in model.state_dict().items())
+    assert all(
+        torch.equal(tensor, source.state_dict()[name])
+        for name, tensor in model.state_dict().items()
+    )
     with pytest.raises(InputError, match="tensors do not fit the model: head"):
         create_encoder("tcgn_tiny", 4, checkpoint=tmp_path / "tcgn.safetensors")
 
@@ -53,10 +58,19 @@ def test_a_tcgn_is_what_create_model_makes(tmp_path: Path) -> None:
             {"name": "resnet10t.nobody"},
             "weights of timm model 'resnet10t.nobody' cannot be had .*Invalid pretrained tag",
         ),
-        ({"name": "tcgn_tiny", "pretrained": True}, "no weights of tcgn_tiny to download.* checkpoint, or a trunk"),
+        (
+            {"name": "tcgn_tiny", "pretrained": True},
+            "no weights of tcgn_tiny to download.* checkpoint, or a trunk",
+        ),
         ({"name": "tcgn_tiny", "input_px": 256}, "tcgn_tiny takes images of 224 px, not 256"),
-        ({"name": "xcit_nano_12_p16_224", "input_px": 33}, "cannot be made for images of 33 px .* its own 224 px"),
-        ({"name": "resnet10t", "pretrained": True, "checkpoint": "x.pt"}, "both pretrained weights and a checkpoint"),
+        (
+            {"name": "xcit_nano_12_p16_224", "input_px": 33},
+            "cannot be made for images of 33 px .* its own 224 px",
+        ),
+        (
+            {"name": "resnet10t", "pretrained": True, "checkpoint": "x.pt"},
+            "both pretrained weights and a checkpoint",
+        ),
         ({"name": "resnet10t", "checkpoint": "x.pt"}, "x.pt: no such file"),
     ],
 )
@@ -65,17 +79,23 @@ def test_what_cannot_be_made_is_refused(arguments: dict[str, Any], message: str)
         create_encoder(num_classes=2, **arguments)
 
 
-def test_weights_that_cannot_be_downloaded_are_an_input_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_cannot_be_downloaded_are_an_input_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def offline(*_: Any, **__: Any) -> None:
         raise OSError("no network\nand more")
 
     monkeypatch.setattr(encoders.timm, "create_model", offline)
-    with pytest.raises(InputError, match=r"weights of timm model 'resnet10t' cannot be had \(no network\)"):
+    with pytest.raises(
+        InputError, match=r"weights of timm model 'resnet10t' cannot be had \(no network\)"
+    ):
         create_encoder("resnet10t", 2, pretrained=True)
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "weights.pth"])
-def test_a_head_of_another_size_stays_random_and_the_trunk_is_exact(tmp_path: Path, file: str) -> None:
+def test_a_head_of_another_size_stays_random_and_the_trunk_is_exact(
+    tmp_path: Path, file: str
+) -> None:
     path, source = resnet_file(tmp_path / file, num_classes=1000)
     torch.manual_seed(5)
     model = create_encoder("resnet10t", 2, checkpoint=path)
@@ -87,7 +107,9 @@ def test_a_head_of_another_size_stays_random_and_the_trunk_is_exact(tmp_path: Pa
 
 def test_a_head_of_this_size_is_loaded_too(tmp_path: Path) -> None:
     path, source = resnet_file(tmp_path / "weights.pt")
-    assert torch.equal(create_encoder("resnet10t", 7, checkpoint=path).get_classifier().weight, source["fc.weight"])
+    assert torch.equal(
+        create_encoder("resnet10t", 7, checkpoint=path).get_classifier().weight, source["fc.weight"]
+    )
 
 
 @pytest.mark.parametrize("dropped", [("fc.weight", "fc.bias"), ("fc.bias",)])
@@ -104,20 +126,34 @@ def test_half_a_head_is_none(tmp_path: Path, dropped: tuple[str, ...]) -> None:
     [
         (without("layer1.0.conv1.weight"), "layer1.0.conv1.weight is missing"),
         (lambda tensors: tensors | {"layer9.weight": torch.zeros(1)}, "layer9.weight is unknown"),
-        (lambda tensors: tensors | {"bn1.weight": torch.zeros(3)}, r"bn1.weight is \(3,\), not \(64,\)"),
-        (lambda tensors: tensors | {"bn1.weight": torch.full((64,), torch.nan)}, "not finite: bn1.weight"),
+        (
+            lambda tensors: tensors | {"bn1.weight": torch.zeros(3)},
+            r"bn1.weight is \(3,\), not \(64,\)",
+        ),
+        (
+            lambda tensors: tensors | {"bn1.weight": torch.full((64,), torch.nan)},
+            "not finite: bn1.weight",
+        ),
     ],
 )
-def test_a_trunk_that_does_not_fit_is_refused_by_tensor(tmp_path: Path, change: Any, message: str) -> None:
+def test_a_trunk_that_does_not_fit_is_refused_by_tensor(
+    tmp_path: Path, change: Any, message: str
+) -> None:
     path, _ = resnet_file(tmp_path / "weights.safetensors", change)
     with pytest.raises(InputError, match=rf"weights\.safetensors: 1 tensors .*{message}"):
         create_encoder("resnet10t", 7, checkpoint=path)
 
 
 def test_weights_from_before_batch_norm_counted_batches_fit(tmp_path: Path) -> None:
-    counters = [name for name in timm.create_model("resnet10t").state_dict() if name.endswith("num_batches_tracked")]
+    counters = [
+        name
+        for name in timm.create_model("resnet10t").state_dict()
+        if name.endswith("num_batches_tracked")
+    ]
     path, source = resnet_file(tmp_path / "weights.pt", without(*counters))
-    assert torch.equal(create_encoder("resnet10t", 7, checkpoint=path).fc.weight, source["fc.weight"])
+    assert torch.equal(
+        create_encoder("resnet10t", 7, checkpoint=path).fc.weight, source["fc.weight"]
+    )
 
 
 def test_each_encoder_says_what_it_takes() -> None:
@@ -144,7 +180,9 @@ def test_an_input_that_is_no_square_picture_is_refused() -> None:
         ("mobilenetv3_small_050", 32, 1024),
     ],
 )
-def test_features_are_what_the_model_without_its_head_gives(name: str, size_px: int, width: int) -> None:
+def test_features_are_what_the_model_without_its_head_gives(
+    name: str, size_px: int, width: int
+) -> None:
     model = create_encoder(name, 3, input_px=size_px).eval()
     images = torch.randn(2, 3, size_px, size_px)
     with torch.inference_mode():

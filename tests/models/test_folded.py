@@ -32,7 +32,9 @@ def trained_norms() -> TCGN:
     return model.eval()
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2), (torch.float16, 2e-3)])
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2), (torch.float16, 2e-3)]
+)
 def test_published_network_folds_within_the_bounds(
     reference_model: TCGN, images: Tensor, dtype: torch.dtype, bound: float
 ) -> None:
@@ -43,7 +45,9 @@ def test_published_network_folds_within_the_bounds(
     assert 0 < relative(found, expected) < bound
 
 
-def test_folding_keeps_predictions_and_features_and_leaves_the_model_alone(trained_norms: TCGN) -> None:
+def test_folding_keeps_predictions_and_features_and_leaves_the_model_alone(
+    trained_norms: TCGN,
+) -> None:
     before = copy.deepcopy(trained_norms.state_dict())
     images = torch.randn(3, 3, 224, 224)
     folded = fold_for_inference(trained_norms)
@@ -53,7 +57,9 @@ def test_folding_keeps_predictions_and_features_and_leaves_the_model_alone(train
         assert torch.allclose(last_map, expected_map, rtol=1e-4, atol=1e-5)
         assert relative(folded(images), trained_norms(images)) < 1e-5
         features = folded.forward_head(last_map, pre_logits=True)
-        assert torch.allclose(features, trained_norms.forward_head(expected_map, pre_logits=True), atol=1e-5)
+        assert torch.allclose(
+            features, trained_norms.forward_head(expected_map, pre_logits=True), atol=1e-5
+        )
     after = trained_norms.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
@@ -87,7 +93,10 @@ def test_without_head_it_gives_features(trained_norms: TCGN) -> None:
     model = copy.deepcopy(trained_norms)
     model.reset_classifier(0)
     with torch.inference_mode():
-        assert fold_for_inference(model, torch.bfloat16)(torch.randn(2, 3, 224, 224)).shape == (2, 256)
+        assert fold_for_inference(model, torch.bfloat16)(torch.randn(2, 3, 224, 224)).shape == (
+            2,
+            256,
+        )
 
 
 def test_it_refuses_to_train_and_unknown_dtypes(trained_norms: TCGN) -> None:

@@ -22,7 +22,9 @@ def relative(found: Tensor, expected: np.ndarray) -> float:
     return float(np.linalg.norm(difference) / np.linalg.norm(expected))
 
 
-def test_features_and_predictions(reference_model: TCGN, images: Tensor, golden: dict[str, np.ndarray]) -> None:
+def test_features_and_predictions(
+    reference_model: TCGN, images: Tensor, golden: dict[str, np.ndarray]
+) -> None:
     with torch.no_grad():
         last_map = reference_model.forward_features(images)
         features = reference_model.forward_head(last_map, pre_logits=True)
@@ -32,7 +34,9 @@ def test_features_and_predictions(reference_model: TCGN, images: Tensor, golden:
         assert relative(predictions[image], golden["predictions"][image]) < 1e-5
 
 
-def test_intermediate_outputs(reference_model: TCGN, images: Tensor, golden: dict[str, np.ndarray]) -> None:
+def test_intermediate_outputs(
+    reference_model: TCGN, images: Tensor, golden: dict[str, np.ndarray]
+) -> None:
     model, seen = reference_model, {}
     modules = {
         "stem_norm3": (model.stem, False),
@@ -44,7 +48,9 @@ def test_intermediate_outputs(reference_model: TCGN, images: Tensor, golden: dic
         "_bn": (model.final_norm, True),  # golden: (1280, 7, 7); ours: (49, 1280)
     }
     hooks = [
-        module.register_forward_hook(lambda _, inputs, output, name=name: seen.__setitem__(name, output))
+        module.register_forward_hook(
+            lambda _, inputs, output, name=name: seen.__setitem__(name, output)
+        )
         for name, (module, _) in modules.items()
     ]
     with torch.no_grad():
@@ -53,8 +59,12 @@ def test_intermediate_outputs(reference_model: TCGN, images: Tensor, golden: dic
         hook.remove()
     for name, (_, transposed) in modules.items():
         output = seen[name].transpose(1, 2) if transposed else seen[name]
-        assert output.double().mean().item() == pytest.approx(golden[f"inter_{name}_mean"], abs=1e-5)
-        assert output.double().std(correction=0).item() == pytest.approx(golden[f"inter_{name}_std"], rel=1e-5)
+        assert output.double().mean().item() == pytest.approx(
+            golden[f"inter_{name}_mean"], abs=1e-5
+        )
+        assert output.double().std(correction=0).item() == pytest.approx(
+            golden[f"inter_{name}_std"], rel=1e-5
+        )
         assert relative(output.flatten()[:64], golden[f"inter_{name}_first"]) < 1e-5
 
 
@@ -91,10 +101,14 @@ def gradient_norms(model: TCGN, image: Tensor) -> tuple[float, dict[str, float]]
     loss = model(image).square().mean()
     names, parameters = zip(*model.named_parameters(), strict=True)
     gradients = torch.autograd.grad(loss, parameters)
-    return loss.item(), {name: g.double().norm().item() for name, g in zip(names, gradients, strict=True)}
+    return loss.item(), {
+        name: g.double().norm().item() for name, g in zip(names, gradients, strict=True)
+    }
 
 
-def test_loss_and_every_gradient_norm(reference_model: TCGN, images: Tensor, golden: dict[str, np.ndarray]) -> None:
+def test_loss_and_every_gradient_norm(
+    reference_model: TCGN, images: Tensor, golden: dict[str, np.ndarray]
+) -> None:
     with gradient_misread_as_in_the_golden_run(reference_model):
         loss, norms = gradient_norms(reference_model, images[:1])
     assert loss == pytest.approx(golden["loss"], rel=1e-5)
@@ -123,11 +137,16 @@ def test_gradients_agree_with_finite_differences_where_golden_does_not(
     assert slope > 5 * float(golden[f"gradnorm/{published_name(name)}"])
 
 
-def test_single_images_and_a_batch_have_the_same_gradients(reference_model: TCGN, images: Tensor) -> None:
+def test_single_images_and_a_batch_have_the_same_gradients(
+    reference_model: TCGN, images: Tensor
+) -> None:
     model = reference_model
     names, parameters = zip(*model.named_parameters(), strict=True)
     together = torch.autograd.grad(model(images[:2]).square().mean(), parameters)
-    alone = [torch.autograd.grad(model(images[i : i + 1]).square().mean() / 2, parameters) for i in range(2)]
+    alone = [
+        torch.autograd.grad(model(images[i : i + 1]).square().mean() / 2, parameters)
+        for i in range(2)
+    ]
     for name, whole, first, second in zip(names, together, *alone, strict=True):
         assert (whole - first - second).norm().item() <= 1e-3 * whole.norm().item() + ROUNDING, name
 
@@ -139,7 +158,9 @@ def test_a_batch_equals_its_images_one_by_one(reference_model: TCGN, images: Ten
     assert ((together - alone).norm() / alone.norm()).item() < 1e-5
 
 
-def test_every_parameter_of_the_filled_network_is_attached(reference_model: TCGN, images: Tensor) -> None:
+def test_every_parameter_of_the_filled_network_is_attached(
+    reference_model: TCGN, images: Tensor
+) -> None:
     _, norms = gradient_norms(reference_model, images[:1])
     assert all(norm > 0 for norm in norms.values())
     assert BatchNorm in {type(module) for module in reference_model.modules()}

@@ -16,7 +16,9 @@ SIZES = {"resnet10t": 32, "tcgn_tiny": 224}
 
 
 def images(name: str, count: int = 3) -> torch.Tensor:
-    return torch.randn(count, 3, SIZES[name], SIZES[name], generator=torch.Generator().manual_seed(0))
+    return torch.randn(
+        count, 3, SIZES[name], SIZES[name], generator=torch.Generator().manual_seed(0)
+    )
 
 
 @pytest.fixture(params=sorted(SIZES))
@@ -44,9 +46,13 @@ def test_only_the_head_trains(named: tuple[str, nn.Module]) -> None:
     optimizer = torch.optim.SGD([p for p in head.parameters() if p.requires_grad], lr=0.1)
     head(images(name)).square().sum().backward()
     optimizer.step()
-    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    changed = {
+        key for key, value in model.state_dict().items() if not torch.equal(value, before[key])
+    }
     assert changed
-    assert all(key.startswith(("fc.", "head.")) for key in changed)  # no weight and no running mean of the trunk
+    assert all(
+        key.startswith(("fc.", "head.")) for key in changed
+    )  # no weight and no running mean of the trunk
 
 
 def test_a_model_without_a_linear_head_is_refused() -> None:

@@ -55,8 +55,12 @@ def test_a_padded_bag_equals_its_unpadded_self(model: SlideRegressor, filling: f
     for row, (features, mask) in enumerate(parts):
         alone = model(features, mask)
         tiles = features.shape[1]
-        torch.testing.assert_close(together.expression[row], alone.expression[0], atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(together.attention[row, :, :tiles], alone.attention[0], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(
+            together.expression[row], alone.expression[0], atol=1e-5, rtol=1e-5
+        )
+        torch.testing.assert_close(
+            together.attention[row, :, :tiles], alone.attention[0], atol=1e-6, rtol=1e-5
+        )
         assert (together.attention[row, :, tiles:] == 0).all()
 
 
@@ -68,15 +72,21 @@ def test_the_order_of_tiles_does_not_matter(model: SlideRegressor) -> None:
     torch.testing.assert_close(first.attention[:, :, order], second.attention, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("model", [config for config in VARIANTS if config.pooling != "max"], indirect=True)
+@pytest.mark.parametrize(
+    "model", [config for config in VARIANTS if config.pooling != "max"], indirect=True
+)
 @pytest.mark.parametrize("tiles", [1, 40, 5_000])
-def test_attention_weighted_tile_scores_are_the_expression(model: SlideRegressor, tiles: int) -> None:
+def test_attention_weighted_tile_scores_are_the_expression(
+    model: SlideRegressor, tiles: int
+) -> None:
     features, mask = padded([bag(tiles), bag(max(1, tiles // 2), 2)])
     genes = [4, 0]
     out = model(features, mask, tile_genes=genes)
     summed = torch.einsum("bn,bng->bg", out.attention.mean(dim=1), out.tile_expression)
     torch.testing.assert_close(summed, out.expression[:, genes], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(out.attention.sum(dim=-1), torch.ones(out.attention.shape[:2]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        out.attention.sum(dim=-1), torch.ones(out.attention.shape[:2]), atol=1e-5, rtol=0
+    )
 
 
 def test_with_max_the_map_says_which_tiles_the_embedding_comes_from() -> None:
@@ -94,7 +104,9 @@ def test_tiles_of_a_transformer_know_each_other() -> None:
     features, mask = bag(6)
     other = features.clone()
     other[0, 5] = -features[0, 5]
-    scores = [model(found, mask, tile_genes=[0]).tile_expression[0, :5] for found in (features, other)]
+    scores = [
+        model(found, mask, tile_genes=[0]).tile_expression[0, :5] for found in (features, other)
+    ]
     assert (scores[0] - scores[1]).abs().max() > 1e-5
 
 
@@ -160,11 +172,15 @@ def test_attention_sums_to_one_in_mixed_precision(model: SlideRegressor) -> None
         mixed = model(features, mask)
     with torch.inference_mode():
         full = model(features, mask)
-    torch.testing.assert_close(mixed.attention.sum(-1), torch.ones_like(mixed.attention[..., 0]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        mixed.attention.sum(-1), torch.ones_like(mixed.attention[..., 0]), atol=1e-4, rtol=0
+    )
     torch.testing.assert_close(mixed.expression.float(), full.expression, atol=0.05, rtol=0.02)
 
 
-def train(model: SlideRegressor, features: Tensor, mask: Tensor, targets: Tensor, steps: int) -> float:
+def train(
+    model: SlideRegressor, features: Tensor, mask: Tensor, targets: Tensor, steps: int
+) -> float:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     loss = torch.tensor(0.0)
     for _ in range(steps):
@@ -193,9 +209,13 @@ def test_gated_attention_finds_the_tile_that_matters_where_the_mean_cannot() -> 
     losses, weights = {}, {}
     for pooling in ("gated", "mean"):
         torch.manual_seed(0)
-        model = SlideRegressor(D, 1, MilConfig(pooling=pooling, embedding=16, attention_hidden=8, dropout=0))
+        model = SlideRegressor(
+            D, 1, MilConfig(pooling=pooling, embedding=16, attention_hidden=8, dropout=0)
+        )
         losses[pooling] = train(model, features, mask, targets, steps=100)
-        weights[pooling] = float(model(features, mask).attention.mean(dim=1)[bags, key].mean().detach())
+        weights[pooling] = float(
+            model(features, mask).attention.mean(dim=1)[bags, key].mean().detach()
+        )
     assert losses["gated"] < 0.1 * losses["mean"]
     assert weights["gated"] > 3 * weights["mean"] == pytest.approx(3 / 60)
 
@@ -205,13 +225,17 @@ def test_a_fresh_model_predicts_about_the_training_mean() -> None:
     assert SlideRegressor(D, G).eval()(*bag(30)).expression.abs().max() < 0.3
 
 
-@pytest.mark.parametrize("model", [config for config in VARIANTS if config.form == "pooled"], indirect=True)
+@pytest.mark.parametrize(
+    "model", [config for config in VARIANTS if config.form == "pooled"], indirect=True
+)
 def test_standardised_features_do_not_depend_on_offset_and_scale(model: SlideRegressor) -> None:
     features, mask = bag(20)
     offset, scale = torch.linspace(-50, 50, D), torch.linspace(0.1, 9, D)
     expected = model(features, mask).expression
     model.standardise(offset, scale)
-    torch.testing.assert_close(model(features * scale + offset, mask).expression, expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        model(features * scale + offset, mask).expression, expected, atol=1e-3, rtol=1e-3
+    )
     assert {"feature_mean", "feature_std"} <= set(model.state_dict())
 
 

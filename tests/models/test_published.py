@@ -44,7 +44,9 @@ def test_other_variants_convert_as_well(variant: str) -> None:
 
 
 def test_misfits_are_listed_ten_at_most(published: dict[str, Tensor]) -> None:
-    damaged = {name: tensor for name, tensor in published.items() if not name.startswith("blocks_b.0")}
+    damaged = {
+        name: tensor for name, tensor in published.items() if not name.startswith("blocks_b.0")
+    }
     damaged["extra"] = torch.zeros(1)
     damaged["_fc.bias"] = torch.zeros(7)
     with pytest.raises(InputError, match=r"and \d+ more") as caught:
@@ -65,17 +67,27 @@ def test_inverse_is_strict_too(reference_model: TCGN) -> None:
         to_published_state_dict(own)
 
 
-@pytest.mark.parametrize("kind", ["own.safetensors", "published.safetensors", "own.pt", "wrapped.pth", "published.pth"])
+@pytest.mark.parametrize(
+    "kind", ["own.safetensors", "published.safetensors", "own.pt", "wrapped.pth", "published.pth"]
+)
 def test_create_model_reads_either_layout(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     source, path = create_model("tcgn_tiny", num_classes=3).eval(), tmp_path / kind
     tensors = source.state_dict()
     if kind.startswith("published"):
-        tensors = {name: tensor.contiguous() for name, tensor in to_published_state_dict(tensors).items()}
+        tensors = {
+            name: tensor.contiguous() for name, tensor in to_published_state_dict(tensors).items()
+        }
     if path.suffix == ".safetensors":
         safetensors.torch.save_file(tensors, path)
     elif kind.startswith("wrapped"):
-        torch.save({"epoch": 3, "state_dict": {f"module.{name}": tensor for name, tensor in tensors.items()}}, path)
+        torch.save(
+            {
+                "epoch": 3,
+                "state_dict": {f"module.{name}": tensor for name, tensor in tensors.items()},
+            },
+            path,
+        )
     else:
         torch.save(tensors, path)
     image = torch.randn(1, 3, 224, 224)
@@ -87,7 +99,9 @@ def test_create_model_reads_either_layout(kind: str, tmp_path: Path) -> None:
 def test_a_pickle_with_more_than_tensors_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "whole_model.pth"
     torch.save(create_model("tcgn_tiny", num_classes=3), path)
-    with pytest.raises(InputError, match=r"whole_model.pth: its pickle holds more than tensors.*Fix: .*state_dict"):
+    with pytest.raises(
+        InputError, match=r"whole_model.pth: its pickle holds more than tensors.*Fix: .*state_dict"
+    ):
         create_model("tcgn_tiny", num_classes=3, checkpoint=path)
 
 
@@ -114,7 +128,9 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
 def test_weights_for_other_genes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "genes.safetensors"
     safetensors.torch.save_file(create_model("tcgn_tiny", num_classes=3).state_dict(), path)
-    with pytest.raises(InputError, match=r"genes.safetensors: 2 tensors do not fit .*head.fc2.weight is \(3, 256\)"):
+    with pytest.raises(
+        InputError, match=r"genes.safetensors: 2 tensors do not fit .*head.fc2.weight is \(3, 256\)"
+    ):
         create_model("tcgn_tiny", num_classes=4, checkpoint=path)
 
 
@@ -124,16 +140,26 @@ def test_unknown_model_names_the_choices() -> None:
 
 
 def test_a_cmt_checkpoint_fills_the_trunk(published: dict[str, Tensor]) -> None:
-    trunk = {name: tensor for name, tensor in published.items() if not name.startswith(("gnn", "channel", "head"))}
+    trunk = {
+        name: tensor
+        for name, tensor in published.items()
+        if not name.startswith(("gnn", "channel", "head"))
+    }
     trunk |= {"head.weight": torch.zeros(1000, 1280), "head.bias": torch.zeros(1000)}
     model = create_model("tcgn_ti", num_classes=5)
     report = load_cmt_trunk(model, trunk)
     assert len(report.filled) == len(trunk) - 2
     assert report.unused == ("head.weight", "head.bias")
     assert report.resized == ()
-    assert {name.split(".")[0] for name in report.not_filled} == {"graph_blocks", "channel_attentions", "head"}
+    assert {name.split(".")[0] for name in report.not_filled} == {
+        "graph_blocks",
+        "channel_attentions",
+        "head",
+    }
     assert torch.equal(model.final_conv.weight, published["_fc.weight"].flatten(1))
-    assert torch.equal(model.stages[2].blocks[9].attn.k.weight, published["blocks_c.9.attn.k.weight"])
+    assert torch.equal(
+        model.stages[2].blocks[9].attn.k.weight, published["blocks_c.9.attn.k.weight"]
+    )
 
 
 @pytest.mark.parametrize("px", [160, 192])
@@ -141,11 +167,17 @@ def test_a_cmt_checkpoint_of_smaller_images_has_its_position_biases_resized(
     published: dict[str, Tensor], px: int, tmp_path: Path
 ) -> None:
     """The authors trained CMT-Ti on images of 160 px and CMT-XS on 192."""
-    trunk = {name: tensor for name, tensor in published.items() if not name.startswith(("gnn", "channel", "head"))}
+    trunk = {
+        name: tensor
+        for name, tensor in published.items()
+        if not name.startswith(("gnn", "channel", "head"))
+    }
     for index, letter in enumerate("abcd"):
         heads, side = trunk[f"relative_pos_{letter}"].shape[0], px // 4 // 2**index
         keys = max(side // (8 >> index), 1)
-        ramp = torch.arange(heads).view(heads, 1, 1) + torch.linspace(0, 1, side).view(1, side, 1)  # over query rows
+        ramp = torch.arange(heads).view(heads, 1, 1) + torch.linspace(0, 1, side).view(
+            1, side, 1
+        )  # over query rows
         trunk[f"relative_pos_{letter}"] = (
             ramp.repeat_interleave(side, 1).reshape(heads, side**2, 1).repeat(1, 1, keys**2)
         )
@@ -160,7 +192,9 @@ def test_a_cmt_checkpoint_of_smaller_images_has_its_position_biases_resized(
         side = 56 >> index
         rows = stage.position_bias.detach().reshape(-1, side, side, stage.position_bias.shape[2])
         assert torch.allclose(rows, rows[:, :, :1, :1].expand_as(rows), atol=1e-5)
-        torch.testing.assert_close(rows[:, 0, 0, 0], torch.arange(len(rows)).float(), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            rows[:, 0, 0, 0], torch.arange(len(rows)).float(), atol=1e-5, rtol=0
+        )
         assert (rows.diff(dim=1) >= -1e-6).all()
         assert torch.allclose(rows[:, -1] - rows[:, 0], torch.ones(()), atol=1e-5)
 
@@ -169,7 +203,10 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     tensors = create_model("tcgn_tiny", num_classes=3).state_dict()
     tensors["head.fc2.bias"][1] = float("nan")
     safetensors.torch.save_file(tensors, tmp_path / "nan.safetensors")
-    with pytest.raises(InputError, match=r"nan.safetensors: 1 tensors hold values that are not finite: head.fc2.bias"):
+    with pytest.raises(
+        InputError,
+        match=r"nan.safetensors: 1 tensors hold values that are not finite: head.fc2.bias",
+    ):
         create_model("tcgn_tiny", num_classes=3, checkpoint=tmp_path / "nan.safetensors")
     with pytest.raises(InputError, match=r"nan.safetensors: .*not finite"):
         load_trunk(create_model("tcgn_tiny", num_classes=3), tmp_path / "nan.safetensors")

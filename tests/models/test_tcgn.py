@@ -30,14 +30,20 @@ def batch() -> Tensor:
 
 
 def test_registers_three_models_with_timm() -> None:
-    assert sorted(timm.list_models("tcgn*")) == ["tcgn_ti", "tcgn_tiny", "tcgn_xs"] == sorted(CONFIGS)
+    assert (
+        sorted(timm.list_models("tcgn*")) == ["tcgn_ti", "tcgn_tiny", "tcgn_xs"] == sorted(CONFIGS)
+    )
     model = timm.create_model("tcgn_tiny", num_classes=4, drop_rate=0.3)
     assert isinstance(model, TCGN)
     assert model.dropout.p == 0.3
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("tcgn_ti", 22_547_073), ("tcgn_xs", None), ("tcgn_tiny", None)])
-def test_shapes_of_features_and_predictions(name: str, parameters: int | None, batch: Tensor) -> None:
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("tcgn_ti", 22_547_073), ("tcgn_xs", None), ("tcgn_tiny", None)]
+)
+def test_shapes_of_features_and_predictions(
+    name: str, parameters: int | None, batch: Tensor
+) -> None:
     model = create_model(name, num_classes=785).eval()
     with torch.no_grad():
         last_map = model.forward_features(batch)
@@ -67,7 +73,9 @@ def test_classifier_can_be_removed_and_replaced(tiny: TCGN, batch: Tensor) -> No
     tiny.eval().reset_classifier(0)
     assert isinstance(tiny.get_classifier(), nn.Identity)
     with torch.no_grad():
-        assert torch.equal(tiny(batch), tiny.forward_head(tiny.forward_features(batch), pre_logits=True))
+        assert torch.equal(
+            tiny(batch), tiny.forward_head(tiny.forward_features(batch), pre_logits=True)
+        )
     tiny.reset_classifier(3)
     assert tiny(batch).shape == (2, 3)
     assert tiny.get_classifier().fc1.weight.shape == (256, 256)
@@ -125,13 +133,17 @@ def test_other_inputs_are_refused_with_a_remedy(tiny: TCGN, images: Tensor) -> N
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_weights_in_half_precision_are_refused_with_a_remedy(tiny: TCGN, dtype: torch.dtype) -> None:
+def test_weights_in_half_precision_are_refused_with_a_remedy(
+    tiny: TCGN, dtype: torch.dtype
+) -> None:
     half = copy.deepcopy(tiny).to(dtype)
     with pytest.raises(ValueError, match=rf"{dtype}.*autocast.*fold_for_inference"):
         half(torch.zeros(1, 3, 224, 224, dtype=dtype))
 
 
-@pytest.mark.parametrize("wrong", [{"in_chans": 4}, {"img_size": 256}, {"features_only": True}, {"global_pool": "max"}])
+@pytest.mark.parametrize(
+    "wrong", [{"in_chans": 4}, {"img_size": 256}, {"features_only": True}, {"global_pool": "max"}]
+)
 def test_options_that_tcgn_lacks_are_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match="TCGN has"):
         timm.create_model("tcgn_tiny", **wrong)
@@ -169,7 +181,9 @@ def test_gradient_checkpointing_keeps_fewer_activations(tiny: TCGN, batch: Tenso
 
 
 def test_layer_groups_follow_depth(tiny: TCGN) -> None:
-    groups = param_groups_layer_decay(tiny, 0.05, no_weight_decay_list=tiny.no_weight_decay(), layer_decay=0.5)
+    groups = param_groups_layer_decay(
+        tiny, 0.05, no_weight_decay_list=tiny.no_weight_decay(), layer_decay=0.5
+    )
     names = {id(p): name for name, p in tiny.named_parameters()}
     scale = {names[id(p)]: group["lr_scale"] for group in groups for p in group["params"]}
     decay = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}

@@ -24,7 +24,9 @@ HER2ST_STEP_PX = 40  # and µm, so that synthetic sections have 1 µm/px
 GLASS_COLOUR = (226, 216, 232)  # as lavender as the her2st sections
 
 
-def paint_slide(width: int = 2400, height: int = 1800, *, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def paint_slide(
+    width: int = 2400, height: int = 1800, *, seed: int = 0
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """(H, W, 3) image at `SLIDE_MPP` with one elliptic piece of tissue, and (H, W) where that is."""
     rng = np.random.default_rng(seed)
     image = np.empty((height, width, 3), dtype=np.uint8)
@@ -46,7 +48,9 @@ def painted() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
 
 
 @pytest.fixture(scope="session")
-def pyramid(painted: tuple[NDArray[np.uint8], NDArray[np.bool_]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pyramid(
+    painted: tuple[NDArray[np.uint8], NDArray[np.bool_]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The same as a pyramidal TIFF with its resolution."""
     path = tmp_path_factory.mktemp("slides") / "painted.tiff"
     write_pyramid(path, painted[0], mpp=SLIDE_MPP, quality=95)
@@ -81,17 +85,30 @@ def make_her2st(tmp_path: Path) -> Callable[..., Path]:
             folder = root / "ST-imgs" / section[0] / section
             for created in (folder, root / "ST-cnts", root / "ST-spotfiles"):
                 created.mkdir(parents=True, exist_ok=True)
-            pixels = rng.integers(0, 255, (30, 36, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+            pixels = (
+                rng.integers(0, 255, (30, 36, 3), dtype=np.uint8)
+                .repeat(8, axis=0)
+                .repeat(8, axis=1)
+            )
             Image.fromarray(pixels).save(folder / f"{section}_HE.png")
             counted = [name for name in spots if name != "2x2"] + ["9x9"]
             counts = pd.DataFrame(
-                rng.poisson(3, (len(counted), 8)) + 1, index=counted, columns=[f"GENE{i}" for i in range(8)]
+                rng.poisson(3, (len(counted), 8)) + 1,
+                index=counted,
+                columns=[f"GENE{i}" for i in range(8)],
             )
             counts.to_csv(root / "ST-cnts" / f"{section}.tsv.gz", sep="\t")
             placed = pd.DataFrame(
-                {"x": x + 0.02 * (x % 2), "y": y, "new_x": x, "new_y": y,
-                 "pixel_x": x * HER2ST_STEP_PX + 3, "pixel_y": y * HER2ST_STEP_PX - 2, "selected": 1}
-            )  # fmt: skip
+                {
+                    "x": x + 0.02 * (x % 2),
+                    "y": y,
+                    "new_x": x,
+                    "new_y": y,
+                    "pixel_x": x * HER2ST_STEP_PX + 3,
+                    "pixel_y": y * HER2ST_STEP_PX - 2,
+                    "selected": 1,
+                }
+            )
             placed.to_csv(root / "ST-spotfiles" / f"{section}_selection.tsv", sep="\t", index=False)
         return root
 
@@ -131,23 +148,37 @@ def make_visium(tmp_path: Path) -> Callable[..., Path]:
             size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
             shown = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
             Image.fromarray(shown).save(folder / "spatial" / f"tissue_{picture}_image.png")
-        fields = {"spot_diameter_fullres": 65.0, "tissue_hires_scalef": 0.5, "tissue_lowres_scalef": 0.1}
+        fields = {
+            "spot_diameter_fullres": 65.0,
+            "tissue_hires_scalef": 0.5,
+            "tissue_lowres_scalef": 0.1,
+        }
         (folder / "spatial" / "scalefactors_json.json").write_text(json.dumps(fields))
         placed = pd.DataFrame(
-            {"barcode": barcodes, "in_tissue": under.astype(int), "array_row": row, "array_col": column,
-             "pxl_row_in_fullres": y, "pxl_col_in_fullres": x}
-        )  # fmt: skip
+            {
+                "barcode": barcodes,
+                "in_tissue": under.astype(int),
+                "array_row": row,
+                "array_col": column,
+                "pxl_row_in_fullres": y,
+                "pxl_col_in_fullres": x,
+            }
+        )
         file = "tissue_positions.csv" if header else "tissue_positions_list.csv"
         placed.to_csv(folder / "spatial" / file, index=False, header=header)
         counted = np.sort(barcodes[under])
-        counts = sparse.csc_matrix(rng.poisson(2, (len(VISIUM_FEATURES), len(counted))).astype(np.int32))
+        counts = sparse.csc_matrix(
+            rng.poisson(2, (len(VISIUM_FEATURES), len(counted))).astype(np.int32)
+        )
         {"h5": write_10x_h5, "mtx": write_10x_mtx}[matrix](folder, counts, list(counted))
         return folder
 
     return write
 
 
-def _paint_wedge(width: int, height: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def _paint_wedge(
+    width: int, height: int, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     y, x = np.mgrid[:height, :width]
     tissue = (x > 100) & (y > 120) & (x / 1300 + y / 750 < 1)
     nuclei = rng.random((height // 8, width // 8)) < 0.4
@@ -162,10 +193,16 @@ def write_10x_h5(folder: Path, counts: sparse.csc_matrix, barcodes: list[str]) -
     with h5py.File(folder / "filtered_feature_bc_matrix.h5", "w") as file:
         group = file.create_group("matrix")
         group["barcodes"] = np.array(barcodes, dtype="S")
-        group["data"], group["indices"], group["indptr"] = counts.data, counts.indices, counts.indptr
+        group["data"], group["indices"], group["indptr"] = (
+            counts.data,
+            counts.indices,
+            counts.indptr,
+        )
         group["shape"] = np.array(counts.shape, dtype=np.int32)
         for place, key in enumerate(("id", "name", "feature_type")):
-            group[f"features/{key}"] = np.array([feature[place] for feature in VISIUM_FEATURES], dtype="S")
+            group[f"features/{key}"] = np.array(
+                [feature[place] for feature in VISIUM_FEATURES], dtype="S"
+            )
         group["features/genome"] = np.array(["GRCh38"] * len(VISIUM_FEATURES), dtype="S")
 
 

@@ -41,18 +41,31 @@ def test_parts_of_a_name(name: str, expected: Barcode | None) -> None:
 
 
 def test_sample_is_the_first_15_characters_and_tumour_is_01_to_09() -> None:
-    kinds = {number: parse_barcode(f"TCGA-A7-A13E-{number:02d}A") for number in (1, 6, 9, 10, 11, 20)}
+    kinds = {
+        number: parse_barcode(f"TCGA-A7-A13E-{number:02d}A") for number in (1, 6, 9, 10, 11, 20)
+    }
     assert {number: b.is_tumour for number, b in kinds.items() if b} == {
-        1: True, 6: True, 9: True, 10: False, 11: False, 20: False,
-    }  # fmt: skip
+        1: True,
+        6: True,
+        9: True,
+        10: False,
+        11: False,
+        20: False,
+    }
     assert kinds[6] is not None
     assert kinds[6].sample == "TCGA-A7-A13E-06"
 
 
 @given(
-    site_code, code, st.integers(0, 99), st.sampled_from(["", "A", "Z"]), st.sampled_from(["", "-11R-A41B-07", ".svs"])
+    site_code,
+    code,
+    st.integers(0, 99),
+    st.sampled_from(["", "A", "Z"]),
+    st.sampled_from(["", "-11R-A41B-07", ".svs"]),
 )
-def test_any_barcode_gives_its_own_first_characters(site: str, person: str, kind: int, vial: str, tail: str) -> None:
+def test_any_barcode_gives_its_own_first_characters(
+    site: str, person: str, kind: int, vial: str, tail: str
+) -> None:
     name = f"TCGA-{site}-{person}-{kind:02d}{vial}{tail}"
     for written in (name, name.lower()):
         barcode = parse_barcode(written)

@@ -22,13 +22,21 @@ def row(kind: str, reason: str = "", *, kept: bool = False) -> JoinRow:
     return JoinRow(kind, "x", "p", "", kept, "", reason)
 
 
-ROWS = [*[row("slide", kept=True)] * 3, row("slide", "lost"), *[row("slide", "none")] * 2, row("sample", kept=True)]
+ROWS = [
+    *[row("slide", kept=True)] * 3,
+    row("slide", "lost"),
+    *[row("slide", "none")] * 2,
+    row("sample", kept=True),
+]
 
 
 def test_every_row_is_counted_once_frequent_reasons_first() -> None:
     assert fates(ROWS) == [
-        ("slides kept", 3, True), ("slides: none", 2, False), ("slides: lost", 1, False), ("samples kept", 1, True),
-    ]  # fmt: skip
+        ("slides kept", 3, True),
+        ("slides: none", 2, False),
+        ("slides: lost", 1, False),
+        ("samples kept", 1, True),
+    ]
     many = [row("sample", f"reason {number}") for number in range(MOST_REASONS + 3)]
     found = fates(many)
     assert sum(number for _, number, _ in found) == len(many)
@@ -44,7 +52,9 @@ def test_linear_values_are_shown_as_logs_missing_ones_left_out() -> None:
     assert patient_quantiles(values, ZSCORE)[2].tolist() == [1, 7]
 
 
-def test_patients_stand_by_table_and_median(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patients_stand_by_table_and_median(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[plt.Figure] = []
     monkeypatch.setattr(cohort_figure.plt, "close", drawn.append)
     profiles = pd.DataFrame([[3.0] * 4, [1.0] * 4, [2.0] * 4])

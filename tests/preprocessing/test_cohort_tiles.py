@@ -45,7 +45,11 @@ def test_round_trips_keep_places_and_size(
     back = read_slide_tiles(tmp_path, entry)
     assert np.array_equal(back.coords, ours.coords)
     assert back.spec == ours.spec
-    assert (back.slide_id, back.patient_id, back.slide_size) == ("painted", "patient", ours.slide_size)
+    assert (back.slide_id, back.patient_id, back.slide_size) == (
+        "painted",
+        "patient",
+        ours.slide_size,
+    )
 
 
 def test_files_lie_where_each_tool_looks(folder: Path, entry: SlideEntry, tmp_path: Path) -> None:
@@ -64,21 +68,33 @@ def test_hest_files_hold_the_pixels_that_are_encoded(
 ) -> None:
     export_cohort(folder, "hest", tmp_path, [entry])
     with entry.open() as slide:
-        pixels = np.concatenate([batch for batch, _ in iter_tiles(slide, ours.coords, ours.spec, 500)])
+        pixels = np.concatenate(
+            [batch for batch, _ in iter_tiles(slide, ours.coords, ours.spec, 500)]
+        )
     with h5py.File(tmp_path / "patches" / "painted.h5") as file:
         assert np.array_equal(file["img"][:], pixels)
         assert file["img"].dtype == np.uint8
         assert file["barcode"].shape == (len(ours), 1)
         assert file["barcode"][0, 0].decode() == f"{ours.coords[0, 0]}x{ours.coords[0, 1]}"
         attributes = dict(file["img"].attrs)
-    assert set(attributes) == {"patch_size_src", "patch_size_target", "downsample", "pixel_size", "name"}
+    assert set(attributes) == {
+        "patch_size_src",
+        "patch_size_target",
+        "downsample",
+        "pixel_size",
+        "name",
+    }
     assert attributes["patch_size_src"] == pytest.approx(ours.spec.level0_px)
     assert attributes["downsample"] == pytest.approx(ours.spec.level0_px / 112)
 
 
-def test_foreign_tiles_go_out_in_another_layout(folder: Path, entry: SlideEntry, ours: TileSet, tmp_path: Path) -> None:
+def test_foreign_tiles_go_out_in_another_layout(
+    folder: Path, entry: SlideEntry, ours: TileSet, tmp_path: Path
+) -> None:
     export_cohort(folder, "trident", tmp_path / "trident")
-    assert export_cohort(tmp_path / "trident", "clam", tmp_path / "clam", [entry]).done == ["painted"]
+    assert export_cohort(tmp_path / "trident", "clam", tmp_path / "clam", [entry]).done == [
+        "painted"
+    ]
     assert np.array_equal(read_slide_tiles(tmp_path / "clam", entry).coords, ours.coords)
 
 
@@ -104,16 +120,21 @@ def test_a_slide_that_fails_costs_a_row(folder: Path, entry: SlideEntry, tmp_pat
     assert all(row["stage"] == "export-tiles" and row["likely_fix"] for row in rows)
 
 
-def test_a_file_of_another_slide_is_refused(folder: Path, entry: SlideEntry, tmp_path: Path) -> None:
+def test_a_file_of_another_slide_is_refused(
+    folder: Path, entry: SlideEntry, tmp_path: Path
+) -> None:
     (tmp_path / "other.h5").write_bytes(tile_path(folder, "painted").read_bytes())
     with pytest.raises(InputError, match="is of slide 'painted', not 'other'"):
         read_slide_tiles(tmp_path, SlideEntry("other", "p", Path("elsewhere.svs")))
 
 
 @pytest.mark.parametrize(
-    ("layout", "message"), [("zarr", "unknown tile layout 'zarr'"), ("hest", "HEST files hold pixels")]
+    ("layout", "message"),
+    [("zarr", "unknown tile layout 'zarr'"), ("hest", "HEST files hold pixels")],
 )
-def test_what_cannot_be_exported_is_said_at_once(folder: Path, tmp_path: Path, layout: str, message: str) -> None:
+def test_what_cannot_be_exported_is_said_at_once(
+    folder: Path, tmp_path: Path, layout: str, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         export_cohort(folder, layout, tmp_path / "out")
     with pytest.raises(InputError, match="holds no tile file"):

@@ -20,7 +20,9 @@ SPEC = TileSpec.for_slide(PatchSize(100, 0.5), slide_mpp=0.25, level_downsamples
 NASTY = "<b>&amp;\"'"
 
 
-def slide_tiles(name: str, kept: int = 100, rejected: int = 6, *, focus: float = 1.0, spec: TileSpec = SPEC) -> TileSet:
+def slide_tiles(
+    name: str, kept: int = 100, rejected: int = 6, *, focus: float = 1.0, spec: TileSpec = SPEC
+) -> TileSet:
     rng = np.random.default_rng(kept)
 
     def quality(count: int) -> TileQuality:
@@ -33,14 +35,27 @@ def slide_tiles(name: str, kept: int = 100, rejected: int = 6, *, focus: float =
         )
 
     verdict = (np.arange(rejected) % 3 + 1).astype(np.uint8)
-    lost = RejectedTiles(np.zeros((rejected, 2), int), np.ones(rejected, np.float32), quality(rejected), verdict)
+    lost = RejectedTiles(
+        np.zeros((rejected, 2), int), np.ones(rejected, np.float32), quality(rejected), verdict
+    )
     half = np.full(kept, 0.5, np.float32)
-    return TileSet(name, np.zeros((kept, 2), int), half, spec, (40_000, 20_000), f"P-{name}", quality(kept), lost)
+    return TileSet(
+        name,
+        np.zeros((kept, 2), int),
+        half,
+        spec,
+        (40_000, 20_000),
+        f"P-{name}",
+        quality(kept),
+        lost,
+    )
 
 
 def write(folder: Path, tiles: TileSet) -> None:
     write_tiles(folder / f"{tiles.slide_id}.h5", tiles, slide_file="x.svs")
-    Image.effect_noise((1600, 1200), 90).convert("RGB").save(folder / f"{tiles.slide_id}.jpg", quality=90)
+    Image.effect_noise((1600, 1200), 90).convert("RGB").save(
+        folder / f"{tiles.slide_id}.jpg", quality=90
+    )
 
 
 @pytest.fixture(scope="module")
@@ -69,20 +84,29 @@ def test_numbers_of_a_slide() -> None:
 
 
 def test_overlapping_tiles_share_their_tissue() -> None:
-    dense = TileSpec.for_slide(PatchSize(100, 0.5), slide_mpp=0.25, level_downsamples=(1.0,), stride_px=50)
-    assert summarise(slide_tiles("a", 400, spec=dense)).tissue_mm2 == summarise(slide_tiles("a", 100)).tissue_mm2
+    dense = TileSpec.for_slide(
+        PatchSize(100, 0.5), slide_mpp=0.25, level_downsamples=(1.0,), stride_px=50
+    )
+    assert (
+        summarise(slide_tiles("a", 400, spec=dense)).tissue_mm2
+        == summarise(slide_tiles("a", 100)).tissue_mm2
+    )
 
 
 def test_unknown_numbers_stay_unknown(cohort: Path) -> None:
     (plain,) = (slide for slide in summarise_folder(cohort).slides if slide.slide == "plain")
     assert plain.median_focus is None
     assert plain.pen_share is None
-    foreign = TileSet("f", np.zeros((2, 2), int), np.full(2, np.nan, np.float32), SPEC, (9000, 9000))
+    foreign = TileSet(
+        "f", np.zeros((2, 2), int), np.full(2, np.nan, np.float32), SPEC, (9000, 9000)
+    )
     assert summarise(foreign).tissue_mm2 is None
 
 
 def test_odd_slides_are_named(cohort: Path) -> None:
-    flags = {slide.slide: slide.flags for slide in summarise_folder(cohort, without=["stale"]).slides}
+    flags = {
+        slide.slide: slide.flags for slide in summarise_folder(cohort, without=["stale"]).slides
+    }
     assert "few tiles" in flags["sparse"]
     assert "low focus" in flags[f"blurred{NASTY}"]
     assert "many rejected" in flags[f"blurred{NASTY}"]
@@ -102,7 +126,11 @@ def test_another_tile_size_is_named(tmp_path: Path) -> None:
     other = TileSpec.for_slide(PatchSize(100, 1.0), slide_mpp=0.25, level_downsamples=(1.0,))
     for name, spec in (("a", SPEC), ("b", SPEC), ("c", other)):
         write_tiles(tmp_path / f"{name}.h5", slide_tiles(name, spec=spec), slide_file="x")
-    assert [slide.flags for slide in summarise_folder(tmp_path).slides] == ["", "", "another tile size"]
+    assert [slide.flags for slide in summarise_folder(tmp_path).slides] == [
+        "",
+        "",
+        "another tile size",
+    ]
 
 
 def test_the_table_has_the_same_slides(cohort: Path) -> None:
@@ -142,13 +170,28 @@ def test_an_empty_folder_gives_an_empty_page(tmp_path: Path) -> None:
 def after(chromium: str, page: Path, script: str, tmp_path: Path) -> str:
     """The page as it stands after a script has run in it."""
     copy = page.with_name(f"copy-{tmp_path.name}.html")
-    copy.write_text(page.read_text(encoding="utf-8").replace("</body>", f"<script>{script}</script></body>"), "utf-8")
-    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
-    return subprocess.run([*command, copy.as_uri()], capture_output=True, text=True, timeout=120, check=True).stdout
+    copy.write_text(
+        page.read_text(encoding="utf-8").replace("</body>", f"<script>{script}</script></body>"),
+        "utf-8",
+    )
+    command = [
+        chromium,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path}",
+        "--dump-dom",
+    ]
+    return subprocess.run(
+        [*command, copy.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    ).stdout
 
 
 def shown(dom: str) -> list[str]:
-    rows = re.findall(r"<tr( hidden=\"\")?>\s*<td>(?:<a .*?</a>)?</td>\s*<td class=\"text\" data-value=\"(.*?)\"", dom)
+    rows = re.findall(
+        r"<tr( hidden=\"\")?>\s*<td>(?:<a .*?</a>)?</td>\s*<td class=\"text\" data-value=\"(.*?)\"",
+        dom,
+    )
     return [name for hidden, name in rows if not hidden]
 
 

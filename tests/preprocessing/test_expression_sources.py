@@ -58,10 +58,18 @@ class TestGenes:
 
     def test_without_a_map_ids_stay_without_their_version(self, tmp_path: Path) -> None:
         found = read(xena(tmp_path))
-        assert found.values.columns.tolist() == ["ENSG00000141510", "ENSG00000002586", "ENSG00000999999"]
+        assert found.values.columns.tolist() == [
+            "ENSG00000141510",
+            "ENSG00000002586",
+            "ENSG00000999999",
+        ]
 
-    @pytest.mark.parametrize(("unit", "merged"), [("counts", 5.0), ("tpm-subset", 5.0), ("zscore", 2.5)])
-    def test_the_unit_says_how_repeated_genes_become_one(self, tmp_path: Path, unit: str, merged: float) -> None:
+    @pytest.mark.parametrize(
+        ("unit", "merged"), [("counts", 5.0), ("tpm-subset", 5.0), ("zscore", 2.5)]
+    )
+    def test_the_unit_says_how_repeated_genes_become_one(
+        self, tmp_path: Path, unit: str, merged: float
+    ) -> None:
         other = -1 if unit == "zscore" else 1
         (tmp_path / "bulk.csv").write_text(f"id,X,Y,X\n{A},2,{other},3\n{B},2,{other},3\n")
         found = read(tmp_path / "bulk.csv", unit)
@@ -77,7 +85,10 @@ class TestGenes:
 
     def test_what_a_gene_map_must_be(self, tmp_path: Path) -> None:
         for text, message in (
-            ("id\tsymbol\nE\tX\n", r"map\.tsv: is no gene map: it has no column gene, but id, symbol"),
+            (
+                "id\tsymbol\nE\tX\n",
+                r"map\.tsv: is no gene map: it has no column gene, but id, symbol",
+            ),
             ("id\tgene\n\tX\n", r"map\.tsv: gene map, column id, row 2: '' is blank"),
             (
                 "id\tgene\nENSG00000141510.1\tX\nENSG00000141510.2\tY\n",
@@ -88,7 +99,9 @@ class TestGenes:
             with pytest.raises(InputError, match=message):
                 read_gene_map(tmp_path / "map.tsv")
         (tmp_path / "map.tsv").write_text("id\tgene\nprobe1\tX\n")
-        with pytest.raises(InputError, match=r"names none of its ids: they are ENSG.*the map's probe1") as caught:
+        with pytest.raises(
+            InputError, match=r"names none of its ids: they are ENSG.*the map's probe1"
+        ) as caught:
             read(xena(tmp_path), gene_map=tmp_path / "map.tsv")
         assert "--gene-map" in str(caught.value.fix)
 
@@ -99,11 +112,19 @@ class TestGenes:
         with pytest.raises(InputError, match="cannot be named by 'entrez'"):
             read(tmp_path / "bulk.csv", "tpm-subset", gene_ids="entrez")
 
-    def test_ids_and_symbols_have_nothing_in_common_but_the_fix_is_said(self, tmp_path: Path) -> None:
+    def test_ids_and_symbols_have_nothing_in_common_but_the_fix_is_said(
+        self, tmp_path: Path
+    ) -> None:
         (tmp_path / "bulk.csv").write_text(f"id,TP53\n{B}-01A,2\n")
-        with pytest.raises(InputError, match=r"bulk\.csv: its genes are in no other table") as caught:
-            read_samples([xena(tmp_path), tmp_path / "bulk.csv"], ExpressionUnit.parse("log2(tpm+0.001)"),
-                         ExpressionOptions(), {A, B})  # fmt: skip
+        with pytest.raises(
+            InputError, match=r"bulk\.csv: its genes are in no other table"
+        ) as caught:
+            read_samples(
+                [xena(tmp_path), tmp_path / "bulk.csv"],
+                ExpressionUnit.parse("log2(tpm+0.001)"),
+                ExpressionOptions(),
+                {A, B},
+            )
         assert "--gene-map" in str(caught.value.fix)
 
 
@@ -113,17 +134,25 @@ class TestXena:
         found = read(xena(tmp_path, table=XENA.T if turned else XENA))
         assert found.values.index.tolist() == [f"{A}-01A", f"{B}-01A"]
         assert found.values.iloc[0, 0] == 1
-        assert found.layouts == {"TCGA-XX.star_tpm.tsv.gz": "samples-by-genes" if turned else "genes-by-samples"}
+        assert found.layouts == {
+            "TCGA-XX.star_tpm.tsv.gz": "samples-by-genes" if turned else "genes-by-samples"
+        }
 
-    @pytest.mark.parametrize("unit", ["log2(tpm+0.001)", "log2(tpm+1)", "log2(fpkm-uq+1)", "log2(counts+1)"])
+    @pytest.mark.parametrize(
+        "unit", ["log2(tpm+0.001)", "log2(tpm+1)", "log2(fpkm-uq+1)", "log2(counts+1)"]
+    )
     def test_the_units_of_its_hubs(self, tmp_path: Path, unit: str) -> None:
         slides = [SlideEntry(f"{A}-01Z-00-DX1", A, Path("x"))]
         summary = write_cohort([xena(tmp_path)], slides, unit=unit, out_path=tmp_path / "c.h5ad")
         assert (summary.unit, summary.patients) == (unit, 1)
         assert read_cohort(tmp_path / "c.h5ad").X[0, 0] == 1
 
-    def test_a_layout_stated_against_the_names_is_refused_with_the_right_one(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="is said to be samples-by-genes, but its rows are ENSG") as told:
+    def test_a_layout_stated_against_the_names_is_refused_with_the_right_one(
+        self, tmp_path: Path
+    ) -> None:
+        with pytest.raises(
+            InputError, match="is said to be samples-by-genes, but its rows are ENSG"
+        ) as told:
             read(xena(tmp_path), layout="samples-by-genes")
         assert "--format genes-by-samples" in str(told.value)
 
@@ -134,20 +163,37 @@ class TestXena:
         assert found.genes[0].as_row()["tallies"] == 2
         assert "2 numbers of reads on no gene left out" in str(found.genes[0].note())
         with pytest.raises(InputError, match=r"only\.tsv: names no gene"):
-            read(xena(tmp_path, "only.tsv", XENA.set_axis(["N_unmapped", "N_noFeature", "N_ambiguous", "__ambiguous"])))
+            read(
+                xena(
+                    tmp_path,
+                    "only.tsv",
+                    XENA.set_axis(["N_unmapped", "N_noFeature", "N_ambiguous", "__ambiguous"]),
+                )
+            )
 
     def test_ids_of_a_study_of_ones_own_need_the_slides_or_the_layout(self, tmp_path: Path) -> None:
         own = XENA.set_axis(["case7", "case8"], axis=1)
         slides = [SlideEntry("s1", "case7", Path("x")), SlideEntry("s2", "case8", Path("y"))]
         out = tmp_path / "c.h5ad"
-        assert write_cohort([xena(tmp_path, table=own)], slides, unit="log2(tpm+0.001)", out_path=out).patients == 2
+        assert (
+            write_cohort(
+                [xena(tmp_path, table=own)], slides, unit="log2(tpm+0.001)", out_path=out
+            ).patients
+            == 2
+        )
         assert read_cohort(out).obs_names.tolist() == ["case7", "case8"]
         other = [SlideEntry("s1", "other", Path("x"))]
-        with pytest.raises(InputError, match="no patient in common with the slides: it names case7, case8"):
+        with pytest.raises(
+            InputError, match="no patient in common with the slides: it names case7, case8"
+        ):
             write_cohort([xena(tmp_path, table=own)], other, unit="log2(tpm+0.001)", out_path=out)
         symbols = own.set_axis(list("ABCD"))
-        with pytest.raises(InputError, match="do not tell samples from genes: its rows are A, B and 2 more") as told:
-            write_cohort([xena(tmp_path, table=symbols)], other, unit="log2(tpm+0.001)", out_path=out)
+        with pytest.raises(
+            InputError, match="do not tell samples from genes: its rows are A, B and 2 more"
+        ) as told:
+            write_cohort(
+                [xena(tmp_path, table=symbols)], other, unit="log2(tpm+0.001)", out_path=out
+            )
         assert "none of them a known patient (the slides are of other)" in str(told.value)
         assert "--format" in str(told.value)
 
@@ -162,7 +208,13 @@ class TestUnits:
             ("tpm", [[10.0, 20.0, 30.0], [20.0, 10.0, 30.0]], "tpm"),
             ("fpkm", [[-1.2, 0.3, 2.0], [0.5, -0.7, 1.0]], "fpkm"),
         ],
-        ids=["z-scores as tpm", "z-scores as logs", "fractions as counts", "few genes as all tpm", "z-scores as fpkm"],
+        ids=[
+            "z-scores as tpm",
+            "z-scores as logs",
+            "fractions as counts",
+            "few genes as all tpm",
+            "z-scores as fpkm",
+        ],
     )
     def test_values_that_cannot_be_in_the_declared_unit(
         self, tmp_path: Path, unit: str, values: list[list[float]], message: str
@@ -196,20 +248,29 @@ def make_h5ad(tmp_path: Path) -> Callable[..., Path]:
 
 class TestAnnData:
     @pytest.mark.parametrize("dense", [True, False])
-    def test_x_or_a_layer_dense_or_sparse(self, make_h5ad: Callable[..., Path], dense: bool) -> None:
+    def test_x_or_a_layer_dense_or_sparse(
+        self, make_h5ad: Callable[..., Path], dense: bool
+    ) -> None:
         path = make_h5ad(dense=dense)
         found = read(path, "counts")
         assert found.values.to_numpy().tolist() == [[1, 0, 3], [4, 5, 0]]
         assert found.layouts == {"bulk.h5ad": "h5ad"}
-        assert read(path, "counts", layer="doubled").values.to_numpy().tolist() == [[2, 0, 6], [8, 10, 0]]
+        assert read(path, "counts", layer="doubled").values.to_numpy().tolist() == [
+            [2, 0, 6],
+            [8, 10, 0],
+        ]
 
     def test_symbols_come_from_a_column_of_var(self, make_h5ad: Callable[..., Path]) -> None:
         path = make_h5ad(ids=True)
         assert read(path, "counts").values.columns.tolist() == ["TP53", "CD99", "ENSG00000999999"]
         assert read(path, "counts", gene_ids="ensembl").values.columns[0] == "ENSG00000141510"
 
-    def test_a_layer_that_is_not_there_is_named_with_those_that_are(self, make_h5ad: Callable[..., Path]) -> None:
-        with pytest.raises(InputError, match=r"bulk\.h5ad: has no layer tpm; its layers are doubled"):
+    def test_a_layer_that_is_not_there_is_named_with_those_that_are(
+        self, make_h5ad: Callable[..., Path]
+    ) -> None:
+        with pytest.raises(
+            InputError, match=r"bulk\.h5ad: has no layer tpm; its layers are doubled"
+        ):
             read(make_h5ad(), "counts", layer="tpm")
 
     def test_a_layer_of_a_table_of_text_is_a_misunderstanding(self, tmp_path: Path) -> None:

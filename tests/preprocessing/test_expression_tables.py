@@ -45,7 +45,9 @@ def check(path: Path, **options: object) -> None:
         ("genes_down.csv", EXPECTED.T.to_csv().encode()),
     ],
 )
-def test_layout_separator_and_packing_do_not_matter(tmp_path: Path, name: str, content: bytes) -> None:
+def test_layout_separator_and_packing_do_not_matter(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
     check(save(tmp_path, content, name))
 
 
@@ -81,11 +83,17 @@ def test_known_patients_tell_rows_from_columns(tmp_path: Path) -> None:
 
 
 def test_the_orientation_is_said_and_can_be_stated(tmp_path: Path) -> None:
-    down, across = save(tmp_path, TEXT, "down.csv"), save(tmp_path, EXPECTED.T.to_csv(), "across.csv")
+    down, across = (
+        save(tmp_path, TEXT, "down.csv"),
+        save(tmp_path, EXPECTED.T.to_csv(), "across.csv"),
+    )
     assert read_expression(down).layout == "samples-by-genes"
     assert read_expression(across).layout == "genes-by-samples"
     unclear = save(tmp_path, "gene,p1,p2\nA,1,2\nB,3,4\n")
-    assert read_expression(unclear, layout="samples-by-genes").values.columns.tolist() == ["p1", "p2"]
+    assert read_expression(unclear, layout="samples-by-genes").values.columns.tolist() == [
+        "p1",
+        "p2",
+    ]
     stated = read_expression(unclear, layout="genes-by-samples")
     assert stated.values.loc["p2"].to_dict() == {"A": 2, "B": 4}
 
@@ -113,30 +121,43 @@ def test_a_stated_layout_may_not_contradict_the_ids(tmp_path: Path) -> None:
     ) as told:
         read_expression(turned, layout="samples-by-genes")
     assert "--format genes-by-samples" in str(told.value)
-    with pytest.raises(InputError, match=r"is said to be genes-by-samples, but its rows are TCGA-AA-0001-01A"):
+    with pytest.raises(
+        InputError, match=r"is said to be genes-by-samples, but its rows are TCGA-AA-0001-01A"
+    ):
         read_expression(save(tmp_path, TEXT), layout="genes-by-samples")
 
 
 def test_ids_are_text_as_written(tmp_path: Path) -> None:
     path = save(tmp_path, "id,A\n007,1\nNA,2\n1e5,3\n")
-    assert read_expression(path, layout="samples-by-genes").values.index.tolist() == ["007", "NA", "1e5"]
+    assert read_expression(path, layout="samples-by-genes").values.index.tolist() == [
+        "007",
+        "NA",
+        "1e5",
+    ]
 
 
 def test_sequoia_layout(tmp_path: Path) -> None:
-    path = save(tmp_path, "wsi_file_name,patient_id,rna_A,rna_NKX2-1,tcga_project\ns1,P1,1,2,X\ns2,P1,1,2,X\n")
+    path = save(
+        tmp_path,
+        "wsi_file_name,patient_id,rna_A,rna_NKX2-1,tcga_project\ns1,P1,1,2,X\ns2,P1,1,2,X\n",
+    )
     table = read_expression(path).values
     assert table.index.tolist() == ["P1", "P1"]
     assert table.columns.tolist() == ["A", "NKX2-1"]
 
 
 def test_porpoise_layout(tmp_path: Path) -> None:
-    path = save(tmp_path, ",case_id,slide_id,age,A_cnv,A_rnaseq,B_rnaseq\n0,P1,s.svs,50,-1,0.5,-0.5\n")
+    path = save(
+        tmp_path, ",case_id,slide_id,age,A_cnv,A_rnaseq,B_rnaseq\n0,P1,s.svs,50,-1,0.5,-0.5\n"
+    )
     table = read_expression(path).values
     assert table.loc["P1"].to_dict() == {"A": 0.5, "B": -0.5}
 
 
 def test_missing_values_stay_missing(tmp_path: Path) -> None:
-    table = read_expression(save(tmp_path, "id,A,B\np,NA,1\nq,,2\n"), layout="samples-by-genes").values
+    table = read_expression(
+        save(tmp_path, "id,A,B\np,NA,1\nq,,2\n"), layout="samples-by-genes"
+    ).values
     assert table["A"].isna().all()
     assert table["B"].tolist() == [1, 2]
 
@@ -145,7 +166,10 @@ def test_missing_values_stay_missing(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("id,A,B\np,1,2\nq,high,3\n", "column A, row q: 'high' is no number"),
-        ("gene,TCGA-AA-0001,TCGA-AA-0001\nA,1,2\nB,x,4\n", "column TCGA-AA-0001, row B: 'x' is no number"),
+        (
+            "gene,TCGA-AA-0001,TCGA-AA-0001\nA,1,2\nB,x,4\n",
+            "column TCGA-AA-0001, row B: 'x' is no number",
+        ),
         ("id,A\np,True\nq,False\n", "column A, row p: 'True' is no number"),
         ("id,A,B\np,1,inf\n", "column B, row p is infinite"),
         ("id,A,\np,1,\n", "gene 2 has no name"),
@@ -159,7 +183,9 @@ def test_missing_values_stay_missing(tmp_path: Path) -> None:
         (b"id,A\n\xff\xfe,1\n", "cannot be read as a table"),
     ],
 )
-def test_a_faulty_table_is_named_with_its_fault(tmp_path: Path, text: str | bytes, message: str) -> None:
+def test_a_faulty_table_is_named_with_its_fault(
+    tmp_path: Path, text: str | bytes, message: str
+) -> None:
     with pytest.raises(InputError) as caught:
         read_expression(save(tmp_path, text), patients={"p", "q"})
     assert message in str(caught.value)
@@ -177,7 +203,9 @@ def test_layouts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         read_expression(save(tmp_path, "case_id,age\nP1,50\n"), layout="porpoise")
 
 
-def test_missing_cut_off_and_oversized_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_cut_off_and_oversized_files_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(InputError, match="no such table"):
         read_expression(tmp_path / "none.csv")
     packed = gzip.compress(TEXT.encode() * 50)

@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.gene_names import is_ensembl, merge_repeated, name_genes, without_version
+from tcgn_mil.preprocessing.gene_names import (
+    is_ensembl,
+    merge_repeated,
+    name_genes,
+    without_version,
+)
 
 
 @pytest.mark.parametrize(
@@ -46,15 +51,24 @@ def test_symbols_name_genes_where_there_are_any() -> None:
     found = name_genes(ids, ["TP53", "", "PLCXD1", "PLCXD1", "HLA_A"])
     assert found.names == ("TP53", "ENSG00000000001", "PLCXD1", "PLCXD1", "HLA-A")
     assert found.report.as_dict() == {
-        "ids": 5, "genes": 4, "versions": 5, "named_by_symbol": 4, "named_by_id": 1,
-        "renamed": 1, "dates": 0, "merged": 1,
-    }  # fmt: skip
+        "ids": 5,
+        "genes": 4,
+        "versions": 5,
+        "named_by_symbol": 4,
+        "named_by_id": 1,
+        "renamed": 1,
+        "dates": 0,
+        "merged": 1,
+    }
     assert "1 ids of a repeated name merged" in str(found.report)
 
 
 def test_ids_can_be_kept_and_symbols_looked_up() -> None:
     ids = ["ENSG00000141510.17", "ENSG00000000001"]
-    assert name_genes(ids, ["TP53", "X"], by="ensembl").names == ("ENSG00000141510", "ENSG00000000001")
+    assert name_genes(ids, ["TP53", "X"], by="ensembl").names == (
+        "ENSG00000141510",
+        "ENSG00000000001",
+    )
     assert name_genes(ids, {"ENSG00000141510.9": "TP53"}).names == ("TP53", "ENSG00000000001")
 
 
@@ -64,21 +78,27 @@ def test_dates_of_a_spreadsheet_are_counted() -> None:
     assert "spreadsheet" in str(report)
 
 
-@pytest.mark.parametrize(("ids", "arguments", "reason"), [
-    (["A", ""], {}, "gene 2 has no name"),
-    (["A"], {"by": "entrez"}, "named by 'entrez'"),
-    (["A", "B"], {"symbols": ["x"]}, "2 gene ids, but 1 symbols"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("ids", "arguments", "reason"),
+    [
+        (["A", ""], {}, "gene 2 has no name"),
+        (["A"], {"by": "entrez"}, "named by 'entrez'"),
+        (["A", "B"], {"symbols": ["x"]}, "2 gene ids, but 1 symbols"),
+    ],
+)
 def test_what_cannot_be_named_is_refused(ids: list[str], arguments: dict, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         name_genes(ids, path="table.csv", **arguments)
 
 
 @pytest.mark.parametrize(
-    ("how", "offset", "expected"), [("sum", 0.0, 9.0), ("mean", 0.0, 4.5), ("sum of logs", 1.0, np.log2(7 + 63 + 1))]
+    ("how", "offset", "expected"),
+    [("sum", 0.0, 9.0), ("mean", 0.0, 4.5), ("sum of logs", 1.0, np.log2(7 + 63 + 1))],
 )
 def test_repeated_genes_are_one(how: str, offset: float, expected: float) -> None:
-    table = pd.DataFrame([[3.0, 1.0, 6.0], [np.nan, 2.0, np.nan], [np.nan, 2.0, 5.0]], columns=["A", "B", "A"])
+    table = pd.DataFrame(
+        [[3.0, 1.0, 6.0], [np.nan, 2.0, np.nan], [np.nan, 2.0, 5.0]], columns=["A", "B", "A"]
+    )
     merged = merge_repeated(table, how=how, log_offset=offset)
     assert list(merged.columns) == ["A", "B"]
     assert merged["A"].iloc[0] == pytest.approx(expected, rel=1e-6)

@@ -17,11 +17,15 @@ from tcgn_mil.preprocessing.raw_section import RawSection
 MakeHer2st = Callable[..., Path]
 
 
-def read_one(root: Path, section: str = "A1", *, spot_pitch_um: float = 40.0, mpp: float | None = None) -> RawSection:
+def read_one(
+    root: Path, section: str = "A1", *, spot_pitch_um: float = 40.0, mpp: float | None = None
+) -> RawSection:
     return read_section(find_sections(root, [section])[0], spot_pitch_um=spot_pitch_um, mpp=mpp)
 
 
-def edit(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], *, index: bool = False) -> None:
+def edit(
+    path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], *, index: bool = False
+) -> None:
     table = pd.read_csv(path, sep="\t", index_col=0 if index else None)
     change(table).to_csv(path, sep="\t", index=index)
 
@@ -63,13 +67,19 @@ def test_resolution_is_fitted_on_measured_positions(make_her2st: MakeHer2st) -> 
     root = make_her2st("A1")
 
     def displace(table: pd.DataFrame) -> pd.DataFrame:
-        shift = 0.08 * (table["x"].round() - 3.5)  # a fit on nominal positions would give 8 % too fine a resolution
-        return table.assign(new_x=table["new_x"] + shift, pixel_x=(table["pixel_x"] + 40 * shift).round(2))
+        shift = 0.08 * (
+            table["x"].round() - 3.5
+        )  # a fit on nominal positions would give 8 % too fine a resolution
+        return table.assign(
+            new_x=table["new_x"] + shift, pixel_x=(table["pixel_x"] + 40 * shift).round(2)
+        )
 
     edit_positions(root, displace)
     assert read_one(root).mpp == pytest.approx(1.0, rel=1e-3)
     edit_positions(root, lambda table: table.assign(new_x=table["new_x"].mask(table.index == 4)))
-    with pytest.raises(InputError, match=r"px apart along x"):  # on nominal positions, which the axes contradict
+    with pytest.raises(
+        InputError, match=r"px apart along x"
+    ):  # on nominal positions, which the axes contradict
         read_one(root)
 
 
@@ -83,7 +93,9 @@ def test_without_measured_positions_the_nominal_ones_serve(make_her2st: MakeHer2
 def test_a_given_resolution_is_used_unless_the_spots_contradict_it(make_her2st: MakeHer2st) -> None:
     root = make_her2st("A1")
     assert read_one(root, mpp=1.03).mpp == 1.03
-    with pytest.raises(InputError, match=r"A1_selection.tsv: .*40 µm apart, give 1.*but 1.1 is stated.* Fix: "):
+    with pytest.raises(
+        InputError, match=r"A1_selection.tsv: .*40 µm apart, give 1.*but 1.1 is stated.* Fix: "
+    ):
         read_one(root, mpp=1.1)
 
 
@@ -105,7 +117,9 @@ def test_unselected_spots_are_left_out_and_listed(make_her2st: MakeHer2st) -> No
 
 def test_swapped_pixel_columns_are_refused(make_her2st: MakeHer2st) -> None:
     root = make_her2st("A1")
-    edit_positions(root, lambda table: table.rename(columns={"pixel_x": "pixel_y", "pixel_y": "pixel_x"}))
+    edit_positions(
+        root, lambda table: table.rename(columns={"pixel_x": "pixel_y", "pixel_y": "pixel_x"})
+    )
     with pytest.raises(InputError, match="pixel_x is the column"):
         read_one(root)
 
@@ -113,7 +127,9 @@ def test_swapped_pixel_columns_are_refused(make_her2st: MakeHer2st) -> None:
 def test_ids_that_meet_no_counts_name_both_sides(make_her2st: MakeHer2st) -> None:
     root = make_her2st("A1")
     edit_counts(root, lambda table: table.set_axis([f"spot{i}" for i in range(len(table))]))
-    with pytest.raises(InputError, match=r"A1_selection.tsv: none of its 30 spots has counts.*1x1.*spot0, spot1"):
+    with pytest.raises(
+        InputError, match=r"A1_selection.tsv: none of its 30 spots has counts.*1x1.*spot0, spot1"
+    ):
         read_one(root)
 
 
@@ -124,19 +140,46 @@ def test_genes_are_named_by_the_stated_rules_and_repeats_summed(make_her2st: Mak
     names = {"GENE3": "GENE5", "GENE0": "HLA_A", "GENE1": "ENSG00000141510.17"}
     edit_counts(root, lambda table: table.rename(columns=names))
     after = read_one(root)
-    assert after.genes.names == ("HLA-A", "ENSG00000141510", "GENE2", "GENE5", "GENE4", "GENE6", "GENE7")
-    assert after.genes.ids == ("HLA_A", "ENSG00000141510.17", "GENE2", "GENE5;GENE5", "GENE4", "GENE6", "GENE7")
+    assert after.genes.names == (
+        "HLA-A",
+        "ENSG00000141510",
+        "GENE2",
+        "GENE5",
+        "GENE4",
+        "GENE6",
+        "GENE7",
+    )
+    assert after.genes.ids == (
+        "HLA_A",
+        "ENSG00000141510.17",
+        "GENE2",
+        "GENE5;GENE5",
+        "GENE4",
+        "GENE6",
+        "GENE7",
+    )
     both = before.counts[:, [3, 5]].sum(axis=1)
     assert np.array_equal(after.counts[:, 3].toarray(), both)
-    assert (after.genes.report.merged, after.genes.report.versions, after.genes.report.renamed) == (1, 1, 1)
+    assert (after.genes.report.merged, after.genes.report.versions, after.genes.report.renamed) == (
+        1,
+        1,
+        1,
+    )
     assert "1 ids of a repeated name merged" in str(after.genes.note())
 
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [("many", "'many' is no count"), (1.5, "1.5 is no count"), (-2, "-2 is no count"), (None, "nan")],
+    [
+        ("many", "'many' is no count"),
+        (1.5, "1.5 is no count"),
+        (-2, "-2 is no count"),
+        (None, "nan"),
+    ],
 )
-def test_values_that_are_no_counts_name_gene_and_spot(make_her2st: MakeHer2st, value: object, shown: str) -> None:
+def test_values_that_are_no_counts_name_gene_and_spot(
+    make_her2st: MakeHer2st, value: object, shown: str
+) -> None:
     root = make_her2st("A1")
     edit_counts(root, put("4x2", "GENE6", value))
     with pytest.raises(InputError, match=r"gene GENE6, spot 4x2") as caught:

@@ -9,7 +9,13 @@ import pytest
 from PIL import Image
 
 from tcgn_mil.contracts import PatchSize, TileSet, TileSpec
-from tcgn_mil.preprocessing.overlays import CAPTION_PX, add_caption, draw_tiles, overlay_mpp, write_picture
+from tcgn_mil.preprocessing.overlays import (
+    CAPTION_PX,
+    add_caption,
+    draw_tiles,
+    overlay_mpp,
+    write_picture,
+)
 
 
 def tile_set(coords: list[tuple[int, int]]) -> TileSet:
@@ -19,7 +25,9 @@ def tile_set(coords: list[tuple[int, int]]) -> TileSet:
 
 
 def test_kept_tiles_keep_their_colour_and_the_rest_is_washed_out() -> None:
-    grey = np.full((280, 560, 3), 100, dtype=np.uint8)  # a quarter of the slide's size: tiles of 28 px
+    grey = np.full(
+        (280, 560, 3), 100, dtype=np.uint8
+    )  # a quarter of the slide's size: tiles of 28 px
     picture = draw_tiles(grey, np.zeros((28, 56), bool), tile_set([(112, 224)]))
     assert (picture[56 + 8 : 56 + 20, 28 + 8 : 28 + 20] == 100).all()
     assert (picture[10:20, 200:300] == 177).all()
@@ -48,12 +56,18 @@ def test_the_caption_widens_a_narrow_picture() -> None:
 
 
 def test_every_letter_of_the_caption_is_drawn() -> None:
-    with_micro, without = (add_caption(np.zeros((9, 400, 3), np.uint8), text, mpp=1.0) for text in ("µ", "\u0378"))
+    with_micro, without = (
+        add_caption(np.zeros((9, 400, 3), np.uint8), text, mpp=1.0) for text in ("µ", "\u0378")
+    )
     assert not np.array_equal(with_micro, without)  # U+0378 is drawn as the box of a missing letter
 
 
-@pytest.mark.parametrize(("size", "mpp", "expected"), [((100_000, 80_000), 0.25, 15.625), ((1000, 900), 0.25, 0.25)])
-def test_overlays_are_never_finer_than_the_slide(size: tuple[int, int], mpp: float, expected: float) -> None:
+@pytest.mark.parametrize(
+    ("size", "mpp", "expected"), [((100_000, 80_000), 0.25, 15.625), ((1000, 900), 0.25, 0.25)]
+)
+def test_overlays_are_never_finer_than_the_slide(
+    size: tuple[int, int], mpp: float, expected: float
+) -> None:
     assert overlay_mpp(size, mpp) == pytest.approx(expected)
 
 

@@ -66,7 +66,9 @@ def test_pillows_own_bound_does_not_apply_and_is_put_back(
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
 @pytest.mark.parametrize("kept", [0, 5, 0.5, 0.97])
-def test_a_cut_off_image_is_an_input_error(tmp_path: Path, pixels: np.ndarray, suffix: str, kept: float) -> None:
+def test_a_cut_off_image_is_an_input_error(
+    tmp_path: Path, pixels: np.ndarray, suffix: str, kept: float
+) -> None:
     path = tmp_path / f"cut{suffix}"
     Image.fromarray(np.tile(pixels, (8, 8, 1))).save(path)
     whole = path.read_bytes()
@@ -82,9 +84,13 @@ def test_text_named_as_an_image_is_an_input_error(tmp_path: Path) -> None:
         read_image(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize(("unit", "per_unit", "mpp"), [(3, 20_000.0, 0.5), (2, 25_400.0, 1.0), (1, 20_000.0, None)])
+@pytest.mark.parametrize(
+    ("unit", "per_unit", "mpp"), [(3, 20_000.0, 0.5), (2, 25_400.0, 1.0), (1, 20_000.0, None)]
+)
 def test_tiff_resolution_needs_a_length_unit(
     tmp_path: Path, pixels: np.ndarray, unit: int, per_unit: float, mpp: float | None
 ) -> None:
-    Image.fromarray(pixels).save(tmp_path / "a.tif", tiffinfo={282: per_unit, 283: per_unit, 296: unit})
+    Image.fromarray(pixels).save(
+        tmp_path / "a.tif", tiffinfo={282: per_unit, 283: per_unit, 296: unit}
+    )
     assert tiff_mpp(tmp_path / "a.tif") == (None if mpp is None else pytest.approx(mpp))

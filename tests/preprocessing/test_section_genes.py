@@ -47,4 +47,6 @@ def test_what_is_no_count_is_named(value: float, shown: str) -> None:
     counts = np.zeros((3, 4))
     counts[1, 2] = value
     with pytest.raises(InputError, match=rf"gene g2, spot s1: {shown}.* is no count"):
-        check_counts(sparse.csr_matrix(counts), ["s0", "s1", "s2"], ["g0", "g1", "g2", "g3"], path="m.h5")
+        check_counts(
+            sparse.csr_matrix(counts), ["s0", "s1", "s2"], ["g0", "g1", "g2", "g3"], path="m.h5"
+        )

@@ -35,7 +35,9 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest.fixture(autouse=True)
 def plain_overlays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the drawing, half a second a section."""
-    monkeypatch.setattr(section_writer, "write_overlay", lambda path, *args, **kwargs: path.write_bytes(b"picture"))
+    monkeypatch.setattr(
+        section_writer, "write_overlay", lambda path, *args, **kwargs: path.write_bytes(b"picture")
+    )
 
 
 @pytest.fixture
@@ -65,13 +67,23 @@ def only(path: Path, **options: object) -> SectionSource:
     return source
 
 
-def test_scanpy_s_file_gives_the_section_that_its_folder_gives(make_h5ad: Callable[..., Path], tmp_path: Path) -> None:
+def test_scanpy_s_file_gives_the_section_that_its_folder_gives(
+    make_h5ad: Callable[..., Path], tmp_path: Path
+) -> None:
     found = read(only(make_h5ad()))
-    folder = read_section(tmp_path / "visium" / "S1", ReadSettings(PATCH), section="S1", patient="S1")
-    assert (found.section, found.patient, found.mpp) == ("S1", "S1", pytest.approx(folder.mpp, rel=1e-6))
+    folder = read_section(
+        tmp_path / "visium" / "S1", ReadSettings(PATCH), section="S1", patient="S1"
+    )
+    assert (found.section, found.patient, found.mpp) == (
+        "S1",
+        "S1",
+        pytest.approx(folder.mpp, rel=1e-6),
+    )
     assert found.genes.names == folder.genes.names  # PLCXD1-1, as AnnData marks it, is PLCXD1 again
     assert found.genes.ids == folder.genes.ids
-    assert np.array_equal(found.counts.toarray(), folder.counts[folder.spots.get_indexer(found.spots)].toarray())
+    assert np.array_equal(
+        found.counts.toarray(), folder.counts[folder.spots.get_indexer(found.spots)].toarray()
+    )
     assert np.allclose(found.centres(), folder.positions.loc[found.spots, ["pixel_x", "pixel_y"]])
     assert found.image.kind == "hires image"
     assert found.image.scale == 0.5
@@ -91,7 +103,9 @@ def test_its_picture_is_that_of_the_folder_whether_stored_as_bytes_or_shares(
         raw = read(only(make_h5ad(name, change)))
         with raw.image.open(raw.image_mpp) as slide:
             pixels = slide.read(0, 0, 0, *slide.size)
-        known = np.asarray(Image.open(tmp_path / "visium" / name / "spatial" / "tissue_hires_image.png"))
+        known = np.asarray(
+            Image.open(tmp_path / "visium" / name / "spatial" / "tissue_hires_image.png")
+        )
         assert np.array_equal(pixels, known)
 
 
@@ -104,7 +118,9 @@ def test_spots_off_tissue_are_listed(make_h5ad: Callable[..., Path]) -> None:
     assert not {name for name, _ in raw.dropped} & set(raw.spots)
 
 
-def test_several_libraries_of_one_file_are_sections(make_h5ad: Callable[..., Path], tmp_path: Path) -> None:
+def test_several_libraries_of_one_file_are_sections(
+    make_h5ad: Callable[..., Path], tmp_path: Path
+) -> None:
     first, second = (anndata.read_h5ad(make_h5ad(name)) for name in ("S1", "S2"))
     for adata, patient in ((first, "P1"), (second, "P2")):
         adata.obs["patient"] = patient
@@ -134,11 +150,17 @@ def test_several_libraries_of_one_file_are_sections(make_h5ad: Callable[..., Pat
 
 @pytest.mark.parametrize("place", ["layer", "raw"])
 @pytest.mark.parametrize("form", ["csr", "csc", "dense"])
-def test_counts_are_found_where_x_was_normalised(make_h5ad: Callable[..., Path], place: str, form: str) -> None:
+def test_counts_are_found_where_x_was_normalised(
+    make_h5ad: Callable[..., Path], place: str, form: str
+) -> None:
     kept: list[np.ndarray] = []
 
     def normalise(adata: anndata.AnnData) -> None:
-        shape = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "dense": lambda x: x.toarray()}[form]
+        shape = {
+            "csr": sparse.csr_matrix,
+            "csc": sparse.csc_matrix,
+            "dense": lambda x: x.toarray(),
+        }[form]
         adata.X = shape(adata.X)
         kept.append(np.asarray(adata.X.sum(axis=1)).ravel())
         if place == "layer":
@@ -153,12 +175,15 @@ def test_counts_are_found_where_x_was_normalised(make_h5ad: Callable[..., Path],
     assert (raw.counts.data == np.floor(raw.counts.data)).all()
     (warning,) = raw.warnings
     assert warning.startswith(
-        "X holds no counts: they were taken from " + ("layers['counts']" if place == "layer" else "raw")
+        "X holds no counts: they were taken from "
+        + ("layers['counts']" if place == "layer" else "raw")
     )
     assert raw.totals().tolist() == kept[0][1:].tolist()
 
 
-def test_features_that_are_no_genes_are_left_out_and_counted(make_h5ad: Callable[..., Path]) -> None:
+def test_features_that_are_no_genes_are_left_out_and_counted(
+    make_h5ad: Callable[..., Path],
+) -> None:
     def relabel(adata: anndata.AnnData) -> None:
         adata.var["feature_types"] = ["Gene Expression"] * 4 + ["Antibody Capture"]
 
@@ -175,14 +200,20 @@ def test_ensembl_names_find_their_symbols_and_stay_if_asked(make_h5ad: Callable[
     path = make_h5ad("S1", swap)
     by_symbol = read(only(path)).genes
     assert by_symbol.names == ("TP53", "ERBB2", "PLCXD1", "HLA-A")
-    assert (by_symbol.report.versions, by_symbol.report.renamed, by_symbol.report.merged) == (5, 1, 1)
+    assert (by_symbol.report.versions, by_symbol.report.renamed, by_symbol.report.merged) == (
+        5,
+        1,
+        1,
+    )
     by_id = read(only(path), gene_ids="ensembl").genes
     assert by_id.names[0] == "ENSG00000141510"
     assert by_id.ids is not None
     assert by_id.ids[0] == "ENSG00000141510.7"
 
 
-def test_the_user_s_image_takes_the_picture_s_place(make_h5ad: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_user_s_image_takes_the_picture_s_place(
+    make_h5ad: Callable[..., Path], tmp_path: Path
+) -> None:
     path = make_h5ad()
     full = tmp_path / "visium" / "S1.png"
     done, _, _ = write_spots(path, tmp_path / "out", image=full, patch=PatchSize(16, 1.0))
@@ -224,18 +255,33 @@ def flat_image(adata: anndata.AnnData) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda adata: adata.uns.pop("spatial"), r'S1.h5ad: has no uns\["spatial"\]: it is no spatial data'),
-        (lambda adata: adata.obsm.pop("spatial"), r'S1.h5ad: has no obsm\["spatial"\]: it is no spatial data'),
-        (lambda adata: library_of(adata).pop("images"), r'uns\["spatial"\]\["lib_S1"\] has no image.*--image'),
-        (lambda adata: library_of(adata)["scalefactors"].pop("tissue_hires_scalef"), r"has no tissue_hires_scalef"),
+        (
+            lambda adata: adata.uns.pop("spatial"),
+            r'S1.h5ad: has no uns\["spatial"\]: it is no spatial data',
+        ),
+        (
+            lambda adata: adata.obsm.pop("spatial"),
+            r'S1.h5ad: has no obsm\["spatial"\]: it is no spatial data',
+        ),
+        (
+            lambda adata: library_of(adata).pop("images"),
+            r'uns\["spatial"\]\["lib_S1"\] has no image.*--image',
+        ),
+        (
+            lambda adata: library_of(adata)["scalefactors"].pop("tissue_hires_scalef"),
+            r"has no tissue_hires_scalef",
+        ),
         (flat_image, r"hires of shape \(20, 20\) is no RGB picture"),
         (normalise, r"gene .*, spot .*: [\d.]+ is no count.*raw UMI"),
         (set_spatial(with_nan), r"is not x, y for each spot"),
         (shuffled, r"lie on no lattice"),
         (set_spatial(lambda pixels: pixels[:, :1]), r"is not x, y for each spot"),
-        (lambda adata: adata.obs.update({"in_tissue": 0 * adata.obs["in_tissue"]}), r"has no spot under tissue"),
+        (
+            lambda adata: adata.obs.update({"in_tissue": 0 * adata.obs["in_tissue"]}),
+            r"has no spot under tissue",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_file_that_cannot_be_used_says_why(
     make_h5ad: Callable[..., Path], tmp_path: Path, change: Change, reason: str
 ) -> None:
@@ -245,7 +291,9 @@ def test_a_file_that_cannot_be_used_says_why(
         raise InputError(failure.reason, fix=failure.likely_fix)
 
 
-def test_a_truncated_file_and_a_good_one_cost_one_row(make_h5ad: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_truncated_file_and_a_good_one_cost_one_row(
+    make_h5ad: Callable[..., Path], tmp_path: Path
+) -> None:
     bad = make_h5ad("S1", under="files")
     make_h5ad("S2", under="files")
     bad.write_bytes(bad.read_bytes()[: bad.stat().st_size // 2])
@@ -266,7 +314,10 @@ def make_hest(make_h5ad: Callable[..., Path], tmp_path: Path) -> Callable[..., P
             library = adata.uns["spatial"].pop(f"lib_{name}")
             adata.uns["spatial"]["ST"] = {
                 "images": {"downscaled_fullres": library["images"]["lowres"]},
-                "scalefactors": {"tissue_downscaled_fullres_scalef": 0.1, "spot_diameter_fullres": 65.0},
+                "scalefactors": {
+                    "tissue_downscaled_fullres_scalef": 0.1,
+                    "spot_diameter_fullres": 65.0,
+                },
             }
 
         path = make_h5ad(name, as_hest, under="hest/st")
@@ -275,7 +326,10 @@ def make_hest(make_h5ad: Callable[..., Path], tmp_path: Path) -> Callable[..., P
         corners = np.rint(adata.obsm["spatial"] - 8).astype(np.int64)[1:]
         (root / "patches").mkdir(exist_ok=True)
         with h5py.File(root / "patches" / f"{name}.h5", "w") as file:
-            cut = [image[y : y + 16, x : x + 16].repeat(2, axis=0).repeat(2, axis=1) for x, y in corners]
+            cut = [
+                image[y : y + 16, x : x + 16].repeat(2, axis=0).repeat(2, axis=1)
+                for x, y in corners
+            ]
             file["img"] = np.stack(cut)[::-1]  # in an order of their own
             file["coords"] = corners[::-1]
             names = [[name] for name in adata.obs_names[1:][::-1]]
@@ -290,14 +344,19 @@ def make_hest(make_h5ad: Callable[..., Path], tmp_path: Path) -> Callable[..., P
     return write
 
 
-def test_hest_patches_of_the_asked_size_are_used_as_they_are(make_hest: Callable[..., Path], tmp_path: Path) -> None:
+def test_hest_patches_of_the_asked_size_are_used_as_they_are(
+    make_hest: Callable[..., Path], tmp_path: Path
+) -> None:
     root, out = make_hest(), tmp_path / "out"
     assert detect_format(root) == detect_format(root / "st" / "S1.h5ad") == "hest"
     done, failures, _ = write_spots(root, out, patch=PatchSize(32, 0.5))
     assert (done, failures) == (["S1"], [])
     found = read_spots(out / "S1.h5ad")
     with h5py.File(root / "patches" / "S1.h5") as file:
-        stored = {name[0].decode(): pixels for name, pixels in zip(file["barcode"][:], file["img"][:], strict=True)}
+        stored = {
+            name[0].decode(): pixels
+            for name, pixels in zip(file["barcode"][:], file["img"][:], strict=True)
+        }
     for name, pixels in zip(found.adata.obs_names, read_patches(found.patches_path), strict=True):
         assert np.array_equal(pixels, stored[name])
     dropped = pd.read_csv(out / "dropped_spots.csv").to_numpy().tolist()
@@ -306,10 +365,15 @@ def test_hest_patches_of_the_asked_size_are_used_as_they_are(make_hest: Callable
     assert "tissue_fraction" in found.adata.obs  # by the small picture, where there is no slide
 
 
-def test_hest_patches_of_another_size_are_cut_from_the_slide(make_hest: Callable[..., Path], tmp_path: Path) -> None:
+def test_hest_patches_of_another_size_are_cut_from_the_slide(
+    make_hest: Callable[..., Path], tmp_path: Path
+) -> None:
     root, out = make_hest(), tmp_path / "out"
     _, (failure,), _ = write_spots(root, out, patch=PatchSize(16, 1.5))
-    assert "its patches are 16.0 µm (32 px at 0.5 µm/px), asked are 24.0 µm (16 px at 1.5 µm/px)" in failure.reason
+    assert (
+        "its patches are 16.0 µm (32 px at 0.5 µm/px), asked are 24.0 µm (16 px at 1.5 µm/px)"
+        in failure.reason
+    )
     assert "--patch-px 32 --patch-mpp 0.5" in failure.likely_fix
     make_hest("S2", slide=True)
     done, _, _ = write_spots(root, out, patch=PatchSize(16, 1.5), sections=["S2"])
@@ -338,14 +402,26 @@ def replaced(name: str, values: Callable[[np.ndarray], object]) -> Callable[[Pat
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (hest_file(lambda file: file["img"].attrs.pop("pixel_size")), "does not state pixel_size of its patches"),
+        (
+            hest_file(lambda file: file["img"].attrs.pop("pixel_size")),
+            "does not state pixel_size of its patches",
+        ),
         (hest_file(lambda file: file.pop("barcode")), "is no HEST patch file: it has no barcode"),
-        (replaced("coords", lambda xy: xy[:, ::-1]), r"its patches lie \d+ px from the spots of their barcodes"),
+        (
+            replaced("coords", lambda xy: xy[:, ::-1]),
+            r"its patches lie \d+ px from the spots of their barcodes",
+        ),
         (replaced("coords", lambda xy: xy[:-1]), r"holds patches .* and coords \(\d+, 2\)"),
-        (replaced("barcode", lambda names: [[b"x" + name] for name in names[:, 0]]), "none of its .* is of a spot"),
+        (
+            replaced("barcode", lambda names: [[b"x" + name] for name in names[:, 0]]),
+            "none of its .* is of a spot",
+        ),
         (replaced("barcode", lambda names: [names[0]] * len(names)), "more than once"),
         (replaced("img", lambda pixels: pixels / 255), "has pixels of float64, not uint8"),
-        (hest_file(lambda file: file["img"].attrs.update(pixel_size=0.5)), "give 1 µm/px, but 0.5 is stated"),
+        (
+            hest_file(lambda file: file["img"].attrs.update(pixel_size=0.5)),
+            "give 1 µm/px, but 0.5 is stated",
+        ),
     ],
 )
 def test_a_broken_pair_says_why(
@@ -358,7 +434,9 @@ def test_a_broken_pair_says_why(
         raise InputError(failure.reason)
 
 
-def test_a_section_without_array_positions_is_measured_by_its_neighbours(make_h5ad: Callable[..., Path]) -> None:
+def test_a_section_without_array_positions_is_measured_by_its_neighbours(
+    make_h5ad: Callable[..., Path],
+) -> None:
     def without(adata: anndata.AnnData) -> None:
         del adata.obs["array_row"]
 

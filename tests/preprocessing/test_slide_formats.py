@@ -21,13 +21,22 @@ from tcgn_mil.preprocessing.tiling import TileSettings, tile_slide
 
 
 def write_ome(
-    path: Path, image: NDArray[np.uint8], *, size: float | None = 0.5, unit: str = "µm", y: float = 1
+    path: Path,
+    image: NDArray[np.uint8],
+    *,
+    size: float | None = 0.5,
+    unit: str = "µm",
+    y: float = 1,
 ) -> Path:
     """Tiled, with two more levels in SubIFDs; `size` is that of a pixel, `y` how much higher it is than wide."""
     metadata = {"axes": "YXS"}
     if size is not None:
-        metadata |= {"PhysicalSizeX": size, "PhysicalSizeXUnit": unit, "PhysicalSizeY": size * y,
-                     "PhysicalSizeYUnit": unit}  # fmt: skip
+        metadata |= {
+            "PhysicalSizeX": size,
+            "PhysicalSizeXUnit": unit,
+            "PhysicalSizeY": size * y,
+            "PhysicalSizeYUnit": unit,
+        }
     options = {"photometric": "rgb", "tile": (256, 256), "compression": "adobe_deflate"}
     with tifffile.TiffWriter(path, ome=True) as writer:
         writer.write(image, subifds=2, metadata=metadata, **options)
@@ -40,7 +49,10 @@ def write_dicom(path: Path, image: NDArray[np.uint8], mpp: float, series: str, *
     """One level of a whole-slide image, as JPEG frames of 256 px."""
     path.parent.mkdir(parents=True, exist_ok=True)
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = VLWholeSlideMicroscopyImageStorage, generate_uid()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = (
+        VLWholeSlideMicroscopyImageStorage,
+        generate_uid(),
+    )
     meta.TransferSyntaxUID = JPEGBaseline8Bit
     header = Dataset()
     header.file_meta = meta
@@ -56,15 +68,33 @@ def write_dicom(path: Path, image: NDArray[np.uint8], mpp: float, series: str, *
             frame[: part.shape[0], : part.shape[1]] = part
             frames.append(imagecodecs.jpeg8_encode(frame, level=95))
     values = {
-        "SOPClassUID": VLWholeSlideMicroscopyImageStorage, "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
-        "StudyInstanceUID": "1.2.3", "FrameOfReferenceUID": "1.2.4", "SeriesInstanceUID": series, "Modality": "SM",
-        "ImageType": ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"], "SamplesPerPixel": 3,
-        "PhotometricInterpretation": "YBR_FULL_422", "PlanarConfiguration": 0, "BitsAllocated": 8, "BitsStored": 8,
-        "HighBit": 7, "PixelRepresentation": 0, "Rows": 256, "Columns": 256, "TotalPixelMatrixColumns": width,
-        "TotalPixelMatrixRows": height, "DimensionOrganizationType": "TILED_FULL", "NumberOfOpticalPaths": 1,
-        "TotalPixelMatrixFocalPlanes": 1, "SharedFunctionalGroupsSequence": [shared], "OpticalPathSequence": [optics],
-        "NumberOfFrames": len(frames), "PixelData": encapsulate(frames), **more,
-    }  # fmt: skip
+        "SOPClassUID": VLWholeSlideMicroscopyImageStorage,
+        "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
+        "StudyInstanceUID": "1.2.3",
+        "FrameOfReferenceUID": "1.2.4",
+        "SeriesInstanceUID": series,
+        "Modality": "SM",
+        "ImageType": ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"],
+        "SamplesPerPixel": 3,
+        "PhotometricInterpretation": "YBR_FULL_422",
+        "PlanarConfiguration": 0,
+        "BitsAllocated": 8,
+        "BitsStored": 8,
+        "HighBit": 7,
+        "PixelRepresentation": 0,
+        "Rows": 256,
+        "Columns": 256,
+        "TotalPixelMatrixColumns": width,
+        "TotalPixelMatrixRows": height,
+        "DimensionOrganizationType": "TILED_FULL",
+        "NumberOfOpticalPaths": 1,
+        "TotalPixelMatrixFocalPlanes": 1,
+        "SharedFunctionalGroupsSequence": [shared],
+        "OpticalPathSequence": [optics],
+        "NumberOfFrames": len(frames),
+        "PixelData": encapsulate(frames),
+        **more,
+    }
     for name, value in values.items():
         setattr(header, name, value)
     header["PixelData"].is_undefined_length = True
@@ -73,7 +103,9 @@ def write_dicom(path: Path, image: NDArray[np.uint8], mpp: float, series: str, *
 
 
 class TestOmeTiff:
-    def test_levels_resolution_and_pixels(self, tmp_path: Path, painted: tuple[NDArray, NDArray]) -> None:
+    def test_levels_resolution_and_pixels(
+        self, tmp_path: Path, painted: tuple[NDArray, NDArray]
+    ) -> None:
         with open_slide(write_ome(tmp_path / "a.ome.tif", painted[0])) as slide:
             assert slide.mpp == 0.5
             assert slide.level_sizes == ((2400, 1800), (1200, 900), (300, 225))
@@ -86,8 +118,12 @@ class TestOmeTiff:
         assert (corner[:, :10] == 255).all()
 
     @pytest.mark.parametrize(("size", "unit", "mpp"), [(500, "nm", 0.5), (0.0005, "mm", 0.5)])
-    def test_units_of_length(self, tmp_path: Path, painted: tuple, size: float, unit: str, mpp: float) -> None:
-        with open_slide(write_ome(tmp_path / "a.ome.tif", painted[0][:300, :300], size=size, unit=unit)) as slide:
+    def test_units_of_length(
+        self, tmp_path: Path, painted: tuple, size: float, unit: str, mpp: float
+    ) -> None:
+        with open_slide(
+            write_ome(tmp_path / "a.ome.tif", painted[0][:300, :300], size=size, unit=unit)
+        ) as slide:
             assert slide.mpp == pytest.approx(mpp)
 
     @pytest.mark.parametrize("how", [{"size": None}, {"unit": "pixel"}])
@@ -98,14 +134,20 @@ class TestOmeTiff:
         with open_slide(path, mpp=0.25) as slide:
             assert slide.mpp == 0.25
 
-    def test_oblong_pixels_and_other_images_are_refused(self, tmp_path: Path, painted: tuple) -> None:
+    def test_oblong_pixels_and_other_images_are_refused(
+        self, tmp_path: Path, painted: tuple
+    ) -> None:
         with pytest.raises(InputError, match="not square"):
             open_slide(write_ome(tmp_path / "a.ome.tif", painted[0][:300, :300], y=1.1))
-        tifffile.imwrite(tmp_path / "b.ome.tif", np.zeros((3, 64, 64), np.uint16), metadata={"axes": "CYX"})
+        tifffile.imwrite(
+            tmp_path / "b.ome.tif", np.zeros((3, 64, 64), np.uint16), metadata={"axes": "CYX"}
+        )
         with pytest.raises(InputError, match=r"b\.ome\.tif.*not RGB of 8 bits"):
             open_slide(tmp_path / "b.ome.tif")
 
-    def test_one_cut_off_is_an_input_error(self, tmp_path: Path, painted: tuple[NDArray, NDArray]) -> None:
+    def test_one_cut_off_is_an_input_error(
+        self, tmp_path: Path, painted: tuple[NDArray, NDArray]
+    ) -> None:
         path = write_ome(tmp_path / "a.ome.tif", painted[0])
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with pytest.raises(InputError, match=r"a\.ome\.tif"), open_slide(path) as slide:
@@ -117,12 +159,18 @@ class TestOmeTiff:
         write_ome(tmp_path / "a.ome.tif", painted[0])
         (ome,), (plain,) = find_slides(tmp_path / "a.ome.tif"), find_slides(pyramid)
         assert ome.slide_id == "a"
-        found, expected = (tile_slide(entry, TileSettings(), tmp_path / "tiles") for entry in (ome, plain))
-        assert abs(len(found) - len(expected)) <= 0.05 * len(expected)  # its levels are not averaged
+        found, expected = (
+            tile_slide(entry, TileSettings(), tmp_path / "tiles") for entry in (ome, plain)
+        )
+        assert abs(len(found) - len(expected)) <= 0.05 * len(
+            expected
+        )  # its levels are not averaged
 
 
 class TestDicom:
-    def test_a_series_is_one_slide_with_its_levels(self, tmp_path: Path, painted: tuple[NDArray, NDArray]) -> None:
+    def test_a_series_is_one_slide_with_its_levels(
+        self, tmp_path: Path, painted: tuple[NDArray, NDArray]
+    ) -> None:
         image, uid = painted[0], generate_uid()
         write_dicom(tmp_path / "one" / "a.dcm", image, 0.5, uid)
         write_dicom(
@@ -150,7 +198,9 @@ class TestDicom:
         write_dicom(tmp_path / "z" / "4.dcm", image, 0.5, "1.5.4", ContainerIdentifier="../up")
         entries = find_slides(tmp_path)
         assert {entry.slide_id for entry in entries} == {glass, "y", "3", "4"}
-        assert {entry.patient_id for entry in entries if entry.slide_id == glass} == {"TCGA-AA-0001"}
+        assert {entry.patient_id for entry in entries if entry.slide_id == glass} == {
+            "TCGA-AA-0001"
+        }
 
     def test_a_file_that_is_no_dicom_is_a_slide_that_fails(self, tmp_path: Path) -> None:
         (tmp_path / "text.dcm").write_text("no slide")

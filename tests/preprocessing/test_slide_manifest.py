@@ -67,9 +67,15 @@ def test_the_site_of_a_tcga_slide_is_that_of_its_name(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("name,age\na,1\n", r"manifest\.csv: names no slides: it has name, age.*column path"),
-        ("slide_id,patient_id\ns1,P1\ns1,P2\n", r"column slide_id, row 3: 's1' is there more than once"),
+        (
+            "slide_id,patient_id\ns1,P1\ns1,P2\n",
+            r"column slide_id, row 3: 's1' is there more than once",
+        ),
         ("slide_id,patient_id\ns1.svs,P1\ns1.tif,P2\n", r"row 3: 's1' is there more than once"),
-        ("slide_id,patient_id\n../s1,P1\n", r"column slide_id, row 2: '\.\./s1' is no plain file name"),
+        (
+            "slide_id,patient_id\n../s1,P1\n",
+            r"column slide_id, row 2: '\.\./s1' is no plain file name",
+        ),
         ("slide_id,patient_id\ns1,\n", r"column patient_id, row 2: '' is blank"),
         ("slide_id,patient_id\n,P1\n", r"column slide_id, row 2: '' is blank"),
         ("slide_id,age\ns1,5\n", r"does not say whose slide s1 is.*add a column patient_id"),
@@ -78,7 +84,9 @@ def test_the_site_of_a_tcga_slide_is_that_of_its_name(tmp_path: Path) -> None:
         ("", "holds no rows"),
     ],
 )
-def test_what_is_wrong_is_said_with_column_row_and_fix(tmp_path: Path, text: str | bytes, message: str) -> None:
+def test_what_is_wrong_is_said_with_column_row_and_fix(
+    tmp_path: Path, text: str | bytes, message: str
+) -> None:
     with pytest.raises(InputError, match=message) as caught:
         list_slides(save(tmp_path, text))
     assert "manifest.csv" in str(caught.value)
@@ -98,9 +106,12 @@ class TestPublicCohorts:
         path = real_data / "tcga_expression" / "tcga_brca_all_clean.csv.zip"
         write_clinical([path], tmp_path / "clinical.csv", ClinicalOptions(), layouts=["porpoise"])
         summary = write_cohort(
-            [path], list_slides(path), unit="zscore", out_path=tmp_path / "cohort.h5ad",
+            [path],
+            list_slides(path),
+            unit="zscore",
+            out_path=tmp_path / "cohort.h5ad",
             clinical=tmp_path / "clinical.csv",
-        )  # fmt: skip
+        )
         assert (summary.slides, summary.slides_kept, summary.patients) == (1022, 1022, 956)
         assert summary.outcomes == {"OS": {"patients": 956, "events": 130}}
         assert "956 patients" in str(summary)
@@ -111,12 +122,17 @@ class TestPublicCohorts:
         summary = write_cohort(
             [real_data / "tcga_expression" / "tcga_coadread_all_clean.csv.zip"],
             list_slides(real_data / "tcga_slide_features" / "CRC_nucleus_morphology.csv"),
-            unit="zscore", out_path=tmp_path / "cohort.h5ad",
-        )  # fmt: skip
+            unit="zscore",
+            out_path=tmp_path / "cohort.h5ad",
+        )
         assert (summary.slides, summary.slides_kept, summary.patients) == (315, 274, 272)
         rows = pd.read_csv(tmp_path / "join_report.csv")
         slides = rows[rows["kind"] == "slide"]
-        assert (len(slides), int(slides["kept"].sum()), slides[slides["kept"]]["patient_id"].nunique()) == (
+        assert (
+            len(slides),
+            int(slides["kept"].sum()),
+            slides[slides["kept"]]["patient_id"].nunique(),
+        ) == (
             315,
             274,
             272,
@@ -126,13 +142,24 @@ class TestPublicCohorts:
     def test_tcga_regions_by_their_manifest(self, real_data: Path, tmp_path: Path) -> None:
         manifest = real_data / "tcga_tiles" / "manifest.csv"
         cohorts = sorted(set(pd.read_csv(manifest)["porpoise_cohort"]) - {"kirc"})
-        tables = [real_data / "tcga_expression" / f"tcga_{name}_all_clean.csv.zip" for name in cohorts]
-        summary = write_cohort(tables, list_slides(manifest), unit="zscore", out_path=tmp_path / "cohort.h5ad")
+        tables = [
+            real_data / "tcga_expression" / f"tcga_{name}_all_clean.csv.zip" for name in cohorts
+        ]
+        summary = write_cohort(
+            tables, list_slides(manifest), unit="zscore", out_path=tmp_path / "cohort.h5ad"
+        )
         assert (summary.slides, summary.slides_kept, summary.patients) == (26, 24, 24)
 
-    def test_tcga_regions_with_the_21_genes_of_six_cohorts(self, real_data: Path, tmp_path: Path) -> None:
-        manifest, table = real_data / "tcga_tiles" / "manifest.csv", real_data / "tcga_expression/tcga_expanded_tpm.csv"
-        summary = write_cohort([table], list_slides(manifest), unit="tpm-subset", out_path=tmp_path / "cohort.h5ad")
+    def test_tcga_regions_with_the_21_genes_of_six_cohorts(
+        self, real_data: Path, tmp_path: Path
+    ) -> None:
+        manifest, table = (
+            real_data / "tcga_tiles" / "manifest.csv",
+            real_data / "tcga_expression/tcga_expanded_tpm.csv",
+        )
+        summary = write_cohort(
+            [table], list_slides(manifest), unit="tpm-subset", out_path=tmp_path / "cohort.h5ad"
+        )
         cases = set(pd.read_csv(table)["case_barcode"])
         there = pd.read_csv(manifest)["case_id"].isin(cases)
         assert (summary.slides, summary.slides_kept, summary.patients) == (26, int(there.sum()), 14)
@@ -142,14 +169,28 @@ class TestPublicCohorts:
 
     def test_sequoia_names_its_slides_and_its_rna(self, real_data: Path, tmp_path: Path) -> None:
         path = real_data / "tcga_expression" / "sequoia_ref_file.csv"
-        summary = write_cohort([path], list_slides(path), unit="log2(fpkm+1)", out_path=tmp_path / "cohort.h5ad")
-        assert (summary.slides_kept, summary.samples_kept, summary.patients, summary.genes) == (5, 3, 3, 20820)
+        summary = write_cohort(
+            [path], list_slides(path), unit="log2(fpkm+1)", out_path=tmp_path / "cohort.h5ad"
+        )
+        assert (summary.slides_kept, summary.samples_kept, summary.patients, summary.genes) == (
+            5,
+            3,
+            3,
+            20820,
+        )
         assert summary.key == "TCGA patient (12 characters)"
 
-    def test_survpath_toil_values_join_slides_with_features(self, real_data: Path, tmp_path: Path) -> None:
+    def test_survpath_toil_values_join_slides_with_features(
+        self, real_data: Path, tmp_path: Path
+    ) -> None:
         path = real_data / "tcga_expression" / "survpath_xena_coadread_rna_clean.csv"
         manifest = real_data / "tcga_slide_features" / "CRC_nucleus_morphology.csv"
-        summary = write_cohort([path], list_slides(manifest), unit="log2(tpm+0.001)", out_path=tmp_path / "cohort.h5ad")
+        summary = write_cohort(
+            [path], list_slides(manifest), unit="log2(tpm+0.001)", out_path=tmp_path / "cohort.h5ad"
+        )
         slides = pd.read_csv(manifest)["Barcode"].str[:12]
         patients = set(slides) & set(pd.read_csv(path, usecols=[0]).iloc[:, 0])
-        assert (summary.slides_kept, summary.patients) == (int(slides.isin(patients).sum()), len(patients))
+        assert (summary.slides_kept, summary.patients) == (
+            int(slides.isin(patients).sum()),
+            len(patients),
+        )

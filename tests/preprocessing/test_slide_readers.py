@@ -32,7 +32,9 @@ def test_a_pyramid_opens_with_its_resolution_and_levels(pyramid: Path) -> None:
         assert slide.level_downsamples == (1, 2, 4)
 
 
-def test_read_takes_level0_corners_and_level_sizes(pyramid: Path, painted: tuple[np.ndarray, np.ndarray]) -> None:
+def test_read_takes_level0_corners_and_level_sizes(
+    pyramid: Path, painted: tuple[np.ndarray, np.ndarray]
+) -> None:
     image = painted[0].astype(float)
     with open_slide(pyramid) as slide:
         fine = slide.read(1000, 600, 0, 64, 48)
@@ -81,7 +83,9 @@ def test_thumbnail_in_bands_equals_the_whole_resampled(
     assert np.abs(whole.astype(float) - banded).mean() < 2
 
 
-def test_thumbnail_shows_the_slide_the_right_way_round(pyramid: Path, painted: tuple[np.ndarray, np.ndarray]) -> None:
+def test_thumbnail_shows_the_slide_the_right_way_round(
+    pyramid: Path, painted: tuple[np.ndarray, np.ndarray]
+) -> None:
     with open_slide(pyramid) as slide:
         thumbnail = slide.thumbnail(5.0).astype(float)
     expected = painted[0].reshape(180, 10, 240, 10, 3).mean(axis=(1, 3))
@@ -90,11 +94,15 @@ def test_thumbnail_shows_the_slide_the_right_way_round(pyramid: Path, painted: t
 
 class TestResolution:
     def test_a_file_without_one_needs_it_given(self, plain: Path) -> None:
-        with pytest.raises(InputError, match=r"plain\.png: the file does not say its resolution.*--mpp"):
+        with pytest.raises(
+            InputError, match=r"plain\.png: the file does not say its resolution.*--mpp"
+        ):
             open_slide(plain)
 
     def test_dpi_of_a_png_is_not_believed(self, tmp_path: Path) -> None:
-        Image.new("RGB", (20, 20)).save(tmp_path / "a.png", dpi=(50_800, 50_800))  # would be 0.5 µm/px
+        Image.new("RGB", (20, 20)).save(
+            tmp_path / "a.png", dpi=(50_800, 50_800)
+        )  # would be 0.5 µm/px
         with pytest.raises(InputError, match="does not say its resolution"):
             open_slide(tmp_path / "a.png")
 
@@ -175,7 +183,9 @@ class TestBadFiles:
         with pytest.raises(InputError, match=r"cut\.tiff"), open_slide(path, mpp=0.5) as slide:
             slide.thumbnail(slide.mpp)
 
-    def test_damage_found_while_reading_names_the_slide(self, tmp_path: Path, pyramid: Path) -> None:
+    def test_damage_found_while_reading_names_the_slide(
+        self, tmp_path: Path, pyramid: Path
+    ) -> None:
         path = tmp_path / "holed.tiff"
         content = bytearray(pyramid.read_bytes())
         with tifffile.TiffFile(pyramid) as file:
@@ -186,7 +196,10 @@ class TestBadFiles:
             slide.thumbnail(slide.mpp)
 
     def test_a_read_too_large_for_memory_is_refused(self, pyramid: Path) -> None:
-        with open_slide(pyramid) as slide, pytest.raises(InputError, match="too many to read at once"):
+        with (
+            open_slide(pyramid) as slide,
+            pytest.raises(InputError, match="too many to read at once"),
+        ):
             slide.read(0, 0, 0, 100_000, 100_000)
 
 
@@ -207,7 +220,9 @@ class TestRealSlides:
             assert slide.read(2000, 1500, 1, 100, 100).std() > 10
 
     @pytest.mark.parametrize("share", [0.01, 0.6, 0.95])
-    def test_a_truncated_svs_is_an_input_error(self, real_data: Path, tmp_path: Path, share: float) -> None:
+    def test_a_truncated_svs_is_an_input_error(
+        self, real_data: Path, tmp_path: Path, share: float
+    ) -> None:
         whole = (real_data / "slides" / "A9K0_2.svs").read_bytes()
         path = tmp_path / "cut.svs"
         path.write_bytes(whole[: int(share * len(whole))])

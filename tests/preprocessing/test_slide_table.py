@@ -68,7 +68,9 @@ class TestFilesAndFolders:
 
 class TestTables:
     def test_all_columns(self, tmp_path: Path) -> None:
-        source = table(tmp_path, "slide_id,patient_id,path,mpp,site\ns1,p1,a.svs,0.5,3C\ns2,p1,sub/b.svs,,\n")
+        source = table(
+            tmp_path, "slide_id,patient_id,path,mpp,site\ns1,p1,a.svs,0.5,3C\ns2,p1,sub/b.svs,,\n"
+        )
         first, second = find_slides(source, mpp=0.25)
         assert (first.slide_id, first.patient_id, first.path) == ("s1", "p1", tmp_path / "a.svs")
         assert (first.mpp, first.fallback_mpp, first.site) == (0.5, 0.25, "3C")
@@ -102,7 +104,9 @@ class TestTables:
 
     @pytest.mark.parametrize("cell", ["../a.svs", "sub/../../a.svs", ".."])
     def test_a_relative_path_may_not_leave_the_folder(self, tmp_path: Path, cell: str) -> None:
-        with pytest.raises(InputError, match=r"slides\.csv: slides table, column path, row 2: .* leaves"):
+        with pytest.raises(
+            InputError, match=r"slides\.csv: slides table, column path, row 2: .* leaves"
+        ):
             find_slides(table(tmp_path, f"path\n{cell}\n"))
 
     def test_a_detour_inside_the_folder_is_fine(self, tmp_path: Path) -> None:
@@ -122,16 +126,24 @@ class TestTables:
             ("path,path\na.svs,b.svs\n", "has column path more than once"),
             ("path\n", "holds no rows below a header"),
             ("path,mpp\na.svs,0.5\n,0.5\n", "column path, row 3: '' is blank"),
-            ("path,mpp\na.svs,fine\n", "column mpp, row 2: 'fine' is no resolution in µm per pixel"),
+            (
+                "path,mpp\na.svs,fine\n",
+                "column mpp, row 2: 'fine' is no resolution in µm per pixel",
+            ),
             ("path,mpp\na.svs,nan\n", "column mpp, row 2: 'nan' is no resolution"),
-            ("path,mpp\na.svs,0\nb.svs,0\n", "column mpp, row 2: '0' is no resolution.*, and 1 more of its cells"),
+            (
+                "path,mpp\na.svs,0\nb.svs,0\n",
+                "column mpp, row 2: '0' is no resolution.*, and 1 more of its cells",
+            ),
             ("path,mpp\na.svs,50\n", "column mpp, row 2: '50' is no resolution"),
             ("path,mpp\nleft, a.svs,0.5\n", "line 2 has 3 cells under 2 columns"),
             ('path\n"a.svs\n', "cannot be read as a table"),
             ("slide_id,path\na,a.svs\na,b.svs\n", "share the id a"),
         ],
     )
-    def test_what_is_wrong_is_said_with_file_and_line(self, tmp_path: Path, text: str, message: str) -> None:
+    def test_what_is_wrong_is_said_with_file_and_line(
+        self, tmp_path: Path, text: str, message: str
+    ) -> None:
         with pytest.raises(InputError, match=message) as caught:
             find_slides(table(tmp_path, text))
         assert "slides.csv" in str(caught.value)

@@ -28,7 +28,11 @@ PATCH = PatchSize(16, 1.0)
 def plain_overlays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the drawing, half a second a section, where it is not what is tested."""
     if "overlay" not in request.node.name and "realdata" not in request.keywords:
-        monkeypatch.setattr(section_writer, "write_overlay", lambda path, *args, **kwargs: path.write_bytes(b"picture"))
+        monkeypatch.setattr(
+            section_writer,
+            "write_overlay",
+            lambda path, *args, **kwargs: path.write_bytes(b"picture"),
+        )
 
 
 def write(root: Path, out: Path, **options: object) -> CohortSpots:
@@ -40,7 +44,9 @@ def failure(root: Path, out: Path, **options: object) -> str:
     """Reason and fix of the one section, which fails."""
     done, failures, _ = write(root, out, **options)
     assert not done
-    assert [row["slide"] for row in pd.read_csv(out / "failures.csv").to_dict("records")] == [failures[0].slide]
+    assert [row["slide"] for row in pd.read_csv(out / "failures.csv").to_dict("records")] == [
+        failures[0].slide
+    ]
     return f"{failures[0].reason} Fix: {failures[0].likely_fix}"
 
 
@@ -73,10 +79,15 @@ def test_a_section_becomes_a_spot_set(make_her2st: MakeHer2st, tmp_path: Path) -
     assert (found.section, found.patient, found.patch) == ("A1", "A", PATCH)
     counts = pd.read_csv(root / "ST-cnts" / "A1.tsv.gz", sep="\t", index_col=0)
     assert np.array_equal(found.adata.X.toarray(), counts.loc[found.adata.obs_names])
-    assert found.adata.obs["total_counts"].tolist() == counts.loc[found.adata.obs_names].sum(axis=1).tolist()
+    assert (
+        found.adata.obs["total_counts"].tolist()
+        == counts.loc[found.adata.obs_names].sum(axis=1).tolist()
+    )
 
 
-def test_patches_show_the_image_at_the_spot_and_follow_hest(make_her2st: MakeHer2st, tmp_path: Path) -> None:
+def test_patches_show_the_image_at_the_spot_and_follow_hest(
+    make_her2st: MakeHer2st, tmp_path: Path
+) -> None:
     root, out = make_her2st("A1"), tmp_path / "out"
     write(root, out)
     image = np.asarray(Image.open(image_of(root)))
@@ -103,7 +114,9 @@ def test_patches_are_cut_by_physical_size(make_her2st: MakeHer2st, tmp_path: Pat
     assert np.abs(read_patches(found.patches_path)[row] - block).max() <= 1
 
 
-def test_spots_whose_patch_is_off_the_image_are_dropped_and_listed(make_her2st: MakeHer2st, tmp_path: Path) -> None:
+def test_spots_whose_patch_is_off_the_image_are_dropped_and_listed(
+    make_her2st: MakeHer2st, tmp_path: Path
+) -> None:
     root, out = make_her2st("A1"), tmp_path / "out"
     path = root / "ST-spotfiles" / "A1_selection.tsv"
     table = pd.read_csv(path, sep="\t")
@@ -117,11 +130,18 @@ def test_spots_whose_patch_is_off_the_image_are_dropped_and_listed(make_her2st: 
         *(["A1", f"1x{y}", "its patch is off the image"] for y in range(1, 6)),
     ]
     (report,) = pd.read_csv(out / "sections.csv").to_dict("records")
-    assert (report["spots"], report["genes"], report["width_px"], report["height_px"]) == (24, 8, 288, 240)
+    assert (report["spots"], report["genes"], report["width_px"], report["height_px"]) == (
+        24,
+        8,
+        288,
+        240,
+    )
     assert "1x1" not in read_spots(out / "A1.h5ad").adata.obs_names
 
 
-def test_sections_become_slides_with_their_summed_counts(make_her2st: MakeHer2st, tmp_path: Path) -> None:
+def test_sections_become_slides_with_their_summed_counts(
+    make_her2st: MakeHer2st, tmp_path: Path
+) -> None:
     root, out, slides = make_her2st("A1", "B2"), tmp_path / "out", tmp_path / "slides"
     write(root, out, slides_out=slides)
     table = pd.read_csv(slides / "slides.csv")
@@ -137,15 +157,19 @@ def test_sections_become_slides_with_their_summed_counts(make_her2st: MakeHer2st
         assert slide.mpp == pytest.approx(1.0, rel=1e-3)
 
 
-def test_sections_of_one_patient_can_be_slides_of_one_patient(make_her2st: MakeHer2st, tmp_path: Path) -> None:
+def test_sections_of_one_patient_can_be_slides_of_one_patient(
+    make_her2st: MakeHer2st, tmp_path: Path
+) -> None:
     root, slides = make_her2st("A1", "A2", "B2"), tmp_path / "slides"
     write(root, tmp_path / "out", slides_out=slides)
     single = pd.read_csv(slides / "pseudobulk.csv", index_col="patient_id")
     write(root, tmp_path / "out", slides_out=slides, pseudobulk_by="patient")
     table = pd.read_csv(slides / "slides.csv")
     assert table[["slide_id", "patient_id", "donor"]].to_numpy().tolist() == [
-        ["A1", "A", "A"], ["A2", "A", "A"], ["B2", "B", "B"],
-    ]  # fmt: skip
+        ["A1", "A", "A"],
+        ["A2", "A", "A"],
+        ["B2", "B", "B"],
+    ]
     bulk = pd.read_csv(slides / "pseudobulk.csv", index_col="patient_id")
     assert bulk.index.tolist() == ["A", "B"]
     assert bulk.loc["A"].tolist() == (single.loc["A1"] + single.loc["A2"]).tolist()
@@ -165,7 +189,9 @@ def test_a_finished_section_is_kept_without_reading_it(
 
 
 @pytest.mark.parametrize("change", [{"patch": PatchSize(12, 1.0)}, {"mpp": 1.02}])
-def test_other_settings_make_a_section_again(make_her2st: MakeHer2st, tmp_path: Path, change: dict) -> None:
+def test_other_settings_make_a_section_again(
+    make_her2st: MakeHer2st, tmp_path: Path, change: dict
+) -> None:
     root, out, slides = make_her2st("A1"), tmp_path / "out", tmp_path / "slides"
     write(root, out, slides_out=slides)
     write(root, out, slides_out=slides, **change)
@@ -177,7 +203,9 @@ def test_other_settings_make_a_section_again(make_her2st: MakeHer2st, tmp_path: 
         assert slide.mpp == pytest.approx(mpp, rel=1e-3)
 
 
-def test_a_changed_image_or_a_lost_file_makes_a_section_again(make_her2st: MakeHer2st, tmp_path: Path) -> None:
+def test_a_changed_image_or_a_lost_file_makes_a_section_again(
+    make_her2st: MakeHer2st, tmp_path: Path
+) -> None:
     root, out = make_her2st("A1"), tmp_path / "out"
     write(root, out)
     (out / "A1_patches.h5").unlink()
@@ -198,10 +226,14 @@ def test_a_damaged_section_file_is_made_again(make_her2st: MakeHer2st, tmp_path:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "no image"])
-def test_an_unreadable_image_leaves_no_section(make_her2st: MakeHer2st, tmp_path: Path, damage: str) -> None:
+def test_an_unreadable_image_leaves_no_section(
+    make_her2st: MakeHer2st, tmp_path: Path, damage: str
+) -> None:
     root, out = make_her2st("A1"), tmp_path / "out"
     path = image_of(root)
-    path.write_bytes(path.read_bytes()[:2000] if damage == "truncated" else b"text, not pixels" * 20)
+    path.write_bytes(
+        path.read_bytes()[:2000] if damage == "truncated" else b"text, not pixels" * 20
+    )
     assert re.search(r"A1_HE.png: .* Fix: .", reason := failure(root, out))
     assert "\n" not in reason
     assert [path.name for path in out.iterdir()] == ["failures.csv"]
@@ -230,7 +262,9 @@ def test_positions_of_another_image_are_refused(make_her2st: MakeHer2st, tmp_pat
     assert "none of 29 spots lies on the image of 30 x 30 px" in failure(root, tmp_path / "out")
 
 
-def test_an_image_too_coarse_for_the_patches_is_refused(make_her2st: MakeHer2st, tmp_path: Path) -> None:
+def test_an_image_too_coarse_for_the_patches_is_refused(
+    make_her2st: MakeHer2st, tmp_path: Path
+) -> None:
     root, out, sharp = make_her2st("A1"), tmp_path / "out", PatchSize(16, 0.5)
     assert "too coarse for patches at 0.5 µm/px" in failure(root, out, patch=sharp)
     done, _, notes = write(root, out, patch=sharp, allow_coarse=True)
@@ -239,7 +273,9 @@ def test_an_image_too_coarse_for_the_patches_is_refused(make_her2st: MakeHer2st,
     assert not (out / "failures.csv").exists()
 
 
-def test_unknown_formats_and_impossible_distances_are_refused(make_her2st: MakeHer2st, tmp_path: Path) -> None:
+def test_unknown_formats_and_impossible_distances_are_refused(
+    make_her2st: MakeHer2st, tmp_path: Path
+) -> None:
     root = make_her2st("A1")
     with pytest.raises(InputError, match=r"unknown format 'xenium'.*her2st"):
         write(root, tmp_path / "out", format="xenium")
@@ -249,7 +285,9 @@ def test_unknown_formats_and_impossible_distances_are_refused(make_her2st: MakeH
         write(root, tmp_path / "out", spot_pitch_um=0.0)
 
 
-def test_a_broken_section_costs_a_row_and_the_rest_go_on(make_her2st: MakeHer2st, tmp_path: Path) -> None:
+def test_a_broken_section_costs_a_row_and_the_rest_go_on(
+    make_her2st: MakeHer2st, tmp_path: Path
+) -> None:
     root, out = make_her2st("A1", "B2", "C3"), tmp_path / "out"
     image_of(root, "B2").unlink()
     done, failures, _ = write(root, out)
@@ -261,7 +299,9 @@ def test_a_broken_section_costs_a_row_and_the_rest_go_on(make_her2st: MakeHer2st
     assert pd.read_csv(out / "sections.csv")["section"].tolist() == ["A1", "C3"]
 
 
-def test_spots_beside_the_tissue_are_flagged_and_kept(make_her2st: MakeHer2st, tmp_path: Path) -> None:
+def test_spots_beside_the_tissue_are_flagged_and_kept(
+    make_her2st: MakeHer2st, tmp_path: Path
+) -> None:
     root, out = make_her2st("A1"), tmp_path / "out"
     rng = np.random.default_rng(0)
     image = np.full((240, 288, 3), (240, 236, 242), dtype=np.uint8)  # glass but for the left half
@@ -278,7 +318,9 @@ def test_spots_beside_the_tissue_are_flagged_and_kept(make_her2st: MakeHer2st, t
     assert (report["spots"], report["flagged"]) == (29, len(flagged))
 
 
-def test_a_table_names_sections_patients_and_resolutions(make_her2st: MakeHer2st, tmp_path: Path) -> None:
+def test_a_table_names_sections_patients_and_resolutions(
+    make_her2st: MakeHer2st, tmp_path: Path
+) -> None:
     make_her2st("A1", "B2")
     out = tmp_path / "out"
     table = tmp_path / "sections.csv"
@@ -289,20 +331,24 @@ def test_a_table_names_sections_patients_and_resolutions(make_her2st: MakeHer2st
     done, failures, _ = write(table, out, mpp=None)
     assert done == ["A1", "B2"]
     assert [(one.slide, one.reason.split(": ")[1]) for one in failures] == [
-        ("Z9", "has no section Z9"), ("N1", "no such folder or file"),
-    ]  # fmt: skip
+        ("Z9", "has no section Z9"),
+        ("N1", "no such folder or file"),
+    ]
     assert pd.read_csv(out / "sections.csv")["mpp"].tolist() == pytest.approx([1.01, 1.0], rel=1e-3)
     assert pd.read_csv(out / "sections.csv")["mpp"][0] == 1.01
 
 
-@pytest.mark.parametrize(("text", "reason"), [
-    ("section,image\nA1,x\n", "is no table of sections: it has no column path"),
-    ("path,section\n../elsewhere,A1\n", "leaves the table's folder"),
-    ("path,format\nher2st,xenium\n", "column format, row 2: 'xenium' is none of auto, her2st"),
-    ("path,mpp\nher2st,fine\n", "column mpp, row 2: 'fine' is no resolution"),
-    ("path,section\n", "holds no rows below a header"),
-    ("path,section\nher2st,A1\nher2st,A1\n", "two sections are named A1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("section,image\nA1,x\n", "is no table of sections: it has no column path"),
+        ("path,section\n../elsewhere,A1\n", "leaves the table's folder"),
+        ("path,format\nher2st,xenium\n", "column format, row 2: 'xenium' is none of auto, her2st"),
+        ("path,mpp\nher2st,fine\n", "column mpp, row 2: 'fine' is no resolution"),
+        ("path,section\n", "holds no rows below a header"),
+        ("path,section\nher2st,A1\nher2st,A1\n", "two sections are named A1"),
+    ],
+)
 def test_a_table_that_cannot_be_used_is_refused(
     make_her2st: MakeHer2st, tmp_path: Path, text: str, reason: str
 ) -> None:
@@ -322,7 +368,9 @@ def test_both_panels_of_the_overlay_are_of_one_size(
     write(make_her2st("A1"), tmp_path / "out")
     assert Image.open(tmp_path / "out" / "A1_spots.png").width > 1000
     left, right = (axis.get_position() for axis in drawn[0].axes[:2])
-    assert (left.width, left.height, left.y0) == pytest.approx((right.width, right.height, right.y0), rel=1e-3)
+    assert (left.width, left.height, left.y0) == pytest.approx(
+        (right.width, right.height, right.y0), rel=1e-3
+    )
 
 
 @pytest.mark.realdata
@@ -332,10 +380,17 @@ def test_section_c5_end_to_end(real_data: Path, tmp_path: Path) -> None:
     assert found.adata.shape == (181, 15721)
     assert found.patient == "C"
     assert found.patch == PatchSize(112, 0.69)
-    assert float(found.adata.uns["mpp"]) == pytest.approx(0.687, rel=0.003)  # by the array printed on the glass
+    assert float(found.adata.uns["mpp"]) == pytest.approx(
+        0.687, rel=0.003
+    )  # by the array printed on the glass
     with h5py.File(found.patches_path) as file:
-        assert round(float(file["img"].attrs["patch_size_src"])) == 112  # so that no pixel is interpolated
+        assert (
+            round(float(file["img"].attrs["patch_size_src"])) == 112
+        )  # so that no pixel is interpolated
     patches = read_patches(found.patches_path)
     assert patches.shape == (181, 112, 112, 3)
     assert np.median(patches.std(axis=(1, 2, 3))) > 15  # tissue, not glass
-    assert anndata.read_h5ad(tmp_path / "C5.h5ad", backed="r").var["section_counts"].sum() == found.adata.X.sum()
+    assert (
+        anndata.read_h5ad(tmp_path / "C5.h5ad", backed="r").var["section_counts"].sum()
+        == found.adata.X.sum()
+    )

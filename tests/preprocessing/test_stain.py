@@ -17,15 +17,25 @@ from tcgn_mil.data.tile_files import read_tile_settings, read_tiles
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.slide_readers import open_slide
 from tcgn_mil.preprocessing.slide_table import SlideEntry
-from tcgn_mil.preprocessing.stain import METHODS, StainTarget, fit_stain, stain_target, stain_transform
+from tcgn_mil.preprocessing.stain import (
+    METHODS,
+    StainTarget,
+    fit_stain,
+    stain_target,
+    stain_transform,
+)
 from tcgn_mil.preprocessing.tile_pixels import iter_tiles
 from tcgn_mil.preprocessing.tiling import TileSettings, tile_cohort, tile_path
 
-PURPLE = np.array([[0.65, 0.70, 0.29], [0.27, 0.57, 0.78]])  # haematoxylin and eosin of one laboratory, each R, G, B
+PURPLE = np.array(
+    [[0.65, 0.70, 0.29], [0.27, 0.57, 0.78]]
+)  # haematoxylin and eosin of one laboratory, each R, G, B
 PINK = np.array([[0.55, 0.76, 0.35], [0.10, 0.95, 0.30]])  # and of another
 
 
-def stained(stains: NDArray[np.float64], strength: tuple[float, float], side: int = 256) -> NDArray[np.uint8]:
+def stained(
+    stains: NDArray[np.float64], strength: tuple[float, float], side: int = 256
+) -> NDArray[np.uint8]:
     """One tissue, always the same, in given stains: nuclei on stroma, and a third of glass."""
     rng = np.random.default_rng(0)
     nuclei = np.zeros((side, side), np.uint8)
@@ -81,13 +91,18 @@ def test_glass_stays_near_white(target: StainTarget, image: NDArray[np.uint8]) -
 
 def test_a_slide_like_the_reference_hardly_changes(target: StainTarget) -> None:
     reference = stained((PURPLE + PINK) / 2, (1.3, 1.2))
-    assert distance(normalised(reference, target), reference) < (3 if target.method == "macenko" else 1)
+    assert distance(normalised(reference, target), reference) < (
+        3 if target.method == "macenko" else 1
+    )
 
 
 def test_the_published_reference_needs_no_image() -> None:
     target = stain_target("macenko")
     assert target.numbers[:6] == (0.5626, 0.2159, 0.7201, 0.8012, 0.4062, 0.5581)
-    assert distance(normalised(FIRST, target), normalised(SECOND, target)) < distance(FIRST, SECOND) / 3
+    assert (
+        distance(normalised(FIRST, target), normalised(SECOND, target))
+        < distance(FIRST, SECOND) / 3
+    )
     with pytest.raises(InputError, match=r"no published reference.*--stain-reference"):
         stain_target("reinhard")
 
@@ -95,7 +110,9 @@ def test_the_published_reference_needs_no_image() -> None:
 def test_a_batch_is_its_images_one_by_one(target: StainTarget) -> None:
     transform = stain_transform(fit_stain(FIRST, target))
     batch = np.stack([FIRST[:112, :112], FIRST[40:152, 30:142]])
-    assert np.array_equal(transform(batch), np.concatenate([transform(image[None]) for image in batch]))
+    assert np.array_equal(
+        transform(batch), np.concatenate([transform(image[None]) for image in batch])
+    )
     assert transform(batch).dtype == np.uint8
 
 
@@ -106,7 +123,9 @@ def test_what_has_too_little_stain_is_refused_with_the_fix(method: str, tmp_path
     with pytest.raises(InputError, match=r"too little stain to fit .*Fix: tile without --stain"):
         fit_stain(np.full((100, 100, 3), 235, np.uint8), target)
     Image.new("RGB", (300, 300), "white").save(tmp_path / "white.png")
-    with pytest.raises(InputError, match=r"white\.png: too little stain.*Fix: give an image of well-stained tissue"):
+    with pytest.raises(
+        InputError, match=r"white\.png: too little stain.*Fix: give an image of well-stained tissue"
+    ):
         stain_target(method, tmp_path / "white.png")
     with pytest.raises(InputError, match=r"no\.png: no such slide or image"):
         stain_target(method, tmp_path / "no.png")
@@ -114,7 +133,9 @@ def test_what_has_too_little_stain_is_refused_with_the_fix(method: str, tmp_path
 
 def test_one_colour_is_not_two_stains() -> None:
     rng = np.random.default_rng(0)
-    single = stained(np.stack([PURPLE[0], PURPLE[0]]), (1.0, 1.0)) + rng.integers(0, 2, FIRST.shape, dtype=np.uint8)
+    single = stained(np.stack([PURPLE[0], PURPLE[0]]), (1.0, 1.0)) + rng.integers(
+        0, 2, FIRST.shape, dtype=np.uint8
+    )
     with pytest.raises(InputError, match="one colour of stain only"):
         fit_stain(single, stain_target("macenko"))
 
@@ -152,14 +173,19 @@ class TestTiling:
             ((same, _),) = iter_tiles(slide, tiles.coords[:3], tiles.spec, 8, stain=tiles.stain)
         assert np.array_equal(plain, same)
 
-    def test_it_is_fitted_once_a_slide_and_recorded(self, entry: SlideEntry, tmp_path: Path) -> None:
+    def test_it_is_fitted_once_a_slide_and_recorded(
+        self, entry: SlideEntry, tmp_path: Path
+    ) -> None:
         settings = TileSettings(stain=stain_target("macenko"))
         for name in "ab":
             tile_cohort([entry], settings, tmp_path / name)
         tiles = read_tiles(tile_path(tmp_path / "a", "painted"))
         assert tiles.stain == read_tiles(tile_path(tmp_path / "b", "painted")).stain
         assert (tiles.stain.method, tiles.stain.reference) == ("macenko", "published")
-        assert read_tile_settings(tile_path(tmp_path / "a", "painted"))[1]["stain"]["method"] == "macenko"
+        assert (
+            read_tile_settings(tile_path(tmp_path / "a", "painted"))[1]["stain"]["method"]
+            == "macenko"
+        )
         with open_slide(entry.path) as slide:
             ((plain, _),) = iter_tiles(slide, tiles.coords[:3], tiles.spec, 8)
             ((changed, _),) = iter_tiles(slide, tiles.coords[:3], tiles.spec, 8, stain=tiles.stain)
@@ -181,9 +207,13 @@ class TestTiling:
         pale = 255 - (255 - painted[0].astype(int)) // 4
         Image.fromarray(eosin).save(tmp_path / "eosin.png")
         Image.fromarray(pale.astype(np.uint8)).save(tmp_path / "pale.png")
-        entries = [SlideEntry(name, "p", tmp_path / f"{name}.png", mpp=0.5) for name in ("eosin", "pale")]
+        entries = [
+            SlideEntry(name, "p", tmp_path / f"{name}.png", mpp=0.5) for name in ("eosin", "pale")
+        ]
         done, failures = tile_cohort(
-            [*entries, entry], TileSettings(min_tissue=0, stain=stain_target("macenko")), tmp_path / "out"
+            [*entries, entry],
+            TileSettings(min_tissue=0, stain=stain_target("macenko")),
+            tmp_path / "out",
         )
         assert done == ["painted"]
         assert [failure.slide for failure in failures] == ["eosin", "pale"]

@@ -14,8 +14,12 @@ from tcgn_mil.contracts import PatchSize, TileSpec
 from tcgn_mil.preprocessing.tile_grid import lay_grid, tissue_fractions
 
 
-def spec(slide_mpp: float, *, stride_px: int | None = None, levels: tuple[float, ...] = (1.0,)) -> TileSpec:
-    return TileSpec.for_slide(PatchSize(112, 0.69), slide_mpp=slide_mpp, level_downsamples=levels, stride_px=stride_px)
+def spec(
+    slide_mpp: float, *, stride_px: int | None = None, levels: tuple[float, ...] = (1.0,)
+) -> TileSpec:
+    return TileSpec.for_slide(
+        PatchSize(112, 0.69), slide_mpp=slide_mpp, level_downsamples=levels, stride_px=stride_px
+    )
 
 
 def test_grid_at_the_slides_own_resolution_is_plain() -> None:
@@ -38,7 +42,9 @@ def test_20x_and_40x_scans_get_the_same_fields() -> None:
     assert np.abs(coarse * 0.5 - fine * 0.25).max() <= 0.5
 
 
-@pytest.mark.parametrize(("size", "count"), [((111, 500), 0), ((112, 112), 1), ((223, 112), 1), ((224, 112), 2)])
+@pytest.mark.parametrize(
+    ("size", "count"), [((111, 500), 0), ((112, 112), 1), ((223, 112), 1), ((224, 112), 2)]
+)
 def test_edges(size: tuple[int, int], count: int) -> None:
     assert lay_grid(size, spec(0.69)).shape == (count, 2)
 
@@ -73,7 +79,11 @@ def test_every_tile_lies_inside_and_none_is_missing(
     assert len(np.unique(coords, axis=0)) == len(coords)
     assert np.array_equal(coords, coords[np.lexsort((coords[:, 0], coords[:, 1]))])
     for side, found in ((width, np.unique(coords[:, 0])), (height, np.unique(coords[:, 1]))):
-        possible = math.floor((side - chosen.level0_px) / chosen.level0_stride_px) + 1 if len(coords) else 0
+        possible = (
+            math.floor((side - chosen.level0_px) / chosen.level0_stride_px) + 1
+            if len(coords)
+            else 0
+        )
         assert len(found) >= possible
 
 
@@ -109,8 +119,12 @@ def test_fractions_keep_x_and_y_apart() -> None:
     mask = np.zeros((10, 20), dtype=bool)
     mask[:, 10:] = True
     coords = np.array([[0, 0], [100, 0], [95, 0], [0, 50]])
-    assert tissue_fractions(mask, coords, 10.0, (200, 100)).tolist() == pytest.approx([0, 1, 0.5, 0])
+    assert tissue_fractions(mask, coords, 10.0, (200, 100)).tolist() == pytest.approx(
+        [0, 1, 0.5, 0]
+    )
 
 
 def test_no_tiles_no_fractions() -> None:
-    assert tissue_fractions(np.ones((4, 4), bool), np.empty((0, 2), np.int64), 10.0, (40, 40)).shape == (0,)
+    assert tissue_fractions(
+        np.ones((4, 4), bool), np.empty((0, 2), np.int64), 10.0, (40, 40)
+    ).shape == (0,)

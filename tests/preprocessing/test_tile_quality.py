@@ -32,14 +32,25 @@ def tissue() -> NDArray[np.uint8]:
     image = np.empty((SIDE, SIDE, 3), np.uint8)
     image[:] = (222, 160, 200)
     for x, y in rng.integers(0, SIDE, (SIDE * SIDE // 700, 2)).tolist():
-        cv2.ellipse(image, (x, y), (int(rng.integers(5, 10)), 5), float(rng.integers(180)), 0, 360, (95, 60, 140), -1)
+        cv2.ellipse(
+            image,
+            (x, y),
+            (int(rng.integers(5, 10)), 5),
+            float(rng.integers(180)),
+            0,
+            360,
+            (95, 60, 140),
+            -1,
+        )
     return np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
 
 
 def shares(mask: NDArray[np.bool_], tiles: TileSet, verdict: str) -> float:
     """Share of the tiles that the mask covers by half, which were left out with this verdict."""
     assert tiles.rejected is not None
-    covered = tissue_fractions(mask, tiles.rejected.coords, tiles.spec.level0_px, tiles.slide_size) >= 0.5
+    covered = (
+        tissue_fractions(mask, tiles.rejected.coords, tiles.spec.level0_px, tiles.slide_size) >= 0.5
+    )
     named = tiles.rejected.verdict == VERDICTS.index(verdict)
     kept = tissue_fractions(mask, tiles.coords, tiles.spec.level0_px, tiles.slide_size) >= 0.5
     return float((covered & named).sum() / (covered.sum() + kept.sum()))
@@ -48,14 +59,29 @@ def shares(mask: NDArray[np.bool_], tiles: TileSet, verdict: str) -> float:
 @pytest.mark.parametrize(
     ("verdict", "plant"),
     [
-        ("out of focus", lambda image, rng: plant_blur(image, np.ones((SIDE, SIDE), bool), 0.5, rng, sd_um=5.0)),
-        ("pen", lambda image, rng: plant_pen(image, np.ones((SIDE, SIDE), bool), 0.5, rng, ink="violet")),
-        ("pen", lambda image, rng: plant_pen(image, np.ones((SIDE, SIDE), bool), 0.5, rng, ink="green")),
+        (
+            "out of focus",
+            lambda image, rng: plant_blur(image, np.ones((SIDE, SIDE), bool), 0.5, rng, sd_um=5.0),
+        ),
+        (
+            "pen",
+            lambda image, rng: plant_pen(
+                image, np.ones((SIDE, SIDE), bool), 0.5, rng, ink="violet"
+            ),
+        ),
+        (
+            "pen",
+            lambda image, rng: plant_pen(image, np.ones((SIDE, SIDE), bool), 0.5, rng, ink="green"),
+        ),
         ("fold", lambda image, rng: plant_fold(image, np.ones((SIDE, SIDE), bool), 0.5, rng)),
     ],
 )
 def test_what_is_planted_is_left_out_by_name_and_little_else(
-    tissue: NDArray[np.uint8], make_slide: Callable[..., Path], tmp_path: Path, verdict: str, plant: Callable
+    tissue: NDArray[np.uint8],
+    make_slide: Callable[..., Path],
+    tmp_path: Path,
+    verdict: str,
+    plant: Callable,
 ) -> None:
     image = tissue.copy()
     mask = plant(image, np.random.default_rng(1))
@@ -64,7 +90,9 @@ def test_what_is_planted_is_left_out_by_name_and_little_else(
     assert shares(mask, tiles, verdict) >= 0.9
     assert tiles.rejected is not None
     far = cv2.dilate(mask.astype(np.uint8), np.ones((101, 101), np.uint8)) > 0
-    stray = tissue_fractions(far, tiles.rejected.coords, tiles.spec.level0_px, tiles.slide_size) == 0
+    stray = (
+        tissue_fractions(far, tiles.rejected.coords, tiles.spec.level0_px, tiles.slide_size) == 0
+    )
     assert stray.sum() <= 0.01 * len(tiles)
     stored = read_tiles(tmp_path / "tiles" / "planted.h5")
     assert stored.rejected is not None
@@ -87,7 +115,9 @@ def test_limits_decide_and_one_keeps_all(
 ) -> None:
     blurred = cv2.GaussianBlur(tissue, (0, 0), 12)
     entry = SlideEntry("blurred", "P", make_slide("blurred.tiff", blurred))
-    with pytest.raises(InputError, match=r"no usable tile: of \d+, \d+ show tissue.*\d+ out of focus.*--max-blur 1"):
+    with pytest.raises(
+        InputError, match=r"no usable tile: of \d+, \d+ show tissue.*\d+ out of focus.*--max-blur 1"
+    ):
         tile_slide(entry, TileSettings(), tmp_path / "a")
     tiles = tile_slide(entry, TileSettings(max_blur=1), tmp_path / "b")
     assert tiles.rejected is not None
@@ -96,10 +126,14 @@ def test_limits_decide_and_one_keeps_all(
     assert np.nanmedian(tiles.quality.blur) > 0.9
 
 
-def test_a_slide_too_coarse_to_tell_focus_is_kept(tissue: NDArray[np.uint8], make_slide: Callable[..., Path]) -> None:
+def test_a_slide_too_coarse_to_tell_focus_is_kept(
+    tissue: NDArray[np.uint8], make_slide: Callable[..., Path]
+) -> None:
     with open_slide(make_slide("coarse.tiff", tissue[:600, :600], mpp=4.0)) as slide:
         thumbnail = slide.thumbnail(8.0)
-        found = measure_quality(slide, *survey(thumbnail, 8.0), np.array([[0, 0], [100, 50]]), 112.0)
+        found = measure_quality(
+            slide, *survey(thumbnail, 8.0), np.array([[0, 0], [100, 50]]), 112.0
+        )
     assert np.isnan(found.focus).all()
     assert (found.blur == 0).all()
     spec = TileSettings(PatchSize(112, 4.0))
@@ -109,10 +143,18 @@ def test_a_slide_too_coarse_to_tell_focus_is_kept(tissue: NDArray[np.uint8], mak
 def test_the_first_fault_names_a_tile() -> None:
     share = np.array([0, 0.5, 0.5, 0, 0], dtype=np.float32)
     quality = TileQuality(
-        focus=np.full(5, np.nan, np.float32), blur=np.array([0, 1, 0, 1, 0], np.float32), pen=share,
+        focus=np.full(5, np.nan, np.float32),
+        blur=np.array([0, 1, 0, 1, 0], np.float32),
+        pen=share,
         fold=np.array([0, 1, 0, 1, 1], np.float32),
-    )  # fmt: skip
-    assert [VERDICTS[code] for code in judge(quality, TileSettings())] == ["kept", "pen", "pen", "fold", "fold"]
+    )
+    assert [VERDICTS[code] for code in judge(quality, TileSettings())] == [
+        "kept",
+        "pen",
+        "pen",
+        "fold",
+        "fold",
+    ]
 
 
 @pytest.mark.slow

@@ -38,12 +38,18 @@ def agreement(mask: np.ndarray, truth: np.ndarray) -> float:
     return float((mask & truth).sum() / (mask | truth).sum())
 
 
-def draw_stroke(image: np.ndarray, colour: tuple[int, int, int], *, width_px: int = 24) -> np.ndarray:
+def draw_stroke(
+    image: np.ndarray, colour: tuple[int, int, int], *, width_px: int = 24
+) -> np.ndarray:
     """(H, W) bool of a stroke drawn into `image`: over the glass at the top, then down through the tissue."""
     layer = np.zeros(image.shape[:2], dtype=np.uint8)
     corner = (image.shape[1] - image.shape[1] // 5, 20)
     cv2.polylines(
-        layer, [np.array([(10, 12), corner, (image.shape[1] // 2, image.shape[0] - 5)])], False, 255, width_px
+        layer,
+        [np.array([(10, 12), corner, (image.shape[1] // 2, image.shape[0] - 5)])],
+        False,
+        255,
+        width_px,
     )
     opacity = cv2.GaussianBlur(layer, (0, 0), 1.0)[..., None] / 255 * 0.93
     image[:] = (image * (1 - opacity) + np.array(colour) * opacity).astype(np.uint8)
@@ -95,7 +101,9 @@ def test_dust_has_none() -> None:
 
 @pytest.mark.parametrize("side", [8, 31])
 def test_a_region_that_is_all_tissue_is_all_kept(side: int, thumbnail: np.ndarray) -> None:
-    assert find_tissue(thumbnail[56 - side // 2 :, 75 - side // 2 :][:side, :side], TISSUE_MPP).all()
+    assert find_tissue(
+        thumbnail[56 - side // 2 :, 75 - side // 2 :][:side, :side], TISSUE_MPP
+    ).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 2)])
@@ -148,11 +156,17 @@ def test_her2st_spots_are_tissue_and_far_glass_is_not(real_data: Path, section: 
     (path,) = (real_data / "her2st" / "ST-imgs" / section[0] / section).glob("*.jpg")
     image = read_image(path)
     height, width = image.shape[:2]
-    thumbnail = resample_to(image, round(width * 0.69 / TISSUE_MPP), round(height * 0.69 / TISSUE_MPP))
-    table = pd.read_csv(real_data / "her2st" / "ST-spotfiles" / f"{section}_selection.tsv", sep="\t")
+    thumbnail = resample_to(
+        image, round(width * 0.69 / TISSUE_MPP), round(height * 0.69 / TISSUE_MPP)
+    )
+    table = pd.read_csv(
+        real_data / "her2st" / "ST-spotfiles" / f"{section}_selection.tsv", sep="\t"
+    )
     spots = table[["pixel_x", "pixel_y"]].to_numpy()
     ours = find_tissue(thumbnail, TISSUE_MPP)
-    recall, stray = spot_recall_and_stray_tiles(ours, spots, (width, height), TileSettings().min_tissue)
+    recall, stray = spot_recall_and_stray_tiles(
+        ours, spots, (width, height), TileSettings().min_tissue
+    )
     assert recall >= 0.98
     assert stray <= 0.02
     saturation = cv2.cvtColor(thumbnail, cv2.COLOR_RGB2HSV)[..., 1]

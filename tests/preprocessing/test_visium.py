@@ -35,7 +35,11 @@ POSITIONS = "spatial/tissue_positions.csv"
 def plain_overlays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the drawing, half a second a section."""
     if "realdata" not in request.keywords:
-        monkeypatch.setattr(section_writer, "write_overlay", lambda path, *args, **kwargs: path.write_bytes(b"picture"))
+        monkeypatch.setattr(
+            section_writer,
+            "write_overlay",
+            lambda path, *args, **kwargs: path.write_bytes(b"picture"),
+        )
 
 
 def read(folder: Path, **settings: object) -> RawSection:
@@ -62,10 +66,14 @@ def test_every_form_of_a_folder_gives_the_counts_that_scanpy_reads(
     if matrix == "h5":
         known = scanpy.read_10x_h5(folder / "filtered_feature_bc_matrix.h5")
     else:
-        known = scanpy.read_10x_mtx(folder / "filtered_feature_bc_matrix", var_names="gene_ids", make_unique=False)
+        known = scanpy.read_10x_mtx(
+            folder / "filtered_feature_bc_matrix", var_names="gene_ids", make_unique=False
+        )
     known.var_names_make_unique()
     assert list(raw.spots) == list(known.obs_names)
-    expected = pd.DataFrame(known.X.toarray(), columns=known.var_names if matrix == "mtx" else known.var["gene_ids"])
+    expected = pd.DataFrame(
+        known.X.toarray(), columns=known.var_names if matrix == "mtx" else known.var["gene_ids"]
+    )
     assert raw.genes.names == ("TP53", "ERBB2", "PLCXD1", "HLA-A")
     assert np.array_equal(raw.counts[:, 0].toarray().ravel(), expected["ENSG00000141510"])
     both = expected["ENSG00000182378"] + expected["ENSG00000182379"]
@@ -76,9 +84,16 @@ def test_every_form_of_a_folder_gives_the_counts_that_scanpy_reads(
 def test_genes_keep_their_ids_and_what_was_done_is_counted(make_visium: MakeVisium) -> None:
     folder = make_visium()
     genes = read(folder).genes
-    assert genes.ids == ("ENSG00000141510", "ENSG00000141736", "ENSG00000182378;ENSG00000182379", "ENSG00000206503")
+    assert genes.ids == (
+        "ENSG00000141510",
+        "ENSG00000141736",
+        "ENSG00000182378;ENSG00000182379",
+        "ENSG00000206503",
+    )
     assert genes.other_features == {"Antibody Capture": 1}
-    assert "1 ids of a repeated name merged; 1 features of type Antibody Capture left out" in str(genes.note())
+    assert "1 ids of a repeated name merged; 1 features of type Antibody Capture left out" in str(
+        genes.note()
+    )
     by_id = read(folder, gene_ids="ensembl").genes
     assert by_id.names[2:4] == ("ENSG00000182378", "ENSG00000182379")
     assert by_id.report.merged == 0
@@ -107,7 +122,9 @@ def test_spots_off_tissue_are_listed_with_their_reason(make_visium: MakeVisium) 
     assert (first, "no position in the spot file") in read(folder).dropped
 
 
-def test_resolution_is_by_the_distance_of_spots_never_by_their_diameter(make_visium: MakeVisium) -> None:
+def test_resolution_is_by_the_distance_of_spots_never_by_their_diameter(
+    make_visium: MakeVisium,
+) -> None:
     folder = make_visium()
     angle = np.deg2rad(17)  # a section that lies askew
 
@@ -123,21 +140,31 @@ def test_resolution_is_by_the_distance_of_spots_never_by_their_diameter(make_vis
     assert raw.mpp == pytest.approx(0.5, rel=1e-3)
     assert raw.warnings == ()
     assert read(folder, mpp=0.51).mpp == 0.51
-    with pytest.raises(InputError, match=r"tissue_positions.csv: .*100 µm apart, give 0.5.*but 0.6 is stated"):
+    with pytest.raises(
+        InputError, match=r"tissue_positions.csv: .*100 µm apart, give 0.5.*but 0.6 is stated"
+    ):
         read(folder, mpp=0.6)
 
 
 def test_a_mirrored_array_is_told(make_visium: MakeVisium) -> None:
     folder = make_visium()
-    swapped = {"pxl_col_in_fullres": "pxl_row_in_fullres", "pxl_row_in_fullres": "pxl_col_in_fullres"}
+    swapped = {
+        "pxl_col_in_fullres": "pxl_row_in_fullres",
+        "pxl_row_in_fullres": "pxl_col_in_fullres",
+    }
     edit_positions(folder, lambda table: table.rename(columns=swapped))
     (warning,) = read(folder).warnings
     assert "x and y swapped" in warning
 
 
-def test_swapped_x_and_y_are_an_alarm_in_every_report(make_visium: MakeVisium, tmp_path: Path) -> None:
+def test_swapped_x_and_y_are_an_alarm_in_every_report(
+    make_visium: MakeVisium, tmp_path: Path
+) -> None:
     folder, out = make_visium(), tmp_path / "out"
-    swapped = {"pxl_col_in_fullres": "pxl_row_in_fullres", "pxl_row_in_fullres": "pxl_col_in_fullres"}
+    swapped = {
+        "pxl_col_in_fullres": "pxl_row_in_fullres",
+        "pxl_row_in_fullres": "pxl_col_in_fullres",
+    }
     edit_positions(folder, lambda table: table.rename(columns=swapped))
     image = np.asarray(Image.open(full_image(folder)))
     wide = np.full((1200, 1200, 3), 240, dtype=np.uint8)  # so that all spots stay on the image
@@ -154,7 +181,9 @@ def test_swapped_x_and_y_are_an_alarm_in_every_report(make_visium: MakeVisium, t
     assert len(ranks) == 8
 
 
-def test_the_full_resolution_image_gives_patches_round_the_spots(make_visium: MakeVisium, tmp_path: Path) -> None:
+def test_the_full_resolution_image_gives_patches_round_the_spots(
+    make_visium: MakeVisium, tmp_path: Path
+) -> None:
     folder, out = make_visium(), tmp_path / "out"
     done, failures, notes = write_spots(folder, out, image=full_image(folder), patch=PATCH)
     assert (done, failures) == (["S1"], [])
@@ -170,10 +199,14 @@ def test_the_full_resolution_image_gives_patches_round_the_spots(make_visium: Ma
     assert (row["alignment"], row["image"], row["flagged"]) == ("fits", "full-resolution image", 0)
     (genes,) = pd.read_csv(out / "gene_report.csv").to_dict("records")
     assert (genes["ids"], genes["genes"], genes["merged"], genes["other_features"]) == (5, 4, 1, 1)
-    assert write_spots(folder, out, image=full_image(folder), patch=PATCH).notes == notes  # kept, and told again
+    assert (
+        write_spots(folder, out, image=full_image(folder), patch=PATCH).notes == notes
+    )  # kept, and told again
 
 
-def test_a_pyramid_serves_as_the_image_and_its_resolution_is_compared(make_visium: MakeVisium, tmp_path: Path) -> None:
+def test_a_pyramid_serves_as_the_image_and_its_resolution_is_compared(
+    make_visium: MakeVisium, tmp_path: Path
+) -> None:
     folder = make_visium()
     image = np.asarray(Image.open(full_image(folder)))
     for name, mpp, warned in (("fits.tiff", 1.0, False), ("other.tiff", 0.5, True)):
@@ -186,25 +219,32 @@ def test_a_pyramid_serves_as_the_image_and_its_resolution_is_compared(make_visiu
         assert patches.std(axis=(1, 2, 3)).min() > 10  # tissue, at the spots' own resolution
 
 
-def test_without_it_the_hires_picture_serves_where_it_is_fine_enough(make_visium: MakeVisium, tmp_path: Path) -> None:
+def test_without_it_the_hires_picture_serves_where_it_is_fine_enough(
+    make_visium: MakeVisium, tmp_path: Path
+) -> None:
     folder, out = make_visium(), tmp_path / "out"
     _, failures, notes = write_spots(folder, out, patch=PatchSize(16, 2.0))
     assert not failures
     assert (
-        "the hires image has 2 µm/px and shows nuclei as specks: a patch of 32.0 µm is 16.0 of its pixels" in notes[0]
+        "the hires image has 2 µm/px and shows nuclei as specks: a patch of 32.0 µm is 16.0 of its pixels"
+        in notes[0]
     )
     found = read_spots(out / "S1.h5ad")
     hires = np.asarray(Image.open(folder / "spatial" / "tissue_hires_image.png"))
     x, y = found.adata.obsm["spatial"][0] / 2  # positions stay in the full-resolution frame
     left, top = int(np.floor(x - 7.5)), int(np.floor(y - 7.5))
-    assert np.array_equal(read_patches(found.patches_path)[0], hires[top : top + 16, left : left + 16])
+    assert np.array_equal(
+        read_patches(found.patches_path)[0], hires[top : top + 16, left : left + 16]
+    )
     with h5py.File(found.patches_path) as file:
         assert np.abs(file["coords"][0] + 16 - found.adata.obsm["spatial"][0]).max() <= 1
         assert file["img"].attrs["pixel_size"] == pytest.approx(1.0, rel=1e-3)
         assert file["img"].attrs["patch_size_src"] == pytest.approx(32.0, rel=1e-3)
 
 
-def test_a_picture_too_coarse_is_an_error_unless_allowed(make_visium: MakeVisium, tmp_path: Path) -> None:
+def test_a_picture_too_coarse_is_an_error_unless_allowed(
+    make_visium: MakeVisium, tmp_path: Path
+) -> None:
     folder, out = make_visium(), tmp_path / "out"
     (folder / "spatial" / "tissue_hires_image.png").unlink()
     _, (failure,), _ = write_spots(folder, out, patch=PATCH)
@@ -247,12 +287,18 @@ def test_folders_of_folders_and_outs_are_sections(make_visium: MakeVisium, tmp_p
         write_spots(held, tmp_path / "out", image=tmp_path / "visium" / "S1.png")
 
 
-def test_a_table_gives_each_section_its_image_and_patient(make_visium: MakeVisium, tmp_path: Path) -> None:
+def test_a_table_gives_each_section_its_image_and_patient(
+    make_visium: MakeVisium, tmp_path: Path
+) -> None:
     make_visium("S1")
     make_visium("S2", matrix="mtx", seed=1)
     (tmp_path / "visium" / "S2" / POSITIONS).unlink()
     table = tmp_path / "sections.tsv"
-    rows = ["section\tpath\timage\tpatient_id", "a\tvisium/S1\tvisium/S1.png\tP7", "b\tvisium/S2\tvisium/S2.png\tP8"]
+    rows = [
+        "section\tpath\timage\tpatient_id",
+        "a\tvisium/S1\tvisium/S1.png\tP7",
+        "b\tvisium/S2\tvisium/S2.png\tP8",
+    ]
     table.write_text("\n".join(rows))
     done, (failure,), _ = write_spots(table, tmp_path / "out", patch=PATCH)
     assert done == ["a"]
@@ -312,7 +358,10 @@ def hd(folder: Path) -> None:
     (folder / "binned_outputs" / "square_008um").mkdir(parents=True)
 
 
-H5, PICTURES = "filtered_feature_bc_matrix.h5", ("spatial/tissue_hires_image.png", "spatial/tissue_lowres_image.png")
+H5, PICTURES = (
+    "filtered_feature_bc_matrix.h5",
+    ("spatial/tissue_hires_image.png", "spatial/tissue_lowres_image.png"),
+)
 
 
 @pytest.mark.parametrize(
@@ -320,28 +369,68 @@ H5, PICTURES = "filtered_feature_bc_matrix.h5", ("spatial/tissue_hires_image.png
     [
         (without(POSITIONS), r"spatial: has no tissue_positions.csv or tissue_positions_list.csv"),
         (without(H5), r"needs one filtered_feature_bc_matrix \(.h5, or a folder\), found 0"),
-        (without(*PICTURES), r"has no tissue_hires_image.png and no tissue_lowres_image.png.*--image"),
+        (
+            without(*PICTURES),
+            r"has no tissue_hires_image.png and no tissue_lowres_image.png.*--image",
+        ),
         (without("spatial/scalefactors_json.json"), r"scalefactors_json.json: no such file"),
-        (scalefactors('{"spot_diameter_fullres": 60}'), r"scalefactors_json.json: has no tissue_hires_scalef"),
+        (
+            scalefactors('{"spot_diameter_fullres": 60}'),
+            r"scalefactors_json.json: has no tissue_hires_scalef",
+        ),
         (scalefactors('{"tissue_hires_scalef": "half"}'), r"has 'half' as tissue_hires_scalef"),
         (scalefactors("{"), r"scalefactors_json.json: is no JSON"),
         (truncate(H5), r"bc_matrix.h5: cannot be read as HDF5"),
-        (put("matrix/shape", lambda shape: shape[::-1]), r"its matrix of \d+ x 6 does not fit 6 features and \d+"),
+        (
+            put("matrix/shape", lambda shape: shape[::-1]),
+            r"its matrix of \d+ x 6 does not fit 6 features and \d+",
+        ),
         (put("matrix/indptr", lambda ends: ends[:-1]), r"its matrix of 6 x \d+ does not fit"),
         (put("matrix/indices", lambda rows: rows + 3), r"its matrix points outside itself"),
-        (put("matrix/data", lambda data: data * 0.37), r"gene .*, spot .*ACGT-1: [\d.]+ is no count.* whole numbers"),
-        (put("matrix/barcodes", lambda names: np.char.add(names, b"x")), r"none of its \d+ spots under"),
-        (put("matrix/barcodes", lambda names: names[[0] * len(names)]), r"names barcode .* more than once"),
-        (break_h5(lambda file: file.move("matrix", "GRCh38")), r"is no 10x matrix file: it has no matrix/barcodes"),
-        (positions(lambda t: t.assign(array_col=[*t["array_col"][:4], "left", *t["array_col"][5:]])), r"line 6 is"),
+        (
+            put("matrix/data", lambda data: data * 0.37),
+            r"gene .*, spot .*ACGT-1: [\d.]+ is no count.* whole numbers",
+        ),
+        (
+            put("matrix/barcodes", lambda names: np.char.add(names, b"x")),
+            r"none of its \d+ spots under",
+        ),
+        (
+            put("matrix/barcodes", lambda names: names[[0] * len(names)]),
+            r"names barcode .* more than once",
+        ),
+        (
+            break_h5(lambda file: file.move("matrix", "GRCh38")),
+            r"is no 10x matrix file: it has no matrix/barcodes",
+        ),
+        (
+            positions(
+                lambda t: t.assign(array_col=[*t["array_col"][:4], "left", *t["array_col"][5:]])
+            ),
+            r"line 6 is",
+        ),
         (positions(lambda t: t.assign(in_tissue=t["in_tissue"] * 3)), r"line \d+ is no position"),
-        (positions(lambda t: t.drop(columns="pxl_col_in_fullres")), r"has no column pxl_col_in_fullres"),
-        (positions(lambda t: t.assign(barcode=t["barcode"].iloc[0])), r"places spot .* more than once"),
-        (positions(lambda t: t.assign(pxl_col_in_fullres=t["pxl_row_in_fullres"])), r"lie on no lattice"),
-        (positions(lambda t: t.assign(array_row=t["array_row"].sample(frac=1, random_state=0).values)), r"no lattice"),
+        (
+            positions(lambda t: t.drop(columns="pxl_col_in_fullres")),
+            r"has no column pxl_col_in_fullres",
+        ),
+        (
+            positions(lambda t: t.assign(barcode=t["barcode"].iloc[0])),
+            r"places spot .* more than once",
+        ),
+        (
+            positions(lambda t: t.assign(pxl_col_in_fullres=t["pxl_row_in_fullres"])),
+            r"lie on no lattice",
+        ),
+        (
+            positions(
+                lambda t: t.assign(array_row=t["array_row"].sample(frac=1, random_state=0).values)
+            ),
+            r"no lattice",
+        ),
         (hd, r"is Visium HD"),
     ],
-)  # fmt: skip
+)
 def test_a_broken_folder_says_what_is_wrong(
     make_visium: MakeVisium, damage: Callable[[Path], None], reason: str
 ) -> None:
@@ -355,13 +444,29 @@ def test_a_broken_folder_says_what_is_wrong(
 @pytest.mark.parametrize(
     ("name", "change", "reason"),
     [
-        ("features.tsv.gz", lambda lines: lines[:-1], r"is a matrix of 6 x \d+, beside 5 features and \d+ barcodes"),
-        ("barcodes.tsv.gz", lambda lines: lines[1:], r"is a matrix of 6 x (\d+), beside 6 features"),
+        (
+            "features.tsv.gz",
+            lambda lines: lines[:-1],
+            r"is a matrix of 6 x \d+, beside 5 features and \d+ barcodes",
+        ),
+        (
+            "barcodes.tsv.gz",
+            lambda lines: lines[1:],
+            r"is a matrix of 6 x (\d+), beside 6 features",
+        ),
         ("matrix.mtx.gz", lambda lines: lines[:-4], r"matrix.mtx.gz: cannot be read as a matrix"),
-        ("matrix.mtx.gz", lambda lines: [*lines[:-1], b"1 1 many"], r"matrix.mtx.gz: cannot be read as a matrix"),
-        ("features.tsv.gz", lambda lines: [line.split(b"\t")[0] for line in lines], r"has 1 columns, not id, name"),
+        (
+            "matrix.mtx.gz",
+            lambda lines: [*lines[:-1], b"1 1 many"],
+            r"matrix.mtx.gz: cannot be read as a matrix",
+        ),
+        (
+            "features.tsv.gz",
+            lambda lines: [line.split(b"\t")[0] for line in lines],
+            r"has 1 columns, not id, name",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_broken_mtx_folder_says_what_is_wrong(
     make_visium: MakeVisium, name: str, change: Callable[[list[bytes]], list[bytes]], reason: str
 ) -> None:
@@ -369,7 +474,11 @@ def test_a_broken_mtx_folder_says_what_is_wrong(
 
     folder = make_visium(matrix="mtx")
     path = folder / "filtered_feature_bc_matrix" / name
-    path.write_bytes(gzip.compress(b"\n".join(change(gzip.decompress(path.read_bytes()).strip().split(b"\n"))) + b"\n"))
+    path.write_bytes(
+        gzip.compress(
+            b"\n".join(change(gzip.decompress(path.read_bytes()).strip().split(b"\n"))) + b"\n"
+        )
+    )
     with pytest.raises(InputError, match=reason):
         read(folder)
     path.write_bytes(path.read_bytes()[:-12])
@@ -385,15 +494,21 @@ def test_the_image_of_another_section_is_refused_where_spots_lie_off_it(
 ) -> None:
     folder = make_visium()
     Image.new("RGB", (50, 50), "white").save(tmp_path / "other.png")
-    _, (failure,), _ = write_spots(folder, tmp_path / "out", image=tmp_path / "other.png", patch=PATCH)
+    _, (failure,), _ = write_spots(
+        folder, tmp_path / "out", image=tmp_path / "other.png", patch=PATCH
+    )
     assert "other.png: none of" in failure.reason
     assert "lies on the image of 50 x 50 px" in failure.reason
-    _, (failure,), _ = write_spots(folder, tmp_path / "out", image=tmp_path / "none.png", patch=PATCH)
+    _, (failure,), _ = write_spots(
+        folder, tmp_path / "out", image=tmp_path / "none.png", patch=PATCH
+    )
     assert "none.png: no such image" in failure.reason
 
 
 def test_unknown_folders_are_told_what_is_known(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no section in a layout that is known.*her2st.*Space Ranger"):
+    with pytest.raises(
+        InputError, match=r"holds no section in a layout that is known.*her2st.*Space Ranger"
+    ):
         detect_format(tmp_path)
     with pytest.raises(InputError, match="no such folder or file"):
         write_spots(tmp_path / "nowhere", tmp_path / "out")
@@ -408,7 +523,11 @@ def test_the_lattice_is_fitted_over_all_spots() -> None:
     assert (square.pitch_px, square.pitch_um) == (pytest.approx(145, rel=1e-3), 200)
     pixels = array[hexagonal] * [60, 60 * np.sqrt(3)] + rng.normal(0, 3, (hexagonal.sum(), 2))
     visium = fit_lattice(array[hexagonal], pixels, path="x")
-    assert (visium.pitch_px, visium.pitch_um, visium.mirrored) == (pytest.approx(120, rel=1e-3), 100, False)
+    assert (visium.pitch_px, visium.pitch_um, visium.mirrored) == (
+        pytest.approx(120, rel=1e-3),
+        100,
+        False,
+    )
     assert fit_lattice(array[hexagonal], pixels[:, ::-1], path="x").mirrored
     with pytest.raises(InputError, match="span no array"):
         fit_lattice(array[:5], array[:5] * 145, path="x")

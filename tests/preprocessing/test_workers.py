@@ -28,12 +28,20 @@ def tasks(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_item_is_worked_on_once(tasks, workers: int) -> None:
     outcomes = list(run_in_processes(tasks.square, [1, 2, 3, 4, 5], workers))
-    assert {outcome.index: outcome.result for outcome in outcomes} == {0: 1, 1: 4, 2: 9, 3: 16, 4: 25}
+    assert {outcome.index: outcome.result for outcome in outcomes} == {
+        0: 1,
+        1: 4,
+        2: 9,
+        3: 16,
+        4: 25,
+    }
     assert len(outcomes) == 5
 
 
 def test_a_process_that_dies_costs_its_own_item(tasks) -> None:
-    outcomes = sorted(run_in_processes(tasks.square, [1, -2, 3, 4, -5, 6], 2), key=lambda outcome: outcome.index)
+    outcomes = sorted(
+        run_in_processes(tasks.square, [1, -2, 3, 4, -5, 6], 2), key=lambda outcome: outcome.index
+    )
     assert [outcome.result for outcome in outcomes] == [1, None, 9, 16, None, 36]
     assert [outcome.died for outcome in outcomes] == [False, True, False, False, True, False]
 
@@ -68,7 +76,9 @@ def test_ctrl_c_stops_all_processes_at_once(tmp_path: Path) -> None:
     )
     script = tmp_path / "script.py"
     script.write_text(code)
-    run = subprocess.Popen([sys.executable, script], start_new_session=True, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [sys.executable, script], start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
     for _ in range(300):
         if (tmp_path / "a").exists() and (tmp_path / "b").exists():
             break
