@@ -21,14 +21,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from tcgn_mil.artefacts import SCHEMA_VERSION, atomic_path, provenance, write_json
-from tcgn_mil.contracts import NO_STAIN, Fold, GenePanel, PatchSize, TargetScaler, preview
 from tcgn_mil.errors import InputError
+from tcgn_mil.io.atomic import SCHEMA_VERSION, atomic_path, provenance, write_json
 from tcgn_mil.models import create_encoder, load_weights
 from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput
-from tcgn_mil.models.mil import MilConfig, SlideRegressor
 from tcgn_mil.models.published import check_tensors
+from tcgn_mil.models.slide_regressor import MilConfig, SlideRegressor
 from tcgn_mil.models.weights import read_tensors
+from tcgn_mil.types.tiles import NO_STAIN, Fold, GenePanel, PatchSize, TargetScaler, preview
 
 _HEADER = "tcgn_mil"
 _SUFFIX = ".safetensors"
@@ -49,7 +49,7 @@ class EncoderInfo:
     patch
         Physical size of the patches it was trained on.
     normalisation
-        ``library`` or ``published`` (see :mod:`tcgn_mil.data.targets`).
+        ``library`` or ``published`` (see :mod:`tcgn_mil.targets.spots`).
     provenance
         Config and versions.
     takes

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tcgn_mil.artefacts import write_text
 from tcgn_mil.errors import InputError
+from tcgn_mil.io.atomic import write_text
 
 ConfigT = TypeVar("ConfigT")
 

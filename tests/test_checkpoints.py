@@ -26,12 +26,12 @@ from tcgn_mil.checkpoints import (
     save_slide_model,
     weights_digest,
 )
-from tcgn_mil.contracts import Fold, GenePanel, PatchSize, TargetScaler
-from tcgn_mil.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from tcgn_mil.errors import InputError
 from tcgn_mil.models import TCGN, create_encoder, create_model, input_of, to_published_state_dict
 from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput
-from tcgn_mil.models.mil import MilConfig, SlideRegressor
+from tcgn_mil.models.slide_regressor import MilConfig, SlideRegressor
+from tcgn_mil.models.transforms import IMAGENET_MEAN, IMAGENET_STD
+from tcgn_mil.types.tiles import Fold, GenePanel, PatchSize, TargetScaler
 
 GENES = ("ERBB2", "CD74", "GAPDH")
 SCALER = TargetScaler(

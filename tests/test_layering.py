@@ -24,7 +24,7 @@ NEEDED_BY_TIMM = {"yaml", "_yaml", "PIL"}
 WIRING = {
     f"tcgn_mil.experiments.{name}" for name in ("cli", "demo", "slide_encoding", "slide_pixels")
 }
-WIRING_FOLDERS = ("tcgn_mil.experiments.commands", "tcgn_mil.experiments.benchmarks")
+WIRING_FOLDERS = ("tcgn_mil.experiments.command_line", "tcgn_mil.experiments.benchmarks")
 
 
 def module_name(path: Path) -> str:
@@ -97,9 +97,9 @@ def test_imports_follow_the_layers(module: str) -> None:
         above = (
             "tcgn_mil.models",
             "tcgn_mil.layers",
-            "tcgn_mil.training",
-            "tcgn_mil.inference",
-            "tcgn_mil.data",
+            "tcgn_mil.training.loop",
+            "tcgn_mil.inference.tile_encoder",
+            "tcgn_mil.io",
         )
         assert not {name for name in own if name.startswith(above)}
 
@@ -107,7 +107,7 @@ def test_imports_follow_the_layers(module: str) -> None:
 @pytest.mark.parametrize("module", sorted(SOURCES))
 def test_models_layers_and_training_run_on_a_bare_gpu_machine(module: str) -> None:
     if not module.startswith(
-        ("tcgn_mil.models", "tcgn_mil.layers", "tcgn_mil.training", "tcgn_mil.checkpoints")
+        ("tcgn_mil.models", "tcgn_mil.layers", "tcgn_mil.training.loop", "tcgn_mil.checkpoints")
     ):
         return
     allowed = BARE_GPU_PACKAGES | set(sys.stdlib_module_names) | {"tcgn_mil"}
@@ -129,13 +129,13 @@ def loaded_after(statement: str) -> set[str]:
 
 def test_importing_the_package_loads_no_torch() -> None:
     assert "torch" not in loaded_after(
-        "import tcgn_mil, tcgn_mil.contracts, tcgn_mil.config, tcgn_mil.metrics"
+        "import tcgn_mil, tcgn_mil.types.tiles, tcgn_mil.config, tcgn_mil.statistics.gene_metrics"
     )
 
 
 def test_importing_the_command_line_loads_nothing_heavy() -> None:
     assert not {"torch", "pandas", "anndata", "matplotlib", "sklearn"} & loaded_after(
-        "import tcgn_mil.experiments.cli"
+        "import tcgn_mil.experiments.main"
     )
 
 
@@ -165,7 +165,7 @@ except ModuleNotFoundError:
     pass
 else:
     raise AssertionError("pandas is not blocked")
-import tcgn_mil.models, tcgn_mil.training, tcgn_mil.checkpoints
+import tcgn_mil.models, tcgn_mil.training.loop, tcgn_mil.checkpoints
 import torch, timm
 model = timm.create_model("tcgn_tiny", num_classes=3).train()
 model(torch.zeros(2, 3, 224, 224)).sum().backward()

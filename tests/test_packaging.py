@@ -84,7 +84,7 @@ def test_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
         archive.extractall(site)
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r})\n"
-        "import tcgn_mil, tcgn_mil.preprocessing, tcgn_mil.experiments.cli as cli\n"
+        "import tcgn_mil, tcgn_mil.preprocessing, tcgn_mil.experiments.main as cli\n"
         f"assert tcgn_mil.__file__.startswith({str(site)!r}), tcgn_mil.__file__\n"
         f"assert cli.__file__.startswith({str(site)!r}), cli.__file__\n"
         "sys.argv = ['tcgn-mil', '--help']; cli.main()"

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tcgn_mil.artefacts import write_json
+from tcgn_mil.io.atomic import write_json
 
 YARDSTICK = "resnet50 float32"
 MEASURES = "tcgn_mil.experiments.benchmarks.backbone_measures"

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tcgn_mil.artefacts import write_json
-from tcgn_mil.preprocessing.cohort import write_cohort
-from tcgn_mil.preprocessing.slide_manifest import list_slides
+from tcgn_mil.io.atomic import write_json
+from tcgn_mil.preprocessing.bulk.run import write_cohort
+from tcgn_mil.preprocessing.slides.names import list_slides
 
 GENES, SAMPLES = 20_000, 1_000
 UNIT = "log2(tpm+1)"

@@ -22,20 +22,20 @@ import torch
 from scipy.stats import pearsonr
 from tqdm import tqdm
 
-from tcgn_mil.artefacts import write_json
-from tcgn_mil.contracts import PatchSize, TileSpec
-from tcgn_mil.data.bags import BagDataset
-from tcgn_mil.data.feature_files import write_features
-from tcgn_mil.data.pyramids import write_pyramid
+from tcgn_mil.batches.feature_bags import BagDataset
 from tcgn_mil.experiments.benchmarks.preprocessing import picture
-from tcgn_mil.experiments.encoding import EncodeSettings, encode_cohort
-from tcgn_mil.experiments.slide_pixels import tile_reader
-from tcgn_mil.inference import encode_tiles, open_encoder
-from tcgn_mil.losses import expression_loss
-from tcgn_mil.models.mil import MilConfig, SlideRegressor
-from tcgn_mil.preprocessing.slide_table import SlideEntry
-from tcgn_mil.preprocessing.tiling import TileSettings, tile_slide
-from tcgn_mil.slide_stats import combined_r, null_p_values
+from tcgn_mil.experiments.encode.run import EncodeSettings, encode_cohort
+from tcgn_mil.inference.tile_encoder import encode_tiles, open_encoder
+from tcgn_mil.io.atomic import write_json
+from tcgn_mil.io.feature_files import write_features
+from tcgn_mil.io.pyramid import write_pyramid
+from tcgn_mil.models.slide_regressor import MilConfig, SlideRegressor
+from tcgn_mil.preprocessing.interop.tile_source import tile_reader
+from tcgn_mil.preprocessing.slides.table import SlideEntry
+from tcgn_mil.preprocessing.tiles.tiling import TileSettings, tile_slide
+from tcgn_mil.statistics.out_of_fold import combined_r, null_p_values
+from tcgn_mil.training.losses import expression_loss
+from tcgn_mil.types.tiles import PatchSize, TileSpec
 
 SLIDE_UM, SLIDE_MPP = (4000.0, 3000.0), 0.5
 PARTS = ("epoch", "large_bag", "encoding", "statistics")

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from tcgn_mil.experiments import figures
-from tcgn_mil.experiments.slide_evaluation import MODEL
-from tcgn_mil.experiments.synthetic.config import REGIONS
-from tcgn_mil.experiments.tables import write_csv
-from tcgn_mil.metrics import median_over_genes
-from tcgn_mil.slide_stats import combined_r
+from tcgn_mil import plotting as figures
+from tcgn_mil.experiments.demo.synthetic.config import REGIONS
+from tcgn_mil.experiments.slide_level.evaluate import MODEL
+from tcgn_mil.io.result_tables import write_csv
+from tcgn_mil.statistics.gene_metrics import median_over_genes
+from tcgn_mil.statistics.out_of_fold import combined_r
 
 KINDS = ("colour", "morphology", "null")
 IMMUNE_SHARE = 0.5  # of a tile's area, from which it counts as immune; other tiles have less

@@ -28,17 +28,17 @@ import openslide
 import tifffile
 from numpy.typing import NDArray
 
-from tcgn_mil.artefacts import atomic_path, write_json
-from tcgn_mil.contracts import PatchSize, TileSpec
-from tcgn_mil.data.pyramids import write_pyramid
-from tcgn_mil.experiments.synthetic.config import preset
-from tcgn_mil.experiments.synthetic.rendering import patient_stain, render
-from tcgn_mil.experiments.synthetic.tissue import item_fractions, region_map
-from tcgn_mil.preprocessing.slide_readers import open_slide
-from tcgn_mil.preprocessing.slide_table import SlideEntry
-from tcgn_mil.preprocessing.tile_grid import lay_grid
-from tcgn_mil.preprocessing.tile_pixels import iter_tiles
-from tcgn_mil.preprocessing.tiling import TileSettings, tile_slide
+from tcgn_mil.experiments.demo.synthetic.config import preset
+from tcgn_mil.experiments.demo.synthetic.rendering import patient_stain, render
+from tcgn_mil.experiments.demo.synthetic.tissue import item_fractions, region_map
+from tcgn_mil.io.atomic import atomic_path, write_json
+from tcgn_mil.io.pyramid import write_pyramid
+from tcgn_mil.preprocessing.slides.readers.base import open_slide
+from tcgn_mil.preprocessing.slides.table import SlideEntry
+from tcgn_mil.preprocessing.tiles.grid import lay_grid
+from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
+from tcgn_mil.preprocessing.tiles.tiling import TileSettings, tile_slide
+from tcgn_mil.types.tiles import PatchSize, TileSpec
 
 READ_MPP = 0.69  # that of the default tile, so that no pixel is resampled
 READ_UM = (5000.0, 4000.0)

@@ -28,16 +28,16 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import t as students_t
 
-from tcgn_mil.artefacts import write_json, write_text
-from tcgn_mil.data.spots import SpotBatches
-from tcgn_mil.data.transforms import to_network_input
-from tcgn_mil.experiments import figures
-from tcgn_mil.losses import expression_loss
-from tcgn_mil.metrics import depth_adjusted_pearson, pearson
+from tcgn_mil import plotting as figures
+from tcgn_mil.batches.spots import SpotBatches
+from tcgn_mil.io.atomic import write_json, write_text
 from tcgn_mil.models.encoders import create_encoder
-from tcgn_mil.optimisation import make_optimizer
-from tcgn_mil.preprocessing.her2st import find_sections
-from tcgn_mil.spatial_stats import SpatialTest, block_bootstrap, lattice_step, spatial_blocks
+from tcgn_mil.models.transforms import to_network_input
+from tcgn_mil.preprocessing.sections.readers.her2st import find_sections
+from tcgn_mil.statistics.gene_metrics import depth_adjusted_pearson, pearson
+from tcgn_mil.statistics.spatial import SpatialTest, block_bootstrap, lattice_step, spatial_blocks
+from tcgn_mil.training.losses import expression_loss
+from tcgn_mil.training.optimizer import make_optimizer
 
 FIELDS = (
     ("exponential", 1.0, 0.0),
@@ -156,9 +156,9 @@ def measure_speed(spots: int, genes: int) -> dict[str, float]:
 
 def measure_loading(folder: Path, *, rounds: int) -> dict[str, dict[str, float]]:
     """Network -> seconds a step on loaded and on ready patches, and their ratio: median, least and most of rounds."""
-    from tcgn_mil.data.spot_files import find_sections as find_spots
-    from tcgn_mil.data.spots import SectionRows, StoredPatches
-    from tcgn_mil.data.transforms import AugmentConfig
+    from tcgn_mil.batches.spots import SectionRows, StoredPatches
+    from tcgn_mil.io.spot_files import find_sections as find_spots
+    from tcgn_mil.models.transforms import AugmentConfig
 
     sections = []
     for path in find_spots(folder).values():

@@ -17,19 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from tcgn_mil.artefacts import write_json
-from tcgn_mil.experiments import survival
-from tcgn_mil.experiments.survival_cohort import (
+from tcgn_mil.experiments.survive import run as survival
+from tcgn_mil.experiments.survive.cohort import (
     MEASURED,
     SurvivalCohort,
     SurviveConfig,
     load_survival_cohort,
 )
-from tcgn_mil.experiments.survival_models import (
+from tcgn_mil.experiments.survive.models import (
     concordance_table,
     cross_validate,
     regression_tables,
 )
+from tcgn_mil.io.atomic import write_json
 
 PERMUTATIONS = 50
 MOST_OFF_CHANCE = 0.02

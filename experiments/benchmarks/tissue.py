@@ -19,18 +19,23 @@ import pandas as pd
 from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
-from tcgn_mil.artefacts import write_text
-from tcgn_mil.contracts import TileSet
-from tcgn_mil.data.pyramids import write_pyramid
-from tcgn_mil.experiments.synthetic.config import REGIONS, preset
-from tcgn_mil.experiments.synthetic.planting import INKS, plant_blur, plant_fold, plant_pen
-from tcgn_mil.experiments.synthetic.rendering import patient_stain, render
-from tcgn_mil.experiments.synthetic.tissue import item_fractions, region_map
-from tcgn_mil.preprocessing.her2st import find_sections
-from tcgn_mil.preprocessing.slide_table import SlideEntry
-from tcgn_mil.preprocessing.tile_grid import lay_grid, tissue_fractions
-from tcgn_mil.preprocessing.tiling import TileSettings, tile_slide
-from tcgn_mil.preprocessing.tissue import TISSUE_MPP
+from tcgn_mil.experiments.demo.synthetic.config import REGIONS, preset
+from tcgn_mil.experiments.demo.synthetic.rendering import patient_stain, render
+from tcgn_mil.experiments.demo.synthetic.slide_artefacts import (
+    INKS,
+    plant_blur,
+    plant_fold,
+    plant_pen,
+)
+from tcgn_mil.experiments.demo.synthetic.tissue import item_fractions, region_map
+from tcgn_mil.io.atomic import write_text
+from tcgn_mil.io.pyramid import write_pyramid
+from tcgn_mil.preprocessing.sections.readers.her2st import find_sections
+from tcgn_mil.preprocessing.slides.table import SlideEntry
+from tcgn_mil.preprocessing.tiles.grid import lay_grid, tissue_fractions
+from tcgn_mil.preprocessing.tiles.tiling import TileSettings, tile_slide
+from tcgn_mil.preprocessing.tiles.tissue import TISSUE_MPP
+from tcgn_mil.types.tiles import TileSet
 
 HER2ST_MPP = 0.69
 FAR_PX = 400

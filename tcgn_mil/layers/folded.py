@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tcgn_mil.layers.attention import ReducedAttention, SelfAttention, split_heads
-from tcgn_mil.layers.cache import in_cache
 from tcgn_mil.layers.convolution import (
     BatchNorm,
     Grid,
@@ -27,6 +26,7 @@ from tcgn_mil.layers.convolution import (
     as_tokens,
     pointwise,
 )
+from tcgn_mil.layers.cpu_memory import in_cache
 
 
 class Constant(nn.Module):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tcgn_mil.layers.attention import ChannelAttention, CMTBlock, Encoder
+from tcgn_mil.layers.cmt_stage import CMTStage
 from tcgn_mil.layers.convolution import Bottleneck, ConvNeXtStage, Grid
 from tcgn_mil.layers.folded import (
     FoldedAttention,
@@ -26,7 +27,6 @@ from tcgn_mil.layers.folded import (
     FoldedStem,
 )
 from tcgn_mil.layers.graph_block import GraphBlock
-from tcgn_mil.layers.stage import CMTStage
 from tcgn_mil.models.tcgn import IMAGE_PX, TCGN, ExpressionHead
 
 STEM_GRID = (IMAGE_PX // 2, IMAGE_PX // 2)

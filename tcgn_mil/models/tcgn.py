@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tcgn_mil.layers.attention import ChannelAttention
-from tcgn_mil.layers.cache import in_cache, keep_freed_memory
 from tcgn_mil.layers.checkpointing import call, checkpointed
+from tcgn_mil.layers.cmt_stage import CMTStage
 from tcgn_mil.layers.convolution import BatchNorm, Grid, Pointwise, Stem, as_map, as_tokens
+from tcgn_mil.layers.cpu_memory import in_cache, keep_freed_memory
 from tcgn_mil.layers.graph_block import GraphBlock
-from tcgn_mil.layers.stage import CMTStage
 
 IMAGE_PX = 224
 GRIDS: tuple[Grid, ...] = ((56, 56), (28, 28), (14, 14), (7, 7))

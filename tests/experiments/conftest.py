@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tcgn_mil.experiments.demo import run_demo
+from tcgn_mil.experiments.demo.run import run_demo
 
 
 @pytest.fixture(scope="session")

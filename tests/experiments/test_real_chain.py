@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from tcgn_mil.checkpoints import read_encoder_info
-from tcgn_mil.experiments import cli
+from tcgn_mil.experiments import main as cli
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 SECTIONS = ("B4", "C2", "C3", "C5")

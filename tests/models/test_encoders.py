@@ -12,7 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.models import TCGN, create_encoder, create_model, encoder_features, encoders, input_of
+from tcgn_mil.models import (
+    TCGN,
+    create_encoder,
+    create_model,
+    encoder_features,
+    encoders,
+    input_of,
+)
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 

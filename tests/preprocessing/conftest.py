@@ -17,7 +17,7 @@ from PIL import Image
 from scipy import sparse
 from scipy.io import mmwrite
 
-from tcgn_mil.data.pyramids import write_pyramid
+from tcgn_mil.io.pyramid import write_pyramid
 
 SLIDE_MPP = 0.5
 HER2ST_STEP_PX = 40  # and µm, so that synthetic sections have 1 µm/px

@@ -11,8 +11,8 @@ import cv2
 from threadpoolctl import threadpool_info
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.slide_readers import Slide
-from tcgn_mil.preprocessing.slide_table import SlideEntry
+from tcgn_mil.preprocessing.slides.readers.base import Slide
+from tcgn_mil.preprocessing.slides.table import SlideEntry
 
 
 class DeadlyEntry(SlideEntry):

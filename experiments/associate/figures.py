@@ -1,0 +1,259 @@
+"""Figures of ``tcgn-mil associate``: agreement by signature, covariates, enrichment, and genes that follow a score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from tcgn_mil import plotting as figures
+from tcgn_mil.experiments.associate.tables import KRUSKAL, SPEARMAN
+
+SIGNIFICANT = 0.05
+_LONGEST_NAME = 32
+_MOST_ROWS, _MOST_SETS = 40, 20
+_LEAST_P = 1e-300
+_LEAST_SCALE = 0.1  # of epsilon squared, so that nothing looks like nothing
+_EFFECTS = {SPEARMAN: "Spearman r", KRUSKAL: "Kruskal-\nWallis ε²"}
+_MEASURES = {"pearson": "Pearson", "spearman": "Spearman", "partial": "Spearman, partial"}
+
+
+def plain(name: str) -> str:
+    """A name as text of a figure: short, and no formula."""
+    short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    return short.replace("$", r"\$")
+
+
+def agreement(table: pd.DataFrame, path: str | Path, *, title: str) -> None:
+    """r of each signature with its 95 % interval, best first, one mark a measure."""
+    measures = [name for name in _MEASURES if f"{name}_r" in table]
+    table = table.sort_values("spearman_r", kind="stable", na_position="first").tail(_MOST_ROWS)
+    figure, axis = plt.subplots(figsize=(6.4, 1.4 + 0.34 * len(table)), layout="constrained")
+    for index, name in enumerate(measures):
+        y = np.arange(len(table)) + 0.22 * (len(measures) - 1 - 2 * index) / max(
+            len(measures) - 1, 1
+        )
+        colour = figures.COLOURS[index]
+        axis.hlines(y, table[f"{name}_low"], table[f"{name}_high"], color=colour, linewidth=1.4)
+        axis.plot(table[f"{name}_r"], y, "o", color=colour, markersize=4, label=_MEASURES[name])
+    axis.axvline(0, color="black", linewidth=0.6)
+    axis.set(
+        yticks=range(len(table)),
+        yticklabels=map(plain, table["signature"]),
+        xlabel="r of predicted and measured score, 95 % interval",
+        ylim=(-0.7, len(table) - 0.3),
+    )
+    axis.set_title(title, fontsize=9)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        *axis.get_legend_handles_labels(),
+        frameon=False,
+        fontsize=8,
+        loc="outside lower center",
+        ncols=3,
+    )
+    figures.save_figure(figure, path, table)
+
+
+def covariates(table: pd.DataFrame, path: str | Path) -> None:
+    """Signatures x covariates, a panel a source and test: Spearman r, and epsilon squared of categories."""
+    table = table[table["kind"] == "signature"]
+    panels = [
+        (source, test, part)
+        for test in (SPEARMAN, KRUSKAL)
+        for source, part in table[table["test"] == test].groupby("source", sort=False)
+    ]
+    wide = [
+        part.pivot(index="name", columns="covariate", values=["effect", "q"]) for *_, part in panels
+    ]
+    wide = [
+        one.reindex(
+            index=part["name"].unique(),
+            columns=pd.MultiIndex.from_product([["effect", "q"], part["covariate"].unique()]),
+        )
+        for one, (*_, part) in zip(wide, panels, strict=True)
+    ]
+    widths = [len(one["effect"].columns) for one in wide]
+    rows = max(len(one) for one in wide)
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(
+            3.4 + sum(0.42 * width + 0.4 for width in widths),
+            2.2 + 0.28 * min(rows, _MOST_ROWS),
+        ),
+        gridspec_kw={"width_ratios": widths},
+        squeeze=False,
+        layout="constrained",
+    )
+    shares = [
+        one["effect"].to_numpy(dtype=float)
+        for one, (_, test, _) in zip(wide, panels, strict=True)
+        if test == KRUSKAL
+    ]
+    most = max(
+        [_LEAST_SCALE, *(float(np.nanmax(share)) for share in shares if np.isfinite(share).any())]
+    )
+    tests = [test for _, test, _ in panels]
+    for place, (axis, one, (source, test, _)) in enumerate(
+        zip(axes.flat, wide, panels, strict=True)
+    ):
+        shown, colours = (
+            one.head(_MOST_ROWS),
+            ("RdBu_r", -1, 1) if test == SPEARMAN else ("Purples", 0, most),
+        )
+        heatmap(
+            figure, axis, shown["effect"], shown["q"], colours, bar=test not in tests[place + 1 :]
+        )
+        if place and list(one.index) == list(wide[place - 1].index):
+            axis.set_yticklabels([])
+        axis.set_title(f"{source}\n{_EFFECTS[test]}", fontsize=8)
+    figure.suptitle(
+        f"*: q < {SIGNIFICANT} (BH over a source's signatures and covariates)", fontsize=8
+    )
+    figures.save_figure(figure, path, table)
+
+
+def enrichment(over: pd.DataFrame, ranked: pd.DataFrame, path: str | Path) -> None:
+    """Over-representation among the predictable genes, and GSEA's enrichment score; filled where q < 0.05."""
+    parts = [
+        (table.sort_values("p", kind="stable").head(_MOST_SETS).iloc[::-1], column, label)
+        for table, column, label in (
+            (over, "fold", "found / expected among predictable genes"),
+            (ranked, "nes", "normalised enrichment score of GSEA on r"),
+        )
+        if len(table)
+    ]
+    tallest = max(len(table) for table, *_ in parts)
+    figure, axes = plt.subplots(
+        1,
+        len(parts),
+        figsize=(5.6 * len(parts), 1.2 + 0.3 * tallest),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, (table, column, label) in zip(axes.flat, parts, strict=True):
+        sure = table["q"] < SIGNIFICANT
+        axis.barh(
+            range(len(table)),
+            table[column],
+            color=[figures.COLOURS[0] if yes else "#c9d6e3" for yes in sure],
+        )
+        axis.axvline(1 if column == "fold" else 0, color="black", linewidth=0.6)
+        names = [
+            f"{plain(name)} ({there})"
+            for name, there in zip(table["set"], table["in_panel"], strict=True)
+        ]
+        axis.set(
+            yticks=range(len(table)),
+            yticklabels=names,
+            ylim=(len(table) - tallest - 0.6, len(table) - 0.4),
+        )
+        axis.set_xlabel(label, fontsize=8)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(
+        f"dark: q < {SIGNIFICANT}; in brackets: the set's genes in the panel", fontsize=8
+    )
+    figures.save_figure(
+        figure, path, pd.concat([table.assign(panel=label) for table, _, label in parts])
+    )
+
+
+def volcano(
+    table: pd.DataFrame, path: str | Path, *, score: str, title: str, labelled: int = 12
+) -> None:
+    """r with the score against -log10 p, one dot a gene, dark where q is small; the score's own genes are ringed."""
+    known = table[np.isfinite(table["r"]) & np.isfinite(table["p"])]
+    height = -np.log10(known["p"].clip(lower=_LEAST_P))
+    sure = known["q"] < SIGNIFICANT
+    figure, axis = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
+    axis.scatter(
+        known["r"],
+        height,
+        s=9,
+        linewidths=0,
+        alpha=0.7,
+        c=np.where(sure, figures.COLOURS[0], "#b5b5b5").tolist(),
+    )
+    own = known["part_of_score"].to_numpy(bool)
+    if own.any():
+        axis.scatter(
+            known["r"][own],
+            height[own],
+            s=34,
+            facecolors="none",
+            edgecolors=figures.COLOURS[1],
+            label="genes of the score itself",
+        )
+        axis.legend(frameon=False, fontsize=8, loc="lower right")
+    if sure.any():
+        axis.axhline(height[sure].min(), color="black", linewidth=0.6, linestyle="--")
+    axis.axvline(0, color="black", linewidth=0.6)
+    axis.set(
+        xlabel=f"Spearman r of the gene with {score}",
+        ylabel=f"-log10 p (dark: q < {SIGNIFICANT}, BH)",
+    )
+    axis.margins(x=0.26, y=0.06)
+    for side in (known[known["r"] > 0], known[known["r"] < 0]):
+        _name_dots(axis, side[side["q"] < SIGNIFICANT].head(labelled // 2))
+    axis.set_title(title, fontsize=9)
+    axis.spines[["top", "right"]].set_visible(False)
+    figures.save_figure(figure, path, known)
+
+
+def _name_dots(axis: Axes, genes: pd.DataFrame) -> None:
+    """Names of dots of one side, pushed apart downwards where they would overlap."""
+    last, gap = np.inf, 0.035 * axis.get_ylim()[1]
+    heights = -np.log10(genes["p"].clip(lower=_LEAST_P))
+    away = 0.06 * float(np.sign(genes["r"].sum())) * (axis.get_xlim()[1] - axis.get_xlim()[0])
+    outermost = genes["r"].abs().max() * np.sign(away) + away
+    for gene, r, height in zip(genes["gene"], genes["r"], heights, strict=True):
+        last = min(height, last - gap)
+        axis.annotate(
+            plain(gene),
+            (r, height),
+            (outermost, last),
+            fontsize=7,
+            va="center",
+            ha="left" if away > 0 else "right",
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "#888888"},
+        )
+
+
+def heatmap(
+    figure: plt.Figure,
+    axis: Axes,
+    effect: pd.DataFrame,
+    q: pd.DataFrame,
+    colours: tuple[str, float, float],
+    *,
+    bar: bool = True,
+) -> None:
+    """Draw `effect` in a colour map between two bounds, with the number where q < 0.05; `bar` shows the colours."""
+    cmap, low, high = colours
+    values = effect.to_numpy(dtype=float)
+    shown = axis.imshow(values, cmap=cmap, vmin=low, vmax=high, aspect="auto")
+    axis.set(xticks=range(values.shape[1]), yticks=range(len(values)))
+    axis.set_xticklabels(
+        [plain(str(name)) for name in effect.columns], rotation=60, ha="right", fontsize=8
+    )
+    axis.set_yticklabels([plain(str(name)) for name in effect.index], fontsize=8)
+    limits = shown.get_clim()
+    for row, column in np.argwhere(q.to_numpy(dtype=float) < SIGNIFICANT):
+        value = values[row, column]
+        dark = abs(value) > 0.6 * max(abs(limits[0]), abs(limits[1]))
+        axis.text(
+            column,
+            row,
+            f"{value:.2f}*",
+            ha="center",
+            va="center",
+            fontsize=6,
+            color="white" if dark else "black",
+        )
+    if bar:
+        figure.colorbar(shown, ax=axis, shrink=0.6).ax.tick_params(labelsize=7)

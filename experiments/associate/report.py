@@ -1,0 +1,310 @@
+"""The report's sections on what follows from expression: immune signatures and survival."""
+
+from __future__ import annotations
+
+from tcgn_mil.experiments.runs.finished_run import (
+    OTHER_ROWS,
+    Run,
+    files_of,
+    minds_of,
+    pictures_of,
+    table_of,
+)
+from tcgn_mil.experiments.runs.page import Section
+
+_SIGNIFICANT = 0.05
+_SPEARMAN = ("spearman_r", "spearman_low", "spearman_high")
+_PARTIAL = ("partial_r", "partial_low", "partial_high")
+
+
+def associate_point(run: Run) -> str | None:
+    """What was found of immune signatures in a sentence."""
+    rows = run.summary.get("signatures") or []
+    said = []
+    if rows:
+        sure = sum((row.get("spearman_q") or 1) < _SIGNIFICANT for row in rows)
+        said.append(
+            f"{sure} of {len(rows)} signatures agree between prediction and measurement beyond chance (q < 0.05)"
+        )
+    table = run.frame("covariates.csv")
+    if len(table):
+        table = table[table["kind"] == "signature"]
+        said += [
+            f"{source} signatures follow a covariate in {int((part['q'] < _SIGNIFICANT).sum())} of {len(part)} pairs"
+            for source, part in table.groupby("source", sort=False)
+        ]
+    return f"Immune genes and signatures: {'; '.join(said)}." if said else None
+
+
+def associate_sections(run: Run, share: float) -> list[Section]:
+    """Agreement of genes and signatures, covariates, enrichment."""
+    refused: dict[str, list[str]] = {}
+    for row in run.summary.get("refused", ()):
+        refused.setdefault(f"{row['set']}: {row['refused']}", []).append(row["source"])
+    lines = [
+        *filter(None, [associate_point(run)]),
+        *([f"Not scored: {'; '.join(refused)}."] if refused else []),
+        files_of(run),
+    ]
+    return [
+        Section(
+            run.title("Immune genes and signatures"),
+            lines,
+            [
+                *table_of(
+                    run,
+                    "signatures.csv",
+                    "Signatures, predicted against measured",
+                    {
+                        "signature": "signature",
+                        "patients": "n",
+                        "Spearman r (95 % interval)": _SPEARMAN,
+                        "q": "spearman_q",
+                        "partial r": _PARTIAL,
+                        "partial q": "partial_q",
+                    },
+                    sort="spearman_r",
+                ),
+                *table_of(
+                    run,
+                    "genes.csv",
+                    "Genes, predicted against measured",
+                    {
+                        "gene": "gene",
+                        "patients": "n",
+                        "Spearman r (95 % interval)": _SPEARMAN,
+                        "q": "spearman_q",
+                        "partial r": _PARTIAL,
+                        "partial q": "partial_q",
+                        "in the sets": "sets",
+                    },
+                    sort="spearman_r",
+                    max_rows=OTHER_ROWS,
+                ),
+                *table_of(
+                    run,
+                    "covariates.csv",
+                    "Scores and genes against covariates, surest first",
+                    {
+                        "source": "source",
+                        "signature or gene": "name",
+                        "covariate": "covariate",
+                        "test": "test",
+                        "patients": "n",
+                        "effect": "effect",
+                        "p": "p",
+                        "q": "q",
+                        "partial r": "partial_r",
+                        "partial q": "partial_q",
+                    },
+                    sort="p",
+                    down=False,
+                    max_rows=OTHER_ROWS,
+                ),
+                *table_of(
+                    run,
+                    "enrichment.csv",
+                    "Are the predictable genes enriched in a set",
+                    {
+                        "set": "set",
+                        "genes of the set": "genes",
+                        "in the panel": "in_panel",
+                        "predictable": "chosen",
+                        "expected": "expected",
+                        "fold": "fold",
+                        "p": "p",
+                        "q": "q",
+                        "which": "overlap",
+                    },
+                    sort="p",
+                    down=False,
+                ),
+                *table_of(
+                    run,
+                    "gsea.csv",
+                    "Do the genes of a set gather at high r (GSEA)",
+                    {
+                        "set": "set",
+                        "in the panel": "in_panel",
+                        "normalised score": "nes",
+                        "p": "p",
+                        "q": "q",
+                        "leading genes": "leading",
+                    },
+                    sort="p",
+                    down=False,
+                ),
+                *table_of(
+                    run,
+                    "follow.csv",
+                    "Predicted genes that follow the chosen score",
+                    {
+                        "gene": "gene",
+                        "patients": "n",
+                        "r": "r",
+                        "p": "p",
+                        "q": "q",
+                        "partial r": "partial_r",
+                        "partial q": "partial_q",
+                        "part of the score": "part_of_score",
+                        "in the sets": "sets",
+                    },
+                    max_rows=OTHER_ROWS,
+                ),
+                *table_of(
+                    run,
+                    "coverage.csv",
+                    "Genes that each signature has and lacks, and where it is from",
+                    {
+                        "source": "source",
+                        "signature": "set",
+                        "genes": "genes",
+                        "present": "present",
+                        "missing genes": "missing_genes",
+                        "not scored, since": "refused",
+                        "citation": "description",
+                    },
+                ),
+                *table_of(
+                    run,
+                    "cell_type_summary.csv",
+                    "Spots: genes that follow each cell type",
+                    {
+                        "section": "section",
+                        "cell type": "cell_type",
+                        "genes": "genes",
+                        "predicted": "predicted",
+                        "measured": "measured",
+                        "both": "both",
+                        "agreement": "agreement",
+                        "top genes": "top",
+                    },
+                ),
+            ],
+            pictures_of(
+                run,
+                {
+                    "signatures.png": "How well each signature is predicted: r of predicted and measured score, with its 95 %"
+                    " interval. An interval that crosses 0 is compatible with no agreement.",
+                    "scatter.png": "The best predicted signatures, a dot a patient.",
+                    "covariates.png": "Signatures against covariates: red rises with it, blue falls; a number where q < 0.05.",
+                    "enrichment.png": "Which sets hold more of the predictable genes than chance would give.",
+                    "follow.png": "Genes that follow the chosen score: the further from the middle the closer, the higher the"
+                    " surer; dark ones have q < 0.05.",
+                    "cell_types.png": "Genes that follow each cell type over the spots, predicted beside measured.",
+                },
+            ),
+            minds=minds_of(run.summary.get("notes")),
+        )
+    ]
+
+
+def survive_sections(run: Run, share: float) -> list[Section]:
+    """Concordance, curves, hazard ratios, and the screen for exploration."""
+    c = {
+        "model": "model",
+        "C (95 % interval)": ("c", "low", "high"),
+        "above clinical": ("above_clinical", "above_low", "above_high"),
+        "pairs": "pairs",
+        "folds": "folds",
+        "folds without a score": "folds_without_a_score",
+    }
+    ratio = ("hazard_ratio", "low", "high")
+    screen = {
+        "gene": "gene",
+        "hazard ratio per sd": ("hazard_ratio_per_sd", "low", "high"),
+        "p": "p",
+        "q": "q",
+        "adjusted hazard ratio": ("adjusted_hazard_ratio_per_sd", "adjusted_low", "adjusted_high"),
+        "adjusted q": "adjusted_q",
+    }
+    return [
+        Section(
+            run.title(f"Survival: {run.summary.get('endpoint', '')}"),
+            [str(run.summary["sentence"]), files_of(run)],
+            [
+                *table_of(run, "concordance.csv", "Concordance (C) of risk scores, out of fold", c),
+                *table_of(
+                    run,
+                    "likelihood_ratio.csv",
+                    "What a score adds to what is known (likelihood-ratio test)",
+                    {"added": "added", "to": "to", "statistic": "statistic", "p": "p"},
+                ),
+                *table_of(
+                    run,
+                    "hazard_ratios.csv",
+                    "Hazard ratios: covariates per unit, scores per training sd",
+                    {
+                        "model": "model",
+                        "covariate": "covariate",
+                        "hazard ratio (95 % interval)": ratio,
+                        "p": "p",
+                    },
+                ),
+                *table_of(
+                    run,
+                    "groups.csv",
+                    "Patients above and below the training median of the score",
+                    {
+                        "model": "model",
+                        "above": "high",
+                        "events above": "high_events",
+                        "below": "low",
+                        "events below": "low_events",
+                        "hazard ratio (95 % interval)": ("hazard_ratio", "hr_low", "hr_high"),
+                        "log-rank p": "p",
+                    },
+                ),
+                *table_of(
+                    run,
+                    "proportional_hazards.csv",
+                    "Does a hazard ratio hold over time, and what to do if not",
+                    {
+                        "model": "model",
+                        "covariate": "covariate",
+                        "p": "p",
+                        "advice": "advice",
+                    },
+                ),
+                *(
+                    table
+                    for source in ("predicted", "measured")
+                    for table in table_of(
+                        run,
+                        f"signatures_{source}.csv",
+                        f"Each signature of {source} expression by itself",
+                        {"signature": "signature"}
+                        | {key: column for key, column in screen.items() if key != "gene"},
+                    )
+                ),
+                *(
+                    table
+                    for source in ("predicted", "measured")
+                    for table in table_of(
+                        run,
+                        f"exploratory_screen_{source}.csv",
+                        f"For exploration only: each gene by itself, {source}"
+                        " expression, judged on the patients it was found on",
+                        screen,
+                        max_rows=OTHER_ROWS,
+                    )
+                ),
+            ],
+            pictures_of(
+                run,
+                {
+                    "kaplan_meier.png": "The share of patients without the event over time (Kaplan-Meier), above and below the"
+                    " training median of each risk score, with 95 % bands; below, how many are still under observation.",
+                    "concordance.png": "C of each model with its 95 % interval; 0.5, dotted, is a coin toss.",
+                    "forest.png": "Hazard ratios with 95 % intervals; one that crosses 1, dotted, fits no effect.",
+                    "accuracy.png": "Accuracy over time: AUC (0.5 is a coin toss) and Brier score (lower is better).",
+                    "exploratory_screen_predicted.png": "For exploration only: each predicted gene by itself.",
+                },
+            ),
+            minds=minds_of(
+                label
+                for label in run.summary.get("labels", ())
+                if not label.startswith("exploratory")
+            ),
+        )
+    ]

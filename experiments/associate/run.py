@@ -1,0 +1,237 @@
+"""``tcgn-mil associate``: how well immune genes and signatures are predicted, and what they follow (PROTOCOL).
+
+Reads predictions and tables, never models, so that measured expression and other tools' predictions do as well.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tcgn_mil import plotting as figures
+from tcgn_mil.experiments.associate import (
+    cell_types as spot_association,
+)
+from tcgn_mil.experiments.associate import (
+    figures as association_figures,
+)
+from tcgn_mil.experiments.associate.study import (
+    AssociationConfig,
+    AssociationStudy,
+    load_study,
+    predictable_genes,
+)
+from tcgn_mil.experiments.associate.tables import (
+    Followed,
+    covariate_association,
+    coverage_table,
+    followed_score,
+    gene_prediction,
+    genes_that_follow,
+    score_table,
+    signature_prediction,
+    sources,
+)
+from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
+from tcgn_mil.io.result_tables import plain_rows, write_csv
+from tcgn_mil.signatures.enrichment import hypergeometric, preranked
+
+KIND = "associate"
+SIGNIFICANT = association_figures.SIGNIFICANT
+_SCATTERED, _TOP_ROWS = 8, 10
+
+
+def run(config: AssociationConfig, out_dir: str | Path) -> dict[str, Any]:
+    """Write the tables and figures that the inputs allow; returns the summary that is also written.
+
+    Writes ``coverage.csv`` and ``scores.csv``; with measured values ``signatures.csv`` and ``genes.csv`` (r, interval,
+    p, q); with covariates ``covariates.csv``; ``enrichment.csv`` and ``gsea.csv`` where genes are known to be
+    predictable or have an r; with `follow` ``follow.csv``; a figure beside each. Runs again from the start.
+    """
+    if config.spots is not None:
+        return spot_association.run(config, out_dir)
+    study = load_study(config)
+    followed = None if config.follow is None else followed_score(study, config.follow)
+    chosen = predictable_genes(config, study)
+    out_dir = begin_run(out_dir, KIND, config)
+    coverage = coverage_table(study)
+    write_csv(out_dir / "coverage.csv", coverage)
+    write_csv(out_dir / "scores.csv", score_table(study), index=True)
+    summary: dict[str, Any] = {
+        "patients": len(study.patients),
+        "genes": len(study.predicted.genes),
+        "measured": study.measured is not None,
+        "folds": None if study.folds is None else len(np.unique(study.folds)),
+        "adjusted_for": list(config.adjust_for),
+        "scored": list(study.predicted.scores.names),
+        "refused": plain_rows(
+            coverage.loc[coverage["refused"] != "", ["source", "set", "refused"]]
+        ),
+        "missing_genes": plain_rows(
+            coverage.loc[
+                (coverage["refused"] == "") & (coverage["missing_genes"] != ""),
+                ["source", "set", "present", "genes", "missing_genes"],
+            ]
+        ),
+        "notes": list(study.notes),
+    }
+    genes = None
+    if study.measured is not None:
+        genes = _predicted(config, study, summary, out_dir)
+    if len(study.covariates.columns):
+        _associated(study, summary, out_dir)
+    _enriched(config, study, genes, chosen, summary, out_dir)
+    if followed is not None:
+        _followed(study, followed, summary, out_dir)
+    return finish_run(out_dir, summary)
+
+
+def _predicted(
+    config: AssociationConfig, study: AssociationStudy, summary: dict[str, Any], out_dir: Path
+) -> pd.DataFrame:
+    """Agreement of predicted and measured genes and signatures; returns the genes' table."""
+    assert study.measured is not None
+    signatures = signature_prediction(config, study)
+    genes = gene_prediction(config, study)
+    write_csv(out_dir / "signatures.csv", signatures)
+    write_csv(out_dir / "genes.csv", genes)
+    pooled = "over all patients" if study.folds is None else "within folds, combined"
+    if len(signatures):
+        title = f"{len(study.patients)} patients, r {pooled}"
+        association_figures.agreement(signatures, out_dir / "signatures.png", title=title)
+        _scatter(study, signatures, out_dir / "scatter.png")
+    immune = (genes["sets"] != "").to_numpy()
+    r = genes["pearson_r"].to_numpy()
+    figures.gene_distributions(
+        {"genes of the sets": r[immune], "other genes": r[~immune]},
+        out_dir / "genes.png",
+        xlabel=f"Pearson r of predicted and measured, {pooled}",
+    )
+    columns = [
+        column
+        for column in (
+            "signature",
+            "n",
+            "pearson_r",
+            "spearman_r",
+            "spearman_low",
+            "spearman_high",
+            "spearman_q",
+            "partial_r",
+            "partial_q",
+        )
+        if column in signatures
+    ]
+    summary["signatures"] = plain_rows(signatures[columns])
+    summary["genes_tested"], summary["genes_significant"] = (
+        len(genes),
+        int((genes["pearson_q"] < SIGNIFICANT).sum()),
+    )
+    return genes
+
+
+def _followed(
+    study: AssociationStudy, score: Followed, summary: dict[str, Any], out_dir: Path
+) -> None:
+    """Genes against one score."""
+    table = genes_that_follow(study, score)
+    write_csv(out_dir / "follow.csv", table)
+    sure = int((table["q"] < SIGNIFICANT).sum())
+    title = f"{len(table)} {next(iter(sources(study)))} genes, {sure} at q < {SIGNIFICANT}"
+    name = association_figures.plain(f"{score.name} ({score.source})")
+    association_figures.volcano(table, out_dir / "follow.png", score=name, title=title)
+    summary["follow"] = {
+        "score": score.name,
+        "source": score.source,
+        "genes": sure,
+        "top": plain_rows(table.head(_TOP_ROWS)[["gene", "n", "r", "q", "part_of_score"]]),
+    }
+
+
+def _scatter(study: AssociationStudy, signatures: pd.DataFrame, path: Path) -> None:
+    """Predicted against measured score of the best signatures."""
+    assert study.measured is not None
+    best = signatures.sort_values("spearman_r", ascending=False, kind="stable").head(_SCATTERED)
+    first, second = study.predicted.scores, study.measured.scores
+    figures.gene_scatter(
+        best["signature"].tolist(),
+        second.values[:, [second.names.index(name) for name in best["signature"]]],
+        first.values[:, [first.names.index(name) for name in best["signature"]]],
+        path,
+        unit="score",
+        patients=study.patients,
+        titles=[
+            f"{association_figures.plain(row.signature)}\nSpearman {row.spearman_r:.2f}"
+            for row in best.itertuples()
+        ],
+    )
+
+
+def _associated(study: AssociationStudy, summary: dict[str, Any], out_dir: Path) -> None:
+    """Scores and genes of the sets against covariates."""
+    table = covariate_association(study)
+    write_csv(out_dir / "covariates.csv", table)
+    association_figures.covariates(table, out_dir / "covariates.png")
+    best = table[table["kind"] == "signature"].assign(size=table["effect"].abs())
+    best = best.sort_values(["p", "size"], ascending=[True, False], kind="stable").head(_TOP_ROWS)
+    summary["covariates"] = {
+        "tests": len(table),
+        "significant": int((table["q"] < SIGNIFICANT).sum()),
+        "top": plain_rows(best[["source", "name", "covariate", "test", "n", "effect", "q"]]),
+    }
+
+
+def _enriched(
+    config: AssociationConfig,
+    study: AssociationStudy,
+    genes: pd.DataFrame | None,
+    chosen: tuple[str, ...] | None,
+    summary: dict[str, Any],
+    out_dir: Path,
+) -> None:
+    """Predictable genes in sets, and all genes ranked by r, as far as either is known."""
+    source = "list" if config.genes else "predictions"
+    panel, statistic = study.predicted.genes, study.source.r
+    if genes is not None:
+        statistic = genes["pearson_r"].to_numpy()
+        if chosen is None:
+            yes = (genes["pearson_q"] < SIGNIFICANT) & (genes["pearson_r"] > 0)
+            chosen, source = (
+                tuple(genes.loc[yes, "gene"]),
+                "r > 0 at q < 0.05 here; no baseline considered",
+            )
+        panel = tuple(genes["gene"]) if source.startswith("r > 0") else panel
+    sets = list(study.sets.values())
+    over = pd.DataFrame() if chosen is None else hypergeometric(chosen, panel, sets)
+    ranked = pd.DataFrame()
+    if statistic is not None and np.isfinite(statistic).any():
+        names = study.predicted.genes if genes is None else tuple(genes["gene"])
+        ranked = preranked(
+            names,
+            statistic,
+            sets,
+            min_genes=config.min_set_genes,
+            permutations=config.permutations,
+            seed=config.seed,
+        )
+    summary["enrichment"] = {
+        "predictable": None if chosen is None else len(chosen),
+        "source": None if chosen is None else source,
+        "background": len(panel),
+    }
+    for name, table in (("enrichment", over), ("gsea", ranked)):
+        if len(table):
+            write_csv(out_dir / f"{name}.csv", table)
+            kept = [
+                column
+                for column in ("set", "in_panel", "chosen", "fold", "nes", "p", "q")
+                if column in table
+            ]
+            summary["enrichment"][name] = plain_rows(
+                table.sort_values("p", kind="stable").head(_TOP_ROWS)[kept]
+            )
+    if len(over) or len(ranked):
+        association_figures.enrichment(over, ranked, out_dir / "enrichment.png")

@@ -1,0 +1,279 @@
+"""Writing the synthetic cohort: slides, sections, tables and the truth beside them, one slide in memory at a time."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.demo.synthetic.config import REGIONS, SyntheticConfig
+from tcgn_mil.experiments.demo.synthetic.expression import (
+    GeneProgrammes,
+    bulk_tpm,
+    clinical_row,
+    gene_programmes,
+    lay_spots,
+    spot_counts,
+)
+from tcgn_mil.experiments.demo.synthetic.rendering import patient_stain, render
+from tcgn_mil.experiments.demo.synthetic.scanning import (
+    SlideArtefact,
+    apply_artefact,
+    draw_artefacts,
+)
+from tcgn_mil.experiments.demo.synthetic.tissue import (
+    LABEL_MPP,
+    item_fractions,
+    measured_fractions,
+    region_map,
+)
+from tcgn_mil.io.atomic import atomic_path, provenance, write_json, write_text
+from tcgn_mil.io.pyramid import write_pyramid
+
+GENERATOR_VERSION = 2
+"""Raised whenever the same config gives other pixels or numbers, so that two generators never fill one folder."""
+
+_README = """\
+SYNTHETIC cohort: no patient, no tissue, no measurement. Made by tcgn_mil.experiments.demo.synthetic.
+
+regions/<slide or section>.npz   labels: uint8 map at mpp micrometres per pixel; 0 glass, then {regions}
+fractions.csv                    slide, patient_id, and the fraction of its tissue in each region
+section_fractions.csv            the same for the spatial transcriptomics sections
+genes.csv                        gene, kind, region, effect: fold change in that region; for kind "morphology", over the
+                                 other tumour subtype, which has the same colours and differs in its nuclei only
+artefacts.csv                    slide, kind, x, y, width, height of pen marks and blurred patches, level-0 pixels
+
+Survival depends on the immune fraction alone: log hazard ratio {ratio:g} per 10 % of the tissue.
+"""
+
+
+class SyntheticPaths(NamedTuple):
+    """Where the parts of a cohort are."""
+
+    root: Path
+    slides: Path
+    """Table: slide_id, patient_id, path relative to the table, mpp, site."""
+    st: Path
+    """Folder in the her2st layout."""
+    bulk: Path
+    clinical: Path
+    truth: Path
+
+
+class _Slide(NamedTuple):
+    slide_id: str
+    patient: str
+    site: int
+    mpp: float
+
+
+def make_cohort(config: SyntheticConfig, out_dir: str | Path) -> SyntheticPaths:
+    """Write the cohort; files that are there already are kept, so an interrupted run goes on.
+
+    Raises
+    ------
+    InputError
+        If `out_dir` holds something else than a cohort of this config.
+    """
+    root = Path(out_dir)
+    paths = SyntheticPaths(
+        root,
+        root / "slides.csv",
+        root / "st",
+        root / "bulk_tpm.csv",
+        root / "clinical.csv",
+        root / "truth",
+    )
+    _claim(config, root)
+    programmes = gene_programmes(config)
+    slides = _slides(config)
+    fractions, artefacts = [], []
+    with tqdm(
+        total=len(slides) + len(config.sections), desc="synthetic slides and sections", unit="image"
+    ) as bar:
+        for slide in slides:
+            labels, flaws = _write_slide(config, slide, paths)
+            fractions.append(_fraction_row("slide", slide.slide_id, slide.patient, labels))
+            artefacts += [{"slide": slide.slide_id, **_box(flaw)} for flaw in flaws]
+            bar.update()
+        section_fractions = []
+        for section, patient in config.sections.items():
+            labels = _write_section(config, section, patient, programmes, paths)
+            section_fractions.append(_fraction_row("section", section, patient, labels))
+            bar.update()
+    _write_patients(config, pd.DataFrame(fractions), programmes, paths)
+    tables = {
+        paths.truth / "fractions.csv": pd.DataFrame(fractions).drop(columns="tissue_um2"),
+        paths.truth / "section_fractions.csv": pd.DataFrame(section_fractions).drop(
+            columns="tissue_um2"
+        ),
+        paths.truth / "genes.csv": programmes.table,
+        paths.truth / "artefacts.csv": pd.DataFrame(artefacts, columns=["slide", *_BOX_COLUMNS]),
+        paths.slides: _slide_table(slides),
+    }
+    for path, table in tables.items():
+        _write_csv(path, table)
+    readme = _README.format(regions=", ".join(REGIONS), ratio=config.immune_log_hazard_ratio)
+    write_text(paths.truth / "README.txt", readme)
+    return paths
+
+
+def _claim(config: SyntheticConfig, root: Path) -> None:
+    """Write the manifest, or check that the one there is of this config."""
+    manifest = root / "manifest.json"
+    # Through JSON, since a tuple comes back as a list.
+    made_of = json.loads(
+        json.dumps({"generator_version": GENERATOR_VERSION, "config": asdict(config)})
+    )
+    if manifest.exists():
+        try:
+            found = json.loads(manifest.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(
+                f"is not JSON: {error}", path=manifest, fix="choose an empty folder"
+            ) from error
+        if {key: found.get(key) for key in made_of} != made_of:
+            raise InputError(
+                "holds a synthetic cohort of another config",
+                path=root,
+                fix="choose an empty folder",
+            )
+    elif root.exists() and (not root.is_dir() or any(root.glob("[!.]*"))):
+        raise InputError("is not a synthetic cohort", path=root, fix="choose an empty folder")
+    else:
+        write_json(manifest, {"synthetic": True, **made_of, "made_by": provenance()})
+    for leftover in root.rglob(".*.tmp.*"):  # of a run that was killed while writing
+        leftover.unlink()
+
+
+def _slides(config: SyntheticConfig) -> list[_Slide]:
+    found = []
+    for patient in config.patients:
+        site = config.site_of(patient)
+        rng = config.rng(f"slides {patient}")
+        number = 1 + int(rng.choice(len(config.slides_per_patient), p=config.slides_per_patient))
+        found += [
+            _Slide(f"{patient}-01Z-00-DX{k + 1}", patient, site, config.scanner_mpp[site])
+            for k in range(number)
+        ]
+    return found
+
+
+def _slide_table(slides: list[_Slide]) -> pd.DataFrame:
+    rows = [
+        (s.slide_id, s.patient, f"slides/{s.slide_id}.tiff", s.mpp, s.patient[5:7]) for s in slides
+    ]
+    return pd.DataFrame(rows, columns=["slide_id", "patient_id", "path", "mpp", "site"])
+
+
+def _write_slide(
+    config: SyntheticConfig, slide: _Slide, paths: SyntheticPaths
+) -> tuple[NDArray[np.uint8], list[SlideArtefact]]:
+    name = slide.slide_id
+    fractions = item_fractions(config, slide.patient, name)
+    labels = region_map(
+        config.rng(f"regions {name}"), config.slide_size_um, config.slide_tissue_fraction, fractions
+    )
+    flaws = draw_artefacts(config, name, labels, slide.mpp)
+    _write_regions(paths.truth / "regions" / f"{name}.npz", labels)
+    path = paths.root / "slides" / f"{name}.tiff"
+    if not path.exists():
+        stain = patient_stain(config, slide.patient, slide.site)
+        image = render(labels, slide.mpp, stain, config.rng(f"pixels {name}"))
+        for flaw in flaws:
+            apply_artefact(image, flaw, slide.mpp)
+        write_pyramid(path, image, mpp=slide.mpp, quality=config.jpeg_quality)
+    return labels, flaws
+
+
+def _write_section(
+    config: SyntheticConfig,
+    section: str,
+    patient: str,
+    programmes: GeneProgrammes,
+    paths: SyntheticPaths,
+) -> NDArray[np.uint8]:
+    fractions = item_fractions(config, patient, section)
+    labels = region_map(
+        config.rng(f"regions {section}"),
+        config.section_size_um,
+        config.section_tissue_fraction,
+        fractions,
+    )
+    _write_regions(paths.truth / "regions" / f"{section}.npz", labels)
+    spots = lay_spots(config, section, labels, LABEL_MPP)
+    counts_path = paths.st / "ST-cnts" / f"{section}.tsv.gz"
+    if not counts_path.exists():
+        names = [f"{x}x{y}" for x, y in zip(spots.table["x"], spots.table["y"], strict=True)]
+        counts = spot_counts(config, section, spots.shares, programmes.profiles)
+        table = pd.DataFrame(counts, index=names, columns=programmes.table["gene"].tolist())
+        # No file name and no time in the gzip header, so that the same config gives the same bytes.
+        with atomic_path(counts_path) as temporary:
+            temporary.write_bytes(gzip.compress(table.to_csv(sep="\t").encode(), mtime=0))
+    pixels = (spots.centres_um / config.section_mpp).round(2)
+    selection = spots.table.round(3).assign(pixel_x=pixels[:, 0], pixel_y=pixels[:, 1], selected=1)
+    _write_csv(paths.st / "ST-spotfiles" / f"{section}_selection.tsv", selection, sep="\t")
+    image_path = paths.st / "ST-imgs" / section[0] / section / f"{section}.jpg"
+    if not image_path.exists():
+        stain = patient_stain(config, patient, config.site_of(patient))
+        image = render(labels, config.section_mpp, stain, config.rng(f"pixels {section}"))
+        with atomic_path(image_path) as temporary:
+            Image.fromarray(image).save(temporary, quality=config.jpeg_quality)
+    return labels
+
+
+def _write_patients(
+    config: SyntheticConfig,
+    fractions: pd.DataFrame,
+    programmes: GeneProgrammes,
+    paths: SyntheticPaths,
+) -> None:
+    """Bulk expression and clinical table, from each patient's slides weighted by their tissue area."""
+    tpm, clinical = [], []
+    for patient, slides in fractions.groupby("patient_id", sort=True):
+        mixture = np.average(slides[list(REGIONS)], axis=0, weights=slides["tissue_um2"])
+        tpm.append([patient, *bulk_tpm(config, patient, mixture, programmes)])
+        row = clinical_row(config, patient, mixture[REGIONS.index("immune")])
+        clinical.append({**row, "site": patient[5:7]})
+    _write_csv(paths.bulk, pd.DataFrame(tpm, columns=["patient_id", *programmes.table["gene"]]))
+    columns = ["patient_id", "age", "stage", "site", "time_days", "event"]
+    _write_csv(paths.clinical, pd.DataFrame(clinical)[columns])
+
+
+def _fraction_row(
+    kind: str, name: str, patient: str, labels: NDArray[np.uint8]
+) -> dict[str, object]:
+    shares = dict(zip(REGIONS, measured_fractions(labels).tolist(), strict=True))
+    return {
+        kind: name,
+        "patient_id": patient,
+        **shares,
+        "tissue_um2": float((labels > 0).sum() * LABEL_MPP**2),
+    }
+
+
+_BOX_COLUMNS = ("kind", "x", "y", "width", "height")
+
+
+def _box(artefact: SlideArtefact) -> dict[str, object]:
+    return {column: getattr(artefact, column) for column in _BOX_COLUMNS}
+
+
+def _write_regions(path: Path, labels: NDArray[np.uint8]) -> None:
+    if not path.exists():
+        with atomic_path(path) as temporary:
+            np.savez_compressed(temporary, labels=labels, mpp=np.float64(LABEL_MPP))
+
+
+def _write_csv(path: Path, table: pd.DataFrame, sep: str = ",") -> None:
+    if not path.exists():
+        write_text(path, table.to_csv(index=False, sep=sep, float_format="%.10g"))

@@ -1,0 +1,170 @@
+"""What the tissue expresses: gene programmes, spot counts, bulk TPM, and survival that follows one programme."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tcgn_mil.experiments.demo.synthetic.config import REGIONS, SyntheticConfig
+from tcgn_mil.experiments.demo.synthetic.tissue import neighbourhood_fractions
+
+_COLOUR_PROGRAMMES = {
+    "TUMOUR": ("tumour_a", "tumour_b"),
+    "IMMUNE": ("immune",),
+    "STROMA": ("stroma",),
+    "FAT": ("fat",),
+    "NECROSIS": ("necrosis",),
+}
+_MORPHOLOGY_PROGRAMMES = {"TUMORA": "tumour_a", "TUMORB": "tumour_b"}
+# A morphology gene in its own subtype, in the other, and elsewhere (1). The last lies between the arithmetic and the
+# geometric mean of the first two, so that knowing how much tumour there is says almost nothing about the gene.
+_OWN_SUBTYPE, _OTHER_SUBTYPE = 1.8, 0.45
+_COLOUR_FOLDS = (4.0, 8.0)
+_ABUNDANCE_SD = 0.7
+_RNA_CONTENT = np.array([1.0, 1.0, 0.6, 1.2, 0.35, 0.35])  # of REGIONS, per area
+_TYPICAL_RNA_CONTENT = 0.85
+_DEPTH_SD = 0.35
+_POOR_DEPTH = 0.03
+_COUNT_DISPERSION = 0.2  # the variance of a count is mean + dispersion * mean^2
+_NULL_NOISE_SD = 0.35  # genes that follow nothing still vary between patients
+_TYPICAL_IMMUNE_FRACTION = 0.14
+_MEDIAN_SURVIVAL_DAYS = 1100.0
+_FOLLOW_UP_DAYS = (500.0, 3500.0)
+
+
+class GeneProgrammes(NamedTuple):
+    """Genes with their truth, and their relative RNA in each region."""
+
+    table: pd.DataFrame
+    """gene, kind (colour, morphology or null), region, effect (fold change in that region)."""
+    profiles: NDArray[np.float64]
+    """(6, G): RNA of each gene per area of REGIONS; each row sums to the same total."""
+
+
+class Spots(NamedTuple):
+    """Spots on tissue: a table in the her2st layout without pixels, positions in µm (S, 2), region shares (S, 7)."""
+
+    table: pd.DataFrame
+    centres_um: NDArray[np.float64]
+    shares: NDArray[np.float32]
+
+
+def gene_programmes(config: SyntheticConfig) -> GeneProgrammes:
+    """Draw the genes.
+
+    Abundances are scaled so that every region's total is the same: else a gene that follows nothing would fall
+    wherever another rises, since TPM are shares.
+    """
+    rng = config.rng("genes")
+    number = config.genes_per_programme
+    rows, columns = [], []
+    morphology_excess = number * (_OWN_SUBTYPE + _OTHER_SUBTYPE - 2)
+    for programme, regions in _COLOUR_PROGRAMMES.items():
+        inside = np.isin(REGIONS, regions)
+        fold = rng.uniform(*_COLOUR_FOLDS, number)
+        excess = 4.0 * number - (morphology_excess if programme == "TUMOUR" else 0)
+        abundance = np.exp(rng.normal(0, _ABUNDANCE_SD, number))
+        abundance *= excess / (abundance * (fold - 1)).sum()
+        columns.append(abundance * np.where(inside[:, None], fold, 1.0))
+        region = "tumour" if programme == "TUMOUR" else regions[0]
+        rows += [(f"SYN_{programme}_{k + 1:02d}", "colour", region, fold[k]) for k in range(number)]
+    for programme, own in _MORPHOLOGY_PROGRAMMES.items():
+        abundance = np.exp(rng.normal(0, _ABUNDANCE_SD, number))
+        abundance *= number / abundance.sum()
+        level = [
+            _OWN_SUBTYPE if r == own else _OTHER_SUBTYPE if r.startswith("tumour") else 1.0
+            for r in REGIONS
+        ]
+        columns.append(abundance * np.array(level)[:, None])
+        effect = _OWN_SUBTYPE / _OTHER_SUBTYPE
+        rows += [(f"SYN_{programme}_{k + 1:02d}", "morphology", own, effect) for k in range(number)]
+    abundance = np.exp(rng.normal(0, _ABUNDANCE_SD, config.n_null_genes))
+    columns.append(np.tile(abundance, (len(REGIONS), 1)))
+    rows += [(f"SYN_NULL_{k + 1:02d}", "null", "", 1.0) for k in range(config.n_null_genes)]
+    table = pd.DataFrame(rows, columns=["gene", "kind", "region", "effect"])
+    return GeneProgrammes(table, np.concatenate(columns, axis=1))
+
+
+def lay_spots(
+    config: SyntheticConfig, section: str, labels: NDArray[np.uint8], label_mpp: float
+) -> Spots:
+    """Lay the array's grid over a section and keep the spots that are at least half on tissue."""
+    rng = config.rng(f"spots {section}")
+    pitch = config.spot_pitch_um
+    width_um, height_um = labels.shape[1] * label_mpp, labels.shape[0] * label_mpp
+    x, y = np.meshgrid(np.arange(int(width_um / pitch)), np.arange(int(height_um / pitch)))
+    x, y = x.ravel(), y.ravel()
+    moved = np.stack([x, y], axis=1) + rng.normal(0, 0.02, (len(x), 2)).clip(-0.06, 0.06)
+    margin = (np.array([width_um, height_um]) / pitch % 1 + 1) / 2 * pitch
+    centres_um = moved * pitch + margin
+    at = (centres_um / label_mpp).astype(int)
+    shares = neighbourhood_fractions(labels, config.spot_diameter_um)[:, at[:, 1], at[:, 0]].T
+    kept = shares[:, 0] <= 0.5
+    # The first array coordinates of a real section are not zero either.
+    table = pd.DataFrame(
+        {"x": x + 2, "y": y + 2, "new_x": moved[:, 0] + 2, "new_y": moved[:, 1] + 2}
+    )
+    return Spots(table[kept].reset_index(drop=True), centres_um[kept], shares[kept])
+
+
+def spot_counts(
+    config: SyntheticConfig,
+    section: str,
+    shares: NDArray[np.float32],
+    profiles: NDArray[np.float64],
+) -> NDArray[np.int64]:
+    """Negative-binomial counts (S, G) of spots whose region shares, glass first, are (S, 7)."""
+    rng = config.rng(f"counts {section}")
+    content = shares[:, 1:] * _RNA_CONTENT
+    amount = content.sum(axis=1)
+    proportions = content @ (profiles / profiles.sum(axis=1, keepdims=True)) / amount[:, None]
+    depth = (
+        config.median_umi
+        * amount
+        / _TYPICAL_RNA_CONTENT
+        * np.exp(rng.normal(0, _DEPTH_SD, len(shares)))
+    )
+    depth = np.where(
+        rng.random(len(shares)) < config.poor_spot_probability, _POOR_DEPTH * depth, depth
+    )
+    mean = depth[:, None] * proportions
+    return rng.poisson(mean * rng.gamma(1 / _COUNT_DISPERSION, _COUNT_DISPERSION, mean.shape))
+
+
+def bulk_tpm(
+    config: SyntheticConfig,
+    patient: str,
+    fractions: NDArray[np.float64],
+    programmes: GeneProgrammes,
+) -> NDArray[np.float64]:
+    """TPM (G,) of a patient whose tissue, over all slides, has these region fractions (6,)."""
+    rng = config.rng(f"bulk {patient}")
+    mixture = (fractions * _RNA_CONTENT) @ programmes.profiles
+    noise = rng.normal(0, config.bulk_noise_sd, len(mixture))
+    noise += np.where(
+        programmes.table["kind"] == "null", rng.normal(0, _NULL_NOISE_SD, len(mixture)), 0
+    )
+    noisy = mixture * np.exp(noise)
+    return noisy / noisy.sum() * 1e6
+
+
+def clinical_row(
+    config: SyntheticConfig, patient: str, immune_fraction: float
+) -> dict[str, object]:
+    """Age, stage, and survival whose hazard falls with the immune fraction and with nothing else."""
+    rng = config.rng(f"clinical {patient}")
+    age = int(np.clip(rng.normal(60, 11), 30, 89))
+    stage = str(rng.choice(["I", "II", "III", "IV"], p=[0.25, 0.4, 0.25, 0.1]))
+    log_hazard = config.immune_log_hazard_ratio * (immune_fraction - _TYPICAL_IMMUNE_FRACTION) / 0.1
+    died_days = rng.exponential(_MEDIAN_SURVIVAL_DAYS / np.log(2) / np.exp(log_hazard))
+    left_days = rng.uniform(*_FOLLOW_UP_DAYS)
+    return {
+        "patient_id": patient,
+        "age": age,
+        "stage": stage,
+        "time_days": max(1, round(min(died_days, left_days))),
+        "event": int(died_days <= left_days),
+    }

@@ -1,0 +1,216 @@
+"""Nuclei: banks of small haematoxylin pictures, and stamping them where their region lies.
+
+The two tumour subtypes differ in morphology and not in colour: A has round nuclei, B fewer, larger, elongated ones.
+What a histogram of colour sees of nuclei, through any blur, is to first order their area and the length of their
+outline, so both are the same per area of tissue: the nuclei of B are larger by as much as an ellipse's outline is
+longer than a circle's, and fewer by as much as they are larger. Edges, chromatin and strength of stain are the same in
+µm, and tumour nuclei never overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tcgn_mil.experiments.demo.synthetic.config import REGIONS
+
+_VARIANTS = 16
+_EDGE_UM = 1.0  # width of a nucleus's soft edge
+_CHROMATIN_UM = 0.6
+_CHROMATIN_CONTRAST = 0.12
+_FREE_DENSITY = (
+    34  # below this, a place is taken to hold no nucleus: above any region's plain haematoxylin
+)
+_SIZES = (0.85, 1.15)  # radii of the variants, over the kind's
+_MEAN_SQUARE_SIZE = (_SIZES[0] ** 2 + _SIZES[0] * _SIZES[1] + _SIZES[1] ** 2) / 3
+_TRIES = 8  # candidates for each tumour nucleus wanted
+
+
+@dataclass(frozen=True)
+class NucleusKind:
+    """One kind of nucleus in one region.
+
+    Lengths are in µm, `density` is in hundredths of optical density; `radius_um` is that of a circle of the same area.
+    Where `coverage` is 0, nuclei lie on a jittered grid and may overlap; else they are dropped at random without
+    overlap until they cover that share of the region.
+    """
+
+    region: str
+    radius_um: float
+    density: float
+    aspect: float = 1.0
+    spacing_um: float = 0.0
+    coverage: float = 0.0
+    follows_fibres: bool = False
+
+    @property
+    def orientations(self) -> int:
+        """Over half a turn; round nuclei need few."""
+        return 4 if self.aspect == 1 else 12
+
+
+_RADIUS_A_UM, _ASPECT_B = 3.1, 3.0
+_TUMOUR_COVERAGE = 0.26
+
+
+def _outline_ratio(aspect: float) -> float:
+    """Circumference of an ellipse over that of the circle of the same area (Ramanujan's first approximation)."""
+    a, b = np.sqrt(aspect), 1 / np.sqrt(aspect)
+    return float(3 * (a + b) - np.sqrt((3 * a + b) * (a + 3 * b))) / 2
+
+
+NUCLEI = (
+    NucleusKind("tumour_a", _RADIUS_A_UM, 112, coverage=_TUMOUR_COVERAGE),
+    NucleusKind(
+        "tumour_b",
+        _RADIUS_A_UM * _outline_ratio(_ASPECT_B),
+        112,
+        aspect=_ASPECT_B,
+        coverage=_TUMOUR_COVERAGE,
+    ),
+    NucleusKind("stroma", 3.2, 105, aspect=4.5, spacing_um=24.0, follows_fibres=True),
+    NucleusKind("stroma", 2.5, 130, spacing_um=70.0),
+    NucleusKind("immune", 2.6, 140, spacing_um=6.4),
+    NucleusKind("fat", 2.2, 110, aspect=2.5, spacing_um=45.0),
+    NucleusKind("necrosis", 1.6, 105, spacing_um=26.0),
+)
+
+
+def stamp_nuclei(
+    haematoxylin: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    label_mpp: float,
+    mpp: float,
+    fibre_angle: Callable[[NDArray, NDArray], NDArray],
+    rng: np.random.Generator,
+) -> None:
+    """Stamp every region's nuclei into a density map, in place.
+
+    Parameters
+    ----------
+    haematoxylin
+        (H, W) uint8, hundredths of optical density, `mpp` µm per pixel.
+    labels
+        (h, w) region map of the same field, `label_mpp` µm per pixel.
+    fibre_angle
+        Direction of the fibres in radians at positions x, y in µm.
+    """
+    height, width = haematoxylin.shape
+    for kind in NUCLEI:
+        bank = _bank(kind, mpp)
+        mask = labels == REGIONS.index(kind.region) + 1
+        wanted = -1
+        if kind.coverage:
+            wanted = round(
+                kind.coverage
+                * mask.sum()
+                * label_mpp**2
+                / (np.pi * kind.radius_um**2 * _MEAN_SQUARE_SIZE)
+            )
+            x_um, y_um = _random_places(rng, mask, label_mpp, _TRIES * wanted)
+        else:
+            x_um, y_um = _jittered_grid(rng, width * mpp, height * mpp, kind.spacing_um)
+            rows = np.minimum((y_um / label_mpp).astype(int), labels.shape[0] - 1)
+            columns = np.minimum((x_um / label_mpp).astype(int), labels.shape[1] - 1)
+            x_um, y_um = x_um[mask[rows, columns]], y_um[mask[rows, columns]]
+        orientations = rng.integers(kind.orientations, size=len(x_um))
+        if kind.follows_fibres:
+            angle = fibre_angle(x_um, y_um) + rng.normal(0, 0.15, size=len(x_um))
+            orientations = (
+                np.rint(angle / np.pi * kind.orientations).astype(int) % kind.orientations
+            )
+        variants = rng.integers(_VARIANTS, size=len(x_um))
+        sprites = [
+            bank[variant][turn]
+            for variant, turn in zip(variants.tolist(), orientations.tolist(), strict=True)
+        ]
+        corners = zip(
+            (x_um / mpp).astype(int).tolist(), (y_um / mpp).astype(int).tolist(), strict=True
+        )
+        _stamp_all(haematoxylin, zip(sprites, corners, strict=True), wanted)
+
+
+def _stamp_all(
+    density: NDArray[np.uint8],
+    places: Iterable[tuple[NDArray[np.uint8], tuple[int, int]]],
+    wanted: int,
+) -> None:
+    """Stamp sprites centred at (x, y); with `wanted` >= 0, only into free places, and no more than that."""
+    for sprite, (x, y) in places:
+        if wanted == 0:
+            return
+        half = sprite.shape[0] // 2
+        if x < half or y < half:
+            continue
+        view = density[y - half : y + half + 1, x - half : x + half + 1]
+        if view.shape != sprite.shape:
+            continue
+        if wanted > 0:
+            if np.minimum(view, sprite).max() > _FREE_DENSITY:
+                continue
+            wanted -= 1
+        np.maximum(view, sprite, out=view)
+
+
+def _random_places(
+    rng: np.random.Generator, mask: NDArray[np.bool_], label_mpp: float, number: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positions in µm anywhere in a mask."""
+    rows, columns = np.nonzero(mask)
+    pick = rng.integers(max(1, len(rows)), size=number if len(rows) else 0)
+    x_um, y_um = ((axis[pick] + rng.random(len(pick))) * label_mpp for axis in (columns, rows))
+    return x_um, y_um
+
+
+def _jittered_grid(
+    rng: np.random.Generator, width_um: float, height_um: float, spacing_um: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positions spaced about evenly, every other row shifted, inside the field."""
+    columns, rows = int(width_um / spacing_um), int(height_um / spacing_um)
+    x, y = np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5)
+    x = x + 0.5 * (np.arange(rows)[:, None] % 2) - 0.25
+    x, y = ((axis + rng.uniform(-0.3, 0.3, axis.shape)).ravel() * spacing_um for axis in (x, y))
+    inside = (x >= 0) & (y >= 0) & (x < width_um) & (y < height_um)
+    return x[inside], y[inside]
+
+
+@cache
+def _bank(kind: NucleusKind, mpp: float) -> list[list[NDArray[np.uint8]]]:
+    """Sprites of one kind at one pixel size, by variant and orientation; templates are the same for all kinds."""
+    return [
+        [
+            _sprite(kind, mpp, variant, np.pi * turn / kind.orientations)
+            for turn in range(kind.orientations)
+        ]
+        for variant in range(_VARIANTS)
+    ]
+
+
+def _sprite(kind: NucleusKind, mpp: float, variant: int, angle: float) -> NDArray[np.uint8]:
+    rng = np.random.default_rng([variant])
+    radius = kind.radius_um * (_SIZES[0] + (_SIZES[1] - _SIZES[0]) * (variant + 0.5) / _VARIANTS)
+    lobes, phase = rng.normal(0, 0.045, 3), rng.uniform(0, 2 * np.pi, 3)
+    strength = rng.uniform(0.85, 1.1)
+    shift = rng.uniform(-0.5, 0.5, 2) * mpp
+    long, short = radius * np.sqrt(kind.aspect), radius / np.sqrt(kind.aspect)
+    half = int(np.ceil((1.2 * long + _EDGE_UM) / mpp)) + 1
+    y, x = np.mgrid[-half : half + 1, -half : half + 1] * mpp
+    x, y = x + shift[0], y + shift[1]
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    level = np.hypot(along / long, across / short) + 1e-9
+    direction = np.arctan2(across / short, along / long)
+    outline = 1 + sum(lobes[k] * np.cos((k + 2) * direction + phase[k]) for k in range(3))
+    # To first order the distance to the ellipse is how far the level is from 1, over the level's gradient.
+    gradient = np.hypot(along / long**2, across / short**2) / level + 1e-9
+    inside = np.clip((outline - level) / gradient / _EDGE_UM + 0.5, 0, 1)
+    grain = cv2.GaussianBlur(rng.standard_normal(x.shape), (0, 0), _CHROMATIN_UM / mpp)
+    grain *= 2 * np.sqrt(np.pi) * _CHROMATIN_UM / mpp  # to unit variance
+    density = (
+        kind.density * strength * inside**2 * (3 - 2 * inside) * (1 + _CHROMATIN_CONTRAST * grain)
+    )
+    return np.clip(density, 0, 255).astype(np.uint8)

@@ -1,0 +1,180 @@
+"""The figure of one explanation: the picture, Grad-CAM, integrated gradients, and the strongest edges of each graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.collections import LineCollection
+
+from tcgn_mil import plotting as figures
+from tcgn_mil.experiments.explain.attribution_tables import Explanation, block_sums
+from tcgn_mil.experiments.explain.gene_models import GeneModel
+from tcgn_mil.experiments.explain.pictures import Picture
+from tcgn_mil.interpret import LearnedGraph, upsample
+
+_DRAWN_EDGES = 60
+_RELEVANCE_CELLS = 28  # single pixels of integrated gradients are noise that cancels over a few
+_SCALE_BAR_UM = 20
+_LEAST_SCALE = 0.25
+_LEAST_SD = 0.1  # of a gene; a map that adds less in all is drawn faint
+
+
+def draw_explanation(
+    picture: Picture, model: GeneModel, found: Explanation, index: int, path: str | Path
+) -> None:
+    """Write the panel of the `index`-th gene as PNG.
+
+    Colours of Grad-CAM and integrated gradients reach to the gene's own largest value, but to no less than a quarter of
+    the largest over all genes of the picture, and no less than what adds a tenth of the gene's standard deviation, on
+    all cells for Grad-CAM and on a tenth of them for integrated gradients: what hardly bears on a gene looks like it.
+    """
+    count = 3 + len(found.graphs)
+    figure, (axes, bars) = plt.subplots(
+        2,
+        count,
+        figsize=(3.1 * count, 4.0),
+        height_ratios=(1, 0.035),
+        gridspec_kw={"wspace": 0.06, "hspace": 0.04},
+    )
+    grey = picture.pixels.mean(axis=2)
+    for axis, shown in zip(axes, (picture.pixels, *[grey] * (count - 1)), strict=True):
+        axis.imshow(shown, cmap="gray", vmin=-160, vmax=255, extent=(0, 1, 1, 0))
+        axis.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(1, 0), anchor="S")
+    axes[0].set_title(f"picture, {model.patch.um:.0f} µm", fontsize=9)
+    _scale_bar(axes[0], model.patch.um)
+    bars[0].set_axis_off()
+    _draw_cam(axes[1], bars[1], found, index, sd=float(model.std[index]))
+    _draw_relevance(axes[2], bars[2], found, index, sd=float(model.std[index]))
+    for block, (axis, bar, graph) in enumerate(zip(axes[3:], bars[3:], found.graphs, strict=True)):
+        _draw_graph(axis, bar, graph, block)
+    figure.suptitle(title(picture, model, found, index), fontsize=10, y=0.97)
+    figures.save(figure, path)
+
+
+def title(picture: Picture, model: GeneModel, found: Explanation, index: int) -> str:
+    """Gene, place, predicted and (where known) measured value."""
+    gene = model.genes[index]
+    measured = picture.measured.get(gene)
+    beside = "" if measured is None else f", measured {measured:.2f}"
+    relation = f" ({picture.relation})" if picture.relation else ""
+    return f"{gene}, {picture.where}{relation}\npredicted {found.predicted[index]:.2f}{beside} [{model.unit}]"
+
+
+def _scale_bar(axis: Any, side_um: float) -> None:
+    length = _SCALE_BAR_UM / side_um
+    axis.plot(
+        [0.05, 0.05 + length], [0.95, 0.95], color="white", linewidth=5, solid_capstyle="butt"
+    )
+    axis.plot(
+        [0.05, 0.05 + length], [0.95, 0.95], color="black", linewidth=2.5, solid_capstyle="butt"
+    )
+    axis.text(
+        0.05 + length / 2,
+        0.925,
+        f"{_SCALE_BAR_UM} µm",
+        ha="center",
+        va="bottom",
+        fontsize=8,
+        bbox={"facecolor": "white", "alpha": 0.7, "pad": 1, "linewidth": 0},
+    )
+
+
+def _draw_cam(axis: Any, bar: Any, found: Explanation, index: int, *, sd: float) -> None:
+    """Grad-CAM over the grey picture, transparent where it is zero."""
+    cam = found.cam
+    top = max(
+        float(cam[index].max()), _LEAST_SCALE * float(cam.max()), _LEAST_SD * sd / cam[index].size
+    )
+    smooth = upsample(torch.from_numpy(cam[None, index : index + 1]), 16 * cam.shape[1])[
+        0, 0
+    ].numpy()
+    shown = axis.imshow(
+        smooth,
+        cmap="inferno",
+        vmin=0,
+        vmax=top,
+        alpha=np.clip(1.6 * smooth / top, 0, 0.75),
+        extent=(0, 1, 1, 0),
+    )
+    sums = f"sum {_signed(cam[index].sum())}, not shown {_signed(found.against[index])}"
+    axis.set_title(f"Grad-CAM\n{sums}", fontsize=9)
+    _colour_bar(bar, shown, f"added by each of {cam[index].size} cells")
+
+
+def _draw_relevance(axis: Any, bar: Any, found: Explanation, index: int, *, sd: float) -> None:
+    """Integrated gradients summed over small cells: red adds to the prediction, blue takes from it."""
+    cells = block_sums(found.relevance, (_RELEVANCE_CELLS, _RELEVANCE_CELLS))
+    limits = np.percentile(np.abs(cells), 99.5, axis=(1, 2))
+    least = _LEAST_SD * sd / (0.1 * cells[index].size)
+    limit = max(float(limits[index]), _LEAST_SCALE * float(limits.max()), least)
+    shown = axis.imshow(
+        cells[index],
+        cmap="RdBu_r",
+        vmin=-limit,
+        vmax=limit,
+        extent=(0, 1, 1, 0),
+        interpolation="bilinear",
+        alpha=np.clip(1.6 * np.abs(cells[index]) / limit, 0, 0.8),
+    )
+    change, error = _signed(found.change[index]), _signed(found.delta[index])
+    axis.set_title(f"integrated gradients from white\nsum {change}, error {error}", fontsize=9)
+    _colour_bar(bar, shown, f"added by each of {_RELEVANCE_CELLS**2} cells")
+
+
+def _signed(value: float) -> str:
+    """With its sign and two significant digits, but no -0."""
+    return f"{float(value) + 0.0:+.2g}"
+
+
+def _draw_graph(axis: Any, bar: Any, graph: LearnedGraph, block: int) -> None:
+    """The strongest edges between different nodes, and every node by the number of edges that reach it."""
+    centres = graph.centres(1).numpy()
+    edges, weight = graph.edges[0].numpy(), graph.weight[0].numpy()
+    loops = edges[:, 0] == edges[:, 1]
+    strongest = np.argsort(-np.where(loops, -1, weight), kind="stable")[
+        : min(_DRAWN_EDGES, int((~loops).sum()))
+    ]
+    relative = weight[strongest] / weight[strongest].max() if len(strongest) else weight[:0]
+    axis.add_collection(
+        LineCollection(
+            list(centres[edges[strongest]]),
+            linewidths=0.4 + 1.8 * relative,
+            colors="#1b5e9e",
+            alpha=0.55,
+        )
+    )
+    degree = graph.in_degree[0].numpy()
+    nodes = axis.scatter(
+        *centres.T,
+        c=degree,
+        s=3 + 40 * degree / max(degree.max(), 1),
+        cmap="YlOrRd",
+        vmin=0,
+        edgecolors="black",
+        linewidths=0.2,
+        zorder=3,
+    )
+    even = (
+        weight[strongest].sum() / max(len(strongest), 1) * len(degree)
+    )  # attention 1 / N to every node is even
+    axis.set_title(
+        f"graph of block {block}: {len(edges)} edges, {int(loops.sum())} loops\n"
+        f"{len(strongest)} strongest others: {even:.2f} x even",
+        fontsize=8,
+    )
+    _colour_bar(bar, nodes, "edges that reach a node")
+
+
+def _colour_bar(bar: Any, shown: Any, label: str) -> None:
+    """Draw the colours of `shown` into the axis `bar`, opaque."""
+    drawn = bar.figure.colorbar(shown, cax=bar, orientation="horizontal")
+    drawn.set_label(label, fontsize=8)
+    drawn.ax.tick_params(labelsize=7)
+    drawn.ax.locator_params(nbins=4)
+    drawn.ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
+    drawn.ax.xaxis.get_offset_text().set_fontsize(7)
+    drawn.solids.set_alpha(1)

@@ -1,0 +1,226 @@
+"""``tcgn-mil explain``: for each picture and gene a figure, and the numbers beside it.
+
+Writes ``explanations.csv`` (one row a picture and gene), ``nodes.csv`` (Grad-CAM and integrated gradients summed over
+each patch of the graph), ``degrees.csv`` and ``graph.csv`` (the learned graphs), ``failures.csv`` and
+``figures/<picture>_<gene>.png``. Runs again from the start: it takes seconds a picture with a small model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.explain.attribution_tables import explain, tables
+from tcgn_mil.experiments.explain.figures import draw_explanation
+from tcgn_mil.experiments.explain.gene_models import spot_model
+from tcgn_mil.experiments.explain.pictures import (
+    Material,
+    OpenTiles,
+    Picture,
+    SlideStudy,
+    section_material,
+    section_paths,
+    section_relations,
+)
+from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
+from tcgn_mil.interpret import INTEGRATION_STEPS
+from tcgn_mil.io.atomic import safe_file_name
+from tcgn_mil.io.failures import write_failures
+from tcgn_mil.io.result_tables import write_csv
+from tcgn_mil.types.tiles import Failure, PatchSize, duplicates, preview
+
+KIND = "explain"
+ReadImage = Callable[[PatchSize], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class ExplainConfig:
+    """What to explain; one of `spots`, `image` and `slide_model` says of what.
+
+    Attributes
+    ----------
+    encoder
+        Checkpoint of `tcgn-mil pretrain`; with `slide_model` also ``timm:<name>``.
+    genes
+        At least one.
+    spots, sections, barcodes
+        Folder of `tcgn-mil spots` or one of its files; sections (all if empty); spots (the `top` ones of highest
+        prediction for each gene if empty).
+    image, mpp
+        A picture and its µm per pixel.
+    slide_model, features, tiles, slides, slide_ids
+        Folders of finetune, encode and tile, the slides as given to them, and which of them.
+    pretrained
+        For timm encoders: with pretrained weights.
+    top
+        Spots a gene, or tiles a slide.
+    steps
+        Of the integration.
+    """
+
+    encoder: str
+    genes: tuple[str, ...]
+    spots: str | None = None
+    sections: tuple[str, ...] = ()
+    barcodes: tuple[str, ...] = ()
+    image: str | None = None
+    mpp: float | None = None
+    slide_model: str | None = None
+    features: str = "features"
+    tiles: str = "tiles"
+    slides: str | None = None
+    slide_ids: tuple[str, ...] = ()
+    pretrained: bool = False
+    top: int = 3
+    steps: int = INTEGRATION_STEPS
+
+    def __post_init__(self) -> None:
+        given = [
+            name for name in ("spots", "image", "slide_model") if getattr(self, name) is not None
+        ]
+        if len(given) != 1:
+            raise InputError(
+                f"{len(given)} kinds of picture are given, not one",
+                fix="give one of --spots, --image, --slide-model",
+            )
+        if not self.genes:
+            raise InputError("no gene is named", fix="name one or more, for example --gene ERBB2")
+        for what, names in (
+            ("gene", self.genes),
+            ("spot", self.barcodes),
+            ("slide", self.slide_ids),
+        ):
+            if duplicates(names):
+                raise InputError(
+                    f"{what} {preview(duplicates(names))} is named twice", fix="name it once"
+                )
+        if self.spots is None and (self.sections or self.barcodes):
+            raise InputError(
+                "a section or spot is named, but no spots",
+                fix="give --spots too, or leave them out",
+            )
+        if self.slide_model is None and (self.slides or self.slide_ids):
+            raise InputError(
+                "a slide is named, but no slide model",
+                fix="give --slide-model too, or leave it out",
+            )
+        if self.slide_model is not None and not (self.slides and self.slide_ids):
+            raise InputError(
+                "no slide is named", fix="give --slides (as to tcgn-mil encode) and --slide"
+            )
+        if self.top < 1 or self.steps < 2:
+            raise InputError(
+                f"top is {self.top}, steps are {self.steps}", fix="use at least 1 and 2"
+            )
+
+
+def run(
+    config: ExplainConfig,
+    out_dir: str | Path,
+    *,
+    open_tiles: OpenTiles | None = None,
+    read_image: ReadImage | None = None,
+) -> tuple[dict[str, Any], list[Failure]]:
+    """Explain every picture; a section or slide that cannot be explained is a row of failures.csv, the rest go on.
+
+    Parameters
+    ----------
+    open_tiles
+        Opens the tiles of a slide; needed with `slide_model`.
+    read_image
+        Reads the image at the size asked for; needed with `image`.
+
+    Returns
+    -------
+    The summary that is also written, and failures.
+    """
+    sources = _sources(config, open_tiles, read_image)
+    out_dir = begin_run(out_dir, KIND, config)
+    parts: dict[str, list[pd.DataFrame]] = {}
+    failures: list[Failure] = []
+    for name, load in tqdm(
+        sources.items(), desc="explain", unit="source", disable=len(sources) == 1
+    ):
+        try:
+            for part, table in _explain_source(load(), config.steps, out_dir):
+                parts.setdefault(part, []).append(table)
+        except InputError as error:
+            if len(sources) == 1:
+                raise
+            failures.append(Failure(name, KIND, error.reason, error.fix or ""))
+    write_failures(out_dir, failures)
+    if not parts:
+        raise InputError(
+            f"nothing could be explained: {failures[0].reason}", fix=failures[0].likely_fix
+        )
+    for part, found in parts.items():
+        write_csv(out_dir / f"{part}.csv", pd.concat(found))
+    overview = pd.concat(parts["explanations"])
+    summary = {
+        "pictures": int(overview["picture"].nunique()),
+        "trained_on": int(overview.loc[overview["relation"] == "trained on", "picture"].nunique()),
+        "genes": list(config.genes),
+        "unit": str(overview["unit"].iloc[0]),
+        "largest_integration_error": float(overview["ig_delta"].abs().max()),
+    }
+    return finish_run(out_dir, summary), failures
+
+
+def _sources(
+    config: ExplainConfig, open_tiles: OpenTiles | None, read_image: ReadImage | None
+) -> dict[str, Callable[[], Material]]:
+    """Name -> function that loads the pictures of a section, slide or image; what all share is checked here."""
+    if config.slide_model is not None:
+        assert open_tiles is not None
+        study = SlideStudy(
+            config.slide_model,
+            config.encoder,
+            config.features,
+            config.genes,
+            pretrained=config.pretrained,
+        )
+        return {
+            s: lambda s=s: study.material(s, config.tiles, open_tiles, config.top)
+            for s in config.slide_ids
+        }
+    model = spot_model(config.encoder, config.genes)
+    if config.image is not None:
+        assert read_image is not None
+        name = safe_file_name(Path(config.image).stem, what="image name")
+        return {
+            name: lambda: Material(model, [Picture(name, f"image {name}", read_image(model.patch))])
+        }
+    assert config.spots is not None
+    relations = section_relations(config.encoder)
+    return {
+        section: lambda path=path, relation=relations.get(section, ""): section_material(
+            path, model, config.barcodes, config.top, relation=relation
+        )
+        for section, path in section_paths(config.spots, config.sections).items()
+    }
+
+
+def _explain_source(
+    material: Material, steps: int, out_dir: Path
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Draw the figures of the pictures of one section, slide or image; yields their tables by name."""
+    model = material.model
+    for picture in tqdm(material.pictures, desc="explain", unit="picture", leave=False):
+        found = explain(model, picture.pixels, steps=steps)
+        files = [
+            f"figures/{safe_file_name(f'{picture.name}_{gene}', what='picture')}.png"
+            for gene in model.genes
+        ]
+        for index, file in enumerate(files):
+            draw_explanation(picture, model, found, index, out_dir / file)
+        made = tables(picture, model, found)
+        made["explanations"]["figure"] = files
+        yield from made.items()

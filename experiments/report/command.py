@@ -1,0 +1,26 @@
+"""``report``: one page over finished runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders of finished runs (of slide-cv, survive, ...), or folders above them."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="File to write.", dir_okay=False)] = Path(
+        "report.html"
+    ),
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "tcgn-mil report",
+) -> None:
+    """Write one HTML page, without network, over finished runs: tables to sort and search, figures, methods."""
+    from tcgn_mil.experiments.report.run import write_run_report
+
+    typer.echo(f"{write_run_report(runs, out, title=title)}")

@@ -1,0 +1,224 @@
+"""The cohort, and what was lost on the way from the tables to the results: join, tiling and its quality, failures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.runs.page import Section, Table, as_picture, as_table
+
+DEEPEST = 3
+_ROWS = 5000
+_VERDICTS = {"pen": "pen marks", "out_of_focus": "out of focus", "fold": "folded tissue"}
+_STEP, _LOST, _OF, _WHY = "step", "lost", "of", "why"
+
+
+def files_below(folders: Iterable[Path], name: str) -> list[Path]:
+    """Files of a name at most `DEEPEST` folders below those given, each once."""
+    found = [
+        path
+        for folder in folders
+        for depth in range(DEEPEST + 1)
+        for path in sorted(folder.glob("/".join(["*"] * depth + [name])))
+    ]
+    return list({path.resolve(): path for path in found}.values())
+
+
+def read_cells(path: Path, *, empty: Sequence[str] = ()) -> pd.DataFrame:
+    """A CSV that a step wrote; cells in `empty` are missing, and no name is: a gene may be called NA.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    try:
+        return pd.read_csv(path, keep_default_na=False, na_values=list(empty))
+    except (
+        ValueError,
+        UnicodeDecodeError,
+    ) as error:  # pandas' own errors of tables are ValueErrors
+        raise InputError(
+            f"cannot be read as a table ({error})", path=path, fix="run its command again"
+        ) from error
+
+
+def cohort_section(folders: Sequence[Path], cohorts: Iterable[Path]) -> Section | None:
+    """What there was and what was lost, from files at or below `folders`; None where no step wrote any.
+
+    Parameters
+    ----------
+    cohorts
+        cohort.h5ad files that runs name; their join is shown if it is still beside them.
+    """
+    joins = files_below(
+        [*folders, *(path.parent for path in cohorts if path.parent.is_dir())], "join_summary.json"
+    )
+    section = Section("The cohort, and what was lost on the way")
+    lost: list[dict[str, Any]] = []
+    seen = []
+    for path in joins:
+        made = json.loads(path.read_text(encoding="utf-8"))
+        if "join" not in made or made["join"] in seen:  # copies of one cohort
+            continue
+        seen.append(made["join"])
+        section.paragraphs.append(_join_sentence(made))
+        lost += _join_losses(made)
+        section.tables += _join_table(path.with_name("join_report.csv"))
+        section.figures += [
+            as_picture(
+                picture,
+                "What became of slides and samples, and the values of all genes in each patient.",
+            )
+            for picture in [path.with_name("cohort.png")]
+            if picture.is_file()
+        ]
+    lost += [row for path in files_below(folders, "tile_summary.csv") for row in _tile_losses(path)]
+    lost += [
+        row
+        for path in files_below(folders, "dropped.csv")
+        for row in _by_reason(path, "slide model")
+    ]
+    lost += [
+        row
+        for path in files_below(folders, "dropped_patients.csv")
+        for row in _by_reason(path, None)
+    ]
+    failures = [read_cells(path) for path in files_below(folders, "failures.csv")]
+    failed = pd.concat(failures) if failures else pd.DataFrame()
+    if len(failed):
+        lost += [
+            {
+                _STEP: stage,
+                _LOST: f"{len(part)} that failed",
+                _OF: "",
+                _WHY: "the table of failures names each",
+            }
+            for stage, part in failed.groupby("stage", sort=False)
+        ]
+    if not (section.paragraphs or lost):
+        return None
+    if lost:
+        section.tables.insert(
+            0, as_table(pd.DataFrame(lost), "What was lost at each step, and why")
+        )
+    else:
+        section.paragraphs.append("No step lost a slide, a sample or a patient.")
+    if len(failed):
+        names = {"slide": "slide or file", "likely_fix": "likely fix"}
+        section.tables.insert(
+            1,
+            as_table(
+                failed.rename(columns=names), "What failed, why, and the likely fix", max_rows=_ROWS
+            ),
+        )
+    return section
+
+
+def _join_sentence(made: dict[str, Any]) -> str:
+    join = made["join"]
+    deaths = "".join(
+        f" {name}: {counts['patients']} of them, {counts['events']} events."
+        for name, counts in join.get("outcomes", {}).items()
+    )
+    return (
+        f"Expression of {join['genes']} genes ({', '.join(made.get('sources', ()))}; unit {join['unit']}) was joined to"
+        f" slides by {join['key']}: {join['patients']} patients have both, with {join['slides_kept']} of"
+        f" {join['slides']} slides and {join['samples_kept']} of {join['samples']} samples of expression.{deaths}"
+    )
+
+
+def _join_losses(made: dict[str, Any]) -> list[dict[str, Any]]:
+    totals = {"slide": made["join"]["slides"], "sample": made["join"]["samples"]}
+    rows = []
+    for text, count in made.get("dropped", {}).items():
+        kind, _, reason = text.partition(": ")
+        rows.append(
+            {
+                _STEP: "join of slides and expression",
+                _LOST: f"{count} {kind}s",
+                _OF: f"{totals[kind]}" if kind in totals else "",
+                _WHY: reason or text,
+            }
+        )
+    for reason, count in made.get("genes_left_out", {}).items():
+        if count:
+            rows.append(
+                {
+                    _STEP: "join of slides and expression",
+                    _LOST: f"{count} genes",
+                    _OF: "",
+                    _WHY: reason,
+                }
+            )
+    return rows
+
+
+def _join_table(path: Path) -> list[Table]:
+    """Slides and samples, those not kept first."""
+    if not path.is_file():
+        return []
+    table = read_cells(path).sort_values("kept", kind="stable")
+    names = {
+        "kind": "what",
+        "id": "id",
+        "patient_id": "patient",
+        "kept": "kept",
+        "reason": "reason",
+        "preparation": "preparation",
+        "key": "joined by",
+    }
+    table = table[[name for name in names if name in table]]
+    return [
+        as_table(
+            table.rename(columns=names),
+            "Every slide and sample, kept or not, and why",
+            max_rows=_ROWS,
+        )
+    ]
+
+
+def _tile_losses(path: Path) -> Iterator[dict[str, Any]]:
+    table = read_cells(path)
+    verdicts = [name for name in _VERDICTS if name in table]
+    numbers = table[["kept", *verdicts]].apply(pd.to_numeric, errors="coerce").fillna(0)
+    for name in verdicts:
+        if count := int(numbers[name].sum()):
+            yield {
+                _STEP: "tiling",
+                _LOST: f"{count} tiles",
+                _OF: f"{int(numbers.to_numpy().sum())}",
+                _WHY: f"quality: {_VERDICTS[name]}",
+            }
+    flagged = table.loc[table.get("flags", pd.Series("", index=table.index)) != ""]
+    for row in flagged.itertuples():
+        yield {
+            _STEP: "tiling",
+            _LOST: "none",
+            _OF: "",
+            _WHY: f"slide {row.slide} was kept and is odd: {row.flags}",
+        }
+
+
+def _by_reason(path: Path, step: str | None) -> Iterator[dict[str, Any]]:
+    table = read_cells(path)
+    if "reason" not in table:
+        return
+    kinds = table["kind"] if "kind" in table else pd.Series("patient", index=table.index)
+    for (reason, kind), part in table.groupby(["reason", kinds], sort=False):
+        where = step or (
+            "survival"
+            if "risk.csv" in {one.name for one in path.parent.iterdir()}
+            else "clinical table"
+        )
+        yield {
+            _STEP: where,
+            _LOST: f"{len(part)} {kind}{'s' if len(part) > 1 else ''}",
+            _OF: "",
+            _WHY: reason,
+        }

@@ -1,0 +1,1 @@
+"""TODO: say what experiments/slide_level holds."""

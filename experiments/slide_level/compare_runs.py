@@ -1,0 +1,125 @@
+"""``tcgn-mil slide-cv --compare A B``: two finished runs side by side, gene by gene, on the patients both have tested.
+
+The difference of the medians is resampled over patients, the same for both runs, since the same patients judge both.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+
+from tcgn_mil import plotting as figures
+from tcgn_mil.config import differing_keys
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.runs.run_folder import finished_summary, read_run
+from tcgn_mil.io.atomic import write_json
+from tcgn_mil.io.result_tables import plain_rows, write_csv
+from tcgn_mil.statistics.gene_metrics import median_over_genes
+from tcgn_mil.statistics.out_of_fold import combined_r, patient_bootstrap
+
+REPLICATES = 1000
+
+
+def compare_runs(
+    first: str | Path, second: str | Path, out_dir: str | Path
+) -> list[dict[str, Any]]:
+    """Compare two runs of ``finetune`` or ``slide-cv``; returns the row that is also written.
+
+    Writes ``comparison.csv`` (gene, both r and their difference), ``comparison_summary.csv``, ``comparison.png`` and
+    ``comparison.json`` with the config keys that differ.
+
+    Raises
+    ------
+    InputError
+        If a folder holds no finished run, or the two share no gene, or were not tested on the same patients and folds:
+        r is taken within folds, which other folds would change.
+    """
+    folders, out_dir = (Path(first), Path(second)), Path(out_dir)
+    runs = [read_run(folder, kind="finetune") for folder in folders]
+    found = [anndata.read_h5ad(folder / "out_of_fold.h5ad") for folder in folders]
+    if dict(found[0].obs["fold"]) != dict(found[1].obs["fold"]):
+        raise InputError(
+            f"its test folds are not those of {folders[0]}",
+            path=folders[1],
+            fix="give both runs the same --folds, such as folds.csv of one of them",
+        )
+    genes = [gene for gene in found[0].var_names if gene in set(found[1].var_names)]
+    if not genes:
+        raise InputError(
+            f"shares no gene with {folders[0]}",
+            path=folders[1],
+            fix="compare runs over the same genes",
+        )
+    a, b = (part[found[0].obs_names, genes] for part in found)
+    truth, fold_of = np.asarray(a.layers["truth"]), a.obs["fold"].to_numpy(np.int64)
+    cohort_of, donor_of = (
+        a.obs[name].astype("category").cat.codes.to_numpy(np.int64) if name in a.obs else None
+        for name in ("cohort", "donor")
+    )
+    r = [combined_r(truth, np.asarray(part.X), fold_of, cohort_of).r for part in (a, b)]
+    drawn = [
+        patient_bootstrap(
+            truth, np.asarray(part.X), fold_of, cohort_of, donor_of=donor_of, replicates=REPLICATES
+        )
+        for part in (a, b)
+    ]
+    if not np.allclose(truth, np.asarray(b.layers["truth"]), atol=1e-4, equal_nan=True):
+        raise InputError(
+            f"its expression is not that of {folders[0]}",
+            path=folders[1],
+            fix="compare runs on one cohort.h5ad, both with cohorts=within or both with cohorts=pooled",
+        )
+    known = np.isfinite(drawn[0]).all(axis=0) & np.isfinite(drawn[1]).all(axis=0)
+    if not known.any():
+        raise InputError(
+            "no gene has an r in both runs",
+            path=folders[1],
+            fix="compare runs with larger test folds",
+        )
+    table = pd.DataFrame({"gene": genes, "r_a": r[0], "r_b": r[1], "difference": r[0] - r[1]})
+    row = {"patients": a.n_obs, "genes": int(known.sum())}
+    row |= {
+        f"median_r_{name}": median_over_genes(values[known])
+        for name, values in zip("ab", r, strict=True)
+    }
+    difference = np.median(drawn[0][:, known], axis=1) - np.median(drawn[1][:, known], axis=1)
+    low, high = np.percentile(difference, [2.5, 97.5])
+    row |= {"difference": row["median_r_a"] - row["median_r_b"], "low": low, "high": high}
+    row |= {
+        "better_in_a": int((table["difference"] > 0).sum()),
+        "better_in_b": int((table["difference"] < 0).sum()),
+    }
+    summary = pd.DataFrame([row])
+    write_csv(out_dir / "comparison.csv", table)
+    write_csv(out_dir / "comparison_summary.csv", summary)
+    _draw(table, (folders[0].name, folders[1].name), out_dir / "comparison.png")
+    labels = [(finished_summary(folder) or {}).get("labels", []) for folder in folders]
+    write_json(
+        out_dir / "comparison.json",
+        {
+            "a": str(first),
+            "b": str(second),
+            "labels": {"a": labels[0], "b": labels[1]},
+            "differing_keys": differing_keys(runs[0]["config"], runs[1]["config"]),
+            "summary": plain_rows(summary),
+        },
+    )
+    return plain_rows(summary)
+
+
+def _draw(table: pd.DataFrame, names: tuple[str, str], path: Path) -> None:
+    figure, axis = plt.subplots(figsize=(4.6, 4.4), layout="constrained")
+    shown = table[["r_b", "r_a"]].dropna()
+    axis.plot(shown["r_b"], shown["r_a"], ".", color=figures.COLOURS[0], markersize=4, alpha=0.6)
+    low, high = (
+        (float(shown.to_numpy().min()), float(shown.to_numpy().max())) if len(shown) else (0.0, 1.0)
+    )
+    axis.plot([low, high], [low, high], color="0.6", linewidth=1)
+    axis.set(xlabel=f"r of {names[1]}", ylabel=f"r of {names[0]}")
+    axis.spines[["top", "right"]].set_visible(False)
+    figures.save_figure(figure, path, table[["gene", "r_b", "r_a"]])

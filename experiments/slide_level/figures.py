@@ -1,0 +1,161 @@
+"""Figures of a slide-level run: headline beside baselines, genes, curves, scatters, null, intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from tcgn_mil import plotting as figures
+from tcgn_mil.experiments.slide_level.evaluate import MODEL
+from tcgn_mil.statistics.gene_metrics import FOLD_NULL_SD
+
+LABELS = {
+    MODEL: "model",
+    "ridge_mean_features": "ridge on mean features",
+    "ridge_colour": "ridge on colour",
+    "zero_shot": "zero-shot (spots only)",
+    "untrained": "untrained network",
+    "training_mean": "training mean",
+}
+_DRAWN_GENES = 8
+
+
+def draw_run(
+    genes: pd.DataFrame,
+    headline: pd.DataFrame,
+    truth: NDArray[np.float32],
+    predictions: Mapping[str, NDArray[np.float32]],
+    history: Mapping[str, Sequence[Mapping[str, float]]],
+    null_z: NDArray[np.floating] | None,
+    out_dir: Path,
+    *,
+    unit: str,
+    patients: Sequence[str],
+    stated: float,
+) -> None:
+    """Draw all of a run."""
+    figures.training_curves(
+        history, out_dir / "curves.png", score="score,\nminus mean squared error"
+    )
+    by_fold = genes[f"r_{MODEL}"].notna().any()  # small cohorts have no fold with n > 3
+    prefix = "r" if by_fold else "pooled_r"
+    figures.gene_distributions(
+        {
+            LABELS.get(name, name): genes[f"{prefix}_{name}"].to_numpy()
+            for name in headline["predictor"]
+            if genes[f"{prefix}_{name}"].notna().any()
+        },
+        out_dir / "genes.png",
+        xlabel="r within test folds, combined" if by_fold else "r pooled over folds (biased)",
+    )
+    if by_fold:
+        draw_headline(headline, out_dir / "headline.png")
+        draw_null(genes["p_model"].to_numpy(), null_z, out_dir / "null.png")
+    if genes["interval_coverage"].notna().any():
+        draw_coverage(
+            genes["interval_coverage"].to_numpy(), out_dir / "coverage.png", stated=stated
+        )
+    score = genes[f"{prefix}_{MODEL}"].fillna(-np.inf)
+    best = score.sort_values(ascending=False, kind="stable").index[:_DRAWN_GENES]
+    figures.gene_scatter(
+        genes.loc[best, "gene"].tolist(),
+        truth[:, best],
+        predictions[MODEL][:, best],
+        out_dir / "scatter.png",
+        unit=unit,
+        patients=patients,
+        titles=[
+            f"{genes['gene'][i]}\nr by fold {_r(genes[f'r_{MODEL}'][i])}, pooled {_r(genes[f'pooled_r_{MODEL}'][i])}"
+            for i in best
+        ],
+    )
+
+
+def _r(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else "NA"
+
+
+def draw_headline(headline: pd.DataFrame, path: Path) -> None:
+    """Median r of each predictor with its 95 % interval."""
+    shown = headline[headline["median_r"].notna()]
+    figure, axis = plt.subplots(figsize=(7.5, 1 + 0.35 * len(shown)), layout="constrained")
+    for place, row in enumerate(shown.itertuples()):
+        colour = figures.COLOURS[0] if row.predictor == MODEL else "0.45"
+        axis.plot([row.low, row.high], [place, place], color=colour, linewidth=2)
+        axis.plot(row.median_r, place, "o", color=colour, markersize=6)
+    axis.axvline(0, color="black", linewidth=0.6)
+    axis.set(
+        yticks=range(len(shown)),
+        yticklabels=[LABELS.get(name, name) for name in shown["predictor"]],
+        xlabel="median over genes of r within test folds, 95 % interval over patients",
+    )
+    axis.set_ylim(len(shown) - 0.5, -0.5)
+    axis.spines[["top", "right"]].set_visible(False)
+    figures.save_figure(figure, path, shown)
+
+
+def draw_coverage(shares: NDArray[np.floating], path: Path, *, stated: float) -> None:
+    """How many genes' intervals hold which share of patients, beside the share `stated`."""
+    known = shares[np.isfinite(shares)]
+    counts, edges = np.histogram(known, bins=np.linspace(min(known.min(), stated) - 0.01, 1, 31))
+    figure, axis = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
+    axis.stairs(counts, edges, fill=True, color=figures.COLOURS[0], alpha=0.7)
+    axis.axvline(stated, color="black", linewidth=1, linestyle="--", label=f"stated: {stated:.0%}")
+    axis.axvline(
+        known.mean(),
+        color=figures.COLOURS[1],
+        linewidth=1.5,
+        label=f"mean of genes: {known.mean():.1%}",
+    )
+    axis.set(xlabel="share of patients inside the gene's interval", ylabel="genes")
+    axis.legend(frameon=False, fontsize=8, loc="upper right")
+    axis.spines[["top", "right"]].set_visible(False)
+    figures.save_figure(
+        figure, path, pd.DataFrame({"from": edges[:-1], "to": edges[1:], "genes": counts})
+    )
+
+
+def draw_null(p: NDArray[np.floating], null_z: NDArray[np.floating] | None, path: Path) -> None:
+    """Observed p-values against even ones; and, with refits, their z beside the normal curves."""
+    panels = 1 if null_z is None else 2
+    figure, axes = plt.subplots(
+        1, panels, figsize=(4.6 * panels, 3.4), layout="constrained", squeeze=False
+    )
+    known = np.sort(p[np.isfinite(p)])
+    even = (np.arange(len(known)) + 0.5) / max(len(known), 1)
+    source = [pd.DataFrame({"panel": "p-values", "x": even, "y": known})]
+    axes[0, 0].plot([0, 1], [0, 1], color="0.6", linewidth=1)
+    axes[0, 0].plot(even, known, ".", color=figures.COLOURS[0], markersize=3)
+    axes[0, 0].set(
+        xlabel="p if nothing were predictable",
+        ylabel="p" + ("" if null_z is not None else " (approximate)"),
+    )
+    if null_z is not None:
+        drawn = null_z[np.isfinite(null_z)]
+        edges = np.linspace(-5, 5, 61)
+        axes[0, 1].hist(
+            drawn, bins=edges, density=True, color="0.8", label=f"refits, sd {drawn.std():.2f}"
+        )
+        for sd, style, name in (
+            (1.0, ":", "if folds were independent"),
+            (FOLD_NULL_SD, "--", "as assumed without refits"),
+        ):
+            axes[0, 1].plot(
+                edges, norm.pdf(edges, scale=sd), style, color="black", linewidth=1, label=name
+            )
+        axes[0, 1].set(xlabel="combined z, labels permuted", ylabel="density")
+        axes[0, 1].set_ylim(top=1.35 * axes[0, 1].get_ylim()[1])  # room for the legend
+        axes[0, 1].legend(frameon=False, fontsize=8)
+        density, _ = np.histogram(drawn, bins=edges, density=True)
+        source.append(
+            pd.DataFrame({"panel": "refits", "x": (edges[1:] + edges[:-1]) / 2, "y": density})
+        )
+    for axis in axes.ravel():
+        axis.spines[["top", "right"]].set_visible(False)
+    figures.save_figure(figure, path, pd.concat(source))

@@ -1,0 +1,195 @@
+"""``tcgn-mil spot-cv --compare A B``: two finished runs side by side, gene by gene, on the sections both have tested.
+
+The difference of the headlines is resampled over blocks of spots, the same blocks for both runs, since the same spots
+judge both.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from numpy.typing import NDArray
+
+from tcgn_mil import plotting as figures
+from tcgn_mil.config import differing_keys
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.runs.run_folder import finished_summary, read_run
+from tcgn_mil.experiments.spot_level.cross_validate import KIND
+from tcgn_mil.experiments.spot_level.evaluate import MODEL, REPLICATES
+from tcgn_mil.io.atomic import write_json
+from tcgn_mil.io.result_tables import plain_rows, write_csv
+from tcgn_mil.statistics.gene_metrics import (
+    DETECTION_FLOOR,
+    depth_adjusted_pearson,
+    depth_projection,
+    median_over_genes,
+)
+from tcgn_mil.statistics.spatial import (
+    MIN_SPOTS,
+    block_bootstrap,
+    percentile_interval,
+    spatial_blocks,
+)
+
+
+def compare_runs(
+    first: str | Path, second: str | Path, out_dir: str | Path
+) -> list[dict[str, Any]]:
+    """Compare two runs; returns a row a section (and their mean) that is also written.
+
+    Writes ``comparison.csv`` (section, gene, both r and their difference), ``comparison_sections.csv``,
+    ``comparison.png`` and ``comparison.json`` with the config keys that differ.
+
+    Raises
+    ------
+    InputError
+        If a folder holds no finished run of ``spot-cv``, or the two share no tested section, gene or spot.
+    """
+    first, second, out_dir = Path(first), Path(second), Path(out_dir)
+    runs = [read_run(folder, kind=KIND) for folder in (first, second)]
+    predicted = [_predictions(folder) for folder in (first, second)]
+    shared = [name for name in predicted[0] if name in predicted[1]]
+    if not shared:
+        raise InputError(
+            f"no section is tested in both: {', '.join(predicted[0])} in one, {', '.join(predicted[1])} in the other",
+            path=second,
+            fix="compare runs over the same sections",
+        )
+    tables, rows, drawn = [], [], []
+    for name in shared:
+        table, row, difference = _section(
+            name, *(anndata.read_h5ad(found[name]) for found in predicted)
+        )
+        tables.append(table)
+        rows.append(row)
+        drawn.append(difference)
+    genes, summary = pd.concat(tables), pd.DataFrame(rows)
+    if len(shared) > 1:
+        low, high = percentile_interval(np.mean(drawn, axis=0)[:, None])
+        means = summary[["headline_a", "headline_b", "difference"]].mean()
+        mean = {"section": "mean of sections", **means, "low": low[0], "high": high[0]}
+        counts = summary[["genes", "better_in_a", "better_in_b"]].sum()
+        summary = pd.concat([summary, pd.DataFrame([mean | counts.to_dict()])], ignore_index=True)
+    write_csv(out_dir / "comparison.csv", genes)
+    write_csv(out_dir / "comparison_sections.csv", summary)
+    _draw(genes, (first.name, second.name), out_dir / "comparison.png")
+    write_json(
+        out_dir / "comparison.json",
+        {
+            "a": str(first),
+            "b": str(second),
+            "labels": {"a": _labels(first), "b": _labels(second)},
+            "differing_keys": differing_keys(runs[0]["config"], runs[1]["config"]),
+            "sections": plain_rows(summary),
+        },
+    )
+    return plain_rows(summary)
+
+
+def _labels(folder: Path) -> list[str]:
+    """What qualifies a run's results."""
+    return list((finished_summary(folder) or {}).get("labels", []))
+
+
+def _predictions(folder: Path) -> dict[str, Path]:
+    """Section -> file of its predictions."""
+    found = sorted(folder.glob("fold_*/predicted_*.h5ad"))
+    return {path.stem.removeprefix("predicted_"): path for path in found}
+
+
+def _section(
+    name: str, left: anndata.AnnData, right: anndata.AnnData
+) -> tuple[pd.DataFrame, dict[str, Any], NDArray[np.float64]]:
+    """Genes, a summary row, and resampled differences (R,) of the headlines of B and A."""
+    spots = [spot for spot in left.obs_names if spot in set(right.obs_names)]
+    names = [gene for gene in left.var_names if gene in set(right.var_names)]
+    if len(spots) < MIN_SPOTS or not names:
+        raise InputError(
+            f"section {name}: the runs share {len(spots)} spots and {len(names)} genes",
+            fix="compare runs of the same spots and of panels that overlap",
+        )
+    left, right = left[spots, names], right[spots, names]
+    if not np.allclose(left.layers["truth"], right.layers["truth"], rtol=1e-4, atol=1e-5):
+        raise InputError(
+            f"section {name}: the runs are judged against different values (normalisation, or other counts)",
+            fix="compare runs of one normalisation on the same spots",
+        )
+    log_depth = np.log(left.obs["total_counts"].to_numpy(float))
+    basis = depth_projection(log_depth)
+    blocks = spatial_blocks(np.asarray(left.obsm["spatial"]))
+    r, drawn = [], []
+    for part in (left, right):
+        truth, predicted = (
+            _residuals(np.asarray(values, dtype=np.float64), basis)
+            for values in (part.layers["truth"], part.X)
+        )
+        r.append(
+            depth_adjusted_pearson(np.asarray(part.layers["truth"]), np.asarray(part.X), log_depth)
+        )
+        drawn.append(
+            block_bootstrap(
+                truth, predicted, blocks, replicates=REPLICATES, seed=zlib.crc32(name.encode())
+            )
+        )
+    seen = (
+        (left.var["detection"].to_numpy() >= DETECTION_FLOOR)
+        & np.isfinite(r[0])
+        & np.isfinite(r[1])
+    )
+    difference = np.nanmedian(drawn[1][:, seen], axis=1) - np.nanmedian(drawn[0][:, seen], axis=1)
+    low, high = percentile_interval(difference[:, None])
+    table = pd.DataFrame(
+        {
+            "section": name,
+            "gene": names,
+            "detection": left.var["detection"].to_numpy(),
+            "r_a": r[0],
+            "r_b": r[1],
+            "difference": r[1] - r[0],
+        }
+    )
+    row = {
+        "section": name,
+        "headline_a": median_over_genes(r[0][seen]),
+        "headline_b": median_over_genes(r[1][seen]),
+        "difference": median_over_genes(r[1][seen]) - median_over_genes(r[0][seen]),
+        "low": low[0],
+        "high": high[0],
+        "genes": int(seen.sum()),
+        "better_in_a": int((r[0] > r[1])[seen].sum()),
+        "better_in_b": int((r[1] > r[0])[seen].sum()),
+    }
+    return table, row, difference
+
+
+def _residuals(values: NDArray[np.float64], basis: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values - basis @ (basis.T @ values)
+
+
+def _draw(genes: pd.DataFrame, names: tuple[str, str], path: Path) -> None:
+    """Depth-adjusted r of each gene in one run against the other, a panel a section."""
+    parts: Mapping[Any, pd.DataFrame] = dict(iter(genes.groupby("section", sort=False)))
+    figure, axes = plt.subplots(
+        1,
+        len(parts),
+        figsize=(3.2 * len(parts), 3.4),
+        squeeze=False,
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+    )
+    for axis, (section, part) in zip(axes.flat, parts.items(), strict=True):
+        seen = part[part["detection"] >= DETECTION_FLOOR]
+        axis.plot(seen["r_a"], seen["r_b"], ".", markersize=3, alpha=0.6, color=figures.COLOURS[0])
+        axis.axline((0, 0), slope=1, color="black", linewidth=0.6)
+        axis.set(title=f"{section}: {len(seen)} genes", xlabel=f"A: {names[0]}", aspect="equal")
+    axes[0, 0].set_ylabel(f"B: {names[1]}")
+    figure.suptitle(f"depth-adjusted r of the {MODEL}, genes in >= 20 % of spots", fontsize=9)
+    figures.save_figure(figure, path, genes)

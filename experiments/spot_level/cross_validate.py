@@ -1,0 +1,292 @@
+"""``tcgn-mil spot-cv``: the spot network cross-validated, beside its baselines.
+
+Each fold trains the network (and its small and untrained counterparts), predicts the fold's test sections once, and
+leaves a folder with everything; then all test sections are put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from tqdm import tqdm
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
+from tcgn_mil.experiments.spot_level import spot_figures
+from tcgn_mil.experiments.spot_level.config import PUBLISHED_EPOCHS, SMALL_NETWORK, SpotConfig
+from tcgn_mil.experiments.spot_level.evaluate import MODEL, SectionResults
+from tcgn_mil.experiments.spot_level.folds import (
+    ON_TEST,
+    SectionSplit,
+    read_spot_folds,
+    spot_folds,
+)
+from tcgn_mil.experiments.spot_level.pretrain import write_study
+from tcgn_mil.experiments.spot_level.results import check_map_genes, evaluate
+from tcgn_mil.experiments.spot_level.spot_figures import LABELS
+from tcgn_mil.experiments.spot_level.study import SpotStudy, load_sections, make_study, patients_of
+from tcgn_mil.experiments.spot_level.summary import RunResults, combine_sections
+from tcgn_mil.experiments.spot_level.train_network import Network, Trained, train_network
+from tcgn_mil.io.result_tables import plain_rows, write_csv
+
+KIND = "spot-cv"
+SMALL, UNTRAINED = "small_network", "untrained"
+
+
+class FoldResults(NamedTuple):
+    """Results of a fold's test sections, and the epochs of what it trained."""
+
+    sections: dict[str, SectionResults]
+    curves: dict[str, pd.DataFrame]
+
+
+def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
+    """Cross-validate; returns the summary that is also written.
+
+    Writes ``folds.csv``; for each fold a folder with its networks, per-section tables, predictions and maps; over all
+    ``summary.csv`` (a row a predictor), ``sections.csv`` (a row a section and predictor), ``detection.csv``,
+    ``genes.csv``, ``predictable_genes.csv`` and figures. A finished run is not run again; an unfinished one resumes at
+    the epoch where it stopped.
+
+    Raises
+    ------
+    InputError
+        For folds, sections or genes that cannot be used, or a folder of another run, naming the keys that differ.
+    """
+    if config.val_sections or config.test_sections:
+        raise InputError(
+            "val_sections and test_sections are for pretrain", fix="give folds, or neither"
+        )
+    out_dir = begin_run(out_dir, KIND, config)
+    if (done := finished_summary(out_dir)) is not None:
+        return done
+    sections = load_sections(config)
+    folds = make_splits(config, patients_of(sections))
+    # Every fold is made before one is trained, so that a fold that cannot be is told at once.
+    studies = [
+        make_study(config, fold, sections)
+        for fold in tqdm(folds, desc="folds", unit="fold", leave=False)
+    ]
+    check_map_genes(studies[0])
+    _write_folds(folds, out_dir)
+    found = {
+        study.split.name: run_fold(study, out_dir / f"fold_{study.split.name}") for study in studies
+    }
+    results = {name: part for fold in found.values() for name, part in fold.sections.items()}
+    combined = combine_sections(results, folds=len(folds), patient_of=patients_of(sections))
+    write_results(combined, results, out_dir)
+    spot_figures.draw_run(
+        combined, results, {name: fold.curves for name, fold in found.items()}, out_dir
+    )
+    return finish_run(out_dir, summarise(config, folds, combined, results, studies))
+
+
+def _write_folds(folds: Sequence[SectionSplit], out_dir: Path) -> None:
+    """Write the folds; refuse to go on with others than an interrupted run had, whose networks would be taken over."""
+    table, path = (
+        pd.concat([fold.as_table() for fold in folds], ignore_index=True),
+        out_dir / "folds.csv",
+    )
+    if path.is_file() and not pd.read_csv(path, dtype=str, keep_default_na=False).equals(
+        table.astype(str)
+    ):
+        raise InputError(
+            "differs from the folds of this run",
+            path=path,
+            fix="the folds or the spots changed since the run began: choose another --out folder",
+        )
+    write_csv(path, table)
+
+
+def make_splits(config: SpotConfig, patient_of: Mapping[str, str]) -> list[SectionSplit]:
+    """The folds of a run, from its file or made."""
+    if config.folds is None:
+        return spot_folds(
+            patient_of,
+            group_by=config.group_by,
+            n_folds=config.n_folds,
+            select_on_test=config.select_on_test,
+        )
+    folds = read_spot_folds(config.folds, patient_of, group_by=config.group_by)
+    if not config.select_on_test:
+        return folds
+    return [
+        replace(
+            fold,
+            train=tuple(dict.fromkeys((*fold.train, *fold.val))),
+            val=fold.test,
+            validation=ON_TEST,
+        )
+        for fold in folds
+    ]
+
+
+def run_fold(study: SpotStudy, folder: Path) -> FoldResults:
+    """Train what a fold needs and evaluate it on the fold's test sections."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_study(study, folder)
+    networks = train_fold(study, folder)
+    results = evaluate(study, networks, study.split.test, folder)
+    curves = {
+        f"{name} (seed {item.info.provenance.get('seed', 0)})": item.epochs
+        for name, trained in networks.items()
+        for item in trained
+        if len(item.epochs)
+    }
+    return FoldResults(results, curves)
+
+
+def train_fold(study: SpotStudy, folder: Path) -> dict[str, list[Trained]]:
+    """Predictor -> its networks: the run's own, the small one, the run's own untrained with ridge as its last layer."""
+    config, seed = study.config, study.config.training.seed
+    network, name = Network.of(config), study.split.name
+    networks = {
+        MODEL: [
+            train_network(
+                study,
+                network,
+                folder / f"model_{seed + member}",
+                seed=seed + member,
+                description=f"fold {name}, {config.model}, seed {seed + member}",
+            )
+            for member in range(config.members)
+        ]
+    }
+    if not config.baselines:
+        return networks
+    if config.model != SMALL_NETWORK:
+        networks[SMALL] = [
+            train_network(
+                study,
+                Network.small(),
+                folder / f"{SMALL}_{seed + member}",
+                seed=seed + member,
+                description=f"fold {name}, small network, seed {seed + member}",
+            )
+            for member in range(config.members)
+        ]
+    untrained = Network(config.model, config.input_px, train="none")
+    networks[UNTRAINED] = [train_network(study, untrained, folder / UNTRAINED, seed=seed)]
+    return networks
+
+
+def write_results(
+    combined: RunResults, results: Mapping[str, SectionResults], out_dir: Path
+) -> None:
+    """The tables over all sections."""
+    write_csv(out_dir / "summary.csv", combined.summary)
+    write_csv(out_dir / "sections.csv", pd.concat([part.summary for part in results.values()]))
+    write_csv(out_dir / "detection.csv", pd.concat([part.detection for part in results.values()]))
+    write_csv(out_dir / "genes.csv", combined.genes)
+    if "predictable" in combined.genes:
+        found = combined.genes[combined.genes["predictable"]]
+        write_csv(
+            out_dir / "predictable_genes.csv",
+            found.sort_values(f"depth_adjusted_r_{MODEL}", ascending=False),
+        )
+
+
+def summarise(
+    config: SpotConfig,
+    folds: Sequence[SectionSplit],
+    combined: RunResults,
+    results: Mapping[str, SectionResults],
+    studies: Sequence[SpotStudy],
+) -> dict[str, Any]:
+    """The headline and the baselines first, then what the reader must know of how they came about."""
+    table = combined.summary.set_index("predictor")
+    model = table.loc[MODEL]
+    baselines = {name: _number(row["headline"]) for name, row in table.iterrows() if name != MODEL}
+    return {
+        "sentence": headline_sentence(combined, config, folds),
+        "headline": {
+            "what": "median depth-adjusted r of genes in at least 20 % of the test spots, mean of sections",
+            "model": _number(model["headline"]),
+            "interval_95": [_number(model["headline_low"]), _number(model["headline_high"])],
+            "baselines": baselines,
+        },
+        "predictable_genes": _whole(model.get("predictable")),
+        "p_values": model.get("p_values"),
+        "labels": labels_of(config, folds),
+        "model": config.model,
+        "members": config.members,
+        "normalisation": config.normalisation,
+        "genes": sorted({len(study.panel) for study in studies}),
+        "folds": [
+            {
+                "fold": fold.name,
+                "train": list(fold.train),
+                "val": list(fold.val),
+                "test": list(fold.test),
+                "validation": "none: it trained as well"
+                if config.validation == "join"
+                else fold.validation,
+            }
+            for fold in folds
+        ],
+        "patient_leakage": sorted({name for fold in folds for name in fold.leaking}),
+        "sections": plain_rows(pd.concat([part.summary for part in results.values()])),
+        "results": plain_rows(combined.summary),
+    }
+
+
+def headline_sentence(
+    combined: RunResults, config: SpotConfig, folds: Sequence[SectionSplit]
+) -> str:
+    """What a reader must not miss, in a sentence or two."""
+    table = combined.summary.set_index("predictor")
+    model = table.loc[MODEL]
+    beside = "; ".join(
+        f"{LABELS.get(name, name)} {row['headline']:.3f}"
+        for name, row in table.iterrows()
+        if name != MODEL and not pd.isna(row["headline"])
+    )
+    found = (
+        f"{int(model['predictable'])} genes predictable, "
+        if not pd.isna(model.get("predictable"))
+        else ""
+    )
+    best = max(
+        (row["headline"] for name, row in table.iterrows() if name != MODEL), default=float("nan")
+    )
+    verdict = "" if model["headline"] > best else " It is no better than the best of these."
+    return (
+        f"{config.model}, {len(folds)} folds, {int(model['sections'])} sections: headline {model['headline']:.3f}"
+        f" ({model['headline_low']:.3f} to {model['headline_high']:.3f}), {found}beside {beside}.{verdict}"
+    )
+
+
+def labels_of(config: SpotConfig, folds: Sequence[SectionSplit]) -> list[str]:
+    """What qualifies the result, in words that go beside every number of it."""
+    labels = []
+    if config.preset is not None:
+        labels.append(f"preset {config.preset}: the protocol of the TCGN paper")
+        if config.training.epochs < PUBLISHED_EPOCHS:
+            labels.append(f"truncated: {config.training.epochs} of its {PUBLISHED_EPOCHS} epochs")
+        if config.panel.file is None:
+            labels.append("genes were chosen here: not the paper's panel")
+    if not config.baselines:
+        labels.append(
+            "predictable: above ridge alone, since no small network was trained (baselines=false)"
+        )
+    if leaking := sorted({name for fold in folds for name in fold.leaking}):
+        labels.append(f"patient leakage: {', '.join(leaking)} tested on and also trained on")
+    if config.select_on_test:
+        labels.append("selected on test: the epoch was chosen on the sections that it is judged on")
+    if config.normalisation == "published":
+        labels.append("published normalisation: totals over the panel alone, which raises plain r")
+    if len(folds) > 1:
+        labels.append("p-values over all sections are approximate: folds inform one another")
+    return labels
+
+
+def _number(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None or pd.isna(value) else int(value)

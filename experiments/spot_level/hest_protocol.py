@@ -1,0 +1,238 @@
+"""HEST-Bench's recipe for judging an encoder (Jaume et al. 2024, NeurIPS), so that a number can stand beside theirs.
+
+Frozen features, standardised and reduced to 256 principal components on the training spots; ridge without an intercept
+and with penalty 100 / (components x genes); targets log1p of raw counts of 50 genes; Pearson r of each gene over the
+fold's test spots together, its mean over genes, and mean and standard deviation of that over folds. As there, the
+genes are the most variable of those seen in at least a tenth of the spots, of all sections, tested ones included,
+unless a file is given. Departures: folds are those of ``spot-cv``; spots under ``min_umi`` are left out. Depth is in
+every one of these numbers, so depth-adjusted r is given beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
+from tcgn_mil.experiments.spot_level.config import SpotConfig
+from tcgn_mil.experiments.spot_level.cross_validate import make_splits
+from tcgn_mil.experiments.spot_level.folds import SectionSplit
+from tcgn_mil.experiments.spot_level.sections import Section, panel_counts, usable_panel
+from tcgn_mil.experiments.spot_level.study import load_sections, patients_of
+from tcgn_mil.inference.tile_encoder import spot_features
+from tcgn_mil.io.result_tables import plain_rows, read_gene_list, write_csv
+from tcgn_mil.models.encoders import create_encoder, input_of
+from tcgn_mil.statistics.gene_metrics import depth_adjusted_pearson, pearson
+from tcgn_mil.targets.spots import detection
+from tcgn_mil.types.tiles import GenePanel
+
+KIND = "spot-cv-hest"
+COMPONENTS, GENES, MIN_DETECTION = 256, 50, 0.1
+_PENALTY = 100.0
+
+
+def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
+    """Judge the frozen encoder of `config`; returns the summary that is also written.
+
+    Writes ``genes.csv`` (fold, gene, r and depth-adjusted r), ``folds.csv`` and ``summary.json``.
+    Raises
+    ------
+    InputError
+        For settings that this recipe has no use for, or genes and folds that cannot be used.
+    """
+    _check_settings(config)
+    out_dir = begin_run(out_dir, KIND, config)
+    if (done := finished_summary(out_dir)) is not None:
+        return done
+    sections = load_sections(config)
+    folds = make_splits(config, patients_of(sections))
+    panel = (
+        read_gene_list(config.panel.file)
+        if config.panel.file is not None
+        else variable_genes(sections)
+    )
+    panel, missing = usable_panel(panel, sections, config.panel.missing)
+    if len(missing):
+        write_csv(out_dir / "missing_genes.csv", missing)
+    targets = {name: _log_counts(section, panel) for name, section in sections.items()}
+    features = _features(config, sections)
+    table = pd.concat([_fold(fold, panel, sections, targets, features) for fold in folds])
+    write_csv(out_dir / "folds.csv", pd.concat([fold.as_table() for fold in folds]))
+    write_csv(out_dir / "genes.csv", table)
+    means = table.groupby("fold", sort=False)[["r", "depth_adjusted_r"]].mean()
+    rows = pd.concat(
+        [
+            means.reset_index(),
+            pd.DataFrame(
+                [
+                    {"fold": "mean", **means.mean()},
+                    {"fold": "sd", **means.std(ddof=0)},
+                ]
+            ),
+        ]
+    )
+    r, adjusted = means["r"], means["depth_adjusted_r"]
+    sentence = (
+        f"{config.model}, HEST-Bench's recipe, {len(folds)} folds, {len(panel)} genes: mean r {r.mean():.3f}"
+        f" ± {r.std(ddof=0):.3f} (depth-adjusted {adjusted.mean():.3f})"
+    )
+    return finish_run(
+        out_dir,
+        {
+            "sentence": sentence,
+            "model": config.model,
+            "genes": list(panel.genes),
+            "genes_na": int(table["r"].isna().sum()),
+            "labels": _labels(config, folds),
+            "results": plain_rows(rows),
+        },
+    )
+
+
+def _check_settings(config: SpotConfig) -> None:
+    """Refuse what would be ignored."""
+    default = SpotConfig()
+    names = (
+        "val_sections",
+        "test_sections",
+        "select_on_test",
+        "members",
+        "train",
+        "target",
+        "normalisation",
+        "trunk",
+        "map_genes",
+        "views",
+    )
+    if unused := [name for name in names if getattr(config, name) != getattr(default, name)]:
+        raise InputError(
+            f"protocol=hest has no use for {', '.join(unused)}", fix="leave them at their defaults"
+        )
+
+
+def variable_genes(sections: Mapping[str, Section], *, count: int = GENES) -> GenePanel:
+    """The genes of highest variance of log1p counts, of those in every section and in a tenth of all spots."""
+    shared = sorted(set.intersection(*(set(section.genes) for section in sections.values())))
+    if len(shared) < count:
+        raise InputError(
+            f"the sections share {len(shared)} genes, fewer than {count}", fix="give panel.file"
+        )
+    panel = GenePanel(tuple(shared))
+    counted = [panel_counts(section, panel) for section in sections.values()]
+    spots = np.array([len(section.rows) for section in sections.values()])
+    seen = np.average(
+        [detection(counts, columns) for counts, columns in counted], axis=0, weights=spots
+    )
+    values = np.concatenate([_log1p(counts[:, columns]) for counts, columns in counted])
+    if (frequent := int((seen >= MIN_DETECTION).sum())) < count:
+        raise InputError(
+            f"{frequent} genes are in a tenth of the spots, fewer than {count}",
+            fix="give panel.file",
+        )
+    variance = np.where(seen >= MIN_DETECTION, values.var(axis=0), -1)
+    best = np.argsort(-variance, kind="stable")[:count]
+    return GenePanel(tuple(sorted(shared[index] for index in best)))
+
+
+def hest_ridge(
+    train_features: NDArray[np.floating],
+    train_targets: NDArray[np.floating],
+    features: NDArray[np.floating],
+) -> NDArray[np.float32]:
+    """Predictions (S', G) for `features` (S', D) by the recipe, fitted on (S, D) and (S, G)."""
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    components = min(COMPONENTS, *train_features.shape)
+    ridge = Ridge(
+        alpha=_PENALTY / (components * train_targets.shape[1]),
+        fit_intercept=False,
+        solver="lsqr",
+        max_iter=1000,
+    )
+    model = make_pipeline(StandardScaler(), PCA(components, random_state=0), ridge)
+    model.fit(train_features, train_targets)
+    return np.asarray(model.predict(features), dtype=np.float32)
+
+
+def _features(
+    config: SpotConfig, sections: Mapping[str, Section]
+) -> dict[str, NDArray[np.float32]]:
+    """Section -> (S, D) frozen features of the encoder, of the network as it starts."""
+    import torch
+
+    torch.manual_seed(config.training.seed)
+    model = create_encoder(
+        config.model,
+        0,
+        checkpoint=config.checkpoint,
+        pretrained=config.pretrained,
+        input_px=config.input_px,
+    ).eval()
+    needs = input_of(model, config.model, config.input_px)
+    return {
+        name: spot_features(
+            model, section.patches(), batch_size=config.training.batch_size, takes=needs
+        )
+        for name, section in tqdm(sections.items(), desc="features", unit="section")
+    }
+
+
+def _fold(
+    fold: SectionSplit,
+    panel: GenePanel,
+    sections: Mapping[str, Section],
+    targets: Mapping[str, NDArray[np.float32]],
+    features: Mapping[str, NDArray[np.float32]],
+) -> pd.DataFrame:
+    """A row a gene: r over the fold's test spots together, and the mean over its sections of depth-adjusted r."""
+    train = [name for name in (*fold.train, *fold.val) if name not in fold.test]
+    train = list(dict.fromkeys(train))
+    fitted = [np.concatenate([part[name] for name in train]) for part in (features, targets)]
+    predicted = {name: hest_ridge(fitted[0], fitted[1], features[name]) for name in fold.test}
+    truth = np.concatenate([targets[name] for name in fold.test])
+    adjusted = [
+        depth_adjusted_pearson(targets[name], predicted[name], np.log(sections[name].totals))
+        for name in fold.test
+    ]
+    return pd.DataFrame(
+        {
+            "fold": fold.name,
+            "gene": panel.genes,
+            "r": pearson(truth, np.concatenate([*predicted.values()])),
+            "depth_adjusted_r": np.mean(adjusted, axis=0),
+        }
+    )
+
+
+def _log_counts(section: Section, panel: GenePanel) -> NDArray[np.float32]:
+    counts, columns = panel_counts(section, panel)
+    return _log1p(counts[:, columns])
+
+
+def _log1p(counts: Any) -> NDArray[np.float32]:
+    return np.log1p(counts.toarray() if hasattr(counts, "toarray") else counts).astype(np.float32)
+
+
+def _labels(config: SpotConfig, folds: Sequence[SectionSplit]) -> list[str]:
+    labels = [
+        "HEST-Bench's recipe: raw counts, so depth is in r; spots of a fold's test sections are pooled"
+    ]
+    if config.panel.file is None:
+        labels.append(
+            "genes were chosen over all sections, tested ones included, as HEST-Bench does"
+        )
+    if config.checkpoint is None and not config.pretrained:
+        labels.append("the encoder is untrained: its weights are random")
+    if leaking := sorted({name for fold in folds for name in fold.leaking}):
+        labels.append(f"patient leakage: {', '.join(leaking)} tested on and also trained on")
+    return labels

@@ -1,0 +1,111 @@
+"""``tcgn-mil pretrain``: fit the spot encoder on sections, choose the epoch on validation, test once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tcgn_mil import plotting as figures
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
+from tcgn_mil.experiments.spot_level.config import SpotConfig
+from tcgn_mil.experiments.spot_level.evaluate import MODEL
+from tcgn_mil.experiments.spot_level.folds import SectionSplit, split_sections
+from tcgn_mil.experiments.spot_level.results import check_map_genes, evaluate
+from tcgn_mil.experiments.spot_level.study import SpotStudy, load_sections, make_study, patients_of
+from tcgn_mil.experiments.spot_level.train_network import Network, train_network
+from tcgn_mil.io.result_tables import plain_rows, write_csv
+
+KIND = "pretrain"
+
+
+def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
+    """Train, choose the epoch on validation, evaluate test sections once; returns the summary that is also written.
+
+    Writes ``encoder.safetensors`` (+ .json), ``history.csv``, ``folds.csv``, ``dropped_spots.csv``, ``results.csv``,
+    and for each test section (validation ones where there are none) what
+    :func:`tcgn_mil.experiments.spot_level.results.write_section` lists. A finished run is not run again; an unfinished one
+    resumes.
+
+    Raises
+    ------
+    InputError
+        For settings of ``spot-cv`` alone, for sections or genes that cannot be used, or a folder of another run.
+    """
+    default = SpotConfig()
+    for key in ("folds", "members", "n_folds", "group_by", "protocol"):
+        if getattr(config, key) != getattr(default, key):
+            raise InputError(
+                f"{key} is for spot-cv: pretrain trains one encoder",
+                fix=f"leave {key} out, or use spot-cv",
+            )
+    out_dir = begin_run(out_dir, KIND, config)
+    if (done := finished_summary(out_dir)) is not None:
+        return done
+    sections = load_sections(config)
+    split = split_sections(patients_of(sections), config.val_sections, config.test_sections)
+    if config.select_on_test:
+        split = _select_on_test(split)
+    study = make_study(config, split, sections)
+    check_map_genes(study)
+    write_csv(out_dir / "folds.csv", study.split.as_table())
+    write_study(study, out_dir)
+    trained = train_network(study, Network.of(config), out_dir, seed=config.training.seed)
+    if len(trained.epochs):
+        figures.training_curves(
+            {config.model: trained.epochs.to_dict("records")},
+            out_dir / "curves.png",
+            score="depth-adjusted r",
+        )
+    shown = split.test or (split.val if study.val else ())
+    results = (
+        evaluate(study, {MODEL: [trained]}, shown if split.test else study.val, out_dir)
+        if shown
+        else {}
+    )
+    frame = pd.concat([part.summary for part in results.values()]) if results else pd.DataFrame()
+    if results:
+        write_csv(out_dir / "results.csv", frame)
+        write_csv(
+            out_dir / "detection.csv", pd.concat([part.detection for part in results.values()])
+        )
+    return finish_run(
+        out_dir,
+        {
+            "model": config.model,
+            "genes": len(study.panel),
+            "spots": {
+                part: sum(len(study.sections[n].rows) for n in getattr(split, part))
+                for part in ("train", "val", "test")
+            },
+            "validation": split.validation if study.val else "none: it trained as well",
+            "patient_leakage": list(split.leaking),
+            "results_on": "test" if split.test else "validation",
+            "results": plain_rows(frame),
+        },
+    )
+
+
+def write_study(study: SpotStudy, out_dir: Path) -> None:
+    """What a fold left out: spots, and panel genes that sections did not measure."""
+    used = [
+        section
+        for name, section in study.sections.items()
+        if name in {*study.split.known, *study.split.test}
+    ]
+    write_csv(out_dir / "dropped_spots.csv", pd.concat([section.dropped for section in used]))
+    if len(study.missing):
+        write_csv(out_dir / "missing_genes.csv", study.missing)
+
+
+def _select_on_test(split: SectionSplit) -> SectionSplit:
+    """The epoch chosen on the test part; what was set aside for validation trains."""
+    from tcgn_mil.experiments.spot_level.folds import ON_TEST
+
+    if not split.test:
+        raise InputError("select_on_test needs test_sections", fix="name them, or use spot-cv")
+    train = tuple(dict.fromkeys((*split.train, *split.val)))
+    return replace(split, train=train, val=split.test, validation=ON_TEST)

@@ -1,0 +1,162 @@
+"""Evaluating the networks of a fold on its test sections, and writing what each section shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tcgn_mil import plotting as figures
+from tcgn_mil.config import as_plain
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.spot_level.evaluate import (
+    MODEL,
+    SectionResults,
+    baseline_predictions,
+    section_results,
+    stack_targets,
+)
+from tcgn_mil.experiments.spot_level.study import SpotStudy
+from tcgn_mil.experiments.spot_level.train_network import Trained, predict_section
+from tcgn_mil.io.result_tables import write_csv, write_predictions
+from tcgn_mil.statistics.gene_metrics import DETECTION_FLOOR, median_over_genes, pearson
+from tcgn_mil.types.tiles import preview
+
+_MAPPED_GENES = 4
+
+
+def evaluate(
+    study: SpotStudy, networks: Mapping[str, Sequence[Trained]], names: Sequence[str], out_dir: Path
+) -> dict[str, SectionResults]:
+    """Results of sections, each beside the baselines; writes their tables, predictions and figures.
+
+    Parameters
+    ----------
+    networks
+        Predictor -> networks, whose predictions are averaged; :data:`MODEL` is the one that the run is about.
+    names
+        Sections to predict, which no network was trained on; where they are validation sections, which chose the
+        epoch, the baselines do not see them either.
+    """
+    known = study.split.known if study.split.test else study.train
+    colour = study.colour(known)
+    train = study.stacked(known)
+    other, others = study.other_normalisation((*known, *names))
+    results = {}
+    for name in names:
+        test, own_colour = study.targets[name], study.colour([name])
+        predictions = {key: average_predictions(study, networks[key], name) for key in networks}
+        predictions |= baseline_predictions(train, colour, test, own_colour)
+        found = section_results(
+            study.panel, test, predictions, section=name, normalisation=study.config.normalisation
+        )
+        refitted = baseline_predictions(
+            stack_targets([others[key] for key in known]), colour, others[name], own_colour
+        )
+        plain = _plain_medians(others[name].expression, predictions | refitted)
+        found.summary["other_normalisation"] = other
+        found.summary["median_r_all_other"] = found.summary["predictor"].map(plain)
+        write_section(study, name, predictions[MODEL], found, out_dir)
+        results[name] = found
+    return results
+
+
+def average_predictions(
+    study: SpotStudy, trained: Sequence[Trained], name: str
+) -> NDArray[np.float32]:
+    """(S, G) mean prediction of several networks for a section, in the unit of its targets."""
+    patches = study.sections[name].patches()
+    parts = [
+        item.info.scaler.unscale(predict_section(item.model, item.info, patches, study.config))
+        for item in trained
+    ]
+    return np.mean(parts, axis=0, dtype=np.float64).astype(np.float32)
+
+
+def _plain_medians(
+    truth: NDArray[np.float32], predictions: Mapping[str, NDArray[np.float32]]
+) -> dict[str, float]:
+    """Median plain r over all genes, over the spots that have a value."""
+    known = np.isfinite(truth).all(axis=1)
+    return {
+        name: median_over_genes(pearson(truth[known], values[known]))
+        for name, values in predictions.items()
+    }
+
+
+def write_section(
+    study: SpotStudy,
+    name: str,
+    predicted: NDArray[np.float32],
+    found: SectionResults,
+    out_dir: Path,
+) -> None:
+    """Per-gene table, predictions as AnnData that squidpy plots, maps of genes, the distribution over genes."""
+    section, truth, table = study.sections[name], study.targets[name].expression, found.genes
+    write_csv(out_dir / f"genes_{name}.csv", table)
+    if "predictable" in table:
+        names = table.loc[table["predictable"], ["gene", f"depth_adjusted_r_{MODEL}", f"q_{MODEL}"]]
+        write_csv(
+            out_dir / f"predictable_{name}.csv",
+            names.sort_values(f"depth_adjusted_r_{MODEL}", ascending=False),
+        )
+    write_predictions(
+        out_dir / f"predicted_{name}.h5ad",
+        predicted,
+        section.obs().assign(total_counts=section.totals),
+        study.panel,
+        unit=study.scaler.transform,
+        layers={"truth": truth},
+        var=table.set_index("gene"),
+        obsm={"spatial": section.spatial()},
+        config=as_plain(study.config),
+        fold=study.split.name,
+        trained_on=list(study.train),
+        patient_leakage=list(study.split.leaking),
+    )
+    shown = mapped_genes(table, study.config.map_genes)
+    figures.spot_maps(
+        table.loc[shown, "gene"].tolist(),
+        section.spatial(),
+        truth[:, shown],
+        predicted[:, shown],
+        out_dir / f"maps_{name}.png",
+        title=f"section {name}: measured and predicted {study.scaler.transform}",
+        titles=[
+            f"{row.gene}, r {row.depth_adjusted_r_model:.2f}"
+            for row in table.loc[shown].itertuples()
+        ],
+    )
+    seen = table["detection"] >= DETECTION_FLOOR
+    figures.gene_distributions(
+        {
+            column.removeprefix("depth_adjusted_r_"): table.loc[seen, column].to_numpy()
+            for column in table
+            if column.startswith("depth_adjusted_r_") and table[column].notna().any()
+        },
+        out_dir / f"genes_{name}.png",
+        xlabel=f"depth-adjusted r, section {name}, genes in >= 20 % of spots",
+    )
+
+
+def mapped_genes(table: pd.DataFrame, asked: Sequence[str]) -> list[int]:
+    """Rows of the genes asked for, else of the best predicted of those seen in enough spots."""
+    if asked:
+        rows = {gene: row for row, gene in enumerate(table["gene"])}
+        return [rows[gene] for gene in asked if gene in rows]
+    seen = table["detection"] >= DETECTION_FLOOR
+    ranked = table[f"depth_adjusted_r_{MODEL}"].where(seen, -np.inf).fillna(-np.inf)
+    return ranked.sort_values(ascending=False, kind="stable").index[:_MAPPED_GENES].tolist()
+
+
+def check_map_genes(study: SpotStudy) -> None:
+    """Refuse genes to draw that the panel lacks."""
+    missing = [gene for gene in study.config.map_genes if gene not in set(study.panel.genes)]
+    if missing:
+        raise InputError(
+            f"map_genes names {preview(missing)}, not among the genes of the panel",
+            fix="leave them out",
+        )

@@ -1,0 +1,266 @@
+"""Training one network on a fold: end to end, its head alone, or ridge on its frozen features.
+
+A finished network is an encoder checkpoint with its history beside it, and is not trained again; an unfinished one
+resumes from its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from tcgn_mil.baselines import ridge_weights
+from tcgn_mil.batches.spots import SpotBatches
+from tcgn_mil.checkpoints import EncoderInfo, check_genes, load_encoder, save_encoder
+from tcgn_mil.config import as_plain
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.spot_level.config import SMALL_NETWORK, SMALL_NETWORK_PX, SpotConfig
+from tcgn_mil.experiments.spot_level.study import SpotStudy
+from tcgn_mil.inference.tile_encoder import images_for, predict_spots
+from tcgn_mil.io.result_tables import write_csv
+from tcgn_mil.models import TCGN, load_trunk
+from tcgn_mil.models.encoders import create_encoder, input_of
+from tcgn_mil.models.heads import BeforeLastLayer, HeadOnly, set_last_layer
+from tcgn_mil.statistics.gene_metrics import DETECTION_FLOOR, depth_adjusted_pearson
+from tcgn_mil.training.loop import History, TrainingConfig, fit, resolve_device
+from tcgn_mil.training.losses import expression_loss
+from tcgn_mil.training.tensorboard import TensorBoardLog
+
+CHECKPOINT, STATE, HISTORY = "encoder.safetensors", "state.safetensors", "history.csv"
+_EMPTY_HISTORY = pd.DataFrame(columns=["loss", "score"], dtype=float)
+
+
+@dataclass(frozen=True)
+class Network:
+    """Which network, and what it starts from; see :class:`SpotConfig`."""
+
+    model: str
+    input_px: int | None = None
+    train: str = "all"
+    pretrained: bool = False
+    checkpoint: str | None = None
+    trunk: str | None = None
+
+    @classmethod
+    def of(cls, config: SpotConfig) -> Network:
+        """The network that a run is about."""
+        return cls(
+            config.model,
+            config.input_px,
+            config.train,
+            config.pretrained,
+            config.checkpoint,
+            config.trunk,
+        )
+
+    @classmethod
+    def small(cls) -> Network:
+        """The protocol's small network, from random initialisation."""
+        return cls(SMALL_NETWORK, SMALL_NETWORK_PX)
+
+
+class Trained(NamedTuple):
+    """A network in eval mode, what it means, and its epochs (columns loss and score; none where it was not trained)."""
+
+    model: nn.Module
+    info: EncoderInfo
+    epochs: pd.DataFrame
+
+
+def train_network(
+    study: SpotStudy, network: Network, folder: Path, *, seed: int, description: str = ""
+) -> Trained:
+    """Train a network on ``study.train``, or take the finished one from its folder."""
+    if (folder / CHECKPOINT).is_file():
+        model, info = load_encoder(folder / CHECKPOINT)
+        _check_same_study(study, info, seed, folder)
+        model.to(resolve_device(study.config.training.accelerator))
+        history = folder / HISTORY
+        return Trained(model, info, pd.read_csv(history) if history.is_file() else _EMPTY_HISTORY)
+    torch.manual_seed(seed)
+    model = start_network(network, study)
+    info = encoder_info(network, study, model, seed=seed)
+    model.to(resolve_device(study.config.training.accelerator))
+    if network.train == "none":
+        fit_ridge_head(study, model, info)
+        epochs = _EMPTY_HISTORY
+    else:
+        history = _fit(study, network, model, info, folder, seed, description or network.model)
+        epochs = pd.DataFrame(history.epochs)
+        write_csv(folder / HISTORY, epochs)
+    save_encoder(folder / CHECKPOINT, model.eval(), info)
+    (folder / STATE).unlink(missing_ok=True)  # several times the size of what is kept
+    return Trained(model, info, epochs)
+
+
+def _check_same_study(study: SpotStudy, info: EncoderInfo, seed: int, folder: Path) -> None:
+    """Refuse a finished network of other sections, spots or genes, as files that changed since would leave."""
+    made = info.provenance
+    differing = [
+        what
+        for what, same in {
+            "training sections": made.get("trained_on") == list(study.train),
+            "validation sections": made.get("validated_on") == list(study.val),
+            "seed": made.get("seed") == seed,
+            "genes": info.panel.hash == study.panel.hash,
+            "training values": np.allclose(
+                info.scaler.mean, study.scaler.mean, rtol=1e-4, atol=1e-5
+            )
+            if info.panel.hash == study.panel.hash
+            else True,
+        }.items()
+        if not same
+    ]
+    if differing:
+        raise InputError(
+            f"holds a network of other {', '.join(differing)} than the files say now",
+            path=folder,
+            fix="the spots, the folds or the gene list changed since: choose another --out folder",
+        )
+
+
+def start_network(network: Network, study: SpotStudy) -> nn.Module:
+    """The network before training."""
+    genes = len(study.panel)
+    if network.trunk is not None and network.checkpoint is not None:
+        raise InputError("both trunk and checkpoint are given", fix="choose one to start from")
+    if network.train == "head" and study.config.training.layer_decay < 1:
+        raise InputError(
+            "layer_decay goes with train=all: a head has no layers below it", fix="leave it at 1"
+        )
+    if network.checkpoint is not None:
+        check_genes(network.checkpoint, study.panel)
+    model = create_encoder(
+        network.model,
+        num_classes=genes,
+        checkpoint=network.checkpoint,
+        pretrained=network.pretrained,
+        input_px=network.input_px,
+    )
+    if network.trunk is not None:
+        if not isinstance(model, TCGN):
+            raise InputError(
+                f"trunk is for TCGN, not {network.model}",
+                fix="give a timm model's weights as checkpoint",
+            )
+        filled = load_trunk(model, network.trunk).filled
+        tqdm.write(
+            f"{len(filled)} of {len(model.state_dict())} tensors filled from {network.trunk}"
+        )
+    return model
+
+
+def encoder_info(network: Network, study: SpotStudy, model: nn.Module, *, seed: int) -> EncoderInfo:
+    """What the network's weights will mean."""
+    needs = input_of(model, network.model, network.input_px)
+    provenance = {
+        "config": as_plain(study.config),
+        "validation": study.split.validation,
+        "seed": seed,
+        "trained_on": list(study.train),
+        "validated_on": list(study.val),
+    }
+    return EncoderInfo(
+        model=network.model,
+        panel=study.panel,
+        scaler=study.scaler,
+        patch=study.patch,
+        normalisation=study.config.normalisation,
+        takes=needs,
+        provenance=provenance,
+    )
+
+
+def predict_section(
+    model: nn.Module, info: EncoderInfo, patches: NDArray[np.uint8], config: SpotConfig
+) -> NDArray[np.float32]:
+    """(S, G) standardised predictions, averaged over ``config.views`` of each patch."""
+    return predict_spots(
+        model, patches, batch_size=config.training.batch_size, takes=info.takes, views=config.views
+    )
+
+
+def _fit(
+    study: SpotStudy,
+    network: Network,
+    model: nn.Module,
+    info: EncoderInfo,
+    folder: Path,
+    seed: int,
+    description: str,
+) -> History:
+    """Fit by gradient; the model ends with the weights that are kept."""
+    config = study.config
+    training = _training_config(study, seed)
+    batches = SpotBatches(
+        study.patches(study.train),
+        study.training_values(study.train),
+        batch_size=training.batch_size,
+        seed=seed,
+        augment=config.augment,
+    )
+
+    def step(model: Any, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        patches, targets = batch
+        return expression_loss(model(images_for(patches, info.takes)), targets, training.loss)
+
+    log = TensorBoardLog(folder / "tensorboard")
+    trained = HeadOnly(model) if network.train == "head" else model
+    with log:
+        return fit(
+            trained,
+            step=step,
+            epoch_batches=batches.epoch,
+            validate=_validation(study, info),
+            config=training,
+            state_path=folder / STATE,
+            description=description,
+            on_epoch=log,
+        )
+
+
+def _training_config(study: SpotStudy, seed: int) -> TrainingConfig:
+    """The run's training, of this seed; without validation all epochs are run and the last is kept."""
+    training = replace(study.config.training, seed=seed)
+    return training if study.val else replace(training, keep="last")
+
+
+def _validation(study: SpotStudy, info: EncoderInfo) -> Callable[[Any], float] | None:
+    """Mean depth-adjusted r over well seen genes, averaged over validation sections."""
+    if not study.val:
+        return None
+    patches = {name: study.sections[name].patches() for name in study.val}
+
+    def score(model: Any) -> float:
+        scores = []
+        for name, pixels in patches.items():
+            targets = study.targets[name]
+            predicted = predict_section(model, info, pixels, study.config)
+            r = depth_adjusted_pearson(targets.expression, predicted, targets.log_depth)
+            seen = np.where(targets.detection >= DETECTION_FLOOR, r, np.nan)
+            scores.append(np.nanmean(seen) if np.isfinite(seen).any() else np.nan)
+        return float(np.mean(scores))
+
+    return score
+
+
+def fit_ridge_head(study: SpotStudy, model: nn.Module, info: EncoderInfo) -> None:
+    """Make the last layer the ridge regression of the training values on what comes before it, all else frozen."""
+    model.eval()
+    before = BeforeLastLayer(model)
+    features = np.concatenate(
+        [
+            predict_section(before, info, study.sections[name].patches(), study.config)
+            for name in study.train
+        ]
+    )
+    set_last_layer(model, *ridge_weights(features, study.training_values(study.train)))

@@ -1,0 +1,299 @@
+"""Figures of ``tcgn-mil survive``: curves with patients at risk, C, hazard ratios, accuracy over time, the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from tcgn_mil.experiments.survive.models import Repeat
+from tcgn_mil.io.clinical_file import SurvivalTable
+from tcgn_mil.plotting import COLOURS, plt, save_figure
+from tcgn_mil.survival.cox import at_risk_counts, take
+
+_DAYS_A_YEAR = 365.25
+_JUST_BELOW = 1 - 1e-12  # years and back may round a day up, past the patients of that day
+_TICKS = 6
+_LABELLED_GENES, _TRIED_LABELS = 10, 60
+_MOST_RATIO = 64.0  # beyond which an interval is cut in the figure
+_GROUPS = (("above the training median", COLOURS[1]), ("at or below", COLOURS[0]))
+
+
+def draw_all(
+    table: SurvivalTable, repeat: Repeat, tables: Mapping[str, pd.DataFrame], out_dir: Path
+) -> None:
+    """Write every figure that the tables have something for."""
+    draw_curves(table, repeat.risk, tables["groups"], out_dir / "kaplan_meier.png")
+    draw_concordance(tables["concordance"], out_dir / "concordance.png", title=_cohort(table))
+    if len(tables["hazard_ratios"]):
+        draw_forest(tables["hazard_ratios"], out_dir / "forest.png", title=_cohort(table))
+    if len(tables["accuracy"]) and tables["accuracy"]["auc"].notna().any():
+        draw_accuracy(tables["accuracy"], out_dir / "accuracy.png")
+    for name, screen in tables.items():
+        if name.startswith("exploratory_screen_") and screen["p"].notna().any():
+            draw_screen(
+                screen, out_dir / f"{name}.png", source=name.removeprefix("exploratory_screen_")
+            )
+
+
+def plain(text: str) -> str:
+    """Text as it is, without matplotlib's mathematics."""
+    return text.replace("$", r"\$")
+
+
+def draw_curves(
+    table: SurvivalTable, risks: Mapping[str, NDArray[np.float64]], groups: pd.DataFrame, path: Path
+) -> None:
+    """A panel a model: the Kaplan-Meier curves of patients above and below the training median, and those at risk."""
+    shown = [name for name, risk in risks.items() if 0 < (risk > 0).sum() < len(risk)]
+    if not shown:
+        return
+    columns = min(2, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = plt.figure(figsize=(4.6 * columns, 4.1 * rows), layout="constrained")
+    parts = figure.subfigures(rows, columns, squeeze=False)
+    drawn = []
+    for part, name in zip(parts.flat, shown, strict=False):
+        axis, below = part.subplots(2, 1, height_ratios=(4.5, 1), sharex=True)
+        high = risks[name] > 0
+        drawn.append(
+            _draw_groups(axis, below, [take(table, high), take(table, ~high)]).assign(model=name)
+        )
+        row = groups.set_index("model").loc[name]
+        ratio = row.get("hazard_ratio")
+        said = (
+            ""
+            if ratio is None or pd.isna(ratio)
+            else f"HR {ratio:.2f} ({row['hr_low']:.2f} to {row['hr_high']:.2f}), "
+        )
+        axis.set_title(f"{plain(name)}\n{said}log-rank {_p(row['p'])}", fontsize=9)
+    figure.suptitle(f"{_cohort(table)}; scores out of fold, cut at the training median", fontsize=9)
+    save_figure(figure, path, pd.concat(drawn))
+
+
+def _draw_groups(axis: Axes, below: Axes, parts: list[SurvivalTable]) -> pd.DataFrame:
+    """Draw the curve and band of each group, and those at risk; returns them, a row a step."""
+    from lifelines import BreslowFlemingHarringtonFitter, KaplanMeierFitter
+
+    drawn = []
+    last = max(float(part.time_days.max()) for part in parts) / _DAYS_A_YEAR
+    ticks = np.array(
+        [
+            tick
+            for tick in plt.MaxNLocator(_TICKS, integer=True).tick_values(0, last)
+            if 0 <= tick <= last
+        ]
+    )
+    for line, (part, (label, colour)) in enumerate(zip(parts, _GROUPS, strict=True)):
+        years = part.time_days / _DAYS_A_YEAR
+        if part.entry_days is None:
+            fitted = KaplanMeierFitter().fit(years, part.event)
+        else:  # Breslow's, which does not fall to nothing when the first few at risk all have the event
+            fitted = BreslowFlemingHarringtonFitter().fit(
+                years, part.event, entry=part.entry_days / _DAYS_A_YEAR
+            )
+        curve, band = fitted.survival_function_.iloc[:, 0], fitted.confidence_interval_
+        axis.step(curve.index, curve, where="post", color=colour, label=label)
+        axis.fill_between(
+            band.index,
+            band.iloc[:, 0],
+            band.iloc[:, 1],
+            step="post",
+            color=colour,
+            alpha=0.15,
+            lw=0,
+        )
+        drawn.append(
+            pd.DataFrame(
+                {
+                    "group": label,
+                    "years": curve.index,
+                    "without_event": curve.to_numpy(),
+                    "low": band.iloc[:, 0].to_numpy(),
+                    "high": band.iloc[:, 1].to_numpy(),
+                    "at_risk": at_risk_counts(
+                        part, curve.index.to_numpy(float) * _DAYS_A_YEAR * _JUST_BELOW
+                    ),
+                }
+            )
+        )
+        for tick, count in zip(ticks, at_risk_counts(part, ticks * _DAYS_A_YEAR), strict=True):
+            below.text(tick, -line, f"{count}", ha="center", va="center", fontsize=8, color=colour)
+    axis.set(
+        ylim=(0, 1.02),
+        xlim=(-0.03 * last, 1.02 * last),
+        ylabel="without the event (95 % band)",
+        xticks=ticks,
+    )
+    axis.legend(frameon=False, fontsize=8, loc="lower left")
+    below.set(ylim=(-1.6, 0.6), yticks=[], xlabel="years, and patients at risk", xticks=ticks)
+    axis.spines[["top", "right"]].set_visible(False)
+    below.spines[["top", "right", "left", "bottom"]].set_visible(False)
+    below.tick_params(length=0)
+    return pd.concat(drawn)
+
+
+def draw_concordance(rows: pd.DataFrame, path: Path, *, title: str) -> None:
+    """C of each model with its interval; a dotted line at chance."""
+    figure, axis = plt.subplots(figsize=(6.2, 1.3 + 0.42 * len(rows)), layout="constrained")
+    at = np.arange(len(rows))[::-1]
+    axis.hlines(at, rows["low"], rows["high"], color=COLOURS[0], linewidth=1.6)
+    axis.plot(rows["c"], at, "o", color=COLOURS[0])
+    for height, (_, row) in zip(at, rows.iterrows(), strict=True):
+        axis.annotate(
+            f"{row['c']:.3f}",
+            (row["c"], height),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    axis.axvline(0.5, color="black", linewidth=0.7, linestyle=":")
+    axis.set(
+        yticks=at,
+        yticklabels=[plain(name) for name in rows["model"]],
+        ylim=(-0.6, len(rows) - 0.3),
+        xlabel="Harrell's C within folds, out of fold (95 % bootstrap over patients)",
+    )
+    axis.set_title(title, fontsize=9)
+    axis.spines[["top", "right"]].set_visible(False)
+    save_figure(figure, path, rows)
+
+
+def draw_forest(rows: pd.DataFrame, path: Path, *, title: str) -> None:
+    """Hazard ratios with intervals, a block a model."""
+    lines: list[tuple[str, Any]] = []
+    for model, block in rows.groupby("model", sort=False):
+        lines += [
+            (str(model), None),
+            *((f"   {row['covariate']}", row) for _, row in block.iterrows()),
+        ]
+    figure, axis = plt.subplots(figsize=(8.4, 1.2 + 0.27 * len(lines)), layout="constrained")
+    limits = (
+        max(rows["low"].min(), 1 / _MOST_RATIO) / 1.02,
+        min(rows["high"].max(), _MOST_RATIO) * 1.02,
+    )
+    limits = (min(limits[0], 0.98), max(limits[1], 1.02))
+    for height, (_, row) in zip(range(len(lines))[::-1], lines, strict=True):
+        if row is None:
+            continue
+        low, high = (float(np.clip(row[side], *limits)) for side in ("low", "high"))
+        axis.hlines(height, low, high, color=COLOURS[0], linewidth=1.5)
+        axis.plot(
+            float(np.clip(row["hazard_ratio"], *limits)),
+            height,
+            "s",
+            color=COLOURS[0],
+            markersize=5,
+        )
+        said = f"{row['hazard_ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})  {_p(row['p'])}"
+        axis.text(1.02, height, said, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
+    axis.axvline(1, color="black", linewidth=0.7, linestyle=":")
+    axis.set_xscale("log")
+    ticks = [
+        tick
+        for tick in (0.1, 0.2, 0.5, 0.8, 1, 1.25, 1.5, 2, 3, 5, 10, 20, 50)
+        if limits[0] <= tick <= limits[1]
+    ]
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_xticks([], minor=True)
+    axis.set(
+        xlim=limits,
+        yticks=range(len(lines))[::-1],
+        ylim=(-0.7, len(lines) - 0.3),
+        xlabel="hazard ratio (95 %): covariates per unit; scores per training sd, stratified by fold",
+    )
+    axis.set_yticklabels([plain(label) for label, _ in lines], ha="left", fontsize=8)
+    axis.tick_params(axis="y", length=0, pad=_label_room(lines))
+    axis.set_title(title, fontsize=9)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    save_figure(figure, path, rows)
+
+
+def _label_room(lines: list[tuple[str, Any]]) -> float:
+    """Points that the longest label takes."""
+    return 5.0 * max(len(label) for label, _ in lines) + 8
+
+
+def draw_accuracy(rows: pd.DataFrame, path: Path) -> None:
+    """AUC, and Brier score beside that of the Kaplan-Meier curve, over time."""
+    figure, axes = plt.subplots(1, 2, figsize=(9.2, 3.4), layout="constrained")
+    for index, (name, part) in enumerate(rows.groupby("model", sort=False)):
+        colour = COLOURS[index % len(COLOURS)]
+        for axis, column in zip(axes, ("auc", "brier"), strict=True):
+            axis.plot(
+                part["days"] / _DAYS_A_YEAR,
+                part[column],
+                "o-",
+                color=colour,
+                markersize=4,
+                label=plain(str(name)),
+            )
+    null = rows.groupby("days")["brier_null"].first()
+    axes[1].plot(null.index / _DAYS_A_YEAR, null, "k:", label="Kaplan-Meier curve of all")
+    axes[0].axhline(0.5, color="black", linewidth=0.7, linestyle=":")
+    axes[0].set(xlabel="years", ylabel="time-dependent AUC, mean of folds")
+    axes[1].set(xlabel="years", ylabel="Brier score (lower is better)")
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        *axes[1].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right upper"
+    )
+    save_figure(figure, path, rows)
+
+
+def draw_screen(rows: pd.DataFrame, path: Path, *, source: str) -> None:
+    """Volcano of the univariable screen, marked as exploratory."""
+    figure, axis = plt.subplots(figsize=(6, 4.4), layout="constrained")
+    known = rows[rows["p"].notna()]
+    effect, height = (
+        np.log2(known["hazard_ratio_per_sd"]),
+        -np.log10(np.maximum(known["p"], 1e-300)),
+    )
+    found = (known["q"] < 0.05).to_numpy()
+    for chosen, colour, label in (
+        (~found, COLOURS[2], f"{int((~found).sum())} others"),
+        (found, COLOURS[1], f"{int(found.sum())} with q < 0.05"),
+    ):
+        axis.plot(
+            effect[chosen], height[chosen], ".", color=colour, markersize=4, alpha=0.7, label=label
+        )
+    taken: list[tuple[float, float]] = []
+    for gene, *at in zip(known["gene"].iloc[:_TRIED_LABELS], effect, height, strict=False):
+        if len(taken) < _LABELLED_GENES and all(
+            _apart(at, other, effect, height) for other in taken
+        ):
+            taken.append((at[0], at[1]))
+            axis.annotate(
+                plain(str(gene)), taken[-1], xytext=(4, 2), textcoords="offset points", fontsize=7
+            )
+    axis.axvline(0, color="black", linewidth=0.6)
+    axis.set(xlabel="log2 hazard ratio per sd", ylabel="-log10 p")
+    axis.set_title(
+        f"exploratory: univariable Cox of {len(known)} genes, {source} expression,\n"
+        "judged on the patients they were found on",
+        fontsize=9,
+    )
+    axis.legend(frameon=False, fontsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    save_figure(figure, path, known)
+
+
+def _apart(
+    at: Sequence[float], other: Sequence[float], effect: pd.Series, height: pd.Series
+) -> bool:
+    """Whether two labels do not write over each other: a sixth of the width, or a twentieth of the height."""
+    return abs(at[0] - other[0]) > np.ptp(effect) / 6 or abs(at[1] - other[1]) > np.ptp(height) / 20
+
+
+def _cohort(table: SurvivalTable) -> str:
+    return f"{table.endpoint}, {len(table)} patients, {int(table.event.sum())} events"
+
+
+def _p(p: float) -> str:
+    return "p NA" if pd.isna(p) else f"p {p:.2g}" if p >= 1e-4 else "p < 0.0001"

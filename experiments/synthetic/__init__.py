@@ -1,8 +1,0 @@
-"""A synthetic cohort with known truth: slides, spatial transcriptomics, bulk expression and survival."""
-
-from __future__ import annotations
-
-from tcgn_mil.experiments.synthetic.cohort import SyntheticPaths, make_cohort
-from tcgn_mil.experiments.synthetic.config import REGIONS, SyntheticConfig, preset
-
-__all__ = ["REGIONS", "SyntheticConfig", "SyntheticPaths", "make_cohort", "preset"]

@@ -1,0 +1,147 @@
+"""A figure of a joined cohort: what became of its slides and samples, and the values of each patient.
+
+The first shows at a glance that half a cohort was lost, and to what; the second an outlying patient, a table in another
+unit, or tables that do not compare.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tcgn_mil.io.atomic import atomic_path
+from tcgn_mil.preprocessing.bulk.patient_join import JoinRow
+from tcgn_mil.types.units import ExpressionUnit
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+KEPT, DROPPED = "#2b5c8a", "#b8b8b8"
+QUANTILES = (5, 25, 50, 75, 95)
+MOST_GENES = 2000  # evenly spaced ones; quantiles need no more
+MOST_REASONS = 6
+MOST_NAMED_SOURCES = 12
+
+
+def draw_cohort(
+    path: str | Path,
+    rows: Sequence[JoinRow],
+    profiles: pd.DataFrame,
+    sources: Sequence[str],
+    unit: ExpressionUnit,
+) -> None:
+    """Write a PNG.
+
+    Parameters
+    ----------
+    rows
+        Of the join report, slides and samples.
+    profiles
+        Patients x genes, in `unit`.
+    sources
+        The table of each patient.
+    """
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(13, 4.4), layout="constrained", gridspec_kw={"width_ratios": (1, 1.15)}
+    )
+    _draw_fates(left, rows)
+    _draw_values(right, profiles, np.asarray(sources), unit)
+    with atomic_path(Path(path)) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+    plt.close(figure)
+
+
+def fates(rows: Sequence[JoinRow]) -> list[tuple[str, int, bool]]:
+    """(label, number, kept) of slides, then samples: the kept ones first, then reasons, frequent ones first."""
+    found = []
+    for kind in ("slide", "sample"):
+        of_kind = [row for row in rows if row.kind == kind]
+        if not of_kind:
+            continue
+        found.append((f"{kind}s kept", sum(row.kept for row in of_kind), True))
+        reasons = Counter(row.reason for row in of_kind if not row.kept).most_common()
+        found += [
+            (f"{kind}s: {reason}", number, False) for reason, number in reasons[:MOST_REASONS]
+        ]
+        if rest := sum(number for _, number in reasons[MOST_REASONS:]):
+            found.append((f"{kind}s: {len(reasons) - MOST_REASONS} other reasons", rest, False))
+    return found
+
+
+def _draw_fates(axis: Any, rows: Sequence[JoinRow]) -> None:
+    found = fates(rows)
+    places = np.arange(len(found))
+    colours = [KEPT if kept else DROPPED for *_, kept in found]
+    axis.barh(places, [number for _, number, _ in found], height=0.35, color=colours)
+    for place, (label, number, kept) in enumerate(found):
+        axis.text(
+            0,
+            place - 0.2,
+            f"{label}: {number:,}",
+            fontsize=9,
+            va="bottom",
+            weight="bold" if kept else None,
+        )
+    axis.set(
+        yticks=[],
+        ylim=(len(found) - 0.3, -0.9),
+        xlabel="number",
+        title="what became of slides and samples (join_report.csv)",
+    )
+    axis.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _short(name: str) -> str:
+    stem = name.split(".")[0]
+    return stem if len(stem) <= 24 else f"{stem[:23]}…"
+
+
+def patient_quantiles(profiles: pd.DataFrame, unit: ExpressionUnit) -> NDArray[np.float64]:
+    """(5, M) quantiles of each patient's values, logarithmic where the unit is linear."""
+    step = max(1, profiles.shape[1] // MOST_GENES)
+    values = profiles.to_numpy(dtype=np.float64)[:, ::step]
+    values = np.log2(values + 1) if unit.is_linear else values
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.nanpercentile(values, QUANTILES, axis=1))
+
+
+def _draw_values(
+    axis: Any, profiles: pd.DataFrame, sources: NDArray[np.str_], unit: ExpressionUnit
+) -> None:
+    quantiles = patient_quantiles(profiles, unit)
+    order = np.lexsort((quantiles[2], sources))
+    low, lower, middle, upper, high = quantiles[:, order]
+    places = np.arange(len(order))
+    axis.fill_between(
+        places, low, high, step="mid", color=KEPT, alpha=0.15, lw=0, label="5 to 95 % of genes"
+    )
+    axis.fill_between(
+        places, lower, upper, step="mid", color=KEPT, alpha=0.35, lw=0, label="25 to 75 %"
+    )
+    axis.step(places, middle, where="mid", color=KEPT, lw=1, label="median")
+    names, starts = np.unique(sources[order], return_index=True)
+    for start in starts[1:]:
+        axis.axvline(start - 0.5, color="black", lw=0.6)
+    ends = [*starts[1:], len(order)]
+    if 1 < len(names) <= MOST_NAMED_SOURCES:
+        middles = [(start + end - 1) / 2 for start, end in zip(starts, ends, strict=True)]
+        axis.set_xticks(
+            middles, [_short(name) for name in names], rotation=25, ha="right", fontsize=7
+        )
+    label = f"log2({unit} + 1)" if unit.is_linear else str(unit)
+    axis.set(
+        xlim=(-0.5, len(order) - 0.5),
+        ylabel=label,
+        xlabel=f"{len(order):,} patients, by table and median",
+        title=f"values of {profiles.shape[1]:,} genes in each patient",
+    )
+    axis.legend(fontsize=8, framealpha=1, edgecolor="none", ncols=3, loc="upper left")
+    axis.margins(y=0.15)
+    axis.spines[["top", "right"]].set_visible(False)

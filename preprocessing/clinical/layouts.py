@@ -1,0 +1,190 @@
+"""What a clinical table must look like: its layouts, and their schemas, declared once.
+
+TCGA-CDR: Liu et al., Cell 2018 (days, 1 = event). UCSC Xena's survival files follow it. PORPOISE: Chen et al., Cancer
+Cell 2022 (months of 30.44 days, 1 = censored). SurvPath: Jaume et al., CVPR 2024 (months of 30 days, 1 = censored).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.io.tables.schema import CellRule, TableSchema
+
+DAYS_A_YEAR = 365.25
+UNIT_DAYS = {"days": 1.0, "months": DAYS_A_YEAR / 12, "years": DAYS_A_YEAR}
+PORPOISE_MONTH, SURVPATH_MONTH = 30.44, 30.0
+CODINGS = ("event", "censored")
+CDR_SHEET = "TCGA-CDR"
+LAYOUTS = ("auto", "tcga-cdr", "xena", "porpoise", "survpath", "columns", "covariates")
+PATIENT_COLUMNS = ("patient_id", "case_id", "bcr_patient_barcode", "_PATIENT")
+MISSING = frozenset(
+    (
+        "",
+        ".",
+        "--",
+        "'--",
+        "na",
+        "n/a",
+        "nan",
+        "null",
+        "none",
+        "unknown",
+        "not available",
+        "not reported",
+        "[not available]",
+        "[not applicable]",
+        "[not evaluated]",
+        "[unknown]",
+        "[discrepancy]",
+        "[completed]",
+        "[pending]",
+        "#n/a",
+        "#value!",
+        "#ref!",
+        "#div/0!",
+        "#name?",
+        "#num!",
+        "#null!",
+    )
+)
+_TRUTH = {"1": True, "0": False, "true": True, "false": False}
+
+
+class EndpointColumns(NamedTuple):
+    """An endpoint's name and its two columns."""
+
+    name: str
+    time: str
+    event: str
+
+
+@dataclass(frozen=True)
+class ClinicalLayout:
+    """Where a table keeps what.
+
+    Attributes
+    ----------
+    name
+        One of :data:`LAYOUTS`, less ``auto``.
+    patient
+        Column of the patient's or a sample's name; TCGA barcodes are cut to the patient.
+    endpoints
+        None for a table of covariates.
+    unit_days
+        Days in one unit of time.
+    unit
+        The unit as declared: days, months or years.
+    coding
+        What a 1 means: ``event`` or ``censored``.
+    event_values
+        Instead of 0 and 1: lower-case cells that mean an event; the others mean none.
+    entry
+        Column of the time at which observation began, in the same unit.
+    covariates
+        Columns to keep as given.
+    """
+
+    name: str
+    patient: str
+    endpoints: tuple[EndpointColumns, ...] = ()
+    unit_days: float = 1.0
+    unit: str = "days"
+    coding: str = "event"
+    event_values: frozenset[str] = frozenset()
+    entry: str | None = None
+    covariates: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns that are read, each once."""
+        outcome = [
+            column for endpoint in self.endpoints for column in (endpoint.time, endpoint.event)
+        ]
+        entry = [] if self.entry is None else [self.entry]
+        return list(dict.fromkeys([self.patient, *outcome, *entry, *self.covariates]))
+
+    def events(self, cells: pd.Series) -> pd.Series:
+        """Text cells as True (event), False (censored) or NA (missing)."""
+        lowered = plain(cells)
+        if self.event_values:
+            seen = lowered.isin(self.event_values).astype("boolean")
+        else:
+            seen = lowered.map(_TRUTH).astype("boolean")
+            seen = seen if self.coding == "event" else ~seen
+        return seen.mask(is_missing(cells))
+
+    def days(self, cells: pd.Series) -> pd.Series:
+        """Text cells of a time as float64 days, NaN where missing."""
+        return (
+            pd.to_numeric(cells.mask(is_missing(cells)), errors="coerce").astype("float64")
+            * self.unit_days
+        )
+
+
+def is_missing(cells: pd.Series) -> pd.Series:
+    """Whether text cells are empty or one of :data:`MISSING`."""
+    return cells.str.lower().isin(MISSING)
+
+
+def plain(cells: pd.Series) -> pd.Series:
+    """Text cells in lower case, whole numbers without their decimal zeros."""
+    return cells.str.lower().str.replace(r"^([+-]?\d+)\.0*$", r"\1", regex=True)
+
+
+_NUMBER_FIX = "give times as numbers with a decimal point, and mark missing ones as NA"
+_EVENT_FIX = (
+    "0 and 1 are read under --event-coding event (1 = event) or censored (1 = censored); for text name what counts as"
+    " an event, e.g. --event-values dead,deceased"
+)
+
+
+def _is_number(cells: pd.Series) -> pd.Series:
+    return is_missing(cells) | pd.to_numeric(cells, errors="coerce").notna()
+
+
+def _is_zero_or_one(cells: pd.Series) -> pd.Series:
+    return is_missing(cells) | plain(cells).isin(_TRUTH)
+
+
+_NUMBER = CellRule(_is_number, "is no number", _NUMBER_FIX)
+_ZERO_OR_ONE = CellRule(_is_zero_or_one, "is neither 0 nor 1", _EVENT_FIX)
+_PATIENT = CellRule(
+    lambda cells: ~is_missing(cells), "names no patient", "name it, or remove the row"
+)
+
+
+def schema_of(layout: ClinicalLayout) -> TableSchema:
+    """The schema that a table's text cells must fit."""
+    columns: dict[str, tuple[CellRule, ...]] = dict.fromkeys(layout.covariates, ())
+    for endpoint in layout.endpoints:
+        columns[endpoint.time] = (_NUMBER,)
+        columns[endpoint.event] = () if layout.event_values else (_ZERO_OR_ONE,)
+    if layout.entry is not None:
+        columns[layout.entry] = (_NUMBER,)
+    columns[layout.patient] = (_PATIENT,)
+    return TableSchema("clinical table", columns, patient=layout.patient)
+
+
+def need_columns(names: Sequence[str], wanted: Sequence[str], path: Path) -> None:
+    """Raise unless each wanted column is in the header, once."""
+    absent = [name for name in wanted if name not in names]
+    if absent:
+        shown = ", ".join(list(names)[:12]) + (
+            f" and {len(names) - 12} more" if len(names) > 12 else ""
+        )
+        raise InputError(
+            f"has no column {', '.join(absent)}", path=path, fix=f"name one of its columns: {shown}"
+        )
+    repeated = [name for name in wanted if list(names).count(name) > 1]
+    if repeated:
+        raise InputError(
+            f"has column {', '.join(repeated)} more than once",
+            path=path,
+            fix="rename or remove one",
+        )

@@ -1,0 +1,179 @@
+"""Counts of a section under one name per gene: what is no gene left out, repeated names summed, all of it counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.gene_names import GeneReport, is_ensembl, name_genes
+from tcgn_mil.types.tiles import preview
+
+GENE_EXPRESSION = "Gene Expression"
+MAX_COUNT = np.iinfo(np.int32).max
+
+
+@dataclass(frozen=True)
+class SectionGenes:
+    """Genes of a section.
+
+    Attributes
+    ----------
+    names
+        (G,) distinct.
+    ids
+        (G,) as the source names them, several of one gene joined by ``;``; None where they are the names.
+    report
+        What became of the source's ids.
+    other_features
+        Features left out since they are no gene expression (antibodies, say), by type.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[str, ...] | None
+    report: GeneReport
+    other_features: dict[str, int] = field(default_factory=dict)
+
+    def as_row(self) -> dict[str, int]:
+        """Plain numbers, for a table."""
+        return {**self.report.as_dict(), "other_features": sum(self.other_features.values())}
+
+    def note(self) -> str | None:
+        """One line where something happened to the genes, else None."""
+        report = self.report
+        left_out = [
+            f"{number} features of type {kind} left out"
+            for kind, number in sorted(self.other_features.items())
+        ]
+        mixed = report.named_by_id and report.named_by_symbol
+        if not (
+            left_out or report.versions or report.merged or report.renamed or report.dates or mixed
+        ):
+            return None
+        return "; ".join(["genes: " + str(report), *left_out])
+
+
+def name_counts(
+    counts: sparse.csr_matrix,
+    ids: Sequence[str],
+    symbols: Sequence[str] | None = None,
+    *,
+    types: Sequence[str] | None = None,
+    by: str = "symbol",
+    path: object = None,
+) -> tuple[sparse.csr_matrix, SectionGenes]:
+    """Name the columns of (S, F) counts by the rules of `gene_names`, and sum those of one name.
+
+    Parameters
+    ----------
+    ids, symbols, types
+        Of the F features; of the types only `GENE_EXPRESSION` is kept.
+    by
+        ``symbol`` or ``ensembl``.
+    path
+        The file, for errors.
+
+    Returns
+    -------
+    (S, G) float32 CSR, and its genes.
+
+    Raises
+    ------
+    InputError
+        If no feature is a gene, a gene has no name, or ids are asked for that the source lacks.
+    """
+    where = None if path is None else str(path)
+    ids = [str(name) for name in ids]
+    other: Counter[str] = Counter()
+    if types is not None:
+        genes = np.asarray(types, dtype=object) == GENE_EXPRESSION
+        other.update(str(kind) for kind in np.asarray(types, dtype=object)[~genes])
+        if not genes.any():
+            raise InputError(
+                f"holds no gene expression, only {preview(sorted(other))}",
+                path=where,
+                fix="give the gene matrix",
+            )
+        counts, ids = (
+            counts[:, genes],
+            [name for name, kept in zip(ids, genes, strict=True) if kept],
+        )
+        symbols = (
+            None
+            if symbols is None
+            else [name for name, kept in zip(symbols, genes, strict=True) if kept]
+        )
+    named = name_genes(ids, symbols, by=by, path=path)
+    if by == "ensembl" and not any(map(is_ensembl, ids)):
+        raise InputError("names no gene by Ensembl id", path=where, fix="use --gene-ids symbol")
+    merged, names = sum_repeated(counts, named.names)
+    originals = _originals(ids, named.names)
+    known = None if originals == list(names) else tuple(originals)
+    return merged, SectionGenes(tuple(names), known, named.report, dict(other))
+
+
+def sum_repeated(
+    counts: sparse.csr_matrix, names: Sequence[str]
+) -> tuple[sparse.csr_matrix, list[str]]:
+    """Sum the columns of one name, in the order of their first ones; (S, G) float32 CSR, and the G names."""
+    codes, distinct = pd.factorize(np.asarray(names, dtype=object))
+    if len(distinct) < len(codes):
+        members = sparse.csr_matrix(
+            (np.ones(len(codes)), (np.arange(len(codes)), codes)), shape=(len(codes), len(distinct))
+        )
+        counts = counts.astype(np.float64) @ members
+    return sparse.csr_matrix(counts, dtype=np.float32), [str(name) for name in distinct]
+
+
+def _originals(ids: Sequence[str], names: Sequence[str]) -> list[str]:
+    together: dict[str, list[str]] = {}
+    for own, name in zip(ids, names, strict=True):
+        together.setdefault(name, []).append(own)
+    return [";".join(owns) for owns in together.values()]
+
+
+def check_counts(
+    counts: Any, spots: Sequence[str], genes: Sequence[str], *, path: object
+) -> sparse.csr_matrix:
+    """(S, F) raw counts as float64 CSR without stored zeros.
+
+    Raises
+    ------
+    InputError
+        Naming gene and spot of the first value that is no whole number of counts.
+    """
+    try:
+        matrix = sparse.csr_matrix(counts, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"its counts are no numbers ({error})", path=str(path), fix="give raw UMI counts"
+        ) from error
+    bad = np.flatnonzero(~are_counts(matrix.data))
+    if len(bad):
+        row = int(np.searchsorted(matrix.indptr, bad[0], side="right")) - 1
+        column = int(matrix.indices[bad[0]])
+        raise InputError(
+            f"gene {genes[column]}, spot {spots[row]}: {matrix.data[bad[0]]:g} is no count",
+            path=str(path),
+            fix="give raw UMI counts: whole numbers, neither negative nor missing nor normalised",
+        )
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def are_counts(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each value is a whole number from 0 to 2^31 - 1."""
+    with np.errstate(invalid="ignore"):
+        return (
+            np.isfinite(values)
+            & (values >= 0)
+            & (values <= MAX_COUNT)
+            & (values == np.floor(values))
+        )

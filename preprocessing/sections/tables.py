@@ -1,0 +1,163 @@
+"""The tables of a run of ``tcgn-mil spots``: its sections, the spots left out, and its sections as slides with bulk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tcgn_mil.io.atomic import atomic_path
+
+PSEUDOBULK_BY = ("section", "patient")
+
+
+@dataclass(frozen=True)
+class SectionReport:
+    """One row of sections.csv.
+
+    Attributes
+    ----------
+    spots, dropped, flagged
+        Spots written, left out, and of those written the ones whose patch shows little tissue.
+    mpp
+        µm per pixel of the full-resolution frame, to which positions refer.
+    width_px, height_px, image, image_mpp
+        The pixels that patches were cut from: size, kind, and µm per pixel.
+    alignment, better_orientation, darkness_margin
+        Whether spots and image fit, by `alignment`; what fits better, if something does; how many times darker the
+        image under the spots is than in the best other orientation.
+    warnings
+        What the user should know, joined by ``;``.
+    """
+
+    section: str
+    patient: str
+    spots: int
+    genes: int
+    mpp: float
+    median_umi: float
+    width_px: int
+    height_px: int
+    image: str
+    image_mpp: float
+    dropped: int
+    flagged: int
+    alignment: str
+    better_orientation: str
+    darkness_margin: float
+    warnings: str
+
+
+@dataclass(frozen=True)
+class FinishedSection:
+    """What the tables of a run need of a section, stored in its file so that it is read but once.
+
+    Attributes
+    ----------
+    report
+        Its row of sections.csv.
+    dropped
+        Spots left out: spot, reason.
+    flagged
+        Spots written whose patch shows little tissue: spot, share of it.
+    orientations
+        Its rows of alignment.csv.
+    genes
+        Its row of gene_report.csv.
+    notes
+        Lines for the user, warnings first.
+    profile
+        Counts summed over all its spots that have a position, by gene.
+    """
+
+    report: SectionReport
+    dropped: list[tuple[str, str]]
+    flagged: list[tuple[str, float]]
+    orientations: list[dict[str, Any]]
+    genes: dict[str, int]
+    notes: list[str]
+    profile: pd.Series
+
+    def as_json(self) -> dict[str, Any]:
+        """All but the profile, as plain values."""
+        return {
+            "report": asdict(self.report),
+            "dropped": self.dropped,
+            "flagged": self.flagged,
+            "orientations": self.orientations,
+            "genes": self.genes,
+            "notes": self.notes,
+        }
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any], profile: pd.Series) -> FinishedSection:
+        """The reverse of :meth:`as_json`."""
+        return cls(
+            SectionReport(**stored["report"]),
+            [(spot, reason) for spot, reason in stored["dropped"]],
+            [(spot, share) for spot, share in stored["flagged"]],
+            stored["orientations"],
+            stored["genes"],
+            stored["notes"],
+            profile,
+        )
+
+
+def write_section_tables(folder: Path, finished: Sequence[FinishedSection]) -> None:
+    """Write sections.csv, alignment.csv, gene_report.csv, dropped_spots.csv and flagged_spots.csv."""
+    names = [section.report.section for section in finished]
+    dropped = [
+        (name, *row)
+        for name, section in zip(names, finished, strict=True)
+        for row in section.dropped
+    ]
+    flagged = [
+        (name, *row)
+        for name, section in zip(names, finished, strict=True)
+        for row in section.flagged
+    ]
+    genes = [
+        {"section": name, **section.genes} for name, section in zip(names, finished, strict=True)
+    ]
+    _write_csv(
+        folder / "sections.csv", pd.DataFrame([asdict(section.report) for section in finished])
+    )
+    _write_csv(
+        folder / "alignment.csv",
+        pd.DataFrame([row for one in finished for row in one.orientations]),
+    )
+    _write_csv(folder / "gene_report.csv", pd.DataFrame(genes))
+    _write_csv(
+        folder / "dropped_spots.csv", pd.DataFrame(dropped, columns=["section", "spot", "reason"])
+    )
+    _write_csv(
+        folder / "flagged_spots.csv",
+        pd.DataFrame(flagged, columns=["section", "spot", "tissue_fraction"]),
+    )
+
+
+def write_slide_tables(folder: Path, finished: Sequence[FinishedSection], *, by: str) -> None:
+    """Write slides.csv and pseudobulk.csv; `by`, one of `PSEUDOBULK_BY`, says what stands for a patient."""
+    reports = [section.report for section in finished]
+    patients = [report.section if by == "section" else report.patient for report in reports]
+    slides = pd.DataFrame(
+        [
+            (report.section, patient, f"{report.section}.tiff", report.mpp, report.patient)
+            for report, patient in zip(reports, patients, strict=True)
+        ],
+        columns=["slide_id", "patient_id", "path", "mpp", "donor"],
+    )
+    _write_csv(folder / "slides.csv", slides)
+    profiles = pd.DataFrame({section.report.section: section.profile for section in finished})
+    profiles = profiles.sort_index().T.fillna(0).groupby(np.array(patients)).sum().astype(np.int64)
+    profiles.index.name = "patient_id"
+    _write_csv(folder / "pseudobulk.csv", profiles.reset_index())
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)

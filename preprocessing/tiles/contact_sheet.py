@@ -1,0 +1,155 @@
+"""contact_sheet.html: every slide of a cohort with its overlay and quality numbers on one page.
+
+Made from what lies in the tiles folder, so that slides tiled in earlier runs are on it too. The small pictures are in
+the page, some 8 KB each; the full ones are linked.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import jinja2
+from PIL import Image, UnidentifiedImageError
+
+from tcgn_mil.io.atomic import write_text
+from tcgn_mil.preprocessing.tiles.summary import (
+    LEAST_SLIDES,
+    OUTLYING,
+    SUMMARY_NAME,
+    SlideSummary,
+    summarise_folder,
+    write_summary,
+)
+from tcgn_mil.preprocessing.tiles.tiling import overlay_path
+from tcgn_mil.types.tiles import Failure
+
+FILE_NAME = "contact_sheet.html"
+PICTURE_PX = (264, 168)
+QUALITY = 70
+
+
+class Column(NamedTuple):
+    """A column of the page: heading, explanation, the summary's field, digits after the point (None for text)."""
+
+    name: str
+    help: str
+    field: str
+    digits: int | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it sorts as text."""
+        return self.digits is None
+
+
+COLUMNS = (
+    Column("slide", "slide id", "slide"),
+    Column("patient", "patient id", "patient"),
+    Column("flags", "what is odd within this cohort", "flags"),
+    Column("width px", "of level 0", "width_px", 0),
+    Column("height px", "of level 0", "height_px", 0),
+    Column("µm/px", "of level 0", "mpp", 4),
+    Column("tiles", "kept", "kept", 0),
+    Column("lost: pen", "tiles rejected for pen", "pen", 0),
+    Column("lost: focus", "tiles rejected as out of focus", "out_of_focus", 0),
+    Column("lost: fold", "tiles rejected for a fold", "fold", 0),
+    Column("focus", "median over the tiles with tissue; about 1 in focus", "median_focus", 2),
+    Column("pen share", "of the area of the tiles with tissue", "pen_share", 3),
+    Column("tissue mm²", "in the kept tiles", "tissue_mm2", 2),
+    Column("tissue share", "of the slide", "tissue_share", 3),
+)
+
+
+class Cell(NamedTuple):
+    """What is shown, and the value that sorts."""
+
+    shown: str
+    value: str
+    is_text: bool
+    is_flag: bool
+
+
+class Row(NamedTuple):
+    """One slide of the page."""
+
+    name: str
+    link: str
+    picture: str
+    cells: list[Cell]
+
+
+def write_contact_sheet(folder: str | Path, failures: Sequence[Failure] = ()) -> Path:
+    """Write ``contact_sheet.html`` and ``tile_summary.csv`` for the tile files in `folder`, atomically.
+
+    Parameters
+    ----------
+    folder
+        That tcgn-mil tile wrote.
+    failures
+        Of the last run: shown on top, with tile files that cannot be read; a tile file that such a slide has from
+        before is left out.
+    """
+    folder = Path(folder)
+    slides, unreadable = summarise_folder(folder, without=[failure.slide for failure in failures])
+    failures = [*failures, *unreadable]
+    write_summary(folder / SUMMARY_NAME, slides)
+    odd_first = sorted(slides, key=lambda slide: (not slide.flags, slide.slide))
+    template = (
+        files("tcgn_mil.preprocessing.tiles")
+        .joinpath("contact_sheet.html")
+        .read_text(encoding="utf-8")
+    )
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    text = environment.from_string(template).render(
+        title=f"Tiles of {len(slides)} slides",
+        slides=[_row(folder, slide) for slide in odd_first],
+        failures=failures,
+        flagged=sum(bool(slide.flags) for slide in slides),
+        columns=COLUMNS,
+        outlying=OUTLYING,
+        least=LEAST_SLIDES,
+        csv_name=SUMMARY_NAME,
+    )
+    write_text(folder / FILE_NAME, text)
+    return folder / FILE_NAME
+
+
+def _row(folder: Path, slide: SlideSummary) -> Row:
+    path = overlay_path(folder, slide.slide)
+    return Row(
+        slide.slide,
+        quote(path.name),
+        small_picture(path),
+        [_cell(slide, column) for column in COLUMNS],
+    )
+
+
+def _cell(slide: SlideSummary, column: Column) -> Cell:
+    value: Any = getattr(slide, column.field)
+    if column.digits is None:
+        return Cell(str(value), str(value), True, column.field == "flags")
+    if value is None:
+        return Cell("NA", "", False, False)
+    return Cell(f"{value:,.{column.digits}f}", str(value), False, False)
+
+
+def small_picture(path: Path) -> str:
+    """An overlay as a small JPEG in base64; empty where there is none, or none that can be read."""
+    try:
+        with Image.open(path) as picture:
+            picture.draft(
+                "RGB", (2 * PICTURE_PX[0], 2 * PICTURE_PX[1])
+            )  # decodes at a fraction of the size
+            small = picture.convert("RGB")
+    except (OSError, UnidentifiedImageError, SyntaxError):
+        return ""
+    small.thumbnail(PICTURE_PX, Image.Resampling.BOX)
+    data = io.BytesIO()
+    small.save(data, "JPEG", quality=QUALITY)
+    return base64.b64encode(data.getvalue()).decode("ascii")

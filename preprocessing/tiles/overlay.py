@@ -1,0 +1,158 @@
+"""Pictures to check a slide's tiling by eye: what was taken for tissue, which tiles were kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from tcgn_mil.io.atomic import atomic_path
+from tcgn_mil.io.geojson import COLOURS as VERDICT_COLOURS
+from tcgn_mil.preprocessing.slides.resample import resample_to
+from tcgn_mil.types.tiles import VERDICTS, TileSet
+
+LONG_SIDE_PX = 1600
+TISSUE_COLOUR = (0, 140, 60)
+TILE_COLOUR = (20, 60, 200)
+SCALE_BARS_UM = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
+CAPTION_PX = 44
+
+Colour = tuple[int, int, int]
+
+
+def overlay_mpp(slide_size: tuple[int, int], slide_mpp: float) -> float:
+    """µm per pixel at which a slide's longer side is about `LONG_SIDE_PX`, never finer than the slide."""
+    return max(max(slide_size) * slide_mpp / LONG_SIDE_PX, slide_mpp)
+
+
+def draw_tiles(
+    thumbnail: NDArray[np.uint8], tissue: NDArray[np.bool_], tiles: TileSet
+) -> NDArray[np.uint8]:
+    """Thumbnail with what was not kept washed out, tissue outlined in green, kept tiles in blue, and a caption.
+
+    Tiles that quality control left out are framed in the colours of `VERDICT_COLOURS`, which the caption names.
+
+    Parameters
+    ----------
+    thumbnail
+        (H, W, 3) uint8 of the whole slide.
+    tissue
+        (h, w) bool over the whole slide, at any resolution.
+    tiles
+        Those kept.
+
+    Returns
+    -------
+    (H + `CAPTION_PX`, W or a little more, 3) uint8.
+    """
+    height, width = thumbnail.shape[:2]
+    scale = np.array([width / tiles.slide_size[0], height / tiles.slide_size[1]])
+    low = np.rint(tiles.coords * scale).astype(int)
+    high = np.rint((tiles.coords + tiles.spec.level0_px) * scale).astype(int)
+    picture = _wash_out(thumbnail, low, high)
+    _draw_grid(picture, low, high)
+    mask = resample_to(tissue.astype(np.uint8) * 255, width, height) > 127
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, outlines, -1, TISSUE_COLOUR, 2, cv2.LINE_AA)
+    _draw_rejected(picture, tiles, scale)
+    caption = f"{tiles.slide_id}: {len(tiles)} tiles of {tiles.spec.patch}"
+    return add_caption(
+        picture, caption, mpp=tiles.spec.slide_mpp / float(scale[0]), notes=_left_out(tiles)
+    )
+
+
+def _draw_rejected(picture: NDArray[np.uint8], tiles: TileSet, scale: NDArray[np.float64]) -> None:
+    if tiles.rejected is None:
+        return
+    low = np.rint(tiles.rejected.coords * scale).astype(int)
+    high = np.rint((tiles.rejected.coords + tiles.spec.level0_px) * scale).astype(int)
+    for corner, opposite, verdict in zip(
+        low.tolist(), high.tolist(), tiles.rejected.verdict.tolist(), strict=True
+    ):
+        inner = [side - 2 for side in opposite]
+        cv2.rectangle(
+            picture, [side + 1 for side in corner], inner, VERDICT_COLOURS[VERDICTS[verdict]], 2
+        )
+
+
+def _left_out(tiles: TileSet) -> list[tuple[str, Colour]]:
+    """What quality control left out, in words, each with its colour."""
+    if tiles.rejected is None:
+        return []
+    counts = np.bincount(tiles.rejected.verdict, minlength=len(VERDICTS))
+    return [
+        (f"{count} {name}", VERDICT_COLOURS[name])
+        for name, count in zip(VERDICTS, counts, strict=True)
+        if count
+    ]
+
+
+def _wash_out(
+    thumbnail: NDArray[np.uint8], low: NDArray[np.int64], high: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    kept = np.zeros(thumbnail.shape[:2], dtype=bool)
+    for (left, top), (right, bottom) in zip(low.tolist(), high.tolist(), strict=True):
+        kept[top:bottom, left:right] = True
+    pale = (thumbnail // 2 + 127).astype(np.uint8)
+    return np.where(kept[..., None], thumbnail, pale)
+
+
+def _draw_grid(picture: NDArray[np.uint8], low: NDArray[np.int64], high: NDArray[np.int64]) -> None:
+    """Outlines of the tiles, fainter the smaller they are, so that tissue stays visible beneath."""
+    if not len(low):
+        return
+    lines = picture.copy()
+    for corner, opposite in zip(low.tolist(), high.tolist(), strict=True):
+        cv2.rectangle(lines, corner, opposite, TILE_COLOUR, 1)
+    side = float(np.mean(high - low))
+    opacity = float(np.clip(side / 40, 0.15, 0.7))
+    cv2.addWeighted(lines, opacity, picture, 1 - opacity, 0, dst=picture)
+
+
+def add_caption(
+    picture: NDArray[np.uint8], text: str, *, mpp: float, notes: Sequence[tuple[str, Colour]] = ()
+) -> NDArray[np.uint8]:
+    """Append a white strip with `text`, coloured `notes` and a scale bar, widening a narrow picture to hold them.
+
+    `mpp` is the picture's µm per pixel.
+    """
+    font = _font(18)
+    height, width = picture.shape[:2]
+    bar_um = max(
+        (bar for bar in SCALE_BARS_UM if bar / mpp <= max(width, 400) / 4), default=SCALE_BARS_UM[0]
+    )
+    bar_text = f"{bar_um / 1000:g} mm" if bar_um >= 1000 else f"{bar_um} µm"
+    bar_px = round(bar_um / mpp)
+    written = sum(font.getlength(part) + 18 for part in (text, *(note for note, _ in notes)))
+    needed = round(written + font.getlength(bar_text)) + bar_px + 60
+    sheet = Image.new("RGB", (max(width, needed), height + CAPTION_PX), "white")
+    sheet.paste(Image.fromarray(picture))
+    draw = ImageDraw.Draw(sheet)
+    middle = height + CAPTION_PX // 2
+    x = 12.0
+    for part, colour in ((text, (0, 0, 0)), *notes):
+        draw.text((x, middle), part, fill=colour, font=font, anchor="lm")
+        x += font.getlength(part) + 18
+    end = sheet.width - 12
+    draw.line([(end - bar_px, middle), (end, middle)], fill="black", width=4)
+    draw.text((end - bar_px - 8, middle), bar_text, fill="black", font=font, anchor="rm")
+    return np.asarray(sheet)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which Matplotlib carries; Pillow's own font lacks µ."""
+    path = files("matplotlib") / "mpl-data/fonts/ttf/DejaVuSans.ttf"
+    return ImageFont.truetype(str(path), size)
+
+
+def write_picture(path: str | Path, picture: NDArray[np.uint8]) -> None:
+    """Write (H, W, 3) uint8 atomically, in the format of the suffix."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary, quality=90)

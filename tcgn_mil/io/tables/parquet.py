@@ -1,0 +1,86 @@
+"""Parquet tables with the interface of :mod:`~tcgn_mil.io.tables.delimited`; needs pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.io.tables.delimited import MAX_TABLE_BYTES
+from tcgn_mil.types.tiles import duplicates, preview
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
+
+
+def column_names(path: str | Path) -> list[str]:
+    """Names of the columns; an index that pandas stored comes first, where the ids of a text table are.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, unreadable or too large, or pyarrow is not installed.
+    """
+    names, stored_index = _names(_open(Path(path)))
+    return [*stored_index, *(name for name in names if name not in stored_index)]
+
+
+def read_columns(
+    path: str | Path, columns: Sequence[int], *, ids: int | None = None
+) -> pd.DataFrame:
+    """The columns at these positions under their names; column `ids` becomes the index, as text."""
+    path = Path(path)
+    names = column_names(path)
+    chosen = [names[position] for position in columns]
+    if duplicates(chosen):
+        raise InputError(
+            f"names column {preview(duplicates(chosen))} twice", path=path, fix="rename one of them"
+        )
+    id_name = [] if ids is None else [names[ids]]
+    try:
+        table = _open(path).read(columns=[*id_name, *chosen]).to_pandas(ignore_metadata=True)
+    except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
+        raise InputError(
+            f"cannot be read as Parquet ({error})", path=path, fix="copy the file again"
+        ) from error
+    if not id_name:
+        return table[chosen]
+    index = pd.Index(table[id_name[0]].astype(str).str.strip())
+    if table[id_name[0]].isna().any() or (index == "").any():
+        raise InputError(
+            f"column {id_name[0]!r} has rows without an id",
+            path=path,
+            fix="name every row, or remove it",
+        )
+    return table[chosen].set_axis(index.rename(None), axis=0)
+
+
+def _open(path: Path) -> ParquetFile:
+    if not path.is_file():
+        raise InputError("no such table", path=path, fix="check the path")
+    try:
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise InputError(
+            "reading Parquet needs pyarrow", path=path, fix="pip install pyarrow, or give CSV"
+        ) from error
+    try:
+        file = ParquetFile(path)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"is no whole Parquet file ({error})", path=path, fix="copy the file again"
+        ) from error
+    unpacked = 8 * file.metadata.num_rows * file.metadata.num_columns
+    if unpacked > MAX_TABLE_BYTES:
+        raise InputError(f"unpacks to {unpacked / 2**30:.0f} GiB", path=path, fix="select columns")
+    return file
+
+
+def _names(file: ParquetFile) -> tuple[list[str], list[str]]:
+    """Column names, and those among them that pandas stored an index in."""
+    schema = file.schema_arrow
+    stored = (schema.pandas_metadata or {}).get("index_columns", [])
+    return list(schema.names), [name for name in stored if isinstance(name, str)]

@@ -1,0 +1,135 @@
+"""tiles/<slide>.h5: where the tiles of a slide lie (coordinates, never pixels)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.io.hdf5 import (
+    check_coords,
+    create_hdf5,
+    json_attr,
+    open_hdf5,
+    read_stain,
+    root_attr,
+    tile_spec,
+    write_stain,
+)
+from tcgn_mil.types.tiles import VERDICTS, RejectedTiles, TileQuality, TileSet, TileSpec
+
+_QUALITY = ("focus", "blur", "pen", "fold")
+
+
+def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str) -> None:
+    """Write `tiles` atomically.
+
+    Layout: ``coords`` (N, 2) int64 level-0 top-left x, y; ``tissue_fraction`` (N,) float32; root attributes
+    ``slide_id``, ``patient_id``, ``slide_file`` (base name), ``spec`` (JSON of TileSpec), ``slide_width``,
+    ``slide_height``, ``settings`` (JSON: what the tissue finder was asked), ``schema_version``, ``provenance``. Where
+    quality was controlled also ``focus``, ``blur``, ``pen``, ``fold`` (N,) float32, and group ``rejected`` with
+    the same arrays of the K tiles left out and ``verdict`` (K,) uint8, which its attribute ``verdicts`` names.
+    Where stains are normalised also the root attribute ``stain`` (JSON of Stain).
+    """
+    with create_hdf5(path) as file:
+        file.create_dataset("coords", data=tiles.coords.astype(np.int64))
+        file.create_dataset("tissue_fraction", data=tiles.tissue_fraction.astype(np.float32))
+        file.attrs["slide_id"] = tiles.slide_id
+        file.attrs["patient_id"] = tiles.patient_id
+        file.attrs["slide_file"] = slide_file
+        file.attrs["spec"] = json.dumps(tiles.spec.as_dict())
+        file.attrs["settings"] = json.dumps(dict(tiles.settings), sort_keys=True)
+        file.attrs["slide_width"], file.attrs["slide_height"] = tiles.slide_size
+        write_stain(file, tiles.stain)
+        if tiles.quality is not None:
+            _write_quality(file, tiles.quality)
+        if tiles.rejected is not None:
+            group = file.create_group("rejected")
+            group.create_dataset("coords", data=tiles.rejected.coords.astype(np.int64))
+            group.create_dataset(
+                "tissue_fraction", data=tiles.rejected.tissue_fraction.astype(np.float32)
+            )
+            group.create_dataset("verdict", data=tiles.rejected.verdict.astype(np.uint8))
+            group.attrs["verdicts"] = json.dumps(VERDICTS)
+            _write_quality(group, tiles.rejected.quality)
+
+
+def read_tiles(path: str | Path) -> TileSet:
+    """Read a tile file written by :func:`write_tiles`.
+
+    Raises
+    ------
+    InputError
+        If it is missing, damaged, of another kind, or its arrays differ in length.
+    """
+    with open_hdf5(path, kind="tile", needs=("coords", "tissue_fraction")) as file:
+        coords = file["coords"][:]
+        check_coords(coords, path=path)
+        if file["tissue_fraction"].shape != (len(coords),):
+            raise InputError(
+                f"has {len(coords)} tiles, but tissue fractions {file['tissue_fraction'].shape}",
+                path=path,
+                fix="tile the slide again",
+            )
+        return TileSet(
+            slide_id=str(root_attr(file, "slide_id", kind="tile")),
+            coords=coords.astype(np.int64),
+            tissue_fraction=file["tissue_fraction"][:].astype(np.float32),
+            spec=tile_spec(file, kind="tile"),
+            slide_size=(
+                int(root_attr(file, "slide_width", kind="tile")),
+                int(root_attr(file, "slide_height", kind="tile")),
+            ),
+            patient_id=str(file.attrs.get("patient_id", "")),
+            quality=_read_quality(file, len(coords), path),
+            rejected=_read_rejected(file, path),
+            stain=read_stain(file, kind="tile"),
+            settings=json_attr(file, "settings", kind="tile"),
+        )
+
+
+def _write_quality(group: Any, quality: TileQuality) -> None:
+    for name in _QUALITY:
+        group.create_dataset(name, data=getattr(quality, name).astype(np.float32))
+
+
+def _read_quality(group: Any, count: int, path: str | Path) -> TileQuality | None:
+    if not all(name in group for name in _QUALITY):
+        return None
+    values = {name: group[name][:].astype(np.float32) for name in _QUALITY}
+    _check_lengths({name: len(value) for name, value in values.items()}, count, path)
+    return TileQuality(**values)
+
+
+def _read_rejected(file: Any, path: str | Path) -> RejectedTiles | None:
+    if "rejected" not in file:
+        return None
+    group = file["rejected"]
+    coords = group["coords"][:]
+    check_coords(coords, path=path)
+    quality = _read_quality(group, len(coords), path)
+    fractions, verdict = (
+        group["tissue_fraction"][:].astype(np.float32),
+        group["verdict"][:].astype(np.uint8),
+    )
+    _check_lengths({"tissue_fraction": len(fractions), "verdict": len(verdict)}, len(coords), path)
+    if quality is None or (len(verdict) and not 0 < verdict.min() <= verdict.max() < len(VERDICTS)):
+        raise InputError(
+            "its rejected tiles have no valid verdict", path=path, fix="tile the slide again"
+        )
+    return RejectedTiles(coords.astype(np.int64), fractions, quality, verdict)
+
+
+def _check_lengths(lengths: dict[str, int], count: int, path: str | Path) -> None:
+    wrong = {name: length for name, length in lengths.items() if length != count}
+    if wrong:
+        raise InputError(f"has {count} tiles, but {wrong}", path=path, fix="tile the slide again")
+
+
+def read_tile_settings(path: str | Path) -> tuple[TileSpec, dict]:
+    """The spec and tissue settings a tile file was made with, to decide whether it can be kept."""
+    with open_hdf5(path, kind="tile", needs=("coords",)) as file:
+        return tile_spec(file, kind="tile"), json_attr(file, "settings", kind="tile")

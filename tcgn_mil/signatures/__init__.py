@@ -1,0 +1,1 @@
+"""TODO: say what tcgn_mil/signatures holds."""

@@ -1,0 +1,192 @@
+"""Where a training run stands, on disk: tensors and JSON in one safetensors file, replaced whole after every epoch.
+
+With it a run that was killed goes on as if it had not been: it holds all that an epoch starts from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric.plugins import Precision
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.io.atomic import atomic_path
+from tcgn_mil.models.published import check_tensors
+from tcgn_mil.types.tiles import preview
+
+_PARTS = ("model", "best", "optimizer", "average")
+
+
+@dataclass
+class History:
+    """What happened.
+
+    Attributes
+    ----------
+    epochs
+        One dict an epoch, with ``loss`` (mean training loss) and ``score`` (validation, NaN where it had none).
+    best_epoch
+        Index of the epoch whose weights are kept, that with the highest score or the last; -1 before there is one.
+    best_score
+        Its score.
+    """
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = -1
+    best_score: float = -math.inf
+
+
+class Trained(NamedTuple):
+    """What an epoch changes: the model, the optimizer's moments, the precision's loss scale, the average of weights."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    precision: Precision
+    average: nn.Module | None = None
+
+    @property
+    def judged(self) -> nn.Module:
+        """What is validated: the average where there is one."""
+        return self.model if self.average is None else self.average
+
+
+class TrainingState:
+    """The state of one run, in memory and, where a path is given, on disk.
+
+    Parameters
+    ----------
+    trained
+        Objects to write out and to restore.
+    config
+        Plain values; a state of other values is refused.
+    path
+        File to keep, None for none.
+    """
+
+    def __init__(
+        self, trained: Trained, config: Mapping[str, Any], path: str | Path | None
+    ) -> None:
+        self.trained, self.config = trained, json.loads(json.dumps(config))
+        self.path = None if path is None else Path(path)
+        self.best: dict[str, Tensor] = {}
+
+    def keep_best(self) -> None:
+        """Remember the weights that were validated as those to keep so far."""
+        self.best = _on_cpu(self.trained.judged.state_dict())
+
+    def restore_best(self) -> None:
+        """Give the model the weights that were kept."""
+        self.trained.model.load_state_dict(self.best)
+
+    def write(self, history: History) -> None:
+        """Replace the file."""
+        if self.path is None:
+            return
+        moments = {
+            f"{index}.{name}": torch.as_tensor(value)
+            for index, values in self.trained.optimizer.state_dict()["state"].items()
+            for name, value in values.items()
+        }
+        average = {} if self.trained.average is None else self.trained.average.state_dict()
+        parts = (self.trained.model.state_dict(), self.best, moments, average)
+        tensors = {
+            f"{part}.{name}": value
+            for part, values in zip(_PARTS, parts, strict=True)
+            for name, value in _on_cpu(values).items()
+        }
+        metadata = {
+            "config": json.dumps(self.config),
+            "history": json.dumps(dataclasses.asdict(history)),
+            "precision": json.dumps(self.trained.precision.state_dict()),
+        }
+        with atomic_path(self.path) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
+
+    def resume(self) -> History:
+        """Restore what the file holds, if there is one; returns its history, else an empty one.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read, or is the state of another config or model.
+        """
+        if self.path is None or not self.path.is_file():
+            return History()
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except SafetensorError as error:
+            raise InputError(
+                f"cannot be read as the state of a training run ({error})",
+                path=self.path,
+                fix="remove it to train from the start",
+            ) from error
+        self._check_config(metadata)
+        parts: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
+        for name, value in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = value
+        self._load(parts)
+        self.trained.precision.load_state_dict(json.loads(metadata["precision"]))
+        return History(**json.loads(metadata["history"]))
+
+    def _load(self, parts: Mapping[str, dict[str, Tensor]]) -> None:
+        model, optimizer, _, average = self.trained
+        try:
+            check_tensors(
+                parts["model"],
+                {name: value.shape for name, value in model.state_dict().items()},
+                "the model",
+            )
+        except InputError as error:
+            raise InputError(
+                f"holds the state of another model: {error.reason}",
+                path=self.path,
+                fix="choose another --out folder",
+            ) from None
+        model.load_state_dict(parts["model"])
+        if average is not None:
+            average.load_state_dict(parts["average"])
+        self.best = parts["best"]
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in parts["optimizer"].items():
+            index, _, key = name.partition(".")
+            moments.setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict(
+            {"state": moments, "param_groups": optimizer.state_dict()["param_groups"]}
+        )
+
+    def _check_config(self, metadata: Mapping[str, str]) -> None:
+        if not {"config", "history", "precision"} <= metadata.keys():
+            raise InputError(
+                "is no state of a training run",
+                path=self.path,
+                fix="remove it to train from the start",
+            )
+        found = json.loads(metadata["config"])
+        different = sorted(
+            key for key in {*found, *self.config} if found.get(key) != self.config.get(key)
+        )
+        if different:
+            raise InputError(
+                f"holds the state of another training config; differing keys: {preview(different)}",
+                path=self.path,
+                fix="use the same config, or choose another --out folder",
+            )
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that later steps do not change, in the plain layout that safetensors holds."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}

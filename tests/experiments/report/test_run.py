@@ -1,0 +1,414 @@
+"""tcgn-mil report: the page over finished runs, in text and in a browser."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments import main as cli
+from tcgn_mil.experiments.report.run import find_runs, write_run_report
+from tcgn_mil.experiments.runs.glossary import spoken
+from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
+from tcgn_mil.experiments.slide_level import figures as slide_figures
+from tcgn_mil.experiments.slide_level.config import SlideCvConfig
+from tcgn_mil.experiments.slide_level.report_scatter import read_scatter, safe_json
+from tcgn_mil.io.atomic import write_json
+from tcgn_mil.io.result_tables import write_csv, write_predictions
+from tcgn_mil.types.tiles import GenePanel
+
+ATTACK = "</script><script>document.title='hit'</script>"
+GENES = ("CD8A", "TEK", "GOOD", "BAD", ATTACK)
+
+
+@pytest.fixture(scope="module")
+def page(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run_report(
+        [demo], tmp_path_factory.mktemp("page") / "report.html", title="A <b>cohort</b>"
+    )
+
+
+def made_run(out: Path, genes: tuple[str, ...] = GENES, patients: int = 12) -> Path:
+    """A run of slide-cv of which only the tables are real."""
+    generator = np.random.default_rng(0)
+    truth = generator.normal(size=(patients, len(genes))).astype(np.float32)
+    truth[0, 0] = np.nan
+    predicted = (truth + generator.normal(size=truth.shape)).astype(np.float32)
+    table = pd.DataFrame(
+        {
+            "gene": genes,
+            "r_model": np.linspace(0.1, 0.6, len(genes)),
+            "low_model": 0.05,
+            "high_model": 0.7,
+            "p_model": 0.01,
+            "q_model": 0.02,
+            "pooled_r_model": 0.4,
+            "r_ridge_colour": 0.2,
+            "n": patients,
+            "predictable": True,
+            "interval_half_width": 1.5,
+            "interval_coverage": 0.9,
+        }
+    )
+    begin_run(out, "finetune", SlideCvConfig("cohort.h5ad", "features"))
+    write_csv(out / "genes.csv", table)
+    write_csv(
+        out / "dropped.csv",
+        pd.DataFrame({"kind": ["slide"], "id": [ATTACK], "reason": [f"is {ATTACK}"]}),
+    )
+    obs = pd.DataFrame({"fold": 0}, index=[ATTACK, *(f"P{index}" for index in range(1, patients))])
+    write_predictions(
+        out / "out_of_fold.h5ad",
+        predicted,
+        obs,
+        GenePanel(genes),
+        unit="u",
+        layers={"truth": truth},
+    )
+    finish_run(
+        out,
+        {
+            "patients": patients,
+            "genes": len(genes),
+            "folds": 3,
+            "unit": "log2(x & 1)",
+            "encoder": "e",
+            "dropped": 1,
+            "labels": [f"label {ATTACK}"],
+            "predictable": len(genes),
+            "coverage": {"stated": 0.9, "measured": 0.89},
+            "null": {"refits": 50, "share_below_0.05": 0.05, "runs_with_any_q_below_0.05": 0.06},
+            "headline": [
+                {"predictor": "model", "median_r": 0.4, "low": 0.3, "high": 0.5},
+                {
+                    "predictor": "ridge_colour",
+                    "median_r": 0.2,
+                    "low": 0.1,
+                    "high": 0.3,
+                    "model_above_by": 0.2,
+                    "model_above_low": 0.1,
+                    "model_above_high": 0.3,
+                },
+            ],
+        },
+    )
+    return out
+
+
+def test_the_page_holds_what_the_runs_wrote(demo: Path, page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert "A &lt;b&gt;cohort&lt;/b&gt;" in text
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", text)  # nothing from elsewhere
+    headings = re.findall(r"<h2>(.*?)</h2>", text)
+    assert headings[:4] == [
+        "In short",
+        "How to read this page",
+        "The cohort, and what was lost on the way",
+        "Expression from slides: the headline",
+    ]
+    assert headings[-3:] == ["Methods", "Commands, versions and configs", "What made this report"]
+    genes = pd.read_csv(demo / "slide-model" / "genes.csv")["gene"]
+    assert all(f"<td>{gene}</td>" in text for gene in genes)
+    config = json.loads((demo / "slide-model" / "run.json").read_text(encoding="utf-8"))["config"]
+    assert f"at a peak rate of {config['training']['lr']:g}" in text
+    assert f"  lr: {config['training']['lr']}" in text  # the whole config
+    assert text.count(";base64,") >= 6
+    assert page.stat().st_size < 15 * 2**20
+
+
+def test_what_was_lost_is_told_step_by_step(tmp_path: Path) -> None:
+    made_run(tmp_path / "run")
+    write_json(
+        tmp_path / "join_summary.json",
+        {
+            "join": {
+                "slides": 9,
+                "slides_kept": 7,
+                "samples": 8,
+                "samples_kept": 8,
+                "patients": 6,
+                "genes": 5,
+                "unit": "tpm",
+                "key": "patient id",
+                "outcomes": {"OS": {"patients": 6, "events": 2}},
+            },
+            "sources": ["a.csv"],
+            "dropped": {"slide: no expression of this patient": 2},
+            "genes_left_out": {"without a value": 3},
+        },
+    )
+    (tmp_path / "tiles").mkdir()
+    write_csv(
+        tmp_path / "tiles" / "tile_summary.csv",
+        pd.DataFrame(
+            {
+                "slide": ["s1", "s2"],
+                "kept": [5, 10],
+                "pen": [4, 0],
+                "out_of_focus": [0, 0],
+                "fold": [1, 0],
+                "flags": ["", "odd"],
+            }
+        ),
+    )
+    write_csv(
+        tmp_path / "tiles" / "failures.csv",
+        pd.DataFrame(
+            {"slide": ["s3"], "stage": ["tile"], "reason": ["no <tissue>"], "likely_fix": ["look"]}
+        ),
+    )
+    text = write_run_report([tmp_path], tmp_path / "r.html", title="x").read_text(encoding="utf-8")
+    table = text.split("What was lost at each step, and why")[1].split("</table>")[0]
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in table.split("<tr>")[2:]]
+    assert [
+        "join of slides and expression",
+        "2 slides",
+        "9",
+        "no expression of this patient",
+    ] in rows
+    assert ["join of slides and expression", "3 genes", "", "without a value"] in rows
+    assert ["tiling", "4 tiles", "20", "quality: pen marks"] in rows
+    assert ["tiling", "1 tiles", "20", "quality: folded tissue"] in rows
+    assert ["tiling", "none", "", "slide s2 was kept and is odd: odd"] in rows
+    assert any(row[:2] == ["slide model", "1 slide"] for row in rows)
+    assert any(row[:2] == ["tile", "1 that failed"] for row in rows)
+    assert "no &lt;tissue&gt;" in text
+    assert "6 patients have both, with 7 of 9 slides" in text
+    assert "OS: 6 of them, 2 events" in text
+
+
+def test_the_headline_says_whether_the_model_beats_the_best_baseline(tmp_path: Path) -> None:
+    text = write_run_report([made_run(tmp_path / "run")], tmp_path / "r.html", title="x").read_text(
+        encoding="utf-8"
+    )
+    assert "the model is better (difference 0.200 (95 % interval 0.100 to 0.300))" in text
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    summary["headline"][1]["model_above_low"] = -0.1
+    write_json(tmp_path / "run" / "summary.json", summary)
+    text = write_run_report([tmp_path / "run"], tmp_path / "r.html", title="x").read_text(
+        encoding="utf-8"
+    )
+    assert "does not differ from it beyond chance" in text
+
+
+def test_nothing_of_the_data_can_become_markup_or_script(tmp_path: Path) -> None:
+    text = write_run_report(
+        [made_run(tmp_path / "run")], tmp_path / "r.html", title=ATTACK
+    ).read_text(encoding="utf-8")
+    assert "<script>document.title" not in text
+    assert text.count("</script>") == 2  # of the scatter's data and of the page's own script
+    inside = text.split('<script type="application/json" class="scatter">')[1].split("</script>")[0]
+    assert json.loads(inside)["patients"][0] == ATTACK
+    assert json.loads(safe_json({"a": "</script>&\u2028"})) == {"a": "</script>&\u2028"}
+
+
+def test_the_scatter_holds_the_values_of_each_gene(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run")
+    found = read_scatter(run, unit="u", stated=0.9)
+    assert found is not None
+    data = json.loads(found.json)
+    stored = anndata.read_h5ad(run / "out_of_fold.h5ad")
+    assert data["first"] == GENES[-1]
+    for gene in data["genes"]:
+        for axis, values in (
+            ("x", stored[:, gene["gene"]].layers["truth"]),
+            ("y", stored[:, gene["gene"]].X),
+        ):
+            low, high, packed = gene[axis]
+            steps = np.frombuffer(base64.b64decode(packed), dtype="<u2").astype(float)
+            steps[steps == 65535] = np.nan
+            np.testing.assert_allclose(
+                low + (high - low) * steps / 65534, values.ravel(), atol=(high - low) * 1e-4
+            )
+    assert data["genes"][0]["gene"] == sorted(GENES)[0]
+
+
+def test_a_scatter_keeps_to_its_budget_and_immune_genes_first(tmp_path: Path) -> None:
+    genes = ("CD8A", *(f"G{index:03d}" for index in range(200)))  # CD8A has the least r
+    run = made_run(tmp_path / "run", genes, patients=50)
+    found = read_scatter(run, unit="u", stated=0.9, budget=20_000)
+    assert found is not None
+    kept = [gene["gene"] for gene in json.loads(found.json)["genes"]]
+    assert len(found.json) < 20_000
+    assert found.genes == len(kept) < found.of == len(genes)
+    assert "CD8A" in kept
+    assert "G199" in kept
+    assert "G001" not in kept
+
+
+def test_a_large_cohort_is_a_page_of_less_than_15_mb_within_half_a_minute(tmp_path: Path) -> None:
+    run = made_run(
+        tmp_path / "run", tuple(f"G{index:05d}" for index in range(18_000)), patients=400
+    )
+    start = time.perf_counter()
+    page = write_run_report([run], tmp_path / "report.html", title="x")
+    assert time.perf_counter() - start < 30
+    assert page.stat().st_size < 15e6
+
+
+def test_intervals_are_told_in_one_cell_and_empty_columns_left_out() -> None:
+    frame = pd.DataFrame(
+        {"r": [0.1234, np.nan], "l": [0.1, np.nan], "h": [0.2, np.nan], "none": [np.nan, np.nan]}
+    )
+    table = spoken(frame, {"r": ("r", "l", "h"), "none": "none", "gone": "gone"})
+    assert table.to_dict("list") == {"r": ["0.123 (0.100 to 0.200)", "NA"]}
+
+
+def test_runs_of_one_kind_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for name in ("a/run", "b/run"):
+        made_run(tmp_path / name)
+    text = write_run_report([tmp_path], tmp_path / "r.html", title="x").read_text(encoding="utf-8")
+    assert "Each gene, and its patients (a/run)" in text
+    assert "Each gene, and its patients (b/run)" in text
+
+
+def test_the_commands_told_are_those_of_the_runs(demo: Path, page: Path) -> None:
+    commands = re.findall(
+        r"tcgn-mil [a-z-]+ --config .*? --out NEW", page.read_text(encoding="utf-8")
+    )
+    assert commands
+    for command in commands:
+        words = shlex.split(command)
+        shown = CliRunner().invoke(cli.app, [*words[1:4], "--show-config"], catch_exceptions=False)
+        assert yaml.safe_load(shown.stdout) == yaml.safe_load(
+            Path(words[3]).read_text(encoding="utf-8")
+        )
+
+
+def test_unfinished_runs_and_other_folders_are_left_out(demo: Path, tmp_path: Path) -> None:
+    assert {run.kind for run in find_runs(demo)} >= {"finetune", "predict", "pretrain"}
+    shutil.copytree(demo / "slide-model", tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    assert find_runs(tmp_path) == []
+    with pytest.raises(InputError, match="holds no finished run of finetune") as told:
+        write_run_report([tmp_path], tmp_path / "report.html", title="x")
+    assert told.value.fix
+    with pytest.raises(InputError, match="no such folder"):
+        write_run_report([tmp_path / "gone"], tmp_path / "report.html", title="x")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("summary.json", "run.json or summary.json is damaged"),
+        ("genes.csv", "cannot be read as a table"),
+        ("out_of_fold.h5ad", "cannot be read"),
+        ("dropped.csv", "cannot be read as a table"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path: Path, name: str, told: str) -> None:
+    run = made_run(tmp_path / "run")
+    (run / name).write_text('"a,b\n1', encoding="utf-8")
+    with pytest.raises(InputError, match=told) as error:
+        write_run_report([run], tmp_path / "report.html", title="x")
+    assert "run" in str(error.value.path)
+    assert error.value.fix
+
+
+def test_coverage_of_the_intervals_is_drawn_with_its_source(tmp_path: Path) -> None:
+    slide_figures.draw_coverage(
+        np.array([0.85, 0.9, np.nan, 0.95]), tmp_path / "coverage.png", stated=0.9
+    )
+    assert pd.read_csv(tmp_path / "coverage_figure.csv")["genes"].sum() == 3
+    assert (tmp_path / "coverage.pdf").is_file()
+
+
+def browse(chromium: str, page: Path, script: str, folder: Path) -> str:
+    """The page's DOM after a script; fails on any error of the page's console."""
+    watch = "<script>window.onerror = message => document.documentElement.setAttribute('data-error', message)</script>"
+    text = page.read_text(encoding="utf-8").replace("<head>", f"<head>{watch}")
+    copy = folder / "page.html"
+    copy.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    command = [
+        chromium,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={folder / 'user'}",
+        "--enable-logging=stderr",
+        "--dump-dom",
+        copy.as_uri(),
+    ]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "data-error=" not in found.stdout
+    assert "Uncaught" not in found.stderr
+    assert "CONSOLE" not in found.stderr
+    return found.stdout
+
+
+@pytest.mark.browser
+def test_a_search_filters_and_the_page_has_no_errors(
+    chromium: str, demo: Path, page: Path, tmp_path: Path
+) -> None:
+    gene = pd.read_csv(demo / "slide-model" / "genes.csv")["gene"][3]
+    script = (
+        "const boxes = [...document.querySelectorAll('input[type=search]')];"
+        "const box = boxes.find(one => one.ariaLabel.includes('Every gene'));"
+        f"box.value = '{gene.lower()}'; box.dispatchEvent(new Event('input'));"
+        "const table = box.closest('label').nextElementSibling.querySelector('table');"
+        "table.querySelectorAll('th')[1].click();"
+        "document.title = 'shown: ' + [...table.tBodies[0].rows].filter(row => !row.hidden)"
+        ".map(row => row.cells[0].textContent).join(',') + '; '"
+        " + box.closest('section').querySelector('.chooser svg text').textContent;"
+    )
+    assert f"<title>shown: {gene}; {gene}</title>" in browse(chromium, page, script, tmp_path)
+
+
+@pytest.mark.browser
+def test_choosing_a_gene_redraws_the_scatter(chromium: str, tmp_path: Path) -> None:
+    page = write_run_report([made_run(tmp_path / "run")], tmp_path / "report.html", title="x")
+    script = (
+        "const chooser = document.querySelector('.chooser'), svg = chooser.querySelector('svg');"
+        "const state = () => [svg.querySelector('text').textContent, svg.querySelectorAll('circle').length,"
+        " [...svg.querySelectorAll('circle')].map(dot => dot.getAttribute('cx')).join(' '),"
+        " chooser.querySelector('.facts').textContent];"
+        "const seen = [state()], box = chooser.querySelector('input');"
+        "box.value = 'good'; box.dispatchEvent(new Event('input')); seen.push(state());"
+        "[...document.querySelectorAll('.picks td:first-child')].find(cell => cell.textContent === 'CD8A').click();"
+        "seen.push(state());"
+        "box.value = 'none'; box.dispatchEvent(new Event('change'));"
+        "seen.push([chooser.querySelector('.warn').textContent]);"
+        "document.body.append(Object.assign(document.createElement('output'), {textContent: JSON.stringify(seen)}));"
+    )
+    shown = browse(chromium, page, script, tmp_path)
+    assert "<title>x</title>" in shown  # the gene and patient named like a script did nothing
+    text = shown.split("<output>")[1].split("</output>")[0]
+    first, typed, clicked, warned = json.loads(
+        text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    )
+    assert first[:2] == [ATTACK, 12]
+    assert typed[:2] == ["GOOD", 12]
+    assert clicked[:2] == ["CD8A", 11]  # one patient has no measured value
+    assert len({first[2], typed[2], clicked[2]}) == 3
+    assert "0.10 (0.05 to 0.70)" in clicked[3]
+    assert "0.35 (0.05 to 0.70)" in typed[3]
+    assert warned == ["none: no such gene on this page"]
+
+
+@pytest.mark.browser
+def test_print_has_the_default_gene_and_no_search_boxes(chromium: str, tmp_path: Path) -> None:
+    page = write_run_report([made_run(tmp_path / "run")], tmp_path / "report.html", title="x")
+    command = [
+        chromium,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path / 'user'}",
+        f"--print-to-pdf={tmp_path / 'page.pdf'}",
+        page.as_uri(),
+    ]
+    subprocess.run(command, capture_output=True, timeout=120, check=True)
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")

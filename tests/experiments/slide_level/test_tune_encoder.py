@@ -1,0 +1,426 @@
+"""Fine-tuning an encoder through the bag: what trains, what is sampled, what a run leaves, what predict makes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from tcgn_mil.batches.pixel_bags import PixelBags
+from tcgn_mil.checkpoints import EncoderInfo, load_encoder, load_slide_model, save_encoder
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.encode.run import EncodeSettings, encode_cohort
+from tcgn_mil.experiments.predict.config import PredictConfig
+from tcgn_mil.experiments.predict.run import run as predict
+from tcgn_mil.experiments.slide_level import run as finetuning
+from tcgn_mil.experiments.slide_level import tune_encoder as encoder_tuning
+from tcgn_mil.experiments.slide_level.config import EncoderTuning, FinetuneConfig, SlideCvConfig
+from tcgn_mil.experiments.slide_level.tune_encoder import PixelSource
+from tcgn_mil.inference.tile_encoder import open_encoder
+from tcgn_mil.io.atomic import provenance
+from tcgn_mil.io.feature_files import read_feature_info
+from tcgn_mil.models import end_to_end as bag_encoder
+from tcgn_mil.models.encoders import EncoderInput, create_encoder
+from tcgn_mil.models.end_to_end import BagNetwork, trained_parameters
+from tcgn_mil.models.slide_regressor import MilConfig, SlideRegressor
+from tcgn_mil.training.loop import TrainingConfig
+from tcgn_mil.types.tiles import GenePanel, PatchSize, TargetScaler, TileSet, TileSpec
+
+PX = 32
+PATCH = PatchSize(PX, 0.69)
+SPEC = TileSpec.for_slide(PATCH, slide_mpp=0.69, level_downsamples=[1.0])
+TAKES = EncoderInput(PX, (0.5,) * 3, (0.25,) * 3)
+GENES = [f"G{i}" for i in range(6)]
+PATIENTS = [f"P{i:02d}" for i in range(12)]
+
+
+def tiles_of(slide: str) -> TileSet:
+    """Five tiles; the slide of no tiles file is P99."""
+    if slide == "P99-1":
+        raise InputError("no tiles", fix="tile it")
+    coords = np.stack([np.arange(5) * PX, np.zeros(5)], axis=1).astype(np.int64)
+    return TileSet(slide, coords, np.ones(5, np.float32), SPEC, (5 * PX, PX), patient_id=slide[:3])
+
+
+def pixels_of(slide: str, x: int) -> NDArray[np.uint8]:
+    """Stripes whose spacing says the patient, at a colour that says nothing."""
+    number = int(slide[1:3])
+    rng = np.random.default_rng([number, x, int(slide[-1])])
+    wave = 110 + 60 * np.sin(np.arange(PX) * (0.3 + 0.15 * number) + rng.uniform(0, 6))
+    return np.clip(wave[None, :, None] + rng.normal(0, 8, (PX, PX, 3)), 0, 255).astype(np.uint8)
+
+
+@contextmanager
+def open_tiles(tiles: TileSet, batch_size: int) -> Iterator[Any]:
+    if tiles.slide_id == "P05-2":
+        raise InputError("cannot be opened", path="P05-2.svs", fix="copy it again")
+    coords = tiles.coords
+    yield [
+        (np.stack([pixels_of(tiles.slide_id, int(x)) for x, _ in part]), part)
+        for part in np.array_split(coords, -(-len(coords) // batch_size))
+    ]
+
+
+SOURCE = PixelSource(tiles_of, open_tiles)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> FinetuneConfig:
+    """Twelve patients, the first with two slides; an encoder that was never trained, and its features."""
+    folder = tmp_path_factory.mktemp("tuning")
+    torch.manual_seed(0)
+    model = create_encoder("resnet10t", num_classes=len(GENES), input_px=PX)
+    scaler = TargetScaler(
+        "log1p", np.zeros(len(GENES), np.float32), np.ones(len(GENES), np.float32)
+    )
+    info = EncoderInfo("resnet10t", GenePanel(tuple(GENES)), scaler, PATCH, "library", takes=TAKES)
+    save_encoder(folder / "encoder.safetensors", model, info)
+    slides = [f"{name}-1" for name in PATIENTS] + ["P00-2"]
+    settings = EncodeSettings(str(folder / "encoder.safetensors"))
+    encode_cohort(slides, tiles_of, open_tiles, settings, folder / "features")
+    level = np.linspace(-1, 1, len(PATIENTS))
+    rng = np.random.default_rng(0)
+    values = 3 + level[:, None] + 0.1 * rng.standard_normal((len(PATIENTS), len(GENES)))
+    cohort = anndata.AnnData(
+        values.astype(np.float32), obs=pd.DataFrame(index=PATIENTS), var=pd.DataFrame(index=GENES)
+    )
+    cohort.uns["slides"] = pd.DataFrame(
+        [(name, name[:3]) for name in slides], columns=["slide_id", "patient_id"]
+    )
+    cohort.uns["tcgn_mil"] = json.dumps(provenance(kind="cohort", unit="log2(tpm+1)"))
+    cohort.write_h5ad(folder / "cohort.h5ad")
+    return FinetuneConfig(
+        cohort=str(folder / "cohort.h5ad"),
+        features=str(folder / "features"),
+        slides="slides",
+        tiles="tiles",
+        encoder=str(folder / "encoder.safetensors"),
+        n_folds=3,
+        replicates=20,
+        encoder_train="last",
+        model=MilConfig(embedding=8, attention_hidden=4, dropout=0.0),
+        training=TrainingConfig(epochs=6, batch_size=4, lr=3e-3, accelerator="cpu"),
+        tuning=EncoderTuning(
+            tiles=2,
+            val_tiles=3,
+            training=TrainingConfig(
+                epochs=3, batch_size=4, lr=3e-3, layer_decay=0.5, accelerator="cpu"
+            ),
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def tuned(
+    config: FinetuneConfig, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("tuned") / "run"
+    return out, finetuning.run(config, out, source=SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "kept"),
+    [
+        ("resnet10t", "layer4.", "layer3."),
+        ("tcgn_tiny", "stages.3.", "stages.2."),
+        ("vit_tiny_patch16_224", "blocks.11.", "blocks.10."),
+    ],
+)
+@pytest.mark.parametrize("genes", [0, 7])
+def test_the_last_stage_and_what_follows_it_trains(
+    name: str, first: str, kept: str, genes: int
+) -> None:
+    encoder = create_encoder(name, num_classes=genes)
+    names = [
+        key for key, _ in create_encoder(name, num_classes=0).named_parameters()
+    ]  # without what spots were read by
+    last = trained_parameters(encoder, "last")
+    assert {key for key in names if key.startswith(first)} <= last
+    assert not {key for key in last if key.startswith(kept)}
+    assert last >= {key for key in names if key.startswith(("final", "norm."))}
+    assert trained_parameters(encoder, "all") == set(names)
+    assert trained_parameters(encoder, "none") == set()
+
+
+def network(which: bag_encoder.EncoderTrain) -> BagNetwork:
+    torch.manual_seed(0)
+    encoder = create_encoder("resnet10t", num_classes=3, input_px=PX)
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.ones_(
+                module.weight
+            )  # timm starts the last of a block at 0, which lets no gradient through
+    return BagNetwork(
+        encoder,
+        SlideRegressor(512, 3, MilConfig(embedding=8, attention_hidden=4, dropout=0.0)),
+        TAKES,
+        which,
+    )
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    """Two bags, of five tiles and of two."""
+    pixels = torch.randint(
+        0, 255, (2, 5, PX, PX, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    mask = torch.ones(2, 5, dtype=torch.bool)
+    mask[1, 2:] = False
+    return pixels, mask
+
+
+@pytest.mark.parametrize("which", ["none", "last", "all"])
+def test_gradients_reach_what_is_to_train_and_nothing_else(which: bag_encoder.EncoderTrain) -> None:
+    net = network(which).train()
+    before = {name: value.clone() for name, value in net.encoder.named_buffers()}
+    net(*batch()).square().mean().backward()
+    reached = {
+        name
+        for name, parameter in net.encoder.named_parameters()
+        if parameter.grad is not None and parameter.grad.abs().sum() > 0
+    }
+    assert reached == trained_parameters(net.encoder, which)
+    assert all(parameter.grad is not None for parameter in net.regressor.parameters())
+    assert net.regressor.training
+    assert all(torch.equal(value, before[name]) for name, value in net.encoder.named_buffers())
+
+
+def test_checkpointing_in_chunks_changes_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for chunk, plain in ((2, False), (100, True)):
+        monkeypatch.setattr(bag_encoder, "_TILES_A_CHUNK", chunk)
+        if plain:
+            monkeypatch.setattr(bag_encoder, "checkpointed", bag_encoder._call)
+        net = network("all").train()
+        net(*batch()).square().mean().backward()
+        found.append({n: p.grad for n, p in net.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name], rtol=1e-3, atol=1e-6)
+
+
+def test_only_a_chunks_activations_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors saved for the backward pass: with checkpointing, little more than the pixels."""
+    sizes = []
+    for plain in (False, True):
+        if plain:
+            monkeypatch.setattr(bag_encoder, "checkpointed", bag_encoder._call)
+        saved: list[int] = []
+        net = network("all").train()
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t: saved.append(t.numel()) or t, lambda t: t
+        ):  # noqa: B023
+            net(*batch())
+        sizes.append(sum(saved))
+    assert sizes[0] * 5 < sizes[1]
+
+
+def test_rates_fall_with_depth_and_the_regressor_has_the_full_one() -> None:
+    from tcgn_mil.training.optimizer import parameter_groups
+
+    net = network("all")
+    scale = {
+        id(p): group["lr_scale"]
+        for group in parameter_groups(net, 0.05, 0.5)
+        for p in group["params"]
+    }
+    at = {name: scale[id(p)] for name, p in net.named_parameters() if p.requires_grad}
+    assert at["regressor.head.weight"] == 1
+    assert (
+        at["encoder.layer4.0.conv1.weight"]
+        > at["encoder.layer1.0.conv1.weight"]
+        > at["encoder.conv1.0.weight"]
+    )
+
+
+def bags(patients: list[str]) -> PixelBags:
+    tiles = {
+        name: tuple(tiles_of(f"{name}-{k}") for k in ((1, 2) if name == "P00" else (1,)))
+        for name in patients
+    }
+    return PixelBags(patients, tiles, open_tiles, np.zeros((len(patients), 2), np.float32), seed=1)
+
+
+def test_samples_are_seeded_without_replacement_and_over_all_slides() -> None:
+    one, other = bags(PATIENTS), bags(["P00", "P01"])
+    first = one.sample("P00", 7, 0)
+    assert first.shape == (7, PX, PX, 3)
+    assert len({tile.tobytes() for tile in first}) == 7  # five tiles a slide, so both slides
+    np.testing.assert_array_equal(first, other.sample("P00", 7, 0))  # whoever else is there
+    assert not np.array_equal(first, one.sample("P00", 7, 1))
+    assert len(one.sample("P01", 7, 0)) == 5
+
+
+def test_an_epoch_has_every_patient_once_with_its_tiles_and_targets() -> None:
+    dataset = bags(PATIENTS)
+    dataset.targets = np.arange(len(PATIENTS), dtype=np.float32)[:, None]
+    seen = []
+    for part in dataset.epoch(3, batch_size=5, tiles=2):
+        assert part.mask.all()
+        for pixels, target in zip(part.pixels.numpy(), part.targets.numpy(), strict=True):
+            name = PATIENTS[int(target[0])]
+            own = {
+                pixels_of(slide.slide_id, int(x)).tobytes()
+                for slide in dataset.tiles[name]
+                for x, _ in slide.coords
+            }
+            assert {tile.tobytes() for tile in pixels} <= own
+            seen.append(name)
+    assert sorted(seen) == PATIENTS
+    again = [part.pixels for part in dataset.epoch(3, batch_size=5, tiles=2)]
+    assert all(
+        torch.equal(a, b.pixels)
+        for a, b in zip(again, dataset.epoch(3, batch_size=5, tiles=2), strict=True)
+    )
+
+
+def test_a_fold_has_an_encoder_and_a_model_that_reads_its_features(
+    tuned: tuple, config: FinetuneConfig
+) -> None:
+    out, summary = tuned
+    table = pd.read_csv(out / "headline.csv").set_index("predictor")
+    assert {"model", "frozen_encoder", "zero_shot", "untrained"} <= set(table.index)
+    assert any("approximate" in label for label in summary["labels"])
+    original = open_encoder(str(config.encoder)).identity
+    tuned_folds = [k for k in range(3) if (out / f"encoder{k}.safetensors").is_file()]
+    assert tuned_folds  # the encoder was random, so some fold gains
+    for k in tuned_folds:
+        info = load_slide_model(out / f"fold{k}.safetensors")[1]
+        assert (
+            info.encoder == open_encoder(str(out / f"encoder{k}.safetensors")).identity != original
+        )
+        for name in info.fold.test:
+            assert (
+                read_feature_info(out / "features" / f"fold{k}" / f"{name}-1.h5").encoder
+                == info.encoder
+            )
+        trained, _ = load_encoder(out / f"encoder{k}.safetensors")
+        start, _ = load_encoder(str(config.encoder))
+        changed = {
+            n for n, p in trained.named_parameters() if not torch.equal(p, start.get_parameter(n))
+        }
+        assert changed
+        assert all(name.startswith("layer4.") for name in changed)
+
+
+def test_prediction_takes_the_model_of_the_features_encoder(
+    tuned: tuple, config: FinetuneConfig, tmp_path: Path
+) -> None:
+    out, _ = tuned
+    k = next(k for k in range(3) if (out / f"encoder{k}.safetensors").is_file())
+    predict(
+        PredictConfig(str(out), str(out / "features" / f"fold{k}"), maps=False),
+        tmp_path / "predicted",
+    )
+    found = anndata.read_h5ad(tmp_path / "predicted" / "predicted.h5ad")
+    assert set(found.obs["relation"]) == {"out of fold"}
+    assert not found.obs["out_of_distribution"].any()
+    oof = anndata.read_h5ad(out / "out_of_fold.h5ad")
+    np.testing.assert_allclose(found.X, oof[found.obs_names, found.var_names].X, atol=1e-5)
+    if all((out / f"encoder{j}.safetensors").is_file() for j in range(3)):
+        with pytest.raises(
+            InputError, match=r"the model reads those of.*encoder<k>\.safetensors of the run"
+        ):
+            predict(PredictConfig(str(out), config.features, maps=False), tmp_path / "refused")
+
+
+def test_a_fold_that_gains_nothing_keeps_the_frozen_model(
+    config: FinetuneConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worse = iter(range(100))
+    monkeypatch.setattr(encoder_tuning, "_score", lambda *_: -float(next(worse)))
+    summary = finetuning.run(config, tmp_path / "run", source=SOURCE)
+    assert not list((tmp_path / "run").glob("encoder*.safetensors"))
+    rows = {row["predictor"]: row["median_pooled_r_biased"] for row in summary["headline"]}
+    assert rows["model"] == rows["frozen_encoder"]
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(
+    config: FinetuneConfig, tuned: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(range(100))
+    score = encoder_tuning._score
+
+    def killed(*arguments: Any) -> float:
+        if next(calls) == 2:  # after the start and the first epoch
+            raise KeyboardInterrupt
+        return score(*arguments)
+
+    monkeypatch.setattr(encoder_tuning, "_score", killed)
+    with pytest.raises(KeyboardInterrupt):
+        finetuning.run(config, tmp_path / "run", source=SOURCE)
+    monkeypatch.setattr(encoder_tuning, "_score", score)
+    finetuning.run(config, tmp_path / "run", source=SOURCE)
+    left, right = (
+        anndata.read_h5ad(folder / "out_of_fold.h5ad").X for folder in (tuned[0], tmp_path / "run")
+    )
+    np.testing.assert_array_equal(left, right)
+
+
+def test_slides_that_cannot_be_read_cost_a_row(config: FinetuneConfig, tmp_path: Path) -> None:
+    """P05 has two slides, of which one cannot be opened; P04 has none with tiles, P00 one tiled anew."""
+
+    def some(slide: str) -> TileSet:
+        if slide == "P04-1":
+            raise InputError("no tiles of it", fix="tile it")
+        found = tiles_of(slide)
+        fewer = dataclasses.replace(
+            found, coords=found.coords[:3], tissue_fraction=found.tissue_fraction[:3]
+        )
+        return fewer if slide == "P00-2" else found
+
+    data = finetuning.load_cohort(config.cohort, config.features)
+    data = dataclasses.replace(
+        data, slides=data.slides | {"P05": (*data.slides["P05"], Path("P05-2.h5"))}
+    )
+    left, pixels = encoder_tuning.with_pixels(config, data, PixelSource(some, open_tiles))
+    assert left.patients == tuple(name for name in PATIENTS if name != "P04")
+    assert len(left.values) == len(left.descriptors["mean_features"]) == len(left.patients)
+    assert [slide.slide_id for slide in pixels.tiles["P05"]] == ["P05-1"]
+    lost = left.dropped.set_index("id")["reason"]
+    assert "cannot be opened" in lost["P05-2"]
+    assert "no tiles of it" in lost["P04-1"]
+    assert "has 3 tiles, its features 5" in lost["P00-2"]
+    assert "no slide whose pixels" in lost["P04"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"slides": None}, "without --slides"),
+        ({"encoder": None, "tiles": None}, "without --encoder and --tiles"),
+        ({"several_slides": "mean"}, "several_slides=bag"),
+        ({"refits": 50}, "train the encoder again"),
+        ({"encoder_train": "some"}, "some"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    config: FinetuneConfig, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(config, **change)
+
+
+def test_cross_validation_asks_for_no_refits(config: FinetuneConfig) -> None:
+    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)} | {
+        "refits": 50
+    }
+    with pytest.raises(InputError, match="refits=0"):
+        SlideCvConfig(**given)
+
+
+def test_tiles_of_another_size_are_dropped_with_the_reason(config: FinetuneConfig) -> None:
+    other = TileSpec.for_slide(PatchSize(64, 0.69), slide_mpp=0.69, level_downsamples=[1.0])
+    source = PixelSource(lambda slide: dataclasses.replace(tiles_of(slide), spec=other), open_tiles)
+    data = finetuning.load_cohort(config.cohort, config.features)
+    with pytest.raises(InputError, match="no slide's pixels can be read"):
+        encoder_tuning.with_pixels(config, data, source)

@@ -1,0 +1,154 @@
+"""Patients x genes and covariates from anybody's files, and what is refused in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.io.expression_file import read_covariates, read_expression
+from tcgn_mil.signatures.gene_set_tables import read_sets
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_bytes(text.encode())
+    return path
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";"])
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.zip"])
+def test_delimited_tables(tmp_path: Path, separator: str, suffix: str) -> None:
+    frame = pd.DataFrame({"GZMA": [1.5, 2], "HLA-A": [np.nan, 3]}, index=["007", "008"])
+    frame.to_csv(tmp_path / f"t{suffix}", sep=separator)
+    found = read_expression(tmp_path / f"t{suffix}")
+    assert found.patients == ("007", "008")
+    assert found.genes == ("GZMA", "HLA-A")
+    np.testing.assert_equal(found.values, frame.to_numpy())
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame(
+        {"A": [1.0, 2], "B": [3.0, 4]}, index=pd.Index(["p", "q"], name="patient_id")
+    )
+    frame.to_parquet(tmp_path / "named.parquet")
+    frame.reset_index().to_parquet(tmp_path / "column.parquet")
+    for name in ("named", "column"):
+        found = read_expression(tmp_path / f"{name}.parquet")
+        assert (found.patients, found.genes) == (("p", "q"), ("A", "B"))
+
+
+def test_predictions_out_of_fold(tmp_path: Path) -> None:
+    adata = anndata.AnnData(
+        np.ones((3, 2), np.float32),
+        obs=pd.DataFrame({"fold": [2, 7, 2]}, index=["p", "q", "r"]),
+        var=pd.DataFrame(
+            {"predictable": [True, False], "r_model": [0.3, np.nan]}, index=["A", "B"]
+        ),
+    )
+    adata.layers["truth"] = np.array([[1, np.nan], [2, 3], [4, 5]], np.float32)
+    adata.uns["tcgn_mil"] = json.dumps({"unit": "log2(TPM + 1)"})
+    adata.write_h5ad(tmp_path / "p.h5ad")
+    found = read_expression(tmp_path / "p.h5ad")
+    assert found.unit == "log2(TPM + 1)"
+    assert found.folds.tolist() == [0, 1, 0]
+    assert found.predictable.tolist() == [True, False]
+    assert found.r[0] == 0.3
+    assert np.isnan(found.truth[0, 1])
+    adata.obs["fold"] = [2, np.nan, 2]
+    adata.write_h5ad(tmp_path / "q.h5ad")
+    with pytest.raises(InputError, match="patient q has no fold"):
+        read_expression(tmp_path / "q.h5ad")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,A\np,1\np,2\n", "patient p stands in several rows"),
+        ("id,A\np,1\n,2\n", "row 3 names no patient"),
+        ("id,A,A\np,1,2\n", "column A stands twice"),
+        ("id,A\np,1\nq,high\n", "column A, patient q: 'high' is no number"),
+        ("id,A\np,1\nq,inf\n", "patient q, gene A: infinite"),
+        ("id\np\n", "holds no values"),
+        ("", "cannot be read as a table"),
+    ],
+)
+def test_bad_expression(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_expression(write(tmp_path / "t.csv", text))
+
+
+def test_missing_and_broken_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_expression(tmp_path / "none.csv")
+    with pytest.raises(InputError, match="cannot be read as AnnData"):
+        read_expression(write(tmp_path / "t.h5ad", "text"))
+
+
+COVARIATES = (
+    "id,purity,subtype,constant,name,mixed\na,0,x,1,n1,1\nb,0.5,x,1,n2,2\nc,0.7,x,1,n3,3\nd,0,y,1,n4,4\ne,0.2,y,1,n5,?\n"
+    "f,,y,1,n6,5\ng,0.1,z,1,n7,6\n"
+)
+PATIENTS = ("g", "a", "b", "c", "d", "e", "f", "unknown")
+
+
+def test_covariates_are_aligned_and_typed(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", COVARIATES)
+    found, notes = read_covariates(path, PATIENTS, zero_unknown=["purity"])
+    assert list(found.columns) == ["purity", "subtype"]
+    assert tuple(found.index) == PATIENTS
+    assert found["purity"].isna().tolist() == [False, True, False, False, True, False, True, True]
+    assert found["subtype"].isna().tolist() == [
+        True,
+        False,
+        False,
+        False,
+        False,
+        False,
+        False,
+        True,
+    ]  # z: one patient
+    assert [note.split(",")[0].split(" has")[0] for note in notes] == [
+        "column constant",
+        "column name",
+        "column mixed",
+    ]
+    zeros, _ = read_covariates(path, PATIENTS, ["purity"])
+    assert zeros.loc["a", "purity"] == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("constant", "column constant has 1 level"),
+        ("name", "column name has no level"),
+        ("mixed", r"column mixed, patient e: '\?' is no number"),
+        ("absent", "has no column absent"),
+    ],
+)
+def test_bad_covariates(tmp_path: Path, column: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_covariates(write(tmp_path / "c.csv", COVARIATES), PATIENTS, [column])
+
+
+def test_covariates_of_other_patients(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="shares no patient: its first is 'a', wanted is 'TCGA'"):
+        read_covariates(write(tmp_path / "c.csv", COVARIATES), ["TCGA"])
+
+
+def test_sets_from_columns(tmp_path: Path) -> None:
+    found = read_sets(write(tmp_path / "s.csv", "\ufeffONE,TWO\r\nA,B\r\nC,\r\n"))
+    assert {name: one.genes for name, one in found.items()} == {"ONE": ("A", "C"), "TWO": ("B",)}
+    assert read_sets(write(tmp_path / "s.gmt", "ONE\tx\tA\tB\r\n"))["ONE"].genes == ("A", "B")
+    for text, message in (
+        ("A,A\nx,y\n", "stands twice"),
+        ("A,B\nx,\n", "no genes"),
+        ("A,\nx,y\n", "no name"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_sets(write(tmp_path / "bad.csv", text))

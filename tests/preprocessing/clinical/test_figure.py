@@ -1,0 +1,83 @@
+"""The figure of a clinical table: a panel an endpoint, with the curve and the numbers that lifelines gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from PIL import Image
+
+from tcgn_mil.io.clinical_file import SurvivalTable
+from tcgn_mil.preprocessing.clinical import figure as survival_figure
+from tcgn_mil.preprocessing.clinical.layouts import DAYS_A_YEAR
+
+
+def table(endpoint: str = "OS", entry: list[float] | None = None) -> SurvivalTable:
+    patients = ("a", "b", "c", "d")
+    return SurvivalTable(
+        endpoint,
+        patients,
+        np.array([1, 2, 3, 4]) * DAYS_A_YEAR,
+        np.array([True, False, True, False]),
+        pd.DataFrame(index=pd.Index(patients)),
+        None if entry is None else np.array(entry) * DAYS_A_YEAR,
+    )
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[plt.Figure]:
+    """Figures that were drawn, kept open."""
+    kept: list[plt.Figure] = []
+    monkeypatch.setattr(survival_figure.plt, "close", kept.append)
+    return kept
+
+
+def test_the_curve_falls_at_events_among_those_at_risk(
+    tmp_path: Path, drawn: list[plt.Figure]
+) -> None:
+    survival_figure.draw_survival(tmp_path / "clinical.png", [table()])
+    (axis,) = drawn[0].axes
+    (curve,) = axis.lines
+    assert np.allclose(
+        curve.get_ydata(), [1, 0.75, 0.75, 0.375, 0.375]
+    )  # 3 of 4, then 1 of the 2 left
+    assert [label.get_text() for label in axis.get_xticklabels()] == [
+        "0\n4",
+        "1\n4",
+        "2\n3",
+        "3\n2",
+        "4\n1",
+    ]
+    assert "4 patients, 2 events (50%)" in axis.get_title()
+
+
+def test_who_enters_late_is_not_at_risk_before(tmp_path: Path, drawn: list[plt.Figure]) -> None:
+    survival_figure.draw_survival(tmp_path / "clinical.png", [table(entry=[0, 0, 0, 1.5])])
+    (axis,) = drawn[0].axes
+    assert axis.lines[0].get_ydata()[-1] == pytest.approx(
+        np.exp(-1 / 3 - 1 / 2)
+    )  # an event of 3, then one of 2
+    assert axis.get_xticklabels()[1].get_text() == "1\n3"
+
+
+def test_an_early_event_of_all_at_risk_does_not_end_the_curve(
+    tmp_path: Path, drawn: list[plt.Figure]
+) -> None:
+    survival_figure.draw_survival(tmp_path / "clinical.png", [table(entry=[0, 1.5, 1.5, 1.5])])
+    assert drawn[0].axes[0].lines[0].get_ydata()[-1] > 0
+
+
+def test_a_panel_for_each_endpoint(tmp_path: Path) -> None:
+    sizes = []
+    for endpoints in (["OS"], ["OS", "PFI"]):
+        survival_figure.draw_survival(
+            tmp_path / "clinical.png", [table(name) for name in endpoints]
+        )
+        with Image.open(tmp_path / "clinical.png") as picture:
+            sizes.append(picture.size)
+            assert np.asarray(picture.convert("L")).std() > 10
+    assert sizes[1][0] > 1.7 * sizes[0][0]
+    assert sizes[1][1] == sizes[0][1]

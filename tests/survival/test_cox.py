@@ -1,0 +1,410 @@
+"""Cox regression, log-rank, C: the numbers of lifelines, and those that textbooks print for its data sets."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from lifelines import CoxPHFitter
+from lifelines.datasets import load_lung, load_rossi
+from lifelines.statistics import logrank_test, proportional_hazard_test
+from lifelines.utils import concordance_index
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.io.clinical_file import SurvivalTable
+from tcgn_mil.survival import cox as survival
+from tcgn_mil.survival.accuracy import concordance, pair_counts
+from tcgn_mil.survival.covariates import check_estimable, design_matrix, numbers_where_they_are
+from tcgn_mil.survival.cox import (
+    PROPORTIONAL_ADVICE,
+    at_risk_counts,
+    censor_at,
+    check_events,
+    fit_cox,
+    hazard_ratios,
+    likelihood_ratio,
+    log_rank,
+    proportional_hazards,
+    take,
+)
+from tcgn_mil.survival.risk_sets import RiskSets
+
+
+def survival_table(
+    time: pd.Series, event: pd.Series, covariates: pd.DataFrame, entry: np.ndarray | None = None
+) -> SurvivalTable:
+    names = tuple(f"p{row}" for row in range(len(time)))
+    frame = covariates.astype(float).set_axis(list(names), axis=0)
+    return SurvivalTable("OS", names, time.to_numpy(float), event.to_numpy(bool), frame, entry)
+
+
+@pytest.fixture(scope="module")
+def rossi() -> SurvivalTable:
+    """432 men released from prison, 114 arrested again, most of them at tied weeks."""
+    frame = load_rossi()
+    return survival_table(frame["week"], frame["arrest"], frame.drop(columns=["week", "arrest"]))
+
+
+@pytest.fixture(scope="module")
+def lung() -> SurvivalTable:
+    """228 patients with advanced lung cancer, 165 deaths."""
+    frame = load_lung()
+    return survival_table(frame["time"], frame["status"], frame[["age", "sex"]])
+
+
+class TestPublishedValues:
+    def test_rossi_as_in_fox(self, rossi: SurvivalTable) -> None:
+        """Fox & Weisberg, An R Companion to Applied Regression, appendix on Cox regression: summary(coxph(...))."""
+        found = (
+            hazard_ratios(fit_cox(rossi, rossi.covariates))
+            .set_index("covariate")
+            .round({"hazard_ratio": 3, "z": 2})
+        )
+        printed = {
+            "fin": (-0.3794, 0.684, 0.1914, -1.98),
+            "age": (-0.0574, 0.944, 0.0220, -2.61),
+            "race": (0.3139, 1.369, 0.3080, 1.02),
+            "wexp": (-0.1498, 0.861, 0.2122, -0.71),
+            "mar": (-0.4337, 0.648, 0.3819, -1.14),
+            "paro": (-0.0849, 0.919, 0.1958, -0.43),
+            "prio": (0.0915, 1.096, 0.0286, 3.19),
+        }
+        for name, values in printed.items():
+            row = found.loc[name]
+            assert (
+                round(row["coef"], 4),
+                row["hazard_ratio"],
+                round(row["se"], 4),
+                row["z"],
+            ) == values
+
+    def test_likelihood_ratio_of_rossi(self, rossi: SurvivalTable) -> None:
+        found = likelihood_ratio(rossi, rossi.covariates.iloc[:, :0], rossi.covariates)
+        assert (round(found.statistic, 1), found.freedom) == (33.3, 7)
+        assert found.p == pytest.approx(2.36e-05, rel=0.01)
+
+    def test_lung_as_in_rs_manual(self, lung: SurvivalTable) -> None:
+        """R's survival, help of summary.coxph: coxph(Surv(time, status) ~ age + sex, lung)."""
+        found = hazard_ratios(fit_cox(lung, lung.covariates)).set_index("covariate")
+        assert [
+            f"{found.loc['age', name]:.3g}" for name in ("coef", "hazard_ratio", "se", "z", "p")
+        ] == [
+            "0.017",
+            "1.02",
+            "0.00922",
+            "1.85",
+            "0.0646",
+        ]
+        assert round(found.loc["age", "hazard_ratio"], 3) == 1.017
+        sex = found.loc["sex"]
+        assert (round(sex["coef"], 3), round(sex["z"], 2), round(sex["p"], 4)) == (
+            -0.513,
+            -3.06,
+            0.0022,
+        )
+        assert sex["se"] == pytest.approx(
+            0.16745, abs=1e-5
+        )  # as printed; it is 0.167458 once converged
+        assert (round(sex["low"], 3), round(sex["hazard_ratio"], 3), round(sex["high"], 3)) == (
+            0.431,
+            0.599,
+            0.831,
+        )
+        ratio = likelihood_ratio(lung, lung.covariates.iloc[:, :0], lung.covariates)
+        assert (round(ratio.statistic, 1), ratio.freedom) == (14.1, 2)
+        assert ratio.p == pytest.approx(0.000857, abs=5e-7)
+
+    def test_log_rank_of_lung_by_sex(self, lung: SurvivalTable) -> None:
+        """R's survdiff(Surv(time, status) ~ sex, data = lung): chi-squared 10.3 on 1 degree of freedom, p 0.00131."""
+        statistic, p = log_rank(lung, lung.covariates["sex"].to_numpy() == 2)
+        assert round(statistic, 1) == 10.3
+        assert round(p, 5) == 0.00131
+
+
+class TestAgreementWithLifelines:
+    def test_cox(self, rossi: SurvivalTable) -> None:
+        frame = rossi.covariates.assign(t=rossi.time_days, e=rossi.event)
+        direct = CoxPHFitter().fit(frame, "t", "e").summary
+        ours = hazard_ratios(fit_cox(rossi, rossi.covariates)).set_index("covariate")
+        np.testing.assert_allclose(ours["coef"], direct["coef"], atol=1e-6)
+        np.testing.assert_allclose(ours["se"], direct["se(coef)"], atol=1e-6)
+        np.testing.assert_allclose(ours["p"], direct["p"], atol=1e-6)
+
+    def test_log_likelihood_with_ties(self, rossi: SurvivalTable) -> None:
+        frame = rossi.covariates.assign(t=rossi.time_days, e=rossi.event)
+        direct = CoxPHFitter().fit(frame, "t", "e")
+        risk = RiskSets(rossi.time_days, rossi.event)
+        predictors = np.stack([rossi.covariates @ direct.params_, np.zeros(len(rossi))], axis=1)
+        np.testing.assert_allclose(
+            risk.log_likelihood(predictors), [direct.log_likelihood_, direct._ll_null_], atol=1e-6
+        )
+
+    def test_log_rank(self, rossi: SurvivalTable) -> None:
+        for column in ("fin", "race", "mar"):
+            high = rossi.covariates[column].to_numpy() == 1
+            direct = logrank_test(
+                rossi.time_days[high], rossi.time_days[~high], rossi.event[high], rossi.event[~high]
+            )
+            statistic, p = log_rank(rossi, high)
+            assert statistic == pytest.approx(direct.test_statistic, abs=1e-6)
+            assert p == pytest.approx(direct.p_value, abs=1e-6)
+
+    def test_log_rank_of_late_entrants_is_the_score_test(self, rossi: SurvivalTable) -> None:
+        """Without ties the log-rank statistic is Cox's score test at 0, here by differences of the log-likelihood."""
+        rng = np.random.default_rng(0)
+        time = rossi.time_days + rng.uniform(0, 1e-3, len(rossi))
+        late = SurvivalTable(
+            "OS",
+            rossi.patient_id,
+            time,
+            rossi.event,
+            rossi.covariates,
+            0.7 * time * rng.random(432),
+        )
+        high = late.covariates["fin"].to_numpy()
+        step = 1e-4
+        down, here, up = RiskSets(time, late.event, late.entry_days).log_likelihood(
+            high[:, None] * np.array([-step, 0.0, step])
+        )
+        score, information = (up - down) / (2 * step), -(up - 2 * here + down) / step**2
+        assert log_rank(late, high == 1)[0] == pytest.approx(score**2 / information, rel=1e-4)
+
+    def test_concordance(self, rossi: SurvivalTable) -> None:
+        for risk in (
+            rossi.covariates["prio"].to_numpy(),
+            np.zeros(len(rossi)),
+            -rossi.covariates["age"].to_numpy(),
+        ):
+            counts = pair_counts(
+                rossi.time_days, rossi.event, risk[None, None], np.zeros((1, len(rossi)), int)
+            )
+            assert counts.c[0, 0] == pytest.approx(
+                concordance_index(rossi.time_days, -risk, rossi.event), abs=1e-12
+            )
+
+    def test_proportional_hazards(self, rossi: SurvivalTable) -> None:
+        frame = rossi.covariates.assign(t=rossi.time_days, e=rossi.event)
+        direct = proportional_hazard_test(
+            CoxPHFitter().fit(frame, "t", "e"), frame, time_transform="rank"
+        ).summary
+        found = proportional_hazards(
+            fit_cox(rossi, rossi.covariates), rossi, rossi.covariates
+        ).set_index("covariate")
+        np.testing.assert_allclose(found.loc[direct.index, "p"], direct["p"], atol=1e-6)
+        assert found.loc["age", "advice"] == PROPORTIONAL_ADVICE
+        assert found.loc["prio", "advice"] == ""
+
+    def test_strata_and_late_entry_reach_the_fit(self, rossi: SurvivalTable) -> None:
+        entry = np.floor(rossi.time_days * 0.5 * np.random.default_rng(1).random(len(rossi)))
+        late = SurvivalTable(
+            "OS", rossi.patient_id, rossi.time_days, rossi.event, rossi.covariates, entry
+        )
+        groups = np.arange(len(rossi)) % 3
+        frame = rossi.covariates.assign(t=rossi.time_days, e=rossi.event, entry=entry, group=groups)
+        direct = CoxPHFitter().fit(frame, "t", "e", entry_col="entry", strata=["group"])
+        ours = fit_cox(late, late.covariates, strata=groups)
+        np.testing.assert_allclose(ours.params_, direct.params_[ours.params_.index], atol=1e-6)
+
+
+class TestProportionalHazardsOfLateEntrants:
+    def test_entry_at_zero_is_lifelines(self, rossi: SurvivalTable) -> None:
+        direct = proportional_hazards(fit_cox(rossi, rossi.covariates), rossi, rossi.covariates)
+        zero = dataclasses.replace(rossi, entry_days=np.zeros(len(rossi)))
+        found = proportional_hazards(fit_cox(zero, zero.covariates), zero, zero.covariates)
+        np.testing.assert_allclose(found["statistic"], direct["statistic"], atol=1e-6)
+        assert found["advice"].tolist() == direct["advice"].tolist()
+
+    def test_residuals_sum_to_nothing_at_the_maximum(self, rossi: SurvivalTable) -> None:
+        """The score equation; with risk sets that forget late entry they do not."""
+        entry = np.floor(rossi.time_days * 0.9 * np.random.default_rng(1).random(len(rossi)))
+        late = dataclasses.replace(rossi, entry_days=entry)
+        fitted = fit_cox(late, late.covariates)
+        residuals = survival._scaled_schoenfeld(fitted, late, late.covariates)
+        assert residuals.shape == (114, 7)
+        np.testing.assert_allclose(residuals.sum() / residuals.abs().sum(), 0, atol=1e-4)
+        forgotten = dataclasses.replace(late, entry_days=None)
+        wrong = survival._scaled_schoenfeld(fitted, forgotten, late.covariates)
+        assert (wrong.sum() / wrong.abs().sum()).abs().max() > 0.01
+
+    def test_an_effect_that_turns_is_found_and_one_that_stays_is_not(self) -> None:
+        rng = np.random.default_rng(0)
+        names, shares = tuple(f"p{row:03d}" for row in range(400)), []
+        for turns in (True, False):
+            found = []
+            for _ in range(40):
+                x, early = rng.normal(size=400), rng.exponential(1, 400)
+                before = early * np.exp(
+                    -0.8 * x
+                )  # hazard ratio exp(0.8) until 1, then its inverse or the same
+                after = 1 + rng.exponential(1, 400) * np.exp((0.8 if turns else -0.8) * x)
+                time = 100 * np.where(before < 1, before, after) + 1
+                entry = np.where(rng.random(400) < 0.5, 0.0, 60 * rng.random(400))
+                seen = np.flatnonzero(entry < time)
+                design = pd.DataFrame({"x": x[seen]}, index=[names[row] for row in seen])
+                table = SurvivalTable(
+                    "OS",
+                    tuple(design.index),
+                    time[seen],
+                    np.ones(len(seen), bool),
+                    design,
+                    entry[seen],
+                )
+                found.append(
+                    proportional_hazards(fit_cox(table, design), table, design)["p"].iloc[0]
+                )
+            shares.append(np.mean(np.array(found) < 0.05))
+        assert shares[0] == 1
+        assert shares[1] <= 0.15
+
+
+class TestConcordance:
+    def test_pairs_are_within_folds(self, rossi: SurvivalTable) -> None:
+        """A score that a fold shifts is as good as before; over all patients it would not be."""
+        risk, fold = rossi.covariates["prio"].to_numpy(), np.arange(len(rossi)) % 4
+        shifted = np.stack([risk, risk + 100 * fold])
+        counts = pair_counts(rossi.time_days, rossi.event, shifted[:, None], fold[None])
+        assert counts.concordant[0] == counts.concordant[1]
+        whole = [
+            concordance_index(rossi.time_days[fold == k], -risk[fold == k], rossi.event[fold == k])
+            for k in range(4)
+        ]
+        pairs = [
+            pair_counts(
+                rossi.time_days[fold == k],
+                rossi.event[fold == k],
+                risk[None, None, fold == k],
+                np.zeros((1, int((fold == k).sum())), int),
+            ).comparable[0]
+            for k in range(4)
+        ]
+        assert counts.c[0, 0] == pytest.approx(np.average(whole, weights=pairs), abs=1e-12)
+
+    def test_late_entrants_make_no_pair_with_events_before_them(self) -> None:
+        time, event = np.array([2.0, 5.0]), np.array([True, True])
+        risk, fold = np.array([[[2.0, 1.0]]]), np.zeros((1, 2), int)
+        assert pair_counts(time, event, risk, fold).comparable[0] == 1
+        assert pair_counts(time, event, risk, fold, entry=np.array([0.0, 3.0])).comparable[0] == 0
+
+    def test_interval_holds_the_value_and_repeats(self, rossi: SurvivalTable) -> None:
+        risk, fold = rossi.covariates["prio"].to_numpy()[None, None], np.zeros((1, len(rossi)), int)
+        first = concordance(rossi.time_days, rossi.event, risk, fold, replicates=200, seed=3)
+        again = concordance(rossi.time_days, rossi.event, risk, fold, replicates=200, seed=3)
+        assert first.low[0] < first.c[0] < first.high[0]
+        assert 0.05 < first.high[0] - first.low[0] < 0.2
+        np.testing.assert_array_equal(first.replicates, again.replicates)
+
+    def test_weights_are_copies(self, rossi: SurvivalTable) -> None:
+        part = take(rossi, np.arange(60))
+        risk, weights = part.covariates["prio"].to_numpy(), np.arange(60) % 3
+        counts = pair_counts(
+            part.time_days,
+            part.event,
+            risk[None, None],
+            np.zeros((1, 60), int),
+            weights=weights[None].astype(float),
+        )
+        copies = np.repeat(np.arange(60), weights)
+        direct = concordance_index(part.time_days[copies], -risk[copies], part.event[copies])
+        assert counts.c[0, 0] == pytest.approx(direct, abs=1e-12)
+
+
+class TestOutcomes:
+    def test_a_horizon_ends_follow_up(self, rossi: SurvivalTable) -> None:
+        cut = censor_at(rossi, 20)
+        assert cut.time_days.max() == 20
+        assert cut.event.sum() == (rossi.event & (rossi.time_days <= 20)).sum()
+        with pytest.raises(InputError, match="horizon of 0"):
+            censor_at(rossi, 0)
+
+    def test_who_enters_after_the_horizon_is_left_out(self) -> None:
+        late = SurvivalTable(
+            "OS",
+            ("a", "b"),
+            np.array([9.0, 9.0]),
+            np.array([True, True]),
+            pd.DataFrame(index=["a", "b"]),
+            np.array([0.0, 6.0]),
+        )
+        assert censor_at(late, 5).patient_id == ("a",)
+        assert at_risk_counts(late, np.array([0.0, 5.0, 7.0, 10.0])) == [1, 1, 2, 0]
+
+    def test_few_events_are_refused(self, rossi: SurvivalTable) -> None:
+        few = take(rossi, np.flatnonzero(rossi.event)[:9])
+        with pytest.raises(InputError, match="OS: 9 patients have 9 events, fewer than 10"):
+            check_events(few)
+
+    def test_groups_that_cannot_be_compared(self, rossi: SurvivalTable) -> None:
+        assert all(np.isnan(log_rank(rossi, np.zeros(len(rossi), bool))))
+
+
+class TestCovariates:
+    def test_text_becomes_indicators_of_all_but_the_commonest(self) -> None:
+        frame = pd.DataFrame(
+            {
+                "stage": ["I", "II", "II", "III"],
+                "age": [1, 2, 3, 4],
+                "female": [True, False, True, True],
+            }
+        )
+        design = design_matrix(frame)
+        assert list(design.columns) == ["stage[I]", "stage[III]", "age", "female"]
+        assert design["stage[III]"].tolist() == [0, 0, 0, 1]
+
+    def test_text_of_numbers_is_numbers_and_empty_text_is_missing(self) -> None:
+        frame = pd.DataFrame({"age": ["60", " 61", ""], "stage": ["I", " ", "II"]})
+        found = numbers_where_they_are(frame, ["age", "stage"])
+        assert found["age"].tolist()[:2] == [60, 61]
+        assert found.isna().sum().tolist() == [1, 1]
+        with pytest.raises(InputError, match=r"no covariate grade\. Fix: columns are age, stage"):
+            numbers_where_they_are(frame, ["grade"])
+
+    def test_one_level_and_too_many(self) -> None:
+        with pytest.raises(
+            InputError, match=r"covariate stage has one value \(I\) in the 3 patients"
+        ):
+            design_matrix(pd.DataFrame({"stage": ["I", "I", "I"]}))
+        with pytest.raises(InputError, match="covariate name has 30 levels of text"):
+            design_matrix(pd.DataFrame({"name": [f"n{row}" for row in range(30)]}))
+
+    def test_a_column_that_separates_is_named(self, rossi: SurvivalTable) -> None:
+        rare = rossi.covariates.assign(
+            **{"stage[IV]": np.where(rossi.event, 0.0, np.arange(432) % 7 == 0)}
+        )
+        with pytest.raises(
+            InputError,
+            match=r"does not converge: covariate stage\[IV\] separates.*in fold 2.*merge",
+        ):
+            fit_cox(rossi, rare, where=" in fold 2")
+
+    def test_columns_that_separate_together(self, rossi: SurvivalTable) -> None:
+        """Neither column does alone, as events and others overlap on both, but their difference does."""
+        noise = np.random.default_rng(0).normal(size=len(rossi))
+        worse = (
+            60.0 * rossi.event - rossi.time_days
+        )  # in the order of the events: the likelihood has no maximum
+        together = pd.DataFrame(
+            {"a": noise, "b": noise + 1e-3 * worse}, index=rossi.covariates.index
+        )
+        check_estimable(together, rossi)
+        with pytest.raises(InputError, match="does not converge on a, b: together they separate"):
+            fit_cox(rossi, together)
+
+    def test_a_heavy_tail_is_fitted_all_the_same(self, rossi: SurvivalTable) -> None:
+        """lifelines' first step size ends far from the maximum, with a warning; the second does not."""
+        tail = rossi.covariates[["prio"]] ** 6
+        ours = fit_cox(rossi, tail)
+        risk, best = RiskSets(rossi.time_days, rossi.event), float(ours.params_["prio"])
+        at = risk.log_likelihood(tail.to_numpy() * best * np.array([0.9, 1.0, 1.1]))
+        assert at[1] >= max(at[0], at[2])
+
+    def test_a_column_that_others_add_up_to(self, rossi: SurvivalTable) -> None:
+        double = rossi.covariates.assign(both=rossi.covariates["fin"] + rossi.covariates["mar"])
+        with pytest.raises(InputError, match="covariate both says nothing that the others do not"):
+            check_estimable(double, rossi)
+
+    def test_names_are_not_formulas(self, rossi: SurvivalTable) -> None:
+        names = {"fin": "<script>alert(1)</script>", "age": "a b[c] + $x$", "prio": "C(prio)"}
+        found = fit_cox(rossi, rossi.covariates.rename(columns=names)).params_
+        assert found[names["prio"]] == pytest.approx(0.0915, abs=5e-5)
