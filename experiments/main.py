@@ -14,13 +14,18 @@ import typer
 
 from tcgn_mil import __version__
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.associate import command as association
+from tcgn_mil.experiments.associate.command import associate
 from tcgn_mil.experiments.command_line.options import Out
-from tcgn_mil.experiments.prepare import slides, tables
-from tcgn_mil.experiments.report import command as reporting
-from tcgn_mil.experiments.slide_level import command as mil
-from tcgn_mil.experiments.spot_level import command as spots
-from tcgn_mil.experiments.survive import command as survival
+from tcgn_mil.experiments.encode.command import encode
+from tcgn_mil.experiments.explain.command import explain
+from tcgn_mil.experiments.predict.command import predict
+from tcgn_mil.experiments.prepare.slides import export_tiles, import_features, tile
+from tcgn_mil.experiments.prepare.spots import spots
+from tcgn_mil.experiments.prepare.tables import bulk, clinical
+from tcgn_mil.experiments.report.command import report
+from tcgn_mil.experiments.slide_level.command import finetune, slide_cross_validation
+from tcgn_mil.experiments.spot_level.command import pretrain, spot_cross_validation
+from tcgn_mil.experiments.survive.command import survive
 
 app = typer.Typer(
     name="tcgn-mil",
@@ -87,27 +92,27 @@ def demo(
     """Make a synthetic cohort and run every stage on it, up to report.html."""
     from tcgn_mil.experiments.demo.run import run_demo
 
-    report = run_demo(out, preset_name=preset, seed=seed)
-    typer.echo(f"\nSynthetic demo finished. Open {report}")
+    page = run_demo(out, preset_name=preset, seed=seed)
+    typer.echo(f"\nSynthetic demo finished. Open {page}")
 
 
 for _verb, _function in {
-    "spots": spots.spots,
-    "pretrain": spots.pretrain,
-    "spot-cv": spots.spot_cross_validation,
-    "tile": slides.tile,
-    "encode": slides.encode,
-    "export-tiles": slides.export_tiles,
-    "import-features": slides.import_features,
-    "bulk": tables.bulk,
-    "clinical": tables.clinical,
-    "finetune": mil.finetune,
-    "slide-cv": mil.slide_cross_validation,
-    "predict": mil.predict,
-    "explain": mil.explain,
-    "associate": association.associate,
-    "survive": survival.survive,
-    "report": reporting.report,
+    "spots": spots,
+    "pretrain": pretrain,
+    "spot-cv": spot_cross_validation,
+    "tile": tile,
+    "encode": encode,
+    "export-tiles": export_tiles,
+    "import-features": import_features,
+    "bulk": bulk,
+    "clinical": clinical,
+    "finetune": finetune,
+    "slide-cv": slide_cross_validation,
+    "predict": predict,
+    "explain": explain,
+    "associate": associate,
+    "survive": survive,
+    "report": report,
 }.items():
     app.command(_verb)(_function)
 

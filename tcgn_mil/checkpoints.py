@@ -22,13 +22,18 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import SCHEMA_VERSION, atomic_path, provenance, write_json
+from tcgn_mil.io.atomic import atomic_path, write_json
 from tcgn_mil.models import create_encoder, load_weights
 from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput
 from tcgn_mil.models.published import check_tensors
 from tcgn_mil.models.slide_regressor import MilConfig, SlideRegressor
 from tcgn_mil.models.weights import read_tensors
-from tcgn_mil.types.tiles import NO_STAIN, Fold, GenePanel, PatchSize, TargetScaler, preview
+from tcgn_mil.provenance import SCHEMA_VERSION, provenance
+from tcgn_mil.text import preview
+from tcgn_mil.types.folds import Fold
+from tcgn_mil.types.genes import GenePanel, TargetScaler
+from tcgn_mil.types.tile_geometry import PatchSize
+from tcgn_mil.types.tiles import NO_STAIN
 
 _HEADER = "tcgn_mil"
 _SUFFIX = ".safetensors"
@@ -242,21 +247,6 @@ def check_genes(path: str | Path, panel: GenePanel) -> None:
                 f"is a checkpoint for other genes: {who} has {preview(extra)}", path=path, fix=fix
             )
     raise InputError("is a checkpoint for the same genes in another order", path=path, fix=fix)
-
-
-def check_patch(expected: PatchSize, found: PatchSize, *, allow: bool = False) -> None:
-    """Refuse tiles of another physical size than a model was trained on, unless `allow`.
-
-    Raises
-    ------
-    InputError
-        Naming both sizes.
-    """
-    if not allow and not expected.matches(found):
-        raise InputError(
-            f"the model was trained on patches of {expected}, these are {found}",
-            fix=f"tile with --patch-px {expected.px} --patch-mpp {expected.mpp:g}, or pass --allow-other-size",
-        )
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -12,7 +12,8 @@ import numpy as np
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import write_text
 from tcgn_mil.io.fold_lists import read_fold_lists
-from tcgn_mil.types.tiles import Fold, preview
+from tcgn_mil.text import preview
+from tcgn_mil.types.folds import Fold
 
 PARTS = ("train", "val", "test")
 FOLD_COLUMNS = ("fold", "part", "id")

@@ -9,7 +9,11 @@ one.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.text import preview
 
 _BARCODE = re.compile(
     r"(?P<patient>TCGA-(?P<site>[A-Z0-9]{2})-[A-Z0-9]{4})"
@@ -70,3 +74,23 @@ def patient_of(name: str) -> str:
     """The 12-character patient of a TCGA name; any other name is its own patient."""
     barcode = parse_barcode(name)
     return name if barcode is None else barcode.patient
+
+
+_TCGA = re.compile(r"TCGA-(\w{2})-\w{4}.*")
+
+
+def sites_of(patients: Sequence[str]) -> dict[str, str]:
+    """Patient -> tissue source site, characters 6 and 7 of a TCGA barcode.
+
+    Raises
+    ------
+    InputError
+        For a name that is no barcode.
+    """
+    found = {name: _TCGA.fullmatch(name) for name in patients}
+    if other := [name for name, match in found.items() if match is None]:
+        raise InputError(
+            f"{preview(other)} are no TCGA barcodes, which tell the site",
+            fix="set group_by to patient",
+        )
+    return {name: match.group(1) for name, match in found.items() if match is not None}

@@ -17,7 +17,6 @@ from tcgn_mil.checkpoints import (
     EncoderInfo,
     SlideModelInfo,
     check_genes,
-    check_patch,
     load_encoder,
     load_slide_model,
     read_encoder_info,
@@ -28,10 +27,11 @@ from tcgn_mil.checkpoints import (
 )
 from tcgn_mil.errors import InputError
 from tcgn_mil.models import TCGN, create_encoder, create_model, input_of, to_published_state_dict
-from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput
+from tcgn_mil.models.encoders import IMAGENET_MEAN, IMAGENET_STD, TCGN_INPUT, EncoderInput
 from tcgn_mil.models.slide_regressor import MilConfig, SlideRegressor
-from tcgn_mil.models.transforms import IMAGENET_MEAN, IMAGENET_STD
-from tcgn_mil.types.tiles import Fold, GenePanel, PatchSize, TargetScaler
+from tcgn_mil.types.folds import Fold
+from tcgn_mil.types.genes import GenePanel, TargetScaler
+from tcgn_mil.types.tile_geometry import PatchSize, check_patch
 
 GENES = ("ERBB2", "CD74", "GAPDH")
 SCALER = TargetScaler(

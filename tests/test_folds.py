@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.folds import make_folds, read_folds, write_folds
-from tcgn_mil.types.tiles import Fold
+from tcgn_mil.types.folds import Fold
 
 
 @given(

@@ -19,12 +19,12 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
-from tcgn_mil import plotting as figures
+from tcgn_mil import plotting
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.associate import figures as association_figures
-from tcgn_mil.experiments.associate.study import AssociationConfig
+from tcgn_mil.experiments.associate.config import AssociationConfig
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
-from tcgn_mil.io.result_tables import plain_rows, write_csv
+from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.statistics.gene_metrics import DETECTION_FLOOR, benjamini_hochberg, spearman
 from tcgn_mil.statistics.spatial import MIN_SPOTS, SpatialTest
 
@@ -237,6 +237,6 @@ def _draw(table: pd.DataFrame, path: Path) -> None:
         f" the {_TOP_GENES} genes that predictions tie most to each",
         fontsize=8,
     )
-    figures.save_figure(
+    plotting.save_figure(
         figure, path, mean.loc[mean.index.get_level_values(0).isin(genes)].reset_index()
     )

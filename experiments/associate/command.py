@@ -9,7 +9,7 @@ import typer
 
 from tcgn_mil.experiments.command_line.console import print_config, print_rows, resolve
 from tcgn_mil.experiments.command_line.options import Config, Out, Overrides, ShowConfig
-from tcgn_mil.types.tiles import preview
+from tcgn_mil.text import preview
 
 
 def associate(
@@ -73,7 +73,7 @@ def associate(
 ) -> None:
     """Associate predicted expression with measured immune genes and signatures, covariates, gene sets or cell types."""
     from tcgn_mil.experiments.associate import run as association
-    from tcgn_mil.experiments.associate.study import AssociationConfig
+    from tcgn_mil.experiments.associate.config import AssociationConfig
 
     given = {
         "predicted": predicted,

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from tcgn_mil import plotting as figures
+from tcgn_mil import plotting
 from tcgn_mil.experiments.associate.tables import KRUSKAL, SPEARMAN
 
 SIGNIFICANT = 0.05
@@ -36,7 +36,7 @@ def agreement(table: pd.DataFrame, path: str | Path, *, title: str) -> None:
         y = np.arange(len(table)) + 0.22 * (len(measures) - 1 - 2 * index) / max(
             len(measures) - 1, 1
         )
-        colour = figures.COLOURS[index]
+        colour = plotting.COLOURS[index]
         axis.hlines(y, table[f"{name}_low"], table[f"{name}_high"], color=colour, linewidth=1.4)
         axis.plot(table[f"{name}_r"], y, "o", color=colour, markersize=4, label=_MEASURES[name])
     axis.axvline(0, color="black", linewidth=0.6)
@@ -55,7 +55,7 @@ def agreement(table: pd.DataFrame, path: str | Path, *, title: str) -> None:
         loc="outside lower center",
         ncols=3,
     )
-    figures.save_figure(figure, path, table)
+    plotting.save_figure(figure, path, table)
 
 
 def covariates(table: pd.DataFrame, path: str | Path) -> None:
@@ -114,7 +114,7 @@ def covariates(table: pd.DataFrame, path: str | Path) -> None:
     figure.suptitle(
         f"*: q < {SIGNIFICANT} (BH over a source's signatures and covariates)", fontsize=8
     )
-    figures.save_figure(figure, path, table)
+    plotting.save_figure(figure, path, table)
 
 
 def enrichment(over: pd.DataFrame, ranked: pd.DataFrame, path: str | Path) -> None:
@@ -140,7 +140,7 @@ def enrichment(over: pd.DataFrame, ranked: pd.DataFrame, path: str | Path) -> No
         axis.barh(
             range(len(table)),
             table[column],
-            color=[figures.COLOURS[0] if yes else "#c9d6e3" for yes in sure],
+            color=[plotting.COLOURS[0] if yes else "#c9d6e3" for yes in sure],
         )
         axis.axvline(1 if column == "fold" else 0, color="black", linewidth=0.6)
         names = [
@@ -158,7 +158,7 @@ def enrichment(over: pd.DataFrame, ranked: pd.DataFrame, path: str | Path) -> No
     figure.suptitle(
         f"dark: q < {SIGNIFICANT}; in brackets: the set's genes in the panel", fontsize=8
     )
-    figures.save_figure(
+    plotting.save_figure(
         figure, path, pd.concat([table.assign(panel=label) for table, _, label in parts])
     )
 
@@ -177,7 +177,7 @@ def volcano(
         s=9,
         linewidths=0,
         alpha=0.7,
-        c=np.where(sure, figures.COLOURS[0], "#b5b5b5").tolist(),
+        c=np.where(sure, plotting.COLOURS[0], "#b5b5b5").tolist(),
     )
     own = known["part_of_score"].to_numpy(bool)
     if own.any():
@@ -186,7 +186,7 @@ def volcano(
             height[own],
             s=34,
             facecolors="none",
-            edgecolors=figures.COLOURS[1],
+            edgecolors=plotting.COLOURS[1],
             label="genes of the score itself",
         )
         axis.legend(frameon=False, fontsize=8, loc="lower right")
@@ -202,7 +202,7 @@ def volcano(
         _name_dots(axis, side[side["q"] < SIGNIFICANT].head(labelled // 2))
     axis.set_title(title, fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
-    figures.save_figure(figure, path, known)
+    plotting.save_figure(figure, path, known)
 
 
 def _name_dots(axis: Axes, genes: pd.DataFrame) -> None:

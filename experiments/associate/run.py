@@ -11,19 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tcgn_mil import plotting as figures
-from tcgn_mil.experiments.associate import (
-    cell_types as spot_association,
-)
-from tcgn_mil.experiments.associate import (
-    figures as association_figures,
-)
-from tcgn_mil.experiments.associate.study import (
-    AssociationConfig,
-    AssociationStudy,
-    load_study,
-    predictable_genes,
-)
+from tcgn_mil.experiments.associate import cell_types as spot_association
+from tcgn_mil.experiments.associate import figures as association_figures
+from tcgn_mil.experiments.associate.config import AssociationConfig
+from tcgn_mil.experiments.associate.study import AssociationStudy, load_study, predictable_genes
 from tcgn_mil.experiments.associate.tables import (
     Followed,
     covariate_association,
@@ -35,8 +26,9 @@ from tcgn_mil.experiments.associate.tables import (
     signature_prediction,
     sources,
 )
+from tcgn_mil.experiments.runs import figures
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
-from tcgn_mil.io.result_tables import plain_rows, write_csv
+from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.signatures.enrichment import hypergeometric, preranked
 
 KIND = "associate"

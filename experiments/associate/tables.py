@@ -10,19 +10,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.associate.study import AssociationConfig, AssociationStudy, Scored
-from tcgn_mil.signatures.scores import canonical_gene, patient_ranks
+from tcgn_mil.experiments.associate.config import AssociationConfig
+from tcgn_mil.experiments.associate.study import AssociationStudy, Scored
 from tcgn_mil.statistics.correlation import (
     Correlation,
     KruskalWallis,
     fold_null_sd,
     kruskal_wallis,
+    patient_ranks,
     pearson_over_patients,
     spearman_over_patients,
     without_covariates,
 )
 from tcgn_mil.statistics.gene_metrics import FOLD_NULL_SD, benjamini_hochberg
-from tcgn_mil.types.tiles import preview
+from tcgn_mil.text import preview
+from tcgn_mil.types.genes import canonical_gene
 
 PREDICTED, MEASURED = "predicted", "measured"
 SPEARMAN, KRUSKAL = "Spearman", "Kruskal-Wallis"

@@ -28,14 +28,15 @@ from lifelines import CoxPHFitter
 from numpy.typing import NDArray
 
 from tcgn_mil.experiments.associate import run as association
-from tcgn_mil.experiments.associate.study import AssociationConfig
+from tcgn_mil.experiments.associate.config import AssociationConfig
 from tcgn_mil.experiments.report.run import write_run_report
 from tcgn_mil.experiments.survive import run as survival
-from tcgn_mil.experiments.survive.cohort import MEASURED, SurviveConfig, load_survival_cohort
+from tcgn_mil.experiments.survive.cohort import MEASURED, load_survival_cohort
+from tcgn_mil.experiments.survive.config import SurviveConfig
 from tcgn_mil.io.atomic import write_json
-from tcgn_mil.io.clinical_file import SurvivalTable
 from tcgn_mil.survival.gene_screen import cox_screen
-from tcgn_mil.targets.spots import RankNormaliser
+from tcgn_mil.targets.bulk import RankNormaliser
+from tcgn_mil.types.outcomes import SurvivalTable
 
 LOOP_GENES, REPEATS = 40, 3
 LEAST_RATIO, LARGEST_DIFFERENCE = 20, 1e-4

@@ -32,10 +32,11 @@ from tcgn_mil.io.pyramid import write_pyramid
 from tcgn_mil.models.slide_regressor import MilConfig, SlideRegressor
 from tcgn_mil.preprocessing.interop.tile_source import tile_reader
 from tcgn_mil.preprocessing.slides.table import SlideEntry
-from tcgn_mil.preprocessing.tiles.tiling import TileSettings, tile_slide
+from tcgn_mil.preprocessing.tiles.settings import TileSettings
+from tcgn_mil.preprocessing.tiles.tiling import tile_slide
 from tcgn_mil.statistics.out_of_fold import combined_r, null_p_values
 from tcgn_mil.training.losses import expression_loss
-from tcgn_mil.types.tiles import PatchSize, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
 SLIDE_UM, SLIDE_MPP = (4000.0, 3000.0), 0.5
 PARTS = ("epoch", "large_bag", "encoding", "statistics")

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from tcgn_mil import plotting as figures
 from tcgn_mil.experiments.demo.synthetic.config import REGIONS
+from tcgn_mil.experiments.runs import figures
 from tcgn_mil.experiments.slide_level.evaluate import MODEL
-from tcgn_mil.io.result_tables import write_csv
+from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.statistics.gene_metrics import median_over_genes
 from tcgn_mil.statistics.out_of_fold import combined_r
 

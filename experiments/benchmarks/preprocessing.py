@@ -33,12 +33,13 @@ from tcgn_mil.experiments.demo.synthetic.rendering import patient_stain, render
 from tcgn_mil.experiments.demo.synthetic.tissue import item_fractions, region_map
 from tcgn_mil.io.atomic import atomic_path, write_json
 from tcgn_mil.io.pyramid import write_pyramid
-from tcgn_mil.preprocessing.slides.readers.base import open_slide
+from tcgn_mil.preprocessing.slides.readers import open_slide
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.grid import lay_grid
 from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
-from tcgn_mil.preprocessing.tiles.tiling import TileSettings, tile_slide
-from tcgn_mil.types.tiles import PatchSize, TileSpec
+from tcgn_mil.preprocessing.tiles.settings import TileSettings
+from tcgn_mil.preprocessing.tiles.tiling import tile_slide
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
 READ_MPP = 0.69  # that of the default tile, so that no pixel is resampled
 READ_UM = (5000.0, 4000.0)

@@ -28,14 +28,14 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import t as students_t
 
-from tcgn_mil import plotting as figures
+from tcgn_mil import plotting
 from tcgn_mil.batches.spots import SpotBatches
 from tcgn_mil.io.atomic import write_json, write_text
-from tcgn_mil.models.encoders import create_encoder
-from tcgn_mil.models.transforms import to_network_input
+from tcgn_mil.models.encoders import create_encoder, to_network_input
 from tcgn_mil.preprocessing.sections.readers.her2st import find_sections
+from tcgn_mil.statistics.bootstrap import block_bootstrap
 from tcgn_mil.statistics.gene_metrics import depth_adjusted_pearson, pearson
-from tcgn_mil.statistics.spatial import SpatialTest, block_bootstrap, lattice_step, spatial_blocks
+from tcgn_mil.statistics.spatial import SpatialTest, lattice_step, spatial_blocks
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.training.optimizer import make_optimizer
 
@@ -116,7 +116,7 @@ def draw_calibration(values: dict[str, NDArray], path: Path) -> None:
         if logarithmic:
             axis.set(xscale="log", yscale="log", xlim=(1e-3, 1), ylim=(1e-6, 1))
     axes[0].legend(frameon=False, fontsize=8)
-    figures.save(figure, path)
+    plotting.save(figure, path)
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -156,9 +156,9 @@ def measure_speed(spots: int, genes: int) -> dict[str, float]:
 
 def measure_loading(folder: Path, *, rounds: int) -> dict[str, dict[str, float]]:
     """Network -> seconds a step on loaded and on ready patches, and their ratio: median, least and most of rounds."""
+    from tcgn_mil.batches.augment import AugmentConfig
     from tcgn_mil.batches.spots import SectionRows, StoredPatches
     from tcgn_mil.io.spot_files import find_sections as find_spots
-    from tcgn_mil.models.transforms import AugmentConfig
 
     sections = []
     for path in find_spots(folder).values():

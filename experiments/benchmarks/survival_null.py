@@ -18,12 +18,8 @@ from typing import Any
 import numpy as np
 
 from tcgn_mil.experiments.survive import run as survival
-from tcgn_mil.experiments.survive.cohort import (
-    MEASURED,
-    SurvivalCohort,
-    SurviveConfig,
-    load_survival_cohort,
-)
+from tcgn_mil.experiments.survive.cohort import MEASURED, SurvivalCohort, load_survival_cohort
+from tcgn_mil.experiments.survive.config import SurviveConfig
 from tcgn_mil.experiments.survive.models import (
     concordance_table,
     cross_validate,

@@ -9,7 +9,8 @@ from typing import Any
 import typer
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.types.tiles import Failure, preview
+from tcgn_mil.io.failures import Failure
+from tcgn_mil.text import preview
 
 
 def resolve(

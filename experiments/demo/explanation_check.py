@@ -27,9 +27,9 @@ from tcgn_mil.experiments.demo.synthetic import REGIONS
 from tcgn_mil.experiments.explain.attribution_tables import block_sums
 from tcgn_mil.inference.tile_encoder import images_for
 from tcgn_mil.interpret import grad_cam, integrated_gradients, white_glass
-from tcgn_mil.io.spot_files import read_patches, read_spots
+from tcgn_mil.io.spot_files import SpotSet, read_patches, read_spots
 from tcgn_mil.models import create_encoder
-from tcgn_mil.types.tiles import GenePanel, SpotSet
+from tcgn_mil.types.genes import GenePanel
 
 REGION = "immune"
 SHARE_RANGE = (

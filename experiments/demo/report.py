@@ -11,11 +11,11 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from tcgn_mil import plotting as figures
 from tcgn_mil.experiments.demo.synthetic import SyntheticPaths
+from tcgn_mil.experiments.runs import figures
 from tcgn_mil.experiments.runs.page import Section, as_picture, as_table, write_report
 from tcgn_mil.experiments.runs.run_folder import finished_summary
-from tcgn_mil.types.tiles import Failure
+from tcgn_mil.io.failures import Failure
 
 BANNER = "SYNTHETIC DATA. Slides and expression are simulated; nothing here says anything about patients."
 _SHOWN_MAPS = 2

@@ -25,15 +25,16 @@ from tcgn_mil.experiments.predict import run as prediction
 from tcgn_mil.experiments.slide_level import run as finetuning
 from tcgn_mil.experiments.spot_level import pretrain as pretraining
 from tcgn_mil.experiments.spot_level.config import SpotConfig
+from tcgn_mil.io.failures import Failure
 from tcgn_mil.io.spot_files import find_sections, read_spots
 from tcgn_mil.preprocessing.bulk.run import write_cohort
 from tcgn_mil.preprocessing.interop.tile_source import tile_finder, tile_reader
 from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.slides.table import find_slides
 from tcgn_mil.preprocessing.tiles.contact_sheet import write_contact_sheet
-from tcgn_mil.preprocessing.tiles.tiling import TileSettings, tile_cohort
+from tcgn_mil.preprocessing.tiles.settings import TileSettings
+from tcgn_mil.preprocessing.tiles.tiling import tile_cohort
 from tcgn_mil.training.loop import TrainingConfig
-from tcgn_mil.types.tiles import Failure
 
 Result = TypeVar("Result")
 # Enough for tcgn_tiny to see what the synthetic genes follow, in the minutes that a demo may take on two cores.

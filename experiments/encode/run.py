@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tcgn_mil.baselines import colour_statistics
-from tcgn_mil.batches.prefetch import prefetch
-from tcgn_mil.checkpoints import check_patch
+from tcgn_mil.batches.loading import prefetch
+from tcgn_mil.devices import resolve_device
 from tcgn_mil.errors import InputError
 from tcgn_mil.inference.tile_encoder import TileEncoder, encode_tiles, open_encoder
 from tcgn_mil.io.atomic import safe_file_name
-from tcgn_mil.io.failures import write_failures
+from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.io.feature_files import read_feature_info, write_features
-from tcgn_mil.io.pixels import check_pixels
-from tcgn_mil.training.loop import resolve_device
-from tcgn_mil.types.tiles import Failure, TileSet
+from tcgn_mil.io.hdf5 import check_pixels
+from tcgn_mil.types.tile_geometry import check_patch
+from tcgn_mil.types.tiles import TileSet
 
 TileBatches = Iterable[tuple[NDArray[np.uint8], NDArray[np.int64]]]
 OpenTiles = Callable[[TileSet, int], AbstractContextManager[TileBatches]]

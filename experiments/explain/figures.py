@@ -10,7 +10,7 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.collections import LineCollection
 
-from tcgn_mil import plotting as figures
+from tcgn_mil import plotting
 from tcgn_mil.experiments.explain.attribution_tables import Explanation, block_sums
 from tcgn_mil.experiments.explain.gene_models import GeneModel
 from tcgn_mil.experiments.explain.pictures import Picture
@@ -52,7 +52,7 @@ def draw_explanation(
     for block, (axis, bar, graph) in enumerate(zip(axes[3:], bars[3:], found.graphs, strict=True)):
         _draw_graph(axis, bar, graph, block)
     figure.suptitle(title(picture, model, found, index), fontsize=10, y=0.97)
-    figures.save(figure, path)
+    plotting.save(figure, path)
 
 
 def title(picture: Picture, model: GeneModel, found: Explanation, index: int) -> str:

@@ -16,7 +16,9 @@ from tcgn_mil.checkpoints import load_encoder
 from tcgn_mil.errors import InputError
 from tcgn_mil.inference.fold_models import FoldModel
 from tcgn_mil.inference.tile_encoder import TileEncoder, images_for
-from tcgn_mil.types.tiles import GenePanel, PatchSize, preview
+from tcgn_mil.text import preview
+from tcgn_mil.types.genes import GenePanel
+from tcgn_mil.types.tile_geometry import PatchSize
 
 TILE_SCORE = "standardised tile score"
 

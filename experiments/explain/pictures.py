@@ -13,23 +13,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tcgn_mil.checkpoints import check_patch
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.explain.gene_models import GeneModel, find_genes, tile_model
 from tcgn_mil.experiments.runs.run_folder import read_run
 from tcgn_mil.inference.fold_models import load_fold_models, models_for, models_of, union_panel
 from tcgn_mil.inference.patients import predict_patient
-from tcgn_mil.inference.tile_encoder import open_encoder, predict_spots
+from tcgn_mil.inference.spots import predict_spots
+from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.feature_files import find_features, read_feature_info
 from tcgn_mil.io.spot_files import find_sections, read_patches, read_spots
 from tcgn_mil.io.tile_files import read_tiles
+from tcgn_mil.preprocessing.slides.readers import open_slide
+from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
 from tcgn_mil.targets.spots import spot_expression
-from tcgn_mil.types.tiles import PatchSize, TileSet, TileSpec, preview, stain_identity
+from tcgn_mil.text import preview
+from tcgn_mil.types.tile_geometry import PatchSize, check_patch
+from tcgn_mil.types.tiles import TileSet, stain_identity
 
 OpenTiles = Callable[[TileSet, int], AbstractContextManager[Any]]
 _BATCH = 32
-_SIZE_TOLERANCE = 0.02  # as that of PatchSize.matches
 
 
 @dataclass(frozen=True)
@@ -150,32 +153,6 @@ def _measured(adata: Any, rows: Sequence[int], model: GeneModel) -> list[dict[st
     ]
 
 
-def centre_tile(
-    name: str, size: tuple[int, int], mpp: float, downsamples: Sequence[float], patch: PatchSize
-) -> TileSet:
-    """The one tile of `patch`'s physical size at the centre of an image of `size` (width, height) pixels.
-
-    Raises
-    ------
-    InputError
-        If the image is smaller than the patch by over 2 %, or too coarse for it.
-    """
-    smallest = min(size)
-    if smallest * mpp < patch.um * (1 - _SIZE_TOLERANCE):
-        raise InputError(
-            f"image {name} of {size[0]} x {size[1]} px at {mpp:g} µm/px is {smallest * mpp:.1f} µm across, the encoder"
-            f" sees {patch.um:.1f} µm",
-            fix=f"check --mpp, or give a larger image: at least {int(np.ceil(patch.um / mpp))} px a side",
-        )
-    spec = TileSpec.for_slide(patch, slide_mpp=mpp, level_downsamples=downsamples)
-    side = min(spec.level0_px, smallest)
-    spec = dataclasses.replace(
-        spec, read_px=min(spec.read_px, round(side / downsamples[spec.read_level]))
-    )
-    corner = [[round((extent - side) / 2) for extent in size]]
-    return TileSet(name, np.array(corner, dtype=np.int64), np.ones(1, dtype=np.float32), spec, size)
-
-
 class SlideStudy:
     """Slides whose tiles of top attention are explained, by the slide models of `tcgn-mil finetune`."""
 
@@ -245,3 +222,15 @@ class SlideStudy:
                 )
             ],
         )
+
+
+def centre_reader(path: Path, mpp: float | None) -> Any:
+    """A function that reads the centre of a picture at a physical size, for ``tcgn-mil explain``."""
+    from tcgn_mil.preprocessing.tiles.pixels import centre_tile
+
+    def read(patch: PatchSize) -> Any:
+        with open_slide(path, mpp=mpp) as slide:
+            tiles = centre_tile(path.name, slide.size, slide.mpp, slide.level_downsamples, patch)
+            return next(iter_tiles(slide, tiles.coords, tiles.spec, 1))[0][0]
+
+    return read

@@ -32,10 +32,10 @@ from tcgn_mil.experiments.explain.pictures import (
 )
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
 from tcgn_mil.interpret import INTEGRATION_STEPS
-from tcgn_mil.io.atomic import safe_file_name
-from tcgn_mil.io.failures import write_failures
-from tcgn_mil.io.result_tables import write_csv
-from tcgn_mil.types.tiles import Failure, PatchSize, duplicates, preview
+from tcgn_mil.io.atomic import safe_file_name, write_csv
+from tcgn_mil.io.failures import Failure, write_failures
+from tcgn_mil.text import duplicates, preview
+from tcgn_mil.types.tile_geometry import PatchSize
 
 KIND = "explain"
 ReadImage = Callable[[PatchSize], NDArray[np.uint8]]

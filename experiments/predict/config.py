@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.types.tiles import preview
+from tcgn_mil.text import preview
 
 TABLE_FORMATS = ("csv", "parquet")
 

@@ -13,17 +13,21 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tcgn_mil.checkpoints import SlideModelInfo, check_patch
+from tcgn_mil.checkpoints import SlideModelInfo
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encode.run import EncodeSettings, encode_cohort
 from tcgn_mil.experiments.runs.run_folder import read_run
 from tcgn_mil.inference.fold_models import load_fold_models, models_of
 from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.atomic import write_json
+from tcgn_mil.io.failures import Failure
 from tcgn_mil.preprocessing.interop.tile_source import tile_finder, tile_reader
 from tcgn_mil.preprocessing.slides.table import find_slides
-from tcgn_mil.preprocessing.tiles.tiling import TISSUE_FINDER, TileSettings, tile_cohort
-from tcgn_mil.types.tiles import NO_STAIN, Failure, PatchSize, preview
+from tcgn_mil.preprocessing.tiles.settings import TISSUE_FINDER, TileSettings
+from tcgn_mil.preprocessing.tiles.tiling import tile_cohort
+from tcgn_mil.text import preview
+from tcgn_mil.types.tile_geometry import PatchSize, check_patch
+from tcgn_mil.types.tiles import NO_STAIN
 
 _MARKER = "slides.json"
 

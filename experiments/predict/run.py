@@ -16,11 +16,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tcgn_mil.checkpoints import check_patch
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.predict.config import PredictConfig
-from tcgn_mil.experiments.predict.map_choice import mapped_genes, mapped_signatures
-from tcgn_mil.experiments.predict.maps import write_maps
+from tcgn_mil.experiments.predict.maps import mapped_genes, mapped_signatures, write_maps
 from tcgn_mil.experiments.predict.tables import write_prediction
 from tcgn_mil.experiments.runs.run_folder import begin_run, read_run
 from tcgn_mil.inference.fold_models import (
@@ -36,9 +34,11 @@ from tcgn_mil.inference.patients import (
     predict_patient,
     unplaced,
 )
-from tcgn_mil.io.failures import write_failures
+from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.io.feature_files import find_features, read_feature_info
-from tcgn_mil.types.tiles import Failure, preview, stain_identity
+from tcgn_mil.text import preview
+from tcgn_mil.types.tile_geometry import check_patch
+from tcgn_mil.types.tiles import stain_identity
 
 KIND = "predict"
 

@@ -15,10 +15,11 @@ from tcgn_mil.experiments.runs.run_folder import finish_run, finished_summary
 from tcgn_mil.inference.fold_models import FoldModel, relation
 from tcgn_mil.inference.out_of_distribution import read_reference
 from tcgn_mil.inference.patients import PatientPrediction, unplaced
-from tcgn_mil.io.atomic import atomic_path
-from tcgn_mil.io.result_tables import read_gene_table, write_csv, write_predictions
+from tcgn_mil.io.atomic import atomic_path, write_csv
+from tcgn_mil.io.expression_file import read_gene_table, write_predictions
 from tcgn_mil.signatures.gene_sets import CoveredSets
-from tcgn_mil.types.tiles import GenePanel, preview
+from tcgn_mil.text import preview
+from tcgn_mil.types.genes import GenePanel
 from tcgn_mil.types.units import ExpressionUnit
 
 

@@ -10,7 +10,7 @@ import typer
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.command_line.console import finish_cohort
 from tcgn_mil.experiments.command_line.options import Out, PatchMpp, PatchPx, SlideMpp, Slides
-from tcgn_mil.types.tiles import DEFAULT_PATCH_MPP, DEFAULT_PATCH_PX, PatchSize
+from tcgn_mil.types.tile_geometry import DEFAULT_PATCH_MPP, DEFAULT_PATCH_PX, PatchSize
 
 
 def tile(
@@ -54,8 +54,9 @@ def tile(
     """Find tissue and lay a grid in µm; writes tiles/<slide>.h5 with an overlay picture, and contact_sheet.html."""
     from tcgn_mil.preprocessing.slides.table import find_slides
     from tcgn_mil.preprocessing.tiles.contact_sheet import write_contact_sheet
+    from tcgn_mil.preprocessing.tiles.settings import TileSettings
     from tcgn_mil.preprocessing.tiles.stain import stain_target
-    from tcgn_mil.preprocessing.tiles.tiling import TileSettings, tile_cohort
+    from tcgn_mil.preprocessing.tiles.tiling import tile_cohort
 
     if stain is None and stain_reference is not None:
         raise InputError(
@@ -79,44 +80,6 @@ def tile(
     finish_cohort(len(done), failures, out, what="slides tiled")
 
 
-def encode(
-    slides: Slides,
-    tiles: Annotated[
-        Path,
-        typer.Option(
-            help="Folder that tcgn-mil tile wrote, or CLAM's, TRIDENT's or HEST's folder of patches."
-        ),
-    ] = Path("tiles"),
-    encoder: Annotated[
-        str, typer.Option(help="Encoder checkpoint, or timm:<model name> for any timm model.")
-    ] = "encoder/encoder.safetensors",
-    out: Out = Path("features"),
-    mpp: SlideMpp = None,
-    batch_size: Annotated[int, typer.Option(help="Tiles a batch.")] = 64,
-    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    pretrained: Annotated[
-        bool,
-        typer.Option(help="For timm models: download pretrained weights instead of random ones."),
-    ] = False,
-    allow_other_size: Annotated[
-        bool,
-        typer.Option(help="Accept tiles of another physical size than the encoder was trained on."),
-    ] = False,
-) -> None:
-    """Encode every tile; writes features/<slide>.h5."""
-    from tcgn_mil.experiments.encode.run import EncodeSettings, encode_cohort
-    from tcgn_mil.preprocessing.interop.tile_source import tile_finder, tile_reader
-    from tcgn_mil.preprocessing.slides.table import find_slides
-
-    settings = EncodeSettings(encoder, batch_size, precision, device, pretrained, allow_other_size)
-    entries = {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
-    done, failures = encode_cohort(
-        sorted(entries), tile_finder(entries, tiles), tile_reader(entries), settings, out
-    )
-    finish_cohort(len(done), failures, out, what="slides encoded")
-
-
 def export_tiles(
     tiles: Annotated[
         Path, typer.Argument(help="Folder of tile files: ours, or with --slides other tools' too.")
@@ -134,7 +97,7 @@ def export_tiles(
     mpp: SlideMpp = None,
 ) -> None:
     """Write tile files for CLAM, TRIDENT or HEST tools, or tile grids as GeoJSON for QuPath."""
-    from tcgn_mil.preprocessing.interop.cohort_tiles import export_cohort
+    from tcgn_mil.preprocessing.interop.tile_writers import export_cohort
     from tcgn_mil.preprocessing.slides.table import find_slides
 
     entries = None if slides is None else find_slides(slides, mpp=mpp)
@@ -184,7 +147,7 @@ def import_features(
         find_sources,
         import_cohort,
     )
-    from tcgn_mil.preprocessing.slides.slide_patients import slide_facts
+    from tcgn_mil.preprocessing.slides.names import slide_facts
 
     facts_of = slide_facts(patients, mpp=mpp)
     if source.suffix in SUFFIXES:

@@ -9,43 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.runs.finished_run import files_below, read_cells
 from tcgn_mil.experiments.runs.page import Section, Table, as_picture, as_table
 
-DEEPEST = 3
 _ROWS = 5000
 _VERDICTS = {"pen": "pen marks", "out_of_focus": "out of focus", "fold": "folded tissue"}
 _STEP, _LOST, _OF, _WHY = "step", "lost", "of", "why"
-
-
-def files_below(folders: Iterable[Path], name: str) -> list[Path]:
-    """Files of a name at most `DEEPEST` folders below those given, each once."""
-    found = [
-        path
-        for folder in folders
-        for depth in range(DEEPEST + 1)
-        for path in sorted(folder.glob("/".join(["*"] * depth + [name])))
-    ]
-    return list({path.resolve(): path for path in found}.values())
-
-
-def read_cells(path: Path, *, empty: Sequence[str] = ()) -> pd.DataFrame:
-    """A CSV that a step wrote; cells in `empty` are missing, and no name is: a gene may be called NA.
-
-    Raises
-    ------
-    InputError
-        If it is damaged.
-    """
-    try:
-        return pd.read_csv(path, keep_default_na=False, na_values=list(empty))
-    except (
-        ValueError,
-        UnicodeDecodeError,
-    ) as error:  # pandas' own errors of tables are ValueErrors
-        raise InputError(
-            f"cannot be read as a table ({error})", path=path, fix="run its command again"
-        ) from error
 
 
 def cohort_section(folders: Sequence[Path], cohorts: Iterable[Path]) -> Section | None:

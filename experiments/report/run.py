@@ -17,13 +17,17 @@ import pandas as pd
 import yaml
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.report.losses import cohort_section, files_below
+from tcgn_mil.experiments.associate.report import _associate
+from tcgn_mil.experiments.predict.report import _predict
+from tcgn_mil.experiments.report.losses import cohort_section
 from tcgn_mil.experiments.report.sections import SECTIONS, points
-from tcgn_mil.experiments.runs.finished_run import Run
+from tcgn_mil.experiments.runs.finished_run import Run, files_below
 from tcgn_mil.experiments.runs.glossary import terms
 from tcgn_mil.experiments.runs.page import Detail, Section, as_table, write_report
 from tcgn_mil.experiments.runs.run_folder import RUN_FILE, finished_summary
-from tcgn_mil.experiments.slide_level.methods_text import methods_paragraph
+from tcgn_mil.experiments.slide_level.report import _finetune
+from tcgn_mil.experiments.spot_level.report import _spots
+from tcgn_mil.experiments.survive.report import _survive
 
 
 def write_run_report(folders: Sequence[str | Path], out: str | Path, *, title: str) -> Path:
@@ -173,3 +177,27 @@ def _predict_options(config: Mapping[str, Any]) -> list[str]:
 
 def _packages(made: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(version) for name, version in made.get("packages", {}).items()}
+
+
+def methods_paragraph(kind: str, made: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """One paragraph for a run.
+
+    Parameters
+    ----------
+    kind
+        Verb that made it.
+    made, summary
+        Its run.json and summary.json.
+    """
+    text = {
+        "finetune": _finetune,
+        "predict": _predict,
+        "associate": _associate,
+        "survive": _survive,
+        "spot-cv": _spots,
+    }[kind](made.get("config", {}), summary)
+    return f"{text} tcgn-mil {made.get('tcgn_mil')}, Python {made.get('python')}, torch {_version(made, 'torch')}."
+
+
+def _version(made: Mapping[str, Any], package: str) -> str:
+    return str(made.get("packages", {}).get(package, "not stated"))

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from tcgn_mil.experiments.associate.report import (
-    associate_point,
-    associate_sections,
-    survive_sections,
-)
+from tcgn_mil.experiments.associate.report import associate_point, associate_sections
+from tcgn_mil.experiments.predict.report import predict_sections
 from tcgn_mil.experiments.runs.finished_run import Run
 from tcgn_mil.experiments.runs.page import Section
-from tcgn_mil.experiments.slide_level.report import (
-    predict_sections,
-    slide_point,
-    slide_sections,
-    spot_sections,
-)
+from tcgn_mil.experiments.slide_level.report import slide_point, slide_sections
+from tcgn_mil.experiments.spot_level.report import spot_sections
+from tcgn_mil.experiments.survive.report import survive_sections
 
 SECTIONS: Mapping[str, Callable[[Run, float], list[Section]]] = {
     "finetune": slide_sections,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tcgn_mil.experiments.report.losses import read_cells
+from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.glossary import MEANINGS, PREDICTORS, spoken
 from tcgn_mil.experiments.runs.page import Picture, Table, as_picture, as_table
 
@@ -90,3 +90,36 @@ def files_of(run: Run) -> str:
         if any(run.folder.glob("*_figure.csv"))
         else f"Each figure is also in {run.folder.name}/ as PNG."
     )
+
+
+DEEPEST = 3
+
+
+def files_below(folders: Iterable[Path], name: str) -> list[Path]:
+    """Files of a name at most `DEEPEST` folders below those given, each once."""
+    found = [
+        path
+        for folder in folders
+        for depth in range(DEEPEST + 1)
+        for path in sorted(folder.glob("/".join(["*"] * depth + [name])))
+    ]
+    return list({path.resolve(): path for path in found}.values())
+
+
+def read_cells(path: Path, *, empty: Sequence[str] = ()) -> pd.DataFrame:
+    """A CSV that a step wrote; cells in `empty` are missing, and no name is: a gene may be called NA.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    try:
+        return pd.read_csv(path, keep_default_na=False, na_values=list(empty))
+    except (
+        ValueError,
+        UnicodeDecodeError,
+    ) as error:  # pandas' own errors of tables are ValueErrors
+        raise InputError(
+            f"cannot be read as a table ({error})", path=path, fix="run its command again"
+        ) from error

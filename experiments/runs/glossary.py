@@ -124,3 +124,11 @@ def spoken(frame: pd.DataFrame, columns: Mapping[str, str | tuple[str, str, str]
                 for value, low, high in frame[list(source)].itertuples(index=False)
             ]
     return pd.DataFrame(out, index=frame.index)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _bounds(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" (95 % interval {low:.3f} to {high:.3f})"

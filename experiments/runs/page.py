@@ -17,8 +17,8 @@ import pandas as pd
 from PIL import Image
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.slide_level.report_scatter import Scatter
-from tcgn_mil.io.atomic import provenance, write_text
+from tcgn_mil.io.atomic import write_text
+from tcgn_mil.provenance import provenance
 
 MAX_ROWS = 500
 _LARGE_BYTES, _JPEG_QUALITY = 300_000, 88
@@ -150,7 +150,9 @@ def write_report(
 
 
 def _template(name: str) -> str:
-    return files("tcgn_mil.experiments.runs").joinpath("templates", name).read_text(encoding="utf-8")
+    return (
+        files("tcgn_mil.experiments.runs").joinpath("templates", name).read_text(encoding="utf-8")
+    )
 
 
 def _column(values: pd.Series) -> list[str]:
@@ -174,3 +176,11 @@ def _cell(value: Any) -> str:
             f"{value:.3f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.2g}"
         )  # small p are not 0
     return str(value)
+
+
+class Scatter(NamedTuple):
+    """What the page draws: the number of genes, of all genes there are, and the data as JSON safe inside HTML."""
+
+    genes: int
+    of: int
+    json: str

@@ -8,8 +8,9 @@ from typing import Any
 
 from tcgn_mil.config import as_plain, differing_keys, write_config
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import provenance, write_json
-from tcgn_mil.types.tiles import preview
+from tcgn_mil.io.atomic import write_json
+from tcgn_mil.provenance import provenance
+from tcgn_mil.text import preview
 
 RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.json"

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from tcgn_mil import plotting as figures
+from tcgn_mil import plotting
 from tcgn_mil.config import differing_keys
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.run_folder import finished_summary, read_run
-from tcgn_mil.io.atomic import write_json
-from tcgn_mil.io.result_tables import plain_rows, write_csv
+from tcgn_mil.io.atomic import plain_rows, write_csv, write_json
+from tcgn_mil.statistics.bootstrap import patient_bootstrap
 from tcgn_mil.statistics.gene_metrics import median_over_genes
-from tcgn_mil.statistics.out_of_fold import combined_r, patient_bootstrap
+from tcgn_mil.statistics.out_of_fold import combined_r
 
 REPLICATES = 1000
 
@@ -115,11 +115,11 @@ def compare_runs(
 def _draw(table: pd.DataFrame, names: tuple[str, str], path: Path) -> None:
     figure, axis = plt.subplots(figsize=(4.6, 4.4), layout="constrained")
     shown = table[["r_b", "r_a"]].dropna()
-    axis.plot(shown["r_b"], shown["r_a"], ".", color=figures.COLOURS[0], markersize=4, alpha=0.6)
+    axis.plot(shown["r_b"], shown["r_a"], ".", color=plotting.COLOURS[0], markersize=4, alpha=0.6)
     low, high = (
         (float(shown.to_numpy().min()), float(shown.to_numpy().max())) if len(shown) else (0.0, 1.0)
     )
     axis.plot([low, high], [low, high], color="0.6", linewidth=1)
     axis.set(xlabel=f"r of {names[1]}", ylabel=f"r of {names[0]}")
     axis.spines[["top", "right"]].set_visible(False)
-    figures.save_figure(figure, path, table[["gene", "r_b", "r_a"]])
+    plotting.save_figure(figure, path, table[["gene", "r_b", "r_a"]])

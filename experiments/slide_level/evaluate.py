@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.baselines import ridge_predictions
+from tcgn_mil.statistics.bootstrap import patient_bootstrap, percentile_interval
 from tcgn_mil.statistics.gene_metrics import benjamini_hochberg, median_over_genes
 from tcgn_mil.statistics.out_of_fold import (
     MAX_Q,
@@ -17,10 +18,8 @@ from tcgn_mil.statistics.out_of_fold import (
     fold_correlations,
     known_metrics,
     null_p_values,
-    patient_bootstrap,
     steiger_p,
 )
-from tcgn_mil.statistics.spatial import percentile_interval
 
 MODEL, UNTRAINED = "model", "untrained"
 GATES = ("ridge_colour", "ridge_mean_features", "zero_shot", UNTRAINED)

@@ -11,7 +11,8 @@ from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from tcgn_mil import plotting as figures
+from tcgn_mil import plotting
+from tcgn_mil.experiments.runs import figures
 from tcgn_mil.experiments.slide_level.evaluate import MODEL
 from tcgn_mil.statistics.gene_metrics import FOLD_NULL_SD
 
@@ -86,7 +87,7 @@ def draw_headline(headline: pd.DataFrame, path: Path) -> None:
     shown = headline[headline["median_r"].notna()]
     figure, axis = plt.subplots(figsize=(7.5, 1 + 0.35 * len(shown)), layout="constrained")
     for place, row in enumerate(shown.itertuples()):
-        colour = figures.COLOURS[0] if row.predictor == MODEL else "0.45"
+        colour = plotting.COLOURS[0] if row.predictor == MODEL else "0.45"
         axis.plot([row.low, row.high], [place, place], color=colour, linewidth=2)
         axis.plot(row.median_r, place, "o", color=colour, markersize=6)
     axis.axvline(0, color="black", linewidth=0.6)
@@ -97,7 +98,7 @@ def draw_headline(headline: pd.DataFrame, path: Path) -> None:
     )
     axis.set_ylim(len(shown) - 0.5, -0.5)
     axis.spines[["top", "right"]].set_visible(False)
-    figures.save_figure(figure, path, shown)
+    plotting.save_figure(figure, path, shown)
 
 
 def draw_coverage(shares: NDArray[np.floating], path: Path, *, stated: float) -> None:
@@ -105,18 +106,18 @@ def draw_coverage(shares: NDArray[np.floating], path: Path, *, stated: float) ->
     known = shares[np.isfinite(shares)]
     counts, edges = np.histogram(known, bins=np.linspace(min(known.min(), stated) - 0.01, 1, 31))
     figure, axis = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
-    axis.stairs(counts, edges, fill=True, color=figures.COLOURS[0], alpha=0.7)
+    axis.stairs(counts, edges, fill=True, color=plotting.COLOURS[0], alpha=0.7)
     axis.axvline(stated, color="black", linewidth=1, linestyle="--", label=f"stated: {stated:.0%}")
     axis.axvline(
         known.mean(),
-        color=figures.COLOURS[1],
+        color=plotting.COLOURS[1],
         linewidth=1.5,
         label=f"mean of genes: {known.mean():.1%}",
     )
     axis.set(xlabel="share of patients inside the gene's interval", ylabel="genes")
     axis.legend(frameon=False, fontsize=8, loc="upper right")
     axis.spines[["top", "right"]].set_visible(False)
-    figures.save_figure(
+    plotting.save_figure(
         figure, path, pd.DataFrame({"from": edges[:-1], "to": edges[1:], "genes": counts})
     )
 
@@ -131,7 +132,7 @@ def draw_null(p: NDArray[np.floating], null_z: NDArray[np.floating] | None, path
     even = (np.arange(len(known)) + 0.5) / max(len(known), 1)
     source = [pd.DataFrame({"panel": "p-values", "x": even, "y": known})]
     axes[0, 0].plot([0, 1], [0, 1], color="0.6", linewidth=1)
-    axes[0, 0].plot(even, known, ".", color=figures.COLOURS[0], markersize=3)
+    axes[0, 0].plot(even, known, ".", color=plotting.COLOURS[0], markersize=3)
     axes[0, 0].set(
         xlabel="p if nothing were predictable",
         ylabel="p" + ("" if null_z is not None else " (approximate)"),
@@ -158,4 +159,4 @@ def draw_null(p: NDArray[np.floating], null_z: NDArray[np.floating] | None, path
         )
     for axis in axes.ravel():
         axis.spines[["top", "right"]].set_visible(False)
-    figures.save_figure(figure, path, pd.concat(source))
+    plotting.save_figure(figure, path, pd.concat(source))

@@ -1,27 +1,19 @@
-"""The report's sections on expression: from slides and from spots, and the maps of predictions."""
+"""The report's sections on expression: from slides and from spots, and the maps of predictions.
+
+A methods paragraph from what a run's config says, for a paper; it states what was done, not what was found.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import anndata
-
-from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.runs.finished_run import (
-    OTHER_ROWS,
-    Run,
-    files_of,
-    minds_of,
-    pictures_of,
-    table_of,
-)
-from tcgn_mil.experiments.runs.glossary import MEANINGS, PREDICTORS, spoken
-from tcgn_mil.experiments.runs.page import Section, as_picture, as_table
+from tcgn_mil.experiments.runs.finished_run import Run, files_of, minds_of, pictures_of, table_of
+from tcgn_mil.experiments.runs.glossary import PREDICTORS, _bounds, _counted
+from tcgn_mil.experiments.runs.page import Section
 from tcgn_mil.experiments.slide_level.report_scatter import BUDGET_BYTES, read_scatter
 
 GENE_ROWS = 40_000  # of the table to search for a gene
-_SHOWN_MAPS = 6
 _R = ("r_model", "low_model", "high_model")
 
 
@@ -58,14 +50,6 @@ def slide_point(run: Run) -> str:
         else "does not differ from it beyond chance"
     )
     return f"{said}; over all genes the model {verdict} (difference {best['model_above_by']:.3f}{_bounds(low, high)})."
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-def _bounds(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f" (95 % interval {low:.3f} to {high:.3f})"
 
 
 def slide_sections(run: Run, share: float) -> list[Section]:
@@ -187,103 +171,37 @@ def _calibration_section(run: Run, coverage: Mapping[str, Any]) -> Section:
     )
 
 
-def predict_sections(run: Run, share: float) -> list[Section]:
-    """Who was predicted, and maps of the first slides."""
-    summary = run.summary
-    lines = [
-        f"{_counted(summary['patients'], 'patient')}, {summary['slides']} slides, {summary['tiles']} tiles, predicted"
-        f" by the models in {run.made.get('config', {}).get('model')}; unit {summary['unit']}."
-    ]
-    if odd := summary.get("out_of_distribution"):
-        lines.append(
-            f"Unlike the slides of training, so that predictions may not hold: {', '.join(odd)}."
-        )
-    maps = sorted((run.folder / "maps").glob("*.png"))
-    if maps:
-        lines.append(
-            f"Maps of {min(len(maps), _SHOWN_MAPS)} of {len(maps)} slides: where the prediction comes from."
-            " Attention is 1 where a tile counts as much as all do on average. Scores of a gene are in standard"
-            " deviations of the training patients: tiles above 0 speak for more of it than the mean patient has; they"
-            f" are no amounts of RNA in the tile. Every slide is in {run.folder.name}/maps as PNG, .geojson and .h5ad."
-        )
-    path = run.folder / "predicted.h5ad"
-    try:
-        obs = anndata.read_h5ad(path, backed="r").obs.reset_index()
-    except OSError as error:
-        raise InputError(f"cannot be read ({error})", path=path, fix="run predict again") from error
-    columns = {
-        "patient": "patient_id",
-        "slides": "n_slides",
-        "tiles": "n_tiles",
-        "models": "n_models",
-        "how predicted": "relation",
-        "unlike training": "ood_score",
-    }
-    return [
-        Section(
-            run.title("Predictions, and maps of example slides"),
-            lines,
-            [as_table(spoken(obs, columns), "Patients", meanings=MEANINGS)],
-            [
-                as_picture(path, f"Slide {path.stem}: attention, and scores of genes.")
-                for path in maps[:_SHOWN_MAPS]
-            ],
-            minds=minds_of(summary.get("notes")),
-        )
-    ]
+_POOLINGS = {
+    "gated": "gated attention",
+    "attention": "attention",
+    "mean": "the mean over tiles",
+    "max": "their maximum",
+    "transformer": "a transformer with linear attention",
+}
 
 
-def spot_sections(run: Run, share: float) -> list[Section]:
-    """Each section and gene of a run of spot-cv."""
-    r = ("depth_adjusted_r_model", "low_model", "high_model")
-    row = {
-        "predictor": "predictor",
-        "headline": ("headline", "headline_low", "headline_high"),
-        "median r, not depth-adjusted": "median_r_seen",
-        "genes": "genes_seen",
-        "q < 0.05": "significant",
-        "predictable": "predictable",
-    }
-    return [
-        Section(
-            run.title("Spots: the encoder"),
-            [str(run.summary["sentence"]), files_of(run)],
-            [
-                *table_of(run, "summary.csv", "Over sections: median depth-adjusted r", row),
-                *table_of(
-                    run,
-                    "sections.csv",
-                    "Each section",
-                    {"section": "section", "spots": "spots", **row},
-                ),
-                *table_of(
-                    run,
-                    "genes.csv",
-                    "Every gene",
-                    {
-                        "gene": "gene",
-                        "seen in this share of spots": "detection",
-                        "depth-adjusted r": r,
-                        "q": "q_model",
-                        "predictable": "predictable",
-                        "r, not depth-adjusted": "r_model",
-                        "depth-adjusted r, ridge on colour": "depth_adjusted_r_ridge_colour",
-                        "depth-adjusted r, small network": "depth_adjusted_r_small_network",
-                        "sections": "sections",
-                    },
-                    sort="depth_adjusted_r_model",
-                    max_rows=OTHER_ROWS,
-                ),
-            ],
-            pictures_of(
-                run,
-                {
-                    "headline.png": "Median depth-adjusted r of each section and predictor, with 95 % intervals.",
-                    "genes.png": "How depth-adjusted r is distributed over genes.",
-                    "detection.png": "Median r by the share of spots in which a gene is seen.",
-                    "curves.png": "Training curves.",
-                },
-            ),
-            minds=minds_of(run.summary["labels"]),
-        )
-    ]
+def _finetune(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    model, training = config["model"], config["training"]
+    groups = (
+        "tissue source sites kept together"
+        if config["group_by"] == "site"
+        else "patients kept together"
+    )
+    refits = config.get("refits", 0)
+    p = (
+        f"p-values were the share of {refits} refits on labels permuted over patients, pooled over genes, that reached"
+        " a gene's combined z"
+        if refits
+        else "p-values took the null's standard deviation as the square root of 2 (approximate)"
+    )
+    return (
+        f"Expression of {summary['genes']} genes ({summary['unit']}) was predicted from features of encoder"
+        f" {summary['encoder']} by {_POOLINGS[model['pooling']]} ({model['form']} head, {model['embedding']} values a"
+        f" tile, dropout {model['dropout']}), trained for at most {training['epochs']} epochs with loss"
+        f" {training['loss']}, batches of {training['batch_size']} patients, {training['optimizer']} at a peak rate of"
+        f" {training['lr']:g} and weight decay {training['weight_decay']:g}, stopped early on a validation fold."
+        f" Cross-validation had {summary['folds']} folds over {summary['patients']} patients, {groups}, seed"
+        f" {config['seed']}; genes and scales were taken from training patients only. Pearson r was computed within"
+        f" test folds and combined by Fisher z weighted by n - 3; intervals came from {config['replicates']}"
+        f" resamplings of patients within folds; {p}; Benjamini-Hochberg over genes."
+    )

@@ -11,7 +11,7 @@ import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,24 +20,16 @@ from anndata.io import read_elem
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.associate.study import SHIPPED_SETS
+from tcgn_mil.experiments.runs.page import Scatter
 from tcgn_mil.experiments.slide_level.evaluate import MODEL
-from tcgn_mil.io.result_tables import read_gene_table
-from tcgn_mil.signatures.gene_sets import read_gmt
-from tcgn_mil.signatures.scores import canonical_gene
+from tcgn_mil.io.expression_file import read_gene_table
+from tcgn_mil.signatures.gene_sets import SHIPPED_SETS, read_gmt
+from tcgn_mil.types.genes import canonical_gene
 
 BUDGET_BYTES = 5 * 2**20  # of all scatters of a page
 _STEPS, _UNKNOWN = 65534, 65535
 _FACTS_BYTES = 260  # of a gene beside its points, at most
 _BYTES_A_VALUE = 2 * 4 / 3  # 16 bits in base64
-
-
-class Scatter(NamedTuple):
-    """What the page draws: the number of genes, of all genes there are, and the data as JSON safe inside HTML."""
-
-    genes: int
-    of: int
-    json: str
 
 
 def read_scatter(

@@ -20,10 +20,9 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.slide_level.cohort import CohortData
 from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.feature_files import read_features
-from tcgn_mil.models.heads import head_of, last_layer
-from tcgn_mil.models.spot_head import SpotHead, SpotHidden
+from tcgn_mil.models.heads import SpotHead, SpotHidden, head_of, last_layer
 from tcgn_mil.models.tcgn import ExpressionHead
-from tcgn_mil.types.tiles import GenePanel
+from tcgn_mil.types.genes import GenePanel
 
 _TILES_AT_ONCE = 8192
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.slide_level.cohort import CohortData, rows_of
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
-from tcgn_mil.io.result_tables import read_gene_list
-from tcgn_mil.targets.spots import RankNormaliser, expressed_genes, standardise_within
-from tcgn_mil.types.tiles import Fold, GenePanel, TargetScaler
+from tcgn_mil.io.expression_file import read_gene_list
+from tcgn_mil.targets.bulk import RankNormaliser, expressed_genes, standardise_within
+from tcgn_mil.types.folds import Fold
+from tcgn_mil.types.genes import GenePanel, TargetScaler
 from tcgn_mil.types.units import ExpressionUnit
 
 _LEAST_OF_COHORT = 5

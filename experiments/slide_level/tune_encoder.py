@@ -13,7 +13,7 @@ no other.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,8 +24,9 @@ import torch
 from numpy.typing import NDArray
 
 from tcgn_mil.batches.pixel_bags import OpenTiles, PixelBags, PixelBatch
-from tcgn_mil.checkpoints import EncoderInfo, check_patch, load_encoder, save_encoder
+from tcgn_mil.checkpoints import EncoderInfo, load_encoder, save_encoder
 from tcgn_mil.config import as_plain
+from tcgn_mil.devices import resolve_device
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encode.run import EncodeSettings, encode_cohort
 from tcgn_mil.experiments.slide_level.cohort import CohortData, rows_of
@@ -34,10 +35,13 @@ from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.feature_files import read_feature_info, read_features
 from tcgn_mil.models.end_to_end import BagNetwork
 from tcgn_mil.models.slide_regressor import SlideRegressor
-from tcgn_mil.training.loop import History, TrainingConfig, fit, resolve_device
+from tcgn_mil.preprocessing.interop.tile_source import PixelSource
+from tcgn_mil.training.loop import History, TrainingConfig, fit
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.training.tensorboard import TensorBoardLog
-from tcgn_mil.types.tiles import Fold, TileSet, stain_identity
+from tcgn_mil.types.folds import Fold
+from tcgn_mil.types.tile_geometry import check_patch
+from tcgn_mil.types.tiles import TileSet, stain_identity
 
 FEATURES = "features"
 
@@ -47,13 +51,6 @@ class SlidePixels:
     """Tiles of each patient's slides, and what reads them."""
 
     tiles: Mapping[str, tuple[TileSet, ...]]
-    open_tiles: OpenTiles
-
-
-class PixelSource(NamedTuple):
-    """What finds a slide's tiles by its id (InputError where there are none), and what reads them."""
-
-    tiles_of: Callable[[str], TileSet]
     open_tiles: OpenTiles
 
 

@@ -17,7 +17,8 @@ from tcgn_mil.experiments.slide_level.cohort import CohortData
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.experiments.slide_level.evaluate import MODEL, SlideTables, out_of_fold_tables
 from tcgn_mil.experiments.slide_level.figures import draw_run
-from tcgn_mil.io.result_tables import plain_rows, write_csv, write_predictions
+from tcgn_mil.io.atomic import plain_rows, write_csv
+from tcgn_mil.io.expression_file import write_predictions
 from tcgn_mil.statistics.gene_metrics import benjamini_hochberg, combine_folds, median_over_genes
 from tcgn_mil.statistics.out_of_fold import (
     MAX_Q,
@@ -26,7 +27,8 @@ from tcgn_mil.statistics.out_of_fold import (
     conformal_bounds,
     null_p_by_others,
 )
-from tcgn_mil.types.tiles import Fold, GenePanel
+from tcgn_mil.types.folds import Fold
+from tcgn_mil.types.genes import GenePanel
 
 FEW_PATIENTS, LEAST_REFITS = 10, 50
 APPROXIMATE = "approximate p-values: no refits on permuted labels were made (refits=0)"

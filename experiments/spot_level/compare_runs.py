@@ -17,26 +17,21 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
-from tcgn_mil import plotting as figures
+from tcgn_mil import plotting
 from tcgn_mil.config import differing_keys
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.run_folder import finished_summary, read_run
 from tcgn_mil.experiments.spot_level.cross_validate import KIND
 from tcgn_mil.experiments.spot_level.evaluate import MODEL, REPLICATES
-from tcgn_mil.io.atomic import write_json
-from tcgn_mil.io.result_tables import plain_rows, write_csv
+from tcgn_mil.io.atomic import plain_rows, write_csv, write_json
+from tcgn_mil.statistics.bootstrap import block_bootstrap, percentile_interval
 from tcgn_mil.statistics.gene_metrics import (
     DETECTION_FLOOR,
     depth_adjusted_pearson,
     depth_projection,
     median_over_genes,
 )
-from tcgn_mil.statistics.spatial import (
-    MIN_SPOTS,
-    block_bootstrap,
-    percentile_interval,
-    spatial_blocks,
-)
+from tcgn_mil.statistics.spatial import MIN_SPOTS, spatial_blocks
 
 
 def compare_runs(
@@ -187,9 +182,9 @@ def _draw(genes: pd.DataFrame, names: tuple[str, str], path: Path) -> None:
     )
     for axis, (section, part) in zip(axes.flat, parts.items(), strict=True):
         seen = part[part["detection"] >= DETECTION_FLOOR]
-        axis.plot(seen["r_a"], seen["r_b"], ".", markersize=3, alpha=0.6, color=figures.COLOURS[0])
+        axis.plot(seen["r_a"], seen["r_b"], ".", markersize=3, alpha=0.6, color=plotting.COLOURS[0])
         axis.axline((0, 0), slope=1, color="black", linewidth=0.6)
         axis.set(title=f"{section}: {len(seen)} genes", xlabel=f"A: {names[0]}", aspect="equal")
     axes[0, 0].set_ylabel(f"B: {names[1]}")
     figure.suptitle(f"depth-adjusted r of the {MODEL}, genes in >= 20 % of spots", fontsize=9)
-    figures.save_figure(figure, path, genes)
+    plotting.save_figure(figure, path, genes)

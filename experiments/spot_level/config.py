@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from tcgn_mil.batches.augment import AugmentConfig
 from tcgn_mil.errors import InputError
-from tcgn_mil.models.transforms import AugmentConfig
 from tcgn_mil.targets.spots import Normalisation
 from tcgn_mil.training.loop import TrainingConfig
 

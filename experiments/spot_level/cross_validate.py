@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
-from tcgn_mil.experiments.spot_level import spot_figures
+from tcgn_mil.experiments.spot_level import results as spot_figures
 from tcgn_mil.experiments.spot_level.config import PUBLISHED_EPOCHS, SMALL_NETWORK, SpotConfig
 from tcgn_mil.experiments.spot_level.evaluate import MODEL, SectionResults
 from tcgn_mil.experiments.spot_level.folds import (
@@ -26,12 +26,11 @@ from tcgn_mil.experiments.spot_level.folds import (
     spot_folds,
 )
 from tcgn_mil.experiments.spot_level.pretrain import write_study
-from tcgn_mil.experiments.spot_level.results import check_map_genes, evaluate
-from tcgn_mil.experiments.spot_level.spot_figures import LABELS
+from tcgn_mil.experiments.spot_level.results import LABELS, check_map_genes, evaluate
 from tcgn_mil.experiments.spot_level.study import SpotStudy, load_sections, make_study, patients_of
 from tcgn_mil.experiments.spot_level.summary import RunResults, combine_sections
 from tcgn_mil.experiments.spot_level.train_network import Network, Trained, train_network
-from tcgn_mil.io.result_tables import plain_rows, write_csv
+from tcgn_mil.io.atomic import plain_rows, write_csv
 
 KIND = "spot-cv"
 SMALL, UNTRAINED = "small_network", "untrained"

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.baselines import depth_predictions, ridge_predictions
+from tcgn_mil.statistics.bootstrap import block_bootstrap, percentile_interval
 from tcgn_mil.statistics.gene_metrics import (
     DETECTION_FLOOR,
     benjamini_hochberg,
@@ -25,15 +26,8 @@ from tcgn_mil.statistics.gene_metrics import (
     median_over_genes,
     pearson,
 )
-from tcgn_mil.statistics.spatial import (
-    MAX_SPOTS,
-    MIN_SPOTS,
-    SpatialTest,
-    block_bootstrap,
-    percentile_interval,
-    spatial_blocks,
-)
-from tcgn_mil.types.tiles import GenePanel
+from tcgn_mil.statistics.spatial import MAX_SPOTS, MIN_SPOTS, SpatialTest, spatial_blocks
+from tcgn_mil.types.genes import GenePanel
 
 MODEL = "model"
 GATES = ("ridge_colour", "small_network")  # what a predictable gene is predicted better than

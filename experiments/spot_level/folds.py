@@ -19,7 +19,7 @@ import pandas as pd
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.folds import FOLD_COLUMNS, PARTS
-from tcgn_mil.types.tiles import duplicates, preview
+from tcgn_mil.text import duplicates, preview
 
 DISJOINT = "patient-disjoint"
 HELD_OUT = "held-out section of a training patient"

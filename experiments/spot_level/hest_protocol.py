@@ -26,12 +26,13 @@ from tcgn_mil.experiments.spot_level.cross_validate import make_splits
 from tcgn_mil.experiments.spot_level.folds import SectionSplit
 from tcgn_mil.experiments.spot_level.sections import Section, panel_counts, usable_panel
 from tcgn_mil.experiments.spot_level.study import load_sections, patients_of
-from tcgn_mil.inference.tile_encoder import spot_features
-from tcgn_mil.io.result_tables import plain_rows, read_gene_list, write_csv
+from tcgn_mil.inference.spots import spot_features
+from tcgn_mil.io.atomic import plain_rows, write_csv
+from tcgn_mil.io.expression_file import read_gene_list
 from tcgn_mil.models.encoders import create_encoder, input_of
 from tcgn_mil.statistics.gene_metrics import depth_adjusted_pearson, pearson
 from tcgn_mil.targets.spots import detection
-from tcgn_mil.types.tiles import GenePanel
+from tcgn_mil.types.genes import GenePanel
 
 KIND = "spot-cv-hest"
 COMPONENTS, GENES, MIN_DETECTION = 256, 50, 0.1

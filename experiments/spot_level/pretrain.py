@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from tcgn_mil import plotting as figures
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.runs import figures
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
 from tcgn_mil.experiments.spot_level.config import SpotConfig
 from tcgn_mil.experiments.spot_level.evaluate import MODEL
@@ -17,7 +17,7 @@ from tcgn_mil.experiments.spot_level.folds import SectionSplit, split_sections
 from tcgn_mil.experiments.spot_level.results import check_map_genes, evaluate
 from tcgn_mil.experiments.spot_level.study import SpotStudy, load_sections, make_study, patients_of
 from tcgn_mil.experiments.spot_level.train_network import Network, train_network
-from tcgn_mil.io.result_tables import plain_rows, write_csv
+from tcgn_mil.io.atomic import plain_rows, write_csv
 
 KIND = "pretrain"
 

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.spot_level.evaluate import SpotTargets
-from tcgn_mil.io.spot_files import image_mpp, read_patches, read_spots
+from tcgn_mil.io.spot_files import SpotSet, image_mpp, read_patches, read_spots
 from tcgn_mil.targets.spots import Normalisation, detection, spot_expression, total_counts
-from tcgn_mil.types.tiles import GenePanel, PatchSize, SpotSet, preview
+from tcgn_mil.text import preview
+from tcgn_mil.types.genes import GenePanel
+from tcgn_mil.types.tile_geometry import PatchSize
 
 BLOCK_SHARE = 0.25  # of a section's spots, set aside for validation where there is no other section
 _LEAST_BLOCK = 10

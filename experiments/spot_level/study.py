@@ -24,11 +24,11 @@ from tcgn_mil.experiments.spot_level.sections import (
     usable_panel,
     without_empty_spots,
 )
-from tcgn_mil.io.result_tables import read_gene_list
+from tcgn_mil.io.expression_file import read_gene_list
 from tcgn_mil.io.spot_files import find_sections
-from tcgn_mil.targets.spot_targets import training_targets
-from tcgn_mil.targets.spots import Normalisation, choose_spot_panel
-from tcgn_mil.types.tiles import GenePanel, PatchSize, TargetScaler
+from tcgn_mil.targets.spots import Normalisation, choose_spot_panel, training_targets
+from tcgn_mil.types.genes import GenePanel, TargetScaler
+from tcgn_mil.types.tile_geometry import PatchSize
 
 
 @dataclass(frozen=True)

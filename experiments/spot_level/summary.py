@@ -23,6 +23,7 @@ from tcgn_mil.experiments.spot_level.evaluate import (
     headline_interval,
     predictable,
 )
+from tcgn_mil.statistics.bootstrap import percentile_interval
 from tcgn_mil.statistics.gene_metrics import (
     DETECTION_FLOOR,
     benjamini_hochberg,
@@ -30,7 +31,6 @@ from tcgn_mil.statistics.gene_metrics import (
     headline,
     median_over_genes,
 )
-from tcgn_mil.statistics.spatial import percentile_interval
 
 _FOLD_DEPENDENCE = np.sqrt(2)
 NULL_SINGLE = "modified t-test"

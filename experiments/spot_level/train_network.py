@@ -22,16 +22,18 @@ from tcgn_mil.baselines import ridge_weights
 from tcgn_mil.batches.spots import SpotBatches
 from tcgn_mil.checkpoints import EncoderInfo, check_genes, load_encoder, save_encoder
 from tcgn_mil.config import as_plain
+from tcgn_mil.devices import resolve_device
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.spot_level.config import SMALL_NETWORK, SMALL_NETWORK_PX, SpotConfig
 from tcgn_mil.experiments.spot_level.study import SpotStudy
-from tcgn_mil.inference.tile_encoder import images_for, predict_spots
-from tcgn_mil.io.result_tables import write_csv
+from tcgn_mil.inference.spots import predict_spots
+from tcgn_mil.inference.tile_encoder import images_for
+from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.models import TCGN, load_trunk
 from tcgn_mil.models.encoders import create_encoder, input_of
 from tcgn_mil.models.heads import BeforeLastLayer, HeadOnly, set_last_layer
 from tcgn_mil.statistics.gene_metrics import DETECTION_FLOOR, depth_adjusted_pearson
-from tcgn_mil.training.loop import History, TrainingConfig, fit, resolve_device
+from tcgn_mil.training.loop import History, TrainingConfig, fit
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.training.tensorboard import TensorBoardLog
 

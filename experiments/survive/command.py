@@ -60,7 +60,7 @@ def survive(
 ) -> None:
     """Out-of-fold survival models: clinical, predicted, both, measured; C, tests, curves, and a screen of all genes."""
     from tcgn_mil.experiments.survive import run as survival
-    from tcgn_mil.experiments.survive.cohort import SurviveConfig
+    from tcgn_mil.experiments.survive.config import SurviveConfig
 
     given = {
         "clinical": clinical,

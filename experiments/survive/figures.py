@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from tcgn_mil.experiments.survive.models import Repeat
-from tcgn_mil.io.clinical_file import SurvivalTable
 from tcgn_mil.plotting import COLOURS, plt, save_figure
-from tcgn_mil.survival.cox import at_risk_counts, take
+from tcgn_mil.survival.cox import at_risk_counts
+from tcgn_mil.types.outcomes import SurvivalTable, take
 
 _DAYS_A_YEAR = 365.25
 _JUST_BELOW = 1 - 1e-12  # years and back may round a day up, past the patients of that day

@@ -10,21 +10,27 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tcgn_mil.experiments.survive.cohort import CLINICAL, Source, SurvivalCohort, SurviveConfig
-from tcgn_mil.io.clinical_file import SurvivalTable
-from tcgn_mil.survival.accuracy import INTERVAL, Concordance, concordance
+from tcgn_mil.experiments.survive.cohort import CLINICAL, Source, SurvivalCohort
+from tcgn_mil.experiments.survive.config import SurviveConfig
+from tcgn_mil.survival.accuracy import (
+    INTERVAL,
+    Accuracy,
+    Concordance,
+    concordance,
+    fold_accuracy,
+    over_folds,
+)
 from tcgn_mil.survival.cox import (
     fit_cox,
     hazard_ratios,
     likelihood_ratio,
     log_rank,
     proportional_hazards,
-    take,
 )
 from tcgn_mil.survival.folds import SurvivalFold, fold_rows
 from tcgn_mil.survival.risk_score import FoldRisk, combined_risk, covariate_risk, gene_risk
-from tcgn_mil.survival.survival_accuracy import Accuracy, fold_accuracy, over_folds
-from tcgn_mil.types.tiles import Fold
+from tcgn_mil.types.folds import Fold
+from tcgn_mil.types.outcomes import SurvivalTable, take
 
 SCORE = "risk score"
 

@@ -17,10 +17,10 @@ from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished
 from tcgn_mil.experiments.survive import figures as survival_figures
 from tcgn_mil.experiments.survive.cohort import (
     SurvivalCohort,
-    SurviveConfig,
     load_survival_cohort,
     without_patients,
 )
+from tcgn_mil.experiments.survive.config import SurviveConfig
 from tcgn_mil.experiments.survive.models import (
     Repeat,
     accuracy_table,
@@ -32,13 +32,14 @@ from tcgn_mil.experiments.survive.models import (
     risk_table,
 )
 from tcgn_mil.folds import read_folds, write_folds
-from tcgn_mil.io.clinical_file import SurvivalTable
-from tcgn_mil.io.result_tables import plain_rows, write_csv
+from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.survival.cox import PROPORTIONAL_ADVICE
-from tcgn_mil.survival.folds import sites_of, survival_folds
+from tcgn_mil.survival.folds import survival_folds
 from tcgn_mil.survival.gene_screen import cox_screen
-from tcgn_mil.targets.spots import RankNormaliser
-from tcgn_mil.types.tiles import Fold
+from tcgn_mil.targets.bulk import RankNormaliser
+from tcgn_mil.tcga_barcodes import sites_of
+from tcgn_mil.types.folds import Fold
+from tcgn_mil.types.outcomes import SurvivalTable
 
 KIND = "survive"
 EXPLORATORY = "exploratory: genes are judged on the patients they were found on"

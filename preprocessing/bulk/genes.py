@@ -17,7 +17,7 @@ import pandas as pd
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import atomic_path
 from tcgn_mil.io.tables.delimited import read_text_columns
-from tcgn_mil.io.tables.schema import GENE_MAP, check_table
+from tcgn_mil.io.tables.schema import check_table
 from tcgn_mil.preprocessing.bulk.readers.tables import ExpressionTable
 from tcgn_mil.preprocessing.gene_names import (
     GeneReport,
@@ -26,7 +26,8 @@ from tcgn_mil.preprocessing.gene_names import (
     name_genes,
     without_version,
 )
-from tcgn_mil.types.tiles import duplicates, preview
+from tcgn_mil.preprocessing.schemas import GENE_MAP
+from tcgn_mil.text import duplicates, preview
 from tcgn_mil.types.units import ZSCORE, ExpressionUnit
 
 GENE_REPORT = "gene_report.csv"

@@ -15,10 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import atomic_path, provenance, write_json
+from tcgn_mil.io.atomic import atomic_path, write_json
 from tcgn_mil.io.clinical_file import endpoints_of, read_survival
 from tcgn_mil.io.cohort_file import KIND
-from tcgn_mil.io.failures import write_failures
+from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.preprocessing.bulk.figure import draw_cohort
 from tcgn_mil.preprocessing.bulk.genes import GENE_REPORT, write_gene_report
 from tcgn_mil.preprocessing.bulk.patient_join import (
@@ -30,8 +30,9 @@ from tcgn_mil.preprocessing.bulk.patient_join import (
 from tcgn_mil.preprocessing.bulk.readers.gdc import GDC
 from tcgn_mil.preprocessing.bulk.sources import ExpressionOptions, Samples, read_samples
 from tcgn_mil.preprocessing.slides.table import SlideEntry
+from tcgn_mil.provenance import provenance
 from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
-from tcgn_mil.types.tiles import Failure, preview
+from tcgn_mil.text import preview
 from tcgn_mil.types.units import ExpressionUnit
 
 JOIN_REPORT, JOIN_SUMMARY = "join_report.csv", "join_summary.json"

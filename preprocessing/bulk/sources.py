@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.io.failures import Failure
 from tcgn_mil.preprocessing.bulk.genes import (
     TableGenes,
     merge_rule,
@@ -26,7 +27,7 @@ from tcgn_mil.preprocessing.bulk.readers.tables import (
     read_expression,
 )
 from tcgn_mil.preprocessing.gene_names import is_ensembl
-from tcgn_mil.types.tiles import Failure, preview
+from tcgn_mil.text import preview
 from tcgn_mil.types.units import ExpressionUnit
 
 ALL_LAYOUTS = (*LAYOUTS, GDC, H5AD)

@@ -10,8 +10,8 @@ import matplotlib
 import numpy as np
 
 from tcgn_mil.io.atomic import atomic_path
-from tcgn_mil.io.clinical_file import SurvivalTable
 from tcgn_mil.preprocessing.clinical.layouts import DAYS_A_YEAR
+from tcgn_mil.types.outcomes import SurvivalTable
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -22,7 +22,7 @@ from tcgn_mil.io.tables.schema import check_table
 from tcgn_mil.preprocessing.clinical import layouts as schemas
 from tcgn_mil.preprocessing.clinical.layouts import ClinicalLayout, EndpointColumns
 from tcgn_mil.tcga_barcodes import patient_of
-from tcgn_mil.types.tiles import duplicates
+from tcgn_mil.text import duplicates
 
 SAME_TIME_DAYS = 1.0
 _KNOWN_ENDPOINTS = ("OS", "DSS", "DFI", "PFI")

@@ -16,7 +16,7 @@ import pandas as pd
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import write_text
-from tcgn_mil.io.clinical_file import SurvivalTable, write_survival
+from tcgn_mil.io.clinical_file import write_survival
 from tcgn_mil.preprocessing.clinical import checks as survival_check
 from tcgn_mil.preprocessing.clinical.figure import draw_survival
 from tcgn_mil.preprocessing.clinical.reader import (
@@ -25,7 +25,8 @@ from tcgn_mil.preprocessing.clinical.reader import (
     Dropped,
     read_clinical,
 )
-from tcgn_mil.types.tiles import duplicates
+from tcgn_mil.text import duplicates
+from tcgn_mil.types.outcomes import SurvivalTable
 
 DROPPED_FILE, AGREEMENT_FILE = "dropped_patients.csv", "agreement.csv"
 

@@ -14,12 +14,12 @@ import pandas as pd
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import safe_file_name
-from tcgn_mil.io.failures import write_failures
+from tcgn_mil.io.atomic import safe_file_name, write_csv
+from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.io.feature_files import UNKNOWN, FeatureInfo, write_feature_blocks
-from tcgn_mil.io.result_tables import write_csv
-from tcgn_mil.preprocessing.features.foreign_features import SlideFacts
-from tcgn_mil.types.tiles import Failure, PatchSize, TileSpec, duplicates, preview
+from tcgn_mil.preprocessing.slides.names import SlideFacts
+from tcgn_mil.text import duplicates, preview
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
 SUFFIXES = (".csv", ".tsv")
 _SLIDE_SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn")

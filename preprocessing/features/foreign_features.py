@@ -22,7 +22,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.feature_files import LEVEL0, SCALED, UNKNOWN
 from tcgn_mil.io.hdf5 import open_hdf5
 from tcgn_mil.preprocessing.interop.tile_readers import MAX_TILES, read_layout
-from tcgn_mil.types.tiles import PatchSize, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
 MAX_WIDTH = 65_536
 MAX_BYTES = 64 * 2**30  # of one slide's features, or of a file of them
@@ -81,13 +81,6 @@ class ForeignFeatures:
         step = max(1, _BLOCK_BYTES // (width * self.features.dtype.itemsize))
         for first in range(0, rows, step):
             yield np.asarray(self.features[first : first + step])
-
-
-class SlideFacts(NamedTuple):
-    """What is known of a slide besides its features: its patient, and µm per pixel of level 0, None if unknown."""
-
-    patient_id: str
-    mpp: float | None = None
 
 
 class PlacedTiles(NamedTuple):

@@ -22,17 +22,17 @@ from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import safe_file_name
-from tcgn_mil.io.failures import write_failures
+from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.io.feature_files import FeatureInfo, read_feature_info, write_feature_blocks
 from tcgn_mil.preprocessing.features.foreign_features import (
     MAX_BYTES,
     ForeignFeatures,
-    SlideFacts,
     check_features,
     open_foreign,
     place,
 )
-from tcgn_mil.types.tiles import Failure, duplicates, preview
+from tcgn_mil.preprocessing.slides.names import SlideFacts
+from tcgn_mil.text import duplicates, preview
 
 if TYPE_CHECKING:
     import torch

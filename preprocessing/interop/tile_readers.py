@@ -22,7 +22,9 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.hdf5 import check_coords, open_hdf5, tile_spec
 from tcgn_mil.io.tile_files import read_tiles
-from tcgn_mil.types.tiles import PatchSize, TileSet, TileSpec, preview
+from tcgn_mil.text import preview
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+from tcgn_mil.types.tiles import TileSet
 
 FOREIGN_LAYOUTS = ("clam", "trident", "hest")
 MAX_TILES = 20_000_000

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from tcgn_mil.batches.pixel_bags import OpenTiles
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.interop.cohort_tiles import read_slide_tiles
-from tcgn_mil.preprocessing.slides.readers.base import open_slide
+from tcgn_mil.preprocessing.interop.tile_readers import find_tile_file, read_any_tiles, tile_layout
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
-from tcgn_mil.types.tiles import PatchSize, TileSet
+from tcgn_mil.types.tiles import TileSet
 
 
 def tile_finder(entries: Mapping[str, SlideEntry], folder: str | Path) -> Callable[[str], TileSet]:
@@ -38,21 +38,8 @@ def tile_reader(entries: dict[str, Any]) -> Any:
     return open_tiles
 
 
-def centre_reader(path: Path, mpp: float | None) -> Any:
-    """A function that reads the centre of a picture at a physical size, for ``tcgn-mil explain``."""
-    from tcgn_mil.experiments.explain.pictures import centre_tile
-
-    def read(patch: PatchSize) -> Any:
-        with open_slide(path, mpp=mpp) as slide:
-            tiles = centre_tile(path.name, slide.size, slide.mpp, slide.level_downsamples, patch)
-            return next(iter_tiles(slide, tiles.coords, tiles.spec, 1))[0][0]
-
-    return read
-
-
 def pixel_source(slides: str, tiles: str, mpp: float | None) -> Any:
     """What finds and reads the tiles of slides, for :func:`tcgn_mil.experiments.slide_level.run.run`."""
-    from tcgn_mil.experiments.slide_level.tune_encoder import PixelSource
     from tcgn_mil.preprocessing.slides.table import find_slides
 
     entries = {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
@@ -66,3 +53,46 @@ def pixel_source(slides: str, tiles: str, mpp: float | None) -> Any:
         return find(slide)
 
     return PixelSource(tiles_of, tile_reader(entries))
+
+
+class PixelSource(NamedTuple):
+    """What finds a slide's tiles by its id (InputError where there are none), and what reads them."""
+
+    tiles_of: Callable[[str], TileSet]
+    open_tiles: OpenTiles
+
+
+def read_slide_tiles(folder: str | Path, entry: SlideEntry) -> TileSet:
+    """A slide's tiles from a folder of any layout; the slide itself is opened only for other tools' files.
+
+    Raises
+    ------
+    InputError
+        If there is no file or several, it is of another slide, or the slide cannot be opened.
+    """
+    stem = entry.path.stem.removesuffix(".ome")
+    path = find_tile_file(folder, [entry.slide_id, stem])
+    if tile_layout(path) == "tcgn-mil":
+        tiles = read_any_tiles(path)
+        if tiles.slide_id != entry.slide_id:
+            raise InputError(
+                f"is of slide {tiles.slide_id!r}, not {entry.slide_id!r}",
+                path=path,
+                fix="tile the slide again",
+            )
+        return tiles
+    with entry.open() as slide:
+        return read_any_tiles(
+            path, slide, slide_id=entry.slide_id, patient_id=entry.patient_id, file_name=stem
+        )
+
+
+def _own(folder: str | Path) -> list[Path]:
+    found = [path for path in sorted(Path(folder).glob("*.h5")) if not path.name.startswith(".")]
+    if not found:
+        raise InputError(
+            "holds no tile file (*.h5)",
+            path=folder,
+            fix="give the folder that tcgn-mil tile wrote; for other tools' folders give the slides too (--slides)",
+        )
+    return found

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.gene_names import GeneReport, is_ensembl, name_genes
-from tcgn_mil.types.tiles import preview
+from tcgn_mil.text import preview
 
 GENE_EXPRESSION = "Gene Expression"
 MAX_COUNT = np.iinfo(np.int32).max

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.types.tiles import check_mpp
+from tcgn_mil.types.tile_geometry import check_mpp
 
 VISIUM_PITCH_UM = 100.0
 SQUARE_PITCH_UM = 200.0

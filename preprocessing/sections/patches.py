@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.preprocessing.slides.resample import resample
-from tcgn_mil.types.tiles import MAX_UPSAMPLING, PatchSize
+from tcgn_mil.types.tile_geometry import MAX_UPSAMPLING, PatchSize
 
 
 def patch_corners(

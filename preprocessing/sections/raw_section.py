@@ -17,9 +17,10 @@ from scipy import sparse
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.sections.genes import SectionGenes
-from tcgn_mil.preprocessing.slides.readers.base import MAX_READ_PX, PlainSlide, Slide, open_slide
-from tcgn_mil.preprocessing.slides.readers.plain import MAX_IMAGE_PX, read_image
-from tcgn_mil.types.tiles import PatchSize
+from tcgn_mil.preprocessing.slides.readers import open_slide
+from tcgn_mil.preprocessing.slides.readers.base import MAX_READ_PX, Slide
+from tcgn_mil.preprocessing.slides.readers.plain import MAX_IMAGE_PX, PlainSlide, read_image
+from tcgn_mil.types.tile_geometry import PatchSize
 
 MAX_DISAGREEMENT = 0.05  # of a given and a measured resolution
 

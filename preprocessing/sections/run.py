@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.failures import write_failures
+from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.preprocessing.gene_names import BY
 from tcgn_mil.preprocessing.sections.raw_section import ReadSettings
 from tcgn_mil.preprocessing.sections.sources import find_sources
@@ -21,7 +21,8 @@ from tcgn_mil.preprocessing.sections.tables import (
     write_slide_tables,
 )
 from tcgn_mil.preprocessing.sections.writer import SectionWriter
-from tcgn_mil.types.tiles import Failure, PatchSize, preview
+from tcgn_mil.text import preview
+from tcgn_mil.types.tile_geometry import PatchSize
 
 STAGE = "spots"
 

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.tables.schema import SECTIONS_TABLE, read_table
+from tcgn_mil.io.tables.schema import read_table
+from tcgn_mil.preprocessing.schemas import SECTIONS_TABLE
 from tcgn_mil.preprocessing.sections.raw_section import (
     RawSection,
     ReadSettings,
@@ -17,7 +18,7 @@ from tcgn_mil.preprocessing.sections.raw_section import (
 )
 from tcgn_mil.preprocessing.sections.readers import h5ad as section_h5ad
 from tcgn_mil.preprocessing.sections.readers import her2st, hest, visium
-from tcgn_mil.types.tiles import duplicates, preview
+from tcgn_mil.text import duplicates, preview
 
 FORMATS = ("auto", "her2st", "visium", "h5ad", "hest")
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})

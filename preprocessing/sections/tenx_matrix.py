@@ -17,7 +17,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.hdf5 import open_hdf5
 from tcgn_mil.io.tables.delimited import read_cells
 from tcgn_mil.preprocessing.sections.genes import check_counts
-from tcgn_mil.types.tiles import duplicates, preview
+from tcgn_mil.text import duplicates, preview
 
 MAX_ENTRIES = 2_000_000_000  # stored counts; a standard section has some ten million
 _H5_NEEDS = tuple(

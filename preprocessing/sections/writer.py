@@ -13,10 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import SCHEMA_VERSION, content_hash, safe_file_name
+from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.hdf5 import open_hdf5
 from tcgn_mil.io.pyramid import pyramid_description, write_pyramid
-from tcgn_mil.io.spot_files import PATCHES_SUFFIX, create_patch_file, write_spot_table
+from tcgn_mil.io.spot_files import PATCHES_SUFFIX, SpotSet, create_patch_file, write_spot_table
 from tcgn_mil.preprocessing.sections.alignment import Alignment, alignment_rows, measure_alignment
 from tcgn_mil.preprocessing.sections.overlay import SHOWN_PX, write_overlay
 from tcgn_mil.preprocessing.sections.patches import cut_patches, inside, patch_corners
@@ -30,7 +30,9 @@ from tcgn_mil.preprocessing.sections.tables import FinishedSection, SectionRepor
 from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.preprocessing.tiles.grid import tissue_fractions
 from tcgn_mil.preprocessing.tiles.tissue import TISSUE_MPP, find_tissue
-from tcgn_mil.types.tiles import MAX_UPSAMPLING, PatchSize, SpotSet
+from tcgn_mil.provenance import SCHEMA_VERSION
+from tcgn_mil.text import content_hash
+from tcgn_mil.types.tile_geometry import MAX_UPSAMPLING, PatchSize
 
 MIN_TISSUE = 0.1  # share of a patch under which a spot is flagged, as tiling leaves such tiles out
 SLIDE_JPEG_QUALITY = 80

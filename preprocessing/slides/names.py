@@ -2,18 +2,25 @@
 
 So a cohort whose features come from elsewhere joins by its manifest alone: PORPOISE's tables, SEQUOIA's reference file,
 a table of slide features.
+
+Whose slides are known by name alone, and their resolution: from a table, or by TCGA names.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.delimited import column_names, read_text_columns
-from tcgn_mil.io.tables.schema import SLIDES_MANIFEST, check_table
+from tcgn_mil.io.tables.schema import check_table, read_table
+from tcgn_mil.preprocessing.schemas import RESOLUTION, SLIDES_MANIFEST
 from tcgn_mil.preprocessing.slides.table import SLIDE_SUFFIXES, SlideEntry, find_slides
 from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
-from tcgn_mil.types.tiles import preview
+from tcgn_mil.text import preview
+from tcgn_mil.types.tile_geometry import check_mpp
 
 _SUFFIXES = (".csv", ".tsv", ".txt")
 _PACKED = ("", ".gz", ".zip")
@@ -117,3 +124,55 @@ def _entry(table: Path, row: dict[str, str], others: list[str]) -> SlideEntry:
     site = row["site"] if "site" in others and parse_barcode(patient) is None else ""
     donor = row["donor"] if "donor" in others else ""
     return SlideEntry(row["slide_id"], patient, table, site=site or None, donor=donor or None)
+
+
+_TABLE = replace(SLIDES_MANIFEST, optional={"mpp": (RESOLUTION,)})
+
+
+def slide_facts(
+    table: str | Path | None, *, mpp: float | None = None
+) -> Callable[[str], SlideFacts]:
+    """A function that gives a slide's patient and µm per pixel.
+
+    Parameters
+    ----------
+    table
+        CSV or TSV with slide_id (also with a slide file's suffix), patient_id and optionally mpp; without it a TCGA
+        name gives the patient, and any other slide is its own patient.
+    mpp
+        For slides of which the table says none.
+
+    Raises
+    ------
+    InputError
+        If the table is missing or faulty or the resolution implausible; and by the function, if the table lacks a
+        slide.
+    """
+    if mpp is not None:
+        check_mpp(mpp, what="--mpp")
+    if table is None:
+        return lambda slide: SlideFacts(patient_of(slide), mpp)
+    known = {
+        _without_suffix(row["slide_id"]): SlideFacts(
+            patient_of(row["patient_id"]), float(row["mpp"]) if row["mpp"] else mpp
+        )
+        for row in read_table(table, _TABLE).to_dict("records")
+    }
+
+    def find(slide: str) -> SlideFacts:
+        if slide not in known:
+            raise InputError(
+                f"slide {slide} is not in {Path(table).name}",
+                path=table,
+                fix="give it a row with its patient_id",
+            )
+        return known[slide]
+
+    return find
+
+
+class SlideFacts(NamedTuple):
+    """What is known of a slide besides its features: its patient, and µm per pixel of level 0, None if unknown."""
+
+    patient_id: str
+    mpp: float | None = None

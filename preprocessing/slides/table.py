@@ -7,12 +7,15 @@ from pathlib import Path
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import safe_file_name
-from tcgn_mil.io.tables.schema import SLIDES_TABLE, read_table
-from tcgn_mil.preprocessing.slides.readers.base import PLAIN_SUFFIXES, Slide, open_slide
+from tcgn_mil.io.tables.schema import read_table
+from tcgn_mil.preprocessing.schemas import SLIDES_TABLE
+from tcgn_mil.preprocessing.slides.readers import open_slide
+from tcgn_mil.preprocessing.slides.readers.base import PLAIN_SUFFIXES, Slide
 from tcgn_mil.preprocessing.slides.readers.dicom import SUFFIX as DICOM_SUFFIX
 from tcgn_mil.preprocessing.slides.readers.dicom import find_series, name_series
 from tcgn_mil.tcga_barcodes import patient_of
-from tcgn_mil.types.tiles import check_mpp, duplicates, preview
+from tcgn_mil.text import duplicates, preview
+from tcgn_mil.types.tile_geometry import check_mpp
 
 SLIDE_SUFFIXES = frozenset(
     {
@@ -63,7 +66,7 @@ class SlideEntry:
     donor: str | None = None
 
     def open(self) -> Slide:
-        """Open the file; see :func:`~tcgn_mil.preprocessing.slides.readers.base.open_slide` for errors."""
+        """Open the file; see :func:`~tcgn_mil.preprocessing.slides.readers.open_slide` for errors."""
         return open_slide(self.path, mpp=self.mpp, fallback_mpp=self.fallback_mpp)
 
 

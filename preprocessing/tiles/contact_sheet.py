@@ -18,6 +18,7 @@ import jinja2
 from PIL import Image, UnidentifiedImageError
 
 from tcgn_mil.io.atomic import write_text
+from tcgn_mil.io.failures import Failure
 from tcgn_mil.preprocessing.tiles.summary import (
     LEAST_SLIDES,
     OUTLYING,
@@ -27,7 +28,6 @@ from tcgn_mil.preprocessing.tiles.summary import (
     write_summary,
 )
 from tcgn_mil.preprocessing.tiles.tiling import overlay_path
-from tcgn_mil.types.tiles import Failure
 
 FILE_NAME = "contact_sheet.html"
 PICTURE_PX = (264, 168)

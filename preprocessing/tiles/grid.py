@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from tcgn_mil.types.tiles import TileSpec
+from tcgn_mil.types.tile_geometry import TileSpec
 
 OVERHANG_PX = (
     0.05  # resolution tags are rounded; a last tile that misses by less than this still fits

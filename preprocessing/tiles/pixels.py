@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,8 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.slides.readers.base import MPP_TOLERANCE, Slide
 from tcgn_mil.preprocessing.slides.resample import resample
 from tcgn_mil.preprocessing.tiles.stain import stain_transform
-from tcgn_mil.types.tiles import Stain, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+from tcgn_mil.types.tiles import Stain, TileSet
 
 
 def iter_tiles(
@@ -71,3 +73,32 @@ def _check_same_slide(slide: Slide, spec: TileSpec) -> None:
             path=slide.path,
             fix="tile the slide again",
         )
+
+
+_SIZE_TOLERANCE = 0.02  # as that of PatchSize.matches
+
+
+def centre_tile(
+    name: str, size: tuple[int, int], mpp: float, downsamples: Sequence[float], patch: PatchSize
+) -> TileSet:
+    """The one tile of `patch`'s physical size at the centre of an image of `size` (width, height) pixels.
+
+    Raises
+    ------
+    InputError
+        If the image is smaller than the patch by over 2 %, or too coarse for it.
+    """
+    smallest = min(size)
+    if smallest * mpp < patch.um * (1 - _SIZE_TOLERANCE):
+        raise InputError(
+            f"image {name} of {size[0]} x {size[1]} px at {mpp:g} µm/px is {smallest * mpp:.1f} µm across, the encoder"
+            f" sees {patch.um:.1f} µm",
+            fix=f"check --mpp, or give a larger image: at least {int(np.ceil(patch.um / mpp))} px a side",
+        )
+    spec = TileSpec.for_slide(patch, slide_mpp=mpp, level_downsamples=downsamples)
+    side = min(spec.level0_px, smallest)
+    spec = dataclasses.replace(
+        spec, read_px=min(spec.read_px, round(side / downsamples[spec.read_level]))
+    )
+    corner = [[round((extent - side) / 2) for extent in size]]
+    return TileSet(name, np.array(corner, dtype=np.int64), np.ones(1, dtype=np.float32), spec, size)

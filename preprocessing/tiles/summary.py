@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import write_text
+from tcgn_mil.io.failures import Failure
 from tcgn_mil.io.tile_files import read_tiles
-from tcgn_mil.types.tiles import VERDICTS, Failure, TileSet, stain_identity
+from tcgn_mil.types.tiles import VERDICTS, TileSet, stain_identity
 
 SUMMARY_NAME = "tile_summary.csv"
 LEAST_SLIDES = 8  # fewer have no spread to speak of

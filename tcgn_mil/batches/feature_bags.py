@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tcgn_mil.batches.loading import derive_seed, split_order
-from tcgn_mil.batches.prefetch import prefetch
+from tcgn_mil.batches.loading import derive_seed, prefetch, split_order
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.feature_files import FeatureInfo, read_feature_info, read_features
-from tcgn_mil.types.tiles import preview, stain_identity
+from tcgn_mil.text import preview
+from tcgn_mil.types.tiles import stain_identity
 
 KEPT_BYTES = 2**28
 _ORDER, _TILES = 0, 1  # purposes of the draws of an epoch

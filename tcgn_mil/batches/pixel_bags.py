@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tcgn_mil.batches.loading import derive_seed, split_order
-from tcgn_mil.batches.prefetch import prefetch
-from tcgn_mil.io.pixels import check_pixels
+from tcgn_mil.batches.loading import derive_seed, prefetch, split_order
+from tcgn_mil.io.hdf5 import check_pixels
 from tcgn_mil.types.tiles import TileSet
 
 OpenTiles = Callable[[TileSet, int], AbstractContextManager[Any]]

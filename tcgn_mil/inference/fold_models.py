@@ -11,9 +11,9 @@ import pandas as pd
 
 from tcgn_mil.batches.feature_bags import Bag
 from tcgn_mil.checkpoints import SlideModelInfo, load_slide_model
-from tcgn_mil.inference.tile_encoder import SlidePrediction, predict_bag
+from tcgn_mil.inference.slides import SlidePrediction, predict_bag
 from tcgn_mil.models.slide_regressor import SlideRegressor
-from tcgn_mil.types.tiles import GenePanel
+from tcgn_mil.types.genes import GenePanel
 
 TRAINING_SLIDES = "slides.csv"
 

@@ -6,28 +6,23 @@ Takes iterables of (pixels, coords) batches and does not know where they come fr
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tcgn_mil.batches.feature_bags import Bag
 from tcgn_mil.checkpoints import load_encoder, weights_digest
 from tcgn_mil.errors import InputError
-from tcgn_mil.models import TCGN, create_encoder, encoder_features, fold_for_inference, input_of
-from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput
-from tcgn_mil.models.slide_regressor import SlideRegressor
-from tcgn_mil.models.transforms import to_network_input
-from tcgn_mil.models.transforms import views as symmetries
-from tcgn_mil.types.tiles import PatchSize
+from tcgn_mil.models import TCGN, create_encoder, fold_for_inference, input_of
+from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput, to_network_input
+from tcgn_mil.types.tile_geometry import PatchSize
 
 TIMM_PREFIX = "timm:"
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-_TILES_A_CHUNK = 16_384
 
 
 @dataclass(frozen=True)
@@ -155,106 +150,3 @@ def autocast(device: torch.device, precision: str) -> Any:
             f"unknown precision {precision!r}", fix=f"choose one of {', '.join(PRECISIONS)}"
         )
     return torch.autocast(device.type, dtype=PRECISIONS[precision], enabled=precision != "32-true")
-
-
-def predict_spots(
-    model: nn.Module,
-    patches: NDArray[np.uint8],
-    *,
-    batch_size: int,
-    takes: EncoderInput = TCGN_INPUT,
-    views: int = 1,
-) -> NDArray[np.float32]:
-    """Standardised expression (S, G) of patches, by a model in eval mode on its own device.
-
-    Parameters
-    ----------
-    patches
-        (S, P, P, 3).
-    takes
-        What the model's input needs.
-    views
-        1, 4 or 8 of the square's symmetries, whose predictions are averaged.
-    """
-
-    def predict(pixels: Tensor) -> Tensor:
-        return model(images_for(pixels, takes))
-
-    return _over_patches(predict, model, patches, batch_size=batch_size, views=views)
-
-
-def spot_features(
-    model: nn.Module,
-    patches: NDArray[np.uint8],
-    *,
-    batch_size: int,
-    takes: EncoderInput = TCGN_INPUT,
-    views: int = 1,
-) -> NDArray[np.float32]:
-    """Features (S, D) that a model's head takes, of patches and on a device as in :func:`predict_spots`."""
-
-    def features(pixels: Tensor) -> Tensor:
-        return encoder_features(model, images_for(pixels, takes))
-
-    return _over_patches(features, model, patches, batch_size=batch_size, views=views)
-
-
-def _over_patches(
-    call: Callable[[Tensor], Tensor],
-    model: nn.Module,
-    patches: NDArray[np.uint8],
-    *,
-    batch_size: int,
-    views: int,
-) -> NDArray[np.float32]:
-    """What `call` gives for pixels (B, P, P, 3) on the model's device, averaged over views, for all patches."""
-    device = next(model.parameters()).device
-    found = []
-    with torch.inference_mode():
-        for start in range(0, len(patches), batch_size):
-            pixels = torch.from_numpy(np.ascontiguousarray(patches[start : start + batch_size])).to(
-                device
-            )
-            seen = [call(view).float() for view in symmetries(pixels, views)]
-            found.append(torch.stack(seen).mean(dim=0).cpu().numpy())
-    return np.concatenate(found)
-
-
-class SlidePrediction(NamedTuple):
-    """What a slide model says of one bag.
-
-    Attributes
-    ----------
-    expression
-        (G,) in the standardised target space.
-    attention
-        (N,) mean over heads, sums to one.
-    tile_expression
-        (N, chosen genes) standardised scores, whose attention-weighted sum is the expression of these genes.
-    """
-
-    expression: NDArray[np.float32]
-    attention: NDArray[np.float32]
-    tile_expression: NDArray[np.float32]
-
-
-def predict_bag(
-    model: SlideRegressor, bag: Bag, *, tile_genes: Sequence[int] = ()
-) -> SlidePrediction:
-    """Predict one patient from all tiles, by a model in eval mode on its own device.
-
-    Tiles pass in chunks and only their values, (N, V), are held, so a bag of 200,000 tiles needs little beyond itself.
-    """
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        chunks = torch.from_numpy(bag.features).split(_TILES_A_CHUNK)
-        values = torch.cat([model.tile_values(chunk.to(device)[None]) for chunk in chunks], dim=1)
-        mask = torch.ones(values.shape[:2], dtype=torch.bool, device=device)
-        values = model.in_context(values, mask)
-        out = model.pool(values, mask)
-        scores = model.score_tiles(values, tile_genes)
-    return SlidePrediction(
-        out.expression[0].cpu().numpy(),
-        out.attention[0].mean(dim=0).cpu().numpy(),
-        scores[0].cpu().numpy(),
-    )

@@ -1,38 +1,27 @@
 """Writing results: to a temporary name first, then renamed, each with what made it.
 
 A file under its final name is always whole, so a run that was killed can trust what it finds.
+
+Small labelled tables as CSV, and predictions as AnnData.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from tcgn_mil import __version__
+import numpy as np
+import pandas as pd
+
 from tcgn_mil.errors import InputError
 
-SCHEMA_VERSION = 1
-_REPORTED_PACKAGES = (
-    "numpy",
-    "torch",
-    "timm",
-    "h5py",
-    "anndata",
-    "scikit-learn",
-    "pandas",
-    "openslide-python",
-)
 _SAFE_NAME = re.compile(r"[^/\\\x00-\x1f]+")
 
 
@@ -77,11 +66,6 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False, default=str) + "\n")
 
 
-def content_hash(value: Any) -> str:
-    """First 16 hex digits of the SHA-256 of a JSON-serialisable value, for comparing specs and panels."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
 def safe_file_name(name: str, *, what: str) -> str:
     """Return `name` if it can be one file name inside a folder.
 
@@ -98,40 +82,37 @@ def safe_file_name(name: str, *, what: str) -> str:
     return name
 
 
-@cache
-def git_commit() -> str | None:
-    """Commit of the checkout this code runs from, with ``+dirty`` where files differ; None outside one."""
-    folder = Path(__file__).resolve().parent
-    if not (folder.parent / ".git").exists():
-        return None
+def write_csv(path: str | Path, table: pd.DataFrame, *, index: bool = False) -> None:
+    """Write a table atomically; numbers with 6 significant digits."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=index, float_format="%.6g")
+
+
+def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dicts of plain values, None where there is no answer, for JSON."""
+    return [
+        {str(key): None if pd.isna(value) else value for key, value in row.items()}
+        for row in frame.to_dict("records")
+    ]
+
+
+def write_array(path: str | Path, values: np.ndarray) -> None:
+    """Write an array as .npy, atomically."""
+    with atomic_path(path) as temporary, Path(temporary).open("wb") as file:
+        np.save(file, values, allow_pickle=False)
+
+
+def read_array(path: str | Path) -> np.ndarray:
+    """Read an array of :func:`write_array`.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10
-        )
-        status = subprocess.run(
-            ["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    if commit.returncode:
-        return None
-    return commit.stdout.strip() + ("+dirty" if status.stdout.strip() else "")
-
-
-def provenance(**extra: Any) -> dict[str, Any]:
-    """What made an artefact: schema, code version, git commit, package versions, and `extra` (config, seed)."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "tcgn_mil": __version__,
-        "git_commit": git_commit(),
-        "python": sys.version.split()[0],
-        "packages": {name: found for name in _REPORTED_PACKAGES if (found := _installed(name))},
-        **extra,
-    }
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+        return np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(
+            f"cannot be read ({error})", path=path, fix="remove it and run again"
+        ) from error

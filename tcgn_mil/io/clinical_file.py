@@ -7,9 +7,7 @@ late (left truncation); then covariates as given. What made it stands beside it 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,100 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import atomic_path, provenance, write_json
-from tcgn_mil.types.tiles import duplicates, preview
+from tcgn_mil.io.atomic import atomic_path, write_json
+from tcgn_mil.provenance import provenance
+from tcgn_mil.text import duplicates, preview
+from tcgn_mil.types.outcomes import SurvivalTable
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 KIND = "clinical"
 PATIENT, ENTRY = "patient_id", "entry_days"
 TIME_SUFFIX, EVENT_SUFFIX = "_time_days", "_event"
 _AGAIN = "make the file again with tcgn-mil clinical"
-_ENDPOINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .+-]*")
-
-
-@dataclass(frozen=True, eq=False)
-class SurvivalTable:
-    """One endpoint of M patients.
-
-    Attributes
-    ----------
-    endpoint
-        Its name, e.g. ``OS``.
-    patient_id
-        M names, each once.
-    time_days
-        (M,) float64, above 0: days to the event or to the end of follow-up.
-    event
-        (M,) bool, True where the event was seen.
-    covariates
-        M rows, index ``patient_id``; no column where none was asked for.
-    entry_days
-        (M,) float64, at least 0 and below ``time_days``: when observation began; None where all begin at 0.
-    """
-
-    endpoint: str
-    patient_id: tuple[str, ...]
-    time_days: NDArray[np.float64]
-    event: NDArray[np.bool_]
-    covariates: pd.DataFrame
-    entry_days: NDArray[np.float64] | None = None
-
-    def __post_init__(self) -> None:
-        _check_endpoint(self.endpoint)
-        count = len(self.patient_id)
-        shapes = {"time_days": self.time_days, "event": self.event, "entry_days": self.entry_days}
-        wrong = [
-            name
-            for name, values in shapes.items()
-            if values is not None and values.shape != (count,)
-        ]
-        if wrong or list(self.covariates.index) != list(self.patient_id):
-            raise InputError(
-                f"{self.endpoint}: {preview(wrong or ['covariates'])} do not have {count} patients' rows"
-            )
-        if repeated := duplicates(self.patient_id):
-            raise InputError(
-                f"{self.endpoint}: patient {preview(repeated)} has several rows",
-                fix="keep one row each",
-            )
-        if "" in self.patient_id:
-            raise InputError(
-                f"{self.endpoint}: a row has no patient_id", fix="name it, or remove it"
-            )
-        self._check_times()
-
-    def _check_times(self) -> None:
-        if self.event.dtype != np.bool_:
-            raise InputError(f"{self.endpoint}: event is no bool array")
-        bad = ~(np.isfinite(self.time_days) & (self.time_days > 0))
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise InputError(
-                f"{self.endpoint}: patient {self.patient_id[row]} has a time of {self.time_days[row]} days",
-                fix="times are finite and above 0; drop the patient",
-            )
-        if self.entry_days is None:
-            return
-        late = ~((self.entry_days >= 0) & (self.entry_days < self.time_days))
-        if late.any():
-            row = int(np.argmax(late))
-            raise InputError(
-                f"{self.endpoint}: patient {self.patient_id[row]} enters at {self.entry_days[row]} days and leaves at"
-                f" {self.time_days[row]}",
-                fix="an entry is at least 0 and before the end; drop the patient",
-            )
-
-    def __len__(self) -> int:
-        return len(self.patient_id)
-
-
-def _check_endpoint(name: str) -> None:
-    if not _ENDPOINT_NAME.fullmatch(name):
-        raise InputError(
-            f"endpoint {name!r} cannot name columns", fix="use letters and digits, e.g. OS or PFI"
-        )
 
 
 def write_survival(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.types.tiles import duplicates, preview
+from tcgn_mil.text import duplicates, preview
 from tcgn_mil.types.units import ExpressionUnit
 
 if TYPE_CHECKING:

@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anndata
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.io.atomic import atomic_path
 from tcgn_mil.io.cohort_file import KIND as COHORT
-from tcgn_mil.types.tiles import duplicates, preview
+from tcgn_mil.provenance import provenance
+from tcgn_mil.text import duplicates, preview
+from tcgn_mil.types.genes import GenePanel
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-MOST_LEVELS = 20  # of a category; more are names or a date
-LEAST_PATIENTS = 3  # of a level; rarer ones have no rank to speak of
+
 _SEPARATORS = "\t;,"
 _UNKNOWN = ("nan", "na", "n/a", "none", "null", "[not available]", "not reported")
 
@@ -83,106 +87,6 @@ def read_expression(path: str | Path) -> PatientExpression:
     if not path.is_file():
         raise InputError("no such file of expression", path=path, fix="check the path")
     return _from_anndata(path) if path.suffix == ".h5ad" else _from_table(path)
-
-
-def read_covariates(
-    path: str | Path,
-    patients: Sequence[str],
-    columns: Sequence[str] = (),
-    *,
-    zero_unknown: Iterable[str] = (),
-) -> tuple[pd.DataFrame, list[str]]:
-    """Read covariates of patients: index `patients`, numbers as float64, categories as text, NaN not known.
-
-    Parameters
-    ----------
-    patients
-        Those of the result, in their order; of whom the table's first column must know some.
-    columns
-        Those wanted; all that can be used if empty.
-    zero_unknown
-        Columns in which a value of exactly 0 means not known, as in published purities.
-
-    Returns
-    -------
-    The covariates, and a note for each column that was left out and why.
-
-    Raises
-    ------
-    InputError
-        If the table is missing or unreadable, repeats a patient, knows none of the patients, lacks a column, or a
-        column asked for has fewer than two levels, too many to be a category, or is a number but for some cells.
-    """
-    import pandas as pd
-
-    path = Path(path)
-    table = _read_table(path)
-    zero_unknown = tuple(zero_unknown)
-    if missing := [name for name in (*columns, *zero_unknown) if name not in table.columns]:
-        raise InputError(
-            f"has no column {preview(missing)}",
-            path=path,
-            fix=f"it has {preview([*table.columns])}",
-        )
-    if not (shared := table.index.intersection(pd.Index(patients))).size:
-        raise InputError(
-            f"shares no patient: its first is {table.index[0]!r}, wanted is {patients[0]!r}",
-            path=path,
-            fix="let its first column name patients as the expression does",
-        )
-    table = table.loc[shared]
-    kept, notes = {}, []
-    for name in columns or table.columns:
-        try:
-            kept[name] = _covariate(table[name], name, zero=name in zero_unknown, path=path)
-        except InputError as error:
-            if columns:
-                raise
-            notes.append(f"{error.reason}: left out")
-    if not kept:
-        raise InputError(
-            "has no column that can be used",
-            path=path,
-            fix="give numbers, or categories of few levels",
-        )
-    return pd.DataFrame(kept, index=table.index).reindex(list(patients)), notes
-
-
-def _covariate(column: pd.Series, name: str, *, zero: bool, path: Path) -> pd.Series:
-    import pandas as pd
-
-    text = column.where(column.notna(), "").astype(str).str.strip()
-    text = text.where(~text.str.lower().isin(_UNKNOWN), "")
-    numbers = pd.to_numeric(text, errors="coerce").astype(float)
-    wrong = (numbers.isna() | np.isinf(numbers)) & (text != "")
-    if not wrong.any():
-        values = numbers.where(numbers != 0) if zero else numbers
-        levels = values.nunique()
-    elif zero or wrong.sum() < numbers.notna().sum():
-        raise InputError(
-            f"column {name}, patient {column.index[wrong][0]}: {text[wrong].iloc[0][:60]!r} is no number",
-            path=path,
-            fix="correct it, or leave it empty where it is not known",
-        )
-    else:
-        values = text.where(text != "")
-        counts = values.value_counts()
-        values = values.where(values.isin(counts.index[counts >= LEAST_PATIENTS]))
-        levels = values.nunique()
-        if levels > MOST_LEVELS or (levels < 2 and len(counts) > MOST_LEVELS):
-            raise InputError(
-                f"column {name} holds {len(counts)} different texts, too many for a category",
-                path=path,
-                fix=f"group them into at most {MOST_LEVELS}, or leave the column out",
-            )
-    if levels < 2:
-        raise InputError(
-            f"column {name} has {levels or 'no'} level among these patients (of a category, those of"
-            f" fewer than {LEAST_PATIENTS} patients do not count)",
-            path=path,
-            fix="leave it out: nothing can vary with it",
-        )
-    return values
 
 
 def _from_anndata(path: Path) -> PatientExpression:
@@ -363,3 +267,50 @@ def _check_finite(
             path=path,
             fix="add an offset before the logarithm, or leave it empty",
         )
+
+
+def write_predictions(
+    path: str | Path,
+    predicted: np.ndarray,
+    obs: pd.DataFrame,
+    panel: GenePanel,
+    *,
+    unit: str,
+    layers: dict[str, np.ndarray] | None = None,
+    var: pd.DataFrame | None = None,
+    obsm: dict[str, np.ndarray] | None = None,
+    **made_by: Any,
+) -> None:
+    """Write predictions (M, G) with their unit, panel hash and provenance.
+
+    ``X`` predicted, ``layers`` truth or sd (M, G), ``obs`` one row a patient (or spot), ``var`` one row a gene;
+    ``uns["tcgn_mil"]`` is JSON.
+    """
+    table = pd.DataFrame(index=pd.Index(panel.genes, name="gene")) if var is None else var
+    adata = anndata.AnnData(X=predicted.astype(np.float32), obs=obs, var=table)
+    for name, values in (layers or {}).items():
+        adata.layers[name] = values.astype(np.float32)
+    for name, values in (obsm or {}).items():
+        adata.obsm[name] = values
+    adata.uns["tcgn_mil"] = json.dumps(
+        provenance(unit=unit, panel_hash=panel.hash, **made_by), default=str
+    )
+    with atomic_path(path) as temporary:
+        adata.write_h5ad(temporary, compression="gzip")
+
+
+def read_gene_list(path: str | Path) -> GenePanel:
+    """One gene id a line; blank lines and lines that start with # are skipped."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError("no such gene list", path=path, fix="check the path")
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise InputError("is not a text file", path=path, fix="give one gene id a line") from error
+    return GenePanel(tuple(line for line in lines if line and not line.startswith("#")))
+
+
+def read_gene_table(path: str | Path) -> pd.DataFrame:
+    """A table with a column ``gene``, as its index; names stay text, be they numbers or NA."""
+    return pd.read_csv(path, converters={"gene": str}).set_index("gene")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tcgn_mil.io.atomic import write_text
-from tcgn_mil.types.tiles import Failure
+
+if TYPE_CHECKING:
+    pass
+
 
 FILE_NAME = "failures.csv"
 
@@ -25,3 +29,13 @@ def write_failures(folder: str | Path, failures: Sequence[Failure]) -> None:
     writer.writerow(field.name for field in fields(Failure))
     writer.writerows(astuple(failure) for failure in failures)
     write_text(path, text.getvalue())
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One row of failures.csv: what was lost, where, why, and what to do."""
+
+    slide: str
+    stage: str
+    reason: str
+    likely_fix: str = field(default="")

@@ -25,7 +25,8 @@ from tcgn_mil.io.hdf5 import (
     tile_spec,
     write_stain,
 )
-from tcgn_mil.types.tiles import PatchSize, Stain, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+from tcgn_mil.types.tiles import Stain
 
 LEVEL0, SCALED, UNKNOWN = POSITIONS = ("level-0 pixels", "tile pixels", "unknown")
 _ROWS_A_BLOCK = 4096

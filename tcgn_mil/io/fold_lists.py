@@ -18,7 +18,8 @@ import numpy as np
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.types.tiles import Fold, preview
+from tcgn_mil.text import preview
+from tcgn_mil.types.folds import Fold
 
 _PATIENT_CHARACTERS = 12
 _VALIDATION_SHARE = 0.2  # of training patients, where a list has only two parts

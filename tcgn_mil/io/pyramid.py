@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.io.atomic import atomic_path
-from tcgn_mil.types.tiles import check_mpp
+from tcgn_mil.types.tile_geometry import check_mpp
 
 TILE_SIDE_PX = 256
 SMALLEST_LEVEL_PX = 512

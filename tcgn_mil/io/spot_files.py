@@ -9,17 +9,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import atomic_path, provenance
-from tcgn_mil.io.hdf5 import create_hdf5, open_hdf5
-from tcgn_mil.io.pixels import check_pixels
-from tcgn_mil.types.tiles import PatchSize, SpotSet, check_mpp
+from tcgn_mil.io.atomic import atomic_path
+from tcgn_mil.io.hdf5 import check_pixels, create_hdf5, open_hdf5
+from tcgn_mil.provenance import provenance
+from tcgn_mil.types.tile_geometry import PatchSize, check_mpp
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
 
 PATCHES_SUFFIX = "_patches.h5"
 
@@ -161,3 +167,33 @@ def image_mpp(path: str | Path) -> float:
         return check_mpp(
             float(file["img"].attrs.get("pixel_size", np.nan)), what="image resolution", path=path
         )
+
+
+@dataclass
+class SpotSet:
+    """Spots of one section: counts and where their patches lie.
+
+    Attributes
+    ----------
+    adata
+        AnnData (S, G) of raw counts; obs ``patient``, ``section``; obsm["spatial"] (S, 2) level-0 spot centres,
+        x then y.
+    patches_path
+        HDF5 in the HEST layout with ``img`` (S, px, px, 3) uint8 in the order of `adata`.
+    patch
+        Physical size of the stored patches.
+    """
+
+    adata: AnnData
+    patches_path: str
+    patch: PatchSize
+
+    @property
+    def section(self) -> str:
+        """Section id."""
+        return str(self.adata.obs["section"].iloc[0])
+
+    @property
+    def patient(self) -> str:
+        """Patient id."""
+        return str(self.adata.obs["patient"].iloc[0])

@@ -19,7 +19,8 @@ from tcgn_mil.io.hdf5 import (
     tile_spec,
     write_stain,
 )
-from tcgn_mil.types.tiles import VERDICTS, RejectedTiles, TileQuality, TileSet, TileSpec
+from tcgn_mil.types.tile_geometry import TileSpec
+from tcgn_mil.types.tiles import VERDICTS, RejectedTiles, TileQuality, TileSet
 
 _QUALITY = ("focus", "blur", "pen", "fold")
 

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.layers.checkpointing import checkpointed
-from tcgn_mil.models.encoders import EncoderInput, encoder_features
+from tcgn_mil.models.encoders import EncoderInput, encoder_features, to_network_input
 from tcgn_mil.models.slide_regressor import SlideRegressor
-from tcgn_mil.models.transforms import to_network_input
 
 EncoderTrain = Literal["none", "last", "all"]
 _TILES_A_CHUNK = 32

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.models.aggregators import LinearAttention, MeanAttention, TileAttention, max_pool
-from tcgn_mil.models.spot_head import SpotFeatures, SpotHead
+from tcgn_mil.models.heads import SpotFeatures, SpotHead
 
 Pooling = Literal["gated", "attention", "mean", "max", "transformer"]
 Form = Literal["pooled", "additive"]

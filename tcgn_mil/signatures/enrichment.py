@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.signatures.gene_sets import GeneSet
-from tcgn_mil.signatures.scores import canonical_gene
 from tcgn_mil.statistics.gene_metrics import benjamini_hochberg
+from tcgn_mil.types.genes import canonical_gene
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,10 +1,13 @@
 """Gene sets from a GMT file, the format of MSigDB (Liberzon et al. 2011, Bioinformatics 27:1739).
 
 One set a line, tab-separated: name, description, genes.
+
+Gene sets from a GMT file, or from a table with a column a set.
 """
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,9 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.types.tiles import GenePanel, preview
+from tcgn_mil.text import duplicates, preview
+from tcgn_mil.types.genes import GenePanel
 
 _LAYOUT = "each line is a set's name, its description and its genes, separated by tabs"
+
+SHIPPED_SETS = Path(__file__).parent / "sets" / "immune.gmt"
 
 
 @dataclass(frozen=True)
@@ -158,3 +164,45 @@ def mean_weights(sets: Sequence[GeneSet], panels: Sequence[GenePanel]) -> list[S
         rows = [index for index, gene in enumerate(members) if gene in own]
         found.append(SetWeights(tuple(members[index] for index in rows), share[rows]))
     return found
+
+
+def read_sets(path: str | Path) -> dict[str, GeneSet]:
+    """Sets by name from ``.gmt``, or from ``.csv`` or ``.tsv``: the first row names the sets, their genes stand below.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_gmt`; or if a table is missing, no text, repeats a name, or holds a column without name or genes.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".tsv"):
+        return read_gmt(path)
+    if not path.is_file():
+        raise InputError("no such file of gene sets", path=path, fix="check the path")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as text:
+            rows = list(csv.reader(text, delimiter="\t" if suffix == ".tsv" else ","))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"cannot be read as a table ({error})", path=path, fix="give UTF-8 CSV"
+        ) from error
+    names = [name.strip() for name in rows[0]] if rows else []
+    if repeated := duplicates(names):
+        raise InputError(
+            f"set {preview(repeated)} stands twice", path=path, fix="rename or remove one"
+        )
+    sets = {}
+    for column, name in enumerate(names):
+        cells = (row[column].strip() for row in rows[1:] if column < len(row))
+        genes = tuple(dict.fromkeys(gene for gene in cells if gene))
+        if not name or not genes:
+            raise InputError(
+                f"column {column + 1} ({name or 'without name'}) has no {'genes' if name else 'name'}",
+                path=path,
+                fix="the first row names the sets, and their genes stand below",
+            )
+        sets[name] = GeneSet(name, "", genes)
+    if not sets:
+        raise InputError("holds no gene set", path=path, fix="the first row names the sets")
+    return sets

@@ -11,7 +11,6 @@ the mean of ranks. A score needs half of its set's genes, cytolytic activity bot
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,13 +19,13 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.signatures.gene_sets import GeneSet
-from tcgn_mil.types.tiles import preview
+from tcgn_mil.statistics.correlation import patient_ranks
+from tcgn_mil.text import preview
+from tcgn_mil.types.genes import canonical_gene
 
 CYTOLYTIC = frozenset({"GZMA", "PRF1"})
 LEAST_SHARE = 0.5
 MEAN_OF_RANKS, GEOMETRIC_MEAN = "mean of ranks among patients", "geometric mean of linear values"
-_ALIASES = {"FAM30A": "KIAA0125"}  # approved since the lists were published -> name in the lists
-_HLA = re.compile(r"HLA[._-]?(?=[A-Z]+\d*$)")
 
 
 @dataclass(frozen=True)
@@ -70,13 +69,6 @@ class SignatureScores:
     names: tuple[str, ...]
     values: NDArray[np.float64]
     coverage: tuple[Coverage, ...]
-
-
-def canonical_gene(name: str) -> str:
-    """The name under which a gene is compared: ``HLA_A``, ``HLA.A`` and ``HLA-A`` are one; renamed genes too."""
-    plain = name.strip()
-    plain = _HLA.sub("HLA-", plain)
-    return _ALIASES.get(plain, plain)
 
 
 def gene_columns(genes: Sequence[str]) -> dict[str, int]:
@@ -144,26 +136,6 @@ def score_signatures(
         )
     names = tuple(report.name for report in coverage if not report.refused)
     return SignatureScores(names, np.stack(scored, axis=1), tuple(coverage))
-
-
-def patient_ranks(
-    values: NDArray[np.floating], groups: NDArray[np.int64] | None = None
-) -> NDArray[np.float64]:
-    """(M, G) average rank of each value among its column's known ones (of its group), as (rank - 1/2) / n."""
-    from scipy.stats import rankdata
-
-    out = np.full(values.shape, np.nan)
-    for rows in (
-        [slice(None)] if groups is None else [groups == group for group in np.unique(groups)]
-    ):
-        part = values[rows]
-        known = np.isfinite(part)
-        if part.size:
-            ranks = (
-                rankdata(part, axis=0) if known.all() else rankdata(part, axis=0, nan_policy="omit")
-            )
-            out[rows] = np.where(known, (ranks - 0.5) / np.maximum(known.sum(axis=0), 1), np.nan)
-    return out
 
 
 def _coverage(one: GeneSet, columns: Mapping[str, int], *, linear: bool) -> Coverage:

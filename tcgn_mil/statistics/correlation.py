@@ -20,9 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tcgn_mil.signatures.scores import patient_ranks
-from tcgn_mil.statistics.gene_metrics import FOLD_NULL_SD, combine_folds
-from tcgn_mil.statistics.spatial import percentile_interval
+from tcgn_mil.statistics.bootstrap import percentile_interval
+from tcgn_mil.statistics.gene_metrics import FOLD_NULL_SD, combine_folds, weighted_r
 
 Array = NDArray[np.floating]
 Folds = NDArray[np.int64]
@@ -260,26 +259,6 @@ def _chunk(
     return Correlation(best[0], low, high, p, np.where(np.isfinite(best[0]), n.sum(axis=0), np.nan))
 
 
-def weighted_r(first: Array, second: Array, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(R, G) Pearson r under each row of weights (R, M), over the patients that have both values."""
-    known = np.isfinite(first) & np.isfinite(second)
-    n = np.maximum(known.sum(axis=0), 1)
-    columns = []
-    for values in (first, second):
-        centred = np.where(known, values - np.where(known, values, 0).sum(axis=0) / n, 0)
-        scale = np.sqrt(np.square(centred).sum(axis=0) / n)
-        size = np.abs(np.where(known, values, 0)).max(axis=0, initial=0)
-        constant = scale <= 1e-7 * np.maximum(size, np.finfo(np.float32).tiny)
-        columns.append(centred / np.where(constant, np.nan, scale))
-    x, y = columns
-    with np.errstate(divide="ignore", invalid="ignore"):
-        total = weights @ known
-        mean_x, mean_y = weights @ x / total, weights @ y / total
-        left, right = weights @ (x * x) / total - mean_x**2, weights @ (y * y) / total - mean_y**2
-        r = (weights @ (x * y) / total - mean_x * mean_y) / np.sqrt(left * right)
-    return np.where((left > _FLAT) & (right > _FLAT), np.clip(r, -1, 1), np.nan)
-
-
 def _p_of_t(
     r: NDArray[np.float64], freedom: NDArray[np.float64], one_sided: bool
 ) -> NDArray[np.float64]:
@@ -301,3 +280,23 @@ def _over_folds(
     z = flat.z[:genes] / null_sd
     p = stats.norm.sf(z) if one_sided else 2 * stats.norm.sf(np.abs(z))
     return flat.r.reshape(draws, genes), p
+
+
+def patient_ranks(
+    values: NDArray[np.floating], groups: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """(M, G) average rank of each value among its column's known ones (of its group), as (rank - 1/2) / n."""
+    from scipy.stats import rankdata
+
+    out = np.full(values.shape, np.nan)
+    for rows in (
+        [slice(None)] if groups is None else [groups == group for group in np.unique(groups)]
+    ):
+        part = values[rows]
+        known = np.isfinite(part)
+        if part.size:
+            ranks = (
+                rankdata(part, axis=0) if known.all() else rankdata(part, axis=0, nan_policy="omit")
+            )
+            out[rows] = np.where(known, (ranks - 0.5) / np.maximum(known.sum(axis=0), 1), np.nan)
+    return out

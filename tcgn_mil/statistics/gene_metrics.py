@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+_FLAT = 1e-10
 Array = NDArray[np.floating]
 _MIN_SAMPLES = 3
 FOLD_NULL_SD = (
@@ -241,3 +242,23 @@ def _check_pair(truth: Array, prediction: Array) -> None:
         raise ValueError(
             f"truth {truth.shape} and prediction {prediction.shape} must both be (samples, G)"
         )
+
+
+def weighted_r(first: Array, second: Array, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(R, G) Pearson r under each row of weights (R, M), over the patients that have both values."""
+    known = np.isfinite(first) & np.isfinite(second)
+    n = np.maximum(known.sum(axis=0), 1)
+    columns = []
+    for values in (first, second):
+        centred = np.where(known, values - np.where(known, values, 0).sum(axis=0) / n, 0)
+        scale = np.sqrt(np.square(centred).sum(axis=0) / n)
+        size = np.abs(np.where(known, values, 0)).max(axis=0, initial=0)
+        constant = scale <= 1e-7 * np.maximum(size, np.finfo(np.float32).tiny)
+        columns.append(centred / np.where(constant, np.nan, scale))
+    x, y = columns
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total = weights @ known
+        mean_x, mean_y = weights @ x / total, weights @ y / total
+        left, right = weights @ (x * x) / total - mean_x**2, weights @ (y * y) / total - mean_y**2
+        r = (weights @ (x * y) / total - mean_x * mean_y) / np.sqrt(left * right)
+    return np.where((left > _FLAT) & (right > _FLAT), np.clip(r, -1, 1), np.nan)

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tcgn_mil.statistics.correlation import paired_ranks, weighted_r
+from tcgn_mil.statistics.bootstrap import strata
+from tcgn_mil.statistics.correlation import paired_ranks
 from tcgn_mil.statistics.gene_metrics import (
     FOLD_NULL_SD,
     CombinedR,
@@ -23,12 +24,12 @@ from tcgn_mil.statistics.gene_metrics import (
     gene_metrics,
     pearson,
     varies,
+    weighted_r,
 )
 from tcgn_mil.statistics.grouped_correlation import grouped_pearson, rows_by_group
 
 Array = NDArray[np.floating]
 MAX_Q = 0.05
-_GENES_AT_ONCE = 256
 
 
 def fold_correlations(
@@ -73,28 +74,6 @@ def _exact_r(left: Array, right: Array) -> tuple[NDArray[np.float64], NDArray[np
     return np.where(n > 2, weighted_r(left, right, np.ones((1, len(left))))[0], np.nan), n
 
 
-class Strata(NamedTuple):
-    """Patients whose values can be compared: those of a test fold and, where there are several, a cohort.
-
-    Attributes
-    ----------
-    of
-        (M,) number of each patient's stratum.
-    fold
-        (S,) fold of each stratum.
-    """
-
-    of: NDArray[np.int64]
-    fold: NDArray[np.int64]
-
-
-def strata(fold_of: NDArray[np.int64], cohort_of: NDArray[np.int64] | None = None) -> Strata:
-    """Strata of patients by fold (M,) and cohort (M,), in order of fold, then cohort."""
-    pairs = np.stack([fold_of, np.zeros_like(fold_of) if cohort_of is None else cohort_of], axis=1)
-    found, of = np.unique(pairs, axis=0, return_inverse=True)
-    return Strata(of.reshape(-1), found[:, 0])
-
-
 def combined_r(
     truth: Array,
     predicted: Array,
@@ -126,58 +105,6 @@ def known_metrics(truth: Array, predicted: Array) -> GeneMetrics:
             varies(np.where(known, truth, np.nansum(truth, axis=0) / n)), 1 - error / total, np.nan
         )
         return GeneMetrics(r, spearman, r2, np.sqrt(error / n), n.astype(np.int64))
-
-
-def patient_bootstrap(
-    truth: Array,
-    predicted: Array,
-    fold_of: NDArray[np.int64],
-    cohort_of: NDArray[np.int64] | None = None,
-    *,
-    donor_of: NDArray[np.int64] | None = None,
-    replicates: int = 1000,
-    seed: int = 0,
-) -> NDArray[np.float32]:
-    """Combined r of resampled patients, (R, G) float32; patients are drawn with replacement within each fold.
-
-    A draw in which a gene does not vary in a fold leaves that fold out.
-
-    Parameters
-    ----------
-    cohort_of
-        (M,) as in :func:`combined_r`: patients are drawn within fold and cohort.
-    donor_of
-        (M,) person that each row is of; those of one are drawn together.
-    """
-    rng = np.random.default_rng(seed)
-    within = strata(fold_of, cohort_of)
-    folds = [np.flatnonzero(within.of == stratum) for stratum in range(len(within.fold))]
-    counts = [
-        _drawn(rows if donor_of is None else donor_of[rows], replicates, rng) for rows in folds
-    ]
-    out = np.empty((replicates, truth.shape[1]), dtype=np.float32)
-    for start in range(0, truth.shape[1], _GENES_AT_ONCE):
-        chosen = slice(start, start + _GENES_AT_ONCE)
-        r, n = [], []
-        for rows, drawn in zip(folds, counts, strict=True):
-            left, right = truth[rows, chosen], predicted[rows, chosen]
-            r.append(weighted_r(left, right, drawn.astype(np.float64)))
-            n.append((np.isfinite(left) & np.isfinite(right)).sum(axis=0).astype(np.float64))
-        combined = combine_folds(
-            np.reshape(r, (len(folds), -1)), np.tile(n, replicates), fold_of=within.fold
-        ).r
-        out[:, chosen] = combined.reshape(replicates, -1)
-    return out
-
-
-def _drawn(
-    donors: NDArray[np.int64], replicates: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """(R, M) how often each row is drawn, rows of one donor together."""
-    people, donor = np.unique(donors, return_inverse=True)
-    return rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=replicates)[
-        :, donor
-    ]
 
 
 def null_p_values(z: Array, null_z: Array | None) -> NDArray[np.float64]:

@@ -36,7 +36,6 @@ _SCALES = (
 )  # of the functions of distance, in lattice steps
 _EXPLAINED = 1e-5  # of a map's spread is left once depth is out: it was a function of depth
 BLOCK_SPOTS = 5
-_CHUNK = 200
 
 
 class SpatialCorrelation(NamedTuple):
@@ -174,56 +173,3 @@ def spatial_blocks(positions: Array, *, spots: int = BLOCK_SPOTS) -> NDArray[np.
         (positions - np.min(positions, axis=0)) / (spots * lattice_step(positions)) + 1e-9
     ).astype(np.int64)
     return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
-
-
-def block_bootstrap(
-    truth: Array,
-    prediction: Array,
-    blocks: NDArray[np.int64],
-    *,
-    replicates: int = 1000,
-    seed: int = 0,
-) -> NDArray[np.float32]:
-    """(R, G) correlations over resampled blocks: as many as there are, drawn with replacement.
-
-    Parameters
-    ----------
-    truth, prediction
-        (S, G), depth already taken out.
-    blocks
-        (S,) as :func:`spatial_blocks` gives them; draws from a block take all its spots.
-
-    Returns
-    -------
-    float32, NaN where a replicate is constant.
-    """
-    members = np.eye(int(blocks.max()) + 1)[blocks]  # (S, blocks)
-    drawn = np.random.default_rng(seed).multinomial(
-        members.shape[1], [1 / members.shape[1]] * members.shape[1], replicates
-    )
-    weights = drawn @ members.T
-    weights = weights / weights.sum(axis=1, keepdims=True)
-    left, right = (
-        np.asarray(v, dtype=np.float64) - np.mean(v, axis=0) for v in (truth, prediction)
-    )
-    out = np.empty((replicates, left.shape[1]), dtype=np.float32)
-    for start in range(0, left.shape[1], _CHUNK):
-        x, y = left[:, start : start + _CHUNK], right[:, start : start + _CHUNK]
-        mean_x, mean_y = weights @ x, weights @ y
-        with np.errstate(divide="ignore", invalid="ignore"):
-            r = (weights @ (x * y) - mean_x * mean_y) / np.sqrt(
-                (weights @ (x * x) - mean_x**2) * (weights @ (y * y) - mean_y**2)
-            )
-        out[:, start : start + _CHUNK] = np.where(np.isfinite(r), np.clip(r, -1, 1), np.nan)
-    return out
-
-
-def percentile_interval(
-    replicates: Array, *, coverage: float = 0.95
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper bound over the first axis, NaN where no replicate has a value."""
-    tail = 100 * (1 - coverage) / 2
-    known = np.isfinite(replicates).any(axis=0)
-    filled = np.where(known, replicates, 0)
-    low, high = np.nanpercentile(filled, [tail, 100 - tail], axis=0)
-    return np.where(known, low, np.nan), np.where(known, high, np.nan)

@@ -12,12 +12,12 @@ import numpy as np
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.survival.gene_screen import cox_screen
-from tcgn_mil.types.tiles import preview
+from tcgn_mil.text import preview
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tcgn_mil.io.clinical_file import SurvivalTable
+    from tcgn_mil.types.outcomes import SurvivalTable
 
 MOST_LEVELS = 20
 _LEAVE_OUT = "leave it out of --covariate"

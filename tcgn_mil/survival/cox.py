@@ -7,9 +7,7 @@ knows late entry.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import warnings
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,62 +15,20 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.clinical_file import SurvivalTable
 from tcgn_mil.survival.covariates import check_estimable
 from tcgn_mil.survival.risk_sets import Array, RiskSets
+from tcgn_mil.types.outcomes import SurvivalTable, take
 
 if TYPE_CHECKING:
     import pandas as pd
     from lifelines import CoxPHFitter
 
-MIN_EVENTS = 10
+
 _STEP_SIZES = (0.95, 0.3)  # lifelines' first, and one that a heavy tail does not throw off
 _NOT_CONVERGED = (
     "failed to converge"  # in a warning: lifelines returns where it stopped, which is no maximum
 )
 _TIME, _EVENT, _ENTRY, _STRATUM = "__time_days", "__event", "__entry_days", "__stratum"
-
-
-def take(table: SurvivalTable, rows: Sequence[int] | NDArray[Any]) -> SurvivalTable:
-    """The patients at `rows`, or where a (M,) mask is True, in that order."""
-    index = np.arange(len(table))[np.asarray(rows)]
-    return SurvivalTable(
-        table.endpoint,
-        tuple(table.patient_id[row] for row in index),
-        table.time_days[index],
-        table.event[index],
-        table.covariates.iloc[index],
-        None if table.entry_days is None else table.entry_days[index],
-    )
-
-
-def censor_at(table: SurvivalTable, horizon_days: float) -> SurvivalTable:
-    """Follow-up ends at the horizon: later events are not seen. Patients who enter at or after it are left out.
-
-    Raises
-    ------
-    InputError
-        If the horizon is not above 0.
-    """
-    if not horizon_days > 0:
-        raise InputError(f"a horizon of {horizon_days} days", fix="give a number of days above 0")
-    if table.entry_days is not None:
-        table = take(table, table.entry_days < horizon_days)
-    return dataclasses.replace(
-        table,
-        time_days=np.minimum(table.time_days, horizon_days),
-        event=table.event & (table.time_days <= horizon_days),
-    )
-
-
-def check_events(table: SurvivalTable, *, least: int = MIN_EVENTS) -> None:
-    """Refuse a cohort with too few events to say anything."""
-    events = int(table.event.sum())
-    if events < least:
-        raise InputError(
-            f"{table.endpoint}: {len(table)} patients have {events} events, fewer than {least}",
-            fix="take another endpoint, a longer horizon, or more patients",
-        )
 
 
 def fit_cox(

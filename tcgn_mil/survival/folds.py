@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,11 +10,9 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.folds import make_folds
-from tcgn_mil.io.clinical_file import SurvivalTable
-from tcgn_mil.survival.cox import MIN_EVENTS, check_events, take
-from tcgn_mil.types.tiles import Fold, preview
-
-_TCGA = re.compile(r"TCGA-(\w{2})-\w{4}.*")
+from tcgn_mil.text import preview
+from tcgn_mil.types.folds import Fold
+from tcgn_mil.types.outcomes import MIN_EVENTS, SurvivalTable, check_events, take
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,23 +22,6 @@ class SurvivalFold:
     index: int
     train: NDArray[np.int64]
     test: NDArray[np.int64]
-
-
-def sites_of(patients: Sequence[str]) -> dict[str, str]:
-    """Patient -> tissue source site, characters 6 and 7 of a TCGA barcode.
-
-    Raises
-    ------
-    InputError
-        For a name that is no barcode.
-    """
-    found = {name: _TCGA.fullmatch(name) for name in patients}
-    if other := [name for name, match in found.items() if match is None]:
-        raise InputError(
-            f"{preview(other)} are no TCGA barcodes, which tell the site",
-            fix="set group_by to patient",
-        )
-    return {name: match.group(1) for name, match in found.items() if match is not None}
 
 
 def survival_folds(

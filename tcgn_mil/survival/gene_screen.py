@@ -62,7 +62,7 @@ def cox_screen(
     Parameters
     ----------
     time, event, entry
-        (M,) as in :class:`tcgn_mil.io.clinical_file.SurvivalTable`.
+        (M,) as in :class:`tcgn_mil.types.outcomes.SurvivalTable`.
     """
     risk = RiskSets(time, event, entry)
     genes = values.shape[1]

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.clinical_file import SurvivalTable
-from tcgn_mil.survival.cox import fit_cox, take
+from tcgn_mil.survival.cox import fit_cox
 from tcgn_mil.survival.elastic_net import elastic_net_path, penalties
 from tcgn_mil.survival.gene_screen import cox_screen
 from tcgn_mil.survival.risk_sets import Array, RiskSets
-from tcgn_mil.targets.spots import RankNormaliser
+from tcgn_mil.targets.bulk import RankNormaliser
+from tcgn_mil.types.outcomes import SurvivalTable, take
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,8 +1,13 @@
-"""What models are trained on: normalised spot expression and transformed bulk expression (PROTOCOL, Targets)."""
+"""What models are trained on: normalised spot expression and transformed bulk expression (PROTOCOL, Targets).
+
+What a spot network is trained on, made from normalised expression: without depth, and with what genes share.
+
+On sparse sections most of a gene's variation between spots is counting noise, and much of the rest is sequencing depth,
+which any statistic of tissue density predicts. Both can be taken out of training values, never of those that judge.
+"""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -10,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.types.tiles import GenePanel
+from tcgn_mil.statistics.gene_metrics import residuals_on_depth
+from tcgn_mil.types.genes import GenePanel, TargetScaler
 
 Normalisation = Literal["library", "published"]
 SPOT_SCALE = 1e4
@@ -114,98 +120,77 @@ def _most_variable(sections: Sequence[NDArray[np.float32]], count: int) -> NDArr
     return np.flatnonzero(found["highly_variable"].to_numpy())
 
 
-def expressed_genes(
-    values: NDArray[np.floating], *, min_fraction: float, floor: float | None = 0.0
-) -> NDArray[np.int64]:
-    """(G_kept,) columns above `floor` in at least `min_fraction` of training patients, and not constant in them.
-
-    `values` (M_train, G) is in the training unit; `floor` is its value of zero expression, None where it has none
-    (z-scores), so that every gene that varies is kept.
-    """
-    varies = np.nanstd(values, axis=0) > 1e-6
-    if floor is None:
-        return np.flatnonzero(varies)
-    above = np.nanmean(values > floor + 1e-6, axis=0)
-    return np.flatnonzero((above >= min_fraction) & varies)
+def _dense(matrix: Any) -> NDArray[np.float64]:
+    return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix, dtype=np.float64)
 
 
-def standardise_within(
-    values: NDArray[np.floating], train: NDArray[np.int64], cohort_of: NDArray[np.int64]
+_LEAST_SPREAD = 1e-6
+
+
+def training_targets(
+    sections: Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]],
+    scaler: TargetScaler,
+    *,
+    remove_depth: bool = False,
+    rank: int = 0,
 ) -> NDArray[np.float32]:
-    """Values (M, G) of all cohorts brought to one mean and spread, those of training patients, gene by gene.
-
-    A cohort's mean over its training patients becomes that of all, its standard deviation the root of the mean variance
-    within cohorts, so that what is learnt is how patients of a cohort differ, not how tables do. A gene that does not
-    vary in a cohort keeps its spread.
+    """Standardised values of the spots of several training sections, one below the other.
 
     Parameters
     ----------
-    train
-        Rows of the training patients.
-    cohort_of
-        (M,) cohort of each patient. One without training patients is left as it is.
+    sections
+        (expression (S, G), log_depth (S,)) of each section, expression in the unit of `scaler`.
+    scaler
+        Fitted on all of them.
+    remove_depth
+        Values are residuals on a cubic spline of log depth, section by section, each gene then of variance 1 in that
+        section; so differences between sections, which are of batch and of depth, are out as well.
+    rank
+        Above 0, the values are projected on their so many leading principal components (over all spots): a gene keeps
+        what it shares with others, which is measured far better than the gene itself.
+
+    Returns
+    -------
+    (S_all, G) float32, standardised: :meth:`TargetScaler.unscale` brings predictions to the unit of expression.
+
+    Raises
+    ------
+    ValueError
+        If an expression value is not finite.
     """
-    out = np.asarray(values, dtype=np.float64)
-    cohorts = np.unique(cohort_of[train])
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", RuntimeWarning
-        )  # a gene that no training patient of a cohort knows
-        parts = [out[train[cohort_of[train] == cohort]] for cohort in cohorts]
-        mean, std = (
-            np.stack([reduce(part, axis=0) for part in parts]) for reduce in (np.nanmean, np.nanstd)
-        )
-        known = np.stack([np.isfinite(part).sum(axis=0) for part in parts])
-        common_mean = np.nansum(known * mean, axis=0) / known.sum(axis=0)
-        common_std = np.sqrt(np.nansum(known * std**2, axis=0) / known.sum(axis=0))
-    out = out.copy()
-    for cohort, own_mean, own_std in zip(cohorts, mean, std, strict=True):
-        varies = (own_std > 1e-6) & (common_std > 1e-6)
-        factor = np.where(varies, common_std / np.where(varies, own_std, 1), 1)
-        shift = np.where(np.isfinite(own_mean), own_mean, common_mean)
-        out[cohort_of == cohort] = (out[cohort_of == cohort] - shift) * factor + common_mean
-    return out.astype(np.float32)
+    parts = [
+        _beyond_depth(*section) if remove_depth else scaler.scale(section[0])
+        for section in sections
+    ]
+    values = np.concatenate(parts)
+    if not np.isfinite(values).all():
+        raise ValueError("training values are not finite")
+    return _leading_components(values, rank) if rank else values.astype(np.float32)
 
 
-class RankNormaliser:
-    """Map values to normal scores by their rank among training patients, gene by gene.
-
-    For z-scored expression, whose tails reach 1e4. A value tied with or between training values gets the score of its
-    average rank; beyond them, that of the extreme rank.
-    """
-
-    def __init__(self, training: NDArray[np.floating]) -> None:
-        self.known = np.isfinite(training).sum(axis=0)
-        self.sorted_training = np.sort(np.where(np.isfinite(training), training, np.inf), axis=0)
-
-    def __call__(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
-        """(M, G) -> (M, G) float32 normal scores, NaN where the value is."""
-        from scipy.stats import norm
-
-        count = self.known
-        below, below_or_equal = _ranks_among(self.sorted_training, values)
-        average = (below + below_or_equal + 1) / 2
-        scores = norm.ppf(np.clip(average, 1, np.maximum(count, 1)) / (count + 1))
-        return np.where(np.isfinite(values) & (count > 0), scores, np.nan).astype(np.float32)
+def _beyond_depth(
+    expression: NDArray[np.floating], log_depth: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    left = residuals_on_depth(expression, log_depth)
+    spread = left.std(axis=0)
+    return left / np.where(spread > _LEAST_SPREAD, spread, 1)
 
 
-def _ranks_among(
-    ordered: NDArray[np.floating], values: NDArray[np.floating]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Per column, how many of `ordered` lie below, and below or at, each value.
-
-    A rank among both, less the rank among the values alone, counts the training values.
-    """
-    from scipy.stats import rankdata
-
-    values = np.where(np.isfinite(values), values, np.inf)
-    both = np.concatenate([values, ordered])
-    low, high = (
-        rankdata(both, axis=0, method=ties)[: len(values)] - rankdata(values, axis=0, method=ties)
-        for ties in ("min", "max")
-    )
-    return low, high
+def _leading_components(values: NDArray[np.floating], rank: int) -> NDArray[np.float32]:
+    """The closest values of that rank about the mean; all where there are no more components."""
+    mean = values.mean(axis=0, dtype=np.float64)
+    centred: Any = values - mean
+    if rank >= min(values.shape):
+        return values.astype(np.float32)
+    left, size, right = _svd(centred, rank)
+    return np.asarray((left * size) @ right + mean, dtype=np.float32)
 
 
-def _dense(matrix: Any) -> NDArray[np.float64]:
-    return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix, dtype=np.float64)
+def _svd(values: NDArray[np.floating], rank: int) -> tuple[NDArray, NDArray, NDArray]:
+    """The leading singular vectors, exactly where the matrix is small, else by scikit-learn's randomised method."""
+    if min(values.shape) <= 3000:
+        left, size, right = np.linalg.svd(values, full_matrices=False)
+        return left[:, :rank], size[:rank], right[:rank]
+    from sklearn.utils.extmath import randomized_svd
+
+    return randomized_svd(values, rank, n_iter=7, random_state=0)

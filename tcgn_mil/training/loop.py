@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tcgn_mil.batches.loading import derive_seed
+from tcgn_mil.devices import resolve_device, to_device
 from tcgn_mil.errors import InputError
 from tcgn_mil.training.losses import LossName
 from tcgn_mil.training.optimizer import (
@@ -284,32 +285,3 @@ class _Loop:
         )
         self.optimizer.step()
         return value
-
-
-def to_device(batch: Any, device: torch.device) -> Any:
-    """Move tensors within tuples, lists and dataclasses."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        moved = {
-            item.name: to_device(getattr(batch, item.name), device)
-            for item in dataclasses.fields(batch)
-        }
-        return dataclasses.replace(batch, **moved)
-    if isinstance(batch, (tuple, list)):
-        moved_items = [to_device(item, device) for item in batch]
-        return type(batch)(*moved_items) if hasattr(batch, "_fields") else type(batch)(moved_items)
-    return batch
-
-
-def resolve_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one, then MPS, else the CPU."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("no CUDA device is available", fix="choose the device cpu")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise InputError("no MPS device is available", fix="choose the device cpu")
-    return torch.device(name)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from tcgn_mil.batches.feature_bags import BagDataset
 from tcgn_mil.batches.loading import derive_seed
-from tcgn_mil.experiments.slide_level.train_fold import PatientBags
+from tcgn_mil.batches.patient_bags import PatientBags
 from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.training.loop import TrainingConfig
 from tcgn_mil.training.losses import expression_loss

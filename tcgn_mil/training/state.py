@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import atomic_path
 from tcgn_mil.models.published import check_tensors
-from tcgn_mil.types.tiles import preview
+from tcgn_mil.text import preview
 
 _PARTS = ("model", "best", "optimizer", "average")
 

@@ -7,15 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tcgn_mil.batches.augment import AugmentConfig, augment, views
 from tcgn_mil.errors import InputError
-from tcgn_mil.models.transforms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    AugmentConfig,
-    augment,
-    to_network_input,
-    views,
-)
+from tcgn_mil.models.encoders import IMAGENET_MEAN, IMAGENET_STD, to_network_input
 
 FLIPS, STAIN = AugmentConfig(flips=True, stain=0), AugmentConfig(flips=False, stain=0.2)
 BLUR = AugmentConfig(flips=False, stain=0, blur=3.0)

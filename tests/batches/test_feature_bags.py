@@ -13,7 +13,8 @@ from tcgn_mil.batches import feature_bags as bags_module
 from tcgn_mil.batches.feature_bags import BagDataset, collate, feature_statistics, read_bag
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.feature_files import read_features, write_features
-from tcgn_mil.types.tiles import PatchSize, Stain, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+from tcgn_mil.types.tiles import Stain
 
 D = 6
 SPEC = TileSpec.for_slide(PatchSize(112, 0.69), slide_mpp=0.69, level_downsamples=[1.0])

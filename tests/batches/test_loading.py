@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from tcgn_mil.batches.prefetch import prefetch
+from tcgn_mil.batches.loading import prefetch
 
 
 def test_items_keep_their_order_and_errors_come_in_their_turn() -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tcgn_mil.config import as_plain, differing_keys, resolve_config
-from tcgn_mil.experiments.associate.study import AssociationConfig
+from tcgn_mil.experiments.associate.config import AssociationConfig
 from tcgn_mil.experiments.slide_level.run import FinetuneConfig
 from tcgn_mil.experiments.spot_level.config import SpotConfig
-from tcgn_mil.experiments.survive.cohort import SurviveConfig
+from tcgn_mil.experiments.survive.config import SurviveConfig
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 CLASSES = {

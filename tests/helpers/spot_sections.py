@@ -8,8 +8,8 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from tcgn_mil.io.spot_files import create_patch_file, write_spot_table
-from tcgn_mil.types.tiles import PatchSize, SpotSet
+from tcgn_mil.io.spot_files import SpotSet, create_patch_file, write_spot_table
+from tcgn_mil.types.tile_geometry import PatchSize
 
 PATCH = PatchSize(16, 4.0)  # 64 µm
 PITCH_PX, IMAGE_MPP = 100.0, 2.0

@@ -13,24 +13,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tcgn_mil.batches.augment import views
 from tcgn_mil.batches.feature_bags import Bag
-from tcgn_mil.batches.prefetch import prefetch
+from tcgn_mil.batches.loading import prefetch
 from tcgn_mil.checkpoints import EncoderInfo, save_encoder
 from tcgn_mil.errors import InputError
 from tcgn_mil.inference import tile_encoder as inference
-from tcgn_mil.inference.tile_encoder import (
-    TileEncoder,
-    encode_tiles,
-    open_encoder,
-    predict_bag,
-    predict_spots,
-    spot_features,
-)
+from tcgn_mil.inference.slides import predict_bag
+from tcgn_mil.inference.spots import predict_spots, spot_features
+from tcgn_mil.inference.tile_encoder import TileEncoder, encode_tiles, open_encoder
 from tcgn_mil.models import create_encoder, create_model, encoder_features
-from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput
+from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput, to_network_input
 from tcgn_mil.models.slide_regressor import MilConfig, SlideRegressor
-from tcgn_mil.models.transforms import to_network_input, views
-from tcgn_mil.types.tiles import GenePanel, PatchSize, TargetScaler
+from tcgn_mil.types.genes import GenePanel, TargetScaler
+from tcgn_mil.types.tile_geometry import PatchSize
 
 CPU = torch.device("cpu")
 PATCH = PatchSize(112, 0.69)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import atomic_path, content_hash, provenance, safe_file_name, write_json
+from tcgn_mil.io.atomic import atomic_path, safe_file_name, write_json
+from tcgn_mil.provenance import provenance
+from tcgn_mil.text import content_hash
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path: Path) -> None:

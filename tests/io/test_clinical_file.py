@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.clinical_file import SurvivalTable, endpoints_of, read_survival, write_survival
+from tcgn_mil.io.clinical_file import endpoints_of, read_survival, write_survival
+from tcgn_mil.types.outcomes import SurvivalTable
 
 
 def table(

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.expression_file import read_covariates, read_expression
-from tcgn_mil.signatures.gene_set_tables import read_sets
+from tcgn_mil.io.covariate_table import read_covariates
+from tcgn_mil.io.expression_file import read_expression
+from tcgn_mil.signatures.gene_sets import read_sets
 
 
 def write(path: Path, text: str) -> Path:

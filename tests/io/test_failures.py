@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from tcgn_mil.io.failures import write_failures
-from tcgn_mil.types.tiles import Failure
+from tcgn_mil.io.failures import Failure, write_failures
 
 
 def test_each_failure_is_a_row(tmp_path: Path) -> None:

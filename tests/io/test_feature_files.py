@@ -17,7 +17,8 @@ from tcgn_mil.io.feature_files import (
     write_features,
 )
 from tcgn_mil.io.hdf5 import open_hdf5
-from tcgn_mil.types.tiles import PatchSize, Stain, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+from tcgn_mil.types.tiles import Stain
 
 SPEC = TileSpec.for_slide(PatchSize(), slide_mpp=0.25, level_downsamples=[1])
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tcgn_mil.io.geojson import write_geojson
-from tcgn_mil.types.tiles import VERDICTS, PatchSize, RejectedTiles, TileQuality, TileSet, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+from tcgn_mil.types.tiles import VERDICTS, RejectedTiles, TileQuality, TileSet
 
 SPEC = TileSpec.for_slide(PatchSize(), slide_mpp=0.5, level_downsamples=(1.0,))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.pixels import check_pixels
+from tcgn_mil.io.hdf5 import check_pixels
 
 
 def test_uint8_passes_and_other_dtypes_are_named() -> None:

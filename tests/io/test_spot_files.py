@@ -12,13 +12,14 @@ import pytest
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.spot_files import (
+    SpotSet,
     create_patch_file,
     find_sections,
     read_patches,
     read_spots,
     write_spot_table,
 )
-from tcgn_mil.types.tiles import PatchSize, SpotSet
+from tcgn_mil.types.tile_geometry import PatchSize
 
 PATCH = PatchSize(8, 0.7)
 SPOTS = ["1x1", "1x2", "µ"]

@@ -10,7 +10,8 @@ import pytest
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tile_files import read_tile_settings, read_tiles, write_tiles
-from tcgn_mil.types.tiles import PatchSize, RejectedTiles, Stain, TileQuality, TileSet, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+from tcgn_mil.types.tiles import RejectedTiles, Stain, TileQuality, TileSet
 
 SPEC = TileSpec.for_slide(PatchSize(), slide_mpp=0.25, level_downsamples=[1, 2, 4])
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.models.heads import SpotHead, SpotHidden
 from tcgn_mil.models.slide_regressor import MilConfig, SlideRegressor
-from tcgn_mil.models.spot_head import SpotHead, SpotHidden
 
 D, G = 12, 5
 VARIANTS = [

@@ -10,7 +10,7 @@ import pytest
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.signatures.gene_sets import GeneSet, covered_sets, mean_weights, read_gmt
-from tcgn_mil.types.tiles import GenePanel
+from tcgn_mil.types.genes import GenePanel
 
 
 def gmt(folder: Path, text: str | bytes) -> Path:

@@ -12,11 +12,11 @@ from tcgn_mil.signatures.gene_sets import GeneSet, read_gmt
 from tcgn_mil.signatures.scores import (
     GEOMETRIC_MEAN,
     MEAN_OF_RANKS,
-    canonical_gene,
     gene_columns,
-    patient_ranks,
     score_signatures,
 )
+from tcgn_mil.statistics.correlation import patient_ranks
+from tcgn_mil.types.genes import canonical_gene
 
 SHIPPED = Path(__file__).parents[2] / "tcgn_mil" / "signatures" / "sets" / "immune.gmt"
 

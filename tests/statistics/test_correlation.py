@@ -8,10 +8,10 @@ from scipy import stats
 
 from tcgn_mil.signatures.enrichment import hypergeometric, preranked
 from tcgn_mil.signatures.gene_sets import GeneSet
-from tcgn_mil.signatures.scores import patient_ranks
 from tcgn_mil.statistics.correlation import (
     fold_null_sd,
     kruskal_wallis,
+    patient_ranks,
     pearson_over_patients,
     spearman_over_patients,
     without_covariates,

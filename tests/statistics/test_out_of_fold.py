@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm, pearsonr, spearmanr
 
+from tcgn_mil.statistics.bootstrap import patient_bootstrap
 from tcgn_mil.statistics.gene_metrics import benjamini_hochberg, combine_folds, gene_metrics
 from tcgn_mil.statistics.out_of_fold import (
     combined_r,
@@ -14,7 +15,6 @@ from tcgn_mil.statistics.out_of_fold import (
     known_metrics,
     null_p_by_others,
     null_p_values,
-    patient_bootstrap,
     steiger_p,
 )
 

@@ -11,15 +11,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tcgn_mil.experiments.benchmarks.spots import smooth_fields
+from tcgn_mil.statistics.bootstrap import block_bootstrap, percentile_interval
 from tcgn_mil.statistics.gene_metrics import depth_adjusted_pearson
-from tcgn_mil.statistics.spatial import (
-    MAX_SPOTS,
-    SpatialTest,
-    block_bootstrap,
-    lattice_step,
-    percentile_interval,
-    spatial_blocks,
-)
+from tcgn_mil.statistics.spatial import MAX_SPOTS, SpatialTest, lattice_step, spatial_blocks
 
 PAIRS = 600
 FIELDS = [

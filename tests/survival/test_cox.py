@@ -13,23 +13,20 @@ from lifelines.statistics import logrank_test, proportional_hazard_test
 from lifelines.utils import concordance_index
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.clinical_file import SurvivalTable
 from tcgn_mil.survival import cox as survival
 from tcgn_mil.survival.accuracy import concordance, pair_counts
 from tcgn_mil.survival.covariates import check_estimable, design_matrix, numbers_where_they_are
 from tcgn_mil.survival.cox import (
     PROPORTIONAL_ADVICE,
     at_risk_counts,
-    censor_at,
-    check_events,
     fit_cox,
     hazard_ratios,
     likelihood_ratio,
     log_rank,
     proportional_hazards,
-    take,
 )
 from tcgn_mil.survival.risk_sets import RiskSets
+from tcgn_mil.types.outcomes import SurvivalTable, censor_at, check_events, take
 
 
 def survival_table(

@@ -8,11 +8,9 @@ import pytest
 from lifelines import CoxPHFitter
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.clinical_file import SurvivalTable
-from tcgn_mil.survival.accuracy import pair_counts
-from tcgn_mil.survival.cox import take
+from tcgn_mil.survival.accuracy import fold_accuracy, over_folds, pair_counts
 from tcgn_mil.survival.elastic_net import elastic_net_path, penalties
-from tcgn_mil.survival.folds import fold_rows, sites_of, survival_folds
+from tcgn_mil.survival.folds import fold_rows, survival_folds
 from tcgn_mil.survival.risk_score import (
     RiskConfig,
     combined_risk,
@@ -20,8 +18,9 @@ from tcgn_mil.survival.risk_score import (
     gene_risk,
     inner_folds,
 )
-from tcgn_mil.survival.survival_accuracy import fold_accuracy, over_folds
-from tcgn_mil.types.tiles import Fold
+from tcgn_mil.tcga_barcodes import sites_of
+from tcgn_mil.types.folds import Fold
+from tcgn_mil.types.outcomes import SurvivalTable, take
 
 QUICK = RiskConfig(l1_ratios=(0.5,), n_penalties=8, smallest_penalty=0.2, inner_folds=3)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tcgn_mil.statistics.gene_metrics import residuals_on_depth
-from tcgn_mil.targets.spot_targets import training_targets
-from tcgn_mil.types.tiles import TargetScaler
+from tcgn_mil.targets.spots import training_targets
+from tcgn_mil.types.genes import TargetScaler
 
 SPOTS, GENES = 120, 30
 

@@ -19,8 +19,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tcgn_mil.devices import to_device
 from tcgn_mil.errors import InputError
-from tcgn_mil.training.loop import TrainingConfig, fit, to_device
+from tcgn_mil.training.loop import TrainingConfig, fit
 
 CONFIG = TrainingConfig(epochs=6, batch_size=8, lr=1e-2, patience=6, accelerator="cpu", seed=1)
 

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from tcgn_mil.batches.feature_bags import BagBatch, BagDataset
-from tcgn_mil.experiments.slide_level.train_fold import PatientBags
-from tcgn_mil.inference.tile_encoder import predict_bag
+from tcgn_mil.batches.patient_bags import PatientBags
+from tcgn_mil.inference.slides import predict_bag
 from tcgn_mil.io.feature_files import write_features
 from tcgn_mil.models.slide_regressor import MilConfig, SlideRegressor
 from tcgn_mil.statistics.out_of_fold import combined_r, null_p_values
 from tcgn_mil.training.loop import TrainingConfig, fit
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.training.permutation_null import NullBags, Refit, permutations, refit_predictions
-from tcgn_mil.types.tiles import PatchSize, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
 D, G = 5, 3
 SPEC = TileSpec.for_slide(PatchSize(112, 0.69), slide_mpp=0.69, level_downsamples=[1.0])

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.types.tiles import GenePanel, PatchSize, TargetScaler, TileSet, TileSpec, check_mpp
+from tcgn_mil.types.genes import GenePanel, TargetScaler
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec, check_mpp
+from tcgn_mil.types.tiles import TileSet
 
 
 @given(mpp=st.floats(0.1, 1.0), finest=st.floats(2.0, 4.1))

@@ -25,7 +25,7 @@ from tcgn_mil.experiments.demo.synthetic.expression import (
     spot_counts,
 )
 from tcgn_mil.experiments.demo.synthetic.rendering import patient_stain, render
-from tcgn_mil.experiments.demo.synthetic.scanning import (
+from tcgn_mil.experiments.demo.synthetic.slide_artefacts import (
     SlideArtefact,
     apply_artefact,
     draw_artefacts,
@@ -36,8 +36,9 @@ from tcgn_mil.experiments.demo.synthetic.tissue import (
     measured_fractions,
     region_map,
 )
-from tcgn_mil.io.atomic import atomic_path, provenance, write_json, write_text
+from tcgn_mil.io.atomic import atomic_path, write_json, write_text
 from tcgn_mil.io.pyramid import write_pyramid
+from tcgn_mil.provenance import provenance
 
 GENERATOR_VERSION = 2
 """Raised whenever the same config gives other pixels or numbers, so that two generators never fill one folder."""

@@ -23,12 +23,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.io.failures import Failure
 from tcgn_mil.io.tables.delimited import MAX_TABLE_BYTES, read_text_columns
-from tcgn_mil.io.tables.schema import SAMPLE_SHEET, check_table
+from tcgn_mil.io.tables.schema import check_table
 from tcgn_mil.preprocessing.bulk.genes import TALLIES
 from tcgn_mil.preprocessing.bulk.readers.tables import ExpressionTable, Person
+from tcgn_mil.preprocessing.schemas import SAMPLE_SHEET
 from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
-from tcgn_mil.types.tiles import Failure, preview
+from tcgn_mil.text import preview
 from tcgn_mil.types.units import ExpressionUnit
 
 GDC = "gdc"

@@ -15,7 +15,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.delimited import MAX_TABLE_BYTES
 from tcgn_mil.preprocessing.bulk.readers.tables import ExpressionTable
 from tcgn_mil.preprocessing.gene_names import is_ensembl
-from tcgn_mil.types.tiles import preview
+from tcgn_mil.text import preview
 
 H5AD = "h5ad"
 _SYMBOLS = ("gene_symbols", "gene_symbol", "gene_name", "symbol")

@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.io.failures import Failure
 from tcgn_mil.io.tables import delimited as table_files
 from tcgn_mil.io.tables import parquet as parquet_files
 from tcgn_mil.preprocessing.gene_names import is_ensembl
 from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
-from tcgn_mil.types.tiles import Failure, preview
+from tcgn_mil.text import preview
 
 SAMPLES_DOWN, GENES_DOWN = "samples-by-genes", "genes-by-samples"
 _OTHER_WAY = {SAMPLES_DOWN: GENES_DOWN, GENES_DOWN: SAMPLES_DOWN}

@@ -39,7 +39,7 @@ from tcgn_mil.preprocessing.sections.raw_section import (
 )
 from tcgn_mil.preprocessing.sections.readers.visium import MIRRORED, NOT_IN_TISSUE, scale_of
 from tcgn_mil.preprocessing.slides.readers.base import on_white
-from tcgn_mil.types.tiles import duplicates, preview
+from tcgn_mil.text import duplicates, preview
 
 _ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensembl")
 _SYMBOL_COLUMNS = (

@@ -19,7 +19,8 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.delimited import column_names, read_columns
 from tcgn_mil.preprocessing.sections.genes import check_counts, name_counts
 from tcgn_mil.preprocessing.sections.raw_section import MAX_DISAGREEMENT, RawSection, SectionImage
-from tcgn_mil.types.tiles import check_mpp, duplicates, preview
+from tcgn_mil.text import duplicates, preview
+from tcgn_mil.types.tile_geometry import check_mpp
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 _POSITION_COLUMNS = ("x", "y", "pixel_x", "pixel_y")

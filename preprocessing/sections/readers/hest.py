@@ -15,11 +15,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.hdf5 import open_hdf5
-from tcgn_mil.io.pixels import check_pixels
+from tcgn_mil.io.hdf5 import check_pixels, open_hdf5
 from tcgn_mil.preprocessing.sections.raw_section import RawSection, ReadSettings, StoredPatches
 from tcgn_mil.preprocessing.sections.readers.h5ad import find_libraries, read_library
-from tcgn_mil.types.tiles import PatchSize, check_mpp, duplicates, preview
+from tcgn_mil.text import duplicates, preview
+from tcgn_mil.types.tile_geometry import PatchSize, check_mpp
 
 _SLIDE_SUFFIXES = (".tif", ".tiff")
 _ATTRIBUTES = ("patch_size_src", "patch_size_target", "pixel_size")

@@ -25,7 +25,7 @@ from tcgn_mil.preprocessing.sections.raw_section import (
     SectionImage,
 )
 from tcgn_mil.preprocessing.sections.tenx_matrix import matrix_files, read_matrix
-from tcgn_mil.types.tiles import duplicates, preview
+from tcgn_mil.text import duplicates, preview
 
 MATRIX_NAME = "filtered_feature_bc_matrix"
 POSITION_FILES = ("tissue_positions.csv", "tissue_positions_list.csv")

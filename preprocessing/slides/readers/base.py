@@ -25,14 +25,8 @@ import openslide
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.slides.readers.plain import (
-    check_file,
-    image_size,
-    read_image,
-    tiff_mpp,
-)
 from tcgn_mil.preprocessing.slides.resample import resample_to
-from tcgn_mil.types.tiles import MPP_RANGE, check_mpp
+from tcgn_mil.types.tile_geometry import MPP_RANGE, check_mpp
 
 MPP_TOLERANCE = 0.02
 MAX_READ_PX = 100_000_000
@@ -137,48 +131,6 @@ class Slide(ABC):
         self.close()
 
 
-def open_slide(
-    path: str | Path, *, mpp: float | None = None, fallback_mpp: float | None = None
-) -> Slide:
-    """Open a slide or a plain image.
-
-    Parameters
-    ----------
-    path
-        Anything OpenSlide opens, or a PNG, JPEG or TIFF.
-    mpp
-        µm per pixel that the user states for this slide; must agree with the file, if that has one.
-    fallback_mpp
-        µm per pixel for a slide of which neither is known.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, empty, damaged or of no known format, or its resolution is unknown or contradictory.
-    """
-    path = Path(path)
-    check_file(path)
-    for name, value in (("mpp", mpp), ("fallback mpp", fallback_mpp)):
-        if value is not None:
-            check_mpp(value, what=name, path=path)
-    if path.suffix.lower() in PLAIN_SUFFIXES - TIFF_SUFFIXES:
-        return PlainSlide(path, choose_mpp(None, mpp, fallback_mpp, path=path))
-    if path.suffix.lower() in TIFF_SUFFIXES:
-        from tcgn_mil.preprocessing.slides.readers.ome_tiff import OmeSlide, is_ome_tiff
-
-        if is_ome_tiff(path):
-            return OmeSlide(path, mpp, fallback_mpp)
-    if openslide.OpenSlide.detect_format(path) is not None:
-        return _open_scanned(path, mpp, fallback_mpp)
-    if path.suffix.lower() in TIFF_SUFFIXES:
-        return PlainSlide(path, choose_mpp(tiff_mpp(path), mpp, fallback_mpp, path=path))
-    raise InputError(
-        "is no slide that OpenSlide knows (another kind of file, or cut off)",
-        path=path,
-        fix="check that the file is whole (its size against the source's), or convert it to a tiled TIFF",
-    )
-
-
 def choose_mpp(
     stated: float | None, given: float | None, fallback: float | None, *, path: Path
 ) -> float:
@@ -211,56 +163,6 @@ def choose_mpp(
     )
 
 
-class PlainSlide(Slide):
-    """One image without levels, decoded on first use and held in memory."""
-
-    def __init__(self, path: Path, mpp: float) -> None:
-        self.path, self.mpp = path, mpp
-        self.size = image_size(path)
-        self.level_sizes, self.level_downsamples = (self.size,), (1.0,)
-        self._pixels: NDArray[np.uint8] | None = None
-
-    def _read(
-        self, x0: int, y0: int, level: int, width_px: int, height_px: int
-    ) -> NDArray[np.uint8]:
-        if self._pixels is None:
-            self._pixels = read_image(self.path)
-        x1, y1 = x0 + width_px, y0 + height_px
-        if x0 >= 0 and y0 >= 0 and x1 <= self.size[0] and y1 <= self.size[1]:
-            return self._pixels[y0:y1, x0:x1].copy()
-        out = np.full((height_px, width_px, 3), 255, dtype=np.uint8)
-        inside = self._pixels[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
-        top, left = max(-y0, 0), max(-x0, 0)
-        out[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
-        return out
-
-    def close(self) -> None:
-        self._pixels = None
-
-
-class ScannedSlide(Slide):
-    """A slide that OpenSlide opened."""
-
-    def __init__(self, path: Path, handle: openslide.OpenSlide, mpp: float) -> None:
-        self.path, self.mpp, self._handle = path, mpp, handle
-        self.size = handle.dimensions
-        self.level_sizes = tuple(handle.level_dimensions)
-        self.level_downsamples = tuple(handle.level_downsamples)
-        handle.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
-
-    def _read(
-        self, x0: int, y0: int, level: int, width_px: int, height_px: int
-    ) -> NDArray[np.uint8]:
-        try:
-            rgba = np.asarray(self._handle.read_region((x0, y0), level, (width_px, height_px)))
-        except openslide.OpenSlideError as error:
-            raise _damaged(self.path, error) from error
-        return on_white(rgba)
-
-    def close(self) -> None:
-        self._handle.close()
-
-
 def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(H, W, 4) uint8 with straight alpha -> (H, W, 3) uint8 over white."""
     rgb = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), dtype=np.uint8)
@@ -269,20 +171,6 @@ def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return rgb
     opacity = alpha[..., None].astype(np.float32) / 255
     return np.rint(rgb * opacity + 255 * (1 - opacity)).astype(np.uint8)
-
-
-def _open_scanned(path: Path, mpp: float | None, fallback_mpp: float | None) -> ScannedSlide:
-    try:
-        handle = openslide.OpenSlide(path)
-    except openslide.OpenSlideError as error:
-        raise _damaged(path, error) from error
-    try:
-        return ScannedSlide(
-            path, handle, choose_mpp(_scanner_mpp(handle, path), mpp, fallback_mpp, path=path)
-        )
-    except InputError:
-        handle.close()
-        raise
 
 
 def _scanner_mpp(handle: openslide.OpenSlide, path: Path) -> float | None:

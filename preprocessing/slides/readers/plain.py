@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.slides.readers.base import Slide
 
 MAX_IMAGE_PX = 400_000_000  # decoded, some 3 GB at the peak; larger images belong into a pyramid
 _EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
@@ -114,3 +115,30 @@ def check_file(path: Path) -> None:
         raise InputError("no such slide or image", path=path, fix="check the path")
     if path.stat().st_size == 0:
         raise InputError("is empty (0 bytes)", path=path, fix=_WHOLE_FILE_FIX)
+
+
+class PlainSlide(Slide):
+    """One image without levels, decoded on first use and held in memory."""
+
+    def __init__(self, path: Path, mpp: float) -> None:
+        self.path, self.mpp = path, mpp
+        self.size = image_size(path)
+        self.level_sizes, self.level_downsamples = (self.size,), (1.0,)
+        self._pixels: NDArray[np.uint8] | None = None
+
+    def _read(
+        self, x0: int, y0: int, level: int, width_px: int, height_px: int
+    ) -> NDArray[np.uint8]:
+        if self._pixels is None:
+            self._pixels = read_image(self.path)
+        x1, y1 = x0 + width_px, y0 + height_px
+        if x0 >= 0 and y0 >= 0 and x1 <= self.size[0] and y1 <= self.size[1]:
+            return self._pixels[y0:y1, x0:x1].copy()
+        out = np.full((height_px, width_px, 3), 255, dtype=np.uint8)
+        inside = self._pixels[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
+        top, left = max(-y0, 0), max(-x0, 0)
+        out[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+        return out
+
+    def close(self) -> None:
+        self._pixels = None

@@ -10,7 +10,7 @@ import pandas as pd
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.delimited import MAX_TABLE_BYTES
-from tcgn_mil.types.tiles import duplicates, preview
+from tcgn_mil.text import duplicates, preview
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.types.tiles import preview
+from tcgn_mil.text import preview
 
 SUFFIX = ".xlsx"
 MAX_WORKBOOK_BYTES = 2**27  # of XML, unpacked; TCGA-CDR has 20 MB

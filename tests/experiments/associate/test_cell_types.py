@@ -12,9 +12,9 @@ import pytest
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.associate import run as association
 from tcgn_mil.experiments.associate.cell_types import read_cell_types
-from tcgn_mil.experiments.associate.study import AssociationConfig
-from tcgn_mil.io.result_tables import write_predictions
-from tcgn_mil.types.tiles import GenePanel
+from tcgn_mil.experiments.associate.config import AssociationConfig
+from tcgn_mil.io.expression_file import write_predictions
+from tcgn_mil.types.genes import GenePanel
 
 GENES = ("FOLLOWS", "OPPOSES", *(f"NULL{number}" for number in range(8)), "RARE")
 SIDE = 12

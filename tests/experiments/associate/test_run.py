@@ -15,9 +15,10 @@ import pytest
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import main as cli
 from tcgn_mil.experiments.associate import run as association
-from tcgn_mil.experiments.associate.study import AssociationConfig, gene_sets
-from tcgn_mil.io.result_tables import write_predictions
-from tcgn_mil.types.tiles import GenePanel
+from tcgn_mil.experiments.associate.config import AssociationConfig
+from tcgn_mil.experiments.associate.study import gene_sets
+from tcgn_mil.io.expression_file import write_predictions
+from tcgn_mil.types.genes import GenePanel
 
 TLS = (
     "CCL2",

@@ -11,9 +11,10 @@ import torch
 
 from tcgn_mil.experiments.benchmarks import backbone, backbone_measures, cohort, survival_null
 from tcgn_mil.experiments.benchmarks.backbone_measures import measure
-from tcgn_mil.experiments.survive.cohort import Source, SurvivalCohort, SurviveConfig
-from tcgn_mil.io.clinical_file import SurvivalTable
+from tcgn_mil.experiments.survive.cohort import Source, SurvivalCohort
+from tcgn_mil.experiments.survive.config import SurviveConfig
 from tcgn_mil.survival.risk_score import RiskConfig
+from tcgn_mil.types.outcomes import SurvivalTable
 
 
 def ask(kind: str, *arguments: Any) -> Any:

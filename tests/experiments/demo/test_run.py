@@ -19,7 +19,7 @@ from tcgn_mil.batches.feature_bags import read_bag
 from tcgn_mil.checkpoints import load_slide_model, read_encoder_info, save_slide_model
 from tcgn_mil.experiments import main as cli
 from tcgn_mil.experiments.demo.run import run_demo
-from tcgn_mil.inference.tile_encoder import predict_bag
+from tcgn_mil.inference.slides import predict_bag
 from tcgn_mil.io.feature_files import find_features, read_feature_info
 from tcgn_mil.io.tile_files import read_tile_settings, read_tiles
 

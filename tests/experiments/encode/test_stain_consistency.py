@@ -15,7 +15,8 @@ from tcgn_mil.experiments.predict.run import _group_slides
 from tcgn_mil.io.feature_files import read_feature_info, read_features
 from tcgn_mil.io.pyramid import write_pyramid
 from tcgn_mil.io.tile_files import write_tiles
-from tcgn_mil.types.tiles import PatchSize, Stain, TileSet, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+from tcgn_mil.types.tiles import Stain, TileSet
 
 SPEC = TileSpec.for_slide(PatchSize(), slide_mpp=0.5, level_downsamples=(1.0,))
 STAIN = Stain(

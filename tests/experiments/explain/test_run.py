@@ -24,20 +24,21 @@ from tcgn_mil.experiments.demo.synthetic import SyntheticConfig, make_cohort
 from tcgn_mil.experiments.explain import figures as explanation_figures
 from tcgn_mil.experiments.explain.attribution_tables import Explanation, block_sums, explain
 from tcgn_mil.experiments.explain.gene_models import spot_model
-from tcgn_mil.experiments.explain.pictures import SlideStudy, centre_tile
+from tcgn_mil.experiments.explain.pictures import SlideStudy
 from tcgn_mil.experiments.explain.run import ExplainConfig, run
 from tcgn_mil.experiments.spot_level import pretrain as pretraining
 from tcgn_mil.experiments.spot_level.config import SpotConfig
 from tcgn_mil.inference.fold_models import load_fold_models, union_panel
 from tcgn_mil.inference.patients import predict_patient
-from tcgn_mil.inference.tile_encoder import predict_spots
+from tcgn_mil.inference.spots import predict_spots
 from tcgn_mil.io.feature_files import find_features
 from tcgn_mil.io.spot_files import read_patches, read_spots
 from tcgn_mil.models import create_encoder
 from tcgn_mil.models.encoders import EncoderInput
 from tcgn_mil.preprocessing.sections.run import write_spots
+from tcgn_mil.preprocessing.tiles.pixels import centre_tile
 from tcgn_mil.training.loop import TrainingConfig
-from tcgn_mil.types.tiles import PatchSize
+from tcgn_mil.types.tile_geometry import PatchSize
 
 GENES = ("SYN_IMMUNE_01", "SYN_NULL_01")
 

@@ -12,9 +12,10 @@ from tcgn_mil.experiments import main as cli
 from tcgn_mil.io.feature_files import read_features
 from tcgn_mil.io.pyramid import write_pyramid
 from tcgn_mil.io.tile_files import write_tiles
-from tcgn_mil.preprocessing.slides.readers.base import open_slide
+from tcgn_mil.preprocessing.slides.readers import open_slide
 from tcgn_mil.preprocessing.tiles.grid import lay_grid
-from tcgn_mil.types.tiles import PatchSize, TileSet, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+from tcgn_mil.types.tiles import TileSet
 
 
 @pytest.fixture(scope="module")

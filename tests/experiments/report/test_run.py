@@ -26,9 +26,9 @@ from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
 from tcgn_mil.experiments.slide_level import figures as slide_figures
 from tcgn_mil.experiments.slide_level.config import SlideCvConfig
 from tcgn_mil.experiments.slide_level.report_scatter import read_scatter, safe_json
-from tcgn_mil.io.atomic import write_json
-from tcgn_mil.io.result_tables import write_csv, write_predictions
-from tcgn_mil.types.tiles import GenePanel
+from tcgn_mil.io.atomic import write_csv, write_json
+from tcgn_mil.io.expression_file import write_predictions
+from tcgn_mil.types.genes import GenePanel
 
 ATTACK = "</script><script>document.title='hit'</script>"
 GENES = ("CD8A", "TEK", "GOOD", "BAD", ATTACK)

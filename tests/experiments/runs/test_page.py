@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tcgn_mil import plotting as figures
+from tcgn_mil import plotting
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.runs import figures
 from tcgn_mil.experiments.runs.page import MAX_ROWS, Section, as_picture, as_table, write_report
 
 
@@ -81,7 +82,7 @@ def test_figures_have_a_pdf_and_what_is_drawn_as_a_table_the_same_each_time(tmp_
 
 def test_clouds_of_many_points_are_pixels_in_the_pdf(tmp_path: Path) -> None:
     few, many = (
-        np.random.default_rng(0).normal(size=(n, 1)) for n in (100, 5 * figures.MOST_VECTORS)
+        np.random.default_rng(0).normal(size=(n, 1)) for n in (100, 5 * plotting.MOST_VECTORS)
     )
     for name, values in (("few", few), ("many", many)):
         figures.gene_scatter(

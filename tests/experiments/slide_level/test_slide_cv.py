@@ -20,12 +20,12 @@ from tcgn_mil.experiments.slide_level import run as finetuning
 from tcgn_mil.experiments.slide_level.compare_runs import compare_runs
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.experiments.slide_level.evaluate import out_of_fold_tables
-from tcgn_mil.io.atomic import provenance
 from tcgn_mil.io.feature_files import write_features
 from tcgn_mil.models.slide_regressor import MilConfig
+from tcgn_mil.provenance import provenance
 from tcgn_mil.statistics.gene_metrics import combine_folds, pearson
 from tcgn_mil.training.loop import TrainingConfig
-from tcgn_mil.types.tiles import PatchSize, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
 PATIENTS, TILES, D = 60, 20, 8
 GENES = [*(f"SEEN{i}" for i in range(10)), *(f"NULL{i}" for i in range(20))]

@@ -25,16 +25,18 @@ from tcgn_mil.experiments.predict.run import run as predict
 from tcgn_mil.experiments.slide_level import run as finetuning
 from tcgn_mil.experiments.slide_level import tune_encoder as encoder_tuning
 from tcgn_mil.experiments.slide_level.config import EncoderTuning, FinetuneConfig, SlideCvConfig
-from tcgn_mil.experiments.slide_level.tune_encoder import PixelSource
 from tcgn_mil.inference.tile_encoder import open_encoder
-from tcgn_mil.io.atomic import provenance
 from tcgn_mil.io.feature_files import read_feature_info
 from tcgn_mil.models import end_to_end as bag_encoder
 from tcgn_mil.models.encoders import EncoderInput, create_encoder
 from tcgn_mil.models.end_to_end import BagNetwork, trained_parameters
 from tcgn_mil.models.slide_regressor import MilConfig, SlideRegressor
+from tcgn_mil.preprocessing.interop.tile_source import PixelSource
+from tcgn_mil.provenance import provenance
 from tcgn_mil.training.loop import TrainingConfig
-from tcgn_mil.types.tiles import GenePanel, PatchSize, TargetScaler, TileSet, TileSpec
+from tcgn_mil.types.genes import GenePanel, TargetScaler
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+from tcgn_mil.types.tiles import TileSet
 
 PX = 32
 PATCH = PatchSize(PX, 0.69)

@@ -17,18 +17,10 @@ from spot_sections import GENES, write_sections
 
 from tcgn_mil.checkpoints import read_encoder_info
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.spot_level import (
-    cross_validate as spot_cv,
-)
-from tcgn_mil.experiments.spot_level import (
-    hest_protocol,
-)
-from tcgn_mil.experiments.spot_level import (
-    pretrain as pretraining,
-)
-from tcgn_mil.experiments.spot_level import (
-    train_network as spot_training,
-)
+from tcgn_mil.experiments.spot_level import cross_validate as spot_cv
+from tcgn_mil.experiments.spot_level import hest_protocol
+from tcgn_mil.experiments.spot_level import pretrain as pretraining
+from tcgn_mil.experiments.spot_level import train_network as spot_training
 from tcgn_mil.experiments.spot_level.compare_runs import compare_runs
 from tcgn_mil.experiments.spot_level.config import PanelConfig, SpotConfig, TargetConfig
 from tcgn_mil.inference.tile_encoder import open_encoder

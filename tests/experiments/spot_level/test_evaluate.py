@@ -14,7 +14,7 @@ from tcgn_mil.experiments.spot_level.evaluate import (
     predictable,
     section_results,
 )
-from tcgn_mil.types.tiles import GenePanel
+from tcgn_mil.types.genes import GenePanel
 
 GENES = 40
 PANEL = GenePanel(tuple(f"G{number}" for number in range(GENES)))

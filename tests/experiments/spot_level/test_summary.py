@@ -14,7 +14,7 @@ from tcgn_mil.experiments.spot_level.summary import (
     NULL_SINGLE,
     combine_sections,
 )
-from tcgn_mil.types.tiles import GenePanel
+from tcgn_mil.types.genes import GenePanel
 
 GENES, KNOWN = 30, 8
 

@@ -21,15 +21,13 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import main as cli
 from tcgn_mil.experiments.survive import figures as survival_figures
 from tcgn_mil.experiments.survive import run as survival
-from tcgn_mil.experiments.survive.cohort import (
-    SurviveConfig,
-    load_survival_cohort,
-    signature_weights,
-)
+from tcgn_mil.experiments.survive.cohort import load_survival_cohort, signature_weights
+from tcgn_mil.experiments.survive.config import SurviveConfig
 from tcgn_mil.folds import make_folds, write_folds
-from tcgn_mil.io.clinical_file import SurvivalTable, read_survival, write_survival
+from tcgn_mil.io.clinical_file import read_survival, write_survival
 from tcgn_mil.survival.accuracy import pair_counts
-from tcgn_mil.targets.spots import RankNormaliser
+from tcgn_mil.targets.bulk import RankNormaliser
+from tcgn_mil.types.outcomes import SurvivalTable
 
 SCRIPT = "<script>alert('$x_1$')</script>"
 PATIENTS = tuple(f"TCGA-{row % 9:02d}-{row:04d}" for row in range(160))

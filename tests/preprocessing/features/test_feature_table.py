@@ -11,7 +11,7 @@ import pytest
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.feature_files import UNKNOWN, read_features
 from tcgn_mil.preprocessing.features.feature_table import import_table
-from tcgn_mil.preprocessing.slides.slide_patients import slide_facts
+from tcgn_mil.preprocessing.slides.names import slide_facts
 
 NAMES = [f"TCGA-AA-000{i}-01Z-00-DX1" for i in range(3)]
 

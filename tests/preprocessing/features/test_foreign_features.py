@@ -14,7 +14,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.feature_files import LEVEL0, SCALED, UNKNOWN, write_features
 from tcgn_mil.preprocessing.features import foreign_features as feature_layouts
 from tcgn_mil.preprocessing.features.foreign_features import ForeignFeatures, open_foreign, place
-from tcgn_mil.types.tiles import PatchSize, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
 COORDS = np.array([[0, 0], [1024, 0], [0, 1024], [39_000, 29_000]])
 FEATURES = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)

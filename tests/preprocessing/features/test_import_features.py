@@ -17,12 +17,12 @@ from tcgn_mil.batches.feature_bags import BagDataset
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import main as cli
 from tcgn_mil.io.feature_files import LEVEL0, SCALED, UNKNOWN, read_feature_info, read_features
-from tcgn_mil.preprocessing.features.foreign_features import SlideFacts
 from tcgn_mil.preprocessing.features.import_features import (
     ImportSettings,
     find_sources,
     import_cohort,
 )
+from tcgn_mil.preprocessing.slides.names import SlideFacts
 
 WIDTH, TILES = 8, 12
 CLAM = ImportSettings("resnet50_trunc", 256, 0.5)

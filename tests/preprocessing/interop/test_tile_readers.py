@@ -26,7 +26,8 @@ from tcgn_mil.preprocessing.interop.tile_writers import (
     write_clam,
     write_trident,
 )
-from tcgn_mil.types.tiles import PatchSize, TileSet, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+from tcgn_mil.types.tiles import TileSet
 
 COORDS = np.array([[0, 0], [1024, 0], [0, 1024], [39_000, 29_000]], dtype=np.int64)
 

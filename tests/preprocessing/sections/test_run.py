@@ -19,8 +19,8 @@ from tcgn_mil.preprocessing.sections import writer as section_writer
 from tcgn_mil.preprocessing.sections.readers import her2st
 from tcgn_mil.preprocessing.sections.run import CohortSpots, write_spots
 from tcgn_mil.preprocessing.slides.readers import base as slide_readers
-from tcgn_mil.preprocessing.slides.readers.base import open_slide
-from tcgn_mil.types.tiles import PatchSize
+from tcgn_mil.preprocessing.slides.readers import open_slide
+from tcgn_mil.types.tile_geometry import PatchSize
 
 MakeHer2st = Callable[..., Path]
 PATCH = PatchSize(16, 1.0)

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tcgn_mil.io.failures import Failure
 from tcgn_mil.io.tile_files import write_tiles
 from tcgn_mil.preprocessing.tiles.contact_sheet import write_contact_sheet
 from tcgn_mil.preprocessing.tiles.summary import robust_z, summarise, summarise_folder
-from tcgn_mil.types.tiles import Failure, PatchSize, RejectedTiles, TileQuality, TileSet, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+from tcgn_mil.types.tiles import RejectedTiles, TileQuality, TileSet
 
 SPEC = TileSpec.for_slide(PatchSize(100, 0.5), slide_mpp=0.25, level_downsamples=(1.0,))
 NASTY = "<b>&amp;\"'"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tcgn_mil.preprocessing.tiles.grid import lay_grid, tissue_fractions
-from tcgn_mil.types.tiles import PatchSize, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
 
 def spec(

@@ -15,7 +15,8 @@ from tcgn_mil.preprocessing.tiles.overlay import (
     overlay_mpp,
     write_picture,
 )
-from tcgn_mil.types.tiles import PatchSize, TileSet, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+from tcgn_mil.types.tiles import TileSet
 
 
 def tile_set(coords: list[tuple[int, int]]) -> TileSet:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.slides.readers.base import Slide, open_slide
+from tcgn_mil.preprocessing.slides.readers import open_slide
+from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.preprocessing.tiles.grid import lay_grid
 from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
-from tcgn_mil.types.tiles import PatchSize, TileSpec
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
 
 def laid(slide: Slide, patch: PatchSize) -> tuple[TileSpec, np.ndarray]:

@@ -14,13 +14,15 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.benchmarks.tissue import judge_slide, plant_slide
 from tcgn_mil.experiments.demo.synthetic.slide_artefacts import plant_blur, plant_fold, plant_pen
 from tcgn_mil.io.tile_files import read_tiles
-from tcgn_mil.preprocessing.slides.readers.base import open_slide
+from tcgn_mil.preprocessing.slides.readers import open_slide
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.grid import tissue_fractions
 from tcgn_mil.preprocessing.tiles.quality import measure_quality
-from tcgn_mil.preprocessing.tiles.tiling import TileSettings, judge, tile_slide
+from tcgn_mil.preprocessing.tiles.settings import TileSettings
+from tcgn_mil.preprocessing.tiles.tiling import judge, tile_slide
 from tcgn_mil.preprocessing.tiles.tissue import survey
-from tcgn_mil.types.tiles import VERDICTS, PatchSize, TileQuality, TileSet
+from tcgn_mil.types.tile_geometry import PatchSize
+from tcgn_mil.types.tiles import VERDICTS, TileQuality, TileSet
 
 SIDE = 2400  # px of 0.5 µm
 

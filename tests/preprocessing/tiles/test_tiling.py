@@ -15,15 +15,10 @@ from PIL import Image
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tile_files import read_tile_settings, read_tiles
 from tcgn_mil.preprocessing.slides.table import SlideEntry, find_slides
+from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.preprocessing.tiles.stain import stain_target
-from tcgn_mil.preprocessing.tiles.tiling import (
-    TileSettings,
-    overlay_path,
-    tile_cohort,
-    tile_path,
-    tile_slide,
-)
-from tcgn_mil.types.tiles import PatchSize
+from tcgn_mil.preprocessing.tiles.tiling import overlay_path, tile_cohort, tile_path, tile_slide
+from tcgn_mil.types.tile_geometry import PatchSize
 
 
 def entry(path: Path, **given: float) -> SlideEntry:

@@ -22,7 +22,7 @@ from tcgn_mil.preprocessing.sections.raw_section import RawSection, ReadSettings
 from tcgn_mil.preprocessing.sections.readers.visium import read_section
 from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.sections.sources import detect_format, find_sources
-from tcgn_mil.types.tiles import PatchSize
+from tcgn_mil.types.tile_geometry import PatchSize
 
 MakeVisium = Callable[..., Path]
 Change = Callable[[anndata.AnnData], None]

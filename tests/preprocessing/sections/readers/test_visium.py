@@ -23,7 +23,7 @@ from tcgn_mil.preprocessing.sections.raw_section import RawSection, ReadSettings
 from tcgn_mil.preprocessing.sections.readers.visium import read_section
 from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.sections.sources import detect_format
-from tcgn_mil.types.tiles import PatchSize
+from tcgn_mil.types.tile_geometry import PatchSize
 
 MakeVisium = Callable[..., Path]
 PATCH = PatchSize(16, 1.0)

@@ -15,9 +15,11 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage, generate_uid
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.slides.readers.base import ScannedSlide, open_slide
+from tcgn_mil.preprocessing.slides.readers import open_slide
+from tcgn_mil.preprocessing.slides.readers.openslide import ScannedSlide
 from tcgn_mil.preprocessing.slides.table import find_slides
-from tcgn_mil.preprocessing.tiles.tiling import TileSettings, tile_slide
+from tcgn_mil.preprocessing.tiles.settings import TileSettings
+from tcgn_mil.preprocessing.tiles.tiling import tile_slide
 
 
 def write_ome(

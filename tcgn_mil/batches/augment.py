@@ -7,23 +7,14 @@ both sources have the same sharpness.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
-
-NETWORK_PX = 224
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-_VIEWS = (1, 4, 8)
-_LARGEST_BLUR = 5.0
-_LEAST_SIGMA = 1e-3  # whose kernel is exactly 1 at its centre and 0 elsewhere
-# Optical density of red, green, blue. Rows: haematoxylin, eosin, and DAB for what is neither, as is usual for H&E
-# (Ruifrok & Johnston, Anal Quant Cytol Histol 2001).
-_STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
+from tcgn_mil.models.encoders import _LARGEST_BLUR, _LEAST_SIGMA, _STAINS, _VIEWS
 
 
 @dataclass(frozen=True)
@@ -54,50 +45,6 @@ class AugmentConfig:
                 f"augment.blur is {self.blur}, outside 0 to {_LARGEST_BLUR:g}",
                 fix="give it in stored pixels, as 1.0",
             )
-
-
-def to_network_input(
-    patches: Tensor,
-    size_px: int = NETWORK_PX,
-    *,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-) -> Tensor:
-    """Normalise patches and bring them to the network's size, bilinear, on whichever device they are.
-
-    Parameters
-    ----------
-    patches
-        (B, P, P, 3) uint8, any P.
-    size_px
-        Side of the output.
-    mean, std
-        Of red, green, blue in [0, 1], as the network was trained with.
-
-    Returns
-    -------
-    (B, 3, size_px, size_px) float32, channels-last in memory as the pixels were.
-
-    Raises
-    ------
-    ValueError
-        For another dtype or shape.
-    """
-    if patches.dtype != torch.uint8 or patches.ndim != 4 or patches.shape[-1] != 3:
-        raise ValueError(
-            f"patches are {patches.dtype} {tuple(patches.shape)}; give uint8 (B, P, P, 3)"
-        )
-    pixels = patches.float()
-    # Normalised while small: interpolation weights sum to one, so the order does not change the result.
-    pixels.sub_(pixels.new_tensor(mean) * 255).div_(pixels.new_tensor(std) * 255)
-    images = pixels.permute(0, 3, 1, 2)
-    side = max(patches.shape[1:3])
-    if side == size_px == min(patches.shape[1:3]):
-        return images
-    # Antialiasing changes nothing when enlarging, and takes twice the time.
-    return nn.functional.interpolate(
-        images, size=(size_px, size_px), mode="bilinear", antialias=side > size_px
-    )
 
 
 def augment(patches: Tensor, generator: torch.Generator, config: AugmentConfig) -> Tensor:
