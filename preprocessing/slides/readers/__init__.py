@@ -13,8 +13,8 @@ from tcgn_mil.preprocessing.slides.readers.base import (
     Slide,
     choose_mpp,
 )
-from tcgn_mil.preprocessing.slides.readers.openslide import _open_scanned
 from tcgn_mil.preprocessing.slides.readers.plain import PlainSlide, check_file, tiff_mpp
+from tcgn_mil.preprocessing.slides.readers.scanned import _open_scanned
 from tcgn_mil.types.tile_geometry import check_mpp
 
 

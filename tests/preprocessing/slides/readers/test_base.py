@@ -15,8 +15,8 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.slides.readers import base as slide_readers
 from tcgn_mil.preprocessing.slides.readers import open_slide
 from tcgn_mil.preprocessing.slides.readers.base import on_white
-from tcgn_mil.preprocessing.slides.readers.openslide import ScannedSlide
 from tcgn_mil.preprocessing.slides.readers.plain import PlainSlide
+from tcgn_mil.preprocessing.slides.readers.scanned import ScannedSlide
 
 
 @pytest.fixture

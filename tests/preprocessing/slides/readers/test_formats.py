@@ -16,7 +16,7 @@ from pydicom.uid import JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage, ge
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.slides.readers import open_slide
-from tcgn_mil.preprocessing.slides.readers.openslide import ScannedSlide
+from tcgn_mil.preprocessing.slides.readers.scanned import ScannedSlide
 from tcgn_mil.preprocessing.slides.table import find_slides
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.preprocessing.tiles.tiling import tile_slide
