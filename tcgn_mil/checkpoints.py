@@ -57,7 +57,7 @@ class EncoderInfo:
         ``library`` or ``published`` (see :mod:`tcgn_mil.targets.spots`).
     provenance
         Config and versions.
-    takes
+    input_spec
         Side of the network's input, and the mean and standard deviation of red, green, blue that normalise it.
     """
 
@@ -67,10 +67,10 @@ class EncoderInfo:
     patch: PatchSize
     normalisation: str = "library"
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    takes: EncoderInput = TCGN_INPUT
+    input_spec: EncoderInput = TCGN_INPUT
 
     def __post_init__(self) -> None:
-        px, mean, std = self.takes
+        px, mean, std = self.input_spec
         if px < 1 or not len(mean) == len(std) == 3 or min(std) <= 0:
             raise InputError(
                 f"an encoder's input of {px} px, mean {mean} and std {std} makes no sense",
@@ -119,9 +119,9 @@ class SlideModelInfo:
 def save_encoder(path: str | Path, model: nn.Module, info: EncoderInfo) -> None:
     """Write an encoder atomically."""
     network_input = {
-        "px": info.takes.size_px,
-        "mean": list(info.takes.mean),
-        "std": list(info.takes.std),
+        "px": info.input_spec.size_px,
+        "mean": list(info.input_spec.mean),
+        "std": list(info.input_spec.std),
     }
     meta = {
         "kind": _ENCODER,
@@ -148,7 +148,7 @@ def read_encoder_info(path: str | Path) -> EncoderInfo:
             normalisation=meta["normalisation"],
             provenance=meta["provenance"],
             **_restored(meta),
-            takes=_restored_input(meta),
+            input_spec=_restored_input(meta),
         )
 
 
@@ -156,7 +156,7 @@ def load_encoder(path: str | Path) -> tuple[nn.Module, EncoderInfo]:
     """The encoder in eval mode on the CPU, and its info."""
     info = read_encoder_info(path)
     with _complete(path):
-        model = create_encoder(info.model, num_classes=len(info.panel), input_px=info.takes.size_px)
+        model = create_encoder(info.model, num_classes=len(info.panel), input_px=info.input_spec.size_px)
     load_weights(
         model, path
     )  # not by create_encoder, which would take a timm model's weights without a head

@@ -109,7 +109,7 @@ def test_an_encoder_comes_back_exactly(encoder: TCGN, encoder_path: Path) -> Non
 
 
 TIMM_ENCODER = dataclasses.replace(
-    ENCODER, model="resnet10t", takes=EncoderInput(96, (0.5, 0.6, 0.7), (0.2, 0.3, 1 / 3))
+    ENCODER, model="resnet10t", input_spec=EncoderInput(96, (0.5, 0.6, 0.7), (0.2, 0.3, 1 / 3))
 )
 
 
@@ -133,7 +133,7 @@ def test_an_encoder_of_timm_comes_back_exactly(timm_path: Path) -> None:
 def test_an_encoder_built_for_another_size_comes_back_so(tmp_path: Path) -> None:
     model = create_encoder("vit_tiny_patch16_224", 3, input_px=64)
     info = dataclasses.replace(
-        ENCODER, model="vit_tiny_patch16_224", takes=TCGN_INPUT._replace(size_px=64)
+        ENCODER, model="vit_tiny_patch16_224", input_spec=TCGN_INPUT._replace(size_px=64)
     )
     save_encoder(tmp_path / "vit.safetensors", model, info)
     loaded, _ = load_encoder(tmp_path / "vit.safetensors")
@@ -167,7 +167,7 @@ def test_a_file_from_before_encoders_had_an_input_has_tcgns(
         encoder_path, lambda meta: {key: value for key, value in meta.items() if key != "input"}
     )
     loaded, info = load_encoder(encoder_path)
-    assert info.takes == (224, IMAGENET_MEAN, IMAGENET_STD)
+    assert info.input_spec == (224, IMAGENET_MEAN, IMAGENET_STD)
     assert weights_digest(loaded) == weights_digest(encoder)
 
 

@@ -157,7 +157,7 @@ def measure_speed(spots: int, genes: int) -> dict[str, float]:
 def measure_loading(folder: Path, *, rounds: int) -> dict[str, dict[str, float]]:
     """Network -> seconds a step on loaded and on ready patches, and their ratio: median, least and most of rounds."""
     from tcgn_mil.batches.augment import AugmentConfig
-    from tcgn_mil.batches.spots import SectionRows, StoredPatches
+    from tcgn_mil.batches.spots import SectionRows, PatchesOnDisk
     from tcgn_mil.io.spot_files import find_sections as find_spots
 
     sections = []
@@ -165,7 +165,7 @@ def measure_loading(folder: Path, *, rounds: int) -> dict[str, dict[str, float]]
         patches = path.with_name(f"{path.stem}_patches.h5")
         with h5py.File(patches) as file:
             sections.append(SectionRows(patches, np.arange(len(file["img"]))))
-    stored = StoredPatches(sections)
+    stored = PatchesOnDisk(sections)
     targets = np.random.default_rng(0).standard_normal((len(stored), 785)).astype(np.float32)
     batches = SpotBatches(stored, targets, batch_size=BATCH, seed=0, augment=AugmentConfig())
     return {

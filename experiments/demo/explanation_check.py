@@ -104,7 +104,7 @@ def localisation(
     model, info = load_encoder(encoder)
     torch.manual_seed(seed)
     untrained = create_encoder(
-        info.model, num_classes=len(info.panel), input_px=info.takes.size_px
+        info.model, num_classes=len(info.panel), input_px=info.input_spec.size_px
     ).eval()
     parts = [region_spots(read_spots(Path(spots) / f"{name}.h5ad"), truth) for name in sections]
     found = RegionSpots(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
@@ -153,7 +153,7 @@ def _positive_relevance(steps: int, info: EncoderInfo) -> Explain:
     """Integrated gradients summed over the cells of the last map, positive part."""
 
     def explain(model: nn.Module, images: Tensor, targets: Sequence[int]) -> Tensor:
-        white = white_glass(images, mean=info.takes.mean, std=info.takes.std)
+        white = white_glass(images, mean=info.input_spec.mean, std=info.input_spec.std)
         relevance = integrated_gradients(
             model, images, targets, baseline=white, steps=steps
         ).relevance
@@ -193,7 +193,7 @@ def _measure(
         range(0, len(spots.pixels), _BATCH), desc=description, unit="batch", leave=False
     ):
         pixels = torch.from_numpy(spots.pixels[start : start + _BATCH])
-        images = images_for(pixels, info.takes)
+        images = images_for(pixels, info.input_spec)
         maps.append(explain(model, images, targets).numpy())
     values = block_sums(
         np.concatenate(maps).astype(np.float64), CELLS

@@ -45,7 +45,7 @@ def explain(model: GeneModel, pixels: NDArray[np.uint8], *, steps: int) -> Expla
     image = model.images(pixels[None])
     with torch.inference_mode():
         predicted = model.model(image)[0].numpy()
-    white = interpret.white_glass(image, mean=network.takes.mean, std=network.takes.std)
+    white = interpret.white_glass(image, mean=network.input_spec.mean, std=network.input_spec.std)
     targets = range(len(model.genes))
     cam = interpret.grad_cam(model.model, image, targets, signed=True)[0].numpy()
     found = interpret.integrated_gradients(model.model, image, targets, baseline=white, steps=steps)

@@ -56,7 +56,7 @@ class GeneModel:
 
     def images(self, pixels: NDArray[np.uint8]) -> Tensor:
         """(B, P, P, 3) -> (B, 3, size_px, size_px), normalised."""
-        return images_for(torch.from_numpy(pixels), self.network.takes)
+        return images_for(torch.from_numpy(pixels), self.network.input_spec)
 
 
 def spot_model(path: str | Path, genes: Sequence[str]) -> GeneModel:
@@ -71,7 +71,7 @@ def spot_model(path: str | Path, genes: Sequence[str]) -> GeneModel:
     columns = find_genes(genes, info.panel, path=path)
     chosen = ChosenGenes(model, columns).eval()
     return GeneModel(
-        TileEncoder(chosen, info.model, info.patch, info.takes),
+        TileEncoder(chosen, info.model, info.patch, info.input_spec),
         tuple(genes),
         info.scaler.transform,
         info.scaler.mean[columns],
@@ -84,7 +84,7 @@ def spot_model(path: str | Path, genes: Sequence[str]) -> GeneModel:
 def tile_model(encoder: TileEncoder, folds: Sequence[FoldModel], genes: Sequence[str]) -> GeneModel:
     """Scores of a tile by the slide models of `folds`, for chosen genes."""
     scores = TileScores(encoder.model, folds, genes).eval()
-    network = TileEncoder(scores, encoder.identity, encoder.patch, encoder.takes)
+    network = TileEncoder(scores, encoder.identity, encoder.patch, encoder.input_spec)
     count = len(genes)
     mean, std = np.zeros(count, np.float32), np.ones(count, np.float32)
     return GeneModel(network, tuple(genes), TILE_SCORE, mean, std, folds[0].info.patch)

@@ -115,7 +115,7 @@ def section_material(
             model.model,
             read_patches(spots.patches_path),
             batch_size=_BATCH,
-            takes=model.network.takes,
+            input_spec=model.network.input_spec,
         )
         best = np.argsort(-predicted, axis=0, kind="stable")[:top]
         rows = list(dict.fromkeys(best.T.ravel().tolist()))

@@ -177,7 +177,7 @@ def tune(
     encoder, info = load_encoder(config.encoder)
     regressor = SlideRegressor(frozen.in_features, frozen.num_genes, frozen.config)
     regressor.load_state_dict(frozen.state_dict())
-    network = BagNetwork(encoder, regressor, info.takes, config.encoder_train)
+    network = BagNetwork(encoder, regressor, info.input_spec, config.encoder_train)
     training = dataclasses.replace(config.tuning.training, seed=seed)
     train, val = (
         PixelBags(names, pixels.tiles, pixels.open_tiles, scaled[rows_of(data, names)], seed=seed)

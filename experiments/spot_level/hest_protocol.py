@@ -182,7 +182,7 @@ def _features(
     needs = input_of(model, config.model, config.input_px)
     return {
         name: spot_features(
-            model, section.patches(), batch_size=config.training.batch_size, takes=needs
+            model, section.patches(), batch_size=config.training.batch_size, input_spec=needs
         )
         for name, section in tqdm(sections.items(), desc="features", unit="section")
     }

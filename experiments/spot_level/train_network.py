@@ -177,7 +177,7 @@ def encoder_info(network: Network, study: SpotStudy, model: nn.Module, *, seed: 
         scaler=study.scaler,
         patch=study.patch,
         normalisation=study.config.normalisation,
-        takes=needs,
+        input_spec=needs,
         provenance=provenance,
     )
 
@@ -187,7 +187,11 @@ def predict_section(
 ) -> NDArray[np.float32]:
     """(S, G) standardised predictions, averaged over ``config.views`` of each patch."""
     return predict_spots(
-        model, patches, batch_size=config.training.batch_size, takes=info.takes, views=config.views
+        model,
+        patches,
+        batch_size=config.training.batch_size,
+        input_spec=info.input_spec,
+        views=config.views,
     )
 
 
@@ -213,7 +217,7 @@ def _fit(
 
     def step(model: Any, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         patches, targets = batch
-        return expression_loss(model(images_for(patches, info.takes)), targets, training.loss)
+        return expression_loss(model(images_for(patches, info.input_spec)), targets, training.loss)
 
     log = TensorBoardLog(folder / "tensorboard")
     trained = HeadOnly(model) if network.train == "head" else model

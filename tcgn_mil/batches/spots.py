@@ -23,7 +23,7 @@ _ORDER, _AUGMENTATION = 0, 1  # purposes of the draws of an epoch
 
 
 class Patches(Protocol):
-    """Patches (S, P, P, 3) uint8, in memory or on disk: a numpy array or :class:`StoredPatches`."""
+    """Patches (S, P, P, 3) uint8, in memory or on disk: a numpy array or :class:`PatchesOnDisk`."""
 
     def __len__(self) -> int: ...
 
@@ -37,7 +37,7 @@ class SectionRows(NamedTuple):
     rows: NDArray[np.int64]
 
 
-class StoredPatches:
+class PatchesOnDisk:
     """Patches of several sections, one below the other, left on disk and read a batch at a time."""
 
     def __init__(self, sections: Sequence[SectionRows]) -> None:
@@ -77,7 +77,7 @@ def load_patches(
     InputError
         If a patch file cannot be read, no spot is left, or sections have patches of different sizes.
     """
-    stored = StoredPatches([section for section in sections if len(section.rows)])
+    stored = PatchesOnDisk([section for section in sections if len(section.rows)])
     if not len(stored):
         raise InputError("no spot is left", fix="lower min_umi, or use more sections")
     shape = _one_shape(stored.sections)

@@ -23,7 +23,7 @@ def predict_spots(
     patches: NDArray[np.uint8],
     *,
     batch_size: int,
-    takes: EncoderInput = TCGN_INPUT,
+    input_spec: EncoderInput = TCGN_INPUT,
     views: int = 1,
 ) -> NDArray[np.float32]:
     """Standardised expression (S, G) of patches, by a model in eval mode on its own device.
@@ -32,14 +32,14 @@ def predict_spots(
     ----------
     patches
         (S, P, P, 3).
-    takes
+    input_spec
         What the model's input needs.
     views
         1, 4 or 8 of the square's symmetries, whose predictions are averaged.
     """
 
     def predict(pixels: Tensor) -> Tensor:
-        return model(images_for(pixels, takes))
+        return model(images_for(pixels, input_spec))
 
     return _over_patches(predict, model, patches, batch_size=batch_size, views=views)
 
@@ -49,13 +49,13 @@ def spot_features(
     patches: NDArray[np.uint8],
     *,
     batch_size: int,
-    takes: EncoderInput = TCGN_INPUT,
+    input_spec: EncoderInput = TCGN_INPUT,
     views: int = 1,
 ) -> NDArray[np.float32]:
     """Features (S, D) that a model's head takes, of patches and on a device as in :func:`predict_spots`."""
 
     def features(pixels: Tensor) -> Tensor:
-        return encoder_features(model, images_for(pixels, takes))
+        return encoder_features(model, images_for(pixels, input_spec))
 
     return _over_patches(features, model, patches, batch_size=batch_size, views=views)
 

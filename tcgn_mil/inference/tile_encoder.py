@@ -37,23 +37,23 @@ class TileEncoder:
         Name and digest of the weights, as feature files carry it.
     patch
         Physical size it was trained on, None where that is not known (timm models).
-    takes
+    input_spec
         What its input needs.
     """
 
     model: nn.Module
     identity: str
     patch: PatchSize | None
-    takes: EncoderInput = TCGN_INPUT
+    input_spec: EncoderInput = TCGN_INPUT
 
     def features(self, pixels: Tensor) -> Tensor:
         """(B, P, P, 3) uint8 -> (B, D)."""
-        return self.model(images_for(pixels, self.takes))
+        return self.model(images_for(pixels, self.input_spec))
 
 
-def images_for(pixels: Tensor, takes: EncoderInput) -> Tensor:
+def images_for(pixels: Tensor, input_spec: EncoderInput) -> Tensor:
     """Stored pixels (B, P, P, 3) uint8 -> normalised images (B, 3, size_px, size_px) for such an encoder."""
-    return to_network_input(pixels, takes.size_px, mean=takes.mean, std=takes.std)
+    return to_network_input(pixels, input_spec.size_px, mean=input_spec.mean, std=input_spec.std)
 
 
 def open_encoder(source: str, *, pretrained: bool = False) -> TileEncoder:
@@ -76,7 +76,7 @@ def open_encoder(source: str, *, pretrained: bool = False) -> TileEncoder:
     model, info = load_encoder(source)
     identity = f"{info.model}-{weights_digest(model)}"
     model.reset_classifier(0)  # type: ignore[operator]
-    return TileEncoder(model, identity, info.patch, info.takes)
+    return TileEncoder(model, identity, info.patch, info.input_spec)
 
 
 def _open_timm(name: str, *, pretrained: bool) -> TileEncoder:

@@ -33,7 +33,7 @@ class BagNetwork(nn.Module):
         With features that the regressor reads.
     regressor
         As it was trained on the encoder's stored features.
-    takes
+    input_spec
         What the encoder's input needs.
     train_encoder
         ``last``: the encoder's last stage and what follows it; ``all``: all of it; ``none``: the regressor alone.
@@ -48,11 +48,11 @@ class BagNetwork(nn.Module):
         self,
         encoder: nn.Module,
         regressor: SlideRegressor,
-        takes: EncoderInput,
+        input_spec: EncoderInput,
         train_encoder: EncoderTrain,
     ) -> None:
         super().__init__()
-        self.encoder, self.regressor, self.takes = encoder, regressor, takes
+        self.encoder, self.regressor, self.input_spec = encoder, regressor, input_spec
         self._layers = layers_of(encoder)
         self._checkpoints = train_encoder == "all"
         trained = trained_parameters(encoder, train_encoder)
@@ -75,7 +75,7 @@ class BagNetwork(nn.Module):
     def features(self, pixels: Tensor) -> Tensor:
         """(N, P, P, 3) uint8 -> (N, D) float32."""
         run = checkpointed if self._checkpoints and torch.is_grad_enabled() else _call
-        encode = _Encode(self.encoder, self.takes)
+        encode = _Encode(self.encoder, self.input_spec)
         return torch.cat([run(encode, chunk).float() for chunk in pixels.split(_TILES_A_CHUNK)])
 
     def no_weight_decay(self) -> set[str]:
@@ -93,13 +93,13 @@ class BagNetwork(nn.Module):
 class _Encode(nn.Module):
     """Pixels to features, as a module, which is what is checkpointed."""
 
-    def __init__(self, encoder: nn.Module, takes: EncoderInput) -> None:
+    def __init__(self, encoder: nn.Module, input_spec: EncoderInput) -> None:
         super().__init__()
-        self.encoder, self.takes = encoder, takes
+        self.encoder, self.input_spec = encoder, input_spec
 
     def forward(self, pixels: Tensor) -> Tensor:
         images = to_network_input(
-            pixels, self.takes.size_px, mean=self.takes.mean, std=self.takes.std
+            pixels, self.input_spec.size_px, mean=self.input_spec.mean, std=self.input_spec.std
         )
         return encoder_features(self.encoder, images)
 

@@ -11,7 +11,7 @@ import torch
 
 from tcgn_mil.batches.augment import AugmentConfig, augment
 from tcgn_mil.batches.loading import derive_seed, split_order
-from tcgn_mil.batches.spots import SectionRows, SpotBatches, StoredPatches, load_patches
+from tcgn_mil.batches.spots import SectionRows, SpotBatches, PatchesOnDisk, load_patches
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.spot_files import create_patch_file
 from tcgn_mil.types.tile_geometry import PatchSize
@@ -46,7 +46,7 @@ VALUES = [0, 2, 3, 9, 201, 205]
 def test_patches_on_disk_equal_those_in_memory(sections: list[SectionRows]) -> None:
     held, stored = load_patches(sections), load_patches(sections, max_bytes=100)
     assert isinstance(held, np.ndarray)
-    assert isinstance(stored, StoredPatches)
+    assert isinstance(stored, PatchesOnDisk)
     assert len(held) == len(stored) == 6
     for rows in ([0, 1, 2, 3, 4, 5], [5, 0, 4], [3, 3, 5]):
         asked = np.array(rows)
@@ -54,7 +54,7 @@ def test_patches_on_disk_equal_those_in_memory(sections: list[SectionRows]) -> N
         assert held[asked][:, 0, 0, 0].tolist() == [VALUES[row] for row in rows]
 
 
-def batches(patches: np.ndarray | StoredPatches, **changes: object) -> SpotBatches:
+def batches(patches: np.ndarray | PatchesOnDisk, **changes: object) -> SpotBatches:
     targets = np.array(VALUES, dtype=np.float32)[:, None] * [1, -1]
     given = {"batch_size": 4, "seed": 5, **changes}
     return SpotBatches(patches, targets, **given)  # type: ignore[arg-type]

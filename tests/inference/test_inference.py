@@ -128,15 +128,15 @@ def test_a_checkpoint_of_a_timm_model_is_given_its_own_input(
 ) -> None:
     scaler = TargetScaler("log1p", np.zeros(2, np.float32), np.ones(2, np.float32))
     info = EncoderInfo(
-        "resnet10t", GenePanel(("A", "B")), scaler, PATCH, takes=EncoderInput(64, MEAN, STD)
+        "resnet10t", GenePanel(("A", "B")), scaler, PATCH, input_spec=EncoderInput(64, MEAN, STD)
     )
     path = tmp_path / "encoder.safetensors"
     save_encoder(path, resnet, info)
     encoder = open_encoder(str(path))
-    assert (encoder.takes, encoder.patch) == ((64, MEAN, STD), PATCH)
+    assert (encoder.input_spec, encoder.patch) == ((64, MEAN, STD), PATCH)
     assert encoder.identity.startswith("resnet10t-")
     found, _ = encode_tiles(encoder, cut(3, 2), device=CPU, dtype=np.float32)
-    own_input = {"takes": EncoderInput(64, MEAN, STD)}
+    own_input = {"input_spec": EncoderInput(64, MEAN, STD)}
     expected = spot_features(resnet, tiles(3)[0], batch_size=3, **own_input)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     with torch.inference_mode():
@@ -150,7 +150,7 @@ def test_a_checkpoint_of_a_timm_model_is_given_its_own_input(
 @pytest.mark.parametrize("count", [4, 8])
 def test_views_are_averaged(resnet: nn.Module, count: int) -> None:
     patches = tiles(5)[0]
-    own_input = {"takes": EncoderInput(32, MEAN, STD), "batch_size": 2}
+    own_input = {"input_spec": EncoderInput(32, MEAN, STD), "batch_size": 2}
     for of_spots in (predict_spots, spot_features):
         seen = [
             of_spots(resnet, view.numpy(), **own_input)

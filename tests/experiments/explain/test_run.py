@@ -435,7 +435,7 @@ def test_the_encoder_has_to_be_that_of_the_features(demo: Path) -> None:
 def test_an_encoder_of_timm_is_explained_with_its_own_input(demo: Path, tmp_path: Path) -> None:
     """Grad-CAM and integrated gradients; there is no learned graph."""
     trained = read_encoder_info(demo / "encoder" / "encoder.safetensors")
-    own = {"takes": EncoderInput(96, (0.5, 0.6, 0.7), (0.2, 0.3, 0.4))}
+    own = {"input_spec": EncoderInput(96, (0.5, 0.6, 0.7), (0.2, 0.3, 0.4))}
     torch.manual_seed(0)
     model = create_encoder("resnet10t", len(trained.panel)).eval()
     encoder = tmp_path / "encoder.safetensors"

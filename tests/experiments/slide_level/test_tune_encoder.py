@@ -85,7 +85,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> FinetuneConfig:
     scaler = TargetScaler(
         "log1p", np.zeros(len(GENES), np.float32), np.ones(len(GENES), np.float32)
     )
-    info = EncoderInfo("resnet10t", GenePanel(tuple(GENES)), scaler, PATCH, "library", takes=TAKES)
+    info = EncoderInfo(
+        "resnet10t", GenePanel(tuple(GENES)), scaler, PATCH, "library", input_spec=TAKES
+    )
     save_encoder(folder / "encoder.safetensors", model, info)
     slides = [f"{name}-1" for name in PATIENTS] + ["P00-2"]
     settings = EncodeSettings(str(folder / "encoder.safetensors"))

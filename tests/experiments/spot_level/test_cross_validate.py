@@ -123,9 +123,9 @@ def test_each_network_leaves_an_encoder_and_its_log(finished: tuple[Path, dict[s
     out, _ = finished
     (fold, *_) = sorted(out.glob("fold_*"))
     info = read_encoder_info(fold / "model_0" / "encoder.safetensors")
-    assert (info.model, info.takes.size_px) == ("resnet10t", 32)
+    assert (info.model, info.input_spec.size_px) == ("resnet10t", 32)
     assert set(info.panel.genes) == set(GENES)
-    assert open_encoder(str(fold / "model_0" / "encoder.safetensors")).takes.size_px == 32
+    assert open_encoder(str(fold / "model_0" / "encoder.safetensors")).input_spec.size_px == 32
     assert len(pd.read_csv(fold / "model_0" / "history.csv")) == 2
     assert list((fold / "model_0" / "tensorboard").glob("events*"))
     assert not list(out.rglob("state.safetensors"))
