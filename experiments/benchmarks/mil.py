@@ -29,11 +29,12 @@ from tcgn_mil.inference.tile_encoder import encode_tiles, open_encoder
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.io.feature_files import write_features
 from tcgn_mil.io.pyramid import write_pyramid
-from tcgn_mil.models.slide_regressor import MilConfig, SlideRegressor
-from tcgn_mil.preprocessing.interop.tile_source import tile_reader
+from tcgn_mil.models.slide_regressor import SlideRegressor
+from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.preprocessing.tiles.tiling import tile_slide
+from tcgn_mil.settings.slide_model import MilConfig
 from tcgn_mil.statistics.out_of_fold import combined_r, null_p_values
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
@@ -117,8 +118,8 @@ def encoding_from_slide(folder: Path, encoder: str, *, rounds: int = 3) -> dict[
     entry = SlideEntry("slide", "patient", path, None)
     tiles = tile_slide(entry, TileSettings(), folder)
     settings, opened = EncodeSettings(encoder), open_encoder(encoder)
-    open_tiles, device = tile_reader({"slide": entry}), torch.device("cpu")
-    with open_tiles(tiles, settings.batch_size) as batches:
+    source, device = TileSource({"slide": entry}, folder), torch.device("cpu")
+    with source.open(tiles, settings.batch_size) as batches:
         ready = list(batches)
     streamed, in_memory = [], []
     for number in range(rounds):
@@ -126,13 +127,7 @@ def encoding_from_slide(folder: Path, encoder: str, *, rounds: int = 3) -> dict[
         encode_tiles(opened, ready, device=device, precision=settings.precision)
         in_memory.append(time.perf_counter() - start)
         start = time.perf_counter()
-        encode_cohort(
-            ["slide"],
-            {"slide": tiles}.__getitem__,
-            open_tiles,
-            settings,
-            folder / f"features{number}",
-        )
+        encode_cohort(["slide"], source, settings, folder / f"features{number}")
         streamed.append(time.perf_counter() - start)
     slide, memory = float(np.median(streamed)), float(np.median(in_memory))
     return {

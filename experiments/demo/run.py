@@ -28,13 +28,13 @@ from tcgn_mil.experiments.spot_level.config import SpotConfig
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.io.spot_files import find_sections, read_spots
 from tcgn_mil.preprocessing.bulk.run import write_cohort
-from tcgn_mil.preprocessing.interop.tile_source import tile_finder, tile_reader
+from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.slides.table import find_slides
 from tcgn_mil.preprocessing.tiles.contact_sheet import write_contact_sheet
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.preprocessing.tiles.tiling import tile_cohort
-from tcgn_mil.training.loop import TrainingConfig
+from tcgn_mil.settings.training import TrainingConfig
 
 Result = TypeVar("Result")
 # Enough for tcgn_tiny to see what the synthetic genes follow, in the minutes that a demo may take on two cores.
@@ -142,23 +142,17 @@ def _pretrain(
 
 def _read_slides(steps: _Steps, cohort: SyntheticPaths, out: Path) -> list[Failure]:
     """Tile and encode the cohort's slides; returns those that failed."""
-    entries = {entry.slide_id: entry for entry in find_slides(cohort.slides)}
+    source = TileSource.from_slides(cohort.slides, tiles=out / "tiles")
     _, untiled = steps.do(
         f"tcgn-mil tile {cohort.slides} --out {out / 'tiles'}",
-        lambda: tile_cohort(list(entries.values()), TileSettings(), out / "tiles"),
+        lambda: tile_cohort(list(source.entries.values()), TileSettings(), out / "tiles"),
     )
     write_contact_sheet(out / "tiles", untiled)
     settings = EncodeSettings(str(out / "encoder" / "encoder.safetensors"))
     _, unencoded = steps.do(
         f"tcgn-mil encode {cohort.slides} --tiles {out / 'tiles'} --encoder {settings.encoder}"
         f" --out {out / 'features'}",
-        lambda: encode_cohort(
-            sorted(entries),
-            tile_finder(entries, out / "tiles"),
-            tile_reader(entries),
-            settings,
-            out / "features",
-        ),
+        lambda: encode_cohort(sorted(source.entries), source, settings, out / "features"),
     )
     return [*untiled, *unencoded]
 

@@ -38,12 +38,9 @@ def encode(
 ) -> None:
     """Encode every tile; writes features/<slide>.h5."""
     from tcgn_mil.experiments.encode.run import EncodeSettings, encode_cohort
-    from tcgn_mil.preprocessing.interop.tile_source import tile_finder, tile_reader
-    from tcgn_mil.preprocessing.slides.table import find_slides
+    from tcgn_mil.preprocessing.interop.tile_source import TileSource
 
     settings = EncodeSettings(encoder, batch_size, precision, device, pretrained, allow_other_size)
-    entries = {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
-    done, failures = encode_cohort(
-        sorted(entries), tile_finder(entries, tiles), tile_reader(entries), settings, out
-    )
+    source = TileSource.from_slides(slides, tiles=tiles, mpp=mpp)
+    done, failures = encode_cohort(sorted(source.entries), source, settings, out)
     finish_cohort(len(done), failures, out, what="slides encoded")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +20,11 @@ from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.io.feature_files import read_feature_info, write_features
 from tcgn_mil.io.hdf5 import check_pixels
+from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.types.tile_geometry import check_patch
+from tcgn_mil.types.tile_pixels import TileBatches
 from tcgn_mil.types.tiles import TileSet
 
-TileBatches = Iterable[tuple[NDArray[np.uint8], NDArray[np.int64]]]
-OpenTiles = Callable[[TileSet, int], AbstractContextManager[TileBatches]]
 COLOUR_STEP_PX = (
     2  # colour statistics of every second pixel: nine times faster, the same to the third digit
 )
@@ -61,8 +60,7 @@ class EncodeSettings:
 
 def encode_cohort(
     slide_ids: Sequence[str],
-    tiles_of: Callable[[str], TileSet],
-    open_tiles: OpenTiles,
+    source: TileSource,
     settings: EncodeSettings,
     out_dir: str | Path,
 ) -> tuple[list[str], list[Failure]]:
@@ -72,10 +70,8 @@ def encode_cohort(
     ----------
     slide_ids
         Slides to encode.
-    tiles_of
-        Finds a slide's tiles.
-    open_tiles
-        Opens a slide's tiles as (pixels (B, px, px, 3) uint8, coords (B, 2)) batches.
+    source
+        Finds the tiles of a slide and reads their pixels.
 
     Returns
     -------
@@ -88,12 +84,12 @@ def encode_cohort(
     failures: list[Failure] = []
     for slide in tqdm(slide_ids, desc="encode", unit="slide"):
         try:
-            tiles = tiles_of(slide)
+            tiles = source.find(slide)
             if encoder.patch is not None:
                 check_patch(encoder.patch, tiles.spec.patch, allow=settings.allow_other_size)
             path = out_dir / f"{safe_file_name(slide, what='slide id')}.h5"
             if not _is_current(path, tiles, encoder):
-                _encode_slide(path, tiles, open_tiles, encoder, settings, device)
+                _encode_slide(path, tiles, source, encoder, settings, device)
             done.append(slide)
         except InputError as error:
             failures.append(Failure(slide, "encode", error.reason, error.fix or ""))
@@ -119,7 +115,7 @@ def _is_current(path: Path, tiles: TileSet, encoder: TileEncoder) -> bool:
 def _encode_slide(
     path: Path,
     tiles: TileSet,
-    open_tiles: OpenTiles,
+    source: TileSource,
     encoder: TileEncoder,
     settings: EncodeSettings,
     device: torch.device,
@@ -134,7 +130,10 @@ def _encode_slide(
             colour.append(colour_statistics(pixels[:, ::COLOUR_STEP_PX, ::COLOUR_STEP_PX]))
             yield pixels, coords
 
-    with open_tiles(tiles, settings.batch_size) as batches, prefetch(with_colour(batches)) as ready:
+    with (
+        source.open(tiles, settings.batch_size) as batches,
+        prefetch(with_colour(batches)) as ready,
+    ):
         bar = tqdm(
             ready,
             desc=tiles.slide_id,

@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.command_line.options import Out
-from tcgn_mil.text import preview
 
 
 def explain(
@@ -64,10 +62,7 @@ def explain(
     ] = False,
 ) -> None:
     """Show what a prediction rests on: Grad-CAM, integrated gradients and the learned graph, as figures and tables."""
-    from tcgn_mil.experiments.explain.pictures import centre_reader
     from tcgn_mil.experiments.explain.run import ExplainConfig, run
-    from tcgn_mil.preprocessing.interop.tile_source import tile_reader
-    from tcgn_mil.preprocessing.slides.table import find_slides
 
     names = {"spots": spots_dir, "image": image, "slide_model": slide_model, "slides": slides}
     paths = {key: None if value is None else str(value) for key, value in names.items()}
@@ -85,21 +80,7 @@ def explain(
         pretrained=pretrained,
         **paths,
     )
-    entries = (
-        {} if slides is None else {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
-    )
-    if unknown := [name for name in chosen.slide_ids if name not in entries]:
-        raise InputError(
-            f"no slide {preview(unknown)} among them",
-            path=slides,
-            fix=f"slides are {preview([*entries])}",
-        )
-    summary, failures = run(
-        chosen,
-        out,
-        open_tiles=tile_reader(entries),
-        read_image=None if image is None else centre_reader(image, mpp),
-    )
+    summary, failures = run(chosen, out)
     typer.echo(
         f"{summary['pictures']} pictures explained for {len(chosen.genes)} genes: {out / 'explanations.csv'}"
     )

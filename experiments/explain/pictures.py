@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,18 +19,14 @@ from tcgn_mil.inference.fold_models import load_fold_models, models_for, models_
 from tcgn_mil.inference.patients import predict_patient
 from tcgn_mil.inference.spots import predict_spots
 from tcgn_mil.inference.tile_encoder import open_encoder
-from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.feature_files import find_features, read_feature_info
 from tcgn_mil.io.spot_files import find_sections, read_patches, read_spots
-from tcgn_mil.io.tile_files import read_tiles
-from tcgn_mil.preprocessing.slides.readers import open_slide
-from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
+from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.targets.spots import spot_expression
 from tcgn_mil.text import preview
-from tcgn_mil.types.tile_geometry import PatchSize, check_patch
-from tcgn_mil.types.tiles import TileSet, stain_identity
+from tcgn_mil.types.tile_geometry import check_patch
+from tcgn_mil.types.tiles import stain_identity
 
-OpenTiles = Callable[[TileSet, int], AbstractContextManager[Any]]
 _BATCH = 32
 
 
@@ -176,9 +171,7 @@ class SlideStudy:
                 fix="give the encoder that the features were made with",
             )
 
-    def material(
-        self, slide: str, tiles_dir: str | Path, open_tiles: OpenTiles, top: int
-    ) -> Material:
+    def material(self, slide: str, source: TileSource, top: int) -> Material:
         """The `top` tiles of highest attention of one slide, and the model of their scores."""
         if slide not in self.features:
             known = preview(list(self.features))
@@ -195,18 +188,18 @@ class SlideStudy:
         )
         own = np.flatnonzero(found.slide_index == names.index(slide))
         best = own[np.argsort(-found.attention[own], kind="stable")[:top]]
-        tiles = read_tiles(Path(tiles_dir) / f"{safe_file_name(slide, what='slide id')}.h5")
+        tiles = source.find(slide)
         if tiles.stain != infos[slide].stain:
             raise InputError(
                 f"slide {slide}: its tiles are normalised by {stain_identity(tiles.stain)}, its features by"
                 f" {stain_identity(infos[slide].stain)}",
-                path=tiles_dir,
+                path=source.tiles,
                 fix="give the tiles that the slide was encoded from",
             )
         chosen = dataclasses.replace(
             tiles, coords=found.coords[best], tissue_fraction=np.ones(len(best), np.float32)
         )
-        with open_tiles(chosen, len(best)) as batches:
+        with source.open(chosen, len(best)) as batches:
             pixels = np.concatenate([batch for batch, _ in batches])
         even = found.attention * len(found.attention)
         return Material(
@@ -222,15 +215,3 @@ class SlideStudy:
                 )
             ],
         )
-
-
-def centre_reader(path: Path, mpp: float | None) -> Any:
-    """A function that reads the centre of a picture at a physical size, for ``tcgn-mil explain``."""
-    from tcgn_mil.preprocessing.tiles.pixels import centre_tile
-
-    def read(patch: PatchSize) -> Any:
-        with open_slide(path, mpp=mpp) as slide:
-            tiles = centre_tile(path.name, slide.size, slide.mpp, slide.level_downsamples, patch)
-            return next(iter_tiles(slide, tiles.coords, tiles.spec, 1))[0][0]
-
-    return read

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.explain.attribution_tables import explain, tables
 from tcgn_mil.experiments.explain.figures import draw_explanation
-from tcgn_mil.experiments.explain.gene_models import spot_model
+from tcgn_mil.experiments.explain.gene_models import GeneModel, spot_model
 from tcgn_mil.experiments.explain.pictures import (
     Material,
-    OpenTiles,
     Picture,
     SlideStudy,
     section_material,
@@ -34,11 +32,10 @@ from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
 from tcgn_mil.interpret import INTEGRATION_STEPS
 from tcgn_mil.io.atomic import safe_file_name, write_csv
 from tcgn_mil.io.failures import Failure, write_failures
+from tcgn_mil.preprocessing.interop.tile_source import TileSource, read_centre_tile
 from tcgn_mil.text import duplicates, preview
-from tcgn_mil.types.tile_geometry import PatchSize
 
 KIND = "explain"
-ReadImage = Callable[[PatchSize], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -122,27 +119,14 @@ class ExplainConfig:
             )
 
 
-def run(
-    config: ExplainConfig,
-    out_dir: str | Path,
-    *,
-    open_tiles: OpenTiles | None = None,
-    read_image: ReadImage | None = None,
-) -> tuple[dict[str, Any], list[Failure]]:
+def run(config: ExplainConfig, out_dir: str | Path) -> tuple[dict[str, Any], list[Failure]]:
     """Explain every picture; a section or slide that cannot be explained is a row of failures.csv, the rest go on.
-
-    Parameters
-    ----------
-    open_tiles
-        Opens the tiles of a slide; needed with `slide_model`.
-    read_image
-        Reads the image at the size asked for; needed with `image`.
 
     Returns
     -------
     The summary that is also written, and failures.
     """
-    sources = _sources(config, open_tiles, read_image)
+    sources = _sources(config)
     out_dir = begin_run(out_dir, KIND, config)
     parts: dict[str, list[pd.DataFrame]] = {}
     failures: list[Failure] = []
@@ -174,12 +158,10 @@ def run(
     return finish_run(out_dir, summary), failures
 
 
-def _sources(
-    config: ExplainConfig, open_tiles: OpenTiles | None, read_image: ReadImage | None
-) -> dict[str, Callable[[], Material]]:
+def _sources(config: ExplainConfig) -> dict[str, Callable[[], Material]]:
     """Name -> function that loads the pictures of a section, slide or image; what all share is checked here."""
     if config.slide_model is not None:
-        assert open_tiles is not None
+        tile_source = _slides(config)
         study = SlideStudy(
             config.slide_model,
             config.encoder,
@@ -188,24 +170,44 @@ def _sources(
             pretrained=config.pretrained,
         )
         return {
-            s: lambda s=s: study.material(s, config.tiles, open_tiles, config.top)
-            for s in config.slide_ids
+            slide: partial(study.material, slide, tile_source, config.top)
+            for slide in config.slide_ids
         }
     model = spot_model(config.encoder, config.genes)
     if config.image is not None:
-        assert read_image is not None
         name = safe_file_name(Path(config.image).stem, what="image name")
-        return {
-            name: lambda: Material(model, [Picture(name, f"image {name}", read_image(model.patch))])
-        }
+        return {name: partial(_image_material, name, config.image, config.mpp, model)}
     assert config.spots is not None
     relations = section_relations(config.encoder)
     return {
-        section: lambda path=path, relation=relations.get(section, ""): section_material(
-            path, model, config.barcodes, config.top, relation=relation
+        section: partial(
+            section_material,
+            path,
+            model,
+            config.barcodes,
+            config.top,
+            relation=relations.get(section, ""),
         )
         for section, path in section_paths(config.spots, config.sections).items()
     }
+
+
+def _slides(config: ExplainConfig) -> TileSource:
+    """Collect the slides, and check that those to be explained are among them."""
+    assert config.slides is not None
+    source = TileSource.from_slides(config.slides, tiles=config.tiles, mpp=config.mpp)
+    if unknown := [name for name in config.slide_ids if name not in source.entries]:
+        raise InputError(
+            f"no slide {preview(unknown)} among them",
+            path=config.slides,
+            fix=f"slides are {preview([*source.entries])}",
+        )
+    return source
+
+
+def _image_material(name: str, path: str, mpp: float | None, model: GeneModel) -> Material:
+    pixels = read_centre_tile(path, model.patch, mpp=mpp)
+    return Material(model, [Picture(name, f"image {name}", pixels)])
 
 
 def _explain_source(

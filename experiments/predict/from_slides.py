@@ -21,8 +21,7 @@ from tcgn_mil.inference.fold_models import load_fold_models, models_of
 from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.io.failures import Failure
-from tcgn_mil.preprocessing.interop.tile_source import tile_finder, tile_reader
-from tcgn_mil.preprocessing.slides.table import find_slides
+from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.tiles.settings import TISSUE_FINDER, TileSettings
 from tcgn_mil.preprocessing.tiles.tiling import tile_cohort
 from tcgn_mil.text import preview
@@ -87,7 +86,7 @@ class SlideWork:
                 fix="give the encoder that the model was trained with",
             )
         tiling = self._settings(info, options, model)
-        entries = {entry.slide_id: entry for entry in find_slides(slides, mpp=options.mpp)}
+        entries = TileSource.from_slides(slides, mpp=options.mpp).entries
         self._begin(sorted(entries))
         done, failures = tile_cohort(list(entries.values()), tiling, self.tiles)
         tiled = {
@@ -99,13 +98,8 @@ class SlideWork:
             encoder, pretrained=options.pretrained, allow_other_size=options.allow_other_size
         )
         if tiled:
-            done, more = encode_cohort(
-                sorted(tiled),
-                tile_finder(tiled, self.tiles),
-                tile_reader(tiled),
-                settings,
-                self.features,
-            )
+            source = TileSource(tiled, self.tiles)
+            done, more = encode_cohort(sorted(tiled), source, settings, self.features)
             failures += more
         if not tiled or not done:
             raise InputError(

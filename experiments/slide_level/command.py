@@ -149,12 +149,7 @@ def _train(
     resolved = resolve(config_class, config, overrides, given)
     if show_config:
         return print_config(resolved)
-    source = None
-    if resolved.encoder_train != "none":
-        from tcgn_mil.preprocessing.interop.tile_source import pixel_source
-
-        source = pixel_source(resolved.slides, resolved.tiles, resolved.mpp)
-    summary = finetuning.run(resolved, out, source=source)
+    summary = finetuning.run(resolved, out)
     print_rows(summary["headline"])
     warn_of_leakage(summary)
     for label in summary["labels"]:

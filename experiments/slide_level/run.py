@@ -29,21 +29,22 @@ from tcgn_mil.folds import make_folds, read_folds, write_folds
 from tcgn_mil.inference.fold_models import TRAINING_SLIDES
 from tcgn_mil.inference.out_of_distribution import write_reference
 from tcgn_mil.io.atomic import write_csv, write_json
-from tcgn_mil.preprocessing.interop.tile_source import PixelSource
+from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.types.folds import Fold
 
 KIND = "finetune"
 
 
 def run(
-    config: FinetuneConfig, out_dir: str | Path, *, source: PixelSource | None = None
+    config: FinetuneConfig, out_dir: str | Path, *, source: TileSource | None = None
 ) -> dict[str, Any]:
     """Train one model a fold and evaluate out of fold; returns the summary that is also written.
 
     Writes ``fold<k>.safetensors``, ``folds.csv``, ``genes.csv``, ``predictable_genes.csv``, ``headline.csv``,
     ``out_of_fold.h5ad``, ``dropped.csv``, ``reference.safetensors`` and figures. A finished run is not run again; an
-    unfinished one resumes; both only on the inputs that they began on. `source` reads the slides' tiles, where the
-    encoder is fine-tuned; then each fold has ``encoder<k>.safetensors`` too, and features of its test patients by it.
+    unfinished one resumes; both only on the inputs that they began on. `source` reads the slides' tiles where the
+    encoder is fine-tuned, by default from ``config.slides`` and ``config.tiles``; then each fold has
+    ``encoder<k>.safetensors`` too, and features of its test patients by it.
 
     Raises
     ------
@@ -56,7 +57,8 @@ def run(
     pixels = None
     if config.encoder_train != "none":
         if source is None:
-            raise ValueError("fine-tuning an encoder needs a source of pixels")
+            assert config.slides is not None  # the config refuses to be without
+            source = TileSource.from_slides(config.slides, tiles=config.tiles, mpp=config.mpp)
         data, pixels = with_pixels(config, data, source)
     if len(data.patients) < FEW_PATIENTS and config.folds is None:
         raise InputError(

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from tcgn_mil.batches.pixel_bags import OpenTiles, PixelBags, PixelBatch
+from tcgn_mil.batches.pixel_bags import PixelBags, PixelBatch
 from tcgn_mil.checkpoints import EncoderInfo, load_encoder, save_encoder
 from tcgn_mil.config import as_plain
 from tcgn_mil.devices import resolve_device
@@ -35,8 +35,9 @@ from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.feature_files import read_feature_info, read_features
 from tcgn_mil.models.end_to_end import BagNetwork
 from tcgn_mil.models.slide_regressor import SlideRegressor
-from tcgn_mil.preprocessing.interop.tile_source import PixelSource
-from tcgn_mil.training.loop import History, TrainingConfig, fit
+from tcgn_mil.preprocessing.interop.tile_source import TileSource
+from tcgn_mil.settings.training import TrainingConfig
+from tcgn_mil.training.loop import History, fit
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.training.tensorboard import TensorBoardLog
 from tcgn_mil.types.folds import Fold
@@ -48,10 +49,10 @@ FEATURES = "features"
 
 @dataclass(frozen=True)
 class SlidePixels:
-    """Tiles of each patient's slides, and what reads them."""
+    """Tiles of each patient's slides, and the source that reads their pixels."""
 
     tiles: Mapping[str, tuple[TileSet, ...]]
-    open_tiles: OpenTiles
+    source: TileSource
 
 
 class Tuned(NamedTuple):
@@ -79,7 +80,7 @@ class Tuned(NamedTuple):
 
 
 def with_pixels(
-    config: FinetuneConfig, data: CohortData, source: PixelSource
+    config: FinetuneConfig, data: CohortData, source: TileSource
 ) -> tuple[CohortData, SlidePixels]:
     """The cohort with the tiles of its slides; slides whose tiles or pixels cannot be read are dropped, and listed.
 
@@ -119,12 +120,12 @@ def with_pixels(
             [data.dropped, pd.DataFrame(lost, columns=data.dropped.columns)], ignore_index=True
         ),
     )
-    return left, SlidePixels(tiles, source.open_tiles)
+    return left, SlidePixels(tiles, source)
 
 
-def _readable(data: CohortData, path: Path, source: PixelSource) -> TileSet:
+def _readable(data: CohortData, path: Path, source: TileSource) -> TileSet:
     """A slide's tiles, if they are what its features were made from and the first can be read."""
-    tiles = source.tiles_of(path.stem)
+    tiles = source.find(path.stem)
     check_patch(data.patch, tiles.spec.patch)
     if stain_identity(tiles.stain) != data.stain:
         raise InputError(
@@ -140,7 +141,7 @@ def _readable(data: CohortData, path: Path, source: PixelSource) -> TileSet:
     )
     if not len(first):
         raise InputError("has no tile", fix="check the slide's tissue in its overlay")
-    with source.open_tiles(first, 1) as batches:
+    with source.open(first, 1) as batches:
         for _ in batches:
             pass
     if (encoded := read_feature_info(path).n_tiles) != len(tiles):
@@ -180,7 +181,7 @@ def tune(
     network = BagNetwork(encoder, regressor, info.input_spec, config.encoder_train)
     training = dataclasses.replace(config.tuning.training, seed=seed)
     train, val = (
-        PixelBags(names, pixels.tiles, pixels.open_tiles, scaled[rows_of(data, names)], seed=seed)
+        PixelBags(names, pixels.tiles, pixels.source, scaled[rows_of(data, names)], seed=seed)
         for names in (fold.train, fold.val)
     )
     network.to(resolve_device(training.accelerator)).eval()
@@ -257,11 +258,9 @@ def _encode(
     config: FinetuneConfig,
 ) -> dict[str, tuple[Path, ...]]:
     """Features of patients' slides by a fold's encoder; made before, they are kept."""
-    tiles = {slide.slide_id: slide for patient in patients for slide in pixels.tiles[patient]}
+    slides = sorted(slide.slide_id for patient in patients for slide in pixels.tiles[patient])
     settings = EncodeSettings(str(encoder), device=config.tuning.training.accelerator)
-    done, failures = encode_cohort(
-        sorted(tiles), tiles.__getitem__, pixels.open_tiles, settings, folder
-    )
+    done, failures = encode_cohort(slides, pixels.source, settings, folder)
     found = {
         patient: tuple(
             folder / f"{slide.slide_id}.h5"

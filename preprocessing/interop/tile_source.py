@@ -1,31 +1,101 @@
-"""Where slide readers meet what encodes and explains: functions that read pixels, to hand to it."""
+"""Find and read the tiles of slides, for code that encodes or explains them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from tcgn_mil.batches.pixel_bags import OpenTiles
+import numpy as np
+from numpy.typing import NDArray
+
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.interop.tile_readers import find_tile_file, read_any_tiles, tile_layout
-from tcgn_mil.preprocessing.slides.table import SlideEntry
-from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
+from tcgn_mil.preprocessing.slides.readers import open_slide
+from tcgn_mil.preprocessing.slides.table import SlideEntry, find_slides
+from tcgn_mil.preprocessing.tiles.pixels import centre_tile, iter_tiles
+from tcgn_mil.text import preview
+from tcgn_mil.types.tile_geometry import PatchSize
+from tcgn_mil.types.tile_pixels import TileBatches
 from tcgn_mil.types.tiles import TileSet
 
 
-def tile_finder(entries: Mapping[str, SlideEntry], folder: str | Path) -> Callable[[str], TileSet]:
-    """A function that finds the tiles of one slide in a folder of any known layout, for :func:`encode_cohort`."""
-    return lambda slide: read_slide_tiles(folder, entries[slide])
+@dataclass(frozen=True)
+class TileSource:
+    """The slides of a cohort, together with the folder of their tile files.
 
+    Nothing is opened until :meth:`find` or :meth:`open` is called.
 
-def tile_reader(entries: dict[str, Any]) -> Any:
-    """A function that opens the tiles of one slide as batches of pixels, for :func:`encode_cohort`."""
+    Parameters
+    ----------
+    entries
+        Slide id -> slide.
+    tiles
+        Folder of tile files, in any layout that :func:`~.tile_readers.read_any_tiles` reads. It is
+        needed by :meth:`find` only.
+    """
+
+    entries: Mapping[str, SlideEntry]
+    tiles: Path | None = None
+
+    @classmethod
+    def from_slides(
+        cls, slides: str | Path, *, tiles: str | Path | None = None, mpp: float | None = None
+    ) -> TileSource:
+        """Collect the slides of a file, a folder or a table.
+
+        Parameters
+        ----------
+        slides, mpp
+            As in :func:`~tcgn_mil.preprocessing.slides.table.find_slides`.
+        tiles
+            Folder of tile files.
+
+        Raises
+        ------
+        InputError
+            If there are no slides, or two slides share an id.
+        """
+        entries = {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
+        return cls(entries, None if tiles is None else Path(tiles))
+
+    def find(self, slide_id: str) -> TileSet:
+        """Read the tile positions of one slide from the folder of tile files.
+
+        Raises
+        ------
+        InputError
+            If the slide is not among `entries`, or its tile file is missing, damaged or of another
+            slide.
+        """
+        if self.tiles is None:
+            raise ValueError("find() needs the folder of tile files: TileSource(..., tiles=folder)")
+        return read_slide_tiles(self.tiles, self._entry(slide_id))
 
     @contextmanager
-    def open_tiles(tiles: TileSet, batch_size: int) -> Iterator[Iterable[Any]]:
-        entry = entries[tiles.slide_id]
+    def open(self, tiles: TileSet, batch_size: int) -> Iterator[TileBatches]:
+        """Open the slide that `tiles` belong to, and give its tiles in batches.
+
+        Parameters
+        ----------
+        tiles
+            Tiles to read, all or some of a slide, in this order.
+        batch_size
+            Tiles in a batch; the last batch may have fewer.
+
+        Returns
+        -------
+        A context manager. It gives an iterable of pixels (B, tile_px, tile_px, 3) uint8 and level-0
+        corners (B, 2) int64, and closes the slide at the end of the block.
+
+        Raises
+        ------
+        InputError
+            If the slide is not among `entries`, cannot be read, or has another size in pixels than
+            the slide on which the tiles were laid.
+        """
+        entry = self._entry(tiles.slide_id)
         with entry.open() as slide:
             if tuple(slide.size) != tuple(tiles.slide_size):
                 raise InputError(
@@ -35,40 +105,26 @@ def tile_reader(entries: dict[str, Any]) -> Any:
                 )
             yield iter_tiles(slide, tiles.coords, tiles.spec, batch_size, stain=tiles.stain)
 
-    return open_tiles
-
-
-def pixel_source(slides: str, tiles: str, mpp: float | None) -> Any:
-    """What finds and reads the tiles of slides, for :func:`tcgn_mil.experiments.slide_level.run.run`."""
-    from tcgn_mil.preprocessing.slides.table import find_slides
-
-    entries = {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
-    find = tile_finder(entries, tiles)
-
-    def tiles_of(slide: str) -> TileSet:
-        if slide not in entries:
+    def _entry(self, slide_id: str) -> SlideEntry:
+        if slide_id not in self.entries:
             raise InputError(
-                f"slide {slide} is not among the slides", path=slides, fix="add it to them"
+                f"slide {slide_id} is not among the slides given ({preview([*self.entries])})",
+                fix="give a folder or table of slides that includes it",
             )
-        return find(slide)
-
-    return PixelSource(tiles_of, tile_reader(entries))
-
-
-class PixelSource(NamedTuple):
-    """What finds a slide's tiles by its id (InputError where there are none), and what reads them."""
-
-    tiles_of: Callable[[str], TileSet]
-    open_tiles: OpenTiles
+        return self.entries[slide_id]
 
 
 def read_slide_tiles(folder: str | Path, entry: SlideEntry) -> TileSet:
-    """A slide's tiles from a folder of any layout; the slide itself is opened only for other tools' files.
+    """Read the tile positions of a slide from a folder in any layout.
+
+    The slide itself is opened only for files of other tools, because those files do not say how
+    large a tile is in micrometres.
 
     Raises
     ------
     InputError
-        If there is no file or several, it is of another slide, or the slide cannot be opened.
+        If there is no tile file or more than one, the file is of another slide, or the slide cannot
+        be opened.
     """
     stem = entry.path.stem.removesuffix(".ome")
     path = find_tile_file(folder, [entry.slide_id, stem])
@@ -87,12 +143,31 @@ def read_slide_tiles(folder: str | Path, entry: SlideEntry) -> TileSet:
         )
 
 
-def _own(folder: str | Path) -> list[Path]:
-    found = [path for path in sorted(Path(folder).glob("*.h5")) if not path.name.startswith(".")]
-    if not found:
-        raise InputError(
-            "holds no tile file (*.h5)",
-            path=folder,
-            fix="give the folder that tcgn-mil tile wrote; for other tools' folders give the slides too (--slides)",
-        )
-    return found
+def read_centre_tile(
+    path: str | Path, patch: PatchSize, *, mpp: float | None = None
+) -> NDArray[np.uint8]:
+    """Read the centre of an image at a given physical size.
+
+    Parameters
+    ----------
+    path
+        Slide or plain image.
+    patch
+        Size of the tile in pixels, and its resolution in µm per pixel.
+    mpp
+        µm per pixel of the image, if its file does not say.
+
+    Returns
+    -------
+    (patch.px, patch.px, 3) uint8 RGB
+
+    Raises
+    ------
+    InputError
+        If the image cannot be read, has no known resolution, or is smaller than the tile.
+    """
+    path = Path(path)
+    with open_slide(path, mpp=mpp) as slide:
+        tiles = centre_tile(path.name, slide.size, slide.mpp, slide.level_downsamples, patch)
+        ((pixels, _),) = iter_tiles(slide, tiles.coords, tiles.spec, 1)
+    return pixels[0]

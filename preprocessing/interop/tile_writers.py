@@ -24,7 +24,7 @@ from tcgn_mil.io.geojson import write_geojson
 from tcgn_mil.io.hdf5 import create_hdf5, write_stain
 from tcgn_mil.io.spot_files import create_patch_file
 from tcgn_mil.preprocessing.interop.tile_readers import read_any_tiles
-from tcgn_mil.preprocessing.interop.tile_source import _own, read_slide_tiles
+from tcgn_mil.preprocessing.interop.tile_source import read_slide_tiles
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
 from tcgn_mil.preprocessing.tiles.tiling import CohortTiles
@@ -142,7 +142,7 @@ def export_cohort(
     if not Path(folder).is_dir():
         raise InputError("no such folder of tile files", path=folder, fix="run tcgn-mil tile first")
     slides: list[tuple[str, SlideEntry | None]] = (
-        [(path.stem, None) for path in _own(folder)]
+        [(path.stem, None) for path in _own_tile_files(folder)]
         if entries is None
         else [(each.slide_id, each) for each in entries]
     )
@@ -199,3 +199,16 @@ def write_hest(path: str | Path, tiles: TileSet, entry: SlideEntry) -> None:
             file["img"][done : done + len(coords)] = pixels
             file["coords"][done : done + len(coords)] = coords
             done += len(coords)
+
+
+def _own_tile_files(folder: str | Path) -> list[Path]:
+    """List the tile files in the folder itself, which only this package lays out so."""
+    paths = [path for path in sorted(Path(folder).glob("*.h5")) if not path.name.startswith(".")]
+    if not paths:
+        raise InputError(
+            "holds no tile file (*.h5)",
+            path=folder,
+            fix="give the folder that `tcgn-mil tile` wrote; for folders of other tools give the"
+            " slides too (--slides)",
+        )
+    return paths

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +14,9 @@ from torch import Tensor
 
 from tcgn_mil.batches.loading import derive_seed, prefetch, split_order
 from tcgn_mil.io.hdf5 import check_pixels
+from tcgn_mil.types.tile_pixels import TileReader
 from tcgn_mil.types.tiles import TileSet
 
-OpenTiles = Callable[[TileSet, int], AbstractContextManager[Any]]
 _ORDER, _TILES, _FIXED = 0, 1, 2  # purposes of draws
 
 
@@ -40,8 +38,8 @@ class PixelBags:
         Ids, in the order of `targets`.
     tiles
         Patient -> tiles of its slides.
-    open_tiles
-        Opens a slide's tiles as batches of pixels.
+    reader
+        Reads the tiles of a slide in batches of pixels.
     targets
         (M, G) standardised.
     seed
@@ -52,14 +50,14 @@ class PixelBags:
         self,
         patients: Sequence[str],
         tiles: Mapping[str, Sequence[TileSet]],
-        open_tiles: OpenTiles,
+        reader: TileReader,
         targets: NDArray[np.float32],
         *,
         seed: int,
     ) -> None:
         self.patients, self.targets, self.seed = tuple(patients), targets, seed
         self.tiles = {patient: tuple(tiles[patient]) for patient in self.patients}
-        self.open_tiles = open_tiles
+        self.reader = reader
 
     def sample(self, patient: str, count: int, *draw: int) -> NDArray[np.uint8]:
         """(at most `count`, P, P, 3) tiles of a patient without replacement, the same for the same `draw`."""
@@ -90,7 +88,7 @@ class PixelBags:
             quality=None,
             rejected=None,
         )
-        with self.open_tiles(chosen, len(rows)) as batches:
+        with self.reader.open(chosen, len(rows)) as batches:
             read = [(pixels, coords) for pixels, coords in batches]
         for pixels, coords in read:
             check_pixels(

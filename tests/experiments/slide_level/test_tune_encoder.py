@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,14 @@ from tcgn_mil.io.feature_files import read_feature_info
 from tcgn_mil.models import end_to_end as bag_encoder
 from tcgn_mil.models.encoders import EncoderInput, create_encoder
 from tcgn_mil.models.end_to_end import BagNetwork, trained_parameters
-from tcgn_mil.models.slide_regressor import MilConfig, SlideRegressor
-from tcgn_mil.preprocessing.interop.tile_source import PixelSource
+from tcgn_mil.models.slide_regressor import SlideRegressor
+from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.provenance import provenance
-from tcgn_mil.training.loop import TrainingConfig
+from tcgn_mil.settings.slide_model import MilConfig
+from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.types.genes import GenePanel, TargetScaler
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+from tcgn_mil.types.tile_pixels import TileBatches
 from tcgn_mil.types.tiles import TileSet
 
 PX = 32
@@ -63,7 +65,7 @@ def pixels_of(slide: str, x: int) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def open_tiles(tiles: TileSet, batch_size: int) -> Iterator[Any]:
+def open_tiles(tiles: TileSet, batch_size: int) -> Iterator[TileBatches]:
     if tiles.slide_id == "P05-2":
         raise InputError("cannot be opened", path="P05-2.svs", fix="copy it again")
     coords = tiles.coords
@@ -73,7 +75,21 @@ def open_tiles(tiles: TileSet, batch_size: int) -> Iterator[Any]:
     ]
 
 
-SOURCE = PixelSource(tiles_of, open_tiles)
+class FakeSource(TileSource):
+    """Slides that are made in memory; `change` alters the tiles that are found for one."""
+
+    def __init__(self, change: Callable[[TileSet], TileSet] = lambda tiles: tiles) -> None:
+        super().__init__({})
+        object.__setattr__(self, "change", change)
+
+    def find(self, slide_id: str) -> TileSet:
+        return self.change(tiles_of(slide_id))
+
+    def open(self, tiles: TileSet, batch_size: int) -> AbstractContextManager[TileBatches]:
+        return open_tiles(tiles, batch_size)
+
+
+SOURCE = FakeSource()
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +107,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> FinetuneConfig:
     save_encoder(folder / "encoder.safetensors", model, info)
     slides = [f"{name}-1" for name in PATIENTS] + ["P00-2"]
     settings = EncodeSettings(str(folder / "encoder.safetensors"))
-    encode_cohort(slides, tiles_of, open_tiles, settings, folder / "features")
+    encode_cohort(slides, SOURCE, settings, folder / "features")
     level = np.linspace(-1, 1, len(PATIENTS))
     rng = np.random.default_rng(0)
     values = 3 + level[:, None] + 0.1 * rng.standard_normal((len(PATIENTS), len(GENES)))
@@ -251,7 +267,7 @@ def bags(patients: list[str]) -> PixelBags:
         name: tuple(tiles_of(f"{name}-{k}") for k in ((1, 2) if name == "P00" else (1,)))
         for name in patients
     }
-    return PixelBags(patients, tiles, open_tiles, np.zeros((len(patients), 2), np.float32), seed=1)
+    return PixelBags(patients, tiles, SOURCE, np.zeros((len(patients), 2), np.float32), seed=1)
 
 
 def test_samples_are_seeded_without_replacement_and_over_all_slides() -> None:
@@ -373,20 +389,19 @@ def test_a_killed_run_goes_on_to_the_same_weights(
 def test_slides_that_cannot_be_read_cost_a_row(config: FinetuneConfig, tmp_path: Path) -> None:
     """P05 has two slides, of which one cannot be opened; P04 has none with tiles, P00 one tiled anew."""
 
-    def some(slide: str) -> TileSet:
-        if slide == "P04-1":
+    def some(tiles: TileSet) -> TileSet:
+        if tiles.slide_id == "P04-1":
             raise InputError("no tiles of it", fix="tile it")
-        found = tiles_of(slide)
         fewer = dataclasses.replace(
-            found, coords=found.coords[:3], tissue_fraction=found.tissue_fraction[:3]
+            tiles, coords=tiles.coords[:3], tissue_fraction=tiles.tissue_fraction[:3]
         )
-        return fewer if slide == "P00-2" else found
+        return fewer if tiles.slide_id == "P00-2" else tiles
 
     data = finetuning.load_cohort(config.cohort, config.features)
     data = dataclasses.replace(
         data, slides=data.slides | {"P05": (*data.slides["P05"], Path("P05-2.h5"))}
     )
-    left, pixels = encoder_tuning.with_pixels(config, data, PixelSource(some, open_tiles))
+    left, pixels = encoder_tuning.with_pixels(config, data, FakeSource(some))
     assert left.patients == tuple(name for name in PATIENTS if name != "P04")
     assert len(left.values) == len(left.descriptors["mean_features"]) == len(left.patients)
     assert [slide.slide_id for slide in pixels.tiles["P05"]] == ["P05-1"]
@@ -424,7 +439,7 @@ def test_cross_validation_asks_for_no_refits(config: FinetuneConfig) -> None:
 
 def test_tiles_of_another_size_are_dropped_with_the_reason(config: FinetuneConfig) -> None:
     other = TileSpec.for_slide(PatchSize(64, 0.69), slide_mpp=0.69, level_downsamples=[1.0])
-    source = PixelSource(lambda slide: dataclasses.replace(tiles_of(slide), spec=other), open_tiles)
+    source = FakeSource(lambda tiles: dataclasses.replace(tiles, spec=other))
     data = finetuning.load_cohort(config.cohort, config.features)
     with pytest.raises(InputError, match="no slide's pixels can be read"):
         encoder_tuning.with_pixels(config, data, source)
