@@ -132,13 +132,7 @@ def _readable(data: CohortData, path: Path, source: TileSource) -> TileSet:
             f"its tiles are normalised by {stain_identity(tiles.stain)}, its features by {data.stain}",
             fix="give the tiles that the slides were encoded from",
         )
-    first = dataclasses.replace(
-        tiles,
-        coords=tiles.coords[:1],
-        tissue_fraction=tiles.tissue_fraction[:1],
-        quality=None,
-        rejected=None,
-    )
+    first = tiles.select(slice(0, 1))
     if not len(first):
         raise InputError("has no tile", fix="check the slide's tissue in its overlay")
     with source.open(first, 1) as batches:

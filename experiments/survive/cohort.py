@@ -21,7 +21,7 @@ from tcgn_mil.survival.covariates import check_estimable, design_matrix, numbers
 from tcgn_mil.targets.bulk import training_scale
 from tcgn_mil.text import preview
 from tcgn_mil.types.genes import canonical_gene
-from tcgn_mil.types.outcomes import SurvivalTable, censor_at, check_events, take
+from tcgn_mil.types.outcomes import SurvivalTable
 
 PREDICTED, MEASURED, CLINICAL = "predicted", "measured", "clinical"
 _TRAINED_ON = "trained on"  # obs["relation"] of tcgn-mil predict
@@ -86,7 +86,7 @@ def load_survival_cohort(config: SurviveConfig) -> SurvivalCohort:
     dropped: list[tuple[str, str]] = []
     with_outcome = set(table.patient_id)
     if config.horizon_days is not None:
-        cut = censor_at(table, config.horizon_days)
+        cut = table.censor_at(config.horizon_days)
         dropped += [
             (name, "enters after the horizon")
             for name in table.patient_id
@@ -101,15 +101,15 @@ def load_survival_cohort(config: SurviveConfig) -> SurvivalCohort:
             (name, f"no {kind} expression") for name in table.patient_id if name not in usable
         ]
         dropped += [(name, f"no {table.endpoint}") for name in usable if name not in with_outcome]
-        table = take(table, np.array([name in usable for name in table.patient_id]))
+        table = table.take(np.array([name in usable for name in table.patient_id]))
     chosen = numbers_where_they_are(table.covariates, config.covariates)
     known = chosen.notna().all(axis=1).to_numpy()
     dropped += [
         (str(name), f"no value of covariate {', '.join(row.index[row.isna()])}")
         for name, row in chosen[~known].iterrows()
     ]
-    table, design = take(table, known), design_matrix(chosen[known])
-    check_events(table)
+    table, design = table.take(known), design_matrix(chosen[known])
+    table.check_events()
     if design.shape[1]:
         check_estimable(design, table)
     sources, notes = {}, []
@@ -255,7 +255,7 @@ def without_patients(cohort: SurvivalCohort, names: set[str], reason: str) -> Su
     rows = pd.DataFrame({"patient_id": sorted(names), "reason": reason})
     dropped = pd.concat([cohort.dropped, rows], ignore_index=True)
     return SurvivalCohort(
-        take(cohort.table, kept), cohort.design[kept], sources, dropped, cohort.notes
+        cohort.table.take(kept), cohort.design[kept], sources, dropped, cohort.notes
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tcgn_mil.experiments.survive.models import Repeat
 from tcgn_mil.plotting import COLOURS, plt, save_figure
 from tcgn_mil.survival.cox import at_risk_counts
-from tcgn_mil.types.outcomes import SurvivalTable, take
+from tcgn_mil.types.outcomes import SurvivalTable
 
 _DAYS_A_YEAR = 365.25
 _JUST_BELOW = 1 - 1e-12  # years and back may round a day up, past the patients of that day
@@ -62,7 +62,7 @@ def draw_curves(
         axis, below = part.subplots(2, 1, height_ratios=(4.5, 1), sharex=True)
         high = risks[name] > 0
         drawn.append(
-            _draw_groups(axis, below, [take(table, high), take(table, ~high)]).assign(model=name)
+            _draw_groups(axis, below, [table.take(high), table.take(~high)]).assign(model=name)
         )
         row = groups.set_index("model").loc[name]
         ratio = row.get("hazard_ratio")

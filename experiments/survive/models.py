@@ -30,7 +30,7 @@ from tcgn_mil.survival.cox import (
 from tcgn_mil.survival.folds import SurvivalFold, fold_rows
 from tcgn_mil.survival.risk_score import FoldRisk, combined_risk, covariate_risk, gene_risk
 from tcgn_mil.types.folds import Fold
-from tcgn_mil.types.outcomes import SurvivalTable, take
+from tcgn_mil.types.outcomes import SurvivalTable
 
 SCORE = "risk score"
 
@@ -86,7 +86,7 @@ def cross_validate(
 def _fit_fold(
     config: SurviveConfig, cohort: SurvivalCohort, fold: SurvivalFold, seed: int
 ) -> dict[str, FoldRisk]:
-    train, where = take(cohort.table, fold.train), f" in the training part of fold {fold.index}"
+    train, where = cohort.table.take(fold.train), f" in the training part of fold {fold.index}"
     inside, held_out = cohort.design.iloc[fold.train], cohort.design.iloc[fold.test]
     found = {}
     if cohort.design.shape[1]:
@@ -167,8 +167,8 @@ def accuracy_table(config: SurviveConfig, table: SurvivalTable, repeat: Repeat) 
         found = over_folds(
             [
                 fold_accuracy(
-                    take(table, fold.train),
-                    take(table, fold.test),
+                    table.take(fold.train),
+                    table.take(fold.test),
                     model.calibrating,
                     model.test,
                     times,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,14 +80,7 @@ class PixelBags:
         return self.sample(patient, count, _FIXED)
 
     def _read(self, slide: TileSet, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        chosen = dataclasses.replace(
-            slide,
-            coords=slide.coords[rows],
-            tissue_fraction=slide.tissue_fraction[rows],
-            quality=None,
-            rejected=None,
-        )
-        with self.reader.open(chosen, len(rows)) as batches:
+        with self.reader.open(slide.select(rows), len(rows)) as batches:
             read = [(pixels, coords) for pixels, coords in batches]
         for pixels, coords in read:
             check_pixels(

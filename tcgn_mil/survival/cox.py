@@ -17,7 +17,7 @@ from scipy.stats import chi2
 from tcgn_mil.errors import InputError
 from tcgn_mil.survival.covariates import check_estimable
 from tcgn_mil.survival.risk_sets import Array, RiskSets
-from tcgn_mil.types.outcomes import SurvivalTable, take
+from tcgn_mil.types.outcomes import SurvivalTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ def log_likelihood(
     groups = np.zeros(len(table), dtype=int) if strata is None else strata
     total = 0.0
     for group in np.unique(groups):
-        part = take(table, groups == group)
+        part = table.take(groups == group)
         risk = RiskSets(part.time_days, part.event, part.entry_days)
         total += float(risk.log_likelihood(np.zeros((len(part), 1)))[0])
     return total

@@ -12,7 +12,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.folds import make_folds
 from tcgn_mil.text import preview
 from tcgn_mil.types.folds import Fold
-from tcgn_mil.types.outcomes import MIN_EVENTS, SurvivalTable, check_events, take
+from tcgn_mil.types.outcomes import MIN_EVENTS, SurvivalTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,14 +82,14 @@ def fold_rows(folds: Sequence[Fold], table: SurvivalTable) -> list[SurvivalFold]
             [row[name] for name in part if name in row]
             for part in (fold.train + fold.val, fold.test)
         )
-        held_out = take(table, np.array(test, dtype=np.int64))
+        held_out = table.take(np.array(test, dtype=np.int64))
         if not held_out.event.any():
             raise InputError(
                 f"fold {fold.index}: none of its {len(held_out)} test patients has an event ({table.endpoint})",
                 fix="use fewer folds, or folds that spread the events",
             )
         try:
-            check_events(take(table, np.array(train, dtype=np.int64)), least=MIN_EVENTS // 2)
+            table.take(np.array(train, dtype=np.int64)).check_events(least=MIN_EVENTS // 2)
         except InputError as error:
             raise InputError(
                 f"training part of fold {fold.index}: {error.reason}", fix="use more folds"

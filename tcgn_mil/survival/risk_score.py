@@ -8,66 +8,23 @@ inner folds gave patients they did not see (stacking; a score is never given a w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tcgn_mil.errors import InputError
+from tcgn_mil.settings.risk_score import RiskConfig
 from tcgn_mil.survival.cox import fit_cox
 from tcgn_mil.survival.elastic_net import elastic_net_path, penalties
 from tcgn_mil.survival.gene_screen import cox_screen
 from tcgn_mil.survival.risk_sets import Array, RiskSets
 from tcgn_mil.targets.bulk import RankNormaliser
-from tcgn_mil.types.outcomes import SurvivalTable, take
+from tcgn_mil.types.outcomes import SurvivalTable
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
-class RiskConfig:
-    """How a gene score is fitted.
-
-    Attributes
-    ----------
-    features
-        ``genes``, ``signatures``, or ``both``.
-    transform
-        ``rank``: normal scores of the rank among training patients, whatever the unit; ``standardise``: mean 0, sd 1.
-    max_genes
-        Features kept, by the p of their univariable Cox regression; 0 keeps all.
-    l1_ratios
-        Shares of the lasso in the elastic net to choose from, each above 0, at most 1.
-    n_penalties, smallest_penalty
-        Length of the path, and its end as a share of the penalty that leaves no gene.
-    inner_folds
-        For the choice of the ratio and the penalty, at least 2.
-    """
-
-    features: Literal["genes", "signatures", "both"] = "genes"
-    transform: Literal["rank", "standardise"] = "rank"
-    max_genes: int = 2000
-    l1_ratios: tuple[float, ...] = (0.05, 0.5)
-    n_penalties: int = 30
-    smallest_penalty: float = 0.05
-    inner_folds: int = 5
-
-    def __post_init__(self) -> None:
-        if self.max_genes < 0:
-            raise InputError(f"risk.max_genes is {self.max_genes}", fix="give 0 (all) or more")
-        if not self.l1_ratios or not all(0 < ratio <= 1 for ratio in self.l1_ratios):
-            raise InputError(
-                f"risk.l1_ratios are {list(self.l1_ratios)}", fix="give shares above 0, at most 1"
-            )
-        if self.n_penalties < 2 or not 0 < self.smallest_penalty < 1:
-            raise InputError(
-                f"a path of {self.n_penalties} penalties down to {self.smallest_penalty}",
-                fix="give risk.n_penalties of 2 or more, risk.smallest_penalty between 0 and 1",
-            )
-        if self.inner_folds < 2:
-            raise InputError(f"risk.inner_folds is {self.inner_folds}", fix="give 2 or more")
 
 
 class FoldRisk(NamedTuple):
@@ -198,7 +155,7 @@ def _inner_scores(
     unseen, gain = np.zeros((len(train), len(path))), np.zeros(len(path))
     for label in range(config.inner_folds):
         inside = labels != label
-        part = take(train, inside)
+        part = train.take(inside)
         kept = _strongest(x[inside], part, config.max_genes)
         scores = x[:, kept] @ _path(x[inside][:, kept], part, ratio, path)
         unseen[~inside] = scores[~inside]

@@ -1,32 +1,31 @@
-"""The data types that flow between stages, and their validation.
-
-Letters for shapes: N tiles, S spots, G genes, M patients, D features. Coordinates are level-0 pixels, x then y.
-Imports numpy alone, so that every layer of the package can use it; AnnData comes in lazily.
-"""
+"""One fold of a cross-validation: the names in its training, validation and test parts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.text import duplicates, preview
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True)
 class Fold:
-    """One split by id (patient, section or spot); no id is in two parts.
+    """One split of patients, sections or spots into three parts.
 
-    Attributes
+    Parameters
     ----------
     index
         Number of the fold.
     train, val, test
-        Ids; validation may share patients with training only where PROTOCOL says so, test never does.
+        Names in each part. Each part has at least one name, and no name is in two parts.
+        Validation sections may come from training patients if the protocol says so
+        (docs/protocol.md, section Splits); test sections never do.
+
+    Raises
+    ------
+    InputError
+        If a part is empty or a name occurs more than once.
     """
 
     index: int
@@ -41,22 +40,35 @@ class Fold:
                     f"fold {self.index} has an empty {name} part",
                     fix="use fewer folds or more patients",
                 )
-        shared = duplicates([*self.train, *self.val, *self.test])
-        if shared:
+        repeated = duplicates([*self.train, *self.val, *self.test])
+        if repeated:
             raise InputError(
-                f"fold {self.index} holds {preview(shared)} more than once", fix="list each id once"
+                f"fold {self.index} holds {preview(repeated)} more than once",
+                fix="list each id once",
             )
 
     def parts(self) -> dict[str, tuple[str, ...]]:
-        """Part name -> ids, in the order train, val, test."""
+        """Return the names of each part, in the order train, val, test."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def check_groups(self, group_of: Mapping[str, str]) -> None:
-        """Raise InputError if a test id shares its group (patient) with training or validation."""
-        held_out = {group_of[name] for name in self.test}
-        leaked = sorted(held_out & {group_of[name] for name in (*self.train, *self.val)})
+        """Check that no group of the test part is also used in training or validation.
+
+        Parameters
+        ----------
+        group_of
+            Group (patient, or tissue source site) of each name.
+
+        Raises
+        ------
+        InputError
+            If a group is in the test part and in another part.
+        """
+        tested = {group_of[name] for name in self.test}
+        leaked = sorted(tested & {group_of[name] for name in (*self.train, *self.val)})
         if leaked:
             raise InputError(
-                f"fold {self.index} tests on {preview(leaked)}, also used in training or validation",
+                f"fold {self.index} tests on {preview(leaked)}, also used in training or"
+                " validation",
                 fix="keep all sections, slides and spots of a patient in one part",
             )

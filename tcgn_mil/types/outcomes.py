@@ -1,9 +1,4 @@
-"""clinical.csv: times to death or progression, one row a patient, several endpoints side by side.
-
-A wide CSV that lifelines takes as it is: ``patient_id``; for each endpoint ``<name>_time_days`` and ``<name>_event``
-(1 = event, 0 = censored), both empty for a patient without it; ``entry_days`` where patients came under observation
-late (left truncation); then covariates as given. What made it stands beside it in ``clinical.json``.
-"""
+"""Survival times of patients for one endpoint, with entry times and covariates."""
 
 from __future__ import annotations
 
@@ -22,31 +17,57 @@ from tcgn_mil.text import duplicates, preview
 if TYPE_CHECKING:
     import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
+MIN_EVENTS = 10  # with fewer, a Cox model or a C index has an interval too wide to be of use
+DAYS_A_YEAR = 365.25  # mean length of a year of the Julian calendar, as in TCGA-CDR
 
-
+# The name becomes part of two column names in clinical.csv, "<name>_time_days" and "<name>_event".
+# Underscores are excluded, so that the name can be read back from these columns.
 _ENDPOINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .+-]*")
 
 
 @dataclass(frozen=True, eq=False)
 class SurvivalTable:
-    """One endpoint of M patients.
+    """Survival times of M patients for one endpoint.
 
-    Attributes
+    Parameters
     ----------
     endpoint
-        Its name, e.g. ``OS``.
+        Name of the endpoint, for example ``OS`` (overall survival).
     patient_id
-        M names, each once.
+        M patient names, all different.
     time_days
-        (M,) float64, above 0: days to the event or to the end of follow-up.
+        (M,) float64. Days from the start of follow-up to the event, or to the end of follow-up if
+        there was no event; above 0.
     event
-        (M,) bool, True where the event was seen.
+        (M,) bool. True if the event was observed, False if the patient was censored.
     covariates
-        M rows, index ``patient_id``; no column where none was asked for.
+        Data frame of M rows whose index equals `patient_id`. It may have no columns.
     entry_days
-        (M,) float64, at least 0 and below ``time_days``: when observation began; None where all begin at 0.
+        (M,) float64, at least 0 and below `time_days`. Day on which the patient came under
+        observation (left truncation). None if all patients are observed from day 0.
+
+    Raises
+    ------
+    InputError
+        If an array has the wrong length, a patient is repeated or has no name, or a time is not
+        possible.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> patients = ("A", "B", "C")
+    >>> table = SurvivalTable(
+    ...     "OS",
+    ...     patients,
+    ...     time_days=np.array([100.0, 250.0, 400.0]),
+    ...     event=np.array([True, False, True]),
+    ...     covariates=pd.DataFrame(index=list(patients)),
+    ... )
+    >>> table.take([0, 2]).patient_id
+    ('A', 'C')
+    >>> table.censor_at(300).event.tolist()
+    [True, False, False]
     """
 
     endpoint: str
@@ -57,38 +78,45 @@ class SurvivalTable:
     entry_days: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
-        _check_endpoint(self.endpoint)
+        if not _ENDPOINT_NAME.fullmatch(self.endpoint):
+            raise InputError(
+                f"the endpoint name {self.endpoint!r} cannot be part of a column name",
+                fix="use letters and digits, for example OS or PFI",
+            )
         count = len(self.patient_id)
-        shapes = {"time_days": self.time_days, "event": self.event, "entry_days": self.entry_days}
+        arrays = {"time_days": self.time_days, "event": self.event, "entry_days": self.entry_days}
         wrong = [
             name
-            for name, values in shapes.items()
+            for name, values in arrays.items()
             if values is not None and values.shape != (count,)
         ]
         if wrong or list(self.covariates.index) != list(self.patient_id):
             raise InputError(
-                f"{self.endpoint}: {preview(wrong or ['covariates'])} do not have {count} patients' rows"
+                f"{self.endpoint}: {preview(wrong or ['covariates'])} must have one value for each"
+                f" of the {count} patients, in the same order"
             )
         if repeated := duplicates(self.patient_id):
             raise InputError(
                 f"{self.endpoint}: patient {preview(repeated)} has several rows",
-                fix="keep one row each",
+                fix="keep one row for each patient",
             )
         if "" in self.patient_id:
             raise InputError(
-                f"{self.endpoint}: a row has no patient_id", fix="name it, or remove it"
+                f"{self.endpoint}: a row has no patient_id",
+                fix="write the patient's name in that row, or remove the row",
             )
         self._check_times()
 
     def _check_times(self) -> None:
         if self.event.dtype != np.bool_:
-            raise InputError(f"{self.endpoint}: event is no bool array")
-        bad = ~(np.isfinite(self.time_days) & (self.time_days > 0))
-        if bad.any():
-            row = int(np.argmax(bad))
+            raise InputError(f"{self.endpoint}: event is {self.event.dtype}, but it must be bool")
+        impossible = ~(np.isfinite(self.time_days) & (self.time_days > 0))
+        if impossible.any():
+            row = int(np.argmax(impossible))
             raise InputError(
-                f"{self.endpoint}: patient {self.patient_id[row]} has a time of {self.time_days[row]} days",
-                fix="times are finite and above 0; drop the patient",
+                f"{self.endpoint}: patient {self.patient_id[row]} has a time of"
+                f" {self.time_days[row]} days, but a time must be finite and above 0",
+                fix="correct the time, or remove the patient",
             )
         if self.entry_days is None:
             return
@@ -96,62 +124,89 @@ class SurvivalTable:
         if late.any():
             row = int(np.argmax(late))
             raise InputError(
-                f"{self.endpoint}: patient {self.patient_id[row]} enters at {self.entry_days[row]} days and leaves at"
-                f" {self.time_days[row]}",
-                fix="an entry is at least 0 and before the end; drop the patient",
+                f"{self.endpoint}: patient {self.patient_id[row]} enters at"
+                f" {self.entry_days[row]} days and leaves at {self.time_days[row]} days, but entry"
+                " must be at least 0 and before the end of follow-up",
+                fix="correct the two times, or remove the patient",
             )
 
     def __len__(self) -> int:
         return len(self.patient_id)
 
+    def take(self, rows: Sequence[int] | NDArray[Any]) -> SurvivalTable:
+        """Select patients.
 
-def _check_endpoint(name: str) -> None:
-    if not _ENDPOINT_NAME.fullmatch(name):
-        raise InputError(
-            f"endpoint {name!r} cannot name columns", fix="use letters and digits, e.g. OS or PFI"
+        Parameters
+        ----------
+        rows
+            Row numbers, or an (M,) bool mask. The result has the patients in this order.
+
+        Returns
+        -------
+        SurvivalTable
+            The same endpoint for the selected patients.
+        """
+        index = np.arange(len(self))[np.asarray(rows)]
+        return SurvivalTable(
+            self.endpoint,
+            tuple(self.patient_id[row] for row in index),
+            self.time_days[index],
+            self.event[index],
+            self.covariates.iloc[index],
+            None if self.entry_days is None else self.entry_days[index],
         )
 
+    def censor_at(self, horizon_days: float) -> SurvivalTable:
+        """End follow-up at a horizon.
 
-MIN_EVENTS = 10
+        Patients whose time is longer are censored at the horizon. Patients who enter at the
+        horizon or later are removed, because they are never observed before it.
 
+        Parameters
+        ----------
+        horizon_days
+            Days, above 0.
 
-def take(table: SurvivalTable, rows: Sequence[int] | NDArray[Any]) -> SurvivalTable:
-    """The patients at `rows`, or where a (M,) mask is True, in that order."""
-    index = np.arange(len(table))[np.asarray(rows)]
-    return SurvivalTable(
-        table.endpoint,
-        tuple(table.patient_id[row] for row in index),
-        table.time_days[index],
-        table.event[index],
-        table.covariates.iloc[index],
-        None if table.entry_days is None else table.entry_days[index],
-    )
+        Returns
+        -------
+        SurvivalTable
+            The same endpoint with times of at most `horizon_days`.
 
-
-def censor_at(table: SurvivalTable, horizon_days: float) -> SurvivalTable:
-    """Follow-up ends at the horizon: later events are not seen. Patients who enter at or after it are left out.
-
-    Raises
-    ------
-    InputError
-        If the horizon is not above 0.
-    """
-    if not horizon_days > 0:
-        raise InputError(f"a horizon of {horizon_days} days", fix="give a number of days above 0")
-    if table.entry_days is not None:
-        table = take(table, table.entry_days < horizon_days)
-    return dataclasses.replace(
-        table,
-        time_days=np.minimum(table.time_days, horizon_days),
-        event=table.event & (table.time_days <= horizon_days),
-    )
-
-
-def check_events(table: SurvivalTable, *, least: int = MIN_EVENTS) -> None:
-    """Refuse a cohort with too few events to say anything."""
-    events = int(table.event.sum())
-    if events < least:
-        raise InputError(
-            f"{table.endpoint}: {len(table)} patients have {events} events, fewer than {least}",
-            fix="take another endpoint, a longer horizon, or more patients",
+        Raises
+        ------
+        InputError
+            If the horizon is not above 0.
+        """
+        if not horizon_days > 0:
+            raise InputError(
+                f"a horizon of {horizon_days} days is not possible",
+                fix="give a number of days above 0",
+            )
+        table = self
+        if self.entry_days is not None:
+            table = self.take(self.entry_days < horizon_days)
+        return dataclasses.replace(
+            table,
+            time_days=np.minimum(table.time_days, horizon_days),
+            event=table.event & (table.time_days <= horizon_days),
         )
+
+    def check_events(self, *, least: int = MIN_EVENTS) -> None:
+        """Check that there are enough events for an analysis.
+
+        Parameters
+        ----------
+        least
+            Smallest number of events that is accepted.
+
+        Raises
+        ------
+        InputError
+            If there are fewer events.
+        """
+        events = int(self.event.sum())
+        if events < least:
+            raise InputError(
+                f"{self.endpoint}: {len(self)} patients have {events} events, fewer than {least}",
+                fix="choose another endpoint or a longer horizon, or add patients",
+            )

@@ -1,8 +1,6 @@
-"""Checkpoints: weights and what they mean in one safetensors file, with the same JSON beside it for people.
+"""Physical size of tiles: the field that an encoder sees, and the pixels that are read for it.
 
-The file's header carries genes, target statistics, physical tile size and provenance, so weights and meaning cannot
-part; loading is strict. An encoder's tensors are exactly its ``state_dict``, so ``create_encoder(checkpoint=...)``
-reads it too.
+A tile is defined in micrometres, so that slides of different scanners are cut into the same field.
 """
 
 from __future__ import annotations
@@ -16,20 +14,62 @@ from tcgn_mil.errors import InputError
 
 DEFAULT_PATCH_PX = 112
 DEFAULT_PATCH_MPP = 0.69  # µm per pixel; 112 px are the 77.3 µm that TCGN was trained on
-MPP_RANGE = (0.05, 20.0)  # beyond this a stated resolution is a mistake, not a scanner
-MAX_UPSAMPLING = 1.5  # coarser sources than this many times the asked µm/px hold too little detail
+MPP_RANGE = (0.05, 20.0)  # no scanner is outside this range; such a value is a mistake in the file
+# Enlarging a coarser image adds no detail. Up to a factor of 1.5 nuclei remain recognisable.
+MAX_UPSAMPLING = 1.5
+
+
+def check_mpp(mpp: float, *, what: str = "resolution", path: object = None) -> float:
+    """Check that a resolution is plausible, and return it.
+
+    Parameters
+    ----------
+    mpp
+        Micrometres per pixel.
+    what
+        Name of the value in the error message.
+    path
+        File of the value, for the error message.
+
+    Returns
+    -------
+    float
+        `mpp`.
+
+    Raises
+    ------
+    InputError
+        If the value is not finite or is outside `MPP_RANGE`.
+    """
+    if not (math.isfinite(mpp) and MPP_RANGE[0] <= mpp <= MPP_RANGE[1]):
+        raise InputError(
+            f"{what} of {mpp} µm/px is outside {MPP_RANGE[0]:g} to {MPP_RANGE[1]:g}",
+            path=None if path is None else str(path),
+            fix="give the scanner's micrometres per pixel, for example 0.25 (40x) or 0.5 (20x)",
+        )
+    return float(mpp)
 
 
 @dataclass(frozen=True)
 class PatchSize:
-    """The square field an encoder sees: its stored pixels and their physical size.
+    """The square field that an encoder sees, in pixels and in micrometres.
 
-    Attributes
+    Parameters
     ----------
     px
-        Side in stored pixels.
+        Side in pixels, 8 to 4096.
     mpp
-        Micrometres per stored pixel.
+        Micrometres per pixel.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+
+    Examples
+    --------
+    >>> print(PatchSize(px=256, mpp=0.5))
+    128.0 µm (256 px at 0.5 µm/px)
     """
 
     px: int = DEFAULT_PATCH_PX
@@ -49,7 +89,20 @@ class PatchSize:
         return self.px * self.mpp
 
     def matches(self, other: PatchSize, *, tolerance: float = 0.02) -> bool:
-        """Whether field of view and sharpness agree to within `tolerance` (relative)."""
+        """Tell whether two patch sizes have the same field and the same resolution.
+
+        Parameters
+        ----------
+        other
+            The other patch size.
+        tolerance
+            Largest relative difference in micrometres and in micrometres per pixel. Scanners
+            state the same nominal resolution with differences of about 1 %.
+
+        Returns
+        -------
+        bool
+        """
         return math.isclose(self.um, other.um, rel_tol=tolerance) and math.isclose(
             self.mpp, other.mpp, rel_tol=tolerance
         )
@@ -58,31 +111,56 @@ class PatchSize:
         return f"{self.um:.1f} µm ({self.px} px at {self.mpp:g} µm/px)"
 
 
-def check_mpp(mpp: float, *, what: str = "resolution", path: object = None) -> float:
-    """Return `mpp` if it is a plausible number of micrometres per pixel, else raise InputError."""
-    if not (math.isfinite(mpp) and MPP_RANGE[0] <= mpp <= MPP_RANGE[1]):
+def check_patch(expected: PatchSize, given: PatchSize, *, allow: bool = False) -> None:
+    """Check that tiles have the physical size that a model was trained on.
+
+    Parameters
+    ----------
+    expected
+        Patch size of the model.
+    given
+        Patch size of the tiles.
+    allow
+        If True, any size is accepted.
+
+    Raises
+    ------
+    InputError
+        If the sizes differ and `allow` is False.
+    """
+    if not allow and not expected.matches(given):
         raise InputError(
-            f"{what} of {mpp} µm/px is outside {MPP_RANGE[0]:g} to {MPP_RANGE[1]:g}",
-            path=None if path is None else str(path),
-            fix="give the scanner's micrometres per pixel, for example 0.25 (40x) or 0.5 (20x)",
+            f"the model was trained on patches of {expected}, these are {given}",
+            fix=f"tile with --patch-px {expected.px} --patch-mpp {expected.mpp:g}, or pass"
+            " --allow-other-size",
         )
-    return float(mpp)
 
 
 @dataclass(frozen=True)
 class TileSpec:
-    """How one slide's tiles are laid and read; derived sizes follow from the slide's own resolution.
+    """Geometry of the tiles of one slide.
+
+    `tile_px`, `mpp` and `stride_px` are chosen by the user. The other values follow from them and
+    from the slide's own resolution (:meth:`for_slide`).
 
     Attributes
     ----------
-    tile_px, mpp, stride_px
-        What was asked: side and step in pixels of `mpp` µm each.
+    tile_px
+        Side of a tile in pixels of `mpp` micrometres.
+    mpp
+        Micrometres per pixel of the tiles.
+    stride_px
+        Distance between neighbouring tiles in the same pixels; equal to `tile_px` for a grid
+        without gaps or overlap.
     slide_mpp
-        µm per pixel of level 0.
-    read_level, read_px
-        The pyramid level read (the coarsest still at least as fine as `mpp`) and the side read there, in its pixels.
+        Micrometres per pixel of the slide's level 0.
+    read_level
+        Level of the slide's pyramid that is read.
+    read_px
+        Side of a tile in pixels of that level, before it is resized to `tile_px`.
     level0_px, level0_stride_px
-        Side and step in level-0 pixels (float: the grid is laid in µm and rounded per tile).
+        Side and distance in level-0 pixels. They are fractions, because the grid is laid in
+        micrometres; each tile's corner is rounded on its own, so that errors do not add up.
     """
 
     tile_px: int
@@ -104,24 +182,55 @@ class TileSpec:
         stride_px: int | None = None,
         max_upsampling: float = MAX_UPSAMPLING,
     ) -> TileSpec:
-        """Derive the spec for a slide, never upsampling past `max_upsampling`.
+        """Derive the geometry for a slide.
+
+        Parameters
+        ----------
+        patch
+            Size of the tiles.
+        slide_mpp
+            Micrometres per pixel of level 0.
+        level_downsamples
+            Downsampling factor of each level; 1 for level 0.
+        stride_px
+            Distance between neighbouring tiles in tile pixels, at least 1. None for the side of a
+            tile.
+        max_upsampling
+            Largest factor by which pixels may be enlarged.
+
+        Returns
+        -------
+        TileSpec
 
         Raises
         ------
         InputError
-            If the slide is coarser than ``patch.mpp * max_upsampling``, or its resolution is implausible.
+            If the slide is coarser than ``patch.mpp * max_upsampling``, its resolution is not
+            plausible, or the stride is below 1.
+
+        Examples
+        --------
+        >>> spec = TileSpec.for_slide(
+        ...     PatchSize(px=256, mpp=0.5), slide_mpp=0.25, level_downsamples=[1, 4, 16]
+        ... )
+        >>> spec.read_level, spec.read_px, spec.level0_px
+        (0, 512, 512.0)
         """
         check_mpp(slide_mpp, what="slide resolution")
         if slide_mpp > patch.mpp * max_upsampling:
             raise InputError(
-                f"the slide has {slide_mpp:.3g} µm/px, too coarse for tiles at {patch.mpp:.3g} µm/px"
-                f" (upsampling is bounded at {max_upsampling:g}x)",
+                f"the slide has {slide_mpp:.3g} µm/px, too coarse for tiles at {patch.mpp:.3g}"
+                f" µm/px (pixels may be enlarged {max_upsampling:g} times at most)",
                 fix="use a finer scan, or a model trained at a coarser resolution",
             )
         stride = patch.px if stride_px is None else stride_px
         if stride < 1:
-            raise InputError(f"stride of {stride} px", fix="give a stride of at least 1 px")
-        wanted = max(patch.mpp / slide_mpp, 1.0) * (1 + 1e-3)  # tolerate 4.0003 for a level of 4x
+            raise InputError(
+                f"a stride of {stride} px is not possible", fix="give a stride of at least 1 px"
+            )
+        # Read the coarsest level that is still at least as fine as the tiles: the least data that
+        # loses no detail. Scanners store factors such as 4.0003, hence the tolerance of 0.1 %.
+        wanted = max(patch.mpp / slide_mpp, 1.0) * (1 + 1e-3)
         finer = [
             level for level, downsample in enumerate(level_downsamples) if downsample <= wanted
         ]
@@ -140,24 +249,9 @@ class TileSpec:
 
     @property
     def patch(self) -> PatchSize:
-        """The physical field of one tile."""
+        """Physical field of one tile."""
         return PatchSize(self.tile_px, self.mpp)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as stored in HDF5 attributes."""
+        """Return the values as plain Python values, as they are stored in HDF5 attributes."""
         return asdict(self)
-
-
-def check_patch(expected: PatchSize, found: PatchSize, *, allow: bool = False) -> None:
-    """Refuse tiles of another physical size than a model was trained on, unless `allow`.
-
-    Raises
-    ------
-    InputError
-        Naming both sizes.
-    """
-    if not allow and not expected.matches(found):
-        raise InputError(
-            f"the model was trained on patches of {expected}, these are {found}",
-            fix=f"tile with --patch-px {expected.px} --patch-mpp {expected.mpp:g}, or pass --allow-other-size",
-        )

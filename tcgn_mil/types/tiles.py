@@ -1,15 +1,15 @@
-"""The data types that flow between stages, and their validation.
+"""Tiles of one slide: coordinates, tissue fraction, quality and stain normalisation.
 
-Letters for shapes: N tiles, S spots, G genes, M patients, D features. Coordinates are level-0 pixels, x then y.
-Imports numpy alone, so that every layer of the package can use it; AnnData comes in lazily.
+Coordinates are pixels of the slide's level 0, x first and y second.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,26 +18,29 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.text import content_hash
 from tcgn_mil.types.tile_geometry import TileSpec
 
-if TYPE_CHECKING:
-    pass
-
-
 VERDICTS = ("kept", "pen", "out of focus", "fold")
+NO_STAIN = "none"
+
+# Macenko: a stain matrix of 3 x 2 values and two strengths. Reinhard: three means and three
+# standard deviations in CIELAB.
+_STAIN_PARAMETERS = {"macenko": 8, "reinhard": 6}
 
 
 @dataclass(frozen=True)
 class TileQuality:
-    """Quality of N tiles, by `tcgn_mil.preprocessing.tiles.quality`.
+    """Measured quality of N tiles (see :mod:`tcgn_mil.preprocessing.tiles.quality`).
 
     Attributes
     ----------
     focus
-        (N,) float32, sharpness against that of the same tissue in focus: about 1 in focus, towards 0 out of it; NaN
-        where there is too little tissue to tell.
+        (N,) float32. Sharpness relative to the same tissue in focus: about 1 in focus, towards 0
+        out of focus, NaN if the tile has too little tissue to measure it.
     blur
-        (N,) float32 in [0, 1], share of the tile's tissue that is out of focus.
-    pen, fold
-        (N,) float32 in [0, 1], share of the tile under ink, and under folded tissue.
+        (N,) float32 in [0, 1]. Share of the tile's tissue that is out of focus.
+    pen
+        (N,) float32 in [0, 1]. Share of the tile that is covered by pen ink.
+    fold
+        (N,) float32 in [0, 1]. Share of the tile that is folded tissue.
     """
 
     focus: NDArray[np.float32]
@@ -45,24 +48,24 @@ class TileQuality:
     pen: NDArray[np.float32]
     fold: NDArray[np.float32]
 
-    def __getitem__(self, chosen: NDArray[Any]) -> TileQuality:
-        return TileQuality(
-            self.focus[chosen], self.blur[chosen], self.pen[chosen], self.fold[chosen]
-        )
+    def __getitem__(self, rows: NDArray[Any]) -> TileQuality:
+        return TileQuality(self.focus[rows], self.blur[rows], self.pen[rows], self.fold[rows])
 
 
 @dataclass(frozen=True)
 class RejectedTiles:
-    """Tiles with enough tissue that quality control left out.
+    """Tiles with enough tissue that quality control removed.
 
     Attributes
     ----------
-    coords, tissue_fraction
-        As in :class:`TileSet`, (K, 2) and (K,).
+    coords
+        (K, 2) int64. Top-left corners in level-0 pixels, x then y.
+    tissue_fraction
+        (K,) float32 in [0, 1].
     quality
-        Of the K tiles.
+        Quality of the K tiles.
     verdict
-        (K,) uint8, positions in `VERDICTS`, none of them 0.
+        (K,) uint8. Reason of the removal, as a position in `VERDICTS`; never 0 (kept).
     """
 
     coords: NDArray[np.int64]
@@ -74,22 +77,23 @@ class RejectedTiles:
         return len(self.coords)
 
 
-NO_STAIN = "none"
-
-
 @dataclass(frozen=True)
 class Stain:
-    """How a slide's colours are brought to those of a reference, by `tcgn_mil.preprocessing.tiles.stain`.
+    """Parameters that normalise the colours of one slide to a reference image.
+
+    The parameters are fitted by :mod:`tcgn_mil.preprocessing.tiles.stain`.
 
     Attributes
     ----------
     method
-        macenko or reinhard.
+        ``macenko`` or ``reinhard``.
     reference
-        Base name of the reference image, or ``published``.
-    target, source
-        Parameters of the reference, and of the slide: the stain matrix (3, 2) row by row and two strengths (macenko),
-        or three means and three standard deviations in CIELAB (reinhard).
+        File name of the reference image, or ``published`` for the published parameters.
+    target
+        Parameters of the reference: for Macenko the (3, 2) stain matrix row by row and two
+        strengths, for Reinhard three means and three standard deviations in CIELAB.
+    source
+        The same parameters of the slide.
     """
 
     method: str
@@ -98,55 +102,66 @@ class Stain:
     source: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        length = {"macenko": 8, "reinhard": 6}.get(self.method)
-        if length is None or not len(self.target) == len(self.source) == length:
+        expected = _STAIN_PARAMETERS.get(self.method)
+        if expected is None or not len(self.target) == len(self.source) == expected:
             raise InputError(
-                f"stain normalisation {self.method!r} with {len(self.target)} and {len(self.source)} parameters",
+                f"stain normalisation {self.method!r} with {len(self.target)} parameters of the"
+                f" reference and {len(self.source)} of the slide is not known",
                 fix="make the file again",
             )
         if not all(math.isfinite(value) for value in (*self.target, *self.source)):
             raise InputError(
-                f"{self.method} has parameters that are not finite", fix="make the file again"
+                f"a parameter of the {self.method} stain normalisation is not finite",
+                fix="make the file again",
             )
 
     @property
     def identity(self) -> str:
-        """Method and reference, the same for all slides that can be mixed, for example ``macenko-1a2b...``."""
+        """Method and hash of the reference, for example ``macenko-1a2b...``.
+
+        Slides with the same identity were normalised to the same reference, so that their
+        features can be used together.
+        """
         return f"{self.method}-{content_hash(list(self.target))}"
 
 
 def stain_identity(stain: Stain | None) -> str:
-    """`Stain.identity`, or `NO_STAIN`."""
+    """Return :attr:`Stain.identity`, or `NO_STAIN` if the colours were not normalised."""
     return NO_STAIN if stain is None else stain.identity
 
 
 @dataclass(frozen=True)
 class TileSet:
-    """The kept tiles of one slide.
+    """Tiles of one slide that are used, with their geometry.
 
-    Attributes
+    Parameters
     ----------
     slide_id
         Name of the slide, unique in a cohort.
     coords
-        (N, 2) int64, top-left corners in level-0 pixels, x then y.
+        (N, 2) int64. Top-left corners in level-0 pixels, x then y.
     tissue_fraction
         (N,) float32 in [0, 1].
     spec
-        Geometry shared by all tiles.
+        Geometry that all tiles share.
     slide_size
         Width and height of level 0 in pixels.
     patient_id
-        Patient the slide is of; the slide's own id where nothing else is known.
+        Patient of the slide. An empty string means that the slide's own name is used.
     quality
-        Of the kept tiles; None where it was not measured, as in other tools' files.
+        Quality of the tiles. None if it was not measured, as in files of other tools.
     rejected
-        Tiles that quality control left out; None where there was none.
+        Tiles that quality control removed. None if there was no quality control.
     stain
-        Normalisation to apply when the tiles are read; None for pixels as they are.
+        Normalisation that is applied when pixels are read. None to read pixels unchanged.
     settings
-        Rules for tissue and quality that the tiles were kept by, as the tile file records them; empty where it does
-        not, as in other tools' files.
+        Rules for tissue and quality by which the tiles were chosen, as stored in the tile file.
+        Empty if the file does not state them, as in files of other tools.
+
+    Raises
+    ------
+    InputError
+        If the arrays have wrong shapes.
     """
 
     slide_id: str
@@ -165,12 +180,38 @@ class TileSet:
             object.__setattr__(self, "patient_id", self.slide_id)
         if self.coords.ndim != 2 or self.coords.shape[1] != 2:
             raise InputError(
-                f"tile coordinates of {self.slide_id} have shape {self.coords.shape}, not (N, 2)"
+                f"tile coordinates of slide {self.slide_id} have shape {self.coords.shape},"
+                " not (N, 2)"
             )
         if len(self.tissue_fraction) != len(self.coords):
             raise InputError(
-                f"{self.slide_id}: {len(self.coords)} tiles, {len(self.tissue_fraction)} tissue fractions"
+                f"slide {self.slide_id} has {len(self.coords)} tiles, but"
+                f" {len(self.tissue_fraction)} tissue fractions"
             )
 
     def __len__(self) -> int:
         return len(self.coords)
+
+    def select(self, rows: slice | list[int] | NDArray[Any]) -> TileSet:
+        """Select tiles of the slide.
+
+        Parameters
+        ----------
+        rows
+            A slice, a list of row numbers, or an (N,) bool mask. The result has the tiles in this
+            order.
+
+        Returns
+        -------
+        TileSet
+            The selected tiles. `rejected` is None, because rejected tiles belong to the whole
+            slide and not to a selection.
+        """
+        index = np.arange(len(self))[rows]
+        return dataclasses.replace(
+            self,
+            coords=self.coords[index],
+            tissue_fraction=self.tissue_fraction[index],
+            quality=None if self.quality is None else self.quality[index],
+            rejected=None,
+        )

@@ -1,4 +1,4 @@
-"""Units of bulk expression: declared, checked against the values, and brought to the scale that models train on."""
+"""Parse units of bulk expression, check values against them, and convert to the training scale."""
 
 from __future__ import annotations
 
@@ -18,23 +18,32 @@ LINEAR_UNITS = {
     "counts": "counts",
 }
 ZSCORE = "zscore"
+
 _LOG = re.compile(r"log2\((?P<base>[a-z-]+)\+(?P<offset>[0-9.eE-]+)\)")
 _TPM_TOTAL = 1e6
+# Tables of TPM round their values and often lack a few genes, so their sums are near 1e6 only.
 _TPM_TOLERANCE = 0.05
-_LOG_CEILING = 40.0  # 2^40: no expression value; linear values declared as logs exceed it
-_ROUNDING = 1e-3
+# 2^40 is above any expression value. Linear values that are declared as logarithms exceed 40.
+_LOG_CEILING = 40.0
+_ROUNDING = 1e-3  # counts of RSEM and similar tools, stored as text, may be off by this much
 
 
 @dataclass(frozen=True)
 class ExpressionUnit:
-    """A unit such as ``tpm``, ``counts``, ``log2(fpkm+1)`` or ``zscore``.
+    """A unit of expression, such as ``tpm``, ``counts``, ``log2(fpkm+1)`` or ``zscore``.
 
-    Attributes
+    Parameters
     ----------
     base
-        Linear unit, or ``zscore``.
+        A key of `LINEAR_UNITS`, or ``zscore``.
     log_offset
-        x in log2(base + x); None for linear values.
+        x if the values are log2(base + x). None if they are not logarithms.
+
+    Examples
+    --------
+    >>> unit = ExpressionUnit.parse("log2(TPM + 1)")
+    >>> unit.base, unit.log_offset, unit.training_unit
+    ('tpm', 1.0, 'log2(TPM + 1)')
     """
 
     base: str
@@ -42,41 +51,55 @@ class ExpressionUnit:
 
     @classmethod
     def parse(cls, text: str) -> ExpressionUnit:
-        """Read a unit as users write it; spaces and case do not matter.
+        """Parse a unit as users write it. Spaces and case do not matter.
+
+        Parameters
+        ----------
+        text
+            For example ``TPM``, ``log2(fpkm + 1)`` or ``zscore``.
+
+        Returns
+        -------
+        ExpressionUnit
 
         Raises
         ------
         InputError
-            Naming the units there are.
+            If the unit is not known. The message lists the known units.
         """
         plain = re.sub(r"\s+", "", text.lower())
         if plain in LINEAR_UNITS or plain == ZSCORE:
             return cls(plain)
-        found = _LOG.fullmatch(plain)
-        offset = _number(found["offset"]) if found else None
-        if found is None or offset is None or found["base"] not in LINEAR_UNITS:
+        match = _LOG.fullmatch(plain)
+        offset = _non_negative_number(match["offset"]) if match else None
+        if match is None or offset is None or match["base"] not in LINEAR_UNITS:
             raise InputError(
                 f"unknown expression unit {text!r}",
-                fix=f"choose {', '.join(LINEAR_UNITS)}, log2(tpm+1) or another log2(unit+offset), or {ZSCORE}",
+                fix=f"choose {', '.join(LINEAR_UNITS)}, log2(tpm+1) or another log2(unit+offset),"
+                f" or {ZSCORE}",
             )
-        return cls(found["base"], offset)
+        return cls(match["base"], offset)
 
     def __str__(self) -> str:
         return self.base if self.log_offset is None else f"log2({self.base}+{self.log_offset:g})"
 
     @property
     def is_linear(self) -> bool:
-        """Whether values are neither logs nor z-scores."""
+        """True if the values are neither logarithms nor z-scores."""
         return self.log_offset is None and self.base != ZSCORE
 
     @property
     def needs_ranks(self) -> bool:
-        """Whether training ranks the values among its patients, since z-scores have tails up to 1e4."""
+        """True if training replaces the values by their ranks among the training patients.
+
+        This holds for z-scores. Published z-scores reach 1e4 for genes with little expression, and
+        such values would dominate a squared error.
+        """
         return self.base == ZSCORE
 
     @property
     def training_unit(self) -> str:
-        """The unit of training targets and predictions."""
+        """Name of the unit of training targets and predictions, for example ``log2(TPM + 1)``."""
         if self.needs_ranks:
             return "normal score of the rank among training patients"
         base = "CPM" if self.base == "counts" and self.is_linear else LINEAR_UNITS[self.base]
@@ -84,38 +107,66 @@ class ExpressionUnit:
 
     @classmethod
     def floor_of(cls, training_unit: str) -> float | None:
-        """The lowest possible value in a training unit's name, None where there is none."""
-        found = re.fullmatch(r"log2\(.* \+ (?P<offset>[0-9.eE-]+)\)", training_unit)
-        if found is None or float(found["offset"]) <= 0:
+        """Return the lowest value that a training unit allows.
+
+        Parameters
+        ----------
+        training_unit
+            A name as :attr:`training_unit` gives it.
+
+        Returns
+        -------
+        float or None
+            log2(x) for ``log2(... + x)``; None if the unit has no lowest value.
+
+        Examples
+        --------
+        >>> ExpressionUnit.floor_of("log2(TPM + 1)")
+        0.0
+        """
+        match = re.fullmatch(r"log2\(.* \+ (?P<offset>[0-9.eE-]+)\)", training_unit)
+        if match is None or float(match["offset"]) <= 0:
             return None
-        return float(np.log2(float(found["offset"])))
+        return float(np.log2(float(match["offset"])))
 
     def check(self, values: NDArray[np.floating], *, path: object = None) -> None:
-        """Refuse values (M, G) that this unit cannot have.
+        """Check that values are possible in this unit.
+
+        A wrong unit is the most common mistake with public expression tables, and nothing fails
+        later: the model only learns a wrong scale. Most wrong declarations show in the sign, the
+        range, or the sum over the genes of a sample.
+
+        Parameters
+        ----------
+        values
+            (M, G). NaN values are ignored.
+        path
+            File of the values, for the error message.
 
         Raises
         ------
         InputError
-            For negatives or fractions where there are none, sums that are no TPM, or linear values declared as logs.
+            If there are no values at all; negative values or fractions in a unit that has none;
+            sums that are not those of TPM; or linear values that are declared as logarithms.
         """
-        where = None if path is None else str(path)
-        known = values[np.isfinite(values)]
-        if not known.size:
-            raise InputError("holds no number", path=where, fix="check the table's layout")
-        low, high = float(known.min()), float(known.max())
+        file = None if path is None else str(path)
+        finite = values[np.isfinite(values)]
+        if not finite.size:
+            raise InputError("holds no number", path=file, fix="check the layout of the table")
+        low, high = float(finite.min()), float(finite.max())
         if self.is_linear:
             if low < 0:
                 raise InputError(
-                    f"has values down to {low:.3g}, but {self} has no negative ones",
-                    path=where,
-                    fix="declare --unit zscore or log2(...), whichever it is",
+                    f"has values down to {low:.3g}, but {self} is never negative",
+                    path=file,
+                    fix="declare the unit of the values: --unit zscore or --unit 'log2(...)'",
                 )
-            self._check_totals(np.nansum(values, axis=1, dtype=np.float64), path=where)
-            if self.base == "counts" and np.abs(known - np.round(known)).max() > _ROUNDING:
+            self._check_totals(np.nansum(values, axis=1, dtype=np.float64), path=file)
+            if self.base == "counts" and np.abs(finite - np.round(finite)).max() > _ROUNDING:
                 raise InputError(
                     "has fractional values, but counts are whole numbers",
-                    path=where,
-                    fix="declare the unit it has",
+                    path=file,
+                    fix="declare the unit of the values with --unit",
                 )
         elif self.needs_ranks:
             self.check_sign(values, path=path)
@@ -124,52 +175,83 @@ class ExpressionUnit:
             if low < floor - 0.05 or high > _LOG_CEILING:
                 raise InputError(
                     f"has values from {low:.3g} to {high:.3g}, which cannot be {self}",
-                    path=where,
+                    path=file,
                     fix="check the offset, or declare the linear unit",
                 )
             linear = np.exp2(values, dtype=np.float64) - self.log_offset
-            self._check_totals(np.nansum(linear, axis=1), path=where)
+            self._check_totals(np.nansum(linear, axis=1), path=file)
 
     def check_sign(self, values: NDArray[np.floating], *, path: object = None) -> None:
-        """Refuse a cohort's values (M, G) declared as z-scores of which none is negative.
+        """Check that the z-scores of a cohort have negative values. Other units always pass.
+
+        Parameters
+        ----------
+        values
+            (M, G).
+        path
+            File of the values, for the error message.
 
         Raises
         ------
         InputError
-            Naming `path`.
+            If the unit is ``zscore`` and no value is negative.
         """
         if self.needs_ranks and values.size and not (values < 0).any():
             raise InputError(
-                "has no negative value, so these are no z-scores",
+                "has no negative value, so these are not z-scores",
                 path=None if path is None else str(path),
-                fix="declare the unit it has; cohorts in different units cannot be joined: bring one to the other's",
+                fix="declare the unit of the values with --unit; cohorts in different units cannot"
+                " be joined, so convert one of them first",
             )
 
     def _check_totals(self, totals: NDArray[np.float64], *, path: str | None) -> None:
-        """Refuse sums over genes (M,) that cannot be; logs of TPM are often of a gene selection, with lower sums."""
+        """Check the sums over genes (M,).
+
+        TPM of all genes sum to 1e6. Logarithms of TPM are often published for a selection of genes,
+        so only sums above 1e6 are an error there.
+        """
         if self.base == "counts":
-            off, expected = totals <= 0, "have no count at all"
+            wrong, expected = totals <= 0, "have no count at all"
         elif self.base == "tpm" and self.is_linear:
-            off, expected = np.abs(totals / _TPM_TOTAL - 1) > _TPM_TOLERANCE, "do not sum to 1e6"
+            wrong = np.abs(totals / _TPM_TOTAL - 1) > _TPM_TOLERANCE
+            expected = "do not sum to 1e6"
         elif self.base in ("tpm", "tpm-subset"):
-            off, expected = totals / _TPM_TOTAL - 1 > _TPM_TOLERANCE, "sum to more than 1e6"
+            wrong, expected = totals / _TPM_TOTAL - 1 > _TPM_TOLERANCE, "sum to more than 1e6"
         else:
             return
-        if off.any():
+        if wrong.any():
             raise InputError(
-                f"{int(off.sum())} of {len(totals)} samples {expected}, the first sums to {totals[off][0]:.4g}",
+                f"{int(wrong.sum())} of {len(totals)} samples {expected}, the first sums to"
+                f" {totals[wrong][0]:.4g}",
                 path=path,
                 fix="remove these samples"
                 if self.base == "counts"
-                else "declare tpm-subset for a selection of genes, or the unit it really has",
+                else "declare tpm-subset if the table holds a selection of genes, or else the unit"
+                " of the values",
             )
 
     def to_training(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
-        """(M, G) in this unit -> the training unit.
+        """Convert values to the training unit.
 
-        Linear units become log2(x + 1); counts are first scaled to 1e6 a sample over the genes given, which therefore
-        are all genes measured, a panel being chosen afterwards; logs stay as they are; z-scores too, and are ranked
-        within the training patients later.
+        Linear values become log2(x + 1). Counts are first scaled to a sum of 1e6 in each sample;
+        therefore give all measured genes, and select a panel afterwards. Logarithms do not change.
+        Z-scores do not change here either; they are ranked later, within the training patients.
+
+        Parameters
+        ----------
+        values
+            (M, G) in this unit.
+
+        Returns
+        -------
+        ndarray
+            (M, G) float32 in :attr:`training_unit`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> ExpressionUnit.parse("tpm").to_training(np.array([[0.0, 1.0, 3.0]])).tolist()
+        [[0.0, 1.0, 2.0]]
         """
         if not self.is_linear:
             return values.astype(np.float32)
@@ -180,8 +262,7 @@ class ExpressionUnit:
         return np.log2(linear + 1).astype(np.float32)
 
 
-def _number(text: str) -> float | None:
-    """A number of 0 or more, else None."""
+def _non_negative_number(text: str) -> float | None:
     try:
         value = float(text)
     except ValueError:

@@ -26,7 +26,7 @@ from tcgn_mil.survival.cox import (
     proportional_hazards,
 )
 from tcgn_mil.survival.risk_sets import RiskSets
-from tcgn_mil.types.outcomes import SurvivalTable, censor_at, check_events, take
+from tcgn_mil.types.outcomes import SurvivalTable
 
 
 def survival_table(
@@ -293,7 +293,7 @@ class TestConcordance:
         np.testing.assert_array_equal(first.replicates, again.replicates)
 
     def test_weights_are_copies(self, rossi: SurvivalTable) -> None:
-        part = take(rossi, np.arange(60))
+        part = rossi.take(np.arange(60))
         risk, weights = part.covariates["prio"].to_numpy(), np.arange(60) % 3
         counts = pair_counts(
             part.time_days,
@@ -309,11 +309,11 @@ class TestConcordance:
 
 class TestOutcomes:
     def test_a_horizon_ends_follow_up(self, rossi: SurvivalTable) -> None:
-        cut = censor_at(rossi, 20)
+        cut = rossi.censor_at(20)
         assert cut.time_days.max() == 20
         assert cut.event.sum() == (rossi.event & (rossi.time_days <= 20)).sum()
         with pytest.raises(InputError, match="horizon of 0"):
-            censor_at(rossi, 0)
+            rossi.censor_at(0)
 
     def test_who_enters_after_the_horizon_is_left_out(self) -> None:
         late = SurvivalTable(
@@ -324,13 +324,13 @@ class TestOutcomes:
             pd.DataFrame(index=["a", "b"]),
             np.array([0.0, 6.0]),
         )
-        assert censor_at(late, 5).patient_id == ("a",)
+        assert late.censor_at(5).patient_id == ("a",)
         assert at_risk_counts(late, np.array([0.0, 5.0, 7.0, 10.0])) == [1, 1, 2, 0]
 
     def test_few_events_are_refused(self, rossi: SurvivalTable) -> None:
-        few = take(rossi, np.flatnonzero(rossi.event)[:9])
+        few = rossi.take(np.flatnonzero(rossi.event)[:9])
         with pytest.raises(InputError, match="OS: 9 patients have 9 events, fewer than 10"):
-            check_events(few)
+            few.check_events()
 
     def test_groups_that_cannot_be_compared(self, rossi: SurvivalTable) -> None:
         assert all(np.isnan(log_rank(rossi, np.zeros(len(rossi), bool))))

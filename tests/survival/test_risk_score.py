@@ -8,19 +8,14 @@ import pytest
 from lifelines import CoxPHFitter
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.settings.risk_score import RiskConfig
 from tcgn_mil.survival.accuracy import fold_accuracy, over_folds, pair_counts
 from tcgn_mil.survival.elastic_net import elastic_net_path, penalties
 from tcgn_mil.survival.folds import fold_rows, survival_folds
-from tcgn_mil.survival.risk_score import (
-    RiskConfig,
-    combined_risk,
-    covariate_risk,
-    gene_risk,
-    inner_folds,
-)
+from tcgn_mil.survival.risk_score import combined_risk, covariate_risk, gene_risk, inner_folds
 from tcgn_mil.tcga_barcodes import sites_of
 from tcgn_mil.types.folds import Fold
-from tcgn_mil.types.outcomes import SurvivalTable, take
+from tcgn_mil.types.outcomes import SurvivalTable
 
 QUICK = RiskConfig(l1_ratios=(0.5,), n_penalties=8, smallest_penalty=0.2, inner_folds=3)
 
@@ -77,8 +72,8 @@ class TestGeneRisk:
     @pytest.mark.parametrize("late", [False, True])
     def test_a_signal_is_found_in_patients_not_seen(self, late: bool) -> None:
         x, table = made(effect=0.6, late=late)
-        found = gene_risk(take(table, np.arange(200)), x[:200], x[200:], QUICK, seed=0)
-        test = take(table, np.arange(200, 300))
+        found = gene_risk(table.take(np.arange(200)), x[:200], x[200:], QUICK, seed=0)
+        test = table.take(np.arange(200, 300))
         c = pair_counts(
             test.time_days,
             test.event,
@@ -93,7 +88,7 @@ class TestGeneRisk:
 
     def test_test_patients_change_nothing_of_the_model(self) -> None:
         x, table = made(effect=0.5)
-        train = take(table, np.arange(200))
+        train = table.take(np.arange(200))
         first = gene_risk(train, x[:200], x[200:], QUICK, seed=0)
         second = gene_risk(train, x[:200], x[200:250] * 3, QUICK, seed=0)
         np.testing.assert_array_equal(first.coefficients, second.coefficients)
@@ -102,7 +97,7 @@ class TestGeneRisk:
 
     def test_ranks_do_not_mind_the_unit(self) -> None:
         x, table = made(effect=0.5)
-        train = take(table, np.arange(200))
+        train = table.take(np.arange(200))
         first = gene_risk(train, x[:200], x[200:], QUICK, seed=0)
         second = gene_risk(train, np.exp(3 * x[:200]), np.exp(3 * x[200:]), QUICK, seed=0)
         np.testing.assert_allclose(first.test, second.test, atol=1e-6)
@@ -112,27 +107,27 @@ class TestGeneRisk:
         sets = np.zeros((30, 2))
         sets[:3, 0], sets[10:20, 1] = 1 / 3, 0.1
         config = RiskConfig(features="signatures", l1_ratios=(0.5,), n_penalties=8, inner_folds=3)
-        found = gene_risk(take(table, np.arange(200)), x[:200], x[200:], config, seed=0, sets=sets)
+        found = gene_risk(table.take(np.arange(200)), x[:200], x[200:], config, seed=0, sets=sets)
         assert found.coefficients.shape == (2,)
         assert found.coefficients[0] > 0.3
         both = RiskConfig(
             features="both", max_genes=5, l1_ratios=(0.5,), n_penalties=8, inner_folds=3
         )
-        found = gene_risk(take(table, np.arange(200)), x[:200], x[200:], both, seed=0, sets=sets)
+        found = gene_risk(table.take(np.arange(200)), x[:200], x[200:], both, seed=0, sets=sets)
         assert found.coefficients.shape == (32,)
         assert 0 < np.count_nonzero(found.coefficients) <= 5
 
     def test_constant_genes_and_no_signal(self) -> None:
         x, table = made()
         x[:, 5] = 3.0
-        found = gene_risk(take(table, np.arange(200)), x[:200], x[200:], QUICK, seed=0)
+        found = gene_risk(table.take(np.arange(200)), x[:200], x[200:], QUICK, seed=0)
         assert np.isfinite(found.test).all()
         assert found.coefficients[5] == 0
 
     def test_covariates_join_the_score(self) -> None:
         x, table = made(effect=0.5)
         train, test = np.arange(200), np.arange(200, 300)
-        outcome, design = take(table, train), table.covariates
+        outcome, design = table.take(train), table.covariates
         genes = gene_risk(outcome, x[train], x[test], QUICK, seed=0)
         alone = covariate_risk(outcome, design.iloc[train], design.iloc[test])
         both = combined_risk(outcome, design.iloc[train], design.iloc[test], genes)
@@ -165,7 +160,7 @@ def test_permuted_outcomes_are_at_chance() -> None:
         risk, fold = np.zeros(len(table)), np.zeros(len(table), int)
         for part in fold_rows(survival_folds(shuffled, n_folds=4, seed=seed), shuffled):
             scores = gene_risk(
-                take(shuffled, part.train), x[part.train], x[part.test], QUICK, seed=seed
+                shuffled.take(part.train), x[part.train], x[part.test], QUICK, seed=seed
             )
             risk[part.test], fold[part.test] = scores.test, part.index
         found.append(
@@ -224,8 +219,8 @@ class TestFolds:
 
     def test_more_folds_than_events_and_a_patient_tested_twice(self) -> None:
         _, table = made(60)
-        few = take(
-            table, np.concatenate([np.flatnonzero(table.event)[:3], np.flatnonzero(~table.event)])
+        few = table.take(
+            np.concatenate([np.flatnonzero(table.event)[:3], np.flatnonzero(~table.event)])
         )
         with pytest.raises(InputError, match="5 folds of 3 events leave a fold without"):
             survival_folds(few, n_folds=5, seed=0)
@@ -246,19 +241,19 @@ class TestAccuracy:
         train, test = np.arange(200), np.arange(200, 400)
         times = np.array([200.0, 500.0])
         found = fold_accuracy(
-            take(table, train), take(table, test), score[train], score[test], times
+            table.take(train), table.take(test), score[train], score[test], times
         )
         assert (found.auc > 0.7).all()
         assert (found.brier < found.brier_null).all()
         chance = fold_accuracy(
-            take(table, train), take(table, test), 0 * score[train], 0 * score[test], times
+            table.take(train), table.take(test), 0 * score[train], 0 * score[test], times
         )
         np.testing.assert_allclose(chance.auc, 0.5)
         np.testing.assert_array_equal(chance.brier, chance.brier_null)
 
     def test_too_few_cases_or_no_follow_up_have_no_answer(self) -> None:
         x, table = made(400, effect=0.8)
-        train, test = take(table, np.arange(200)), take(table, np.arange(200, 400))
+        train, test = table.take(np.arange(200)), table.take(np.arange(200, 400))
         found = fold_accuracy(train, test, x[:200, 0], x[200:, 0], np.array([2.0, 300.0, 1e5]))
         assert np.isnan(found.auc).tolist() == [True, False, True]
         combined = over_folds([found, found])

@@ -1,4 +1,4 @@
-"""Units are read as users write them, checked against the values, and brought to the training scale."""
+"""Units are parsed as users write them, checked against values, and converted for training."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_values_that_fit_are_accepted() -> None:
         ),
         ("log2(fpkm+1)", tpm(), "which cannot be"),
         ("fpkm", np.array([[np.nan, np.nan]]), "holds no number"),
-        ("zscore", np.log2(tpm() + 1), "no negative value, so these are no z-scores"),
+        ("zscore", np.log2(tpm() + 1), "no negative value, so these are not z-scores"),
     ],
 )
 def test_values_that_cannot_be_in_the_unit_are_refused(
