@@ -171,13 +171,11 @@ def _calibration_section(run: Run, coverage: Mapping[str, Any]) -> Section:
     )
 
 
-_POOLINGS = {
-    "gated": "gated attention",
-    "attention": "attention",
-    "mean": "the mean over tiles",
-    "max": "their maximum",
-    "transformer": "a transformer with linear attention",
-}
+def _pooling(name: str) -> str:
+    from tcgn_mil.models.aggregators import AGGREGATORS  # here, since it loads torch
+
+    # A run may have used an aggregator of the user's own code, which is not imported here.
+    return AGGREGATORS[name].sentence if name in AGGREGATORS else f"the aggregator {name!r}"
 
 
 def _finetune(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
@@ -196,7 +194,7 @@ def _finetune(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     )
     return (
         f"Expression of {summary['genes']} genes ({summary['unit']}) was predicted from features of encoder"
-        f" {summary['encoder']} by {_POOLINGS[model['pooling']]} ({model['form']} head, {model['embedding']} values a"
+        f" {summary['encoder']} by {_pooling(model['pooling'])} ({model['form']} head, {model['embedding']} values a"
         f" tile, dropout {model['dropout']}), trained for at most {training['epochs']} epochs with loss"
         f" {training['loss']}, batches of {training['batch_size']} patients, {training['optimizer']} at a peak rate of"
         f" {training['lr']:g} and weight decay {training['weight_decay']:g}, stopped early on a validation fold."

@@ -29,6 +29,7 @@ from tcgn_mil.folds import make_folds, read_folds, write_folds
 from tcgn_mil.inference.fold_models import TRAINING_SLIDES
 from tcgn_mil.inference.out_of_distribution import write_reference
 from tcgn_mil.io.atomic import write_csv, write_json
+from tcgn_mil.models.aggregators import aggregator_class
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.types.folds import Fold
 
@@ -52,6 +53,7 @@ def run(
         If there are fewer than 10 patients and no folds are given, or what :func:`load_cohort` and
         :func:`fold_targets` refuse.
     """
+    aggregator_class(config.model)  # refuses an unknown name before hours of reading
     out_dir = begin_run(out_dir, KIND, config)
     data = load_cohort(config.cohort, config.features, pooled=config.cohorts == "pooled")
     pixels = None

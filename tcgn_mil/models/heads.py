@@ -1,8 +1,11 @@
-"""What stands between features and genes, alone: trained on a frozen encoder, or its last layer given.
+"""Heads: the layers between the features of an encoder and the genes.
 
-The head of an encoder that was trained on spots, as the additive slide model starts from it.
+The last layer or the whole head can be trained or replaced while the rest of the encoder stays as
+it is. :class:`SpotHead` and :class:`SpotFeatures` carry a head that was trained on spots into the
+additive slide model.
 
-Shapes: B bags, N tiles, D features, S width of the last layer's input (D, or the hidden layer's), G genes.
+Shapes: B bags or images, N tiles, D features, S width of the last layer's input (D, or the hidden
+layer's), G genes.
 """
 
 from __future__ import annotations
@@ -18,12 +21,12 @@ from tcgn_mil.errors import InputError
 
 
 def head_of(model: nn.Module) -> nn.Module:
-    """The classifier of a TCGN or timm model.
+    """Return the classifier of a TCGN or timm model.
 
     Raises
     ------
     InputError
-        If it has no linear layer.
+        If the model has no classifier with a linear layer.
     """
     classifier: Any = getattr(model, "get_classifier", lambda: None)
     head = classifier()
@@ -31,20 +34,24 @@ def head_of(model: nn.Module) -> nn.Module:
         isinstance(part, nn.Linear) for part in head.modules()
     ):
         raise InputError(
-            f"{type(model).__name__} has no linear head", fix="train it end to end (train=all)"
+            f"{type(model).__name__} has no linear head, so its head cannot be trained alone",
+            fix="train the whole network (train=all)",
         )
     return head
 
 
 def last_layer(model: nn.Module) -> nn.Linear:
-    """The linear layer that gives the genes: timm's classifier, the second layer of TCGN's head."""
+    """Return the linear layer that predicts the genes.
+
+    In a timm model this is the classifier, in TCGN the second layer of the head.
+    """
     return [part for part in head_of(model).modules() if isinstance(part, nn.Linear)][-1]
 
 
 def set_last_layer(
     model: nn.Module, weight: NDArray[np.floating], bias: NDArray[np.floating]
 ) -> None:
-    """Make the last layer this linear map: `weight` (G, D), `bias` (G,)."""
+    """Set the weight (G, D) and the bias (G,) of the layer that predicts the genes."""
     layer = last_layer(model)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(np.asarray(weight, dtype=np.float32)))
@@ -52,14 +59,15 @@ def set_last_layer(
 
 
 class BeforeLastLayer(nn.Module):
-    """A model up to the input of its last layer: images (B, 3, H, W) -> (B, D)."""
+    """Compute the input of a model's last layer: images (B, 3, H, W) to (B, S)."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        """The input of the last layer."""
+        """Return what the last layer reads for these images."""
+        # A hook works for every head, however many layers it has before the last one.
         inputs: list[Tensor] = []
         hook = last_layer(self.model).register_forward_pre_hook(
             lambda _, given: inputs.append(given[0])
@@ -72,9 +80,10 @@ class BeforeLastLayer(nn.Module):
 
 
 class HeadOnly(nn.Module):
-    """A model of which only the head trains; the rest stays in eval mode, so its normalisation statistics stay too.
+    """Train only the head of a model.
 
-    It shares the model's own parameters: what is trained here is trained there.
+    The rest stays in evaluation mode, so that the statistics of its normalisations stay as well.
+    The parameters are those of the model itself: training this module trains the model.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -84,14 +93,14 @@ class HeadOnly(nn.Module):
         head_of(model).requires_grad_(True)
 
     def train(self, mode: bool = True) -> HeadOnly:
-        """Only the head changes its mode."""
+        """Set the mode of the head; the rest stays in evaluation mode."""
         self.training = mode
         self.model.eval()
         head_of(self.model).train(mode)
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, G)."""
+        """Map images (B, 3, H, W) to expression (B, G)."""
         model: Any = self.model
         with torch.no_grad():
             last_map = model.forward_features(images)
@@ -99,37 +108,36 @@ class HeadOnly(nn.Module):
 
 
 class SpotHidden(NamedTuple):
-    """Hidden layer of a head: ``weight`` (S, D), ``bias`` (S,), then a GELU."""
+    """Hidden layer of a head: ``weight`` (S, D) and ``bias`` (S,), followed by a GELU."""
 
     weight: Tensor
     bias: Tensor
 
 
 class SpotHead(NamedTuple):
-    """A head trained on spots, from features to genes.
+    """Weights of a head that was trained on spots, from features to genes.
 
     Attributes
     ----------
     weight
-        (G, S) of its last layer.
+        (G, S) weight of the last layer.
     hidden
-        The layer before, None where the last layer reads features (S = D).
+        The layer before the last one; None if the last layer reads the features (then S = D).
     """
 
     weight: Tensor
     hidden: SpotHidden | None = None
 
     def last_input(self, features: Tensor) -> Tensor:
-        """(..., D) -> (..., S), what the last layer reads."""
-        return (
-            features
-            if self.hidden is None
-            else nn.functional.gelu(nn.functional.linear(features, *self.hidden))
-        )
+        """Map features (..., D) to the input of the last layer (..., S)."""
+        return _last_input(features, self.hidden)
 
 
 class SpotFeatures(nn.Module):
-    """What the last layer of a head trained on spots reads, less its mean over training tiles; it is not trained."""
+    """Compute the centred input of a head's last layer; nothing here is trained.
+
+    The mean over the training tiles is subtracted, so that an average tile gives zero.
+    """
 
     def __init__(self, in_features: int, hidden: int) -> None:
         super().__init__()
@@ -140,9 +148,25 @@ class SpotFeatures(nn.Module):
         self.register_buffer("weight", torch.zeros(hidden, in_features) if hidden else None)
         self.register_buffer("bias", torch.zeros(hidden) if hidden else None)
 
+    def load_head(self, hidden: SpotHidden | None, centre: Tensor) -> None:
+        """Copy the hidden layer of a trained head, and the mean (S,) to subtract."""
+        with torch.no_grad():
+            self.centre.copy_(centre)
+            if hidden is not None:
+                assert self.weight is not None
+                assert self.bias is not None
+                self.weight.copy_(hidden.weight)
+                self.bias.copy_(hidden.bias)
+
     def forward(self, features: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, S)."""
+        """Map features (B, N, D) to (B, N, S)."""
         hidden = (
             None if self.weight is None or self.bias is None else SpotHidden(self.weight, self.bias)
         )
-        return SpotHead(self.centre, hidden).last_input(features) - self.centre
+        return _last_input(features, hidden) - self.centre
+
+
+def _last_input(features: Tensor, hidden: SpotHidden | None) -> Tensor:
+    if hidden is None:
+        return features
+    return nn.functional.gelu(nn.functional.linear(features, *hidden))

@@ -1,4 +1,4 @@
-"""Attention pooling and the slide regressor: invariances, the additive identity, gradients, and that it learns."""
+"""The slide model: invariances, the sum of tile scores, gradients, learning, and own aggregators."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.models.aggregators import (
+    AGGREGATORS,
+    Aggregator,
+    Pooled,
+    register_aggregator,
+    weighted_sum,
+)
 from tcgn_mil.models.heads import SpotHead, SpotHidden
-from tcgn_mil.models.slide_regressor import MilConfig, SlideRegressor
+from tcgn_mil.models.slide_regressor import SlideRegressor
+from tcgn_mil.settings.slide_model import MilConfig
 
 D, G = 12, 5
 VARIANTS = [
@@ -73,7 +81,9 @@ def test_the_order_of_tiles_does_not_matter(model: SlideRegressor) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [config for config in VARIANTS if config.pooling != "max"], indirect=True
+    "model",
+    [config for config in VARIANTS if AGGREGATORS[config.pooling].supports_tile_scores],
+    indirect=True,
 )
 @pytest.mark.parametrize("tiles", [1, 40, 5_000])
 def test_attention_weighted_tile_scores_are_the_expression(
@@ -112,7 +122,7 @@ def test_tiles_of_a_transformer_know_each_other() -> None:
 
 @pytest.mark.parametrize("hidden", [0, 6])
 def test_the_additive_form_starts_as_the_head_trained_on_spots(hidden: int) -> None:
-    """Less its mean over tiles, and up to what the near-zero second head adds; unknown genes start from 0."""
+    """Scores are centred; the second head starts near zero; genes without spots start at 0."""
     torch.manual_seed(0)
     model = SlideRegressor(D, G, MilConfig(form="additive", embedding=8, spot_hidden=hidden)).eval()
     model.standardise(torch.randn(D), torch.rand(D) + 0.5)
@@ -134,14 +144,53 @@ def test_the_additive_form_starts_as_the_head_trained_on_spots(hidden: int) -> N
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"pooling": "max", "form": "additive"}, "additive goes with pooling gated"),
-        ({"pooling": "best"}, "choose one of gated"),
-        ({"pooling": "transformer", "heads": 3}, "no multiple of model.heads 3"),
+        (
+            {"pooling": "max", "form": "additive"},
+            r"form=additive does not work with model.pooling=max.*one of gated, attention, mean,",
+        ),
+        (
+            {"pooling": "transformer", "form": "additive"},
+            "form=additive does not work with model.pooling=transformer",
+        ),
+        (
+            {"pooling": "best"},
+            "model.pooling is 'best'.*one of gated, attention, mean, max, transformer",
+        ),
+        ({"pooling": "transformer", "heads": 3}, "not a multiple of model.heads 3"),
     ],
 )
-def test_what_does_not_go_together_is_refused(keys: dict, message: str) -> None:
+def test_a_config_that_no_model_can_have_is_refused(keys: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        MilConfig(**keys)
+        SlideRegressor(D, G, MilConfig(**keys))
+
+
+def test_the_aggregator_door_takes_a_class_from_outside() -> None:
+    @register_aggregator("brightest")
+    class Brightest(Aggregator):
+        sentence = "the tile with the largest sum of values"
+
+        def __init__(self, config: MilConfig) -> None:
+            super().__init__()
+            self.sharpness = nn.Parameter(torch.ones(()))
+
+        def forward(self, values: Tensor, mask: Tensor) -> Pooled:
+            logits = self.sharpness * values.float().sum(dim=2)
+            attention = logits.masked_fill(~mask, -torch.inf).softmax(dim=1)[:, None]
+            return Pooled(weighted_sum(values, attention), attention)
+
+    try:
+        torch.manual_seed(0)
+        config = MilConfig(pooling="brightest", embedding=8, dropout=0)
+        model = SlideRegressor(D, G, config)
+        sharpness = model.get_parameter("attention.sharpness").item()
+        features, mask = bag(6)
+        first, last = (train(model, features, mask, torch.ones(1, G), steps=n) for n in (1, 50))
+        assert last < first
+        assert model.get_parameter("attention.sharpness").item() != sharpness
+        with pytest.raises(ValueError, match="'brightest' is registered already"):
+            register_aggregator("brightest")(Brightest)
+    finally:
+        AGGREGATORS.pop("brightest")
 
 
 def test_tile_scores_come_on_request_only(model: SlideRegressor) -> None:
@@ -199,7 +248,7 @@ def test_it_overfits_a_few_bags() -> None:
 
 
 def test_gated_attention_finds_the_tile_that_matters_where_the_mean_cannot() -> None:
-    """A bag's target is the mark on the one of its 60 tiles that a flag singles out; the others carry decoys."""
+    """The target is the mark of the one flagged tile; the other 59 tiles carry decoys."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(64, 60, D, generator=generator)
     bags, key = torch.arange(64), torch.randint(0, 60, (64,), generator=generator)
@@ -252,5 +301,5 @@ def _seeded(seed: int) -> SlideRegressor:
 
 @pytest.mark.parametrize(("name", "value"), [("dropout", 1.0), ("embedding", 0), ("heads", 0)])
 def test_impossible_sizes_are_refused(name: str, value: float) -> None:
-    with pytest.raises(InputError, match=f"model.{name}"):
+    with pytest.raises(InputError, match=f"config key '{name}' is"):
         MilConfig(**{name: value})
