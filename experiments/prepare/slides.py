@@ -141,16 +141,17 @@ def import_features(
 ) -> None:
     """Convert features of CLAM, TRIDENT or STAMP, or a table; writes features/<slide>.h5 for finetune and predict."""
     from tcgn_mil.io.feature_files import LEVEL0
-    from tcgn_mil.preprocessing.features.feature_table import SUFFIXES, import_table
+    from tcgn_mil.preprocessing.features.feature_table import import_table
     from tcgn_mil.preprocessing.features.import_features import (
         ImportSettings,
         find_sources,
         import_cohort,
     )
+    from tcgn_mil.preprocessing.features.readers.table import is_feature_table
     from tcgn_mil.preprocessing.slides.names import slide_facts
 
     facts_of = slide_facts(patients, mpp=mpp)
-    if source.suffix in SUFFIXES:
+    if is_feature_table(source):
         done, failures = import_table(source, facts_of, encoder, out)
     else:
         settings = ImportSettings(encoder, patch_px, patch_mpp)

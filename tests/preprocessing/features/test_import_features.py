@@ -1,4 +1,4 @@
-"""`tcgn-mil import-features`: other tools' files become ours, train and predict, and broken ones cost a row."""
+"""`tcgn-mil import-features` converts files of other tools; a broken file costs one row."""
 
 from __future__ import annotations
 
@@ -214,7 +214,8 @@ def test_broken_files_cost_a_row_each(tmp_path: Path) -> None:
     rows = pd.read_csv(out / "failures.csv").set_index("slide")
     assert len(failures) == len(rows) == 9
     for slide, part in {
-        "holes": "1 tiles have features that are not finite, the first at level-0 position (1536, 512)",
+        "holes": "1 tiles have features that are not finite, the first at level-0 position"
+        " (1536, 512)",
         "wide": "(9 wide), but those of a are of clam:resnet50_trunc (8 wide)",
         "double": "float64",
         "empty": "holds no tile",

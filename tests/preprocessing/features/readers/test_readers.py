@@ -1,8 +1,9 @@
-"""Feature files of CLAM, TRIDENT and STAMP: told apart, placed on the slide, refused where they are broken."""
+"""Feature files of CLAM, TRIDENT and STAMP are recognised, placed, and refused if broken."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import pytest
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.feature_files import LEVEL0, SCALED, UNKNOWN, write_features
-from tcgn_mil.preprocessing.features import foreign_features as feature_layouts
-from tcgn_mil.preprocessing.features.foreign_features import ForeignFeatures, open_foreign, place
+from tcgn_mil.preprocessing.features import readers
+from tcgn_mil.preprocessing.features.import_features import find_sources
+from tcgn_mil.preprocessing.features.placement import place
+from tcgn_mil.preprocessing.features.readers import open_foreign, register_feature_reader
+from tcgn_mil.preprocessing.features.readers.base import FeatureReader, ForeignFeatures
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
 COORDS = np.array([[0, 0], [1024, 0], [0, 1024], [39_000, 29_000]])
@@ -100,9 +104,29 @@ def test_each_layout_is_known_by_what_it_holds(
 
 
 def test_blocks_are_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_layouts, "_BLOCK_BYTES", 3 * FEATURES[0].nbytes)
+    monkeypatch.setattr(
+        "tcgn_mil.preprocessing.features.readers.base.BLOCK_BYTES", 3 * FEATURES[0].nbytes
+    )
     with open_foreign(clam(tmp_path / "a.h5")) as found:
         assert [len(block) for block in found.blocks()] == [3, 1]
+
+
+def test_door_a_layout_is_added_from_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "READERS", dict(readers.READERS))
+
+    @contextmanager
+    def open_arrays(path: Path) -> Iterator[ForeignFeatures]:
+        yield ForeignFeatures("arrays", np.load(path), coords=None)
+
+    register_feature_reader(
+        FeatureReader("arrays", (".npy",), lambda path: path.suffix == ".npy", open_arrays)
+    )
+    np.save(tmp_path / "a.npy", FEATURES)
+    with open_foreign(find_sources(tmp_path)["a"]) as found:
+        assert found.layout == "arrays"
+        assert np.array_equal(np.concatenate(list(found.blocks())), FEATURES)
 
 
 def test_clam_needs_size_and_resolution(tmp_path: Path) -> None:

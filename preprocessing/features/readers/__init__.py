@@ -1,0 +1,74 @@
+"""Read feature files of other tools; each layout is one module, registered in :data:`READERS`.
+
+To add a layout, write a module with a :class:`FeatureReader` and register it here, or call
+:func:`register_feature_reader` from your own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.features.readers import (
+    clam,
+    clam_tensor,
+    hdf5_datasets,
+    stamp,
+    trident,
+)
+from tcgn_mil.preprocessing.features.readers.base import FeatureReader, ForeignFeatures
+
+READERS: dict[str, FeatureReader] = {}
+
+
+def register_feature_reader(reader: FeatureReader) -> None:
+    """Add a layout of feature files, or replace the one of the same name.
+
+    Layouts are tried in reverse order of registration: a later one may be a special case of an
+    earlier one. TRIDENT's files, for example, are CLAM's with more attributes.
+    """
+    READERS.pop(reader.name, None)
+    READERS[reader.name] = reader
+
+
+for _reader in (clam.READER, trident.READER, stamp.READER, clam_tensor.READER):
+    register_feature_reader(_reader)
+
+
+def feature_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of all registered layouts, each once."""
+    return tuple(dict.fromkeys(end for reader in READERS.values() for end in reader.suffixes))
+
+
+@contextmanager
+def open_foreign(path: str | Path) -> Iterator[ForeignFeatures]:
+    """Open a feature file of another tool, in the layout that its contents show.
+
+    Yields
+    ------
+    ForeignFeatures
+        Checked features. They can be read while the context is open.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged, if no layout fits, or if its reader refuses it: no tile,
+        features that are not (N, D) float16 or float32, or coords that do not belong to them.
+    """
+    path = Path(path)
+    # A suffix that no layout has (".hdf5", say) is taken for HDF5, whose file signature is checked.
+    suffix = path.suffix if path.suffix in feature_suffixes() else hdf5_datasets.SUFFIXES[0]
+    candidates = [reader for reader in READERS.values() if suffix in reader.suffixes]
+    for reader in reversed(candidates):
+        if reader.is_layout(path):
+            with reader.open(path) as features:
+                yield features
+            return
+    names = ", ".join(reader.name for reader in candidates)
+    raise InputError(
+        f"is in none of the layouts {names}: it has no features or feats",
+        path=path,
+        fix="check the path",
+    )

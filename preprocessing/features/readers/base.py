@@ -1,0 +1,131 @@
+"""Features of another tool before they are imported, and the checks that all layouts share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.interop.tile_readers import MAX_TILES
+
+MAX_WIDTH = 65_536
+MAX_BYTES = 64 * 2**30  # of one slide's features, or of a file that holds them
+BLOCK_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class ForeignFeatures:
+    """Features that another tool computed for one slide, checked but not yet read.
+
+    Attributes
+    ----------
+    layout
+        Name of the layout: ``clam``, ``trident`` or ``stamp``.
+    features
+        (N, D) float16 or float32, with N and D at least 1. An HDF5 dataset is read in slices.
+    coords
+        (N, 2) top-left corners of the tiles, as integer level-0 pixels or, for STAMP, in µm. None
+        if the file has no positions.
+    encoder
+        Name of the encoder in the file, or an empty string if the file does not name it.
+    patch_px
+        Side of a tile in the pixels that the encoder received. None if the file does not say.
+    patch_um
+        Side of a tile in µm. None if the file does not say.
+    level0_px
+        Side of a tile in level-0 pixels. None if the file does not say.
+    stride_px
+        Distance between neighbouring tiles, in the same pixels as `patch_px`. None if the file
+        does not say.
+
+    Examples
+    --------
+    >>> features = ForeignFeatures("clam", np.zeros((3, 8), np.float32), coords=None)
+    >>> [block.shape for block in features.blocks()]
+    [(3, 8)]
+    """
+
+    layout: str
+    features: h5py.Dataset | NDArray[np.floating]
+    coords: NDArray[Any] | None
+    encoder: str = ""
+    patch_px: int | None = None
+    patch_um: float | None = None
+    level0_px: float | None = None
+    stride_px: int | None = None
+
+    def blocks(self) -> Iterator[NDArray[np.floating]]:
+        """Yield consecutive rows of the features in blocks of about 16 MiB."""
+        rows, width = self.features.shape
+        step = max(1, BLOCK_BYTES // (width * self.features.dtype.itemsize))
+        for first in range(0, rows, step):
+            yield np.asarray(self.features[first : first + step])
+
+
+@dataclass(frozen=True)
+class FeatureReader:
+    """A layout of feature files.
+
+    Attributes
+    ----------
+    name
+        Name of the layout. It becomes the first part of the encoder's identity, for example
+        ``trident:uni_v1``.
+    suffixes
+        Lower-case suffixes of its files, with the dot.
+    is_layout
+        Tells whether a file with one of the suffixes is of this layout. It may raise InputError
+        for a file that cannot be opened.
+    open
+        Context manager that gives the checked features; they can be read while it is open.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    is_layout: Callable[[Path], bool]
+    open: Callable[[Path], AbstractContextManager[ForeignFeatures]]
+
+
+def check_features(shape: tuple[int, ...], dtype: np.dtype, *, path: str | Path) -> None:
+    """Check that features are (N, D) float16 or float32 and within the limits of this module.
+
+    Raises
+    ------
+    InputError
+        If there is no tile, the shape or the dtype is another one, or the array is too large.
+    """
+    if shape and not math.prod(shape):
+        raise InputError(
+            "holds no tile",
+            path=path,
+            fix="check the tissue mask that the other tool made of this slide, or remove this file",
+        )
+    if len(shape) != 2:
+        raise InputError(
+            f"features have shape {shape}, not (N, D)",
+            path=path,
+            fix="give features of tiles, one row for each tile",
+        )
+    if dtype not in (np.float16, np.float32):
+        raise InputError(
+            f"features are {dtype}, not float16 or float32", path=path, fix="encode the slide again"
+        )
+    if (
+        shape[0] > MAX_TILES
+        or shape[1] > MAX_WIDTH
+        or math.prod(shape) * dtype.itemsize > MAX_BYTES
+    ):
+        raise InputError(
+            f"features have shape {shape}, which is over {MAX_TILES} tiles, a width of {MAX_WIDTH}"
+            f" or {MAX_BYTES // 2**30} GiB",
+            path=path,
+            fix="check that it is a feature file",
+        )
