@@ -30,7 +30,7 @@ from scipy.stats import t as students_t
 
 from tcgn_mil import plotting
 from tcgn_mil.batches.spots import SpotBatches
-from tcgn_mil.io.atomic import write_json, write_text
+from tcgn_mil.io.atomic import write_csv, write_json
 from tcgn_mil.models.encoders import create_encoder, to_network_input
 from tcgn_mil.preprocessing.sections.readers.her2st import find_sections
 from tcgn_mil.statistics.bootstrap import block_bootstrap
@@ -156,9 +156,9 @@ def measure_speed(spots: int, genes: int) -> dict[str, float]:
 
 def measure_loading(folder: Path, *, rounds: int) -> dict[str, dict[str, float]]:
     """Network -> seconds a step on loaded and on ready patches, and their ratio: median, least and most of rounds."""
-    from tcgn_mil.batches.augment import AugmentConfig
-    from tcgn_mil.batches.spots import SectionRows, PatchesOnDisk
+    from tcgn_mil.batches.spots import PatchesOnDisk, SectionRows
     from tcgn_mil.io.spot_files import find_sections as find_spots
+    from tcgn_mil.settings.augmentation import AugmentConfig
 
     sections = []
     for path in find_spots(folder).values():
@@ -232,7 +232,7 @@ def main() -> None:
             table = pd.read_csv(files.positions, sep="\t")
             lattices[files.section] = table[["pixel_x", "pixel_y"]].to_numpy(dtype=float)
         table, values = calibrate(lattices, asked.pairs)
-        write_text(asked.out / "calibration.csv", table.to_csv(index=False))
+        write_csv(asked.out / "calibration.csv", table, digits=None)
         draw_calibration(values, asked.out / "calibration.png")
         sys.stdout.write(table.round(3).to_string(index=False) + "\n")
     found: dict[str, Any] = measure_speed(asked.spots, asked.genes)

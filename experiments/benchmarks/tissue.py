@@ -28,7 +28,7 @@ from tcgn_mil.experiments.demo.synthetic.slide_artefacts import (
     plant_pen,
 )
 from tcgn_mil.experiments.demo.synthetic.tissue import item_fractions, region_map
-from tcgn_mil.io.atomic import write_text
+from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.pyramid import write_pyramid
 from tcgn_mil.preprocessing.sections.readers.her2st import find_sections
 from tcgn_mil.preprocessing.slides.table import SlideEntry
@@ -200,11 +200,11 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.her2st is not None:
         sections = measure_sections(asked.her2st, asked.out)
-        write_text(asked.out / "sections.csv", sections.to_csv(index=False))
+        write_csv(asked.out / "sections.csv", sections, digits=None)
         sys.stdout.write(sections.round(4).to_string(index=False) + "\n")
     if asked.slides:
         artefacts = measure_artefacts(asked.slides, asked.out, layers=asked.layers)
-        write_text(asked.out / f"artefacts_{asked.layers}.csv", artefacts.to_csv(index=False))
+        write_csv(asked.out / f"artefacts_{asked.layers}.csv", artefacts, digits=None)
         sys.stdout.write(
             "share of tiles dropped\n" + summary(artefacts).round(4).to_string() + "\n"
         )

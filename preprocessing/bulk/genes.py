@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import atomic_path
+from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.tables.delimited import read_text_columns
 from tcgn_mil.io.tables.schema import check_table
 from tcgn_mil.preprocessing.bulk.readers.tables import ExpressionTable
@@ -173,5 +173,4 @@ def read_gene_map(path: str | Path) -> dict[str, str]:
 
 def write_gene_report(path: str | Path, tables: Sequence[TableGenes]) -> None:
     """gene_report.csv: a row a table."""
-    with atomic_path(Path(path)) as temporary:
-        pd.DataFrame([table.as_row() for table in tables]).to_csv(temporary, index=False)
+    write_csv(path, pd.DataFrame([table.as_row() for table in tables]), digits=None)

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import atomic_path, write_json
+from tcgn_mil.io.atomic import atomic_path, write_csv, write_json
 from tcgn_mil.io.clinical_file import endpoints_of, read_survival
 from tcgn_mil.io.cohort_file import KIND
 from tcgn_mil.io.failures import Failure, write_failures
@@ -210,8 +210,8 @@ def _write_reports(
     out_path: Path, rows: Sequence[JoinRow], samples: Samples, made_by: dict[str, Any]
 ) -> None:
     """join_report.csv, join_summary.json, gene_report.csv, and failures.csv where a source has parts that can fail."""
-    with atomic_path(out_path.with_name(JOIN_REPORT)) as temporary:
-        pd.DataFrame(rows, columns=JoinRow._fields).to_csv(temporary, index=False)
+    join = pd.DataFrame(rows, columns=JoinRow._fields)
+    write_csv(out_path.with_name(JOIN_REPORT), join, digits=None)
     write_json(out_path.with_name(JOIN_SUMMARY), made_by | {"dropped": _reasons(rows)})
     write_gene_report(out_path.with_name(GENE_REPORT), samples.genes)
     if GDC in samples.layouts.values():

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import write_text
+from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.clinical_file import write_survival
 from tcgn_mil.preprocessing.clinical import checks as survival_check
 from tcgn_mil.preprocessing.clinical.figure import draw_survival
@@ -183,9 +183,9 @@ def _write_beside(
     out_path: Path, dropped: Sequence[Dropped], agreement: pd.DataFrame | None
 ) -> None:
     rows = pd.DataFrame(dropped, columns=list(Dropped._fields))
-    write_text(out_path.parent / DROPPED_FILE, rows.to_csv(index=False, lineterminator="\n"))
+    write_csv(out_path.parent / DROPPED_FILE, rows, digits=None)
     path = out_path.parent / AGREEMENT_FILE
     if agreement is None:
         path.unlink(missing_ok=True)
     else:
-        write_text(path, agreement.to_csv(index=False, lineterminator="\n", float_format="%.10g"))
+        write_csv(path, agreement, digits=10)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tcgn_mil.io.atomic import atomic_path
+from tcgn_mil.io.atomic import write_csv
 
 PSEUDOBULK_BY = ("section", "patient")
 
@@ -123,20 +123,24 @@ def write_section_tables(folder: Path, finished: Sequence[FinishedSection]) -> N
     genes = [
         {"section": name, **section.genes} for name, section in zip(names, finished, strict=True)
     ]
-    _write_csv(
-        folder / "sections.csv", pd.DataFrame([asdict(section.report) for section in finished])
+    write_csv(
+        folder / "sections.csv",
+        pd.DataFrame([asdict(section.report) for section in finished]),
+        digits=None,
     )
-    _write_csv(
+    write_csv(
         folder / "alignment.csv",
         pd.DataFrame([row for one in finished for row in one.orientations]),
+        digits=None,
     )
-    _write_csv(folder / "gene_report.csv", pd.DataFrame(genes))
-    _write_csv(
+    write_csv(folder / "gene_report.csv", pd.DataFrame(genes), digits=None)
+    write_csv(
         folder / "dropped_spots.csv", pd.DataFrame(dropped, columns=["section", "spot", "reason"])
     )
-    _write_csv(
+    write_csv(
         folder / "flagged_spots.csv",
         pd.DataFrame(flagged, columns=["section", "spot", "tissue_fraction"]),
+        digits=None,
     )
 
 
@@ -151,13 +155,8 @@ def write_slide_tables(folder: Path, finished: Sequence[FinishedSection], *, by:
         ],
         columns=["slide_id", "patient_id", "path", "mpp", "donor"],
     )
-    _write_csv(folder / "slides.csv", slides)
+    write_csv(folder / "slides.csv", slides, digits=None)
     profiles = pd.DataFrame({section.report.section: section.profile for section in finished})
     profiles = profiles.sort_index().T.fillna(0).groupby(np.array(patients)).sum().astype(np.int64)
     profiles.index.name = "patient_id"
-    _write_csv(folder / "pseudobulk.csv", profiles.reset_index())
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False)
+    write_csv(folder / "pseudobulk.csv", profiles.reset_index())

@@ -5,18 +5,17 @@ So that 500 slides are checked in minutes: what is odd comes first, by robust z-
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import write_text
+from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.io.tile_files import read_tiles
 from tcgn_mil.types.tiles import VERDICTS, TileSet, stain_identity
@@ -178,11 +177,10 @@ def robust_z(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def write_summary(path: str | Path, slides: Sequence[SlideSummary]) -> None:
     """Write one row a slide atomically; unknown numbers are empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(SlideSummary.__dataclass_fields__)
-    writer.writerows(asdict(slide).values() for slide in slides)
-    write_text(path, text.getvalue())
+    columns = list(SlideSummary.__dataclass_fields__)
+    # With dtype object an unknown count does not turn the other counts into fractions.
+    rows = pd.DataFrame([asdict(slide) for slide in slides], columns=columns, dtype=object)
+    write_csv(path, rows, digits=None)
 
 
 def _median(values: NDArray[np.floating]) -> float | None:

@@ -1,8 +1,7 @@
-"""Writing results: to a temporary name first, then renamed, each with what made it.
+"""Write text, JSON, CSV and arrays atomically: to a temporary name first, then renamed.
 
-A file under its final name is always whole, so a run that was killed can trust what it finds.
-
-Small labelled tables as CSV, and predictions as AnnData.
+A file under its final name is therefore always complete. A run that was killed and started again
+can trust every file that it finds.
 """
 
 from __future__ import annotations
@@ -15,24 +14,39 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from tcgn_mil.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SAFE_NAME = re.compile(r"[^/\\\x00-\x1f]+")
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it on success, remove it on any failure.
+    """Yield a temporary path in the folder of `path`, and rename it to `path` at the end.
 
-    The temporary name ends in the final suffix, since several writers choose a format by it.
+    If the block raises an error, the temporary file is removed and an older file at `path` stays
+    as it was. The temporary name has the suffix of `path`, because several libraries choose the
+    format by the suffix.
+
+    Parameters
+    ----------
+    path
+        Final name. Missing folders are created.
+
+    Yields
+    ------
+    Path
+        The temporary file to write.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # The same folder, because a rename is atomic only within one file system.
     handle, name = tempfile.mkstemp(
         prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent
     )
@@ -40,8 +54,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+        # Without fsync, a crash of the machine soon after the rename can leave an empty file.
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
+        # mkstemp makes files that only the owner can read; give the usual permissions.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     finally:
@@ -50,6 +66,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @cache
 def _umask() -> int:
+    """Return the process's umask, which can be read only by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
@@ -62,57 +79,114 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object atomically; keys keep their order, NaN is refused."""
+    """Write a JSON object atomically. Keys keep their order.
+
+    Raises
+    ------
+    ValueError
+        If a number is NaN or infinite, which JSON cannot represent.
+    """
     write_text(path, json.dumps(value, indent=2, allow_nan=False, default=str) + "\n")
 
 
-def safe_file_name(name: str, *, what: str) -> str:
-    """Return `name` if it can be one file name inside a folder.
+def write_csv(
+    path: str | Path,
+    table: pd.DataFrame,
+    *,
+    index: bool = False,
+    digits: int | None = 6,
+    separator: str = ",",
+) -> None:
+    """Write a table as CSV atomically.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    table
+        The table. Missing values become empty cells.
+    index
+        Whether the index is written as the first column.
+    digits
+        Significant digits of floating-point numbers; None for all digits.
+    separator
+        Character between cells.
+    """
+    with atomic_path(path) as temporary:
+        table.to_csv(
+            temporary,
+            index=index,
+            sep=separator,
+            float_format=None if digits is None else f"%.{digits}g",
+            lineterminator="\n",
+        )
+
+
+def write_array(path: str | Path, values: np.ndarray) -> None:
+    """Write an array as .npy atomically."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
+
+
+def read_array(path: str | Path) -> np.ndarray:
+    """Read an array that :func:`write_array` wrote.
 
     Raises
     ------
     InputError
-        If it is empty, hidden, a parent reference, or holds a path separator or a control character,
-        so that no identifier from a table can leave the output folder.
+        If the file is damaged.
     """
-    if name.startswith(".") or len(name) > 200 or not _SAFE_NAME.fullmatch(name):
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
         raise InputError(
-            f"{what} {name!r} cannot be a file name", fix="use letters, digits, '.', '_' and '-'"
-        )
-    return name
-
-
-def write_csv(path: str | Path, table: pd.DataFrame, *, index: bool = False) -> None:
-    """Write a table atomically; numbers with 6 significant digits."""
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=index, float_format="%.6g")
+            f"cannot be read ({error})", path=path, fix="remove the file and run the command again"
+        ) from error
 
 
 def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as dicts of plain values, None where there is no answer, for JSON."""
+    """Convert a data frame to one dictionary per row, with None for missing values, for JSON.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> plain_rows(pd.DataFrame({"gene": ["A", "B"], "r": [0.5, None]}))
+    [{'gene': 'A', 'r': 0.5}, {'gene': 'B', 'r': None}]
+    """
+    import pandas as pd
+
     return [
         {str(key): None if pd.isna(value) else value for key, value in row.items()}
         for row in frame.to_dict("records")
     ]
 
 
-def write_array(path: str | Path, values: np.ndarray) -> None:
-    """Write an array as .npy, atomically."""
-    with atomic_path(path) as temporary, Path(temporary).open("wb") as file:
-        np.save(file, values, allow_pickle=False)
+def safe_file_name(name: str, *, what: str) -> str:
+    """Check that a name from a table can be used as a file name, and return it.
 
+    The check keeps an identifier such as ``../x`` from leaving the output folder.
 
-def read_array(path: str | Path) -> np.ndarray:
-    """Read an array of :func:`write_array`.
+    Parameters
+    ----------
+    name
+        For example a slide's name.
+    what
+        Name of the value in the error message, for example ``slide id``.
+
+    Returns
+    -------
+    str
+        `name`.
 
     Raises
     ------
     InputError
-        If it is damaged.
+        If the name is empty, longer than 200 characters, starts with a dot, or has a path separator
+        or a control character.
     """
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    if name.startswith(".") or len(name) > 200 or not _SAFE_NAME.fullmatch(name):
         raise InputError(
-            f"cannot be read ({error})", path=path, fix="remove it and run again"
-        ) from error
+            f"{what} {name!r} cannot be a file name",
+            fix="use letters, digits, '.', '_' and '-', and start with a letter or a digit",
+        )
+    return name

@@ -1,41 +1,53 @@
-"""failures.csv: one row for each slide that could not be used."""
+"""Write failures.csv, which lists the slides that could not be processed."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tcgn_mil.io.atomic import write_text
-
-if TYPE_CHECKING:
-    pass
-
+from tcgn_mil.io.atomic import write_csv
 
 FILE_NAME = "failures.csv"
 
 
-def write_failures(folder: str | Path, failures: Sequence[Failure]) -> None:
-    """Write ``failures.csv`` (slide, stage, reason, likely_fix) atomically; without failures, remove an older one."""
-    path = Path(folder) / FILE_NAME
-    if not failures:
-        path.unlink(missing_ok=True)
-        return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Failure))
-    writer.writerows(astuple(failure) for failure in failures)
-    write_text(path, text.getvalue())
-
-
 @dataclass(frozen=True)
 class Failure:
-    """One row of failures.csv: what was lost, where, why, and what to do."""
+    """One row of failures.csv.
+
+    Attributes
+    ----------
+    slide
+        Name of the slide.
+    stage
+        Step that failed, for example ``tile`` or ``encode``.
+    reason
+        Description of the problem.
+    likely_fix
+        Suggestion for the user; may be empty.
+    """
 
     slide: str
     stage: str
     reason: str
-    likely_fix: str = field(default="")
+    likely_fix: str = ""
+
+
+def write_failures(folder: str | Path, failures: Sequence[Failure]) -> None:
+    """Write failures.csv, or remove an older one if nothing failed.
+
+    Parameters
+    ----------
+    folder
+        Output folder of the run.
+    failures
+        The rows.
+    """
+    import pandas as pd
+
+    path = Path(folder) / FILE_NAME
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    columns = [column.name for column in fields(Failure)]
+    write_csv(path, pd.DataFrame([astuple(failure) for failure in failures], columns=columns))

@@ -36,7 +36,7 @@ from tcgn_mil.experiments.demo.synthetic.tissue import (
     measured_fractions,
     region_map,
 )
-from tcgn_mil.io.atomic import atomic_path, write_json, write_text
+from tcgn_mil.io.atomic import atomic_path, write_csv, write_json, write_text
 from tcgn_mil.io.pyramid import write_pyramid
 from tcgn_mil.provenance import provenance
 
@@ -122,7 +122,7 @@ def make_cohort(config: SyntheticConfig, out_dir: str | Path) -> SyntheticPaths:
         paths.slides: _slide_table(slides),
     }
     for path, table in tables.items():
-        _write_csv(path, table)
+        _write_missing_table(path, table)
     readme = _README.format(regions=", ".join(REGIONS), ratio=config.immune_log_hazard_ratio)
     write_text(paths.truth / "README.txt", readme)
     return paths
@@ -222,7 +222,8 @@ def _write_section(
             temporary.write_bytes(gzip.compress(table.to_csv(sep="\t").encode(), mtime=0))
     pixels = (spots.centres_um / config.section_mpp).round(2)
     selection = spots.table.round(3).assign(pixel_x=pixels[:, 0], pixel_y=pixels[:, 1], selected=1)
-    _write_csv(paths.st / "ST-spotfiles" / f"{section}_selection.tsv", selection, sep="\t")
+    selection_path = paths.st / "ST-spotfiles" / f"{section}_selection.tsv"
+    _write_missing_table(selection_path, selection, separator="\t")
     image_path = paths.st / "ST-imgs" / section[0] / section / f"{section}.jpg"
     if not image_path.exists():
         stain = patient_stain(config, patient, config.site_of(patient))
@@ -245,9 +246,10 @@ def _write_patients(
         tpm.append([patient, *bulk_tpm(config, patient, mixture, programmes)])
         row = clinical_row(config, patient, mixture[REGIONS.index("immune")])
         clinical.append({**row, "site": patient[5:7]})
-    _write_csv(paths.bulk, pd.DataFrame(tpm, columns=["patient_id", *programmes.table["gene"]]))
+    bulk = pd.DataFrame(tpm, columns=["patient_id", *programmes.table["gene"]])
+    _write_missing_table(paths.bulk, bulk)
     columns = ["patient_id", "age", "stage", "site", "time_days", "event"]
-    _write_csv(paths.clinical, pd.DataFrame(clinical)[columns])
+    _write_missing_table(paths.clinical, pd.DataFrame(clinical)[columns])
 
 
 def _fraction_row(
@@ -275,6 +277,6 @@ def _write_regions(path: Path, labels: NDArray[np.uint8]) -> None:
             np.savez_compressed(temporary, labels=labels, mpp=np.float64(LABEL_MPP))
 
 
-def _write_csv(path: Path, table: pd.DataFrame, sep: str = ",") -> None:
+def _write_missing_table(path: Path, table: pd.DataFrame, separator: str = ",") -> None:
     if not path.exists():
-        write_text(path, table.to_csv(index=False, sep=sep, float_format="%.10g"))
+        write_csv(path, table, digits=10, separator=separator)
