@@ -1,28 +1,36 @@
-"""Configs: precedence, and errors that name the key."""
+"""Tests of configs: precedence, declarations, and errors that name the key."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
-from tcgn_mil.config import as_plain, differing_keys, resolve_config, write_config
+from tcgn_mil.config import (
+    as_plain,
+    commented_yaml,
+    config_class,
+    describe_key,
+    differing_keys,
+    resolve_config,
+    write_config,
+)
 from tcgn_mil.errors import InputError
 
 
-@dataclass(frozen=True)
+@config_class
 class Inner:
-    lr: float = 1e-3
-    epochs: int = 10
+    lr: float = Field(1e-3, gt=0, description="Learning rate.")
+    epochs: int = Field(10, ge=1, description="Passes over the data.")
 
 
-@dataclass(frozen=True)
+@config_class
 class Outer:
     name: str = "a"
     genes: tuple[str, ...] = ()
     file: str | None = None
-    training: Inner = field(default_factory=Inner)
+    training: Inner = Field(default_factory=Inner)
 
 
 @pytest.fixture
@@ -44,9 +52,9 @@ def test_default_then_yaml_then_override(yaml_file: Path) -> None:
 
 
 def test_a_section_given_in_part_keeps_the_rest_of_its_own_default(yaml_file: Path) -> None:
-    @dataclass(frozen=True)
+    @config_class
     class Study(Outer):
-        training: Inner = field(default_factory=lambda: Inner(lr=0.1, epochs=60))
+        training: Inner = Field(default_factory=lambda: Inner(lr=0.1, epochs=60))
 
     assert resolve_config(Study, overrides=["training.lr=0.2"]).training == Inner(lr=0.2, epochs=60)
     assert resolve_config(Study, yaml_path=yaml_file).training == Inner(lr=0.5, epochs=60)
@@ -99,3 +107,34 @@ def test_differences_are_named_by_dotted_key() -> None:
     first, second = as_plain(Outer()), as_plain(Outer(name="b", training=Inner(lr=1.0)))
     assert differing_keys(first, second) == ["name", "training.lr"]
     assert differing_keys(first, first) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lr": 0.0}, "'lr' is 0.0. Fix: give a value that is above 0"),
+        ({"epochs": 0}, "'epochs' is 0. Fix: give a value that is at least 1"),
+        ({"epochs": "many"}, "'epochs' is 'many'. Fix: give a whole number"),
+        ({"epoch": 3}, "unknown config key 'epoch'. Fix: did you mean 'epochs'"),
+    ],
+)
+def test_values_are_checked_where_a_config_is_made(values: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Inner(**values)
+
+
+def test_a_wrong_value_in_a_section_is_named_by_its_dotted_key() -> None:
+    with pytest.raises(InputError, match=r"'training\.epochs' is 0\. Fix: .* at least 1"):
+        resolve_config(Outer, overrides=["training.epochs=0"])
+
+
+def test_a_key_is_described_with_its_bounds() -> None:
+    assert describe_key(Outer, "training.lr") == "Learning rate. Must be above 0."
+    assert "Passes over the data. Must be at least 1." in (Inner.__doc__ or "")
+
+
+def test_commented_yaml_reads_back_as_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "defaults.yaml"
+    path.write_text(commented_yaml(Outer, title="All keys."), encoding="utf-8")
+    assert "  # Learning rate. Must be above 0.\n  lr: 0.001\n" in path.read_text()
+    assert resolve_config(Outer, yaml_path=path) == Outer()

@@ -25,7 +25,9 @@ from tcgn_mil.experiments.associate import figures as association_figures
 from tcgn_mil.experiments.associate.config import AssociationConfig
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
 from tcgn_mil.io.atomic import plain_rows, write_csv
-from tcgn_mil.statistics.gene_metrics import DETECTION_FLOOR, benjamini_hochberg, spearman
+from tcgn_mil.statistics.gene_metrics import spearman
+from tcgn_mil.statistics.p_values import benjamini_hochberg
+from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR
 from tcgn_mil.statistics.spatial import MIN_SPOTS, SpatialTest
 
 KIND = "associate"

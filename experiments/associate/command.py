@@ -88,7 +88,7 @@ def associate(
         "spots": spots_dir,
         "cell_types": cell_types,
     }
-    resolved = resolve(AssociationConfig, config, overrides, given)
+    resolved = resolve(AssociationConfig, given, path=config, overrides=overrides)
     if show_config:
         return print_config(resolved)
     summary = association.run(resolved, out)

@@ -1,72 +1,79 @@
-"""What ``tcgn-mil associate`` is about: predictions, measured values and covariates of the same patients, scored."""
+"""Config of ``tcgn-mil associate``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pydantic import Field
 
+from tcgn_mil.config import config_class
 from tcgn_mil.errors import InputError
 
 
-@dataclass(frozen=True)
+@config_class
 class AssociationConfig:
-    """What to associate with what. Paths are files; of patients, or with `spots` of spots.
+    """Everything that decides the result of an association run."""
 
-    Attributes
-    ----------
-    predicted
-        h5ad of ``finetune`` (out of fold) or ``predict``, or any table of patients x genes; measured values will do.
-    measured
-        cohort.h5ad or a table; the predictions' own layer ``truth`` if not given.
-    covariates, covariate
-        Table with a row a patient, and its columns wanted; all that can be used if none is named.
-    adjust_for
-        Columns of it whose ranks are taken out for partial correlations.
-    zero_unknown
-        Columns of it in which exactly 0 means not known.
-    sets, shipped_sets
-        GMT or CSV files of gene sets, beside those shipped (immune.gmt) unless told.
-    genes
-        File of predictable genes, one a line; else what the predictions say, else q < 0.05 here.
-    follow
-        Signature, or number among the covariates, that genes are tested against.
-    unit, measured_unit
-        Units of files that state none.
-    spots, cell_types
-        Folder of ``spot-cv`` (or a predicted_<section>.h5ad), and cell-type proportions of its spots.
-    replicates, permutations
-        Of the bootstrap over patients and of GSEA.
-    min_set_genes
-        Ranked genes that GSEA needs of a set.
-    seed
-        Of both.
-    """
-
-    predicted: str | None = None
-    measured: str | None = None
-    covariates: str | None = None
-    covariate: tuple[str, ...] = ()
-    adjust_for: tuple[str, ...] = ()
-    zero_unknown: tuple[str, ...] = ()
-    sets: tuple[str, ...] = ()
-    shipped_sets: bool = True
-    genes: str | None = None
-    follow: str | None = None
-    unit: str | None = None
-    measured_unit: str | None = None
-    spots: str | None = None
-    cell_types: str | None = None
-    replicates: int = 1000
-    permutations: int = 1000
-    min_set_genes: int = 5
-    seed: int = 0
+    predicted: str | None = Field(
+        None,
+        description="Predicted expression: the .h5ad file of finetune (out of fold) or of predict,"
+        " or any table of patients by genes. Measured values can stand here too.",
+    )
+    measured: str | None = Field(
+        None,
+        description="Measured expression: cohort.h5ad or a table. Without it, the measured values"
+        " that came with the predictions (their layer truth).",
+    )
+    covariates: str | None = Field(
+        None, description="Table with one row per patient, who is named in the first column."
+    )
+    covariate: tuple[str, ...] = Field(
+        (), description="Columns of the covariates to test. Without them, all that can be used."
+    )
+    adjust_for: tuple[str, ...] = Field(
+        (),
+        description="Columns of the covariates to adjust for: the partial correlations take the"
+        " ranks of these columns out, for example purity.",
+    )
+    zero_unknown: tuple[str, ...] = Field(
+        (), description="Columns of the covariates in which exactly 0 means that nothing is known."
+    )
+    sets: tuple[str, ...] = Field(
+        (), description="GMT or CSV files of gene sets, in addition to those that are shipped."
+    )
+    shipped_sets: bool = Field(True, description="Use the immune gene sets that the package ships.")
+    genes: str | None = Field(
+        None,
+        description="File of predictable genes, one per line. Without it, the genes that the"
+        " predictions mark as predictable, or else those with q < 0.05 in this run.",
+    )
+    follow: str | None = Field(
+        None, description="Signature, or numeric covariate, that every gene is tested against."
+    )
+    unit: str | None = Field(
+        None, description="Unit of predictions that state none, named as for tcgn-mil bulk."
+    )
+    measured_unit: str | None = Field(None, description="Unit of measured values that state none.")
+    spots: str | None = Field(
+        None,
+        description="Folder of tcgn-mil spot-cv, or one predicted_<section>.h5ad of it. The run is"
+        " then about spots instead of patients.",
+    )
+    cell_types: str | None = Field(
+        None,
+        description="Cell-type proportions of the spots: a ZIP file or a folder of"
+        " <section>-proportion.tsv.",
+    )
+    replicates: int = Field(
+        1000, ge=0, description="Bootstrap resamples of patients for the confidence intervals."
+    )
+    permutations: int = Field(1000, ge=1, description="Permutations of genes in GSEA.")
+    min_set_genes: int = Field(
+        5, ge=1, description="Smallest number of ranked genes that GSEA needs of a set."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the resamples and of the permutations.")
 
     def __post_init__(self) -> None:
         if (self.adjust_for or self.covariate or self.zero_unknown) and self.covariates is None:
             raise InputError(
-                "columns of covariates without a table of them", fix="give --covariates"
-            )
-        if self.replicates < 0 or self.permutations < 1 or self.min_set_genes < 1:
-            raise InputError(
-                "replicates, permutations and min_set_genes cannot be negative",
-                fix="give 0, 1, 1 or more",
+                "columns of covariates are named, but no table of covariates is given",
+                fix="give the table with --covariates",
             )

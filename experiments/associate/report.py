@@ -8,12 +8,13 @@ from typing import Any
 from tcgn_mil.experiments.runs.finished_run import (
     OTHER_ROWS,
     Run,
-    files_of,
-    minds_of,
     pictures_of,
     table_of,
+    warnings_of,
+    where_figures_are,
 )
 from tcgn_mil.experiments.runs.page import Section
+from tcgn_mil.experiments.runs.report_part import ReportPart
 
 _SIGNIFICANT = 0.05
 _SPEARMAN = ("spearman_r", "spearman_low", "spearman_high")
@@ -47,7 +48,7 @@ def associate_sections(run: Run, share: float) -> list[Section]:
     lines = [
         *filter(None, [associate_point(run)]),
         *([f"Not scored: {'; '.join(refused)}."] if refused else []),
-        files_of(run),
+        where_figures_are(run),
     ]
     return [
         Section(
@@ -197,12 +198,12 @@ def associate_sections(run: Run, share: float) -> list[Section]:
                     "cell_types.png": "Genes that follow each cell type over the spots, predicted beside measured.",
                 },
             ),
-            minds=minds_of(run.summary.get("notes")),
+            warnings=warnings_of(run.summary.get("notes")),
         )
     ]
 
 
-def _associate(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+def methods(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     adjusted = ", ".join(config.get("adjust_for") or ()) or "nothing"
     return (
         "Signature scores were means over their genes of the gene's rank among patients and were refused where fewer"
@@ -210,3 +211,13 @@ def _associate(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         f" correlations were adjusted for {adjusted}; Benjamini-Hochberg within each table; enrichment was judged by"
         " the hypergeometric distribution against the panel and by preranked GSEA."
     )
+
+
+REPORT = ReportPart(
+    kind="associate",
+    position=3,
+    sections=associate_sections,
+    methods=methods,
+    terms=frozenset({"r", "95 % interval", "p and q", "signature", "Spearman r"}),
+    sentence=associate_point,
+)

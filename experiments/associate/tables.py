@@ -14,15 +14,14 @@ from tcgn_mil.experiments.associate.config import AssociationConfig
 from tcgn_mil.experiments.associate.study import AssociationStudy, Scored
 from tcgn_mil.statistics.correlation import (
     Correlation,
-    KruskalWallis,
-    fold_null_sd,
-    kruskal_wallis,
-    patient_ranks,
     pearson_over_patients,
     spearman_over_patients,
     without_covariates,
 )
-from tcgn_mil.statistics.gene_metrics import FOLD_NULL_SD, benjamini_hochberg
+from tcgn_mil.statistics.fold_combination import FOLD_NULL_SD, fold_null_sd
+from tcgn_mil.statistics.kruskal_wallis import KruskalWallis, kruskal_wallis
+from tcgn_mil.statistics.p_values import benjamini_hochberg
+from tcgn_mil.statistics.ranks import patient_ranks
 from tcgn_mil.text import preview
 from tcgn_mil.types.genes import canonical_gene
 

@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from tcgn_mil.batches.feature_bags import BagDataset
 from tcgn_mil.experiments.benchmarks.preprocessing import picture
-from tcgn_mil.experiments.encode.run import EncodeSettings, encode_cohort
+from tcgn_mil.experiments.encode.config import EncodeSettings
+from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.inference.tile_encoder import encode_tiles, open_encoder
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.io.feature_files import write_features
@@ -35,7 +36,8 @@ from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.preprocessing.tiles.tiling import tile_slide
 from tcgn_mil.settings.slide_model import MilConfig
-from tcgn_mil.statistics.out_of_fold import combined_r, null_p_values
+from tcgn_mil.statistics.out_of_fold import combined_r
+from tcgn_mil.statistics.p_values import null_p_values
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 

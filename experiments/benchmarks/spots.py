@@ -34,7 +34,8 @@ from tcgn_mil.io.atomic import write_csv, write_json
 from tcgn_mil.models.encoders import create_encoder, to_network_input
 from tcgn_mil.preprocessing.sections.readers.her2st import find_sections
 from tcgn_mil.statistics.bootstrap import block_bootstrap
-from tcgn_mil.statistics.gene_metrics import depth_adjusted_pearson, pearson
+from tcgn_mil.statistics.gene_metrics import pearson
+from tcgn_mil.statistics.sequencing_depth import depth_adjusted_pearson
 from tcgn_mil.statistics.spatial import SpatialTest, lattice_step, spatial_blocks
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.training.optimizer import make_optimizer

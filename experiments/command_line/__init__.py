@@ -1,1 +1,4 @@
-"""The verbs of ``tcgn-mil``, a module for each stage. Nothing heavy is imported at their top."""
+"""What the verbs of ``tcgn-mil`` share: options, printed results and exit codes.
+
+Nothing heavy is imported here, so that ``tcgn-mil --help`` answers at once.
+"""

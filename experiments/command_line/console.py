@@ -1,10 +1,10 @@
-"""What the verbs of the command line share: settings from options, what is printed at the end, exit codes."""
+"""Build a config from the options of a verb, print results, and choose the exit code."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
@@ -12,40 +12,65 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.text import preview
 
+ConfigT = TypeVar("ConfigT")
+
 
 def resolve(
-    config_class: type,
-    path: Path | None,
-    overrides: list[str] | None,
-    given: dict[str, Any],
+    config_class: type[ConfigT],
+    given: Mapping[str, Any],
     *,
+    path: Path | None = None,
+    overrides: Sequence[str] | None = None,
     preset: Mapping[str, Any] | None = None,
-) -> Any:
-    """Config from defaults, YAML, a preset, the paths and names given as options, and --set, in rising precedence."""
+) -> ConfigT:
+    """Build a config from its defaults, a file, a preset, options and ``--set``, later ones winning.
+
+    Parameters
+    ----------
+    config_class
+        Class made by :func:`tcgn_mil.config.config_class`.
+    given
+        Values of the options by config key; None means that the option was not given.
+    path
+        YAML file given with ``--config``.
+    overrides
+        Strings given with ``--set``.
+    preset
+        Values of a preset.
+    """
     import json
 
     from tcgn_mil.config import resolve_config
 
     options = [
-        f"{key}={json.dumps([str(item) for item in value] if isinstance(value, list) else str(value))}"
-        for key, value in given.items()
-        if value is not None
+        f"{key}={json.dumps(_plain(value))}" for key, value in given.items() if value is not None
     ]
     return resolve_config(
         config_class, yaml_path=path, overrides=[*options, *(overrides or [])], preset=preset
     )
 
 
+def _plain(value: Any) -> Any:
+    """Return a value that JSON knows; paths become text."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (bool, int, float, str)) else str(value)
+
+
 def compare_and_print(
-    compare_runs: Any, compare: tuple[Path, Path], out: Path, others: Sequence[Any]
+    compare_runs: Callable[..., list[dict[str, Any]]],
+    compare: tuple[Path, Path],
+    out: Path,
+    others: Sequence[Any],
 ) -> None:
-    """Put two finished runs side by side; whatever else is given would be ignored, and is refused."""
+    """Compare two finished runs; refuse other options, which would have no effect."""
     if any(value not in (None, False) for value in others):
         raise InputError(
-            "--compare reads two finished runs and takes no option but --out", fix="drop the others"
+            "--compare reads two finished runs and takes no other option than --out",
+            fix="remove the other options",
         )
     print_rows(compare_runs(*compare, out))
-    typer.echo(f"gene by gene: {out / 'comparison.csv'}")
+    typer.echo(f"The comparison gene by gene is in {out / 'comparison.csv'}")
 
 
 def print_config(config: Any) -> None:
@@ -58,37 +83,50 @@ def print_config(config: Any) -> None:
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
-    """Print a table of results."""
+    """Print a table of results; unknown numbers appear as NA."""
     import pandas as pd
 
     table = pd.DataFrame(rows).map(lambda value: float("nan") if value is None else value)
     typer.echo(table.to_string(index=False, na_rep="NA", float_format=lambda value: f"{value:.3f}"))
 
 
-def warn_of_leakage(summary: dict[str, Any]) -> None:
-    """Label a result whose test patients were also trained on."""
-    if summary["patient_leakage"]:
-        typer.echo(
-            f"patient leakage: {preview(summary['patient_leakage'])} tested on and also trained on",
-            err=True,
-        )
+def warn_of_leakage(summary: Mapping[str, Any]) -> None:
+    """Warn on standard error if patients of the test part were also trained on."""
+    if leaked := summary["patient_leakage"]:
+        typer.echo(f"patient leakage: {preview(leaked)} tested on and also trained on", err=True)
 
 
 def finish_cohort(
-    done: int, failures: list[Failure], out: Path, *, what: str, unit: str = "slide"
+    done: int, failures: Sequence[Failure], out: Path, *, what: str, unit: str = "slide"
 ) -> None:
-    """Say what was done; exit 1 if some slides (or other `unit`) failed, raise the reason if all did."""
+    """Print how many slides are done; exit with code 1 if some failed.
+
+    Parameters
+    ----------
+    done
+        Number of slides (or other `unit`) that succeeded.
+    failures
+        Those that failed.
+    out
+        Folder that was written.
+    what
+        What was done, for example ``slides encoded``.
+    unit
+        Name of one item.
+
+    Raises
+    ------
+    InputError
+        If all failed: the reason of the first.
+    typer.Exit
+        With code 1 if some failed.
+    """
     if failures and not done:
         first = failures[0]
-        others = (
-            f" (and {len(failures) - 1} more {unit}s, see {out / 'failures.csv'})"
-            if len(failures) > 1
-            else ""
-        )
-        raise InputError(
-            f"{unit} {first.slide}: {first.reason.rstrip('.')}{others}",
-            fix=first.likely_fix or None,
-        )
+        others = len(failures) - 1
+        rest = f" (and {others} more {unit}s, see {out / 'failures.csv'})" if others else ""
+        reason = f"{unit} {first.slide}: {first.reason.rstrip('.')}{rest}"
+        raise InputError(reason, fix=first.likely_fix or None)
     typer.echo(f"{done} {what}: {out}")
     if failures:
         typer.echo(f"{len(failures)} {unit}s failed, listed in {out / 'failures.csv'}", err=True)

@@ -1,31 +1,94 @@
-"""Options that several verbs take."""
+"""Options of the command line: those that several verbs share, and those that a config declares.
+
+A verb's option that sets a config key takes its help text, its bounds and its default from the
+config class (:func:`config_option`), so that each key is described once.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from tcgn_mil.config import default_of, describe_key
+
+
+def config_option(config_class: type, key: str, *names: str, **settings: Any) -> Any:
+    """Declare an option that sets a key of a config.
+
+    Parameters
+    ----------
+    config_class
+        Class made by :func:`tcgn_mil.config.config_class`.
+    key
+        Key that the option sets; sections are separated by dots, as in ``training.lr``.
+    names
+        Names of the option, by default ``--<name of the parameter>``.
+    settings
+        Further arguments of :func:`typer.Option`.
+
+    Returns
+    -------
+    typer.models.OptionInfo
+        To stand in ``Annotated[... | None, config_option(...)] = None``. The value None means that
+        the option was not given, so that a config file or the default of the class decides.
+    """
+    default = default_of(config_class, key)
+    if isinstance(default, (tuple, list)):
+        default = ", ".join(str(value) for value in default)
+    shown: str | bool = False if default in (None, "", True, False) else str(default)
+    return typer.Option(
+        *names, help=describe_key(config_class, key), show_default=shown, **settings
+    )
+
 
 Out = Annotated[
     Path,
     typer.Option(
-        "--out", help="Folder to write; a finished part found there is kept.", file_okay=False
+        "--out",
+        help="Folder to write. Finished parts that are found there are kept.",
+        file_okay=False,
     ),
 ]
 Config = Annotated[
-    Path | None, typer.Option("--config", help="YAML file of config keys.", show_default=False)
+    Path | None,
+    typer.Option("--config", help="YAML file that sets config keys.", show_default=False),
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="Config key, e.g. --set training.lr=3e-4; may be repeated.",
+        help="Set one config key, for example --set training.lr=3e-4. Can be repeated.",
         show_default=False,
     ),
 ]
 ShowConfig = Annotated[
     bool, typer.Option("--show-config", help="Print the resolved config and stop.")
+]
+PatchPx = Annotated[
+    int, typer.Option("--patch-px", help="Side of a patch or tile in stored pixels.")
+]
+PatchMpp = Annotated[
+    float,
+    typer.Option(
+        "--patch-mpp", help="µm per stored pixel; the field of view is patch-px times patch-mpp."
+    ),
+]
+Slides = Annotated[
+    Path,
+    typer.Argument(
+        help="One slide, a folder of slides, or a table with the column path and, if known,"
+        " slide_id, patient_id, mpp and site."
+    ),
+]
+SlideMpp = Annotated[
+    float | None,
+    typer.Option(
+        "--mpp",
+        help="µm per pixel of level 0, for slides that do not state it.",
+        show_default=False,
+    ),
 ]
 SpotsDir = Annotated[
     Path | None,
@@ -36,26 +99,5 @@ MissingGenes = Annotated[
     typer.Option(
         help="Panel genes that a section did not measure: error, zero or drop.",
         show_default="error",
-    ),
-]
-PatchPx = Annotated[
-    int, typer.Option("--patch-px", help="Side of a patch or tile in stored pixels.")
-]
-PatchMpp = Annotated[
-    float,
-    typer.Option("--patch-mpp", help="Micrometres per stored pixel (px x mpp = field in µm)."),
-]
-Slides = Annotated[
-    Path,
-    typer.Argument(
-        help="One slide, a folder, or a table with path[, slide_id, patient_id, mpp, site]."
-    ),
-]
-SlideMpp = Annotated[
-    float | None,
-    typer.Option(
-        "--mpp",
-        help="µm per pixel of level 0, for slides that do not state it.",
-        show_default=False,
     ),
 ]

@@ -19,7 +19,8 @@ from tcgn_mil.checkpoints import read_encoder_info
 from tcgn_mil.experiments.demo.explanation_check import region_spots
 from tcgn_mil.experiments.demo.report import Step, write_demo_report
 from tcgn_mil.experiments.demo.synthetic import SyntheticPaths, make_cohort, preset
-from tcgn_mil.experiments.encode.run import EncodeSettings, encode_cohort
+from tcgn_mil.experiments.encode.config import EncodeSettings
+from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.experiments.explain import run as explanation
 from tcgn_mil.experiments.predict import run as prediction
 from tcgn_mil.experiments.slide_level import run as finetuning

@@ -1,4 +1,4 @@
-"""From slides to features: ``tile``, ``encode``, ``export-tiles``, ``import-features``."""
+"""The verb ``tcgn-mil encode``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from tcgn_mil.experiments.command_line.console import finish_cohort
-from tcgn_mil.experiments.command_line.options import Out, SlideMpp, Slides
+from tcgn_mil.experiments.command_line.console import finish_cohort, resolve
+from tcgn_mil.experiments.command_line.options import Out, SlideMpp, Slides, config_option
+from tcgn_mil.experiments.encode.config import EncodeSettings
 
 
 def encode(
@@ -16,31 +17,35 @@ def encode(
     tiles: Annotated[
         Path,
         typer.Option(
-            help="Folder that tcgn-mil tile wrote, or CLAM's, TRIDENT's or HEST's folder of patches."
+            help="Folder that tcgn-mil tile wrote, or a folder of patches of CLAM, TRIDENT or HEST."
         ),
     ] = Path("tiles"),
-    encoder: Annotated[
-        str, typer.Option(help="Encoder checkpoint, or timm:<model name> for any timm model.")
-    ] = "encoder/encoder.safetensors",
+    encoder: Annotated[str | None, config_option(EncodeSettings, "encoder")] = None,
     out: Out = Path("features"),
     mpp: SlideMpp = None,
-    batch_size: Annotated[int, typer.Option(help="Tiles a batch.")] = 64,
-    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    batch_size: Annotated[int | None, config_option(EncodeSettings, "batch_size")] = None,
+    precision: Annotated[str | None, config_option(EncodeSettings, "precision")] = None,
+    device: Annotated[str | None, config_option(EncodeSettings, "device")] = None,
     pretrained: Annotated[
-        bool,
-        typer.Option(help="For timm models: download pretrained weights instead of random ones."),
+        bool, config_option(EncodeSettings, "pretrained", "--pretrained")
     ] = False,
     allow_other_size: Annotated[
-        bool,
-        typer.Option(help="Accept tiles of another physical size than the encoder was trained on."),
+        bool, config_option(EncodeSettings, "allow_other_size", "--allow-other-size")
     ] = False,
 ) -> None:
-    """Encode every tile; writes features/<slide>.h5."""
-    from tcgn_mil.experiments.encode.run import EncodeSettings, encode_cohort
+    """Encode every tile of every slide; writes <out>/<slide>.h5."""
+    from tcgn_mil.experiments.encode.run import encode_cohort
     from tcgn_mil.preprocessing.interop.tile_source import TileSource
 
-    settings = EncodeSettings(encoder, batch_size, precision, device, pretrained, allow_other_size)
+    given = {
+        "encoder": encoder,
+        "batch_size": batch_size,
+        "precision": precision,
+        "device": device,
+        "pretrained": pretrained,
+        "allow_other_size": allow_other_size,
+    }
+    settings = resolve(EncodeSettings, given)
     source = TileSource.from_slides(slides, tiles=tiles, mpp=mpp)
     done, failures = encode_cohort(sorted(source.entries), source, settings, out)
     finish_cohort(len(done), failures, out, what="slides encoded")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from tcgn_mil.baselines import colour_statistics
 from tcgn_mil.batches.loading import prefetch
 from tcgn_mil.devices import resolve_device
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.encode.config import EncodeSettings
 from tcgn_mil.inference.tile_encoder import TileEncoder, encode_tiles, open_encoder
 from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.failures import Failure, write_failures
@@ -28,34 +28,6 @@ from tcgn_mil.types.tiles import TileSet
 COLOUR_STEP_PX = (
     2  # colour statistics of every second pixel: nine times faster, the same to the third digit
 )
-
-
-@dataclass(frozen=True)
-class EncodeSettings:
-    """How to encode.
-
-    Attributes
-    ----------
-    encoder
-        Path of a checkpoint, or ``timm:<name>``.
-    batch_size
-        Tiles a batch.
-    precision
-        ``32-true``, ``bf16-mixed`` or ``16-mixed``.
-    device
-        ``auto``, ``cpu``, ``cuda`` or ``mps``.
-    pretrained
-        Download weights of a timm model.
-    allow_other_size
-        Accept tiles of another physical size than the encoder's.
-    """
-
-    encoder: str
-    batch_size: int = 64
-    precision: str = "32-true"
-    device: str = "auto"
-    pretrained: bool = False
-    allow_other_size: bool = False
 
 
 def encode_cohort(

@@ -62,7 +62,8 @@ def explain(
     ] = False,
 ) -> None:
     """Show what a prediction rests on: Grad-CAM, integrated gradients and the learned graph, as figures and tables."""
-    from tcgn_mil.experiments.explain.run import ExplainConfig, run
+    from tcgn_mil.experiments.explain.config import ExplainConfig
+    from tcgn_mil.experiments.explain.run import run
 
     names = {"spots": spots_dir, "image": image, "slide_model": slide_model, "slides": slides}
     paths = {key: None if value is None else str(value) for key, value in names.items()}

@@ -8,7 +8,6 @@ each patch of the graph), ``degrees.csv`` and ``graph.csv`` (the learned graphs)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.explain.attribution_tables import explain, tables
+from tcgn_mil.experiments.explain.config import ExplainConfig
 from tcgn_mil.experiments.explain.figures import draw_explanation
 from tcgn_mil.experiments.explain.gene_models import GeneModel, spot_model
 from tcgn_mil.experiments.explain.pictures import (
@@ -29,94 +29,12 @@ from tcgn_mil.experiments.explain.pictures import (
     section_relations,
 )
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
-from tcgn_mil.interpret import INTEGRATION_STEPS
 from tcgn_mil.io.atomic import safe_file_name, write_csv
 from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.preprocessing.interop.tile_source import TileSource, read_centre_tile
-from tcgn_mil.text import duplicates, preview
+from tcgn_mil.text import preview
 
 KIND = "explain"
-
-
-@dataclass(frozen=True)
-class ExplainConfig:
-    """What to explain; one of `spots`, `image` and `slide_model` says of what.
-
-    Attributes
-    ----------
-    encoder
-        Checkpoint of `tcgn-mil pretrain`; with `slide_model` also ``timm:<name>``.
-    genes
-        At least one.
-    spots, sections, barcodes
-        Folder of `tcgn-mil spots` or one of its files; sections (all if empty); spots (the `top` ones of highest
-        prediction for each gene if empty).
-    image, mpp
-        A picture and its µm per pixel.
-    slide_model, features, tiles, slides, slide_ids
-        Folders of finetune, encode and tile, the slides as given to them, and which of them.
-    pretrained
-        For timm encoders: with pretrained weights.
-    top
-        Spots a gene, or tiles a slide.
-    steps
-        Of the integration.
-    """
-
-    encoder: str
-    genes: tuple[str, ...]
-    spots: str | None = None
-    sections: tuple[str, ...] = ()
-    barcodes: tuple[str, ...] = ()
-    image: str | None = None
-    mpp: float | None = None
-    slide_model: str | None = None
-    features: str = "features"
-    tiles: str = "tiles"
-    slides: str | None = None
-    slide_ids: tuple[str, ...] = ()
-    pretrained: bool = False
-    top: int = 3
-    steps: int = INTEGRATION_STEPS
-
-    def __post_init__(self) -> None:
-        given = [
-            name for name in ("spots", "image", "slide_model") if getattr(self, name) is not None
-        ]
-        if len(given) != 1:
-            raise InputError(
-                f"{len(given)} kinds of picture are given, not one",
-                fix="give one of --spots, --image, --slide-model",
-            )
-        if not self.genes:
-            raise InputError("no gene is named", fix="name one or more, for example --gene ERBB2")
-        for what, names in (
-            ("gene", self.genes),
-            ("spot", self.barcodes),
-            ("slide", self.slide_ids),
-        ):
-            if duplicates(names):
-                raise InputError(
-                    f"{what} {preview(duplicates(names))} is named twice", fix="name it once"
-                )
-        if self.spots is None and (self.sections or self.barcodes):
-            raise InputError(
-                "a section or spot is named, but no spots",
-                fix="give --spots too, or leave them out",
-            )
-        if self.slide_model is None and (self.slides or self.slide_ids):
-            raise InputError(
-                "a slide is named, but no slide model",
-                fix="give --slide-model too, or leave it out",
-            )
-        if self.slide_model is not None and not (self.slides and self.slide_ids):
-            raise InputError(
-                "no slide is named", fix="give --slides (as to tcgn-mil encode) and --slide"
-            )
-        if self.top < 1 or self.steps < 2:
-            raise InputError(
-                f"top is {self.top}, steps are {self.steps}", fix="use at least 1 and 2"
-            )
 
 
 def run(config: ExplainConfig, out_dir: str | Path) -> tuple[dict[str, Any], list[Failure]]:

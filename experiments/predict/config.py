@@ -1,51 +1,45 @@
-"""What describes a prediction: one config for ``tcgn-mil predict``."""
+"""Config of ``tcgn-mil predict``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Literal
 
-from tcgn_mil.errors import InputError
-from tcgn_mil.text import preview
+from pydantic import Field
 
-TABLE_FORMATS = ("csv", "parquet")
+from tcgn_mil.config import config_class
+
+TableFormat = Literal["csv", "parquet"]
 
 
-@dataclass(frozen=True)
+@config_class
 class PredictConfig:
-    """What to predict with and on.
+    """Everything that decides the result of a prediction run."""
 
-    Attributes
-    ----------
-    model
-        Folder of ``tcgn-mil finetune``.
-    features
-        Folder of ``tcgn-mil encode``.
-    thumbnails
-        Folder of ``tcgn-mil tile``, for the pictures under the maps.
-    map_genes
-        Genes to draw; the best predicted ones in cross-validation if empty.
-    maps
-        Whether to draw maps.
-    map_signatures
-        GMT file of gene sets to draw: means over their genes' standardised tile scores.
-    table_formats
-        Of the table beside predicted.h5ad: ``csv``, ``parquet`` or both.
-    allow_other_size
-        Accept features of tiles of another physical size than the model's, labelled so.
-    """
-
-    model: str
-    features: str
-    thumbnails: str | None = None
-    map_genes: tuple[str, ...] = ()
-    maps: bool = True
-    map_signatures: str | None = None
-    table_formats: tuple[str, ...] = ("csv",)
-    allow_other_size: bool = False
-
-    def __post_init__(self) -> None:
-        if unknown := [name for name in self.table_formats if name not in TABLE_FORMATS]:
-            raise InputError(
-                f"unknown table format {preview(unknown)}",
-                fix=f"choose of {', '.join(TABLE_FORMATS)}",
-            )
+    model: str = Field("slide-model", description="Folder that tcgn-mil finetune wrote.")
+    features: str = Field("features", description="Folder that tcgn-mil encode wrote.")
+    thumbnails: str | None = Field(
+        None,
+        description="Folder that tcgn-mil tile wrote, whose pictures are drawn under the maps.",
+    )
+    map_genes: tuple[str, ...] = Field(
+        (),
+        description="Genes whose maps are drawn. Without them, the genes that were predicted best in"
+        " cross-validation.",
+    )
+    maps: bool = Field(
+        True,
+        description="Draw attention and expression maps of each slide, as .png, .geojson and .h5ad.",
+    )
+    map_signatures: str | None = Field(
+        None,
+        description="GMT file of gene sets to draw. The map of a set is the mean of the standardised"
+        " tile scores of its genes.",
+    )
+    table_formats: tuple[TableFormat, ...] = Field(
+        ("csv",), description="Formats of the table beside predicted.h5ad: csv, parquet or both."
+    )
+    allow_other_size: bool = Field(
+        False,
+        description="Accept tiles of another physical size than those the model was trained on. The"
+        " results are labelled so.",
+    )

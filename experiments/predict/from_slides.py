@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tcgn_mil.checkpoints import SlideModelInfo
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.encode.run import EncodeSettings, encode_cohort
+from tcgn_mil.experiments.encode.config import EncodeSettings
+from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.experiments.runs.run_folder import read_run
 from tcgn_mil.inference.fold_models import load_fold_models, models_of
 from tcgn_mil.inference.tile_encoder import open_encoder

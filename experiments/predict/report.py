@@ -8,9 +8,10 @@ from typing import Any
 import anndata
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.runs.finished_run import Run, minds_of
-from tcgn_mil.experiments.runs.glossary import MEANINGS, _counted, spoken
+from tcgn_mil.experiments.runs.finished_run import Run, warnings_of
+from tcgn_mil.experiments.runs.glossary import MEANINGS, counted, with_plain_names
 from tcgn_mil.experiments.runs.page import Section, as_picture, as_table
+from tcgn_mil.experiments.runs.report_part import ReportPart
 
 _SHOWN_MAPS = 6
 
@@ -19,7 +20,7 @@ def predict_sections(run: Run, share: float) -> list[Section]:
     """Who was predicted, and maps of the first slides."""
     summary = run.summary
     lines = [
-        f"{_counted(summary['patients'], 'patient')}, {summary['slides']} slides, {summary['tiles']} tiles, predicted"
+        f"{counted(summary['patients'], 'patient')}, {summary['slides']} slides, {summary['tiles']} tiles, predicted"
         f" by the models in {run.made.get('config', {}).get('model')}; unit {summary['unit']}."
     ]
     if odd := summary.get("out_of_distribution"):
@@ -51,19 +52,45 @@ def predict_sections(run: Run, share: float) -> list[Section]:
         Section(
             run.title("Predictions, and maps of example slides"),
             lines,
-            [as_table(spoken(obs, columns), "Patients", meanings=MEANINGS)],
+            [as_table(with_plain_names(obs, columns), "Patients", meanings=MEANINGS)],
             [
                 as_picture(path, f"Slide {path.stem}: attention, and scores of genes.")
                 for path in maps[:_SHOWN_MAPS]
             ],
-            minds=minds_of(summary.get("notes")),
+            warnings=warnings_of(summary.get("notes")),
         )
     ]
 
 
-def _predict(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+def methods(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     return (
         f"{summary['patients']} patients ({summary['slides']} slides, {summary['tiles']} tiles) were predicted in"
         f" {summary['unit']}: those of the training cohort by the fold model that had not seen them, new ones by the"
         " mean of all fold models; interval bounds are conformal."
     )
+
+
+def _command(run: Run) -> str:
+    """Return the command that repeats a run; ``predict`` takes no ``--config``."""
+    config = run.made.get("config", {})
+    words = ["tcgn-mil predict", f"--model {config['model']} --features {config['features']}"]
+    for key in ("thumbnails", "map_signatures"):
+        if config.get(key):
+            words.append(f"--{key.replace('_', '-')} {config[key]}")
+    words += [f"--map-gene {gene}" for gene in config.get("map_genes", ())]
+    words += [f"--table-format {name}" for name in config.get("table_formats", ()) if name != "csv"]
+    if not config.get("maps", True):
+        words.append("--no-maps")
+    if config.get("allow_other_size"):
+        words.append("--allow-other-size")
+    return " ".join([*words, "--out NEW"])
+
+
+REPORT = ReportPart(
+    kind="predict",
+    position=2,
+    sections=predict_sections,
+    methods=methods,
+    terms=frozenset({"out of fold", "unit", "attention"}),
+    command=_command,
+)

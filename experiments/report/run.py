@@ -17,17 +17,13 @@ import pandas as pd
 import yaml
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.associate.report import _associate
-from tcgn_mil.experiments.predict.report import _predict
 from tcgn_mil.experiments.report.losses import cohort_section
-from tcgn_mil.experiments.report.sections import SECTIONS, points
 from tcgn_mil.experiments.runs.finished_run import Run, files_below
-from tcgn_mil.experiments.runs.glossary import terms
+from tcgn_mil.experiments.runs.glossary import TERMS
 from tcgn_mil.experiments.runs.page import Detail, Section, as_table, write_report
+from tcgn_mil.experiments.runs.report_part import ReportPart
 from tcgn_mil.experiments.runs.run_folder import RUN_FILE, finished_summary
-from tcgn_mil.experiments.slide_level.report import _finetune
-from tcgn_mil.experiments.spot_level.report import _spots
-from tcgn_mil.experiments.survive.report import _survive
+from tcgn_mil.experiments.verbs import verbs
 
 
 def write_run_report(folders: Sequence[str | Path], out: str | Path, *, title: str) -> Path:
@@ -38,35 +34,54 @@ def write_run_report(folders: Sequence[str | Path], out: str | Path, *, title: s
     InputError
         If a folder is not there, or none of them holds a finished run of a known kind.
     """
-    order = list(SECTIONS)
-    found = {
+    parts = _report_parts()
+    runs = {
         run.folder.resolve(): run
         for folder in folders
         for run in find_runs(folder)
-        if run.kind in order
+        if run.kind in parts
     }
-    if not found:
+    if not runs:
         raise InputError(
-            f"holds no finished run of {', '.join(order)}",
+            f"holds no finished run of {', '.join(parts)}",
             path=folders[0],
-            fix="give the folder that such a command wrote as --out, or a folder above it",
+            fix="give the folder that such a command wrote with --out, or a folder above it",
         )
-    runs = _named(sorted(found.values(), key=lambda run: order.index(run.kind)))
-    share = 1 / max(1, sum(run.kind == "finetune" for run in runs))
-    sections = [section for run in runs for section in SECTIONS[run.kind](run, share)]
-    cohort = cohort_section([Path(folder) for folder in folders], _cohorts(runs))
-    methods = Section(
-        "Methods", [methods_paragraph(run.kind, run.made, run.summary) for run in runs]
-    )
+    shown = _named(sorted(runs.values(), key=lambda run: parts[run.kind].position))
+    share = 1 / max(1, sum(run.kind == "finetune" for run in shown))
+    sections = [section for run in shown for section in parts[run.kind].sections(run, share)]
+    cohort = cohort_section([Path(folder) for folder in folders], _cohorts(shown))
+    methods = Section("Methods", [methods_paragraph(parts[run.kind], run) for run in shown])
+    used = {term for run in shown for term in parts[run.kind].terms}
     return write_report(
         out,
         title=title,
-        sections=[*([cohort] if cohort else []), *sections, methods, _runs_section(runs)],
-        points=points(runs),
-        words=terms(run.kind for run in runs),
+        sections=[*([cohort] if cohort else []), *sections, methods, _runs_section(shown, parts)],
+        points=_sentences(shown, parts),
+        words={term: meaning for term, meaning in TERMS.items() if term in used},
         kind="report",
         folders=[str(folder) for folder in folders],
     )
+
+
+def _report_parts() -> dict[str, ReportPart]:
+    """Return the parts of all verbs that have one, by kind of run, in their order on the page."""
+    parts = [part for verb in verbs() if (part := verb.load_report()) is not None]
+    return {part.kind: part for part in sorted(parts, key=lambda part: part.position)}
+
+
+def _sentences(runs: Sequence[Run], parts: Mapping[str, ReportPart]) -> list[str]:
+    """Return one sentence for each run that has something to say."""
+    sentences = [(run, parts[run.kind].sentence(run)) for run in runs]
+    return [f"{run.name}: {text}" if run.name else text for run, text in sentences if text]
+
+
+def methods_paragraph(part: ReportPart, run: Run) -> str:
+    """Return the methods paragraph of a run: what was done, and with which versions."""
+    text = part.methods(run.made.get("config", {}), run.summary)
+    torch = run.made.get("packages", {}).get("torch", "not stated")
+    made = run.made
+    return f"{text} tcgn-mil {made.get('tcgn_mil')}, Python {made.get('python')}, torch {torch}."
 
 
 def find_runs(folder: str | Path) -> list[Run]:
@@ -118,12 +133,12 @@ def _cohorts(runs: Sequence[Run]) -> list[Path]:
     return [Path(name) for name in dict.fromkeys(named) if name]
 
 
-def _runs_section(runs: Sequence[Run]) -> Section:
-    """Commands, versions and configs of all runs."""
+def _runs_section(runs: Sequence[Run], parts: Mapping[str, ReportPart]) -> Section:
+    """Make the section with the commands, versions and configs of all runs."""
     rows = [
         {
             "run": str(run.folder),
-            "command": _command(run),
+            "command": parts[run.kind].command(run),
             "tcgn-mil": run.made.get("tcgn_mil"),
             "commit": str(run.made.get("git_commit") or "not stated")[:16],
             "python": run.made.get("python"),
@@ -152,52 +167,5 @@ def _runs_section(runs: Sequence[Run]) -> Section:
     )
 
 
-def _command(run: Run) -> str:
-    """The command that does the same."""
-    config = run.made.get("config", {})
-    if run.kind == "predict":
-        return " ".join(["tcgn-mil predict", *_predict_options(config), "--out NEW"])
-    verb = "slide-cv" if run.kind == "finetune" and config.get("refits") else run.kind
-    return f"tcgn-mil {verb} --config {run.folder / 'config.yaml'} --out NEW"
-
-
-def _predict_options(config: Mapping[str, Any]) -> list[str]:
-    """Options of ``predict``, which takes no --config."""
-    said = [f"--model {config['model']} --features {config['features']}"]
-    said += [
-        f"--{key.replace('_', '-')} {config[key]}"
-        for key in ("thumbnails", "map_signatures")
-        if config.get(key)
-    ]
-    said += [f"--map-gene {gene}" for gene in config.get("map_genes", ())]
-    said += [f"--table-format {name}" for name in config.get("table_formats", ()) if name != "csv"]
-    said += [] if config.get("maps", True) else ["--no-maps"]
-    return said + (["--allow-other-size"] if config.get("allow_other_size") else [])
-
-
 def _packages(made: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(version) for name, version in made.get("packages", {}).items()}
-
-
-def methods_paragraph(kind: str, made: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    """One paragraph for a run.
-
-    Parameters
-    ----------
-    kind
-        Verb that made it.
-    made, summary
-        Its run.json and summary.json.
-    """
-    text = {
-        "finetune": _finetune,
-        "predict": _predict,
-        "associate": _associate,
-        "survive": _survive,
-        "spot-cv": _spots,
-    }[kind](made.get("config", {}), summary)
-    return f"{text} tcgn-mil {made.get('tcgn_mil')}, Python {made.get('python')}, torch {_version(made, 'torch')}."
-
-
-def _version(made: Mapping[str, Any], package: str) -> str:
-    return str(made.get("packages", {}).get(package, "not stated"))

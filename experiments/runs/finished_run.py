@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.runs.glossary import MEANINGS, PREDICTORS, spoken
+from tcgn_mil.experiments.runs.glossary import MEANINGS, PREDICTORS, with_plain_names
 from tcgn_mil.experiments.runs.page import Picture, Table, as_picture, as_table
 
 OTHER_ROWS = 3000  # of a table of genes that is not the one to search
@@ -65,7 +65,13 @@ def table_of(
         )
     where = f"all of it: {run.folder.name}/{file}"
     return [
-        as_table(spoken(frame, columns), caption, max_rows=max_rows, meanings=MEANINGS, note=where)
+        as_table(
+            with_plain_names(frame, columns),
+            caption,
+            max_rows=max_rows,
+            meanings=MEANINGS,
+            note=where,
+        )
     ]
 
 
@@ -78,12 +84,12 @@ def pictures_of(run: Run, captions: Mapping[str, str]) -> list[Picture]:
     ]
 
 
-def minds_of(labels: Iterable[str] | None) -> list[str]:
+def warnings_of(labels: Iterable[str] | None) -> list[str]:
     """Labels of a run as sentences."""
     return [f"{str(label).rstrip('.')}." for label in labels or ()]
 
 
-def files_of(run: Run) -> str:
+def where_figures_are(run: Run) -> str:
     """Where the figures are as files."""
     return (
         f"Each figure is also in {run.folder.name}/ as PNG and PDF, with what it draws as CSV (<name>_figure.csv)."

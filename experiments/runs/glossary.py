@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -11,64 +11,50 @@ _R = (
     " way round. r squared is the share of the differences between patients that the prediction explains, so r = 0.3"
     " explains 9 % and r = 0.7 about half. It says nothing of a single patient"
 )
-_TERMS: Mapping[str, tuple[str, frozenset[str]]] = {
-    "r": (_R, frozenset({"finetune", "associate", "spot-cv"})),
+TERMS: Mapping[str, str] = {
+    "r": _R,
     "out of fold": (
         "the patients are split into parts (folds); each part is predicted by a model that saw none of its patients, so"
-        " that the result holds for new patients of the same kind",
-        frozenset({"finetune", "survive", "predict"}),
+        " that the result holds for new patients of the same kind"
     ),
     "95 % interval": (
         "what the number could as well have been with other patients of the same kind; an interval that holds 0 (or, of"
-        " hazard ratios, 1; of C, 0.5) is compatible with no effect",
-        frozenset({"finetune", "associate", "survive", "spot-cv"}),
+        " hazard ratios, 1; of C, 0.5) is compatible with no effect"
     ),
     "p and q": (
         "p: how often chance alone would do as well. q: the same after many genes were tried; among all genes with q"
-        " below 0.05 about one in twenty is expected to be a false find",
-        frozenset({"finetune", "associate", "survive", "spot-cv"}),
+        " below 0.05 about one in twenty is expected to be a false find"
     ),
     "baseline": (
         "a simple way to predict, which a model must beat to be of use: the mean of the training patients; a straight"
-        " line fit (ridge) on the slide's colours or on the mean of its features; a network that learnt nothing",
-        frozenset({"finetune", "spot-cv"}),
+        " line fit (ridge) on the slide's colours or on the mean of its features; a network that learnt nothing"
     ),
-    "predictable gene": (
-        "q below 0.05, and r above that of every baseline",
-        frozenset({"finetune", "spot-cv"}),
-    ),
+    "predictable gene": ("q below 0.05, and r above that of every baseline"),
     "unit": (
         "expression is on the scale that each section names. Values of a rank or a z-score have 0 at the middle of the"
-        " training patients, and about two thirds of them lie between -1 and 1",
-        frozenset({"finetune", "predict"}),
+        " training patients, and about two thirds of them lie between -1 and 1"
     ),
     "attention": (
-        "how much a tile of the slide counts in the prediction; 1 is an even share, 2 twice as much",
-        frozenset({"predict"}),
+        "how much a tile of the slide counts in the prediction; 1 is an even share, 2 twice as much"
     ),
     "signature": (
         "a published set of genes that stand for one kind of immune cell or response; its score is the mean rank of its"
-        " genes among the patients, from 0 (lowest) to 1 (highest)",
-        frozenset({"associate"}),
+        " genes among the patients, from 0 (lowest) to 1 (highest)"
     ),
     "Spearman r": (
         "r of the patients' ranks, which single extreme values cannot carry. Partial r: what is left of it among"
-        " patients alike in the covariates named, such as tumour purity",
-        frozenset({"associate"}),
+        " patients alike in the covariates named, such as tumour purity"
     ),
     "C": (
         "concordance: of two patients, how often the one with the higher risk score has the event first; 0.5 is a coin"
-        " toss, 1 always",
-        frozenset({"survive"}),
+        " toss, 1 always"
     ),
     "hazard ratio": (
         "how many times as often the event happens, at any time, in patients with one unit more of the covariate, or in"
-        " one group against the other; 1 is no difference",
-        frozenset({"survive"}),
+        " one group against the other; 1 is no difference"
     ),
     "depth-adjusted r": (
-        "r of a gene within a tissue section, after taking out how many RNA molecules each spot caught in all",
-        frozenset({"spot-cv"}),
+        "r of a gene within a tissue section, after taking out how many RNA molecules each spot caught in all"
     ),
 }
 
@@ -100,13 +86,9 @@ MEANINGS = {
 }
 
 
-def terms(kinds: Iterable[str]) -> dict[str, str]:
-    """Terms that a page over runs of these kinds uses, and what they mean."""
-    kinds = set(kinds)
-    return {term: meaning for term, (meaning, where) in _TERMS.items() if where & kinds}
-
-
-def spoken(frame: pd.DataFrame, columns: Mapping[str, str | tuple[str, str, str]]) -> pd.DataFrame:
+def with_plain_names(
+    frame: pd.DataFrame, columns: Mapping[str, str | tuple[str, str, str]]
+) -> pd.DataFrame:
     """Chosen columns under plain names, those that the frame has and that are not empty.
 
     A name of three columns is a value and its bounds, told as ``0.21 (0.10 to 0.32)``.
@@ -126,9 +108,9 @@ def spoken(frame: pd.DataFrame, columns: Mapping[str, str | tuple[str, str, str]
     return pd.DataFrame(out, index=frame.index)
 
 
-def _counted(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _bounds(low: float | None, high: float | None) -> str:
+def interval_text(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f" (95 % interval {low:.3f} to {high:.3f})"

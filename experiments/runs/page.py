@@ -60,7 +60,7 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     figures: list[Picture] = field(default_factory=list)
     scatter: Scatter | None = None
-    minds: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     details: list[Detail] = field(default_factory=list)
 
 

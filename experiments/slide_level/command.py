@@ -146,7 +146,7 @@ def _train(
 ) -> None:
     from tcgn_mil.experiments.slide_level import run as finetuning
 
-    resolved = resolve(config_class, config, overrides, given)
+    resolved = resolve(config_class, given, path=config, overrides=overrides)
     if show_config:
         return print_config(resolved)
     summary = finetuning.run(resolved, out)

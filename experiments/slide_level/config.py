@@ -1,152 +1,151 @@
-"""What describes a slide-level run: one config for ``tcgn-mil finetune`` and ``tcgn-mil slide-cv``."""
+"""Configs of slide-level runs: ``tcgn-mil finetune`` and ``tcgn-mil slide-cv``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
+from pydantic import Field
+
+from tcgn_mil.config import config_class
 from tcgn_mil.errors import InputError
-from tcgn_mil.models.end_to_end import EncoderTrain
-from tcgn_mil.models.slide_regressor import MilConfig
-from tcgn_mil.training.loop import TrainingConfig
+from tcgn_mil.settings.slide_model import EncoderTrain, MilConfig
+from tcgn_mil.settings.training import TrainingConfig
 
-CROSS_VALIDATION_REFITS = 50  # PROTOCOL, What counts as predictable
+# docs/protocol.md, section Predictable genes: at least 50 refits on permuted labels.
+CROSS_VALIDATION_REFITS = 50
 
 
-@dataclass(frozen=True)
+def _tuning_defaults() -> TrainingConfig:
+    return TrainingConfig(
+        epochs=10, batch_size=16, lr=1e-4, layer_decay=0.7, patience=3, loss="mix"
+    )
+
+
+def _training_defaults() -> TrainingConfig:
+    return TrainingConfig(epochs=60, batch_size=16, lr=1e-3, patience=15, loss="mix")
+
+
+@config_class
 class EncoderTuning:
-    """How an encoder is fine-tuned through the bag.
+    """Settings of an encoder that is fine-tuned through the bags of tiles."""
 
-    Attributes
-    ----------
-    tiles
-        Of a patient that are encoded, with gradient, in a step.
-    val_tiles
-        Of a validation patient that are encoded at each epoch.
-    training
-        Its ``lr`` is that of pooling and head; layers of the encoder have it times ``layer_decay`` to the power of
-        their depth from the output.
-    """
-
-    tiles: int = 32
-    val_tiles: int = 128
-    training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(
-            epochs=10, batch_size=16, lr=1e-4, layer_decay=0.7, patience=3, loss="mix"
-        )
+    tiles: int = Field(
+        32, ge=1, description="Tiles of a patient that are encoded, with gradient, in one step."
+    )
+    val_tiles: int = Field(
+        128, ge=1, description="Tiles of a validation patient that are encoded after each epoch."
+    )
+    training: TrainingConfig = Field(
+        default_factory=_tuning_defaults,
+        description="Training of the encoder. lr is the learning rate of the aggregator and the"
+        " head; layers of the encoder learn more slowly, by layer_decay.",
     )
 
-    def __post_init__(self) -> None:
-        for name in ("tiles", "val_tiles"):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"tuning.{name} is {getattr(self, name)}", fix="give at least 1; 32 are usual"
-                )
 
-
-@dataclass(frozen=True)
+@config_class
 class FinetuneConfig:
-    """Everything that decides the result of a run.
+    """Everything that decides the result of a slide-level run."""
 
-    Attributes
-    ----------
-    cohort, features
-        cohort.h5ad of ``tcgn-mil bulk`` and the folder of ``tcgn-mil encode``.
-    encoder
-        Checkpoint of ``tcgn-mil pretrain`` that made the features: its head is where the additive form starts, and
-        what the zero-shot baseline predicts with. None: neither.
-    folds
-        CSV with the columns fold, part, id, or a folder of published lists (:mod:`tcgn_mil.io.fold_lists`); made from
-        `seed` where it is not given.
-    n_folds
-        Folds to make, at least 3.
-    group_by
-        ``patient``, or ``site`` to keep each TCGA tissue source site in one fold.
-    several_slides
-        ``bag``: all slides of a patient are one bag; ``mean``: each is a bag of its own with the patient's profile as
-        its target, and the patient's prediction is their mean.
-    cohorts
-        Of expression from several sources: ``within``: standardised within each on its training patients, labels
-        permuted and r taken within each; ``pooled``: as of one.
-    genes
-        File with one gene a line; otherwise the genes expressed in at least `min_expressed` of training patients.
-    min_expressed
-        Share of training patients, 0 to 1.
-    max_tiles
-        Tiles sampled per bag and epoch in training; prediction uses all.
-    refits
-        Refits on permuted labels that the p-values come from. 0: none, and the p-values are approximate, and labelled
-        so.
-    replicates
-        Resamplings of patients behind the confidence intervals.
-    coverage
-        Of the prediction intervals, 0 to 1.
-    seed
-        Of folds, initialisation, tile samples, permutations and resamplings.
-    encoder_train
-        ``none``: on stored features; ``last``, ``all``: after that the last stage of the encoder, or all of it, is
-        fine-tuned through the bag, fold by fold (:mod:`tcgn_mil.experiments.slide_level.tune_encoder`).
-    slides, tiles
-        Where the encoder is fine-tuned: the slides (one, a folder, a table), and the folder of their tiles.
-    mpp
-        µm per pixel of level 0, for slides that do not state it.
-    tuning
-        How.
-    """
-
-    cohort: str = "cohort.h5ad"
-    features: str = "features"
-    encoder: str | None = None
-    folds: str | None = None
-    n_folds: int = 5
-    group_by: Literal["patient", "site"] = "patient"
-    several_slides: Literal["bag", "mean"] = "bag"
-    cohorts: Literal["within", "pooled"] = "within"
-    genes: str | None = None
-    min_expressed: float = 0.5
-    max_tiles: int = 2000
-    refits: int = 0
-    replicates: int = 1000
-    coverage: float = 0.9
-    seed: int = 0
-    model: MilConfig = field(default_factory=MilConfig)
-    training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(
-            epochs=60, batch_size=16, lr=1e-3, patience=15, loss="mix"
-        )
+    cohort: str = Field("cohort.h5ad", description="cohort.h5ad that tcgn-mil bulk wrote.")
+    features: str = Field("features", description="Folder that tcgn-mil encode wrote.")
+    encoder: str | None = Field(
+        None,
+        description="Encoder checkpoint of tcgn-mil pretrain that made the features. The additive"
+        " form starts from its head, and the zero-shot baseline predicts with it.",
     )
-    encoder_train: EncoderTrain = "none"
-    slides: str | None = None
-    tiles: str | None = None
-    mpp: float | None = None
-    tuning: EncoderTuning = field(default_factory=EncoderTuning)
+    folds: str | None = Field(
+        None,
+        description="Folds to use: a CSV file with the columns fold, part and id, or a folder of"
+        " published lists (SurvPath, CLAM, SEQUOIA). Without it, folds are made from the seed.",
+    )
+    n_folds: int = Field(5, ge=3, description="Number of folds to make.")
+    group_by: Literal["patient", "site"] = Field(
+        "patient",
+        description="Unit that is never split across folds: patient, or site (the TCGA tissue source"
+        " site).",
+    )
+    several_slides: Literal["bag", "mean"] = Field(
+        "bag",
+        description="Patients with several slides. bag: all slides form one bag. mean: each slide"
+        " is a bag with the profile of the patient as its target, and the prediction of the patient"
+        " is the mean over slides.",
+    )
+    cohorts: Literal["within", "pooled"] = Field(
+        "within",
+        description="Expression from several sources. within: values are standardised within each"
+        " source on its training patients, and r and the permutations stay within sources. pooled:"
+        " all values are treated as one source.",
+    )
+    genes: str | None = Field(
+        None,
+        description="File with one gene per line. Without it, the genes are those expressed in at"
+        " least min_expressed of the training patients.",
+    )
+    min_expressed: float = Field(
+        0.5, ge=0, le=1, description="Share of training patients in which a gene must be expressed."
+    )
+    max_tiles: int = Field(
+        2000,
+        ge=1,
+        description="Tiles that are sampled per bag and epoch in training. Prediction uses all.",
+    )
+    refits: int = Field(
+        0,
+        ge=0,
+        description="Refits on permuted labels from which the p-values come. With 0 the p-values"
+        " are approximate, and the tables say so.",
+    )
+    replicates: int = Field(
+        1000,
+        ge=1,
+        description="Bootstrap resamples of patients for the 95 % confidence intervals of r.",
+    )
+    coverage: float = Field(0.9, gt=0, lt=1, description="Coverage of the prediction intervals.")
+    seed: int = Field(
+        0,
+        ge=0,
+        description="Seed of the folds, initialisation, batches, sampled tiles, permutations and"
+        " resamples.",
+    )
+    model: MilConfig = Field(default_factory=MilConfig, description="The slide model.")
+    training: TrainingConfig = Field(
+        default_factory=_training_defaults,
+        description="Training of the slide model. A step holds batch_size patients, over which the"
+        " correlation loss is computed.",
+    )
+    encoder_train: EncoderTrain = Field(
+        "none",
+        description="Whether the encoder is trained too. none: the run uses stored features. last"
+        " or all: after training on stored features, the last stage of the encoder or all of it is"
+        " fine-tuned through the bags, once for each fold.",
+    )
+    slides: str | None = Field(
+        None,
+        description="Slides (one file, a folder or a table), needed where the encoder is trained.",
+    )
+    tiles: str | None = Field(
+        None,
+        description="Folder of the tiles from which the features were made, needed where the encoder"
+        " is trained.",
+    )
+    mpp: float | None = Field(
+        None, description="µm per pixel of level 0, for slides that do not state it."
+    )
+    tuning: EncoderTuning = Field(
+        default_factory=EncoderTuning, description="Training of the encoder through the bags."
+    )
 
     def __post_init__(self) -> None:
-        for name in ("refits", "seed"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}", fix="give 0 or more")
-        if self.replicates < 1:
-            raise InputError(
-                f"replicates is {self.replicates}", fix="give at least 1; 1000 are usual"
-            )
-        if not 0 < self.coverage < 1:
-            raise InputError(
-                f"coverage is {self.coverage}", fix="give a share between 0 and 1, such as 0.9"
-            )
-        if not 0 <= self.min_expressed <= 1:
-            raise InputError(
-                f"min_expressed is {self.min_expressed}", fix="give a share of patients, 0 to 1"
-            )
         if self.refits and self.training.average:
             raise InputError(
-                "refits do not average weights", fix="set training.average=0, or refits=0"
+                "refits cannot use an average of weights (training.average)",
+                fix="set training.average=0, or refits=0",
             )
         if self.model.form == "additive" and self.model.spot_hidden:
-            raise InputError("model.spot_hidden is taken from the encoder", fix="leave it at 0")
-        if self.encoder_train not in get_args(EncoderTrain):
-            choices = ", ".join(get_args(EncoderTrain))
             raise InputError(
-                f"encoder_train is {self.encoder_train!r}", fix=f"choose one of {choices}"
+                f"model.spot_hidden is {self.model.spot_hidden}, but the run takes it from the"
+                " encoder",
+                fix="remove model.spot_hidden from the config",
             )
         if self.encoder_train != "none":
             self._check_tuning()
@@ -156,22 +155,29 @@ class FinetuneConfig:
         if missing := [name for name, value in needed.items() if value is None]:
             raise InputError(
                 f"encoder_train={self.encoder_train} without {' and '.join(missing)}",
-                fix="give the encoder that made the features, the slides, and the tiles that they were made from",
+                fix="give the encoder that made the features, the slides, and the folder of tiles",
             )
         if self.several_slides != "bag":
             raise InputError(
-                f"encoder_train={self.encoder_train} goes with several_slides=bag",
-                fix="leave it so",
+                f"encoder_train={self.encoder_train} cannot be combined with"
+                f" several_slides={self.several_slides}",
+                fix="set several_slides=bag, or remove the key",
             )
         if self.refits:
             raise InputError(
-                f"refits of a run with encoder_train={self.encoder_train} would train the encoder again each time",
-                fix="set refits=0; p-values are then approximate, and labelled so",
+                f"refits={self.refits} with encoder_train={self.encoder_train} would train the"
+                " encoder again for each refit",
+                fix="set refits=0; the p-values are then approximate, and the tables say so",
             )
 
 
-@dataclass(frozen=True)
+@config_class
 class SlideCvConfig(FinetuneConfig):
-    """The same for ``tcgn-mil slide-cv``, whose p-values come from refits unless told otherwise."""
+    """The config of ``slide-cv``: that of ``finetune``, with p-values from refits."""
 
-    refits: int = CROSS_VALIDATION_REFITS
+    refits: int = Field(
+        CROSS_VALIDATION_REFITS,
+        ge=0,
+        description="Refits on permuted labels from which the p-values come. With 0 the p-values"
+        " are approximate, and the tables say so.",
+    )

@@ -11,15 +11,9 @@ from numpy.typing import NDArray
 
 from tcgn_mil.baselines import ridge_predictions
 from tcgn_mil.statistics.bootstrap import patient_bootstrap, percentile_interval
-from tcgn_mil.statistics.gene_metrics import benjamini_hochberg, median_over_genes
-from tcgn_mil.statistics.out_of_fold import (
-    MAX_Q,
-    combined_r,
-    fold_correlations,
-    known_metrics,
-    null_p_values,
-    steiger_p,
-)
+from tcgn_mil.statistics.gene_metrics import median_over_genes
+from tcgn_mil.statistics.out_of_fold import combined_r, fold_correlations, known_metrics
+from tcgn_mil.statistics.p_values import MAX_Q, benjamini_hochberg, null_p_values, steiger_p
 
 MODEL, UNTRAINED = "model", "untrained"
 GATES = ("ridge_colour", "ridge_mean_features", "zero_shot", UNTRAINED)

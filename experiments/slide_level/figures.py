@@ -14,7 +14,7 @@ from scipy.stats import norm
 from tcgn_mil import plotting
 from tcgn_mil.experiments.runs import figures
 from tcgn_mil.experiments.slide_level.evaluate import MODEL
-from tcgn_mil.statistics.gene_metrics import FOLD_NULL_SD
+from tcgn_mil.statistics.fold_combination import FOLD_NULL_SD
 
 LABELS = {
     MODEL: "model",

@@ -8,9 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tcgn_mil.experiments.runs.finished_run import Run, files_of, minds_of, pictures_of, table_of
-from tcgn_mil.experiments.runs.glossary import PREDICTORS, _bounds, _counted
+from tcgn_mil.experiments.runs.finished_run import (
+    Run,
+    pictures_of,
+    table_of,
+    warnings_of,
+    where_figures_are,
+)
+from tcgn_mil.experiments.runs.glossary import PREDICTORS, counted, interval_text
 from tcgn_mil.experiments.runs.page import Section
+from tcgn_mil.experiments.runs.report_part import ReportPart
 from tcgn_mil.experiments.slide_level.report_scatter import BUDGET_BYTES, read_scatter
 
 GENE_ROWS = 40_000  # of the table to search for a gene
@@ -22,12 +29,12 @@ def slide_point(run: Run) -> str:
     rows = {row["predictor"]: row for row in run.summary.get("headline", ())}
     model = rows.get("model", {})
     said = (
-        f"Expression from slides: {_counted(run.summary['patients'], 'patient')}, {run.summary['predictable']} of"
+        f"Expression from slides: {counted(run.summary['patients'], 'patient')}, {run.summary['predictable']} of"
         f" {run.summary['genes']} genes predictable"
     )
     if model.get("median_r") is None:
         return f"{said}; the test folds are too small for r within them."
-    said += f"; median r over genes {model['median_r']:.2f}" + _bounds(
+    said += f"; median r over genes {model['median_r']:.2f}" + interval_text(
         model.get("low"), model.get("high")
     )
     others = {
@@ -49,7 +56,7 @@ def slide_point(run: Run) -> str:
         if high < 0
         else "does not differ from it beyond chance"
     )
-    return f"{said}; over all genes the model {verdict} (difference {best['model_above_by']:.3f}{_bounds(low, high)})."
+    return f"{said}; over all genes the model {verdict} (difference {best['model_above_by']:.3f}{interval_text(low, high)})."
 
 
 def slide_sections(run: Run, share: float) -> list[Section]:
@@ -60,10 +67,10 @@ def slide_sections(run: Run, share: float) -> list[Section]:
         run.title("Expression from slides: the headline"),
         [
             slide_point(run),
-            f"{_counted(summary['patients'], 'patient')} in {_counted(summary['folds'], 'fold')},"
+            f"{counted(summary['patients'], 'patient')} in {counted(summary['folds'], 'fold')},"
             f" {summary['genes']} genes, unit: {summary['unit']}. Every patient was predicted by a model that saw it"
             " in neither training nor validation.",
-            files_of(run),
+            where_figures_are(run),
         ],
         [
             *table_of(
@@ -100,7 +107,7 @@ def slide_sections(run: Run, share: float) -> list[Section]:
                 "scatter.png": "The genes that are predicted best, out of fold; a dot is a patient.",
             },
         ),
-        minds=minds_of(summary.get("labels")),
+        warnings=warnings_of(summary.get("labels")),
     )
     stated = coverage.get("stated", 0.9)
     baselines = {
@@ -178,7 +185,7 @@ def _pooling(name: str) -> str:
     return AGGREGATORS[name].sentence if name in AGGREGATORS else f"the aggregator {name!r}"
 
 
-def _finetune(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+def methods(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     model, training = config["model"], config["training"]
     groups = (
         "tissue source sites kept together"
@@ -203,3 +210,22 @@ def _finetune(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         f" test folds and combined by Fisher z weighted by n - 3; intervals came from {config['replicates']}"
         f" resamplings of patients within folds; {p}; Benjamini-Hochberg over genes."
     )
+
+
+def _command(run: Run) -> str:
+    """Return the command that repeats a run; runs with refits were made by ``slide-cv``."""
+    verb = "slide-cv" if run.made.get("config", {}).get("refits") else "finetune"
+    return f"tcgn-mil {verb} --config {run.folder / 'config.yaml'} --out NEW"
+
+
+REPORT = ReportPart(
+    kind="finetune",
+    position=1,
+    sections=slide_sections,
+    methods=methods,
+    terms=frozenset(
+        {"r", "out of fold", "95 % interval", "p and q", "baseline", "predictable gene", "unit"}
+    ),
+    sentence=slide_point,
+    command=_command,
+)

@@ -31,8 +31,9 @@ from tcgn_mil.experiments.slide_level.write_results import FoldResult
 from tcgn_mil.inference.slides import predict_bag
 from tcgn_mil.io.atomic import read_array, write_array
 from tcgn_mil.models.slide_regressor import SlideRegressor
+from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.statistics.out_of_fold import fold_correlations
-from tcgn_mil.training.loop import TrainingConfig, fit
+from tcgn_mil.training.loop import fit
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.training.permutation_null import NullBags, Refit, permutations, refit_predictions
 from tcgn_mil.training.tensorboard import TensorBoardLog

@@ -28,7 +28,8 @@ from tcgn_mil.checkpoints import EncoderInfo, load_encoder, save_encoder
 from tcgn_mil.config import as_plain
 from tcgn_mil.devices import resolve_device
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.encode.run import EncodeSettings, encode_cohort
+from tcgn_mil.experiments.encode.config import EncodeSettings
+from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.experiments.slide_level.cohort import CohortData, rows_of
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.inference.tile_encoder import open_encoder

@@ -19,14 +19,11 @@ from tcgn_mil.experiments.slide_level.evaluate import MODEL, SlideTables, out_of
 from tcgn_mil.experiments.slide_level.figures import draw_run
 from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.io.expression_file import write_predictions
-from tcgn_mil.statistics.gene_metrics import benjamini_hochberg, combine_folds, median_over_genes
-from tcgn_mil.statistics.out_of_fold import (
-    MAX_Q,
-    ConformalBounds,
-    combined_r,
-    conformal_bounds,
-    null_p_by_others,
-)
+from tcgn_mil.statistics.conformal import ConformalBounds, conformal_bounds
+from tcgn_mil.statistics.fold_combination import combine_folds
+from tcgn_mil.statistics.gene_metrics import median_over_genes
+from tcgn_mil.statistics.out_of_fold import combined_r
+from tcgn_mil.statistics.p_values import MAX_Q, benjamini_hochberg, null_p_by_others
 from tcgn_mil.types.folds import Fold
 from tcgn_mil.types.genes import GenePanel
 

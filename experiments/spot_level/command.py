@@ -48,7 +48,7 @@ def pretrain(
         "test_sections": test_section,
         "panel.missing": missing_genes,
     }
-    resolved = resolve(SpotConfig, config, overrides, given)
+    resolved = resolve(SpotConfig, given, path=config, overrides=overrides)
     if show_config:
         return print_config(resolved)
     summary = pretraining.run(resolved, out)
@@ -119,7 +119,7 @@ def spot_cross_validation(
         "panel.missing": missing_genes,
         "protocol": protocol,
     }
-    resolved = resolve(SpotConfig, config, overrides, given, preset=preset_values(preset))
+    resolved = resolve(SpotConfig, given, path=config, overrides=overrides, preset=preset_values(preset))
     if show_config:
         return print_config(resolved)
     summary = (hest_protocol if resolved.protocol == "hest" else spot_cv).run(resolved, out)

@@ -25,11 +25,11 @@ from tcgn_mil.experiments.spot_level.cross_validate import KIND
 from tcgn_mil.experiments.spot_level.evaluate import MODEL, REPLICATES
 from tcgn_mil.io.atomic import plain_rows, write_csv, write_json
 from tcgn_mil.statistics.bootstrap import block_bootstrap, percentile_interval
-from tcgn_mil.statistics.gene_metrics import (
+from tcgn_mil.statistics.gene_metrics import median_over_genes
+from tcgn_mil.statistics.sequencing_depth import (
     DETECTION_FLOOR,
     depth_adjusted_pearson,
     depth_projection,
-    median_over_genes,
 )
 from tcgn_mil.statistics.spatial import MIN_SPOTS, spatial_blocks
 

@@ -1,180 +1,202 @@
-"""What describes a spot-level run: one config for ``tcgn-mil pretrain`` and ``tcgn-mil spot-cv``, and its presets."""
+"""Configs of spot-level runs, ``tcgn-mil pretrain`` and ``tcgn-mil spot-cv``, and their presets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from tcgn_mil.batches.augment import AugmentConfig
+from pydantic import Field
+
+from tcgn_mil.config import config_class
 from tcgn_mil.errors import InputError
-from tcgn_mil.targets.spots import Normalisation
-from tcgn_mil.training.loop import TrainingConfig
+from tcgn_mil.settings.augmentation import AugmentConfig
+from tcgn_mil.settings.training import TrainingConfig
 
-SMALL_NETWORK = "resnet10t"  # PROTOCOL, Baselines
+# The small network of docs/protocol.md, section Baselines.
+SMALL_NETWORK = "resnet10t"
 SMALL_NETWORK_PX = 128
-VIEWS = (1, 4, 8)
 
 
-@dataclass(frozen=True)
+def _training_defaults() -> TrainingConfig:
+    return TrainingConfig(epochs=30, batch_size=32, lr=1e-3, loss="mix")
+
+
+@config_class
 class PanelConfig:
-    """Genes to predict: a file with one a line, or the most variable of those seen often enough in training.
+    """Genes to predict: those of a file, or the most variable ones that are seen often enough."""
 
-    Attributes
-    ----------
-    file
-        Gene list, in the order of the output.
-    min_detection
-        Least share of training spots with a count, 0 to 1.
-    max_genes
-        At most so many, the most variable by scanpy's measure (its flavour ``seurat``, ranked within sections).
-    missing
-        What is done about a gene of `file` that a section did not measure: ``error``; ``zero``: no counts in that
-        section; ``drop``: the gene is left out of the run. The last two are listed in ``missing_genes.csv``.
-    """
-
-    file: str | None = None
-    min_detection: float = 0.1
-    max_genes: int = 1000
-    missing: Literal["error", "zero", "drop"] = "error"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_detection <= 1:
-            raise InputError(
-                f"panel.min_detection is {self.min_detection}", fix="give a share of spots, 0 to 1"
-            )
-        if self.max_genes < 1:
-            raise InputError(f"panel.max_genes is {self.max_genes}", fix="give at least 1")
+    file: str | None = Field(
+        None,
+        description="File with one gene per line, in the order of the output. Without it, the genes"
+        " are chosen on the training sections by min_detection and max_genes.",
+    )
+    min_detection: float = Field(
+        0.1, ge=0, le=1, description="Smallest share of training spots in which a gene has a count."
+    )
+    max_genes: int = Field(
+        1000,
+        ge=1,
+        description="Largest number of genes; the most variable ones are kept (scanpy's flavour"
+        " seurat, ranked within sections).",
+    )
+    missing: Literal["error", "zero", "drop"] = Field(
+        "error",
+        description="Panel genes that a section did not measure. error: the run stops. zero: the"
+        " gene has no counts in that section. drop: the gene is left out of the run. zero and drop"
+        " list the genes in missing_genes.csv.",
+    )
 
 
-@dataclass(frozen=True)
+@config_class
 class TargetConfig:
-    """What the network is trained on; results are always judged against normalised expression (PROTOCOL, Targets).
+    """Changes to the values that the network is trained on.
 
-    Attributes
-    ----------
-    remove_depth
-        Take the cubic spline of log total count out of each training section's values, so that the network learns
-        what is beyond depth; a prediction is then that of a spot of average depth.
-    rank
-        Replace the training values by their projection on so many principal components, 0 for none: what genes share
-        is far better measured than any of them.
-    standardise
-        Each gene to mean 0 and variance 1 (over a section's spots where depth is removed), so that all weigh the same.
+    Results are always judged against normalised expression (docs/protocol.md, section Targets).
     """
 
-    remove_depth: bool = False
-    rank: int = 0
-    standardise: bool = True
-
-    def __post_init__(self) -> None:
-        if self.rank < 0:
-            raise InputError(
-                f"target.rank is {self.rank}", fix="give 0 (all of the values) or more"
-            )
-        if (self.remove_depth or self.rank) and not self.standardise:
-            raise InputError(
-                "target.standardise=false goes with neither remove_depth nor rank",
-                fix="leave it true",
-            )
-
-
-@dataclass(frozen=True)
-class SpotConfig:
-    """Everything that decides the result of a run.
-
-    Attributes
-    ----------
-    spots
-        Folder of ``tcgn-mil spots``.
-    protocol
-        For ``spot-cv``: ``own``, or ``hest`` for the recipe of HEST-Bench (see
-        :mod:`tcgn_mil.experiments.spot_level.hest_protocol`).
-    preset
-        Set by ``--preset``, whose values stand above those of a config file; results carry its name.
-    val_sections, test_sections
-        For ``pretrain``: section ids; all others train. Validation is chosen where it is not given.
-    group_by
-        For ``spot-cv``: what is tested together, all sections of a patient, or one section, whose patient then also
-        trains; that result is labelled ``patient leakage``.
-    n_folds
-        For ``spot-cv``: 0 leaves each patient (or section) out once; else so many folds of whole patients.
-    folds
-        For ``spot-cv``: a CSV with fold, part, id instead; an id is a section, or a patient for all of its sections.
-    validation
-        ``select``: the validation part chooses the epoch. ``join``: it trains as well, for all epochs, and nothing is
-        selected; for settings that were chosen before.
-    select_on_test
-        The epoch is chosen on the test part, as in the TCGN paper; the result is labelled so.
-    model
-        ``tcgn_ti``, ``tcgn_xs``, ``tcgn_tiny``, or the name of any timm model.
-    pretrained
-        Download the weights of a timm model.
-    checkpoint
-        Weights to start from: of TCGN for the same genes, published or own layout; of a timm model, its own.
-    trunk
-        CMT ImageNet weights to start TCGN's trunk from, instead of `checkpoint`.
-    train
-        ``all``: end to end; ``head``: a linear layer on the frozen encoder; ``none``: ridge on its frozen features.
-    input_px
-        Side the patches are brought to, in pixels; null for the model's own.
-    views
-        Of each test spot, so many of the square's symmetries are averaged: 1, 4 (rotations) or 8.
-    members
-        Networks trained from successive seeds, whose predictions are averaged; ``pretrain`` takes 1.
-    baselines
-        For ``spot-cv``: also train the small network of PROTOCOL by the same recipe, and fit ridge on the untrained
-        network's features.
-    normalisation
-        ``library``: counts scaled to 1e4 over all genes; ``published``: over the panel, as the TCGN paper did.
-    min_umi
-        Spots with fewer counts are dropped and listed.
-    map_genes
-        Genes whose maps are drawn; empty: the best predicted.
-    """
-
-    spots: str = "spots"
-    protocol: Literal["own", "hest"] = "own"
-    preset: Literal["published"] | None = None
-    val_sections: tuple[str, ...] = ()
-    test_sections: tuple[str, ...] = ()
-    group_by: Literal["patient", "section"] = "patient"
-    n_folds: int = 0
-    folds: str | None = None
-    validation: Literal["select", "join"] = "select"
-    select_on_test: bool = False
-    model: str = "tcgn_ti"
-    pretrained: bool = False
-    checkpoint: str | None = None
-    trunk: str | None = None
-    train: Literal["all", "head", "none"] = "all"
-    input_px: int | None = None
-    views: int = 4
-    members: int = 1
-    baselines: bool = True
-    normalisation: Normalisation = "library"
-    min_umi: int = 100
-    map_genes: tuple[str, ...] = ()
-    panel: PanelConfig = field(default_factory=PanelConfig)
-    target: TargetConfig = field(default_factory=TargetConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(epochs=30, batch_size=32, lr=1e-3, loss="mix")
+    remove_depth: bool = Field(
+        False,
+        description="Subtract the cubic spline of the log total count from the values of each"
+        " training section, so that the network learns what sequencing depth does not explain.",
+    )
+    rank: int = Field(
+        0,
+        ge=0,
+        description="Number of principal components that the training values are projected on. What"
+        " genes share is measured far better than any single gene. 0 keeps all of the values.",
+    )
+    standardise: bool = Field(
+        True,
+        description="Bring each gene to mean 0 and variance 1, so that all genes weigh the same."
+        " Where depth is removed, this is done over the spots of each section.",
     )
 
     def __post_init__(self) -> None:
-        if self.views not in VIEWS:
-            raise InputError(f"views is {self.views}", fix="give 1, 4 or 8")
-        if self.members < 1:
-            raise InputError(f"members is {self.members}", fix="give at least 1")
+        if (self.remove_depth or self.rank) and not self.standardise:
+            raise InputError(
+                "target.standardise=false cannot be combined with target.remove_depth or"
+                " target.rank",
+                fix="set target.standardise=true, or remove the key",
+            )
+
+
+@config_class
+class SpotConfig:
+    """Everything that decides the result of a spot-level run."""
+
+    spots: str = Field("spots", description="Folder that tcgn-mil spots wrote.")
+    protocol: Literal["own", "hest"] = Field(
+        "own",
+        description="Protocol of spot-cv: own, or hest for the recipe of HEST-Bench (frozen"
+        " features, 256 principal components, ridge, 50 variable genes).",
+    )
+    preset: Literal["published"] | None = Field(
+        None, description="Name of the preset in force. spot-cv --preset sets it."
+    )
+    val_sections: tuple[str, ...] = Field(
+        (),
+        description="Sections on which pretrain stops early. Without them they are chosen; from"
+        " three training patients on, validation patients do not train.",
+    )
+    test_sections: tuple[str, ...] = Field(
+        (), description="Sections that pretrain reads once, at the end. All others train."
+    )
+    group_by: Literal["patient", "section"] = Field(
+        "patient",
+        description="Unit that spot-cv tests together: all sections of a patient, or one section."
+        " With section, other sections of the same patient train, and the result is labelled as"
+        " patient leakage.",
+    )
+    n_folds: int = Field(
+        0,
+        ge=0,
+        description="Number of folds of spot-cv. 0 leaves out each patient (or section) once.",
+    )
+    folds: str | None = Field(
+        None,
+        description="CSV file with the columns fold, part and id for spot-cv. An id is a section,"
+        " or a patient, which stands for all of the patient's sections.",
+    )
+    validation: Literal["select", "join"] = Field(
+        "select",
+        description="select: the validation part chooses the epoch. join: it trains as well, for all"
+        " epochs, and nothing is selected; this is for settings that were chosen before.",
+    )
+    select_on_test: bool = Field(
+        False,
+        description="Choose the epoch on the test part, as in the TCGN paper. The result is labelled"
+        " so.",
+    )
+    model: str = Field(
+        "tcgn_ti", description="Encoder: tcgn_ti, tcgn_xs, tcgn_tiny, or the name of a timm model."
+    )
+    pretrained: bool = Field(False, description="Download the weights of a timm model.")
+    checkpoint: str | None = Field(
+        None,
+        description="Weights to start from: those of a TCGN for the same genes, in the published or"
+        " in this package's layout, or those of a timm model.",
+    )
+    trunk: str | None = Field(
+        None,
+        description="ImageNet weights of CMT to start the trunk of TCGN from, instead of checkpoint.",
+    )
+    train: Literal["all", "head", "none"] = Field(
+        "all",
+        description="all: train end to end. head: train a linear layer on the frozen encoder. none:"
+        " fit ridge regression on the features of the frozen encoder.",
+    )
+    input_px: int | None = Field(
+        None,
+        description="Side, in pixels, to which patches are resized. Without it, the model's own.",
+    )
+    views: Literal[1, 4, 8] = Field(
+        4,
+        description="Symmetries of the square over which the prediction of a test spot is averaged:"
+        " 1, 4 (the rotations) or 8.",
+    )
+    members: int = Field(
+        1,
+        ge=1,
+        description="Networks that spot-cv trains from successive seeds and whose predictions it"
+        " averages. pretrain trains one.",
+    )
+    baselines: bool = Field(
+        True,
+        description="Whether spot-cv also trains the small network of the protocol by the same"
+        " recipe, and fits ridge regression on the features of the untrained network.",
+    )
+    normalisation: Literal["library", "published"] = Field(
+        "library",
+        description="library: counts per 10,000 over all genes. published: over the panel, as in the"
+        " TCGN paper.",
+    )
+    min_umi: int = Field(
+        100, description="Spots with fewer counts than this are left out and listed."
+    )
+    map_genes: tuple[str, ...] = Field(
+        (), description="Genes whose maps are drawn. Without them, the best predicted genes."
+    )
+    panel: PanelConfig = Field(default_factory=PanelConfig, description="Genes to predict.")
+    target: TargetConfig = Field(
+        default_factory=TargetConfig, description="Changes to the training values."
+    )
+    augment: AugmentConfig = Field(
+        default_factory=AugmentConfig, description="Augmentation of the training patches."
+    )
+    training: TrainingConfig = Field(
+        default_factory=_training_defaults, description="Training of the network."
+    )
+
+    def __post_init__(self) -> None:
         if self.select_on_test and self.validation == "join":
             raise InputError(
-                "select_on_test goes with validation=select", fix="drop one of the two"
+                "select_on_test needs validation=select, but validation is join",
+                fix="remove one of the two keys",
             )
-        if self.n_folds < 0 or self.n_folds == 1:
+        if self.n_folds == 1:
             raise InputError(
-                f"n_folds is {self.n_folds}", fix="give 0 (leave each out once), or 2 or more"
+                "n_folds is 1", fix="give 0 to leave each patient out once, or at least 2"
             )
 
 

@@ -17,15 +17,9 @@ from numpy.typing import NDArray
 
 from tcgn_mil.baselines import depth_predictions, ridge_predictions
 from tcgn_mil.statistics.bootstrap import block_bootstrap, percentile_interval
-from tcgn_mil.statistics.gene_metrics import (
-    DETECTION_FLOOR,
-    benjamini_hochberg,
-    depth_adjusted_pearson,
-    gene_metrics,
-    headline,
-    median_over_genes,
-    pearson,
-)
+from tcgn_mil.statistics.gene_metrics import gene_metrics, median_over_genes, pearson
+from tcgn_mil.statistics.p_values import benjamini_hochberg
+from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR, depth_adjusted_pearson, headline
 from tcgn_mil.statistics.spatial import MAX_SPOTS, MIN_SPOTS, SpatialTest, spatial_blocks
 from tcgn_mil.types.genes import GenePanel
 

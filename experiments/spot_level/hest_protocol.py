@@ -30,7 +30,8 @@ from tcgn_mil.inference.spots import spot_features
 from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.io.expression_file import read_gene_list
 from tcgn_mil.models.encoders import create_encoder, input_of
-from tcgn_mil.statistics.gene_metrics import depth_adjusted_pearson, pearson
+from tcgn_mil.statistics.gene_metrics import pearson
+from tcgn_mil.statistics.sequencing_depth import depth_adjusted_pearson
 from tcgn_mil.targets.spots import detection
 from tcgn_mil.types.genes import GenePanel
 

@@ -8,12 +8,13 @@ from typing import Any
 from tcgn_mil.experiments.runs.finished_run import (
     OTHER_ROWS,
     Run,
-    files_of,
-    minds_of,
     pictures_of,
     table_of,
+    warnings_of,
+    where_figures_are,
 )
 from tcgn_mil.experiments.runs.page import Section
+from tcgn_mil.experiments.runs.report_part import ReportPart
 
 
 def spot_sections(run: Run, share: float) -> list[Section]:
@@ -30,7 +31,7 @@ def spot_sections(run: Run, share: float) -> list[Section]:
     return [
         Section(
             run.title("Spots: the encoder"),
-            [str(run.summary["sentence"]), files_of(run)],
+            [str(run.summary["sentence"]), where_figures_are(run)],
             [
                 *table_of(run, "summary.csv", "Over sections: median depth-adjusted r", row),
                 *table_of(
@@ -67,12 +68,12 @@ def spot_sections(run: Run, share: float) -> list[Section]:
                     "curves.png": "Training curves.",
                 },
             ),
-            minds=minds_of(run.summary["labels"]),
+            warnings=warnings_of(run.summary["labels"]),
         )
     ]
 
 
-def _spots(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+def methods(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     training = config["training"]
     return (
         f"{config['model']} was trained on spots ({config['normalisation']} normalisation, loss {training['loss']}, at"
@@ -80,3 +81,14 @@ def _spots(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         " r was computed within sections after taking sequencing depth out of truth and prediction, p-values allow for"
         " spatial autocorrelation."
     )
+
+
+REPORT = ReportPart(
+    kind="spot-cv",
+    position=5,
+    sections=spot_sections,
+    methods=methods,
+    terms=frozenset(
+        {"r", "95 % interval", "p and q", "baseline", "predictable gene", "depth-adjusted r"}
+    ),
+)

@@ -30,7 +30,8 @@ from tcgn_mil.experiments.spot_level.summary import RunResults
 from tcgn_mil.experiments.spot_level.train_network import Trained, predict_section
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.expression_file import write_predictions
-from tcgn_mil.statistics.gene_metrics import DETECTION_FLOOR, median_over_genes, pearson
+from tcgn_mil.statistics.gene_metrics import median_over_genes, pearson
+from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR
 from tcgn_mil.text import preview
 
 _MAPPED_GENES = 4

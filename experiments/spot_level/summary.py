@@ -24,13 +24,10 @@ from tcgn_mil.experiments.spot_level.evaluate import (
     predictable,
 )
 from tcgn_mil.statistics.bootstrap import percentile_interval
-from tcgn_mil.statistics.gene_metrics import (
-    DETECTION_FLOOR,
-    benjamini_hochberg,
-    combine_folds,
-    headline,
-    median_over_genes,
-)
+from tcgn_mil.statistics.fold_combination import combine_folds
+from tcgn_mil.statistics.gene_metrics import median_over_genes
+from tcgn_mil.statistics.p_values import benjamini_hochberg
+from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR, headline
 
 _FOLD_DEPENDENCE = np.sqrt(2)
 NULL_SINGLE = "modified t-test"

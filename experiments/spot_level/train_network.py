@@ -32,8 +32,9 @@ from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.models import TCGN, load_trunk
 from tcgn_mil.models.encoders import create_encoder, input_of
 from tcgn_mil.models.heads import BeforeLastLayer, HeadOnly, set_last_layer
-from tcgn_mil.statistics.gene_metrics import DETECTION_FLOOR, depth_adjusted_pearson
-from tcgn_mil.training.loop import History, TrainingConfig, fit
+from tcgn_mil.settings.training import TrainingConfig
+from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR, depth_adjusted_pearson
+from tcgn_mil.training.loop import History, fit
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.training.tensorboard import TensorBoardLog
 

@@ -72,7 +72,7 @@ def survive(
         "folds": folds,
         "horizon_days": horizon,
     }
-    resolved = resolve(SurviveConfig, config, overrides, given)
+    resolved = resolve(SurviveConfig, given, path=config, overrides=overrides)
     if show_config:
         return print_config(resolved)
     summary = survival.run(resolved, out)

@@ -1,75 +1,91 @@
-"""What ``tcgn-mil survive`` is about: outcome, covariates and expression of the same patients, and its config."""
+"""Config of ``tcgn-mil survive``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
 
+from pydantic import Field
+
+from tcgn_mil.config import config_class
 from tcgn_mil.errors import InputError
-from tcgn_mil.survival.risk_score import RiskConfig
+from tcgn_mil.settings.risk_score import RiskConfig
 
 
-@dataclass(frozen=True)
+@config_class
 class SurviveConfig:
-    """Everything that decides the result of a run.
+    """Everything that decides the result of a survival run."""
 
-    Attributes
-    ----------
-    clinical, endpoint
-        clinical.csv of ``tcgn-mil clinical``, and the endpoint of it (OS, DSS, DFI, PFI, or its own).
-    predicted
-        h5ad of ``finetune`` (out of fold) or ``predict``, or any table of patients x genes.
-    measured
-        Measured expression, the ceiling; the predictions' own layer ``truth`` if not given.
-    covariates
-        Columns of clinical.csv, for the clinical model and for adjustment.
-    signatures
-        GMT or CSV of gene sets for ``risk.features`` other than genes; null: the immune sets shipped.
-    folds
-        CSV with fold, part, id; made from each of `seeds` if not given, events spread evenly. Training and validation
-        parts train, since the penalty is chosen by folds within them.
-    n_folds, seeds
-        At least 3 folds; C is over the folds of all seeds, everything else of the first.
-    group_by
-        ``patient``, or ``site`` to keep each TCGA tissue source site in one fold.
-    horizon_days
-        Follow-up ends there: later events are not seen. Null: all of it.
-    times_days
-        At which time-dependent AUC and Brier score are taken.
-    replicates
-        Of the bootstrap over patients.
-    screen
-        Also the univariable Cox regression of every signature, and of every gene, for exploration.
-    risk
-        How a gene score is fitted.
-    """
-
-    clinical: str = "clinical.csv"
-    endpoint: str = "OS"
-    predicted: str | None = None
-    measured: str | None = None
-    covariates: tuple[str, ...] = ()
-    signatures: str | None = None
-    folds: str | None = None
-    n_folds: int = 5
-    seeds: tuple[int, ...] = (0,)
-    group_by: Literal["patient", "site"] = "patient"
-    horizon_days: float | None = None
-    times_days: tuple[float, ...] = (365.25, 1095.75, 1826.25)
-    replicates: int = 1000
-    screen: bool = True
-    risk: RiskConfig = field(default_factory=RiskConfig)
+    clinical: str = Field("clinical.csv", description="clinical.csv that tcgn-mil clinical wrote.")
+    endpoint: str = Field(
+        "OS", description="Endpoint: OS, DSS, DFI, PFI, or another one that the clinical table has."
+    )
+    predicted: str | None = Field(
+        None,
+        description="Predicted expression: the .h5ad file of finetune (out of fold) or of predict,"
+        " or any table of patients by genes.",
+    )
+    measured: str | None = Field(
+        None,
+        description="Measured expression, which shows the best that can be reached. Without it, the"
+        " measured values that came with the predictions (their layer truth).",
+    )
+    covariates: tuple[str, ...] = Field(
+        (), description="Columns of the clinical table for the clinical model and for adjustment."
+    )
+    signatures: str | None = Field(
+        None,
+        description="GMT or CSV file of gene sets, used where risk.features is signatures or both."
+        " Without it, the immune gene sets that the package ships.",
+    )
+    folds: str | None = Field(
+        None,
+        description="CSV file with the columns fold, part and id. Without it, folds are made from"
+        " each seed with events spread evenly. Training and validation parts both train, since the"
+        " penalty is chosen by folds within them.",
+    )
+    n_folds: int = Field(5, ge=3, description="Number of folds to make.")
+    seeds: tuple[int, ...] = Field(
+        (0,),
+        description="Seeds of the folds. The concordance is taken over the folds of all seeds,"
+        " everything else over those of the first seed.",
+    )
+    group_by: Literal["patient", "site"] = Field(
+        "patient",
+        description="Unit that is never split across folds: patient, or site (the TCGA tissue source"
+        " site).",
+    )
+    horizon_days: float | None = Field(
+        None,
+        description="Day at which follow-up ends; later events are not seen. Without it, all of the"
+        " follow-up is used.",
+    )
+    times_days: tuple[float, ...] = Field(
+        (365.25, 1095.75, 1826.25),
+        description="Days at which the time-dependent AUC and the Brier score are computed.",
+    )
+    replicates: int = Field(
+        1000, ge=0, description="Bootstrap resamples of patients for the confidence intervals."
+    )
+    screen: bool = Field(
+        True,
+        description="Also fit a univariable Cox regression for every signature and every gene, for"
+        " exploration only.",
+    )
+    risk: RiskConfig = Field(
+        default_factory=RiskConfig, description="The penalised Cox regression of the gene score."
+    )
 
     def __post_init__(self) -> None:
-        if self.n_folds < 3:
-            raise InputError(f"n_folds is {self.n_folds}", fix="give at least 3")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise InputError(
-                f"seeds are {list(self.seeds)}", fix="give numbers of 0 or more, each once"
+                f"seeds are {list(self.seeds)}", fix="give numbers of 0 or more, each of them once"
             )
         if self.folds is not None and len(self.seeds) > 1:
-            raise InputError("several seeds with a file of folds", fix="give one of the two")
-        if self.replicates < 0 or any(not time > 0 for time in self.times_days):
             raise InputError(
-                "replicates below 0, or a time not above 0", fix="correct replicates or times_days"
+                "several seeds cannot be combined with a file of folds",
+                fix="give either seeds or folds",
+            )
+        if any(not time > 0 for time in self.times_days):
+            raise InputError(
+                f"times_days are {list(self.times_days)}", fix="give times above 0, in days"
             )

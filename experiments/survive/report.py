@@ -8,12 +8,13 @@ from typing import Any
 from tcgn_mil.experiments.runs.finished_run import (
     OTHER_ROWS,
     Run,
-    files_of,
-    minds_of,
     pictures_of,
     table_of,
+    warnings_of,
+    where_figures_are,
 )
 from tcgn_mil.experiments.runs.page import Section
+from tcgn_mil.experiments.runs.report_part import ReportPart
 
 
 def survive_sections(run: Run, share: float) -> list[Section]:
@@ -38,7 +39,7 @@ def survive_sections(run: Run, share: float) -> list[Section]:
     return [
         Section(
             run.title(f"Survival: {run.summary.get('endpoint', '')}"),
-            [str(run.summary["sentence"]), files_of(run)],
+            [str(run.summary["sentence"]), where_figures_are(run)],
             [
                 *table_of(run, "concordance.csv", "Concordance (C) of risk scores, out of fold", c),
                 *table_of(
@@ -118,7 +119,7 @@ def survive_sections(run: Run, share: float) -> list[Section]:
                     "exploratory_screen_predicted.png": "For exploration only: each predicted gene by itself.",
                 },
             ),
-            minds=minds_of(
+            warnings=warnings_of(
                 label
                 for label in run.summary.get("labels", ())
                 if not label.startswith("exploratory")
@@ -127,7 +128,7 @@ def survive_sections(run: Run, share: float) -> list[Section]:
     ]
 
 
-def _survive(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+def methods(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     risk = config["risk"]
     covariates = ", ".join(config.get("covariates") or ()) or "none"
     return (
@@ -136,3 +137,12 @@ def _survive(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         f" {risk['inner_folds']} inner folds; covariates: {covariates}. Harrell's C counts pairs within folds only,"
         f" with {config['replicates']} resamplings of patients; groups were cut at the training median."
     )
+
+
+REPORT = ReportPart(
+    kind="survive",
+    position=4,
+    sections=survive_sections,
+    methods=methods,
+    terms=frozenset({"out of fold", "95 % interval", "p and q", "C", "hazard ratio"}),
+)

@@ -8,43 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from tcgn_mil.errors import InputError
-from tcgn_mil.models.encoders import _LARGEST_BLUR, _LEAST_SIGMA, _STAINS, _VIEWS
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """Training augmentation.
-
-    Attributes
-    ----------
-    flips
-        Random flips and rotations by 90 degrees.
-    stain
-        Standard deviation of each stain's relative strength (haematoxylin, eosin, residual); 0 for none.
-    blur
-        Largest standard deviation of a Gaussian blur, in stored pixels, 0 to 5; each patch has its own, down to none.
-    """
-
-    flips: bool = True
-    stain: float = 0.1
-    blur: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.stain <= 1:
-            raise InputError(
-                f"augment.stain is {self.stain}, outside 0 to 1", fix="0.1 is a usual strength"
-            )
-        if not 0 <= self.blur <= _LARGEST_BLUR:
-            raise InputError(
-                f"augment.blur is {self.blur}, outside 0 to {_LARGEST_BLUR:g}",
-                fix="give it in stored pixels, as 1.0",
-            )
+from tcgn_mil.models.encoders import _LEAST_SIGMA, _STAINS, _VIEWS
+from tcgn_mil.settings.augmentation import AugmentConfig
 
 
 def augment(patches: Tensor, generator: torch.Generator, config: AugmentConfig) -> Tensor:

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tcgn_mil.batches.augment import AugmentConfig, augment
+from tcgn_mil.batches.augment import augment
 from tcgn_mil.batches.loading import derive_seed, prefetch, split_order
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.hdf5 import open_hdf5
 from tcgn_mil.io.spot_files import read_patches
+from tcgn_mil.settings.augmentation import AugmentConfig
 
 MAX_BYTES_IN_MEMORY = 4 * 2**30  # 114,000 patches of 112 px
 _AHEAD = 2  # batches made while the network works on one

@@ -9,7 +9,7 @@ evaluation mode: the statistics of its batch normalisations, and its dropout, ar
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from timm.models import group_parameters
@@ -19,8 +19,8 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.layers.checkpointing import checkpointed
 from tcgn_mil.models.encoders import EncoderInput, encoder_features, to_network_input
 from tcgn_mil.models.slide_regressor import SlideRegressor
+from tcgn_mil.settings.slide_model import EncoderTrain
 
-EncoderTrain = Literal["none", "last", "all"]
 _TILES_A_CHUNK = 32
 
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -23,116 +23,15 @@ from tqdm import tqdm
 from tcgn_mil.batches.loading import derive_seed
 from tcgn_mil.devices import resolve_device, to_device
 from tcgn_mil.errors import InputError
-from tcgn_mil.training.losses import LossName
-from tcgn_mil.training.optimizer import (
-    OptimizerName,
-    ScheduleName,
-    make_optimizer,
-    rate_factor,
-    set_rate,
-)
+from tcgn_mil.settings.training import TrainingConfig
+from tcgn_mil.training.optimizer import make_optimizer, rate_factor, set_rate
 from tcgn_mil.training.state import History, Trained, TrainingState
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-KeptEpoch = Literal["best", "last"]
-_CHOICES = {"optimizer": OptimizerName, "schedule": ScheduleName, "keep": KeptEpoch}
 _FREE_KEYS = frozenset({"accelerator"})  # may change between a run and its resumption
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How to train.
-
-    Attributes
-    ----------
-    epochs
-        Passes over the training data, at most.
-    batch_size
-        Spots, or patients, a step.
-    optimizer
-        ``adamw``, or ``adam``, whose weight decay is an L2 penalty on the loss, to reproduce a published recipe.
-    lr
-        Peak learning rate.
-    layer_decay
-        In (0, 1]: below 1 each layer nearer the input has its rate multiplied by it, for weights that are pretrained;
-        the model's ``group_matcher`` says what its layers are.
-    weight_decay
-        On weights of two or more dimensions, except what the model's ``no_weight_decay`` names.
-    warmup_fraction
-        Share of all epochs in which the rate rises linearly.
-    schedule
-        After the warm-up: ``cosine`` falls to zero, ``constant`` stays.
-    clip_norm
-        Largest gradient norm.
-    patience
-        Epochs without a better validation score before training stops.
-    keep
-        Weights to end with: of the ``best`` validation epoch, or of the ``last`` one, without early stopping.
-    average
-        Largest decay a step of the exponential moving average of the weights, at least 0 and below 1; 0 for none. Where
-        there is one, it is the average that is validated and kept.
-    precision
-        ``32-true``, ``bf16-mixed`` or ``16-mixed``.
-    accelerator
-        ``auto``, ``cpu``, ``cuda`` or ``mps``.
-    loss
-        ``mse`` on standardised targets, ``correlation`` over the batch, or ``mix``, their sum.
-    seed
-        Of initialisation, batches, augmentation and dropout.
-    """
-
-    epochs: int = 30
-    batch_size: int = 32
-    optimizer: OptimizerName = "adamw"
-    lr: float = 5e-4
-    layer_decay: float = 1.0
-    weight_decay: float = 0.05
-    warmup_fraction: float = 0.1
-    schedule: ScheduleName = "cosine"
-    clip_norm: float = 1.0
-    patience: int = 10
-    keep: KeptEpoch = "best"
-    average: float = 0.0
-    precision: Precision = "32-true"
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    loss: LossName = "mse"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "patience"):
-            _check(name, getattr(self, name), least=1)
-        _check("seed", self.seed, least=0)
-        _check("weight_decay", self.weight_decay, least=0)
-        _check("lr", self.lr, above=0)
-        _check("layer_decay", self.layer_decay, above=0, most=1)
-        _check("clip_norm", self.clip_norm, above=0)
-        _check("warmup_fraction", self.warmup_fraction, least=0, below=1)
-        _check("average", self.average, least=0, below=1)
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in get_args(choices):
-                raise InputError(
-                    f"training.{name} is {getattr(self, name)!r}",
-                    fix=f"choose one of {', '.join(get_args(choices))}",
-                )
 
 
-def _check(
-    name: str,
-    value: float,
-    *,
-    least: float = -math.inf,
-    above: float = -math.inf,
-    below: float = math.inf,
-    most: float = math.inf,
-) -> None:
-    if not (least <= value <= most and above < value < below):
-        bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"above {above:g}"] * (
-            above > -math.inf
-        )
-        bounds += [f"below {below:g}"] * (below < math.inf) + [f"at most {most:g}"] * (
-            most < math.inf
-        )
-        raise InputError(f"training.{name} is {value}", fix=f"give a value {' and '.join(bounds)}")
 
 
 def fit(

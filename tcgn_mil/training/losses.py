@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-LossName = Literal["mse", "correlation", "mix"]
+from tcgn_mil.settings.training import LossName
+
 _FLOOR = 1e-6  # keeps r and its gradient finite where prediction or target is constant
 _LEAST_SAMPLES = 3  # two always correlate perfectly
 

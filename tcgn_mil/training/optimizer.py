@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from timm.optim import param_groups_layer_decay
@@ -11,9 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from tcgn_mil.errors import InputError
-
-OptimizerName = Literal["adamw", "adam"]
-ScheduleName = Literal["cosine", "constant"]
+from tcgn_mil.settings.training import OptimizerName, ScheduleName
 
 
 def make_optimizer(

@@ -23,7 +23,7 @@ from tcgn_mil.batches.feature_bags import BagDataset
 from tcgn_mil.batches.loading import derive_seed
 from tcgn_mil.batches.patient_bags import PatientBags
 from tcgn_mil.models.slide_regressor import SlideRegressor
-from tcgn_mil.training.loop import TrainingConfig
+from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.training.optimizer import rate_factor
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tcgn_mil.batches.augment import AugmentConfig, augment, views
+from tcgn_mil.batches.augment import augment, views
 from tcgn_mil.errors import InputError
 from tcgn_mil.models.encoders import IMAGENET_MEAN, IMAGENET_STD, to_network_input
+from tcgn_mil.settings.augmentation import AugmentConfig
 
 FLIPS, STAIN = AugmentConfig(flips=True, stain=0), AugmentConfig(flips=False, stain=0.2)
 BLUR = AugmentConfig(flips=False, stain=0, blur=3.0)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from tcgn_mil.batches.augment import AugmentConfig, augment
+from tcgn_mil.batches.augment import augment
 from tcgn_mil.batches.loading import derive_seed, split_order
-from tcgn_mil.batches.spots import SectionRows, SpotBatches, PatchesOnDisk, load_patches
+from tcgn_mil.batches.spots import PatchesOnDisk, SectionRows, SpotBatches, load_patches
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.spot_files import create_patch_file
+from tcgn_mil.settings.augmentation import AugmentConfig
 from tcgn_mil.types.tile_geometry import PatchSize
 
 PX = 8

@@ -24,7 +24,8 @@ from tcgn_mil.inference.spots import predict_spots, spot_features
 from tcgn_mil.inference.tile_encoder import TileEncoder, encode_tiles, open_encoder
 from tcgn_mil.models import create_encoder, create_model, encoder_features
 from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput, to_network_input
-from tcgn_mil.models.slide_regressor import MilConfig, SlideRegressor
+from tcgn_mil.models.slide_regressor import SlideRegressor
+from tcgn_mil.settings.slide_model import MilConfig
 from tcgn_mil.types.genes import GenePanel, TargetScaler
 from tcgn_mil.types.tile_geometry import PatchSize
 

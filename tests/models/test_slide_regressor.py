@@ -1,4 +1,4 @@
-"""The slide model: invariances, the sum of tile scores, gradients, learning, and own aggregators."""
+"""The slide model: invariances, sums of tile scores, gradients, learning and own aggregators."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from tcgn_mil.devices import to_device
 from tcgn_mil.errors import InputError
-from tcgn_mil.training.loop import TrainingConfig, fit
+from tcgn_mil.settings.training import TrainingConfig
+from tcgn_mil.training.loop import fit
 
 CONFIG = TrainingConfig(epochs=6, batch_size=8, lr=1e-2, patience=6, accelerator="cpu", seed=1)
 

@@ -13,9 +13,12 @@ from tcgn_mil.batches.feature_bags import BagBatch, BagDataset
 from tcgn_mil.batches.patient_bags import PatientBags
 from tcgn_mil.inference.slides import predict_bag
 from tcgn_mil.io.feature_files import write_features
-from tcgn_mil.models.slide_regressor import MilConfig, SlideRegressor
-from tcgn_mil.statistics.out_of_fold import combined_r, null_p_values
-from tcgn_mil.training.loop import TrainingConfig, fit
+from tcgn_mil.models.slide_regressor import SlideRegressor
+from tcgn_mil.settings.slide_model import MilConfig
+from tcgn_mil.settings.training import TrainingConfig
+from tcgn_mil.statistics.out_of_fold import combined_r
+from tcgn_mil.statistics.p_values import null_p_values
+from tcgn_mil.training.loop import fit
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.training.permutation_null import NullBags, Refit, permutations, refit_predictions
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec

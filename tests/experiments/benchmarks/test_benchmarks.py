@@ -13,7 +13,7 @@ from tcgn_mil.experiments.benchmarks import backbone, backbone_measures, cohort,
 from tcgn_mil.experiments.benchmarks.backbone_measures import measure
 from tcgn_mil.experiments.survive.cohort import Source, SurvivalCohort
 from tcgn_mil.experiments.survive.config import SurviveConfig
-from tcgn_mil.survival.risk_score import RiskConfig
+from tcgn_mil.settings.risk_score import RiskConfig
 from tcgn_mil.types.outcomes import SurvivalTable
 
 

@@ -23,9 +23,10 @@ from tcgn_mil.experiments.demo.explanation_check import localisation, summary
 from tcgn_mil.experiments.demo.synthetic import SyntheticConfig, make_cohort
 from tcgn_mil.experiments.explain import figures as explanation_figures
 from tcgn_mil.experiments.explain.attribution_tables import Explanation, block_sums, explain
+from tcgn_mil.experiments.explain.config import ExplainConfig
 from tcgn_mil.experiments.explain.gene_models import spot_model
 from tcgn_mil.experiments.explain.pictures import SlideStudy
-from tcgn_mil.experiments.explain.run import ExplainConfig, run
+from tcgn_mil.experiments.explain.run import run
 from tcgn_mil.experiments.spot_level import pretrain as pretraining
 from tcgn_mil.experiments.spot_level.config import SpotConfig
 from tcgn_mil.inference.fold_models import load_fold_models, union_panel
@@ -37,7 +38,7 @@ from tcgn_mil.models import create_encoder
 from tcgn_mil.models.encoders import EncoderInput
 from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.tiles.pixels import centre_tile
-from tcgn_mil.training.loop import TrainingConfig
+from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.types.tile_geometry import PatchSize
 
 GENES = ("SYN_IMMUNE_01", "SYN_NULL_01")

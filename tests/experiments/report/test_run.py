@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import main as cli
 from tcgn_mil.experiments.report.run import find_runs, write_run_report
-from tcgn_mil.experiments.runs.glossary import spoken
+from tcgn_mil.experiments.runs.glossary import with_plain_names
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
 from tcgn_mil.experiments.slide_level import figures as slide_figures
 from tcgn_mil.experiments.slide_level.config import SlideCvConfig
@@ -263,7 +263,7 @@ def test_intervals_are_told_in_one_cell_and_empty_columns_left_out() -> None:
     frame = pd.DataFrame(
         {"r": [0.1234, np.nan], "l": [0.1, np.nan], "h": [0.2, np.nan], "none": [np.nan, np.nan]}
     )
-    table = spoken(frame, {"r": ("r", "l", "h"), "none": "none", "gone": "gone"})
+    table = with_plain_names(frame, {"r": ("r", "l", "h"), "none": "none", "gone": "gone"})
     assert table.to_dict("list") == {"r": ["0.123 (0.100 to 0.200)", "NA"]}
 
 

@@ -21,10 +21,11 @@ from tcgn_mil.experiments.slide_level.compare_runs import compare_runs
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.experiments.slide_level.evaluate import out_of_fold_tables
 from tcgn_mil.io.feature_files import write_features
-from tcgn_mil.models.slide_regressor import MilConfig
 from tcgn_mil.provenance import provenance
-from tcgn_mil.statistics.gene_metrics import combine_folds, pearson
-from tcgn_mil.training.loop import TrainingConfig
+from tcgn_mil.settings.slide_model import MilConfig
+from tcgn_mil.settings.training import TrainingConfig
+from tcgn_mil.statistics.fold_combination import combine_folds
+from tcgn_mil.statistics.gene_metrics import pearson
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
 PATIENTS, TILES, D = 60, 20, 8

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from tcgn_mil.batches.pixel_bags import PixelBags
 from tcgn_mil.checkpoints import EncoderInfo, load_encoder, load_slide_model, save_encoder
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.encode.run import EncodeSettings, encode_cohort
+from tcgn_mil.experiments.encode.config import EncodeSettings
+from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.experiments.predict.config import PredictConfig
 from tcgn_mil.experiments.predict.run import run as predict
 from tcgn_mil.experiments.slide_level import run as finetuning

@@ -24,7 +24,7 @@ from tcgn_mil.experiments.spot_level import train_network as spot_training
 from tcgn_mil.experiments.spot_level.compare_runs import compare_runs
 from tcgn_mil.experiments.spot_level.config import PanelConfig, SpotConfig, TargetConfig
 from tcgn_mil.inference.tile_encoder import open_encoder
-from tcgn_mil.training.loop import TrainingConfig
+from tcgn_mil.settings.training import TrainingConfig
 
 PATIENTS = {"A1": "A", "A2": "A", "B1": "B", "C1": "C", "D1": "D"}
 TRAINING = TrainingConfig(epochs=2, batch_size=32, lr=3e-3, average=0.9)

@@ -13,7 +13,7 @@ from tcgn_mil.experiments.spot_level import pretrain as pretraining
 from tcgn_mil.experiments.spot_level import train_network as spot_training
 from tcgn_mil.experiments.spot_level.config import SpotConfig
 from tcgn_mil.models import create_model, to_published_state_dict
-from tcgn_mil.training.loop import TrainingConfig
+from tcgn_mil.settings.training import TrainingConfig
 
 
 def test_the_trunk_starts_from_cmt_weights(

@@ -1,0 +1,30 @@
+"""Settings of ``tcgn-mil encode``."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from tcgn_mil.config import config_class
+from tcgn_mil.settings.training import Accelerator, Precision
+
+
+@config_class
+class EncodeSettings:
+    """How the tiles of slides are encoded."""
+
+    encoder: str = Field(
+        "encoder/encoder.safetensors",
+        description="Encoder checkpoint of tcgn-mil pretrain, or timm:<model name>.",
+    )
+    batch_size: int = Field(64, ge=1, description="Tiles in a batch.")
+    precision: Precision = Field(
+        "32-true", description="Arithmetic: 32-true, bf16-mixed or 16-mixed."
+    )
+    device: Accelerator = Field(
+        "auto", description="Device: auto (a GPU where there is one), cpu, cuda or mps."
+    )
+    pretrained: bool = Field(False, description="Download the pretrained weights of a timm model.")
+    allow_other_size: bool = Field(
+        False,
+        description="Accept tiles of another physical size than those the encoder was trained on.",
+    )

@@ -1,0 +1,87 @@
+"""Config of ``tcgn-mil explain``."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from tcgn_mil.config import config_class
+from tcgn_mil.errors import InputError
+from tcgn_mil.text import duplicates, preview
+
+
+@config_class
+class ExplainConfig:
+    """What is explained: spots, the centre of an image, or tiles of slides."""
+
+    encoder: str = Field(
+        "encoder/encoder.safetensors",
+        description="Encoder checkpoint of tcgn-mil pretrain. With --slide-model it may also be"
+        " timm:<name>.",
+    )
+    genes: tuple[str, ...] = Field((), description="Genes to explain, at least one.")
+    spots: str | None = Field(
+        None, description="Explain spots: a folder that tcgn-mil spots wrote, or one .h5ad of it."
+    )
+    sections: tuple[str, ...] = Field(
+        (), description="Sections to explain. Without them, all sections."
+    )
+    barcodes: tuple[str, ...] = Field(
+        (),
+        description="Spots to explain. Without them, the spots with the highest predictions of each"
+        " gene.",
+    )
+    image: str | None = Field(
+        None, description="Explain the centre of this image, whose resolution is given by --mpp."
+    )
+    mpp: float | None = Field(
+        None, description="µm per pixel of the image, or of slides that do not state it."
+    )
+    slide_model: str | None = Field(
+        None,
+        description="Explain the tiles with the highest attention: the folder that tcgn-mil finetune"
+        " wrote.",
+    )
+    features: str = Field("features", description="Folder that tcgn-mil encode wrote.")
+    tiles: str = Field("tiles", description="Folder that tcgn-mil tile wrote.")
+    slides: str | None = Field(
+        None, description="Slides as given to tcgn-mil encode: one file, a folder or a table."
+    )
+    slide_ids: tuple[str, ...] = Field((), description="Slides whose tiles are explained.")
+    pretrained: bool = Field(
+        False, description="Use the pretrained weights of a timm encoder, as tcgn-mil encode does."
+    )
+    top: int = Field(3, ge=1, description="Spots per gene, or tiles per slide.")
+    steps: int = Field(64, ge=2, description="Steps of the integrated gradients.")
+
+    def __post_init__(self) -> None:
+        kinds = ("spots", "image", "slide_model")
+        given = [name for name in kinds if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise InputError(
+                f"{len(given)} kinds of picture are given, but exactly one is needed",
+                fix="give one of --spots, --image and --slide-model",
+            )
+        if not self.genes:
+            raise InputError("no gene is named", fix="name one or more, for example --gene ERBB2")
+        lists = {"gene": self.genes, "spot": self.barcodes, "slide": self.slide_ids}
+        for what, names in lists.items():
+            if repeated := duplicates(names):
+                raise InputError(f"{what} {preview(repeated)} is named twice", fix="name it once")
+        self._check_spots_and_slides()
+
+    def _check_spots_and_slides(self) -> None:
+        if self.spots is None and (self.sections or self.barcodes):
+            raise InputError(
+                "--section or --spot is given without --spots",
+                fix="give --spots too, or remove --section and --spot",
+            )
+        if self.slide_model is None and (self.slides or self.slide_ids):
+            raise InputError(
+                "--slides or --slide is given without --slide-model",
+                fix="give --slide-model too, or remove --slides and --slide",
+            )
+        if self.slide_model is not None and not (self.slides and self.slide_ids):
+            raise InputError(
+                "--slide-model is given, but no slide is named",
+                fix="give --slides (as to tcgn-mil encode) and --slide",
+            )

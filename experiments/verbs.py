@@ -1,0 +1,97 @@
+"""The verbs of ``tcgn-mil``: the one tuple over which the command line and the report loop.
+
+A verb is a folder ``experiments/<verb>/`` with ``command.py`` (options and what is printed) and,
+where its runs appear in the report, ``report.py`` with an object ``REPORT``. Verbs whose work is
+done by ``preprocessing`` alone share the folder ``experiments/prepare``. Only ``demo`` and
+``report`` are not here: they work on what the other verbs wrote (see ``experiments/main.py``).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.associate.command import associate
+from tcgn_mil.experiments.encode.command import encode
+from tcgn_mil.experiments.explain.command import explain
+from tcgn_mil.experiments.predict.command import predict
+from tcgn_mil.experiments.prepare.slides import export_tiles, import_features, tile
+from tcgn_mil.experiments.prepare.spots import spots
+from tcgn_mil.experiments.prepare.tables import bulk, clinical
+from tcgn_mil.experiments.slide_level.command import finetune, slide_cross_validation
+from tcgn_mil.experiments.spot_level.command import pretrain, spot_cross_validation
+from tcgn_mil.experiments.survive.command import survive
+
+if TYPE_CHECKING:
+    from tcgn_mil.experiments.runs.report_part import ReportPart
+
+_PACKAGE = "tcgn_mil.experiments"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line.
+
+    Attributes
+    ----------
+    name
+        The verb as it is typed.
+    command
+        Function with typer's annotations; its docstring is the help text. Its module imports
+        nothing heavy.
+    report
+        Module with an object ``REPORT`` (:class:`ReportPart`), imported when a report is written;
+        None if the verb's output has no part in the report.
+    """
+
+    name: str
+    command: Callable[..., Any]
+    report: str | None = None
+
+    def load_report(self) -> ReportPart | None:
+        """Import the verb's part of the report, or return None if it has none."""
+        if self.report is None:
+            return None
+        part: ReportPart = importlib.import_module(self.report).REPORT
+        return part
+
+
+_VERBS = [
+    Verb("spots", spots),
+    Verb("pretrain", pretrain),
+    Verb("spot-cv", spot_cross_validation, f"{_PACKAGE}.spot_level.report"),
+    Verb("tile", tile),
+    Verb("encode", encode),
+    Verb("export-tiles", export_tiles),
+    Verb("import-features", import_features),
+    Verb("bulk", bulk),
+    Verb("clinical", clinical),
+    # slide-cv writes runs of the same kind as finetune, so one part serves both.
+    Verb("finetune", finetune, f"{_PACKAGE}.slide_level.report"),
+    Verb("slide-cv", slide_cross_validation),
+    Verb("predict", predict, f"{_PACKAGE}.predict.report"),
+    Verb("explain", explain),
+    Verb("associate", associate, f"{_PACKAGE}.associate.report"),
+    Verb("survive", survive, f"{_PACKAGE}.survive.report"),
+]
+
+
+def verbs() -> tuple[Verb, ...]:
+    """Return all verbs, those of other packages last."""
+    return tuple(_VERBS)
+
+
+def register_verb(verb: Verb) -> None:
+    """Add a verb to the command line and, if it has a part there, to the report.
+
+    Raises
+    ------
+    InputError
+        If there is a verb of that name.
+    """
+    if verb.name in {other.name for other in _VERBS}:
+        raise InputError(f"the verb {verb.name!r} is registered already", fix="choose another name")
+    _VERBS.append(verb)

@@ -1,0 +1,30 @@
+"""Settings of the augmentation of training patches (:func:`tcgn_mil.batches.augment.augment`)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from tcgn_mil.config import config_class
+
+LARGEST_BLUR = 5.0
+
+
+@config_class
+class AugmentConfig:
+    """Random changes to a training patch that leave its expression as it is."""
+
+    flips: bool = Field(True, description="Random flips and rotations by 90 degrees.")
+    stain: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Standard deviation of the relative strength of each stain (haematoxylin,"
+        " eosin and the residual). 0 leaves the stains as they are; 0.1 is a usual strength.",
+    )
+    blur: float = Field(
+        0.0,
+        ge=0,
+        le=LARGEST_BLUR,
+        description="Largest standard deviation of a Gaussian blur, in stored pixels. Each patch"
+        " gets its own blur between none and this.",
+    )

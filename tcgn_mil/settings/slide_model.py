@@ -1,0 +1,48 @@
+"""Settings of the slide model (:class:`tcgn_mil.models.slide_regressor.SlideRegressor`)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tcgn_mil.config import config_class
+from tcgn_mil.errors import InputError
+
+Form = Literal["pooled", "additive"]
+EncoderTrain = Literal["none", "last", "all"]
+
+
+@config_class
+class MilConfig:
+    """Kind and size of the slide model."""
+
+    pooling: str = Field(
+        "gated",
+        description="Aggregator of the tiles: gated attention; for comparison attention without"
+        " gates, the mean or the max over tiles, or a transformer of two layers in which tiles"
+        " attend to one another at linear cost, followed by the mean. Own aggregators can be"
+        " registered (tcgn_mil.models.aggregators).",
+    )
+    form: Form = Field(
+        "pooled",
+        description="pooled: the head reads learned values alone. additive: it also reads the"
+        " features of the encoder, through the head that was trained on spots.",
+    )
+    embedding: int = Field(64, ge=1, description="Width of the learned value of a tile.")
+    attention_hidden: int = Field(32, ge=1, description="Width of the attention network.")
+    heads: int = Field(1, ge=1, description="Number of attention heads.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout on the values of the tiles.")
+    spot_hidden: int = Field(
+        0,
+        ge=0,
+        description="Width of the hidden layer of the head that was trained on spots. The run sets"
+        " it from the encoder; 0 means a head without a hidden layer (timm models).",
+    )
+
+    def __post_init__(self) -> None:
+        if self.pooling == "transformer" and self.embedding % self.heads:
+            raise InputError(
+                f"model.embedding {self.embedding} is not a multiple of model.heads {self.heads}",
+                fix="give an embedding that the number of heads divides",
+            )
