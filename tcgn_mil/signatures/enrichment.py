@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.signatures.gene_sets import GeneSet
-from tcgn_mil.statistics.gene_metrics import benjamini_hochberg
+from tcgn_mil.statistics.p_values import benjamini_hochberg
 from tcgn_mil.types.genes import canonical_gene
 
 if TYPE_CHECKING:

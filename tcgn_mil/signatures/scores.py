@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.signatures.gene_sets import GeneSet
-from tcgn_mil.statistics.correlation import patient_ranks
+from tcgn_mil.statistics.ranks import patient_ranks
 from tcgn_mil.text import preview
 from tcgn_mil.types.genes import canonical_gene
 

@@ -1,56 +1,62 @@
-"""Statistics over patients, out of fold: intervals, p-values from refitted nulls, Steiger's test, conformal bounds.
+"""Agreement of out-of-fold predictions and measured values over patients.
 
-See PROTOCOL: Metrics, What counts as predictable, Uncertainty.
-
-Arrays are (M, G): M patients, G genes. r is taken within each test fold and combined over folds by Fisher z, since r
-over pooled folds is biased (a patient's absence from training shifts its fold's mean away from it).
+Arrays are (M, G): M patients and G genes. r is computed within each test fold and combined over
+folds by Fisher z (:mod:`tcgn_mil.statistics.fold_combination`; docs/protocol.md, section Metrics
+per gene).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tcgn_mil.statistics.bootstrap import strata
-from tcgn_mil.statistics.correlation import paired_ranks
-from tcgn_mil.statistics.gene_metrics import (
-    FOLD_NULL_SD,
-    CombinedR,
-    GeneMetrics,
-    combine_folds,
-    gene_metrics,
-    pearson,
-    varies,
-    weighted_r,
-)
+from tcgn_mil.statistics.fold_combination import CombinedR, combine_folds, strata
+from tcgn_mil.statistics.gene_metrics import GeneMetrics, gene_metrics, pearson
 from tcgn_mil.statistics.grouped_correlation import grouped_pearson, rows_by_group
+from tcgn_mil.statistics.ranks import paired_ranks
+from tcgn_mil.statistics.variation import varies
+from tcgn_mil.statistics.weighted_correlation import weighted_r
+from tcgn_mil.types.arrays import Float64Array, FloatArray, IntArray
 
-Array = NDArray[np.floating]
-MAX_Q = 0.05
+
+class FoldCorrelations(NamedTuple):
+    """Correlation of each gene within each test fold.
+
+    Attributes
+    ----------
+    r
+        (folds, G), NaN where a gene has no answer.
+    n
+        (folds, G) number of patients used.
+    """
+
+    r: Float64Array
+    n: IntArray
 
 
 def fold_correlations(
-    truth: Array, predicted: Array, fold_of: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Pearson r of each gene within each test fold.
+    truth: FloatArray, predicted: FloatArray, fold_of: IntArray
+) -> FoldCorrelations:
+    """Pearson correlation of each gene within each test fold.
 
     Parameters
     ----------
     truth, predicted
-        (M, G), NaN where unknown; a patient unknown for a gene is left out of that gene's r.
+        (M, G), NaN where a value is missing. A patient without a value of a gene is left out of
+        that gene's r. If both are float32, r is computed in single precision within 1e-5, and in
+        double precision wherever that would be less exact.
     fold_of
         (M,) test fold of each patient.
 
     Returns
     -------
-    (folds, G) r, NaN where it has no answer, and (folds, G) the patients it is over. float32 is taken in single
-    precision, r within 1e-5, but where that is not enough.
+    Folds are in the order of their numbers.
     """
     folds = rows_by_group(fold_of)
     single = truth.dtype == predicted.dtype == np.float32
+    # Null replicates call this function some hundred times on thousands of genes: single precision
+    # is what makes refitted nulls affordable.
     fast = grouped_pearson(truth, predicted, folds) if single else None
     r = np.full((len(folds), truth.shape[1]), np.nan)
     n = np.zeros(r.shape, dtype=np.int64)
@@ -63,11 +69,11 @@ def fold_correlations(
             r[row, chosen], n[row, chosen] = _exact_r(
                 truth[rows][:, chosen], predicted[rows][:, chosen]
             )
-    return r, n
+    return FoldCorrelations(r, n)
 
 
-def _exact_r(left: Array, right: Array) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """r (G,) in double precision over the patients that have both values, and how many they are."""
+def _exact_r(left: FloatArray, right: FloatArray) -> tuple[Float64Array, IntArray]:
+    """r (G,) in double precision over the patients that have both values, and their number (G,)."""
     n = (np.isfinite(left) & np.isfinite(right)).sum(axis=0)
     if (n == len(left)).all():
         return pearson(left, right), n
@@ -75,19 +81,43 @@ def _exact_r(left: Array, right: Array) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def combined_r(
-    truth: Array,
-    predicted: Array,
-    fold_of: NDArray[np.int64],
-    cohort_of: NDArray[np.int64] | None = None,
+    truth: FloatArray,
+    predicted: FloatArray,
+    fold_of: IntArray,
+    cohort_of: IntArray | None = None,
 ) -> CombinedR:
-    """r within each test fold (and cohort), combined by Fisher z weighted by n - 3; arrays as `fold_correlations`."""
+    """Correlation of each gene within test folds, combined over folds by Fisher z.
+
+    Parameters
+    ----------
+    truth, predicted, fold_of
+        As in :func:`fold_correlations`.
+    cohort_of
+        (M,) cohort of each patient, if there are several. r is then computed within fold and
+        cohort, since the levels of two cohorts are not comparable.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> truth = rng.normal(size=(60, 2))
+    >>> predicted = np.stack([truth[:, 0] + rng.normal(size=60), rng.normal(size=60)], axis=1)
+    >>> combined_r(truth, predicted, np.arange(60) % 3).r.round(1)
+    array([0.6, 0.1])
+    """
     within = strata(fold_of, cohort_of)
     r, n = fold_correlations(truth, predicted, within.of)
     return combine_folds(r, n.astype(np.float64), fold_of=within.fold)
 
 
-def known_metrics(truth: Array, predicted: Array) -> GeneMetrics:
-    """Pearson, Spearman, R2 and RMSE per gene over the patients (M, G) that have both values, all folds together."""
+def known_metrics(truth: FloatArray, predicted: FloatArray) -> GeneMetrics:
+    """Metrics of each gene over the patients that have both values, with all folds pooled.
+
+    Parameters
+    ----------
+    truth, predicted
+        (M, G), NaN where a value is missing.
+    """
     known = np.isfinite(truth) & np.isfinite(predicted)
     n = known.sum(axis=0)
     if known.all():
@@ -96,123 +126,12 @@ def known_metrics(truth: Array, predicted: Array) -> GeneMetrics:
     truth, predicted = (
         np.where(known, values, np.nan).astype(np.float64) for values in (truth, predicted)
     )
-    r = fold_correlations(truth, predicted, one_fold)[0][0]
-    spearman = fold_correlations(*paired_ranks(truth, predicted), one_fold)[0][0]
+    r = fold_correlations(truth, predicted, one_fold).r[0]
+    spearman = fold_correlations(*paired_ranks(truth, predicted), one_fold).r[0]
     with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.nansum(truth, axis=0) / n
         error = np.nansum(np.square(truth - predicted), axis=0)
-        total = np.nansum(np.square(truth - np.nansum(truth, axis=0) / n), axis=0)
-        r2 = np.where(
-            varies(np.where(known, truth, np.nansum(truth, axis=0) / n)), 1 - error / total, np.nan
-        )
+        total = np.nansum(np.square(truth - mean), axis=0)
+        # Missing values become the mean, so that `varies` looks at the known ones only.
+        r2 = np.where(varies(np.where(known, truth, mean)), 1 - error / total, np.nan)
         return GeneMetrics(r, spearman, r2, np.sqrt(error / n), n.astype(np.int64))
-
-
-def null_p_values(z: Array, null_z: Array | None) -> NDArray[np.float64]:
-    """One-sided p of r > 0 for each gene's combined z, NaN where it has none.
-
-    Parameters
-    ----------
-    z
-        (G,) combined z as observed.
-    null_z
-        (R, G) combined z of refits on permuted labels, pooled over genes; None takes a normal distribution with
-        standard deviation sqrt(2), which is an approximation.
-    """
-    from scipy.stats import norm
-
-    z = np.asarray(z, dtype=np.float64)
-    if null_z is None:
-        return np.where(np.isfinite(z), norm.sf(z / FOLD_NULL_SD), np.nan)
-    pooled = np.sort(null_z[np.isfinite(null_z)])
-    if not pooled.size:  # too few folds with more than three patients: then no gene has a z either
-        return np.full(z.shape, np.nan)
-    above = pooled.size - np.searchsorted(pooled, z, side="left")
-    return np.where(np.isfinite(z), (above + 1) / (pooled.size + 1), np.nan)
-
-
-def null_p_by_others(null_z: Array) -> Iterator[NDArray[np.float64]]:
-    """p (G,) of each refit's z (R, G) as :func:`null_p_values` gives it from all the other refits."""
-    pooled = np.sort(null_z[np.isfinite(null_z)])
-    for z in null_z:
-        own = np.sort(z[np.isfinite(z)])
-        above = (values.size - np.searchsorted(values, z, side="left") for values in (pooled, own))
-        p = (next(above) - next(above) + 1) / (pooled.size - own.size + 1)
-        yield np.where(np.isfinite(z), p, np.nan)
-
-
-def steiger_p(
-    r_first: Array, r_second: Array, r_between: Array, n: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """One-sided p that the first of two predictions of the same truth correlates more with it than the second.
-
-    Steiger JH. Tests for comparing elements of a correlation matrix. Psychol Bull 1980;87:245-251, with the mean of
-    the two r in the covariance (his Z̄2*).
-
-    Parameters
-    ----------
-    r_first, r_second
-        (G,) of each prediction with the truth.
-    r_between
-        (G,) of the two predictions.
-    n
-        (G,) patients.
-    """
-    from scipy.stats import norm
-
-    first, second, between = (
-        np.clip(values, -0.999999, 0.999999) for values in (r_first, r_second, r_between)
-    )
-    mean_square = np.square((first + second) / 2)
-    covariance = between * (1 - 2 * mean_square) - 0.5 * mean_square * (
-        1 - 2 * mean_square - np.square(between)
-    )
-    covariance = covariance / np.square(1 - mean_square)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = (np.arctanh(first) - np.arctanh(second)) * np.sqrt(
-            np.maximum(n - 3, 0) / (2 - 2 * covariance)
-        )
-    return np.where(np.isfinite(z), norm.sf(z), np.nan)
-
-
-class ConformalBounds(NamedTuple):
-    """Half widths (G,) of symmetric intervals for new patients; the coverage measured, over all and (G,) by gene."""
-
-    half_width: NDArray[np.float64]
-    coverage: float
-    coverage_by_gene: NDArray[np.float64]
-
-
-def conformal_bounds(
-    truth: Array, predicted: Array, fold_of: NDArray[np.int64], *, stated: float = 0.9
-) -> ConformalBounds:
-    """Split-conformal intervals from absolute out-of-fold residuals, patient by patient.
-
-    Coverage is measured with each fold left out of the calibration in turn. A gene known in so few patients that no
-    finite interval has the stated coverage is NaN.
-    """
-    residual = np.abs(np.asarray(truth, dtype=np.float64) - predicted)
-    covered = np.full(residual.shape, np.nan)
-    for fold in np.unique(fold_of):
-        inside = fold_of == fold
-        width = _conformal_quantile(residual[~inside], stated)
-        covered[inside] = np.where(
-            np.isfinite(residual[inside]) & np.isfinite(width), residual[inside] <= width, np.nan
-        )
-    with np.errstate(invalid="ignore"):
-        known = np.isfinite(covered)
-        by_gene = np.where(
-            known.any(axis=0), np.nansum(covered, axis=0) / np.maximum(known.sum(axis=0), 1), np.nan
-        )
-    coverage = float(covered[known].mean()) if known.any() else float("nan")
-    return ConformalBounds(_conformal_quantile(residual, stated), coverage, by_gene)
-
-
-def _conformal_quantile(residual: Array, stated: float) -> NDArray[np.float64]:
-    """(G,) the ceil((n + 1) stated)-th smallest residual of each gene; NaN where n is too small."""
-    if not len(residual):
-        return np.full(residual.shape[1], np.nan)
-    ordered = np.sort(residual, axis=0)  # NaN last
-    n = np.isfinite(residual).sum(axis=0)
-    rank = np.ceil((n + 1) * stated).astype(np.int64)
-    found = np.take_along_axis(ordered, np.clip(rank - 1, 0, len(ordered) - 1)[None], axis=0)[0]
-    return np.where((rank <= n) & (n > 0), found, np.nan)

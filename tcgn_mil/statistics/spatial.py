@@ -1,12 +1,15 @@
-"""Correlation of two maps on one lattice of spots, with a p-value and an interval that heed spatial autocorrelation.
+"""Test the correlation of two maps of spots, allowing for spatial autocorrelation.
 
-Neighbouring spots are alike, so S spots say less than S independent samples, and shuffling them gives p-values that are
-far too small. The test is the modified t-test of Clifford, Richardson & Hemon (Biometrics 1989) as Dutilleul
-(Biometrics 1993) has it: the variance of r between two independent autocorrelated maps follows from their
-autocovariances, and gives the effective sample size of a t-test. The autocovariance of each map is a nonnegative mix of
-a nugget and of exponential and Gaussian functions of distance, fitted to the mean products of residuals by distance
-class. What taking the mean and sequencing depth out does to those products is in the fit, exactly: without that smooth
-maps get p-values that are too small. All genes are tested at once.
+Neighbouring spots are alike, so S spots carry less information than S independent samples, and
+p-values from shuffled spots are far too small. This module implements the modified t-test of
+Clifford, Richardson & Hemon (Biometrics 1989) as Dutilleul (Biometrics 1993) corrected it: the
+variance of r between two independent autocorrelated maps follows from their autocovariances, and
+it gives the effective sample size of an ordinary t-test. All genes are tested at once.
+
+One thing is added to the published test. Each map is replaced by its residuals on the mean, or on a
+spline of sequencing depth, and residuals are less autocorrelated than the map itself. The
+autocovariance is fitted with this effect included exactly; without it, smooth maps get p-values
+that are too small.
 """
 
 from __future__ import annotations
@@ -14,39 +17,39 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from tcgn_mil.statistics.gene_metrics import depth_projection, pearson, spread, varies
+from tcgn_mil.statistics.gene_metrics import pearson
+from tcgn_mil.statistics.sequencing_depth import depth_projection
+from tcgn_mil.statistics.variation import LEAST_SPREAD_LEFT, spread, varies
+from tcgn_mil.types.arrays import Float64Array, FloatArray, IntArray
 
-Array = NDArray[np.floating]
-MIN_SPOTS, MAX_SPOTS = 10, 10_000  # pairs of spots are held, 8 bytes each
-_LEAST_EFFECTIVE = 3.0
-_SCALES = (
-    0.7,
-    1.0,
-    1.5,
-    2.0,
-    3.0,
-    4.0,
-    6.0,
-    8.0,
-    12.0,
-    20.0,
-)  # of the functions of distance, in lattice steps
-_EXPLAINED = 1e-5  # of a map's spread is left once depth is out: it was a function of depth
+MIN_SPOTS = 10
+MAX_SPOTS = 10_000  # all pairs of spots are held in memory, 8 bytes each
 BLOCK_SPOTS = 5
+_LEAST_EFFECTIVE = 3.0  # a t-test needs at least one degree of freedom
+# Length scales of the autocovariance functions, in lattice steps.
+_SCALES = (0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
 
 
 class SpatialCorrelation(NamedTuple):
-    """Per gene, each (G,) float64: ``r`` once depth is out, ``effective_n`` samples, one-sided ``p`` of r > 0.
+    """Test results of G genes.
 
-    NaN where the truth or its prediction is constant, or is a function of depth.
+    All values are NaN where the truth or the prediction is constant, or a function of depth.
+
+    Attributes
+    ----------
+    r
+        (G,) Pearson correlation of the residuals.
+    effective_n
+        (G,) effective sample size, at most the number of spots.
+    p
+        (G,) one-sided p-value of r > 0.
     """
 
-    r: NDArray[np.float64]
-    effective_n: NDArray[np.float64]
-    p: NDArray[np.float64]
+    r: Float64Array
+    effective_n: Float64Array
+    p: Float64Array
 
 
 class SpatialTest:
@@ -55,25 +58,58 @@ class SpatialTest:
     Parameters
     ----------
     positions
-        (S, 2) spot centres, in any unit.
+        (S, 2) centres of the spots, in any unit.
     log_depth
-        (S,) log of each spot's total count, whose cubic spline is taken out; None takes out the mean alone.
+        (S,) log of each spot's total count, whose cubic spline is regressed out of all maps. None
+        removes the mean only.
 
     Raises
     ------
     ValueError
-        For fewer than :data:`MIN_SPOTS` spots, more than :data:`MAX_SPOTS`, or two at one place.
+        If there are fewer than :data:`MIN_SPOTS` spots, more than :data:`MAX_SPOTS`, or two spots
+        at one place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rows, columns = np.divmod(np.arange(400), 20)
+    >>> test = SpatialTest(np.stack([rows, columns], axis=1))
+    >>> smooth = np.sin(rows / 4)[:, None]  # neighbouring spots are alike
+    >>> result = test(smooth, smooth + 0.1 * np.cos(columns)[:, None])
+    >>> bool(result.effective_n[0] < 40)
+    True
     """
 
-    def __init__(self, positions: Array, log_depth: Array | None = None) -> None:
+    # Notation. Y is a map with covariance C, and B = I - QQ' takes its residuals, where Q is the
+    # orthonormal basis of what is removed. W_j is the 0/1 matrix of the pairs of spots in distance
+    # class j, and W_0 = I. A covariance that depends on distance alone is C = sum_j c_j W_j.
+    #
+    # Test. If C_x = sum a_j W_j and C_y = sum b_j W_j are the covariances of two independent maps,
+    # the variance of r between their residuals is approximately
+    #     tr(B C_x B C_y) / (tr(B C_x) tr(B C_y)),
+    # that is  sum_jk a_j b_k T_jk / ((sum a_j t_j) (sum b_j t_j))
+    # with T_jk = tr(B W_j B W_k) (`_cross`) and t_j = tr(B W_j) (`_trace`). The effective sample
+    # size is 1 + 1 / variance, and t = r sqrt((n - 2) / (1 - r^2)) is compared with Student's t.
+    #
+    # Covariance fit. The products of residuals in class k, summed, have the expectation
+    #     E[y' B W_k B y] = sum_j T_kj c_j.
+    # c is written as a nonnegative mixture of 21 functions of distance (a nugget, ten exponential
+    # and ten Gaussian functions), which keeps C positive definite. Nonnegative least squares
+    # finds the mixture, each class weighted by 1 / sqrt(number of pairs).
+
+    def __init__(self, positions: FloatArray, log_depth: FloatArray | None = None) -> None:
         if not MIN_SPOTS <= len(positions) <= MAX_SPOTS:
-            raise ValueError(f"{len(positions)} spots; the test takes {MIN_SPOTS} to {MAX_SPOTS}")
+            raise ValueError(
+                f"the section has {len(positions)} spots, but the spatial test needs {MIN_SPOTS}"
+                f" to {MAX_SPOTS}"
+            )
         self._basis = _basis(len(positions), log_depth)
         self._classes, steps = _distance_classes(np.asarray(positions, dtype=np.float64))
         self._pairs = np.array([part.nnz for part in self._classes], dtype=np.float64)
-        # With B = I - QQ', tr(B W_j) and tr(B W_j B W_k) need no matrix of S x S beside the sparse classes W.
+        # B is a dense S x S matrix, but the traces do not need it:
+        #     tr(B W_j B W_k) = tr(W_j W_k) - 2 tr(Q' W_j W_k Q) + tr(Q' W_j Q Q' W_k Q).
         sums = np.stack([part @ self._basis for part in self._classes])  # W_j Q, (K, S, b)
-        inner = np.einsum("sb,ksc->kbc", self._basis, sums)
+        inner = np.einsum("sb,ksc->kbc", self._basis, sums)  # Q' W_j Q, (K, b, b)
         flat, square = sums.reshape(len(sums), -1), inner.reshape(len(sums), -1)
         self._cross = np.diag(self._pairs) - 2 * flat @ flat.T + square @ square.T
         self._trace = -np.trace(inner, axis1=1, axis2=2)
@@ -84,15 +120,14 @@ class SpatialTest:
             *(np.exp(-((steps / c) ** 2) / 2) for c in _SCALES),
         ]
         self._functions = np.stack(functions, axis=1).astype(np.float64)  # (K, 21)
-        # What each function of distance adds to the expected products of residuals, class by class.
         self._expected = (self._cross @ self._functions) / np.sqrt(self._pairs)[:, None]
 
-    def __call__(self, truth: Array, prediction: Array) -> SpatialCorrelation:
-        """Test `truth` against `prediction`, both (S, G)."""
+    def __call__(self, truth: FloatArray, prediction: FloatArray) -> SpatialCorrelation:
+        """Test each gene of `truth` against the same gene of `prediction`, both (S, G)."""
         left, right = self.residuals(truth), self.residuals(prediction)
         known = varies(truth) & varies(prediction)
-        known &= (spread(left) > _EXPLAINED * spread(truth)) & (
-            spread(right) > _EXPLAINED * spread(prediction)
+        known &= (spread(left) > LEAST_SPREAD_LEFT * spread(truth)) & (
+            spread(right) > LEAST_SPREAD_LEFT * spread(prediction)
         )
         r = np.where(known, pearson(left, right), np.nan)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -108,13 +143,13 @@ class SpatialTest:
         p = np.where(np.isfinite(r), stats.t.sf(t, effective - 2), np.nan)
         return SpatialCorrelation(r, np.where(np.isfinite(r), effective, np.nan), p)
 
-    def residuals(self, values: Array) -> NDArray[np.float64]:
-        """(S, G) once depth is taken out."""
+    def residuals(self, values: FloatArray) -> Float64Array:
+        """Values (S, G) once depth, or the mean, is removed."""
         values = np.asarray(values, dtype=np.float64)
         return values - self._basis @ (self._basis.T @ values)
 
-    def _autocorrelations(self, residuals: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(K, G) autocorrelation of each map by distance class, as fitted; 1 at distance 0."""
+    def _autocorrelations(self, residuals: Float64Array) -> Float64Array:
+        """Fitted autocorrelation (K, G) of each map by distance class; 1 at distance 0."""
         from scipy.optimize import nnls
 
         products = np.stack(
@@ -127,24 +162,26 @@ class SpatialTest:
         return np.asarray(fitted / fitted[0])
 
 
-def _basis(spots: int, log_depth: Array | None) -> NDArray[np.float64]:
-    """What is taken out of maps: depth, or the mean; orthonormal columns."""
+def _basis(spots: int, log_depth: FloatArray | None) -> Float64Array:
+    """Orthonormal columns of what is removed from maps: a spline of depth, or the mean."""
     return np.full((spots, 1), spots**-0.5) if log_depth is None else depth_projection(log_depth)
 
 
 def _distance_classes(
-    positions: NDArray[np.float64],
-) -> tuple[list[sparse.csr_array], NDArray[np.float64]]:
-    """Sparse 0/1 matrices (S, S) of pairs at 0, at up to 1.5, 2.5, ... lattice steps, and their mean distance in steps.
+    positions: Float64Array,
+) -> tuple[list[sparse.csr_array], Float64Array]:
+    """Sparse 0/1 matrices of the pairs of spots by distance, and the mean distance of each class.
 
-    Empty classes are left out.
+    The classes end at distances of 0, 1.5, 2.5, 3.5, ... lattice steps. Together the matrices hold
+    each pair once, so sorting all pairs by class makes them in one pass. Empty classes are left
+    out. Distances are in lattice steps.
     """
     from scipy.spatial.distance import pdist, squareform
 
     distances = pdist(positions)
     step = lattice_step(positions)
     if distances.min() < step / 100:
-        raise ValueError("two spots lie at one place")
+        raise ValueError("two spots have the same position; the spatial test needs distinct ones")
     classes = squareform(np.maximum(np.ceil(distances / step - 0.5), 1).astype(np.int32))
     rows, columns = np.divmod(np.argsort(classes, axis=None, kind="stable"), len(positions))
     counts = np.bincount(classes.ravel())
@@ -160,15 +197,28 @@ def _distance_classes(
     return parts, sums[counts > 0] / counts[counts > 0]
 
 
-def lattice_step(positions: Array) -> float:
-    """Median distance of a spot to its nearest neighbour."""
+def lattice_step(positions: FloatArray) -> float:
+    """Median distance of a spot to its nearest neighbour, in the unit of `positions` (S, 2)."""
     from scipy.spatial import KDTree
 
     return float(np.median(KDTree(positions).query(positions, k=2)[0][:, 1]))
 
 
-def spatial_blocks(positions: Array, *, spots: int = BLOCK_SPOTS) -> NDArray[np.int64]:
-    """(S,) number of the square block, `spots` lattice steps wide, in which each spot lies."""
+def spatial_blocks(positions: FloatArray, *, spots: int = BLOCK_SPOTS) -> IntArray:
+    """Number of the square block in which each spot lies.
+
+    Parameters
+    ----------
+    positions
+        (S, 2) centres of the spots, in any unit.
+    spots
+        Width of a block in lattice steps.
+
+    Returns
+    -------
+    (S,) int64, for :func:`tcgn_mil.statistics.bootstrap.block_bootstrap`.
+    """
+    # 1e-9 keeps a spot that lies exactly on a border from falling to either side by rounding.
     cells = np.floor(
         (positions - np.min(positions, axis=0)) / (spots * lattice_step(positions)) + 1e-9
     ).astype(np.int64)

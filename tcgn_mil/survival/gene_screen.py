@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from tcgn_mil.statistics.gene_metrics import benjamini_hochberg
+from tcgn_mil.statistics.p_values import benjamini_hochberg
 from tcgn_mil.survival.risk_sets import Array, RiskSets
 
 _GENES_AT_ONCE = 128  # so that a step's arrays stay in the cache

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.statistics.correlation import patient_ranks
+from tcgn_mil.statistics.ranks import patient_ranks
 from tcgn_mil.types.units import ExpressionUnit
 
 _LOG = re.compile(r"log2\(.+\+\s*(?P<offset>[0-9.eE-]+)\)")

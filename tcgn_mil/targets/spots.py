@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.statistics.gene_metrics import residuals_on_depth
+from tcgn_mil.statistics.sequencing_depth import residuals_on_depth
 from tcgn_mil.types.genes import GenePanel, TargetScaler
 
 Normalisation = Literal["library", "published"]

@@ -15,7 +15,7 @@ from tcgn_mil.signatures.scores import (
     gene_columns,
     score_signatures,
 )
-from tcgn_mil.statistics.correlation import patient_ranks
+from tcgn_mil.statistics.ranks import patient_ranks
 from tcgn_mil.types.genes import canonical_gene
 
 SHIPPED = Path(__file__).parents[2] / "tcgn_mil" / "signatures" / "sets" / "immune.gmt"

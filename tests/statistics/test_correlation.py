@@ -9,14 +9,14 @@ from scipy import stats
 from tcgn_mil.signatures.enrichment import hypergeometric, preranked
 from tcgn_mil.signatures.gene_sets import GeneSet
 from tcgn_mil.statistics.correlation import (
-    fold_null_sd,
-    kruskal_wallis,
-    patient_ranks,
     pearson_over_patients,
     spearman_over_patients,
     without_covariates,
 )
-from tcgn_mil.statistics.gene_metrics import benjamini_hochberg
+from tcgn_mil.statistics.fold_combination import fold_null_sd
+from tcgn_mil.statistics.kruskal_wallis import kruskal_wallis
+from tcgn_mil.statistics.p_values import benjamini_hochberg
+from tcgn_mil.statistics.ranks import patient_ranks
 
 
 @pytest.fixture

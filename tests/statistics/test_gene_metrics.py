@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tcgn_mil.statistics.gene_metrics import (
-    combine_folds,
+from tcgn_mil.statistics.fold_combination import combine_folds
+from tcgn_mil.statistics.gene_metrics import gene_metrics, pearson, spearman
+from tcgn_mil.statistics.sequencing_depth import (
     depth_adjusted_pearson,
-    gene_metrics,
     headline,
-    pearson,
     residuals_on_depth,
-    spearman,
 )
 
 

@@ -7,12 +7,12 @@ import pytest
 from scipy.stats import norm, pearsonr, spearmanr
 
 from tcgn_mil.statistics.bootstrap import patient_bootstrap
-from tcgn_mil.statistics.gene_metrics import benjamini_hochberg, combine_folds, gene_metrics
-from tcgn_mil.statistics.out_of_fold import (
-    combined_r,
-    conformal_bounds,
-    fold_correlations,
-    known_metrics,
+from tcgn_mil.statistics.conformal import conformal_bounds
+from tcgn_mil.statistics.fold_combination import combine_folds
+from tcgn_mil.statistics.gene_metrics import gene_metrics
+from tcgn_mil.statistics.out_of_fold import combined_r, fold_correlations, known_metrics
+from tcgn_mil.statistics.p_values import (
+    benjamini_hochberg,
     null_p_by_others,
     null_p_values,
     steiger_p,

@@ -12,7 +12,7 @@ from scipy import stats
 
 from tcgn_mil.experiments.benchmarks.spots import smooth_fields
 from tcgn_mil.statistics.bootstrap import block_bootstrap, percentile_interval
-from tcgn_mil.statistics.gene_metrics import depth_adjusted_pearson
+from tcgn_mil.statistics.sequencing_depth import depth_adjusted_pearson
 from tcgn_mil.statistics.spatial import MAX_SPOTS, SpatialTest, lattice_step, spatial_blocks
 
 PAIRS = 600
@@ -142,7 +142,7 @@ def test_units_of_length_do_not_matter() -> None:
     [
         (lattice(3, 3), "9 spots"),
         (np.zeros((MAX_SPOTS + 1, 2)), f"{MAX_SPOTS + 1} spots"),
-        (np.concatenate([lattice(), lattice()[:1]]), "two spots lie at one place"),
+        (np.concatenate([lattice(), lattice()[:1]]), "two spots have the same position"),
     ],
 )
 def test_positions_that_are_no_lattice_are_refused(

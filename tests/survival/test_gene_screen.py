@@ -9,7 +9,7 @@ from lifelines import CoxPHFitter
 from lifelines.datasets import load_rossi
 from scipy.stats import false_discovery_control
 
-from tcgn_mil.statistics.gene_metrics import benjamini_hochberg
+from tcgn_mil.statistics.p_values import benjamini_hochberg
 from tcgn_mil.survival.gene_screen import cox_screen
 
 EXACT = {"precision": 1e-12}  # by default lifelines stops up to 2e-4 short of the maximum

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tcgn_mil.statistics.gene_metrics import residuals_on_depth
+from tcgn_mil.statistics.sequencing_depth import residuals_on_depth
 from tcgn_mil.targets.spots import training_targets
 from tcgn_mil.types.genes import TargetScaler
 
