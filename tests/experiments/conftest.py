@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tcgn_mil.experiments.demo.run import run_demo
-
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a finished ``tcgn-mil demo --preset test``."""
+    from tcgn_mil.experiments.demo.run import run_demo
+
     out = tmp_path_factory.mktemp("demo")
     run_demo(out, preset_name="test")
     return out
