@@ -114,12 +114,12 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     torch.save({}, tmp_path / "empty.pt")
     for name, reason in (
         ("absent.pt", "no such file"),
-        ("broken.safetensors", "not a safetensors file"),
+        ("broken.safetensors", "cannot be read as safetensors"),
         ("broken.pt", "cannot be read|more than tensors"),
-        ("weights.onnx", "unknown kind"),
+        ("weights.onnx", "has the suffix '.onnx'"),
         ("broken.tar", "cannot be read|more than tensors"),
-        ("mixed.pt", r"no tensors \(step\)"),
-        ("empty.pt", "no dict of tensors"),
+        ("mixed.pt", r"not tensors \(step\)"),
+        ("empty.pt", "no dictionary of tensors"),
     ):
         with pytest.raises(InputError, match=rf"{name}: .*({reason}).* Fix: "):
             create_model("tcgn_tiny", num_classes=3, checkpoint=tmp_path / name)

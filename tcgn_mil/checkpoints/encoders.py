@@ -1,0 +1,198 @@
+"""Save and load checkpoints of spot encoders.
+
+The tensors of an encoder's checkpoint are exactly the model's ``state_dict``, so that
+``create_encoder(name, genes, checkpoint=path)`` reads the same file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from tcgn_mil.checkpoints.file_format import (
+    ENCODER,
+    SUFFIX,
+    from_shared_header,
+    header_text,
+    naming_the_file,
+    read_header,
+    shared_header,
+    write_checkpoint,
+)
+from tcgn_mil.errors import InputError
+from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput, create_encoder
+from tcgn_mil.models.weights import load_weights
+from tcgn_mil.text import preview
+from tcgn_mil.types.genes import GenePanel, TargetScaler
+from tcgn_mil.types.tile_geometry import PatchSize
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """Facts without which the weights of a spot encoder cannot be used.
+
+    Attributes
+    ----------
+    model
+        Name for :func:`tcgn_mil.models.create_encoder`.
+    panel
+        Genes of the output, in order.
+    scaler
+        Statistics that turn standardised output into values of `normalisation`.
+    patch
+        Physical size of the patches that the encoder was trained on.
+    normalisation
+        Normalisation of the counts, ``library`` or ``published`` (see
+        :mod:`tcgn_mil.targets.spots`).
+    provenance
+        Training config and versions.
+    input_spec
+        Side of the network's input, and the mean and standard deviation of red, green and blue by
+        which images are normalised.
+
+    Raises
+    ------
+    InputError
+        If `input_spec` is not a positive side, three means and three positive deviations.
+    """
+
+    model: str
+    panel: GenePanel
+    scaler: TargetScaler
+    patch: PatchSize
+    normalisation: str = "library"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    input_spec: EncoderInput = TCGN_INPUT
+
+    def __post_init__(self) -> None:
+        px, mean, std = self.input_spec
+        if px < 1 or not len(mean) == len(std) == 3 or min(std) <= 0:
+            raise InputError(
+                f"an encoder cannot have an input of {px} px, mean {mean} and std {std}",
+                fix="give a side of at least 1, three means and three positive deviations",
+            )
+
+
+def save_encoder(path: str | Path, model: nn.Module, info: EncoderInfo) -> None:
+    """Write an encoder with its head to ``<name>.safetensors``, and the header to ``<name>.json``.
+
+    Raises
+    ------
+    InputError
+        If a target statistic is not finite.
+    """
+    spec = info.input_spec
+    header = {
+        "kind": ENCODER,
+        "model": info.model,
+        "input": {"px": spec.size_px, "mean": list(spec.mean), "std": list(spec.std)},
+        "normalisation": info.normalisation,
+        **shared_header(info),
+    }
+    write_checkpoint(path, model, header)
+
+
+def read_encoder_info(path: str | Path) -> EncoderInfo:
+    """Read the header of an encoder's checkpoint, without its weights.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged, is not an encoder's checkpoint, or was written by a later
+        version of this package.
+    """
+    header = read_header(path, kind=ENCODER)
+    with naming_the_file(path):
+        return EncoderInfo(
+            model=header["model"],
+            normalisation=header["normalisation"],
+            **from_shared_header(header),
+            input_spec=_input_spec(header),
+        )
+
+
+def load_encoder(path: str | Path) -> tuple[nn.Module, EncoderInfo]:
+    """Load an encoder from a checkpoint.
+
+    Parameters
+    ----------
+    path
+        ``encoder.safetensors``, as ``tcgn-mil pretrain`` writes it.
+
+    Returns
+    -------
+    The model with its head, in evaluation mode on the CPU, and the facts of its header.
+
+    Raises
+    ------
+    InputError
+        If the file is not an encoder's checkpoint, or its weights do not fit its model.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> import numpy as np
+    >>> from tcgn_mil.models import create_encoder
+    >>> from tcgn_mil.types.genes import GenePanel, TargetScaler
+    >>> from tcgn_mil.types.tile_geometry import PatchSize
+    >>> panel = GenePanel(("GZMA", "PRF1"))
+    >>> scaler = TargetScaler("log1p", np.zeros(2, np.float32), np.ones(2, np.float32))
+    >>> info = EncoderInfo("tcgn_tiny", panel, scaler, PatchSize(112, 0.69))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "encoder.safetensors"
+    ...     save_encoder(path, create_encoder("tcgn_tiny", num_classes=2), info)
+    ...     model, loaded = load_encoder(path)
+    >>> loaded.panel.genes, model.training
+    (('GZMA', 'PRF1'), False)
+    """
+    info = read_encoder_info(path)
+    with naming_the_file(path):
+        model = create_encoder(
+            info.model, num_classes=len(info.panel), input_px=info.input_spec.size_px
+        )
+    # Not create_encoder(checkpoint=path): it accepts weights of a timm model without a head.
+    load_weights(model, path)
+    return model.eval(), info
+
+
+def check_genes(path: str | Path, panel: GenePanel) -> None:
+    """Refuse an encoder's checkpoint that was trained for other genes, or for another order.
+
+    A file without a header of this package (the published layout) names no genes and passes here;
+    the shapes of its tensors are checked when it is loaded.
+
+    Raises
+    ------
+    InputError
+        If the genes differ; it names some of them.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX or not header_text(path):
+        return
+    trained = read_encoder_info(path).panel
+    if trained.hash == panel.hash:
+        return
+    fix = "set panel.file to the genes of the checkpoint, or start from other weights"
+    for panel_with, panel_without, whose in (
+        (trained, panel, "only the checkpoint"),
+        (panel, trained, "only the data's panel"),
+    ):
+        extra = [gene for gene in panel_with.genes if gene not in set(panel_without.genes)]
+        if extra:
+            raise InputError(
+                f"is a checkpoint for other genes: {whose} has {preview(extra)}", path=path, fix=fix
+            )
+    raise InputError("is a checkpoint for the same genes in another order", path=path, fix=fix)
+
+
+def _input_spec(header: Mapping[str, Any]) -> EncoderInput:
+    # The first checkpoints have no such entry, since every encoder was a TCGN then.
+    if "input" not in header:
+        return TCGN_INPUT
+    spec = header["input"]
+    mean, std = (tuple(float(value) for value in spec[key]) for key in ("mean", "std"))
+    return EncoderInput(int(spec["px"]), mean, std)

@@ -1,0 +1,200 @@
+"""File format of checkpoints: a safetensors file whose header says what the weights mean.
+
+The header is one JSON text under the key ``tcgn_mil`` of the safetensors metadata. Reading is
+strict: a header that is incomplete, of another kind or of a later version is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.io.atomic import atomic_path, write_json
+from tcgn_mil.provenance import SCHEMA_VERSION, provenance
+from tcgn_mil.text import preview
+from tcgn_mil.types.genes import GenePanel, TargetScaler
+from tcgn_mil.types.tile_geometry import PatchSize
+
+SUFFIX = ".safetensors"
+ENCODER, SLIDE_MODEL = "encoder", "slide-model"
+_HEADER = "tcgn_mil"
+_MADE_BY = {ENCODER: "pretrain", SLIDE_MODEL: "finetune"}
+
+
+class ModelInfo(Protocol):
+    """Facts that encoders and slide models share."""
+
+    @property
+    def panel(self) -> GenePanel:
+        """Genes of the output, in order."""
+
+    @property
+    def scaler(self) -> TargetScaler:
+        """Statistics of the targets."""
+
+    @property
+    def patch(self) -> PatchSize:
+        """Physical size of the tiles."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Config and versions."""
+
+
+def shared_header(info: ModelInfo) -> dict[str, Any]:
+    """Return the part of the header that encoders and slide models share."""
+    return {
+        "genes": list(info.panel.genes),
+        "panel_hash": info.panel.hash,
+        "target": {
+            "transform": info.scaler.transform,
+            "mean": info.scaler.mean.astype(float).tolist(),
+            "std": info.scaler.std.astype(float).tolist(),
+        },
+        "patch": {"px": info.patch.px, "mpp": info.patch.mpp, "um": info.patch.um},
+        "provenance": provenance(**info.provenance),
+    }
+
+
+def from_shared_header(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``panel``, ``scaler``, ``patch`` and ``provenance`` of a header, as arguments."""
+    target = header["target"]
+    return {
+        "panel": GenePanel(tuple(header["genes"])),
+        "scaler": TargetScaler(
+            target["transform"],
+            np.array(target["mean"], np.float32),
+            np.array(target["std"], np.float32),
+        ),
+        "patch": PatchSize(int(header["patch"]["px"]), float(header["patch"]["mpp"])),
+        "provenance": header["provenance"],
+    }
+
+
+def write_checkpoint(path: str | Path, model: nn.Module, header: Mapping[str, Any]) -> None:
+    """Write weights and header to a temporary name, then rename it; write the JSON beside it.
+
+    Raises
+    ------
+    ValueError
+        If the path does not end in ``.safetensors``.
+    InputError
+        If a target statistic is not finite.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise ValueError(f"{path.name} must end in {SUFFIX}")
+    target = header["target"]
+    not_finite = [
+        gene
+        for gene, mean, std in zip(header["genes"], target["mean"], target["std"], strict=True)
+        if not np.isfinite((mean, std)).all()
+    ]
+    if not_finite:
+        raise InputError(
+            f"target statistics of {preview(not_finite)} are not finite",
+            fix="remove these genes from the panel",
+        )
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in model.state_dict().items()
+    }
+    header = {"schema_version": SCHEMA_VERSION, **header}
+    with atomic_path(path) as temporary:
+        text = json.dumps(header, allow_nan=False, default=str)
+        save_file(tensors, temporary, metadata={_HEADER: text})
+    write_json(path.with_suffix(".json"), header)
+
+
+def header_text(path: Path) -> str | None:
+    """Return the JSON text in the header of a safetensors file, or None if it has no such header.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get(_HEADER)
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"cannot be read as safetensors ({error})",
+            path=path,
+            fix="copy the file again, or train the model again",
+        ) from error
+
+
+def read_header(path: str | Path, *, kind: str) -> dict[str, Any]:
+    """Read and check the header of a checkpoint.
+
+    Parameters
+    ----------
+    path
+        The checkpoint.
+    kind
+        `ENCODER` or `SLIDE_MODEL`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged, is not a checkpoint of this kind, was written by a later
+        version of the package, or has a gene list that does not match its hash.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"no such {kind} checkpoint",
+            path=path,
+            fix=f"check the path, or make the file with tcgn-mil {_MADE_BY[kind]}",
+        )
+    text = header_text(path)
+    with naming_the_file(path):
+        header: dict[str, Any] = json.loads(text) if text else {}
+    if header.get("kind") != kind:
+        instead = (
+            f"it is a checkpoint of kind {header['kind']}"
+            if header.get("kind")
+            else "it has no header with genes and tile size"
+        )
+        raise InputError(
+            f"is not a checkpoint of kind {kind}: {instead}",
+            path=path,
+            fix=f"give a file that tcgn-mil {_MADE_BY[kind]} wrote",
+        )
+    if header.get("schema_version", 0) > SCHEMA_VERSION:
+        raise InputError(
+            "was written by a later version of this package", path=path, fix="upgrade tcgn-mil"
+        )
+    with naming_the_file(path):
+        if GenePanel(tuple(header["genes"])).hash != header["panel_hash"]:
+            raise InputError(
+                "its gene list does not match its panel hash, so the header was changed",
+                path=path,
+                fix="copy the file again, or train the model again",
+            )
+    return header
+
+
+@contextmanager
+def naming_the_file(path: str | Path) -> Iterator[None]:
+    """Turn an error about the content of a checkpoint into one that names the file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.reason, path=path, fix=error.fix) from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"its header cannot be understood ({type(error).__name__}: {error})",
+            path=path,
+            fix="copy the file again, or train the model again",
+        ) from error
