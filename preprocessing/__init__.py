@@ -1,1 +1,4 @@
-"""Raw inputs to files: slide readers, tissue, tiling, ST readers, bulk and clinical tables. No torch in here."""
+"""Preprocessing: from slides, ST sections, expression and clinical tables to the package's files.
+
+Nothing in here imports torch, so that preprocessing also runs where it is not installed.
+"""

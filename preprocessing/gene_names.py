@@ -1,14 +1,16 @@
-"""Gene ids of many sources under one name each: Ensembl versions, symbols, repeated names, with a count of each.
+"""Bring the gene ids of different sources to one name a gene, and count the changes.
 
 The rules, in this order:
 
-1. The version of an Ensembl id (``ENSG00000141510.17``) is taken off, and the mark of GENCODE's second copy of a
-   pseudoautosomal gene (``_PAR_Y``), which then is a repeated name.
-2. A gene is named by its symbol where the source has one, else by its id; ``by="ensembl"`` keeps the id.
-3. ``HLA_A`` and ``HLA.A``, as R and some portals write it, become ``HLA-A``.
-4. Names that a spreadsheet turned into dates (``1-Mar``, ``Sep-02``) are kept and counted: the gene is lost.
-5. Repeated names are one gene: counts and linear values are summed, logs are summed on the linear scale, z-scores are
-   averaged, by :func:`merge_repeated`.
+1. The version of an Ensembl id (``ENSG00000141510.17``) is removed. So is ``_PAR_Y``, by which
+   GENCODE marks the copy of a pseudoautosomal gene on chromosome Y; the id then is a repeated name.
+2. A gene is named by its symbol if the source has one, and by its id otherwise. With
+   ``by="ensembl"`` the id is kept.
+3. ``HLA_A`` and ``HLA.A``, as R and some portals write them, become ``HLA-A``.
+4. Names that a spreadsheet turned into dates (``1-Mar``, ``Sep-02``) are kept and counted. The gene
+   cannot be recovered, because MARCH1 and MARC1 became the same date.
+5. Columns with the same name are one gene. :func:`merge_repeated` sums counts and linear values,
+   sums logarithms on the linear scale, and averages z-scores.
 """
 
 from __future__ import annotations
@@ -36,22 +38,24 @@ _NOTHING = frozenset({"", "nan", "na", "none", "?"})
 
 @dataclass(frozen=True)
 class GeneReport:
-    """What became of a source's gene ids.
+    """Counts of the changes that were made to a source's gene ids.
 
     Attributes
     ----------
-    ids, genes
-        Ids read, and genes they name.
+    ids
+        Ids that were read.
+    genes
+        Genes that they name.
     versions
-        Ensembl ids whose version was taken off.
+        Ensembl ids whose version was removed.
     named_by_symbol, named_by_id
-        Genes by what names them.
+        Genes that are named by their symbol, and by their Ensembl id.
     renamed
-        Symbols that changed by rule 3.
+        HLA names that were given a hyphen (rule 3).
     dates
-        Names that look like a spreadsheet's dates.
+        Names that look like a spreadsheet's dates (rule 4).
     merged
-        Ids that were put together with an earlier one of the same name.
+        Ids that were merged with an earlier id of the same name (rule 5).
     """
 
     ids: int
@@ -64,14 +68,14 @@ class GeneReport:
     merged: int
 
     def as_dict(self) -> dict[str, int]:
-        """Plain numbers, for a table or an attribute."""
+        """Return the counts by name, to be stored in a table or a file."""
         return asdict(self)
 
     def __str__(self) -> str:
         parts = [f"{self.ids} ids, {self.genes} genes"]
         for number, what in (
-            (self.versions, "Ensembl versions taken off"),
-            (self.merged, "ids of a repeated name merged"),
+            (self.versions, "Ensembl versions removed"),
+            (self.merged, "ids merged with another of the same name"),
             (self.renamed, "HLA names written with a hyphen"),
             (self.named_by_id if self.named_by_symbol else 0, "without a symbol, named by id"),
             (self.dates, "names that look like a spreadsheet's dates"),
@@ -83,21 +87,41 @@ class GeneReport:
 
 @dataclass(frozen=True)
 class GeneNames:
-    """One name for each id, in the order of the ids (names may repeat), and the report."""
+    """Names of genes.
+
+    Attributes
+    ----------
+    names
+        One name for each id, in the order of the ids. Names may repeat.
+    report
+        Counts of the changes.
+    """
 
     names: tuple[str, ...]
     report: GeneReport
 
 
 def is_ensembl(name: str) -> bool:
-    """Whether a name is an Ensembl gene id, with or without version, of any species."""
+    """Tell whether a name is an Ensembl gene id of any species, with or without version.
+
+    Examples
+    --------
+    >>> is_ensembl("ENSG00000141510.17"), is_ensembl("TP53")
+    (True, False)
+    """
     return _ENSEMBL.fullmatch(name.strip()) is not None
 
 
 def without_version(name: str) -> str:
-    """An Ensembl id without version and copy mark; any other name stays."""
-    found = _ENSEMBL.fullmatch(name.strip())
-    return name.strip() if found is None else found["id"]
+    """Remove version and copy mark from an Ensembl id; any other name is returned as it is.
+
+    Examples
+    --------
+    >>> without_version("ENSG00000141510.17"), without_version("TP53")
+    ('ENSG00000141510', 'TP53')
+    """
+    match = _ENSEMBL.fullmatch(name.strip())
+    return name.strip() if match is None else match["id"]
 
 
 def name_genes(
@@ -107,23 +131,36 @@ def name_genes(
     by: str = "symbol",
     path: object = None,
 ) -> GeneNames:
-    """Name genes by the rules above.
+    """Name genes by the rules of this module.
 
     Parameters
     ----------
     ids
-        As the source names them: Ensembl ids or symbols.
+        Ensembl ids or symbols, as the source has them.
     symbols
-        Symbol of each id, in their order; or id (with or without version) -> symbol; blank where there is none.
+        Symbol of each id: a sequence in the order of `ids`, or a mapping from id (with or without
+        version) to symbol. A blank symbol counts as none.
     by
         ``symbol`` or ``ensembl``.
     path
-        The file, for errors.
+        File of the ids, for error messages.
+
+    Returns
+    -------
+    GeneNames
 
     Raises
     ------
     InputError
-        For an unknown `by`, or an id without a name.
+        If `by` is unknown, an id is blank, or there is not one symbol for each id.
+
+    Examples
+    --------
+    >>> named = name_genes(["ENSG00000141510.17", "HLA_A"], {"ENSG00000141510": "TP53"})
+    >>> named.names
+    ('TP53', 'HLA-A')
+    >>> print(named.report)
+    2 ids, 2 genes; 1 Ensembl versions removed; 1 HLA names written with a hyphen
     """
     where = None if path is None else str(path)
     if by not in BY:
@@ -136,21 +173,16 @@ def name_genes(
             raise InputError(
                 f"gene {position + 1} has no name", path=where, fix="name it, or remove it"
             )
-    if isinstance(symbols, Mapping):
-        known = {without_version(str(key)): value for key, value in symbols.items()}
-        found = [_symbol(known.get(name, "")) for name in plain]
-    else:
-        found = [""] * len(plain) if symbols is None else [_symbol(symbol) for symbol in symbols]
-    if len(found) != len(plain):
+    known_symbols = _symbols_of(plain, symbols)
+    if len(known_symbols) != len(plain):
         raise InputError(
-            f"has {len(plain)} gene ids, but {len(found)} symbols",
+            f"has {len(plain)} gene ids, but {len(known_symbols)} symbols",
             path=where,
-            fix="give one for each",
+            fix="give one symbol for each id",
         )
     names, by_symbol, renamed = [], 0, 0
-    for own, symbol in zip(plain, found, strict=True):
-        ensembl = is_ensembl(own)
-        chosen = own if by == "ensembl" and ensembl else symbol or own
+    for own, symbol in zip(plain, known_symbols, strict=True):
+        chosen = own if by == "ensembl" and is_ensembl(own) else symbol or own
         by_symbol += not is_ensembl(chosen)
         hyphened = _HLA.sub("HLA-", chosen) if _HLA.match(chosen) else chosen
         renamed += hyphened != chosen
@@ -168,26 +200,45 @@ def name_genes(
     return GeneNames(tuple(names), report)
 
 
+def _symbols_of(ids: Sequence[str], symbols: Sequence[str] | Mapping[str, str] | None) -> list[str]:
+    """List the symbol of each id (without version), empty where there is none."""
+    if symbols is None:
+        return [""] * len(ids)
+    if isinstance(symbols, Mapping):
+        plain = {without_version(str(key)): value for key, value in symbols.items()}
+        return [_symbol(plain.get(name, "")) for name in ids]
+    return [_symbol(symbol) for symbol in symbols]
+
+
 def _symbol(cell: object) -> str:
     text = "" if cell is None else str(cell).strip()
     return "" if text.lower() in _NOTHING else text
 
 
 def merge_repeated(values: pd.DataFrame, *, how: str, log_offset: float = 0.0) -> pd.DataFrame:
-    """Put columns of the same name together, in the order of their first ones.
+    """Merge columns of the same name.
 
     Parameters
     ----------
     values
-        Samples x genes; NaN where missing.
+        Samples x genes, NaN where a value is missing.
     how
-        ``sum`` (counts and linear units), ``sum of logs`` (log2(x + `log_offset`), summed on the linear scale) or
-        ``mean`` (z-scores).
+        ``sum`` for counts and linear units; ``sum of logs`` for log2(x + `log_offset`), which is
+        summed on the linear scale; ``mean`` for z-scores.
+    log_offset
+        Offset in the logarithm.
 
     Returns
     -------
-    Samples x distinct genes, float32; a value is missing where all its parts are. Columns that do not repeat keep their
-    values bit for bit.
+    DataFrame of float32
+        Samples x distinct genes, in the order in which the names first appear. A value is missing
+        if all its parts are missing. Columns that do not repeat keep their values bit for bit.
+
+    Examples
+    --------
+    >>> counts = pd.DataFrame([[1, 2, 3]], columns=["TP53", "MYC", "TP53"])
+    >>> merge_repeated(counts, how="sum").to_dict("records")
+    [{'TP53': 4.0, 'MYC': 2.0}]
     """
     names = pd.Index(values.columns)
     if names.is_unique:

@@ -1,9 +1,14 @@
-"""The same work on many things by several processes, of which one may die without taking the run along.
+"""Apply a function to many items in several processes, and survive the death of a process.
 
-Processes are spawned, not forked: a fork of a process that runs threads (OpenSlide's cache, OpenCV, BLAS) may hang. At
-most one thing a worker is handed out at a time, so that a death costs no more than those; they are then tried again one
-by one, each in a process of its own, and a thing whose process dies twice more is given up. So a thing that merely had
-a greedy neighbour is not blamed.
+A process can die on a damaged slide (a crash inside a C library) or when memory runs out. One such
+slide must not end a run over thousands. The rules are:
+
+- Processes are spawned, not forked. A process that is forked from one with running threads
+  (OpenSlide's cache, OpenCV, BLAS) may hang.
+- Each worker is given one item at a time, so that a death concerns at most one item per worker.
+- The items that were in work at a death are tried again alone, each in a process of its own. An
+  item whose process dies `TRIES_ALONE` more times is given up. So an item is not blamed for the
+  memory that its neighbour took.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from typing import Generic, TypeVar
 import cv2
 from threadpoolctl import threadpool_limits
 
-TRIES_ALONE = 2  # the first death may have been a neighbour's
+TRIES_ALONE = 2
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,7 +34,17 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Outcome(Generic[Result]):
-    """What became of the thing at `index`: its result, or None and `died` where its process died every time."""
+    """Outcome of one item.
+
+    Attributes
+    ----------
+    index
+        Position of the item.
+    result
+        Result of the function; None if the process died.
+    died
+        True if the process died every time.
+    """
 
     index: int
     result: Result | None
@@ -39,20 +54,33 @@ class Outcome(Generic[Result]):
 def run_in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[Outcome[Result]]:
-    """Apply `function` to each item; outcomes come as they are ready, in any order.
+    """Apply a function to each item in several processes.
 
     Parameters
     ----------
     function
-        Importable by a fresh process, like the items and results.
+        Function to apply. A fresh process must be able to import it, and it, the items and the
+        results must be picklable.
+    items
+        Arguments, one a call.
     workers
-        Processes; 1 works in this one.
+        Number of processes. With 1 the work is done in this process.
+
+    Yields
+    ------
+    Outcome
+        One for each item, as soon as it is ready, so in any order.
 
     Raises
     ------
     Exception
-        Whatever `function` raises; what has not begun is then left undone, what runs is finished first. On Ctrl-C the
-        workers stop where they are.
+        Whatever `function` raises. Items in work are then finished, and no others are begun. On
+        Ctrl-C the workers stop at once.
+
+    Examples
+    --------
+    >>> [outcome.result for outcome in run_in_processes(len, ["a", "bc"], workers=1)]
+    [1, 2]
     """
     if workers <= 1:
         for index, item in enumerate(items):
@@ -79,7 +107,10 @@ def _run_pool(
     lost: deque[int],
     workers: int,
 ) -> Iterator[Outcome[Result]]:
-    """Work through `pending` until it is empty or a process dies; what was in hand then goes to `lost`."""
+    """Work through `pending` until it is empty or a process dies.
+
+    The items that were in work at a death are added to `lost`.
+    """
     with _pool(min(workers, len(pending))) as pool:
         running: dict[Future[Result], int] = {}
         try:
@@ -106,14 +137,18 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _start_worker() -> None:
-    """One thread a process, or N workers would start N times as many threads as there are cores."""
+    """Give each process one thread; otherwise N workers would start N threads for every core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     threadpool_limits(1)
 
 
 def _call(function: Callable[[Item], Result], item: Item) -> Result:
-    """Ctrl-C, which reaches all processes of a terminal, interrupts a worker only while it works."""
+    """Call the function so that Ctrl-C interrupts it.
+
+    A terminal sends Ctrl-C to all processes. A worker reacts to it only while it works: an idle one
+    that was interrupted would break the pool with a traceback of its own.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return function(item)

@@ -1,8 +1,9 @@
-"""Tables that users give, each declared once: its columns, what a cell may be, the fix.
+"""Schemas of the tables that users give: their columns, the rules for cells, and the advice.
 
-Declared with pandera, which is imported when a table is checked. Tables are of text, one row a line of the file, the
-index being that line's number. Those of clinical data, whose columns users name, are declared in
-:mod:`~tcgn_mil.preprocessing.clinical.layouts`.
+Cells are text, and a table's index holds the line numbers of the file, so that a message can name
+the line. Clinical tables are declared in :mod:`~tcgn_mil.preprocessing.clinical.layouts`, because
+their columns are named by the user. pandera, on which the schemas rest, is imported only when a
+table is checked.
 """
 
 from __future__ import annotations
@@ -35,23 +36,25 @@ def _is_resolution(cells: pd.Series) -> pd.Series:
 
 
 FILLED = CellRule(_is_filled, "is blank")
-PLAIN_NAME = CellRule(_is_plain_name, "is no plain file name")
-
+# Names become names of files, so they must not lead to another folder.
+PLAIN_NAME = CellRule(_is_plain_name, "is not a plain file name")
+# A relative path that climbs out of the table's folder usually means that the table was moved.
 INSIDE = CellRule(
     _stays_inside,
-    "leaves the table's folder",
-    "give an absolute path, or put the table beside what it names",
+    "leads out of the table's folder",
+    "give an absolute path, or put the table beside the files that it names",
 )
 RESOLUTION = CellRule(
     _is_resolution,
-    f"is no resolution in µm per pixel, {MPP_RANGE[0]:g} to {MPP_RANGE[1]:g}",
-    "give the scanner's micrometres per pixel, for example 0.25 (40x) or 0.5 (20x), or leave the cell empty",
+    f"is not a resolution in µm per pixel, {MPP_RANGE[0]:g} to {MPP_RANGE[1]:g}",
+    "give the scanner's micrometres per pixel, for example 0.25 (40x) or 0.5 (20x), or empty the"
+    " cell",
 )
 
 GENE_MAP = TableSchema(
     "gene map",
     {"id": (FILLED,), "gene": ()},
-    fix="give columns id and gene, as a Xena probe map has them",
+    fix="give the columns id and gene, as in a probe map of UCSC Xena",
 )
 SAMPLE_SHEET = TableSchema(
     "GDC sample sheet",
@@ -63,13 +66,14 @@ SAMPLE_SHEET = TableSchema(
     },
     unique=("File ID", "File Name"),
     optional={"Sample Type": (), "Tissue Type": (), "Tumor Descriptor": (), "Specimen Type": ()},
-    fix="download the sample sheet of this cart from the GDC again, and leave it as it is",
+    fix="download the sample sheet of this cart from the GDC again, and do not edit it",
 )
 SLIDES_TABLE = TableSchema(
     "slides table",
     {"path": (FILLED, INSIDE)},
     optional={"slide_id": (), "patient_id": (), "mpp": (RESOLUTION,), "site": (), "donor": ()},
-    fix="give one row a slide, with columns path and, as known, slide_id, patient_id, mpp, site, donor",
+    fix="give one row a slide, with the column path and, where known, slide_id, patient_id, mpp,"
+    " site and donor",
 )
 SECTIONS_TABLE = TableSchema(
     "table of sections",
@@ -81,7 +85,8 @@ SECTIONS_TABLE = TableSchema(
         "format": (),
         "mpp": (RESOLUTION,),
     },
-    fix="give one row a section, with columns path and, as known, section, patient_id, image, format, mpp",
+    fix="give one row a section, with the column path and, where known, section, patient_id,"
+    " image, format and mpp",
 )
 SLIDES_MANIFEST = TableSchema(
     "slides manifest",

@@ -126,7 +126,7 @@ def read_slide_tiles(folder: str | Path, entry: SlideEntry) -> TileSet:
         If there is no tile file or more than one, the file is of another slide, or the slide cannot
         be opened.
     """
-    stem = entry.path.stem.removesuffix(".ome")
+    stem = entry.file_stem
     path = find_tile_file(folder, [entry.slide_id, stem])
     if tile_layout(path) == "tcgn-mil":
         tiles = read_any_tiles(path)

@@ -1,1 +1,1 @@
-"""TODO: say what preprocessing/slides holds."""
+"""Slides of a cohort: their ids, patients and resolution, and the readers of their pixels."""

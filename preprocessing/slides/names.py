@@ -1,9 +1,7 @@
-"""Slides named for a join, which needs no pixels: files as for tiling, or a table of slides and patients without paths.
+"""Look up slides by name where no pixels are needed: their patients and their resolution.
 
-So a cohort whose features come from elsewhere joins by its manifest alone: PORPOISE's tables, SEQUOIA's reference file,
-a table of slide features.
-
-Whose slides are known by name alone, and their resolution: from a table, or by TCGA names.
+A cohort whose features were made elsewhere has no slide files here. Its slides are then known from
+a table of slides and patients, such as those of PORPOISE and SEQUOIA, or from their TCGA names.
 """
 
 from __future__ import annotations
@@ -13,17 +11,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.delimited import column_names, read_text_columns
 from tcgn_mil.io.tables.schema import check_table, read_table
 from tcgn_mil.preprocessing.schemas import RESOLUTION, SLIDES_MANIFEST
-from tcgn_mil.preprocessing.slides.table import SLIDE_SUFFIXES, SlideEntry, find_slides
+from tcgn_mil.preprocessing.slides.readers import slide_suffixes, without_slide_suffix
+from tcgn_mil.preprocessing.slides.table import SlideEntry, find_slides
 from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
 from tcgn_mil.text import preview
 from tcgn_mil.types.tile_geometry import check_mpp
 
-_SUFFIXES = (".csv", ".tsv", ".txt")
+_MANIFEST_SUFFIXES = (".csv", ".tsv", ".txt")
 _PACKED = ("", ".gz", ".zip")
+_FACTS_TABLE = replace(SLIDES_MANIFEST, optional={"mpp": (RESOLUTION,)})
+# Columns that hold slides and patients in published tables, in the order of preference.
 SLIDE_COLUMNS = (
     "slide_id",
     "slide",
@@ -36,30 +39,49 @@ SLIDE_COLUMNS = (
 PATIENT_COLUMNS = ("patient_id", "case_id", "patient", "case_barcode", "bcr_patient_barcode")
 
 
+class SlideFacts(NamedTuple):
+    """Facts about a slide that its features do not hold.
+
+    Attributes
+    ----------
+    patient_id
+        Patient of the slide.
+    mpp
+        Micrometres per pixel of level 0, or None if unknown.
+    """
+
+    patient_id: str
+    mpp: float | None = None
+
+
 def list_slides(source: str | Path) -> list[SlideEntry]:
-    """Slides and their patients.
+    """List slides and their patients, for a join that needs no pixels.
 
     Parameters
     ----------
     source
-        What :func:`~tcgn_mil.preprocessing.slides.table.find_slides` takes; or a CSV or TSV (also .gz, .zip) without a
-        column path, but with one of :data:`SLIDE_COLUMNS`, and of :data:`PATIENT_COLUMNS` unless the slides have TCGA
-        names. Known suffixes of slide files are taken off.
+        Anything that :func:`~tcgn_mil.preprocessing.slides.table.find_slides` accepts; or a CSV or
+        TSV table (also .gz or .zip) without a column `path`. Such a table has one of the columns
+        :data:`SLIDE_COLUMNS`, and one of :data:`PATIENT_COLUMNS` unless the slides have TCGA names.
+        Suffixes of slide files are removed from the names.
 
     Returns
     -------
-    Entries in the table's order; without paths their ``path`` is the table's, and they cannot be opened.
+    list of SlideEntry
+        In the table's order. Entries of a table without paths have the table as their `path`, and
+        cannot be opened.
 
     Raises
     ------
     InputError
-        As ``find_slides``; or if such a table names no slides, repeats one, or leaves one without a patient.
+        As `find_slides`; or if such a table has no column of slides, names a slide twice, or leaves
+        a slide without a patient.
     """
     source = Path(source)
     if not source.is_file():
         return find_slides(source)
     if not _is_table(source):
-        if source.suffix.lower() not in SLIDE_SUFFIXES:
+        if source.suffix.lower() not in slide_suffixes():
             raise InputError(
                 "is neither a slide nor a CSV or TSV",
                 path=source,
@@ -74,105 +96,110 @@ def list_slides(source: str | Path) -> list[SlideEntry]:
 
 def _is_table(path: Path) -> bool:
     return path.name.lower().endswith(
-        tuple(suffix + packed for suffix in _SUFFIXES for packed in _PACKED)
+        tuple(suffix + packed for suffix in _MANIFEST_SUFFIXES for packed in _PACKED)
     )
 
 
 def _read_manifest(path: Path, names: list[str]) -> list[SlideEntry]:
+    """Read a table of slides without paths; `names` are its column names in lower case."""
     slide = next((name for name in SLIDE_COLUMNS if name in names), None)
     if slide is None:
         raise InputError(
-            f"names no slides: it has {preview(names, most=6)}",
+            f"names no slides: it has the columns {preview(names, most=6)}",
             path=path,
-            fix=f"name the column of slides {SLIDE_COLUMNS[0]} (known: {', '.join(SLIDE_COLUMNS)}), or give a column"
-            " path",
+            fix=f"name the column of slides {SLIDE_COLUMNS[0]} (or one of"
+            f" {', '.join(SLIDE_COLUMNS[1:])}), or give a column path",
         )
     patient = next((name for name in PATIENT_COLUMNS if name in names), slide)
-    wanted = {"slide_id": slide, "patient_id": patient}
     others = [name for name in ("site", "donor") if name in names]
-    positions = {new: names.index(old) for new, old in wanted.items()} | {
-        name: names.index(name) for name in others
-    }
+    columns = {"slide_id": slide, "patient_id": patient, **{name: name for name in others}}
+    checked = check_table(_select_columns(path, names, columns), SLIDES_MANIFEST, path=path)
+    if patient == slide:
+        _check_tcga_names(checked["slide_id"], path, column_names(path)[names.index(slide)])
+    return [_entry(path, row, others) for row in checked.to_dict("records")]
+
+
+def _select_columns(path: Path, names: list[str], columns: dict[str, str]) -> pd.DataFrame:
+    """Read some columns of a table under new names (new -> old); two may be the same column."""
+    positions = {new: names.index(old) for new, old in columns.items()}
     cells = read_text_columns(path, list(positions.values()))
-    header = column_names(path)
-    table = cells.set_axis(range(cells.shape[1]), axis=1)
+    cells = cells.set_axis(range(cells.shape[1]), axis=1)
     order = sorted({*positions.values()})
-    table = table[[order.index(position) for position in positions.values()]].set_axis(
-        list(positions), axis=1
-    )
-    table["slide_id"] = table["slide_id"].map(_without_suffix)
-    checked = check_table(table, SLIDES_MANIFEST, path=path)
-    if patient == slide and (
-        unknown := [name for name in checked["slide_id"] if parse_barcode(name) is None]
-    ):
+    table = cells[[order.index(position) for position in positions.values()]]
+    table = table.set_axis(list(positions), axis=1)
+    table["slide_id"] = table["slide_id"].map(without_slide_suffix)
+    return table
+
+
+def _check_tcga_names(slides: pd.Series, path: Path, column: str) -> None:
+    unknown = [name for name in slides if parse_barcode(name) is None]
+    if unknown:
         raise InputError(
-            f"does not say whose slide {unknown[0]} is: it has no column of patients, and that is no TCGA name",
+            f"does not say whose slide {unknown[0]} is: the table has no column of patients, and"
+            " the slide has no TCGA name",
             path=path,
-            fix=f"add a column patient_id (known: {', '.join(PATIENT_COLUMNS)}) beside {header[names.index(slide)]}",
+            fix=f"add a column patient_id beside {column} (known names:"
+            f" {', '.join(PATIENT_COLUMNS)})",
         )
-    return [_entry(path, row, others) for row in table.to_dict("records")]
-
-
-def _without_suffix(name: str) -> str:
-    suffix = Path(name).suffix.lower()
-    return name[: -len(suffix)].removesuffix(".ome") if suffix in SLIDE_SUFFIXES else name
 
 
 def _entry(table: Path, row: dict[str, str], others: list[str]) -> SlideEntry:
     patient = patient_of(row["patient_id"])
-    # Spreadsheets take the zeros off a site's number; a TCGA name keeps them.
+    # Spreadsheets remove the leading zeros of a site's number. A TCGA name still has them, so the
+    # site is then taken from the name and the column is not used.
     site = row["site"] if "site" in others and parse_barcode(patient) is None else ""
     donor = row["donor"] if "donor" in others else ""
     return SlideEntry(row["slide_id"], patient, table, site=site or None, donor=donor or None)
 
 
-_TABLE = replace(SLIDES_MANIFEST, optional={"mpp": (RESOLUTION,)})
-
-
 def slide_facts(
     table: str | Path | None, *, mpp: float | None = None
 ) -> Callable[[str], SlideFacts]:
-    """A function that gives a slide's patient and µm per pixel.
+    """Make a function that looks up a slide's patient and resolution.
 
     Parameters
     ----------
     table
-        CSV or TSV with slide_id (also with a slide file's suffix), patient_id and optionally mpp; without it a TCGA
-        name gives the patient, and any other slide is its own patient.
+        CSV or TSV with columns `slide_id` (with or without the suffix of a slide file),
+        `patient_id` and optionally `mpp`. Without a table the patient is that of a TCGA name, and
+        any other slide is its own patient.
     mpp
-        For slides of which the table says none.
+        Micrometres per pixel of slides for which the table has none.
+
+    Returns
+    -------
+    callable
+        Slide id -> :class:`SlideFacts`. It raises InputError if the table lacks the slide.
 
     Raises
     ------
     InputError
-        If the table is missing or faulty or the resolution implausible; and by the function, if the table lacks a
-        slide.
+        If the table is missing or invalid, or the resolution is implausible.
+
+    Examples
+    --------
+    >>> look_up = slide_facts(None, mpp=0.25)
+    >>> look_up("TCGA-AA-3506-01Z-00-DX1")
+    SlideFacts(patient_id='TCGA-AA-3506', mpp=0.25)
     """
     if mpp is not None:
         check_mpp(mpp, what="--mpp")
     if table is None:
         return lambda slide: SlideFacts(patient_of(slide), mpp)
-    known = {
-        _without_suffix(row["slide_id"]): SlideFacts(
+    facts = {
+        without_slide_suffix(row["slide_id"]): SlideFacts(
             patient_of(row["patient_id"]), float(row["mpp"]) if row["mpp"] else mpp
         )
-        for row in read_table(table, _TABLE).to_dict("records")
+        for row in read_table(table, _FACTS_TABLE).to_dict("records")
     }
 
-    def find(slide: str) -> SlideFacts:
-        if slide not in known:
+    def look_up(slide: str) -> SlideFacts:
+        if slide not in facts:
             raise InputError(
                 f"slide {slide} is not in {Path(table).name}",
                 path=table,
-                fix="give it a row with its patient_id",
+                fix="add a row with its slide_id and patient_id",
             )
-        return known[slide]
+        return facts[slide]
 
-    return find
-
-
-class SlideFacts(NamedTuple):
-    """What is known of a slide besides its features: its patient, and µm per pixel of level 0, None if unknown."""
-
-    patient_id: str
-    mpp: float | None = None
+    return look_up

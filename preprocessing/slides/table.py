@@ -1,4 +1,4 @@
-"""Which slides there are and whose: one file, a folder, or a table (slide_id, patient_id, path, mpp, site, donor)."""
+"""Collect the slides of a cohort from one file, a folder or a table."""
 
 from __future__ import annotations
 
@@ -9,52 +9,37 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.tables.schema import read_table
 from tcgn_mil.preprocessing.schemas import SLIDES_TABLE
-from tcgn_mil.preprocessing.slides.readers import open_slide
-from tcgn_mil.preprocessing.slides.readers.base import PLAIN_SUFFIXES, Slide
-from tcgn_mil.preprocessing.slides.readers.dicom import SUFFIX as DICOM_SUFFIX
-from tcgn_mil.preprocessing.slides.readers.dicom import find_series, name_series
+from tcgn_mil.preprocessing.slides.readers import READERS, open_slide, slide_suffixes
+from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.tcga_barcodes import patient_of
 from tcgn_mil.text import duplicates, preview
 from tcgn_mil.types.tile_geometry import check_mpp
 
-SLIDE_SUFFIXES = frozenset(
-    {
-        ".svs",
-        ".ndpi",
-        ".mrxs",
-        ".scn",
-        ".svslide",
-        ".bif",
-        ".czi",
-        ".vms",
-        ".vmu",
-        DICOM_SUFFIX,
-        *PLAIN_SUFFIXES,
-    }
-)
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 
 
 @dataclass(frozen=True)
 class SlideEntry:
-    """One slide of a cohort.
+    """A slide of a cohort.
 
     Attributes
     ----------
     slide_id
-        Unique in the cohort; names its files. By default the file's name without suffix.
+        Name of the slide, unique in the cohort, by which its tile and feature files are named. By
+        default the name of the slide file without suffix.
     patient_id
-        By default the patient of a TCGA barcode, else the slide's own id.
+        Patient of the slide. By default the patient of a TCGA barcode, otherwise the slide id.
     path
-        The slide file; whether it exists and can be read shows when it is opened.
+        Slide file. Whether it exists and can be read is seen when it is opened.
     mpp
-        µm per pixel stated for this slide (a table's column, or the option for a single slide).
+        Micrometres per pixel stated for this slide, in a column of the table or by the option where
+        there is only one slide.
     fallback_mpp
-        µm per pixel if neither the file nor the table says (the option for a folder or a table).
+        Micrometres per pixel to use if neither the file nor the table says.
     site
-        Tissue source site or centre, if the table names it.
+        Tissue source site or centre, if the table has it.
     donor
-        The person, where a table lets something smaller (a section) stand for a patient.
+        Person, in tables where `patient_id` stands for something smaller, such as a section.
     """
 
     slide_id: str
@@ -65,27 +50,51 @@ class SlideEntry:
     site: str | None = None
     donor: str | None = None
 
+    @property
+    def file_stem(self) -> str:
+        """Name of the slide file without suffix, by which other tools call the slide."""
+        return _stem(self.path)
+
     def open(self) -> Slide:
-        """Open the file; see :func:`~tcgn_mil.preprocessing.slides.readers.open_slide` for errors."""
+        """Open the slide file by :func:`~tcgn_mil.preprocessing.slides.readers.open_slide`."""
         return open_slide(self.path, mpp=self.mpp, fallback_mpp=self.fallback_mpp)
 
 
 def find_slides(source: str | Path, *, mpp: float | None = None) -> list[SlideEntry]:
-    """Slides of a file, a folder or a table, none opened.
+    """Collect slides from a file, a folder or a table, without opening them.
 
     Parameters
     ----------
     source
-        One slide; a folder (the slides in it, or if there are none those anywhere below, as GDC downloads lie; DICOM
-        files of one series are one slide); or a CSV or TSV with a column path, relative to the table, and optionally
-        slide_id, patient_id, mpp, site, donor.
+        One of: a slide; a folder; a CSV or TSV table. In a folder the slides in it are taken, or,
+        if there are none, the slides anywhere below it, as downloads of the GDC lie; the DICOM
+        files of a series are one slide. A table has a column `path`, relative to the table, and may
+        have the columns `slide_id`, `patient_id`, `mpp`, `site` and `donor`.
     mpp
-        µm per pixel: of the one slide, or of those slides in a folder or table for which nothing else is known.
+        Micrometres per pixel. For a single slide this is a statement about it; in a folder or table
+        it is used for slides that do not say their resolution.
+
+    Returns
+    -------
+    list of SlideEntry
+        Sorted by path for a folder, in the table's order for a table.
 
     Raises
     ------
     InputError
-        If the source is missing or holds no slide, two slides share an id, or a table's cell is not usable.
+        If the source is missing or has no slide, two slides share an id, or a cell of the table is
+        invalid.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> Path(folder.name, "TCGA-AA-3506-01Z-00-DX1.svs").touch()
+    >>> Path(folder.name, "notes.txt").touch()
+    >>> for slide in find_slides(folder.name):
+    ...     print(slide.slide_id, slide.patient_id)
+    TCGA-AA-3506-01Z-00-DX1 TCGA-AA-3506
+    >>> folder.cleanup()
     """
     source = Path(source)
     if mpp is not None:
@@ -110,35 +119,42 @@ def find_slides(source: str | Path, *, mpp: float | None = None) -> list[SlideEn
 
 
 def _entries_in(folder: Path, mpp: float | None) -> list[SlideEntry]:
-    """Sorted by path; of DICOM files one entry a series."""
-    paths = _slides_in(folder)
-    series = find_series([path for path in paths if path.suffix.lower() == DICOM_SUFFIX])
-    entries = [
-        _entry(one.file, slide_id=name, fallback_mpp=mpp)
-        for one, name in zip(series, name_series(series), strict=True)
-    ]
-    entries += [
-        _entry(path, fallback_mpp=mpp) for path in paths if path.suffix.lower() != DICOM_SUFFIX
-    ]
+    """List the slides of a folder, sorted by path."""
+    single = _slides_in(folder)
+    entries = []
+    for reader in READERS.values():
+        if reader.list_slides is not None:  # several files make up one slide
+            own = [path for path in single if path.suffix.lower() in reader.suffixes]
+            single = [path for path in single if path not in own]
+            entries += [
+                _entry(file.path, slide_id=file.slide_id, fallback_mpp=mpp)
+                for file in reader.list_slides(own)
+            ]
+    entries += [_entry(path, fallback_mpp=mpp) for path in single]
     return sorted(entries, key=lambda entry: entry.path)
 
 
 def _slides_in(folder: Path) -> list[Path]:
+    suffixes = slide_suffixes()
     for pattern in ("*", "**/*"):
-        found = [
+        paths = [
             path
             for path in folder.glob(pattern)
-            if path.suffix.lower() in SLIDE_SUFFIXES
+            if path.suffix.lower() in suffixes
             and path.is_file()
             and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         ]
-        if found:
-            return sorted(found)
+        if paths:
+            return sorted(paths)
     raise InputError(
         "holds no slide",
         path=folder,
-        fix=f"give a folder with files of the kinds {' '.join(sorted(SLIDE_SUFFIXES))}",
+        fix=f"give a folder with files of these kinds: {' '.join(sorted(suffixes))}",
     )
+
+
+def _stem(path: Path) -> str:
+    return path.stem.removesuffix(".ome")
 
 
 def _entry(
@@ -151,7 +167,7 @@ def _entry(
     site: str = "",
     donor: str = "",
 ) -> SlideEntry:
-    slide_id = safe_file_name(slide_id or path.stem.removesuffix(".ome"), what="slide id")
+    slide_id = safe_file_name(slide_id or _stem(path), what="slide id")
     patient_id = patient_id or patient_of(slide_id)
     return SlideEntry(slide_id, patient_id, path, mpp, fallback_mpp, site or None, donor or None)
 

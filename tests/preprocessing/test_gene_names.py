@@ -60,7 +60,7 @@ def test_symbols_name_genes_where_there_are_any() -> None:
         "dates": 0,
         "merged": 1,
     }
-    assert "1 ids of a repeated name merged" in str(found.report)
+    assert "1 ids merged with another of the same name" in str(found.report)
 
 
 def test_ids_can_be_kept_and_symbols_looked_up() -> None:

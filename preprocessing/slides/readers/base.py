@@ -1,15 +1,4 @@
-"""Whole-slide images behind one small interface: OpenSlide for scanner formats, tifffile for OME-TIFF, Pillow for plain
-images.
-
-Where the resolution comes from, in this order, and it is never guessed:
-
-1. the file: OpenSlide's ``mpp`` properties; an OME-TIFF's physical size of pixels; the resolution
-   tags of a TIFF. A tag outside 0.05 to 20 µm/px (a printer's 72 dpi, say) is none, and neither is the dpi of a PNG or
-   JPEG, nor an objective's magnification.
-2. ``mpp``, a statement about this slide. One that contradicts the file by more than 2 % is an error: one of the two
-   is wrong, and a tile of the wrong size goes unnoticed later.
-3. ``fallback_mpp``, for slides of a cohort that carry none.
-"""
+"""Interface of an open slide, and the rules for its resolution, which all slide readers share."""
 
 from __future__ import annotations
 
@@ -21,36 +10,35 @@ from types import TracebackType
 
 import cv2
 import numpy as np
-import openslide
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.slides.resample import resample_to
 from tcgn_mil.types.tile_geometry import MPP_RANGE, check_mpp
 
-MPP_TOLERANCE = 0.02
+MPP_TOLERANCE = 0.02  # relative; scanners round their resolution, and x and y differ a little
 MAX_READ_PX = 100_000_000
-BAND_PX = 8_000_000  # a thumbnail is read in bands of so many pixels: 60 MB at a time
-CACHE_BYTES = (
-    128 * 2**20
-)  # decoded blocks across 130,000 px, so that the next row of tiles finds them again
-TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
-PLAIN_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", *TIFF_SUFFIXES})
+# A thumbnail is read in bands of this many pixels, which bounds the memory to about 60 MB.
+BAND_PX = 8_000_000
 
 
 class Slide(ABC):
-    """An open slide; use it as a context manager.
+    """An open slide. Use it as a context manager, so that its file is closed.
+
+    A subclass sets the attributes below, and implements ``_read`` and :meth:`close`.
 
     Attributes
     ----------
     path
-        The file.
+        File of the slide.
     mpp
-        µm per pixel of level 0.
+        Micrometres per pixel of level 0.
     size
         Width and height of level 0 in pixels.
-    level_sizes, level_downsamples
-        Width and height of each pyramid level, and how many times it is coarser than level 0; finest first.
+    level_sizes
+        Width and height of each pyramid level in pixels, finest level first.
+    level_downsamples
+        For each level, how many times it is coarser than level 0.
     """
 
     path: Path
@@ -62,25 +50,26 @@ class Slide(ABC):
     def read(
         self, x0: int, y0: int, level: int, width_px: int, height_px: int
     ) -> NDArray[np.uint8]:
-        """Pixels of a rectangle.
+        """Read the pixels of a rectangle.
 
         Parameters
         ----------
         x0, y0
-            Top-left corner in level-0 pixels; may lie outside the slide.
+            Top-left corner in level-0 pixels. It may be outside the slide.
         level
-            Pyramid level read.
+            Pyramid level to read.
         width_px, height_px
-            Size in that level's pixels.
+            Size of the rectangle in pixels of that level.
 
         Returns
         -------
-        (height_px, width_px, 3) uint8 RGB; what is outside the slide or transparent is white.
+        (height_px, width_px, 3) uint8 RGB
+            Pixels outside the slide and transparent pixels are white.
 
         Raises
         ------
         InputError
-            If the file turns out to be damaged there, or over `MAX_READ_PX` pixels are asked for.
+            If the file is damaged in this place, or more than `MAX_READ_PX` pixels are requested.
         """
         if width_px * height_px > MAX_READ_PX:
             raise InputError(
@@ -91,9 +80,29 @@ class Slide(ABC):
         return self._read(x0, y0, level, width_px, height_px)
 
     def thumbnail(self, mpp: float) -> NDArray[np.uint8]:
-        """The whole slide at `mpp` µm per pixel, (H, W, 3) uint8, read in bands so that memory stays bounded."""
+        """Read the whole slide at a coarse resolution.
+
+        The slide is read in horizontal bands, so that memory stays bounded for slides without
+        coarse pyramid levels.
+
+        Parameters
+        ----------
+        mpp
+            Micrometres per pixel of the thumbnail.
+
+        Returns
+        -------
+        (H, W, 3) uint8 RGB
+
+        Raises
+        ------
+        InputError
+            If `mpp` is implausible, or the file is damaged.
+        """
         factor = check_mpp(mpp, what="thumbnail resolution") / self.mpp
         width, height = (max(1, round(side / factor)) for side in self.size)
+        # The coarsest level that is not coarser than the thumbnail: averaging keeps what is there,
+        # enlarging would invent it. The small allowance is for downsamples such as 4.0001.
         finer = [
             i for i, downsample in enumerate(self.level_downsamples) if downsample <= factor * 1.001
         ]
@@ -117,7 +126,7 @@ class Slide(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
     def __enter__(self) -> Slide:
         return self
@@ -134,14 +143,42 @@ class Slide(ABC):
 def choose_mpp(
     stated: float | None, given: float | None, fallback: float | None, *, path: Path
 ) -> float:
-    """Resolution by the rules at the top of this file.
+    """Choose the resolution of a slide from its file and from the user's statements.
+
+    The resolution is never guessed, because a wrong one gives tiles of the wrong physical size, and
+    nothing later would show it. The order is:
+
+    1. The file: OpenSlide's ``mpp`` properties, the physical pixel size of an OME-TIFF, or the
+       resolution tags of a TIFF. A value outside 0.05 to 20 µm per pixel, such as the 72 dpi of a
+       printer, is ignored. The dpi of a PNG or JPEG and the magnification of an objective are
+       never used.
+    2. `given`, the user's statement about this slide. It is an error if it differs from the file
+       by more than 2 %, because one of the two must be wrong.
+    3. `fallback`, the user's statement about all slides that do not say their resolution.
 
     Parameters
     ----------
-    stated
-        By the file.
-    given, fallback
-        By the user, for this slide and for slides without one.
+    stated, given, fallback
+        Micrometres per pixel, or None if there is no such value.
+    path
+        File of the slide, for error messages.
+
+    Returns
+    -------
+    float
+        Micrometres per pixel of level 0.
+
+    Raises
+    ------
+    InputError
+        If no resolution is known, or the file and the user contradict each other.
+
+    Examples
+    --------
+    >>> choose_mpp(0.2527, None, 0.5, path=Path("a.svs"))
+    0.2527
+    >>> choose_mpp(None, None, 0.5, path=Path("a.svs"))
+    0.5
     """
     plausible = stated is not None and MPP_RANGE[0] <= stated <= MPP_RANGE[1]
     if plausible and stated is not None:
@@ -149,7 +186,7 @@ def choose_mpp(
             raise InputError(
                 f"the file says {stated:.4g} µm/px, but {given:g} was given",
                 path=path,
-                fix="leave the mpp out to use the file's, or correct whichever is wrong",
+                fix="correct the mpp that you gave, or remove it to use the one in the file",
             )
         return stated
     chosen = given if given is not None else fallback
@@ -159,12 +196,42 @@ def choose_mpp(
     raise InputError(
         f"the file does not say its resolution{tag}",
         path=path,
-        fix="give --mpp, or a column mpp in the slides table (0.25 is usual for 40x, 0.5 for 20x; ask the scanner)",
+        fix="give --mpp, or a column mpp in the slides table (often 0.25 for 40x and 0.5 for 20x;"
+        " ask for the scanner's value)",
     )
 
 
+def mean_of_square_pixel(x_um: float, y_um: float, *, path: Path) -> float:
+    """Average the width and the height of a pixel, after checking that it is square.
+
+    Some scanners state the two with a difference of a few per mille.
+
+    Raises
+    ------
+    InputError
+        If they differ by more than `MPP_TOLERANCE`.
+    """
+    if not math.isclose(x_um, y_um, rel_tol=MPP_TOLERANCE):
+        raise InputError(
+            f"its pixels are not square: {x_um:.4g} by {y_um:.4g} µm",
+            path=path,
+            fix="resample it to square pixels",
+        )
+    return (x_um + y_um) / 2
+
+
 def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 4) uint8 with straight alpha -> (H, W, 3) uint8 over white."""
+    """Put an image with transparency on a white background.
+
+    Parameters
+    ----------
+    rgba
+        (H, W, 4) uint8, with straight (not premultiplied) alpha.
+
+    Returns
+    -------
+    (H, W, 3) uint8 RGB
+    """
     rgb = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), dtype=np.uint8)
     alpha = rgba[..., 3]
     if alpha.min() == 255:
@@ -173,25 +240,19 @@ def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.rint(rgb * opacity + 255 * (1 - opacity)).astype(np.uint8)
 
 
-def _scanner_mpp(handle: openslide.OpenSlide, path: Path) -> float | None:
-    """Mean of the horizontal and vertical resolution, which differ by a few per mille in some scanners."""
-    names = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
-    try:
-        x, y = (float(handle.properties[name]) for name in names)
-    except (KeyError, ValueError):
-        return None
-    if not math.isclose(x, y, rel_tol=MPP_TOLERANCE):
+def check_file(path: Path) -> None:
+    """Check that a slide or image exists and is not empty.
+
+    Raises
+    ------
+    InputError
+        If `path` is a folder, is missing, or has 0 bytes.
+    """
+    if path.is_dir():
+        raise InputError("is a folder, not a slide", path=path, fix="give a slide file")
+    if not path.is_file():
+        raise InputError("no such slide or image", path=path, fix="check the path")
+    if path.stat().st_size == 0:
         raise InputError(
-            f"its pixels are not square: {x:.4g} by {y:.4g} µm",
-            path=path,
-            fix="resample it to square pixels",
+            "is empty (0 bytes)", path=path, fix="copy or download the file again, in full"
         )
-    return (x + y) / 2
-
-
-def _damaged(path: Path, error: openslide.OpenSlideError) -> InputError:
-    return InputError(
-        f"is damaged: OpenSlide says {str(error).splitlines()[0][:200]!r}",
-        path=path,
-        fix="copy or download it again, and compare its size or checksum with the source's",
-    )

@@ -1,4 +1,8 @@
-"""DICOM whole-slide images: a slide is a series of files, one a level, of which OpenSlide opens any one."""
+"""Reader of DICOM whole-slide images, whose slides are series of files.
+
+Each file of a series holds one pyramid level. OpenSlide opens the whole series from any of its
+files, so a slide is represented by the first file of its series.
+"""
 
 from __future__ import annotations
 
@@ -10,42 +14,55 @@ from typing import NamedTuple
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-SUFFIX = ".dcm"
+from tcgn_mil.preprocessing.slides.readers.registry import SlideFile, SlideReader
+from tcgn_mil.preprocessing.slides.readers.scanned import is_scanned, open_scanned
+
+SUFFIXES = frozenset({".dcm"})
 _FILE_NAME = re.compile(r"\w[\w .+-]*")
 _TAGS = ["SeriesInstanceUID", "ContainerIdentifier"]
 
 
 class Series(NamedTuple):
-    """One slide: a file of it to open, and the name of its glass slide, empty where it has none."""
+    """A DICOM series: its first file, and the id of its glass slide (empty if it has none)."""
 
     file: Path
     container: str
 
 
+def is_dicom(path: Path) -> bool:
+    """Tell whether the file has the suffix of DICOM and OpenSlide recognises it."""
+    return path.suffix.lower() in SUFFIXES and is_scanned(path)
+
+
 def find_series(paths: Sequence[Path]) -> list[Series]:
-    """The slides that DICOM files belong to, each with its first file; one that cannot be read stands for itself."""
-    found: dict[str, Series] = {}
+    """Group DICOM files by series.
+
+    A file that cannot be read becomes a series of its own, so that it fails later with a message
+    about this file, and is not overlooked.
+    """
+    series: dict[str, Series] = {}
     for path in sorted(paths):
         try:
             header = pydicom.dcmread(path, specific_tags=_TAGS, stop_before_pixels=True)
         except (InvalidDicomError, OSError, ValueError, EOFError):
-            found[str(path)] = Series(path, "")
+            series[str(path)] = Series(path, "")
             continue
         uid = str(header.get("SeriesInstanceUID", "")) or str(path)
-        found.setdefault(
-            uid, Series(path, str(header.get("ContainerIdentifier", "") or "").strip())
-        )
-    return list(found.values())
+        container = str(header.get("ContainerIdentifier", "") or "").strip()
+        series.setdefault(uid, Series(path, container))
+    return list(series.values())
 
 
 def name_series(series: Sequence[Series]) -> list[str]:
-    """A slide id for each: its glass slide's name, as TCGA has it, else its folder's, else its file's.
+    """Choose a slide id for each series.
 
-    A name that two series would share gives way to the next.
+    The id of the glass slide is preferred, because in TCGA it is the slide's barcode; then the name
+    of the folder; then the name of the file. A name that two series share, or that cannot be a file
+    name, is skipped.
     """
     names = [
-        {"container": one.container, "folder": one.file.parent.name, "file": one.file.stem}
-        for one in series
+        {"container": each.container, "folder": each.file.parent.name, "file": each.file.stem}
+        for each in series
     ]
     chosen = []
     for name in names:
@@ -57,3 +74,14 @@ def name_series(series: Sequence[Series]) -> list[str]:
         )
         chosen.append(next(usable, name["file"]))
     return chosen
+
+
+def list_slides(paths: Sequence[Path]) -> list[SlideFile]:
+    """List the slides that DICOM files belong to, each with its first file and its id."""
+    series = find_series(paths)
+    return [
+        SlideFile(each.file, name) for each, name in zip(series, name_series(series), strict=True)
+    ]
+
+
+READER = SlideReader("DICOM", SUFFIXES, is_dicom, open_scanned, list_slides)

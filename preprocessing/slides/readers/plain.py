@@ -1,4 +1,4 @@
-"""Plain PNG, JPEG and TIFF images as arrays, bounded in size before anything is decoded."""
+"""Reader of PNG and JPEG images, and functions that decode plain images of bounded size."""
 
 from __future__ import annotations
 
@@ -13,17 +13,28 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.slides.readers.base import Slide
+from tcgn_mil.preprocessing.slides.readers.base import Slide, check_file, choose_mpp
+from tcgn_mil.preprocessing.slides.readers.registry import SlideReader
 
-MAX_IMAGE_PX = 400_000_000  # decoded, some 3 GB at the peak; larger images belong into a pyramid
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+# Decoding an image of this size takes about 3 GB. Larger images should be pyramids.
+MAX_IMAGE_PX = 400_000_000
 _EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 _WHOLE_FILE_FIX = "copy or download the file again, and check that an image viewer opens it"
 _PILLOW_LIMIT = threading.Lock()
+_RESOLUTION_UNIT_TAG, _X_RESOLUTION_TAG = 296, 282
+_UM_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch, centimetre; 1 means no unit
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Width and height from the header; errors as :func:`read_image`."""
+    """Read the width and the height of an image from its header.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_image`.
+    """
     with _opened(Path(path)) as image:
         return image.size
 
@@ -34,17 +45,19 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Parameters
     ----------
     path
-        PNG, JPEG or TIFF with 8 bits a channel; of several pages, the first.
+        PNG, JPEG or TIFF with 8 bits a channel. Of a file with several pages the first is read.
 
     Returns
     -------
-    (H, W, 3) uint8 RGB as stored (no orientation tag is applied, since coordinates refer to stored pixels);
-    transparent pixels are white.
+    (H, W, 3) uint8 RGB
+        Pixels as they are stored. An orientation tag is not applied, because the coordinates of
+        spots and tiles refer to stored pixels. Transparent pixels are white.
 
     Raises
     ------
     InputError
-        If the file is missing, empty, cut off, no image, over `MAX_IMAGE_PX` pixels, or not 8 bits a channel.
+        If the file is missing, empty, cut off, not an image, has more than `MAX_IMAGE_PX` pixels,
+        or does not have 8 bits a channel.
     """
     path = Path(path)
     with _opened(path) as image:
@@ -62,32 +75,41 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
 
 def tiff_mpp(path: str | Path) -> float | None:
-    """µm per pixel by the resolution tags of a TIFF, None where there are none or in no length unit."""
+    """Read the micrometres per pixel from the resolution tags of a TIFF.
+
+    Returns
+    -------
+    float or None
+        None if there are no such tags, or they have no unit of length.
+    """
     with _opened(Path(path)) as image:
         tags = getattr(image, "tag_v2", {})
-        um_per_unit = {2: 25_400.0, 3: 10_000.0}.get(tags.get(296, 1))
-        per_unit = float(tags.get(282, 0) or 0)
-        return um_per_unit / per_unit if um_per_unit and per_unit > 0 else None
+        um_per_unit = _UM_PER_RESOLUTION_UNIT.get(tags.get(_RESOLUTION_UNIT_TAG, 1))
+        pixels_per_unit = float(tags.get(_X_RESOLUTION_TAG, 0) or 0)
+        return um_per_unit / pixels_per_unit if um_per_unit and pixels_per_unit > 0 else None
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image, and turn every error of decoding into an InputError that names the file."""
     check_file(path)
     try:
         with _open_unbounded(path) as image:
             width, height = image.size
             if width * height > MAX_IMAGE_PX:
                 raise InputError(
-                    f"has {width} x {height} pixels, over the {MAX_IMAGE_PX / 1e6:.0f} million read as a plain image",
+                    f"has {width} x {height} pixels, more than the {MAX_IMAGE_PX / 1e6:.0f} million"
+                    " that are read as a plain image",
                     path=path,
-                    fix="convert it to a tiled, pyramidal TIFF (for example: vips tiffsave --tile --pyramid)",
+                    fix="convert it to a tiled, pyramidal TIFF, for example with `vips tiffsave"
+                    " --tile --pyramid`",
                 )
             yield image
     except InputError:
         raise
     except UnidentifiedImageError as error:
         raise InputError(
-            "is no image (PNG, JPEG or TIFF)", path=path, fix=_WHOLE_FILE_FIX
+            "is not an image (PNG, JPEG or TIFF)", path=path, fix=_WHOLE_FILE_FIX
         ) from error
     except _DECODING_ERRORS as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -97,7 +119,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _open_unbounded(path: Path) -> Image.Image:
-    """Read the header without Pillow's bound, which ordinary ST images exceed; the caller has its own."""
+    """Read the header without Pillow's own bound, which images of ST sections often exceed.
+
+    The bound is a global of Pillow. The lock keeps two threads from restoring each other's value.
+    """
     with _PILLOW_LIMIT:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
@@ -107,18 +132,8 @@ def _open_unbounded(path: Path) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def check_file(path: Path) -> None:
-    """Raise InputError unless `path` is a file with something in it."""
-    if path.is_dir():
-        raise InputError("is a folder, not a slide", path=path, fix="give a slide file")
-    if not path.is_file():
-        raise InputError("no such slide or image", path=path, fix="check the path")
-    if path.stat().st_size == 0:
-        raise InputError("is empty (0 bytes)", path=path, fix=_WHOLE_FILE_FIX)
-
-
 class PlainSlide(Slide):
-    """One image without levels, decoded on first use and held in memory."""
+    """An image without a pyramid, which is decoded on first use and then kept in memory."""
 
     def __init__(self, path: Path, mpp: float) -> None:
         self.path, self.mpp = path, mpp
@@ -142,3 +157,19 @@ class PlainSlide(Slide):
 
     def close(self) -> None:
         self._pixels = None
+
+
+def is_plain_image(path: Path) -> bool:
+    """Tell whether the file has the suffix of a PNG or JPEG."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def open_plain_image(path: Path, mpp: float | None, fallback_mpp: float | None) -> PlainSlide:
+    """Open a PNG or JPEG; see :class:`~.registry.SlideReader` for the arguments.
+
+    Its dpi is not used as a resolution, because image editors set it without knowing the scanner.
+    """
+    return PlainSlide(path, choose_mpp(None, mpp, fallback_mpp, path=path))
+
+
+READER = SlideReader("PNG and JPEG", SUFFIXES, is_plain_image, open_plain_image)

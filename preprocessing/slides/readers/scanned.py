@@ -1,15 +1,4 @@
-"""Whole-slide images behind one small interface: OpenSlide for scanner formats, tifffile for OME-TIFF, Pillow for plain
-images.
-
-Where the resolution comes from, in this order, and it is never guessed:
-
-1. the file: OpenSlide's ``mpp`` properties; an OME-TIFF's physical size of pixels; the resolution
-   tags of a TIFF. A tag outside 0.05 to 20 µm/px (a printer's 72 dpi, say) is none, and neither is the dpi of a PNG or
-   JPEG, nor an objective's magnification.
-2. ``mpp``, a statement about this slide. One that contradicts the file by more than 2 % is an error: one of the two
-   is wrong, and a tile of the wrong size goes unnoticed later.
-3. ``fallback_mpp``, for slides of a cohort that carry none.
-"""
+"""Reader of the scanners' own formats, by OpenSlide."""
 
 from __future__ import annotations
 
@@ -21,13 +10,31 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.slides.readers.base import (
-    CACHE_BYTES,
     Slide,
-    _damaged,
-    _scanner_mpp,
     choose_mpp,
+    mean_of_square_pixel,
     on_white,
 )
+from tcgn_mil.preprocessing.slides.readers.registry import SlideReader
+
+SUFFIXES = frozenset(
+    {
+        ".svs",
+        ".ndpi",
+        ".mrxs",
+        ".scn",
+        ".svslide",
+        ".bif",
+        ".czi",
+        ".vms",
+        ".vmu",
+        ".tif",
+        ".tiff",
+    }
+)
+# Decoded blocks that OpenSlide keeps. Tiles are read row by row, and a row of tiles shares blocks
+# with the next one; this size keeps one row of blocks of a slide that is 130,000 pixels wide.
+CACHE_BYTES = 128 * 2**20
 
 
 class ScannedSlide(Slide):
@@ -53,15 +60,40 @@ class ScannedSlide(Slide):
         self._handle.close()
 
 
-def _open_scanned(path: Path, mpp: float | None, fallback_mpp: float | None) -> ScannedSlide:
+def is_scanned(path: Path) -> bool:
+    """Tell whether OpenSlide recognises the file. The suffix does not matter."""
+    return openslide.OpenSlide.detect_format(path) is not None
+
+
+def open_scanned(path: Path, mpp: float | None, fallback_mpp: float | None) -> ScannedSlide:
+    """Open a slide with OpenSlide; see :class:`~.registry.SlideReader` for the arguments."""
     try:
         handle = openslide.OpenSlide(path)
     except openslide.OpenSlideError as error:
         raise _damaged(path, error) from error
     try:
-        return ScannedSlide(
-            path, handle, choose_mpp(_scanner_mpp(handle, path), mpp, fallback_mpp, path=path)
-        )
+        stated = _stated_mpp(handle, path)
+        return ScannedSlide(path, handle, choose_mpp(stated, mpp, fallback_mpp, path=path))
     except InputError:
         handle.close()
         raise
+
+
+def _stated_mpp(handle: openslide.OpenSlide, path: Path) -> float | None:
+    names = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
+    try:
+        x, y = (float(handle.properties[name]) for name in names)
+    except (KeyError, ValueError):
+        return None
+    return mean_of_square_pixel(x, y, path=path)
+
+
+def _damaged(path: Path, error: openslide.OpenSlideError) -> InputError:
+    return InputError(
+        f"is damaged: OpenSlide says {str(error).splitlines()[0][:200]!r}",
+        path=path,
+        fix="copy or download it again, and compare its size or checksum with the source's",
+    )
+
+
+READER = SlideReader("openslide", SUFFIXES, is_scanned, open_scanned)

@@ -54,7 +54,7 @@ class TestGenes:
         row = found.genes[0].as_row()
         assert (row["ids"], row["genes"], row["versions"], row["merged"]) == (4, 3, 4, 1)
         assert (row["named_by_id"], row["merged_by"]) == (1, "sum of logs")
-        assert "1 ids of a repeated name merged" in str(found.genes[0].note())
+        assert "1 ids merged with another of the same name" in str(found.genes[0].note())
 
     def test_without_a_map_ids_stay_without_their_version(self, tmp_path: Path) -> None:
         found = read(xena(tmp_path))

@@ -344,9 +344,9 @@ def test_a_table_names_sections_patients_and_resolutions(
     ("text", "reason"),
     [
         ("section,image\nA1,x\n", "is no table of sections: it has no column path"),
-        ("path,section\n../elsewhere,A1\n", "leaves the table's folder"),
+        ("path,section\n../elsewhere,A1\n", "leads out of the table's folder"),
         ("path,format\nher2st,xenium\n", "column format, row 2: 'xenium' is none of auto, her2st"),
-        ("path,mpp\nher2st,fine\n", "column mpp, row 2: 'fine' is no resolution"),
+        ("path,mpp\nher2st,fine\n", "column mpp, row 2: 'fine' is not a resolution"),
         ("path,section\n", "holds no rows below a header"),
         ("path,section\nher2st,A1\nher2st,A1\n", "two sections are named A1"),
     ],

@@ -66,7 +66,10 @@ def test_the_site_of_a_tcga_slide_is_that_of_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,age\na,1\n", r"manifest\.csv: names no slides: it has name, age.*column path"),
+        (
+            "name,age\na,1\n",
+            r"manifest\.csv: names no slides: it has the columns name, age.*column path",
+        ),
         (
             "slide_id,patient_id\ns1,P1\ns1,P2\n",
             r"column slide_id, row 3: 's1' is there more than once",
@@ -74,7 +77,7 @@ def test_the_site_of_a_tcga_slide_is_that_of_its_name(tmp_path: Path) -> None:
         ("slide_id,patient_id\ns1.svs,P1\ns1.tif,P2\n", r"row 3: 's1' is there more than once"),
         (
             "slide_id,patient_id\n../s1,P1\n",
-            r"column slide_id, row 2: '\.\./s1' is no plain file name",
+            r"column slide_id, row 2: '\.\./s1' is not a plain file name",
         ),
         ("slide_id,patient_id\ns1,\n", r"column patient_id, row 2: '' is blank"),
         ("slide_id,patient_id\n,P1\n", r"column slide_id, row 2: '' is blank"),

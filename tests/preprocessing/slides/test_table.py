@@ -84,7 +84,8 @@ class TestTables:
     @pytest.mark.parametrize(
         "text",
         [
-            "\ufeffpath,patient_id\r\na.svs,Müller\r\n\r\n,\r\n".encode(),  # Excel, trailing blank lines
+            # As Excel writes it, with blank lines at the end.
+            "\ufeffpath,patient_id\r\na.svs,Müller\r\n\r\n,\r\n".encode(),
             "path\tpatient_id\na.svs\tMüller".encode(),
             "path;patient_id\na.svs;Müller\n".encode(),
             ' Path , PATIENT_ID \n "a.svs",  Müller \n'.replace(' "', '"').encode(),
@@ -128,14 +129,14 @@ class TestTables:
             ("path,mpp\na.svs,0.5\n,0.5\n", "column path, row 3: '' is blank"),
             (
                 "path,mpp\na.svs,fine\n",
-                "column mpp, row 2: 'fine' is no resolution in µm per pixel",
+                "column mpp, row 2: 'fine' is not a resolution in µm per pixel",
             ),
-            ("path,mpp\na.svs,nan\n", "column mpp, row 2: 'nan' is no resolution"),
+            ("path,mpp\na.svs,nan\n", "column mpp, row 2: 'nan' is not a resolution"),
             (
                 "path,mpp\na.svs,0\nb.svs,0\n",
-                "column mpp, row 2: '0' is no resolution.*, and 1 more of its cells",
+                "column mpp, row 2: '0' is not a resolution.*, and 1 more of its cells",
             ),
-            ("path,mpp\na.svs,50\n", "column mpp, row 2: '50' is no resolution"),
+            ("path,mpp\na.svs,50\n", "column mpp, row 2: '50' is not a resolution"),
             ("path,mpp\nleft, a.svs,0.5\n", "line 2 has 3 cells under 2 columns"),
             ('path\n"a.svs\n', "cannot be read as a table"),
             ("slide_id,path\na,a.svs\na,b.svs\n", "share the id a"),

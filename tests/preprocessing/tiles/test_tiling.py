@@ -100,7 +100,7 @@ def test_a_cohort_goes_on_past_a_broken_slide_and_lists_it(
     assert list(told[0]) == ["slide", "stage", "reason", "likely_fix"]
     reasons = [row["reason"] for row in told]
     expected = [
-        "no slide that",
+        "not a slide of a known format",
         "no such slide",
         "not say its resolution",
         "too few",

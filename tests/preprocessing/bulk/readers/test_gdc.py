@@ -353,7 +353,7 @@ def lose_all(folder: Path) -> None:
         (edit_sheet(SUFFIX, ".bam"), "names no"),
         (
             edit_sheet("id-two\t", "../two\t"),
-            r"column File ID, row 3: '\.\./two' is no plain file name",
+            r"column File ID, row 3: '\.\./two' is not a plain file name",
         ),
         (
             edit_sheet("id-two\t", "id-one\t"),

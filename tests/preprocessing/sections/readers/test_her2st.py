@@ -165,7 +165,7 @@ def test_genes_are_named_by_the_stated_rules_and_repeats_summed(make_her2st: Mak
         1,
         1,
     )
-    assert "1 ids of a repeated name merged" in str(after.genes.note())
+    assert "1 ids merged with another of the same name" in str(after.genes.note())
 
 
 @pytest.mark.parametrize(

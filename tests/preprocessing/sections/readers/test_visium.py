@@ -91,7 +91,7 @@ def test_genes_keep_their_ids_and_what_was_done_is_counted(make_visium: MakeVisi
         "ENSG00000206503",
     )
     assert genes.other_features == {"Antibody Capture": 1}
-    assert "1 ids of a repeated name merged; 1 features of type Antibody Capture left out" in str(
+    assert "1 ids merged with another of the same name; 1 features of type Antibody Capture left out" in str(
         genes.note()
     )
     by_id = read(folder, gene_ids="ensembl").genes

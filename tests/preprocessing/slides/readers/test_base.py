@@ -173,7 +173,7 @@ class TestBadFiles:
     def test_text(self, tmp_path: Path, suffix: str) -> None:
         path = tmp_path / f"a{suffix}"
         path.write_text("this is no slide\n" * 100)
-        with pytest.raises(InputError, match=rf"a\{suffix}: is no (slide|image)"):
+        with pytest.raises(InputError, match=rf"a\{suffix}: is not (a slide|an image)"):
             open_slide(path, mpp=0.5)
 
     @pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.7])  # level 0 ends at 0.75

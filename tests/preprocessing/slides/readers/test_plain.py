@@ -80,7 +80,7 @@ def test_a_cut_off_image_is_an_input_error(
 
 def test_text_named_as_an_image_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no picture")
-    with pytest.raises(InputError, match="is no image"):
+    with pytest.raises(InputError, match="is not an image"):
         read_image(tmp_path / "a.png")
 
 
