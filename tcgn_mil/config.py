@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.fields import FieldInfo
 from typing_extensions import dataclass_transform
@@ -41,7 +41,9 @@ _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(Field, dataclasses.field))
+# pydantic's Field is no field specifier here: type checkers see the default of a specifier only if
+# it is a keyword, and would then ask for every key that is declared as Field(default, ...).
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def config_class(cls: type[ConfigT]) -> type[ConfigT]:
     """Make a frozen dataclass whose values are checked against the declarations of its fields.
 
