@@ -59,7 +59,7 @@ def run(config: AssociationConfig, out_dir: str | Path) -> dict[str, Any]:
     out_dir = begin_run(out_dir, KIND, config)
     parts = [section_table(name, path, types[name]) for name, path in shared.items()]
     table = pd.concat(parts, ignore_index=True)
-    summary = summarise(table)
+    summary = summarise_cell_types(table)
     write_csv(out_dir / "cell_types.csv", table)
     write_csv(out_dir / "cell_type_summary.csv", summary)
     _draw(table, out_dir / "cell_types.png")
@@ -184,7 +184,7 @@ def section_table(name: str, path: Path, types: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
+def summarise_cell_types(table: pd.DataFrame) -> pd.DataFrame:
     """One row a section and cell type: genes that follow it, and whether predicted ones are those of the measurement.
 
     ``agreement`` is Spearman r over genes of the predicted and the measured r.

@@ -21,7 +21,7 @@ _EFFECTS = {SPEARMAN: "Spearman r", KRUSKAL: "Kruskal-\nWallis ε²"}
 _MEASURES = {"pearson": "Pearson", "spearman": "Spearman", "partial": "Spearman, partial"}
 
 
-def plain(name: str) -> str:
+def figure_label(name: str) -> str:
     """A name as text of a figure: short, and no formula."""
     short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
     return short.replace("$", r"\$")
@@ -42,7 +42,7 @@ def agreement(table: pd.DataFrame, path: str | Path, *, title: str) -> None:
     axis.axvline(0, color="black", linewidth=0.6)
     axis.set(
         yticks=range(len(table)),
-        yticklabels=map(plain, table["signature"]),
+        yticklabels=map(figure_label, table["signature"]),
         xlabel="r of predicted and measured score, 95 % interval",
         ylim=(-0.7, len(table) - 0.3),
     )
@@ -144,7 +144,7 @@ def enrichment(over: pd.DataFrame, ranked: pd.DataFrame, path: str | Path) -> No
         )
         axis.axvline(1 if column == "fold" else 0, color="black", linewidth=0.6)
         names = [
-            f"{plain(name)} ({there})"
+            f"{figure_label(name)} ({there})"
             for name, there in zip(table["set"], table["in_panel"], strict=True)
         ]
         axis.set(
@@ -214,7 +214,7 @@ def _name_dots(axis: Axes, genes: pd.DataFrame) -> None:
     for gene, r, height in zip(genes["gene"], genes["r"], heights, strict=True):
         last = min(height, last - gap)
         axis.annotate(
-            plain(gene),
+            figure_label(gene),
             (r, height),
             (outermost, last),
             fontsize=7,
@@ -239,9 +239,9 @@ def heatmap(
     shown = axis.imshow(values, cmap=cmap, vmin=low, vmax=high, aspect="auto")
     axis.set(xticks=range(values.shape[1]), yticks=range(len(values)))
     axis.set_xticklabels(
-        [plain(str(name)) for name in effect.columns], rotation=60, ha="right", fontsize=8
+        [figure_label(str(name)) for name in effect.columns], rotation=60, ha="right", fontsize=8
     )
-    axis.set_yticklabels([plain(str(name)) for name in effect.index], fontsize=8)
+    axis.set_yticklabels([figure_label(str(name)) for name in effect.index], fontsize=8)
     limits = shown.get_clim()
     for row, column in np.argwhere(q.to_numpy(dtype=float) < SIGNIFICANT):
         value = values[row, column]

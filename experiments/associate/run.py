@@ -16,7 +16,7 @@ from tcgn_mil.experiments.associate import figures as association_figures
 from tcgn_mil.experiments.associate.config import AssociationConfig
 from tcgn_mil.experiments.associate.study import AssociationStudy, load_study, predictable_genes
 from tcgn_mil.experiments.associate.tables import (
-    Followed,
+    FollowedScore,
     covariate_association,
     coverage_table,
     followed_score,
@@ -24,7 +24,7 @@ from tcgn_mil.experiments.associate.tables import (
     genes_that_follow,
     score_table,
     signature_prediction,
-    sources,
+    scored_sources,
 )
 from tcgn_mil.experiments.runs import figures
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
@@ -126,14 +126,14 @@ def _predicted(
 
 
 def _followed(
-    study: AssociationStudy, score: Followed, summary: dict[str, Any], out_dir: Path
+    study: AssociationStudy, score: FollowedScore, summary: dict[str, Any], out_dir: Path
 ) -> None:
     """Genes against one score."""
     table = genes_that_follow(study, score)
     write_csv(out_dir / "follow.csv", table)
     sure = int((table["q"] < SIGNIFICANT).sum())
-    title = f"{len(table)} {next(iter(sources(study)))} genes, {sure} at q < {SIGNIFICANT}"
-    name = association_figures.plain(f"{score.name} ({score.source})")
+    title = f"{len(table)} {next(iter(scored_sources(study)))} genes, {sure} at q < {SIGNIFICANT}"
+    name = association_figures.figure_label(f"{score.name} ({score.source})")
     association_figures.volcano(table, out_dir / "follow.png", score=name, title=title)
     summary["follow"] = {
         "score": score.name,
@@ -156,7 +156,7 @@ def _scatter(study: AssociationStudy, signatures: pd.DataFrame, path: Path) -> N
         unit="score",
         patients=study.patients,
         titles=[
-            f"{association_figures.plain(row.signature)}\nSpearman {row.spearman_r:.2f}"
+            f"{association_figures.figure_label(row.signature)}\nSpearman {row.spearman_r:.2f}"
             for row in best.itertuples()
         ],
     )

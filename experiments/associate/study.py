@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,12 +11,12 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.associate.config import AssociationConfig
-from tcgn_mil.io.covariate_table import read_covariates
-from tcgn_mil.io.expression_file import PatientExpression, read_expression, read_gene_list
-from tcgn_mil.signatures.gene_sets import SHIPPED_SETS, GeneSet, read_sets
+from tcgn_mil.io.expression_file import PatientExpression, read_expression
+from tcgn_mil.io.gene_list import read_gene_list
+from tcgn_mil.io.tables.covariate_table import read_covariates
+from tcgn_mil.signatures.gene_sets import GeneSet, load_gene_sets
 from tcgn_mil.signatures.scores import SignatureScores, gene_columns, score_signatures
 from tcgn_mil.targets.bulk import library_size, training_scale
-from tcgn_mil.text import preview
 from tcgn_mil.types.genes import canonical_gene
 
 LEAST_PATIENTS = 10
@@ -25,7 +24,7 @@ _LEAST_FOLDS, _LEAST_IN_FOLD = 3, 4
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class ScoredExpression:
     """One source of expression, aligned to the M patients: ``values`` (M, G) of ``genes``, and its scores."""
 
     genes: tuple[str, ...]
@@ -59,8 +58,8 @@ class AssociationStudy:
 
     patients: tuple[str, ...]
     sets: dict[str, GeneSet]
-    predicted: Scored
-    measured: Scored | None
+    predicted: ScoredExpression
+    measured: ScoredExpression | None
     folds: NDArray[np.int64] | None
     covariates: pd.DataFrame
     adjust: NDArray[np.float64] | None
@@ -127,18 +126,7 @@ def load_study(config: AssociationConfig) -> AssociationStudy:
 
 def gene_sets(config: AssociationConfig) -> dict[str, GeneSet]:
     """Shipped sets and those of files, by name."""
-    sets: dict[str, GeneSet] = {}
-    for path in ([SHIPPED_SETS] if config.shipped_sets else []) + [
-        Path(name) for name in config.sets
-    ]:
-        found = read_sets(path)
-        if repeated := [name for name in found if name in sets]:
-            raise InputError(
-                f"set {preview(repeated)} is there already",
-                path=path,
-                fix="rename it, or give one file",
-            )
-        sets |= found
+    sets = load_gene_sets(config.sets, shipped=config.shipped_sets)
     if not sets:
         raise InputError("no gene sets", fix="give --sets, or leave shipped_sets on")
     return sets
@@ -261,7 +249,7 @@ def _scored(
     unit: str | None,
     sets: dict[str, GeneSet],
     folds: NDArray[np.int64] | None,
-) -> Scored:
+) -> ScoredExpression:
     """Rows of the patients on the scale of training, and their scores."""
     row_of = {patient: row for row, patient in enumerate(expression.patients)}
     values = expression.values[[row_of[patient] for patient in patients]]
@@ -275,4 +263,4 @@ def _scored(
         )
     except InputError as error:
         raise InputError(error.reason, path=expression.path, fix=error.fix) from error
-    return Scored(expression.genes, values, scores)
+    return ScoredExpression(expression.genes, values, scores)

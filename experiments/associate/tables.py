@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.associate.config import AssociationConfig
-from tcgn_mil.experiments.associate.study import AssociationStudy, Scored
+from tcgn_mil.experiments.associate.study import AssociationStudy, ScoredExpression
 from tcgn_mil.statistics.correlation import (
     Correlation,
     pearson_over_patients,
@@ -30,7 +30,7 @@ SPEARMAN, KRUSKAL = "Spearman", "Kruskal-Wallis"
 
 
 @dataclass(frozen=True, eq=False)
-class Followed:
+class FollowedScore:
     """The score that genes are tested against: its name, where it is from, (M,) values, and its genes if it has any."""
 
     name: str
@@ -53,13 +53,13 @@ def coverage_table(study: AssociationStudy) -> pd.DataFrame:
                 "refused": one.refused,
                 "description": one.description,
             }
-            for source, scored in sources(study).items()
+            for source, scored in scored_sources(study).items()
             for one in scored.scores.coverage
         ]
     )
 
 
-def sources(study: AssociationStudy) -> dict[str, Scored]:
+def scored_sources(study: AssociationStudy) -> dict[str, ScoredExpression]:
     """Predicted and, where there is one, measured expression; a cohort alone is measured."""
     if study.measured is not None:
         return {PREDICTED: study.predicted, MEASURED: study.measured}
@@ -70,7 +70,7 @@ def score_table(study: AssociationStudy) -> pd.DataFrame:
     """Patients x scores, columns ``<source>_<set>``."""
     columns = {
         f"{source}_{name}": scored.scores.values[:, column]
-        for source, scored in sources(study).items()
+        for source, scored in scored_sources(study).items()
         for column, name in enumerate(scored.scores.names)
     }
     return pd.DataFrame(columns, index=pd.Index(study.patients, name="patient_id"))
@@ -119,7 +119,7 @@ def covariate_association(study: AssociationStudy) -> pd.DataFrame:
     genes, with all covariates. ``null_sd`` is that of the z over folds that p was taken with, where there are folds.
     """
     parts = []
-    for source, scored in sources(study).items():
+    for source, scored in scored_sources(study).items():
         folds = study.folds if source == PREDICTED else None
         wanted = [
             column
@@ -150,7 +150,7 @@ def covariate_association(study: AssociationStudy) -> pd.DataFrame:
     return table[[*first, *(column for column in table if column not in first)]]
 
 
-def followed_score(study: AssociationStudy, name: str) -> Followed:
+def followed_score(study: AssociationStudy, name: str) -> FollowedScore:
     """The score called `name`: a number among the covariates, else a signature, measured if there is one.
 
     Raises
@@ -164,12 +164,12 @@ def followed_score(study: AssociationStudy, name: str) -> Followed:
                 f"{name} is a category, and cannot be followed",
                 fix="follow a number or a signature",
             )
-        return Followed(name, "covariate", study.covariates[name].to_numpy(float), frozenset())
+        return FollowedScore(name, "covariate", study.covariates[name].to_numpy(float), frozenset())
     for source in (MEASURED, PREDICTED):
-        scored = sources(study).get(source)
+        scored = scored_sources(study).get(source)
         if scored is not None and name in scored.scores.names:
             genes = frozenset(map(canonical_gene, study.sets[name].genes))
-            return Followed(
+            return FollowedScore(
                 name, source, scored.scores.values[:, scored.scores.names.index(name)], genes
             )
     refused = {one.name: one.refused for one in study.predicted.scores.coverage if one.refused}
@@ -179,7 +179,7 @@ def followed_score(study: AssociationStudy, name: str) -> Followed:
     raise InputError(f"no score is called {name!r}", fix=f"there are {preview(known)}")
 
 
-def genes_that_follow(study: AssociationStudy, score: Followed) -> pd.DataFrame:
+def genes_that_follow(study: AssociationStudy, score: FollowedScore) -> pd.DataFrame:
     """One row a predicted gene, the most certain first: Spearman r with the score, p, q; partial too if asked.
 
     ``part_of_score`` marks the score's own genes, which follow it by construction where both are of one source.

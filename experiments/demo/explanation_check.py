@@ -25,10 +25,10 @@ from tcgn_mil.checkpoints import EncoderInfo, load_encoder, read_encoder_info
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.demo.synthetic import REGIONS
 from tcgn_mil.experiments.explain.attribution_tables import block_sums
-from tcgn_mil.inference.tile_encoder import images_for
 from tcgn_mil.interpret import grad_cam, integrated_gradients, white_glass
 from tcgn_mil.io.spot_files import SpotSet, read_patches, read_spots
 from tcgn_mil.models import create_encoder
+from tcgn_mil.models.network_input import to_network_input
 from tcgn_mil.types.genes import GenePanel
 
 REGION = "immune"
@@ -193,7 +193,7 @@ def _measure(
         range(0, len(spots.pixels), _BATCH), desc=description, unit="batch", leave=False
     ):
         pixels = torch.from_numpy(spots.pixels[start : start + _BATCH])
-        images = images_for(pixels, info.input_spec)
+        images = to_network_input(pixels, info.input_spec)
         maps.append(explain(model, images, targets).numpy())
     values = block_sums(
         np.concatenate(maps).astype(np.float64), CELLS
@@ -213,7 +213,7 @@ def _measure(
     }
 
 
-def summary(table: pd.DataFrame) -> pd.DataFrame:
+def localisation_means(table: pd.DataFrame) -> pd.DataFrame:
     """Means over genes for each network, method and kind, and `ratio_of_means`, mean mass over mean area."""
     groups = table.groupby(["network", "method", "kind"])
     means = groups[["spots", "area", "mass", "ratio", "strength"]].mean()
@@ -227,7 +227,7 @@ def main(folder: str | Path) -> pd.DataFrame:
     folder = Path(folder)
     encoder = folder / "encoder" / "encoder.safetensors"
     sections = read_encoder_info(encoder).provenance["config"]["test_sections"]
-    table = summary(localisation(encoder, folder / "spots", folder / "cohort" / "truth", sections))
+    table = localisation_means(localisation(encoder, folder / "spots", folder / "cohort" / "truth", sections))
     print(table.to_string(index=False, float_format=lambda value: f"{value:.2f}"))
     return table
 

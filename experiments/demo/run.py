@@ -28,7 +28,7 @@ from tcgn_mil.experiments.spot_level import pretrain as pretraining
 from tcgn_mil.experiments.spot_level.config import SpotConfig
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.io.spot_files import find_sections, read_spots
-from tcgn_mil.preprocessing.bulk.run import write_cohort
+from tcgn_mil.preprocessing.bulk.run import BulkConfig, write_cohort
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.slides.table import find_slides
@@ -81,7 +81,7 @@ def run_demo(out_dir: str | Path, *, preset_name: str = "demo", seed: int = 0) -
     steps.do(
         f"tcgn-mil bulk {cohort.bulk} --unit tpm --slides {cohort.slides} --out {out / 'cohort.h5ad'}",
         lambda: write_cohort(
-            [cohort.bulk], find_slides(cohort.slides), unit="tpm", out_path=out / "cohort.h5ad"
+            [cohort.bulk], find_slides(cohort.slides), out / "cohort.h5ad", BulkConfig(unit="tpm")
         ),
     )
     finetune = finetuning.FinetuneConfig(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tcgn_mil import interpret
 from tcgn_mil.experiments.explain.gene_models import GeneModel
-from tcgn_mil.experiments.explain.pictures import Picture
+from tcgn_mil.experiments.explain.images import ExplainedImage
 
 
 class Explanation(NamedTuple):
@@ -39,7 +39,7 @@ class Explanation(NamedTuple):
     graphs: list[interpret.LearnedGraph]
 
 
-def explain(model: GeneModel, pixels: NDArray[np.uint8], *, steps: int) -> Explanation:
+def explain_image(model: GeneModel, pixels: NDArray[np.uint8], *, steps: int) -> Explanation:
     """All explanations of one picture (P, P, 3), for all genes of `model`."""
     network = model.network
     image = model.images(pixels[None])
@@ -63,7 +63,7 @@ def explain(model: GeneModel, pixels: NDArray[np.uint8], *, steps: int) -> Expla
     )
 
 
-def tables(picture: Picture, model: GeneModel, found: Explanation) -> dict[str, pd.DataFrame]:
+def explanation_tables(picture: ExplainedImage, model: GeneModel, found: Explanation) -> dict[str, pd.DataFrame]:
     """Name -> table: explanations (one row a gene), nodes, and for a model with graphs degrees and graph."""
     overview = pd.DataFrame(
         [_numbers(picture, model, found, index) for index in range(len(model.genes))]
@@ -75,7 +75,7 @@ def tables(picture: Picture, model: GeneModel, found: Explanation) -> dict[str, 
     return made
 
 
-def _numbers(picture: Picture, model: GeneModel, found: Explanation, index: int) -> dict[str, Any]:
+def _numbers(picture: ExplainedImage, model: GeneModel, found: Explanation, index: int) -> dict[str, Any]:
     gene = model.genes[index]
     return {
         "picture": picture.name,

@@ -13,7 +13,7 @@ from matplotlib.collections import LineCollection
 from tcgn_mil import plotting
 from tcgn_mil.experiments.explain.attribution_tables import Explanation, block_sums
 from tcgn_mil.experiments.explain.gene_models import GeneModel
-from tcgn_mil.experiments.explain.pictures import Picture
+from tcgn_mil.experiments.explain.images import ExplainedImage
 from tcgn_mil.interpret import LearnedGraph, upsample
 
 _DRAWN_EDGES = 60
@@ -24,7 +24,7 @@ _LEAST_SD = 0.1  # of a gene; a map that adds less in all is drawn faint
 
 
 def draw_explanation(
-    picture: Picture, model: GeneModel, found: Explanation, index: int, path: str | Path
+    picture: ExplainedImage, model: GeneModel, found: Explanation, index: int, path: str | Path
 ) -> None:
     """Write the panel of the `index`-th gene as PNG.
 
@@ -55,7 +55,7 @@ def draw_explanation(
     plotting.save(figure, path)
 
 
-def title(picture: Picture, model: GeneModel, found: Explanation, index: int) -> str:
+def title(picture: ExplainedImage, model: GeneModel, found: Explanation, index: int) -> str:
     """Gene, place, predicted and (where known) measured value."""
     gene = model.genes[index]
     measured = picture.measured.get(gene)

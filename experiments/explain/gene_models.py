@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tcgn_mil.checkpoints import load_encoder
 from tcgn_mil.errors import InputError
 from tcgn_mil.inference.fold_models import FoldModel
-from tcgn_mil.inference.tile_encoder import TileEncoder, images_for
+from tcgn_mil.inference.tile_encoder import TileEncoder
 from tcgn_mil.text import preview
 from tcgn_mil.types.genes import GenePanel
 from tcgn_mil.types.tile_geometry import PatchSize
@@ -56,7 +56,7 @@ class GeneModel:
 
     def images(self, pixels: NDArray[np.uint8]) -> Tensor:
         """(B, P, P, 3) -> (B, 3, size_px, size_px), normalised."""
-        return images_for(torch.from_numpy(pixels), self.network.input_spec)
+        return to_network_input(torch.from_numpy(pixels), self.network.input_spec)
 
 
 def spot_model(path: str | Path, genes: Sequence[str]) -> GeneModel:

@@ -16,15 +16,15 @@ import pandas as pd
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.explain.attribution_tables import explain, tables
+from tcgn_mil.experiments.explain.attribution_tables import explain_image, explanation_tables
 from tcgn_mil.experiments.explain.config import ExplainConfig
 from tcgn_mil.experiments.explain.figures import draw_explanation
 from tcgn_mil.experiments.explain.gene_models import GeneModel, spot_model
-from tcgn_mil.experiments.explain.pictures import (
-    Material,
-    Picture,
-    SlideStudy,
-    section_material,
+from tcgn_mil.experiments.explain.images import (
+    ImagesOfSource,
+    ExplainedImage,
+    ExplainedSlides,
+    section_images,
     section_paths,
     section_relations,
 )
@@ -76,11 +76,11 @@ def run(config: ExplainConfig, out_dir: str | Path) -> tuple[dict[str, Any], lis
     return finish_run(out_dir, summary), failures
 
 
-def _sources(config: ExplainConfig) -> dict[str, Callable[[], Material]]:
+def _sources(config: ExplainConfig) -> dict[str, Callable[[], ImagesOfSource]]:
     """Name -> function that loads the pictures of a section, slide or image; what all share is checked here."""
     if config.slide_model is not None:
         tile_source = _slides(config)
-        study = SlideStudy(
+        study = ExplainedSlides(
             config.slide_model,
             config.encoder,
             config.features,
@@ -88,18 +88,18 @@ def _sources(config: ExplainConfig) -> dict[str, Callable[[], Material]]:
             pretrained=config.pretrained,
         )
         return {
-            slide: partial(study.material, slide, tile_source, config.top)
+            slide: partial(study.images_of, slide, tile_source, config.top)
             for slide in config.slide_ids
         }
     model = spot_model(config.encoder, config.genes)
     if config.image is not None:
         name = safe_file_name(Path(config.image).stem, what="image name")
-        return {name: partial(_image_material, name, config.image, config.mpp, model)}
+        return {name: partial(_centre_of_image, name, config.image, config.mpp, model)}
     assert config.spots is not None
     relations = section_relations(config.encoder)
     return {
         section: partial(
-            section_material,
+            section_images,
             path,
             model,
             config.barcodes,
@@ -123,24 +123,24 @@ def _slides(config: ExplainConfig) -> TileSource:
     return source
 
 
-def _image_material(name: str, path: str, mpp: float | None, model: GeneModel) -> Material:
+def _centre_of_image(name: str, path: str, mpp: float | None, model: GeneModel) -> ImagesOfSource:
     pixels = read_centre_tile(path, model.patch, mpp=mpp)
-    return Material(model, [Picture(name, f"image {name}", pixels)])
+    return ImagesOfSource(model, [ExplainedImage(name, f"image {name}", pixels)])
 
 
 def _explain_source(
-    material: Material, steps: int, out_dir: Path
+    source: ImagesOfSource, steps: int, out_dir: Path
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Draw the figures of the pictures of one section, slide or image; yields their tables by name."""
-    model = material.model
-    for picture in tqdm(material.pictures, desc="explain", unit="picture", leave=False):
-        found = explain(model, picture.pixels, steps=steps)
+    model = source.model
+    for picture in tqdm(source.pictures, desc="explain", unit="picture", leave=False):
+        found = explain_image(model, picture.pixels, steps=steps)
         files = [
             f"figures/{safe_file_name(f'{picture.name}_{gene}', what='picture')}.png"
             for gene in model.genes
         ]
         for index, file in enumerate(files):
             draw_explanation(picture, model, found, index, out_dir / file)
-        made = tables(picture, model, found)
+        made = explanation_tables(picture, model, found)
         made["explanations"]["figure"] = files
         yield from made.items()

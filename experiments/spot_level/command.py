@@ -1,4 +1,4 @@
-"""From sections to a spot encoder: ``spots``, ``pretrain``, ``spot-cv``."""
+"""The verbs ``tcgn-mil pretrain`` and ``tcgn-mil spot-cv``."""
 
 from __future__ import annotations
 
@@ -16,31 +16,26 @@ from tcgn_mil.experiments.command_line.console import (
 )
 from tcgn_mil.experiments.command_line.options import (
     Config,
-    MissingGenes,
     Out,
     Overrides,
     ShowConfig,
-    SpotsDir,
+    config_option,
 )
+from tcgn_mil.experiments.spot_level.config import SpotConfig, preset_values
 
 
 def pretrain(
-    spots_dir: SpotsDir = None,
+    spots_dir: Annotated[Path | None, config_option(SpotConfig, "spots", "--spots")] = None,
     out: Out = Path("encoder"),
-    val_section: Annotated[
-        list[str] | None, typer.Option(help="Section for early stopping; repeatable.")
-    ] = None,
-    test_section: Annotated[
-        list[str] | None, typer.Option(help="Section read once, at the end; repeatable.")
-    ] = None,
-    missing_genes: MissingGenes = None,
+    val_section: Annotated[list[str] | None, config_option(SpotConfig, "val_sections")] = None,
+    test_section: Annotated[list[str] | None, config_option(SpotConfig, "test_sections")] = None,
+    missing_genes: Annotated[str | None, config_option(SpotConfig, "panel.missing")] = None,
     config: Config = None,
     overrides: Overrides = None,
     show_config: ShowConfig = False,
 ) -> None:
-    """Train the spot encoder on sections; writes encoder.safetensors and the per-gene results on test sections."""
+    """Train a spot encoder; writes encoder.safetensors and results for each test gene."""
     from tcgn_mil.experiments.spot_level import pretrain as pretraining
-    from tcgn_mil.experiments.spot_level.config import SpotConfig
 
     given = {
         "spots": spots_dir,
@@ -60,58 +55,33 @@ def pretrain(
 
 
 def spot_cross_validation(
-    spots_dir: SpotsDir = None,
+    spots_dir: Annotated[Path | None, config_option(SpotConfig, "spots", "--spots")] = None,
     out: Out = Path("spot-cv"),
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            help="What is tested together: patient, or section (patient leakage, labelled)."
-        ),
-    ] = None,
-    folds: Annotated[
-        Path | None,
-        typer.Option(help="CSV with fold, part (train, val, test), id (section or patient)."),
-    ] = None,
-    missing_genes: MissingGenes = None,
+    group_by: Annotated[str | None, config_option(SpotConfig, "group_by")] = None,
+    folds: Annotated[Path | None, config_option(SpotConfig, "folds")] = None,
+    missing_genes: Annotated[str | None, config_option(SpotConfig, "panel.missing")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="published: the TCGN paper's protocol, labelled.")
-    ] = None,
-    protocol: Annotated[
         str | None,
         typer.Option(
-            help="own, or hest: frozen features, PCA to 256, ridge, 50 variable genes.",
-            show_default="own",
+            help="Settings to start from: published, the protocol of the TCGN paper. Its results"
+            " are labelled.",
+            show_default=False,
         ),
     ] = None,
+    protocol: Annotated[str | None, config_option(SpotConfig, "protocol")] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(help="Two finished runs to put side by side, gene by gene, in --out."),
+        typer.Option(
+            help="Compare two finished runs of spot-cv gene by gene instead of training; the"
+            " comparison is written to --out.",
+            show_default=False,
+        ),
     ] = None,
     config: Config = None,
     overrides: Overrides = None,
     show_config: ShowConfig = False,
 ) -> None:
-    """Cross-validate the spot network beside its baselines; or put two such runs side by side."""
-    if compare is not None:
-        from tcgn_mil.experiments.spot_level.compare_runs import compare_runs
-
-        others = (
-            spots_dir,
-            group_by,
-            folds,
-            missing_genes,
-            preset,
-            protocol,
-            config,
-            overrides,
-            show_config,
-        )
-        compare_and_print(compare_runs, compare, out, others)
-        return None
-    from tcgn_mil.experiments.spot_level import cross_validate as spot_cv
-    from tcgn_mil.experiments.spot_level import hest_protocol
-    from tcgn_mil.experiments.spot_level.config import SpotConfig, preset_values
-
+    """Cross-validate the spot network and its baselines, or compare two such runs."""
     given = {
         "spots": spots_dir,
         "group_by": group_by,
@@ -119,10 +89,21 @@ def spot_cross_validation(
         "panel.missing": missing_genes,
         "protocol": protocol,
     }
-    resolved = resolve(SpotConfig, given, path=config, overrides=overrides, preset=preset_values(preset))
+    if compare is not None:
+        from tcgn_mil.experiments.spot_level.compare_runs import compare_runs
+
+        others = (*given.values(), preset, config, overrides, show_config)
+        compare_and_print(compare_runs, compare, out, others)
+        return None
+    from tcgn_mil.experiments.spot_level import cross_validate, hest_protocol
+
+    resolved = resolve(
+        SpotConfig, given, path=config, overrides=overrides, preset=preset_values(preset)
+    )
     if show_config:
         return print_config(resolved)
-    summary = (hest_protocol if resolved.protocol == "hest" else spot_cv).run(resolved, out)
+    chosen = hest_protocol if resolved.protocol == "hest" else cross_validate
+    summary = chosen.run(resolved, out)
     print_rows(summary["results"])
     for label in summary["labels"]:
         typer.echo(label, err=True)

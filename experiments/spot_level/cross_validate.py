@@ -16,21 +16,27 @@ from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
-from tcgn_mil.experiments.spot_level import results as spot_figures
-from tcgn_mil.experiments.spot_level.config import PUBLISHED_EPOCHS, SMALL_NETWORK, SpotConfig
+from tcgn_mil.experiments.spot_level.combine import RunResults, combine_sections
+from tcgn_mil.experiments.spot_level.config import SMALL_NETWORK, SpotConfig
 from tcgn_mil.experiments.spot_level.evaluate import MODEL, SectionResults
-from tcgn_mil.experiments.spot_level.folds import (
+from tcgn_mil.experiments.spot_level.figures import draw_cross_validation
+from tcgn_mil.experiments.spot_level.inputs.folds import (
     ON_TEST,
     SectionSplit,
     read_spot_folds,
     spot_folds,
 )
+from tcgn_mil.experiments.spot_level.inputs.study import (
+    SpotStudy,
+    load_sections,
+    make_study,
+    patients_of,
+)
 from tcgn_mil.experiments.spot_level.pretrain import write_study
-from tcgn_mil.experiments.spot_level.results import LABELS, check_map_genes, evaluate
-from tcgn_mil.experiments.spot_level.study import SpotStudy, load_sections, make_study, patients_of
-from tcgn_mil.experiments.spot_level.summary import RunResults, combine_sections
-from tcgn_mil.experiments.spot_level.train_network import Network, Trained, train_network
-from tcgn_mil.io.atomic import plain_rows, write_csv
+from tcgn_mil.experiments.spot_level.results import check_map_genes, evaluate
+from tcgn_mil.experiments.spot_level.summary import SpotCrossValidation
+from tcgn_mil.experiments.spot_level.train_network import Network, TrainedNetwork, train_network
+from tcgn_mil.io.atomic import write_csv
 
 KIND = "spot-cv"
 SMALL, UNTRAINED = "small_network", "untrained"
@@ -72,16 +78,16 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     ]
     check_map_genes(studies[0])
     _write_folds(folds, out_dir)
-    found = {
+    evaluated = {
         study.split.name: run_fold(study, out_dir / f"fold_{study.split.name}") for study in studies
     }
-    results = {name: part for fold in found.values() for name, part in fold.sections.items()}
+    results = {name: part for fold in evaluated.values() for name, part in fold.sections.items()}
     combined = combine_sections(results, folds=len(folds), patient_of=patients_of(sections))
-    write_results(combined, results, out_dir)
-    spot_figures.draw_run(
-        combined, results, {name: fold.curves for name, fold in found.items()}, out_dir
-    )
-    return finish_run(out_dir, summarise(config, folds, combined, results, studies))
+    write_tables(combined, results, out_dir)
+    draw_cross_validation(combined, results, {name: fold.curves for name, fold in evaluated.items()}, out_dir)
+    panel_sizes = [len(study.panel) for study in studies]
+    finished = SpotCrossValidation(config, folds, panel_sizes, combined, results)
+    return finish_run(out_dir, finished.summary())
 
 
 def _write_folds(folds: Sequence[SectionSplit], out_dir: Path) -> None:
@@ -139,7 +145,7 @@ def run_fold(study: SpotStudy, folder: Path) -> FoldResults:
     return FoldResults(results, curves)
 
 
-def train_fold(study: SpotStudy, folder: Path) -> dict[str, list[Trained]]:
+def train_fold(study: SpotStudy, folder: Path) -> dict[str, list[TrainedNetwork]]:
     """Predictor -> its networks: the run's own, the small one, the run's own untrained with ridge as its last layer."""
     config, seed = study.config, study.config.training.seed
     network, name = Network.of(config), study.split.name
@@ -173,7 +179,7 @@ def train_fold(study: SpotStudy, folder: Path) -> dict[str, list[Trained]]:
     return networks
 
 
-def write_results(
+def write_tables(
     combined: RunResults, results: Mapping[str, SectionResults], out_dir: Path
 ) -> None:
     """The tables over all sections."""
@@ -187,105 +193,3 @@ def write_results(
             out_dir / "predictable_genes.csv",
             found.sort_values(f"depth_adjusted_r_{MODEL}", ascending=False),
         )
-
-
-def summarise(
-    config: SpotConfig,
-    folds: Sequence[SectionSplit],
-    combined: RunResults,
-    results: Mapping[str, SectionResults],
-    studies: Sequence[SpotStudy],
-) -> dict[str, Any]:
-    """The headline and the baselines first, then what the reader must know of how they came about."""
-    table = combined.summary.set_index("predictor")
-    model = table.loc[MODEL]
-    baselines = {name: _number(row["headline"]) for name, row in table.iterrows() if name != MODEL}
-    return {
-        "sentence": headline_sentence(combined, config, folds),
-        "headline": {
-            "what": "median depth-adjusted r of genes in at least 20 % of the test spots, mean of sections",
-            "model": _number(model["headline"]),
-            "interval_95": [_number(model["headline_low"]), _number(model["headline_high"])],
-            "baselines": baselines,
-        },
-        "predictable_genes": _whole(model.get("predictable")),
-        "p_values": model.get("p_values"),
-        "labels": labels_of(config, folds),
-        "model": config.model,
-        "members": config.members,
-        "normalisation": config.normalisation,
-        "genes": sorted({len(study.panel) for study in studies}),
-        "folds": [
-            {
-                "fold": fold.name,
-                "train": list(fold.train),
-                "val": list(fold.val),
-                "test": list(fold.test),
-                "validation": "none: it trained as well"
-                if config.validation == "join"
-                else fold.validation,
-            }
-            for fold in folds
-        ],
-        "patient_leakage": sorted({name for fold in folds for name in fold.leaking}),
-        "sections": plain_rows(pd.concat([part.summary for part in results.values()])),
-        "results": plain_rows(combined.summary),
-    }
-
-
-def headline_sentence(
-    combined: RunResults, config: SpotConfig, folds: Sequence[SectionSplit]
-) -> str:
-    """What a reader must not miss, in a sentence or two."""
-    table = combined.summary.set_index("predictor")
-    model = table.loc[MODEL]
-    beside = "; ".join(
-        f"{LABELS.get(name, name)} {row['headline']:.3f}"
-        for name, row in table.iterrows()
-        if name != MODEL and not pd.isna(row["headline"])
-    )
-    found = (
-        f"{int(model['predictable'])} genes predictable, "
-        if not pd.isna(model.get("predictable"))
-        else ""
-    )
-    best = max(
-        (row["headline"] for name, row in table.iterrows() if name != MODEL), default=float("nan")
-    )
-    verdict = "" if model["headline"] > best else " It is no better than the best of these."
-    return (
-        f"{config.model}, {len(folds)} folds, {int(model['sections'])} sections: headline {model['headline']:.3f}"
-        f" ({model['headline_low']:.3f} to {model['headline_high']:.3f}), {found}beside {beside}.{verdict}"
-    )
-
-
-def labels_of(config: SpotConfig, folds: Sequence[SectionSplit]) -> list[str]:
-    """What qualifies the result, in words that go beside every number of it."""
-    labels = []
-    if config.preset is not None:
-        labels.append(f"preset {config.preset}: the protocol of the TCGN paper")
-        if config.training.epochs < PUBLISHED_EPOCHS:
-            labels.append(f"truncated: {config.training.epochs} of its {PUBLISHED_EPOCHS} epochs")
-        if config.panel.file is None:
-            labels.append("genes were chosen here: not the paper's panel")
-    if not config.baselines:
-        labels.append(
-            "predictable: above ridge alone, since no small network was trained (baselines=false)"
-        )
-    if leaking := sorted({name for fold in folds for name in fold.leaking}):
-        labels.append(f"patient leakage: {', '.join(leaking)} tested on and also trained on")
-    if config.select_on_test:
-        labels.append("selected on test: the epoch was chosen on the sections that it is judged on")
-    if config.normalisation == "published":
-        labels.append("published normalisation: totals over the panel alone, which raises plain r")
-    if len(folds) > 1:
-        labels.append("p-values over all sections are approximate: folds inform one another")
-    return labels
-
-
-def _number(value: Any) -> float | None:
-    return None if pd.isna(value) else float(value)
-
-
-def _whole(value: Any) -> int | None:
-    return None if value is None or pd.isna(value) else int(value)

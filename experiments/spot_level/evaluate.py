@@ -7,8 +7,7 @@ autocorrelation (:mod:`tcgn_mil.statistics.spatial`); both are of r once depth i
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.baselines import depth_predictions, ridge_predictions
+from tcgn_mil.experiments.spot_level.inputs.targets import SpotTargets
 from tcgn_mil.statistics.bootstrap import block_bootstrap, percentile_interval
 from tcgn_mil.statistics.gene_metrics import gene_metrics, median_over_genes, pearson
 from tcgn_mil.statistics.p_values import benjamini_hochberg
@@ -24,43 +24,20 @@ from tcgn_mil.statistics.spatial import MAX_SPOTS, MIN_SPOTS, SpatialTest, spati
 from tcgn_mil.types.genes import GenePanel
 
 MODEL = "model"
+PREDICTOR_NAMES = {
+    MODEL: "model",
+    "small_network": "small network",
+    "untrained": "untrained network + ridge",
+    "ridge_colour": "ridge on colour",
+    "depth_control": "depth (spline)",
+    "log_total": "log total",
+    "training_mean": "training mean",
+}
 GATES = ("ridge_colour", "small_network")  # what a predictable gene is predicted better than
 MAX_Q = 0.05
 REPLICATES = 1000
 DETECTION_BINS = (0.05, 0.2, 0.5)
 DETECTION_LABELS = ("< 5 %", "5-20 %", "20-50 %", "> 50 %")
-
-
-@dataclass(frozen=True)
-class SpotTargets:
-    """Targets of the spots of one or more sections.
-
-    Attributes
-    ----------
-    expression
-        (S, G) float32 normalised expression.
-    log_depth
-        (S,) log of the total count over all measured genes.
-    detection
-        (G,) share of spots with a count.
-    positions
-        (S, 2) centres of one section's spots, for statistics that heed space; None for several sections.
-    """
-
-    expression: NDArray[np.float32]
-    log_depth: NDArray[np.float64]
-    detection: NDArray[np.float64]
-    positions: NDArray[np.floating] | None = None
-
-
-def stack_targets(parts: Sequence[SpotTargets]) -> SpotTargets:
-    """Several sections, one below the other; detection over all their spots."""
-    spots = [len(part.log_depth) for part in parts]
-    return SpotTargets(
-        np.concatenate([part.expression for part in parts]),
-        np.concatenate([part.log_depth for part in parts]),
-        np.average([part.detection for part in parts], axis=0, weights=spots),
-    )
 
 
 def baseline_predictions(

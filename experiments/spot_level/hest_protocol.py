@@ -23,12 +23,13 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
 from tcgn_mil.experiments.spot_level.config import SpotConfig
 from tcgn_mil.experiments.spot_level.cross_validate import make_splits
-from tcgn_mil.experiments.spot_level.folds import SectionSplit
-from tcgn_mil.experiments.spot_level.sections import Section, panel_counts, usable_panel
-from tcgn_mil.experiments.spot_level.study import load_sections, patients_of
+from tcgn_mil.experiments.spot_level.inputs.folds import SectionSplit
+from tcgn_mil.experiments.spot_level.inputs.sections import SpotSection
+from tcgn_mil.experiments.spot_level.inputs.study import load_sections, patients_of
+from tcgn_mil.experiments.spot_level.inputs.targets import panel_counts, usable_panel
 from tcgn_mil.inference.spots import spot_features
 from tcgn_mil.io.atomic import plain_rows, write_csv
-from tcgn_mil.io.expression_file import read_gene_list
+from tcgn_mil.io.gene_list import read_gene_list
 from tcgn_mil.models.encoders import create_encoder, input_of
 from tcgn_mil.statistics.gene_metrics import pearson
 from tcgn_mil.statistics.sequencing_depth import depth_adjusted_pearson
@@ -119,7 +120,7 @@ def _check_settings(config: SpotConfig) -> None:
         )
 
 
-def variable_genes(sections: Mapping[str, Section], *, count: int = GENES) -> GenePanel:
+def variable_genes(sections: Mapping[str, SpotSection], *, count: int = GENES) -> GenePanel:
     """The genes of highest variance of log1p counts, of those in every section and in a tenth of all spots."""
     shared = sorted(set.intersection(*(set(section.genes) for section in sections.values())))
     if len(shared) < count:
@@ -167,7 +168,7 @@ def hest_ridge(
 
 
 def _features(
-    config: SpotConfig, sections: Mapping[str, Section]
+    config: SpotConfig, sections: Mapping[str, SpotSection]
 ) -> dict[str, NDArray[np.float32]]:
     """Section -> (S, D) frozen features of the encoder, of the network as it starts."""
     import torch
@@ -192,7 +193,7 @@ def _features(
 def _fold(
     fold: SectionSplit,
     panel: GenePanel,
-    sections: Mapping[str, Section],
+    sections: Mapping[str, SpotSection],
     targets: Mapping[str, NDArray[np.float32]],
     features: Mapping[str, NDArray[np.float32]],
 ) -> pd.DataFrame:
@@ -216,7 +217,7 @@ def _fold(
     )
 
 
-def _log_counts(section: Section, panel: GenePanel) -> NDArray[np.float32]:
+def _log_counts(section: SpotSection, panel: GenePanel) -> NDArray[np.float32]:
     counts, columns = panel_counts(section, panel)
     return _log1p(counts[:, columns])
 

@@ -13,9 +13,14 @@ from tcgn_mil.experiments.runs import figures
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
 from tcgn_mil.experiments.spot_level.config import SpotConfig
 from tcgn_mil.experiments.spot_level.evaluate import MODEL
-from tcgn_mil.experiments.spot_level.folds import SectionSplit, split_sections
+from tcgn_mil.experiments.spot_level.inputs.folds import SectionSplit, split_sections
+from tcgn_mil.experiments.spot_level.inputs.study import (
+    SpotStudy,
+    load_sections,
+    make_study,
+    patients_of,
+)
 from tcgn_mil.experiments.spot_level.results import check_map_genes, evaluate
-from tcgn_mil.experiments.spot_level.study import SpotStudy, load_sections, make_study, patients_of
 from tcgn_mil.experiments.spot_level.train_network import Network, train_network
 from tcgn_mil.io.atomic import plain_rows, write_csv
 
@@ -103,7 +108,7 @@ def write_study(study: SpotStudy, out_dir: Path) -> None:
 
 def _select_on_test(split: SectionSplit) -> SectionSplit:
     """The epoch chosen on the test part; what was set aside for validation trains."""
-    from tcgn_mil.experiments.spot_level.folds import ON_TEST
+    from tcgn_mil.experiments.spot_level.inputs.folds import ON_TEST
 
     if not split.test:
         raise InputError("select_on_test needs test_sections", fix="name them, or use spot-cv")

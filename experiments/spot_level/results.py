@@ -10,24 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
-from tcgn_mil import plotting
 from tcgn_mil.config import as_plain
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs import figures
 from tcgn_mil.experiments.spot_level.evaluate import (
-    DETECTION_LABELS,
     MODEL,
     SectionResults,
     baseline_predictions,
     section_results,
-    stack_targets,
 )
-from tcgn_mil.experiments.spot_level.study import SpotStudy
-from tcgn_mil.experiments.spot_level.summary import RunResults
-from tcgn_mil.experiments.spot_level.train_network import Trained, predict_section
+from tcgn_mil.experiments.spot_level.inputs.study import SpotStudy
+from tcgn_mil.experiments.spot_level.inputs.targets import stack_targets
+from tcgn_mil.experiments.spot_level.train_network import TrainedNetwork, predict_section
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.expression_file import write_predictions
 from tcgn_mil.statistics.gene_metrics import median_over_genes, pearson
@@ -38,7 +34,10 @@ _MAPPED_GENES = 4
 
 
 def evaluate(
-    study: SpotStudy, networks: Mapping[str, Sequence[Trained]], names: Sequence[str], out_dir: Path
+    study: SpotStudy,
+    networks: Mapping[str, Sequence[TrainedNetwork]],
+    names: Sequence[str],
+    out_dir: Path,
 ) -> dict[str, SectionResults]:
     """Results of sections, each beside the baselines; writes their tables, predictions and figures.
 
@@ -74,7 +73,7 @@ def evaluate(
 
 
 def average_predictions(
-    study: SpotStudy, trained: Sequence[Trained], name: str
+    study: SpotStudy, trained: Sequence[TrainedNetwork], name: str
 ) -> NDArray[np.float32]:
     """(S, G) mean prediction of several networks for a section, in the unit of its targets."""
     patches = study.sections[name].patches()
@@ -126,7 +125,7 @@ def write_section(
         trained_on=list(study.train),
         patient_leakage=list(study.split.leaking),
     )
-    shown = mapped_genes(table, study.config.map_genes)
+    shown = genes_to_map(table, study.config.map_genes)
     figures.spot_maps(
         table.loc[shown, "gene"].tolist(),
         section.spatial(),
@@ -151,7 +150,7 @@ def write_section(
     )
 
 
-def mapped_genes(table: pd.DataFrame, asked: Sequence[str]) -> list[int]:
+def genes_to_map(table: pd.DataFrame, asked: Sequence[str]) -> list[int]:
     """Rows of the genes asked for, else of the best predicted of those seen in enough spots."""
     if asked:
         rows = {gene: row for row, gene in enumerate(table["gene"])}
@@ -169,118 +168,3 @@ def check_map_genes(study: SpotStudy) -> None:
             f"map_genes names {preview(missing)}, not among the genes of the panel",
             fix="leave them out",
         )
-
-
-LABELS = {
-    MODEL: "model",
-    "small_network": "small network",
-    "untrained": "untrained network + ridge",
-    "ridge_colour": "ridge on colour",
-    "depth_control": "depth (spline)",
-    "log_total": "log total",
-    "training_mean": "training mean",
-}
-
-
-def draw_run(
-    combined: RunResults,
-    results: Mapping[str, SectionResults],
-    curves: Mapping[str, Mapping[str, pd.DataFrame]],
-    out_dir: Path,
-) -> None:
-    """Draw everything over all sections."""
-    summary = pd.concat([part.summary for part in results.values()])
-    draw_headlines(summary, out_dir / "headline.png")
-    draw_detection(
-        pd.concat([part.detection for part in results.values()]), out_dir / "detection.png"
-    )
-    seen = combined.genes["detection"] >= DETECTION_FLOOR
-    figures.gene_distributions(
-        {
-            LABELS.get(name, name): combined.genes.loc[seen, f"depth_adjusted_r_{name}"].to_numpy()
-            for name in combined.summary["predictor"]
-            if combined.genes[f"depth_adjusted_r_{name}"].notna().any()
-        },
-        out_dir / "genes.png",
-        xlabel="depth-adjusted r, mean of sections, genes in >= 20 % of spots",
-    )
-    history = {
-        f"fold {fold}: {name}": table.to_dict("records")
-        for fold, part in curves.items()
-        for name, table in part.items()
-    }
-    if history:
-        figures.training_curves(history, out_dir / "curves.png", score="depth-adjusted r")
-
-
-def draw_headlines(summary: pd.DataFrame, path: Path) -> None:
-    """One row a section and predictor: the headline with its 95 % interval."""
-    shown = summary[summary["headline"].notna()]
-    names = [name for name in LABELS if name in set(shown["predictor"])]
-    sections = list(dict.fromkeys(shown["section"]))
-    figure, axis = plt.subplots(
-        figsize=(7, 1 + 0.24 * len(sections) * (len(names) + 1)), layout="constrained"
-    )
-    ticks = []
-    for place, section in enumerate(sections):
-        rows = shown[shown["section"] == section].set_index("predictor")
-        for step, name in enumerate(name for name in names if name in rows.index):
-            y = place * (len(names) + 1) + step
-            row, colour = (
-                rows.loc[name],
-                plotting.COLOURS[names.index(name) % len(plotting.COLOURS)],
-            )
-            axis.plot(
-                [row["headline_low"], row["headline_high"]], [y, y], color=colour, linewidth=1.6
-            )
-            axis.plot(
-                row["headline"],
-                y,
-                "o",
-                color=colour,
-                markersize=5,
-                label=None if place else LABELS[name],
-            )
-        ticks.append((place * (len(names) + 1) + (len(names) - 1) / 2, section))
-    axis.axvline(0, color="black", linewidth=0.6)
-    axis.set(
-        yticks=[y for y, _ in ticks],
-        yticklabels=[name for _, name in ticks],
-        xlabel="median depth-adjusted r of genes in >= 20 % of spots, 95 % interval",
-    )
-    axis.invert_yaxis()
-    axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(frameon=False, fontsize=8, loc="outside right upper")
-    plotting.save_figure(figure, path, shown)
-
-
-def draw_detection(table: pd.DataFrame, path: Path) -> None:
-    """Median plain and depth-adjusted r by how many spots a gene is seen in, mean over sections."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", sharex=True)
-    means = table.groupby(["predictor", "seen_in"], observed=True)[
-        ["median_r", "median_depth_adjusted_r"]
-    ].mean()
-    for axis, column in zip(axes, means, strict=True):
-        for index, name in enumerate(
-            name for name in LABELS if name in means.index.get_level_values(0)
-        ):
-            values = means.loc[name, column].reindex(list(DETECTION_LABELS)).to_numpy(float)
-            if np.isfinite(values).any():
-                axis.plot(
-                    DETECTION_LABELS,
-                    values,
-                    "o-",
-                    color=plotting.COLOURS[index % len(plotting.COLOURS)],
-                    label=LABELS[name],
-                    markersize=4,
-                )
-        axis.axhline(0, color="black", linewidth=0.6)
-        axis.set(
-            xlabel="gene seen in so many spots",
-            ylabel=column.replace("_", " ").replace("depth adjusted", "depth-adjusted"),
-        )
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(
-        *axes[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right upper"
-    )
-    plotting.save_figure(figure, path, means.reset_index())

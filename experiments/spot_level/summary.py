@@ -1,191 +1,133 @@
-"""A spot-level run over all its test sections: per-gene means with intervals and p, the headline, what is predictable.
-
-Sections are combined by the mean of their r. For p-values the sections of a patient, often serial cuts of one piece of
-tissue, count as one: the mean of their Fisher z at the mean of their effective sample sizes, as if one repeated the
-other; patients are combined by Fisher z, each weighted by its effective sample size less 3. Folds inform one another,
-since what is tested in one trains another, so that the combined z has up to twice the variance it would have otherwise:
-with more than one fold it is divided by sqrt(2), and called approximate.
-"""
+"""Summarise a cross-validation of the spot network: results, one sentence, and labels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.stats import norm
 
-from tcgn_mil.experiments.spot_level.evaluate import (
-    MODEL,
-    SectionResults,
-    headline_interval,
-    predictable,
-)
-from tcgn_mil.statistics.bootstrap import percentile_interval
-from tcgn_mil.statistics.fold_combination import combine_folds
-from tcgn_mil.statistics.gene_metrics import median_over_genes
-from tcgn_mil.statistics.p_values import benjamini_hochberg
-from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR, headline
-
-_FOLD_DEPENDENCE = np.sqrt(2)
-NULL_SINGLE = "modified t-test"
-NULL_ONE_FOLD = "Fisher z at effective sample sizes, sections of a patient counted as one"
-NULL_APPROXIMATE = f"approximate (folds inform one another): {NULL_ONE_FOLD}"
+from tcgn_mil.experiments.spot_level.combine import RunResults
+from tcgn_mil.experiments.spot_level.config import PUBLISHED_EPOCHS, SpotConfig
+from tcgn_mil.experiments.spot_level.evaluate import MODEL, PREDICTOR_NAMES, SectionResults
+from tcgn_mil.experiments.spot_level.inputs.folds import SectionSplit
+from tcgn_mil.io.atomic import plain_rows
 
 
-class RunResults(NamedTuple):
-    """``genes``: a row a gene, over all test sections; ``summary``: a row a predictor."""
+@dataclass(frozen=True)
+class SpotCrossValidation:
+    """A cross-validation whose folds have all been evaluated.
 
-    genes: pd.DataFrame
-    summary: pd.DataFrame
-
-
-def combine_sections(
-    results: Mapping[str, SectionResults], *, folds: int, patient_of: Mapping[str, str]
-) -> RunResults:
-    """Combine sections, all of one gene panel or of several (a gene that a fold did not choose is NA there).
-
-    Returns
-    -------
-    ``genes`` has ``sections`` (that give the model an r), ``detection`` over all test spots, for each predictor the
-    mean plain and depth-adjusted r, and for the model its interval, ``p``, ``q`` and ``predictable``.
+    Attributes
+    ----------
+    config
+        Config of the run.
+    folds
+        Sections that train, validate and test in each fold.
+    panel_sizes
+        Number of genes of each fold.
+    combined
+        Results over all test sections.
+    sections
+        Results by test section.
     """
-    names = list(dict.fromkeys(gene for part in results.values() for gene in part.genes["gene"]))
-    tables = [part.genes.set_index("gene").reindex(names) for part in results.values()]
-    spots = np.array([part.summary["spots"].iloc[0] for part in results.values()], dtype=float)
-    detection = _detection(tables, spots)
-    patients = [patient_of[name] for name in results]
-    predictors = list(
-        dict.fromkeys(name for part in results.values() for name in part.summary["predictor"])
-    )
-    genes = pd.DataFrame({"gene": names, "detection": detection})
-    rows = []
-    for name in predictors:
-        plain, adjusted = (_stack(tables, f"{kind}_{name}") for kind in ("r", "depth_adjusted_r"))
-        genes[f"r_{name}"], genes[f"depth_adjusted_r_{name}"] = _mean(plain), _mean(adjusted)
-        drawn = _mean_replicates(results, names, name)
-        if name == MODEL:
-            genes["sections"] = np.isfinite(adjusted).sum(axis=0)
-            if drawn is not None:
-                genes = genes.assign(**_tested(tables, adjusted, drawn, detection, folds, patients))
-        bounds = (float("nan"),) * 2 if drawn is None else headline_interval(drawn, detection)
-        rows.append(_row(genes, name, bounds, results))
-    if f"q_{MODEL}" in genes:
-        genes["predictable"] = predictable(genes)
-        rows[predictors.index(MODEL)] |= {
-            "significant": int((genes[f"q_{MODEL}"] < 0.05).sum()),
-            "predictable": int(genes["predictable"].sum()),
-            "p_values": NULL_SINGLE
-            if len(results) == 1
-            else NULL_ONE_FOLD
-            if folds == 1
-            else NULL_APPROXIMATE,
+
+    config: SpotConfig
+    folds: Sequence[SectionSplit]
+    panel_sizes: Sequence[int]
+    combined: RunResults
+    sections: Mapping[str, SectionResults]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the contents of ``summary.json``, the headline and its baselines first."""
+        config, folds = self.config, self.folds
+        table = self.combined.summary.set_index("predictor")
+        model = table.loc[MODEL]
+        baselines = {
+            name: _number(row["headline"]) for name, row in table.iterrows() if name != MODEL
         }
-    return RunResults(genes, pd.DataFrame(rows))
+        return {
+            "sentence": self.sentence(),
+            "headline": {
+                "what": "median depth-adjusted r of genes in at least 20 % of the test spots, mean of sections",
+                "model": _number(model["headline"]),
+                "interval_95": [_number(model["headline_low"]), _number(model["headline_high"])],
+                "baselines": baselines,
+            },
+            "predictable_genes": _whole(model.get("predictable")),
+            "p_values": model.get("p_values"),
+            "labels": spot_cv_labels(config, folds),
+            "model": config.model,
+            "members": config.members,
+            "normalisation": config.normalisation,
+            "genes": sorted(set(self.panel_sizes)),
+            "folds": [self._fold(fold) for fold in folds],
+            "patient_leakage": sorted({name for fold in folds for name in fold.leaking}),
+            "sections": plain_rows(pd.concat([part.summary for part in self.sections.values()])),
+            "results": plain_rows(self.combined.summary),
+        }
 
-
-def _stack(tables: Sequence[pd.DataFrame], column: str) -> NDArray[np.float64]:
-    """(sections, G), NaN where a section lacks the column."""
-    width = len(tables[0])
-    return np.stack(
-        [
-            table[column].to_numpy(float) if column in table else np.full(width, np.nan)
-            for table in tables
-        ]
-    )
-
-
-def _detection(tables: Sequence[pd.DataFrame], spots: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(G,) share of the spots, of the sections whose fold has the gene, in which it is seen."""
-    seen = np.stack([table["detection"].to_numpy(float) for table in tables])
-    weight = np.where(np.isfinite(seen), spots[:, None], 0)
-    return np.asarray((np.nan_to_num(seen) * weight).sum(axis=0) / weight.sum(axis=0))
-
-
-def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over sections that have an answer, NaN where none has."""
-    known = np.isfinite(values)
-    with np.errstate(invalid="ignore"):
-        return np.where(known, values, 0).sum(axis=0) / np.where(
-            known.any(axis=0), known.sum(axis=0), np.nan
+    def sentence(self) -> str:
+        """Return the headline beside the baselines, in a sentence or two."""
+        table = self.combined.summary.set_index("predictor")
+        model, baselines = table.loc[MODEL], table.drop(index=MODEL)
+        beside = "; ".join(
+            f"{PREDICTOR_NAMES.get(str(name), str(name))} {row['headline']:.3f}"
+            for name, row in baselines.iterrows()
+            if not pd.isna(row["headline"])
+        )
+        predictable = (
+            f"{int(model['predictable'])} genes predictable, "
+            if not pd.isna(model.get("predictable"))
+            else ""
+        )
+        best = max(baselines["headline"], default=float("nan"))
+        verdict = "" if model["headline"] > best else " It is no better than the best of these."
+        return (
+            f"{self.config.model}, {len(self.folds)} folds, {int(model['sections'])} sections:"
+            f" headline {model['headline']:.3f} ({model['headline_low']:.3f} to"
+            f" {model['headline_high']:.3f}), {predictable}beside {beside}.{verdict}"
         )
 
-
-def _mean_replicates(
-    results: Mapping[str, SectionResults], names: Sequence[str], predictor: str
-) -> NDArray[np.float32] | None:
-    """(R, G) mean over sections of resampled r; None where no section has them."""
-    total = known = None
-    for part in results.values():
-        drawn = part.replicates.get(predictor)
-        if drawn is None:
-            continue
-        columns = pd.Index(part.genes["gene"]).get_indexer(pd.Index(names))
-        aligned = np.where(columns >= 0, drawn[:, columns], np.nan)
-        has = np.isfinite(aligned)
-        total = np.where(has, aligned, 0) + (0 if total is None else total)
-        known = has + (0 if known is None else known)
-    if total is None:
-        return None
-    return np.asarray(total / np.where(known > 0, known, np.nan), dtype=np.float32)
+    def _fold(self, fold: SectionSplit) -> dict[str, Any]:
+        joined = self.config.validation == "join"
+        return {
+            "fold": fold.name,
+            "train": list(fold.train),
+            "val": list(fold.val),
+            "test": list(fold.test),
+            "validation": "none: it trained as well" if joined else fold.validation,
+        }
 
 
-def _tested(
-    tables: Sequence[pd.DataFrame],
-    adjusted: NDArray[np.float64],
-    drawn: NDArray[np.float32],
-    detection: NDArray[np.float64],
-    folds: int,
-    patients: Sequence[str],
-) -> dict[str, NDArray]:
-    """Interval, p and q of the model's r."""
-    effective = _stack(tables, f"effective_n_{MODEL}")
-    if len(tables) == 1:
-        p = tables[0][f"p_{MODEL}"].to_numpy(float)
-    else:
-        rows = [
-            np.array([name == patient for name in patients]) for patient in dict.fromkeys(patients)
-        ]
-        fisher = np.arctanh(np.clip(adjusted, -0.999999, 0.999999))
-        r = np.tanh(np.stack([_mean(fisher[row]) for row in rows]))
-        z = combine_folds(
-            r, np.nan_to_num(np.stack([_mean(effective[row]) for row in rows])), min_folds=1
-        ).z
-        p = norm.sf(z / (_FOLD_DEPENDENCE if folds > 1 else 1))
-    low, high = percentile_interval(drawn)
-    q = benjamini_hochberg(p, detection >= DETECTION_FLOOR)
-    return {f"low_{MODEL}": low, f"high_{MODEL}": high, f"p_{MODEL}": p, f"q_{MODEL}": q}
+def spot_cv_labels(config: SpotConfig, folds: Sequence[SectionSplit]) -> list[str]:
+    """What qualifies the result, in words that go beside every number of it."""
+    labels = []
+    if config.preset is not None:
+        labels.append(f"preset {config.preset}: the protocol of the TCGN paper")
+        if config.training.epochs < PUBLISHED_EPOCHS:
+            labels.append(f"truncated: {config.training.epochs} of its {PUBLISHED_EPOCHS} epochs")
+        if config.panel.file is None:
+            labels.append("genes were chosen here: not the paper's panel")
+    if not config.baselines:
+        labels.append(
+            "predictable: above ridge alone, since no small network was trained (baselines=false)"
+        )
+    if leaking := sorted({name for fold in folds for name in fold.leaking}):
+        labels.append(f"patient leakage: {', '.join(leaking)} tested on and also trained on")
+    if config.select_on_test:
+        labels.append("selected on test: the epoch was chosen on the sections that it is judged on")
+    if config.normalisation == "published":
+        labels.append("published normalisation: totals over the panel alone, which raises plain r")
+    if len(folds) > 1:
+        labels.append("p-values over all sections are approximate: folds inform one another")
+    return labels
 
 
-def _row(
-    genes: pd.DataFrame,
-    name: str,
-    bounds: tuple[float, float],
-    results: Mapping[str, SectionResults],
-) -> dict[str, Any]:
-    """One predictor: the headline of gene means, and the spread of the sections' own headlines."""
-    seen = genes["detection"] >= DETECTION_FLOOR
-    own = pd.concat([part.summary for part in results.values()])
-    first = own[own["predictor"] == name]
-    own = first["headline"]
-    return {
-        "predictor": name,
-        "normalisation": first["normalisation"].iloc[0],
-        "sections": len(own),
-        "headline": headline(
-            genes[f"depth_adjusted_r_{name}"].to_numpy(), genes["detection"].to_numpy()
-        ),
-        "headline_low": bounds[0],
-        "headline_high": bounds[1],
-        "least_section": own.min(),
-        "most_section": own.max(),
-        "median_r_seen": median_over_genes(genes.loc[seen, f"r_{name}"].to_numpy()),
-        "median_r_all": median_over_genes(genes[f"r_{name}"].to_numpy()),
-        "median_r_all_other": first["median_r_all_other"].mean()
-        if "median_r_all_other" in first
-        else float("nan"),
-        "genes_seen": int(seen.sum()),
-        "genes_na": int(genes[f"r_{name}"].isna().sum()),
-    }
+def _number(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None or pd.isna(value) else int(value)

@@ -25,13 +25,13 @@ from tcgn_mil.config import as_plain
 from tcgn_mil.devices import resolve_device
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.spot_level.config import SMALL_NETWORK, SMALL_NETWORK_PX, SpotConfig
-from tcgn_mil.experiments.spot_level.study import SpotStudy
+from tcgn_mil.experiments.spot_level.inputs.study import SpotStudy
 from tcgn_mil.inference.spots import predict_spots
-from tcgn_mil.inference.tile_encoder import images_for
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.models import TCGN, load_trunk
 from tcgn_mil.models.encoders import create_encoder, input_of
 from tcgn_mil.models.heads import BeforeLastLayer, HeadOnly, set_last_layer
+from tcgn_mil.models.network_input import to_network_input
 from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR, depth_adjusted_pearson
 from tcgn_mil.training.loop import History, fit
@@ -71,7 +71,7 @@ class Network:
         return cls(SMALL_NETWORK, SMALL_NETWORK_PX)
 
 
-class Trained(NamedTuple):
+class TrainedNetwork(NamedTuple):
     """A network in eval mode, what it means, and its epochs (columns loss and score; none where it was not trained)."""
 
     model: nn.Module
@@ -81,14 +81,16 @@ class Trained(NamedTuple):
 
 def train_network(
     study: SpotStudy, network: Network, folder: Path, *, seed: int, description: str = ""
-) -> Trained:
+) -> TrainedNetwork:
     """Train a network on ``study.train``, or take the finished one from its folder."""
     if (folder / CHECKPOINT).is_file():
         model, info = load_encoder(folder / CHECKPOINT)
         _check_same_study(study, info, seed, folder)
         model.to(resolve_device(study.config.training.accelerator))
         history = folder / HISTORY
-        return Trained(model, info, pd.read_csv(history) if history.is_file() else _EMPTY_HISTORY)
+        return TrainedNetwork(
+            model, info, pd.read_csv(history) if history.is_file() else _EMPTY_HISTORY
+        )
     torch.manual_seed(seed)
     model = start_network(network, study)
     info = encoder_info(network, study, model, seed=seed)
@@ -102,7 +104,7 @@ def train_network(
         write_csv(folder / HISTORY, epochs)
     save_encoder(folder / CHECKPOINT, model.eval(), info)
     (folder / STATE).unlink(missing_ok=True)  # several times the size of what is kept
-    return Trained(model, info, epochs)
+    return TrainedNetwork(model, info, epochs)
 
 
 def _check_same_study(study: SpotStudy, info: EncoderInfo, seed: int, folder: Path) -> None:
@@ -218,7 +220,8 @@ def _fit(
 
     def step(model: Any, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         patches, targets = batch
-        return expression_loss(model(images_for(patches, info.input_spec)), targets, training.loss)
+        images = to_network_input(patches, info.input_spec)
+        return expression_loss(model(images), targets, training.loss)
 
     log = TensorBoardLog(folder / "tensorboard")
     trained = HeadOnly(model) if network.train == "head" else model

@@ -55,14 +55,14 @@ _LOOKS = {
 
 
 @dataclass(frozen=True)
-class Stain:
+class PatientStain:
     """How strongly, and in which colours, a laboratory stained a patient's tissue: (3,) per unit of each stain."""
 
     haematoxylin: NDArray[np.float64]
     eosin: NDArray[np.float64]
 
 
-def patient_stain(config: SyntheticConfig, patient: str, site: int) -> Stain:
+def patient_stain(config: SyntheticConfig, patient: str, site: int) -> PatientStain:
     """The site's stain, varied by patient."""
     laboratory, batch = config.rng(f"stain of site {site}"), config.rng(f"stain {patient}")
     vectors = []
@@ -70,11 +70,11 @@ def patient_stain(config: SyntheticConfig, patient: str, site: int) -> Stain:
         tint = np.exp(laboratory.normal(0, 0.06, 3) + batch.normal(0, 0.03, 3))
         strength = np.exp(laboratory.normal(0, 0.12) + batch.normal(0, 0.10))
         vectors.append(vector * tint * strength)
-    return Stain(*vectors)
+    return PatientStain(*vectors)
 
 
 def render(
-    labels: NDArray[np.uint8], mpp: float, stain: Stain, rng: np.random.Generator
+    labels: NDArray[np.uint8], mpp: float, stain: PatientStain, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Draw a region map as H&E.
 
@@ -185,7 +185,7 @@ def _fat_lumen(
 
 
 def _transmit(
-    haematoxylin: NDArray[np.uint8], eosin: NDArray[np.uint8], stain: Stain
+    haematoxylin: NDArray[np.uint8], eosin: NDArray[np.uint8], stain: PatientStain
 ) -> NDArray[np.uint8]:
     """Light left in red, green, blue: the product of what each stain lets through, by lookup."""
     density = np.arange(256) / 100

@@ -19,13 +19,13 @@ from PIL import Image
 from tcgn_mil.checkpoints import read_encoder_info, save_encoder
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import main as cli
-from tcgn_mil.experiments.demo.explanation_check import localisation, summary
+from tcgn_mil.experiments.demo.explanation_check import localisation, localisation_means
 from tcgn_mil.experiments.demo.synthetic import SyntheticConfig, make_cohort
 from tcgn_mil.experiments.explain import figures as explanation_figures
-from tcgn_mil.experiments.explain.attribution_tables import Explanation, block_sums, explain
+from tcgn_mil.experiments.explain.attribution_tables import Explanation, block_sums, explain_image
 from tcgn_mil.experiments.explain.config import ExplainConfig
 from tcgn_mil.experiments.explain.gene_models import spot_model
-from tcgn_mil.experiments.explain.pictures import SlideStudy
+from tcgn_mil.experiments.explain.images import ExplainedSlides
 from tcgn_mil.experiments.explain.run import run
 from tcgn_mil.experiments.spot_level import pretrain as pretraining
 from tcgn_mil.experiments.spot_level.config import SpotConfig
@@ -35,7 +35,7 @@ from tcgn_mil.inference.spots import predict_spots
 from tcgn_mil.io.feature_files import find_features
 from tcgn_mil.io.spot_files import read_patches, read_spots
 from tcgn_mil.models import create_encoder
-from tcgn_mil.models.encoders import EncoderInput
+from tcgn_mil.models.network_input import EncoderInput
 from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.tiles.pixels import centre_tile
 from tcgn_mil.settings.training import TrainingConfig
@@ -335,7 +335,7 @@ def test_the_centre_of_an_image_is_explained_as_its_spot_would_be(
     )
     assert answer.code == 0, answer.err
     model = spot_model(demo / "encoder" / "encoder.safetensors", GENES[:1])
-    expected = explain(model, patch, steps=2).predicted[0]
+    expected = explain_image(model, patch, steps=2).predicted[0]
     row = pd.read_csv(tmp_path / "out" / "explanations.csv").iloc[0]
     assert row["predicted"] == pytest.approx(expected, abs=1e-5)
     assert row["picture"] == "cut"
@@ -424,7 +424,7 @@ def test_the_encoder_has_to_be_that_of_the_features(demo: Path) -> None:
         InputError,
         match=r"timm:resnet10t: is timm:resnet10t-\w+, the slide model reads .* tcgn_tiny",
     ):
-        SlideStudy(
+        ExplainedSlides(
             str(demo / "slide-model"),
             "timm:resnet10t",
             str(demo / "features"),

@@ -23,6 +23,7 @@ from tcgn_mil.experiments.spot_level import pretrain as pretraining
 from tcgn_mil.experiments.spot_level import train_network as spot_training
 from tcgn_mil.experiments.spot_level.compare_runs import compare_runs
 from tcgn_mil.experiments.spot_level.config import PanelConfig, SpotConfig, TargetConfig
+from tcgn_mil.experiments.spot_level.summary import spot_cv_labels
 from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.settings.training import TrainingConfig
 
@@ -373,7 +374,7 @@ def test_baselines_of_a_validation_section_have_not_seen_it(spots: Path, tmp_pat
         pd.read_csv(tmp_path / name / "results.csv", index_col="predictor")
         for name in ("validated", "tested")
     ]
-    # Trained on the same four sections, ridge gives a section the same r whichever part the section plays.
+    # TrainedNetwork on the same four sections, ridge gives a section the same r whichever part the section plays.
     for column in ("headline", "median_r_all"):
         assert found[0].loc["ridge_colour", column] == pytest.approx(
             found[1].loc["ridge_colour", column], abs=1e-5
@@ -422,7 +423,7 @@ def test_the_published_preset_is_labelled_and_stands_above_a_config_file(tmp_pat
         4,
         "published",
     )
-    text = " ".join(spot_cv.labels_of(found, []))
+    text = " ".join(spot_cv_labels(found, []))
     assert "preset published" in text
     assert "truncated: 5 of its 79 epochs" in text
     assert "not the paper's panel" in text

@@ -9,11 +9,11 @@ import pytest
 from tcgn_mil.experiments.spot_level.evaluate import (
     DETECTION_LABELS,
     SectionResults,
-    SpotTargets,
     baseline_predictions,
     predictable,
     section_results,
 )
+from tcgn_mil.experiments.spot_level.inputs.targets import SpotTargets
 from tcgn_mil.types.genes import GenePanel
 
 GENES = 40

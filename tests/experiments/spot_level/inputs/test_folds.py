@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.spot_level.folds import (
+from tcgn_mil.experiments.spot_level.inputs.folds import (
     BLOCK,
     DISJOINT,
     HELD_OUT,

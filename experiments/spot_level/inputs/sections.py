@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.spot_level.evaluate import SpotTargets
 from tcgn_mil.io.spot_files import SpotSet, image_mpp, read_patches, read_spots
-from tcgn_mil.targets.spots import Normalisation, detection, spot_expression, total_counts
+from tcgn_mil.targets.spots import total_counts
 from tcgn_mil.text import preview
-from tcgn_mil.types.genes import GenePanel
 from tcgn_mil.types.tile_geometry import PatchSize
 
 BLOCK_SHARE = 0.25  # of a section's spots, set aside for validation where there is no other section
@@ -24,7 +22,7 @@ _LEAST_BLOCK = 10
 
 
 @dataclass(frozen=True)
-class Section:
+class SpotSection:
     """One section without its poor spots.
 
     Attributes
@@ -62,11 +60,11 @@ class Section:
         """µm per pixel of the image that positions are in."""
         return image_mpp(self.spots.patches_path)
 
-    def subset(self, chosen: NDArray[np.bool_]) -> Section:
+    def subset(self, chosen: NDArray[np.bool_]) -> SpotSection:
         """The section with only some of its kept spots, (S_kept,) bool."""
         return replace(self, rows=self.rows[chosen], totals=self.totals[chosen])
 
-    def without(self, chosen: NDArray[np.bool_], reason: str) -> Section:
+    def without(self, chosen: NDArray[np.bool_], reason: str) -> SpotSection:
         """The section less some of its kept spots, which are listed as dropped."""
         names = self.obs().index[chosen]
         more = pd.DataFrame(
@@ -98,7 +96,7 @@ class Section:
         return np.asarray(self.spots.adata.obsm["spatial"])[self.rows]
 
 
-def load_section(path: Path, min_umi: int) -> Section:
+def load_section(path: Path, min_umi: int) -> SpotSection:
     """Read a section and drop spots with fewer than `min_umi` counts.
 
     Raises
@@ -130,116 +128,10 @@ def load_section(path: Path, min_umi: int) -> Section:
             "reason": f"fewer than {min_umi} counts",
         }
     )
-    return Section(spots, np.flatnonzero(kept), totals[kept], dropped, Path(path))
+    return SpotSection(spots, np.flatnonzero(kept), totals[kept], dropped, Path(path))
 
 
-def section_targets(
-    section: Section, panel: GenePanel, normalisation: Normalisation, *, allow_empty: bool = False
-) -> SpotTargets:
-    """Normalised expression of the panel, with depth and detection, for the kept spots.
-
-    A panel gene that the section did not measure has no counts: :func:`usable_panel` decides whether that may be.
-
-    Raises
-    ------
-    InputError
-        If no panel gene has a count in the section, or (unless `allow_empty`, where its values are NaN) a spot has no
-        value.
-    """
-    counts, columns = panel_counts(section, panel)
-    expression = spot_expression(counts, columns, normalisation=normalisation)
-    seen = detection(counts, columns)
-    if not seen.any():
-        raise InputError(
-            f"section {section.spots.section}: none of the {len(panel)} panel genes has a count in its"
-            f" {len(section.rows)} spots",
-            path=section.path,
-            fix="check that panel and section name genes alike, or leave the section out",
-        )
-    if not allow_empty and not np.isfinite(expression).all():
-        empty = int((~np.isfinite(expression).all(axis=1)).sum())
-        raise InputError(
-            f"section {section.spots.section}: {empty} spots have no finite value (no count of any panel gene, or NaN)",
-            path=section.path,
-            fix="raise min_umi, use normalisation=library, or mend the counts",
-        )
-    return SpotTargets(expression, np.log(section.totals), seen, section.spatial())
-
-
-def without_empty_spots(section: Section, panel: GenePanel) -> Section:
-    """The section less the spots without a count of any panel gene, which `published` normalisation cannot scale."""
-    counts, columns = panel_counts(section, panel)
-    empty = np.asarray(counts[:, columns].sum(axis=1)).ravel() == 0
-    return (
-        section.without(empty, "no count of any panel gene")
-        if empty.any() and not empty.all()
-        else section
-    )
-
-
-def panel_counts(section: Section, panel: GenePanel) -> tuple[Any, NDArray[np.int64]]:
-    """Counts (S, G_all or G_all + 1), and the panel's columns in them; the last one is that of genes not measured."""
-    counts = section.counts()
-    position = {gene: index for index, gene in enumerate(section.genes)}
-    columns = np.array(
-        [position.get(gene, len(section.genes)) for gene in panel.genes], dtype=np.int64
-    )
-    if (columns < len(section.genes)).all():
-        return counts, columns
-    empty = np.zeros((counts.shape[0], 1), dtype=counts.dtype)
-    if hasattr(counts, "toarray"):
-        from scipy import sparse
-
-        return sparse.hstack([counts, sparse.csr_matrix(empty)], format="csr"), columns
-    return np.hstack([counts, empty]), columns
-
-
-class PanelReport(NamedTuple):
-    """The panel that is used, and a table (section, gene, done) of its genes that sections did not measure."""
-
-    panel: GenePanel
-    missing: pd.DataFrame
-
-
-def usable_panel(
-    panel: GenePanel, sections: Mapping[str, Section], missing: Literal["error", "zero", "drop"]
-) -> PanelReport:
-    """What is done about panel genes that a section did not measure; see :class:`PanelConfig`.
-
-    Raises
-    ------
-    InputError
-        If a gene is missing and that is an error, or no gene is left.
-    """
-    lacking = {
-        name: sorted(set(panel.genes) - set(section.genes)) for name, section in sections.items()
-    }
-    rows = [
-        (name, gene, "no counts" if missing == "zero" else "dropped")
-        for name in lacking
-        for gene in lacking[name]
-    ]
-    table = pd.DataFrame(rows, columns=["section", "gene", "done"])
-    if not rows or missing == "zero":
-        return PanelReport(panel, table)
-    if missing == "error":
-        name = max(lacking, key=lambda section: len(lacking[section]))
-        raise InputError(
-            f"section {name} lacks {len(lacking[name])} of {len(panel)} panel genes: {preview(lacking[name])}",
-            path=sections[name].path,
-            fix="set panel.missing=drop (leave such genes out), or zero (no counts there)",
-        )
-    gone = set(table["gene"])
-    left = tuple(gene for gene in panel.genes if gene not in gone)
-    if not left:
-        raise InputError(
-            "no panel gene is measured in every section",
-            fix="check that panel and sections name genes alike",
-        )
-    return PanelReport(GenePanel(left), table)
-
-
-def set_aside_block(section: Section, gap_um: float) -> tuple[Section, Section]:
+def set_aside_block(section: SpotSection, gap_um: float) -> tuple[SpotSection, SpotSection]:
     """A section's spots for training and for validation: a block at one end, with a gap between the two.
 
     The block is the quarter of the spots farthest along the longer side; spots nearer to it than `gap_um`, the side of
@@ -265,7 +157,7 @@ def set_aside_block(section: Section, gap_um: float) -> tuple[Section, Section]:
     return section.subset(train), section.subset(val)
 
 
-def one_patch_size(sections: Mapping[str, Section]) -> PatchSize:
+def one_patch_size(sections: Mapping[str, SpotSection]) -> PatchSize:
     """The patch size that all sections share.
 
     Raises

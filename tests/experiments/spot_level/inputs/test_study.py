@@ -12,8 +12,13 @@ from spot_sections import GENES, IMAGE_MPP, PATCH, write_sections
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.spot_level.config import PanelConfig, SpotConfig, TargetConfig
-from tcgn_mil.experiments.spot_level.folds import split_sections, spot_folds
-from tcgn_mil.experiments.spot_level.study import SpotStudy, load_sections, make_study, patients_of
+from tcgn_mil.experiments.spot_level.inputs.folds import split_sections, spot_folds
+from tcgn_mil.experiments.spot_level.inputs.study import (
+    SpotStudy,
+    load_sections,
+    make_study,
+    patients_of,
+)
 
 PATIENTS = {"A1": "A", "A2": "A", "B1": "B"}
 

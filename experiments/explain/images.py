@@ -31,7 +31,7 @@ _BATCH = 32
 
 
 @dataclass(frozen=True)
-class Picture:
+class ExplainedImage:
     """One image to explain.
 
     Attributes
@@ -55,11 +55,11 @@ class Picture:
     relation: str = ""
 
 
-class Material(NamedTuple):
+class ImagesOfSource(NamedTuple):
     """Pictures, and the model that is explained on them."""
 
     model: GeneModel
-    pictures: list[Picture]
+    pictures: list[ExplainedImage]
 
 
 def section_paths(source: str | Path, sections: Sequence[str]) -> dict[str, Path]:
@@ -91,9 +91,9 @@ def section_relations(encoder: str | Path) -> dict[str, str]:
     }
 
 
-def section_material(
+def section_images(
     path: Path, model: GeneModel, barcodes: Sequence[str], top: int, *, relation: str = ""
-) -> Material:
+) -> ImagesOfSource:
     """Spots of a section: those named, else for each gene the `top` ones of highest prediction."""
     spots = read_spots(path)
     check_patch(model.patch, spots.patch)
@@ -118,10 +118,10 @@ def section_material(
     pixels = read_patches(spots.patches_path, in_file_order)[back]
     measured = _measured(spots.adata, rows, model)
     section = spots.section
-    return Material(
+    return ImagesOfSource(
         model,
         [
-            Picture(
+            ExplainedImage(
                 f"{section}_{names[row]}",
                 f"spot {names[row]} of section {section}",
                 image,
@@ -148,7 +148,7 @@ def _measured(adata: Any, rows: Sequence[int], model: GeneModel) -> list[dict[st
     ]
 
 
-class SlideStudy:
+class ExplainedSlides:
     """Slides whose tiles of top attention are explained, by the slide models of `tcgn-mil finetune`."""
 
     def __init__(
@@ -171,7 +171,7 @@ class SlideStudy:
                 fix="give the encoder that the features were made with",
             )
 
-    def material(self, slide: str, source: TileSource, top: int) -> Material:
+    def images_of(self, slide: str, source: TileSource, top: int) -> ImagesOfSource:
         """The `top` tiles of highest attention of one slide, and the model of their scores."""
         if slide not in self.features:
             known = preview(list(self.features))
@@ -202,10 +202,10 @@ class SlideStudy:
         with source.open(chosen, len(best)) as batches:
             pixels = np.concatenate([batch for batch, _ in batches])
         even = found.attention * len(found.attention)
-        return Material(
+        return ImagesOfSource(
             tile_model(self.encoder, usable, self.genes),
             [
-                Picture(
+                ExplainedImage(
                     f"{slide}_x{x}_y{y}",
                     f"tile at {x}, {y} of {slide}, attention {even[row]:.1f} x even",
                     image,

@@ -13,18 +13,21 @@ from numpy.typing import NDArray
 from tcgn_mil.baselines import colour_statistics
 from tcgn_mil.batches.spots import Patches, SectionRows, load_patches
 from tcgn_mil.experiments.spot_level.config import SpotConfig
-from tcgn_mil.experiments.spot_level.evaluate import SpotTargets, stack_targets
-from tcgn_mil.experiments.spot_level.folds import BLOCK, SectionSplit
-from tcgn_mil.experiments.spot_level.sections import (
-    Section,
+from tcgn_mil.experiments.spot_level.inputs.folds import BLOCK, SectionSplit
+from tcgn_mil.experiments.spot_level.inputs.sections import (
+    SpotSection,
     load_section,
     one_patch_size,
-    section_targets,
     set_aside_block,
+)
+from tcgn_mil.experiments.spot_level.inputs.targets import (
+    SpotTargets,
+    section_targets,
+    stack_targets,
     usable_panel,
     without_empty_spots,
 )
-from tcgn_mil.io.expression_file import read_gene_list
+from tcgn_mil.io.gene_list import read_gene_list
 from tcgn_mil.io.spot_files import find_sections
 from tcgn_mil.targets.spots import Normalisation, choose_spot_panel, training_targets
 from tcgn_mil.types.genes import GenePanel, TargetScaler
@@ -56,7 +59,7 @@ class SpotStudy:
     split: SectionSplit
     train: tuple[str, ...]
     val: tuple[str, ...]
-    sections: Mapping[str, Section]
+    sections: Mapping[str, SpotSection]
     panel: GenePanel
     missing: pd.DataFrame
     targets: Mapping[str, SpotTargets]
@@ -105,7 +108,7 @@ class SpotStudy:
         }
 
 
-def load_sections(config: SpotConfig) -> dict[str, Section]:
+def load_sections(config: SpotConfig) -> dict[str, SpotSection]:
     """All sections of the folder of spots, without their poor spots, of one patch size."""
     sections = {
         name: load_section(path, config.min_umi)
@@ -115,13 +118,13 @@ def load_sections(config: SpotConfig) -> dict[str, Section]:
     return sections
 
 
-def patients_of(sections: Mapping[str, Section]) -> dict[str, str]:
+def patients_of(sections: Mapping[str, SpotSection]) -> dict[str, str]:
     """Section -> patient."""
     return {name: section.spots.patient for name, section in sections.items()}
 
 
 def make_study(
-    config: SpotConfig, split: SectionSplit, sections: Mapping[str, Section]
+    config: SpotConfig, split: SectionSplit, sections: Mapping[str, SpotSection]
 ) -> SpotStudy:
     """Choose genes and fit the target scaler on the training sections of a fold."""
     used = {name: sections[name] for name in dict.fromkeys((*split.train, *split.val, *split.test))}

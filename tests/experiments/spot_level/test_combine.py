@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from tcgn_mil.experiments.spot_level.evaluate import SectionResults, SpotTargets, section_results
-from tcgn_mil.experiments.spot_level.summary import (
+from tcgn_mil.experiments.spot_level.combine import (
     NULL_APPROXIMATE,
     NULL_ONE_FOLD,
     NULL_SINGLE,
     combine_sections,
 )
+from tcgn_mil.experiments.spot_level.evaluate import SectionResults, section_results
+from tcgn_mil.experiments.spot_level.inputs.targets import SpotTargets
 from tcgn_mil.types.genes import GenePanel
 
 GENES, KNOWN = 30, 8

@@ -1,0 +1,126 @@
+"""Draw the figures of a spot-level run: headlines, detection, genes and training curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+
+from tcgn_mil import plotting
+from tcgn_mil.experiments.runs import figures
+from tcgn_mil.experiments.spot_level.combine import RunResults
+from tcgn_mil.experiments.spot_level.evaluate import (
+    DETECTION_LABELS,
+    PREDICTOR_NAMES,
+    SectionResults,
+)
+from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR
+
+
+def draw_cross_validation(
+    combined: RunResults,
+    results: Mapping[str, SectionResults],
+    curves: Mapping[str, Mapping[str, pd.DataFrame]],
+    out_dir: Path,
+) -> None:
+    """Draw everything over all sections."""
+    summary = pd.concat([part.summary for part in results.values()])
+    draw_headlines(summary, out_dir / "headline.png")
+    draw_detection(
+        pd.concat([part.detection for part in results.values()]), out_dir / "detection.png"
+    )
+    seen = combined.genes["detection"] >= DETECTION_FLOOR
+    figures.gene_distributions(
+        {
+            PREDICTOR_NAMES.get(name, name): combined.genes.loc[
+                seen, f"depth_adjusted_r_{name}"
+            ].to_numpy()
+            for name in combined.summary["predictor"]
+            if combined.genes[f"depth_adjusted_r_{name}"].notna().any()
+        },
+        out_dir / "genes.png",
+        xlabel="depth-adjusted r, mean of sections, genes in >= 20 % of spots",
+    )
+    history = {
+        f"fold {fold}: {name}": table.to_dict("records")
+        for fold, part in curves.items()
+        for name, table in part.items()
+    }
+    if history:
+        figures.training_curves(history, out_dir / "curves.png", score="depth-adjusted r")
+
+
+def draw_headlines(summary: pd.DataFrame, path: Path) -> None:
+    """One row a section and predictor: the headline with its 95 % interval."""
+    shown = summary[summary["headline"].notna()]
+    names = [name for name in PREDICTOR_NAMES if name in set(shown["predictor"])]
+    sections = list(dict.fromkeys(shown["section"]))
+    figure, axis = plt.subplots(
+        figsize=(7, 1 + 0.24 * len(sections) * (len(names) + 1)), layout="constrained"
+    )
+    ticks = []
+    for place, section in enumerate(sections):
+        rows = shown[shown["section"] == section].set_index("predictor")
+        for step, name in enumerate(name for name in names if name in rows.index):
+            y = place * (len(names) + 1) + step
+            row, colour = (
+                rows.loc[name],
+                plotting.COLOURS[names.index(name) % len(plotting.COLOURS)],
+            )
+            axis.plot(
+                [row["headline_low"], row["headline_high"]], [y, y], color=colour, linewidth=1.6
+            )
+            axis.plot(
+                row["headline"],
+                y,
+                "o",
+                color=colour,
+                markersize=5,
+                label=None if place else PREDICTOR_NAMES[name],
+            )
+        ticks.append((place * (len(names) + 1) + (len(names) - 1) / 2, section))
+    axis.axvline(0, color="black", linewidth=0.6)
+    axis.set(
+        yticks=[y for y, _ in ticks],
+        yticklabels=[name for _, name in ticks],
+        xlabel="median depth-adjusted r of genes in >= 20 % of spots, 95 % interval",
+    )
+    axis.invert_yaxis()
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, fontsize=8, loc="outside right upper")
+    plotting.save_figure(figure, path, shown)
+
+
+def draw_detection(table: pd.DataFrame, path: Path) -> None:
+    """Median plain and depth-adjusted r by how many spots a gene is seen in, mean over sections."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", sharex=True)
+    means = table.groupby(["predictor", "seen_in"], observed=True)[
+        ["median_r", "median_depth_adjusted_r"]
+    ].mean()
+    for axis, column in zip(axes, means, strict=True):
+        for index, name in enumerate(
+            name for name in PREDICTOR_NAMES if name in means.index.get_level_values(0)
+        ):
+            values = means.loc[name, column].reindex(list(DETECTION_LABELS)).to_numpy(float)
+            if np.isfinite(values).any():
+                axis.plot(
+                    DETECTION_LABELS,
+                    values,
+                    "o-",
+                    color=plotting.COLOURS[index % len(plotting.COLOURS)],
+                    label=PREDICTOR_NAMES[name],
+                    markersize=4,
+                )
+        axis.axhline(0, color="black", linewidth=0.6)
+        axis.set(
+            xlabel="gene seen in so many spots",
+            ylabel=column.replace("_", " ").replace("depth adjusted", "depth-adjusted"),
+        )
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right upper"
+    )
+    plotting.save_figure(figure, path, means.reset_index())
