@@ -25,11 +25,12 @@ from tcgn_mil.experiments.predict.config import PredictConfig
 from tcgn_mil.experiments.runs import figures
 from tcgn_mil.inference.fold_models import FoldModel
 from tcgn_mil.io.atomic import atomic_path, safe_file_name
-from tcgn_mil.io.expression_file import read_gene_table
-from tcgn_mil.io.geojson import tile_feature, write_features
+from tcgn_mil.io.gene_list import read_gene_table
+from tcgn_mil.io.geojson import tile_feature, write_feature_collection
 from tcgn_mil.io.tile_files import read_tiles
 from tcgn_mil.provenance import provenance
-from tcgn_mil.signatures.gene_sets import CoveredSets, covered_sets, read_gmt
+from tcgn_mil.signatures.gene_sets import read_gene_sets
+from tcgn_mil.signatures.set_weights import CoveredSets, covered_sets
 from tcgn_mil.types.genes import GenePanel
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def write_slide_map(found: SlideMap, folder: str | Path) -> None:
     name = safe_file_name(found.slide_id, what="slide id")
     folder = Path(folder)
     _draw(found, folder / f"{name}.png")
-    write_features(folder / f"{name}.geojson", _features(found))
+    write_feature_collection(folder / f"{name}.geojson", _features(found))
     _write_h5ad(found, folder / f"{name}.h5ad")
 
 
@@ -298,7 +299,7 @@ def mapped_signatures(
     if config.map_signatures is None or not config.maps:
         return CoveredSets((), {})
     found = covered_sets(
-        read_gmt(config.map_signatures).values(), [fold.info.panel for fold in models]
+        read_gene_sets(config.map_signatures).values(), [fold.info.panel for fold in models]
     )
     if not found.kept:
         name, reason = next(iter(found.left_out.items()))

@@ -16,8 +16,9 @@ from tcgn_mil.inference.fold_models import FoldModel, relation
 from tcgn_mil.inference.out_of_distribution import read_reference
 from tcgn_mil.inference.patients import PatientPrediction, unplaced
 from tcgn_mil.io.atomic import atomic_path, write_csv
-from tcgn_mil.io.expression_file import read_gene_table, write_predictions
-from tcgn_mil.signatures.gene_sets import CoveredSets
+from tcgn_mil.io.expression_file import write_predictions
+from tcgn_mil.io.gene_list import read_gene_table
+from tcgn_mil.signatures.set_weights import CoveredSets
 from tcgn_mil.text import preview
 from tcgn_mil.types.genes import GenePanel
 from tcgn_mil.types.units import ExpressionUnit

@@ -8,7 +8,6 @@ no screen can tell from the stored ones.
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ from numpy.typing import NDArray
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.page import Scatter
 from tcgn_mil.experiments.slide_level.evaluate import MODEL
-from tcgn_mil.io.expression_file import read_gene_table
-from tcgn_mil.signatures.gene_sets import SHIPPED_SETS, read_gmt
+from tcgn_mil.io.gene_list import read_gene_table
+from tcgn_mil.signatures.gene_sets import load_gene_sets
 from tcgn_mil.types.genes import canonical_gene
 
 BUDGET_BYTES = 5 * 2**20  # of all scatters of a page
@@ -78,20 +77,12 @@ def read_scatter(
         "genes": rows,
         "first": best["gene"],
     }
-    return Scatter(len(rows), len(genes), safe_json(data))
-
-
-def safe_json(value: Any) -> str:
-    """JSON that may stand inside a script element: no character of it can end the element or begin another."""
-    text = json.dumps(
-        value, separators=(",", ":"), allow_nan=False
-    )  # ASCII: line separators are escaped too
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return Scatter(len(rows), len(genes), data)
 
 
 def _chosen(facts: pd.DataFrame, known: NDArray[np.bool_], budget: float) -> Sequence[int]:
     """Columns to keep, in the order of the genes' names."""
-    immune = {canonical_gene(gene) for one in read_gmt(SHIPPED_SETS).values() for gene in one.genes}
+    immune = {canonical_gene(gene) for one in load_gene_sets().values() for gene in one.genes}
     r = facts[f"r_{MODEL}"].fillna(facts[f"pooled_r_{MODEL}"]).fillna(-1).to_numpy(float)
     first = np.array([canonical_gene(str(gene)) in immune for gene in facts.index])
     order = [column for column in np.lexsort((-r, ~first)) if known[:, column].any()]

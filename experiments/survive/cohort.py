@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.survive.config import SurviveConfig
 from tcgn_mil.io.clinical_file import read_survival
 from tcgn_mil.io.expression_file import PatientExpression, read_expression
-from tcgn_mil.signatures.gene_sets import SHIPPED_SETS, read_sets
+from tcgn_mil.signatures.gene_sets import GeneSet, load_gene_sets, read_gene_sets
 from tcgn_mil.signatures.scores import SignatureScores, gene_columns, score_signatures
 from tcgn_mil.survival.covariates import check_estimable, design_matrix, numbers_where_they_are
 from tcgn_mil.targets.bulk import training_scale
@@ -196,18 +195,19 @@ def _source(
             f"{kind}: predictions of {len(np.unique(found.folds))} models, whose levels differ; with the folds of the"
             " run that made them (--folds), C compares patients of one model alone"
         )
-    path, values = config.signatures or SHIPPED_SETS, values[:, complete]
+    sets = read_gene_sets(config.signatures) if config.signatures else load_gene_sets()
+    values = values[:, complete]
     if config.risk.features == "genes":
-        return Source(genes, values, scores=_scores(path, values, genes, found, row, table)), notes
-    names, weights, more = signature_weights(path, values, genes)
+        return Source(genes, values, scores=_scores(sets, values, genes, found, row, table)), notes
+    names, weights, more = signature_weights(sets, values, genes)
     notes += [f"{kind}: {note}" for note in more]
     return Source(
-        genes, values, names, weights, _scores(path, values, genes, found, row, table)
+        genes, values, names, weights, _scores(sets, values, genes, found, row, table)
     ), notes
 
 
 def _scores(
-    path: str | Path,
+    sets: Mapping[str, GeneSet],
     values: NDArray[np.float64],
     genes: Sequence[str],
     found: PatientExpression,
@@ -219,18 +219,18 @@ def _scores(
     groups = None if found.folds is None else found.folds[[row[name] for name in table.patient_id]]
     try:
         return score_signatures(
-            scaled, genes, read_sets(path), groups=groups, log_offset=log_offset
+            scaled, genes, sets, groups=groups, log_offset=log_offset
         )
     except InputError:
         return None  # no signature has enough genes, or two columns are one gene: there are genes to judge all the same
 
 
 def signature_weights(
-    path: str | Path, values: NDArray[np.float64], genes: Sequence[str]
+    sets: Mapping[str, GeneSet], values: NDArray[np.float64], genes: Sequence[str]
 ) -> tuple[tuple[str, ...], NDArray[np.float64], list[str]]:
     """Names (K), weights (G, K) that average a set's genes, and a note on each set without enough of its genes."""
     columns = gene_columns(genes)
-    found = score_signatures(values, genes, read_sets(path))
+    found = score_signatures(values, genes, sets)
     scored = [one for one in found.coverage if not one.refused]
     weights = np.zeros((len(genes), len(scored)))
     for index, one in enumerate(scored):

@@ -1,1 +1,1 @@
-"""TODO: say what tcgn_mil/signatures holds."""
+"""Gene sets: reading them, scoring patients and models on them, and testing for enrichment."""

@@ -1,7 +1,8 @@
-"""Whether genes of interest gather in gene sets: hypergeometric against the panel, and preranked GSEA.
+"""Test whether genes of interest are enriched in gene sets: hypergeometric test and preranked GSEA.
 
-The background is the panel, the genes that could have been found, never the genome. GSEA is that of Subramanian et al.
-(PNAS 2005) as gseapy computes it, here from sets in memory: nothing is downloaded.
+The background is the panel, that is the genes that a model predicts. The genome would be the wrong
+background, because a gene outside the panel cannot be among the genes of interest. GSEA is that of
+Subramanian et al. (PNAS 2005) as gseapy computes it, with sets in memory: nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -11,34 +12,51 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tcgn_mil.signatures.gene_sets import GeneSet
 from tcgn_mil.statistics.p_values import benjamini_hochberg
+from tcgn_mil.types.arrays import FloatArray
 from tcgn_mil.types.genes import canonical_gene
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_WEIGHT = 1.0  # of the ranking statistic, as published
+_WEIGHT = 1.0  # exponent of the ranking statistic in the running sum, as published
 
 
 def hypergeometric(
     chosen: Iterable[str], panel: Sequence[str], sets: Sequence[GeneSet]
 ) -> pd.DataFrame:
-    """One row a set, in their order, that shares genes with the panel.
+    """Test whether each gene set contains more of the chosen genes than expected by chance.
 
     Parameters
     ----------
     chosen
-        Genes of interest; those outside the panel do not count.
+        Genes of interest. Those outside the panel do not count.
     panel
-        The background.
+        All genes that could have been chosen: the background.
+    sets
+        Gene sets.
 
     Returns
     -------
-    ``set``, ``genes`` of it, ``in_panel``, ``chosen`` of those, ``expected`` by chance, ``fold`` of the two, one-sided
-    ``p`` of as many or more, ``q`` over sets, ``overlap`` (the genes, by ;).
+    One row for each set that shares a gene with the panel, in the order of `sets`, with the columns
+
+    - ``set``, ``genes``: name of the set and its number of genes;
+    - ``in_panel``, ``chosen``: number of its genes in the panel, and of those the chosen ones;
+    - ``expected``, ``fold``: number of chosen genes expected by chance, and observed / expected;
+    - ``p``, ``q``: one-sided p-value of as many chosen genes or more, and its false discovery rate
+      over the sets;
+    - ``overlap``: the chosen genes, separated by semicolons.
+
+    Examples
+    --------
+    >>> panel = [f"G{number}" for number in range(20)]
+    >>> table = hypergeometric(panel[:5], panel, [GeneSet("FIRST", "", ("G0", "G1", "G2"))])
+    >>> table[["in_panel", "chosen", "expected", "fold"]].iloc[0].tolist()
+    [3.0, 3.0, 0.75, 4.0]
+    >>> float(table["p"].iloc[0].round(4))
+    0.0088
     """
     import pandas as pd
     from scipy.stats import hypergeom
@@ -46,20 +64,23 @@ def hypergeometric(
     names = {canonical_gene(gene): gene for gene in panel}
     picked = {canonical_gene(gene) for gene in chosen} & names.keys()
     rows = []
-    for one in sets:
-        inside = [gene for gene in dict.fromkeys(map(canonical_gene, one.genes)) if gene in names]
+    for gene_set in sets:
+        inside = [
+            gene for gene in dict.fromkeys(map(canonical_gene, gene_set.genes)) if gene in names
+        ]
         if not inside:
             continue
         overlap = [names[gene] for gene in inside if gene in picked]
         expected = len(picked) * len(inside) / len(names)
         rows.append(
             {
-                "set": one.name,
-                "genes": len(one.genes),
+                "set": gene_set.name,
+                "genes": len(gene_set.genes),
                 "in_panel": len(inside),
                 "chosen": len(overlap),
                 "expected": expected,
                 "fold": len(overlap) / expected if expected else np.nan,
+                # Of N panel genes, K chosen and n in the set, P(X >= x) for hypergeometric X.
                 "p": hypergeom.sf(len(overlap) - 1, len(names), len(picked), len(inside)),
                 "overlap": ";".join(overlap),
             }
@@ -72,20 +93,40 @@ def hypergeometric(
 
 def preranked(
     genes: Sequence[str],
-    statistic: NDArray[np.floating],
+    statistic: FloatArray,
     sets: Sequence[GeneSet],
     *,
     min_genes: int = 5,
     permutations: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Preranked GSEA of genes by a statistic (G,), highest first; genes without one are left out.
+    """Preranked gene set enrichment analysis.
+
+    Parameters
+    ----------
+    genes
+        Names of G genes.
+    statistic
+        (G,) statistic by which genes are ranked, highest first, for example r. A gene with NaN is
+        left out.
+    sets
+        Gene sets.
+    min_genes
+        Smallest number of ranked genes that a set must contain.
+    permutations
+        Number of permutations of the genes.
+    seed
+        Seed of the permutations.
 
     Returns
     -------
-    One row a set with at least `min_genes` ranked genes, best first: ``set``, ``in_panel``, ``es``, ``nes``, ``p``
-    (a count of permutations of genes: 0 means fewer than one in them all), ``q`` (GSEA's own FDR), ``leading`` genes
-    (by ;). No row where no set has enough genes.
+    One row for each set that has enough ranked genes, the most significant first, with the columns
+
+    - ``set``, ``in_panel``: name of the set and its number of ranked genes;
+    - ``es``, ``nes``: enrichment score, and the score normalised by that of permutations;
+    - ``p``: share of permutations with a score as large; 0 means fewer than one of all;
+    - ``q``: false discovery rate as GSEA defines it;
+    - ``leading``: the genes of the leading edge, separated by semicolons.
     """
     import gseapy
     import pandas as pd
@@ -95,15 +136,19 @@ def preranked(
     ranked = pd.Series(np.asarray(statistic, dtype=float)[known], index=names).sort_values(
         ascending=False, kind="stable"
     )
-    inside = {one.name: sorted(set(map(canonical_gene, one.genes)) & set(names)) for one in sets}
+    inside = {
+        gene_set.name: sorted(set(map(canonical_gene, gene_set.genes)) & set(names))
+        for gene_set in sets
+    }
     inside = {
         name: members for name, members in inside.items() if min_genes <= len(members) < len(names)
     }
     columns = ["set", "in_panel", "es", "nes", "p", "q", "leading"]
     if not inside:
         return pd.DataFrame(columns=columns)
+    # gseapy warns of tied statistics and of its own defaults, which are fixed here.
     logging.getLogger("gseapy").setLevel(logging.ERROR)
-    found = gseapy.prerank(
+    result = gseapy.prerank(
         rnk=ranked,
         gene_sets=inside,
         outdir=None,
@@ -118,10 +163,10 @@ def preranked(
     ).res2d
     table = pd.DataFrame(
         {
-            "set": found["Term"],
-            "in_panel": [len(inside[name]) for name in found["Term"]],
+            "set": result["Term"],
+            "in_panel": [len(inside[name]) for name in result["Term"]],
             **{
-                new: pd.to_numeric(found[old])
+                new: pd.to_numeric(result[old])
                 for new, old in (
                     ("es", "ES"),
                     ("nes", "NES"),
@@ -129,7 +174,7 @@ def preranked(
                     ("q", "FDR q-val"),
                 )
             },
-            "leading": found["Lead_genes"],
+            "leading": result["Lead_genes"],
         },
         columns=columns,
     )

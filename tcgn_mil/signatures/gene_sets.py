@@ -1,29 +1,27 @@
-"""Gene sets from a GMT file, the format of MSigDB (Liberzon et al. 2011, Bioinformatics 27:1739).
+"""Read gene sets from GMT files or tables, and find those that are shipped with the package.
 
-One set a line, tab-separated: name, description, genes.
-
-Gene sets from a GMT file, or from a table with a column a set.
+A gene set is a file in the folder ``sets`` beside this module: every ``.gmt`` file there is shipped
+and found by :func:`shipped_gene_set_files`. Sets from elsewhere, a file or a folder of files, are
+added by :func:`load_gene_sets`.
 """
 
 from __future__ import annotations
 
 import csv
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.text import duplicates, preview
-from tcgn_mil.types.genes import GenePanel
 
-_LAYOUT = "each line is a set's name, its description and its genes, separated by tabs"
-
-SHIPPED_SETS = Path(__file__).parent / "sets" / "immune.gmt"
+TABLE_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+GENE_SET_SUFFIXES = (".gmt", *TABLE_SEPARATORS)
+_GMT_LAYOUT = (
+    "write each set as one line: its name, its description and its genes, all tab-separated"
+)
+_TABLE_LAYOUT = "give each set one column, with its name in the first row and its genes below"
+_NO_REPEATS = "rename or remove one of them"
 
 
 @dataclass(frozen=True)
@@ -33,11 +31,11 @@ class GeneSet:
     Attributes
     ----------
     name
-        As the file gives it; unique there.
+        Name of the set, unique in its file.
     description
-        Often a link; may be empty.
+        Free text, often a citation or a link; may be empty.
     genes
-        Symbols or ids as the file gives them, each once, in its order; at least one.
+        Symbols or ids of at least one gene, in the order of the file, each once.
     """
 
     name: str
@@ -45,164 +43,170 @@ class GeneSet:
     genes: tuple[str, ...]
 
 
-def read_gmt(path: str | Path) -> dict[str, GeneSet]:
-    """Read the sets of a GMT file by name, in its order.
+def shipped_gene_set_files() -> tuple[Path, ...]:
+    """All gene-set files that are shipped with the package, in alphabetical order.
 
-    Blank lines, Windows line ends, a byte order mark and empty fields are passed over; a gene that a set repeats
-    counts once.
+    Examples
+    --------
+    >>> [path.name for path in shipped_gene_set_files()]
+    ['immune.gmt']
+    """
+    return tuple(sorted((Path(__file__).parent / "sets").glob("*.gmt")))
+
+
+def load_gene_sets(paths: Iterable[str | Path] = (), *, shipped: bool = True) -> dict[str, GeneSet]:
+    """Load the shipped gene sets together with sets from other files.
+
+    Parameters
+    ----------
+    paths
+        Files or folders of gene sets, as :func:`read_gene_sets` reads them.
+    shipped
+        Whether the shipped sets are included.
+
+    Returns
+    -------
+    Sets by name: the shipped ones first, then those of `paths` in their order.
 
     Raises
     ------
     InputError
-        If the file is missing, no UTF-8 text or without sets, or a set lacks a name or genes or repeats a name.
+        If a file cannot be read, or two files have a set of the same name.
+
+    Examples
+    --------
+    >>> load_gene_sets()["CYTOLYTIC_ACTIVITY"].genes
+    ('GZMA', 'PRF1')
+    """
+    sets: dict[str, GeneSet] = {}
+    for path in (*(shipped_gene_set_files() if shipped else ()), *map(Path, paths)):
+        _add(sets, read_gene_sets(path), path)
+    return sets
+
+
+def read_gene_sets(path: str | Path) -> dict[str, GeneSet]:
+    """Read the gene sets of a file or of all files in a folder.
+
+    Parameters
+    ----------
+    path
+        One of:
+
+        - a ``.gmt`` file, the format of MSigDB (Liberzon et al., Bioinformatics 2011;27:1739). Each
+          line holds a set: its name, its description and its genes, separated by tabs;
+        - a ``.csv`` or ``.tsv`` table with one column a set, its name in the first row;
+        - a folder, of which all ``.gmt``, ``.csv`` and ``.tsv`` files are read by name.
+
+        Any other file is read as GMT. Blank lines, empty fields, a byte order mark and Windows line
+        ends do no harm, and a gene that a set repeats counts once.
+
+    Returns
+    -------
+    Sets by name, in the order of the file.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not UTF-8 text or has no set, or if a set has no name or no
+        genes, or has the name of another set.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "mine.gmt"
+    ...     _ = file.write_text("T_CELLS\\tmy markers\\tCD3D\\tCD3E\\n")
+    ...     sets = read_gene_sets(file)
+    >>> sets["T_CELLS"]
+    GeneSet(name='T_CELLS', description='my markers', genes=('CD3D', 'CD3E'))
     """
     path = Path(path)
+    if path.is_dir():
+        return _read_folder(path)
     if not path.is_file():
+        raise InputError("no such file of gene sets", path=path, fix="check the path")
+    is_table = path.suffix.lower() in TABLE_SEPARATORS
+    sets: dict[str, GeneSet] = {}
+    for gene_set in _table_sets(path) if is_table else _gmt_sets(path):
+        sets[gene_set.name] = gene_set
+    if not sets:
         raise InputError(
-            "no such file of gene sets", path=path, fix="give a GMT file, e.g. one of MSigDB"
+            "holds no gene set", path=path, fix=_TABLE_LAYOUT if is_table else _GMT_LAYOUT
         )
+    return sets
+
+
+def _read_folder(folder: Path) -> dict[str, GeneSet]:
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in GENE_SET_SUFFIXES)
+    if not files:
+        raise InputError(
+            "the folder holds no file of gene sets",
+            path=folder,
+            fix=f"put {', '.join(GENE_SET_SUFFIXES)} files into it",
+        )
+    sets: dict[str, GeneSet] = {}
+    for file in files:
+        _add(sets, read_gene_sets(file), file)
+    return sets
+
+
+def _add(sets: dict[str, GeneSet], more: dict[str, GeneSet], path: Path) -> None:
+    if repeated := [name for name in more if name in sets]:
+        raise InputError(
+            f"set {preview(repeated)} has the name of a set that was loaded before",
+            path=path,
+            fix="rename the set in one of the files, or give one of the files only",
+        )
+    sets |= more
+
+
+def _gmt_sets(path: Path) -> Iterator[GeneSet]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").split(
-            "\n"
-        )  # read_text turns \r\n and \r into \n
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # \r\n and \r were turned into \n
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"cannot be read as text ({error})", path=path, fix="give an uncompressed GMT file"
         ) from error
-    sets: dict[str, GeneSet] = {}
+    names: set[str] = set()
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        found = _gene_set(line, number, path)
-        if found.name in sets:
+        name, *rest = (field.strip() for field in line.split("\t"))
+        genes = tuple(dict.fromkeys(gene for gene in rest[1:] if gene))
+        if not name:
+            raise InputError(f"line {number}: the set has no name", path=path, fix=_GMT_LAYOUT)
+        if not genes:
             raise InputError(
-                f"line {number}: set {found.name!r} stands twice",
-                path=path,
-                fix="rename or remove one",
+                f"line {number}: set {name[:60]!r} has no genes", path=path, fix=_GMT_LAYOUT
             )
-        sets[found.name] = found
-    if not sets:
-        raise InputError("holds no gene set", path=path, fix=_LAYOUT)
-    return sets
-
-
-def _gene_set(line: str, number: int, path: Path) -> GeneSet:
-    name, *rest = (field.strip() for field in line.split("\t"))
-    genes = tuple(dict.fromkeys(gene for gene in rest[1:] if gene))
-    if not name:
-        raise InputError(f"line {number}: the set has no name", path=path, fix=_LAYOUT)
-    if not genes:
-        raise InputError(f"line {number}: set {name[:60]!r} has no genes", path=path, fix=_LAYOUT)
-    return GeneSet(name, rest[0], genes)
-
-
-class CoveredSets(NamedTuple):
-    """Sets that all models can score, and why the others were left out.
-
-    Attributes
-    ----------
-    kept
-        Sets of which every model has at least half the genes.
-    left_out
-        Name -> reason, with the genes missing.
-    """
-
-    kept: tuple[GeneSet, ...]
-    left_out: dict[str, str]
-
-
-def covered_sets(sets: Iterable[GeneSet], panels: Sequence[GenePanel]) -> CoveredSets:
-    """Split sets by whether every panel holds at least half of their genes."""
-    known = [set(panel.genes) for panel in panels]
-    kept: list[GeneSet] = []
-    left_out: dict[str, str] = {}
-    for one in sets:
-        missing = max(
-            ([gene for gene in one.genes if gene not in genes] for genes in known), key=len
-        )
-        if 2 * len(missing) <= len(one.genes):
-            kept.append(one)
-        else:
-            left_out[one.name] = (
-                f"a model lacks {len(missing)} of {len(one.genes)} genes: {preview(missing)}"
+        if name in names:
+            raise InputError(
+                f"line {number}: set {name!r} appears twice", path=path, fix=_NO_REPEATS
             )
-    return CoveredSets(tuple(kept), left_out)
+        names.add(name)
+        yield GeneSet(name, rest[0], genes)
 
 
-class SetWeights(NamedTuple):
-    """What one model's scores contribute to the scores of S sets: ``scores[:, genes] @ weights``.
-
-    Attributes
-    ----------
-    genes
-        K genes of the model that a set holds.
-    weights
-        (K, S) float32.
-    """
-
-    genes: tuple[str, ...]
-    weights: NDArray[np.float32]
-
-
-def mean_weights(sets: Sequence[GeneSet], panels: Sequence[GenePanel]) -> list[SetWeights]:
-    """One model each, such that their contributions sum to the sets' scores.
-
-    The score of a set is the mean over its genes of a gene's mean over the models that have it; genes that no model
-    has are left out. Summed over models in this form, no more than one model's gene scores are held at a time.
-    """
-    models_with = Counter(gene for panel in panels for gene in panel.genes)
-    members = list(dict.fromkeys(gene for one in sets for gene in one.genes if gene in models_with))
-    share = np.zeros((len(members), len(sets)), dtype=np.float32)
-    row = {gene: index for index, gene in enumerate(members)}
-    for column, one in enumerate(sets):
-        present = [gene for gene in one.genes if gene in row]
-        share[[row[gene] for gene in present], column] = 1 / max(len(present), 1)
-    share /= np.array([models_with[gene] for gene in members], dtype=np.float32).reshape(-1, 1)
-    found = []
-    for panel in panels:
-        own = set(panel.genes)
-        rows = [index for index, gene in enumerate(members) if gene in own]
-        found.append(SetWeights(tuple(members[index] for index in rows), share[rows]))
-    return found
-
-
-def read_sets(path: str | Path) -> dict[str, GeneSet]:
-    """Sets by name from ``.gmt``, or from ``.csv`` or ``.tsv``: the first row names the sets, their genes stand below.
-
-    Raises
-    ------
-    InputError
-        As :func:`read_gmt`; or if a table is missing, no text, repeats a name, or holds a column without name or genes.
-    """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in (".csv", ".tsv"):
-        return read_gmt(path)
-    if not path.is_file():
-        raise InputError("no such file of gene sets", path=path, fix="check the path")
+def _table_sets(path: Path) -> Iterator[GeneSet]:
+    # Sets differ in size, and some programs leave out the empty cells at the end of a row. The
+    # project's reader of tables refuses rows of unequal length, so csv is used here.
     try:
         with path.open(encoding="utf-8-sig", newline="") as text:
-            rows = list(csv.reader(text, delimiter="\t" if suffix == ".tsv" else ","))
+            rows = list(csv.reader(text, delimiter=TABLE_SEPARATORS[path.suffix.lower()]))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
-            f"cannot be read as a table ({error})", path=path, fix="give UTF-8 CSV"
+            f"cannot be read as a table ({error})", path=path, fix="save it as UTF-8 text"
         ) from error
     names = [name.strip() for name in rows[0]] if rows else []
     if repeated := duplicates(names):
-        raise InputError(
-            f"set {preview(repeated)} stands twice", path=path, fix="rename or remove one"
-        )
-    sets = {}
+        raise InputError(f"set {preview(repeated)} appears twice", path=path, fix=_NO_REPEATS)
     for column, name in enumerate(names):
         cells = (row[column].strip() for row in rows[1:] if column < len(row))
         genes = tuple(dict.fromkeys(gene for gene in cells if gene))
-        if not name or not genes:
+        if not name:
+            raise InputError(f"column {column + 1} has no name", path=path, fix=_TABLE_LAYOUT)
+        if not genes:
             raise InputError(
-                f"column {column + 1} ({name or 'without name'}) has no {'genes' if name else 'name'}",
-                path=path,
-                fix="the first row names the sets, and their genes stand below",
+                f"column {column + 1} ({name}) has no genes", path=path, fix=_TABLE_LAYOUT
             )
-        sets[name] = GeneSet(name, "", genes)
-    if not sets:
-        raise InputError("holds no gene set", path=path, fix="the first row names the sets")
-    return sets
+        yield GeneSet(name, "", genes)

@@ -1,12 +1,14 @@
-"""Signature scores of patients from the expression of a set's genes.
+"""Score patients on gene signatures from the expression of each signature's genes.
 
-The score is the mean over the set's genes of the gene's rank among the patients, as a share of them: 0 to 1, and the
-same whatever the unit, so that predicted and measured values, or z-scores with tails of 1e4, can be scored alike. It
-is relative to the patients given.
+The score of a patient is the mean, over the genes of the signature, of the gene's rank among the
+patients, as a share of them. It lies between 0 and 1, and it is the same for any unit that keeps
+the order of the patients. Predicted values, measured values and z-scores with extreme tails can
+therefore be scored alike. A score is relative to the patients that are scored together.
 
-Cytolytic activity (Rooney et al. 2015, Cell 160:48), recognised by its two genes, is as published their geometric mean
-where the values allow one: linear values, and logs of known offset, which are taken back to linear. Other values have
-the mean of ranks. A score needs half of its set's genes, cytolytic activity both.
+Cytolytic activity (Rooney et al. 2015, Cell 160:48) is recognised by its two genes. It is computed
+as published, as the geometric mean of both genes, where the values are linear or are logarithms
+with a known offset; otherwise it is a mean of ranks as well. A signature needs at least half of its
+genes, and cytolytic activity needs both.
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.signatures.gene_sets import GeneSet
 from tcgn_mil.statistics.ranks import patient_ranks
 from tcgn_mil.text import preview
+from tcgn_mil.types.arrays import Float64Array, FloatArray, IntArray
 from tcgn_mil.types.genes import canonical_gene
 
 CYTOLYTIC = frozenset({"GZMA", "PRF1"})
@@ -30,18 +32,18 @@ MEAN_OF_RANKS, GEOMETRIC_MEAN = "mean of ranks among patients", "geometric mean 
 
 @dataclass(frozen=True)
 class Coverage:
-    """What a signature has of its genes.
+    """Genes of a signature that a table has, and the definition of its score.
 
     Attributes
     ----------
     name, description
-        Of the set.
+        Name and description of the gene set.
     definition
-        How it was scored; empty where it was refused.
+        Definition of the score; empty if there is no score.
     present, missing
-        Genes of the set that the table has, and those it lacks.
+        Genes of the set that the table has and does not have.
     refused
-        Why there is no score; empty where there is one.
+        Reason why there is no score; empty if there is one.
     """
 
     name: str
@@ -54,124 +56,151 @@ class Coverage:
 
 @dataclass(frozen=True, eq=False)
 class SignatureScores:
-    """Scores of M patients.
+    """Signature scores of M patients.
 
     Attributes
     ----------
     names
-        The K signatures that have a score.
+        Names of the K signatures that have a score.
     values
-        (M, K) float64; NaN for a patient without half of a signature's genes.
+        (M, K) float64; NaN for a patient without values for half of a signature's genes.
     coverage
-        All signatures asked for, the refused ones too, in their order.
+        Coverage of all signatures that were asked for, in their order, with those without a score.
     """
 
     names: tuple[str, ...]
-    values: NDArray[np.float64]
+    values: Float64Array
     coverage: tuple[Coverage, ...]
 
 
 def gene_columns(genes: Sequence[str]) -> dict[str, int]:
-    """Canonical name -> column.
+    """Column of each gene by its canonical name.
+
+    Parameters
+    ----------
+    genes
+        Names of the columns. Spellings such as ``HLA_A`` and ``HLA.A`` mean the gene ``HLA-A``.
 
     Raises
     ------
     InputError
-        If two columns are one gene.
+        If two columns are the same gene.
+
+    Examples
+    --------
+    >>> gene_columns(["CD8A", "HLA_A"])
+    {'CD8A': 0, 'HLA-A': 1}
     """
     columns: dict[str, int] = {}
     for column, gene in enumerate(genes):
-        known = columns.setdefault(canonical_gene(gene), column)
-        if known != column:
+        earlier = columns.setdefault(canonical_gene(gene), column)
+        if earlier != column:
             raise InputError(
-                f"columns {genes[known]!r} and {gene!r} are one gene", fix="keep one of them"
+                f"columns {genes[earlier]!r} and {gene!r} are one gene",
+                fix="remove one of the two columns",
             )
     return columns
 
 
 def score_signatures(
-    values: NDArray[np.floating],
+    values: FloatArray,
     genes: Sequence[str],
     sets: Mapping[str, GeneSet] | Iterable[GeneSet],
     *,
-    groups: NDArray[np.int64] | None = None,
+    groups: IntArray | None = None,
     log_offset: float | None = None,
 ) -> SignatureScores:
-    """Score patients on every set that has enough genes.
+    """Score patients on every gene set of which enough genes are present.
 
     Parameters
     ----------
     values
-        (M, G), NaN where missing.
+        (M, G) expression of M patients, NaN where a value is missing.
     genes
-        The G columns' names.
+        Names of the G columns.
     sets
-        Gene sets, by name or in a row.
+        Gene sets, as :func:`tcgn_mil.signatures.gene_sets.load_gene_sets` gives them.
     groups
-        (M,) number of each patient's fold, whose predictions come from one model: ranks are among its patients, and
-        rest on no other fold's.
+        (M,) number of each patient's test fold, if values are out-of-fold predictions. Values of
+        two folds come from two models, so that ranks are taken within folds.
     log_offset
-        x where the values are log2(linear + x); None where they are linear, z-scores, or not known.
+        x if the values are log2(linear value + x); None if they are linear, z-scores or unknown.
 
     Raises
     ------
     InputError
-        If two columns are one gene, or no set has enough genes, naming what is missing.
+        If two columns are the same gene, or if no set has enough genes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tpm = np.array([[1.0, 4.0, 7.0], [9.0, 16.0, 5.0], [2.0, 8.0, 6.0]])
+    >>> sets = [GeneSet("CYT", "", ("GZMA", "PRF1")), GeneSet("T", "", ("CD3D", "PRF1"))]
+    >>> scores = score_signatures(tpm, ["GZMA", "PRF1", "CD3D"], sets)
+    >>> scores.names
+    ('CYT', 'T')
+    >>> scores.values.round(2).tolist()
+    [[2.0, 0.5], [12.0, 0.5], [4.0, 0.5]]
     """
-    known = np.asarray(values, dtype=np.float64)
+    values = np.asarray(values, dtype=np.float64)
     columns = gene_columns(genes)
     asked = tuple(sets.values() if isinstance(sets, Mapping) else sets)
     scored, coverage = [], []
-    for one in asked:
-        found = [columns[gene] for gene in map(canonical_gene, one.genes) if gene in columns]
-        report = _coverage(one, columns, linear=_linear(known[:, found], log_offset) is not None)
+    for gene_set in asked:
+        present = [columns[gene] for gene in map(canonical_gene, gene_set.genes) if gene in columns]
+        linear = _linear(values[:, present], log_offset)
+        report = _coverage(gene_set, columns, linear=linear is not None)
         coverage.append(report)
         if not report.refused:
-            scored.append(_score(known[:, found], report, len(one.genes), groups, log_offset))
+            scored.append(
+                _score(values[:, present], report, len(gene_set.genes), groups, log_offset)
+            )
     if not scored:
+        example = (
+            f"{coverage[0].name} lacks {preview(coverage[0].missing)}"
+            if coverage
+            else "no set was given"
+        )
         raise InputError(
-            f"none of {len(asked)} signatures has enough genes: {coverage[0].name if asked else 'no set'} lacks"
-            f" {preview(coverage[0].missing) if asked else 'all'}",
-            fix="name genes by symbol as the sets do, or give other sets",
+            f"none of {len(asked)} signatures has enough genes: {example}",
+            fix="name genes by the symbols that the sets use, or give other sets",
         )
     names = tuple(report.name for report in coverage if not report.refused)
     return SignatureScores(names, np.stack(scored, axis=1), tuple(coverage))
 
 
-def _coverage(one: GeneSet, columns: Mapping[str, int], *, linear: bool) -> Coverage:
-    present = tuple(gene for gene in one.genes if canonical_gene(gene) in columns)
-    missing = tuple(gene for gene in one.genes if canonical_gene(gene) not in columns)
-    whole = _is_cytolytic(one.genes)
+def _coverage(gene_set: GeneSet, columns: Mapping[str, int], *, linear: bool) -> Coverage:
+    genes = gene_set.genes
+    present = tuple(gene for gene in genes if canonical_gene(gene) in columns)
+    missing = tuple(gene for gene in genes if canonical_gene(gene) not in columns)
+    cytolytic = frozenset(map(canonical_gene, genes)) == CYTOLYTIC
     refused = ""
     if not present:
-        refused = f"none of its {len(one.genes)} genes is there"
-    elif whole and missing:
+        refused = f"none of its {len(genes)} genes is there"
+    elif cytolytic and missing:
         refused = f"needs both of its genes and lacks {preview(missing)}"
-    elif len(present) < LEAST_SHARE * len(one.genes):
-        refused = f"only {len(present)} of {len(one.genes)} genes are there, fewer than half"
-    definition = "" if refused else GEOMETRIC_MEAN if whole and linear else MEAN_OF_RANKS
-    return Coverage(one.name, one.description, definition, present, missing, refused)
+    elif len(present) < LEAST_SHARE * len(genes):
+        refused = f"only {len(present)} of {len(genes)} genes are there, fewer than half"
+    definition = "" if refused else GEOMETRIC_MEAN if cytolytic and linear else MEAN_OF_RANKS
+    return Coverage(gene_set.name, gene_set.description, definition, present, missing, refused)
 
 
-def _is_cytolytic(genes: Sequence[str]) -> bool:
-    return frozenset(map(canonical_gene, genes)) == CYTOLYTIC
-
-
-def _linear(values: NDArray[np.float64], log_offset: float | None) -> NDArray[np.float64] | None:
-    """Values on the linear scale; None where they have none, that is where some are negative."""
+def _linear(values: Float64Array, log_offset: float | None) -> Float64Array | None:
+    """Values on the linear scale; None if some are negative, as z-scores are."""
+    # Predicted logarithms may lie slightly below log2(offset), so that the difference is negative.
     linear = values if log_offset is None else np.maximum(np.exp2(values) - log_offset, 0)
     known = linear[np.isfinite(linear)]
     return linear if known.size and known.min() >= 0 else None
 
 
 def _score(
-    values: NDArray[np.float64],
+    values: Float64Array,
     report: Coverage,
     size: int,
-    groups: NDArray[np.int64] | None,
+    groups: IntArray | None,
     log_offset: float | None,
-) -> NDArray[np.float64]:
-    """(M,) score from the (M, k) values of the genes present."""
+) -> Float64Array:
+    """Score (M,) from the values (M, k) of the k genes that are present, of `size` in the set."""
     if report.definition == GEOMETRIC_MEAN:
         linear = _linear(values, log_offset)
         assert linear is not None

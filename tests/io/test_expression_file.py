@@ -11,9 +11,8 @@ import pandas as pd
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.covariate_table import read_covariates
+from tcgn_mil.io.tables.covariate_table import read_covariates
 from tcgn_mil.io.expression_file import read_expression
-from tcgn_mil.signatures.gene_sets import read_sets
 
 
 def write(path: Path, text: str) -> Path:
@@ -70,13 +69,13 @@ def test_predictions_out_of_fold(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,A\np,1\np,2\n", "patient p stands in several rows"),
-        ("id,A\np,1\n,2\n", "row 3 names no patient"),
-        ("id,A,A\np,1,2\n", "column A stands twice"),
-        ("id,A\np,1\nq,high\n", "column A, patient q: 'high' is no number"),
-        ("id,A\np,1\nq,inf\n", "patient q, gene A: infinite"),
+        ("id,A\np,1\np,2\n", "patient p has several rows"),
+        ("id,A\np,1\n,2\n", "row 3 has no id in column 'id'"),
+        ("id,A,A\np,1,2\n", "column A appears more than once"),
+        ("id,A\np,1\nq,high\n", "column A, patient q: 'high' is not a number"),
+        ("id,A\np,1\nq,inf\n", "gene A of patient q is infinite"),
         ("id\np\n", "holds no values"),
-        ("", "cannot be read as a table"),
+        ("", "holds no rows below a header"),
     ],
 )
 def test_bad_expression(tmp_path: Path, text: str, message: str) -> None:
@@ -128,7 +127,7 @@ def test_covariates_are_aligned_and_typed(tmp_path: Path) -> None:
     [
         ("constant", "column constant has 1 level"),
         ("name", "column name has no level"),
-        ("mixed", r"column mixed, patient e: '\?' is no number"),
+        ("mixed", r"column mixed, patient e: '\?' is not a number"),
         ("absent", "has no column absent"),
     ],
 )
@@ -138,18 +137,5 @@ def test_bad_covariates(tmp_path: Path, column: str, message: str) -> None:
 
 
 def test_covariates_of_other_patients(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="shares no patient: its first is 'a', wanted is 'TCGA'"):
+    with pytest.raises(InputError, match="has none of the patients: its first patient is 'a'.* is 'TCGA'"):
         read_covariates(write(tmp_path / "c.csv", COVARIATES), ["TCGA"])
-
-
-def test_sets_from_columns(tmp_path: Path) -> None:
-    found = read_sets(write(tmp_path / "s.csv", "\ufeffONE,TWO\r\nA,B\r\nC,\r\n"))
-    assert {name: one.genes for name, one in found.items()} == {"ONE": ("A", "C"), "TWO": ("B",)}
-    assert read_sets(write(tmp_path / "s.gmt", "ONE\tx\tA\tB\r\n"))["ONE"].genes == ("A", "B")
-    for text, message in (
-        ("A,A\nx,y\n", "stands twice"),
-        ("A,B\nx,\n", "no genes"),
-        ("A,\nx,y\n", "no name"),
-    ):
-        with pytest.raises(InputError, match=message):
-            read_sets(write(tmp_path / "bad.csv", text))

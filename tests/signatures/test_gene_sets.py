@@ -1,16 +1,20 @@
-"""GMT files as people have them, mistakes named with their line; which sets models can score, and how."""
+"""Gene sets: reading files and folders, errors with the line, and adding sets from outside."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.signatures.gene_sets import GeneSet, covered_sets, mean_weights, read_gmt
-from tcgn_mil.types.genes import GenePanel
+from tcgn_mil.signatures.gene_sets import (
+    GeneSet,
+    load_gene_sets,
+    read_gene_sets,
+    shipped_gene_set_files,
+)
+from tcgn_mil.signatures.scores import score_signatures
 
 
 def gmt(folder: Path, text: str | bytes) -> Path:
@@ -20,7 +24,7 @@ def gmt(folder: Path, text: str | bytes) -> Path:
 
 
 def test_sets_come_by_name_in_the_files_order(tmp_path: Path) -> None:
-    sets = read_gmt(gmt(tmp_path, "T\thttp://x\tCD3D\tCD8A\nB\t\tMS4A1\n"))
+    sets = read_gene_sets(gmt(tmp_path, "T\thttp://x\tCD3D\tCD8A\nB\t\tMS4A1\n"))
     assert list(sets) == ["T", "B"]
     assert sets["T"] == GeneSet("T", "http://x", ("CD3D", "CD8A"))
     assert sets["B"] == GeneSet("B", "", ("MS4A1",))
@@ -31,7 +35,7 @@ def test_line_ends_marks_blank_lines_and_empty_fields_do_not_matter(
     tmp_path: Path, end: str
 ) -> None:
     text = end.join(["\ufeffT cells\tna\tCD3D\t\t CD8A \t", "", "\t \t", "B\tna\tMS4A1", ""])
-    sets = read_gmt(gmt(tmp_path, text))
+    sets = read_gene_sets(gmt(tmp_path, text))
     assert {name: found.genes for name, found in sets.items()} == {
         "T cells": ("CD3D", "CD8A"),
         "B": ("MS4A1",),
@@ -39,13 +43,13 @@ def test_line_ends_marks_blank_lines_and_empty_fields_do_not_matter(
 
 
 def test_a_gene_that_a_set_repeats_counts_once(tmp_path: Path) -> None:
-    assert read_gmt(gmt(tmp_path, "T\tna\tCD8A\tCD3D\tCD8A"))["T"].genes == ("CD8A", "CD3D")
+    assert read_gene_sets(gmt(tmp_path, "T\tna\tCD8A\tCD3D\tCD8A"))["T"].genes == ("CD8A", "CD3D")
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("T\tna\tCD3D\nT\tna\tCD8A\n", "line 2: set 'T' stands twice"),
+        ("T\tna\tCD3D\nT\tna\tCD8A\n", "line 2: set 'T' appears twice"),
         ("A\tna\tCD4\n\nT\tna\n", "line 3: set 'T' has no genes"),
         ("T\tna\t\t\n", "line 1: set 'T' has no genes"),
         ("T,na,CD3D\n", "line 1: set 'T,na,CD3D' has no genes"),
@@ -59,51 +63,72 @@ def test_what_is_wrong_is_named_with_its_line(
 ) -> None:
     path = gmt(tmp_path, text)
     with pytest.raises(InputError, match=reason) as caught:
-        read_gmt(path)
+        read_gene_sets(path)
     assert caught.value.path == str(path)
     assert caught.value.fix
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file of gene sets"):
-        read_gmt(tmp_path / "none.gmt")
+        read_gene_sets(tmp_path / "none.gmt")
 
 
-def gene_sets(**genes: str) -> list[GeneSet]:
-    return [GeneSet(name, "", tuple(members)) for name, members in genes.items()]
-
-
-def test_sets_of_which_a_model_lacks_more_than_half_are_left_out_with_the_reason() -> None:
-    panels = [GenePanel(("A", "B", "C")), GenePanel(("A", "B"))]
-    found = covered_sets(gene_sets(whole="AB", half="AX", less="ACX", none="X"), panels)
-    assert [one.name for one in found.kept] == ["whole", "half"]
-    assert found.left_out == {
-        "less": "a model lacks 2 of 3 genes: C, X",  # the second model's
-        "none": "a model lacks 1 of 1 genes: X",
+def test_a_table_has_a_set_in_each_column(tmp_path: Path) -> None:
+    table = tmp_path / "sets.csv"
+    table.write_bytes("\ufeffONE,TWO\r\nA,B\r\nC,\r\n".encode())
+    assert {name: one.genes for name, one in read_gene_sets(table).items()} == {
+        "ONE": ("A", "C"),
+        "TWO": ("B",),
     }
+    (tmp_path / "sets.tsv").write_text("ONE\tTWO\nA\tB\nC\n")  # the last row is shorter
+    assert read_gene_sets(tmp_path / "sets.tsv")["ONE"].genes == ("A", "C")
 
 
-def test_a_sets_score_is_the_mean_over_genes_of_the_mean_over_models_that_have_them() -> None:
-    panels = [GenePanel(("A", "B", "C")), GenePanel(("C", "A")), GenePanel(("Z",))]
-    rng = np.random.default_rng(0)
-    scores = [
-        pd.DataFrame(rng.normal(size=(6, len(panel))), columns=list(panel.genes))
-        for panel in panels
-    ]
-    sets = gene_sets(ab="AB", cax="CAX", bz="BZ")
-    weights = mean_weights(sets, panels)
-    found = sum(
-        score[[*own.genes]].to_numpy() @ own.weights
-        for score, own in zip(scores, weights, strict=True)
-    )
-    gene = {
-        name: np.mean([score[name] for score in scores if name in score], axis=0) for name in "ABCZ"
-    }
-    expected = [gene["A"] + gene["B"], gene["C"] + gene["A"], gene["B"] + gene["Z"]]
-    np.testing.assert_allclose(found, np.stack(expected, axis=1) / 2, rtol=1e-6)
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("A,A\nx,y\n", "set A appears twice"),
+        ("A,B\nx,\n", r"column 2 \(B\) has no genes"),
+        ("A,\nx,y\n", "column 2 has no name"),
+        ("", "holds no gene set"),
+    ],
+)
+def test_mistakes_in_a_table_are_named_with_their_column(
+    tmp_path: Path, text: str, reason: str
+) -> None:
+    (tmp_path / "bad.csv").write_text(text)
+    with pytest.raises(InputError, match=reason):
+        read_gene_sets(tmp_path / "bad.csv")
 
 
-def test_no_set_needs_no_gene() -> None:
-    (only,) = mean_weights([], [GenePanel(("A",))])
-    assert only.genes == ()
-    assert only.weights.shape == (0, 0)
+def test_every_gmt_file_of_the_package_is_shipped() -> None:
+    import tcgn_mil.signatures.gene_sets as module
+
+    folder = Path(module.__file__).parent / "sets"
+    assert set(shipped_gene_set_files()) == {*folder.glob("*.gmt")} != set()
+    assert "CYTOLYTIC_ACTIVITY" in load_gene_sets()
+    assert load_gene_sets(shipped=False) == {}
+
+
+def test_door_sets_from_outside_join_the_shipped_ones(tmp_path: Path) -> None:
+    (tmp_path / "stroma.gmt").write_text("STROMA\tmy markers\tCOL1A1\tFAP\n")
+    (tmp_path / "more.csv").write_text("VESSELS\nPECAM1\nVWF\n")
+    sets = load_gene_sets([tmp_path])
+    assert list(sets)[-2:] == ["VESSELS", "STROMA"]  # a folder's files come in alphabetical order
+    values = np.arange(6.0).reshape(3, 2)
+    scores = score_signatures(values, ["COL1A1", "FAP"], sets)
+    assert scores.names == ("STROMA",)
+
+
+def test_door_names_of_sets_are_unique_over_files(tmp_path: Path) -> None:
+    (tmp_path / "a.gmt").write_text("IFNG_6\tx\tA\n")
+    with pytest.raises(InputError, match="IFNG_6 has the name of a set that was loaded before"):
+        load_gene_sets([tmp_path / "a.gmt"])
+    (tmp_path / "b.gmt").write_text("IFNG_6\tx\tB\n")
+    with pytest.raises(InputError, match=r"b\.gmt: set IFNG_6 has the name"):
+        read_gene_sets(tmp_path)
+
+
+def test_a_folder_without_sets_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no file of gene sets"):
+        read_gene_sets(tmp_path)

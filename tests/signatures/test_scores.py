@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.signatures.gene_sets import GeneSet, read_gmt
+from tcgn_mil.signatures.gene_sets import GeneSet, load_gene_sets
 from tcgn_mil.signatures.scores import (
     GEOMETRIC_MEAN,
     MEAN_OF_RANKS,
@@ -17,8 +15,6 @@ from tcgn_mil.signatures.scores import (
 )
 from tcgn_mil.statistics.ranks import patient_ranks
 from tcgn_mil.types.genes import canonical_gene
-
-SHIPPED = Path(__file__).parents[2] / "tcgn_mil" / "signatures" / "sets" / "immune.gmt"
 
 
 def gene_set(name: str, *genes: str) -> GeneSet:
@@ -115,7 +111,7 @@ def test_no_signature_with_enough_genes_is_refused() -> None:
 
 
 def test_the_shipped_sets_have_citations() -> None:
-    sets = read_gmt(SHIPPED)
+    sets = load_gene_sets()
     assert len(sets) == 20
     sizes = {
         "CYTOLYTIC_ACTIVITY": 2,

@@ -1,4 +1,4 @@
-"""Vectorised correlation, partial correlation, Kruskal-Wallis and enrichment against scipy and by simulation."""
+"""Correlation and partial correlation over patients, against scipy and by simulation."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tcgn_mil.signatures.enrichment import hypergeometric, preranked
-from tcgn_mil.signatures.gene_sets import GeneSet
 from tcgn_mil.statistics.correlation import (
     pearson_over_patients,
     spearman_over_patients,
@@ -15,7 +13,6 @@ from tcgn_mil.statistics.correlation import (
 )
 from tcgn_mil.statistics.fold_combination import fold_null_sd
 from tcgn_mil.statistics.kruskal_wallis import kruskal_wallis
-from tcgn_mil.statistics.p_values import benjamini_hochberg
 from tcgn_mil.statistics.ranks import patient_ranks
 
 
@@ -126,7 +123,7 @@ def out_of_fold(images: np.ndarray, expression: np.ndarray, folds: np.ndarray) -
 def test_p_of_predictions_against_a_covariate_that_genes_know(
     shared: float, least: float, most: float
 ) -> None:
-    """Images tell nothing; the covariate goes with expression or not. An sd of 1 would find 14 % where it does."""
+    """Images tell nothing; with genes that follow the covariate a null sd of 1 would fail."""
     rng = np.random.default_rng(0)
     p, naive, levels, naive_levels = [], [], [], []
     for _ in range(200):
@@ -180,60 +177,3 @@ def test_partial_correlation_with_unknown_and_with_full_covariates(
     assert np.isnan(found.values[:5]).all()
     assert np.isfinite(found.values[5:, :2]).all()
     assert np.isnan(found.values[:, 2]).all()  # nothing of purity is left once it is out
-
-
-def test_kruskal_wallis_is_that_of_scipy(rng: np.random.Generator) -> None:
-    scores = np.round(rng.normal(size=(60, 3)), 1)
-    groups = rng.integers(-1, 3, 60)
-    scores[:5, 2] = np.nan
-    found = kruskal_wallis(scores, groups)
-    for column in range(3):
-        parts = [
-            scores[(groups == group) & np.isfinite(scores[:, column]), column] for group in range(3)
-        ]
-        expected = stats.kruskal(*parts)
-        assert found.h[column] == pytest.approx(expected.statistic)
-        assert found.p[column] == pytest.approx(expected.pvalue)
-    assert np.isnan(kruskal_wallis(scores, np.zeros(60, int)).p).all()
-
-
-def test_false_discovery_passes_over_unknown_p() -> None:
-    np.testing.assert_allclose(
-        benjamini_hochberg(np.array([0.01, np.nan, 0.04])), [0.02, np.nan, 0.04]
-    )
-    assert np.isnan(benjamini_hochberg(np.array([np.nan]))).all()
-
-
-def test_hypergeometric_has_the_panel_for_background() -> None:
-    panel = [f"G{number}" for number in range(20)]
-    sets = [GeneSet("S", "", ("G0", "G1", "G2", "ELSEWHERE")), GeneSet("NONE", "", ("ELSEWHERE",))]
-    table = hypergeometric(["G0", "G1", "G9", "ELSEWHERE"], panel, sets)
-    (row,) = table.to_dict("records")
-    assert (row["set"], row["genes"], row["in_panel"], row["chosen"], row["overlap"]) == (
-        "S",
-        4,
-        3,
-        2,
-        "G0;G1",
-    )
-    assert row["p"] == pytest.approx(
-        stats.fisher_exact([[2, 1], [1, 16]], alternative="greater").pvalue
-    )
-    assert row["fold"] == pytest.approx(2 / (3 * 3 / 20))
-
-
-def test_preranked_finds_the_set_at_the_top(rng: np.random.Generator) -> None:
-    genes = ["HLA_A", *(f"G{number}" for number in range(299))]
-    statistic = np.linspace(1, -1, 300)
-    statistic[150] = np.nan
-    sets = [
-        GeneSet("TOP", "", ("HLA-A", *(f"G{n}" for n in range(9)))),
-        GeneSet("SMALL", "", ("G0",)),
-        GeneSet("SPREAD", "", tuple(f"G{n}" for n in range(0, 299, 29))),
-    ]
-    table = preranked(genes, statistic, sets, permutations=200)
-    assert table["set"].tolist() == ["TOP", "SPREAD"]
-    assert table["q"][0] < 0.05 < table["q"][1]
-    assert table["nes"][0] > 1.5
-    assert table["in_panel"][0] == 10
-    assert preranked(genes, statistic, [GeneSet("SMALL", "", ("G0",))]).empty

@@ -16,7 +16,7 @@ from tcgn_mil.statistics.out_of_fold import fold_correlations
 def test_r_is_that_of_double_precision(
     sizes: tuple[int, ...], apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Groups in any order of rows, longer than a block of rows, over several blocks of genes in threads."""
+    """Rows of groups lie apart or together; groups and genes fill several blocks and threads."""
     monkeypatch.setattr(grouped_correlation, "_BLOCK_GENES", 11)
     rng = np.random.default_rng(0)
     group_of = np.repeat(np.arange(len(sizes)), sizes)

@@ -1,4 +1,4 @@
-"""p-values of maps calibrate on independent smooth fields, intervals cover, and neither is fooled by depth."""
+"""The spatial test is calibrated on independent smooth fields, and its intervals cover."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_it_calibrates_on_the_real_lattices(real_data: Path, section: str) -> No
 
 
 def test_shuffling_would_not_calibrate() -> None:
-    """What the test is for: taking spots for independent finds a third of smooth maps correlated."""
+    """Treating spots as independent finds a third of independent smooth maps correlated."""
     rng = np.random.default_rng(0)
     positions = lattice()
     truth, prediction = (smooth_fields(positions, PAIRS, "gaussian", 3.0, 0, rng) for _ in range(2))

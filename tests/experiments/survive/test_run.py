@@ -25,6 +25,7 @@ from tcgn_mil.experiments.survive.cohort import load_survival_cohort, signature_
 from tcgn_mil.experiments.survive.config import SurviveConfig
 from tcgn_mil.folds import make_folds, write_folds
 from tcgn_mil.io.clinical_file import read_survival, write_survival
+from tcgn_mil.signatures.gene_sets import read_gene_sets
 from tcgn_mil.survival.accuracy import pair_counts
 from tcgn_mil.targets.bulk import RankNormaliser
 from tcgn_mil.types.outcomes import SurvivalTable
@@ -338,7 +339,9 @@ def test_signatures_instead_of_genes(files: dict[str, Path], tmp_path: Path) -> 
     chosen = pd.read_csv(tmp_path / "out" / "coefficients.csv")
     assert set(chosen["feature"]) <= {"TOLD", "REST"}
     names, weights, _ = signature_weights(
-        sets, np.random.default_rng(0).normal(size=(5, 4)), [SCRIPT, "G1", "G2", "G4"]
+        read_gene_sets(sets),
+        np.random.default_rng(0).normal(size=(5, 4)),
+        [SCRIPT, "G1", "G2", "G4"],
     )
     assert names == ("TOLD", "REST")
     np.testing.assert_allclose(weights.sum(axis=0), 1)
