@@ -23,8 +23,8 @@ from tcgn_mil.experiments.associate.tables import (
     gene_prediction,
     genes_that_follow,
     score_table,
-    signature_prediction,
     scored_sources,
+    signature_prediction,
 )
 from tcgn_mil.experiments.runs import figures
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run

@@ -34,13 +34,12 @@ def config_option(config_class: type, key: str, *names: str, **settings: Any) ->
         To stand in ``Annotated[... | None, config_option(...)] = None``. The value None means that
         the option was not given, so that a config file or the default of the class decides.
     """
-    default = default_of(config_class, key)
+    default, described = default_of(config_class, key), describe_key(config_class, key)
     if isinstance(default, (tuple, list)):
         default = ", ".join(str(value) for value in default)
+        described += " Can be repeated."
     shown: str | bool = False if default in (None, "", True, False) else str(default)
-    return typer.Option(
-        *names, help=describe_key(config_class, key), show_default=shown, **settings
-    )
+    return typer.Option(*names, help=described, show_default=shown, **settings)
 
 
 Out = Annotated[
@@ -88,16 +87,5 @@ SlideMpp = Annotated[
         "--mpp",
         help="µm per pixel of level 0, for slides that do not state it.",
         show_default=False,
-    ),
-]
-SpotsDir = Annotated[
-    Path | None,
-    typer.Option("--spots", help="Folder that tcgn-mil spots wrote.", show_default="spots"),
-]
-MissingGenes = Annotated[
-    str | None,
-    typer.Option(
-        help="Panel genes that a section did not measure: error, zero or drop.",
-        show_default="error",
     ),
 ]

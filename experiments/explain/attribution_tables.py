@@ -63,7 +63,9 @@ def explain_image(model: GeneModel, pixels: NDArray[np.uint8], *, steps: int) ->
     )
 
 
-def explanation_tables(picture: ExplainedImage, model: GeneModel, found: Explanation) -> dict[str, pd.DataFrame]:
+def explanation_tables(
+    picture: ExplainedImage, model: GeneModel, found: Explanation
+) -> dict[str, pd.DataFrame]:
     """Name -> table: explanations (one row a gene), nodes, and for a model with graphs degrees and graph."""
     overview = pd.DataFrame(
         [_numbers(picture, model, found, index) for index in range(len(model.genes))]
@@ -75,7 +77,9 @@ def explanation_tables(picture: ExplainedImage, model: GeneModel, found: Explana
     return made
 
 
-def _numbers(picture: ExplainedImage, model: GeneModel, found: Explanation, index: int) -> dict[str, Any]:
+def _numbers(
+    picture: ExplainedImage, model: GeneModel, found: Explanation, index: int
+) -> dict[str, Any]:
     gene = model.genes[index]
     return {
         "picture": picture.name,

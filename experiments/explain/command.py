@@ -1,4 +1,4 @@
-"""From features to bulk expression: ``finetune``, ``predict``, ``explain``."""
+"""The verb ``tcgn-mil explain``."""
 
 from __future__ import annotations
 
@@ -7,87 +7,59 @@ from typing import Annotated
 
 import typer
 
-from tcgn_mil.experiments.command_line.options import Out
+from tcgn_mil.experiments.command_line.console import resolve
+from tcgn_mil.experiments.command_line.options import Out, config_option
+from tcgn_mil.experiments.explain.config import ExplainConfig
 
 
 def explain(
-    gene: Annotated[
-        list[str] | None, typer.Option(help="Gene to explain; may be repeated.")
-    ] = None,
-    encoder: Annotated[
-        str, typer.Option(help="Encoder checkpoint; with --slide-model also timm:<model name>.")
-    ] = "encoder/encoder.safetensors",
+    gene: Annotated[list[str] | None, config_option(ExplainConfig, "genes")] = None,
+    encoder: Annotated[str | None, config_option(ExplainConfig, "encoder")] = None,
     out: Out = Path("explanations"),
-    spots_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--spots", help="Explain spots: a folder that tcgn-mil spots wrote, or one .h5ad."
-        ),
-    ] = None,
-    section: Annotated[
-        list[str] | None, typer.Option(help="Only this section; may be repeated.")
-    ] = None,
-    spot: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Spot; repeatable. Without, for each gene the --top of highest prediction."
-        ),
-    ] = None,
-    image: Annotated[
-        Path | None, typer.Option(help="Explain the centre of a picture, with its --mpp.")
-    ] = None,
-    slide_model: Annotated[
-        Path | None,
-        typer.Option(
-            help="Explain tiles of top attention: the folder that tcgn-mil finetune wrote."
-        ),
-    ] = None,
-    features: Annotated[Path, typer.Option(help="Folder that tcgn-mil encode wrote.")] = Path(
-        "features"
-    ),
-    tiles: Annotated[Path, typer.Option(help="Folder that tcgn-mil tile wrote.")] = Path("tiles"),
-    slides: Annotated[
-        Path | None, typer.Option(help="One slide, a folder, or a table, as to encode.")
-    ] = None,
-    slide: Annotated[
-        list[str] | None, typer.Option(help="Slide whose tiles are explained; repeatable.")
-    ] = None,
-    mpp: Annotated[
-        float | None, typer.Option(help="µm per pixel of the picture, or of slides without.")
-    ] = None,
-    top: Annotated[int, typer.Option(help="Spots a gene, or tiles a slide.")] = 3,
-    steps: Annotated[int, typer.Option(help="Steps of the integrated gradients.")] = 64,
-    pretrained: Annotated[
-        bool, typer.Option(help="For timm models: pretrained weights, as to encode.")
-    ] = False,
+    spots_dir: Annotated[Path | None, config_option(ExplainConfig, "spots", "--spots")] = None,
+    section: Annotated[list[str] | None, config_option(ExplainConfig, "sections")] = None,
+    spot: Annotated[list[str] | None, config_option(ExplainConfig, "barcodes")] = None,
+    image: Annotated[Path | None, config_option(ExplainConfig, "image")] = None,
+    slide_model: Annotated[Path | None, config_option(ExplainConfig, "slide_model")] = None,
+    features: Annotated[Path | None, config_option(ExplainConfig, "features")] = None,
+    tiles: Annotated[Path | None, config_option(ExplainConfig, "tiles")] = None,
+    slides: Annotated[Path | None, config_option(ExplainConfig, "slides")] = None,
+    slide: Annotated[list[str] | None, config_option(ExplainConfig, "slide_ids")] = None,
+    mpp: Annotated[float | None, config_option(ExplainConfig, "mpp")] = None,
+    top: Annotated[int | None, config_option(ExplainConfig, "top")] = None,
+    steps: Annotated[int | None, config_option(ExplainConfig, "steps")] = None,
+    pretrained: Annotated[bool, config_option(ExplainConfig, "pretrained", "--pretrained")] = False,
 ) -> None:
-    """Show what a prediction rests on: Grad-CAM, integrated gradients and the learned graph, as figures and tables."""
-    from tcgn_mil.experiments.explain.config import ExplainConfig
+    """Draw and tabulate what predictions rest on: Grad-CAM, integrated gradients, patch graphs."""
     from tcgn_mil.experiments.explain.run import run
 
-    names = {"spots": spots_dir, "image": image, "slide_model": slide_model, "slides": slides}
-    paths = {key: None if value is None else str(value) for key, value in names.items()}
-    chosen = ExplainConfig(
-        encoder,
-        tuple(gene or ()),
-        sections=tuple(section or ()),
-        barcodes=tuple(spot or ()),
-        mpp=mpp,
-        top=top,
-        steps=steps,
-        features=str(features),
-        tiles=str(tiles),
-        slide_ids=tuple(slide or ()),
-        pretrained=pretrained,
-        **paths,
-    )
-    summary, failures = run(chosen, out)
+    given = {
+        "genes": gene,
+        "encoder": encoder,
+        "spots": spots_dir,
+        "sections": section,
+        "barcodes": spot,
+        "image": image,
+        "slide_model": slide_model,
+        "features": features,
+        "tiles": tiles,
+        "slides": slides,
+        "slide_ids": slide,
+        "mpp": mpp,
+        "top": top,
+        "steps": steps,
+        "pretrained": pretrained,
+    }
+    config = resolve(ExplainConfig, given)
+    summary, failures = run(config, out)
     typer.echo(
-        f"{summary['pictures']} pictures explained for {len(chosen.genes)} genes: {out / 'explanations.csv'}"
+        f"{summary['pictures']} pictures explained for {len(config.genes)} genes:"
+        f" {out / 'explanations.csv'}"
     )
     if summary["trained_on"]:
         typer.echo(
-            f"{summary['trained_on']} of them were trained on: their predictions flatter the model",
+            f"{summary['trained_on']} of them were trained on, so their predictions are better than"
+            " those for new tissue",
             err=True,
         )
     if failures:

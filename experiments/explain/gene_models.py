@@ -16,6 +16,7 @@ from tcgn_mil.checkpoints import load_encoder
 from tcgn_mil.errors import InputError
 from tcgn_mil.inference.fold_models import FoldModel
 from tcgn_mil.inference.tile_encoder import TileEncoder
+from tcgn_mil.models.network_input import to_network_input
 from tcgn_mil.text import preview
 from tcgn_mil.types.genes import GenePanel
 from tcgn_mil.types.tile_geometry import PatchSize

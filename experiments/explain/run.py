@@ -21,9 +21,9 @@ from tcgn_mil.experiments.explain.config import ExplainConfig
 from tcgn_mil.experiments.explain.figures import draw_explanation
 from tcgn_mil.experiments.explain.gene_models import GeneModel, spot_model
 from tcgn_mil.experiments.explain.images import (
-    ImagesOfSource,
     ExplainedImage,
     ExplainedSlides,
+    ImagesOfSource,
     section_images,
     section_paths,
     section_relations,

@@ -83,7 +83,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
         ig_genes=2,
         steps=16,
     )
-    return summary(table).set_index(["network", "method", "kind"])
+    return localisation_means(table).set_index(["network", "method", "kind"])
 
 
 @pytest.mark.slow
@@ -213,7 +213,7 @@ def test_spots_that_were_trained_on_are_called_so(
         tmp_path,
     )
     assert answer.code == 0
-    assert "1 of them were trained on: their predictions flatter the model" in answer.err
+    assert "1 of them were trained on, so their predictions are better" in answer.err
     assert set(pd.read_csv(tmp_path / "explanations.csv")["relation"]) == {"trained on"}
 
 
