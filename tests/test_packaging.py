@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import configparser
-import re
 import subprocess
 import sys
 import zipfile
@@ -94,11 +92,3 @@ def test_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "finetune" in done.stdout
-
-
-def test_python_in_the_readme_is_python() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert blocks
-    for block in blocks:
-        ast.parse(block)
