@@ -1,1 +1,1 @@
-"""TODO: say what experiments/report holds."""
+"""The verb ``report``: one page about finished runs of all other verbs."""

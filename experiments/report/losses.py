@@ -1,4 +1,4 @@
-"""The cohort, and what was lost on the way from the tables to the results: join, tiling and its quality, failures."""
+"""Describe the cohort in the report, and what each stage left out: join, tiling, failures."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ _STEP, _LOST, _OF, _WHY = "step", "lost", "of", "why"
 
 
 def cohort_section(folders: Sequence[Path], cohorts: Iterable[Path]) -> Section | None:
-    """What there was and what was lost, from files at or below `folders`; None where no step wrote any.
+    """Make the section about the cohort, or return None if no stage wrote anything about it.
 
     Parameters
     ----------
+    folders
+        Folders that are searched for what the stages wrote.
     cohorts
-        cohort.h5ad files that runs name; their join is shown if it is still beside them.
+        cohort.h5ad files that runs name. The report of their join is shown if it lies beside them.
     """
     joins = files_below(
         [*folders, *(path.parent for path in cohorts if path.parent.is_dir())], "join_summary.json"
@@ -33,7 +35,8 @@ def cohort_section(folders: Sequence[Path], cohorts: Iterable[Path]) -> Section 
     seen = []
     for path in joins:
         made = json.loads(path.read_text(encoding="utf-8"))
-        if "join" not in made or made["join"] in seen:  # copies of one cohort
+        # A cohort may have been copied into several run folders; it is described once.
+        if "join" not in made or made["join"] in seen:
             continue
         seen.append(made["join"])
         section.paragraphs.append(_join_sentence(made))
@@ -42,7 +45,8 @@ def cohort_section(folders: Sequence[Path], cohorts: Iterable[Path]) -> Section 
         section.figures += [
             as_picture(
                 picture,
-                "What became of slides and samples, and the values of all genes in each patient.",
+                "Slides and samples that were kept or left out, and the values of all genes in each"
+                " patient.",
             )
             for picture in [path.with_name("cohort.png")]
             if picture.is_file()
@@ -91,14 +95,15 @@ def cohort_section(folders: Sequence[Path], cohorts: Iterable[Path]) -> Section 
 
 def _join_sentence(made: dict[str, Any]) -> str:
     join = made["join"]
-    deaths = "".join(
+    outcomes = "".join(
         f" {name}: {counts['patients']} of them, {counts['events']} events."
         for name, counts in join.get("outcomes", {}).items()
     )
     return (
-        f"Expression of {join['genes']} genes ({', '.join(made.get('sources', ()))}; unit {join['unit']}) was joined to"
-        f" slides by {join['key']}: {join['patients']} patients have both, with {join['slides_kept']} of"
-        f" {join['slides']} slides and {join['samples_kept']} of {join['samples']} samples of expression.{deaths}"
+        f"Expression of {join['genes']} genes ({', '.join(made.get('sources', ()))}; unit"
+        f" {join['unit']}) was joined to slides by {join['key']}: {join['patients']} patients have"
+        f" both, with {join['slides_kept']} of {join['slides']} slides and {join['samples_kept']} of"
+        f" {join['samples']} samples of expression.{outcomes}"
     )
 
 
@@ -129,7 +134,7 @@ def _join_losses(made: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _join_table(path: Path) -> list[Table]:
-    """Slides and samples, those not kept first."""
+    """Return the table of slides and samples, those that were left out first."""
     if not path.is_file():
         return []
     table = read_cells(path).sort_values("kept", kind="stable")
@@ -170,7 +175,7 @@ def _tile_losses(path: Path) -> Iterator[dict[str, Any]]:
             _STEP: "tiling",
             _LOST: "none",
             _OF: "",
-            _WHY: f"slide {row.slide} was kept and is odd: {row.flags}",
+            _WHY: f"slide {row.slide} was kept but is unusual: {row.flags}",
         }
 
 
@@ -180,11 +185,9 @@ def _by_reason(path: Path, step: str | None) -> Iterator[dict[str, Any]]:
         return
     kinds = table["kind"] if "kind" in table else pd.Series("patient", index=table.index)
     for (reason, kind), part in table.groupby(["reason", kinds], sort=False):
-        where = step or (
-            "survival"
-            if "risk.csv" in {one.name for one in path.parent.iterdir()}
-            else "clinical table"
-        )
+        # clinical and survive write a file of the same name; only survive writes risk.csv.
+        after_survive = (path.parent / "risk.csv").is_file()
+        where = step or ("survival" if after_survive else "clinical table")
         yield {
             _STEP: where,
             _LOST: f"{len(part)} {kind}{'s' if len(part) > 1 else ''}",

@@ -1,7 +1,7 @@
-"""``tcgn-mil report``: one HTML page over finished runs, to be handed to a colleague.
+"""Write one HTML page about finished runs, to hand to a colleague (``tcgn-mil report``).
 
-Reads what runs have written (tables, figures, summaries), never models. Each kind of run has its sections; what a run
-did not write is left out.
+The page is made from what the runs wrote (tables, figures and summaries), never from models. Each
+verb makes the sections of its own runs (see :mod:`tcgn_mil.experiments.verbs`).
 """
 
 from __future__ import annotations
@@ -27,12 +27,25 @@ from tcgn_mil.experiments.verbs import verbs
 
 
 def write_run_report(folders: Sequence[str | Path], out: str | Path, *, title: str) -> Path:
-    """Write the page over all finished runs in `folders`, at most three folders deep; returns its path.
+    """Write the page about all finished runs in some folders.
+
+    Parameters
+    ----------
+    folders
+        Folders of runs, or folders at most three levels above them.
+    out
+        HTML file to write.
+    title
+        Title of the page.
+
+    Returns
+    -------
+    The path of the page.
 
     Raises
     ------
     InputError
-        If a folder is not there, or none of them holds a finished run of a known kind.
+        If a folder does not exist, or none of them holds a finished run that the report can show.
     """
     parts = _report_parts()
     runs = {
@@ -85,12 +98,14 @@ def methods_paragraph(part: ReportPart, run: Run) -> str:
 
 
 def find_runs(folder: str | Path) -> list[Run]:
-    """Finished runs at or below a folder, those of others' tools and unfinished ones left out.
+    """Return the finished runs at or below a folder.
+
+    Runs that have not finished, and folders of other tools, are left out.
 
     Raises
     ------
     InputError
-        If there is no such folder, or a run.json or summary.json in it is damaged.
+        If there is no such folder, or if run.json or summary.json in it is damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -114,7 +129,7 @@ def find_runs(folder: str | Path) -> list[Run]:
 
 
 def _named(runs: Sequence[Run]) -> list[Run]:
-    """Runs of which there are several of a kind are told apart by their folders, those of other kinds are not named."""
+    """Name runs by their folders where the page has several of a kind."""
     kinds, folders = (
         Counter(run.kind for run in runs),
         Counter((run.kind, run.folder.name) for run in runs),
@@ -128,7 +143,7 @@ def _named(runs: Sequence[Run]) -> list[Run]:
 
 
 def _cohorts(runs: Sequence[Run]) -> list[Path]:
-    """cohort.h5ad files that the runs name."""
+    """Return the cohort.h5ad files that the configs of the runs name."""
     named = [run.made.get("config", {}).get(key) for run in runs for key in ("cohort", "measured")]
     return [Path(name) for name in dict.fromkeys(named) if name]
 
@@ -150,8 +165,8 @@ def _runs_section(runs: Sequence[Run], parts: Mapping[str, ReportPart]) -> Secti
     return Section(
         "Commands, versions and configs",
         [
-            "Each command makes its run again from the config that the run kept, into a new folder. Paths in a config are"
-            " as they were given, from the folder in which the command ran."
+            "Each command repeats its run in a new folder, from the config that the run kept. Paths"
+            " in a config are relative to the folder in which the command was run."
         ],
         [
             as_table(pd.DataFrame(rows)[columns[:2]], "Commands"),

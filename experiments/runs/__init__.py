@@ -1,1 +1,1 @@
-"""TODO: say what experiments/runs holds."""
+"""Run folders, and the parts from which pages about runs are made: tables, figures, words."""

@@ -1,7 +1,7 @@
-"""Figures of results: curves, per-gene comparison, scatter, spot maps and slide maps.
+"""Draw the figures that several kinds of runs share: curves, distributions, scatter plots, maps.
 
-Those of runs are a PNG for the screen, a PDF for print, and a CSV of what is drawn; maps of slides and explanations,
-whose values are in files of their own, are PNG alone.
+A figure of a run is a PNG for the screen, a PDF for print, and a CSV file of the values drawn. Maps
+of slides are PNG alone, since their values are in files of their own.
 """
 
 from __future__ import annotations
@@ -24,9 +24,16 @@ from tcgn_mil.plotting import _PANEL_INCHES, COLOURS, DPI, save, save_figure
 def training_curves(
     history: Mapping[str, Sequence[Mapping[str, float]]], path: str | Path, *, score: str
 ) -> None:
-    """Training loss and validation score by epoch; `history` maps a run's name to its epochs (loss, score).
+    """Draw training loss and validation score by epoch.
 
-    Where no run has a score (nothing chose the epoch) the loss stands alone.
+    Parameters
+    ----------
+    history
+        Name of each run (for example a fold), and the loss and score of its epochs.
+    path
+        PNG file to write.
+    score
+        Name of the score. Where no run has a score, the loss is drawn alone.
     """
     scored = any(
         np.isfinite([epoch["score"] for epoch in epochs]).any() for epochs in history.values()
@@ -69,7 +76,17 @@ def training_curves(
 def gene_distributions(
     values: Mapping[str, NDArray[np.floating]], path: str | Path, *, xlabel: str
 ) -> None:
-    """Cumulative distribution over genes of a per-gene number, one line a predictor, medians in the legend."""
+    """Draw the cumulative distribution over genes of a number per gene, such as r.
+
+    Parameters
+    ----------
+    values
+        Name of each predictor, and its numbers, (G,). Their median stands in the legend.
+    path
+        PNG file to write.
+    xlabel
+        Name of the number.
+    """
     figure, axis = plt.subplots(figsize=(5.4, 3.6))
     drawn = []
     for index, (name, numbers) in enumerate(values.items()):
@@ -98,29 +115,39 @@ def gene_distributions(
 def grouped_points(
     groups: Mapping[str, Mapping[str, NDArray[np.floating]]], path: str | Path, *, ylabel: str
 ) -> None:
-    """One cluster a group (kind of gene), one column of points a predictor in it, with its median as a bar."""
+    """Draw a number per gene as points, by group of genes and by predictor, medians as bars.
+
+    Parameters
+    ----------
+    groups
+        Name of each group, then of each predictor, and its numbers, (G,).
+    path
+        PNG file to write.
+    ylabel
+        Name of the number.
+    """
     figure, axis = plt.subplots(figsize=(1.2 + 2.2 * len(groups), 3.8))
     generator = np.random.default_rng(0)
     ticks = []
     for index, (group, predictors) in enumerate(groups.items()):
         width = 0.8 / max(len(predictors), 1)
         for column, (name, values) in enumerate(predictors.items()):
-            known = values[np.isfinite(values)]
+            finite = values[np.isfinite(values)]
             centre = index + (column + 0.5) * width - 0.4
             colour = COLOURS[column % len(COLOURS)]
-            spread = centre + width * generator.uniform(-0.3, 0.3, known.size)
+            spread = centre + width * generator.uniform(-0.3, 0.3, finite.size)
             axis.plot(
                 spread,
-                known,
+                finite,
                 ".",
                 color=colour,
                 alpha=0.5,
                 markersize=5,
                 label=None if index else name,
             )
-            if known.size:
+            if finite.size:
                 axis.hlines(
-                    np.median(known),
+                    np.median(finite),
                     centre - 0.4 * width,
                     centre + 0.4 * width,
                     color=colour,
@@ -156,7 +183,21 @@ def gene_scatter(
     patients: Sequence[str],
     titles: Sequence[str] | None = None,
 ) -> None:
-    """Measured against predicted for a few genes; arrays are (M, genes), a row a patient."""
+    """Draw measured against predicted expression of a few genes, one panel for each.
+
+    Parameters
+    ----------
+    genes, titles
+        Names of the genes, and titles of their panels (the names by default).
+    truth, predicted
+        (M, genes) values, one row per patient.
+    path
+        PNG file to write.
+    unit
+        Unit of both.
+    patients
+        (M,) names, for the CSV file.
+    """
     columns = min(4, len(genes))
     rows = -(-len(genes) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 2.6 * rows), squeeze=False)
@@ -186,7 +227,21 @@ def spot_maps(
     title: str,
     titles: Sequence[str] | None = None,
 ) -> None:
-    """Measured (top) and predicted (bottom) expression on the section; arrays are (S, genes), `spatial` (S, 2) x, y."""
+    """Draw measured (top) and predicted (bottom) expression on a tissue section.
+
+    Parameters
+    ----------
+    genes, titles
+        Names of the genes, and titles of their columns (the names by default).
+    spatial
+        (S, 2) positions of the spots, x and y.
+    truth, predicted
+        (S, genes) values.
+    path
+        PNG file to write.
+    title
+        Title of the figure.
+    """
     figure, axes = plt.subplots(
         2, len(genes), figsize=(2.9 * len(genes), 5.4), squeeze=False, layout="constrained"
     )
@@ -221,7 +276,7 @@ def _long(
     truth: NDArray[np.floating],
     predicted: NDArray[np.floating],
 ) -> pd.DataFrame:
-    """One row a gene and observation, from arrays (observations, genes); `rows` tells which observation it is."""
+    """Return one row per gene and observation; `rows` holds what identifies an observation."""
     parts = [
         pd.DataFrame(
             {"gene": gene, **rows, "measured": truth[:, index], "predicted": predicted[:, index]}
@@ -245,7 +300,25 @@ def slide_maps(
     *,
     title: str,
 ) -> None:
-    """A slide's thumbnail beside one map for each named per-tile value (N,); positions in level-0 pixels."""
+    """Draw a slide's thumbnail beside one map for each value per tile.
+
+    Parameters
+    ----------
+    thumbnail
+        (H, W, 3) picture of the slide, or None.
+    coords
+        (N, 2) top-left corners of the tiles, in level-0 pixels.
+    tile_side
+        Side of a tile in level-0 pixels.
+    slide_size
+        Width and height of level 0.
+    values
+        Title of each map, and its values, (N,).
+    path
+        PNG file to write.
+    title
+        Title of the figure.
+    """
     panels = (["slide"] if thumbnail is not None else []) + list(values)
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
@@ -278,7 +351,7 @@ def slide_maps(
 
 
 def _shrunk(image: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:
-    """The image at no more than is shown of it; matplotlib would resample it for every panel."""
+    """Return the image at the size that is shown, since matplotlib resamples it in every panel."""
     shown = Image.fromarray(image)
     shown.thumbnail((longest_px, longest_px), Image.Resampling.BOX)
     return np.asarray(shown)
@@ -287,7 +360,7 @@ def _shrunk(image: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:
 def _draw_tiles(
     figure: Figure, axis: Any, coords: NDArray[np.int64], side: float, values: NDArray[np.floating]
 ) -> None:
-    """Tiles as squares in a colour scale cut at the 1st and 99th percentile."""
+    """Draw tiles as squares, in colours that end at the 1st and the 99th percentile."""
     low, high = np.nanpercentile(values, (1, 99))
     corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) * side
     squares = PolyCollection(coords[:, None] + corners, cmap="viridis", alpha=0.85, linewidth=0)

@@ -1,4 +1,7 @@
-"""The HTML report: one self-contained file, figures inline, tables to sort and search, every value escaped."""
+"""Write an HTML page of results as one file: figures inline, tables to sort and to search.
+
+Every value is escaped by Jinja2, so that no name in the data can become markup or script.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,21 @@ SEARCHABLE_ROWS = 15
 
 
 class Table(NamedTuple):
-    """A table as text: column names, rows of cells, which columns hold text, what columns mean, where it is from."""
+    """A table as text.
+
+    Attributes
+    ----------
+    caption
+        Words above the table.
+    columns, rows
+        Column names, and the cells of each row.
+    text
+        Whether each column holds text, which is aligned left.
+    meanings
+        Names of columns and what they mean.
+    note
+        Where the data are.
+    """
 
     caption: str
     columns: list[str]
@@ -37,7 +54,7 @@ class Table(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A picture as base64 text, with its caption and media type."""
+    """A picture as base64 text, with its caption and its media type."""
 
     caption: str
     data: str
@@ -45,15 +62,41 @@ class Picture(NamedTuple):
 
 
 class Detail(NamedTuple):
-    """A long text that stays folded on the screen."""
+    """A long text that stays folded on the screen until the reader opens it."""
 
     title: str
     text: str
 
 
+class Scatter(NamedTuple):
+    """Data of an interactive scatter plot of measured against predicted expression.
+
+    Attributes
+    ----------
+    genes, of
+        Number of genes that can be drawn, and of all genes of the run.
+    data
+        What the script of the page draws, as values that JSON knows.
+    """
+
+    genes: int
+    of: int
+    data: dict[str, Any]
+
+
 @dataclass
 class Section:
-    """A part of the report: its title, then paragraphs, what to mind, figures, a scatter, tables, folded texts."""
+    """A section of the page, with its parts in the order in which they are shown.
+
+    Attributes
+    ----------
+    title, paragraphs
+        Heading and text.
+    warnings
+        Sentences that a reader must know before using the results.
+    figures, scatter, tables, details
+        Pictures, an interactive scatter plot, tables, and folded texts.
+    """
 
     title: str
     paragraphs: list[str] = field(default_factory=list)
@@ -72,9 +115,20 @@ def as_table(
     meanings: Mapping[str, str] | None = None,
     note: str = "",
 ) -> Table:
-    """A data frame as text: 3 decimals, NA where a number is missing, at most `max_rows`.
+    """Turn a data frame into a table of text, with three decimals and NA for missing numbers.
 
-    `meanings` explains columns in words, those that the frame has.
+    Parameters
+    ----------
+    frame
+        The data.
+    caption
+        Words above the table; the number of rows is added where rows are cut.
+    max_rows
+        Number of rows that are shown.
+    meanings
+        Meanings of columns, by name; those of other columns are ignored.
+    note
+        Where the data are.
     """
     shown = frame.head(max_rows)
     cut = f" (first {max_rows} of {len(frame)} rows)" if len(frame) > max_rows else ""
@@ -91,10 +145,18 @@ def as_table(
 
 
 def as_picture(path: str | Path, caption: str) -> Picture:
-    """A PNG or JPEG file, inlined; a large PNG as JPEG where that is smaller, as of one that holds a photo."""
+    """Read a PNG or JPEG file for the page.
+
+    A large PNG becomes a JPEG where that is smaller, as it is for photographs.
+
+    Raises
+    ------
+    InputError
+        If there is no such file.
+    """
     path = Path(path)
     if not path.is_file():
-        raise InputError("no such figure", path=path, fix="run the step that draws it again")
+        raise InputError("no such figure", path=path, fix="run the command that draws it again")
     content, media_type = (
         path.read_bytes(),
         "image/jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else "image/png",
@@ -118,16 +180,28 @@ def write_report(
     words: Mapping[str, str] | None = None,
     **made_by: Any,
 ) -> Path:
-    """Render the report atomically.
+    """Write the page, atomically.
 
     Parameters
     ----------
+    path
+        File to write.
+    title
+        Title of the page.
+    sections
+        Its sections, in order.
+    banner
+        A sentence above everything else, for example that the data are synthetic.
     points
-        What is found, in a sentence each, for the box at the top.
+        Sentences for the box at the top, one for each finding.
     words
-        Terms and what they mean in plain words.
+        Terms and their meanings.
     made_by
-        Configs, commands: shown at the end with the provenance.
+        Configs and commands, which are shown at the end with the versions of the software.
+
+    Returns
+    -------
+    The path of the page.
     """
     environment = jinja2.Environment(
         autoescape=True,
@@ -136,6 +210,8 @@ def write_report(
         lstrip_blocks=True,
         loader=jinja2.FunctionLoader(_template),
     )
+    # Jinja2's tojson escapes what could end the script element that holds the data.
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     text = environment.get_template("report.html").render(
         title=title,
         banner=banner,
@@ -156,10 +232,14 @@ def _template(name: str) -> str:
 
 
 def _column(values: pd.Series) -> list[str]:
-    """Cells of a column; counts that became floats, since one is missing, stay counts."""
+    """Return the cells of a column as text.
+
+    pandas turns a column of counts into floats where one count is missing. Such numbers are shown
+    as counts.
+    """
     if pd.api.types.is_float_dtype(values.dtype):
-        known = values[np.isfinite(values)]
-        if len(known) and (known == known.round()).all() and (known.abs() > 1).any():
+        finite = values[np.isfinite(values)]
+        if len(finite) and (finite == finite.round()).all() and (finite.abs() > 1).any():
             return ["NA" if pd.isna(value) else f"{value:.0f}" for value in values]
     if values.dtype == object:
         return ["" if pd.isna(value) else _cell(value) for value in values]
@@ -172,15 +252,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return (
-            f"{value:.3f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.2g}"
-        )  # small p are not 0
+        # A small p-value must not read as 0.
+        return f"{value:.3f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.2g}"
     return str(value)
-
-
-class Scatter(NamedTuple):
-    """What the page draws: the number of genes, of all genes there are, and the data as JSON safe inside HTML."""
-
-    genes: int
-    of: int
-    json: str

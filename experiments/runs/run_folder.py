@@ -1,4 +1,8 @@
-"""A run folder: config.yaml and run.json first, results in between, summary.json (the completion marker) last."""
+"""Begin, resume, finish and read the folder of a run.
+
+A run folder receives ``config.yaml`` and ``run.json`` first, results in between, and
+``summary.json`` last. The summary marks the run as finished.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +22,27 @@ _DESCRIPTION = frozenset({"config.yaml", RUN_FILE})
 
 
 def begin_run(out_dir: str | Path, kind: str, config: Any) -> Path:
-    """Make or re-enter a run folder.
+    """Make the folder of a run, or enter that of an unfinished run with the same config.
+
+    Parameters
+    ----------
+    out_dir
+        The folder.
+    kind
+        Kind of run, usually the verb.
+    config
+        A resolved config.
 
     Raises
     ------
     InputError
-        If the folder holds a run of another kind or config, naming the keys that differ.
+        If the folder cannot be made, or holds a run of another kind or config. In the second case
+        the error names the keys that differ.
     """
     out_dir = Path(out_dir)
     marker = out_dir / RUN_FILE
-    if marker.is_file() and not _holds_only(
-        out_dir, _DESCRIPTION
-    ):  # a first try that failed blocks no second one
+    # A first try that failed before it wrote any result does not block a second one.
+    if marker.is_file() and not _holds_only(out_dir, _DESCRIPTION):
         _check_same_run(marker, kind, as_plain(config))
         return out_dir
     try:
@@ -48,24 +61,34 @@ def _holds_only(folder: Path, names: frozenset[str]) -> bool:
 
 
 def finished_summary(out_dir: str | Path) -> dict[str, Any] | None:
-    """The summary of a completed run, or None where the run is unfinished."""
+    """Return the summary of a finished run, or None if the run has not finished."""
     path = Path(out_dir) / SUMMARY_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return summary
 
 
 def finish_run(out_dir: str | Path, summary: dict[str, Any]) -> dict[str, Any]:
-    """Write the summary, which marks the run as complete."""
+    """Write the summary, which marks the run as finished, and return it."""
     write_json(Path(out_dir) / SUMMARY_FILE, summary)
     return summary
 
 
 def read_run(out_dir: str | Path, *, kind: str) -> dict[str, Any]:
-    """run.json of a completed run of `kind`.
+    """Read ``run.json`` of a finished run.
+
+    Parameters
+    ----------
+    out_dir
+        Folder of the run.
+    kind
+        Kind of run that is expected, usually the verb.
 
     Raises
     ------
     InputError
-        If the folder holds no such run, or one that has not finished.
+        If the folder holds no run of that kind, or one that has not finished.
     """
     marker = Path(out_dir) / RUN_FILE
     if not marker.is_file():
@@ -74,10 +97,12 @@ def read_run(out_dir: str | Path, *, kind: str) -> dict[str, Any]:
             path=out_dir,
             fix=f"run tcgn-mil {kind} first",
         )
-    run = json.loads(marker.read_text(encoding="utf-8"))
+    run: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
     if run.get("kind") != kind:
         raise InputError(
-            f"holds a {run.get('kind')} run, not a {kind} run", path=out_dir, fix="check the path"
+            f"holds a {run.get('kind')} run, not a {kind} run",
+            path=out_dir,
+            fix=f"give the folder that tcgn-mil {kind} wrote",
         )
     if finished_summary(out_dir) is None:
         raise InputError(
@@ -92,6 +117,7 @@ def _check_same_run(marker: Path, kind: str, config: dict[str, Any]) -> None:
         raise InputError(
             f"holds a {run.get('kind')} run", path=marker.parent, fix="choose another --out folder"
         )
+    # The config went through JSON once when it was written, so it is compared in that form.
     different = differing_keys(run.get("config", {}), json.loads(json.dumps(config, default=str)))
     if different:
         raise InputError(
