@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from tcgn_mil.io.atomic import write_json
-from tcgn_mil.preprocessing.bulk.run import write_cohort
+from tcgn_mil.preprocessing.bulk.run import BulkConfig, write_cohort
 from tcgn_mil.preprocessing.slides.names import list_slides
 
 GENES, SAMPLES = 20_000, 1_000
@@ -77,7 +77,7 @@ def bare(path: Path) -> float:
 def join_once(path: Path, manifest: Path, out: Path) -> dict[str, Any]:
     """Seconds and peak memory of the whole verb."""
     start = time.perf_counter()
-    summary = write_cohort([path], list_slides(manifest), unit=UNIT, out_path=out)
+    summary = write_cohort([path], list_slides(manifest), out, BulkConfig(unit=UNIT))
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {

@@ -67,20 +67,22 @@ def bulk(
     ] = None,
 ) -> None:
     """Join expression to slides by patient; writes cohort.h5ad (patients x genes), join_report.csv, gene_report.csv."""
-    from tcgn_mil.preprocessing.bulk.run import write_cohort
+    from tcgn_mil.preprocessing.bulk.run import BulkConfig, write_cohort
     from tcgn_mil.preprocessing.slides.names import list_slides
 
     summary = write_cohort(
         expression,
         list_slides(slides),
-        unit=unit,
-        out_path=out,
-        format=layout,
-        gene_ids=gene_ids,
-        gene_map=gene_map,
-        layer=layer,
-        preparation=preparation,
-        clinical=clinical,
+        out,
+        BulkConfig(
+            unit=unit,
+            format=layout,
+            gene_ids=gene_ids,
+            gene_map=gene_map,
+            layer=layer,
+            preparation=preparation,
+            clinical=clinical,
+        ),
     )
     for note in summary.notes:
         typer.echo(note, err=True)

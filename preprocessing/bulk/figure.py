@@ -1,7 +1,7 @@
-"""A figure of a joined cohort: what became of its slides and samples, and the values of each patient.
+"""Draw a joined cohort: numbers of slides and samples kept, and the values of each patient.
 
-The first shows at a glance that half a cohort was lost, and to what; the second an outlying patient, a table in another
-unit, or tables that do not compare.
+The left panel shows how much of the cohort was lost and why. The right panel shows a patient with
+unusual values, a table in another unit, or tables that are not comparable.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from matplotlib import pyplot as plt
 
 KEPT, DROPPED = "#2b5c8a", "#b8b8b8"
 QUANTILES = (5, 25, 50, 75, 95)
-MOST_GENES = 2000  # evenly spaced ones; quantiles need no more
+MOST_GENES = 2000  # evenly spaced; more would not change the quantiles visibly
 MOST_REASONS = 6
 MOST_NAMED_SOURCES = 12
 
@@ -37,16 +37,20 @@ def draw_cohort(
     sources: Sequence[str],
     unit: ExpressionUnit,
 ) -> None:
-    """Write a PNG.
+    """Write the figure as PNG.
 
     Parameters
     ----------
+    path
+        The file to write.
     rows
-        Of the join report, slides and samples.
+        Rows of the join report, slides and samples.
     profiles
         Patients x genes, in `unit`.
     sources
-        The table of each patient.
+        Name of the table of each patient.
+    unit
+        Unit of the values. Linear units are drawn as log2(value + 1).
     """
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(13, 4.4), layout="constrained", gridspec_kw={"width_ratios": (1, 1.15)}
@@ -59,28 +63,34 @@ def draw_cohort(
 
 
 def fates(rows: Sequence[JoinRow]) -> list[tuple[str, int, bool]]:
-    """(label, number, kept) of slides, then samples: the kept ones first, then reasons, frequent ones first."""
-    found = []
+    """Count kept slides and samples, and the others by reason.
+
+    Returns
+    -------
+    list of (label, number, kept)
+        Slides, then samples. Of each the kept ones come first, then the reasons by frequency.
+    """
+    counts = []
     for kind in ("slide", "sample"):
         of_kind = [row for row in rows if row.kind == kind]
         if not of_kind:
             continue
-        found.append((f"{kind}s kept", sum(row.kept for row in of_kind), True))
+        counts.append((f"{kind}s kept", sum(row.kept for row in of_kind), True))
         reasons = Counter(row.reason for row in of_kind if not row.kept).most_common()
-        found += [
+        counts += [
             (f"{kind}s: {reason}", number, False) for reason, number in reasons[:MOST_REASONS]
         ]
         if rest := sum(number for _, number in reasons[MOST_REASONS:]):
-            found.append((f"{kind}s: {len(reasons) - MOST_REASONS} other reasons", rest, False))
-    return found
+            counts.append((f"{kind}s: {len(reasons) - MOST_REASONS} other reasons", rest, False))
+    return counts
 
 
 def _draw_fates(axis: Any, rows: Sequence[JoinRow]) -> None:
-    found = fates(rows)
-    places = np.arange(len(found))
-    colours = [KEPT if kept else DROPPED for *_, kept in found]
-    axis.barh(places, [number for _, number, _ in found], height=0.35, color=colours)
-    for place, (label, number, kept) in enumerate(found):
+    bars = fates(rows)
+    places = np.arange(len(bars))
+    colours = [KEPT if kept else DROPPED for *_, kept in bars]
+    axis.barh(places, [number for _, number, _ in bars], height=0.35, color=colours)
+    for place, (label, number, kept) in enumerate(bars):
         axis.text(
             0,
             place - 0.2,
@@ -91,9 +101,9 @@ def _draw_fates(axis: Any, rows: Sequence[JoinRow]) -> None:
         )
     axis.set(
         yticks=[],
-        ylim=(len(found) - 0.3, -0.9),
+        ylim=(len(bars) - 0.3, -0.9),
         xlabel="number",
-        title="what became of slides and samples (join_report.csv)",
+        title="slides and samples, kept and left out (join_report.csv)",
     )
     axis.spines[["top", "right", "left"]].set_visible(False)
 
@@ -104,7 +114,7 @@ def _short(name: str) -> str:
 
 
 def patient_quantiles(profiles: pd.DataFrame, unit: ExpressionUnit) -> NDArray[np.float64]:
-    """(5, M) quantiles of each patient's values, logarithmic where the unit is linear."""
+    """Return (5, M) quantiles of the values of M patients, as log2(value + 1) for a linear unit."""
     step = max(1, profiles.shape[1] // MOST_GENES)
     values = profiles.to_numpy(dtype=np.float64)[:, ::step]
     values = np.log2(values + 1) if unit.is_linear else values

@@ -1,8 +1,12 @@
-"""Genes of expression tables under one name each: repeated ones merged by the unit's rule, and a report of each table.
+"""Give each gene of an expression table one name, and merge columns of one gene.
 
-A gene of several names in a table is one gene: counts and linear units are summed, logs summed on the linear scale with
-their own offset, z-scores averaged. What names a gene is stated in :mod:`~tcgn_mil.preprocessing.gene_names`. Numbers
-of reads on no gene, which HTSeq and STAR write among the genes, are none and are left out.
+The rules for names are those of :mod:`~tcgn_mil.preprocessing.gene_names`. How the columns of one
+gene are merged follows from the unit. Counts and linear units are summed, because the reads of two
+annotations of one gene are reads of that gene. Logarithms are summed on the linear scale, with the
+offset of the unit, and z-scores are averaged.
+
+HTSeq and STAR write numbers of reads without a gene (``N_unmapped``) among the genes. They are left
+out, because they would change sums over all genes.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.tables.delimited import read_text_columns
 from tcgn_mil.io.tables.schema import check_table
-from tcgn_mil.preprocessing.bulk.readers.tables import ExpressionTable
+from tcgn_mil.preprocessing.bulk.expression_table import ExpressionTable
 from tcgn_mil.preprocessing.gene_names import (
     GeneReport,
     is_ensembl,
@@ -47,7 +51,21 @@ TALLIES = frozenset(
 
 
 class TableGenes(NamedTuple):
-    """What became of one table's gene ids; `merged_by` is the rule for repeated ones, `tallies` were left out."""
+    """Report on the gene ids of one table.
+
+    Attributes
+    ----------
+    table
+        Name of the file.
+    layout
+        Layout that it was read as.
+    report
+        Counts of ids that were renamed, merged and so on.
+    merged_by
+        Rule by which columns of one gene were merged.
+    tallies
+        Number of columns that were left out because they count reads without a gene.
+    """
 
     table: str
     layout: str
@@ -56,7 +74,7 @@ class TableGenes(NamedTuple):
     tallies: int = 0
 
     def as_row(self) -> dict[str, object]:
-        """One row of gene_report.csv."""
+        """Return the table's row of gene_report.csv."""
         return {
             "table": self.table,
             "layout": self.layout,
@@ -66,7 +84,7 @@ class TableGenes(NamedTuple):
         }
 
     def note(self) -> str | None:
-        """One line where something happened to the genes, else None."""
+        """Return one line for the user if gene ids were changed or left out, else None."""
         report = self.report
         mixed = report.named_by_id and report.named_by_symbol
         if not (
@@ -79,12 +97,14 @@ class TableGenes(NamedTuple):
         ):
             return None
         rule = f" (by {self.merged_by})" if report.merged else ""
-        tallies = f"; {self.tallies} numbers of reads on no gene left out" if self.tallies else ""
+        tallies = (
+            f"; {self.tallies} counts of reads without a gene left out" if self.tallies else ""
+        )
         return f"{self.table}: genes: {report}{rule}{tallies}"
 
 
 def without_tallies(table: ExpressionTable) -> ExpressionTable:
-    """The table without numbers of reads on no gene."""
+    """Remove the columns that count reads without a gene."""
     genes = ~table.values.columns.isin(TALLIES)
     if genes.all():
         return table
@@ -93,7 +113,15 @@ def without_tallies(table: ExpressionTable) -> ExpressionTable:
 
 
 def merge_rule(unit: ExpressionUnit) -> str:
-    """How repeated genes of this unit become one, as :func:`~tcgn_mil.preprocessing.gene_names.merge_repeated` says."""
+    """Return the rule by which values of this unit are merged.
+
+    See :func:`~tcgn_mil.preprocessing.gene_names.merge_repeated`.
+
+    Examples
+    --------
+    >>> merge_rule(ExpressionUnit.parse("log2(tpm+1)"))
+    'sum of logs'
+    """
     if unit.base == ZSCORE:
         return "mean"
     return "sum" if unit.is_linear else "sum of logs"
@@ -107,19 +135,32 @@ def name_table(
     by: str = "symbol",
     path: str | Path,
 ) -> tuple[pd.DataFrame, GeneReport]:
-    """Samples x ids -> samples x genes of distinct names, and what became of the ids.
+    """Name the genes of a table and merge columns of one gene.
 
     Parameters
     ----------
+    values
+        Samples x ids.
+    unit
+        Unit of the values; it decides how columns are merged.
     symbols
-        Of the ids, in their order; or id -> symbol, of a gene map.
+        Symbols of the ids, in their order, or a mapping from id to symbol.
     by
-        ``symbol`` or ``ensembl``.
+        Name genes by ``symbol`` or by ``ensembl`` id.
+    path
+        The file, for messages.
+
+    Returns
+    -------
+    values : pandas.DataFrame
+        Samples x genes with distinct names.
+    report : GeneReport
+        Counts of ids that were renamed, merged and so on.
 
     Raises
     ------
     InputError
-        If ids are asked for that the table lacks, or the gene map knows none of its ids.
+        If Ensembl ids are asked for and the table has none, or the mapping has none of its ids.
     """
     ids = [str(name) for name in values.columns]
     if by == "ensembl" and not any(map(is_ensembl, ids)):
@@ -135,7 +176,7 @@ def name_table(
                 f"the gene map names none of its ids: they are {preview(ids, most=3)},"
                 f" the map's {preview(list(symbols), most=3)}",
                 path=path,
-                fix="give the map of this table's ids to --gene-map",
+                fix="give a map with the ids of this table to --gene-map",
             )
     named = name_genes(ids, symbols, by=by, path=path)
     offset = unit.log_offset or 0.0
@@ -146,7 +187,12 @@ def name_table(
 
 
 def read_gene_map(path: str | Path) -> dict[str, str]:
-    """Id -> symbol of a table with columns id and gene, such as a Xena probe map; ids without their version.
+    """Read a table with the columns id and gene, such as a probe map of UCSC Xena.
+
+    Returns
+    -------
+    dict
+        Id without its version to symbol.
 
     Raises
     ------
@@ -166,11 +212,11 @@ def read_gene_map(path: str | Path) -> dict[str, str]:
         raise InputError(
             f"gives {len(repeated)} ids more than one gene: {preview(repeated)}",
             path=path,
-            fix="keep one row an id",
+            fix="keep one row for each id",
         )
     return {name: gene for name, gene in zip(pairs["id"], pairs["gene"], strict=True) if gene}
 
 
 def write_gene_report(path: str | Path, tables: Sequence[TableGenes]) -> None:
-    """gene_report.csv: a row a table."""
+    """Write gene_report.csv with one row for each table."""
     write_csv(path, pd.DataFrame([table.as_row() for table in tables]), digits=None)

@@ -1,8 +1,19 @@
-"""Which expression samples and which slides of a patient belong together, and why the others do not.
+"""Join the expression samples and the slides of each patient, and say why others are left out.
 
-TCGA names join on 15 characters (patient and sample type) where both sides state them, else on the patient's 12. Only
-tumour counts; of several sample types, of samples or slides, the lowest, primary tumour (01) first; of that, all
-replicates. Slides may be restricted to diagnostic or to frozen ones, as their names say (DX; TS, MS, BS).
+TCGA barcodes are joined on 15 characters (patient and sample type) if both sides state the sample
+type, and otherwise on the 12 characters of the patient. The rules for one patient are:
+
+1. Only tumour samples and slides of tumour tissue are used. Slides can be restricted to diagnostic
+   or to frozen ones, as the section in their barcode says (DX, or TS, MS and BS).
+2. A sample is usable if its sample type is that of some wanted slide. Types that are not stated fit
+   any type.
+3. Of the usable samples those of the lowest sample type win: primary tumour (01) before recurrent
+   (02) before metastatic (06). A patient is therefore never an average of a primary tumour and its
+   metastasis, whose expression differs.
+4. All distinct samples of that type are replicates and are averaged. A row with the same values as
+   an earlier one is a copy and does not count twice.
+5. A slide is kept if its type fits the chosen samples. If the samples state no type, slides of the
+   lowest type win.
 """
 
 from __future__ import annotations
@@ -11,39 +22,30 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.bulk.readers.tables import Person
-from tcgn_mil.preprocessing.slides.table import SlideEntry
-from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
+from tcgn_mil.preprocessing.bulk.specimens import Specimen
 
 SAMPLE_KEY = "TCGA sample (15 characters)"
 PATIENT_KEY = "TCGA patient (12 characters)"
 ID_KEY = "patient id"
 PREPARATIONS = ("any", "diagnostic", "frozen")
-_PRIMARY = 1  # a name that states no sample type ranks with primary tumours
-
-
-class Specimen(NamedTuple):
-    """A slide or an expression sample, by what its name says.
-
-    ``sample_type`` is None where it is not stated; ``content`` tells replicates from rows that are merely repeated.
-    """
-
-    id: str
-    patient_id: str
-    sample_type: int | None
-    is_tumour: bool
-    is_barcode: bool
-    preparation: str = ""
-    content: bytes = b""
-
-    @property
-    def rank(self) -> int:
-        """Order of preference."""
-        return _PRIMARY if self.sample_type is None else self.sample_type
 
 
 class JoinRow(NamedTuple):
-    """One row of join_report.csv; `key` is what a kept row was joined on, `reason` why, or why not."""
+    """A row of join_report.csv.
+
+    Attributes
+    ----------
+    kind
+        ``slide`` or ``sample``.
+    id, patient_id, preparation
+        As in :class:`~tcgn_mil.preprocessing.bulk.specimens.Specimen`.
+    kept
+        Whether it is in the cohort.
+    key
+        Key on which it was joined; empty if it was left out.
+    reason
+        Reason why it was left out, or a remark on one that was kept.
+    """
 
     kind: str
     id: str
@@ -54,67 +56,39 @@ class JoinRow(NamedTuple):
     reason: str
 
 
-def slide_specimens(slides: Sequence[SlideEntry]) -> list[Specimen]:
-    """Slides in the order given.
-
-    Raises
-    ------
-    InputError
-        If a slides table gives a TCGA slide to another TCGA patient than the one in its name.
-    """
-    found = []
-    for entry in slides:
-        named, stated = parse_barcode(entry.slide_id), parse_barcode(entry.patient_id)
-        if named and stated and named.patient != stated.patient:
-            raise InputError(
-                f"slide {entry.slide_id} is listed under patient {entry.patient_id}, whose name it does not bear",
-                path=entry.path,
-                fix="correct patient_id in the slides table",
-            )
-        found.append(_specimen(entry.slide_id, patient_of(entry.patient_id)))
-    return found
-
-
-def sample_specimens(
-    names: Sequence[str], contents: Sequence[bytes], people: Sequence[Person | None] | None = None
-) -> list[Specimen]:
-    """Expression samples in the order given; `contents` holds a digest of each one's values.
-
-    `people` says whose a sample is, and of what type, where its source does; the type that a TCGA name states comes
-    first.
-    """
-    found = []
-    for name, content, person in zip(names, contents, people or [None] * len(names), strict=True):
-        specimen = _specimen(name, patient_of(name) if person is None else person.patient_id)
-        if person is not None and specimen.sample_type is None:
-            specimen = specimen._replace(is_tumour=person.is_tumour, sample_type=person.sample_type)
-        found.append(specimen._replace(content=content))
-    return found
-
-
-def _specimen(name: str, patient: str) -> Specimen:
-    barcode = parse_barcode(name)
-    if barcode is None:
-        return Specimen(
-            name, patient, None, is_tumour=True, is_barcode=parse_barcode(patient) is not None
-        )
-    return Specimen(
-        name, patient, barcode.sample_type, barcode.is_tumour, True, barcode.preparation
-    )
-
-
 def join_patients(
     slides: Sequence[Specimen] | None, samples: Sequence[Specimen], *, preparation: str = "any"
 ) -> tuple[list[JoinRow], list[JoinRow]]:
-    """A report row for each slide and each sample, in their orders; the kept ones belong together by patient.
+    """Join slides and samples patient by patient.
 
-    Without slides (None) samples are chosen for their patient by the same rules. Slides of another preparation than the
-    one asked for are left out, and those whose name states none.
+    Parameters
+    ----------
+    slides
+        Slides; None if there are none. Samples are then chosen for their patient by the same rules.
+    samples
+        Expression samples.
+    preparation
+        ``any``, ``diagnostic`` or ``frozen``. Slides of another preparation are left out, and so
+        are slides whose name states none.
+
+    Returns
+    -------
+    slide_rows, sample_rows : list of JoinRow
+        One row for each slide and each sample, in the orders given.
 
     Raises
     ------
     InputError
-        For an unknown preparation.
+        If `preparation` is unknown.
+
+    Examples
+    --------
+    >>> from tcgn_mil.preprocessing.bulk.specimens import sample_specimens
+    >>> samples = sample_specimens(["TCGA-AA-0001-01A", "TCGA-AA-0001-06A"], [b"1", b"2"])
+    >>> for row in join_patients(None, samples)[1]:
+    ...     print(row.id, row.reason or "kept")
+    TCGA-AA-0001-01A kept
+    TCGA-AA-0001-06A a sample of type 01 is preferred
     """
     if preparation not in PREPARATIONS:
         raise InputError(
@@ -123,7 +97,7 @@ def join_patients(
     if slides is None:
         stand_ins = [
             Specimen("", name, None, True, False)
-            for name in dict.fromkeys(s.patient_id for s in samples)
+            for name in dict.fromkeys(sample.patient_id for sample in samples)
         ]
         return [], join_patients(stand_ins, samples)[1]
     slide_rows: list[JoinRow | None] = [None] * len(slides)
@@ -131,7 +105,7 @@ def join_patients(
     slides_of, samples_of = _by_patient(slides), _by_patient(samples)
     for patient in slides_of | samples_of:
         slides_at, samples_at = slides_of.get(patient, []), samples_of.get(patient, [])
-        of_slides, of_samples = _join_one(
+        of_slides, of_samples = _join_patient(
             [slides[i] for i in slides_at], [samples[i] for i in samples_at], preparation
         )
         for position, row in zip(slides_at, of_slides, strict=True):
@@ -148,13 +122,17 @@ def _by_patient(specimens: Sequence[Specimen]) -> dict[str, list[int]]:
     return positions
 
 
-def _join_one(
+def _join_patient(
     slides: list[Specimen], samples: list[Specimen], preparation: str
 ) -> tuple[list[JoinRow], list[JoinRow]]:
-    """The rows of one patient."""
+    """Apply the rules at the top of this module to one patient."""
     others = [_unwanted(slide, preparation) for slide in slides]
     wanted = [slide for slide, other in zip(slides, others, strict=True) if not other]
-    usable = [s for s in samples if s.is_tumour and any(_compatible(s, slide) for slide in wanted)]
+    usable = [
+        sample
+        for sample in samples
+        if sample.is_tumour and any(_same_type(sample, slide) for slide in wanted)
+    ]
     best = min((sample.rank for sample in usable), default=None)
     chosen = [sample for sample in usable if sample.rank == best]
     distinct = len({sample.content for sample in chosen})
@@ -188,15 +166,14 @@ def _join_one(
     return slide_rows, sample_rows
 
 
-def _compatible(one: Specimen, other: Specimen) -> bool:
-    """Whether their sample types, as far as stated, are the same."""
-    return (
-        one.sample_type is None or other.sample_type is None or one.sample_type == other.sample_type
-    )
+def _same_type(first: Specimen, second: Specimen) -> bool:
+    """Whether two specimens are of one sample type, or one of them does not state it."""
+    stated = {first.sample_type, second.sample_type} - {None}
+    return len(stated) < 2
 
 
 def _unwanted(slide: Specimen, preparation: str) -> str:
-    """Why a slide counts for nothing, whatever the expression; empty if it counts."""
+    """Return why a slide is left out whatever the expression is; empty if it is wanted."""
     if not slide.is_tumour:
         return "not a slide of tumour tissue"
     if preparation in ("any", slide.preparation):
@@ -209,23 +186,23 @@ def _unwanted(slide: Specimen, preparation: str) -> str:
 
 
 def _slide_reason(slide: Specimen, samples: list[Specimen], chosen: list[Specimen]) -> str:
-    """Why a slide that counts is left out; empty if it is kept."""
+    """Return why a wanted slide is left out; empty if it is kept."""
     if not samples:
         return "no expression of this patient"
     if not any(sample.is_tumour for sample in samples):
         return "no tumour expression of this patient"
-    if not chosen or not all(_compatible(slide, sample) for sample in chosen):
+    if not chosen or not all(_same_type(slide, sample) for sample in chosen):
         types = sorted({sample.rank for sample in chosen or samples if sample.is_tumour})
         return f"of sample type {slide.rank:02d}, but the expression is of type {_types(types)}"
     return ""
 
 
 def _one_type(slides: list[Specimen], reasons: list[str]) -> list[str]:
-    """The reasons, with those for slides of a later sample type: where the expression's is not stated, several fit."""
+    """Add a reason for slides of a later sample type than the first (rule 5)."""
     stated = [
-        s.rank
-        for s, reason in zip(slides, reasons, strict=True)
-        if not reason and s.sample_type is not None
+        slide.rank
+        for slide, reason in zip(slides, reasons, strict=True)
+        if not reason and slide.sample_type is not None
     ]
     first = min(stated, default=0)
     return [
@@ -243,7 +220,7 @@ def _sample_reason(
     usable: list[Specimen],
     best: int | None,
 ) -> str:
-    """Why a sample is left out; empty if it is chosen."""
+    """Return why a sample is left out; empty if it is chosen."""
     if not slides:
         return "no slide of this patient"
     if not sample.is_tumour:
@@ -268,7 +245,7 @@ def _row(
     kind: str, specimen: Specimen, kept: bool, partners: list[Specimen], reason: str
 ) -> JoinRow:
     by_sample = specimen.sample_type is not None and specimen.sample_type in {
-        p.sample_type for p in partners
+        partner.sample_type for partner in partners
     }
     key = SAMPLE_KEY if by_sample else PATIENT_KEY if specimen.is_barcode else ID_KEY
     return JoinRow(

@@ -1,1 +1,99 @@
-"""TODO: say what preprocessing/bulk/readers holds."""
+"""Read bulk expression; each layout is one module, registered in :data:`READERS`.
+
+To add a layout, write a module with an :class:`ExpressionReader` and register it here, or call
+:func:`register_expression_reader` from your own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.bulk.expression_table import ExpressionRequest, ExpressionTable
+from tcgn_mil.preprocessing.bulk.readers import gdc, h5ad, isb_cgc, porpoise, sequoia, wide
+from tcgn_mil.preprocessing.bulk.readers.base import ExpressionReader
+from tcgn_mil.types.units import ExpressionUnit
+
+AUTO = "auto"
+READERS: dict[str, ExpressionReader] = {}
+
+
+def register_expression_reader(reader: ExpressionReader) -> None:
+    """Add a layout of expression files, or replace the one of the same name.
+
+    With ``auto``, layouts are tried in reverse order of registration. ``wide`` accepts any table
+    and is registered first, so that it is tried last.
+    """
+    for layout in reader.layouts:
+        READERS.pop(layout, None)
+        READERS[layout] = reader
+
+
+for _module in (wide, isb_cgc, porpoise, sequoia, h5ad, gdc):
+    register_expression_reader(_module.READER)
+
+
+def read_expression_table(
+    path: str | Path,
+    *,
+    layout: str = AUTO,
+    unit: ExpressionUnit | None = None,
+    layer: str | None = None,
+    patients: Collection[str] = (),
+) -> ExpressionTable:
+    """Read bulk expression of one source.
+
+    Parameters
+    ----------
+    path
+        CSV or TSV, also .gz or .zip; Parquet; AnnData (.h5ad); or a folder of GDC files.
+    layout
+        A key of :data:`READERS`, or ``auto`` to tell the layout by the contents.
+    unit
+        Unit of the values. Only GDC files need it, because they hold several.
+    layer
+        Layer of an AnnData to read instead of X.
+    patients
+        Patients of the slides. Their ids tell samples from genes in a wide table without TCGA
+        barcodes and Ensembl ids.
+
+    Returns
+    -------
+    ExpressionTable
+        Samples x genes under the names of the file, float32.
+
+    Raises
+    ------
+    InputError
+        If the layout is unknown, the source cannot be read, or its contents do not fit the layout.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "bulk.csv"
+    ...     _ = path.write_text("id,CD3D,TP53\\nTCGA-AA-0001-01A,2.5,1\\nTCGA-BB-0002-01A,0,4\\n")
+    ...     table = read_expression_table(path)
+    >>> table.layout
+    'samples-by-genes'
+    >>> table.values
+                      CD3D  TP53
+    TCGA-AA-0001-01A   2.5   1.0
+    TCGA-BB-0002-01A   0.0   4.0
+    """
+    path = Path(path)
+    if layout == AUTO:
+        reader = next(one for one in reversed(READERS.values()) if one.is_layout(path))
+        layout = reader.layouts[0]
+    elif layout in READERS:
+        reader = READERS[layout]
+    else:
+        raise InputError(
+            f"unknown layout {layout!r}", fix=f"choose one of {', '.join((AUTO, *READERS))}"
+        )
+    if layer is not None and not reader.has_layers:
+        raise InputError(
+            "has no layers", path=path, fix="remove the option --layer, which is for .h5ad files"
+        )
+    return reader.read(path, ExpressionRequest(layout, unit, layer, patients))

@@ -1,9 +1,14 @@
-"""A folder of GDC STAR-count files and its sample sheet, read into samples x genes.
+"""Read a folder of STAR-count files from the GDC with its sample sheet.
 
-Files are named in the sheet, and lie in the folder or each in the folder of its File ID, as the GDC's client leaves
-them; packed or not. The declared unit chooses the column. All files name the same genes; one that names others than
-most, or cannot be read, is left out with the reason. What a sample is, its TCGA name says; of other studies the sheet,
-as portals before 2024 write it (Sample Type) or later ones (Tissue Type, Tumor Descriptor, Specimen Type).
+The sheet names the files. Each lies in the folder itself or in a subfolder named by its File ID, as
+the GDC's client downloads it, compressed or not. The declared unit chooses the column.
+
+All files must name the same genes. A file that cannot be read, or that names other genes than most
+files, is left out with the reason.
+
+The type of a sample comes from its TCGA barcode. For other studies it comes from the sheet: portals
+before 2024 write the column Sample Type, later ones Tissue Type, Tumor Descriptor and Specimen
+Type.
 """
 
 from __future__ import annotations
@@ -26,12 +31,16 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.io.tables.delimited import MAX_TABLE_BYTES, read_text_columns
 from tcgn_mil.io.tables.schema import check_table
+from tcgn_mil.preprocessing.bulk.expression_table import (
+    ExpressionRequest,
+    ExpressionTable,
+    Person,
+)
 from tcgn_mil.preprocessing.bulk.genes import TALLIES
-from tcgn_mil.preprocessing.bulk.readers.tables import ExpressionTable, Person
+from tcgn_mil.preprocessing.bulk.readers.base import ExpressionReader
 from tcgn_mil.preprocessing.schemas import SAMPLE_SHEET
 from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
 from tcgn_mil.text import preview
-from tcgn_mil.types.units import ExpressionUnit
 
 GDC = "gdc"
 COLUMNS = {
@@ -54,16 +63,13 @@ _NO_TUMOUR = (
     "organoid",
     "cancer model",
 )
-_TYPES = {
-    "recurren": 2,
-    "metasta": 6,
-    "new primary": 5,
-    "primary": 1,
-}  # words -> TCGA's code, the first that is there
+# Words of the sheet to TCGA's code of the sample type. The first word that occurs decides: "new
+# primary" has to come before "primary".
+_TYPES = {"recurren": 2, "metasta": 6, "new primary": 5, "primary": 1}
 
 
 class _Entry(NamedTuple):
-    """A file of the sheet."""
+    """A file that the sample sheet names."""
 
     file_id: str
     name: str
@@ -71,27 +77,34 @@ class _Entry(NamedTuple):
     person: Person
 
 
-def read_gdc(folder: str | Path, unit: ExpressionUnit) -> ExpressionTable:
-    """Read the folder.
+def is_gdc(path: Path) -> bool:
+    """Accept any folder; no other layout is one."""
+    return path.is_dir()
+
+
+def read_gdc(folder: Path, request: ExpressionRequest) -> ExpressionTable:
+    """Read all STAR-count files that the sample sheet of a folder names.
 
     Parameters
     ----------
     folder
-        With ``gdc_sample_sheet*.tsv`` and the files it names.
-    unit
-        ``counts``, ``tpm``, ``fpkm`` or ``fpkm-uq``.
+        Folder with ``gdc_sample_sheet*.tsv`` and the files that it names.
+    request
+        Its unit is ``counts``, ``tpm``, ``fpkm`` or ``fpkm-uq``.
 
     Returns
     -------
-    Values of the files that could be read, under their Sample ID, in the order of the sheet; Ensembl ids as genes, with
-    their symbols; a failure for each file that could not be read, or that the sheet does not name.
+    ExpressionTable
+        One row for each file that could be read, under its Sample ID, in the order of the sheet.
+        Genes are Ensembl ids with their symbols. The failures list files that could not be read,
+        and files that the sheet does not name.
 
     Raises
     ------
     InputError
-        If there is no sheet or it is faulty, the files hold no such unit, or none can be read.
+        If the sheet is missing or faulty, the files do not hold the unit, or no file can be read.
     """
-    folder = Path(folder)
+    unit = request.unit
     if str(unit) not in COLUMNS:
         raise InputError(
             f"GDC files hold {', '.join(COLUMNS)}, not {unit}",
@@ -125,13 +138,13 @@ def _sheet_of(folder: Path) -> Path:
             f"holds {len(sheets)} sample sheets"
             + (f": {preview([sheet.name for sheet in sheets])}" if sheets else ""),
             path=folder,
-            fix=f"put the cart's one sample sheet ({SHEETS}) into the folder",
+            fix=f"put the one sample sheet of the cart ({SHEETS}) into the folder",
         )
     return sheets[0]
 
 
 def _read_sheet(sheet: Path) -> tuple[list[_Entry], list[Failure]]:
-    """Entries of the STAR-count files, those of other files left out; and rows that contradict themselves."""
+    """Return the STAR-count files that the sheet names, and failures for ambiguous rows."""
     rows = read_text_columns(sheet)
     if "File Name" in rows:
         rows = rows[rows["File Name"].map(lambda name: _plain(name).endswith(SUFFIX))]
@@ -147,9 +160,9 @@ def _read_sheet(sheet: Path) -> tuple[list[_Entry], list[Failure]]:
     for row, cells in rows.to_dict("index").items():
         name, samples = _plain(cells["File Name"]), _distinct(cells["Sample ID"])
         cases = _distinct(cells["Case ID"])
-        patients = {patient_of(one) for one in (*cases, *samples) if parse_barcode(one)}
+        patients = {patient_of(name) for name in (*cases, *samples) if parse_barcode(name)}
         if len(cases) > 1 or len(samples) > 1 or len(patients) > 1:
-            reason = f"the sample sheet gives it to {preview([*cases, *samples])}"
+            reason = f"the sample sheet assigns it to {preview([*cases, *samples])}"
             failures.append(
                 Failure(name, _STAGE, reason, "keep files of one sample of one patient")
             )
@@ -157,9 +170,10 @@ def _read_sheet(sheet: Path) -> tuple[list[_Entry], list[Failure]]:
         barcode = parse_barcode(samples[0])
         if untyped and (barcode is None or barcode.sample_type is None):
             raise InputError(
-                f"row {row}: neither the sheet nor its name says whether sample {samples[0]} is of a tumour",
+                f"row {row}: neither the sheet nor its name says whether sample {samples[0]} is"
+                " of a tumour",
                 path=sheet,
-                fix="give the sheet with its column Sample Type or Tissue Type",
+                fix="download the sheet with its column Sample Type or Tissue Type",
             )
         kind = " ".join(cells[column] for column in _TYPE_COLUMNS)
         entries.append(
@@ -169,12 +183,12 @@ def _read_sheet(sheet: Path) -> tuple[list[_Entry], list[Failure]]:
 
 
 def _distinct(cell: str) -> list[str]:
-    """The GDC lists an id once a portion: ``X, X``."""
+    """Return the ids of a cell, each once: the GDC repeats an id for each portion (``X, X``)."""
     return list(dict.fromkeys(part.strip() for part in cell.split(",") if part.strip())) or [cell]
 
 
 def _person(patient: str, kind: str) -> Person:
-    """By what the sheet says of a sample; what is not stated counts as tumour, as in a name."""
+    """Return whose sample it is; a sample of unstated type counts as tumour, as in barcodes."""
     words = kind.lower()
     if any(word in words for word in _NO_TUMOUR):
         return Person(patient, is_tumour=False)
@@ -188,8 +202,8 @@ def _plain(name: str) -> str:
 
 
 def _unlisted(folder: Path, listed: set[str]) -> list[Failure]:
-    """STAR-count files that lie there, but not in the sheet."""
-    found = {
+    """Return a failure for each STAR-count file that the sheet does not name."""
+    present = {
         _plain(path.name) for pattern in ("*", "*/*") for path in folder.glob(f"{pattern}{SUFFIX}*")
     }
     return [
@@ -199,7 +213,7 @@ def _unlisted(folder: Path, listed: set[str]) -> list[Failure]:
             "is not in the sample sheet",
             "give the sheet of all files, or remove the file",
         )
-        for name in sorted(found - listed)
+        for name in sorted(present - listed)
         if name.endswith(SUFFIX)
     ]
 
@@ -207,7 +221,11 @@ def _unlisted(folder: Path, listed: set[str]) -> list[Failure]:
 def _read_files(
     folder: Path, entries: Sequence[_Entry], column: str
 ) -> tuple[ExpressionTable, list[Failure]]:
-    """The files that name the genes which most of them name, and a failure for each other."""
+    """Read the files, and list those that cannot be read or name other genes than most files.
+
+    Most files decide which list of genes is the right one, because a folder may hold files of two
+    GDC releases with different annotations.
+    """
     values: dict[str, NDArray[np.float32]] = {}
     genes_of: dict[str, str] = {}
     gene_lists: dict[str, pd.Series] = {}
@@ -218,7 +236,7 @@ def _read_files(
         except InputError as error:
             failures.append(Failure(entry.name, _STAGE, error.reason, error.fix or ""))
             continue
-        _bound(len(entries), len(table), folder)
+        _check_size(len(entries), len(table), folder)
         genes_of[entry.name] = hashlib.blake2b("\n".join(table.index).encode()).hexdigest()
         gene_lists.setdefault(genes_of[entry.name], table["gene_name"])
         values[entry.name] = table[column].to_numpy(np.float32)
@@ -237,7 +255,9 @@ def _read_files(
     symbols = gene_lists[most]
     matrix = np.empty((len(kept), len(symbols)), dtype=np.float32)
     for row, entry in enumerate(kept):
-        matrix[row] = values.pop(entry.name)  # so that the values are in memory about once
+        matrix[row] = values.pop(
+            entry.name
+        )  # pop, so that the values are in memory only about once
     frame = pd.DataFrame(
         matrix, index=[entry.sample for entry in kept], columns=symbols.index.tolist(), copy=False
     )
@@ -245,17 +265,17 @@ def _read_files(
     return ExpressionTable(frame, GDC, symbols=tuple(symbols), people=people), failures
 
 
-def _bound(files: int, genes: int, folder: Path) -> None:
+def _check_size(files: int, genes: int, folder: Path) -> None:
     if 4 * files * genes > MAX_TABLE_BYTES:
         raise InputError(
             f"{files} files of {genes} genes need {4 * files * genes / 2**30:.0f} GiB",
             path=folder,
-            fix="split it",
+            fix="split the folder and its sample sheet in two",
         )
 
 
 def _find(folder: Path, entry: _Entry) -> Path:
-    """The file in the folder, or in that of its id, packed or not; names are plain, so it is nowhere else."""
+    """Return the file, in the folder or in the subfolder of its id, compressed or not."""
     for parent in (folder / entry.file_id, folder):
         for path in (parent / entry.name, parent / f"{entry.name}.gz"):
             if path.is_file():
@@ -266,7 +286,7 @@ def _find(folder: Path, entry: _Entry) -> Path:
 
 
 def _read_one(path: Path, column: str) -> pd.DataFrame:
-    """Symbols (``gene_name``) and values of one file, by gene id; the counts of reads on no gene are left out."""
+    """Read symbols (``gene_name``) and values of one file, indexed by gene id."""
     again = "download it again"
     try:
         opened = gzip.open if path.suffix == ".gz" else open
@@ -294,11 +314,14 @@ def _read_one(path: Path, column: str) -> pd.DataFrame:
         ) from error
     table = table[~table["gene_id"].isin(TALLIES)].set_index("gene_id")
     if table.empty or not content.endswith(b"\n") or not np.isfinite(table[column]).all():
-        raise InputError("is cut off, or holds no number for some gene", path=path, fix=again)
+        raise InputError("is cut off, or lacks the number of some gene", path=path, fix=again)
     return table
 
 
 def _other_genes(genes: pd.Index, most: pd.Index) -> str:
     lacking, added = len(most.difference(genes)), len(genes.difference(most))
-    differing = f"lacks {lacking} and adds {added}" if lacking + added else "orders them anew"
+    differing = f"lacks {lacking} and adds {added}" if lacking + added else "has another order"
     return f"names other genes ({len(genes)}) than most files ({len(most)}): {differing}"
+
+
+READER = ExpressionReader((GDC,), is_gdc, read_gdc)

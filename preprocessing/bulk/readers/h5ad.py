@@ -1,4 +1,4 @@
-"""Bulk expression in AnnData: samples x genes, as X or one of its layers."""
+"""Read bulk expression from AnnData files (.h5ad): samples x genes in X or in a layer."""
 
 from __future__ import annotations
 
@@ -13,32 +13,38 @@ from scipy import sparse
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.delimited import MAX_TABLE_BYTES
-from tcgn_mil.preprocessing.bulk.readers.tables import ExpressionTable
+from tcgn_mil.preprocessing.bulk.expression_table import ExpressionRequest, ExpressionTable
+from tcgn_mil.preprocessing.bulk.readers.base import ExpressionReader
 from tcgn_mil.preprocessing.gene_names import is_ensembl
 from tcgn_mil.text import preview
 
 H5AD = "h5ad"
+SUFFIXES = (".h5ad",)
+# Columns of var that may hold symbols, where var names are Ensembl ids.
 _SYMBOLS = ("gene_symbols", "gene_symbol", "gene_name", "symbol")
 
 
-def read_h5ad_expression(path: str | Path, *, layer: str | None = None) -> ExpressionTable:
-    """Read an AnnData file: obs names are samples, var names genes; symbols of a column of var, where ids name them.
+def is_h5ad(path: Path) -> bool:
+    """Tell by the suffix."""
+    return path.suffix.lower() in SUFFIXES
 
-    Parameters
-    ----------
-    layer
-        Instead of X.
+
+def read_h5ad(path: Path, request: ExpressionRequest) -> ExpressionTable:
+    """Read an AnnData file whose obs names are samples and whose var names are genes.
+
+    If the var names are Ensembl ids, symbols are taken from a column of var.
 
     Raises
     ------
     InputError
-        If it cannot be read, is too large, lacks the layer, or holds values that are no numbers.
+        If the file cannot be read, is too large, has no layer of this name, or holds values that
+        are no numbers.
     """
-    path = Path(path)
+    layer = request.layer
     if not path.is_file():
         raise InputError("no such file", path=path, fix="check the path")
     try:
-        _bound(path)
+        _check_size(path)
         table = anndata.read_h5ad(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
@@ -55,7 +61,7 @@ def read_h5ad_expression(path: str | Path, *, layer: str | None = None) -> Expre
         raise InputError(
             f"has no layer {layer}; {has}",
             path=path,
-            fix="give another --layer, or leave it out for X",
+            fix="give one of its layers to --layer, or remove the option to read X",
         )
     values = _dense(table.X if layer is None else table.layers[layer], path)
     frame = pd.DataFrame(
@@ -66,41 +72,48 @@ def read_h5ad_expression(path: str | Path, *, layer: str | None = None) -> Expre
     )
 
 
-def _bound(path: Path) -> None:
-    """Refuse a file whose matrix would not fit, before it is read."""
+def _check_size(path: Path) -> None:
+    """Raise InputError for a matrix that is empty or would not fit into memory."""
     with h5py.File(path, "r") as file:
         shape = [len(file[name][file[name].attrs["_index"]]) for name in ("obs", "var")]
     if 8 * shape[0] * shape[1] > MAX_TABLE_BYTES:
         raise InputError(
-            f"holds {shape[0]} x {shape[1]} values, too many",
+            f"holds {shape[0]} x {shape[1]} values, too many to read at once",
             path=path,
-            fix="select genes or samples",
+            fix="write a file with fewer genes or samples",
         )
     if not all(shape):
         raise InputError(
-            f"holds {shape[0]} samples and {shape[1]} genes", path=path, fix="write it with both"
+            f"holds {shape[0]} samples and {shape[1]} genes",
+            path=path,
+            fix="write a file that holds both",
         )
 
 
 def _dense(matrix: Any, path: Path) -> np.ndarray:
     if matrix is None:
-        raise InputError("has no X", path=path, fix="name one of its layers with --layer")
+        raise InputError("has no X", path=path, fix="give one of its layers to --layer")
     try:
         values = (matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)).astype(
             np.float32
         )
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"holds values that are no numbers ({error})", path=path, fix="write numbers"
+            f"holds values that are no numbers ({error})",
+            path=path,
+            fix="write the file with numbers",
         ) from error
     if np.isinf(values).any():
-        raise InputError("holds infinite values", path=path, fix="mark missing values as NaN")
+        raise InputError("holds infinite values", path=path, fix="write missing values as NaN")
     return values
 
 
 def _symbols(table: anndata.AnnData) -> tuple[str, ...] | None:
-    """Symbols that a column of var gives, where var names are ids."""
+    """Return the symbols in a column of var, if the var names are Ensembl ids."""
     if not any(map(is_ensembl, map(str, table.var_names[:100]))):
         return None
     column = next((name for name in _SYMBOLS if name in table.var), None)
     return None if column is None else tuple(table.var[column].astype(str))
+
+
+READER = ExpressionReader((H5AD,), is_h5ad, read_h5ad, has_layers=True)

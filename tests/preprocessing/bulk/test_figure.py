@@ -1,4 +1,4 @@
-"""The figure of a joined cohort shows every slide and sample once, and each patient's values in a scale fit to see."""
+"""The figure of a joined cohort shows each slide and sample once, and values of patients."""
 
 from __future__ import annotations
 

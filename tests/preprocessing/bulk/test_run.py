@@ -1,4 +1,4 @@
-"""The join of expression and slides: which samples stand for a patient, on which key, and what the report says."""
+"""The join of expression and slides: chosen samples, the key and the report."""
 
 from __future__ import annotations
 
@@ -15,13 +15,10 @@ from hypothesis import strategies as st
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.cohort_file import cohort_meta, cohort_unit, read_cohort, slides_of
-from tcgn_mil.preprocessing.bulk.patient_join import (
-    JoinRow,
-    join_patients,
-    sample_specimens,
-    slide_specimens,
-)
-from tcgn_mil.preprocessing.bulk.run import JoinSummary, average_by_patient, write_cohort
+from tcgn_mil.preprocessing.bulk.patient_join import JoinRow, join_patients
+from tcgn_mil.preprocessing.bulk.reports import JoinSummary
+from tcgn_mil.preprocessing.bulk.run import BulkConfig, average_by_patient, write_cohort
+from tcgn_mil.preprocessing.bulk.specimens import sample_specimens, slide_specimens
 from tcgn_mil.preprocessing.slides.table import SlideEntry, find_slides
 from tcgn_mil.tcga_barcodes import parse_barcode
 
@@ -50,7 +47,7 @@ def join(
     tmp_path: Path, rows: Sequence[tuple[str, Sequence[float]]], slides: Sequence[SlideEntry]
 ) -> JoinSummary:
     return write_cohort(
-        [table(tmp_path, rows)], slides, unit="fpkm", out_path=tmp_path / "cohort.h5ad"
+        [table(tmp_path, rows)], slides, tmp_path / "cohort.h5ad", BulkConfig(unit="fpkm")
     )
 
 
@@ -185,7 +182,7 @@ def test_several_tables_keep_their_genes_in_common(tmp_path: Path) -> None:
     first = table(tmp_path, [(A, [-1, 2, -3])], "first.csv", "ABC")
     second = table(tmp_path, [(B, [4, -5, 6])], "second.csv", "CBD")
     slides = [entry(SLIDE_A), entry(SLIDE_B)]
-    write_cohort([first, second], slides, unit="zscore", out_path=tmp_path / "cohort.h5ad")
+    write_cohort([first, second], slides, tmp_path / "cohort.h5ad", BulkConfig(unit="zscore"))
     cohort = read_cohort(tmp_path / "cohort.h5ad")
     assert cohort.var_names.tolist() == ["B", "C"]
     assert np.asarray(cohort.X).tolist() == [[2, -3], [-5, 4]]
@@ -195,13 +192,13 @@ def test_several_tables_keep_their_genes_in_common(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"third.csv: its genes are in no other table: it names X, Y, Z"
     ):
-        write_cohort([first, third], slides, unit="zscore", out_path=tmp_path / "cohort.h5ad")
+        write_cohort([first, third], slides, tmp_path / "cohort.h5ad", BulkConfig(unit="zscore"))
     first = table(tmp_path, [(A, [1, 2, 3])], "first.csv", "ABC")
     second = table(tmp_path, [(B, [4, 5, 6])], "second.csv", "CBD")
     with pytest.raises(
         InputError, match=r"second.csv: its genes are not those of the other tables \(2 differ\)"
     ):
-        write_cohort([first, second], slides, unit="counts", out_path=tmp_path / "cohort.h5ad")
+        write_cohort([first, second], slides, tmp_path / "cohort.h5ad", BulkConfig(unit="counts"))
 
 
 def test_genes_without_any_value_are_left_out(tmp_path: Path) -> None:
@@ -226,7 +223,7 @@ def test_nothing_is_written_when_the_join_fails(tmp_path: Path) -> None:
 def test_the_file_to_write_is_an_h5ad(tmp_path: Path) -> None:
     path = table(tmp_path, [(A, [1, 2, 3])])
     with pytest.raises(InputError, match=r"cohort: is not named \.h5ad"):
-        write_cohort([path], [entry(SLIDE_A)], unit="fpkm", out_path=tmp_path / "cohort")
+        write_cohort([path], [entry(SLIDE_A)], tmp_path / "cohort", BulkConfig(unit="fpkm"))
 
 
 def test_a_slide_listed_under_another_patient_is_refused(tmp_path: Path) -> None:
@@ -247,7 +244,7 @@ def test_expression_without_slides_keeps_every_patient_with_a_tumour_sample(tmp_
         ("P1", [2, 3, 4]),
     ]
     summary = write_cohort(
-        [table(tmp_path, rows)], None, unit="fpkm", out_path=tmp_path / "cohort.h5ad"
+        [table(tmp_path, rows)], None, tmp_path / "cohort.h5ad", BulkConfig(unit="fpkm")
     )
     assert (summary.slides, summary.slides_kept, summary.patients) == (0, 0, 2)
     assert profiles(tmp_path) == {"P1": [2, 3, 4], A: [1, 1, 1]}
@@ -259,7 +256,7 @@ def test_expression_without_slides_keeps_every_patient_with_a_tumour_sample(tmp_
     assert found[f"sample {B}-11A"]["reason"] == "not a tumour sample"
     with pytest.raises(InputError, match=r"no sample can be used; .*: not a tumour sample"):
         write_cohort(
-            [table(tmp_path, rows[2:3])], None, unit="fpkm", out_path=tmp_path / "other.h5ad"
+            [table(tmp_path, rows[2:3])], None, tmp_path / "other.h5ad", BulkConfig(unit="fpkm")
         )
 
 
@@ -268,7 +265,10 @@ def test_sections_that_stand_for_patients_name_their_donor(tmp_path: Path) -> No
     (tmp_path / "slides.csv").write_text("\n".join(rows))
     path = table(tmp_path, [("C2", [1, 2, 3]), ("C3", [4, 5, 6]), ("X", [7, 8, 9])])
     write_cohort(
-        [path], find_slides(tmp_path / "slides.csv"), unit="fpkm", out_path=tmp_path / "cohort.h5ad"
+        [path],
+        find_slides(tmp_path / "slides.csv"),
+        tmp_path / "cohort.h5ad",
+        BulkConfig(unit="fpkm"),
     )
     assert read_cohort(tmp_path / "cohort.h5ad").obs["donor"].to_dict() == {
         "C2": "C",
@@ -283,7 +283,7 @@ def test_the_cohort_says_how_each_table_was_read(tmp_path: Path) -> None:
         path
     )
     write_cohort(
-        [path], [entry(SLIDE_A), entry(SLIDE_B)], unit="fpkm", out_path=tmp_path / "cohort.h5ad"
+        [path], [entry(SLIDE_A), entry(SLIDE_B)], tmp_path / "cohort.h5ad", BulkConfig(unit="fpkm")
     )
     assert profiles(tmp_path) == {A: [1, 3], B: [2, 4]}
     assert cohort_meta(read_cohort(tmp_path / "cohort.h5ad"))["layouts"] == {
@@ -309,9 +309,8 @@ class TestPreparation:
         write_cohort(
             [table(tmp_path, self.ROWS)],
             [entry(name) for name in self.SLIDES],
-            unit="fpkm",
-            out_path=tmp_path / "cohort.h5ad",
-            preparation=preparation,
+            tmp_path / "cohort.h5ad",
+            BulkConfig(unit="fpkm", preparation=preparation),
         )
         found = report(tmp_path)
         assert tuple(name for name in self.SLIDES if found[f"slide {name}"]["kept"]) == kept
@@ -332,9 +331,8 @@ class TestPreparation:
             write_cohort(
                 [table(tmp_path, self.ROWS)],
                 [entry(SLIDE_A)],
-                unit="fpkm",
-                out_path=tmp_path / "cohort.h5ad",
-                preparation="ffpe",
+                tmp_path / "cohort.h5ad",
+                BulkConfig(unit="fpkm", preparation="ffpe"),
             )
 
 
@@ -352,9 +350,8 @@ def test_totals_and_reasons_are_written(tmp_path: Path) -> None:
     summary = write_cohort(
         [table(tmp_path, rows)],
         [entry(SLIDE_A), entry(SLIDE_B), entry("alone")],
-        unit="fpkm",
-        out_path=tmp_path / "cohort.h5ad",
-        clinical=clinical,
+        tmp_path / "cohort.h5ad",
+        BulkConfig(unit="fpkm", clinical=clinical),
     )
     found = json.loads((tmp_path / "join_summary.json").read_text())
     assert found["join"] == {
@@ -381,9 +378,8 @@ def test_totals_and_reasons_are_written(tmp_path: Path) -> None:
         write_cohort(
             [table(tmp_path, rows)],
             [entry(SLIDE_A)],
-            unit="fpkm",
-            out_path=tmp_path / "cohort.h5ad",
-            clinical=clinical,
+            tmp_path / "cohort.h5ad",
+            BulkConfig(unit="fpkm", clinical=clinical),
         )
 
 
@@ -509,7 +505,7 @@ def test_tcga_regions_join_their_z_scores(real_data: Path, tmp_path: Path) -> No
         for name in sorted(set(manifest["porpoise_cohort"]) - {"kirc"})
     ]
     slides = find_slides(real_data / "tcga_tiles")
-    summary = write_cohort(tables, slides, unit="zscore", out_path=tmp_path / "cohort.h5ad")
+    summary = write_cohort(tables, slides, tmp_path / "cohort.h5ad", BulkConfig(unit="zscore"))
     assert (summary.slides, summary.slides_kept, summary.patients) == (26, 24, 24)
     rows = pd.read_csv(tmp_path / "join_report.csv")
     lost = rows[(rows["kind"] == "slide") & ~rows["kept"]]

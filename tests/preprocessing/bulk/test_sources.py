@@ -1,4 +1,4 @@
-"""Expression of several sources: genes under one name, AnnData, Xena matrices, and what the values say of the unit."""
+"""Expression of several sources: names of genes, AnnData, Xena matrices and checks of units."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy import sparse
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.cohort_file import read_cohort
 from tcgn_mil.preprocessing.bulk.genes import read_gene_map
-from tcgn_mil.preprocessing.bulk.run import write_cohort
+from tcgn_mil.preprocessing.bulk.run import BulkConfig, write_cohort
 from tcgn_mil.preprocessing.bulk.sources import ExpressionOptions, Samples, read_samples
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.types.units import ExpressionUnit
@@ -143,7 +143,7 @@ class TestXena:
     )
     def test_the_units_of_its_hubs(self, tmp_path: Path, unit: str) -> None:
         slides = [SlideEntry(f"{A}-01Z-00-DX1", A, Path("x"))]
-        summary = write_cohort([xena(tmp_path)], slides, unit=unit, out_path=tmp_path / "c.h5ad")
+        summary = write_cohort([xena(tmp_path)], slides, tmp_path / "c.h5ad", BulkConfig(unit=unit))
         assert (summary.unit, summary.patients) == (unit, 1)
         assert read_cohort(tmp_path / "c.h5ad").X[0, 0] == 1
 
@@ -161,7 +161,7 @@ class TestXena:
         found = read(xena(tmp_path, table=XENA.reindex(rows, fill_value=9.0)))
         assert found.values.columns.tolist() == read(xena(tmp_path)).values.columns.tolist()
         assert found.genes[0].as_row()["tallies"] == 2
-        assert "2 numbers of reads on no gene left out" in str(found.genes[0].note())
+        assert "2 counts of reads without a gene left out" in str(found.genes[0].note())
         with pytest.raises(InputError, match=r"only\.tsv: names no gene"):
             read(
                 xena(
@@ -177,7 +177,7 @@ class TestXena:
         out = tmp_path / "c.h5ad"
         assert (
             write_cohort(
-                [xena(tmp_path, table=own)], slides, unit="log2(tpm+0.001)", out_path=out
+                [xena(tmp_path, table=own)], slides, out, BulkConfig(unit="log2(tpm+0.001)")
             ).patients
             == 2
         )
@@ -186,13 +186,15 @@ class TestXena:
         with pytest.raises(
             InputError, match="no patient in common with the slides: it names case7, case8"
         ):
-            write_cohort([xena(tmp_path, table=own)], other, unit="log2(tpm+0.001)", out_path=out)
+            write_cohort(
+                [xena(tmp_path, table=own)], other, out, BulkConfig(unit="log2(tpm+0.001)")
+            )
         symbols = own.set_axis(list("ABCD"))
         with pytest.raises(
             InputError, match="do not tell samples from genes: its rows are A, B and 2 more"
         ) as told:
             write_cohort(
-                [xena(tmp_path, table=symbols)], other, unit="log2(tpm+0.001)", out_path=out
+                [xena(tmp_path, table=symbols)], other, out, BulkConfig(unit="log2(tpm+0.001)")
             )
         assert "none of them a known patient (the slides are of other)" in str(told.value)
         assert "--format" in str(told.value)
@@ -302,7 +304,8 @@ class TestAnnData:
 class TestIsbCgc:
     TEXT = (
         "project_short_name,case_barcode,sample_barcode,sample_type_name,CD274,HLA_A\n"
-        f"TCGA-XX,{A},{A}-01A,Primary Tumor,1.5,200\nTCGA-XX,{A},{A}-11A,Solid Tissue Normal,2,100\n"
+        f"TCGA-XX,{A},{A}-01A,Primary Tumor,1.5,200\n"
+        f"TCGA-XX,{A},{A}-11A,Solid Tissue Normal,2,100\n"
     )
 
     def test_samples_and_genes_are_told_from_the_rest(self, tmp_path: Path) -> None:
@@ -322,7 +325,7 @@ class TestIsbCgc:
 def test_an_unknown_layout_names_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown layout 'xls'") as caught:
         read(tmp_path / "bulk.csv", layout="xls")
-    assert "gdc, h5ad" in str(caught.value.fix)
+    assert "h5ad, gdc" in str(caught.value.fix)
 
 
 @pytest.mark.realdata

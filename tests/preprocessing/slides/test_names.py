@@ -11,7 +11,7 @@ import pytest
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.cohort_file import read_cohort, slides_of
-from tcgn_mil.preprocessing.bulk.run import write_cohort
+from tcgn_mil.preprocessing.bulk.run import BulkConfig, write_cohort
 from tcgn_mil.preprocessing.clinical.reader import ClinicalOptions
 from tcgn_mil.preprocessing.clinical.run import write_clinical
 from tcgn_mil.preprocessing.slides.names import list_slides
@@ -111,9 +111,8 @@ class TestPublicCohorts:
         summary = write_cohort(
             [path],
             list_slides(path),
-            unit="zscore",
-            out_path=tmp_path / "cohort.h5ad",
-            clinical=tmp_path / "clinical.csv",
+            tmp_path / "cohort.h5ad",
+            BulkConfig(unit="zscore", clinical=tmp_path / "clinical.csv"),
         )
         assert (summary.slides, summary.slides_kept, summary.patients) == (1022, 1022, 956)
         assert summary.outcomes == {"OS": {"patients": 956, "events": 130}}
@@ -125,8 +124,8 @@ class TestPublicCohorts:
         summary = write_cohort(
             [real_data / "tcga_expression" / "tcga_coadread_all_clean.csv.zip"],
             list_slides(real_data / "tcga_slide_features" / "CRC_nucleus_morphology.csv"),
-            unit="zscore",
-            out_path=tmp_path / "cohort.h5ad",
+            tmp_path / "cohort.h5ad",
+            BulkConfig(unit="zscore"),
         )
         assert (summary.slides, summary.slides_kept, summary.patients) == (315, 274, 272)
         rows = pd.read_csv(tmp_path / "join_report.csv")
@@ -149,7 +148,7 @@ class TestPublicCohorts:
             real_data / "tcga_expression" / f"tcga_{name}_all_clean.csv.zip" for name in cohorts
         ]
         summary = write_cohort(
-            tables, list_slides(manifest), unit="zscore", out_path=tmp_path / "cohort.h5ad"
+            tables, list_slides(manifest), tmp_path / "cohort.h5ad", BulkConfig(unit="zscore")
         )
         assert (summary.slides, summary.slides_kept, summary.patients) == (26, 24, 24)
 
@@ -161,7 +160,7 @@ class TestPublicCohorts:
             real_data / "tcga_expression/tcga_expanded_tpm.csv",
         )
         summary = write_cohort(
-            [table], list_slides(manifest), unit="tpm-subset", out_path=tmp_path / "cohort.h5ad"
+            [table], list_slides(manifest), tmp_path / "cohort.h5ad", BulkConfig(unit="tpm-subset")
         )
         cases = set(pd.read_csv(table)["case_barcode"])
         there = pd.read_csv(manifest)["case_id"].isin(cases)
@@ -173,7 +172,7 @@ class TestPublicCohorts:
     def test_sequoia_names_its_slides_and_its_rna(self, real_data: Path, tmp_path: Path) -> None:
         path = real_data / "tcga_expression" / "sequoia_ref_file.csv"
         summary = write_cohort(
-            [path], list_slides(path), unit="log2(fpkm+1)", out_path=tmp_path / "cohort.h5ad"
+            [path], list_slides(path), tmp_path / "cohort.h5ad", BulkConfig(unit="log2(fpkm+1)")
         )
         assert (summary.slides_kept, summary.samples_kept, summary.patients, summary.genes) == (
             5,
@@ -189,7 +188,10 @@ class TestPublicCohorts:
         path = real_data / "tcga_expression" / "survpath_xena_coadread_rna_clean.csv"
         manifest = real_data / "tcga_slide_features" / "CRC_nucleus_morphology.csv"
         summary = write_cohort(
-            [path], list_slides(manifest), unit="log2(tpm+0.001)", out_path=tmp_path / "cohort.h5ad"
+            [path],
+            list_slides(manifest),
+            tmp_path / "cohort.h5ad",
+            BulkConfig(unit="log2(tpm+0.001)"),
         )
         slides = pd.read_csv(manifest)["Barcode"].str[:12]
         patients = set(slides) & set(pd.read_csv(path, usecols=[0]).iloc[:, 0])

@@ -1,4 +1,4 @@
-"""GDC folders: the sheet says whose a file is, the unit which column is read, and what cannot be used is a row."""
+"""Folders of GDC files: the sheet names the samples, the unit chooses the column."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import pytest
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.cohort_file import read_cohort
-from tcgn_mil.preprocessing.bulk.readers.gdc import COLUMNS, SUFFIX, read_gdc
-from tcgn_mil.preprocessing.bulk.readers.tables import Person
-from tcgn_mil.preprocessing.bulk.run import write_cohort
+from tcgn_mil.preprocessing.bulk.expression_table import ExpressionTable, Person
+from tcgn_mil.preprocessing.bulk.readers import read_expression_table
+from tcgn_mil.preprocessing.bulk.readers.gdc import COLUMNS, SUFFIX
+from tcgn_mil.preprocessing.bulk.run import BulkConfig, write_cohort
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.types.units import ExpressionUnit
 
@@ -49,7 +50,8 @@ def star_counts(values: Sequence[int], genes: Sequence[tuple[str, str]] = GENES)
     for (gene, symbol), count in zip(genes, values, strict=True):
         tpm = 1e6 * count / total
         lines.append(
-            f"{gene}\t{symbol}\tprotein_coding\t{count}\t{count}\t0\t{tpm:.4f}\t{tpm / 4:.4f}\t{tpm / 3:.4f}"
+            f"{gene}\t{symbol}\tprotein_coding\t{count}\t{count}\t0"
+            f"\t{tpm:.4f}\t{tpm / 4:.4f}\t{tpm / 3:.4f}"
         )
     return "\n".join(lines) + "\n"
 
@@ -62,7 +64,8 @@ def sheet(rows: Sequence[Row], *, end: str = "\n") -> str:
         "File ID\tFile Name\tData Category\tData Type\tProject ID\tCase ID\tSample ID\tSample Type"
     )
     body = [
-        f"id-{name}\t{name}{SUFFIX}\tTranscriptome Profiling\tGene Expression\tTCGA-XX\t{case}\t{sample}\t{kind}"
+        f"id-{name}\t{name}{SUFFIX}\tTranscriptome Profiling\tGene Expression\tTCGA-XX"
+        f"\t{case}\t{sample}\t{kind}"
         for name, case, sample, kind in rows
     ]
     return end.join([header, *body, ""])
@@ -92,6 +95,10 @@ def make_gdc(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+def read_gdc_files(folder: Path, unit: ExpressionUnit) -> ExpressionTable:
+    return read_expression_table(folder, layout="gdc", unit=unit)
+
+
 def file_of(folder: Path, name: str) -> Path:
     return folder / f"id-{name}" / f"{name}{SUFFIX}"
 
@@ -105,40 +112,40 @@ def test_the_unit_chooses_the_column(
     folder = make_gdc(end=end)
     path = next(folder.glob("*.tsv"))
     path.write_bytes(mark.encode() + path.read_bytes() + blank.encode())
-    table = read_gdc(folder, COUNTS)
+    table = read_gdc_files(folder, COUNTS)
     assert table.values.index.tolist() == [row[2] for row in ROWS]
     assert table.values.columns.tolist() == [gene for gene, _ in GENES]
     assert table.symbols == ("TSPAN6", "TNMD", "CD99", "CD99")
     assert table.people == (Person(A, True, 1), Person(B, True, 1), Person(A, False))
     assert table.values.to_numpy().tolist() == [list(values) for values in VALUES.values()]
     assert not table.failures
-    tpm = read_gdc(folder, TPM).values
+    tpm = read_gdc_files(folder, TPM).values
     assert np.allclose(tpm.sum(axis=1), 1e6, rtol=1e-5)
     for unit, share in (("fpkm", 4), ("fpkm-uq", 3)):
         assert np.allclose(
-            read_gdc(folder, ExpressionUnit.parse(unit)).values * share, tpm, rtol=1e-4
+            read_gdc_files(folder, ExpressionUnit.parse(unit)).values * share, tpm, rtol=1e-4
         )
 
 
 def test_files_may_lie_in_one_folder_and_be_packed(make_gdc: Callable[..., Path]) -> None:
     folder = make_gdc()
-    whole = read_gdc(folder, COUNTS).values
+    whole = read_gdc_files(folder, COUNTS).values
     for name in ("one", "two"):
         path = file_of(folder, name)
         (folder / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
-    table = read_gdc(folder, COUNTS)
+    table = read_gdc_files(folder, COUNTS)
     pd.testing.assert_frame_equal(table.values, whole)
     assert not table.failures
 
 
 def test_a_file_of_several_portions_of_one_sample(make_gdc: Callable[..., Path]) -> None:
     rows = [("one", f"{A}, {A}", f"{A}-01A, {A}-01A", "Primary Tumor, Primary Tumor"), *ROWS[1:]]
-    assert read_gdc(make_gdc(rows), COUNTS).values.index[0] == f"{A}-01A"
+    assert read_gdc_files(make_gdc(rows), COUNTS).values.index[0] == f"{A}-01A"
 
 
 class TestKindsOfSamples:
-    """A sheet of the portal since 2024 has no Sample Type; names of other studies say no type at all."""
+    """Sheets since 2024 have no Sample Type, and names of other studies state no type."""
 
     NEW = ("Tissue Type", "Tumor Descriptor", "Specimen Type")
 
@@ -146,7 +153,7 @@ class TestKindsOfSamples:
     def retype(
         folder: Path, columns: Sequence[str], *cells: Sequence[str], names: Sequence[str] = ()
     ) -> None:
-        """Put these columns in place of Sample Type, and these sample names in place of the sheet's."""
+        """Replace Sample Type by these columns, and the samples of the sheet by these names."""
         path = next(folder.glob("*.tsv"))
         table = pd.read_csv(path, sep="\t").drop(columns="Sample Type")
         if names:
@@ -158,7 +165,7 @@ class TestKindsOfSamples:
         folder = make_gdc()
         tumour = ("Tumor", "Primary", "Solid Tissue")
         self.retype(folder, self.NEW, tumour, tumour, ("Normal", "Not Applicable", "Solid Tissue"))
-        assert read_gdc(folder, COUNTS).people == (
+        assert read_gdc_files(folder, COUNTS).people == (
             Person(A, True, 1),
             Person(B, True, 1),
             Person(A, False),
@@ -182,7 +189,7 @@ class TestKindsOfSamples:
         self.retype(folder, columns, *cells, names=["s1", "s2", "s3"])
         out = tmp_path / "out" / "cohort.h5ad"
         write_cohort(
-            [folder], [SlideEntry("slide", "C3L-1", Path("x"))], unit="counts", out_path=out
+            [folder], [SlideEntry("slide", "C3L-1", Path("x"))], out, BulkConfig(unit="counts")
         )
         assert np.asarray(read_cohort(out).X).tolist() == [[5, 5, 90]]
         report = pd.read_csv(out.with_name("join_report.csv"), keep_default_na=False).set_index(
@@ -214,7 +221,7 @@ class TestKindsOfSamples:
         self.retype(
             folder, ("Sample Type",), [kind], ["Primary Tumor"], [""], names=["s1", "s2", "s3"]
         )
-        people = read_gdc(folder, COUNTS).people
+        people = read_gdc_files(folder, COUNTS).people
         assert people == (Person("C3L-1", False), Person("C3L-1", True, 1), Person("C3L-1", True))
 
     def test_a_sheet_that_says_nothing_is_enough_for_tcga_names_alone(
@@ -222,14 +229,14 @@ class TestKindsOfSamples:
     ) -> None:
         folder = make_gdc()
         self.retype(folder, ("Preservation Method",), ["OCT"], ["OCT"], ["OCT"])
-        assert len(read_gdc(folder, COUNTS).values) == 3
+        assert len(read_gdc_files(folder, COUNTS).values) == 3
         path = next(folder.glob("*.tsv"))
         path.write_text(path.read_text().replace(f"{B}-01A", "s2"))
         with pytest.raises(
             InputError,
             match=r"row 3: neither the sheet nor its name says whether sample s2 is of a",
         ):
-            read_gdc(folder, COUNTS)
+            read_gdc_files(folder, COUNTS)
 
 
 def reorder(path: Path) -> None:
@@ -249,7 +256,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1])),
         r"names other genes \(3\) than most files \(4\): lacks 1 and adds 0",
     ),
-    "genes in another order": (reorder, "orders them anew"),
+    "genes in another order": (reorder, "has another order"),
     "other genes": (
         lambda path: path.write_text(
             star_counts(VALUES["two"], [("ENSG00000000009.1", "X"), *GENES[1:]])
@@ -268,7 +275,7 @@ def test_a_file_that_cannot_be_used_costs_a_row(make_gdc: Callable[..., Path], f
     folder = make_gdc()
     breaks, reason = BROKEN[fault]
     breaks(file_of(folder, "two"))
-    table = read_gdc(folder, COUNTS)
+    table = read_gdc_files(folder, COUNTS)
     assert table.values.index.tolist() == [f"{A}-01A", f"{A}-11A"]
     assert table.values.to_numpy().tolist() == [list(VALUES["one"]), list(VALUES["three"])]
     (failure,) = table.failures
@@ -282,7 +289,7 @@ def test_a_truncated_gzip_costs_a_row(make_gdc: Callable[..., Path]) -> None:
     path = file_of(folder, "two")
     path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes())[:-20])
     path.unlink()
-    table = read_gdc(folder, COUNTS)
+    table = read_gdc_files(folder, COUNTS)
     assert len(table.values) == 2
     assert [failure.slide for failure in table.failures] == [path.name]
 
@@ -293,7 +300,7 @@ def test_what_unpacks_to_too_much_costs_a_row(
     folder = make_gdc()
     file_of(folder, "two").write_text(star_counts(VALUES["two"]) + "#" * 4000)
     monkeypatch.setattr("tcgn_mil.preprocessing.bulk.readers.gdc.MAX_FILE_BYTES", 2000)
-    assert "unpacks to more than" in read_gdc(folder, COUNTS).failures[0].reason
+    assert "unpacks to more than" in read_gdc_files(folder, COUNTS).failures[0].reason
 
 
 def test_the_genes_of_most_files_are_taken_when_the_first_is_the_odd_one(
@@ -301,13 +308,13 @@ def test_the_genes_of_most_files_are_taken_when_the_first_is_the_odd_one(
 ) -> None:
     folder = make_gdc()
     file_of(folder, "one").write_text(star_counts(VALUES["one"][:3], GENES[:3]))
-    table = read_gdc(folder, COUNTS)
+    table = read_gdc_files(folder, COUNTS)
     assert table.values.index.tolist() == [f"{B}-01A", f"{A}-11A"]
     assert [failure.slide for failure in table.failures] == [f"one{SUFFIX}"]
 
 
 def test_a_file_that_the_sheet_lacks_is_told_not_read(make_gdc: Callable[..., Path]) -> None:
-    table = read_gdc(make_gdc(ROWS[:2]), COUNTS)
+    table = read_gdc_files(make_gdc(ROWS[:2]), COUNTS)
     assert len(table.values) == 2
     assert [(failure.slide, failure.reason) for failure in table.failures] == [
         (f"three{SUFFIX}", "is not in the sample sheet")
@@ -316,7 +323,7 @@ def test_a_file_that_the_sheet_lacks_is_told_not_read(make_gdc: Callable[..., Pa
 
 def test_a_file_given_to_two_patients_is_left_out(make_gdc: Callable[..., Path]) -> None:
     rows = [("one", f"{A}, {B}", f"{A}-01A, {B}-01A", "Primary Tumor"), *ROWS[1:]]
-    table = read_gdc(make_gdc(rows), COUNTS)
+    table = read_gdc_files(make_gdc(rows), COUNTS)
     assert len(table.values) == 2
     assert f"gives it to {A}, {B}" in table.failures[0].reason
 
@@ -341,7 +348,7 @@ def lose_all(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (no_sheet, r"gdc: holds 0 sample sheets.*put the cart's one sample sheet"),
+        (no_sheet, r"gdc: holds 0 sample sheets.*put the one sample sheet of the cart"),
         (
             lambda folder: (folder / "gdc_sample_sheet_2.tsv").write_text("x"),
             "holds 2 sample sheets",
@@ -369,13 +376,13 @@ def test_a_folder_that_cannot_be_used_says_why(
     folder = make_gdc()
     spoil(folder)
     with pytest.raises(InputError, match=message) as caught:
-        read_gdc(folder, COUNTS)
+        read_gdc_files(folder, COUNTS)
     assert caught.value.fix
 
 
 def test_units_that_the_files_do_not_hold_are_refused(make_gdc: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match=f"hold {', '.join(COLUMNS)}, not log2"):
-        read_gdc(make_gdc(), ExpressionUnit.parse("log2(tpm+1)"))
+        read_gdc_files(make_gdc(), ExpressionUnit.parse("log2(tpm+1)"))
 
 
 def test_the_cohort_has_symbols_summed_and_normal_tissue_dropped(
@@ -385,7 +392,7 @@ def test_the_cohort_has_symbols_summed_and_normal_tissue_dropped(
     file_of(folder, "two").unlink()
     slides = [SlideEntry(f"{name}-01Z-00-DX1", name, Path("x")) for name in (A, B, C)]
     summary = write_cohort(
-        [folder], slides, unit="counts", out_path=tmp_path / "out" / "cohort.h5ad"
+        [folder], slides, tmp_path / "out" / "cohort.h5ad", BulkConfig(unit="counts")
     )
     assert (summary.slides_kept, summary.patients, summary.genes) == (1, 1, 3)
     assert [failure.slide for failure in summary.failures] == [f"two{SUFFIX}"]
@@ -405,13 +412,13 @@ def test_the_cohort_has_symbols_summed_and_normal_tissue_dropped(
     file_of(folder, "two").write_text(star_counts(VALUES["two"]))
     assert (
         write_cohort(
-            [folder], slides, unit="counts", out_path=tmp_path / "out" / "cohort.h5ad"
+            [folder], slides, tmp_path / "out" / "cohort.h5ad", BulkConfig(unit="counts")
         ).patients
         == 2
     )
     assert not (tmp_path / "out" / "failures.csv").exists()
     by_id = tmp_path / "ids" / "cohort.h5ad"
-    write_cohort([folder], slides, unit="tpm", out_path=by_id, gene_ids="ensembl")
+    write_cohort([folder], slides, by_id, BulkConfig(unit="tpm", gene_ids="ensembl"))
     assert read_cohort(by_id).var_names.tolist() == [
         "ENSG00000000003",
         "ENSG00000000005",

@@ -12,7 +12,10 @@ import pytest
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables import delimited as table_files
-from tcgn_mil.preprocessing.bulk.readers.tables import read_expression
+from tcgn_mil.preprocessing.bulk import readers
+from tcgn_mil.preprocessing.bulk.expression_table import ExpressionRequest, ExpressionTable
+from tcgn_mil.preprocessing.bulk.readers import read_expression_table, register_expression_reader
+from tcgn_mil.preprocessing.bulk.readers.base import ExpressionReader
 
 EXPECTED = pd.DataFrame(
     np.array([[1, 2.5, 0], [3, 4, 5]], dtype=np.float32),
@@ -29,7 +32,7 @@ def save(tmp_path: Path, text: str | bytes, name: str = "bulk.csv") -> Path:
 
 
 def check(path: Path, **options: object) -> None:
-    pd.testing.assert_frame_equal(read_expression(path, **options).values, EXPECTED)  # type: ignore[arg-type]
+    pd.testing.assert_frame_equal(read_expression_table(path, **options).values, EXPECTED)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,7 @@ def test_zip_may_hold_what_macos_adds(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("second.csv", TEXT)
     with pytest.raises(InputError, match=r"bulk.csv.zip: holds 2 files"):
-        read_expression(path)
+        read_expression_table(path)
 
 
 def test_parquet_with_and_without_a_stored_index(tmp_path: Path) -> None:
@@ -71,13 +74,13 @@ def test_parquet_with_and_without_a_stored_index(tmp_path: Path) -> None:
     for name in ("index", "plain", "down"):
         check(tmp_path / f"{name}.parquet")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "plain.parquet").read_bytes()[:200])
-    with pytest.raises(InputError, match=r"cut.parquet: is no whole Parquet file"):
-        read_expression(tmp_path / "cut.parquet")
+    with pytest.raises(InputError, match=r"cut.parquet: is not a complete Parquet file"):
+        read_expression_table(tmp_path / "cut.parquet")
 
 
 def test_known_patients_tell_rows_from_columns(tmp_path: Path) -> None:
     path = save(tmp_path, "gene,7,007\nA,1,2\nB,3,4\n")
-    table = read_expression(path, patients={"7", "007"}).values
+    table = read_expression_table(path, patients={"7", "007"}).values
     assert table.index.tolist() == ["7", "007"]
     assert table.loc["007"].to_dict() == {"A": 2, "B": 4}
 
@@ -87,14 +90,14 @@ def test_the_orientation_is_said_and_can_be_stated(tmp_path: Path) -> None:
         save(tmp_path, TEXT, "down.csv"),
         save(tmp_path, EXPECTED.T.to_csv(), "across.csv"),
     )
-    assert read_expression(down).layout == "samples-by-genes"
-    assert read_expression(across).layout == "genes-by-samples"
+    assert read_expression_table(down).layout == "samples-by-genes"
+    assert read_expression_table(across).layout == "genes-by-samples"
     unclear = save(tmp_path, "gene,p1,p2\nA,1,2\nB,3,4\n")
-    assert read_expression(unclear, layout="samples-by-genes").values.columns.tolist() == [
+    assert read_expression_table(unclear, layout="samples-by-genes").values.columns.tolist() == [
         "p1",
         "p2",
     ]
-    stated = read_expression(unclear, layout="genes-by-samples")
+    stated = read_expression_table(unclear, layout="genes-by-samples")
     assert stated.values.loc["p2"].to_dict() == {"A": 2, "B": 4}
 
 
@@ -102,7 +105,7 @@ def test_ids_that_do_not_tell_the_orientation_ask_for_it(tmp_path: Path) -> None
     with pytest.raises(
         InputError, match=r"its rows are A, B, its columns p1, p2, none of them a known patient"
     ) as told:
-        read_expression(save(tmp_path, "gene,p1,p2\nA,1,2\nB,3,4\n"))
+        read_expression_table(save(tmp_path, "gene,p1,p2\nA,1,2\nB,3,4\n"))
     assert "--format samples-by-genes or genes-by-samples" in str(told.value)
 
 
@@ -111,7 +114,7 @@ def test_ensembl_ids_are_genes(tmp_path: Path) -> None:
     down = save(tmp_path, f"sample,p1,p2\n{ids[0]},1,2\n{ids[1]},3,4\n", "down.csv")
     across = save(tmp_path, f"id,{ids[0]},{ids[1]}\np1,1,3\np2,2,4\n", "across.csv")
     for path in (down, across):
-        assert read_expression(path).values.loc["p2", list(ids)].tolist() == [2, 4]
+        assert read_expression_table(path).values.loc["p2", list(ids)].tolist() == [2, 4]
 
 
 def test_a_stated_layout_may_not_contradict_the_ids(tmp_path: Path) -> None:
@@ -119,17 +122,17 @@ def test_a_stated_layout_may_not_contradict_the_ids(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"bulk\.csv: is said to be samples-by-genes, but its rows are TP53, CD3D"
     ) as told:
-        read_expression(turned, layout="samples-by-genes")
+        read_expression_table(turned, layout="samples-by-genes")
     assert "--format genes-by-samples" in str(told.value)
     with pytest.raises(
         InputError, match=r"is said to be genes-by-samples, but its rows are TCGA-AA-0001-01A"
     ):
-        read_expression(save(tmp_path, TEXT), layout="genes-by-samples")
+        read_expression_table(save(tmp_path, TEXT), layout="genes-by-samples")
 
 
 def test_ids_are_text_as_written(tmp_path: Path) -> None:
     path = save(tmp_path, "id,A\n007,1\nNA,2\n1e5,3\n")
-    assert read_expression(path, layout="samples-by-genes").values.index.tolist() == [
+    assert read_expression_table(path, layout="samples-by-genes").values.index.tolist() == [
         "007",
         "NA",
         "1e5",
@@ -141,7 +144,7 @@ def test_sequoia_layout(tmp_path: Path) -> None:
         tmp_path,
         "wsi_file_name,patient_id,rna_A,rna_NKX2-1,tcga_project\ns1,P1,1,2,X\ns2,P1,1,2,X\n",
     )
-    table = read_expression(path).values
+    table = read_expression_table(path).values
     assert table.index.tolist() == ["P1", "P1"]
     assert table.columns.tolist() == ["A", "NKX2-1"]
 
@@ -150,12 +153,12 @@ def test_porpoise_layout(tmp_path: Path) -> None:
     path = save(
         tmp_path, ",case_id,slide_id,age,A_cnv,A_rnaseq,B_rnaseq\n0,P1,s.svs,50,-1,0.5,-0.5\n"
     )
-    table = read_expression(path).values
+    table = read_expression_table(path).values
     assert table.loc["P1"].to_dict() == {"A": 0.5, "B": -0.5}
 
 
 def test_missing_values_stay_missing(tmp_path: Path) -> None:
-    table = read_expression(
+    table = read_expression_table(
         save(tmp_path, "id,A,B\np,NA,1\nq,,2\n"), layout="samples-by-genes"
     ).values
     assert table["A"].isna().all()
@@ -187,7 +190,7 @@ def test_a_faulty_table_is_named_with_its_fault(
     tmp_path: Path, text: str | bytes, message: str
 ) -> None:
     with pytest.raises(InputError) as caught:
-        read_expression(save(tmp_path, text), patients={"p", "q"})
+        read_expression_table(save(tmp_path, text), patients={"p", "q"})
     assert message in str(caught.value)
     assert "bulk.csv: " in str(caught.value)
     assert " Fix: " in str(caught.value)
@@ -196,30 +199,30 @@ def test_a_faulty_table_is_named_with_its_fault(
 def test_layouts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path, TEXT)
     with pytest.raises(InputError, match="has no column patient_id"):
-        read_expression(path, layout="sequoia")
+        read_expression_table(path, layout="sequoia")
     with pytest.raises(InputError, match=r"unknown layout 'long'.*porpoise"):
-        read_expression(path, layout="long")
+        read_expression_table(path, layout="long")
     with pytest.raises(InputError, match=r"has no column \*_rnaseq"):
-        read_expression(save(tmp_path, "case_id,age\nP1,50\n"), layout="porpoise")
+        read_expression_table(save(tmp_path, "case_id,age\nP1,50\n"), layout="porpoise")
 
 
 def test_missing_cut_off_and_oversized_files_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InputError, match="no such table"):
-        read_expression(tmp_path / "none.csv")
+        read_expression_table(tmp_path / "none.csv")
     packed = gzip.compress(TEXT.encode() * 50)
     with pytest.raises(InputError, match="cannot be read as a table"):
-        read_expression(save(tmp_path, packed[:-30], "cut.csv.gz"))
+        read_expression_table(save(tmp_path, packed[:-30], "cut.csv.gz"))
     monkeypatch.setattr(table_files, "MAX_TABLE_BYTES", 100)
     for path in (save(tmp_path, packed, "bomb.csv.gz"), save(tmp_path, TEXT * 5)):
         with pytest.raises(InputError, match="unpacks to more than"):
-            read_expression(path)
+            read_expression_table(path)
 
 
 @pytest.mark.realdata
 def test_the_sequoia_reference_file(real_data: Path) -> None:
-    table = read_expression(real_data / "tcga_expression" / "sequoia_ref_file.csv").values
+    table = read_expression_table(real_data / "tcga_expression" / "sequoia_ref_file.csv").values
     assert table.shape == (5, 20820)
     assert table.index.nunique() == 3
     sums = (2 ** table.astype(np.float64) - 1).sum(axis=1)
@@ -229,9 +232,26 @@ def test_the_sequoia_reference_file(real_data: Path) -> None:
 @pytest.mark.realdata
 def test_survpath_and_porpoise_tables(real_data: Path) -> None:
     folder = real_data / "tcga_expression"
-    coadread = read_expression(folder / "survpath_xena_coadread_rna_clean.csv").values
+    coadread = read_expression_table(folder / "survpath_xena_coadread_rna_clean.csv").values
     assert coadread.shape == (320, 1577)
     assert coadread.index.nunique() == 317
-    brca = read_expression(folder / "tcga_brca_all_clean.csv.zip").values
+    brca = read_expression_table(folder / "tcga_brca_all_clean.csv.zip").values
     assert brca.shape == (1022, 1558)
     assert brca.index.nunique() == 956
+
+
+def test_door_a_layout_is_added_from_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "READERS", dict(readers.READERS))
+
+    def read(path: Path, request: ExpressionRequest) -> ExpressionTable:
+        return ExpressionTable(pd.read_json(path, orient="index"), request.layout)
+
+    register_expression_reader(
+        ExpressionReader(("json",), lambda path: path.suffix == ".json", read)
+    )
+    (tmp_path / "bulk.json").write_text('{"p1": {"CD3D": 1, "TP53": 2}}')
+    table = read_expression_table(tmp_path / "bulk.json")
+    assert table.layout == "json"
+    assert table.values.loc["p1"].to_dict() == {"CD3D": 1, "TP53": 2}

@@ -1,0 +1,38 @@
+"""Read PORPOISE's tables, with one row for each slide.
+
+The column ``case_id`` names the patient, and genes are columns ``<gene>_rnaseq``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tcgn_mil.preprocessing.bulk.expression_table import ExpressionRequest, ExpressionTable
+from tcgn_mil.preprocessing.bulk.readers.base import (
+    ExpressionReader,
+    column_names,
+    read_gene_columns,
+)
+
+SUFFIX = "_rnaseq"
+
+
+def is_porpoise(path: Path) -> bool:
+    """Tell by the columns ``case_id`` and ``<gene>_rnaseq``."""
+    columns = column_names(path)
+    return "case_id" in columns and any(name.endswith(SUFFIX) for name in columns)
+
+
+def read_porpoise(path: Path, request: ExpressionRequest) -> ExpressionTable:
+    """Read expression from PORPOISE's table."""
+    genes = {
+        position: name.removesuffix(SUFFIX)
+        for position, name in enumerate(column_names(path))
+        if name.endswith(SUFFIX) and name != SUFFIX
+    }
+    return read_gene_columns(
+        path, request.layout, id_column="case_id", genes=genes, gene_columns=f"*{SUFFIX}"
+    )
+
+
+READER = ExpressionReader(("porpoise",), is_porpoise, read_porpoise)

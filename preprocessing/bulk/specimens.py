@@ -1,0 +1,107 @@
+"""Describe slides and expression samples by their names, as far as the names are TCGA barcodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.bulk.expression_table import Person
+from tcgn_mil.preprocessing.slides.table import SlideEntry
+from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
+
+# A name that states no sample type ranks with primary tumours: most studies outside TCGA have
+# one tumour for each patient.
+_PRIMARY = 1
+
+
+class Specimen(NamedTuple):
+    """A slide or an expression sample.
+
+    Attributes
+    ----------
+    id
+        Name of the slide or sample.
+    patient_id
+        Its patient.
+    sample_type
+        Code of the sample type in TCGA; None if not stated.
+    is_tumour
+        Whether it is of a tumour, or does not state what it is of.
+    is_barcode
+        Whether its name, or its patient's, is a TCGA barcode.
+    preparation
+        ``diagnostic``, ``frozen``, or empty if not stated. For slides.
+    content
+        Digest of the values, which tells replicates from copied rows. For samples.
+    """
+
+    id: str
+    patient_id: str
+    sample_type: int | None
+    is_tumour: bool
+    is_barcode: bool
+    preparation: str = ""
+    content: bytes = b""
+
+    @property
+    def rank(self) -> int:
+        """Sample type as order of preference, lowest first."""
+        return _PRIMARY if self.sample_type is None else self.sample_type
+
+
+def slide_specimens(slides: Sequence[SlideEntry]) -> list[Specimen]:
+    """Return the slides as specimens, in the order given.
+
+    Raises
+    ------
+    InputError
+        If a slides table assigns a slide to another TCGA patient than the one in its barcode.
+    """
+    specimens = []
+    for entry in slides:
+        named, stated = parse_barcode(entry.slide_id), parse_barcode(entry.patient_id)
+        if named and stated and named.patient != stated.patient:
+            raise InputError(
+                f"slide {entry.slide_id} is listed under patient {entry.patient_id}, but its"
+                f" barcode names {named.patient}",
+                path=entry.path,
+                fix="correct patient_id in the slides table",
+            )
+        specimens.append(_specimen(entry.slide_id, patient_of(entry.patient_id)))
+    return specimens
+
+
+def sample_specimens(
+    names: Sequence[str], contents: Sequence[bytes], people: Sequence[Person | None] | None = None
+) -> list[Specimen]:
+    """Return expression samples as specimens, in the order given.
+
+    Parameters
+    ----------
+    names
+        Names of the samples.
+    contents
+        Digest of the values of each sample.
+    people
+        Patient and tissue of each sample, if its source states them. The sample type in a TCGA
+        barcode is preferred to the one stated here.
+    """
+    specimens = []
+    for name, content, person in zip(names, contents, people or [None] * len(names), strict=True):
+        specimen = _specimen(name, patient_of(name) if person is None else person.patient_id)
+        if person is not None and specimen.sample_type is None:
+            specimen = specimen._replace(is_tumour=person.is_tumour, sample_type=person.sample_type)
+        specimens.append(specimen._replace(content=content))
+    return specimens
+
+
+def _specimen(name: str, patient: str) -> Specimen:
+    barcode = parse_barcode(name)
+    if barcode is None:
+        return Specimen(
+            name, patient, None, is_tumour=True, is_barcode=parse_barcode(patient) is not None
+        )
+    return Specimen(
+        name, patient, barcode.sample_type, barcode.is_tumour, True, barcode.preparation
+    )
