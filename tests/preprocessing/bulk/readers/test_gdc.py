@@ -325,7 +325,7 @@ def test_a_file_given_to_two_patients_is_left_out(make_gdc: Callable[..., Path])
     rows = [("one", f"{A}, {B}", f"{A}-01A, {B}-01A", "Primary Tumor"), *ROWS[1:]]
     table = read_gdc_files(make_gdc(rows), COUNTS)
     assert len(table.values) == 2
-    assert f"gives it to {A}, {B}" in table.failures[0].reason
+    assert f"assigns it to {A}, {B}" in table.failures[0].reason
 
 
 def no_sheet(folder: Path) -> None:
