@@ -12,12 +12,9 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from tcgn_mil.experiments.survive.models import Repeat
-from tcgn_mil.plotting import COLOURS, plt, save_figure
-from tcgn_mil.survival.cox import at_risk_counts
-from tcgn_mil.types.outcomes import SurvivalTable
+from tcgn_mil.plotting import COLOURS, PatientGroup, kaplan_meier, plt, save_figure
+from tcgn_mil.types.outcomes import DAYS_A_YEAR, SurvivalTable
 
-_DAYS_A_YEAR = 365.25
-_JUST_BELOW = 1 - 1e-12  # years and back may round a day up, past the patients of that day
 _TICKS = 6
 _LABELLED_GENES, _TRIED_LABELS = 10, 60
 _MOST_RATIO = 64.0  # beyond which an interval is cut in the figure
@@ -77,65 +74,18 @@ def draw_curves(
 
 
 def _draw_groups(axis: Axes, below: Axes, parts: list[SurvivalTable]) -> pd.DataFrame:
-    """Draw the curve and band of each group, and those at risk; returns them, a row a step."""
-    from lifelines import BreslowFlemingHarringtonFitter, KaplanMeierFitter
-
-    drawn = []
-    last = max(float(part.time_days.max()) for part in parts) / _DAYS_A_YEAR
-    ticks = np.array(
-        [
-            tick
-            for tick in plt.MaxNLocator(_TICKS, integer=True).tick_values(0, last)
-            if 0 <= tick <= last
-        ]
-    )
-    for line, (part, (label, colour)) in enumerate(zip(parts, _GROUPS, strict=True)):
-        years = part.time_days / _DAYS_A_YEAR
-        if part.entry_days is None:
-            fitted = KaplanMeierFitter().fit(years, part.event)
-        else:  # Breslow's, which does not fall to nothing when the first few at risk all have the event
-            fitted = BreslowFlemingHarringtonFitter().fit(
-                years, part.event, entry=part.entry_days / _DAYS_A_YEAR
-            )
-        curve, band = fitted.survival_function_.iloc[:, 0], fitted.confidence_interval_
-        axis.step(curve.index, curve, where="post", color=colour, label=label)
-        axis.fill_between(
-            band.index,
-            band.iloc[:, 0],
-            band.iloc[:, 1],
-            step="post",
-            color=colour,
-            alpha=0.15,
-            lw=0,
-        )
-        drawn.append(
-            pd.DataFrame(
-                {
-                    "group": label,
-                    "years": curve.index,
-                    "without_event": curve.to_numpy(),
-                    "low": band.iloc[:, 0].to_numpy(),
-                    "high": band.iloc[:, 1].to_numpy(),
-                    "at_risk": at_risk_counts(
-                        part, curve.index.to_numpy(float) * _DAYS_A_YEAR * _JUST_BELOW
-                    ),
-                }
-            )
-        )
-        for tick, count in zip(ticks, at_risk_counts(part, ticks * _DAYS_A_YEAR), strict=True):
-            below.text(tick, -line, f"{count}", ha="center", va="center", fontsize=8, color=colour)
-    axis.set(
-        ylim=(0, 1.02),
-        xlim=(-0.03 * last, 1.02 * last),
-        ylabel="without the event (95 % band)",
-        xticks=ticks,
-    )
+    """Draw the curves of both groups and the numbers at risk; return one row for each step."""
+    last = max(float(part.time_days.max()) for part in parts) / DAYS_A_YEAR
+    ticks = plt.MaxNLocator(_TICKS, integer=True).tick_values(0, last)
+    groups = [
+        PatientGroup(part, label, colour)
+        for part, (label, colour) in zip(parts, _GROUPS, strict=True)
+    ]
+    drawn = kaplan_meier(axis, groups, ticks=ticks[(ticks >= 0) & (ticks <= last)], below=below)
+    axis.set(xlim=(-0.03 * last, 1.02 * last), ylabel="without the event (95 % band)")
     axis.legend(frameon=False, fontsize=8, loc="lower left")
-    below.set(ylim=(-1.6, 0.6), yticks=[], xlabel="years, and patients at risk", xticks=ticks)
-    axis.spines[["top", "right"]].set_visible(False)
-    below.spines[["top", "right", "left", "bottom"]].set_visible(False)
-    below.tick_params(length=0)
-    return pd.concat(drawn)
+    below.set_xlabel("years, and patients at risk")
+    return drawn
 
 
 def draw_concordance(rows: pd.DataFrame, path: Path, *, title: str) -> None:
@@ -227,7 +177,7 @@ def draw_accuracy(rows: pd.DataFrame, path: Path) -> None:
         colour = COLOURS[index % len(COLOURS)]
         for axis, column in zip(axes, ("auc", "brier"), strict=True):
             axis.plot(
-                part["days"] / _DAYS_A_YEAR,
+                part["days"] / DAYS_A_YEAR,
                 part[column],
                 "o-",
                 color=colour,
@@ -235,7 +185,7 @@ def draw_accuracy(rows: pd.DataFrame, path: Path) -> None:
                 label=plain(str(name)),
             )
     null = rows.groupby("days")["brier_null"].first()
-    axes[1].plot(null.index / _DAYS_A_YEAR, null, "k:", label="Kaplan-Meier curve of all")
+    axes[1].plot(null.index / DAYS_A_YEAR, null, "k:", label="Kaplan-Meier curve of all")
     axes[0].axhline(0.5, color="black", linewidth=0.7, linestyle=":")
     axes[0].set(xlabel="years", ylabel="time-dependent AUC, mean of folds")
     axes[1].set(xlabel="years", ylabel="Brier score (lower is better)")

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.clinical.layouts import (
-    DAYS_A_YEAR,
     PORPOISE_MONTH,
     SURVPATH_MONTH,
     UNIT_DAYS,
     ClinicalLayout,
 )
 from tcgn_mil.preprocessing.clinical.reader import SAME_TIME_DAYS, ClinicalTable
+from tcgn_mil.types.outcomes import DAYS_A_YEAR
 
 LEAST_MEDIAN_DAYS, MOST_MEDIAN_DAYS, MOST_DAYS = 90.0, 15 * DAYS_A_YEAR, 60 * DAYS_A_YEAR
 MIN_PATIENTS = 10  # for a median that means something

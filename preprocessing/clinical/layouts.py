@@ -15,8 +15,8 @@ import pandas as pd
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.schema import CellRule, TableSchema
+from tcgn_mil.types.outcomes import DAYS_A_YEAR
 
-DAYS_A_YEAR = 365.25
 UNIT_DAYS = {"days": 1.0, "months": DAYS_A_YEAR / 12, "years": DAYS_A_YEAR}
 PORPOISE_MONTH, SURVPATH_MONTH = 30.44, 30.0
 CODINGS = ("event", "censored")

@@ -1,8 +1,14 @@
-"""clinical.csv: times to death or progression, one row a patient, several endpoints side by side.
+"""Read and write clinical.csv, the survival times of patients for one or several endpoints.
 
-A wide CSV that lifelines takes as it is: ``patient_id``; for each endpoint ``<name>_time_days`` and ``<name>_event``
-(1 = event, 0 = censored), both empty for a patient without it; ``entry_days`` where patients came under observation
-late (left truncation); then covariates as given. What made it stands beside it in ``clinical.json``.
+The file is a wide CSV table that lifelines can read directly, with these columns:
+
+- ``patient_id``;
+- for each endpoint ``<name>_time_days`` and ``<name>_event`` (1 is an event, 0 is censored), both
+  empty for a patient without this endpoint;
+- ``entry_days`` if patients came under observation late (left truncation);
+- covariates, unchanged.
+
+Metadata and provenance are in a JSON file of the same name, clinical.json.
 """
 
 from __future__ import annotations
@@ -15,14 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import atomic_path, write_json
+from tcgn_mil.io.atomic import write_csv, write_json
 from tcgn_mil.provenance import provenance
 from tcgn_mil.text import duplicates, preview
 from tcgn_mil.types.outcomes import SurvivalTable
 
 if TYPE_CHECKING:
     import pandas as pd
-
 
 KIND = "clinical"
 PATIENT, ENTRY = "patient_id", "entry_days"
@@ -33,56 +38,56 @@ _AGAIN = "make the file again with tcgn-mil clinical"
 def write_survival(
     path: str | Path, tables: Sequence[SurvivalTable], *, meta: Mapping[str, Any]
 ) -> None:
-    """Write endpoints side by side, patients sorted, and ``<stem>.json`` with `meta` and what made the file.
+    """Write endpoints side by side, with patients in alphabetical order.
+
+    Parameters
+    ----------
+    path
+        File to write; its name ends in .csv.
+    tables
+        One table for each endpoint.
+    meta
+        Values to add to the metadata in the JSON file.
 
     Raises
     ------
     InputError
-        If there is no endpoint, two share a name, a covariate's name is taken by another column, or the tables give a
-        patient two entries or two values of a covariate.
+        If there is no endpoint or two have the same name; a covariate has the name of another
+        column; only some endpoints have entry times; or a patient has different entry times or
+        covariates in two endpoints.
     """
     import pandas as pd
 
     path = Path(path)
     if path.suffix.lower() != ".csv":
-        raise InputError("is not named .csv", path=path, fix="end the name in .csv")
-    if not tables or duplicates([table.endpoint for table in tables]):
+        raise InputError("is not named .csv", path=path, fix="choose a file name that ends in .csv")
+    endpoints = [table.endpoint for table in tables]
+    if not endpoints or duplicates(endpoints):
         raise InputError(
-            f"endpoints {[table.endpoint for table in tables]} cannot be written", path=path
+            f"the endpoints {endpoints} cannot be written, because each needs a name of its own",
+            path=path,
+            fix="give at least one endpoint, and each endpoint once",
         )
-    entry = [
-        None if table.entry_days is None else _column(ENTRY, table, table.entry_days)
-        for table in tables
-    ]
-    if any(column is None for column in entry) != all(column is None for column in entry):
-        raise InputError(
-            "some endpoints have entry times and some have none", path=path, fix="give entry to all"
-        )
-    parts: list[pd.DataFrame | None] = [_outcome(table) for table in tables]
-    parts += [_one_a_patient([column for column in entry if column is not None], path)]
     covariates = list(
         dict.fromkeys(column for table in tables for column in table.covariates.columns)
     )
-    for name in covariates:
-        parts.append(
-            _one_a_patient(
-                [table.covariates[[name]] for table in tables if name in table.covariates.columns],
-                path,
-            )
+    columns = [_outcome_columns(table) for table in tables]
+    columns += _entry_column(tables, path)
+    columns += [
+        _merge_copies(
+            [table.covariates[[name]] for table in tables if name in table.covariates.columns],
+            path,
         )
-    wide = (
-        pd.concat([part for part in parts if part is not None], axis=1)
-        .sort_index()
-        .rename_axis(PATIENT)
-    )
+        for name in covariates
+    ]
+    wide = pd.concat(columns, axis=1).sort_index().rename_axis(PATIENT)
     if repeated := duplicates([PATIENT, *wide.columns]):
         raise InputError(
-            f"a covariate is named {preview(repeated)}, as another column",
+            f"covariate {preview(repeated)} has the name of another column",
             path=path,
-            fix="rename it",
+            fix="rename the covariate",
         )
-    with atomic_path(path) as temporary:
-        wide.to_csv(temporary, float_format="%.10g", lineterminator="\n")
+    write_csv(path, wide, index=True, digits=10)
     counts = {
         table.endpoint: {"patients": len(table), "events": int(table.event.sum())}
         for table in tables
@@ -93,92 +98,117 @@ def write_survival(
     )
 
 
-def _outcome(table: SurvivalTable) -> pd.DataFrame:
+def _outcome_columns(table: SurvivalTable) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(
         {
             table.endpoint + TIME_SUFFIX: table.time_days,
+            # Int64 keeps 0 and 1 as whole numbers when other patients have an empty cell.
             table.endpoint + EVENT_SUFFIX: pd.array(table.event.astype(int), dtype="Int64"),
         },
         index=pd.Index(table.patient_id),
     )
 
 
-def _column(name: str, table: SurvivalTable, values: NDArray[np.float64]) -> pd.DataFrame:
+def _entry_column(tables: Sequence[SurvivalTable], path: Path) -> list[pd.DataFrame]:
+    """Return the column of entry times in a list, or an empty list if no endpoint has them."""
     import pandas as pd
 
-    return pd.DataFrame({name: values}, index=pd.Index(table.patient_id))
+    copies = [
+        pd.DataFrame({ENTRY: table.entry_days}, index=pd.Index(table.patient_id))
+        for table in tables
+        if table.entry_days is not None
+    ]
+    if copies and len(copies) != len(tables):
+        raise InputError(
+            "some endpoints have entry times and some have none",
+            path=path,
+            fix="give entry times for all endpoints",
+        )
+    return [_merge_copies(copies, path)] if copies else []
 
 
-def _one_a_patient(columns: Sequence[pd.DataFrame], path: Path) -> pd.DataFrame | None:
-    """One value a patient from the endpoints' copies of a column, which must be equal."""
+def _merge_copies(copies: Sequence[pd.DataFrame], path: Path) -> pd.DataFrame:
+    """Merge the endpoints' copies of one column into one value for each patient."""
     import pandas as pd
 
-    if not columns:
-        return None
-    stacked = pd.concat(columns)
+    stacked = pd.concat(copies)
     stacked = stacked[~(stacked.reset_index().duplicated().to_numpy())]
     if repeated := duplicates(stacked.index):
         raise InputError(
-            f"{stacked.columns[0]} of {preview(repeated)} differs between endpoints", path=path
+            f"{stacked.columns[0]} of {preview(repeated)} differs between endpoints",
+            path=path,
+            fix="give the same value for all endpoints",
         )
     return stacked
 
 
 def endpoints_of(path: str | Path) -> list[str]:
-    """Endpoints that a clinical.csv holds, in its order."""
-    return _endpoints(list(_read_wide(Path(path)).columns))
+    """Return the names of the endpoints in a clinical.csv, in their order in the file."""
+    return _endpoint_names(list(_read_wide(Path(path)).columns))
 
 
 def read_survival(path: str | Path, *, endpoint: str = "OS") -> SurvivalTable:
-    """Read and check one endpoint of a clinical.csv; patients without it are left out.
+    """Read one endpoint of a clinical.csv.
+
+    Parameters
+    ----------
+    path
+        The file that ``tcgn-mil clinical`` wrote.
+    endpoint
+        Name of the endpoint, for example ``OS`` or ``PFI``.
+
+    Returns
+    -------
+    SurvivalTable
+        The patients that have this endpoint.
 
     Raises
     ------
     InputError
-        If the file is missing or no table, lacks the endpoint, repeats a patient, or holds an event other than 0 and
-        1, half an outcome, or a time that is not finite and above 0.
+        If the file is missing or is not a table, or lacks the endpoint; if a patient has several
+        rows or has a time without an event; if an event is not 0 or 1; or if a time is not finite
+        and above 0.
     """
     path = Path(path)
     wide = _read_wide(path)
-    known = _endpoints(list(wide.columns))
-    if endpoint not in known:
+    endpoints = _endpoint_names(list(wide.columns))
+    if endpoint not in endpoints:
         raise InputError(
-            f"has no endpoint {endpoint!r}", path=path, fix=f"it has {preview(known) or 'none'}"
+            f"has no endpoint {endpoint!r}; it has {preview(endpoints) or 'none'}",
+            path=path,
+            fix="choose one of its endpoints, or make the file again with tcgn-mil clinical",
         )
     time, event = (
         _numbers(wide, endpoint + suffix, path) for suffix in (TIME_SUFFIX, EVENT_SUFFIX)
     )
-    half = np.isnan(time) != np.isnan(event)
-    unknown = ~(np.isnan(event) | np.isin(event, (0, 1)))
-    for wrong, what in (
-        (half, "has a time or an event, not both"),
-        (unknown, "has an event other than 0 and 1"),
+    incomplete = np.isnan(time) != np.isnan(event)
+    not_binary = ~(np.isnan(event) | np.isin(event, (0, 1)))
+    for wrong, problem in (
+        (incomplete, "has a time or an event, not both"),
+        (not_binary, "has an event other than 0 and 1"),
     ):
         if wrong.any():
             row = int(np.argmax(wrong))
             raise InputError(
-                f"row {row + 2}: {endpoint} of {wide[PATIENT].iloc[row]} {what}",
+                f"row {row + 2}: {endpoint} of {wide[PATIENT].iloc[row]} {problem}",
                 path=path,
                 fix=_AGAIN,
             )
-    seen = ~np.isnan(time)
-    entry = _numbers(wide, ENTRY, path)[seen] if ENTRY in wide.columns else None
-    taken = {
-        PATIENT,
-        ENTRY,
-        *(name + suffix for name in known for suffix in (TIME_SUFFIX, EVENT_SUFFIX)),
-    }
-    covariates = wide[seen].set_index(PATIENT)[
-        [column for column in wide.columns if column not in taken]
+    present = ~np.isnan(time)
+    entry = _numbers(wide, ENTRY, path)[present] if ENTRY in wide.columns else None
+    other = {PATIENT, ENTRY}
+    other |= {name + suffix for name in endpoints for suffix in (TIME_SUFFIX, EVENT_SUFFIX)}
+    covariates = wide[present].set_index(PATIENT)[
+        [column for column in wide.columns if column not in other]
     ]
     try:
         return SurvivalTable(
             endpoint,
             tuple(covariates.index),
-            time[seen],
-            event[seen].astype(bool),
+            time[present],
+            event[present].astype(bool),
             covariates,
             entry,
         )
@@ -192,13 +222,13 @@ def _read_wide(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError("no such clinical table", path=path, fix="make it with tcgn-mil clinical")
     try:
+        # Covariates keep their text: only an empty cell is missing, so that a stage called "NA"
+        # remains a stage.
         wide = pd.read_csv(
             path, dtype={PATIENT: str}, encoding="utf-8-sig", keep_default_na=False, na_values=[""]
         )
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"cannot be read as a table ({error})", path=path, fix="make it again"
-        ) from error
+        raise InputError(f"cannot be read as a table ({error})", path=path, fix=_AGAIN) from error
     if PATIENT not in wide.columns:
         raise InputError(
             f"has no column {PATIENT}", path=path, fix="make it with tcgn-mil clinical"
@@ -207,7 +237,7 @@ def _read_wide(path: Path) -> pd.DataFrame:
     return wide
 
 
-def _endpoints(columns: Sequence[str]) -> list[str]:
+def _endpoint_names(columns: Sequence[str]) -> list[str]:
     names = [column.removesuffix(TIME_SUFFIX) for column in columns if column.endswith(TIME_SUFFIX)]
     return [name for name in names if name + EVENT_SUFFIX in columns]
 
@@ -216,11 +246,11 @@ def _numbers(wide: pd.DataFrame, column: str, path: Path) -> NDArray[np.float64]
     import pandas as pd
 
     numbers = pd.to_numeric(wide[column], errors="coerce")
-    text = (numbers.isna() & wide[column].notna()).to_numpy()
-    if text.any():
-        row = int(np.argmax(text))
+    not_number = (numbers.isna() & wide[column].notna()).to_numpy()
+    if not_number.any():
+        row = int(np.argmax(not_number))
         cell = str(wide[column].iloc[row])[:60]
         raise InputError(
-            f"column {column}, row {row + 2}: {cell!r} is no number", path=path, fix=_AGAIN
+            f"column {column}, row {row + 2}: {cell!r} is not a number", path=path, fix=_AGAIN
         )
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)

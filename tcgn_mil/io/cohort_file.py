@@ -1,15 +1,14 @@
-"""cohort.h5ad: bulk expression of patients (M, G) in its declared unit, joined to their slides."""
+"""Read cohort.h5ad, the measured bulk expression of patients joined to their slides."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.io.anndata_file import open_anndata, stored_meta
 from tcgn_mil.text import duplicates, preview
 from tcgn_mil.types.units import ExpressionUnit
 
@@ -22,77 +21,78 @@ SLIDE_COLUMNS = ("slide_id", "patient_id")
 
 
 def read_cohort(path: str | Path) -> AnnData:
-    """Read and check a cohort: dense X float32 (M, G), obs index patient_id, ``uns["slides"]``, ``uns["tcgn_mil"]``.
+    """Read and check a cohort.
+
+    Parameters
+    ----------
+    path
+        The file that ``tcgn-mil bulk`` wrote.
+
+    Returns
+    -------
+    AnnData
+        ``X`` is (M, G) float32 in the unit of :func:`cohort_unit`, observations are patients and
+        variables are genes. Use :func:`slides_of` for the slides and :func:`cohort_meta` for the
+        metadata.
 
     Raises
     ------
     InputError
-        If it is missing, broken, or was not made by ``tcgn-mil bulk``; or was changed since so that patients or genes
-        repeat, or its unit or slides can no longer be told.
+        If the file is missing, damaged, or not a cohort; or if another program changed it so that
+        patients or genes repeat, or the unit or the slides are lost.
     """
-    import anndata
-
     path = Path(path)
-    if not path.is_file():
-        raise InputError("no such cohort", path=path, fix="make it with tcgn-mil bulk")
-    try:
-        cohort = anndata.read_h5ad(path)
-    except (OSError, ValueError, KeyError) as error:
+    cohort = open_anndata(
+        path,
+        what="cohort",
+        missing_fix="make it with tcgn-mil bulk",
+        broken_fix="make the file again with tcgn-mil bulk",
+    )
+    if "slides" not in cohort.uns or stored_meta(cohort).get("kind") != KIND:
         raise InputError(
-            f"cannot be read as AnnData ({error})", path=path, fix="make it again"
-        ) from error
-    if "slides" not in cohort.uns or _meta(cohort.uns).get("kind") != KIND:
-        raise InputError(
-            "is no cohort of this package", path=path, fix="make it with tcgn-mil bulk"
+            "is not a cohort of this package", path=path, fix="make it with tcgn-mil bulk"
         )
     _check(cohort, path)
     return cohort
 
 
 def _check(cohort: AnnData, path: Path) -> None:
-    """What later stages rely on; other tools may have written the file since."""
-    absent = [
-        column
-        for column in SLIDE_COLUMNS
-        if column not in getattr(cohort.uns["slides"], "columns", ())
-    ]
-    if absent:
-        raise InputError(f"its slides have no {', '.join(absent)}", path=path, fix="make it again")
+    columns = getattr(cohort.uns["slides"], "columns", ())
+    if absent := [column for column in SLIDE_COLUMNS if column not in columns]:
+        raise InputError(
+            f"its table of slides has no column {', '.join(absent)}",
+            path=path,
+            fix="make the file again with tcgn-mil bulk",
+        )
     if "unit" not in cohort_meta(cohort):
-        raise InputError("does not state its unit", path=path, fix="make it again with --unit")
-    for what, names in (("patient", cohort.obs_names), ("gene", cohort.var_names)):
-        repeated = duplicates(names)
-        if repeated:
+        raise InputError(
+            "does not state its unit", path=path, fix="make the file again with --unit"
+        )
+    for kind, names in (("patient", cohort.obs_names), ("gene", cohort.var_names)):
+        if repeated := duplicates(names):
             raise InputError(
-                f"names {what} {preview(repeated)} more than once",
+                f"names {kind} {preview(repeated)} more than once",
                 path=path,
-                fix="keep one of each",
+                fix=f"keep one row for each {kind}",
             )
     if not isinstance(cohort.X, np.ndarray) or cohort.X.dtype != np.float32:
         raise InputError(
-            "its X is no dense float32 matrix", path=path, fix="make it again, or convert X"
+            "its X is not a dense float32 matrix",
+            path=path,
+            fix="convert X, or make the file again with tcgn-mil bulk",
         )
 
 
 def cohort_meta(cohort: AnnData) -> dict[str, Any]:
-    """What made the cohort: unit, join key, sources, versions."""
-    return _meta(cohort.uns)
-
-
-def _meta(uns: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON object under ``tcgn_mil``; empty where a file of somebody else has none."""
-    try:
-        found = json.loads(str(uns.get("tcgn_mil", "{}")))
-    except json.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    """Return the metadata of a cohort: unit, join key, sources and versions."""
+    return stored_meta(cohort)
 
 
 def cohort_unit(cohort: AnnData) -> ExpressionUnit:
-    """The declared unit of X."""
+    """Return the declared unit of ``X``."""
     return ExpressionUnit.parse(cohort_meta(cohort)["unit"])
 
 
 def slides_of(cohort: AnnData) -> pd.DataFrame:
-    """The slides kept by the join: slide_id, patient_id."""
+    """Return the slides of the cohort, a data frame with the columns slide_id and patient_id."""
     return cohort.uns["slides"]

@@ -1,7 +1,7 @@
-"""Tile grids as GeoJSON, the form in which QuPath (Bankhead et al. 2017, Sci. Rep. 7:16878) imports objects.
+"""Write tiles as GeoJSON, which QuPath imports as objects (Bankhead et al. 2017, Sci. Rep. 7:16878).
 
-A FeatureCollection of rectangles in level-0 pixels, each a QuPath tile with a class (kept, or why it was not) and
-measurements. Written feature by feature, so that a large grid never stands in memory as text.
+The file is a FeatureCollection of squares in level-0 pixels. Each square is a QuPath tile with a
+class (kept, or the reason why it was rejected) and measurements.
 """
 
 from __future__ import annotations
@@ -28,16 +28,30 @@ _DIGITS = 4
 
 
 def write_geojson(path: str | Path, tiles: TileSet) -> None:
-    """Write the kept tiles, then the rejected ones, atomically.
+    """Write the kept tiles of a slide, followed by the rejected ones.
 
-    Properties of a feature: ``objectType`` tile; ``classification`` with ``name`` and ``color``; ``measurements``
-    tissue fraction, focus, blur, pen and fold, without those that are not known (JSON has no NaN).
+    Parameters
+    ----------
+    path
+        File to write.
+    tiles
+        The tiles. Measurements are the tissue fraction and, if quality was measured, focus, blur,
+        pen and fold. Unknown values are left out, because JSON has no NaN.
     """
-    write_features(path, _features(tiles))
+    write_feature_collection(path, _tile_features(tiles))
 
 
-def write_features(path: str | Path, features: Iterable[Mapping[str, Any]]) -> None:
-    """Write a FeatureCollection atomically, feature by feature as they come."""
+def write_feature_collection(path: str | Path, features: Iterable[Mapping[str, Any]]) -> None:
+    """Write GeoJSON features atomically.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    features
+        GeoJSON features. They are written one by one, so that the text of a large grid is never in
+        memory as a whole.
+    """
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for index, feature in enumerate(features):
@@ -53,14 +67,35 @@ def tile_feature(
     measured: Mapping[str, float],
     classification: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One QuPath tile object: a square at level-0 pixel x, y, without the measurements that are NaN.
+    """Describe one tile as a GeoJSON feature for QuPath.
 
-    Measurements are a map of name to value, which QuPath reads since 0.4 (qupath/qupath#1099).
+    Parameters
+    ----------
+    x, y
+        Top-left corner in level-0 pixels.
+    side
+        Side in level-0 pixels.
+    measured
+        Measurements by name; NaN values are left out. QuPath reads this form since version 0.4
+        (qupath/qupath#1099).
+    classification
+        ``name`` and ``color`` of the class. None for no class.
+
+    Returns
+    -------
+    dict
+
+    Examples
+    --------
+    >>> feature = tile_feature(0, 0, 224, {"Attention": 0.5, "Focus": float("nan")})
+    >>> feature["properties"]
+    {'objectType': 'tile', 'measurements': {'Attention': 0.5}}
     """
     right, bottom = round(x + side, 2), round(y + side, 2)
     properties: dict[str, Any] = {"objectType": "tile"}
     if classification is not None:
         properties["classification"] = dict(classification)
+    # NaN is the only value that differs from itself.
     properties["measurements"] = {name: value for name, value in measured.items() if value == value}
     corners = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]
     return {
@@ -70,17 +105,18 @@ def tile_feature(
     }
 
 
-def _features(tiles: TileSet) -> Iterator[dict[str, Any]]:
+def _tile_features(tiles: TileSet) -> Iterator[dict[str, Any]]:
     side = tiles.spec.level0_px
-    yield from _part(
-        tiles.coords, side, np.zeros(len(tiles), np.uint8), tiles.tissue_fraction, tiles.quality
-    )
+    kept = np.zeros(len(tiles), np.uint8)
+    yield from _features(tiles.coords, side, kept, tiles.tissue_fraction, tiles.quality)
     if tiles.rejected is not None:
-        left = tiles.rejected
-        yield from _part(left.coords, side, left.verdict, left.tissue_fraction, left.quality)
+        rejected = tiles.rejected
+        yield from _features(
+            rejected.coords, side, rejected.verdict, rejected.tissue_fraction, rejected.quality
+        )
 
 
-def _part(
+def _features(
     coords: NDArray[np.int64],
     side: float,
     verdict: NDArray[np.uint8],
@@ -99,9 +135,7 @@ def _part(
         *(np.round(column.astype(np.float64), _DIGITS).tolist() for column in columns.values()),
         strict=True,
     )
-    for (x, y), kind, values in zip(coords.tolist(), verdict.tolist(), rows, strict=True):
-        verdict_class = {
-            "name": VERDICTS[kind],
-            "color": list(COLOURS.get(VERDICTS[kind], _OTHER_COLOUR)),
-        }
+    for (x, y), code, values in zip(coords.tolist(), verdict.tolist(), rows, strict=True):
+        name = VERDICTS[code]
+        verdict_class = {"name": name, "color": list(COLOURS.get(name, _OTHER_COLOUR))}
         yield tile_feature(x, y, side, dict(zip(columns, values, strict=True)), verdict_class)

@@ -1,7 +1,4 @@
-"""Opening HDF5 files with errors that a user can act on.
-
-The door that pixels pass before training and encoding: 8 bits a channel, so never NaN.
-"""
+"""Open and create HDF5 files, and read and write the attributes that several of them share."""
 
 from __future__ import annotations
 
@@ -26,12 +23,26 @@ from tcgn_mil.types.tiles import Stain
 
 @contextlib.contextmanager
 def open_hdf5(path: str | Path, *, kind: str, needs: tuple[str, ...] = ()) -> Iterator[h5py.File]:
-    """Open `path` for reading and check that it holds the datasets in `needs`.
+    """Open a file for reading.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kind
+        Kind of file in error messages, for example ``tile`` or ``feature``.
+    needs
+        Names of datasets that the file must have.
+
+    Yields
+    ------
+    h5py.File
 
     Raises
     ------
     InputError
-        If the file is missing, is no HDF5 file (cut off, for instance), or lacks a dataset.
+        If the file is missing, is not HDF5 (for example because it was cut off), lacks a dataset,
+        or turns out to be damaged while it is read.
     """
     path = Path(path)
     if not path.is_file():
@@ -50,14 +61,16 @@ def open_hdf5(path: str | Path, *, kind: str, needs: tuple[str, ...] = ()) -> It
         missing = [name for name in needs if not isinstance(file.get(name), h5py.Dataset)]
         if missing:
             raise InputError(
-                f"is no {kind} file: it has no {', '.join(missing)}",
+                f"is not a {kind} file: it has no {', '.join(missing)}",
                 path=path,
                 fix="check the path",
             )
         try:
             yield file
         except OSError as error:
-            if error.errno is not None:  # of some other file: HDF5's own errors bear no number
+            # Errors of the operating system, which may concern another file, have a number. Those
+            # of HDF5 itself have none.
+            if error.errno is not None:
                 raise
             raise InputError(
                 f"is damaged ({str(error).split('(')[0].strip()})",
@@ -68,44 +81,78 @@ def open_hdf5(path: str | Path, *, kind: str, needs: tuple[str, ...] = ()) -> It
 
 @contextlib.contextmanager
 def create_hdf5(path: str | Path, **made_by: Any) -> Iterator[h5py.File]:
-    """Write an HDF5 file atomically; schema version and provenance go to the root attributes."""
+    """Create a file atomically, with schema version and provenance as root attributes.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    **made_by
+        Values to add to the provenance.
+
+    Yields
+    ------
+    h5py.File
+        The file, open for writing.
+    """
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["schema_version"] = SCHEMA_VERSION
         file.attrs["provenance"] = json.dumps(provenance(**made_by), default=str)
         yield file
 
 
-def json_attr(file: h5py.File, name: str, *, kind: str) -> dict[str, Any]:
-    """A root attribute that holds a JSON object."""
-    try:
-        value = json.loads(str(root_attr(file, name, kind=kind)))
-    except json.JSONDecodeError:
-        value = None
-    if not isinstance(value, dict):
-        raise InputError(
-            f"attribute {name!r} is no JSON object", path=file.filename, fix="make the file again"
-        )
-    return value
-
-
 def root_attr(file: h5py.File, name: str, *, kind: str) -> Any:
-    """A root attribute that every file of this kind has."""
+    """Return a root attribute that every file of this kind has.
+
+    Raises
+    ------
+    InputError
+        If the attribute is missing.
+    """
     if name not in file.attrs:
         raise InputError(
-            f"is no {kind} file of this package: no attribute {name!r}",
+            f"is not a {kind} file of this package: it has no attribute {name!r}",
             path=file.filename,
             fix="make it with tcgn-mil",
         )
     return file.attrs[name]
 
 
+def json_attr(file: h5py.File, name: str, *, kind: str) -> dict[str, Any]:
+    """Return a root attribute that holds a JSON object.
+
+    Raises
+    ------
+    InputError
+        If the attribute is missing or is not a JSON object.
+    """
+    try:
+        value = json.loads(str(root_attr(file, name, kind=kind)))
+    except json.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(
+            f"attribute {name!r} is not a JSON object",
+            path=file.filename,
+            fix="make the file again",
+        )
+    return value
+
+
 def tile_spec(file: h5py.File, *, kind: str) -> TileSpec:
-    """The geometry of tiles in the attribute ``spec``."""
+    """Return the geometry of the tiles from the attribute ``spec``.
+
+    Raises
+    ------
+    InputError
+        If the attribute is missing or was written by another version.
+    """
     values = json_attr(file, "spec", kind=kind)
     expected = {field.name for field in fields(TileSpec)}
     if set(values) != expected:
         raise InputError(
-            f"its tile spec holds {preview(sorted(values))}, not {preview(sorted(expected), most=8)}",
+            f"its tile spec holds {preview(sorted(values))}, not"
+            f" {preview(sorted(expected), most=8)}",
             path=file.filename,
             fix="make the file again with this version",
         )
@@ -113,13 +160,19 @@ def tile_spec(file: h5py.File, *, kind: str) -> TileSpec:
 
 
 def write_stain(file: h5py.File, stain: Stain | None) -> None:
-    """Store a stain normalisation in the attribute ``stain`` (JSON); without one there is none."""
+    """Write a stain normalisation as the attribute ``stain`` (JSON), or no attribute for None."""
     if stain is not None:
         file.attrs["stain"] = json.dumps(asdict(stain))
 
 
 def read_stain(file: h5py.File, *, kind: str) -> Stain | None:
-    """The stain normalisation in the attribute ``stain``, None where there is none."""
+    """Return the stain normalisation in the attribute ``stain``, or None if there is none.
+
+    Raises
+    ------
+    InputError
+        If the attribute is not a stain normalisation.
+    """
     if "stain" not in file.attrs:
         return None
     values = json_attr(file, "stain", kind=kind)
@@ -130,14 +183,20 @@ def read_stain(file: h5py.File, *, kind: str) -> Stain | None:
         return Stain(str(values["method"]), str(values["reference"]), target, source)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            "its attribute 'stain' is no stain normalisation",
+            "its attribute 'stain' is not a stain normalisation",
             path=file.filename,
             fix="make the file again",
         ) from error
 
 
 def check_coords(coords: np.ndarray, *, path: str | Path) -> None:
-    """Raise InputError unless `coords` is an integer (N, 2) array."""
+    """Check that coordinates are an integer array of shape (N, 2).
+
+    Raises
+    ------
+    InputError
+        If they are not.
+    """
     if coords.ndim != 2 or coords.shape[1] != 2 or not np.issubdtype(coords.dtype, np.integer):
         raise InputError(
             f"coords are {coords.dtype} {coords.shape}, not integer (N, 2)",
@@ -146,27 +205,27 @@ def check_coords(coords: np.ndarray, *, path: str | Path) -> None:
         )
 
 
-_FIX = "store pixels as uint8, 0 to 255, and make the file again from the image"
-
-
 def check_pixels(
     images: NDArray[Any] | Any, names: list[str], *, path: str | Path | None = None
 ) -> None:
-    """Refuse images (N, H, W, 3), an array or an HDF5 dataset, that are not uint8.
+    """Check that images are uint8 before they reach an encoder.
+
+    Floating-point pixels may be scaled to 0 to 1 or to 0 to 255, or may contain NaN. An encoder
+    would accept all of them and give meaningless features.
 
     Parameters
     ----------
     images
-        Read one by one, only where the dtype is wrong already.
+        (N, H, W, 3) array or HDF5 dataset. Pixels are read only if the dtype is wrong.
     names
-        Of the N images, for the message.
+        Names of the N images, for the error message.
     path
-        File they come from.
+        File of the images, for the error message.
 
     Raises
     ------
     InputError
-        If the pixels are not uint8; it says how many images hold NaN or infinity, and which is the first.
+        If the pixels are not uint8. The message says how many images hold NaN or infinity.
     """
     if images.dtype == np.uint8:
         return
@@ -182,4 +241,8 @@ def check_pixels(
             reason += (
                 f", and {len(bad)} of {len(names)} images hold NaN or infinity, {bad[0]} the first"
             )
-    raise InputError(reason, path=path, fix=_FIX)
+    raise InputError(
+        reason,
+        path=path,
+        fix="store pixels as uint8, 0 to 255, and make the file again from the image",
+    )

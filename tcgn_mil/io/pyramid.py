@@ -1,4 +1,4 @@
-"""Writing a whole image as a pyramidal, tiled TIFF with its resolution, which OpenSlide and QuPath open as a slide."""
+"""Write an image as a pyramidal, tiled TIFF that OpenSlide and QuPath open as a slide."""
 
 from __future__ import annotations
 
@@ -22,23 +22,25 @@ def write_pyramid(
     quality: int = 85,
     description: str | None = None,
 ) -> None:
-    """Write `image` (H, W, 3) uint8 as JPEG tiles in levels of 1, 2, 4, ... times downsampling.
+    """Write an image as JPEG tiles in levels of 1, 2, 4, ... times downsampling.
 
     Parameters
     ----------
     path
-        Ends in .tiff or .tif; written atomically.
+        File to write; its name ends in .tiff or .tif.
+    image
+        (H, W, 3) uint8.
     mpp
-        Micrometres per pixel, stored as the TIFF resolution in pixels per centimetre.
+        Micrometres per pixel. Stored as the TIFF resolution, in pixels per centimetre.
     quality
         JPEG quality, 1 to 100.
     description
-        ASCII text to store with the image, for example what it was made from.
+        ASCII text to store with the image, for example the name of its source.
 
     Raises
     ------
     InputError
-        If `mpp` is implausible.
+        If `mpp` is not plausible.
     """
     import tifffile
     from PIL import Image
@@ -58,7 +60,7 @@ def write_pyramid(
                 compressionargs={"level": quality},
                 resolution=(per_cm, per_cm),
                 resolutionunit="CENTIMETER",
-                subfiletype=int(downsample > 1),
+                subfiletype=int(downsample > 1),  # 1 marks a reduced image of the same slide
                 description=description if downsample == 1 else None,
                 metadata=None,
             )
@@ -70,7 +72,18 @@ def write_pyramid(
 
 
 def pyramid_description(path: str | Path) -> str | None:
-    """The text stored with an image; None if there is none, or no whole TIFF at `path`."""
+    """Return the text that is stored with an image.
+
+    Parameters
+    ----------
+    path
+        A TIFF file.
+
+    Returns
+    -------
+    str or None
+        None if there is no text, or no complete TIFF file at `path`.
+    """
     import tifffile
 
     try:

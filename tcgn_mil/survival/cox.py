@@ -16,7 +16,7 @@ from scipy.stats import chi2
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.survival.covariates import check_estimable
-from tcgn_mil.survival.risk_sets import Array, RiskSets
+from tcgn_mil.survival.risk_sets import RiskSets
 from tcgn_mil.types.outcomes import SurvivalTable
 
 if TYPE_CHECKING:
@@ -219,9 +219,3 @@ def hazard_ratios(fitted: CoxPHFitter) -> pd.DataFrame:
     ]
     found = found.set_axis(["coef", "se", "hazard_ratio", "low", "high", "z", "p"], axis=1)
     return found.rename_axis("covariate").reset_index()
-
-
-def at_risk_counts(table: SurvivalTable, times: Array) -> list[int]:
-    """Patients under observation at each of `times` (days)."""
-    entry = np.zeros(len(table)) if table.entry_days is None else table.entry_days
-    return [int(((table.time_days >= time) & (entry <= time)).sum()) for time in times]

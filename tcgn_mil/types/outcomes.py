@@ -191,6 +191,22 @@ class SurvivalTable:
             event=table.event & (table.time_days <= horizon_days),
         )
 
+    def at_risk(self, times_days: NDArray[np.float64]) -> list[int]:
+        """Count the patients under observation at given times.
+
+        Parameters
+        ----------
+        times_days
+            (T,) days.
+
+        Returns
+        -------
+        list of int
+            For each time, the number of patients who have entered and have not left before it.
+        """
+        entry = np.zeros(len(self)) if self.entry_days is None else self.entry_days
+        return [int(((self.time_days >= time) & (entry <= time)).sum()) for time in times_days]
+
     def check_events(self, *, least: int = MIN_EVENTS) -> None:
         """Check that there are enough events for an analysis.
 

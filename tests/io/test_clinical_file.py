@@ -132,7 +132,7 @@ class TestRoundTrip:
         for tables, message in (
             ([], "cannot be written"),
             ([table(), table()], "cannot be written"),
-            ([table(OS_event=[1, 2, 3])], "a covariate is named OS_event"),
+            ([table(OS_event=[1, 2, 3])], "covariate OS_event has the name of another column"),
             (
                 [table(age=[1, 2, 3]), table("PFI", age=[1, 2, 4])],
                 "age of Müller differs between endpoints",
@@ -162,7 +162,7 @@ class TestRoundTrip:
         ),
         (
             "patient_id,OS_time_days,OS_event\np1,soon,1\n",
-            "column OS_time_days, row 2: 'soon' is no number",
+            "column OS_time_days, row 2: 'soon' is not a number",
         ),
         ("patient_id,OS_time_days,OS_event\np1,0,1\n", "patient p1 has a time of 0"),
         ("patient_id,OS_time_days,OS_event\np1,inf,1\n", "patient p1 has a time of inf"),

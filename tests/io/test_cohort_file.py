@@ -53,7 +53,7 @@ def test_other_h5ad_files_are_refused(tmp_path: Path, change: dict) -> None:
     uns = {key: value for key, value in {**good(), **change}.items() if value is not None}
     with pytest.raises(
         InputError,
-        match=r"cohort.h5ad: is no cohort of this package. Fix: make it with tcgn-mil bulk",
+        match=r"cohort.h5ad: is not a cohort of this package. Fix: make it with tcgn-mil bulk",
     ):
         read_cohort(write(tmp_path / "cohort.h5ad", uns))
 
@@ -64,12 +64,12 @@ def test_other_h5ad_files_are_refused(tmp_path: Path, change: dict) -> None:
         (lambda c: c.uns.update(tcgn_mil=json.dumps({"kind": KIND})), "does not state its unit"),
         (
             lambda c: c.uns.update(slides=pd.DataFrame({"slide_id": ["s1"]})),
-            "its slides have no patient_id",
+            "its table of slides has no column patient_id",
         ),
         (lambda c: setattr(c, "obs_names", ["P1", "P1"]), "names patient P1 more than once"),
         (lambda c: setattr(c, "var_names", ["A", "B", "A"]), "names gene A more than once"),
-        (lambda c: setattr(c, "X", sparse.csr_matrix(c.X)), "no dense float32 matrix"),
-        (lambda c: setattr(c, "X", c.X.astype(np.float64)), "no dense float32 matrix"),
+        (lambda c: setattr(c, "X", sparse.csr_matrix(c.X)), "not a dense float32 matrix"),
+        (lambda c: setattr(c, "X", c.X.astype(np.float64)), "not a dense float32 matrix"),
     ],
 )
 def test_a_cohort_that_was_changed_for_the_worse_is_refused(

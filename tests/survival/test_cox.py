@@ -18,7 +18,6 @@ from tcgn_mil.survival.accuracy import concordance, pair_counts
 from tcgn_mil.survival.covariates import check_estimable, design_matrix, numbers_where_they_are
 from tcgn_mil.survival.cox import (
     PROPORTIONAL_ADVICE,
-    at_risk_counts,
     fit_cox,
     hazard_ratios,
     likelihood_ratio,
@@ -325,7 +324,7 @@ class TestOutcomes:
             np.array([0.0, 6.0]),
         )
         assert late.censor_at(5).patient_id == ("a",)
-        assert at_risk_counts(late, np.array([0.0, 5.0, 7.0, 10.0])) == [1, 1, 2, 0]
+        assert late.at_risk(np.array([0.0, 5.0, 7.0, 10.0])) == [1, 1, 2, 0]
 
     def test_few_events_are_refused(self, rossi: SurvivalTable) -> None:
         few = rossi.take(np.flatnonzero(rossi.event)[:9])

@@ -1,1 +1,1 @@
-"""TODO: say what tcgn_mil/io/tables holds."""
+"""Read tables that users give (CSV, TSV, Parquet, Excel) and check them against a declared schema."""

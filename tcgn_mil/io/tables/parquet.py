@@ -1,4 +1,4 @@
-"""Parquet tables with the interface of :mod:`~tcgn_mil.io.tables.delimited`; needs pyarrow."""
+"""Read Parquet tables with the functions of :mod:`tcgn_mil.io.tables.delimited`. Needs pyarrow."""
 
 from __future__ import annotations
 
@@ -15,9 +15,22 @@ from tcgn_mil.text import duplicates, preview
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
+SUFFIXES = (".parquet", ".pq")
+
 
 def column_names(path: str | Path) -> list[str]:
-    """Names of the columns; an index that pandas stored comes first, where the ids of a text table are.
+    """Read the column names of a table.
+
+    Parameters
+    ----------
+    path
+        Parquet file.
+
+    Returns
+    -------
+    list of str
+        Names of the columns. If pandas stored an index, its column comes first, because that is
+        the place of the ids in a text table.
 
     Raises
     ------
@@ -31,18 +44,38 @@ def column_names(path: str | Path) -> list[str]:
 def read_columns(
     path: str | Path, columns: Sequence[int], *, ids: int | None = None
 ) -> pd.DataFrame:
-    """The columns at these positions under their names; column `ids` becomes the index, as text."""
+    """Read columns by their position.
+
+    Parameters
+    ----------
+    path
+        Parquet file.
+    columns
+        Positions in :func:`column_names`.
+    ids
+        Position of the column that becomes the index, as text. None for a numbered index.
+
+    Returns
+    -------
+    DataFrame
+        The columns under their names, in the order of `columns`.
+
+    Raises
+    ------
+    InputError
+        As for :func:`column_names`; or if two columns have the same name, or a row has no id.
+    """
     path = Path(path)
     names = column_names(path)
     chosen = [names[position] for position in columns]
-    if duplicates(chosen):
+    if repeated := duplicates(chosen):
         raise InputError(
-            f"names column {preview(duplicates(chosen))} twice", path=path, fix="rename one of them"
+            f"names column {preview(repeated)} twice", path=path, fix="rename one of them"
         )
     id_name = [] if ids is None else [names[ids]]
     try:
         table = _open(path).read(columns=[*id_name, *chosen]).to_pandas(ignore_metadata=True)
-    except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
+    except (OSError, ValueError) as error:  # the errors of pyarrow are subclasses of these
         raise InputError(
             f"cannot be read as Parquet ({error})", path=path, fix="copy the file again"
         ) from error
@@ -53,7 +86,7 @@ def read_columns(
         raise InputError(
             f"column {id_name[0]!r} has rows without an id",
             path=path,
-            fix="name every row, or remove it",
+            fix="write an id in these rows, or remove them",
         )
     return table[chosen].set_axis(index.rename(None), axis=0)
 
@@ -71,7 +104,7 @@ def _open(path: Path) -> ParquetFile:
         file = ParquetFile(path)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"is no whole Parquet file ({error})", path=path, fix="copy the file again"
+            f"is not a complete Parquet file ({error})", path=path, fix="copy the file again"
         ) from error
     unpacked = 8 * file.metadata.num_rows * file.metadata.num_columns
     if unpacked > MAX_TABLE_BYTES:
@@ -80,7 +113,8 @@ def _open(path: Path) -> ParquetFile:
 
 
 def _names(file: ParquetFile) -> tuple[list[str], list[str]]:
-    """Column names, and those among them that pandas stored an index in."""
+    """Return the column names, and those among them in which pandas stored an index."""
     schema = file.schema_arrow
+    # pandas describes a numbered index (RangeIndex) by a dictionary instead of a column name.
     stored = (schema.pandas_metadata or {}).get("index_columns", [])
     return list(schema.names), [name for name in stored if isinstance(name, str)]

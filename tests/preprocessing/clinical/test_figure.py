@@ -11,8 +11,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from tcgn_mil.preprocessing.clinical import figure as survival_figure
-from tcgn_mil.preprocessing.clinical.layouts import DAYS_A_YEAR
-from tcgn_mil.types.outcomes import SurvivalTable
+from tcgn_mil.types.outcomes import DAYS_A_YEAR, SurvivalTable
 
 
 def table(endpoint: str = "OS", entry: list[float] | None = None) -> SurvivalTable:

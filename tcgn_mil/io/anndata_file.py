@@ -1,0 +1,68 @@
+"""Open .h5ad files (AnnData), and read the metadata that this package stores in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tcgn_mil.errors import InputError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+META_KEY = "tcgn_mil"  # key in `uns` whose value is a JSON object
+
+
+def open_anndata(path: str | Path, *, what: str, missing_fix: str, broken_fix: str) -> AnnData:
+    """Open an .h5ad file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        Kind of file in the error message, for example ``cohort``.
+    missing_fix, broken_fix
+        Advice if the file is missing, and if it cannot be read.
+
+    Returns
+    -------
+    AnnData
+
+    Raises
+    ------
+    InputError
+        If the file is missing or cannot be read.
+    """
+    import anndata
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no such {what}", path=path, fix=missing_fix)
+    try:
+        return anndata.read_h5ad(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"cannot be read as AnnData ({error})", path=path, fix=broken_fix
+        ) from error
+
+
+def stored_meta(data: AnnData) -> dict[str, Any]:
+    """Return the metadata that this package stored: unit, provenance and kind of the file.
+
+    Parameters
+    ----------
+    data
+        Content of an .h5ad file.
+
+    Returns
+    -------
+    dict
+        Empty if the file has no such metadata, as files of other tools.
+    """
+    try:
+        meta = json.loads(str(data.uns.get(META_KEY, "{}")))
+    except json.JSONDecodeError:
+        return {}
+    return meta if isinstance(meta, dict) else {}

@@ -1,0 +1,127 @@
+"""Read covariates of patients (age, purity, subtype, ...) and decide which can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.io.tables.patient_table import read_patient_table
+from tcgn_mil.text import preview
+
+MOST_LEVELS = 20  # a text column with more levels holds names or dates, not categories
+LEAST_PATIENTS = 3  # a level with fewer patients says nothing about a difference between levels
+
+# Spellings of a missing value beside those that pandas knows; GDC writes the bracketed ones.
+_MISSING = ("nan", "na", "n/a", "none", "null", "[not available]", "not reported")
+
+
+def read_covariates(
+    path: str | Path,
+    patients: Sequence[str],
+    columns: Sequence[str] = (),
+    *,
+    zero_unknown: Iterable[str] = (),
+) -> tuple[pd.DataFrame, list[str]]:
+    """Read covariates of patients.
+
+    A column of numbers is a numeric covariate, another column is a category. Levels of a category
+    with fewer than `LEAST_PATIENTS` patients are set to missing.
+
+    Parameters
+    ----------
+    path
+        Table whose first column names the patients: CSV or TSV (also .gz or .zip), or Parquet.
+    patients
+        Patients of the analysis. The table must have at least one of them.
+    columns
+        Columns to read. If empty, all columns that can be used are read.
+    zero_unknown
+        Columns in which 0 means that the value is not known, as in published tumour purities.
+
+    Returns
+    -------
+    covariates : DataFrame
+        The index equals `patients`. Numbers are float64 and categories are text; NaN is missing.
+    notes : list of str
+        One sentence for each column that was left out. Empty if `columns` is given.
+
+    Raises
+    ------
+    InputError
+        If the table cannot be read, has none of the patients, or lacks a column; or if a requested
+        column has fewer than two levels, too many levels for a category, or text among its numbers.
+    """
+    path = Path(path)
+    table = read_patient_table(path)
+    zero_unknown = tuple(zero_unknown)
+    if missing := [name for name in (*columns, *zero_unknown) if name not in table.columns]:
+        raise InputError(
+            f"has no column {preview(missing)}",
+            path=path,
+            fix=f"choose from its columns: {preview([*table.columns])}",
+        )
+    if not (shared := table.index.intersection(pd.Index(patients))).size:
+        raise InputError(
+            f"has none of the patients: its first patient is {table.index[0]!r}, the first patient"
+            f" of the expression is {patients[0]!r}",
+            path=path,
+            fix="name the patients in the first column as the expression file names them",
+        )
+    table = table.loc[shared]
+    covariates, notes = {}, []
+    for name in columns or table.columns:
+        try:
+            covariates[name] = _covariate(table[name], name, zero=name in zero_unknown, path=path)
+        except InputError as error:
+            if columns:
+                raise
+            notes.append(f"{error.reason}: left out")
+    if not covariates:
+        raise InputError(
+            "has no column that can be used",
+            path=path,
+            fix="give columns of numbers, or categories with few levels",
+        )
+    return pd.DataFrame(covariates, index=table.index).reindex(list(patients)), notes
+
+
+def _covariate(column: pd.Series, name: str, *, zero: bool, path: Path) -> pd.Series:
+    """Return a column as numbers or as categories."""
+    text = column.where(column.notna(), "").astype(str).str.strip()
+    text = text.where(~text.str.lower().isin(_MISSING), "")
+    numbers = pd.to_numeric(text, errors="coerce").astype(float)
+    not_number = (numbers.isna() | np.isinf(numbers)) & (text != "")
+    if not not_number.any():
+        values = numbers.where(numbers != 0) if zero else numbers
+        levels = values.nunique()
+    elif zero or not_number.sum() < numbers.notna().sum():
+        # Most cells are numbers, so that a cell of text is a typing error and not a category.
+        raise InputError(
+            f"column {name}, patient {column.index[not_number][0]}:"
+            f" {text[not_number].iloc[0][:60]!r} is not a number",
+            path=path,
+            fix="correct the cell, or leave it empty if the value is not known",
+        )
+    else:
+        values = text.where(text != "")
+        counts = values.value_counts()
+        values = values.where(values.isin(counts.index[counts >= LEAST_PATIENTS]))
+        levels = values.nunique()
+        if levels > MOST_LEVELS or (levels < 2 and len(counts) > MOST_LEVELS):
+            raise InputError(
+                f"column {name} holds {len(counts)} different texts, too many for a category",
+                path=path,
+                fix=f"group them into at most {MOST_LEVELS} categories, or leave the column out",
+            )
+    if levels < 2:
+        raise InputError(
+            f"column {name} has {levels or 'no'} level among these patients (categories with fewer"
+            f" than {LEAST_PATIENTS} patients do not count)",
+            path=path,
+            fix="leave the column out, because nothing can vary with it",
+        )
+    return values

@@ -1,0 +1,73 @@
+"""Read tables with one row for each patient, whose first column names the patient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.io.tables.formats import table_module
+from tcgn_mil.text import duplicates, preview
+
+
+def read_patient_table(path: str | Path) -> pd.DataFrame:
+    """Read a table of patients.
+
+    Parameters
+    ----------
+    path
+        CSV or TSV file (also .gz or .zip), or Parquet.
+
+    Returns
+    -------
+    DataFrame
+        The index holds the patients, which are all different; at least one row and one column.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or unreadable, has no values, repeats a column or a patient, or a row
+        names no patient.
+    """
+    path = Path(path)
+    module = table_module(path)
+    names = module.column_names(path)
+    if repeated := duplicates(names):
+        raise InputError(
+            f"column {preview(repeated)} appears more than once",
+            path=path,
+            fix="rename or remove one of them",
+        )
+    table = module.read_columns(path, range(1, len(names)), ids=0) if len(names) > 1 else None
+    if table is None or not len(table):
+        raise InputError(
+            "holds no values",
+            path=path,
+            fix="give one row for each patient: the patient's name in the first column, then values",
+        )
+    check_patients(tuple(table.index), path)
+    return table
+
+
+def check_patients(patients: Sequence[str], path: Path) -> None:
+    """Check that every row names a patient and that no patient has two rows.
+
+    Raises
+    ------
+    InputError
+        Naming the row or the patients.
+    """
+    if "" in patients:
+        raise InputError(
+            f"row {patients.index('') + 2} names no patient",
+            path=path,
+            fix="write the patient's name in this row, or remove the row",
+        )
+    if repeated := duplicates(patients):
+        raise InputError(
+            f"patient {preview(repeated)} has several rows",
+            path=path,
+            fix="keep one row for each patient, or average the rows",
+        )
