@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tcgn_mil.errors import InputError
 from tcgn_mil.layers.graph_block import GraphBlock
 from tcgn_mil.layers.patch_graph import EDGES_PER_NODE, select_edges
-from tcgn_mil.models.encoders import IMAGENET_MEAN, IMAGENET_STD
+from tcgn_mil.models.network_input import IMAGENET_MEAN, IMAGENET_STD
 
 INTEGRATION_STEPS = 64
 _STEPS_A_BATCH = 16

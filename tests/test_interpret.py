@@ -13,7 +13,7 @@ from tcgn_mil import interpret
 from tcgn_mil.errors import InputError
 from tcgn_mil.layers import graph_block
 from tcgn_mil.models import TCGN, create_model
-from tcgn_mil.models.encoders import to_network_input
+from tcgn_mil.models.network_input import to_network_input
 
 PX = 32
 

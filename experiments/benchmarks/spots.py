@@ -31,7 +31,8 @@ from scipy.stats import t as students_t
 from tcgn_mil import plotting
 from tcgn_mil.batches.spots import SpotBatches
 from tcgn_mil.io.atomic import write_csv, write_json
-from tcgn_mil.models.encoders import create_encoder, to_network_input
+from tcgn_mil.models.encoders import create_encoder
+from tcgn_mil.models.network_input import TCGN_INPUT, to_network_input
 from tcgn_mil.preprocessing.sections.readers.her2st import find_sections
 from tcgn_mil.statistics.bootstrap import block_bootstrap
 from tcgn_mil.statistics.gene_metrics import pearson
@@ -183,7 +184,8 @@ def _one_network(name: str, size_px: int, batches: SpotBatches, rounds: int) -> 
         start, count = time.perf_counter(), 0
         for patches, targets in source:
             optimizer.zero_grad(set_to_none=True)
-            expression_loss(model(to_network_input(patches, size_px)), targets).backward()
+            images = to_network_input(patches, TCGN_INPUT._replace(size_px=size_px))
+            expression_loss(model(images), targets).backward()
             optimizer.step()
             count += 1
         return (time.perf_counter() - start) / count

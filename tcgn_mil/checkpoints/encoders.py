@@ -24,7 +24,8 @@ from tcgn_mil.checkpoints.file_format import (
     write_checkpoint,
 )
 from tcgn_mil.errors import InputError
-from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput, create_encoder
+from tcgn_mil.models.encoders import create_encoder
+from tcgn_mil.models.network_input import TCGN_INPUT, EncoderInput
 from tcgn_mil.models.weights import load_weights
 from tcgn_mil.text import preview
 from tcgn_mil.types.genes import GenePanel, TargetScaler

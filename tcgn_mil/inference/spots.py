@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tcgn_mil.batches.augment import views as symmetries
-from tcgn_mil.inference.tile_encoder import images_for
 from tcgn_mil.models import encoder_features
-from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput
+from tcgn_mil.models.network_input import TCGN_INPUT, EncoderInput, to_network_input
 
 
 def predict_spots(
@@ -39,7 +38,7 @@ def predict_spots(
     """
 
     def predict(pixels: Tensor) -> Tensor:
-        return model(images_for(pixels, input_spec))
+        return model(to_network_input(pixels, input_spec))
 
     return _over_patches(predict, model, patches, batch_size=batch_size, views=views)
 
@@ -55,7 +54,7 @@ def spot_features(
     """Features (S, D) that a model's head takes, of patches and on a device as in :func:`predict_spots`."""
 
     def features(pixels: Tensor) -> Tensor:
-        return encoder_features(model, images_for(pixels, input_spec))
+        return encoder_features(model, to_network_input(pixels, input_spec))
 
     return _over_patches(features, model, patches, batch_size=batch_size, views=views)
 

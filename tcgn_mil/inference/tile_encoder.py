@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tcgn_mil.checkpoints import load_encoder, weights_digest
 from tcgn_mil.errors import InputError
 from tcgn_mil.models import TCGN, create_encoder, fold_for_inference, input_of
-from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput, to_network_input
+from tcgn_mil.models.network_input import TCGN_INPUT, EncoderInput, to_network_input
 from tcgn_mil.types.tile_geometry import PatchSize
 
 TIMM_PREFIX = "timm:"
@@ -48,12 +48,7 @@ class TileEncoder:
 
     def features(self, pixels: Tensor) -> Tensor:
         """(B, P, P, 3) uint8 -> (B, D)."""
-        return self.model(images_for(pixels, self.input_spec))
-
-
-def images_for(pixels: Tensor, input_spec: EncoderInput) -> Tensor:
-    """Stored pixels (B, P, P, 3) uint8 -> normalised images (B, 3, size_px, size_px) for such an encoder."""
-    return to_network_input(pixels, input_spec.size_px, mean=input_spec.mean, std=input_spec.std)
+        return self.model(to_network_input(pixels, self.input_spec))
 
 
 def open_encoder(source: str, *, pretrained: bool = False) -> TileEncoder:

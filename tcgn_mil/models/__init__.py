@@ -1,7 +1,16 @@
-"""TCGN, its weights, and other spot encoders; importing this registers tcgn_ti, tcgn_xs and tcgn_tiny with timm."""
+"""Models: TCGN and other spot encoders, their weights and heads, and the slide model.
 
-from tcgn_mil.models.encoders import EncoderInput, create_encoder, encoder_features, input_of
+Importing this package registers ``tcgn_ti``, ``tcgn_xs`` and ``tcgn_tiny`` with timm.
+"""
+
+from tcgn_mil.models.encoders import (
+    create_encoder,
+    encoder_features,
+    input_of,
+    register_encoder,
+)
 from tcgn_mil.models.folded import FoldedTCGN, fold_for_inference
+from tcgn_mil.models.network_input import EncoderInput
 from tcgn_mil.models.published import (
     TrunkReport,
     convert_published_state_dict,
@@ -28,5 +37,6 @@ __all__ = [
     "load_trunk",
     "load_weights",
     "read_tensors",
+    "register_encoder",
     "to_published_state_dict",
 ]

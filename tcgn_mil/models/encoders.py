@@ -1,46 +1,110 @@
-"""Spot encoders: a TCGN or any image model of timm, with the input that it takes and the features before its head.
+"""Create spot encoders by name: TCGN, any image model of timm, or a network of your own.
 
-The one transform that ST patches and slide tiles share, and the training augmentation.
-
-Patches are stored at their own size (112 px at 0.69 µm/px by default) and enlarged to the network's 224 here, so that
-both sources have the same sharpness.
+Every encoder follows timm's conventions: ``forward_features`` and ``forward_head`` split the
+network at its last map, ``get_classifier`` returns the head, and ``reset_classifier`` replaces it.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import timm
-import torch
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, resolve_model_data_config
+from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.models.network_input import TCGN_INPUT, EncoderInput
 from tcgn_mil.models.published import check_tensors
-from tcgn_mil.models.tcgn import CONFIGS, IMAGE_PX
-from tcgn_mil.models.weights import check_finite, create_model, read_tensors
+from tcgn_mil.models.tcgn import CONFIGS
+from tcgn_mil.models.weights import check_finite, create_model, load_weights, read_tensors
 
 
-class EncoderInput(NamedTuple):
-    """What an encoder takes.
+class RegisteredEncoder(NamedTuple):
+    """An encoder that is not from timm.
 
     Attributes
     ----------
-    size_px
-        Side of its square images.
-    mean, std
-        Of red, green, blue in [0, 1], by which they are normalised.
+    make
+        Called as ``make(num_classes, **kwargs)``; returns the model in training mode.
+    input_spec
+        Size and normalisation of the images that it reads.
     """
 
-    size_px: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    make: Callable[..., nn.Module]
+    input_spec: EncoderInput
 
 
-TCGN_INPUT = EncoderInput(IMAGE_PX, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+ENCODERS: dict[str, RegisteredEncoder] = {
+    name: RegisteredEncoder(partial(create_model, name), TCGN_INPUT) for name in CONFIGS
+}
+_Make = TypeVar("_Make", bound=Callable[..., nn.Module])
+
+
+def register_encoder(
+    name: str, *, input_spec: EncoderInput = TCGN_INPUT
+) -> Callable[[_Make], _Make]:
+    """Register a network of your own as a spot encoder, as a decorator.
+
+    The decorated class or function is called as ``make(num_classes, **kwargs)``. `num_classes` is
+    the number of genes, or 0 for a network that returns its features. The model needs four methods:
+
+    - ``forward_features(images)`` maps normalised images (B, 3, H, W) to the last map;
+    - ``forward_head(last_map, pre_logits=False)`` maps it to genes (B, G), or to features (B, D);
+    - ``get_classifier()`` returns the head, which ends in a linear layer;
+    - ``reset_classifier(num_classes)`` replaces the head.
+
+    Parameters
+    ----------
+    name
+        Name for :func:`create_encoder`, for the config key ``model`` and for checkpoints.
+    input_spec
+        Size and normalisation of the images that the network reads.
+
+    Raises
+    ------
+    ValueError
+        If TCGN, timm or another registered encoder has this name.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> @register_encoder("colour", input_spec=EncoderInput(32, (0.5,) * 3, (0.5,) * 3))
+    ... class Colour(nn.Module):
+    ...     def __init__(self, num_classes):
+    ...         super().__init__()
+    ...         self.reset_classifier(num_classes)
+    ...
+    ...     def reset_classifier(self, num_classes):
+    ...         self.head = nn.Linear(3, num_classes) if num_classes else nn.Identity()
+    ...
+    ...     def get_classifier(self):
+    ...         return self.head
+    ...
+    ...     def forward_features(self, images):
+    ...         return images
+    ...
+    ...     def forward_head(self, last_map, pre_logits=False):
+    ...         features = last_map.mean(dim=(2, 3))
+    ...         return features if pre_logits else self.head(features)
+    ...
+    ...     def forward(self, images):
+    ...         return self.forward_head(self.forward_features(images))
+    >>> create_encoder("colour", num_classes=5).head
+    Linear(in_features=3, out_features=5, bias=True)
+    >>> _ = ENCODERS.pop("colour")
+    """
+
+    def register(make: _Make) -> _Make:
+        if name in ENCODERS or timm.is_model(name):
+            raise ValueError(f"an encoder {name!r} exists already; choose another name")
+        ENCODERS[name] = RegisteredEncoder(make, input_spec)
+        return make
+
+    return register
 
 
 def create_encoder(
@@ -52,56 +116,61 @@ def create_encoder(
     input_px: int | None = None,
     **kwargs: Any,
 ) -> nn.Module:
-    """Make a spot encoder, its weights random, downloaded or from a file.
+    """Create a spot encoder with random weights, with downloaded ones, or with weights from a file.
 
     Parameters
     ----------
     name
-        "tcgn_ti", "tcgn_xs", "tcgn_tiny", or any name that timm knows.
+        ``tcgn_ti``, ``tcgn_xs``, ``tcgn_tiny``, a registered encoder (see
+        :func:`register_encoder`), or any model of timm.
     num_classes
-        G, the number of genes; 0 for no head.
+        G, the number of genes; 0 for a model without a head, which returns its features.
     checkpoint
-        File of weights. A TCGN's has to fit exactly (see `create_model`); of a timm model's the trunk has to, and the
-        head stays random where the file has none of this size.
+        File of weights. Those of TCGN and of registered encoders must fit exactly. Those of a timm
+        model must fit the trunk, and the head stays random if the file has none of this size.
     pretrained
-        Download timm's weights for this name; there are none of TCGN.
+        Whether to download timm's weights for this name. There are none for TCGN.
     input_px
-        Side of the images; None for the model's own. A model that is built for one size (a ViT) is built for this one.
+        Side of the images in pixels; None for the model's own. A model with a fixed input size (a
+        vision transformer) is built for this side.
     **kwargs
-        For the model, such as `drop_rate`.
+        Further arguments of the model, such as `drop_rate`.
 
     Returns
     -------
-    The model in training mode, as torch makes it.
+    The model in training mode, as is usual in torch. Call ``eval()`` before you predict.
 
     Raises
     ------
     InputError
-        If nothing has this name, the model cannot take images of this size, the weights cannot be had, or the file
-        cannot be read safely or does not fit.
+        If no model has this name, the model cannot read images of this size, the weights cannot be
+        downloaded, or the file cannot be read safely or does not fit.
+
+    Examples
+    --------
+    >>> model = create_encoder("resnet10t", num_classes=3).eval()
+    >>> input_of(model, "resnet10t").size_px
+    176
     """
     if pretrained and checkpoint is not None:
         raise InputError(
-            "both pretrained weights and a checkpoint are asked for", fix="choose one of them"
+            "both pretrained weights and a checkpoint are asked for, but a model has one set of"
+            " weights",
+            fix="choose one of the two",
         )
-    if name in CONFIGS:
-        if pretrained:
-            raise InputError(
-                f"there are no weights of {name} to download",
-                fix="give a file: a checkpoint, or a trunk",
-            )
-        if input_px not in (None, IMAGE_PX):
-            raise InputError(
-                f"{name} takes images of {IMAGE_PX} px, not {input_px}", fix=f"use {IMAGE_PX} px"
-            )
-        return create_model(name, num_classes, checkpoint, **kwargs)
+    if name in ENCODERS:
+        _check_registered(name, pretrained, input_px)
+        model = ENCODERS[name].make(num_classes=num_classes, **kwargs)
+        if checkpoint is not None:
+            load_weights(model, checkpoint)
+        return model
     if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        close = difflib.get_close_matches(name, {*ENCODERS, *timm.list_models()}, n=3)
         raise InputError(
-            f"timm has no model {name!r}",
+            f"timm has no model {name!r}, and no encoder of this name is registered",
             fix=f"did you mean {', '.join(close)}?"
             if close
-            else "timm.list_models() names those there are",
+            else "choose one of timm.list_models()",
         )
     model = _create_timm(name, num_classes, pretrained, input_px, kwargs)
     if checkpoint is not None:
@@ -109,17 +178,30 @@ def create_encoder(
     return model
 
 
+def _check_registered(name: str, pretrained: bool, input_px: int | None) -> None:
+    if pretrained:
+        raise InputError(
+            f"there are no weights of {name} to download",
+            fix="give a file of weights: a checkpoint, or a trunk",
+        )
+    size_px = ENCODERS[name].input_spec.size_px
+    if input_px not in (None, size_px):
+        raise InputError(
+            f"{name} reads images of {size_px} px, not {input_px}", fix=f"use {size_px} px"
+        )
+
+
 def _create_timm(
     name: str, num_classes: int, pretrained: bool, input_px: int | None, kwargs: dict[str, Any]
 ) -> Any:
     sized: dict[str, Any] = {}
     try:
-        own: Any = timm.get_pretrained_cfg(name)
+        defaults: Any = timm.get_pretrained_cfg(name)
         if (
             input_px is not None
-            and own is not None
-            and own.fixed_input_size
-            and input_px != own.input_size[-1]
+            and defaults is not None
+            and defaults.fixed_input_size
+            and input_px != defaults.input_size[-1]
         ):
             sized = {"img_size": input_px}
         model: Any = timm.create_model(
@@ -127,138 +209,109 @@ def _create_timm(
         )
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"weights of timm model {name!r} cannot be had ({str(error).splitlines()[0]})",
-            fix="check the name and the network, or do without pretrained weights",
+            f"the weights of timm model {name!r} cannot be loaded ({str(error).splitlines()[0]})",
+            fix="check the name and the network connection, or train without pretrained weights",
         ) from error
     except (TypeError, ValueError, AssertionError) as error:
         if not sized:
             raise
         raise InputError(
-            f"timm model {name!r} cannot be made for images of {input_px} px ({error})",
-            fix=f"use its own {own.input_size[-1]} px, or another model",
+            f"timm model {name!r} cannot be built for images of {input_px} px ({error})",
+            fix=f"use its own {defaults.input_size[-1]} px, or another model",
         ) from error
-    if input_px is not None:  # timm itself leaves its weights' own size there
+    if input_px is not None:
+        # timm keeps the size of the pretrained weights there, whatever the model was built for.
         model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (3, input_px, input_px)}
     return model
 
 
 def _load_trunk_and_head(model: Any, path: str | Path, name: str) -> None:
-    """Load a file of weights into a timm model: the trunk exactly, the head if the file has all of it."""
+    """Load weights into a timm model: the trunk exactly, the head if the file has all of it."""
     tensors, own = read_tensors(path), model.state_dict()
     classifier = model.pretrained_cfg.get("classifier") or ()
-    heads = tuple(
+    prefixes = tuple(
         f"{head}." for head in ((classifier,) if isinstance(classifier, str) else classifier)
     )
-    head = {key for key in own if key.startswith(heads)}
+    head = {key for key in own if key.startswith(prefixes)}
     if any(key not in tensors or tensors[key].shape != own[key].shape for key in head):
-        head = set()
-    # Counters that torch's BatchNorm did not have at first, and that nothing here reads.
-    found = {
-        key: value for key, value in own.items() if key.endswith(".num_batches_tracked")
-    } | tensors
-    found = {key: value for key, value in found.items() if key in head or not key.startswith(heads)}
-    expected = {
-        key: value.shape for key, value in own.items() if key in head or not key.startswith(heads)
-    }
+        head = set()  # a head for other outputs; ours stays random
+
+    def is_wanted(key: str) -> bool:
+        return key in head or not key.startswith(prefixes)
+
+    # Files from before torch counted the batches of a BatchNorm lack this counter, which nothing
+    # here reads.
+    counters = {key: value for key, value in own.items() if key.endswith(".num_batches_tracked")}
+    loaded = {key: value for key, value in (counters | tensors).items() if is_wanted(key)}
+    expected = {key: value.shape for key, value in own.items() if is_wanted(key)}
     try:
-        check_finite(found)
+        check_finite(loaded)
         check_tensors(
-            found,
+            loaded,
             expected,
             name,
-            fix=f"give weights that timm's {name} was saved with, or name their model",
+            fix=f"give weights of timm's {name}, or name the model that they belong to",
         )
     except InputError as error:
         raise InputError(error.reason, path=path, fix=error.fix) from None
-    model.load_state_dict(found, strict=False)
+    model.load_state_dict(loaded, strict=False)
 
 
 def input_of(model: nn.Module, name: str, input_px: int | None = None) -> EncoderInput:
-    """What an encoder of :func:`create_encoder`, made by this name, takes; `input_px` stands above its own size.
+    """Return the size and normalisation of the images that an encoder reads.
+
+    Parameters
+    ----------
+    model
+        The encoder, from :func:`create_encoder`.
+    name
+        Name by which it was created.
+    input_px
+        Side of the images in pixels; None for the model's own.
 
     Raises
     ------
     InputError
-        If that is no square picture of three colours.
+        If the model does not read square images of three colours.
     """
+    if name in ENCODERS:
+        spec = ENCODERS[name].input_spec
+        return spec._replace(size_px=input_px or spec.size_px)
     data = resolve_model_data_config(model)
     channels, height, width = data["input_size"]
     if channels != 3 or height != width:
         raise InputError(
-            f"{name} takes {channels} x {height} x {width}, no square picture of three colours",
-            fix="choose its input size, or another model",
+            f"{name} reads images of {channels} x {height} x {width}, but an encoder must read"
+            " square images of three colours",
+            fix="choose another model, or give its input size",
         )
     return EncoderInput(input_px or width, tuple(data["mean"]), tuple(data["std"]))
 
 
 def encoder_features(model: nn.Module, images: Tensor) -> Tensor:
-    """Normalised images (B, 3, H, W) to the features (B, D) that the head takes, whether the model has one or not.
+    """Compute the features that an encoder's head reads, whether or not the model has a head.
+
+    Parameters
+    ----------
+    model
+        An encoder.
+    images
+        (B, 3, H, W) float, normalised.
+
+    Returns
+    -------
+    (B, D) features.
 
     Raises
     ------
     InputError
-        If the model has no such features: some keep two sets of them, or do not pool.
+        If the model has no such features: some models have two sets of them, or do not pool.
     """
     features = model.forward_head(model.forward_features(images), pre_logits=True)  # type: ignore[operator]
     if not isinstance(features, Tensor) or features.ndim != 2:
-        found = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        given = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise InputError(
-            f"{type(model).__name__} gives features of shape {found}, not (images, features)",
-            fix="choose a model that pools its features",
+            f"{type(model).__name__} gives features of shape {given}, not (images, features)",
+            fix="choose a model that pools its features to one vector for each image",
         )
     return features
-
-
-NETWORK_PX = 224
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-_VIEWS = (1, 4, 8)
-_LARGEST_BLUR = 5.0
-_LEAST_SIGMA = 1e-3  # whose kernel is exactly 1 at its centre and 0 elsewhere
-# Optical density of red, green, blue. Rows: haematoxylin, eosin, and DAB for what is neither, as is usual for H&E
-# (Ruifrok & Johnston, Anal Quant Cytol Histol 2001).
-_STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
-
-
-def to_network_input(
-    patches: Tensor,
-    size_px: int = NETWORK_PX,
-    *,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-) -> Tensor:
-    """Normalise patches and bring them to the network's size, bilinear, on whichever device they are.
-
-    Parameters
-    ----------
-    patches
-        (B, P, P, 3) uint8, any P.
-    size_px
-        Side of the output.
-    mean, std
-        Of red, green, blue in [0, 1], as the network was trained with.
-
-    Returns
-    -------
-    (B, 3, size_px, size_px) float32, channels-last in memory as the pixels were.
-
-    Raises
-    ------
-    ValueError
-        For another dtype or shape.
-    """
-    if patches.dtype != torch.uint8 or patches.ndim != 4 or patches.shape[-1] != 3:
-        raise ValueError(
-            f"patches are {patches.dtype} {tuple(patches.shape)}; give uint8 (B, P, P, 3)"
-        )
-    pixels = patches.float()
-    # Normalised while small: interpolation weights sum to one, so the order does not change the result.
-    pixels.sub_(pixels.new_tensor(mean) * 255).div_(pixels.new_tensor(std) * 255)
-    images = pixels.permute(0, 3, 1, 2)
-    side = max(patches.shape[1:3])
-    if side == size_px == min(patches.shape[1:3]):
-        return images
-    # Antialiasing changes nothing when enlarging, and takes twice the time.
-    return nn.functional.interpolate(
-        images, size=(size_px, size_px), mode="bilinear", antialias=side > size_px
-    )

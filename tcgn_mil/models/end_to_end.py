@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.layers.checkpointing import checkpointed
-from tcgn_mil.models.encoders import EncoderInput, encoder_features, to_network_input
+from tcgn_mil.models.encoders import encoder_features
+from tcgn_mil.models.network_input import EncoderInput, to_network_input
 from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.settings.slide_model import EncoderTrain
 
@@ -98,9 +99,7 @@ class _Encode(nn.Module):
         self.encoder, self.input_spec = encoder, input_spec
 
     def forward(self, pixels: Tensor) -> Tensor:
-        images = to_network_input(
-            pixels, self.input_spec.size_px, mean=self.input_spec.mean, std=self.input_spec.std
-        )
+        images = to_network_input(pixels, self.input_spec)
         return encoder_features(self.encoder, images)
 
 

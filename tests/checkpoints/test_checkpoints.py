@@ -27,7 +27,7 @@ from tcgn_mil.checkpoints import (
 )
 from tcgn_mil.errors import InputError
 from tcgn_mil.models import TCGN, create_encoder, create_model, input_of, to_published_state_dict
-from tcgn_mil.models.encoders import IMAGENET_MEAN, IMAGENET_STD, TCGN_INPUT, EncoderInput
+from tcgn_mil.models.network_input import IMAGENET_MEAN, IMAGENET_STD, TCGN_INPUT, EncoderInput
 from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.settings.slide_model import MilConfig
 from tcgn_mil.types.folds import Fold

@@ -18,12 +18,12 @@ from tcgn_mil.batches.feature_bags import Bag
 from tcgn_mil.batches.loading import prefetch
 from tcgn_mil.checkpoints import EncoderInfo, save_encoder
 from tcgn_mil.errors import InputError
-from tcgn_mil.inference import tile_encoder as inference
+from tcgn_mil.inference import slides
 from tcgn_mil.inference.slides import predict_bag
 from tcgn_mil.inference.spots import predict_spots, spot_features
 from tcgn_mil.inference.tile_encoder import TileEncoder, encode_tiles, open_encoder
 from tcgn_mil.models import create_encoder, create_model, encoder_features
-from tcgn_mil.models.encoders import TCGN_INPUT, EncoderInput, to_network_input
+from tcgn_mil.models.network_input import TCGN_INPUT, EncoderInput, to_network_input
 from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.settings.slide_model import MilConfig
 from tcgn_mil.types.genes import GenePanel, TargetScaler
@@ -71,7 +71,7 @@ def test_batches_of_any_size_give_the_same_features_in_order(toy: TileEncoder) -
     np.testing.assert_array_equal(coords, tiles(10)[1])
     np.testing.assert_array_equal(coords, part_coords)
     expected = (
-        ColourModel().eval()(to_network_input(torch.from_numpy(tiles(10)[0]), 32)).detach().numpy()
+        ColourModel().eval()(to_network_input(torch.from_numpy(tiles(10)[0]), TCGN_INPUT._replace(size_px=32))).detach().numpy()
     )
     np.testing.assert_allclose(whole, expected, atol=1e-6)
 
@@ -141,7 +141,7 @@ def test_a_checkpoint_of_a_timm_model_is_given_its_own_input(
     expected = spot_features(resnet, tiles(3)[0], batch_size=3, **own_input)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     with torch.inference_mode():
-        images = to_network_input(torch.from_numpy(tiles(3)[0]), 64, mean=MEAN, std=STD)
+        images = to_network_input(torch.from_numpy(tiles(3)[0]), EncoderInput(64, MEAN, STD))
         np.testing.assert_allclose(found, encoder_features(resnet, images), atol=1e-6)
         np.testing.assert_allclose(
             predict_spots(resnet, tiles(3)[0], batch_size=2, **own_input), resnet(images), atol=1e-6
@@ -216,7 +216,7 @@ def test_a_bag_in_chunks_equals_the_model_at_once(
     features = torch.from_numpy(given.features)[None]
     with torch.inference_mode():
         whole = regressor(features, torch.ones(1, count, dtype=torch.bool), tile_genes=[3, 1])
-    monkeypatch.setattr(inference, "_TILES_A_CHUNK", 7)
+    monkeypatch.setattr(slides, "_TILES_A_CHUNK", 7)
     found = predict_bag(regressor, given, tile_genes=[3, 1])
     np.testing.assert_allclose(found.expression, whole.expression[0], atol=1e-6)
     np.testing.assert_allclose(found.attention, whole.attention[0].mean(0), atol=1e-6)

@@ -1,27 +1,38 @@
-"""Spot encoders by name: TCGN and timm's, their weights from files, what they take and what stands before the head."""
+"""Spot encoders by name: TCGN, timm's and own ones, with their weights, inputs and features."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tcgn_mil.checkpoints import EncoderInfo, save_encoder
 from tcgn_mil.errors import InputError
+from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.models import (
     TCGN,
+    EncoderInput,
     create_encoder,
     create_model,
     encoder_features,
     encoders,
     input_of,
+    register_encoder,
 )
+from tcgn_mil.models.encoders import ENCODERS
+from tcgn_mil.models.network_input import to_network_input
+from tcgn_mil.types.genes import GenePanel, TargetScaler
+from tcgn_mil.types.tile_geometry import PatchSize
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+PANEL = GenePanel(("GZMA", "PRF1"))
+SCALER = TargetScaler("log1p", np.zeros(2, np.float32), np.ones(2, np.float32))
 
 
 def resnet_file(
@@ -63,16 +74,16 @@ def test_a_tcgn_is_what_create_model_makes(tmp_path: Path) -> None:
         ({"name": "tcgn_tinny"}, "timm has no model 'tcgn_tinny'.* did you mean .*tcgn_tiny"),
         (
             {"name": "resnet10t.nobody"},
-            "weights of timm model 'resnet10t.nobody' cannot be had .*Invalid pretrained tag",
+            "weights of timm model 'resnet10t.nobody' cannot be loaded .*Invalid pretrained tag",
         ),
         (
             {"name": "tcgn_tiny", "pretrained": True},
-            "no weights of tcgn_tiny to download.* checkpoint, or a trunk",
+            "no weights of tcgn_tiny to download.* a checkpoint, or a trunk",
         ),
-        ({"name": "tcgn_tiny", "input_px": 256}, "tcgn_tiny takes images of 224 px, not 256"),
+        ({"name": "tcgn_tiny", "input_px": 256}, "tcgn_tiny reads images of 224 px, not 256"),
         (
             {"name": "xcit_nano_12_p16_224", "input_px": 33},
-            "cannot be made for images of 33 px .* its own 224 px",
+            "cannot be built for images of 33 px .* its own 224 px",
         ),
         (
             {"name": "resnet10t", "pretrained": True, "checkpoint": "x.pt"},
@@ -94,7 +105,7 @@ def test_weights_that_cannot_be_downloaded_are_an_input_error(
 
     monkeypatch.setattr(encoders.timm, "create_model", offline)
     with pytest.raises(
-        InputError, match=r"weights of timm model 'resnet10t' cannot be had \(no network\)"
+        InputError, match=r"weights of timm model 'resnet10t' cannot be loaded \(no network\)"
     ):
         create_encoder("resnet10t", 2, pretrained=True)
 
@@ -163,7 +174,7 @@ def test_weights_from_before_batch_norm_counted_batches_fit(tmp_path: Path) -> N
     )
 
 
-def test_each_encoder_says_what_it_takes() -> None:
+def test_each_encoder_has_its_own_input() -> None:
     assert input_of(create_encoder("tcgn_tiny", 2), "tcgn_tiny") == (224, *IMAGENET)
     assert input_of(create_encoder("resnet10t", 2), "resnet10t") == (176, *IMAGENET)
     assert input_of(create_encoder("resnet10t", 2, input_px=128), "resnet10t") == (128, *IMAGENET)
@@ -174,7 +185,7 @@ def test_each_encoder_says_what_it_takes() -> None:
 def test_an_input_that_is_no_square_picture_is_refused() -> None:
     model = create_encoder("resnet10t", 2)
     model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (3, 1024, 768)}
-    with pytest.raises(InputError, match="resnet10t takes 3 x 1024 x 768, no square"):
+    with pytest.raises(InputError, match="resnet10t reads images of 3 x 1024 x 768, but"):
         input_of(model, "resnet10t")
 
 
@@ -204,3 +215,55 @@ def test_features_that_are_not_pooled_are_refused() -> None:
     model: nn.Module = create_encoder("resnet10t", 0, global_pool="").eval()
     with pytest.raises(InputError, match=r"ResNet gives features of shape \(1, 512, 1, 1\)"):
         encoder_features(model, torch.zeros(1, 3, 32, 32))
+
+
+class Colours(nn.Module):
+    """A network of 4 features per image, such as a user would write in a file of his own."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.trunk = nn.Conv2d(3, 4, 1)
+        self.reset_classifier(num_classes)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        self.head = nn.Linear(4, num_classes) if num_classes else nn.Identity()
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        return self.trunk(images)
+
+    def forward_head(self, last_map: Tensor, pre_logits: bool = False) -> Tensor:
+        features = last_map.mean(dim=(2, 3))
+        return features if pre_logits else self.head(features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(images))
+
+
+def test_the_encoder_door_takes_a_network_from_outside(tmp_path: Path) -> None:
+    spec = EncoderInput(32, (0.5,) * 3, (0.25,) * 3)
+    register_encoder("colours", input_spec=spec)(Colours)
+    try:
+        model = create_encoder("colours", 2)
+        assert input_of(model, "colours") == spec
+        assert encoder_features(model, torch.zeros(3, 3, 32, 32)).shape == (3, 4)
+        info = EncoderInfo("colours", PANEL, SCALER, PatchSize(112, 0.69), input_spec=spec)
+        save_encoder(tmp_path / "encoder.safetensors", model, info)
+        encoder = open_encoder(str(tmp_path / "encoder.safetensors"))
+        pixels = torch.randint(0, 256, (5, 112, 112, 3), dtype=torch.uint8)
+        with torch.inference_mode():
+            features = encoder_features(model, to_network_input(pixels, spec))
+            torch.testing.assert_close(encoder.features(pixels), features)
+        with pytest.raises(ValueError, match="'colours' exists already"):
+            register_encoder("colours")(Colours)
+        with pytest.raises(InputError, match="colours reads images of 32 px, not 224"):
+            create_encoder("colours", 2, input_px=224)
+    finally:
+        ENCODERS.pop("colours")
+
+
+def test_an_own_encoder_cannot_take_a_name_of_timm() -> None:
+    with pytest.raises(ValueError, match="'resnet10t' exists already"):
+        register_encoder("resnet10t")(Colours)

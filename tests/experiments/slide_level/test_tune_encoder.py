@@ -29,7 +29,8 @@ from tcgn_mil.experiments.slide_level.config import EncoderTuning, FinetuneConfi
 from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.feature_files import read_feature_info
 from tcgn_mil.models import end_to_end as bag_encoder
-from tcgn_mil.models.encoders import EncoderInput, create_encoder
+from tcgn_mil.models.encoders import create_encoder
+from tcgn_mil.models.network_input import EncoderInput
 from tcgn_mil.models.end_to_end import BagNetwork, trained_parameters
 from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
