@@ -1,1 +1,1 @@
-"""Studies and commands: each reads files, calls the library and writes files."""
+"""The verbs of ``tcgn-mil``: studies, prediction, analyses and the report, one folder for each."""

@@ -1,1 +1,1 @@
-"""TODO: say what experiments/encode holds."""
+"""The verb ``encode``: features of all tiles of a cohort."""

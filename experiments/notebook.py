@@ -1,0 +1,100 @@
+"""Functions for notebooks: work on one slide in one call.
+
+Together with the ``run`` functions of the verbs they are offered as ``tcgn_mil.<name>``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tcgn_mil.devices import resolve_device
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.encode.run import EncodedTiles
+from tcgn_mil.experiments.encode.run import encode_slide as encode_tiles_of
+from tcgn_mil.inference.tile_encoder import TileEncoder
+from tcgn_mil.preprocessing.interop.tile_source import TileSource
+from tcgn_mil.preprocessing.slides.table import SlideEntry, find_slides
+from tcgn_mil.preprocessing.tiles import tiling
+from tcgn_mil.preprocessing.tiles.settings import TileSettings
+from tcgn_mil.types.tiles import TileSet
+
+
+def tile_slide(
+    slide: str | Path,
+    out_dir: str | Path,
+    *,
+    settings: TileSettings | None = None,
+    mpp: float | None = None,
+) -> TileSet:
+    """Find the tissue of one slide and lay tiles on it, as ``tcgn-mil tile`` does.
+
+    Parameters
+    ----------
+    slide
+        A slide or a plain image.
+    out_dir
+        Folder that receives ``<slide>.h5`` and pictures of the slide and of its tiles.
+    settings
+        Size of the tiles and rules for keeping them; the default is the field of TCGN.
+    mpp
+        µm per pixel of level 0, if the file does not state it.
+
+    Returns
+    -------
+    TileSet
+        The tiles that were kept, (N, 2) level-0 coordinates with their quality.
+
+    Raises
+    ------
+    InputError
+        If the slide cannot be read, has no known resolution, or shows no tissue.
+    """
+    entry = _only_entry(slide, mpp)
+    return tiling.tile_slide(entry, settings or TileSettings(), out_dir)
+
+
+def encode_slide(
+    slide: str | Path,
+    tiles: TileSet,
+    encoder: TileEncoder,
+    *,
+    device: str = "auto",
+    batch_size: int = 64,
+    mpp: float | None = None,
+) -> EncodedTiles:
+    """Encode tiles of one slide, as ``tcgn-mil encode`` does, and return the features.
+
+    Parameters
+    ----------
+    slide
+        The slide on which the tiles were laid.
+    tiles
+        From :func:`tile_slide`, or some of them (``tiles.select(rows)``).
+    encoder
+        From :func:`tcgn_mil.open_encoder`.
+    device
+        ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
+    batch_size
+        Tiles in a batch.
+    mpp
+        µm per pixel of level 0, if the file does not state it.
+
+    Returns
+    -------
+    EncodedTiles
+        Features (N, D), coordinates (N, 2) and colour statistics of the tiles.
+    """
+    entry = _only_entry(slide, mpp)
+    source = TileSource({tiles.slide_id: entry})
+    return encode_tiles_of(
+        tiles, source, encoder, device=resolve_device(device), batch_size=batch_size
+    )
+
+
+def _only_entry(slide: str | Path, mpp: float | None) -> SlideEntry:
+    entries = find_slides(slide, mpp=mpp)
+    if len(entries) != 1:
+        raise InputError(
+            f"holds {len(entries)} slides, not one", path=slide, fix="give the file of one slide"
+        )
+    return entries[0]
