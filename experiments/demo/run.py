@@ -32,9 +32,9 @@ from tcgn_mil.preprocessing.bulk.run import BulkConfig, write_cohort
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.slides.table import find_slides
+from tcgn_mil.preprocessing.tiles.cohort import tile_cohort
 from tcgn_mil.preprocessing.tiles.contact_sheet import write_contact_sheet
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
-from tcgn_mil.preprocessing.tiles.tiling import tile_cohort
 from tcgn_mil.settings.training import TrainingConfig
 
 Result = TypeVar("Result")

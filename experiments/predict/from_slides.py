@@ -23,8 +23,8 @@ from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
+from tcgn_mil.preprocessing.tiles.cohort import tile_cohort
 from tcgn_mil.preprocessing.tiles.settings import TISSUE_FINDER, TileSettings
-from tcgn_mil.preprocessing.tiles.tiling import tile_cohort
 from tcgn_mil.text import preview
 from tcgn_mil.types.tile_geometry import PatchSize, check_patch
 from tcgn_mil.types.tiles import NO_STAIN

@@ -53,10 +53,10 @@ def tile(
 ) -> None:
     """Find tissue and lay a grid in µm; writes tiles/<slide>.h5 with an overlay picture, and contact_sheet.html."""
     from tcgn_mil.preprocessing.slides.table import find_slides
+    from tcgn_mil.preprocessing.tiles.cohort import tile_cohort
     from tcgn_mil.preprocessing.tiles.contact_sheet import write_contact_sheet
     from tcgn_mil.preprocessing.tiles.settings import TileSettings
     from tcgn_mil.preprocessing.tiles.stain import stain_target
-    from tcgn_mil.preprocessing.tiles.tiling import tile_cohort
 
     if stain is None and stain_reference is not None:
         raise InputError(

@@ -1,1 +1,1 @@
-"""TODO: say what preprocessing/interop holds."""
+"""Exchange of tiles with other tools: reading and writing their tile files, and reading pixels."""

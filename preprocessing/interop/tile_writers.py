@@ -1,16 +1,15 @@
-"""Writing tiles in the layouts of CLAM and TRIDENT, to the letter of their own files.
+"""Write tiles in the layouts of CLAM, TRIDENT and HEST, and as GeoJSON for QuPath.
 
-Both hold whole level-0 pixels, to which our sizes in µm are rounded; the exact geometry stands beside theirs in root
-attributes (``spec``), which they do not look at, so that reading our exports back gives the same tiles.
-
-The tiles of a cohort in a folder of any layout: found for a slide, and written in another layout.
+CLAM and TRIDENT store whole level-0 pixels, so sizes in micrometres are rounded for them. The exact
+geometry is stored as well, in a root attribute `spec` that the other tools ignore. So an exported
+file is read back as exactly the same tiles.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import h5py
@@ -26,32 +25,54 @@ from tcgn_mil.io.spot_files import create_patch_file
 from tcgn_mil.preprocessing.interop.tile_readers import read_any_tiles
 from tcgn_mil.preprocessing.interop.tile_source import read_slide_tiles
 from tcgn_mil.preprocessing.slides.table import SlideEntry
+from tcgn_mil.preprocessing.tiles.cohort import CohortTiles
 from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
-from tcgn_mil.preprocessing.tiles.tiling import CohortTiles
 from tcgn_mil.types.tile_geometry import TileSpec
 from tcgn_mil.types.tiles import TileSet
 
+STAGE = "export-tiles"
 MAGNIFICATIONS = (1.25, 2.5, 5, 10, 20, 40, 60, 80)
 UM_AT_1X = 10.0  # a scanner's 10x is 1 µm per pixel
+_BATCH = 64
 
 
 def nominal_magnification(mpp: float) -> float:
-    """The usual step nearest to 10 / mpp, by ratio; a name for a resolution, nothing is measured by it.
+    """Return the usual magnification that is nearest to a resolution, by ratio.
 
-    0.5 µm/px is 20x, and so is 0.46; 0.1945 is 60x.
+    It is only a name that TRIDENT's files need. Nothing is measured by it.
+
+    Examples
+    --------
+    >>> nominal_magnification(0.5), nominal_magnification(0.46), nominal_magnification(0.1945)
+    (20, 20, 60)
     """
     return min(MAGNIFICATIONS, key=lambda step: abs(math.log(step * mpp / UM_AT_1X)))
 
 
-def write_clam(path: str | Path, tiles: TileSet) -> None:
-    """Write ``patches/{slide}.h5`` as CLAM does, atomically.
+def target_magnification(spec: TileSpec) -> float:
+    """Return 10 / mpp to the nearest whole number: 14 for 0.69 µm/px, 20 for 0.5."""
+    return max(1, round(UM_AT_1X / spec.mpp))
 
-    Always of ``patch_level`` 0, the one level of which a tile file knows the size exactly.
+
+def overlap_px(spec: TileSpec) -> int:
+    """Return by how many of its pixels a tile overlaps the next one."""
+    return max(0, spec.tile_px - spec.stride_px)
+
+
+def trident_folder(spec: TileSpec) -> str:
+    """Return the name that TRIDENT gives to the folder of these tiles."""
+    return f"{target_magnification(spec):g}x_{spec.tile_px}px_{overlap_px(spec)}px_overlap"
+
+
+def write_clam(path: str | Path, tiles: TileSet) -> None:
+    """Write ``patches/{slide}.h5`` as CLAM does.
+
+    `patch_level` is always 0, because that is the only level whose size a tile file knows exactly.
     """
     side = max(1, round(tiles.spec.level0_px))
     size = np.array(tiles.slide_size, dtype=np.int64)
     with create_hdf5(path) as file:
-        coords = _coords(file, tiles)
+        coords = _write_coords(file, tiles)
         coords.attrs["patch_size"] = np.int64(side)
         coords.attrs["patch_level"] = np.int64(0)
         coords.attrs["downsample"] = np.array([1.0, 1.0])
@@ -62,10 +83,10 @@ def write_clam(path: str | Path, tiles: TileSet) -> None:
 
 
 def write_trident(path: str | Path, tiles: TileSet) -> None:
-    """Write ``{mag}x_{px}px_{overlap}px_overlap/patches/{slide}_patches.h5`` as TRIDENT does, atomically."""
+    """Write ``{mag}x_{px}px_{overlap}px_overlap/patches/{slide}_patches.h5`` as TRIDENT does."""
     spec = tiles.spec
     with create_hdf5(path) as file:
-        coords = _coords(file, tiles)
+        coords = _write_coords(file, tiles)
         coords.attrs["patch_size"] = np.int64(spec.tile_px)
         coords.attrs["patch_size_level0"] = np.int64(max(1, round(spec.level0_px)))
         coords.attrs["level0_magnification"] = _whole(nominal_magnification(spec.slide_mpp))
@@ -78,112 +99,21 @@ def write_trident(path: str | Path, tiles: TileSet) -> None:
         )
 
 
-def target_magnification(spec: TileSpec) -> float:
-    """10 / mpp to the nearest whole number: 14 for 0.69 µm/px, 20 for 0.5."""
-    return max(1, round(UM_AT_1X / spec.mpp))
+def write_hest(path: str | Path, tiles: TileSet, entry: SlideEntry) -> None:
+    """Write tiles with their pixels as HEST does, batch by batch.
 
-
-def overlap_px(spec: TileSpec) -> int:
-    """By how many of its pixels a tile overlaps the next."""
-    return max(0, spec.tile_px - spec.stride_px)
-
-
-def trident_folder(spec: TileSpec) -> str:
-    """Name of TRIDENT's folder for these tiles."""
-    return f"{target_magnification(spec):g}x_{spec.tile_px}px_{overlap_px(spec)}px_overlap"
-
-
-def _coords(file: h5py.File, tiles: TileSet) -> h5py.Dataset:
-    file.attrs["spec"] = json.dumps(tiles.spec.as_dict())
-    return file.create_dataset("coords", data=tiles.coords.astype(np.int64))
-
-
-def _whole(magnification: float) -> np.int64 | np.float64:
-    return (
-        np.int64(magnification)
-        if magnification == int(magnification)
-        else np.float64(magnification)
-    )
-
-
-EXPORTS = ("clam", "trident", "hest", "geojson")
-STAGE = "export-tiles"
-_BATCH = 64
-
-
-def export_cohort(
-    folder: str | Path,
-    layout: str,
-    out_dir: str | Path,
-    entries: Sequence[SlideEntry] | None = None,
-) -> CohortTiles:
-    """Write the tiles of each slide in another layout; a slide that fails costs a row of failures.csv.
-
-    Parameters
-    ----------
-    folder
-        Of tile files, ours or, with the slides, of any known layout.
-    layout
-        clam, trident, hest or geojson.
-    entries
-        The slides; needed for hest, and for files that are not ours. Without, every slide in the folder.
+    The barcode of a tile is its position, ``{x}x{y}``. The pixels are those that an encoder would
+    get: a stain normalisation is applied, and recorded.
 
     Raises
     ------
     InputError
-        If the layout is unknown, slides are needed and not given, or the folder holds no tile file.
-    """
-    if layout not in EXPORTS:
-        raise InputError(f"unknown tile layout {layout!r}", fix=f"give one of {', '.join(EXPORTS)}")
-    if layout == "hest" and entries is None:
-        raise InputError(
-            "HEST files hold pixels, which tile files do not", fix="give the slides too (--slides)"
-        )
-    if not Path(folder).is_dir():
-        raise InputError("no such folder of tile files", path=folder, fix="run tcgn-mil tile first")
-    slides: list[tuple[str, SlideEntry | None]] = (
-        [(path.stem, None) for path in _own_tile_files(folder)]
-        if entries is None
-        else [(each.slide_id, each) for each in entries]
-    )
-    done: list[str] = []
-    failures: list[Failure] = []
-    for slide_id, entry in tqdm(slides, desc="exporting", unit="slide"):
-        try:
-            if entry is None:
-                tiles = read_any_tiles(Path(folder) / f"{slide_id}.h5")
-            else:
-                tiles = read_slide_tiles(folder, entry)
-            _export(tiles, layout, out_dir, entry)
-        except InputError as error:
-            where = "" if error.path is None else f"{error.path}: "
-            failures.append(Failure(slide_id, STAGE, where + error.reason, error.fix or ""))
-        else:
-            done.append(slide_id)
-    write_failures(out_dir, failures)
-    return CohortTiles(done, failures)
-
-
-def _export(tiles: TileSet, layout: str, out_dir: str | Path, entry: SlideEntry | None) -> None:
-    name, out = safe_file_name(tiles.slide_id, what="slide id"), Path(out_dir)
-    if layout == "clam":
-        write_clam(out / "patches" / f"{name}.h5", tiles)
-    elif layout == "trident":
-        write_trident(out / trident_folder(tiles.spec) / "patches" / f"{name}_patches.h5", tiles)
-    elif layout == "geojson":
-        write_geojson(out / f"{name}.geojson", tiles)
-    else:
-        assert entry is not None
-        write_hest(out / "patches" / f"{name}.h5", tiles, entry)
-
-
-def write_hest(path: str | Path, tiles: TileSet, entry: SlideEntry) -> None:
-    """Write tiles with their pixels as HEST does, batch by batch; a tile's barcode is its place, ``{x}x{y}``.
-
-    The pixels are those that would be encoded: with a stain normalisation, that is applied, and recorded.
+        If there is no tile, or the slide cannot be read.
     """
     if not len(tiles):
-        raise InputError(f"slide {tiles.slide_id} has no tile to cut", fix="leave the slide out")
+        raise InputError(
+            f"slide {tiles.slide_id} has no tile to write", fix="remove this slide from --slides"
+        )
     barcodes = [f"{x}x{y}" for x, y in tiles.coords.tolist()]
     spec = tiles.spec
     with (
@@ -201,8 +131,113 @@ def write_hest(path: str | Path, tiles: TileSet, entry: SlideEntry) -> None:
             done += len(coords)
 
 
+def _write_coords(file: h5py.File, tiles: TileSet) -> h5py.Dataset:
+    file.attrs["spec"] = json.dumps(tiles.spec.as_dict())
+    return file.create_dataset("coords", data=tiles.coords.astype(np.int64))
+
+
+def _whole(magnification: float) -> np.int64 | np.float64:
+    """Store a whole magnification as an integer, as TRIDENT does."""
+    if magnification == int(magnification):
+        return np.int64(magnification)
+    return np.float64(magnification)
+
+
+def _export_clam(out: Path, name: str, tiles: TileSet, _entry: SlideEntry | None) -> None:
+    write_clam(out / "patches" / f"{name}.h5", tiles)
+
+
+def _export_trident(out: Path, name: str, tiles: TileSet, _entry: SlideEntry | None) -> None:
+    write_trident(out / trident_folder(tiles.spec) / "patches" / f"{name}_patches.h5", tiles)
+
+
+def _export_hest(out: Path, name: str, tiles: TileSet, entry: SlideEntry | None) -> None:
+    assert entry is not None  # checked by export_cohort
+    write_hest(out / "patches" / f"{name}.h5", tiles, entry)
+
+
+def _export_geojson(out: Path, name: str, tiles: TileSet, _entry: SlideEntry | None) -> None:
+    write_geojson(out / f"{name}.geojson", tiles)
+
+
+EXPORTS: dict[str, Callable[[Path, str, TileSet, SlideEntry | None], None]] = {
+    "clam": _export_clam,
+    "trident": _export_trident,
+    "hest": _export_hest,
+    "geojson": _export_geojson,
+}
+"""Layout -> function that writes a slide's tiles where the tool looks for them.
+
+The arguments are the folder, the slide id as a file name, the tiles, and the slide or None."""
+
+
+def export_cohort(
+    folder: str | Path,
+    layout: str,
+    out_dir: str | Path,
+    entries: Sequence[SlideEntry] | None = None,
+) -> CohortTiles:
+    """Write the tiles of each slide in another layout.
+
+    A slide that cannot be exported becomes a row of ``failures.csv``, and the others are exported.
+
+    Parameters
+    ----------
+    folder
+        Folder of tile files: of this package, or of any known layout if the slides are given.
+    layout
+        A name in :data:`EXPORTS`.
+    out_dir
+        Folder to write to.
+    entries
+        Slides to export. They are needed for ``hest``, which holds pixels, and for files of other
+        tools. Without them every slide in the folder is exported.
+
+    Returns
+    -------
+    CohortTiles
+        Slides that were exported, and failures.
+
+    Raises
+    ------
+    InputError
+        If the layout is unknown, slides are needed and not given, or the folder holds no tile file.
+    """
+    if layout not in EXPORTS:
+        raise InputError(f"unknown tile layout {layout!r}", fix=f"give one of {', '.join(EXPORTS)}")
+    if layout == "hest" and entries is None:
+        raise InputError(
+            "HEST files hold pixels, which tile files do not", fix="give the slides too (--slides)"
+        )
+    if not Path(folder).is_dir():
+        raise InputError(
+            "no such folder of tile files", path=folder, fix="run `tcgn-mil tile` first"
+        )
+    slides: list[tuple[str, SlideEntry | None]] = (
+        [(path.stem, None) for path in _own_tile_files(folder)]
+        if entries is None
+        else [(each.slide_id, each) for each in entries]
+    )
+    done: list[str] = []
+    failures: list[Failure] = []
+    for slide_id, entry in tqdm(slides, desc="exporting", unit="slide"):
+        try:
+            if entry is None:
+                tiles = read_any_tiles(Path(folder) / f"{slide_id}.h5")
+            else:
+                tiles = read_slide_tiles(folder, entry)
+            name = safe_file_name(tiles.slide_id, what="slide id")
+            EXPORTS[layout](Path(out_dir), name, tiles, entry)
+        except InputError as error:
+            where = "" if error.path is None else f"{error.path}: "
+            failures.append(Failure(slide_id, STAGE, where + error.reason, error.fix or ""))
+        else:
+            done.append(slide_id)
+    write_failures(out_dir, failures)
+    return CohortTiles(done, failures)
+
+
 def _own_tile_files(folder: str | Path) -> list[Path]:
-    """List the tile files in the folder itself, which only this package lays out so."""
     paths = [path for path in sorted(Path(folder).glob("*.h5")) if not path.name.startswith(".")]
     if not paths:
         raise InputError(

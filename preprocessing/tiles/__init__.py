@@ -1,1 +1,1 @@
-"""TODO: say what preprocessing/tiles holds."""
+"""Tiling of slides: tissue, grid, quality, stain normalisation, and pictures to check them by."""

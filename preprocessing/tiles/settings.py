@@ -1,4 +1,4 @@
-"""From slides to tile files: open, find tissue, lay the grid, keep the tiles with tissue, draw them."""
+"""Settings of tiling: the size of the tiles, and the limits for tissue and quality."""
 
 from __future__ import annotations
 
@@ -13,31 +13,45 @@ from tcgn_mil.preprocessing.tiles.stain import StainTarget
 from tcgn_mil.preprocessing.tiles.tissue import TISSUE_MPP
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
-TISSUE_FINDER = "roughness-2"  # a new number when tissue or quality change, so that resumed cohorts stay uniform
-STAIN_SAMPLE = 48  # tiles a slide that its stains are fitted on
+# Raise the number when the rules for tissue or quality change. Tile files record it, so a resumed
+# run then tiles all slides of the cohort again, by the same rules.
+TISSUE_FINDER = "roughness-2"
+STAIN_SAMPLE = 48  # tiles of a slide that its stains are fitted on
 
 
 @dataclass(frozen=True)
 class TileSettings:
-    """How slides are tiled.
+    """Settings of tiling.
 
     Attributes
     ----------
     patch
-        Field of a tile.
+        Size of a tile.
     stride_px
-        Step in the tile's pixels; None for tiles that touch.
+        Step from one tile to the next in pixels of the tile; None for tiles that touch.
     min_tissue
-        Least share of a kept tile's area that is tissue. At 0.1, 99.5 to 100 % of the spots of five her2st
-        sections lie in a tile.
+        Smallest share of tissue in a kept tile's area, 0 to 1. With 0.1, 99.5 to 100 % of the spots
+        of five her2st sections lie in a kept tile.
     tissue_mpp
-        µm per pixel at which tissue is found.
+        Micrometres per pixel at which tissue is looked for, 4 to 12.
     min_focus
-        Tissue below it is out of focus, by :class:`~tcgn_mil.types.tiles.TileQuality`; 0 calls nothing so.
+        Tissue with a lower focus (see :class:`~tcgn_mil.types.tiles.TileQuality`) is out of focus,
+        0 to 1. With 0 no tissue is.
     max_blur, max_pen, max_fold
-        Largest share of a kept tile out of focus, under ink and under folds; 1 keeps all.
+        Largest share of a kept tile that is out of focus, under ink and under folds, 0 to 1. With 1
+        no tile is rejected for it.
     stain
-        Reference that stains are normalised to when tiles are read; None leaves pixels as they are.
+        Reference that the colours are normalised to when tiles are read; None for no normalisation.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+
+    Examples
+    --------
+    >>> TileSettings(patch=PatchSize(256, 0.5), min_tissue=0.5).min_tissue
+    0.5
     """
 
     patch: PatchSize = field(default_factory=PatchSize)
@@ -54,23 +68,30 @@ class TileSettings:
         for name in ("min_tissue", "max_blur", "max_pen", "max_fold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(
-                    f"{name} of {getattr(self, name)} is no share", fix="give a number from 0 to 1"
+                    f"{name} of {getattr(self, name)} is not a share",
+                    fix="give a number from 0 to 1",
                 )
         if not 0 <= self.min_focus < 1:
             raise InputError(
                 f"min_focus of {self.min_focus} is outside 0 to 1",
-                fix=f"leave it {MIN_FOCUS}, or 0 to keep blur",
+                fix=f"use the default of {MIN_FOCUS}, or 0 to keep blurred tiles",
             )
         if not 4 <= self.tissue_mpp <= 12:
             raise InputError(
                 f"tissue_mpp of {self.tissue_mpp} is outside 4 to 12 µm/px",
-                fix=f"leave it {TISSUE_MPP}",
+                fix=f"use the default of {TISSUE_MPP}",
             )
         if self.stride_px is not None and self.stride_px < 1:
             raise InputError(f"stride of {self.stride_px} px", fix="give a stride of at least 1 px")
 
     def for_slide(self, slide: Slide) -> TileSpec:
-        """The geometry on one slide; InputError if the slide is too coarse for it."""
+        """Return the geometry of the tiles on a slide.
+
+        Raises
+        ------
+        InputError
+            If the slide is too coarse for the tiles.
+        """
         try:
             return TileSpec.for_slide(
                 self.patch,
@@ -82,21 +103,28 @@ class TileSettings:
             raise InputError(error.reason, path=slide.path, fix=error.fix) from error
 
     def as_dict(self) -> dict[str, Any]:
-        """What a tile file records beside its spec."""
+        """Return the settings that a tile file records beside its geometry."""
         names = ("min_tissue", "tissue_mpp", "min_focus", "max_blur", "max_pen", "max_fold")
-        found = {**{name: getattr(self, name) for name in names}, "tissue_finder": TISSUE_FINDER}
-        return found if self.stain is None else {**found, "stain": self.stain.as_dict()}
+        values = {**{name: getattr(self, name) for name in names}, "tissue_finder": TISSUE_FINDER}
+        return values if self.stain is None else {**values, "stain": self.stain.as_dict()}
 
     @classmethod
     def like(cls, patch: PatchSize, recorded: Mapping[str, Any]) -> TileSettings:
-        """Those that :meth:`as_dict` recorded, and ``stride_px``; the default where something is not recorded.
+        """Restore settings that :meth:`as_dict` recorded.
+
+        Parameters
+        ----------
+        patch
+            Size of a tile.
+        recorded
+            Settings of :meth:`as_dict`, and `stride_px`. What is missing gets its default.
 
         Raises
         ------
         InputError
-            If a recorded value makes no sense.
+            If a recorded value is invalid.
         """
-        names = {one.name for one in fields(cls)} - {"patch", "stain"}
+        names = {each.name for each in fields(cls)} - {"patch", "stain"}
         given = {name: value for name, value in recorded.items() if name in names}
         stain = recorded.get("stain")
         try:
@@ -108,5 +136,6 @@ class TileSettings:
             return cls(patch=patch, stain=target, **given)
         except (KeyError, TypeError) as error:
             raise InputError(
-                f"recorded tile settings make no sense ({error})", fix="tile the slides by hand"
+                f"the recorded tile settings are invalid ({error})",
+                fix="tile the slides with `tcgn-mil tile`, and give the tiles or their features",
             ) from error

@@ -1,21 +1,15 @@
-"""From slides to tile files: open, find tissue, lay the grid, keep the tiles with tissue, draw them."""
+"""Tile one slide: find tissue, lay the grid, judge the tiles, and write tile file and pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.failures import Failure, write_failures
-from tcgn_mil.io.tile_files import read_tile_settings, read_tiles, write_tiles
-from tcgn_mil.preprocessing.parallel import run_in_processes
+from tcgn_mil.io.tile_files import write_tiles
 from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.preprocessing.slides.resample import resample_to
 from tcgn_mil.preprocessing.slides.table import SlideEntry
@@ -30,43 +24,65 @@ from tcgn_mil.text import content_hash
 from tcgn_mil.types.tile_geometry import TileSpec
 from tcgn_mil.types.tiles import VERDICTS, RejectedTiles, Stain, TileQuality, TileSet
 
-STAGE = "tile"
-_DIED = (
-    "the process that tiled it died, and died again with this slide alone: out of memory, or a crash on a damaged file",
-    "copy the file again and compare its size with the source's; give a large plain image as a tiled, pyramidal TIFF",
-)
-
-
-class CohortTiles(NamedTuple):
-    """Slides whose tile file is there and up to date, in order, and those that failed."""
-
-    done: list[str]
-    failures: list[Failure]
-
 
 def tile_path(out_dir: str | Path, slide_id: str) -> Path:
-    """Where a slide's tile file lies."""
+    """Return the path of a slide's tile file."""
     return Path(out_dir) / f"{slide_id}.h5"
 
 
 def overlay_path(out_dir: str | Path, slide_id: str) -> Path:
-    """Where its picture lies."""
+    """Return the path of the picture that shows a slide's tissue and tiles."""
     return Path(out_dir) / f"{slide_id}.jpg"
 
 
 def thumbnail_path(out_dir: str | Path, slide_id: str) -> Path:
-    """Where the slide's plain picture lies, which maps are drawn on."""
+    """Return the path of a slide's plain picture, on which maps are drawn later."""
     return Path(out_dir) / f"{slide_id}_thumbnail.jpg"
 
 
 def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> TileSet:
-    """Tile one slide; writes ``<slide_id>.h5``, its overlay ``<slide_id>.jpg`` and ``<slide_id>_thumbnail.jpg``.
+    """Tile one slide.
+
+    Writes ``<slide_id>.h5``, its overlay ``<slide_id>.jpg`` and ``<slide_id>_thumbnail.jpg``.
+
+    Parameters
+    ----------
+    entry
+        Slide.
+    settings
+        Size of the tiles, and limits for tissue and quality.
+    out_dir
+        Folder to write to.
+
+    Returns
+    -------
+    TileSet
+        The kept tiles, as they are written.
 
     Raises
     ------
     InputError
-        If the slide cannot be read, has no known resolution, is too coarse, smaller than a tile, or shows no tissue, or
-        its stain cannot be fitted.
+        If the slide cannot be read, has no known resolution, is too coarse or smaller than a tile,
+        shows no tissue, or its stain cannot be fitted.
+
+    Examples
+    --------
+    A made slide, whose tissue is a square of noise on white glass:
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> image = np.full((1200, 1200, 3), 245, dtype=np.uint8)
+    >>> noise = np.random.default_rng(0).integers(60, 200, (100, 100, 1))
+    >>> image[200:1000, 200:1000] = np.kron(noise, np.ones((8, 8, 1))) * [1, 0.6, 0.9]
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name) / "made.png"
+    >>> Image.fromarray(image).save(path)
+    >>> tiles = tile_slide(SlideEntry("made", "patient", path, mpp=0.5), TileSettings(), path.parent)
+    >>> print(len(tiles) > 10, tiles.spec.patch)
+    True 77.3 µm (112 px at 0.69 µm/px)
+    >>> sorted(file.name for file in path.parent.glob("made*.*"))
+    ['made.h5', 'made.jpg', 'made.png', 'made_thumbnail.jpg']
+    >>> folder.cleanup()
     """
     with entry.open() as slide:
         spec = settings.for_slide(slide)
@@ -77,75 +93,17 @@ def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -
             tiles = replace(tiles, stain=_fit_stain(slide, tiles, settings.stain))
         base = _overlay_base(slide, thumbnail, settings.tissue_mpp)
         picture = draw_tiles(base, glass.tissue, tiles)
-    # The tile file comes last: where it stands, the pictures stand too.
+    # The tile file is written last. So where there is a tile file, the pictures are there too.
     write_picture(thumbnail_path(out_dir, entry.slide_id), base)
     write_picture(overlay_path(out_dir, entry.slide_id), picture)
     write_tiles(tile_path(out_dir, entry.slide_id), tiles, slide_file=entry.path.name)
     return tiles
 
 
-def tile_cohort(
-    entries: Sequence[SlideEntry], settings: TileSettings, out_dir: str | Path, *, workers: int = 1
-) -> CohortTiles:
-    """Tile many slides; one that cannot be used costs a row in ``failures.csv``, and the rest go on.
-
-    A slide whose tile file was made from the same slide with the same spec and settings is left as it is. Files, and
-    their order, do not depend on the number of `workers`: processes, each with a slide at a time. A slide whose process
-    dies twice (out of memory, a crash in a library) is a failure too.
-    """
-    if workers < 1:
-        raise InputError(f"{workers} workers", fix="give --workers 1 or more")
-    failed: list[Failure | None] = [None] * len(entries)
-    work = partial(_tile_or_fail, settings=settings, out_dir=out_dir)
-    outcomes = run_in_processes(work, entries, min(workers, len(entries)))
-    for outcome in tqdm(outcomes, desc="tiling", unit="slide", total=len(entries)):
-        slide = entries[outcome.index].slide_id
-        failed[outcome.index] = Failure(slide, STAGE, *_DIED) if outcome.died else outcome.result
-    done = [
-        entry.slide_id for entry, failure in zip(entries, failed, strict=True) if failure is None
-    ]
-    failures = [failure for failure in failed if failure is not None]
-    write_failures(out_dir, failures)
-    return CohortTiles(done, failures)
-
-
-def _tile_or_fail(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> Failure | None:
-    try:
-        if not is_tiled(entry, settings, out_dir):
-            tile_slide(entry, settings, out_dir)
-    except InputError as error:
-        return Failure(entry.slide_id, STAGE, _reason(error, entry), error.fix or "")
-    return None
-
-
-def is_tiled(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> bool:
-    """Whether the tile file is whole and made from this slide, by its size and resolution, with these settings.
-
-    Raises
-    ------
-    InputError
-        If there is a tile file but the slide can no longer be opened.
-    """
-    path = tile_path(out_dir, entry.slide_id)
-    if not path.exists():
-        return False
-    try:
-        made, (_, made_with) = read_tiles(path), read_tile_settings(path)
-    except InputError:
-        return False  # a damaged file is made again
-    with entry.open() as slide:
-        return (
-            made.spec == settings.for_slide(slide)
-            and made_with == settings.as_dict()
-            and made.patient_id == entry.patient_id
-            and made.slide_size == tuple(slide.size)
-        )
-
-
 def _select(
     entry: SlideEntry, slide: Slide, spec: TileSpec, glass: Glass, settings: TileSettings
 ) -> TileSet:
-    """Tiles with enough tissue, kept or rejected by their quality."""
+    """Lay the grid, and divide the tiles with enough tissue into kept and rejected ones."""
     coords = lay_grid(slide.size, spec, downsample=slide.level_downsamples[spec.read_level])
     if not len(coords):
         raise InputError(
@@ -156,7 +114,8 @@ def _select(
         )
     fractions = tissue_fractions(glass.tissue, coords, spec.level0_px, slide.size)
     inked = tissue_fractions(glass.pen, coords, spec.level0_px, slide.size)
-    # A tile under a pen is listed as such, though no tissue can be seen there.
+    # Tissue under ink cannot be seen. A tile under ink is therefore a candidate whatever its tissue
+    # fraction, so that it is listed among the rejected tiles and counted.
     candidate = (fractions >= settings.min_tissue) | (inked > settings.max_pen)
     total = len(coords)
     coords, fractions = coords[candidate], fractions[candidate]
@@ -180,7 +139,22 @@ def _select(
 
 
 def judge(quality: TileQuality, settings: TileSettings) -> NDArray[np.uint8]:
-    """(N,) positions in `VERDICTS`: the first fault of each tile, 0 for those to keep."""
+    """Judge tiles by their quality.
+
+    Parameters
+    ----------
+    quality
+        Quality of N tiles.
+    settings
+        Limits.
+
+    Returns
+    -------
+    (N,) uint8
+        Positions in :data:`~tcgn_mil.types.tiles.VERDICTS`: 0 for tiles to keep. A tile with
+        several faults gets the first of pen, fold, out of focus, because ink and folds also
+        disturb the measure of focus.
+    """
     faults = {
         "pen": quality.pen > settings.max_pen,
         "fold": quality.fold > settings.max_fold,
@@ -199,25 +173,29 @@ def _nothing_left(
     verdict: NDArray[np.uint8],
     settings: TileSettings,
 ) -> InputError:
-    """Why a slide has no tile to keep."""
+    """Make the error that tells why a slide has no tile to keep."""
     counts = {name: int((verdict == code).sum()) for code, name in enumerate(VERDICTS) if code}
-    found = [f"{count} {name}" for name, count in counts.items() if count]
-    if not found:
+    reasons = [f"{count} {name}" for name, count in counts.items() if count]
+    if not reasons:
         return InputError(
             f"shows no tissue: of {total} tiles none has {settings.min_tissue:.0%} tissue",
             path=slide.path,
-            fix="look at the slide: all glass? lower --min-tissue if its tissue is sparse",
+            fix="look at the slide; if its tissue is sparse, give a smaller --min-tissue",
         )
     return InputError(
-        f"has no usable tile: of {total}, {int((fractions >= settings.min_tissue).sum())} show tissue; quality"
-        f" control left out {', '.join(found)}",
+        f"has no usable tile: of {total}, {int((fractions >= settings.min_tissue).sum())} show"
+        f" tissue; quality control rejected {', '.join(reasons)}",
         path=slide.path,
-        fix="look at the slide; --max-blur 1, --max-pen 1 or --max-fold 1 keeps what is left out",
+        fix="look at the slide; give --max-blur 1, --max-pen 1 or --max-fold 1 to keep such tiles",
     )
 
 
 def _fit_stain(slide: Slide, tiles: TileSet, target: StainTarget) -> Stain:
-    """On a sample of tiles drawn by the slide's id, so that it is the same in every run."""
+    """Fit the stains on a sample of tiles.
+
+    The sample is seeded by the slide's id, so that it is the same in every run and on every number
+    of processes.
+    """
     seed = int(content_hash(tiles.slide_id), 16)
     count = min(STAIN_SAMPLE, len(tiles))
     rows = np.sort(np.random.default_rng(seed).choice(len(tiles), count, replace=False))
@@ -231,15 +209,9 @@ def _fit_stain(slide: Slide, tiles: TileSet, target: StainTarget) -> Stain:
 def _overlay_base(
     slide: Slide, thumbnail: NDArray[np.uint8], thumbnail_mpp: float
 ) -> NDArray[np.uint8]:
-    """The slide at a size to look at, from the thumbnail where that is fine enough."""
+    """Return the slide at a size to look at, made from the thumbnail if that is fine enough."""
     mpp = overlay_mpp(slide.size, slide.mpp)
     if mpp < thumbnail_mpp:
         return slide.thumbnail(mpp)
     width, height = (max(1, round(side * slide.mpp / mpp)) for side in slide.size)
     return resample_to(thumbnail, min(width, thumbnail.shape[1]), min(height, thumbnail.shape[0]))
-
-
-def _reason(error: InputError, entry: SlideEntry) -> str:
-    """The reason, with the file it is about where that is not the slide itself."""
-    own = error.path is None or error.path == str(entry.path)
-    return error.reason if own else f"{error.path}: {error.reason}"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.interop.tile_readers import MAX_TILES
+from tcgn_mil.preprocessing.interop.readers.base import MAX_TILES
 
 MAX_WIDTH = 65_536
 MAX_BYTES = 64 * 2**30  # of one slide's features, or of a file that holds them

@@ -160,7 +160,7 @@ def test_without_the_slide_it_says_what_is_missing(tmp_path: Path, write: Callab
         (trident, {"level0_width": 39_999}, Geometry(), "laid on a slide of 39999 x 30000 px"),
         (clam, {"level_dim": (9000, 7500)}, Geometry(), "laid on a slide of 36000 x 30000 px"),
         (hest, {"pixel_size": 0.5}, Geometry(), "laid on a slide of 0.5 µm/px, this one has 0.25"),
-        (hest, {}, Geometry(size=(20_000, 20_000)), "1 of its tiles lie off the slide"),
+        (hest, {}, Geometry(size=(20_000, 20_000)), "1 of its tiles lie outside the slide"),
         (clam, {"name": "b"}, Geometry(), "says it is of slide 'b', not 'a'"),
         (trident, {"patch_size_level0": 200}, Geometry(), "too coarse"),
         (trident, {"patch_size": float("nan")}, Geometry(), "attribute patch_size is nan"),

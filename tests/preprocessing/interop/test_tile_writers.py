@@ -15,9 +15,10 @@ from tcgn_mil.io.tile_files import read_tiles
 from tcgn_mil.preprocessing.interop.tile_source import read_slide_tiles
 from tcgn_mil.preprocessing.interop.tile_writers import EXPORTS, export_cohort
 from tcgn_mil.preprocessing.slides.table import SlideEntry
+from tcgn_mil.preprocessing.tiles.cohort import tile_cohort
 from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
-from tcgn_mil.preprocessing.tiles.tiling import tile_cohort, tile_path
+from tcgn_mil.preprocessing.tiles.tiling import tile_path
 from tcgn_mil.types.tiles import TileSet
 
 

@@ -106,7 +106,7 @@ class TestTables:
     @pytest.mark.parametrize("cell", ["../a.svs", "sub/../../a.svs", ".."])
     def test_a_relative_path_may_not_leave_the_folder(self, tmp_path: Path, cell: str) -> None:
         with pytest.raises(
-            InputError, match=r"slides\.csv: slides table, column path, row 2: .* leaves"
+            InputError, match=r"slides\.csv: slides table, column path, row 2: .* leads out"
         ):
             find_slides(table(tmp_path, f"path\n{cell}\n"))
 

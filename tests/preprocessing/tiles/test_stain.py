@@ -16,6 +16,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.tile_files import read_tile_settings, read_tiles
 from tcgn_mil.preprocessing.slides.readers import open_slide
 from tcgn_mil.preprocessing.slides.table import SlideEntry
+from tcgn_mil.preprocessing.tiles.cohort import tile_cohort
 from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.preprocessing.tiles.stain import (
@@ -25,7 +26,7 @@ from tcgn_mil.preprocessing.tiles.stain import (
     stain_target,
     stain_transform,
 )
-from tcgn_mil.preprocessing.tiles.tiling import tile_cohort, tile_path
+from tcgn_mil.preprocessing.tiles.tiling import tile_path
 from tcgn_mil.types.tiles import Stain
 
 PURPLE = np.array(

@@ -15,9 +15,10 @@ from PIL import Image
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tile_files import read_tile_settings, read_tiles
 from tcgn_mil.preprocessing.slides.table import SlideEntry, find_slides
+from tcgn_mil.preprocessing.tiles.cohort import tile_cohort
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.preprocessing.tiles.stain import stain_target
-from tcgn_mil.preprocessing.tiles.tiling import overlay_path, tile_cohort, tile_path, tile_slide
+from tcgn_mil.preprocessing.tiles.tiling import overlay_path, tile_path, tile_slide
 from tcgn_mil.types.tile_geometry import PatchSize
 
 
@@ -284,5 +285,5 @@ def test_recorded_settings_tile_another_slide_alike(stain: str | None) -> None:
     recorded = json.loads(json.dumps({"stride_px": 50, **settings.as_dict()}))
     assert TileSettings.like(PatchSize(100, 0.5), recorded) == settings
     assert TileSettings.like(PatchSize(100, 0.5), {}) == TileSettings(PatchSize(100, 0.5))
-    with pytest.raises(InputError, match="make no sense"):
+    with pytest.raises(InputError, match="settings are invalid"):
         TileSettings.like(PatchSize(), {"stain": {"method": "macenko"}})

@@ -1,0 +1,124 @@
+"""Tile the slides of a cohort in several processes; a run that was stopped is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.io.failures import Failure, write_failures
+from tcgn_mil.io.tile_files import read_tile_settings, read_tiles
+from tcgn_mil.preprocessing.parallel import run_in_processes
+from tcgn_mil.preprocessing.slides.table import SlideEntry
+from tcgn_mil.preprocessing.tiles.settings import TileSettings
+from tcgn_mil.preprocessing.tiles.tiling import tile_path, tile_slide
+
+STAGE = "tile"
+_DIED = (
+    "the process that tiled this slide died twice more when it tiled the slide alone; either memory"
+    " ran out, or a library crashed on a damaged file",
+    "copy the file again and compare its size with the source's; convert a large plain image to a"
+    " tiled, pyramidal TIFF",
+)
+
+
+class CohortTiles(NamedTuple):
+    """Slides of a cohort by outcome.
+
+    Attributes
+    ----------
+    done
+        Ids of the slides whose file is there and up to date, in the order given.
+    failures
+        Slides that failed.
+    """
+
+    done: list[str]
+    failures: list[Failure]
+
+
+def tile_cohort(
+    entries: Sequence[SlideEntry], settings: TileSettings, out_dir: str | Path, *, workers: int = 1
+) -> CohortTiles:
+    """Tile many slides.
+
+    A slide that cannot be tiled becomes a row of ``failures.csv``, and the others are tiled. So
+    does a slide whose process dies. A slide whose tile file was made from the same slide with the
+    same settings is not tiled again.
+
+    Parameters
+    ----------
+    entries
+        Slides.
+    settings
+        Size of the tiles, and limits for tissue and quality.
+    out_dir
+        Folder to write to.
+    workers
+        Number of processes, each of which works on a slide at a time. The files and their order do
+        not depend on it.
+
+    Raises
+    ------
+    InputError
+        If `workers` is less than 1.
+    """
+    if workers < 1:
+        raise InputError(f"{workers} workers cannot tile any slide", fix="give --workers 1 or more")
+    failed: list[Failure | None] = [None] * len(entries)
+    work = partial(_tile_or_fail, settings=settings, out_dir=out_dir)
+    outcomes = run_in_processes(work, entries, min(workers, len(entries)))
+    for outcome in tqdm(outcomes, desc="tiling", unit="slide", total=len(entries)):
+        slide = entries[outcome.index].slide_id
+        failed[outcome.index] = Failure(slide, STAGE, *_DIED) if outcome.died else outcome.result
+    done = [
+        entry.slide_id for entry, failure in zip(entries, failed, strict=True) if failure is None
+    ]
+    failures = [failure for failure in failed if failure is not None]
+    write_failures(out_dir, failures)
+    return CohortTiles(done, failures)
+
+
+def _tile_or_fail(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> Failure | None:
+    try:
+        if not is_tiled(entry, settings, out_dir):
+            tile_slide(entry, settings, out_dir)
+    except InputError as error:
+        return Failure(entry.slide_id, STAGE, _reason(error, entry), error.fix or "")
+    return None
+
+
+def is_tiled(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> bool:
+    """Tell whether a slide's tile file is whole, and made from this slide with these settings.
+
+    The slide is recognised by its size and its resolution.
+
+    Raises
+    ------
+    InputError
+        If there is a tile file, but the slide can no longer be opened.
+    """
+    path = tile_path(out_dir, entry.slide_id)
+    if not path.exists():
+        return False
+    try:
+        made, (_, made_with) = read_tiles(path), read_tile_settings(path)
+    except InputError:
+        return False  # a damaged file is made again
+    with entry.open() as slide:
+        return (
+            made.spec == settings.for_slide(slide)
+            and made_with == settings.as_dict()
+            and made.patient_id == entry.patient_id
+            and made.slide_size == tuple(slide.size)
+        )
+
+
+def _reason(error: InputError, entry: SlideEntry) -> str:
+    """Return the reason of an error, with its file if that is not the slide itself."""
+    own = error.path is None or error.path == str(entry.path)
+    return error.reason if own else f"{error.path}: {error.reason}"
