@@ -1,1 +1,1 @@
-"""Layers that TCGN is built from; they know no models."""
+"""Layers of which TCGN and the slide model are built. They know no model and read no files."""

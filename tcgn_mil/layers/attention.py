@@ -1,9 +1,13 @@
 """Attention parts of TCGN: CMT blocks over positions, and encoders over channels or edges.
 
+In a CMT block the tokens are positions of a map. In an encoder the tokens are the channels of a map
+(or the edge features at a node), so that channels exchange information.
+
 References
 ----------
 Guo et al., CMT: Convolutional Neural Networks Meet Vision Transformers, CVPR 2022.
-Xiao et al., Transformer with convolution and graph-node co-embedding, Medical Image Analysis 91 (2024) 103040.
+Xiao et al., Transformer with convolution and graph-node co-embedding, Medical Image Analysis 91
+(2024) 103040.
 """
 
 from __future__ import annotations
@@ -29,17 +33,32 @@ BLOCK_LN_EPS = 1e-6
 
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
-    """View tokens (B, N, C) as (B, heads, N, C/heads)."""
+    """View tokens (B, N, C) as (B, heads, N, C / heads)."""
     return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
 def attend(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, dropout: float = 0.0
 ) -> Tensor:
-    """softmax(scale * q k^T + bias) v of (B, heads, N, d), written as (B, N, heads * d).
+    """Compute softmax(scale * q k^T + bias) v.
 
-    torch's fused kernels serve but for CPU training, where they fall back to a composition that keeps more.
+    Parameters
+    ----------
+    q, k, v
+        (B, heads, N, d), (B, heads, M, d) and (B, heads, M, d).
+    bias
+        Broadcast to (B, heads, N, M); None for none.
+    scale
+        Factor of the products.
+    dropout
+        Dropout probability on the attention weights.
+
+    Returns
+    -------
+    (B, N, heads * d).
     """
+    # Torch's fused kernel is used except for training on a CPU. There it falls back to single
+    # operations that keep more memory than these three lines do.
     if q.is_cuda or not torch.is_grad_enabled():
         mask = None if bias is None else bias.detach() if not torch.is_grad_enabled() else bias
         mixed = F.scaled_dot_product_attention(
@@ -53,14 +72,18 @@ def attend(
 
 
 def shared_input(tokens: Tensor, *maps: Pointwise) -> tuple[Tensor, ...]:
-    """Apply several linear maps to the same tokens (B, N, C) by one product."""
+    """Apply several linear maps to the same tokens (B, N, C) by one matrix product."""
     weight = torch.cat([part.weight for part in maps])
     bias = torch.cat([part.bias for part in maps]) if maps[0].bias is not None else None
     return pointwise(tokens, weight, bias).split([part.out_features for part in maps], dim=2)
 
 
 class ReducedAttention(nn.Module):
-    """Multi-head attention to keys and values on a grid coarsened `reduction` times, with a position bias."""
+    """Multi-head attention from all positions to a coarser grid of keys and values.
+
+    The grid is coarsened `reduction` times along each axis by a depthwise convolution, which
+    divides the number of products by the square of `reduction`.
+    """
 
     def __init__(self, dim: int, heads: int, reduction: int = 1, qkv_bias: bool = True) -> None:
         super().__init__()
@@ -76,19 +99,24 @@ class ReducedAttention(nn.Module):
             self.reduce_norm = BatchNorm(dim)
 
     def forward(self, tokens: Tensor, grid: Grid, position_bias: Tensor) -> Tensor:
-        """Attend from tokens (B, N, C) to the coarse grid.
+        """Attend from all tokens to the coarse grid.
 
         Parameters
         ----------
         tokens
-            (B, H*W, C).
+            (B, N, C), where N = H * W.
         grid
-            (H, W).
+            Rows H and columns W.
         position_bias
             (heads, N, N / reduction^2), added to the scaled products.
+
+        Returns
+        -------
+        (B, N, C).
         """
         source = tokens
         if self.reduce is not None and self.reduce_norm is not None:
+            # (B, N, C) to (B, N / reduction^2, C)
             source = self.reduce_norm(as_tokens(self.reduce(as_map(tokens, grid))))
         q, k, v = (
             split_heads(x, self.heads)
@@ -99,7 +127,10 @@ class ReducedAttention(nn.Module):
 
 
 class CMTBlock(nn.Module):
-    """Depthwise convolution, attention and inverted-residual MLP, each added to its input (CMT, section 3)."""
+    """CMT block: depthwise convolution, attention and MLP, each added to its input.
+
+    See section 3 of the CMT paper.
+    """
 
     def __init__(
         self,
@@ -118,14 +149,19 @@ class CMTBlock(nn.Module):
         self.mlp = InvertedResidualMLP(dim, int(mlp_ratio * dim))
 
     def forward(self, tokens: Tensor, grid: Grid, position_bias: Tensor) -> Tensor:
-        """Map tokens (B, H*W, C) to the same shape; see `ReducedAttention` for the bias."""
+        """Map tokens (B, H*W, C) to the same shape; for the bias see `ReducedAttention`."""
         x = as_tokens(self.local(as_map(tokens, grid)))
         x = x + self.attn(self.norm1(x), grid, position_bias)
         return x + self.mlp(self.norm2(x), grid)
 
 
 class SelfAttention(nn.Module):
-    """softmax((q k^T + diagonal * I) / sqrt(E)) v; sqrt(E), not sqrt(E / heads); no output projection."""
+    """Self-attention, softmax((q k^T + diagonal * I) / sqrt(E)) v.
+
+    As in the published network, the products are divided by sqrt(E) for any number of heads (not by
+    sqrt(E / heads)), and there is no output projection. A positive `diagonal` makes each token
+    attend more to itself.
+    """
 
     def __init__(self, dim: int, heads: int, diagonal: float, dropout: float) -> None:
         super().__init__()
@@ -139,14 +175,16 @@ class SelfAttention(nn.Module):
         bias = None
         if self.diagonal:
             n = tokens.shape[1]
-            bias = torch.eye(n, dtype=q.dtype, device=q.device).mul(self.diagonal * self.scale)[
-                None, None
-            ]
+            identity = torch.eye(n, dtype=q.dtype, device=q.device)
+            bias = identity.mul(self.diagonal * self.scale)[None, None]  # (1, 1, N, N)
         return attend(q, k, v, bias, self.scale, self.dropout if self.training else 0.0)
 
 
 class Encoder(nn.Module):
-    """Pre-norm transformer encoder of TCGN, with dropout on attention, feed-forward and residual branches."""
+    """Pre-norm transformer encoder of TCGN.
+
+    Dropout acts on the attention weights, in the feed-forward part and on both residual branches.
+    """
 
     def __init__(
         self, dim: int, heads: int, diagonal: float = 0.0, ratio: int = 4, dropout: float = 0.1
@@ -167,7 +205,10 @@ class Encoder(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Mix a map's channels with a graph's: every channel is a token of N positions."""
+    """Attention among the channels of a map and those of a graph.
+
+    Every channel is a token of N positions.
+    """
 
     def __init__(
         self, positions: int, heads: int = 4, ratio: int = 4, dropout: float = 0.1
@@ -178,4 +219,5 @@ class ChannelAttention(nn.Module):
     def forward(self, tokens: Tensor, graph_nodes: Tensor) -> Tensor:
         """Map tokens (B, N, C), with graph nodes (B, N, D) as context, to (B, N, C)."""
         channels = torch.cat([tokens, graph_nodes], dim=2).transpose(1, 2).contiguous()
-        return self.encoder(channels)[:, : tokens.shape[2]].transpose(1, 2).contiguous()
+        mixed = self.encoder(channels)  # (B, C + D, N)
+        return mixed[:, : tokens.shape[2]].transpose(1, 2).contiguous()  # the map's channels alone

@@ -1,4 +1,4 @@
-"""A stage of the CMT trunk: one resolution.
+"""A stage of the CMT trunk: all blocks that work at one resolution.
 
 References
 ----------
@@ -17,9 +17,25 @@ from tcgn_mil.layers.cpu_memory import in_cache
 
 
 class CMTStage(nn.Module):
-    """A patch embedding, then CMT blocks that share a position bias.
+    """A patch embedding, followed by CMT blocks that share one position bias.
 
-    `forward` runs the blocks alone, since something else may act on the embedded tokens first.
+    `forward` runs the blocks alone. The model calls `patch_embed` itself, because in the third
+    stage the channel attention acts on the embedded tokens before the blocks do.
+
+    Parameters
+    ----------
+    in_dim, dim
+        Channels of the input map and of the tokens.
+    grid
+        Rows and columns of tokens.
+    depth
+        Number of blocks.
+    heads
+        Number of attention heads.
+    reduction
+        Factor by which the grid of keys and values is coarsened along each axis.
+    mlp_ratio
+        Expansion of the MLP.
     """
 
     def __init__(
@@ -46,15 +62,13 @@ class CMTStage(nn.Module):
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Run the blocks on embedded tokens (B, H*W, C), keeping the shape."""
-        return (
-            self._run_blocks(tokens)
-            if self.training
-            else in_cache(self._run_blocks, tokens, self.hidden_floats)
-        )
+        """Run the blocks on embedded tokens (B, H*W, C); the shape stays the same."""
+        if self.training:
+            return self._run_blocks(tokens)
+        return in_cache(self._run_blocks, tokens, self.hidden_floats)
 
     def _run_blocks(self, tokens: Tensor) -> Tensor:
-        run = checkpointed if self.grad_checkpointing and self.training else call
+        run_block = checkpointed if self.grad_checkpointing and self.training else call
         for block in self.blocks:
-            tokens = run(block, tokens, self.grid, self.position_bias)
+            tokens = run_block(block, tokens, self.grid, self.position_bias)
         return tokens

@@ -1,13 +1,14 @@
-"""Convolutional parts of TCGN: stem, patch embedding, CMT's inverted-residual MLP, ConvNeXt stages.
+"""Convolutional parts of TCGN: stem, patch embedding, inverted-residual MLP and ConvNeXt stages.
 
-A feature map lives in channels-last memory, so that `as_tokens` and `as_map` are views and no layer
-copies to go from (B, N, C) to (B, C, H, W) and back.
+A feature map is kept in channels-last memory. Then `as_tokens` and `as_map` are views, and no layer
+copies anything to go from tokens (B, N, C) to a map (B, C, H, W) and back.
 
 References
 ----------
 Guo et al., CMT: Convolutional Neural Networks Meet Vision Transformers, CVPR 2022.
 Liu et al., A ConvNet for the 2020s (ConvNeXt), CVPR 2022.
-Xiao et al., Transformer with convolution and graph-node co-embedding, Medical Image Analysis 91 (2024) 103040.
+Xiao et al., Transformer with convolution and graph-node co-embedding, Medical Image Analysis 91
+(2024) 103040.
 """
 
 from __future__ import annotations
@@ -31,9 +32,23 @@ def as_tokens(maps: Tensor) -> Tensor:
 
 
 def pointwise(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Map the channels of each token linearly, (B, N, C) to (B, N, D), by a weight (D, C) and bias (D,).
+    """Apply a linear map to the channels of each token.
 
-    On a CPU it runs as a 1x1 convolution, since oneDNN's is about twice as fast as the BLAS product there.
+    Parameters
+    ----------
+    tokens
+        (B, N, C).
+    weight, bias
+        (D, C) and (D,).
+
+    Returns
+    -------
+    (B, N, D).
+
+    Notes
+    -----
+    On a CPU it runs as a 1x1 convolution, because oneDNN's convolution is about twice as fast as
+    the matrix product of BLAS.
     """
     if tokens.is_cuda:
         return F.linear(tokens, weight, bias)
@@ -42,7 +57,7 @@ def pointwise(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class Pointwise(nn.Linear):
-    """A linear layer over the channels of tokens."""
+    """Linear layer over the channels of tokens, by :func:`pointwise`."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens (B, N, C) to (B, N, D)."""
@@ -52,13 +67,14 @@ class Pointwise(nn.Linear):
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation of tokens.
 
-    In eval mode it is one fused multiply-add. In training, a single image is normalised as N images of one position:
-    on a CPU, the backward pass of torch's batch normalisation (seen in 2.15) is silently wrong for one image whose
-    gradient arrives in another memory format than the map's.
+    In evaluation mode it is one fused multiply-add. In training, a single image of N positions is
+    normalised as N images of one position. The statistics are the same, and this avoids an error of
+    torch (seen in version 2.15): on a CPU, the backward pass for one image is silently wrong if the
+    gradient arrives in another memory format than the map.
     """
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Normalise (B, N, C)."""
+        """Normalise tokens (B, N, C)."""
         if not self.training:
             scale, shift = self.affine_terms()
             return torch.addcmul(shift.to(tokens.dtype), tokens, scale.to(tokens.dtype))
@@ -68,7 +84,10 @@ class BatchNorm(nn.BatchNorm2d):
         return as_tokens(super().forward(as_map(tokens, (1, count))))
 
     def affine_terms(self) -> tuple[Tensor, Tensor]:
-        """Scale and shift (C,) that eval mode applies."""
+        """Return the scale and the shift, (C,) each, that evaluation mode applies.
+
+        With running mean m and variance v, gamma (x - m) / sqrt(v + eps) + beta = scale x + shift.
+        """
         assert self.running_mean is not None
         assert self.running_var is not None
         scale = self.weight * (self.running_var + self.eps).rsqrt()
@@ -76,7 +95,10 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class ResidualDepthwise(nn.Conv2d):
-    """x + depthwise 3x3 convolution of x, in one pass: the identity joins the kernel's centre."""
+    """Depthwise 3x3 convolution whose input is added to its output, in one pass.
+
+    Adding one to the centre of each kernel adds the input, x + conv(x) = conv'(x).
+    """
 
     identity: Tensor
 
@@ -87,12 +109,15 @@ class ResidualDepthwise(nn.Conv2d):
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Convolve (B, C, H, W) and add it."""
+        """Map (B, C, H, W) to x + conv(x) of the same shape."""
         return F.conv2d(maps, self.weight + self.identity, self.bias, padding=1, groups=self.groups)
 
 
 class Stem(nn.Module):
-    """Three 3x3 convolutions, each followed by GELU and BN; the first halves the resolution."""
+    """Three 3x3 convolutions, each followed by GELU and batch normalisation.
+
+    The first one halves the resolution.
+    """
 
     def __init__(self, dim: int, channels: int = 3) -> None:
         super().__init__()
@@ -104,7 +129,7 @@ class Stem(nn.Module):
         self.norm3 = BatchNorm(dim)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images (B, 3, H, W) to (B, C, H/2, W/2), channels-last."""
+        """Map images (B, 3, H, W) to a channels-last map (B, C, H/2, W/2)."""
         x = images.contiguous(memory_format=torch.channels_last)
         for conv, norm in (
             (self.conv1, self.norm1),
@@ -117,7 +142,10 @@ class Stem(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Non-overlapping patches to normalised tokens: convolution with stride = kernel, then LN."""
+    """Convolution whose stride equals its kernel, followed by layer normalisation.
+
+    Each token describes one patch; patches do not overlap.
+    """
 
     def __init__(self, in_dim: int, dim: int, patch: int = 2) -> None:
         super().__init__()
@@ -130,7 +158,10 @@ class PatchEmbed(nn.Module):
 
 
 class InvertedResidualMLP(nn.Module):
-    """CMT's feed-forward part: expand, depthwise 3x3 with identity, project, with GELU and BN between."""
+    """Feed-forward part of CMT: expand, depthwise 3x3 convolution with identity, project.
+
+    GELU and batch normalisation follow the first two steps; batch normalisation follows the last.
+    """
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -143,14 +174,18 @@ class InvertedResidualMLP(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         """Map tokens (B, H*W, C) on the H x W grid to (B, H*W, C)."""
-        hidden = self.expand_norm(F.gelu(self.expand(tokens)))
+        hidden = self.expand_norm(F.gelu(self.expand(tokens)))  # (B, H*W, hidden)
         hidden = F.gelu(as_tokens(self.depthwise(as_map(hidden, grid))))
         if not self.training:
             return pointwise(hidden, *self.folded_projection())
         return self.project_norm(self.project(self.depthwise_norm(hidden)))
 
     def folded_projection(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the projection with the norms before and after it, which eval mode makes linear."""
+        """Return weight and bias of the projection with the normalisations around it.
+
+        In evaluation mode both normalisations are affine. With scales s and shifts t (1 before, 2
+        after), s2 (W (s1 x + t1) + b) + t2 = (s2 W s1) x + (s2 (W t1 + b) + t2).
+        """
         scale_in, shift_in = self.depthwise_norm.affine_terms()
         scale_out, shift_out = self.project_norm.affine_terms()
         bias = torch.addmv(self.project.bias, self.project.weight, shift_in)
@@ -158,7 +193,11 @@ class InvertedResidualMLP(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """ConvNeXt bottleneck with a one-group GN: x + gamma * project(GELU(expand(GN(depthwise 7x7 x))))."""
+    """ConvNeXt bottleneck, x + gamma * project(GELU(expand(GN(depthwise 7x7 of x)))).
+
+    The normalisation is a group normalisation with one group, as in the published network;
+    ConvNeXt itself has a layer normalisation there.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -175,7 +214,7 @@ class Bottleneck(nn.Module):
 
 
 class ConvNeXtStage(nn.Module):
-    """GN, a 2x2 convolution that halves the resolution, and bottlenecks."""
+    """Group normalisation, a 2x2 convolution that halves the resolution, and bottlenecks."""
 
     def __init__(self, in_dim: int, dim: int, depth: int) -> None:
         super().__init__()

@@ -1,8 +1,12 @@
-"""TCGN's graph block: a feature map to features of its 14 x 14 patches, by way of their attention graph.
+"""TCGN's graph block: from a feature map to features of its 14 x 14 patches.
+
+A convolution path and a token path describe the same patches. Attention from the one to the other
+makes a graph of patches, and graph convolutions exchange features along its edges.
 
 References
 ----------
-Xiao et al., Transformer with convolution and graph-node co-embedding, Medical Image Analysis 91 (2024) 103040.
+Xiao et al., Transformer with convolution and graph-node co-embedding, Medical Image Analysis 91
+(2024) 103040.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ GRAPH_LN_EPS = 1e-5
 
 
 class GraphAttention(nn.Module):
-    """Attention weights from tokens to convolution tokens, softmax(q k^T / sqrt(E) + I), and node features."""
+    """Compute attention weights softmax(q k^T / sqrt(E) + I), and node features."""
 
     def __init__(self, dim: int, heads: int = HEADS) -> None:
         super().__init__()
@@ -39,7 +43,17 @@ class GraphAttention(nn.Module):
         self.value = Pointwise(dim, dim)
 
     def forward(self, tokens: Tensor, conv_tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Map two (B, N, E) to attention (B, heads, N, N) and node features (B, N, E)."""
+        """Attend from tokens to convolution tokens.
+
+        Parameters
+        ----------
+        tokens, conv_tokens
+            (B, N, E) each, from the token path and the convolution path.
+
+        Returns
+        -------
+        Attention (B, heads, N, N), and node features (B, N, E).
+        """
         q = split_heads(self.q(tokens), self.heads) * tokens.shape[2] ** -0.5
         k = split_heads(self.k(conv_tokens), self.heads)
         identity = torch.eye(tokens.shape[1], dtype=q.dtype, device=q.device)
@@ -47,7 +61,7 @@ class GraphAttention(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Edges to nodes, transform each, and mix their channels."""
+    """Bring edge features to the nodes, transform both kinds, and mix their channels."""
 
     def __init__(
         self,
@@ -66,30 +80,33 @@ class Fusion(nn.Module):
     def forward(
         self, nodes: Tensor, edges: Tensor, graph: PatchGraph, grid: Grid, position_bias: Tensor
     ) -> Tensor:
-        """Map nodes (B, N, D) and edges (B, K, F) to (B, N, D)."""
-        at_nodes = self.edge_encoder(sum_at_nodes(edges, graph) / EDGES_PER_NODE)
-        nodes = self.node_block(nodes, grid, position_bias)
+        """Map nodes (B, N, D) and edges (B, K, F) to nodes (B, N, D)."""
+        # Divided by the number of edges that leave a node on average.
+        at_nodes = self.edge_encoder(sum_at_nodes(edges, graph) / EDGES_PER_NODE)  # (B, N, F)
+        nodes = self.node_block(nodes, grid, position_bias)  # (B, N, D)
         channels = torch.cat([nodes, at_nodes], dim=2).transpose(1, 2).contiguous()  # (B, D + F, N)
-        return self.linear(self.channel_encoder(channels).transpose(1, 2).contiguous())
+        mixed = self.channel_encoder(channels)  # every channel is a token of N positions
+        return self.linear(mixed.transpose(1, 2).contiguous())  # (B, N, D)
 
 
 class GraphBlock(nn.Module):
-    """Convolution and token paths, their attention graph, node-edge convolution, fusion.
+    """Convolution and token paths, their attention graph, node-edge convolution, and fusion.
 
     Parameters
     ----------
     in_dim
-        C, channels of the input map; the graph is built on E = 2 C features.
+        C, channels of the input map. The graph is built on E = 2 C features.
     patch
-        Input pixels per side of a patch: 4 or 2, reached by as many halvings on the convolution path.
+        Pixels of the input map on each side of a patch: 4 or 2. The convolution path reaches the
+        grid of patches by two halvings or by one.
     grid
-        Patches per column and per row.
+        Rows and columns of patches, N in all.
     node_dim, edge_dim
         Features of a node and of an edge after the node-edge convolution.
     encoder_ratio
         Expansion in the feed-forward part of the encoder over channels.
     dropout
-        Dropout probability in node-edge convolution and encoders.
+        Dropout probability in the node-edge convolution and in the encoders.
     """
 
     proximity: Tensor
@@ -119,26 +136,28 @@ class GraphBlock(nn.Module):
         self.register_buffer("proximity", grid_proximity(grid), persistent=False)
 
     def forward(self, maps: Tensor, edges: Tensor | None = None) -> Tensor:
-        """Map (B, C, H, W) to node features (B, N, node_dim).
+        """Map a feature map (B, C, H, W) to node features (B, N, node_dim).
 
         Parameters
         ----------
         maps
-            (B, C, H, W) with H, W = grid * patch.
+            (B, C, H, W), where H and W are the grid times the patch.
         edges
-            (B, K) int64, flat indices ``i * N + j`` ascending, to hold the graph fixed; None to select the
-            K = 4 N largest entries of the head-averaged attention.
+            (B, K) int64, edges to use instead of selecting them. They are flat indices
+            ``i * N + j`` in ascending order. None selects the K = 4 N largest entries of the
+            attention averaged over heads.
         """
-        conv_tokens = as_tokens(self.convnext(maps))
+        conv_tokens = as_tokens(self.convnext(maps))  # (B, N, E)
         tokens = self.token_block(self.patch_embed(maps), self.grid, self.position_bias)
-        # Edges are a discrete choice and their features reach 1e-3 of one another: never in half precision.
+        # The choice of edges is discrete, and values of competing edges are close (differences go
+        # down to 1e-3). Half precision would choose other edges.
         with torch.autocast(maps.device.type, enabled=False):
             if tokens.dtype != torch.float64:
                 tokens, conv_tokens = tokens.float(), conv_tokens.float()
-            attention, nodes = self.attention(tokens, conv_tokens)
+            attention, nodes = self.attention(tokens, conv_tokens)  # (B, heads, N, N), (B, N, E)
             if edges is None:
                 edges = select_edges(attention.mean(1), EDGES_PER_NODE * self.positions)
             graph = build_graph(edges, self.positions, tokens.dtype)
-            features = edge_features(attention, nodes, self.proximity, graph)
-            nodes, features = self.node_edge(nodes, features, graph)
-        return self.fusion(nodes, features, graph, self.grid, self.position_bias)
+            features = edge_features(attention, nodes, self.proximity, graph)  # (B, K, heads + 4)
+            nodes, features = self.node_edge(nodes, features, graph)  # (B, N, D), (B, K, F)
+        return self.fusion(nodes, features, graph, self.grid, self.position_bias)  # (B, N, D)
