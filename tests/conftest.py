@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests, and how two processes share the tests."""
+"""Fixtures that all tests share, and the division of the tests between two processes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ from pathlib import Path
 import pytest
 
 IN_PARALLEL = "PYTEST_XDIST_WORKER" in os.environ
-if (
-    IN_PARALLEL
-):  # torch is not imported yet; with more threads than cores they would wait for one another
+# torch is not imported yet. With more threads than cores, the threads would wait for one another.
+if IN_PARALLEL:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Folder of public data sets (her2st, slides, TCGA tables), or a skip that says how to get it."""
+    """Return the folder of public data sets, or skip the test and say how to get them."""
     folder = Path(os.environ.get("TCGN_MIL_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not (folder / "her2st").is_dir():
-        pytest.skip(
-            f"no real data at {folder}; set TCGN_MIL_DATA to a folder that holds her2st/ and slides/"
-        )
+        pytest.skip(f"no real data at {folder}; set TCGN_MIL_DATA to a folder that holds her2st/")
     return folder
 
 
@@ -38,7 +35,10 @@ def chromium() -> str:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Among processes, a file's tests stay together, and those of the demo's folder; what has slow tests goes first."""
+    """Keep the tests of a file in one process, and all tests that use the demo; start with slow files.
+
+    A fixture of a file, and the demo, are then built once and not once in each process.
+    """
     if not IN_PARALLEL:
         return
     group = {
@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup() -> None:
-    """One thread, whatever an earlier test left: two teams on the same cores mostly wait for each other."""
+    """Use one thread, since two teams of threads on the same cores mostly wait for each other."""
     if IN_PARALLEL and "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 
@@ -61,5 +61,5 @@ if not IN_PARALLEL:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-        """Names of tests without the group that xdist appends, so that they can be given to pytest again."""
+        """Drop the group that xdist appends to a test's name, so that pytest knows the name again."""
         report.nodeid = report.nodeid.partition("@")[0]

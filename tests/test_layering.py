@@ -109,7 +109,9 @@ class Without:
         return getattr(self.finder, name)
 
     def find_spec(self, name, path=None, target=None):
-        return None if name.split(".")[0] in {blocked} else self.finder.find_spec(name, path, target)
+        if name.split(".")[0] in {blocked}:
+            return None
+        return self.finder.find_spec(name, path, target)
 
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 try:

@@ -23,7 +23,7 @@ def resolve(
     overrides: Sequence[str] | None = None,
     preset: Mapping[str, Any] | None = None,
 ) -> ConfigT:
-    """Build a config from its defaults, a file, a preset, options and ``--set``, later ones winning.
+    """Build a config from defaults, a file, a preset, options and ``--set``, later ones winning.
 
     Parameters
     ----------

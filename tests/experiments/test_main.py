@@ -1,4 +1,4 @@
-"""The command line: help, exit codes, and one-line errors that name the file, the reason and the fix."""
+"""Tests of the command line: help, exit codes, and errors of one line."""
 
 from __future__ import annotations
 
@@ -390,8 +390,10 @@ def test_expression_tables_with_faults(refused, demo: Path, tmp_path: Path) -> N
 def test_a_broken_expression_file_among_good_ones_costs_a_row(run, refused, tmp_path: Path) -> None:
     folder, suffix = tmp_path / "gdc", ".rna_seq.augmented_star_gene_counts.tsv"
     folder.mkdir()
-    header = "gene_id\tgene_name\tgene_type\tunstranded\ttpm_unstranded\tfpkm_unstranded\tfpkm_uq_unstranded"
-    counts = f"# model\n{header}\nN_unmapped\t\t\t9\t\t\t\nENSG00000000003.15\tTSPAN6\tprotein_coding\t4\t1e6\t1\t1\n"
+    kinds = ("unstranded", "tpm_unstranded", "fpkm_unstranded", "fpkm_uq_unstranded")
+    header = "\t".join(("gene_id", "gene_name", "gene_type", *kinds))
+    gene = "ENSG00000000003.15\tTSPAN6\tprotein_coding\t4\t1e6\t1\t1"
+    counts = f"# model\n{header}\nN_unmapped\t\t\t9\t\t\t\n{gene}\n"
     (folder / f"one{suffix}").write_text(counts)
     (folder / f"two{suffix}").write_text(counts[:-3])
     rows = [

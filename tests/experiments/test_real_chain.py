@@ -1,4 +1,4 @@
-"""The documented commands on public data, small: her2st sections as ST and as slides, TCGA regions with their RNA."""
+"""Tests of the documented commands on small public data: her2st sections and TCGA regions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stain normalisation travels from the tiles into the features, and models refuse features of another one."""
+"""Tests that stain normalisation is recorded in features, and that models refuse another one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STAIN = Stain(
 
 @pytest.fixture(scope="module")
 def encoded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Features of one slide with and without; encoding into one folder again after a change makes them again."""
+    """Return features of one slide with and without normalisation, and after a change of it."""
     folder = tmp_path_factory.mktemp("stain")
     image = (
         np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""tcgn-mil report: the page over finished runs, in text and in a browser."""
+"""Tests of the report: the page about finished runs, as text and in a browser."""
 
 from __future__ import annotations
 
@@ -281,7 +281,8 @@ def test_the_commands_told_are_those_of_the_runs(demo: Path, page: Path) -> None
     assert commands
     for command in commands:
         words = shlex.split(command)
-        shown = CliRunner().invoke(cli.make_app(), [*words[1:4], "--show-config"], catch_exceptions=False)
+        options = [*words[1:4], "--show-config"]
+        shown = CliRunner().invoke(cli.make_app(), options, catch_exceptions=False)
         assert yaml.safe_load(shown.stdout) == yaml.safe_load(
             Path(words[3]).read_text(encoding="utf-8")
         )
@@ -326,8 +327,11 @@ def test_coverage_of_the_intervals_is_drawn_with_its_source(tmp_path: Path) -> N
 
 
 def browse(chromium: str, page: Path, script: str, folder: Path) -> str:
-    """The page's DOM after a script; fails on any error of the page's console."""
-    watch = "<script>window.onerror = message => document.documentElement.setAttribute('data-error', message)</script>"
+    """Return the page's DOM after a script; fail on any error in the page's console."""
+    watch = (
+        "<script>window.onerror = message =>"
+        " document.documentElement.setAttribute('data-error', message)</script>"
+    )
     text = page.read_text(encoding="utf-8").replace("<head>", f"<head>{watch}")
     copy = folder / "page.html"
     copy.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
@@ -371,16 +375,19 @@ def test_choosing_a_gene_redraws_the_scatter(chromium: str, tmp_path: Path) -> N
     page = write_run_report([made_run(tmp_path / "run")], tmp_path / "report.html", title="x")
     script = (
         "const chooser = document.querySelector('.chooser'), svg = chooser.querySelector('svg');"
-        "const state = () => [svg.querySelector('text').textContent, svg.querySelectorAll('circle').length,"
+        "const state = () => [svg.querySelector('text').textContent,"
+        " svg.querySelectorAll('circle').length,"
         " [...svg.querySelectorAll('circle')].map(dot => dot.getAttribute('cx')).join(' '),"
         " chooser.querySelector('.facts').textContent];"
         "const seen = [state()], box = chooser.querySelector('input');"
         "box.value = 'good'; box.dispatchEvent(new Event('input')); seen.push(state());"
-        "[...document.querySelectorAll('.picks td:first-child')].find(cell => cell.textContent === 'CD8A').click();"
+        "[...document.querySelectorAll('.picks td:first-child')]"
+        ".find(cell => cell.textContent === 'CD8A').click();"
         "seen.push(state());"
         "box.value = 'none'; box.dispatchEvent(new Event('change'));"
         "seen.push([chooser.querySelector('.warn').textContent]);"
-        "document.body.append(Object.assign(document.createElement('output'), {textContent: JSON.stringify(seen)}));"
+        "document.body.append(Object.assign(document.createElement('output'),"
+        " {textContent: JSON.stringify(seen)}));"
     )
     shown = browse(chromium, page, script, tmp_path)
     assert "<title>x</title>" in shown  # the gene and patient named like a script did nothing
