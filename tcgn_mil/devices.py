@@ -1,9 +1,4 @@
-"""One readable training loop for spots and bags, on Lightning Fabric (device, precision).
-
-The loop knows neither: it is given what a step computes, the batches of an epoch, and a validation score. After every
-epoch its whole state is written (:mod:`tcgn_mil.training.state`), and each epoch draws from its own seed, so that a
-run killed at any point and started again ends with the same weights.
-"""
+"""Choose the device for torch, and move batches to it."""
 
 from __future__ import annotations
 
@@ -16,8 +11,60 @@ from torch import Tensor
 from tcgn_mil.errors import InputError
 
 
+def resolve_device(name: str) -> torch.device:
+    """Return the device with a given name.
+
+    Parameters
+    ----------
+    name
+        ``auto``, or a name of torch such as ``cpu``, ``cuda``, ``cuda:1`` or ``mps``. ``auto`` is
+        CUDA if there is a CUDA device, else MPS if there is one, else the CPU.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    InputError
+        If ``cuda`` or ``mps`` is not available on this machine.
+
+    Examples
+    --------
+    >>> resolve_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("no CUDA device is available", fix="choose the device cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise InputError("no MPS device is available", fix="choose the device cpu")
+    return torch.device(name)
+
+
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Move tensors within tuples, lists and dataclasses."""
+    """Move all tensors of a batch to a device.
+
+    Parameters
+    ----------
+    batch
+        A tensor, or a dataclass, tuple, named tuple or list that holds tensors at any depth.
+    device
+        The device.
+
+    Returns
+    -------
+    Any
+        The same structure. Values that are not tensors do not change.
+
+    Examples
+    --------
+    >>> to_device([torch.ones(2), "name"], torch.device("cpu"))
+    [tensor([1., 1.]), 'name']
+    """
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
     if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
@@ -28,18 +75,6 @@ def to_device(batch: Any, device: torch.device) -> Any:
         return dataclasses.replace(batch, **moved)
     if isinstance(batch, (tuple, list)):
         moved_items = [to_device(item, device) for item in batch]
+        # A named tuple takes its values as separate arguments, a plain tuple as one list.
         return type(batch)(*moved_items) if hasattr(batch, "_fields") else type(batch)(moved_items)
     return batch
-
-
-def resolve_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one, then MPS, else the CPU."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("no CUDA device is available", fix="choose the device cpu")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise InputError("no MPS device is available", fix="choose the device cpu")
-    return torch.device(name)

@@ -1,4 +1,4 @@
-"""The one error a user can cause: it names where, why and the likely fix, in one line."""
+"""Define the error that is raised for wrong input of a user."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ from pathlib import Path
 
 
 class InputError(ValueError):
-    """Bad input from outside: a file, a table, an option or a checkpoint.
+    """Wrong input: a file, a table, an option, a config key or a checkpoint.
+
+    The command line prints ``str(error)`` and exits with code 2. A run over many slides writes
+    ``reason`` and ``fix`` into its failures.csv and continues with the next slide.
 
     Parameters
     ----------
     reason
-        What is wrong, with the offending column, slide or value.
+        Description of the problem, with the column, slide or value.
     path
-        The file (or folder) at fault, if there is one.
+        The file or folder that has the problem, if there is one.
     fix
-        What the user can most likely do about it.
+        One thing that the user can do.
 
-    Notes
-    -----
-    The command line prints ``str(error)`` and exits with code 2; a cohort run writes ``reason``
-    and ``fix`` into its ``failures.csv`` and goes on.
+    Examples
+    --------
+    >>> print(InputError("has no column id", path="folds.csv", fix="add the column"))
+    folds.csv: has no column id. Fix: add the column
     """
 
     def __init__(
@@ -32,14 +35,15 @@ class InputError(ValueError):
         super().__init__(str(self))
 
     def __reduce__(self) -> tuple:
+        # An error in a worker process is pickled. By default, pickle would call the class with one
+        # positional argument, the whole message.
         return _rebuild, (self.reason, self.path, self.fix)
 
     def __str__(self) -> str:
-        where = f"{self.path}: " if self.path else ""
+        file = f"{self.path}: " if self.path else ""
         fix = f" Fix: {self.fix}" if self.fix else ""
-        return f"{where}{self.reason.rstrip('.')}.{fix}"
+        return f"{file}{self.reason.rstrip('.')}.{fix}"
 
 
 def _rebuild(reason: str, path: str | None, fix: str | None) -> InputError:
-    """Rebuild an error that crossed a process boundary (multiprocessing needs positional arguments)."""
     return InputError(reason, path=path, fix=fix)

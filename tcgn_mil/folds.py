@@ -1,17 +1,16 @@
-"""Folds by patient: made from a seed, or read from a CSV with the columns fold, part, id, or from published lists."""
+"""Make folds from a seed, read them and write them (docs/protocol.md, section Splits)."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import write_text
+from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.fold_lists import read_fold_lists
+from tcgn_mil.io.tables.delimited import read_named_columns
 from tcgn_mil.text import preview
 from tcgn_mil.types.folds import Fold
 
@@ -27,27 +26,46 @@ def make_folds(
     seed: int,
     cohorts: Mapping[str, str] | None = None,
 ) -> list[Fold]:
-    """Cut `ids` into folds so that a group (a patient, or a tissue source site) is in one part only.
+    """Divide patients, slides or sections into folds without dividing a group.
 
-    Each group is tested once; the fold after the tested one is its validation part, the rest trains.
+    Each group is tested in one fold. The fold after it is its validation part, and the other folds
+    are its training part.
 
     Parameters
     ----------
     ids
-        What is split: patients, slides or sections.
+        Names to divide.
     groups
-        id -> group kept together.
+        Group of each name, for example the patient or the tissue source site. A group is in one
+        part only.
     n_folds
-        At least 3, at most the number of groups.
+        Number of folds: at least 3, at most the number of groups.
     seed
-        Of the shuffle.
+        Seed for the order of groups of the same size.
     cohorts
-        id -> cohort, each of which is spread evenly over the folds, where there are several.
+        Cohort of each name. Each cohort is spread evenly over the folds. None for one cohort.
+
+    Returns
+    -------
+    list of Fold
 
     Raises
     ------
     InputError
-        If there are fewer groups than folds, or fewer than 3 folds.
+        If there are fewer than 3 folds, or fewer groups than folds.
+
+    Examples
+    --------
+    >>> patients = {"s1": "A", "s2": "A", "s3": "B", "s4": "C"}
+    >>> folds = make_folds(list(patients), patients, n_folds=3, seed=0)
+    >>> sorted(fold.test for fold in folds)
+    [('s1', 's2'), ('s3',), ('s4',)]
+
+    Notes
+    -----
+    The largest groups are placed first, each into the fold that has the fewest names so far. This
+    is the greedy rule of scikit-learn's ``GroupKFold``. That class is not used, because it has no
+    cohorts and breaks ties differently, which would change the folds of existing runs.
     """
     members: dict[str, list[str]] = {}
     for name in sorted(ids):
@@ -55,109 +73,114 @@ def make_folds(
     if not 3 <= n_folds <= len(members):
         raise InputError(
             f"{n_folds} folds of {len(members)} groups leave a part empty",
-            fix=f"set n_folds to 3 to {len(members)}"
+            fix=f"set n_folds to a number from 3 to {len(members)}"
             if len(members) >= 3
-            else "cross-validation needs at least 3 groups (patients, or sites where they stay together)",
+            else "give at least 3 groups (patients, or sites if group_by=site)",
         )
     shuffled = np.random.default_rng(seed).permutation(sorted(members)).tolist()
     cohort_of = {group: (cohorts or {}).get(names[0], "") for group, names in members.items()}
-    # Stable: cohort by cohort, the largest group first, ties shuffled.
+    # Python's sort keeps the order of equal keys, so that groups of the same size in the same
+    # cohort stay in the shuffled order.
     order = sorted(shuffled, key=lambda group: (cohort_of[group], -len(members[group])))
     blocks: list[list[str]] = [[] for _ in range(n_folds)]
     for group in order:
         min(blocks, key=len).extend(members[group])
     folds = []
     for index in range(n_folds):
-        val = blocks[(index + 1) % n_folds]
+        validation = (index + 1) % n_folds
         train = [
             name
-            for j, block in enumerate(blocks)
-            if j not in (index, (index + 1) % n_folds)
+            for other, block in enumerate(blocks)
+            if other not in (index, validation)
             for name in block
         ]
-        folds.append(
-            Fold(index, tuple(sorted(train)), tuple(sorted(val)), tuple(sorted(blocks[index])))
-        )
+        parts = (train, blocks[validation], blocks[index])
+        folds.append(Fold(index, *(tuple(sorted(names)) for names in parts)))
         folds[-1].check_groups(groups)
     return folds
 
 
 def write_folds(path: str | Path, folds: Sequence[Fold]) -> None:
-    """Write folds as CSV, one row for each id of each part."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(FOLD_COLUMNS)
-    for fold in folds:
-        for part, names in fold.parts().items():
-            writer.writerows((fold.index, part, name) for name in names)
-    write_text(path, buffer.getvalue())
+    """Write folds as CSV, with one row for each name in each part of each fold.
+
+    Parameters
+    ----------
+    path
+        File to write. Its columns are fold, part and id.
+    folds
+        The folds.
+    """
+    import pandas as pd
+
+    rows = [
+        (fold.index, part, name)
+        for fold in folds
+        for part, names in fold.parts().items()
+        for name in names
+    ]
+    write_csv(path, pd.DataFrame(rows, columns=list(FOLD_COLUMNS)))
 
 
 def read_folds(
     path: str | Path,
     *,
-    known: Sequence[str],
+    ids: Sequence[str],
     groups: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> list[Fold]:
-    """Read folds and check them against the ids at hand.
+    """Read folds and check them against the data.
 
     Parameters
     ----------
     path
-        CSV with the columns fold, part, id; or a folder of lists (:func:`~tcgn_mil.io.fold_lists.read_fold_lists`).
-    known
-        Ids that have data; the CSV may name no others.
+        CSV file with the columns fold, part (train, val or test) and id; or a folder of published
+        lists (:func:`~tcgn_mil.io.fold_lists.read_fold_lists`).
+    ids
+        Names that have data. The CSV file must not name others.
     groups
-        id -> patient; if given, test patients must be in no other part.
+        Group of each name. If given, a group of the test part must be in no other part.
     seed
-        Of the validation patients, where lists leave them to be drawn.
+        Seed for the validation patients, if the lists do not name them.
+
+    Returns
+    -------
+    list of Fold
 
     Raises
     ------
     InputError
-        For missing columns, unknown parts or ids, an empty part, or an id in two parts of a fold.
+        If the file lacks a column, has an unknown part or name, a part is empty, or a name is in
+        two parts of a fold.
     """
     path = Path(path)
     if path.is_dir():
-        folds = read_fold_lists(path, known=known, seed=seed)
+        folds = read_fold_lists(path, ids=ids, seed=seed)
     else:
-        folds = _read_fold_table(path, known)
+        folds = _read_fold_table(path, ids)
     for fold in folds:
         if groups is not None:
             fold.check_groups(groups)
     return folds
 
 
-def _read_fold_table(path: Path, known: Sequence[str]) -> list[Fold]:
+def _read_fold_table(path: Path, ids: Sequence[str]) -> list[Fold]:
     if not path.is_file():
         raise InputError("no such folds file", path=path, fix="check the path given with --folds")
+    table = read_named_columns(path, FOLD_COLUMNS)
     parts: dict[int, dict[str, list[str]]] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        absent = [column for column in FOLD_COLUMNS if column not in (reader.fieldnames or [])]
-        if absent:
+    for row, number, part, name in table[list(FOLD_COLUMNS)].itertuples():
+        if part not in PARTS or not number.isdigit():
             raise InputError(
-                f"has no column {', '.join(absent)}", path=path, fix="columns are fold, part, id"
+                f"line {row}: fold {number!r}, part {part!r}",
+                path=path,
+                fix="write a whole number as fold, and train, val or test as part",
             )
-        for row in reader:
-            if row["part"] not in PARTS or not str(row["fold"]).isdigit():
-                raise InputError(
-                    f"line {reader.line_num}: fold {row['fold']!r}, part {row['part']!r}",
-                    path=path,
-                    fix="fold is a whole number, part is train, val or test",
-                )
-            parts.setdefault(int(row["fold"]), {part: [] for part in PARTS})[row["part"]].append(
-                row["id"]
-            )
-    unknown = sorted(
-        {name for fold in parts.values() for part in fold.values() for name in part} - set(known)
-    )
-    if unknown:
+        parts.setdefault(int(number), {part: [] for part in PARTS})[part].append(name)
+    named = {name for fold in parts.values() for part in fold.values() for name in part}
+    if unknown := sorted(named - set(ids)):
         raise InputError(
-            f"names {preview(unknown)}, which have no data here", path=path, fix="remove those rows"
+            f"names {preview(unknown)}, which have no data here",
+            path=path,
+            fix="remove the rows of these names",
         )
-    folds = [Fold(index, *(tuple(parts[index][part]) for part in PARTS)) for index in sorted(parts)]
-    if not folds:
-        raise InputError("holds no fold", path=path, fix="add rows, or leave --folds out")
-    return folds
+    return [Fold(index, *(tuple(parts[index][part]) for part in PARTS)) for index in sorted(parts)]

@@ -1,7 +1,4 @@
-"""Writing results: to a temporary name first, then renamed, each with what made it.
-
-A file under its final name is always whole, so a run that was killed can trust what it finds.
-"""
+"""Describe the code that makes a file: package versions and the git commit."""
 
 from __future__ import annotations
 
@@ -29,7 +26,14 @@ _REPORTED_PACKAGES = (
 
 @cache
 def git_commit() -> str | None:
-    """Commit of the checkout this code runs from, with ``+dirty`` where files differ; None outside one."""
+    """Return the git commit of the code.
+
+    Returns
+    -------
+    str or None
+        The commit, followed by ``+dirty`` if files were changed since. None if the code is not in a
+        git checkout, for example because the package was installed from a wheel.
+    """
     folder = Path(__file__).resolve().parent
     if not (folder.parent / ".git").exists():
         return None
@@ -48,18 +52,37 @@ def git_commit() -> str | None:
 
 
 def provenance(**extra: Any) -> dict[str, Any]:
-    """What made an artefact: schema, code version, git commit, package versions, and `extra` (config, seed)."""
+    """Collect the metadata that every file of results carries.
+
+    Parameters
+    ----------
+    **extra
+        Values to add, for example the config and the seed.
+
+    Returns
+    -------
+    dict
+        Schema version, version of this package, git commit, versions of Python and of the main
+        packages, and `extra`.
+
+    Examples
+    --------
+    >>> made = provenance(seed=3)
+    >>> made["schema_version"], made["seed"]
+    (1, 3)
+    """
+    packages = {name: _installed_version(name) for name in _REPORTED_PACKAGES}
     return {
         "schema_version": SCHEMA_VERSION,
         "tcgn_mil": __version__,
         "git_commit": git_commit(),
         "python": sys.version.split()[0],
-        "packages": {name: found for name in _REPORTED_PACKAGES if (found := _installed(name))},
+        "packages": {name: number for name, number in packages.items() if number},
         **extra,
     }
 
 
-def _installed(package: str) -> str | None:
+def _installed_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:

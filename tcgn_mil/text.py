@@ -1,26 +1,52 @@
-"""Writing results: to a temporary name first, then renamed, each with what made it.
-
-A file under its final name is always whole, so a run that was killed can trust what it finds.
-"""
+"""Small functions for names: hash them, find repeated ones, and shorten a list for a message."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 def content_hash(value: Any) -> str:
-    """First 16 hex digits of the SHA-256 of a JSON-serialisable value, for comparing specs and panels."""
+    """Return a short hash of a value, to compare gene panels, tile specs and configs.
+
+    Parameters
+    ----------
+    value
+        Any value that can be written as JSON. The order of dictionary keys does not matter.
+
+    Returns
+    -------
+    str
+        The first 16 hexadecimal digits of the SHA-256 hash.
+
+    Examples
+    --------
+    >>> content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
+    True
+    """
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def duplicates(names: Iterable[str]) -> list[str]:
-    """Names that occur more than once, each once, in order of their second occurrence."""
+    """Return the names that occur more than once.
+
+    Parameters
+    ----------
+    names
+        Any names.
+
+    Returns
+    -------
+    list of str
+        Each repeated name once, in the order of their second occurrence.
+
+    Examples
+    --------
+    >>> duplicates(["A", "B", "C", "B", "A", "A"])
+    ['B', 'A']
+    """
     seen: set[str] = set()
     repeated: dict[str, None] = {}
     for name in names:
@@ -31,6 +57,23 @@ def duplicates(names: Iterable[str]) -> list[str]:
 
 
 def preview(names: Sequence[str], *, most: int = 5) -> str:
-    """``A, B, C and 7 more``: the first few of a list for a one-line message."""
+    """Shorten a list of names for a message.
+
+    Parameters
+    ----------
+    names
+        The list.
+    most
+        Number of names to show.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> preview(["A", "B", "C", "D"], most=2)
+    'A, B and 2 more'
+    """
     shown = ", ".join(str(name) for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -61,7 +61,7 @@ def test_empty_or_overlapping_parts_are_refused(parts: tuple) -> None:
 def test_folds_survive_a_round_trip(tmp_path: Path) -> None:
     folds = [Fold(0, ("a", "é,b"), ("c",), ("d",)), Fold(1, ("a", "d"), ("é,b",), ("c",))]
     write_folds(tmp_path / "folds.csv", folds)
-    assert read_folds(tmp_path / "folds.csv", known=["a", "é,b", "c", "d"]) == folds
+    assert read_folds(tmp_path / "folds.csv", ids=["a", "é,b", "c", "d"]) == folds
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def test_folds_survive_a_round_trip(tmp_path: Path) -> None:
         ("fold,part,id\n0,train,a\n0,val,b\n0,test,z\n", "names z, which have no data"),
         ("fold,part,id\n0,train,a\n0,val,b\n", "empty test part"),
         ("fold,part,id\n0,train,a\n0,val,b\n0,test,a\n", "a more than once"),
-        ("fold,part,id\n", "holds no fold"),
+        ("fold,part,id\n", "holds no rows below a header"),
     ],
 )
 def test_bad_folds_files(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "folds.csv"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
-        read_folds(path, known=["a", "b", "c"])
+        read_folds(path, ids=["a", "b", "c"])
 
 
 def test_a_small_cohort_is_spread_over_all_folds() -> None:

@@ -117,7 +117,7 @@ def _folds(config: FinetuneConfig, data: CohortData) -> list[Fold]:
             "has no column obs['site']", path=config.cohort, fix="use group_by=patient"
         )
     if config.folds is not None:
-        return read_folds(config.folds, known=data.patients, seed=config.seed)
+        return read_folds(config.folds, ids=data.patients, seed=config.seed)
     groups = data.sites if config.group_by == "site" else data.donors
     return make_folds(
         data.patients, groups, n_folds=config.n_folds, seed=config.seed, cohorts=data.cohorts

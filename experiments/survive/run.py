@@ -33,9 +33,9 @@ from tcgn_mil.experiments.survive.models import (
 )
 from tcgn_mil.folds import read_folds, write_folds
 from tcgn_mil.io.atomic import plain_rows, write_csv
-from tcgn_mil.survival.cox import PROPORTIONAL_ADVICE
 from tcgn_mil.survival.folds import survival_folds
 from tcgn_mil.survival.gene_screen import cox_screen
+from tcgn_mil.survival.proportional_hazards import PROPORTIONAL_ADVICE
 from tcgn_mil.targets.bulk import RankNormaliser
 from tcgn_mil.tcga_barcodes import sites_of
 from tcgn_mil.types.folds import Fold
@@ -91,7 +91,7 @@ def make_folds(
             for seed in config.seeds
         }, cohort
     here = set(table.patient_id)
-    named = read_folds(config.folds, known=[*here, *cohort.dropped["patient_id"]])
+    named = read_folds(config.folds, ids=[*here, *cohort.dropped["patient_id"]])
     tested = {name for fold in named for name in fold.test}
     if here - tested:
         cohort = without_patients(cohort, here - tested, "in no fold's test part")

@@ -1,1 +1,1 @@
-"""Data at rest and on its way to a model: tile, feature and spot files; datasets, bags, splits, targets."""
+"""Read and write the files of the project: tiles, features, spots, expression and outcomes."""

@@ -1,14 +1,12 @@
-"""Patient lists of published studies as folds.
+"""Read the patient lists of published studies as folds.
 
-SurvPath and CLAM publish ``splits_<k>.csv``, SEQUOIA ``test-<project>-<k>.npy``.
-
-Such lists name whole cohorts, so patients without data here are left out and counted. An id that is not a patient's is
-taken for a TCGA barcode (CLAM lists slides), whose first twelve characters are the patient.
+SurvPath and CLAM publish ``splits_<k>.csv``, SEQUOIA publishes ``test-<project>-<k>.npy``. Such
+lists name whole TCGA cohorts, so that patients without data here are left out and counted. CLAM
+lists slides; a name that is not a patient's is read as a TCGA barcode.
 """
 
 from __future__ import annotations
 
-import csv
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -18,121 +16,126 @@ import numpy as np
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.io.tables.delimited import read_named_columns
+from tcgn_mil.tcga_barcodes import patient_of
 from tcgn_mil.text import preview
 from tcgn_mil.types.folds import Fold
 
-_PATIENT_CHARACTERS = 12
-_VALIDATION_SHARE = 0.2  # of training patients, where a list has only two parts
-_LISTS = {
-    "splits": re.compile(r"splits_(\d+)\.csv"),
-    "tests": re.compile(r"test-.+-(\d+)\.(?:npy|txt)"),
-}
+_VALIDATION_SHARE = 0.2  # share of the training patients, if a study publishes two parts only
+_SPLIT_FILE = re.compile(r"splits_(\d+)\.csv")
+_TEST_FILE = re.compile(r"test-.+-(\d+)\.(?:npy|txt)")
 
 
-def read_fold_lists(folder: str | Path, *, known: Sequence[str], seed: int = 0) -> list[Fold]:
-    """Folds from a folder of lists.
+def read_fold_lists(folder: str | Path, *, ids: Sequence[str], seed: int = 0) -> list[Fold]:
+    """Read folds from a folder of lists.
 
     Parameters
     ----------
     folder
-        With ``splits_<k>.csv``: columns train and val, or train, val and test. With train and val alone, as SurvPath
-        has them, val is what a study reports, so it becomes the test part, and a fifth of the training patients, drawn
-        by `seed`, validates. Or with ``test-<project>-<k>.npy`` (or ``.txt``, a patient a line): test patients of fold
-        k, of any number of projects; the next fold validates, the others train.
-    known
+        Folder with one of these sets of files:
+
+        - ``splits_<k>.csv`` with the columns train, val and test.
+        - ``splits_<k>.csv`` with the columns train and val, as SurvPath has them. SurvPath reports
+          its results on val, so that val becomes the test part, and a fifth of the training
+          patients becomes the validation part.
+        - ``test-<project>-<k>.npy`` or ``.txt`` (one patient per line): the test patients of fold
+          k, for one or several projects. The next fold is the validation part, and the other folds
+          are the training part.
+    ids
         Patients that have data.
     seed
-        Of the validation patients that are drawn.
+        Seed for the validation patients that are drawn.
+
+    Returns
+    -------
+    list of Fold
 
     Raises
     ------
     InputError
-        If the folder holds no such lists, a list cannot be read or is pickled, or a fold has an empty part or a patient
-        twice.
+        If the folder has no such files, a file cannot be read without unpickling it, a fold has an
+        empty part, or a patient is in two parts.
     """
     folder = Path(folder)
-    found = {kind: _numbered(folder, pattern) for kind, pattern in _LISTS.items()}
-    here, missing = set(known), set[str]()
-    if found["splits"]:
+    splits, tests = (_numbered(folder, pattern) for pattern in (_SPLIT_FILE, _TEST_FILE))
+    available, missing = set(ids), set[str]()
+    if splits:
         folds = [
-            _from_parts(number, _read_split(paths[0]), here, missing, seed)
-            for number, paths in found["splits"].items()
+            _from_split(number, _read_split(paths[0]), available, missing, seed)
+            for number, paths in splits.items()
         ]
-    elif len(found["tests"]) >= 3:
-        tests = {
-            number: _here([name for path in paths for name in _read_list(path)], here, missing)
-            for number, paths in found["tests"].items()
-        }
-        folds = _from_tests(tests)
+    elif len(tests) >= 3:
+        folds = _from_tests(
+            {
+                number: _available(
+                    [name for path in paths for name in _read_list(path)], available, missing
+                )
+                for number, paths in tests.items()
+            }
+        )
     else:
         raise InputError(
-            "holds neither splits_<k>.csv (SurvPath, CLAM) nor three or more test-<project>-<k>.npy (SEQUOIA)",
+            "holds neither splits_<k>.csv (SurvPath, CLAM) nor three or more test-<project>-<k>.npy"
+            " (SEQUOIA)",
             path=folder,
-            fix="give such a folder, or a CSV with the columns fold, part, id",
+            fix="give such a folder, or a CSV file with the columns fold, part and id",
         )
     if missing:
         tqdm.write(
-            f"{folder}: {len(missing)} patients named there have no data here: {preview(sorted(missing))}",
+            f"{folder}: {len(missing)} patients of these lists have no data here:"
+            f" {preview(sorted(missing))}",
             file=sys.stderr,
         )
     return folds
 
 
 def _numbered(folder: Path, pattern: re.Pattern[str]) -> dict[int, list[Path]]:
-    """Fold -> its files, in the order of folds."""
-    found: dict[int, list[Path]] = {}
+    """Return the files of each fold, in the order of the folds."""
+    files: dict[int, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if match := pattern.fullmatch(path.name):
-            found.setdefault(int(match[1]), []).append(path)
-    return dict(sorted(found.items()))
+            files.setdefault(int(match[1]), []).append(path)
+    return dict(sorted(files.items()))
 
 
 def _read_split(path: Path) -> dict[str, list[str]]:
-    """Part -> ids, of the columns that the file has."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        parts = [part for part in ("train", "val", "test") if part in (reader.fieldnames or [])]
-        if parts not in (["train", "val"], ["train", "val", "test"]):
-            raise InputError(
-                "has no columns train and val",
-                path=path,
-                fix="columns are train, val and perhaps test",
-            )
-        rows = list(reader)
-    return {
-        part: [row[part].strip() for row in rows if (row[part] or "").strip()] for part in parts
-    }
+    """Return the names in each part that the file has. Shorter columns end with empty cells."""
+    table = read_named_columns(path, ("train", "val"), ("test",))
+    return {str(part): [name for name in table[part] if name] for part in table.columns}
 
 
 def _read_list(path: Path) -> list[str]:
     if path.suffix == ".txt":
-        return [
-            line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
-        ]
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [line.strip() for line in lines if line.strip()]
     try:
+        # SEQUOIA's files are pickled arrays of objects. Unpickling a downloaded file can run code.
         values = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise InputError(
             f"cannot be read without unpickling it, which could run code ({error})",
             path=path,
-            fix=f"where you trust it, write its names to {path.stem}.txt, one a line, instead of it",
+            fix=f"if you trust the file, write its names to {path.stem}.txt, one per line, and"
+            " remove the .npy file",
         ) from None
     if values.dtype.kind not in "US":
-        raise InputError(f"holds {values.dtype}, no names", path=path, fix="give lists of patients")
+        raise InputError(
+            f"holds {values.dtype} and not names", path=path, fix="give a list of patients"
+        )
     return values.astype(str).ravel().tolist()
 
 
-def _here(names: Iterable[str], here: set[str], missing: set[str]) -> list[str]:
-    """Patients that have data, once each; the others are added to `missing`."""
-    patients = [name if name in here else name[:_PATIENT_CHARACTERS] for name in names]
-    missing.update(name for name in patients if name not in here)
-    return list(dict.fromkeys(name for name in patients if name in here))
+def _available(names: Iterable[str], available: set[str], missing: set[str]) -> list[str]:
+    """Return the patients that have data, each once, and add the others to `missing`."""
+    patients = [name if name in available else patient_of(name) for name in names]
+    missing.update(name for name in patients if name not in available)
+    return list(dict.fromkeys(name for name in patients if name in available))
 
 
-def _from_parts(
-    number: int, named: dict[str, list[str]], here: set[str], missing: set[str], seed: int
+def _from_split(
+    number: int, named: dict[str, list[str]], available: set[str], missing: set[str], seed: int
 ) -> Fold:
-    parts = {part: _here(names, here, missing) for part, names in named.items()}
+    parts = {part: _available(names, available, missing) for part, names in named.items()}
     if "test" not in parts:
         train = np.random.default_rng([seed, number]).permutation(sorted(parts["train"])).tolist()
         cut = max(round(_VALIDATION_SHARE * len(train)), 1)

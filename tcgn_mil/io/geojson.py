@@ -1,7 +1,9 @@
-"""Write tiles as GeoJSON, which QuPath imports as objects (Bankhead et al. 2017, Sci. Rep. 7:16878).
+"""Write tiles as GeoJSON, which QuPath imports as objects.
 
 The file is a FeatureCollection of squares in level-0 pixels. Each square is a QuPath tile with a
 class (kept, or the reason why it was rejected) and measurements.
+
+QuPath: Bankhead et al. 2017, Sci. Rep. 7:16878.
 """
 
 from __future__ import annotations

@@ -40,20 +40,20 @@ def test_with_two_parts_the_second_is_the_test(
             [name for name in PATIENTS if name not in test] + ["TCGA-ZZ-9999"],
             test,
         )
-    folds = read_folds(tmp_path, known=PATIENTS, seed=3)
+    folds = read_folds(tmp_path, ids=PATIENTS, seed=3)
     assert [fold.test for fold in folds] == [tuple(PATIENTS[:10]), tuple(PATIENTS[10:])]
     for fold in folds:
         assert len(fold.val) == 2
         assert sorted([*fold.train, *fold.val, *fold.test]) == PATIENTS
-    assert "1 patients named there have no data here: TCGA-ZZ-9999" in capsys.readouterr().err
-    assert folds == read_folds(tmp_path, known=PATIENTS, seed=3)
-    assert folds != read_folds(tmp_path, known=PATIENTS, seed=4)
+    assert "1 patients of these lists have no data here: TCGA-ZZ-9999" in capsys.readouterr().err
+    assert folds == read_folds(tmp_path, ids=PATIENTS, seed=3)
+    assert folds != read_folds(tmp_path, ids=PATIENTS, seed=4)
 
 
 def test_lists_of_slides_become_patients(tmp_path: Path) -> None:
     slides = [f"{name}-01Z-00-DX{copy}" for name in PATIENTS for copy in (1, 2)]
     survpath(tmp_path, 0, slides[:20], slides[20:30], slides[30:])
-    (fold,) = read_folds(tmp_path, known=PATIENTS)
+    (fold,) = read_folds(tmp_path, ids=PATIENTS)
     assert fold.parts() == {
         "train": tuple(PATIENTS[:10]),
         "val": tuple(PATIENTS[10:15]),
@@ -68,7 +68,7 @@ def test_test_lists_of_several_projects_are_put_together(tmp_path: Path, suffix:
             names = PATIENTS[offset + 2 * number : offset + 2 * number + 2]
             path = tmp_path / f"test-{project}-{number}.{suffix}"
             np.save(path, np.array(names)) if suffix == "npy" else path.write_text("\n".join(names))
-    folds = read_folds(tmp_path, known=PATIENTS)
+    folds = read_folds(tmp_path, ids=PATIENTS)
     tests = [(*PATIENTS[2 * k : 2 * k + 2], *PATIENTS[10 + 2 * k : 12 + 2 * k]) for k in range(5)]
     assert [fold.test for fold in folds] == tests
     assert [fold.val for fold in folds] == [*tests[1:], tests[0]]
@@ -83,25 +83,25 @@ def test_pickled_lists_are_refused(tmp_path: Path) -> None:
             allow_pickle=True,
         )
     with pytest.raises(InputError, match=r"test-brca-0\.npy.*without unpickling.*test-brca-0\.txt"):
-        read_folds(tmp_path, known=PATIENTS)
+        read_folds(tmp_path, ids=PATIENTS)
 
 
 def test_an_empty_part_is_refused(tmp_path: Path) -> None:
     survpath(tmp_path, 0, PATIENTS[:10], ["TCGA-ZZ-0000"])
     with pytest.raises(InputError, match="empty test part"):
-        read_folds(tmp_path, known=PATIENTS)
+        read_folds(tmp_path, ids=PATIENTS)
 
 
 def test_a_patient_in_two_parts_is_refused(tmp_path: Path) -> None:
     survpath(tmp_path, 0, PATIENTS[:10], PATIENTS[9:12], PATIENTS[12:])
     with pytest.raises(InputError, match="TCGA-AA-0009 more than once"):
-        read_folds(tmp_path, known=PATIENTS)
+        read_folds(tmp_path, ids=PATIENTS)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("splits_0.csv", "case,part\na,train\n", "no columns train and val"),
+        ("splits_0.csv", "case,part\na,train\n", "has no column train, val"),
         ("notes.txt", "nothing\n", "holds neither splits"),
         ("test-brca-0.txt", "TCGA-AA-0000\n", "three or more test"),
     ],
@@ -109,4 +109,4 @@ def test_a_patient_in_two_parts_is_refused(tmp_path: Path) -> None:
 def test_other_folders_are_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message):
-        read_folds(tmp_path, known=PATIENTS)
+        read_folds(tmp_path, ids=PATIENTS)

@@ -94,7 +94,7 @@ def test_missing_damaged_and_foreign_tables_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"A1.h5ad: cannot be read as AnnData"):
         read_spots(path)
     anndata.AnnData(np.ones((2, 2), dtype=np.float32)).write_h5ad(path)
-    with pytest.raises(InputError, match="is no spot file of this package"):
+    with pytest.raises(InputError, match="is not a spot file of this package"):
         read_spots(path)
 
 

@@ -169,12 +169,12 @@ def foreign_spec(file: h5py.File) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (drop_dataset, "is no tile file: it has no tissue_fraction"),
+        (drop_dataset, "is not a tile file: it has no tissue_fraction"),
         (float_coords, "coords are float64"),
         (fewer_fractions, "has 3 tiles, but tissue fractions"),
         (drop_slide, "no attribute 'slide_id'"),
         (drop_spec, "no attribute 'spec'"),
-        (broken_spec, "attribute 'spec' is no JSON object"),
+        (broken_spec, "attribute 'spec' is not a JSON object"),
         (foreign_spec, "its tile spec holds tile_px, not"),
     ],
 )

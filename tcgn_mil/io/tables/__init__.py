@@ -1,1 +1,1 @@
-"""Read tables that users give (CSV, TSV, Parquet, Excel) and check them against a declared schema."""
+"""Read tables of users (CSV, TSV, Parquet, Excel) and check them against a declared schema."""

@@ -45,7 +45,7 @@ def read_patient_table(path: str | Path) -> pd.DataFrame:
         raise InputError(
             "holds no values",
             path=path,
-            fix="give one row for each patient: the patient's name in the first column, then values",
+            fix="give one row for each patient, with the patient's name in the first column",
         )
     check_patients(tuple(table.index), path)
     return table

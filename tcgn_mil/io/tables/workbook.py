@@ -1,4 +1,8 @@
-"""Sheets of .xlsx workbooks as text: bounded in size before they are unpacked, values as saved, no formula run."""
+"""Read sheets of Excel workbooks (.xlsx) as text.
+
+The size is bounded before the workbook is unpacked, because a small .xlsx file can unpack to many
+gigabytes. Formulas are not evaluated; their cells have the values that were saved with them.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,8 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.text import preview
 
 SUFFIX = ".xlsx"
-MAX_WORKBOOK_BYTES = 2**27  # of XML, unpacked; TCGA-CDR has 20 MB
-MAX_COLUMNS, MAX_ROWS = 2000, 2**20
+MAX_WORKBOOK_BYTES = 2**27  # bytes of unpacked XML; the workbook of TCGA-CDR has 20 MB
+MAX_COLUMNS, MAX_ROWS = 2000, 2**20  # 2**20 rows is the limit of the format
 _READ_ERRORS = (
     OSError,
     EOFError,
@@ -31,40 +35,56 @@ _READ_ERRORS = (
 
 
 def read_sheet(path: str | Path, sheet: str) -> pd.DataFrame:
-    """A sheet's cells as stripped text under the names in its first row, index the row; empty rows are left out.
+    """Read a sheet as text.
 
-    A formula's cell has the value that was saved with it, empty where none was.
+    Parameters
+    ----------
+    path
+        The workbook.
+    sheet
+        Name of the sheet.
+
+    Returns
+    -------
+    DataFrame
+        Cells without surrounding spaces, under the names in the first row. The index is the number
+        of the row in the sheet. Empty rows are left out. A formula whose value was not saved is an
+        empty string.
 
     Raises
     ------
     InputError
-        If the file is missing, no workbook, or unpacks past :data:`MAX_WORKBOOK_BYTES`; or if the sheet is absent, or
-        has no rows below a header.
+        If the file is missing, is not a workbook, or unpacks to more than `MAX_WORKBOOK_BYTES`; or
+        if the sheet is missing or has no row below its header.
     """
     path = Path(path)
-    with _opened(path) as book:
+    with _open_workbook(path) as book:
         if sheet not in book.sheetnames:
-            known = preview(book.sheetnames, most=10)
             raise InputError(
-                f"has no sheet {sheet!r}", path=path, fix=f"name one of its sheets: {known}"
+                f"has no sheet {sheet!r}",
+                path=path,
+                fix=f"name one of its sheets: {preview(book.sheetnames, most=10)}",
             )
         page = book[sheet]
-        page.reset_dimensions()  # what the file states may be wrong
+        # The dimensions that the file states may be wrong, and openpyxl would then drop cells.
+        page.reset_dimensions()
         names = [
-            _text(cell)
+            _cell_text(cell)
             for cell in next(page.iter_rows(values_only=True, max_row=1, max_col=MAX_COLUMNS), ())
         ]
         while names and not names[-1]:
             names.pop()
         if not names:
             raise InputError(
-                f"sheet {sheet} has no header", path=path, fix="the first row names the columns"
+                f"sheet {sheet} has no header",
+                path=path,
+                fix="name the columns in the first row of the sheet",
             )
         rows = page.iter_rows(values_only=True, min_row=2, max_row=MAX_ROWS, max_col=len(names))
         filled = {
             number: cells
             for number, row in enumerate(rows, start=2)
-            if any(cells := _cells(row, len(names)))
+            if any(cells := _row_text(row, len(names)))
         }
     if not filled:
         raise InputError(
@@ -73,13 +93,13 @@ def read_sheet(path: str | Path, sheet: str) -> pd.DataFrame:
     return pd.DataFrame(list(filled.values()), index=list(filled), columns=names)
 
 
-def _cells(row: tuple[Any, ...], width: int) -> list[str]:
-    cells = [_text(cell) for cell in row[:width]]
+def _row_text(row: tuple[Any, ...], width: int) -> list[str]:
+    cells = [_cell_text(cell) for cell in row[:width]]
     return cells + [""] * (width - len(cells))
 
 
-def _text(cell: Any) -> str:
-    """A cell as a CSV file would have it: 1355.0 as 1355, a date in ISO form."""
+def _cell_text(cell: Any) -> str:
+    """Return a cell as a CSV file would have it: 1355.0 as 1355, and a date in ISO form."""
     if cell is None:
         return ""
     if isinstance(cell, float) and cell.is_integer():
@@ -90,8 +110,12 @@ def _text(cell: Any) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The workbook, read as a stream; zipfile yields no more bytes than the sizes summed here."""
+def _open_workbook(path: Path) -> Iterator[Any]:
+    """Open a workbook as a stream.
+
+    The sizes in the directory of the zip archive can be trusted as a bound: zipfile never yields
+    more bytes of a file than its size there.
+    """
     import openpyxl
     from openpyxl.utils.exceptions import InvalidFileException
 
@@ -102,9 +126,10 @@ def _opened(path: Path) -> Iterator[Any]:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > MAX_WORKBOOK_BYTES:
             raise InputError(
-                f"unpacks to {size / 2**20:.0f} MiB",
+                f"unpacks to {size / 2**20:.0f} MiB, more than the limit of"
+                f" {MAX_WORKBOOK_BYTES / 2**20:.0f} MiB",
                 path=path,
-                fix=f"a clinical workbook needs less than {MAX_WORKBOOK_BYTES / 2**20:.0f}; save the sheet as CSV",
+                fix="save the sheet as CSV",
             )
         book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
         try:
@@ -117,5 +142,5 @@ def _opened(path: Path) -> Iterator[Any]:
         raise InputError(
             f"cannot be read as a workbook ({type(error).__name__}: {str(error)[:150]})",
             path=path,
-            fix="give .xlsx, or save the sheet as CSV UTF-8",
+            fix="give an .xlsx file, or save the sheet as CSV UTF-8",
         ) from error

@@ -87,7 +87,7 @@ class TestGenes:
         for text, message in (
             (
                 "id\tsymbol\nE\tX\n",
-                r"map\.tsv: is no gene map: it has no column gene, but id, symbol",
+                r"map\.tsv: is not a gene map: it has no column gene; its columns are id, symbol",
             ),
             ("id\tgene\n\tX\n", r"map\.tsv: gene map, column id, row 2: '' is blank"),
             (

@@ -1,4 +1,4 @@
-"""Clinical tables: layouts, units and codings as declared, what is listed, what is refused, and the public cohorts."""
+"""Clinical tables: layouts, units, codings, dropped rows, and the public cohorts."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from hypothesis import strategies as st
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.clinical_file import read_survival
 from tcgn_mil.io.tables import workbook as workbooks
+from tcgn_mil.preprocessing.clinical import detect_layout
 from tcgn_mil.preprocessing.clinical.checks import (
+    agreement_summary,
     alarms,
     compare,
     contradictions,
     describe,
-    summarise,
     unit_alarm,
 )
-from tcgn_mil.preprocessing.clinical.layouts import UNIT_DAYS, ClinicalLayout
-from tcgn_mil.preprocessing.clinical.reader import ClinicalOptions, ClinicalTable, read_clinical
+from tcgn_mil.preprocessing.clinical.detect_layout import LayoutReader, register_clinical_layout
+from tcgn_mil.preprocessing.clinical.layouts import UNIT_DAYS, ClinicalLayout, EndpointColumns
+from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
+from tcgn_mil.preprocessing.clinical.reader import ClinicalTable, read_clinical
 from tcgn_mil.preprocessing.clinical.run import write_clinical
 
 NAMED = ClinicalOptions(
@@ -123,7 +126,10 @@ class TestLayouts:
     def test_the_length_of_a_month_is_declared(
         self, tmp_path: Path, options: ClinicalOptions, layout: str, days: float
     ) -> None:
-        text = "case_id,survival_months,censorship,survival_months_dss,censorship_dss\nTCGA-A1-A0SB,10,0,10,1.0\n"
+        text = (
+            "case_id,survival_months,censorship,survival_months_dss,censorship_dss\n"
+            "TCGA-A1-A0SB,10,0,10,1.0\n"
+        )
         table = read_clinical(text_file(tmp_path, text), options, layout=layout)
         assert outcomes(table) == {"TCGA-A1-A0SB": (pytest.approx(days), True)}
         assert outcomes(table, "DSS") == {"TCGA-A1-A0SB": (pytest.approx(days), False)}
@@ -189,6 +195,19 @@ class TestLayouts:
         assert outcomes(read_clinical(text_file(tmp_path, content), NAMED)) == {
             "Müller": (300.0, True)
         }
+
+
+def test_door_a_layout_is_added_from_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detect_layout, "CLINICAL_LAYOUTS", dict(detect_layout.CLINICAL_LAYOUTS))
+    weeks = ClinicalLayout("weeks", "id", (EndpointColumns("OS", "weeks", "dead"),), unit_days=7.0)
+    register_clinical_layout(
+        LayoutReader("weeks", lambda header: "weeks" in header.columns, lambda header: weeks)
+    )
+    table = read_clinical(text_file(tmp_path, "id,weeks,dead\na,10,1\n"), ClinicalOptions())
+    assert table.layout.name == "weeks"
+    assert outcomes(table) == {"a": (70.0, True)}
 
 
 class TestEvents:
@@ -346,7 +365,7 @@ class TestUnits:
         summary = write_clinical(
             [text_file(tmp_path, "id,time,dead\na,10,1\n")], tmp_path / "out.csv", NAMED
         )
-        assert "too few to check the unit" in summary.notes[0]
+        assert "too few patients to check the unit" in summary.notes[0]
 
     @pytest.mark.parametrize(("true", "declared"), [(30.44, 30.0), (30.0, 30.44)])
     def test_the_wrong_month_makes_no_whole_days(
@@ -435,7 +454,7 @@ class TestSources:
         coarse = read_clinical(
             text_file(tmp_path, months.to_csv(index=False), "b.csv"), named(time_unit="months")
         )
-        assert summarise(compare(days, coarse))[0]["time_agrees"] >= 0.95  # type: ignore[operator]
+        assert agreement_summary(compare(days, coarse))[0]["time_agrees"] >= 0.95  # type: ignore[operator]
 
     def test_covariates_from_another_file(self, tmp_path: Path) -> None:
         first = text_file(tmp_path, "id,time,dead\na,10,1\nb,20,0\n", "a.csv")
@@ -475,7 +494,7 @@ class TestSources:
         (
             "id,time,dead\na,1,1\nb,soon,1\nc,later,0\n",
             NAMED,
-            r"column time, row 3 \(patient b\): 'soon' is no number, and 1 more",
+            r"column time, row 3 \(patient b\): 'soon' is no number, and 1 other cell too",
         ),
         (
             "id;time;dead\na;1,5;1\n",
@@ -600,7 +619,7 @@ class TestPublicCohorts:
         inverted = cdr.outcomes.assign(event=~cdr.outcomes["event"].astype(bool))
         found = alarms(ClinicalTable(cdr.path, cdr.layout, inverted, cdr.covariates, (), ()))
         assert len(found) == 1
-        assert "taken for their opposite" in str(found[0])
+        assert "events and censoring are swapped" in str(found[0])
 
     @pytest.mark.parametrize("declared", ["days", "years"])
     @pytest.mark.parametrize(
@@ -634,7 +653,7 @@ class TestPublicCohorts:
             layout="porpoise",
         )
         assert (len(brca.outcomes), brca.outcomes["event"].sum()) == (956, 130)
-        (row,) = summarise(compare(brca, cdr))
+        (row,) = agreement_summary(compare(brca, cdr))
         assert (row["patients_in_both"], row["time_agrees"], row["events_differ"]) == (956, 1.0, 0)
 
     def test_conflicting_subtypes_are_listed(self, real_data: Path) -> None:

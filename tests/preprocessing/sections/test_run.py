@@ -343,7 +343,7 @@ def test_a_table_names_sections_patients_and_resolutions(
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("section,image\nA1,x\n", "is no table of sections: it has no column path"),
+        ("section,image\nA1,x\n", "is not a table of sections: it has no column path"),
         ("path,section\n../elsewhere,A1\n", "leads out of the table's folder"),
         ("path,format\nher2st,xenium\n", "column format, row 2: 'xenium' is none of auto, her2st"),
         ("path,mpp\nher2st,fine\n", "column mpp, row 2: 'fine' is not a resolution"),

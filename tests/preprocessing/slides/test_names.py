@@ -12,7 +12,7 @@ import pytest
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.cohort_file import read_cohort, slides_of
 from tcgn_mil.preprocessing.bulk.run import BulkConfig, write_cohort
-from tcgn_mil.preprocessing.clinical.reader import ClinicalOptions
+from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
 from tcgn_mil.preprocessing.clinical.run import write_clinical
 from tcgn_mil.preprocessing.slides.names import list_slides
 
@@ -72,9 +72,9 @@ def test_the_site_of_a_tcga_slide_is_that_of_its_name(tmp_path: Path) -> None:
         ),
         (
             "slide_id,patient_id\ns1,P1\ns1,P2\n",
-            r"column slide_id, row 3: 's1' is there more than once",
+            r"column slide_id, row 3: 's1' appears more than once",
         ),
-        ("slide_id,patient_id\ns1.svs,P1\ns1.tif,P2\n", r"row 3: 's1' is there more than once"),
+        ("slide_id,patient_id\ns1.svs,P1\ns1.tif,P2\n", r"row 3: 's1' appears more than once"),
         (
             "slide_id,patient_id\n../s1,P1\n",
             r"column slide_id, row 2: '\.\./s1' is not a plain file name",

@@ -123,7 +123,7 @@ class TestTables:
         ("text", "message"),
         [
             ("", "holds no rows below a header"),
-            ("slide,file\na,a.svs\n", "is no slides table: it has no column path, but slide, file"),
+            ("slide,file\na,a.svs\n", "is not a slides table: it has no column path; its columns are slide, file"),
             ("path,path\na.svs,b.svs\n", "has column path more than once"),
             ("path\n", "holds no rows below a header"),
             ("path,mpp\na.svs,0.5\n,0.5\n", "column path, row 3: '' is blank"),
@@ -134,7 +134,7 @@ class TestTables:
             ("path,mpp\na.svs,nan\n", "column mpp, row 2: 'nan' is not a resolution"),
             (
                 "path,mpp\na.svs,0\nb.svs,0\n",
-                "column mpp, row 2: '0' is not a resolution.*, and 1 more of its cells",
+                "column mpp, row 2: '0' is not a resolution.*, and 1 other cell too",
             ),
             ("path,mpp\na.svs,50\n", "column mpp, row 2: '50' is not a resolution"),
             ("path,mpp\nleft, a.svs,0.5\n", "line 2 has 3 cells under 2 columns"),

@@ -355,7 +355,7 @@ def lose_all(folder: Path) -> None:
         ),
         (
             edit_sheet("Case ID", "Case"),
-            r"sample_sheet.*\.tsv: is no GDC sample sheet: it has no column Case ID",
+            r"sample_sheet.*\.tsv: is not a GDC sample sheet: it has no column Case ID",
         ),
         (edit_sheet(SUFFIX, ".bam"), "names no"),
         (
@@ -364,7 +364,7 @@ def lose_all(folder: Path) -> None:
         ),
         (
             edit_sheet("id-two\t", "id-one\t"),
-            r"column File ID, row 3: 'id-one' is there more than once",
+            r"column File ID, row 3: 'id-one' appears more than once",
         ),
         (edit_sheet(f"{B}\t", "\t"), r"column Case ID, row 3: '' is blank"),
         (lose_all, r"none of its 3 files can be used: one.*the file is missing"),

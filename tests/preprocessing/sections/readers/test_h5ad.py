@@ -406,7 +406,7 @@ def replaced(name: str, values: Callable[[np.ndarray], object]) -> Callable[[Pat
             hest_file(lambda file: file["img"].attrs.pop("pixel_size")),
             "does not state pixel_size of its patches",
         ),
-        (hest_file(lambda file: file.pop("barcode")), "is no HEST patch file: it has no barcode"),
+        (hest_file(lambda file: file.pop("barcode")), "is not a HEST patch file: it has no barcode"),
         (
             replaced("coords", lambda xy: xy[:, ::-1]),
             r"its patches lie \d+ px from the spots of their barcodes",

@@ -401,7 +401,7 @@ H5, PICTURES = (
         ),
         (
             break_h5(lambda file: file.move("matrix", "GRCh38")),
-            r"is no 10x matrix file: it has no matrix/barcodes",
+            r"is not a 10x matrix file: it has no matrix/barcodes",
         ),
         (
             positions(
