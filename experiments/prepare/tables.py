@@ -159,7 +159,7 @@ def clinical(
     ] = False,
 ) -> None:
     """Read survival in days, and covariates, one row a patient; checks units, codings, and sources on each other."""
-    from tcgn_mil.preprocessing.clinical.reader import ClinicalOptions
+    from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
     from tcgn_mil.preprocessing.clinical.run import write_clinical
 
     options = ClinicalOptions(

@@ -1,1 +1,4 @@
-"""TODO: say what preprocessing/clinical holds."""
+"""Read clinical tables of several layouts into outcomes in days and covariates.
+
+The command is ``tcgn-mil clinical``.
+"""

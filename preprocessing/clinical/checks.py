@@ -1,10 +1,14 @@
-"""Whether times are in the unit they were declared in, whether events mean events, and whether two sources agree.
+"""Check the unit of times, the coding of events, and whether two clinical tables agree.
 
-Bounds come from TCGA-CDR (Liu et al., Cell 2018): over its 33 cancer types and four endpoints the median time lies
-between 186 days (glioblastoma, PFI) and 1,472 (kidney chromophobe, OS), the longest is 11,252. No such rule is sound
-for the coding of events: 1 to 86 % of a type have one, so that the inverted share is ordinary too, and those with an
-event have the shorter times in most types, but the longer in breast, ovary and glioma. What is sound: who died of the
-disease has died. That compares OS with DSS, where a table has both; otherwise the numbers are shown.
+Bounds on times come from TCGA-CDR (Liu et al., Cell 2018). Over its 33 cancer types and four
+endpoints, the median time is between 186 days (glioblastoma, PFI) and 1,472 days (kidney
+chromophobe, OS), and the longest time is 11,252 days.
+
+There is no such bound for the coding of events. Between 1 and 86 % of the patients of a cancer type
+have an event, so an inverted share is plausible as well. Patients with an event have shorter times
+in most types, but longer ones in breast, ovary and glioma. One check is valid: a patient who died
+of the disease has died. It compares OS with DSS if a table has both. Otherwise the numbers are
+shown to the user.
 """
 
 from __future__ import annotations
@@ -22,41 +26,60 @@ from tcgn_mil.preprocessing.clinical.layouts import (
     UNIT_DAYS,
     ClinicalLayout,
 )
-from tcgn_mil.preprocessing.clinical.reader import SAME_TIME_DAYS, ClinicalTable
+from tcgn_mil.preprocessing.clinical.outcomes import SAME_TIME_DAYS
+from tcgn_mil.preprocessing.clinical.reader import ClinicalTable
 from tcgn_mil.types.outcomes import DAYS_A_YEAR
 
 LEAST_MEDIAN_DAYS, MOST_MEDIAN_DAYS, MOST_DAYS = 90.0, 15 * DAYS_A_YEAR, 60 * DAYS_A_YEAR
-MIN_PATIENTS = 10  # for a median that means something
+MIN_PATIENTS = 10  # below this the median is too uncertain to judge the unit
 MOST_EVENTS = 0.9
 _MIN_CONTRADICTIONS = 3
+# The length of a month fits if at least this share of the times are whole days with it.
 _MONTHS_ARE_WHOLE_DAYS = 0.95
-_DECIMALS = 2  # of months in published tables, at least
-_ONE_DECIMAL = 0.9  # share of months that have no more; a third of days / 30 have
+# Published tables give months with at least two decimals.
+_DECIMALS = 2
+# If more than this share of months have at most one decimal, the check tells nothing. Of months
+# that are days / 30, a third have at most one decimal.
+_ONE_DECIMAL = 0.9
 
 
 def alarms(table: ClinicalTable) -> list[InputError]:
-    """What speaks against the declared unit or coding of a table, worst first."""
-    found = []
+    """Return contradictions to the declared unit or coding of a table, the worst first."""
+    errors = []
     for endpoint, rows in table.outcomes.groupby("endpoint", sort=False):
         times = rows["time_days"].to_numpy(dtype=np.float64)
         for reason_and_fix in (unit_alarm(times, table.layout), month_alarm(times, table.layout)):
             if reason_and_fix is not None:
                 reason, fix = reason_and_fix
-                found.append(InputError(f"{endpoint}: {reason}", path=table.path, fix=fix))
+                errors.append(InputError(f"{endpoint}: {reason}", path=table.path, fix=fix))
     if inverted := contradictions(table.outcomes):
-        found.append(
+        errors.append(
             InputError(
-                f"{inverted} patients died of the disease (DSS) but did not die (OS), so events are taken for their"
-                " opposite",
+                f"{inverted} patients died of the disease (DSS) but did not die (OS), so events and"
+                " censoring are swapped",
                 path=table.path,
                 fix="check --event-coding, or --format",
             )
         )
-    return found
+    return errors
 
 
 def unit_alarm(time_days: NDArray[np.float64], layout: ClinicalLayout) -> tuple[str, str] | None:
-    """(reason, fix) where the times cannot well be in the declared unit; None if they can, or are too few to say."""
+    """Check whether times can be in the declared unit.
+
+    Returns
+    -------
+    (str, str) or None
+        Reason and fix if the times are implausible. None if they are plausible, or if there are too
+        few to judge.
+
+    Examples
+    --------
+    >>> years_taken_for_days = np.linspace(0.5, 6, 20)
+    >>> reason, fix = unit_alarm(years_taken_for_days, ClinicalLayout("columns", "id"))
+    >>> fix.split(":")[0]
+    'the times are likely in months or years'
+    """
     if len(time_days) < MIN_PATIENTS or _plausible(time_days):
         return None
     median, longest = float(np.median(time_days)), float(time_days.max())
@@ -66,17 +89,18 @@ def unit_alarm(time_days: NDArray[np.float64], layout: ClinicalLayout) -> tuple[
     ]
     reason = (
         f"declared in {layout.unit}, the {len(time_days)} times have a median of {median:.0f} days"
-        f" ({median / DAYS_A_YEAR:.2g} years), the longest {longest:.0f} ({longest / DAYS_A_YEAR:.2g} years);"
-        f" a cohort's median lies between {LEAST_MEDIAN_DAYS:.0f} days and {MOST_MEDIAN_DAYS / DAYS_A_YEAR:.0f} years,"
-        f" its longest below {MOST_DAYS / DAYS_A_YEAR:.0f} years"
+        f" ({median / DAYS_A_YEAR:.2g} years), the longest {longest:.0f}"
+        f" ({longest / DAYS_A_YEAR:.2g} years); the median of a cohort is between"
+        f" {LEAST_MEDIAN_DAYS:.0f} days and {MOST_MEDIAN_DAYS / DAYS_A_YEAR:.0f} years, the longest"
+        f" time below {MOST_DAYS / DAYS_A_YEAR:.0f} years"
     )
     reason += "".join(
         f". As {unit} the median would be {float(np.median(raw)) * UNIT_DAYS[unit]:.0f} days"
         for unit in likely
     )
-    said = " or ".join(likely)
+    units = " or ".join(likely)
     declare = (
-        f"the times are likely in {said}: declare that (--time-unit, or --format)"
+        f"the times are likely in {units}: declare that (--time-unit, or --format)"
         if likely
         else "check the unit"
     )
@@ -91,10 +115,16 @@ def _plausible(time_days: NDArray[np.float64]) -> bool:
 
 
 def month_alarm(time_days: NDArray[np.float64], layout: ClinicalLayout) -> tuple[str, str] | None:
-    """(reason, fix) where months of 30.44 days were declared as months of 30, or the other way round.
+    """Check whether months of 30.44 days were declared as months of 30 days, or the reverse.
 
-    Months were made from whole days: multiplied by the right length they are whole days again. Months of fewer than
-    two decimals do not tell.
+    Months were computed from whole days. Multiplied by the right length of a month they are whole
+    days again, up to the rounding of the table. Months with fewer than two decimals are too coarse
+    for this check.
+
+    Returns
+    -------
+    (str, str) or None
+        Reason and fix if the other length fits and the declared one does not.
     """
     lengths = (PORPOISE_MONTH, SURVPATH_MONTH)
     if layout.unit_days not in lengths or len(time_days) < MIN_PATIENTS:
@@ -110,8 +140,8 @@ def month_alarm(time_days: NDArray[np.float64], layout: ClinicalLayout) -> tuple
     if declared_share >= _MONTHS_ARE_WHOLE_DAYS or other_share < _MONTHS_ARE_WHOLE_DAYS:
         return None
     reason = (
-        f"months of {layout.unit_days:g} days make whole days of {declared_share:.0%} of the times, months of {other:g}"
-        f" of {other_share:.0%}"
+        f"with months of {layout.unit_days:g} days {declared_share:.0%} of times are whole days,"
+        f" with months of {other:g} days {other_share:.0%}"
     )
     name = "porpoise" if other == PORPOISE_MONTH else "survpath"
     return (
@@ -125,9 +155,17 @@ def _near_whole(values: NDArray[np.float64], tolerance: float) -> NDArray[np.boo
 
 
 def contradictions(outcomes: pd.DataFrame) -> int:
-    """Patients with a disease-specific death who did not die, if that is the rule and not an exception; else 0.
+    """Count patients who died of the disease (DSS) and yet did not die (OS).
 
-    With events taken for their opposite, each patient who died of something else becomes one, and nobody the reverse.
+    A few such patients are errors of single rows. If events and censoring are swapped, every
+    patient who died of another cause becomes such a patient, and no patient is left who died of
+    another cause. The count is therefore returned only if it is at least 3 and at least the number
+    of deaths of other causes; otherwise 0 is returned.
+
+    Parameters
+    ----------
+    outcomes
+        Columns patient_id, endpoint and event.
     """
     wide = outcomes.pivot(index="patient_id", columns="endpoint", values="event")
     if not {"OS", "DSS"} <= set(wide.columns):
@@ -141,7 +179,7 @@ def contradictions(outcomes: pd.DataFrame) -> int:
 
 
 def describe(table: ClinicalTable) -> list[str]:
-    """One line for each endpoint: patients, events, median times; and what looks odd but may be right."""
+    """Return a line for each endpoint: patients, events, median times, and unusual values."""
     lines = []
     for endpoint, rows in table.outcomes.groupby("endpoint", sort=False):
         event, times = rows["event"].to_numpy(dtype=bool), rows["time_days"]
@@ -152,23 +190,33 @@ def describe(table: ClinicalTable) -> list[str]:
         )
         share = float(event.mean())
         line = (
-            f"{table.path.name}: {endpoint}: {len(rows)} patients, {int(event.sum())} events ({share:.0%}); median days"
-            f" {times.median():.0f} ({medians})"
+            f"{table.path.name}: {endpoint}: {len(rows)} patients, {int(event.sum())} events"
+            f" ({share:.0%}); median days {times.median():.0f} ({medians})"
         )
         if share in (0.0, 1.0):
-            line += f"; every patient {'has an event' if share else 'is censored'}: check the event coding"
+            same = "has an event" if share else "is censored"
+            line += f"; every patient {same}: check the event coding"
         elif share > MOST_EVENTS:
-            line += "; more events than in any TCGA cancer type (2 to 86 %): check the event coding"
+            line += (
+                "; more events than in any TCGA cancer type (at most 86 %): check the event coding"
+            )
         if len(rows) < MIN_PATIENTS:
-            line += "; too few to check the unit"
+            line += "; too few patients to check the unit"
         lines.append(line)
     return lines
 
 
 def compare(first: ClinicalTable, second: ClinicalTable) -> pd.DataFrame:
-    """Outcomes of patients and endpoints in both: times, difference, whether time and event agree.
+    """Compare the outcomes of patients and endpoints that two tables share.
 
-    Times agree within a day, or within the rounding of a table of whole months or years.
+    Times agree if they differ by at most a day, or by at most half a unit if a table has whole
+    months or years.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each patient and endpoint in both tables: both times in days, their difference,
+        both events, and whether times and events agree.
     """
     left, right = first.outcomes, second.outcomes
     both = left.merge(right, on=["patient_id", "endpoint"], suffixes=("_a", "_b"))
@@ -186,14 +234,25 @@ def compare(first: ClinicalTable, second: ClinicalTable) -> pd.DataFrame:
 
 
 def _rounding(table: ClinicalTable) -> float:
-    """Days by which two honest copies of a time may differ."""
+    """Return the days by which two copies of one time may differ because of rounding."""
     times = table.outcomes["time_days"].to_numpy(dtype=np.float64) / table.layout.unit_days
     whole = len(times) > 0 and bool(_near_whole(times, 1e-6).all())
     return max(SAME_TIME_DAYS, table.layout.unit_days / 2 if whole else 0.0)
 
 
-def summarise(agreement: pd.DataFrame) -> list[dict[str, object]]:
-    """For each pair of sources and endpoint: patients in both, share whose time agrees, events that differ."""
+def agreement_summary(agreement: pd.DataFrame) -> list[dict[str, object]]:
+    """Summarise the agreement of each pair of tables for each endpoint.
+
+    Parameters
+    ----------
+    agreement
+        Rows of :func:`compare`.
+
+    Returns
+    -------
+    list of dict
+        Patients in both tables, share of times that agree, and number of events that differ.
+    """
     return [
         {
             "source_a": a,
@@ -211,16 +270,20 @@ def summarise(agreement: pd.DataFrame) -> list[dict[str, object]]:
 
 
 def disagreements(summary: Sequence[dict[str, object]]) -> list[InputError]:
-    """Alarms where most events of two sources differ: the coding of one of them is inverted."""
-    found = []
+    """Return an error for each pair of tables whose events mostly differ.
+
+    The coding of one of the two is then swapped.
+    """
+    errors = []
     for row in summary:
         differ, patients = int(str(row["events_differ"])), int(str(row["patients_in_both"]))
         if patients >= MIN_PATIENTS and differ > patients / 2:
-            found.append(
+            errors.append(
                 InputError(
-                    f"{row['endpoint']}: events differ in {differ} of {patients} patients that {row['source_a']} and"
-                    f" {row['source_b']} share, so one of them takes events for their opposite",
+                    f"{row['endpoint']}: events differ in {differ} of {patients} patients that"
+                    f" {row['source_a']} and {row['source_b']} share, so one of them has events and"
+                    " censoring swapped",
                     fix="check --event-coding, or --format",
                 )
             )
-    return found
+    return errors

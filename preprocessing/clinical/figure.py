@@ -51,7 +51,8 @@ def _draw_curve(axis: Axes, table: SurvivalTable) -> None:
     axis.set(xlim=(0, last * 1.02), xlabel="years\nand patients at risk")
     events = int(table.event.sum())
     axis.set_title(
-        f"{table.endpoint}: {len(table):,} patients, {events:,} events ({events / len(table):.0%})\n"
+        f"{table.endpoint}: {len(table):,} patients, {events:,} events"
+        f" ({events / len(table):.0%})\n"
         f"median time {np.median(table.time_days):,.0f} days",
         fontsize=10,
     )

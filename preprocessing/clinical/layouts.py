@@ -1,7 +1,8 @@
-"""What a clinical table must look like: its layouts, and their schemas, declared once.
+"""Layout of a clinical table: its columns, their units and their coding.
 
-TCGA-CDR: Liu et al., Cell 2018 (days, 1 = event). UCSC Xena's survival files follow it. PORPOISE: Chen et al., Cancer
-Cell 2022 (months of 30.44 days, 1 = censored). SurvPath: Jaume et al., CVPR 2024 (months of 30 days, 1 = censored).
+References: TCGA-CDR is Liu et al., Cell 2018 (days, 1 = event); the survival files of UCSC Xena
+follow it. PORPOISE is Chen et al., Cancer Cell 2022 (months of 30.44 days, 1 = censored). SurvPath
+is Jaume et al., CVPR 2024 (months of 30 days, 1 = censored).
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from tcgn_mil.types.outcomes import DAYS_A_YEAR
 UNIT_DAYS = {"days": 1.0, "months": DAYS_A_YEAR / 12, "years": DAYS_A_YEAR}
 PORPOISE_MONTH, SURVPATH_MONTH = 30.44, 30.0
 CODINGS = ("event", "censored")
-CDR_SHEET = "TCGA-CDR"
-LAYOUTS = ("auto", "tcga-cdr", "xena", "porpoise", "survpath", "columns", "covariates")
-PATIENT_COLUMNS = ("patient_id", "case_id", "bcr_patient_barcode", "_PATIENT")
+# Cells that mean that a value is missing: those of TCGA, of statistics programs, and the errors
+# that a spreadsheet leaves where a formula failed.
 MISSING = frozenset(
     (
         "",
@@ -57,7 +57,7 @@ _TRUTH = {"1": True, "0": False, "true": True, "false": False}
 
 
 class EndpointColumns(NamedTuple):
-    """An endpoint's name and its two columns."""
+    """Name of an endpoint, and its columns of times and of events."""
 
     name: str
     time: str
@@ -66,28 +66,37 @@ class EndpointColumns(NamedTuple):
 
 @dataclass(frozen=True)
 class ClinicalLayout:
-    """Where a table keeps what.
+    """Layout of one table.
 
     Attributes
     ----------
     name
-        One of :data:`LAYOUTS`, less ``auto``.
+        Name of the layout, a key of
+        :data:`~tcgn_mil.preprocessing.clinical.detect_layout.CLINICAL_LAYOUTS`.
     patient
-        Column of the patient's or a sample's name; TCGA barcodes are cut to the patient.
+        Column of the patient or of a sample. TCGA barcodes are cut to the patient.
     endpoints
-        None for a table of covariates.
+        Endpoints to read; none for a table of covariates.
     unit_days
-        Days in one unit of time.
+        Length of one unit of time in days.
     unit
-        The unit as declared: days, months or years.
+        Unit as declared: ``days``, ``months`` or ``years``.
     coding
-        What a 1 means: ``event`` or ``censored``.
+        Meaning of a 1: ``event`` or ``censored``.
     event_values
-        Instead of 0 and 1: lower-case cells that mean an event; the others mean none.
+        Lower-case cells that mean an event, instead of 0 and 1. All other cells mean none.
     entry
         Column of the time at which observation began, in the same unit.
     covariates
-        Columns to keep as given.
+        Columns to keep as they are.
+
+    Examples
+    --------
+    >>> layout = ClinicalLayout("columns", "id", unit_days=365.25, coding="censored")
+    >>> layout.days(pd.Series(["2", "NA"])).tolist()
+    [730.5, nan]
+    >>> layout.events(pd.Series(["0", "1", "NA"])).tolist()
+    [True, False, <NA>]
     """
 
     name: str
@@ -102,7 +111,7 @@ class ClinicalLayout:
 
     @property
     def columns(self) -> list[str]:
-        """All columns that are read, each once."""
+        """Names of all columns that are read, each once."""
         outcome = [
             column for endpoint in self.endpoints for column in (endpoint.time, endpoint.event)
         ]
@@ -110,7 +119,11 @@ class ClinicalLayout:
         return list(dict.fromkeys([self.patient, *outcome, *entry, *self.covariates]))
 
     def events(self, cells: pd.Series) -> pd.Series:
-        """Text cells as True (event), False (censored) or NA (missing)."""
+        """Recode text cells as True (event), False (censored) or NA (missing).
+
+        A missing event stays missing. If it were taken for "censored", patients of unknown outcome
+        would count as survivors.
+        """
         lowered = plain(cells)
         if self.event_values:
             seen = lowered.isin(self.event_values).astype("boolean")
@@ -120,7 +133,7 @@ class ClinicalLayout:
         return seen.mask(is_missing(cells))
 
     def days(self, cells: pd.Series) -> pd.Series:
-        """Text cells of a time as float64 days, NaN where missing."""
+        """Convert text cells of a time to float64 days; NaN for missing ones."""
         return (
             pd.to_numeric(cells.mask(is_missing(cells)), errors="coerce").astype("float64")
             * self.unit_days
@@ -128,19 +141,19 @@ class ClinicalLayout:
 
 
 def is_missing(cells: pd.Series) -> pd.Series:
-    """Whether text cells are empty or one of :data:`MISSING`."""
+    """Tell for each text cell whether it is empty or one of :data:`MISSING`."""
     return cells.str.lower().isin(MISSING)
 
 
 def plain(cells: pd.Series) -> pd.Series:
-    """Text cells in lower case, whole numbers without their decimal zeros."""
+    """Convert text cells to lower case, and whole numbers to digits alone (``1.0`` to ``1``)."""
     return cells.str.lower().str.replace(r"^([+-]?\d+)\.0*$", r"\1", regex=True)
 
 
-_NUMBER_FIX = "give times as numbers with a decimal point, and mark missing ones as NA"
+_NUMBER_FIX = "give times as numbers with a decimal point, and write missing ones as NA"
 _EVENT_FIX = (
-    "0 and 1 are read under --event-coding event (1 = event) or censored (1 = censored); for text name what counts as"
-    " an event, e.g. --event-values dead,deceased"
+    "0 and 1 are read under --event-coding event (1 = event) or censored (1 = censored); for text"
+    " name what counts as an event, for example --event-values dead,deceased"
 )
 
 
@@ -155,12 +168,12 @@ def _is_zero_or_one(cells: pd.Series) -> pd.Series:
 _NUMBER = CellRule(_is_number, "is no number", _NUMBER_FIX)
 _ZERO_OR_ONE = CellRule(_is_zero_or_one, "is neither 0 nor 1", _EVENT_FIX)
 _PATIENT = CellRule(
-    lambda cells: ~is_missing(cells), "names no patient", "name it, or remove the row"
+    lambda cells: ~is_missing(cells), "names no patient", "name the patient, or remove the row"
 )
 
 
 def schema_of(layout: ClinicalLayout) -> TableSchema:
-    """The schema that a table's text cells must fit."""
+    """Return the schema that the text cells of a table of this layout must fit."""
     columns: dict[str, tuple[CellRule, ...]] = dict.fromkeys(layout.covariates, ())
     for endpoint in layout.endpoints:
         columns[endpoint.time] = (_NUMBER,)
@@ -172,19 +185,21 @@ def schema_of(layout: ClinicalLayout) -> TableSchema:
 
 
 def need_columns(names: Sequence[str], wanted: Sequence[str], path: Path) -> None:
-    """Raise unless each wanted column is in the header, once."""
+    """Raise InputError unless each wanted column is in the header exactly once."""
     absent = [name for name in wanted if name not in names]
     if absent:
         shown = ", ".join(list(names)[:12]) + (
             f" and {len(names) - 12} more" if len(names) > 12 else ""
         )
         raise InputError(
-            f"has no column {', '.join(absent)}", path=path, fix=f"name one of its columns: {shown}"
+            f"has no column {', '.join(absent)}",
+            path=path,
+            fix=f"name one of its columns: {shown}",
         )
     repeated = [name for name in wanted if list(names).count(name) > 1]
     if repeated:
         raise InputError(
             f"has column {', '.join(repeated)} more than once",
             path=path,
-            fix="rename or remove one",
+            fix="rename or remove one of them",
         )

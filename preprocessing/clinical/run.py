@@ -1,7 +1,8 @@
-"""clinical.csv from one or several sources; a figure, dropped_patients.csv and agreement.csv beside it.
+"""Write clinical.csv from one or several clinical tables (``tcgn-mil clinical``).
 
-Where sources overlap the first one given wins, for each patient and endpoint, and for each covariate's value; what it
-lacks is filled from the next. Patients are those of all sources.
+The patients are those of all tables. If tables overlap, the first one given wins, separately for
+each patient and endpoint and for each value of a covariate. What it lacks is taken from the next.
+A figure, dropped_patients.csv and agreement.csv are written beside clinical.csv.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ import pandas as pd
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.clinical_file import write_survival
-from tcgn_mil.preprocessing.clinical import checks as survival_check
-from tcgn_mil.preprocessing.clinical.figure import draw_survival
-from tcgn_mil.preprocessing.clinical.reader import (
-    ClinicalOptions,
-    ClinicalTable,
-    Dropped,
-    read_clinical,
+from tcgn_mil.preprocessing.clinical.checks import (
+    agreement_summary,
+    alarms,
+    compare,
+    describe,
+    disagreements,
 )
+from tcgn_mil.preprocessing.clinical.figure import draw_survival
+from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
+from tcgn_mil.preprocessing.clinical.outcomes import Dropped
+from tcgn_mil.preprocessing.clinical.reader import ClinicalTable, read_clinical
 from tcgn_mil.text import duplicates
 from tcgn_mil.types.outcomes import SurvivalTable
 
@@ -33,7 +37,21 @@ DROPPED_FILE, AGREEMENT_FILE = "dropped_patients.csv", "agreement.csv"
 
 @dataclass(frozen=True)
 class ClinicalSummary:
-    """What was written: patients in all, dropped outcomes, one line for each thing to be told, agreement of sources."""
+    """Summary of a clinical.csv.
+
+    Attributes
+    ----------
+    patients
+        Number of patients.
+    dropped
+        Number of rows of dropped_patients.csv.
+    notes
+        Lines for the user.
+    warnings
+        Contradictions to the declared unit or coding that were allowed.
+    agreement
+        Agreement of each pair of tables, for each endpoint.
+    """
 
     patients: int
     dropped: int
@@ -50,30 +68,38 @@ def write_clinical(
     layouts: Sequence[str] = ("auto",),
     allow_unusual: bool = False,
 ) -> ClinicalSummary:
-    """Read the sources, check them, and write one table.
+    """Read clinical tables, check them, and write them as one.
 
     Parameters
     ----------
     paths
-        Tables; the first wins.
+        Tables. The first one wins.
     out_path
-        The .csv to write.
+        The .csv file to write.
+    options
+        What the user declares about the tables.
     layouts
-        One for all, or one for each path.
+        One layout for all tables, or one for each.
     allow_unusual
-        Write in spite of alarms about units and codings, which then are warnings.
+        Report contradictions to the declared unit or coding as warnings, instead of raising the
+        first of them.
+
+    Returns
+    -------
+    ClinicalSummary
+        Numbers and lines for the user.
 
     Raises
     ------
     InputError
-        As :func:`read_clinical`; for an option that no table uses; for a unit or coding that the values speak against;
-        or if nothing usable is left.
+        If a table cannot be read (see :func:`read_clinical`), no table uses one of the options, the
+        values contradict the declared unit or coding, or no usable outcome is left.
     """
     out_path = Path(out_path)
     if len(layouts) not in (1, len(paths)):
         raise InputError(
             f"{len(layouts)} formats for {len(paths)} files",
-            fix="give --format once, or once a file",
+            fix="give --format once, or once for each file",
         )
     each = list(layouts) * len(paths) if len(layouts) == 1 else layouts
     tables = [
@@ -81,16 +107,16 @@ def write_clinical(
         for path, layout in zip(paths, each, strict=True)
     ]
     _check_options_used(tables, options)
-    compared = [survival_check.compare(first, second) for first, second in combinations(tables, 2)]
+    compared = [compare(first, second) for first, second in combinations(tables, 2)]
     agreement = pd.concat(compared) if compared else None
-    summary = [] if agreement is None else survival_check.summarise(agreement)
-    alarms = [alarm for table in tables for alarm in survival_check.alarms(table)]
-    alarms += survival_check.disagreements(summary)
-    if alarms and not allow_unusual:
-        raise alarms[0]
+    summary = [] if agreement is None else agreement_summary(agreement)
+    contradictions = [alarm for table in tables for alarm in alarms(table)]
+    contradictions += disagreements(summary)
+    if contradictions and not allow_unusual:
+        raise contradictions[0]
     survival = _merged(tables)
     dropped = [lost for table in tables for lost in table.dropped]
-    notes = [note for table in tables for note in (*survival_check.describe(table), *table.notes)]
+    notes = [note for table in tables for note in (*describe(table), *table.notes)]
     meta = {
         "sources": [_source(table) for table in tables],
         "dropped": {
@@ -98,7 +124,7 @@ def write_clinical(
             for (name, why), count in _counts(dropped).items()
         },
         "agreement": summary,
-        "warnings": [str(alarm) for alarm in alarms],
+        "warnings": [str(alarm) for alarm in contradictions],
         "notes": notes,
     }
     write_survival(out_path, survival, meta=meta)
@@ -106,19 +132,20 @@ def write_clinical(
     draw_survival(out_path.with_suffix(".png"), survival)
     patients = len({name for table in survival for name in table.patient_id})
     return ClinicalSummary(
-        patients, len(dropped), tuple(notes), tuple(map(str, alarms)), tuple(summary)
+        patients, len(dropped), tuple(notes), tuple(map(str, contradictions)), tuple(summary)
     )
 
 
 def _check_options_used(tables: Sequence[ClinicalTable], options: ClinicalOptions) -> None:
-    """An option without effect is a misunderstanding."""
+    """Raise InputError for an option without effect, which shows a misunderstanding."""
     names = [table.layout.name for table in tables]
     if (
         options.times or options.event_coding or options.event_values or options.entry
     ) and "columns" not in names:
         raise InputError(
-            f"columns, unit or coding are declared, but the files are read as {', '.join(names)}, which states them",
-            fix="leave those options out, or give --format columns",
+            f"columns, unit or coding are declared, but the files are read as {', '.join(names)},"
+            " which states them",
+            fix="remove these options, or give --format columns",
         )
     absent = [
         name for name in options.covariates if not any(name in table.covariates for table in tables)
@@ -135,7 +162,7 @@ def _check_options_used(tables: Sequence[ClinicalTable], options: ClinicalOption
 
 
 def _merged(tables: Sequence[ClinicalTable]) -> list[SurvivalTable]:
-    """One table for each endpoint, first source first."""
+    """Merge the tables into one for each endpoint; the first table wins."""
     outcomes = pd.concat(
         [table.outcomes for table in tables if len(table.outcomes)] or [tables[0].outcomes]
     )
@@ -146,7 +173,7 @@ def _merged(tables: Sequence[ClinicalTable]) -> list[SurvivalTable]:
         raise InputError(
             f"no patient has a usable time and event: {why}",
             path=tables[0].path,
-            fix="check the columns",
+            fix="check the columns of times and events",
         )
     covariates = tables[0].covariates.replace("", pd.NA)
     for table in tables[1:]:
@@ -167,7 +194,7 @@ def _merged(tables: Sequence[ClinicalTable]) -> list[SurvivalTable]:
 
 
 def _source(table: ClinicalTable) -> dict[str, object]:
-    """How a file was read, for the provenance."""
+    """Describe how a file was read, for the provenance."""
     layout = asdict(table.layout)
     layout["event_values"] = sorted(table.layout.event_values)
     layout["endpoints"] = [list(endpoint) for endpoint in table.layout.endpoints]
@@ -175,7 +202,7 @@ def _source(table: ClinicalTable) -> dict[str, object]:
 
 
 def _counts(dropped: Sequence[Dropped]) -> Counter[tuple[str, str]]:
-    """Reasons, without the values in them, and how often."""
+    """Count dropped rows by endpoint and reason, without the values in the reason."""
     return Counter((row.endpoint, row.reason.split(" (")[0].split(":")[0]) for row in dropped)
 
 

@@ -1,4 +1,4 @@
-"""The figure of a clinical table: a panel an endpoint, with the curve and the numbers that lifelines gives."""
+"""The figure of a clinical table has one panel for each endpoint, with the curve of lifelines."""
 
 from __future__ import annotations
 

@@ -1,0 +1,204 @@
+"""Reduce the rows of a clinical table to one outcome and one set of covariates for each patient.
+
+The rules are:
+
+1. A row without a usable time and event is listed with the reason.
+2. Equal rows of a patient, for several slides or samples, count as one.
+3. If the rows of a patient differ by at most a day and agree on the event, the first is kept.
+4. If they differ more, nothing tells which row is right. The patient loses this endpoint.
+5. A covariate that differs between rows keeps its first value.
+
+Everything that was changed or dropped is listed in dropped_patients.csv.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from tcgn_mil.preprocessing.clinical.layouts import ClinicalLayout, EndpointColumns, is_missing
+
+SAME_TIME_DAYS = 1.0
+
+
+class Dropped(NamedTuple):
+    """A row of dropped_patients.csv: an outcome or a covariate that was not used as it is.
+
+    Attributes
+    ----------
+    patient_id
+        The patient.
+    endpoint
+        The endpoint; empty for a covariate.
+    source
+        Name of the table.
+    rows
+        Rows of the table.
+    reason
+        Reason, with the values.
+    kept
+        Row or value that was used instead; empty if none was.
+    """
+
+    patient_id: str
+    endpoint: str
+    source: str
+    rows: str
+    reason: str
+    kept: str = ""
+
+
+def usable_outcomes(
+    table: pd.DataFrame,
+    patients: pd.Series,
+    layout: ClinicalLayout,
+    endpoint: EndpointColumns,
+    source: str,
+) -> tuple[pd.DataFrame, list[Dropped]]:
+    """Return the usable outcomes of one endpoint.
+
+    Parameters
+    ----------
+    table
+        Text cells, indexed by row of the file.
+    patients
+        Patient of each row.
+    layout, endpoint
+        Columns, unit and coding.
+    source
+        Name of the table.
+
+    Returns
+    -------
+    outcomes : pandas.DataFrame
+        Columns patient_id, endpoint, time_days, event (bool) and entry_days, one row for each
+        patient.
+    dropped : list of Dropped
+        Rows that were not used, and conflicts between rows.
+    """
+    entry = 0.0 if layout.entry is None else layout.days(table[layout.entry])
+    rows = pd.DataFrame(
+        {
+            "patient_id": patients,
+            "endpoint": endpoint.name,
+            "time_days": layout.days(table[endpoint.time]),
+            "event": layout.events(table[endpoint.event]),
+            "entry_days": entry,
+            "row": table.index.astype(str),
+        }
+    )
+    reason = _unusable(rows, table, layout, endpoint)
+    usable, lost = rows[reason == ""], rows[reason != ""].assign(reason=reason[reason != ""])
+    kept, conflicts = _one_row_per_patient(usable, endpoint.name, source)
+    first_row = kept.set_index("patient_id")["row"]
+    dropped = [
+        Dropped(
+            row.patient_id,
+            endpoint.name,
+            source,
+            row.row,
+            row.reason,
+            f"row {first_row[row.patient_id]}" if row.patient_id in first_row.index else "",
+        )
+        for row in lost.drop_duplicates(["patient_id", "reason"]).itertuples()
+    ]
+    return kept.drop(columns="row").astype({"event": bool}), dropped + conflicts
+
+
+def _unusable(
+    rows: pd.DataFrame, table: pd.DataFrame, layout: ClinicalLayout, endpoint: EndpointColumns
+) -> pd.Series:
+    """Return the reason why each row has no outcome; empty if it has one.
+
+    A time of zero is refused: such a patient is at risk for no time at all. So is an entry after
+    the end of follow-up, with which a patient is never at risk.
+    """
+    time, event, entry = rows["time_days"], rows["event"].isna(), rows["entry_days"]
+    time_cell, event_cell = (_in_brackets(table[name]) for name in (endpoint.time, endpoint.event))
+    entry_cell = _in_brackets(table[layout.entry]) if layout.entry is not None else ""
+    reasons = [
+        (time.isna() & event, "no time and no event"),
+        (time.isna(), "no time" + time_cell),
+        (event, "no event" + event_cell),
+        (~np.isfinite(time), "infinite time"),
+        (time < 0, "negative time" + time_cell),
+        (time == 0, "time of zero"),
+        (~np.isfinite(entry), "no entry time" + entry_cell),
+        (
+            (entry < 0) | (entry >= time),
+            "entry" + entry_cell + " not between 0 and the end of follow-up",
+        ),
+    ]
+    reason = pd.Series("", index=rows.index, dtype=object)
+    for wrong, why in reversed(reasons):  # reversed, so that the first reason wins
+        reason = reason.mask(wrong.astype(bool), why)
+    return reason
+
+
+def _in_brackets(cells: pd.Series) -> pd.Series:
+    """Return `` (cell)`` for each cell; empty for an empty one."""
+    return (" (" + cells + ")").where(cells != "", "")
+
+
+def _one_row_per_patient(
+    usable: pd.DataFrame, endpoint: str, source: str
+) -> tuple[pd.DataFrame, list[Dropped]]:
+    """Apply rules 2 to 4 to the usable rows of an endpoint."""
+    distinct = usable.drop_duplicates(["patient_id", "time_days", "event", "entry_days"])
+    several = distinct[distinct.duplicated("patient_id", keep=False)]
+    conflicts, refused = [], []
+    for patient, rows in several.groupby("patient_id", sort=False):
+        spread = max(np.ptp(rows["time_days"]), np.ptp(rows["entry_days"]))
+        close = spread <= SAME_TIME_DAYS and rows["event"].nunique() == 1
+        values = ", ".join(
+            f"{row.time_days:g} d {'event' if row.event else 'censored'}"
+            for row in rows.head(4).itertuples()
+        )
+        why = f"{len(rows)} rows differ{' by at most a day' if close else ''}: {values}"
+        kept = f"row {rows['row'].iloc[0]}, the first" if close else ""
+        conflicts.append(
+            Dropped(str(patient), endpoint, source, " ".join(rows["row"].head(4)), why, kept)
+        )
+        refused += [] if close else [patient]
+    first = distinct.drop_duplicates("patient_id")
+    return first[~first["patient_id"].isin(refused)], conflicts
+
+
+def first_covariates(
+    table: pd.DataFrame, patients: pd.Series, layout: ClinicalLayout, source: str
+) -> tuple[pd.DataFrame, list[Dropped]]:
+    """Return the first value of each covariate that is not missing, for each patient.
+
+    Returns
+    -------
+    covariates : pandas.DataFrame
+        Text, patients x covariates; missing values are empty.
+    differing : list of Dropped
+        Covariates that differ between rows of a patient.
+    """
+    kept, differing = {}, []
+    for name in layout.covariates:
+        cells = table[name]
+        given = pd.DataFrame({"patient": patients, "value": cells, "row": table.index.astype(str)})
+        given = given[~is_missing(cells)].drop_duplicates(["patient", "value"])
+        kept[name] = given.drop_duplicates("patient").set_index("patient")["value"]
+        several = given[given.duplicated("patient", keep=False)]
+        for patient, rows in several.groupby("patient", sort=False):
+            values = list(rows["value"])
+            differing.append(
+                Dropped(
+                    str(patient),
+                    "",
+                    source,
+                    " ".join(rows["row"].head(4)),
+                    f"{name} differs: {', '.join(values[:4])}",
+                    f"{values[0]}, the first",
+                )
+            )
+    index = pd.Index(patients.drop_duplicates(), name="patient_id")
+    frame = pd.DataFrame(
+        {name: values.reindex(index) for name, values in kept.items()}, index=index
+    )
+    return frame.fillna(""), differing
