@@ -1,10 +1,16 @@
-"""A spot-level run over all its test sections: per-gene means with intervals and p, the headline, what is predictable.
+"""Combine the test sections of a spot-level run: mean r, intervals, p-values, predictable genes.
 
-Sections are combined by the mean of their r. For p-values the sections of a patient, often serial cuts of one piece of
-tissue, count as one: the mean of their Fisher z at the mean of their effective sample sizes, as if one repeated the
-other; patients are combined by Fisher z, each weighted by its effective sample size less 3. Folds inform one another,
-since what is tested in one trains another, so that the combined z has up to twice the variance it would have otherwise:
-with more than one fold it is divided by sqrt(2), and called approximate.
+The r of a gene is averaged over sections. Its p-value is harder, because sections are not
+independent:
+
+1. Sections of one patient are often serial cuts of one piece of tissue. They count as one
+   observation: the mean of their Fisher z, at the mean of their effective sample sizes n. This is
+   as if one section repeated the other.
+2. Patients are combined by Fisher z, each with the weight n - 3, the inverse variance of z.
+3. Folds inform one another, since a section that is tested in one fold trains another. Each pair of
+   folds is correlated in both directions, so the combined z has up to twice the variance that it
+   would have otherwise. With more than one fold it is therefore divided by sqrt(2), and the
+   p-values are called approximate (docs/protocol.md, section Predictable genes).
 """
 
 from __future__ import annotations
@@ -29,14 +35,22 @@ from tcgn_mil.statistics.gene_metrics import median_over_genes
 from tcgn_mil.statistics.p_values import benjamini_hochberg
 from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR, headline
 
-_FOLD_DEPENDENCE = np.sqrt(2)
+_FOLD_DEPENDENCE = np.sqrt(2)  # standard deviation of the combined z under the null
 NULL_SINGLE = "modified t-test"
 NULL_ONE_FOLD = "Fisher z at effective sample sizes, sections of a patient counted as one"
 NULL_APPROXIMATE = f"approximate (folds inform one another): {NULL_ONE_FOLD}"
 
 
 class RunResults(NamedTuple):
-    """``genes``: a row a gene, over all test sections; ``summary``: a row a predictor."""
+    """Results over all test sections.
+
+    Attributes
+    ----------
+    genes
+        One row for each gene.
+    summary
+        One row for each predictor.
+    """
 
     genes: pd.DataFrame
     summary: pd.DataFrame
@@ -45,12 +59,24 @@ class RunResults(NamedTuple):
 def combine_sections(
     results: Mapping[str, SectionResults], *, folds: int, patient_of: Mapping[str, str]
 ) -> RunResults:
-    """Combine sections, all of one gene panel or of several (a gene that a fold did not choose is NA there).
+    """Combine the results of sections, whose gene panels may differ between folds.
+
+    Parameters
+    ----------
+    results
+        Results by section. A gene that a fold did not choose is NA in the sections of that fold.
+    folds
+        Number of folds that the sections were tested in.
+    patient_of
+        Patient of each section.
 
     Returns
     -------
-    ``genes`` has ``sections`` (that give the model an r), ``detection`` over all test spots, for each predictor the
-    mean plain and depth-adjusted r, and for the model its interval, ``p``, ``q`` and ``predictable``.
+    RunResults
+        The columns of ``genes`` are ``sections`` (number of sections in which the model has an r),
+        ``detection`` (share of all test spots in which the gene is seen), the mean plain and
+        depth-adjusted r of each predictor, and for the model its interval, ``p``, ``q`` and
+        ``predictable``.
     """
     names = list(dict.fromkeys(gene for part in results.values() for gene in part.genes["gene"]))
     tables = [part.genes.set_index("gene").reindex(names) for part in results.values()]
@@ -87,7 +113,7 @@ def combine_sections(
 
 
 def _stack(tables: Sequence[pd.DataFrame], column: str) -> NDArray[np.float64]:
-    """(sections, G), NaN where a section lacks the column."""
+    """Return one column of all sections (sections, G); NaN where a section lacks the column."""
     width = len(tables[0])
     return np.stack(
         [
@@ -98,14 +124,17 @@ def _stack(tables: Sequence[pd.DataFrame], column: str) -> NDArray[np.float64]:
 
 
 def _detection(tables: Sequence[pd.DataFrame], spots: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(G,) share of the spots, of the sections whose fold has the gene, in which it is seen."""
+    """Return the share of spots in which each gene is seen (G,).
+
+    Only the sections whose fold has the gene count.
+    """
     seen = np.stack([table["detection"].to_numpy(float) for table in tables])
     weight = np.where(np.isfinite(seen), spots[:, None], 0)
     return np.asarray((np.nan_to_num(seen) * weight).sum(axis=0) / weight.sum(axis=0))
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over sections that have an answer, NaN where none has."""
+    """Return the mean over sections that have a value (G,); NaN where none has."""
     known = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         return np.where(known, values, 0).sum(axis=0) / np.where(
@@ -116,7 +145,7 @@ def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _mean_replicates(
     results: Mapping[str, SectionResults], names: Sequence[str], predictor: str
 ) -> NDArray[np.float32] | None:
-    """(R, G) mean over sections of resampled r; None where no section has them."""
+    """Return the mean over sections of resampled r (R, G); None where no section has replicates."""
     total = known = None
     for part in results.values():
         drawn = part.replicates.get(predictor)
@@ -140,7 +169,7 @@ def _tested(
     folds: int,
     patients: Sequence[str],
 ) -> dict[str, NDArray]:
-    """Interval, p and q of the model's r."""
+    """Return the interval, p and q of the model's r as columns."""
     effective = _stack(tables, f"effective_n_{MODEL}")
     if len(tables) == 1:
         p = tables[0][f"p_{MODEL}"].to_numpy(float)
@@ -148,7 +177,8 @@ def _tested(
         rows = [
             np.array([name == patient for name in patients]) for patient in dict.fromkeys(patients)
         ]
-        fisher = np.arctanh(np.clip(adjusted, -0.999999, 0.999999))
+        fisher = np.arctanh(np.clip(adjusted, -0.999999, 0.999999))  # finite also where |r| is 1
+        # combine_folds takes r, so the mean z of a patient is turned back into an r.
         r = np.tanh(np.stack([_mean(fisher[row]) for row in rows]))
         z = combine_folds(
             r, np.nan_to_num(np.stack([_mean(effective[row]) for row in rows])), min_folds=1
@@ -165,7 +195,7 @@ def _row(
     bounds: tuple[float, float],
     results: Mapping[str, SectionResults],
 ) -> dict[str, Any]:
-    """One predictor: the headline of gene means, and the spread of the sections' own headlines."""
+    """Return the row of a predictor: its headline, and the range of those of single sections."""
     seen = genes["detection"] >= DETECTION_FLOOR
     own = pd.concat([part.summary for part in results.values()])
     first = own[own["predictor"] == name]

@@ -34,7 +34,7 @@ def pretrain(
     overrides: Overrides = None,
     show_config: ShowConfig = False,
 ) -> None:
-    """Train a spot encoder; writes encoder.safetensors and results for each test gene."""
+    """Train the spot encoder on sections and test it once; writes encoder.safetensors."""
     from tcgn_mil.experiments.spot_level import pretrain as pretraining
 
     given = {

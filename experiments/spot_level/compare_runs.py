@@ -1,7 +1,8 @@
-"""``tcgn-mil spot-cv --compare A B``: two finished runs side by side, gene by gene, on the sections both have tested.
+"""Compare two finished runs of ``tcgn-mil spot-cv`` gene by gene on the sections that both tested.
 
-The difference of the headlines is resampled over blocks of spots, the same blocks for both runs, since the same spots
-judge both.
+The interval of the difference of two headlines is a bootstrap over blocks of spots. Both runs are
+resampled with the same blocks, since the same spots judge both. Noise that the runs share then
+cancels in the difference, and the interval is narrower than that of two independent runs.
 """
 
 from __future__ import annotations
@@ -37,15 +38,29 @@ from tcgn_mil.statistics.spatial import MIN_SPOTS, spatial_blocks
 def compare_runs(
     first: str | Path, second: str | Path, out_dir: str | Path
 ) -> list[dict[str, Any]]:
-    """Compare two runs; returns a row a section (and their mean) that is also written.
+    """Compare two runs on their common sections, spots and genes.
 
-    Writes ``comparison.csv`` (section, gene, both r and their difference), ``comparison_sections.csv``,
-    ``comparison.png`` and ``comparison.json`` with the config keys that differ.
+    Writes ``comparison.csv`` (section, gene, r of both runs and their difference),
+    ``comparison_sections.csv``, ``comparison.png``, and ``comparison.json`` with the config keys in
+    which the runs differ.
+
+    Parameters
+    ----------
+    first, second
+        Folders of the runs, called A and B in the tables.
+    out_dir
+        Folder to write.
+
+    Returns
+    -------
+    list of dict
+        One row for each section and, with several sections, one for their mean.
 
     Raises
     ------
     InputError
-        If a folder holds no finished run of ``spot-cv``, or the two share no tested section, gene or spot.
+        If a folder holds no finished run of ``spot-cv``, or if the two runs share no tested
+        section, too few spots or no gene, or were judged against different values.
     """
     first, second, out_dir = Path(first), Path(second), Path(out_dir)
     runs = [read_run(folder, kind=KIND) for folder in (first, second)]
@@ -53,14 +68,15 @@ def compare_runs(
     shared = [name for name in predicted[0] if name in predicted[1]]
     if not shared:
         raise InputError(
-            f"no section is tested in both: {', '.join(predicted[0])} in one, {', '.join(predicted[1])} in the other",
+            f"no section was tested in both runs: {', '.join(predicted[0])} in A,"
+            f" {', '.join(predicted[1])} in B",
             path=second,
-            fix="compare runs over the same sections",
+            fix="compare runs that tested the same sections",
         )
     tables, rows, drawn = [], [], []
     for name in shared:
         table, row, difference = _section(
-            name, *(anndata.read_h5ad(found[name]) for found in predicted)
+            name, *(anndata.read_h5ad(files[name]) for files in predicted)
         )
         tables.append(table)
         rows.append(row)
@@ -89,31 +105,41 @@ def compare_runs(
 
 
 def _labels(folder: Path) -> list[str]:
-    """What qualifies a run's results."""
     return list((finished_summary(folder) or {}).get("labels", []))
 
 
 def _predictions(folder: Path) -> dict[str, Path]:
-    """Section -> file of its predictions."""
-    found = sorted(folder.glob("fold_*/predicted_*.h5ad"))
-    return {path.stem.removeprefix("predicted_"): path for path in found}
+    """Return the file of predictions of each section."""
+    files = sorted(folder.glob("fold_*/predicted_*.h5ad"))
+    return {path.stem.removeprefix("predicted_"): path for path in files}
 
 
 def _section(
     name: str, left: anndata.AnnData, right: anndata.AnnData
 ) -> tuple[pd.DataFrame, dict[str, Any], NDArray[np.float64]]:
-    """Genes, a summary row, and resampled differences (R,) of the headlines of B and A."""
+    """Compare one section.
+
+    Returns
+    -------
+    table
+        One row for each gene.
+    row
+        Row of the section for the summary.
+    difference
+        Resampled differences (R,) of the headlines, B less A.
+    """
     spots = [spot for spot in left.obs_names if spot in set(right.obs_names)]
     names = [gene for gene in left.var_names if gene in set(right.var_names)]
     if len(spots) < MIN_SPOTS or not names:
         raise InputError(
             f"section {name}: the runs share {len(spots)} spots and {len(names)} genes",
-            fix="compare runs of the same spots and of panels that overlap",
+            fix="compare runs that share spots and genes",
         )
     left, right = left[spots, names], right[spots, names]
     if not np.allclose(left.layers["truth"], right.layers["truth"], rtol=1e-4, atol=1e-5):
         raise InputError(
-            f"section {name}: the runs are judged against different values (normalisation, or other counts)",
+            f"section {name}: the measured values of the two runs differ, so their r cannot be"
+            " compared (another normalisation, or other counts)",
             fix="compare runs of one normalisation on the same spots",
         )
     log_depth = np.log(left.obs["total_counts"].to_numpy(float))
@@ -165,11 +191,12 @@ def _section(
 
 
 def _residuals(values: NDArray[np.float64], basis: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the values less their projection on the depth spline."""
     return values - basis @ (basis.T @ values)
 
 
 def _draw(genes: pd.DataFrame, names: tuple[str, str], path: Path) -> None:
-    """Depth-adjusted r of each gene in one run against the other, a panel a section."""
+    """Draw the depth-adjusted r of each gene in B against A, one panel for each section."""
     parts: Mapping[Any, pd.DataFrame] = dict(iter(genes.groupby("section", sort=False)))
     figure, axes = plt.subplots(
         1,

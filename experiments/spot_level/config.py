@@ -120,13 +120,13 @@ class SpotConfig:
     )
     validation: Literal["select", "join"] = Field(
         "select",
-        description="select: the validation part chooses the epoch. join: it trains as well, for all"
-        " epochs, and nothing is selected; this is for settings that were chosen before.",
+        description="select: the validation part chooses the epoch. join: it trains as well, for"
+        " all epochs, and nothing is selected; this is for settings that were chosen before.",
     )
     select_on_test: bool = Field(
         False,
-        description="Choose the epoch on the test part, as in the TCGN paper. The result is labelled"
-        " so.",
+        description="Choose the epoch on the test part, as in the TCGN paper. The result is"
+        " labelled so.",
     )
     model: str = Field(
         "tcgn_ti", description="Encoder: tcgn_ti, tcgn_xs, tcgn_tiny, or the name of a timm model."
@@ -139,7 +139,8 @@ class SpotConfig:
     )
     trunk: str | None = Field(
         None,
-        description="ImageNet weights of CMT to start the trunk of TCGN from, instead of checkpoint.",
+        description="ImageNet weights of CMT to start the trunk of TCGN from, instead of"
+        " checkpoint.",
     )
     train: Literal["all", "head", "none"] = Field(
         "all",
@@ -168,8 +169,8 @@ class SpotConfig:
     )
     normalisation: Literal["library", "published"] = Field(
         "library",
-        description="library: counts per 10,000 over all genes. published: over the panel, as in the"
-        " TCGN paper.",
+        description="library: counts per 10,000 over all genes. published: over the panel, as in"
+        " the TCGN paper.",
     )
     min_umi: int = Field(
         100, description="Spots with fewer counts than this are left out and listed."
@@ -201,8 +202,9 @@ class SpotConfig:
 
 
 PUBLISHED_EPOCHS = 79
-# The protocol of the TCGN paper (Xiao et al. 2024): leave one section out, the epoch chosen on it, targets normalised
-# over the panel and not standardised, Adam at a constant rate of 1e-5.
+# The protocol of the TCGN paper (Xiao et al. 2024). One section is left out, and the epoch is
+# chosen on that same section. Targets are normalised over the panel and not standardised. Adam
+# runs at a constant rate of 1e-5. The preset serves to reproduce the paper's numbers only.
 _PUBLISHED: Mapping[str, Any] = MappingProxyType(
     {
         "preset": "published",
@@ -233,17 +235,26 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"published": _PUBLI
 
 
 def preset_values(name: str | None) -> Mapping[str, Any]:
-    """What a preset sets, nothing for None.
+    """Return the keys that a preset sets, nested like a config file; none without a preset.
 
     Raises
     ------
     InputError
-        If there is no such preset.
+        If there is no preset of this name.
+
+    Examples
+    --------
+    >>> preset_values(None)
+    {}
+    >>> preset_values("published")["group_by"]
+    'section'
     """
     if name is None:
         return {}
     if name not in PRESETS:
-        raise InputError(f"no preset {name!r}", fix=f"presets are {', '.join(PRESETS)}")
+        raise InputError(
+            f"there is no preset {name!r}", fix=f"give --preset one of: {', '.join(PRESETS)}"
+        )
     return {
         key: dict(value) if isinstance(value, Mapping) else value
         for key, value in PRESETS[name].items()

@@ -1,7 +1,7 @@
-"""``tcgn-mil spot-cv``: the spot network cross-validated, beside its baselines.
+"""Cross-validate the spot network beside its baselines (the verb ``tcgn-mil spot-cv``).
 
-Each fold trains the network (and its small and untrained counterparts), predicts the fold's test sections once, and
-leaves a folder with everything; then all test sections are put together.
+Each fold trains the network, a small network and an untrained one. It predicts its test sections
+once and leaves a folder with everything. Afterwards the test sections of all folds are combined.
 """
 
 from __future__ import annotations
@@ -43,35 +43,60 @@ SMALL, UNTRAINED = "small_network", "untrained"
 
 
 class FoldResults(NamedTuple):
-    """Results of a fold's test sections, and the epochs of what it trained."""
+    """Results of one fold.
+
+    Attributes
+    ----------
+    sections
+        Results by test section.
+    curves
+        Epochs of each network that was trained, by a name for the legend.
+    """
 
     sections: dict[str, SectionResults]
     curves: dict[str, pd.DataFrame]
 
 
 def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
-    """Cross-validate; returns the summary that is also written.
+    """Cross-validate, and write tables, figures and a summary.
 
-    Writes ``folds.csv``; for each fold a folder with its networks, per-section tables, predictions and maps; over all
-    ``summary.csv`` (a row a predictor), ``sections.csv`` (a row a section and predictor), ``detection.csv``,
-    ``genes.csv``, ``predictable_genes.csv`` and figures. A finished run is not run again; an unfinished one resumes at
-    the epoch where it stopped.
+    Writes ``folds.csv``, and for each fold a folder with its networks, tables, predictions and
+    maps. Over all sections it writes ``summary.csv`` (one row for each predictor), ``sections.csv``
+    (one row for each section and predictor), ``detection.csv``, ``genes.csv``,
+    ``predictable_genes.csv`` and figures. A run that is finished is not repeated. A run that was
+    interrupted continues at the epoch where it stopped.
+
+    Parameters
+    ----------
+    config
+        Config of the run.
+    out_dir
+        Folder to write.
+
+    Returns
+    -------
+    dict
+        The contents of ``summary.json``.
 
     Raises
     ------
     InputError
-        For folds, sections or genes that cannot be used, or a folder of another run, naming the keys that differ.
+        If folds, sections or genes cannot be used, or if the folder holds a run of another config;
+        the error names the keys that differ.
     """
     if config.val_sections or config.test_sections:
         raise InputError(
-            "val_sections and test_sections are for pretrain", fix="give folds, or neither"
+            "config keys val_sections and test_sections are for pretrain, but spot-cv tests every"
+            " section",
+            fix="remove both keys; describe the folds with --folds if you need certain ones",
         )
     out_dir = begin_run(out_dir, KIND, config)
     if (done := finished_summary(out_dir)) is not None:
         return done
     sections = load_sections(config)
     folds = make_splits(config, patients_of(sections))
-    # Every fold is made before one is trained, so that a fold that cannot be is told at once.
+    # All folds are prepared before the first is trained, so that an impossible fold is reported at
+    # once and not after hours.
     studies = [
         make_study(config, fold, sections)
         for fold in tqdm(folds, desc="folds", unit="fold", leave=False)
@@ -84,14 +109,19 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     results = {name: part for fold in evaluated.values() for name, part in fold.sections.items()}
     combined = combine_sections(results, folds=len(folds), patient_of=patients_of(sections))
     write_tables(combined, results, out_dir)
-    draw_cross_validation(combined, results, {name: fold.curves for name, fold in evaluated.items()}, out_dir)
+    draw_cross_validation(
+        combined, results, {name: fold.curves for name, fold in evaluated.items()}, out_dir
+    )
     panel_sizes = [len(study.panel) for study in studies]
     finished = SpotCrossValidation(config, folds, panel_sizes, combined, results)
     return finish_run(out_dir, finished.summary())
 
 
 def _write_folds(folds: Sequence[SectionSplit], out_dir: Path) -> None:
-    """Write the folds; refuse to go on with others than an interrupted run had, whose networks would be taken over."""
+    """Write the folds, unless an interrupted run in this folder had others.
+
+    Its finished networks would be reused, and they were trained on other sections.
+    """
     table, path = (
         pd.concat([fold.as_table() for fold in folds], ignore_index=True),
         out_dir / "folds.csv",
@@ -102,13 +132,13 @@ def _write_folds(folds: Sequence[SectionSplit], out_dir: Path) -> None:
         raise InputError(
             "differs from the folds of this run",
             path=path,
-            fix="the folds or the spots changed since the run began: choose another --out folder",
+            fix="choose another --out folder: the folds or the spots changed after the run began",
         )
     write_csv(path, table)
 
 
 def make_splits(config: SpotConfig, patient_of: Mapping[str, str]) -> list[SectionSplit]:
-    """The folds of a run, from its file or made."""
+    """Return the folds of a run: those of its file, or those that the config describes."""
     if config.folds is None:
         return spot_folds(
             patient_of,
@@ -131,7 +161,7 @@ def make_splits(config: SpotConfig, patient_of: Mapping[str, str]) -> list[Secti
 
 
 def run_fold(study: SpotStudy, folder: Path) -> FoldResults:
-    """Train what a fold needs and evaluate it on the fold's test sections."""
+    """Train the networks of a fold and evaluate them on its test sections."""
     folder.mkdir(parents=True, exist_ok=True)
     write_study(study, folder)
     networks = train_fold(study, folder)
@@ -146,7 +176,14 @@ def run_fold(study: SpotStudy, folder: Path) -> FoldResults:
 
 
 def train_fold(study: SpotStudy, folder: Path) -> dict[str, list[TrainedNetwork]]:
-    """Predictor -> its networks: the run's own, the small one, the run's own untrained with ridge as its last layer."""
+    """Train the networks of a fold.
+
+    Returns
+    -------
+    dict
+        Networks by predictor: those of the run, the small ones, and the run's own network
+        untrained, with a ridge regression as its last layer.
+    """
     config, seed = study.config, study.config.training.seed
     network, name = Network.of(config), study.split.name
     networks = {
@@ -182,14 +219,14 @@ def train_fold(study: SpotStudy, folder: Path) -> dict[str, list[TrainedNetwork]
 def write_tables(
     combined: RunResults, results: Mapping[str, SectionResults], out_dir: Path
 ) -> None:
-    """The tables over all sections."""
+    """Write the tables over all sections."""
     write_csv(out_dir / "summary.csv", combined.summary)
     write_csv(out_dir / "sections.csv", pd.concat([part.summary for part in results.values()]))
     write_csv(out_dir / "detection.csv", pd.concat([part.detection for part in results.values()]))
     write_csv(out_dir / "genes.csv", combined.genes)
     if "predictable" in combined.genes:
-        found = combined.genes[combined.genes["predictable"]]
+        chosen = combined.genes[combined.genes["predictable"]]
         write_csv(
             out_dir / "predictable_genes.csv",
-            found.sort_values(f"depth_adjusted_r_{MODEL}", ascending=False),
+            chosen.sort_values(f"depth_adjusted_r_{MODEL}", ascending=False),
         )

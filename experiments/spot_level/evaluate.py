@@ -1,7 +1,9 @@
-"""Spot-level results of one held-out section: the model beside its baselines (PROTOCOL, Metrics and Baselines).
+"""Evaluate predictions of one held-out section beside the baselines.
 
-Intervals are of a bootstrap over blocks of 5 x 5 spots, p-values of a t-test whose sample size allows for spatial
-autocorrelation (:mod:`tcgn_mil.statistics.spatial`); both are of r once depth is out.
+Metrics and baselines follow docs/protocol.md, sections Metrics per gene and Baselines. Intervals
+come from a bootstrap over blocks of 5 x 5 spots. p-values come from a t-test whose sample size
+allows for spatial autocorrelation (:mod:`tcgn_mil.statistics.spatial`). Both concern the
+depth-adjusted r.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.baselines import depth_predictions, ridge_predictions
+from tcgn_mil.experiments.runs.glossary import PREDICTORS
 from tcgn_mil.experiments.spot_level.inputs.targets import SpotTargets
 from tcgn_mil.statistics.bootstrap import block_bootstrap, percentile_interval
 from tcgn_mil.statistics.gene_metrics import gene_metrics, median_over_genes, pearson
@@ -24,16 +27,22 @@ from tcgn_mil.statistics.spatial import MAX_SPOTS, MIN_SPOTS, SpatialTest, spati
 from tcgn_mil.types.genes import GenePanel
 
 MODEL = "model"
-PREDICTOR_NAMES = {
-    MODEL: "model",
-    "small_network": "small network",
-    "untrained": "untrained network + ridge",
-    "ridge_colour": "ridge on colour",
-    "depth_control": "depth (spline)",
-    "log_total": "log total",
-    "training_mean": "training mean",
+# Plain names of the predictors, in the order in which figures and sentences list them.
+_ORDER = (
+    MODEL,
+    "small_network",
+    "untrained",
+    "ridge_colour",
+    "depth_control",
+    "log_total",
+    "training_mean",
+)
+PREDICTOR_NAMES = {name: PREDICTORS[name] for name in _ORDER} | {
+    # The last layer of the untrained network is a ridge regression on its features.
+    "untrained": "untrained network + ridge"
 }
-GATES = ("ridge_colour", "small_network")  # what a predictable gene is predicted better than
+# A predictable gene is predicted better than by each of these baselines.
+GATES = ("ridge_colour", "small_network")
 MAX_Q = 0.05
 REPLICATES = 1000
 DETECTION_BINS = (0.05, 0.2, 0.5)
@@ -46,9 +55,20 @@ def baseline_predictions(
     test: SpotTargets,
     test_colour: NDArray[np.float32],
 ) -> dict[str, NDArray[np.float32]]:
-    """Baseline name -> (S, G) predictions for the test spots, from colour statistics (S, 30) and depth.
+    """Predict test spots by the baselines that need no network.
 
-    Training spots without a value are left out.
+    Parameters
+    ----------
+    train, test
+        Targets of the training and test spots. Training spots without a value are left out.
+    train_colour, test_colour
+        Colour statistics of their patches (S, 30).
+
+    Returns
+    -------
+    dict
+        Predictions (S, G) float32 for the test spots by name of the baseline: ridge regression on
+        colour, a spline of depth, the log total count, and the training mean.
     """
     known = np.isfinite(train.expression).all(axis=1)
     expression, depth = train.expression[known], train.log_depth[known]
@@ -65,8 +85,16 @@ def baseline_predictions(
 class SectionResults(NamedTuple):
     """Results of one section.
 
-    ``genes``: a row a gene; ``summary``: a row a predictor; ``detection``: a row a predictor and bin of detection;
-    ``replicates``: predictor -> (R, G) resampled depth-adjusted r, empty where the section has too few spots.
+    Attributes
+    ----------
+    genes
+        One row for each gene.
+    summary
+        One row for each predictor.
+    detection
+        One row for each predictor and bin of detection.
+    replicates
+        Resampled depth-adjusted r (R, G) by predictor; empty where the section has too few spots.
     """
 
     genes: pd.DataFrame
@@ -84,20 +112,38 @@ def section_results(
     normalisation: str,
     replicates: int = REPLICATES,
 ) -> SectionResults:
-    """Results of one section.
+    """Compute the results of one section.
+
+    Parameters
+    ----------
+    panel
+        Genes of the predictions.
+    test
+        Targets of the section, with positions.
+    predictions
+        Predictions (S, G) by predictor.
+    section
+        Name of the section. It also seeds the bootstrap, so that two runs draw the same blocks.
+    normalisation
+        Normalisation of the targets, which is written beside the results.
+    replicates
+        Number of bootstrap resamples.
 
     Returns
     -------
-    For each predictor, ``genes`` has ``r_`` (plain), ``depth_adjusted_r_``, its 95 % interval ``low_`` and ``high_``,
-    ``effective_n_``, the one-sided ``p_`` and ``q_`` (Benjamini-Hochberg over genes seen in at least 20 % of the spots;
-    NaN for others), and for the model ``predictable``: q below 0.05 and r above that of ridge and, where there is one,
-    of the small network. ``summary`` has the headline (median depth-adjusted r of the genes seen) with its interval,
-    plain medians, and the number of genes at q below 0.05 and of predictable ones.
+    SectionResults
+        For each predictor, ``genes`` has the columns ``r_`` (plain), ``depth_adjusted_r_`` with its
+        95 % interval ``low_`` and ``high_``, ``effective_n_``, the one-sided ``p_`` and ``q_``. q
+        is Benjamini-Hochberg over the genes seen in at least 20 % of the spots, and NaN for other
+        genes. ``predictable`` marks the genes whose q is below 0.05 and whose r is above that of
+        ridge regression and, where there is one, of the small network. ``summary`` has the headline
+        (median depth-adjusted r of the genes seen) with its interval, medians of the plain r, and
+        the numbers of genes with q below 0.05 and of predictable genes.
 
     Raises
     ------
     ValueError
-        If the section has no positions.
+        If the targets have no positions.
     """
     if test.positions is None:
         raise ValueError(f"section {section} has no positions")
@@ -125,10 +171,10 @@ def section_results(
                 )
             }
         else:
-            found, drawn[name] = _in_space(
+            spatial, drawn[name] = _in_space(
                 test, predicted, tested, name, replicates, seed=zlib.crc32(section.encode())
             )
-            columns |= found
+            columns |= spatial
             bounds = headline_interval(drawn[name], test.detection)
         genes = genes.assign(**columns)
         rows.append(
@@ -148,7 +194,10 @@ def section_results(
 def detection_breakdown(
     genes: pd.DataFrame, predictors: Iterable[str], *, section: str
 ) -> pd.DataFrame:
-    """Median r of each predictor by how many spots a gene is seen in (PROTOCOL, Baselines)."""
+    """Return the median r of each predictor by the share of spots in which a gene is seen.
+
+    See docs/protocol.md, section Baselines.
+    """
     bins = pd.cut(
         genes["detection"], [-np.inf, *DETECTION_BINS, np.inf], right=False, labels=DETECTION_LABELS
     )
@@ -174,7 +223,16 @@ def detection_breakdown(
 def headline_interval(
     replicates: NDArray[np.float32], detection: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """95 % interval of the median over genes seen in at least 20 % of the spots, from (R, G) resampled r."""
+    """Return the 95 % interval of the headline.
+
+    Parameters
+    ----------
+    replicates
+        Resampled depth-adjusted r (R, G).
+    detection
+        Share of spots in which each gene is seen (G,). The headline is the median over the genes
+        seen in at least 20 % of the spots.
+    """
     seen = replicates[:, (detection >= DETECTION_FLOOR) & np.isfinite(replicates).any(axis=0)]
     if not seen.shape[1]:
         return float("nan"), float("nan")
@@ -191,9 +249,11 @@ def _in_space(
     *,
     seed: int,
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float32]]:
-    """Columns of one predictor, and its resampled r (R, G)."""
-    found = tested(test.expression, predicted)
+    """Return the columns of one predictor that heed space, and its resampled r (R, G)."""
+    result = tested(test.expression, predicted)
     assert test.positions is not None
+    # The residuals are taken once, on all spots. Regressing depth out again in each resample would
+    # cost a thousand times more and change r little, as the spline has few coefficients.
     drawn = block_bootstrap(
         tested.residuals(test.expression),
         tested.residuals(predicted),
@@ -201,27 +261,30 @@ def _in_space(
         replicates=replicates,
         seed=seed,
     )
-    drawn[:, ~np.isfinite(found.r)] = np.nan
+    drawn[:, ~np.isfinite(result.r)] = np.nan
     low, high = percentile_interval(drawn)
     columns = {
-        f"depth_adjusted_r_{name}": found.r,
+        f"depth_adjusted_r_{name}": result.r,
         f"low_{name}": low,
         f"high_{name}": high,
-        f"effective_n_{name}": found.effective_n,
-        f"p_{name}": found.p,
-        f"q_{name}": benjamini_hochberg(found.p, test.detection >= DETECTION_FLOOR),
+        f"effective_n_{name}": result.effective_n,
+        f"p_{name}": result.p,
+        f"q_{name}": benjamini_hochberg(result.p, test.detection >= DETECTION_FLOOR),
     }
     return columns, drawn
 
 
 def predictable(genes: pd.DataFrame) -> pd.Series:
-    """Genes that the model predicts by the protocol's rule; a baseline without a value does not gate."""
+    """Return which genes the model predicts (docs/protocol.md, section Predictable genes).
+
+    A baseline that has no value for a gene does not count against it.
+    """
     r = genes[f"depth_adjusted_r_{MODEL}"]
-    found = genes[f"q_{MODEL}"] < MAX_Q
+    passed = genes[f"q_{MODEL}"] < MAX_Q
     for gate in GATES:
         if (column := f"depth_adjusted_r_{gate}") in genes:
-            found &= (r > genes[column]) | genes[column].isna()
-    return found
+            passed &= (r > genes[column]) | genes[column].isna()
+    return passed
 
 
 def _summary(

@@ -26,7 +26,19 @@ def draw_cross_validation(
     curves: Mapping[str, Mapping[str, pd.DataFrame]],
     out_dir: Path,
 ) -> None:
-    """Draw everything over all sections."""
+    """Draw the figures over all sections of a cross-validation.
+
+    Parameters
+    ----------
+    combined
+        Results over all test sections.
+    results
+        Results by section.
+    curves
+        Epochs by fold and network.
+    out_dir
+        Folder to write.
+    """
     summary = pd.concat([part.summary for part in results.values()])
     draw_headlines(summary, out_dir / "headline.png")
     draw_detection(
@@ -54,7 +66,7 @@ def draw_cross_validation(
 
 
 def draw_headlines(summary: pd.DataFrame, path: Path) -> None:
-    """One row a section and predictor: the headline with its 95 % interval."""
+    """Draw the headline of each section and predictor with its 95 % interval."""
     shown = summary[summary["headline"].notna()]
     names = [name for name in PREDICTOR_NAMES if name in set(shown["predictor"])]
     sections = list(dict.fromkeys(shown["section"]))
@@ -95,7 +107,10 @@ def draw_headlines(summary: pd.DataFrame, path: Path) -> None:
 
 
 def draw_detection(table: pd.DataFrame, path: Path) -> None:
-    """Median plain and depth-adjusted r by how many spots a gene is seen in, mean over sections."""
+    """Draw the median r of each predictor by the share of spots in which a gene is seen.
+
+    Plain r is on the left and depth-adjusted r on the right; both are means over sections.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", sharex=True)
     means = table.groupby(["predictor", "seen_in"], observed=True)[
         ["median_r", "median_depth_adjusted_r"]

@@ -1,11 +1,19 @@
-"""HEST-Bench's recipe for judging an encoder (Jaume et al. 2024, NeurIPS), so that a number can stand beside theirs.
+"""Judge a frozen encoder by the recipe of HEST-Bench (Jaume et al. 2024, NeurIPS).
 
-Frozen features, standardised and reduced to 256 principal components on the training spots; ridge without an intercept
-and with penalty 100 / (components x genes); targets log1p of raw counts of 50 genes; Pearson r of each gene over the
-fold's test spots together, its mean over genes, and mean and standard deviation of that over folds. As there, the
-genes are the most variable of those seen in at least a tenth of the spots, of all sections, tested ones included,
-unless a file is given. Departures: folds are those of ``spot-cv``; spots under ``min_umi`` are left out. Depth is in
-every one of these numbers, so depth-adjusted r is given beside them.
+The result can be put beside the numbers of that benchmark. The recipe is:
+
+- Features of the frozen encoder are standardised and reduced to 256 principal components, both
+  fitted on the training spots.
+- Targets are log1p of the raw counts of 50 genes. These are the most variable genes among those
+  seen in at least a tenth of the spots of all sections, tested ones included, as in HEST-Bench. A
+  file of genes can be given instead.
+- Ridge regression without an intercept has the penalty 100 / (components x genes).
+- Pearson r of each gene is computed over all test spots of a fold together. Its mean over genes is
+  the result of the fold; the mean and standard deviation over folds are reported.
+
+There are two departures. The folds are those of ``spot-cv``, and spots with fewer counts than
+``min_umi`` are left out. Raw counts depend on sequencing depth, so each of these numbers contains
+it; the depth-adjusted r is therefore given beside them.
 """
 
 from __future__ import annotations
@@ -42,13 +50,26 @@ _PENALTY = 100.0
 
 
 def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
-    """Judge the frozen encoder of `config`; returns the summary that is also written.
+    """Judge the frozen encoder that the config names.
 
     Writes ``genes.csv`` (fold, gene, r and depth-adjusted r), ``folds.csv`` and ``summary.json``.
+
+    Parameters
+    ----------
+    config
+        Config of the run.
+    out_dir
+        Folder to write.
+
+    Returns
+    -------
+    dict
+        The contents of ``summary.json``.
+
     Raises
     ------
     InputError
-        For settings that this recipe has no use for, or genes and folds that cannot be used.
+        If the config sets keys that this recipe does not use, or if genes or folds cannot be used.
     """
     _check_settings(config)
     out_dir = begin_run(out_dir, KIND, config)
@@ -83,8 +104,8 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     )
     r, adjusted = means["r"], means["depth_adjusted_r"]
     sentence = (
-        f"{config.model}, HEST-Bench's recipe, {len(folds)} folds, {len(panel)} genes: mean r {r.mean():.3f}"
-        f" ± {r.std(ddof=0):.3f} (depth-adjusted {adjusted.mean():.3f})"
+        f"{config.model}, recipe of HEST-Bench, {len(folds)} folds, {len(panel)} genes: mean r"
+        f" {r.mean():.3f} ± {r.std(ddof=0):.3f} (depth-adjusted {adjusted.mean():.3f})"
     )
     return finish_run(
         out_dir,
@@ -100,7 +121,7 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
 
 
 def _check_settings(config: SpotConfig) -> None:
-    """Refuse what would be ignored."""
+    """Check that no key is set that would have no effect."""
     default = SpotConfig()
     names = (
         "val_sections",
@@ -116,16 +137,36 @@ def _check_settings(config: SpotConfig) -> None:
     )
     if unused := [name for name in names if getattr(config, name) != getattr(default, name)]:
         raise InputError(
-            f"protocol=hest has no use for {', '.join(unused)}", fix="leave them at their defaults"
+            f"protocol=hest has no use for {', '.join(unused)}",
+            fix="remove these keys from the config",
         )
 
 
 def variable_genes(sections: Mapping[str, SpotSection], *, count: int = GENES) -> GenePanel:
-    """The genes of highest variance of log1p counts, of those in every section and in a tenth of all spots."""
+    """Choose the genes whose log1p counts vary most.
+
+    Parameters
+    ----------
+    sections
+        Sections to choose on. Only genes that all of them measured can be chosen.
+    count
+        Number of genes.
+
+    Returns
+    -------
+    GenePanel
+        The chosen genes in alphabetical order.
+
+    Raises
+    ------
+    InputError
+        If fewer genes than `count` are measured in every section, or seen in a tenth of the spots.
+    """
     shared = sorted(set.intersection(*(set(section.genes) for section in sections.values())))
     if len(shared) < count:
         raise InputError(
-            f"the sections share {len(shared)} genes, fewer than {count}", fix="give panel.file"
+            f"the sections have {len(shared)} genes in common, but the recipe needs {count}",
+            fix="name the genes in a file and give it as panel.file",
         )
     panel = GenePanel(tuple(shared))
     counted = [panel_counts(section, panel) for section in sections.values()]
@@ -136,8 +177,9 @@ def variable_genes(sections: Mapping[str, SpotSection], *, count: int = GENES) -
     values = np.concatenate([_log1p(counts[:, columns]) for counts, columns in counted])
     if (frequent := int((seen >= MIN_DETECTION).sum())) < count:
         raise InputError(
-            f"{frequent} genes are in a tenth of the spots, fewer than {count}",
-            fix="give panel.file",
+            f"{frequent} genes are seen in at least a tenth of the spots, but the recipe needs"
+            f" {count}",
+            fix="name the genes in a file and give it as panel.file",
         )
     variance = np.where(seen >= MIN_DETECTION, values.var(axis=0), -1)
     best = np.argsort(-variance, kind="stable")[:count]
@@ -149,7 +191,22 @@ def hest_ridge(
     train_targets: NDArray[np.floating],
     features: NDArray[np.floating],
 ) -> NDArray[np.float32]:
-    """Predictions (S', G) for `features` (S', D) by the recipe, fitted on (S, D) and (S, G)."""
+    """Fit the recipe's regression and predict.
+
+    Parameters
+    ----------
+    train_features
+        (S, D) features of the training spots.
+    train_targets
+        (S, G) targets of the training spots.
+    features
+        (S', D) features of the spots to predict.
+
+    Returns
+    -------
+    ndarray
+        (S', G) float32 predictions.
+    """
     from sklearn.decomposition import PCA
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
@@ -170,7 +227,7 @@ def hest_ridge(
 def _features(
     config: SpotConfig, sections: Mapping[str, SpotSection]
 ) -> dict[str, NDArray[np.float32]]:
-    """Section -> (S, D) frozen features of the encoder, of the network as it starts."""
+    """Return the features (S, D) of each section by the encoder as it is before training."""
     import torch
 
     torch.manual_seed(config.training.seed)
@@ -197,7 +254,10 @@ def _fold(
     targets: Mapping[str, NDArray[np.float32]],
     features: Mapping[str, NDArray[np.float32]],
 ) -> pd.DataFrame:
-    """A row a gene: r over the fold's test spots together, and the mean over its sections of depth-adjusted r."""
+    """Evaluate one fold: a row for each gene.
+
+    r is over all test spots of the fold; the depth-adjusted r is a mean over its test sections.
+    """
     train = [name for name in (*fold.train, *fold.val) if name not in fold.test]
     train = list(dict.fromkeys(train))
     fitted = [np.concatenate([part[name] for name in train]) for part in (features, targets)]
@@ -228,12 +288,11 @@ def _log1p(counts: Any) -> NDArray[np.float32]:
 
 def _labels(config: SpotConfig, folds: Sequence[SectionSplit]) -> list[str]:
     labels = [
-        "HEST-Bench's recipe: raw counts, so depth is in r; spots of a fold's test sections are pooled"
+        "recipe of HEST-Bench: targets are raw counts, so r contains sequencing depth; the spots of"
+        " all test sections of a fold are pooled"
     ]
     if config.panel.file is None:
-        labels.append(
-            "genes were chosen over all sections, tested ones included, as HEST-Bench does"
-        )
+        labels.append("genes were chosen on all sections, tested ones included, as in HEST-Bench")
     if config.checkpoint is None and not config.pretrained:
         labels.append("the encoder is untrained: its weights are random")
     if leaking := sorted({name for fold in folds for name in fold.leaking}):

@@ -1,4 +1,7 @@
-"""``tcgn-mil pretrain``: fit the spot encoder on sections, choose the epoch on validation, test once."""
+"""Train the spot encoder once: fit, choose the epoch on validation sections, test once.
+
+This is the verb ``tcgn-mil pretrain``. Its encoder goes into the following stages.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from tcgn_mil.experiments.runs import figures
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
 from tcgn_mil.experiments.spot_level.config import SpotConfig
 from tcgn_mil.experiments.spot_level.evaluate import MODEL
-from tcgn_mil.experiments.spot_level.inputs.folds import SectionSplit, split_sections
+from tcgn_mil.experiments.spot_level.inputs.folds import ON_TEST, SectionSplit, split_sections
 from tcgn_mil.experiments.spot_level.inputs.study import (
     SpotStudy,
     load_sections,
@@ -28,24 +31,38 @@ KIND = "pretrain"
 
 
 def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
-    """Train, choose the epoch on validation, evaluate test sections once; returns the summary that is also written.
+    """Train an encoder, choose its epoch on validation sections and test it once.
 
-    Writes ``encoder.safetensors`` (+ .json), ``history.csv``, ``folds.csv``, ``dropped_spots.csv``, ``results.csv``,
-    and for each test section (validation ones where there are none) what
-    :func:`tcgn_mil.experiments.spot_level.results.write_section` lists. A finished run is not run again; an unfinished one
-    resumes.
+    Writes ``encoder.safetensors`` (and a JSON file that describes it), ``history.csv``,
+    ``folds.csv``, ``dropped_spots.csv`` and ``results.csv``. For each test section it also writes
+    the files that :func:`tcgn_mil.experiments.spot_level.results.write_section` lists; without test
+    sections, it does so for the validation sections. A run that is finished is not repeated, and a
+    run that was interrupted continues where it stopped.
+
+    Parameters
+    ----------
+    config
+        Config of the run.
+    out_dir
+        Folder to write.
+
+    Returns
+    -------
+    dict
+        The contents of ``summary.json``.
 
     Raises
     ------
     InputError
-        For settings of ``spot-cv`` alone, for sections or genes that cannot be used, or a folder of another run.
+        If the config sets a key that only ``spot-cv`` uses, if sections or genes cannot be used, or
+        if the folder holds a run of another config.
     """
     default = SpotConfig()
     for key in ("folds", "members", "n_folds", "group_by", "protocol"):
         if getattr(config, key) != getattr(default, key):
             raise InputError(
-                f"{key} is for spot-cv: pretrain trains one encoder",
-                fix=f"leave {key} out, or use spot-cv",
+                f"config key {key} is for spot-cv, but pretrain trains a single encoder",
+                fix=f"remove {key}, or use tcgn-mil spot-cv",
             )
     out_dir = begin_run(out_dir, KIND, config)
     if (done := finished_summary(out_dir)) is not None:
@@ -65,12 +82,9 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
             out_dir / "curves.png",
             score="depth-adjusted r",
         )
-    shown = split.test or (split.val if study.val else ())
-    results = (
-        evaluate(study, {MODEL: [trained]}, shown if split.test else study.val, out_dir)
-        if shown
-        else {}
-    )
+    # A validation block has a name of its own, so study.val is used there and not split.val.
+    judged = split.test or study.val
+    results = evaluate(study, {MODEL: [trained]}, judged, out_dir) if judged else {}
     frame = pd.concat([part.summary for part in results.values()]) if results else pd.DataFrame()
     if results:
         write_csv(out_dir / "results.csv", frame)
@@ -95,7 +109,7 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
 
 
 def write_study(study: SpotStudy, out_dir: Path) -> None:
-    """What a fold left out: spots, and panel genes that sections did not measure."""
+    """List what was left out: spots, and panel genes that sections did not measure."""
     used = [
         section
         for name, section in study.sections.items()
@@ -107,10 +121,15 @@ def write_study(study: SpotStudy, out_dir: Path) -> None:
 
 
 def _select_on_test(split: SectionSplit) -> SectionSplit:
-    """The epoch chosen on the test part; what was set aside for validation trains."""
-    from tcgn_mil.experiments.spot_level.inputs.folds import ON_TEST
+    """Return the split with the test part as its validation part.
+
+    The sections that were set aside for validation train instead.
+    """
 
     if not split.test:
-        raise InputError("select_on_test needs test_sections", fix="name them, or use spot-cv")
+        raise InputError(
+            "select_on_test is set, but no test section is named",
+            fix="name one with --test-section, or use tcgn-mil spot-cv",
+        )
     train = tuple(dict.fromkeys((*split.train, *split.val)))
     return replace(split, train=train, val=split.test, validation=ON_TEST)

@@ -1,7 +1,4 @@
-"""Evaluating the networks of a fold on its test sections, and writing what each section shows.
-
-Figures of a spot-level run: the headline of each section beside its baselines, curves, genes, detection.
-"""
+"""Evaluate the networks of a fold on sections; write tables, predictions and figures."""
 
 from __future__ import annotations
 
@@ -39,15 +36,25 @@ def evaluate(
     names: Sequence[str],
     out_dir: Path,
 ) -> dict[str, SectionResults]:
-    """Results of sections, each beside the baselines; writes their tables, predictions and figures.
+    """Evaluate networks on sections beside the baselines, and write the results of each section.
 
     Parameters
     ----------
+    study
+        The fold.
     networks
-        Predictor -> networks, whose predictions are averaged; :data:`MODEL` is the one that the run is about.
+        Networks by predictor; the predictions of a predictor's networks are averaged.
+        :data:`MODEL` is the predictor that the run is about.
     names
-        Sections to predict, which no network was trained on; where they are validation sections, which chose the
-        epoch, the baselines do not see them either.
+        Sections to predict. No network was trained on them. Where they are validation sections,
+        they chose the epoch, and the baselines do not see them either.
+    out_dir
+        Folder to write.
+
+    Returns
+    -------
+    dict
+        Results by section.
     """
     known = study.split.known if study.split.test else study.train
     colour = study.colour(known)
@@ -75,7 +82,13 @@ def evaluate(
 def average_predictions(
     study: SpotStudy, trained: Sequence[TrainedNetwork], name: str
 ) -> NDArray[np.float32]:
-    """(S, G) mean prediction of several networks for a section, in the unit of its targets."""
+    """Return the mean prediction of several networks for a section.
+
+    Returns
+    -------
+    ndarray
+        (S, G) float32, in the unit of the section's targets.
+    """
     patches = study.sections[name].patches()
     parts = [
         item.info.scaler.unscale(predict_section(item.model, item.info, patches, study.config))
@@ -87,7 +100,7 @@ def average_predictions(
 def _plain_medians(
     truth: NDArray[np.float32], predictions: Mapping[str, NDArray[np.float32]]
 ) -> dict[str, float]:
-    """Median plain r over all genes, over the spots that have a value."""
+    """Return the median plain r over all genes by predictor, over the spots that have a value."""
     known = np.isfinite(truth).all(axis=1)
     return {
         name: median_over_genes(pearson(truth[known], values[known]))
@@ -102,7 +115,12 @@ def write_section(
     found: SectionResults,
     out_dir: Path,
 ) -> None:
-    """Per-gene table, predictions as AnnData that squidpy plots, maps of genes, the distribution over genes."""
+    """Write what one section gives.
+
+    The files are ``genes_<section>.csv``, ``predictable_<section>.csv``,
+    ``predicted_<section>.h5ad`` (AnnData that squidpy can draw), ``maps_<section>.png`` and
+    ``genes_<section>.png``.
+    """
     section, truth, table = study.sections[name], study.targets[name].expression, found.genes
     write_csv(out_dir / f"genes_{name}.csv", table)
     if "predictable" in table:
@@ -151,7 +169,16 @@ def write_section(
 
 
 def genes_to_map(table: pd.DataFrame, asked: Sequence[str]) -> list[int]:
-    """Rows of the genes asked for, else of the best predicted of those seen in enough spots."""
+    """Return the rows of the genes to draw.
+
+    Parameters
+    ----------
+    table
+        The section's genes.
+    asked
+        Genes that the config names. Without any, the best predicted genes are drawn, among those
+        that are seen in enough spots.
+    """
     if asked:
         rows = {gene: row for row, gene in enumerate(table["gene"])}
         return [rows[gene] for gene in asked if gene in rows]
@@ -161,10 +188,10 @@ def genes_to_map(table: pd.DataFrame, asked: Sequence[str]) -> list[int]:
 
 
 def check_map_genes(study: SpotStudy) -> None:
-    """Refuse genes to draw that the panel lacks."""
+    """Check that the panel has all genes whose maps the config asks for."""
     missing = [gene for gene in study.config.map_genes if gene not in set(study.panel.genes)]
     if missing:
         raise InputError(
-            f"map_genes names {preview(missing)}, not among the genes of the panel",
-            fix="leave them out",
+            f"map_genes names {preview(missing)}, which the panel does not hold",
+            fix="remove these genes from map_genes",
         )

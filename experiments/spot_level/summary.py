@@ -40,7 +40,7 @@ class SpotCrossValidation:
     sections: Mapping[str, SectionResults]
 
     def summary(self) -> dict[str, Any]:
-        """Return the contents of ``summary.json``, the headline and its baselines first."""
+        """Return the contents of ``summary.json``: the headline and the baselines come first."""
         config, folds = self.config, self.folds
         table = self.combined.summary.set_index("predictor")
         model = table.loc[MODEL]
@@ -50,7 +50,8 @@ class SpotCrossValidation:
         return {
             "sentence": self.sentence(),
             "headline": {
-                "what": "median depth-adjusted r of genes in at least 20 % of the test spots, mean of sections",
+                "what": "median depth-adjusted r of genes in at least 20 % of the test spots,"
+                " mean of sections",
                 "model": _number(model["headline"]),
                 "interval_95": [_number(model["headline_low"]), _number(model["headline_high"])],
                 "baselines": baselines,
@@ -69,7 +70,7 @@ class SpotCrossValidation:
         }
 
     def sentence(self) -> str:
-        """Return the headline beside the baselines, in a sentence or two."""
+        """Return one or two sentences that state the headline beside the baselines."""
         table = self.combined.summary.set_index("predictor")
         model, baselines = table.loc[MODEL], table.drop(index=MODEL)
         beside = "; ".join(
@@ -102,24 +103,31 @@ class SpotCrossValidation:
 
 
 def spot_cv_labels(config: SpotConfig, folds: Sequence[SectionSplit]) -> list[str]:
-    """What qualifies the result, in words that go beside every number of it."""
+    """Return the warnings that belong beside every number of a run, one sentence fragment each.
+
+    They name departures from docs/protocol.md, for example patient leakage.
+    """
     labels = []
     if config.preset is not None:
         labels.append(f"preset {config.preset}: the protocol of the TCGN paper")
         if config.training.epochs < PUBLISHED_EPOCHS:
             labels.append(f"truncated: {config.training.epochs} of its {PUBLISHED_EPOCHS} epochs")
         if config.panel.file is None:
-            labels.append("genes were chosen here: not the paper's panel")
+            labels.append("the genes were chosen on these data and are not the paper's panel")
     if not config.baselines:
         labels.append(
-            "predictable: above ridge alone, since no small network was trained (baselines=false)"
+            "predictable genes are above ridge regression only, since no small network was trained"
+            " (baselines=false)"
         )
     if leaking := sorted({name for fold in folds for name in fold.leaking}):
         labels.append(f"patient leakage: {', '.join(leaking)} tested on and also trained on")
     if config.select_on_test:
-        labels.append("selected on test: the epoch was chosen on the sections that it is judged on")
+        labels.append("selected on test: the epoch was chosen on the test sections themselves")
     if config.normalisation == "published":
-        labels.append("published normalisation: totals over the panel alone, which raises plain r")
+        labels.append(
+            "published normalisation: counts are divided by the total over the panel alone, which"
+            " raises plain r"
+        )
     if len(folds) > 1:
         labels.append("p-values over all sections are approximate: folds inform one another")
     return labels

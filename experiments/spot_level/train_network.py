@@ -1,7 +1,7 @@
-"""Training one network on a fold: end to end, its head alone, or ridge on its frozen features.
+"""Train one network on a fold: end to end, its head alone, or a ridge regression on its features.
 
-A finished network is an encoder checkpoint with its history beside it, and is not trained again; an unfinished one
-resumes from its state.
+A finished network is an encoder checkpoint with its history beside it, and is not trained again. A
+network whose training was interrupted continues from its saved state.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _EMPTY_HISTORY = pd.DataFrame(columns=["loss", "score"], dtype=float)
 
 @dataclass(frozen=True)
 class Network:
-    """Which network, and what it starts from; see :class:`SpotConfig`."""
+    """Architecture and initialisation of a network; attributes are keys of :class:`SpotConfig`."""
 
     model: str
     input_px: int | None = None
@@ -55,7 +55,7 @@ class Network:
 
     @classmethod
     def of(cls, config: SpotConfig) -> Network:
-        """The network that a run is about."""
+        """Return the network that a run is about."""
         return cls(
             config.model,
             config.input_px,
@@ -67,12 +67,22 @@ class Network:
 
     @classmethod
     def small(cls) -> Network:
-        """The protocol's small network, from random initialisation."""
+        """Return the small network of docs/protocol.md, section Baselines, randomly initialised."""
         return cls(SMALL_NETWORK, SMALL_NETWORK_PX)
 
 
 class TrainedNetwork(NamedTuple):
-    """A network in eval mode, what it means, and its epochs (columns loss and score; none where it was not trained)."""
+    """A trained network.
+
+    Attributes
+    ----------
+    model
+        The network in eval mode.
+    info
+        Genes, scaler, patch size and provenance.
+    epochs
+        Loss and score of each epoch; empty for a network that was not trained.
+    """
 
     model: nn.Module
     info: EncoderInfo
@@ -82,7 +92,21 @@ class TrainedNetwork(NamedTuple):
 def train_network(
     study: SpotStudy, network: Network, folder: Path, *, seed: int, description: str = ""
 ) -> TrainedNetwork:
-    """Train a network on ``study.train``, or take the finished one from its folder."""
+    """Train a network on ``study.train``, or load the finished one from its folder.
+
+    Parameters
+    ----------
+    study
+        The fold.
+    network
+        Architecture and initialisation.
+    folder
+        Folder of the network.
+    seed
+        Seed for initialisation, order of the batches and augmentation.
+    description
+        Words for the progress bar.
+    """
     if (folder / CHECKPOINT).is_file():
         model, info = load_encoder(folder / CHECKPOINT)
         _check_same_study(study, info, seed, folder)
@@ -103,12 +127,16 @@ def train_network(
         epochs = pd.DataFrame(history.epochs)
         write_csv(folder / HISTORY, epochs)
     save_encoder(folder / CHECKPOINT, model.eval(), info)
-    (folder / STATE).unlink(missing_ok=True)  # several times the size of what is kept
+    # The state holds the optimizer too, and is several times as large as the network.
+    (folder / STATE).unlink(missing_ok=True)
     return TrainedNetwork(model, info, epochs)
 
 
 def _check_same_study(study: SpotStudy, info: EncoderInfo, seed: int, folder: Path) -> None:
-    """Refuse a finished network of other sections, spots or genes, as files that changed since would leave."""
+    """Check that a finished network was trained on these sections, spots and genes.
+
+    The folder may hold a network from before the input files were changed.
+    """
     made = info.provenance
     differing = [
         what
@@ -127,20 +155,30 @@ def _check_same_study(study: SpotStudy, info: EncoderInfo, seed: int, folder: Pa
     ]
     if differing:
         raise InputError(
-            f"holds a network of other {', '.join(differing)} than the files say now",
+            f"holds a network of other {', '.join(differing)} than those of this run",
             path=folder,
-            fix="the spots, the folds or the gene list changed since: choose another --out folder",
+            fix="choose another --out folder: the spots, the folds or the gene list changed since",
         )
 
 
 def start_network(network: Network, study: SpotStudy) -> nn.Module:
-    """The network before training."""
+    """Return the network before training.
+
+    Raises
+    ------
+    InputError
+        If keys contradict one another, or if weights do not fit the network or the genes.
+    """
     genes = len(study.panel)
     if network.trunk is not None and network.checkpoint is not None:
-        raise InputError("both trunk and checkpoint are given", fix="choose one to start from")
+        raise InputError(
+            "both trunk and checkpoint are set, but a network starts from one of them",
+            fix="remove one of the two keys",
+        )
     if network.train == "head" and study.config.training.layer_decay < 1:
         raise InputError(
-            "layer_decay goes with train=all: a head has no layers below it", fix="leave it at 1"
+            "training.layer_decay is below 1, but train=head trains no layers below the head",
+            fix="set train=all, or remove training.layer_decay",
         )
     if network.checkpoint is not None:
         check_genes(network.checkpoint, study.panel)
@@ -154,8 +192,8 @@ def start_network(network: Network, study: SpotStudy) -> nn.Module:
     if network.trunk is not None:
         if not isinstance(model, TCGN):
             raise InputError(
-                f"trunk is for TCGN, not {network.model}",
-                fix="give a timm model's weights as checkpoint",
+                f"config key trunk is for TCGN, not for {network.model}",
+                fix="give the weights of a timm model as checkpoint",
             )
         filled = load_trunk(model, network.trunk).filled
         tqdm.write(
@@ -165,7 +203,7 @@ def start_network(network: Network, study: SpotStudy) -> nn.Module:
 
 
 def encoder_info(network: Network, study: SpotStudy, model: nn.Module, *, seed: int) -> EncoderInfo:
-    """What the network's weights will mean."""
+    """Return the description that is saved with the weights of a network."""
     needs = input_of(model, network.model, network.input_px)
     provenance = {
         "config": as_plain(study.config),
@@ -188,7 +226,7 @@ def encoder_info(network: Network, study: SpotStudy, model: nn.Module, *, seed: 
 def predict_section(
     model: nn.Module, info: EncoderInfo, patches: NDArray[np.uint8], config: SpotConfig
 ) -> NDArray[np.float32]:
-    """(S, G) standardised predictions, averaged over ``config.views`` of each patch."""
+    """Return standardised predictions (S, G), averaged over ``config.views`` views of a patch."""
     return predict_spots(
         model,
         patches,
@@ -207,7 +245,7 @@ def _fit(
     seed: int,
     description: str,
 ) -> History:
-    """Fit by gradient; the model ends with the weights that are kept."""
+    """Train by gradient descent; the model ends with the weights that are kept."""
     config = study.config
     training = _training_config(study, seed)
     batches = SpotBatches(
@@ -239,13 +277,20 @@ def _fit(
 
 
 def _training_config(study: SpotStudy, seed: int) -> TrainingConfig:
-    """The run's training, of this seed; without validation all epochs are run and the last is kept."""
+    """Return the settings of training with this seed.
+
+    Without validation sections nothing selects an epoch, so all are trained and the last is kept.
+    """
     training = replace(study.config.training, seed=seed)
     return training if study.val else replace(training, keep="last")
 
 
 def _validation(study: SpotStudy, info: EncoderInfo) -> Callable[[Any], float] | None:
-    """Mean depth-adjusted r over well seen genes, averaged over validation sections."""
+    """Return a function that scores a model on the validation sections, or None without any.
+
+    The score is the mean depth-adjusted r over genes seen in at least 20 % of the spots, averaged
+    over sections. A mean changes more smoothly from epoch to epoch than the median of the headline.
+    """
     if not study.val:
         return None
     patches = {name: study.sections[name].patches() for name in study.val}
@@ -264,7 +309,7 @@ def _validation(study: SpotStudy, info: EncoderInfo) -> Callable[[Any], float] |
 
 
 def fit_ridge_head(study: SpotStudy, model: nn.Module, info: EncoderInfo) -> None:
-    """Make the last layer the ridge regression of the training values on what comes before it, all else frozen."""
+    """Replace the last layer by a ridge regression of the training values on frozen features."""
     model.eval()
     before = BeforeLastLayer(model)
     features = np.concatenate(

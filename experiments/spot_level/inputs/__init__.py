@@ -1,1 +1,1 @@
-"""Inputs of a spot-level run: sections, their targets, and which of them train, validate and test."""
+"""Inputs of a spot-level run: sections, their targets, and the parts that they play in folds."""

@@ -1,4 +1,4 @@
-"""Sections as a study sees them: which spots are kept, and their targets."""
+"""Sections of spots as a run uses them: spots with too few counts are left out and listed."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from tcgn_mil.targets.spots import total_counts
 from tcgn_mil.text import preview
 from tcgn_mil.types.tile_geometry import PatchSize
 
-BLOCK_SHARE = 0.25  # of a section's spots, set aside for validation where there is no other section
-_LEAST_BLOCK = 10
+BLOCK_SHARE = 0.25  # share of a section's spots in the validation block
+_LEAST_BLOCK = 10  # smallest number of spots in either part
 
 
 @dataclass(frozen=True)
 class SpotSection:
-    """One section without its poor spots.
+    """One section without the spots that were left out.
 
     Attributes
     ----------
     spots
-        As read.
+        The section as read from its file.
     rows
-        (S_kept,) rows with at least ``min_umi`` counts.
+        (S,) rows of the kept spots in `spots`.
     totals
-        (S_kept,) counts over all measured genes.
+        (S,) counts over all measured genes of the kept spots.
     dropped
-        Table of the other spots: section, spot, total, reason.
+        Table of the other spots with the columns section, spot, total and reason.
     path
-        File it was read from.
+        File that the section was read from.
     """
 
     spots: SpotSet
@@ -57,15 +57,15 @@ class SpotSection:
 
     @property
     def image_mpp(self) -> float:
-        """µm per pixel of the image that positions are in."""
+        """Pixel size, in µm, of the image that positions refer to."""
         return image_mpp(self.spots.patches_path)
 
     def subset(self, chosen: NDArray[np.bool_]) -> SpotSection:
-        """The section with only some of its kept spots, (S_kept,) bool."""
+        """Return the section with the kept spots that `chosen`, (S,) bool, marks."""
         return replace(self, rows=self.rows[chosen], totals=self.totals[chosen])
 
     def without(self, chosen: NDArray[np.bool_], reason: str) -> SpotSection:
-        """The section less some of its kept spots, which are listed as dropped."""
+        """Return the section without the spots that `chosen` marks; they are added to `dropped`."""
         names = self.obs().index[chosen]
         more = pd.DataFrame(
             {
@@ -80,29 +80,29 @@ class SpotSection:
         )
 
     def counts(self) -> Any:
-        """(S_kept, G_all) raw counts, dense or sparse."""
+        """Return raw counts (S, number of measured genes), dense or sparse."""
         return self.spots.adata.X[self.rows]
 
     def patches(self) -> NDArray[np.uint8]:
-        """(S_kept, px, px, 3) uint8."""
+        """Return the patches of the kept spots (S, px, px, 3) uint8."""
         return read_patches(self.spots.patches_path, self.rows)
 
     def obs(self) -> pd.DataFrame:
-        """Spot table of the kept rows."""
+        """Return the spot table of the kept spots."""
         return self.spots.adata.obs.iloc[self.rows]
 
     def spatial(self) -> NDArray[np.floating]:
-        """(S_kept, 2) level-0 spot centres, x then y."""
+        """Return the spot centres (S, 2) in pixels of level 0, x then y."""
         return np.asarray(self.spots.adata.obsm["spatial"])[self.rows]
 
 
 def load_section(path: Path, min_umi: int) -> SpotSection:
-    """Read a section and drop spots with fewer than `min_umi` counts.
+    """Read a section and leave out spots with fewer than `min_umi` counts.
 
     Raises
     ------
     InputError
-        If a spot's total is not a finite count, or no spot is left.
+        If the total of a spot is NaN, infinite or negative, or if no spot is left.
     """
     spots = read_spots(path)
     totals = total_counts(spots.adata.X)
@@ -111,14 +111,14 @@ def load_section(path: Path, min_umi: int) -> SpotSection:
         raise InputError(
             f"the counts of {len(bad)} spots are NaN, infinite or negative: {preview(list(bad))}",
             path=path,
-            fix="mend the counts and run tcgn-mil spots again",
+            fix="correct the counts and run tcgn-mil spots again",
         )
     kept = totals >= min_umi
     if not kept.any():
         raise InputError(
             f"all {len(kept)} spots have fewer than {min_umi} counts",
             path=path,
-            fix="lower min_umi or leave it out",
+            fix="lower min_umi, or remove the section",
         )
     dropped = pd.DataFrame(
         {
@@ -132,10 +132,16 @@ def load_section(path: Path, min_umi: int) -> SpotSection:
 
 
 def set_aside_block(section: SpotSection, gap_um: float) -> tuple[SpotSection, SpotSection]:
-    """A section's spots for training and for validation: a block at one end, with a gap between the two.
+    """Split the spots of a section into training spots and a validation block.
 
-    The block is the quarter of the spots farthest along the longer side; spots nearer to it than `gap_um`, the side of
-    a patch, are in neither, so that no pixel is in both.
+    The block is the quarter of the spots at one end of the section's longer side. Spots nearer to
+    it than `gap_um` are in neither part. With the side of a patch as gap, no pixel is in both
+    parts.
+
+    Returns
+    -------
+    train, val
+        The two parts of the section.
 
     Raises
     ------
@@ -150,26 +156,27 @@ def set_aside_block(section: SpotSection, gap_um: float) -> tuple[SpotSection, S
     val, train = along >= border, along < border - gap
     if min(val.sum(), train.sum()) < _LEAST_BLOCK:
         raise InputError(
-            f"section {section.spots.section}: {len(along)} spots are too few to set a block aside for validation",
+            f"section {section.spots.section}: {len(along)} spots are too few to set a block aside"
+            " for validation",
             path=section.path,
-            fix="read more sections, or set validation=join",
+            fix="add sections, or set validation=join",
         )
     return section.subset(train), section.subset(val)
 
 
 def one_patch_size(sections: Mapping[str, SpotSection]) -> PatchSize:
-    """The patch size that all sections share.
+    """Return the patch size that all sections share.
 
     Raises
     ------
     InputError
-        If two differ.
+        If the sizes of two sections differ.
     """
     (first, patch), *rest = ((name, section.patch) for name, section in sections.items())
     for name, other in rest:
         if not other.matches(patch):
             raise InputError(
-                f"patches of {name} are {other}, those of {first} {patch}",
-                fix="read all sections with one patch size",
+                f"patches of {name} are {other}, but those of {first} are {patch}",
+                fix="run tcgn-mil spots for all sections with the same --patch-px and --patch-mpp",
             )
     return patch

@@ -1,4 +1,4 @@
-"""One fold of a spot-level study: its sections with their targets, read once and used throughout."""
+"""Hold one fold of a spot-level run: its sections, genes and targets, read once."""
 
 from __future__ import annotations
 
@@ -36,23 +36,28 @@ from tcgn_mil.types.tile_geometry import PatchSize
 
 @dataclass(frozen=True)
 class SpotStudy:
-    """A fold's sections, genes and targets.
+    """Sections, genes and targets of one fold.
 
     Attributes
     ----------
-    config, split
-        The run, and which sections play which part.
+    config
+        Config of the run.
+    split
+        Part that each section plays in the fold.
     train, val
-        Names in `sections` of what the network trains on and what chooses its epoch; none chooses with
-        ``validation=join``.
+        Names in `sections` of what the network trains on and of what chooses its epoch. With
+        ``validation=join`` nothing chooses, and `val` is empty.
     sections
-        Name -> section; where a block is set aside for validation, the two parts of its section too.
-    panel, missing
-        Genes, and the table of those that a section did not measure.
+        Sections by name. Where a block is set aside for validation, both parts of the section are
+        there too, under names of their own.
+    panel
+        Genes to predict.
+    missing
+        Table of the panel genes that a section did not measure.
     targets
-        Name -> normalised expression, in ``config.normalisation``.
+        Normalised expression by section, in ``config.normalisation``.
     scaler
-        Fitted on the training sections.
+        Standardisation of the targets, fitted on the training sections.
     """
 
     config: SpotConfig
@@ -71,11 +76,11 @@ class SpotStudy:
         return self.sections[self.train[0]].patch
 
     def stacked(self, names: Sequence[str]) -> SpotTargets:
-        """Targets of several sections, one below the other; detection over all their spots."""
+        """Return the targets of several sections, one below the other."""
         return stack_targets([self.targets[name] for name in names])
 
     def training_values(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """(S, G) what the network is trained on, in the order of :meth:`stacked`."""
+        """Return what the network is trained on (S, G), in the order of :meth:`stacked`."""
         target = self.config.target
         return training_targets(
             [(self.targets[name].expression, self.targets[name].log_depth) for name in names],
@@ -85,19 +90,22 @@ class SpotStudy:
         )
 
     def patches(self, names: Sequence[str]) -> Patches:
-        """(S, px, px, 3) patches of several sections in the order of :meth:`stacked`, on disk where they are many."""
+        """Return the patches (S, px, px, 3) of several sections in the order of :meth:`stacked`.
+
+        They stay on disk where there are too many for memory.
+        """
         return load_patches(
             [SectionRows(self.sections[n].spots.patches_path, self.sections[n].rows) for n in names]
         )
 
     def colour(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """(S, 30) colour statistics of several sections in the order of :meth:`stacked`, one section at a time."""
+        """Return colour statistics (S, 30) of several sections in the order of :meth:`stacked`."""
         return np.concatenate([colour_statistics(self.sections[name].patches()) for name in names])
 
     def other_normalisation(
         self, names: Sequence[str]
     ) -> tuple[Normalisation, Mapping[str, SpotTargets]]:
-        """The normalisation that was not chosen, and targets of sections in it.
+        """Return the normalisation that the config did not choose, and targets in it.
 
         Spots that have no value in it are NaN.
         """
@@ -109,7 +117,13 @@ class SpotStudy:
 
 
 def load_sections(config: SpotConfig) -> dict[str, SpotSection]:
-    """All sections of the folder of spots, without their poor spots, of one patch size."""
+    """Read all sections of the folder of spots, without the spots that have too few counts.
+
+    Raises
+    ------
+    InputError
+        If a section cannot be used, or if patch sizes differ.
+    """
     sections = {
         name: load_section(path, config.min_umi)
         for name, path in find_sections(config.spots).items()
@@ -119,14 +133,14 @@ def load_sections(config: SpotConfig) -> dict[str, SpotSection]:
 
 
 def patients_of(sections: Mapping[str, SpotSection]) -> dict[str, str]:
-    """Section -> patient."""
+    """Return the patient of each section."""
     return {name: section.spots.patient for name, section in sections.items()}
 
 
 def make_study(
     config: SpotConfig, split: SectionSplit, sections: Mapping[str, SpotSection]
 ) -> SpotStudy:
-    """Choose genes and fit the target scaler on the training sections of a fold."""
+    """Choose the genes of a fold and fit the target scaler, both on its training sections."""
     used = {name: sections[name] for name in dict.fromkeys((*split.train, *split.val, *split.test))}
     if config.panel.file is not None:
         panel = read_gene_list(config.panel.file)
@@ -156,6 +170,7 @@ def make_study(
 
 
 def _scaler(values: NDArray[np.float32], config: SpotConfig) -> TargetScaler:
+    """Fit the target scaler; without standardisation it changes nothing but states the unit."""
     scope = "panel" if config.normalisation == "published" else "all genes"
     scaler = TargetScaler.fit(values, transform=f"log1p(counts per 1e4 of {scope})")
     if config.target.standardise:

@@ -26,11 +26,11 @@ class SpotTargets:
     expression
         (S, G) float32 normalised expression.
     log_depth
-        (S,) log of the total count over all measured genes.
+        (S,) logarithm of the total count over all measured genes.
     detection
-        (G,) share of spots with a count.
+        (G,) share of spots in which the gene has a count, 0 to 1.
     positions
-        (S, 2) centres of one section's spots, for statistics that heed space; None for several sections.
+        (S, 2) spot centres, for statistics that use space; None where several sections are stacked.
     """
 
     expression: NDArray[np.float32]
@@ -40,7 +40,7 @@ class SpotTargets:
 
 
 def stack_targets(parts: Sequence[SpotTargets]) -> SpotTargets:
-    """Several sections, one below the other; detection over all their spots."""
+    """Stack the targets of several sections; detection is then over the spots of all."""
     spots = [len(part.log_depth) for part in parts]
     return SpotTargets(
         np.concatenate([part.expression for part in parts]),
@@ -56,38 +56,54 @@ def section_targets(
     *,
     allow_empty: bool = False,
 ) -> SpotTargets:
-    """Normalised expression of the panel, with depth and detection, for the kept spots.
+    """Compute the targets of a section.
 
-    A panel gene that the section did not measure has no counts: :func:`usable_panel` decides whether that may be.
+    A panel gene that the section did not measure has no counts. Whether that is allowed is decided
+    before, by :func:`usable_panel`.
+
+    Parameters
+    ----------
+    section
+        The section.
+    panel
+        Genes to predict.
+    normalisation
+        ``library`` or ``published`` (docs/protocol.md, section Targets).
+    allow_empty
+        Accept spots that have no value in this normalisation; their values are NaN.
 
     Raises
     ------
     InputError
-        If no panel gene has a count in the section, or (unless `allow_empty`, where its values are NaN) a spot has no
-        value.
+        If no panel gene has a count in the section, or if a spot has no value and `allow_empty` is
+        false.
     """
     counts, columns = panel_counts(section, panel)
     expression = spot_expression(counts, columns, normalisation=normalisation)
     seen = detection(counts, columns)
     if not seen.any():
         raise InputError(
-            f"section {section.spots.section}: none of the {len(panel)} panel genes has a count in its"
-            f" {len(section.rows)} spots",
+            f"section {section.spots.section}: none of the {len(panel)} panel genes has a count in"
+            f" its {len(section.rows)} spots",
             path=section.path,
-            fix="check that panel and section name genes alike, or leave the section out",
+            fix="use the same gene names in panel and section, or remove the section",
         )
     if not allow_empty and not np.isfinite(expression).all():
         empty = int((~np.isfinite(expression).all(axis=1)).sum())
         raise InputError(
-            f"section {section.spots.section}: {empty} spots have no finite value (no count of any panel gene, or NaN)",
+            f"section {section.spots.section}: {empty} spots have no finite value, because they"
+            " have no count of any panel gene or a count that is NaN",
             path=section.path,
-            fix="raise min_umi, use normalisation=library, or mend the counts",
+            fix="raise min_umi, or use normalisation=library",
         )
     return SpotTargets(expression, np.log(section.totals), seen, section.spatial())
 
 
 def without_empty_spots(section: SpotSection, panel: GenePanel) -> SpotSection:
-    """The section less the spots without a count of any panel gene, which `published` normalisation cannot scale."""
+    """Return the section without the spots that have no count of any panel gene.
+
+    The ``published`` normalisation divides by the total over the panel, which is zero there.
+    """
     counts, columns = panel_counts(section, panel)
     empty = np.asarray(counts[:, columns].sum(axis=1)).ravel() == 0
     return (
@@ -98,7 +114,16 @@ def without_empty_spots(section: SpotSection, panel: GenePanel) -> SpotSection:
 
 
 def panel_counts(section: SpotSection, panel: GenePanel) -> tuple[Any, NDArray[np.int64]]:
-    """Counts (S, G_all or G_all + 1), and the panel's columns in them; the last one is that of genes not measured."""
+    """Return the counts of a section, and the column of each panel gene in them.
+
+    Returns
+    -------
+    counts
+        (S, number of measured genes), dense or sparse. If a panel gene was not measured, one empty
+        column is added at the end.
+    columns
+        (G,) column of each panel gene; genes that were not measured share the empty column.
+    """
     counts = section.counts()
     position = {gene: index for index, gene in enumerate(section.genes)}
     columns = np.array(
@@ -115,7 +140,15 @@ def panel_counts(section: SpotSection, panel: GenePanel) -> tuple[Any, NDArray[n
 
 
 class PanelReport(NamedTuple):
-    """The panel that is used, and a table (section, gene, done) of its genes that sections did not measure."""
+    """The panel that a run uses, and the genes that sections did not measure.
+
+    Attributes
+    ----------
+    panel
+        The panel.
+    missing
+        Table with the columns section, gene and done.
+    """
 
     panel: GenePanel
     missing: pd.DataFrame
@@ -124,12 +157,21 @@ class PanelReport(NamedTuple):
 def usable_panel(
     panel: GenePanel, sections: Mapping[str, SpotSection], missing: Literal["error", "zero", "drop"]
 ) -> PanelReport:
-    """What is done about panel genes that a section did not measure; see :class:`PanelConfig`.
+    """Decide what is done about panel genes that a section did not measure.
+
+    Parameters
+    ----------
+    panel
+        Genes asked for.
+    sections
+        Sections of the run.
+    missing
+        ``error``, ``zero`` or ``drop``; see :class:`PanelConfig`.
 
     Raises
     ------
     InputError
-        If a gene is missing and that is an error, or no gene is left.
+        If a gene is missing and `missing` is ``error``, or if no gene is left.
     """
     lacking = {
         name: sorted(set(panel.genes) - set(section.genes)) for name, section in sections.items()
@@ -145,15 +187,16 @@ def usable_panel(
     if missing == "error":
         name = max(lacking, key=lambda section: len(lacking[section]))
         raise InputError(
-            f"section {name} lacks {len(lacking[name])} of {len(panel)} panel genes: {preview(lacking[name])}",
+            f"section {name} lacks {len(lacking[name])} of {len(panel)} panel genes:"
+            f" {preview(lacking[name])}",
             path=sections[name].path,
-            fix="set panel.missing=drop (leave such genes out), or zero (no counts there)",
+            fix="set panel.missing=drop to leave such genes out, or zero to count them as unseen",
         )
     gone = set(table["gene"])
     left = tuple(gene for gene in panel.genes if gene not in gone)
     if not left:
         raise InputError(
             "no panel gene is measured in every section",
-            fix="check that panel and sections name genes alike",
+            fix="use the same gene names in panel and sections",
         )
     return PanelReport(GenePanel(left), table)
