@@ -1,1 +1,1 @@
-"""TODO: say what experiments/explain holds."""
+"""Explain predictions of single images: which pixels and which patches they rest on."""

@@ -1,4 +1,4 @@
-"""All explanations of one picture, and the tables of their numbers."""
+"""Compute all explanations of one image, and tabulate their numbers."""
 
 from __future__ import annotations
 
@@ -16,18 +16,25 @@ from tcgn_mil.experiments.explain.images import ExplainedImage
 
 
 class Explanation(NamedTuple):
-    """What is found for one picture; all in the model's unit, genes in the model's order.
+    """Explanations of one image for G genes, in the unit and the order of the model's genes.
 
     Attributes
     ----------
     predicted
-        (G,).
-    cam, against
-        (G, h, w), Grad-CAM at the last map, and (G,) the sum of what it leaves out, which speaks against the gene.
+        (G,) predictions.
+    cam
+        (G, h, w) Grad-CAM at the last map: what each cell adds to the prediction, not negative.
+    against
+        (G,) sum of the negative part of Grad-CAM, which `cam` leaves out. It speaks against the
+        gene.
     relevance
-        (G, H, W) integrated gradients, whose sum is `change` plus `delta` (G,).
+        (G, H, W) integrated gradients. Their sum is `change` plus `delta`.
+    change
+        (G,) prediction for the image less the prediction for white glass.
+    delta
+        (G,) error of the numerical integration.
     graphs
-        Of the picture alone, B = 1; none for a model without.
+        Graphs that the network learned for this image; empty for a network without graphs.
     """
 
     predicted: NDArray[np.float32]
@@ -40,23 +47,38 @@ class Explanation(NamedTuple):
 
 
 def explain_image(model: GeneModel, pixels: NDArray[np.uint8], *, steps: int) -> Explanation:
-    """All explanations of one picture (P, P, 3), for all genes of `model`."""
+    """Compute all explanations of one image.
+
+    Parameters
+    ----------
+    model
+        Model whose genes are explained.
+    pixels
+        (P, P, 3) uint8 image.
+    steps
+        Steps of the integrated gradients.
+    """
     network = model.network
     image = model.images(pixels[None])
     with torch.inference_mode():
         predicted = model.model(image)[0].numpy()
+    # White glass is the baseline of the integration: an image without tissue.
     white = interpret.white_glass(image, mean=network.input_spec.mean, std=network.input_spec.std)
     targets = range(len(model.genes))
     cam = interpret.grad_cam(model.model, image, targets, signed=True)[0].numpy()
-    found = interpret.integrated_gradients(model.model, image, targets, baseline=white, steps=steps)
+    integrated = interpret.integrated_gradients(
+        model.model, image, targets, baseline=white, steps=steps
+    )
+    # The network predicts standardised values. Parts of a prediction scale with the gene's standard
+    # deviation; only the prediction itself also needs the mean.
     std = model.std[:, None, None]
     return Explanation(
         predicted=predicted * model.std + model.mean,
         cam=cam.clip(min=0) * std,
         against=cam.clip(max=0).sum(axis=(1, 2)) * model.std,
-        relevance=found.relevance[0].numpy() * std,
-        change=found.change[0].numpy() * model.std,
-        delta=found.delta[0].numpy() * model.std,
+        relevance=integrated.relevance[0].numpy() * std,
+        change=integrated.change[0].numpy() * model.std,
+        delta=integrated.delta[0].numpy() * model.std,
         graphs=interpret.learned_graphs(model.model, image)
         if interpret.graph_blocks(model.model)
         else [],
@@ -64,22 +86,30 @@ def explain_image(model: GeneModel, pixels: NDArray[np.uint8], *, steps: int) ->
 
 
 def explanation_tables(
-    picture: ExplainedImage, model: GeneModel, found: Explanation
+    picture: ExplainedImage, model: GeneModel, explanation: Explanation
 ) -> dict[str, pd.DataFrame]:
-    """Name -> table: explanations (one row a gene), nodes, and for a model with graphs degrees and graph."""
+    """Tabulate the explanations of one image.
+
+    Returns
+    -------
+    dict
+        Tables by name: ``explanations`` (one row for each gene), ``nodes``, and for a model with
+        graphs ``degrees`` and ``graph``.
+    """
     overview = pd.DataFrame(
-        [_numbers(picture, model, found, index) for index in range(len(model.genes))]
+        [_numbers(picture, model, explanation, index) for index in range(len(model.genes))]
     )
-    made = {"explanations": overview, "nodes": _node_table(picture.name, model.genes, found)}
-    if found.graphs:
-        made["degrees"] = _degree_table(picture.name, found.graphs)
-        made["graph"] = _edge_table(picture.name, found.graphs)
+    made = {"explanations": overview, "nodes": _node_table(picture.name, model.genes, explanation)}
+    if explanation.graphs:
+        made["degrees"] = _degree_table(picture.name, explanation.graphs)
+        made["graph"] = _edge_table(picture.name, explanation.graphs)
     return made
 
 
 def _numbers(
-    picture: ExplainedImage, model: GeneModel, found: Explanation, index: int
+    picture: ExplainedImage, model: GeneModel, explanation: Explanation, index: int
 ) -> dict[str, Any]:
+    """Return the row of one gene."""
     gene = model.genes[index]
     return {
         "picture": picture.name,
@@ -87,17 +117,39 @@ def _numbers(
         "relation": picture.relation,
         "gene": gene,
         "unit": model.unit,
-        "predicted": found.predicted[index],
+        "predicted": explanation.predicted[index],
         "measured": picture.measured.get(gene, np.nan),
-        "cam_sum": found.cam[index].sum(),
-        "cam_against": found.against[index],
-        "ig_change": found.change[index],
-        "ig_delta": found.delta[index],
+        "cam_sum": explanation.cam[index].sum(),
+        "cam_against": explanation.against[index],
+        "ig_change": explanation.change[index],
+        "ig_delta": explanation.delta[index],
     }
 
 
 def block_sums(values: NDArray[np.floating], grid: tuple[int, int]) -> NDArray[np.floating]:
-    """(..., H, W) to (..., rows, columns): sums over the cells of a grid, a pixel's value spread over its area."""
+    """Sum values over the cells of a grid.
+
+    A pixel that lies across a border of cells is divided between them by area, so the total is
+    kept.
+
+    Parameters
+    ----------
+    values
+        (..., H, W) values.
+    grid
+        Numbers of rows and columns of cells.
+
+    Returns
+    -------
+    ndarray
+        (..., rows, columns) sums.
+
+    Examples
+    --------
+    >>> block_sums(np.ones((4, 6)), (2, 2))
+    array([[6., 6.],
+           [6., 6.]])
+    """
     rows, columns = (
         _overlap(cells, size) for cells, size in zip(grid, values.shape[-2:], strict=True)
     )
@@ -105,7 +157,10 @@ def block_sums(values: NDArray[np.floating], grid: tuple[int, int]) -> NDArray[n
 
 
 def _overlap(cells: int, size: int) -> NDArray[np.float64]:
-    """(cells, size): the part of each of `size` equal pixels in each of `cells` equal cells of the same length."""
+    """Return the share of each of `size` pixels that lies in each of `cells` cells, (cells, size).
+
+    Both divide the same length into equal parts.
+    """
     cell, pixel = (np.linspace(0, 1, count + 1) for count in (cells, size))
     shared = np.minimum(cell[1:, None], pixel[None, 1:]) - np.maximum(
         cell[:-1, None], pixel[None, :-1]
@@ -113,9 +168,13 @@ def _overlap(cells: int, size: int) -> NDArray[np.float64]:
     return np.clip(shared, 0, None) * size
 
 
-def _grid(found: Explanation) -> tuple[int, int]:
-    """Of the learned graph; without one, of the last map."""
-    return found.graphs[0].grid if found.graphs else (found.cam.shape[1], found.cam.shape[2])
+def _grid(explanation: Explanation) -> tuple[int, int]:
+    """Return the grid of the learned graphs; without graphs, that of the last map."""
+    return (
+        explanation.graphs[0].grid
+        if explanation.graphs
+        else (explanation.cam.shape[1], explanation.cam.shape[2])
+    )
 
 
 def _cells(grid: tuple[int, int]) -> dict[str, NDArray[np.int64]]:
@@ -123,11 +182,13 @@ def _cells(grid: tuple[int, int]) -> dict[str, NDArray[np.int64]]:
     return {"row": rows, "column": columns}
 
 
-def _node_table(picture: str, genes: Sequence[str], found: Explanation) -> pd.DataFrame:
-    """CAM mass (sums to one), CAM and relevance of each node for each gene."""
-    grid = _grid(found)
+def _node_table(picture: str, genes: Sequence[str], explanation: Explanation) -> pd.DataFrame:
+    """Tabulate Grad-CAM, its share of the gene's total, and relevance for each node and gene."""
+    grid = _grid(explanation)
+    # A gene that nothing speaks for has a total of 0, and its shares are NaN.
     cam, relevance = (
-        block_sums(v, grid).reshape(len(genes), -1) for v in (found.cam, found.relevance)
+        block_sums(v, grid).reshape(len(genes), -1)
+        for v in (explanation.cam, explanation.relevance)
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         mass = cam / cam.sum(axis=1, keepdims=True)

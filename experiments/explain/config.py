@@ -11,7 +11,7 @@ from tcgn_mil.text import duplicates, preview
 
 @config_class
 class ExplainConfig:
-    """What is explained: spots, the centre of an image, or tiles of slides."""
+    """Images to explain (spots, the centre of an image, or tiles of slides) and the model."""
 
     encoder: str = Field(
         "encoder/encoder.safetensors",
@@ -27,8 +27,8 @@ class ExplainConfig:
     )
     barcodes: tuple[str, ...] = Field(
         (),
-        description="Spots to explain. Without them, the spots with the highest predictions of each"
-        " gene.",
+        description="Spots to explain. Without them, the spots with the highest predictions of"
+        " each gene.",
     )
     image: str | None = Field(
         None, description="Explain the centre of this image, whose resolution is given by --mpp."
@@ -38,8 +38,8 @@ class ExplainConfig:
     )
     slide_model: str | None = Field(
         None,
-        description="Explain the tiles with the highest attention: the folder that tcgn-mil finetune"
-        " wrote.",
+        description="Explain the tiles with the highest attention: the folder that"
+        " tcgn-mil finetune wrote.",
     )
     features: str = Field("features", description="Folder that tcgn-mil encode wrote.")
     tiles: str = Field("tiles", description="Folder that tcgn-mil tile wrote.")
@@ -58,15 +58,18 @@ class ExplainConfig:
         given = [name for name in kinds if getattr(self, name) is not None]
         if len(given) != 1:
             raise InputError(
-                f"{len(given)} kinds of picture are given, but exactly one is needed",
+                f"{len(given)} of --spots, --image and --slide-model are given, but exactly one is"
+                " needed",
                 fix="give one of --spots, --image and --slide-model",
             )
         if not self.genes:
-            raise InputError("no gene is named", fix="name one or more, for example --gene ERBB2")
+            raise InputError("no gene is named", fix="name one or more, as in --gene ERBB2")
         lists = {"gene": self.genes, "spot": self.barcodes, "slide": self.slide_ids}
         for what, names in lists.items():
             if repeated := duplicates(names):
-                raise InputError(f"{what} {preview(repeated)} is named twice", fix="name it once")
+                raise InputError(
+                    f"{what} {preview(repeated)} is named twice", fix=f"give each --{what} once"
+                )
         self._check_spots_and_slides()
 
     def _check_spots_and_slides(self) -> None:

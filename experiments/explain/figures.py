@@ -1,4 +1,4 @@
-"""The figure of one explanation: the picture, Grad-CAM, integrated gradients, and the strongest edges of each graph."""
+"""Draw the figure of one explanation: image, Grad-CAM, integrated gradients and patch graphs."""
 
 from __future__ import annotations
 
@@ -17,22 +17,44 @@ from tcgn_mil.experiments.explain.images import ExplainedImage
 from tcgn_mil.interpret import LearnedGraph, upsample
 
 _DRAWN_EDGES = 60
-_RELEVANCE_CELLS = 28  # single pixels of integrated gradients are noise that cancels over a few
+# Integrated gradients of neighbouring pixels differ by noise that cancels over a few of them, so
+# they are summed over a grid of 28 x 28 cells.
+_RELEVANCE_CELLS = 28
 _SCALE_BAR_UM = 20
-_LEAST_SCALE = 0.25
-_LEAST_SD = 0.1  # of a gene; a map that adds less in all is drawn faint
+_LEAST_SCALE = 0.25  # share of the largest value over all genes that the colours reach at least
+_LEAST_SD = 0.1  # in standard deviations of the gene; a map that adds less is drawn faint
 
 
 def draw_explanation(
-    picture: ExplainedImage, model: GeneModel, found: Explanation, index: int, path: str | Path
+    picture: ExplainedImage,
+    model: GeneModel,
+    explanation: Explanation,
+    index: int,
+    path: str | Path,
 ) -> None:
-    """Write the panel of the `index`-th gene as PNG.
+    """Draw the explanation of one gene as PNG.
 
-    Colours of Grad-CAM and integrated gradients reach to the gene's own largest value, but to no less than a quarter of
-    the largest over all genes of the picture, and no less than what adds a tenth of the gene's standard deviation, on
-    all cells for Grad-CAM and on a tenth of them for integrated gradients: what hardly bears on a gene looks like it.
+    The colour scale of a gene ends at its own largest value, but never below either of two limits.
+    The first is a quarter of the largest value over all genes of the image. The second is small
+    beside the gene's standard deviation: if all cells of Grad-CAM, or a tenth of the cells of
+    integrated gradients, had this value, they would add a tenth of the standard deviation together.
+    Without these limits, noise around a gene that the image hardly affects would be drawn in full
+    colour.
+
+    Parameters
+    ----------
+    picture
+        The image.
+    model
+        Model whose genes are explained.
+    explanation
+        Explanations of the image.
+    index
+        Position of the gene among the model's genes.
+    path
+        File to write.
     """
-    count = 3 + len(found.graphs)
+    count = 3 + len(explanation.graphs)
     figure, (axes, bars) = plt.subplots(
         2,
         count,
@@ -47,21 +69,26 @@ def draw_explanation(
     axes[0].set_title(f"picture, {model.patch.um:.0f} µm", fontsize=9)
     _scale_bar(axes[0], model.patch.um)
     bars[0].set_axis_off()
-    _draw_cam(axes[1], bars[1], found, index, sd=float(model.std[index]))
-    _draw_relevance(axes[2], bars[2], found, index, sd=float(model.std[index]))
-    for block, (axis, bar, graph) in enumerate(zip(axes[3:], bars[3:], found.graphs, strict=True)):
+    _draw_cam(axes[1], bars[1], explanation, index, sd=float(model.std[index]))
+    _draw_relevance(axes[2], bars[2], explanation, index, sd=float(model.std[index]))
+    for block, (axis, bar, graph) in enumerate(
+        zip(axes[3:], bars[3:], explanation.graphs, strict=True)
+    ):
         _draw_graph(axis, bar, graph, block)
-    figure.suptitle(title(picture, model, found, index), fontsize=10, y=0.97)
+    figure.suptitle(title(picture, model, explanation, index), fontsize=10, y=0.97)
     plotting.save(figure, path)
 
 
-def title(picture: ExplainedImage, model: GeneModel, found: Explanation, index: int) -> str:
-    """Gene, place, predicted and (where known) measured value."""
+def title(picture: ExplainedImage, model: GeneModel, explanation: Explanation, index: int) -> str:
+    """Return the title of a figure: gene, place, predicted and (where known) measured value."""
     gene = model.genes[index]
     measured = picture.measured.get(gene)
     beside = "" if measured is None else f", measured {measured:.2f}"
     relation = f" ({picture.relation})" if picture.relation else ""
-    return f"{gene}, {picture.where}{relation}\npredicted {found.predicted[index]:.2f}{beside} [{model.unit}]"
+    return (
+        f"{gene}, {picture.where}{relation}\n"
+        f"predicted {explanation.predicted[index]:.2f}{beside} [{model.unit}]"
+    )
 
 
 def _scale_bar(axis: Any, side_um: float) -> None:
@@ -83,9 +110,9 @@ def _scale_bar(axis: Any, side_um: float) -> None:
     )
 
 
-def _draw_cam(axis: Any, bar: Any, found: Explanation, index: int, *, sd: float) -> None:
-    """Grad-CAM over the grey picture, transparent where it is zero."""
-    cam = found.cam
+def _draw_cam(axis: Any, bar: Any, explanation: Explanation, index: int, *, sd: float) -> None:
+    """Draw Grad-CAM over the grey image, transparent where it is zero."""
+    cam = explanation.cam
     top = max(
         float(cam[index].max()), _LEAST_SCALE * float(cam.max()), _LEAST_SD * sd / cam[index].size
     )
@@ -100,14 +127,16 @@ def _draw_cam(axis: Any, bar: Any, found: Explanation, index: int, *, sd: float)
         alpha=np.clip(1.6 * smooth / top, 0, 0.75),
         extent=(0, 1, 1, 0),
     )
-    sums = f"sum {_signed(cam[index].sum())}, not shown {_signed(found.against[index])}"
+    sums = f"sum {_signed(cam[index].sum())}, not shown {_signed(explanation.against[index])}"
     axis.set_title(f"Grad-CAM\n{sums}", fontsize=9)
     _colour_bar(bar, shown, f"added by each of {cam[index].size} cells")
 
 
-def _draw_relevance(axis: Any, bar: Any, found: Explanation, index: int, *, sd: float) -> None:
-    """Integrated gradients summed over small cells: red adds to the prediction, blue takes from it."""
-    cells = block_sums(found.relevance, (_RELEVANCE_CELLS, _RELEVANCE_CELLS))
+def _draw_relevance(
+    axis: Any, bar: Any, explanation: Explanation, index: int, *, sd: float
+) -> None:
+    """Draw integrated gradients summed over small cells; red adds to the prediction."""
+    cells = block_sums(explanation.relevance, (_RELEVANCE_CELLS, _RELEVANCE_CELLS))
     limits = np.percentile(np.abs(cells), 99.5, axis=(1, 2))
     least = _LEAST_SD * sd / (0.1 * cells[index].size)
     limit = max(float(limits[index]), _LEAST_SCALE * float(limits.max()), least)
@@ -120,18 +149,18 @@ def _draw_relevance(axis: Any, bar: Any, found: Explanation, index: int, *, sd: 
         interpolation="bilinear",
         alpha=np.clip(1.6 * np.abs(cells[index]) / limit, 0, 0.8),
     )
-    change, error = _signed(found.change[index]), _signed(found.delta[index])
+    change, error = _signed(explanation.change[index]), _signed(explanation.delta[index])
     axis.set_title(f"integrated gradients from white\nsum {change}, error {error}", fontsize=9)
     _colour_bar(bar, shown, f"added by each of {_RELEVANCE_CELLS**2} cells")
 
 
 def _signed(value: float) -> str:
-    """With its sign and two significant digits, but no -0."""
+    """Format a value with its sign and two significant digits, and without a minus sign at zero."""
     return f"{float(value) + 0.0:+.2g}"
 
 
 def _draw_graph(axis: Any, bar: Any, graph: LearnedGraph, block: int) -> None:
-    """The strongest edges between different nodes, and every node by the number of edges that reach it."""
+    """Draw the strongest edges between nodes; size and colour of a node count its edges."""
     centres = graph.centres(1).numpy()
     edges, weight = graph.edges[0].numpy(), graph.weight[0].numpy()
     loops = edges[:, 0] == edges[:, 1]
@@ -158,9 +187,8 @@ def _draw_graph(axis: Any, bar: Any, graph: LearnedGraph, block: int) -> None:
         linewidths=0.2,
         zorder=3,
     )
-    even = (
-        weight[strongest].sum() / max(len(strongest), 1) * len(degree)
-    )  # attention 1 / N to every node is even
+    # A node that attends to all N nodes alike gives each edge the weight 1 / N, which is 1 x even.
+    even = weight[strongest].sum() / max(len(strongest), 1) * len(degree)
     axis.set_title(
         f"graph of block {block}: {len(edges)} edges, {int(loops.sum())} loops\n"
         f"{len(strongest)} strongest others: {even:.2f} x even",
@@ -170,7 +198,7 @@ def _draw_graph(axis: Any, bar: Any, graph: LearnedGraph, block: int) -> None:
 
 
 def _colour_bar(bar: Any, shown: Any, label: str) -> None:
-    """Draw the colours of `shown` into the axis `bar`, opaque."""
+    """Draw the colours of `shown` into the axis `bar`, without transparency."""
     drawn = bar.figure.colorbar(shown, cax=bar, orientation="horizontal")
     drawn.set_label(label, fontsize=8)
     drawn.ax.tick_params(labelsize=7)

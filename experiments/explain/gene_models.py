@@ -1,4 +1,4 @@
-"""The models whose genes are explained: a spot encoder with its head, or slide models scoring a tile."""
+"""Models whose genes are explained: spot encoders, and slide models that score a tile."""
 
 from __future__ import annotations
 
@@ -26,20 +26,23 @@ TILE_SCORE = "standardised tile score"
 
 @dataclass(frozen=True)
 class GeneModel:
-    """A model of some genes, with what its output means.
+    """A model of some genes, with the meaning of its output.
 
     Attributes
     ----------
     network
-        Takes pixels to the network's input; its model takes that to (B, genes), standardised.
+        Turns pixels into the network's input and holds the model, whose output (B, genes) is
+        standardised.
     genes
-        Of the output, in order.
-    unit, mean, std
-        Unit of ``output * std + mean``; (genes,) each.
+        Genes of the output, in order.
+    unit
+        Unit of ``output * std + mean``.
+    mean, std
+        (genes,) scaling of the output.
     patch
-        Physical size of a picture.
+        Physical size of an image.
     normalisation
-        Of the spots that it was trained on, None for a slide's model.
+        Normalisation of the spots that the model was trained on; None for slide models.
     """
 
     network: TileEncoder
@@ -52,21 +55,22 @@ class GeneModel:
 
     @property
     def model(self) -> nn.Module:
-        """Images (B, 3, px, px) -> (B, genes), in eval mode."""
+        """Network in eval mode, from images (B, 3, px, px) to (B, genes)."""
         return self.network.model
 
     def images(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """(B, P, P, 3) -> (B, 3, size_px, size_px), normalised."""
+        """Turn pixels (B, P, P, 3) uint8 into the network's input (B, 3, size_px, size_px)."""
         return to_network_input(torch.from_numpy(pixels), self.network.input_spec)
 
 
 def spot_model(path: str | Path, genes: Sequence[str]) -> GeneModel:
-    """The encoder of `tcgn-mil pretrain` with its head, for chosen genes.
+    """Load the encoder of ``tcgn-mil pretrain`` with its head, for chosen genes.
 
     Raises
     ------
     InputError
-        If the file is no such checkpoint (``timm:<name>`` has no genes), or lacks a gene.
+        If the file is no checkpoint of a spot encoder (``timm:<name>`` predicts no genes), or if it
+        lacks a gene.
     """
     model, info = load_encoder(path)
     columns = find_genes(genes, info.panel, path=path)
@@ -83,7 +87,7 @@ def spot_model(path: str | Path, genes: Sequence[str]) -> GeneModel:
 
 
 def tile_model(encoder: TileEncoder, folds: Sequence[FoldModel], genes: Sequence[str]) -> GeneModel:
-    """Scores of a tile by the slide models of `folds`, for chosen genes."""
+    """Make a model that scores a tile by the slide models of `folds`, for chosen genes."""
     scores = TileScores(encoder.model, folds, genes).eval()
     network = TileEncoder(scores, encoder.identity, encoder.patch, encoder.input_spec)
     count = len(genes)
@@ -92,22 +96,36 @@ def tile_model(encoder: TileEncoder, folds: Sequence[FoldModel], genes: Sequence
 
 
 def find_genes(genes: Sequence[str], panel: GenePanel, *, path: object) -> list[int]:
-    """Columns of genes in a panel; an unknown gene is an InputError with the nearest names there are."""
+    """Return the columns of genes in a panel.
+
+    Raises
+    ------
+    InputError
+        If the panel lacks a gene. The error suggests similar names.
+    """
     missing = [gene for gene in genes if gene not in panel.genes]
     if missing:
         close = difflib.get_close_matches(missing[0].upper(), panel.genes, n=3, cutoff=0.5)
         raise InputError(
-            f"the model has no gene {preview(missing)} among its {len(panel)}",
+            f"the model has no gene {preview(missing)} among its {len(panel)} genes",
             path=str(path),
             fix=f"did you mean {' or '.join(close)}?"
             if close
-            else f"it has {preview(panel.genes)}",
+            else f"choose among {preview(panel.genes)}",
         )
     return [panel.genes.index(gene) for gene in genes]
 
 
 class ChosenGenes(nn.Module):
-    """A model with fewer outputs: the columns asked for."""
+    """A model that outputs some genes of another model.
+
+    Parameters
+    ----------
+    model
+        Model of more genes.
+    columns
+        Columns of its output to keep.
+    """
 
     def __init__(self, model: nn.Module, columns: Sequence[int]) -> None:
         super().__init__()
@@ -115,23 +133,33 @@ class ChosenGenes(nn.Module):
         self.num_features = model.num_features
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """The model's last map."""
+        """Return the last map of the model."""
         return self.model.forward_features(images)
 
     def forward_head(self, maps: Tensor) -> Tensor:
-        """Last map to (B, chosen genes)."""
+        """Turn the last map into (B, chosen genes)."""
         return self.model.forward_head(maps)[:, self.columns]
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, chosen genes)."""
+        """Turn images (B, 3, H, W) into (B, chosen genes)."""
         return self.forward_head(self.forward_features(images))
 
 
 class TileScores(nn.Module):
-    """An encoder without its head, then the tile scores of slide models, averaged over those that have the gene.
+    """An encoder without its head, followed by the tile scores of slide models.
 
-    Standardised, and such that their attention-weighted mean over a patient's tiles is the patient's prediction; with a
-    transformer, what a tile scores by itself, without the others.
+    Scores are standardised and averaged over the slide models that have the gene. The
+    attention-weighted mean of the scores over a patient's tiles is the patient's prediction. With a
+    transformer, in which tiles influence one another, the score is that of the tile by itself.
+
+    Parameters
+    ----------
+    encoder
+        Encoder of the tiles.
+    folds
+        Slide models; at least one of them has each gene.
+    genes
+        Genes to score.
     """
 
     def __init__(
@@ -148,21 +176,22 @@ class TileScores(nn.Module):
         assert all(max(rows) >= 0 for rows in zip(*self.columns, strict=True))
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """The encoder's last map."""
+        """Return the last map of the encoder."""
         return self.encoder.forward_features(images)
 
     def forward_head(self, maps: Tensor) -> Tensor:
-        """Last map to (B, genes)."""
+        """Turn the last map into scores (B, genes)."""
         features = self.encoder.forward_head(maps)[:, None]
         alone = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
         total: Tensor | float = 0.0
         for regressor, columns in zip(self.regressors, self.columns, strict=True):
             known = torch.tensor([column >= 0 for column in columns])
             values = regressor.in_context(regressor.tile_values(features), alone)
+            # A model without the gene computes a score of column 0, which is not added.
             scores = regressor.score_tiles(values, [max(column, 0) for column in columns])
             total = total + torch.where(known, scores[:, 0], 0.0)
         return total / torch.tensor(self.columns).ge(0).sum(dim=0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, genes)."""
+        """Turn images (B, 3, H, W) into scores (B, genes)."""
         return self.forward_head(self.forward_features(images))

@@ -1,4 +1,4 @@
-"""The pictures that are explained: spots, the centre of an image, the tiles of a slide's top attention."""
+"""Collect the images to explain: spots, the centre of an image file, or tiles of slides."""
 
 from __future__ import annotations
 
@@ -37,15 +37,16 @@ class ExplainedImage:
     Attributes
     ----------
     name
-        Unique in a run; names its files.
+        Name that is unique in a run; it names the files of the image.
     where
-        The image in words, for the figure's title.
+        Place of the image in words, for the title of its figure.
     pixels
         (P, P, 3) uint8.
     measured
-        Gene -> measured value in the model's unit, where there is one.
+        Measured values by gene in the model's unit, where there are any.
     relation
-        Of a spot's section to the encoder: test, validation or trained on; empty where that is not known.
+        Part that the spot's section played in training: ``test``, ``validation`` or ``trained on``;
+        empty where this is not known.
     """
 
     name: str
@@ -56,14 +57,30 @@ class ExplainedImage:
 
 
 class ImagesOfSource(NamedTuple):
-    """Pictures, and the model that is explained on them."""
+    """Images of one section, slide or image file, and the model that is explained on them.
+
+    Attributes
+    ----------
+    model
+        The model.
+    pictures
+        The images.
+    """
 
     model: GeneModel
     pictures: list[ExplainedImage]
 
 
 def section_paths(source: str | Path, sections: Sequence[str]) -> dict[str, Path]:
-    """Section -> .h5ad, of a folder of `tcgn-mil spots` or one of its files; all sections where none is named."""
+    """Return the ``.h5ad`` file of each section to explain.
+
+    Parameters
+    ----------
+    source
+        Folder that ``tcgn-mil spots`` wrote, or one of its files.
+    sections
+        Sections to explain; if none is named, all sections of the folder.
+    """
     source = Path(source)
     found = {source.stem: source} if source.suffix == ".h5ad" else find_sections(source)
     unknown = [name for name in sections if name not in found]
@@ -71,13 +88,17 @@ def section_paths(source: str | Path, sections: Sequence[str]) -> dict[str, Path
         raise InputError(
             f"has no section {preview(unknown)}",
             path=source,
-            fix=f"sections are {preview(list(found), most=20)}",
+            fix=f"give --section with a name among {preview(list(found), most=20)}",
         )
     return {name: found[name] for name in sections or found}
 
 
 def section_relations(encoder: str | Path) -> dict[str, str]:
-    """Section -> test, validation or trained on, from the folds.csv that pretraining left beside the encoder."""
+    """Return the part that each section played in training: test, validation or trained on.
+
+    It is read from ``folds.csv``, which ``pretrain`` writes beside the encoder. Without that file
+    nothing is known, and the result is empty.
+    """
     path = Path(encoder).parent / "folds.csv"
     if not path.is_file():
         return {}
@@ -94,14 +115,31 @@ def section_relations(encoder: str | Path) -> dict[str, str]:
 def section_images(
     path: Path, model: GeneModel, barcodes: Sequence[str], top: int, *, relation: str = ""
 ) -> ImagesOfSource:
-    """Spots of a section: those named, else for each gene the `top` ones of highest prediction."""
+    """Collect spots of a section.
+
+    Parameters
+    ----------
+    path
+        File of the section.
+    model
+        Model whose genes are explained.
+    barcodes
+        Spots to explain. If none is named, the `top` spots with the highest prediction of each
+        gene.
+    top
+        Number of spots for each gene.
+    relation
+        Part that the section played in training.
+    """
     spots = read_spots(path)
     check_patch(model.patch, spots.patch)
     names = list(spots.adata.obs_names)
     missing = [name for name in barcodes if name not in names]
     if missing:
         raise InputError(
-            f"has no spot {preview(missing)}", path=path, fix=f"spots are {preview(names)}"
+            f"has no spot {preview(missing)}",
+            path=path,
+            fix=f"give --spot with a name such as {preview(names)}",
         )
     if barcodes:
         rows = [names.index(name) for name in barcodes]
@@ -134,11 +172,11 @@ def section_images(
 
 
 def _measured(adata: Any, rows: Sequence[int], model: GeneModel) -> list[dict[str, float]]:
-    """Measured expression of the model's genes at some spots, without those that are not known there."""
+    """Return measured values of the model's genes at some spots; unknown ones are left out."""
     genes = [gene for gene in model.genes if gene in adata.var_names]
     if (
         not genes or model.normalisation != "library"
-    ):  # the published one divides by genes that are not asked for
+    ):  # the published normalisation divides by the whole panel, of which only some genes are here
         return [{} for _ in rows]
     columns = np.array([adata.var_names.get_loc(gene) for gene in genes], dtype=np.int64)
     values = spot_expression(adata.X[list(rows)], columns)
@@ -149,7 +187,27 @@ def _measured(adata: Any, rows: Sequence[int], model: GeneModel) -> list[dict[st
 
 
 class ExplainedSlides:
-    """Slides whose tiles of top attention are explained, by the slide models of `tcgn-mil finetune`."""
+    """Slides whose tiles with the highest attention are explained by the models of ``finetune``.
+
+    Parameters
+    ----------
+    folder
+        Folder that ``tcgn-mil finetune`` wrote.
+    encoder
+        Encoder that made the features.
+    features
+        Folder that ``tcgn-mil encode`` wrote.
+    genes
+        Genes to explain.
+    pretrained
+        Use the pretrained weights of a timm encoder.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no finished run, a gene is unknown, or the encoder is another than that
+        of the features.
+    """
 
     def __init__(
         self, folder: str, encoder: str, features: str, genes: Sequence[str], *, pretrained: bool
@@ -166,42 +224,44 @@ class ExplainedSlides:
         expected = self.folds[0].info.encoder
         if self.encoder.identity != expected:
             raise InputError(
-                f"is {self.encoder.identity}, the slide model reads features of {expected}",
+                f"is {self.encoder.identity}, but the slide model reads features of {expected}",
                 path=encoder,
                 fix="give the encoder that the features were made with",
             )
 
     def images_of(self, slide: str, source: TileSource, top: int) -> ImagesOfSource:
-        """The `top` tiles of highest attention of one slide, and the model of their scores."""
+        """Collect the `top` tiles of highest attention of a slide, and the model that scores them."""
         if slide not in self.features:
             known = preview(list(self.features))
             raise InputError(
-                f"slide {slide} has no features", fix=f"encode it; there are those of {known}"
+                f"slide {slide} has no features; those of {known} are there",
+                fix="run tcgn-mil encode on this slide",
             )
         infos = {name: read_feature_info(path) for name, path in self.features.items()}
         patient = infos[slide].patient_id
         names = [name for name, info in infos.items() if info.patient_id == patient]
         usable = models_for(patient, self.folds)
         find_genes(self.genes, union_panel(usable), path=f"the model for patient {patient}")
-        found = predict_patient(
+        # The whole patient is predicted, since attention is shared among the tiles of all slides.
+        prediction = predict_patient(
             patient, [self.features[name] for name in names], self.folds, self.panel, ()
         )
-        own = np.flatnonzero(found.slide_index == names.index(slide))
-        best = own[np.argsort(-found.attention[own], kind="stable")[:top]]
+        own = np.flatnonzero(prediction.slide_index == names.index(slide))
+        best = own[np.argsort(-prediction.attention[own], kind="stable")[:top]]
         tiles = source.find(slide)
         if tiles.stain != infos[slide].stain:
             raise InputError(
-                f"slide {slide}: its tiles are normalised by {stain_identity(tiles.stain)}, its features by"
-                f" {stain_identity(infos[slide].stain)}",
+                f"slide {slide}: stain was normalised by {stain_identity(tiles.stain)} for the"
+                f" tiles, but by {stain_identity(infos[slide].stain)} for the features",
                 path=source.tiles,
                 fix="give the tiles that the slide was encoded from",
             )
         chosen = dataclasses.replace(
-            tiles, coords=found.coords[best], tissue_fraction=np.ones(len(best), np.float32)
+            tiles, coords=prediction.coords[best], tissue_fraction=np.ones(len(best), np.float32)
         )
         with source.open(chosen, len(best)) as batches:
             pixels = np.concatenate([batch for batch, _ in batches])
-        even = found.attention * len(found.attention)
+        even = prediction.attention * len(prediction.attention)
         return ImagesOfSource(
             tile_model(self.encoder, usable, self.genes),
             [
@@ -211,7 +271,7 @@ class ExplainedSlides:
                     image,
                 )
                 for row, (x, y), image in zip(
-                    best, found.coords[best].tolist(), pixels, strict=True
+                    best, prediction.coords[best].tolist(), pixels, strict=True
                 )
             ],
         )

@@ -1,8 +1,9 @@
-"""``tcgn-mil explain``: for each picture and gene a figure, and the numbers beside it.
+"""Explain images, gene by gene (the verb ``tcgn-mil explain``).
 
-Writes ``explanations.csv`` (one row a picture and gene), ``nodes.csv`` (Grad-CAM and integrated gradients summed over
-each patch of the graph), ``degrees.csv`` and ``graph.csv`` (the learned graphs), ``failures.csv`` and
-``figures/<picture>_<gene>.png``. Runs again from the start: it takes seconds a picture with a small model.
+Each image and gene gives a figure ``figures/<image>_<gene>.png`` and a row of ``explanations.csv``.
+``nodes.csv`` holds Grad-CAM and integrated gradients summed over each patch of the graph,
+``degrees.csv`` and ``graph.csv`` the learned graphs, and ``failures.csv`` what could not be
+explained. A run starts from the beginning each time, since it takes seconds for each image.
 """
 
 from __future__ import annotations
@@ -38,11 +39,29 @@ KIND = "explain"
 
 
 def run(config: ExplainConfig, out_dir: str | Path) -> tuple[dict[str, Any], list[Failure]]:
-    """Explain every picture; a section or slide that cannot be explained is a row of failures.csv, the rest go on.
+    """Explain every image.
+
+    A section or slide that cannot be explained becomes a row of ``failures.csv``, and the others go
+    on. If there is only one, its error is raised.
+
+    Parameters
+    ----------
+    config
+        Config of the run.
+    out_dir
+        Folder to write.
 
     Returns
     -------
-    The summary that is also written, and failures.
+    summary
+        The contents of ``summary.json``.
+    failures
+        Sections or slides that could not be explained.
+
+    Raises
+    ------
+    InputError
+        If nothing could be explained.
     """
     sources = _sources(config)
     out_dir = begin_run(out_dir, KIND, config)
@@ -63,8 +82,8 @@ def run(config: ExplainConfig, out_dir: str | Path) -> tuple[dict[str, Any], lis
         raise InputError(
             f"nothing could be explained: {failures[0].reason}", fix=failures[0].likely_fix
         )
-    for part, found in parts.items():
-        write_csv(out_dir / f"{part}.csv", pd.concat(found))
+    for part, tables in parts.items():
+        write_csv(out_dir / f"{part}.csv", pd.concat(tables))
     overview = pd.concat(parts["explanations"])
     summary = {
         "pictures": int(overview["picture"].nunique()),
@@ -77,10 +96,13 @@ def run(config: ExplainConfig, out_dir: str | Path) -> tuple[dict[str, Any], lis
 
 
 def _sources(config: ExplainConfig) -> dict[str, Callable[[], ImagesOfSource]]:
-    """Name -> function that loads the pictures of a section, slide or image; what all share is checked here."""
+    """Return a function that loads the images of each section, slide or image file.
+
+    Whatever concerns all of them is checked here, before the first is loaded.
+    """
     if config.slide_model is not None:
         tile_source = _slides(config)
-        study = ExplainedSlides(
+        slides = ExplainedSlides(
             config.slide_model,
             config.encoder,
             config.features,
@@ -88,7 +110,7 @@ def _sources(config: ExplainConfig) -> dict[str, Callable[[], ImagesOfSource]]:
             pretrained=config.pretrained,
         )
         return {
-            slide: partial(study.images_of, slide, tile_source, config.top)
+            slide: partial(slides.images_of, slide, tile_source, config.top)
             for slide in config.slide_ids
         }
     model = spot_model(config.encoder, config.genes)
@@ -111,14 +133,14 @@ def _sources(config: ExplainConfig) -> dict[str, Callable[[], ImagesOfSource]]:
 
 
 def _slides(config: ExplainConfig) -> TileSource:
-    """Collect the slides, and check that those to be explained are among them."""
+    """Open the slides, and check that those to be explained are among them."""
     assert config.slides is not None
     source = TileSource.from_slides(config.slides, tiles=config.tiles, mpp=config.mpp)
     if unknown := [name for name in config.slide_ids if name not in source.entries]:
         raise InputError(
-            f"no slide {preview(unknown)} among them",
+            f"holds no slide {preview(unknown)}",
             path=config.slides,
-            fix=f"slides are {preview([*source.entries])}",
+            fix=f"give --slide with a name among {preview([*source.entries])}",
         )
     return source
 
@@ -131,16 +153,16 @@ def _centre_of_image(name: str, path: str, mpp: float | None, model: GeneModel) 
 def _explain_source(
     source: ImagesOfSource, steps: int, out_dir: Path
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Draw the figures of the pictures of one section, slide or image; yields their tables by name."""
+    """Draw the figures of the images of one source; yield their tables by name."""
     model = source.model
     for picture in tqdm(source.pictures, desc="explain", unit="picture", leave=False):
-        found = explain_image(model, picture.pixels, steps=steps)
+        explanation = explain_image(model, picture.pixels, steps=steps)
         files = [
             f"figures/{safe_file_name(f'{picture.name}_{gene}', what='picture')}.png"
             for gene in model.genes
         ]
         for index, file in enumerate(files):
-            draw_explanation(picture, model, found, index, out_dir / file)
-        made = explanation_tables(picture, model, found)
-        made["explanations"]["figure"] = files
-        yield from made.items()
+            draw_explanation(picture, model, explanation, index, out_dir / file)
+        tables = explanation_tables(picture, model, explanation)
+        tables["explanations"]["figure"] = files
+        yield from tables.items()
