@@ -1,10 +1,20 @@
-"""Layers for inference alone: batch normalisation and identities folded into weights, products in a chosen dtype.
+"""Layers for inference alone, with batch normalisation folded into the weights.
 
-Each is made from its counterpart in eval mode and computes the same. What is linear (convolutions and products) runs in
-the dtype of the folded weights; residual streams, layer normalisations, softmax and the patch graph stay in float32.
+Each layer is made from its counterpart in evaluation mode and computes the same function. Linear
+steps (convolutions and matrix products) run in the dtype of the folded weights. Residual streams,
+layer normalisations, softmax and the patch graph stay in float32.
 
-A batch normalisation before a zero-padded convolution is not linear at the border, where its shift is missing for the
-padded taps: the interior's shift joins the bias, and the border gets the difference (`Border`).
+In evaluation mode batch normalisation is affine, norm(x) = s x + t for each channel. After a
+convolution it folds exactly:
+
+    norm(W x + b) = (s W) x + (s b + t).
+
+Before a convolution without padding it folds exactly as well, conv(norm(x)) = (W s) x + (W t + b).
+With zero padding it does not at the border, because the padding is added after the normalisation:
+the taps that fall on it see 0, not t. So the constant of the interior, b + sum over all taps of
+W t, joins the bias, and the border of the output is corrected by the difference between the
+convolution of a constant map t with padding and that constant (:class:`Border`). The difference
+depends on the weights alone and is computed once.
 """
 
 from __future__ import annotations
@@ -30,7 +40,7 @@ from tcgn_mil.layers.cpu_memory import in_cache
 
 
 class Constant(nn.Module):
-    """Weight and bias of a linear map, as buffers."""
+    """Weight and bias of a linear map, as buffers that are not trained."""
 
     weight: Tensor
     bias: Tensor | None
@@ -38,6 +48,8 @@ class Constant(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
         weight = weight.detach().to(dtype)
+        # Convolutions read and write channels-last maps; depthwise kernels have no channels to
+        # order.
         if weight.ndim == 4 and weight.shape[1] > 1:
             weight = weight.contiguous(memory_format=torch.channels_last)
         self.register_buffer("weight", weight)
@@ -45,7 +57,10 @@ class Constant(nn.Module):
 
 
 class FoldedPointwise(Constant):
-    """A linear map of the last axis, in its own dtype; the result is cast to `out_dtype` where one is given."""
+    """Linear map of the last axis in the dtype of its weights.
+
+    The result is cast to `out_dtype` if one is given.
+    """
 
     def __init__(
         self,
@@ -65,7 +80,11 @@ class FoldedPointwise(Constant):
 
 
 class FoldedConv(Constant):
-    """A convolution in its own dtype, with the stride, padding and groups of the one it was made from."""
+    """Convolution in the dtype of its weights.
+
+    Stride, padding and groups are those of `conv`. Weight and bias are those of `conv` unless
+    others are given.
+    """
 
     def __init__(
         self,
@@ -83,16 +102,18 @@ class FoldedConv(Constant):
         self.out_dtype = out_dtype or dtype
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Convolve (B, C, H, W)."""
+        """Convolve maps (B, C, H, W)."""
         maps = maps.to(self.weight.dtype)
-        found = F.conv2d(
-            maps, self.weight, self.bias, self.stride, self.padding, groups=self.groups
-        )
-        return found.to(self.out_dtype)
+        maps = F.conv2d(maps, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+        return maps.to(self.out_dtype)
 
 
 class Border(nn.Module):
-    """What the border of a padded 3x3 convolution of a constant map lacks against its interior."""
+    """Correction of the border after a normalisation was folded into a padded 3x3 convolution.
+
+    It is the convolution of a constant map `shift` (C,) with zero padding, minus its value in the
+    interior. So it is zero in the interior and not zero in the outermost rows and columns.
+    """
 
     difference: Tensor
 
@@ -109,7 +130,7 @@ class Border(nn.Module):
         self.register_buffer("difference", difference)
 
     def add_to(self, maps: Tensor) -> Tensor:
-        """Add the difference to the border of (B, C, H, W), in place."""
+        """Add the correction to the outermost rows and columns of (B, C, H, W), in place."""
         for end in (0, -1):
             maps[:, :, end] += self.difference[:, :, end]
             maps[:, :, 1:-1, end] += self.difference[:, :, 1:-1, end]
@@ -117,13 +138,16 @@ class Border(nn.Module):
 
 
 def interior(weight: Tensor, shift: Tensor) -> Tensor:
-    """A convolution (D, C / groups, 3, 3) of a map that equals `shift` (C,) everywhere: (D,)."""
-    taps = weight.sum((2, 3))
+    """Convolve a map that equals `shift` (C,) everywhere, away from the border.
+
+    The kernel is (D, C / groups, 3, 3), and the result is (D,).
+    """
+    taps = weight.sum((2, 3))  # (D, C / groups)
     return taps @ shift if taps.shape[1] > 1 else taps[:, 0] * shift
 
 
 def fold_norm_before(weight: Tensor, bias: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
-    """Weight and bias of conv(norm(x)), exact but at a zero-padded border."""
+    """Return weight and bias of conv(norm(x)), exact except at a zero-padded border."""
     scale, shift = norm.affine_terms()
     scaled = weight * (
         scale[None, :, None, None] if weight.shape[1] > 1 else scale[:, None, None, None]
@@ -132,14 +156,20 @@ def fold_norm_before(weight: Tensor, bias: Tensor, norm: BatchNorm) -> tuple[Ten
 
 
 class FoldedResidualDepthwise(FoldedConv):
-    """`ResidualDepthwise` with the identity in its weights; float32, since it carries the residual stream."""
+    """`ResidualDepthwise` with the identity added to its weights.
+
+    It stays in float32, because it carries the residual stream.
+    """
 
     def __init__(self, conv: ResidualDepthwise) -> None:
         super().__init__(conv, torch.float32, weight=conv.weight + conv.identity)
 
 
 class FoldedStem(nn.Module):
-    """`Stem`, in float32, without its last normalisation, which joins the patch embedding after it."""
+    """`Stem` in float32, without its last normalisation.
+
+    That one is folded into the patch embedding that follows (:class:`FoldedPatchEmbed`).
+    """
 
     def __init__(self, stem: Stem, grid: Grid) -> None:
         super().__init__()
@@ -155,14 +185,17 @@ class FoldedStem(nn.Module):
         return FoldedConv(conv, torch.float32, weight=weight, bias=bias), border
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images (B, 3, H, W) to (B, C, H/2, W/2), channels-last."""
+        """Map images (B, 3, H, W) to a channels-last map (B, C, H/2, W/2)."""
         x = F.gelu(self.conv1(images.contiguous(memory_format=torch.channels_last)))
         x = F.gelu(self.border2.add_to(self.conv2(x)))
         return F.gelu(self.border3.add_to(self.conv3(x)))
 
 
 class FoldedPatchEmbed(nn.Module):
-    """`PatchEmbed`, in float32, with the normalisation before it if there is one."""
+    """`PatchEmbed` in float32, together with the normalisation before it if there is one.
+
+    Its patches do not overlap and there is no padding, so the normalisation folds exactly.
+    """
 
     def __init__(self, embed: PatchEmbed, norm_before: BatchNorm | None = None) -> None:
         super().__init__()
@@ -180,7 +213,7 @@ class FoldedPatchEmbed(nn.Module):
 
 
 class FoldedMLP(nn.Module):
-    """`InvertedResidualMLP` as three convolutions and two GELUs."""
+    """`InvertedResidualMLP` as three linear steps with a GELU between them."""
 
     def __init__(self, mlp: InvertedResidualMLP, grid: Grid, dtype: torch.dtype) -> None:
         super().__init__()
@@ -197,13 +230,17 @@ class FoldedMLP(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         """Map tokens (B, H*W, C) on the H x W grid to (B, H*W, C)."""
-        hidden = F.gelu(self.expand(tokens))
+        hidden = F.gelu(self.expand(tokens))  # (B, H*W, hidden)
         hidden = self.border.add_to(self.depthwise(as_map(hidden, grid)))
         return self.project(F.gelu(as_tokens(hidden)))
 
 
 class FoldedAttention(nn.Module):
-    """`ReducedAttention` with the scale in the queries, the normalisation in the reduction, and shared products."""
+    """`ReducedAttention` with fewer operations.
+
+    The scale of the products is in the weights of the queries, the normalisation is in the reducing
+    convolution, and linear maps of the same tokens are one product.
+    """
 
     def __init__(self, attention: ReducedAttention, dtype: torch.dtype) -> None:
         super().__init__()
@@ -221,7 +258,7 @@ class FoldedAttention(nn.Module):
         self.proj = FoldedPointwise(attention.proj.weight, attention.proj.bias, dtype)
 
     def forward(self, tokens: Tensor, grid: Grid, position_bias: Tensor) -> Tensor:
-        """Attend from tokens (B, N, C) to the coarse grid; see `ReducedAttention`."""
+        """Attend from tokens (B, N, C) to the coarse grid, as `ReducedAttention` does."""
         if self.reduce is None or self.q is None:
             q, k, v = self.shared(tokens).chunk(3, dim=2)
         else:
@@ -232,7 +269,7 @@ class FoldedAttention(nn.Module):
 
 
 class FoldedSelfAttention(nn.Module):
-    """`SelfAttention` with the scale in the queries."""
+    """`SelfAttention` with the scale of the products in the weights of the queries."""
 
     diagonal: Tensor | None
 
@@ -261,10 +298,9 @@ class FoldedSelfAttention(nn.Module):
 def attend_by_softmax_in_float32(
     q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None
 ) -> Tensor:
-    """softmax(q k^T + bias) v of (B, N, C), q already scaled.
-
-    torch's fused kernel serves on a GPU; on a CPU the composition is up to twice as fast in bfloat16.
-    """
+    """Compute softmax(q k^T + bias) v of tokens (B, N, C), where q is scaled already."""
+    # On a GPU torch's fused kernel is used. On a CPU these operations are up to twice as fast as
+    # the fused kernel in bfloat16.
     q, k, v = (split_heads(x, heads) for x in (q, k, v))
     if q.is_cuda:
         mask = None if bias is None else bias.to(q.dtype)
@@ -277,7 +313,7 @@ def attend_by_softmax_in_float32(
 
 
 def _stacked(maps: list[Pointwise], gains: list[float], dtype: torch.dtype) -> FoldedPointwise:
-    """Several linear maps of the same tokens, each times its gain, as one."""
+    """Stack linear maps of the same tokens to one, each multiplied by its gain."""
     weight = torch.cat([gain * part.weight for part, gain in zip(maps, gains, strict=True)])
     if maps[0].bias is None:
         return FoldedPointwise(weight, None, dtype)
