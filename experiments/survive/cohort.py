@@ -16,7 +16,7 @@ from tcgn_mil.io.clinical_file import read_survival
 from tcgn_mil.io.expression_file import PatientExpression, read_expression
 from tcgn_mil.signatures.gene_sets import GeneSet, load_gene_sets, read_gene_sets
 from tcgn_mil.signatures.scores import SignatureScores, gene_columns, score_signatures
-from tcgn_mil.survival.covariates import check_estimable, design_matrix, numbers_where_they_are
+from tcgn_mil.survival.covariates import check_estimable, design_matrix, numeric_where_possible
 from tcgn_mil.targets.bulk import training_scale
 from tcgn_mil.text import preview
 from tcgn_mil.types.genes import canonical_gene
@@ -101,7 +101,7 @@ def load_survival_cohort(config: SurviveConfig) -> SurvivalCohort:
         ]
         dropped += [(name, f"no {table.endpoint}") for name in usable if name not in with_outcome]
         table = table.take(np.array([name in usable for name in table.patient_id]))
-    chosen = numbers_where_they_are(table.covariates, config.covariates)
+    chosen = numeric_where_possible(table.covariates, config.covariates)
     known = chosen.notna().all(axis=1).to_numpy()
     dropped += [
         (str(name), f"no value of covariate {', '.join(row.index[row.isna()])}")

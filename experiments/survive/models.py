@@ -18,16 +18,16 @@ from tcgn_mil.survival.accuracy import (
     Concordance,
     concordance,
     fold_accuracy,
-    over_folds,
+    mean_over_folds,
 )
 from tcgn_mil.survival.cox import (
     fit_cox,
     hazard_ratios,
     likelihood_ratio,
-    log_rank,
-    proportional_hazards,
 )
 from tcgn_mil.survival.folds import SurvivalFold, fold_rows
+from tcgn_mil.survival.log_rank import log_rank
+from tcgn_mil.survival.proportional_hazards import proportional_hazards
 from tcgn_mil.survival.risk_score import FoldRisk, combined_risk, covariate_risk, gene_risk
 from tcgn_mil.types.folds import Fold
 from tcgn_mil.types.outcomes import SurvivalTable
@@ -164,7 +164,7 @@ def accuracy_table(config: SurviveConfig, table: SurvivalTable, repeat: Repeat) 
         return pd.DataFrame(columns=["model", "days", "cases", *Accuracy._fields[:3]])
     rows = []
     for name, models in repeat.models.items():
-        found = over_folds(
+        found = mean_over_folds(
             [
                 fold_accuracy(
                     table.take(fold.train),

@@ -14,6 +14,8 @@ from tcgn_mil.types.arrays import BoolArray, Float64Array, FloatArray
 # A float32 has 24 bits, so its rounding error is about 6e-8 of its size. A standard deviation below
 # 1e-7 of the largest absolute value may therefore be rounding alone.
 RELATIVE_SPREAD_FLOOR = 1e-7
+# The same for values that were computed in float64.
+RELATIVE_SPREAD_FLOOR_FLOAT64 = 1e-9
 # Part of a column's standard deviation that must remain after covariates are regressed out. If less
 # remains, the column was a function of the covariates and the rest is rounding.
 LEAST_SPREAD_LEFT = 1e-5

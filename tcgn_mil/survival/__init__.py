@@ -1,1 +1,1 @@
-"""TODO: say what tcgn_mil/survival holds."""
+"""Survival analysis: Cox regression, risk scores of unseen patients, and how accurate they are."""

@@ -1,6 +1,7 @@
-"""Covariates as numbers, and whether Cox regression can tell anything of them.
+"""Turn clinical covariates into numbers, and check that Cox regression can estimate their effects.
 
-A column of text becomes an indicator for each level but the commonest, named ``stage[III]``; numbers stay as they are.
+A text column becomes an indicator for each level except the most frequent one, named like
+``stage[III]``. Numeric columns stay as they are.
 """
 
 from __future__ import annotations
@@ -20,16 +21,34 @@ if TYPE_CHECKING:
     from tcgn_mil.types.outcomes import SurvivalTable
 
 MOST_LEVELS = 20
-_LEAVE_OUT = "leave it out of --covariate"
+_LEAVE_OUT = "remove it from --covariate"
 
 
 def design_matrix(covariates: pd.DataFrame) -> pd.DataFrame:
-    """(M, c) float64 from columns without missing values, index kept.
+    """Numeric columns for a regression.
+
+    Parameters
+    ----------
+    covariates
+        M rows without missing values.
+
+    Returns
+    -------
+    (M, c) float64 with the same index.
 
     Raises
     ------
     InputError
-        If a column has one value only, or more than 20 levels of text.
+        If a column has only one value, or more than 20 levels of text.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> design_matrix(pd.DataFrame({"age": [60, 71, 55], "stage": ["II", "II", "III"]}))
+        age  stage[III]
+    0  60.0         0.0
+    1  71.0         0.0
+    2  55.0         1.0
     """
     import pandas as pd
 
@@ -44,14 +63,16 @@ def design_matrix(covariates: pd.DataFrame) -> pd.DataFrame:
         if pd.api.types.is_numeric_dtype(column):
             parts.append(column.astype(np.float64).to_frame(name))
             continue
-        levels = column.astype(str).value_counts()
-        if len(levels) > MOST_LEVELS:
-            raise InputError(
-                f"covariate {name} has {len(levels)} levels of text",
-                fix=f"group them, or {_LEAVE_OUT}",
-            )
-        others = sorted(levels.index, key=lambda level: (-levels[level], level))[1:]
         text = column.astype(str)
+        counts = {str(level): int(count) for level, count in text.value_counts().items()}
+        if len(counts) > MOST_LEVELS:
+            raise InputError(
+                f"covariate {name} has {len(counts)} levels of text, more than {MOST_LEVELS}",
+                fix=f"group the levels, or {_LEAVE_OUT}",
+            )
+        # The most frequent level is the reference, since comparisons with a rare level are
+        # imprecise. Ties go to the first level in alphabetical order.
+        others = sorted(counts, key=lambda level: (-counts[level], level))[1:]
         parts.append(
             pd.DataFrame(
                 {f"{name}[{level}]": (text == level).astype(np.float64) for level in sorted(others)}
@@ -60,20 +81,27 @@ def design_matrix(covariates: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, axis=1) if parts else pd.DataFrame(index=covariates.index)
 
 
-def numbers_where_they_are(covariates: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The chosen columns; text that is all numbers becomes numbers, empty text is missing.
+def numeric_where_possible(covariates: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Selected columns, with text that holds only numbers turned into numbers.
+
+    Parameters
+    ----------
+    covariates
+        Covariates as read from a file. Empty text counts as missing.
+    columns
+        Names of the columns to select.
 
     Raises
     ------
     InputError
-        If there is no such column, naming those there are.
+        If a column does not exist. The message lists those that do.
     """
     import pandas as pd
 
     if absent := [name for name in columns if name not in covariates.columns]:
         raise InputError(
-            f"no covariate {preview(absent)}",
-            fix=f"columns are {preview(list(covariates.columns))}",
+            f"there is no covariate {preview(absent)}",
+            fix=f"choose from the columns {preview(list(covariates.columns))}",
         )
     chosen = covariates[list(columns)].copy()
     for name in chosen.columns:
@@ -87,27 +115,41 @@ def numbers_where_they_are(covariates: pd.DataFrame, columns: Sequence[str]) -> 
 
 
 def check_estimable(design: pd.DataFrame, table: SurvivalTable, *, where: str = "") -> None:
-    """Refuse columns that others add up to, and columns that part the events from the rest.
+    """Raise an error if Cox regression on these covariates has no finite solution.
+
+    There is none if a column is a linear combination of earlier columns, or if a column separates
+    the patients with an event from those without (its coefficient would be infinite).
+
+    Parameters
+    ----------
+    design
+        (M, c) numeric covariates.
+    table
+        Survival times of the M patients.
+    where
+        Text to append to the message, for example `` in fold 2``.
 
     Raises
     ------
     InputError
-        Naming the column, and `where` (a fold) it was seen.
+        If a column cannot be estimated. The message names it.
     """
     values = design.to_numpy(dtype=np.float64)
     centred = values - values.mean(axis=0)
     scale = centred.std(axis=0)
     centred = centred / np.where(scale > 0, scale, 1)
     for index, name in enumerate(design.columns):
+        # Columns are added one by one, so that the message names the first redundant one.
         if np.linalg.matrix_rank(centred[:, : index + 1], tol=1e-8 * np.sqrt(len(values))) <= index:
             raise InputError(
-                f"covariate {name} says nothing that the others do not{where}", fix=_LEAVE_OUT
+                f"covariate {name} is a linear combination of the other covariates{where}",
+                fix=_LEAVE_OUT,
             )
-    found = cox_screen(values, table.time_days, table.event, entry=table.entry_days)
-    if found.separates.any():
-        name = design.columns[int(np.argmax(found.separates))]
+    screen = cox_screen(values, table.time_days, table.event, entry=table.entry_days)
+    if screen.separates.any():
+        name = design.columns[int(np.argmax(screen.separates))]
         raise InputError(
-            f"Cox regression does not converge: covariate {name} separates patients with an event from those"
-            f" without{where}",
-            fix=f"merge the level with another one, or {_LEAVE_OUT}",
+            f"Cox regression does not converge: covariate {name} separates patients with an event"
+            f" from those without{where}",
+            fix=f"merge this level with another one, or {_LEAVE_OUT}",
         )

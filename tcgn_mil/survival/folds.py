@@ -1,4 +1,4 @@
-"""Folds for survival: events spread evenly, and no fold without one."""
+"""Cross-validation folds for survival, each with enough events."""
 
 from __future__ import annotations
 
@@ -6,33 +6,53 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.folds import make_folds
 from tcgn_mil.text import preview
+from tcgn_mil.types.arrays import IntArray
 from tcgn_mil.types.folds import Fold
 from tcgn_mil.types.outcomes import MIN_EVENTS, SurvivalTable
 
 
 @dataclass(frozen=True, eq=False)
 class SurvivalFold:
-    """Rows of a cohort that one model trains on, (m,), and that it is tested on, (n,)."""
+    """One fold as row numbers of a cohort.
+
+    Attributes
+    ----------
+    index
+        Number of the fold.
+    train, test
+        (m,) and (n,) rows of the training and the test patients.
+    """
 
     index: int
-    train: NDArray[np.int64]
-    test: NDArray[np.int64]
+    train: IntArray
+    test: IntArray
 
 
 def survival_folds(
     table: SurvivalTable, *, n_folds: int, seed: int, groups: Mapping[str, str] | None = None
 ) -> list[Fold]:
-    """Each patient tested once. Events and the rest are dealt out alike, unless `groups` (sites) stay together.
+    """Divide patients into folds, such that each patient is tested once.
+
+    Parameters
+    ----------
+    table
+        Survival times of the patients.
+    n_folds
+        Number of folds.
+    seed
+        Seed of the shuffle.
+    groups
+        Group of each patient, for example the tissue source site, that must stay in one fold.
+        Without groups, patients with and without an event are spread over the folds evenly.
 
     Raises
     ------
     InputError
-        If there are fewer events (or groups) than folds.
+        If there are fewer events, or fewer groups, than folds.
     """
     if groups is not None:
         return make_folds(table.patient_id, groups, n_folds=n_folds, seed=seed)
@@ -42,9 +62,10 @@ def survival_folds(
             name for name, event in zip(table.patient_id, table.event, strict=True) if event == kind
         ]
         if len(names) < n_folds:
-            what = "events" if kind else "patients without an event"
+            kind_name = "with an event" if kind else "without an event"
             raise InputError(
-                f"{n_folds} folds of {len(names)} {what} leave a fold without",
+                f"{table.endpoint}: {len(names)} patients {kind_name} cannot be spread over"
+                f" {n_folds} folds",
                 fix="use fewer folds",
             )
         parts.append(make_folds(names, {name: name for name in names}, n_folds=n_folds, seed=seed))
@@ -60,43 +81,49 @@ def survival_folds(
 
 
 def fold_rows(folds: Sequence[Fold], table: SurvivalTable) -> list[SurvivalFold]:
-    """Folds as rows; training and validation parts train, since the penalty is chosen by folds inside them.
+    """Row numbers of the patients of each fold.
+
+    The validation part belongs to the training patients here, because the penalty is selected by
+    folds within them. Patients who are not in the table are passed over.
+
+    Parameters
+    ----------
+    folds
+        Folds of patient names.
+    table
+        Survival times of the cohort.
 
     Raises
     ------
     InputError
-        If a patient is tested twice, a test part has no event, or a training part too few.
+        If a patient is tested twice, a test part has no event, or a training part has too few.
     """
     row = {name: index for index, name in enumerate(table.patient_id)}
     tested: set[str] = set()
-    found = []
+    result = []
     for fold in folds:
         again = sorted(tested & set(fold.test))
         if again:
             raise InputError(
-                f"fold {fold.index} tests {preview(again)} again",
-                fix="test each patient in one fold",
+                f"fold {fold.index} tests {preview(again)}, but an earlier fold does so as well",
+                fix="put each patient into the test part of one fold only",
             )
         tested |= set(fold.test)
         train, test = (
-            [row[name] for name in part if name in row]
+            np.array([row[name] for name in part if name in row], dtype=np.int64)
             for part in (fold.train + fold.val, fold.test)
         )
-        held_out = table.take(np.array(test, dtype=np.int64))
-        if not held_out.event.any():
+        if not table.take(test).event.any():
             raise InputError(
-                f"fold {fold.index}: none of its {len(held_out)} test patients has an event ({table.endpoint})",
+                f"fold {fold.index}: none of its {len(test)} test patients has an event"
+                f" ({table.endpoint})",
                 fix="use fewer folds, or folds that spread the events",
             )
         try:
-            table.take(np.array(train, dtype=np.int64)).check_events(least=MIN_EVENTS // 2)
+            table.take(train).check_events(least=MIN_EVENTS // 2)
         except InputError as error:
             raise InputError(
                 f"training part of fold {fold.index}: {error.reason}", fix="use more folds"
             ) from error
-        found.append(
-            SurvivalFold(
-                fold.index, np.array(train, dtype=np.int64), np.array(test, dtype=np.int64)
-            )
-        )
-    return found
+        result.append(SurvivalFold(fold.index, train, test))
+    return result

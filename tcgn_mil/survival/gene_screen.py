@@ -1,8 +1,11 @@
 """Univariable Cox regression of every gene at once, for exploration.
 
-Newton's method on Cox's partial likelihood (J. R. Stat. Soc. B 1972) with Efron's ties, a few hundred genes at a time;
-the numbers are those of lifelines' CoxPHFitter, gene by gene. Genes found so are found on the patients they are shown
-on: a screen suggests, it does not show that a gene predicts.
+Newton's method maximises Cox's partial likelihood (J. R. Stat. Soc. B 1972) with Efron's method for
+ties, for some hundred genes at a time. The results are those of lifelines' CoxPHFitter, gene by
+gene, but come much faster.
+
+A gene that is found by this screen was selected on the patients on whom it is shown. The screen
+suggests genes; it does not show that a gene predicts survival.
 """
 
 from __future__ import annotations
@@ -10,59 +13,87 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm
 
 from tcgn_mil.statistics.p_values import benjamini_hochberg
-from tcgn_mil.survival.risk_sets import Array, RiskSets
+from tcgn_mil.statistics.variation import RELATIVE_SPREAD_FLOOR_FLOAT64
+from tcgn_mil.survival.risk_sets import RiskSets
+from tcgn_mil.types.arrays import BoolArray, Float64Array, FloatArray
 
-_GENES_AT_ONCE = 128  # so that a step's arrays stay in the cache
+_GENES_AT_ONCE = 128  # the arrays of a Newton step then stay in the processor's cache
 _ITERATIONS = 40
 _TOLERANCE = 1e-9  # of a step, in units of a gene's standard deviation
-_LOST_INFORMATION = (
-    1e-4  # of that at 0: the likelihood has become flat, since a gene separates the events
-)
-_MOST_EFFECT = (
-    15.0  # log hazard ratio per sd; beyond it the order of the events is known but for rounding
-)
-_RELATIVE_SPREAD_FLOOR = 1e-9
+_STUCK = 1e-6  # step that is too large to count as converged after all iterations
+# Information, as a share of that at a coefficient of 0, below which the likelihood is flat: the
+# gene separates the patients with an event, and the coefficient runs to infinity.
+_LOST_INFORMATION = 1e-4
+# Log hazard ratio per standard deviation above which the gene determines the order of the events up
+# to rounding.
+_MOST_EFFECT = 15.0
 _Z95 = float(norm.ppf(0.975))
 
 
 class CoxScreen(NamedTuple):
-    """Results of G genes, each (G,), NaN where a gene has none (constant, or the fit does not converge).
+    """Results of G genes; NaN where a gene is constant or its fit does not converge.
 
-    ``coef`` and its standard error ``se`` per unit of the gene; ``sd`` of the gene; ``z``, ``p`` of Wald's two-sided
-    test; ``q`` of Benjamini and Hochberg over the genes with a p; ``hazard_ratio`` per sd with its 95 % interval
-    ``low`` to ``high``; ``separates``, where the coefficient runs away because the gene parts events from the rest.
+    Attributes
+    ----------
+    coef, se
+        (G,) coefficient and standard error per unit of the gene.
+    sd
+        (G,) standard deviation of the gene.
+    z, p
+        (G,) Wald statistic and its two-sided p-value.
+    q
+        (G,) false discovery rate (Benjamini and Hochberg) over the genes with a p-value.
+    hazard_ratio
+        (G,) hazard ratio per standard deviation of the gene.
+    low, high
+        (G,) bounds of the 95 % interval of the hazard ratio.
+    separates
+        (G,) whether the coefficient is infinite, because the gene separates the patients with an
+        event from those without.
     """
 
-    coef: Array
-    se: Array
-    sd: Array
-    z: Array
-    p: Array
-    q: Array
-    hazard_ratio: Array
-    low: Array
-    high: Array
-    separates: NDArray[np.bool_]
+    coef: Float64Array
+    se: Float64Array
+    sd: Float64Array
+    z: Float64Array
+    p: Float64Array
+    q: Float64Array
+    hazard_ratio: Float64Array
+    low: Float64Array
+    high: Float64Array
+    separates: BoolArray
 
 
 def cox_screen(
-    values: NDArray[np.floating],
-    time: Array,
-    event: NDArray[np.bool_],
+    values: FloatArray,
+    time: Float64Array,
+    event: BoolArray,
     *,
-    entry: Array | None = None,
-    covariates: NDArray[np.floating] | None = None,
+    entry: Float64Array | None = None,
+    covariates: FloatArray | None = None,
 ) -> CoxScreen:
-    """One Cox regression a column of `values` (M, G), each adjusted for `covariates` (M, c) if given.
+    """Fit one Cox regression for each gene.
 
     Parameters
     ----------
+    values
+        (M, G) expression without missing values.
     time, event, entry
-        (M,) as in :class:`tcgn_mil.types.outcomes.SurvivalTable`.
+        (M,) each, as in :class:`tcgn_mil.types.outcomes.SurvivalTable`.
+    covariates
+        (M, c) numeric covariates that every regression is adjusted for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> genes = rng.normal(size=(200, 2))
+    >>> time = rng.exponential(np.exp(-genes[:, 0]))  # the first gene raises the hazard
+    >>> cox_screen(genes, time, np.ones(200, bool)).hazard_ratio.round(1)
+    array([2.7, 1. ])
     """
     risk = RiskSets(time, event, entry)
     genes = values.shape[1]
@@ -78,7 +109,7 @@ def cox_screen(
         chosen = slice(start, start + _GENES_AT_ONCE)
         scaled, sd[chosen] = _standardised(np.asarray(values[:, chosen], dtype=np.float64))
         beta[chosen], se[chosen], separates[chosen] = _newton(scaled, fixed, risk)
-    beta, se = (np.where(separates | ~(sd > 0), np.nan, found) for found in (beta, se))
+    beta, se = (np.where(separates | ~(sd > 0), np.nan, values) for values in (beta, se))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         z = beta / se
         p = 2 * norm.sf(np.abs(z))
@@ -96,24 +127,38 @@ def cox_screen(
         )
 
 
-def _standardised(values: Array) -> tuple[Array, Array]:
-    """Columns to mean 0 and sd 1, and their sd (0 where a column is constant, and then all zero)."""
+def _standardised(values: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Columns with mean 0 and standard deviation 1, and their standard deviation.
+
+    A constant column becomes 0, with a standard deviation of 0.
+    """
     mean, sd = values.mean(axis=0), values.std(axis=0, ddof=1)
-    varies = sd > _RELATIVE_SPREAD_FLOOR * np.maximum(np.abs(mean), 1e-300)
+    varies = sd > RELATIVE_SPREAD_FLOOR_FLOAT64 * np.maximum(np.abs(mean), 1e-300)
     sd = np.where(varies, sd, np.where(np.isnan(sd), np.nan, 0.0))
     return np.where(varies, (values - mean) / np.where(varies, sd, 1.0), 0.0), sd
 
 
-def _newton(genes: Array, fixed: Array, risk: RiskSets) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Coefficient and se of each of `genes` (M, g) beside `fixed` (M, c), and whether it ran away.
+def _newton(
+    genes: Float64Array, fixed: Float64Array, risk: RiskSets
+) -> tuple[Float64Array, Float64Array, BoolArray]:
+    """Coefficient and standard error of each gene, and whether its coefficient is infinite.
 
-    A step that lowers a gene's likelihood is halved, for that gene alone.
+    Parameters
+    ----------
+    genes
+        (M, g) standardised values.
+    fixed
+        (M, c) standardised covariates, the same for every gene.
     """
+    # Newton's method for g problems of 1 + c parameters side by side: with the gradient u and the
+    # information matrix I of the log-likelihood, the next step is I^-1 u. If a step lowered the
+    # likelihood of a gene, it is taken back and halved, for that gene alone. Genes that have
+    # converged leave the computation. 1e-12 keeps the matrix of a constant column invertible.
     count, width = genes.shape[1], 1 + fixed.shape[1]
     beta, step = np.zeros((count, width)), np.zeros((count, width))
     value, information = np.full(count, -np.inf), np.zeros((count, width, width))
     at_zero = np.zeros(count)
-    active, columns = np.arange(count), genes  # those that still move
+    active, columns = np.arange(count), genes  # genes that have not converged
     for iteration in range(_ITERATIONS):
         tried, gradient, curvature = _derivatives(beta[active] + step[active], columns, fixed, risk)
         better = tried >= value[active] - 1e-10 * np.abs(tried)
@@ -133,14 +178,22 @@ def _newton(genes: Array, fixed: Array, risk: RiskSets) -> tuple[Array, Array, N
     lost = (information[:, 0, 0] < _LOST_INFORMATION * at_zero) | (
         np.abs(beta[:, 0]) > _MOST_EFFECT
     )
-    stuck = np.abs(step).max(axis=1) > 1e-6
+    stuck = np.abs(step).max(axis=1) > _STUCK
     return beta[:, 0], np.sqrt(np.maximum(variance, 0)), (lost | stuck) & (at_zero > 0)
 
 
 def _derivatives(
-    beta: Array, genes: Array, fixed: Array, risk: RiskSets
-) -> tuple[Array, Array, Array]:
-    """Log-likelihood (g,), gradient (g, P) and information (g, P, P) at `beta` (g, P); gene first, then covariates."""
+    beta: Float64Array, genes: Float64Array, fixed: Float64Array, risk: RiskSets
+) -> tuple[Float64Array, Float64Array, Float64Array]:
+    """Log-likelihood (g,), gradient (g, P) and information (g, P, P) at coefficients (g, P).
+
+    The first parameter is the gene, the others are the covariates.
+    """
+    # With h = exp(x beta), and sums over the patients at risk at each event (less Efron's share),
+    #     mean_a = sum(h x_a) / sum(h)
+    #     log-likelihood = sum over events of x beta - log(sum(h))
+    #     gradient_a = sum over events of x_a - mean_a
+    #     information_ab = sum over events of sum(h x_a x_b) / sum(h) - mean_a mean_b.
     width = beta.shape[1]
     columns = [genes, *(fixed[:, [index]] for index in range(width - 1))]
     predictor = genes * beta[:, 0]
@@ -161,6 +214,7 @@ def _derivatives(
             for b in range(a, width):
                 second = risk.efron(weighted[a] * columns[b]) / total - means[a] * means[b]
                 information[:, a, b] = information[:, b, a] = second.sum(axis=0)
+    # Where exp underflows, the step is rejected: its likelihood counts as minus infinity.
     usable = (
         np.isfinite(value)
         & np.isfinite(gradient).all(axis=1)

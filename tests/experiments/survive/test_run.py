@@ -443,7 +443,7 @@ class TestBadInput:
         assert "covariate one has one value (x)" in self.refused(
             files, tmp_path, "covariates=[age, one]"
         )
-        assert "no covariate grade. Fix: columns are age, stage, one" in self.refused(
+        assert "no covariate grade. Fix: choose from the columns age, stage, one" in self.refused(
             files, tmp_path, "covariates=[grade]"
         )
 
