@@ -218,11 +218,15 @@ def _section_yaml(config: Any, *, depth: int) -> str:
 
 def _with_attributes(config_class: type) -> str:
     """Return the class docstring with an ``Attributes`` section made from the descriptions."""
-    lines = [(config_class.__doc__ or "").rstrip(), "", "    Attributes", "    ----------"]
+    # numpydoc wants Attributes before Examples.
+    text, examples, example_lines = (config_class.__doc__ or "").partition("    Examples\n")
+    lines = [text.rstrip(), "", "    Attributes", "    ----------"]
     for item in dataclasses.fields(config_class):
         lines.append(f"    {item.name}")
-        text = describe_key(config_class, item.name)
-        lines += [f"        {line}" for line in textwrap.wrap(text, _COMMENT_WIDTH - 8)]
+        described = describe_key(config_class, item.name)
+        lines += [f"        {line}" for line in textwrap.wrap(described, _COMMENT_WIDTH - 8)]
+    if examples:
+        lines += ["", (examples + example_lines).rstrip()]
     return "\n".join(lines) + "\n    "
 
 

@@ -33,9 +33,8 @@ from tcgn_mil.io.pyramid import write_pyramid
 from tcgn_mil.preprocessing.sections.readers.her2st import find_sections
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.grid import lay_grid, tissue_fractions
-from tcgn_mil.preprocessing.tiles.settings import TileSettings
+from tcgn_mil.preprocessing.tiles.settings import TISSUE_MPP, TileSettings
 from tcgn_mil.preprocessing.tiles.tiling import tile_slide
-from tcgn_mil.preprocessing.tiles.tissue import TISSUE_MPP
 from tcgn_mil.types.tiles import TileSet
 
 HER2ST_MPP = 0.69

@@ -18,7 +18,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from tcgn_mil.plotting import _PANEL_INCHES, COLOURS, DPI, save, save_figure
+from tcgn_mil.plotting import COLOURS, DPI, save, save_figure
+
+_PANEL_INCHES = 4.4  # side of a map of a slide
 
 
 def training_curves(

@@ -29,7 +29,8 @@ from tcgn_mil.preprocessing.sections.raw_section import (
 from tcgn_mil.preprocessing.sections.tables import FinishedSection, SectionReport
 from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.preprocessing.tiles.grid import tissue_fractions
-from tcgn_mil.preprocessing.tiles.tissue import TISSUE_MPP, find_tissue
+from tcgn_mil.preprocessing.tiles.tissue import find_tissue
+from tcgn_mil.preprocessing.tiles.settings import TISSUE_MPP
 from tcgn_mil.provenance import SCHEMA_VERSION
 from tcgn_mil.text import content_hash
 from tcgn_mil.types.tile_geometry import MAX_UPSAMPLING, PatchSize

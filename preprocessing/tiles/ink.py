@@ -1,9 +1,12 @@
-"""Marker ink and black scanner borders: what is dark but has a colour that haematoxylin and eosin cannot mix.
+"""Find marker ink and black scanner borders by colours that haematoxylin and eosin cannot mix.
 
-In the plane of colour shares (each channel's part of the optical density) H&E tissue fills a small region, and blue,
-green, cyan, violet and black inks lie outside it. The bounds below leave out no tissue of 35 images from 12 organs and
-several scanners. Red ink has the colour of blood; only a density that blood rarely reaches tells them apart. Violet ink
-has the colour of dense nuclei; what tells it is that it is flat: in those images no tissue so dense varies so little.
+Colour is measured as the share of each channel in the optical density. In this plane H&E tissue
+fills a small region, whatever its strength, and blue, green, cyan and black inks are outside it.
+The bounds below exclude no tissue in 35 images of 12 organs and several scanners.
+
+Two inks need more than colour. Red ink has the colour of blood, and is told by a density that blood
+rarely reaches. Violet ink has the colour of dense nuclei, and is told by being flat: in those
+images no tissue of that density varies so little.
 """
 
 from __future__ import annotations
@@ -14,51 +17,80 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-SMOOTHING_UM = 16.0  # single dark nuclei leave the region, their neighbourhoods do not
-SMALLEST_INK_UM2 = 20_000.0  # a stroke; pigment and debris are smaller
-FLAT_UM = 20.0
-FLATTEST_TISSUE = (
-    0.075  # sd over mean of the density; dense tissue has 0.084 at least, violet ink on glass 0.005
-)
-EDGE_UM = 40.0  # thin ink around a stroke has the colour of nothing in particular
-
-
-def optical_density(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(H, W, 3) uint8 -> float32 absorbance, -log10(I / 255), at most 2.41 (black)."""
-    table = -np.log10(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
-    return table[pixels]
+# Single dark nuclei leave the region of tissue colours; averaged over this width they do not.
+SMOOTHING_UM = 16.0
+SMALLEST_INK_UM2 = 20_000.0  # a pen stroke is larger, pigment and debris are smaller
+FLAT_UM = 20.0  # standard deviation of the window in which flatness is measured
+# Standard deviation over mean of the density. Dense tissue has at least 0.084, and violet ink on
+# glass 0.005.
+FLATTEST_TISSUE = 0.075
+# The thin ink at the edge of a stroke mixes with the colour beneath, so it is not recognised. It is
+# covered by a margin of this width.
+EDGE_UM = 40.0
 
 
 class Ink(NamedTuple):
-    """Where the slide is hidden, (h, w) bool: by anything, and by a pen; a black border of the scan is no pen."""
+    """Places where the slide cannot be seen, as masks (h, w) bool.
+
+    Attributes
+    ----------
+    any
+        Hidden by ink or by a black border of the scan.
+    pen
+        Hidden by ink.
+    """
 
     any: NDArray[np.bool_]
     pen: NDArray[np.bool_]
 
 
+def optical_density(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Compute the optical density, -log10(intensity / 255).
+
+    Parameters
+    ----------
+    pixels
+        uint8 intensities of any shape.
+
+    Returns
+    -------
+    float32 array of the same shape
+        From 0 (white) to 2.41 (black; an intensity of 0 counts as 1).
+
+    Examples
+    --------
+    >>> optical_density(np.array([0, 25, 255], dtype=np.uint8)).round(2).tolist()
+    [2.41, 1.01, -0.0]
+    """
+    table = -np.log10(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
+    return table[pixels]
+
+
 def find_ink(density: NDArray[np.float32], mpp: float) -> Ink:
-    """Where ink or a black border hides the slide.
+    """Find ink and black borders.
 
     Parameters
     ----------
     density
-        (H, W, 3) optical density, RGB.
+        (H, W, 3) optical density of RGB.
     mpp
         Micrometres per pixel, 4 to 16.
 
     Returns
     -------
-    Both with a margin of `EDGE_UM`.
+    Ink
+        Both masks with a margin of `EDGE_UM`.
     """
     smooth = cv2.GaussianBlur(density, (0, 0), SMOOTHING_UM / mpp)
     total = smooth.sum(axis=2)
+    # Shares of the density, which sum to 1: a stain keeps its shares at any strength. White glass
+    # has no defined shares, so each rule below also needs a least density.
     red, green, blue = np.moveaxis(smooth / np.maximum(total, 1e-3)[..., None], 2, 0)
     green_ink = (red - green > 0.08) & (total > 0.4)
     blue_ink = (red + green / 2 - 1.5 * blue > 0.36) & (total > 0.4)
     red_ink = (blue > 0.38) & (red < 0.15) & (total > 1.4)
-    grey = (
-        (np.abs(red - green) < 0.1) & (np.abs(blue - green) < 0.07) & (total > 0.35)
-    )  # also the rim of a bubble
+    # Black ink, the scan's border, and the dark rim of an air bubble.
+    grey = (np.abs(red - green) < 0.1) & (np.abs(blue - green) < 0.07) & (total > 0.35)
     mean, spread = local_statistics(
         density.sum(axis=2), np.ones(total.shape, dtype=bool), FLAT_UM / mpp
     )
@@ -68,12 +100,13 @@ def find_ink(density: NDArray[np.float32], mpp: float) -> Ink:
     )
     edge = disk(EDGE_UM / mpp)
     hidden = cv2.dilate(ink, edge).astype(bool)
+    # Black that reaches the edge of the image is the border of the scan, not a pen.
     border = cv2.dilate(_touching_the_edge(ink & grey), edge).astype(bool)
     return Ink(hidden, hidden & ~border)
 
 
 def _touching_the_edge(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The 8-connected regions that reach the image's edge."""
+    """Keep the 8-connected regions that reach the image's edge."""
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     at_edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     return np.isin(labels, at_edge[at_edge > 0]).astype(np.uint8)
@@ -82,7 +115,23 @@ def _touching_the_edge(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def local_statistics(
     values: NDArray[np.float32], counts: NDArray[np.bool_], sigma_px: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Gaussian-weighted mean and standard deviation around each pixel, over pixels that count."""
+    """Compute the mean and the standard deviation around each pixel.
+
+    Parameters
+    ----------
+    values
+        (h, w) map.
+    counts
+        (h, w) bool, the pixels to use. The others have weight 0, so they do not bleed into their
+        neighbours.
+    sigma_px
+        Standard deviation of the Gaussian weights in pixels.
+
+    Returns
+    -------
+    Two (h, w) float32 maps
+        Mean E[x] and standard deviation sqrt(E[x^2] - E[x]^2) under the weights.
+    """
     weight = counts.astype(np.float32)
     total, first, second = (
         cv2.GaussianBlur(layer, (0, 0), sigma_px)
@@ -97,11 +146,11 @@ def remove_small_regions(mask: NDArray[np.uint8], smallest_px: float) -> NDArray
     """Keep the 8-connected regions of at least `smallest_px` pixels."""
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     large = statistics[:, cv2.CC_STAT_AREA] >= smallest_px
-    large[0] = False  # label 0 is what the mask leaves out
+    large[0] = False  # label 0 is the background
     return large[labels].astype(np.uint8)
 
 
 def disk(radius_px: float) -> NDArray[np.uint8]:
-    """Structuring element of about `radius_px`."""
+    """Make a round structuring element of about `radius_px`, at least 3 x 3 pixels."""
     side = 2 * max(1, round(radius_px)) + 1
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), dtype=np.uint8)

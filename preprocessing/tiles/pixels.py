@@ -1,4 +1,4 @@
-"""Reading the pixels of tiles, batch by batch, for whoever encodes them."""
+"""Read the pixels of tiles in batches."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from tcgn_mil.preprocessing.tiles.stain import stain_transform
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 from tcgn_mil.types.tiles import Stain, TileSet
 
+_SIZE_TOLERANCE = 0.02  # as in PatchSize.matches
+
 
 def iter_tiles(
     slide: Slide,
@@ -25,32 +27,36 @@ def iter_tiles(
     *,
     stain: Stain | None = None,
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-    """Read tiles at their own pixel size, in the order given.
+    """Read tiles at their own resolution, in the order given.
 
-    Each is read from ``spec.read_level``, the nearest finer level, and resampled once. Tile files list tiles row by
-    row, which reads fastest, since neighbours share compressed blocks of the slide.
+    Each tile is read from `spec.read_level`, the coarsest pyramid level that is not coarser than
+    the tile, and is resampled once. A coarser level would lack detail, and a finer one would cost
+    time without a gain. Tile files list tiles row by row; this order reads fastest, because
+    neighbours share compressed blocks of the slide.
 
     Parameters
     ----------
     slide
-        The slide the tiles were laid on.
+        Slide that the tiles were laid on.
     coords
-        (N, 2) level-0 top-left corners.
+        (N, 2) top-left corners in level-0 pixels.
     spec
-        Their geometry.
+        Geometry of the tiles.
     batch_size
-        Tiles at a time; the last batch may hold fewer.
+        Tiles in a batch. The last batch may have fewer.
     stain
-        Normalisation of their colours, after resampling.
+        Stain normalisation, applied after resampling; None for pixels as they are.
 
     Yields
     ------
-    (B, tile_px, tile_px, 3) uint8 RGB and the (B, 2) coordinates.
+    pixels, coords
+        (B, tile_px, tile_px, 3) uint8 RGB, and (B, 2) int64.
 
     Raises
     ------
     InputError
-        If the tiles were laid for a slide of another resolution or other levels, or the slide cannot be read.
+        If the tiles were laid for a slide of another resolution or with other levels, or the slide
+        cannot be read.
     """
     _check_same_slide(slide, spec)
     normalise = None if stain is None else stain_transform(stain)
@@ -64,36 +70,58 @@ def iter_tiles(
 
 
 def _check_same_slide(slide: Slide, spec: TileSpec) -> None:
-    if not math.isclose(spec.slide_mpp, slide.mpp, rel_tol=MPP_TOLERANCE) or spec.read_level >= len(
-        slide.level_sizes
-    ):
+    same_mpp = math.isclose(spec.slide_mpp, slide.mpp, rel_tol=MPP_TOLERANCE)
+    if not same_mpp or spec.read_level >= len(slide.level_sizes):
         raise InputError(
-            f"its tiles were laid for a slide of {spec.slide_mpp:.4g} µm/px, read from level {spec.read_level};"
-            f" this one has {slide.mpp:.4g} µm/px and {len(slide.level_sizes)} levels",
+            f"its tiles were laid for a slide of {spec.slide_mpp:.4g} µm/px, read from level"
+            f" {spec.read_level}; this one has {slide.mpp:.4g} µm/px and"
+            f" {len(slide.level_sizes)} levels",
             path=slide.path,
             fix="tile the slide again",
         )
 
 
-_SIZE_TOLERANCE = 0.02  # as that of PatchSize.matches
-
-
 def centre_tile(
     name: str, size: tuple[int, int], mpp: float, downsamples: Sequence[float], patch: PatchSize
 ) -> TileSet:
-    """The one tile of `patch`'s physical size at the centre of an image of `size` (width, height) pixels.
+    """Lay one tile in the centre of an image.
+
+    Parameters
+    ----------
+    name
+        Name of the image, used as the slide id and in messages.
+    size
+        Width and height of the image in pixels.
+    mpp
+        Micrometres per pixel of the image.
+    downsamples
+        Downsamples of its pyramid levels, finest first.
+    patch
+        Size of the tile.
+
+    Returns
+    -------
+    TileSet
+        A single tile. In an image that is up to 2 % smaller than the patch it is as large as the
+        image.
 
     Raises
     ------
     InputError
-        If the image is smaller than the patch by over 2 %, or too coarse for it.
+        If the image is smaller than that, or too coarse for the patch.
+
+    Examples
+    --------
+    >>> centre_tile("a", (400, 300), 0.5, [1.0], PatchSize(100, 0.5)).coords.tolist()
+    [[150, 100]]
     """
     smallest = min(size)
     if smallest * mpp < patch.um * (1 - _SIZE_TOLERANCE):
         raise InputError(
-            f"image {name} of {size[0]} x {size[1]} px at {mpp:g} µm/px is {smallest * mpp:.1f} µm across, the encoder"
-            f" sees {patch.um:.1f} µm",
-            fix=f"check --mpp, or give a larger image: at least {int(np.ceil(patch.um / mpp))} px a side",
+            f"image {name} of {size[0]} x {size[1]} px at {mpp:g} µm/px is {smallest * mpp:.1f} µm"
+            f" across, but the encoder sees {patch.um:.1f} µm",
+            fix="check --mpp, or give a larger image: at least"
+            f" {int(np.ceil(patch.um / mpp))} px a side",
         )
     spec = TileSpec.for_slide(patch, slide_mpp=mpp, level_downsamples=downsamples)
     side = min(spec.level0_px, smallest)

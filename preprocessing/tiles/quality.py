@@ -24,10 +24,10 @@ from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.preprocessing.slides.resample import resample_to
 from tcgn_mil.preprocessing.tiles.grid import tile_means
 from tcgn_mil.preprocessing.tiles.ink import disk, optical_density
+from tcgn_mil.preprocessing.tiles.settings import MIN_FOCUS
 from tcgn_mil.types.tiles import TileQuality
 
 QUALITY_MPP = 2.0
-MIN_FOCUS, MAX_BLUR, MAX_PEN, MAX_FOLD = 0.3, 0.25, 0.25, 0.35
 _FINE_UM, _COARSE_UM = (
     2.0,
     8.0,

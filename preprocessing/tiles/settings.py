@@ -3,50 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
+from tcgn_mil.config import config_class
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.slides.readers.base import Slide
-from tcgn_mil.preprocessing.tiles.quality import MAX_BLUR, MAX_FOLD, MAX_PEN, MIN_FOCUS
-from tcgn_mil.preprocessing.tiles.stain import StainTarget
-from tcgn_mil.preprocessing.tiles.tissue import TISSUE_MPP
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+
+if TYPE_CHECKING:
+    from tcgn_mil.preprocessing.slides.readers.base import Slide
 
 # Raise the number when the rules for tissue or quality change. Tile files record it, so a resumed
 # run then tiles all slides of the cohort again, by the same rules.
 TISSUE_FINDER = "roughness-2"
 STAIN_SAMPLE = 48  # tiles of a slide that its stains are fitted on
+TISSUE_MPP = 8.0  # resolution at which tissue is looked for
+MIN_FOCUS, MAX_BLUR, MAX_PEN, MAX_FOLD = 0.3, 0.25, 0.25, 0.35
 
 
 @dataclass(frozen=True)
-class TileSettings:
-    """Settings of tiling.
+class StainTarget:
+    """Reference to which the colours of slides are normalised.
 
     Attributes
     ----------
-    patch
-        Size of a tile.
-    stride_px
-        Step from one tile to the next in pixels of the tile; None for tiles that touch.
-    min_tissue
-        Smallest share of tissue in a kept tile's area, 0 to 1. With 0.1, 99.5 to 100 % of the spots
-        of five her2st sections lie in a kept tile.
-    tissue_mpp
-        Micrometres per pixel at which tissue is looked for, 4 to 12.
-    min_focus
-        Tissue with a lower focus (see :class:`~tcgn_mil.types.tiles.TileQuality`) is out of focus,
-        0 to 1. With 0 no tissue is.
-    max_blur, max_pen, max_fold
-        Largest share of a kept tile that is out of focus, under ink and under folds, 0 to 1. With 1
-        no tile is rejected for it.
-    stain
-        Reference that the colours are normalised to when tiles are read; None for no normalisation.
+    method
+        ``macenko`` or ``reinhard``.
+    reference
+        Base name of the reference image, or ``published``.
+    numbers
+        Parameters of the reference, as in :class:`~tcgn_mil.types.tiles.Stain`.
+    """
 
-    Raises
-    ------
-    InputError
-        If a value is out of range.
+    method: str
+    reference: str
+    numbers: tuple[float, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for the settings of a tile file."""
+        return {"method": self.method, "reference": self.reference, "numbers": list(self.numbers)}
+
+
+@config_class
+class TileSettings:
+    """Size of the tiles, and the rules by which they are kept.
 
     Examples
     --------
@@ -54,35 +56,51 @@ class TileSettings:
     0.5
     """
 
-    patch: PatchSize = field(default_factory=PatchSize)
-    stride_px: int | None = None
-    min_tissue: float = 0.1
-    tissue_mpp: float = TISSUE_MPP
-    min_focus: float = MIN_FOCUS
-    max_blur: float = MAX_BLUR
-    max_pen: float = MAX_PEN
-    max_fold: float = MAX_FOLD
-    stain: StainTarget | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("min_tissue", "max_blur", "max_pen", "max_fold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(
-                    f"{name} of {getattr(self, name)} is not a share",
-                    fix="give a number from 0 to 1",
-                )
-        if not 0 <= self.min_focus < 1:
-            raise InputError(
-                f"min_focus of {self.min_focus} is outside 0 to 1",
-                fix=f"use the default of {MIN_FOCUS}, or 0 to keep blurred tiles",
-            )
-        if not 4 <= self.tissue_mpp <= 12:
-            raise InputError(
-                f"tissue_mpp of {self.tissue_mpp} is outside 4 to 12 µm/px",
-                fix=f"use the default of {TISSUE_MPP}",
-            )
-        if self.stride_px is not None and self.stride_px < 1:
-            raise InputError(f"stride of {self.stride_px} px", fix="give a stride of at least 1 px")
+    patch: PatchSize = Field(default_factory=PatchSize, description="Size of a tile.")
+    stride_px: int | None = Field(
+        None,
+        ge=1,
+        description="Step from one tile to the next, in pixels of the tile. By default tiles touch.",
+    )
+    min_tissue: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Smallest share of tissue in the area of a kept tile. With 0.1, 99.5 to 100 % of"
+        " the spots of five her2st sections lie in a kept tile.",
+    )
+    tissue_mpp: float = Field(
+        TISSUE_MPP, ge=4, le=12, description="µm per pixel at which tissue is looked for."
+    )
+    min_focus: float = Field(
+        MIN_FOCUS,
+        ge=0,
+        lt=1,
+        description="Tissue whose focus is below this is out of focus. With 0, none is.",
+    )
+    max_blur: float = Field(
+        MAX_BLUR,
+        ge=0,
+        le=1,
+        description="Largest share of a kept tile that is out of focus. With 1, all are kept.",
+    )
+    max_pen: float = Field(
+        MAX_PEN,
+        ge=0,
+        le=1,
+        description="Largest share of a kept tile that is under ink. With 1, all are kept.",
+    )
+    max_fold: float = Field(
+        MAX_FOLD,
+        ge=0,
+        le=1,
+        description="Largest share of a kept tile that is under folds. With 1, all are kept.",
+    )
+    stain: StainTarget | None = Field(
+        None,
+        description="Reference to which the colours are normalised when tiles are read. By default"
+        " they are read as they are.",
+    )
 
     def for_slide(self, slide: Slide) -> TileSpec:
         """Return the geometry of the tiles on a slide.

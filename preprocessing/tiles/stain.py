@@ -1,24 +1,26 @@
-"""Stain normalisation: a slide's colours brought to those of a reference, by one transform a slide.
+"""Stain normalisation: bring the colours of a slide to those of a reference, by one transform.
 
-Two methods, both fitted by torchstain's numpy backend (Barbano & Pedersen; it imports no torch):
+There are two methods. Both are fitted by torchstain's numpy backend (Barbano and Pedersen), which
+does not import torch.
 
-- macenko (Macenko et al. 2009, ISBI 1107-1110): the two stain vectors are the extreme directions of the optical
-  density, their strengths the 99th percentiles of what is stained. Swapping them for the reference's is one 3 x 3
-  matrix in optical density. Without a reference image the stains are those that came with the method's published code.
-- reinhard (Reinhard et al. 2001, IEEE Comput. Graph. Appl. 21:34-41): mean and standard deviation of each channel in
-  CIELAB become the reference's. Departures from the paper: taken over stained pixels, so that the share of glass does
-  not matter; and faded out towards white, or the glass would take on a tint.
+- macenko (Macenko et al. 2009, ISBI 1107-1110). By the law of Beer and Lambert the optical density
+  of a pixel is a sum of two stain vectors, each times the amount of its stain. The stain vectors
+  are the two extreme directions of the densities, and the strength of a stain is the 99th
+  percentile of its amounts. Without a reference image the stains are those that were published
+  with the method's code.
+- reinhard (Reinhard et al. 2001, IEEE Computer Graphics and Applications 21:34-41). The mean and
+  the standard deviation of each channel in CIELAB become those of the reference. There are two
+  departures from the paper: only stained pixels are used, so that the share of glass does not
+  matter; and the transform fades out towards white, because it would give the glass a tint.
 
-Both are fitted once a slide on pixels of a sample of its tiles. Fitted tile by tile, as is common, they fail on pale
-tiles, and give every tile the same mix of stains whatever its tissue.
+The fit uses pixels from a sample of the slide's tiles, once a slide. A fit for each tile, which is
+common, fails on pale tiles, and gives every tile the same mixture of stains whatever its tissue.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -27,61 +29,48 @@ from torchstain.numpy.normalizers import NumpyMacenkoNormalizer, NumpyReinhardNo
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.slides.readers.plain import read_image
+from tcgn_mil.preprocessing.tiles.settings import StainTarget
 from tcgn_mil.types.tiles import Stain
 
 METHODS = ("macenko", "reinhard")
-PUBLISHED = "published"  # the reference of Macenko's code
-LIGHT = 240  # intensity of bare glass, as in that code
-FAINTEST = 0.15  # natural optical density under which a pixel is no tissue, as there
-LEAST_STAINED = 0.02  # of the pixels: fewer, and the percentiles are those of noise
+PUBLISHED = "published"  # name of the reference in Macenko's code
+LIGHT = 240  # intensity of bare glass, as in Macenko's code
+FAINTEST = 0.15  # natural optical density of the palest stained pixel, as in Macenko's code
+LEAST_STAINED = 0.02  # smallest share of stained pixels; with fewer the percentiles are noise
 LEAST_PIXELS = 2000
-MOST_ALIKE = 0.995  # cosine of the two stain vectors; haematoxylin and eosin have 0.93
-MOST_PIXELS = 600_000
-WHITE_L, STAINED_L = (
-    94.0,
-    83.0,
-)  # lightness of glass, and of FAINTEST: Reinhard's transform fades out between them
-_FIX = "tile without --stain, or leave the slide out; look whether it is stained with H&E"
+# Cosine of the angle between the two stain vectors; haematoxylin and eosin have 0.93. Two vectors
+# that are more alike than this are one stain, split in two by noise.
+MOST_ALIKE = 0.995
+MOST_PIXELS = 600_000  # used for a fit; more do not change it
+# CIELAB lightness of glass, and of a pixel of density FAINTEST. Reinhard's transform fades out
+# between the two.
+WHITE_L, STAINED_L = 94.0, 83.0
+_FIX = "tile without --stain, or remove this slide if it is not stained with H&E"
+
 Transform = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
-@dataclass(frozen=True)
-class StainTarget:
-    """What slides are normalised to.
-
-    Attributes
-    ----------
-    method
-        macenko or reinhard.
-    reference
-        Base name of the reference image, or `PUBLISHED`.
-    numbers
-        Its parameters, as in :class:`~tcgn_mil.types.tiles.Stain`.
-    """
-
-    method: str
-    reference: str
-    numbers: tuple[float, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for the settings of a tile file."""
-        return {"method": self.method, "reference": self.reference, "numbers": list(self.numbers)}
-
-
 def stain_target(method: str, image: str | Path | None = None) -> StainTarget:
-    """The reference to normalise to.
+    """Make a reference to normalise to.
 
     Parameters
     ----------
     method
-        One of `METHODS`.
+        ``macenko`` or ``reinhard``.
     image
-        PNG, JPEG or TIFF of typical tissue; macenko can do without.
+        PNG, JPEG or TIFF of typical tissue. It is optional for macenko, which has a published
+        reference.
 
     Raises
     ------
     InputError
-        If the method is unknown, the image is missing, unreadable or hardly stained, or reinhard has none.
+        If the method is unknown, the image is missing, unreadable or hardly stained, or there is no
+        image for reinhard.
+
+    Examples
+    --------
+    >>> stain_target("macenko").reference
+    'published'
     """
     if method not in METHODS:
         raise InputError(
@@ -91,11 +80,9 @@ def stain_target(method: str, image: str | Path | None = None) -> StainTarget:
         try:
             return StainTarget(method, Path(image).name, _fit(read_image(image), method))
         except InputError as error:
-            fix = (
-                error.fix
-                if error.path
-                else "give an image of well-stained tissue as --stain-reference"
-            )
+            # An error without a path is about the stain, not about the file.
+            advice = "give an image of well-stained tissue as --stain-reference"
+            fix = error.fix if error.path else advice
             raise InputError(error.reason, path=image, fix=fix) from error
     if method == "reinhard":
         raise InputError(
@@ -107,32 +94,41 @@ def stain_target(method: str, image: str | Path | None = None) -> StainTarget:
 
 
 def fit_stain(pixels: NDArray[np.uint8], target: StainTarget) -> Stain:
-    """Fit a slide's stains on ``pixels`` (..., 3) uint8 RGB of its tissue.
+    """Fit the stains of a slide.
+
+    Parameters
+    ----------
+    pixels
+        (..., 3) uint8 RGB of the slide's tissue.
+    target
+        Reference to normalise to.
 
     Raises
     ------
     InputError
-        If too little of it is stained, or with one colour only.
+        If too few of the pixels are stained, or all have one colour only.
     """
     return Stain(target.method, target.reference, target.numbers, _fit(pixels, target.method))
 
 
 def stain_transform(stain: Stain) -> Transform:
-    """A function from (B, H, W, 3) uint8 RGB to the same, normalised."""
+    """Make the function that normalises pixels, from (B, H, W, 3) uint8 RGB to the same."""
     return _macenko(stain) if stain.method == "macenko" else _reinhard(stain)
 
 
 def _fit(pixels: NDArray[np.uint8], method: str) -> tuple[float, ...]:
+    """Fit the parameters of a method, in the order of :class:`~tcgn_mil.types.tiles.Stain`."""
     flat = pixels.reshape(-1, 3)
     flat = flat[:: max(1, len(flat) // MOST_PIXELS)]
     density = _density()[flat]
-    faint = (
-        density.mean(axis=1) if method == "reinhard" else density.min(axis=1)
-    )  # macenko as in its published code
+    # Macenko's code asks every channel of a stained pixel for the least density; for reinhard the
+    # mean is enough.
+    faint = density.mean(axis=1) if method == "reinhard" else density.min(axis=1)
     stained = flat[faint >= FAINTEST]
     if len(stained) < max(LEAST_PIXELS, LEAST_STAINED * len(flat)):
         raise InputError(
-            f"too little stain to fit {method}: {len(stained) / max(1, len(flat)):.1%} of {len(flat)} tissue pixels",
+            f"too little stain to fit {method}: {len(stained) / max(1, len(flat)):.1%} of"
+            f" {len(flat)} tissue pixels are stained",
             fix=_FIX,
         )
     if method == "reinhard":
@@ -148,22 +144,36 @@ def _fit(pixels: NDArray[np.uint8], method: str) -> tuple[float, ...]:
         and strengths.min() > FAINTEST
     ):
         raise InputError(
-            f"one colour of stain only, {method} needs haematoxylin and eosin", fix=_FIX
+            f"one colour of stain only, but {method} needs haematoxylin and eosin", fix=_FIX
         )
     return _numbers(vectors, strengths)
 
 
 def _numbers(*parts: NDArray[np.floating]) -> tuple[float, ...]:
-    """Rounded, so that a reference has one identity whatever linear algebra fitted it."""
+    """Flatten and round parameters.
+
+    Rounding gives a reference the same identity on machines whose linear algebra differs in the
+    last digits.
+    """
     return tuple(round(float(value), 5) for part in parts for value in np.ravel(part))
 
 
 def _density() -> NDArray[np.float32]:
-    """(256,) natural optical density of each intensity, a little negative where it is brighter than glass."""
+    """Tabulate the natural optical density of each intensity; brighter than glass is negative."""
     return (-np.log((np.arange(256) + 1) / LIGHT)).astype(np.float32)
 
 
 def _macenko(stain: Stain) -> Transform:
+    """Make Macenko's transform.
+
+    Let the columns of S and T (3 x 2) be the stain vectors of the slide and of the reference, and
+    s and t their strengths. The amounts of stain in a density d are pinv(S) d. They are scaled by
+    t / s, and mixed again by the reference's vectors:
+
+        d' = T diag(t / s) pinv(S) d
+
+    So the whole transform is one 3 x 3 matrix in optical density, the same for all pixels.
+    """
     theirs, ours = (np.array(numbers[:6]).reshape(3, 2) for numbers in (stain.target, stain.source))
     strength = np.array(stain.target[6:]) / np.array(stain.source[6:])
     matrix = (theirs * strength @ np.linalg.pinv(ours)).astype(np.float32)
@@ -177,6 +187,11 @@ def _macenko(stain: Stain) -> Transform:
 
 
 def _reinhard(stain: Stain) -> Transform:
+    """Make Reinhard's transform.
+
+    Each channel of CIELAB becomes (x - mean_slide) * sd_reference / sd_slide + mean_reference. It
+    is weighted by the pixel's lightness, so that white stays white.
+    """
     target, source = (
         np.array(numbers, dtype=np.float32) for numbers in (stain.target, stain.source)
     )
@@ -194,7 +209,7 @@ def _reinhard(stain: Stain) -> Transform:
 
 
 def _rows(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A batch as one tall image, as OpenCV takes it."""
+    """Stack a batch to one tall image, because OpenCV does not accept batches."""
     return pixels.reshape(-1, pixels.shape[-2], 3)
 
 

@@ -17,8 +17,8 @@ from tcgn_mil.preprocessing.tiles.grid import lay_grid, tissue_fractions
 from tcgn_mil.preprocessing.tiles.overlay import draw_tiles, overlay_mpp, write_picture
 from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
 from tcgn_mil.preprocessing.tiles.quality import measure_quality
-from tcgn_mil.preprocessing.tiles.settings import STAIN_SAMPLE, TileSettings
-from tcgn_mil.preprocessing.tiles.stain import StainTarget, fit_stain
+from tcgn_mil.preprocessing.tiles.settings import STAIN_SAMPLE, StainTarget, TileSettings
+from tcgn_mil.preprocessing.tiles.stain import fit_stain
 from tcgn_mil.preprocessing.tiles.tissue import Glass, survey
 from tcgn_mil.text import content_hash
 from tcgn_mil.types.tile_geometry import TileSpec

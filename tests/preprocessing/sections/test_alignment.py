@@ -20,7 +20,8 @@ from tcgn_mil.preprocessing.sections.alignment import (
     measure_alignment,
 )
 from tcgn_mil.preprocessing.sections.readers import her2st
-from tcgn_mil.preprocessing.tiles.tissue import TISSUE_MPP, find_tissue
+from tcgn_mil.preprocessing.tiles.settings import TISSUE_MPP
+from tcgn_mil.preprocessing.tiles.tissue import find_tissue
 
 SECTIONS = ("B4", "C2", "C3", "C4", "C5")
 MPP = 8.0

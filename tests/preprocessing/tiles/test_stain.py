@@ -18,14 +18,8 @@ from tcgn_mil.preprocessing.slides.readers import open_slide
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.cohort import tile_cohort
 from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
-from tcgn_mil.preprocessing.tiles.settings import TileSettings
-from tcgn_mil.preprocessing.tiles.stain import (
-    METHODS,
-    StainTarget,
-    fit_stain,
-    stain_target,
-    stain_transform,
-)
+from tcgn_mil.preprocessing.tiles.settings import StainTarget, TileSettings
+from tcgn_mil.preprocessing.tiles.stain import METHODS, fit_stain, stain_target, stain_transform
 from tcgn_mil.preprocessing.tiles.tiling import tile_path
 from tcgn_mil.types.tiles import Stain
 

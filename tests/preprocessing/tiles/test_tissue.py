@@ -15,8 +15,8 @@ from tcgn_mil.preprocessing.slides.readers.plain import read_image
 from tcgn_mil.preprocessing.slides.resample import resample_to
 from tcgn_mil.preprocessing.tiles.grid import lay_grid, tissue_fractions
 from tcgn_mil.preprocessing.tiles.ink import find_ink, optical_density
-from tcgn_mil.preprocessing.tiles.settings import TileSettings
-from tcgn_mil.preprocessing.tiles.tissue import TISSUE_MPP, find_tissue
+from tcgn_mil.preprocessing.tiles.settings import TISSUE_MPP, TileSettings
+from tcgn_mil.preprocessing.tiles.tissue import find_tissue
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
 GREEN, BLUE, NAVY, BLACK = (20, 130, 70), (30, 60, 170), (45, 50, 140), (35, 32, 36)
