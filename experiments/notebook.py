@@ -83,6 +83,22 @@ def encode_slide(
     -------
     EncodedTiles
         Features (N, D), coordinates (N, 2) and colour statistics of the tiles.
+
+    Examples
+    --------
+    A picture with a square of tissue stands for a slide, and a small network for the encoder.
+
+    >>> import numpy as np, tcgn_mil
+    >>> from PIL import Image
+    >>> tissue = np.random.default_rng(0).normal((190, 110, 160), 35, (600, 600, 3))
+    >>> picture = np.full((800, 1000, 3), 245, np.uint8)
+    >>> picture[100:700, 200:800] = tissue.clip(0, 255)
+    >>> Image.fromarray(picture).save("slide.png")
+    >>> tiles = tcgn_mil.tile_slide("slide.png", "tiles", mpp=0.5)
+    >>> encoder = tcgn_mil.open_encoder("timm:resnet10t")
+    >>> encoded = tcgn_mil.encode_slide("slide.png", tiles, encoder, device="cpu", mpp=0.5)
+    >>> encoded.features.shape == (len(tiles), 512)
+    True
     """
     entry = _only_entry(slide, mpp)
     source = TileSource({tiles.slide_id: entry})

@@ -7,7 +7,7 @@ feature file is current is not encoded again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -132,14 +132,6 @@ def encode_slide(
     ------
     InputError
         If the slide cannot be read, or a tile holds no usable pixels.
-
-    Examples
-    --------
-    >>> from tcgn_mil import TileSource, encode_slide, open_encoder  # doctest: +SKIP
-    >>> source = TileSource.from_slides("slides", tiles="tiles")  # doctest: +SKIP
-    >>> encoder = open_encoder("encoder/encoder.safetensors")  # doctest: +SKIP
-    >>> encode_slide(source.find("S1"), source, encoder).features.shape  # doctest: +SKIP
-    (1250, 1280)
     """
     colour: list[NDArray[np.float32]] = []
 
@@ -175,17 +167,10 @@ def _write_slide(
         batch_size=settings.batch_size,
         precision=settings.precision,
     )
+    # The reader gives the tiles in its own order, in which the features are.
+    tiles = replace(tiles, coords=encoded.coords)
     write_features(
-        path,
-        encoded.features,
-        encoded.coords,
-        slide_id=tiles.slide_id,
-        patient_id=tiles.patient_id,
-        encoder=encoder.identity,
-        spec=tiles.spec,
-        colour=encoded.colour,
-        stain=tiles.stain,
-        tiling=tiles.settings,
+        path, encoded.features, tiles, encoder=encoder.identity, colour=encoded.colour
     )
 
 
