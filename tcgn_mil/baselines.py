@@ -1,4 +1,7 @@
-"""Ridge regression on colour statistics: what a model must beat before it is worth a GPU (PROTOCOL, Baselines)."""
+"""Simple predictors that a model must beat: ridge regression, colour statistics, sequencing depth.
+
+See docs/protocol.md, section Baselines.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-COLOUR_STATISTICS = (
-    30  # 6 channels (red, green, blue, haematoxylin, eosin, residual) x 5 statistics
-)
+from tcgn_mil.types.arrays import Float64Array, FloatArray
+
+# Six channels (red, green, blue, haematoxylin, eosin, residual) with five statistics each.
+COLOUR_STATISTICS = 30
 _PERCENTILES = (10, 50, 90)
 _PENALTIES = np.logspace(0, 6, 13)
-_CHUNK = 256
+_PATCHES_AT_ONCE = 256
 
 
 def colour_statistics(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Mean, standard deviation and 10th, 50th, 90th percentile of each colour and stain channel.
+    """Colour and stain statistics of image patches.
 
-    Stains are separated in optical density by the matrix of Ruifrok & Johnston (2001), as scikit-image has it.
+    They are the mean, standard deviation and 10th, 50th and 90th percentile of six channels: red,
+    green, blue, and the stains haematoxylin, eosin and residual. Stains are separated in optical
+    density by the matrix of Ruifrok & Johnston (2001), as scikit-image implements it.
 
     Parameters
     ----------
@@ -27,13 +33,20 @@ def colour_statistics(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     Returns
     -------
-    (S, 30) float32.
+    (S, 30) float32, statistic by statistic.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> white = np.full((1, 8, 8, 3), 255, dtype=np.uint8)
+    >>> colour_statistics(white)[0, :3]  # mean of red, green and blue
+    array([1., 1., 1.], dtype=float32)
     """
     from skimage.color import rgb2hed
 
     out = np.empty((len(patches), COLOUR_STATISTICS), dtype=np.float32)
-    for start in range(0, len(patches), _CHUNK):
-        rgb = patches[start : start + _CHUNK]
+    for start in range(0, len(patches), _PATCHES_AT_ONCE):
+        rgb = patches[start : start + _PATCHES_AT_ONCE]
         channels = np.concatenate([rgb / np.float32(255), rgb2hed(rgb).astype(np.float32)], axis=-1)
         pixels = channels.reshape(len(rgb), -1, channels.shape[-1])
         stats = [
@@ -46,72 +59,97 @@ def colour_statistics(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 class RidgeWeights(NamedTuple):
-    """A linear map of features as they come: ``weight`` (G, F) and ``bias`` (G,), float64."""
+    """A linear map of features without standardisation.
 
-    weight: NDArray[np.float64]
-    bias: NDArray[np.float64]
+    Attributes
+    ----------
+    weight
+        (G, F) float64.
+    bias
+        (G,) float64.
+    """
+
+    weight: Float64Array
+    bias: Float64Array
 
 
-def ridge_weights(
-    train_features: NDArray[np.floating], train_targets: NDArray[np.floating]
-) -> RidgeWeights:
-    """Ridge with the penalty chosen by leave-one-out error on the training samples.
+def ridge_weights(train_features: FloatArray, train_targets: FloatArray) -> RidgeWeights:
+    """Fit ridge regression, with the penalty selected by leave-one-out error.
 
     Parameters
     ----------
-    train_features, train_targets
-        (S, F) and (S, G); features are standardised by their training statistics, which the weights take up.
+    train_features
+        (S, F) features. They are standardised by their own mean and standard deviation.
+    train_targets
+        (S, G) values to predict.
+
+    Returns
+    -------
+    Weights for features as they are: the standardisation is part of the weights.
     """
     from sklearn.linear_model import RidgeCV
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(train_features)
     model = RidgeCV(alphas=_PENALTIES).fit(scaler.transform(train_features), train_targets)
+    # w' (x - mean) / scale + b = (w / scale)' x + (b - (w / scale)' mean)
     weight = np.reshape(model.coef_, (train_targets.shape[1], -1)) / scaler.scale_
     return RidgeWeights(weight, np.reshape(model.intercept_ - weight @ scaler.mean_, -1))
 
 
 def ridge_predictions(
-    train_features: NDArray[np.floating],
-    train_targets: NDArray[np.floating],
-    features: NDArray[np.floating],
+    train_features: FloatArray,
+    train_targets: FloatArray,
+    features: FloatArray,
 ) -> NDArray[np.float32]:
-    """Ridge with the penalty chosen by leave-one-out error on the training samples.
+    """Predict by ridge regression, with the penalty selected by leave-one-out error.
 
     Parameters
     ----------
-    train_features, train_targets
-        (S, F) and (S, G); features are standardised by their training statistics.
+    train_features
+        (S, F) features of the training samples.
+    train_targets
+        (S, G) values of the training samples.
     features
-        (S', F) to predict for.
+        (N, F) features of the samples to predict.
 
     Returns
     -------
-    (S', G) float32.
+    (N, G) float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> features = np.arange(20.0)[:, None]
+    >>> ridge_predictions(features, 2 * features, np.array([[30.0]])).round()
+    array([[58.]], dtype=float32)
     """
     weight, bias = ridge_weights(train_features, train_targets)
     return np.asarray(features @ weight.T + bias, dtype=np.float32)
 
 
 def depth_predictions(
-    train_log_depth: NDArray[np.floating],
-    train_targets: NDArray[np.floating],
-    log_depth: NDArray[np.floating],
+    train_log_depth: FloatArray,
+    train_targets: FloatArray,
+    log_depth: FloatArray,
 ) -> NDArray[np.float32]:
-    """The depth control: each gene from a cubic spline of the spot's log total count, fitted on training spots.
+    """Predict each gene from the sequencing depth of a spot alone (the depth control).
 
-    It knows no gene and no image; what it scores is what sequencing depth alone explains.
+    The prediction is a cubic spline of the spot's log total count, fitted on the training spots. It
+    uses no image, so that its score shows how much sequencing depth explains.
 
     Parameters
     ----------
-    train_log_depth, train_targets
-        (S,) and (S, G).
+    train_log_depth
+        (S,) log total count of the training spots.
+    train_targets
+        (S, G) values of the training spots.
     log_depth
-        (S',) of the spots to predict.
+        (N,) log total count of the spots to predict.
 
     Returns
     -------
-    (S', G) float32.
+    (N, G) float32.
     """
     from sklearn.linear_model import LinearRegression
     from sklearn.pipeline import make_pipeline

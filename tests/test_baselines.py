@@ -1,4 +1,4 @@
-"""Baselines: colour statistics against their definition, ridge that finds what is linear, depth that knows no gene."""
+"""Baselines: colour statistics, ridge regression and the depth control."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_colour_statistics_are_those_of_each_channel() -> None:
 
 def test_colour_statistics_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = colour_statistics(patches())
-    monkeypatch.setattr(baselines, "_CHUNK", 2)
+    monkeypatch.setattr(baselines, "_PATCHES_AT_ONCE", 2)
     assert np.allclose(colour_statistics(patches()), whole, atol=1e-6)
     assert np.allclose(colour_statistics(patches()[[4]]), whole[[4]], atol=1e-6)
     assert colour_statistics(patches()[:0]).shape == (0, COLOUR_STATISTICS)

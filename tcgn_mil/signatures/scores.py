@@ -142,18 +142,18 @@ def score_signatures(
     >>> scores.values.round(2).tolist()
     [[2.0, 0.5], [12.0, 0.5], [4.0, 0.5]]
     """
-    values = np.asarray(values, dtype=np.float64)
+    expression: Float64Array = np.asarray(values, dtype=np.float64)
     columns = gene_columns(genes)
     asked = tuple(sets.values() if isinstance(sets, Mapping) else sets)
     scored, coverage = [], []
     for gene_set in asked:
         present = [columns[gene] for gene in map(canonical_gene, gene_set.genes) if gene in columns]
-        linear = _linear(values[:, present], log_offset)
+        linear = _linear(expression[:, present], log_offset)
         report = _coverage(gene_set, columns, linear=linear is not None)
         coverage.append(report)
         if not report.refused:
             scored.append(
-                _score(values[:, present], report, len(gene_set.genes), groups, log_offset)
+                _score(expression[:, present], report, len(gene_set.genes), groups, log_offset)
             )
     if not scored:
         example = (

@@ -1,1 +1,1 @@
-"""TODO: say what tcgn_mil/targets holds."""
+"""Expression on the scale that models are trained on, for spots and for bulk samples."""

@@ -1,4 +1,7 @@
-"""Expression of any file on the scale that models are trained on, and what of its unit matters to associations."""
+"""Transform bulk expression to the scale that models are trained on.
+
+See docs/protocol.md, section Targets.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +14,65 @@ from scipy.stats import norm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.statistics.ranks import patient_ranks
+from tcgn_mil.types.arrays import Float64Array, FloatArray, IntArray
 from tcgn_mil.types.units import ExpressionUnit
 
 _LOG = re.compile(r"log2\(.+\+\s*(?P<offset>[0-9.eE-]+)\)")
+_LEAST_SPREAD = 1e-6  # standard deviation below which a gene counts as constant
 
 
-def training_scale(
-    values: NDArray[np.float64], unit: str
-) -> tuple[NDArray[np.float64], float | None]:
-    """Values as models are trained on them: log2 of linear ones, normal scores of z-scores; and the logs' offset."""
-    if found := _LOG.fullmatch(unit):
-        return values, float(found["offset"])
+def training_scale(values: Float64Array, unit: str) -> tuple[Float64Array, float | None]:
+    """Bring expression of any unit to the scale that models are trained on.
+
+    Parameters
+    ----------
+    values
+        (M, G) expression of M patients.
+    unit
+        Unit as :class:`tcgn_mil.types.units.ExpressionUnit` reads it, or ``log2(... + offset)``.
+
+    Returns
+    -------
+    values
+        log2(x + 1) if the unit is linear, normal scores of ranks if it is z-scores, and the values
+        themselves if they are logarithms or of an unknown unit.
+    log_offset
+        Offset of the logarithm; None if there is none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> training_scale(np.array([[0.0], [3.0]]), "tpm")
+    (array([[0.],
+           [2.]]), 1.0)
+    """
+    if logarithm := _LOG.fullmatch(unit):
+        return values, float(logarithm["offset"])
     parsed = _parsed(unit)
     if parsed is None:
-        return values, None  # of predictions already, or of somebody else's making
+        return values, None
     if parsed.needs_ranks:
+        # All patients are ranked together, because there is no training part here. Ranks are
+        # (rank - 1/2) / n, and not rank / (n + 1) as in RankNormaliser.
         return norm.ppf(patient_ranks(values)), None
     return parsed.to_training(values).astype(np.float64), 1.0
 
 
-def library_size(values: NDArray[np.float64], unit: str) -> NDArray[np.float64] | None:
-    """(M,) total of each patient's counts (M, G); None for units whose total says nothing of sequencing depth."""
+def library_size(values: Float64Array, unit: str) -> Float64Array | None:
+    """Total count of each patient, which associations are adjusted for.
+
+    Parameters
+    ----------
+    values
+        (M, G) expression.
+    unit
+        Unit of the values.
+
+    Returns
+    -------
+    (M,) totals; None if the unit is not based on counts. Totals of other units do not depend on
+    sequencing depth.
+    """
     parsed = _parsed(unit)
     if parsed is None or parsed.base != "counts":
         return None
@@ -47,14 +88,32 @@ def _parsed(unit: str) -> ExpressionUnit | None:
 
 
 def expressed_genes(
-    values: NDArray[np.floating], *, min_fraction: float, floor: float | None = 0.0
-) -> NDArray[np.int64]:
-    """(G_kept,) columns above `floor` in at least `min_fraction` of training patients, and not constant in them.
+    values: FloatArray, *, min_fraction: float, floor: float | None = 0.0
+) -> IntArray:
+    """Columns of the genes that are expressed in enough training patients and vary among them.
 
-    `values` (M_train, G) is in the training unit; `floor` is its value of zero expression, None where it has none
-    (z-scores), so that every gene that varies is kept.
+    Parameters
+    ----------
+    values
+        (M_train, G) in the training unit, NaN where a value is missing.
+    min_fraction
+        Least share of the patients whose value is above `floor`.
+    floor
+        Value that means no expression. None if there is no such value, as for z-scores; every gene
+        that varies is then kept.
+
+    Returns
+    -------
+    Column numbers (G_kept,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> values = np.array([[0.0, 1.0, 5.0], [0.0, 2.0, 5.0], [0.3, 0.0, 5.0]])
+    >>> expressed_genes(values, min_fraction=0.5)
+    array([1])
     """
-    varies = np.nanstd(values, axis=0) > 1e-6
+    varies = np.nanstd(values, axis=0) > _LEAST_SPREAD
     if floor is None:
         return np.flatnonzero(varies)
     above = np.nanmean(values > floor + 1e-6, axis=0)
@@ -62,27 +121,34 @@ def expressed_genes(
 
 
 def standardise_within(
-    values: NDArray[np.floating], train: NDArray[np.int64], cohort_of: NDArray[np.int64]
+    values: FloatArray, train: IntArray, cohort_of: IntArray
 ) -> NDArray[np.float32]:
-    """Values (M, G) of all cohorts brought to one mean and spread, those of training patients, gene by gene.
+    """Bring all cohorts to the same mean and spread, gene by gene.
 
-    A cohort's mean over its training patients becomes that of all, its standard deviation the root of the mean variance
-    within cohorts, so that what is learnt is how patients of a cohort differ, not how tables do. A gene that does not
-    vary in a cohort keeps its spread.
+    A model then learns how the patients of a cohort differ from one another, not how the tables
+    differ. Means and standard deviations come from training patients only.
 
     Parameters
     ----------
+    values
+        (M, G) in the training unit, NaN where a value is missing.
     train
         Rows of the training patients.
     cohort_of
-        (M,) cohort of each patient. One without training patients is left as it is.
+        (M,) cohort of each patient. A cohort without training patients is not changed.
+
+    Returns
+    -------
+    (M, G) float32. A gene that does not vary in a cohort keeps its spread there.
     """
+    # The common mean of a gene is the mean over the training patients of all cohorts. The common
+    # variance is the mean variance within cohorts, each cohort weighted by its patients. A value v
+    # of cohort c becomes (v - mean_c) * sd_common / sd_c + mean_common.
     out = np.asarray(values, dtype=np.float64)
     cohorts = np.unique(cohort_of[train])
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", RuntimeWarning
-        )  # a gene that no training patient of a cohort knows
+        # A gene may be missing in all training patients of a cohort.
+        warnings.simplefilter("ignore", RuntimeWarning)
         parts = [out[train[cohort_of[train] == cohort]] for cohort in cohorts]
         mean, std = (
             np.stack([reduce(part, axis=0) for part in parts]) for reduce in (np.nanmean, np.nanstd)
@@ -92,7 +158,7 @@ def standardise_within(
         common_std = np.sqrt(np.nansum(known * std**2, axis=0) / known.sum(axis=0))
     out = out.copy()
     for cohort, own_mean, own_std in zip(cohorts, mean, std, strict=True):
-        varies = (own_std > 1e-6) & (common_std > 1e-6)
+        varies = (own_std > _LEAST_SPREAD) & (common_std > _LEAST_SPREAD)
         factor = np.where(varies, common_std / np.where(varies, own_std, 1), 1)
         shift = np.where(np.isfinite(own_mean), own_mean, common_mean)
         out[cohort_of == cohort] = (out[cohort_of == cohort] - shift) * factor + common_mean
@@ -100,20 +166,33 @@ def standardise_within(
 
 
 class RankNormaliser:
-    """Map values to normal scores by their rank among training patients, gene by gene.
+    """Map values to normal scores by their rank among the training patients, gene by gene.
 
-    For z-scored expression, whose tails reach 1e4. A value tied with or between training values gets the score of its
-    average rank; beyond them, that of the extreme rank.
+    This is used for z-scored expression, whose tails reach 1e4, and for features of unknown scale.
+    A value between or tied with training values gets the score of its average rank. A value beyond
+    all training values gets the score of the extreme rank.
+
+    Parameters
+    ----------
+    training
+        (M_train, G) values of the training patients, NaN where a value is missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> normalise = RankNormaliser(np.array([[1.0], [2.0], [3.0]]))
+    >>> normalise(np.array([[2.0], [100.0]])).ravel().astype(float).round(2).tolist()
+    [0.0, 0.67]
     """
 
-    def __init__(self, training: NDArray[np.floating]) -> None:
+    def __init__(self, training: FloatArray) -> None:
         self.known = np.isfinite(training).sum(axis=0)
         self.sorted_training = np.sort(np.where(np.isfinite(training), training, np.inf), axis=0)
 
-    def __call__(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
-        """(M, G) -> (M, G) float32 normal scores, NaN where the value is."""
-        from scipy.stats import norm
-
+    def __call__(self, values: FloatArray) -> NDArray[np.float32]:
+        """Normal scores (M, G) float32 of `values` (M, G); NaN where the value is missing."""
+        # The score of rank k among n training values is the normal quantile of k / (n + 1), which
+        # is finite for the extreme ranks 1 and n.
         count = self.known
         below, below_or_equal = _ranks_among(self.sorted_training, values)
         average = (below + below_or_equal + 1) / 2
@@ -121,13 +200,10 @@ class RankNormaliser:
         return np.where(np.isfinite(values) & (count > 0), scores, np.nan).astype(np.float32)
 
 
-def _ranks_among(
-    ordered: NDArray[np.floating], values: NDArray[np.floating]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Per column, how many of `ordered` lie below, and below or at, each value.
-
-    A rank among both, less the rank among the values alone, counts the training values.
-    """
+def _ranks_among(ordered: FloatArray, values: FloatArray) -> tuple[Float64Array, Float64Array]:
+    """Number of `ordered` values below each value, and below or equal to it, per column."""
+    # The rank among `ordered` and `values` together minus the rank among `values` alone is a count
+    # of `ordered` values. numpy.searchsorted would need a loop over columns.
     from scipy.stats import rankdata
 
     values = np.where(np.isfinite(values), values, np.inf)

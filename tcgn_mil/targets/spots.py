@@ -1,9 +1,11 @@
-"""What models are trained on: normalised spot expression and transformed bulk expression (PROTOCOL, Targets).
+"""Transform spot expression to the scale that spot networks are trained on, and select the panel.
 
-What a spot network is trained on, made from normalised expression: without depth, and with what genes share.
-
-On sparse sections most of a gene's variation between spots is counting noise, and much of the rest is sequencing depth,
-which any statistic of tissue density predicts. Both can be taken out of training values, never of those that judge.
+Counts of a spot are scaled to a common total and log-transformed (docs/protocol.md, section
+Targets). For training, two things can be removed from these values in addition: sequencing depth,
+and what a gene does not share with other genes. On sparse sections most of a gene's variation
+between spots is counting noise, and much of the rest is sequencing depth, which any statistic of
+tissue density predicts. Both are removed from training values only, never from the values on which
+a network is judged.
 """
 
 from __future__ import annotations
@@ -16,16 +18,20 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.statistics.sequencing_depth import residuals_on_depth
+from tcgn_mil.types.arrays import Float64Array, FloatArray, IntArray
 from tcgn_mil.types.genes import GenePanel, TargetScaler
 
+Counts = Any  # NumPy array or scipy sparse matrix; the two have no common type
 Normalisation = Literal["library", "published"]
-SPOT_SCALE = 1e4
+SPOT_SCALE = 1e4  # total of a spot after scaling
+_LEAST_SPREAD = 1e-6  # standard deviation below which residuals count as constant
+_EXACT_SVD_ROWS = 3000  # the exact decomposition takes seconds up to this size
 
 
 def spot_expression(
-    counts: Any, panel_index: NDArray[np.int64], *, normalisation: Normalisation = "library"
+    counts: Counts, panel_index: IntArray, *, normalisation: Normalisation = "library"
 ) -> NDArray[np.float32]:
-    """log1p of counts scaled to 1e4 a spot.
+    """Normalised expression: log1p of counts scaled to a total of 1e4 in each spot.
 
     Parameters
     ----------
@@ -34,11 +40,19 @@ def spot_expression(
     panel_index
         (G,) columns of the panel.
     normalisation
-        ``library``: the total over all measured genes; ``published``: over the panel only, as TCGN's paper did.
+        ``library`` scales by the total over all measured genes, ``published`` by the total over the
+        panel alone, as the TCGN paper did. The second makes a gene depend on the choice of panel.
 
     Returns
     -------
-    (S, G) float32, NaN for a spot whose total is zero.
+    (S, G) float32; NaN for a spot whose total is 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> values = spot_expression(np.array([[1, 0, 3], [0, 0, 0]]), np.array([0]))
+    >>> values.astype(float).round(3).tolist()
+    [[7.824], [nan]]
     """
     chosen = _dense(counts[:, panel_index])
     total = chosen.sum(axis=1) if normalisation == "published" else total_counts(counts)
@@ -46,35 +60,61 @@ def spot_expression(
         return np.log1p(chosen * (SPOT_SCALE / total)[:, None]).astype(np.float32)
 
 
-def total_counts(counts: Any) -> NDArray[np.float64]:
-    """(S,) sum of counts over all measured genes."""
+def total_counts(counts: Counts) -> Float64Array:
+    """Total count of each spot over all measured genes, (S,), from `counts` (S, G_all)."""
     return np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
 
 
-def detection(counts: Any, panel_index: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(G,) share of spots with at least one count."""
+def detection(counts: Counts, panel_index: IntArray) -> Float64Array:
+    """Share of the spots in which each panel gene has a count.
+
+    Parameters
+    ----------
+    counts
+        (S, G_all) raw counts, dense or scipy sparse.
+    panel_index
+        (G,) columns of the panel.
+
+    Returns
+    -------
+    (G,) float64 in [0, 1].
+    """
     return np.asarray((counts[:, panel_index] > 0).mean(axis=0), dtype=np.float64).ravel()
 
 
 def choose_spot_panel(
-    sections: Sequence[tuple[Sequence[str], Any]], *, min_detection: float, max_genes: int
+    sections: Sequence[tuple[Sequence[str], Counts]], *, min_detection: float, max_genes: int
 ) -> GenePanel:
-    """Genes measured in every training section and seen often enough, the most variable of them, in alphabetical order.
+    """Select the genes to predict, from the training sections only.
+
+    A gene must be measured in every section and be detected often enough. If there are more than
+    `max_genes`, the most variable ones are kept.
 
     Parameters
     ----------
     sections
         (gene names, counts (S, G_all)) of each training section.
     min_detection
-        Least share of training spots with a count.
+        Least share of the training spots with a count of the gene.
     max_genes
-        At most so many, by scanpy's measure of variation beyond what a gene's mean leads to expect (its flavour
-        ``seurat``; Satija et al., Nat Biotechnol 2015), ranked section by section.
+        Largest number of genes. They are ranked within sections by scanpy's measure of the
+        variation beyond what is expected of a gene with this mean (flavor ``seurat``; Satija et
+        al., Nat Biotechnol 2015).
+
+    Returns
+    -------
+    The panel, in alphabetical order.
+
+    Raises
+    ------
+    InputError
+        If the sections share no gene, or no gene is detected often enough.
     """
     shared = sorted(set.intersection(*(set(genes) for genes, _ in sections)))
     if not shared:
         raise InputError(
-            "the training sections share no gene", fix="check that all use one kind of gene id"
+            "the training sections have no gene in common",
+            fix="use one kind of gene id (symbols or Ensembl ids) in all sections",
         )
     panel = GenePanel(tuple(shared))
     columns = [panel.index_in(list(genes)) for genes, _ in sections]
@@ -87,7 +127,7 @@ def choose_spot_panel(
     frequent = np.flatnonzero(seen >= min_detection)
     if not frequent.size:
         raise InputError(
-            f"no gene is seen in {min_detection:.0%} of the training spots",
+            f"no gene is detected in {min_detection:.0%} of the training spots",
             fix="lower panel.min_detection",
         )
     if len(frequent) > max_genes:
@@ -99,8 +139,8 @@ def choose_spot_panel(
     return GenePanel(tuple(shared[i] for i in sorted(frequent)))
 
 
-def _most_variable(sections: Sequence[NDArray[np.float32]], count: int) -> NDArray[np.int64]:
-    """Columns of the most variable genes of (S, G) log1p values, by scanpy, ranked within sections."""
+def _most_variable(sections: Sequence[NDArray[np.float32]], count: int) -> IntArray:
+    """Columns of the `count` most variable genes of normalised values (S, G)."""
     import anndata
     import pandas as pd
     import scanpy
@@ -114,44 +154,44 @@ def _most_variable(sections: Sequence[NDArray[np.float32]], count: int) -> NDArr
         values[known], obs=pd.DataFrame({"section": pd.Categorical(batch[known])})
     )
     adata.obs_names = [str(row) for row in range(adata.n_obs)]
-    found = scanpy.pp.highly_variable_genes(
+    table = scanpy.pp.highly_variable_genes(
         adata, n_top_genes=count, flavor="seurat", batch_key="section", inplace=False
     )
-    return np.flatnonzero(found["highly_variable"].to_numpy())
+    return np.flatnonzero(table["highly_variable"].to_numpy())
 
 
-def _dense(matrix: Any) -> NDArray[np.float64]:
+def _dense(matrix: Counts) -> Float64Array:
     return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix, dtype=np.float64)
 
 
-_LEAST_SPREAD = 1e-6
-
-
 def training_targets(
-    sections: Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]],
+    sections: Sequence[tuple[FloatArray, FloatArray]],
     scaler: TargetScaler,
     *,
     remove_depth: bool = False,
     rank: int = 0,
 ) -> NDArray[np.float32]:
-    """Standardised values of the spots of several training sections, one below the other.
+    """Standardised training values of the spots of all training sections.
 
     Parameters
     ----------
     sections
-        (expression (S, G), log_depth (S,)) of each section, expression in the unit of `scaler`.
+        (expression (S, G), log_depth (S,)) of each section, in the unit of `scaler`.
     scaler
-        Fitted on all of them.
+        Scaler fitted on all of these sections.
     remove_depth
-        Values are residuals on a cubic spline of log depth, section by section, each gene then of variance 1 in that
-        section; so differences between sections, which are of batch and of depth, are out as well.
+        Replace the values by their residuals on a cubic spline of log depth, section by section,
+        and scale each gene to variance 1 within the section. This removes differences between
+        sections as well, which are differences of batch and depth.
     rank
-        Above 0, the values are projected on their so many leading principal components (over all spots): a gene keeps
-        what it shares with others, which is measured far better than the gene itself.
+        If above 0, project the values on this number of leading principal components over all
+        spots. A gene keeps what it shares with other genes, which is measured far better than the
+        gene itself.
 
     Returns
     -------
-    (S_all, G) float32, standardised: :meth:`TargetScaler.unscale` brings predictions to the unit of expression.
+    (S_all, G) float32, sections one below the other. :meth:`TargetScaler.unscale` brings
+    predictions back to the unit of expression.
 
     Raises
     ------
@@ -164,31 +204,29 @@ def training_targets(
     ]
     values = np.concatenate(parts)
     if not np.isfinite(values).all():
-        raise ValueError("training values are not finite")
+        raise ValueError("expression of the training spots has missing or infinite values")
     return _leading_components(values, rank) if rank else values.astype(np.float32)
 
 
-def _beyond_depth(
-    expression: NDArray[np.floating], log_depth: NDArray[np.floating]
-) -> NDArray[np.floating]:
+def _beyond_depth(expression: FloatArray, log_depth: FloatArray) -> FloatArray:
     left = residuals_on_depth(expression, log_depth)
     spread = left.std(axis=0)
     return left / np.where(spread > _LEAST_SPREAD, spread, 1)
 
 
-def _leading_components(values: NDArray[np.floating], rank: int) -> NDArray[np.float32]:
-    """The closest values of that rank about the mean; all where there are no more components."""
+def _leading_components(values: FloatArray, rank: int) -> NDArray[np.float32]:
+    """The closest matrix of this rank around the mean of `values`."""
     mean = values.mean(axis=0, dtype=np.float64)
-    centred: Any = values - mean
+    centred = values - mean
     if rank >= min(values.shape):
         return values.astype(np.float32)
     left, size, right = _svd(centred, rank)
     return np.asarray((left * size) @ right + mean, dtype=np.float32)
 
 
-def _svd(values: NDArray[np.floating], rank: int) -> tuple[NDArray, NDArray, NDArray]:
-    """The leading singular vectors, exactly where the matrix is small, else by scikit-learn's randomised method."""
-    if min(values.shape) <= 3000:
+def _svd(values: FloatArray, rank: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Leading singular vectors and values; approximate ones for large matrices."""
+    if min(values.shape) <= _EXACT_SVD_ROWS:
         left, size, right = np.linalg.svd(values, full_matrices=False)
         return left[:, :rank], size[:rank], right[:rank]
     from sklearn.utils.extmath import randomized_svd

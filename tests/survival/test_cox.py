@@ -50,7 +50,7 @@ def lung() -> SurvivalTable:
 
 class TestPublishedValues:
     def test_rossi_as_in_fox(self, rossi: SurvivalTable) -> None:
-        """Fox & Weisberg, An R Companion to Applied Regression, appendix on Cox regression: summary(coxph(...))."""
+        """Output of summary(coxph(...)) in Fox & Weisberg, An R Companion to Applied Regression."""
         found = (
             hazard_ratios(fit_cox(rossi, rossi.covariates))
             .set_index("covariate")
@@ -111,7 +111,7 @@ class TestPublishedValues:
         assert ratio.p == pytest.approx(0.000857, abs=5e-7)
 
     def test_log_rank_of_lung_by_sex(self, lung: SurvivalTable) -> None:
-        """R's survdiff(Surv(time, status) ~ sex, data = lung): chi-squared 10.3 on 1 degree of freedom, p 0.00131."""
+        """R's survdiff(Surv(time, status) ~ sex, data = lung): chi-squared 10.3, p 0.00131."""
         statistic, p = log_rank(lung, lung.covariates["sex"].to_numpy() == 2)
         assert round(statistic, 1) == 10.3
         assert round(p, 5) == 0.00131
@@ -146,7 +146,7 @@ class TestAgreementWithLifelines:
             assert p == pytest.approx(direct.p_value, abs=1e-6)
 
     def test_log_rank_of_late_entrants_is_the_score_test(self, rossi: SurvivalTable) -> None:
-        """Without ties the log-rank statistic is Cox's score test at 0, here by differences of the log-likelihood."""
+        """Without ties the log-rank statistic equals Cox's score test at a coefficient of 0."""
         rng = np.random.default_rng(0)
         time = rossi.time_days + rng.uniform(0, 1e-3, len(rossi))
         late = SurvivalTable(
@@ -390,7 +390,7 @@ class TestCovariates:
             fit_cox(rossi, rare, where=" in fold 2")
 
     def test_columns_that_separate_together(self, rossi: SurvivalTable) -> None:
-        """Neither column does alone, as events and others overlap on both, but their difference does."""
+        """Neither column separates the events alone, but their difference does."""
         noise = np.random.default_rng(0).normal(size=len(rossi))
         worse = (
             60.0 * rossi.event - rossi.time_days
@@ -405,7 +405,7 @@ class TestCovariates:
             fit_cox(rossi, together)
 
     def test_a_heavy_tail_is_fitted_all_the_same(self, rossi: SurvivalTable) -> None:
-        """lifelines' first step size ends far from the maximum, with a warning; the second does not."""
+        """lifelines' default step size ends far from the maximum; the smaller one converges."""
         tail = rossi.covariates[["prio"]] ** 6
         ours = fit_cox(rossi, tail)
         risk, best = RiskSets(rossi.time_days, rossi.event), float(ours.params_["prio"])

@@ -68,7 +68,7 @@ def test_numbers_are_lifelines(cohort, late: bool, adjusted: bool) -> None:
 
 
 def test_rossi_one_at_a_time() -> None:
-    """Fox & Weisberg fit them together; alone, prio is that of lifelines with its default precision too."""
+    """Fox & Weisberg fit all covariates together, and lifelines fits prio alone."""
     rossi = load_rossi()
     found = cox_screen(
         rossi[["fin", "prio"]].to_numpy(float), rossi["week"].to_numpy(float), rossi["arrest"] == 1

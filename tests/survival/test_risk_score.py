@@ -25,7 +25,7 @@ QUICK = RiskConfig(l1_ratios=(0.5,), n_penalties=8, smallest_penalty=0.2, inner_
 def made(
     count: int = 300, genes: int = 30, *, seed: int = 0, effect: float = 0.0, late: bool = False
 ):
-    """Genes (M, G), of which the first three raise the hazard, and outcomes with about a third of events."""
+    """Genes (M, G), of which the first three raise the hazard, and outcomes of the patients."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(count, genes))
     time = rng.exponential(1000 * np.exp(-effect * x[:, :3].sum(axis=1))) + 1

@@ -56,7 +56,7 @@ def test_low_rank_keeps_what_genes_share() -> None:
     whole = training_targets(parts, fitted(parts), remove_depth=True)
     low = training_targets(parts, fitted(parts), remove_depth=True, rank=2)
     assert np.linalg.matrix_rank(low - low.mean(axis=0), tol=1e-2) == 2
-    # The closest of that rank: what is left out is orthogonal to what is kept, and smaller than any other choice.
+    # This is the closest matrix of rank 2 (Eckart-Young): the difference has the other components.
     left, size, right = np.linalg.svd(whole - whole.mean(axis=0), full_matrices=False)
     np.testing.assert_allclose(
         low, whole.mean(axis=0) + (left[:, :2] * size[:2]) @ right[:2], atol=1e-4
@@ -82,5 +82,5 @@ def test_values_that_are_not_finite_are_refused() -> None:
     (values, depth), *_ = sections(1)
     scaler = fitted([(values, depth)])
     values[3, 2] = np.nan
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="missing or infinite"):
         training_targets([(values, depth)], scaler)

@@ -39,7 +39,7 @@ def test_panel_holds_shared_frequent_variable_genes() -> None:
     assert choose_spot_panel(sections, min_detection=0.1, max_genes=1).genes == (
         "A",
     )  # H varies less on a log scale
-    with pytest.raises(InputError, match="no gene is seen"):
+    with pytest.raises(InputError, match="no gene is detected"):
         choose_spot_panel(
             [(["Z"], np.zeros((5, 1))), (["Z"], np.zeros((5, 1)))], min_detection=0.1, max_genes=1
         )
