@@ -1,1 +1,1 @@
-"""TODO: say what experiments/associate holds."""
+"""Relate predicted expression to immune signatures, covariates, gene sets and cell types."""

@@ -1,8 +1,10 @@
-"""``tcgn-mil associate --spots``: predicted genes against deconvolved cell types, spot by spot within each section.
+"""Relate predicted genes to deconvolved cell types, spot by spot within each section.
 
-r is of values once sequencing depth is taken out, and p two-sided of the modified t-test that heeds spatial
-autocorrelation (:class:`tcgn_mil.statistics.spatial.SpatialTest`). Sections of a patient are no independent samples, so
-each section has its own test, and over sections there is a mean and a count, without a p.
+This is ``tcgn-mil associate --spots``. r is computed after sequencing depth has been regressed out.
+p is two-sided and comes from the modified t-test, which allows for spatial autocorrelation
+(:class:`tcgn_mil.statistics.spatial.SpatialTest`). Sections of one patient are not independent
+samples. Each section therefore has a test of its own; over sections there are a mean and a count,
+but no p-value.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from numpy.typing import NDArray
 
 from tcgn_mil import plotting
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.associate import figures as association_figures
-from tcgn_mil.experiments.associate.config import AssociationConfig
+from tcgn_mil.experiments.associate.config import KIND, AssociationConfig
+from tcgn_mil.experiments.associate.figures import SIGNIFICANT, draw_heatmap
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
 from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.statistics.gene_metrics import spearman
@@ -30,31 +32,47 @@ from tcgn_mil.statistics.p_values import benjamini_hochberg
 from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR
 from tcgn_mil.statistics.spatial import MIN_SPOTS, SpatialTest
 
-KIND = "associate"
-SIGNIFICANT = association_figures.SIGNIFICANT
 _TOP_GENES = 4
 _PREFIX, _NEEDED = "predicted_", ("total_counts", "spatial", "truth", "detection")
 
 
-def run(config: AssociationConfig, out_dir: str | Path) -> dict[str, Any]:
-    """Write ``cell_types.csv`` (section, cell type, gene), ``cell_type_summary.csv`` and ``cell_types.png``.
+def associate_cell_types(config: AssociationConfig, out_dir: str | Path) -> dict[str, Any]:
+    """Test every gene against every cell type, section by section.
+
+    Writes ``cell_types.csv`` (one row for each section, cell type and gene),
+    ``cell_type_summary.csv`` and ``cell_types.png``.
+
+    Parameters
+    ----------
+    config
+        Config of the run, with ``spots`` and ``cell_types``.
+    out_dir
+        Folder to write.
+
+    Returns
+    -------
+    dict
+        The contents of ``summary.json``.
 
     Raises
     ------
     InputError
-        If there are no predictions or cell types, or no section has enough spots in both.
+        If there are no predictions or cell types, or if no section has enough spots with both.
     """
     assert config.spots is not None
     if config.cell_types is None:
-        raise InputError("no cell types to associate spots with", fix="give --cell-types")
+        raise InputError(
+            "--spots is given without the cell types of the spots", fix="give --cell-types"
+        )
     sections = find_predictions(config.spots)
     types = read_cell_types(config.cell_types)
     shared = {name: path for name, path in sections.items() if name in types}
     if not shared:
         raise InputError(
-            f"has no section of the predictions ({', '.join(sections)}), but {', '.join([*types][:8])}",
+            f"has cell types of {', '.join([*types][:8])}, but of no section of the predictions"
+            f" ({', '.join(sections)})",
             path=config.cell_types,
-            fix="name its files <section>-proportion.tsv",
+            fix="name the files <section>-proportion.tsv after these sections",
         )
     out_dir = begin_run(out_dir, KIND, config)
     parts = [section_table(name, path, types[name]) for name, path in shared.items()]
@@ -77,7 +95,13 @@ def run(config: AssociationConfig, out_dir: str | Path) -> dict[str, Any]:
 
 
 def find_predictions(path: str | Path) -> dict[str, Path]:
-    """Section -> its predictions: of a run of ``spot-cv``, a folder of such files, or one file."""
+    """Return the file of predictions of each section.
+
+    Parameters
+    ----------
+    path
+        Folder of a run of ``spot-cv``, folder of such files, or one file.
+    """
     path = Path(path)
     files = (
         [path]
@@ -94,10 +118,30 @@ def find_predictions(path: str | Path) -> dict[str, Path]:
 
 
 def read_cell_types(path: str | Path) -> dict[str, pd.DataFrame]:
-    """Section -> spots x cell types, from a ZIP or folder of ``<section>-proportion.tsv``, or one such file."""
+    """Read cell-type proportions.
+
+    Parameters
+    ----------
+    path
+        ZIP file or folder of ``<section>-proportion.tsv``, or one such file.
+
+    Returns
+    -------
+    dict
+        Table of spots by cell types for each section.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or if a table repeats a spot or holds anything but numbers.
+    """
     path = Path(path)
     if not path.exists():
-        raise InputError("no such cell types", path=path, fix="check the path")
+        raise InputError(
+            "no such file or folder of cell types",
+            path=path,
+            fix="check the path given with --cell-types",
+        )
     if path.suffix == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
@@ -111,15 +155,17 @@ def read_cell_types(path: str | Path) -> dict[str, pd.DataFrame]:
     else:
         files = [path] if path.is_file() else sorted(path.glob("*.tsv"))
         texts = {file.name: file.read_bytes() for file in files}
-    found = {
+    tables = {
         Path(name).stem.removesuffix("-proportion"): _proportions(text, name, path)
         for name, text in texts.items()
     }
-    if not found:
+    if not tables:
         raise InputError(
-            "holds no .tsv of cell types", path=path, fix="name the files <section>-proportion.tsv"
+            "holds no .tsv file of cell types",
+            path=path,
+            fix="name the files <section>-proportion.tsv",
         )
-    return found
+    return tables
 
 
 def _proportions(text: bytes, name: str, path: Path) -> pd.DataFrame:
@@ -127,20 +173,29 @@ def _proportions(text: bytes, name: str, path: Path) -> pd.DataFrame:
         table = pd.read_csv(io.BytesIO(text), sep="\t", index_col=0)
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{name} cannot be read as a table ({error})", path=path, fix="give TSV"
+            f"{name} cannot be read as a table ({error})",
+            path=path,
+            fix="save it as text with tabs between the columns",
         ) from error
     numbers = table.apply(pd.to_numeric, errors="coerce")
     if numbers.isna().to_numpy().any() or not numbers.size or table.index.has_duplicates:
         raise InputError(
-            f"{name} repeats a spot, or holds no or not only numbers",
+            f"{name} repeats a spot, is empty, or holds something else than numbers",
             path=path,
-            fix="give a row a spot and a column a cell type",
+            fix="give the table one row for each spot and one column for each cell type",
         )
     return numbers.set_axis(table.index.astype(str), axis=0)
 
 
 def section_table(name: str, path: Path, types: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell type and gene seen in at least 20 % of the spots: r, p and q, predicted and measured."""
+    """Test the genes of one section against its cell types.
+
+    Returns
+    -------
+    DataFrame
+        One row for each cell type and each gene that is seen in at least 20 % of the spots, with r,
+        p and q of the predicted and of the measured values.
+    """
     spots = anndata.read_h5ad(path)
     missing = [
         key
@@ -149,7 +204,9 @@ def section_table(name: str, path: Path, types: pd.DataFrame) -> pd.DataFrame:
     ]
     if missing:
         raise InputError(
-            f"has no {', '.join(missing)}", path=path, fix="give predictions of tcgn-mil spot-cv"
+            f"has no {', '.join(missing)}",
+            path=path,
+            fix="give --spots the folder that tcgn-mil spot-cv wrote",
         )
     known = np.isfinite(np.asarray(spots.layers["truth"])).all(axis=1) & spots.obs_names.isin(
         types.index
@@ -157,9 +214,10 @@ def section_table(name: str, path: Path, types: pd.DataFrame) -> pd.DataFrame:
     spots = spots[known, spots.var["detection"].to_numpy(float) >= DETECTION_FLOOR]
     if spots.n_obs < MIN_SPOTS or not spots.n_vars:
         raise InputError(
-            f"section {name}: {spots.n_obs} spots with cell types, {spots.n_vars} genes seen in them",
+            f"section {name}: {spots.n_obs} spots have cell types and {spots.n_vars} genes are seen"
+            f" in enough of them, but at least {MIN_SPOTS} spots and a gene are needed",
             path=path,
-            fix="give cell types of the same spots, named alike",
+            fix="give cell types of the same spots, with the same names",
         )
     test = SpatialTest(
         np.asarray(spots.obsm["spatial"]), np.log(spots.obs["total_counts"].to_numpy(float))
@@ -175,8 +233,10 @@ def section_table(name: str, path: Path, types: pd.DataFrame) -> pd.DataFrame:
             "n": spots.n_obs,
         }
         for source, values in (("predicted", spots.X), ("measured", spots.layers["truth"])):
-            found = test(share, np.asarray(values))
-            row |= {f"r_{source}": found.r, f"p_{source}": 2 * np.minimum(found.p, 1 - found.p)}
+            result = test(share, np.asarray(values))
+            # The test is one-sided (r > 0); the smaller tail is doubled.
+            p = 2 * np.minimum(result.p, 1 - result.p)
+            row |= {f"r_{source}": result.r, f"p_{source}": p}
         rows.append(pd.DataFrame(row))
     table = pd.concat(rows, ignore_index=True)
     for source in ("predicted", "measured"):
@@ -185,13 +245,20 @@ def section_table(name: str, path: Path, types: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise_cell_types(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a section and cell type: genes that follow it, and whether predicted ones are those of the measurement.
+    """Count the genes that follow each cell type, and compare predicted with measured values.
 
-    ``agreement`` is Spearman r over genes of the predicted and the measured r.
+    Returns
+    -------
+    DataFrame
+        One row for each section and cell type. ``both`` counts genes that follow the cell type with
+        the same sign in predicted and measured values. ``agreement`` is the Spearman correlation,
+        over genes, of the predicted with the measured r.
     """
     rows = []
     for (section, kind), part in table.groupby(["section", "cell_type"], sort=False):
-        sure = {source: part[f"q_{source}"] < SIGNIFICANT for source in ("predicted", "measured")}
+        significant = {
+            source: part[f"q_{source}"] < SIGNIFICANT for source in ("predicted", "measured")
+        }
         alike = np.sign(part["r_predicted"]) == np.sign(part["r_measured"])
         both = part[["r_predicted", "r_measured"]].dropna().to_numpy()
         rows.append(
@@ -199,9 +266,9 @@ def summarise_cell_types(table: pd.DataFrame) -> pd.DataFrame:
                 "section": section,
                 "cell_type": kind,
                 "genes": len(part),
-                "predicted": int(sure["predicted"].sum()),
-                "measured": int(sure["measured"].sum()),
-                "both": int((sure["predicted"] & sure["measured"] & alike).sum()),
+                "predicted": int(significant["predicted"].sum()),
+                "measured": int(significant["measured"].sum()),
+                "both": int((significant["predicted"] & significant["measured"] & alike).sum()),
                 "agreement": _agreement(both),
                 "top": ";".join(part.nlargest(_TOP_GENES, "r_predicted")["gene"]),
             }
@@ -214,7 +281,10 @@ def _agreement(both: NDArray[np.float64]) -> float:
 
 
 def _draw(table: pd.DataFrame, path: Path) -> None:
-    """Mean r over sections of the genes that follow each cell type most, predicted beside measured."""
+    """Draw mean r over sections of the genes that follow each cell type most.
+
+    Predicted values are on the left and measured values on the right.
+    """
     columns = ["r_predicted", "r_measured"]
     mean = table.groupby(["gene", "cell_type"], sort=False)[columns].mean()
     wide: Mapping[str, pd.DataFrame] = {column: mean[column].unstack() for column in columns}
@@ -229,10 +299,10 @@ def _draw(table: pd.DataFrame, path: Path) -> None:
         sharey=True,
         layout="constrained",
     )
-    most = float(np.nanmax([np.abs(one.loc[genes]).to_numpy().max() for one in wide.values()]))
+    most = float(np.nanmax([np.abs(r.loc[genes]).to_numpy().max() for r in wide.values()]))
     for axis, (column, values) in zip(axes, wide.items(), strict=True):
         shown = values.loc[genes]
-        association_figures.heatmap(figure, axis, shown, shown * np.nan, ("RdBu_r", -most, most))
+        draw_heatmap(figure, axis, shown, shown * np.nan, ("RdBu_r", -most, most))
         axis.set_title(column.removeprefix("r_"), fontsize=9)
     figure.suptitle(
         f"depth-adjusted r with cell types, mean of {table['section'].nunique()} sections;"

@@ -7,6 +7,8 @@ from pydantic import Field
 from tcgn_mil.config import config_class
 from tcgn_mil.errors import InputError
 
+KIND = "associate"
+
 
 @config_class
 class AssociationConfig:

@@ -1,4 +1,4 @@
-"""Figures of ``tcgn-mil associate``: agreement by signature, covariates, enrichment, and genes that follow a score."""
+"""Draw the figures of ``tcgn-mil associate``."""
 
 from __future__ import annotations
 
@@ -10,25 +10,33 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from tcgn_mil import plotting
-from tcgn_mil.experiments.associate.tables import KRUSKAL, SPEARMAN
+from tcgn_mil.experiments.associate.associations import KRUSKAL, SPEARMAN
 
 SIGNIFICANT = 0.05
 _LONGEST_NAME = 32
 _MOST_ROWS, _MOST_SETS = 40, 20
-_LEAST_P = 1e-300
-_LEAST_SCALE = 0.1  # of epsilon squared, so that nothing looks like nothing
+_LEAST_P = 1e-300  # a p of 0 has no logarithm
+_LEAST_SCALE = 0.1  # end of the scale of epsilon squared at least, so that weak effects look weak
 _EFFECTS = {SPEARMAN: "Spearman r", KRUSKAL: "Kruskal-\nWallis ε²"}
 _MEASURES = {"pearson": "Pearson", "spearman": "Spearman", "partial": "Spearman, partial"}
 
 
 def figure_label(name: str) -> str:
-    """A name as text of a figure: short, and no formula."""
+    """Shorten a name for a figure, and escape what matplotlib would read as a formula.
+
+    Examples
+    --------
+    >>> figure_label("T cells")
+    'T cells'
+    >>> len(figure_label("x" * 40))
+    32
+    """
     short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
     return short.replace("$", r"\$")
 
 
-def agreement(table: pd.DataFrame, path: str | Path, *, title: str) -> None:
-    """r of each signature with its 95 % interval, best first, one mark a measure."""
+def draw_agreement(table: pd.DataFrame, path: str | Path, *, title: str) -> None:
+    """Draw r of predicted and measured score for each signature with its interval, best on top."""
     measures = [name for name in _MEASURES if f"{name}_r" in table]
     table = table.sort_values("spearman_r", kind="stable", na_position="first").tail(_MOST_ROWS)
     figure, axis = plt.subplots(figsize=(6.4, 1.4 + 0.34 * len(table)), layout="constrained")
@@ -58,8 +66,11 @@ def agreement(table: pd.DataFrame, path: str | Path, *, title: str) -> None:
     plotting.save_figure(figure, path, table)
 
 
-def covariates(table: pd.DataFrame, path: str | Path) -> None:
-    """Signatures x covariates, a panel a source and test: Spearman r, and epsilon squared of categories."""
+def draw_covariates(table: pd.DataFrame, path: str | Path) -> None:
+    """Draw signatures against covariates as heatmaps, one panel for each source and test.
+
+    Numbers show Spearman r, and categories epsilon squared of the test of Kruskal & Wallis.
+    """
     table = table[table["kind"] == "signature"]
     panels = [
         (source, test, part)
@@ -69,15 +80,16 @@ def covariates(table: pd.DataFrame, path: str | Path) -> None:
     wide = [
         part.pivot(index="name", columns="covariate", values=["effect", "q"]) for *_, part in panels
     ]
+    # pivot sorts names and covariates; reindex brings back the order of the table.
     wide = [
-        one.reindex(
+        pivoted.reindex(
             index=part["name"].unique(),
             columns=pd.MultiIndex.from_product([["effect", "q"], part["covariate"].unique()]),
         )
-        for one, (*_, part) in zip(wide, panels, strict=True)
+        for pivoted, (*_, part) in zip(wide, panels, strict=True)
     ]
-    widths = [len(one["effect"].columns) for one in wide]
-    rows = max(len(one) for one in wide)
+    widths = [len(panel["effect"].columns) for panel in wide]
+    rows = max(len(panel) for panel in wide)
     figure, axes = plt.subplots(
         1,
         len(panels),
@@ -90,25 +102,25 @@ def covariates(table: pd.DataFrame, path: str | Path) -> None:
         layout="constrained",
     )
     shares = [
-        one["effect"].to_numpy(dtype=float)
-        for one, (_, test, _) in zip(wide, panels, strict=True)
+        panel["effect"].to_numpy(dtype=float)
+        for panel, (_, test, _) in zip(wide, panels, strict=True)
         if test == KRUSKAL
     ]
     most = max(
         [_LEAST_SCALE, *(float(np.nanmax(share)) for share in shares if np.isfinite(share).any())]
     )
     tests = [test for _, test, _ in panels]
-    for place, (axis, one, (source, test, _)) in enumerate(
+    for place, (axis, panel, (source, test, _)) in enumerate(
         zip(axes.flat, wide, panels, strict=True)
     ):
         shown, colours = (
-            one.head(_MOST_ROWS),
+            panel.head(_MOST_ROWS),
             ("RdBu_r", -1, 1) if test == SPEARMAN else ("Purples", 0, most),
         )
-        heatmap(
+        draw_heatmap(
             figure, axis, shown["effect"], shown["q"], colours, bar=test not in tests[place + 1 :]
         )
-        if place and list(one.index) == list(wide[place - 1].index):
+        if place and list(panel.index) == list(wide[place - 1].index):
             axis.set_yticklabels([])
         axis.set_title(f"{source}\n{_EFFECTS[test]}", fontsize=8)
     figure.suptitle(
@@ -117,8 +129,11 @@ def covariates(table: pd.DataFrame, path: str | Path) -> None:
     plotting.save_figure(figure, path, table)
 
 
-def enrichment(over: pd.DataFrame, ranked: pd.DataFrame, path: str | Path) -> None:
-    """Over-representation among the predictable genes, and GSEA's enrichment score; filled where q < 0.05."""
+def draw_enrichment(over: pd.DataFrame, ranked: pd.DataFrame, path: str | Path) -> None:
+    """Draw over-representation among the predictable genes, and the enrichment score of GSEA.
+
+    Bars are dark where q < 0.05.
+    """
     parts = [
         (table.sort_values("p", kind="stable").head(_MOST_SETS).iloc[::-1], column, label)
         for table, column, label in (
@@ -163,10 +178,25 @@ def enrichment(over: pd.DataFrame, ranked: pd.DataFrame, path: str | Path) -> No
     )
 
 
-def volcano(
+def draw_volcano(
     table: pd.DataFrame, path: str | Path, *, score: str, title: str, labelled: int = 12
 ) -> None:
-    """r with the score against -log10 p, one dot a gene, dark where q is small; the score's own genes are ringed."""
+    """Draw r of each gene with the score against -log10 p.
+
+    Parameters
+    ----------
+    table
+        Genes with the columns gene, r, p, q and part_of_score.
+    path
+        File to write.
+    score
+        Name of the score.
+    title
+        Title of the figure.
+    labelled
+        Number of genes that are named. Dots are dark where q < 0.05, and genes of the score itself
+        have a ring.
+    """
     known = table[np.isfinite(table["r"]) & np.isfinite(table["p"])]
     height = -np.log10(known["p"].clip(lower=_LEAST_P))
     sure = known["q"] < SIGNIFICANT
@@ -206,7 +236,7 @@ def volcano(
 
 
 def _name_dots(axis: Axes, genes: pd.DataFrame) -> None:
-    """Names of dots of one side, pushed apart downwards where they would overlap."""
+    """Write the names of the dots of one side, moved downwards where they would overlap."""
     last, gap = np.inf, 0.035 * axis.get_ylim()[1]
     heights = -np.log10(genes["p"].clip(lower=_LEAST_P))
     away = 0.06 * float(np.sign(genes["r"].sum())) * (axis.get_xlim()[1] - axis.get_xlim()[0])
@@ -224,7 +254,7 @@ def _name_dots(axis: Axes, genes: pd.DataFrame) -> None:
         )
 
 
-def heatmap(
+def draw_heatmap(
     figure: plt.Figure,
     axis: Axes,
     effect: pd.DataFrame,
@@ -233,7 +263,19 @@ def heatmap(
     *,
     bar: bool = True,
 ) -> None:
-    """Draw `effect` in a colour map between two bounds, with the number where q < 0.05; `bar` shows the colours."""
+    """Draw values as a heatmap, and write the value into each cell with q < 0.05.
+
+    Parameters
+    ----------
+    figure, axis
+        Where to draw.
+    effect, q
+        Values and their q, with the same rows and columns.
+    colours
+        Colour map, and the values at its two ends.
+    bar
+        Whether to draw the scale of colours.
+    """
     cmap, low, high = colours
     values = effect.to_numpy(dtype=float)
     shown = axis.imshow(values, cmap=cmap, vmin=low, vmax=high, aspect="auto")

@@ -1,6 +1,8 @@
-"""``tcgn-mil associate``: how well immune genes and signatures are predicted, and what they follow (PROTOCOL).
+"""Relate predicted expression to measured genes, signatures, covariates and gene sets.
 
-Reads predictions and tables, never models, so that measured expression and other tools' predictions do as well.
+This is the verb ``tcgn-mil associate`` (docs/protocol.md, section Immune association). It reads
+predictions and tables and never models, so that measured expression and predictions of other tools
+can be analysed as well.
 """
 
 from __future__ import annotations
@@ -11,17 +13,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tcgn_mil.experiments.associate import cell_types as spot_association
-from tcgn_mil.experiments.associate import figures as association_figures
-from tcgn_mil.experiments.associate.config import AssociationConfig
-from tcgn_mil.experiments.associate.study import AssociationStudy, load_study, predictable_genes
-from tcgn_mil.experiments.associate.tables import (
+from tcgn_mil.experiments.associate.associations import (
     FollowedScore,
     covariate_association,
-    coverage_table,
     followed_score,
-    gene_prediction,
     genes_that_follow,
+)
+from tcgn_mil.experiments.associate.cell_types import associate_cell_types
+from tcgn_mil.experiments.associate.config import KIND, AssociationConfig
+from tcgn_mil.experiments.associate.figures import (
+    SIGNIFICANT,
+    draw_agreement,
+    draw_covariates,
+    draw_enrichment,
+    draw_volcano,
+    figure_label,
+)
+from tcgn_mil.experiments.associate.study import AssociationStudy, load_study, predictable_genes
+from tcgn_mil.experiments.associate.tables import (
+    coverage_table,
+    gene_prediction,
     score_table,
     scored_sources,
     signature_prediction,
@@ -31,20 +42,31 @@ from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
 from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.signatures.enrichment import hypergeometric, preranked
 
-KIND = "associate"
-SIGNIFICANT = association_figures.SIGNIFICANT
 _SCATTERED, _TOP_ROWS = 8, 10
 
 
 def run(config: AssociationConfig, out_dir: str | Path) -> dict[str, Any]:
-    """Write the tables and figures that the inputs allow; returns the summary that is also written.
+    """Write the tables and figures that the inputs allow.
 
-    Writes ``coverage.csv`` and ``scores.csv``; with measured values ``signatures.csv`` and ``genes.csv`` (r, interval,
-    p, q); with covariates ``covariates.csv``; ``enrichment.csv`` and ``gsea.csv`` where genes are known to be
-    predictable or have an r; with `follow` ``follow.csv``; a figure beside each. Runs again from the start.
+    Writes ``coverage.csv`` and ``scores.csv``; with measured values ``signatures.csv`` and
+    ``genes.csv`` (r, interval, p, q); with covariates ``covariates.csv``; ``enrichment.csv`` and
+    ``gsea.csv`` where predictable genes or their r are known; with ``follow`` the table
+    ``follow.csv``. Each table has a figure beside it. A run starts from the beginning each time.
+
+    Parameters
+    ----------
+    config
+        Config of the run.
+    out_dir
+        Folder to write.
+
+    Returns
+    -------
+    dict
+        The contents of ``summary.json``.
     """
     if config.spots is not None:
-        return spot_association.run(config, out_dir)
+        return associate_cell_types(config, out_dir)
     study = load_study(config)
     followed = None if config.follow is None else followed_score(study, config.follow)
     chosen = predictable_genes(config, study)
@@ -72,19 +94,19 @@ def run(config: AssociationConfig, out_dir: str | Path) -> dict[str, Any]:
     }
     genes = None
     if study.measured is not None:
-        genes = _predicted(config, study, summary, out_dir)
+        genes = _write_agreement(config, study, summary, out_dir)
     if len(study.covariates.columns):
-        _associated(study, summary, out_dir)
-    _enriched(config, study, genes, chosen, summary, out_dir)
+        _write_covariates(study, summary, out_dir)
+    _write_enrichment(config, study, genes, chosen, summary, out_dir)
     if followed is not None:
-        _followed(study, followed, summary, out_dir)
+        _write_followers(study, followed, summary, out_dir)
     return finish_run(out_dir, summary)
 
 
-def _predicted(
+def _write_agreement(
     config: AssociationConfig, study: AssociationStudy, summary: dict[str, Any], out_dir: Path
 ) -> pd.DataFrame:
-    """Agreement of predicted and measured genes and signatures; returns the genes' table."""
+    """Write how well genes and signatures are predicted; return the table of genes."""
     assert study.measured is not None
     signatures = signature_prediction(config, study)
     genes = gene_prediction(config, study)
@@ -93,7 +115,7 @@ def _predicted(
     pooled = "over all patients" if study.folds is None else "within folds, combined"
     if len(signatures):
         title = f"{len(study.patients)} patients, r {pooled}"
-        association_figures.agreement(signatures, out_dir / "signatures.png", title=title)
+        draw_agreement(signatures, out_dir / "signatures.png", title=title)
         _scatter(study, signatures, out_dir / "scatter.png")
     immune = (genes["sets"] != "").to_numpy()
     r = genes["pearson_r"].to_numpy()
@@ -125,16 +147,16 @@ def _predicted(
     return genes
 
 
-def _followed(
+def _write_followers(
     study: AssociationStudy, score: FollowedScore, summary: dict[str, Any], out_dir: Path
 ) -> None:
-    """Genes against one score."""
+    """Write which genes follow the chosen score."""
     table = genes_that_follow(study, score)
     write_csv(out_dir / "follow.csv", table)
     sure = int((table["q"] < SIGNIFICANT).sum())
     title = f"{len(table)} {next(iter(scored_sources(study)))} genes, {sure} at q < {SIGNIFICANT}"
-    name = association_figures.figure_label(f"{score.name} ({score.source})")
-    association_figures.volcano(table, out_dir / "follow.png", score=name, title=title)
+    name = figure_label(f"{score.name} ({score.source})")
+    draw_volcano(table, out_dir / "follow.png", score=name, title=title)
     summary["follow"] = {
         "score": score.name,
         "source": score.source,
@@ -144,7 +166,7 @@ def _followed(
 
 
 def _scatter(study: AssociationStudy, signatures: pd.DataFrame, path: Path) -> None:
-    """Predicted against measured score of the best signatures."""
+    """Draw predicted against measured scores of the best predicted signatures."""
     assert study.measured is not None
     best = signatures.sort_values("spearman_r", ascending=False, kind="stable").head(_SCATTERED)
     first, second = study.predicted.scores, study.measured.scores
@@ -156,17 +178,17 @@ def _scatter(study: AssociationStudy, signatures: pd.DataFrame, path: Path) -> N
         unit="score",
         patients=study.patients,
         titles=[
-            f"{association_figures.figure_label(row.signature)}\nSpearman {row.spearman_r:.2f}"
+            f"{figure_label(row.signature)}\nSpearman {row.spearman_r:.2f}"
             for row in best.itertuples()
         ],
     )
 
 
-def _associated(study: AssociationStudy, summary: dict[str, Any], out_dir: Path) -> None:
-    """Scores and genes of the sets against covariates."""
+def _write_covariates(study: AssociationStudy, summary: dict[str, Any], out_dir: Path) -> None:
+    """Write the tests of signatures and genes against covariates."""
     table = covariate_association(study)
     write_csv(out_dir / "covariates.csv", table)
-    association_figures.covariates(table, out_dir / "covariates.png")
+    draw_covariates(table, out_dir / "covariates.png")
     best = table[table["kind"] == "signature"].assign(size=table["effect"].abs())
     best = best.sort_values(["p", "size"], ascending=[True, False], kind="stable").head(_TOP_ROWS)
     summary["covariates"] = {
@@ -176,7 +198,7 @@ def _associated(study: AssociationStudy, summary: dict[str, Any], out_dir: Path)
     }
 
 
-def _enriched(
+def _write_enrichment(
     config: AssociationConfig,
     study: AssociationStudy,
     genes: pd.DataFrame | None,
@@ -184,7 +206,10 @@ def _enriched(
     summary: dict[str, Any],
     out_dir: Path,
 ) -> None:
-    """Predictable genes in sets, and all genes ranked by r, as far as either is known."""
+    """Write the enrichment of predictable genes in sets, and GSEA of all genes ranked by r.
+
+    Each of the two needs something that may not be known: which genes are predictable, or their r.
+    """
     source = "list" if config.genes else "predictions"
     panel, statistic = study.predicted.genes, study.source.r
     if genes is not None:
@@ -226,4 +251,4 @@ def _enriched(
                 table.sort_values("p", kind="stable").head(_TOP_ROWS)[kept]
             )
     if len(over) or len(ranked):
-        association_figures.enrichment(over, ranked, out_dir / "enrichment.png")
+        draw_enrichment(over, ranked, out_dir / "enrichment.png")

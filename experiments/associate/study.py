@@ -1,4 +1,4 @@
-"""What ``tcgn-mil associate`` is about: predictions, measured values and covariates of the same patients, scored."""
+"""Read predictions, measured values and covariates of the same patients, and score signatures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,17 @@ _LEAST_FOLDS, _LEAST_IN_FOLD = 3, 4
 
 @dataclass(frozen=True, eq=False)
 class ScoredExpression:
-    """One source of expression, aligned to the M patients: ``values`` (M, G) of ``genes``, and its scores."""
+    """Expression of one source for M patients, with its signature scores.
+
+    Attributes
+    ----------
+    genes
+        Names of the genes.
+    values
+        (M, G) expression.
+    scores
+        Signature scores.
+    """
 
     genes: tuple[str, ...]
     values: NDArray[np.float64]
@@ -34,26 +44,29 @@ class ScoredExpression:
 
 @dataclass(frozen=True, eq=False)
 class AssociationStudy:
-    """Everything aligned to the same M patients.
+    """Everything that is analysed, aligned to the same M patients.
 
     Attributes
     ----------
     patients
-        M names.
+        Names of the M patients.
     sets
         Gene sets by name.
-    predicted, measured
-        Expression and scores; measured is None where there is none.
+    predicted
+        Predicted expression with scores.
+    measured
+        Measured expression with scores, or None.
     folds
-        (M,) fold of each prediction; None where they are comparable over patients.
+        (M,) fold of each prediction; None where predictions can be compared over all patients.
     covariates
-        M rows; no columns where none were given.
+        M rows; no columns if no covariates were given.
     adjust
-        (M, C) numbers to take out, those named and library size where there are counts; None where there are none.
+        (M, C) numbers that partial correlations adjust for: the columns that were named, and
+        library size where expression comes as counts. None if there are none.
     source
-        The predictions' file, with what it says of its genes.
+        The predictions as read, with what their file says of the genes.
     notes
-        What a reader should know.
+        Sentences that a reader of the results should know.
     """
 
     patients: tuple[str, ...]
@@ -68,20 +81,25 @@ class AssociationStudy:
 
     @property
     def set_genes(self) -> frozenset[str]:
-        """Canonical names of the genes of any set."""
-        return frozenset(canonical_gene(gene) for one in self.sets.values() for gene in one.genes)
+        """Canonical names of all genes of the sets."""
+        return frozenset(
+            canonical_gene(gene) for gene_set in self.sets.values() for gene in gene_set.genes
+        )
 
 
 def load_study(config: AssociationConfig) -> AssociationStudy:
-    """Read, align and score.
+    """Read the files, align them to the same patients and score signatures.
 
     Raises
     ------
     InputError
-        As the readers; or if the files share no, or too few, patients, or no set has enough genes.
+        If a file cannot be read, if the files share too few patients, or if no set has enough
+        genes.
     """
     if config.predicted is None:
-        raise InputError("no predictions", fix="give --predicted, or --spots and --cell-types")
+        raise InputError(
+            "no predictions are given", fix="give --predicted, or --spots and --cell-types"
+        )
     sets = gene_sets(config)
     source = read_expression(config.predicted)
     measured, rows, own_truth = None, list(range(len(source.patients))), source.truth
@@ -91,7 +109,8 @@ def load_study(config: AssociationConfig) -> AssociationStudy:
         rows = _shared_rows(source, measured)
         if len(rows) < len(source.patients):
             notes.append(
-                f"{len(source.patients) - len(rows)} of {len(source.patients)} patients have no measured values"
+                f"{len(source.patients) - len(rows)} of {len(source.patients)} patients have no"
+                " measured values and are left out"
             )
     elif own_truth is not None:
         measured = PatientExpression(
@@ -99,9 +118,9 @@ def load_study(config: AssociationConfig) -> AssociationStudy:
         )
     if len(rows) < LEAST_PATIENTS:
         raise InputError(
-            f"{len(rows)} patients are too few",
+            f"{len(rows)} patients are too few for an association",
             path=source.path,
-            fix=f"give at least {LEAST_PATIENTS}",
+            fix=f"give predictions of at least {LEAST_PATIENTS} patients",
         )
     patients = tuple(source.patients[row] for row in rows)
     folds, more = _folds(source, rows)
@@ -110,7 +129,7 @@ def load_study(config: AssociationConfig) -> AssociationStudy:
     depth = _depth((source, config.unit), (measured, measured_unit), patients=patients)
     if depth is not None:
         adjust = depth if adjust is None else np.hstack([adjust, depth])
-        more.append("expression comes as counts: partial correlations are given library size too")
+        more.append("expression comes as counts, so partial correlations adjust for library size")
     return AssociationStudy(
         patients,
         sets,
@@ -125,21 +144,26 @@ def load_study(config: AssociationConfig) -> AssociationStudy:
 
 
 def gene_sets(config: AssociationConfig) -> dict[str, GeneSet]:
-    """Shipped sets and those of files, by name."""
+    """Return the shipped sets and those of the given files by name."""
     sets = load_gene_sets(config.sets, shipped=config.shipped_sets)
     if not sets:
-        raise InputError("no gene sets", fix="give --sets, or leave shipped_sets on")
+        raise InputError("there are no gene sets", fix="give --sets, or set shipped_sets=true")
     return sets
 
 
 def predictable_genes(config: AssociationConfig, study: AssociationStudy) -> tuple[str, ...] | None:
-    """Genes named predictable by the list given, or by the predictions; None where neither says."""
+    """Return the genes that the given list, or the predictions' file, calls predictable.
+
+    None is returned where neither says so.
+    """
     if config.genes is not None:
         listed = read_gene_list(config.genes).genes
         known = {canonical_gene(gene) for gene in study.predicted.genes}
         if not known & {canonical_gene(gene) for gene in listed}:
             raise InputError(
-                "names no gene of the predictions", path=config.genes, fix="name genes as they do"
+                "names no gene of the predictions",
+                path=config.genes,
+                fix="write gene names as in the file of predictions",
             )
         return listed
     if study.source.predictable is None:
@@ -150,21 +174,22 @@ def predictable_genes(config: AssociationConfig, study: AssociationStudy) -> tup
 
 
 def _shared_rows(first: PatientExpression, second: PatientExpression) -> list[int]:
-    """Rows of the first whose patients the second has too."""
+    """Return the rows of `first` whose patients `second` has too."""
     if not {*map(canonical_gene, first.genes)} & {*map(canonical_gene, second.genes)}:
         raise InputError(
-            f"shares no gene with {first.path.name}: its first is {second.genes[0]!r}, there it is {first.genes[0]!r}",
+            f"shares no gene with {first.path.name}: its first gene is {second.genes[0]!r}, that of"
+            f" {first.path.name} is {first.genes[0]!r}",
             path=second.path,
-            fix="name genes alike in both",
+            fix="use the same gene names in both files",
         )
     known = set(second.patients)
     rows = [row for row, patient in enumerate(first.patients) if patient in known]
     if not rows:
         raise InputError(
-            f"shares no patient with {first.path.name}: its first is {second.patients[0]!r}, there it is"
-            f" {first.patients[0]!r}",
+            f"shares no patient with {first.path.name}: its first patient is"
+            f" {second.patients[0]!r}, that of {first.path.name} is {first.patients[0]!r}",
             path=second.path,
-            fix="name patients alike in both",
+            fix="use the same patient names in both files",
         )
     return rows
 
@@ -172,28 +197,32 @@ def _shared_rows(first: PatientExpression, second: PatientExpression) -> list[in
 def _folds(
     source: PatientExpression, rows: Sequence[int]
 ) -> tuple[NDArray[np.int64] | None, list[str]]:
-    """Folds that correlations are combined over, and what to know of them."""
+    """Return the folds over which correlations are combined, with notes for the reader."""
     notes = []
     if "trained on" in source.relation:
         notes.append(
-            f"{source.relation.count('trained on')} patients were trained on: their predictions flatter the model"
+            f"{source.relation.count('trained on')} patients were trained on, so that their"
+            " predictions look better than those of new patients"
         )
     if source.folds is None:
         if "out of fold" in source.relation:
             notes.append(
-                "predictions of several folds' models are pooled, which biases r: give out_of_fold.h5ad instead"
+                "predictions of the models of several folds are pooled, which biases r; give"
+                " out_of_fold.h5ad instead"
             )
         return None, notes
     folds = source.folds[list(rows)]
     large = int((np.bincount(folds) >= _LEAST_IN_FOLD).sum())
     if large < _LEAST_FOLDS:
         notes.append(
-            f"{large} folds of {_LEAST_IN_FOLD} patients or more, too few to combine: r is pooled, and biased"
+            f"only {large} folds have {_LEAST_IN_FOLD} patients or more, which is too few to"
+            " combine; r is pooled over folds and biased"
         )
         return None, notes
     notes.append(
-        "p of predictions out of fold are approximate, as folds inform one another: the null sd of the combined z is"
-        " taken as sqrt(2), and against covariates as sqrt(1 + the largest squared r of a measured gene with them)"
+        "p-values of out-of-fold predictions are approximate, since folds inform one another: the"
+        " null standard deviation of the combined z is taken as sqrt(2), and against covariates as"
+        " sqrt(1 + the largest squared r of a measured gene with them)"
     )
     return folds, notes
 
@@ -201,11 +230,12 @@ def _folds(
 def _covariates(
     config: AssociationConfig, patients: Sequence[str]
 ) -> tuple[pd.DataFrame, NDArray[np.float64] | None, list[str]]:
-    """Covariates to show; (M, C) numbers to take out; columns left out."""
+    """Return the covariates to test, the numbers (M, C) to adjust for, and notes on both."""
     if config.covariates is None:
         return pd.DataFrame(index=list(patients)), None, []
     wanted = config.covariate
-    if wanted and config.follow is not None:  # may be a covariate that is not among those wanted
+    # The score to follow may be a covariate that --covariate does not name.
+    if wanted and config.follow is not None:
         everything, _ = read_covariates(
             config.covariates, patients, zero_unknown=config.zero_unknown
         )
@@ -218,13 +248,15 @@ def _covariates(
     )
     if not config.adjust_for:
         return shown, None, notes
-    found, _ = read_covariates(
+    columns, _ = read_covariates(
         config.covariates, patients, config.adjust_for, zero_unknown=config.zero_unknown
     )
-    known = found.notna().all(axis=1)
-    numbers = pd.get_dummies(found, drop_first=True, dtype=float).where(known)
+    known = columns.notna().all(axis=1)
+    # A category becomes indicator columns without its first level, which the mean of ranks absorbs.
+    numbers = pd.get_dummies(columns, drop_first=True, dtype=float).where(known)
     notes.append(
-        f"partial correlations are of the {int(known.sum())} patients whose {', '.join(found.columns)} is known"
+        f"partial correlations use the {int(known.sum())} patients for whom"
+        f" {', '.join(columns.columns)} is known"
     )
     return shown, numbers.to_numpy(dtype=np.float64), notes
 
@@ -232,14 +264,18 @@ def _covariates(
 def _depth(
     *files: tuple[PatientExpression | None, str | None], patients: Sequence[str]
 ) -> NDArray[np.float64] | None:
-    """(M, 1) library size of the patients from the first file that holds counts (PROTOCOL), None without."""
+    """Return the library size (M, 1) of the patients from the first file that holds counts.
+
+    Library size is a confounder of bulk counts as depth is one of spots (docs/protocol.md, section
+    Baselines).
+    """
     for expression, unit in files:
         if expression is None:
             continue
         row_of = {patient: row for row, patient in enumerate(expression.patients)}
         values = expression.values[[row_of[patient] for patient in patients]]
-        if (found := library_size(values, expression.unit or unit or "")) is not None:
-            return found[:, None]
+        if (size := library_size(values, expression.unit or unit or "")) is not None:
+            return size[:, None]
     return None
 
 
@@ -250,7 +286,7 @@ def _scored(
     sets: dict[str, GeneSet],
     folds: NDArray[np.int64] | None,
 ) -> ScoredExpression:
-    """Rows of the patients on the scale of training, and their scores."""
+    """Bring the patients' expression to the scale of training, and score the signatures."""
     row_of = {patient: row for row, patient in enumerate(expression.patients)}
     values = expression.values[[row_of[patient] for patient in patients]]
     try:

@@ -230,7 +230,7 @@ class ExplainedSlides:
             )
 
     def images_of(self, slide: str, source: TileSource, top: int) -> ImagesOfSource:
-        """Collect the `top` tiles of highest attention of a slide, and the model that scores them."""
+        """Collect the `top` tiles of highest attention of a slide, and the model scoring them."""
         if slide not in self.features:
             known = preview(list(self.features))
             raise InputError(

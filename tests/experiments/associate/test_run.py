@@ -276,7 +276,9 @@ def test_other_sets_stand_beside_the_shipped_ones(files: Path, tmp_path: Path) -
         "refused": "none of its 1 genes is there",
     } in summary["refused"]
     (tmp_path / "again.gmt").write_text("TLS_CHEMOKINE_12\tx\tCCL2\n")
-    with pytest.raises(InputError, match="TLS_CHEMOKINE_12 has the name of a set that was loaded before"):
+    with pytest.raises(
+        InputError, match="TLS_CHEMOKINE_12 has the name of a set that was loaded before"
+    ):
         gene_sets(AssociationConfig(sets=(str(tmp_path / "again.gmt"),)))
 
 
@@ -296,7 +298,7 @@ def test_bad_input_is_refused_before_anything_is_written(files: Path, tmp_path: 
     assert "column one has 1 level" in refused(files, out, **covariates, adjust_for=("one",))
     assert "subtype is a category" in refused(files, out, **covariates, follow="subtype")
     assert "no score is called 'NOTHING'" in refused(files, out, follow="NOTHING")
-    assert "T_CELL_5 none of its 5 genes" in refused(files, out, follow="T_CELL_5")
+    assert "T_CELL_5 has no score: none of its 5 genes" in refused(files, out, follow="T_CELL_5")
     (tmp_path / "other.csv").write_text("id,CCL2\nQ1,1\nQ2,2\n")
     assert "shares no patient" in refused(files, out, measured=str(tmp_path / "other.csv"))
     assert "has none of the patients" in refused(files, out, covariates=str(tmp_path / "other.csv"))
@@ -316,7 +318,7 @@ def test_bad_input_is_refused_before_anything_is_written(files: Path, tmp_path: 
     assert "names no gene of the predictions" in refused(
         files, out, genes=str(tmp_path / "genes.txt")
     )
-    with pytest.raises(InputError, match="without a table"):
+    with pytest.raises(InputError, match="no table of covariates is given"):
         AssociationConfig(adjust_for=("purity",))
 
 

@@ -213,7 +213,7 @@ def test_spots_that_were_trained_on_are_called_so(
         tmp_path,
     )
     assert answer.code == 0
-    assert "1 of them were trained on, so their predictions are better" in answer.err
+    assert "1 of them were trained on, so that their predictions look better" in answer.err
     assert set(pd.read_csv(tmp_path / "explanations.csv")["relation"]) == {"trained on"}
 
 
