@@ -6,20 +6,23 @@ where T_ie is the number of ends that edge e has at node i: 1, or 2 for a loop. 
 and K = 784 edges, the K x K matrices of the edge layer would dominate the cost of the network. Both
 layers have a closed form on the list of edges ("o" is the product of entries):
 
-Node layer, X' = (M o S~) X W + b with M = T diag(w) T^T, where w_e = z_e . p is a weight of edge e
-from its features z_e, and the diagonal of M is set to one. S~ is the normalised adjacency.
-    Off the diagonal, M_ij is the sum of w over the edges that join i and j, which are (i, j) and
-    its reverse (j, i). So M is w, scattered into an N x N matrix, plus its transpose.
+**Node layer.** X' = (M o S~) X W + b with M = T diag(w) T^T, where w_e = z_e . p is a weight of
+edge e from its features z_e, and the diagonal of M is set to one. S~ is the normalised adjacency.
 
-Edge layer, Z' = Q Z W + b with M = (T^T diag(n) T) o (d d^T), where n_i = x_i . p is a weight of
-node i, d_e is the inverse square root of the degree of edge e, and the diagonal of T^T diag(n) T is
-set to one. Q is M with each column divided by its maximum.
-    (M v)_e = d_e sum_i T_ie n_i (sum_f T_if d_f v_f), apart from the diagonal. Read from the right,
-    this sums edge values at the nodes, weights them by n and reads them at the two ends of each
-    edge. The term of the edge itself, which is (sum_i T_ie^2 n_i) v_e, is then replaced by v_e.
-    The maximum of column f is d_f times the largest of four candidates: d_f of the edge itself,
-    the entry of its reverse, and at either end the entry of the edge with the largest T_ie d_e. No
-    other edge at that end can win, since n_i is the same for all of them.
+Off the diagonal, M_ij is the sum of w over the edges that join i and j, which are (i, j) and its
+reverse (j, i). So M is w, scattered into an N x N matrix, plus its transpose.
+
+**Edge layer.** Z' = Q Z W + b, where Q is M with each column divided by its maximum, and
+M = (T^T diag(n) T) o (d d^T). Here n_i = x_i . p is a weight of node i, d_e is the inverse square
+root of one plus the degree of edge e, and the diagonal of T^T diag(n) T is set to one.
+
+Apart from the diagonal, (M v)_e = d_e sum_i T_ie n_i (sum_f T_if d_f v_f). Read from the right,
+this sums edge values at the nodes, weights them by n and reads them at the two ends of each edge.
+The term of the edge itself, which is (sum_i T_ie^2 n_i) d_e v_e, is then replaced by d_e v_e.
+
+The maximum of column f is d_f times the largest of four candidates: d_f of the edge itself, the
+entry of its reverse, and at either end the entry of the edge with the largest T_ie d_e. No other
+edge at that end can win, since n_i is the same for all of them.
 
 References
 ----------

@@ -46,7 +46,7 @@ class PatchGraph(NamedTuple):
         (B, N, N) normalised adjacency S~ = D^-1/2 S D^-1/2, where S is 1 at edges and D holds its
         row sums. Rows and columns of nodes without outgoing edges are zero.
     edge_scale
-        (B, K), d_e = 1 / sqrt(number of edges that share an end with e, itself included).
+        (B, K), d_e = 1 / sqrt(1 + number of edges that share an end with e, itself included).
     rival_source, rival_target
         (B, K), the largest T_ie d_e over the edges e that share only the source (only the target)
         with this edge; 0 if there is none. T_ie is 2 for a loop and 1 otherwise.

@@ -17,7 +17,8 @@ from tcgn_mil.models.published import (
     load_cmt_trunk,
     to_published_state_dict,
 )
-from tcgn_mil.models.tcgn import CONFIGS, TCGN, TCGNConfig
+from tcgn_mil.models.tcgn import TCGN, TCGNConfig
+from tcgn_mil.models.tcgn_variants import CONFIGS
 from tcgn_mil.models.weights import create_model, load_trunk, load_weights, read_tensors
 
 __all__ = [

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tcgn_mil.errors import InputError
 from tcgn_mil.models.network_input import TCGN_INPUT, EncoderInput
 from tcgn_mil.models.published import check_tensors
-from tcgn_mil.models.tcgn import CONFIGS
+from tcgn_mil.models.tcgn_variants import CONFIGS
 from tcgn_mil.models.weights import check_finite, create_model, load_weights, read_tensors
 
 

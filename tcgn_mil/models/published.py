@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.models.tcgn import CONFIGS, TCGN
+from tcgn_mil.models.tcgn import TCGN
+from tcgn_mil.models.tcgn_variants import CONFIGS
 
 _Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 

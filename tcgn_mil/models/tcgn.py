@@ -1,26 +1,29 @@
-"""TCGN: an image of a spot to the expression of its genes.
+"""TCGN: predict the expression of genes from the image of a spot.
 
-A CMT backbone of four stages; graph blocks on the maps of the first two, mixed into the third by channel
-attention; features of 1280 channels; a two-layer head. Written from the paper and the checkpoint layout.
-Departures from the published code: predictions of an image do not depend on the others in its batch, ties between
-edges do not change their number, and a node without outgoing edges does not give NaN (`tcgn_mil.layers.patch_graph`).
+The trunk is a CMT of four stages. A graph block works on the map of each of the first two stages,
+and channel attention mixes its result into the third stage. A head of two layers maps 1280 features
+to the genes. The code was written from the paper and from the layout of the published checkpoint.
+
+Departures from the published code:
+
+- The prediction of an image does not depend on the other images of its batch.
+- Ties between edges do not change their number, and a node without outgoing edges does not give
+  NaN (:mod:`tcgn_mil.layers.patch_graph`).
 
 References
 ----------
-Xiao X, Kong Y, Li R, Wang Z, Lu H. Transformer with convolution and graph-node co-embedding. Medical Image
-Analysis 91 (2024) 103040.
+Xiao X, Kong Y, Li R, Wang Z, Lu H. Transformer with convolution and graph-node co-embedding.
+Medical Image Analysis 91 (2024) 103040.
 Guo et al., CMT: Convolutional Neural Networks Meet Vision Transformers, CVPR 2022.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,28 +35,36 @@ from tcgn_mil.layers.cpu_memory import in_cache, keep_freed_memory
 from tcgn_mil.layers.graph_block import GraphBlock
 
 IMAGE_PX = 224
-GRIDS: tuple[Grid, ...] = ((56, 56), (28, 28), (14, 14), (7, 7))
+GRIDS: tuple[Grid, ...] = ((56, 56), (28, 28), (14, 14), (7, 7))  # tokens of each stage
 GRAPH_GRID = GRIDS[2]
-GRAPH_PATCHES = (4, 2)
+GRAPH_PATCHES = (4, 2)  # side of a patch, in pixels of the maps of stages 1 and 2
 
 
 @dataclass(frozen=True)
 class TCGNConfig:
-    """Widths and depths of a TCGN; the defaults are the published network, on CMT-Ti.
+    """Widths and depths of a TCGN. The defaults are the published network, with the trunk CMT-Ti.
 
     Attributes
     ----------
-    stem_dim, dims, depths, heads, reductions, mlp_ratio
-        The CMT trunk: channels of the stem; per stage, channels, blocks, attention heads and the factor by which
-        keys and values are coarsened; expansion of the MLP.
+    stem_dim
+        Channels of the stem.
+    dims, depths, heads
+        Channels, blocks and attention heads of each stage of the trunk.
+    reductions
+        For each stage, the factor by which the grid of keys and values is coarsened along each
+        axis.
+    mlp_ratio
+        Expansion of the MLPs of the trunk.
     node_dim, edge_dim
-        Features of a node and of an edge that leave the node-edge convolution.
+        Features of a node and of an edge after the node-edge convolution.
     encoder_ratio
-        Expansion of the encoders that take channels as tokens.
-    num_features, head_hidden
-        Channels of the features, and of the head's hidden layer.
+        Expansion of the encoders whose tokens are channels.
+    num_features
+        Channels of the features.
+    head_hidden
+        Width of the head's hidden layer.
     dropout
-        Dropout probability, on the features and within graph blocks and encoders.
+        Dropout probability on the features and within graph blocks and encoders.
     """
 
     stem_dim: int = 16
@@ -70,25 +81,8 @@ class TCGNConfig:
     dropout: float = 0.1
 
 
-CONFIGS = {
-    "tcgn_ti": TCGNConfig(),
-    "tcgn_xs": TCGNConfig(dims=(52, 104, 208, 416), depths=(3, 3, 12, 3), mlp_ratio=3.77),
-    "tcgn_tiny": TCGNConfig(
-        stem_dim=8,
-        dims=(8, 16, 32, 64),
-        depths=(1, 1, 1, 1),
-        mlp_ratio=2.0,
-        node_dim=8,
-        edge_dim=4,
-        encoder_ratio=1,
-        num_features=256,
-        head_hidden=256,
-    ),
-}
-
-
 class ExpressionHead(nn.Module):
-    """Features (B, D) to expression (B, G): Linear, GELU, Linear."""
+    """Head of two linear layers with a GELU between them."""
 
     def __init__(self, num_features: int, hidden: int, num_classes: int) -> None:
         super().__init__()
@@ -96,7 +90,7 @@ class ExpressionHead(nn.Module):
         self.fc2 = nn.Linear(hidden, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (B, D) to (B, G)."""
+        """Map features (B, D) to expression (B, G)."""
         return self.fc2(F.gelu(self.fc1(features)))
 
 
@@ -106,22 +100,22 @@ class TCGN(nn.Module):
     Parameters
     ----------
     config
-        Widths and depths.
+        Widths and depths; the published network if None.
     num_classes
-        G, the number of genes; 0 gives no head, so that the model returns its features.
+        G, the number of genes; 0 for a model without a head, which returns its features.
     drop_rate
-        Dropout probability; None takes the configuration's.
+        Dropout probability; that of `config` if None.
     """
 
     def __init__(
         self,
-        config: TCGNConfig = CONFIGS["tcgn_ti"],
+        config: TCGNConfig | None = None,
         num_classes: int = 785,
         drop_rate: float | None = None,
     ) -> None:
         super().__init__()
         keep_freed_memory()
-        self.config = config
+        self.config = config = config or TCGNConfig()
         self.drop_rate = config.dropout if drop_rate is None else drop_rate
         self.num_features = self.head_hidden_size = config.num_features
         self.stem = Stem(config.stem_dim)
@@ -157,10 +151,17 @@ class TCGN(nn.Module):
         self.reset_classifier(num_classes)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head by a new one for `num_classes` genes; 0 leaves none."""
+        """Replace the head by a new one for `num_classes` genes, or by none if it is 0.
+
+        Raises
+        ------
+        ValueError
+            If `global_pool` is not the mean over positions (``avg``), the only one that TCGN has.
+        """
         if global_pool not in (None, "", "avg"):
             raise ValueError(
-                f"TCGN averages over positions; global_pool={global_pool!r} is not offered"
+                f"TCGN has no global_pool={global_pool!r}, it averages over positions;"
+                " leave global_pool out"
             )
         self.num_classes = num_classes
         self.head: nn.Module = nn.Identity()
@@ -169,18 +170,21 @@ class TCGN(nn.Module):
             self.head.apply(_init_weights).to(self.final_norm.weight)
 
     def get_classifier(self) -> nn.Module:
-        """Return the head."""
+        """Return the head, an identity if there is none."""
         return self.head
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute stem, blocks and channel attentions in the backward pass rather than keep their activations."""
+        """Save memory in training by computing most activations again in the backward pass.
+
+        This concerns the stem, the blocks, the graph blocks and the channel attentions.
+        """
         self.grad_checkpointing = enable
         for stage in self.stages:
             assert isinstance(stage, CMTStage)
             stage.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that weight decay should leave alone: position biases and layer scales."""
+        """Return names of parameters without weight decay: position biases and layer scales."""
         return {
             name
             for name, _ in self.named_parameters()
@@ -188,7 +192,12 @@ class TCGN(nn.Module):
         }
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Patterns of parameter groups in order of depth, for layer-wise learning rates (timm)."""
+        """Return patterns of parameter names in order of depth, for layer-wise learning rates.
+
+        The format is timm's (``timm.models.group_parameters``). The second element of an entry is
+        appended to the numbers that the pattern matches. Graph blocks come after the stage whose map
+        they read, and channel attentions before and after the blocks of the third stage.
+        """
         blocks: list[tuple[str, tuple[int, ...] | None]] = [
             (r"^stages\.(\d+)\.(?:patch_embed|position_bias)", None if coarse else (-1,)),
             (r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.blocks\.(\d+)", None),
@@ -203,7 +212,16 @@ class TCGN(nn.Module):
         return {"stem": r"^stem", "blocks": blocks}
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Map normalised images (B, 3, 224, 224) to the last map (B, num_features, 7, 7), not pooled.
+        """Compute the last map, before pooling.
+
+        Parameters
+        ----------
+        images
+            (B, 3, 224, 224) float, normalised.
+
+        Returns
+        -------
+        (B, num_features, 7, 7).
 
         Raises
         ------
@@ -211,38 +229,45 @@ class TCGN(nn.Module):
             If the images have another shape or are not floating point.
         """
         _check_images(images, self.final_norm)
-        run = checkpointed if self.grad_checkpointing and self.training else call
+        apply = checkpointed if self.grad_checkpointing and self.training else call
         a, b, c, d = cast(Iterable[CMTStage], self.stages)
-        map_a = as_map(a(self._embed(images)), GRIDS[0])
-        map_b = as_map(b(b.patch_embed(map_a)), GRIDS[1])
+        map_a = as_map(a(self._embed(images)), GRIDS[0])  # (B, C1, 56, 56)
+        map_b = as_map(b(b.patch_embed(map_a)), GRIDS[1])  # (B, C2, 28, 28)
+        # Both graphs have the 14 x 14 patches of the third stage as nodes, (B, 196, node_dim) each.
         graphs = [
-            run(block, maps) for block, maps in zip(self.graph_blocks, (map_a, map_b), strict=True)
+            apply(block, maps)
+            for block, maps in zip(self.graph_blocks, (map_a, map_b), strict=True)
         ]
-        tokens = run(self.channel_attentions[0], c.patch_embed(map_b), graphs[0])
-        tokens = run(self.channel_attentions[1], c(tokens), graphs[1])
-        tokens = d(d.patch_embed(as_map(tokens, GRIDS[2])))
-        tokens = self.final_norm(self.final_conv(tokens))
-        return self.final_act(as_map(tokens, GRIDS[3]))
+        tokens = apply(self.channel_attentions[0], c.patch_embed(map_b), graphs[0])  # (B, 196, C3)
+        tokens = apply(self.channel_attentions[1], c(tokens), graphs[1])  # (B, 196, C3)
+        tokens = d(d.patch_embed(as_map(tokens, GRIDS[2])))  # (B, 49, C4)
+        tokens = self.final_norm(self.final_conv(tokens))  # (B, 49, num_features)
+        return self.final_act(as_map(tokens, GRIDS[3]))  # (B, num_features, 7, 7)
 
     def _embed(self, images: Tensor) -> Tensor:
-        """Images to the tokens (B, 3136, C) of the first stage."""
+        """Map images to the tokens (B, 3136, C) of the first stage."""
         stage = cast(CMTStage, self.stages[0])
         if self.training:
-            run = checkpointed if self.grad_checkpointing else call
-            return stage.patch_embed(run(self.stem, images))
+            apply = checkpointed if self.grad_checkpointing else call
+            return stage.patch_embed(apply(self.stem, images))
         return in_cache(lambda part: stage.patch_embed(self.stem(part)), images, self.stem_floats)
 
     def forward_head(self, last_map: Tensor, pre_logits: bool = False) -> Tensor:
-        """Map the last map (B, num_features, 7, 7) to expression (B, G), or to features (B, num_features).
+        """Map the last map to expression, or to features.
 
         Parameters
         ----------
         last_map
-            From `forward_features`.
+            (B, num_features, 7, 7), from `forward_features`.
         pre_logits
-            Return the features (mean over positions, dropout), which the head takes.
+            Whether to return the features, which are the mean over positions after dropout, instead
+            of expression.
+
+        Returns
+        -------
+        Expression (B, G), or features (B, num_features).
         """
-        features = self.dropout(as_tokens(last_map).mean(1))
+        features = self.dropout(as_tokens(last_map).mean(1))  # (B, num_features)
         return features if pre_logits else self.head(features)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -254,8 +279,9 @@ def _check_images(images: Tensor, norm: nn.Module) -> None:
     expected = (3, IMAGE_PX, IMAGE_PX)
     if isinstance(norm, BatchNorm) and norm.weight.dtype in (torch.bfloat16, torch.float16):
         raise ValueError(
-            f"TCGN's weights are {norm.weight.dtype}, in which its patch graph would be wrong; keep them in float32 "
-            "and use torch.autocast, or fold_for_inference with this dtype"
+            f"TCGN's weights are {norm.weight.dtype}, in which its patch graph would be wrong;"
+            " keep the model in float32 and use torch.autocast, or use fold_for_inference with this"
+            " dtype"
         )
     if (
         images.ndim != 4
@@ -264,14 +290,18 @@ def _check_images(images: Tensor, norm: nn.Module) -> None:
         or not len(images)
     ):
         raise ValueError(
-            f"TCGN takes floating-point images (B, 3, {IMAGE_PX}, {IMAGE_PX}), got {tuple(images.shape)} "
-            f"{images.dtype}; resize and normalise them with the transform of timm.data.create_transform("
-            "**timm.data.resolve_model_data_config(model)), and stack them into a batch"
+            f"TCGN takes floating-point images (B, 3, {IMAGE_PX}, {IMAGE_PX}), got"
+            f" {tuple(images.shape)} {images.dtype}; make them from pixels with"
+            " tcgn_mil.models.network_input.to_network_input, or with the transform of"
+            " timm.data.create_transform(**timm.data.resolve_model_data_config(model))"
         )
 
 
 def _init_weights(module: nn.Module) -> None:
-    """Truncated normal (std 0.02) for linear maps, He's fan-out normal for convolutions, zero biases."""
+    """Initialise a module: truncated normal for linear maps, He's fan-out normal for convolutions.
+
+    Biases become zero.
+    """
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, nn.Conv2d):
@@ -280,63 +310,3 @@ def _init_weights(module: nn.Module) -> None:
         return
     if module.bias is not None:
         nn.init.zeros_(module.bias)
-
-
-def _cfg() -> dict[str, Any]:
-    return {
-        "url": "",
-        "num_classes": 785,
-        "input_size": (3, IMAGE_PX, IMAGE_PX),
-        "pool_size": GRIDS[3],
-        "fixed_input_size": True,
-        "crop_pct": 1.0,
-        "interpolation": "bicubic",
-        "mean": IMAGENET_DEFAULT_MEAN,
-        "std": IMAGENET_DEFAULT_STD,
-        "first_conv": "stem.conv1",
-        "classifier": "head.fc2",
-        "license": "bsd-3-clause",
-    }
-
-
-default_cfgs = generate_default_cfgs({f"{name}.untrained": _cfg() for name in CONFIGS})
-
-
-_FIXES = {
-    "in_chans": " and convert the images to RGB",
-    "img_size": " and resize the images",
-    "global_pool": "; forward_features gives the map that is not pooled",
-}
-
-
-def _create(variant: str, pretrained: bool = False, **kwargs: Any) -> TCGN:
-    if kwargs.pop("features_only", False):
-        raise ValueError(
-            "TCGN has no feature pyramid; use forward_features, which gives its last map (B, num_features, 7, 7)"
-        )
-    fixed = {"in_chans": 3, "img_size": IMAGE_PX, "global_pool": "avg"}
-    for name, value in fixed.items():
-        if kwargs.pop(name, value) not in (value, (value, value)):
-            raise ValueError(f"TCGN has {name}={value!r} alone; leave {name} out{_FIXES[name]}")
-    build: Callable[..., TCGN] = build_model_with_cfg
-    return build(
-        TCGN, variant, pretrained, kwargs_filter=tuple(fixed), config=CONFIGS[variant], **kwargs
-    )
-
-
-@register_model
-def tcgn_ti(pretrained: bool = False, **kwargs: Any) -> TCGN:
-    """TCGN on CMT-Ti, the published network: 22.5 M parameters with 785 genes."""
-    return _create("tcgn_ti", pretrained, **kwargs)
-
-
-@register_model
-def tcgn_xs(pretrained: bool = False, **kwargs: Any) -> TCGN:
-    """TCGN on CMT-XS."""
-    return _create("tcgn_xs", pretrained, **kwargs)
-
-
-@register_model
-def tcgn_tiny(pretrained: bool = False, **kwargs: Any) -> TCGN:
-    """All parts of TCGN at widths for tests and demonstrations."""
-    return _create("tcgn_tiny", pretrained, **kwargs)

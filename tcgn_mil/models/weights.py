@@ -25,7 +25,8 @@ from tcgn_mil.models.published import (
     is_published,
     load_cmt_trunk,
 )
-from tcgn_mil.models.tcgn import CONFIGS, TCGN, tcgn_ti, tcgn_tiny, tcgn_xs
+from tcgn_mil.models.tcgn import TCGN
+from tcgn_mil.models.tcgn_variants import CONFIGS, tcgn_ti, tcgn_tiny, tcgn_xs
 
 _ENTRY_POINTS = {entry.__name__: entry for entry in (tcgn_ti, tcgn_xs, tcgn_tiny)}
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
