@@ -1,7 +1,7 @@
-"""contact_sheet.html: every slide of a cohort with its overlay and quality numbers on one page.
+"""Write the contact sheet: all slides of a cohort with their overlays and quality, on one page.
 
-Made from what lies in the tiles folder, so that slides tiled in earlier runs are on it too. The small pictures are in
-the page, some 8 KB each; the full ones are linked.
+The page is made from the files in the tiles folder, so slides that were tiled in earlier runs are
+on it too. Small pictures of about 8 KB each are in the page, and the full ones are linked.
 """
 
 from __future__ import annotations
@@ -35,7 +35,19 @@ QUALITY = 70
 
 
 class Column(NamedTuple):
-    """A column of the page: heading, explanation, the summary's field, digits after the point (None for text)."""
+    """A column of the page.
+
+    Attributes
+    ----------
+    name
+        Heading.
+    help
+        Explanation that is shown with the heading.
+    field
+        Name of the field in :class:`~.summary.SlideSummary`.
+    digits
+        Digits after the decimal point; None for text.
+    """
 
     name: str
     help: str
@@ -44,14 +56,14 @@ class Column(NamedTuple):
 
     @property
     def is_text(self) -> bool:
-        """Whether it sorts as text."""
+        """True if the column is sorted as text."""
         return self.digits is None
 
 
 COLUMNS = (
     Column("slide", "slide id", "slide"),
     Column("patient", "patient id", "patient"),
-    Column("flags", "what is odd within this cohort", "flags"),
+    Column("flags", "values that are outlying within this cohort", "flags"),
     Column("width px", "of level 0", "width_px", 0),
     Column("height px", "of level 0", "height_px", 0),
     Column("µm/px", "of level 0", "mpp", 4),
@@ -67,7 +79,7 @@ COLUMNS = (
 
 
 class Cell(NamedTuple):
-    """What is shown, and the value that sorts."""
+    """A cell: the text that is shown, and the value by which the column is sorted."""
 
     shown: str
     value: str
@@ -76,7 +88,7 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One slide of the page."""
+    """A slide on the page: its name, the link to its overlay, a small picture, and its cells."""
 
     name: str
     link: str
@@ -85,15 +97,20 @@ class Row(NamedTuple):
 
 
 def write_contact_sheet(folder: str | Path, failures: Sequence[Failure] = ()) -> Path:
-    """Write ``contact_sheet.html`` and ``tile_summary.csv`` for the tile files in `folder`, atomically.
+    """Write ``contact_sheet.html`` and ``tile_summary.csv`` for the tile files in a folder.
 
     Parameters
     ----------
     folder
-        That tcgn-mil tile wrote.
+        Folder that `tcgn-mil tile` wrote.
     failures
-        Of the last run: shown on top, with tile files that cannot be read; a tile file that such a slide has from
-        before is left out.
+        Slides that failed in the last run. They are listed at the top, together with tile files
+        that cannot be read. An older tile file of such a slide is not shown.
+
+    Returns
+    -------
+    Path
+        The page.
     """
     folder = Path(folder)
     slides, unreadable = summarise_folder(folder, without=[failure.slide for failure in failures])
@@ -140,12 +157,11 @@ def _cell(slide: SlideSummary, column: Column) -> Cell:
 
 
 def small_picture(path: Path) -> str:
-    """An overlay as a small JPEG in base64; empty where there is none, or none that can be read."""
+    """Return an overlay as a small JPEG in base64; empty if there is none or it cannot be read."""
     try:
         with Image.open(path) as picture:
-            picture.draft(
-                "RGB", (2 * PICTURE_PX[0], 2 * PICTURE_PX[1])
-            )  # decodes at a fraction of the size
+            # Decodes the JPEG at a fraction of its size, which is much faster.
+            picture.draft("RGB", (2 * PICTURE_PX[0], 2 * PICTURE_PX[1]))
             small = picture.convert("RGB")
     except (OSError, UnidentifiedImageError, SyntaxError):
         return ""

@@ -59,8 +59,8 @@ def optical_density(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     Examples
     --------
-    >>> optical_density(np.array([0, 25, 255], dtype=np.uint8)).round(2).tolist()
-    [2.41, 1.01, -0.0]
+    >>> [f"{density:.2f}" for density in optical_density(np.array([0, 25, 200], dtype=np.uint8))]
+    ['2.41', '1.01', '0.11']
     """
     table = -np.log10(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
     return table[pixels]

@@ -1,4 +1,4 @@
-"""Pictures to check a slide's tiling by eye: what was taken for tissue, which tiles were kept."""
+"""Draw pictures to check a slide's tiling by eye: the tissue that was found, and the tiles."""
 
 from __future__ import annotations
 
@@ -27,16 +27,30 @@ Colour = tuple[int, int, int]
 
 
 def overlay_mpp(slide_size: tuple[int, int], slide_mpp: float) -> float:
-    """µm per pixel at which a slide's longer side is about `LONG_SIDE_PX`, never finer than the slide."""
+    """Choose the resolution of the picture of a slide.
+
+    Returns
+    -------
+    float
+        Micrometres per pixel at which the longer side has about `LONG_SIDE_PX` pixels. It is never
+        finer than the slide.
+
+    Examples
+    --------
+    >>> overlay_mpp((64_000, 32_000), 0.25)
+    10.0
+    """
     return max(max(slide_size) * slide_mpp / LONG_SIDE_PX, slide_mpp)
 
 
 def draw_tiles(
     thumbnail: NDArray[np.uint8], tissue: NDArray[np.bool_], tiles: TileSet
 ) -> NDArray[np.uint8]:
-    """Thumbnail with what was not kept washed out, tissue outlined in green, kept tiles in blue, and a caption.
+    """Draw tissue and tiles on a thumbnail.
 
-    Tiles that quality control left out are framed in the colours of `VERDICT_COLOURS`, which the caption names.
+    Tissue is outlined in green and kept tiles in blue. Places without a kept tile are made pale.
+    Tiles that quality control rejected are framed in the colours of `VERDICT_COLOURS`, which the
+    caption explains.
 
     Parameters
     ----------
@@ -45,11 +59,11 @@ def draw_tiles(
     tissue
         (h, w) bool over the whole slide, at any resolution.
     tiles
-        Those kept.
+        Kept and rejected tiles.
 
     Returns
     -------
-    (H + `CAPTION_PX`, W or a little more, 3) uint8.
+    (H + `CAPTION_PX`, at least W, 3) uint8
     """
     height, width = thumbnail.shape[:2]
     scale = np.array([width / tiles.slide_size[0], height / tiles.slide_size[1]])
@@ -82,7 +96,7 @@ def _draw_rejected(picture: NDArray[np.uint8], tiles: TileSet, scale: NDArray[np
 
 
 def _left_out(tiles: TileSet) -> list[tuple[str, Colour]]:
-    """What quality control left out, in words, each with its colour."""
+    """Return the numbers of rejected tiles in words, each with its colour."""
     if tiles.rejected is None:
         return []
     counts = np.bincount(tiles.rejected.verdict, minlength=len(VERDICTS))
@@ -104,7 +118,10 @@ def _wash_out(
 
 
 def _draw_grid(picture: NDArray[np.uint8], low: NDArray[np.int64], high: NDArray[np.int64]) -> None:
-    """Outlines of the tiles, fainter the smaller they are, so that tissue stays visible beneath."""
+    """Draw the outlines of the tiles.
+
+    The smaller the tiles are, the fainter are the outlines, so that the tissue remains visible.
+    """
     if not len(low):
         return
     lines = picture.copy()
@@ -118,9 +135,23 @@ def _draw_grid(picture: NDArray[np.uint8], low: NDArray[np.int64], high: NDArray
 def add_caption(
     picture: NDArray[np.uint8], text: str, *, mpp: float, notes: Sequence[tuple[str, Colour]] = ()
 ) -> NDArray[np.uint8]:
-    """Append a white strip with `text`, coloured `notes` and a scale bar, widening a narrow picture to hold them.
+    """Append a white strip with a text and a scale bar to a picture.
 
-    `mpp` is the picture's µm per pixel.
+    Parameters
+    ----------
+    picture
+        (H, W, 3) uint8.
+    text
+        Caption.
+    mpp
+        Micrometres per pixel of the picture.
+    notes
+        Further texts, each with its colour.
+
+    Returns
+    -------
+    (H + `CAPTION_PX`, at least W, 3) uint8
+        Wider than the picture if the texts need it.
     """
     font = _font(18)
     height, width = picture.shape[:2]
@@ -147,12 +178,12 @@ def add_caption(
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which Matplotlib carries; Pillow's own font lacks µ."""
+    """Load DejaVu Sans, which comes with Matplotlib. Pillow's own font has no µ."""
     path = files("matplotlib") / "mpl-data/fonts/ttf/DejaVuSans.ttf"
     return ImageFont.truetype(str(path), size)
 
 
 def write_picture(path: str | Path, picture: NDArray[np.uint8]) -> None:
-    """Write (H, W, 3) uint8 atomically, in the format of the suffix."""
+    """Write a picture, (H, W, 3) uint8, in the format of the path's suffix."""
     with atomic_path(path) as temporary:
         Image.fromarray(picture).save(temporary, quality=90)

@@ -1,13 +1,24 @@
-"""Quality of tiles: out of focus, under ink, under a fold.
+"""Measure the quality of tiles: the share that is out of focus, under ink, and under folds.
 
-Focus is the spread of the optical density between neighbouring pixels of 2 µm over its spread at the scale of nuclei
-(a ratio of two band-passes, so that neither stain nor cellularity matters). On 33 real images in focus 99 % of the
-tiles of each have 0.38 to 1.8; blurred by a Gaussian of 4 µm (sd), 99 % have less than 0.27, of 3 µm less than 0.39.
+Focus
+    The optical density is filtered by two band-passes: differences between neighbouring pixels of
+    2 µm (fine), and structure at the scale of nuclei (coarse). The focus is the spread in the fine
+    band over the spread in the coarse band,
 
-A fold is tissue of several layers, which leave no pale gap between them: the lower envelope of the density, against
-the slide's own median. Dense nuclei fill the gaps as well, but with haematoxylin, which absorbs red: what is much bluer
-than the slide's tissue is no fold, since lymphoid aggregates and tumour nests must not be lost. So this is for folds of
-three layers, as tissue turned back upon itself has; most of two layers pass, and many of dense nuclei.
+        focus = sqrt(E[(d - G2 * d)^2] / E[(G2 * d - G8 * d)^2]),
+
+    where d is the density and Gs a Gaussian with a standard deviation of s µm. In the ratio the
+    strength of the stain and the number of cells cancel out. On 33 real images in focus, 99 % of
+    the tiles of each have 0.38 to 1.8. Blurred by a Gaussian of 4 µm, 99 % have less than 0.27; of
+    3 µm, less than 0.39.
+
+Folds
+    In a fold several layers of tissue lie on top of each other, and leave no pale gap between them.
+    So the lower envelope of the density is compared with the slide's own median. Dense nuclei fill
+    the gaps as well, but with haematoxylin, which absorbs red. Whatever is much bluer than the
+    slide's tissue is therefore not called a fold, because lymphoid aggregates and tumour nests must
+    not be lost. The price is that folds of three layers are found, as where tissue is turned back
+    upon itself, but most folds of two layers are missed, and many folds of dense nuclei.
 """
 
 from __future__ import annotations
@@ -28,27 +39,41 @@ from tcgn_mil.preprocessing.tiles.settings import MIN_FOCUS
 from tcgn_mil.types.tiles import TileQuality
 
 QUALITY_MPP = 2.0
-_FINE_UM, _COARSE_UM = (
-    2.0,
-    8.0,
-)  # the bands: pixels below the first, and between the two (sd of Gaussians)
-_LEAST_CONTRAST = 0.008  # of the density in the coarse band; the palest tissue in focus has 0.010
-_LOCAL_UM = 15.0  # sd of the window in which focus is told
-_SHARP = 1.35  # one over the median focus of a slide from which on `min_focus` rises with it
-_LEAST_TISSUE = 0.02  # of a tile, to tell its focus
-_GAP_UM = 22.0  # between layers of nuclei; the lower envelope is taken in a disk this wide
+# Standard deviations of the Gaussians that bound the two bands.
+_FINE_UM, _COARSE_UM = 2.0, 8.0
+# Spread of the density in the coarse band; the palest tissue in focus has 0.010.
+_LEAST_CONTRAST = 0.008
+_LOCAL_UM = 15.0  # standard deviation of the window in which focus is measured
+# A slide whose median focus exceeds 1 / 1.35 is sharper than most; `min_focus` then rises with it.
+_SHARP = 1.35
+_LEAST_TISSUE = 0.02  # share of tissue in a tile that is needed to measure its focus
+_GAP_UM = 22.0  # distance between nuclei; the lower envelope is taken in a disk of this width
 _ENVELOPE_UM = 8.0
-_FOLD_DENSITY = 2.5  # times the slide's median; at 1.9 a slide of pale dermis loses a tenth of its tiles, epidermis
-_MOST_RED = 0.05  # over the median, of the share of red in the density
+# Times the slide's median. At 1.9 a slide of pale dermis loses a tenth of its tiles, which are
+# epidermis.
+_FOLD_DENSITY = 2.5
+_MOST_RED = 0.05  # share of red in the density, above the slide's median
 _THINNEST_FOLD_UM = 32.0
-_LOST_RIM_UM = 16.0  # of blur and folds, which the filters cannot tell so near to what is neither
+# Near the edge of blur or of a fold the filters also see what is beside it, and recognise neither.
+# Both are widened by this much.
+_LOST_RIM_UM = 16.0
 _MARGIN_UM = 48.0  # reach of the filters
-_BLOCK_PX = 128  # of the tissue mask; a slide is read in blocks of so many
-_COARSEST_MPP = 3.0  # a slide coarser than this does not show whether it is in focus
+_BLOCK_PX = 128  # a slide is read in blocks of this many pixels of the tissue mask
+_COARSEST_MPP = 3.0  # coarser slides do not show whether they are in focus
 
 
 class QualityMaps(NamedTuple):
-    """Maps over a slide on the grid of its tissue mask, (h, w) float32: band energies, lower envelope, share of red."""
+    """Maps over a slide on the grid of its tissue mask, (h, w) float32.
+
+    Attributes
+    ----------
+    fine, coarse
+        Squared density in the two bands.
+    envelope
+        Lower envelope of the density.
+    red
+        Share of red in the density.
+    """
 
     fine: NDArray[np.float32]
     coarse: NDArray[np.float32]
@@ -65,20 +90,25 @@ def measure_quality(
     *,
     min_focus: float = MIN_FOCUS,
 ) -> TileQuality:
-    """Quality of tiles.
+    """Measure the quality of tiles.
 
     Parameters
     ----------
     slide
-        Read where there is tissue, block by block, at about 2 µm per pixel.
+        Slide, which is read at about 2 µm per pixel, block by block, where there is tissue.
     tissue, pen
-        (h, w) bool over the whole slide.
+        Masks (h, w) bool over the whole slide.
     coords
-        (N, 2) level-0 top-left corners.
+        (N, 2) top-left corners in level-0 pixels.
     level0_px
         Side of a tile in level-0 pixels.
     min_focus
-        Below it tissue is out of focus.
+        Tissue with a lower focus is out of focus.
+
+    Returns
+    -------
+    TileQuality
+        On a slide that is coarser than 3 µm per pixel only the share of ink is measured.
     """
     size = slide.size
     inked = np.clip(tile_means(pen, coords, level0_px, size), 0, 1).astype(np.float32)
@@ -104,17 +134,31 @@ def measure_quality(
 
 
 def slide_mask_mpp(slide: Slide, mask: NDArray[np.bool_]) -> float:
-    """µm per pixel of a mask over the whole slide."""
+    """Return the micrometres per pixel of a mask over the whole slide."""
     return slide.mpp * math.sqrt(slide.size[0] * slide.size[1] / mask.size)
 
 
 def find_blur(
     maps: QualityMaps, tissue: NDArray[np.bool_], mpp: float, min_focus: float
 ) -> NDArray[np.bool_]:
-    """(h, w) bool, tissue whose surroundings of some `_LOCAL_UM` are out of focus; `mpp` is the maps' µm per pixel.
+    """Find the tissue that is out of focus.
 
-    In a slide sharper than most, tissue is so from a higher value on. What shows no structure at all, far out of focus
-    or empty, is counted with it.
+    Parameters
+    ----------
+    maps
+        Maps of :func:`quality_maps`.
+    tissue
+        (h, w) bool.
+    mpp
+        Micrometres per pixel of the maps.
+    min_focus
+        Tissue with a lower focus is out of focus. In a slide that is sharper than most the limit is
+        raised in proportion, since the same blur leaves it a higher value.
+
+    Returns
+    -------
+    (h, w) bool
+        Tissue without any structure, which is far out of focus or empty, is included.
     """
     fine, coarse, covered = (
         cv2.GaussianBlur(np.where(tissue, band, 0).astype(np.float32), (0, 0), _LOCAL_UM / mpp)
@@ -133,7 +177,7 @@ def find_blur(
 
 
 def find_folds(maps: QualityMaps, tissue: NDArray[np.bool_], mpp: float) -> NDArray[np.bool_]:
-    """(h, w) bool, where tissue lies in layers; `mpp` is the maps' µm per pixel."""
+    """Find folded tissue, (h, w) bool; `mpp` is the maps' micrometres per pixel."""
     if not tissue.any():
         return np.zeros_like(tissue)
     dense = maps.envelope > _FOLD_DENSITY * np.median(maps.envelope[tissue])
@@ -148,7 +192,7 @@ def _widen(mask: NDArray[np.bool_], mpp: float) -> NDArray[np.bool_]:
 
 
 def quality_maps(slide: Slide, tissue: NDArray[np.bool_]) -> QualityMaps:
-    """Read the slide where there is tissue and map what focus and folds are told by; zero elsewhere."""
+    """Read the slide where there is tissue, and compute the maps there; they are 0 elsewhere."""
     maps = QualityMaps(*(np.zeros(tissue.shape, dtype=np.float32) for _ in QualityMaps._fields))
     mpp = slide_mask_mpp(slide, tissue)
     for block, density in _read_blocks(slide, tissue, mpp):
@@ -162,10 +206,14 @@ def quality_maps(slide: Slide, tissue: NDArray[np.bool_]) -> QualityMaps:
 
 
 def _filter(density: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-    """The maps of one block at `QUALITY_MPP`, in the order of :class:`QualityMaps`; `density` is (H, W, 3)."""
+    """Compute the maps of a block at `QUALITY_MPP`, in the order of :class:`QualityMaps`.
+
+    `density` is (H, W, 3).
+    """
     total = density.sum(axis=2)
     fine, coarse = (_blur(total, um) for um in (_FINE_UM, _COARSE_UM))
-    # Eosin and haematoxylin both absorb green and blue.
+    # Gaps are looked for in green and blue, which both eosin and haematoxylin absorb. The erosion
+    # takes the least density in a disk: it stays high only where no gap is near.
     gaps = cv2.erode(
         _blur(density[..., 1] + density[..., 2], 1.5 * QUALITY_MPP), disk(_GAP_UM / 2 / QUALITY_MPP)
     )
@@ -180,9 +228,11 @@ def _blur(values: NDArray[np.float32], sd_um: float) -> NDArray[np.float32]:
 def _read_blocks(
     slide: Slide, tissue: NDArray[np.bool_], mpp: float
 ) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
-    """Blocks of the mask that hold tissue, with the optical density there at `QUALITY_MPP`, wider by `_MARGIN_UM`.
+    """Read the blocks of the mask that hold tissue.
 
-    `mpp` is the mask's µm per pixel.
+    Yields the block, as slices of the mask, and the optical density there at `QUALITY_MPP`. The
+    density is wider than the block by `_MARGIN_UM` on each side, so that the filters see the same
+    neighbourhood as in one piece. `mpp` is the mask's micrometres per pixel.
     """
     finer = [
         i
@@ -200,7 +250,7 @@ def _read_blocks(
             )
             if not tissue[block].any():
                 continue
-            # In pixels of `QUALITY_MPP`, then in those of the level that is read.
+            # Size in pixels of `QUALITY_MPP`; below it is converted to pixels of the level.
             height, width = (
                 round((part.stop - part.start) * mpp / QUALITY_MPP) + 2 * margin for part in block
             )

@@ -60,14 +60,14 @@ class TileSettings:
     stride_px: int | None = Field(
         None,
         ge=1,
-        description="Step from one tile to the next, in pixels of the tile. By default tiles touch.",
+        description="Step from one tile to the next in pixels of the tile. By default tiles touch.",
     )
     min_tissue: float = Field(
         0.1,
         ge=0,
         le=1,
-        description="Smallest share of tissue in the area of a kept tile. With 0.1, 99.5 to 100 % of"
-        " the spots of five her2st sections lie in a kept tile.",
+        description="Smallest share of tissue in the area of a kept tile. With 0.1, 99.5 to 100 %"
+        " of the spots of five her2st sections lie in a kept tile.",
     )
     tissue_mpp: float = Field(
         TISSUE_MPP, ge=4, le=12, description="µm per pixel at which tissue is looked for."

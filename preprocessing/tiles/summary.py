@@ -1,6 +1,7 @@
-"""A cohort's tiling in numbers, read from its tile files: one row a slide, outliers named.
+"""Summarise the tiling of a cohort: one row a slide, in which outliers are named.
 
-So that 500 slides are checked in minutes: what is odd comes first, by robust z-scores within the cohort.
+With it the tiling of 500 slides is checked in minutes, because the slides that differ from the rest
+of the cohort, by robust z-scores, are shown first.
 """
 
 from __future__ import annotations
@@ -21,34 +22,41 @@ from tcgn_mil.io.tile_files import read_tiles
 from tcgn_mil.types.tiles import VERDICTS, TileSet, stain_identity
 
 SUMMARY_NAME = "tile_summary.csv"
-LEAST_SLIDES = 8  # fewer have no spread to speak of
-OUTLYING = 3.5  # robust z-score (Iglewicz and Hoaglin 1993)
+LEAST_SLIDES = 8  # the spread of fewer slides is not known well enough to call one an outlier
+OUTLYING = 3.5  # robust z-score, as Iglewicz and Hoaglin (1993) recommend
 NORMAL_MAD = 0.6745  # median absolute deviation of a standard normal variable
 
 
 @dataclass(frozen=True)
 class SlideSummary:
-    """The tiling of one slide.
+    """Summary of the tiling of one slide.
 
     Attributes
     ----------
     slide, patient
-        Ids.
-    width_px, height_px, mpp
-        Level 0 and its µm per pixel.
+        Ids of the slide and of its patient.
+    width_px, height_px
+        Size of level 0.
+    mpp
+        Micrometres per pixel of level 0.
     tile_um
-        Side of a tile.
-    kept, pen, out_of_focus, fold
-        Tiles kept, and rejected by each verdict.
-    median_focus, pen_share
-        Median focus, and mean share under ink, of the tiles with enough tissue, kept or rejected; None where quality
-        was not measured.
-    tissue_mm2, tissue_share
-        Tissue in the kept tiles, as an area and as a share of the slide.
+        Side of a tile in micrometres.
+    kept
+        Number of tiles that were kept.
+    pen, out_of_focus, fold
+        Number of tiles that were rejected for ink, for blur and for a fold.
+    median_focus
+        Median focus of the tiles with enough tissue, kept or rejected; None if it was not measured.
+    pen_share
+        Mean share under ink of the same tiles; None if it was not measured.
+    tissue_mm2
+        Area of the tissue in the kept tiles.
+    tissue_share
+        This area as a share of the slide.
     stain
         Identity of the stain normalisation.
     flags
-        What is odd about it within its cohort.
+        Outlying values within the cohort, in words, separated by commas.
     """
 
     slide: str
@@ -70,13 +78,13 @@ class SlideSummary:
 
     @property
     def rejected_share(self) -> float:
-        """Of the tiles with enough tissue."""
+        """Share of the tiles with enough tissue that were rejected."""
         rejected = self.pen + self.out_of_focus + self.fold
         return rejected / max(1, rejected + self.kept)
 
 
-def summarise(tiles: TileSet) -> SlideSummary:
-    """Numbers of one slide, without flags."""
+def summarise_slide(tiles: TileSet) -> SlideSummary:
+    """Summarise one slide, without flags."""
     spec, rejected = tiles.spec, tiles.rejected
     counts = np.bincount(
         [] if rejected is None else rejected.verdict, minlength=len(VERDICTS)
@@ -87,9 +95,8 @@ def summarise(tiles: TileSet) -> SlideSummary:
     ]
     focus = np.concatenate([quality.focus for quality in qualities]) if qualities else np.empty(0)
     pen = np.concatenate([quality.pen for quality in qualities]) if qualities else np.empty(0)
-    cell_mm2 = (
-        spec.level0_stride_px * spec.slide_mpp / 1000
-    ) ** 2  # overlapping tiles share their tissue
+    # The area of a grid cell, not of a tile: overlapping tiles would count their tissue twice.
+    cell_mm2 = (spec.level0_stride_px * spec.slide_mpp / 1000) ** 2
     tissue_mm2 = float(tiles.tissue_fraction.sum(dtype=np.float64)) * cell_mm2
     slide_mm2 = tiles.slide_size[0] * tiles.slide_size[1] * (spec.slide_mpp / 1000) ** 2
     return SlideSummary(
@@ -112,21 +119,29 @@ def summarise(tiles: TileSet) -> SlideSummary:
 
 
 class FolderSummary(NamedTuple):
-    """Slides of a folder, sorted, and the tile files in it that cannot be read."""
+    """Summaries of the slides of a folder, sorted by id, and tile files that cannot be read."""
 
     slides: list[SlideSummary]
     unreadable: list[Failure]
 
 
 def summarise_folder(folder: str | Path, without: Sequence[str] = ()) -> FolderSummary:
-    """Every slide with a tile file in `folder` but those named, with flags."""
+    """Summarise every slide that has a tile file in a folder, and name outliers.
+
+    Parameters
+    ----------
+    folder
+        Folder of tile files.
+    without
+        Slides to leave out.
+    """
     slides: list[SlideSummary] = []
     unreadable: list[Failure] = []
     for path in sorted(Path(folder).glob("*.h5")):
         if path.name.startswith(".") or path.stem in set(without):
             continue
         try:
-            slides.append(summarise(read_tiles(path)))
+            slides.append(summarise_slide(read_tiles(path)))
         except InputError as error:
             unreadable.append(
                 Failure(path.stem, "tile", f"{path.name} {error.reason}", error.fix or "")
@@ -135,7 +150,18 @@ def summarise_folder(folder: str | Path, without: Sequence[str] = ()) -> FolderS
 
 
 def flag_outliers(slides: Sequence[SlideSummary]) -> list[SlideSummary]:
-    """Name what is far off the cohort's median, in the direction that is bad."""
+    """Name values that are far from the cohort's median, in the direction that is bad.
+
+    Parameters
+    ----------
+    slides
+        Slides of a cohort.
+
+    Returns
+    -------
+    list of SlideSummary
+        The same slides with their flags. Slides with another tile size than most are flagged too.
+    """
     tests = {
         "few tiles": [-np.log10(max(1, slide.kept)) for slide in slides],
         "little tissue": [-(slide.tissue_share or 0.0) for slide in slides],
@@ -153,7 +179,7 @@ def flag_outliers(slides: Sequence[SlideSummary]) -> list[SlideSummary]:
     usual = float(np.median([slide.tile_um for slide in slides])) if slides else 0.0
     flagged = []
     for index, slide in enumerate(slides):
-        names = [name for name, found in odd.items() if found[index]]
+        names = [name for name, is_odd in odd.items() if is_odd[index]]
         if other_sizes and abs(slide.tile_um / usual - 1) > 0.02:
             names.append("another tile size")
         flagged.append(SlideSummary(**{**asdict(slide), "flags": ", ".join(names)}))
@@ -161,31 +187,48 @@ def flag_outliers(slides: Sequence[SlideSummary]) -> list[SlideSummary]:
 
 
 def robust_z(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) distance from the median in robust standard deviations; 0 where there is too little to tell.
+    """Compute the distance of values from their median in robust standard deviations.
 
-    Where over half of the values are equal (no pen on most slides) the mean absolute deviation stands in for the
-    median one.
+    The standard deviation is estimated by the median absolute deviation from the median, which
+    outliers do not change. If more than half of the values are equal, as with ink, which most
+    slides do not have, it is 0, and the mean absolute deviation is used instead.
+
+    Parameters
+    ----------
+    values
+        (n,) values; NaN where one is missing.
+
+    Returns
+    -------
+    (n,) float64
+        0 for missing values, and for all if there are fewer than `LEAST_SLIDES`.
+
+    Examples
+    --------
+    >>> robust_z(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 50.0])).round(1).tolist()
+    [-1.2, -0.8, -0.5, -0.2, 0.2, 0.5, 0.8, 15.3]
     """
-    known = values[np.isfinite(values)]
-    if len(known) < LEAST_SLIDES:
+    finite = values[np.isfinite(values)]
+    if len(finite) < LEAST_SLIDES:
         return np.zeros(len(values))
-    centre = np.median(known)
-    spread = float(np.median(np.abs(known - centre))) / NORMAL_MAD
-    spread = spread or 1.2533 * float(np.mean(np.abs(known - centre)))
+    centre = np.median(finite)
+    spread = float(np.median(np.abs(finite - centre))) / NORMAL_MAD
+    # A normal variable's standard deviation is 1.2533 times its mean absolute deviation.
+    spread = spread or 1.2533 * float(np.mean(np.abs(finite - centre)))
     return np.nan_to_num((values - centre) / spread) if spread else np.zeros(len(values))
 
 
 def write_summary(path: str | Path, slides: Sequence[SlideSummary]) -> None:
-    """Write one row a slide atomically; unknown numbers are empty."""
+    """Write a CSV file with one row a slide. Unknown numbers are left empty."""
     columns = list(SlideSummary.__dataclass_fields__)
-    # With dtype object an unknown count does not turn the other counts into fractions.
+    # With dtype object a column with an unknown count keeps its other counts as integers.
     rows = pd.DataFrame([asdict(slide) for slide in slides], columns=columns, dtype=object)
     write_csv(path, rows, digits=None)
 
 
 def _median(values: NDArray[np.floating]) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else None
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else None
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -77,7 +77,8 @@ def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -
     >>> folder = tempfile.TemporaryDirectory()
     >>> path = Path(folder.name) / "made.png"
     >>> Image.fromarray(image).save(path)
-    >>> tiles = tile_slide(SlideEntry("made", "patient", path, mpp=0.5), TileSettings(), path.parent)
+    >>> entry = SlideEntry("made", "patient", path, mpp=0.5)
+    >>> tiles = tile_slide(entry, TileSettings(), path.parent)
     >>> print(len(tiles) > 10, tiles.spec.patch)
     True 77.3 µm (112 px at 0.69 µm/px)
     >>> sorted(file.name for file in path.parent.glob("made*.*"))

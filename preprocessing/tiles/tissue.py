@@ -85,7 +85,8 @@ def survey(thumbnail: NDArray[np.uint8], mpp: float) -> Glass:
     Examples
     --------
     >>> image = np.full((100, 100, 3), 245, dtype=np.uint8)
-    >>> image[30:70, 30:70] = np.random.default_rng(0).integers(60, 200, (40, 40, 1)) * [1, 0.6, 0.9]
+    >>> noise = np.random.default_rng(0).integers(60, 200, (40, 40, 1))
+    >>> image[30:70, 30:70] = noise * [1, 0.6, 0.9]
     >>> tissue, pen = survey(image, mpp=8.0)
     >>> bool(tissue[50, 50]), bool(tissue[10, 10]), bool(pen.any())
     (True, False, False)

@@ -20,14 +20,14 @@ from scipy.io import mmwrite
 from tcgn_mil.io.pyramid import write_pyramid
 
 SLIDE_MPP = 0.5
-HER2ST_STEP_PX = 40  # and µm, so that synthetic sections have 1 µm/px
+HER2ST_STEP_PX = 40  # also µm, so synthetic sections have 1 µm/px
 GLASS_COLOUR = (226, 216, 232)  # as lavender as the her2st sections
 
 
 def paint_slide(
     width: int = 2400, height: int = 1800, *, seed: int = 0
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """(H, W, 3) image at `SLIDE_MPP` with one elliptic piece of tissue, and (H, W) where that is."""
+    """Paint an image (H, W, 3) at `SLIDE_MPP` with an ellipse of tissue; return it and its mask."""
     rng = np.random.default_rng(seed)
     image = np.empty((height, width, 3), dtype=np.uint8)
     image[:] = GLASS_COLOUR
@@ -43,7 +43,7 @@ def paint_slide(
 
 @pytest.fixture(scope="session")
 def painted() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Image and tissue of one synthetic slide; do not write into it."""
+    """Image and tissue mask of a synthetic slide, shared by all tests; do not write into them."""
     return paint_slide()
 
 
@@ -51,7 +51,7 @@ def painted() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
 def pyramid(
     painted: tuple[NDArray[np.uint8], NDArray[np.bool_]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The same as a pyramidal TIFF with its resolution."""
+    """The same slide as a pyramidal TIFF with its resolution."""
     path = tmp_path_factory.mktemp("slides") / "painted.tiff"
     write_pyramid(path, painted[0], mpp=SLIDE_MPP, quality=95)
     return path
@@ -71,9 +71,9 @@ def make_slide(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_her2st(tmp_path: Path) -> Callable[..., Path]:
-    """Write sections in the her2st layout: 6 x 5 spots, 40 px and µm apart, 8 genes, some x fractional.
+    """Write sections in the her2st layout: 6 x 5 spots, 40 px and 40 µm apart, and 8 genes.
 
-    Spot 2x2 has no counts; spot 9x9 has counts but no position.
+    Some x are fractional. Spot 2x2 has no counts, and spot 9x9 has counts but no position.
     """
 
     def write(*sections: str, seed: int = 0) -> Path:
@@ -115,7 +115,7 @@ def make_her2st(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-VISIUM_PITCH_PX = 100  # and µm, so that synthetic sections have 1 µm/px
+VISIUM_PITCH_PX = 100  # also µm, so synthetic sections have 1 µm/px
 VISIUM_FEATURES = (
     ("ENSG00000141510", "TP53", "Gene Expression"),
     ("ENSG00000141736", "ERBB2", "Gene Expression"),
@@ -128,9 +128,10 @@ VISIUM_FEATURES = (
 
 @pytest.fixture
 def make_visium(tmp_path: Path) -> Callable[..., Path]:
-    """Write a Space Ranger output folder: a wedge of tissue on an array of 11 rows, 1 µm/px, hires 0.5 and lowres 0.1.
+    """Write an output folder of Space Ranger: a wedge of tissue on an array of 11 rows.
 
-    The user's full-resolution image lies beside the folder, as ``{name}.png``.
+    The image has 1 µm/px, hires is 0.5 and lowres 0.1 of it. The full-resolution image is beside
+    the folder, as ``{name}.png``.
     """
 
     def write(name: str = "S1", *, matrix: str = "h5", header: bool = True, seed: int = 0) -> Path:
@@ -189,7 +190,7 @@ def _paint_wedge(
 
 
 def write_10x_h5(folder: Path, counts: sparse.csc_matrix, barcodes: list[str]) -> None:
-    """``filtered_feature_bc_matrix.h5`` of features x barcodes, as Cell Ranger 3 and later write it."""
+    """Write ``filtered_feature_bc_matrix.h5``, features x barcodes, as Cell Ranger 3 does."""
     with h5py.File(folder / "filtered_feature_bc_matrix.h5", "w") as file:
         group = file.create_group("matrix")
         group["barcodes"] = np.array(barcodes, dtype="S")
@@ -207,7 +208,7 @@ def write_10x_h5(folder: Path, counts: sparse.csc_matrix, barcodes: list[str]) -
 
 
 def write_10x_mtx(folder: Path, counts: sparse.csc_matrix, barcodes: list[str]) -> None:
-    """The same as the folder ``filtered_feature_bc_matrix``."""
+    """Write the same as the folder ``filtered_feature_bc_matrix``."""
     target = folder / "filtered_feature_bc_matrix"
     target.mkdir()
     with gzip.open(target / "matrix.mtx.gz", "wb") as file:

@@ -1,4 +1,4 @@
-"""Gene ids of all sources come under one name each, by stated rules with counts."""
+"""Tests of the rules that bring gene ids to one name each, and of their counts."""
 
 from __future__ import annotations
 

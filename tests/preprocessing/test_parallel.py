@@ -1,4 +1,7 @@
-"""Work in several processes: all of it is done, a process that dies costs its own thing alone, Ctrl-C stops."""
+"""Tests of work in several processes.
+
+All items are done, a process that dies loses only its own item, and Ctrl-C stops the work.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,7 @@ def test_a_worker_has_one_thread(tasks) -> None:
 
 
 def test_ctrl_c_stops_all_processes_at_once(tmp_path: Path) -> None:
-    """Only the parent tells of it, once."""
+    """Only the parent process reports it, once."""
     code = (
         f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
         "import pathlib, worker_tasks\n"

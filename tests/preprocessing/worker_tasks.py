@@ -1,4 +1,4 @@
-"""Work for the tests of `workers`, in a module of its own because spawned processes import it."""
+"""Tasks for the tests of parallel work, in a module of their own that spawned processes import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry of tile layouts: a layout of another tool is added from outside."""
+"""Tests of the registry of tile layouts: a layout is added from outside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tile files of CLAM, TRIDENT and HEST: read without options, written to the letter, refused where they do not fit."""
+"""Tests of the tile files of CLAM, TRIDENT and HEST.
+
+They are read without options, written exactly as the tools do, and refused if they do not fit.
+"""
 
 from __future__ import annotations
 
@@ -213,7 +216,7 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
 
 
 def test_no_path_in_a_file_is_followed(tmp_path: Path) -> None:
-    """Neither that of an attribute, though it names a file that would be read, nor a link to another file."""
+    """Neither a path in an attribute is read, although that file is there, nor a linked file."""
     other = clam(tmp_path / "other" / "a.h5", COORDS[:1])
     path = trident(tmp_path / "a.h5", savetodir=str(other.parent), name="a")
     assert len(read_any_tiles(path, Geometry())) == len(COORDS)
@@ -268,7 +271,7 @@ class TestFolders:
         )
 
     def test_two_layouts_in_one_folder(self, tmp_path: Path) -> None:
-        """Each slide by what its own file holds; two files for one slide are not chosen between."""
+        """Each slide is read as its own file says; of two files for a slide none is chosen."""
         clam(tmp_path / "a.h5")
         trident(tmp_path / "b_patches.h5", name="b")
         assert read_any_tiles(find_tile_file(tmp_path, ["a"]), Geometry()).spec.tile_px == 256

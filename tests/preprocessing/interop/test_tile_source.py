@@ -1,4 +1,4 @@
-"""TileSource: tiles are found and read by slide id, and slides that do not fit are refused."""
+"""Tests of TileSource: tiles are found by slide id, and slides that do not fit are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiles of a cohort in other layouts: written from ours, read back to the same tiles."""
+"""Tests of exporting a cohort's tiles to other layouts, and of reading them back."""
 
 from __future__ import annotations
 

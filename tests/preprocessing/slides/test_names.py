@@ -1,4 +1,4 @@
-"""Slides named for a join: with paths as for tiling, or by a table of slides and patients alone."""
+"""Tests of listing slides for a join, with files or by a table of slides and patients alone."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_workbook_is_not_taken_for_a_slide(tmp_path: Path) -> None:
 
 @pytest.mark.realdata
 class TestPublicCohorts:
-    """Totals that the data's README states."""
+    """The totals are those that the README of the data states."""
 
     def test_porpoise_brca(self, real_data: Path, tmp_path: Path) -> None:
         path = real_data / "tcga_expression" / "tcga_brca_all_clean.csv.zip"

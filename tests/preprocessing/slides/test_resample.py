@@ -1,4 +1,4 @@
-"""Resampling keeps what is there: colour, mean, orientation; and does not alias."""
+"""Tests of resampling: colour, mean and orientation are kept, and nothing aliases."""
 
 from __future__ import annotations
 

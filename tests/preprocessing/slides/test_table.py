@@ -1,4 +1,4 @@
-"""Which slides a source names: files, folders, tables as spreadsheets write them."""
+"""Tests of collecting slides from files, folders, and tables as spreadsheets write them."""
 
 from __future__ import annotations
 
@@ -123,7 +123,10 @@ class TestTables:
         ("text", "message"),
         [
             ("", "holds no rows below a header"),
-            ("slide,file\na,a.svs\n", "is not a slides table: it has no column path; its columns are slide, file"),
+            (
+                "slide,file\na,a.svs\n",
+                "is not a slides table: it has no column path; its columns are slide, file",
+            ),
             ("path,path\na.svs,b.svs\n", "has column path more than once"),
             ("path\n", "holds no rows below a header"),
             ("path,mpp\na.svs,0.5\n,0.5\n", "column path, row 3: '' is blank"),

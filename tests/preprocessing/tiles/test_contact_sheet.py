@@ -1,4 +1,4 @@
-"""The cohort on one page: numbers right, odd slides named, ids harmless, sortable and light."""
+"""Tests of the contact sheet: numbers, outliers, escaping of ids, sorting and size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.io.tile_files import write_tiles
 from tcgn_mil.preprocessing.tiles.contact_sheet import write_contact_sheet
-from tcgn_mil.preprocessing.tiles.summary import robust_z, summarise, summarise_folder
+from tcgn_mil.preprocessing.tiles.summary import robust_z, summarise_folder, summarise_slide
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 from tcgn_mil.types.tiles import RejectedTiles, TileQuality, TileSet
 
@@ -62,7 +62,10 @@ def write(folder: Path, tiles: TileSet) -> None:
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten ordinary slides, one with few tiles, one out of focus, one of unknown quality; and a failed one."""
+    """Write ten ordinary slides, three odd ones and a failed one.
+
+    Of the odd ones one has few tiles, one is out of focus, and the quality of one is unknown.
+    """
     folder = tmp_path_factory.mktemp("tiles")
     for index in range(10):
         write(folder, slide_tiles(f"s{index}", 900 + 20 * index, focus=1 + index / 100))
@@ -76,7 +79,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_numbers_of_a_slide() -> None:
-    found = summarise(slide_tiles("a", 100, 7))
+    found = summarise_slide(slide_tiles("a", 100, 7))
     assert (found.kept, found.pen, found.out_of_focus, found.fold) == (100, 3, 2, 2)
     assert found.tissue_mm2 == pytest.approx(100 * 0.5 * 0.05**2)
     assert found.tissue_share == pytest.approx(found.tissue_mm2 / (10 * 5), abs=1e-4)
@@ -90,8 +93,8 @@ def test_overlapping_tiles_share_their_tissue() -> None:
         PatchSize(100, 0.5), slide_mpp=0.25, level_downsamples=(1.0,), stride_px=50
     )
     assert (
-        summarise(slide_tiles("a", 400, spec=dense)).tissue_mm2
-        == summarise(slide_tiles("a", 100)).tissue_mm2
+        summarise_slide(slide_tiles("a", 400, spec=dense)).tissue_mm2
+        == summarise_slide(slide_tiles("a", 100)).tissue_mm2
     )
 
 
@@ -102,7 +105,7 @@ def test_unknown_numbers_stay_unknown(cohort: Path) -> None:
     foreign = TileSet(
         "f", np.zeros((2, 2), int), np.full(2, np.nan, np.float32), SPEC, (9000, 9000)
     )
-    assert summarise(foreign).tissue_mm2 is None
+    assert summarise_slide(foreign).tissue_mm2 is None
 
 
 def test_odd_slides_are_named(cohort: Path) -> None:
@@ -170,7 +173,7 @@ def test_an_empty_folder_gives_an_empty_page(tmp_path: Path) -> None:
 
 
 def after(chromium: str, page: Path, script: str, tmp_path: Path) -> str:
-    """The page as it stands after a script has run in it."""
+    """Return the page after a script has run in it."""
     copy = page.with_name(f"copy-{tmp_path.name}.html")
     copy.write_text(
         page.read_text(encoding="utf-8").replace("</body>", f"<script>{script}</script></body>"),
@@ -212,7 +215,7 @@ def test_a_click_on_a_heading_sorts(
         assert names[0] == first
     else:
         assert names[0].startswith(first)
-        assert names[-1] == last  # what is not known comes last
+        assert names[-1] == last  # unknown values come last
 
 
 @pytest.mark.browser

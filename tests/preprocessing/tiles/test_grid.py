@@ -1,4 +1,4 @@
-"""Grid geometry, without any slide."""
+"""Tests of the grid of tiles and of averages over tiles."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_every_tile_lies_inside_and_none_is_missing(
 
 
 def naive_fraction(mask: np.ndarray, left: float, top: float, right: float, bottom: float) -> float:
-    """Area of a rectangle covered by mask pixels, pixel by pixel."""
+    """Compute the share of a rectangle that mask pixels cover, pixel by pixel."""
     height, width = mask.shape
     covered = 0.0
     for row in range(height):

@@ -1,4 +1,4 @@
-"""Overlay pictures: what is kept stands out, and the caption fits."""
+"""Tests of overlay pictures: kept tiles stand out, and the caption fits."""
 
 from __future__ import annotations
 

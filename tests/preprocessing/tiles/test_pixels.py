@@ -1,4 +1,4 @@
-"""Tiles come back in order, at their own size, from the level that the spec names."""
+"""Tests of reading tiles: order, size, and the pyramid level that is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Planted blur, pen and folds are told from tissue in focus; the verdict names them."""
+"""Tests of tile quality with planted blur, ink and folds, which the verdicts must name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SIDE = 2400  # px of 0.5 µm
 
 @pytest.fixture(scope="module")
 def tissue() -> NDArray[np.uint8]:
-    """A picture that is all tissue: nuclei of two stains' colours on textured pink, with paler gaps."""
+    """Paint a picture that is all tissue: nuclei in the colours of two stains on textured pink."""
     rng = np.random.default_rng(3)
     image = np.empty((SIDE, SIDE, 3), np.uint8)
     image[:] = (222, 160, 200)
@@ -48,7 +48,7 @@ def tissue() -> NDArray[np.uint8]:
 
 
 def shares(mask: NDArray[np.bool_], tiles: TileSet, verdict: str) -> float:
-    """Share of the tiles that the mask covers by half, which were left out with this verdict."""
+    """Compute the share of tiles rejected with a verdict, among those half under the mask."""
     assert tiles.rejected is not None
     covered = (
         tissue_fractions(mask, tiles.rejected.coords, tiles.spec.level0_px, tiles.slide_size) >= 0.5
@@ -161,7 +161,7 @@ def test_the_first_fault_names_a_tile() -> None:
 
 @pytest.mark.slow
 def test_synthetic_slides_lose_their_artefacts_and_little_tissue(tmp_path: Path) -> None:
-    """What experiments/results/preprocessing.md reports over 24 slides, on two of them."""
+    """Repeat on two slides what experiments/results/preprocessing.md reports over 24."""
     rows = []
     for number in (0, 1):
         path = tmp_path / f"{number}.tiff"

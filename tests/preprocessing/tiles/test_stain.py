@@ -1,4 +1,7 @@
-"""Stain normalisation: other stains of one tissue come together, glass stays white, and without it nothing changes."""
+"""Tests of stain normalisation.
+
+Two stainings of one tissue become alike, glass stays white, and nothing changes without it.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ PINK = np.array([[0.55, 0.76, 0.35], [0.10, 0.95, 0.30]])  # and of another
 def stained(
     stains: NDArray[np.float64], strength: tuple[float, float], side: int = 256
 ) -> NDArray[np.uint8]:
-    """One tissue, always the same, in given stains: nuclei on stroma, and a third of glass."""
+    """Paint the same tissue in given stains: nuclei on stroma, and a third of glass."""
     rng = np.random.default_rng(0)
     nuclei = np.zeros((side, side), np.uint8)
     for x, y in rng.integers(0, (side, side * 2 // 3), size=(side * side // 400, 2)).tolist():
@@ -67,7 +70,7 @@ def mean_colours_apart(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> f
 
 
 def test_two_stainings_of_one_tissue_come_together(target: StainTarget) -> None:
-    """Pixel by pixel where the stains themselves are exchanged, in their mean colour where channels are scaled."""
+    """Macenko exchanges the stains, so pixels agree; Reinhard scales channels, so means agree."""
     apart = distance if target.method == "macenko" else mean_colours_apart
     first, second = normalised(FIRST, target), normalised(SECOND, target)
     assert apart(first, second) < apart(FIRST, SECOND) / 5

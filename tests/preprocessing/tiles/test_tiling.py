@@ -1,4 +1,4 @@
-"""Tiling slides: files written, failures told, finished slides left alone."""
+"""Tests of tiling slides: the files, failures, and resuming a run."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ class TestResume:
 def slides(
     painted: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory
 ) -> list[SlideEntry]:
-    """Good and bad ones in turn."""
+    """List good and bad slides in turn."""
     folder = tmp_path_factory.mktemp("cohort")
     (folder / "text.svs").write_text("no slide")
     Image.new("RGB", (10, 500), "pink").save(folder / "sliver.png")

@@ -1,4 +1,4 @@
-"""Tissue on difficult glass: smears, ink, borders, all tissue, none."""
+"""Tests of tissue finding on difficult glass: smears, ink, borders, all tissue, no tissue."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def truth(painted: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
 
 
 def agreement(mask: np.ndarray, truth: np.ndarray) -> float:
-    """Intersection over union."""
+    """Compute the intersection over union."""
     return float((mask & truth).sum() / (mask | truth).sum())
 
 
 def draw_stroke(
     image: np.ndarray, colour: tuple[int, int, int], *, width_px: int = 24
 ) -> np.ndarray:
-    """(H, W) bool of a stroke drawn into `image`: over the glass at the top, then down through the tissue."""
+    """Draw a stroke into `image`, over the glass and down through the tissue; return its mask."""
     layer = np.zeros(image.shape[:2], dtype=np.uint8)
     corner = (image.shape[1] - image.shape[1] // 5, 20)
     cv2.polylines(
@@ -141,7 +141,7 @@ def test_a_black_scanner_border_is_no_tissue(thumbnail: np.ndarray, truth: np.nd
 def spot_recall_and_stray_tiles(
     mask: np.ndarray, spots: np.ndarray, slide_size: tuple[int, int], min_tissue: float
 ) -> tuple[float, float]:
-    """Share of spots inside kept 112 px tiles, and of kept tiles centred over 400 px from any spot."""
+    """Compute the share of spots in kept tiles, and of kept tiles over 400 px from any spot."""
     spec = TileSpec.for_slide(PatchSize(), slide_mpp=0.69, level_downsamples=[1.0])
     coords = lay_grid(slide_size, spec)
     kept = coords[tissue_fractions(mask, coords, spec.level0_px, slide_size) >= min_tissue]

@@ -1,4 +1,4 @@
-"""Readers: pixels where they belong, resolution never guessed, damage named."""
+"""Tests of slide readers: positions of pixels, resolution, and damaged files."""
 
 from __future__ import annotations
 

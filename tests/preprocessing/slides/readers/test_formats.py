@@ -1,4 +1,4 @@
-"""OME-TIFF with its pyramid and resolution; DICOM with one slide a series."""
+"""Tests of OME-TIFF with its pyramid and resolution, and of DICOM with one slide a series."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def write_ome(
 
 
 def write_dicom(path: Path, image: NDArray[np.uint8], mpp: float, series: str, **more: str) -> Path:
-    """One level of a whole-slide image, as JPEG frames of 256 px."""
+    """Write one level of a whole-slide image, as JPEG frames of 256 px."""
     path.parent.mkdir(parents=True, exist_ok=True)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = (

@@ -1,4 +1,4 @@
-"""Plain images: what is read, and what is refused before it costs memory."""
+"""Tests of plain images, and of refusing images before they are decoded."""
 
 from __future__ import annotations
 

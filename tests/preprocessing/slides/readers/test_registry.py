@@ -1,4 +1,4 @@
-"""The registry of slide formats: a format is added from outside, and found wherever slides are."""
+"""Tests of the registry of slide formats: a format is added from outside."""
 
 from __future__ import annotations
 
