@@ -177,6 +177,17 @@ def test_there_are_five_short_recipes() -> None:
         assert len(lines) < RECIPE_LINES, title
 
 
+def test_recipes_name_every_registry() -> None:
+    named = set(re.findall(r"\bregister_\w+", "".join(recipes().values())))
+    defined = {
+        name
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*.py")
+        for name in re.findall(r"^def (register_\w+)", path.read_text(encoding="utf-8"), re.M)
+    }
+    assert named == defined
+
+
 def test_recipes_run(tmp_path: Path) -> None:
     """Each Python block runs as it is printed, in an empty folder; one process, for its speed."""
     blocks = [block for body in recipes().values() for block in re.findall(FENCED, body)]
