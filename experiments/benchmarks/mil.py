@@ -40,6 +40,7 @@ from tcgn_mil.statistics.out_of_fold import combined_r
 from tcgn_mil.statistics.p_values import null_p_values
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+from tcgn_mil.types.tiles import TileSet
 
 SLIDE_UM, SLIDE_MPP = (4000.0, 3000.0), 0.5
 PARTS = ("epoch", "large_bag", "encoding", "statistics")
@@ -59,9 +60,8 @@ def make_features(folder: Path, slides: int, tiles: int) -> list[Path]:
     values = np.random.default_rng(0).standard_normal((tiles, WIDTH)).astype(np.float16)
     coords = np.zeros((tiles, 2), dtype=np.int64)
     for path in tqdm([path for path in paths if not path.is_file()], desc="features", unit="slide"):
-        write_features(
-            path, values, coords, slide_id=path.stem, patient_id=path.stem, encoder="toy", spec=spec
-        )
+        slide = TileSet(path.stem, coords, np.ones(tiles, np.float32), spec, (112, 112))
+        write_features(path, values, slide, encoder="toy")
     return paths
 
 

@@ -140,7 +140,6 @@ def import_features(
     mpp: SlideMpp = None,
 ) -> None:
     """Convert features of CLAM, TRIDENT or STAMP, or a table; writes features/<slide>.h5 for finetune and predict."""
-    from tcgn_mil.io.feature_files import LEVEL0
     from tcgn_mil.preprocessing.features.feature_table import import_table
     from tcgn_mil.preprocessing.features.import_features import (
         ImportSettings,
@@ -149,6 +148,7 @@ def import_features(
     )
     from tcgn_mil.preprocessing.features.readers.table import is_feature_table
     from tcgn_mil.preprocessing.slides.names import slide_facts
+    from tcgn_mil.types.features import LEVEL0
 
     facts_of = slide_facts(patients, mpp=mpp)
     if is_feature_table(source):

@@ -18,9 +18,10 @@ from tqdm import tqdm
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import safe_file_name, write_csv
 from tcgn_mil.io.failures import Failure, write_failures
-from tcgn_mil.io.feature_files import UNKNOWN, FeatureInfo, write_feature_blocks
+from tcgn_mil.io.feature_files import write_feature_blocks
 from tcgn_mil.preprocessing.features.readers.table import read_feature_table
 from tcgn_mil.preprocessing.slides.names import SlideFacts
+from tcgn_mil.types.features import UNKNOWN, FeatureInfo
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
 _SPEC = TileSpec.for_slide(PatchSize(8, 1.0), slide_mpp=1.0, level_downsamples=[1.0])

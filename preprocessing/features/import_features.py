@@ -17,13 +17,14 @@ from tqdm import tqdm
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.failures import Failure, write_failures
-from tcgn_mil.io.feature_files import FeatureInfo, read_feature_info, write_feature_blocks
+from tcgn_mil.io.feature_files import read_feature_info, write_feature_blocks
 from tcgn_mil.preprocessing.features.placement import place
 from tcgn_mil.preprocessing.features.readers import feature_suffixes, open_foreign
 from tcgn_mil.preprocessing.features.readers.base import ForeignFeatures
 from tcgn_mil.preprocessing.features.readers.clam_tensor import SUFFIXES as TENSOR_SUFFIXES
 from tcgn_mil.preprocessing.slides.names import SlideFacts
 from tcgn_mil.text import duplicates, preview
+from tcgn_mil.types.features import FeatureInfo
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.feature_files import LEVEL0, SCALED, UNKNOWN
 from tcgn_mil.preprocessing.features.readers.base import ForeignFeatures
+from tcgn_mil.types.features import LEVEL0, SCALED, UNKNOWN
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
 # Relative tolerance between two statements of one tile size.

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from tcgn_mil.batches.loading import derive_seed, prefetch, split_order
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.feature_files import FeatureInfo, read_feature_info, read_features
+from tcgn_mil.io.feature_files import read_feature_info, read_features
 from tcgn_mil.text import preview
+from tcgn_mil.types.features import FeatureInfo
 from tcgn_mil.types.tiles import stain_identity
 
 KEPT_BYTES = 2**28

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from tcgn_mil.batches.feature_bags import read_bag
 from tcgn_mil.inference.fold_models import FoldModel, models_for
-from tcgn_mil.io.feature_files import LEVEL0, FeatureInfo, read_feature_info
+from tcgn_mil.io.feature_files import read_feature_info
 from tcgn_mil.signatures.gene_sets import GeneSet
 from tcgn_mil.signatures.set_weights import mean_weights
+from tcgn_mil.types.features import LEVEL0, FeatureInfo
 from tcgn_mil.types.genes import GenePanel
 
 

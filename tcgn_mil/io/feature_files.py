@@ -1,13 +1,19 @@
-"""features/<slide>.h5: one encoder's features of a slide's tiles.
+"""Read and write features/<slide>.h5, the features of a slide's tiles by one encoder.
 
-Read by slices, so that neither a slide's pixels nor a cohort's features need fit in memory.
+Features are read in slices, so that a cohort of 10 000 tiles per slide does not have to fit into
+memory. The HDF5 file has these datasets and root attributes:
+
+- ``features`` (N, D) float16 or float32;
+- ``coords`` (N, 2) int64, top-left corners in level-0 pixels, x then y;
+- ``colour`` (N, 30) float32, colour statistics of the tiles for the colour baseline (optional);
+- ``slide_id``, ``patient_id``, ``encoder``, ``schema_version``; ``spec``, ``provenance``,
+  ``stain`` (optional) and ``tiling`` (optional) as JSON; ``positions`` if not level-0 pixels.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,105 +25,71 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.hdf5 import (
     check_coords,
     create_hdf5,
+    find_files,
     json_attr,
     open_hdf5,
     read_stain,
     tile_spec,
     write_stain,
 )
-from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
-from tcgn_mil.types.tiles import Stain
+from tcgn_mil.types.features import LEVEL0, POSITIONS, FeatureInfo, SlideFeatures
+from tcgn_mil.types.tiles import TileSet
 
-LEVEL0, SCALED, UNKNOWN = POSITIONS = ("level-0 pixels", "tile pixels", "unknown")
 _ROWS_A_BLOCK = 4096
-
-
-@dataclass(frozen=True)
-class FeatureInfo:
-    """What a feature file says of itself.
-
-    Attributes
-    ----------
-    slide_id, patient_id
-        Slide the tiles belong to, and its patient.
-    n_tiles, width
-        N and D.
-    encoder
-        Name and hash of the encoder, for example ``tcgn_tiny-1a2b...``; models refuse features of another one.
-    spec
-        Geometry of the tiles.
-    stain
-        Normalisation of their colours before they were encoded; None for pixels as they are.
-    positions
-        What ``coords`` are in: `LEVEL0`; `SCALED`, pixels of ``spec.mpp`` µm, where the slide's own resolution is not
-        known; or `UNKNOWN`, where they are -1. Only `LEVEL0` can be laid on the slide.
-    tiling
-        Rules for tissue and quality that the tiles were kept by, :attr:`~tcgn_mil.types.tiles.TileSet.settings`.
-    """
-
-    slide_id: str
-    patient_id: str
-    n_tiles: int
-    width: int
-    encoder: str
-    spec: TileSpec
-    stain: Stain | None = None
-    positions: str = LEVEL0
-    tiling: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def patch(self) -> PatchSize:
-        """Physical field of a tile."""
-        return self.spec.patch
+_CHUNK_BYTES = 256 * 1024
 
 
 def write_features(
     path: str | Path,
     features: NDArray[np.floating],
-    coords: NDArray[np.int64],
+    tiles: TileSet,
     *,
-    slide_id: str,
-    patient_id: str,
     encoder: str,
-    spec: TileSpec,
     colour: NDArray[np.floating] | None = None,
-    stain: Stain | None = None,
-    tiling: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write features atomically.
+    """Write the features of a slide atomically.
 
-    Layout: ``features`` (N, D) float16 or float32, ``coords`` (N, 2) int64 level-0 top-left x, y; root attributes
-    ``slide_id``, ``patient_id``, ``encoder``, ``spec`` (JSON), ``schema_version``, ``provenance``; and, where given,
-    ``colour`` (N, 30) float32, the colour statistics of the tiles, from which the colour baseline is fitted, and the
-    attributes ``stain`` (JSON), how their colours were normalised before both, and ``tiling`` (JSON), the rules by
-    which the tiles were kept.
+    Parameters
+    ----------
+    path
+        File to write.
+    features
+        (N, D). float16 is stored as it is, other types as float32.
+    tiles
+        The N tiles. Their coordinates, slide, patient, geometry, stain normalisation and settings
+        are stored.
+    encoder
+        Name and hash of the encoder.
+    colour
+        (N, 30) colour statistics of the tiles, from which the colour baseline is fitted. None to
+        store none.
 
     Raises
     ------
     InputError
-        If a feature is not finite (naming slide and tile), so that no training run meets one.
+        If a feature is not finite. The message names the slide and the tile.
     """
     if (
         features.ndim != 2
-        or coords.shape != (len(features), 2)
+        or len(tiles) != len(features)
         or (colour is not None and len(colour) != len(features))
     ):
         raise ValueError(
-            f"features {features.shape}, coords {coords.shape} and colour do not belong together"
+            f"features {features.shape}, {len(tiles)} tiles and colour do not belong together"
         )
     if features.dtype not in (np.float16, np.float32):
         features = features.astype(np.float32)
     info = FeatureInfo(
-        slide_id,
-        patient_id,
+        tiles.slide_id,
+        tiles.patient_id,
         len(features),
         features.shape[1],
         encoder,
-        spec,
-        stain,
-        tiling=tiling or {},
+        tiles.spec,
+        tiles.stain,
+        tiling=tiles.settings,
     )
-    write_feature_blocks(path, [features], coords, info, dtype=features.dtype, colour=colour)
+    write_feature_blocks(path, [features], tiles.coords, info, dtype=features.dtype, colour=colour)
 
 
 def write_feature_blocks(
@@ -130,21 +102,29 @@ def write_feature_blocks(
     colour: NDArray[np.floating] | None = None,
     **made_by: Any,
 ) -> None:
-    """Write the file of :func:`write_features` from blocks of rows, so that one block at a time is in memory.
+    """Write the features of a slide block by block, so that only one block is in memory.
 
     Parameters
     ----------
+    path
+        File to write.
     blocks
-        (·, D) features, together N rows, written as `dtype`.
+        Arrays of shape (any number of rows, D), together N rows.
+    coords
+        (N, 2) coordinates.
     info
-        All but the arrays; where its positions are not `LEVEL0`, the attribute ``positions`` says so.
+        Metadata to store.
+    dtype
+        Type in which the features are stored.
+    colour
+        (N, 30) colour statistics, or None.
     **made_by
-        Joins the provenance.
+        Values to add to the provenance.
 
     Raises
     ------
     InputError
-        As :func:`write_features`; nothing is left under the final name.
+        If a feature is not finite. No file is left under the final name.
     """
     with create_hdf5(path, **made_by) as file:
         shape = (info.n_tiles, info.width)
@@ -182,33 +162,52 @@ def _check_finite(
         place = f"level-0 position {where}" if info.positions == LEVEL0 else f"row {row + first}"
         so_far = "" if row + len(block) == info.n_tiles else "at least "
         raise InputError(
-            f"slide {info.slide_id}: {so_far}{bad.size} tiles have features that are not finite, the first at {place}",
-            fix="check the encoder's precision (try --precision 32-true) and the slide's pixels there",
+            f"slide {info.slide_id}: {so_far}{bad.size} tiles have features that are not finite,"
+            f" the first at {place}",
+            fix="try --precision 32-true, and look at the slide at this position",
         )
 
 
 def _chunks(rows: int, width: int, itemsize: int) -> tuple[int, int] | None:
-    """Chunks of whole rows of about 256 KiB, so that a sample of tiles reads little more than itself."""
+    """Return an HDF5 chunk of whole rows of about 256 KiB.
+
+    HDF5 reads whole chunks. With small chunks, reading a sample of the tiles reads little else.
+    """
     if not rows or not width:
         return None
-    return max(1, min(rows, (256 * 1024) // (width * itemsize) or 1)), width
+    return max(1, min(rows, _CHUNK_BYTES // (width * itemsize) or 1)), width
 
 
 def read_feature_info(path: str | Path) -> FeatureInfo:
-    """Read all but the arrays."""
-    with open_hdf5(path, kind="feature", needs=("features", "coords")) as file:
-        return _info(file)
-
-
-def read_features(
-    path: str | Path, rows: NDArray[np.int64] | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.int64], FeatureInfo]:
-    """Features (N, D) as float32 with coords (N, 2); `rows`, sorted and unique, selects tiles.
+    """Read the metadata of a feature file.
 
     Raises
     ------
     InputError
-        If shapes disagree or a feature is not finite.
+        If the file is missing, damaged, or not a feature file.
+    """
+    with open_hdf5(path, kind="feature", needs=("features", "coords")) as file:
+        return _info(file)
+
+
+def read_features(path: str | Path, rows: NDArray[np.int64] | None = None) -> SlideFeatures:
+    """Read features and coordinates.
+
+    Parameters
+    ----------
+    path
+        A feature file.
+    rows
+        Tiles to read, as sorted, different row numbers. None for all tiles.
+
+    Returns
+    -------
+    SlideFeatures
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or not a feature file, or a feature is not finite.
     """
     with open_hdf5(path, kind="feature", needs=("features", "coords")) as file:
         info = _info(file)
@@ -220,13 +219,19 @@ def read_features(
     check_coords(coords, path=path)
     if not np.isfinite(features).all():
         raise InputError(
-            "holds features that are not finite (NaN or infinity)", path=path, fix="encode it again"
+            "holds features that are not finite (NaN or infinity)",
+            path=path,
+            fix="encode the slide again",
         )
-    return features, coords.astype(np.int64), info
+    return SlideFeatures(features, coords.astype(np.int64), info)
 
 
 def _read_rows(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Rows (sorted, unique) in blocks: HDF5's own selection of single rows is up to 20 times slower."""
+    """Read sorted, different rows.
+
+    h5py can select single rows, but up to 20 times more slowly than this: read the range from the
+    first to the last wanted row of each block, and select in memory.
+    """
     out = np.empty((len(rows), *dataset.shape[1:]), dtype=np.float32)
     for first in range(0, len(dataset), _ROWS_A_BLOCK):
         start, stop = np.searchsorted(rows, [first, first + _ROWS_A_BLOCK])
@@ -237,7 +242,18 @@ def _read_rows(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> NDArray[np.flo
 
 
 def read_mean_colour(path: str | Path) -> NDArray[np.float32] | None:
-    """(30,) mean over tiles of the colour statistics, or None where the file has none."""
+    """Return the mean of the colour statistics over the tiles.
+
+    Parameters
+    ----------
+    path
+        A feature file.
+
+    Returns
+    -------
+    ndarray or None
+        (30,) float32. None if the file has no colour statistics.
+    """
     with open_hdf5(path, kind="feature", needs=("features",)) as file:
         if "colour" not in file or not len(file["colour"]):
             return None
@@ -245,20 +261,24 @@ def read_mean_colour(path: str | Path) -> NDArray[np.float32] | None:
 
 
 def find_features(folder: str | Path) -> dict[str, Path]:
-    """Slide id -> feature file, sorted, for a folder that tcgn-mil encode wrote."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(
-            "no such folder of feature files", path=folder, fix="run tcgn-mil encode first"
-        )
-    found = {
-        path.stem: path for path in sorted(folder.glob("*.h5")) if not path.name.startswith(".")
-    }
-    if not found:
-        raise InputError(
-            "holds no feature file (*.h5)", path=folder, fix="run tcgn-mil encode first"
-        )
-    return found
+    """Find the feature files in a folder.
+
+    Parameters
+    ----------
+    folder
+        Folder that ``tcgn-mil encode`` wrote.
+
+    Returns
+    -------
+    dict
+        Feature file of each slide, sorted by the names of the slides.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder or it has no feature file.
+    """
+    return find_files(folder, ".h5", kind="feature", fix="run tcgn-mil encode first")
 
 
 def _info(file: h5py.File) -> FeatureInfo:
@@ -267,7 +287,7 @@ def _info(file: h5py.File) -> FeatureInfo:
         raise InputError(
             f"features {shape} and coords {file['coords'].shape} do not match",
             path=file.filename,
-            fix="encode it again",
+            fix="encode the slide again",
         )
     slide_id = str(file.attrs.get("slide_id", Path(file.filename).stem))
     return FeatureInfo(
@@ -284,9 +304,11 @@ def _info(file: h5py.File) -> FeatureInfo:
 
 
 def _positions(file: h5py.File) -> str:
-    found = str(file.attrs.get("positions", LEVEL0))
-    if found not in POSITIONS:
+    positions = str(file.attrs.get("positions", LEVEL0))
+    if positions not in POSITIONS:
         raise InputError(
-            f"its positions are {found[:60]!r}", path=file.filename, fix="make the file again"
+            f"its attribute 'positions' is {positions[:60]!r}, which is not known",
+            path=file.filename,
+            fix="make the file again",
         )
-    return found
+    return positions

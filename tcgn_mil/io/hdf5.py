@@ -101,6 +101,40 @@ def create_hdf5(path: str | Path, **made_by: Any) -> Iterator[h5py.File]:
         yield file
 
 
+def find_files(folder: str | Path, suffix: str, *, kind: str, fix: str) -> dict[str, Path]:
+    """Find the files of one kind in a folder.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    suffix
+        Suffix of the files, ``.h5`` or ``.h5ad``.
+    kind
+        Kind of file in error messages, for example ``feature``.
+    fix
+        Advice if there is no such file.
+
+    Returns
+    -------
+    dict
+        Each file by its name without suffix, sorted. Hidden files are left out, because a file
+        under a temporary name is one.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder or no such file in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"no such folder of {kind} files", path=folder, fix=fix)
+    paths = [path for path in sorted(folder.glob(f"*{suffix}")) if not path.name.startswith(".")]
+    if not paths:
+        raise InputError(f"holds no {kind} file (*{suffix})", path=folder, fix=fix)
+    return {path.stem: path for path in paths}
+
+
 def root_attr(file: h5py.File, name: str, *, kind: str) -> Any:
     """Return a root attribute that every file of this kind has.
 

@@ -1,25 +1,27 @@
-"""spots/<section>.h5ad and spots/<section>_patches.h5: the SpotSet of one section.
+"""Read and write the spots of one section: counts in <section>.h5ad, and <section>_patches.h5.
 
-Patches follow the HEST layout (Jaume et al. 2024, NeurIPS): ``img`` (S, px, px, 3) uint8, ``coords`` (S, 2) level-0
-top-left, ``barcode`` (S, 1); so HEST's own tools read them.
+Patches have the layout of HEST (Jaume et al. 2024, NeurIPS), so that HEST's own tools can read
+them: ``img`` (S, px, px, 3) uint8, ``coords`` (S, 2) top-left corners in level-0 pixels, and
+``barcode`` (S, 1).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.io.anndata_file import META_KEY, open_anndata, stored_meta
 from tcgn_mil.io.atomic import atomic_path
-from tcgn_mil.io.hdf5 import check_pixels, create_hdf5, open_hdf5
+from tcgn_mil.io.hdf5 import check_pixels, create_hdf5, find_files, open_hdf5
 from tcgn_mil.provenance import provenance
 from tcgn_mil.types.tile_geometry import PatchSize, check_mpp
 
@@ -30,13 +32,59 @@ if TYPE_CHECKING:
 PATCHES_SUFFIX = "_patches.h5"
 
 
+@dataclass
+class SpotSet:
+    """Spots of one section.
+
+    Attributes
+    ----------
+    adata
+        Raw counts of S spots and G genes. ``obs`` has the columns ``patient`` and ``section``;
+        ``obsm["spatial"]`` (S, 2) holds the centres of the spots in level-0 pixels, x then y.
+    patches_path
+        HDF5 file of the patches, in the order of `adata`.
+    patch
+        Physical size of the patches.
+    """
+
+    adata: AnnData
+    patches_path: str
+    patch: PatchSize
+
+    @property
+    def section(self) -> str:
+        """Name of the section."""
+        return str(self.adata.obs["section"].iloc[0])
+
+    @property
+    def patient(self) -> str:
+        """Name of the patient."""
+        return str(self.adata.obs["patient"].iloc[0])
+
+
 @contextmanager
 def create_patch_file(
     path: str | Path, barcodes: list[str], patch: PatchSize, *, section: str, pixel_size: float
 ) -> Iterator[h5py.File]:
-    """Yield an HDF5 file with empty ``img`` and ``coords`` to fill; written atomically.
+    """Create a patch file atomically, with empty ``img`` and ``coords`` to be filled.
 
-    `pixel_size` is the source image's µm per pixel.
+    Parameters
+    ----------
+    path
+        File to write.
+    barcodes
+        Names of the S spots.
+    patch
+        Physical size of the patches.
+    section
+        Name of the section.
+    pixel_size
+        Micrometres per pixel of the image that the patches are cut from.
+
+    Yields
+    ------
+    h5py.File
+        The file, open for writing.
     """
     count = len(barcodes)
     with create_hdf5(path) as file:
@@ -61,9 +109,17 @@ def create_patch_file(
 
 
 def write_spot_table(path: str | Path, spots: SpotSet) -> None:
-    """Write ``<section>.h5ad`` atomically, with patch size and provenance in ``uns["tcgn_mil"]`` (JSON)."""
+    """Write the counts of a section atomically.
+
+    Parameters
+    ----------
+    path
+        The .h5ad file to write.
+    spots
+        The spots. Patch size and provenance are stored as JSON in ``uns["tcgn_mil"]``.
+    """
     adata = spots.adata.copy()
-    adata.uns["tcgn_mil"] = json.dumps(
+    adata.uns[META_KEY] = json.dumps(
         provenance(
             patch_px=spots.patch.px,
             patch_mpp=spots.patch.mpp,
@@ -76,124 +132,133 @@ def write_spot_table(path: str | Path, spots: SpotSet) -> None:
 
 
 def read_spots(path: str | Path) -> SpotSet:
-    """Read one section and check that counts and patches belong together.
+    """Read one section, and check that counts and patches belong together.
+
+    Parameters
+    ----------
+    path
+        The .h5ad file that ``tcgn-mil spots`` wrote. The patch file is expected beside it.
+
+    Returns
+    -------
+    SpotSet
 
     Raises
     ------
     InputError
-        If a file is missing or broken, or the spots of table and patches differ.
+        If a file is missing or damaged, or the two files have different spots or patch sizes.
     """
-    import anndata
-
     path = Path(path)
-    if not path.is_file():
-        raise InputError("no such spot file", path=path, fix="run tcgn-mil spots first")
-    try:
-        adata = anndata.read_h5ad(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"cannot be read as AnnData ({error})", path=path, fix="run tcgn-mil spots again"
-        ) from error
+    adata = open_anndata(
+        path,
+        what="spot file",
+        missing_fix="run tcgn-mil spots first",
+        broken_fix="run tcgn-mil spots again",
+    )
     absent = [name for name in ("patient", "section") if name not in adata.obs]
-    if absent or "spatial" not in adata.obsm or "tcgn_mil" not in adata.uns:
+    if absent or "spatial" not in adata.obsm or META_KEY not in adata.uns:
         raise InputError(
-            "is no spot file of this package (obs patient and section, obsm spatial, uns tcgn_mil are needed)",
+            "is not a spot file of this package, which has patient and section in obs, spatial in"
+            f" obsm, and {META_KEY} in uns",
             path=path,
             fix="make it with tcgn-mil spots",
         )
-    patch = _patch_size(adata.uns["tcgn_mil"], path)
+    patch = _patch_size(stored_meta(adata), path)
     patches_path = path.with_name(path.stem + PATCHES_SUFFIX)
     _check_patches(patches_path, list(adata.obs_names), patch, table=path)
     return SpotSet(adata, str(patches_path), patch)
 
 
-def _patch_size(made_by: object, path: Path) -> PatchSize:
+def _patch_size(meta: Mapping[str, Any], path: Path) -> PatchSize:
     try:
-        made = json.loads(str(made_by))
-        return PatchSize(int(made["patch_px"]), float(made["patch_mpp"]))
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        return PatchSize(int(meta["patch_px"]), float(meta["patch_mpp"]))
+    except (KeyError, TypeError) as error:
         raise InputError(
             "does not state its patch size", path=path, fix="run tcgn-mil spots again"
         ) from error
 
 
 def _check_patches(path: Path, spots: list[str], patch: PatchSize, *, table: Path) -> None:
-    """Refuse patches of other spots or of another size, as a run that was killed between two files may leave."""
+    """Check that the patches have the spots and the size that the table of counts states.
+
+    They differ if a run was killed after it had written one of the two files.
+    """
     with open_hdf5(path, kind="patch", needs=("img", "barcode")) as file:
         barcodes = [name.decode() for name in file["barcode"][:].reshape(-1)]
         stored = (file["img"].shape, file.attrs.get("patch_px"), file.attrs.get("patch_mpp"))
         check_pixels(file["img"], barcodes, path=path)
     if barcodes != spots:
         raise InputError(
-            f"its spots are not those of {table.name}", path=path, fix="run tcgn-mil spots again"
+            f"its spots are not the spots of {table.name}",
+            path=path,
+            fix="run tcgn-mil spots again",
         )
     if stored != ((len(spots), patch.px, patch.px, 3), patch.px, patch.mpp):
         raise InputError(
-            f"its patches are not those of {table.name}: {patch}",
+            f"its patches are not the patches of {table.name}, which are {patch}",
             path=path,
             fix="run tcgn-mil spots again",
         )
 
 
 def find_sections(folder: str | Path) -> dict[str, Path]:
-    """Section id -> .h5ad path, sorted, for a folder that tcgn-mil spots wrote."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(
-            "no such folder of spot files", path=folder, fix="run tcgn-mil spots first"
-        )
-    found = {
-        path.stem: path for path in sorted(folder.glob("*.h5ad")) if not path.name.startswith(".")
-    }
-    if not found:
-        raise InputError("holds no section (*.h5ad)", path=folder, fix="run tcgn-mil spots first")
-    return found
+    """Find the sections in a folder.
+
+    Parameters
+    ----------
+    folder
+        Folder that ``tcgn-mil spots`` wrote.
+
+    Returns
+    -------
+    dict
+        The .h5ad file of each section, sorted by the names of the sections.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder or it has no section.
+    """
+    return find_files(folder, ".h5ad", kind="spot", fix="run tcgn-mil spots first")
 
 
 def read_patches(path: str | Path, rows: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
-    """(S, px, px, 3) uint8 patches; `rows`, sorted and unique, selects spots."""
+    """Read patches.
+
+    Parameters
+    ----------
+    path
+        The patch file.
+    rows
+        Spots to read, as sorted, different row numbers. None for all spots.
+
+    Returns
+    -------
+    ndarray
+        (S, px, px, 3) uint8.
+    """
     with open_hdf5(path, kind="patch", needs=("img",)) as file:
         stored = file["img"]
         if rows is None:
             return stored[:]
-        return (
-            np.stack([stored[row] for row in rows]) if len(rows) else stored[:0]
-        )  # h5py's own way is 80 times slower
+        # Each patch is a chunk of its own. h5py's selection by a list of rows is 80 times slower.
+        return np.stack([stored[row] for row in rows]) if len(rows) else stored[:0]
 
 
 def image_mpp(path: str | Path) -> float:
-    """µm per pixel of the image that patches were cut from and spot positions are in."""
+    """Return the resolution of the image that the patches were cut from.
+
+    Parameters
+    ----------
+    path
+        The patch file.
+
+    Returns
+    -------
+    float
+        Micrometres per pixel. The positions of the spots are in pixels of this image.
+    """
     with open_hdf5(path, kind="patch", needs=("img",)) as file:
         return check_mpp(
             float(file["img"].attrs.get("pixel_size", np.nan)), what="image resolution", path=path
         )
-
-
-@dataclass
-class SpotSet:
-    """Spots of one section: counts and where their patches lie.
-
-    Attributes
-    ----------
-    adata
-        AnnData (S, G) of raw counts; obs ``patient``, ``section``; obsm["spatial"] (S, 2) level-0 spot centres,
-        x then y.
-    patches_path
-        HDF5 in the HEST layout with ``img`` (S, px, px, 3) uint8 in the order of `adata`.
-    patch
-        Physical size of the stored patches.
-    """
-
-    adata: AnnData
-    patches_path: str
-    patch: PatchSize
-
-    @property
-    def section(self) -> str:
-        """Section id."""
-        return str(self.adata.obs["section"].iloc[0])
-
-    @property
-    def patient(self) -> str:
-        """Patient id."""
-        return str(self.adata.obs["patient"].iloc[0])

@@ -1,4 +1,17 @@
-"""tiles/<slide>.h5: where the tiles of a slide lie (coordinates, never pixels)."""
+"""Read and write tiles/<slide>.h5, the coordinates of a slide's tiles.
+
+Pixels are not stored, because they can be read from the slide. The HDF5 file has these datasets and
+root attributes:
+
+- ``coords`` (N, 2) int64, top-left corners in level-0 pixels, x then y;
+- ``tissue_fraction`` (N,) float32;
+- ``focus``, ``blur``, ``pen`` and ``fold`` (N,) float32, if quality was measured;
+- the group ``rejected`` with the same arrays of the K rejected tiles, and ``verdict`` (K,) uint8,
+  whose codes are named by the attribute ``verdicts``, if there was quality control;
+- ``slide_id``, ``patient_id``, ``slide_file`` (name of the slide file), ``slide_width``,
+  ``slide_height``, ``schema_version``; ``spec``, ``settings``, ``provenance`` and ``stain``
+  (optional) as JSON.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +39,16 @@ _QUALITY = ("focus", "blur", "pen", "fold")
 
 
 def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str) -> None:
-    """Write `tiles` atomically.
+    """Write the tiles of a slide atomically.
 
-    Layout: ``coords`` (N, 2) int64 level-0 top-left x, y; ``tissue_fraction`` (N,) float32; root attributes
-    ``slide_id``, ``patient_id``, ``slide_file`` (base name), ``spec`` (JSON of TileSpec), ``slide_width``,
-    ``slide_height``, ``settings`` (JSON: what the tissue finder was asked), ``schema_version``, ``provenance``. Where
-    quality was controlled also ``focus``, ``blur``, ``pen``, ``fold`` (N,) float32, and group ``rejected`` with
-    the same arrays of the K tiles left out and ``verdict`` (K,) uint8, which its attribute ``verdicts`` names.
-    Where stains are normalised also the root attribute ``stain`` (JSON of Stain).
+    Parameters
+    ----------
+    path
+        File to write.
+    tiles
+        The tiles.
+    slide_file
+        Name of the slide file, without folders.
     """
     with create_hdf5(path) as file:
         file.create_dataset("coords", data=tiles.coords.astype(np.int64))
@@ -59,19 +74,29 @@ def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str) -> None:
 
 
 def read_tiles(path: str | Path) -> TileSet:
-    """Read a tile file written by :func:`write_tiles`.
+    """Read a tile file.
+
+    Parameters
+    ----------
+    path
+        A file that :func:`write_tiles` wrote.
+
+    Returns
+    -------
+    TileSet
 
     Raises
     ------
     InputError
-        If it is missing, damaged, of another kind, or its arrays differ in length.
+        If the file is missing, damaged or of another kind, or its arrays differ in length.
     """
     with open_hdf5(path, kind="tile", needs=("coords", "tissue_fraction")) as file:
         coords = file["coords"][:]
         check_coords(coords, path=path)
         if file["tissue_fraction"].shape != (len(coords),):
             raise InputError(
-                f"has {len(coords)} tiles, but tissue fractions {file['tissue_fraction'].shape}",
+                f"has {len(coords)} tiles, but tissue fractions of shape"
+                f" {file['tissue_fraction'].shape}",
                 path=path,
                 fix="tile the slide again",
             )
@@ -119,18 +144,37 @@ def _read_rejected(file: Any, path: str | Path) -> RejectedTiles | None:
     _check_lengths({"tissue_fraction": len(fractions), "verdict": len(verdict)}, len(coords), path)
     if quality is None or (len(verdict) and not 0 < verdict.min() <= verdict.max() < len(VERDICTS)):
         raise InputError(
-            "its rejected tiles have no valid verdict", path=path, fix="tile the slide again"
+            "its rejected tiles have no quality or no valid verdict",
+            path=path,
+            fix="tile the slide again",
         )
     return RejectedTiles(coords.astype(np.int64), fractions, quality, verdict)
 
 
 def _check_lengths(lengths: dict[str, int], count: int, path: str | Path) -> None:
-    wrong = {name: length for name, length in lengths.items() if length != count}
-    if wrong:
-        raise InputError(f"has {count} tiles, but {wrong}", path=path, fix="tile the slide again")
+    for name, length in lengths.items():
+        if length != count:
+            raise InputError(
+                f"has {count} tiles, but {length} values of {name}",
+                path=path,
+                fix="tile the slide again",
+            )
 
 
-def read_tile_settings(path: str | Path) -> tuple[TileSpec, dict]:
-    """The spec and tissue settings a tile file was made with, to decide whether it can be kept."""
+def read_tile_settings(path: str | Path) -> tuple[TileSpec, dict[str, Any]]:
+    """Read the geometry and the settings of a tile file, to decide whether it is up to date.
+
+    Parameters
+    ----------
+    path
+        A tile file.
+
+    Returns
+    -------
+    spec : TileSpec
+        Geometry of the tiles.
+    settings : dict
+        Rules for tissue and quality.
+    """
     with open_hdf5(path, kind="tile", needs=("coords",)) as file:
         return tile_spec(file, kind="tile"), json_attr(file, "settings", kind="tile")

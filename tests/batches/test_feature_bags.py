@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from tile_sets import tile_set
 
 from tcgn_mil.batches import feature_bags as bags_module
 from tcgn_mil.batches.feature_bags import BagDataset, collate, feature_statistics, read_bag
@@ -35,16 +36,8 @@ def slide(
     first = sum(map(ord, name)) % 7 * 1000
     features = np.repeat(first + np.arange(tiles, dtype=np.float32)[:, None], width, axis=1)
     coords = np.stack([np.arange(tiles), np.arange(tiles)], axis=1).astype(np.int64) * 112
-    write_features(
-        path,
-        features,
-        coords,
-        slide_id=name,
-        patient_id=name[0],
-        encoder=encoder,
-        spec=spec,
-        stain=stain,
-    )
+    tile_coordinates = tile_set(coords, spec, name, name[0], stain=stain)
+    write_features(path, features, tile_coordinates, encoder=encoder)
     return path
 
 

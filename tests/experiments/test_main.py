@@ -520,7 +520,7 @@ def test_a_failed_first_try_does_not_block_the_second(
         out=tmp_path / "e",
     )
     message = refused("pretrain", "--spots", tmp_path, "--out", tmp_path / "e", out=tmp_path / "e")
-    assert "holds no section" in message  # not: holds a run of another config
+    assert "holds no spot file" in message  # the run in this folder is not the problem
 
 
 def test_the_published_protocol_is_a_preset_that_options_override(

@@ -1,4 +1,4 @@
-"""clinical.csv: round trip, what lifelines takes, and what is refused."""
+"""clinical.csv is read back as it was written, lifelines can read it, and errors are refused."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TestTheContract:
     def test_lengths_and_types_must_fit(self) -> None:
         with pytest.raises(InputError, match="time_days must have one value for each of the 3"):
             table(time=(1.0, 2.0))
-        with pytest.raises(InputError, match="event is .*, but it must be bool"):
+        with pytest.raises(InputError, match=r"event is .*, but it must be bool"):
             table(event=(1, 0, 1))  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("entry", [-1.0, 10.0, float("nan")])

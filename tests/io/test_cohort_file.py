@@ -1,4 +1,4 @@
-"""cohort.h5ad is read only where it is one of this package's."""
+"""cohort.h5ad is read if it was made by this package, and refused otherwise."""
 
 from __future__ import annotations
 

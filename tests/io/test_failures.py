@@ -1,4 +1,4 @@
-"""failures.csv lists what was lost, and is not there where nothing was."""
+"""failures.csv lists failed slides, and does not exist if none failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feature files come back as written, by slices; values that are not finite never enter one unseen."""
+"""Feature files are read back as they were written, whole or in part; NaN is refused."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from tile_sets import tile_set
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.feature_files import (
@@ -25,31 +26,15 @@ SPEC = TileSpec.for_slide(PatchSize(), slide_mpp=0.25, level_downsamples=[1])
 
 def write(path: Path, features: np.ndarray, colour: np.ndarray | None = None) -> None:
     coords = np.arange(len(features) * 2).reshape(-1, 2)
-    write_features(
-        path,
-        features,
-        coords,
-        slide_id="s1",
-        patient_id="P1",
-        encoder="tiny-1",
-        spec=SPEC,
-        colour=colour,
-    )
+    tiles = tile_set(coords, SPEC, "s1", "P1")
+    write_features(path, features, tiles, encoder="tiny-1", colour=colour)
 
 
 def test_the_stain_normalisation_is_recorded(tmp_path: Path) -> None:
     stain = Stain("macenko", "typical.png", tuple(np.arange(8) / 3), tuple(np.arange(8) / 7))
     coords = np.zeros((7, 2), np.int64)
-    write_features(
-        tmp_path / "s1.h5",
-        values(),
-        coords,
-        slide_id="s1",
-        patient_id="P1",
-        encoder="tiny-1",
-        spec=SPEC,
-        stain=stain,
-    )
+    tiles = tile_set(coords, SPEC, "s1", "P1", stain=stain)
+    write_features(tmp_path / "s1.h5", values(), tiles, encoder="tiny-1")
     assert read_feature_info(tmp_path / "s1.h5").stain == stain
     write(tmp_path / "plain.h5", values())
     assert read_feature_info(tmp_path / "plain.h5").stain is None
@@ -160,16 +145,8 @@ def test_folder_is_listed_by_slide(tmp_path: Path) -> None:
 def test_how_tiles_were_kept_is_recorded(tmp_path: Path) -> None:
     rules = {"min_tissue": 0.3, "tissue_finder": "roughness-2"}
     coords = np.zeros((7, 2), np.int64)
-    write_features(
-        tmp_path / "s1.h5",
-        values(),
-        coords,
-        slide_id="s1",
-        patient_id="P1",
-        encoder="tiny-1",
-        spec=SPEC,
-        tiling=rules,
-    )
+    tiles = tile_set(coords, SPEC, "s1", "P1", settings=rules)
+    write_features(tmp_path / "s1.h5", values(), tiles, encoder="tiny-1")
     assert read_feature_info(tmp_path / "s1.h5").tiling == rules
     write(tmp_path / "plain.h5", values())
     assert read_feature_info(tmp_path / "plain.h5").tiling == {}

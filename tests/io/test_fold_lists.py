@@ -1,4 +1,4 @@
-"""Lists of patients that others published, read as folds."""
+"""Published lists of patients are read as folds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENTS = [f"TCGA-AA-{number:04d}" for number in range(20)]
 def survpath(
     folder: Path, number: int, train: list[str], val: list[str], test: list[str] | None = None
 ) -> None:
-    """As SurvPath writes it: an index column, and a shorter column padded with nothing."""
+    """Write a list as SurvPath does: an index column, and empty cells in the shorter column."""
     columns = {"train": train, "val": val} | ({} if test is None else {"test": test})
     length = max(map(len, columns.values()))
     lines = [",".join(["", *columns])]

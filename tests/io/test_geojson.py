@@ -1,4 +1,4 @@
-"""Tile grids as GeoJSON that QuPath imports: rectangles in level-0 pixels, classes and measurements."""
+"""Tiles as GeoJSON for QuPath: squares in level-0 pixels, with classes and measurements."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_tiles_of_unknown_quality_have_no_measurement(tmp_path: Path) -> None:
 
 
 def test_a_feature_stands_on_one_line(tmp_path: Path) -> None:
-    """So that a large grid streams, to the file and out of it."""
+    """A large grid is written and can be read feature by feature."""
     write_geojson(tmp_path / "s.geojson", graded(kept=500, rejected=0))
     lines = (tmp_path / "s.geojson").read_text().splitlines()
     assert len(lines) == 500 + 2

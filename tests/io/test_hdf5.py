@@ -1,4 +1,4 @@
-"""What pixels may enter training and encoding."""
+"""Pixels are checked before they reach an encoder."""
 
 from __future__ import annotations
 

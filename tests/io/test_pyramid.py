@@ -1,4 +1,4 @@
-"""Pyramids open as slides with their resolution and levels."""
+"""Pyramidal TIFF files open as slides with their resolution and levels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A section's table and patches come back as written, and only where they belong together."""
+"""Counts and patches of a section are read back, and refused if they do not belong together."""
 
 from __future__ import annotations
 
@@ -74,10 +74,13 @@ def test_an_interrupted_patch_file_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"spots": ["1x1", "µ", "1x2"]}, "its spots are not those of A1.h5ad"),
-        ({"spots": SPOTS[:2]}, "its spots are not those of A1.h5ad"),
-        ({"patch": PatchSize(9, 0.7)}, "its patches are not those of A1.h5ad: 5.6 µm"),
-        ({"patch": PatchSize(8, 0.6)}, "its patches are not those of A1.h5ad"),
+        ({"spots": ["1x1", "µ", "1x2"]}, "its spots are not the spots of A1.h5ad"),
+        ({"spots": SPOTS[:2]}, "its spots are not the spots of A1.h5ad"),
+        (
+            {"patch": PatchSize(9, 0.7)},
+            "its patches are not the patches of A1.h5ad, which are 5.6 µm",
+        ),
+        ({"patch": PatchSize(8, 0.6)}, "its patches are not the patches of A1.h5ad"),
         ({"patches": False}, "no such patch file"),
     ],
 )
@@ -122,5 +125,5 @@ def test_patches_that_hold_nan_are_named(tmp_path: Path) -> None:
 def test_folders_without_sections_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder of spot files"):
         find_sections(tmp_path / "none")
-    with pytest.raises(InputError, match="holds no section"):
+    with pytest.raises(InputError, match="holds no spot file"):
         find_sections(tmp_path)

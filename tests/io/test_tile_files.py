@@ -1,4 +1,4 @@
-"""Tile files come back as written; damaged and foreign ones are named."""
+"""Tile files are read back as they were written; damaged and foreign files are named."""
 
 from __future__ import annotations
 

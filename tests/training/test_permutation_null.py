@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tile_sets import tile_set
 
 from tcgn_mil.batches.feature_bags import BagBatch, BagDataset
 from tcgn_mil.batches.patient_bags import PatientBags
@@ -36,15 +37,8 @@ def bags_of(folder: Path, names: list[str], labels: np.ndarray, seed: int) -> Pa
             .standard_normal((tiles, D))
             .astype(np.float32)
         )
-        write_features(
-            folder / f"{name}.h5",
-            values,
-            np.zeros((tiles, 2), np.int64),
-            slide_id=name,
-            patient_id=name,
-            encoder="toy",
-            spec=SPEC,
-        )
+        slide = tile_set(np.zeros((tiles, 2), np.int64), SPEC, name)
+        write_features(folder / f"{name}.h5", values, slide, encoder="toy")
         files[name] = [folder / f"{name}.h5"]
     return PatientBags(BagDataset(names, files, labels, seed=seed), np.arange(len(names)))
 

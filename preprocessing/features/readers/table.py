@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.slides.readers import without_slide_suffix
 from tcgn_mil.text import duplicates, preview
 
 SUFFIXES = (".csv", ".tsv")
-_SLIDE_SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn")
 
 
 def is_feature_table(path: Path) -> bool:
@@ -53,7 +53,7 @@ def read_feature_table(path: Path) -> pd.DataFrame:
         raise InputError(
             what, path=path, fix="put the slides in the first column and numbers in the others"
         )
-    table.index = pd.Index([_without_suffix(str(name)) for name in table.index])
+    table.index = pd.Index([without_slide_suffix(str(name)) for name in table.index])
     if repeated := duplicates(list(table.index)):
         raise InputError(
             f"names slide {preview(repeated)} more than once",
@@ -61,8 +61,3 @@ def read_feature_table(path: Path) -> pd.DataFrame:
             fix="keep one row for each slide",
         )
     return table
-
-
-def _without_suffix(name: str) -> str:
-    end = next((end for end in _SLIDE_SUFFIXES if name.lower().endswith(end)), "")
-    return name[: len(name) - len(end)]

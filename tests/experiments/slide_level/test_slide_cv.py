@@ -1,4 +1,4 @@
-"""tcgn-mil slide-cv and finetune on bags whose truth is planted: results, nulls, intervals, resumption, losses."""
+"""Test ``slide-cv`` and ``finetune`` on bags of which it is known what they tell of each gene."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from tile_sets import tile_set
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.predict.config import PredictConfig
 from tcgn_mil.experiments.predict.run import run as predict
+from tcgn_mil.experiments.slide_level import permuted_refits, train_fold
 from tcgn_mil.experiments.slide_level import run as finetuning
 from tcgn_mil.experiments.slide_level.compare_runs import compare_runs
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
-from tcgn_mil.experiments.slide_level.evaluate import out_of_fold_tables
+from tcgn_mil.experiments.slide_level.evaluate import PatientGroups, out_of_fold_tables
 from tcgn_mil.io.feature_files import write_features
 from tcgn_mil.provenance import provenance
 from tcgn_mil.settings.slide_model import MilConfig
@@ -37,7 +39,7 @@ TRAINING = TrainingConfig(epochs=25, batch_size=16, lr=3e-3, patience=25, loss="
 def write_slide(
     folder: Path, slide: str, patient: str, level: float, rng: np.random.Generator
 ) -> None:
-    """A slide whose first feature has the patient's level on average."""
+    """Write a slide whose first feature is the level of the patient on average."""
     features = rng.standard_normal((TILES, D)).astype(np.float32)
     features[:, 0] += level
     coords = np.stack([np.arange(TILES) * 112, np.zeros(TILES)], axis=1).astype(np.int64)
@@ -45,10 +47,8 @@ def write_slide(
 
 
 def write(folder: Path, slide: str, patient: str, features: np.ndarray, coords: np.ndarray) -> None:
-    path = folder / f"{slide}.h5"
-    write_features(
-        path, features, coords, slide_id=slide, patient_id=patient, encoder="toy", spec=SPEC
-    )
+    tiles = tile_set(coords, SPEC, slide, patient)
+    write_features(folder / f"{slide}.h5", features, tiles, encoder="toy")
 
 
 def change_cohort(config: FinetuneConfig, change: Callable[[anndata.AnnData], None]) -> None:
@@ -58,7 +58,10 @@ def change_cohort(config: FinetuneConfig, change: Callable[[anndata.AnnData], No
 
 
 def make_cohort(folder: Path, *, patients: int = PATIENTS) -> FinetuneConfig:
-    """A cohort in log2(TPM + 1) whose SEEN genes follow the level; the first patient has two slides."""
+    """Make a cohort in log2(TPM + 1) whose SEEN genes follow the level.
+
+    The first patient has two slides.
+    """
     rng = np.random.default_rng(0)
     names = [f"P{i:02d}" for i in range(patients)]
     level = rng.standard_normal(patients)
@@ -135,9 +138,9 @@ def test_r_is_within_folds_combined(study: tuple) -> None:
 def test_a_killed_run_ends_as_one_that_was_not(
     study: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed in the refits of the second fold; what is finished is kept."""
+    """A run that is killed in the refits of its second fold keeps what is finished."""
     config, whole, _ = study
-    real, calls = finetuning.refit_predictions, []
+    real, calls = permuted_refits.refit_predictions, []
 
     def killed(*args: object, **keys: object) -> object:
         calls.append(1)
@@ -145,11 +148,11 @@ def test_a_killed_run_ends_as_one_that_was_not(
             raise KeyboardInterrupt
         return real(*args, **keys)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(finetuning, "refit_predictions", killed)
+    monkeypatch.setattr(permuted_refits, "refit_predictions", killed)
     with pytest.raises(KeyboardInterrupt):
         finetuning.run(config, tmp_path / "run")
     assert not (tmp_path / "run" / "summary.json").exists()
-    monkeypatch.setattr(finetuning, "refit_predictions", real)
+    monkeypatch.setattr(permuted_refits, "refit_predictions", real)
     finetuning.run(config, tmp_path / "run")
     for name in ("genes.csv", "headline.csv", "folds.csv"):
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
@@ -276,7 +279,7 @@ def test_an_unfinished_run_whose_inputs_changed_is_refused(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(finetuning, "save_slide_model", killed)
+        patched.setattr(train_fold, "save_slide_model", killed)
         with pytest.raises(KeyboardInterrupt):
             finetuning.run(config, tmp_path / "run")
     (tmp_path / "kept.h5").rename(late)
@@ -285,7 +288,7 @@ def test_an_unfinished_run_whose_inputs_changed_is_refused(
 
 
 def test_few_patients_have_no_p_and_no_crash(tmp_path: Path) -> None:
-    """Ten patients in five folds of two: no fold has an r that counts."""
+    """Of ten patients in five folds of two, no fold has an r that can be used."""
     config = make_cohort(tmp_path, patients=10)
     config = dataclasses.replace(
         config, n_folds=5, refits=2, training=dataclasses.replace(TRAINING, epochs=2)
@@ -297,7 +300,7 @@ def test_few_patients_have_no_p_and_no_crash(tmp_path: Path) -> None:
 
 
 def test_unknown_values_are_left_out_everywhere(tmp_path: Path) -> None:
-    """Z-scores with gaps, a gene that nobody of a fold's training part has, and gene names that look like numbers."""
+    """Z-scores may have gaps, also in all training patients, and gene names may be numbers."""
     config = make_cohort(tmp_path, patients=20)
     cohort = anndata.read_h5ad(tmp_path / "cohort.h5ad")
     cohort.var_names = [str(100 + index) for index in range(len(GENES))]
@@ -345,9 +348,8 @@ def test_a_baseline_is_compared_over_the_genes_it_has() -> None:
     model = truth * np.repeat([3, 0], 4) + rng.standard_normal((40, 8)).astype(np.float32)
     part = model.copy()
     part[:, :4] = np.nan
-    tables = out_of_fold_tables(
-        [*"ABCDEFGH"], truth, {"model": model, "zero_shot": part}, np.repeat(np.arange(4), 10)
-    )
+    groups = PatientGroups(np.repeat(np.arange(4), 10))
+    tables = out_of_fold_tables([*"ABCDEFGH"], truth, {"model": model, "zero_shot": part}, groups)
     row = tables.headline.set_index("predictor").loc["zero_shot"]
     assert row["genes"] == 4
     assert [
@@ -356,7 +358,7 @@ def test_a_baseline_is_compared_over_the_genes_it_has() -> None:
 
 
 def two_cohorts(folder: Path) -> FinetuneConfig:
-    """Every second patient is of another table, three times as spread and 4 higher; its scanner shows in the slides."""
+    """Make a cohort of two tables that differ in the level of expression and in the scanner."""
     config = make_cohort(folder)
 
     def change(cohort: anndata.AnnData) -> None:
@@ -375,7 +377,9 @@ def two_cohorts(folder: Path) -> FinetuneConfig:
 def test_cohorts_are_standardised_and_judged_within_themselves(tmp_path: Path) -> None:
     config = two_cohorts(tmp_path)
     summary = finetuning.run(config, tmp_path / "within")
-    assert summary["labels"][-1] == "2 cohorts: expression standardised, and r, within each"
+    assert (
+        summary["labels"][-1] == "2 cohorts: expression is standardised, and r taken, within each"
+    )
     assert summary["unit"] == "log2(TPM + 1), standardised within cohorts"
     table = pd.read_csv(tmp_path / "within" / "genes.csv").set_index("gene")
     null = table.index.str.startswith("NULL")
@@ -435,11 +439,14 @@ def test_a_cohort_that_only_tests_is_labelled(tmp_path: Path) -> None:
         training=dataclasses.replace(TRAINING, epochs=2),
     )
     summary = finetuning.run(config, tmp_path / "run")
-    assert "fold 0 trains on no patient of b.tsv: not standardised within it" in summary["labels"]
+    assert (
+        "fold 0 trains on no patient of b.tsv: its expression is not standardised within the cohort"
+        in summary["labels"]
+    )
 
 
 def test_z_scores_beside_values_that_are_none_are_refused(tmp_path: Path) -> None:
-    """Made by hand: bulk checks each table."""
+    """Such a cohort file was changed by hand, since ``tcgn-mil bulk`` checks each table."""
     config = make_cohort(tmp_path, patients=20)
 
     def change(cohort: anndata.AnnData) -> None:
@@ -454,7 +461,7 @@ def test_z_scores_beside_values_that_are_none_are_refused(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("unit", ["zscore", "log2(tpm+1)"])
 def test_a_patient_without_values_costs_its_row(tmp_path: Path, unit: str) -> None:
-    """And one with few values costs no gene its pooled columns."""
+    """A patient with few values does not cost any gene its pooled columns either."""
     config = make_cohort(tmp_path, patients=20)
 
     def change(cohort: anndata.AnnData) -> None:
@@ -519,8 +526,8 @@ def test_features_of_another_tile_size_are_refused_or_labelled(
     rng = np.random.default_rng(0)
     (tmp_path / "new").mkdir()
     features, coords = rng.standard_normal((4, D)).astype(np.float32), np.zeros((4, 2), np.int64)
-    names = {"slide_id": "N", "patient_id": "N", "encoder": "toy"}
-    write_features(tmp_path / "new" / "N.h5", features, coords, spec=spec, **names)
+    tiles = tile_set(coords, spec, "N")
+    write_features(tmp_path / "new" / "N.h5", features, tiles, encoder="toy")
     given = PredictConfig(str(run), str(tmp_path / "new"), maps=False)
     with pytest.raises(
         InputError, match=r"patches of 77.3 µm .*, these are 56.0 µm .*--allow-other-size"
@@ -542,7 +549,7 @@ def test_rows_of_one_donor_are_labelled_so(tmp_path: Path) -> None:
     )
     config = dataclasses.replace(config, refits=2, training=dataclasses.replace(TRAINING, epochs=2))
     summary = finetuning.run(config, tmp_path / "run")
-    assert "only 8 patients: nothing can be said of genes" in summary["labels"]
+    assert "only 8 patients: too few to judge single genes" in summary["labels"]
     found = anndata.read_h5ad(tmp_path / "run" / "out_of_fold.h5ad").obs
     assert (found.groupby("donor", observed=True)["fold"].nunique() == 1).all()
     assert (

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.feature_files import UNKNOWN, read_features
+from tcgn_mil.io.feature_files import read_features
 from tcgn_mil.preprocessing.features.feature_table import import_table
 from tcgn_mil.preprocessing.slides.names import slide_facts
+from tcgn_mil.types.features import UNKNOWN
 
 NAMES = [f"TCGA-AA-000{i}-01Z-00-DX1" for i in range(3)]
 

@@ -16,13 +16,14 @@ import torch
 from tcgn_mil.batches.feature_bags import BagDataset
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import main as cli
-from tcgn_mil.io.feature_files import LEVEL0, SCALED, UNKNOWN, read_feature_info, read_features
+from tcgn_mil.io.feature_files import read_feature_info, read_features
 from tcgn_mil.preprocessing.features.import_features import (
     ImportSettings,
     find_sources,
     import_cohort,
 )
 from tcgn_mil.preprocessing.slides.names import SlideFacts
+from tcgn_mil.types.features import LEVEL0, SCALED, UNKNOWN
 
 WIDTH, TILES = 8, 12
 CLAM = ImportSettings("resnet50_trunc", 256, 0.5)
@@ -416,7 +417,8 @@ def test_models_train_on_imported_features_and_refuse_those_of_another_encoder(
         )
         code, said = run("predict", "--model", model, *others)
         assert code == 2
-        assert f"features of {found} (8 wide), the model reads those of trident:uni_v1" in said
+        features_of = f"has features of {found} (8 numbers per tile)"
+        assert f"{features_of}, the model reads those of trident:uni_v1" in said
 
     with h5py.File(tmp_path / "uni-features" / "P0.h5", "r+") as file:
         file.attrs["positions"] = UNKNOWN

@@ -10,14 +10,16 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from tile_sets import tile_set
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.feature_files import LEVEL0, SCALED, UNKNOWN, write_features
+from tcgn_mil.io.feature_files import write_features
 from tcgn_mil.preprocessing.features import readers
 from tcgn_mil.preprocessing.features.import_features import find_sources
 from tcgn_mil.preprocessing.features.placement import place
 from tcgn_mil.preprocessing.features.readers import open_foreign, register_feature_reader
 from tcgn_mil.preprocessing.features.readers.base import FeatureReader, ForeignFeatures
+from tcgn_mil.types.features import LEVEL0, SCALED, UNKNOWN
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
 COORDS = np.array([[0, 0], [1024, 0], [0, 1024], [39_000, 29_000]])
@@ -308,9 +310,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         file["features"] = h5py.ExternalLink("whole.h5", "features")
         file["coords"] = COORDS
     spec = TileSpec.for_slide(PatchSize(), slide_mpp=0.25, level_downsamples=[1])
-    write_features(
-        tmp_path / "own.h5", FEATURES, COORDS, slide_id="a", patient_id="a", encoder="e", spec=spec
-    )
+    write_features(tmp_path / "own.h5", FEATURES, tile_set(COORDS, spec, "a"), encoder="e")
     for name, part in (
         ("text", "cannot be read as HDF5"),
         ("else", "no features"),

@@ -1,0 +1,76 @@
+"""Features of a slide's tiles, and their metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+from tcgn_mil.types.tiles import Stain
+
+# Meaning of the coordinates. Other tools store features with scaled coordinates, or with none.
+LEVEL0, SCALED, UNKNOWN = POSITIONS = ("level-0 pixels", "tile pixels", "unknown")
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """Metadata of a feature file.
+
+    Attributes
+    ----------
+    slide_id, patient_id
+        Slide and patient of the tiles.
+    n_tiles, width
+        N and D.
+    encoder
+        Name and hash of the encoder, for example ``tcgn_tiny-1a2b...``. A slide model accepts
+        features of one encoder only.
+    spec
+        Geometry of the tiles.
+    stain
+        Normalisation of the colours before the tiles were encoded. None for unchanged colours.
+    positions
+        Meaning of the coordinates: `LEVEL0`; `SCALED` (pixels of ``spec.mpp`` µm, if the resolution
+        of the slide is not known); or `UNKNOWN` (all coordinates are -1). Maps on the slide need
+        `LEVEL0`.
+    tiling
+        Rules for tissue and quality by which the tiles were chosen
+        (:attr:`tcgn_mil.types.tiles.TileSet.settings`).
+    """
+
+    slide_id: str
+    patient_id: str
+    n_tiles: int
+    width: int
+    encoder: str
+    spec: TileSpec
+    stain: Stain | None = None
+    positions: str = LEVEL0
+    tiling: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def patch(self) -> PatchSize:
+        """Physical field of a tile."""
+        return self.spec.patch
+
+
+class SlideFeatures(NamedTuple):
+    """Features of a slide.
+
+    Attributes
+    ----------
+    features
+        (N, D) float32.
+    coords
+        (N, 2) int64.
+    info
+        Metadata of the file.
+    """
+
+    features: NDArray[np.float32]
+    coords: NDArray[np.int64]
+    info: FeatureInfo
