@@ -1,4 +1,4 @@
-"""What is declared is what is on disk, and a built wheel works outside the checkout."""
+"""Tests that what is declared is on disk, and that a wheel works outside the checkout."""
 
 from __future__ import annotations
 
@@ -42,38 +42,54 @@ def test_no_module_lies_outside_a_package() -> None:
             )
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("wheel")
+def build(out: Path, *, links: bool) -> Path:
+    """Build a wheel from a copy of the tracked files, so that nothing is left in the checkout."""
     source = out / "source"
-    tracked = subprocess.run(
+    listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
-    ).stdout.split("\n")
-    for name in filter(None, tracked):  # a copy, so that building leaves nothing in the checkout
-        if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", out, source],
-        check=True,
     )
+    for name in filter(None, listed.stdout.split("\n")):
+        original, copy = ROOT / name, source / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if original.is_symlink() and links:
+            copy.symlink_to(original.readlink())
+        elif original.is_symlink():
+            copy.write_text(str(original.readlink()))  # as git does where links cannot be made
+        elif original.is_file():
+            copy.write_bytes(original.read_bytes())
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", out]
+    subprocess.run([*command, source], check=True)
     return next(out.glob("*.whl"))
 
 
-def test_wheel_carries_every_module_and_data_file(wheel: Path) -> None:
-    names = set(zipfile.ZipFile(wheel).namelist())
-    for folder, package in FOLDERS.items():
-        for path in (ROOT / folder).rglob("*"):
-            if (
-                path.suffix in (".py", ".yaml", ".html", ".gmt", ".typed")
-                and "results" not in path.parts
-            ):
-                expected = "/".join([*package.split("."), *path.relative_to(ROOT / folder).parts])
-                assert expected in names
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("wheel"), links=True)
+
+
+def files_of(wheel: Path) -> list[str]:
+    """Return the names of all files in a wheel, other than its metadata."""
+    names = zipfile.ZipFile(wheel).namelist()
+    return sorted(name for name in names if ".dist-info/" not in name)
+
+
+def test_wheel_holds_each_file_of_the_folders_once(wheel: Path) -> None:
+    shipped = (".py", ".typed", ".yaml", ".html", ".css", ".js", ".gmt")
+    expected = [
+        "/".join([*package.split("."), *path.relative_to(ROOT / folder).parts])
+        for folder, package in FOLDERS.items()
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in shipped and "results" not in path.parts
+    ]
+    assert files_of(wheel) == sorted(expected)
+
+
+def test_wheel_is_the_same_where_links_cannot_be_made(wheel: Path, tmp_path: Path) -> None:
+    assert files_of(build(tmp_path, links=False)) == files_of(wheel)
 
 
 def test_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
