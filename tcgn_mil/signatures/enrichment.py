@@ -131,9 +131,9 @@ def preranked(
     import gseapy
     import pandas as pd
 
-    known = np.isfinite(statistic)
-    names = [canonical_gene(gene) for gene, there in zip(genes, known, strict=True) if there]
-    ranked = pd.Series(np.asarray(statistic, dtype=float)[known], index=names).sort_values(
+    finite = np.isfinite(statistic)
+    names = [canonical_gene(gene) for gene, there in zip(genes, finite, strict=True) if there]
+    ranked = pd.Series(np.asarray(statistic, dtype=float)[finite], index=names).sort_values(
         ascending=False, kind="stable"
     )
     inside = {

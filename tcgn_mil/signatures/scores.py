@@ -189,8 +189,8 @@ def _linear(values: Float64Array, log_offset: float | None) -> Float64Array | No
     """Values on the linear scale; None if some are negative, as z-scores are."""
     # Predicted logarithms may lie slightly below log2(offset), so that the difference is negative.
     linear = values if log_offset is None else np.maximum(np.exp2(values) - log_offset, 0)
-    known = linear[np.isfinite(linear)]
-    return linear if known.size and known.min() >= 0 else None
+    finite = linear[np.isfinite(linear)]
+    return linear if finite.size and finite.min() >= 0 else None
 
 
 def _score(
@@ -206,6 +206,6 @@ def _score(
         assert linear is not None
         return np.asarray(np.sqrt(linear.prod(axis=1)))
     ranks = patient_ranks(values, groups)
-    known = np.isfinite(ranks).sum(axis=1)
+    finite = np.isfinite(ranks).sum(axis=1)
     total = np.nansum(ranks, axis=1)
-    return np.where(known >= LEAST_SHARE * size, total / np.maximum(known, 1), np.nan)
+    return np.where(finite >= LEAST_SHARE * size, total / np.maximum(finite, 1), np.nan)

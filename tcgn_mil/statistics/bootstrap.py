@@ -116,10 +116,8 @@ def block_bootstrap(
         (S, G) expression with depth already removed.
     blocks
         (S,) block of each spot, as :func:`tcgn_mil.statistics.spatial.spatial_blocks` gives them.
-    replicates
-        Number R of bootstrap replicates.
-    seed
-        Seed of the draws.
+    replicates, seed
+        As in :func:`patient_bootstrap`.
 
     Returns
     -------
@@ -164,7 +162,7 @@ def percentile_interval(
     Two arrays of the shape of one replicate; NaN where no replicate has a value.
     """
     tail = 100 * (1 - coverage) / 2
-    known = np.isfinite(replicates).any(axis=0)
-    filled = np.where(known, replicates, 0)  # nanpercentile warns of columns that are all NaN
+    finite = np.isfinite(replicates).any(axis=0)
+    filled = np.where(finite, replicates, 0)  # nanpercentile warns of columns that are all NaN
     low, high = np.nanpercentile(filled, [tail, 100 - tail], axis=0)
-    return np.where(known, low, np.nan), np.where(known, high, np.nan)
+    return np.where(finite, low, np.nan), np.where(finite, high, np.nan)

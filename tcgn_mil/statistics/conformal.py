@@ -68,11 +68,13 @@ def conformal_bounds(
             np.isfinite(residual[inside]) & np.isfinite(width), residual[inside] <= width, np.nan
         )
     with np.errstate(invalid="ignore"):
-        known = np.isfinite(covered)
+        finite = np.isfinite(covered)
         by_gene = np.where(
-            known.any(axis=0), np.nansum(covered, axis=0) / np.maximum(known.sum(axis=0), 1), np.nan
+            finite.any(axis=0),
+            np.nansum(covered, axis=0) / np.maximum(finite.sum(axis=0), 1),
+            np.nan,
         )
-    coverage = float(covered[known].mean()) if known.any() else float("nan")
+    coverage = float(covered[finite].mean()) if finite.any() else float("nan")
     return ConformalBounds(_conformal_quantile(residual, stated), coverage, by_gene)
 
 

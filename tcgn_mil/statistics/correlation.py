@@ -184,22 +184,22 @@ def without_covariates(
     out = np.full(values.shape, np.nan)
     spent = 0
     for rows in _fold_rows(len(values), folds):
-        known = rows[np.isfinite(covariates[rows]).all(axis=1)]
-        if not known.size:
+        finite = rows[np.isfinite(covariates[rows]).all(axis=1)]
+        if not finite.size:
             continue
-        design = np.column_stack([np.ones(len(known)), patient_ranks(covariates[known])])
+        design = np.column_stack([np.ones(len(finite)), patient_ranks(covariates[finite])])
         # The singular vectors with nonzero singular values span the design, also where covariates
         # are collinear within the fold. With this orthonormal basis Q, residuals are Y - Q (Q' Y).
         left, singular, _ = np.linalg.svd(design, full_matrices=False)
         basis = left[:, singular > 1e-10 * singular[0]]
-        ranks = patient_ranks(values[known])
+        ranks = patient_ranks(values[finite])
         ranks[:, ~np.isfinite(ranks).all(axis=0)] = np.nan
         residuals = ranks - basis @ (basis.T @ ranks)
         explained = np.square(residuals).sum(axis=0) < LEAST_VARIANCE_LEFT * np.square(ranks).sum(
             axis=0
         )
         residuals[:, explained] = np.nan
-        out[known] = residuals
+        out[finite] = residuals
         spent = max(spent, basis.shape[1] - 1)
     return Residuals(out, spent)
 

@@ -130,5 +130,5 @@ def fold_null_sd(shares: FloatArray) -> float:
     # and r_B contains s_B' K_BA y_A. If images tell nothing, the correlation of these two terms is
     # rho^2, the squared correlation of s and y, and the variance of the sum grows by the factor
     # 1 + rho^2. The largest rho^2 over genes is taken, which makes the test conservative.
-    known = shares[np.isfinite(shares)]
-    return float(np.sqrt(1 + min(known.max(), 1.0))) if known.size else FOLD_NULL_SD
+    finite = shares[np.isfinite(shares)]
+    return float(np.sqrt(1 + min(finite.max(), 1.0))) if finite.size else FOLD_NULL_SD

@@ -137,12 +137,12 @@ def _residuals(
     size = np.maximum(out.max(axis=0), -out.min(axis=0))
     out -= out.mean(axis=0)
     total = np.einsum("sg,sg->g", out, out)
-    known = np.sqrt(total / len(out)) > rounding_floor(size)
+    defined = np.sqrt(total / len(out)) > rounding_floor(size)
     if basis is None:
-        return out, total, known
+        return out, total, defined
     out -= basis @ (basis.T @ out)
     left = np.einsum("sg,sg->g", out, out)
-    return out, left, known & (left > LEAST_VARIANCE_LEFT * total)
+    return out, left, defined & (left > LEAST_VARIANCE_LEFT * total)
 
 
 def spearman(truth: FloatArray, prediction: FloatArray) -> Float64Array:
@@ -171,9 +171,9 @@ def spearman(truth: FloatArray, prediction: FloatArray) -> Float64Array:
 
 def median_over_genes(values: FloatArray) -> float:
     """Median of the values that are not NaN; NaN if all are."""
-    known = np.asarray(values, dtype=np.float64)
-    known = known[np.isfinite(known)]
-    return float(np.median(known)) if known.size else float("nan")
+    defined = np.asarray(values, dtype=np.float64)
+    defined = defined[np.isfinite(defined)]
+    return float(np.median(defined)) if defined.size else float("nan")
 
 
 def check_pair(truth: FloatArray, prediction: FloatArray) -> None:

@@ -57,14 +57,14 @@ def kruskal_wallis(scores: FloatArray, groups: IntArray, *, null_sd: float = 1.0
 
     scores = np.where((groups >= 0)[:, None], scores, np.nan)
     ranks = patient_ranks(scores)
-    known = np.isfinite(ranks)
-    n = known.sum(axis=0).astype(np.float64)
+    finite = np.isfinite(ranks)
+    n = finite.sum(axis=0).astype(np.float64)
     members = (groups[:, None] == np.arange(groups.max(initial=-1) + 1)).astype(np.float64)  # (M,L)
-    sizes = members.T @ known  # (L, K)
+    sizes = members.T @ finite  # (L, K)
     # The statistic is H = (n - 1) * (sum of squares between groups) / (total sum of squares) of the
     # ranks. The textbook formula, once corrected for ties, is the same number.
     with np.errstate(divide="ignore", invalid="ignore"):
-        centred = np.where(known, ranks - np.nansum(ranks, axis=0) / n, 0)
+        centred = np.where(finite, ranks - np.nansum(ranks, axis=0) / n, 0)
         between = np.where(sizes > 0, np.square(members.T @ centred) / sizes, 0).sum(axis=0)
         share = between / np.square(centred).sum(axis=0)
     levels = (sizes > 0).sum(axis=0)

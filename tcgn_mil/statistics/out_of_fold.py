@@ -110,7 +110,7 @@ def combined_r(
     return combine_folds(r, n.astype(np.float64), fold_of=within.fold)
 
 
-def known_metrics(truth: FloatArray, predicted: FloatArray) -> GeneMetrics:
+def pooled_metrics(truth: FloatArray, predicted: FloatArray) -> GeneMetrics:
     """Metrics of each gene over the patients that have both values, with all folds pooled.
 
     Parameters
@@ -118,13 +118,13 @@ def known_metrics(truth: FloatArray, predicted: FloatArray) -> GeneMetrics:
     truth, predicted
         (M, G), NaN where a value is missing.
     """
-    known = np.isfinite(truth) & np.isfinite(predicted)
-    n = known.sum(axis=0)
-    if known.all():
+    finite = np.isfinite(truth) & np.isfinite(predicted)
+    n = finite.sum(axis=0)
+    if finite.all():
         return gene_metrics(truth, predicted)
     one_fold = np.zeros(len(truth), dtype=np.int64)
     truth, predicted = (
-        np.where(known, values, np.nan).astype(np.float64) for values in (truth, predicted)
+        np.where(finite, values, np.nan).astype(np.float64) for values in (truth, predicted)
     )
     r = fold_correlations(truth, predicted, one_fold).r[0]
     spearman = fold_correlations(*paired_ranks(truth, predicted), one_fold).r[0]
@@ -133,5 +133,5 @@ def known_metrics(truth: FloatArray, predicted: FloatArray) -> GeneMetrics:
         error = np.nansum(np.square(truth - predicted), axis=0)
         total = np.nansum(np.square(truth - mean), axis=0)
         # Missing values become the mean, so that `varies` looks at the known ones only.
-        r2 = np.where(varies(np.where(known, truth, mean)), 1 - error / total, np.nan)
+        r2 = np.where(varies(np.where(finite, truth, mean)), 1 - error / total, np.nan)
         return GeneMetrics(r, spearman, r2, np.sqrt(error / n), n.astype(np.int64))

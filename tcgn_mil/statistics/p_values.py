@@ -36,9 +36,9 @@ def benjamini_hochberg(p: FloatArray, tested: BoolArray | None = None) -> Float6
 
     p = np.asarray(p, dtype=np.float64)
     q = np.full(p.shape, np.nan)
-    known = np.isfinite(p) if tested is None else np.isfinite(p) & tested
-    if known.any():
-        q[known] = false_discovery_control(p[known])
+    finite = np.isfinite(p) if tested is None else np.isfinite(p) & tested
+    if finite.any():
+        q[finite] = false_discovery_control(p[finite])
     return q
 
 

@@ -36,13 +36,15 @@ def patient_ranks(values: FloatArray, groups: IntArray | None = None) -> Float64
         [slice(None)] if groups is None else [groups == group for group in np.unique(groups)]
     ):
         part = values[rows]
-        known = np.isfinite(part)
+        finite = np.isfinite(part)
         if part.size:
             # rankdata is several times faster when it need not look for missing values.
             ranks = (
-                rankdata(part, axis=0) if known.all() else rankdata(part, axis=0, nan_policy="omit")
+                rankdata(part, axis=0)
+                if finite.all()
+                else rankdata(part, axis=0, nan_policy="omit")
             )
-            out[rows] = np.where(known, (ranks - 0.5) / np.maximum(known.sum(axis=0), 1), np.nan)
+            out[rows] = np.where(finite, (ranks - 0.5) / np.maximum(finite.sum(axis=0), 1), np.nan)
     return out
 
 
@@ -64,12 +66,12 @@ def paired_ranks(
     """
     left = np.asarray(first, dtype=np.float64)
     right = np.broadcast_to(np.asarray(second, dtype=np.float64), left.shape)
-    known = np.isfinite(left) & np.isfinite(right)
-    if known.all() and np.shape(second)[1] == 1:
+    finite = np.isfinite(left) & np.isfinite(right)
+    if finite.all() and np.shape(second)[1] == 1:
         # One column is compared with many: it is ranked once.
         only = patient_ranks(right[:, :1], folds)
         return patient_ranks(left, folds), np.broadcast_to(only, left.shape)
     return (
-        patient_ranks(np.where(known, left, np.nan), folds),
-        patient_ranks(np.where(known, right, np.nan), folds),
+        patient_ranks(np.where(finite, left, np.nan), folds),
+        patient_ranks(np.where(finite, right, np.nan), folds),
     )

@@ -125,11 +125,11 @@ class SpatialTest:
     def __call__(self, truth: FloatArray, prediction: FloatArray) -> SpatialCorrelation:
         """Test each gene of `truth` against the same gene of `prediction`, both (S, G)."""
         left, right = self.residuals(truth), self.residuals(prediction)
-        known = varies(truth) & varies(prediction)
-        known &= (spread(left) > LEAST_SPREAD_LEFT * spread(truth)) & (
+        defined = varies(truth) & varies(prediction)
+        defined &= (spread(left) > LEAST_SPREAD_LEFT * spread(truth)) & (
             spread(right) > LEAST_SPREAD_LEFT * spread(prediction)
         )
-        r = np.where(known, pearson(left, right), np.nan)
+        r = np.where(defined, pearson(left, right), np.nan)
         with np.errstate(divide="ignore", invalid="ignore"):
             a, b = self._autocorrelations(left), self._autocorrelations(right)
             variance = np.einsum("kg,kl,lg->g", a, self._cross, b) / (

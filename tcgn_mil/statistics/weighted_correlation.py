@@ -33,19 +33,19 @@ def weighted_r(first: FloatArray, second: FloatArray, weights: Float64Array) -> 
     >>> weighted_r(x, y, np.array([[1.0, 1, 1, 1], [2, 0, 1, 1]])).round(3).tolist()
     [[0.748], [0.905]]
     """
-    known = np.isfinite(first) & np.isfinite(second)
-    n = np.maximum(known.sum(axis=0), 1)
+    finite = np.isfinite(first) & np.isfinite(second)
+    n = np.maximum(finite.sum(axis=0), 1)
     columns = []
     # Both columns are brought to mean 0 and standard deviation 1 over the known samples first.
     # The weighted moments below are then differences of numbers near 1, without cancellation.
     for values in (first, second):
-        centred = np.where(known, values - np.where(known, values, 0).sum(axis=0) / n, 0)
+        centred = np.where(finite, values - np.where(finite, values, 0).sum(axis=0) / n, 0)
         scale = np.sqrt(np.square(centred).sum(axis=0) / n)
-        size = np.abs(np.where(known, values, 0)).max(axis=0, initial=0)
+        size = np.abs(np.where(finite, values, 0)).max(axis=0, initial=0)
         columns.append(centred / np.where(scale <= rounding_floor(size), np.nan, scale))
     x, y = columns
     with np.errstate(divide="ignore", invalid="ignore"):
-        total = weights @ known
+        total = weights @ finite
         mean_x, mean_y = weights @ x / total, weights @ y / total
         variance_x = weights @ (x * x) / total - mean_x**2
         variance_y = weights @ (y * y) / total - mean_y**2

@@ -59,12 +59,8 @@ def elastic_net_path(
 
     Parameters
     ----------
-    x
-        (M, D) standardised features.
-    table
-        Survival times of the M patients.
-    l1_ratio
-        Share of the lasso penalty, above 0 and at most 1.
+    x, table, l1_ratio
+        As in :func:`penalty_path`.
     penalty
         (count,) penalties in descending order, from :func:`penalty_path`.
 

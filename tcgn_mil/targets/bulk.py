@@ -153,9 +153,9 @@ def standardise_within(
         mean, std = (
             np.stack([reduce(part, axis=0) for part in parts]) for reduce in (np.nanmean, np.nanstd)
         )
-        known = np.stack([np.isfinite(part).sum(axis=0) for part in parts])
-        common_mean = np.nansum(known * mean, axis=0) / known.sum(axis=0)
-        common_std = np.sqrt(np.nansum(known * std**2, axis=0) / known.sum(axis=0))
+        finite = np.stack([np.isfinite(part).sum(axis=0) for part in parts])
+        common_mean = np.nansum(finite * mean, axis=0) / finite.sum(axis=0)
+        common_std = np.sqrt(np.nansum(finite * std**2, axis=0) / finite.sum(axis=0))
     out = out.copy()
     for cohort, own_mean, own_std in zip(cohorts, mean, std, strict=True):
         varies = (own_std > _LEAST_SPREAD) & (common_std > _LEAST_SPREAD)
@@ -186,14 +186,14 @@ class RankNormaliser:
     """
 
     def __init__(self, training: FloatArray) -> None:
-        self.known = np.isfinite(training).sum(axis=0)
+        self.finite = np.isfinite(training).sum(axis=0)
         self.sorted_training = np.sort(np.where(np.isfinite(training), training, np.inf), axis=0)
 
     def __call__(self, values: FloatArray) -> NDArray[np.float32]:
         """Normal scores (M, G) float32 of `values` (M, G); NaN where the value is missing."""
         # The score of rank k among n training values is the normal quantile of k / (n + 1), which
         # is finite for the extreme ranks 1 and n.
-        count = self.known
+        count = self.finite
         below, below_or_equal = _ranks_among(self.sorted_training, values)
         average = (below + below_or_equal + 1) / 2
         scores = norm.ppf(np.clip(average, 1, np.maximum(count, 1)) / (count + 1))

@@ -70,10 +70,8 @@ def detection(counts: Counts, panel_index: IntArray) -> Float64Array:
 
     Parameters
     ----------
-    counts
-        (S, G_all) raw counts, dense or scipy sparse.
-    panel_index
-        (G,) columns of the panel.
+    counts, panel_index
+        As in :func:`spot_expression`.
 
     Returns
     -------
@@ -146,12 +144,12 @@ def _most_variable(sections: Sequence[NDArray[np.float32]], count: int) -> IntAr
     import scanpy
 
     values = np.concatenate(sections)
-    known = np.isfinite(values).all(axis=1)
+    finite = np.isfinite(values).all(axis=1)
     batch = np.repeat(
         [str(number) for number in range(len(sections))], [len(part) for part in sections]
     )
     adata = anndata.AnnData(
-        values[known], obs=pd.DataFrame({"section": pd.Categorical(batch[known])})
+        values[finite], obs=pd.DataFrame({"section": pd.Categorical(batch[finite])})
     )
     adata.obs_names = [str(row) for row in range(adata.n_obs)]
     table = scanpy.pp.highly_variable_genes(

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from tcgn_mil.statistics.bootstrap import patient_bootstrap
 from tcgn_mil.statistics.out_of_fold import combined_r
 
 M, G = 60, 7
 FOLDS = np.repeat(np.arange(5), 12)
-
-
-@pytest.fixture
-def data() -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    truth = rng.standard_normal((M, G)).astype(np.float32)
-    predicted = (truth * np.linspace(0, 2, G) + rng.standard_normal((M, G))).astype(np.float32)
-    return truth, predicted
 
 
 def test_the_bootstrap_agrees_with_a_loop_over_the_same_draws(data: tuple) -> None:

@@ -9,18 +9,10 @@ from scipy.stats import pearsonr, spearmanr
 from tcgn_mil.statistics.bootstrap import patient_bootstrap
 from tcgn_mil.statistics.fold_combination import combine_folds
 from tcgn_mil.statistics.gene_metrics import gene_metrics
-from tcgn_mil.statistics.out_of_fold import combined_r, fold_correlations, known_metrics
+from tcgn_mil.statistics.out_of_fold import combined_r, fold_correlations, pooled_metrics
 
 M, G = 60, 7
 FOLDS = np.repeat(np.arange(5), 12)
-
-
-@pytest.fixture
-def data() -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    truth = rng.standard_normal((M, G)).astype(np.float32)
-    predicted = (truth * np.linspace(0, 2, G) + rng.standard_normal((M, G))).astype(np.float32)
-    return truth, predicted
 
 
 def test_r_within_folds_agrees_with_scipy_and_leaves_unknown_patients_out(data: tuple) -> None:
@@ -64,11 +56,11 @@ def test_r_is_within_cohorts_where_there_are_several(data: tuple) -> None:
 
 def test_pooled_metrics_leave_unknown_patients_out(data: tuple) -> None:
     truth, predicted = data
-    whole = known_metrics(truth, predicted)
+    whole = pooled_metrics(truth, predicted)
     for found, expected in zip(whole, gene_metrics(truth, predicted), strict=True):
         np.testing.assert_array_equal(found, expected)
     truth[5], truth[9, 2], predicted[20, 3] = np.nan, np.nan, np.nan
-    found = known_metrics(truth, predicted)
+    found = pooled_metrics(truth, predicted)
     assert found.n.tolist() == [59, 59, 58, 58, 59, 59, 59]
     for gene in range(G):
         known = np.isfinite(truth[:, gene]) & np.isfinite(predicted[:, gene])
