@@ -19,6 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from tcgn_mil.io.atomic import atomic_path, write_csv
 from tcgn_mil.types.outcomes import DAYS_A_YEAR, SurvivalTable
@@ -122,11 +124,30 @@ class PatientGroup(NamedTuple):
     colour: str
 
 
+def year_ticks(last: float, locator: MaxNLocator) -> NDArray[np.float64]:
+    """Choose years at which numbers at risk are shown.
+
+    Parameters
+    ----------
+    last
+        End of the longest follow-up in years.
+    locator
+        Rule for round numbers.
+
+    Returns
+    -------
+    ndarray
+        Round numbers from 0 to `last`.
+    """
+    ticks = np.asarray(locator.tick_values(0, last), dtype=np.float64)
+    return ticks[(ticks >= 0) & (ticks <= last)]
+
+
 def kaplan_meier(
     axis: Axes,
     groups: Sequence[PatientGroup],
     *,
-    ticks: Sequence[float] | np.ndarray,
+    ticks: NDArray[np.float64],
     below: Axes | None = None,
 ) -> pd.DataFrame:
     """Draw survival curves with 95 % bands and the numbers of patients at risk.
@@ -155,7 +176,6 @@ def kaplan_meier(
     # lifelines takes a second to import, and most figures do not need it.
     from lifelines import BreslowFlemingHarringtonFitter, KaplanMeierFitter
 
-    ticks = np.asarray(ticks, dtype=float)
     drawn, counts = [], []
     for table, label, colour in groups:
         years = table.time_days / DAYS_A_YEAR

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from tcgn_mil.experiments.survive.models import Repeat
-from tcgn_mil.plotting import COLOURS, PatientGroup, kaplan_meier, plt, save_figure
+from tcgn_mil.plotting import COLOURS, PatientGroup, kaplan_meier, plt, save_figure, year_ticks
 from tcgn_mil.types.outcomes import DAYS_A_YEAR, SurvivalTable
 
 _TICKS = 6
@@ -76,12 +77,12 @@ def draw_curves(
 def _draw_groups(axis: Axes, below: Axes, parts: list[SurvivalTable]) -> pd.DataFrame:
     """Draw the curves of both groups and the numbers at risk; return one row for each step."""
     last = max(float(part.time_days.max()) for part in parts) / DAYS_A_YEAR
-    ticks = plt.MaxNLocator(_TICKS, integer=True).tick_values(0, last)
+    ticks = year_ticks(last, MaxNLocator(_TICKS, integer=True))
     groups = [
         PatientGroup(part, label, colour)
         for part, (label, colour) in zip(parts, _GROUPS, strict=True)
     ]
-    drawn = kaplan_meier(axis, groups, ticks=ticks[(ticks >= 0) & (ticks <= last)], below=below)
+    drawn = kaplan_meier(axis, groups, ticks=ticks, below=below)
     axis.set(xlim=(-0.03 * last, 1.02 * last), ylabel="without the event (95 % band)")
     axis.legend(frameon=False, fontsize=8, loc="lower left")
     below.set_xlabel("years, and patients at risk")

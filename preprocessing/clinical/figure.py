@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from tcgn_mil.plotting import PatientGroup, kaplan_meier, save
+from tcgn_mil.plotting import PatientGroup, kaplan_meier, save, year_ticks
 from tcgn_mil.types.outcomes import DAYS_A_YEAR, SurvivalTable
 
 _COLOUR = "#2b5c8a"
@@ -45,9 +46,9 @@ def draw_survival(path: str | Path, tables: Sequence[SurvivalTable]) -> None:
 
 def _draw_curve(axis: Axes, table: SurvivalTable) -> None:
     last = float(table.time_days.max()) / DAYS_A_YEAR
-    ticks = plt.MaxNLocator(_TICKS, steps=(1, 2, 5, 10)).tick_values(0, last)
+    ticks = year_ticks(last, MaxNLocator(_TICKS, steps=(1, 2, 5, 10)))
     group = PatientGroup(table, table.endpoint, _COLOUR)
-    kaplan_meier(axis, [group], ticks=ticks[(ticks >= 0) & (ticks <= last)])
+    kaplan_meier(axis, [group], ticks=ticks)
     axis.set(xlim=(0, last * 1.02), xlabel="years\nand patients at risk")
     events = int(table.event.sum())
     axis.set_title(
