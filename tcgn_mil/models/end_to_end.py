@@ -1,22 +1,25 @@
-"""Tile encoder and slide model as one network, so that a bag's loss reaches the encoder.
+"""Tile encoder and slide model as one network, so that the loss of a bag reaches the encoder.
 
-Tiles are encoded in chunks. Where all of the encoder trains, each is by activation checkpointing: the backward pass
-encodes a chunk again, so memory holds one chunk's activations, however many tiles a step has. Where its last stage
-trains, what lies below keeps no activations anyhow, and would be computed twice for nothing. The encoder stays in
-evaluation mode: the statistics of its batch normalisations, and its dropout, are those that it was trained with.
+The encoder reads the tiles in chunks. If all of it trains, each chunk uses activation
+checkpointing: the backward pass encodes the chunk again, so that memory holds the activations of
+one chunk, however many tiles a step has. If only its last stage trains, the stages below keep no
+activations anyway, and checkpointing would only compute them twice.
+
+The encoder stays in evaluation mode. Its batch normalisations keep the statistics that it was
+trained with, and its dropout is off.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.layers.checkpointing import checkpointed
+from tcgn_mil.layers.checkpointing import call, checkpointed
 from tcgn_mil.models.encoders import encoder_features
 from tcgn_mil.models.network_input import EncoderInput, to_network_input
 from tcgn_mil.models.slide_regressor import SlideRegressor
@@ -26,23 +29,24 @@ _TILES_A_CHUNK = 32
 
 
 class BagNetwork(nn.Module):
-    """Pixels of a bag's tiles to its expression.
+    """Predict the expression of a bag from the pixels of its tiles.
 
     Parameters
     ----------
     encoder
-        With features that the regressor reads.
+        Encoder whose features the regressor reads.
     regressor
-        As it was trained on the encoder's stored features.
+        Slide model, trained on stored features of the same encoder.
     input_spec
-        What the encoder's input needs.
+        Size and normalisation of the images that the encoder reads.
     train_encoder
-        ``last``: the encoder's last stage and what follows it; ``all``: all of it; ``none``: the regressor alone.
+        Part of the encoder that is trained: ``none``, ``last`` (its last stage and what follows it)
+        or ``all``. The regressor is always trained.
 
     Raises
     ------
     InputError
-        If the encoder has no ``group_matcher``, which names its layers.
+        If the encoder has no ``group_matcher``, which names its layers in order of depth.
     """
 
     def __init__(
@@ -61,74 +65,94 @@ class BagNetwork(nn.Module):
             parameter.requires_grad_(name in trained)
 
     def train(self, mode: bool = True) -> BagNetwork:
-        """The regressor's mode; the encoder's is always that of evaluation."""
+        """Set the mode of the regressor; the encoder stays in evaluation mode."""
         super().train(mode)
         self.encoder.eval()
         return self
 
     def forward(self, pixels: Tensor, mask: Tensor) -> Tensor:
-        """(B, K, P, P, 3) uint8 and (B, K) bool -> (B, G) standardised expression."""
-        found = self.features(pixels[mask])
-        features = found.new_zeros((*mask.shape, found.shape[1]))
-        features[mask] = found
+        """Predict standardised expression.
+
+        Parameters
+        ----------
+        pixels
+            (B, K, P, P, 3) uint8, K tiles for each bag.
+        mask
+            (B, K) bool, True at tiles and False at padding.
+
+        Returns
+        -------
+        (B, G).
+        """
+        encoded = self.features(pixels[mask])  # (N, D), without padding
+        features = encoded.new_zeros((*mask.shape, encoded.shape[1]))  # (B, K, D)
+        features[mask] = encoded
         return self.regressor(features, mask).expression
 
     def features(self, pixels: Tensor) -> Tensor:
-        """(N, P, P, 3) uint8 -> (N, D) float32."""
-        run = checkpointed if self._checkpoints and torch.is_grad_enabled() else _call
+        """Encode tiles (N, P, P, 3) uint8 to features (N, D) float32."""
+        apply = checkpointed if self._checkpoints and torch.is_grad_enabled() else call
         encode = _Encode(self.encoder, self.input_spec)
-        return torch.cat([run(encode, chunk).float() for chunk in pixels.split(_TILES_A_CHUNK)])
+        return torch.cat([apply(encode, chunk).float() for chunk in pixels.split(_TILES_A_CHUNK)])
 
     def no_weight_decay(self) -> set[str]:
-        """What the encoder exempts."""
+        """Return names of the encoder's parameters that weight decay leaves alone."""
         exempt = getattr(self.encoder, "no_weight_decay", None)
         return {f"encoder.{name}" for name in exempt()} if callable(exempt) else set()
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
-        """Name -> layer: those of the encoder in order of depth, then the regressor, for layer-wise rates (timm)."""
+        """Return a function from a parameter's name to its layer, for layer-wise learning rates.
+
+        The layers are those of the encoder in order of depth, and then the regressor (timm's
+        convention).
+        """
         del coarse
         top = max(self._layers.values()) + 1
         return lambda name: self._layers.get(name.removeprefix("encoder."), top)
 
 
 class _Encode(nn.Module):
-    """Pixels to features, as a module, which is what is checkpointed."""
+    """Encode pixels; a module, since modules are what can be checkpointed."""
 
     def __init__(self, encoder: nn.Module, input_spec: EncoderInput) -> None:
         super().__init__()
         self.encoder, self.input_spec = encoder, input_spec
 
     def forward(self, pixels: Tensor) -> Tensor:
-        images = to_network_input(pixels, self.input_spec)
-        return encoder_features(self.encoder, images)
-
-
-def _call(module: nn.Module, *inputs: Any) -> Tensor:
-    return cast(Tensor, module(*inputs))
+        return encoder_features(self.encoder, to_network_input(pixels, self.input_spec))
 
 
 def layers_of(encoder: nn.Module, *, coarse: bool = False) -> dict[str, int]:
-    """Parameter -> its layer (with `coarse` its stage) in order of depth.
+    """Return the layer of each parameter, counted from the input.
+
+    Parameters
+    ----------
+    encoder
+        Encoder of timm's convention.
+    coarse
+        Whether to count stages instead of layers.
 
     Raises
     ------
     InputError
         If the encoder has no ``group_matcher``.
     """
-    matcher = getattr(encoder, "group_matcher", None)
+    matcher: Any = getattr(encoder, "group_matcher", None)
     if not callable(matcher):
         raise InputError(
-            f"{type(encoder).__name__} has no group_matcher, which names its layers in order of depth",
+            f"{type(encoder).__name__} has no group_matcher, which names its layers in order of"
+            " depth, so it cannot be trained in part",
             fix="use an encoder of timm or TCGN, or encoder_train=none",
         )
     return dict(group_parameters(encoder, matcher(coarse=coarse), reverse=True))
 
 
 def trained_parameters(encoder: nn.Module, which: EncoderTrain) -> set[str]:
-    """Names of an encoder's parameters that train; a head, which a bag does not read, never does.
+    """Return names of the encoder's parameters that are trained.
 
-    The last stage is the deepest with more than one weight matrix: a final norm or projection alone is none, but
-    trains with it.
+    The head is never trained, since a bag does not read it. The last stage is the deepest one with
+    more than one weight matrix. A final norm or projection alone is not a stage, but is trained
+    together with it.
     """
     head = {id(parameter) for parameter in encoder.get_classifier().parameters()}  # type: ignore[operator]
     trunk = {

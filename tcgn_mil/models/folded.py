@@ -1,8 +1,9 @@
-"""A TCGN for inference alone: batch normalisations folded into convolutions, products in a chosen dtype.
+"""TCGN for inference alone, with folded normalisations and matrix products in a chosen dtype.
 
-On a CPU with bfloat16 arithmetic it is the fastest correct form of the network; in float32 it equals the model it was
-made from to 1e-4. Autocast does not reach these figures: it casts weights at each call and keeps the residual stream,
-whose rounding errors add up over the blocks, in bfloat16.
+On a CPU with bfloat16 arithmetic this is the fastest correct form of the network. In float32 it
+equals the model that it was made from to 1e-4. Autocast is slower and less exact: it casts weights
+at each call, and it keeps the residual stream in bfloat16, where rounding errors add up over the
+blocks.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ STEM_GRID = (IMAGE_PX // 2, IMAGE_PX // 2)
 
 
 class FoldedTCGN(nn.Module):
-    """What `fold_for_inference` returns; it cannot be trained.
+    """Folded TCGN, from :func:`fold_for_inference`. It cannot be trained.
 
     Attributes
     ----------
     network
         The TCGN whose layers were replaced.
     dtype
-        Of the products.
+        Dtype of the matrix products.
     """
 
     def __init__(self, network: TCGN, dtype: torch.dtype) -> None:
@@ -49,13 +50,12 @@ class FoldedTCGN(nn.Module):
         self.dtype = dtype
         self.num_features, self.num_classes = network.num_features, network.num_classes
         self.head_hidden_size = network.head_hidden_size
-        self.pretrained_cfg = self.default_cfg = getattr(
-            network, "pretrained_cfg", None
-        )  # timm's preprocessing
+        # timm reads size and normalisation of the images there.
+        self.pretrained_cfg = self.default_cfg = getattr(network, "pretrained_cfg", None)
         super().train(False)
 
     def train(self, mode: bool = True) -> FoldedTCGN:
-        """Refuse to train.
+        """Refuse training mode; evaluation mode is what the model is in.
 
         Raises
         ------
@@ -64,12 +64,12 @@ class FoldedTCGN(nn.Module):
         """
         if mode:
             raise RuntimeError(
-                "a folded TCGN has no parameters left to train; train the model it was made from"
+                "a folded TCGN has no parameters to train; train the model that it was made from"
             )
         return self
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Map normalised images (B, 3, 224, 224) to the last map (B, num_features, 7, 7), float32."""
+        """Map images (B, 3, 224, 224) to the last map (B, num_features, 7, 7), float32."""
         return self.network.forward_features(images)
 
     def forward_head(self, last_map: Tensor, pre_logits: bool = False) -> Tensor:
@@ -77,39 +77,59 @@ class FoldedTCGN(nn.Module):
         return self.network.forward_head(last_map, pre_logits)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map normalised images (B, 3, 224, 224) to expression (B, G), float32."""
+        """Map images (B, 3, 224, 224) to expression (B, G), float32."""
         return self.network(images)
 
 
 @torch.no_grad()
 def fold_for_inference(model: TCGN, dtype: torch.dtype = torch.float32) -> FoldedTCGN:
-    """Copy a TCGN with its normalisations folded and its convolutions and products in `dtype`.
-
-    Stem, patch embeddings and last convolution, which no residual stream by-passes, what leads to the first attention
-    graph, residual streams, layer normalisations, softmax and the choice of edges stay in float32; the images may have
-    any floating dtype, predictions are float32. The model itself is left as it is.
+    """Make a copy of a TCGN that is faster and serves for inference alone.
 
     Parameters
     ----------
     model
-        On any device; its eval mode is what is copied.
+        TCGN on any device. Its evaluation mode is what is copied; it is not changed itself.
     dtype
-        float32, bfloat16 or float16.
+        Dtype of convolutions and matrix products: float32, bfloat16 or float16.
+
+    Returns
+    -------
+    The folded model, on the same device. Images may have any floating dtype; predictions are
+    float32.
 
     Raises
     ------
     ValueError
         If the dtype is another one.
     TypeError
-        If the model is no TCGN, or folded already.
+        If the model is not a TCGN, or is folded already.
+
+    Notes
+    -----
+    Several parts stay in float32 whatever the dtype. Stem, patch embeddings and last convolution
+    do, since no residual stream carries their input past them. So does all that leads to the first
+    attention graph, since the choice of edges is discrete. Residual streams, layer normalisations
+    and softmax do as well.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tcgn_mil.models import create_model
+    >>> model = create_model("tcgn_tiny", num_classes=3).eval()
+    >>> folded = fold_for_inference(model, torch.bfloat16)
+    >>> with torch.inference_mode():
+    ...     folded(torch.zeros(1, 3, 224, 224)).dtype
+    torch.float32
     """
     if not isinstance(model, TCGN):
         raise TypeError(
-            f"a TCGN can be folded, not a {type(model).__name__}; give the model that tcgn_mil.models makes"
+            f"only a TCGN can be folded, not a {type(model).__name__};"
+            " give a model from tcgn_mil.models.create_model"
         )
     if dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise ValueError(
-            f"a TCGN can be folded to float32, bfloat16 or float16, not {dtype!r}; pass torch.bfloat16, say"
+            f"a TCGN can be folded to float32, bfloat16 or float16, not to {dtype!r};"
+            " give one of these, for example torch.bfloat16"
         )
     device = next(model.parameters()).device
     network = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
@@ -117,6 +137,7 @@ def fold_for_inference(model: TCGN, dtype: torch.dtype = torch.float32) -> Folde
     stem = network.stem
     network.stem = FoldedStem(stem, STEM_GRID)  # type: ignore[assignment]
     for stage in stages:
+        # The folded stem leaves its last normalisation to the patch embedding of the first stage.
         norm = stem.norm3 if stage is stages[0] else None
         stage.patch_embed = FoldedPatchEmbed(stage.patch_embed, norm)  # type: ignore[assignment]
         for block in stage.blocks:
@@ -138,7 +159,10 @@ def _fold_block(block: CMTBlock, grid: Grid, dtype: torch.dtype) -> None:
 
 
 def _fold_graph_block(block: GraphBlock, graph_dtype: torch.dtype, dtype: torch.dtype) -> None:
-    """Fold the paths that lead to the attention graph, in `graph_dtype`, and the fusion; not what lies between."""
+    """Fold the paths that lead to the attention graph, in `graph_dtype`, and the fusion in `dtype`.
+
+    What lies between them, the attention and the node-edge convolution, stays as it is.
+    """
     for stage in cast("list[ConvNeXtStage]", list(block.convnext)):
         stage.downsample = FoldedConv(stage.downsample, graph_dtype, out_dtype=torch.float32)  # type: ignore[assignment]
         for bottleneck in cast("list[Bottleneck]", list(stage.bottlenecks)):
@@ -161,6 +185,7 @@ def _fold_encoder(encoder: Encoder, dtype: torch.dtype, tokens: int = 0) -> None
 
 
 def _fold_end(network: TCGN, dtype: torch.dtype) -> None:
+    # norm(W x + b) = (s W) x + (s b + t), see tcgn_mil.layers.folded.
     scale, shift = network.final_norm.affine_terms()
     conv = network.final_conv
     weight, bias = conv.weight * scale[:, None], conv.bias * scale + shift

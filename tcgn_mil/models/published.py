@@ -1,7 +1,12 @@
-"""The published checkpoint layout of TCGN, and of the CMT trunk within it, to and from our names.
+"""Translate checkpoints between the published layout of TCGN and ours.
 
-Every tensor has one published name and one of ours. Two kinds also change form, invertibly: 1x1 convolutions are
-matrices here, and the rows of the encoders' `qkv` run (q/k/v, head, channel) here, (head, channel, q/k/v) there.
+The published layout is that of the authors' code, and its trunk has the names of the CMT ImageNet
+checkpoints. Every tensor has one published name and one of ours. Two kinds of tensors also change
+their form, and both changes can be undone:
+
+- 1x1 convolutions (out, in, 1, 1) are matrices (out, in) here;
+- the rows of the encoders' `qkv` are in the order (q/k/v, head, channel) here, and in the order
+  (head, channel, q/k/v) there.
 """
 
 from __future__ import annotations
@@ -31,7 +36,7 @@ def _next_digit(prefix: str) -> Callable[[re.Match[str]], str]:
     return lambda match: f"{prefix}{int(match[1]) + 1}."
 
 
-# Our name -> published name: every pattern that matches is replaced, in this order.
+# Our name -> published name. Every pattern that matches is replaced, in this order.
 _BLOCK: _Rules = (
     (r"\.local\.", ".proj."),
     (r"\.reduce\.", ".sr.0."),
@@ -93,22 +98,23 @@ _TRUNK = re.compile(r"(stem_|patch_embed_|blocks_|relative_pos_[abcd]$|_fc\.|_bn
 _POSITION_BIAS = re.compile(r"relative_pos_[abcd]$")
 _LISTED = 10
 _FIX = (
-    "create the variant, with the number of genes, that the checkpoint was saved from (then reset_classifier for other "
-    "genes)"
+    "create the variant and the number of genes that the checkpoint was saved from"
+    " (and then call reset_classifier for other genes)"
 )
 
 
 class TrunkReport(NamedTuple):
-    """What became of a CMT checkpoint.
+    """Tensors that :func:`load_cmt_trunk` filled, left as they were, or did not use.
 
     Attributes
     ----------
     filled, not_filled
-        Our names of the model's tensors, filled and not.
+        Our names of the model's tensors that were filled, and of those that were not.
     unused
-        The checkpoint's names of tensors left over.
+        Names of the checkpoint's tensors that have no place in the trunk.
     resized
-        Our names of the position biases among `filled` that came from images of another size.
+        Our names of the position biases among `filled` that were interpolated, because the
+        checkpoint was trained on images of another size.
     """
 
     filled: tuple[str, ...]
@@ -118,33 +124,42 @@ class TrunkReport(NamedTuple):
 
 
 def published_name(name: str) -> str:
-    """Translate one of our tensor names to its name in a published checkpoint."""
+    """Translate one of our tensor names to its name in a published checkpoint.
+
+    Examples
+    --------
+    >>> published_name("stages.0.blocks.1.mlp.expand.weight")
+    'blocks_a.1.mlp.conv1.0.weight'
+    """
     for pattern, new in _RULES:
         name = pattern.sub(new, name)
     return name
 
 
 def is_published(names: Iterable[str]) -> bool:
-    """Tell whether tensor names are of the published layout."""
+    """Return whether tensor names are in the published layout."""
     return any(
         name.startswith(("stem_", "gnn_block", "blocks_", "relative_pos_")) for name in names
     )
 
 
 def convert_published_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Translate a published TCGN checkpoint to the layout of `TCGN.state_dict`.
+    """Translate a published TCGN checkpoint to the layout of ``TCGN.state_dict``.
 
     Raises
     ------
     InputError
-        If a tensor is missing, unknown or misshapen for the variant that fits best.
+        If a tensor is missing, unknown or of another shape, for the variant that fits best.
     """
     shapes = _best_fit(state_dict, published=True)
     return {name: _from_published(name, state_dict[published_name(name)]) for name in shapes}
 
 
 def to_published_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Translate a state dict of `TCGN` to the published layout; the inverse of `convert_published_state_dict`."""
+    """Translate a state dict of ``TCGN`` to the published layout.
+
+    This is the inverse of :func:`convert_published_state_dict`, with the same errors.
+    """
     shapes = _best_fit(state_dict, published=False)
     return {published_name(name): _to_published(name, state_dict[name]) for name in shapes}
 
@@ -152,7 +167,24 @@ def to_published_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tenso
 def check_tensors(
     found: Mapping[str, Tensor], expected: Mapping[str, torch.Size], into: str, *, fix: str = _FIX
 ) -> None:
-    """Raise an `InputError` that lists what is missing, unknown or misshapen, unless the tensors fit exactly."""
+    """Check that tensors have exactly the expected names and shapes.
+
+    Parameters
+    ----------
+    found
+        Tensors by name.
+    expected
+        Shapes by name.
+    into
+        What the tensors should fit, for the message.
+    fix
+        Advice for the message.
+
+    Raises
+    ------
+    InputError
+        Listing tensors that are missing, unknown or of another shape.
+    """
     problems = _problems(found, expected)
     if problems:
         listed = "; ".join(problems[:_LISTED])
@@ -164,23 +196,38 @@ def check_tensors(
 
 
 def load_cmt_trunk(model: TCGN, state_dict: Mapping[str, Tensor]) -> TrunkReport:
-    """Fill the trunk of a model from a CMT ImageNet checkpoint (Guo et al. 2022), in its released names.
+    """Fill the trunk of a model from a CMT ImageNet checkpoint (Guo et al. 2022).
 
-    Tensors of other names, such as the classifier's, are left over. CMT-Ti and CMT-XS were trained on images of 160 and
-    192 px: position biases of such smaller grids are interpolated bilinearly, over queries and over keys.
+    Parameters
+    ----------
+    model
+        TCGN with the same trunk as the checkpoint.
+    state_dict
+        Tensors under the names of the released checkpoint. Others, such as those of its
+        classifier, are not used.
+
+    Returns
+    -------
+    Names of the tensors that were filled, left as they were, or not used.
 
     Raises
     ------
     InputError
-        If no tensor is of the trunk, or one has another shape than the model's; nothing is loaded then.
+        If no tensor belongs to the trunk, or one has another shape than the model's. Nothing is
+        loaded then.
+
+    Notes
+    -----
+    CMT-Ti and CMT-XS were trained on images of 160 and 192 px. Position biases of such smaller
+    grids are interpolated bilinearly, over the positions of the queries and over those of the keys.
     """
     own = model.state_dict()
     trunk = {published_name(name): name for name in own if _TRUNK.match(published_name(name))}
     found = {name: tensor for name, tensor in state_dict.items() if name in trunk}
     if not found:
         raise InputError(
-            "no tensor of the CMT trunk in it",
-            fix="pass a checkpoint of CMT with names like blocks_a.0",
+            "holds no tensor of the CMT trunk",
+            fix="give a checkpoint of CMT, with tensor names like blocks_a.0",
         )
     shapes = {name: _published_shape(trunk[name], own[trunk[name]].shape) for name in found}
     resized = {
@@ -202,7 +249,10 @@ def load_cmt_trunk(model: TCGN, state_dict: Mapping[str, Tensor]) -> TrunkReport
 
 
 def _resize_position_bias(bias: Tensor, shape: torch.Size) -> Tensor:
-    """(heads, queries, keys) of square grids to those of `shape`; as it is where it has them, or no such grids."""
+    """Interpolate a position bias (heads, queries, keys) of square grids to `shape`.
+
+    It is returned unchanged if it has this shape already, or if the grids are not square.
+    """
     sides = [math.isqrt(count) for count in (*bias.shape[1:], *shape[1:])]
     squares = bias.ndim == 3 and [side**2 for side in sides] == [*bias.shape[1:], *shape[1:]]
     if bias.shape == shape or not squares or bias.shape[0] != shape[0]:
@@ -217,7 +267,7 @@ def _resize_position_bias(bias: Tensor, shape: torch.Size) -> Tensor:
 
 @cache
 def _own_shapes(variant: str, num_classes: int) -> dict[str, torch.Size]:
-    with torch.device("meta"):
+    with torch.device("meta"):  # shapes alone, without memory for the values
         return {
             name: tensor.shape
             for name, tensor in TCGN(CONFIGS[variant], num_classes).state_dict().items()
@@ -225,7 +275,10 @@ def _own_shapes(variant: str, num_classes: int) -> dict[str, torch.Size]:
 
 
 def _best_fit(state_dict: Mapping[str, Tensor], published: bool) -> dict[str, torch.Size]:
-    """Our names and shapes of the variant that the tensors fit; an error if they fit none exactly."""
+    """Return our names and shapes of the variant that the tensors fit.
+
+    It raises an error for the closest variant if they fit none exactly.
+    """
     last = state_dict.get("head.2.weight" if published else "head.fc2.weight")
     num_classes = 1 if last is None else last.shape[0]
     candidates = []

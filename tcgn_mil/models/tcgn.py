@@ -195,8 +195,8 @@ class TCGN(nn.Module):
         """Return patterns of parameter names in order of depth, for layer-wise learning rates.
 
         The format is timm's (``timm.models.group_parameters``). The second element of an entry is
-        appended to the numbers that the pattern matches. Graph blocks come after the stage whose map
-        they read, and channel attentions before and after the blocks of the third stage.
+        appended to the numbers that the pattern matches. Graph blocks come after the stage whose
+        map they read, and channel attentions before and after the blocks of the third stage.
         """
         blocks: list[tuple[str, tuple[int, ...] | None]] = [
             (r"^stages\.(\d+)\.(?:patch_embed|position_bias)", None if coarse else (-1,)),

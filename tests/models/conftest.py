@@ -29,7 +29,7 @@ def fill() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def golden() -> dict[str, np.ndarray]:
-    """What the network returns, by name; see ARCHITECTURE.md."""
+    """Outputs of the published network for these parameters and images, by name."""
     with np.load(REFERENCE / "tcgn_golden.npz") as arrays:
         return dict(arrays)
 

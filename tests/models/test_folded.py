@@ -107,7 +107,7 @@ def test_it_refuses_to_train_and_unknown_dtypes(trained_norms: TCGN) -> None:
     with pytest.raises(ValueError, match="float64"):
         fold_for_inference(trained_norms, torch.float64)
     for other in (folded, torch.nn.Linear(2, 2)):
-        with pytest.raises(TypeError, match=f"a TCGN can be folded, not a {type(other).__name__}"):
+        with pytest.raises(TypeError, match=f"only a TCGN can be folded, not a {type(other).__name__}"):
             fold_for_inference(other)
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning an encoder through the bag: what trains, what is sampled, what a run leaves, what predict makes of it."""
+"""Test fine-tuning of an encoder through bags: gradients, sampling, output and prediction."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ from tcgn_mil.experiments.predict.run import run as predict
 from tcgn_mil.experiments.slide_level import run as finetuning
 from tcgn_mil.experiments.slide_level import tune_encoder as encoder_tuning
 from tcgn_mil.experiments.slide_level.config import EncoderTuning, FinetuneConfig, SlideCvConfig
+from tcgn_mil.experiments.slide_level.inputs.cohort import load_cohort
+from tcgn_mil.experiments.slide_level.inputs.pixels import with_pixels
 from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.feature_files import read_feature_info
 from tcgn_mil.models import end_to_end as bag_encoder
 from tcgn_mil.models.encoders import create_encoder
-from tcgn_mil.models.network_input import EncoderInput
 from tcgn_mil.models.end_to_end import BagNetwork, trained_parameters
+from tcgn_mil.models.network_input import EncoderInput
 from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.provenance import provenance
@@ -45,13 +47,13 @@ from tcgn_mil.types.tiles import TileSet
 PX = 32
 PATCH = PatchSize(PX, 0.69)
 SPEC = TileSpec.for_slide(PATCH, slide_mpp=0.69, level_downsamples=[1.0])
-TAKES = EncoderInput(PX, (0.5,) * 3, (0.25,) * 3)
+INPUT_SPEC = EncoderInput(PX, (0.5,) * 3, (0.25,) * 3)
 GENES = [f"G{i}" for i in range(6)]
 PATIENTS = [f"P{i:02d}" for i in range(12)]
 
 
 def tiles_of(slide: str) -> TileSet:
-    """Five tiles; the slide of no tiles file is P99."""
+    """Return five tiles; slide P99-1 has no file of tiles."""
     if slide == "P99-1":
         raise InputError("no tiles", fix="tile it")
     coords = np.stack([np.arange(5) * PX, np.zeros(5)], axis=1).astype(np.int64)
@@ -59,7 +61,7 @@ def tiles_of(slide: str) -> TileSet:
 
 
 def pixels_of(slide: str, x: int) -> NDArray[np.uint8]:
-    """Stripes whose spacing says the patient, at a colour that says nothing."""
+    """Return stripes whose spacing depends on the patient, and whose colour does not."""
     number = int(slide[1:3])
     rng = np.random.default_rng([number, x, int(slide[-1])])
     wave = 110 + 60 * np.sin(np.arange(PX) * (0.3 + 0.15 * number) + rng.uniform(0, 6))
@@ -78,7 +80,7 @@ def open_tiles(tiles: TileSet, batch_size: int) -> Iterator[TileBatches]:
 
 
 class FakeSource(TileSource):
-    """Slides that are made in memory; `change` alters the tiles that are found for one."""
+    """Source of slides that are made in memory; `change` alters the tiles of a slide."""
 
     def __init__(self, change: Callable[[TileSet], TileSet] = lambda tiles: tiles) -> None:
         super().__init__({})
@@ -96,7 +98,10 @@ SOURCE = FakeSource()
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> FinetuneConfig:
-    """Twelve patients, the first with two slides; an encoder that was never trained, and its features."""
+    """Make a cohort of twelve patients, an encoder that was never trained, and its features.
+
+    The first patient has two slides.
+    """
     folder = tmp_path_factory.mktemp("tuning")
     torch.manual_seed(0)
     model = create_encoder("resnet10t", num_classes=len(GENES), input_px=PX)
@@ -104,7 +109,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> FinetuneConfig:
         "log1p", np.zeros(len(GENES), np.float32), np.ones(len(GENES), np.float32)
     )
     info = EncoderInfo(
-        "resnet10t", GenePanel(tuple(GENES)), scaler, PATCH, "library", input_spec=TAKES
+        "resnet10t", GenePanel(tuple(GENES)), scaler, PATCH, "library", input_spec=INPUT_SPEC
     )
     save_encoder(folder / "encoder.safetensors", model, info)
     slides = [f"{name}-1" for name in PATIENTS] + ["P00-2"]
@@ -147,7 +152,14 @@ def tuned(
     config: FinetuneConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("tuned") / "run"
-    return out, finetuning.run(config, out, source=SOURCE)
+    return out, run_in_memory(config, out)
+
+
+def run_in_memory(config: FinetuneConfig, out: Path) -> dict[str, Any]:
+    """Run ``finetune`` on the slides that are made in memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TileSource, "from_slides", lambda *_, **__: SOURCE)
+        return finetuning.run(config, out)
 
 
 @pytest.mark.parametrize(
@@ -185,13 +197,13 @@ def network(which: bag_encoder.EncoderTrain) -> BagNetwork:
     return BagNetwork(
         encoder,
         SlideRegressor(512, 3, MilConfig(embedding=8, attention_hidden=4, dropout=0.0)),
-        TAKES,
+        INPUT_SPEC,
         which,
     )
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
-    """Two bags, of five tiles and of two."""
+    """Return two bags, of five tiles and of two."""
     pixels = torch.randint(
         0, 255, (2, 5, PX, PX, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
@@ -221,7 +233,7 @@ def test_checkpointing_in_chunks_changes_no_gradient(monkeypatch: pytest.MonkeyP
     for chunk, plain in ((2, False), (100, True)):
         monkeypatch.setattr(bag_encoder, "_TILES_A_CHUNK", chunk)
         if plain:
-            monkeypatch.setattr(bag_encoder, "checkpointed", bag_encoder._call)
+            monkeypatch.setattr(bag_encoder, "checkpointed", bag_encoder.call)
         net = network("all").train()
         net(*batch()).square().mean().backward()
         found.append({n: p.grad for n, p in net.named_parameters() if p.grad is not None})
@@ -230,19 +242,27 @@ def test_checkpointing_in_chunks_changes_no_gradient(monkeypatch: pytest.MonkeyP
         torch.testing.assert_close(gradient, found[1][name], rtol=1e-3, atol=1e-6)
 
 
+def _values_saved(net: BagNetwork) -> int:
+    """Return the number of values that a forward pass saves for the backward pass."""
+    saved: list[int] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        saved.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        net(*batch())
+    return sum(saved)
+
+
 def test_only_a_chunks_activations_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tensors saved for the backward pass: with checkpointing, little more than the pixels."""
+    """With checkpointing, little more than the pixels is saved for the backward pass."""
     sizes = []
     for plain in (False, True):
         if plain:
-            monkeypatch.setattr(bag_encoder, "checkpointed", bag_encoder._call)
-        saved: list[int] = []
+            monkeypatch.setattr(bag_encoder, "checkpointed", bag_encoder.call)
         net = network("all").train()
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda t: saved.append(t.numel()) or t, lambda t: t
-        ):  # noqa: B023
-            net(*batch())
-        sizes.append(sum(saved))
+        sizes.append(_values_saved(net))
     assert sizes[0] * 5 < sizes[1]
 
 
@@ -360,7 +380,7 @@ def test_a_fold_that_gains_nothing_keeps_the_frozen_model(
 ) -> None:
     worse = iter(range(100))
     monkeypatch.setattr(encoder_tuning, "_score", lambda *_: -float(next(worse)))
-    summary = finetuning.run(config, tmp_path / "run", source=SOURCE)
+    summary = run_in_memory(config, tmp_path / "run")
     assert not list((tmp_path / "run").glob("encoder*.safetensors"))
     rows = {row["predictor"]: row["median_pooled_r_biased"] for row in summary["headline"]}
     assert rows["model"] == rows["frozen_encoder"]
@@ -379,9 +399,9 @@ def test_a_killed_run_goes_on_to_the_same_weights(
 
     monkeypatch.setattr(encoder_tuning, "_score", killed)
     with pytest.raises(KeyboardInterrupt):
-        finetuning.run(config, tmp_path / "run", source=SOURCE)
+        run_in_memory(config, tmp_path / "run")
     monkeypatch.setattr(encoder_tuning, "_score", score)
-    finetuning.run(config, tmp_path / "run", source=SOURCE)
+    run_in_memory(config, tmp_path / "run")
     left, right = (
         anndata.read_h5ad(folder / "out_of_fold.h5ad").X for folder in (tuned[0], tmp_path / "run")
     )
@@ -389,7 +409,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
 
 
 def test_slides_that_cannot_be_read_cost_a_row(config: FinetuneConfig, tmp_path: Path) -> None:
-    """P05 has two slides, of which one cannot be opened; P04 has none with tiles, P00 one tiled anew."""
+    """One of the two slides of P05 cannot be opened; P04 has no tiles; one of P00 has new tiles."""
 
     def some(tiles: TileSet) -> TileSet:
         if tiles.slide_id == "P04-1":
@@ -399,11 +419,11 @@ def test_slides_that_cannot_be_read_cost_a_row(config: FinetuneConfig, tmp_path:
         )
         return fewer if tiles.slide_id == "P00-2" else tiles
 
-    data = finetuning.load_cohort(config.cohort, config.features)
+    data = load_cohort(config.cohort, config.features)
     data = dataclasses.replace(
         data, slides=data.slides | {"P05": (*data.slides["P05"], Path("P05-2.h5"))}
     )
-    left, pixels = encoder_tuning.with_pixels(config, data, FakeSource(some))
+    left, pixels = with_pixels(config, data, FakeSource(some))
     assert left.patients == tuple(name for name in PATIENTS if name != "P04")
     assert len(left.values) == len(left.descriptors["mean_features"]) == len(left.patients)
     assert [slide.slide_id for slide in pixels.tiles["P05"]] == ["P05-1"]
@@ -442,6 +462,6 @@ def test_cross_validation_asks_for_no_refits(config: FinetuneConfig) -> None:
 def test_tiles_of_another_size_are_dropped_with_the_reason(config: FinetuneConfig) -> None:
     other = TileSpec.for_slide(PatchSize(64, 0.69), slide_mpp=0.69, level_downsamples=[1.0])
     source = FakeSource(lambda tiles: dataclasses.replace(tiles, spec=other))
-    data = finetuning.load_cohort(config.cohort, config.features)
+    data = load_cohort(config.cohort, config.features)
     with pytest.raises(InputError, match="no slide's pixels can be read"):
-        encoder_tuning.with_pixels(config, data, source)
+        with_pixels(config, data, source)

@@ -58,5 +58,5 @@ def test_a_trunk_that_is_none_is_named(demo: Path, tmp_path: Path) -> None:
         model="tcgn_tiny",
         trunk=str(tmp_path / "other.safetensors"),
     )
-    with pytest.raises(InputError, match=r"other.safetensors: no tensor of the CMT trunk"):
+    with pytest.raises(InputError, match=r"other.safetensors: holds no tensor of the CMT trunk"):
         pretraining.run(config, tmp_path / "encoder")
