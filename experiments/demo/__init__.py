@@ -1,1 +1,1 @@
-"""TODO: say what experiments/demo holds."""
+"""Run the whole chain on a synthetic cohort whose truth is known."""

@@ -1,10 +1,14 @@
-"""Do explanations mean something? On a synthetic cohort it is known where a gene's expression comes from.
+"""Measure whether explanations of a synthetic cohort point to the tissue that a gene comes from.
 
-For spots of sections that the encoder was not trained on, of which an immune aggregate fills 5 to 50 %: the mass of the
-explanation inside the aggregate over the aggregate's share of the patch. 1 is chance. A gene that follows the immune
-region should reach 2; a null gene, which follows nothing, should not, nor a network that was never trained.
+In a synthetic cohort it is known which tissue region a gene follows. The check uses spots of test
+sections of which an immune aggregate fills 5 to 50 %. It divides the share of the explanation that
+lies inside the aggregate by the share of the patch that the aggregate fills. By chance this ratio
+is
+1. For a gene that follows the immune region it should reach 2. For a null gene, which follows
+nothing, it should not, nor for a network that was never trained.
 
-``python -m tcgn_mil.experiments.demo.explanation_check DEMO`` measures it for the folder of a finished ``tcgn-mil demo``.
+``python -m tcgn_mil.experiments.demo.explanation_check DEMO`` measures it for the folder of a
+finished ``tcgn-mil demo``.
 """
 
 from __future__ import annotations
@@ -32,26 +36,25 @@ from tcgn_mil.models.network_input import to_network_input
 from tcgn_mil.types.genes import GenePanel
 
 REGION = "immune"
-SHARE_RANGE = (
-    0.05,
-    0.5,
-)  # of the patch; where it fills the patch, nothing can hold twice its share
-CELLS = (7, 7)  # of TCGN's last map; those of other encoders are brought to it
+# Share of the patch that the region fills. Where it fills more than half, no explanation can hold
+# twice its share.
+SHARE_RANGE = (0.05, 0.5)
+CELLS = (7, 7)  # grid of TCGN's last map; maps of other encoders are resampled to it
 _BATCH = 32
 Explain = Callable[[nn.Module, Tensor, Sequence[int]], Tensor]
 
 
 class RegionSpots(NamedTuple):
-    """Spots with the region, from one or more sections.
+    """Spots that the region fills in part, from one or more sections.
 
     Attributes
     ----------
     names
-        (S,) str.
+        (S,) names of the spots.
     pixels
-        (S, P, P, 3) uint8.
+        (S, P, P, 3) uint8 patches.
     inside
-        (S, 7, 7), the region's share of each cell of the last map.
+        (S, 7, 7) share of each cell that the region fills.
     """
 
     names: NDArray[np.str_]
@@ -60,11 +63,11 @@ class RegionSpots(NamedTuple):
 
     @property
     def share(self) -> NDArray[np.float64]:
-        """(S,), the region's share of the patch."""
+        """Share of each patch that the region fills, (S,)."""
         return self.inside.mean(axis=(1, 2))
 
     def some(self, count: int) -> RegionSpots:
-        """At most `count` of them, evenly spaced."""
+        """Return at most `count` of the spots, evenly spaced."""
         rows = np.linspace(0, len(self.pixels) - 1, min(count, len(self.pixels))).astype(int)
         return RegionSpots(self.names[rows], self.pixels[rows], self.inside[rows])
 
@@ -80,26 +83,29 @@ def localisation(
     steps: int = 32,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Where the explanations of immune and null genes lie.
+    """Measure how much of each explanation lies inside immune aggregates.
 
     Parameters
     ----------
     encoder
-        Checkpoint, trained on other sections of the cohort.
+        Checkpoint that was trained on other sections of the cohort.
     spots, truth
-        Folders of `tcgn-mil spots` and of the cohort's truth.
+        Folder of ``tcgn-mil spots``, and the folder of the cohort's truth.
     sections
         Test sections.
     ig_spots, ig_genes, steps
-        Integrated gradients cost a pass a step, so they are measured on some spots and genes of each kind.
+        Integrated gradients need one pass for each step, so they are measured on some spots, and on
+        some genes of each kind.
     seed
-        Of the untrained network.
+        Seed of the untrained network.
 
     Returns
     -------
-    One row for each network (trained, untrained), method and gene: its kind (immune, null); spots; area, the mean share
-    of the region; mass, the mean share of the explanation inside it; ratio, the mean over spots of mass over
-    area; strength, the mean sum of the explanation, in standardised expression.
+    DataFrame
+        One row for each network (trained, untrained), method and gene. ``kind`` is immune or null.
+        ``area`` is the mean share of the patch that the region fills, ``mass`` the mean share of
+        the explanation inside it, and ``ratio`` the mean over spots of mass over area. ``strength``
+        is the mean sum of the explanation in standardised expression.
     """
     model, info = load_encoder(encoder)
     torch.manual_seed(seed)
@@ -107,30 +113,30 @@ def localisation(
         info.model, num_classes=len(info.panel), input_px=info.input_spec.size_px
     ).eval()
     parts = [region_spots(read_spots(Path(spots) / f"{name}.h5ad"), truth) for name in sections]
-    found = RegionSpots(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-    if not len(found.pixels):
+    chosen = RegionSpots(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    if not len(chosen.pixels):
         raise InputError(
             f"no spot of these sections has {REGION} tissue in part of its patch",
-            fix="use more sections",
+            fix="use a larger preset of the demo, which has more sections",
         )
     trials: list[tuple[str, nn.Module, str, Explain, RegionSpots, int | None]] = [
-        ("trained", model, "Grad-CAM", grad_cam, found, None),
-        ("untrained", untrained, "Grad-CAM", grad_cam, found, None),
+        ("trained", model, "Grad-CAM", grad_cam, chosen, None),
+        ("untrained", untrained, "Grad-CAM", grad_cam, chosen, None),
         (
             "trained",
             model,
             "integrated gradients",
             _positive_relevance(steps, info),
-            found.some(ig_spots),
+            chosen.some(ig_spots),
             ig_genes,
         ),
     ]
     tables = []
-    for network, module, method, explain, chosen, most in trials:
+    for network, module, method, explain, measured_on, most in trials:
         for kind, genes in _genes_of(truth, info.panel).items():
             asked = genes[:most]
             targets = [info.panel.genes.index(gene) for gene in asked]
-            rows = _measure(module, info, explain, chosen, targets, method)
+            rows = _measure(module, info, explain, measured_on, targets, method)
             tables.append(
                 pd.DataFrame(
                     {"network": network, "method": method, "kind": kind, "gene": asked, **rows}
@@ -140,8 +146,9 @@ def localisation(
 
 
 def _genes_of(truth: str | Path, panel: GenePanel) -> dict[str, list[str]]:
-    """Genes of the panel that follow the region, and those that follow nothing."""
-    table = pd.read_csv(Path(truth) / "genes.csv", keep_default_na=False)  # "null" is a kind
+    """Return the genes of the panel that follow the region, and those that follow nothing."""
+    # pandas would read the kind "null" as a missing value.
+    table = pd.read_csv(Path(truth) / "genes.csv", keep_default_na=False)
     table = table[table["gene"].isin(panel.genes)]
     return {
         REGION: table.loc[table["region"] == REGION, "gene"].tolist(),
@@ -150,7 +157,7 @@ def _genes_of(truth: str | Path, panel: GenePanel) -> dict[str, list[str]]:
 
 
 def _positive_relevance(steps: int, info: EncoderInfo) -> Explain:
-    """Integrated gradients summed over the cells of the last map, positive part."""
+    """Return a function that sums integrated gradients over cells and keeps what is positive."""
 
     def explain(model: nn.Module, images: Tensor, targets: Sequence[int]) -> Tensor:
         white = white_glass(images, mean=info.input_spec.mean, std=info.input_spec.std)
@@ -163,7 +170,7 @@ def _positive_relevance(steps: int, info: EncoderInfo) -> Explain:
 
 
 def region_spots(spots: SpotSet, truth: str | Path) -> RegionSpots:
-    """The spots of a section whose share of the region is within SHARE_RANGE."""
+    """Return the spots of a section whose share of the region lies within :data:`SHARE_RANGE`."""
     with np.load(Path(truth) / "regions" / f"{spots.section}.npz") as regions:
         labels, label_mpp = regions["labels"], float(regions["mpp"])
     centres_um = np.asarray(spots.adata.obsm["spatial"]) * float(spots.adata.uns["mpp"])
@@ -187,7 +194,7 @@ def _measure(
     targets: Sequence[int],
     description: str,
 ) -> dict[str, NDArray[np.float64] | int | float]:
-    """Columns of :func:`localisation`, an entry a target."""
+    """Return the columns of :func:`localisation`, with one entry for each target."""
     maps = []
     for start in tqdm(
         range(0, len(spots.pixels), _BATCH), desc=description, unit="batch", leave=False
@@ -214,7 +221,10 @@ def _measure(
 
 
 def localisation_means(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over genes for each network, method and kind, and `ratio_of_means`, mean mass over mean area."""
+    """Average over genes for each network, method and kind.
+
+    ``ratio_of_means`` is added: the mean mass over the mean area.
+    """
     groups = table.groupby(["network", "method", "kind"])
     means = groups[["spots", "area", "mass", "ratio", "strength"]].mean()
     means.insert(0, "genes", groups.size())
@@ -223,11 +233,13 @@ def localisation_means(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(folder: str | Path) -> pd.DataFrame:
-    """Print the summary for a demo's encoder and test sections."""
+    """Print the averages for the encoder and the test sections of a demo."""
     folder = Path(folder)
     encoder = folder / "encoder" / "encoder.safetensors"
     sections = read_encoder_info(encoder).provenance["config"]["test_sections"]
-    table = localisation_means(localisation(encoder, folder / "spots", folder / "cohort" / "truth", sections))
+    table = localisation_means(
+        localisation(encoder, folder / "spots", folder / "cohort" / "truth", sections)
+    )
     print(table.to_string(index=False, float_format=lambda value: f"{value:.2f}"))
     return table
 

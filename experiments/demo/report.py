@@ -1,4 +1,4 @@
-"""report.html of the demo: what was made, how well it was predicted beside the baselines, and the truth behind it."""
+"""Write the report of the demo: data, results beside the baselines, and the truth behind them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from tcgn_mil.experiments.runs.page import Section, as_picture, as_table, write_
 from tcgn_mil.experiments.runs.run_folder import finished_summary
 from tcgn_mil.io.failures import Failure
 
-BANNER = "SYNTHETIC DATA. Slides and expression are simulated; nothing here says anything about patients."
+BANNER = (
+    "SYNTHETIC DATA. Slides and expression are simulated; nothing here says anything about"
+    " patients."
+)
 _SHOWN_MAPS = 2
 
 
 class Step(NamedTuple):
-    """A command and its wall time."""
+    """A command and the time that it took."""
 
     command: str
     seconds: float
@@ -31,7 +34,7 @@ class Step(NamedTuple):
 def write_demo_report(
     out: Path, cohort: SyntheticPaths, steps: Sequence[Step], failures: Sequence[Failure]
 ) -> Path:
-    """Write report.html into `out`, from the files that the stages left there."""
+    """Write ``report.html`` from the files that the stages left in `out`."""
     sections = [
         _cohort_section(out, cohort, failures),
         _spot_section(out),
@@ -54,18 +57,20 @@ def write_demo_report(
 
 
 def _cohort_section(out: Path, cohort: SyntheticPaths, failures: Sequence[Failure]) -> Section:
-    """What there is, and what was lost on the way."""
+    """Describe the data, and what failed on the way."""
     join = pd.read_csv(out / "join_report.csv")
     slides = join[join["kind"] == "slide"]
     predicted = json.loads((out / "predictions" / "summary.json").read_text())
     text = (
-        f"{len(slides)} slides, of which {int(slides['kept'].sum())} have expression; {predicted['patients']} patients,"
-        f" {predicted['tiles']} tiles, {predicted['genes']} genes. {len(failures)} slides failed in some stage."
+        f"The cohort has {len(slides)} slides, of which {int(slides['kept'].sum())} have"
+        f" expression. Predictions were made for {predicted['genes']} genes of"
+        f" {predicted['patients']} patients from {predicted['tiles']} tiles. {len(failures)} slides"
+        " failed in a stage."
     )
     section = Section("The cohort", [text])
     if failures:
         section.tables.append(
-            as_table(pd.DataFrame(failures), "Slides that failed, why, and the likely fix")
+            as_table(pd.DataFrame(failures), "Slides that failed, the reason, and the likely fix")
         )
     overlays = [
         path
@@ -77,22 +82,24 @@ def _cohort_section(out: Path, cohort: SyntheticPaths, failures: Sequence[Failur
     section.figures.append(
         as_picture(spots[0], "A spatial transcriptomics section: the patches that the encoder sees")
     )
-    section.paragraphs.append(f"The truth behind the cohort is in {cohort.truth}.")
+    section.paragraphs.append(f"The truth behind the synthetic data is in {cohort.truth}.")
     return section
 
 
 def _spot_section(out: Path) -> Section:
-    """Pretraining: test sections beside the baselines."""
+    """Describe pretraining: results on test sections beside the baselines."""
     encoder = out / "encoder"
     summary = finished_summary(encoder) or {}
     section = Section(
         "Spot level: the pretrained encoder",
         [
-            f"{summary['model']} on {summary['spots']['train']} spots of the training sections, epoch chosen on"
-            f" {summary['spots']['val']} spots ({summary['validation']}), tested once on {summary['spots']['test']}"
-            " spots of a patient in neither part. The headline is the median depth-adjusted r over genes seen in at"
-            " least 20 % of the test spots. The depth control knows neither gene nor image and still reaches the plain"
-            " r in its row, so compare the headline."
+            f"{summary['model']} was trained on {summary['spots']['train']} spots of the training"
+            f" sections. Its epoch was chosen on {summary['spots']['val']} spots"
+            f" ({summary['validation']}). It was tested once on {summary['spots']['test']} spots of"
+            " a patient who is in neither part. The headline is the median depth-adjusted r over"
+            " the genes seen in at least 20 % of the test spots. The depth control knows neither"
+            " the gene nor the image and still reaches the plain r in its row; the headline is"
+            " therefore the number to compare."
         ],
         [
             as_table(
@@ -115,12 +122,12 @@ def _spot_section(out: Path) -> Section:
 
 
 def _slide_section(out: Path, cohort: SyntheticPaths) -> Section:
-    """Cross-validated bulk prediction, by what the gene truly follows."""
+    """Describe cross-validated bulk prediction, by the tissue that each gene truly follows."""
     run = out / "slide-model"
     table = pd.read_csv(run / "genes.csv")
     truth = pd.read_csv(
         cohort.truth / "genes.csv", keep_default_na=False
-    )  # the kind "null" is no missing value
+    )  # pandas would read the kind "null" as a missing value
     merged = table.merge(truth[["gene", "kind", "region"]], on="gene", how="left")
     best = (
         "r_model" if merged["r_model"].notna().any() else "pooled_r_model"
@@ -133,11 +140,13 @@ def _slide_section(out: Path, cohort: SyntheticPaths) -> Section:
     return Section(
         "Slide level: bulk expression out of fold",
         [
-            f"{summary['patients']} patients in {summary['folds']} folds; unit {summary['unit']}. r is computed within"
-            f" each test fold of {patients_a_fold} patients and combined by Fisher z, which inflates high r in folds so"
-            " small; pooled r is biased downwards; single genes vary widely. Morphology genes follow one of two tumour"
-            " subtypes that share their colours and differ in nuclei only, so ridge on colour should score about 0 on"
-            " them; null genes follow nothing.",
+            f"There are {summary['patients']} patients in {summary['folds']} folds, and expression"
+            f" is in {summary['unit']}. r is computed within each test fold of {patients_a_fold}"
+            " patients and combined by Fisher's z. In folds that are this small, the combination"
+            " raises high values of r, and single genes vary widely. Pooled r is biased downwards."
+            " Morphology genes follow one of two tumour subtypes, which have the same colours and"
+            " differ in their nuclei only, so that ridge on colour should have an r of about 0 for"
+            " them. Null genes follow nothing.",
             _verdict(merged[merged["kind"] != "null"], best),
             _claims(summary),
         ],
@@ -161,7 +170,7 @@ def _slide_section(out: Path, cohort: SyntheticPaths) -> Section:
                         "headline.png",
                         "Median r of the model and its baselines, 95 % interval over patients",
                     ),
-                    ("null.png", "p-values of all genes against even ones"),
+                    ("null.png", "p-values of all genes against those expected by chance"),
                 )
                 if (run / name).is_file()
             ),
@@ -173,24 +182,25 @@ def _slide_section(out: Path, cohort: SyntheticPaths) -> Section:
 
 
 def _claims(summary: dict[str, Any]) -> str:
-    """How many genes are predictable, and what the intervals hold."""
+    """Return the sentence on predictable genes and on prediction intervals."""
     coverage = summary["coverage"]
     intervals = (
         "too few patients for prediction intervals"
         if coverage["measured"] is None
         else (
-            f"prediction intervals of {coverage['stated']:.0%} hold {coverage['measured']:.1%} of out-of-fold values"
+            f"prediction intervals of {coverage['stated']:.0%} hold {coverage['measured']:.1%} of"
+            " out-of-fold values"
         )
     )
     labels = f" ({'; '.join(summary['labels'])})" if summary["labels"] else ""
     return (
-        f"{summary['predictable']} of {summary['genes']} genes are predictable: q below 0.05 and above every baseline"
-        f"{labels}; {intervals}."
+        f"{summary['predictable']} of {summary['genes']} genes are predictable: q below 0.05 and r"
+        f" above every baseline{labels}; {intervals}."
     )
 
 
 def _verdict(followed: pd.DataFrame, best: str) -> str:
-    """The model against its baselines in one sentence, over genes that follow something."""
+    """Return the sentence that compares the model with its baselines, without the null genes."""
     prefix = best.removesuffix("model")
     medians = {
         column.removeprefix(prefix): followed[column].median()
@@ -206,7 +216,7 @@ def _verdict(followed: pd.DataFrame, best: str) -> str:
 
 
 def _by_kind_figure(merged: pd.DataFrame, best: str, path: Path) -> Path:
-    """The model beside the ridge baselines, one cluster of points a kind of gene."""
+    """Draw the model beside the ridge baselines, one cluster of points for each kind of gene."""
     prefix = best.removesuffix("model")
     names = {
         "model": best,
@@ -223,23 +233,23 @@ def _by_kind_figure(merged: pd.DataFrame, best: str, path: Path) -> Path:
 
 
 def _map_section(out: Path) -> Section:
-    """Where the prediction comes from, for the first slides."""
+    """Show attention and tile scores of the first slides."""
     maps = sorted((out / "predictions" / "maps").glob("*.png"))[:_SHOWN_MAPS]
     predicted = anndata.read_h5ad(out / "predictions" / "predicted.h5ad")
     folds = int(np.median(predicted.obs["n_models"]))
     return Section(
         "Maps",
         [
-            f"Attention and per-tile scores, by the {folds} model that did not see the patient. Tile scores live in"
-            " the standardised target space: their attention-weighted mean is the slide's prediction; they are not"
-            " abundances."
+            "The maps show attention and tile scores of models that did not see the patient"
+            f" ({folds} for each patient). Tile scores are in standardised units: their"
+            " attention-weighted mean is the prediction of the slide. They are not abundances."
         ],
         figures=[as_picture(path, path.stem) for path in maps],
     )
 
 
 def _explanation_section(out: Path, cohort: SyntheticPaths) -> Section:
-    """Why the encoder predicts what it does for a spot, for genes of which the truth is known."""
+    """Show explanations of one spot for genes whose truth is known."""
     table = pd.read_csv(out / "explanations" / "explanations.csv")
     truth = pd.read_csv(cohort.truth / "genes.csv", keep_default_na=False).set_index("gene")
     first = table[table["picture"] == table["picture"].iloc[0]]
@@ -262,13 +272,21 @@ def _explanation_section(out: Path, cohort: SyntheticPaths) -> Section:
     return Section(
         "Explanations",
         [
-            f"A test spot as the encoder sees it ({first['where'].iloc[0]}), for genes that in truth follow"
-            f" {' and '.join(follows.values())}. Grad-CAM is what speaks for a gene; integrated gradients add up to the"
-            " change of its prediction from white glass; edges and nodes are the patch graphs that the network chose,"
-            " the same for all genes. python -m tcgn_mil.experiments.demo.explanation_check measures on this folder how"
-            " much of it lies in immune aggregates, for genes that follow them, null genes, and an untrained network."
+            f"The figures show a test spot as the encoder sees it ({first['where'].iloc[0]}), for"
+            f" genes that in truth follow {' and '.join(follows.values())}. Grad-CAM shows what"
+            " speaks for a gene. Integrated gradients add up to the change of its prediction from"
+            " white glass. Edges and nodes are the patch graphs that the network chose, which are"
+            " the same for all genes. The command python -m"
+            " tcgn_mil.experiments.demo.explanation_check, followed by this folder, measures how"
+            " much of the explanations lies in immune aggregates: for genes that follow them, for"
+            " null genes, and for an untrained network."
         ],
-        [as_table(shown, f"In {table['unit'].iloc[0]}; the error of the integration is ig_delta")],
+        [
+            as_table(
+                shown,
+                f"Values in {table['unit'].iloc[0]}; ig_delta is the error of the integration",
+            )
+        ],
         [
             as_picture(
                 out / "explanations" / row.figure, f"{row.gene}, which follows {follows[row.gene]}"
@@ -279,11 +297,16 @@ def _explanation_section(out: Path, cohort: SyntheticPaths) -> Section:
 
 
 def _step_section(steps: Sequence[Step]) -> Section:
-    """The commands that do the same."""
+    """List the commands that do the same as the demo."""
     table = pd.DataFrame(
         {"command": [step.command for step in steps], "seconds": [step.seconds for step in steps]}
     )
-    total = f"{sum(step.seconds for step in steps):.0f} seconds in all; a resumed demo skips what it finds."
+    total = (
+        f"The steps took {sum(step.seconds for step in steps):.0f} seconds in all. A demo that was"
+        " interrupted skips the files that are there already."
+    )
     return Section(
-        "The commands, and how long they took", [total], tables=[as_table(table, "In this order")]
+        "The commands, and the time that each took",
+        [total],
+        tables=[as_table(table, "In this order")],
     )

@@ -1,7 +1,7 @@
-"""``tcgn-mil demo``: every stage on a synthetic cohort whose truth is known, up to report.html.
+"""Run every stage on a synthetic cohort and write a report (the verb ``tcgn-mil demo``).
 
-Each step is the function behind the verb of that name, and the report shows the command that does the same. An
-interrupted demo goes on where it stopped.
+Each step calls the function behind a verb, and the report shows the command that does the same. A
+demo that was interrupted continues where it stopped.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from tcgn_mil.experiments.demo.report import Step, write_demo_report
 from tcgn_mil.experiments.demo.synthetic import SyntheticPaths, make_cohort, preset
 from tcgn_mil.experiments.encode.config import EncodeSettings
 from tcgn_mil.experiments.encode.run import encode_cohort
-from tcgn_mil.experiments.explain import run as explanation
-from tcgn_mil.experiments.predict import run as prediction
-from tcgn_mil.experiments.slide_level import run as finetuning
-from tcgn_mil.experiments.spot_level import pretrain as pretraining
+from tcgn_mil.experiments.explain.config import ExplainConfig
+from tcgn_mil.experiments.explain.run import run as run_explain
+from tcgn_mil.experiments.predict.config import PredictConfig
+from tcgn_mil.experiments.predict.run import run as run_predict
+from tcgn_mil.experiments.slide_level.config import FinetuneConfig
+from tcgn_mil.experiments.slide_level.run import run as run_finetune
 from tcgn_mil.experiments.spot_level.config import SpotConfig
+from tcgn_mil.experiments.spot_level.pretrain import run as run_pretrain
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.io.spot_files import find_sections, read_spots
 from tcgn_mil.preprocessing.bulk.run import BulkConfig, write_cohort
@@ -38,18 +41,19 @@ from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.settings.training import TrainingConfig
 
 Result = TypeVar("Result")
-# Enough for tcgn_tiny to see what the synthetic genes follow, in the minutes that a demo may take on two cores.
+# Enough epochs for tcgn_tiny to learn what the synthetic genes follow, in the few minutes that a
+# demo may take on two cores.
 _EPOCHS = {"test": 2, "demo": 8, "study": 20}
 
 
 @dataclass
 class _Steps:
-    """Runs steps and keeps their commands and wall times."""
+    """Runs steps and records their commands and times."""
 
     log: list[Step] = field(default_factory=list)
 
     def do(self, command: str, action: Callable[[], Result]) -> Result:
-        """Run one step, announced by the command that does the same."""
+        """Run one step, after printing the command that does the same."""
         print(f"\n$ {command}", flush=True)
         start = time.perf_counter()
         result = action()
@@ -58,16 +62,21 @@ class _Steps:
 
 
 def run_demo(out_dir: str | Path, *, preset_name: str = "demo", seed: int = 0) -> Path:
-    """Run the whole chain; returns the path of report.html.
+    """Run the whole chain.
 
     Parameters
     ----------
     out_dir
         Folder for everything.
     preset_name
-        ``demo``, ``study`` or ``test``.
+        Size of the cohort: ``demo``, ``study`` or ``test``.
     seed
-        Of the cohort, the folds and training.
+        Seed for the cohort, the folds and training.
+
+    Returns
+    -------
+    Path
+        Path of ``report.html``.
     """
     out = Path(out_dir)
     steps = _Steps()
@@ -79,12 +88,13 @@ def run_demo(out_dir: str | Path, *, preset_name: str = "demo", seed: int = 0) -
     )
     failures += _read_slides(steps, cohort, out)
     steps.do(
-        f"tcgn-mil bulk {cohort.bulk} --unit tpm --slides {cohort.slides} --out {out / 'cohort.h5ad'}",
+        f"tcgn-mil bulk {cohort.bulk} --unit tpm --slides {cohort.slides}"
+        f" --out {out / 'cohort.h5ad'}",
         lambda: write_cohort(
             [cohort.bulk], find_slides(cohort.slides), out / "cohort.h5ad", BulkConfig(unit="tpm")
         ),
     )
-    finetune = finetuning.FinetuneConfig(
+    finetune = FinetuneConfig(
         cohort=str(out / "cohort.h5ad"),
         features=str(out / "features"),
         encoder=str(out / "encoder" / "encoder.safetensors"),
@@ -92,17 +102,16 @@ def run_demo(out_dir: str | Path, *, preset_name: str = "demo", seed: int = 0) -
         n_folds=4,
     )
     steps.do(
-        f"tcgn-mil finetune --cohort {finetune.cohort} --features {finetune.features} --encoder {finetune.encoder}"
-        f" --set n_folds={finetune.n_folds} --set seed={seed} --out {out / 'slide-model'}",
-        lambda: finetuning.run(finetune, out / "slide-model"),
+        f"tcgn-mil finetune --cohort {finetune.cohort} --features {finetune.features}"
+        f" --encoder {finetune.encoder} --set n_folds={finetune.n_folds} --set seed={seed}"
+        f" --out {out / 'slide-model'}",
+        lambda: run_finetune(finetune, out / "slide-model"),
     )
-    predict = prediction.PredictConfig(
-        str(out / "slide-model"), finetune.features, str(out / "tiles")
-    )
+    predict = PredictConfig(str(out / "slide-model"), finetune.features, str(out / "tiles"))
     _, unpredicted = steps.do(
-        f"tcgn-mil predict --model {predict.model} --features {predict.features} --thumbnails {predict.thumbnails}"
-        f" --out {out / 'predictions'}",
-        lambda: prediction.run(predict, out / "predictions"),
+        f"tcgn-mil predict --model {predict.model} --features {predict.features}"
+        f" --thumbnails {predict.thumbnails} --out {out / 'predictions'}",
+        lambda: run_predict(predict, out / "predictions"),
     )
     _explain(steps, cohort, out)
     return write_demo_report(out, cohort, steps.log, [*failures, *unpredicted])
@@ -117,7 +126,10 @@ def _pretrain(
     epochs: int,
     seed: int,
 ) -> list[Failure]:
-    """Read the ST sections and train tcgn_tiny; the first patient's sections are the test. Returns what failed."""
+    """Read the sections and train tcgn_tiny; return the sections that failed.
+
+    The sections of the first patient are the test part.
+    """
     spots = out / "spots"
     read = steps.do(
         f"tcgn-mil spots {cohort.st} --spot-pitch-um {spot_pitch_um:g} --out {spots}",
@@ -134,15 +146,16 @@ def _pretrain(
     )
     chosen = " ".join(f"--test-section {name}" for name in test)
     steps.do(
-        f"tcgn-mil pretrain --spots {spots} {chosen} --set model=tcgn_tiny --set views=1 --set training.epochs={epochs}"
-        f" --set training.lr={config.training.lr:g} --out {out / 'encoder'}",
-        lambda: pretraining.run(config, out / "encoder"),
+        f"tcgn-mil pretrain --spots {spots} {chosen} --set model=tcgn_tiny --set views=1"
+        f" --set training.epochs={epochs} --set training.lr={config.training.lr:g}"
+        f" --out {out / 'encoder'}",
+        lambda: run_pretrain(config, out / "encoder"),
     )
     return read.failures
 
 
 def _read_slides(steps: _Steps, cohort: SyntheticPaths, out: Path) -> list[Failure]:
-    """Tile and encode the cohort's slides; returns those that failed."""
+    """Tile and encode the slides of the cohort; return the slides that failed."""
     source = TileSource.from_slides(cohort.slides, tiles=out / "tiles")
     _, untiled = steps.do(
         f"tcgn-mil tile {cohort.slides} --out {out / 'tiles'}",
@@ -159,14 +172,15 @@ def _read_slides(steps: _Steps, cohort: SyntheticPaths, out: Path) -> list[Failu
 
 
 def _explain(steps: _Steps, cohort: SyntheticPaths, out: Path) -> None:
-    """Explain a test spot for a gene of immune aggregates, and for one that follows nothing.
+    """Explain one test spot, for a gene of immune aggregates and for a gene that follows nothing.
 
-    The spot is the one of which an aggregate fills nearest to three tenths, or that of highest prediction where no
-    aggregate fills a part.
+    The spot is the one in which immune aggregates fill nearest to 30 % of the patch. If no spot is
+    filled in part, the spot with the highest prediction is explained.
     """
     encoder = out / "encoder" / "encoder.safetensors"
     info = read_encoder_info(encoder)
-    truth = pd.read_csv(cohort.truth / "genes.csv", keep_default_na=False)  # "null" is a kind
+    # pandas would read the kind "null" as a missing value.
+    truth = pd.read_csv(cohort.truth / "genes.csv", keep_default_na=False)
     truth = truth[truth["gene"].isin(info.panel.genes)]
     immune, null = (
         truth["gene"][truth["region"] == "immune"].iloc[0],
@@ -177,7 +191,7 @@ def _explain(steps: _Steps, cohort: SyntheticPaths, out: Path) -> None:
     barcodes = (
         (str(partly.names[np.abs(partly.share - 0.3).argmin()]),) if len(partly.names) else ()
     )
-    config = explanation.ExplainConfig(
+    config = ExplainConfig(
         str(encoder),
         (immune, null),
         spots=str(out / "spots"),
@@ -187,7 +201,7 @@ def _explain(steps: _Steps, cohort: SyntheticPaths, out: Path) -> None:
     )
     chosen = f" --spot {barcodes[0]}" if barcodes else ""
     steps.do(
-        f"tcgn-mil explain --encoder {encoder} --spots {config.spots} --section {section}{chosen} --gene {immune}"
-        f" --gene {null} --top {config.top} --out {out / 'explanations'}",
-        lambda: explanation.run(config, out / "explanations"),
+        f"tcgn-mil explain --encoder {encoder} --spots {config.spots} --section {section}{chosen}"
+        f" --gene {immune} --gene {null} --top {config.top} --out {out / 'explanations'}",
+        lambda: run_explain(config, out / "explanations"),
     )

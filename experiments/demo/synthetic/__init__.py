@@ -1,4 +1,4 @@
-"""A synthetic cohort with known truth: slides, spatial transcriptomics, bulk expression and survival."""
+"""Make a synthetic cohort with known truth: slides, spots, bulk expression and survival."""
 
 from __future__ import annotations
 

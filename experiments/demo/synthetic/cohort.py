@@ -1,4 +1,7 @@
-"""Writing the synthetic cohort: slides, sections, tables and the truth beside them, one slide in memory at a time."""
+"""Write the synthetic cohort: slides, sections, tables and the truth behind them.
+
+One slide is in memory at a time.
+"""
 
 from __future__ import annotations
 
@@ -41,30 +44,42 @@ from tcgn_mil.io.pyramid import write_pyramid
 from tcgn_mil.provenance import provenance
 
 GENERATOR_VERSION = 2
-"""Raised whenever the same config gives other pixels or numbers, so that two generators never fill one folder."""
+"""Raised whenever the same config gives other pixels or numbers.
+
+A folder therefore never holds the output of two versions.
+"""
 
 _README = """\
-SYNTHETIC cohort: no patient, no tissue, no measurement. Made by tcgn_mil.experiments.demo.synthetic.
+SYNTHETIC cohort: no patient, no tissue, no measurement.
+Made by tcgn_mil.experiments.demo.synthetic.
 
-regions/<slide or section>.npz   labels: uint8 map at mpp micrometres per pixel; 0 glass, then {regions}
-fractions.csv                    slide, patient_id, and the fraction of its tissue in each region
-section_fractions.csv            the same for the spatial transcriptomics sections
-genes.csv                        gene, kind, region, effect: fold change in that region; for kind "morphology", over the
-                                 other tumour subtype, which has the same colours and differs in its nuclei only
-artefacts.csv                    slide, kind, x, y, width, height of pen marks and blurred patches, level-0 pixels
+regions/<slide or section>.npz
+    labels: uint8 map of mpp micrometres per pixel; 0 is glass, then come
+    {regions}
+fractions.csv
+    slide, patient_id, and the fraction of the slide's tissue in each region
+section_fractions.csv
+    the same for the spatial transcriptomics sections
+genes.csv
+    gene, kind, region, and effect: the fold change of expression in that region. For the kind
+    "morphology" it is the fold change over the other tumour subtype, which has the same colours
+    and differs in its nuclei only.
+artefacts.csv
+    slide, kind, x, y, width, height of pen marks and blurred patches, in pixels of level 0
 
-Survival depends on the immune fraction alone: log hazard ratio {ratio:g} per 10 % of the tissue.
+Survival depends on the immune fraction only: the log hazard ratio is {ratio:g} for each 10 % of
+the tissue.
 """
 
 
 class SyntheticPaths(NamedTuple):
-    """Where the parts of a cohort are."""
+    """Paths of the parts of a cohort."""
 
     root: Path
     slides: Path
-    """Table: slide_id, patient_id, path relative to the table, mpp, site."""
+    """Table with slide_id, patient_id, path (relative to the table), mpp and site."""
     st: Path
-    """Folder in the her2st layout."""
+    """Folder of sections in the layout of her2st."""
     bulk: Path
     clinical: Path
     truth: Path
@@ -78,12 +93,21 @@ class _Slide(NamedTuple):
 
 
 def make_cohort(config: SyntheticConfig, out_dir: str | Path) -> SyntheticPaths:
-    """Write the cohort; files that are there already are kept, so an interrupted run goes on.
+    """Write a cohort.
+
+    Files that are there already are kept, so that an interrupted run continues.
+
+    Parameters
+    ----------
+    config
+        Sizes of the cohort.
+    out_dir
+        Folder to write.
 
     Raises
     ------
     InputError
-        If `out_dir` holds something else than a cohort of this config.
+        If the folder holds anything but a cohort of this config.
     """
     root = Path(out_dir)
     paths = SyntheticPaths(
@@ -129,9 +153,9 @@ def make_cohort(config: SyntheticConfig, out_dir: str | Path) -> SyntheticPaths:
 
 
 def _claim(config: SyntheticConfig, root: Path) -> None:
-    """Write the manifest, or check that the one there is of this config."""
+    """Write the manifest, or check that the one in the folder describes this cohort."""
     manifest = root / "manifest.json"
-    # Through JSON, since a tuple comes back as a list.
+    # The config goes through JSON for the comparison, since a tuple comes back as a list.
     made_of = json.loads(
         json.dumps({"generator_version": GENERATOR_VERSION, "config": asdict(config)})
     )
@@ -140,19 +164,19 @@ def _claim(config: SyntheticConfig, root: Path) -> None:
             found = json.loads(manifest.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(
-                f"is not JSON: {error}", path=manifest, fix="choose an empty folder"
+                f"is not valid JSON: {error}", path=manifest, fix="give --out an empty folder"
             ) from error
         if {key: found.get(key) for key in made_of} != made_of:
             raise InputError(
                 "holds a synthetic cohort of another config",
                 path=root,
-                fix="choose an empty folder",
+                fix="give --out an empty folder",
             )
     elif root.exists() and (not root.is_dir() or any(root.glob("[!.]*"))):
-        raise InputError("is not a synthetic cohort", path=root, fix="choose an empty folder")
+        raise InputError("is not a synthetic cohort", path=root, fix="give --out an empty folder")
     else:
         write_json(manifest, {"synthetic": True, **made_of, "made_by": provenance()})
-    for leftover in root.rglob(".*.tmp.*"):  # of a run that was killed while writing
+    for leftover in root.rglob(".*.tmp.*"):  # left by a run that was killed while writing
         leftover.unlink()
 
 
@@ -239,7 +263,10 @@ def _write_patients(
     programmes: GeneProgrammes,
     paths: SyntheticPaths,
 ) -> None:
-    """Bulk expression and clinical table, from each patient's slides weighted by their tissue area."""
+    """Write bulk expression and clinical table.
+
+    The tissue of a patient is the mean over slides, weighted by their area of tissue.
+    """
     tpm, clinical = [], []
     for patient, slides in fractions.groupby("patient_id", sort=True):
         mixture = np.average(slides[list(REGIONS)], axis=0, weights=slides["tissue_um2"])

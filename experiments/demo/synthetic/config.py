@@ -1,4 +1,4 @@
-"""Every size of the synthetic cohort, and three presets."""
+"""Sizes of the synthetic cohort, with three presets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from tcgn_mil.errors import InputError
 
 REGIONS = ("tumour_a", "tumour_b", "stroma", "immune", "fat", "necrosis")
-"""Tissue regions; label r + 1 in a region map is REGIONS[r], label 0 is glass."""
+"""Tissue regions. In a region map, label r + 1 is REGIONS[r] and label 0 is glass."""
 
 HER2ST_MPP = 100 / 145  # her2st's spots are 100 µm and 145 px across
 _MAX_PIXELS = 400_000_000
@@ -20,16 +20,19 @@ _MAX_LETTERS = 26  # a section's first letter is its patient
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """Sizes of a cohort; the defaults are the preset ``demo``. Lengths are in µm, widths before heights."""
+    """Sizes of a cohort; the defaults are the preset ``demo``.
+
+    Lengths are in µm, and widths come before heights.
+    """
 
     seed: int = 0
     n_patients: int = 24
     slides_per_patient: tuple[float, ...] = (0.85, 0.15)
-    """Probability that a patient has 1, 2, ... slides."""
+    """Probabilities that a patient has 1, 2, ... slides."""
     slide_size_um: tuple[float, float] = (2000.0, 1600.0)
     slide_tissue_fraction: float = 0.6
     scanner_mpp: tuple[float, ...] = (0.5, 0.4)
-    """Pixel size of each site's scanner, so also the number of sites."""
+    """Pixel size of the scanner of each site in µm; there are as many sites as values."""
     jpeg_quality: int = 92
     pen_probability: float = 0.2
     blur_probability: float = 0.2
@@ -45,14 +48,14 @@ class SyntheticConfig:
     poor_spot_probability: float = 0.04
 
     genes_per_programme: int = 14
-    """Genes for each of five regions known by colour and two tumour subtypes known by morphology."""
+    """Genes of each programme: five regions that differ in colour, two subtypes that do not."""
     n_null_genes: int = 22
     dirichlet_concentration: float = 7.0
-    """How alike patients are in their region fractions; smaller varies more."""
+    """Concentration of region fractions over patients; smaller values vary more."""
     bulk_noise_sd: float = 0.12
-    """Of the natural logarithm of a gene's TPM."""
+    """Standard deviation of the noise on the natural logarithm of a gene's TPM."""
     immune_log_hazard_ratio: float = -1.2
-    """Per 10 % of the tissue that is immune."""
+    """Log hazard ratio for each 10 % of the tissue that is immune."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -76,13 +79,16 @@ class SyntheticConfig:
 
     @property
     def patients(self) -> list[str]:
-        """Patient ids, TCGA-like barcodes of 12 characters; characters 6-7 name the site, sites taking turns."""
+        """Patient ids, in the form of TCGA barcodes of 12 characters.
+
+        Characters 6 and 7 name the site; patients are assigned to sites in turn.
+        """
         return [
             f"TCGA-{self._site_code(index)}-{index + 1:04d}" for index in range(self.n_patients)
         ]
 
     def site_of(self, patient: str) -> int:
-        """Number of a patient's site, which decides scanner and stain."""
+        """Return the number of a patient's site, which decides scanner and stain."""
         return (int(patient[-4:]) - 1) % len(self.scanner_mpp)
 
     def _site_code(self, index: int) -> str:
@@ -90,9 +96,10 @@ class SyntheticConfig:
 
     @property
     def sections(self) -> dict[str, str]:
-        """Section id to patient id: A1, A2, B1, ..., the first letter being the patient.
+        """Patient of each section; sections are called A1, A2, B1, ..., a letter for each patient.
 
-        These patients have no slides: an encoder pretrained on them has seen no patient of the bulk cohort.
+        These patients have no slides. An encoder that is pretrained on them has seen no patient of
+        the bulk cohort.
         """
         per_patient, left_over = divmod(self.n_sections, self.n_section_patients)
         return {
@@ -104,12 +111,34 @@ class SyntheticConfig:
         }
 
     def rng(self, item: str) -> np.random.Generator:
-        """Generator of one named item, so that no item depends on the order in which they are made."""
+        """Return the random generator of a named item.
+
+        Each item has its own, so that no item depends on the order in which items are made.
+        """
         return np.random.default_rng([self.seed, zlib.crc32(item.encode())])
 
 
 def preset(name: str, seed: int = 0) -> SyntheticConfig:
-    """Return ``demo`` (24 patients), ``study`` (60 patients, for evaluation) or ``test`` (9, in seconds)."""
+    """Return the sizes of a preset.
+
+    Parameters
+    ----------
+    name
+        ``demo`` (24 patients), ``study`` (60 patients, for evaluation) or ``test`` (10 small
+        patients, made in seconds).
+    seed
+        Seed of the cohort.
+
+    Raises
+    ------
+    InputError
+        If there is no preset of this name.
+
+    Examples
+    --------
+    >>> preset("test").n_patients
+    10
+    """
     if name == "demo":
         return SyntheticConfig(seed=seed)
     if name == "study":
@@ -137,7 +166,7 @@ def preset(name: str, seed: int = 0) -> SyntheticConfig:
 
 
 def _check_positive(name: str, value: float | tuple[float, ...]) -> None:
-    """Sizes above zero, probabilities in 0..1; a seed may be 0 and a log hazard ratio negative."""
+    """Check that sizes are above zero and probabilities within 0 to 1."""
     values = np.atleast_1d(np.asarray(value, dtype=float))
     if not (len(values) and np.isfinite(values).all()):
         raise InputError(f"{name} must be finite, but is {value}")
@@ -159,4 +188,4 @@ def _check_positive(name: str, value: float | tuple[float, ...]) -> None:
 
 def _require(holds: bool, reason: str) -> None:
     if not holds:
-        raise InputError(reason, fix="change the synthetic cohort's config")
+        raise InputError(reason, fix="change this value of the SyntheticConfig")

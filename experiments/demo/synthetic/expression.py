@@ -1,4 +1,4 @@
-"""What the tissue expresses: gene programmes, spot counts, bulk TPM, and survival that follows one programme."""
+"""Simulate expression from tissue: gene programmes, spot counts, bulk TPM and survival."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ _COLOUR_PROGRAMMES = {
     "NECROSIS": ("necrosis",),
 }
 _MORPHOLOGY_PROGRAMMES = {"TUMORA": "tumour_a", "TUMORB": "tumour_b"}
-# A morphology gene in its own subtype, in the other, and elsewhere (1). The last lies between the arithmetic and the
-# geometric mean of the first two, so that knowing how much tumour there is says almost nothing about the gene.
+# Expression of a morphology gene in its own subtype, and in the other; elsewhere it is 1. This lies
+# between the arithmetic and the geometric mean of the two, so that the amount of tumour says almost
+# nothing about the gene.
 _OWN_SUBTYPE, _OTHER_SUBTYPE = 1.8, 0.45
 _COLOUR_FOLDS = (4.0, 8.0)
 _ABUNDANCE_SD = 0.7
-_RNA_CONTENT = np.array([1.0, 1.0, 0.6, 1.2, 0.35, 0.35])  # of REGIONS, per area
+_RNA_CONTENT = np.array([1.0, 1.0, 0.6, 1.2, 0.35, 0.35])  # RNA per area of each of REGIONS
 _TYPICAL_RNA_CONTENT = 0.85
 _DEPTH_SD = 0.35
-_POOR_DEPTH = 0.03
+_POOR_DEPTH = 0.03  # depth of a poor spot as a share of what it would have been
 _COUNT_DISPERSION = 0.2  # the variance of a count is mean + dispersion * mean^2
 _NULL_NOISE_SD = 0.35  # genes that follow nothing still vary between patients
 _TYPICAL_IMMUNE_FRACTION = 0.14
@@ -36,16 +37,26 @@ _FOLLOW_UP_DAYS = (500.0, 3500.0)
 
 
 class GeneProgrammes(NamedTuple):
-    """Genes with their truth, and their relative RNA in each region."""
+    """Genes with their truth, and their RNA in each region."""
 
     table: pd.DataFrame
-    """gene, kind (colour, morphology or null), region, effect (fold change in that region)."""
+    """Columns gene, kind (colour, morphology or null), region, and effect (its fold change)."""
     profiles: NDArray[np.float64]
-    """(6, G): RNA of each gene per area of REGIONS; each row sums to the same total."""
+    """(6, G) RNA of each gene per area of REGIONS; each row has the same sum."""
 
 
 class Spots(NamedTuple):
-    """Spots on tissue: a table in the her2st layout without pixels, positions in µm (S, 2), region shares (S, 7)."""
+    """Spots on tissue.
+
+    Attributes
+    ----------
+    table
+        Table in the layout of her2st, without pixel columns.
+    centres_um
+        (S, 2) centres in µm, x then y.
+    shares
+        (S, 7) share of each spot's area: glass, then the regions.
+    """
 
     table: pd.DataFrame
     centres_um: NDArray[np.float64]
@@ -53,10 +64,10 @@ class Spots(NamedTuple):
 
 
 def gene_programmes(config: SyntheticConfig) -> GeneProgrammes:
-    """Draw the genes.
+    """Draw the genes and their RNA in each region.
 
-    Abundances are scaled so that every region's total is the same: else a gene that follows nothing would fall
-    wherever another rises, since TPM are shares.
+    Abundances are scaled so that the total is the same in every region. TPM are shares of a total:
+    without this, a gene that follows nothing would fall wherever another gene rises.
     """
     rng = config.rng("genes")
     number = config.genes_per_programme
@@ -91,7 +102,7 @@ def gene_programmes(config: SyntheticConfig) -> GeneProgrammes:
 def lay_spots(
     config: SyntheticConfig, section: str, labels: NDArray[np.uint8], label_mpp: float
 ) -> Spots:
-    """Lay the array's grid over a section and keep the spots that are at least half on tissue."""
+    """Lay the grid of spots over a section, and keep spots of which at least half is tissue."""
     rng = config.rng(f"spots {section}")
     pitch = config.spot_pitch_um
     width_um, height_um = labels.shape[1] * label_mpp, labels.shape[0] * label_mpp
@@ -103,7 +114,7 @@ def lay_spots(
     at = (centres_um / label_mpp).astype(int)
     shares = neighbourhood_fractions(labels, config.spot_diameter_um)[:, at[:, 1], at[:, 0]].T
     kept = shares[:, 0] <= 0.5
-    # The first array coordinates of a real section are not zero either.
+    # Array coordinates start at 2, since those of real sections do not start at zero either.
     table = pd.DataFrame(
         {"x": x + 2, "y": y + 2, "new_x": moved[:, 0] + 2, "new_y": moved[:, 1] + 2}
     )
@@ -116,7 +127,19 @@ def spot_counts(
     shares: NDArray[np.float32],
     profiles: NDArray[np.float64],
 ) -> NDArray[np.int64]:
-    """Negative-binomial counts (S, G) of spots whose region shares, glass first, are (S, 7)."""
+    """Draw negative-binomial counts (S, G).
+
+    Parameters
+    ----------
+    config
+        Sizes of the cohort.
+    section
+        Name of the section, which seeds the draw.
+    shares
+        (S, 7) region shares of the spots, glass first.
+    profiles
+        (6, G) RNA of each gene in each region.
+    """
     rng = config.rng(f"counts {section}")
     content = shares[:, 1:] * _RNA_CONTENT
     amount = content.sum(axis=1)
@@ -131,6 +154,7 @@ def spot_counts(
         rng.random(len(shares)) < config.poor_spot_probability, _POOR_DEPTH * depth, depth
     )
     mean = depth[:, None] * proportions
+    # A Poisson count whose mean has a gamma factor of mean 1 is negative binomial.
     return rng.poisson(mean * rng.gamma(1 / _COUNT_DISPERSION, _COUNT_DISPERSION, mean.shape))
 
 
@@ -140,7 +164,19 @@ def bulk_tpm(
     fractions: NDArray[np.float64],
     programmes: GeneProgrammes,
 ) -> NDArray[np.float64]:
-    """TPM (G,) of a patient whose tissue, over all slides, has these region fractions (6,)."""
+    """Simulate the TPM (G,) of a patient.
+
+    Parameters
+    ----------
+    config
+        Sizes of the cohort.
+    patient
+        Patient, who seeds the noise.
+    fractions
+        (6,) region fractions of the patient's tissue over all slides.
+    programmes
+        Genes and their RNA in each region.
+    """
     rng = config.rng(f"bulk {patient}")
     mixture = (fractions * _RNA_CONTENT) @ programmes.profiles
     noise = rng.normal(0, config.bulk_noise_sd, len(mixture))
@@ -154,7 +190,7 @@ def bulk_tpm(
 def clinical_row(
     config: SyntheticConfig, patient: str, immune_fraction: float
 ) -> dict[str, object]:
-    """Age, stage, and survival whose hazard falls with the immune fraction and with nothing else."""
+    """Draw age, stage and survival; the hazard depends on the immune fraction only."""
     rng = config.rng(f"clinical {patient}")
     age = int(np.clip(rng.normal(60, 11), 30, 89))
     stage = str(rng.choice(["I", "II", "III", "IV"], p=[0.25, 0.4, 0.25, 0.1]))

@@ -1,10 +1,13 @@
-"""Nuclei: banks of small haematoxylin pictures, and stamping them where their region lies.
+"""Draw nuclei: a bank of small haematoxylin images, and the places where they are stamped.
 
-The two tumour subtypes differ in morphology and not in colour: A has round nuclei, B fewer, larger, elongated ones.
-What a histogram of colour sees of nuclei, through any blur, is to first order their area and the length of their
-outline, so both are the same per area of tissue: the nuclei of B are larger by as much as an ellipse's outline is
-longer than a circle's, and fewer by as much as they are larger. Edges, chromatin and strength of stain are the same in
-µm, and tumour nuclei never overlap.
+The two tumour subtypes differ in morphology and not in colour. Subtype A has round nuclei; B has
+fewer, larger, elongated ones. Colour statistics must not tell them apart, or ridge on colour would
+solve a task that is meant to need morphology. To first order, a histogram of colour sees two things
+of nuclei, through any blur: their area and the length of their outline, each per area of tissue.
+Both are therefore the same in A and B. The nuclei of B are larger in radius by the factor by which
+the outline of an ellipse is longer than that of a circle of the same area, and they are fewer by
+the square of that factor. Edges, chromatin and strength of stain are the same in µm, and tumour
+nuclei never overlap.
 """
 
 from __future__ import annotations
@@ -23,10 +26,9 @@ _VARIANTS = 16
 _EDGE_UM = 1.0  # width of a nucleus's soft edge
 _CHROMATIN_UM = 0.6
 _CHROMATIN_CONTRAST = 0.12
-_FREE_DENSITY = (
-    34  # below this, a place is taken to hold no nucleus: above any region's plain haematoxylin
-)
-_SIZES = (0.85, 1.15)  # radii of the variants, over the kind's
+# A place with less haematoxylin than this holds no nucleus. The plain tissue of all regions does.
+_FREE_DENSITY = 34
+_SIZES = (0.85, 1.15)  # smallest and largest radius of the variants, over that of the kind
 _MEAN_SQUARE_SIZE = (_SIZES[0] ** 2 + _SIZES[0] * _SIZES[1] + _SIZES[1] ** 2) / 3
 _TRIES = 8  # candidates for each tumour nucleus wanted
 
@@ -35,9 +37,23 @@ _TRIES = 8  # candidates for each tumour nucleus wanted
 class NucleusKind:
     """One kind of nucleus in one region.
 
-    Lengths are in µm, `density` is in hundredths of optical density; `radius_um` is that of a circle of the same area.
-    Where `coverage` is 0, nuclei lie on a jittered grid and may overlap; else they are dropped at random without
-    overlap until they cover that share of the region.
+    Attributes
+    ----------
+    region
+        Region in which it lies.
+    radius_um
+        Radius of a circle of the same area in µm.
+    density
+        Haematoxylin in hundredths of optical density.
+    aspect
+        Length over width.
+    spacing_um
+        Spacing of the jittered grid on which nuclei lie, where `coverage` is 0. They may overlap.
+    coverage
+        Share of the region that nuclei cover. If it is above 0, they are placed at random without
+        overlap until it is reached.
+    follows_fibres
+        Whether nuclei are aligned with the fibres.
     """
 
     region: str
@@ -50,7 +66,7 @@ class NucleusKind:
 
     @property
     def orientations(self) -> int:
-        """Over half a turn; round nuclei need few."""
+        """Number of orientations over half a turn; round nuclei need few."""
         return 4 if self.aspect == 1 else 12
 
 
@@ -59,7 +75,10 @@ _TUMOUR_COVERAGE = 0.26
 
 
 def _outline_ratio(aspect: float) -> float:
-    """Circumference of an ellipse over that of the circle of the same area (Ramanujan's first approximation)."""
+    """Return the perimeter of an ellipse over that of the circle of the same area.
+
+    This is Ramanujan's first approximation.
+    """
     a, b = np.sqrt(aspect), 1 / np.sqrt(aspect)
     return float(3 * (a + b) - np.sqrt((3 * a + b) * (a + 3 * b))) / 2
 
@@ -89,16 +108,20 @@ def stamp_nuclei(
     fibre_angle: Callable[[NDArray, NDArray], NDArray],
     rng: np.random.Generator,
 ) -> None:
-    """Stamp every region's nuclei into a density map, in place.
+    """Stamp the nuclei of every region into a density map, in place.
 
     Parameters
     ----------
     haematoxylin
-        (H, W) uint8, hundredths of optical density, `mpp` µm per pixel.
+        (H, W) uint8 map in hundredths of optical density, of `mpp` µm per pixel.
     labels
-        (h, w) region map of the same field, `label_mpp` µm per pixel.
+        (h, w) region map of the same field, of `label_mpp` µm per pixel.
+    label_mpp, mpp
+        Pixel sizes in µm.
     fibre_angle
-        Direction of the fibres in radians at positions x, y in µm.
+        Function that returns the direction of the fibres in radians at positions x, y in µm.
+    rng
+        Random generator.
     """
     height, width = haematoxylin.shape
     for kind in NUCLEI:
@@ -140,7 +163,10 @@ def _stamp_all(
     places: Iterable[tuple[NDArray[np.uint8], tuple[int, int]]],
     wanted: int,
 ) -> None:
-    """Stamp sprites centred at (x, y); with `wanted` >= 0, only into free places, and no more than that."""
+    """Stamp images of nuclei centred at (x, y).
+
+    With `wanted` of 0 or more, only free places are used, and at most that many.
+    """
     for sprite, (x, y) in places:
         if wanted == 0:
             return
@@ -160,7 +186,7 @@ def _stamp_all(
 def _random_places(
     rng: np.random.Generator, mask: NDArray[np.bool_], label_mpp: float, number: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Positions in µm anywhere in a mask."""
+    """Return random positions in µm inside a mask."""
     rows, columns = np.nonzero(mask)
     pick = rng.integers(max(1, len(rows)), size=number if len(rows) else 0)
     x_um, y_um = ((axis[pick] + rng.random(len(pick))) * label_mpp for axis in (columns, rows))
@@ -170,7 +196,7 @@ def _random_places(
 def _jittered_grid(
     rng: np.random.Generator, width_um: float, height_um: float, spacing_um: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Positions spaced about evenly, every other row shifted, inside the field."""
+    """Return positions in µm with about even spacing; every other row is shifted."""
     columns, rows = int(width_um / spacing_um), int(height_um / spacing_um)
     x, y = np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5)
     x = x + 0.5 * (np.arange(rows)[:, None] % 2) - 0.25
@@ -181,7 +207,10 @@ def _jittered_grid(
 
 @cache
 def _bank(kind: NucleusKind, mpp: float) -> list[list[NDArray[np.uint8]]]:
-    """Sprites of one kind at one pixel size, by variant and orientation; templates are the same for all kinds."""
+    """Return the images of one kind of nucleus at one pixel size, by variant and orientation.
+
+    Each variant has the same random shape in all kinds.
+    """
     return [
         [
             _sprite(kind, mpp, variant, np.pi * turn / kind.orientations)
@@ -205,7 +234,8 @@ def _sprite(kind: NucleusKind, mpp: float, variant: int, angle: float) -> NDArra
     level = np.hypot(along / long, across / short) + 1e-9
     direction = np.arctan2(across / short, along / long)
     outline = 1 + sum(lobes[k] * np.cos((k + 2) * direction + phase[k]) for k in range(3))
-    # To first order the distance to the ellipse is how far the level is from 1, over the level's gradient.
+    # To first order, the distance to the outline is the difference of level and outline over the
+    # gradient of the level.
     gradient = np.hypot(along / long**2, across / short**2) / level + 1e-9
     inside = np.clip((outline - level) / gradient / _EDGE_UM + 0.5, 0, 1)
     grain = cv2.GaussianBlur(rng.standard_normal(x.shape), (0, 0), _CHROMATIN_UM / mpp)

@@ -1,6 +1,7 @@
-"""From a region map to pixels: densities of two stains, then light through them (Beer-Lambert).
+"""Render a region map as an H&E image: densities of two stains, then light through them.
 
-Both stain maps are uint8 in hundredths of optical density, so that a whole slide is a few fast passes.
+Light is absorbed by the law of Beer and Lambert. Both stain maps are uint8 in hundredths of optical
+density, so that a whole slide takes a few fast passes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from tcgn_mil.experiments.demo.synthetic.config import REGIONS, SyntheticConfig
 from tcgn_mil.experiments.demo.synthetic.nuclei import stamp_nuclei
 from tcgn_mil.experiments.demo.synthetic.tissue import LABEL_MPP, smooth_field
 
-# Optical density per unit of stain in red, green, blue; near Ruifrok & Johnston (2001), eosin a little more orange.
+# Optical density for each unit of stain in red, green and blue. The values are near those of
+# Ruifrok & Johnston (2001), with eosin a little more orange.
 _HAEMATOXYLIN = np.array([0.65, 0.70, 0.29])
 _EOSIN = np.array([0.13, 0.88, 0.44])
 _GLASS = np.array([243.0, 242.0, 244.0])
@@ -25,16 +27,17 @@ _FINE_MPP = 2.0  # outlines of regions, fat cells and base densities are drawn a
 _TILE_UM = 768.0  # period of the textures
 _FAT_CELL_UM = 62.0
 _FAT_WALL_UM = 1.9
-_FIBRES = ((0.8, 16, 0.7), (0.7, 24, 1.8), (0.5, 34, 5.0))  # weight, length and width in µm
+# Weight of three layers of fibres, and their length and width in µm.
+_FIBRES = ((0.8, 16, 0.7), (0.7, 24, 1.8), (0.5, 34, 5.0))
 _UNEVEN_RADIUS_UM, _UNEVEN_SD = 45.0, 0.11
-_SOFT_UM = 0.9  # how much softer nuclei are where the section is thickest
+_SOFT_UM = 0.9  # blur of nuclei where the section is thickest
 _GRAIN_TILE_PX = 1024
-_GRAIN_GREY, _GRAIN_SD = 4.0, 0.6  # grey levels on average, and how unevenly
+_GRAIN_GREY, _GRAIN_SD = 4.0, 0.6  # mean strength in grey levels, and sd of its logarithm
 
 
 @dataclass(frozen=True)
 class _Look:
-    """Densities of one region: plain haematoxylin and eosin, and how strongly three eosin textures show."""
+    """Densities of one region: haematoxylin, eosin, and the strength of three eosin textures."""
 
     haematoxylin: float
     eosin: float
@@ -56,14 +59,20 @@ _LOOKS = {
 
 @dataclass(frozen=True)
 class PatientStain:
-    """How strongly, and in which colours, a laboratory stained a patient's tissue: (3,) per unit of each stain."""
+    """Strength and colour of the stains in a patient's tissue.
+
+    Attributes
+    ----------
+    haematoxylin, eosin
+        (3,) optical density in red, green and blue for each unit of stain.
+    """
 
     haematoxylin: NDArray[np.float64]
     eosin: NDArray[np.float64]
 
 
 def patient_stain(config: SyntheticConfig, patient: str, site: int) -> PatientStain:
-    """The site's stain, varied by patient."""
+    """Return the stain of a patient: that of the site, varied for each patient."""
     laboratory, batch = config.rng(f"stain of site {site}"), config.rng(f"stain {patient}")
     vectors = []
     for vector in (_HAEMATOXYLIN, _EOSIN):
@@ -81,17 +90,21 @@ def render(
     Parameters
     ----------
     labels
-        (h, w) region map at LABEL_MPP.
+        (h, w) region map at :data:`LABEL_MPP`.
     mpp
-        Micrometres per pixel of the picture.
+        µm per pixel of the image.
+    stain
+        Stain of the patient.
+    rng
+        Random generator.
 
     Returns
     -------
-    (H, W, 3) uint8 RGB.
+    ndarray
+        (H, W, 3) uint8 RGB.
     """
-    size = tuple(
-        round(side * LABEL_MPP / mpp) for side in labels.shape[::-1]
-    )  # width, height, as OpenCV has it
+    # OpenCV wants width before height.
+    size = tuple(round(side * LABEL_MPP / mpp) for side in labels.shape[::-1])
     fine = _fine_labels(labels)
     offset = rng.uniform(0, _TILE_UM, 2)
 
@@ -118,7 +131,10 @@ def render(
 
 
 def _fine_labels(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Labels at a finer pixel size with rounded outlines: the label that is nearest in a smoothed sense."""
+    """Return labels at a finer pixel size with rounded outlines.
+
+    Each pixel takes the label whose smoothed mask is highest.
+    """
     factor = round(LABEL_MPP / _FINE_MPP)
     size = (labels.shape[1] * factor, labels.shape[0] * factor)
     best, out = np.zeros(size[::-1], np.float32), np.zeros(size[::-1], np.uint8)
@@ -133,7 +149,7 @@ def _fine_labels(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _base(fine: NDArray[np.uint8], size: tuple[int, int], density: str) -> NDArray[np.uint8]:
-    """One density of every region's look, spread over the picture."""
+    """Return one density of every region's look, spread over the image."""
     table = np.zeros(256, np.uint8)
     table[1 : len(REGIONS) + 1] = [round(getattr(_LOOKS[region], density)) for region in REGIONS]
     plain = cv2.GaussianBlur(cv2.LUT(fine, table), (0, 0), 1.0)
@@ -143,7 +159,7 @@ def _base(fine: NDArray[np.uint8], size: tuple[int, int], density: str) -> NDArr
 def _uneven(
     stain_map: NDArray[np.uint8], rng: np.random.Generator, shape: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """Let the stain take unevenly: a smooth factor about one, as section thickness and staining vary."""
+    """Vary the stain smoothly, as section thickness and staining do."""
     field = smooth_field(rng, shape, _UNEVEN_RADIUS_UM / LABEL_MPP)
     factor = _level(128 * np.exp(_UNEVEN_SD * field))
     return cv2.multiply(stain_map, cv2.resize(factor, stain_map.shape[::-1]), scale=1 / 128)
@@ -152,7 +168,7 @@ def _uneven(
 def _soften(
     stain_map: NDArray[np.uint8], mpp: float, rng: np.random.Generator, shape: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """Let focus vary smoothly, from as drawn to `_SOFT_UM` of blur."""
+    """Vary the focus smoothly, from sharp to a blur of `_SOFT_UM`."""
     field = smooth_field(rng, shape, _UNEVEN_RADIUS_UM / LABEL_MPP)
     share = cv2.resize(_level(255 / (1 + np.exp(-1.5 * field))), stain_map.shape[::-1])
     soft = cv2.GaussianBlur(stain_map, (0, 0), _SOFT_UM / mpp)
@@ -163,7 +179,10 @@ def _soften(
 def _fat_lumen(
     fine: NDArray[np.uint8], size: tuple[int, int], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """255 where there is tissue, near 0 inside fat cells, which are the cells of a Voronoi diagram less their walls."""
+    """Return the share of stain that is kept: 255 in tissue, near 0 inside fat cells.
+
+    Fat cells are the cells of a Voronoi diagram, less their walls.
+    """
     keep = np.full(fine.shape, 255, np.uint8)
     rows, columns = np.nonzero(fine == REGIONS.index("fat") + 1)
     grid = np.mgrid[
@@ -175,7 +194,7 @@ def _fat_lumen(
         pixels = np.stack([rows, columns], axis=1)
         distances, _ = cKDTree(centres).query(pixels, k=2)
         to_wall_um = (distances[:, 1] - distances[:, 0]) / 2 * _FINE_MPP
-        # A cell also ends where the region does.
+        # A cell ends at the border of the region too.
         to_edge_um = cv2.distanceTransform(
             (fine == REGIONS.index("fat") + 1).astype(np.uint8), cv2.DIST_L2, 5
         )
@@ -187,7 +206,10 @@ def _fat_lumen(
 def _transmit(
     haematoxylin: NDArray[np.uint8], eosin: NDArray[np.uint8], stain: PatientStain
 ) -> NDArray[np.uint8]:
-    """Light left in red, green, blue: the product of what each stain lets through, by lookup."""
+    """Return the light that is left in red, green and blue.
+
+    It is the product of what each stain lets through, found by lookup.
+    """
     density = np.arange(256) / 100
     image = np.empty((*haematoxylin.shape, 3), np.uint8)
     for channel in range(3):
@@ -200,9 +222,9 @@ def _transmit(
 
 
 def _add_grain(image: NDArray[np.uint8], rng: np.random.Generator, shape: tuple[int, int]) -> None:
-    """Add colour grain in place, stronger here and weaker there, as pigment and compression make it.
+    """Add colour grain of uneven strength in place, as pigment and compression cause it.
 
-    It also hides from colour statistics what little compression tells of the shape of nuclei.
+    It also hides from colour statistics the little that compression says about the shape of nuclei.
     """
     size = image.shape[1::-1]
     field = smooth_field(rng, shape, _UNEVEN_RADIUS_UM / LABEL_MPP)
@@ -210,7 +232,8 @@ def _add_grain(image: NDArray[np.uint8], rng: np.random.Generator, shape: tuple[
         _level(_GRAIN_GREY * np.exp(_GRAIN_SD * field - _GRAIN_SD**2 / 2) * 16), size
     )
     for channel in range(3):
-        # Brighter and darker grain apart, so that everything stays unsigned; 16 * 32 is one.
+        # Brighter and darker grain are added separately, so that everything stays unsigned. The
+        # scales 16 (strength) and 32 (grain) are divided out together as 512.
         brighter, darker = (
             _tiled(_grain(sign), size, rng.uniform(0, _GRAIN_TILE_PX, 2)) for sign in (0, 1)
         )
@@ -220,7 +243,7 @@ def _add_grain(image: NDArray[np.uint8], rng: np.random.Generator, shape: tuple[
 
 @cache
 def _grain(number: int) -> NDArray[np.uint8]:
-    """Periodic grain, half normal with scale 32, of about two pixels."""
+    """Return periodic grain of about two pixels, half normal with scale 32."""
     return _level(32 * np.abs(_periodic(np.random.default_rng([7, number]), _GRAIN_TILE_PX, 0.9)))
 
 
@@ -231,7 +254,7 @@ def _level(values: NDArray[np.float64]) -> NDArray[np.uint8]:
 def _tiled(
     tile: NDArray[np.uint8], size: tuple[int, int], offset_px: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
-    """Repeat a periodic tile over (width, height) pixels, beginning at `offset_px` of it."""
+    """Repeat a periodic tile over (width, height) pixels, starting at `offset_px` of the tile."""
     shifted = np.roll(tile, (-round(offset_px[1]), -round(offset_px[0])), axis=(0, 1))
     width, height = size
     return np.tile(shifted, (-(-height // tile.shape[0]), -(-width // tile.shape[1])))[
@@ -241,7 +264,7 @@ def _tiled(
 
 @cache
 def _texture(name: str, mpp: float) -> NDArray[np.uint8]:
-    """One periodic eosin texture, mean near 128: fine grain, wavy fibres or granules."""
+    """Return a periodic eosin texture with a mean near 128: fine grain, wavy fibres or granules."""
     rng = np.random.default_rng(["fine", "fibres", "granules"].index(name))
     side = round(_TILE_UM / mpp)
     if name == "fine":
@@ -280,13 +303,16 @@ def _periodic(
 
 
 def _fibre_bend(x_um: NDArray, y_um: NDArray) -> NDArray:
-    """How far fibres are pushed aside, µm, periodic over the texture tile."""
+    """Return the displacement of the fibres in µm, periodic over the texture tile."""
     turn = 2 * np.pi / _TILE_UM
     return 60 * np.sin(turn * (2 * x_um + y_um)) + 12 * np.sin(turn * (5 * x_um - 3 * y_um) + 1)
 
 
 def _fibre_angle(x_um: NDArray, y_um: NDArray) -> NDArray:
-    """Direction of the fibres, radians: along the lines on which y + bend is constant."""
+    """Return the direction of the fibres in radians.
+
+    Fibres run along the lines on which y + bend is constant.
+    """
     step = 0.5
     along_x = (_fibre_bend(x_um + step, y_um) - _fibre_bend(x_um - step, y_um)) / (2 * step)
     along_y = 1 + (_fibre_bend(x_um, y_um + step) - _fibre_bend(x_um, y_um - step)) / (2 * step)

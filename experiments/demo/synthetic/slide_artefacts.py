@@ -1,6 +1,8 @@
-"""Artefacts planted on a picture of tissue, with the pixels that each covers: what quality control is measured on.
+"""Plant artefacts on images of tissue: pen marks, patches out of focus, and folds.
 
-What goes wrong on a slide: a pen mark, or a patch out of focus.
+Quality control is measured on the pixels that each artefact covers. ``plant_pen``, ``plant_blur``
+and ``plant_fold`` serve that test and return those pixels. ``draw_artefacts`` and
+``apply_artefact`` put pen marks and blur on the slides of the cohort.
 """
 
 from __future__ import annotations
@@ -29,6 +31,14 @@ _FOLD_WIDTH_UM, _FOLD_LENGTH_UM = (90, 180), (600, 1500)
 _FOLD_SHIFT_UM = (60, 160)
 _FEATHER_UM = 15.0
 
+# Artefacts of the cohort's slides; lengths are shares of the slide's width.
+_SLIDE_INKS = ("black", "blue", "green")
+_PEN_WIDTH = 0.025
+_PEN_LENGTH = 0.35
+_BLUR_SIDE = 0.22
+_BLUR_SIGMA_UM = 6.0
+_SCANNED_INK_OPACITY = 0.85
+
 
 def plant_pen(
     image: NDArray[np.uint8],
@@ -38,7 +48,26 @@ def plant_pen(
     *,
     ink: str,
 ) -> NDArray[np.bool_]:
-    """Draw a stroke of felt-tip across `where`, (H, W), into an (H, W, 3) picture in place; returns its pixels."""
+    """Draw a stroke of a felt-tip pen, in place.
+
+    Parameters
+    ----------
+    image
+        (H, W, 3) uint8 RGB.
+    where
+        (H, W) mask of the places through which the stroke may run.
+    mpp
+        µm per pixel.
+    rng
+        Random generator.
+    ink
+        Colour among :data:`INKS`.
+
+    Returns
+    -------
+    ndarray
+        (H, W) mask of the pixels of the stroke.
+    """
     stroke = _band(where, mpp, rng, _PEN_WIDTH_UM, _PEN_LENGTH_UM)
     cover = np.float32(rng.uniform(*_INK_OPACITY))
     image[stroke] = np.rint(
@@ -55,9 +84,10 @@ def plant_blur(
     *,
     sd_um: float,
 ) -> NDArray[np.bool_]:
-    """Put a round field out of focus (a Gaussian of `sd_um`), in place; returns its pixels.
+    """Put a round field out of focus, in place; return its pixels.
 
-    The camera's noise is not blurred with the tissue: two grey levels are added.
+    The field is blurred by a Gaussian of `sd_um`. The noise of a camera is not blurred with the
+    tissue, so two grey levels of noise are added.
     """
     x, y = _somewhere(where, rng)
     axes = tuple(round(rng.uniform(*_BLUR_RADIUS_UM) / mpp) for _ in range(2))
@@ -81,7 +111,10 @@ def plant_fold(
     *,
     layers: int = 3,
 ) -> NDArray[np.bool_]:
-    """Turn tissue back upon itself along a band, in place: densities of `layers` places add up; returns its pixels."""
+    """Fold tissue upon itself along a band, in place; return its pixels.
+
+    The optical densities of `layers` places add up, so their transmitted light is multiplied.
+    """
     band = _band(where, mpp, rng, _FOLD_WIDTH_UM, _FOLD_LENGTH_UM) & where
     near = _window(band, round(_FOLD_SHIFT_UM[1] / mpp) + 1)
     folded, light, tissue = band[near], image[near].astype(np.float32) / 255, where[near]
@@ -102,7 +135,7 @@ def _band(
     width_um: tuple[float, float],
     length_um: tuple[float, float],
 ) -> NDArray[np.bool_]:
-    """A curved band through a place in `where`."""
+    """Return the mask of a curved band through a place in `where`."""
     centre, direction = np.array(_somewhere(where, rng)), _direction(rng)
     length = rng.uniform(*length_um) / mpp
     along = np.linspace(-0.5, 0.5, 60)
@@ -115,7 +148,10 @@ def _band(
 
 
 def _window(mask: NDArray[np.generic], margin: int) -> tuple[slice, slice]:
-    """Rows and columns around the part of `mask` that is set, which is all an artefact changes or looks at."""
+    """Return rows and columns around the part of a mask that is set.
+
+    An artefact changes and reads nothing outside this window.
+    """
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     return slice(max(0, y - margin), y + height + margin), slice(
         max(0, x - margin), x + width + margin
@@ -123,27 +159,30 @@ def _window(mask: NDArray[np.generic], margin: int) -> tuple[slice, slice]:
 
 
 def _somewhere(where: NDArray[np.bool_], rng: np.random.Generator) -> tuple[int, int]:
-    """x, y of a random pixel of `where`."""
+    """Return x and y of a random pixel of `where`."""
     rows, columns = np.nonzero(where)
     pick = rng.integers(len(rows))
     return int(columns[pick]), int(rows[pick])
 
 
 def _direction(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return a random unit vector."""
     angle = rng.uniform(0, 2 * np.pi)
     return np.array([np.cos(angle), np.sin(angle)])
 
 
-_INKS = {"blue": (35, 60, 150), "green": (20, 110, 70), "black": (35, 35, 40)}
-_PEN_WIDTH = 0.025  # shares of the slide's width
-_PEN_LENGTH = 0.35
-_BLUR_SIDE = 0.22
-_BLUR_SIGMA_UM = 6.0
-_SCANNED_INK_OPACITY = 0.85
-
-
 class SlideArtefact(NamedTuple):
-    """One artefact on a slide: its kind (pen or blur), box in level-0 pixels, and what else is needed to draw it."""
+    """One artefact on a slide.
+
+    Attributes
+    ----------
+    kind
+        ``pen`` or ``blur``.
+    x, y, width, height
+        Box in pixels of level 0.
+    ink, phase
+        Colour and waviness of a pen mark.
+    """
 
     kind: str
     x: int
@@ -157,19 +196,19 @@ class SlideArtefact(NamedTuple):
 def draw_artefacts(
     config: SyntheticConfig, slide: str, labels: NDArray[np.uint8], mpp: float
 ) -> list[SlideArtefact]:
-    """Decide which artefacts a slide has, and where."""
+    """Decide at random which artefacts a slide has, and where."""
     rng = config.rng(f"artefacts {slide}")
     size = np.round(np.array(labels.shape[::-1]) * LABEL_MPP / mpp).astype(int)
     pen, blur = rng.random(2)
-    found = []
+    artefacts = []
     if pen < config.pen_probability:
         box = np.array([_PEN_LENGTH * size[0], 0.1 * size[0]]).astype(int)
-        # Along the upper or lower border, where it lies on glass and reaches into tissue.
+        # The mark lies along the upper or lower border, on glass and reaching into tissue.
         corner = rng.uniform([0.05, 0.03], [0.55, 0.12]) * size
         corner[1] += 0.68 * size[1] * rng.integers(2)
         corner = np.clip(corner, 0, size - box).astype(int)
-        ink = str(rng.choice(sorted(_INKS)))
-        found.append(
+        ink = str(rng.choice(_SLIDE_INKS))
+        artefacts.append(
             SlideArtefact("pen", *corner.tolist(), *box.tolist(), ink, rng.uniform(0, 2 * np.pi))
         )
     if blur < config.blur_probability:
@@ -178,12 +217,12 @@ def draw_artefacts(
         pick = rng.integers(len(rows))
         centre = np.array([columns[pick], rows[pick]]) * LABEL_MPP / mpp
         corner = np.clip(centre - side / 2, 0, size - side).astype(int)
-        found.append(SlideArtefact("blur", *corner.tolist(), side, side))
-    return found
+        artefacts.append(SlideArtefact("blur", *corner.tolist(), side, side))
+    return artefacts
 
 
 def apply_artefact(image: NDArray[np.uint8], artefact: SlideArtefact, mpp: float) -> None:
-    """Draw one artefact into an (H, W, 3) uint8 RGB image of `mpp` µm per pixel, in place."""
+    """Draw one artefact into an image (H, W, 3) uint8 RGB of `mpp` µm per pixel, in place."""
     box = image[artefact.y : artefact.y + artefact.height, artefact.x : artefact.x + artefact.width]
     if artefact.kind == "blur":
         cv2.GaussianBlur(box.copy(), (0, 0), _BLUR_SIGMA_UM / mpp, dst=box)
@@ -196,4 +235,4 @@ def apply_artefact(image: NDArray[np.uint8], artefact: SlideArtefact, mpp: float
     mask = np.zeros(box.shape[:2], np.uint8)
     cv2.polylines(mask, [line], False, 255, thickness, cv2.LINE_AA)
     cover = (mask / 255 * _SCANNED_INK_OPACITY)[..., None]
-    box[:] = np.rint(box * (1 - cover) + np.array(_INKS[artefact.ink]) * cover).astype(np.uint8)
+    box[:] = np.rint(box * (1 - cover) + np.array(INKS[artefact.ink]) * cover).astype(np.uint8)

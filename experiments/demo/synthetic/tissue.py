@@ -1,4 +1,4 @@
-"""Where each region lies: patients' region fractions, and region maps whose fractions are exact."""
+"""Lay out tissue: region fractions of patients, and region maps with exactly these fractions."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from numpy.typing import NDArray
 from tcgn_mil.experiments.demo.synthetic.config import REGIONS, SyntheticConfig
 
 LABEL_MPP = 8.0
-"""Micrometres per pixel of a region map."""
+"""Pixel size of a region map in µm."""
 
-# Tumour, stroma, immune, fat, necrosis in the average patient.
+# Fractions of tumour, stroma, immune, fat and necrosis in the average patient.
 _MEAN_FRACTIONS = np.array([0.44, 0.24, 0.14, 0.11, 0.07])
 _SMALLEST_FRACTION = 0.02
-_SLIDE_CONCENTRATION = 60.0  # slides and sections of one patient are alike
+_SLIDE_CONCENTRATION = 60.0  # high, since slides and sections of one patient are alike
 _SUBTYPE_A_RANGE = (0.1, 0.9)
-# In the order in which regions are laid down: the typical radius of their patches, µm.
+# Typical radius of a region's patches in µm, in the order in which the regions are laid down.
 _PATCH_RADIUS_UM = {"necrosis": 90.0, "fat": 110.0, "immune": 55.0, "tumour": 85.0}
 _SUBTYPE_RADIUS_UM = 110.0
 _OUTLINE_RADIUS_UM = 130.0
 
 
 def patient_fractions(config: SyntheticConfig, patient: str) -> NDArray[np.float64]:
-    """Expected fraction of the patient's tissue in each of REGIONS, (6,), summing to 1.
+    """Return the expected fraction of a patient's tissue in each of REGIONS, (6,), summing to 1.
 
-    The share of subtype A within the tumour is independent of everything else and symmetric about one half, so that
-    no other fraction, and no colour, tells it.
+    The share of subtype A in the tumour is independent of everything else and symmetric around one
+    half, so that no other fraction and no colour tells it.
     """
     rng = config.rng(f"fractions {patient}")
     broad = rng.dirichlet(config.dirichlet_concentration * _MEAN_FRACTIONS)
@@ -35,7 +35,7 @@ def patient_fractions(config: SyntheticConfig, patient: str) -> NDArray[np.float
 
 
 def item_fractions(config: SyntheticConfig, patient: str, item: str) -> NDArray[np.float64]:
-    """Fractions of one slide or section, varying about its patient's, (6,), summing to 1."""
+    """Return the fractions of one slide or section, (6,), which vary around its patient's."""
     rng = config.rng(f"fractions {item}")
     expected = patient_fractions(config, patient)
     tumour = expected[:2].sum()
@@ -56,10 +56,27 @@ def region_map(
     tissue_fraction: float,
     fractions: NDArray[np.float64],
 ) -> NDArray[np.uint8]:
-    """Lay out tissue on glass, (height, width) labels at LABEL_MPP; 0 is glass, r + 1 is REGIONS[r].
+    """Lay out tissue on glass.
 
-    Each region takes the pixels where a smooth random field of its own is highest among those left, as many as its
-    fraction says, so the map has the fractions asked for, to the pixel.
+    Each region takes the pixels where a smooth random field of its own is highest among those that
+    are left, as many as its fraction says. The map therefore has the fractions asked for, to the
+    pixel.
+
+    Parameters
+    ----------
+    rng
+        Random generator.
+    size_um
+        Width and height in µm.
+    tissue_fraction
+        Share of the area that is tissue.
+    fractions
+        (6,) share of the tissue in each of REGIONS.
+
+    Returns
+    -------
+    ndarray
+        (height, width) uint8 labels at :data:`LABEL_MPP`; 0 is glass and r + 1 is REGIONS[r].
     """
     width, height = (max(8, round(side / LABEL_MPP)) for side in size_um)
     labels = np.zeros((height, width), dtype=np.uint8)
@@ -87,7 +104,7 @@ def region_map(
 def smooth_field(
     rng: np.random.Generator, shape: tuple[int, int], sigma_px: float
 ) -> NDArray[np.float32]:
-    """Gaussian random field of unit variance, smooth over `sigma_px` pixels."""
+    """Return a Gaussian random field of unit variance, smooth over `sigma_px` pixels."""
     margin = int(3 * sigma_px) + 1
     noise = rng.standard_normal((shape[0] + 2 * margin, shape[1] + 2 * margin), dtype=np.float32)
     field = cv2.GaussianBlur(noise, (0, 0), sigma_px)[margin:-margin, margin:-margin]
@@ -95,13 +112,19 @@ def smooth_field(
 
 
 def measured_fractions(labels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Fraction of the tissue in each of REGIONS, (6,), summing to 1."""
+    """Return the fraction of the tissue in each of REGIONS, (6,), summing to 1."""
     counts = np.bincount(labels.ravel(), minlength=len(REGIONS) + 1)[1:]
     return counts / counts.sum()
 
 
 def neighbourhood_fractions(labels: NDArray[np.uint8], diameter_um: float) -> NDArray[np.float32]:
-    """Fraction of a disc about every pixel that each label covers, (7, height, width): glass, then REGIONS."""
+    """Return the share of a disc around every pixel that each label covers.
+
+    Returns
+    -------
+    ndarray
+        (7, height, width) float32: glass, then REGIONS.
+    """
     radius = diameter_um / 2 / LABEL_MPP
     reach = int(np.ceil(radius))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
@@ -114,7 +137,7 @@ def neighbourhood_fractions(labels: NDArray[np.uint8], diameter_um: float) -> ND
 
 
 def _outline(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """High inside an irregular rounded shape, low at the border of the slide."""
+    """Return a field that is high inside an irregular rounded shape and low at the border."""
     y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in shape)
     distance = (np.abs(x)[None, :] ** 4 + np.abs(y)[:, None] ** 4) ** 0.25
     wobble = 0.07 * smooth_field(rng, shape, _OUTLINE_RADIUS_UM / LABEL_MPP)
@@ -125,7 +148,10 @@ def _outline(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.flo
 def _highest(
     field: NDArray[np.float32], among: NDArray[np.bool_], fraction: float
 ) -> NDArray[np.bool_]:
-    """Mask of the `fraction` of the pixels in `among` where `field` is highest, at least one."""
+    """Return the mask of the `fraction` of the pixels in `among` where `field` is highest.
+
+    At least one pixel is chosen.
+    """
     inside = np.flatnonzero(among)
     number = min(len(inside), max(1, round(fraction * len(inside))))
     chosen = np.zeros(field.size, dtype=bool)

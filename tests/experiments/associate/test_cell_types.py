@@ -100,18 +100,17 @@ def test_bad_input(spots: Path, tmp_path: Path) -> None:
         return str(caught.value)
 
     types = str(spots / "types.zip")
-    assert "no cell types" in refused()
-    assert "no such cell types" in refused(cell_types=str(tmp_path / "none.zip"))
+    assert "without the cell types of the spots" in refused()
+    assert "no such file or folder of cell types" in refused(cell_types=str(tmp_path / "none.zip"))
     assert "holds no predicted_<section>.h5ad" in refused(spots=str(tmp_path), cell_types=types)
     (tmp_path / "no.zip").write_text("text")
     assert "cannot be read as ZIP" in refused(cell_types=str(tmp_path / "no.zip"))
     (tmp_path / "Z9-proportion.tsv").write_text("\tT\n0x0\t0.5\n")
-    assert "has no section of the predictions (A1, B1), but Z9" in refused(
-        cell_types=str(tmp_path / "Z9-proportion.tsv")
-    )
+    message = refused(cell_types=str(tmp_path / "Z9-proportion.tsv"))
+    assert "has cell types of Z9, but of no section of the predictions (A1, B1)" in message
     (tmp_path / "A1-proportion.tsv").write_text("\tT\n0x0\tmany\n")
-    assert "not only numbers" in refused(cell_types=str(tmp_path / "A1-proportion.tsv"))
+    assert "something else than numbers" in refused(cell_types=str(tmp_path / "A1-proportion.tsv"))
     (tmp_path / "A1-proportion.tsv").write_text("\tT\n0x0\t0.5\n")
-    assert "section A1: 1 spots with cell types" in refused(
+    assert "section A1: 1 spots have cell types" in refused(
         cell_types=str(tmp_path / "A1-proportion.tsv")
     )

@@ -130,7 +130,7 @@ def test_signatures_name_what_they_lack(done: Path) -> None:
         or "none of its 2" in refused["CYTOLYTIC_ACTIVITY"]
     )
     assert summary["folds"] == 3
-    assert any("80 patients whose purity is known" in note for note in summary["notes"])
+    assert any("80 patients for whom purity is known" in note for note in summary["notes"])
 
 
 def test_covariates_are_followed(done: Path) -> None:
@@ -244,7 +244,7 @@ def test_counts_are_judged_given_library_size(files: Path, tmp_path: Path) -> No
     summary = association.run(
         config(files, **given, measured_unit="log2(counts + 1)"), tmp_path / "counts"
     )
-    assert any("given library size" in note for note in summary["notes"])
+    assert any("adjust for library size" in note for note in summary["notes"])
     genes = pd.read_csv(tmp_path / "counts" / "genes.csv")
     assert genes["pearson_r"].min() > 0.6
     assert abs(genes["partial_r"].mean()) < 0.1

@@ -42,8 +42,8 @@ def test_validation_is_patient_disjoint_where_three_patients_train() -> None:
     ("val", "test", "message"),
     [
         (["Z1"], [], "no section Z1"),
-        (["C5"], ["C5"], "given twice"),
-        (["B4", "C2", "C3", "C4", "C5"], [], "no training section"),
+        (["C5"], ["C5"], "section C5 is named twice"),
+        (["B4", "C2", "C3", "C4", "C5"], [], "none is left for training"),
     ],
 )
 def test_impossible_splits(val: list[str], test: list[str], message: str) -> None:
@@ -142,7 +142,10 @@ def test_a_file_of_folds_names_sections_or_patients(tmp_path: Path) -> None:
             "fold 0 tests on patient A, who also trains or validates",
         ),
         (["0,train,A", "0,val,A1", "0,test,B"], "holds A1 more than once"),
-        (["0,train,A", "0,val,B", "0,test,Z9"], "names Z9, no section or patient here"),
+        (
+            ["0,train,A", "0,val,B", "0,test,Z9"],
+            "names Z9, which is neither a section nor a patient",
+        ),
         (["0,train,A", "0,dev,B", "0,test,C"], "part 'dev'"),
         (["../0,train,A", "../0,val,B", "../0,test,C"], r"fold '../0'"),
         (
