@@ -29,8 +29,9 @@ from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure
-from tcgn_mil.io.tables.delimited import MAX_TABLE_BYTES, read_text_columns
+from tcgn_mil.io.tables.delimited import read_text_columns
 from tcgn_mil.io.tables.schema import check_table
+from tcgn_mil.io.tables.text_file import MAX_TABLE_BYTES
 from tcgn_mil.preprocessing.bulk.expression_table import (
     ExpressionRequest,
     ExpressionTable,

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.tables.delimited import MAX_TABLE_BYTES
+from tcgn_mil.io.tables.text_file import MAX_TABLE_BYTES
 from tcgn_mil.preprocessing.bulk.expression_table import ExpressionRequest, ExpressionTable
 from tcgn_mil.preprocessing.bulk.readers.base import ExpressionReader
 from tcgn_mil.preprocessing.gene_names import is_ensembl

@@ -9,25 +9,18 @@ their position, because pandas renames repeated column names, which are an error
 from __future__ import annotations
 
 import csv
-import gzip
-import io
 import itertools
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.io.tables.text_file import check_file, describe_errors, open_text
 from tcgn_mil.text import duplicates, preview
 
-MAX_TABLE_BYTES = 8 * 2**30  # bytes of unpacked text; such a table needs about 30 GB of memory
-_CHUNK_BYTES = 2**24
 _SEPARATORS = "\t;,"
-_READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, csv.Error)
 
 
 def column_names(path: str | Path) -> list[str]:
@@ -207,8 +200,8 @@ def read_cells(path: str | Path) -> pd.DataFrame:
         than the first.
     """
     path = Path(path)
-    _check_file(path)
-    with _describe_errors(path), _open_text(path) as text:
+    check_file(path)
+    with describe_errors(path), open_text(path) as text:
         separator, cells = _split_first_line(text)
     if not cells:
         raise InputError("is empty", path=path, fix="copy the file again")
@@ -219,14 +212,14 @@ def read_cells(path: str | Path) -> pd.DataFrame:
 def _read_rows(path: Path, separator: str, width: int, **options: Any) -> pd.DataFrame:
     """Read the rows under the column names 0 to `width` - 1."""
     _check_row_lengths(path, separator, width)
-    with _describe_errors(path), _open_text(path) as text:
+    with describe_errors(path), open_text(path) as text:
         return pd.read_csv(text, sep=separator, header=None, names=range(width), **options)
 
 
 def _read_header(path: Path) -> tuple[list[str], str]:
     """Return the column names and the separator."""
-    _check_file(path)
-    with _describe_errors(path), _open_text(path) as text:
+    check_file(path)
+    with describe_errors(path), open_text(path) as text:
         separator, cells = _split_first_line(text)
         names = [name.strip() for name in cells]
         first_row = next(filter(any, csv.reader(text, delimiter=separator)), [])
@@ -250,7 +243,7 @@ def _split_first_line(text: IO[str]) -> tuple[str, list[str]]:
 
 def _check_row_lengths(path: Path, separator: str, width: int) -> None:
     """Check that every row has `width` cells."""
-    with _describe_errors(path), _open_text(path) as text:
+    with describe_errors(path), open_text(path) as text:
         next(text)
         for number, line in enumerate(text, start=2):
             cells = line.count(separator) + 1
@@ -274,81 +267,3 @@ def _check_ids(index: pd.Index, column: str, path: Path) -> None:
             path=path,
             fix="write an id in this row, or remove the row",
         )
-
-
-@contextmanager
-def _describe_errors(path: Path) -> Iterator[None]:
-    """Turn errors of reading into an InputError that names the file."""
-    try:
-        yield
-    except InputError:
-        raise
-    except _READ_ERRORS as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"cannot be read as a table ({reason[:200]})",
-            path=path,
-            fix="give UTF-8 CSV or TSV (also .gz, .zip), and copy the file again if it may be cut"
-            " off",
-        ) from error
-
-
-@contextmanager
-def _open_text(path: Path) -> Iterator[IO[str]]:
-    """Open the unpacked text. The encoding utf-8-sig drops the byte order mark of spreadsheets."""
-    suffix = path.suffix.lower()
-    if suffix == ".zip":
-        with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive, path)) as raw:
-            yield io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
-    elif suffix == ".gz":
-        with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as text:
-            yield text
-    else:
-        with path.open(encoding="utf-8-sig", newline="") as text:
-            yield text
-
-
-def _only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
-    """Return the single file in an archive, without the __MACOSX files that macOS adds."""
-    files = [
-        entry
-        for entry in archive.infolist()
-        if not entry.is_dir() and not entry.filename.startswith("__MACOSX/")
-    ]
-    if len(files) != 1:
-        raise InputError(
-            f"holds {len(files)} files, not one table", path=path, fix="zip one table, or unpack it"
-        )
-    return files[0]
-
-
-def _check_file(path: Path) -> None:
-    """Check that the file exists and does not unpack to more than fits into memory."""
-    if not path.is_file():
-        raise InputError("no such table", path=path, fix="check the path")
-    with _describe_errors(path):
-        size = _unpacked_bytes(path)
-    if size > MAX_TABLE_BYTES:
-        raise InputError(
-            f"unpacks to more than {MAX_TABLE_BYTES / 2**30:.0f} GiB",
-            path=path,
-            fix="select columns, or give Parquet",
-        )
-
-
-def _unpacked_bytes(path: Path) -> int:
-    """Return the size of the unpacked text in bytes.
-
-    A gzip file does not state it reliably, so that it is unpacked and counted up to the limit.
-    """
-    suffix = path.suffix.lower()
-    if suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            return _only_member(archive, path).file_size
-    if suffix != ".gz":
-        return path.stat().st_size
-    size = 0
-    with gzip.open(path) as file:
-        while size <= MAX_TABLE_BYTES and (chunk := file.read(_CHUNK_BYTES)):
-            size += len(chunk)
-    return size

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.tables.delimited import MAX_TABLE_BYTES
+from tcgn_mil.io.tables.text_file import MAX_TABLE_BYTES
 from tcgn_mil.text import duplicates, preview
 
 if TYPE_CHECKING:

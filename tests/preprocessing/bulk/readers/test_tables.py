@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.tables import delimited as table_files
+from tcgn_mil.io.tables import text_file as table_files
 from tcgn_mil.preprocessing.bulk import readers
 from tcgn_mil.preprocessing.bulk.expression_table import ExpressionRequest, ExpressionTable
 from tcgn_mil.preprocessing.bulk.readers import read_expression_table, register_expression_reader

@@ -1,0 +1,136 @@
+"""Open the text of tables, plain or inside .gz and .zip files, with a limit on its size."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from tcgn_mil.errors import InputError
+
+MAX_TABLE_BYTES = 8 * 2**30  # bytes of unpacked text; such a table needs about 30 GB of memory
+_CHUNK_BYTES = 2**24
+_READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, csv.Error)
+
+
+@contextmanager
+def describe_errors(path: Path) -> Iterator[None]:
+    """Turn errors of reading a table into errors for the user.
+
+    Parameters
+    ----------
+    path
+        The table, for the error message.
+
+    Raises
+    ------
+    InputError
+        If the block fails because the file cannot be read.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except _READ_ERRORS as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"cannot be read as a table ({reason[:200]})",
+            path=path,
+            fix="give UTF-8 CSV or TSV (also .gz, .zip), and copy the file again if it may be cut"
+            " off",
+        ) from error
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[IO[str]]:
+    """Open the text of a table.
+
+    Parameters
+    ----------
+    path
+        A text file, a .gz file, or a .zip file that holds one file.
+
+    Yields
+    ------
+    text file
+        The unpacked text, read as UTF-8. The encoding utf-8-sig drops the byte order mark that
+        spreadsheets write.
+
+    Raises
+    ------
+    InputError
+        If a .zip file holds several files.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".zip":
+        with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive, path)) as raw:
+            yield io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+    elif suffix == ".gz":
+        with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as text:
+            yield text
+    else:
+        with path.open(encoding="utf-8-sig", newline="") as text:
+            yield text
+
+
+def _only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
+    """Return the single file in an archive, without the __MACOSX files that macOS adds."""
+    files = [
+        entry
+        for entry in archive.infolist()
+        if not entry.is_dir() and not entry.filename.startswith("__MACOSX/")
+    ]
+    if len(files) != 1:
+        raise InputError(
+            f"holds {len(files)} files, not one table", path=path, fix="zip one table, or unpack it"
+        )
+    return files[0]
+
+
+def check_file(path: Path) -> None:
+    """Check that a table exists and does not unpack to more than `MAX_TABLE_BYTES`.
+
+    Parameters
+    ----------
+    path
+        The table.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, too large, or a damaged archive.
+    """
+    if not path.is_file():
+        raise InputError("no such table", path=path, fix="check the path")
+    with describe_errors(path):
+        size = _unpacked_bytes(path)
+    if size > MAX_TABLE_BYTES:
+        raise InputError(
+            f"unpacks to more than {MAX_TABLE_BYTES / 2**30:.0f} GiB",
+            path=path,
+            fix="select columns, or give Parquet",
+        )
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """Return the size of the unpacked text in bytes.
+
+    A gzip file does not state it reliably, so that it is unpacked and counted up to the limit.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            return _only_member(archive, path).file_size
+    if suffix != ".gz":
+        return path.stat().st_size
+    size = 0
+    with gzip.open(path) as file:
+        while size <= MAX_TABLE_BYTES and (chunk := file.read(_CHUNK_BYTES)):
+            size += len(chunk)
+    return size
