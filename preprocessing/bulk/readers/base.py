@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.tables import delimited, parquet
+from tcgn_mil.io.tables.formats import table_module
 from tcgn_mil.preprocessing.bulk.expression_table import ExpressionRequest, ExpressionTable
-
-_PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
 @dataclass(frozen=True)
@@ -38,11 +35,6 @@ class ExpressionReader:
     is_layout: Callable[[Path], bool]
     read: Callable[[Path, ExpressionRequest], ExpressionTable]
     has_layers: bool = False
-
-
-def table_module(path: Path) -> ModuleType:
-    """Return the module that reads tables of this kind: Parquet, or CSV and TSV."""
-    return parquet if path.suffix.lower() in _PARQUET_SUFFIXES else delimited
 
 
 def column_names(path: Path) -> list[str]:

@@ -10,13 +10,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.io.tables.formats import table_module
 from tcgn_mil.preprocessing.bulk.expression_table import ExpressionRequest, ExpressionTable
 from tcgn_mil.preprocessing.bulk.readers.base import (
     ExpressionReader,
     as_float32,
     check_gene_names,
     column_names,
-    table_module,
 )
 from tcgn_mil.preprocessing.gene_names import is_ensembl
 from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
