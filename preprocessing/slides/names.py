@@ -111,12 +111,24 @@ def _read_manifest(path: Path, names: list[str]) -> list[SlideEntry]:
             f" {', '.join(SLIDE_COLUMNS[1:])}), or give a column path",
         )
     patient = next((name for name in PATIENT_COLUMNS if name in names), slide)
-    others = [name for name in ("site", "donor") if name in names]
-    columns = {"slide_id": slide, "patient_id": patient, **{name: name for name in others}}
-    checked = check_table(_select_columns(path, names, columns), SLIDES_MANIFEST, path=path)
+    columns = {"slide_id": slide, "patient_id": patient}
+    columns |= {name: name for name in ("site", "donor") if name in names}
+    table = _select_columns(path, names, columns)
+    check_table(table, SLIDES_MANIFEST, path=path)
     if patient == slide:
-        _check_tcga_names(checked["slide_id"], path, column_names(path)[names.index(slide)])
-    return [_entry(path, row, others) for row in checked.to_dict("records")]
+        _check_tcga_names(table["slide_id"], path, column_names(path)[names.index(slide)])
+    cells = {name: table[name].tolist() for name in columns}
+    blank = [""] * len(table)
+    return [
+        _entry(path, *row)
+        for row in zip(
+            cells["slide_id"],
+            cells["patient_id"],
+            cells.get("site", blank),
+            cells.get("donor", blank),
+            strict=True,
+        )
+    ]
 
 
 def _select_columns(path: Path, names: list[str], columns: dict[str, str]) -> pd.DataFrame:
@@ -143,13 +155,13 @@ def _check_tcga_names(slides: pd.Series, path: Path, column: str) -> None:
         )
 
 
-def _entry(table: Path, row: dict[str, str], others: list[str]) -> SlideEntry:
-    patient = patient_of(row["patient_id"])
+def _entry(table: Path, slide: str, patient: str, site: str, donor: str) -> SlideEntry:
+    patient = patient_of(patient)
     # Spreadsheets remove the leading zeros of a site's number. A TCGA name still has them, so the
-    # site is then taken from the name and the column is not used.
-    site = row["site"] if "site" in others and parse_barcode(patient) is None else ""
-    donor = row["donor"] if "donor" in others else ""
-    return SlideEntry(row["slide_id"], patient, table, site=site or None, donor=donor or None)
+    # site is then taken from the name later, and the column is not used.
+    if parse_barcode(patient) is not None:
+        site = ""
+    return SlideEntry(slide, patient, table, site=site or None, donor=donor or None)
 
 
 def slide_facts(

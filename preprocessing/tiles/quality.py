@@ -205,7 +205,7 @@ def quality_maps(slide: Slide, tissue: NDArray[np.bool_]) -> QualityMaps:
     return maps
 
 
-def _filter(density: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+def _filter(density: NDArray[np.float32]) -> tuple[NDArray[np.floating], ...]:
     """Compute the maps of a block at `QUALITY_MPP`, in the order of :class:`QualityMaps`.
 
     `density` is (H, W, 3).
@@ -221,7 +221,7 @@ def _filter(density: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
     return (total - fine) ** 2, (fine - coarse) ** 2, _blur(gaps, _ENVELOPE_UM), red
 
 
-def _blur(values: NDArray[np.float32], sd_um: float) -> NDArray[np.float32]:
+def _blur(values: cv2.typing.MatLike, sd_um: float) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(values, (0, 0), sd_um / QUALITY_MPP), dtype=np.float32)
 
 

@@ -214,6 +214,6 @@ def _rows(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _as_pixels(
-    values: NDArray[np.float32], light: float, shape: tuple[int, ...]
+    values: cv2.typing.MatLike, light: float, shape: tuple[int, ...]
 ) -> NDArray[np.uint8]:
     return np.rint(np.clip(values * light, 0, 255)).astype(np.uint8).reshape(shape)

@@ -10,32 +10,25 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from tcgn_mil.preprocessing.interop.readers.base import (
-    MAX_SIDE_PX,
-    LaidTiles,
-    TileAttributes,
-    TileLayout,
-    has_coords,
-    read_coords,
-)
+from tcgn_mil.preprocessing.interop.readers import base
 
 NAME = "clam"
 
 
 def is_clam(file: h5py.File) -> bool:
     """Tell whether a file has CLAM's attribute `patch_level`."""
-    return has_coords(file) and "patch_level" in file["coords"].attrs
+    return base.has_coords(file) and "patch_level" in file["coords"].attrs
 
 
-def read_clam(file: h5py.File, path: str | Path) -> LaidTiles:
+def read_clam(file: h5py.File, path: str | Path) -> base.LaidTiles:
     """Read a CLAM file.
 
     Its `patch_size` is in pixels of level `patch_level`, which is `downsample` times coarser than
-    level 0. Its `level_dim` is the size of that level, so the size of level 0 is known to within
-    one pixel of the level only.
+    level 0. Its `level_dim` is the size of that level, so the size of level 0 is known only to
+    within two pixels of that level.
     """
-    attributes = TileAttributes(file, NAME, path)
-    side = attributes.number("patch_size", least=1, most=MAX_SIDE_PX)
+    attributes = base.TileAttributes(file, NAME, path)
+    side = attributes.number("patch_size", least=1, most=base.MAX_SIDE_PX)
     downsample = attributes.number("downsample", least=0.99, most=1024)
     stored = attributes.get("level_dim")
     level_size = np.asarray([] if stored is None else stored)
@@ -43,9 +36,9 @@ def read_clam(file: h5py.File, path: str | Path) -> LaidTiles:
     if level_size.shape == (2,) and np.issubdtype(level_size.dtype, np.number):
         width, height = (round(float(pixels) * downsample) for pixels in level_size)
         slide_size = ((width, height), 2 * downsample)
-    return LaidTiles(
+    return base.LaidTiles(
         NAME,
-        read_coords(file, path),
+        base.read_coords(file, path),
         level0_px=side * downsample,
         tile_px=round(side),
         stride_px=round(side),
@@ -54,4 +47,4 @@ def read_clam(file: h5py.File, path: str | Path) -> LaidTiles:
     )
 
 
-LAYOUT = TileLayout(NAME, is_clam, read_clam)
+LAYOUT = base.TileLayout(NAME, is_clam, read_clam)

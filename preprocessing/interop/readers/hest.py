@@ -6,37 +6,30 @@ from pathlib import Path
 
 import h5py
 
-from tcgn_mil.preprocessing.interop.readers.base import (
-    MAX_SIDE_PX,
-    LaidTiles,
-    TileAttributes,
-    TileLayout,
-    has_coords,
-    read_coords,
-)
+from tcgn_mil.preprocessing.interop.readers import base
 
 NAME = "hest"
 
 
 def is_hest(file: h5py.File) -> bool:
     """Tell whether a file has coordinates and HEST's dataset of pixels, `img`."""
-    return has_coords(file) and "img" in file
+    return base.has_coords(file) and "img" in file
 
 
-def read_hest(file: h5py.File, path: str | Path) -> LaidTiles:
+def read_hest(file: h5py.File, path: str | Path) -> base.LaidTiles:
     """Read the positions of a HEST file.
 
     Its pixels are not used: they are read from the slide like those of all other tiles, so that all
     are resampled in the same way. The name in the file is that of the HEST sample, which may differ
     from the slide's, so it is not compared with the slide.
     """
-    attributes = TileAttributes(file, NAME, path, ("img", "coords"))
-    side = attributes.number("patch_size_target", least=1, most=MAX_SIDE_PX)
+    attributes = base.TileAttributes(file, NAME, path, ("img", "coords"))
+    side = attributes.number("patch_size_target", least=1, most=base.MAX_SIDE_PX)
     has_mpp = attributes.get("pixel_size") is not None
-    return LaidTiles(
+    return base.LaidTiles(
         NAME,
-        read_coords(file, path),
-        level0_px=attributes.number("patch_size_src", least=1, most=MAX_SIDE_PX),
+        base.read_coords(file, path),
+        level0_px=attributes.number("patch_size_src", least=1, most=base.MAX_SIDE_PX),
         tile_px=round(side),
         stride_px=round(side),
         name=attributes.text("name"),
@@ -45,4 +38,4 @@ def read_hest(file: h5py.File, path: str | Path) -> LaidTiles:
     )
 
 
-LAYOUT = TileLayout(NAME, is_hest, read_hest)
+LAYOUT = base.TileLayout(NAME, is_hest, read_hest)
