@@ -27,12 +27,13 @@ import pandas as pd
 from lifelines import CoxPHFitter
 from numpy.typing import NDArray
 
-from tcgn_mil.experiments.associate import run as association
 from tcgn_mil.experiments.associate.config import AssociationConfig
+from tcgn_mil.experiments.associate.run import run as run_associate
 from tcgn_mil.experiments.report.run import write_run_report
-from tcgn_mil.experiments.survive import run as survival
-from tcgn_mil.experiments.survive.cohort import MEASURED, load_survival_cohort
+from tcgn_mil.experiments.survive.cohort import load_survival_cohort
 from tcgn_mil.experiments.survive.config import SurviveConfig
+from tcgn_mil.experiments.survive.run import run as run_survive
+from tcgn_mil.experiments.survive.sources import MEASURED
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.survival.gene_screen import cox_screen
 from tcgn_mil.targets.bulk import RankNormaliser
@@ -114,10 +115,10 @@ def whole_commands(survive: SurviveConfig, associate: AssociationConfig | None) 
     found = {}
     with TemporaryDirectory() as folder:
         runs = [Path(folder) / "survival"]
-        found["survive_s"], _ = seconds(lambda: survival.run(survive, runs[0]))
+        found["survive_s"], _ = seconds(lambda: run_survive(survive, runs[0]))
         if associate is not None:
             runs.append(Path(folder) / "association")
-            found["associate_s"], _ = seconds(lambda: association.run(associate, runs[1]))
+            found["associate_s"], _ = seconds(lambda: run_associate(associate, runs[1]))
         page = Path(folder) / "report.html"
         found["report_s"], _ = seconds(lambda: write_run_report(runs, page, title="Benchmark"))
         found["report_mb"] = page.stat().st_size / 1e6

@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from tcgn_mil.experiments.survive import run as survival
-from tcgn_mil.experiments.survive.cohort import MEASURED, SurvivalCohort, load_survival_cohort
+from tcgn_mil.experiments.survive.cohort import SurvivalCohort, load_survival_cohort
 from tcgn_mil.experiments.survive.config import SurviveConfig
-from tcgn_mil.experiments.survive.models import (
-    concordance_table,
-    cross_validate,
-    regression_tables,
-)
+from tcgn_mil.experiments.survive.cross_validate import cross_validate
+from tcgn_mil.experiments.survive.run import choose_folds
+from tcgn_mil.experiments.survive.sources import MEASURED
+from tcgn_mil.experiments.survive.regression_tables import regression_tables
+from tcgn_mil.experiments.survive.tables import concordance_table
 from tcgn_mil.io.atomic import write_json
 
 PERMUTATIONS = 50
@@ -44,7 +43,7 @@ def one(config: SurviveConfig, cohort: SurvivalCohort, seed: int) -> dict[str, A
     """C of each model, folds in which nothing was chosen, and p of what expression adds, under one permutation."""
     shuffled = permuted(cohort, np.random.default_rng(seed).permutation(len(cohort.table)))
     config = dataclasses.replace(config, seeds=(seed,))
-    folds, shuffled = survival.make_folds(config, shuffled)
+    folds, shuffled = choose_folds(config, shuffled)
     repeats = cross_validate(config, shuffled, folds)
     table = concordance_table(config, shuffled.table, repeats).set_index("model")
     tests = regression_tables(shuffled, repeats[0])[1]

@@ -1,1 +1,1 @@
-"""TODO: say what experiments/predict holds."""
+"""Predict bulk expression of patients from features or slides: ``tcgn-mil predict``."""

@@ -1,4 +1,4 @@
-"""Config of ``tcgn-mil predict``."""
+"""Configs of ``tcgn-mil predict``: what is predicted, and the slides that it encodes itself."""
 
 from __future__ import annotations
 
@@ -23,23 +23,54 @@ class PredictConfig:
     )
     map_genes: tuple[str, ...] = Field(
         (),
-        description="Genes whose maps are drawn. Without them, the genes that were predicted best in"
+        description="Gene whose maps are drawn. Without any, the genes that were predicted best in"
         " cross-validation.",
     )
     maps: bool = Field(
         True,
-        description="Draw attention and expression maps of each slide, as .png, .geojson and .h5ad.",
+        description="Draw attention and expression maps of each slide as .png, .geojson and .h5ad.",
     )
     map_signatures: str | None = Field(
         None,
-        description="GMT file of gene sets to draw. The map of a set is the mean of the standardised"
-        " tile scores of its genes.",
+        description="GMT file of gene sets to draw. The map of a set is the mean of the"
+        " standardised tile scores of its genes.",
     )
     table_formats: tuple[TableFormat, ...] = Field(
-        ("csv",), description="Formats of the table beside predicted.h5ad: csv, parquet or both."
+        ("csv",), description="Format of the table beside predicted.h5ad: csv or parquet."
     )
     allow_other_size: bool = Field(
         False,
         description="Accept tiles of another physical size than those the model was trained on. The"
         " results are labelled so.",
+    )
+
+
+@config_class
+class SlideOptions:
+    """Slides that are tiled and encoded before they are predicted, and how."""
+
+    slides: str = Field(
+        description="Slides to predict instead of features: one slide, a folder, or a table. They"
+        " are tiled as the training slides of the model were, and encoded."
+    )
+    encoder: str = Field(
+        "encoder/encoder.safetensors",
+        description="With --slides: the encoder of the model's features, as for tcgn-mil encode.",
+    )
+    mpp: float | None = Field(
+        None,
+        description="With --slides: µm per pixel of level 0, for slides that do not state it.",
+    )
+    pretrained: bool = Field(
+        False, description="With --slides: download the pretrained weights of a timm model."
+    )
+    keep_features: bool = Field(
+        False, description="With --slides: keep the tiles and the features in <out>/work."
+    )
+    patch_px: int | None = Field(
+        None,
+        description="With --slides: side of a tile in stored pixels; by default that of the model.",
+    )
+    patch_mpp: float | None = Field(
+        None, description="With --slides: µm per stored pixel; by default that of the model."
     )

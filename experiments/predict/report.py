@@ -1,8 +1,9 @@
-"""The report's sections on expression: from slides and from spots, and the maps of predictions."""
+"""Report on predictions: the patients, and maps of example slides."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import anndata
@@ -10,36 +11,63 @@ import anndata
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.finished_run import Run, warnings_of
 from tcgn_mil.experiments.runs.glossary import MEANINGS, counted, with_plain_names
-from tcgn_mil.experiments.runs.page import Section, as_picture, as_table
+from tcgn_mil.experiments.runs.page import Section, Table, as_picture, as_table
 from tcgn_mil.experiments.runs.report_part import ReportPart
 
 _SHOWN_MAPS = 6
 
 
 def predict_sections(run: Run, share: float) -> list[Section]:
-    """Who was predicted, and maps of the first slides."""
+    """Make the section on a prediction run; it has no interactive data and does not use `share`."""
+    maps = sorted((run.folder / "maps").glob("*.png"))
+    pictures = [
+        as_picture(path, f"Slide {path.stem}: attention, and scores of genes.")
+        for path in maps[:_SHOWN_MAPS]
+    ]
+    return [
+        Section(
+            run.title("Predictions, and maps of example slides"),
+            _lines(run, maps),
+            [_patient_table(run)],
+            pictures,
+            warnings=warnings_of(run.summary.get("notes")),
+        )
+    ]
+
+
+def _lines(run: Run, maps: list[Path]) -> list[str]:
     summary = run.summary
     lines = [
-        f"{counted(summary['patients'], 'patient')}, {summary['slides']} slides, {summary['tiles']} tiles, predicted"
-        f" by the models in {run.made.get('config', {}).get('model')}; unit {summary['unit']}."
+        f"{counted(summary['patients'], 'patient')} with {counted(summary['slides'], 'slide')} and"
+        f" {counted(summary['tiles'], 'tile')} were predicted by the models in"
+        f" {run.made.get('config', {}).get('model')}. The unit is {summary['unit']}."
     ]
-    if odd := summary.get("out_of_distribution"):
+    if unlike := summary.get("out_of_distribution"):
         lines.append(
-            f"Unlike the slides of training, so that predictions may not hold: {', '.join(odd)}."
+            "The slides of these patients are unlike those of the training cohort, so that their"
+            f" predictions may be wrong: {', '.join(unlike)}."
         )
-    maps = sorted((run.folder / "maps").glob("*.png"))
     if maps:
         lines.append(
-            f"Maps of {min(len(maps), _SHOWN_MAPS)} of {len(maps)} slides: where the prediction comes from."
-            " Attention is 1 where a tile counts as much as all do on average. Scores of a gene are in standard"
-            " deviations of the training patients: tiles above 0 speak for more of it than the mean patient has; they"
-            f" are no amounts of RNA in the tile. Every slide is in {run.folder.name}/maps as PNG, .geojson and .h5ad."
+            f"The maps of {min(len(maps), _SHOWN_MAPS)} of {counted(len(maps), 'slide')} show where"
+            " on the slide the prediction comes from. Attention is 1 for a tile that counts as much"
+            " as the average tile. The score of a gene is in standard deviations of the training"
+            " patients: tiles above 0 raise the predicted expression above that of the average"
+            " patient, and tiles below 0 lower it. Scores are not amounts of RNA in the tile. The"
+            f" maps of all slides are in {run.folder.name}/maps as .png, .geojson (for QuPath) and"
+            " .h5ad."
         )
+    return lines
+
+
+def _patient_table(run: Run) -> Table:
     path = run.folder / "predicted.h5ad"
     try:
         obs = anndata.read_h5ad(path, backed="r").obs.reset_index()
     except OSError as error:
-        raise InputError(f"cannot be read ({error})", path=path, fix="run predict again") from error
+        raise InputError(
+            f"cannot be read ({error})", path=path, fix="run tcgn-mil predict again"
+        ) from error
     columns = {
         "patient": "patient_id",
         "slides": "n_slides",
@@ -48,25 +76,17 @@ def predict_sections(run: Run, share: float) -> list[Section]:
         "how predicted": "relation",
         "unlike training": "ood_score",
     }
-    return [
-        Section(
-            run.title("Predictions, and maps of example slides"),
-            lines,
-            [as_table(with_plain_names(obs, columns), "Patients", meanings=MEANINGS)],
-            [
-                as_picture(path, f"Slide {path.stem}: attention, and scores of genes.")
-                for path in maps[:_SHOWN_MAPS]
-            ],
-            warnings=warnings_of(summary.get("notes")),
-        )
-    ]
+    return as_table(with_plain_names(obs, columns), "Patients", meanings=MEANINGS)
 
 
 def methods(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """Return the methods paragraph of a prediction run."""
     return (
-        f"{summary['patients']} patients ({summary['slides']} slides, {summary['tiles']} tiles) were predicted in"
-        f" {summary['unit']}: those of the training cohort by the fold model that had not seen them, new ones by the"
-        " mean of all fold models; interval bounds are conformal."
+        f"Expression of {summary['patients']} patients ({summary['slides']} slides,"
+        f" {summary['tiles']} tiles) was predicted in the unit {summary['unit']}. A patient of the"
+        " training cohort was predicted by the fold model that had not seen it, and a new patient"
+        " by the mean of all fold models. The bounds of the prediction intervals are conformal: their"
+        " width comes from the out-of-fold residuals of the training cohort."
     )
 
 

@@ -1,24 +1,28 @@
-"""``tcgn-mil predict``: bulk expression of a cohort from stored features, with maps of where it comes from.
+"""Predict bulk expression of patients from stored features or slides, with maps of the slides.
 
-A patient that the models were cross-validated on is predicted by the one model that did not see it (sd is NaN); a new
-patient by all of them, with the sd over models (PROTOCOL, Uncertainty). A patient that was only trained or validated
-on, as happens with folds from a file, is predicted by all models too and labelled ``trained on``.
+A patient of the training cohort is predicted out of fold, by the one model that did not see it; the
+standard deviation is then unknown (NaN). A new patient is predicted by all fold models, with their
+standard deviation (docs/protocol.md, section Uncertainty). A patient that every model trained or
+validated on, which folds from a file allow, is predicted by all models and labelled ``trained on``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.predict.config import PredictConfig
-from tcgn_mil.experiments.predict.maps import mapped_genes, mapped_signatures, write_maps
+from tcgn_mil.experiments.predict.config import PredictConfig, SlideOptions
+from tcgn_mil.experiments.predict.from_slides import encode_slides
+from tcgn_mil.experiments.predict.map_selection import gene_sets_to_draw, genes_to_draw
+from tcgn_mil.experiments.predict.maps import write_maps
 from tcgn_mil.experiments.predict.tables import write_prediction
 from tcgn_mil.experiments.runs.run_folder import begin_run, read_run
 from tcgn_mil.inference.fold_models import (
@@ -35,7 +39,7 @@ from tcgn_mil.inference.patients import (
     unplaced,
 )
 from tcgn_mil.io.failures import Failure, write_failures
-from tcgn_mil.io.feature_files import find_features, read_feature_info
+from tcgn_mil.io.feature_files import FeatureInfo, find_features, read_feature_info
 from tcgn_mil.text import preview
 from tcgn_mil.types.tile_geometry import check_patch
 from tcgn_mil.types.tiles import stain_identity
@@ -43,109 +47,183 @@ from tcgn_mil.types.tiles import stain_identity
 KIND = "predict"
 
 
-def run(
-    config: PredictConfig,
-    out_dir: str | Path,
-    *,
-    unmade: Sequence[Failure] = (),
-    notes: Sequence[str] = (),
-) -> tuple[dict[str, Any], list[Failure]]:
-    """Predict every patient with features; returns the summary and the slides that failed, those `unmade` before too.
+class PredictionRun(NamedTuple):
+    """Summary of a prediction run, and the slides that failed."""
 
-    Writes ``predicted.h5ad`` (patients x genes in the training unit, layers sd, low and high, obs ood_score),
-    ``predicted.csv`` (or ``.parquet``), ``failures.csv`` and the maps of ``slide_maps``. Runs again from the start: it
-    takes seconds a patient. `notes` join the summary's. Of a run with fine-tuned encoders, the models that read these
-    features speak.
+    summary: dict[str, Any]
+    failures: list[Failure]
+
+
+def run(
+    config: PredictConfig, out_dir: str | Path, *, slides: SlideOptions | None = None
+) -> PredictionRun:
+    """Predict patients from features, or from slides that are tiled and encoded first.
+
+    The folder gets ``predicted.h5ad`` (patients x genes in the training unit, with the layers sd,
+    low and high, and ``obs["ood_score"]``), ``predicted.csv`` or ``.parquet``, ``failures.csv`` and
+    maps of the slides. A run starts from the beginning each time, since it takes seconds per
+    patient; tiles and features of an unfinished attempt are used again.
+
+    Parameters
+    ----------
+    config
+        Model, features and maps.
+    out_dir
+        Folder to write.
+    slides
+        Slides to tile and encode. ``config.features`` is then not used, and the pictures of the
+        slides are drawn under the maps if ``config.thumbnails`` is None.
+
+    Returns
+    -------
+    PredictionRun
+
+    Raises
+    ------
+    InputError
+        If the model is not a finished run, if the features are not those that it reads, or if no
+        slide could be predicted.
+    """
+    if slides is None:
+        return _predict_features(config, Path(out_dir))
+    work = encode_slides(
+        slides, config.model, Path(out_dir) / "work", allow_other_size=config.allow_other_size
+    )
+    config = dataclasses.replace(
+        config,
+        features=str(work.features),
+        thumbnails=config.thumbnails or str(work.tiles),
+    )
+    result = _predict_features(config, Path(out_dir), failed=work.failures, notes=work.notes)
+    if not slides.keep_features:
+        work.remove()
+    return result
+
+
+def _predict_features(
+    config: PredictConfig,
+    out_dir: Path,
+    *,
+    failed: Sequence[Failure] = (),
+    notes: Sequence[str] = (),
+) -> PredictionRun:
+    """Predict every patient that has features.
+
+    `failed` are slides that failed before, and `notes` are added to those of the summary.
     """
     read_run(config.model, kind="finetune")
     features = find_features(config.features)
     models = _models_for(features, load_fold_models(config.model))
     panel = union_panel(models)
-    mapped = mapped_genes(config, panel)
-    signatures = mapped_signatures(config, mapped, models)
-    out_dir = begin_run(out_dir, KIND, config)
-    patients, failures = _group_slides(
+    genes = genes_to_draw(config, panel)
+    signatures = gene_sets_to_draw(config, genes, models)
+    begin_run(out_dir, KIND, config)
+    patients, unreadable = slides_by_patient(
         features, models, training_patients(config.model), allow=config.allow_other_size
     )
-    failures = [*unmade, *failures]
-    rows: dict[str, PatientPrediction] = {}
+    failures = [*failed, *unreadable]
+    predictions: dict[str, PatientPrediction] = {}
+    names = tuple(gene_set.name for gene_set in signatures.kept)
     for patient, paths in tqdm(patients.items(), desc="predict", unit="patient"):
         try:
-            rows[patient] = predict_patient(patient, paths, models, panel, mapped, signatures.kept)
+            prediction = predict_patient(patient, paths, models, panel, genes, signatures.kept)
         except InputError as error:
             failures += [
                 Failure(path.stem, "predict", error.reason, error.fix or "") for path in paths
             ]
             continue
+        predictions[patient] = prediction
         if config.maps:
-            names = tuple(one.name for one in signatures.kept)
             try:
-                write_maps(
-                    on_their_slides(rows[patient]),
-                    mapped,
-                    names,
-                    config.thumbnails,
-                    out_dir / "maps",
-                )
-            except (InputError, OSError) as error:  # a thumbnail, say; the prediction stands
-                reason = f"predicted, but no map: {error}"
-                failures += [
-                    Failure(path.stem, "map", reason, "give the folder of tcgn-mil tile")
-                    for path in paths
-                ]
+                placed = on_their_slides(prediction)
+                write_maps(placed, genes, names, config.thumbnails, out_dir / "maps")
+            except (InputError, OSError) as error:
+                # A thumbnail that cannot be read, for example. The prediction itself is valid.
+                reason = f"predicted, but no map was drawn: {error}"
+                fix = "give --thumbnails the folder that tcgn-mil tile wrote"
+                failures += [Failure(path.stem, "map", reason, fix) for path in paths]
     write_failures(out_dir, failures)
-    if config.maps and (lost := unplaced(rows.values())):
+    if config.maps and (lost := unplaced(predictions.values())):
         reason = "their feature files do not say where tiles lie on the slide"
         tqdm.write(f"no maps of {preview(lost)}: {reason}", file=sys.stderr)
-    if not rows:
+    if not predictions:
         raise InputError(
             f"no slide could be predicted: {failures[0].reason}", fix=failures[0].likely_fix
         )
-    return write_prediction(config, models, panel, rows, signatures, out_dir, notes=notes), failures
+    summary = write_prediction(config, models, panel, predictions, signatures, out_dir, notes=notes)
+    return PredictionRun(summary, failures)
 
 
 def _models_for(features: Mapping[str, Path], models: Sequence[FoldModel]) -> list[FoldModel]:
-    """The models that read the features of the first file that can be read."""
+    """Return the models that read the features of the first file that can be read.
+
+    After fine-tuning of the encoder each fold has an encoder of its own, and only its model reads
+    features of that encoder.
+    """
     for path in features.values():
         with contextlib.suppress(InputError):
             return models_of(read_feature_info(path).encoder, models)
     return list(models)
 
 
-def _group_slides(
+def slides_by_patient(
     paths: Mapping[str, Path],
     models: Sequence[FoldModel],
-    known: Mapping[str, str] = MappingProxyType({}),
+    patient_of: Mapping[str, str] = MappingProxyType({}),
     *,
     allow: bool = False,
 ) -> tuple[dict[str, list[Path]], list[Failure]]:
-    """Patient -> feature files; files of another encoder, tile size (but if `allow`) or stain are failures."""
-    expected = models[0].info
-    own = len({fold.info.encoder for fold in models}) > 1
+    """Group feature files by patient.
+
+    Parameters
+    ----------
+    paths
+        Feature file of each slide.
+    models
+        Models that read the features.
+    patient_of
+        Patient of the training slides; of others the feature file names it.
+    allow
+        Accept tiles of another physical size than those of the models.
+
+    Returns
+    -------
+    The feature files of each patient, sorted by patient; and the slides with features of another
+    encoder, tile size or stain normalisation, as failures.
+    """
     patients: dict[str, list[Path]] = {}
     failures: list[Failure] = []
     for slide, path in paths.items():
         try:
             info = read_feature_info(path)
-            if (info.encoder, info.width) != (expected.encoder, expected.in_features):
-                raise InputError(
-                    f"features of {info.encoder} ({info.width} wide), the model reads those of {expected.encoder}"
-                    f" ({expected.in_features} wide)",
-                    fix="encode the slides with "
-                    + (
-                        "an encoder<k>.safetensors of the run"
-                        if own
-                        else "the encoder that the model was trained on"
-                    ),
-                )
-            check_patch(expected.patch, info.patch, allow=allow)
-            if stain_identity(info.stain) != expected.stain:
-                raise InputError(
-                    f"stain normalisation {stain_identity(info.stain)}, the model reads features of {expected.stain}",
-                    fix="tile and encode the slides with the --stain and --stain-reference of the training cohort",
-                )
+            _check_features(info, models, allow=allow)
         except InputError as error:
             failures.append(Failure(slide, "predict", error.reason, error.fix or ""))
             continue
-        patients.setdefault(known.get(slide, info.patient_id), []).append(path)
+        patients.setdefault(patient_of.get(slide, info.patient_id), []).append(path)
     return dict(sorted(patients.items())), failures
+
+
+def _check_features(info: FeatureInfo, models: Sequence[FoldModel], *, allow: bool) -> None:
+    """Refuse features that the models do not read."""
+    expected = models[0].info
+    if (info.encoder, info.width) != (expected.encoder, expected.in_features):
+        several = len({fold.info.encoder for fold in models}) > 1
+        needed = (
+            "an encoder<k>.safetensors of the run"
+            if several
+            else "the encoder that the model was trained with"
+        )
+        raise InputError(
+            f"has features of {info.encoder} ({info.width} numbers per tile), the model reads those"
+            f" of {expected.encoder} ({expected.in_features} numbers per tile)",
+            fix=f"encode the slides with {needed}",
+        )
+    check_patch(expected.patch, info.patch, allow=allow)
+    if stain_identity(info.stain) != expected.stain:
+        raise InputError(
+            f"has the stain normalisation {stain_identity(info.stain)}, the model reads features"
+            f" of {expected.stain}",
+            fix="tile and encode the slides with the --stain and --stain-reference of the training"
+            " cohort",
+        )

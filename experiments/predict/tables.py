@@ -1,4 +1,4 @@
-"""What ``tcgn-mil predict`` writes of its patients: predicted.h5ad, the tables beside it, and the summary."""
+"""Write the predictions of ``tcgn-mil predict``: predicted.h5ad, tables and the summary."""
 
 from __future__ import annotations
 
@@ -28,27 +28,50 @@ def write_prediction(
     config: PredictConfig,
     models: Sequence[FoldModel],
     panel: GenePanel,
-    rows: Mapping[str, PatientPrediction],
+    predictions: Mapping[str, PatientPrediction],
     signatures: CoveredSets,
     out_dir: Path,
     *,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """predicted.h5ad and its tables, never below the unit's lowest value."""
+    """Write predicted.h5ad, the tables and the summary.
+
+    Parameters
+    ----------
+    config
+        Config of the run.
+    models
+        The fold models.
+    panel
+        Genes of all fold models.
+    predictions
+        Prediction of each patient.
+    signatures
+        Gene sets that were drawn and left out.
+    out_dir
+        Folder of the run.
+    notes
+        Sentences that are added to the summary.
+
+    Returns
+    -------
+    The summary.
+    """
     info = models[0].info
     table = read_gene_table(Path(config.model) / "genes.csv").loc[list(panel.genes)]
-    mean = np.stack([row.mean for row in rows.values()])
+    mean = np.stack([prediction.mean for prediction in predictions.values()])
     half = table["interval_half_width"].to_numpy(np.float32)
     layers = {
-        "sd": np.stack([row.sd for row in rows.values()]),
+        "sd": np.stack([prediction.sd for prediction in predictions.values()]),
         "low": mean - half,
         "high": mean + half,
     }
+    # A network can predict below the lowest value that the unit has, for example below log2(0 + 1).
     floor = ExpressionUnit.floor_of(info.unit)
     if floor is not None:
         mean = np.maximum(mean, floor)
         layers |= {name: np.maximum(layers[name], floor) for name in ("low", "high")}
-    obs = _patient_table(config, models, rows)
+    obs = _patient_table(config, models, predictions)
     coverage = (finished_summary(config.model) or {}).get("coverage")
     write_predictions(
         out_dir / "predicted.h5ad",
@@ -69,7 +92,7 @@ def write_prediction(
     return finish_run(
         out_dir,
         {
-            "patients": len(rows),
+            "patients": len(predictions),
             "slides": int(obs["n_slides"].sum()),
             "tiles": int(obs["n_tiles"].sum()),
             "genes": len(panel),
@@ -77,48 +100,54 @@ def write_prediction(
             "relation": obs["relation"].value_counts().to_dict(),
             "out_of_distribution": obs.index[obs["out_of_distribution"]].tolist(),
             "interval_coverage": coverage,
-            "notes": [*notes, *_other_sizes(models, rows)],
-            "slides_without_positions": unplaced(rows.values()),
-            "signatures": [one.name for one in signatures.kept],
+            "notes": [*notes, *_other_sizes(models, predictions)],
+            "slides_without_positions": unplaced(predictions.values()),
+            "signatures": [gene_set.name for gene_set in signatures.kept],
             "signatures_left_out": signatures.left_out,
         },
     )
 
 
-def _other_sizes(models: Sequence[FoldModel], rows: Mapping[str, PatientPrediction]) -> list[str]:
-    """A label of slides whose tiles are not of the size that the model was trained on, empty without."""
+def _other_sizes(
+    models: Sequence[FoldModel], predictions: Mapping[str, PatientPrediction]
+) -> list[str]:
+    """Return a note on slides whose tiles have another size than those of the models, if any."""
     expected = models[0].info.patch
     other = [
         info.slide_id
-        for row in rows.values()
-        for info in row.infos
+        for prediction in predictions.values()
+        for info in prediction.infos
         if not expected.matches(info.patch)
     ]
     return [f"tiles of another size than the model's {expected}: {preview(other)}"] if other else []
 
 
 def _patient_table(
-    config: PredictConfig, models: Sequence[FoldModel], rows: Mapping[str, PatientPrediction]
+    config: PredictConfig,
+    models: Sequence[FoldModel],
+    predictions: Mapping[str, PatientPrediction],
 ) -> pd.DataFrame:
-    """What is known of each patient, with how far its slides lie from those of training (above 1: beyond them)."""
+    """Return one row per patient, with its out-of-distribution score.
+
+    A score above 1 means that the features of the patient lie beyond those of the training slides.
+    """
     score = read_reference(config.model).score(
-        np.stack([row.mean_features for row in rows.values()])
+        np.stack([prediction.mean_features for prediction in predictions.values()])
     )
     return pd.DataFrame(
         {
-            "n_slides": [len(row.infos) for row in rows.values()],
-            "n_tiles": [len(row.coords) for row in rows.values()],
-            "n_models": [len(row.models) for row in rows.values()],
-            "relation": [relation(patient, models) for patient in rows],
+            "n_slides": [len(prediction.infos) for prediction in predictions.values()],
+            "n_tiles": [len(prediction.coords) for prediction in predictions.values()],
+            "n_models": [len(prediction.models) for prediction in predictions.values()],
+            "relation": [relation(patient, models) for patient in predictions],
             "ood_score": score,
             "out_of_distribution": score > 1,
         },
-        index=pd.Index(list(rows), name="patient_id"),
+        index=pd.Index(list(predictions), name="patient_id"),
     )
 
 
 def _write_tables(out_dir: Path, table: pd.DataFrame, formats: Sequence[str]) -> None:
-    """predicted.csv and predicted.parquet, as asked for."""
     if "csv" in formats:
         write_csv(out_dir / "predicted.csv", table, index=True)
     if "parquet" in formats:

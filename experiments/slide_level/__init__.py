@@ -1,1 +1,1 @@
-"""TODO: say what experiments/slide_level holds."""
+"""Train slide models on bulk expression, fold by fold: ``tcgn-mil finetune`` and ``slide-cv``."""

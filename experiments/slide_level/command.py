@@ -1,7 +1,8 @@
-"""From features to bulk expression: ``finetune``, ``predict``, ``explain``."""
+"""The verbs ``tcgn-mil finetune`` and ``tcgn-mil slide-cv``."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,47 +16,26 @@ from tcgn_mil.experiments.command_line.console import (
     resolve,
     warn_of_leakage,
 )
-from tcgn_mil.experiments.command_line.options import Config, Out, Overrides, ShowConfig, SlideMpp
+from tcgn_mil.experiments.command_line.options import (
+    Config,
+    Out,
+    Overrides,
+    ShowConfig,
+    config_option,
+)
+from tcgn_mil.experiments.slide_level.config import FinetuneConfig, SlideCvConfig
 
-Cohort = Annotated[
-    Path | None,
-    typer.Option(help="cohort.h5ad that tcgn-mil bulk wrote.", show_default="cohort.h5ad"),
-]
-Features = Annotated[
-    Path | None, typer.Option(help="Folder that tcgn-mil encode wrote.", show_default="features")
-]
-Encoder = Annotated[
-    Path | None,
-    typer.Option(
-        help="Encoder checkpoint that made the features: for the zero-shot baseline, and form=additive."
-    ),
-]
-Folds = Annotated[
-    Path | None,
-    typer.Option(
-        help="CSV with fold, part (train, val, test), id, or a folder of SurvPath's, CLAM's or SEQUOIA's lists."
-    ),
-]
+Cohort = Annotated[Path | None, config_option(FinetuneConfig, "cohort")]
+Features = Annotated[Path | None, config_option(FinetuneConfig, "features")]
+Encoder = Annotated[Path | None, config_option(FinetuneConfig, "encoder")]
+Folds = Annotated[Path | None, config_option(FinetuneConfig, "folds")]
 PreserveSites = Annotated[
     bool,
     typer.Option(
-        "--preserve-sites", help="Keep each TCGA tissue source site in one fold: group_by=site."
+        "--preserve-sites",
+        help="Keep all patients of a TCGA tissue source site in one fold. The same as"
+        " --set group_by=site.",
     ),
-]
-EncoderTraining = Annotated[
-    str | None,
-    typer.Option(
-        help="none: on stored features; last, all: then also the encoder's last stage, or all of it.",
-        show_default="none",
-    ),
-]
-Slides = Annotated[
-    Path | None,
-    typer.Option(help="With --encoder-train: the slides, as to encode; one, a folder, or a table."),
-]
-Tiles = Annotated[
-    Path | None,
-    typer.Option(help="With --encoder-train: the tiles that the features were made from."),
 ]
 
 
@@ -66,30 +46,30 @@ def finetune(
     out: Out = Path("slide-model"),
     folds: Folds = None,
     preserve_sites: PreserveSites = False,
-    encoder_train: EncoderTraining = None,
-    slides: Slides = None,
-    tiles: Tiles = None,
-    mpp: SlideMpp = None,
+    encoder_train: Annotated[str | None, config_option(FinetuneConfig, "encoder_train")] = None,
+    slides: Annotated[Path | None, config_option(FinetuneConfig, "slides")] = None,
+    tiles: Annotated[Path | None, config_option(FinetuneConfig, "tiles")] = None,
+    mpp: Annotated[float | None, config_option(FinetuneConfig, "mpp")] = None,
     config: Config = None,
     overrides: Overrides = None,
     show_config: ShowConfig = False,
 ) -> None:
-    """Train attention pooling over all tiles of a patient's slides to bulk expression, one model a fold."""
-    from tcgn_mil.experiments.slide_level.config import FinetuneConfig
-
-    group_by = "site" if preserve_sites else None
+    """Train a slide model on bulk expression from all tiles of each patient, one model per fold."""
     given = {
         "cohort": cohort,
         "features": features,
         "encoder": encoder,
         "folds": folds,
-        "group_by": group_by,
+        "group_by": "site" if preserve_sites else None,
         "encoder_train": encoder_train,
         "slides": slides,
         "tiles": tiles,
         "mpp": mpp,
     }
-    _train(given, out, config, overrides, show_config, FinetuneConfig)
+    resolved = resolve(FinetuneConfig, given, path=config, overrides=overrides)
+    if show_config:
+        return print_config(resolved)
+    return _train(resolved, out)
 
 
 def slide_cross_validation(
@@ -98,58 +78,47 @@ def slide_cross_validation(
     encoder: Encoder = None,
     out: Out = Path("slide-cv"),
     folds: Folds = None,
-    group_by: Annotated[
-        str | None,
-        typer.Option(help="What stays in one fold: patient, or site (TCGA tissue source site)."),
-    ] = None,
+    group_by: Annotated[str | None, config_option(SlideCvConfig, "group_by")] = None,
     preserve_sites: PreserveSites = False,
     compare: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(help="Two finished runs to put side by side, gene by gene, in --out."),
+        typer.Option(help="Compare two finished runs gene by gene, and write the result to --out."),
     ] = None,
     config: Config = None,
     overrides: Overrides = None,
     show_config: ShowConfig = False,
 ) -> None:
-    """As finetune, with 50 refits on permuted labels, from which p-values come; or put two runs side by side."""
-    from tcgn_mil.experiments.slide_level.config import SlideCvConfig
-
+    """Cross-validate a slide model with p-values from 50 refits, or compare two finished runs."""
     if compare is not None:
         from tcgn_mil.experiments.slide_level.compare_runs import compare_runs
 
         others = (encoder, folds, group_by, preserve_sites, config, overrides, show_config)
-        compare_and_print(compare_runs, compare, out, others)
-        return
+        return compare_and_print(compare_runs, compare, out, others)
     if preserve_sites and group_by not in (None, "site"):
         raise InputError(
             f"--preserve-sites and --group-by {group_by} contradict each other",
-            fix="give one of them",
+            fix="remove one of them",
         )
-    group_by = "site" if preserve_sites else group_by
     given = {
         "cohort": cohort,
         "features": features,
         "encoder": encoder,
         "folds": folds,
-        "group_by": group_by,
+        "group_by": "site" if preserve_sites else group_by,
     }
-    _train(given, out, config, overrides, show_config, SlideCvConfig)
-
-
-def _train(
-    given: dict[str, Any],
-    out: Path,
-    config: Path | None,
-    overrides: list[str] | None,
-    show_config: bool,
-    config_class: type,
-) -> None:
-    from tcgn_mil.experiments.slide_level import run as finetuning
-
-    resolved = resolve(config_class, given, path=config, overrides=overrides)
+    resolved = resolve(SlideCvConfig, given, path=config, overrides=overrides)
     if show_config:
         return print_config(resolved)
-    summary = finetuning.run(resolved, out)
+    return _train(resolved, out)
+
+
+def _train(config: FinetuneConfig, out: Path) -> None:
+    from tcgn_mil.experiments.slide_level.run import run
+
+    _print_summary(run(config, out), out)
+
+
+def _print_summary(summary: Mapping[str, Any], out: Path) -> None:
     print_rows(summary["headline"])
     warn_of_leakage(summary)
     for label in summary["labels"]:
@@ -157,6 +126,6 @@ def _train(
     stated, measured = summary["coverage"]["stated"], summary["coverage"]["measured"]
     intervals = "" if measured is None else f"; {stated:.0%} intervals cover {measured:.1%}"
     typer.echo(
-        f"{summary['predictable']} of {summary['genes']} genes predictable{intervals}\nmodels: {out}"
+        f"{summary['predictable']} of {summary['genes']} genes predictable{intervals}\n"
+        f"models: {out}"
     )
-    return None

@@ -1,8 +1,12 @@
-"""Slide-level results out of fold: per-gene correlation over patients beside baselines (PROTOCOL, Metrics)."""
+"""Compare out-of-fold predictions of slide models with their baselines, gene by gene.
+
+See docs/protocol.md, sections Metrics per gene, Predictable genes and Baselines.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +16,40 @@ from numpy.typing import NDArray
 from tcgn_mil.baselines import ridge_predictions
 from tcgn_mil.statistics.bootstrap import patient_bootstrap, percentile_interval
 from tcgn_mil.statistics.gene_metrics import median_over_genes
-from tcgn_mil.statistics.out_of_fold import combined_r, fold_correlations, known_metrics
+from tcgn_mil.statistics.out_of_fold import combined_r, fold_correlations, pooled_metrics
 from tcgn_mil.statistics.p_values import MAX_Q, benjamini_hochberg, null_p_values, steiger_p
 
 MODEL, UNTRAINED = "model", "untrained"
+# Baselines that a predictable gene must beat.
 GATES = ("ridge_colour", "ridge_mean_features", "zero_shot", UNTRAINED)
 _SEQUOIA_P, _SEQUOIA_Q = 0.05, 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class PatientGroups:
+    """Groups of the M tested patients that the statistics respect.
+
+    Attributes
+    ----------
+    fold_of
+        (M,) test fold of each patient.
+    cohort_of
+        (M,) cohort of each patient; r is then taken within fold and cohort. None for one cohort.
+    donor_of
+        (M,) person behind each row, for cohorts with several rows of a person; the rows of a person
+        are resampled together. None if each row is a person.
+    """
+
+    fold_of: NDArray[np.int64]
+    cohort_of: NDArray[np.int64] | None = None
+    donor_of: NDArray[np.int64] | None = None
+
+
+class SlideTables(NamedTuple):
+    """Results of a run: ``genes`` has one row per gene, ``headline`` one row per predictor."""
+
+    genes: pd.DataFrame
+    headline: pd.DataFrame
 
 
 def patient_baselines(
@@ -25,104 +57,105 @@ def patient_baselines(
     train_targets: NDArray[np.floating],
     test: Mapping[str, NDArray[np.floating]],
 ) -> dict[str, NDArray[np.float32]]:
-    """Baseline name -> (M, G) predictions, from descriptors of patients: ridge on each, and the training mean.
+    """Predict by the training mean, and by ridge regression on each kind of descriptor.
 
-    `train` and `test` map a descriptor's name (``mean_features``, ``colour``) to (M, F).
+    Parameters
+    ----------
+    train, test
+        (M_train, F) and (M_test, F) descriptors by name, for example ``mean_features``.
+    train_targets
+        (M_train, G), NaN where a value is missing.
+
+    Returns
+    -------
+    (M_test, G) predictions by the name of the baseline; NaN for genes without a training value.
     """
     count = len(next(iter(test.values())))
     unknown = ~np.isfinite(train_targets).any(axis=0)
     train_targets = np.where(unknown, 0, train_targets)
     train_mean = np.nanmean(train_targets, axis=0)
-    train_targets = np.where(
-        np.isfinite(train_targets), train_targets, train_mean
-    )  # ridge knows no missing targets
-    found = {"training_mean": np.broadcast_to(train_mean, (count, len(train_mean)))}
+    # Ridge regression cannot leave single values out, so a missing one becomes the gene's mean.
+    train_targets = np.where(np.isfinite(train_targets), train_targets, train_mean)
+    predictions = {"training_mean": np.broadcast_to(train_mean, (count, len(train_mean)))}
     for name, descriptors in train.items():
-        found[f"ridge_{name}"] = ridge_predictions(descriptors, train_targets, test[name])
+        predictions[f"ridge_{name}"] = ridge_predictions(descriptors, train_targets, test[name])
     return {
-        name: np.where(unknown, np.nan, values).astype(np.float32) for name, values in found.items()
+        name: np.where(unknown, np.nan, values).astype(np.float32)
+        for name, values in predictions.items()
     }
-
-
-class SlideTables(NamedTuple):
-    """``genes``: a row a gene; ``headline``: a row a predictor."""
-
-    genes: pd.DataFrame
-    headline: pd.DataFrame
 
 
 def out_of_fold_tables(
     genes: Sequence[str],
     truth: NDArray[np.floating],
     predictions: Mapping[str, NDArray[np.floating]],
-    fold_of: NDArray[np.int64],
+    groups: PatientGroups,
     *,
-    cohort_of: NDArray[np.int64] | None = None,
-    donor_of: NDArray[np.int64] | None = None,
     null_z: NDArray[np.floating] | None = None,
     replicates: int = 1000,
     seed: int = 0,
 ) -> SlideTables:
-    """Results of a run.
+    """Make the table of genes and the table of predictors.
 
     Parameters
     ----------
+    genes
+        Names of the G genes.
     truth
-        (M, G), NaN where a patient, or its fold, has no such target: it is left out of that gene's statistics.
+        (M, G) measured values. NaN, where a patient has no value or its fold has no such gene,
+        leaves the patient out of the statistics of the gene.
     predictions
-        Predictor name -> (M, G) out-of-fold, NaN likewise.
-    fold_of
-        (M,) test fold of each patient.
-    cohort_of
-        (M,) cohort of each patient, where there are several: r is then within fold and cohort.
-    donor_of
-        (M,) person that each row is of, where some have several; they are resampled together.
+        (M, G) out-of-fold predictions by predictor, NaN likewise; one of them is ``model``.
+    groups
+        Folds, cohorts and persons of the patients.
     null_z
-        (R, G) combined z of refits on permuted labels; None makes p-values approximate.
-    replicates, seed
-        Of the resampling of patients behind the intervals.
+        (R, G) combined z of refits on permuted labels. Without them, p-values are approximate.
+    replicates
+        Bootstrap resamples of patients for the intervals.
+    seed
+        Seed of the resampling.
 
     Returns
     -------
-    ``genes``: ``r_<name>``, r within each test fold combined by Fisher z weighted by n - 3 (NaN below three folds with
-    n > 3); for the model its 95 % interval ``low_model`` and ``high_model``, the one-sided ``p_model``, ``q_model``
-    (Benjamini-Hochberg), ``predictable`` (q below 0.05 and r above that of the baselines) and ``sequoia``, that tool's
-    rule; ``pooled_r_<name>``: over all patients at once, biased downwards, for comparison only; for the model also
-    ``pooled_spearman_model``, ``pooled_r2_model``, ``pooled_rmse_model`` and ``n``.
-    ``headline``: median r with its interval, the difference of the model's median to it with its interval over the same
-    resampled patients, pooled median, genes.
+    SlideTables
+        ``genes`` has for each predictor ``r_<name>``, the r within test folds, combined by Fisher z
+        with weights n - 3 (NaN if fewer than three folds have n > 3), and ``pooled_r_<name>``, the
+        r over all patients at once, which is biased downwards. For the model it also has
+        ``low_model`` and ``high_model`` (95 % interval), ``p_model`` (one-sided), ``q_model``
+        (Benjamini-Hochberg), ``pooled_spearman_model``, ``pooled_r2_model``, ``pooled_rmse_model``,
+        ``n`` (patients), ``predictable``, and ``sequoia`` where there is an untrained network.
+        ``headline`` has the median r over genes with its interval, by how much the model's median
+        is above it (with an interval over the same resampled patients), the median pooled r and the
+        number of genes.
     """
     table = pd.DataFrame({"gene": list(genes)})
     rows: list[dict[str, object]] = []
-    own = np.empty((0, 0))
-    for name in sorted(predictions, key=lambda name: name != MODEL):
+    drawn_of_model: NDArray[np.floating] = np.empty((0, 0))
+    for name in sorted(predictions, key=lambda name: name != MODEL):  # the model comes first
         predicted = predictions[name]
-        found = combined_r(truth, predicted, fold_of, cohort_of)
-        drawn = patient_bootstrap(
+        combined = combined_r(truth, predicted, groups.fold_of, groups.cohort_of)
+        drawn: NDArray[np.floating] = patient_bootstrap(
             truth,
             predicted,
-            fold_of,
-            cohort_of,
-            donor_of=donor_of,
+            groups.fold_of,
+            groups.cohort_of,
+            donor_of=groups.donor_of,
             replicates=replicates,
             seed=seed,
         )
-        table[f"r_{name}"] = found.r
+        table[f"r_{name}"] = combined.r
         if name == MODEL:
+            drawn_of_model = drawn
             table["low_model"], table["high_model"] = percentile_interval(drawn)
-            table["p_model"] = null_p_values(found.z, null_z)
+            table["p_model"] = null_p_values(combined.z, null_z)
             table["q_model"] = benjamini_hochberg(table["p_model"].to_numpy())
         table[f"pooled_r_{name}"] = _pooled_r(truth, predicted)
-        own = drawn if name == MODEL else own
-        rows.append(_headline(table, name, drawn, own))
-    pooled_model = known_metrics(truth, predictions[MODEL])
-    for name, values in (
-        ("spearman", pooled_model.spearman),
-        ("r2", pooled_model.r2),
-        ("rmse", pooled_model.rmse),
-    ):
-        table[f"pooled_{name}_{MODEL}"] = values
-    table["n"] = pooled_model.n
+        rows.append(_headline(table, name, drawn, drawn_of_model))
+    pooled = pooled_metrics(truth, predictions[MODEL])
+    table[f"pooled_spearman_{MODEL}"] = pooled.spearman
+    table[f"pooled_r2_{MODEL}"] = pooled.r2
+    table[f"pooled_rmse_{MODEL}"] = pooled.rmse
+    table["n"] = pooled.n
     table["predictable"] = predictable(table)
     if UNTRAINED in predictions:
         table["sequoia"] = sequoia_rule(table, truth, predictions[MODEL], predictions[UNTRAINED])
@@ -130,17 +163,20 @@ def out_of_fold_tables(
 
 
 def _pooled_r(truth: NDArray[np.floating], predicted: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(G,) over all patients that have both values."""
+    """Return (G,) r over all patients that have both values, without regard to folds."""
     return fold_correlations(truth, predicted, np.zeros(len(truth), dtype=np.int64))[0][0]
 
 
 def predictable(table: pd.DataFrame) -> NDArray[np.bool_]:
-    """q below 0.05 and r above that of every gating baseline that has one (PROTOCOL)."""
-    found = (table["q_model"] < MAX_Q).to_numpy()
+    """Mark the genes with q below 0.05 and an r above that of every baseline that has one.
+
+    See docs/protocol.md, section Predictable genes.
+    """
+    passed = (table["q_model"] < MAX_Q).to_numpy()
     for gate in GATES:
         if (column := f"r_{gate}") in table:
-            found &= ((table["r_model"] > table[column]) | table[column].isna()).to_numpy()
-    return found
+            passed &= ((table["r_model"] > table[column]) | table[column].isna()).to_numpy()
+    return passed
 
 
 def sequoia_rule(
@@ -149,10 +185,13 @@ def sequoia_rule(
     predicted: NDArray[np.floating],
     untrained: NDArray[np.floating],
 ) -> NDArray[np.bool_]:
-    """The rule of SEQUOIA (Pizurica et al. 2024), on r pooled over folds as there.
+    """Mark the genes that SEQUOIA (Pizurica et al. 2024) would count as predicted.
 
-    r above 0 with p < 0.05, root mean squared error below and r above those of an untrained model, Steiger's test of
-    the two r at p < 0.05, and Benjamini-Hochberg below 0.2 over genes on the p of r.
+    The rule is kept for comparison with the counts of genes in that paper. As there, r is pooled
+    over folds. A gene passes if r is above 0 with p < 0.05 and, after Benjamini-Hochberg
+    correction of p, q < 0.2; if the squared error is below that of an untrained network; and if r
+    is above that of the untrained network with p < 0.05 in Steiger's test for two correlations
+    that share one variable (here, the measured values).
     """
     from scipy import stats
 
@@ -177,9 +216,13 @@ def sequoia_rule(
 def _headline(
     table: pd.DataFrame, name: str, drawn: NDArray[np.floating], model_drawn: NDArray[np.floating]
 ) -> dict[str, object]:
-    """One predictor; the model is compared with it over the genes that both have, and the same resampled patients."""
+    """Return the row of one predictor.
+
+    The model is compared with it over the genes for which both have an r, and over the same
+    resampled patients, because both judge the same patients and their errors are correlated.
+    """
     low, high = percentile_interval(_medians(drawn)[:, None])
-    r, own = (table[f"r_{one}"].to_numpy() for one in (name, MODEL))
+    r, r_of_model = (table[f"r_{predictor}"].to_numpy() for predictor in (name, MODEL))
     row: dict[str, object] = {
         "predictor": name,
         "median_r": median_over_genes(r),
@@ -191,21 +234,21 @@ def _headline(
         "median_pooled_r_biased": median_over_genes(table[f"pooled_r_{name}"].to_numpy()),
         "genes": int(np.isfinite(r).sum()),
     }
-    both = np.isfinite(r) & np.isfinite(own)
+    both = np.isfinite(r) & np.isfinite(r_of_model)
     if name != MODEL and both.any():
         shared = both & np.isfinite(drawn).any(axis=0) & np.isfinite(model_drawn).any(axis=0)
         under, over = percentile_interval(
             (_medians(model_drawn[:, shared]) - _medians(drawn[:, shared]))[:, None]
         )
-        row["model_above_by"] = median_over_genes(own[both]) - median_over_genes(r[both])
+        row["model_above_by"] = median_over_genes(r_of_model[both]) - median_over_genes(r[both])
         row["model_above_low"], row["model_above_high"] = float(under[0]), float(over[0])
     return row
 
 
 def _medians(drawn: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(R,) median over the genes that have an r."""
-    out = np.full(len(drawn), np.nan)
-    known = np.isfinite(drawn).any(axis=1)
-    if known.any():
-        out[known] = np.nanmedian(drawn[known], axis=1)
-    return out
+    """Return (R,) medians over the genes that have an r in each resample."""
+    medians = np.full(len(drawn), np.nan)
+    has_r = np.isfinite(drawn).any(axis=1)
+    if has_r.any():
+        medians[has_r] = np.nanmedian(drawn[has_r], axis=1)
+    return medians

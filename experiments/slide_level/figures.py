@@ -1,8 +1,7 @@
-"""Figures of a slide-level run: headline beside baselines, genes, curves, scatters, null, intervals."""
+"""Draw the figures of a slide-level run: predictors, genes, training, p-values and intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,8 @@ from scipy.stats import norm
 
 from tcgn_mil import plotting
 from tcgn_mil.experiments.runs import figures
-from tcgn_mil.experiments.slide_level.evaluate import MODEL
+from tcgn_mil.experiments.slide_level.evaluate import MODEL, SlideTables
+from tcgn_mil.experiments.slide_level.fold_results import OutOfFold
 from tcgn_mil.statistics.fold_combination import FOLD_NULL_SD
 
 LABELS = {
@@ -28,23 +28,29 @@ _DRAWN_GENES = 8
 
 
 def draw_run(
-    genes: pd.DataFrame,
-    headline: pd.DataFrame,
-    truth: NDArray[np.float32],
-    predictions: Mapping[str, NDArray[np.float32]],
-    history: Mapping[str, Sequence[Mapping[str, float]]],
-    null_z: NDArray[np.floating] | None,
-    out_dir: Path,
-    *,
-    unit: str,
-    patients: Sequence[str],
-    stated: float,
+    tables: SlideTables, joined: OutOfFold, out_dir: Path, *, unit: str, stated: float
 ) -> None:
-    """Draw all of a run."""
+    """Draw all figures of a run.
+
+    Parameters
+    ----------
+    tables
+        Tables of genes and of predictors.
+    joined
+        Out-of-fold predictions and training curves.
+    out_dir
+        Folder of the run.
+    unit
+        Unit of the expression, for the axes.
+    stated
+        Share of patients, 0 to 1, that the prediction intervals should hold.
+    """
+    genes, headline = tables
     figures.training_curves(
-        history, out_dir / "curves.png", score="score,\nminus mean squared error"
+        joined.history, out_dir / "curves.png", score="score,\nminus mean squared error"
     )
-    by_fold = genes[f"r_{MODEL}"].notna().any()  # small cohorts have no fold with n > 3
+    # In small cohorts no fold has more than three patients, and no gene an r within folds.
+    by_fold = genes[f"r_{MODEL}"].notna().any()
     prefix = "r" if by_fold else "pooled_r"
     figures.gene_distributions(
         {
@@ -57,7 +63,7 @@ def draw_run(
     )
     if by_fold:
         draw_headline(headline, out_dir / "headline.png")
-        draw_null(genes["p_model"].to_numpy(), null_z, out_dir / "null.png")
+        draw_null(genes["p_model"].to_numpy(), joined.null_z, out_dir / "null.png")
     if genes["interval_coverage"].notna().any():
         draw_coverage(
             genes["interval_coverage"].to_numpy(), out_dir / "coverage.png", stated=stated
@@ -66,13 +72,14 @@ def draw_run(
     best = score.sort_values(ascending=False, kind="stable").index[:_DRAWN_GENES]
     figures.gene_scatter(
         genes.loc[best, "gene"].tolist(),
-        truth[:, best],
-        predictions[MODEL][:, best],
+        joined.truth[:, best],
+        joined.predictions[MODEL][:, best],
         out_dir / "scatter.png",
         unit=unit,
-        patients=patients,
+        patients=joined.patients,
         titles=[
-            f"{genes['gene'][i]}\nr by fold {_r(genes[f'r_{MODEL}'][i])}, pooled {_r(genes[f'pooled_r_{MODEL}'][i])}"
+            f"{genes['gene'][i]}\nr by fold {_r(genes[f'r_{MODEL}'][i])},"
+            f" pooled {_r(genes[f'pooled_r_{MODEL}'][i])}"
             for i in best
         ],
     )
@@ -83,7 +90,7 @@ def _r(value: float) -> str:
 
 
 def draw_headline(headline: pd.DataFrame, path: Path) -> None:
-    """Median r of each predictor with its 95 % interval."""
+    """Draw the median r over genes of each predictor, with its 95 % interval."""
     shown = headline[headline["median_r"].notna()]
     figure, axis = plt.subplots(figsize=(7.5, 1 + 0.35 * len(shown)), layout="constrained")
     for place, row in enumerate(shown.itertuples()):
@@ -102,17 +109,27 @@ def draw_headline(headline: pd.DataFrame, path: Path) -> None:
 
 
 def draw_coverage(shares: NDArray[np.floating], path: Path, *, stated: float) -> None:
-    """How many genes' intervals hold which share of patients, beside the share `stated`."""
-    known = shares[np.isfinite(shares)]
-    counts, edges = np.histogram(known, bins=np.linspace(min(known.min(), stated) - 0.01, 1, 31))
+    """Draw how many genes have intervals that hold a given share of patients.
+
+    Parameters
+    ----------
+    shares
+        (G,) share of patients inside the interval of each gene, NaN where it is unknown.
+    path
+        Figure to write.
+    stated
+        Share that the intervals should hold.
+    """
+    shares = shares[np.isfinite(shares)]
+    counts, edges = np.histogram(shares, bins=np.linspace(min(shares.min(), stated) - 0.01, 1, 31))
     figure, axis = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
     axis.stairs(counts, edges, fill=True, color=plotting.COLOURS[0], alpha=0.7)
     axis.axvline(stated, color="black", linewidth=1, linestyle="--", label=f"stated: {stated:.0%}")
     axis.axvline(
-        known.mean(),
+        shares.mean(),
         color=plotting.COLOURS[1],
         linewidth=1.5,
-        label=f"mean of genes: {known.mean():.1%}",
+        label=f"mean of genes: {shares.mean():.1%}",
     )
     axis.set(xlabel="share of patients inside the gene's interval", ylabel="genes")
     axis.legend(frameon=False, fontsize=8, loc="upper right")
@@ -123,16 +140,29 @@ def draw_coverage(shares: NDArray[np.floating], path: Path, *, stated: float) ->
 
 
 def draw_null(p: NDArray[np.floating], null_z: NDArray[np.floating] | None, path: Path) -> None:
-    """Observed p-values against even ones; and, with refits, their z beside the normal curves."""
+    """Draw ordered p-values against uniform ones and, if there were refits, their z.
+
+    Points below the diagonal are smaller p-values than chance gives. The histogram of z is drawn
+    beside two normal curves: that of independent folds, and that which is assumed without refits.
+
+    Parameters
+    ----------
+    p
+        (G,) p-values of the genes.
+    null_z
+        (R, G) combined z of refits on permuted labels, or None.
+    path
+        Figure to write.
+    """
     panels = 1 if null_z is None else 2
     figure, axes = plt.subplots(
         1, panels, figsize=(4.6 * panels, 3.4), layout="constrained", squeeze=False
     )
-    known = np.sort(p[np.isfinite(p)])
-    even = (np.arange(len(known)) + 0.5) / max(len(known), 1)
-    source = [pd.DataFrame({"panel": "p-values", "x": even, "y": known})]
+    ordered = np.sort(p[np.isfinite(p)])
+    even = (np.arange(len(ordered)) + 0.5) / max(len(ordered), 1)
+    source = [pd.DataFrame({"panel": "p-values", "x": even, "y": ordered})]
     axes[0, 0].plot([0, 1], [0, 1], color="0.6", linewidth=1)
-    axes[0, 0].plot(even, known, ".", color=plotting.COLOURS[0], markersize=3)
+    axes[0, 0].plot(even, ordered, ".", color=plotting.COLOURS[0], markersize=3)
     axes[0, 0].set(
         xlabel="p if nothing were predictable",
         ylabel="p" + ("" if null_z is not None else " (approximate)"),

@@ -1,7 +1,7 @@
-"""``tcgn-mil finetune`` and ``slide-cv``: attention over all tiles of a patient's slides, trained to bulk by fold.
+"""Train one slide model per fold and predict each patient by the model that did not see it.
 
-One model a fold; each patient is predicted by the model that saw it in neither training nor validation. ``slide-cv`` is
-the same with refits on permuted labels, from which p-values come (PROTOCOL, What counts as predictable).
+``tcgn-mil slide-cv`` is ``tcgn-mil finetune`` with refits on permuted labels, from which the
+p-values come (docs/protocol.md, section Predictable genes).
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ import pandas as pd
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.run_folder import begin_run, finished_summary
-from tcgn_mil.experiments.slide_level.cohort import (
-    INPUTS,
-    CohortData,
-    check_same_inputs,
-    input_digests,
-    load_cohort,
-)
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
-from tcgn_mil.experiments.slide_level.spot_initialisation import SpotStart, spot_start
-from tcgn_mil.experiments.slide_level.train_fold import Study, _run_fold
-from tcgn_mil.experiments.slide_level.tune_encoder import tuned_means, with_pixels
+from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData, load_cohort
+from tcgn_mil.experiments.slide_level.inputs.digests import INPUTS, check_same_inputs, input_digests
+from tcgn_mil.experiments.slide_level.inputs.pixels import SlidePixels, with_pixels
+from tcgn_mil.experiments.slide_level.inputs.spot_initialisation import (
+    SpotInitialisation,
+    load_spot_initialisation,
+)
+from tcgn_mil.experiments.slide_level.train_fold import SlideLevelStudy, train_fold
+from tcgn_mil.experiments.slide_level.tune_encoder import tuned_means
 from tcgn_mil.experiments.slide_level.write_results import FEW_PATIENTS, write_results
 from tcgn_mil.folds import make_folds, read_folds, write_folds
 from tcgn_mil.inference.fold_models import TRAINING_SLIDES
@@ -36,47 +35,102 @@ from tcgn_mil.types.folds import Fold
 KIND = "finetune"
 
 
-def run(
-    config: FinetuneConfig, out_dir: str | Path, *, source: TileSource | None = None
-) -> dict[str, Any]:
-    """Train one model a fold and evaluate out of fold; returns the summary that is also written.
+def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
+    """Train one model per fold and evaluate the out-of-fold predictions.
 
-    Writes ``fold<k>.safetensors``, ``folds.csv``, ``genes.csv``, ``predictable_genes.csv``, ``headline.csv``,
-    ``out_of_fold.h5ad``, ``dropped.csv``, ``reference.safetensors`` and figures. A finished run is not run again; an
-    unfinished one resumes; both only on the inputs that they began on. `source` reads the slides' tiles where the
-    encoder is fine-tuned, by default from ``config.slides`` and ``config.tiles``; then each fold has
-    ``encoder<k>.safetensors`` too, and features of its test patients by it.
+    The folder gets ``fold<k>.safetensors``, ``folds.csv``, ``genes.csv``,
+    ``predictable_genes.csv``, ``headline.csv``, ``out_of_fold.h5ad``, ``dropped.csv``,
+    ``reference.safetensors`` and figures. If the encoder is fine-tuned, it also gets
+    ``encoder<k>.safetensors`` and the features of each fold's test patients.
+
+    A finished run is returned as it is, and an unfinished one continues; both only if its inputs
+    are those that it began on.
+
+    Parameters
+    ----------
+    config
+        Config of ``tcgn-mil finetune``, or of ``slide-cv``.
+    out_dir
+        Folder to write.
+
+    Returns
+    -------
+    The summary that is also written to ``summary.json``.
 
     Raises
     ------
     InputError
-        If there are fewer than 10 patients and no folds are given, or what :func:`load_cohort` and
-        :func:`fold_targets` refuse.
+        If ``model.pooling`` names no aggregator; if there are fewer than 10 patients and no folds
+        are given; if the folder holds another run; or if the cohort, the features, the encoder or
+        the folds cannot be used.
     """
     aggregator_class(config.model)  # refuses an unknown name before hours of reading
     out_dir = begin_run(out_dir, KIND, config)
-    data = load_cohort(config.cohort, config.features, pooled=config.cohorts == "pooled")
-    pixels = None
-    if config.encoder_train != "none":
-        if source is None:
-            assert config.slides is not None  # the config refuses to be without
-            source = TileSource.from_slides(config.slides, tiles=config.tiles, mpp=config.mpp)
-        data, pixels = with_pixels(config, data, source)
-    if len(data.patients) < FEW_PATIENTS and config.folds is None:
-        raise InputError(
-            f"only {len(data.patients)} patients have both expression and features; at least {FEW_PATIENTS} are needed",
-            path=config.cohort,
-            fix="join more slides (see join_report.csv); or give --folds to train on so few",
-        )
+    data, pixels = _read_inputs(config)
     folds = _folds(config, data)
     digests, done = input_digests(config, data, folds), finished_summary(out_dir)
     check_same_inputs(out_dir, digests, finished=done is not None)
     if done is not None:
         return done
-    start = _spot_start(
-        config, data
-    )  # before anything is written: a first try that is refused blocks no second
+    # The encoder is read before anything is written: begin_run takes a folder with a config alone
+    # for a first attempt that failed, and lets a corrected config use it.
+    study = SlideLevelStudy(config, data, _spot_initialisation(config, data), out_dir, pixels)
     write_json(out_dir / INPUTS, digests)
+    _write_cohort(study, folds)
+    results = [train_fold(study, fold) for fold in folds]
+    if pixels is not None:
+        write_reference(out_dir, tuned_means(data, folds, out_dir))
+    spot_genes = () if study.spots is None else study.spots.panel.genes
+    return write_results(config, data, results, out_dir, spot_genes=spot_genes)
+
+
+def _read_inputs(config: FinetuneConfig) -> tuple[CohortData, SlidePixels | None]:
+    """Read the cohort and, if the encoder is fine-tuned, find the tiles of its slides."""
+    data = load_cohort(config.cohort, config.features, pooled=config.cohorts == "pooled")
+    pixels = None
+    if config.encoder_train != "none":
+        assert config.slides is not None  # FinetuneConfig refuses encoder_train without slides
+        source = TileSource.from_slides(config.slides, tiles=config.tiles, mpp=config.mpp)
+        data, pixels = with_pixels(config, data, source)
+    if len(data.patients) < FEW_PATIENTS and config.folds is None:
+        raise InputError(
+            f"only {len(data.patients)} patients have both expression and features; at least"
+            f" {FEW_PATIENTS} are needed",
+            path=config.cohort,
+            fix="join more slides (see join_report.csv), or give --folds to train on so few",
+        )
+    return data, pixels
+
+
+def _folds(config: FinetuneConfig, data: CohortData) -> list[Fold]:
+    if config.group_by == "site" and not data.sites:
+        raise InputError(
+            "has no column 'site' in obs, so that sites cannot be kept together",
+            path=config.cohort,
+            fix="set group_by=patient",
+        )
+    if config.folds is not None:
+        return read_folds(config.folds, ids=data.patients, seed=config.seed)
+    groups = data.sites if config.group_by == "site" else data.donors
+    return make_folds(
+        data.patients, groups, n_folds=config.n_folds, seed=config.seed, cohorts=data.cohorts
+    )
+
+
+def _spot_initialisation(config: FinetuneConfig, data: CohortData) -> SpotInitialisation | None:
+    if config.encoder is not None:
+        return load_spot_initialisation(config.encoder, data)
+    if config.model.form == "additive":
+        raise InputError(
+            "model.form=additive starts from the head of an encoder, and no encoder is given",
+            fix="give --encoder, or set model.form=pooled",
+        )
+    return None
+
+
+def _write_cohort(study: SlideLevelStudy, folds: list[Fold]) -> None:
+    """Write the folds, the slides that are used, what was dropped, and the reference features."""
+    data, out_dir = study.data, study.out_dir
     write_folds(out_dir / "folds.csv", folds)
     write_csv(
         out_dir / TRAINING_SLIDES,
@@ -86,39 +140,4 @@ def run(
         ),
     )
     write_csv(out_dir / "dropped.csv", data.dropped)
-    study = Study(config, data, start, out_dir, pixels)
-    write_reference(out_dir, study.data.descriptors["mean_features"])
-    results = [_run_fold(study, fold) for fold in folds]
-    if pixels is not None:
-        write_reference(out_dir, tuned_means(data, folds, out_dir))
-    return write_results(
-        config,
-        data,
-        results,
-        out_dir,
-        spot_genes=() if study.start is None else study.start.panel.genes,
-    )
-
-
-def _spot_start(config: FinetuneConfig, data: CohortData) -> SpotStart | None:
-    if config.encoder is not None:
-        return spot_start(config.encoder, data)
-    if config.model.form == "additive":
-        raise InputError(
-            "model.form=additive starts from an encoder's head",
-            fix="give --encoder, or use form=pooled",
-        )
-    return None
-
-
-def _folds(config: FinetuneConfig, data: CohortData) -> list[Fold]:
-    if config.group_by == "site" and not data.sites:
-        raise InputError(
-            "has no column obs['site']", path=config.cohort, fix="use group_by=patient"
-        )
-    if config.folds is not None:
-        return read_folds(config.folds, ids=data.patients, seed=config.seed)
-    groups = data.sites if config.group_by == "site" else data.donors
-    return make_folds(
-        data.patients, groups, n_folds=config.n_folds, seed=config.seed, cohorts=data.cohorts
-    )
+    write_reference(out_dir, data.descriptors["mean_features"])

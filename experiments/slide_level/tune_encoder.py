@@ -1,25 +1,24 @@
-"""``--encoder-train last|all``: the tile encoder fine-tuned through the bag, fold by fold, from the frozen run's model.
+"""Fine-tune the tile encoder through the bags of tiles, once for each fold (``--encoder-train``).
 
-A step encodes a seeded sample of each patient's tiles, and the bag is that sample: tiles of one step are all by the
-encoder as it is then. Stored features of the other tiles would be those of an encoder that no longer exists, and would
-pull the pooling back to it. What a small bag adds in noise, more steps take out.
+A fold starts from its model of stored features. A step encodes a seeded sample of the tiles of each
+patient, with gradient, and the bag is that sample alone. Stored features of the other tiles are not
+mixed in: they come from the encoder as it was before, and would pull the pooling back to it. A
+small bag is noisier than a whole one; more steps make up for that.
 
-Validation patients are judged by a fixed sample of their tiles, encoded anew at each epoch, the frozen model first: a
-fold in which no epoch is better keeps the frozen model and encoder. Test patients are then encoded whole by the fold's
-own encoder. Each fold ends with an encoder of its own, ``encoder<k>.safetensors``, and a model that reads features of
-no other.
+Validation patients are judged by a fixed sample of their tiles, which is encoded anew after each
+epoch. The frozen model is judged first, and a fold in which no epoch is better keeps the frozen
+model and encoder. Otherwise the fold ends with an encoder of its own, ``encoder<k>.safetensors``,
+which encodes all tiles of its test patients, and with a model that reads only its features.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -30,121 +29,44 @@ from tcgn_mil.devices import resolve_device
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encode.config import EncodeSettings
 from tcgn_mil.experiments.encode.run import encode_cohort
-from tcgn_mil.experiments.slide_level.cohort import CohortData, rows_of
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
+from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
+from tcgn_mil.experiments.slide_level.inputs.pixels import SlidePixels
 from tcgn_mil.inference.tile_encoder import open_encoder
-from tcgn_mil.io.feature_files import read_feature_info, read_features
+from tcgn_mil.io.feature_files import read_features
 from tcgn_mil.models.end_to_end import BagNetwork
 from tcgn_mil.models.slide_regressor import SlideRegressor
-from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.training.loop import History, fit
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.training.tensorboard import TensorBoardLog
 from tcgn_mil.types.folds import Fold
-from tcgn_mil.types.tile_geometry import check_patch
-from tcgn_mil.types.tiles import TileSet, stain_identity
 
 FEATURES = "features"
 
 
-@dataclass(frozen=True)
-class SlidePixels:
-    """Tiles of each patient's slides, and the source that reads their pixels."""
-
-    tiles: Mapping[str, tuple[TileSet, ...]]
-    source: TileSource
-
-
-class Tuned(NamedTuple):
-    """What a fold ends with.
+class TunedFold(NamedTuple):
+    """Model and encoder of a fold after fine-tuning.
 
     Attributes
     ----------
     regressor
-        Of features by `identity`.
-    identity
-        Of the encoder, as feature files carry it.
+        Slide model that reads features of `encoder`.
+    encoder
+        Identity of the encoder, as feature files name it.
     epochs
-        Loss and validation score (negative squared error) by epoch.
+        Loss and validation score (negative mean squared error) of each epoch.
     slides
-        Test patient -> feature files by that encoder; None where the frozen model was kept.
+        Feature files of each test patient by that encoder; None if the frozen model was kept.
     start_score
         Validation score of the frozen model on the same tiles.
     """
 
     regressor: SlideRegressor
-    identity: str
+    encoder: str
     epochs: list[dict[str, float]]
     slides: dict[str, tuple[Path, ...]] | None
     start_score: float
-
-
-def with_pixels(
-    config: FinetuneConfig, data: CohortData, source: TileSource
-) -> tuple[CohortData, SlidePixels]:
-    """The cohort with the tiles of its slides; slides whose tiles or pixels cannot be read are dropped, and listed.
-
-    Raises
-    ------
-    InputError
-        If no patient is left.
-    """
-    tiles: dict[str, tuple[TileSet, ...]] = {}
-    slides: dict[str, tuple[Path, ...]] = {}
-    lost: list[tuple[str, str, str]] = []
-    for patient in data.patients:
-        kept: list[tuple[Path, TileSet]] = []
-        for path in data.slides[patient]:
-            try:
-                kept.append((path, _readable(data, path, source)))
-            except InputError as error:
-                lost.append(("slide", path.stem, f"for its pixels: {error}"))
-        if kept:
-            slides[patient], tiles[patient] = (tuple(column) for column in zip(*kept, strict=True))  # type: ignore[assignment]
-        else:
-            lost.append(("patient", patient, "no slide whose pixels can be read"))
-    if not slides:
-        raise InputError(
-            f"no slide's pixels can be read: {lost[0][2]}",
-            path=config.tiles,
-            fix="check --slides and --tiles",
-        )
-    rows = rows_of(data, list(slides))
-    left = dataclasses.replace(
-        data,
-        patients=tuple(slides),
-        slides=slides,
-        values=data.values[rows],
-        descriptors={name: values[rows] for name, values in data.descriptors.items()},
-        dropped=pd.concat(
-            [data.dropped, pd.DataFrame(lost, columns=data.dropped.columns)], ignore_index=True
-        ),
-    )
-    return left, SlidePixels(tiles, source)
-
-
-def _readable(data: CohortData, path: Path, source: TileSource) -> TileSet:
-    """A slide's tiles, if they are what its features were made from and the first can be read."""
-    tiles = source.find(path.stem)
-    check_patch(data.patch, tiles.spec.patch)
-    if stain_identity(tiles.stain) != data.stain:
-        raise InputError(
-            f"its tiles are normalised by {stain_identity(tiles.stain)}, its features by {data.stain}",
-            fix="give the tiles that the slides were encoded from",
-        )
-    first = tiles.select(slice(0, 1))
-    if not len(first):
-        raise InputError("has no tile", fix="check the slide's tissue in its overlay")
-    with source.open(first, 1) as batches:
-        for _ in batches:
-            pass
-    if (encoded := read_feature_info(path).n_tiles) != len(tiles):
-        raise InputError(
-            f"has {len(tiles)} tiles, its features {encoded}",
-            fix="give the tiles that the slides were encoded from",
-        )
-    return tiles
 
 
 def tune(
@@ -155,28 +77,37 @@ def tune(
     frozen: SlideRegressor,
     scaled: NDArray[np.float32],
     out_dir: Path,
-    *,
     seed: int,
-) -> Tuned:
-    """Fine-tune the encoder on a fold's training patients.
+) -> TunedFold:
+    """Fine-tune the encoder on the training patients of a fold.
 
     Parameters
     ----------
+    config
+        Config of the run.
+    data
+        The cohort.
+    pixels
+        Tiles of its slides.
+    fold
+        The split.
     frozen
-        The fold's model of stored features, which is left as it is.
+        Model of the fold on stored features; it is not changed.
     scaled
-        (M, G) standardised targets of the cohort's patients.
+        (M, G) standardised targets of all patients of the cohort.
+    out_dir
+        Folder of the run.
     seed
-        Of order, tile samples and dropout.
+        Seed of the order of patients, the sampled tiles and dropout.
     """
-    assert config.encoder is not None  # finetuning has refused runs without
+    assert config.encoder is not None  # FinetuneConfig refuses encoder_train without an encoder
     encoder, info = load_encoder(config.encoder)
     regressor = SlideRegressor(frozen.in_features, frozen.num_genes, frozen.config)
     regressor.load_state_dict(frozen.state_dict())
     network = BagNetwork(encoder, regressor, info.input_spec, config.encoder_train)
     training = dataclasses.replace(config.tuning.training, seed=seed)
     train, val = (
-        PixelBags(names, pixels.tiles, pixels.source, scaled[rows_of(data, names)], seed=seed)
+        PixelBags(names, pixels.tiles, pixels.source, scaled[data.rows_of(names)], seed=seed)
         for names in (fold.train, fold.val)
     )
     network.to(resolve_device(training.accelerator)).eval()
@@ -184,14 +115,13 @@ def tune(
         start = _score(network, val, config.tuning.val_tiles)
     history = _fit(network, train, val, config, training, out_dir, fold.index)
     if history.best_score <= start:
-        return Tuned(frozen, data.encoder, history.epochs, None, start)
+        return TunedFold(frozen, data.encoder, history.epochs, None, start)
     network.cpu()
     path = out_dir / f"encoder{fold.index}.safetensors"
     save_encoder(path, encoder, _tuned_info(config, info, fold))
-    slides = _encode(
-        data, pixels, fold.test, path, out_dir / FEATURES / f"fold{fold.index}", config
-    )
-    return Tuned(regressor.eval(), open_encoder(str(path)).identity, history.epochs, slides, start)
+    slides = _encode(pixels, fold.test, path, out_dir / FEATURES / f"fold{fold.index}", config)
+    identity = open_encoder(str(path)).identity
+    return TunedFold(regressor.eval(), identity, history.epochs, slides, start)
 
 
 def _fit(
@@ -222,7 +152,7 @@ def _fit(
 
 
 def _score(network: Any, bags: PixelBags, tiles: int) -> float:
-    """Negative mean squared error of patients, each by a fixed sample of its tiles."""
+    """Return the negative mean squared error over patients, each by a fixed sample of its tiles."""
     device = next(network.parameters()).device
     errors = []
     for patient, target in zip(bags.patients, bags.targets, strict=True):
@@ -233,7 +163,10 @@ def _score(network: Any, bags: PixelBags, tiles: int) -> float:
 
 
 def _tuned_info(config: FinetuneConfig, info: EncoderInfo, fold: Fold) -> EncoderInfo:
-    """The spot encoder's, with what was done to it; its head still is that of the spots."""
+    """Return the description of the spot encoder with what was done to it.
+
+    The head in the file is still that of the spots: fine-tuning changes the layers below it.
+    """
     made = {
         "fine_tuned": {
             "config": as_plain(config),
@@ -245,18 +178,17 @@ def _tuned_info(config: FinetuneConfig, info: EncoderInfo, fold: Fold) -> Encode
 
 
 def _encode(
-    data: CohortData,
     pixels: SlidePixels,
     patients: Sequence[str],
     encoder: Path,
     folder: Path,
     config: FinetuneConfig,
 ) -> dict[str, tuple[Path, ...]]:
-    """Features of patients' slides by a fold's encoder; made before, they are kept."""
+    """Encode the slides of the patients by the fold's encoder; files made before are kept."""
     slides = sorted(slide.slide_id for patient in patients for slide in pixels.tiles[patient])
     settings = EncodeSettings(str(encoder), device=config.tuning.training.accelerator)
     done, failures = encode_cohort(slides, pixels.source, settings, folder)
-    found = {
+    files = {
         patient: tuple(
             folder / f"{slide.slide_id}.h5"
             for slide in pixels.tiles[patient]
@@ -264,28 +196,29 @@ def _encode(
         )
         for patient in patients
     }
-    if lost := [patient for patient, files in found.items() if not files]:
+    if lost := [patient for patient, own in files.items() if not own]:
         raise InputError(
             f"no slide of test patient {lost[0]} can be encoded: {failures[0].reason}",
-            fix=failures[0].likely_fix or "mend the slide, or leave the patient out, and run again",
+            fix=failures[0].likely_fix
+            or "repair the slide, or remove the patient from the cohort, and run again",
         )
-    return found
+    return files
 
 
 def tuned_means(data: CohortData, folds: Sequence[Fold], out_dir: Path) -> NDArray[np.float32]:
-    """(M, D) mean features of each patient by the encoder of the fold that tests it, which new slides are held against.
+    """Return (M, D) mean features of each patient by the encoder of the fold that tests it.
 
-    Encoders of folds differ, which widens the spread a little: a new slide is flagged rather too late than too early.
+    New slides are compared with them (out-of-distribution score). The encoders of the folds differ,
+    which widens the spread a little, so that a new slide is flagged rather too late than too early.
+    A fold that kept the frozen encoder contributes the stored features.
     """
-    found = data.descriptors["mean_features"].copy()
+    means = data.descriptors["mean_features"].copy()
     for fold in folds:
-        for patient, row in zip(fold.test, rows_of(data, fold.test), strict=True):
-            paths = [
-                out_dir / FEATURES / f"fold{fold.index}" / path.name
-                for path in data.slides[patient]
-            ]
-            if made := [
-                path for path in paths if path.is_file()
-            ]:  # none where the frozen encoder was kept
-                found[row] = np.mean([read_features(path)[0].mean(axis=0) for path in made], axis=0)
-    return found
+        folder = out_dir / FEATURES / f"fold{fold.index}"
+        for patient, row in zip(fold.test, data.rows_of(fold.test), strict=True):
+            paths = [folder / path.name for path in data.slides[patient]]
+            if encoded := [path for path in paths if path.is_file()]:
+                means[row] = np.mean(
+                    [read_features(path)[0].mean(axis=0) for path in encoded], axis=0
+                )
+    return means

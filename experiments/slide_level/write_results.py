@@ -1,9 +1,8 @@
-"""What a slide-level run writes: tables, out-of-fold predictions with intervals, figures, summary."""
+"""Write the tables, predictions, figures and summary of a slide-level run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,47 +12,21 @@ from numpy.typing import NDArray
 
 from tcgn_mil.config import as_plain
 from tcgn_mil.experiments.runs.run_folder import finish_run
-from tcgn_mil.experiments.slide_level.cohort import CohortData
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.experiments.slide_level.evaluate import MODEL, SlideTables, out_of_fold_tables
 from tcgn_mil.experiments.slide_level.figures import draw_run
+from tcgn_mil.experiments.slide_level.fold_results import FoldResult, OutOfFold, join_folds
+from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
 from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.io.expression_file import write_predictions
 from tcgn_mil.statistics.conformal import ConformalBounds, conformal_bounds
-from tcgn_mil.statistics.fold_combination import combine_folds
 from tcgn_mil.statistics.gene_metrics import median_over_genes
 from tcgn_mil.statistics.out_of_fold import combined_r
 from tcgn_mil.statistics.p_values import MAX_Q, benjamini_hochberg, null_p_by_others
 from tcgn_mil.types.folds import Fold
-from tcgn_mil.types.genes import GenePanel
 
-FEW_PATIENTS, LEAST_REFITS = 10, 50
+FEW_PATIENTS, FEWEST_REFITS = 10, 50
 APPROXIMATE = "approximate p-values: no refits on permuted labels were made (refits=0)"
-
-
-@dataclass(frozen=True)
-class FoldResult:
-    """What one fold gives.
-
-    Attributes
-    ----------
-    fold, panel
-        The split, and the genes chosen on its training patients.
-    truth, predictions
-        (M_test, G_fold), and the same by predictor.
-    history
-        Loss and score by epoch.
-    null_r
-        (2, R, C, G_fold) r of refits on permuted labels and the patients it is over, in each of the C cohorts that the
-        fold tests; None without.
-    """
-
-    fold: Fold
-    panel: GenePanel
-    truth: NDArray[np.float32]
-    predictions: dict[str, NDArray[np.float32]]
-    history: list[dict[str, float]]
-    null_r: NDArray[np.float32] | None = None
 
 
 def write_results(
@@ -64,188 +37,143 @@ def write_results(
     *,
     spot_genes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Put the folds together, write tables, predictions and figures; returns the summary, which is written last."""
-    panel = GenePanel(
-        tuple(dict.fromkeys(gene for result in results for gene in result.panel.genes))
-    )
-    fold_of = np.concatenate(
-        [np.full(len(result.fold.test), result.fold.index) for result in results]
-    )
-    truth = over_panel(panel, results, [result.truth for result in results])
-    predictions = {
-        name: over_panel(panel, results, [result.predictions[name] for result in results])
-        for name in results[0].predictions
-    }
-    null_z = _null_z(panel, results)
-    tested = [name for result in results for name in result.fold.test]
-    donors = {
-        name: number
-        for number, name in enumerate(dict.fromkeys(data.donors[name] for name in tested))
-    }
+    """Join the folds, and write tables, predictions and figures.
+
+    Parameters
+    ----------
+    config
+        Config of the run.
+    data
+        The cohort.
+    results
+        Results of all folds.
+    out_dir
+        Folder of the run.
+    spot_genes
+        Genes of the spots on which the encoder was trained; they are marked in ``genes.csv``.
+
+    Returns
+    -------
+    The summary, which is written last because it marks the run as complete.
+    """
+    joined = join_folds(data, results)
     tables = out_of_fold_tables(
-        panel.genes,
-        truth,
-        predictions,
-        fold_of,
-        cohort_of=data.cohort_of(tested),
-        donor_of=np.array([donors[data.donors[name]] for name in tested]),
-        null_z=null_z,
+        joined.panel.genes,
+        joined.truth,
+        joined.predictions,
+        joined.groups,
+        null_z=joined.null_z,
         replicates=config.replicates,
         seed=config.seed,
     )
-    bounds = conformal_bounds(truth, predictions[MODEL], fold_of, stated=config.coverage)
+    bounds = conformal_bounds(
+        joined.truth, joined.predictions[MODEL], joined.groups.fold_of, stated=config.coverage
+    )
     genes = tables.genes.assign(
         interval_half_width=bounds.half_width, interval_coverage=bounds.coverage_by_gene
     )
     if spot_genes:
         genes["in_spot_panel"] = genes["gene"].isin(set(spot_genes))
-    _write_tables(
-        config, data, results, panel, fold_of, truth, predictions, genes, tables.headline, out_dir
-    )
-    draw_run(
-        genes,
-        tables.headline,
-        truth,
-        predictions,
-        {f"fold {one.fold.index}": one.history for one in results},
-        null_z,
-        out_dir,
-        unit=data.training_unit,
-        patients=tested,
-        stated=config.coverage,
-    )
-    return finish_run(
-        out_dir,
-        _summary(config, data, results, panel, SlideTables(genes, tables.headline), bounds, null_z),
-    )
+    tables = SlideTables(genes, tables.headline)
+    _write_tables(data, joined, tables, out_dir)
+    _write_out_of_fold(config, data, joined, genes, out_dir)
+    draw_run(tables, joined, out_dir, unit=data.training_unit, stated=config.coverage)
+    return finish_run(out_dir, _summary(config, data, results, joined, tables, bounds))
 
 
-def _null_z(panel: GenePanel, results: Sequence[FoldResult]) -> NDArray[np.float64] | None:
-    """(R, G) combined z of each refit, NaN for genes with an r in fewer than three folds."""
-    by_fold = [result.null_r for result in results if result.null_r is not None]
-    if len(by_fold) < len(results):
-        return None
-    columns = [result.panel.index_in(panel.genes) for result in results]
-    fold_of = np.repeat(np.arange(len(results)), [found.shape[2] for found in by_fold])
-    combined = []
-    for refit in range(by_fold[0].shape[1]):
-        r, n = np.full((2, len(fold_of), len(panel)), np.nan)
-        for fold, found in enumerate(by_fold):
-            r[np.ix_(fold_of == fold, columns[fold])], n[np.ix_(fold_of == fold, columns[fold])] = (
-                found[:, refit]
-            )
-        combined.append(combine_folds(r, np.nan_to_num(n), fold_of=fold_of).z)
-    return np.stack(combined)
-
-
-def over_panel(
-    panel: GenePanel, results: Sequence[FoldResult], values: Sequence[NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """Rows of all folds over the union of their genes, NaN where a fold left a gene out."""
-    blocks = []
-    for result, block in zip(results, values, strict=True):
-        full = np.full((len(block), len(panel)), np.nan, dtype=np.float32)
-        full[:, result.panel.index_in(panel.genes)] = block
-        blocks.append(full)
-    return np.concatenate(blocks)
-
-
-def _write_tables(
-    config: FinetuneConfig,
-    data: CohortData,
-    results: Sequence[FoldResult],
-    panel: GenePanel,
-    fold_of: NDArray[np.int64],
-    truth: NDArray[np.float32],
-    predictions: Mapping[str, NDArray[np.float32]],
-    genes: pd.DataFrame,
-    headline: pd.DataFrame,
-    out_dir: Path,
-) -> None:
+def _write_tables(data: CohortData, joined: OutOfFold, tables: SlideTables, out_dir: Path) -> None:
+    genes = tables.genes
     write_csv(out_dir / "genes.csv", genes)
     chosen = genes[genes["predictable"]].sort_values("r_model", ascending=False, kind="stable")
     write_csv(
         out_dir / "predictable_genes.csv",
         chosen[["gene", "r_model", "low_model", "high_model", "q_model"]],
     )
-    write_csv(out_dir / "headline.csv", headline)
-    if len(by_source := source_table(data, results, fold_of, truth, predictions)):
+    write_csv(out_dir / "headline.csv", tables.headline)
+    if len(by_source := source_table(data, joined)):
         write_csv(out_dir / "cohorts.csv", by_source)
-        write_csv(
-            out_dir / "cohort_genes.csv",
-            _genes_by_source(data, results, panel, fold_of, truth, predictions),
-        )
-    tested = [name for result in results for name in result.fold.test]
+        write_csv(out_dir / "cohort_genes.csv", _genes_by_source(data, joined))
+
+
+def _write_out_of_fold(
+    config: FinetuneConfig, data: CohortData, joined: OutOfFold, genes: pd.DataFrame, out_dir: Path
+) -> None:
+    """Write ``out_of_fold.h5ad``: predictions, measured values, interval bounds and baselines."""
     obs = pd.DataFrame(
-        {"fold": fold_of, "n_slides": [len(data.slides[name]) for name in tested]},
-        index=pd.Index(tested, name="patient_id"),
+        {
+            "fold": joined.groups.fold_of,
+            "n_slides": [len(data.slides[name]) for name in joined.patients],
+        },
+        index=pd.Index(joined.patients, name="patient_id"),
     )
     if data.cohorts:
-        obs["cohort"] = [data.cohorts[name] for name in tested]
-    if len({data.donors[name] for name in tested}) < len(tested):
-        obs["donor"] = [data.donors[name] for name in tested]
+        obs["cohort"] = [data.cohorts[name] for name in joined.patients]
+    if len({data.donors[name] for name in joined.patients}) < len(joined.patients):
+        obs["donor"] = [data.donors[name] for name in joined.patients]
+    predicted = joined.predictions[MODEL]
     half = genes["interval_half_width"].to_numpy(np.float32)
-    layers = {"truth": truth, "low": predictions[MODEL] - half, "high": predictions[MODEL] + half}
     write_predictions(
         out_dir / "out_of_fold.h5ad",
-        predictions[MODEL],
+        predicted,
         obs,
-        panel,
+        joined.panel,
         unit=data.training_unit,
-        layers=layers,
+        layers={"truth": joined.truth, "low": predicted - half, "high": predicted + half},
         var=genes.set_index("gene"),
         config=as_plain(config),
-        obsm={f"baseline_{name}": values for name, values in predictions.items() if name != MODEL},
+        obsm={
+            f"baseline_{name}": values
+            for name, values in joined.predictions.items()
+            if name != MODEL
+        },
     )
 
 
-def source_table(
-    data: CohortData,
-    results: Sequence[FoldResult],
-    fold_of: NDArray[np.int64],
-    truth: NDArray[np.float32],
-    predictions: Mapping[str, NDArray[np.float32]],
-) -> pd.DataFrame:
-    """Median r of each predictor among the patients of each source; empty where all are of one.
+def _by_source(data: CohortData, joined: OutOfFold) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Give each expression table with a mask of its tested patients; none if there is only one."""
+    source_of = np.array([data.sources.get(name, "") for name in joined.patients])
+    sources = np.unique(source_of)
+    if len(sources) > 1:
+        for source in sources:
+            yield source, source_of == source
 
-    r within folds and a source: between cohorts, expression and slides differ together.
+
+def source_table(data: CohortData, joined: OutOfFold) -> pd.DataFrame:
+    """Return the median r of each predictor among the patients of each expression table.
+
+    r is taken within folds and one table, because between cohorts expression and the look of the
+    slides differ together, so that r over both would measure the difference of the cohorts. The
+    table is empty if all patients come from one.
     """
-    tested = [name for result in results for name in result.fold.test]
-    source_of = np.array([data.sources.get(name, "") for name in tested])
     rows = []
-    for source in np.unique(source_of) if len(np.unique(source_of)) > 1 else ():
-        inside = source_of == source
-        for name, predicted in predictions.items():
-            found = combined_r(truth[inside], predicted[inside], fold_of[inside])
+    for source, inside in _by_source(data, joined):
+        for name, predicted in joined.predictions.items():
+            combined = combined_r(
+                joined.truth[inside], predicted[inside], joined.groups.fold_of[inside]
+            )
             rows.append(
                 {
                     "source": source,
                     "patients": int(inside.sum()),
                     "predictor": name,
-                    "median_r": median_over_genes(found.r),
-                    "genes": int(np.isfinite(found.r).sum()),
+                    "median_r": median_over_genes(combined.r),
+                    "genes": int(np.isfinite(combined.r).sum()),
                 }
             )
     return pd.DataFrame(rows)
 
 
-def _genes_by_source(
-    data: CohortData,
-    results: Sequence[FoldResult],
-    panel: GenePanel,
-    fold_of: NDArray[np.int64],
-    truth: NDArray[np.float32],
-    predictions: Mapping[str, NDArray[np.float32]],
-) -> pd.DataFrame:
-    """The model's r of each gene among the patients of each source, within folds."""
-    source_of = np.array([data.sources[name] for result in results for name in result.fold.test])
+def _genes_by_source(data: CohortData, joined: OutOfFold) -> pd.DataFrame:
+    """Return the model's r of each gene among the patients of each expression table."""
     parts = []
-    for source in np.unique(source_of):
-        inside = source_of == source
-        found = combined_r(truth[inside], predictions[MODEL][inside], fold_of[inside])
-        n = np.isfinite(truth[inside]).sum(axis=0)
+    for source, inside in _by_source(data, joined):
+        truth, predicted = joined.truth[inside], joined.predictions[MODEL][inside]
+        combined = combined_r(truth, predicted, joined.groups.fold_of[inside])
+        n = np.isfinite(truth).sum(axis=0)
         parts.append(
-            pd.DataFrame({"gene": panel.genes, "source": source, "n": n, f"r_{MODEL}": found.r})
+            pd.DataFrame(
+                {"gene": joined.panel.genes, "source": source, "n": n, f"r_{MODEL}": combined.r}
+            )
         )
     return pd.concat(parts)
 
@@ -254,51 +182,66 @@ def _summary(
     config: FinetuneConfig,
     data: CohortData,
     results: Sequence[FoldResult],
-    panel: GenePanel,
+    joined: OutOfFold,
     tables: SlideTables,
     bounds: ConformalBounds,
-    null_z: NDArray[np.float64] | None,
 ) -> dict[str, Any]:
     leaking = [name for result in results for name in leaking_patients(result.fold, data.donors)]
-    labels = [] if null_z is not None else [APPROXIMATE]
-    if null_z is not None and len(null_z) < LEAST_REFITS:
-        labels.append(f"p-values from {len(null_z)} refits, fewer than {LEAST_REFITS}")
-    if data.cohorts:
-        labels.append(
-            f"{len(set(data.cohorts.values()))} cohorts: expression standardised, and r, within each"
-        )
-        labels += [
-            f"fold {result.fold.index} trains on no patient of {cohort}: not standardised within it"
-            for result in results
-            for cohort in _untrained_cohorts(data, result.fold)
-        ]
-    if leaking:
-        labels.append("patient leakage")
-    if (people := len({data.donors[name] for name in data.patients})) < FEW_PATIENTS:
-        labels.append(f"only {people} patients: nothing can be said of genes")
     genes = tables.genes
     return {
-        "patients": len(genes) and int(sum(len(result.fold.test) for result in results)),
-        "genes": len(panel),
+        "patients": len(genes) and len(joined.patients),
+        "genes": len(joined.panel),
         "folds": len(results),
         "unit": data.training_unit,
         "encoder": data.encoder,
         "dropped": len(data.dropped),
         "patient_leakage": leaking,
-        "labels": labels,
+        "labels": _labels(data, results, joined, leaking),
         "predictable": int(genes["predictable"].sum()),
         "sequoia": int(genes["sequoia"].sum()) if "sequoia" in genes else None,
         "coverage": {
             "stated": config.coverage,
             "measured": bounds.coverage if np.isfinite(bounds.coverage) else None,
         },
-        "null": None if null_z is None else _null_summary(null_z),
+        "null": None if joined.null_z is None else _null_summary(joined.null_z),
         "headline": plain_rows(tables.headline),
     }
 
 
+def _labels(
+    data: CohortData, results: Sequence[FoldResult], joined: OutOfFold, leaking: Sequence[str]
+) -> list[str]:
+    """Return the qualifications that are printed beside every number of the run."""
+    labels = []
+    if joined.null_z is None:
+        labels.append(APPROXIMATE)
+    elif len(joined.null_z) < FEWEST_REFITS:
+        labels.append(f"p-values from {len(joined.null_z)} refits, fewer than {FEWEST_REFITS}")
+    if data.cohorts:
+        labels.append(
+            f"{len(set(data.cohorts.values()))} cohorts: expression is standardised, and r taken,"
+            " within each"
+        )
+        labels += [
+            f"fold {result.fold.index} trains on no patient of {cohort}: its expression is not"
+            " standardised within the cohort"
+            for result in results
+            for cohort in _untrained_cohorts(data, result.fold)
+        ]
+    if leaking:
+        labels.append("patient leakage")
+    if (people := len({data.donors[name] for name in data.patients})) < FEW_PATIENTS:
+        labels.append(f"only {people} patients: too few to judge single genes")
+    return labels
+
+
 def _null_summary(null_z: NDArray[np.float64]) -> dict[str, Any]:
-    """Spread of the null, and how it calibrates: each refit judged by the others (PROTOCOL: 4 to 6 %, at most 10 %)."""
+    """Return the spread of the null distribution and how well it is calibrated.
+
+    Each refit is judged by all the others, as if it were the model. Since nothing is to be found
+    in permuted labels, the share of genes with p < 0.05 should be 4 to 6 %, and at most 10 % of
+    the refits should have any gene with q < 0.05 (docs/protocol.md, section Calibration).
+    """
     refits = len(null_z)
     null_z = null_z[np.isfinite(null_z).any(axis=1)]
     if len(null_z) < 2:
@@ -324,6 +267,9 @@ def _untrained_cohorts(data: CohortData, fold: Fold) -> list[str]:
 
 
 def leaking_patients(fold: Fold, donors: Mapping[str, str]) -> list[str]:
-    """Test patients whose donor also trains or validates: sections of one donor, where folds came from a file."""
+    """Return the test patients whose donor also trains or validates.
+
+    This happens only with folds from a file, where rows of a cohort are sections of one donor.
+    """
     used = {donors[name] for name in (*fold.train, *fold.val)}
     return [name for name in fold.test if donors[name] in used]

@@ -1,1 +1,1 @@
-"""TODO: say what experiments/survive holds."""
+"""Cross-validate survival models on expression and covariates: ``tcgn-mil survive``."""

@@ -1,4 +1,4 @@
-"""From expression to survival: ``survive``."""
+"""The verb ``tcgn-mil survive``."""
 
 from __future__ import annotations
 
@@ -8,59 +8,32 @@ from typing import Annotated
 import typer
 
 from tcgn_mil.experiments.command_line.console import print_config, print_rows, resolve
-from tcgn_mil.experiments.command_line.options import Config, Out, Overrides, ShowConfig
+from tcgn_mil.experiments.command_line.options import (
+    Config,
+    Out,
+    Overrides,
+    ShowConfig,
+    config_option,
+)
+from tcgn_mil.experiments.survive.config import SurviveConfig
 
 
 def survive(
-    clinical: Annotated[
-        Path | None,
-        typer.Option(
-            help="clinical.csv that tcgn-mil clinical wrote.", show_default="clinical.csv"
-        ),
-    ] = None,
-    endpoint: Annotated[
-        str | None,
-        typer.Option(help="Endpoint: OS, DSS, DFI, PFI, or one of its own.", show_default="OS"),
-    ] = None,
-    predicted: Annotated[
-        Path | None,
-        typer.Option(
-            help="Predictions (.h5ad), or any table of patients x genes.", show_default=False
-        ),
-    ] = None,
-    measured: Annotated[
-        Path | None,
-        typer.Option(
-            help="Measured expression, likewise: the ceiling.",
-            show_default="that in the predictions",
-        ),
-    ] = None,
-    covariate: Annotated[
-        list[str] | None,
-        typer.Option(help="Column of clinical.csv for the clinical model; repeatable."),
-    ] = None,
-    signatures: Annotated[
-        Path | None,
-        typer.Option(
-            help="GMT of gene sets, for --set risk.features=signatures or both.",
-            show_default="immune sets",
-        ),
-    ] = None,
-    folds: Annotated[
-        Path | None,
-        typer.Option(help="CSV with fold, part (train, val, test), id; made by seed if not given."),
-    ] = None,
-    horizon: Annotated[
-        float | None, typer.Option(help="Days at which follow-up ends.", show_default="all of it")
-    ] = None,
+    clinical: Annotated[Path | None, config_option(SurviveConfig, "clinical")] = None,
+    endpoint: Annotated[str | None, config_option(SurviveConfig, "endpoint")] = None,
+    predicted: Annotated[Path | None, config_option(SurviveConfig, "predicted")] = None,
+    measured: Annotated[Path | None, config_option(SurviveConfig, "measured")] = None,
+    covariate: Annotated[list[str] | None, config_option(SurviveConfig, "covariates")] = None,
+    signatures: Annotated[Path | None, config_option(SurviveConfig, "signatures")] = None,
+    folds: Annotated[Path | None, config_option(SurviveConfig, "folds")] = None,
+    horizon: Annotated[float | None, config_option(SurviveConfig, "horizon_days")] = None,
     out: Out = Path("survival"),
     config: Config = None,
     overrides: Overrides = None,
     show_config: ShowConfig = False,
 ) -> None:
-    """Out-of-fold survival models: clinical, predicted, both, measured; C, tests, curves, and a screen of all genes."""
-    from tcgn_mil.experiments.survive import run as survival
-    from tcgn_mil.experiments.survive.config import SurviveConfig
+    """Test out of fold whether expression predicts survival, beside clinical covariates."""
+    from tcgn_mil.experiments.survive.run import run
 
     given = {
         "clinical": clinical,
@@ -75,7 +48,7 @@ def survive(
     resolved = resolve(SurviveConfig, given, path=config, overrides=overrides)
     if show_config:
         return print_config(resolved)
-    summary = survival.run(resolved, out)
+    summary = run(resolved, out)
     print_rows(summary["results"])
     for label in summary["labels"]:
         typer.echo(label, err=True)

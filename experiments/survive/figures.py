@@ -1,4 +1,4 @@
-"""Figures of ``tcgn-mil survive``: curves with patients at risk, C, hazard ratios, accuracy over time, the screen."""
+"""Draw the figures of ``tcgn-mil survive``: survival curves, C, hazard ratios, accuracy, screen."""
 
 from __future__ import annotations
 
@@ -12,20 +12,36 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from tcgn_mil.experiments.survive.models import Repeat
+from tcgn_mil.experiments.survive.cross_validate import CvRepeat
+from tcgn_mil.experiments.survive.tables import SCREEN_PREFIX
 from tcgn_mil.plotting import COLOURS, PatientGroup, kaplan_meier, plt, save_figure, year_ticks
 from tcgn_mil.types.outcomes import DAYS_A_YEAR, SurvivalTable
 
 _TICKS = 6
+# The screen's figure names at most 10 genes, chosen among the 60 with the smallest p.
 _LABELLED_GENES, _TRIED_LABELS = 10, 60
-_MOST_RATIO = 64.0  # beyond which an interval is cut in the figure
+# Hazard ratios beyond this (or below its inverse) are cut, so that one interval does not squeeze
+# all the others.
+_MOST_RATIO = 64.0
 _GROUPS = (("above the training median", COLOURS[1]), ("at or below", COLOURS[0]))
 
 
 def draw_all(
-    table: SurvivalTable, repeat: Repeat, tables: Mapping[str, pd.DataFrame], out_dir: Path
+    table: SurvivalTable, repeat: CvRepeat, tables: Mapping[str, pd.DataFrame], out_dir: Path
 ) -> None:
-    """Write every figure that the tables have something for."""
+    """Draw every figure for which the tables have data.
+
+    Parameters
+    ----------
+    table
+        Outcome of the patients.
+    repeat
+        Cross-validation whose scores divide the patients into groups.
+    tables
+        Tables of the run, by file name without suffix.
+    out_dir
+        Folder of the run.
+    """
     draw_curves(table, repeat.risk, tables["groups"], out_dir / "kaplan_meier.png")
     draw_concordance(tables["concordance"], out_dir / "concordance.png", title=_cohort(table))
     if len(tables["hazard_ratios"]):
@@ -33,21 +49,32 @@ def draw_all(
     if len(tables["accuracy"]) and tables["accuracy"]["auc"].notna().any():
         draw_accuracy(tables["accuracy"], out_dir / "accuracy.png")
     for name, screen in tables.items():
-        if name.startswith("exploratory_screen_") and screen["p"].notna().any():
-            draw_screen(
-                screen, out_dir / f"{name}.png", source=name.removeprefix("exploratory_screen_")
-            )
+        if name.startswith(SCREEN_PREFIX) and screen["p"].notna().any():
+            draw_screen(screen, out_dir / f"{name}.png", source=name.removeprefix(SCREEN_PREFIX))
 
 
 def plain(text: str) -> str:
-    """Text as it is, without matplotlib's mathematics."""
+    """Return text that matplotlib draws as it is, and not as mathematics."""
     return text.replace("$", r"\$")
 
 
 def draw_curves(
     table: SurvivalTable, risks: Mapping[str, NDArray[np.float64]], groups: pd.DataFrame, path: Path
 ) -> None:
-    """A panel a model: the Kaplan-Meier curves of patients above and below the training median, and those at risk."""
+    """Draw Kaplan-Meier curves of patients above and below the training median, a panel per model.
+
+    Parameters
+    ----------
+    table
+        Outcome of the M patients.
+    risks
+        (M,) out-of-fold score by model; 0 is the training median. A model that puts all patients
+        into one group gets no panel.
+    groups
+        Table of the groups, for the hazard ratio and the p-value above each panel.
+    path
+        Figure to write.
+    """
     shown = [name for name, risk in risks.items() if 0 < (risk > 0).sum() < len(risk)]
     if not shown:
         return
@@ -90,7 +117,7 @@ def _draw_groups(axis: Axes, below: Axes, parts: list[SurvivalTable]) -> pd.Data
 
 
 def draw_concordance(rows: pd.DataFrame, path: Path, *, title: str) -> None:
-    """C of each model with its interval; a dotted line at chance."""
+    """Draw C of each model with its interval; a dotted line marks chance."""
     figure, axis = plt.subplots(figsize=(6.2, 1.3 + 0.42 * len(rows)), layout="constrained")
     at = np.arange(len(rows))[::-1]
     axis.hlines(at, rows["low"], rows["high"], color=COLOURS[0], linewidth=1.6)
@@ -117,7 +144,7 @@ def draw_concordance(rows: pd.DataFrame, path: Path, *, title: str) -> None:
 
 
 def draw_forest(rows: pd.DataFrame, path: Path, *, title: str) -> None:
-    """Hazard ratios with intervals, a block a model."""
+    """Draw hazard ratios with their intervals, in one block per model."""
     lines: list[tuple[str, Any]] = []
     for model, block in rows.groupby("model", sort=False):
         lines += [
@@ -167,12 +194,12 @@ def draw_forest(rows: pd.DataFrame, path: Path, *, title: str) -> None:
 
 
 def _label_room(lines: list[tuple[str, Any]]) -> float:
-    """Points that the longest label takes."""
+    """Return the width of the longest label in points; the mean letter is about 5 points wide."""
     return 5.0 * max(len(label) for label, _ in lines) + 8
 
 
 def draw_accuracy(rows: pd.DataFrame, path: Path) -> None:
-    """AUC, and Brier score beside that of the Kaplan-Meier curve, over time."""
+    """Draw AUC and Brier score over time, beside the Brier score of the Kaplan-Meier curve."""
     figure, axes = plt.subplots(1, 2, figsize=(9.2, 3.4), layout="constrained")
     for index, (name, part) in enumerate(rows.groupby("model", sort=False)):
         colour = COLOURS[index % len(COLOURS)]
@@ -199,46 +226,51 @@ def draw_accuracy(rows: pd.DataFrame, path: Path) -> None:
 
 
 def draw_screen(rows: pd.DataFrame, path: Path, *, source: str) -> None:
-    """Volcano of the univariable screen, marked as exploratory."""
+    """Draw hazard ratio against p-value of every gene, marked as exploratory.
+
+    The genes with the smallest p are named, as far as their labels do not overlap.
+    """
     figure, axis = plt.subplots(figsize=(6, 4.4), layout="constrained")
-    known = rows[rows["p"].notna()]
-    effect, height = (
-        np.log2(known["hazard_ratio_per_sd"]),
-        -np.log10(np.maximum(known["p"], 1e-300)),
-    )
-    found = (known["q"] < 0.05).to_numpy()
+    fitted = rows[rows["p"].notna()]
+    effect = np.log2(fitted["hazard_ratio_per_sd"])
+    height = -np.log10(np.maximum(fitted["p"], 1e-300))
+    significant = (fitted["q"] < 0.05).to_numpy()
     for chosen, colour, label in (
-        (~found, COLOURS[2], f"{int((~found).sum())} others"),
-        (found, COLOURS[1], f"{int(found.sum())} with q < 0.05"),
+        (~significant, COLOURS[2], f"{int((~significant).sum())} others"),
+        (significant, COLOURS[1], f"{int(significant.sum())} with q < 0.05"),
     ):
         axis.plot(
             effect[chosen], height[chosen], ".", color=colour, markersize=4, alpha=0.7, label=label
         )
-    taken: list[tuple[float, float]] = []
-    for gene, *at in zip(known["gene"].iloc[:_TRIED_LABELS], effect, height, strict=False):
-        if len(taken) < _LABELLED_GENES and all(
-            _apart(at, other, effect, height) for other in taken
+    labelled: list[tuple[float, float]] = []
+    for gene, *at in zip(fitted["gene"].iloc[:_TRIED_LABELS], effect, height, strict=False):
+        if len(labelled) < _LABELLED_GENES and all(
+            _apart(at, other, effect, height) for other in labelled
         ):
-            taken.append((at[0], at[1]))
+            labelled.append((at[0], at[1]))
             axis.annotate(
-                plain(str(gene)), taken[-1], xytext=(4, 2), textcoords="offset points", fontsize=7
+                plain(str(gene)),
+                labelled[-1],
+                xytext=(4, 2),
+                textcoords="offset points",
+                fontsize=7,
             )
     axis.axvline(0, color="black", linewidth=0.6)
     axis.set(xlabel="log2 hazard ratio per sd", ylabel="-log10 p")
     axis.set_title(
-        f"exploratory: univariable Cox of {len(known)} genes, {source} expression,\n"
+        f"exploratory: univariable Cox of {len(fitted)} genes, {source} expression,\n"
         "judged on the patients they were found on",
         fontsize=9,
     )
     axis.legend(frameon=False, fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
-    save_figure(figure, path, known)
+    save_figure(figure, path, fitted)
 
 
 def _apart(
     at: Sequence[float], other: Sequence[float], effect: pd.Series, height: pd.Series
 ) -> bool:
-    """Whether two labels do not write over each other: a sixth of the width, or a twentieth of the height."""
+    """Tell whether two labels are a sixth of the width or a twentieth of the height apart."""
     return abs(at[0] - other[0]) > np.ptp(effect) / 6 or abs(at[1] - other[1]) > np.ptp(height) / 20
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tcgn_mil.batches.feature_bags import check_same_encoder
+from tcgn_mil.batches.bag_files import check_same_encoder
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.cohort_file import cohort_unit, read_cohort, slides_of
 from tcgn_mil.io.feature_files import find_features, read_features, read_mean_colour

@@ -11,8 +11,9 @@ import torch
 
 from tcgn_mil.experiments.benchmarks import backbone, backbone_measures, cohort, survival_null
 from tcgn_mil.experiments.benchmarks.backbone_measures import measure
-from tcgn_mil.experiments.survive.cohort import Source, SurvivalCohort
+from tcgn_mil.experiments.survive.cohort import SurvivalCohort
 from tcgn_mil.experiments.survive.config import SurviveConfig
+from tcgn_mil.experiments.survive.sources import ExpressionSource
 from tcgn_mil.settings.risk_score import RiskConfig
 from tcgn_mil.types.outcomes import SurvivalTable
 
@@ -131,7 +132,7 @@ def test_permuted_expression_tells_nothing_and_age_still_does() -> None:
     whole = SurvivalCohort(
         table,
         design,
-        {"measured": Source(("S", *"ABCDE"), values)},
+        {"measured": ExpressionSource(("S", *"ABCDE"), values)},
         pd.DataFrame({"patient_id": []}),
         (),
     )

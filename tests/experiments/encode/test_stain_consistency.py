@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tcgn_mil.experiments import main as cli
-from tcgn_mil.experiments.predict.run import _group_slides
+from tcgn_mil.experiments.predict.run import slides_by_patient
 from tcgn_mil.io.feature_files import read_feature_info, read_features
 from tcgn_mil.io.pyramid import write_pyramid
 from tcgn_mil.io.tile_files import write_tiles
@@ -88,7 +88,7 @@ def test_a_model_takes_features_of_its_own_stain_only(
     model = SimpleNamespace(
         encoder=info.encoder, in_features=info.width, patch=info.patch, stain=trained
     )
-    patients, failures = _group_slides(encoded, [SimpleNamespace(info=model)])
+    patients, failures = slides_by_patient(encoded, [SimpleNamespace(info=model)])
     assert patients == {"a": [encoded[used]]}
     (failure,) = failures
     assert failure.slide != used

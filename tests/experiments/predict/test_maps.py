@@ -17,7 +17,7 @@ from PIL import Image
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import main as cli
 from tcgn_mil.experiments.predict import maps as slide_maps
-from tcgn_mil.experiments.predict.maps import SlideMap, check_names, write_slide_map
+from tcgn_mil.experiments.predict.maps import SlideMap, check_set_names, write_slide_map
 
 COORDS = np.array([[0, 0], [155, 0], [0, 155], [310, 310]])
 
@@ -114,9 +114,9 @@ def test_a_gene_that_no_model_of_the_patient_has_is_nan_and_not_drawn(tmp_path: 
 
 @pytest.mark.parametrize("name", ["CD8A", "attention", "T/NK cells"])
 def test_a_signatures_name_that_stands_for_something_else_is_refused(name: str) -> None:
-    check_names(("CD8A",), ("T cells",), path="sets.gmt")
+    check_set_names(("CD8A",), ("T cells",), path="sets.gmt")
     with pytest.raises(InputError, match=f"sets.gmt: gene set '{name}'"):
-        check_names(("CD8A",), ("T cells", name), path="sets.gmt")
+        check_set_names(("CD8A",), ("T cells", name), path="sets.gmt")
 
 
 def test_a_slide_id_never_leaves_the_folder(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``tcgn-mil survive`` from files to tables and figures; bad input; and TCGA-BRCA beside lifelines."""
+"""Test ``tcgn-mil survive``: tables and figures, bad input, and agreement with lifelines."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import main as cli
 from tcgn_mil.experiments.survive import figures as survival_figures
 from tcgn_mil.experiments.survive import run as survival
-from tcgn_mil.experiments.survive.cohort import load_survival_cohort, signature_weights
+from tcgn_mil.experiments.survive.cohort import load_survival_cohort
 from tcgn_mil.experiments.survive.config import SurviveConfig
+from tcgn_mil.experiments.survive.regression_tables import screen_table
+from tcgn_mil.experiments.survive.sources import signature_weights
 from tcgn_mil.folds import make_folds, write_folds
 from tcgn_mil.io.clinical_file import read_survival, write_survival
 from tcgn_mil.signatures.gene_sets import read_gene_sets
@@ -43,7 +45,10 @@ FIGURES = ("kaplan_meier", "concordance", "forest", "accuracy", "exploratory_scr
 
 
 def cohort_files(folder: Path, *, late: bool = False) -> dict[str, Path]:
-    """Clinical table of 160 patients; predicted and measured expression that tell of survival, in another order."""
+    """Write the clinical table of 160 patients, and expression that is related to survival.
+
+    The patients have another order in the tables of expression.
+    """
     rng = np.random.default_rng(0)
     signal, age = rng.normal(size=160), rng.normal(60, 10, 160)
     death = rng.exponential(1500 * np.exp(-0.9 * signal - 0.04 * (age - 60))) + 5
@@ -83,7 +88,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def finished(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run through the command line, of two seeds."""
+    """Run the command line with two seeds of folds."""
     out = tmp_path_factory.mktemp("run") / "out"
     chosen = [option for item in (*QUICK, "seeds=[0, 7]") for option in ("--set", item)]
     arguments = [
@@ -277,7 +282,7 @@ def test_folds_of_a_file_and_who_they_leave_out(files: dict[str, Path], tmp_path
     folds = make_folds(kept, {name: name for name in kept}, n_folds=3, seed=0)
     write_folds(tmp_path / "folds.csv", folds)
     config = configured(files, f"folds={tmp_path / 'folds.csv'}")
-    found, cohort = survival.make_folds(config, load_survival_cohort(config))
+    found, cohort = survival.choose_folds(config, load_survival_cohort(config))
     assert found == {0: folds}
     assert set(cohort.table.patient_id) == set(kept) == set(cohort.design.index)
     assert len(cohort.sources["predicted"].values) == 150
@@ -286,7 +291,7 @@ def test_folds_of_a_file_and_who_they_leave_out(files: dict[str, Path], tmp_path
 
 def test_sites_stay_together(files: dict[str, Path]) -> None:
     config = configured(files, "group_by=site", "seeds=[2, 3]")
-    found, _ = survival.make_folds(config, load_survival_cohort(config))
+    found, _ = survival.choose_folds(config, load_survival_cohort(config))
     assert list(found) == [2, 3]
     for fold in found[2]:
         assert not {name[5:7] for name in fold.test} & {name[5:7] for name in fold.train + fold.val}
@@ -333,7 +338,7 @@ def test_signatures_instead_of_genes(files: dict[str, Path], tmp_path: Path) -> 
     summary = survival.run(config, tmp_path / "out")
     assert summary["signatures"]["predicted"] == ["TOLD", "REST"]
     assert any(
-        "signature ELSEWHERE none of its 2 genes is there: left out" in label
+        "signature ELSEWHERE is left out: none of its 2 genes is there" in label
         for label in summary["labels"]
     )
     chosen = pd.read_csv(tmp_path / "out" / "coefficients.csv")
@@ -348,7 +353,7 @@ def test_signatures_instead_of_genes(files: dict[str, Path], tmp_path: Path) -> 
 
 
 def test_signatures_against_the_outcome_one_by_one(files: dict[str, Path], tmp_path: Path) -> None:
-    """PROTOCOL, Immune association: scores against the outcome, BH-corrected; lifelines on the mean of ranks."""
+    """The hazard ratio of a signature is that of lifelines on the mean rank of its genes."""
     sets = tmp_path / "sets.gmt"
     sets.write_text(f"TOLD\tours\t{SCRIPT}\tG1\tG2\nREST\tours\tG4\tG5\nELSEWHERE\tnone\tAAA\n")
     given = {name: files[name] for name in ("clinical", "measured")}
@@ -499,7 +504,7 @@ class TestBadInput:
         assert len(cohort.table) == 158
         assert cohort.dropped["reason"].tolist() == ["no value of covariate age"] * 2
         assert "G1" not in cohort.sources["predicted"].genes
-        assert cohort.notes == ("predicted: 1 genes left out, unknown in some patient",)
+        assert cohort.notes == ("predicted: 1 genes left out, because a patient has no value",)
 
     def test_nothing_to_predict_from(self, files: dict[str, Path], tmp_path: Path) -> None:
         message = self.refused({"clinical": files["clinical"]}, tmp_path)
@@ -515,7 +520,7 @@ class TestBadInput:
 
 @pytest.fixture(scope="module")
 def brca(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """clinical.csv of PORPOISE's months checked against TCGA-CDR, and its z-scored RNA as patients x genes."""
+    """Write the clinical table of PORPOISE, checked against TCGA-CDR, and its z-scored expression."""
     folder = tmp_path_factory.mktemp("brca")
     source = real_data / "tcga_expression" / "tcga_brca_all_clean.csv.zip"
     with pytest.MonkeyPatch.context() as patch:
@@ -570,9 +575,7 @@ class TestBreastCancer:
 
         values = cohort.sources["measured"].values
         values = RankNormaliser(values)(values).astype(float)
-        screen = survival.screen_table(
-            values, cohort.sources["measured"].genes, cohort.table, cohort.design
-        )
+        screen = screen_table(values, cohort.sources["measured"].genes, cohort.table, cohort.design)
         screen = screen.set_index("gene")
         age = cohort.design["age"].to_numpy()
         for index in range(0, 1558, 120):

@@ -1,0 +1,85 @@
+"""Choose the genes and gene sets that ``tcgn-mil predict`` draws on its maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.predict.config import PredictConfig
+from tcgn_mil.experiments.predict.maps import check_set_names
+from tcgn_mil.inference.fold_models import FoldModel
+from tcgn_mil.io.gene_list import read_gene_table
+from tcgn_mil.signatures.gene_sets import read_gene_sets
+from tcgn_mil.signatures.set_weights import CoveredSets, covered_sets
+from tcgn_mil.types.genes import GenePanel
+
+_DEFAULT_GENES = 4
+
+
+def genes_to_draw(config: PredictConfig, panel: GenePanel) -> tuple[str, ...]:
+    """Return the genes to draw: those asked for, or the best of the cross-validation.
+
+    Parameters
+    ----------
+    config
+        Config of the run.
+    panel
+        Genes that the models predict.
+
+    Raises
+    ------
+    InputError
+        If the models do not predict a gene asked for, or the folder of thumbnails does not exist.
+    """
+    if config.thumbnails is not None and not Path(config.thumbnails).is_dir():
+        raise InputError(
+            "no such folder of thumbnails",
+            path=config.thumbnails,
+            fix="give --thumbnails the folder that tcgn-mil tile wrote",
+        )
+    if config.map_genes:
+        GenePanel(config.map_genes).index_in(panel.genes, path=config.model)
+    if not config.maps or config.map_genes:
+        return config.map_genes if config.maps else ()
+    table = read_gene_table(Path(config.model) / "genes.csv")
+    score = table["r_model"] if table["r_model"].notna().any() else table["pooled_r_model"]
+    return tuple(score.sort_values(ascending=False, kind="stable").index[:_DEFAULT_GENES])
+
+
+def gene_sets_to_draw(
+    config: PredictConfig, genes: Sequence[str], models: Sequence[FoldModel]
+) -> CoveredSets:
+    """Return the gene sets to draw, and those of which a model predicts less than half.
+
+    Parameters
+    ----------
+    config
+        Config of the run, which names the GMT file.
+    genes
+        Genes that are drawn.
+    models
+        Models of the run.
+
+    Raises
+    ------
+    InputError
+        If the file is not a GMT file, if no set can be drawn, or if a set has the name of something
+        else that is drawn.
+    """
+    if config.map_signatures is None or not config.maps:
+        return CoveredSets((), {})
+    covered = covered_sets(
+        read_gene_sets(config.map_signatures).values(), [fold.info.panel for fold in models]
+    )
+    if not covered.kept:
+        name, reason = next(iter(covered.left_out.items()))
+        raise InputError(
+            f"no gene set can be drawn; of {name}, {reason}",
+            path=config.map_signatures,
+            fix="give sets of which the models predict at least half the genes, named as in"
+            " genes.csv of the model",
+        )
+    names = tuple(gene_set.name for gene_set in covered.kept)
+    check_set_names(tuple(genes), names, path=config.map_signatures)
+    return covered

@@ -1,0 +1,79 @@
+"""Fingerprint the inputs of a run, so that it never continues on other inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.slide_level.config import FinetuneConfig
+from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
+from tcgn_mil.io.gene_list import read_gene_list
+from tcgn_mil.types.folds import Fold
+
+INPUTS = "inputs.json"
+
+
+def input_digests(
+    config: FinetuneConfig, data: CohortData, folds: Sequence[Fold]
+) -> dict[str, str]:
+    """Return the SHA-256 digest of each input of a run, by its name in error messages.
+
+    The digests are of what the files hold and not of their names, because a folder may be moved
+    between two attempts. The features enter by their means for each patient: the files of a cohort
+    are too large to be read again for a digest.
+    """
+    slides = [(name, [path.stem for path in data.slides[name]]) for name in data.patients]
+    groups = [
+        [labels.get(name) for name in data.patients]
+        for labels in (data.sites, data.donors, data.sources)
+    ]
+    descriptors = [values for _, values in sorted(data.descriptors.items())]
+    digests = {
+        "cohort": _digest((data.patients, data.genes, str(data.unit), groups), [data.values]),
+        "features": _digest((data.encoder, data.stain, str(data.patch), slides), descriptors),
+        "folds": _digest([fold.parts() for fold in folds], []),
+    }
+    if config.genes is not None:
+        digests["gene list"] = _digest(read_gene_list(config.genes).genes, [])
+    return digests
+
+
+def check_same_inputs(out_dir: Path, digests: dict[str, str], *, finished: bool) -> None:
+    """Refuse to continue or to return a run whose inputs changed since it began.
+
+    Parameters
+    ----------
+    out_dir
+        Folder of the run. A folder without recorded digests passes.
+    digests
+        Result of :func:`input_digests`.
+    finished
+        Whether the run is complete, for the message.
+
+    Raises
+    ------
+    InputError
+        If an input changed. The message names the inputs.
+    """
+    marker = out_dir / INPUTS
+    before = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {}
+    if changed := [name for name, digest in digests.items() if before.get(name, digest) != digest]:
+        raise InputError(
+            f"holds {'a finished' if finished else 'an unfinished'} run on other inputs:"
+            f" {', '.join(changed)} changed since it began",
+            path=out_dir,
+            fix="choose another --out folder, or remove this one",
+        )
+
+
+def _digest(names: object, arrays: Sequence[NDArray[np.float32]]) -> str:
+    digest = hashlib.sha256(repr(names).encode())
+    for values in arrays:
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()

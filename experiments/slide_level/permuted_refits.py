@@ -1,0 +1,95 @@
+"""Refit the model of a fold on permuted labels, for the null distribution of the correlations.
+
+Labels are permuted over patients and the model is fitted again, since permuting the predictions of
+one fit is not valid (docs/protocol.md, section Predictable genes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcgn_mil.batches.patient_bags import PatientBags
+from tcgn_mil.experiments.slide_level.config import FinetuneConfig
+from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
+from tcgn_mil.experiments.slide_level.inputs.targets import FoldTargets, targets_of
+from tcgn_mil.io.atomic import read_array, write_array
+from tcgn_mil.models.slide_regressor import SlideRegressor
+from tcgn_mil.settings.training import TrainingConfig
+from tcgn_mil.statistics.out_of_fold import fold_correlations
+from tcgn_mil.training.permutation_null import NullBags, Refit, permutations, refit_predictions
+from tcgn_mil.types.folds import Fold
+from tcgn_mil.types.genes import GenePanel
+
+
+def permuted_correlations(
+    config: FinetuneConfig,
+    data: CohortData,
+    fold: Fold,
+    panel: GenePanel,
+    bags: Mapping[str, PatientBags],
+    new_model: Callable[[FoldTargets, int], SlideRegressor],
+    training: TrainingConfig,
+    path: Path,
+) -> NDArray[np.float32]:
+    """Return the correlations of the test patients in refits on permuted labels.
+
+    Parameters
+    ----------
+    config
+        Config of the run, which gives the number of refits R and the seed.
+    data
+        The cohort.
+    fold
+        The split.
+    panel
+        The G genes of the fold.
+    bags
+        Bags of the training, validation and test patients.
+    new_model
+        Makes a model before training from permuted targets and a seed.
+    training
+        Training settings of the fold.
+    path
+        File that keeps the result, so that a run which was killed does not refit again.
+
+    Returns
+    -------
+    (2, R, C, G) r of the test patients of each of their C cohorts, and the number of patients
+    behind it.
+    """
+    if path.is_file():
+        return read_array(path)
+    columns = panel.index_in(data.genes)
+    # Labels change places only within a site (where sites are kept together) and a cohort: sites
+    # and cohorts differ in expression, and permuting across them would also remove that difference.
+    site_of = data.sites if config.group_by == "site" else {}
+    strata = {name: (site_of.get(name, ""), data.cohorts.get(name, "")) for name in data.patients}
+    orders = permutations(data.patients, data.donors, strata, count=config.refits, seed=config.seed)
+    train, val = data.rows_of(fold.train)[bags["train"].owner], data.rows_of(fold.val)
+    test, cohort_of = data.rows_of(fold.test), data.cohort_of(fold.test)
+    truth: dict[int, NDArray[np.float32]] = {}
+
+    def start(number: int) -> Refit:
+        # The transform of the targets is fitted anew, as it is for the model itself.
+        permuted = targets_of(data, fold, columns, data.values[orders[number]])
+        truth[number], scaled = permuted.values[test], permuted.scaled
+        return Refit(new_model(permuted, training.seed * 1000 + number), scaled[train], scaled[val])
+
+    predicted = refit_predictions(
+        start,
+        config.refits,
+        NullBags(**bags),
+        training,
+        max_tiles=config.max_tiles,
+        description=f"fold {fold.index}, refits",
+    )
+    correlations = [
+        np.stack(fold_correlations(truth.pop(number), values, cohort_of))
+        for number, values in enumerate(predicted)
+    ]
+    write_array(path, np.stack(correlations, axis=1).astype(np.float32))
+    return read_array(path)
