@@ -1,30 +1,44 @@
-"""What comes when in an epoch: seeds for its draws, and its batches.
-
-Making items ahead of their use in a thread, so that reading hides behind computing.
-"""
+"""Seeds, order, samples and reading ahead, which all kinds of batches share."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
 def derive_seed(*parts: int) -> int:
-    """One seed from several non-negative numbers (seed, epoch, purpose), unrelated to that of any other numbers."""
+    """Make one seed of several numbers, such as seed, epoch and purpose.
+
+    Parameters
+    ----------
+    *parts
+        Numbers of at least 0. Different numbers give unrelated seeds.
+
+    Returns
+    -------
+    Seed from 0 to below 2^63.
+
+    Examples
+    --------
+    >>> derive_seed(0, 1) == derive_seed(0, 1), derive_seed(0, 1) == derive_seed(1, 0)
+    (True, False)
+    """
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def split_order(order: Tensor, batch_size: int) -> list[Tensor]:
-    """Cut an order into batches, keeping the last incomplete one.
+    """Cut an order (N,) of samples into batches, and keep the last incomplete one.
 
-    A last batch of one joins the batch before it, since BatchNorm cannot train on one sample; unless one is the size.
+    A last batch of one sample joins the batch before it, since batch normalisation cannot train on
+    one sample (unless `batch_size` is one).
     """
     batches = list(order.split(batch_size))
     if batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
@@ -32,14 +46,49 @@ def split_order(order: Tensor, batch_size: int) -> list[Tensor]:
     return batches
 
 
+def sample_rows(
+    counts: Sequence[int], size: int, generator: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Draw rows without replacement from several tables as if they were one.
+
+    Parameters
+    ----------
+    counts
+        Number of rows of each table.
+    size
+        Number of rows to draw; all of them if there are fewer.
+    generator
+        Source of randomness.
+
+    Returns
+    -------
+    For each table the rows that were drawn, in ascending order.
+    """
+    total = sum(counts)
+    rows = np.sort(generator.choice(total, size=min(size, total), replace=False))
+    starts = np.cumsum([0, *counts])
+    parts = np.split(rows, np.searchsorted(rows, starts[1:-1]))
+    return [part - start for part, start in zip(parts, starts[:-1], strict=True)]
+
+
 Item = TypeVar("Item")
 
 
 @contextmanager
 def prefetch(source: Iterable[Item], *, depth: int = 4) -> Iterator[Iterator[Item]]:
-    """Yield an iterator whose items are made by a thread, up to `depth` ahead; its exceptions are raised here.
+    """Make items in a thread ahead of their use, so that reading happens during computing.
 
-    Leaving the context stops the thread and closes the source, whether the items were used up or not.
+    Parameters
+    ----------
+    source
+        Items to make. An exception that it raises is raised where the items are used.
+    depth
+        Largest number of items that are made ahead.
+
+    Yields
+    ------
+    Iterator over the items. Leaving the context stops the thread and closes the source, whether or
+    not all items were used.
     """
     items, end = iter(source), object()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch") as thread:
@@ -65,11 +114,13 @@ def prefetch(source: Iterable[Item], *, depth: int = 4) -> Iterator[Iterator[Ite
 
 
 def _on_one_core(thread: ThreadPoolExecutor) -> None:
-    """Let torch use one core in `thread`: two teams of threads on the same cores wait for each other many times over.
+    """Let torch use one core in `thread`.
 
-    The count is each thread's own once it has asked for it, but the last one set is also what later threads begin with,
-    hence it is set back.
+    Otherwise this thread and the main one have a team of threads each on the same cores, and the
+    teams wait for one another much of the time.
     """
+    # Torch keeps the number for each thread, once the thread has asked for it. But the number set
+    # last is also the one that later threads start with, so it is set back.
     count = torch.get_num_threads()
     thread.submit(torch.get_num_threads).result()
     thread.submit(torch.set_num_threads, 1).result()

@@ -1,4 +1,4 @@
-"""The bags of a fold's patients: all slides of one together, or each by itself."""
+"""Bags of a fold's patients: all slides of a patient in one bag, or each slide in its own."""
 
 from __future__ import annotations
 
@@ -12,21 +12,31 @@ from tcgn_mil.batches.feature_bags import BagDataset
 
 @dataclass(frozen=True)
 class PatientBags:
-    """Bags with the patient each belongs to.
+    """Bags, and the patient of each.
 
     Attributes
     ----------
     bags
-        One a patient, or one a slide.
+        One bag per patient, or one per slide.
     owner
-        (bags,) row of the patient among those asked for.
+        (bags,) row of the bag's patient in the list of patients.
     """
 
     bags: BagDataset
     owner: NDArray[np.int64]
 
     def by_patient(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(..., bags, G) -> (..., patients, G): the mean over a patient's bags."""
+        """Average values over the bags of each patient.
+
+        Parameters
+        ----------
+        values
+            (..., bags, G).
+
+        Returns
+        -------
+        (..., patients, G).
+        """
         if len(np.unique(self.owner)) == len(self.owner):
             return values
         patients = int(self.owner.max()) + 1

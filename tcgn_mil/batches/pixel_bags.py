@@ -1,4 +1,4 @@
-"""Bags of tile pixels: a seeded sample of a patient's tiles over all of its slides, read when needed."""
+"""Batches of bags of tile pixels: a sample of a patient's tiles over all of its slides."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tcgn_mil.batches.loading import derive_seed, prefetch, split_order
+from tcgn_mil.batches.loading import derive_seed, prefetch, sample_rows, split_order
 from tcgn_mil.io.hdf5 import check_pixels
 from tcgn_mil.types.tile_pixels import TileReader
 from tcgn_mil.types.tiles import TileSet
@@ -21,7 +21,17 @@ _ORDER, _TILES, _FIXED = 0, 1, 2  # purposes of draws
 
 @dataclass(frozen=True)
 class PixelBatch:
-    """``pixels`` (B, K, P, P, 3) uint8, ``mask`` (B, K) True at tiles, ``targets`` (B, G) NaN where unknown."""
+    """Tiles of several patients.
+
+    Attributes
+    ----------
+    pixels
+        (B, K, P, P, 3) uint8 RGB, zero at padding.
+    mask
+        (B, K) bool, True at tiles and False at padding.
+    targets
+        (B, G) float32, NaN where unknown.
+    """
 
     pixels: Tensor
     mask: Tensor
@@ -29,20 +39,20 @@ class PixelBatch:
 
 
 class PixelBags:
-    """Patients with the tiles of their slides, and targets.
+    """Patients with the tiles of their slides, and targets. Pixels are read when needed.
 
     Parameters
     ----------
     patients
-        Ids, in the order of `targets`.
+        Patient names, in the order of `targets`.
     tiles
-        Patient -> tiles of its slides.
+        Tiles of each patient's slides.
     reader
-        Reads the tiles of a slide in batches of pixels.
+        Reader of the pixels of a slide's tiles.
     targets
-        (M, G) standardised.
+        (M, G) float32, standardised; NaN where unknown.
     seed
-        Of order and samples.
+        Seed of the order and of the samples.
     """
 
     def __init__(
@@ -59,24 +69,33 @@ class PixelBags:
         self.reader = reader
 
     def sample(self, patient: str, count: int, *draw: int) -> NDArray[np.uint8]:
-        """(at most `count`, P, P, 3) tiles of a patient without replacement, the same for the same `draw`."""
+        """Read a sample of a patient's tiles, drawn without replacement.
+
+        Parameters
+        ----------
+        patient
+            Name of the patient.
+        count
+            Number of tiles; all of them if there are fewer.
+        *draw
+            Numbers that identify the draw. The same numbers give the same tiles.
+
+        Returns
+        -------
+        (at most `count`, P, P, 3) pixels.
+        """
         slides = self.tiles[patient]
-        counts = [len(slide) for slide in slides]
         seed = derive_seed(self.seed, *draw, zlib.crc32(patient.encode()))
-        rows = np.random.default_rng(seed).choice(
-            sum(counts), size=min(count, sum(counts)), replace=False
-        )
-        cuts = np.split(np.sort(rows), np.searchsorted(np.sort(rows), np.cumsum(counts)[:-1]))
-        starts = np.cumsum([0, *counts[:-1]])
+        rows = sample_rows([len(slide) for slide in slides], count, np.random.default_rng(seed))
         parts = [
-            self._read(slide, chosen - start)
-            for slide, chosen, start in zip(slides, cuts, starts, strict=True)
+            self._read(slide, chosen)
+            for slide, chosen in zip(slides, rows, strict=True)
             if len(chosen)
         ]
         return np.concatenate(parts)
 
     def fixed_sample(self, patient: str, count: int) -> NDArray[np.uint8]:
-        """The same in every epoch, to judge by."""
+        """Read a sample that is the same in every epoch, for validation."""
         return self.sample(patient, count, _FIXED)
 
     def _read(self, slide: TileSet, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -89,12 +108,18 @@ class PixelBags:
         return np.concatenate([pixels for pixels, _ in read])
 
     def epoch(self, number: int, *, batch_size: int, tiles: int) -> EpochOfPixels:
-        """Shuffled batches of patients with `tiles` tiles each; the same for the same seed and number."""
+        """Return shuffled batches of `batch_size` patients with `tiles` tiles each.
+
+        The same seed and epoch number give the same batches.
+        """
         return EpochOfPixels(self, number, batch_size, tiles)
 
 
 class EpochOfPixels:
-    """PixelBatch after PixelBatch, read one ahead, with a length for progress."""
+    """Iterator over the batches of one epoch, with a length for progress bars.
+
+    The next batch is read while one is used.
+    """
 
     def __init__(self, bags: PixelBags, number: int, batch_size: int, tiles: int) -> None:
         self.bags, self.number, self.tiles = bags, number, tiles
@@ -117,6 +142,7 @@ class EpochOfPixels:
                 self.bags.sample(self.bags.patients[row], self.tiles, self.number, _TILES)
                 for row in rows.tolist()
             ]
+            # (B, K, P, P, 3), padded to the patient with the most tiles
             pixels = np.zeros((len(read), max(map(len, read)), *read[0].shape[1:]), dtype=np.uint8)
             mask = np.zeros(pixels.shape[:2], dtype=np.bool_)
             for row, tiles in enumerate(read):

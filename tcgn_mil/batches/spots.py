@@ -1,4 +1,4 @@
-"""Batches of spot patches with their targets, shuffled and augmented by (seed, epoch)."""
+"""Batches of spot patches with their targets, shuffled and augmented for each epoch."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tcgn_mil.io.spot_files import read_patches
 from tcgn_mil.settings.augmentation import AugmentConfig
 
 MAX_BYTES_IN_MEMORY = 4 * 2**30  # 114,000 patches of 112 px
-_AHEAD = 2  # batches made while the network works on one
+_AHEAD = 2  # batches that are made while the network works on one
 _ORDER, _AUGMENTATION = 0, 1  # purposes of the draws of an epoch
 
 
 class Patches(Protocol):
-    """Patches (S, P, P, 3) uint8, in memory or on disk: a numpy array or :class:`PatchesOnDisk`."""
+    """Patches (S, P, P, 3) uint8 in memory or on disk: an array, or :class:`PatchesOnDisk`."""
 
     def __len__(self) -> int: ...
 
@@ -32,14 +32,14 @@ class Patches(Protocol):
 
 
 class SectionRows(NamedTuple):
-    """The patch file of a section, and its rows (S,) that are used, sorted and unique."""
+    """Patch file of a section, and the rows (S,) of it that are used, ascending and unique."""
 
     path: str | Path
     rows: NDArray[np.int64]
 
 
 class PatchesOnDisk:
-    """Patches of several sections, one below the other, left on disk and read a batch at a time."""
+    """Patches of several sections, one after the other, that are read a batch at a time."""
 
     def __init__(self, sections: Sequence[SectionRows]) -> None:
         self.sections = tuple(sections)
@@ -49,7 +49,7 @@ class PatchesOnDisk:
         return int(self.starts[-1])
 
     def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.uint8]:
-        """Patches in the order asked for; a row may be asked for more than once."""
+        """Read patches in the order of `rows`, which may repeat."""
         rows = np.asarray(rows)
         section_of = np.searchsorted(self.starts, rows, side="right") - 1
         out: NDArray[np.uint8] | None = None
@@ -59,41 +59,50 @@ class PatchesOnDisk:
                 images = file["img"]
                 if out is None:
                     out = np.empty((len(rows), *images.shape[1:]), dtype=np.uint8)
-                # One by one: h5py takes eighty times as long for a list of rows.
+                # One row at a time: h5py takes eighty times as long for a list of rows.
                 for place, row in zip(
                     places, section.rows[rows[places] - self.starts[index]], strict=True
                 ):
                     images.read_direct(out, np.s_[row], np.s_[place])
-        assert out is not None, "no row is asked for"
+        assert out is not None, "no row was asked for"
         return out
 
 
 def load_patches(
     sections: Sequence[SectionRows], *, max_bytes: int = MAX_BYTES_IN_MEMORY
 ) -> Patches:
-    """Patches of several sections: held in memory where they fit into `max_bytes`, else read when needed.
+    """Load the patches of several sections into memory, or leave them on disk if they are large.
+
+    Parameters
+    ----------
+    sections
+        Patch files and the rows that are used.
+    max_bytes
+        Largest size in memory.
 
     Raises
     ------
     InputError
-        If a patch file cannot be read, no spot is left, or sections have patches of different sizes.
+        If a patch file cannot be read, no spot is left, or sections have patches of different
+        sizes.
     """
-    stored = PatchesOnDisk([section for section in sections if len(section.rows)])
-    if not len(stored):
-        raise InputError("no spot is left", fix="lower min_umi, or use more sections")
-    shape = _one_shape(stored.sections)
-    if len(stored) * int(np.prod(shape)) > max_bytes:
-        return stored
-    return stored[np.arange(len(stored))]
+    patches = PatchesOnDisk([section for section in sections if len(section.rows)])
+    if not len(patches):
+        raise InputError("no spot is left to train on", fix="lower min_umi, or use more sections")
+    shape = _patch_shape(patches.sections)
+    if len(patches) * int(np.prod(shape)) > max_bytes:
+        return patches
+    return patches[np.arange(len(patches))]
 
 
-def _one_shape(sections: Sequence[SectionRows]) -> tuple[int, ...]:
-    """Shape (P, P, 3) of a patch, the same in all sections."""
+def _patch_shape(sections: Sequence[SectionRows]) -> tuple[int, ...]:
+    """Return the shape (P, P, 3) of a patch, which must be the same in all sections."""
     shapes = [read_patches(section.path, section.rows[:1]).shape[1:] for section in sections]
     for section, shape in zip(sections, shapes, strict=True):
         if shape != shapes[0]:
             raise InputError(
-                f"patches are {shape[0]} px wide, those of {Path(sections[0].path).name} {shapes[0][0]} px",
+                f"patches are {shape[0]} px wide, but those of {Path(sections[0].path).name} are"
+                f" {shapes[0][0]} px",
                 path=section.path,
                 fix="run tcgn-mil spots with one patch size for all sections",
             )
@@ -101,7 +110,7 @@ def _one_shape(sections: Sequence[SectionRows]) -> tuple[int, ...]:
 
 
 class SpotBatches:
-    """Training spots, served as batches.
+    """Training spots, served in batches.
 
     Parameters
     ----------
@@ -110,11 +119,12 @@ class SpotBatches:
     targets
         (S, G) float32, standardised; NaN where unknown.
     batch_size
-        Spots a batch; a last batch of one is joined to the one before, since BatchNorm cannot train on it.
+        Spots per batch. A last batch of one spot joins the batch before it, since batch
+        normalisation cannot train on one image.
     seed
-        Of order and augmentation.
+        Seed of the order and of the augmentation.
     augment
-        None for none.
+        Augmentation; None for none.
     """
 
     def __init__(
@@ -127,19 +137,20 @@ class SpotBatches:
         augment: AugmentConfig | None = None,
     ) -> None:
         if len(patches) != len(targets):
-            raise ValueError(f"{len(patches)} patches, {len(targets)} targets")
+            raise ValueError(f"{len(patches)} patches, but {len(targets)} targets")
         self.patches, self.targets = patches, targets
         self.batch_size, self.seed, self.augment = batch_size, seed, augment
 
     def epoch(self, number: int) -> EpochOfSpots:
-        """The batches of one epoch; the same for the same seed and number."""
+        """Return the batches of one epoch. The same seed and number give the same batches."""
         return EpochOfSpots(self, number)
 
 
 class EpochOfSpots:
-    """Batches (patches (B, P, P, 3) uint8, targets (B, G) float32) of one epoch, with a length for progress.
+    """Iterator over the batches of one epoch, with a length for progress bars.
 
-    A thread prepares them ahead of their use.
+    A batch is a pair of patches (B, P, P, 3) uint8 and targets (B, G) float32. A thread prepares
+    the batches ahead of their use.
     """
 
     def __init__(self, spots: SpotBatches, number: int) -> None:
@@ -157,7 +168,7 @@ class EpochOfSpots:
             yield from batches
 
     def _prepare(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Read and augment the batches one after the other, since they share a generator."""
+        # One batch after the other, never in parallel, since they draw from one generator.
         spots = self.spots
         generator = torch.Generator().manual_seed(
             derive_seed(spots.seed, self.number, _AUGMENTATION)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tcgn_mil.batches.feature_bags import Bag
+from tcgn_mil.batches.bag_files import Bag
 from tcgn_mil.checkpoints import SlideModelInfo, load_slide_model
 from tcgn_mil.inference.slides import SlidePrediction, predict_bag
 from tcgn_mil.models.slide_regressor import SlideRegressor

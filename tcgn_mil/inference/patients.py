@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcgn_mil.batches.feature_bags import read_bag
+from tcgn_mil.batches.bag_files import read_bag
 from tcgn_mil.inference.fold_models import FoldModel, models_for
 from tcgn_mil.io.feature_files import read_feature_info
 from tcgn_mil.signatures.gene_sets import GeneSet

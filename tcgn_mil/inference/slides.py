@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tcgn_mil.batches.feature_bags import Bag
+from tcgn_mil.batches.bag_files import Bag
 from tcgn_mil.models.slide_regressor import SlideRegressor
 
 _TILES_A_CHUNK = 16_384

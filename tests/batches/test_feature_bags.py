@@ -10,8 +10,9 @@ import pytest
 import torch
 from tile_sets import tile_set
 
-from tcgn_mil.batches import feature_bags as bags_module
-from tcgn_mil.batches.feature_bags import BagDataset, collate, feature_statistics, read_bag
+from tcgn_mil.batches import bag_files
+from tcgn_mil.batches.bag_files import read_bag
+from tcgn_mil.batches.feature_bags import BagDataset, collate, feature_statistics
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.feature_files import read_features, write_features
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
@@ -144,7 +145,7 @@ def test_an_epoch_reads_a_batch_at_a_time(
 ) -> None:
     read: list[Path] = []
     monkeypatch.setattr(
-        bags_module,
+        bag_files,
         "read_features",
         lambda path, rows=None: read.append(path) or read_features(path, rows),
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tcgn_mil.batches.augment import views
-from tcgn_mil.batches.feature_bags import Bag
+from tcgn_mil.batches.bag_files import Bag
 from tcgn_mil.batches.loading import prefetch
 from tcgn_mil.checkpoints import EncoderInfo, save_encoder
 from tcgn_mil.errors import InputError

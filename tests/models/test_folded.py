@@ -102,7 +102,7 @@ def test_without_head_it_gives_features(trained_norms: TCGN) -> None:
 def test_it_refuses_to_train_and_unknown_dtypes(trained_norms: TCGN) -> None:
     folded = fold_for_inference(trained_norms)
     assert not any(parameter.requires_grad for parameter in folded.parameters())
-    with pytest.raises(RuntimeError, match="train the model it was made from"):
+    with pytest.raises(RuntimeError, match="train the model that it was made from"):
         folded.train()
     with pytest.raises(ValueError, match="float64"):
         fold_for_inference(trained_norms, torch.float64)

@@ -1,4 +1,4 @@
-"""The whole chain on the synthetic cohort: what it writes, that it resumes, and that numbers can be traced."""
+"""Tests of the whole chain on the synthetic cohort: files, resuming, and traceable numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from tcgn_mil.batches.feature_bags import read_bag
+from tcgn_mil.batches.bag_files import read_bag
 from tcgn_mil.checkpoints import load_slide_model, read_encoder_info, save_slide_model
 from tcgn_mil.experiments import main as cli
 from tcgn_mil.experiments.demo.run import run_demo
@@ -33,7 +33,7 @@ def test_report_is_self_contained_and_labelled_synthetic(demo: Path) -> None:
     text = (demo / "report.html").read_text(encoding="utf-8")
     assert "SYNTHETIC DATA" in text
     assert text.count(";base64,") >= 8
-    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", text)  # nothing from elsewhere
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", text)  # no file or site is needed
 
 
 def test_every_patient_is_predicted_by_the_model_that_did_not_see_it(
@@ -42,7 +42,9 @@ def test_every_patient_is_predicted_by_the_model_that_did_not_see_it(
     folds = pd.read_csv(demo / "slide-model" / "folds.csv")
     assert sorted(predicted.obs_names) == sorted(folds.loc[folds["part"] == "test", "id"])
     assert set(predicted.obs["relation"]) == {"out of fold"}
-    assert np.isnan(predicted.layers["sd"]).all()  # one model each: no spread to report
+    assert np.isnan(
+        predicted.layers["sd"]
+    ).all()  # one model for each patient, so there is no spread
     out_of_fold = anndata.read_h5ad(demo / "slide-model" / "out_of_fold.h5ad")
     np.testing.assert_allclose(
         predicted.X,
@@ -173,7 +175,10 @@ def test_slides_are_tiled_and_encoded_by_predict_itself(
 def test_predict_tiles_as_the_training_slides_were(
     demo: Path, predicted: anndata.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Step and rules come from the model; another tile size is refused unless it is allowed, and then labelled."""
+    """Tile step and rules come from the model.
+
+    Another tile size is refused unless it is allowed, and is then labelled.
+    """
     model, encoder = tmp_path / "slide-model", demo / "encoder" / "encoder.safetensors"
     shutil.copytree(demo / "slide-model", model)
     paths = sorted(model.glob("fold*.safetensors"))

@@ -1,0 +1,156 @@
+"""Read the bag of a patient, which is the tiles of all of its slides, from feature files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcgn_mil.batches.loading import sample_rows
+from tcgn_mil.errors import InputError
+from tcgn_mil.io.feature_files import FeatureInfo, read_feature_info, read_features
+from tcgn_mil.types.tiles import stain_identity
+
+
+class Bag(NamedTuple):
+    """Tiles of one patient.
+
+    Attributes
+    ----------
+    features
+        (N, D) float32.
+    coords
+        (N, 2) int64, x and y in level-0 pixels.
+    slide_index
+        (N,) int64, index of the slide of each tile among the patient's slides.
+    """
+
+    features: NDArray[np.float32]
+    coords: NDArray[np.int64]
+    slide_index: NDArray[np.int64]
+
+    def select(self, rows: NDArray[np.integer]) -> Bag:
+        """Return the bag of some of the tiles."""
+        return Bag(self.features[rows], self.coords[rows], self.slide_index[rows])
+
+
+class SlideFeatures(NamedTuple):
+    """A feature file with its header, which is read once and not in every epoch."""
+
+    path: Path
+    info: FeatureInfo
+
+
+def open_slides(paths: Sequence[str | Path]) -> tuple[SlideFeatures, ...]:
+    """Read the headers of feature files, and check that the files can be used together.
+
+    Raises
+    ------
+    InputError
+        As :func:`check_same_encoder`.
+    """
+    infos = [read_feature_info(path) for path in paths]
+    check_same_encoder(infos, paths)
+    return tuple(SlideFeatures(Path(path), info) for path, info in zip(paths, infos, strict=True))
+
+
+def check_same_encoder(infos: Sequence[FeatureInfo], paths: Sequence[str | Path]) -> FeatureInfo:
+    """Check that feature files can be used together, and return the first header.
+
+    Parameters
+    ----------
+    infos, paths
+        Headers and names of the files, in the same order.
+
+    Raises
+    ------
+    InputError
+        If there is no file, or the files differ in encoder, width, tile size or stain
+        normalisation.
+    """
+    if not infos:
+        raise InputError("no feature file is given", fix="run tcgn-mil encode first")
+    first, first_name = infos[0], Path(paths[0]).name
+    for info, path in zip(infos, paths, strict=True):
+        if (info.encoder, info.width) != (first.encoder, first.width):
+            raise InputError(
+                f"features of {info.encoder} ({info.width} wide), but those of {first_name} are of"
+                f" {first.encoder} ({first.width} wide)",
+                path=path,
+                fix="encode all slides of a cohort with one encoder",
+            )
+        if not info.patch.matches(first.patch):
+            raise InputError(
+                f"tiles of {info.patch}, but those of {first_name} are {first.patch}",
+                path=path,
+                fix="tile all slides of a cohort at one size",
+            )
+        if stain_identity(info.stain) != stain_identity(first.stain):
+            raise InputError(
+                f"stain normalisation {stain_identity(info.stain)}, but that of {first_name} is"
+                f" {stain_identity(first.stain)}",
+                path=path,
+                fix="tile and encode all slides of a cohort with the same --stain and"
+                " --stain-reference, or all without",
+            )
+    return first
+
+
+def read_bag(
+    paths: Sequence[str | Path],
+    *,
+    max_tiles: int | None = None,
+    generator: np.random.Generator | None = None,
+) -> Bag:
+    """Read the tiles of a patient's slides.
+
+    Parameters
+    ----------
+    paths
+        Feature files of the slides.
+    max_tiles
+        If there are more tiles, a sample of this size is drawn without replacement over all
+        slides. None reads all tiles.
+    generator
+        Source of randomness of the sample; by default a generator with seed 0.
+
+    Raises
+    ------
+    InputError
+        If there is no tile, a feature is not finite, or the files differ in width, encoder, tile
+        size or stain normalisation.
+    """
+    return read_slides(open_slides(paths), max_tiles=max_tiles, generator=generator)
+
+
+def read_slides(
+    slides: Sequence[SlideFeatures], *, max_tiles: int | None, generator: np.random.Generator | None
+) -> Bag:
+    """Read the tiles of slides whose headers were read; see :func:`read_bag`."""
+    counts = [slide.info.n_tiles for slide in slides]
+    total = sum(counts)
+    if total == 0:
+        raise InputError(
+            "the patient has no tile",
+            path=slides[0].path,
+            fix="check the tissue of the slide in its overlay picture",
+        )
+    rows: Sequence[NDArray[np.int64] | None] = [None] * len(slides)
+    if max_tiles is not None and total > max_tiles:
+        rows = sample_rows(counts, max_tiles, generator or np.random.default_rng(0))
+        counts = [len(chosen) for chosen in rows if chosen is not None]
+    if len(slides) == 1:  # without a copy
+        features, coords, _ = read_features(slides[0].path, rows[0])
+        return Bag(features, coords, np.zeros(len(coords), dtype=np.int64))
+    features = np.empty((sum(counts), slides[0].info.width), dtype=np.float32)
+    coords = np.empty((sum(counts), 2), dtype=np.int64)
+    start = 0
+    for slide, chosen, count in zip(slides, rows, counts, strict=True):
+        if count:
+            part = slice(start, start + count)
+            features[part], coords[part], _ = read_features(slide.path, chosen)
+        start += count
+    return Bag(features, coords, np.repeat(np.arange(len(counts)), counts))
