@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -111,18 +112,18 @@ def _prediction(
         One row for each column, with Pearson, Spearman and (with covariates) partial Spearman r,
         their intervals, one-sided p and q over the rows.
     """
-    options = {"one_sided": True, "replicates": config.replicates, "seed": config.seed}
+    resampling, seed = config.replicates, config.seed
+    pearson = partial(pearson_over_patients, one_sided=True, replicates=resampling, seed=seed)
+    spearman = partial(spearman_over_patients, one_sided=True, replicates=resampling, seed=seed)
     correlations: dict[str, Correlation] = {
-        "pearson": pearson_over_patients(predicted, measured, study.folds, **options),
-        "spearman": spearman_over_patients(predicted, measured, study.folds, **options),
+        "pearson": pearson(predicted, measured, study.folds),
+        "spearman": spearman(predicted, measured, study.folds),
     }
     if study.adjust is not None:
         left = without_covariates(predicted, study.adjust, study.folds)
         right = without_covariates(measured, study.adjust, study.folds)
         # Pearson r of residuals of ranks is the partial Spearman correlation.
-        correlations["partial"] = pearson_over_patients(
-            left.values, right.values, study.folds, spent=left.spent, **options
-        )
+        correlations["partial"] = pearson(left.values, right.values, study.folds, spent=left.spent)
     table = pd.DataFrame({"name": list(names), "n": correlations["pearson"].n})
     for measure, values in correlations.items():
         table[f"{measure}_r"], table[f"{measure}_low"], table[f"{measure}_high"] = (

@@ -181,7 +181,7 @@ def region_spots(spots: SpotSet, truth: str | Path) -> RegionSpots:
     area = mask.mean(axis=(1, 2))
     rows = np.flatnonzero((area >= SHARE_RANGE[0]) & (area <= SHARE_RANGE[1]))
     cell_px = spots.patch.px**2 / (CELLS[0] * CELLS[1])
-    inside = block_sums(mask[rows].astype(float), CELLS) / cell_px
+    inside = np.asarray(block_sums(mask[rows].astype(float), CELLS) / cell_px, dtype=np.float64)
     names = spots.adata.obs_names.to_numpy().astype(str)
     return RegionSpots(names[rows], read_patches(spots.patches_path, rows), inside)
 

@@ -204,7 +204,7 @@ def _verdict(followed: pd.DataFrame, best: str) -> str:
     prefix = best.removesuffix("model")
     medians = {
         column.removeprefix(prefix): followed[column].median()
-        for column in followed
+        for column in followed.columns.astype(str)
         if column.startswith(prefix) and followed[column].notna().any()
     }
     own = medians.pop("model")
@@ -224,7 +224,9 @@ def _by_kind_figure(merged: pd.DataFrame, best: str, path: Path) -> Path:
         "ridge on mean features": f"{prefix}ridge_mean_features",
     }
     groups = {
-        kind: {label: rows[column].to_numpy() for label, column in names.items() if column in rows}
+        str(kind): {
+            label: rows[column].to_numpy(float) for label, column in names.items() if column in rows
+        }
         for kind, rows in merged.groupby("kind")
     }
     ylabel = "r within test folds, combined" if prefix == "r_" else "r pooled over folds (biased)"

@@ -33,7 +33,7 @@ from tcgn_mil.io.failures import Failure
 from tcgn_mil.io.spot_files import find_sections, read_spots
 from tcgn_mil.preprocessing.bulk.run import BulkConfig, write_cohort
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
-from tcgn_mil.preprocessing.sections.run import write_spots
+from tcgn_mil.preprocessing.sections.run import SpotsConfig, write_spots
 from tcgn_mil.preprocessing.slides.table import find_slides
 from tcgn_mil.preprocessing.tiles.cohort import tile_cohort
 from tcgn_mil.preprocessing.tiles.contact_sheet import write_contact_sheet
@@ -133,7 +133,7 @@ def _pretrain(
     spots = out / "spots"
     read = steps.do(
         f"tcgn-mil spots {cohort.st} --spot-pitch-um {spot_pitch_um:g} --out {spots}",
-        lambda: write_spots(cohort.st, spots, spot_pitch_um=spot_pitch_um),
+        lambda: write_spots(cohort.st, spots, SpotsConfig(spot_pitch_um=spot_pitch_um)),
     )
     sections = list(find_sections(spots))
     test = tuple(name for name in sections if name[0] == sections[0][0])

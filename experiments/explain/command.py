@@ -58,8 +58,8 @@ def explain(
     )
     if summary["trained_on"]:
         typer.echo(
-            f"{summary['trained_on']} of them were trained on, so that their predictions look better"
-            " than those of new tissue",
+            f"{summary['trained_on']} of them were trained on, so that their predictions look"
+            " better than those of new tissue",
             err=True,
         )
     if failures:

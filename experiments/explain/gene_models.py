@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.inference.fold_models import FoldModel
 from tcgn_mil.inference.tile_encoder import TileEncoder
 from tcgn_mil.models.network_input import to_network_input
+from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.text import preview
 from tcgn_mil.types.genes import GenePanel
 from tcgn_mil.types.tile_geometry import PatchSize
@@ -116,6 +118,14 @@ def find_genes(genes: Sequence[str], panel: GenePanel, *, path: object) -> list[
     return [panel.genes.index(gene) for gene in genes]
 
 
+class _InTwoParts(Protocol):
+    """The two halves of an encoder, as timm names them."""
+
+    def forward_features(self, images: Tensor) -> Tensor: ...
+
+    def forward_head(self, maps: Tensor) -> Tensor: ...
+
+
 class ChosenGenes(nn.Module):
     """A model that outputs some genes of another model.
 
@@ -134,11 +144,11 @@ class ChosenGenes(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Return the last map of the model."""
-        return self.model.forward_features(images)
+        return cast(_InTwoParts, self.model).forward_features(images)
 
     def forward_head(self, maps: Tensor) -> Tensor:
         """Turn the last map into (B, chosen genes)."""
-        return self.model.forward_head(maps)[:, self.columns]
+        return cast(_InTwoParts, self.model).forward_head(maps)[:, self.columns]
 
     def forward(self, images: Tensor) -> Tensor:
         """Turn images (B, 3, H, W) into (B, chosen genes)."""
@@ -177,14 +187,15 @@ class TileScores(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Return the last map of the encoder."""
-        return self.encoder.forward_features(images)
+        return cast(_InTwoParts, self.encoder).forward_features(images)
 
     def forward_head(self, maps: Tensor) -> Tensor:
         """Turn the last map into scores (B, genes)."""
-        features = self.encoder.forward_head(maps)[:, None]
+        features = cast(_InTwoParts, self.encoder).forward_head(maps)[:, None]
         alone = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
         total: Tensor | float = 0.0
-        for regressor, columns in zip(self.regressors, self.columns, strict=True):
+        regressors = cast("list[SlideRegressor]", list(self.regressors))
+        for regressor, columns in zip(regressors, self.columns, strict=True):
             known = torch.tensor([column >= 0 for column in columns])
             values = regressor.in_context(regressor.tile_values(features), alone)
             # A model without the gene computes a score of column 0, which is not added.

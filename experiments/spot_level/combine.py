@@ -146,7 +146,8 @@ def _mean_replicates(
     results: Mapping[str, SectionResults], names: Sequence[str], predictor: str
 ) -> NDArray[np.float32] | None:
     """Return the mean over sections of resampled r (R, G); None where no section has replicates."""
-    total = known = None
+    total: NDArray[np.floating] | None = None
+    known: NDArray[np.integer] | None = None
     for part in results.values():
         drawn = part.replicates.get(predictor)
         if drawn is None:
@@ -156,7 +157,7 @@ def _mean_replicates(
         has = np.isfinite(aligned)
         total = np.where(has, aligned, 0) + (0 if total is None else total)
         known = has + (0 if known is None else known)
-    if total is None:
+    if total is None or known is None:
         return None
     return np.asarray(total / np.where(known > 0, known, np.nan), dtype=np.float32)
 

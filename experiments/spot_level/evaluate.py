@@ -154,7 +154,7 @@ def section_results(
     genes = pd.DataFrame({"gene": panel.genes, "detection": test.detection})
     rows, drawn = [], {}
     for name, predicted in predictions.items():
-        columns = {f"r_{name}": pearson(test.expression, predicted)}
+        columns: dict[str, NDArray[np.generic]] = {f"r_{name}": pearson(test.expression, predicted)}
         bounds = (float("nan"), float("nan"))
         if name == MODEL:
             more = gene_metrics(test.expression, predicted)

@@ -57,12 +57,17 @@ def draw_cross_validation(
         xlabel="depth-adjusted r, mean of sections, genes in >= 20 % of spots",
     )
     history = {
-        f"fold {fold}: {name}": table.to_dict("records")
+        f"fold {fold}: {name}": epoch_rows(table)
         for fold, part in curves.items()
         for name, table in part.items()
     }
     if history:
         figures.training_curves(history, out_dir / "curves.png", score="depth-adjusted r")
+
+
+def epoch_rows(epochs: pd.DataFrame) -> list[dict[str, float]]:
+    """Return one dictionary for each epoch of a network, as the figure of curves reads them."""
+    return [{str(key): value for key, value in row.items()} for row in epochs.to_dict("records")]
 
 
 def draw_headlines(summary: pd.DataFrame, path: Path) -> None:
@@ -112,10 +117,9 @@ def draw_detection(table: pd.DataFrame, path: Path) -> None:
     Plain r is on the left and depth-adjusted r on the right; both are means over sections.
     """
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", sharex=True)
-    means = table.groupby(["predictor", "seen_in"], observed=True)[
-        ["median_r", "median_depth_adjusted_r"]
-    ].mean()
-    for axis, column in zip(axes, means, strict=True):
+    shown = ["median_r", "median_depth_adjusted_r"]
+    means = table.groupby(["predictor", "seen_in"], observed=True)[shown].mean()
+    for axis, column in zip(axes, shown, strict=True):
         for index, name in enumerate(
             name for name in PREDICTOR_NAMES if name in means.index.get_level_values(0)
         ):

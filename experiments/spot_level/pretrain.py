@@ -16,6 +16,7 @@ from tcgn_mil.experiments.runs import figures
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
 from tcgn_mil.experiments.spot_level.config import SpotConfig
 from tcgn_mil.experiments.spot_level.evaluate import MODEL
+from tcgn_mil.experiments.spot_level.figures import epoch_rows
 from tcgn_mil.experiments.spot_level.inputs.folds import ON_TEST, SectionSplit, split_sections
 from tcgn_mil.experiments.spot_level.inputs.study import (
     SpotStudy,
@@ -78,7 +79,7 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     trained = train_network(study, Network.of(config), out_dir, seed=config.training.seed)
     if len(trained.epochs):
         figures.training_curves(
-            {config.model: trained.epochs.to_dict("records")},
+            {config.model: epoch_rows(trained.epochs)},
             out_dir / "curves.png",
             score="depth-adjusted r",
         )

@@ -94,7 +94,7 @@ def average_predictions(
         item.info.scaler.unscale(predict_section(item.model, item.info, patches, study.config))
         for item in trained
     ]
-    return np.mean(parts, axis=0, dtype=np.float64).astype(np.float32)
+    return np.asarray(np.mean(parts, axis=0, dtype=np.float64), dtype=np.float32)
 
 
 def _plain_medians(
@@ -160,7 +160,7 @@ def write_section(
     figures.gene_distributions(
         {
             column.removeprefix("depth_adjusted_r_"): table.loc[seen, column].to_numpy()
-            for column in table
+            for column in table.columns.astype(str)
             if column.startswith("depth_adjusted_r_") and table[column].notna().any()
         },
         out_dir / f"genes_{name}.png",

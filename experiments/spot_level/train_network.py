@@ -111,10 +111,8 @@ def train_network(
         model, info = load_encoder(folder / CHECKPOINT)
         _check_same_study(study, info, seed, folder)
         model.to(resolve_device(study.config.training.accelerator))
-        history = folder / HISTORY
-        return TrainedNetwork(
-            model, info, pd.read_csv(history) if history.is_file() else _EMPTY_HISTORY
-        )
+        path = folder / HISTORY
+        return TrainedNetwork(model, info, pd.read_csv(path) if path.is_file() else _EMPTY_HISTORY)
     torch.manual_seed(seed)
     model = start_network(network, study)
     info = encoder_info(network, study, model, seed=seed)
@@ -302,7 +300,7 @@ def _validation(study: SpotStudy, info: EncoderInfo) -> Callable[[Any], float] |
             predicted = predict_section(model, info, pixels, study.config)
             r = depth_adjusted_pearson(targets.expression, predicted, targets.log_depth)
             seen = np.where(targets.detection >= DETECTION_FLOOR, r, np.nan)
-            scores.append(np.nanmean(seen) if np.isfinite(seen).any() else np.nan)
+            scores.append(float(np.nanmean(seen)) if np.isfinite(seen).any() else float("nan"))
         return float(np.mean(scores))
 
     return score

@@ -73,7 +73,7 @@ def test_spots_are_those_of_the_publication(pretrained: Path) -> None:
 
 
 def test_baselines_on_b4_are_those_of_the_protocol(pretrained: Path) -> None:
-    """Ridge on colour scores about 0.01 after depth is taken out; depth itself scores nothing by construction."""
+    """Ridge on colour scores about 0.01 after depth is taken out, and depth scores nothing."""
     results = pd.read_csv(pretrained / "encoder" / "results.csv", index_col="predictor")
     assert results.loc["ridge_colour", "headline"] == pytest.approx(0.014, abs=0.02)
     assert abs(results.loc["depth_control", "headline"]) < 0.02
@@ -87,7 +87,7 @@ def test_baselines_on_b4_are_those_of_the_protocol(pretrained: Path) -> None:
 def test_patients_cross_validated(
     pretrained: Path, real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ridge on colour trained on B4 alone, or on C, scores what the protocol says, whatever the network does."""
+    """Ridge on colour, trained on B4 alone or on C, scores what docs/protocol.md states."""
     genes = real_data / "her2st" / "gene_lists" / "tcgn_her2_785_genes.txt"
     command(
         monkeypatch,

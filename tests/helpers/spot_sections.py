@@ -1,4 +1,4 @@
-"""Small sections whose truth is known: brightness and stripes of a patch say which genes its spot expresses."""
+"""Write small sections whose truth is known: brightness and stripes decide expression."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def write_sections(
     side: int = 11,
     genes: dict[str, tuple[str, ...]] | None = None,
 ) -> Path:
-    """Write sections (name -> patient) of `side` x `side` spots; `genes` names those a section measured."""
+    """Write sections (name -> patient) of `side` x `side` spots.
+
+    `genes` names the genes that a section measured.
+    """
     for number, (name, patient) in enumerate(sections.items()):
         rng = np.random.default_rng(number)
         grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2)

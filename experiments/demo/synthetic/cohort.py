@@ -268,7 +268,8 @@ def _write_patients(
     The tissue of a patient is the mean over slides, weighted by their area of tissue.
     """
     tpm, clinical = [], []
-    for patient, slides in fractions.groupby("patient_id", sort=True):
+    for name, slides in fractions.groupby("patient_id", sort=True):
+        patient = str(name)
         mixture = np.average(slides[list(REGIONS)], axis=0, weights=slides["tissue_um2"])
         tpm.append([patient, *bulk_tpm(config, patient, mixture, programmes)])
         row = clinical_row(config, patient, mixture[REGIONS.index("immune")])

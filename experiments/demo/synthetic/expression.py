@@ -106,8 +106,8 @@ def lay_spots(
     rng = config.rng(f"spots {section}")
     pitch = config.spot_pitch_um
     width_um, height_um = labels.shape[1] * label_mpp, labels.shape[0] * label_mpp
-    x, y = np.meshgrid(np.arange(int(width_um / pitch)), np.arange(int(height_um / pitch)))
-    x, y = x.ravel(), y.ravel()
+    grid = np.meshgrid(np.arange(int(width_um / pitch)), np.arange(int(height_um / pitch)))
+    x, y = (axis.ravel() for axis in grid)
     moved = np.stack([x, y], axis=1) + rng.normal(0, 0.02, (len(x), 2)).clip(-0.06, 0.06)
     margin = (np.array([width_um, height_um]) / pitch % 1 + 1) / 2 * pitch
     centres_um = moved * pitch + margin

@@ -117,13 +117,15 @@ def render(
     eosin = _base(fine, size, "eosin")
     for name in ("fine", "fibres", "granules"):
         texture = _tiled(_texture(name, mpp), size, offset / mpp)
-        eosin = cv2.add(eosin, cv2.multiply(_base(fine, size, name), texture, scale=1 / 255))
+        added = cv2.multiply(_base(fine, size, name), texture, scale=1 / 255)
+        eosin = np.asarray(cv2.add(eosin, added), dtype=np.uint8)
     haematoxylin, eosin = (
         _uneven(stain_map, rng, labels.shape) for stain_map in (haematoxylin, eosin)
     )
     lumen = _fat_lumen(fine, size, rng)
     haematoxylin, eosin = (
-        cv2.multiply(stain_map, lumen, scale=1 / 255) for stain_map in (haematoxylin, eosin)
+        np.asarray(cv2.multiply(stain_map, lumen, scale=1 / 255), dtype=np.uint8)
+        for stain_map in (haematoxylin, eosin)
     )
     image = _transmit(haematoxylin, eosin, stain)
     _add_grain(image, rng, labels.shape)
@@ -153,7 +155,7 @@ def _base(fine: NDArray[np.uint8], size: tuple[int, int], density: str) -> NDArr
     table = np.zeros(256, np.uint8)
     table[1 : len(REGIONS) + 1] = [round(getattr(_LOOKS[region], density)) for region in REGIONS]
     plain = cv2.GaussianBlur(cv2.LUT(fine, table), (0, 0), 1.0)
-    return cv2.resize(plain, size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.resize(plain, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def _uneven(
@@ -162,7 +164,8 @@ def _uneven(
     """Vary the stain smoothly, as section thickness and staining do."""
     field = smooth_field(rng, shape, _UNEVEN_RADIUS_UM / LABEL_MPP)
     factor = _level(128 * np.exp(_UNEVEN_SD * field))
-    return cv2.multiply(stain_map, cv2.resize(factor, stain_map.shape[::-1]), scale=1 / 128)
+    factor_map = cv2.resize(factor, stain_map.shape[::-1])
+    return np.asarray(cv2.multiply(stain_map, factor_map, scale=1 / 128), dtype=np.uint8)
 
 
 def _soften(
@@ -173,7 +176,8 @@ def _soften(
     share = cv2.resize(_level(255 / (1 + np.exp(-1.5 * field))), stain_map.shape[::-1])
     soft = cv2.GaussianBlur(stain_map, (0, 0), _SOFT_UM / mpp)
     sharp = cv2.multiply(stain_map, cv2.bitwise_not(share), scale=1 / 255)
-    return cv2.add(sharp, cv2.multiply(soft, share, scale=1 / 255))
+    mixed = cv2.add(sharp, cv2.multiply(soft, share, scale=1 / 255))
+    return np.asarray(mixed, dtype=np.uint8)
 
 
 def _fat_lumen(
@@ -200,7 +204,7 @@ def _fat_lumen(
         )
         to_wall_um = np.minimum(to_wall_um, to_edge_um[rows, columns] * _FINE_MPP - 1)
         keep[rows, columns] = np.clip((_FAT_WALL_UM - to_wall_um) * 127 + 128, 8, 255)
-    return cv2.resize(keep, size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.resize(keep, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def _transmit(
@@ -274,18 +278,20 @@ def _texture(name: str, mpp: float) -> NDArray[np.uint8]:
             rng, side, 7.0 / mpp
         )
     else:
-        field = sum(
-            weight * _periodic(rng, side, length / mpp, width / mpp)
-            for weight, length, width in _FIBRES
-        )
+        straight = np.zeros((side, side), np.float32)
+        for weight, length, width in _FIBRES:
+            straight += weight * _periodic(rng, side, length / mpp, width / mpp)
         y, x = np.mgrid[0:side, 0:side].astype(np.float32)
         bent = y + (_fibre_bend(x * mpp, y * mpp) / mpp).astype(np.float32)
-        field = cv2.remap(
-            field,
-            x,
-            np.mod(bent, side).astype(np.float32),
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_WRAP,
+        field = np.asarray(
+            cv2.remap(
+                straight,
+                x,
+                np.mod(bent, side).astype(np.float32),
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_WRAP,
+            ),
+            dtype=np.float32,
         )
     return _level(128 + 60 * field)
 

@@ -208,16 +208,17 @@ def draw_artefacts(
         corner[1] += 0.68 * size[1] * rng.integers(2)
         corner = np.clip(corner, 0, size - box).astype(int)
         ink = str(rng.choice(_SLIDE_INKS))
-        artefacts.append(
-            SlideArtefact("pen", *corner.tolist(), *box.tolist(), ink, rng.uniform(0, 2 * np.pi))
-        )
+        x, y = map(int, corner)
+        width, height = map(int, box)
+        artefacts.append(SlideArtefact("pen", x, y, width, height, ink, rng.uniform(0, 2 * np.pi)))
     if blur < config.blur_probability:
         side = int(_BLUR_SIDE * size[0])
         rows, columns = np.nonzero(labels)
         pick = rng.integers(len(rows))
         centre = np.array([columns[pick], rows[pick]]) * LABEL_MPP / mpp
         corner = np.clip(centre - side / 2, 0, size - side).astype(int)
-        artefacts.append(SlideArtefact("blur", *corner.tolist(), side, side))
+        x, y = map(int, corner)
+        artefacts.append(SlideArtefact("blur", x, y, side, side))
     return artefacts
 
 

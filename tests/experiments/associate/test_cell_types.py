@@ -1,4 +1,4 @@
-"""``tcgn-mil associate --spots``: genes that follow a planted cell type, section by section."""
+"""Tests of ``tcgn-mil associate --spots``: genes that follow a planted cell type are found."""
 
 from __future__ import annotations
 

@@ -1,79 +1,19 @@
-"""``tcgn-mil associate``: planted relations are found, what cannot be answered says so, names stay names."""
+"""Tests of ``tcgn-mil associate``: planted relations are found, wrong input is refused."""
 
 from __future__ import annotations
 
 import json
-import sys
-import time
 from pathlib import Path
 
-import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from planted_immunity import GENES, ODD, PATIENTS, TLS
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments import main as cli
 from tcgn_mil.experiments.associate import run as association
 from tcgn_mil.experiments.associate.config import AssociationConfig
 from tcgn_mil.experiments.associate.study import gene_sets
-from tcgn_mil.io.expression_file import write_predictions
-from tcgn_mil.types.genes import GenePanel
-
-TLS = (
-    "CCL2",
-    "CCL3",
-    "CCL4",
-    "CCL5",
-    "CCL8",
-    "CCL18",
-    "CCL19",
-    "CCL21",
-    "CXCL9",
-    "CXCL10",
-    "CXCL11",
-    "CXCL13",
-)
-ODD = ("<script>alert(1)</script>", "$x_{", "../../GENE")
-GENES = (*TLS, "HLA_A", *ODD, *(f"NULL{number}" for number in range(24)))
-PATIENTS = [f"P{number:03d}" for number in range(90)]
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Immune genes that a hidden infiltration drives and predictions know of; other genes are noise."""
-    folder, rng = tmp_path_factory.mktemp("associate"), np.random.default_rng(5)
-    infiltration, purity = rng.normal(size=90), rng.uniform(0.2, 1, 90)
-    immune = np.array([gene in TLS or gene in ODD for gene in GENES])
-    measured = rng.normal(size=(90, len(GENES))) + 2 * np.outer(infiltration, immune)
-    predicted = 0.4 * rng.normal(size=measured.shape) + 0.5 * np.outer(infiltration, immune)
-    folds = np.arange(90) % 3
-    obs = pd.DataFrame({"fold": folds}, index=pd.Index(PATIENTS, name="patient_id"))
-    panel = GenePanel(GENES)
-    var = pd.DataFrame({"predictable": immune}, index=pd.Index(GENES, name="gene"))
-    write_predictions(
-        folder / "out_of_fold.h5ad",
-        predicted + 3 * folds[:, None],
-        obs,
-        panel,
-        unit="log2(TPM + 1)",
-        var=var,
-        layers={"truth": measured},
-    )
-    for name, values in (("predicted", predicted), ("measured", measured)):
-        pd.DataFrame(values, index=PATIENTS, columns=GENES).to_csv(folder / f"{name}.csv")
-    purity[::9] = 0
-    pd.DataFrame(
-        {
-            "patient": PATIENTS,
-            "leukocytes": infiltration + 0.3 * rng.normal(size=90),
-            "purity": purity,
-            "subtype": np.where(infiltration > 0, "hot", "cold"),
-            "one": "level",
-            "noise": rng.normal(size=90),
-        }
-    ).to_csv(folder / "covariates.csv", index=False)
-    return folder
 
 
 def config(files: Path, **changed: object) -> AssociationConfig:
@@ -146,7 +86,7 @@ def test_covariates_are_followed(done: Path) -> None:
     assert tls.loc["noise", "q"] > 0.05
     assert (
         1 < tls.loc["noise", "null_sd"] < 1.15 < tls.loc["subtype", "null_sd"]
-    )  # what genes know, folds share
+    )  # the covariate is related to genes, so folds are not independent
     assert tls.loc["subtype", "null_sd"] < tls.loc["leukocytes", "null_sd"] < 2**0.5
     assert table.loc[table["source"] == "measured", "null_sd"].isna().all()
     assert "one" not in tls.index
@@ -156,7 +96,10 @@ def test_covariates_are_followed(done: Path) -> None:
 def test_what_models_were_trained_on_must_be_known_to_say_what_folds_share(
     files: Path, tmp_path: Path
 ) -> None:
-    """With measured values of a few of the predicted genes, others may know the covariate: the sd stays at sqrt(2)."""
+    """If few of the predicted genes were measured, the null standard deviation stays sqrt(2).
+
+    The genes that were not measured may be related to the covariate.
+    """
     few = pd.read_csv(files / "measured.csv", index_col=0)[list(GENES[:15])]
     few.to_csv(tmp_path / "few.csv")
     given = {
@@ -231,7 +174,7 @@ def test_tables_of_anybody_without_folds(files: Path, tmp_path: Path) -> None:
 
 
 def test_counts_are_judged_given_library_size(files: Path, tmp_path: Path) -> None:
-    """Genes that follow sequencing depth and nothing else agree only until it is taken out (PROTOCOL)."""
+    """Genes that follow sequencing depth only agree until depth is adjusted for."""
     rng = np.random.default_rng(0)
     depth = rng.lognormal(0, 1, len(PATIENTS))[:, None]
     counts = rng.poisson(50 * depth * np.ones(len(GENES)))
@@ -320,91 +263,3 @@ def test_bad_input_is_refused_before_anything_is_written(files: Path, tmp_path: 
     )
     with pytest.raises(InputError, match="no table of covariates is given"):
         AssociationConfig(adjust_for=("purity",))
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tcgn-mil", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
-
-
-def test_the_command(files: Path, tmp_path: Path, command) -> None:
-    covariates = (
-        "--covariates",
-        files / "covariates.csv",
-        "--covariate",
-        "noise",
-        "--follow",
-        "leukocytes",
-    )
-    options = (
-        "associate",
-        "--predicted",
-        files / "out_of_fold.h5ad",
-        *covariates,
-        "--set",
-        "replicates=50",
-    )
-    code, out, _ = command(*options, "--show-config")
-    assert code == 0
-    assert "replicates: 50" in out
-    code, out, err = command(*options, "--out", tmp_path / "out")
-    assert code == 0, err
-    assert "TLS_CHEMOKINE_12" in out
-    assert "genes follow leukocytes (covariate) at q < 0.05" in out
-    assert err.count("T_CELL_5: none of its 5 genes is there") == 1
-    code, _, err = command(
-        "associate", "--predicted", tmp_path / "none.h5ad", "--out", tmp_path / "x"
-    )
-    assert code == 2
-    assert "no such file of expression" in err
-
-
-@pytest.mark.realdata
-def test_measured_signatures_follow_the_leukocyte_fraction(
-    real_data: Path, tmp_path: Path, command
-) -> None:
-    """TCGA-BRCA, 956 patients of z-scored RNA against Thorsson et al. 2018."""
-    table = real_data / "tcga_expression" / "tcga_brca_all_clean.csv.zip"
-    cohort = tmp_path / "cohort.h5ad"
-    assert command("bulk", table, "--unit", "zscore", "--slides", table, "--out", cohort)[0] == 0
-    assert anndata.read_h5ad(cohort).n_obs == 956
-    covariates = real_data / "tcga_expression" / "tcga_purity_immune_covariates.csv"
-    started = time.monotonic()
-    code, _, err = command(
-        "associate",
-        "--predicted",
-        cohort,
-        "--covariates",
-        covariates,
-        "--zero-unknown",
-        "purity",
-        "--adjust-for",
-        "purity",
-        "--follow",
-        "leukocyte_fraction",
-        "--out",
-        tmp_path / "out",
-    )
-    assert code == 0, err
-    assert time.monotonic() - started < 60
-    found = pd.read_csv(tmp_path / "out" / "covariates.csv")
-    found = found[
-        (found["covariate"] == "leukocyte_fraction") & (found["kind"] == "signature")
-    ].set_index("name")
-    for name, r in (("TLS_CHEMOKINE_12", 0.81), ("T_CELL_5", 0.83), ("T_CELL_INFLAMED_18", 0.82)):
-        assert found.loc[name, "effect"] == pytest.approx(r, abs=0.02)
-        assert found.loc[name, "n"] == 930
-    coverage = pd.read_csv(tmp_path / "out" / "coverage.csv").set_index("set")
-    assert coverage.loc[
-        ["TLS_CHEMOKINE_12", "T_CELL_5", "T_CELL_INFLAMED_18"], "present"
-    ].tolist() == [12, 5, 9]
-    missing = "CMKLR1;HLA-DQA1;HLA-DRB1;HLA-E;IDO1;NKG7;PSMB10;STAT1;TIGIT"
-    assert coverage.loc["T_CELL_INFLAMED_18", "missing_genes"] == missing
-    assert "without CMKLR1, HLA-DQA1" in err

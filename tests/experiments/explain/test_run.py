@@ -1,144 +1,35 @@
-"""Explanations: that they lie where the synthetic truth says, and what ``tcgn-mil explain`` writes and refuses."""
+"""Tests of ``tcgn-mil explain``: place of explanations, files that are written, and refusals."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import shutil
-import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot as plt
 from PIL import Image
 
 from tcgn_mil.checkpoints import read_encoder_info, save_encoder
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments import main as cli
-from tcgn_mil.experiments.demo.explanation_check import localisation, localisation_means
 from tcgn_mil.experiments.demo.synthetic import SyntheticConfig, make_cohort
-from tcgn_mil.experiments.explain import figures as explanation_figures
-from tcgn_mil.experiments.explain.attribution_tables import Explanation, block_sums, explain_image
+from tcgn_mil.experiments.explain.attribution_tables import explain_image
 from tcgn_mil.experiments.explain.config import ExplainConfig
 from tcgn_mil.experiments.explain.gene_models import spot_model
-from tcgn_mil.experiments.explain.images import ExplainedSlides
 from tcgn_mil.experiments.explain.run import run
-from tcgn_mil.experiments.spot_level import pretrain as pretraining
-from tcgn_mil.experiments.spot_level.config import SpotConfig
-from tcgn_mil.inference.fold_models import load_fold_models, union_panel
-from tcgn_mil.inference.patients import predict_patient
 from tcgn_mil.inference.spots import predict_spots
 from tcgn_mil.io.feature_files import find_features
 from tcgn_mil.io.spot_files import read_patches, read_spots
 from tcgn_mil.models import create_encoder
 from tcgn_mil.models.network_input import EncoderInput
-from tcgn_mil.preprocessing.sections.run import write_spots
+from tcgn_mil.preprocessing.sections.run import SpotsConfig, write_spots
 from tcgn_mil.preprocessing.tiles.pixels import centre_tile
-from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.types.tile_geometry import PatchSize
 
 GENES = ("SYN_IMMUNE_01", "SYN_NULL_01")
-
-
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """Where explanations lie on two held-out patients of a small cohort, by an encoder trained for half a minute.
-
-    Sequenced ten times as deep as the demo's cohort: the logarithm of small counts makes null genes follow a spot's
-    depth, immune tissue has more RNA, and so at the demo's depth null genes are not quite null.
-    """
-    root = tmp_path_factory.mktemp("localisation")
-    config = SyntheticConfig(
-        n_patients=6,
-        slide_size_um=(300.0, 300.0),
-        slides_per_patient=(1.0,),
-        n_sections=6,
-        n_section_patients=6,
-        section_size_um=(1500.0, 1500.0),
-        median_umi=40_000.0,
-        poor_spot_probability=0.0,
-        n_null_genes=44,
-    )
-    cohort = make_cohort(config, root / "cohort")
-    write_spots(cohort.st, root / "spots", spot_pitch_um=config.spot_pitch_um)
-    pretrain = SpotConfig(
-        spots=str(root / "spots"),
-        test_sections=("A1", "B1"),
-        val_sections=("C1",),
-        model="tcgn_tiny",
-        views=1,
-        training=TrainingConfig(epochs=2, batch_size=16, lr=2e-3),
-    )
-    pretraining.run(pretrain, root / "encoder")
-    table = localisation(
-        root / "encoder" / "encoder.safetensors",
-        root / "spots",
-        cohort.truth,
-        ("A1", "B1"),
-        ig_spots=12,
-        ig_genes=2,
-        steps=16,
-    )
-    return localisation_means(table).set_index(["network", "method", "kind"])
-
-
-@pytest.mark.slow
-def test_grad_cam_of_immune_genes_lies_in_the_aggregates(measured: pd.DataFrame) -> None:
-    found = measured.loc["trained", "Grad-CAM", "immune"]
-    assert found["spots"] >= 30
-    assert found["genes"] == 14
-    assert found["ratio"] >= 2
-    assert found["ratio_of_means"] >= 2
-
-
-@pytest.mark.slow
-def test_grad_cam_of_null_genes_does_not_and_is_faint(measured: pd.DataFrame) -> None:
-    immune, null = (measured.loc["trained", "Grad-CAM", kind] for kind in ("immune", "null"))
-    assert null["genes"] == 44
-    assert null["ratio"] < 2
-    assert null["ratio_of_means"] < 2
-    assert null["strength"] < immune["strength"] / 2
-
-
-@pytest.mark.slow
-def test_grad_cam_of_an_untrained_network_does_not(measured: pd.DataFrame) -> None:
-    assert measured.loc["untrained", "Grad-CAM", "immune"]["ratio"] < 2
-
-
-@pytest.mark.slow
-def test_integrated_gradients_of_immune_genes_lean_to_the_aggregates(
-    measured: pd.DataFrame,
-) -> None:
-    """Noisier than Grad-CAM: after so little training they reach 1.4 to 3.8 (see results/explanations.md)."""
-    immune, null = (
-        measured.loc["trained", "integrated gradients", kind] for kind in ("immune", "null")
-    )
-    assert immune["ratio"] > 1.2
-    assert null["ratio"] < immune["ratio"]
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    """Run ``tcgn-mil explain`` in this process."""
-
-    def explain_with(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["tcgn-mil", "explain", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return Answer(ended.value.code or 0, captured.out, captured.err)
-
-    return explain_with
 
 
 @pytest.fixture(scope="module")
@@ -217,29 +108,6 @@ def test_spots_that_were_trained_on_are_called_so(
     assert set(pd.read_csv(tmp_path / "explanations.csv")["relation"]) == {"trained on"}
 
 
-@pytest.mark.parametrize(("size", "faint"), [(1e-4, True), (0.05, False)])
-def test_what_hardly_bears_on_a_gene_is_drawn_faint(
-    size: float, faint: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Colours reach to 0.1 sd / 49 at least, here 0.002."""
-    shown = []
-    monkeypatch.setattr(
-        explanation_figures, "_colour_bar", lambda _bar, image, _label: shown.append(image)
-    )
-    cam = np.zeros((1, 7, 7), dtype=np.float32)
-    cam[0, 2, 3] = size
-    relevance = np.zeros((1, 224, 224), dtype=np.float32)
-    relevance[0, :50, :50] = size / 64
-    zero = np.zeros(1, dtype=np.float32)
-    found = Explanation(zero, cam, zero, relevance, zero, zero, [])
-    _, axis = plt.subplots()
-    explanation_figures._draw_cam(axis, None, found, 0, sd=1.0)
-    explanation_figures._draw_relevance(axis, None, found, 0, sd=1.0)
-    for image in shown:
-        assert (np.max(image.get_alpha()) < 0.15) == faint
-    plt.close("all")
-
-
 def test_the_numbers_of_nodes_add_up(spot_run: Path) -> None:
     overview = pd.read_csv(spot_run / "explanations.csv").set_index(["picture", "gene"])
     nodes = pd.read_csv(spot_run / "nodes.csv").groupby(["picture", "gene"])
@@ -248,7 +116,7 @@ def test_the_numbers_of_nodes_add_up(spot_run: Path) -> None:
     np.testing.assert_allclose(sums["cam"], overview["cam_sum"], rtol=1e-3)
     np.testing.assert_allclose(
         sums["cam_mass"], overview["cam_sum"] > 0, rtol=1e-3
-    )  # all zero: nothing speaks for it
+    )  # zero everywhere, since nothing speaks for the gene
     np.testing.assert_allclose(
         sums["relevance"], overview["ig_change"] + overview["ig_delta"], rtol=1e-3, atol=1e-6
     )
@@ -349,88 +217,6 @@ def test_an_image_at_another_resolution_is_resized_to_the_encoders_field() -> No
     assert tiles.coords.tolist() == [[332, 232]]
     nearly = centre_tile("x", (153, 153), 0.5, (1.0,), PatchSize())  # 76.5 of 77.3 µm
     assert (nearly.coords.tolist(), nearly.spec.read_px) == ([[0, 0]], 153)
-
-
-@pytest.fixture(scope="module")
-def slide_arguments(demo: Path) -> list[object]:
-    return [
-        "--encoder",
-        demo / "encoder" / "encoder.safetensors",
-        "--slide-model",
-        demo / "slide-model",
-        "--features",
-        demo / "features",
-        "--tiles",
-        demo / "tiles",
-        "--slides",
-        demo / "cohort" / "slides.csv",
-        "--steps",
-        2,
-        "--top",
-        2,
-    ]
-
-
-def test_tiles_of_top_attention_are_explained_by_the_score_that_the_slide_model_gives(
-    call, demo: Path, slide_arguments: list[object], tmp_path: Path
-) -> None:
-    features = find_features(demo / "features")
-    slide = sorted(features)[1]
-    answer = call(*slide_arguments, "--gene", GENES[0], "--slide", slide, "--out", tmp_path)
-    assert answer.code == 0, answer.err
-    folds = load_fold_models(demo / "slide-model")
-    patient = slide[:12]
-    paths = [path for name, path in features.items() if name.startswith(patient)]
-    expected = predict_patient(patient, paths, folds, union_panel(folds), GENES[:1])
-    own = np.flatnonzero(expected.slide_index == paths.index(features[slide]))
-    best = own[np.argsort(-expected.attention[own], kind="stable")[:2]]
-    found = pd.read_csv(tmp_path / "explanations.csv")
-    assert found["picture"].tolist() == [
-        f"{slide}_x{x}_y{y}" for x, y in expected.coords[best].tolist()
-    ]
-    np.testing.assert_allclose(
-        found["predicted"], expected.tile_scores[best, 0], atol=2e-3
-    )  # features are float16
-    assert set(found["unit"]) == {"standardised tile score"}
-
-
-def test_a_slide_that_cannot_be_explained_costs_a_row(
-    call, demo: Path, slide_arguments: list[object], tmp_path: Path
-) -> None:
-    good, bad = sorted(find_features(demo / "features"))[:2]
-    shutil.copytree(demo / "tiles", tmp_path / "tiles")
-    (tmp_path / "tiles" / f"{bad}.h5").write_bytes(b"no HDF5")
-    answer = call(
-        *slide_arguments,
-        "--tiles",
-        tmp_path / "tiles",
-        "--gene",
-        GENES[0],
-        "--slide",
-        bad,
-        "--slide",
-        good,
-        "--out",
-        tmp_path / "out",
-    )
-    assert answer.code == 1
-    failures = pd.read_csv(tmp_path / "out" / "failures.csv")
-    assert failures[["slide", "stage"]].to_numpy().tolist() == [[bad, "explain"]]
-    assert pd.read_csv(tmp_path / "out" / "explanations.csv")["picture"].str.startswith(good).all()
-
-
-def test_the_encoder_has_to_be_that_of_the_features(demo: Path) -> None:
-    with pytest.raises(
-        InputError,
-        match=r"timm:resnet10t: is timm:resnet10t-\w+, the slide model reads .* tcgn_tiny",
-    ):
-        ExplainedSlides(
-            str(demo / "slide-model"),
-            "timm:resnet10t",
-            str(demo / "features"),
-            GENES[:1],
-            pretrained=False,
-        )
 
 
 def test_an_encoder_of_timm_is_explained_with_its_own_input(demo: Path, tmp_path: Path) -> None:
@@ -543,7 +329,9 @@ def test_patches_of_another_size_are_refused(demo: Path, tmp_path: Path) -> None
     )
     cohort = make_cohort(config, tmp_path / "cohort")
     write_spots(
-        cohort.st, tmp_path / "spots", spot_pitch_um=config.spot_pitch_um, patch=PatchSize(56, 1.0)
+        cohort.st,
+        tmp_path / "spots",
+        SpotsConfig(spot_pitch_um=config.spot_pitch_um, patch=PatchSize(56, 1.0)),
     )
     chosen = ExplainConfig(
         str(demo / "encoder" / "encoder.safetensors"),
@@ -553,11 +341,3 @@ def test_patches_of_another_size_are_refused(demo: Path, tmp_path: Path) -> None
     )
     with pytest.raises(InputError, match=r"trained on patches of 77\.3 µm .* these are 56\.0 µm"):
         run(chosen, tmp_path / "out")
-
-
-def test_sums_over_cells_keep_place_and_total() -> None:
-    values = np.random.default_rng(0).normal(size=(2, 3, 7, 7))
-    fine = block_sums(values, (14, 14))
-    np.testing.assert_allclose(fine[..., ::2, 1::2], values / 4)
-    np.testing.assert_allclose(block_sums(fine, (7, 7)), values)
-    np.testing.assert_allclose(block_sums(values, (5, 3)).sum(axis=(2, 3)), values.sum(axis=(2, 3)))

@@ -1,4 +1,4 @@
-"""All test sections together: means, intervals, p-values that heed folds, and what is predictable."""
+"""Tests of results over all test sections: means, intervals, p-values and predictable genes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cross-validation of spots from end to end on small sections: what is written, resumed, refused and compared."""
+"""Tests of cross-validation on small sections: files, resuming, refusals and comparison."""
 
 from __future__ import annotations
 
@@ -13,40 +13,17 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from spot_runs import PATIENTS, TRAINING, config_of
 from spot_sections import GENES, write_sections
 
 from tcgn_mil.checkpoints import read_encoder_info
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.spot_level import cross_validate as spot_cv
-from tcgn_mil.experiments.spot_level import hest_protocol
 from tcgn_mil.experiments.spot_level import pretrain as pretraining
 from tcgn_mil.experiments.spot_level import train_network as spot_training
 from tcgn_mil.experiments.spot_level.compare_runs import compare_runs
-from tcgn_mil.experiments.spot_level.config import PanelConfig, SpotConfig, TargetConfig
-from tcgn_mil.experiments.spot_level.summary import spot_cv_labels
+from tcgn_mil.experiments.spot_level.config import PanelConfig
 from tcgn_mil.inference.tile_encoder import open_encoder
-from tcgn_mil.settings.training import TrainingConfig
-
-PATIENTS = {"A1": "A", "A2": "A", "B1": "B", "C1": "C", "D1": "D"}
-TRAINING = TrainingConfig(epochs=2, batch_size=32, lr=3e-3, average=0.9)
-
-
-def config_of(spots: Path, **changes: Any) -> SpotConfig:
-    config = SpotConfig(
-        spots=str(spots),
-        model="resnet10t",
-        input_px=32,
-        n_folds=2,
-        training=TRAINING,
-        views=1,
-        target=TargetConfig(remove_depth=True, rank=2),
-    )
-    return replace(config, **changes)
-
-
-@pytest.fixture(scope="module")
-def spots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sections(tmp_path_factory.mktemp("spots"), PATIENTS)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +93,7 @@ def test_results_name_both_normalisations(finished: tuple[Path, dict[str, Any]])
     assert (sections["normalisation"] == "library").all()
     assert (sections["other_normalisation"] == "published").all()
     ridge = sections[sections["predictor"] == "ridge_colour"]
-    # All measured genes are in the panel, so that the two normalisations are one here.
+    # All measured genes are in the panel, so the two normalisations are the same here.
     np.testing.assert_allclose(ridge["median_r_all_other"], ridge["median_r_all"], atol=1e-4)
 
 
@@ -274,51 +251,6 @@ def test_only_finished_runs_are_compared(
         compare_runs(finished[0], tmp_path, tmp_path / "out")
 
 
-def test_the_recipe_of_hest_bench(spots: Path, tmp_path: Path) -> None:
-    (tmp_path / "genes.txt").write_text("\n".join(GENES), encoding="utf-8")
-    config = config_of(
-        spots,
-        views=4,
-        protocol="hest",
-        target=TargetConfig(),
-        panel=PanelConfig(str(tmp_path / "genes.txt")),
-        min_umi=1,
-    )
-    summary = hest_protocol.run(config, tmp_path / "hest")
-    genes = pd.read_csv(tmp_path / "hest" / "genes.csv")
-    assert len(genes) == 2 * len(GENES)
-    means = {row["fold"]: row["r"] for row in summary["results"]}
-    folds = genes.groupby("fold")["r"].mean()
-    assert means["mean"] == pytest.approx(folds.mean(), abs=1e-5)
-    assert means["sd"] == pytest.approx(folds.std(ddof=0), abs=1e-5)
-    assert any("untrained" in label for label in summary["labels"])
-
-
-def test_hest_ridge_is_its_formula() -> None:
-    rng = np.random.default_rng(0)
-    features, targets, new = (
-        rng.standard_normal((80, 6)),
-        rng.standard_normal((80, 3)) + 2,
-        rng.standard_normal((9, 6)),
-    )
-    found = hest_protocol.hest_ridge(features, targets, new)
-    mean, sd = features.mean(axis=0), features.std(axis=0)
-    x, z = (
-        (features - mean) / sd,
-        (new - mean) / sd,
-    )  # all six components: a rotation, which ridge does not see
-    weights = np.linalg.solve(x.T @ x + 100 / (6 * 3) * np.eye(6), x.T @ targets)
-    np.testing.assert_allclose(found, z @ weights, atol=2e-3)  # the solver stops early
-
-
-def test_hest_takes_variable_genes_that_are_seen(spots: Path) -> None:
-    sections = spot_cv.load_sections(config_of(spots))
-    panel = hest_protocol.variable_genes(sections, count=6)
-    assert sum(gene.startswith("BRIGHT") for gene in panel.genes) >= 5
-    with pytest.raises(InputError, match="the recipe needs 50"):
-        hest_protocol.variable_genes(sections)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -374,7 +306,8 @@ def test_baselines_of_a_validation_section_have_not_seen_it(spots: Path, tmp_pat
         pd.read_csv(tmp_path / name / "results.csv", index_col="predictor")
         for name in ("validated", "tested")
     ]
-    # TrainedNetwork on the same four sections, ridge gives a section the same r whichever part the section plays.
+    # Ridge is fitted on the same four sections in both cases, so a section has the same r as
+    # validation and as test section.
     for column in ("headline", "median_r_all"):
         assert found[0].loc["ridge_colour", column] == pytest.approx(
             found[1].loc["ridge_colour", column], abs=1e-5
@@ -396,46 +329,10 @@ def test_a_run_does_not_go_on_with_other_folds_or_spots(spots: Path, tmp_path: P
     folds.write_text("fold,part,id\nx,train,A1\nx,val,B\nx,test,C\n", encoding="utf-8")
     config = config_of(spots, folds=str(folds), train="none", baselines=False)
     spot_cv.run(config, tmp_path / "cv")
-    (tmp_path / "cv" / "summary.json").unlink()  # as if killed before its end
+    (tmp_path / "cv" / "summary.json").unlink()  # as if the run had been interrupted
     folds.write_text("fold,part,id\nx,train,C\nx,val,B\nx,test,A1\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"folds.csv: differs from the folds of this run"):
         spot_cv.run(config, tmp_path / "cv")
     (tmp_path / "cv" / "folds.csv").unlink()
     with pytest.raises(InputError, match="a network of other training sections"):
         spot_cv.run(config, tmp_path / "cv")
-
-
-def test_the_published_preset_is_labelled_and_stands_above_a_config_file(tmp_path: Path) -> None:
-    from tcgn_mil.config import resolve_config
-    from tcgn_mil.experiments.spot_level.config import preset_values
-
-    path = tmp_path / "all.yaml"
-    path.write_text("group_by: patient\ntraining: {epochs: 30, seed: 4}\n", encoding="utf-8")
-    found = resolve_config(
-        SpotConfig,
-        yaml_path=path,
-        preset=preset_values("published"),
-        overrides=["training.epochs=5"],
-    )
-    assert (found.group_by, found.training.epochs, found.training.seed, found.preset) == (
-        "section",
-        5,
-        4,
-        "published",
-    )
-    text = " ".join(spot_cv_labels(found, []))
-    assert "preset published" in text
-    assert "truncated: 5 of its 79 epochs" in text
-    assert "not the paper's panel" in text
-
-
-def test_hest_refuses_what_it_has_no_use_for_and_genes_that_are_missing(
-    spots: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(InputError, match="no use for members, target"):
-        hest_protocol.run(config_of(spots, protocol="hest", members=2), tmp_path / "a")
-    (tmp_path / "genes.txt").write_text("\n".join((*GENES, "NOSUCH")), encoding="utf-8")
-    panel = PanelConfig(str(tmp_path / "genes.txt"))
-    config = config_of(spots, views=4, protocol="hest", target=TargetConfig(), panel=panel)
-    with pytest.raises(InputError, match="lacks 1 of 13 panel genes: NOSUCH"):
-        hest_protocol.run(config, tmp_path / "b")

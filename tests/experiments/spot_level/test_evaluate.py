@@ -1,4 +1,4 @@
-"""Results of a held-out section: intervals, p and q of the right genes, and what counts as predictable."""
+"""Tests of the results of one held-out section: intervals, p, q and predictable genes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def section(rows: int = 14, columns: int = 14, *, seed: int = 0) -> SpotTargets:
 
 
 def predictions(test: SpotTargets) -> dict[str, np.ndarray]:
-    """A model that knows genes 0 to 9 and 35, a ridge that knows gene 0 better, and the depth control."""
+    """Return a model that predicts genes 0 to 9 and 35, a ridge better for gene 0, and depth."""
     rng = np.random.default_rng(1)
     known = np.zeros(GENES)
     known[[*range(10), 35]] = 1
@@ -61,7 +61,7 @@ def test_genes_that_are_predicted_are_found_and_others_rarely(results: SectionRe
     assert (genes["q_model"][:10] < 0.05).all()
     assert (genes["q_model"][10:30] < 0.05).sum() <= 2
     assert genes["q_model"][30:].isna().all()  # seen in too few spots: not tested
-    assert genes["p_model"][35] < 0.001  # but p is told
+    assert genes["p_model"][35] < 0.001  # p is given nevertheless
     assert (genes["q_model"].dropna() >= genes["p_model"][:30]).all()
 
 

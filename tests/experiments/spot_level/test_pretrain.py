@@ -1,4 +1,4 @@
-"""Pretraining from weights of elsewhere."""
+"""Tests of pretraining that starts from given weights."""
 
 from __future__ import annotations
 

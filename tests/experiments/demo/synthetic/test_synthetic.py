@@ -1,4 +1,4 @@
-"""The synthetic cohort says what it is, holds together, and comes out the same however it is made."""
+"""Tests of the synthetic cohort: labels, consistency and reproducibility."""
 
 from __future__ import annotations
 

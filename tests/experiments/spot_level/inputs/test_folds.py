@@ -1,4 +1,4 @@
-"""Which sections train, validate and test."""
+"""Tests of the assignment of sections to training, validation and test."""
 
 from __future__ import annotations
 

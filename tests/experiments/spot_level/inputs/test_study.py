@@ -1,4 +1,4 @@
-"""A fold's genes, spots and targets, and the inputs that cannot make one."""
+"""Tests of the genes, spots and targets of a fold, and of inputs that are refused."""
 
 from __future__ import annotations
 
