@@ -45,14 +45,14 @@ def associate_cell_types(config: AssociationConfig, out_dir: str | Path) -> dict
     Parameters
     ----------
     config
-        Config of the run, with ``spots`` and ``cell_types``.
+        Predictions (``spots``) and proportions of cell types (``cell_types``).
     out_dir
-        Folder to write.
+        Folder for the two tables and the figure.
 
     Returns
     -------
     dict
-        The contents of ``summary.json``.
+        Sections, numbers of spots, and the summary by cell type.
 
     Raises
     ------

@@ -26,6 +26,7 @@ _AGREEMENT: Mapping[str, str | tuple[str, str, str]] = {
     "partial r": _PARTIAL,
     "partial q": "partial_q",
 }
+_TESTED = {"p": "p", "q": "q", "partial r": "partial_r", "partial q": "partial_q"}
 _CAPTIONS = {
     "signatures.png": "Agreement of the predicted with the measured score of each signature: r with"
     " its 95 % interval. An interval that crosses 0 is compatible with no agreement.",
@@ -117,10 +118,7 @@ def _covariate_tables(run: Run) -> list[Table]:
             "test": "test",
             "patients": "n",
             "effect": "effect",
-            "p": "p",
-            "q": "q",
-            "partial r": "partial_r",
-            "partial q": "partial_q",
+            **_TESTED,
         },
         sort="p",
         down=False,
@@ -176,10 +174,7 @@ def _other_tables(run: Run) -> list[Table]:
                 "gene": "gene",
                 "patients": "n",
                 "r": "r",
-                "p": "p",
-                "q": "q",
-                "partial r": "partial_r",
-                "partial q": "partial_q",
+                **_TESTED,
                 "part of the score": "part_of_score",
                 "in the sets": "sets",
             },

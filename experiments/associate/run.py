@@ -56,14 +56,15 @@ def run(config: AssociationConfig, out_dir: str | Path) -> dict[str, Any]:
     Parameters
     ----------
     config
-        Config of the run.
+        Files, gene sets and options of the analysis. With ``spots``, cell types are analysed
+        instead (:func:`~tcgn_mil.experiments.associate.cell_types.associate_cell_types`).
     out_dir
-        Folder to write.
+        Folder for tables and figures.
 
     Returns
     -------
     dict
-        The contents of ``summary.json``.
+        The most certain results, with notes that a reader should know.
     """
     if config.spots is not None:
         return associate_cell_types(config, out_dir)

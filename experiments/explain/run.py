@@ -47,14 +47,14 @@ def run(config: ExplainConfig, out_dir: str | Path) -> tuple[dict[str, Any], lis
     Parameters
     ----------
     config
-        Config of the run.
+        Model, genes and images.
     out_dir
-        Folder to write.
+        Folder for figures and tables.
 
     Returns
     -------
     summary
-        The contents of ``summary.json``.
+        Numbers of images, their unit, and the largest error of integration.
     failures
         Sections or slides that could not be explained.
 

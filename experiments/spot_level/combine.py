@@ -47,9 +47,9 @@ class RunResults(NamedTuple):
     Attributes
     ----------
     genes
-        One row for each gene.
+        One row for each gene of any fold.
     summary
-        One row for each predictor.
+        One row for each predictor, with its headline.
     """
 
     genes: pd.DataFrame

@@ -69,14 +69,14 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     Parameters
     ----------
     config
-        Config of the run.
+        Sections, folds, network and training; every section of a fold's test part is tested.
     out_dir
-        Folder to write.
+        Folder of the run, with a folder for each fold inside.
 
     Returns
     -------
     dict
-        The contents of ``summary.json``.
+        Summary with the headline and the baselines (:meth:`SpotCrossValidation.summary`).
 
     Raises
     ------

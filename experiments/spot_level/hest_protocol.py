@@ -57,14 +57,14 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     Parameters
     ----------
     config
-        Config of the run.
+        Sections, folds and encoder. Keys that the recipe fixes keep their defaults.
     out_dir
-        Folder to write.
+        Folder for tables and summary.
 
     Returns
     -------
     dict
-        The contents of ``summary.json``.
+        Mean r of each fold, and its mean and standard deviation over folds.
 
     Raises
     ------

@@ -43,14 +43,14 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     Parameters
     ----------
     config
-        Config of the run.
+        Sections, genes, network and training.
     out_dir
-        Folder to write.
+        Folder of the encoder.
 
     Returns
     -------
     dict
-        The contents of ``summary.json``.
+        Results on the test sections and what led to them, as in ``summary.json``.
 
     Raises
     ------

@@ -132,7 +132,7 @@ def preset(name: str, seed: int = 0) -> SyntheticConfig:
     Raises
     ------
     InputError
-        If there is no preset of this name.
+        If `name` is another word.
 
     Examples
     --------
