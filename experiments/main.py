@@ -12,11 +12,11 @@ from typing import Annotated
 
 import typer
 
-from tcgn_mil import __version__
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.command_line.options import Out
 from tcgn_mil.experiments.report.command import report
 from tcgn_mil.experiments.verbs import verbs
+from tcgn_mil.version import __version__
 
 _HELP = (
     "Predict bulk gene expression from whole-slide images: pretrain TCGN on spatial"

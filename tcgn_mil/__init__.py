@@ -18,8 +18,9 @@ What the command line does in one verb, a notebook does in one call with the sam
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from tcgn_mil.version import __version__
 
 if TYPE_CHECKING:
     from tcgn_mil.experiments.associate.config import AssociationConfig
@@ -39,11 +40,6 @@ if TYPE_CHECKING:
     from tcgn_mil.preprocessing.slides.readers import open_slide
     from tcgn_mil.signatures.gene_sets import load_gene_sets
     from tcgn_mil.signatures.scores import score_signatures
-
-try:
-    __version__ = version("tcgn-mil")
-except PackageNotFoundError:  # a bare copy on a GPU machine, not installed
-    __version__ = "0+unknown"
 
 # Public name -> module, and the name there where it differs.
 _PUBLIC = {

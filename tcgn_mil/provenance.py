@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from tcgn_mil import __version__
+from tcgn_mil.version import __version__
 
 SCHEMA_VERSION = 1
 _REPORTED_PACKAGES = (
