@@ -5,11 +5,11 @@ predictions are correlated within folds and combined by Fisher's z, as everywher
 (docs/protocol.md, section Metrics per gene).
 
 **Null variance of the combined z.** Folds are not independent: what is tested in one fold trains
-the others. If the labels were exchangeable, the variance of the combined z would be up to 2. It is
-inflated only as far as the score and the labels that the models were trained on have something in
-common. Against a covariate, the standard deviation is therefore taken as sqrt(1 + R2), where R2 is
-the largest squared correlation of the covariate with a measured gene. Where the measured genes are
-not known it is sqrt(2), the upper bound.
+the others. Between predictions and the labels that their models were trained on, the combined z
+can have a variance of up to 2 instead of 1. Against a score that no model was trained on, such as a
+covariate, the variance is 1 + R2, where R2 is the squared correlation of the score with a label
+(:func:`tcgn_mil.statistics.fold_combination.fold_null_sd`). The largest R2 over the measured genes
+is taken. Where most of the genes that were trained on are not measured, the upper bound of 2 stays.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ can be analysed as well.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -211,20 +211,13 @@ def _write_enrichment(
 
     Each of the two needs something that may not be known: which genes are predictable, or their r.
     """
-    source = "list" if config.genes else "predictions"
-    panel, statistic = study.predicted.genes, study.source.r
-    if genes is not None:
-        statistic = genes["pearson_r"].to_numpy()
-        if chosen is None:
-            yes = (genes["pearson_q"] < SIGNIFICANT) & (genes["pearson_r"] > 0)
-            chosen, source = (
-                tuple(genes.loc[yes, "gene"]),
-                "r > 0 at q < 0.05 here; no baseline considered",
-            )
-        panel = tuple(genes["gene"]) if source.startswith("r > 0") else panel
+    background = _background(config, study, genes, chosen)
     sets = list(study.sets.values())
-    over = pd.DataFrame() if chosen is None else hypergeometric(chosen, panel, sets)
+    over = pd.DataFrame()
+    if background.chosen is not None:
+        over = hypergeometric(background.chosen, background.panel, sets)
     ranked = pd.DataFrame()
+    statistic = study.source.r if genes is None else genes["pearson_r"].to_numpy()
     if statistic is not None and np.isfinite(statistic).any():
         names = study.predicted.genes if genes is None else tuple(genes["gene"])
         ranked = preranked(
@@ -236,9 +229,9 @@ def _write_enrichment(
             seed=config.seed,
         )
     summary["enrichment"] = {
-        "predictable": None if chosen is None else len(chosen),
-        "source": None if chosen is None else source,
-        "background": len(panel),
+        "predictable": None if background.chosen is None else len(background.chosen),
+        "source": None if background.chosen is None else background.source,
+        "background": len(background.panel),
     }
     for name, table in (("enrichment", over), ("gsea", ranked)):
         if len(table):
@@ -253,3 +246,33 @@ def _write_enrichment(
             )
     if len(over) or len(ranked):
         draw_enrichment(over, ranked, out_dir / "enrichment.png")
+
+
+class _Background(NamedTuple):
+    """Predictable genes (None if they are not known), who called them so, and the panel."""
+
+    chosen: tuple[str, ...] | None
+    source: str
+    panel: tuple[str, ...]
+
+
+def _background(
+    config: AssociationConfig,
+    study: AssociationStudy,
+    genes: pd.DataFrame | None,
+    chosen: tuple[str, ...] | None,
+) -> _Background:
+    """Return the predictable genes and the panel that they are compared with.
+
+    Genes outside the panel could not have been found, so the panel is the background. If nobody
+    called genes predictable, those that are significant in this run are taken, and the panel is
+    then the genes that were tested here.
+    """
+    if chosen is not None or genes is None:
+        return _Background(chosen, "list" if config.genes else "predictions", study.predicted.genes)
+    significant = (genes["pearson_q"] < SIGNIFICANT) & (genes["pearson_r"] > 0)
+    return _Background(
+        tuple(genes.loc[significant, "gene"]),
+        "r > 0 at q < 0.05 here; no baseline considered",
+        tuple(genes["gene"]),
+    )

@@ -252,7 +252,7 @@ def _covariates(
         config.covariates, patients, config.adjust_for, zero_unknown=config.zero_unknown
     )
     known = columns.notna().all(axis=1)
-    # A category becomes indicator columns without its first level, which the mean of ranks absorbs.
+    # A category becomes one indicator column for each level but the first, which the others imply.
     numbers = pd.get_dummies(columns, drop_first=True, dtype=float).where(known)
     notes.append(
         f"partial correlations use the {int(known.sum())} patients for whom"

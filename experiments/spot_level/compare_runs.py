@@ -2,7 +2,7 @@
 
 The interval of the difference of two headlines is a bootstrap over blocks of spots. Both runs are
 resampled with the same blocks, since the same spots judge both. Noise that the runs share then
-cancels in the difference, and the interval is narrower than that of two independent runs.
+cancels in the difference.
 """
 
 from __future__ import annotations

@@ -252,8 +252,7 @@ def _in_space(
     """Return the columns of one predictor that heed space, and its resampled r (R, G)."""
     result = tested(test.expression, predicted)
     assert test.positions is not None
-    # The residuals are taken once, on all spots. Regressing depth out again in each resample would
-    # cost a thousand times more and change r little, as the spline has few coefficients.
+    # Depth is regressed out once, on all spots, and not again in each resample, to save time.
     drawn = block_bootstrap(
         tested.residuals(test.expression),
         tested.residuals(predicted),

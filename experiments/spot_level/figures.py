@@ -120,10 +120,10 @@ def draw_detection(table: pd.DataFrame, path: Path) -> None:
     shown = ["median_r", "median_depth_adjusted_r"]
     means = table.groupby(["predictor", "seen_in"], observed=True)[shown].mean()
     for axis, column in zip(axes, shown, strict=True):
-        for index, name in enumerate(
-            name for name in PREDICTOR_NAMES if name in means.index.get_level_values(0)
-        ):
-            values = means.loc[name, column].reindex(list(DETECTION_LABELS)).to_numpy(float)
+        wide = means[column].unstack("seen_in").reindex(columns=list(DETECTION_LABELS))
+        medians = dict(zip(wide.index, wide.to_numpy(float), strict=True))
+        for index, name in enumerate(name for name in PREDICTOR_NAMES if name in medians):
+            values = medians[name]
             if np.isfinite(values).any():
                 axis.plot(
                     DETECTION_LABELS,
@@ -135,7 +135,7 @@ def draw_detection(table: pd.DataFrame, path: Path) -> None:
                 )
         axis.axhline(0, color="black", linewidth=0.6)
         axis.set(
-            xlabel="gene seen in so many spots",
+            xlabel="share of spots in which a gene is seen",
             ylabel=column.replace("_", " ").replace("depth adjusted", "depth-adjusted"),
         )
         axis.spines[["top", "right"]].set_visible(False)

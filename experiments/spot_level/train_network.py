@@ -287,7 +287,7 @@ def _validation(study: SpotStudy, info: EncoderInfo) -> Callable[[Any], float] |
     """Return a function that scores a model on the validation sections, or None without any.
 
     The score is the mean depth-adjusted r over genes seen in at least 20 % of the spots, averaged
-    over sections. A mean changes more smoothly from epoch to epoch than the median of the headline.
+    over sections.
     """
     if not study.val:
         return None
