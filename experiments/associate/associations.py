@@ -202,9 +202,9 @@ def _by_group(
     null_sd: float = 1.0,
 ) -> KruskalWallis:
     """Apply the test of Kruskal & Wallis, to ranks within folds where there are folds."""
-    known = np.where((groups >= 0)[:, None], values, np.nan)
+    in_group = np.where((groups >= 0)[:, None], values, np.nan)
     return kruskal_wallis(
-        known if folds is None else patient_ranks(known, folds), groups, null_sd=null_sd
+        in_group if folds is None else patient_ranks(in_group, folds), groups, null_sd=null_sd
     )
 
 
@@ -233,9 +233,10 @@ def _against(
         Whether the score itself is of predictions. It then shares everything that their models were
         trained on, and the null variance is at its upper bound.
     """
-    known, null_sd = np.empty((len(score), 0)) if trained_on else _trained_on(study), FOLD_NULL_SD
+    labels = np.empty((len(score), 0)) if trained_on else _trained_on(study)
+    null_sd = FOLD_NULL_SD
     if folds is not None:
-        null_sd = fold_null_sd(np.square(spearman_over_patients(known, score[:, None], folds).r))
+        null_sd = fold_null_sd(np.square(spearman_over_patients(labels, score[:, None], folds).r))
     raw = spearman_over_patients(values, score[:, None], folds, null_sd=null_sd)
     table = pd.DataFrame({"name": list(names), "n": raw.n, "effect": raw.r, "p": raw.p})
     if folds is not None:
@@ -248,7 +249,7 @@ def _against(
             without_covariates(score[:, None], adjust, folds),
         )
         if folds is not None:
-            theirs = without_covariates(known, adjust, folds)
+            theirs = without_covariates(labels, adjust, folds)
             null_sd = fold_null_sd(
                 np.square(pearson_over_patients(theirs.values, right.values, folds).r)
             )

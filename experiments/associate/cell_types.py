@@ -208,10 +208,10 @@ def section_table(name: str, path: Path, types: pd.DataFrame) -> pd.DataFrame:
             path=path,
             fix="give --spots the folder that tcgn-mil spot-cv wrote",
         )
-    known = np.isfinite(np.asarray(spots.layers["truth"])).all(axis=1) & spots.obs_names.isin(
+    usable = np.isfinite(np.asarray(spots.layers["truth"])).all(axis=1) & spots.obs_names.isin(
         types.index
     )
-    spots = spots[known, spots.var["detection"].to_numpy(float) >= DETECTION_FLOOR]
+    spots = spots[usable, spots.var["detection"].to_numpy(float) >= DETECTION_FLOOR]
     if spots.n_obs < MIN_SPOTS or not spots.n_vars:
         raise InputError(
             f"section {name}: {spots.n_obs} spots have cell types and {spots.n_vars} genes are seen"

@@ -197,22 +197,22 @@ def draw_volcano(
         Number of genes that are named. Dots are dark where q < 0.05, and genes of the score itself
         have a ring.
     """
-    known = table[np.isfinite(table["r"]) & np.isfinite(table["p"])]
-    height = -np.log10(known["p"].clip(lower=_LEAST_P))
-    sure = known["q"] < SIGNIFICANT
+    tested = table[np.isfinite(table["r"]) & np.isfinite(table["p"])]
+    height = -np.log10(tested["p"].clip(lower=_LEAST_P))
+    sure = tested["q"] < SIGNIFICANT
     figure, axis = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
     axis.scatter(
-        known["r"],
+        tested["r"],
         height,
         s=9,
         linewidths=0,
         alpha=0.7,
         c=np.where(sure, plotting.COLOURS[0], "#b5b5b5").tolist(),
     )
-    own = known["part_of_score"].to_numpy(bool)
+    own = tested["part_of_score"].to_numpy(bool)
     if own.any():
         axis.scatter(
-            known["r"][own],
+            tested["r"][own],
             height[own],
             s=34,
             facecolors="none",
@@ -228,11 +228,11 @@ def draw_volcano(
         ylabel=f"-log10 p (dark: q < {SIGNIFICANT}, BH)",
     )
     axis.margins(x=0.26, y=0.06)
-    for side in (known[known["r"] > 0], known[known["r"] < 0]):
+    for side in (tested[tested["r"] > 0], tested[tested["r"] < 0]):
         _name_dots(axis, side[side["q"] < SIGNIFICANT].head(labelled // 2))
     axis.set_title(title, fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
-    plotting.save_figure(figure, path, known)
+    plotting.save_figure(figure, path, tested)
 
 
 def _name_dots(axis: Axes, genes: pd.DataFrame) -> None:

@@ -158,8 +158,8 @@ def predictable_genes(config: AssociationConfig, study: AssociationStudy) -> tup
     """
     if config.genes is not None:
         listed = read_gene_list(config.genes).genes
-        known = {canonical_gene(gene) for gene in study.predicted.genes}
-        if not known & {canonical_gene(gene) for gene in listed}:
+        predicted = {canonical_gene(gene) for gene in study.predicted.genes}
+        if not predicted & {canonical_gene(gene) for gene in listed}:
             raise InputError(
                 "names no gene of the predictions",
                 path=config.genes,
@@ -182,8 +182,8 @@ def _shared_rows(first: PatientExpression, second: PatientExpression) -> list[in
             path=second.path,
             fix="use the same gene names in both files",
         )
-    known = set(second.patients)
-    rows = [row for row, patient in enumerate(first.patients) if patient in known]
+    shared = set(second.patients)
+    rows = [row for row, patient in enumerate(first.patients) if patient in shared]
     if not rows:
         raise InputError(
             f"shares no patient with {first.path.name}: its first patient is"
@@ -251,11 +251,11 @@ def _covariates(
     columns, _ = read_covariates(
         config.covariates, patients, config.adjust_for, zero_unknown=config.zero_unknown
     )
-    known = columns.notna().all(axis=1)
+    complete = columns.notna().all(axis=1)
     # A category becomes one indicator column for each level but the first, which the others imply.
-    numbers = pd.get_dummies(columns, drop_first=True, dtype=float).where(known)
+    numbers = pd.get_dummies(columns, drop_first=True, dtype=float).where(complete)
     notes.append(
-        f"partial correlations use the {int(known.sum())} patients for whom"
+        f"partial correlations use the {int(complete.sum())} patients for whom"
         f" {', '.join(columns.columns)} is known"
     )
     return shown, numbers.to_numpy(dtype=np.float64), notes

@@ -196,11 +196,11 @@ class TileScores(nn.Module):
         total: Tensor | float = 0.0
         regressors = cast("list[SlideRegressor]", list(self.regressors))
         for regressor, columns in zip(regressors, self.columns, strict=True):
-            known = torch.tensor([column >= 0 for column in columns])
+            has_gene = torch.tensor([column >= 0 for column in columns])
             values = regressor.in_context(regressor.tile_values(features), alone)
             # A model without the gene computes a score of column 0, which is not added.
             scores = regressor.score_tiles(values, [max(column, 0) for column in columns])
-            total = total + torch.where(known, scores[:, 0], 0.0)
+            total = total + torch.where(has_gene, scores[:, 0], 0.0)
         return total / torch.tensor(self.columns).ge(0).sum(dim=0)
 
     def forward(self, images: Tensor) -> Tensor:

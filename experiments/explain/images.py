@@ -82,15 +82,15 @@ def section_paths(source: str | Path, sections: Sequence[str]) -> dict[str, Path
         Sections to explain; if none is named, all sections of the folder.
     """
     source = Path(source)
-    found = {source.stem: source} if source.suffix == ".h5ad" else find_sections(source)
-    unknown = [name for name in sections if name not in found]
+    paths = {source.stem: source} if source.suffix == ".h5ad" else find_sections(source)
+    unknown = [name for name in sections if name not in paths]
     if unknown:
         raise InputError(
             f"has no section {preview(unknown)}",
             path=source,
-            fix=f"give --section with a name among {preview(list(found), most=20)}",
+            fix=f"give --section with a name among {preview(list(paths), most=20)}",
         )
-    return {name: found[name] for name in sections or found}
+    return {name: paths[name] for name in sections or paths}
 
 
 def section_relations(encoder: str | Path) -> dict[str, str]:
@@ -232,9 +232,9 @@ class ExplainedSlides:
     def images_of(self, slide: str, source: TileSource, top: int) -> ImagesOfSource:
         """Collect the `top` tiles of highest attention of a slide, and the model scoring them."""
         if slide not in self.features:
-            known = preview(list(self.features))
+            encoded = preview(list(self.features))
             raise InputError(
-                f"slide {slide} has no features; those of {known} are there",
+                f"slide {slide} has no features; those of {encoded} are there",
                 fix="run tcgn-mil encode on this slide",
             )
         infos = {name: read_feature_info(path) for name, path in self.features.items()}

@@ -135,10 +135,10 @@ def _detection(tables: Sequence[pd.DataFrame], spots: NDArray[np.float64]) -> ND
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean over sections that have a value (G,); NaN where none has."""
-    known = np.isfinite(values)
+    counted = np.isfinite(values)
     with np.errstate(invalid="ignore"):
-        return np.where(known, values, 0).sum(axis=0) / np.where(
-            known.any(axis=0), known.sum(axis=0), np.nan
+        return np.where(counted, values, 0).sum(axis=0) / np.where(
+            counted.any(axis=0), counted.sum(axis=0), np.nan
         )
 
 
@@ -147,7 +147,7 @@ def _mean_replicates(
 ) -> NDArray[np.float32] | None:
     """Return the mean over sections of resampled r (R, G); None where no section has replicates."""
     total: NDArray[np.floating] | None = None
-    known: NDArray[np.integer] | None = None
+    counted: NDArray[np.integer] | None = None
     for part in results.values():
         drawn = part.replicates.get(predictor)
         if drawn is None:
@@ -156,10 +156,10 @@ def _mean_replicates(
         aligned = np.where(columns >= 0, drawn[:, columns], np.nan)
         has = np.isfinite(aligned)
         total = np.where(has, aligned, 0) + (0 if total is None else total)
-        known = has + (0 if known is None else known)
-    if total is None or known is None:
+        counted = has + (0 if counted is None else counted)
+    if total is None or counted is None:
         return None
-    return np.asarray(total / np.where(known > 0, known, np.nan), dtype=np.float32)
+    return np.asarray(total / np.where(counted > 0, counted, np.nan), dtype=np.float32)
 
 
 def _tested(

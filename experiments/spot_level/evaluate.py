@@ -70,12 +70,12 @@ def baseline_predictions(
         Predictions (S, G) float32 for the test spots by name of the baseline: ridge regression on
         colour, a spline of depth, the log total count, and the training mean.
     """
-    known = np.isfinite(train.expression).all(axis=1)
-    expression, depth = train.expression[known], train.log_depth[known]
+    finite = np.isfinite(train.expression).all(axis=1)
+    expression, depth = train.expression[finite], train.log_depth[finite]
     shape = test.expression.shape
     mean = np.broadcast_to(expression.mean(axis=0, dtype=np.float64), shape)
     return {
-        "ridge_colour": ridge_predictions(train_colour[known], expression, test_colour),
+        "ridge_colour": ridge_predictions(train_colour[finite], expression, test_colour),
         "depth_control": depth_predictions(depth, expression, test.log_depth),
         "log_total": np.broadcast_to(test.log_depth[:, None], shape).astype(np.float32),
         "training_mean": mean.astype(np.float32),

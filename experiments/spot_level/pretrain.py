@@ -114,7 +114,7 @@ def write_study(study: SpotStudy, out_dir: Path) -> None:
     used = [
         section
         for name, section in study.sections.items()
-        if name in {*study.split.known, *study.split.test}
+        if name in {*study.split.train_and_val, *study.split.test}
     ]
     write_csv(out_dir / "dropped_spots.csv", pd.concat([section.dropped for section in used]))
     if len(study.missing):

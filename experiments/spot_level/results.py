@@ -56,26 +56,26 @@ def evaluate(
     dict
         Results by section.
     """
-    known = study.split.known if study.split.test else study.train
-    colour = study.colour(known)
-    train = study.stacked(known)
-    other, others = study.other_normalisation((*known, *names))
+    fitted = study.split.train_and_val if study.split.test else study.train
+    colour = study.colour(fitted)
+    train = study.stacked(fitted)
+    other, others = study.other_normalisation((*fitted, *names))
     results = {}
     for name in names:
         test, own_colour = study.targets[name], study.colour([name])
         predictions = {key: average_predictions(study, networks[key], name) for key in networks}
         predictions |= baseline_predictions(train, colour, test, own_colour)
-        found = section_results(
+        section = section_results(
             study.panel, test, predictions, section=name, normalisation=study.config.normalisation
         )
         refitted = baseline_predictions(
-            stack_targets([others[key] for key in known]), colour, others[name], own_colour
+            stack_targets([others[key] for key in fitted]), colour, others[name], own_colour
         )
         plain = _plain_medians(others[name].expression, predictions | refitted)
-        found.summary["other_normalisation"] = other
-        found.summary["median_r_all_other"] = found.summary["predictor"].map(plain)
-        write_section(study, name, predictions[MODEL], found, out_dir)
-        results[name] = found
+        section.summary["other_normalisation"] = other
+        section.summary["median_r_all_other"] = section.summary["predictor"].map(plain)
+        write_section(study, name, predictions[MODEL], section, out_dir)
+        results[name] = section
     return results
 
 
@@ -101,9 +101,9 @@ def _plain_medians(
     truth: NDArray[np.float32], predictions: Mapping[str, NDArray[np.float32]]
 ) -> dict[str, float]:
     """Return the median plain r over all genes by predictor, over the spots that have a value."""
-    known = np.isfinite(truth).all(axis=1)
+    finite = np.isfinite(truth).all(axis=1)
     return {
-        name: median_over_genes(pearson(truth[known], values[known]))
+        name: median_over_genes(pearson(truth[finite], values[finite]))
         for name, values in predictions.items()
     }
 
@@ -112,7 +112,7 @@ def write_section(
     study: SpotStudy,
     name: str,
     predicted: NDArray[np.float32],
-    found: SectionResults,
+    results: SectionResults,
     out_dir: Path,
 ) -> None:
     """Write what one section gives.
@@ -121,7 +121,7 @@ def write_section(
     ``predicted_<section>.h5ad`` (AnnData that squidpy can draw), ``maps_<section>.png`` and
     ``genes_<section>.png``.
     """
-    section, truth, table = study.sections[name], study.targets[name].expression, found.genes
+    section, truth, table = study.sections[name], study.targets[name].expression, results.genes
     write_csv(out_dir / f"genes_{name}.csv", table)
     if "predictable" in table:
         names = table.loc[table["predictable"], ["gene", f"depth_adjusted_r_{MODEL}", f"q_{MODEL}"]]

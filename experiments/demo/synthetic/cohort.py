@@ -161,12 +161,12 @@ def _claim(config: SyntheticConfig, root: Path) -> None:
     )
     if manifest.exists():
         try:
-            found = json.loads(manifest.read_text(encoding="utf-8"))
+            stored = json.loads(manifest.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(
                 f"is not valid JSON: {error}", path=manifest, fix="give --out an empty folder"
             ) from error
-        if {key: found.get(key) for key in made_of} != made_of:
+        if {key: stored.get(key) for key in made_of} != made_of:
             raise InputError(
                 "holds a synthetic cohort of another config",
                 path=root,
@@ -181,16 +181,16 @@ def _claim(config: SyntheticConfig, root: Path) -> None:
 
 
 def _slides(config: SyntheticConfig) -> list[_Slide]:
-    found = []
+    slides = []
     for patient in config.patients:
         site = config.site_of(patient)
         rng = config.rng(f"slides {patient}")
         number = 1 + int(rng.choice(len(config.slides_per_patient), p=config.slides_per_patient))
-        found += [
+        slides += [
             _Slide(f"{patient}-01Z-00-DX{k + 1}", patient, site, config.scanner_mpp[site])
             for k in range(number)
         ]
-    return found
+    return slides
 
 
 def _slide_table(slides: list[_Slide]) -> pd.DataFrame:

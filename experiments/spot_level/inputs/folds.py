@@ -55,7 +55,7 @@ class SectionSplit:
     name: str = "0"
 
     @property
-    def known(self) -> tuple[str, ...]:
+    def train_and_val(self) -> tuple[str, ...]:
         """Sections that the model of this fold has seen, for training or for early stopping.
 
         A section of the test part is not among them, even if it chose the epoch.

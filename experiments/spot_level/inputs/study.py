@@ -154,7 +154,7 @@ def make_study(
         used = {name: without_empty_spots(section, panel) for name, section in used.items()}
     train, val = split.train, split.val
     if config.validation == "join":
-        train, val = split.known, ()
+        train, val = split.train_and_val, ()
     elif split.validation == BLOCK:
         (name,) = split.train
         train, val = (f"{name} (training part)",), (f"{name} (validation block)",)

@@ -59,7 +59,7 @@ def test_each_patient_is_tested_once_and_trains_in_no_fold_that_tests_it() -> No
     assert [fold.name for fold in folds] == list("ABCDE")
     assert sorted(name for fold in folds for name in fold.test) == sorted(MANY)
     for fold in folds:
-        assert not {MANY[name] for name in fold.test} & {MANY[name] for name in fold.known}
+        assert not {MANY[name] for name in fold.test} & {MANY[name] for name in fold.train_and_val}
         assert fold.validation == DISJOINT
         assert fold.leaking == ()
         assert sorted((*fold.train, *fold.val, *fold.test)) == sorted(MANY)
@@ -81,7 +81,7 @@ def test_two_patients_of_which_one_has_a_single_section() -> None:
     assert of_b.validation == HELD_OUT
     assert (of_c.train, of_c.val, of_c.test) == (("B4",), ("B4",), ("C2", "C3", "C4", "C5"))
     assert of_c.validation == BLOCK
-    assert of_c.known == ("B4",)
+    assert of_c.train_and_val == ("B4",)
     assert not of_b.leaking + of_c.leaking
 
 
@@ -96,7 +96,7 @@ def test_selection_on_test_validates_on_nothing_else() -> None:
         assert fold.val == fold.test
         assert fold.validation == ON_TEST
         assert len(fold.train) == 4
-        assert not set(fold.known) & set(fold.test)
+        assert not set(fold.train_and_val) & set(fold.test)
 
 
 @pytest.mark.parametrize(("sections", "n_folds"), [({"A1": "A", "A2": "A"}, 0), (HER2ST, 3)])

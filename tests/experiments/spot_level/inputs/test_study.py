@@ -57,7 +57,7 @@ def test_the_block_set_aside_shares_no_pixel_with_what_trains(spots: Path) -> No
     assert np.abs(train[:, None] - val[None]).max(axis=-1).min() > gap_px
     assert 0.2 < len(val) / 121 < 0.35
     assert len(train) >= 121 - len(val) - 11  # at most one column of spots is in neither
-    assert study.split.known == ("B1",)
+    assert study.split.train_and_val == ("B1",)
 
 
 def test_with_join_the_validation_part_trains_and_nothing_chooses(spots: Path) -> None:
