@@ -70,21 +70,23 @@ def spots(
     ] = "section",
 ) -> None:
     """Read spatial transcriptomics into one SpotSet a section: raw counts, patches and an alignment picture."""
-    from tcgn_mil.preprocessing.sections.run import write_spots
+    from tcgn_mil.preprocessing.sections.run import SpotsConfig, write_spots
 
     done, failures, notes = write_spots(
         source,
         out,
-        format=layout,
-        sections=section,
-        image=image,
-        patch=PatchSize(patch_px, patch_mpp),
-        spot_pitch_um=spot_pitch_um,
-        mpp=mpp,
-        gene_ids=gene_ids,
-        allow_coarse=allow_coarse,
-        slides_out=slides_out,
-        pseudobulk_by=pseudobulk_by,
+        SpotsConfig(
+            format=layout,
+            sections=section,
+            image=image,
+            patch=PatchSize(patch_px, patch_mpp),
+            spot_pitch_um=spot_pitch_um,
+            mpp=mpp,
+            gene_ids=gene_ids,
+            allow_coarse=allow_coarse,
+            slides_out=slides_out,
+            pseudobulk_by=pseudobulk_by,
+        ),
     )
     for note in notes:
         typer.echo(note, err=True)

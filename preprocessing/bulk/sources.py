@@ -131,9 +131,9 @@ def read_samples(
         genes.append(TableGenes(path.name, table.layout, report, merge_rule(unit), tallies))
         tables.append(table._replace(values=values, symbols=None))
     shared, lost = _shared_genes([table.values for table in tables], unit, paths)
-    values = [_restricted(table.values, shared) for table in tables]
+    restricted = [_restricted(table.values, shared) for table in tables]
     return Samples(
-        values=pd.concat(values) if len(tables) > 1 else tables[0].values,
+        values=pd.concat(restricted) if len(tables) > 1 else tables[0].values,
         sources=[
             path.name
             for path, table in zip(paths, tables, strict=True)

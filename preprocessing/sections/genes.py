@@ -1,4 +1,4 @@
-"""Counts of a section under one name per gene: what is no gene left out, repeated names summed, all of it counted."""
+"""Give each gene of a section one name, sum the counts of repeated names, and check raw counts."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ class SectionGenes:
     Attributes
     ----------
     names
-        (G,) distinct.
+        Names of the G genes, all different.
     ids
-        (G,) as the source names them, several of one gene joined by ``;``; None where they are the names.
+        Names of the G genes in the source. Several names of one gene are joined by ``;``. None if
+        they are equal to `names`.
     report
-        What became of the source's ids.
+        Counts of ids that were renamed, merged and so on.
     other_features
-        Features left out since they are no gene expression (antibodies, say), by type.
+        Type to number of features that were left out because they are not gene expression, such as
+        antibodies.
     """
 
     names: tuple[str, ...]
@@ -42,11 +44,11 @@ class SectionGenes:
     other_features: dict[str, int] = field(default_factory=dict)
 
     def as_row(self) -> dict[str, int]:
-        """Plain numbers, for a table."""
+        """Return the numbers as a row of gene_report.csv."""
         return {**self.report.as_dict(), "other_features": sum(self.other_features.values())}
 
     def note(self) -> str | None:
-        """One line where something happened to the genes, else None."""
+        """Return one line for the user if genes were changed or left out, else None."""
         report = self.report
         left_out = [
             f"{number} features of type {kind} left out"
@@ -69,25 +71,40 @@ def name_counts(
     by: str = "symbol",
     path: object = None,
 ) -> tuple[sparse.csr_matrix, SectionGenes]:
-    """Name the columns of (S, F) counts by the rules of `gene_names`, and sum those of one name.
+    """Name the genes of a section and sum the columns of one gene.
+
+    The rules for names are those of :mod:`~tcgn_mil.preprocessing.gene_names`.
 
     Parameters
     ----------
+    counts
+        (S, F) counts.
     ids, symbols, types
-        Of the F features; of the types only `GENE_EXPRESSION` is kept.
+        Ids, symbols and types of the F features. Features of a type other than `GENE_EXPRESSION`
+        are left out.
     by
-        ``symbol`` or ``ensembl``.
+        Name genes by ``symbol`` or by ``ensembl`` id.
     path
-        The file, for errors.
+        The file, for messages.
 
     Returns
     -------
-    (S, G) float32 CSR, and its genes.
+    counts : scipy.sparse.csr_matrix
+        (S, G) float32.
+    genes : SectionGenes
+        The G genes.
 
     Raises
     ------
     InputError
-        If no feature is a gene, a gene has no name, or ids are asked for that the source lacks.
+        If no feature is a gene, a gene has no name, or Ensembl ids are asked for and there are
+        none.
+
+    Examples
+    --------
+    >>> counts, genes = name_counts(sparse.csr_matrix([[1, 2, 4]]), ["CD3D", "TP53", "CD3D"])
+    >>> genes.names, counts.toarray().tolist()
+    (('CD3D', 'TP53'), [[5.0, 2.0]])
     """
     where = None if path is None else str(path)
     ids = [str(name) for name in ids]
@@ -99,30 +116,35 @@ def name_counts(
             raise InputError(
                 f"holds no gene expression, only {preview(sorted(other))}",
                 path=where,
-                fix="give the gene matrix",
+                fix="give the matrix of gene expression",
             )
-        counts, ids = (
-            counts[:, genes],
-            [name for name, kept in zip(ids, genes, strict=True) if kept],
-        )
-        symbols = (
-            None
-            if symbols is None
-            else [name for name, kept in zip(symbols, genes, strict=True) if kept]
-        )
+        counts = counts[:, genes]
+        ids = [name for name, kept in zip(ids, genes, strict=True) if kept]
+        if symbols is not None:
+            symbols = [name for name, kept in zip(symbols, genes, strict=True) if kept]
     named = name_genes(ids, symbols, by=by, path=path)
     if by == "ensembl" and not any(map(is_ensembl, ids)):
         raise InputError("names no gene by Ensembl id", path=where, fix="use --gene-ids symbol")
     merged, names = sum_repeated(counts, named.names)
     originals = _originals(ids, named.names)
-    known = None if originals == list(names) else tuple(originals)
-    return merged, SectionGenes(tuple(names), known, named.report, dict(other))
+    own_ids = None if originals == list(names) else tuple(originals)
+    return merged, SectionGenes(tuple(names), own_ids, named.report, dict(other))
 
 
 def sum_repeated(
     counts: sparse.csr_matrix, names: Sequence[str]
 ) -> tuple[sparse.csr_matrix, list[str]]:
-    """Sum the columns of one name, in the order of their first ones; (S, G) float32 CSR, and the G names."""
+    """Sum the columns of each name.
+
+    The sum is a product with the (F, G) matrix that has a 1 for each feature and its gene.
+
+    Returns
+    -------
+    counts : scipy.sparse.csr_matrix
+        (S, G) float32.
+    names : list of str
+        The G names, in the order in which they first occur.
+    """
     codes, distinct = pd.factorize(np.asarray(names, dtype=object))
     if len(distinct) < len(codes):
         members = sparse.csr_matrix(
@@ -133,6 +155,7 @@ def sum_repeated(
 
 
 def _originals(ids: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the ids of each name, joined, in the order in which the names first occur."""
     together: dict[str, list[str]] = {}
     for own, name in zip(ids, names, strict=True):
         together.setdefault(name, []).append(own)
@@ -142,12 +165,12 @@ def _originals(ids: Sequence[str], names: Sequence[str]) -> list[str]:
 def check_counts(
     counts: Any, spots: Sequence[str], genes: Sequence[str], *, path: object
 ) -> sparse.csr_matrix:
-    """(S, F) raw counts as float64 CSR without stored zeros.
+    """Return (S, F) raw counts as float64 CSR without stored zeros.
 
     Raises
     ------
     InputError
-        Naming gene and spot of the first value that is no whole number of counts.
+        If a value is no count; the message names the gene and the spot of the first one.
     """
     try:
         matrix = sparse.csr_matrix(counts, dtype=np.float64)
@@ -169,7 +192,7 @@ def check_counts(
 
 
 def are_counts(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether each value is a whole number from 0 to 2^31 - 1."""
+    """Tell for each value whether it is a whole number from 0 to 2^31 - 1."""
     with np.errstate(invalid="ignore"):
         return (
             np.isfinite(values)

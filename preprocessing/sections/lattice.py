@@ -1,8 +1,16 @@
-"""Resolution from the lattice of spots: their distance on the glass is known, so their distance in pixels says µm/px.
+"""Measure the resolution of an image from the lattice of its spots.
 
-The affine map from array positions to pixels is fitted over all spots, so that neither a rotated image nor single
-displaced spots matter. Visium's array is hexagonal, with columns counted in half steps (odd in odd rows); the first ST
-arrays are square.
+The distance between neighbouring spots on the glass is known. Divided by their distance in pixels
+it gives the µm per pixel.
+
+An affine map ``pixel = array @ axes + offset`` is fitted by least squares over all spots, where
+``array`` is the column and the row of a spot and ``axes`` (2, 2) holds the pixels for one column
+and for one row. A rotated image therefore gives the same result, and a few displaced spots matter
+little. The vector to a neighbour is the neighbour's array offset times ``axes``.
+
+Visium's array is hexagonal. Its columns are counted in half steps, so that column + row is even for
+every spot, and the neighbours are at offsets (2, 0), (1, 1) and (1, -1). The older arrays of
+spatial transcriptomics are square, with neighbours at (1, 0) and (0, 1).
 """
 
 from __future__ import annotations
@@ -18,24 +26,30 @@ from tcgn_mil.types.tile_geometry import check_mpp
 
 VISIUM_PITCH_UM = 100.0
 SQUARE_PITCH_UM = 200.0
-_NEIGHBOURS = {True: ((2, 0), (1, 1), (1, -1)), False: ((1, 0), (0, 1))}  # by whether hexagonal
-_MAX_UNEVEN = 1.05  # longest over shortest distance of neighbours
-_MAX_RESIDUAL = 0.1  # of the distance
+MIRRORED = (
+    "its spots are mirrored against the array: are x and y swapped, or is the image flipped?"
+    " look at the alignment figure"
+)
+# Array offsets of the neighbours, by whether the array is hexagonal.
+_NEIGHBOURS = {True: ((2, 0), (1, 1), (1, -1)), False: ((1, 0), (0, 1))}
+_MAX_UNEVEN = 1.05  # longest distance of neighbours, as a multiple of the shortest
+_MAX_RESIDUAL = 0.1  # root mean square distance of spots from their places, as a share of the pitch
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """The array of spots in pixels.
+    """Lattice of spots in an image.
 
     Attributes
     ----------
     pitch_px
-        Distance of neighbouring spots.
+        Distance between neighbouring spots in pixels.
     pitch_um
-        What that is on the glass, if the array is of the usual kind.
+        The same in µm on the glass, if the array is of the usual kind.
     mirrored
-        Whether the array's columns and rows turn the other way in the image: one of them is flipped, or x and y are
-        swapped. False where array positions are not known.
+        Whether the lattice is a mirror image of the array (the determinant of ``axes`` is
+        negative). Either x and y are swapped, or the image is flipped. False if array positions are
+        unknown.
     """
 
     pitch_px: float
@@ -46,31 +60,38 @@ class Lattice:
 def fit_lattice(
     array: NDArray[np.floating], pixels: NDArray[np.floating], *, path: object
 ) -> Lattice:
-    """Fit the array of spots.
+    """Fit the lattice of spots.
 
     Parameters
     ----------
     array
-        (S, 2) column and row in the array.
+        (S, 2) column and row of each spot in the array.
     pixels
-        (S, 2) x and y of the centres.
+        (S, 2) x and y of each centre in pixels.
+    path
+        The file, for messages.
 
     Raises
     ------
     InputError
-        If the spots span no lattice, or the positions do not lie on one.
+        If the spots lie on one line, or the positions do not lie on a lattice.
+
+    Examples
+    --------
+    >>> array = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+    >>> lattice = fit_lattice(array, array * 290.0 + 50, path="spots.csv")
+    >>> round(lattice.pitch_px), lattice.pitch_um, lattice.mirrored
+    (290, 200.0, False)
     """
     array, pixels = np.asarray(array, dtype=np.float64), np.asarray(pixels, dtype=np.float64)
     centred = array - array.mean(axis=0) if len(array) else array
     if len(array) < 3 or np.linalg.matrix_rank(centred) < 2:
         raise InputError(
-            f"its {len(array)} spots span no array: no distance to measure",
+            f"its {len(array)} spots span no array, so there is no distance to measure",
             path=str(path),
-            fix="state the image's µm per pixel",
+            fix="give the µm per pixel of the image with --mpp",
         )
-    axes, *_ = np.linalg.lstsq(
-        centred, pixels - pixels.mean(axis=0), rcond=None
-    )  # (2, 2): pixels a column, a row
+    axes, *_ = np.linalg.lstsq(centred, pixels - pixels.mean(axis=0), rcond=None)
     hexagonal = bool((array.sum(axis=1) % 2 == 0).all())
     steps = np.linalg.norm(np.array(_NEIGHBOURS[hexagonal]) @ axes, axis=1)
     pitch = float(steps.mean())
@@ -80,9 +101,11 @@ def fit_lattice(
     if steps.min() <= 0 or steps.max() / steps.min() > _MAX_UNEVEN or off > _MAX_RESIDUAL * pitch:
         shown = ", ".join(f"{step:.1f}" for step in steps)
         raise InputError(
-            f"its positions lie on no lattice: neighbours are {shown} px apart, spots {off:.1f} px off their places",
+            f"its positions lie on no lattice: neighbours are {shown} px apart, and spots are"
+            f" {off:.1f} px off their places",
             path=str(path),
-            fix="check that array and pixel positions are of one section, rows with rows and columns with columns",
+            fix="check that array and pixel positions are of one section, and that rows and columns"
+            " are not swapped in one of them",
         )
     return Lattice(
         pitch, VISIUM_PITCH_UM if hexagonal else SQUARE_PITCH_UM, bool(np.linalg.det(axes) < 0)
@@ -90,10 +113,20 @@ def fit_lattice(
 
 
 def nearest_spacing(pixels: NDArray[np.floating], *, path: object) -> Lattice:
-    """The median distance to the nearest spot, for sources without array positions; taken for Visium's pitch."""
+    """Return a lattice whose pitch is the median distance to the nearest spot.
+
+    For sources without array positions. The pitch in µm is taken to be Visium's.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than three spots.
+    """
     if len(pixels) < 3:
         raise InputError(
-            "has too few spots to measure a distance", path=str(path), fix="state the µm per pixel"
+            "has too few spots to measure a distance",
+            path=str(path),
+            fix="give the µm per pixel of the image with --mpp",
         )
     distances, _ = cKDTree(pixels).query(pixels, k=2)
     return Lattice(float(np.median(distances[:, 1])), VISIUM_PITCH_UM)
@@ -107,12 +140,25 @@ def resolution(
     tolerance: float,
     path: object,
 ) -> float:
-    """µm per pixel as given, checked against the spots, or else measured from them.
+    """Return µm per pixel, as stated and checked against the spots, or else as measured.
+
+    Parameters
+    ----------
+    lattice
+        Lattice of the spots.
+    spot_pitch_um
+        Distance between neighbouring spots in µm; None for that of the lattice.
+    mpp
+        Stated µm per pixel; None to measure it.
+    tolerance
+        Largest relative difference between the stated and the measured value.
+    path
+        The file, for messages.
 
     Raises
     ------
     InputError
-        If the given one is more than `tolerance` (relative) off the measured one.
+        If the stated value is further off the measured one than `tolerance`.
     """
     pitch_um = lattice.pitch_um if spot_pitch_um is None else spot_pitch_um
     measured = check_mpp(pitch_um / lattice.pitch_px, what="measured resolution", path=path)
@@ -123,6 +169,7 @@ def resolution(
         raise InputError(
             f"its spots, {pitch_um:g} µm apart, give {measured:.4g} µm/px, but {mpp:.4g} is stated",
             path=str(path),
-            fix="leave the resolution out, or state the spots' true distance in µm",
+            fix="remove the stated resolution, or give the true distance of spots to"
+            " --spot-pitch-um",
         )
     return mpp

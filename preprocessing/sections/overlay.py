@@ -1,4 +1,4 @@
-"""A picture of a section that shows its spots on its tissue, to see at a glance that they belong together."""
+"""Draw a section with its spots, to show whether spots and tissue belong together."""
 
 from __future__ import annotations
 
@@ -39,20 +39,24 @@ def write_overlay(
     size_um: tuple[float, float],
     field_um: float,
 ) -> None:
-    """Draw the image beside itself with every patch outlined, coloured by the log of its total count.
+    """Draw the image twice, alone and with an outline for each patch, and the orientations as bars.
+
+    The colour of an outline is the logarithm of the spot's total count.
 
     Parameters
     ----------
+    path
+        PNG file to write.
     picture
         (H, W, 3) uint8, the whole image.
     adata
-        The spots drawn; obsm["spatial"] in pixels of ``uns["mpp"]`` µm.
+        The spots, with ``obsm["spatial"]`` in pixels of ``uns["mpp"]`` µm.
     alignment
-        Drawn as bars, and said in the title.
+        Comparison of orientations.
     size_um
-        Width and height of the image.
+        Width and height of the image in µm.
     field_um
-        Side of a patch.
+        Side of a patch in µm.
     """
     width, height = (side / 1000 for side in size_um)
     panel = 6 * min(max(height / width, 0.4), 2.5)
@@ -96,9 +100,8 @@ def _draw_patches(axis: Any, adata: AnnData, side_mm: float) -> Any:
         linewidth=1.2 if adata.n_obs < 1500 else 0.6,
     )
     totals = np.log10(np.maximum(adata.obs["total_counts"].to_numpy(), 1))
-    low, high = np.percentile(
-        totals, (2, 98)
-    )  # a spot with a single count would take most of the colours
+    # Percentiles, because one spot with a single count would take up most of the colour scale.
+    low, high = np.percentile(totals, (2, 98))
     colours = plt.cm.ScalarMappable(plt.Normalize(low, high), cmap="viridis")
     squares.set_edgecolor(colours.to_rgba(totals).tolist())
     axis.add_collection(squares)
@@ -106,12 +109,12 @@ def _draw_patches(axis: Any, adata: AnnData, side_mm: float) -> Any:
 
 
 def _draw_orientations(axis: Any, alignment: Alignment) -> None:
-    """A bar for the darkness under the spots in each orientation, with tissue share and correlation beside it."""
+    """Draw a bar for the darkness under the spots in each orientation, with its tissue share."""
     shown = alignment.orientations
-    loud = alignment.verdict == "misplaced"
+    misplaced = alignment.verdict == "misplaced"
     colours = [_BAR_COLOURS["other"]] * len(shown)
-    colours[0] = _BAR_COLOURS["other"] if loud else _BAR_COLOURS["given"]
-    if loud:
+    colours[0] = _BAR_COLOURS["other"] if misplaced else _BAR_COLOURS["given"]
+    if misplaced:
         colours[shown.index(alignment.best_other)] = _BAR_COLOURS["better"]
     rows = np.arange(len(shown))
     darkness = np.array([one.darkness for one in shown])

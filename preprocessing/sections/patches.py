@@ -1,4 +1,4 @@
-"""Where the patch of a spot lies and what it shows: cut by physical size round the centre, resampled once."""
+"""Cut the patch of each spot out of an image, by physical size around its centre."""
 
 from __future__ import annotations
 
@@ -17,13 +17,36 @@ from tcgn_mil.types.tile_geometry import MAX_UPSAMPLING, PatchSize
 def patch_corners(
     centres: NDArray[np.floating], patch: PatchSize, mpp: float
 ) -> tuple[NDArray[np.int64], int]:
-    """Top-left corners (S, 2) x, y and the side of the source square, in pixels of an image with `mpp` µm each."""
+    """Return the squares of an image that become patches.
+
+    Parameters
+    ----------
+    centres
+        (S, 2) spot centres x, y in pixels of the image.
+    patch
+        Physical size of the patches.
+    mpp
+        µm per pixel of the image.
+
+    Returns
+    -------
+    corners : ndarray
+        (S, 2) int64 top-left corners x, y.
+    side : int
+        Side of the squares in pixels of the image.
+
+    Examples
+    --------
+    >>> corners, side = patch_corners(np.array([[100.0, 60.0]]), PatchSize(112, 0.5), mpp=1.0)
+    >>> corners.tolist(), side
+    ([[72, 32]], 56)
+    """
     side = max(1, round(patch.um / mpp))
     return np.floor(np.asarray(centres, dtype=np.float64) - side / 2 + 0.5).astype(np.int64), side
 
 
 def inside(corners: NDArray[np.int64], side: int, width: int, height: int) -> NDArray[np.bool_]:
-    """(S,) whether a patch lies wholly on the image."""
+    """Return (S,) whether a patch lies wholly on the image."""
     return (
         (corners >= 0).all(axis=1)
         & (corners[:, 0] + side <= width)
@@ -34,9 +57,25 @@ def inside(corners: NDArray[np.int64], side: int, width: int, height: int) -> ND
 def cut_patches(
     slide: Slide, centres: NDArray[np.floating], patch: PatchSize
 ) -> Iterator[NDArray[np.uint8]]:
-    """Each patch (px, px, 3) uint8, in the order of `centres` (S, 2), level-0 pixels.
+    """Cut the patches out of a slide.
 
-    Whole source pixels are taken, except where a few of them fill a patch: rounding those would change its size.
+    Usually a patch is a whole number of source pixels, resampled to the size of the patch. If the
+    image is so coarse that a few source pixels fill a patch, rounding to whole pixels would change
+    the physical size of the patch noticeably. The patch is then interpolated at its exact place.
+
+    Parameters
+    ----------
+    slide
+        The image.
+    centres
+        (S, 2) spot centres x, y in level-0 pixels.
+    patch
+        Physical size of the patches.
+
+    Yields
+    ------
+    ndarray
+        (px, px, 3) uint8, in the order of the centres.
     """
     if slide.mpp > patch.mpp * MAX_UPSAMPLING:
         for x, y in np.asarray(centres, dtype=np.float64).tolist():
@@ -48,11 +87,14 @@ def cut_patches(
 
 
 def _enlarge(slide: Slide, x: float, y: float, patch: PatchSize) -> NDArray[np.uint8]:
-    """A patch of fewer source pixels than its own, interpolated between them at the exact place."""
-    step = patch.mpp / slide.mpp  # source pixels per stored pixel
-    reach = (
-        math.ceil(patch.um / slide.mpp / 2) + 3
-    )  # bicubic interpolation looks two pixels further
+    """Interpolate a patch that has more pixels than its source.
+
+    The centre of patch pixel ``i`` is at ``centre - um / mpp / 2 + (i + 1/2) * step - 1/2`` in
+    source pixels, where pixel ``i`` of the source has its centre at ``i``.
+    """
+    step = patch.mpp / slide.mpp  # source pixels for each pixel of the patch
+    # Bicubic interpolation uses two pixels beyond the patch on each side.
+    reach = math.ceil(patch.um / slide.mpp / 2) + 3
     left, top = math.floor(x) - reach, math.floor(y) - reach
     source = slide.read(left, top, 0, 2 * reach + 1, 2 * reach + 1)
     first_x, first_y = (

@@ -1,7 +1,7 @@
-"""A section of spatial transcriptomics as any reader gives it: counts, where its spots lie, and its pixels unopened.
+"""Section of spatial transcriptomics as a reader returns it, with its image not yet opened.
 
-Positions and µm per pixel refer to the full-resolution frame, also where only a smaller image of the section is left;
-the image then says how many of its pixels one pixel of that frame is.
+Positions and µm per pixel refer to the full-resolution image, also if only a smaller picture of the
+section is left. The image then gives the scale of its pixels against the full-resolution ones.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -22,23 +23,24 @@ from tcgn_mil.preprocessing.slides.readers.base import MAX_READ_PX, Slide
 from tcgn_mil.preprocessing.slides.readers.plain import MAX_IMAGE_PX, PlainSlide, read_image
 from tcgn_mil.types.tile_geometry import PatchSize
 
-MAX_DISAGREEMENT = 0.05  # of a given and a measured resolution
+MAX_DISAGREEMENT = 0.05  # relative, between a stated and a measured resolution
+NOT_IN_TISSUE = "not under tissue (in_tissue 0)"
 
 
 @dataclass(frozen=True)
 class ReadSettings:
-    """How sections are read.
+    """Settings for reading sections.
 
     Attributes
     ----------
     patch
-        Physical size of the patches asked for.
+        Physical size of the patches.
     spot_pitch_um
-        Distance of neighbouring spots in µm; None for the layout's own.
+        Distance between neighbouring spots in µm; None for the usual one of the layout.
     mpp
         µm per pixel of the full-resolution image, instead of measuring it.
     gene_ids
-        What names genes: ``symbol`` or ``ensembl``.
+        Name genes by ``symbol`` or by ``ensembl`` id.
     """
 
     patch: PatchSize
@@ -48,7 +50,7 @@ class ReadSettings:
 
 
 class ArraySlide(PlainSlide):
-    """Pixels out of another file than an image, behind the interface of slides."""
+    """Pixels in memory, with the methods of a slide."""
 
     def __init__(self, path: Path, mpp: float, pixels: NDArray[np.uint8]) -> None:
         self.path, self.mpp, self._pixels = path, mpp, pixels
@@ -58,18 +60,18 @@ class ArraySlide(PlainSlide):
 
 @dataclass(frozen=True)
 class SectionImage:
-    """Pixels of a section, not yet opened.
+    """Image of a section, not yet opened.
 
     Attributes
     ----------
     path
-        The file that holds them.
+        File that holds the pixels.
     kind
-        What they are, for messages: ``image``, ``hires image``.
+        Kind of image, for messages: ``image`` or ``hires image``.
     scale
-        Pixels of this image per pixel of the full-resolution frame, at most 1.
+        Pixels of this image for each pixel of the full-resolution image, at most 1.
     load
-        Reads (H, W, 3) uint8 RGB, where `path` is no image file.
+        Function that reads (H, W, 3) uint8 RGB, if `path` is no image file.
     """
 
     path: Path
@@ -78,36 +80,40 @@ class SectionImage:
     load: Callable[[], NDArray[np.uint8]] | None = None
 
     def open(self, mpp: float) -> Slide:
-        """The pixels, as a slide of `mpp` µm per pixel: by the spots, whatever the file states."""
+        """Open the image as a slide of `mpp` µm per pixel, whatever resolution the file states."""
         if self.load is not None:
             return ArraySlide(self.path, mpp, self.load())
         if self.scale < 1:
-            return ArraySlide(self.path, mpp, read_image(self.path))  # coarser than any scan may be
+            # A slide reader would refuse so coarse a resolution.
+            return ArraySlide(self.path, mpp, read_image(self.path))
         slide = open_slide(self.path, fallback_mpp=mpp)
         slide.mpp = mpp
         return slide
 
     def disagreement(self, mpp: float) -> str | None:
-        """A warning where the file states another resolution than the spots give."""
+        """Return a warning if the file states another resolution than the spots give."""
         if self.load is not None or self.scale < 1:
             return None
         with open_slide(self.path, fallback_mpp=mpp) as slide:
             stated = slide.mpp
         if abs(stated / mpp - 1) <= MAX_DISAGREEMENT:
             return None
-        return f"{self.path.name} states {stated:.4g} µm/px, its spots give {mpp:.4g}: is it the image of this section?"
+        return (
+            f"{self.path.name} states {stated:.4g} µm/px, its spots give {mpp:.4g}:"
+            " is it the image of this section?"
+        )
 
 
 @dataclass(frozen=True)
-class StoredPatches:
-    """Patches of the asked size that a source already holds.
+class SourcePatches:
+    """Patches of the size asked for that a source already holds.
 
     Attributes
     ----------
     path
-        HDF5 with ``img`` in the HEST layout.
+        HDF5 file with ``img``, in the layout of HEST.
     rows
-        (S,) row of each spot there, -1 where it has none.
+        (S,) row of each spot in it; -1 for a spot without a patch.
     """
 
     path: Path
@@ -116,29 +122,30 @@ class StoredPatches:
 
 @dataclass(frozen=True)
 class RawSection:
-    """One section as read.
+    """Section as a reader returns it.
 
     Attributes
     ----------
     section, patient
-        Ids.
+        Names of the section and of its patient.
     counts
-        (S, G) whole numbers, float32 in CSR.
+        (S, G) whole numbers, float32 CSR.
     genes
-        Names of the G genes and what became of the source's.
+        Names of the G genes.
     positions
-        Indexed by spot, S rows: x, y in the array (column, row); pixel_x (column), pixel_y (row) of the centre in the
-        full-resolution frame.
+        Indexed by spot, S rows. Columns x, y are the position in the array (column, row). Columns
+        pixel_x (column) and pixel_y (row) are the centre in pixels of the full-resolution image.
     mpp
-        µm per pixel of that frame, given or measured from the distance of the spots.
+        µm per pixel of the full-resolution image, stated or measured from the distance of the
+        spots.
     image
-        The finest pixels there are.
+        The finest image that is available.
     dropped
-        Spots left out: spot, reason.
+        Spots that were left out, with the reason.
     warnings
-        What the user should know.
+        Lines for the user.
     patches
-        Where the source holds patches that fit; they are used as they are.
+        Patches that the source already holds, if they have the size asked for.
     """
 
     section: str
@@ -150,7 +157,7 @@ class RawSection:
     image: SectionImage
     dropped: list[tuple[str, str]]
     warnings: tuple[str, ...] = ()
-    patches: StoredPatches | None = None
+    patches: SourcePatches | None = None
 
     @property
     def spots(self) -> pd.Index:
@@ -159,32 +166,34 @@ class RawSection:
 
     @property
     def image_mpp(self) -> float:
-        """µm per pixel of the image."""
+        """µm per pixel of the available image."""
         return self.mpp / self.image.scale
 
     def centres(self) -> NDArray[np.float64]:
-        """(S, 2) spot centres x, y in the full-resolution frame."""
+        """Return (S, 2) spot centres x, y in pixels of the full-resolution image."""
         return self.positions[["pixel_x", "pixel_y"]].to_numpy(dtype=np.float64)
 
     def totals(self) -> NDArray[np.float64]:
-        """(S,) counts over all genes."""
+        """Return (S,) counts summed over all genes."""
         return np.asarray(self.counts.sum(axis=1, dtype=np.float64)).ravel()
 
 
 @dataclass(frozen=True)
 class SectionSource:
-    """A section that can be read.
+    """Section that was found, but not yet read.
 
     Attributes
     ----------
     section
-        Its id.
+        Name of the section.
     files
-        Gives the files it is made of, by which a change is seen; may raise InputError.
+        Returns the files that the section is read from. A section is read again if one of them has
+        changed. May raise InputError.
     read
-        Reads it; may raise InputError.
+        Reads the section. May raise InputError.
     choices
-        What else it is made from: ids and numbers that a change of makes it another.
+        Other values that the section depends on, such as its patient. The section is read again if
+        one of them has changed.
     """
 
     section: str
@@ -194,28 +203,29 @@ class SectionSource:
 
 
 def broken_source(section: str, error: InputError) -> SectionSource:
-    """A source that was found unusable, to be reported in its turn."""
+    """Return a source that raises `error` when it is read; other sections are not affected."""
 
-    def fail(*_: object) -> RawSection:
+    def fail(*_: object) -> NoReturn:
         raise error
 
-    return SectionSource(section, fail, fail)  # type: ignore[arg-type]
+    return SectionSource(section, fail, fail)
 
 
 def whole_image(slide: Slide) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 of level 0.
+    """Read level 0 of a slide as (H, W, 3) uint8.
 
     Raises
     ------
     InputError
-        If it has more than `MAX_IMAGE_PX` pixels.
+        If the slide has more than `MAX_IMAGE_PX` pixels.
     """
     width, height = slide.size
     if width * height > MAX_IMAGE_PX:
         raise InputError(
-            f"has {width} x {height} pixels, over the {MAX_IMAGE_PX / 1e6:.0f} million copied into a slide",
+            f"has {width} x {height} pixels, more than the {MAX_IMAGE_PX / 1e6:.0f} million that"
+            " can be copied into a slide",
             path=slide.path,
-            fix="leave --slides-out out, and use the image itself as the slide",
+            fix="remove the option --slides-out, and use the image itself as the slide",
         )
     whole = width * height <= MAX_READ_PX
     return slide.read(0, 0, 0, width, height) if whole else slide.thumbnail(slide.mpp)

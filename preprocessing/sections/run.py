@@ -1,8 +1,9 @@
-"""``tcgn-mil spots``: spatial transcriptomics into one SpotSet a section, with a picture to look at."""
+"""Write sections of spatial transcriptomics as spot sets with patches (``tcgn-mil spots``)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,93 +29,143 @@ STAGE = "spots"
 
 
 class CohortSpots(NamedTuple):
-    """Sections written or kept, those that failed, and what to tell the user: a line each, the section first."""
+    """Result of :func:`write_spots`.
+
+    Attributes
+    ----------
+    done
+        Names of the sections that were written, or kept from an earlier call.
+    failures
+        Sections that could not be used.
+    notes
+        Lines for the user, each with the name of its section.
+    """
 
     done: list[str]
     failures: list[Failure]
     notes: list[str]
 
 
-def write_spots(
-    source: str | Path,
-    out_dir: str | Path,
-    *,
-    format: str = "auto",
-    sections: Sequence[str] | None = None,
-    image: str | Path | None = None,
-    patch: PatchSize | None = None,
-    spot_pitch_um: float | None = None,
-    mpp: float | None = None,
-    gene_ids: str = "symbol",
-    allow_coarse: bool = False,
-    slides_out: str | Path | None = None,
-    pseudobulk_by: str = "section",
-) -> CohortSpots:
-    """Read sections and write ``<section>.h5ad``, ``<section>_patches.h5``, ``<section>_spots.png`` each.
+@dataclass(frozen=True)
+class SpotsConfig:
+    """Settings of :func:`write_spots`.
 
-    Beside them, over the sections of this call: ``sections.csv`` (what was read), ``alignment.csv`` (how dark the image
-    is under the spots, in each of eight orientations), ``gene_report.csv`` (what became of gene ids),
-    ``dropped_spots.csv`` (spots left out, and why) and ``flagged_spots.csv`` (spots kept that show little tissue). A
-    section whose files were made from the same inputs and settings is kept, and not read again; one that cannot be used
-    costs a row in ``failures.csv``, and the rest go on.
+    Attributes
+    ----------
+    format
+        A key of :data:`~tcgn_mil.preprocessing.sections.readers.READERS`, or ``auto`` to tell the
+        layout by the contents of the source.
+    sections
+        Names of the sections to write; None for all.
+    image
+        Full-resolution image, for a source with one section. Layouts that hold their own images
+        need none.
+    patch
+        Physical size of the patches; 112 px at 0.69 µm/px by default.
+    spot_pitch_um
+        Distance between neighbouring spots in µm, from which the resolution of the image is
+        measured. By default 100 for the hexagonal array of Visium and 200 for the older square
+        arrays.
+    mpp
+        µm per pixel of the full-resolution images, instead of measuring it. It is refused if it is
+        more than 5 % off the measured value.
+    gene_ids
+        Name genes by ``symbol`` or by ``ensembl`` id, if the source has both.
+    allow_coarse
+        Write patches also if the image is so coarse that they have to be enlarged beyond the limit.
+        Such patches show less than other patches and slide tiles, and a model cannot tell.
+    slides_out
+        If given, each section's image is also written there as a slide (pyramidal TIFF), with
+        slides.csv (slide_id, patient_id, path, mpp, donor) and pseudobulk.csv. The latter holds raw
+        counts summed over each section (unit ``counts``). A gene that a section does not name
+        counts as 0.
+    pseudobulk_by
+        ``section``: each section counts as a patient with its own profile. There are then as many
+        observations as sections, but sections of one donor are not independent; the column donor
+        allows to group them in folds. ``patient``: the sections of a donor are slides of one
+        patient, and their counts are summed.
+    """
+
+    format: str = "auto"
+    sections: Sequence[str] | None = None
+    image: str | Path | None = None
+    patch: PatchSize = field(default_factory=PatchSize)
+    spot_pitch_um: float | None = None
+    mpp: float | None = None
+    gene_ids: str = "symbol"
+    allow_coarse: bool = False
+    slides_out: str | Path | None = None
+    pseudobulk_by: str = "section"
+
+    def __post_init__(self) -> None:
+        if self.pseudobulk_by not in PSEUDOBULK_BY:
+            raise InputError(
+                f"unknown pseudobulk {self.pseudobulk_by!r}",
+                fix=f"choose {' or '.join(PSEUDOBULK_BY)} for --pseudobulk-by",
+            )
+        if self.gene_ids not in BY:
+            raise InputError(
+                f"genes cannot be named by {self.gene_ids!r}",
+                fix=f"choose {' or '.join(BY)} for --gene-ids",
+            )
+        pitch = self.spot_pitch_um
+        if pitch is not None and not (np.isfinite(pitch) and pitch > 0):
+            raise InputError(
+                f"spot distance of {pitch} µm",
+                fix="give --spot-pitch-um micrometres above 0; her2st has 200",
+            )
+
+    def read_settings(self) -> ReadSettings:
+        """Return the settings for reading one section."""
+        return ReadSettings(self.patch, self.spot_pitch_um, self.mpp, self.gene_ids)
+
+
+def write_spots(
+    source: str | Path, out_dir: str | Path, config: SpotsConfig | None = None
+) -> CohortSpots:
+    """Read sections and write a spot set, patches and a picture for each.
+
+    The files of a section are ``<section>.h5ad``, ``<section>_patches.h5`` and
+    ``<section>_spots.png``. The tables over all sections of the call are:
+
+    - sections.csv: size, resolution and alignment of each section,
+    - alignment.csv: darkness of the image under the spots, in each of eight orientations,
+    - gene_report.csv: changes of gene names,
+    - dropped_spots.csv: spots that were left out, with the reason,
+    - flagged_spots.csv: spots that were kept although their patch shows little tissue.
+
+    A section that was written before from the same inputs with the same settings is kept and not
+    read again. A section that cannot be used is listed in failures.csv, and the others are written.
 
     Parameters
     ----------
     source
-        Folder or file in the layout `format`, or a table of such with columns path, section, patient_id, image, format,
-        mpp (all but path may be left out).
-    format
-        One of `section_sources.FORMATS`; ``auto`` tells it by what `source` holds.
-    sections
-        Only these; all if None.
-    image
-        Full-resolution image of the one section there is; layouts that hold their own need none.
-    patch
-        Physical size of the patches, 112 px at 0.69 µm/px by default.
-    spot_pitch_um
-        Distance of neighbouring spots in µm, from which the image's resolution is measured; by default 100 for Visium's
-        hexagonal array and 200 for the square ones before it.
-    mpp
-        µm per pixel of the full-resolution images, instead of measuring it; refused if 5 % off what the spots say.
-    gene_ids
-        Name genes by ``symbol`` or ``ensembl`` id, where the source has both.
-    allow_coarse
-        Write patches also where the image has to be enlarged past the bound: they show less than patches and slide
-        tiles elsewhere do, and a model cannot tell them apart.
-    slides_out
-        If given, each section's image also becomes a pyramidal TIFF slide there, with ``slides.csv`` (slide_id,
-        patient_id, path, mpp, donor) and ``pseudobulk.csv`` (raw counts summed, unit ``counts``; a gene that a section
-        does not name counts 0), both over the sections of this call.
-    pseudobulk_by
-        ``section``: a section stands for a patient with its own profile, as many observations as sections, of which
-        those of one donor are no independent patients: ``donor`` names the person, for grouping and for the label
-        `patient leakage`. ``patient``: the sections of a donor are slides of one patient, their counts summed.
+        Folder, file or table; see :func:`~tcgn_mil.preprocessing.sections.sources.find_sources`.
+    out_dir
+        Folder for the files.
+    config
+        Settings; the defaults if None.
+
+    Returns
+    -------
+    CohortSpots
+        Sections that were written, failures, and lines for the user.
 
     Raises
     ------
     InputError
-        For options that cannot be, a source in which nothing is found, or sections that it does not have.
+        If the source holds no section, or not all sections that are asked for.
     """
-    if pseudobulk_by not in PSEUDOBULK_BY:
-        raise InputError(
-            f"unknown pseudobulk {pseudobulk_by!r}", fix=f"choose {' or '.join(PSEUDOBULK_BY)}"
-        )
-    if gene_ids not in BY:
-        raise InputError(f"genes cannot be named by {gene_ids!r}", fix=f"choose {' or '.join(BY)}")
-    if spot_pitch_um is not None and not (np.isfinite(spot_pitch_um) and spot_pitch_um > 0):
-        raise InputError(
-            f"spot distance of {spot_pitch_um} µm", fix="give micrometres above 0; her2st has 200"
-        )
-    settings = ReadSettings(patch or PatchSize(), spot_pitch_um, mpp, gene_ids)
-    sources = find_sources(
-        source, format=format, sections=sections, image=None if image is None else Path(image)
-    )
-    writer = SectionWriter(Path(out_dir), settings, allow_coarse)
+    config = config or SpotsConfig()
+    image = None if config.image is None else Path(config.image)
+    slides_out = None if config.slides_out is None else Path(config.slides_out)
+    sources = find_sources(source, format=config.format, sections=config.sections, image=image)
+    writer = SectionWriter(Path(out_dir), config.read_settings(), config.allow_coarse)
     finished: list[FinishedSection] = []
     failures: list[Failure] = []
     for one in tqdm(sources, desc="spots", unit="section"):
         try:
-            finished.append(writer.finish(one, None if slides_out is None else Path(slides_out)))
+            finished.append(writer.finish(one, slides_out))
         except InputError as error:
             reason = error.reason if error.path is None else f"{error.path}: {error.reason}"
             failures.append(Failure(one.section, STAGE, reason, error.fix or ""))
@@ -122,7 +173,7 @@ def write_spots(
     if finished:
         write_section_tables(Path(out_dir), finished)
         if slides_out is not None:
-            write_slide_tables(Path(slides_out), finished, by=pseudobulk_by)
+            write_slide_tables(slides_out, finished, by=config.pseudobulk_by)
     return CohortSpots([section.report.section for section in finished], failures, _notes(finished))
 
 
@@ -135,7 +186,8 @@ def _notes(finished: Sequence[FinishedSection]) -> list[str]:
     ]
     if len(alone) > 1:
         notes.append(
-            f"{len(alone)} sections have no patient and stand for one each ({preview(alone)}): where some are of one"
-            " person, say so in a table (patient_id), or that person is trained and tested on"
+            f"{len(alone)} sections have no patient and count as one patient each"
+            f" ({preview(alone)}): if some are of one person, name that person in the column"
+            " patient_id of a table, or the same person will be trained on and tested on"
         )
     return notes

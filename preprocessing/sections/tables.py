@@ -1,4 +1,4 @@
-"""The tables of a run of ``tcgn-mil spots``: its sections, the spots left out, and its sections as slides with bulk."""
+"""Write the tables of ``tcgn-mil spots``: sections, dropped spots, slides and pseudobulk."""
 
 from __future__ import annotations
 
@@ -17,21 +17,28 @@ PSEUDOBULK_BY = ("section", "patient")
 
 @dataclass(frozen=True)
 class SectionReport:
-    """One row of sections.csv.
+    """Row of sections.csv.
 
     Attributes
     ----------
+    section, patient
+        Names of the section and of its patient.
     spots, dropped, flagged
-        Spots written, left out, and of those written the ones whose patch shows little tissue.
+        Numbers of spots that were written, left out, and written although their patch shows little
+        tissue.
+    genes
+        Number of genes.
     mpp
-        µm per pixel of the full-resolution frame, to which positions refer.
+        µm per pixel of the full-resolution image, to which positions refer.
+    median_umi
+        Median of the counts of a spot.
     width_px, height_px, image, image_mpp
-        The pixels that patches were cut from: size, kind, and µm per pixel.
+        Size, kind and µm per pixel of the image that the patches were cut from.
     alignment, better_orientation, darkness_margin
-        Whether spots and image fit, by `alignment`; what fits better, if something does; how many times darker the
-        image under the spots is than in the best other orientation.
+        Verdict on the alignment of spots and image, the orientation that fits better if there is
+        one, and the darkness under the spots divided by that in the darkest other orientation.
     warnings
-        What the user should know, joined by ``;``.
+        Lines for the user, joined by ``;``.
     """
 
     section: str
@@ -54,24 +61,26 @@ class SectionReport:
 
 @dataclass(frozen=True)
 class FinishedSection:
-    """What the tables of a run need of a section, stored in its file so that it is read but once.
+    """Section as the tables need it.
+
+    It is stored in the section's file, so that a section that is kept need not be read again.
 
     Attributes
     ----------
     report
-        Its row of sections.csv.
+        Row of sections.csv.
     dropped
-        Spots left out: spot, reason.
+        Spots that were left out, with the reason.
     flagged
-        Spots written whose patch shows little tissue: spot, share of it.
+        Spots that were written although their patch shows little tissue, with the share of tissue.
     orientations
-        Its rows of alignment.csv.
+        Rows of alignment.csv.
     genes
-        Its row of gene_report.csv.
+        Row of gene_report.csv.
     notes
         Lines for the user, warnings first.
     profile
-        Counts summed over all its spots that have a position, by gene.
+        Counts summed over all spots that have a position, by gene.
     """
 
     report: SectionReport
@@ -83,7 +92,7 @@ class FinishedSection:
     profile: pd.Series
 
     def as_json(self) -> dict[str, Any]:
-        """All but the profile, as plain values."""
+        """Return all but the profile as plain values."""
         return {
             "report": asdict(self.report),
             "dropped": self.dropped,
@@ -95,7 +104,7 @@ class FinishedSection:
 
     @classmethod
     def from_json(cls, stored: dict[str, Any], profile: pd.Series) -> FinishedSection:
-        """The reverse of :meth:`as_json`."""
+        """Restore what :meth:`as_json` returned."""
         return cls(
             SectionReport(**stored["report"]),
             [(spot, reason) for spot, reason in stored["dropped"]],
@@ -108,7 +117,7 @@ class FinishedSection:
 
 
 def write_section_tables(folder: Path, finished: Sequence[FinishedSection]) -> None:
-    """Write sections.csv, alignment.csv, gene_report.csv, dropped_spots.csv and flagged_spots.csv."""
+    """Write sections.csv, alignment.csv, gene_report.csv, dropped_spots.csv, flagged_spots.csv."""
     names = [section.report.section for section in finished]
     dropped = [
         (name, *row)
@@ -130,7 +139,7 @@ def write_section_tables(folder: Path, finished: Sequence[FinishedSection]) -> N
     )
     write_csv(
         folder / "alignment.csv",
-        pd.DataFrame([row for one in finished for row in one.orientations]),
+        pd.DataFrame([row for section in finished for row in section.orientations]),
         digits=None,
     )
     write_csv(folder / "gene_report.csv", pd.DataFrame(genes), digits=None)
@@ -145,7 +154,17 @@ def write_section_tables(folder: Path, finished: Sequence[FinishedSection]) -> N
 
 
 def write_slide_tables(folder: Path, finished: Sequence[FinishedSection], *, by: str) -> None:
-    """Write slides.csv and pseudobulk.csv; `by`, one of `PSEUDOBULK_BY`, says what stands for a patient."""
+    """Write slides.csv and pseudobulk.csv.
+
+    Parameters
+    ----------
+    folder
+        Folder of the slides.
+    finished
+        The sections.
+    by
+        Unit that counts as a patient: ``section`` or ``patient``.
+    """
     reports = [section.report for section in finished]
     patients = [report.section if by == "section" else report.patient for report in reports]
     slides = pd.DataFrame(

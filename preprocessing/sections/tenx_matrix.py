@@ -1,14 +1,20 @@
-"""10x Genomics count matrices: ``*_feature_bc_matrix.h5``, or the folder of matrix.mtx, features.tsv, barcodes.tsv."""
+"""Read count matrices of 10x Genomics: a file ``*_feature_bc_matrix.h5`` or a folder.
+
+The folder holds matrix.mtx, features.tsv and barcodes.tsv. The .h5 is read by scanpy after its
+parts were checked against each other. The folder is read by scipy: scanpy's ``read_10x_mtx`` needs
+all three files compressed, needs a third column of features, which Cell Ranger 2 did not write, and
+takes a gene that is named NA for a missing value.
+"""
 
 from __future__ import annotations
 
 import gzip
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from scipy import sparse
 from scipy.io import mminfo, mmread
@@ -16,10 +22,10 @@ from scipy.io import mminfo, mmread
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.hdf5 import open_hdf5
 from tcgn_mil.io.tables.delimited import read_cells
-from tcgn_mil.preprocessing.sections.genes import check_counts
+from tcgn_mil.preprocessing.sections.genes import GENE_EXPRESSION, check_counts
 from tcgn_mil.text import duplicates, preview
 
-MAX_ENTRIES = 2_000_000_000  # stored counts; a standard section has some ten million
+MAX_ENTRIES = 2_000_000_000  # stored counts; a standard section has about ten million
 _H5_NEEDS = tuple(
     f"matrix/{name}"
     for name in (
@@ -38,16 +44,16 @@ _AGAIN = "copy the file again: it may be cut off, or of another run"
 
 @dataclass(frozen=True)
 class FeatureMatrix:
-    """Counts as 10x writes them.
+    """Counts of a 10x matrix.
 
     Attributes
     ----------
     counts
         (S, F) float64 CSR, barcodes x features.
     barcodes
-        S names.
+        Names of the S barcodes.
     ids, symbols, types
-        Of the F features.
+        Ids, symbols and types of the F features.
     """
 
     counts: sparse.csr_matrix
@@ -58,57 +64,79 @@ class FeatureMatrix:
 
 
 def matrix_files(path: Path) -> tuple[Path, ...]:
-    """The files of a matrix: the .h5 itself, or the three of a folder."""
+    """Return the files of a matrix: the .h5 itself, or the three files of a folder."""
     if path.suffix == ".h5":
         return (path,)
     return tuple(_part(path, name) for name in ("matrix.mtx", "features.tsv", "barcodes.tsv"))
 
 
 def read_matrix(path: Path) -> FeatureMatrix:
-    """Read either form.
+    """Read a matrix from a file .h5 or from a folder.
 
     Raises
     ------
     InputError
-        If a part is missing, cut off, of another shape than the rest, or holds values that are no counts.
+        If a part is missing, cut off, or of another shape than the rest, or a value is no count.
     """
     return _read_h5(path) if path.suffix == ".h5" else _read_mtx(path)
 
 
 def _read_h5(path: Path) -> FeatureMatrix:
+    _check_h5(path)
+    import scanpy  # imported here, because it takes seconds
+
+    try:
+        with warnings.catch_warnings():
+            # scanpy warns of repeated names; repeated barcodes are an error below, and repeated
+            # symbols are summed later.
+            warnings.filterwarnings(
+                "ignore", message=".*names are not unique", category=UserWarning
+            )
+            table = scanpy.read_10x_h5(path, gex_only=False)
+    except (OSError, ValueError, TypeError, LookupError, MemoryError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"cannot be read as a 10x matrix ({reason[:200]})", path=path, fix=_AGAIN
+        ) from error
+    return _matrix(
+        table.X,
+        [str(name) for name in table.obs_names],
+        [str(name) for name in table.var["gene_ids"]],
+        [str(name) for name in table.var_names],
+        [str(kind) for kind in table.var["feature_types"]],
+        path=path,
+    )
+
+
+def _check_h5(path: Path) -> None:
+    """Raise InputError if the parts of the matrix do not fit each other.
+
+    A sparse matrix whose indices point outside of it makes compiled code read foreign memory, so
+    the indices are checked before the matrix is built.
+    """
     with open_hdf5(path, kind="10x matrix", needs=_H5_NEEDS) as file:
         group = file["matrix"]
-        barcodes, *features = (
-            _text(group[name])
-            for name in ("barcodes", "features/id", "features/name", "features/feature_type")
-        )
+        barcodes = group["barcodes"].shape[0]
+        features = {group[f"features/{name}"].shape[0] for name in ("id", "name", "feature_type")}
         shape = tuple(int(side) for side in group["shape"][:])
         stored, ends = group["data"].shape, group["indptr"].shape
         if (
-            shape != (len(features[0]), len(barcodes))
-            or len({len(part) for part in features}) != 1
-            or ends != (len(barcodes) + 1,)
+            len(features) != 1
+            or shape != (*features, barcodes)
+            or ends != (barcodes + 1,)
             or stored != group["indices"].shape
         ):
             raise InputError(
-                f"its matrix of {' x '.join(map(str, shape))} does not fit {len(features[0])} features and"
-                f" {len(barcodes)} barcodes",
+                f"its matrix of {' x '.join(map(str, shape))} does not fit"
+                f" {group['features/id'].shape[0]} features and {barcodes} barcodes",
                 path=path,
                 fix=_AGAIN,
             )
         _check_size(stored[0], path)
-        data, indices, indptr = (group[name][:] for name in ("data", "indices", "indptr"))
-    ordered = (
-        len(indptr) and indptr[0] == 0 and indptr[-1] == len(data) and (np.diff(indptr) >= 0).all()
-    )
+        indices, indptr = group["indices"][:], group["indptr"][:]
+    ordered = indptr[0] == 0 and indptr[-1] == stored[0] and (np.diff(indptr) >= 0).all()
     if not ordered or (len(indices) and not 0 <= indices.min() <= indices.max() < shape[0]):
         raise InputError("its matrix points outside itself", path=path, fix=_AGAIN)
-    by_barcode = sparse.csr_matrix((data, indices, indptr), shape=shape[::-1])
-    return _matrix(by_barcode, barcodes, *features, path=path)
-
-
-def _text(dataset: h5py.Dataset) -> list[str]:
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in dataset[:]]
 
 
 def _read_mtx(folder: Path) -> FeatureMatrix:
@@ -118,16 +146,16 @@ def _read_mtx(folder: Path) -> FeatureMatrix:
         raise InputError(
             f"has {features.shape[1]} columns, not id, name and type",
             path=features_path,
-            fix="give Space Ranger's own",
+            fix="give the features.tsv that Space Ranger wrote",
         )
-    types = (
-        features[2] if features.shape[1] > 2 else ["Gene Expression"] * len(features)
-    )  # before Cell Ranger 3
+    # Files of Cell Ranger 2 have no column of types; they hold genes only.
+    types = features[2] if features.shape[1] > 2 else [GENE_EXPRESSION] * len(features)
     try:
         rows, columns, entries, *_ = mminfo(matrix_path)
         if (rows, columns) != (len(features), len(barcodes)):
             raise InputError(
-                f"is a matrix of {rows} x {columns}, beside {len(features)} features and {len(barcodes)} barcodes",
+                f"is a matrix of {rows} x {columns}, beside {len(features)} features and"
+                f" {len(barcodes)} barcodes",
                 path=matrix_path,
                 fix=_AGAIN,
             )
@@ -162,7 +190,9 @@ def _matrix(
     repeated = duplicates(barcodes)
     if repeated:
         raise InputError(
-            f"names barcode {preview(repeated)} more than once", path=path, fix="give one section"
+            f"names barcode {preview(repeated)} more than once",
+            path=path,
+            fix="give the matrix of one section",
         )
     return FeatureMatrix(
         check_counts(counts, barcodes, ids, path=path), barcodes, ids, symbols, list(types)
@@ -172,17 +202,17 @@ def _matrix(
 def _check_size(entries: int, path: Path) -> None:
     if not 0 <= entries <= MAX_ENTRIES:
         raise InputError(
-            f"states {entries} counts, over the {MAX_ENTRIES:.0e} read at once",
+            f"states {entries} counts, more than the {MAX_ENTRIES:.0e} that can be read at once",
             path=path,
-            fix="give one section",
+            fix="give the matrix of one section",
         )
 
 
 def _part(folder: Path, name: str) -> Path:
-    """The file as Space Ranger compresses it, or plain."""
-    for found in (folder / f"{name}.gz", folder / name):
-        if found.is_file():
-            return found
+    """Return the file, compressed as Space Ranger writes it, or not."""
+    for path in (folder / f"{name}.gz", folder / name):
+        if path.is_file():
+            return path
     raise InputError(
         f"has no {name}.gz", path=folder, fix="give the whole filtered_feature_bc_matrix folder"
     )

@@ -1,31 +1,28 @@
-"""Reader of Visium sections in .h5ad, as scanpy's and squidpy's ``read_visium`` write them.
+"""Read Visium sections from .h5ad files, as ``read_visium`` of scanpy and squidpy writes them.
 
-Pictures and their scale are in ``uns["spatial"][library]``, spot centres in ``obsm["spatial"]`` (x, y, full-resolution
-pixels), several libraries of one file told apart by ``obs["library_id"]``. Counts are X, or where X was normalised the
-layer ``counts``, else ``raw``: the first that holds whole numbers.
+Pictures and their scales are in ``uns["spatial"][library]``. Spot centres are in
+``obsm["spatial"]``, as x, y in full-resolution pixels. If a file holds several libraries, the
+column ``obs["library_id"]`` tells which spot is of which.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import anndata
 import h5py
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import sparse
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.hdf5 import open_hdf5
-from tcgn_mil.preprocessing.gene_names import is_ensembl
-from tcgn_mil.preprocessing.sections.genes import are_counts, check_counts, name_counts
+from tcgn_mil.preprocessing.sections.anndata_counts import open_table, read_raw_counts
 from tcgn_mil.preprocessing.sections.lattice import (
+    MIRRORED,
     Lattice,
     fit_lattice,
     nearest_spacing,
@@ -33,45 +30,84 @@ from tcgn_mil.preprocessing.sections.lattice import (
 )
 from tcgn_mil.preprocessing.sections.raw_section import (
     MAX_DISAGREEMENT,
+    NOT_IN_TISSUE,
     RawSection,
     ReadSettings,
     SectionImage,
+    SectionSource,
+    broken_source,
 )
-from tcgn_mil.preprocessing.sections.readers.visium import MIRRORED, NOT_IN_TISSUE, scale_of
+from tcgn_mil.preprocessing.sections.readers.base import (
+    SectionReader,
+    SectionRequest,
+    existing_files,
+)
+from tcgn_mil.preprocessing.sections.space_ranger import scale_of
 from tcgn_mil.preprocessing.slides.readers.base import on_white
 from tcgn_mil.text import duplicates, preview
 
-_ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensembl")
-_SYMBOL_COLUMNS = (
-    "symbol",
-    "gene_symbol",
-    "gene_symbols",
-    "gene_name",
-    "gene_names",
-    "feature_name",
-)
+SUFFIX = ".h5ad"
 _PATIENT_COLUMNS = ("patient", "patient_id")
-_REPEAT_MARK = re.compile(r"(.+)-\d+")  # var_names_make_unique's
 _MAX_PICTURE_PX = 100_000_000
 _WRITE_FIX = "give a file as scanpy or squidpy write it after read_visium"
 
 
 @dataclass(frozen=True)
 class Library:
-    """One section of a file: its key in ``uns["spatial"]``, and whether the file holds others."""
+    """One section of a file.
+
+    Attributes
+    ----------
+    path
+        The file.
+    key
+        Name of the section in ``uns["spatial"]``.
+    alone
+        Whether the file holds no other section.
+    """
 
     path: Path
     key: str
     alone: bool
 
 
+def is_h5ad(source: Path) -> bool:
+    """Tell whether a source is an .h5ad, or a folder that holds one."""
+    return source.suffix == SUFFIX if source.is_file() else any(source.glob(f"*{SUFFIX}"))
+
+
+def list_sources(source: Path, request: SectionRequest) -> list[SectionSource]:
+    """List the sections of an .h5ad or of all .h5ad files of a folder."""
+    paths = (
+        [source]
+        if source.is_file()
+        else [path for path in sorted(source.glob(f"*{SUFFIX}")) if not path.name.startswith(".")]
+    )
+    if not paths:
+        raise InputError("holds no .h5ad", path=source, fix="give a folder with .h5ad files")
+    sources = []
+    for path in paths:
+        try:
+            libraries = find_libraries(path)
+        except InputError as error:
+            sources.append(broken_source(path.stem, error))
+            continue
+        for library in libraries:
+            alone = request.section if request.section and len(paths) == 1 else path.stem
+            name = alone if library.alone else library.key
+            read = partial(read_library, library, request=replace(request, section=name))
+            files = partial(existing_files, path, request.image)
+            sources.append(SectionSource(name, files, read, (library.key, request.patient)))
+    return sources
+
+
 def find_libraries(path: Path) -> list[Library]:
-    """The sections of a file.
+    """Return the sections of a file.
 
     Raises
     ------
     InputError
-        If it is no .h5ad, or holds no ``uns["spatial"]``.
+        If the file is no .h5ad, or has no ``uns["spatial"]`` or no ``obsm["spatial"]``.
     """
     with open_hdf5(path, kind="AnnData") as file:
         spatial = file.get("uns/spatial")
@@ -82,33 +118,35 @@ def find_libraries(path: Path) -> list[Library]:
     return [Library(path, key, len(keys) == 1) for key in keys]
 
 
-def read_library(
-    library: Library,
-    settings: ReadSettings,
-    *,
-    section: str,
-    patient: str | None = None,
-    image: Path | None = None,
-) -> RawSection:
+def read_library(library: Library, settings: ReadSettings, request: SectionRequest) -> RawSection:
     """Read one section of a file.
 
     Parameters
     ----------
-    patient
-        Else ``obs["patient"]`` or ``obs["patient_id"]`` says, else the section stands for itself.
-    image
-        The full-resolution image; without it the largest picture in the file.
+    library
+        The section.
+    settings
+        Settings for reading.
+    request
+        Name of the section. Its patient; if None, ``obs["patient"]`` or ``obs["patient_id"]``, or
+        else the section itself. Its full-resolution image; if None, the largest picture of the
+        file.
+
+    Returns
+    -------
+    RawSection
+        The spots under tissue. Other spots are listed.
 
     Raises
     ------
     InputError
-        For a damaged file, one without positions, values that are no counts, or a stated resolution more than 5 % off
-        the measured one.
+        If the file is damaged or has no positions, a value is no count, or the stated resolution is
+        more than 5 % off the measured one.
     """
     path = library.path
-    with open_table(path) as found:
-        rows = _rows_of(library, found)
-        positions, lattice = _positions(found, rows, path)
+    with open_table(path) as table:
+        rows = _rows_of(library, table)
+        positions, lattice = _positions(table, rows, path)
         mpp = resolution(
             lattice,
             spot_pitch_um=settings.spot_pitch_um,
@@ -116,183 +154,111 @@ def read_library(
             tolerance=MAX_DISAGREEMENT,
             path=path,
         )
-        under = (
-            found.obs["in_tissue"].to_numpy()[rows].astype(float) != 0
-            if "in_tissue" in found.obs
-            else None
-        )
-        names = positions.index
-        dropped = [] if under is None else [(str(name), NOT_IN_TISSUE) for name in names[~under]]
-        kept = np.ones(len(rows), dtype=bool) if under is None else under
-        if not kept.any():
+        under = np.ones(len(rows), dtype=bool)
+        if "in_tissue" in table.obs:
+            under = table.obs["in_tissue"].to_numpy()[rows].astype(float) != 0
+        if not under.any():
             raise InputError("has no spot under tissue", path=path, fix="check obs['in_tissue']")
-        counts, genes, note = _counts(found, rows[kept], settings, path)
-        who = patient or _patient(found.obs.iloc[rows]) or section
+        dropped = [(str(name), NOT_IN_TISSUE) for name in positions.index[~under]]
+        counts, genes, note = read_raw_counts(table, rows[under], settings.gene_ids, path)
+        section = request.section or library.key
+        patient = request.patient or _patient(table.obs.iloc[rows]) or section
     warnings = [note] if note else []
     if lattice.mirrored:
         warnings.append(MIRRORED)
-    pixels = (
-        SectionImage(image, "full-resolution image") if image is not None else _picture(library)
+    image = (
+        _picture(library)
+        if request.image is None
+        else SectionImage(request.image, "full-resolution image")
     )
     return RawSection(
-        section, who, counts, genes, positions[kept], mpp, pixels, dropped, warnings=tuple(warnings)
+        section,
+        patient,
+        counts,
+        genes,
+        positions[under],
+        mpp,
+        image,
+        dropped,
+        warnings=tuple(warnings),
     )
 
 
-@contextmanager
-def open_table(path: Path) -> Iterator[anndata.AnnData]:
-    """The AnnData with its matrices left on disk."""
-    try:
-        found = anndata.read_h5ad(path, backed="r")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"cannot be read as AnnData ({reason[:200]})", path=path, fix="copy the file again"
-        ) from error
-    try:
-        yield found
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise InputError(
-            f"is damaged ({str(error)[:100]})", path=path, fix="copy the file again"
-        ) from error
-    finally:
-        found.file.close()
-
-
-def _rows_of(library: Library, found: anndata.AnnData) -> NDArray[np.int64]:
-    repeated = duplicates(found.obs_names)
+def _rows_of(library: Library, table: anndata.AnnData) -> NDArray[np.int64]:
+    """Return the rows of the spots of a library."""
+    repeated = duplicates(table.obs_names)
     if repeated:
         raise InputError(
             f"names spot {preview(repeated)} more than once",
             path=library.path,
-            fix="use obs_names_make_unique",
+            fix="call obs_names_make_unique before you write the file",
         )
     if library.alone:
-        return np.arange(found.n_obs)
-    if "library_id" not in found.obs:
+        return np.arange(table.n_obs)
+    if "library_id" not in table.obs:
         raise InputError(
             "holds several libraries, but no obs['library_id']",
             path=library.path,
-            fix="say which spot is whose",
+            fix="add the column library_id to obs, with the library of each spot",
         )
-    rows = np.flatnonzero(found.obs["library_id"].astype(str).to_numpy() == library.key)
+    rows = np.flatnonzero(table.obs["library_id"].astype(str).to_numpy() == library.key)
     if not len(rows):
-        known = preview(sorted(found.obs["library_id"].astype(str).unique()))
+        named = preview(sorted(table.obs["library_id"].astype(str).unique()))
         raise InputError(
-            f"has pictures of library {library.key!r}, but no spot: obs['library_id'] names {known}",
+            f"has pictures of library {library.key!r}, but no spot of it: obs['library_id'] names"
+            f" {named}",
             path=library.path,
-            fix="name libraries alike in both",
+            fix="use the same names in uns['spatial'] and in obs['library_id']",
         )
     return rows
 
 
 def _positions(
-    found: anndata.AnnData, rows: NDArray[np.int64], path: Path
+    table: anndata.AnnData, rows: NDArray[np.int64], path: Path
 ) -> tuple[pd.DataFrame, Lattice]:
-    if "spatial" not in found.obsm:
+    """Return the positions of spots in the array and in pixels, and the lattice they lie on."""
+    if "spatial" not in table.obsm:
         raise InputError('has no obsm["spatial"]: it is no spatial data', path=path, fix=_WRITE_FIX)
     try:
-        pixels = np.asarray(found.obsm["spatial"], dtype=np.float64)
+        pixels = np.asarray(table.obsm["spatial"], dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(
-            'obsm["spatial"] holds no numbers', path=path, fix="give x, y in pixels"
+            'obsm["spatial"] holds no numbers', path=path, fix="store x, y in pixels there"
         ) from error
     if pixels.ndim != 2 or pixels.shape[1] < 2 or not np.isfinite(pixels[rows, :2]).all():
         raise InputError(
             f'obsm["spatial"] of shape {pixels.shape} is not x, y for each spot',
             path=path,
-            fix="give x, y in pixels",
+            fix="store x, y in pixels there",
         )
     pixels = pixels[rows, :2]
-    known = {"array_col", "array_row"} <= set(found.obs.columns)
+    has_array = {"array_col", "array_row"} <= set(table.obs.columns)
     array = np.full((len(rows), 2), -1.0)
-    if known:
+    if has_array:
         columns = (
-            found.obs[["array_col", "array_row"]].iloc[rows].apply(pd.to_numeric, errors="coerce")
+            table.obs[["array_col", "array_row"]].iloc[rows].apply(pd.to_numeric, errors="coerce")
         )
         array = columns.to_numpy(dtype=np.float64)
         if not np.isfinite(array).all():
-            bad = found.obs_names[rows[int(np.argmin(np.isfinite(array).all(axis=1)))]]
+            bad = table.obs_names[rows[int(np.argmin(np.isfinite(array).all(axis=1)))]]
             raise InputError(
-                f"spot {bad} has no number for its array position", path=path, fix="correct obs"
+                f"spot {bad} has no number for its array position",
+                path=path,
+                fix="correct array_col and array_row in obs",
             )
-    lattice = fit_lattice(array, pixels, path=path) if known else nearest_spacing(pixels, path=path)
+    lattice = (
+        fit_lattice(array, pixels, path=path) if has_array else nearest_spacing(pixels, path=path)
+    )
     whole = np.rint(array).astype(np.int64)
-    table = pd.DataFrame(
+    positions = pd.DataFrame(
         {"x": whole[:, 0], "y": whole[:, 1], "pixel_x": pixels[:, 0], "pixel_y": pixels[:, 1]},
-        index=found.obs_names[rows],
+        index=table.obs_names[rows],
     )
-    return table, lattice
-
-
-def _counts(
-    found: anndata.AnnData, rows: NDArray[np.int64], settings: ReadSettings, path: Path
-) -> tuple[sparse.csr_matrix, Any, str | None]:
-    """Counts, genes, and a note where they are not X."""
-    spots = [str(name) for name in found.obs_names[rows]]
-    places = {"X": (lambda: found.X, found.var)}
-    if "counts" in found.layers:
-        places["layers['counts']"] = (lambda: found.layers["counts"], found.var)
-    if found.raw is not None:
-        places["raw"] = (lambda: found.raw.X, found.raw.var)
-    place, (values, var) = _first_counts(places, rows)
-    genes = [str(name) for name in var.index]
-    matrix = check_counts(values, spots, genes, path=path)
-    ids, symbols = _gene_names(var)
-    types = var["feature_types"].astype(str).tolist() if "feature_types" in var else None
-    counts, named = name_counts(matrix, ids, symbols, types=types, by=settings.gene_ids, path=path)
-    return (
-        counts,
-        named,
-        None if place == "X" else f"X holds no counts: they were taken from {place}",
-    )
-
-
-def _first_counts(
-    places: Mapping[str, tuple[Callable[[], Any], pd.DataFrame]], rows: NDArray[np.int64]
-) -> tuple[str, tuple[sparse.csr_matrix, pd.DataFrame]]:
-    """The first place that holds whole numbers, else X, to be refused."""
-    found = None
-    for place, (stored, var) in places.items():
-        values = _take_rows(stored(), rows)
-        if are_counts(values.data).all():
-            return place, (values, var)
-        found = found or (place, (values, var))
-    assert found is not None
-    return found
-
-
-def _take_rows(stored: Any, rows: NDArray[np.int64]) -> sparse.csr_matrix:
-    """Rows of a matrix on disk; without a copy of the rest where it lies by rows."""
-    chosen = stored[:] if getattr(stored, "format", "csr") == "csc" else stored[rows]
-    chosen = chosen[rows] if len(rows) != chosen.shape[0] else chosen
-    return sparse.csr_matrix(chosen)
-
-
-def _gene_names(var: pd.DataFrame) -> tuple[list[str], list[str] | None]:
-    """Ids and symbols, by what the columns hold."""
-    own = [str(name) for name in var.index]
-    if sum(map(is_ensembl, own)) > len(own) / 2:
-        column = next((name for name in _SYMBOL_COLUMNS if name in var), None)
-        return own, None if column is None else var[column].astype(object).where(
-            var[column].notna(), ""
-        ).tolist()
-    column = next((name for name in _ID_COLUMNS if name in var), None)
-    if column is None:
-        return own, None
-    return var[column].astype(str).tolist(), _without_marks(own)
-
-
-def _without_marks(names: list[str]) -> list[str]:
-    """Symbols without the number that AnnData adds to a repeated one: GENE and GENE-1 are GENE twice."""
-    known = set(names)
-    marks = ((name, _REPEAT_MARK.fullmatch(name)) for name in names)
-    return [found[1] if found is not None and found[1] in known else name for name, found in marks]
+    return positions, lattice
 
 
 def _patient(obs: pd.DataFrame) -> str | None:
+    """Return the patient, if one column of obs names the same for all spots."""
     for column in _PATIENT_COLUMNS:
         if column in obs and obs[column].nunique() == 1:
             return str(obs[column].iloc[0])
@@ -300,7 +266,7 @@ def _patient(obs: pd.DataFrame) -> str | None:
 
 
 def _picture(library: Library) -> SectionImage:
-    """The largest picture of a library, by its scale."""
+    """Return the largest picture of a library, by its scale."""
     group = f"uns/spatial/{library.key}"
     with open_hdf5(library.path, kind="AnnData") as file:
         pictures = (
@@ -327,7 +293,11 @@ def _picture(library: Library) -> SectionImage:
 
 
 def _load_picture(path: Path, name: str) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 of a picture that may be stored as shares of 1, as Matplotlib reads a PNG, or with alpha."""
+    """Read a picture as (H, W, 3) uint8.
+
+    Matplotlib, by which scanpy reads PNG files, gives floats from 0 to 1. Other programs store 0 to
+    255, or a channel of transparency.
+    """
     with open_hdf5(path, kind="AnnData", needs=(name,)) as file:
         stored = file[name]
         if (
@@ -348,3 +318,6 @@ def _load_picture(path: Path, name: str) -> NDArray[np.uint8]:
             f"{name} holds {pixels.dtype}, not 8 bits a channel", path=path, fix="store it as uint8"
         )
     return on_white(pixels) if pixels.shape[2] == 4 else pixels
+
+
+READER = SectionReader("h5ad", ".h5ad files", is_h5ad, list_sources)

@@ -1,12 +1,14 @@
-"""Reader of the HEST layout (Jaume et al. 2024, NeurIPS): ``st/{id}.h5ad``, ``patches/{id}.h5``, ``wsis/{id}.tif``.
+"""Read samples in the layout of HEST (Jaume et al., NeurIPS 2024).
 
-Patches are used as they are where their field and sharpness are those asked for, and cut anew from the slide otherwise.
+A folder holds ``st/{id}.h5ad``, ``patches/{id}.h5`` and ``wsis/{id}.tif``. Patches of HEST are used
+if they have the size and the resolution asked for. Otherwise patches are cut from the slide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,17 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.hdf5 import check_pixels, open_hdf5
-from tcgn_mil.preprocessing.sections.raw_section import RawSection, ReadSettings, StoredPatches
+from tcgn_mil.preprocessing.sections.raw_section import (
+    RawSection,
+    ReadSettings,
+    SectionSource,
+    SourcePatches,
+)
+from tcgn_mil.preprocessing.sections.readers.base import (
+    SectionReader,
+    SectionRequest,
+    existing_files,
+)
 from tcgn_mil.preprocessing.sections.readers.h5ad import find_libraries, read_library
 from tcgn_mil.text import duplicates, preview
 from tcgn_mil.types.tile_geometry import PatchSize, check_mpp
@@ -27,7 +39,17 @@ _ATTRIBUTES = ("patch_size_src", "patch_size_target", "pixel_size")
 
 @dataclass(frozen=True)
 class HestFiles:
-    """The files of a sample; patches and slide may be missing."""
+    """Files of a sample.
+
+    Attributes
+    ----------
+    sample
+        Id of the sample.
+    table
+        The .h5ad.
+    patches, slide
+        Patches and slide; None if they are missing.
+    """
 
     sample: str
     table: Path
@@ -35,12 +57,37 @@ class HestFiles:
     slide: Path | None
 
     def paths(self) -> tuple[Path, ...]:
-        """Those that are there."""
+        """Return the files that exist."""
         return tuple(path for path in (self.table, self.patches, self.slide) if path is not None)
 
 
+def is_hest(source: Path) -> bool:
+    """Tell whether a source is an .h5ad with patches of HEST, or a folder with ``st/*.h5ad``."""
+    if source.is_file():
+        in_st = source.suffix == ".h5ad" and source.parent.name == "st"
+        return in_st and files_of(source).patches is not None
+    return any((source / "st").glob("*.h5ad"))
+
+
+def list_sources(source: Path, request: SectionRequest) -> list[SectionSource]:
+    """List the samples of a HEST folder, or the one sample of a file."""
+    samples = [files_of(source)] if source.is_file() else find_samples(source)
+    if not samples:
+        raise InputError(
+            "has no st/*.h5ad", path=source, fix="give the folder that holds st and patches"
+        )
+    sources = []
+    for files in samples:
+        one_named = request.section is not None and len(samples) == 1
+        name = request.section if one_named and request.section else files.sample
+        read = partial(read_sample, files, request=replace(request, section=name))
+        inputs = partial(existing_files, *files.paths(), request.image)
+        sources.append(SectionSource(name, inputs, read, (request.patient,)))
+    return sources
+
+
 def find_samples(folder: Path) -> list[HestFiles]:
-    """The samples of a HEST folder, in order of their ids."""
+    """Return the samples of a HEST folder, in order of their ids."""
     return [
         files_of(path)
         for path in sorted((folder / "st").glob("*.h5ad"))
@@ -49,7 +96,7 @@ def find_samples(folder: Path) -> list[HestFiles]:
 
 
 def files_of(table: Path) -> HestFiles:
-    """What lies beside ``st/{id}.h5ad``."""
+    """Return the files that belong to ``st/{id}.h5ad``."""
     root, sample = table.parent.parent, table.stem
     patches = root / "patches" / f"{sample}.h5"
     slides = [
@@ -62,53 +109,57 @@ def files_of(table: Path) -> HestFiles:
     )
 
 
-def read_sample(
-    files: HestFiles,
-    settings: ReadSettings,
-    *,
-    section: str,
-    patient: str | None = None,
-    image: Path | None = None,
-) -> RawSection:
+def read_sample(files: HestFiles, settings: ReadSettings, request: SectionRequest) -> RawSection:
     """Read a sample.
 
     Parameters
     ----------
-    image
-        The slide, instead of ``wsis/{id}.tif``.
+    files
+        Files of the sample.
+    settings
+        Settings for reading.
+    request
+        Name of the section; its patient, if the file does not state it; and the slide, if it is not
+        ``wsis/{id}.tif``.
 
     Raises
     ------
     InputError
-        As for an .h5ad; or if its patches are of another size and there is no slide, or are not those of its spots.
+        If the .h5ad cannot be used, the patches are of another size and there is no slide, or the
+        patches are not those of the spots.
     """
     (library, *others) = find_libraries(files.table)
     if others:
         raise InputError(
-            "holds several libraries, where HEST has one", path=files.table, fix="use --format h5ad"
+            "holds several libraries, but a sample of HEST has one",
+            path=files.table,
+            fix="give --format h5ad",
         )
-    slide = image or files.slide
+    slide = request.image or files.slide
     stored = None if files.patches is None else _read_patches(files.patches)
     if stored is not None and settings.mpp is None:
         settings = replace(settings, mpp=stored.pixel_size)
-    raw = read_library(library, settings, section=section, patient=patient, image=slide)
+    raw = read_library(library, settings, replace(request, image=slide))
     if stored is None:
         return raw
     if stored.size.matches(settings.patch):
-        return replace(raw, patches=StoredPatches(stored.path, stored.rows_of(raw)))
+        return replace(raw, patches=SourcePatches(stored.path, stored.rows_of(raw)))
     if slide is None:
         raise InputError(
             f"its patches are {stored.size}, asked are {settings.patch}",
             path=stored.path,
-            fix=f"give the slide (wsis/{files.sample}.tif or --image), or ask for --patch-px {stored.size.px}"
-            f" --patch-mpp {stored.size.mpp:.4g}",
+            fix=f"give the slide (wsis/{files.sample}.tif or --image), or ask for"
+            f" --patch-px {stored.size.px} --patch-mpp {stored.size.mpp:.4g}",
         )
     return raw
 
 
 @dataclass(frozen=True)
 class _HestPatches:
-    """A patch file without its pixels: `pixel_size` is the slide's µm/px, `side_px` a patch's side there."""
+    """A patch file without its pixels.
+
+    `pixel_size` is µm per pixel of the slide, and `side_px` the side of a patch in its pixels.
+    """
 
     path: Path
     size: PatchSize
@@ -118,28 +169,32 @@ class _HestPatches:
     coords: NDArray[np.int64]
 
     def rows_of(self, raw: RawSection) -> NDArray[np.int64]:
-        """(S,) row of each spot's patch, -1 without one.
+        """Return (S,) rows of the spots' patches; -1 for a spot without a patch.
+
+        All Visium slides have the same barcodes, so patches of another sample match by name. The
+        positions are therefore compared as well.
 
         Raises
         ------
         InputError
-            If no spot has a patch, or patches lie elsewhere than their spots (all Visium slides share their barcodes).
+            If no spot has a patch, or the patches lie elsewhere than their spots.
         """
         rows = pd.Index(self.barcodes).get_indexer(raw.spots.astype(str)).astype(np.int64)
-        found = rows >= 0
-        if not found.any():
+        has_patch = rows >= 0
+        if not has_patch.any():
             raise InputError(
-                f"none of its {len(rows)} patches is of a spot: it names {preview(self.barcodes, most=2)}, the table"
-                f" {preview(list(raw.spots), most=2)}",
+                f"none of its {len(rows)} patches is of a spot: it names"
+                f" {preview(self.barcodes, most=2)}, the table {preview(list(raw.spots), most=2)}",
                 path=self.path,
                 fix="give table and patches of one sample",
             )
-        off = np.abs(self.coords[rows[found]] + self.side_px / 2 - raw.centres()[found]).max(axis=1)
+        patch_centres = self.coords[rows[has_patch]] + self.side_px / 2
+        off = np.abs(patch_centres - raw.centres()[has_patch]).max(axis=1)
         if np.median(off) > self.side_px / 4:
             raise InputError(
                 f"its patches lie {np.median(off):.0f} px from the spots of their barcodes",
                 path=self.path,
-                fix="give table and patches of one sample; coords are the top-left corners x, y",
+                fix="give table and patches of one sample, with coords as top-left corners x, y",
             )
         return rows
 
@@ -152,7 +207,7 @@ def _read_patches(path: Path) -> _HestPatches:
             raise InputError(
                 f"does not state {preview(absent)} of its patches",
                 path=path,
-                fix="make them again with HEST",
+                fix="make the patches again with HEST",
             )
         side_px, px, pixel_size = (
             float(np.asarray(attributes[name]).reshape(-1)[0]) for name in _ATTRIBUTES
@@ -162,7 +217,8 @@ def _read_patches(path: Path) -> _HestPatches:
         coords = file["coords"][:]
         if file["img"].shape[1:] != (px, px, 3) or coords.shape != (len(barcodes), 2):
             raise InputError(
-                f"holds patches {file['img'].shape} and coords {coords.shape}, states {px:g} px",
+                f"holds patches {file['img'].shape} and coords {coords.shape}, but states"
+                f" {px:g} px",
                 path=path,
                 fix="copy the file again",
             )
@@ -170,7 +226,7 @@ def _read_patches(path: Path) -> _HestPatches:
         raise InputError(
             f"names {preview(duplicates(barcodes))} more than once",
             path=path,
-            fix="one patch a spot",
+            fix="keep one patch for each spot",
         )
     check_mpp(pixel_size, what="pixel_size", path=path)
     return _HestPatches(
@@ -180,3 +236,6 @@ def _read_patches(path: Path) -> _HestPatches:
 
 def _decode(name: object) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
+
+
+READER = SectionReader("hest", "HEST (st, patches, wsis)", is_hest, list_sources)

@@ -1,15 +1,14 @@
-"""Reader of 10x Visium sections: the output folder of Space Ranger, old and new, and the user's own image.
+"""Read 10x Visium sections from the output folder of Space Ranger.
 
-The matrix comes as .h5 or as a folder, positions with a header or (before Space Ranger 2) without, where the order of
-the pixel columns differs, so that they are read by name. The full-resolution image is not in the folder: without it the
-high- or low-resolution picture stands in, which shows tissue but no nuclei.
+The count matrix is a file .h5 or a folder. The positions have a header since Space Ranger 2. Older
+files have none, and the order of their pixel columns is row, then column, as in
+:data:`POSITION_COLUMNS`.
 """
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,19 +16,28 @@ import pandas as pd
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.delimited import read_cells
 from tcgn_mil.preprocessing.sections.genes import name_counts
-from tcgn_mil.preprocessing.sections.lattice import fit_lattice, resolution
+from tcgn_mil.preprocessing.sections.lattice import MIRRORED, fit_lattice, resolution
 from tcgn_mil.preprocessing.sections.raw_section import (
     MAX_DISAGREEMENT,
+    NOT_IN_TISSUE,
     RawSection,
     ReadSettings,
-    SectionImage,
+    SectionSource,
+)
+from tcgn_mil.preprocessing.sections.readers.base import SectionReader, SectionRequest
+from tcgn_mil.preprocessing.sections.space_ranger import (
+    SCALEFACTORS,
+    find_image,
+    find_matrix,
+    find_positions,
+    outputs_of,
+    refuse_other_layouts,
+    section_name,
 )
 from tcgn_mil.preprocessing.sections.tenx_matrix import matrix_files, read_matrix
 from tcgn_mil.text import duplicates, preview
 
-MATRIX_NAME = "filtered_feature_bc_matrix"
-POSITION_FILES = ("tissue_positions.csv", "tissue_positions_list.csv")
-POSITION_COLUMNS = (  # their order without a header
+POSITION_COLUMNS = (  # in the order of files without a header
     "barcode",
     "in_tissue",
     "array_row",
@@ -37,61 +45,107 @@ POSITION_COLUMNS = (  # their order without a header
     "pxl_row_in_fullres",
     "pxl_col_in_fullres",
 )
-SCALEFACTORS = "scalefactors_json.json"
-PICTURES = ("hires", "lowres")
-MIRRORED = "its spots are mirrored against the array: x and y swapped, or the image flipped? look at the alignment figure"
-NOT_IN_TISSUE = "not under tissue (in_tissue 0)"
 
 
-def outputs_of(folder: Path) -> Path | None:
-    """The folder that holds Space Ranger's outputs: `folder` itself or its ``outs``; None if neither does."""
-    for found in (folder, folder / "outs"):
-        if (found / "spatial").is_dir() or any(found.glob(f"*{MATRIX_NAME}*")):
-            return found
-    return None
+def is_visium(source: Path) -> bool:
+    """Tell whether a folder, or folders in it, are outputs of Space Ranger.
 
-
-def section_name(folder: Path) -> str:
-    """The sample's folder, not its ``outs``."""
-    folder = folder.resolve()
-    return folder.parent.name if folder.name == "outs" else folder.name
-
-
-def section_files(folder: Path, image: Path | None = None) -> tuple[Path, ...]:
-    """Every file a section is read from.
+    A folder of .h5ad files is not taken for Visium, even if outputs of Space Ranger lie below it.
 
     Raises
     ------
     InputError
-        Naming what is missing, or a layout that is not read.
+        If the folder is of another platform of 10x (Visium HD, Xenium).
+    """
+    if not source.is_dir():
+        return False
+    refuse_other_layouts(source)
+    if outputs_of(source) is not None:
+        return True
+    return not any(source.glob("*.h5ad")) and bool(_output_folders(source))
+
+
+def _output_folders(source: Path) -> list[Path]:
+    return [
+        outputs
+        for folder in sorted(source.iterdir())
+        if folder.is_dir() and (outputs := outputs_of(folder)) is not None
+    ]
+
+
+def list_sources(source: Path, request: SectionRequest) -> list[SectionSource]:
+    """List the section of an output folder, or the sections of a folder of such folders."""
+    own = outputs_of(source)
+    folders = [own] if own is not None else _output_folders(source)
+    if not folders:
+        refuse_other_layouts(source)
+        raise InputError(
+            "holds neither spatial nor a filtered_feature_bc_matrix",
+            path=source,
+            fix="give the folder outs of Space Ranger",
+        )
+    sources = []
+    for folder in folders:
+        one_named = request.section is not None and len(folders) == 1
+        name = request.section if one_named and request.section else section_name(folder)
+        read = partial(
+            read_section,
+            folder,
+            section=name,
+            patient=request.patient or name,
+            image=request.image,
+        )
+        files = partial(section_files, folder, request.image)
+        sources.append(SectionSource(name, files, read, (request.patient,)))
+    return sources
+
+
+def section_files(folder: Path, image: Path | None = None) -> tuple[Path, ...]:
+    """Return all files that a section is read from.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, or the folder is of another platform of 10x.
     """
     refuse_other_layouts(folder)
     return (
-        *matrix_files(_find_matrix(folder)),
-        _find_positions(folder),
+        *matrix_files(find_matrix(folder)),
+        find_positions(folder),
         *(() if image is not None else (folder / "spatial" / SCALEFACTORS,)),
-        _find_image(folder, image).path,
+        find_image(folder, image).path,
     )
 
 
 def read_section(
     folder: Path, settings: ReadSettings, *, section: str, patient: str, image: Path | None = None
 ) -> RawSection:
-    """Read counts, positions and where the pixels are.
+    """Read the counts and the positions of a section.
 
     Parameters
     ----------
+    folder
+        Output folder of Space Ranger.
+    settings
+        Settings for reading.
+    section, patient
+        Names of the section and of its patient.
     image
-        The full-resolution image; without it the largest picture in ``spatial``.
+        Full-resolution image. If None, the largest picture in ``spatial`` is used.
+
+    Returns
+    -------
+    RawSection
+        The spots under tissue that have counts. Other spots are listed with the reason.
 
     Raises
     ------
     InputError
-        For missing or damaged files, barcodes that do not meet, positions on no lattice, or a stated resolution more
-        than 5 % off the measured one.
+        If a file is missing or damaged, no spot under tissue has counts, the positions lie on no
+        lattice, or the stated resolution is more than 5 % off the measured one.
     """
     refuse_other_layouts(folder)
-    matrix_path, positions_path = _find_matrix(folder), _find_positions(folder)
+    matrix_path, positions_path = find_matrix(folder), find_positions(folder)
     placed = read_positions(positions_path)
     lattice = fit_lattice(
         placed[["x", "y"]].to_numpy(),
@@ -105,15 +159,16 @@ def read_section(
         tolerance=MAX_DISAGREEMENT,
         path=positions_path,
     )
-    pixels = _find_image(folder, image)
+    pixels = find_image(folder, image)
     matrix = read_matrix(matrix_path)
     counted = pd.Index(matrix.barcodes)
     under = placed.index[placed["in_tissue"]]
     shared = counted[counted.isin(under)]
     if shared.empty:
         raise InputError(
-            f"none of its {len(under)} spots under tissue has counts: it names {preview(list(under), most=2)},"
-            f" {matrix_path.name} names {preview(matrix.barcodes, most=2)}",
+            f"none of its {len(under)} spots under tissue has counts: it names"
+            f" {preview(list(under), most=2)}, {matrix_path.name} names"
+            f" {preview(matrix.barcodes, most=2)}",
             path=positions_path,
             fix="check that positions and matrix are of one section",
         )
@@ -144,7 +199,14 @@ def read_section(
 
 
 def read_positions(path: Path) -> pd.DataFrame:
-    """Positions of all spots of the array, indexed by barcode: in_tissue, x, y (column, row), pixel_x, pixel_y."""
+    """Read the positions of all spots of the array.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by barcode: in_tissue (bool), array position x (column), y (row), and centre pixel_x
+        (column), pixel_y (row) in pixels of the full-resolution image.
+    """
     cells = read_cells(path)
     has_header = "barcode" in {str(cell).lower() for cell in cells.iloc[0]}
     names = [str(cell) for cell in cells.iloc[0]] if has_header else list(POSITION_COLUMNS)
@@ -155,7 +217,7 @@ def read_positions(path: Path) -> pd.DataFrame:
             if absent
             else f"has {cells.shape[1]} columns and no header",
             path=path,
-            fix=f"columns are {', '.join(POSITION_COLUMNS)}",
+            fix=f"give a file with the columns {', '.join(POSITION_COLUMNS)}",
         )
     table = cells.iloc[int(has_header) :].set_axis(names, axis=1)
     numbers = (
@@ -175,7 +237,9 @@ def read_positions(path: Path) -> pd.DataFrame:
     repeated = duplicates(table["barcode"])
     if repeated:
         raise InputError(
-            f"places spot {preview(repeated)} more than once", path=path, fix="keep one row a spot"
+            f"places spot {preview(repeated)} more than once",
+            path=path,
+            fix="keep one row for each spot",
         )
     return pd.DataFrame(
         {
@@ -189,98 +253,4 @@ def read_positions(path: Path) -> pd.DataFrame:
     )
 
 
-def scale_of(scalefactors: Any, picture: str, *, path: object) -> float:
-    """Pixels of a picture per full-resolution pixel, by ``tissue_{picture}_scalef``.
-
-    Raises
-    ------
-    InputError
-        If the field is missing or no scale.
-    """
-    field = f"tissue_{picture}_scalef"
-    value = scalefactors.get(field) if isinstance(scalefactors, dict) else None
-    try:
-        scale = float(np.asarray(value, dtype=np.float64))
-    except (TypeError, ValueError):
-        scale = float("nan")
-    if not 0 < scale <= 1:
-        shown = "no" if value is None else f"{value!r} as"
-        raise InputError(
-            f"has {shown} {field}",
-            path=str(path),
-            fix="copy the file again, or give the full-resolution image",
-        )
-    return scale
-
-
-def refuse_other_layouts(folder: Path) -> None:
-    """Raise InputError for outputs of 10x's other platforms, which have no such spots."""
-    bins = (folder / "binned_outputs").is_dir() or any(folder.glob("square_0*"))
-    if bins or (folder / "spatial" / "tissue_positions.parquet").is_file():
-        raise InputError(
-            "is Visium HD, whose bins are no spots",
-            path=folder,
-            fix="give a standard Visium section, or an .h5ad of it",
-        )
-    if (folder / "experiment.xenium").is_file():
-        raise InputError(
-            "is a Xenium run, not Visium",
-            path=folder,
-            fix="give it as HEST has it: spots in an .h5ad",
-        )
-
-
-def _find_matrix(folder: Path) -> Path:
-    found = sorted(folder.glob(f"*{MATRIX_NAME}.h5")) or [
-        path for path in sorted(folder.glob(f"*{MATRIX_NAME}")) if path.is_dir()
-    ]
-    if len(found) != 1:
-        raise InputError(
-            f"needs one {MATRIX_NAME} (.h5, or a folder), found {len(found)}",
-            path=folder,
-            fix="give the folder that Space Ranger wrote for one section, usually named outs",
-        )
-    return found[0]
-
-
-def _find_positions(folder: Path) -> Path:
-    for name in POSITION_FILES:
-        if (folder / "spatial" / name).is_file():
-            return folder / "spatial" / name
-    raise InputError(
-        f"has no {' or '.join(POSITION_FILES)}",
-        path=folder / "spatial",
-        fix="copy it from the same run",
-    )
-
-
-def _find_image(folder: Path, image: Path | None) -> SectionImage:
-    if image is not None:
-        if not image.is_file():
-            raise InputError("no such image", path=image, fix="check --image")
-        return SectionImage(image, "full-resolution image")
-    for picture in PICTURES:
-        for suffix in (".png", ".jpg", ".jpeg", ".tiff", ".tif"):
-            path = folder / "spatial" / f"tissue_{picture}_image{suffix}"
-            if path.is_file():
-                return SectionImage(path, f"{picture} image", _read_scale(folder, picture))
-    raise InputError(
-        "has no tissue_hires_image.png and no tissue_lowres_image.png",
-        path=folder / "spatial",
-        fix="give the full-resolution image with --image",
-    )
-
-
-def _read_scale(folder: Path, picture: str) -> float:
-    path = folder / "spatial" / SCALEFACTORS
-    if not path.is_file():
-        raise InputError(
-            "no such file", path=path, fix="copy it from the same run, or give --image"
-        )
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"is no JSON ({str(error)[:100]})", path=path, fix="copy it again, or give --image"
-        ) from error
-    return scale_of(fields, picture, path=path)
+READER = SectionReader("visium", "a Space Ranger output folder", is_visium, list_sources)

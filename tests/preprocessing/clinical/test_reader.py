@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import openpyxl
@@ -197,10 +198,8 @@ class TestLayouts:
         }
 
 
-def test_door_a_layout_is_added_from_outside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(detect_layout, "CLINICAL_LAYOUTS", dict(detect_layout.CLINICAL_LAYOUTS))
+@patch.dict(detect_layout.CLINICAL_LAYOUTS)
+def test_door_a_layout_is_added_from_outside(tmp_path: Path) -> None:
     weeks = ClinicalLayout("weeks", "id", (EndpointColumns("OS", "weeks", "dead"),), unit_days=7.0)
     register_clinical_layout(
         LayoutReader("weeks", lambda header: "weeks" in header.columns, lambda header: weeks)

@@ -1,4 +1,4 @@
-"""The eight ways to lay spots on an image: which is told apart, when it is an alarm, and when nothing is said."""
+"""The eight orientations of spots on an image, and when a wrong one raises an alarm."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WRONG = SYMMETRIES[1:]
 def paint_section(
     width: int = 320, height: int = 260
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """(H, W, 3) glass with a wedge of tissue in one corner, like none of its mirror images, and spots on it."""
+    """Return glass with an asymmetric wedge of tissue in one corner, and spots on it."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width]
     tissue = (x > 30) & (y > 40) & (x / 170 + y / 220 < 1)
@@ -51,7 +51,7 @@ def measure(image: NDArray[np.uint8], spots: NDArray[np.float64]) -> Alignment:
 
 
 def inverse(symmetry: Symmetry) -> Symmetry:
-    """Symmetries of the square undo themselves, but for the two quarter turns, which undo each other."""
+    """Each symmetry of the square is its own inverse, except for the two quarter turns."""
     if symmetry.swap and symmetry.mirror_x != symmetry.mirror_y:
         return next(
             one
@@ -136,7 +136,7 @@ def test_a_section_that_fills_its_image_is_undecided() -> None:
 
 
 def test_a_darker_place_alone_is_no_alarm() -> None:
-    """Pale tissue was measured, dark tissue lies where its mirror image would: all spots are on tissue either way."""
+    """Spots on pale tissue stay, although dark tissue lies where their mirror image would be."""
     rng = np.random.default_rng(2)
     image = np.where(
         rng.random((200, 240, 1)) < 0.3, np.uint8([150, 110, 180]), np.uint8([225, 180, 205])
@@ -155,7 +155,7 @@ def test_few_spots_decide_nothing() -> None:
 
 
 def test_a_black_border_is_not_taken_for_tissue() -> None:
-    """Beside the section lies the dark cloth under the slide, where mirrored spots would come to lie."""
+    """Dark cloth under the slide, where mirrored spots would be, raises no alarm."""
     image, spots = paint_section()
     image[:, 260:] = (24, 18, 16)
     image[230:] = (24, 18, 16)

@@ -1,4 +1,4 @@
-"""Counts under gene names: repeated names summed exactly, without a dense matrix; what is no count is found."""
+"""Counts under gene names: repeated names are summed exactly, values that are no counts found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sections written as SpotSets: patches where the spots are, resuming without reading, errors that leave nothing."""
+"""Sections written as spot sets: patches, resuming without reading, and errors."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.spot_files import read_patches, read_spots
 from tcgn_mil.preprocessing.sections import writer as section_writer
 from tcgn_mil.preprocessing.sections.readers import her2st
-from tcgn_mil.preprocessing.sections.run import CohortSpots, write_spots
-from tcgn_mil.preprocessing.slides.readers import base as slide_readers
-from tcgn_mil.preprocessing.slides.readers import open_slide
+from tcgn_mil.preprocessing.sections.run import CohortSpots, SpotsConfig, write_spots
+from tcgn_mil.preprocessing.slides.readers import open_slide, plain
 from tcgn_mil.types.tile_geometry import PatchSize
 
 MakeHer2st = Callable[..., Path]
@@ -39,7 +38,7 @@ def plain_overlays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 def write(root: Path, out: Path, **options: object) -> CohortSpots:
     settings: dict = {"patch": PATCH, "mpp": 1.0, "spot_pitch_um": 40.0, **options}
-    return write_spots(root, out, **settings)
+    return write_spots(root, out, SpotsConfig(**settings))
 
 
 def failure(root: Path, out: Path, **options: object) -> str:
@@ -68,7 +67,7 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         raise AssertionError("read again")
 
     def arm() -> None:
-        monkeypatch.setattr(slide_readers, "read_image", refuse)
+        monkeypatch.setattr(plain, "read_image", refuse)
         monkeypatch.setattr(her2st, "read_section", refuse)
 
     return arm
@@ -377,7 +376,7 @@ def test_both_panels_of_the_overlay_are_of_one_size(
 
 @pytest.mark.realdata
 def test_section_c5_end_to_end(real_data: Path, tmp_path: Path) -> None:
-    write_spots(real_data / "her2st", tmp_path, sections=["C5"])
+    write_spots(real_data / "her2st", tmp_path, SpotsConfig(sections=["C5"]))
     found = read_spots(tmp_path / "C5.h5ad")
     assert found.adata.shape == (181, 15721)
     assert found.patient == "C"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import zipfile
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -240,11 +241,8 @@ def test_survpath_and_porpoise_tables(real_data: Path) -> None:
     assert brca.index.nunique() == 956
 
 
-def test_door_a_layout_is_added_from_outside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(readers, "READERS", dict(readers.READERS))
-
+@patch.dict(readers.READERS)
+def test_door_a_layout_is_added_from_outside(tmp_path: Path) -> None:
     def read(path: Path, request: ExpressionRequest) -> ExpressionTable:
         return ExpressionTable(pd.read_json(path, orient="index"), request.layout)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import h5py
 import numpy as np
@@ -113,11 +114,8 @@ def test_blocks_are_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert [len(block) for block in found.blocks()] == [3, 1]
 
 
-def test_door_a_layout_is_added_from_outside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(readers, "READERS", dict(readers.READERS))
-
+@patch.dict(readers.READERS)
+def test_door_a_layout_is_added_from_outside(tmp_path: Path) -> None:
     @contextmanager
     def open_arrays(path: Path) -> Iterator[ForeignFeatures]:
         yield ForeignFeatures("arrays", np.load(path), coords=None)

@@ -1,4 +1,4 @@
-"""Visium sections in .h5ad as scanpy and squidpy write them, and the HEST layout with its patches."""
+"""Visium sections in .h5ad, and the layout of HEST with its patches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tcgn_mil.io.spot_files import read_patches, read_spots
 from tcgn_mil.preprocessing.sections import writer as section_writer
 from tcgn_mil.preprocessing.sections.raw_section import RawSection, ReadSettings, SectionSource
 from tcgn_mil.preprocessing.sections.readers.visium import read_section
-from tcgn_mil.preprocessing.sections.run import write_spots
+from tcgn_mil.preprocessing.sections.run import SpotsConfig, write_spots
 from tcgn_mil.preprocessing.sections.sources import detect_format, find_sources
 from tcgn_mil.types.tile_geometry import PatchSize
 
@@ -42,7 +42,7 @@ def plain_overlays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make_h5ad(make_visium: MakeVisium, tmp_path: Path) -> Callable[..., Path]:
-    """A section as scanpy.read_visium gives it, written to ``{name}.h5ad``; names made unique, as its manual says."""
+    """Write a section as scanpy.read_visium gives it to ``{name}.h5ad``, with unique names."""
 
     def write(name: str = "S1", change: Change | None = None, *, under: str = "") -> Path:
         folder = make_visium(name, matrix="h5")
@@ -92,7 +92,7 @@ def test_scanpy_s_file_gives_the_section_that_its_folder_gives(
 def test_its_picture_is_that_of_the_folder_whether_stored_as_bytes_or_shares(
     make_h5ad: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """read_visium stores a PNG as shares of 1 (Matplotlib's way), squidpy as bytes, some with alpha."""
+    """scanpy stores a PNG as floats from 0 to 1, squidpy as bytes, and some files have alpha."""
 
     def as_bytes(adata: anndata.AnnData) -> None:
         images = adata.uns["spatial"]["lib_S2"]["images"]
@@ -134,16 +134,18 @@ def test_several_libraries_of_one_file_are_sections(
     )
     path = tmp_path / "both.h5ad"
     both.write_h5ad(path)
-    done, failures, _ = write_spots(path, tmp_path / "out", patch=PATCH)
+    done, failures, _ = write_spots(path, tmp_path / "out", SpotsConfig(patch=PATCH))
     assert (done, failures) == (["lib_S1", "lib_S2"], [])
     for name, adata, patient in (("lib_S1", first, "P1"), ("lib_S2", second, "P2")):
         found = read_spots(tmp_path / "out" / f"{name}.h5ad")
         assert found.patient == patient
         assert np.array_equal(found.adata.obsm["spatial"], adata.obsm["spatial"])
-    assert write_spots(path, tmp_path / "one", patch=PATCH, sections=["lib_S2"]).done == ["lib_S2"]
+    assert write_spots(
+        path, tmp_path / "one", SpotsConfig(patch=PATCH, sections=["lib_S2"])
+    ).done == ["lib_S2"]
     del both.obs["library_id"]
     both.write_h5ad(path)
-    _, failures, _ = write_spots(path, tmp_path / "out", patch=PATCH)
+    _, failures, _ = write_spots(path, tmp_path / "out", SpotsConfig(patch=PATCH))
     assert [one.slide for one in failures] == ["lib_S1", "lib_S2"]
     assert "holds several libraries, but no obs['library_id']" in failures[0].reason
 
@@ -216,7 +218,9 @@ def test_the_user_s_image_takes_the_picture_s_place(
 ) -> None:
     path = make_h5ad()
     full = tmp_path / "visium" / "S1.png"
-    done, _, _ = write_spots(path, tmp_path / "out", image=full, patch=PatchSize(16, 1.0))
+    done, _, _ = write_spots(
+        path, tmp_path / "out", SpotsConfig(image=full, patch=PatchSize(16, 1.0))
+    )
     assert done == ["S1"]
     image = np.asarray(Image.open(full))
     found = read_spots(tmp_path / "out" / "S1.h5ad")
@@ -285,7 +289,9 @@ def flat_image(adata: anndata.AnnData) -> None:
 def test_a_file_that_cannot_be_used_says_why(
     make_h5ad: Callable[..., Path], tmp_path: Path, change: Change, reason: str
 ) -> None:
-    _, (failure,), _ = write_spots(make_h5ad("S1", change), tmp_path / "out", patch=PATCH)
+    _, (failure,), _ = write_spots(
+        make_h5ad("S1", change), tmp_path / "out", SpotsConfig(patch=PATCH)
+    )
     assert failure.slide == "S1"
     with pytest.raises(InputError, match=reason):
         raise InputError(failure.reason, fix=failure.likely_fix)
@@ -298,14 +304,16 @@ def test_a_truncated_file_and_a_good_one_cost_one_row(
     make_h5ad("S2", under="files")
     bad.write_bytes(bad.read_bytes()[: bad.stat().st_size // 2])
     assert detect_format(tmp_path / "files") == "h5ad"
-    done, (failure,), _ = write_spots(tmp_path / "files", tmp_path / "out", patch=PATCH)
+    done, (failure,), _ = write_spots(
+        tmp_path / "files", tmp_path / "out", SpotsConfig(patch=PATCH)
+    )
     assert (done, failure.slide) == (["S2"], "S1")
     assert "S1.h5ad: cannot be read as HDF5" in failure.reason
 
 
 @pytest.fixture
 def make_hest(make_h5ad: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
-    """A HEST sample of the same section: patches of 32 px at 0.5 µm/px (16 of its own), for all spots but one."""
+    """Write a HEST sample of the section: patches of 32 px at 0.5 µm/px, for all spots but one."""
 
     def write(name: str = "S1", *, slide: bool = False) -> Path:
         root = tmp_path / "hest"
@@ -349,7 +357,7 @@ def test_hest_patches_of_the_asked_size_are_used_as_they_are(
 ) -> None:
     root, out = make_hest(), tmp_path / "out"
     assert detect_format(root) == detect_format(root / "st" / "S1.h5ad") == "hest"
-    done, failures, _ = write_spots(root, out, patch=PatchSize(32, 0.5))
+    done, failures, _ = write_spots(root, out, SpotsConfig(patch=PatchSize(32, 0.5)))
     assert (done, failures) == (["S1"], [])
     found = read_spots(out / "S1.h5ad")
     with h5py.File(root / "patches" / "S1.h5") as file:
@@ -369,14 +377,14 @@ def test_hest_patches_of_another_size_are_cut_from_the_slide(
     make_hest: Callable[..., Path], tmp_path: Path
 ) -> None:
     root, out = make_hest(), tmp_path / "out"
-    _, (failure,), _ = write_spots(root, out, patch=PatchSize(16, 1.5))
+    _, (failure,), _ = write_spots(root, out, SpotsConfig(patch=PatchSize(16, 1.5)))
     assert (
         "its patches are 16.0 µm (32 px at 0.5 µm/px), asked are 24.0 µm (16 px at 1.5 µm/px)"
         in failure.reason
     )
     assert "--patch-px 32 --patch-mpp 0.5" in failure.likely_fix
     make_hest("S2", slide=True)
-    done, _, _ = write_spots(root, out, patch=PatchSize(16, 1.5), sections=["S2"])
+    done, _, _ = write_spots(root, out, SpotsConfig(patch=PatchSize(16, 1.5), sections=["S2"]))
     assert done == ["S2"]
     assert read_patches(out / "S2_patches.h5").shape[1:] == (16, 16, 3)
 
@@ -406,7 +414,10 @@ def replaced(name: str, values: Callable[[np.ndarray], object]) -> Callable[[Pat
             hest_file(lambda file: file["img"].attrs.pop("pixel_size")),
             "does not state pixel_size of its patches",
         ),
-        (hest_file(lambda file: file.pop("barcode")), "is not a HEST patch file: it has no barcode"),
+        (
+            hest_file(lambda file: file.pop("barcode")),
+            "is not a HEST patch file: it has no barcode",
+        ),
         (
             replaced("coords", lambda xy: xy[:, ::-1]),
             r"its patches lie \d+ px from the spots of their barcodes",
@@ -429,7 +440,7 @@ def test_a_broken_pair_says_why(
 ) -> None:
     root = make_hest()
     damage(root)
-    _, (failure,), _ = write_spots(root, tmp_path / "out", patch=PatchSize(32, 0.5))
+    _, (failure,), _ = write_spots(root, tmp_path / "out", SpotsConfig(patch=PatchSize(32, 0.5)))
     with pytest.raises(InputError, match=reason):
         raise InputError(failure.reason)
 

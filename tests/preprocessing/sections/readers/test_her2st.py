@@ -1,4 +1,4 @@
-"""The her2st reader: joins counts and positions, measures the resolution, and names what is wrong."""
+"""The her2st reader joins counts and positions, and measures the resolution."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def test_sections_are_chosen_and_only_those_must_be_whole(make_her2st: MakeHer2s
     assert [files.section for files in find_sections(root, ["A1"])] == ["A1"]
     with pytest.raises(InputError, match=r"B2: section B2 needs one image, found 0"):
         find_sections(root)
-    with pytest.raises(InputError, match=r"has no section C9.*it has A1, B2"):
+    with pytest.raises(InputError, match=r"has no section C9.*its sections A1, B2"):
         find_sections(root, ["C9"])
 
 

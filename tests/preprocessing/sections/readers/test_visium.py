@@ -1,4 +1,4 @@
-"""Space Ranger folders, old and new: the same section by every form, and each way a folder can be broken."""
+"""Space Ranger folders, old and new, and each way in which a folder can be broken."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tcgn_mil.preprocessing.sections import writer as section_writer
 from tcgn_mil.preprocessing.sections.lattice import fit_lattice
 from tcgn_mil.preprocessing.sections.raw_section import RawSection, ReadSettings
 from tcgn_mil.preprocessing.sections.readers.visium import read_section
-from tcgn_mil.preprocessing.sections.run import write_spots
+from tcgn_mil.preprocessing.sections.run import SpotsConfig, write_spots
 from tcgn_mil.preprocessing.sections.sources import detect_format
 from tcgn_mil.types.tile_geometry import PatchSize
 
@@ -91,8 +91,9 @@ def test_genes_keep_their_ids_and_what_was_done_is_counted(make_visium: MakeVisi
         "ENSG00000206503",
     )
     assert genes.other_features == {"Antibody Capture": 1}
-    assert "1 ids merged with another of the same name; 1 features of type Antibody Capture left out" in str(
-        genes.note()
+    assert (
+        "1 ids merged with another of the same name; 1 features of type Antibody Capture left out"
+        in str(genes.note())
     )
     by_id = read(folder, gene_ids="ensembl").genes
     assert by_id.names[2:4] == ("ENSG00000182378", "ENSG00000182379")
@@ -170,7 +171,9 @@ def test_swapped_x_and_y_are_an_alarm_in_every_report(
     wide = np.full((1200, 1200, 3), 240, dtype=np.uint8)  # so that all spots stay on the image
     wide[: image.shape[0]] = image
     Image.fromarray(wide).save(full_image(folder))
-    _, failures, notes = write_spots(folder, out, image=full_image(folder), patch=PATCH)
+    _, failures, notes = write_spots(
+        folder, out, SpotsConfig(image=full_image(folder), patch=PATCH)
+    )
     assert not failures
     assert "S1: spots and image do not fit: with the spots x and y swapped" in notes[0]
     (row,) = pd.read_csv(out / "sections.csv").to_dict("records")
@@ -185,7 +188,9 @@ def test_the_full_resolution_image_gives_patches_round_the_spots(
     make_visium: MakeVisium, tmp_path: Path
 ) -> None:
     folder, out = make_visium(), tmp_path / "out"
-    done, failures, notes = write_spots(folder, out, image=full_image(folder), patch=PATCH)
+    done, failures, notes = write_spots(
+        folder, out, SpotsConfig(image=full_image(folder), patch=PATCH)
+    )
     assert (done, failures) == (["S1"], [])
     assert not [note for note in notes if "µm/px" in note]
     found = read_spots(out / "S1.h5ad")
@@ -200,7 +205,7 @@ def test_the_full_resolution_image_gives_patches_round_the_spots(
     (genes,) = pd.read_csv(out / "gene_report.csv").to_dict("records")
     assert (genes["ids"], genes["genes"], genes["merged"], genes["other_features"]) == (5, 4, 1, 1)
     assert (
-        write_spots(folder, out, image=full_image(folder), patch=PATCH).notes == notes
+        write_spots(folder, out, SpotsConfig(image=full_image(folder), patch=PATCH)).notes == notes
     )  # kept, and told again
 
 
@@ -212,7 +217,9 @@ def test_a_pyramid_serves_as_the_image_and_its_resolution_is_compared(
     for name, mpp, warned in (("fits.tiff", 1.0, False), ("other.tiff", 0.5, True)):
         write_pyramid(tmp_path / name, image, mpp=mpp, quality=95)
         out = tmp_path / name.split(".")[0]
-        _, failures, notes = write_spots(folder, out, image=tmp_path / name, patch=PATCH)
+        _, failures, notes = write_spots(
+            folder, out, SpotsConfig(image=tmp_path / name, patch=PATCH)
+        )
         assert not failures
         assert any(f"{name} states 0.5 µm/px, its spots give 1" in note for note in notes) == warned
         patches = read_patches(out / "S1_patches.h5")
@@ -223,11 +230,11 @@ def test_without_it_the_hires_picture_serves_where_it_is_fine_enough(
     make_visium: MakeVisium, tmp_path: Path
 ) -> None:
     folder, out = make_visium(), tmp_path / "out"
-    _, failures, notes = write_spots(folder, out, patch=PatchSize(16, 2.0))
+    _, failures, notes = write_spots(folder, out, SpotsConfig(patch=PatchSize(16, 2.0)))
     assert not failures
     assert (
-        "the hires image has 2 µm/px and shows nuclei as specks: a patch of 32.0 µm is 16.0 of its pixels"
-        in notes[0]
+        "the hires image has 2 µm/px and shows nuclei as specks:"
+        " a patch of 32.0 µm is 16.0 of its pixels" in notes[0]
     )
     found = read_spots(out / "S1.h5ad")
     hires = np.asarray(Image.open(folder / "spatial" / "tissue_hires_image.png"))
@@ -247,11 +254,13 @@ def test_a_picture_too_coarse_is_an_error_unless_allowed(
 ) -> None:
     folder, out = make_visium(), tmp_path / "out"
     (folder / "spatial" / "tissue_hires_image.png").unlink()
-    _, (failure,), _ = write_spots(folder, out, patch=PATCH)
+    _, (failure,), _ = write_spots(folder, out, SpotsConfig(patch=PATCH))
     assert "the lowres image has 10 µm/px and shows no nuclei, only regions" in failure.reason
     assert "too coarse for patches at 1 µm/px" in failure.reason
     assert "--image" in failure.likely_fix
-    _, failures, notes = write_spots(folder, out, patch=PatchSize(64, 1.0), allow_coarse=True)
+    _, failures, notes = write_spots(
+        folder, out, SpotsConfig(patch=PatchSize(64, 1.0), allow_coarse=True)
+    )
     assert not failures
     assert "enlarged 10.0 times" in notes[0]
     assert "enlarged 10.0 times" in pd.read_csv(out / "sections.csv")["warnings"][0]
@@ -263,7 +272,7 @@ def test_enlarged_patches_keep_place_and_size(make_visium: MakeVisium, tmp_path:
     (folder / "spatial" / "tissue_hires_image.png").unlink()
     ramp = np.add.outer(np.zeros(104), np.arange(120) * 2 + 4).astype(np.uint8)
     Image.fromarray(np.dstack([ramp] * 3)).save(folder / "spatial" / "tissue_lowres_image.png")
-    write_spots(folder, out, patch=PatchSize(64, 1.0), allow_coarse=True)
+    write_spots(folder, out, SpotsConfig(patch=PatchSize(64, 1.0), allow_coarse=True))
     found = read_spots(out / "S1.h5ad")
     x = found.adata.obsm["spatial"][:, 0] / found.adata.uns["mpp"]
     expected = ((x[:, None] - 32 + np.arange(64) + 0.5) / 10 - 0.5) * 2 + 4
@@ -280,11 +289,13 @@ def test_folders_of_folders_and_outs_are_sections(make_visium: MakeVisium, tmp_p
     (tmp_path / "held_outs").rename(held / "S1" / "outs")
     second.rename(held / "S2")
     assert detect_format(held) == detect_format(held / "S1") == "visium"
-    done, failures, notes = write_spots(held, tmp_path / "out", patch=PatchSize(16, 2.0))
+    done, failures, notes = write_spots(
+        held, tmp_path / "out", SpotsConfig(patch=PatchSize(16, 2.0))
+    )
     assert (done, failures) == (["S1", "S2"], [])
-    assert "2 sections have no patient and stand for one each (S1, S2)" in notes[-1]
+    assert "2 sections have no patient and count as one patient each (S1, S2)" in notes[-1]
     with pytest.raises(InputError, match="one image for 2 sections"):
-        write_spots(held, tmp_path / "out", image=tmp_path / "visium" / "S1.png")
+        write_spots(held, tmp_path / "out", SpotsConfig(image=tmp_path / "visium" / "S1.png"))
 
 
 def test_a_table_gives_each_section_its_image_and_patient(
@@ -300,13 +311,13 @@ def test_a_table_gives_each_section_its_image_and_patient(
         "b\tvisium/S2\tvisium/S2.png\tP8",
     ]
     table.write_text("\n".join(rows))
-    done, (failure,), _ = write_spots(table, tmp_path / "out", patch=PATCH)
+    done, (failure,), _ = write_spots(table, tmp_path / "out", SpotsConfig(patch=PATCH))
     assert done == ["a"]
     assert failure.slide == "b"
     assert "has no tissue_positions.csv or tissue_positions_list.csv" in failure.reason
     assert read_spots(tmp_path / "out" / "a.h5ad").patient == "P7"
     table.write_text("\n".join([rows[0], rows[1].replace("P7", "P9")]))
-    write_spots(table, tmp_path / "out", patch=PATCH)
+    write_spots(table, tmp_path / "out", SpotsConfig(patch=PATCH))
     assert read_spots(tmp_path / "out" / "a.h5ad").patient == "P9"
 
 
@@ -495,12 +506,12 @@ def test_the_image_of_another_section_is_refused_where_spots_lie_off_it(
     folder = make_visium()
     Image.new("RGB", (50, 50), "white").save(tmp_path / "other.png")
     _, (failure,), _ = write_spots(
-        folder, tmp_path / "out", image=tmp_path / "other.png", patch=PATCH
+        folder, tmp_path / "out", SpotsConfig(image=tmp_path / "other.png", patch=PATCH)
     )
     assert "other.png: none of" in failure.reason
     assert "lies on the image of 50 x 50 px" in failure.reason
     _, (failure,), _ = write_spots(
-        folder, tmp_path / "out", image=tmp_path / "none.png", patch=PATCH
+        folder, tmp_path / "out", SpotsConfig(image=tmp_path / "none.png", patch=PATCH)
     )
     assert "none.png: no such image" in failure.reason
 
@@ -538,7 +549,7 @@ def test_a_real_folder_without_a_usable_image(real_data: Path, tmp_path: Path) -
     source = real_data / "visium_mouse_placenta"
     _, (failure,), _ = write_spots(source, tmp_path / "out")
     assert "lowres image has 23.3 µm/px and shows no nuclei" in failure.reason
-    done, _, notes = write_spots(source, tmp_path / "out", allow_coarse=True)
+    done, _, notes = write_spots(source, tmp_path / "out", SpotsConfig(allow_coarse=True))
     assert done == ["visium_mouse_placenta"]
     assert "a patch of 77.3 µm is 3.3 of its pixels, enlarged 33.8 times" in notes[0]
     found = read_spots(tmp_path / "out" / "visium_mouse_placenta.h5ad")
