@@ -1,1 +1,1 @@
-"""Benchmark scripts: ratios against a yardstick in the same run, never a timed test."""
+"""Measure speed, memory and calibration; the results are in ``experiments/results``."""

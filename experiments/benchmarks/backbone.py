@@ -1,10 +1,12 @@
-"""Speed, memory and precision of the backbone beside timm's resnet50, in one run.
+"""Measure speed, memory and precision of the backbone beside timm's resnet50.
 
     python -m tcgn_mil.experiments.benchmarks.backbone --out backbone.json
 
-Each measurement runs in a process of its own, which warms up until its memory is in steady state (first steps pay for
-page faults), and networks take turns over several rounds; the table gives medians and their ratio to resnet50 in
-float32. Cores should be idle. What moved what is in experiments/results/backbone_speed.md.
+Each measurement runs in a process of its own, which first warms up until its memory is in a steady
+state, because the first steps pay for page faults. The networks take turns over several rounds, so
+that a change of the machine's speed reaches all of them. The tables give medians and their ratio to
+resnet50 in float32. The cores should be idle. What was measured, and what each change of the
+network gave, is in experiments/results/backbone_speed.md.
 """
 
 from __future__ import annotations
@@ -41,19 +43,19 @@ TRAIN = {
 
 
 def ask(kind: str, *arguments: Any, device: str, threads: int) -> Any:
-    """Run a measurement in a process of its own."""
+    """Run a measurement in a process of its own and return its answer."""
     request = {"kind": kind, "arguments": arguments, "device": device, "threads": threads}
     command = [sys.executable, "-m", MEASURES, json.dumps(request)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    if found.returncode:
-        raise RuntimeError(f"measuring {request} failed:\n{found.stderr[-2000:]}")
-    return json.loads(found.stdout.splitlines()[-1])
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise RuntimeError(f"measuring {request} failed:\n{process.stderr[-2000:]}")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def rounds(
     kind: str, networks: dict[str, Any], batch: int, count: int, **where: Any
 ) -> dict[str, list[float]]:
-    """Seconds of each network in each round; the networks take turns."""
+    """Return the seconds of each network in each round; the networks take turns."""
     found: dict[str, list[float]] = {label: [] for label in networks}
     for _ in range(count):
         for label, arguments in networks.items():
@@ -66,7 +68,7 @@ def rounds(
 
 
 def table(title: str, found: dict[str, list[float]], batch: int) -> list[str]:
-    """Markdown rows: images/s, ratio to the yardstick, and the range of the ratio over rounds."""
+    """Return Markdown rows: images/s, ratio to resnet50, and its range over the rounds."""
     base = found[YARDSTICK]
     lines = [
         f"\n### {title}\n",
@@ -76,14 +78,13 @@ def table(title: str, found: dict[str, list[float]], batch: int) -> list[str]:
     for label, times in found.items():
         ratios = [yard / mine for yard, mine in zip(base, times, strict=True)]
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        lines.append(
-            f"| {label} | {batch / statistics.median(times):.1f} | {statistics.median(ratios):.2f} | {spread} |"
-        )
+        speed = batch / statistics.median(times)
+        lines.append(f"| {label} | {speed:.1f} | {statistics.median(ratios):.2f} | {spread} |")
     return lines
 
 
 def run(device: str, threads: int, count: int) -> tuple[dict[str, Any], list[str]]:
-    """All measurements, and the tables made of them."""
+    """Return all measurements, and the lines of the tables that are made from them."""
     where: dict[str, Any] = {"device": device, "threads": threads}
     forward_batches, train_batch = ((8, 32), 16) if device == "cpu" else ((256,), 64)
     results: dict[str, Any] = {"machine": ask("machine", **where)}
@@ -101,7 +102,7 @@ def run(device: str, threads: int, count: int) -> tuple[dict[str, Any], list[str
 
 
 def operation_lines(results: dict[str, Any], where: dict[str, Any]) -> list[str]:
-    """Work of an image for each network, and how far each precision is from float32."""
+    """Return the operations per image of each network, and the error of each precision."""
     lines = []
     for name in ("tcgn_ti", "tcgn_xs", "tcgn_tiny", "resnet50"):
         results[f"gflop {name}"] = ask("gflop", name, **where)
@@ -109,13 +110,14 @@ def operation_lines(results: dict[str, Any], where: dict[str, Any]) -> list[str]
     for form, dtype in (("folded", "float32"), ("folded", "bfloat16"), ("plain", "bfloat16")):
         results[f"error {form} {dtype}"] = ask("error", form, dtype, **where)
         lines.append(
-            f"- tcgn_ti {form} {dtype}: predictions within {results[f'error {form} {dtype}']:.1e} of float32"
+            f"- tcgn_ti {form} {dtype}: predictions within"
+            f" {results[f'error {form} {dtype}']:.1e} of float32"
         )
     return lines
 
 
 def share_lines(results: dict[str, Any], batch: int, where: dict[str, Any]) -> list[str]:
-    """Arithmetic a second beside the machine's matrix product, and the operations that take the time."""
+    """Compare the speed with that of a matrix product, and list the slowest operations."""
     lines = []
     for label in ("tcgn_ti float32, folded", "tcgn_ti bfloat16, folded"):
         dtype = FORWARD[label][2]
@@ -125,14 +127,15 @@ def share_lines(results: dict[str, Any], batch: int, where: dict[str, Any]) -> l
         share = rate / results["machine"][dtype]
         results[f"profile {label}"] = ask("profile", *FORWARD[label], batch, **where)
         lines.append(
-            f"- {label}, batch {batch}: {rate:.0f} GFLOP/s, {share:.0%} of the {dtype} matrix product's"
+            f"- {label}, batch {batch}: {rate:.0f} GFLOP/s, {share:.0%} of the {dtype} matrix"
+            " product's"
         )
         lines.append(f"  - {'; '.join(results[f'profile {label}'])}")
     return lines
 
 
 def memory_lines(results: dict[str, Any], batch: int, where: dict[str, Any]) -> list[str]:
-    """Peak memory of a training step of each float32 network of `TRAIN`."""
+    """Return the peak memory of a training step of each float32 network in `TRAIN`."""
     lines = []
     for label in (label for label, (_, _, dtype) in TRAIN.items() if dtype == "float32"):
         found = results[f"memory {label}"] = ask("memory", *TRAIN[label], batch, **where)
@@ -141,8 +144,8 @@ def memory_lines(results: dict[str, Any], batch: int, where: dict[str, Any]) -> 
             for key in ("tensors_mb", "resident_mb")
         )
         lines.append(
-            f"- {label}, training step, batch {batch}: {found['tensors_mb']:.0f} MB of tensors ({tensors:.2f} x), "
-            f"{found['resident_mb']:.0f} MB resident ({resident:.2f} x)"
+            f"- {label}, training step, batch {batch}: {found['tensors_mb']:.0f} MB of tensors"
+            f" ({tensors:.2f} x), {found['resident_mb']:.0f} MB resident ({resident:.2f} x)"
         )
     return lines
 

@@ -1,7 +1,7 @@
-"""What one process measures for the benchmark of the backbone: time, memory, precision, operations.
+"""Answer one request of the backbone benchmark: time, memory, precision or operations.
 
-``python -m tcgn_mil.experiments.benchmarks.backbone_measures REQUEST`` answers one request, a JSON object that
-``ask`` of backbone.py makes, with JSON.
+``python -m tcgn_mil.experiments.benchmarks.backbone_measures REQUEST`` answers with JSON. REQUEST
+is a JSON object that ``ask`` in backbone.py makes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +24,32 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from tcgn_mil.models import fold_for_inference
+from tcgn_mil.models.tcgn import TCGN
 
 GENES = 785
 WARM_UPS, REPEATS = 4, 7
 
 
 def build(name: str, form: str, dtype: str, device: str) -> Any:
-    """A network in eval mode: plain, channels_last, checkpointed, or folded for inference in `dtype`."""
+    """Return a network in evaluation mode.
+
+    `form` is plain, channels_last, checkpointed, or folded (for inference in `dtype`).
+    """
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=GENES).to(device).eval()
     if form == "channels_last":
         return model.to(memory_format=torch.channels_last)
+    if form == "plain":
+        return model
+    assert isinstance(model, TCGN)  # only this network is folded and checkpointed here
     if form == "folded":
         return fold_for_inference(model, getattr(torch, dtype))
-    if form == "checkpointed":
-        model.set_grad_checkpointing()
+    model.set_grad_checkpointing()
     return model
 
 
 def precision(form: str, dtype: str, device: str) -> Any:
-    """Autocast, unless the network is in float32 or carries its dtype."""
+    """Return the autocast context; a folded network has its dtype already and needs none."""
     return (
         nullcontext()
         if form == "folded" or dtype == "float32"
@@ -51,13 +58,13 @@ def precision(form: str, dtype: str, device: str) -> Any:
 
 
 def images(batch: int, form: str, device: str) -> Any:
-    """Random images, the same in every process."""
+    """Return random images, the same in every process."""
     found = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(1)).to(device)
     return found.contiguous(memory_format=torch.channels_last) if form == "channels_last" else found
 
 
 def forward_call(name: str, form: str, dtype: str, batch: int, device: str) -> Callable[[], Any]:
-    """What one forward pass computes."""
+    """Return a function that makes one forward pass."""
     model, x = build(name, form, dtype, device), images(batch, form, device)
 
     def call() -> Any:
@@ -68,20 +75,18 @@ def forward_call(name: str, form: str, dtype: str, batch: int, device: str) -> C
 
 
 class TrainStep:
-    """One training step: forward, backward, AdamW."""
+    """One training step: forward pass, backward pass and AdamW, as in tcgn_mil.training."""
 
     def __init__(self, name: str, form: str, dtype: str, batch: int, device: str) -> None:
         self.model, self.x = build(name, form, dtype, device).train(), images(batch, form, device)
         self.target = torch.randn(batch, GENES, generator=torch.Generator().manual_seed(2)).to(
             device
         )
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=1e-4, fused=True
-        )  # as training.py
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
         self.form, self.dtype, self.device = form, dtype, device
 
     def __call__(self) -> None:
-        """Do it."""
+        """Make the step."""
         self.optimizer.zero_grad()
         with precision(self.form, self.dtype, self.device):
             loss = torch.nn.functional.mse_loss(self.model(self.x).float(), self.target)
@@ -89,13 +94,13 @@ class TrainStep:
         self.optimizer.step()
 
     def kept_bytes(self) -> int:
-        """Bytes of what lives between steps: parameters and AdamW's moments (gradients are freed)."""
+        """Return the bytes of parameters and AdamW's moments; gradients are freed between steps."""
         moments = (value for state in self.optimizer.state.values() for value in state.values())
         return sum(tensor.nbytes for tensor in (*self.model.parameters(), *moments))
 
 
 def seconds(call: Callable[[], Any], device: str) -> float:
-    """Median time of a call in steady state."""
+    """Return the median seconds of a call, after the warm-up calls."""
     times = []
     for _ in range(WARM_UPS + REPEATS):
         start = time.perf_counter()
@@ -107,7 +112,11 @@ def seconds(call: Callable[[], Any], device: str) -> float:
 
 
 def peak_memory(step: TrainStep, resident_before_mb: float) -> dict[str, float]:
-    """MB at the peak of a training step: tensors alive, and what the process holds above `resident_before_mb`."""
+    """Return the MB at the peak of a training step.
+
+    ``tensors_mb`` counts the tensors that are alive, ``resident_mb`` what the process holds above
+    `resident_before_mb`.
+    """
     for _ in range(WARM_UPS):
         step()
     resident = resident_mb("VmHWM") - resident_before_mb
@@ -126,13 +135,13 @@ def peak_memory(step: TrainStep, resident_before_mb: float) -> dict[str, float]:
 
 
 def resident_mb(key: str) -> float:
-    """VmRSS or VmHWM of this process."""
+    """Return VmRSS (memory now) or VmHWM (its peak) of this process in MB."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(key))
 
 
 def machine(device: str) -> dict[str, Any]:
-    """GFLOP/s of a matrix product of 2,048 in float32 and bfloat16, and what ran it."""
+    """Return the GFLOP/s of a square matrix product in float32 and bfloat16, and the machine."""
     found: dict[str, Any] = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
@@ -140,24 +149,26 @@ def machine(device: str) -> dict[str, Any]:
     }
     for dtype in (torch.float32, torch.bfloat16):
         side = 2048 if device == "cpu" else 8192
-        a = torch.randn(side, side, device=device, dtype=dtype)
-        found[str(dtype).removeprefix("torch.")] = (
-            2 * side**3 / seconds(lambda a=a: a @ a, device) / 1e9
-        )
+        matrix = torch.randn(side, side, device=device, dtype=dtype)
+        taken = seconds(partial(torch.matmul, matrix, matrix), device)
+        found[str(dtype).removeprefix("torch.")] = 2 * side**3 / taken / 1e9
     return found
 
 
 def gflop(name: str) -> float:
-    """GFLOP of one image's forward pass, a multiply-add counting two."""
+    """Return the GFLOP of the forward pass of one image; a multiply-add counts as two."""
     model, counter = build(name, "plain", "float32", "cpu"), FlopCounterMode(display=False)
-    # Whether the counter knows the fused attention of a CPU depends on torch's version; its plain products it knows.
+    # Not every version of torch counts the fused attention of a CPU; all count plain products.
     with counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         model(images(1, "plain", "cpu"))
     return counter.get_total_flops() / 1e9
 
 
 def with_norms(model: Any) -> Any:
-    """Batch normalisations as after training: statistics of the maps that reach them, affine terms about (1, 0)."""
+    """Give batch normalisations the statistics and affine terms that training would give.
+
+    With fresh ones, folding would be an identity and its error would not be measured.
+    """
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
@@ -173,9 +184,9 @@ def with_norms(model: Any) -> Any:
 
 
 def error(form: str, dtype: str, device: str) -> float:
-    """Largest relative l2 distance of an image's prediction to the plain network in float32, over eight images.
+    """Return the largest relative error, over eight images, against the plain network in float32.
 
-    Weights are random, but batch normalisations have statistics and affine terms that are not the identity.
+    The error is the l2 distance of the predictions, divided by the norm of those in float32.
     """
     model = with_norms(build("tcgn_ti", "plain", "float32", device))
     other = fold_for_inference(model, getattr(torch, dtype)) if form == "folded" else model
@@ -188,7 +199,7 @@ def error(form: str, dtype: str, device: str) -> float:
 
 
 def bounds(device: str, call: Callable[[], Any]) -> list[str]:
-    """The operations that take most of a call, with their share of its time."""
+    """Return the six operations that take most of a call, with their share of its time."""
     for _ in range(WARM_UPS):
         call()
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
@@ -204,24 +215,26 @@ def bounds(device: str, call: Callable[[], Any]) -> list[str]:
 
 
 def measure(request: dict[str, Any]) -> Any:
-    """Answer a request: its kind, arguments, device, and number of threads."""
+    """Answer a request, which has a kind, arguments, a device and a number of threads."""
     kind, arguments, device = request["kind"], request["arguments"], request["device"]
     torch.set_num_threads(request["threads"])
-    if kind == "forward":
-        return seconds(forward_call(*arguments, device), device)
-    if kind == "train":
-        return seconds(TrainStep(*arguments, device), device)
-    if kind == "memory":
-        before = resident_mb("VmRSS")
-        return peak_memory(TrainStep(*arguments, device), before)
-    if kind == "profile":
-        return bounds(device, forward_call(*arguments, device))
     if kind == "machine":
         return machine(device)
     if kind == "gflop":
-        return gflop(*arguments)
+        (name,) = arguments
+        return gflop(name)
     if kind == "error":
-        return error(*arguments, device)
+        form, dtype = arguments
+        return error(form, dtype, device)
+    if kind in ("forward", "profile"):
+        name, form, dtype, batch = arguments
+        call = forward_call(name, form, dtype, batch, device)
+        return seconds(call, device) if kind == "forward" else bounds(device, call)
+    if kind in ("train", "memory"):
+        name, form, dtype, batch = arguments
+        before = resident_mb("VmRSS")
+        step = TrainStep(name, form, dtype, batch, device)
+        return seconds(step, device) if kind == "train" else peak_memory(step, before)
     raise ValueError(f"no measurement {kind}")
 
 

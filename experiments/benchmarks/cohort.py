@@ -1,13 +1,15 @@
-"""Speed and agreement of the cohort analyses on real expression: Cox regression of every gene against lifelines.
+"""Measure the cohort analyses on real expression: speed, and agreement with lifelines.
 
-    python -m tcgn_mil.experiments.benchmarks.cohort --clinical clinical.csv --measured cohort.h5ad --covariate age \\
-        --immune covariates.csv --zero-unknown purity --adjust-for purity --follow leukocyte_fraction
+    python -m tcgn_mil.experiments.benchmarks.cohort --clinical clinical.csv \\
+        --measured cohort.h5ad --covariate age --immune covariates.csv --zero-unknown purity \\
+        --adjust-for purity --follow leukocyte_fraction
 
-The screen of all genes at once, alone and adjusted for the covariates, against a loop over lifelines' CoxPHFitter. The
-loop runs over a few genes spread over the table (or all, ``--loop-genes 0``), and its time for all genes is
-extrapolated from them: what is written says so. Coefficients are compared with lifelines at its default precision,
-where it stops a little short of the maximum, and at 1e-12. Then the whole of ``tcgn-mil survive``, ``associate`` and
-``report`` over both, once each. Cores should be idle.
+The Cox regressions of all genes at once, alone and adjusted for the covariates, are compared with a
+loop over lifelines' CoxPHFitter. The loop runs over some genes spread over the table (over all with
+``--loop-genes 0``); its time for all genes is extrapolated from them, and the output says so.
+Coefficients are compared with lifelines at its default precision, where it stops a little before
+the maximum, and at 1e-12. Then ``tcgn-mil survive``, ``associate`` and ``report`` run once each.
+The cores should be idle.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ EXACT = {"precision": 1e-12}
 
 
 def seconds(call: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
-    """The best of several, and what the last one gave."""
+    """Return the shortest time of several calls, and the result of the last."""
     times, result = [], None
     for _ in range(repeats):
         start = time.perf_counter()
@@ -62,7 +64,7 @@ def loop(
     design: pd.DataFrame,
     options: dict[str, float] | None,
 ) -> NDArray[np.float64]:
-    """Coefficients (G,) of lifelines, one fit a gene."""
+    """Return the coefficients (G,) of lifelines, which fits one gene after the other."""
     frame = design.assign(t=table.time_days, e=table.event)
     found = []
     with warnings.catch_warnings():
@@ -82,7 +84,7 @@ def compare(
     design: pd.DataFrame,
     loop_genes: int = LOOP_GENES,
 ) -> dict[str, Any]:
-    """Seconds of the screen and of the loop, extrapolated, and the largest differences of coefficients."""
+    """Compare the screen of all genes with the loop: seconds, and differences of coefficients."""
     covariates = design.to_numpy(dtype=np.float64) if design.shape[1] else None
     ours_s, ours = seconds(
         lambda: cox_screen(values, table.time_days, table.event, covariates=covariates), REPEATS
@@ -111,7 +113,7 @@ def compare(
 
 
 def whole_commands(survive: SurviveConfig, associate: AssociationConfig | None) -> dict[str, float]:
-    """Seconds of each command, and the size of the report in MB."""
+    """Return the seconds of each command, and the size of the report in MB."""
     found = {}
     with TemporaryDirectory() as folder:
         runs = [Path(folder) / "survival"]
@@ -126,7 +128,7 @@ def whole_commands(survive: SurviveConfig, associate: AssociationConfig | None) 
 
 
 def missed(found: dict[str, Any]) -> list[str]:
-    """The goals that what was measured does not reach, in words."""
+    """Return the goals that were not reached, in words."""
     screen = found["univariable"]
     off = min(
         screen["largest_difference_default_precision"], screen["largest_difference_precision_1e-12"]
@@ -146,7 +148,7 @@ def missed(found: dict[str, Any]) -> list[str]:
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked for."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -156,18 +158,24 @@ def arguments() -> argparse.Namespace:
         "--covariate", action="append", default=[], help="column of clinical.csv; repeatable"
     )
     parser.add_argument(
-        "--immune", help="table of covariates for associate, which is left out without one"
+        "--immune", help="table of covariates for associate; without it, associate is not run"
     )
     for name in ("--zero-unknown", "--adjust-for"):
         parser.add_argument(
-            name, action="append", default=[], help="column of it, as of associate; repeatable"
+            name,
+            action="append",
+            default=[],
+            help="column of this table, as for associate; repeatable",
         )
-    parser.add_argument("--follow", help="column of it, as of associate")
+    parser.add_argument("--follow", help="column of this table, as for associate")
     parser.add_argument(
-        "--loop-genes", type=int, default=LOOP_GENES, help="genes that lifelines fits; 0: all, once"
+        "--loop-genes",
+        type=int,
+        default=LOOP_GENES,
+        help="number of genes that lifelines fits; 0 for all, once",
     )
     parser.add_argument(
-        "--only-screen", action="store_true", help="neither survive nor associate nor report"
+        "--only-screen", action="store_true", help="do not run survive, associate and report"
     )
     parser.add_argument("--out", type=Path, default=Path("cohort.json"))
     return parser.parse_args()

@@ -1,10 +1,11 @@
-"""Time and memory of joining a cohort's expression to its slides, for each kind of file.
+"""Measure time and memory of joining a cohort's expression to its slides, for each kind of file.
 
     python -m tcgn_mil.experiments.benchmarks.join --work bench --out join.json
 
-A synthetic table of 20,000 genes x 1,000 samples with TCGA names (log2(TPM + 1), four decimals) and a manifest of 1,000
-slides: ``tcgn-mil bulk`` from reading to cohort.h5ad, in a process of its own for its peak memory. Beside it, as a
-yardstick, the time pandas' C parser (or pyarrow) needs for the bare table.
+The input is a synthetic table of 20,000 genes x 1,000 samples with TCGA names (log2(TPM + 1), four
+decimals), and a manifest of 1,000 slides. ``tcgn-mil bulk`` runs from reading to cohort.h5ad in a
+process of its own, for its peak memory. For comparison, the time is given that the C parser of
+pandas (or pyarrow) needs to read the table alone.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ UNIT = "log2(tpm+1)"
 
 
 def make_cohort(folder: Path, genes: int, samples: int) -> dict[str, Path]:
-    """Write the manifest and the table in each form, unless they are there; returns the tables by kind."""
+    """Write the manifest and each form of the table if they are missing; return the tables."""
     folder.mkdir(parents=True, exist_ok=True)
     patients = [f"TCGA-{number % 36:02d}-{number:04d}" for number in range(samples)]
     slides = pd.DataFrame(
@@ -65,7 +66,7 @@ def make_cohort(folder: Path, genes: int, samples: int) -> dict[str, Path]:
 
 
 def bare(path: Path) -> float:
-    """Seconds that the parser alone needs."""
+    """Return the seconds that the parser alone needs."""
     start = time.perf_counter()
     if path.suffix == ".parquet":
         pd.read_parquet(path)
@@ -75,7 +76,7 @@ def bare(path: Path) -> float:
 
 
 def join_once(path: Path, manifest: Path, out: Path) -> dict[str, Any]:
-    """Seconds and peak memory of the whole verb."""
+    """Return seconds and peak memory of the whole verb."""
     start = time.perf_counter()
     summary = write_cohort([path], list_slides(manifest), out, BulkConfig(unit=UNIT))
     seconds = time.perf_counter() - start

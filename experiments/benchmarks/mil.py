@@ -1,11 +1,12 @@
-"""Speed and memory of slide-level training, of a large bag, of encoding slides, and of per-gene statistics.
+"""Measure slide-level training, a large bag, the encoding of slides, and statistics per gene.
 
-    python -m tcgn_mil.experiments.benchmarks.mil --out measured [--only epoch] [--slides 500] [--tiles 4000]
+    python -m tcgn_mil.experiments.benchmarks.mil --out measured [--only epoch] [--slides 500]
 
-Ratios are taken within one run: an epoch over features on disk against reading the same files in a loop with h5py;
-encoding from a slide, as ``tcgn-mil predict --slides`` does it, against encoding the same tiles from memory; statistics
-against scipy gene by gene. Features are made at random, float16, and left in --features to be used again. Peak memory
-is that of the process so far, so a part that is to be judged by it runs alone (``--only``).
+Ratios are taken within one run. An epoch over features on disk is compared with reading the same
+files in a loop with h5py; encoding from a slide, as ``tcgn-mil predict --slides`` does it, with
+encoding the same tiles from memory; statistics with scipy, gene by gene. Features are random
+float16 numbers and are left in ``--features`` to be used again. Peak memory is that of the process
+until then, so that a part whose memory is wanted must run alone (``--only``).
 """
 
 from __future__ import annotations
@@ -49,12 +50,12 @@ _LOOPED_GENES = 200
 
 
 def peak_gib() -> float:
-    """Largest resident memory of this process so far."""
+    """Return the largest resident memory of this process until now."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def make_features(folder: Path, slides: int, tiles: int) -> list[Path]:
-    """Random float16 features."""
+    """Write random float16 features, as far as they are missing; return their files."""
     spec = TileSpec.for_slide(PatchSize(112, 0.69), slide_mpp=0.69, level_downsamples=[1.0])
     paths = [folder / f"S{index:04d}.h5" for index in range(slides)]
     values = np.random.default_rng(0).standard_normal((tiles, WIDTH)).astype(np.float16)
@@ -66,7 +67,10 @@ def make_features(folder: Path, slides: int, tiles: int) -> list[Path]:
 
 
 def epoch_against_reading(paths: list[Path], genes: int) -> dict[str, float]:
-    """Seconds of a training epoch over all tiles, and of reading the files in a loop; each after a first reading."""
+    """Return the seconds of a training epoch over all tiles, and of reading the files in a loop.
+
+    The files are read once before, so that both find them in the page cache.
+    """
 
     def read() -> float:
         start = time.perf_counter()
@@ -98,7 +102,7 @@ def epoch_against_reading(paths: list[Path], genes: int) -> dict[str, float]:
 
 
 def large_bag() -> dict[str, float]:
-    """Forward and backward for one bag of 50,000 tiles and 20,000 genes."""
+    """Measure forward and backward pass of one bag of 50,000 tiles and 20,000 genes."""
     before = peak_gib()
     model = SlideRegressor(WIDTH, GENES, MilConfig())
     features = torch.randn(1, BAG_TILES, WIDTH)
@@ -113,7 +117,10 @@ def large_bag() -> dict[str, float]:
 
 
 def encoding_from_slide(folder: Path, encoder: str, *, rounds: int = 3) -> dict[str, float]:
-    """Encoding a synthetic slide against encoding its tiles from memory, in turns; medians over rounds."""
+    """Compare encoding a synthetic slide with encoding its tiles from memory.
+
+    The two take turns; the result has the medians over the rounds.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "slide.tiff"
     write_pyramid(path, picture(SLIDE_UM, SLIDE_MPP), mpp=SLIDE_MPP)
@@ -141,22 +148,21 @@ def encoding_from_slide(folder: Path, encoder: str, *, rounds: int = 3) -> dict[
 
 
 def gene_statistics(refits: int, *, patients: int = 1000, genes: int = GENES) -> dict[str, float]:
-    """Fold-wise combined r, and p from null replicates, of 20,000 genes x 1,000 patients; scipy in a loop beside it."""
+    """Measure r within folds and p from null replicates, beside a loop over scipy's pearsonr."""
     rng = np.random.default_rng(0)
     truth = rng.standard_normal((patients, genes)).astype(np.float32)
     predicted = (0.2 * truth + rng.standard_normal((patients, genes))).astype(np.float32)
     fold_of = np.repeat(np.arange(5), patients // 5)
-    again = np.concatenate([predicted, predicted])  # a replicate is a view, and costs no copy
+    # A replicate is a shifted view of the doubled array, which costs no copy.
+    again = np.concatenate([predicted, predicted])
     null = np.empty((refits, genes), dtype=np.float32)
     start, worked = time.perf_counter(), time.process_time()
     for row in tqdm(range(refits), desc="null", unit="replicate"):
         shift = 1 + row % (patients - 1)
         null[row] = combined_r(truth, again[shift : shift + patients], fold_of).z
     null_p_values(combined_r(truth, predicted, fold_of).z, null)
-    seconds, cpu = (
-        time.perf_counter() - start,
-        time.process_time() - worked,
-    )  # of all cores; tells on a busy machine
+    # The time of all cores shows the work also where other programs slow the machine down.
+    seconds, cpu = time.perf_counter() - start, time.process_time() - worked
     start = time.perf_counter()
     for gene in range(_LOOPED_GENES):
         for fold in range(5):
@@ -173,7 +179,7 @@ def gene_statistics(refits: int, *, patients: int = 1000, genes: int = GENES) ->
 
 
 def main() -> None:
-    """Run all and write measured.json."""
+    """Run the parts asked for and write mil.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--features", type=Path, default=None)

@@ -1,10 +1,13 @@
-"""What slide-level runs find of what was planted in a synthetic cohort: genes by what they follow, and immune tiles.
+"""Measure how well slide-level runs find what was planted in a synthetic cohort.
 
-    python -m tcgn_mil.experiments.benchmarks.planted COHORT --runs RUN [RUN ...] [--maps MAPS ...] --out planted
+    python -m tcgn_mil.experiments.benchmarks.planted COHORT --runs RUN [RUN ...] \\
+        [--maps MAPS ...] --out planted
 
-COHORT is a folder of ``tcgn-mil synthetic``, RUN one of ``tcgn-mil slide-cv`` on it, MAPS the folder ``maps`` of
-``tcgn-mil predict --map-signatures`` from such a run, which draws every patient by the model that did not see it.
-Writes genes.csv, tiles.csv and planted.png.
+COHORT is the folder ``cohort`` of ``tcgn-mil demo``, and RUN a run of ``tcgn-mil slide-cv`` on it.
+MAPS is the folder ``maps`` of ``tcgn-mil predict --map-signatures`` from such a run, which draws
+every patient by the model that did not see it. Genes are grouped by what they follow (colour,
+morphology or nothing), and maps are compared with the planted immune regions. Writes genes.csv,
+tiles.csv and planted.png.
 """
 
 from __future__ import annotations
@@ -29,14 +32,14 @@ from tcgn_mil.statistics.gene_metrics import median_over_genes
 from tcgn_mil.statistics.out_of_fold import combined_r
 
 KINDS = ("colour", "morphology", "null")
-IMMUNE_SHARE = 0.5  # of a tile's area, from which it counts as immune; other tiles have less
+# Share of a tile's area from which it counts as immune.
+IMMUNE_SHARE = 0.5
 
 
 def with_kind(run: Path, truth: Path) -> pd.DataFrame:
-    """genes.csv of a run with the column ``kind``: what each gene truly follows."""
-    planted = pd.read_csv(
-        truth / "genes.csv", keep_default_na=False
-    )  # the kind "null" is no missing value
+    """Return genes.csv of a run with the column ``kind``, which says what each gene follows."""
+    # The kind "null" must not be read as a missing value.
+    planted = pd.read_csv(truth / "genes.csv", keep_default_na=False)
     merged = pd.read_csv(run / "genes.csv").merge(
         planted[["gene", "kind"]], on="gene", validate="one_to_one"
     )
@@ -44,9 +47,9 @@ def with_kind(run: Path, truth: Path) -> pd.DataFrame:
 
 
 def by_kind(run: Path, truth: Path) -> pd.DataFrame:
-    """One row for each kind of gene: genes, share predictable, median r out of fold of the model and the baselines."""
+    """Return number, share predictable and median r of each predictor, one row per kind of gene."""
     table = with_kind(run, truth)
-    columns = [name for name in table if name.startswith("r_")]
+    columns = _r_columns(table)
     groups = table.groupby("kind", observed=True)
     found = groups[columns].median()
     found.insert(0, "predictable", groups["predictable"].mean())
@@ -54,10 +57,15 @@ def by_kind(run: Path, truth: Path) -> pd.DataFrame:
     return found.reset_index()
 
 
-def zero_shot_p(run: Path, *, permutations: int = 999, seed: int = 0) -> tuple[float, float]:
-    """Median r over genes of the zero-shot prediction, and its p from labels permuted within folds.
+def _r_columns(table: pd.DataFrame) -> list[str]:
+    return [name for name in map(str, table.columns) if name.startswith("r_")]
 
-    No fold's zero-shot prediction knows a label, so that permuting after the fact is a test.
+
+def zero_shot_p(run: Path, *, permutations: int = 999, seed: int = 0) -> tuple[float, float]:
+    """Return the median r of the zero-shot prediction, and p from labels permuted within folds.
+
+    Zero-shot predictions use no label of the cohort. Labels can therefore be permuted after
+    prediction, which is not valid for trained models.
     """
     found = anndata.read_h5ad(run / "out_of_fold.h5ad")
     guess = np.asarray(found.obsm["baseline_zero_shot"])
@@ -77,11 +85,11 @@ def zero_shot_p(run: Path, *, permutations: int = 999, seed: int = 0) -> tuple[f
 
 
 def draw_kinds(runs: Sequence[Path], truth: Path, path: Path) -> None:
-    """r of every gene by kind: the models of all runs, and the baselines of the first."""
+    """Draw r of every gene by kind, for the models of all runs and the baselines of the first."""
     shown: dict[str, dict[str, NDArray[np.floating]]] = {kind: {} for kind in KINDS}
     for number, run in enumerate(runs):
         table = with_kind(run, truth)
-        for column in (name for name in table if name.startswith("r_")):
+        for column in _r_columns(table):
             predictor = column.removeprefix("r_")
             if (predictor == MODEL or not number) and table[column].notna().any():
                 name = run.name if predictor == MODEL else predictor
@@ -93,16 +101,16 @@ def draw_kinds(runs: Sequence[Path], truth: Path, path: Path) -> None:
 def immune_share(
     labels: NDArray[np.uint8], label_mpp: float, centres_um: NDArray[np.float64], side_um: float
 ) -> NDArray[np.float64]:
-    """(N,) share of each square tile that the immune region fills.
+    """Return the share (N,) of each square tile that the immune region fills.
 
     Parameters
     ----------
     labels
         (H, W) regions at `label_mpp` µm per pixel.
     centres_um
-        (N, 2) x, y.
+        (N, 2) x and y of the centres of the tiles in µm.
     side_um
-        Side of a tile.
+        Side of a tile in µm.
     """
     steps = np.arange(round(side_um / label_mpp)) + 0.5
     offsets = steps * label_mpp - len(steps) * label_mpp / 2
@@ -113,7 +121,10 @@ def immune_share(
 
 
 def tile_auc(maps: Path, cohort: Path) -> pd.DataFrame:
-    """One row for each slide with immune tiles and others: area under the curve of attention and of each gene's map."""
+    """Return the AUC of attention and of each map for immune tiles, one row per slide.
+
+    Slides on which all tiles are immune, or none, are left out.
+    """
     slide_mpp = pd.read_csv(cohort / "slides.csv").set_index("slide_id")["mpp"]
     rows = []
     for path in tqdm(sorted(maps.glob("*.h5ad")), desc="maps", unit="slide"):

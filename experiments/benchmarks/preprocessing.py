@@ -1,11 +1,12 @@
-"""Speed and memory of preprocessing, beside the raw speed of the file library, in one run.
+"""Measure speed and memory of preprocessing, beside the raw speed of the file library.
 
     python -m tcgn_mil.experiments.benchmarks.preprocessing --work bench --out preprocessing.json
 
-Reading: tiles of 112 px as ``tcgn-mil encode`` reads them, against a bare row-major loop of OpenSlide's read_region
-over the same places of the same file, in turns over several rounds; then two processes, each with half of the tiles,
-against one. Tiling: ``tcgn-mil tile`` of a sparse pyramidal slide of 100,000 x 80,000 px, in a process of its own, for
-its peak memory. Cores should be idle.
+Reading: tiles of 112 px are read as ``tcgn-mil encode`` reads them, and by a bare loop of
+OpenSlide's read_region over the same places of the same file, in turns over several rounds; then by
+two processes, each with half of the tiles, and by one. Tiling: ``tcgn-mil tile`` of a sparse
+pyramidal slide of 100,000 x 80,000 px runs in a process of its own, for its peak memory. The cores
+should be idle.
 """
 
 from __future__ import annotations
@@ -41,17 +42,19 @@ from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.preprocessing.tiles.tiling import tile_slide
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
-READ_MPP = 0.69  # that of the default tile, so that no pixel is resampled
+# The resolution of the default tile, so that no pixel is resampled.
+READ_MPP = 0.69
 READ_UM = (5000.0, 4000.0)
 LARGE_PX, LARGE_MPP = (100_000, 80_000), 0.25
 LARGE_LEVELS = (1, 4, 16, 64)
-TISSUE_SHARE = 0.08  # of the large slide
+# Share of the large slide that has tissue.
+TISSUE_SHARE = 0.08
 TIFF_TILE = 256
 BATCH = 64
 
 
 def picture(size_um: tuple[float, float], mpp: float) -> NDArray[np.uint8]:
-    """Synthetic tissue, (H, W, 3)."""
+    """Return a picture (H, W, 3) of synthetic tissue."""
     config = preset("demo")
     patient = config.patients[0]
     rng = config.rng("benchmark")
@@ -60,7 +63,7 @@ def picture(size_um: tuple[float, float], mpp: float) -> NDArray[np.uint8]:
 
 
 def ours(path: Path, part: slice) -> int:
-    """Read tiles as encoding does; returns their number."""
+    """Read tiles as encoding does; return their number."""
     with open_slide(path) as slide:
         spec = TileSpec.for_slide(
             PatchSize(), slide_mpp=slide.mpp, level_downsamples=slide.level_downsamples
@@ -70,7 +73,7 @@ def ours(path: Path, part: slice) -> int:
 
 
 def bare(path: Path, part: slice) -> int:
-    """The same places by OpenSlide alone."""
+    """Read the same places by OpenSlide alone; return their number."""
     with openslide.OpenSlide(path) as slide:
         mpp = float(slide.properties[openslide.PROPERTY_NAME_MPP_X])
         spec = TileSpec.for_slide(
@@ -83,7 +86,7 @@ def bare(path: Path, part: slice) -> int:
 
 
 def rate(read: Any, path: Path, part: slice) -> float:
-    """Tiles a second."""
+    """Return the tiles read in a second."""
     start = time.perf_counter()
     count = read(path, part)
     return float(count / (time.perf_counter() - start))
@@ -97,7 +100,10 @@ def _read_when_told(path: Path, part: slice, ready: Any, go: Any, counts: Any) -
 
 
 def rate_of_processes(path: Path, processes: int) -> float:
-    """Tiles a second of several processes that share a slide's tiles, their start not counted."""
+    """Return the tiles read in a second by several processes that share the tiles of a slide.
+
+    The start of the processes is not counted: each reads a batch and then waits for the others.
+    """
     context = multiprocessing.get_context("spawn")
     ready, go, counts = context.Semaphore(0), context.Event(), context.Queue()
     parts = _parts(path, processes)
@@ -128,7 +134,7 @@ def _parts(path: Path, processes: int) -> list[slice]:
 
 
 def measure_reading(folder: Path, rounds: int) -> dict[str, Any]:
-    """Over rounds in which the readers take turns: median rates, and least, median and greatest ratio."""
+    """Return median rates, and least, median and greatest ratio over the rounds."""
     path = folder / "reading.tiff"
     if not path.exists():
         write_pyramid(path, picture(READ_UM, READ_MPP), mpp=READ_MPP, quality=80)
@@ -159,7 +165,10 @@ def measure_reading(folder: Path, rounds: int) -> dict[str, Any]:
 
 
 def write_large(path: Path) -> None:
-    """A slide of `LARGE_PX`, white but for pieces of tissue; JPEG tiles are encoded once and repeated."""
+    """Write a white slide of `LARGE_PX` with pieces of tissue.
+
+    The same tiles are encoded as JPEG only once, since encoding all would take minutes.
+    """
     tissue = picture((2000.0, 2000.0), LARGE_MPP)
     rng = np.random.default_rng(0)
     pieces = round(TISSUE_SHARE * LARGE_PX[0] * LARGE_PX[1] / (tissue.shape[0] * tissue.shape[1]))
@@ -193,7 +202,7 @@ def write_large(path: Path) -> None:
 def _tiles(
     piece: NDArray[np.uint8], corners: NDArray[np.int64], width: int, height: int
 ) -> Iterator[bytes]:
-    """Encoded tiles, row by row."""
+    """Give the encoded tiles, row by row."""
 
     def encoded(pixels: NDArray[np.uint8]) -> bytes:
         full = np.full((TIFF_TILE, TIFF_TILE, 3), 243, np.uint8)
@@ -202,7 +211,7 @@ def _tiles(
             imagecodecs.jpeg8_encode(full, level=80, colorspace="RGB", outcolorspace="RGB")
         )
 
-    known: dict[tuple[int, int], bytes] = {}
+    made: dict[tuple[int, int], bytes] = {}
     blank = encoded(np.full((TIFF_TILE, TIFF_TILE, 3), 243, np.uint8))
     for y in range(0, height, TIFF_TILE):
         for x in range(0, width, TIFF_TILE):
@@ -214,13 +223,13 @@ def _tiles(
                 yield blank
                 continue
             left, top = offset[inside[0]].tolist()
-            if (left, top) not in known:
+            if (left, top) not in made:
                 canvas = np.full((TIFF_TILE, TIFF_TILE, 3), 243, np.uint8)
                 part = piece[max(top, 0) : top + TIFF_TILE, max(left, 0) : left + TIFF_TILE]
                 row, column = max(-top, 0), max(-left, 0)
                 canvas[row : row + part.shape[0], column : column + part.shape[1]] = part
-                known[left, top] = encoded(canvas)
-            yield known[left, top]
+                made[left, top] = encoded(canvas)
+            yield made[left, top]
 
 
 def _tile_once(path: Path, out: Path, answers: Any) -> None:
@@ -240,7 +249,7 @@ def _tile_once(path: Path, out: Path, answers: Any) -> None:
 
 
 def measure_large(folder: Path) -> dict[str, Any]:
-    """Tissue, quality, grid and pictures of the large slide."""
+    """Measure the tiling of the large slide, with tissue, quality and pictures."""
     path = folder / "large.tiff"
     if not path.exists():
         write_large(path)

@@ -1,12 +1,13 @@
-"""Spot level: whether p-values calibrate on real lattices, what they and the metrics cost, whether loading limits.
+"""Measure the calibration and speed of the spot-level statistics, and the speed of loading.
 
     python -m tcgn_mil.experiments.benchmarks.spots --her2st her2st --steps-on spots --out measured
 
-Calibration: pairs of independent smooth random fields on the lattice of each section, with a smooth depth taken out of
-both; the share of pairs at p < 0.05 should be 5 %. Beside it the same for a t-test that takes spots for independent.
-Loading: a training step on patches read from disk and augmented, against the same step on one batch that is ready in
-memory, in turns, so that both see the same machine. Writes calibration.csv, calibration.png and speed.json. Cores
-should be idle.
+Calibration: pairs of independent smooth random fields are made on the lattice of each section, and
+a smooth depth is taken out of both. 5 % of the pairs should have p < 0.05 (docs/protocol.md,
+section Calibration). A t-test that takes the spots for independent is shown beside it. Loading: a
+training step on patches that are read from disk and augmented is compared with the same step on
+batches that are ready in memory; the two take turns, so that both see the same machine. Writes
+calibration.csv, calibration.png and speed.json. The cores should be idle.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from tcgn_mil.statistics.spatial import SpatialTest, lattice_step, spatial_block
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.training.optimizer import make_optimizer
 
+# Kind of correlation, its scale in lattice steps, and the share of variance without correlation.
 FIELDS = (
     ("exponential", 1.0, 0.0),
     ("exponential", 3.0, 0.0),
@@ -50,7 +52,8 @@ FIELDS = (
     ("gaussian", 3.0, 0.5),
     ("exponential", 4.0, 0.9),
 )
-NETWORKS = {"resnet10t": 128, "tcgn_tiny": 224}  # and the side of their input
+# Networks, and the side of their input in pixels.
+NETWORKS = {"resnet10t": 128, "tcgn_tiny": 224}
 BATCH, STEPS = 32, 8
 DEPTH = ("gaussian", 4.0, 0.2)
 
@@ -63,7 +66,23 @@ def smooth_fields(
     nugget: float,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """(S, count) independent Gaussian fields of variance 1; `scale` in lattice steps, `nugget` without correlation."""
+    """Return (S, count) independent Gaussian random fields of variance 1.
+
+    Parameters
+    ----------
+    positions
+        (S, 2) positions of the spots.
+    count
+        Number of fields.
+    kind
+        ``exponential`` or ``gaussian``: how the correlation falls with distance.
+    scale
+        Distance over which it falls, in lattice steps.
+    nugget
+        Share of the variance that has no spatial correlation, 0 to 1.
+    rng
+        Source of randomness.
+    """
     distance = cdist(positions, positions) / (scale * lattice_step(positions))
     covariance = np.exp(-distance) if kind == "exponential" else np.exp(-np.square(distance) / 2)
     root = np.linalg.cholesky(covariance + 1e-8 * np.eye(len(positions)))
@@ -73,9 +92,16 @@ def smooth_fields(
 
 def calibrate(
     lattices: dict[str, NDArray[np.float64]], pairs: int
-) -> tuple[pd.DataFrame, dict[str, NDArray]]:
-    """A row a section and field, with shares of pairs; and all p-values by kind of test."""
-    rows, values = [], {"modified t-test": [], "spots taken for independent": []}
+) -> tuple[pd.DataFrame, dict[str, NDArray[np.float64]]]:
+    """Test independent fields on each lattice.
+
+    Returns a table with one row per section and kind of field, and all p-values by test.
+    """
+    rows: list[dict[str, Any]] = []
+    values: dict[str, list[NDArray[np.float64]]] = {
+        "modified t-test": [],
+        "spots taken for independent": [],
+    }
     for number, (section, positions) in enumerate(lattices.items()):
         for kind, scale, nugget in FIELDS:
             rng = np.random.default_rng([number, FIELDS.index((kind, scale, nugget))])
@@ -105,8 +131,8 @@ def calibrate(
     return pd.DataFrame(rows), {name: np.concatenate(parts) for name, parts in values.items()}
 
 
-def draw_calibration(values: dict[str, NDArray], path: Path) -> None:
-    """Expected against found share of pairs at or below each p; a calibrated test lies on the diagonal."""
+def draw_calibration(values: dict[str, NDArray[np.float64]], path: Path) -> None:
+    """Draw p against the share of pairs at or below it; a calibrated test is on the diagonal."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 4), layout="constrained")
@@ -122,7 +148,7 @@ def draw_calibration(values: dict[str, NDArray], path: Path) -> None:
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    """The best of three."""
+    """Return the shortest time of three calls."""
     times = []
     for _ in range(3):
         start = time.perf_counter()
@@ -132,7 +158,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def measure_speed(spots: int, genes: int) -> dict[str, float]:
-    """Seconds of metrics of 20,000 genes (or as told), and of p-values and intervals of 785 genes x 1,000 spots."""
+    """Return the seconds of metrics, and of p-values and intervals of 785 genes x 1,000 spots."""
     rng = np.random.default_rng(0)
     truth, prediction = (rng.standard_normal((spots, genes), dtype=np.float32) for _ in range(2))
     depth = rng.normal(8, 1, spots)
@@ -157,7 +183,10 @@ def measure_speed(spots: int, genes: int) -> dict[str, float]:
 
 
 def measure_loading(folder: Path, *, rounds: int) -> dict[str, dict[str, float]]:
-    """Network -> seconds a step on loaded and on ready patches, and their ratio: median, least and most of rounds."""
+    """Return the seconds of a training step of each network on loaded and on ready patches.
+
+    The ratio is given as median, least and most over the rounds.
+    """
     from tcgn_mil.batches.spots import PatchesOnDisk, SectionRows
     from tcgn_mil.io.spot_files import find_sections as find_spots
     from tcgn_mil.settings.augmentation import AugmentConfig
@@ -191,14 +220,13 @@ def _one_network(name: str, size_px: int, batches: SpotBatches, rounds: int) -> 
         return (time.perf_counter() - start) / count
 
     ready = list(itertools.islice(batches.epoch(0), STEPS))
-    steps(ready)  # warm
+    steps(ready)  # a warm-up that is not counted
     found = []
     for number in range(rounds):
         before = steps(ready)
         loaded = steps(itertools.islice(batches.epoch(number), STEPS))
-        memory = (
-            before + steps(ready)
-        ) / 2  # on both sides of it, so that neither always comes first
+        # The steps on ready patches are timed before and after, so that neither always comes first.
+        memory = (before + steps(ready)) / 2
         found.append((memory, loaded, loaded / memory))
     memory, loaded, ratio = np.transpose(found)
     return {
@@ -219,14 +247,14 @@ def main() -> None:
         "--her2st", type=Path, help="folder of real sections; without it only speed is measured"
     )
     parser.add_argument(
-        "--pairs", type=int, default=1000, help="pairs of fields a section and kind of field"
+        "--pairs", type=int, default=1000, help="pairs of fields per section and kind of field"
     )
     parser.add_argument("--spots", type=int, default=10_000)
     parser.add_argument("--genes", type=int, default=20_000)
     parser.add_argument(
         "--steps-on", type=Path, help="folder of tcgn-mil spots; without it loading is not measured"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="of the steps")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the training steps")
     parser.add_argument("--out", type=Path, default=Path("spots"))
     asked = parser.parse_args()
     if asked.her2st is not None:

@@ -1,9 +1,11 @@
-"""What ``tcgn-mil survive`` finds where there is nothing to find: outcomes permuted against expression.
+"""Check that ``tcgn-mil survive`` finds nothing where expression and outcome are unrelated.
 
-    python -m tcgn_mil.experiments.benchmarks.survival_null --clinical clinical.csv --measured cohort.h5ad
+    python -m tcgn_mil.experiments.benchmarks.survival_null --clinical clinical.csv \\
+        --measured cohort.h5ad
 
-Outcome and covariates move together, so that age keeps what it tells of survival, and expression tells nothing. Folds
-are drawn anew each time. PROTOCOL asks of the mean C over 50 permutations that it lie in 0.5 +- 0.02.
+Expression is permuted over patients. Outcome and covariates stay together, so that age keeps what
+it says about survival. Folds are made anew for each permutation. The mean C over 50 permutations
+should be in 0.5 +- 0.02 (docs/protocol.md, section Calibration).
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ import numpy as np
 from tcgn_mil.experiments.survive.cohort import SurvivalCohort, load_survival_cohort
 from tcgn_mil.experiments.survive.config import SurviveConfig
 from tcgn_mil.experiments.survive.cross_validate import cross_validate
+from tcgn_mil.experiments.survive.regression_tables import regression_tables
 from tcgn_mil.experiments.survive.run import choose_folds
 from tcgn_mil.experiments.survive.sources import MEASURED
-from tcgn_mil.experiments.survive.regression_tables import regression_tables
 from tcgn_mil.experiments.survive.tables import concordance_table
 from tcgn_mil.io.atomic import write_json
 
@@ -31,7 +33,7 @@ MOST_OFF_CHANCE = 0.02
 
 
 def permuted(cohort: SurvivalCohort, order: np.ndarray) -> SurvivalCohort:
-    """The cohort with each patient's expression taken from another, (M,) `order`."""
+    """Return the cohort with the expression of each patient taken from row `order`, (M,)."""
     sources = {
         name: dataclasses.replace(source, values=source.values[order])
         for name, source in cohort.sources.items()
@@ -39,8 +41,8 @@ def permuted(cohort: SurvivalCohort, order: np.ndarray) -> SurvivalCohort:
     return dataclasses.replace(cohort, sources=sources)
 
 
-def one(config: SurviveConfig, cohort: SurvivalCohort, seed: int) -> dict[str, Any]:
-    """C of each model, folds in which nothing was chosen, and p of what expression adds, under one permutation."""
+def fit_permutation(config: SurviveConfig, cohort: SurvivalCohort, seed: int) -> dict[str, Any]:
+    """Return C of each model under one permutation, and p of what expression adds."""
     shuffled = permuted(cohort, np.random.default_rng(seed).permutation(len(cohort.table)))
     config = dataclasses.replace(config, seeds=(seed,))
     folds, shuffled = choose_folds(config, shuffled)
@@ -56,7 +58,7 @@ def one(config: SurviveConfig, cohort: SurvivalCohort, seed: int) -> dict[str, A
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and sd of C over permutations, and how often the score's likelihood ratio has p < 0.05."""
+    """Return mean and sd of C over permutations, and how often the score adds with p < 0.05."""
     models = runs[0]["c"]
     c = {name: np.array([run["c"][name] for run in runs]) for name in models}
     tested = np.array([1.0 if run["p"] is None else run["p"] for run in runs])
@@ -97,7 +99,7 @@ def main() -> None:
     cohort = load_survival_cohort(config)
     runs: list[dict[str, Any]] = []
     for seed in range(asked.permutations):
-        runs.append(one(config, cohort, seed))
+        runs.append(fit_permutation(config, cohort, seed))
         write_json(asked.out, {"summary": summary(runs), "runs": runs})
     sys.stdout.write(json.dumps(summary(runs), indent=2) + "\n")
 

@@ -1,9 +1,10 @@
-"""Tissue and quality control, on real sections against their spots and on synthetic slides against planted artefacts.
+"""Measure tissue detection and quality control on real sections and on synthetic slides.
 
     python -m tcgn_mil.experiments.benchmarks.tissue --her2st her2st --slides 24 --out tissue
 
-Both beside Otsu's method on saturation, with the default settings of ``tcgn-mil tile`` for everything. Writes
-sections.csv, artefacts.csv and the overlay of every slide.
+On real sections the tiles are compared with the spots, and on synthetic slides with planted
+artefacts (pen, blur, fold). Otsu's method on saturation is measured beside ``tcgn-mil tile``, all
+with default settings. Writes sections.csv, artefacts.csv and the overlay of every slide.
 """
 
 from __future__ import annotations
@@ -38,16 +39,17 @@ from tcgn_mil.preprocessing.tiles.tiling import tile_slide
 from tcgn_mil.types.tiles import TileSet
 
 HER2ST_MPP = 0.69
+# A tile whose centre is further than this from every spot counts as a stray.
 FAR_PX = 400
 BLUR_SD_UM = (3.0, 4.0, 6.0, 8.0)
-ARTEFACT_SHARE = (
-    0.5  # of a tile's area, from which it counts as an artefact's; a clean tile has none
-)
+# Share of a tile's area from which it counts as one with an artefact. A clean tile has no artefact
+# at all, and at least half tissue.
+ARTEFACT_SHARE = 0.5
 CLEAN_TISSUE = 0.5
 
 
 def otsu_coords(entry: SlideEntry, tiles: TileSet) -> NDArray[np.int64]:
-    """Tiles of the same grid that Otsu's threshold on saturation would keep."""
+    """Return the tiles of the same grid that Otsu's threshold on saturation would keep."""
     with entry.open() as slide:
         thumbnail = slide.thumbnail(TISSUE_MPP)
         coords = lay_grid(
@@ -64,15 +66,15 @@ def otsu_coords(entry: SlideEntry, tiles: TileSet) -> NDArray[np.int64]:
 def spots_and_strays(
     coords: NDArray[np.int64], side: float, spots: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Share of spots (S, 2) inside a tile, and of tiles whose centre is over `FAR_PX` from every spot."""
+    """Return the share of spots (S, 2) inside a tile, and the share of stray tiles."""
     offset = spots[:, None] - coords[None]
-    inside = ((offset >= 0) & (offset < side)).all(axis=2).any(axis=1)
+    inside = np.any(np.all((offset >= 0) & (offset < side), axis=2), axis=1)
     to_centre = np.linalg.norm(offset - side / 2, axis=2).min(axis=0)
     return float(inside.mean()), float((to_centre > FAR_PX).mean())
 
 
 def measure_sections(her2st: Path, out: Path) -> pd.DataFrame:
-    """One row a section and method."""
+    """Return one row per section and method."""
     rows = []
     for files in find_sections(her2st):
         entry = SlideEntry(files.section, files.patient, files.image, HER2ST_MPP)
@@ -97,7 +99,10 @@ def measure_sections(her2st: Path, out: Path) -> pd.DataFrame:
 
 
 def plant_slide(number: int, path: Path, *, layers: int = 3) -> dict[str, NDArray[np.bool_]]:
-    """Write a synthetic slide with a pen stroke, a blurred field and a fold; returns where each is, and the tissue."""
+    """Write a synthetic slide with a pen stroke, a blurred field and a fold.
+
+    Returns a mask of each, and of the tissue.
+    """
     config = preset("study")
     patient = config.patients[number % len(config.patients)]
     name, site = f"artefacts {number}", config.site_of(patient)
@@ -119,7 +124,7 @@ def plant_slide(number: int, path: Path, *, layers: int = 3) -> dict[str, NDArra
 
     core = enlarged(cv2.erode((labels > 0).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0)
     found = {"tissue": enlarged(labels > 0)}
-    # Of cells and fibres: a fold of fat is as pale as fat.
+    # Folds are made in tissue of cells and fibres, since a fold of fat is as pale as fat.
     folding = core & ~enlarged(
         np.isin(labels, [REGIONS.index(name) + 1 for name in ("fat", "necrosis")])
     )
@@ -135,7 +140,7 @@ def plant_slide(number: int, path: Path, *, layers: int = 3) -> dict[str, NDArra
 def judge_slide(
     entry: SlideEntry, planted: dict[str, NDArray[np.bool_]], out: Path
 ) -> list[dict[str, Any]]:
-    """Counts of tiles by what is planted on them, and how many each method keeps."""
+    """Count the tiles by what is planted on them, and how many of them each method keeps."""
     tiles = tile_slide(entry, TileSettings(), out)
     with entry.open() as slide:
         size, spec = slide.size, tiles.spec
@@ -171,7 +176,10 @@ def judge_slide(
 
 
 def measure_artefacts(count: int, out: Path, *, layers: int = 3) -> pd.DataFrame:
-    """One row a slide, method and kind of tile; slides are made in `out` and removed once measured."""
+    """Return one row per slide, method and kind of tile.
+
+    The slides are made in `out` and removed after they were measured.
+    """
     rows = []
     for number in range(count):
         path = out / f"planted_{layers}_{number:02d}.tiff"
@@ -182,7 +190,7 @@ def measure_artefacts(count: int, out: Path, *, layers: int = 3) -> pd.DataFrame
 
 
 def summary(artefacts: pd.DataFrame) -> pd.DataFrame:
-    """Share of tiles dropped, by method (rows) and what they show (columns)."""
+    """Return the share of tiles dropped, by method (rows) and kind of tile (columns)."""
     total = artefacts.groupby(["method", "tiles_with"])[["tiles", "kept"]].sum()
     return (1 - total["kept"] / total["tiles"]).unstack()
 

@@ -80,7 +80,7 @@ def _check_options(
         raise InputError(
             "--slides and --features at once: features would be made from the slides, and those"
             " given would be ignored",
-            fix="give --features alone if the slides are encoded already, and --slides alone otherwise",
+            fix="give --features alone if the slides are encoded already, else --slides alone",
         )
 
 

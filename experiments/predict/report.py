@@ -85,8 +85,8 @@ def methods(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         f"Expression of {summary['patients']} patients ({summary['slides']} slides,"
         f" {summary['tiles']} tiles) was predicted in the unit {summary['unit']}. A patient of the"
         " training cohort was predicted by the fold model that had not seen it, and a new patient"
-        " by the mean of all fold models. The bounds of the prediction intervals are conformal: their"
-        " width comes from the out-of-fold residuals of the training cohort."
+        " by the mean of all fold models. The bounds of the prediction intervals are conformal:"
+        " their width comes from the out-of-fold residuals of the training cohort."
     )
 
 

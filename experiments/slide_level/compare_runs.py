@@ -1,6 +1,7 @@
-"""``tcgn-mil slide-cv --compare A B``: two finished runs side by side, gene by gene, on the patients both have tested.
+"""Compare two finished slide-level runs gene by gene, on the patients that both have tested.
 
-The difference of the medians is resampled over patients, the same for both runs, since the same patients judge both.
+``tcgn-mil slide-cv --compare A B``. The interval of the difference of the medians comes from
+resamples of the patients that are the same for both runs, because the same patients judge both.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import anndata
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from numpy.typing import NDArray
 
 from tcgn_mil import plotting
 from tcgn_mil.config import differing_keys
@@ -28,34 +30,33 @@ REPLICATES = 1000
 def compare_runs(
     first: str | Path, second: str | Path, out_dir: str | Path
 ) -> list[dict[str, Any]]:
-    """Compare two runs of ``finetune`` or ``slide-cv``; returns the row that is also written.
+    """Compare two runs of ``finetune`` or ``slide-cv``.
 
-    Writes ``comparison.csv`` (gene, both r and their difference), ``comparison_summary.csv``, ``comparison.png`` and
-    ``comparison.json`` with the config keys that differ.
+    The folder gets ``comparison.csv`` (both r of each gene and their difference),
+    ``comparison_summary.csv``, ``comparison.png``, and ``comparison.json`` with the config keys
+    that differ.
+
+    Parameters
+    ----------
+    first, second
+        Folders of the runs, called a and b in the tables.
+    out_dir
+        Folder to write.
+
+    Returns
+    -------
+    The one row of ``comparison_summary.csv``, in a list.
 
     Raises
     ------
     InputError
-        If a folder holds no finished run, or the two share no gene, or were not tested on the same patients and folds:
-        r is taken within folds, which other folds would change.
+        If a folder holds no finished run; if the runs share no gene; or if they were not tested on
+        the same patients, folds and expression. r is taken within folds, so that other folds would
+        change it by themselves.
     """
     folders, out_dir = (Path(first), Path(second)), Path(out_dir)
     runs = [read_run(folder, kind="finetune") for folder in folders]
-    found = [anndata.read_h5ad(folder / "out_of_fold.h5ad") for folder in folders]
-    if dict(found[0].obs["fold"]) != dict(found[1].obs["fold"]):
-        raise InputError(
-            f"its test folds are not those of {folders[0]}",
-            path=folders[1],
-            fix="give both runs the same --folds, such as folds.csv of one of them",
-        )
-    genes = [gene for gene in found[0].var_names if gene in set(found[1].var_names)]
-    if not genes:
-        raise InputError(
-            f"shares no gene with {folders[0]}",
-            path=folders[1],
-            fix="compare runs over the same genes",
-        )
-    a, b = (part[found[0].obs_names, genes] for part in found)
+    a, b = _shared_part(folders)
     truth, fold_of = np.asarray(a.layers["truth"]), a.obs["fold"].to_numpy(np.int64)
     cohort_of, donor_of = (
         a.obs[name].astype("category").cat.codes.to_numpy(np.int64) if name in a.obs else None
@@ -68,29 +69,24 @@ def compare_runs(
         )
         for part in (a, b)
     ]
-    if not np.allclose(truth, np.asarray(b.layers["truth"]), atol=1e-4, equal_nan=True):
-        raise InputError(
-            f"its expression is not that of {folders[0]}",
-            path=folders[1],
-            fix="compare runs on one cohort.h5ad, both with cohorts=within or both with cohorts=pooled",
-        )
-    known = np.isfinite(drawn[0]).all(axis=0) & np.isfinite(drawn[1]).all(axis=0)
-    if not known.any():
+    has_r = np.isfinite(drawn[0]).all(axis=0) & np.isfinite(drawn[1]).all(axis=0)
+    if not has_r.any():
         raise InputError(
             "no gene has an r in both runs",
             path=folders[1],
             fix="compare runs with larger test folds",
         )
-    table = pd.DataFrame({"gene": genes, "r_a": r[0], "r_b": r[1], "difference": r[0] - r[1]})
-    row = {"patients": a.n_obs, "genes": int(known.sum())}
-    row |= {
-        f"median_r_{name}": median_over_genes(values[known])
-        for name, values in zip("ab", r, strict=True)
-    }
-    difference = np.median(drawn[0][:, known], axis=1) - np.median(drawn[1][:, known], axis=1)
-    low, high = np.percentile(difference, [2.5, 97.5])
-    row |= {"difference": row["median_r_a"] - row["median_r_b"], "low": low, "high": high}
-    row |= {
+    table = pd.DataFrame({"gene": a.var_names, "r_a": r[0], "r_b": r[1], "difference": r[0] - r[1]})
+    medians = [median_over_genes(values[has_r]) for values in r]
+    low, high = _interval_of_difference(drawn[0][:, has_r], drawn[1][:, has_r])
+    row = {
+        "patients": a.n_obs,
+        "genes": int(has_r.sum()),
+        "median_r_a": medians[0],
+        "median_r_b": medians[1],
+        "difference": medians[0] - medians[1],
+        "low": low,
+        "high": high,
         "better_in_a": int((table["difference"] > 0).sum()),
         "better_in_b": int((table["difference"] < 0).sum()),
     }
@@ -110,6 +106,43 @@ def compare_runs(
         },
     )
     return plain_rows(summary)
+
+
+def _shared_part(folders: tuple[Path, Path]) -> tuple[anndata.AnnData, anndata.AnnData]:
+    """Read the out-of-fold predictions of both runs, for the same patients and genes."""
+    first, second = (anndata.read_h5ad(folder / "out_of_fold.h5ad") for folder in folders)
+    if dict(first.obs["fold"]) != dict(second.obs["fold"]):
+        raise InputError(
+            f"its test folds are not those of {folders[0]}",
+            path=folders[1],
+            fix="give both runs the same --folds, such as folds.csv of one of them",
+        )
+    genes = [gene for gene in first.var_names if gene in set(second.var_names)]
+    if not genes:
+        raise InputError(
+            f"shares no gene with {folders[0]}",
+            path=folders[1],
+            fix="compare runs that predict the same genes",
+        )
+    a, b = (part[first.obs_names, genes] for part in (first, second))
+    truth = [np.asarray(part.layers["truth"]) for part in (a, b)]
+    if not np.allclose(truth[0], truth[1], atol=1e-4, equal_nan=True):
+        raise InputError(
+            f"its expression is not that of {folders[0]}",
+            path=folders[1],
+            fix="compare runs on one cohort.h5ad, both with cohorts=within or both with"
+            " cohorts=pooled",
+        )
+    return a, b
+
+
+def _interval_of_difference(
+    first: NDArray[np.floating], second: NDArray[np.floating]
+) -> tuple[float, float]:
+    """Return the 95 % interval of the difference of medians over genes, from (R, G) resamples."""
+    difference = np.median(first, axis=1) - np.median(second, axis=1)
+    low, high = np.percentile(difference, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _draw(table: pd.DataFrame, names: tuple[str, str], path: Path) -> None:

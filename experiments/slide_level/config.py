@@ -61,8 +61,8 @@ class FinetuneConfig:
     n_folds: int = Field(5, ge=3, description="Number of folds to make.")
     group_by: Literal["patient", "site"] = Field(
         "patient",
-        description="Unit that is never split across folds: patient, or site (the TCGA tissue source"
-        " site).",
+        description="Unit that is never split across folds: patient, or site (the TCGA tissue"
+        " source site).",
     )
     several_slides: Literal["bag", "mean"] = Field(
         "bag",
@@ -125,8 +125,8 @@ class FinetuneConfig:
     )
     tiles: str | None = Field(
         None,
-        description="Folder of the tiles from which the features were made, needed where the encoder"
-        " is trained.",
+        description="Folder of the tiles from which the features were made, needed where the"
+        " encoder is trained.",
     )
     mpp: float | None = Field(
         None, description="µm per pixel of level 0, for slides that do not state it."

@@ -20,7 +20,8 @@ from tcgn_mil.io.atomic import read_array, write_array
 from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.statistics.out_of_fold import fold_correlations
-from tcgn_mil.training.permutation_null import NullBags, Refit, permutations, refit_predictions
+from tcgn_mil.training.label_permutations import permutations
+from tcgn_mil.training.permutation_null import NullBags, Refit, refit_predictions
 from tcgn_mil.types.folds import Fold
 from tcgn_mil.types.genes import GenePanel
 

@@ -1,7 +1,4 @@
-"""The report's sections on expression: from slides and from spots, and the maps of predictions.
-
-A methods paragraph from what a run's config says, for a paper; it states what was done, not what was found.
-"""
+"""Report on slide-level runs: predictors, single genes with a scatter plot, and calibration."""
 
 from __future__ import annotations
 
@@ -20,63 +17,78 @@ from tcgn_mil.experiments.runs.page import Section
 from tcgn_mil.experiments.runs.report_part import ReportPart
 from tcgn_mil.experiments.slide_level.report_scatter import BUDGET_BYTES, read_scatter
 
-GENE_ROWS = 40_000  # of the table to search for a gene
-_R = ("r_model", "low_model", "high_model")
+# Rows of the table in which the reader can search for a gene, over all runs of the page.
+GENE_ROWS = 40_000
 
 
-def slide_point(run: Run) -> str:
-    """The headline of a run of slide-cv in a sentence."""
+def slide_sentence(run: Run) -> str:
+    """Return the headline of a slide-level run in a few sentences."""
     rows = {row["predictor"]: row for row in run.summary.get("headline", ())}
     model = rows.get("model", {})
-    said = (
-        f"Expression from slides: {counted(run.summary['patients'], 'patient')}, {run.summary['predictable']} of"
-        f" {run.summary['genes']} genes predictable"
+    sentence = (
+        f"Expression from slides: {counted(run.summary['patients'], 'patient')},"
+        f" {run.summary['predictable']} of {run.summary['genes']} genes predictable"
     )
     if model.get("median_r") is None:
-        return f"{said}; the test folds are too small for r within them."
-    said += f"; median r over genes {model['median_r']:.2f}" + interval_text(
-        model.get("low"), model.get("high")
-    )
-    others = {
+        return f"{sentence}; the test folds are too small for r within them."
+    interval = interval_text(model.get("low"), model.get("high"))
+    sentence += f"; median r over genes {model['median_r']:.2f}{interval}."
+    return f"{sentence}{_best_baseline(rows)}"
+
+
+def _best_baseline(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return sentences that compare the model with its best baseline; empty without a baseline."""
+    baselines = {
         name: row
         for name, row in rows.items()
         if name != "model" and row.get("median_r") is not None
     }
-    if not others:
-        return f"{said}."
-    name, best = max(others.items(), key=lambda item: item[1]["median_r"])
-    said += f". The best baseline, {PREDICTORS.get(name, name)}, has {best['median_r']:.2f}"
+    if not baselines:
+        return ""
+    name, best = max(baselines.items(), key=lambda item: item[1]["median_r"])
+    sentence = f" The best baseline, {PREDICTORS.get(name, name)}, has {best['median_r']:.2f}."
     low, high = best.get("model_above_low"), best.get("model_above_high")
     if low is None or high is None:
-        return f"{said}."
-    verdict = (
-        "is better"
-        if low > 0
-        else "is worse"
-        if high < 0
-        else "does not differ from it beyond chance"
-    )
-    return f"{said}; over all genes the model {verdict} (difference {best['model_above_by']:.3f}{interval_text(low, high)})."
+        return sentence
+    verdict = "does not differ from it beyond chance"
+    if low > 0:
+        verdict = "is better"
+    elif high < 0:
+        verdict = "is worse"
+    difference = f"{best['model_above_by']:.3f}{interval_text(low, high)}"
+    return f"{sentence} Over all genes the model {verdict} (difference {difference})."
 
 
 def slide_sections(run: Run, share: float) -> list[Section]:
-    """Headline beside baselines, the genes with a scatter, calibration; `share` of the page's room is this run's."""
+    """Make the sections on a slide-level run.
+
+    Parameters
+    ----------
+    run
+        A finished run of ``finetune`` or ``slide-cv``.
+    share
+        Share of the page's room for interactive data that this run may use, 0 to 1.
+    """
+    return [_headline_section(run), _gene_section(run, share), _calibration_section(run)]
+
+
+def _headline_section(run: Run) -> Section:
     summary = run.summary
-    coverage = summary.get("coverage") or {}
-    headline = Section(
+    return Section(
         run.title("Expression from slides: the headline"),
         [
-            slide_point(run),
-            f"{counted(summary['patients'], 'patient')} in {counted(summary['folds'], 'fold')},"
-            f" {summary['genes']} genes, unit: {summary['unit']}. Every patient was predicted by a model that saw it"
-            " in neither training nor validation.",
+            slide_sentence(run),
+            f"There are {counted(summary['patients'], 'patient')} in"
+            f" {counted(summary['folds'], 'fold')} and {summary['genes']} genes; the unit is"
+            f" {summary['unit']}. Every patient was predicted by a model that saw the patient"
+            " neither in training nor in validation.",
             where_figures_are(run),
         ],
         [
             *table_of(
                 run,
                 "headline.csv",
-                "Median r over genes, the model beside its baselines",
+                "Median r over genes, for the model and its baselines",
                 {
                     "predictor": "predictor",
                     "median r (95 % interval)": ("median_r", "low", "high"),
@@ -101,23 +113,29 @@ def slide_sections(run: Run, share: float) -> list[Section]:
         pictures_of(
             run,
             {
-                "headline.png": "Median over genes of r, with its 95 % interval over patients: model and baselines.",
-                "genes.png": "How r is distributed over genes: at each r, the share of genes that reach no more. A curve"
-                " further to the right is better.",
-                "scatter.png": "The genes that are predicted best, out of fold; a dot is a patient.",
+                "headline.png": "Median of r over genes with its 95 % interval over patients, for"
+                " the model and its baselines.",
+                "genes.png": "Distribution of r over genes: for each r, the share of genes whose r"
+                " is not higher. A curve further to the right is better.",
+                "scatter.png": "The genes that are predicted best, out of fold. Each dot is a"
+                " patient.",
             },
         ),
         warnings=warnings_of(summary.get("labels")),
     )
-    stated = coverage.get("stated", 0.9)
+
+
+def _gene_section(run: Run, share: float) -> Section:
+    stated = (run.summary.get("coverage") or {}).get("stated", 0.9)
     baselines = {
         f"r, {words}": f"r_{name}" for name, words in PREDICTORS.items() if name != "model"
     }
-    genes = Section(
+    return Section(
         run.title("Each gene, and its patients"),
         [
-            "A dot is a patient. A cloud that rises from the left below to the right above is a gene that can be read off"
-            " the slide; a round cloud is one that cannot."
+            "Each dot is a patient. If the dots rise from the lower left to the upper right, the"
+            " expression of the gene can be predicted from the slide. If they form a round cloud,"
+            " it cannot."
         ],
         table_of(
             run,
@@ -125,7 +143,7 @@ def slide_sections(run: Run, share: float) -> list[Section]:
             "Every gene",
             {
                 "gene": "gene",
-                "r (95 % interval)": _R,
+                "r (95 % interval)": ("r_model", "low_model", "high_model"),
                 "q": "q_model",
                 "predictable": "predictable",
                 **baselines,
@@ -139,42 +157,51 @@ def slide_sections(run: Run, share: float) -> list[Section]:
             max_rows=int(GENE_ROWS * share),
         ),
         scatter=read_scatter(
-            run.folder, unit=str(summary["unit"]), stated=stated, budget=share * BUDGET_BYTES
+            run.folder, unit=str(run.summary["unit"]), stated=stated, budget=share * BUDGET_BYTES
         ),
     )
-    return [headline, genes, _calibration_section(run, coverage)]
 
 
-def _calibration_section(run: Run, coverage: Mapping[str, Any]) -> Section:
-    """Whether intervals and p-values hold what they promise."""
-    lines, null = [], run.summary.get("null") or {}
-    if coverage.get("measured") is not None:
-        lines.append(
-            f"Intervals that should hold {coverage['stated']:.0%} of patients held {coverage['measured']:.1%} of"
-            " out-of-fold values, each fold judged by intervals made without it."
-        )
-    else:
-        lines.append("Too few patients to say what share of values the prediction intervals hold.")
-    if "share_below_0.05" in null:
-        lines.append(
-            f"The model was trained {null['refits']} times on expression dealt out to the wrong patients. Judged by one"
-            f" another, these had {null['share_below_0.05']:.1%} of genes at p below 0.05 (5 % is right), and any gene"
-            f" at q below 0.05 in {null['runs_with_any_q_below_0.05']:.0%} of them (at most 10 % is right)."
-        )
-    else:
-        lines.append("No model was trained on permuted labels, so that p and q are approximate.")
+def _calibration_section(run: Run) -> Section:
     return Section(
-        run.title("Calibration: do intervals and p-values keep their word"),
-        lines,
+        run.title("Calibration: are the intervals and p-values correct?"),
+        [_coverage_sentence(run), _null_sentence(run)],
         figures=pictures_of(
             run,
             {
-                "coverage.png": "How many patients the intervals of each gene hold; dashed, what they should.",
-                "null.png": "Left: p of all genes in order, against even ones; a curve under the line has more small p than"
-                " chance gives. Right, if drawn: z of genes when labels are permuted, which p is read from.",
-                "curves.png": "Training: the loss falls, and the score on validation patients chooses the epoch.",
+                "coverage.png": "Share of patients inside the interval of each gene. The dashed"
+                " line is the share that should be inside.",
+                "null.png": "Left: the p-values of all genes in order, against those that chance"
+                " would give. A curve below the line has more small p-values than chance gives."
+                " Right, if it is drawn: z of the genes with permuted labels, which give p.",
+                "curves.png": "Training: the loss falls, and the epoch with the best score on"
+                " validation patients is kept.",
             },
         ),
+    )
+
+
+def _coverage_sentence(run: Run) -> str:
+    coverage = run.summary.get("coverage") or {}
+    if coverage.get("measured") is None:
+        return "There are too few patients to measure the coverage of the prediction intervals."
+    return (
+        f"Prediction intervals that should include {coverage['stated']:.0%} of the patients"
+        f" included {coverage['measured']:.1%} of the out-of-fold values. The intervals of each"
+        " fold were made without that fold."
+    )
+
+
+def _null_sentence(run: Run) -> str:
+    null = run.summary.get("null") or {}
+    if "share_below_0.05" not in null:
+        return "No model was trained on permuted labels, so that p and q are approximate."
+    return (
+        f"The model was trained {null['refits']} times on expression that was assigned to the wrong"
+        f" patients. Each of these models was judged by the others:"
+        f" {null['share_below_0.05']:.1%} of the genes had p below 0.05 (5 % is correct), and"
+        f" {null['runs_with_any_q_below_0.05']:.0%} of the models had a gene with q below 0.05 (at"
+        " most 10 % is correct)."
     )
 
 
@@ -186,29 +213,38 @@ def _pooling(name: str) -> str:
 
 
 def methods(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """Return the methods paragraph of a slide-level run."""
     model, training = config["model"], config["training"]
-    groups = (
-        "tissue source sites kept together"
-        if config["group_by"] == "site"
-        else "patients kept together"
-    )
-    refits = config.get("refits", 0)
-    p = (
-        f"p-values were the share of {refits} refits on labels permuted over patients, pooled over genes, that reached"
-        " a gene's combined z"
-        if refits
-        else "p-values took the null's standard deviation as the square root of 2 (approximate)"
+    together = (
+        "patients of a tissue source site" if config["group_by"] == "site" else "each patient"
     )
     return (
-        f"Expression of {summary['genes']} genes ({summary['unit']}) was predicted from features of encoder"
-        f" {summary['encoder']} by {_pooling(model['pooling'])} ({model['form']} head, {model['embedding']} values a"
-        f" tile, dropout {model['dropout']}), trained for at most {training['epochs']} epochs with loss"
-        f" {training['loss']}, batches of {training['batch_size']} patients, {training['optimizer']} at a peak rate of"
-        f" {training['lr']:g} and weight decay {training['weight_decay']:g}, stopped early on a validation fold."
-        f" Cross-validation had {summary['folds']} folds over {summary['patients']} patients, {groups}, seed"
-        f" {config['seed']}; genes and scales were taken from training patients only. Pearson r was computed within"
-        f" test folds and combined by Fisher z weighted by n - 3; intervals came from {config['replicates']}"
-        f" resamplings of patients within folds; {p}; Benjamini-Hochberg over genes."
+        f"Expression of {summary['genes']} genes ({summary['unit']}) was predicted from features of"
+        f" the encoder {summary['encoder']} by {_pooling(model['pooling'])} ({model['form']} head,"
+        f" {model['embedding']} values per tile, dropout {model['dropout']}). The model was trained"
+        f" for at most {training['epochs']} epochs with the loss {training['loss']}, in batches of"
+        f" {training['batch_size']} patients, with {training['optimizer']} at a peak learning rate"
+        f" of {training['lr']:g} and a weight decay of {training['weight_decay']:g}; training was"
+        " stopped early by the score on a validation fold. Cross-validation had"
+        f" {summary['folds']} folds over {summary['patients']} patients (seed {config['seed']}),"
+        f" and {together} stayed in one fold. Genes and scales were taken from training patients"
+        " only. Pearson r was computed within test folds and combined by Fisher z with weights"
+        f" n - 3; its intervals come from {config['replicates']} resamples of patients within"
+        f" folds. {_p_values(config.get('refits', 0))} The p-values were corrected over genes by"
+        " the method of Benjamini and Hochberg."
+    )
+
+
+def _p_values(refits: int) -> str:
+    if refits:
+        return (
+            f"The model was refitted {refits} times on labels permuted over patients; the p-value"
+            " of a gene is the share of these refits, pooled over genes, whose combined z reached"
+            " that of the gene."
+        )
+    return (
+        "The p-values are approximate: the standard deviation of the combined z without any effect"
+        " was taken as the square root of 2."
     )
 
 
@@ -226,6 +262,6 @@ REPORT = ReportPart(
     terms=frozenset(
         {"r", "out of fold", "95 % interval", "p and q", "baseline", "predictable gene", "unit"}
     ),
-    sentence=slide_point,
+    sentence=slide_sentence,
     command=_command,
 )

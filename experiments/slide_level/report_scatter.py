@@ -1,8 +1,8 @@
-"""Measured against predicted expression of a gene that the reader chooses, as data inside the page.
+"""Prepare the scatter plot of measured against predicted expression of a gene the reader chooses.
 
-The page needs no network, so that it carries the values of every gene that it can draw: those of the shipped immune
-sets first, then the others by r, as many as fit into a budget. Values are 16-bit steps over the gene's own range, which
-no screen can tell from the stored ones.
+The page needs no network, so that it holds the values of every gene that it can draw: first the
+genes of the shipped immune sets, then the others by r, as many as fit into a budget. Each value is
+stored as one of 65,535 steps over the range of its gene, which is finer than a screen can show.
 """
 
 from __future__ import annotations
@@ -25,30 +25,38 @@ from tcgn_mil.io.gene_list import read_gene_table
 from tcgn_mil.signatures.gene_sets import load_gene_sets
 from tcgn_mil.types.genes import canonical_gene
 
-BUDGET_BYTES = 5 * 2**20  # of all scatters of a page
+# Room for the data of all scatter plots of a page.
+BUDGET_BYTES = 5 * 2**20
 _STEPS, _UNKNOWN = 65534, 65535
-_FACTS_BYTES = 260  # of a gene beside its points, at most
-_BYTES_A_VALUE = 2 * 4 / 3  # 16 bits in base64
+# The most that a gene takes beside its points, and what a value of 16 bits takes in base64.
+_FACTS_BYTES = 260
+_BYTES_PER_VALUE = 2 * 4 / 3
 
 
 def read_scatter(
     run: Path, *, unit: str, stated: float, budget: float = BUDGET_BYTES
 ) -> Scatter | None:
-    """Scatter data of a run of slide-cv, None where it kept no predictions or no gene has a measured value.
+    """Read the data of the scatter plot of a slide-level run.
 
     Parameters
     ----------
+    run
+        Folder of the run.
     unit
-        Of the values.
+        Unit of the values.
     stated
-        What share of values the intervals should hold.
+        Share of patients, 0 to 1, that the prediction intervals should hold.
     budget
-        Bytes that the data may take.
+        Largest number of bytes that the data may take.
+
+    Returns
+    -------
+    The data, or None if the run has no predictions or no gene has a measured value.
 
     Raises
     ------
     InputError
-        If the predictions are damaged.
+        If the file of the predictions is damaged.
     """
     path, table = run / "out_of_fold.h5ad", run / "genes.csv"
     if not (path.is_file() and table.is_file()):
@@ -59,7 +67,9 @@ def read_scatter(
             genes, patients = list(read_elem(file["var"]).index), list(read_elem(file["obs"]).index)
     except (OSError, KeyError) as error:
         raise InputError(
-            f"cannot be read ({error})", path=path, fix="run slide-cv again into a new folder"
+            f"cannot be read ({error})",
+            path=path,
+            fix="run tcgn-mil slide-cv again into a new folder",
         ) from error
     facts = read_gene_table(table).reindex(genes)
     drawn = _chosen(facts, np.isfinite(predicted) & np.isfinite(truth), budget)
@@ -80,19 +90,24 @@ def read_scatter(
     return Scatter(len(rows), len(genes), data)
 
 
-def _chosen(facts: pd.DataFrame, known: NDArray[np.bool_], budget: float) -> Sequence[int]:
-    """Columns to keep, in the order of the genes' names."""
-    immune = {canonical_gene(gene) for one in load_gene_sets().values() for gene in one.genes}
+def _chosen(facts: pd.DataFrame, drawable: NDArray[np.bool_], budget: float) -> Sequence[int]:
+    """Return the columns to keep, in the order of the names of the genes.
+
+    `drawable` (M, G) marks the values that can be drawn.
+    """
+    immune = {
+        canonical_gene(gene) for gene_set in load_gene_sets().values() for gene in gene_set.genes
+    }
     r = facts[f"r_{MODEL}"].fillna(facts[f"pooled_r_{MODEL}"]).fillna(-1).to_numpy(float)
     first = np.array([canonical_gene(str(gene)) in immune for gene in facts.index])
-    order = [column for column in np.lexsort((-r, ~first)) if known[:, column].any()]
-    most = int(budget / (2 * _BYTES_A_VALUE * len(known) + _FACTS_BYTES))
+    order = [column for column in np.lexsort((-r, ~first)) if drawable[:, column].any()]
+    most = int(budget / (2 * _BYTES_PER_VALUE * len(drawable) + _FACTS_BYTES))
     return sorted(order[:most], key=lambda column: str(facts.index[column]))
 
 
 def _gene(
     name: str, facts: pd.Series, measured: NDArray[np.floating], predicted: NDArray[np.floating]
-) -> dict:
+) -> dict[str, Any]:
     columns = {
         "r": f"r_{MODEL}",
         "low": f"low_{MODEL}",
@@ -102,10 +117,10 @@ def _gene(
         "half": "interval_half_width",
         "inside": "interval_coverage",
     }
-    said = {key: _rounded(facts.get(column)) for key, column in columns.items()}
+    stated = {key: _rounded(facts.get(column)) for key, column in columns.items()}
     return {
         "gene": name,
-        **said,
+        **stated,
         "predictable": bool(facts.get("predictable", False)),
         "x": _packed(measured),
         "y": _packed(predicted),
@@ -117,12 +132,15 @@ def _rounded(value: Any) -> float | None:
 
 
 def _packed(values: NDArray[np.floating]) -> list[Any]:
-    """Least and largest value, and all values as steps between them: little-endian 16-bit numbers in base64."""
+    """Return the least and the largest value, and all values as steps between them.
+
+    The steps are little-endian 16-bit numbers in base64, as the script of the page reads them.
+    """
     values = np.asarray(values, dtype=np.float64)
-    known = np.isfinite(values)
-    low, high = float(values[known].min()), float(values[known].max())
+    finite = np.isfinite(values)
+    low, high = float(values[finite].min()), float(values[finite].max())
     steps = np.full(len(values), _UNKNOWN, dtype="<u2")
-    steps[known] = np.round((values[known] - low) / max(high - low, 1e-12) * _STEPS)
+    steps[finite] = np.round((values[finite] - low) / max(high - low, 1e-12) * _STEPS)
     return [
         float(f"{low:.6g}"),
         float(f"{high:.6g}"),

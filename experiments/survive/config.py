@@ -51,8 +51,8 @@ class SurviveConfig:
     )
     group_by: Literal["patient", "site"] = Field(
         "patient",
-        description="Unit that is never split across folds: patient, or site (the TCGA tissue source"
-        " site).",
+        description="Unit that is never split across folds: patient, or site (the TCGA tissue"
+        " source site).",
     )
     horizon_days: float | None = Field(
         None,

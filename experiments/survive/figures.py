@@ -184,7 +184,8 @@ def draw_forest(rows: pd.DataFrame, path: Path, *, title: str) -> None:
         xlim=limits,
         yticks=range(len(lines))[::-1],
         ylim=(-0.7, len(lines) - 0.3),
-        xlabel="hazard ratio (95 %): covariates per unit; scores per training sd, stratified by fold",
+        xlabel="hazard ratio (95 %): covariates per unit; scores per training sd,"
+        " stratified by fold",
     )
     axis.set_yticklabels([plain(label) for label, _ in lines], ha="left", fontsize=8)
     axis.tick_params(axis="y", length=0, pad=_label_room(lines))

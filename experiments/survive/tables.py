@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tcgn_mil.experiments.survive.cohort import SurvivalCohort
 from tcgn_mil.experiments.survive.config import SurviveConfig
@@ -49,7 +50,7 @@ def make_tables(
     }
     if config.screen:
         for name, source in cohort.sources.items():
-            values = source.values
+            values: NDArray[np.floating] = source.values
             if config.risk.transform == "rank":
                 values = RankNormaliser(values)(values)
             tables[f"{SCREEN_PREFIX}{name}"] = screen_table(

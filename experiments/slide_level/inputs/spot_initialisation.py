@@ -1,4 +1,4 @@
-"""Take what an encoder learnt from spots to bulk genes: its head by gene name, and zero-shot scores.
+"""Use what an encoder learnt from spots for bulk genes: its head, and zero-shot scores.
 
 The scores of the head are standardised over spots and are not abundances, and the score of a slide
 is the mean over its tiles. They are therefore judged by the correlation over patients alone.

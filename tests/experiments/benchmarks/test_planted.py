@@ -1,4 +1,4 @@
-"""What the benchmark on planted truth measures, on tables and maps made by hand."""
+"""Test the benchmark on planted truth with tables and maps that were made by hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MPP, SIDE_PX = 0.5, 200
 
 @pytest.fixture
 def cohort(tmp_path: Path) -> Path:
-    """Two genes of each kind; a slide of 400 x 200 µm whose left half is immune."""
+    """Write two genes of each kind, and a slide of 400 x 200 µm whose left half is immune."""
     truth = tmp_path / "cohort" / "truth"
     (truth / "regions").mkdir(parents=True)
     kinds = ["colour", "colour", "morphology", "morphology", "null", "null"]
@@ -58,7 +58,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def maps(tmp_path: Path) -> Path:
-    """Four tiles in a row, of 100 µm each: a gene that is highest on the left, attention that is so on the right."""
+    """Write a map of four tiles: a gene is highest on the left, attention on the right."""
     folder = tmp_path / "predictions" / "maps"
     folder.mkdir(parents=True)
     obs = pd.DataFrame(

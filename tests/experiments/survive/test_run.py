@@ -249,7 +249,10 @@ def test_late_entry_is_carried_through(tmp_path: Path) -> None:
 def test_curves_of_late_entrants_count_who_was_under_observation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two of the four of each group enter after the first event: by hand, Breslow's exp(-sum of deaths / at risk)."""
+    """The curve is Breslow's exp(-sum of events / patients at risk), computed by hand.
+
+    Two of the four patients of each group enter after the first event.
+    """
     names = tuple(f"p{row}" for row in range(8))
     years, event = np.array([1.0, 2, 4, 5] * 2), np.array([True, True, True, False] * 2)
     table = SurvivalTable(
@@ -520,7 +523,7 @@ class TestBadInput:
 
 @pytest.fixture(scope="module")
 def brca(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Write the clinical table of PORPOISE, checked against TCGA-CDR, and its z-scored expression."""
+    """Write the clinical table of PORPOISE, checked against TCGA-CDR, and its z-scores."""
     folder = tmp_path_factory.mktemp("brca")
     source = real_data / "tcga_expression" / "tcga_brca_all_clean.csv.zip"
     with pytest.MonkeyPatch.context() as patch:
