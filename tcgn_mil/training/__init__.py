@@ -1,1 +1,1 @@
-"""TODO: say what tcgn_mil/training holds."""
+"""Training of spot encoders and slide models: loop, losses, optimizer, resumable state, refits."""

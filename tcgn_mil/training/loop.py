@@ -1,8 +1,9 @@
-"""One readable training loop for spots and bags, on Lightning Fabric (device, precision).
+"""Training loop for spots and for bags, on Lightning Fabric (device and precision).
 
-The loop knows neither: it is given what a step computes, the batches of an epoch, and a validation score. After every
-epoch its whole state is written (:mod:`tcgn_mil.training.state`), and each epoch draws from its own seed, so that a
-run killed at any point and started again ends with the same weights.
+The loop knows neither spots nor bags. It is given a function for the loss of a step, the batches of
+an epoch, and a validation score. After every epoch it writes its whole state
+(:mod:`tcgn_mil.training.state`), and each epoch draws from a seed of its own. So a run that was
+killed at any point and is started again ends with the same weights.
 """
 
 from __future__ import annotations
@@ -25,13 +26,9 @@ from tcgn_mil.devices import resolve_device, to_device
 from tcgn_mil.errors import InputError
 from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.training.optimizer import make_optimizer, rate_factor, set_rate
-from tcgn_mil.training.state import History, Trained, TrainingState
+from tcgn_mil.training.state import History, TrainedObjects, TrainingState
 
 _FREE_KEYS = frozenset({"accelerator"})  # may change between a run and its resumption
-
-
-
-
 
 
 def fit(
@@ -45,33 +42,66 @@ def fit(
     description: str = "train",
     on_epoch: Callable[[int, History], None] | None = None,
 ) -> History:
-    """Train `model` in place; it ends with the weights of the epoch to keep, in eval mode, where it trained.
+    """Train a model in place.
+
+    Afterwards the model has the weights of the epoch to keep, is in evaluation mode, and is on the
+    device on which it was trained.
 
     Parameters
     ----------
+    model
+        Model to train.
     step
-        ``step(model, batch)`` -> scalar loss; the batch is as `epoch_batches` yields it, moved to the device.
+        Called as ``step(model, batch)``; returns the loss, a scalar. The batch is one that
+        `epoch_batches` gave, moved to the device.
     epoch_batches
-        Epoch number -> batches (tensors, or dataclasses and tuples of tensors); must depend on that alone.
+        Called with the number of the epoch; returns its batches. A batch is a tensor, or a
+        dataclass or tuple of tensors. The batches must depend on the number alone.
     validate
-        Model in eval mode -> score, higher is better. NaN counts as the worst score. Where the last epoch is kept, it
-        may be None; scores are then NaN.
+        Called with the model in evaluation mode; returns a score, for which higher is better. NaN
+        counts as the worst score. It may be None if the last epoch is kept; scores are then NaN.
+    config
+        Settings.
     state_path
-        Where the state after each epoch is kept (safetensors); an existing one is resumed.
+        File (safetensors) that keeps the state after each epoch. If it exists, training resumes
+        from it.
+    description
+        Text of the progress bar.
     on_epoch
-        Called with the epoch and the history after each epoch's state is written.
+        Called with the number of the epoch and the history, after the state was written.
+
+    Returns
+    -------
+    Loss and score of each epoch, and the epoch whose weights were kept.
 
     Raises
     ------
     InputError
-        If there is no batch, the loss is not finite, no epoch to choose from has a finite validation score, the device
-        is not there, or `state_path` holds the state of another config or model.
+        If there is no batch, the loss is not finite, no epoch has a finite validation score, the
+        device does not exist, or `state_path` holds the state of another config or model.
     ValueError
         If the best epoch is to be kept and `validate` is None.
 
     Notes
     -----
-    Seeds torch's global generators. Resumed weights are equal bit by bit where the device's own operations are.
+    Torch's global generators are seeded. Resumed weights are equal bit by bit if the operations of
+    the device are deterministic.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> inputs = torch.linspace(-1, 1, 32)[:, None]
+    >>> model = nn.Linear(1, 1)
+    >>> history = fit(
+    ...     model,
+    ...     step=lambda model, batch: (model(batch) - 2 * batch).square().mean(),
+    ...     epoch_batches=lambda epoch: inputs.split(8),
+    ...     validate=None,
+    ...     config=TrainingConfig(epochs=20, lr=0.1, keep="last", accelerator="cpu"),
+    ... )
+    >>> len(history.epochs), history.epochs[-1]["loss"] < 0.1
+    (20, True)
     """
     if validate is None and config.keep == "best":
         raise ValueError("keep='best' needs validate; give it, or train with keep='last'")
@@ -87,13 +117,16 @@ def fit(
     )
     wrapped, prepared = fabric.setup(model, optimizer)
     average = ModelEmaV3(model, decay=config.average, use_warmup=True) if config.average else None
+    # Where there is an average of the weights, it is the average that is validated and kept.
     judged = model if average is None else average.module
-    kept = {
+    checked_config = {
         name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE_KEYS
     }
     state = TrainingState(
-        Trained(model, prepared, fabric.strategy.precision, None if average is None else judged),
-        kept,
+        TrainedObjects(
+            model, prepared, fabric.strategy.precision, None if average is None else judged
+        ),
+        checked_config,
         state_path,
     )
     history = state.resume()
@@ -109,6 +142,7 @@ def fit(
     for epoch in bar:
         if config.keep == "best" and epoch - history.best_epoch > config.patience:
             break
+        # Each epoch has its own seed, so that a resumed run draws what an uninterrupted one does.
         torch.manual_seed(derive_seed(config.seed, epoch))
         loss = loop.epoch(epoch, epoch_batches(epoch))
         score = _score(judged, validate)
@@ -122,7 +156,7 @@ def fit(
             on_epoch(epoch, history)
     if history.best_epoch < 0:
         raise InputError(
-            "no epoch has a finite validation score",
+            "no epoch has a finite validation score, so there are no weights to keep",
             fix="check that validation targets vary, or use more validation data",
         )
     state.restore_best()
@@ -131,7 +165,7 @@ def fit(
 
 
 def _score(model: nn.Module, validate: Callable[[nn.Module], float] | None) -> float:
-    """Validation score of the model in eval mode, NaN without validation."""
+    """Return the validation score of the model in evaluation mode, NaN without validation."""
     model.eval()
     with torch.inference_mode():
         return math.nan if validate is None else validate(model)
@@ -149,9 +183,9 @@ class _Loop:
     after_step: Callable[[int], Any]
 
     def epoch(self, epoch: int, batches: Iterable[Any]) -> float:
-        """One pass over the batches; returns the mean loss."""
-        known = batches if isinstance(batches, Sized) else list(batches)
-        count = len(known)
+        """Pass over the batches once, and return the mean loss."""
+        steps = batches if isinstance(batches, Sized) else list(batches)
+        count = len(steps)
         if not count:
             raise InputError(
                 "there is no training batch", fix="check that the training part holds samples"
@@ -159,7 +193,7 @@ class _Loop:
         self.model.train()
         total = 0.0
         for index, batch in enumerate(
-            tqdm(known, desc=f"epoch {epoch + 1}", unit="step", leave=False)
+            tqdm(steps, desc=f"epoch {epoch + 1}", unit="step", leave=False)
         ):
             progress = (epoch + index / count) / self.config.epochs
             factor = rate_factor(progress, self.config.warmup_fraction, self.config.schedule)
@@ -169,7 +203,7 @@ class _Loop:
         return total / count
 
     def _update(self, batch: Any, where: str) -> float:
-        """Forward, backward and optimizer step; returns the loss."""
+        """Run forward pass, backward pass and optimizer step, and return the loss."""
         loss = self.step(self.model, to_device(batch, self.fabric.device))
         value = float(loss.detach())
         if not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""Training losses on standardised targets; NaN targets are missing and masked."""
+"""Losses on standardised targets. A target that is NaN is missing and does not count."""
 
 from __future__ import annotations
 
@@ -7,14 +7,32 @@ from torch import Tensor
 
 from tcgn_mil.settings.training import LossName
 
-_FLOOR = 1e-6  # keeps r and its gradient finite where prediction or target is constant
-_LEAST_SAMPLES = 3  # two always correlate perfectly
+# Keeps r and its gradient finite where a prediction or a target is constant over the batch.
+_FLOOR = 1e-6
+_LEAST_SAMPLES = 3  # two samples always correlate perfectly
 
 
 def expression_loss(predicted: Tensor, target: Tensor, kind: LossName = "mse") -> Tensor:
-    """Scalar loss of ``predicted`` against ``target``, both (B, G).
+    """Compute the loss of predictions.
 
-    ``mse``: mean squared error; ``correlation``: 1 - Pearson r over the batch, mean over genes; ``mix``: their sum.
+    Parameters
+    ----------
+    predicted, target
+        (B, G); NaN in `target` where unknown.
+    kind
+        ``mse`` for the mean squared error, ``correlation`` for 1 - Pearson r over the batch,
+        averaged over genes, ``mix`` for their sum.
+
+    Returns
+    -------
+    Scalar.
+
+    Examples
+    --------
+    >>> import torch
+    >>> target = torch.tensor([[0.0], [1.0], [float("nan")]])
+    >>> expression_loss(torch.tensor([[0.5], [1.0], [7.0]]), target)
+    tensor(0.1250)
     """
     if kind == "mse":
         return masked_mse(predicted, target)
@@ -24,16 +42,21 @@ def expression_loss(predicted: Tensor, target: Tensor, kind: LossName = "mse") -
 
 
 def masked_mse(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error over the targets that are known."""
+    """Compute the mean squared error over the targets that are known."""
     known = torch.isfinite(target)
+    # nan_to_num before the subtraction: where() alone would pass NaN to the gradient.
     error = torch.where(known, predicted - torch.nan_to_num(target), 0.0)
     return error.square().sum() / known.sum().clamp(min=1)
 
 
 def correlation_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """1 - Pearson r of each gene over the batch, averaged over genes known in at least three samples; 0 without any."""
-    known = torch.isfinite(target).to(predicted.dtype)
-    count = known.sum(dim=0)
+    """Compute 1 - Pearson r of each gene over the batch, averaged over genes.
+
+    Genes that are known in fewer than three samples do not count; without any other gene the loss
+    is 0.
+    """
+    known = torch.isfinite(target).to(predicted.dtype)  # (B, G)
+    count = known.sum(dim=0)  # (G,)
     left, right = predicted * known, torch.nan_to_num(target) * known
     left = (left - left.sum(dim=0) / count.clamp(min=1)) * known
     right = (right - right.sum(dim=0) / count.clamp(min=1)) * known

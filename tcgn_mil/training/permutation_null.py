@@ -1,14 +1,25 @@
-"""Refits on permuted labels: what the combined z of a gene would be if slides said nothing of expression.
+"""Refit slide models on permuted labels, for the null distribution of a gene's combined z.
 
-All refits of a fold are trained at once: their weights are stacked and the forward pass is mapped over them
-(``torch.func``), so that each bag is read once for all. The recipe is that of :mod:`tcgn_mil.training.loop`: the same
-optimizer, rates, batches, gradient clipping and early stopping, each refit by its own validation patients' labels.
-Departures: full precision on the CPU, and dropout draws differ from those of a single fit.
+The null distribution answers the question how large the agreement with measured expression would be
+if slides said nothing about it. Permuting the predictions of one fit does not answer it: each of
+two folds is training data for the other, and the combined z has twice the variance that this
+shortcut assumes. So the whole fit is repeated with permuted labels (docs/protocol.md, section
+Predictable genes).
+
+All refits of a fold are trained at the same time. Their weights are stacked along a new first axis,
+and ``torch.func.vmap`` maps the forward pass over that axis. Each bag is then read once for all
+refits, and one large product replaces many small ones. The gradient of the sum of the losses is the
+gradient of each loss, since refit r depends on its own slice of the weights alone.
+
+The recipe is that of :mod:`tcgn_mil.training.loop`: the same optimizer, learning rates, batches,
+gradient clipping and early stopping, each refit by the labels of its own validation patients. There
+are two departures. Refits use full precision on the CPU, and the draws of dropout differ from those
+of a single fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,73 +38,16 @@ from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.training.optimizer import rate_factor
 
-_LEAST_DONORS = 5  # that exchange labels; each keeps its own once in so many orders
-_VALUES_AT_ONCE = 250_000_000  # features times refits; some copies of them are held, 4 bytes each
-_WEIGHTS_AT_ONCE = 5e7  # of all refits that train together; four times as many numbers are held
-_LABELS_AT_ONCE = 250_000_000  # twice as many are held for a while
-
-
-def permutations(
-    patients: Sequence[str],
-    donors: Mapping[str, str],
-    strata: Mapping[str, Hashable],
-    *,
-    count: int,
-    seed: int,
-) -> NDArray[np.int64]:
-    """(R, M) orders of the patients' labels: donors exchange theirs within a stratum (site, cohort).
-
-    A donor with several rows (sections, say) gives them together, to a donor of as many where there are enough of
-    these; donors of a rare number of rows join those of the next lower number, and labels are laid end to end. Of genes
-    that slides say nothing of, ridge on 30 simulated donors of three rows has 5 % at p < 0.05, and 15 % if rows are
-    permuted one by one; where half of the donors have a rare number of rows, 7 % and 13 %.
-
-    Parameters
-    ----------
-    donors
-        Patient (row of a cohort) -> person.
-    strata
-        Patient -> what labels stay within.
-    """
-    rng = np.random.default_rng(derive_seed(seed, 0, 7))
-    rows: dict[Hashable, dict[str, list[int]]] = {}
-    for row, name in enumerate(patients):
-        rows.setdefault(strata[name], {}).setdefault(donors[name], []).append(row)
-    blocks = [
-        [np.array(block) for block in rows[stratum].values()] for stratum in sorted(rows, key=repr)
-    ]
-    groups = [group for stratum in blocks for group in _of_like_size(stratum)]
-    out = np.tile(np.arange(len(patients)), (count, 1))
-    for order in out:
-        for group in groups:
-            given = [
-                rng.permutation(group[donor]) for donor in rng.permutation(np.arange(len(group)))
-            ]
-            taken = group
-            if (
-                len({len(block) for block in group}) > 1
-            ):  # or rows of the largest would always meet the same others
-                taken = [group[donor] for donor in rng.permutation(np.arange(len(group)))]
-            order[np.concatenate(taken)] = np.concatenate(given)
-    return out
-
-
-def _of_like_size(blocks: Sequence[NDArray[np.int64]]) -> list[list[NDArray[np.int64]]]:
-    """Blocks grouped by length from the longest on, at least `_LEAST_DONORS` a group where there are so many."""
-    groups: list[list[NDArray[np.int64]]] = [[]]
-    for length in sorted({len(block) for block in blocks}, reverse=True):
-        if len(groups[-1]) >= _LEAST_DONORS:
-            groups.append([])
-        groups[-1] += [block for block in blocks if len(block) == length]
-    if len(groups) > 1 and len(groups[-1]) < _LEAST_DONORS:
-        last = groups.pop()
-        groups[-1] += last
-    return groups
+# Bounds on the memory of the refits that train at the same time.
+_VALUES_AT_ONCE = 250_000_000  # features times refits; some copies are held, of 4 bytes per value
+_WEIGHTS_AT_ONCE = 5e7  # weights of all refits; four times as many numbers are held
+_LABELS_AT_ONCE = 250_000_000  # labels of all refits; twice as many are held for a while
+_REFITS = 11  # purpose of the draws
 
 
 @dataclass(frozen=True)
 class NullBags:
-    """Bags of a fold's parts, which all refits share."""
+    """Bags of a fold's training, validation and test patients, which all refits share."""
 
     train: PatientBags
     val: PatientBags
@@ -102,7 +56,18 @@ class NullBags:
 
 @dataclass(frozen=True)
 class Refit:
-    """One refit: its model before training, and standardised labels (bags, G) to train by, (patients, G) to stop by."""
+    """Start of one refit.
+
+    Attributes
+    ----------
+    model
+        Model before training.
+    train_labels
+        (bags, G) float32, permuted and standardised labels of the training bags.
+    val_labels
+        (patients, G) float32, permuted and standardised labels of the validation patients, by which
+        training stops.
+    """
 
     model: SlideRegressor
     train_labels: NDArray[np.float32]
@@ -118,13 +83,27 @@ def refit_predictions(
     max_tiles: int | None,
     description: str,
 ) -> Iterator[NDArray[np.float32]]:
-    """Standardised predictions (test patients, G) of each refit on permuted labels, in order.
+    """Predict the test patients by refits on permuted labels.
 
     Parameters
     ----------
     start
-        Number of the refit -> what it starts from; asked for once each, and held while it trains, so that memory does
-        not grow with `count`.
+        Called with the number of a refit, once for each; returns its start. The start is held only
+        while the refit trains, so memory does not grow with `count`.
+    count
+        Number of refits.
+    bags
+        Bags of the fold.
+    training
+        Settings, the same as those of the fit itself.
+    max_tiles
+        Tiles sampled per bag and epoch; None takes all.
+    description
+        Text of the progress bar.
+
+    Yields
+    ------
+    (test patients, G) standardised predictions of each refit, in order.
     """
     first = start(0)
     weights = sum(parameter.numel() for parameter in first.model.parameters())
@@ -142,7 +121,10 @@ def refit_predictions(
 
 
 def _values(bags: NullBags, training: TrainingConfig, max_tiles: int | None) -> int:
-    """Most feature values that a refit looks at in one go: a training batch, or the largest bag that is predicted."""
+    """Return the largest number of feature values that a refit reads at the same time.
+
+    This is a training batch, or the largest bag that is predicted.
+    """
     most = {
         name: max(
             sum(slide.info.n_tiles for slide in slides) for slides in part.bags.slides.values()
@@ -155,7 +137,7 @@ def _values(bags: NullBags, training: TrainingConfig, max_tiles: int | None) -> 
 
 
 class _Refits:
-    """Models of one shape, stacked, each with its own labels."""
+    """R models of one shape, stacked, each with its own labels."""
 
     def __init__(self, refits: Sequence[Refit], training: TrainingConfig) -> None:
         self.training = training
@@ -163,10 +145,11 @@ class _Refits:
         self.val_labels = torch.from_numpy(np.stack([refit.val_labels for refit in refits]))
         self.base = refits[0].model
         stacked, _ = stack_module_state([refit.model for refit in refits])
-        self.buffers = dict(
-            self.base.named_buffers()
-        )  # statistics of features, which no label changes
+        # The buffers are statistics of features, which permuting labels does not change.
+        self.buffers = dict(self.base.named_buffers())
+        # Each weight has the shape (R, ...).
         self.weights = {name: value.detach().requires_grad_() for name, value in stacked.items()}
+        # As in parameter_groups: weights of two or more dimensions decay, here with the axis R.
         decayed = [value for value in self.weights.values() if value.ndim > 2]
         others = [value for value in self.weights.values() if value.ndim <= 2]
         groups = [
@@ -177,13 +160,16 @@ class _Refits:
         self.optimizer = make([group for group in groups if group["params"]], lr=training.lr)
 
     def fit(self, bags: NullBags, max_tiles: int | None, description: str) -> NDArray[np.float32]:
-        """Train, each to its best validation epoch (or the last, as configured), and predict the test patients."""
+        """Train all refits, and predict the test patients with the weights that each one keeps.
+
+        A refit that has stopped is trained further with the others, but its weights are not kept.
+        """
         training, refits = self.training, len(self.train_labels)
         best = torch.full((refits,), -torch.inf)
         best_epoch = torch.zeros(refits, dtype=torch.long)
         kept = {name: value.detach().clone() for name, value in self.weights.items()}
         for epoch in tqdm(range(training.epochs), desc=description, unit="epoch", leave=False):
-            torch.manual_seed(derive_seed(training.seed, epoch, 11))
+            torch.manual_seed(derive_seed(training.seed, epoch, _REFITS))
             self._train_epoch(bags.train.bags, epoch, max_tiles)
             running = epoch - best_epoch <= training.patience
             if training.keep == "last":
@@ -208,7 +194,7 @@ class _Refits:
             factor = rate_factor(progress, self.training.warmup_fraction, self.training.schedule)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.training.lr * factor
-            labels = self.train_labels[:, rows]
+            labels = self.train_labels[:, rows]  # (R, B, G)
 
             def losses(weights: Any, buffers: Any, target: Tensor, batch: Any = batch) -> Tensor:
                 out = functional_call(self.base, (weights, buffers), (batch.features, batch.mask))
@@ -216,42 +202,44 @@ class _Refits:
 
             each = vmap(losses, in_dims=(0, None, 0), randomness="different")(
                 self.weights, self.buffers, labels
-            )
+            )  # (R,)
             self.optimizer.zero_grad(set_to_none=True)
             each.sum().backward()
             self._clip()
             self.optimizer.step()
 
     def _clip(self) -> None:
-        """The gradient norm of each refit by itself, as a single fit would clip it."""
+        """Clip the norm of the gradient of each refit by itself, as a single fit would."""
         gradients = [value.grad for value in self.weights.values() if value.grad is not None]
         norm = (
             torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients])
             .sum(dim=0)
             .sqrt()
-        )
+        )  # (R,)
         scale = (self.training.clip_norm / (norm + 1e-6)).clamp(max=1)
         for gradient in gradients:
             gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
 
     def _predict(self, dataset: BagDataset, row: int) -> Tensor:
-        """(R, G) of one patient, from all tiles."""
+        """Predict one bag from all its tiles, (R, G)."""
         self.base.eval()
         features = torch.from_numpy(dataset.bag(row).features)[None]
         mask = torch.ones(features.shape[:2], dtype=torch.bool)
 
-        def one(weights: Any, buffers: Any) -> Tensor:
+        def predict(weights: Any, buffers: Any) -> Tensor:
             return functional_call(self.base, (weights, buffers), (features, mask)).expression[0]
 
         with torch.no_grad():
-            return vmap(one, in_dims=(0, None), randomness="different")(self.weights, self.buffers)
+            return vmap(predict, in_dims=(0, None), randomness="different")(
+                self.weights, self.buffers
+            )
 
     def _predict_all(self, part: PatientBags) -> NDArray[np.float32]:
-        """(R, patients, G)."""
+        """Predict all patients of a part, (R, patients, G)."""
         each = [self._predict(part.bags, row).numpy() for row in range(len(part.bags))]
         return part.by_patient(np.stack(each, axis=1))
 
     def _score(self, part: PatientBags) -> Tensor:
-        """(R,) minus the mean squared error on the validation patients' permuted labels."""
+        """Return minus the mean squared error on the permuted validation labels, (R,)."""
         predicted = torch.from_numpy(self._predict_all(part))
         return -torch.nanmean((predicted - self.val_labels).square().flatten(1), dim=1)

@@ -1,6 +1,7 @@
-"""Where a training run stands, on disk: tensors and JSON in one safetensors file, replaced whole after every epoch.
+"""Keep the state of a training run on disk, so that a killed run can be resumed.
 
-With it a run that was killed goes on as if it had not been: it holds all that an epoch starts from.
+The state is one safetensors file with tensors and JSON. It holds all that an epoch starts from, and
+is replaced as a whole after every epoch. A resumed run continues as if it had not been killed.
 """
 
 from __future__ import annotations
@@ -30,16 +31,18 @@ _PARTS = ("model", "best", "optimizer", "average")
 
 @dataclass
 class History:
-    """What happened.
+    """Loss and score of each epoch.
 
     Attributes
     ----------
     epochs
-        One dict an epoch, with ``loss`` (mean training loss) and ``score`` (validation, NaN where it had none).
+        For each epoch a dictionary with ``loss`` (mean training loss) and ``score`` (validation
+        score, NaN if there was no validation).
     best_epoch
-        Index of the epoch whose weights are kept, that with the highest score or the last; -1 before there is one.
+        Index of the epoch whose weights are kept: that with the highest score, or the last one. It
+        is -1 before there is one.
     best_score
-        Its score.
+        Score of that epoch.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
@@ -47,8 +50,20 @@ class History:
     best_score: float = -math.inf
 
 
-class Trained(NamedTuple):
-    """What an epoch changes: the model, the optimizer's moments, the precision's loss scale, the average of weights."""
+class TrainedObjects(NamedTuple):
+    """The objects that an epoch changes.
+
+    Attributes
+    ----------
+    model
+        The model.
+    optimizer
+        Optimizer, with its moments.
+    precision
+        Fabric's precision plugin, with its loss scale.
+    average
+        Moving average of the model's weights, or None.
+    """
 
     model: nn.Module
     optimizer: Optimizer
@@ -57,40 +72,40 @@ class Trained(NamedTuple):
 
     @property
     def judged(self) -> nn.Module:
-        """What is validated: the average where there is one."""
+        """The model that is validated and kept: the average if there is one."""
         return self.model if self.average is None else self.average
 
 
 class TrainingState:
-    """The state of one run, in memory and, where a path is given, on disk.
+    """State of one run, in memory and (if a path is given) on disk.
 
     Parameters
     ----------
     trained
-        Objects to write out and to restore.
+        Objects to write and to restore.
     config
-        Plain values; a state of other values is refused.
+        Plain values. The state of a run with other values is refused.
     path
-        File to keep, None for none.
+        File of the state; None keeps no file.
     """
 
     def __init__(
-        self, trained: Trained, config: Mapping[str, Any], path: str | Path | None
+        self, trained: TrainedObjects, config: Mapping[str, Any], path: str | Path | None
     ) -> None:
         self.trained, self.config = trained, json.loads(json.dumps(config))
         self.path = None if path is None else Path(path)
         self.best: dict[str, Tensor] = {}
 
     def keep_best(self) -> None:
-        """Remember the weights that were validated as those to keep so far."""
+        """Remember the weights that were validated last as those to keep so far."""
         self.best = _on_cpu(self.trained.judged.state_dict())
 
     def restore_best(self) -> None:
-        """Give the model the weights that were kept."""
+        """Load the weights that were kept into the model."""
         self.trained.model.load_state_dict(self.best)
 
     def write(self, history: History) -> None:
-        """Replace the file."""
+        """Replace the file by the present state."""
         if self.path is None:
             return
         moments = {
@@ -114,12 +129,16 @@ class TrainingState:
             save_file(tensors, temporary, metadata=metadata)
 
     def resume(self) -> History:
-        """Restore what the file holds, if there is one; returns its history, else an empty one.
+        """Restore the state in the file, if there is one.
+
+        Returns
+        -------
+        History in the file, or an empty one.
 
         Raises
         ------
         InputError
-            If the file cannot be read, or is the state of another config or model.
+            If the file cannot be read, or holds the state of another config or model.
         """
         if self.path is None or not self.path.is_file():
             return History()
@@ -131,7 +150,7 @@ class TrainingState:
             raise InputError(
                 f"cannot be read as the state of a training run ({error})",
                 path=self.path,
-                fix="remove it to train from the start",
+                fix="remove the file to train from the start",
             ) from error
         self._check_config(metadata)
         parts: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
@@ -171,13 +190,13 @@ class TrainingState:
     def _check_config(self, metadata: Mapping[str, str]) -> None:
         if not {"config", "history", "precision"} <= metadata.keys():
             raise InputError(
-                "is no state of a training run",
+                "does not hold the state of a training run",
                 path=self.path,
-                fix="remove it to train from the start",
+                fix="remove the file to train from the start",
             )
-        found = json.loads(metadata["config"])
+        stored = json.loads(metadata["config"])
         different = sorted(
-            key for key in {*found, *self.config} if found.get(key) != self.config.get(key)
+            key for key in {*stored, *self.config} if stored.get(key) != self.config.get(key)
         )
         if different:
             raise InputError(
@@ -188,5 +207,8 @@ class TrainingState:
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies that later steps do not change, in the plain layout that safetensors holds."""
+    """Copy tensors to the CPU, so that later steps do not change them.
+
+    They become contiguous, since safetensors knows no other layout.
+    """
     return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}

@@ -1,4 +1,4 @@
-"""A run's loss and score by epoch, for TensorBoard."""
+"""Write the loss and the score of each epoch for TensorBoard."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tcgn_mil.training.loop import History
+from tcgn_mil.training.state import History
 
 
 class TensorBoardLog:
-    """Writes each epoch's numbers as the training loop reports them; used as a context and as its ``on_epoch``.
+    """Writer of the numbers of each epoch, used as a context and as ``on_epoch`` of the loop.
 
-    A resumed run goes on in the same folder, from the epoch it resumes at.
+    A resumed run continues in the same folder, from the epoch at which it resumes.
 
     Parameters
     ----------
     folder
-        Of the event files; point ``tensorboard --logdir`` at it or at a folder above it.
+        Folder of the event files. Give it, or a folder above it, to ``tensorboard --logdir``.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -42,6 +42,7 @@ class TensorBoardLog:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
+            # purge_step removes what a killed run wrote from this epoch on.
             self._writer = SummaryWriter(str(self.folder), purge_step=epoch)
         for name, value in history.epochs[epoch].items():
             if math.isfinite(value):

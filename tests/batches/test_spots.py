@@ -116,7 +116,7 @@ def test_seeds_of_neighbours_are_unrelated() -> None:
 
 
 def test_patches_and_targets_must_agree() -> None:
-    with pytest.raises(ValueError, match="2 patches, 6 targets"):
+    with pytest.raises(ValueError, match="2 patches, but 6 targets"):
         batches(np.zeros((2, PX, PX, 3), np.uint8))
 
 
@@ -130,7 +130,7 @@ def test_sections_of_different_patch_sizes_are_refused(
 ) -> None:
     other = SectionRows(section(tmp_path, "C1", 0, 2, px=9), np.array([0, 1]))
     with pytest.raises(
-        InputError, match=r"C1_patches\.h5: patches are 9 px wide, those of A1_patches\.h5 8 px"
+        InputError, match=r"C1_patches\.h5: patches are 9 px wide, but those of A1_patches\.h5 are 8 px"
     ):
         load_patches([*sections, other])
 

@@ -135,7 +135,7 @@ def test_every_group_has_its_own_rate() -> None:
 
 
 def test_adam_decays_through_the_gradient_and_adamw_beside_it() -> None:
-    """One step at zero gradient: Adam normalises its L2 term to a whole step, AdamW shrinks by lr x weight_decay."""
+    """Without a gradient, Adam makes a whole step, and AdamW shrinks by lr times weight_decay."""
 
     def after_a_step(name: Any) -> float:
         model = nn.Linear(1, 1, bias=False)
