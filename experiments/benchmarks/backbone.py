@@ -56,26 +56,26 @@ def rounds(
     kind: str, networks: dict[str, Any], batch: int, count: int, **where: Any
 ) -> dict[str, list[float]]:
     """Return the seconds of each network in each round; the networks take turns."""
-    found: dict[str, list[float]] = {label: [] for label in networks}
+    measured: dict[str, list[float]] = {label: [] for label in networks}
     for _ in range(count):
         for label, arguments in networks.items():
-            found[label].append(ask(kind, *arguments, batch, **where))
+            measured[label].append(ask(kind, *arguments, batch, **where))
             print(
-                f"{kind} {batch:4d}  {label:42s} {batch / found[label][-1]:8.1f} images/s",
+                f"{kind} {batch:4d}  {label:42s} {batch / measured[label][-1]:8.1f} images/s",
                 file=sys.stderr,
             )
-    return found
+    return measured
 
 
-def table(title: str, found: dict[str, list[float]], batch: int) -> list[str]:
+def table(title: str, measured: dict[str, list[float]], batch: int) -> list[str]:
     """Return Markdown rows: images/s, ratio to resnet50, and its range over the rounds."""
-    base = found[YARDSTICK]
+    base = measured[YARDSTICK]
     lines = [
         f"\n### {title}\n",
         "| network | images/s | x resnet50 float32 | range over rounds |",
         "|---|---|---|---|",
     ]
-    for label, times in found.items():
+    for label, times in measured.items():
         ratios = [yard / mine for yard, mine in zip(base, times, strict=True)]
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         speed = batch / statistics.median(times)
@@ -90,10 +90,10 @@ def run(device: str, threads: int, count: int) -> tuple[dict[str, Any], list[str
     results: dict[str, Any] = {"machine": ask("machine", **where)}
     lines = [f"machine: {json.dumps(results['machine'])}"]
     for batch in forward_batches:
-        found = results[f"forward {batch}"] = rounds("forward", FORWARD, batch, count, **where)
-        lines += table(f"Forward, batch {batch}", found, batch)
-    found = results[f"train {train_batch}"] = rounds("train", TRAIN, train_batch, count, **where)
-    lines += table(f"Training step, batch {train_batch}", found, train_batch)
+        measured = results[f"forward {batch}"] = rounds("forward", FORWARD, batch, count, **where)
+        lines += table(f"Forward, batch {batch}", measured, batch)
+    measured = results[f"train {train_batch}"] = rounds("train", TRAIN, train_batch, count, **where)
+    lines += table(f"Training step, batch {train_batch}", measured, train_batch)
     lines += ["\n### Operations, precision, memory\n"]
     lines += operation_lines(results, where) + share_lines(results, forward_batches[-1], where)
     if device == "cpu":
@@ -138,14 +138,14 @@ def memory_lines(results: dict[str, Any], batch: int, where: dict[str, Any]) -> 
     """Return the peak memory of a training step of each float32 network in `TRAIN`."""
     lines = []
     for label in (label for label, (_, _, dtype) in TRAIN.items() if dtype == "float32"):
-        found = results[f"memory {label}"] = ask("memory", *TRAIN[label], batch, **where)
+        measured = results[f"memory {label}"] = ask("memory", *TRAIN[label], batch, **where)
         tensors, resident = (
-            found[key] / results[f"memory {YARDSTICK}"][key]
+            measured[key] / results[f"memory {YARDSTICK}"][key]
             for key in ("tensors_mb", "resident_mb")
         )
         lines.append(
-            f"- {label}, training step, batch {batch}: {found['tensors_mb']:.0f} MB of tensors"
-            f" ({tensors:.2f} x), {found['resident_mb']:.0f} MB resident ({resident:.2f} x)"
+            f"- {label}, training step, batch {batch}: {measured['tensors_mb']:.0f} MB of tensors"
+            f" ({tensors:.2f} x), {measured['resident_mb']:.0f} MB resident ({resident:.2f} x)"
         )
     return lines
 

@@ -59,8 +59,10 @@ def precision(form: str, dtype: str, device: str) -> Any:
 
 def images(batch: int, form: str, device: str) -> Any:
     """Return random images, the same in every process."""
-    found = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(1)).to(device)
-    return found.contiguous(memory_format=torch.channels_last) if form == "channels_last" else found
+    pixels = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(1)).to(device)
+    return (
+        pixels.contiguous(memory_format=torch.channels_last) if form == "channels_last" else pixels
+    )
 
 
 def forward_call(name: str, form: str, dtype: str, batch: int, device: str) -> Callable[[], Any]:
@@ -142,7 +144,7 @@ def resident_mb(key: str) -> float:
 
 def machine(device: str) -> dict[str, Any]:
     """Return the GFLOP/s of a square matrix product in float32 and bfloat16, and the machine."""
-    found: dict[str, Any] = {
+    rates: dict[str, Any] = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": device,
@@ -151,8 +153,8 @@ def machine(device: str) -> dict[str, Any]:
         side = 2048 if device == "cpu" else 8192
         matrix = torch.randn(side, side, device=device, dtype=dtype)
         taken = seconds(partial(torch.matmul, matrix, matrix), device)
-        found[str(dtype).removeprefix("torch.")] = 2 * side**3 / taken / 1e9
-    return found
+        rates[str(dtype).removeprefix("torch.")] = 2 * side**3 / taken / 1e9
+    return rates
 
 
 def gflop(name: str) -> float:
@@ -194,8 +196,8 @@ def error(form: str, dtype: str, device: str) -> float:
     with torch.inference_mode():
         expected = model(x)
         with precision(form, dtype, device):
-            found = other(x).float()
-    return float(((found - expected).norm(dim=1) / expected.norm(dim=1)).max())
+            predicted = other(x).float()
+    return float(((predicted - expected).norm(dim=1) / expected.norm(dim=1)).max())
 
 
 def bounds(device: str, call: Callable[[], Any]) -> list[str]:

@@ -66,16 +66,16 @@ def loop(
 ) -> NDArray[np.float64]:
     """Return the coefficients (G,) of lifelines, which fits one gene after the other."""
     frame = design.assign(t=table.time_days, e=table.event)
-    found = []
+    coefficients = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for gene in values.T:
-            found.append(
+            coefficients.append(
                 CoxPHFitter()
                 .fit(frame.assign(gene=gene), "t", "e", fit_options=options)
                 .params_["gene"]
             )
-    return np.array(found)
+    return np.array(coefficients)
 
 
 def compare(
@@ -114,22 +114,22 @@ def compare(
 
 def whole_commands(survive: SurviveConfig, associate: AssociationConfig | None) -> dict[str, float]:
     """Return the seconds of each command, and the size of the report in MB."""
-    found = {}
+    measured = {}
     with TemporaryDirectory() as folder:
         runs = [Path(folder) / "survival"]
-        found["survive_s"], _ = seconds(lambda: run_survive(survive, runs[0]))
+        measured["survive_s"], _ = seconds(lambda: run_survive(survive, runs[0]))
         if associate is not None:
             runs.append(Path(folder) / "association")
-            found["associate_s"], _ = seconds(lambda: run_associate(associate, runs[1]))
+            measured["associate_s"], _ = seconds(lambda: run_associate(associate, runs[1]))
         page = Path(folder) / "report.html"
-        found["report_s"], _ = seconds(lambda: write_run_report(runs, page, title="Benchmark"))
-        found["report_mb"] = page.stat().st_size / 1e6
-    return {name: round(value, 2) for name, value in found.items()}
+        measured["report_s"], _ = seconds(lambda: write_run_report(runs, page, title="Benchmark"))
+        measured["report_mb"] = page.stat().st_size / 1e6
+    return {name: round(value, 2) for name, value in measured.items()}
 
 
-def missed(found: dict[str, Any]) -> list[str]:
+def missed(measured: dict[str, Any]) -> list[str]:
     """Return the goals that were not reached, in words."""
-    screen = found["univariable"]
+    screen = measured["univariable"]
     off = min(
         screen["largest_difference_default_precision"], screen["largest_difference_precision_1e-12"]
     )
@@ -138,11 +138,11 @@ def missed(found: dict[str, Any]) -> list[str]:
         >= LEAST_RATIO,
         f"coefficients differ by {off:.1e}, at most {LARGEST_DIFFERENCE}": off
         <= LARGEST_DIFFERENCE,
-        f"report of {found.get('report_mb')} MB, under {MOST_MB}": found.get("report_mb", 0)
+        f"report of {measured.get('report_mb')} MB, under {MOST_MB}": measured.get("report_mb", 0)
         < MOST_MB,
     }
     for name, most in MOST_SECONDS.items():
-        taken = found.get(f"{name}_s")
+        taken = measured.get(f"{name}_s")
         goals[f"{name} takes {taken} s, under {most}"] = taken is None or taken < most
     return [goal for goal, reached in goals.items() if not reached]
 
@@ -191,9 +191,11 @@ def main() -> None:
     values = cohort.sources[MEASURED].values
     ranked = RankNormaliser(values)(values).astype(np.float64)
     alone = cohort.design.iloc[:, :0]
-    found: dict[str, Any] = {"univariable": compare(ranked, cohort.table, alone, asked.loop_genes)}
+    measured: dict[str, Any] = {
+        "univariable": compare(ranked, cohort.table, alone, asked.loop_genes)
+    }
     if asked.covariate:
-        found["adjusted"] = compare(ranked, cohort.table, cohort.design, asked.loop_genes)
+        measured["adjusted"] = compare(ranked, cohort.table, cohort.design, asked.loop_genes)
     if not asked.only_screen:
         associate = (
             None
@@ -206,10 +208,10 @@ def main() -> None:
                 follow=asked.follow,
             )
         )
-        found |= whole_commands(config, associate)
-    found["missed"] = missed(found)
-    write_json(asked.out, found)
-    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        measured |= whole_commands(config, associate)
+    measured["missed"] = missed(measured)
+    write_json(asked.out, measured)
+    sys.stdout.write(json.dumps(measured, indent=2) + "\n")
 
 
 if __name__ == "__main__":

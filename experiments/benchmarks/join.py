@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("join.json"))
     asked = parser.parse_args()
     folder = asked.work / f"join_{asked.genes}x{asked.samples}"
-    found = {}
+    measured = {}
     context = multiprocessing.get_context("spawn")
     for kind, path in make_cohort(folder, asked.genes, asked.samples).items():
         with context.Pool(1) as pool:
@@ -111,9 +111,9 @@ def main() -> None:
             joined = pool.apply(
                 join_once, (path, folder / "slides.csv", folder / "out" / "cohort.h5ad")
             )
-        found[kind] = {**joined, "bare_parser_s": round(seconds, 2)}
-        sys.stdout.write(f"{kind}: {json.dumps(found[kind])}\n")
-    write_json(asked.out, found)
+        measured[kind] = {**joined, "bare_parser_s": round(seconds, 2)}
+        sys.stdout.write(f"{kind}: {json.dumps(measured[kind])}\n")
+    write_json(asked.out, measured)
 
 
 if __name__ == "__main__":

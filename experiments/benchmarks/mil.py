@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    found: dict[str, object] = {
+    measured: dict[str, object] = {
         "threads": torch.get_num_threads(),
         "slides": given.slides,
         "tiles": given.tiles,
@@ -200,15 +200,15 @@ def main() -> None:
     }
     if "epoch" in given.only:
         paths = make_features(given.features or given.out / "features", given.slides, given.tiles)
-        found["epoch"] = epoch_against_reading(paths, given.genes)
+        measured["epoch"] = epoch_against_reading(paths, given.genes)
     if "large_bag" in given.only:
-        found["large_bag"] = large_bag()
+        measured["large_bag"] = large_bag()
     if "encoding" in given.only:
-        found["encoding"] = encoding_from_slide(given.out / "slide", given.encoder)
+        measured["encoding"] = encoding_from_slide(given.out / "slide", given.encoder)
     if "statistics" in given.only:
-        found["statistics"] = gene_statistics(given.refits)
-    write_json(given.out / "mil.json", found)
-    print(json.dumps(found, indent=1))
+        measured["statistics"] = gene_statistics(given.refits)
+    write_json(given.out / "mil.json", measured)
+    print(json.dumps(measured, indent=1))
 
 
 if __name__ == "__main__":

@@ -51,10 +51,10 @@ def by_kind(run: Path, truth: Path) -> pd.DataFrame:
     table = with_kind(run, truth)
     columns = _r_columns(table)
     groups = table.groupby("kind", observed=True)
-    found = groups[columns].median()
-    found.insert(0, "predictable", groups["predictable"].mean())
-    found.insert(0, "genes", groups.size())
-    return found.reset_index()
+    medians = groups[columns].median()
+    medians.insert(0, "predictable", groups["predictable"].mean())
+    medians.insert(0, "genes", groups.size())
+    return medians.reset_index()
 
 
 def _r_columns(table: pd.DataFrame) -> list[str]:
@@ -67,11 +67,11 @@ def zero_shot_p(run: Path, *, permutations: int = 999, seed: int = 0) -> tuple[f
     Zero-shot predictions use no label of the cohort. Labels can therefore be permuted after
     prediction, which is not valid for trained models.
     """
-    found = anndata.read_h5ad(run / "out_of_fold.h5ad")
-    guess = np.asarray(found.obsm["baseline_zero_shot"])
+    adata = anndata.read_h5ad(run / "out_of_fold.h5ad")
+    guess = np.asarray(adata.obsm["baseline_zero_shot"])
     known = np.isfinite(guess).all(axis=0)
-    truth, guess = np.asarray(found.layers["truth"])[:, known], guess[:, known]
-    fold_of = found.obs["fold"].to_numpy()
+    truth, guess = np.asarray(adata.layers["truth"])[:, known], guess[:, known]
+    fold_of = adata.obs["fold"].to_numpy()
     rng = np.random.default_rng(seed)
     folds = [np.flatnonzero(fold_of == fold) for fold in np.unique(fold_of)]
     observed = median_over_genes(combined_r(truth, guess, fold_of).r)
@@ -128,19 +128,19 @@ def tile_auc(maps: Path, cohort: Path) -> pd.DataFrame:
     slide_mpp = pd.read_csv(cohort / "slides.csv").set_index("slide_id")["mpp"]
     rows = []
     for path in tqdm(sorted(maps.glob("*.h5ad")), desc="maps", unit="slide"):
-        found = anndata.read_h5ad(path)
+        adata = anndata.read_h5ad(path)
         mpp = float(slide_mpp[path.stem])
         with np.load(
             cohort / "truth" / "regions" / f"{path.stem}.npz", allow_pickle=False
         ) as regions:
-            side = json.loads(found.uns["tcgn_mil"])["level0_px"] * mpp
-            centres = np.asarray(found.obsm["spatial"]) * mpp
+            side = json.loads(adata.uns["tcgn_mil"])["level0_px"] * mpp
+            centres = np.asarray(adata.obsm["spatial"]) * mpp
             immune = (
                 immune_share(regions["labels"], float(regions["mpp"]), centres, side)
                 >= IMMUNE_SHARE
             )
         if immune.any() and not immune.all():
-            scores = found.obs.drop(columns="attention_relative").join(found.to_df())
+            scores = adata.obs.drop(columns="attention_relative").join(adata.to_df())
             auc = {name: roc_auc_score(immune, values) for name, values in scores.items()}
             rows.append(
                 {"slide": path.stem, "tiles": len(immune), "immune": int(immune.sum()), **auc}

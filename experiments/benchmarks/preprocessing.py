@@ -257,9 +257,9 @@ def measure_large(folder: Path) -> dict[str, Any]:
     answers = context.Queue()
     process = context.Process(target=_tile_once, args=(path, folder / "tiles", answers))
     process.start()
-    found: dict[str, Any] = answers.get()
+    measured: dict[str, Any] = answers.get()
     process.join()
-    return found
+    return measured
 
 
 def main() -> None:
@@ -273,12 +273,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("preprocessing.json"))
     asked = parser.parse_args()
-    found = {
+    measured = {
         "reading": measure_reading(asked.work, asked.rounds),
         "tiling": measure_large(asked.work),
     }
-    write_json(asked.out, found)
-    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    write_json(asked.out, measured)
+    sys.stdout.write(json.dumps(measured, indent=2) + "\n")
 
 
 if __name__ == "__main__":

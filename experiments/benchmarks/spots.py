@@ -109,10 +109,10 @@ def calibrate(
             truth, prediction = (
                 smooth_fields(positions, pairs, kind, scale, nugget, rng) for _ in range(2)
             )
-            found = SpatialTest(positions, depth)(truth, prediction)
+            test = SpatialTest(positions, depth)(truth, prediction)
             freedom = len(positions) - 2
-            naive = students_t.sf(found.r * np.sqrt(freedom / (1 - found.r**2)), freedom)
-            values["modified t-test"].append(found.p)
+            naive = students_t.sf(test.r * np.sqrt(freedom / (1 - test.r**2)), freedom)
+            values["modified t-test"].append(test.p)
             values["spots taken for independent"].append(naive)
             rows.append(
                 {
@@ -121,10 +121,10 @@ def calibrate(
                     "field": kind,
                     "scale_steps": scale,
                     "nugget": nugget,
-                    "effective_n": np.median(found.effective_n),
-                    "true_effective_n": 1 + 1 / found.r.var(),
-                    "p_below_0.05": (found.p < 0.05).mean(),
-                    "p_below_0.01": (found.p < 0.01).mean(),
+                    "effective_n": np.median(test.effective_n),
+                    "true_effective_n": 1 + 1 / test.r.var(),
+                    "p_below_0.05": (test.p < 0.05).mean(),
+                    "p_below_0.01": (test.p < 0.01).mean(),
                     "independent_p_below_0.05": (naive < 0.05).mean(),
                 }
             )
@@ -137,8 +137,8 @@ def draw_calibration(values: dict[str, NDArray[np.float64]], path: Path) -> None
 
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 4), layout="constrained")
     for axis, logarithmic in zip(axes, (False, True), strict=True):
-        for name, found in values.items():
-            axis.plot(np.arange(1, len(found) + 1) / len(found), np.sort(found), label=name)
+        for name, p in values.items():
+            axis.plot(np.arange(1, len(p) + 1) / len(p), np.sort(p), label=name)
         axis.plot([0, 1], [0, 1], color="black", linewidth=0.7, linestyle=":")
         axis.set(xlabel="share of independent pairs", ylabel="p at most")
         if logarithmic:
@@ -162,7 +162,7 @@ def measure_speed(spots: int, genes: int) -> dict[str, float]:
     rng = np.random.default_rng(0)
     truth, prediction = (rng.standard_normal((spots, genes), dtype=np.float32) for _ in range(2))
     depth = rng.normal(8, 1, spots)
-    found = {
+    taken = {
         "pearson": seconds(lambda: pearson(truth, prediction)),
         "depth_adjusted_pearson": seconds(lambda: depth_adjusted_pearson(truth, prediction, depth)),
         "one read of both arrays": seconds(lambda: (truth.sum(), prediction.sum())),
@@ -171,15 +171,15 @@ def measure_speed(spots: int, genes: int) -> dict[str, float]:
     positions = np.stack(np.meshgrid(side, side[:25]), axis=-1).reshape(-1, 2)
     left, right = (rng.standard_normal((1000, 785)) for _ in range(2))
     test = SpatialTest(positions, rng.normal(8, 1, 1000))
-    found["p-values of 785 genes x 1,000 spots"] = seconds(
+    taken["p-values of 785 genes x 1,000 spots"] = seconds(
         lambda: SpatialTest(positions, rng.normal(8, 1, 1000))(left, right)
     )
-    found["intervals of the same, 1,000 replicates"] = seconds(
+    taken["intervals of the same, 1,000 replicates"] = seconds(
         lambda: block_bootstrap(
             test.residuals(left), test.residuals(right), spatial_blocks(positions)
         )
     )
-    return found
+    return taken
 
 
 def measure_loading(folder: Path, *, rounds: int) -> dict[str, dict[str, float]]:
@@ -221,14 +221,14 @@ def _one_network(name: str, size_px: int, batches: SpotBatches, rounds: int) -> 
 
     ready = list(itertools.islice(batches.epoch(0), STEPS))
     steps(ready)  # a warm-up that is not counted
-    found = []
+    rows = []
     for number in range(rounds):
         before = steps(ready)
         loaded = steps(itertools.islice(batches.epoch(number), STEPS))
         # The steps on ready patches are timed before and after, so that neither always comes first.
         memory = (before + steps(ready)) / 2
-        found.append((memory, loaded, loaded / memory))
-    memory, loaded, ratio = np.transpose(found)
+        rows.append((memory, loaded, loaded / memory))
+    memory, loaded, ratio = np.transpose(rows)
     return {
         "ready_s": round(float(np.median(memory)), 3),
         "loaded_s": round(float(np.median(loaded)), 3),
@@ -266,11 +266,11 @@ def main() -> None:
         write_csv(asked.out / "calibration.csv", table, digits=None)
         draw_calibration(values, asked.out / "calibration.png")
         sys.stdout.write(table.round(3).to_string(index=False) + "\n")
-    found: dict[str, Any] = measure_speed(asked.spots, asked.genes)
+    measured: dict[str, Any] = measure_speed(asked.spots, asked.genes)
     if asked.steps_on is not None:
-        found["seconds a training step"] = measure_loading(asked.steps_on, rounds=asked.rounds)
-    write_json(asked.out / "speed.json", found)
-    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        measured["seconds a training step"] = measure_loading(asked.steps_on, rounds=asked.rounds)
+    write_json(asked.out / "speed.json", measured)
+    sys.stdout.write(json.dumps(measured, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -123,18 +123,18 @@ def plant_slide(number: int, path: Path, *, layers: int = 3) -> dict[str, NDArra
         )
 
     core = enlarged(cv2.erode((labels > 0).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0)
-    found = {"tissue": enlarged(labels > 0)}
+    masks = {"tissue": enlarged(labels > 0)}
     # Folds are made in tissue of cells and fibres, since a fold of fat is as pale as fat.
     folding = core & ~enlarged(
         np.isin(labels, [REGIONS.index(name) + 1 for name in ("fat", "necrosis")])
     )
-    found["fold"] = plant_fold(image, folding, mpp, rng, layers=layers)
+    masks["fold"] = plant_fold(image, folding, mpp, rng, layers=layers)
     sd_um = BLUR_SD_UM[number % len(BLUR_SD_UM)]
-    found["blur"] = plant_blur(image, core & ~found["fold"], mpp, rng, sd_um=sd_um)
+    masks["blur"] = plant_blur(image, core & ~masks["fold"], mpp, rng, sd_um=sd_um)
     ink = list(INKS)[number % len(INKS)]
-    found["pen"] = plant_pen(image, core, mpp, rng, ink=ink)
+    masks["pen"] = plant_pen(image, core, mpp, rng, ink=ink)
     write_pyramid(path, image, mpp=mpp, quality=config.jpeg_quality)
-    return found
+    return masks
 
 
 def judge_slide(

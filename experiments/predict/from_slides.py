@@ -21,7 +21,7 @@ from tcgn_mil.experiments.encode.config import EncodeSettings
 from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.experiments.predict.config import SlideOptions
 from tcgn_mil.experiments.runs.run_folder import read_run
-from tcgn_mil.inference.fold_models import load_fold_models, models_of
+from tcgn_mil.inference.fold_models import load_fold_models, models_for_encoder
 from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.io.failures import Failure
@@ -92,7 +92,7 @@ def encode_slides(
     """
     read_run(model, kind="finetune")
     identity = open_encoder(options.encoder, pretrained=options.pretrained).identity
-    info = models_of(identity, load_fold_models(model))[0].info
+    info = models_for_encoder(identity, load_fold_models(model))[0].info
     if identity != info.encoder:
         raise InputError(
             f"is {identity}, but the slide model reads features of {info.encoder}",

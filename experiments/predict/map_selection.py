@@ -43,6 +43,7 @@ def genes_to_draw(config: PredictConfig, panel: GenePanel) -> tuple[str, ...]:
     if not config.maps or config.map_genes:
         return config.map_genes if config.maps else ()
     table = read_gene_table(Path(config.model) / "genes.csv")
+    # In small cohorts no gene has an r within folds, and the pooled r is all there is.
     score = table["r_model"] if table["r_model"].notna().any() else table["pooled_r_model"]
     return tuple(score.sort_values(ascending=False, kind="stable").index[:_DEFAULT_GENES])
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.runs import figures
+from tcgn_mil.experiments.runs.slide_map_figure import slide_maps
 from tcgn_mil.io.atomic import atomic_path, safe_file_name
 from tcgn_mil.io.geojson import tile_feature, write_feature_collection
 from tcgn_mil.io.tile_files import read_tiles
@@ -152,6 +152,7 @@ def write_maps(
             continue
         coords, side = prediction.coords[tiles], info.spec.level0_px
         right, bottom = (coords.max(axis=0) + side).astype(int).tolist()
+        # Without thumbnails the size of the slide is not known; the map then ends at the last tile.
         picture, size = (
             (None, (right, bottom))
             if thumbnails is None
@@ -217,7 +218,7 @@ def _draw(slide_map: SlideMap, path: Path) -> None:
         for name, scores in slide_map.named_scores.items()
         if np.isfinite(scores).any()
     }
-    figures.slide_maps(
+    slide_maps(
         slide_map.thumbnail,
         slide_map.coords,
         slide_map.level0_px,

@@ -28,15 +28,15 @@ from tcgn_mil.experiments.runs.run_folder import begin_run, read_run
 from tcgn_mil.inference.fold_models import (
     FoldModel,
     load_fold_models,
-    models_of,
-    training_patients,
+    models_for_encoder,
+    patients_of_training_slides,
     union_panel,
 )
 from tcgn_mil.inference.patients import (
     PatientPrediction,
-    on_their_slides,
     predict_patient,
-    unplaced,
+    slides_without_positions,
+    without_unplaced_tiles,
 )
 from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.io.feature_files import FeatureInfo, find_features, read_feature_info
@@ -115,11 +115,12 @@ def _predict_features(
     features = find_features(config.features)
     models = _models_for(features, load_fold_models(config.model))
     panel = union_panel(models)
+    # What cannot be drawn is refused before the folder is made and before minutes of prediction.
     genes = genes_to_draw(config, panel)
     signatures = gene_sets_to_draw(config, genes, models)
     begin_run(out_dir, KIND, config)
     patients, unreadable = slides_by_patient(
-        features, models, training_patients(config.model), allow=config.allow_other_size
+        features, models, patients_of_training_slides(config.model), allow=config.allow_other_size
     )
     failures = [*failed, *unreadable]
     predictions: dict[str, PatientPrediction] = {}
@@ -135,7 +136,7 @@ def _predict_features(
         predictions[patient] = prediction
         if config.maps:
             try:
-                placed = on_their_slides(prediction)
+                placed = without_unplaced_tiles(prediction)
                 write_maps(placed, genes, names, config.thumbnails, out_dir / "maps")
             except (InputError, OSError) as error:
                 # A thumbnail that cannot be read, for example. The prediction itself is valid.
@@ -143,7 +144,7 @@ def _predict_features(
                 fix = "give --thumbnails the folder that tcgn-mil tile wrote"
                 failures += [Failure(path.stem, "map", reason, fix) for path in paths]
     write_failures(out_dir, failures)
-    if config.maps and (lost := unplaced(predictions.values())):
+    if config.maps and (lost := slides_without_positions(predictions.values())):
         reason = "their feature files do not say where tiles lie on the slide"
         tqdm.write(f"no maps of {preview(lost)}: {reason}", file=sys.stderr)
     if not predictions:
@@ -162,7 +163,7 @@ def _models_for(features: Mapping[str, Path], models: Sequence[FoldModel]) -> li
     """
     for path in features.values():
         with contextlib.suppress(InputError):
-            return models_of(read_feature_info(path).encoder, models)
+            return models_for_encoder(read_feature_info(path).encoder, models)
     return list(models)
 
 

@@ -12,9 +12,9 @@ import pandas as pd
 from tcgn_mil.config import as_plain
 from tcgn_mil.experiments.predict.config import PredictConfig
 from tcgn_mil.experiments.runs.run_folder import finish_run, finished_summary
-from tcgn_mil.inference.fold_models import FoldModel, relation
+from tcgn_mil.inference.fold_models import FoldModel, relation_to_models
 from tcgn_mil.inference.out_of_distribution import read_reference
-from tcgn_mil.inference.patients import PatientPrediction, unplaced
+from tcgn_mil.inference.patients import PatientPrediction, slides_without_positions
 from tcgn_mil.io.atomic import atomic_path, write_csv
 from tcgn_mil.io.expression_file import write_predictions
 from tcgn_mil.io.gene_list import read_gene_table
@@ -101,7 +101,7 @@ def write_prediction(
             "out_of_distribution": obs.index[obs["out_of_distribution"]].tolist(),
             "interval_coverage": coverage,
             "notes": [*notes, *_other_sizes(models, predictions)],
-            "slides_without_positions": unplaced(predictions.values()),
+            "slides_without_positions": slides_without_positions(predictions.values()),
             "signatures": [gene_set.name for gene_set in signatures.kept],
             "signatures_left_out": signatures.left_out,
         },
@@ -139,7 +139,7 @@ def _patient_table(
             "n_slides": [len(prediction.infos) for prediction in predictions.values()],
             "n_tiles": [len(prediction.coords) for prediction in predictions.values()],
             "n_models": [len(prediction.models) for prediction in predictions.values()],
-            "relation": [relation(patient, models) for patient in predictions],
+            "relation": [relation_to_models(patient, models) for patient in predictions],
             "ood_score": score,
             "out_of_distribution": score > 1,
         },

@@ -73,6 +73,8 @@ def patient_baselines(
     count = len(next(iter(test.values())))
     unknown = ~np.isfinite(train_targets).any(axis=0)
     train_targets = np.where(unknown, 0, train_targets)
+    # A gene without any value gets a placeholder, so that ridge can be fitted to all genes at once;
+    # its predictions are set to NaN below.
     train_mean = np.nanmean(train_targets, axis=0)
     # Ridge regression cannot leave single values out, so a missing one becomes the gene's mean.
     train_targets = np.where(np.isfinite(train_targets), train_targets, train_mean)
@@ -134,6 +136,8 @@ def out_of_fold_tables(
     for name in sorted(predictions, key=lambda name: name != MODEL):  # the model comes first
         predicted = predictions[name]
         combined = combined_r(truth, predicted, groups.fold_of, groups.cohort_of)
+        # Every predictor is judged on the same resamples of patients (the same seed), so that the
+        # difference of two predictors has an interval of its own.
         drawn: NDArray[np.floating] = patient_bootstrap(
             truth,
             predicted,
@@ -174,6 +178,8 @@ def predictable(table: pd.DataFrame) -> NDArray[np.bool_]:
     """
     passed = (table["q_model"] < MAX_Q).to_numpy()
     for gate in GATES:
+        # A baseline that is NaN for a gene, for example zero-shot for a gene that the spots did not
+        # have, is not counted against the gene.
         if (column := f"r_{gate}") in table:
             passed &= ((table["r_model"] > table[column]) | table[column].isna()).to_numpy()
     return passed
@@ -197,6 +203,7 @@ def sequoia_rule(
 
     r, r_untrained = (table[f"pooled_r_{name}"].to_numpy() for name in (MODEL, UNTRAINED))
     n = table["n"].to_numpy()
+    # One-sided test of a correlation: t = r sqrt((n - 2) / (1 - r^2)), n - 2 degrees of freedom.
     with np.errstate(divide="ignore", invalid="ignore"):
         p = stats.t.sf(r * np.sqrt((n - 2) / (1 - np.square(r))), n - 2)
     between = _pooled_r(np.where(np.isfinite(truth), predicted, np.nan), untrained)

@@ -131,6 +131,7 @@ def _combined_null(panel: GenePanel, results: Sequence[FoldResult]) -> NDArray[n
     fold_of = np.repeat(np.arange(len(results)), [null.shape[2] for null in by_fold])
     combined = []
     for refit in range(by_fold[0].shape[1]):
+        # One row for each fold and cohort, as in combined_r of the model itself.
         r, n = np.full((2, len(fold_of), len(panel)), np.nan)
         for fold, null in enumerate(by_fold):
             cells = np.ix_(fold_of == fold, columns[fold])

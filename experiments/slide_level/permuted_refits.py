@@ -70,8 +70,10 @@ def permuted_correlations(
     site_of = data.sites if config.group_by == "site" else {}
     strata = {name: (site_of.get(name, ""), data.cohorts.get(name, "")) for name in data.patients}
     orders = permutations(data.patients, data.donors, strata, count=config.refits, seed=config.seed)
+    # Training targets are by bag (a patient can have several), validation targets by patient.
     train, val = data.rows_of(fold.train)[bags["train"].owner], data.rows_of(fold.val)
     test, cohort_of = data.rows_of(fold.test), data.cohort_of(fold.test)
+    # The permuted truth of a refit is kept until the refit has made its predictions.
     truth: dict[int, NDArray[np.float32]] = {}
 
     def start(number: int) -> Refit:

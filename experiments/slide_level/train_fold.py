@@ -79,6 +79,7 @@ def train_fold(study: SlideLevelStudy, fold: Fold) -> FoldResult:
     model = _new_model(study, fold, targets, statistics, training.seed)
     untrained = _predict(model.eval(), bags["test"])
     history = _fit(study, model, bags, training, fold.index)
+    # fit() leaves the model with the weights of the epoch that is kept.
     standardised = {MODEL: _predict(model, bags["test"])}
     encoder = data.encoder
     if study.pixels is not None:
@@ -156,6 +157,8 @@ def patient_bags(
     """
     if config.several_slides == "bag":
         return PatientBags(BagDataset(names, data.slides, scaled, seed=seed), np.arange(len(names)))
+    # Each slide is a bag of its own, with the profile of its patient as target. `owner` leads back
+    # from a bag to its patient.
     files = {
         f"{name}/{number}": [path]
         for name in names
@@ -186,6 +189,7 @@ def _new_model(
     """Return the model as it is before training."""
     spots, config = study.spots, study.config.model
     torch.manual_seed(seed)
+    # The additive form starts from the head of the spots, and takes the width of its hidden layer.
     if config.form == "additive" and spots is not None:
         config = dataclasses.replace(config, spot_hidden=spots.hidden)
     model = SlideRegressor(study.data.width, len(targets.panel), config)
@@ -211,6 +215,8 @@ def _fit(
             model(batch.features, batch.mask).expression, batch.targets, training.loss
         )
 
+    # The score is the squared error whatever the training loss is, so that runs with different
+    # losses choose their epoch by the same measure.
     def score(model: Any) -> float:
         targets = bags["val"].by_patient(bags["val"].bags.targets)
         return -float(np.nanmean(np.square(_predict(model, bags["val"]) - targets)))

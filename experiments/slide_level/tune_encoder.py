@@ -110,6 +110,8 @@ def tune(
         PixelBags(names, pixels.tiles, pixels.source, scaled[data.rows_of(names)], seed=seed)
         for names in (fold.train, fold.val)
     )
+    # The frozen model is judged on the very tiles that judge each epoch; otherwise an epoch could
+    # win by the choice of the tiles alone.
     network.to(resolve_device(training.accelerator)).eval()
     with torch.inference_mode():
         start = _score(network, val, config.tuning.val_tiles)

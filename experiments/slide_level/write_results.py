@@ -111,6 +111,8 @@ def _write_out_of_fold(
     if len({data.donors[name] for name in joined.patients}) < len(joined.patients):
         obs["donor"] = [data.donors[name] for name in joined.patients]
     predicted = joined.predictions[MODEL]
+    # The interval of a gene has the same width for all patients: it is a quantile of the absolute
+    # out-of-fold residuals (docs/protocol.md, section Uncertainty).
     half = genes["interval_half_width"].to_numpy(np.float32)
     write_predictions(
         out_dir / "out_of_fold.h5ad",

@@ -97,6 +97,8 @@ def _fit_fold(
         models[name] = gene_risk(
             train, values[fold.train], values[fold.test], config.risk, seed=seed, sets=source.sets
         )
+        # The gene score enters the joint model as one covariate beside the clinical ones. It is not
+        # fitted again, so that it is the same in both models.
         if cohort.design.shape[1]:
             models[with_clinical(name)] = combined_risk(
                 train, inside, held_out, models[name], where=where

@@ -90,6 +90,7 @@ def regression_tables(
             }
         )
     for model, columns in blocks.items():
+        # Covariates are on one scale in all folds, so that the clinical model needs no strata.
         strata = None if model == CLINICAL else repeat.fold
         ratios.append(hazard_ratios(fit_cox(table, columns, strata=strata)).assign(model=model))
         assumptions.append(

@@ -97,6 +97,8 @@ def expression_source(
     """
     row = {name: index for index, name in enumerate(file.patients)}
     rows = np.array([row[name] for name in patients], dtype=np.int64)
+    # The Cox models need every value. Genes are left out rather than patients, since a gene without
+    # a value in one patient costs less than a patient.
     complete = np.isfinite(file.values[rows]).all(axis=0)
     if not complete.any():
         raise InputError(

@@ -74,6 +74,8 @@ def concordance_table(
     are not on one scale. The row also has the difference to the clinical model, and the number of
     folds in which the model chose no feature.
     """
+    # (models, seeds, patients) scores and (seeds, patients) folds: C is taken over all seeds at
+    # once, and its interval over resamples of patients that are the same for all models.
     names = list(repeats[0].risk)
     risks = np.stack([[repeat.risk[name] for repeat in repeats] for name in names])
     groups = np.stack([repeat.fold for repeat in repeats])

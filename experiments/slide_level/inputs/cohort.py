@@ -161,6 +161,8 @@ def load_cohort(
     }
     values = np.asarray(cohort[list(patients)].X, dtype=np.float32)
     sources = obs.get("source", {})
+    # Expression of two tables differs in level and spread for technical reasons, and so does the
+    # look of their slides. r over both would reward a model that only tells the tables apart.
     cohorts = sources if len(set(sources.values())) > 1 and not pooled else {}
     for source in sorted(set(cohorts.values())):
         unit.check_sign(

@@ -79,6 +79,8 @@ def targets_of(
     """
     train, cohort_of = data.rows_of(fold.train), data.cohort_of(data.patients)
     values = values[:, columns]
+    # Published z-scores have tails up to 10,000, so that they are replaced by normal scores of
+    # their ranks among the training patients.
     if data.unit.needs_ranks:
         values = _ranked_within(values, train, cohort_of)
     elif data.cohorts:
