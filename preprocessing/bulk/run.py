@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.clinical_file import endpoints_of, read_survival
 from tcgn_mil.io.cohort_file import KIND
+from tcgn_mil.preprocessing.bulk.config import BulkConfig
 from tcgn_mil.preprocessing.bulk.figure import draw_cohort
 from tcgn_mil.preprocessing.bulk.patient_join import JoinRow, join_patients
 from tcgn_mil.preprocessing.bulk.reports import (
@@ -28,45 +29,6 @@ from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.provenance import provenance
 from tcgn_mil.text import preview
 from tcgn_mil.types.units import ExpressionUnit
-
-
-@dataclass(frozen=True)
-class BulkConfig:
-    """Settings of a join.
-
-    Attributes
-    ----------
-    unit
-        Unit of the values, for example ``tpm`` or ``log2(tpm+1)``. The values are checked against
-        it; see :class:`~tcgn_mil.types.units.ExpressionUnit`.
-    format
-        Layout of the tables: ``auto`` or a key of
-        :data:`~tcgn_mil.preprocessing.bulk.readers.READERS`.
-    gene_ids
-        Name genes by ``symbol`` or by ``ensembl`` id.
-    gene_map
-        Table of ids and symbols, for tables that name genes by id alone.
-    layer
-        Layer of an AnnData to read instead of X.
-    preparation
-        Slides to join: ``any``, ``diagnostic`` or ``frozen``.
-    clinical
-        A clinical.csv. The summary then counts events among the joined patients. No patient is
-        chosen by it.
-    """
-
-    unit: str
-    format: str = "auto"
-    gene_ids: str = "symbol"
-    gene_map: str | Path | None = None
-    layer: str | None = None
-    preparation: str = "any"
-    clinical: str | Path | None = None
-
-    def expression_options(self) -> ExpressionOptions:
-        """Return the settings for reading expression."""
-        gene_map = None if self.gene_map is None else Path(self.gene_map)
-        return ExpressionOptions(self.format, self.gene_ids, gene_map, self.layer)
 
 
 def write_cohort(
@@ -111,7 +73,7 @@ def write_cohort(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     table, out = Path(folder, "bulk.csv"), Path(folder, "cohort.h5ad")
     ...     _ = table.write_text("\\n".join(rows))
-    ...     summary = write_cohort([table], None, out, BulkConfig("fpkm"))
+    ...     summary = write_cohort([table], None, out, BulkConfig(unit="fpkm"))
     >>> summary.samples, summary.samples_kept, summary.genes  # 11A is normal tissue
     (2, 1, 2)
     """
@@ -127,7 +89,7 @@ def write_cohort(
     samples = read_samples(
         expression,
         unit,
-        config.expression_options(),
+        _expression_options(config),
         {slide.patient_id for slide in slide_names or ()},
     )
     names = [str(name) for name in samples.values.index]
@@ -249,3 +211,8 @@ def _nothing_in_common(
         path=expression[0],
         fix="use one kind of patient id, for example by a slides table with a column patient_id",
     )
+
+
+def _expression_options(config: BulkConfig) -> ExpressionOptions:
+    gene_map = None if config.gene_map is None else Path(config.gene_map)
+    return ExpressionOptions(config.format, config.gene_ids, gene_map, config.layer)

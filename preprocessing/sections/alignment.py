@@ -28,7 +28,7 @@ from tcgn_mil.preprocessing.tiles.ink import disk, find_ink, optical_density
 
 SPOT_UM = 100.0  # diameter of the disk over which the darkness of a spot is averaged
 # Another orientation has to be darker by this factor. Of 1,823 windows in the true orientation, one
-# reaches 1.07 and all others stay below 1.035.
+# reaches 1.07 and all others at most 1.035.
 MIN_DARKER = 1.05
 # It also has to put more spots on tissue, by this share of the spots. No window in the true
 # orientation gains tissue in a darker one.
@@ -255,12 +255,14 @@ def alignment_rows(section: str, orientations: Sequence[Orientation]) -> list[di
     return [
         {
             "section": section,
-            "orientation": one.name,
+            "orientation": orientation.name,
             "rank": order.index(index) + 1,
-            "darkness": one.darkness,
-            "tissue": one.tissue,
-            "off_image": one.off_image,
-            "correlation_log_counts": None if np.isnan(one.correlation) else one.correlation,
+            "darkness": orientation.darkness,
+            "tissue": orientation.tissue,
+            "off_image": orientation.off_image,
+            "correlation_log_counts": None
+            if np.isnan(orientation.correlation)
+            else orientation.correlation,
         }
-        for index, one in enumerate(orientations)
+        for index, orientation in enumerate(orientations)
     ]

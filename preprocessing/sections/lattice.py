@@ -16,12 +16,14 @@ spatial transcriptomics are square, with neighbours at (1, 0) and (0, 1).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.sections.raw_section import MAX_DISAGREEMENT, ReadSettings
 from tcgn_mil.types.tile_geometry import check_mpp
 
 VISIUM_PITCH_UM = 100.0
@@ -132,44 +134,38 @@ def nearest_spacing(pixels: NDArray[np.floating], *, path: object) -> Lattice:
     return Lattice(float(np.median(distances[:, 1])), VISIUM_PITCH_UM)
 
 
-def resolution(
-    lattice: Lattice,
-    *,
-    spot_pitch_um: float | None,
-    mpp: float | None,
-    tolerance: float,
-    path: object,
-) -> float:
+def resolution(lattice: Lattice, settings: ReadSettings, *, path: Path) -> float:
     """Return µm per pixel, as stated and checked against the spots, or else as measured.
 
     Parameters
     ----------
     lattice
         Lattice of the spots.
-    spot_pitch_um
-        Distance between neighbouring spots in µm; None for that of the lattice.
-    mpp
-        Stated µm per pixel; None to measure it.
-    tolerance
-        Largest relative difference between the stated and the measured value.
+    settings
+        Stated µm per pixel, and the distance between neighbouring spots if it is not the usual one.
     path
         The file, for messages.
 
     Raises
     ------
     InputError
-        If the stated value is further off the measured one than `tolerance`.
+        If the stated value is more than 5 % off the measured one.
     """
-    pitch_um = lattice.pitch_um if spot_pitch_um is None else spot_pitch_um
+    pitch_um = lattice.pitch_um if settings.spot_pitch_um is None else settings.spot_pitch_um
     measured = check_mpp(pitch_um / lattice.pitch_px, what="measured resolution", path=path)
-    if mpp is None:
+    if settings.mpp is None:
         return measured
-    check_mpp(mpp, what="given resolution", path=path)
-    if abs(measured / mpp - 1) > tolerance:
+    stated = check_mpp(settings.mpp, what="given resolution", path=path)
+    check_stated(stated, measured, pitch_um, path=path)
+    return stated
+
+
+def check_stated(mpp: float, measured: float, pitch_um: float, *, path: Path) -> None:
+    """Raise InputError if the stated resolution is more than 5 % off the measured one."""
+    if abs(measured / mpp - 1) > MAX_DISAGREEMENT:
         raise InputError(
             f"its spots, {pitch_um:g} µm apart, give {measured:.4g} µm/px, but {mpp:.4g} is stated",
-            path=str(path),
+            path=path,
             fix="remove the stated resolution, or give the true distance of spots to"
             " --spot-pitch-um",
         )
-    return mpp

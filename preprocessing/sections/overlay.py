@@ -117,16 +117,21 @@ def _draw_orientations(axis: Any, alignment: Alignment) -> None:
     if misplaced:
         colours[shown.index(alignment.best_other)] = _BAR_COLOURS["better"]
     rows = np.arange(len(shown))
-    darkness = np.array([one.darkness for one in shown])
+    darkness = np.array([orientation.darkness for orientation in shown])
     axis.barh(rows, darkness, color=colours, height=0.55)
-    for row, one in enumerate(shown):
+    for row, orientation in enumerate(shown):
         axis.text(
-            0, row - 0.33, one.name, va="bottom", fontsize=9, weight="bold" if row == 0 else None
+            0,
+            row - 0.33,
+            orientation.name,
+            va="bottom",
+            fontsize=9,
+            weight="bold" if row == 0 else None,
         )
         axis.text(
             darkness.max() * 0.02,
             row,
-            f"{one.tissue:.0%} on tissue, r {one.correlation:.2f}",
+            f"{orientation.tissue:.0%} on tissue, r {orientation.correlation:.2f}",
             va="center",
             fontsize=8,
             color="black" if colours[row] == _BAR_COLOURS["other"] else "white",

@@ -163,12 +163,12 @@ def write_spots(
     writer = SectionWriter(Path(out_dir), config.read_settings(), config.allow_coarse)
     finished: list[FinishedSection] = []
     failures: list[Failure] = []
-    for one in tqdm(sources, desc="spots", unit="section"):
+    for section_source in tqdm(sources, desc="spots", unit="section"):
         try:
-            finished.append(writer.finish(one, slides_out))
+            finished.append(writer.finish(section_source, slides_out))
         except InputError as error:
             reason = error.reason if error.path is None else f"{error.path}: {error.reason}"
-            failures.append(Failure(one.section, STAGE, reason, error.fix or ""))
+            failures.append(Failure(section_source.section, STAGE, reason, error.fix or ""))
     write_failures(out_dir, failures)
     if finished:
         write_section_tables(Path(out_dir), finished)

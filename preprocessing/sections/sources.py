@@ -18,7 +18,7 @@ from tcgn_mil.preprocessing.sections.readers import (
     known_layouts,
     layout_names,
 )
-from tcgn_mil.preprocessing.sections.readers.base import SectionRequest
+from tcgn_mil.preprocessing.sections.readers.base import SectionRequest, choose_sections
 from tcgn_mil.text import duplicates, preview
 
 AUTO = "auto"
@@ -71,7 +71,7 @@ def find_sources(
         available = _of_table(source, format, image)
     else:
         available = _of_path(source, format, SectionRequest(image=image))
-    repeated = duplicates([one.section for one in available])
+    repeated = duplicates([section.section for section in available])
     if repeated:
         raise InputError(
             f"two sections are named {preview(repeated)}",
@@ -98,15 +98,8 @@ def _check_format(format: str) -> None:
 def _choose(
     available: list[SectionSource], wanted: Sequence[str] | None, source: Path
 ) -> list[SectionSource]:
-    by_name = {one.section: one for one in available}
-    missing = [name for name in wanted or () if name not in by_name]
-    if missing:
-        raise InputError(
-            f"has no section {preview(missing)}",
-            path=source,
-            fix=f"choose from its sections {preview([*by_name], most=40)}",
-        )
-    return [by_name[name] for name in dict.fromkeys(wanted or by_name)]
+    by_name = {section.section: section for section in available}
+    return list(choose_sections(by_name, wanted, source).values())
 
 
 def _of_path(source: Path, format: str, request: SectionRequest) -> list[SectionSource]:
@@ -126,9 +119,9 @@ def _of_table(table: Path, format: str, image: Path | None) -> list[SectionSourc
             fix="put the image into the column image of the table",
         )
     return [
-        one
+        section
         for number, row in read_table(table, SECTIONS_TABLE).iterrows()
-        for one in _of_row(table, row, number, format)
+        for section in _of_row(table, row, number, format)
     ]
 
 
@@ -157,7 +150,9 @@ def _of_row(table: Path, row: pd.Series, number: object, format: str) -> list[Se
         available = _of_path(source, layout, request)
     except InputError as error:
         return [broken_source(row["section"] or source.stem, error)]
-    return [_with_mpp(one, float(row["mpp"])) for one in available] if row["mpp"] else available
+    if not row["mpp"]:
+        return available
+    return [_with_mpp(section, float(row["mpp"])) for section in available]
 
 
 def _with_mpp(source: SectionSource, mpp: float) -> SectionSource:

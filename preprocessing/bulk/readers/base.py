@@ -43,7 +43,7 @@ def column_names(path: Path) -> list[str]:
 
 
 def read_gene_columns(
-    path: Path, layout: str, *, id_column: str, genes: dict[int, str], gene_columns: str
+    path: Path, layout: str, *, id_column: str, gene_of: Callable[[str], str], gene_columns: str
 ) -> ExpressionTable:
     """Read a table with one row for each sample, whose genes are some of its columns.
 
@@ -53,8 +53,8 @@ def read_gene_columns(
         Name of the layout.
     id_column
         Column that names the samples.
-    genes
-        Position of each gene's column to the name of the gene.
+    gene_of
+        Function from the name of a column to the gene that it holds; empty if it holds none.
     gene_columns
         Description of the gene columns for messages, such as ``rna_*``.
 
@@ -68,6 +68,7 @@ def read_gene_columns(
         raise InputError(
             f"has no column {id_column}", path=path, fix="give the layout of this table to --format"
         )
+    genes = {position: gene for position, name in enumerate(columns) if (gene := gene_of(name))}
     if not genes:
         raise InputError(
             f"has no column {gene_columns}",
@@ -75,7 +76,6 @@ def read_gene_columns(
             fix="give the layout of this table to --format",
         )
     names = list(genes.values())
-    check_gene_names(names, path)
     table = table_module(path).read_columns(path, list(genes), ids=columns.index(id_column))
     return ExpressionTable(as_float32(table, path).set_axis(pd.Index(names), axis=1), layout)
 

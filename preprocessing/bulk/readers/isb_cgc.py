@@ -37,15 +37,15 @@ def is_isb_cgc(path: Path) -> bool:
     return {"case_barcode", "sample_barcode"} <= set(column_names(path))
 
 
+def gene_of(column: str) -> str:
+    """Return the gene that a column holds; empty if it holds none."""
+    return "" if column in SAMPLE_COLUMNS else column
+
+
 def read_isb_cgc(path: Path, request: ExpressionRequest) -> ExpressionTable:
     """Read expression from a query of ISB-CGC."""
-    genes = {
-        position: name
-        for position, name in enumerate(column_names(path))
-        if name and name not in SAMPLE_COLUMNS
-    }
     return read_gene_columns(
-        path, request.layout, id_column="sample_barcode", genes=genes, gene_columns="of a gene"
+        path, request.layout, id_column="sample_barcode", gene_of=gene_of, gene_columns="of a gene"
     )
 
 

@@ -23,15 +23,15 @@ def is_porpoise(path: Path) -> bool:
     return "case_id" in columns and any(name.endswith(SUFFIX) for name in columns)
 
 
+def gene_of(column: str) -> str:
+    """Return the gene that a column holds; empty if it holds none."""
+    return column.removesuffix(SUFFIX) if column.endswith(SUFFIX) else ""
+
+
 def read_porpoise(path: Path, request: ExpressionRequest) -> ExpressionTable:
     """Read expression from PORPOISE's table."""
-    genes = {
-        position: name.removesuffix(SUFFIX)
-        for position, name in enumerate(column_names(path))
-        if name.endswith(SUFFIX) and name != SUFFIX
-    }
     return read_gene_columns(
-        path, request.layout, id_column="case_id", genes=genes, gene_columns=f"*{SUFFIX}"
+        path, request.layout, id_column="case_id", gene_of=gene_of, gene_columns=f"*{SUFFIX}"
     )
 
 

@@ -23,15 +23,15 @@ def is_sequoia(path: Path) -> bool:
     return "wsi_file_name" in columns and any(name.startswith(PREFIX) for name in columns)
 
 
+def gene_of(column: str) -> str:
+    """Return the gene that a column holds; empty if it holds none."""
+    return column.removeprefix(PREFIX) if column.startswith(PREFIX) else ""
+
+
 def read_sequoia(path: Path, request: ExpressionRequest) -> ExpressionTable:
     """Read expression from SEQUOIA's table."""
-    genes = {
-        position: name.removeprefix(PREFIX)
-        for position, name in enumerate(column_names(path))
-        if name.startswith(PREFIX) and name != PREFIX
-    }
     return read_gene_columns(
-        path, request.layout, id_column="patient_id", genes=genes, gene_columns=f"{PREFIX}*"
+        path, request.layout, id_column="patient_id", gene_of=gene_of, gene_columns=f"{PREFIX}*"
     )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.sections.raw_section import SectionSource
+from tcgn_mil.text import preview
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,26 @@ class SectionReader:
     contents: str
     is_layout: Callable[[Path], bool]
     find: Callable[[Path, SectionRequest], list[SectionSource]]
+
+
+def choose_sections(
+    available: Mapping[str, Found], wanted: Sequence[str] | None, source: Path
+) -> dict[str, Found]:
+    """Return the wanted sections in the order given, or all if `wanted` is None.
+
+    Raises
+    ------
+    InputError
+        If the source does not have a wanted section.
+    """
+    missing = [name for name in wanted or () if name not in available]
+    if missing:
+        raise InputError(
+            f"has no section {preview(missing)}",
+            path=source,
+            fix=f"choose from its sections {preview([*available], most=40)}",
+        )
+    return {name: available[name] for name in dict.fromkeys(wanted or available)}
 
 
 def existing_files(*paths: Path | None) -> tuple[Path, ...]:

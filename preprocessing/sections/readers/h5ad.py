@@ -29,7 +29,6 @@ from tcgn_mil.preprocessing.sections.lattice import (
     resolution,
 )
 from tcgn_mil.preprocessing.sections.raw_section import (
-    MAX_DISAGREEMENT,
     NOT_IN_TISSUE,
     RawSection,
     ReadSettings,
@@ -147,13 +146,7 @@ def read_library(library: Library, settings: ReadSettings, request: SectionReque
     with open_table(path) as table:
         rows = _rows_of(library, table)
         positions, lattice = _positions(table, rows, path)
-        mpp = resolution(
-            lattice,
-            spot_pitch_um=settings.spot_pitch_um,
-            mpp=settings.mpp,
-            tolerance=MAX_DISAGREEMENT,
-            path=path,
-        )
+        mpp = resolution(lattice, settings, path=path)
         under = np.ones(len(rows), dtype=bool)
         if "in_tissue" in table.obs:
             under = table.obs["in_tissue"].to_numpy()[rows].astype(float) != 0

@@ -14,14 +14,18 @@ from pathlib import Path
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.sections.genes import name_counts
+from tcgn_mil.preprocessing.sections.lattice import check_stated
 from tcgn_mil.preprocessing.sections.raw_section import (
-    MAX_DISAGREEMENT,
     RawSection,
     ReadSettings,
     SectionImage,
     SectionSource,
 )
-from tcgn_mil.preprocessing.sections.readers.base import SectionReader, SectionRequest
+from tcgn_mil.preprocessing.sections.readers.base import (
+    SectionReader,
+    SectionRequest,
+    choose_sections,
+)
 from tcgn_mil.preprocessing.sections.readers.her2st_tables import (
     measure_mpp,
     read_counts,
@@ -129,14 +133,7 @@ def count_files(source: str | Path, wanted: Sequence[str] | None = None) -> dict
             fix="remove one of them",
         )
     by_name = dict(zip(names, counts, strict=True))
-    missing = [name for name in wanted or () if name not in by_name]
-    if missing:
-        raise InputError(
-            f"has no section {preview(missing)}",
-            path=source,
-            fix=f"choose from its sections {preview(list(by_name), most=40)}",
-        )
-    return {name: by_name[name] for name in dict.fromkeys(wanted or by_name)}
+    return choose_sections(by_name, wanted, source)
 
 
 def files_of(source: Path, section: str, counts: Path) -> SectionFiles:
@@ -228,7 +225,7 @@ def read_section(
         # A section of one row or column of spots spans no grid that could be measured.
         if positions["x"].nunique() > 1 and positions["y"].nunique() > 1:
             measured = measure_mpp(positions, pitch, path=files.positions)
-            _check_given(mpp, measured, pitch, files.positions)
+            check_stated(mpp, measured, pitch, path=files.positions)
     rows = counted.get_indexer(shared)
     counts, named = name_counts(values[rows], genes, by=gene_ids, path=files.counts)
     return RawSection(
@@ -241,16 +238,6 @@ def read_section(
         SectionImage(files.image),
         dropped,
     )
-
-
-def _check_given(mpp: float, measured: float, pitch_um: float, path: Path) -> None:
-    if abs(measured / mpp - 1) > MAX_DISAGREEMENT:
-        raise InputError(
-            f"its spots, {pitch_um:g} µm apart, give {measured:.4g} µm/px, but {mpp:.4g} is stated",
-            path=path,
-            fix="remove the stated resolution, or give the true distance of spots to"
-            " --spot-pitch-um",
-        )
 
 
 READER = SectionReader("her2st", "her2st (ST-cnts, ST-imgs, ST-spotfiles)", is_her2st, list_sources)

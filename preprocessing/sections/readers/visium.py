@@ -18,7 +18,6 @@ from tcgn_mil.io.tables.delimited import read_cells
 from tcgn_mil.preprocessing.sections.genes import name_counts
 from tcgn_mil.preprocessing.sections.lattice import MIRRORED, fit_lattice, resolution
 from tcgn_mil.preprocessing.sections.raw_section import (
-    MAX_DISAGREEMENT,
     NOT_IN_TISSUE,
     RawSection,
     ReadSettings,
@@ -152,13 +151,7 @@ def read_section(
         placed[["pixel_x", "pixel_y"]].to_numpy(),
         path=positions_path,
     )
-    mpp = resolution(
-        lattice,
-        spot_pitch_um=settings.spot_pitch_um,
-        mpp=settings.mpp,
-        tolerance=MAX_DISAGREEMENT,
-        path=positions_path,
-    )
+    mpp = resolution(lattice, settings, path=positions_path)
     pixels = find_image(folder, image)
     matrix = read_matrix(matrix_path)
     counted = pd.Index(matrix.barcodes)
