@@ -81,6 +81,8 @@ def covariate_association(study: AssociationStudy) -> pd.DataFrame:
     """
     parts = []
     for source, scored in scored_sources(study).items():
+        # Only predictions are made by several models. Measured values can be compared over all
+        # patients.
         folds = study.folds if source == PREDICTED else None
         wanted = [
             column
@@ -100,6 +102,7 @@ def covariate_association(study: AssociationStudy) -> pd.DataFrame:
                     for covariate in study.covariates.columns
                 ]
             )
+            # One family of tests: all signatures (or all genes) of a source with all covariates.
             block["q"] = benjamini_hochberg(block["p"].to_numpy())
             if "partial_p" in block:
                 block["partial_q"] = benjamini_hochberg(block["partial_p"].to_numpy())
@@ -126,6 +129,7 @@ def followed_score(study: AssociationStudy, name: str) -> FollowedScore:
                 fix="give --follow a numeric covariate or a signature",
             )
         return FollowedScore(name, "covariate", study.covariates[name].to_numpy(float), frozenset())
+    # The measured score is preferred, because it does not share the errors of the predictions.
     for source in (MEASURED, PREDICTED):
         scored = scored_sources(study).get(source)
         if scored is not None and name in scored.scores.names:
@@ -180,6 +184,7 @@ def _one_covariate(
     groups = column.astype("category").cat.codes.to_numpy(np.int64)
     null_sd = 1.0
     if folds is not None:
+        # Epsilon squared takes the place of the squared correlation for a category.
         null_sd = fold_null_sd(_by_group(_trained_on(study), groups, folds).epsilon2)
     result = _by_group(values, groups, folds, null_sd)
     table = pd.DataFrame(
@@ -202,6 +207,7 @@ def _by_group(
     null_sd: float = 1.0,
 ) -> KruskalWallis:
     """Apply the test of Kruskal & Wallis, to ranks within folds where there are folds."""
+    # Codes below 0 are patients whose category is not known.
     in_group = np.where((groups >= 0)[:, None], values, np.nan)
     return kruskal_wallis(
         in_group if folds is None else patient_ranks(in_group, folds), groups, null_sd=null_sd

@@ -177,6 +177,7 @@ def _proportions(text: bytes, name: str, path: Path) -> pd.DataFrame:
             path=path,
             fix="save it as text with tabs between the columns",
         ) from error
+    # Text becomes NaN here, and NaN is refused below.
     numbers = table.apply(pd.to_numeric, errors="coerce")
     if numbers.isna().to_numpy().any() or not numbers.size or table.index.has_duplicates:
         raise InputError(
@@ -208,6 +209,7 @@ def section_table(name: str, path: Path, types: pd.DataFrame) -> pd.DataFrame:
             path=path,
             fix="give --spots the folder that tcgn-mil spot-cv wrote",
         )
+    # Spots need a value and cell types. Genes that are seen in few spots are not tested.
     usable = np.isfinite(np.asarray(spots.layers["truth"])).all(axis=1) & spots.obs_names.isin(
         types.index
     )
@@ -222,6 +224,8 @@ def section_table(name: str, path: Path, types: pd.DataFrame) -> pd.DataFrame:
     test = SpatialTest(
         np.asarray(spots.obsm["spatial"]), np.log(spots.obs["total_counts"].to_numpy(float))
     )
+    # The covariance of the test depends on positions and depth only, so that one SpatialTest serves
+    # all genes and cell types of a section.
     shares = types.loc[spots.obs_names]
     rows = []
     for kind in shares.columns:
@@ -259,6 +263,7 @@ def summarise_cell_types(table: pd.DataFrame) -> pd.DataFrame:
         significant = {
             source: part[f"q_{source}"] < SIGNIFICANT for source in ("predicted", "measured")
         }
+        # A gene that follows a cell type with opposite signs in the two is no agreement.
         alike = np.sign(part["r_predicted"]) == np.sign(part["r_measured"])
         both = part[["r_predicted", "r_measured"]].dropna().to_numpy()
         rows.append(
@@ -286,8 +291,10 @@ def _draw(table: pd.DataFrame, path: Path) -> None:
     Predicted values are on the left and measured values on the right.
     """
     columns = ["r_predicted", "r_measured"]
+    # Over sections there is a mean and no p-value: sections of a patient are not independent.
     mean = table.groupby(["gene", "cell_type"], sort=False)[columns].mean()
     wide: Mapping[str, pd.DataFrame] = {column: mean[column].unstack() for column in columns}
+    # Only genes that have an r for every cell type can be compared across the columns.
     first = wide["r_predicted"].dropna()
     genes = list(
         dict.fromkeys(gene for kind in first for gene in first[kind].nlargest(_TOP_GENES).index)

@@ -39,7 +39,7 @@ def associate(
     show_config: ShowConfig = False,
 ) -> None:
     """Relate predicted expression to immune signatures, covariates, gene sets or cell types."""
-    from tcgn_mil.experiments.associate.run import run
+    from tcgn_mil.experiments.associate.run import run  # heavy, so not at the top of the file
 
     given = {
         "predicted": predicted,

@@ -74,6 +74,7 @@ class AssociationConfig:
     seed: int = Field(0, ge=0, description="Seed of the resamples and of the permutations.")
 
     def __post_init__(self) -> None:
+        # These keys name columns of the table; without it they would be ignored silently.
         if (self.adjust_for or self.covariate or self.zero_unknown) and self.covariates is None:
             raise InputError(
                 "columns of covariates are named, but no table of covariates is given",

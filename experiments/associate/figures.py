@@ -41,6 +41,7 @@ def draw_agreement(table: pd.DataFrame, path: str | Path, *, title: str) -> None
     table = table.sort_values("spearman_r", kind="stable", na_position="first").tail(_MOST_ROWS)
     figure, axis = plt.subplots(figsize=(6.4, 1.4 + 0.34 * len(table)), layout="constrained")
     for index, name in enumerate(measures):
+        # The marks of the measures are spread around the row of the signature.
         y = np.arange(len(table)) + 0.22 * (len(measures) - 1 - 2 * index) / max(
             len(measures) - 1, 1
         )
@@ -89,7 +90,7 @@ def draw_covariates(table: pd.DataFrame, path: str | Path) -> None:
         for pivoted, (*_, part) in zip(wide, panels, strict=True)
     ]
     widths = [len(panel["effect"].columns) for panel in wide]
-    rows = max(len(panel) for panel in wide)
+    rows = max(len(panel) for panel in wide)  # of the tallest panel
     figure, axes = plt.subplots(
         1,
         len(panels),
@@ -109,6 +110,7 @@ def draw_covariates(table: pd.DataFrame, path: str | Path) -> None:
     most = max(
         [_LEAST_SCALE, *(float(np.nanmax(share)) for share in shares if np.isfinite(share).any())]
     )
+    # The scale of colours is drawn once for each test, beside its last panel.
     tests = [test for _, test, _ in panels]
     for place, (axis, panel, (source, test, _)) in enumerate(
         zip(axes.flat, wide, panels, strict=True)
@@ -220,6 +222,7 @@ def draw_volcano(
             label="genes of the score itself",
         )
         axis.legend(frameon=False, fontsize=8, loc="lower right")
+    # The line lies at the largest p that still has q below 0.05.
     if sure.any():
         axis.axhline(height[sure].min(), color="black", linewidth=0.6, linestyle="--")
     axis.axvline(0, color="black", linewidth=0.6)
@@ -228,6 +231,7 @@ def draw_volcano(
         ylabel=f"-log10 p (dark: q < {SIGNIFICANT}, BH)",
     )
     axis.margins(x=0.26, y=0.06)
+    # Names of each side are written on its own margin, and the most certain genes are named.
     for side in (tested[tested["r"] > 0], tested[tested["r"] < 0]):
         _name_dots(axis, side[side["q"] < SIGNIFICANT].head(labelled // 2))
     axis.set_title(title, fontsize=9)
@@ -237,6 +241,8 @@ def draw_volcano(
 
 def _name_dots(axis: Axes, genes: pd.DataFrame) -> None:
     """Write the names of the dots of one side, moved downwards where they would overlap."""
+    # Genes come in descending height. Each name is placed at the height of its dot, or one line
+    # below the name before if that is lower.
     last, gap = np.inf, 0.035 * axis.get_ylim()[1]
     heights = -np.log10(genes["p"].clip(lower=_LEAST_P))
     away = 0.06 * float(np.sign(genes["r"].sum())) * (axis.get_xlim()[1] - axis.get_xlim()[0])
@@ -284,6 +290,7 @@ def draw_heatmap(
         [figure_label(str(name)) for name in effect.columns], rotation=60, ha="right", fontsize=8
     )
     axis.set_yticklabels([figure_label(str(name)) for name in effect.index], fontsize=8)
+    # Numbers are white on dark cells and black on pale ones.
     limits = shown.get_clim()
     for row, column in np.argwhere(q.to_numpy(dtype=float) < SIGNIFICANT):
         value = values[row, column]

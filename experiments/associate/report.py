@@ -52,6 +52,7 @@ def associate_point(run: Run) -> str | None:
         )
     table = run.frame("covariates.csv")
     if len(table):
+        # Genes are left out: with hundreds of them, their number of pairs says little.
         table = table[table["kind"] == "signature"]
         statements += [
             f"{source} signatures are associated with a covariate in"

@@ -42,7 +42,7 @@ from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
 from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.signatures.enrichment import hypergeometric, preranked
 
-_SCATTERED, _TOP_ROWS = 8, 10
+_SCATTERED, _TOP_ROWS = 8, 10  # signatures in the scatter plot, and rows in the summary
 
 
 def run(config: AssociationConfig, out_dir: str | Path) -> dict[str, Any]:
@@ -68,6 +68,7 @@ def run(config: AssociationConfig, out_dir: str | Path) -> dict[str, Any]:
     """
     if config.spots is not None:
         return associate_cell_types(config, out_dir)
+    # All inputs are read and checked before the folder is made, so that wrong input leaves none.
     study = load_study(config)
     followed = None if config.follow is None else followed_score(study, config.follow)
     chosen = predictable_genes(config, study)
@@ -118,6 +119,7 @@ def _write_agreement(
         title = f"{len(study.patients)} patients, r {pooled}"
         draw_agreement(signatures, out_dir / "signatures.png", title=title)
         _scatter(study, signatures, out_dir / "scatter.png")
+    # Genes of the sets are shown beside all others: are immune genes predicted better than most?
     immune = (genes["sets"] != "").to_numpy()
     r = genes["pearson_r"].to_numpy()
     figures.gene_distributions(
@@ -191,6 +193,7 @@ def _write_covariates(study: AssociationStudy, summary: dict[str, Any], out_dir:
     write_csv(out_dir / "covariates.csv", table)
     draw_covariates(table, out_dir / "covariates.png")
     best = table[table["kind"] == "signature"].assign(size=table["effect"].abs())
+    # Many p-values can be 0 in floating point; the larger effect then comes first.
     best = best.sort_values(["p", "size"], ascending=[True, False], kind="stable").head(_TOP_ROWS)
     summary["covariates"] = {
         "tests": len(table),

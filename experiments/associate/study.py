@@ -20,6 +20,8 @@ from tcgn_mil.targets.bulk import library_size, training_scale
 from tcgn_mil.types.genes import canonical_gene
 
 LEAST_PATIENTS = 10
+# Folds are combined by Fisher's z with the weight n - 3, so a fold needs four patients, and three
+# such folds are needed (docs/protocol.md, section Metrics per gene).
 _LEAST_FOLDS, _LEAST_IN_FOLD = 3, 4
 
 
@@ -125,6 +127,7 @@ def load_study(config: AssociationConfig) -> AssociationStudy:
     patients = tuple(source.patients[row] for row in rows)
     folds, more = _folds(source, rows)
     covariates, adjust, left_out = _covariates(config, patients)
+    # Measured values that came with the predictions are in the unit of the predictions.
     measured_unit = config.unit if config.measured is None else config.measured_unit
     depth = _depth((source, config.unit), (measured, measured_unit), patients=patients)
     if depth is not None:
@@ -294,6 +297,7 @@ def _scored(
         values, log_offset = training_scale(
             values, unit if not expression.unit and unit else expression.unit
         )
+        # Ranks of out-of-fold predictions are taken within folds, whose models differ in level.
         scores = score_signatures(
             values, expression.genes, sets, groups=folds, log_offset=log_offset
         )

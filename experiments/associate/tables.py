@@ -20,6 +20,7 @@ from tcgn_mil.statistics.correlation import (
 from tcgn_mil.statistics.p_values import benjamini_hochberg
 from tcgn_mil.types.genes import canonical_gene
 
+# Names of the two sources, in the tables and in the summary.
 PREDICTED, MEASURED = "predicted", "measured"
 
 
@@ -67,6 +68,7 @@ def signature_prediction(config: AssociationConfig, study: AssociationStudy) -> 
     """Return one row for each signature: agreement of the predicted with the measured score."""
     assert study.measured is not None
     first, second = study.predicted.scores, study.measured.scores
+    # A signature can be scored on one source only, if the other lacks its genes.
     names = [name for name in first.names if name in second.names]
     return _prediction(
         config,
@@ -80,6 +82,7 @@ def signature_prediction(config: AssociationConfig, study: AssociationStudy) -> 
 def gene_prediction(config: AssociationConfig, study: AssociationStudy) -> pd.DataFrame:
     """Return one row for each gene of both sources: agreement, and the sets that the gene is in."""
     assert study.measured is not None
+    # Canonical names match genes that two files spell differently, such as HLA-A and HLA_A.
     columns = {canonical_gene(gene): column for column, gene in enumerate(study.measured.genes)}
     shared = [
         column
@@ -120,6 +123,8 @@ def _prediction(
         "spearman": spearman(predicted, measured, study.folds),
     }
     if study.adjust is not None:
+        # Covariates are regressed out of both sides, within folds, and `spent` counts the degrees
+        # of freedom that this costs.
         left = without_covariates(predicted, study.adjust, study.folds)
         right = without_covariates(measured, study.adjust, study.folds)
         # Pearson r of residuals of ranks is the partial Spearman correlation.

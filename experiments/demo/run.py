@@ -31,7 +31,8 @@ from tcgn_mil.experiments.spot_level.config import SpotConfig
 from tcgn_mil.experiments.spot_level.pretrain import run as run_pretrain
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.io.spot_files import find_sections, read_spots
-from tcgn_mil.preprocessing.bulk.run import BulkConfig, write_cohort
+from tcgn_mil.preprocessing.bulk.config import BulkConfig
+from tcgn_mil.preprocessing.bulk.run import write_cohort
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.sections.run import SpotsConfig, write_spots
 from tcgn_mil.preprocessing.slides.table import find_slides

@@ -150,6 +150,7 @@ def block_sums(values: NDArray[np.floating], grid: tuple[int, int]) -> NDArray[n
     array([[6., 6.],
            [6., 6.]])
     """
+    # The sums are separable, so two small matrices do the work of a loop over cells.
     rows, columns = (
         _overlap(cells, size) for cells, size in zip(grid, values.shape[-2:], strict=True)
     )
@@ -162,6 +163,8 @@ def _overlap(cells: int, size: int) -> NDArray[np.float64]:
     Both divide the same length into equal parts.
     """
     cell, pixel = (np.linspace(0, 1, count + 1) for count in (cells, size))
+    # Length that pixel and cell share: the nearer of the two ends less the farther of the two
+    # starts. It is negative, and set to 0, where they do not meet.
     shared = np.minimum(cell[1:, None], pixel[None, 1:]) - np.maximum(
         cell[:-1, None], pixel[None, :-1]
     )
@@ -223,6 +226,7 @@ def _degree_table(picture: str, graphs: Sequence[interpret.LearnedGraph]) -> pd.
 def _edge_table(picture: str, graphs: Sequence[interpret.LearnedGraph]) -> pd.DataFrame:
     tables = []
     for block, graph in enumerate(graphs):
+        # A node is numbered row by row; the table gives its row and column.
         ends = {}
         for end, nodes in zip(("source", "target"), graph.edges[0].numpy().T, strict=True):
             ends[f"{end}_row"], ends[f"{end}_column"] = np.divmod(nodes, graph.grid[1])

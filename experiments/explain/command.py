@@ -31,7 +31,9 @@ def explain(
     pretrained: Annotated[bool, config_option(ExplainConfig, "pretrained", "--pretrained")] = False,
 ) -> None:
     """Draw and tabulate what predictions rest on: Grad-CAM, integrated gradients, patch graphs."""
-    from tcgn_mil.experiments.explain.run import run
+    from tcgn_mil.experiments.explain.run import (
+        run,
+    )  # imports torch, which --help need not wait for
 
     given = {
         "genes": gene,

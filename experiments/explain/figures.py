@@ -62,6 +62,7 @@ def draw_explanation(
         height_ratios=(1, 0.035),
         gridspec_kw={"wspace": 0.06, "hspace": 0.04},
     )
+    # Maps lie over a pale grey copy of the image, so that colours come from the maps only.
     grey = picture.pixels.mean(axis=2)
     for axis, shown in zip(axes, (picture.pixels, *[grey] * (count - 1)), strict=True):
         axis.imshow(shown, cmap="gray", vmin=-160, vmax=255, extent=(0, 1, 1, 0))
@@ -113,9 +114,11 @@ def _scale_bar(axis: Any, side_um: float) -> None:
 def _draw_cam(axis: Any, bar: Any, explanation: Explanation, index: int, *, sd: float) -> None:
     """Draw Grad-CAM over the grey image, transparent where it is zero."""
     cam = explanation.cam
+    # The scale ends at the largest of three values; draw_explanation says why.
     top = max(
         float(cam[index].max()), _LEAST_SCALE * float(cam.max()), _LEAST_SD * sd / cam[index].size
     )
+    # A map of few cells is enlarged smoothly, so that borders of cells do not look like structures.
     smooth = upsample(torch.from_numpy(cam[None, index : index + 1]), 16 * cam.shape[1])[
         0, 0
     ].numpy()
@@ -137,6 +140,7 @@ def _draw_relevance(
 ) -> None:
     """Draw integrated gradients summed over small cells; red adds to the prediction."""
     cells = block_sums(explanation.relevance, (_RELEVANCE_CELLS, _RELEVANCE_CELLS))
+    # The 99.5th percentile instead of the maximum, since single cells can be extreme.
     limits = np.percentile(np.abs(cells), 99.5, axis=(1, 2))
     least = _LEAST_SD * sd / (0.1 * cells[index].size)
     limit = max(float(limits[index]), _LEAST_SCALE * float(limits.max()), least)
@@ -164,6 +168,8 @@ def _draw_graph(axis: Any, bar: Any, graph: LearnedGraph, block: int) -> None:
     centres = graph.centres(1).numpy()
     edges, weight = graph.edges[0].numpy(), graph.weight[0].numpy()
     loops = edges[:, 0] == edges[:, 1]
+    # An edge from a node to itself says nothing about the neighbourhood and is not drawn. Its
+    # weight is set to -1 here, which sorts it behind all other edges.
     strongest = np.argsort(-np.where(loops, -1, weight), kind="stable")[
         : min(_DRAWN_EDGES, int((~loops).sum()))
     ]

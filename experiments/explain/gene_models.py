@@ -93,6 +93,7 @@ def tile_model(encoder: TileEncoder, folds: Sequence[FoldModel], genes: Sequence
     scores = TileScores(encoder.model, folds, genes).eval()
     network = TileEncoder(scores, encoder.identity, encoder.patch, encoder.input_spec)
     count = len(genes)
+    # Scores stay standardised: a single tile has no expression in a unit of bulk tissue.
     mean, std = np.zeros(count, np.float32), np.ones(count, np.float32)
     return GeneModel(network, tuple(genes), TILE_SCORE, mean, std, folds[0].info.patch)
 
@@ -192,10 +193,12 @@ class TileScores(nn.Module):
     def forward_head(self, maps: Tensor) -> Tensor:
         """Turn the last map into scores (B, genes)."""
         features = cast(_InTwoParts, self.encoder).forward_head(maps)[:, None]
+        # Each tile is a bag of one, so that its score does not depend on its neighbours in a batch.
         alone = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
         total: Tensor | float = 0.0
         regressors = cast("list[SlideRegressor]", list(self.regressors))
         for regressor, columns in zip(regressors, self.columns, strict=True):
+            # Folds choose their genes on their own training patients, so a fold can lack a gene.
             has_gene = torch.tensor([column >= 0 for column in columns])
             values = regressor.in_context(regressor.tile_values(features), alone)
             # A model without the gene computes a score of column 0, which is not added.

@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.explain.gene_models import GeneModel, find_genes, tile_model
 from tcgn_mil.experiments.runs.run_folder import read_run
-from tcgn_mil.inference.fold_models import load_fold_models, models_for, models_of, union_panel
+from tcgn_mil.inference.fold_models import (
+    load_fold_models,
+    models_for_encoder,
+    models_for_patient,
+    union_panel,
+)
 from tcgn_mil.inference.patients import predict_patient
 from tcgn_mil.inference.spots import predict_spots
 from tcgn_mil.inference.tile_encoder import open_encoder
@@ -150,8 +155,11 @@ def section_images(
             batch_size=_BATCH,
             input_spec=model.network.input_spec,
         )
+        # A spot that is among the best of several genes is explained once. The stable order makes
+        # the choice among equal predictions the same in every run.
         best = np.argsort(-predicted, axis=0, kind="stable")[:top]
         rows = list(dict.fromkeys(best.T.ravel().tolist()))
+    # HDF5 reads rows in ascending order only; `back` restores the order asked for.
     in_file_order, back = np.unique(rows, return_inverse=True)
     pixels = read_patches(spots.patches_path, in_file_order)[back]
     measured = _measured(spots.adata, rows, model)
@@ -174,9 +182,9 @@ def section_images(
 def _measured(adata: Any, rows: Sequence[int], model: GeneModel) -> list[dict[str, float]]:
     """Return measured values of the model's genes at some spots; unknown ones are left out."""
     genes = [gene for gene in model.genes if gene in adata.var_names]
-    if (
-        not genes or model.normalisation != "library"
-    ):  # the published normalisation divides by the whole panel, of which only some genes are here
+    # The published normalisation divides by the total over the panel, of which only the explained
+    # genes are known here. Slide models have no normalisation and no measured value of a tile.
+    if not genes or model.normalisation != "library":
         return [{} for _ in rows]
     columns = np.array([adata.var_names.get_loc(gene) for gene in genes], dtype=np.int64)
     values = spot_expression(adata.X[list(rows)], columns)
@@ -216,7 +224,7 @@ class ExplainedSlides:
         self.encoder = open_encoder(encoder, pretrained=pretrained)
         self.genes, self.folds = (
             tuple(genes),
-            models_of(self.encoder.identity, load_fold_models(folder)),
+            models_for_encoder(self.encoder.identity, load_fold_models(folder)),
         )
         self.panel = union_panel(self.folds)
         find_genes(genes, self.panel, path=folder)
@@ -237,10 +245,12 @@ class ExplainedSlides:
                 f"slide {slide} has no features; those of {encoded} are there",
                 fix="run tcgn-mil encode on this slide",
             )
+        # The patient's other slides are found through the patient that each feature file names.
         infos = {name: read_feature_info(path) for name, path in self.features.items()}
         patient = infos[slide].patient_id
         names = [name for name, info in infos.items() if info.patient_id == patient]
-        usable = models_for(patient, self.folds)
+        # For a patient of the training cohort, only the model that tested on the patient is used.
+        usable = models_for_patient(patient, self.folds)
         find_genes(self.genes, union_panel(usable), path=f"the model for patient {patient}")
         # The whole patient is predicted, since attention is shared among the tiles of all slides.
         prediction = predict_patient(
@@ -249,6 +259,7 @@ class ExplainedSlides:
         own = np.flatnonzero(prediction.slide_index == names.index(slide))
         best = own[np.argsort(-prediction.attention[own], kind="stable")[:top]]
         tiles = source.find(slide)
+        # Other stain normalisation would give the network other pixels than the features came from.
         if tiles.stain != infos[slide].stain:
             raise InputError(
                 f"slide {slide}: stain was normalised by {stain_identity(tiles.stain)} for the"
@@ -261,6 +272,7 @@ class ExplainedSlides:
         )
         with source.open(chosen, len(best)) as batches:
             pixels = np.concatenate([batch for batch, _ in batches])
+        # Attention of 1 / N on each of N tiles is even; the title states multiples of that.
         even = prediction.attention * len(prediction.attention)
         return ImagesOfSource(
             tile_model(self.encoder, usable, self.genes),

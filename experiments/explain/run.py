@@ -67,6 +67,7 @@ def run(config: ExplainConfig, out_dir: str | Path) -> tuple[dict[str, Any], lis
     out_dir = begin_run(out_dir, KIND, config)
     parts: dict[str, list[pd.DataFrame]] = {}
     failures: list[Failure] = []
+    # Sources are loaded one at a time: pixels of many slides would not fit into memory.
     for name, load in tqdm(
         sources.items(), desc="explain", unit="source", disable=len(sources) == 1
     ):
@@ -74,6 +75,7 @@ def run(config: ExplainConfig, out_dir: str | Path) -> tuple[dict[str, Any], lis
             for part, table in _explain_source(load(), config.steps, out_dir):
                 parts.setdefault(part, []).append(table)
         except InputError as error:
+            # With a single source, its error says more than a list of failures with one row.
             if len(sources) == 1:
                 raise
             failures.append(Failure(name, KIND, error.reason, error.fix or ""))

@@ -78,6 +78,8 @@ def combine_sections(
         depth-adjusted r of each predictor, and for the model its interval, ``p``, ``q`` and
         ``predictable``.
     """
+    # Genes of any fold, in the order of their first appearance. reindex makes a gene NaN in the
+    # sections of a fold that did not choose it, and NaN counts nowhere below.
     names = list(dict.fromkeys(gene for part in results.values() for gene in part.genes["gene"]))
     tables = [part.genes.set_index("gene").reindex(names) for part in results.values()]
     spots = np.array([part.summary["spots"].iloc[0] for part in results.values()], dtype=float)
@@ -96,6 +98,8 @@ def combine_sections(
             genes["sections"] = np.isfinite(adjusted).sum(axis=0)
             if drawn is not None:
                 genes = genes.assign(**_tested(tables, adjusted, drawn, detection, folds, patients))
+        # The interval belongs to the headline of mean r over sections. A mean of the sections' own
+        # intervals would be too wide, since their errors partly cancel.
         bounds = (float("nan"),) * 2 if drawn is None else headline_interval(drawn, detection)
         rows.append(_row(genes, name, bounds, results))
     if f"q_{MODEL}" in genes:
@@ -128,6 +132,7 @@ def _detection(tables: Sequence[pd.DataFrame], spots: NDArray[np.float64]) -> ND
 
     Only the sections whose fold has the gene count.
     """
+    # Sections weigh by their spots, which makes this the share over all spots together.
     seen = np.stack([table["detection"].to_numpy(float) for table in tables])
     weight = np.where(np.isfinite(seen), spots[:, None], 0)
     return np.asarray((np.nan_to_num(seen) * weight).sum(axis=0) / weight.sum(axis=0))
@@ -146,6 +151,8 @@ def _mean_replicates(
     results: Mapping[str, SectionResults], names: Sequence[str], predictor: str
 ) -> NDArray[np.float32] | None:
     """Return the mean over sections of resampled r (R, G); None where no section has replicates."""
+    # Replicates are added up section by section, so that those of all sections need not be held at
+    # once. The r-th replicate of the mean is the mean of the r-th replicates.
     total: NDArray[np.floating] | None = None
     counted: NDArray[np.integer] | None = None
     for part in results.values():
@@ -175,17 +182,22 @@ def _tested(
     if len(tables) == 1:
         p = tables[0][f"p_{MODEL}"].to_numpy(float)
     else:
+        # One mask of sections for each patient.
         rows = [
             np.array([name == patient for name in patients]) for patient in dict.fromkeys(patients)
         ]
         fisher = np.arctanh(np.clip(adjusted, -0.999999, 0.999999))  # finite also where |r| is 1
         # combine_folds takes r, so the mean z of a patient is turned back into an r.
         r = np.tanh(np.stack([_mean(fisher[row]) for row in rows]))
+        # A gene counts even if only one patient has an r for it: what is combined here are
+        # patients, each with an effective sample size, not folds.
         z = combine_folds(
             r, np.nan_to_num(np.stack([_mean(effective[row]) for row in rows])), min_folds=1
         ).z
         p = norm.sf(z / (_FOLD_DEPENDENCE if folds > 1 else 1))
     low, high = percentile_interval(drawn)
+    # Genes that are seen in few spots have noisy r. They are left out before the correction and
+    # not after it, so that they do not make it stricter for the others.
     q = benjamini_hochberg(p, detection >= DETECTION_FLOOR)
     return {f"low_{MODEL}": low, f"high_{MODEL}": high, f"p_{MODEL}": p, f"q_{MODEL}": q}
 

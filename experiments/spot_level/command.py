@@ -95,6 +95,7 @@ def spot_cross_validation(
         others = (*given.values(), preset, config, overrides, show_config)
         compare_and_print(compare_runs, compare, out, others)
         return None
+    # Modules that import torch are imported here, so that --help is quick.
     from tcgn_mil.experiments.spot_level import cross_validate, hest_protocol
 
     resolved = resolve(

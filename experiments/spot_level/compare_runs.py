@@ -83,6 +83,7 @@ def compare_runs(
         drawn.append(difference)
     genes, summary = pd.concat(tables), pd.DataFrame(rows)
     if len(shared) > 1:
+        # The mean over sections has an interval of its own, from the mean of their replicates.
         low, high = percentile_interval(np.mean(drawn, axis=0)[:, None])
         means = summary[["headline_a", "headline_b", "difference"]].mean()
         mean = {"section": "mean of sections", **means, "low": low[0], "high": high[0]}
@@ -136,6 +137,7 @@ def _section(
             fix="compare runs that share spots and genes",
         )
     left, right = left[spots, names], right[spots, names]
+    # Both files hold the measured values. If these differ, the two r answer different questions.
     if not np.allclose(left.layers["truth"], right.layers["truth"], rtol=1e-4, atol=1e-5):
         raise InputError(
             f"section {name}: the measured values of the two runs differ, so their r cannot be"
@@ -154,11 +156,14 @@ def _section(
         r.append(
             depth_adjusted_pearson(np.asarray(part.layers["truth"]), np.asarray(part.X), log_depth)
         )
+        # The seed depends on the section only, so both runs are resampled with the same blocks.
         drawn.append(
             block_bootstrap(
                 truth, predicted, blocks, replicates=REPLICATES, seed=zlib.crc32(name.encode())
             )
         )
+    # A gene without an r in one run, for example because it was predicted as a constant, is
+    # compared in neither.
     seen = (
         (left.var["detection"].to_numpy() >= DETECTION_FLOOR)
         & np.isfinite(r[0])

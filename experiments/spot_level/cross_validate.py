@@ -149,6 +149,7 @@ def make_splits(config: SpotConfig, patient_of: Mapping[str, str]) -> list[Secti
     folds = read_spot_folds(config.folds, patient_of, group_by=config.group_by)
     if not config.select_on_test:
         return folds
+    # The test part takes the place of the validation part, whose sections train instead.
     return [
         replace(
             fold,
@@ -200,6 +201,7 @@ def train_fold(study: SpotStudy, folder: Path) -> dict[str, list[TrainedNetwork]
     }
     if not config.baselines:
         return networks
+    # The small network has as many members as the run's own, so that averaging favours neither.
     if config.model != SMALL_NETWORK:
         networks[SMALL] = [
             train_network(
@@ -211,6 +213,7 @@ def train_fold(study: SpotStudy, folder: Path) -> dict[str, list[TrainedNetwork]
             )
             for member in range(config.members)
         ]
+    # The untrained network shows what its architecture alone gives: random weights, no checkpoint.
     untrained = Network(config.model, config.input_px, train="none")
     networks[UNTRAINED] = [train_network(study, untrained, folder / UNTRAINED, seed=seed)]
     return networks

@@ -45,6 +45,7 @@ PREDICTOR_NAMES = {name: PREDICTORS[name] for name in _ORDER} | {
 GATES = ("ridge_colour", "small_network")
 MAX_Q = 0.05
 REPLICATES = 1000
+# Bins of the share of spots in which a gene is seen (docs/protocol.md, section Baselines).
 DETECTION_BINS = (0.05, 0.2, 0.5)
 DETECTION_LABELS = ("< 5 %", "5-20 %", "20-50 %", "> 50 %")
 
@@ -70,9 +71,11 @@ def baseline_predictions(
         Predictions (S, G) float32 for the test spots by name of the baseline: ridge regression on
         colour, a spline of depth, the log total count, and the training mean.
     """
+    # A spot can have no value in one of the two normalisations: if its total over the panel is 0.
     finite = np.isfinite(train.expression).all(axis=1)
     expression, depth = train.expression[finite], train.log_depth[finite]
     shape = test.expression.shape
+    # Summed in float64, because a float32 sum over many spots loses digits.
     mean = np.broadcast_to(expression.mean(axis=0, dtype=np.float64), shape)
     return {
         "ridge_colour": ridge_predictions(train_colour[finite], expression, test_colour),
@@ -148,6 +151,8 @@ def section_results(
     if test.positions is None:
         raise ValueError(f"section {section} has no positions")
     spots = len(test.positions)
+    # The spatial test estimates a covariance from pairs of spots. Few spots give no estimate, and
+    # the pairs of very many spots do not fit into memory; such sections have r without p.
     tested = (
         SpatialTest(test.positions, test.log_depth) if MIN_SPOTS <= spots <= MAX_SPOTS else None
     )
@@ -233,6 +238,7 @@ def headline_interval(
         Share of spots in which each gene is seen (G,). The headline is the median over the genes
         seen in at least 20 % of the spots.
     """
+    # A column of NaN only would make nanmedian warn, and says nothing.
     seen = replicates[:, (detection >= DETECTION_FLOOR) & np.isfinite(replicates).any(axis=0)]
     if not seen.shape[1]:
         return float("nan"), float("nan")
@@ -260,6 +266,7 @@ def _in_space(
         replicates=replicates,
         seed=seed,
     )
+    # A gene without an r must not get an interval either.
     drawn[:, ~np.isfinite(result.r)] = np.nan
     low, high = percentile_interval(drawn)
     columns = {

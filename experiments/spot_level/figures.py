@@ -44,6 +44,7 @@ def draw_cross_validation(
     draw_detection(
         pd.concat([part.detection for part in results.values()]), out_dir / "detection.png"
     )
+    # The distribution is over the same genes as the headline.
     seen = combined.genes["detection"] >= DETECTION_FLOOR
     figures.gene_distributions(
         {
@@ -72,6 +73,7 @@ def epoch_rows(epochs: pd.DataFrame) -> list[dict[str, float]]:
 
 def draw_headlines(summary: pd.DataFrame, path: Path) -> None:
     """Draw the headline of each section and predictor with its 95 % interval."""
+    # A predictor whose predictions are constant, such as the training mean, has no headline.
     shown = summary[summary["headline"].notna()]
     names = [name for name in PREDICTOR_NAMES if name in set(shown["predictor"])]
     sections = list(dict.fromkeys(shown["section"]))
@@ -81,6 +83,7 @@ def draw_headlines(summary: pd.DataFrame, path: Path) -> None:
     ticks = []
     for place, section in enumerate(sections):
         rows = shown[shown["section"] == section].set_index("predictor")
+        # Predictors of a section lie on adjacent rows, and an empty row divides sections.
         for step, name in enumerate(name for name in names if name in rows.index):
             y = place * (len(names) + 1) + step
             row, colour = (

@@ -45,6 +45,7 @@ from tcgn_mil.targets.spots import detection
 from tcgn_mil.types.genes import GenePanel
 
 KIND = "spot-cv-hest"
+# Values of HEST-Bench.
 COMPONENTS, GENES, MIN_DETECTION = 256, 50, 0.1
 _PENALTY = 100.0
 
@@ -82,9 +83,11 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
         if config.panel.file is not None
         else variable_genes(sections)
     )
+    # One panel serves all folds, so it has to be usable in all sections.
     panel, missing = usable_panel(panel, sections, config.panel.missing)
     if len(missing):
         write_csv(out_dir / "missing_genes.csv", missing)
+    # Features and targets do not depend on the fold, so they are computed once.
     targets = {name: _log_counts(section, panel) for name, section in sections.items()}
     features = _features(config, sections)
     table = pd.concat([_fold(fold, panel, sections, targets, features) for fold in folds])
@@ -181,6 +184,7 @@ def variable_genes(sections: Mapping[str, SpotSection], *, count: int = GENES) -
             f" {count}",
             fix="name the genes in a file and give it as panel.file",
         )
+    # A variance of -1 puts genes that are seen too rarely behind all others.
     variance = np.where(seen >= MIN_DETECTION, values.var(axis=0), -1)
     best = np.argsort(-variance, kind="stable")[:count]
     return GenePanel(tuple(sorted(shared[index] for index in best)))
@@ -212,6 +216,7 @@ def hest_ridge(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    # PCA cannot have more components than there are spots or features.
     components = min(COMPONENTS, *train_features.shape)
     ridge = Ridge(
         alpha=_PENALTY / (components * train_targets.shape[1]),
@@ -230,6 +235,7 @@ def _features(
     """Return the features (S, D) of each section by the encoder as it is before training."""
     import torch
 
+    # A network without given weights is random; the seed makes the result repeatable.
     torch.manual_seed(config.training.seed)
     model = create_encoder(
         config.model,
@@ -258,12 +264,14 @@ def _fold(
 
     r is over all test spots of the fold; the depth-adjusted r is a mean over its test sections.
     """
+    # The recipe selects nothing, so validation sections train as well.
     train = [name for name in (*fold.train, *fold.val) if name not in fold.test]
     train = list(dict.fromkeys(train))
     fitted = [np.concatenate([part[name] for name in train]) for part in (features, targets)]
     predicted = {name: hest_ridge(fitted[0], fitted[1], features[name]) for name in fold.test}
     truth = np.concatenate([targets[name] for name in fold.test])
     adjusted = [
+        # Depth is regressed out within each section, as everywhere else.
         depth_adjusted_pearson(targets[name], predicted[name], np.log(sections[name].totals))
         for name in fold.test
     ]

@@ -58,6 +58,7 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
         If the config sets a key that only ``spot-cv`` uses, if sections or genes cannot be used, or
         if the folder holds a run of another config.
     """
+    # A key that would have no effect is refused, so that nobody believes in its effect.
     default = SpotConfig()
     for key in ("folds", "members", "n_folds", "group_by", "protocol"):
         if getattr(config, key) != getattr(default, key):

@@ -56,6 +56,8 @@ def evaluate(
     dict
         Results by section.
     """
+    # The baselines may use what the network saw: training and validation sections. If validation
+    # sections are judged, they have to be left out.
     fitted = study.split.train_and_val if study.split.test else study.train
     colour = study.colour(fitted)
     train = study.stacked(fitted)
@@ -68,6 +70,9 @@ def evaluate(
         section = section_results(
             study.panel, test, predictions, section=name, normalisation=study.config.normalisation
         )
+        # Every table gives plain r in both normalisations (docs/protocol.md, section Baselines).
+        # Baselines are fitted again for the other one. The network is not: its predictions are
+        # compared with the values of the other normalisation as they are.
         refitted = baseline_predictions(
             stack_targets([others[key] for key in fitted]), colour, others[name], own_colour
         )
@@ -183,6 +188,7 @@ def genes_to_map(table: pd.DataFrame, asked: Sequence[str]) -> list[int]:
         rows = {gene: row for row, gene in enumerate(table["gene"])}
         return [rows[gene] for gene in asked if gene in rows]
     seen = table["detection"] >= DETECTION_FLOOR
+    # Genes without an r, and those that are seen in few spots, come last.
     ranked = table[f"depth_adjusted_r_{MODEL}"].where(seen, -np.inf).fillna(-np.inf)
     return ranked.sort_values(ascending=False, kind="stable").index[:_MAPPED_GENES].tolist()
 

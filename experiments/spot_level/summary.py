@@ -62,6 +62,7 @@ class SpotCrossValidation:
             "model": config.model,
             "members": config.members,
             "normalisation": config.normalisation,
+            # Folds choose their genes on their own training sections, so the number can differ.
             "genes": sorted(set(self.panel_sizes)),
             "folds": [self._fold(fold) for fold in folds],
             "patient_leakage": sorted({name for fold in folds for name in fold.leaking}),
@@ -84,6 +85,7 @@ class SpotCrossValidation:
             else ""
         )
         best = max(baselines["headline"], default=float("nan"))
+        # A comparison with NaN is false, so a headline that is NaN counts as no better.
         verdict = "" if model["headline"] > best else " It is no better than the best of these."
         return (
             f"{self.config.model}, {len(self.folds)} folds, {int(model['sections'])} sections:"
@@ -110,6 +112,7 @@ def spot_cv_labels(config: SpotConfig, folds: Sequence[SectionSplit]) -> list[st
     labels = []
     if config.preset is not None:
         labels.append(f"preset {config.preset}: the protocol of the TCGN paper")
+        # A preset can be shortened for a test, but then it does not reproduce the paper.
         if config.training.epochs < PUBLISHED_EPOCHS:
             labels.append(f"truncated: {config.training.epochs} of its {PUBLISHED_EPOCHS} epochs")
         if config.panel.file is None:

@@ -39,6 +39,7 @@ from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.training.tensorboard import TensorBoardLog
 
 CHECKPOINT, STATE, HISTORY = "encoder.safetensors", "state.safetensors", "history.csv"
+# History of a network that was not trained by gradient descent.
 _EMPTY_HISTORY = pd.DataFrame(columns=["loss", "score"], dtype=float)
 
 
@@ -113,6 +114,8 @@ def train_network(
         model.to(resolve_device(study.config.training.accelerator))
         path = folder / HISTORY
         return TrainedNetwork(model, info, pd.read_csv(path) if path.is_file() else _EMPTY_HISTORY)
+    # Weights are drawn on the CPU and moved afterwards, so that a seed gives the same network on
+    # every device.
     torch.manual_seed(seed)
     model = start_network(network, study)
     info = encoder_info(network, study, model, seed=seed)
@@ -135,6 +138,7 @@ def _check_same_study(study: SpotStudy, info: EncoderInfo, seed: int, folder: Pa
 
     The folder may hold a network from before the input files were changed.
     """
+    # Panel and scaler depend on the counts, so they also reveal files that were made again.
     made = info.provenance
     differing = [
         what
@@ -178,6 +182,7 @@ def start_network(network: Network, study: SpotStudy) -> nn.Module:
             "training.layer_decay is below 1, but train=head trains no layers below the head",
             fix="set train=all, or remove training.layer_decay",
         )
+    # The last layer of a checkpoint has one output for each gene of its own panel, in its order.
     if network.checkpoint is not None:
         check_genes(network.checkpoint, study.panel)
     model = create_encoder(
@@ -260,6 +265,7 @@ def _fit(
         return expression_loss(model(images), targets, training.loss)
 
     log = TensorBoardLog(folder / "tensorboard")
+    # HeadOnly freezes all that is below the head, its normalisation statistics included.
     trained = HeadOnly(model) if network.train == "head" else model
     with log:
         return fit(
@@ -279,6 +285,7 @@ def _training_config(study: SpotStudy, seed: int) -> TrainingConfig:
 
     Without validation sections nothing selects an epoch, so all are trained and the last is kept.
     """
+    # Members of an ensemble differ in their seed only.
     training = replace(study.config.training, seed=seed)
     return training if study.val else replace(training, keep="last")
 
@@ -291,6 +298,7 @@ def _validation(study: SpotStudy, info: EncoderInfo) -> Callable[[Any], float] |
     """
     if not study.val:
         return None
+    # The patches are read once and not again in every epoch.
     patches = {name: study.sections[name].patches() for name in study.val}
 
     def score(model: Any) -> float:
@@ -309,6 +317,8 @@ def _validation(study: SpotStudy, info: EncoderInfo) -> Callable[[Any], float] |
 def fit_ridge_head(study: SpotStudy, model: nn.Module, info: EncoderInfo) -> None:
     """Replace the last layer by a ridge regression of the training values on frozen features."""
     model.eval()
+    # With views above 1 the features are averaged over views as well. The last layer is linear, so
+    # this equals an average of predictions.
     before = BeforeLastLayer(model)
     features = np.concatenate(
         [

@@ -161,11 +161,13 @@ def spot_folds(
         )
     folds = []
     for number in range(count):
+        # Every count-th group, so that the sizes of folds differ by at most one group.
         tested = groups[number::count]
         test = [name for name in sorted(patient_of) if group_of[name] in tested]
         rest = [name for name in sorted(patient_of) if name not in test]
         val = [] if select_on_test else _choose_validation(rest, patient_of, after=tested[-1])
         fold = _split(patient_of, rest, test if select_on_test else val, test)
+        # A fold is named after what it tests, unless that makes a long or an odd name of a folder.
         name = "+".join(tested) if len(tested) < 4 else str(number)
         folds.append(replace(fold, name=name if _FOLD_NAME.fullmatch(name) else str(number)))
     return folds
@@ -284,6 +286,9 @@ def _split(
     patient_of: Mapping[str, str], rest: Sequence[str], val: Sequence[str], test: Sequence[str]
 ) -> SectionSplit:
     """Make a split from its parts, and state how validation relates to training and who leaks."""
+    # Three special cases are told apart by comparing the parts. If validation is the test part, the
+    # epoch is chosen on it. If all other sections validate and there is only one of them, it also
+    # trains, and a block of its spots is set aside later.
     on_test = bool(val) and list(val) == list(test)
     train = tuple(name for name in rest if name not in val) or tuple(
         val if len(val) == 1 and not on_test else ()
@@ -296,6 +301,7 @@ def _split(
         )
     patients = {patient_of[name] for name in train}
     disjoint = not patients & {patient_of[name] for name in val}
+    # Early stopping on other sections of a test patient leaks as training on them does.
     used = patients | ({patient_of[name] for name in val} if not on_test else set())
     kind = (
         ON_TEST if on_test else BLOCK if train == tuple(val) else DISJOINT if disjoint else HELD_OUT
@@ -318,6 +324,7 @@ def _choose_validation(
     last one is chosen.
     """
     patients = sorted({patient_of[name] for name in sections})
+    # `after` is the last patient or section of the test part, depending on what folds group by.
     if len(patients) >= 2 and len(set(patient_of.values())) >= 3:
         chosen = _following(patients, patient_of.get(after, after)) if after else patients[-1]
         return [name for name in sections if patient_of[name] == chosen]

@@ -148,11 +148,13 @@ def set_aside_block(section: SpotSection, gap_um: float) -> tuple[SpotSection, S
     InputError
         If either part has fewer than 10 spots.
     """
+    # A contiguous block is used because single random spots would have training spots as
+    # neighbours, which look alike and express alike.
     places = section.spatial().astype(np.float64)
     axis = int(np.argmax(np.ptp(places, axis=0)))
     along = places[:, axis]
     border = np.quantile(along, 1 - BLOCK_SHARE)
-    gap = gap_um / section.image_mpp
+    gap = gap_um / section.image_mpp  # in pixels, as the positions are
     val, train = along >= border, along < border - gap
     if min(val.sum(), train.sum()) < _LEAST_BLOCK:
         raise InputError(

@@ -145,11 +145,13 @@ def make_study(
     if config.panel.file is not None:
         panel = read_gene_list(config.panel.file)
     else:
+        # Neither validation nor test sections take part in the choice.
         training = [(used[name].genes, used[name].counts()) for name in split.train]
         panel = choose_spot_panel(
             training, min_detection=config.panel.min_detection, max_genes=config.panel.max_genes
         )
     panel, missing = usable_panel(panel, used, config.panel.missing)
+    # Only after the panel is final is it known which spots have no count of any of its genes.
     if config.normalisation == "published":
         used = {name: without_empty_spots(section, panel) for name, section in used.items()}
     train, val = split.train, split.val
@@ -163,6 +165,7 @@ def make_study(
         name: section_targets(section, panel, config.normalisation)
         for name, section in used.items()
     }
+    # Everything that is fitted comes from training spots (docs/protocol.md, section Targets).
     values = np.concatenate([targets[name].expression for name in train])
     return SpotStudy(
         config, split, train, val, used, panel, missing, targets, _scaler(values, config)

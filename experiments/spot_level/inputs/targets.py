@@ -131,6 +131,8 @@ def panel_counts(section: SpotSection, panel: GenePanel) -> tuple[Any, NDArray[n
     )
     if (columns < len(section.genes)).all():
         return counts, columns
+    # One empty column stands for all genes that were not measured. The total over all genes, which
+    # is the divisor of the library normalisation, does not change by it.
     empty = np.zeros((counts.shape[0], 1), dtype=counts.dtype)
     if hasattr(counts, "toarray"):
         from scipy import sparse
@@ -185,6 +187,7 @@ def usable_panel(
     if not rows or missing == "zero":
         return PanelReport(panel, table)
     if missing == "error":
+        # The section that lacks most is the most likely to be wrong, so the error names it.
         name = max(lacking, key=lambda section: len(lacking[section]))
         raise InputError(
             f"section {name} lacks {len(lacking[name])} of {len(panel)} panel genes:"
