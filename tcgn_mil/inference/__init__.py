@@ -1,1 +1,1 @@
-"""TODO: say what tcgn_mil/inference holds."""
+"""Predictions of trained models for tiles, spots, slides and patients, and the OOD score."""

@@ -1,4 +1,4 @@
-"""The models of a finetune run, one a fold, and which of them may speak for a patient."""
+"""Load the slide models of a finetune run, one per fold, and choose those for a patient."""
 
 from __future__ import annotations
 
@@ -20,24 +20,35 @@ TRAINING_SLIDES = "slides.csv"
 
 @dataclass(frozen=True)
 class FoldModel:
-    """One fold's model with what it says of itself."""
+    """Model of one fold, with the facts of its checkpoint."""
 
     model: SlideRegressor
     info: SlideModelInfo
 
     def predict(self, bag: Bag, tile_genes: Sequence[int]) -> SlidePrediction:
-        """A patient's prediction; the mean over slides where the model was trained on slides one by one."""
-        settings = self.info.provenance.get("config", {})
-        if settings.get("several_slides") != "mean":
+        """Predict one patient.
+
+        If the model was trained on slides one by one (``several_slides=mean``), each slide is
+        predicted by itself and the predictions are averaged.
+
+        Parameters
+        ----------
+        bag
+            Tiles of all slides of the patient.
+        tile_genes
+            Columns of the genes for which tiles are scored.
+        """
+        config = self.info.provenance.get("config", {})
+        if config.get("several_slides") != "mean":
             return predict_bag(self.model, bag, tile_genes=tile_genes)
         slides = [np.flatnonzero(bag.slide_index == index) for index in np.unique(bag.slide_index)]
         parts = [
-            predict_bag(self.model, Bag(*(a[rows] for a in bag)), tile_genes=tile_genes)
-            for rows in slides
+            predict_bag(self.model, bag.select(rows), tile_genes=tile_genes) for rows in slides
         ]
         attention = np.empty(len(bag.coords), dtype=np.float32)
         scores = np.empty((len(bag.coords), len(tile_genes)), dtype=np.float32)
         for rows, part in zip(slides, parts, strict=True):
+            # Divided by the number of slides, so that attention sums to one over the patient.
             attention[rows], scores[rows] = part.attention / len(parts), part.tile_expression
         return SlidePrediction(
             np.mean([part.expression for part in parts], axis=0), attention, scores
@@ -45,23 +56,29 @@ class FoldModel:
 
 
 def load_fold_models(folder: str | Path) -> list[FoldModel]:
-    """All ``fold<k>.safetensors`` of a finetune run, in order."""
+    """Load all ``fold<k>.safetensors`` of a finetune run, in the order of k."""
     paths = sorted(
         Path(folder).glob("fold*.safetensors"), key=lambda path: int(path.stem.removeprefix("fold"))
     )
     return [FoldModel(*load_slide_model(path)) for path in paths]
 
 
-def models_of(encoder: str, models: Sequence[FoldModel]) -> list[FoldModel]:
-    """The models that read an encoder's features; all where none does, so that what checks them says so.
+def models_for_encoder(encoder: str, models: Sequence[FoldModel]) -> list[FoldModel]:
+    """Return the models that read the features of an encoder.
 
-    Where encoders were fine-tuned, each fold has its own.
+    Where encoders were fine-tuned, each fold has its own. If no model reads the features, all
+    models are returned, so that the check of the features against the models reports the
+    difference.
     """
     return [fold for fold in models if fold.info.encoder == encoder] or list(models)
 
 
-def training_patients(folder: str | Path) -> dict[str, str]:
-    """Slide -> patient as the cohort of the models named it, which feature files need not."""
+def patients_of_training_slides(folder: str | Path) -> dict[str, str]:
+    """Return the patient of each slide in the cohort of a run.
+
+    Feature files need not name the patient, so the run keeps this table. It is empty for runs from
+    before the table was written.
+    """
     path = Path(folder) / TRAINING_SLIDES
     if not path.is_file():
         return {}
@@ -70,24 +87,32 @@ def training_patients(folder: str | Path) -> dict[str, str]:
 
 
 def union_panel(models: Sequence[FoldModel]) -> GenePanel:
-    """Genes of any fold, in order of first appearance (each fold chose its genes on its own training patients)."""
+    """Return the genes of any of the models, in order of first appearance.
+
+    The folds can differ, since each one chose its genes on its own training patients.
+    """
     return GenePanel(
         tuple(dict.fromkeys(gene for model in models for gene in model.info.panel.genes))
     )
 
 
-def models_for(patient: str, models: Sequence[FoldModel]) -> list[FoldModel]:
-    """The model that tested on a patient, if it was cross-validated; all models for a new patient."""
-    seen = [
-        fold
-        for fold in models
-        if patient in {*fold.info.fold.train, *fold.info.fold.val, *fold.info.fold.test}
-    ]
-    return [fold for fold in seen if patient in fold.info.fold.test] or list(models)
+def models_for_patient(patient: str, models: Sequence[FoldModel]) -> list[FoldModel]:
+    """Return the models whose prediction of a patient is fair.
+
+    For a patient of the cross-validation this is the model that tested on it; for a new patient all
+    models.
+    """
+    return [fold for fold in models if patient in fold.info.fold.test] or list(models)
 
 
-def relation(patient: str, models: Sequence[FoldModel]) -> str:
-    """``out of fold`` (a model tested on the patient), ``new`` (no model saw it) or ``trained on``, which flatters."""
+def relation_to_models(patient: str, models: Sequence[FoldModel]) -> str:
+    """Return how a patient is related to the models.
+
+    Returns
+    -------
+    ``out of fold`` if a model tested on the patient, ``trained on`` if models only saw it in
+    training or validation (their predictions are then too good), or ``new``.
+    """
     folds = [fold.info.fold for fold in models]
     if any(patient in fold.test for fold in folds):
         return "out of fold"

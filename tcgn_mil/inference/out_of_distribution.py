@@ -1,9 +1,17 @@
-"""How far a slide lies from the slides a model was trained on: an out-of-distribution score.
+"""Score how far a slide is from the training slides (out-of-distribution score).
 
-Mean features of a slide (or patient) are taken to the leading principal components of the training patients', and the
-Mahalanobis distance there is joined by what the components leave out, each in units of the training patients' spread.
-A wrong stain, organ or scale moves the mean of all tiles far more than patients differ. Distances of the training
-patients themselves are taken with each left out, so that a new slide is compared with distances of its own kind.
+The mean features of the training patients are standardised and reduced to their leading principal
+components. The distance of a slide joins the Mahalanobis distance along these components with the
+distance from the space that they span. With scores t_k of variance v_k along K components, and the
+squared residual e of mean E over the training patients,
+
+    distance = sqrt((sum_k t_k^2 / v_k + e / E) / (K + 1)).
+
+A wrong stain, organ or scale moves the mean of all tiles far more than patients differ from one
+another. The distance of each training patient is computed with this patient left out (in ten
+groups), so that the distance of a new slide is compared with distances of its own kind. The score
+is the distance divided by the 99th percentile of these distances: above 1, a slide is out of
+distribution.
 """
 
 from __future__ import annotations
@@ -21,24 +29,25 @@ FILE = "reference.safetensors"
 FLAG_PERCENTILE = 99
 _MOST_COMPONENTS, _PATIENTS_A_COMPONENT = 16, 5
 _LEFT_OUT_GROUPS = 10
+_LEAST = 1e-12  # avoids a division by zero
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Training patients' mean features, and how far each lies from the others.
+    """Distribution of the mean features of the training patients.
 
     Attributes
     ----------
     mean, scale
-        (D,) by which features are standardised.
+        (D,) each, by which features are standardised.
     components
         (K, D) leading principal components.
     variance
-        (K,) of the training patients along them.
+        (K,) variance of the training patients along the components.
     residual
-        Mean square of what the components leave out.
+        (1,) mean squared residual of the training patients.
     distances
-        (M,) sorted, of the training patients, each from the others.
+        (M,) distance of each training patient from the others, in ascending order.
     """
 
     mean: NDArray[np.float32]
@@ -49,24 +58,38 @@ class Reference:
     distances: NDArray[np.float32]
 
     def distance(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(M, D) mean features -> (M,) root of the mean square of standardised scores and of the residual's share."""
+        """Compute the distances (M,) of mean features (M, D); the formula is in the module."""
         standard = (np.asarray(features, dtype=np.float64) - self.mean) / self.scale
         scores = standard @ self.components.T
-        left = np.square(standard - scores @ self.components).sum(axis=1) / max(
-            float(self.residual[0]), 1e-12
-        )
+        residual = np.square(standard - scores @ self.components).sum(axis=1)
+        residual = residual / max(float(self.residual[0]), _LEAST)
         along = np.square(scores) / self.variance
-        return np.sqrt((along.sum(axis=1) + left) / (len(self.variance) + 1))
+        return np.sqrt((along.sum(axis=1) + residual) / (len(self.variance) + 1))
 
     def score(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(M,) distance over the 99th percentile of the training patients' own: above 1 is out of distribution."""
-        return self.distance(features) / max(
-            float(np.percentile(self.distances, FLAG_PERCENTILE)), 1e-12
-        )
+        """Compute the scores (M,) of mean features (M, D); above 1 is out of distribution."""
+        usual = float(np.percentile(self.distances, FLAG_PERCENTILE))
+        return self.distance(features) / max(usual, _LEAST)
 
 
 def fit_reference(features: NDArray[np.floating], *, seed: int = 0) -> Reference:
-    """Reference of training patients' mean features (M, D)."""
+    """Fit the distribution of the training patients.
+
+    Parameters
+    ----------
+    features
+        (M, D) mean features of the training patients.
+    seed
+        Seed of the groups of patients that are left out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> features = np.random.default_rng(0).standard_normal((50, 8))
+    >>> reference = fit_reference(features)
+    >>> reference.score(features[:1]) < 1, reference.score(features[:1] + 10) > 1
+    (array([ True]), array([ True]))
+    """
     features = np.asarray(features, dtype=np.float64)
     groups = np.random.default_rng(seed).permutation(len(features)) % min(
         _LEFT_OUT_GROUPS, len(features)
@@ -80,37 +103,38 @@ def fit_reference(features: NDArray[np.floating], *, seed: int = 0) -> Reference
 
 def _fit(features: NDArray[np.float64], distances: NDArray[np.float64]) -> Reference:
     mean, scale = features.mean(axis=0), features.std(axis=0)
+    # A smaller spread is rounding of float16 features, which must not be magnified.
     scale = np.where(scale > 1e-4 * np.maximum(np.abs(mean), 1e-3), scale, 1.0)
     standard = (features - mean) / scale
     _, singular, rows = np.linalg.svd(standard, full_matrices=False)
+    # Few enough components that each variance is estimated from five patients or more.
     kept = max(
         1,
         min(_MOST_COMPONENTS, len(features) // _PATIENTS_A_COMPONENT, int((singular > 1e-6).sum())),
     )
-    left = np.square(standard - standard @ rows[:kept].T @ rows[:kept]).sum(axis=1).mean()
-    variance = np.maximum(np.square(singular[:kept]) / len(features), 1e-12)
-    values = (mean, scale, rows[:kept], variance, np.array([left]), distances)
+    residual = np.square(standard - standard @ rows[:kept].T @ rows[:kept]).sum(axis=1).mean()
+    variance = np.maximum(np.square(singular[:kept]) / len(features), _LEAST)
+    values = (mean, scale, rows[:kept], variance, np.array([residual]), distances)
     return Reference(*(np.ascontiguousarray(value, dtype=np.float32) for value in values))
 
 
 def write_reference(folder: str | Path, features: NDArray[np.floating]) -> None:
-    """Write the reference of a run's patients (M, D) into its folder."""
+    """Fit the distribution of a run's patients (M, D) and write it into the run's folder."""
     from safetensors.numpy import save_file
 
-    found = fit_reference(features)
+    reference = fit_reference(features)
+    arrays = {name: getattr(reference, name) for name in Reference.__dataclass_fields__}
     with atomic_path(Path(folder) / FILE) as temporary:
-        save_file(
-            {name: getattr(found, name) for name in Reference.__dataclass_fields__}, temporary
-        )
+        save_file(arrays, temporary)
 
 
 def read_reference(folder: str | Path) -> Reference:
-    """The reference of a run.
+    """Read the distribution of a run's training patients.
 
     Raises
     ------
     InputError
-        If there is none, or it is damaged.
+        If the file does not exist or is damaged.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -118,7 +142,7 @@ def read_reference(folder: str | Path) -> Reference:
     path = Path(folder) / FILE
     if not path.is_file():
         raise InputError(
-            "has no reference of its training features",
+            "does not exist, so slides cannot be compared with the training slides",
             path=path,
             fix="run tcgn-mil finetune again",
         )

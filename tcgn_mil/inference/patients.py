@@ -1,4 +1,4 @@
-"""One patient's prediction: by the models that may speak for it, from all tiles of its slides as one bag."""
+"""Predict one patient by the models of a run, from all tiles of its slides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.batches.bag_files import read_bag
-from tcgn_mil.inference.fold_models import FoldModel, models_for
+from tcgn_mil.inference.fold_models import FoldModel, models_for_patient
 from tcgn_mil.io.feature_files import read_feature_info
 from tcgn_mil.signatures.gene_sets import GeneSet
 from tcgn_mil.signatures.set_weights import mean_weights
@@ -23,26 +23,29 @@ from tcgn_mil.types.genes import GenePanel
 
 @dataclass(frozen=True)
 class PatientPrediction:
-    """One patient over the union of the folds' genes.
+    """Prediction of one patient, for the union of the genes of all folds.
 
     Attributes
     ----------
     mean, sd
-        (G,) in the training unit; NaN for a gene that no usable model has; sd is NaN with one model.
+        (G,) mean and standard deviation over the models, in the unit of training. Both are NaN for
+        a gene that no model has, and `sd` is NaN if there is one model.
     models
-        Folds used.
+        Indices of the folds whose models were used.
     infos
-        The patient's slides.
+        Headers of the feature files of the patient's slides.
     attention
-        (N,) mean over heads and models, sums to one over the patient's tiles.
+        (N,) mean over heads and models; sums to one over the patient's tiles.
     tile_scores
         (N, mapped genes) in the standardised target space.
     signature_scores
-        (N, mapped signatures), means over their genes.
-    coords, slide_index
-        (N, 2) and (N,) of the tiles.
+        (N, mapped signatures), means over the genes of each signature.
+    coords
+        (N, 2) x and y of the tiles, in level-0 pixels.
+    slide_index
+        (N,) index of each tile's slide in `infos`.
     mean_features
-        (D,) mean over tiles, then over slides.
+        (D,) mean over the tiles of each slide, and then over slides.
     """
 
     mean: NDArray[np.float32]
@@ -65,9 +68,30 @@ def predict_patient(
     mapped: Sequence[str],
     signatures: Sequence[GeneSet] = (),
 ) -> PatientPrediction:
-    """Predict one patient from all tiles of its slides as one bag."""
+    """Predict one patient from all tiles of its slides as one bag.
+
+    Parameters
+    ----------
+    patient
+        Name of the patient, which selects the models (:func:`models_for_patient`).
+    paths
+        Feature files of the patient's slides.
+    models
+        Models of the run.
+    panel
+        Genes of the result.
+    mapped
+        Genes whose tiles are scored.
+    signatures
+        Gene sets whose tiles are scored.
+
+    Raises
+    ------
+    InputError
+        As :func:`tcgn_mil.batches.bag_files.read_bag`.
+    """
     bag = read_bag(paths)
-    usable = models_for(patient, models)
+    usable = models_for_patient(patient, models)
     expression = np.full((len(usable), len(panel)), np.nan, dtype=np.float32)
     scores = np.full((len(usable), len(bag.coords), len(mapped)), np.nan, dtype=np.float32)
     signature_scores = np.zeros((len(bag.coords), len(signatures)), dtype=np.float32)
@@ -78,11 +102,12 @@ def predict_patient(
         column_of = {gene: column for column, gene in enumerate(own.genes)}
         drawn = [column for column, gene in enumerate(mapped) if gene in column_of]
         wanted = [*(mapped[column] for column in drawn), *sets.genes]
-        found = fold.predict(bag, [column_of[gene] for gene in wanted])
-        expression[row, own.index_in(panel.genes)] = fold.info.scaler.unscale(found.expression)
-        scores[row][:, drawn] = found.tile_expression[:, : len(drawn)]
-        signature_scores += found.tile_expression[:, len(drawn) :] @ sets.weights
-        attention += found.attention / len(usable)
+        predicted = fold.predict(bag, [column_of[gene] for gene in wanted])
+        expression[row, own.index_in(panel.genes)] = fold.info.scaler.unscale(predicted.expression)
+        # The first columns are the mapped genes, the others are the genes of the signatures.
+        scores[row][:, drawn] = predicted.tile_expression[:, : len(drawn)]
+        signature_scores += predicted.tile_expression[:, len(drawn) :] @ sets.weights
+        attention += predicted.attention / len(usable)
     return PatientPrediction(
         mean=_over_models(np.nanmean, expression),
         sd=_over_models(np.nanstd, expression)
@@ -105,20 +130,26 @@ def predict_patient(
     )
 
 
-def unplaced(rows: Iterable[PatientPrediction]) -> list[str]:
-    """Slides whose feature files do not say where tiles lie."""
-    return [info.slide_id for row in rows for info in row.infos if info.positions != LEVEL0]
+def slides_without_positions(predictions: Iterable[PatientPrediction]) -> list[str]:
+    """Return the names of slides whose feature files do not say where the tiles lie."""
+    return [
+        info.slide_id
+        for prediction in predictions
+        for info in prediction.infos
+        if info.positions != LEVEL0
+    ]
 
 
-def on_their_slides(prediction: PatientPrediction) -> PatientPrediction:
-    """The same, with tiles whose place on the slide is not known on none (-1), so that no map shows them."""
+def without_unplaced_tiles(prediction: PatientPrediction) -> PatientPrediction:
+    """Set the slide index of tiles without a position to -1, so that no map shows them."""
     lost = [index for index, info in enumerate(prediction.infos) if info.positions != LEVEL0]
     slide_index = np.where(np.isin(prediction.slide_index, lost), -1, prediction.slide_index)
     return dataclasses.replace(prediction, slide_index=slide_index)
 
 
 def _over_models(reduce: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean or sd over the models that have a gene, NaN where none has."""
+    """Reduce over the models that have a gene; NaN if no model has it."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # all-NaN genes are NaN on purpose
+        # Numpy warns of genes that are NaN in all models, which are NaN in the result on purpose.
+        warnings.simplefilter("ignore", RuntimeWarning)
         return np.asarray(reduce(values, axis=0), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""One patient's prediction: by the models that may speak for it, from all tiles of its slides as one bag."""
+"""Predict one bag of tile features with one slide model."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ _TILES_A_CHUNK = 16_384
 
 
 class SlidePrediction(NamedTuple):
-    """What a slide model says of one bag.
+    """Prediction of one bag.
 
     Attributes
     ----------
     expression
-        (G,) in the standardised target space.
+        (G,) float32 in the standardised target space.
     attention
-        (N,) mean over heads, sums to one.
+        (N,) float32, mean over attention heads; sums to one.
     tile_expression
-        (N, chosen genes) standardised scores, whose attention-weighted sum is the expression of these genes.
+        (N, chosen genes) float32, standardised scores of the tiles. Their sum under the attention
+        is the expression of these genes.
     """
 
     expression: NDArray[np.float32]
@@ -36,18 +37,41 @@ class SlidePrediction(NamedTuple):
 def predict_bag(
     model: SlideRegressor, bag: Bag, *, tile_genes: Sequence[int] = ()
 ) -> SlidePrediction:
-    """Predict one patient from all tiles, by a model in eval mode on its own device.
+    """Predict one patient from all of its tiles.
 
-    Tiles pass in chunks and only their values, (N, V), are held, so a bag of 200,000 tiles needs little beyond itself.
+    Parameters
+    ----------
+    model
+        Slide model in evaluation mode; its device is used.
+    bag
+        Tiles of the patient.
+    tile_genes
+        Columns of the genes for which tiles are scored.
+
+    Notes
+    -----
+    Tiles pass in chunks, and only their values (N, V) are held. So a bag of 200,000 tiles needs
+    little memory beyond its features.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tcgn_mil.batches.bag_files import Bag
+    >>> from tcgn_mil.models.slide_regressor import SlideRegressor
+    >>> model = SlideRegressor(in_features=512, num_genes=3).eval()
+    >>> features = np.random.default_rng(0).standard_normal((100, 512)).astype(np.float32)
+    >>> bag = Bag(features, np.zeros((100, 2), np.int64), np.zeros(100, np.int64))
+    >>> predict_bag(model, bag, tile_genes=[0]).tile_expression.shape
+    (100, 1)
     """
     device = next(model.parameters()).device
     with torch.inference_mode():
         chunks = torch.from_numpy(bag.features).split(_TILES_A_CHUNK)
         values = torch.cat([model.tile_values(chunk.to(device)[None]) for chunk in chunks], dim=1)
-        mask = torch.ones(values.shape[:2], dtype=torch.bool, device=device)
-        values = model.in_context(values, mask)
+        mask = torch.ones(values.shape[:2], dtype=torch.bool, device=device)  # (1, N)
+        values = model.in_context(values, mask)  # (1, N, V)
         out = model.pool(values, mask)
-        scores = model.score_tiles(values, tile_genes)
+        scores = model.score_tiles(values, tile_genes)  # (1, N, chosen genes)
     return SlidePrediction(
         out.expression[0].cpu().numpy(),
         out.attention[0].mean(dim=0).cpu().numpy(),

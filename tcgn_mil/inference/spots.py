@@ -1,7 +1,4 @@
-"""Tiles to features, patches to spot predictions, bags to slide predictions; streaming, on any device.
-
-Takes iterables of (pixels, coords) batches and does not know where they come from.
-"""
+"""Predict spots from their patches, or compute their features."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tcgn_mil.batches.augment import views as symmetries
-from tcgn_mil.models import encoder_features
+from tcgn_mil.models.encoders import encoder_features
 from tcgn_mil.models.network_input import TCGN_INPUT, EncoderInput, to_network_input
 
 
@@ -25,22 +22,40 @@ def predict_spots(
     input_spec: EncoderInput = TCGN_INPUT,
     views: int = 1,
 ) -> NDArray[np.float32]:
-    """Standardised expression (S, G) of patches, by a model in eval mode on its own device.
+    """Predict the standardised expression of patches.
 
     Parameters
     ----------
+    model
+        Encoder with its head, in evaluation mode; its device is used.
     patches
-        (S, P, P, 3).
+        (S, P, P, 3) uint8.
+    batch_size
+        Patches per batch.
     input_spec
-        What the model's input needs.
+        Size and normalisation of the images that the model reads.
     views
-        1, 4 or 8 of the square's symmetries, whose predictions are averaged.
+        Number of the square's symmetries over which predictions are averaged: 1, 4 or 8.
+
+    Returns
+    -------
+    (S, G) float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tcgn_mil.models import create_model
+    >>> model = create_model("tcgn_tiny", num_classes=3).eval()
+    >>> predict_spots(model, np.zeros((2, 112, 112, 3), np.uint8), batch_size=2).shape
+    (2, 3)
     """
-
-    def predict(pixels: Tensor) -> Tensor:
-        return model(to_network_input(pixels, input_spec))
-
-    return _over_patches(predict, model, patches, batch_size=batch_size, views=views)
+    return _over_patches(
+        lambda pixels: model(to_network_input(pixels, input_spec)),
+        model,
+        patches,
+        batch_size=batch_size,
+        views=views,
+    )
 
 
 def spot_features(
@@ -51,30 +66,31 @@ def spot_features(
     input_spec: EncoderInput = TCGN_INPUT,
     views: int = 1,
 ) -> NDArray[np.float32]:
-    """Features (S, D) that a model's head takes, of patches and on a device as in :func:`predict_spots`."""
-
-    def features(pixels: Tensor) -> Tensor:
-        return encoder_features(model, to_network_input(pixels, input_spec))
-
-    return _over_patches(features, model, patches, batch_size=batch_size, views=views)
+    """Compute the features (S, D) that the model's head reads; see :func:`predict_spots`."""
+    return _over_patches(
+        lambda pixels: encoder_features(model, to_network_input(pixels, input_spec)),
+        model,
+        patches,
+        batch_size=batch_size,
+        views=views,
+    )
 
 
 def _over_patches(
-    call: Callable[[Tensor], Tensor],
+    compute: Callable[[Tensor], Tensor],
     model: nn.Module,
     patches: NDArray[np.uint8],
     *,
     batch_size: int,
     views: int,
 ) -> NDArray[np.float32]:
-    """What `call` gives for pixels (B, P, P, 3) on the model's device, averaged over views, for all patches."""
+    """Apply `compute` to pixels (B, P, P, 3) on the model's device, averaged over views."""
     device = next(model.parameters()).device
-    found = []
+    batches = []
     with torch.inference_mode():
         for start in range(0, len(patches), batch_size):
-            pixels = torch.from_numpy(np.ascontiguousarray(patches[start : start + batch_size])).to(
-                device
-            )
-            seen = [call(view).float() for view in symmetries(pixels, views)]
-            found.append(torch.stack(seen).mean(dim=0).cpu().numpy())
-    return np.concatenate(found)
+            batch = np.ascontiguousarray(patches[start : start + batch_size])
+            pixels = torch.from_numpy(batch).to(device)
+            seen = [compute(view).float() for view in symmetries(pixels, views)]
+            batches.append(torch.stack(seen).mean(dim=0).cpu().numpy())
+    return np.concatenate(batches)

@@ -90,7 +90,7 @@ def test_precision_is_close_to_float32(toy: TileEncoder, precision: str) -> None
 def test_what_cannot_be_encoded_is_refused(toy: TileEncoder) -> None:
     with pytest.raises(InputError, match="no tile to encode"):
         encode_tiles(toy, iter(()), device=CPU)
-    with pytest.raises(InputError, match="unknown precision '8-bit'"):
+    with pytest.raises(InputError, match="precision is '8-bit'"):
         encode_tiles(toy, cut(1, 1), device=CPU, precision="8-bit")
     maps = TileEncoder(nn.Conv2d(3, 4, 3), "maps-0", None, EncoderInput(32, MEAN, STD))
     with pytest.raises(

@@ -360,7 +360,7 @@ def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
 def test_a_broken_state_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     state = tmp_path / "state.safetensors"
     state.write_bytes(content)
-    with pytest.raises(InputError, match=r"state\.safetensors: cannot be read .* Fix: remove it"):
+    with pytest.raises(InputError, match=r"state\.safetensors: cannot be read .* Fix: remove the file"):
         train(make_model(), state_path=state)
 
 
