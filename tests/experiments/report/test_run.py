@@ -123,7 +123,7 @@ def test_the_page_holds_what_the_runs_wrote(demo: Path, page: Path) -> None:
     genes = pd.read_csv(demo / "slide-model" / "genes.csv")["gene"]
     assert all(f"<td>{gene}</td>" in text for gene in genes)
     config = json.loads((demo / "slide-model" / "run.json").read_text(encoding="utf-8"))["config"]
-    assert f"at a peak rate of {config['training']['lr']:g}" in text
+    assert f"at a peak learning rate of {config['training']['lr']:g}" in text
     assert f"  lr: {config['training']['lr']}" in text  # the whole config
     assert text.count(";base64,") >= 6
     assert page.stat().st_size < 15 * 2**20
