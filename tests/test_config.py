@@ -138,3 +138,8 @@ def test_commented_yaml_reads_back_as_the_defaults(tmp_path: Path) -> None:
     path.write_text(commented_yaml(Outer, title="All keys."), encoding="utf-8")
     assert "  # Learning rate. Must be above 0.\n  lr: 0.001\n" in path.read_text()
     assert resolve_config(Outer, yaml_path=path) == Outer()
+
+
+def test_paths_are_kept_as_text() -> None:
+    config = Outer(file=Path("a") / "b.csv", genes=(Path("X"),))
+    assert (config.file, config.genes) == ("a/b.csv", ("X",))

@@ -23,7 +23,8 @@ import numpy as np
 import pandas as pd
 
 from tcgn_mil.io.atomic import write_json
-from tcgn_mil.preprocessing.bulk.run import BulkConfig, write_cohort
+from tcgn_mil.preprocessing.bulk.config import BulkConfig
+from tcgn_mil.preprocessing.bulk.run import write_cohort
 from tcgn_mil.preprocessing.slides.names import list_slides
 
 GENES, SAMPLES = 20_000, 1_000

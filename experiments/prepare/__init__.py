@@ -1,1 +1,1 @@
-"""TODO: say what experiments/prepare holds."""
+"""The verbs whose work is done by ``preprocessing``: raw inputs become files of this package."""

@@ -1,4 +1,4 @@
-"""From slides to features: ``tile``, ``encode``, ``export-tiles``, ``import-features``."""
+"""The verbs ``tile``, ``export-tiles`` and ``import-features``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from typing import Annotated
 import typer
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.command_line.console import finish_cohort
-from tcgn_mil.experiments.command_line.options import Out, PatchMpp, PatchPx, SlideMpp, Slides
+from tcgn_mil.experiments.command_line.console import finish_cohort, resolve
+from tcgn_mil.experiments.command_line.options import (
+    Out,
+    PatchMpp,
+    PatchPx,
+    SlideMpp,
+    Slides,
+    config_option,
+)
+from tcgn_mil.preprocessing.features.settings import ImportSettings
+from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.types.tile_geometry import DEFAULT_PATCH_MPP, DEFAULT_PATCH_PX, PatchSize
 
 
@@ -19,70 +28,68 @@ def tile(
     mpp: SlideMpp = None,
     patch_px: PatchPx = DEFAULT_PATCH_PX,
     patch_mpp: PatchMpp = DEFAULT_PATCH_MPP,
-    stride_px: Annotated[
-        int | None,
-        typer.Option(help="Step of the grid in stored pixels; the tile's side by default."),
-    ] = None,
-    min_tissue: Annotated[
-        float | None,
-        typer.Option(help="Least tissue share of a kept tile, 0 to 1; 0.1 by default."),
-    ] = None,
-    max_blur: Annotated[
-        float | None,
-        typer.Option(help="Largest share of a tile out of focus; 0.25 by default, 1 keeps all."),
-    ] = None,
-    max_pen: Annotated[
-        float | None,
-        typer.Option(help="Largest share of a tile under ink; 0.25 by default, 1 keeps all."),
-    ] = None,
-    max_fold: Annotated[
-        float | None,
-        typer.Option(help="Largest share of a tile under folds; 0.35 by default, 1 keeps all."),
-    ] = None,
+    stride_px: Annotated[int | None, config_option(TileSettings, "stride_px")] = None,
+    min_tissue: Annotated[float | None, config_option(TileSettings, "min_tissue")] = None,
+    max_blur: Annotated[float | None, config_option(TileSettings, "max_blur")] = None,
+    max_pen: Annotated[float | None, config_option(TileSettings, "max_pen")] = None,
+    max_fold: Annotated[float | None, config_option(TileSettings, "max_fold")] = None,
     stain: Annotated[
         str | None,
         typer.Option(
-            help="Normalise stains when tiles are read: macenko or reinhard.", show_default="none"
+            help="Normalise the stains when tiles are read: macenko or reinhard.",
+            show_default="none",
         ),
     ] = None,
     stain_reference: Annotated[
         Path | None,
-        typer.Option(help="Image of typical tissue to normalise to; macenko can do without."),
+        typer.Option(
+            help="Image of typical tissue whose stains are the reference. reinhard needs one;"
+            " macenko has a published reference."
+        ),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes, each with a slide at a time.")] = 1,
+    workers: Annotated[
+        int, typer.Option(help="Number of processes, each of which tiles one slide at a time.")
+    ] = 1,
 ) -> None:
-    """Find tissue and lay a grid in µm; writes tiles/<slide>.h5 with an overlay picture, and contact_sheet.html."""
+    """Find the tissue of slides and lay tiles on it.
+
+    Writes <out>/<slide>.h5 with pictures of the slide and its tiles, and contact_sheet.html.
+    """
     from tcgn_mil.preprocessing.slides.table import find_slides
     from tcgn_mil.preprocessing.tiles.cohort import tile_cohort
     from tcgn_mil.preprocessing.tiles.contact_sheet import write_contact_sheet
-    from tcgn_mil.preprocessing.tiles.settings import TileSettings
     from tcgn_mil.preprocessing.tiles.stain import stain_target
 
     if stain is None and stain_reference is not None:
         raise InputError(
-            "--stain-reference without --stain", fix="give --stain macenko or --stain reinhard too"
+            "--stain-reference is given without --stain",
+            fix="give --stain macenko or --stain reinhard too",
         )
-    entries = find_slides(slides, mpp=mpp)
     limits = {
+        "stride_px": stride_px,
         "min_tissue": min_tissue,
         "max_blur": max_blur,
         "max_pen": max_pen,
         "max_fold": max_fold,
     }
-    chosen = {name: value for name, value in limits.items() if value is not None}
-    target = None if stain is None else stain_target(stain, stain_reference)
+    entries = find_slides(slides, mpp=mpp)
     settings = TileSettings(
-        patch=PatchSize(patch_px, patch_mpp), stride_px=stride_px, stain=target, **chosen
+        patch=PatchSize(patch_px, patch_mpp),
+        stain=None if stain is None else stain_target(stain, stain_reference),
+        **{name: value for name, value in limits.items() if value is not None},
     )
     done, failures = tile_cohort(entries, settings, out, workers=workers)
     sheet = write_contact_sheet(out, failures)
-    typer.echo(f"to look at: {sheet}")
+    typer.echo(f"Look at the tiles in {sheet}")
     finish_cohort(len(done), failures, out, what="slides tiled")
 
 
 def export_tiles(
     tiles: Annotated[
-        Path, typer.Argument(help="Folder of tile files: ours, or with --slides other tools' too.")
+        Path,
+        typer.Argument(
+            help="Folder of tile files: those of tcgn-mil tile or, with --slides, of other tools."
+        ),
     ],
     layout: Annotated[
         str, typer.Option("--format", help="Layout to write: clam, trident, hest or geojson.")
@@ -91,12 +98,13 @@ def export_tiles(
     slides: Annotated[
         Path | None,
         typer.Option(
-            help="The slides, as to tile: needed for hest, which holds pixels, and for other tools' files."
+            help="Slides, as given to tcgn-mil tile. They are needed for hest, which holds pixels,"
+            " and for tile files of other tools."
         ),
     ] = None,
     mpp: SlideMpp = None,
 ) -> None:
-    """Write tile files for CLAM, TRIDENT or HEST tools, or tile grids as GeoJSON for QuPath."""
+    """Write tile files for CLAM, TRIDENT or HEST, or tile grids as GeoJSON for QuPath."""
     from tcgn_mil.preprocessing.interop.tile_writers import export_cohort
     from tcgn_mil.preprocessing.slides.table import find_slides
 
@@ -109,43 +117,30 @@ def import_features(
     source: Annotated[
         Path,
         typer.Argument(
-            help="Folder of features: CLAM's (h5_files, pt_files), TRIDENT's (features_*) or STAMP's; or a table, .csv"
-            " or .tsv, with a slide and its features a row."
+            help="Folder of features of CLAM (h5_files, pt_files), TRIDENT (features_*) or STAMP;"
+            " or a table (.csv, .tsv) with a slide and its features in each row."
         ),
     ],
-    encoder: Annotated[
-        str | None,
-        typer.Option(help="Encoder's name.", show_default="as the file states; CLAM's do not"),
-    ] = None,
+    encoder: Annotated[str | None, config_option(ImportSettings, "encoder")] = None,
     out: Out = Path("features"),
-    patch_px: Annotated[
-        int | None,
-        typer.Option(
-            help="Side of a tile in pixels, as it was cut.", show_default="as the file states"
-        ),
-    ] = None,
-    patch_mpp: Annotated[
-        float | None,
-        typer.Option(
-            help="µm per pixel of a tile.", show_default="by the file and the slide's mpp"
-        ),
-    ] = None,
+    patch_px: Annotated[int | None, config_option(ImportSettings, "patch_px")] = None,
+    patch_mpp: Annotated[float | None, config_option(ImportSettings, "patch_mpp")] = None,
     patients: Annotated[
         Path | None,
         typer.Option(
-            help="CSV or TSV with slide_id, patient_id[, mpp of level 0].",
-            show_default="TCGA names, else the slide",
+            help="CSV or TSV file with the columns slide_id, patient_id and, if known, mpp of"
+            " level 0.",
+            show_default="patients of TCGA names, else each slide its own",
         ),
     ] = None,
     mpp: SlideMpp = None,
 ) -> None:
-    """Convert features of CLAM, TRIDENT or STAMP, or a table; writes features/<slide>.h5 for finetune and predict."""
+    """Convert features of CLAM, TRIDENT or STAMP, or of a table, for finetune and predict.
+
+    Writes <out>/<slide>.h5.
+    """
     from tcgn_mil.preprocessing.features.feature_table import import_table
-    from tcgn_mil.preprocessing.features.import_features import (
-        ImportSettings,
-        find_sources,
-        import_cohort,
-    )
+    from tcgn_mil.preprocessing.features.import_features import find_sources, import_cohort
     from tcgn_mil.preprocessing.features.readers.table import is_feature_table
     from tcgn_mil.preprocessing.slides.names import slide_facts
     from tcgn_mil.types.features import LEVEL0
@@ -154,12 +149,13 @@ def import_features(
     if is_feature_table(source):
         done, failures = import_table(source, facts_of, encoder, out)
     else:
-        settings = ImportSettings(encoder, patch_px, patch_mpp)
+        given = {"encoder": encoder, "patch_px": patch_px, "patch_mpp": patch_mpp}
+        settings = resolve(ImportSettings, given)
         done, failures = import_cohort(find_sources(source), facts_of, settings, out)
     if unplaced := sum(info.positions != LEVEL0 for info in done):
         typer.echo(
-            f"{unplaced} slides without level-0 positions (no coords, or µm without the slide's --mpp): they train and"
-            " predict, without maps",
+            f"slides without positions in level-0 pixels: {unplaced} (no coordinates, or µm without"
+            " the slide's --mpp). They train and predict, but without maps",
             err=True,
         )
     finish_cohort(len(done), failures, out, what="slides imported")

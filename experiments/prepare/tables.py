@@ -1,4 +1,4 @@
-"""From tables to a cohort: ``bulk``, ``clinical``."""
+"""The verbs ``bulk`` and ``clinical``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-from tcgn_mil.experiments.command_line.console import print_rows
+from tcgn_mil.experiments.command_line.console import print_rows, resolve
+from tcgn_mil.experiments.command_line.options import config_option
+from tcgn_mil.preprocessing.bulk.config import BulkConfig
+from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
 
 
 def bulk(
@@ -17,81 +20,53 @@ def bulk(
             help="Expression: CSV, TSV (also .gz, .zip), Parquet, .h5ad, or a folder of GDC files."
         ),
     ],
-    unit: Annotated[
-        str,
-        typer.Option(
-            help="Unit of the values: tpm, tpm-subset, fpkm, fpkm-uq, counts, log2(tpm+1) etc., zscore."
-        ),
-    ],
+    unit: Annotated[str, config_option(BulkConfig, "unit")],
     slides: Annotated[
         Path,
         typer.Option(
-            help="The slides: one file, a folder, or a table with slide_id, patient_id and, if known, path."
+            help="Slides: one file, a folder, or a table with slide_id, patient_id and, if known,"
+            " path."
         ),
     ],
     out: Annotated[
         Path,
         typer.Option(
             "--out",
-            help="File to write; reports of slides, samples, genes beside it.",
+            help="File to write. Reports of slides, samples and genes are written beside it.",
             dir_okay=False,
         ),
     ] = Path("cohort.h5ad"),
-    layout: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="auto, wide, samples-by-genes, genes-by-samples, sequoia, porpoise, isb-cgc, gdc or h5ad.",
-        ),
-    ] = "auto",
-    gene_ids: Annotated[
-        str, typer.Option(help="Name genes by symbol or by ensembl id.")
-    ] = "symbol",
-    gene_map: Annotated[
-        Path | None,
-        typer.Option(
-            help="Table of id and gene (a Xena probe map) to name genes.", show_default=False
-        ),
-    ] = None,
-    layer: Annotated[
-        str | None, typer.Option(help="Layer of an .h5ad, instead of X.", show_default=False)
-    ] = None,
-    preparation: Annotated[
-        str, typer.Option(help="Slides to join, by TCGA name: any, diagnostic or frozen.")
-    ] = "any",
-    clinical: Annotated[
-        Path | None,
-        typer.Option(
-            help="clinical.csv, to count the joined patients' events.", show_default=False
-        ),
-    ] = None,
+    layout: Annotated[str | None, config_option(BulkConfig, "format", "--format")] = None,
+    gene_ids: Annotated[str | None, config_option(BulkConfig, "gene_ids")] = None,
+    gene_map: Annotated[Path | None, config_option(BulkConfig, "gene_map")] = None,
+    layer: Annotated[str | None, config_option(BulkConfig, "layer")] = None,
+    preparation: Annotated[str | None, config_option(BulkConfig, "preparation")] = None,
+    clinical: Annotated[Path | None, config_option(BulkConfig, "clinical")] = None,
 ) -> None:
-    """Join expression to slides by patient; writes cohort.h5ad (patients x genes), join_report.csv, gene_report.csv."""
-    from tcgn_mil.preprocessing.bulk.run import BulkConfig, write_cohort
+    """Join expression to slides by patient.
+
+    Writes cohort.h5ad (patients by genes), join_report.csv and gene_report.csv.
+    """
+    from tcgn_mil.preprocessing.bulk.run import write_cohort
     from tcgn_mil.preprocessing.slides.names import list_slides
 
-    summary = write_cohort(
-        expression,
-        list_slides(slides),
-        out,
-        BulkConfig(
-            unit=unit,
-            format=layout,
-            gene_ids=gene_ids,
-            gene_map=gene_map,
-            layer=layer,
-            preparation=preparation,
-            clinical=clinical,
-        ),
-    )
+    given = {
+        "unit": unit,
+        "format": layout,
+        "gene_ids": gene_ids,
+        "gene_map": gene_map,
+        "layer": layer,
+        "preparation": preparation,
+        "clinical": clinical,
+    }
+    config = resolve(BulkConfig, given)
+    summary = write_cohort(expression, list_slides(slides), out, config)
     for note in summary.notes:
         typer.echo(note, err=True)
     typer.echo(str(summary))
     if summary.failures:
-        typer.echo(
-            f"{len(summary.failures)} files left out, listed in {out.with_name('failures.csv')}",
-            err=True,
-        )
+        listed = out.with_name("failures.csv")
+        typer.echo(f"{len(summary.failures)} files left out, listed in {listed}", err=True)
         raise typer.Exit(1)
 
 
@@ -99,14 +74,16 @@ def clinical(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="Clinical table(s): CSV, TSV (also .gz, .zip), .xlsx. The first file wins."
+            help="Clinical tables: CSV, TSV (also .gz, .zip) or .xlsx. Where several tables have an"
+            " outcome of a patient, the first one counts."
         ),
     ],
     out: Annotated[
         Path,
         typer.Option(
             "--out",
-            help="File to write; a figure, dropped_patients.csv, agreement.csv beside it.",
+            help="File to write. A figure, dropped_patients.csv and agreement.csv are written"
+            " beside it.",
             dir_okay=False,
         ),
     ] = Path("clinical.csv"),
@@ -114,67 +91,49 @@ def clinical(
         list[str] | None,
         typer.Option(
             "--format",
-            help="auto, tcga-cdr, xena, porpoise, survpath, columns or covariates; once, or once a file.",
+            help="Layout: auto, tcga-cdr, xena, porpoise, survpath, columns or covariates. Give it"
+            " once, or once for each file.",
             show_default="auto",
         ),
     ] = None,
-    endpoint: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Endpoint wanted (OS, DSS, DFI, PFI), or the name of that in --time-column."
-        ),
-    ] = None,
-    covariate: Annotated[
-        list[str] | None, typer.Option(help="Column to keep as given; may be repeated.")
-    ] = None,
-    patient_column: Annotated[
-        str | None, typer.Option(help="Column of patients or samples.")
-    ] = None,
-    time_column: Annotated[
-        list[str] | None, typer.Option(help="Column of times; once an --endpoint.")
-    ] = None,
-    event_column: Annotated[
-        list[str] | None, typer.Option(help="Column of events; once an --endpoint.")
-    ] = None,
-    entry_column: Annotated[
-        str | None,
-        typer.Option(help="Column of the time when observation began (left truncation)."),
-    ] = None,
-    time_unit: Annotated[
-        str | None, typer.Option(help="Unit of --time-column: days, months or years.")
-    ] = None,
-    event_coding: Annotated[
-        str | None, typer.Option(help="What 1 means in --event-column: event or censored.")
-    ] = None,
-    event_values: Annotated[
-        str | None,
-        typer.Option(help="Text that means an event, e.g. dead,deceased; other text means none."),
-    ] = None,
-    months: Annotated[
-        float | None, typer.Option(help="Days in a month: 30.44 (PORPOISE) or 30 (SurvPath).")
-    ] = None,
-    sheet: Annotated[str, typer.Option(help="Sheet of a workbook.")] = "TCGA-CDR",
+    endpoint: Annotated[list[str] | None, config_option(ClinicalOptions, "endpoints")] = None,
+    covariate: Annotated[list[str] | None, config_option(ClinicalOptions, "covariates")] = None,
+    patient_column: Annotated[str | None, config_option(ClinicalOptions, "patient")] = None,
+    time_column: Annotated[list[str] | None, config_option(ClinicalOptions, "times")] = None,
+    event_column: Annotated[list[str] | None, config_option(ClinicalOptions, "events")] = None,
+    entry_column: Annotated[str | None, config_option(ClinicalOptions, "entry")] = None,
+    time_unit: Annotated[str | None, config_option(ClinicalOptions, "time_unit")] = None,
+    event_coding: Annotated[str | None, config_option(ClinicalOptions, "event_coding")] = None,
+    event_values: Annotated[str | None, config_option(ClinicalOptions, "event_values")] = None,
+    months: Annotated[float | None, config_option(ClinicalOptions, "month_days")] = None,
+    sheet: Annotated[str | None, config_option(ClinicalOptions, "sheet")] = None,
     allow_unusual: Annotated[
-        bool, typer.Option(help="Write in spite of what speaks against a declared unit or coding.")
+        bool,
+        typer.Option(
+            help="Write the table although its values speak against the declared unit or coding."
+        ),
     ] = False,
 ) -> None:
-    """Read survival in days, and covariates, one row a patient; checks units, codings, and sources on each other."""
-    from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
+    """Read survival in days, and covariates, with one row per patient.
+
+    Checks units and codings, and compares the tables with one another.
+    """
     from tcgn_mil.preprocessing.clinical.run import write_clinical
 
-    options = ClinicalOptions(
-        patient=patient_column,
-        times=tuple(time_column or ()),
-        events=tuple(event_column or ()),
-        entry=entry_column,
-        time_unit=time_unit,
-        event_coding=event_coding,
-        event_values=tuple(event_values.split(",")) if event_values else (),
-        month_days=months,
-        endpoints=tuple(endpoint or ()),
-        covariates=tuple(covariate or ()),
-        sheet=sheet,
-    )
+    given = {
+        "patient": patient_column,
+        "times": time_column,
+        "events": event_column,
+        "entry": entry_column,
+        "time_unit": time_unit,
+        "event_coding": event_coding,
+        "event_values": event_values.split(",") if event_values else None,
+        "month_days": months,
+        "endpoints": endpoint,
+        "covariates": covariate,
+        "sheet": sheet,
+    }
+    options = resolve(ClinicalOptions, given)
     summary = write_clinical(
         files, out, options, layouts=layout or ["auto"], allow_unusual=allow_unusual
     )
@@ -185,8 +144,6 @@ def clinical(
     if summary.agreement:
         print_rows(list(summary.agreement))
     if summary.dropped:
-        typer.echo(
-            f"{summary.dropped} outcomes or values listed in {out.parent / 'dropped_patients.csv'}",
-            err=True,
-        )
+        listed = out.parent / "dropped_patients.csv"
+        typer.echo(f"{summary.dropped} outcomes or values listed in {listed}", err=True)
     typer.echo(f"{summary.patients} patients: {out}")

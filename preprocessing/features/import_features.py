@@ -9,7 +9,6 @@ features of an encoder that it was not trained on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,26 +21,10 @@ from tcgn_mil.preprocessing.features.placement import place
 from tcgn_mil.preprocessing.features.readers import feature_suffixes, open_foreign
 from tcgn_mil.preprocessing.features.readers.base import ForeignFeatures
 from tcgn_mil.preprocessing.features.readers.clam_tensor import SUFFIXES as TENSOR_SUFFIXES
+from tcgn_mil.preprocessing.features.settings import ImportSettings
 from tcgn_mil.preprocessing.slides.names import SlideFacts
 from tcgn_mil.text import duplicates, preview
 from tcgn_mil.types.features import FeatureInfo
-
-
-@dataclass(frozen=True)
-class ImportSettings:
-    """Facts about the features that their files may not hold.
-
-    Attributes
-    ----------
-    encoder
-        Name of the encoder. A file that names its encoder must name this one.
-    patch_px, patch_mpp
-        Size of a tile, see :func:`~tcgn_mil.preprocessing.features.placement.place`.
-    """
-
-    encoder: str | None = None
-    patch_px: int | None = None
-    patch_mpp: float | None = None
 
 
 def find_sources(source: str | Path) -> dict[str, Path]:

@@ -8,6 +8,7 @@ import functools
 import textwrap
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, ValidationError
@@ -53,7 +54,8 @@ def config_class(cls: type[ConfigT]) -> type[ConfigT]:
     @functools.wraps(check_values)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
-            check_values(self, *args, **kwargs)
+            given = {name: _path_as_text(value) for name, value in kwargs.items()}
+            check_values(self, *map(_path_as_text, args), **given)
         except ValidationError as error:
             raise as_input_error(made, error, source=None) from error
 
@@ -61,6 +63,13 @@ def config_class(cls: type[ConfigT]) -> type[ConfigT]:
     type.__setattr__(made, "__init__", init)
     made.__doc__ = _with_attributes(made)
     return typing.cast("type[ConfigT]", made)
+
+
+def _path_as_text(value: Any) -> Any:
+    """Return paths as text, which is how a config keeps them for YAML and JSON."""
+    if isinstance(value, (list, tuple)) and any(isinstance(item, Path) for item in value):
+        return tuple(map(_path_as_text, value))
+    return str(value) if isinstance(value, Path) else value
 
 
 def declaration(config_class: type, key: str) -> FieldInfo:

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.cohort_file import cohort_meta, cohort_unit, read_cohort, slides_of
+from tcgn_mil.preprocessing.bulk.config import BulkConfig
 from tcgn_mil.preprocessing.bulk.patient_join import JoinRow, join_patients
 from tcgn_mil.preprocessing.bulk.reports import JoinSummary
-from tcgn_mil.preprocessing.bulk.run import BulkConfig, average_by_patient, write_cohort
+from tcgn_mil.preprocessing.bulk.run import average_by_patient, write_cohort
 from tcgn_mil.preprocessing.bulk.specimens import sample_specimens, slide_specimens
 from tcgn_mil.preprocessing.slides.table import SlideEntry, find_slides
 from tcgn_mil.tcga_barcodes import parse_barcode

@@ -13,8 +13,9 @@ from scipy import sparse
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.cohort_file import read_cohort
+from tcgn_mil.preprocessing.bulk.config import BulkConfig
 from tcgn_mil.preprocessing.bulk.genes import read_gene_map
-from tcgn_mil.preprocessing.bulk.run import BulkConfig, write_cohort
+from tcgn_mil.preprocessing.bulk.run import write_cohort
 from tcgn_mil.preprocessing.bulk.sources import ExpressionOptions, Samples, read_samples
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.types.units import ExpressionUnit

@@ -18,15 +18,15 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import main as cli
 from tcgn_mil.io.feature_files import read_feature_info, read_features
 from tcgn_mil.preprocessing.features.import_features import (
-    ImportSettings,
     find_sources,
     import_cohort,
 )
+from tcgn_mil.preprocessing.features.settings import ImportSettings
 from tcgn_mil.preprocessing.slides.names import SlideFacts
 from tcgn_mil.types.features import LEVEL0, SCALED, UNKNOWN
 
 WIDTH, TILES = 8, 12
-CLAM = ImportSettings("resnet50_trunc", 256, 0.5)
+CLAM = ImportSettings(encoder="resnet50_trunc", patch_px=256, patch_mpp=0.5)
 
 
 def values(seed: int = 0, rows: int = TILES, width: int = WIDTH) -> np.ndarray:
@@ -293,7 +293,7 @@ def test_finished_files_are_kept_until_something_changes(tmp_path: Path) -> None
     third = made()
     assert third["a"] != second["a"]
     assert third["b"] == second["b"]
-    made(ImportSettings("uni_v1", 256, 0.5))
+    made(ImportSettings(encoder="uni_v1", patch_px=256, patch_mpp=0.5))
     assert read_feature_info(tmp_path / "out" / "b.h5").encoder == "clam:uni_v1"
     made(facts=lambda slide: SlideFacts("P1", 0.25))
     assert read_feature_info(tmp_path / "out" / "b.h5").patient_id == "P1"
@@ -320,7 +320,7 @@ def test_patients_and_resolutions_of_the_command_line(run, tmp_path: Path) -> No
     )
     assert code == 1
     assert "2 slides imported" in said
-    assert "1 slides without level-0 positions" in said
+    assert "slides without positions in level-0 pixels: 1" in said
     assert "third is not in p.csv" in (tmp_path / "table" / "failures.csv").read_text()
     known, scaled = (read_feature_info(tmp_path / "table" / f"{slide}.h5") for slide in slides[:2])
     assert (known.patient_id, known.spec.slide_mpp, known.positions) == ("P1", 0.5, LEVEL0)

@@ -11,7 +11,8 @@ import pytest
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.cohort_file import read_cohort, slides_of
-from tcgn_mil.preprocessing.bulk.run import BulkConfig, write_cohort
+from tcgn_mil.preprocessing.bulk.config import BulkConfig
+from tcgn_mil.preprocessing.bulk.run import write_cohort
 from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
 from tcgn_mil.preprocessing.clinical.run import write_clinical
 from tcgn_mil.preprocessing.slides.names import list_slides

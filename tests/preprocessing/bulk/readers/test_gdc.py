@@ -13,10 +13,11 @@ import pytest
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.cohort_file import read_cohort
+from tcgn_mil.preprocessing.bulk.config import BulkConfig
 from tcgn_mil.preprocessing.bulk.expression_table import ExpressionTable, Person
 from tcgn_mil.preprocessing.bulk.readers import read_expression_table
 from tcgn_mil.preprocessing.bulk.readers.gdc import COLUMNS, SUFFIX
-from tcgn_mil.preprocessing.bulk.run import BulkConfig, write_cohort
+from tcgn_mil.preprocessing.bulk.run import write_cohort
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.types.units import ExpressionUnit
 
