@@ -175,6 +175,21 @@ def predictable(table: pd.DataFrame) -> NDArray[np.bool_]:
     """Mark the genes with q below 0.05 and an r above that of every baseline that has one.
 
     See docs/protocol.md, section Predictable genes.
+
+    Examples
+    --------
+    The second gene is predicted better by ridge regression on colour, and the third is not
+    significant.
+
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "q_model": [0.01, 0.01, 0.2],
+    ...         "r_model": [0.5, 0.3, 0.6],
+    ...         "r_ridge_colour": [0.4, 0.35, 0.1],
+    ...     }
+    ... )
+    >>> predictable(table).tolist()
+    [True, False, False]
     """
     passed = (table["q_model"] < MAX_Q).to_numpy()
     for gate in GATES:

@@ -272,6 +272,12 @@ def leaking_patients(fold: Fold, donors: Mapping[str, str]) -> list[str]:
     """Return the test patients whose donor also trains or validates.
 
     This happens only with folds from a file, where rows of a cohort are sections of one donor.
+
+    Examples
+    --------
+    >>> fold = Fold(0, train=("a1",), val=("b1",), test=("a2", "c1"))
+    >>> leaking_patients(fold, {"a1": "a", "a2": "a", "b1": "b", "c1": "c"})
+    ['a2']
     """
     used = {donors[name] for name in (*fold.train, *fold.val)}
     return [name for name in fold.test if donors[name] in used]
