@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -28,3 +29,23 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
         return Answer(ended.value.code or 0, captured.out, captured.err)
 
     return explain_with
+
+
+@pytest.fixture(scope="module")
+def slide_arguments(demo: Path) -> list[object]:
+    return [
+        "--encoder",
+        demo / "encoder" / "encoder.safetensors",
+        "--slide-model",
+        demo / "slide-model",
+        "--features",
+        demo / "features",
+        "--tiles",
+        demo / "tiles",
+        "--slides",
+        demo / "cohort" / "slides.csv",
+        "--steps",
+        2,
+        "--top",
+        2,
+    ]

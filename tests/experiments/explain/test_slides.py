@@ -18,26 +18,6 @@ from tcgn_mil.io.feature_files import find_features
 GENES = ("SYN_IMMUNE_01", "SYN_NULL_01")
 
 
-@pytest.fixture(scope="module")
-def slide_arguments(demo: Path) -> list[object]:
-    return [
-        "--encoder",
-        demo / "encoder" / "encoder.safetensors",
-        "--slide-model",
-        demo / "slide-model",
-        "--features",
-        demo / "features",
-        "--tiles",
-        demo / "tiles",
-        "--slides",
-        demo / "cohort" / "slides.csv",
-        "--steps",
-        2,
-        "--top",
-        2,
-    ]
-
-
 def test_tiles_of_top_attention_are_explained_by_the_score_that_the_slide_model_gives(
     call, demo: Path, slide_arguments: list[object], tmp_path: Path
 ) -> None:
@@ -89,7 +69,7 @@ def test_a_slide_that_cannot_be_explained_costs_a_row(
 def test_the_encoder_has_to_be_that_of_the_features(demo: Path) -> None:
     with pytest.raises(
         InputError,
-        match=r"timm:resnet10t: is timm:resnet10t-\w+, the slide model reads .* tcgn_tiny",
+        match=r"timm:resnet10t: is timm:resnet10t-\w+, but the slide model reads .* tcgn_tiny",
     ):
         ExplainedSlides(
             str(demo / "slide-model"),
