@@ -179,6 +179,7 @@ def name_table(
                 fix="give a map with the ids of this table to --gene-map",
             )
     named = name_genes(ids, symbols, by=by, path=path)
+    # log2(x + c) of a sum of x needs the offset c of the unit.
     offset = unit.log_offset or 0.0
     merged = merge_repeated(
         values.set_axis(pd.Index(named.names), axis=1), how=merge_rule(unit), log_offset=offset

@@ -126,20 +126,25 @@ def _join_patient(
     slides: list[Specimen], samples: list[Specimen], preparation: str
 ) -> tuple[list[JoinRow], list[JoinRow]]:
     """Apply the rules at the top of this module to one patient."""
+    # Rule 1: what a slide is by its own name, whatever the expression is.
     others = [_unwanted(slide, preparation) for slide in slides]
     wanted = [slide for slide, other in zip(slides, others, strict=True) if not other]
+    # Rule 2: tumour samples that some wanted slide could show.
     usable = [
         sample
         for sample in samples
         if sample.is_tumour and any(_same_type(sample, slide) for slide in wanted)
     ]
+    # Rule 3: only samples of the lowest type are averaged.
     best = min((sample.rank for sample in usable), default=None)
     chosen = [sample for sample in usable if sample.rank == best]
+    # Rule 4: equal values are one measurement that was copied, not two replicates.
     distinct = len({sample.content for sample in chosen})
     slide_reasons = [
         other or _slide_reason(slide, samples, chosen)
         for slide, other in zip(slides, others, strict=True)
     ]
+    # Rule 5: without a stated type of the expression, slides of several types may be left.
     slide_reasons = _one_type(slides, slide_reasons)
     kept_slides = [slide for slide, reason in zip(slides, slide_reasons, strict=True) if not reason]
     slide_rows = [
@@ -191,6 +196,7 @@ def _slide_reason(slide: Specimen, samples: list[Specimen], chosen: list[Specime
         return "no expression of this patient"
     if not any(sample.is_tumour for sample in samples):
         return "no tumour expression of this patient"
+    # The slide has to fit all chosen samples: they are averaged, so it stands for all of them.
     if not chosen or not all(_same_type(slide, sample) for sample in chosen):
         types = sorted({sample.rank for sample in chosen or samples if sample.is_tumour})
         return f"of sample type {slide.rank:02d}, but the expression is of type {_types(types)}"

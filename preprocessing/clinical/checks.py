@@ -83,6 +83,7 @@ def unit_alarm(time_days: NDArray[np.float64], layout: ClinicalLayout) -> tuple[
     if len(time_days) < MIN_PATIENTS or _plausible(time_days):
         return None
     median, longest = float(np.median(time_days)), float(time_days.max())
+    # Try the other units, so that the message can name a likely one.
     raw = time_days / layout.unit_days
     likely = [
         unit for unit, days in UNIT_DAYS.items() if unit != layout.unit and _plausible(raw * days)
@@ -130,9 +131,11 @@ def month_alarm(time_days: NDArray[np.float64], layout: ClinicalLayout) -> tuple
     if layout.unit_days not in lengths or len(time_days) < MIN_PATIENTS:
         return None
     months = time_days / layout.unit_days
+    # Months that were rounded to one decimal are 3 days apart: they fit any length of a month.
     if np.mean(_near_whole(months * 10, 1e-6)) > _ONE_DECIMAL:
         return None
     other = next(length for length in lengths if length != layout.unit_days)
+    # A month rounded to two decimals is off by at most half a unit of the last one.
     declared_share, other_share = (
         float(np.mean(_near_whole(months * length, 0.5 * 10**-_DECIMALS * length + 1e-6)))
         for length in (layout.unit_days, other)
@@ -171,6 +174,7 @@ def contradictions(outcomes: pd.DataFrame) -> int:
     if not {"OS", "DSS"} <= set(wide.columns):
         return 0
     both = wide[["OS", "DSS"]].dropna().astype(bool)
+    # DSS counts deaths of the disease, OS counts all deaths.
     impossible, other_cause = (
         int((both["DSS"] & ~both["OS"]).sum()),
         int((both["OS"] & ~both["DSS"]).sum()),
@@ -236,6 +240,7 @@ def compare(first: ClinicalTable, second: ClinicalTable) -> pd.DataFrame:
 def _rounding(table: ClinicalTable) -> float:
     """Return the days by which two copies of one time may differ because of rounding."""
     times = table.outcomes["time_days"].to_numpy(dtype=np.float64) / table.layout.unit_days
+    # A table of whole months or years is rounded by up to half a unit.
     whole = len(times) > 0 and bool(_near_whole(times, 1e-6).all())
     return max(SAME_TIME_DAYS, table.layout.unit_days / 2 if whole else 0.0)
 

@@ -129,6 +129,7 @@ class ClinicalLayout:
             seen = lowered.isin(self.event_values).astype("boolean")
         else:
             seen = lowered.map(_TRUTH).astype("boolean")
+            # PORPOISE and SurvPath store "censorship": there a 1 means that no event was seen.
             seen = seen if self.coding == "event" else ~seen
         return seen.mask(is_missing(cells))
 

@@ -78,6 +78,7 @@ def usable_outcomes(
     dropped : list of Dropped
         Rows that were not used, and conflicts between rows.
     """
+    # Without an entry time, patients are observed from time 0 on.
     entry = 0.0 if layout.entry is None else layout.days(table[layout.entry])
     rows = pd.DataFrame(
         {
@@ -92,6 +93,7 @@ def usable_outcomes(
     reason = _unusable(rows, table, layout, endpoint)
     usable, lost = rows[reason == ""], rows[reason != ""].assign(reason=reason[reason != ""])
     kept, conflicts = _one_row_per_patient(usable, endpoint.name, source)
+    # An unusable row is listed also if another row of the patient was used instead.
     first_row = kept.set_index("patient_id")["row"]
     dropped = [
         Dropped(
@@ -146,11 +148,13 @@ def _one_row_per_patient(
     usable: pd.DataFrame, endpoint: str, source: str
 ) -> tuple[pd.DataFrame, list[Dropped]]:
     """Apply rules 2 to 4 to the usable rows of an endpoint."""
+    # Several slides or samples of a patient repeat its outcome; equal rows carry no conflict.
     distinct = usable.drop_duplicates(["patient_id", "time_days", "event", "entry_days"])
     several = distinct[distinct.duplicated("patient_id", keep=False)]
     conflicts, refused = [], []
     for patient, rows in several.groupby("patient_id", sort=False):
         spread = max(np.ptp(rows["time_days"]), np.ptp(rows["entry_days"]))
+        # Tables that were converted from months differ by rounding, by up to a day.
         close = spread <= SAME_TIME_DAYS and rows["event"].nunique() == 1
         values = ", ".join(
             f"{row.time_days:g} d {'event' if row.event else 'censored'}"
@@ -182,6 +186,7 @@ def first_covariates(
     for name in layout.covariates:
         cells = table[name]
         given = pd.DataFrame({"patient": patients, "value": cells, "row": table.index.astype(str)})
+        # Rows that miss the value do not count as differing.
         given = given[~is_missing(cells)].drop_duplicates(["patient", "value"])
         kept[name] = given.drop_duplicates("patient").set_index("patient")["value"]
         several = given[given.duplicated("patient", keep=False)]

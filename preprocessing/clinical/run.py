@@ -166,6 +166,7 @@ def _merged(tables: Sequence[ClinicalTable]) -> list[SurvivalTable]:
     outcomes = pd.concat(
         [table.outcomes for table in tables if len(table.outcomes)] or [tables[0].outcomes]
     )
+    # The tables are in the order given, so the first row of a patient is that of the first table.
     outcomes = outcomes.drop_duplicates(["patient_id", "endpoint"])
     if outcomes.empty:
         lost = _counts([row for table in tables for row in table.dropped])
@@ -177,6 +178,7 @@ def _merged(tables: Sequence[ClinicalTable]) -> list[SurvivalTable]:
         )
     covariates = tables[0].covariates.replace("", pd.NA)
     for table in tables[1:]:
+        # An empty cell is missing, so the next table may fill it.
         covariates = covariates.combine_first(table.covariates.replace("", pd.NA))
     wanted = list(dict.fromkeys(name for table in tables for name in table.covariates.columns))
     late = any(table.layout.entry is not None for table in tables)

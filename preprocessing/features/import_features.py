@@ -72,6 +72,7 @@ def find_sources(source: str | Path) -> dict[str, Path]:
         or [path for name in ("h5_files", "pt_files") if (path := source / name).is_dir()]
         or [source]
     )
+    # STAMP keeps the files of a slide in folders of its own, so search below if there is none here.
     paths = [path for folder in places for path in _files_in(folder, "*")]
     paths = paths or _files_in(source, "**/*")
     with_positions = [path for path in paths if path.suffix not in TENSOR_SUFFIXES]

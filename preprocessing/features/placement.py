@@ -87,6 +87,7 @@ def place(
             fix="give --patch-px, the pixels of a tile as it was cut, and --patch-mpp",
         )
     patch = PatchSize(px, _patch_mpp(features, px, mpp, patch_mpp))
+    # A tile of known µm and known level-0 pixels gives the resolution of the slide.
     slide_mpp = patch.um / features.level0_px if mpp is None and features.level0_px else mpp
     in_um = features.layout == "stamp"
     if slide_mpp is None and features.coords is not None and not in_um:
@@ -100,6 +101,7 @@ def place(
         return PlacedTiles(np.full((rows, 2), -1, dtype=np.int64), spec, UNKNOWN)
     if not in_um:
         return PlacedTiles(features.coords.astype(np.int64), spec, LEVEL0)
+    # Without the resolution of the slide, positions are given in pixels of the tiles.
     pixels = np.rint(features.coords.astype(np.float64) / spec.slide_mpp).astype(np.int64)
     return PlacedTiles(pixels, spec, SCALED if slide_mpp is None else LEVEL0)
 

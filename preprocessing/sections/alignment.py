@@ -163,9 +163,13 @@ def measure_alignment(
     mpp
         µm per pixel of the thumbnail.
     """
+    # Both maps are averaged over a spot once. A spot is then read at its centre in all
+    # orientations.
     dark = spot_darkness(thumbnail, mpp)
     on_tissue = _mean_under_spots(tissue.astype(np.float32), mpp)
     height, width = tissue.shape
+    # Counts grow with the number of cells, and so does darkness. Their logarithm, because counts
+    # vary over orders of magnitude.
     depth = np.log1p(np.asarray(counts, dtype=np.float64))
     orientations = []
     for symmetry in SYMMETRIES:
@@ -176,6 +180,7 @@ def measure_alignment(
             Orientation(
                 symmetry.name,
                 float(darkness.mean()),
+                # A spot is on tissue if tissue covers more than half of its area.
                 float((covered > 0.5).mean()),
                 int(off.sum()),
                 _correlation(darkness, depth),
@@ -206,6 +211,7 @@ def apply_symmetry(
     >>> apply_symmetry(np.array([[10.0, 20.0]]), SYMMETRIES[1], width=100, height=50).tolist()
     [[90.0, 20.0]]
     """
+    # Swapping first and mirroring second gives all eight symmetries of the square, each once.
     x, y = np.asarray(centres, dtype=np.float64).T
     if symmetry.swap:
         x, y = y, x
@@ -228,6 +234,7 @@ def spot_darkness(thumbnail: NDArray[np.uint8], mpp: float) -> NDArray[np.float3
 
 def _mean_under_spots(layer: NDArray[np.float32], mpp: float) -> NDArray[np.float32]:
     kernel = disk(SPOT_UM / 2 / mpp).astype(np.float32)
+    # Replicated borders: black or white borders would change the score of spots near the edge.
     averaged = cv2.filter2D(layer, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
     return np.asarray(averaged, dtype=np.float32)
 

@@ -86,6 +86,7 @@ def fit_lattice(
     (290, 200.0, False)
     """
     array, pixels = np.asarray(array, dtype=np.float64), np.asarray(pixels, dtype=np.float64)
+    # Both sides are centred, so that the offset drops out of the fit.
     centred = array - array.mean(axis=0) if len(array) else array
     if len(array) < 3 or np.linalg.matrix_rank(centred) < 2:
         raise InputError(
@@ -94,9 +95,13 @@ def fit_lattice(
             fix="give the µm per pixel of the image with --mpp",
         )
     axes, *_ = np.linalg.lstsq(centred, pixels - pixels.mean(axis=0), rcond=None)
+    # In a square array half of the sums of column and row are odd.
     hexagonal = bool((array.sum(axis=1) % 2 == 0).all())
+    # All neighbours of a spot are at one distance. If the fit gives different distances, array
+    # and pixel positions do not belong together.
     steps = np.linalg.norm(np.array(_NEIGHBOURS[hexagonal]) @ axes, axis=1)
     pitch = float(steps.mean())
+    # Root mean square distance between the spots and the lattice that was fitted.
     off = float(
         np.sqrt(np.square(centred @ axes - pixels + pixels.mean(axis=0)).sum(axis=1).mean())
     )

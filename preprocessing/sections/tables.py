@@ -175,6 +175,7 @@ def write_slide_tables(folder: Path, finished: Sequence[FinishedSection], *, by:
         columns=["slide_id", "patient_id", "path", "mpp", "donor"],
     )
     write_csv(folder / "slides.csv", slides, digits=None)
+    # A gene that a section does not name was not counted there, and counts as 0.
     profiles = pd.DataFrame({section.report.section: section.profile for section in finished})
     profiles = profiles.sort_index().T.fillna(0).groupby(np.array(patients)).sum().astype(np.int64)
     profiles.index.name = "patient_id"

@@ -85,6 +85,8 @@ class SectionWriter:
             If the section cannot be read, no spot lies on its image, or its image is too coarse.
         """
         name = safe_file_name(source.section, what="section")
+        # A hash of the inputs and settings is stored in the files. If it is equal, the files are
+        # current. Contents are not hashed, because whole slides would have to be read for it.
         inputs = [_identity(path) for path in source.files()]
         chosen = [source.choices, asdict(self.settings), self.allow_coarse]
         made_from = content_hash([SCHEMA_VERSION, _RECIPE, inputs, chosen])
@@ -94,6 +96,7 @@ class SectionWriter:
             section = self._write(raw, made_from)
         if slides_out is not None:
             slide = slides_out / f"{name}.tiff"
+            # The slide depends on fewer settings than the spots, so it has a hash of its own.
             slide_of = content_hash(
                 [SCHEMA_VERSION, inputs, section.report.image_mpp, SLIDE_JPEG_QUALITY]
             )
@@ -115,14 +118,17 @@ class SectionWriter:
         if (disagreement := raw.image.disagreement(raw.image_mpp)) is not None:
             warnings.append(disagreement)
         with raw.image.open(raw.image_mpp) as slide:
+            # Positions are in full-resolution pixels, patches are cut from the available image.
             corners, side = patch_corners(raw.centres() * raw.image.scale, self.patch, slide.mpp)
             kept = self._kept(raw, slide, corners, side)
+            # Tissue is found at the same resolution as on slides; a coarser image stays as it is.
             mpp = max(TISSUE_MPP, slide.mpp)
             thumbnail = slide.thumbnail(mpp) if slide.mpp < mpp else whole_image(slide)
             tissue = find_tissue(thumbnail, mpp)
             alignment = measure_alignment(
                 thumbnail, tissue, raw.centres() * (raw.mpp / mpp), raw.totals(), mpp=mpp
             )
+            # A corner off the image is moved onto it, because the tissue mask ends there.
             fractions = tissue_fractions(tissue, np.maximum(corners, 0), side, slide.size)
             section = summarise_section(raw, kept, fractions, alignment, warnings, slide.size)
             adata = spot_table(raw, kept, fractions, section, made_from)

@@ -114,6 +114,7 @@ def as_float32(table: pd.DataFrame, path: Path) -> pd.DataFrame:
                 )
             cells = numbers
         values[:, position] = cells.to_numpy(dtype=np.float64, na_value=np.nan)
+    # Infinity often is the logarithm of zero. One such value would spoil every mean and rank.
     if np.isinf(values).any():
         row, column_at = np.argwhere(np.isinf(values))[0]
         raise InputError(

@@ -162,12 +162,15 @@ def _read_sheet(sheet: Path) -> tuple[list[_Entry], list[Failure]]:
         name, samples = _plain(cells["File Name"]), _distinct(cells["Sample ID"])
         cases = _distinct(cells["Case ID"])
         patients = {patient_of(name) for name in (*cases, *samples) if parse_barcode(name)}
+        # Pooled files of several samples cannot be assigned to one patient.
         if len(cases) > 1 or len(samples) > 1 or len(patients) > 1:
             reason = f"the sample sheet assigns it to {preview([*cases, *samples])}"
             failures.append(
                 Failure(name, _STAGE, reason, "keep files of one sample of one patient")
             )
             continue
+        # TCGA barcodes state the type. For other studies a sheet without types could hide normal
+        # tissue among the tumours.
         barcode = parse_barcode(samples[0])
         if untyped and (barcode is None or barcode.sample_type is None):
             raise InputError(
@@ -237,6 +240,8 @@ def _read_files(
         except InputError as error:
             failures.append(Failure(entry.name, _STAGE, error.reason, error.fix or ""))
             continue
+        # After the first file the number of genes is known, so a folder that is too large is
+        # refused before all of it is read.
         _check_size(len(entries), len(table), folder)
         genes_of[entry.name] = hashlib.blake2b("\n".join(table.index).encode()).hexdigest()
         gene_lists.setdefault(genes_of[entry.name], table["gene_name"])

@@ -76,6 +76,7 @@ def _check_size(path: Path) -> None:
     """Raise InputError for a matrix that is empty or would not fit into memory."""
     with h5py.File(path, "r") as file:
         shape = [len(file[name][file[name].attrs["_index"]]) for name in ("obs", "var")]
+    # 8 bytes: some steps hold the values as float64.
     if 8 * shape[0] * shape[1] > MAX_TABLE_BYTES:
         raise InputError(
             f"holds {shape[0]} x {shape[1]} values, too many to read at once",

@@ -302,6 +302,7 @@ def _load_picture(path: Path, name: str) -> NDArray[np.uint8]:
                 f"{name} of shape {stored.shape} is no RGB picture", path=path, fix=_WRITE_FIX
             )
         pixels = stored[:]
+    # The largest value tells shares of 1 from values of 0 to 255.
     if np.issubdtype(pixels.dtype, np.floating):
         top = 1.0 if np.nanmax(pixels) <= 1 else 255.0
         pixels = np.nan_to_num(pixels, nan=top) * (255 / top)

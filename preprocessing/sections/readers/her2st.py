@@ -211,6 +211,7 @@ def read_section(
             fix="check that both files are of one section and that spots are named {x}x{y}",
         )
     unplaced = counted[~counted.isin(positions.index)]
+    # A spot needs counts and a position. Each one that lacks one of them is listed with the reason.
     dropped = [
         (name, "not selected" if name in unselected else "no position in the spot file")
         for name in unplaced

@@ -137,6 +137,7 @@ def read_sample(files: HestFiles, settings: ReadSettings, request: SectionReques
         )
     slide = request.image or files.slide
     stored = None if files.patches is None else _read_patches(files.patches)
+    # HEST states the resolution of the slide with its patches, which is then checked by the spots.
     if stored is not None and settings.mpp is None:
         settings = replace(settings, mpp=stored.pixel_size)
     raw = read_library(library, settings, replace(request, image=slide))
@@ -190,6 +191,7 @@ class _HestPatches:
             )
         patch_centres = self.coords[rows[has_patch]] + self.side_px / 2
         off = np.abs(patch_centres - raw.centres()[has_patch]).max(axis=1)
+        # The median, so that a few patches alone do not decide.
         if np.median(off) > self.side_px / 4:
             raise InputError(
                 f"its patches lie {np.median(off):.0f} px from the spots of their barcodes",

@@ -201,6 +201,7 @@ def read_positions(path: Path) -> pd.DataFrame:
         (column), pixel_y (row) in pixels of the full-resolution image.
     """
     cells = read_cells(path)
+    # Space Ranger 1 wrote no header. The first cell then is a barcode, never the word.
     has_header = "barcode" in {str(cell).lower() for cell in cells.iloc[0]}
     names = [str(cell) for cell in cells.iloc[0]] if has_header else list(POSITION_COLUMNS)
     absent = [name for name in POSITION_COLUMNS if name not in names]
