@@ -90,15 +90,15 @@ def fit_reference(features: NDArray[np.floating], *, seed: int = 0) -> Reference
     >>> reference.score(features[:1]) < 1, reference.score(features[:1] + 10) > 1
     (array([ True]), array([ True]))
     """
-    features = np.asarray(features, dtype=np.float64)
-    groups = np.random.default_rng(seed).permutation(len(features)) % min(
-        _LEFT_OUT_GROUPS, len(features)
+    values = np.asarray(features, dtype=np.float64)
+    groups = np.random.default_rng(seed).permutation(len(values)) % min(
+        _LEFT_OUT_GROUPS, len(values)
     )
-    distances = np.empty(len(features))
+    distances = np.empty(len(values))
     for group in np.unique(groups):
         inside = groups == group
-        distances[inside] = _fit(features[~inside], np.zeros(1)).distance(features[inside])
-    return _fit(features, np.sort(distances))
+        distances[inside] = _fit(values[~inside], np.zeros(1)).distance(values[inside])
+    return _fit(values, np.sort(distances))
 
 
 def _fit(features: NDArray[np.float64], distances: NDArray[np.float64]) -> Reference:

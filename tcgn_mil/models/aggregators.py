@@ -163,7 +163,7 @@ def aggregator_class(config: MilConfig) -> type[Aggregator]:
     if config.form == "additive" and not _adds_up(AGGREGATORS[config.pooling], config):
         # The additive form adds the scores of two heads tile by tile. This equals the expression of
         # the bag only if the bag is a weighted sum of tiles that do not depend on one another.
-        usable = [name for name, known in AGGREGATORS.items() if _adds_up(known, config)]
+        usable = [name for name, other in AGGREGATORS.items() if _adds_up(other, config)]
         raise InputError(
             f"model.form=additive does not work with model.pooling={config.pooling}",
             fix=f"set model.pooling to one of {', '.join(usable)}, or use model.form=pooled",

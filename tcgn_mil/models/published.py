@@ -165,13 +165,17 @@ def to_published_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def check_tensors(
-    found: Mapping[str, Tensor], expected: Mapping[str, torch.Size], into: str, *, fix: str = _FIX
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, torch.Size],
+    into: str,
+    *,
+    fix: str = _FIX,
 ) -> None:
     """Check that tensors have exactly the expected names and shapes.
 
     Parameters
     ----------
-    found
+    tensors
         Tensors by name.
     expected
         Shapes by name.
@@ -185,7 +189,7 @@ def check_tensors(
     InputError
         Listing tensors that are missing, unknown or of another shape.
     """
-    problems = _problems(found, expected)
+    problems = _problems(tensors, expected)
     if problems:
         listed = "; ".join(problems[:_LISTED])
         more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
@@ -223,22 +227,22 @@ def load_cmt_trunk(model: TCGN, state_dict: Mapping[str, Tensor]) -> TrunkReport
     """
     own = model.state_dict()
     trunk = {published_name(name): name for name in own if _TRUNK.match(published_name(name))}
-    found = {name: tensor for name, tensor in state_dict.items() if name in trunk}
-    if not found:
+    given = {name: tensor for name, tensor in state_dict.items() if name in trunk}
+    if not given:
         raise InputError(
             "holds no tensor of the CMT trunk",
             fix="give a checkpoint of CMT, with tensor names like blocks_a.0",
         )
-    shapes = {name: _published_shape(trunk[name], own[trunk[name]].shape) for name in found}
+    shapes = {name: _published_shape(trunk[name], own[trunk[name]].shape) for name in given}
     resized = {
-        name: _resize_position_bias(found[name], shapes[name])
-        for name in found
+        name: _resize_position_bias(given[name], shapes[name])
+        for name in given
         if _POSITION_BIAS.match(name)
     }
-    resized = {name: tensor for name, tensor in resized.items() if tensor is not found[name]}
-    found |= resized
-    check_tensors(found, shapes, "the trunk")
-    filled = {trunk[name]: _from_published(trunk[name], tensor) for name, tensor in found.items()}
+    resized = {name: tensor for name, tensor in resized.items() if tensor is not given[name]}
+    given |= resized
+    check_tensors(given, shapes, "the trunk")
+    filled = {trunk[name]: _from_published(trunk[name], tensor) for name, tensor in given.items()}
     model.load_state_dict(filled, strict=False)
     return TrunkReport(
         filled=tuple(filled),
@@ -296,14 +300,14 @@ def _best_fit(state_dict: Mapping[str, Tensor], published: bool) -> dict[str, to
     return shapes
 
 
-def _problems(found: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> list[str]:
+def _problems(given: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> list[str]:
     return [
-        *(f"{name} is missing" for name in expected if name not in found),
-        *(f"{name} is unknown" for name in found if name not in expected),
+        *(f"{name} is missing" for name in expected if name not in given),
+        *(f"{name} is unknown" for name in given if name not in expected),
         *(
-            f"{name} is {tuple(found[name].shape)}, not {tuple(shape)}"
+            f"{name} is {tuple(given[name].shape)}, not {tuple(shape)}"
             for name, shape in expected.items()
-            if name in found and found[name].shape != shape
+            if name in given and given[name].shape != shape
         ),
     ]
 

@@ -76,7 +76,7 @@ def test_white_stays_white_and_no_jitter_is_the_identity() -> None:
 
 
 def test_stain_is_scaled_in_optical_density() -> None:
-    """A patch of pure haematoxylin stays on its line in optical density, whatever its strength."""
+    """A patch of pure haematoxylin stays on its line in optical density, at any strength."""
     direction = torch.tensor([0.650, 0.704, 0.286])
     pixels = (256 * torch.exp(-1.5 * direction) - 1).round().to(torch.uint8).expand(30, 2, 2, 3)
     found = augment(pixels, seeded(0), STAIN).float()

@@ -1,4 +1,4 @@
-"""Bags: what is read, what is sampled, how it is padded, and what is refused."""
+"""Bags are read, sampled and padded as asked, and unusable files are refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def slide(
     spec: TileSpec = SPEC,
     stain: Stain | None = None,
 ) -> Path:
-    """A feature file whose tile i of slide s has features s * 1000 + i in every column."""
+    """Write a feature file in which tile i of slide s has features s * 1000 + i."""
     path = folder / f"{name}.h5"
     first = sum(map(ord, name)) % 7 * 1000
     features = np.repeat(first + np.arange(tiles, dtype=np.float32)[:, None], width, axis=1)
@@ -43,7 +43,7 @@ def slide(
 
 
 def test_stain_normalisations_do_not_mix(tmp_path: Path) -> None:
-    """One reference for all, though each slide is fitted on its own."""
+    """All slides need one reference, although each slide is fitted by itself."""
     targets = (0.5,) * 8, (0.6,) * 8
     stains = [
         Stain("macenko", "a.png", target, (float(i),) * 8)

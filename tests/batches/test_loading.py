@@ -1,4 +1,4 @@
-"""Items made ahead: in order, on one core, without changing what other threads use."""
+"""Items are made ahead in order, on one core, without changing the cores of other threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches of spots: the same in memory and on disk, repeatable, whole, and with every target beside its patch."""
+"""Batches of spots are repeatable, complete, and the same from memory and from disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PX = 8
 
 
 def section(folder: Path, name: str, first: int, spots: int, px: int = PX) -> Path:
-    """A patch file whose i-th patch has the value first + i everywhere."""
+    """Write a patch file whose i-th patch has the value first + i everywhere."""
     path = folder / f"{name}_patches.h5"
     barcodes = [f"{i}x{i}" for i in range(spots)]
     with create_patch_file(
@@ -130,13 +130,14 @@ def test_sections_of_different_patch_sizes_are_refused(
 ) -> None:
     other = SectionRows(section(tmp_path, "C1", 0, 2, px=9), np.array([0, 1]))
     with pytest.raises(
-        InputError, match=r"C1_patches\.h5: patches are 9 px wide, but those of A1_patches\.h5 are 8 px"
+        InputError,
+        match=r"C1_patches\.h5: patches are 9 px wide, but those of A1_patches\.h5 are 8 px",
     ):
         load_patches([*sections, other])
 
 
 def test_batches_are_those_made_one_after_the_other(sections: list[SectionRows]) -> None:
-    """The draws of order and augmentation are taken in the order of the batches, whoever prepares them."""
+    """Draws of order and augmentation follow the order of the batches, in any thread."""
     held, config = load_patches(sections), AugmentConfig(stain=0.3, blur=1.0)
     stored = load_patches(sections, max_bytes=100)
     found = list(batches(stored, batch_size=2, augment=config).epoch(3))
@@ -151,7 +152,7 @@ def test_batches_are_those_made_one_after_the_other(sections: list[SectionRows])
 
 
 class Watched:
-    """Patches that say by which threads they were read, and may break."""
+    """Patches that record the threads by which they were read, and that can fail."""
 
     def __init__(self, broken_at: int = 10**9) -> None:
         self.readers: list[str] = []

@@ -1,4 +1,4 @@
-"""Inference: streaming equals all at once, large bags fit, and reading ahead keeps order and errors."""
+"""Encoding in batches equals encoding at once, large bags fit, and errors name their cause."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PATCH = PatchSize(112, 0.69)
 
 
 class ColourModel(nn.Module):
-    """Mean colour and its square, as features."""
+    """A model whose features are the mean colour and its square."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,9 +70,9 @@ def test_batches_of_any_size_give_the_same_features_in_order(toy: TileEncoder) -
     np.testing.assert_allclose(whole, parts, atol=1e-6)
     np.testing.assert_array_equal(coords, tiles(10)[1])
     np.testing.assert_array_equal(coords, part_coords)
-    expected = (
-        ColourModel().eval()(to_network_input(torch.from_numpy(tiles(10)[0]), TCGN_INPUT._replace(size_px=32))).detach().numpy()
-    )
+    pixels = torch.from_numpy(tiles(10)[0])
+    images = to_network_input(pixels, TCGN_INPUT._replace(size_px=32))
+    expected = ColourModel().eval()(images).detach().numpy()
     np.testing.assert_allclose(whole, expected, atol=1e-6)
 
 

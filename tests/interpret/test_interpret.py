@@ -1,4 +1,4 @@
-"""Explanations of models whose reasons are known, and TCGN's graph as the model itself used it."""
+"""Explanations agree with models whose reasons are known, and graphs with those of TCGN."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Quadrants(nn.Module):
 
 @pytest.fixture(scope="module")
 def tcgn() -> TCGN:
-    """tcgn_tiny with three genes, of random weights but for norms that have seen images."""
+    """Return a tcgn_tiny with three genes and random weights, whose norms have seen images."""
     torch.manual_seed(0)
     model = create_model("tcgn_tiny", num_classes=3)
     with torch.no_grad():
@@ -51,7 +51,7 @@ def tcgn() -> TCGN:
 
 
 def textured(count: int, *, seed: int = 0, side: int = 224) -> Tensor:
-    """Images with structure at the scale of a graph's patches."""
+    """Return images with structure at the scale of a graph's patches."""
     generator = torch.Generator().manual_seed(seed)
     return nn.functional.interpolate(
         torch.randn(count, 3, side // 8, side // 8, generator=generator), scale_factor=8.0

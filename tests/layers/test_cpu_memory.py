@@ -1,4 +1,4 @@
-"""A few images at a time, and freed memory that stays."""
+"""Images are processed a few at a time, and freed memory is kept."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 2)
     platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone has these thresholds"
 )
 def test_a_forward_pass_does_not_fetch_its_memory_anew() -> None:
-    """Page faults of 4 KB: next to none; without `keep_freed_memory` 7,000 to 90,000 of them a pass."""
+    """There are hardly any page faults of 4 KB; without `keep_freed_memory`, 7,000 to 90,000."""
     found = subprocess.run(
         [sys.executable, "-c", COUNT_FAULTS], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""Dropout: share, scale, seed and gradient."""
+"""Dropout has the right share, scale and gradient, and a seed repeats it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graph block: gradients against finite differences, and inputs that leave nodes without edges."""
+"""The graph block has correct gradients, and nodes without edges do no harm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tcgn_mil.layers.patch_graph import build_graph, select_edges
 
 
 def small_block(patch: int) -> GraphBlock:
-    """A block of 16 nodes in float64 whose every part has a visible effect."""
+    """Return a block of 16 nodes in float64, each part of which has a visible effect."""
     torch.manual_seed(patch)
     block = GraphBlock(2, patch, (4, 4), node_dim=4, edge_dim=2, encoder_ratio=1).double().eval()
     for name, parameter in block.named_parameters():

@@ -1,4 +1,4 @@
-"""Convolution and attention parts against plain formulas."""
+"""Convolution and attention layers agree with plain formulas."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tcgn_mil.layers.convolution import (
 
 
 def randomise(module: nn.Module) -> nn.Module:
-    """Give running statistics and scales values that matter."""
+    """Set running statistics and scales to values that change the result."""
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if name.endswith("running_var"):
             nn.init.uniform_(tensor, 0.5, 1.5)

@@ -1,4 +1,4 @@
-"""Edges: which are chosen, and the closed forms on them against the dense definitions in float64."""
+"""The right edges are selected, and closed forms agree with dense definitions in float64."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tcgn_mil.layers.patch_graph import (
 
 
 def random_edges(nodes: int, count: int, batch: int = 3, seed: int = 0) -> Tensor:
-    """Edges with loops, reversed pairs and, mostly, nodes that have no outgoing edge."""
+    """Draw edges with loops and reversed pairs; usually some nodes have no outgoing edge."""
     generator = torch.Generator().manual_seed(seed)
     scores = torch.rand(batch, nodes, nodes, generator=generator)
     scores += 0.3 * torch.eye(nodes) + 0.5 * torch.rand(batch, nodes, 1, generator=generator)
@@ -25,7 +25,7 @@ def random_edges(nodes: int, count: int, batch: int = 3, seed: int = 0) -> Tenso
 
 
 def dense_structure(edges: Tensor, nodes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """S~ (N, N), T (N, K) and L~ (K, K) of one graph, as ARCHITECTURE.md defines them."""
+    """Return the dense S~ (N, N), T (N, K) and L~ (K, K) of one graph, as CensNet defines them."""
     i, j = edges // nodes, edges % nodes
     one_hot = torch.eye(nodes, dtype=torch.float64)
     incidence = (one_hot[i] + one_hot[j]).T
@@ -109,7 +109,7 @@ def test_constant_attention_keeps_the_first_edges_only() -> None:
 
 @pytest.mark.parametrize(("nodes", "count"), [(196, 784), (30, 120), (30, 700), (5, 20), (14, 196)])
 def test_ties_go_to_the_lowest_index_as_in_a_stable_sort(nodes: int, count: int) -> None:
-    """For groups of seven, four and one."""
+    """The three sizes lead to groups of seven, four and one entries."""
     torch.manual_seed(0)
     attention = torch.randint(0, 5, (4, nodes, nodes)).float() / 7
     order = attention.flatten(1).sort(dim=1, descending=True, stable=True).indices

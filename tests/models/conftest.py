@@ -1,4 +1,4 @@
-"""The reference network: its parameters, images and golden outputs."""
+"""Fixtures: parameters, images and golden outputs of the reference network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REFERENCE = Path(__file__).parents[1] / "reference"
 
 @pytest.fixture(scope="session")
 def fill() -> ModuleType:
-    """The module tests/reference/fill.py."""
+    """Return the module tests/reference/fill.py."""
     spec = importlib.util.spec_from_file_location("fill", REFERENCE / "fill.py")
     assert spec is not None
     assert spec.loader is not None
@@ -36,7 +36,7 @@ def golden() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def published(fill: ModuleType) -> dict[str, Tensor]:
-    """A checkpoint in the published layout: 994 tensors."""
+    """Return a checkpoint in the published layout, with 994 tensors."""
     return {
         name: torch.as_tensor(value)
         for name, value in fill.filled_state(fill.published_shapes()).items()
@@ -45,7 +45,7 @@ def published(fill: ModuleType) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="session")
 def reference_model(published: dict[str, Tensor]) -> TCGN:
-    """The filled network in eval mode; tests leave its parameters as they are."""
+    """Return the network with these parameters in evaluation mode; tests must not change it."""
     model = create_model("tcgn_ti", num_classes=785)
     model.load_state_dict(convert_published_state_dict(published))
     return model.eval()
@@ -53,5 +53,5 @@ def reference_model(published: dict[str, Tensor]) -> TCGN:
 
 @pytest.fixture(scope="session")
 def images(fill: ModuleType) -> Tensor:
-    """The four golden images, (4, 3, 224, 224)."""
+    """Return the four golden images, (4, 3, 224, 224)."""
     return torch.stack([torch.as_tensor(fill.input_image(index)) for index in range(4)])

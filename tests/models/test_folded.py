@@ -1,4 +1,4 @@
-"""The folded network against the one it was made from."""
+"""The folded network predicts what the network predicts that it was made from."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tcgn_mil.models import TCGN, create_model, fold_for_inference
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
-    """Largest relative l2 distance of an image's prediction."""
+    """Return the largest relative l2 distance between predictions of an image."""
     return float(((found - expected).norm(dim=1) / expected.norm(dim=1)).max())
 
 
 @pytest.fixture(scope="module")
 def trained_norms() -> TCGN:
-    """A tcgn_tiny whose normalisations have seen images, so that folding them is not trivial."""
+    """Return a tcgn_tiny whose normalisations have seen images, so that folding changes weights."""
     torch.manual_seed(0)
     model = create_model("tcgn_tiny", num_classes=7).train()
     for name, parameter in model.named_parameters():
@@ -107,7 +107,9 @@ def test_it_refuses_to_train_and_unknown_dtypes(trained_norms: TCGN) -> None:
     with pytest.raises(ValueError, match="float64"):
         fold_for_inference(trained_norms, torch.float64)
     for other in (folded, torch.nn.Linear(2, 2)):
-        with pytest.raises(TypeError, match=f"only a TCGN can be folded, not a {type(other).__name__}"):
+        with pytest.raises(
+            TypeError, match=f"only a TCGN can be folded, not a {type(other).__name__}"
+        ):
             fold_for_inference(other)
 
 

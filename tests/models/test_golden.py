@@ -1,4 +1,4 @@
-"""The filled network against the golden numbers of tests/reference."""
+"""The network agrees with the outputs of the published network in tests/reference."""
 
 from __future__ import annotations
 
@@ -83,10 +83,11 @@ class _MisreadGradient(torch.autograd.Function):
 
 @contextmanager
 def gradient_misread_as_in_the_golden_run(model: TCGN) -> Iterator[None]:
-    """Repeat a fault of torch's batch normalisation that the golden gradients carry.
+    """Repeat an error of torch's batch normalisation that is in the golden gradients.
 
-    On a CPU, its backward pass for a single image misreads a gradient of another memory format than the map's (see
-    `BatchNorm`). It struck the golden run at the last norm of the first nine blocks of stage c, and nowhere else.
+    On a CPU, its backward pass for a single image misreads a gradient whose memory format differs
+    from that of the map (see `BatchNorm`). In the golden run this happened at the last norm of the
+    first nine blocks of stage c, and nowhere else.
     """
     hooks = [
         block.mlp.register_forward_hook(lambda _, inputs, output: _MisreadGradient.apply(output))
@@ -121,7 +122,7 @@ def test_loss_and_every_gradient_norm(
 def test_gradients_agree_with_finite_differences_where_golden_does_not(
     reference_model: TCGN, images: Tensor, golden: dict[str, np.ndarray]
 ) -> None:
-    """The golden norm of this parameter is a sixth of the true one, and ours is the true one."""
+    """The golden norm of this parameter is a sixth of the true norm; ours is the true norm."""
     name = "stages.2.blocks.8.mlp.project_norm.bias"
     parameter = dict(reference_model.named_parameters())[name]
     gradient = torch.autograd.grad(reference_model(images[:1]).square().mean(), parameter)[0]

@@ -1,4 +1,4 @@
-"""Training the head alone, and setting the last layer."""
+"""The head can be trained alone, and the last layer can be set."""
 
 from __future__ import annotations
 

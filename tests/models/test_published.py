@@ -1,4 +1,4 @@
-"""Published layout, CMT trunks, and files of weights."""
+"""Checkpoints of the published layout, CMT trunks and other files of weights are read."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_a_cmt_checkpoint_fills_the_trunk(published: dict[str, Tensor]) -> None:
 def test_a_cmt_checkpoint_of_smaller_images_has_its_position_biases_resized(
     published: dict[str, Tensor], px: int, tmp_path: Path
 ) -> None:
-    """The authors trained CMT-Ti on images of 160 px and CMT-XS on 192."""
+    """The authors trained CMT-Ti on images of 160 px and CMT-XS on images of 192 px."""
     trunk = {
         name: tensor
         for name, tensor in published.items()

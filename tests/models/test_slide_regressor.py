@@ -1,4 +1,4 @@
-"""The slide model: invariances, sums of tile scores, gradients, learning and own aggregators."""
+"""The slide model: invariances, sums of tile scores, gradients and learning."""
 
 from __future__ import annotations
 
@@ -7,13 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.models.aggregators import (
-    AGGREGATORS,
-    Aggregator,
-    Pooled,
-    register_aggregator,
-    weighted_sum,
-)
+from tcgn_mil.models.aggregators import AGGREGATORS
 from tcgn_mil.models.heads import SpotHead, SpotHidden
 from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.settings.slide_model import MilConfig
@@ -139,58 +133,6 @@ def test_the_additive_form_starts_as_the_head_trained_on_spots(hidden: int) -> N
     assert scores[:, 3].abs().max() < 0.2
     with pytest.raises(ValueError, match="additive"):
         SlideRegressor(D, G).start_from_spots(head, read.mean(dim=0))
-
-
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        (
-            {"pooling": "max", "form": "additive"},
-            r"form=additive does not work with model.pooling=max.*one of gated, attention, mean,",
-        ),
-        (
-            {"pooling": "transformer", "form": "additive"},
-            "form=additive does not work with model.pooling=transformer",
-        ),
-        (
-            {"pooling": "best"},
-            "model.pooling is 'best'.*one of gated, attention, mean, max, transformer",
-        ),
-        ({"pooling": "transformer", "heads": 3}, "not a multiple of model.heads 3"),
-    ],
-)
-def test_a_config_that_no_model_can_have_is_refused(keys: dict, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        SlideRegressor(D, G, MilConfig(**keys))
-
-
-def test_the_aggregator_door_takes_a_class_from_outside() -> None:
-    @register_aggregator("brightest")
-    class Brightest(Aggregator):
-        sentence = "the tile with the largest sum of values"
-
-        def __init__(self, config: MilConfig) -> None:
-            super().__init__()
-            self.sharpness = nn.Parameter(torch.ones(()))
-
-        def forward(self, values: Tensor, mask: Tensor) -> Pooled:
-            logits = self.sharpness * values.float().sum(dim=2)
-            attention = logits.masked_fill(~mask, -torch.inf).softmax(dim=1)[:, None]
-            return Pooled(weighted_sum(values, attention), attention)
-
-    try:
-        torch.manual_seed(0)
-        config = MilConfig(pooling="brightest", embedding=8, dropout=0)
-        model = SlideRegressor(D, G, config)
-        sharpness = model.get_parameter("attention.sharpness").item()
-        features, mask = bag(6)
-        first, last = (train(model, features, mask, torch.ones(1, G), steps=n) for n in (1, 50))
-        assert last < first
-        assert model.get_parameter("attention.sharpness").item() != sharpness
-        with pytest.raises(ValueError, match="'brightest' is registered already"):
-            register_aggregator("brightest")(Brightest)
-    finally:
-        AGGREGATORS.pop("brightest")
 
 
 def test_tile_scores_come_on_request_only(model: SlideRegressor) -> None:

@@ -1,4 +1,4 @@
-"""The network as a timm model."""
+"""TCGN behaves as a timm model."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_weights_in_half_precision_are_refused_with_a_remedy(
     "wrong", [{"in_chans": 4}, {"img_size": 256}, {"features_only": True}, {"global_pool": "max"}]
 )
 def test_options_that_tcgn_lacks_are_refused(wrong: dict) -> None:
-    with pytest.raises(ValueError, match="TCGN (has no|is built for)"):
+    with pytest.raises(ValueError, match=r"TCGN (has no|is built for)"):
         timm.create_model("tcgn_tiny", **wrong)
 
 

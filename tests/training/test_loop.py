@@ -34,7 +34,7 @@ def data() -> tuple[Tensor, Tensor]:
 
 
 def make_model() -> nn.Module:
-    """With buffers, dropout and a norm, so that all that a state must hold is there."""
+    """Return a model with buffers, dropout and a norm, all of which a state must restore."""
     torch.manual_seed(7)
     return nn.Sequential(
         nn.Linear(6, 16), nn.BatchNorm1d(16), nn.GELU(), nn.Dropout(0.2), nn.Linear(16, 3)
@@ -211,7 +211,7 @@ def test_a_state_of_another_recipe_is_refused_with_the_keys(tmp_path: Path) -> N
 
 
 def rates_of_steps(monkeypatch: pytest.MonkeyPatch, config: TrainingConfig) -> list[float]:
-    """Largest learning rate of each step."""
+    """Return the largest learning rate of each step."""
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer]
     rates, original = [], kind.step
 
@@ -256,7 +256,7 @@ def test_layer_decay_slows_the_layers_near_the_input() -> None:
 
 
 def test_the_average_is_what_is_validated_and_kept() -> None:
-    """Of weights that jump to and fro between steps the average lies between."""
+    """The weights jump between two values, and their average lies between these."""
     config = dataclasses.replace(CONFIG, average=0.9, lr=0.3, warmup_fraction=0.0)
     seen: list[float] = []
 
@@ -360,7 +360,9 @@ def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
 def test_a_broken_state_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     state = tmp_path / "state.safetensors"
     state.write_bytes(content)
-    with pytest.raises(InputError, match=r"state\.safetensors: cannot be read .* Fix: remove the file"):
+    with pytest.raises(
+        InputError, match=r"state\.safetensors: cannot be read .* Fix: remove the file"
+    ):
         train(make_model(), state_path=state)
 
 

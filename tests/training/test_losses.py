@@ -1,4 +1,4 @@
-"""Training losses against numpy, with missing targets."""
+"""Losses agree with numpy, also with missing targets."""
 
 from __future__ import annotations
 

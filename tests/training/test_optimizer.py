@@ -1,4 +1,4 @@
-"""Learning rates over time and depth, weight decay, and the optimizers' own formulas."""
+"""Learning rates follow time and depth, and weight decay follows the optimizer's formula."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_constant_rate_stays_at_its_peak_after_the_warm_up() -> None:
 
 
 def scales(model: nn.Module, layer_decay: float) -> dict[str, float]:
-    """Parameter name -> lr_scale."""
+    """Return the lr_scale of each parameter by name."""
     name_of = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = parameter_groups(model, 0.1, layer_decay)
     found = {

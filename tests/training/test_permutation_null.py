@@ -44,7 +44,7 @@ def bags_of(folder: Path, names: list[str], labels: np.ndarray, seed: int) -> Pa
 @pytest.mark.parametrize("pooling", ["gated", "max", "transformer"])
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_a_refit_is_the_fit_of_the_training_loop(tmp_path: Path, pooling: Any, keep: Any) -> None:
-    """Without dropout, whose draws differ: same order, rates, decay, clipping and epoch."""
+    """Order, rates, decay, clipping and epoch are the same; draws of dropout would differ."""
     names = {
         part: [f"{part[0]}{i}" for i in range(count)]
         for part, count in (("train", 11), ("val", 5), ("test", 4))
