@@ -34,7 +34,8 @@ from tcgn_mil.io.spot_files import find_sections, read_spots
 from tcgn_mil.preprocessing.bulk.config import BulkConfig
 from tcgn_mil.preprocessing.bulk.run import write_cohort
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
-from tcgn_mil.preprocessing.sections.run import SpotsConfig, write_spots
+from tcgn_mil.preprocessing.sections.config import SpotsConfig
+from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.slides.table import find_slides
 from tcgn_mil.preprocessing.tiles.cohort import tile_cohort
 from tcgn_mil.preprocessing.tiles.contact_sheet import write_contact_sheet

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -65,7 +65,7 @@ def tile(
             "--stain-reference is given without --stain",
             fix="give --stain macenko or --stain reinhard too",
         )
-    limits = {
+    limits: dict[str, Any] = {
         "stride_px": stride_px,
         "min_tissue": min_tissue,
         "max_blur": max_blur,

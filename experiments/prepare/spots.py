@@ -1,14 +1,15 @@
-"""From sections to a spot encoder: ``spots``, ``pretrain``, ``spot-cv``."""
+"""The verb ``spots``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tcgn_mil.experiments.command_line.console import finish_cohort
-from tcgn_mil.experiments.command_line.options import Out, PatchMpp, PatchPx
+from tcgn_mil.experiments.command_line.options import Out, PatchMpp, PatchPx, config_option
+from tcgn_mil.preprocessing.sections.config import SpotsConfig
 from tcgn_mil.types.tile_geometry import DEFAULT_PATCH_MPP, DEFAULT_PATCH_PX, PatchSize
 
 
@@ -16,78 +17,45 @@ def spots(
     source: Annotated[
         Path,
         typer.Argument(
-            help="Folder or file of ST sections, or a table with path[, section, patient_id, image]."
+            help="Folder or file of sections, or a table with the column path and, if known,"
+            " section, patient_id, image, format and mpp."
         ),
     ],
     out: Out = Path("spots"),
-    layout: Annotated[
-        str,
-        typer.Option("--format", help="Layout of the source: auto, her2st, visium, h5ad or hest."),
-    ] = "auto",
-    section: Annotated[
-        list[str] | None, typer.Option(help="Only this section; may be repeated.")
-    ] = None,
-    image: Annotated[
-        Path | None,
-        typer.Option(help="Full-resolution image of the section (Visium).", show_default=False),
-    ] = None,
+    layout: Annotated[str | None, config_option(SpotsConfig, "format", "--format")] = None,
+    section: Annotated[list[str] | None, config_option(SpotsConfig, "sections")] = None,
+    image: Annotated[Path | None, config_option(SpotsConfig, "image")] = None,
     patch_px: PatchPx = DEFAULT_PATCH_PX,
     patch_mpp: PatchMpp = DEFAULT_PATCH_MPP,
-    spot_pitch_um: Annotated[
-        float | None,
-        typer.Option(
-            help="Distance of neighbouring spots in µm.",
-            show_default="100 for Visium, 200 for her2st",
-        ),
-    ] = None,
-    mpp: Annotated[
-        float | None,
-        typer.Option(
-            help="µm per pixel of the images, instead of measuring it from the spots.",
-            show_default=False,
-        ),
-    ] = None,
-    gene_ids: Annotated[
-        str, typer.Option(help="Name genes by symbol or by ensembl id.")
-    ] = "symbol",
+    spot_pitch_um: Annotated[float | None, config_option(SpotsConfig, "spot_pitch_um")] = None,
+    mpp: Annotated[float | None, config_option(SpotsConfig, "mpp")] = None,
+    gene_ids: Annotated[str | None, config_option(SpotsConfig, "gene_ids")] = None,
     allow_coarse: Annotated[
-        bool,
-        typer.Option(
-            help="Write patches of an image too coarse for them, enlarged past the bound."
-        ),
+        bool, config_option(SpotsConfig, "allow_coarse", "--allow-coarse")
     ] = False,
-    slides_out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Also write each section as a pyramidal TIFF slide with its summed counts, here."
-        ),
-    ] = None,
-    pseudobulk_by: Annotated[
-        str,
-        typer.Option(
-            help="With --slides-out: counts summed, and slides joined, by section or by patient."
-        ),
-    ] = "section",
+    slides_out: Annotated[Path | None, config_option(SpotsConfig, "slides_out")] = None,
+    pseudobulk_by: Annotated[str | None, config_option(SpotsConfig, "pseudobulk_by")] = None,
 ) -> None:
-    """Read spatial transcriptomics into one SpotSet a section: raw counts, patches and an alignment picture."""
-    from tcgn_mil.preprocessing.sections.run import SpotsConfig, write_spots
+    """Read sections of spatial transcriptomics.
 
-    done, failures, notes = write_spots(
-        source,
-        out,
-        SpotsConfig(
-            format=layout,
-            sections=section,
-            image=image,
-            patch=PatchSize(patch_px, patch_mpp),
-            spot_pitch_um=spot_pitch_um,
-            mpp=mpp,
-            gene_ids=gene_ids,
-            allow_coarse=allow_coarse,
-            slides_out=slides_out,
-            pseudobulk_by=pseudobulk_by,
-        ),
-    )
+    Writes raw counts, patches and a picture of the alignment for each section.
+    """
+    from tcgn_mil.preprocessing.sections.run import write_spots
+
+    given: dict[str, Any] = {
+        "format": layout,
+        "sections": tuple(section) if section else None,
+        "image": image,
+        "spot_pitch_um": spot_pitch_um,
+        "mpp": mpp,
+        "gene_ids": gene_ids,
+        "slides_out": slides_out,
+        "pseudobulk_by": pseudobulk_by,
+    }
+    chosen = {key: value for key, value in given.items() if value is not None}
+    patch = PatchSize(patch_px, patch_mpp)
+    config = SpotsConfig(patch=patch, allow_coarse=allow_coarse, **chosen)
+    done, failures, notes = write_spots(source, out, config)
     for note in notes:
         typer.echo(note, err=True)
     finish_cohort(len(done), failures, out, what="sections read", unit="section")

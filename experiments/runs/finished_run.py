@@ -65,7 +65,7 @@ class Run:
         if not path.is_file():
             return pd.DataFrame()
         frame = read_cells(path, empty=[""])
-        if sort not in frame:
+        if sort is None or sort not in frame:
             return frame
         return frame.sort_values(sort, ascending=not down, kind="stable")
 

@@ -226,9 +226,8 @@ def write_report(
 
 
 def _template(name: str) -> str:
-    return (
-        files("tcgn_mil.experiments.runs").joinpath("templates", name).read_text(encoding="utf-8")
-    )
+    folder = files("tcgn_mil.experiments.runs") / "templates"
+    return (folder / name).read_text(encoding="utf-8")
 
 
 def _column(values: pd.Series) -> list[str]:

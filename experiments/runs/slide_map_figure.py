@@ -91,7 +91,9 @@ def _draw_tiles(
     """Draw tiles as squares, in colours that end at the 1st and the 99th percentile."""
     low, high = np.nanpercentile(values, (1, 99))
     corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) * side
-    squares = PolyCollection(coords[:, None] + corners, cmap="viridis", alpha=0.85, linewidth=0)
+    squares = PolyCollection(
+        list(coords[:, None] + corners), cmap="viridis", alpha=0.85, linewidth=0
+    )
     squares.set_array(values)
     squares.set_clim(low, max(high, low + 1e-12))
     axis.add_collection(squares)

@@ -41,7 +41,7 @@ from tcgn_mil.preprocessing.sections.readers.base import (
     SectionRequest,
     existing_files,
 )
-from tcgn_mil.preprocessing.sections.space_ranger import scale_of
+from tcgn_mil.preprocessing.sections.readers.space_ranger import scale_of
 from tcgn_mil.preprocessing.slides.readers.base import on_white
 from tcgn_mil.text import duplicates, preview
 

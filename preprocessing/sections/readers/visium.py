@@ -24,7 +24,7 @@ from tcgn_mil.preprocessing.sections.raw_section import (
     SectionSource,
 )
 from tcgn_mil.preprocessing.sections.readers.base import SectionReader, SectionRequest
-from tcgn_mil.preprocessing.sections.space_ranger import (
+from tcgn_mil.preprocessing.sections.readers.space_ranger import (
     SCALEFACTORS,
     find_image,
     find_matrix,
@@ -33,7 +33,7 @@ from tcgn_mil.preprocessing.sections.space_ranger import (
     refuse_other_layouts,
     section_name,
 )
-from tcgn_mil.preprocessing.sections.tenx_matrix import matrix_files, read_matrix
+from tcgn_mil.preprocessing.sections.readers.tenx_matrix import matrix_files, read_matrix
 from tcgn_mil.text import duplicates, preview
 
 POSITION_COLUMNS = (  # in the order of files without a header

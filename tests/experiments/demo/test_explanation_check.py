@@ -9,7 +9,8 @@ from tcgn_mil.experiments.demo.explanation_check import localisation, localisati
 from tcgn_mil.experiments.demo.synthetic import SyntheticConfig, make_cohort
 from tcgn_mil.experiments.spot_level import pretrain as pretraining
 from tcgn_mil.experiments.spot_level.config import SpotConfig
-from tcgn_mil.preprocessing.sections.run import SpotsConfig, write_spots
+from tcgn_mil.preprocessing.sections.config import SpotsConfig
+from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.settings.training import TrainingConfig
 
 

@@ -25,7 +25,8 @@ from tcgn_mil.io.feature_files import find_features
 from tcgn_mil.io.spot_files import read_patches, read_spots
 from tcgn_mil.models import create_encoder
 from tcgn_mil.models.network_input import EncoderInput
-from tcgn_mil.preprocessing.sections.run import SpotsConfig, write_spots
+from tcgn_mil.preprocessing.sections.config import SpotsConfig
+from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.tiles.pixels import centre_tile
 from tcgn_mil.types.tile_geometry import PatchSize
 

@@ -174,7 +174,7 @@ def test_sections_of_one_patient_can_be_slides_of_one_patient(
     bulk = pd.read_csv(slides / "pseudobulk.csv", index_col="patient_id")
     assert bulk.index.tolist() == ["A", "B"]
     assert bulk.loc["A"].tolist() == (single.loc["A1"] + single.loc["A2"]).tolist()
-    with pytest.raises(InputError, match=r"unknown pseudobulk 'slide'.*section or patient"):
+    with pytest.raises(InputError, match=r"'pseudobulk_by' is 'slide'.*'section' or 'patient'"):
         write(root, tmp_path / "out", pseudobulk_by="slide")
 
 
@@ -280,9 +280,9 @@ def test_unknown_formats_and_impossible_distances_are_refused(
     root = make_her2st("A1")
     with pytest.raises(InputError, match=r"unknown format 'xenium'.*her2st"):
         write(root, tmp_path / "out", format="xenium")
-    with pytest.raises(InputError, match=r"named by 'entrez'.*symbol"):
+    with pytest.raises(InputError, match=r"'gene_ids' is 'entrez'.*'symbol'"):
         write(root, tmp_path / "out", gene_ids="entrez")
-    with pytest.raises(InputError, match="spot distance of 0"):
+    with pytest.raises(InputError, match="'spot_pitch_um' is 0.*above 0"):
         write(root, tmp_path / "out", spot_pitch_um=0.0)
 
 

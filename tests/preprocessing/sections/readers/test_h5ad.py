@@ -18,9 +18,10 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.pyramid import write_pyramid
 from tcgn_mil.io.spot_files import read_patches, read_spots
 from tcgn_mil.preprocessing.sections import writer as section_writer
+from tcgn_mil.preprocessing.sections.config import SpotsConfig
 from tcgn_mil.preprocessing.sections.raw_section import RawSection, ReadSettings, SectionSource
 from tcgn_mil.preprocessing.sections.readers.visium import read_section
-from tcgn_mil.preprocessing.sections.run import SpotsConfig, write_spots
+from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.sections.sources import detect_format, find_sources
 from tcgn_mil.types.tile_geometry import PatchSize
 

@@ -1,0 +1,63 @@
+"""Settings of ``tcgn-mil spots``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tcgn_mil.config import config_class
+from tcgn_mil.types.tile_geometry import PatchSize
+
+
+@config_class
+class SpotsConfig:
+    """Settings for reading sections of spatial transcriptomics."""
+
+    format: str = Field(
+        "auto",
+        description="Layout of the source: her2st, visium, h5ad or hest, or auto to tell it by the"
+        " contents.",
+    )
+    sections: tuple[str, ...] | None = Field(
+        None, description="Section to read. By default all sections."
+    )
+    image: str | None = Field(
+        None,
+        description="Full-resolution image, for a source with one section. Layouts that hold their"
+        " own images need none.",
+    )
+    patch: PatchSize = Field(default_factory=PatchSize, description="Physical size of the patches.")
+    spot_pitch_um: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Distance between neighbouring spots in µm, from which the resolution of the"
+        " image is measured. By default 100 for the hexagonal array of Visium and 200 for the older"
+        " square arrays such as her2st.",
+    )
+    mpp: float | None = Field(
+        None,
+        description="µm per pixel of the full-resolution images, instead of measuring it. A value"
+        " more than 5 % off the measured one is refused.",
+    )
+    gene_ids: Literal["symbol", "ensembl"] = Field(
+        "symbol", description="Name genes by symbol or by ensembl id, if the source has both."
+    )
+    allow_coarse: bool = Field(
+        False,
+        description="Write patches even if the image is so coarse that they must be enlarged beyond"
+        " the limit. Such patches show less than slide tiles, and a model cannot tell.",
+    )
+    slides_out: str | None = Field(
+        None,
+        description="Also write each section here as a pyramidal TIFF slide, with slides.csv and"
+        " the summed counts in pseudobulk.csv (unit counts). A gene that a section does not name"
+        " counts as 0.",
+    )
+    pseudobulk_by: Literal["section", "patient"] = Field(
+        "section",
+        description="With --slides-out: sum counts, and join slides, by section or by patient."
+        " Sections of one donor are not independent; the column donor in slides.csv allows to keep"
+        " them in one fold.",
+    )
