@@ -104,12 +104,14 @@ def write_checkpoint(path: str | Path, model: nn.Module, header: Mapping[str, An
             f"target statistics of {preview(not_finite)} are not finite",
             fix="remove these genes from the panel",
         )
+    # Clones, since safetensors refuses tensors that share memory.
     tensors = {
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
     header = {"schema_version": SCHEMA_VERSION, **header}
     with atomic_path(path) as temporary:
+        # Without NaN, which is not JSON and which other readers refuse.
         text = json.dumps(header, allow_nan=False, default=str)
         save_file(tensors, temporary, metadata={_HEADER: text})
     write_json(path.with_suffix(".json"), header)
@@ -171,6 +173,7 @@ def read_header(path: str | Path, *, kind: str) -> dict[str, Any]:
             path=path,
             fix=f"give a file that tcgn-mil {_MADE_BY[kind]} wrote",
         )
+    # An older schema is read, a later one may mean something else by the same words.
     if header.get("schema_version", 0) > SCHEMA_VERSION:
         raise InputError(
             "was written by a later version of this package", path=path, fix="upgrade tcgn-mil"

@@ -111,6 +111,7 @@ def read_slide_model_info(path: str | Path) -> SlideModelInfo:
             in_features=int(header["in_features"]),
             unit=header["unit"],
             encoder=header["encoder"],
+            # The first checkpoints have neither of these two.
             stain=header.get("stain", NO_STAIN),
             tiling=header.get("tiling", {}),
             fold=Fold(int(fold["index"]), *parts),
