@@ -261,17 +261,17 @@ def test_bad_input_ends_with_one_line(
     slide = sorted(find_features(demo / "features"))[0]
     cases = [
         ([*spots, "--gene", "SYN_IMUNE_01"], "no gene SYN_IMUNE_01", "did you mean SYN_IMMUNE_01"),
-        ([*spots, *gene, "--section", "Q7"], "no section Q7", "sections are A1"),
+        ([*spots, *gene, "--section", "Q7"], "has no section Q7", "a name among A1"),
         (
             [*spots, *gene, "--section", "A1", "--spot", "99x99"],
             "A1.h5ad: has no spot 99x99",
-            "spots are",
+            "give --spot with a name",
         ),
         (spots, "no gene is named", "--gene"),
         ([*spots, *gene, *gene], "gene SYN_IMMUNE_01 is named twice", "once"),
-        ([*encoder, *gene], "0 kinds of picture", "one of --spots, --image, --slide-model"),
-        ([*spots, *gene, "--image", tmp_path / "small.png"], "2 kinds of picture", "one of"),
-        ([*spots, *gene, "--steps", 1], "steps are 1", "at least"),
+        ([*encoder, *gene], "0 of --spots, --image and --slide-model are given", "one of --spots"),
+        ([*spots, *gene, "--image", tmp_path / "small.png"], "2 of --spots", "one of --spots"),
+        ([*spots, *gene, "--steps", 1], "config key 'steps' is 1", "at least 2"),
         (
             [*encoder, *gene, "--spots", tmp_path / "none"],
             "no such folder of spot files",
@@ -298,15 +298,19 @@ def test_bad_input_ends_with_one_line(
             "finer scan",
         ),
         ([*encoder, *gene, "--image", tmp_path / "plain.png"], "plain.png", "--mpp"),
-        ([*spots, *gene, "--slide", "other"], "no slide model", "--slide-model"),
+        (
+            [*spots, *gene, "--slide", "other"],
+            "--slide is given without --slide-model",
+            "--slide-model",
+        ),
         (
             [*encoder, *gene, "--image", tmp_path / "plain.png", "--spot", "3x3"],
-            "but no spots",
+            "--spot is given without --spots",
             "--spots",
         ),
         ([*slide_arguments, *gene], "no slide is named", "--slide"),
-        ([*slide_arguments, *gene, "--slide", "other"], "no slide other", "slides are"),
-        ([*slide_arguments, "--gene", "ERBB2", "--slide", slide], "no gene ERBB2", "it has"),
+        ([*slide_arguments, *gene, "--slide", "other"], "no slide other", "a name among"),
+        ([*slide_arguments, "--gene", "ERBB2", "--slide", slide], "no gene ERBB2", "choose among"),
     ]
     for arguments, reason, fix in cases:
         answer = call(*arguments, "--out", tmp_path / "out")
