@@ -35,7 +35,7 @@ def chromium() -> str:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, and all tests that use the demo; start with slow files.
+    """Keep the tests of a file in one process, and all that use the demo; start with slow files.
 
     A fixture of a file, and the demo, are then built once and not once in each process.
     """
@@ -61,5 +61,5 @@ if not IN_PARALLEL:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-        """Drop the group that xdist appends to a test's name, so that pytest knows the name again."""
+        """Drop the group that xdist appends to a test's name, which pytest does not know."""
         report.nodeid = report.nodeid.partition("@")[0]

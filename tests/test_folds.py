@@ -1,4 +1,4 @@
-"""Folds: no group in two parts, every id tested once, files read back and checked."""
+"""Folds do not divide groups, test each name once, and are read back as they were written."""
 
 from __future__ import annotations
 

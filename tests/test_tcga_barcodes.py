@@ -1,4 +1,4 @@
-"""TCGA barcodes: what is read from the names of slides and aliquots, and what is left alone."""
+"""TCGA barcodes are parsed from the names of slides and samples; other names stay as they are."""
 
 from __future__ import annotations
 

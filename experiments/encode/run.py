@@ -169,9 +169,7 @@ def _write_slide(
     )
     # The reader gives the tiles in its own order, in which the features are.
     tiles = replace(tiles, coords=encoded.coords)
-    write_features(
-        path, encoded.features, tiles, encoder=encoder.identity, colour=encoded.colour
-    )
+    write_features(path, encoded.features, tiles, encoder=encoder.identity, colour=encoded.colour)
 
 
 def _is_current(path: Path, tiles: TileSet, encoder: TileEncoder) -> bool:

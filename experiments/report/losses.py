@@ -102,8 +102,8 @@ def _join_sentence(made: dict[str, Any]) -> str:
     return (
         f"Expression of {join['genes']} genes ({', '.join(made.get('sources', ()))}; unit"
         f" {join['unit']}) was joined to slides by {join['key']}: {join['patients']} patients have"
-        f" both, with {join['slides_kept']} of {join['slides']} slides and {join['samples_kept']} of"
-        f" {join['samples']} samples of expression.{outcomes}"
+        f" both, with {join['slides_kept']} of {join['slides']} slides and"
+        f" {join['samples_kept']} of {join['samples']} samples of expression.{outcomes}"
     )
 
 

@@ -212,7 +212,7 @@ def test_stain_options_are_checked_before_any_slide_is_read(refused, tmp_path: P
     Image.new("RGB", (600, 600), "white").save(tmp_path / "slide.png")
     slide, out = tmp_path / "slide.png", tmp_path / "tiles"
     for options, part in (
-        (("--stain-reference", slide), "--stain-reference without --stain"),
+        (("--stain-reference", slide), "--stain-reference is given without --stain"),
         (("--stain", "vahadane"), "unknown stain normalisation 'vahadane'"),
         (("--stain", "reinhard"), "--stain-reference"),
         (("--stain", "macenko", "--stain-reference", slide), "slide.png: too little stain"),

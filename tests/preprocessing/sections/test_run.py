@@ -282,7 +282,7 @@ def test_unknown_formats_and_impossible_distances_are_refused(
         write(root, tmp_path / "out", format="xenium")
     with pytest.raises(InputError, match=r"'gene_ids' is 'entrez'.*'symbol'"):
         write(root, tmp_path / "out", gene_ids="entrez")
-    with pytest.raises(InputError, match="'spot_pitch_um' is 0.*above 0"):
+    with pytest.raises(InputError, match=r"'spot_pitch_um' is 0.*above 0"):
         write(root, tmp_path / "out", spot_pitch_um=0.0)
 
 
