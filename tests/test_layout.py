@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("tcgn_mil", "preprocessing", "experiments")
-MOST_LINES, MOST_MODULES, MOST_CHARACTERS = 350, 14, 100
+(
+    MOST_LINES,
+    MOST_MODULES,
+)  # A note to a checker has to stand on the line that it is about.
+PRAGMA = re.compile(r"\s+# (type: ignore|noqa)\b.*$")
+MOST_CHARACTERS = 350, 14, 100
 QUESTION_WORDS = {"what", "which", "where", "how", "who", "when", "why"}
 
 
@@ -76,6 +82,6 @@ def test_no_line_is_long() -> None:
         for path in python_files(*SOURCES, "tests")
         if "reference" not in path.parts
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
-        if len(line) > MOST_CHARACTERS
+        if len(PRAGMA.sub("", line)) > MOST_CHARACTERS
     ]
     assert not long

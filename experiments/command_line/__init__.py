@@ -1,4 +1,4 @@
-"""What the verbs of ``tcgn-mil`` share: options, printed results and exit codes.
+"""Options, printed results and exit codes that the verbs of ``tcgn-mil`` share.
 
 Nothing heavy is imported here, so that ``tcgn-mil --help`` answers at once.
 """

@@ -1,1 +1,1 @@
-"""What a slide-level run is made from: the cohort, the targets of a fold and the spot encoder."""
+"""Inputs of a slide-level run: the cohort, the targets of a fold and the spot encoder."""
