@@ -326,7 +326,8 @@ def test_a_table_names_sections_patients_and_resolutions(
     out = tmp_path / "out"
     table = tmp_path / "sections.csv"
     table.write_text(
-        "\ufeffpath,section,patient_id,mpp\r\nher2st,A1,,1.01\r\nher2st,Z9,,\r\nnowhere,N1,P7,\r\nher2st,B2,,\r\n,,,\r\n",
+        "\ufeffpath,section,patient_id,mpp\r\nher2st,A1,,1.01\r\nher2st,Z9,,\r\n"
+        "nowhere,N1,P7,\r\nher2st,B2,,\r\n,,,\r\n",
         encoding="utf-8",
     )
     done, failures, _ = write(table, out, mpp=None)
