@@ -31,7 +31,7 @@ GENES, SAMPLES = 20_000, 1_000
 UNIT = "log2(tpm+1)"
 
 
-def make_cohort(folder: Path, genes: int, samples: int) -> dict[str, Path]:
+def make_tables(folder: Path, genes: int, samples: int) -> dict[str, Path]:
     """Write the manifest and each form of the table if they are missing; return the tables."""
     folder.mkdir(parents=True, exist_ok=True)
     patients = [f"TCGA-{number % 36:02d}-{number:04d}" for number in range(samples)]
@@ -105,7 +105,7 @@ def main() -> None:
     folder = asked.work / f"join_{asked.genes}x{asked.samples}"
     measured = {}
     context = multiprocessing.get_context("spawn")
-    for kind, path in make_cohort(folder, asked.genes, asked.samples).items():
+    for kind, path in make_tables(folder, asked.genes, asked.samples).items():
         with context.Pool(1) as pool:
             seconds = pool.apply(bare, (path,))
         with context.Pool(1) as pool:

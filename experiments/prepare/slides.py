@@ -140,7 +140,7 @@ def import_features(
     Writes <out>/<slide>.h5.
     """
     from tcgn_mil.preprocessing.features.feature_table import import_table
-    from tcgn_mil.preprocessing.features.import_features import find_sources, import_cohort
+    from tcgn_mil.preprocessing.features.import_features import find_feature_sources, import_cohort
     from tcgn_mil.preprocessing.features.readers.table import is_feature_table
     from tcgn_mil.preprocessing.slides.names import slide_facts
     from tcgn_mil.types.features import LEVEL0
@@ -151,7 +151,7 @@ def import_features(
     else:
         given = {"encoder": encoder, "patch_px": patch_px, "patch_mpp": patch_mpp}
         settings = resolve(ImportSettings, given)
-        done, failures = import_cohort(find_sources(source), facts_of, settings, out)
+        done, failures = import_cohort(find_feature_sources(source), facts_of, settings, out)
     if unplaced := sum(info.positions != LEVEL0 for info in done):
         typer.echo(
             f"slides without positions in level-0 pixels: {unplaced} (no coordinates, or µm without"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from tcgn_mil.experiments.runs.finished_run import files_below, read_cells
+from tcgn_mil.experiments.runs.finished_run import files_below, read_result_table
 from tcgn_mil.experiments.runs.page import Section, Table, as_picture, as_table
 
 _ROWS = 5000
@@ -62,7 +62,7 @@ def cohort_section(folders: Sequence[Path], cohorts: Iterable[Path]) -> Section 
         for path in files_below(folders, "dropped_patients.csv")
         for row in _by_reason(path, None)
     ]
-    failures = [read_cells(path) for path in files_below(folders, "failures.csv")]
+    failures = [read_result_table(path) for path in files_below(folders, "failures.csv")]
     failed = pd.concat(failures) if failures else pd.DataFrame()
     if len(failed):
         lost += [
@@ -137,7 +137,7 @@ def _join_table(path: Path) -> list[Table]:
     """Return the table of slides and samples, those that were left out first."""
     if not path.is_file():
         return []
-    table = read_cells(path).sort_values("kept", kind="stable")
+    table = read_result_table(path).sort_values("kept", kind="stable")
     names = {
         "kind": "what",
         "id": "id",
@@ -158,7 +158,7 @@ def _join_table(path: Path) -> list[Table]:
 
 
 def _tile_losses(path: Path) -> Iterator[dict[str, Any]]:
-    table = read_cells(path)
+    table = read_result_table(path)
     verdicts = [name for name in _VERDICTS if name in table]
     numbers = table[["kept", *verdicts]].apply(pd.to_numeric, errors="coerce").fillna(0)
     for name in verdicts:
@@ -180,7 +180,7 @@ def _tile_losses(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _by_reason(path: Path, step: str | None) -> Iterator[dict[str, Any]]:
-    table = read_cells(path)
+    table = read_result_table(path)
     if "reason" not in table:
         return
     kinds = table["kind"] if "kind" in table else pd.Series("patient", index=table.index)

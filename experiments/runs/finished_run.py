@@ -64,7 +64,7 @@ class Run:
         path = self.folder / file
         if not path.is_file():
             return pd.DataFrame()
-        frame = read_cells(path, empty=[""])
+        frame = read_result_table(path, empty=[""])
         if sort is None or sort not in frame:
             return frame
         return frame.sort_values(sort, ascending=not down, kind="stable")
@@ -142,7 +142,7 @@ def files_below(folders: Iterable[Path], name: str) -> list[Path]:
     return list({path.resolve(): path for path in paths}.values())
 
 
-def read_cells(path: Path, *, empty: Sequence[str] = ()) -> pd.DataFrame:
+def read_result_table(path: Path, *, empty: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV file that a stage wrote.
 
     Parameters

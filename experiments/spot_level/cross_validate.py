@@ -165,7 +165,7 @@ def run_fold(study: SpotStudy, folder: Path) -> FoldResults:
     """Train the networks of a fold and evaluate them on its test sections."""
     folder.mkdir(parents=True, exist_ok=True)
     write_study(study, folder)
-    networks = train_fold(study, folder)
+    networks = train_networks(study, folder)
     results = evaluate(study, networks, study.split.test, folder)
     curves = {
         f"{name} (seed {item.info.provenance.get('seed', 0)})": item.epochs
@@ -176,7 +176,7 @@ def run_fold(study: SpotStudy, folder: Path) -> FoldResults:
     return FoldResults(results, curves)
 
 
-def train_fold(study: SpotStudy, folder: Path) -> dict[str, list[TrainedNetwork]]:
+def train_networks(study: SpotStudy, folder: Path) -> dict[str, list[TrainedNetwork]]:
     """Train the networks of a fold.
 
     Returns

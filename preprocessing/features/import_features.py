@@ -27,7 +27,7 @@ from tcgn_mil.text import duplicates, preview
 from tcgn_mil.types.features import FeatureInfo
 
 
-def find_sources(source: str | Path) -> dict[str, Path]:
+def find_feature_sources(source: str | Path) -> dict[str, Path]:
     """Find the feature files of a folder.
 
     Parameters
@@ -121,7 +121,7 @@ def import_cohort(
     Parameters
     ----------
     sources
-        Slide id to feature file, as :func:`find_sources` gives them.
+        Slide id to feature file, as :func:`find_feature_sources` gives them.
     facts_of
         Function from a slide id to its patient and resolution. It may raise InputError.
     settings

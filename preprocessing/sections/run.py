@@ -12,7 +12,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.preprocessing.sections.config import SpotsConfig
 from tcgn_mil.preprocessing.sections.raw_section import ReadSettings
-from tcgn_mil.preprocessing.sections.sources import find_sources
+from tcgn_mil.preprocessing.sections.sources import find_section_sources
 from tcgn_mil.preprocessing.sections.tables import (
     FinishedSection,
     write_section_tables,
@@ -62,7 +62,8 @@ def write_spots(
     Parameters
     ----------
     source
-        Folder, file or table; see :func:`~tcgn_mil.preprocessing.sections.sources.find_sources`.
+        Folder, file or table; see
+        :func:`~tcgn_mil.preprocessing.sections.sources.find_section_sources`.
     out_dir
         Folder for the files.
     config
@@ -81,7 +82,9 @@ def write_spots(
     config = config or SpotsConfig()
     image = None if config.image is None else Path(config.image)
     slides_out = None if config.slides_out is None else Path(config.slides_out)
-    sources = find_sources(source, format=config.format, sections=config.sections, image=image)
+    sources = find_section_sources(
+        source, format=config.format, sections=config.sections, image=image
+    )
     writer = SectionWriter(
         Path(out_dir),
         ReadSettings(config.patch, config.spot_pitch_um, config.mpp, config.gene_ids),

@@ -25,7 +25,7 @@ AUTO = "auto"
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 
 
-def find_sources(
+def find_section_sources(
     source: str | Path,
     *,
     format: str = AUTO,

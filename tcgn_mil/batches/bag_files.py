@@ -37,14 +37,14 @@ class Bag(NamedTuple):
         return Bag(self.features[rows], self.coords[rows], self.slide_index[rows])
 
 
-class SlideFeatures(NamedTuple):
+class FeatureFile(NamedTuple):
     """A feature file with its header, which is read once and not in every epoch."""
 
     path: Path
     info: FeatureInfo
 
 
-def open_slides(paths: Sequence[str | Path]) -> tuple[SlideFeatures, ...]:
+def open_slides(paths: Sequence[str | Path]) -> tuple[FeatureFile, ...]:
     """Read the headers of feature files, and check that the files can be used together.
 
     Raises
@@ -54,7 +54,7 @@ def open_slides(paths: Sequence[str | Path]) -> tuple[SlideFeatures, ...]:
     """
     infos = [read_feature_info(path) for path in paths]
     check_same_encoder(infos, paths)
-    return tuple(SlideFeatures(Path(path), info) for path, info in zip(paths, infos, strict=True))
+    return tuple(FeatureFile(Path(path), info) for path, info in zip(paths, infos, strict=True))
 
 
 def check_same_encoder(infos: Sequence[FeatureInfo], paths: Sequence[str | Path]) -> FeatureInfo:
@@ -127,7 +127,7 @@ def read_bag(
 
 
 def read_slides(
-    slides: Sequence[SlideFeatures], *, max_tiles: int | None, generator: np.random.Generator | None
+    slides: Sequence[FeatureFile], *, max_tiles: int | None, generator: np.random.Generator | None
 ) -> Bag:
     """Read the tiles of slides whose headers were read; see :func:`read_bag`."""
     counts = [slide.info.n_tiles for slide in slides]

@@ -103,7 +103,7 @@ class CohortData:
         )
 
 
-class _SlideFeatures(NamedTuple):
+class _UsableSlide(NamedTuple):
     """A feature file, the mean (D,) of its features and its mean colour (30,), if it has one."""
 
     path: Path
@@ -190,10 +190,10 @@ def load_cohort(
 
 def _usable_slides(
     cohort: anndata.AnnData, features_dir: Path
-) -> tuple[dict[str, list[_SlideFeatures]], list[tuple[str, str, str]]]:
+) -> tuple[dict[str, list[_UsableSlide]], list[tuple[str, str, str]]]:
     """Return the usable slides of each patient, and the others with the reason."""
     files = find_features(features_dir)
-    usable: dict[str, list[_SlideFeatures]] = {}
+    usable: dict[str, list[_UsableSlide]] = {}
     dropped: list[tuple[str, str, str]] = []
     table = slides_of(cohort)
     rows = zip(table["slide_id"].astype(str), table["patient_id"].astype(str), strict=True)
@@ -212,14 +212,14 @@ def _usable_slides(
     return usable, dropped
 
 
-def _read_slide(path: Path) -> _SlideFeatures:
+def _read_slide(path: Path) -> _UsableSlide:
     """Read a whole feature file, so that a damaged one is known before training begins."""
     features, _, info = read_features(path)
     if not len(features):
         raise InputError(
             "has no tile", path=path, fix="check the tissue of the slide in its overlay picture"
         )
-    return _SlideFeatures(
+    return _UsableSlide(
         path,
         info,
         features.mean(axis=0, dtype=np.float64).astype(np.float32),
@@ -238,7 +238,7 @@ def shared_tiling(slides: Sequence[FeatureInfo]) -> dict[str, Any]:
 
 
 def _descriptors(
-    slides: Mapping[str, Sequence[_SlideFeatures]],
+    slides: Mapping[str, Sequence[_UsableSlide]],
 ) -> dict[str, NDArray[np.float32]]:
     """Return (M, D) mean features and, if every slide has them, (M, 30) colours of the patients.
 

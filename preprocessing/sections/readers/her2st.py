@@ -92,7 +92,9 @@ def _read(locate: Callable[[], SectionFiles], settings: ReadSettings) -> RawSect
     )
 
 
-def find_sections(source: str | Path, wanted: Sequence[str] | None = None) -> list[SectionFiles]:
+def find_section_files(
+    source: str | Path, wanted: Sequence[str] | None = None
+) -> list[SectionFiles]:
     """Find the files of the sections of a her2st folder.
 
     Parameters
@@ -114,7 +116,7 @@ def find_sections(source: str | Path, wanted: Sequence[str] | None = None) -> li
 
 
 def count_files(source: str | Path, wanted: Sequence[str] | None = None) -> dict[str, Path]:
-    """Return the count file of each section; parameters and errors as in :func:`find_sections`."""
+    """Return the count file of each section; parameters and errors as in :func:`find_section_files`."""
     source = Path(source)
     counts = sorted(
         path for path in (source / "ST-cnts").glob("*.tsv*") if not path.name.startswith(".")

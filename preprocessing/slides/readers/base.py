@@ -240,7 +240,7 @@ def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.rint(rgb * opacity + 255 * (1 - opacity)).astype(np.uint8)
 
 
-def check_file(path: Path) -> None:
+def check_slide_file(path: Path) -> None:
     """Check that a slide or image exists and is not empty.
 
     Raises

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.slides.readers.base import Slide, check_file, choose_mpp
+from tcgn_mil.preprocessing.slides.readers.base import Slide, check_slide_file, choose_mpp
 from tcgn_mil.preprocessing.slides.readers.registry import SlideReader
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
@@ -92,7 +92,7 @@ def tiff_mpp(path: str | Path) -> float | None:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Open an image, and turn every error of decoding into an InputError that names the file."""
-    check_file(path)
+    check_slide_file(path)
     try:
         with _open_unbounded(path) as image:
             width, height = image.size

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.slides.readers.base import Slide, check_file
+from tcgn_mil.preprocessing.slides.readers.base import Slide, check_slide_file
 from tcgn_mil.types.tile_geometry import check_mpp
 
 
@@ -148,7 +148,7 @@ def open_slide(
     >>> folder.cleanup()
     """
     path = Path(path)
-    check_file(path)
+    check_slide_file(path)
     for name, value in (("mpp", mpp), ("fallback mpp", fallback_mpp)):
         if value is not None:
             check_mpp(value, what=name, path=path)

@@ -18,7 +18,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import main as cli
 from tcgn_mil.io.feature_files import read_feature_info, read_features
 from tcgn_mil.preprocessing.features.import_features import (
-    find_sources,
+    find_feature_sources,
     import_cohort,
 )
 from tcgn_mil.preprocessing.features.settings import ImportSettings
@@ -130,7 +130,7 @@ def test_values_positions_and_identity_come_over(
 ) -> None:
     write(tmp_path / "in", "a", values())
     done, failures = import_cohort(
-        find_sources(tmp_path / "in"), at_40x, settings, tmp_path / "out"
+        find_feature_sources(tmp_path / "in"), at_40x, settings, tmp_path / "out"
     )
     assert not failures
     features, coords, info = read_features(tmp_path / "out" / "a.h5")
@@ -154,7 +154,9 @@ def test_tensors_take_their_positions_from_beside_or_say_that_they_have_none(
         write_tensor(
             tmp_path, slide, torch.from_numpy(values(number)), _use_new_zipfile_serialization=zipped
         )
-    _, failures = import_cohort(find_sources(tmp_path / "pt_files"), at_40x, CLAM, tmp_path / "out")
+    _, failures = import_cohort(
+        find_feature_sources(tmp_path / "pt_files"), at_40x, CLAM, tmp_path / "out"
+    )
     assert not failures
     for number, (slide, positions, coords) in enumerate(
         (("a", LEVEL0, grid()), ("b", UNKNOWN, np.full((12, 2), -1)))
@@ -170,26 +172,26 @@ def test_where_files_are_looked_for(tmp_path: Path) -> None:
     for slide in "ab":
         write_tensor(clam, slide, torch.from_numpy(values()))
     path = write_clam(clam, "a", values())
-    assert find_sources(clam) == {"a": path, "b": clam / "pt_files" / "b.pt"}
-    assert find_sources(path) == {"a": path}
+    assert find_feature_sources(clam) == {"a": path, "b": clam / "pt_files" / "b.pt"}
+    assert find_feature_sources(path) == {"a": path}
     path = write_trident(trident, "a", "uni_v1", values())
     (path.parent.parent / "patches").mkdir()
     (path.parent.parent / "patches" / "a_patches.h5").touch()
-    assert find_sources(trident) == {"a": path}
+    assert find_feature_sources(trident) == {"a": path}
     write_trident(trident, "a", "conch_v1", values())
     with pytest.raises(
         InputError, match=r"several encoders: .*features_conch_v1, .*features_uni_v1"
     ):
-        find_sources(trident)
+        find_feature_sources(trident)
     write_stamp(tmp_path / "stamp", "a", values())
     write_stamp(tmp_path / "stamp" / "again", "a", values())
     with pytest.raises(InputError, match="two files are of slide a"):
-        find_sources(tmp_path / "stamp")
+        find_feature_sources(tmp_path / "stamp")
     with pytest.raises(InputError, match="no such file or folder"):
-        find_sources(tmp_path / "gone")
+        find_feature_sources(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no feature file"):
-        find_sources(tmp_path / "empty")
+        find_feature_sources(tmp_path / "empty")
 
 
 def test_broken_files_cost_a_row_each(tmp_path: Path) -> None:
@@ -209,7 +211,7 @@ def test_broken_files_cost_a_row_each(tmp_path: Path) -> None:
     short = write_tensor(folder, "short", torch.zeros(300, WIDTH))
     short.write_bytes(short.read_bytes()[:-2000])
     write_tensor(folder, "zlast", torch.from_numpy(values()))
-    done, failures = import_cohort(find_sources(folder), at_40x, CLAM, out)
+    done, failures = import_cohort(find_feature_sources(folder), at_40x, CLAM, out)
     assert [info.slide_id for info in done] == ["a", "zlast"]
     assert sorted(path.name for path in out.iterdir()) == ["a.h5", "failures.csv", "zlast.h5"]
     rows = pd.read_csv(out / "failures.csv").set_index("slide")
@@ -336,7 +338,7 @@ def test_patients_and_resolutions_of_the_command_line(run, tmp_path: Path) -> No
 
 def test_imported_features_make_bags(tmp_path: Path) -> None:
     write_tensor(tmp_path, "a", torch.from_numpy(values()))
-    import_cohort(find_sources(tmp_path), at_40x, CLAM, tmp_path / "out")
+    import_cohort(find_feature_sources(tmp_path), at_40x, CLAM, tmp_path / "out")
     data = BagDataset(
         ["p"], {"p": [tmp_path / "out" / "a.h5"]}, np.zeros((1, 2), np.float32), seed=0
     )

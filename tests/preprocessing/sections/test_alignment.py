@@ -198,7 +198,7 @@ def test_the_alarm_says_how_much_darker() -> None:
 def test_real_sections_raise_no_alarm_and_each_wrong_orientation_does(
     real_data: Path, section: str
 ) -> None:
-    raw = her2st.read_section(her2st.find_sections(real_data / "her2st", [section])[0])
+    raw = her2st.read_section(her2st.find_section_files(real_data / "her2st", [section])[0])
     with raw.image.open(raw.mpp) as slide:
         thumbnail = slide.thumbnail(TISSUE_MPP)
     tissue = find_tissue(thumbnail, TISSUE_MPP)

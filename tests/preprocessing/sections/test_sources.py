@@ -20,7 +20,7 @@ from tcgn_mil.preprocessing.sections.raw_section import (
 )
 from tcgn_mil.preprocessing.sections.readers import register_section_reader
 from tcgn_mil.preprocessing.sections.readers.base import SectionReader, SectionRequest
-from tcgn_mil.preprocessing.sections.sources import detect_format, find_sources
+from tcgn_mil.preprocessing.sections.sources import detect_format, find_section_sources
 from tcgn_mil.types.tile_geometry import PatchSize
 
 
@@ -45,7 +45,7 @@ def test_door_a_layout_is_added_from_outside(tmp_path: Path) -> None:
     (tmp_path / "S1").mkdir()
     (tmp_path / "S1" / "spots.txt").write_text("spot,x,y,pixel_x,pixel_y,CD3D\na,1,2,10,20,7\n")
     assert detect_format(tmp_path / "S1") == "text"
-    (source,) = find_sources(tmp_path / "S1", sections=["S1"])
+    (source,) = find_section_sources(tmp_path / "S1", sections=["S1"])
     raw = source.read(ReadSettings(PatchSize(16, 1.0)))
     np.testing.assert_array_equal(raw.centres(), [[10, 20]])
     assert raw.totals().tolist() == [7]

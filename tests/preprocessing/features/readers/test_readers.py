@@ -16,7 +16,7 @@ from tile_sets import tile_set
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.feature_files import write_features
 from tcgn_mil.preprocessing.features import readers
-from tcgn_mil.preprocessing.features.import_features import find_sources
+from tcgn_mil.preprocessing.features.import_features import find_feature_sources
 from tcgn_mil.preprocessing.features.placement import place
 from tcgn_mil.preprocessing.features.readers import open_foreign, register_feature_reader
 from tcgn_mil.preprocessing.features.readers.base import FeatureReader, ForeignFeatures
@@ -124,7 +124,7 @@ def test_door_a_layout_is_added_from_outside(tmp_path: Path) -> None:
         FeatureReader("arrays", (".npy",), lambda path: path.suffix == ".npy", open_arrays)
     )
     np.save(tmp_path / "a.npy", FEATURES)
-    with open_foreign(find_sources(tmp_path)["a"]) as found:
+    with open_foreign(find_feature_sources(tmp_path)["a"]) as found:
         assert found.layout == "arrays"
         assert np.array_equal(np.concatenate(list(found.blocks())), FEATURES)
 

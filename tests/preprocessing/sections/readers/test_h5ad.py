@@ -22,7 +22,7 @@ from tcgn_mil.preprocessing.sections.config import SpotsConfig
 from tcgn_mil.preprocessing.sections.raw_section import RawSection, ReadSettings, SectionSource
 from tcgn_mil.preprocessing.sections.readers.visium import read_section
 from tcgn_mil.preprocessing.sections.run import write_spots
-from tcgn_mil.preprocessing.sections.sources import detect_format, find_sources
+from tcgn_mil.preprocessing.sections.sources import detect_format, find_section_sources
 from tcgn_mil.types.tile_geometry import PatchSize
 
 MakeVisium = Callable[..., Path]
@@ -64,7 +64,7 @@ def read(source: SectionSource, **settings: object) -> RawSection:
 
 
 def only(path: Path, **options: object) -> SectionSource:
-    (source,) = find_sources(path, **options)  # type: ignore[arg-type]
+    (source,) = find_section_sources(path, **options)  # type: ignore[arg-type]
     return source
 
 

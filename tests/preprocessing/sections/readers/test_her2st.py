@@ -12,7 +12,7 @@ import pytest
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.sections.raw_section import RawSection
-from tcgn_mil.preprocessing.sections.readers.her2st import find_sections, read_section
+from tcgn_mil.preprocessing.sections.readers.her2st import find_section_files, read_section
 
 MakeHer2st = Callable[..., Path]
 
@@ -20,7 +20,9 @@ MakeHer2st = Callable[..., Path]
 def read_one(
     root: Path, section: str = "A1", *, spot_pitch_um: float = 40.0, mpp: float | None = None
 ) -> RawSection:
-    return read_section(find_sections(root, [section])[0], spot_pitch_um=spot_pitch_um, mpp=mpp)
+    return read_section(
+        find_section_files(root, [section])[0], spot_pitch_um=spot_pitch_um, mpp=mpp
+    )
 
 
 def edit(
@@ -233,25 +235,25 @@ def test_sections_are_chosen_and_only_those_must_be_whole(make_her2st: MakeHer2s
     root = make_her2st("A1", "B2")
     next((root / "ST-imgs" / "B" / "B2").glob("*.png")).unlink()
     (root / "ST-cnts" / "._A1.tsv.gz").write_bytes(b"macOS")
-    assert [files.section for files in find_sections(root, ["A1"])] == ["A1"]
+    assert [files.section for files in find_section_files(root, ["A1"])] == ["A1"]
     with pytest.raises(InputError, match=r"B2: section B2 needs one image, found 0"):
-        find_sections(root)
+        find_section_files(root)
     with pytest.raises(InputError, match=r"has no section C9.*its sections A1, B2"):
-        find_sections(root, ["C9"])
+        find_section_files(root, ["C9"])
 
 
 def test_missing_parts_name_what_is_missing(make_her2st: MakeHer2st, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no ST-cnts"):
-        find_sections(tmp_path / "nowhere")
+        find_section_files(tmp_path / "nowhere")
     root = make_her2st("A1")
     (root / "ST-spotfiles" / "A1_selection.tsv").unlink()
     with pytest.raises(InputError, match=r"A1_selection.tsv: section A1 has no spot file"):
-        find_sections(root)
+        find_section_files(root)
 
 
 @pytest.mark.realdata
 def test_section_c5_is_read_as_published(real_data: Path) -> None:
-    raw = read_section(find_sections(real_data / "her2st", ["C5"])[0])
+    raw = read_section(find_section_files(real_data / "her2st", ["C5"])[0])
     assert raw.counts.shape == (181, 15721)
     assert raw.mpp == pytest.approx(0.687, rel=0.003)  # by the array printed on the glass
     assert np.median(raw.totals()) == pytest.approx(10015, abs=1)
