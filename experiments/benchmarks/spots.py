@@ -34,7 +34,7 @@ from tcgn_mil.batches.spots import SpotBatches
 from tcgn_mil.io.atomic import write_csv, write_json
 from tcgn_mil.models.encoders import create_encoder
 from tcgn_mil.models.network_input import TCGN_INPUT, to_network_input
-from tcgn_mil.preprocessing.sections.readers.her2st import find_sections
+from tcgn_mil.preprocessing.sections.readers.her2st import find_section_files
 from tcgn_mil.statistics.bootstrap import block_bootstrap
 from tcgn_mil.statistics.gene_metrics import pearson
 from tcgn_mil.statistics.sequencing_depth import depth_adjusted_pearson
@@ -259,7 +259,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.her2st is not None:
         lattices = {}
-        for files in find_sections(asked.her2st):
+        for files in find_section_files(asked.her2st):
             table = pd.read_csv(files.positions, sep="\t")
             lattices[files.section] = table[["pixel_x", "pixel_y"]].to_numpy(dtype=float)
         table, values = calibrate(lattices, asked.pairs)

@@ -31,7 +31,7 @@ from tcgn_mil.experiments.demo.synthetic.slide_artefacts import (
 from tcgn_mil.experiments.demo.synthetic.tissue import item_fractions, region_map
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.pyramid import write_pyramid
-from tcgn_mil.preprocessing.sections.readers.her2st import find_sections
+from tcgn_mil.preprocessing.sections.readers.her2st import find_section_files
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.grid import lay_grid, tissue_fractions
 from tcgn_mil.preprocessing.tiles.settings import TISSUE_MPP, TileSettings
@@ -76,7 +76,7 @@ def spots_and_strays(
 def measure_sections(her2st: Path, out: Path) -> pd.DataFrame:
     """Return one row per section and method."""
     rows = []
-    for files in find_sections(her2st):
+    for files in find_section_files(her2st):
         entry = SlideEntry(files.section, files.patient, files.image, HER2ST_MPP)
         tiles = tile_slide(entry, TileSettings(), out)
         table = pd.read_csv(files.positions, sep="\t")

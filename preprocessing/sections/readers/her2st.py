@@ -116,7 +116,7 @@ def find_section_files(
 
 
 def count_files(source: str | Path, wanted: Sequence[str] | None = None) -> dict[str, Path]:
-    """Return the count file of each section; parameters and errors as in :func:`find_section_files`."""
+    """Return the count file of each section; see :func:`find_section_files` for the arguments."""
     source = Path(source)
     counts = sorted(
         path for path in (source / "ST-cnts").glob("*.tsv*") if not path.name.startswith(".")
