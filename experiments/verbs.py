@@ -1,9 +1,10 @@
-"""The verbs of ``tcgn-mil``: the one tuple over which the command line and the report loop.
+"""Registry of the verbs of ``tcgn-mil``, over which the command line and the report loop.
 
-A verb is a folder ``experiments/<verb>/`` with ``command.py`` (options and what is printed) and,
-where its runs appear in the report, ``report.py`` with an object ``REPORT``. Verbs whose work is
-done by ``preprocessing`` alone share the folder ``experiments/prepare``. Only ``demo`` and
-``report`` are not here: they work on what the other verbs wrote (see ``experiments/main.py``).
+A verb has a folder in ``experiments`` with ``command.py`` (its options and what it prints) and,
+where its runs appear in the report, ``report.py`` with an object ``REPORT``. Verbs that do similar
+work share a folder: ``spot_level`` has pretrain and spot-cv, ``slide_level`` has finetune and
+slide-cv, and ``prepare`` has those whose work is done by ``preprocessing``. Only ``demo`` and
+``report`` are not here, because they work on what the other verbs wrote (``experiments/main.py``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.associate.command import associate
 from tcgn_mil.experiments.encode.command import encode
 from tcgn_mil.experiments.explain.command import explain
@@ -24,6 +24,7 @@ from tcgn_mil.experiments.prepare.tables import bulk, clinical
 from tcgn_mil.experiments.slide_level.command import finetune, slide_cross_validation
 from tcgn_mil.experiments.spot_level.command import pretrain, spot_cross_validation
 from tcgn_mil.experiments.survive.command import survive
+from tcgn_mil.registry import add_entry
 
 if TYPE_CHECKING:
     from tcgn_mil.experiments.runs.report_part import ReportPart
@@ -59,7 +60,7 @@ class Verb:
         return part
 
 
-_VERBS = [
+_SHIPPED = (
     Verb("spots", spots),
     Verb("pretrain", pretrain),
     Verb("spot-cv", spot_cross_validation, f"{_PACKAGE}.spot_level.report"),
@@ -76,12 +77,15 @@ _VERBS = [
     Verb("explain", explain),
     Verb("associate", associate, f"{_PACKAGE}.associate.report"),
     Verb("survive", survive, f"{_PACKAGE}.survive.report"),
-]
+)
+_VERBS: dict[str, Verb] = {}
+for _verb in _SHIPPED:
+    add_entry(_VERBS, _verb.name, _verb, what="verb")
 
 
 def verbs() -> tuple[Verb, ...]:
     """Return all verbs, those of other packages last."""
-    return tuple(_VERBS)
+    return tuple(_VERBS.values())
 
 
 def register_verb(verb: Verb) -> None:
@@ -92,6 +96,4 @@ def register_verb(verb: Verb) -> None:
     InputError
         If there is a verb of that name.
     """
-    if verb.name in {other.name for other in _VERBS}:
-        raise InputError(f"the verb {verb.name!r} is registered already", fix="choose another name")
-    _VERBS.append(verb)
+    add_entry(_VERBS, verb.name, verb, what="verb")

@@ -22,6 +22,7 @@ from tcgn_mil.preprocessing.clinical.layouts import (
     plain,
 )
 from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
+from tcgn_mil.registry import add_entry
 from tcgn_mil.text import duplicates
 
 AUTO = "auto"
@@ -91,12 +92,12 @@ CLINICAL_LAYOUTS: dict[str, LayoutReader] = {}
 
 
 def register_clinical_layout(reader: LayoutReader) -> None:
-    """Add a layout of clinical tables, or replace the one of the same name.
+    """Add a layout of clinical tables.
 
-    With ``auto``, layouts are tried in reverse order of registration.
+    With ``auto``, layouts are tried in reverse order of registration. A name that is taken raises
+    InputError.
     """
-    CLINICAL_LAYOUTS.pop(reader.name, None)
-    CLINICAL_LAYOUTS[reader.name] = reader
+    add_entry(CLINICAL_LAYOUTS, reader.name, reader, what="layout of clinical tables")
 
 
 def layout_of(
@@ -111,7 +112,7 @@ def layout_of(
     columns
         Its column names.
     options
-        What the user declares.
+        Facts that the user declares.
     layout
         A key of :data:`CLINICAL_LAYOUTS`, or ``auto`` to tell the layout by the columns.
 

@@ -7,7 +7,8 @@ class, registered under the name that the setting ``model.pooling`` uses:
 ['attention', 'gated', 'max', 'mean', 'transformer']
 
 To add one, derive a class from :class:`Aggregator` and register it with
-:func:`register_aggregator`; nothing else has to change.
+:func:`register_aggregator`. If the class has a file of its own, import that file, because the class
+is registered when its file is imported.
 
 References
 ----------
@@ -33,6 +34,7 @@ from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.layers.linear_attention import LinearAttention
+from tcgn_mil.registry import add_entry
 from tcgn_mil.settings.slide_model import MilConfig
 
 _TRANSFORMER_LAYERS = 2
@@ -116,7 +118,7 @@ def register_aggregator(name: str) -> Callable[[_Class], _Class]:
 
     Raises
     ------
-    ValueError
+    InputError
         If another class has this name.
 
     Examples
@@ -138,9 +140,7 @@ def register_aggregator(name: str) -> Callable[[_Class], _Class]:
     """
 
     def register(aggregator: _Class) -> _Class:
-        if name in AGGREGATORS:
-            raise ValueError(f"aggregator {name!r} is registered already; choose another name")
-        AGGREGATORS[name] = aggregator
+        add_entry(AGGREGATORS, name, aggregator, what="aggregator")
         return aggregator
 
     return register

@@ -21,6 +21,7 @@ from tcgn_mil.models.network_input import TCGN_INPUT, EncoderInput
 from tcgn_mil.models.published import check_tensors
 from tcgn_mil.models.tcgn_variants import CONFIGS
 from tcgn_mil.models.weights import check_finite, create_model, load_weights, read_tensors
+from tcgn_mil.registry import add_entry
 
 
 class RegisteredEncoder(NamedTuple):
@@ -57,6 +58,9 @@ def register_encoder(
     - ``get_classifier()`` returns the head, which ends in a linear layer;
     - ``reset_classifier(num_classes)`` replaces the head.
 
+    To fine-tune the network on whole slides (``finetune --encoder-train``), it needs timm's
+    ``group_matcher`` as well, which names its layers in order of depth.
+
     Parameters
     ----------
     name
@@ -66,7 +70,7 @@ def register_encoder(
 
     Raises
     ------
-    ValueError
+    InputError
         If TCGN, timm or another registered encoder has this name.
 
     Examples
@@ -99,9 +103,9 @@ def register_encoder(
     """
 
     def register(make: _Make) -> _Make:
-        if name in ENCODERS or timm.is_model(name):
-            raise ValueError(f"an encoder {name!r} exists already; choose another name")
-        ENCODERS[name] = RegisteredEncoder(make, input_spec)
+        if timm.is_model(name):
+            raise InputError(f"timm has a model named {name!r}", fix="choose another name")
+        add_entry(ENCODERS, name, RegisteredEncoder(make, input_spec), what="encoder")
         return make
 
     return register

@@ -33,7 +33,7 @@ class CountConfig:
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Restore the verbs after the test."""
-    monkeypatch.setattr(verbs, "_VERBS", list(verbs._VERBS))
+    monkeypatch.setattr(verbs, "_VERBS", dict(verbs._VERBS))
 
 
 def test_a_verb_can_be_added_from_outside_door(
@@ -63,7 +63,7 @@ def test_a_verb_can_be_added_from_outside_door(
 
 
 def test_a_name_is_registered_once(registry: None) -> None:
-    with pytest.raises(InputError, match="'encode' is registered already"):
+    with pytest.raises(InputError, match="verb 'encode' is registered already"):
         register_verb(Verb("encode", print))
 
 

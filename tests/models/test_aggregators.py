@@ -77,7 +77,7 @@ def test_the_aggregator_door_takes_a_class_from_outside() -> None:
         out = model.eval()(features, mask, tile_genes=range(G))
         summed = torch.einsum("bn,bng->bg", out.attention[:, 0], out.tile_expression)
         torch.testing.assert_close(summed, out.expression)
-        with pytest.raises(ValueError, match="'brightest' is registered already"):
+        with pytest.raises(InputError, match="aggregator 'brightest' is registered already"):
             register_aggregator("brightest")(Brightest)
     finally:
         AGGREGATORS.pop("brightest")

@@ -256,7 +256,7 @@ def test_the_encoder_door_takes_a_network_from_outside(tmp_path: Path) -> None:
         with torch.inference_mode():
             features = encoder_features(model, to_network_input(pixels, spec))
             torch.testing.assert_close(encoder.features(pixels), features)
-        with pytest.raises(ValueError, match="'colours' exists already"):
+        with pytest.raises(InputError, match="encoder 'colours' is registered already"):
             register_encoder("colours")(Colours)
         with pytest.raises(InputError, match="colours reads images of 32 px, not 224"):
             create_encoder("colours", 2, input_px=224)
@@ -265,5 +265,5 @@ def test_the_encoder_door_takes_a_network_from_outside(tmp_path: Path) -> None:
 
 
 def test_an_own_encoder_cannot_take_a_name_of_timm() -> None:
-    with pytest.raises(ValueError, match="'resnet10t' exists already"):
+    with pytest.raises(InputError, match="timm has a model named 'resnet10t'"):
         register_encoder("resnet10t")(Colours)

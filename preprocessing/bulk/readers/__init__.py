@@ -13,6 +13,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.bulk.expression_table import ExpressionRequest, ExpressionTable
 from tcgn_mil.preprocessing.bulk.readers import gdc, h5ad, isb_cgc, porpoise, sequoia, wide
 from tcgn_mil.preprocessing.bulk.readers.base import ExpressionReader
+from tcgn_mil.registry import add_entry
 from tcgn_mil.types.units import ExpressionUnit
 
 AUTO = "auto"
@@ -20,14 +21,13 @@ READERS: dict[str, ExpressionReader] = {}
 
 
 def register_expression_reader(reader: ExpressionReader) -> None:
-    """Add a layout of expression files, or replace the one of the same name.
+    """Add a layout of expression files.
 
     With ``auto``, layouts are tried in reverse order of registration. ``wide`` accepts any table
-    and is registered first, so that it is tried last.
+    and is registered first, so that it is tried last. A name that is taken raises InputError.
     """
     for layout in reader.layouts:
-        READERS.pop(layout, None)
-        READERS[layout] = reader
+        add_entry(READERS, layout, reader, what="layout of expression")
 
 
 for _module in (wide, isb_cgc, porpoise, sequoia, h5ad, gdc):

@@ -19,18 +19,18 @@ from tcgn_mil.preprocessing.features.readers import (
     trident,
 )
 from tcgn_mil.preprocessing.features.readers.base import FeatureReader, ForeignFeatures
+from tcgn_mil.registry import add_entry
 
 READERS: dict[str, FeatureReader] = {}
 
 
 def register_feature_reader(reader: FeatureReader) -> None:
-    """Add a layout of feature files, or replace the one of the same name.
+    """Add a layout of feature files; a name that is taken raises InputError.
 
     Layouts are tried in reverse order of registration: a later one may be a special case of an
     earlier one. TRIDENT's files, for example, are CLAM's with more attributes.
     """
-    READERS.pop(reader.name, None)
-    READERS[reader.name] = reader
+    add_entry(READERS, reader.name, reader, what="layout of features")
 
 
 for _reader in (clam.READER, trident.READER, stamp.READER, clam_tensor.READER):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tcgn_mil.preprocessing.interop.readers import clam, hest, trident
 from tcgn_mil.preprocessing.interop.readers.base import LaidTiles, TileLayout
+from tcgn_mil.registry import add_entry
 
 TILE_LAYOUTS: dict[str, TileLayout] = {}
 """Name -> layout. The layout that was registered last is asked first."""
@@ -19,10 +20,9 @@ def register_tile_layout(layout: TileLayout) -> None:
     Parameters
     ----------
     layout
-        It is asked before those that are there already. One of the same name is replaced.
+        It is asked before those that are there already. A name that is taken raises InputError.
     """
-    TILE_LAYOUTS.pop(layout.name, None)
-    TILE_LAYOUTS[layout.name] = layout
+    add_entry(TILE_LAYOUTS, layout.name, layout, what="tile layout")
 
 
 for _layout in (hest.LAYOUT, clam.LAYOUT, trident.LAYOUT):

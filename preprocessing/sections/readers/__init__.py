@@ -11,17 +11,17 @@ from pathlib import Path
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.sections.readers import h5ad, her2st, hest, visium
 from tcgn_mil.preprocessing.sections.readers.base import SectionReader
+from tcgn_mil.registry import add_entry
 
 READERS: dict[str, SectionReader] = {}
 
 
 def register_section_reader(reader: SectionReader) -> None:
-    """Add a layout of sections, or replace the one of the same name.
+    """Add a layout of sections.
 
-    Layouts are tried in reverse order of registration.
+    Layouts are tried in reverse order of registration. A name that is taken raises InputError.
     """
-    READERS.pop(reader.name, None)
-    READERS[reader.name] = reader
+    add_entry(READERS, reader.name, reader, what="layout of sections")
 
 
 # A HEST folder is tried before Visium, and her2st first of all: both are recognised by folders of

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.slides.readers.base import Slide, check_slide_file
+from tcgn_mil.registry import add_entry
 from tcgn_mil.types.tile_geometry import check_mpp
 
 
@@ -61,7 +62,12 @@ def register_slide_reader(reader: SlideReader) -> None:
     Parameters
     ----------
     reader
-        Reader of the format. One of the same name is replaced.
+        Reader of the format.
+
+    Raises
+    ------
+    InputError
+        If the name of the format is taken.
 
     Examples
     --------
@@ -79,8 +85,7 @@ def register_slide_reader(reader: SlideReader) -> None:
     True
     >>> del READERS["raw"]
     """
-    READERS.pop(reader.name, None)
-    READERS[reader.name] = reader
+    add_entry(READERS, reader.name, reader, what="slide format")
 
 
 def slide_suffixes() -> frozenset[str]:
