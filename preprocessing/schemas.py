@@ -72,7 +72,7 @@ SLIDES_TABLE = TableSchema(
     "slides table",
     {"path": (FILLED, INSIDE)},
     optional={"slide_id": (), "patient_id": (), "mpp": (RESOLUTION,), "site": (), "donor": ()},
-    fix="give one row a slide, with the column path and, where known, slide_id, patient_id, mpp,"
+    fix="give one row per slide, with the column path and, where known, slide_id, patient_id, mpp,"
     " site and donor",
 )
 SECTIONS_TABLE = TableSchema(
@@ -85,12 +85,12 @@ SECTIONS_TABLE = TableSchema(
         "format": (),
         "mpp": (RESOLUTION,),
     },
-    fix="give one row a section, with the column path and, where known, section, patient_id,"
+    fix="give one row per section, with the column path and, where known, section, patient_id,"
     " image, format and mpp",
 )
 SLIDES_MANIFEST = TableSchema(
     "slides manifest",
     {"slide_id": (FILLED, PLAIN_NAME), "patient_id": (FILLED,)},
     unique=("slide_id",),
-    fix="give one row a slide, with its slide_id and patient_id",
+    fix="give one row per slide, with its slide_id and patient_id",
 )

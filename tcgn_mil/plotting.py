@@ -23,12 +23,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from tcgn_mil.io.atomic import atomic_path, write_csv
-from tcgn_mil.types.outcomes import DAYS_A_YEAR, SurvivalTable
+from tcgn_mil.types.outcomes import DAYS_PER_YEAR, SurvivalTable
 
 matplotlib.use("Agg")  # draws without a display
 
 DPI = 120
-MOST_VECTORS = 4000  # PDF viewers become slow when a figure has more separate points than this
+MAX_VECTORS = 4000  # PDF viewers become slow when a figure has more separate points than this
 PNG_COMPRESSION = 3  # 0 to 9; half the time of the usual 6, for files that are a tenth larger
 COLOURS = ("#1b5e9e", "#d1662b", "#7a7a7a", "#3f8f5b", "#8d5ba5", "#b5a21e", "#4aa3b5")
 _PDF_DPI = 300  # resolution of the parts of a PDF that are stored as pixels
@@ -64,7 +64,7 @@ def save(figure: Figure, path: str | Path) -> None:
 def save_figure(figure: Figure, path: str | Path, source: pd.DataFrame) -> None:
     """Write a figure as ``<name>.png`` and ``<name>.pdf``, with its values, and close it.
 
-    The same figure gives the same bytes. Clouds of more than `MOST_VECTORS` points are stored as
+    The same figure gives the same bytes. Clouds of more than `MAX_VECTORS` points are stored as
     pixels in the PDF.
 
     Parameters
@@ -96,13 +96,13 @@ def save_figure(figure: Figure, path: str | Path, source: pd.DataFrame) -> None:
 
 
 def _is_cloud(artist: Artist) -> bool:
-    """Tell whether an artist draws more than `MOST_VECTORS` separate points."""
+    """Tell whether an artist draws more than `MAX_VECTORS` separate points."""
     if isinstance(artist, PathCollection):
-        return len(np.ma.getdata(artist.get_offsets())) > MOST_VECTORS
+        return len(np.ma.getdata(artist.get_offsets())) > MAX_VECTORS
     return (
         isinstance(artist, Line2D)
         and artist.get_marker() not in ("", "None")
-        and (len(np.atleast_1d(artist.get_xdata())) > MOST_VECTORS)
+        and (len(np.atleast_1d(artist.get_xdata())) > MAX_VECTORS)
     )
 
 
@@ -178,18 +178,18 @@ def kaplan_meier(
 
     drawn, counts = [], []
     for table, label, colour in groups:
-        years = table.time_days / DAYS_A_YEAR
+        years = table.time_days / DAYS_PER_YEAR
         if table.entry_days is None:
             fit = KaplanMeierFitter().fit(years, table.event)
         else:
             fit = BreslowFlemingHarringtonFitter().fit(
-                years, table.event, entry=table.entry_days / DAYS_A_YEAR
+                years, table.event, entry=table.entry_days / DAYS_PER_YEAR
             )
         curve, band = fit.survival_function_.iloc[:, 0], fit.confidence_interval_
         low, high = band.iloc[:, 0], band.iloc[:, 1]
         axis.step(curve.index, curve, where="post", color=colour, label=label)
         axis.fill_between(band.index, low, high, step="post", color=colour, alpha=0.15, lw=0)
-        step_days = curve.index.to_numpy(float) * DAYS_A_YEAR * _JUST_BELOW
+        step_days = curve.index.to_numpy(float) * DAYS_PER_YEAR * _JUST_BELOW
         drawn.append(
             pd.DataFrame(
                 {
@@ -202,7 +202,7 @@ def kaplan_meier(
                 }
             )
         )
-        counts.append(table.at_risk(ticks * DAYS_A_YEAR))
+        counts.append(table.at_risk(ticks * DAYS_PER_YEAR))
     axis.set_ylim(0, 1.02)
     axis.spines[["top", "right"]].set_visible(False)
     if below is None:

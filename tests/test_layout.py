@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("tcgn_mil", "preprocessing", "experiments")
-MOST_LINES, MOST_MODULES, MOST_CHARACTERS = 350, 14, 100
+MAX_LINES, MAX_MODULES, MAX_CHARACTERS = 350, 14, 100
 # A note to a checker has to stand on the line that it is about.
 PRAGMA = re.compile(r"\s+# (type: ignore|noqa)\b.*$")
 QUESTION_WORDS = {"what", "which", "where", "how", "who", "when", "why"}
@@ -35,7 +35,7 @@ def test_no_file_is_long() -> None:
     long = [
         path
         for path in python_files(*SOURCES)
-        if len(path.read_text(encoding="utf-8").splitlines()) > MOST_LINES
+        if len(path.read_text(encoding="utf-8").splitlines()) > MAX_LINES
     ]
     assert not listed(long)
 
@@ -45,7 +45,7 @@ def test_no_folder_has_many_modules() -> None:
     for path in python_files(*SOURCES):
         if path.name != "__init__.py":
             modules[path.parent] = modules.get(path.parent, 0) + 1
-    assert not listed([folder for folder, count in modules.items() if count > MOST_MODULES])
+    assert not listed([folder for folder, count in modules.items() if count > MAX_MODULES])
 
 
 def test_every_folder_of_modules_is_a_package() -> None:
@@ -79,6 +79,6 @@ def test_no_line_is_long() -> None:
         for path in python_files(*SOURCES, "tests")
         if "reference" not in path.parts
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
-        if len(PRAGMA.sub("", line)) > MOST_CHARACTERS
+        if len(PRAGMA.sub("", line)) > MAX_CHARACTERS
     ]
     assert not long

@@ -14,9 +14,9 @@ from tcgn_mil.experiments.associate.associations import KRUSKAL, SPEARMAN
 
 SIGNIFICANT = 0.05
 _LONGEST_NAME = 32
-_MOST_ROWS, _MOST_SETS = 40, 20
-_LEAST_P = 1e-300  # a p of 0 has no logarithm
-_LEAST_SCALE = 0.1  # end of the scale of epsilon squared at least, so that weak effects look weak
+_MAX_ROWS, _MAX_SETS = 40, 20
+_MIN_P_DRAWN = 1e-300  # a p of 0 has no logarithm
+_MIN_SCALE_END = 0.1  # end of the scale of epsilon squared at least, so that weak effects look weak
 _EFFECTS = {SPEARMAN: "Spearman r", KRUSKAL: "Kruskal-\nWallis ε²"}
 _MEASURES = {"pearson": "Pearson", "spearman": "Spearman", "partial": "Spearman, partial"}
 
@@ -38,7 +38,7 @@ def figure_label(name: str) -> str:
 def draw_agreement(table: pd.DataFrame, path: str | Path, *, title: str) -> None:
     """Draw r of predicted and measured score for each signature with its interval, best on top."""
     measures = [name for name in _MEASURES if f"{name}_r" in table]
-    table = table.sort_values("spearman_r", kind="stable", na_position="first").tail(_MOST_ROWS)
+    table = table.sort_values("spearman_r", kind="stable", na_position="first").tail(_MAX_ROWS)
     figure, axis = plt.subplots(figsize=(6.4, 1.4 + 0.34 * len(table)), layout="constrained")
     for index, name in enumerate(measures):
         # The marks of the measures are spread around the row of the signature.
@@ -96,7 +96,7 @@ def draw_covariates(table: pd.DataFrame, path: str | Path) -> None:
         len(panels),
         figsize=(
             3.4 + sum(0.42 * width + 0.4 for width in widths),
-            2.2 + 0.28 * min(rows, _MOST_ROWS),
+            2.2 + 0.28 * min(rows, _MAX_ROWS),
         ),
         gridspec_kw={"width_ratios": widths},
         squeeze=False,
@@ -108,7 +108,7 @@ def draw_covariates(table: pd.DataFrame, path: str | Path) -> None:
         if test == KRUSKAL
     ]
     most = max(
-        [_LEAST_SCALE, *(float(np.nanmax(share)) for share in shares if np.isfinite(share).any())]
+        [_MIN_SCALE_END, *(float(np.nanmax(share)) for share in shares if np.isfinite(share).any())]
     )
     # The scale of colours is drawn once for each test, beside its last panel.
     tests = [test for _, test, _ in panels]
@@ -116,7 +116,7 @@ def draw_covariates(table: pd.DataFrame, path: str | Path) -> None:
         zip(axes.flat, wide, panels, strict=True)
     ):
         shown, colours = (
-            panel.head(_MOST_ROWS),
+            panel.head(_MAX_ROWS),
             ("RdBu_r", -1, 1) if test == SPEARMAN else ("Purples", 0, most),
         )
         draw_heatmap(
@@ -137,7 +137,7 @@ def draw_enrichment(over: pd.DataFrame, ranked: pd.DataFrame, path: str | Path) 
     Bars are dark where q < 0.05.
     """
     parts = [
-        (table.sort_values("p", kind="stable").head(_MOST_SETS).iloc[::-1], column, label)
+        (table.sort_values("p", kind="stable").head(_MAX_SETS).iloc[::-1], column, label)
         for table, column, label in (
             (over, "fold", "found / expected among predictable genes"),
             (ranked, "nes", "normalised enrichment score of GSEA on r"),
@@ -200,7 +200,7 @@ def draw_volcano(
         have a ring.
     """
     tested = table[np.isfinite(table["r"]) & np.isfinite(table["p"])]
-    height = -np.log10(tested["p"].clip(lower=_LEAST_P))
+    height = -np.log10(tested["p"].clip(lower=_MIN_P_DRAWN))
     sure = tested["q"] < SIGNIFICANT
     figure, axis = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
     axis.scatter(
@@ -244,7 +244,7 @@ def _name_dots(axis: Axes, genes: pd.DataFrame) -> None:
     # Genes come in descending height. Each name is placed at the height of its dot, or one line
     # below the name before if that is lower.
     last, gap = np.inf, 0.035 * axis.get_ylim()[1]
-    heights = -np.log10(genes["p"].clip(lower=_LEAST_P))
+    heights = -np.log10(genes["p"].clip(lower=_MIN_P_DRAWN))
     away = 0.06 * float(np.sign(genes["r"].sum())) * (axis.get_xlim()[1] - axis.get_xlim()[0])
     outermost = genes["r"].abs().max() * np.sign(away) + away
     for gene, r, height in zip(genes["gene"], genes["r"], heights, strict=True):

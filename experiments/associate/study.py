@@ -16,13 +16,12 @@ from tcgn_mil.io.gene_list import read_gene_list
 from tcgn_mil.io.tables.covariate_table import read_covariates
 from tcgn_mil.signatures.gene_sets import GeneSet, load_gene_sets
 from tcgn_mil.signatures.scores import SignatureScores, gene_columns, score_signatures
+from tcgn_mil.statistics.correlation import MIN_PATIENTS_PER_FOLD
+from tcgn_mil.statistics.fold_combination import MIN_FOLDS
 from tcgn_mil.targets.bulk import library_size, training_scale
 from tcgn_mil.types.genes import canonical_gene
 
-LEAST_PATIENTS = 10
-# Folds are combined by Fisher's z with the weight n - 3, so a fold needs four patients, and three
-# such folds are needed (docs/protocol.md, section Metrics per gene).
-_LEAST_FOLDS, _LEAST_IN_FOLD = 3, 4
+MIN_PATIENTS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +117,11 @@ def load_study(config: AssociationConfig) -> AssociationStudy:
         measured = PatientExpression(
             source.path, source.patients, source.genes, own_truth, source.unit
         )
-    if len(rows) < LEAST_PATIENTS:
+    if len(rows) < MIN_PATIENTS:
         raise InputError(
             f"{len(rows)} patients are too few for an association",
             path=source.path,
-            fix=f"give predictions of at least {LEAST_PATIENTS} patients",
+            fix=f"give predictions of at least {MIN_PATIENTS} patients",
         )
     patients = tuple(source.patients[row] for row in rows)
     folds, more = _folds(source, rows)
@@ -215,10 +214,10 @@ def _folds(
             )
         return None, notes
     folds = source.folds[list(rows)]
-    large = int((np.bincount(folds) >= _LEAST_IN_FOLD).sum())
-    if large < _LEAST_FOLDS:
+    large = int((np.bincount(folds) >= MIN_PATIENTS_PER_FOLD).sum())
+    if large < MIN_FOLDS:
         notes.append(
-            f"only {large} folds have {_LEAST_IN_FOLD} patients or more, which is too few to"
+            f"only {large} folds have {MIN_PATIENTS_PER_FOLD} patients or more, which is too few to"
             " combine; r is pooled over folds and biased"
         )
         return None, notes

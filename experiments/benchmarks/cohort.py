@@ -42,9 +42,9 @@ from tcgn_mil.targets.bulk import RankNormaliser
 from tcgn_mil.types.outcomes import SurvivalTable
 
 LOOP_GENES, REPEATS = 40, 3
-LEAST_RATIO, LARGEST_DIFFERENCE = 20, 1e-4
-MOST_SECONDS = {"survive": 180, "associate": 60, "report": 30}
-MOST_MB = 15
+MIN_RATIO, MAX_DIFFERENCE = 20, 1e-4
+MAX_SECONDS = {"survive": 180, "associate": 60, "report": 30}
+MAX_MB = 15
 EXACT = {"precision": 1e-12}
 
 
@@ -134,14 +134,12 @@ def missed(measured: dict[str, Any]) -> list[str]:
         screen["largest_difference_default_precision"], screen["largest_difference_precision_1e-12"]
     )
     goals = {
-        f"ratio {screen['ratio']} to lifelines, at least {LEAST_RATIO}": screen["ratio"]
-        >= LEAST_RATIO,
-        f"coefficients differ by {off:.1e}, at most {LARGEST_DIFFERENCE}": off
-        <= LARGEST_DIFFERENCE,
-        f"report of {measured.get('report_mb')} MB, under {MOST_MB}": measured.get("report_mb", 0)
-        < MOST_MB,
+        f"ratio {screen['ratio']} to lifelines, at least {MIN_RATIO}": screen["ratio"] >= MIN_RATIO,
+        f"coefficients differ by {off:.1e}, at most {MAX_DIFFERENCE}": off <= MAX_DIFFERENCE,
+        f"report of {measured.get('report_mb')} MB, under {MAX_MB}": measured.get("report_mb", 0)
+        < MAX_MB,
     }
-    for name, most in MOST_SECONDS.items():
+    for name, most in MAX_SECONDS.items():
         taken = measured.get(f"{name}_s")
         goals[f"{name} takes {taken} s, under {most}"] = taken is None or taken < most
     return [goal for goal, reached in goals.items() if not reached]

@@ -29,7 +29,7 @@ from tcgn_mil.experiments.survive.tables import concordance_table
 from tcgn_mil.io.atomic import write_json
 
 PERMUTATIONS = 50
-MOST_OFF_CHANCE = 0.02
+MAX_OFF_CHANCE = 0.02
 
 
 def permuted(cohort: SurvivalCohort, order: np.ndarray) -> SurvivalCohort:
@@ -72,7 +72,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "mean_folds_without_a_score": round(
             float(np.mean([run["folds_without_a_score"] for run in runs])), 2
         ),
-        "at_chance": bool(abs(c[MEASURED].mean() - 0.5) <= MOST_OFF_CHANCE),
+        "at_chance": bool(abs(c[MEASURED].mean() - 0.5) <= MAX_OFF_CHANCE),
     }
 
 

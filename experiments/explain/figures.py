@@ -21,8 +21,9 @@ _DRAWN_EDGES = 60
 # they are summed over a grid of 28 x 28 cells.
 _RELEVANCE_CELLS = 28
 _SCALE_BAR_UM = 20
-_LEAST_SCALE = 0.25  # share of the largest value over all genes that the colours reach at least
-_LEAST_SD = 0.1  # in standard deviations of the gene; a map that adds less is drawn faint
+# Share of the largest value over all genes that the colours reach at least.
+_MIN_COLOUR_SHARE = 0.25
+_MIN_SD = 0.1  # in standard deviations of the gene; a map that adds less is drawn faint
 
 
 def draw_explanation(
@@ -116,7 +117,9 @@ def _draw_cam(axis: Any, bar: Any, explanation: Explanation, index: int, *, sd: 
     cam = explanation.cam
     # The scale ends at the largest of three values; draw_explanation says why.
     top = max(
-        float(cam[index].max()), _LEAST_SCALE * float(cam.max()), _LEAST_SD * sd / cam[index].size
+        float(cam[index].max()),
+        _MIN_COLOUR_SHARE * float(cam.max()),
+        _MIN_SD * sd / cam[index].size,
     )
     # A map of few cells is enlarged smoothly, so that borders of cells do not look like structures.
     smooth = upsample(torch.from_numpy(cam[None, index : index + 1]), 16 * cam.shape[1])[
@@ -142,8 +145,8 @@ def _draw_relevance(
     cells = block_sums(explanation.relevance, (_RELEVANCE_CELLS, _RELEVANCE_CELLS))
     # The 99.5th percentile instead of the maximum, since single cells can be extreme.
     limits = np.percentile(np.abs(cells), 99.5, axis=(1, 2))
-    least = _LEAST_SD * sd / (0.1 * cells[index].size)
-    limit = max(float(limits[index]), _LEAST_SCALE * float(limits.max()), least)
+    least = _MIN_SD * sd / (0.1 * cells[index].size)
+    limit = max(float(limits[index]), _MIN_COLOUR_SHARE * float(limits.max()), least)
     shown = axis.imshow(
         cells[index],
         cmap="RdBu_r",

@@ -36,7 +36,7 @@ KIND = "slide map"
 ATTENTION, RELATIVE_ATTENTION = "attention", "attention_relative"
 # QuPath holds every tile as an object in memory, so that a large slide keeps only the tiles of
 # highest attention in its GeoJSON.
-MOST_FEATURES = 200_000
+MAX_FEATURES = 200_000
 # Longest side of the picture in the AnnData: half of that of Space Ranger's hires image, for a
 # quarter of the file size.
 _HIRES_PX = 1000
@@ -178,7 +178,7 @@ def write_maps(
 def write_slide_map(slide_map: SlideMap, folder: str | Path) -> None:
     """Write ``<slide>.png``, ``<slide>.geojson`` and ``<slide>.h5ad``.
 
-    The GeoJSON has at most `MOST_FEATURES` tiles, those of highest attention; the other files have
+    The GeoJSON has at most `MAX_FEATURES` tiles, those of highest attention; the other files have
     all tiles.
 
     Raises
@@ -232,7 +232,7 @@ def _draw(slide_map: SlideMap, path: Path) -> None:
 def _geojson_features(slide_map: SlideMap) -> Iterator[dict[str, Any]]:
     """Give the tiles in their order as QuPath objects, with values to 4 decimals."""
     columns = {"Attention (1 = even)": slide_map.relative_attention, **slide_map.named_scores}
-    chosen = np.sort(np.argsort(-slide_map.attention, kind="stable")[:MOST_FEATURES])
+    chosen = np.sort(np.argsort(-slide_map.attention, kind="stable")[:MAX_FEATURES])
     rows = np.round(np.stack([*columns.values()], axis=1)[chosen].astype(np.float64), 4)
     for (x, y), row in zip(slide_map.coords[chosen].tolist(), rows.tolist(), strict=True):
         yield tile_feature(x, y, slide_map.level0_px, dict(zip(columns, row, strict=True)))

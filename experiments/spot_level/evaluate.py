@@ -21,7 +21,7 @@ from tcgn_mil.experiments.runs.glossary import PREDICTORS
 from tcgn_mil.experiments.spot_level.inputs.targets import SpotTargets
 from tcgn_mil.statistics.bootstrap import block_bootstrap, percentile_interval
 from tcgn_mil.statistics.gene_metrics import gene_metrics, median_over_genes, pearson
-from tcgn_mil.statistics.p_values import benjamini_hochberg
+from tcgn_mil.statistics.p_values import MAX_Q, benjamini_hochberg
 from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR, depth_adjusted_pearson, headline
 from tcgn_mil.statistics.spatial import MAX_SPOTS, MIN_SPOTS, SpatialTest, spatial_blocks
 from tcgn_mil.types.genes import GenePanel
@@ -43,7 +43,6 @@ PREDICTOR_NAMES = {name: PREDICTORS[name] for name in _ORDER} | {
 }
 # A predictable gene is predicted better than by each of these baselines.
 GATES = ("ridge_colour", "small_network")
-MAX_Q = 0.05
 REPLICATES = 1000
 # Bins of the share of spots in which a gene is seen (docs/protocol.md, section Baselines).
 DETECTION_BINS = (0.05, 0.2, 0.5)

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from tcgn_mil.experiments.survive.cross_validate import CvRepeat
 from tcgn_mil.experiments.survive.tables import SCREEN_PREFIX
 from tcgn_mil.plotting import COLOURS, PatientGroup, kaplan_meier, plt, save_figure, year_ticks
-from tcgn_mil.types.outcomes import DAYS_A_YEAR, SurvivalTable
+from tcgn_mil.types.outcomes import DAYS_PER_YEAR, SurvivalTable
 
 _TICKS = 6
 # The screen's figure names at most 10 genes, chosen among the 60 with the smallest p.
 _LABELLED_GENES, _TRIED_LABELS = 10, 60
 # Hazard ratios beyond this (or below its inverse) are cut, so that one interval does not squeeze
 # all the others.
-_MOST_RATIO = 64.0
+_MAX_RATIO = 64.0
 _GROUPS = (("above the training median", COLOURS[1]), ("at or below", COLOURS[0]))
 
 
@@ -103,7 +103,7 @@ def draw_curves(
 
 def _draw_groups(axis: Axes, below: Axes, parts: list[SurvivalTable]) -> pd.DataFrame:
     """Draw the curves of both groups and the numbers at risk; return one row for each step."""
-    last = max(float(part.time_days.max()) for part in parts) / DAYS_A_YEAR
+    last = max(float(part.time_days.max()) for part in parts) / DAYS_PER_YEAR
     ticks = year_ticks(last, MaxNLocator(_TICKS, integer=True))
     groups = [
         PatientGroup(part, label, colour)
@@ -153,8 +153,8 @@ def draw_forest(rows: pd.DataFrame, path: Path, *, title: str) -> None:
         ]
     figure, axis = plt.subplots(figsize=(8.4, 1.2 + 0.27 * len(lines)), layout="constrained")
     limits = (
-        max(rows["low"].min(), 1 / _MOST_RATIO) / 1.02,
-        min(rows["high"].max(), _MOST_RATIO) * 1.02,
+        max(rows["low"].min(), 1 / _MAX_RATIO) / 1.02,
+        min(rows["high"].max(), _MAX_RATIO) * 1.02,
     )
     limits = (min(limits[0], 0.98), max(limits[1], 1.02))
     for height, (_, row) in zip(range(len(lines))[::-1], lines, strict=True):
@@ -206,7 +206,7 @@ def draw_accuracy(rows: pd.DataFrame, path: Path) -> None:
         colour = COLOURS[index % len(COLOURS)]
         for axis, column in zip(axes, ("auc", "brier"), strict=True):
             axis.plot(
-                part["days"] / DAYS_A_YEAR,
+                part["days"] / DAYS_PER_YEAR,
                 part[column],
                 "o-",
                 color=colour,
@@ -214,7 +214,7 @@ def draw_accuracy(rows: pd.DataFrame, path: Path) -> None:
                 label=plain(str(name)),
             )
     null = rows.groupby("days")["brier_null"].first()
-    axes[1].plot(null.index / DAYS_A_YEAR, null, "k:", label="Kaplan-Meier curve of all")
+    axes[1].plot(null.index / DAYS_PER_YEAR, null, "k:", label="Kaplan-Meier curve of all")
     axes[0].axhline(0.5, color="black", linewidth=0.7, linestyle=":")
     axes[0].set(xlabel="years", ylabel="time-dependent AUC, mean of folds")
     axes[1].set(xlabel="years", ylabel="Brier score (lower is better)")

@@ -25,9 +25,9 @@ from matplotlib import pyplot as plt
 
 KEPT, DROPPED = "#2b5c8a", "#b8b8b8"
 QUANTILES = (5, 25, 50, 75, 95)
-MOST_GENES = 2000  # evenly spaced; more would not change the quantiles visibly
-MOST_REASONS = 6
-MOST_NAMED_SOURCES = 12
+MAX_GENES = 2000  # evenly spaced; more would not change the quantiles visibly
+MAX_REASONS = 6
+MAX_NAMED_SOURCES = 12
 
 
 def draw_cohort(
@@ -78,10 +78,10 @@ def fates(rows: Sequence[JoinRow]) -> list[tuple[str, int, bool]]:
         counts.append((f"{kind}s kept", sum(row.kept for row in of_kind), True))
         reasons = Counter(row.reason for row in of_kind if not row.kept).most_common()
         counts += [
-            (f"{kind}s: {reason}", number, False) for reason, number in reasons[:MOST_REASONS]
+            (f"{kind}s: {reason}", number, False) for reason, number in reasons[:MAX_REASONS]
         ]
-        if rest := sum(number for _, number in reasons[MOST_REASONS:]):
-            counts.append((f"{kind}s: {len(reasons) - MOST_REASONS} other reasons", rest, False))
+        if rest := sum(number for _, number in reasons[MAX_REASONS:]):
+            counts.append((f"{kind}s: {len(reasons) - MAX_REASONS} other reasons", rest, False))
     return counts
 
 
@@ -115,7 +115,7 @@ def _short(name: str) -> str:
 
 def patient_quantiles(profiles: pd.DataFrame, unit: ExpressionUnit) -> NDArray[np.float64]:
     """Return (5, M) quantiles of the values of M patients, as log2(value + 1) for a linear unit."""
-    step = max(1, profiles.shape[1] // MOST_GENES)
+    step = max(1, profiles.shape[1] // MAX_GENES)
     values = profiles.to_numpy(dtype=np.float64)[:, ::step]
     values = np.log2(values + 1) if unit.is_linear else values
     with np.errstate(invalid="ignore"):
@@ -140,7 +140,7 @@ def _draw_values(
     for start in starts[1:]:
         axis.axvline(start - 0.5, color="black", lw=0.6)
     ends = [*starts[1:], len(order)]
-    if 1 < len(names) <= MOST_NAMED_SOURCES:
+    if 1 < len(names) <= MAX_NAMED_SOURCES:
         middles = [(start + end - 1) / 2 for start, end in zip(starts, ends, strict=True)]
         axis.set_xticks(
             middles, [_short(name) for name in names], rotation=25, ha="right", fontsize=7

@@ -28,11 +28,11 @@ from tcgn_mil.preprocessing.clinical.layouts import (
 )
 from tcgn_mil.preprocessing.clinical.outcomes import SAME_TIME_DAYS
 from tcgn_mil.preprocessing.clinical.reader import ClinicalTable
-from tcgn_mil.types.outcomes import DAYS_A_YEAR
+from tcgn_mil.types.outcomes import DAYS_PER_YEAR
 
-LEAST_MEDIAN_DAYS, MOST_MEDIAN_DAYS, MOST_DAYS = 90.0, 15 * DAYS_A_YEAR, 60 * DAYS_A_YEAR
-MIN_PATIENTS = 10  # below this the median is too uncertain to judge the unit
-MOST_EVENTS = 0.9
+MIN_MEDIAN_DAYS, MAX_MEDIAN_DAYS, MAX_DAYS = 90.0, 15 * DAYS_PER_YEAR, 60 * DAYS_PER_YEAR
+MIN_PATIENTS_TO_CHECK = 10  # below this the median is too uncertain to judge the unit
+MAX_EVENT_SHARE = 0.9
 _MIN_CONTRADICTIONS = 3
 # The length of a month fits if at least this share of the times are whole days with it.
 _MONTHS_ARE_WHOLE_DAYS = 0.95
@@ -80,7 +80,7 @@ def unit_alarm(time_days: NDArray[np.float64], layout: ClinicalLayout) -> tuple[
     >>> fix.split(":")[0]
     'the times are likely in months or years'
     """
-    if len(time_days) < MIN_PATIENTS or _plausible(time_days):
+    if len(time_days) < MIN_PATIENTS_TO_CHECK or _plausible(time_days):
         return None
     median, longest = float(np.median(time_days)), float(time_days.max())
     # Try the other units, so that the message can name a likely one.
@@ -90,10 +90,10 @@ def unit_alarm(time_days: NDArray[np.float64], layout: ClinicalLayout) -> tuple[
     ]
     reason = (
         f"declared in {layout.unit}, the {len(time_days)} times have a median of {median:.0f} days"
-        f" ({median / DAYS_A_YEAR:.2g} years), the longest {longest:.0f}"
-        f" ({longest / DAYS_A_YEAR:.2g} years); the median of a cohort is between"
-        f" {LEAST_MEDIAN_DAYS:.0f} days and {MOST_MEDIAN_DAYS / DAYS_A_YEAR:.0f} years, the longest"
-        f" time below {MOST_DAYS / DAYS_A_YEAR:.0f} years"
+        f" ({median / DAYS_PER_YEAR:.2g} years), the longest {longest:.0f}"
+        f" ({longest / DAYS_PER_YEAR:.2g} years); the median of a cohort is between"
+        f" {MIN_MEDIAN_DAYS:.0f} days and {MAX_MEDIAN_DAYS / DAYS_PER_YEAR:.0f} years, the longest"
+        f" time below {MAX_DAYS / DAYS_PER_YEAR:.0f} years"
     )
     reason += "".join(
         f". As {unit} the median would be {float(np.median(raw)) * UNIT_DAYS[unit]:.0f} days"
@@ -110,8 +110,7 @@ def unit_alarm(time_days: NDArray[np.float64], layout: ClinicalLayout) -> tuple[
 
 def _plausible(time_days: NDArray[np.float64]) -> bool:
     return bool(
-        LEAST_MEDIAN_DAYS <= np.median(time_days) <= MOST_MEDIAN_DAYS
-        and time_days.max() <= MOST_DAYS
+        MIN_MEDIAN_DAYS <= np.median(time_days) <= MAX_MEDIAN_DAYS and time_days.max() <= MAX_DAYS
     )
 
 
@@ -128,7 +127,7 @@ def month_alarm(time_days: NDArray[np.float64], layout: ClinicalLayout) -> tuple
         Reason and fix if the other length fits and the declared one does not.
     """
     lengths = (PORPOISE_MONTH, SURVPATH_MONTH)
-    if layout.unit_days not in lengths or len(time_days) < MIN_PATIENTS:
+    if layout.unit_days not in lengths or len(time_days) < MIN_PATIENTS_TO_CHECK:
         return None
     months = time_days / layout.unit_days
     # Months that were rounded to one decimal are 3 days apart: they fit any length of a month.
@@ -200,11 +199,11 @@ def describe(table: ClinicalTable) -> list[str]:
         if share in (0.0, 1.0):
             same = "has an event" if share else "is censored"
             line += f"; every patient {same}: check the event coding"
-        elif share > MOST_EVENTS:
+        elif share > MAX_EVENT_SHARE:
             line += (
                 "; more events than in any TCGA cancer type (at most 86 %): check the event coding"
             )
-        if len(rows) < MIN_PATIENTS:
+        if len(rows) < MIN_PATIENTS_TO_CHECK:
             line += "; too few patients to check the unit"
         lines.append(line)
     return lines
@@ -282,7 +281,7 @@ def disagreements(summary: Sequence[dict[str, object]]) -> list[InputError]:
     errors = []
     for row in summary:
         differ, patients = int(str(row["events_differ"])), int(str(row["patients_in_both"]))
-        if patients >= MIN_PATIENTS and differ > patients / 2:
+        if patients >= MIN_PATIENTS_TO_CHECK and differ > patients / 2:
             errors.append(
                 InputError(
                     f"{row['endpoint']}: events differ in {differ} of {patients} patients that"

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from tcgn_mil.plotting import PatientGroup, kaplan_meier, save, year_ticks
-from tcgn_mil.types.outcomes import DAYS_A_YEAR, SurvivalTable
+from tcgn_mil.types.outcomes import DAYS_PER_YEAR, SurvivalTable
 
 _COLOUR = "#2b5c8a"
 _TICKS = 5
@@ -45,7 +45,7 @@ def draw_survival(path: str | Path, tables: Sequence[SurvivalTable]) -> None:
 
 
 def _draw_curve(axis: Axes, table: SurvivalTable) -> None:
-    last = float(table.time_days.max()) / DAYS_A_YEAR
+    last = float(table.time_days.max()) / DAYS_PER_YEAR
     ticks = year_ticks(last, MaxNLocator(_TICKS, steps=(1, 2, 5, 10)))
     group = PatientGroup(table, table.endpoint, _COLOUR)
     kaplan_meier(axis, [group], ticks=ticks)

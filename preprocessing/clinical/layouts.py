@@ -16,9 +16,9 @@ import pandas as pd
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.schema import CellRule, TableSchema
-from tcgn_mil.types.outcomes import DAYS_A_YEAR
+from tcgn_mil.types.outcomes import DAYS_PER_YEAR
 
-UNIT_DAYS = {"days": 1.0, "months": DAYS_A_YEAR / 12, "years": DAYS_A_YEAR}
+UNIT_DAYS = {"days": 1.0, "months": DAYS_PER_YEAR / 12, "years": DAYS_PER_YEAR}
 PORPOISE_MONTH, SURVPATH_MONTH = 30.44, 30.0
 CODINGS = ("event", "censored")
 # Cells that mean that a value is missing: those of TCGA, of statistics programs, and the errors

@@ -25,7 +25,7 @@ from tcgn_mil.tcga_barcodes import patient_of
 
 # A column of text with more values than this, besides those that mean an event, is taken for a
 # wrong column or an incomplete list of event values.
-_MOST_CENSORED_VALUES = 5
+_MAX_CENSORED_VALUES = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +156,7 @@ def _note_event_values(
     counts = cells[~is_missing(cells)].value_counts()
     event = plain(pd.Series(counts.index, dtype=str)).isin(layout.event_values).to_numpy()
     others = counts[~event]
-    if len(others) > _MOST_CENSORED_VALUES or not event.any():
+    if len(others) > _MAX_CENSORED_VALUES or not event.any():
         raise InputError(
             f"column {endpoint.event}: {len(others)} values besides"
             f" {', '.join(sorted(layout.event_values))}, for example"

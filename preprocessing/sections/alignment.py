@@ -33,7 +33,7 @@ MIN_DARKER = 1.05
 # It also has to put more spots on tissue, by this share of the spots. No window in the true
 # orientation gains tissue in a darker one.
 MIN_MORE_TISSUE = 0.05
-MIN_SPOTS = 20
+MIN_SPOTS_TO_ALIGN = 20
 VERDICTS = ("fits", "undecided", "misplaced")
 
 
@@ -122,7 +122,7 @@ class Alignment:
         is not enough for ``misplaced``: the spots may be on pale tissue beside a dark region.
         """
         other = self.best_other
-        if self.spots < MIN_SPOTS:
+        if self.spots < MIN_SPOTS_TO_ALIGN:
             return "undecided"
         if self.margin * MIN_DARKER < 1 and other.tissue > self.given.tissue + MIN_MORE_TISSUE:
             return "misplaced"

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from tcgn_mil.io.atomic import write_text
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.preprocessing.tiles.summary import (
-    LEAST_SLIDES,
+    MIN_SLIDES,
     OUTLYING,
     SUMMARY_NAME,
     SlideSummary,
@@ -130,7 +130,7 @@ def write_contact_sheet(folder: str | Path, failures: Sequence[Failure] = ()) ->
         flagged=sum(bool(slide.flags) for slide in slides),
         columns=COLUMNS,
         outlying=OUTLYING,
-        least=LEAST_SLIDES,
+        least=MIN_SLIDES,
         csv_name=SUMMARY_NAME,
     )
     write_text(folder / FILE_NAME, text)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 # Single dark nuclei leave the region of tissue colours; averaged over this width they do not.
 SMOOTHING_UM = 16.0
-SMALLEST_INK_UM2 = 20_000.0  # a pen stroke is larger, pigment and debris are smaller
+MIN_INK_UM2 = 20_000.0  # a pen stroke is larger, pigment and debris are smaller
 FLAT_UM = 20.0  # standard deviation of the window in which flatness is measured
 # Standard deviation over mean of the density. Dense tissue has at least 0.084, and violet ink on
 # glass 0.005.
@@ -96,7 +96,7 @@ def find_ink(density: NDArray[np.float32], mpp: float) -> Ink:
     )
     flat = (mean > 1.0) & (spread < FLATTEST_TISSUE * mean) & (red > 0.2)
     ink = remove_small_regions(
-        (green_ink | blue_ink | red_ink | grey | flat).astype(np.uint8), SMALLEST_INK_UM2 / mpp**2
+        (green_ink | blue_ink | red_ink | grey | flat).astype(np.uint8), MIN_INK_UM2 / mpp**2
     )
     edge = disk(EDGE_UM / mpp)
     hidden = cv2.dilate(ink, edge).astype(bool)

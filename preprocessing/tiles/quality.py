@@ -42,17 +42,17 @@ QUALITY_MPP = 2.0
 # Standard deviations of the Gaussians that bound the two bands.
 _FINE_UM, _COARSE_UM = 2.0, 8.0
 # Spread of the density in the coarse band; the palest tissue in focus has 0.010.
-_LEAST_CONTRAST = 0.008
+_MIN_CONTRAST = 0.008
 _LOCAL_UM = 15.0  # standard deviation of the window in which focus is measured
 # A slide whose median focus exceeds 1 / 1.35 is sharper than most; `min_focus` then rises with it.
 _SHARP = 1.35
-_LEAST_TISSUE = 0.02  # share of tissue in a tile that is needed to measure its focus
+_MIN_TISSUE_TO_FOCUS = 0.02  # share of tissue in a tile that is needed to measure its focus
 _GAP_UM = 22.0  # distance between nuclei; the lower envelope is taken in a disk of this width
 _ENVELOPE_UM = 8.0
 # Times the slide's median. At 1.9 a slide of pale dermis loses a tenth of its tiles, which are
 # epidermis.
 _FOLD_DENSITY = 2.5
-_MOST_RED = 0.05  # share of red in the density, above the slide's median
+_MAX_RED = 0.05  # share of red in the density, above the slide's median
 _THINNEST_FOLD_UM = 32.0
 # Near the edge of blur or of a fold the filters also see what is beside it, and recognise neither.
 # Both are widened by this much.
@@ -121,7 +121,7 @@ def measure_quality(
         for band in (maps.fine, maps.coarse)
     )
     covered = tile_means(tissue, coords, level0_px, size)
-    told = (covered > _LEAST_TISSUE) & (coarse > _LEAST_CONTRAST**2 * covered)
+    told = (covered > _MIN_TISSUE_TO_FOCUS) & (coarse > _MIN_CONTRAST**2 * covered)
     focus = np.where(told, np.sqrt(fine / np.maximum(coarse, 1e-12)), np.nan)
     blurred = tile_means(
         find_blur(maps, tissue, mpp, min_focus), coords, level0_px, size
@@ -166,7 +166,7 @@ def find_blur(
     )
     if not tissue.any():
         return np.zeros_like(tissue)
-    flat = coarse <= _LEAST_CONTRAST**2 * covered
+    flat = coarse <= _MIN_CONTRAST**2 * covered
     focus = np.sqrt(fine / np.maximum(coarse, 1e-12))
     least = (
         min_focus * max(1.0, _SHARP * float(np.median(focus[tissue & ~flat])))
@@ -181,7 +181,7 @@ def find_folds(maps: QualityMaps, tissue: NDArray[np.bool_], mpp: float) -> NDAr
     if not tissue.any():
         return np.zeros_like(tissue)
     dense = maps.envelope > _FOLD_DENSITY * np.median(maps.envelope[tissue])
-    blue = maps.red > np.median(maps.red[tissue]) + _MOST_RED
+    blue = maps.red > np.median(maps.red[tissue]) + _MAX_RED
     folded = (dense & ~blue & tissue).astype(np.uint8)
     folded = cv2.morphologyEx(folded, cv2.MORPH_OPEN, disk(_THINNEST_FOLD_UM / 2 / mpp))
     return tissue & _widen(folded > 0, mpp)

@@ -13,8 +13,9 @@ does not import torch.
   departures from the paper: only stained pixels are used, so that the share of glass does not
   matter; and the transform fades out towards white, because it would give the glass a tint.
 
-The fit uses pixels from a sample of the slide's tiles, once a slide. A fit for each tile, which is
-common, fails on pale tiles, and gives every tile the same mixture of stains whatever its tissue.
+The transform is fitted once per slide, to pixels from a sample of its tiles. A fit for each tile,
+which is common, fails on pale tiles, and gives every tile the same mixture of stains whatever its
+tissue.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ METHODS = ("macenko", "reinhard")
 PUBLISHED = "published"  # name of the reference in Macenko's code
 LIGHT = 240  # intensity of bare glass, as in Macenko's code
 FAINTEST = 0.15  # natural optical density of the palest stained pixel, as in Macenko's code
-LEAST_STAINED = 0.02  # smallest share of stained pixels; with fewer the percentiles are noise
-LEAST_PIXELS = 2000
+MIN_STAINED_SHARE = 0.02  # smallest share of stained pixels; with fewer the percentiles are noise
+MIN_PIXELS = 2000
 # Cosine of the angle between the two stain vectors; haematoxylin and eosin have 0.93. Two vectors
 # that are more alike than this are one stain, split in two by noise.
-MOST_ALIKE = 0.995
-MOST_PIXELS = 600_000  # used for a fit; more do not change it
+MAX_COSINE = 0.995
+MAX_PIXELS = 600_000  # used for a fit; more do not change it
 # CIELAB lightness of glass, and of a pixel of density FAINTEST. Reinhard's transform fades out
 # between the two.
 WHITE_L, STAINED_L = 94.0, 83.0
@@ -119,13 +120,13 @@ def stain_transform(stain: Stain) -> Transform:
 def _fit(pixels: NDArray[np.uint8], method: str) -> tuple[float, ...]:
     """Fit the parameters of a method, in the order of :class:`~tcgn_mil.types.tiles.Stain`."""
     flat = pixels.reshape(-1, 3)
-    flat = flat[:: max(1, len(flat) // MOST_PIXELS)]
+    flat = flat[:: max(1, len(flat) // MAX_PIXELS)]
     density = _density()[flat]
     # Macenko's code asks every channel of a stained pixel for the least density; for reinhard the
     # mean is enough.
     faint = density.mean(axis=1) if method == "reinhard" else density.min(axis=1)
     stained = flat[faint >= FAINTEST]
-    if len(stained) < max(LEAST_PIXELS, LEAST_STAINED * len(flat)):
+    if len(stained) < max(MIN_PIXELS, MIN_STAINED_SHARE * len(flat)):
         raise InputError(
             f"too little stain to fit {method}: {len(stained) / max(1, len(flat)):.1%} of"
             f" {len(flat)} tissue pixels are stained",
@@ -140,7 +141,7 @@ def _fit(pixels: NDArray[np.uint8], method: str) -> tuple[float, ...]:
     vectors, strengths = fitted.HERef, fitted.maxCRef
     if not (
         np.isfinite(vectors).all()
-        and vectors[:, 0] @ vectors[:, 1] < MOST_ALIKE
+        and vectors[:, 0] @ vectors[:, 1] < MAX_COSINE
         and strengths.min() > FAINTEST
     ):
         raise InputError(

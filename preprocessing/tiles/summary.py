@@ -1,4 +1,4 @@
-"""Summarise the tiling of a cohort: one row a slide, in which outliers are named.
+"""Summarise the tiling of a cohort: one row per slide, in which outliers are named.
 
 With it the tiling of 500 slides is checked in minutes, because the slides that differ from the rest
 of the cohort, by robust z-scores, are shown first.
@@ -22,7 +22,7 @@ from tcgn_mil.io.tile_files import read_tiles
 from tcgn_mil.types.tiles import VERDICTS, TileSet, stain_identity
 
 SUMMARY_NAME = "tile_summary.csv"
-LEAST_SLIDES = 8  # the spread of fewer slides is not known well enough to call one an outlier
+MIN_SLIDES = 8  # the spread of fewer slides is not known well enough to call one an outlier
 OUTLYING = 3.5  # robust z-score, as Iglewicz and Hoaglin (1993) recommend
 NORMAL_MAD = 0.6745  # median absolute deviation of a standard normal variable
 
@@ -201,7 +201,7 @@ def robust_z(values: NDArray[np.float64]) -> NDArray[np.float64]:
     Returns
     -------
     (n,) float64
-        0 for missing values, and for all if there are fewer than `LEAST_SLIDES`.
+        0 for missing values, and for all if there are fewer than `MIN_SLIDES`.
 
     Examples
     --------
@@ -209,7 +209,7 @@ def robust_z(values: NDArray[np.float64]) -> NDArray[np.float64]:
     [-1.2, -0.8, -0.5, -0.2, 0.2, 0.5, 0.8, 15.3]
     """
     finite = values[np.isfinite(values)]
-    if len(finite) < LEAST_SLIDES:
+    if len(finite) < MIN_SLIDES:
         return np.zeros(len(values))
     centre = np.median(finite)
     spread = float(np.median(np.abs(finite - centre))) / NORMAL_MAD
@@ -219,7 +219,7 @@ def robust_z(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def write_summary(path: str | Path, slides: Sequence[SlideSummary]) -> None:
-    """Write a CSV file with one row a slide. Unknown numbers are left empty."""
+    """Write a CSV file with one row per slide. Unknown numbers are left empty."""
     columns = list(SlideSummary.__dataclass_fields__)
     # With dtype object a column with an unknown count keeps its other counts as integers.
     rows = pd.DataFrame([asdict(slide) for slide in slides], columns=columns, dtype=object)

@@ -42,8 +42,8 @@ GLASS_PERCENTILE = 90
 FAINTEST_STAIN = 0.04  # above the glass; clean glass that is left of the rim has less
 PIXEL_NOISE_UM = 6.0
 CLOSING_UM = 40.0
-LARGEST_HOLE_UM2 = 40_000.0  # a lumen or a fat cell belongs to its tissue
-SMALLEST_TISSUE_UM2 = 30_000.0  # five tiles of the default size; dust is smaller
+MAX_HOLE_UM2 = 40_000.0  # a lumen or a fat cell belongs to its tissue
+MIN_TISSUE_UM2 = 30_000.0  # five tiles of the default size; dust is smaller
 
 
 class Glass(NamedTuple):
@@ -106,8 +106,8 @@ def survey(thumbnail: NDArray[np.uint8], mpp: float) -> Glass:
     closed = _close(region & stained & ~ink, CLOSING_UM / mpp)
     # 4. Fill small holes, and drop small specks. In a region of interest that is small itself, a
     # quarter of the image is no speck.
-    gaps = remove_small_regions(1 - closed, LARGEST_HOLE_UM2 / mpp**2)
-    smallest_px = min(SMALLEST_TISSUE_UM2 / mpp**2, total.size / 4)
+    gaps = remove_small_regions(1 - closed, MAX_HOLE_UM2 / mpp**2)
+    smallest_px = min(MIN_TISSUE_UM2 / mpp**2, total.size / 4)
     tissue = remove_small_regions(((gaps == 0) & ~ink).astype(np.uint8), smallest_px).astype(bool)
     return Glass(tissue, pen)
 

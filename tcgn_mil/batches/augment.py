@@ -22,7 +22,7 @@ from tcgn_mil.settings.augmentation import AugmentConfig
 # Optical density of red, green and blue. The rows are haematoxylin, eosin and DAB. DAB stands for
 # all that is neither of the others, as is usual for H&E (Ruifrok & Johnston 2001).
 _STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
-_LEAST_SIGMA = 1e-3  # its kernel is exactly 1 at the centre and 0 elsewhere: no blur
+_MIN_SIGMA = 1e-3  # its kernel is exactly 1 at the centre and 0 elsewhere: no blur
 _VIEWS = (1, 4, 8)
 
 
@@ -118,7 +118,7 @@ def _blur(patches: Tensor, generator: torch.Generator, largest: float) -> Tensor
     sigmas = largest * torch.rand(count, 1, generator=generator)
     # Reflection at the edges cannot reach beyond the patch.
     radius = min(math.ceil(3 * largest), height - 1, width - 1)
-    distances = torch.arange(-radius, radius + 1) / sigmas.clamp_(min=_LEAST_SIGMA)
+    distances = torch.arange(-radius, radius + 1) / sigmas.clamp_(min=_MIN_SIGMA)
     kernels = torch.softmax(-distances.square() / 2, dim=1)  # (B, K), each sums to one
     kernels = kernels.repeat_interleave(colours, dim=0)[:, None].to(patches.device)  # (3B, 1, K)
     # All patches and colours become the channels of one image, so that one grouped convolution

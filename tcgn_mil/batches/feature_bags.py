@@ -22,7 +22,7 @@ KEPT_BYTES = 2**28
 _ORDER, _TILES = 0, 1  # purposes of the draws of an epoch
 # Relative to the mean. A smaller standard deviation is rounding of float16 features, which
 # standardisation must not magnify.
-_LEAST_SPREAD = 1e-4
+_MIN_RELATIVE_SD = 1e-4
 
 
 @dataclass(frozen=True)
@@ -235,5 +235,5 @@ def feature_statistics(dataset: BagDataset, *, max_tiles: int | None) -> Feature
         mean = mean + tiles.mean(axis=0) / len(dataset)
         square = square + np.square(tiles).mean(axis=0) / len(dataset)
     std = np.sqrt(np.maximum(square - np.square(mean), 0))
-    std = np.where(std > _LEAST_SPREAD * np.maximum(np.abs(mean), 1e-3), std, 1.0)
+    std = np.where(std > _MIN_RELATIVE_SD * np.maximum(np.abs(mean), 1e-3), std, 1.0)
     return FeatureStatistics(torch.from_numpy(mean).float(), torch.from_numpy(std).float())

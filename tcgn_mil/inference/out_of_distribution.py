@@ -27,9 +27,9 @@ from tcgn_mil.io.atomic import atomic_path
 
 FILE = "reference.safetensors"
 FLAG_PERCENTILE = 99
-_MOST_COMPONENTS, _PATIENTS_A_COMPONENT = 16, 5
+_MAX_COMPONENTS, _PATIENTS_PER_COMPONENT = 16, 5
 _LEFT_OUT_GROUPS = 10
-_LEAST = 1e-12  # avoids a division by zero
+_EPSILON = 1e-12  # avoids a division by zero
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,14 @@ class Reference:
         standard = (np.asarray(features, dtype=np.float64) - self.mean) / self.scale
         scores = standard @ self.components.T
         residual = np.square(standard - scores @ self.components).sum(axis=1)
-        residual = residual / max(float(self.residual[0]), _LEAST)
+        residual = residual / max(float(self.residual[0]), _EPSILON)
         along = np.square(scores) / self.variance
         return np.sqrt((along.sum(axis=1) + residual) / (len(self.variance) + 1))
 
     def score(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """Compute the scores (M,) of mean features (M, D); above 1 is out of distribution."""
         usual = float(np.percentile(self.distances, FLAG_PERCENTILE))
-        return self.distance(features) / max(usual, _LEAST)
+        return self.distance(features) / max(usual, _EPSILON)
 
 
 def fit_reference(features: NDArray[np.floating], *, seed: int = 0) -> Reference:
@@ -110,10 +110,12 @@ def _fit(features: NDArray[np.float64], distances: NDArray[np.float64]) -> Refer
     # Few enough components that each variance is estimated from five patients or more.
     kept = max(
         1,
-        min(_MOST_COMPONENTS, len(features) // _PATIENTS_A_COMPONENT, int((singular > 1e-6).sum())),
+        min(
+            _MAX_COMPONENTS, len(features) // _PATIENTS_PER_COMPONENT, int((singular > 1e-6).sum())
+        ),
     )
     residual = np.square(standard - standard @ rows[:kept].T @ rows[:kept]).sum(axis=1).mean()
-    variance = np.maximum(np.square(singular[:kept]) / len(features), _LEAST)
+    variance = np.maximum(np.square(singular[:kept]) / len(features), _EPSILON)
     values = (mean, scale, rows[:kept], variance, np.array([residual]), distances)
     return Reference(*(np.ascontiguousarray(value, dtype=np.float32) for value in values))
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tcgn_mil.batches.bag_files import Bag
 from tcgn_mil.models.slide_regressor import SlideRegressor
 
-_TILES_A_CHUNK = 16_384
+_TILES_PER_CHUNK = 16_384
 
 
 class SlidePrediction(NamedTuple):
@@ -66,7 +66,7 @@ def predict_bag(
     """
     device = next(model.parameters()).device
     with torch.inference_mode():
-        chunks = torch.from_numpy(bag.features).split(_TILES_A_CHUNK)
+        chunks = torch.from_numpy(bag.features).split(_TILES_PER_CHUNK)
         values = torch.cat([model.tile_values(chunk.to(device)[None]) for chunk in chunks], dim=1)
         mask = torch.ones(values.shape[:2], dtype=torch.bool, device=device)  # (1, N)
         values = model.in_context(values, mask)  # (1, N, V)

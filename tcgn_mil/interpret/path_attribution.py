@@ -26,7 +26,7 @@ from tcgn_mil.interpret.patch_graphs import held_graph
 from tcgn_mil.models.network_input import IMAGENET_MEAN, IMAGENET_STD
 
 INTEGRATION_STEPS = 64
-_STEPS_A_BATCH = 16
+_STEPS_PER_BATCH = 16
 
 
 class Attribution(NamedTuple):
@@ -113,7 +113,7 @@ def integrated_gradients(
                     origin,
                     target=target,
                     n_steps=steps,
-                    internal_batch_size=_STEPS_A_BATCH,
+                    internal_batch_size=_STEPS_PER_BATCH,
                     return_convergence_delta=True,
                 )
                 for target in targets

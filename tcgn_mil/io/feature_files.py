@@ -35,7 +35,7 @@ from tcgn_mil.io.hdf5 import (
 from tcgn_mil.types.features import LEVEL0, POSITIONS, FeatureInfo, SlideFeatures
 from tcgn_mil.types.tiles import TileSet
 
-_ROWS_A_BLOCK = 4096
+_ROWS_PER_BLOCK = 4096
 _CHUNK_BYTES = 256 * 1024
 
 
@@ -233,8 +233,8 @@ def _read_rows(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> NDArray[np.flo
     first to the last wanted row of each block, and select in memory.
     """
     out = np.empty((len(rows), *dataset.shape[1:]), dtype=np.float32)
-    for first in range(0, len(dataset), _ROWS_A_BLOCK):
-        start, stop = np.searchsorted(rows, [first, first + _ROWS_A_BLOCK])
+    for first in range(0, len(dataset), _ROWS_PER_BLOCK):
+        start, stop = np.searchsorted(rows, [first, first + _ROWS_PER_BLOCK])
         if start < stop:
             block = dataset[rows[start] : rows[stop - 1] + 1]
             out[start:stop] = block[rows[start:stop] - rows[start]]

@@ -11,7 +11,7 @@ from tcgn_mil.io.atomic import atomic_path
 from tcgn_mil.types.tile_geometry import check_mpp
 
 TILE_SIDE_PX = 256
-SMALLEST_LEVEL_PX = 512
+MIN_LEVEL_PX = 512
 
 
 def write_pyramid(
@@ -64,7 +64,7 @@ def write_pyramid(
                 description=description if downsample == 1 else None,
                 metadata=None,
             )
-            if max(level.shape[:2]) // 2 < SMALLEST_LEVEL_PX:
+            if max(level.shape[:2]) // 2 < MIN_LEVEL_PX:
                 return
             height, width = (max(1, side // 2) for side in level.shape[:2])
             level = np.asarray(Image.fromarray(level).resize((width, height), Image.Resampling.BOX))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 CACHE_FLOATS = 2**20  # 4 MiB of float32, which the caches of common CPUs hold
 # In bytes. glibc adapts its thresholds to freed blocks of at most 32 MiB, header included.
-_LARGEST_ADAPTED_BLOCK = 2**25 - 2**16
+_MAX_ADAPTED_BLOCK = 2**25 - 2**16
 
 
 def in_cache(function: Callable[[Tensor], Tensor], images: Tensor, floats_per_image: int) -> Tensor:
@@ -42,4 +42,4 @@ def keep_freed_memory() -> None:
     large block, freed without being touched, raises the threshold. Other allocators are not
     affected.
     """
-    torch.empty(_LARGEST_ADAPTED_BLOCK, dtype=torch.uint8, device="cpu")
+    torch.empty(_MAX_ADAPTED_BLOCK, dtype=torch.uint8, device="cpu")

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 EDGES_PER_NODE = 4
-SMALLEST_NORM2 = 1e-24
+MIN_NORM2 = 1e-24
 
 
 class PatchGraph(NamedTuple):
@@ -272,7 +272,7 @@ def edge_features(attention: Tensor, nodes: Tensor, proximity: Tensor, graph: Pa
     i, j = graph.edges // count, graph.edges % count
     distance2 = (norm2.gather(1, i) + norm2.gather(1, j) - 2.0 * product).clamp(min=0.0)
     closeness = torch.rsqrt(distance2 / (nodes.shape[2] // 2) + 1.0)
-    inverse = norm2.clamp(min=SMALLEST_NORM2).rsqrt()
+    inverse = norm2.clamp(min=MIN_NORM2).rsqrt()
     alignment = (product * inverse.gather(1, i) * inverse.gather(1, j) + 1.0) / 2.0
     rest = [per_head.mean(1), proximity.to(nodes.dtype)[graph.edges], closeness, alignment]
     return torch.stack([*per_head.unbind(1), *rest], dim=2)

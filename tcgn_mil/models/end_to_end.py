@@ -25,7 +25,7 @@ from tcgn_mil.models.network_input import EncoderInput, to_network_input
 from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.settings.slide_model import EncoderTrain
 
-_TILES_A_CHUNK = 32
+_TILES_PER_CHUNK = 32
 
 
 class BagNetwork(nn.Module):
@@ -93,7 +93,7 @@ class BagNetwork(nn.Module):
         """Encode tiles (N, P, P, 3) uint8 to features (N, D) float32."""
         apply = checkpointed if self._checkpoints and torch.is_grad_enabled() else call
         encode = _Encode(self.encoder, self.input_spec)
-        return torch.cat([apply(encode, chunk).float() for chunk in pixels.split(_TILES_A_CHUNK)])
+        return torch.cat([apply(encode, chunk).float() for chunk in pixels.split(_TILES_PER_CHUNK)])
 
     def no_weight_decay(self) -> set[str]:
         """Return names of the encoder's parameters that weight decay leaves alone."""

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tcgn_mil.config import config_class
 
-LARGEST_BLUR = 5.0
+MAX_BLUR_SD_PX = 5.0
 
 
 @config_class
@@ -24,7 +24,7 @@ class AugmentConfig:
     blur: float = Field(
         0.0,
         ge=0,
-        le=LARGEST_BLUR,
+        le=MAX_BLUR_SD_PX,
         description="Largest standard deviation of a Gaussian blur, in stored pixels. Each patch"
         " gets its own blur between none and this.",
     )

@@ -94,7 +94,7 @@ def read_gene_sets(path: str | Path) -> dict[str, GeneSet]:
 
         - a ``.gmt`` file, the format of MSigDB (Liberzon et al., Bioinformatics 2011;27:1739). Each
           line holds a set: its name, its description and its genes, separated by tabs;
-        - a ``.csv`` or ``.tsv`` table with one column a set, its name in the first row;
+        - a ``.csv`` or ``.tsv`` table with one column per set, its name in the first row;
         - a folder, of which all ``.gmt``, ``.csv`` and ``.tsv`` files are read by name.
 
         Any other file is read as GMT. Blank lines, empty fields, a byte order mark and Windows line

@@ -26,7 +26,7 @@ from tcgn_mil.types.arrays import Float64Array, FloatArray, IntArray
 from tcgn_mil.types.genes import canonical_gene
 
 CYTOLYTIC = frozenset({"GZMA", "PRF1"})
-LEAST_SHARE = 0.5
+MIN_SHARE = 0.5
 MEAN_OF_RANKS, GEOMETRIC_MEAN = "mean of ranks among patients", "geometric mean of linear values"
 
 
@@ -179,7 +179,7 @@ def _coverage(gene_set: GeneSet, columns: Mapping[str, int], *, linear: bool) ->
         refused = f"none of its {len(genes)} genes is there"
     elif cytolytic and missing:
         refused = f"needs both of its genes and lacks {preview(missing)}"
-    elif len(present) < LEAST_SHARE * len(genes):
+    elif len(present) < MIN_SHARE * len(genes):
         refused = f"only {len(present)} of {len(genes)} genes are there, fewer than half"
     definition = "" if refused else GEOMETRIC_MEAN if cytolytic and linear else MEAN_OF_RANKS
     return Coverage(gene_set.name, gene_set.description, definition, present, missing, refused)
@@ -208,4 +208,4 @@ def _score(
     ranks = patient_ranks(values, groups)
     finite = np.isfinite(ranks).sum(axis=1)
     total = np.nansum(ranks, axis=1)
-    return np.where(finite >= LEAST_SHARE * size, total / np.maximum(finite, 1), np.nan)
+    return np.where(finite >= MIN_SHARE * size, total / np.maximum(finite, 1), np.nan)

@@ -27,11 +27,13 @@ import numpy as np
 from tcgn_mil.statistics.bootstrap import percentile_interval
 from tcgn_mil.statistics.fold_combination import FOLD_NULL_SD, MIN_FOLDS, combine_folds
 from tcgn_mil.statistics.ranks import paired_ranks, patient_ranks
-from tcgn_mil.statistics.variation import LEAST_VARIANCE_LEFT
+from tcgn_mil.statistics.variation import MIN_VARIANCE_LEFT
 from tcgn_mil.statistics.weighted_correlation import weighted_r
 from tcgn_mil.types.arrays import Float64Array, FloatArray, IntArray
 
-_LEAST_PATIENTS = 4  # in a fold, beyond the degrees of freedom of covariates
+# Folds are combined by Fisher's z with the weight n - 3, so a fold needs four patients beyond the
+# degrees of freedom of covariates (docs/protocol.md, section Metrics per gene).
+MIN_PATIENTS_PER_FOLD = 4
 _GENES_AT_ONCE = 256
 
 
@@ -195,7 +197,7 @@ def without_covariates(
         ranks = patient_ranks(values[finite])
         ranks[:, ~np.isfinite(ranks).all(axis=0)] = np.nan
         residuals = ranks - basis @ (basis.T @ ranks)
-        explained = np.square(residuals).sum(axis=0) < LEAST_VARIANCE_LEFT * np.square(ranks).sum(
+        explained = np.square(residuals).sum(axis=0) < MIN_VARIANCE_LEFT * np.square(ranks).sum(
             axis=0
         )
         residuals[:, explained] = np.nan
@@ -239,7 +241,7 @@ def _correlate(
         drawn.append(weighted_r(first[rows], second[rows], weights))
         counts.append((np.isfinite(first[rows]) & np.isfinite(second[rows])).sum(axis=0))
     r, n = np.stack(drawn), np.stack(counts).astype(np.float64)  # (F, 1 + R, G), (F, G)
-    r[np.broadcast_to((n < _LEAST_PATIENTS + spent)[:, None], r.shape)] = np.nan
+    r[np.broadcast_to((n < MIN_PATIENTS_PER_FOLD + spent)[:, None], r.shape)] = np.nan
     if folds is None:
         combined, p = r[0], _p_of_t(r[0, 0], n[0] - 2 - spent, one_sided)
     else:

@@ -15,7 +15,7 @@ import numpy as np
 from tcgn_mil.types.arrays import Float64Array, FloatArray, IntArray
 
 MIN_FOLDS = 3
-_LARGEST_R = 0.999999  # the Fisher z of 1 is infinite
+MAX_R = 0.999999  # the Fisher z of 1 is infinite
 
 # Null standard deviation of the z combined over cross-validation folds. It would be 1 if the folds
 # were independent, but they are not. Write the prediction for the patients of fold A as a sum over
@@ -97,7 +97,7 @@ def combine_folds(
     )
     usable = np.isfinite(r) & (weight > 0)
     weight = np.where(usable, weight, 0)
-    fisher = np.arctanh(np.clip(np.where(usable, r, 0), -_LARGEST_R, _LARGEST_R))
+    fisher = np.arctanh(np.clip(np.where(usable, r, 0), -MAX_R, MAX_R))
     rows = np.arange(len(r)) if fold_of is None else fold_of
     folds = np.sum([usable[rows == fold].any(axis=0) for fold in np.unique(rows)], axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):

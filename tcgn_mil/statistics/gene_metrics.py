@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tcgn_mil.statistics.variation import LEAST_VARIANCE_LEFT, rounding_floor, varies
+from tcgn_mil.statistics.variation import MIN_VARIANCE_LEFT, rounding_floor, varies
 from tcgn_mil.types.arrays import BoolArray, Float64Array, FloatArray, IntArray
 
-MIN_SAMPLES = 3
+MIN_SAMPLES = 3  # two samples always correlate perfectly
 _CACHED_VALUES = 2**20  # float64 values of one block of genes: 8 MB, about a core's share of cache
-_MOST_THREADS = 8
+MAX_THREADS = 8
 
 
 class GeneMetrics(NamedTuple):
@@ -123,7 +123,7 @@ def pearson(
         # NumPy's linear algebra starts threads of its own, which would compete with these.
         with (
             threadpool_limits(1),
-            ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1, _MOST_THREADS)) as pool,
+            ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1, MAX_THREADS)) as pool,
         ):
             list(pool.map(correlate, starts))
     return r
@@ -142,7 +142,7 @@ def _residuals(
         return out, total, defined
     out -= basis @ (basis.T @ out)
     left = np.einsum("sg,sg->g", out, out)
-    return out, left, defined & (left > LEAST_VARIANCE_LEFT * total)
+    return out, left, defined & (left > MIN_VARIANCE_LEFT * total)
 
 
 def spearman(truth: FloatArray, prediction: FloatArray) -> Float64Array:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tcgn_mil.statistics.gene_metrics import MAX_THREADS, MIN_SAMPLES
 from tcgn_mil.types.arrays import BoolArray, Float64Array, IntArray
 
 Rows = slice | NDArray[np.int64]
@@ -23,10 +24,8 @@ Rows = slice | NDArray[np.int64]
 # in one piece, which spares the processor a page lookup for every row.
 _BLOCK_ROWS, _BLOCK_GENES = 32, 4096
 _PIVOT_ROWS = 16
-_MOST_THREADS = 8
-_LEAST_SAMPLES = 3
-_LEAST_SPREAD = 1e-6  # standard deviation in units of the pivot; a smaller one may be rounding
-_LEAST_LEFT = 0.02  # share of a sum of squares that must remain once the mean is subtracted
+_MIN_SPREAD = 1e-6  # standard deviation in units of the pivot; a smaller one may be rounding
+_MIN_SHARE_LEFT = 0.02  # share of a sum of squares that must remain once the mean is subtracted
 
 
 class GroupedR(NamedTuple):
@@ -82,7 +81,7 @@ def grouped_pearson(
     )
     # The number of blocks is rounded up to a multiple of the threads, so that all have equal work.
     blocks = -(-genes // _BLOCK_GENES)
-    threads = min(blocks, os.cpu_count() or 1, _MOST_THREADS)
+    threads = min(blocks, os.cpu_count() or 1, MAX_THREADS)
     width = max(1, -(-genes // max(1, -(-blocks // max(1, threads)) * threads)))
 
     def correlate(start: int) -> None:
@@ -126,9 +125,9 @@ def _pearson(
             total += np.einsum("sg,sg->g", first, second)
     centred = products - np.stack([sums[0] ** 2, sums[1] ** 2, sums[0] * sums[1]]) / samples
     least = np.maximum(
-        _LEAST_LEFT * products[:2], samples * np.square(_LEAST_SPREAD * pivots.astype(np.float64))
+        _MIN_SHARE_LEFT * products[:2], samples * np.square(_MIN_SPREAD * pivots.astype(np.float64))
     )
-    exact = (centred[:2] > least).all(axis=0) & (samples >= _LEAST_SAMPLES)
+    exact = (centred[:2] > least).all(axis=0) & (samples >= MIN_SAMPLES)
     r = centred[2] / np.sqrt(centred[0] * centred[1])
     return np.clip(r, -1, 1), exact & np.isfinite(r)
 

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tcgn_mil.statistics.fold_combination import FOLD_NULL_SD
+from tcgn_mil.statistics.fold_combination import FOLD_NULL_SD, MAX_R
 from tcgn_mil.types.arrays import BoolArray, Float64Array, FloatArray, IntArray
 
 MAX_Q = 0.05  # false discovery rate below which a gene counts as predictable
-_LARGEST_R = 0.999999  # the Fisher z of 1 is infinite
 
 
 def benjamini_hochberg(p: FloatArray, tested: BoolArray | None = None) -> Float64Array:
@@ -140,7 +139,7 @@ def steiger_p(
     #     c = [b (1 - 2 m^2) - m^2 (1 - 2 m^2 - b^2) / 2] / (1 - m^2)^2.
     # The statistic is (atanh r1 - atanh r2) sqrt((n - 3) / (2 - 2 c)).
     first, second, between = (
-        np.clip(values, -_LARGEST_R, _LARGEST_R) for values in (r_first, r_second, r_between)
+        np.clip(values, -MAX_R, MAX_R) for values in (r_first, r_second, r_between)
     )
     mean_square = np.square((first + second) / 2)
     covariance = between * (1 - 2 * mean_square) - 0.5 * mean_square * (

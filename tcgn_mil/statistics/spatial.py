@@ -21,13 +21,13 @@ from scipy import sparse, stats
 
 from tcgn_mil.statistics.gene_metrics import pearson
 from tcgn_mil.statistics.sequencing_depth import depth_projection
-from tcgn_mil.statistics.variation import LEAST_SPREAD_LEFT, spread, varies
+from tcgn_mil.statistics.variation import MIN_SPREAD_LEFT, spread, varies
 from tcgn_mil.types.arrays import Float64Array, FloatArray, IntArray
 
 MIN_SPOTS = 10
 MAX_SPOTS = 10_000  # all pairs of spots are held in memory, 8 bytes each
 BLOCK_SPOTS = 5
-_LEAST_EFFECTIVE = 3.0  # a t-test needs at least one degree of freedom
+_MIN_EFFECTIVE = 3.0  # a t-test needs at least one degree of freedom
 # Length scales of the autocovariance functions, in lattice steps.
 _SCALES = (0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
 
@@ -126,8 +126,8 @@ class SpatialTest:
         """Test each gene of `truth` against the same gene of `prediction`, both (S, G)."""
         left, right = self.residuals(truth), self.residuals(prediction)
         defined = varies(truth) & varies(prediction)
-        defined &= (spread(left) > LEAST_SPREAD_LEFT * spread(truth)) & (
-            spread(right) > LEAST_SPREAD_LEFT * spread(prediction)
+        defined &= (spread(left) > MIN_SPREAD_LEFT * spread(truth)) & (
+            spread(right) > MIN_SPREAD_LEFT * spread(prediction)
         )
         r = np.where(defined, pearson(left, right), np.nan)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -137,7 +137,7 @@ class SpatialTest:
             )
             most = 1.0 + len(left) - self._basis.shape[1]
             effective = np.clip(
-                np.where(variance > 0, 1 + 1 / variance, most), _LEAST_EFFECTIVE, most
+                np.where(variance > 0, 1 + 1 / variance, most), _MIN_EFFECTIVE, most
             )
             t = r * np.sqrt((effective - 2) / (1 - np.square(r)))
         p = np.where(np.isfinite(r), stats.t.sf(t, effective - 2), np.nan)

@@ -18,8 +18,8 @@ RELATIVE_SPREAD_FLOOR = 1e-7
 RELATIVE_SPREAD_FLOOR_FLOAT64 = 1e-9
 # Part of a column's standard deviation that must remain after covariates are regressed out. If less
 # remains, the column was a function of the covariates and the rest is rounding.
-LEAST_SPREAD_LEFT = 1e-5
-LEAST_VARIANCE_LEFT = 1e-10  # the same threshold for variances, which are squares
+MIN_SPREAD_LEFT = 1e-5
+MIN_VARIANCE_LEFT = 1e-10  # the same threshold for variances, which are squares
 
 
 def rounding_floor(size: FloatArray) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tcgn_mil.statistics.variation import LEAST_VARIANCE_LEFT, rounding_floor
+from tcgn_mil.statistics.variation import MIN_VARIANCE_LEFT, rounding_floor
 from tcgn_mil.types.arrays import Float64Array, FloatArray
 
 
@@ -51,5 +51,5 @@ def weighted_r(first: FloatArray, second: FloatArray, weights: Float64Array) -> 
         variance_y = weights @ (y * y) / total - mean_y**2
         covariance = weights @ (x * y) / total - mean_x * mean_y
         r = covariance / np.sqrt(variance_x * variance_y)
-    defined = (variance_x > LEAST_VARIANCE_LEFT) & (variance_y > LEAST_VARIANCE_LEFT)
+    defined = (variance_x > MIN_VARIANCE_LEFT) & (variance_y > MIN_VARIANCE_LEFT)
     return np.where(defined, np.clip(r, -1, 1), np.nan)

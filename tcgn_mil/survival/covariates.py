@@ -14,13 +14,13 @@ import numpy as np
 from tcgn_mil.errors import InputError
 from tcgn_mil.survival.gene_screen import cox_screen
 from tcgn_mil.text import preview
+from tcgn_mil.types.outcomes import MAX_LEVELS
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from tcgn_mil.types.outcomes import SurvivalTable
 
-MOST_LEVELS = 20
 _LEAVE_OUT = "remove it from --covariate"
 
 
@@ -65,9 +65,9 @@ def design_matrix(covariates: pd.DataFrame) -> pd.DataFrame:
             continue
         text = column.astype(str)
         counts = {str(level): int(count) for level, count in text.value_counts().items()}
-        if len(counts) > MOST_LEVELS:
+        if len(counts) > MAX_LEVELS:
             raise InputError(
-                f"covariate {name} has {len(counts)} levels of text, more than {MOST_LEVELS}",
+                f"covariate {name} has {len(counts)} levels of text, more than {MAX_LEVELS}",
                 fix=f"group the levels, or {_LEAVE_OUT}",
             )
         # The most frequent level is the reference, since comparisons with a rare level are

@@ -29,7 +29,7 @@ _STUCK = 1e-6  # step that is too large to count as converged after all iteratio
 _LOST_INFORMATION = 1e-4
 # Log hazard ratio per standard deviation above which the gene determines the order of the events up
 # to rounding.
-_MOST_EFFECT = 15.0
+_MAX_EFFECT = 15.0
 _Z95 = float(norm.ppf(0.975))
 
 
@@ -175,9 +175,7 @@ def _newton(
         if not moving.all():
             active, columns = active[moving], columns[:, moving]
     variance = np.linalg.inv(information + 1e-12 * np.eye(width))[:, 0, 0]
-    lost = (information[:, 0, 0] < _LOST_INFORMATION * at_zero) | (
-        np.abs(beta[:, 0]) > _MOST_EFFECT
-    )
+    lost = (information[:, 0, 0] < _LOST_INFORMATION * at_zero) | (np.abs(beta[:, 0]) > _MAX_EFFECT)
     stuck = np.abs(step).max(axis=1) > _STUCK
     return beta[:, 0], np.sqrt(np.maximum(variance, 0)), (lost | stuck) & (at_zero > 0)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from lifelines import CoxPHFitter
 
-LEAST_P = 0.05
+MIN_P_OF_PROPORTIONAL = 0.05  # below this, hazards do not look proportional
 PROPORTIONAL_ADVICE = (
     "The hazard ratio of this covariate changes over follow-up, and the reported one is an average"
     " over it. Look at the curves, end follow-up earlier (horizon_days), or fit risk.csv with a"
@@ -62,7 +62,7 @@ def proportional_hazards(
             "covariate": [str(name) for name in summary.index],
             "statistic": summary["test_statistic"].to_numpy(dtype=float),
             "p": p,
-            "advice": np.where(p < LEAST_P, PROPORTIONAL_ADVICE, ""),
+            "advice": np.where(p < MIN_P_OF_PROPORTIONAL, PROPORTIONAL_ADVICE, ""),
         }
     )
 

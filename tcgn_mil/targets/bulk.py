@@ -18,7 +18,7 @@ from tcgn_mil.types.arrays import Float64Array, FloatArray, IntArray
 from tcgn_mil.types.units import ExpressionUnit
 
 _LOG = re.compile(r"log2\(.+\+\s*(?P<offset>[0-9.eE-]+)\)")
-_LEAST_SPREAD = 1e-6  # standard deviation below which a gene counts as constant
+_MIN_GENE_SD = 1e-6  # standard deviation below which a gene counts as constant
 
 
 def training_scale(values: Float64Array, unit: str) -> tuple[Float64Array, float | None]:
@@ -113,7 +113,7 @@ def expressed_genes(
     >>> expressed_genes(values, min_fraction=0.5)
     array([1])
     """
-    varies = np.nanstd(values, axis=0) > _LEAST_SPREAD
+    varies = np.nanstd(values, axis=0) > _MIN_GENE_SD
     if floor is None:
         return np.flatnonzero(varies)
     above = np.nanmean(values > floor + 1e-6, axis=0)
@@ -158,7 +158,7 @@ def standardise_within(
         common_std = np.sqrt(np.nansum(finite * std**2, axis=0) / finite.sum(axis=0))
     out = out.copy()
     for cohort, own_mean, own_std in zip(cohorts, mean, std, strict=True):
-        varies = (own_std > _LEAST_SPREAD) & (common_std > _LEAST_SPREAD)
+        varies = (own_std > _MIN_GENE_SD) & (common_std > _MIN_GENE_SD)
         factor = np.where(varies, common_std / np.where(varies, own_std, 1), 1)
         shift = np.where(np.isfinite(own_mean), own_mean, common_mean)
         out[cohort_of == cohort] = (out[cohort_of == cohort] - shift) * factor + common_mean

@@ -24,7 +24,7 @@ from tcgn_mil.types.genes import GenePanel, TargetScaler
 Counts = Any  # NumPy array or scipy sparse matrix; the two have no common type
 Normalisation = Literal["library", "published"]
 SPOT_SCALE = 1e4  # total of a spot after scaling
-_LEAST_SPREAD = 1e-6  # standard deviation below which residuals count as constant
+_MIN_RESIDUAL_SD = 1e-6  # standard deviation below which residuals count as constant
 _EXACT_SVD_ROWS = 3000  # the exact decomposition takes seconds up to this size
 
 
@@ -209,7 +209,7 @@ def training_targets(
 def _beyond_depth(expression: FloatArray, log_depth: FloatArray) -> FloatArray:
     left = residuals_on_depth(expression, log_depth)
     spread = left.std(axis=0)
-    return left / np.where(spread > _LEAST_SPREAD, spread, 1)
+    return left / np.where(spread > _MIN_RESIDUAL_SD, spread, 1)
 
 
 def _leading_components(values: FloatArray, rank: int) -> NDArray[np.float32]:

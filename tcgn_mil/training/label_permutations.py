@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tcgn_mil.batches.loading import derive_seed
 
 # Persons in a group that exchanges labels. Each keeps its own labels in one of so many orders.
-_LEAST_DONORS = 5
+_MIN_DONORS = 5
 _PERMUTATIONS = 7  # purpose of the draws
 
 
@@ -88,16 +88,16 @@ def permutations(
 
 
 def _of_like_size(blocks: Sequence[NDArray[np.int64]]) -> list[list[NDArray[np.int64]]]:
-    """Group blocks of rows by length, with at least `_LEAST_DONORS` in a group where possible.
+    """Group blocks of rows by length, with at least `_MIN_DONORS` in a group where possible.
 
     Lengths are joined from the longest to the shortest.
     """
     groups: list[list[NDArray[np.int64]]] = [[]]
     for length in sorted({len(block) for block in blocks}, reverse=True):
-        if len(groups[-1]) >= _LEAST_DONORS:
+        if len(groups[-1]) >= _MIN_DONORS:
             groups.append([])
         groups[-1] += [block for block in blocks if len(block) == length]
-    if len(groups) > 1 and len(groups[-1]) < _LEAST_DONORS:
+    if len(groups) > 1 and len(groups[-1]) < _MIN_DONORS:
         last = groups.pop()
         groups[-1] += last
     return groups

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from tcgn_mil.settings.training import LossName
+from tcgn_mil.statistics.gene_metrics import MIN_SAMPLES
 
 # Keeps r and its gradient finite where a prediction or a target is constant over the batch.
-_FLOOR = 1e-6
-_LEAST_SAMPLES = 3  # two samples always correlate perfectly
+_EPSILON = 1e-6
 
 
 def expression_loss(predicted: Tensor, target: Tensor, kind: LossName = "mse") -> Tensor:
@@ -61,7 +61,7 @@ def correlation_loss(predicted: Tensor, target: Tensor) -> Tensor:
     left = (left - left.sum(dim=0) / count.clamp(min=1)) * known
     right = (right - right.sum(dim=0) / count.clamp(min=1)) * known
     r = (left * right).sum(dim=0) / (
-        left.square().sum(dim=0) * right.square().sum(dim=0) + _FLOOR
+        left.square().sum(dim=0) * right.square().sum(dim=0) + _EPSILON
     ).sqrt()
-    usable = (count >= _LEAST_SAMPLES).to(r.dtype)
+    usable = (count >= MIN_SAMPLES).to(r.dtype)
     return ((1 - r) * usable).sum() / usable.sum().clamp(min=1)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MIN_EVENTS = 10  # with fewer, a Cox model or a C index has an interval too wide to be of use
-DAYS_A_YEAR = 365.25  # mean length of a year of the Julian calendar, as in TCGA-CDR
+MAX_LEVELS = 20  # a text covariate with more levels holds names or dates, not categories
+DAYS_PER_YEAR = 365.25  # mean length of a year of the Julian calendar, as in TCGA-CDR
 
 # The name becomes part of two column names in clinical.csv, "<name>_time_days" and "<name>_event".
 # Underscores are excluded, so that the name can be read back from these columns.

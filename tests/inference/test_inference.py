@@ -216,7 +216,7 @@ def test_a_bag_in_chunks_equals_the_model_at_once(
     features = torch.from_numpy(given.features)[None]
     with torch.inference_mode():
         whole = regressor(features, torch.ones(1, count, dtype=torch.bool), tile_genes=[3, 1])
-    monkeypatch.setattr(slides, "_TILES_A_CHUNK", 7)
+    monkeypatch.setattr(slides, "_TILES_PER_CHUNK", 7)
     found = predict_bag(regressor, given, tile_genes=[3, 1])
     np.testing.assert_allclose(found.expression, whole.expression[0], atol=1e-6)
     np.testing.assert_allclose(found.attention, whole.attention[0].mean(0), atol=1e-6)

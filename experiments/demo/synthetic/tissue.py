@@ -13,7 +13,7 @@ LABEL_MPP = 8.0
 
 # Fractions of tumour, stroma, immune, fat and necrosis in the average patient.
 _MEAN_FRACTIONS = np.array([0.44, 0.24, 0.14, 0.11, 0.07])
-_SMALLEST_FRACTION = 0.02
+_MIN_FRACTION = 0.02
 _SLIDE_CONCENTRATION = 60.0  # high, since slides and sections of one patient are alike
 _SUBTYPE_A_RANGE = (0.1, 0.9)
 # Typical radius of a region's patches in µm, in the order in which the regions are laid down.
@@ -45,7 +45,7 @@ def item_fractions(config: SyntheticConfig, patient: str, item: str) -> NDArray[
 
 
 def _with_subtypes(broad: NDArray[np.float64], share_a: float) -> NDArray[np.float64]:
-    broad = np.maximum(broad, _SMALLEST_FRACTION)
+    broad = np.maximum(broad, _MIN_FRACTION)
     broad = broad / broad.sum()
     return np.array([broad[0] * share_a, broad[0] * (1 - share_a), *broad[1:]])
 

@@ -18,7 +18,7 @@ from tcgn_mil.text import preview
 from tcgn_mil.types.tile_geometry import PatchSize
 
 BLOCK_SHARE = 0.25  # share of a section's spots in the validation block
-_LEAST_BLOCK = 10  # smallest number of spots in either part
+_MIN_BLOCK = 10  # smallest number of spots in either part
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def set_aside_block(section: SpotSection, gap_um: float) -> tuple[SpotSection, S
     border = np.quantile(along, 1 - BLOCK_SHARE)
     gap = gap_um / section.image_mpp  # in pixels, as the positions are
     val, train = along >= border, along < border - gap
-    if min(val.sum(), train.sum()) < _LEAST_BLOCK:
+    if min(val.sum(), train.sum()) < _MIN_BLOCK:
         raise InputError(
             f"section {section.spots.section}: {len(along)} spots are too few to set a block aside"
             " for validation",

@@ -45,7 +45,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Parameters
     ----------
     path
-        PNG, JPEG or TIFF with 8 bits a channel. Of a file with several pages the first is read.
+        PNG, JPEG or TIFF with 8 bits per channel. Of a file with several pages the first is read.
 
     Returns
     -------
@@ -57,13 +57,13 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     ------
     InputError
         If the file is missing, empty, cut off, not an image, has more than `MAX_IMAGE_PX` pixels,
-        or does not have 8 bits a channel.
+        or does not have 8 bits per channel.
     """
     path = Path(path)
     with _opened(path) as image:
         if image.mode not in _EIGHT_BIT_MODES:
             raise InputError(
-                f"has pixels of mode {image.mode}, not 8 bits a channel",
+                f"has pixels of mode {image.mode}, not 8 bits per channel",
                 path=path,
                 fix="convert it to 8-bit RGB",
             )

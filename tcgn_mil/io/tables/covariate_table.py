@@ -11,9 +11,10 @@ import pandas as pd
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.patient_table import read_patient_table
 from tcgn_mil.text import preview
+from tcgn_mil.types.outcomes import MAX_LEVELS
 
-MOST_LEVELS = 20  # a text column with more levels holds names or dates, not categories
-LEAST_PATIENTS = 3  # a level with fewer patients says nothing about a difference between levels
+# A level with fewer patients says nothing about a difference between levels.
+MIN_PATIENTS_PER_LEVEL = 3
 
 # Spellings of a missing value beside those that pandas knows; GDC writes the bracketed ones.
 _MISSING = ("nan", "na", "n/a", "none", "null", "[not available]", "not reported")
@@ -29,7 +30,7 @@ def read_covariates(
     """Read covariates of patients.
 
     A column of numbers is a numeric covariate, another column is a category. Levels of a category
-    with fewer than `LEAST_PATIENTS` patients are set to missing.
+    with fewer than `MIN_PATIENTS_PER_LEVEL` patients are set to missing.
 
     Parameters
     ----------
@@ -109,18 +110,18 @@ def _covariate(column: pd.Series, name: str, *, zero: bool, path: Path) -> pd.Se
     else:
         values = text.where(text != "")
         counts = values.value_counts()
-        values = values.where(values.isin(counts.index[counts >= LEAST_PATIENTS]))
+        values = values.where(values.isin(counts.index[counts >= MIN_PATIENTS_PER_LEVEL]))
         levels = values.nunique()
-        if levels > MOST_LEVELS or (levels < 2 and len(counts) > MOST_LEVELS):
+        if levels > MAX_LEVELS or (levels < 2 and len(counts) > MAX_LEVELS):
             raise InputError(
                 f"column {name} holds {len(counts)} different texts, too many for a category",
                 path=path,
-                fix=f"group them into at most {MOST_LEVELS} categories, or leave the column out",
+                fix=f"group them into at most {MAX_LEVELS} categories, or leave the column out",
             )
     if levels < 2:
         raise InputError(
             f"column {name} has {levels or 'no'} level among these patients (categories with fewer"
-            f" than {LEAST_PATIENTS} patients do not count)",
+            f" than {MIN_PATIENTS_PER_LEVEL} patients do not count)",
             path=path,
             fix="leave the column out, because nothing can vary with it",
         )

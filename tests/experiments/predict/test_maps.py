@@ -59,7 +59,7 @@ def test_qupath_gets_squares_with_measurements_by_name(tmp_path: Path) -> None:
 def test_a_large_slide_keeps_the_tiles_of_highest_attention(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slide_maps, "MOST_FEATURES", 2)
+    monkeypatch.setattr(slide_maps, "MAX_FEATURES", 2)
     write_slide_map(slide_map(), tmp_path)
     features = geojson.loads((tmp_path / "S1.geojson").read_text(encoding="utf-8")).features
     assert [feature.geometry.coordinates[0][0] for feature in features] == [[155, 0], [310, 310]]

@@ -82,7 +82,7 @@ def test_figures_have_a_pdf_and_what_is_drawn_as_a_table_the_same_each_time(tmp_
 
 def test_clouds_of_many_points_are_pixels_in_the_pdf(tmp_path: Path) -> None:
     few, many = (
-        np.random.default_rng(0).normal(size=(n, 1)) for n in (100, 5 * plotting.MOST_VECTORS)
+        np.random.default_rng(0).normal(size=(n, 1)) for n in (100, 5 * plotting.MAX_VECTORS)
     )
     for name, values in (("few", few), ("many", many)):
         figures.gene_scatter(

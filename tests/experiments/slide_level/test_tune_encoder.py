@@ -231,7 +231,7 @@ def test_gradients_reach_what_is_to_train_and_nothing_else(which: bag_encoder.En
 def test_checkpointing_in_chunks_changes_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for chunk, plain in ((2, False), (100, True)):
-        monkeypatch.setattr(bag_encoder, "_TILES_A_CHUNK", chunk)
+        monkeypatch.setattr(bag_encoder, "_TILES_PER_CHUNK", chunk)
         if plain:
             monkeypatch.setattr(bag_encoder, "checkpointed", bag_encoder.call)
         net = network("all").train()
@@ -296,7 +296,7 @@ def test_samples_are_seeded_without_replacement_and_over_all_slides() -> None:
     one, other = bags(PATIENTS), bags(["P00", "P01"])
     first = one.sample("P00", 7, 0)
     assert first.shape == (7, PX, PX, 3)
-    assert len({tile.tobytes() for tile in first}) == 7  # five tiles a slide, so both slides
+    assert len({tile.tobytes() for tile in first}) == 7  # five tiles per slide, so both slides
     np.testing.assert_array_equal(first, other.sample("P00", 7, 0))  # whoever else is there
     assert not np.array_equal(first, one.sample("P00", 7, 1))
     assert len(one.sample("P01", 7, 0)) == 5

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from tcgn_mil.preprocessing.bulk import figure as cohort_figure
-from tcgn_mil.preprocessing.bulk.figure import MOST_REASONS, draw_cohort, fates, patient_quantiles
+from tcgn_mil.preprocessing.bulk.figure import MAX_REASONS, draw_cohort, fates, patient_quantiles
 from tcgn_mil.preprocessing.bulk.patient_join import JoinRow
 from tcgn_mil.types.units import ExpressionUnit
 
@@ -37,7 +37,7 @@ def test_every_row_is_counted_once_frequent_reasons_first() -> None:
         ("slides: lost", 1, False),
         ("samples kept", 1, True),
     ]
-    many = [row("sample", f"reason {number}") for number in range(MOST_REASONS + 3)]
+    many = [row("sample", f"reason {number}") for number in range(MAX_REASONS + 3)]
     found = fates(many)
     assert sum(number for _, number, _ in found) == len(many)
     assert found[-1] == ("samples: 3 other reasons", 3, False)

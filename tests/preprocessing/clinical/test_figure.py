@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from tcgn_mil.preprocessing.clinical import figure as survival_figure
-from tcgn_mil.types.outcomes import DAYS_A_YEAR, SurvivalTable
+from tcgn_mil.types.outcomes import DAYS_PER_YEAR, SurvivalTable
 
 
 def table(endpoint: str = "OS", entry: list[float] | None = None) -> SurvivalTable:
@@ -19,10 +19,10 @@ def table(endpoint: str = "OS", entry: list[float] | None = None) -> SurvivalTab
     return SurvivalTable(
         endpoint,
         patients,
-        np.array([1, 2, 3, 4]) * DAYS_A_YEAR,
+        np.array([1, 2, 3, 4]) * DAYS_PER_YEAR,
         np.array([True, False, True, False]),
         pd.DataFrame(index=pd.Index(patients)),
-        None if entry is None else np.array(entry) * DAYS_A_YEAR,
+        None if entry is None else np.array(entry) * DAYS_PER_YEAR,
     )
 
 

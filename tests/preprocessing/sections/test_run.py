@@ -27,7 +27,7 @@ PATCH = PatchSize(16, 1.0)
 
 @pytest.fixture(autouse=True)
 def plain_overlays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the drawing, half a second a section, where it is not what is tested."""
+    """Leave out the drawing, half a second per section, where it is not what is tested."""
     if "overlay" not in request.node.name and "realdata" not in request.keywords:
         monkeypatch.setattr(
             section_writer,

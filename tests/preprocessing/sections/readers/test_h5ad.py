@@ -35,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture(autouse=True)
 def plain_overlays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the drawing, half a second a section."""
+    """Leave out the drawing, half a second per section."""
     monkeypatch.setattr(
         section_writer, "write_overlay", lambda path, *args, **kwargs: path.write_bytes(b"picture")
     )

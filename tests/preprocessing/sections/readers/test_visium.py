@@ -34,7 +34,7 @@ POSITIONS = "spatial/tissue_positions.csv"
 
 @pytest.fixture(autouse=True)
 def plain_overlays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the drawing, half a second a section."""
+    """Leave out the drawing, half a second per section."""
     if "realdata" not in request.keywords:
         monkeypatch.setattr(
             section_writer,
