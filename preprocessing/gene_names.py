@@ -102,7 +102,7 @@ class GeneNames:
 
 
 def is_ensembl(name: str) -> bool:
-    """Tell whether a name is an Ensembl gene id of any species, with or without version.
+    """Return whether a name is an Ensembl gene id of any species, with or without version.
 
     Examples
     --------

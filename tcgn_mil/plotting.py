@@ -96,7 +96,7 @@ def save_figure(figure: Figure, path: str | Path, source: pd.DataFrame) -> None:
 
 
 def _is_cloud(artist: Artist) -> bool:
-    """Tell whether an artist draws more than `MAX_VECTORS` separate points."""
+    """Return whether an artist draws more than `MAX_VECTORS` separate points."""
     if isinstance(artist, PathCollection):
         return len(np.ma.getdata(artist.get_offsets())) > MAX_VECTORS
     return (

@@ -274,7 +274,7 @@ def draw_heatmap(
     Parameters
     ----------
     figure, axis
-        Where to draw.
+        Figure, and the axis in it to draw on.
     effect, q
         Values and their q, with the same rows and columns.
     colours

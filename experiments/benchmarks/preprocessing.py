@@ -47,9 +47,11 @@ READ_MPP = 0.69
 READ_UM = (5000.0, 4000.0)
 LARGE_PX, LARGE_MPP = (100_000, 80_000), 0.25
 LARGE_LEVELS = (1, 4, 16, 64)
-# Share of the large slide that has tissue.
-TISSUE_SHARE = 0.08
+# Area of the pieces of tissue that are drawn, as a share of the large slide. Some fall on the same
+# place, so that the pieces cover 7.2 % of it. About 60 % of a piece is tissue, the rest is glass.
+PIECES_SHARE = 0.08
 TIFF_TILE = 256
+GLASS = 243  # grey level of empty glass in the synthetic slides
 BATCH = 64
 
 
@@ -62,8 +64,8 @@ def picture(size_um: tuple[float, float], mpp: float) -> NDArray[np.uint8]:
     return render(labels, mpp, patient_stain(config, patient, 0), rng)
 
 
-def ours(path: Path, part: slice) -> int:
-    """Read tiles as encoding does; return their number."""
+def read_by_package(path: Path, part: slice) -> int:
+    """Read tiles as ``tcgn-mil encode`` does, and return their number."""
     with open_slide(path) as slide:
         spec = TileSpec.for_slide(
             PatchSize(), slide_mpp=slide.mpp, level_downsamples=slide.level_downsamples
@@ -72,8 +74,8 @@ def ours(path: Path, part: slice) -> int:
         return sum(len(pixels) for pixels, _ in iter_tiles(slide, coords, spec, BATCH))
 
 
-def bare(path: Path, part: slice) -> int:
-    """Read the same places by OpenSlide alone; return their number."""
+def read_by_openslide(path: Path, part: slice) -> int:
+    """Read the same places by OpenSlide alone, and return their number."""
     with openslide.OpenSlide(path) as slide:
         mpp = float(slide.properties[openslide.PROPERTY_NAME_MPP_X])
         spec = TileSpec.for_slide(
@@ -92,11 +94,11 @@ def rate(read: Any, path: Path, part: slice) -> float:
     return float(count / (time.perf_counter() - start))
 
 
-def _read_when_told(path: Path, part: slice, ready: Any, go: Any, counts: Any) -> None:
-    ours(path, slice(0, BATCH))
+def _read_after_signal(path: Path, part: slice, ready: Any, go: Any, counts: Any) -> None:
+    read_by_package(path, slice(0, BATCH))
     ready.release()
     go.wait()
-    counts.put(ours(path, part))
+    counts.put(read_by_package(path, part))
 
 
 def rate_of_processes(path: Path, processes: int) -> float:
@@ -108,7 +110,7 @@ def rate_of_processes(path: Path, processes: int) -> float:
     ready, go, counts = context.Semaphore(0), context.Event(), context.Queue()
     parts = _parts(path, processes)
     started = [
-        context.Process(target=_read_when_told, args=(path, part, ready, go, counts))
+        context.Process(target=_read_after_signal, args=(path, part, ready, go, counts))
         for part in parts
     ]
     for process in started:
@@ -145,8 +147,8 @@ def measure_reading(folder: Path, rounds: int) -> dict[str, Any]:
         "two processes": [],
     }
     for _ in range(rounds):
-        rates["bare OpenSlide"].append(rate(bare, path, slice(None)))
-        rates["tcgn-mil"].append(rate(ours, path, slice(None)))
+        rates["bare OpenSlide"].append(rate(read_by_openslide, path, slice(None)))
+        rates["tcgn-mil"].append(rate(read_by_package, path, slice(None)))
         rates["one process"].append(rate_of_processes(path, 1))
         rates["two processes"].append(rate_of_processes(path, 2))
     median = {name: statistics.median(values) for name, values in rates.items()}
@@ -167,11 +169,11 @@ def measure_reading(folder: Path, rounds: int) -> dict[str, Any]:
 def write_large(path: Path) -> None:
     """Write a white slide of `LARGE_PX` with pieces of tissue.
 
-    The same tiles are encoded as JPEG only once, since encoding all would take minutes.
+    Tiles with equal content are encoded once, because it would take minutes to encode all of them.
     """
     tissue = picture((2000.0, 2000.0), LARGE_MPP)
     rng = np.random.default_rng(0)
-    pieces = round(TISSUE_SHARE * LARGE_PX[0] * LARGE_PX[1] / (tissue.shape[0] * tissue.shape[1]))
+    pieces = round(PIECES_SHARE * LARGE_PX[0] * LARGE_PX[1] / (tissue.shape[0] * tissue.shape[1]))
     step = LARGE_LEVELS[-1] * TIFF_TILE
     corners = rng.integers(
         0,
@@ -181,8 +183,7 @@ def write_large(path: Path) -> None:
     corners = np.unique(corners * step, axis=0)
     with atomic_path(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=True) as writer:
         for downsample in LARGE_LEVELS:
-            small = tissue[: tissue.shape[0] // step * step or None]
-            small = small[::downsample, ::downsample] if downsample > 1 else small
+            small = tissue[::downsample, ::downsample]
             width, height = (side // downsample for side in LARGE_PX)
             per_cm = 1e4 / (LARGE_MPP * downsample)
             writer.write(
@@ -205,14 +206,14 @@ def _tiles(
     """Give the encoded tiles, row by row."""
 
     def encoded(pixels: NDArray[np.uint8]) -> bytes:
-        full = np.full((TIFF_TILE, TIFF_TILE, 3), 243, np.uint8)
+        full = np.full((TIFF_TILE, TIFF_TILE, 3), GLASS, np.uint8)
         full[: pixels.shape[0], : pixels.shape[1]] = pixels
         return bytes(
             imagecodecs.jpeg8_encode(full, level=80, colorspace="RGB", outcolorspace="RGB")
         )
 
     made: dict[tuple[int, int], bytes] = {}
-    blank = encoded(np.full((TIFF_TILE, TIFF_TILE, 3), 243, np.uint8))
+    blank = encoded(np.full((TIFF_TILE, TIFF_TILE, 3), GLASS, np.uint8))
     for y in range(0, height, TIFF_TILE):
         for x in range(0, width, TIFF_TILE):
             offset = np.array([x, y]) - corners
@@ -224,7 +225,7 @@ def _tiles(
                 continue
             left, top = offset[inside[0]].tolist()
             if (left, top) not in made:
-                canvas = np.full((TIFF_TILE, TIFF_TILE, 3), 243, np.uint8)
+                canvas = np.full((TIFF_TILE, TIFF_TILE, 3), GLASS, np.uint8)
                 part = piece[max(top, 0) : top + TIFF_TILE, max(left, 0) : left + TIFF_TILE]
                 row, column = max(-top, 0), max(-left, 0)
                 canvas[row : row + part.shape[0], column : column + part.shape[1]] = part
@@ -236,6 +237,7 @@ def _tile_once(path: Path, out: Path, answers: Any) -> None:
     start = time.perf_counter()
     tiles = tile_slide(SlideEntry(path.stem, path.stem, path), TileSettings(), out)
     seconds = time.perf_counter() - start
+    # Linux states the peak in KiB, so 2**20 of them are one GiB.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     left_out = 0 if tiles.rejected is None else len(tiles.rejected)
     answers.put(
@@ -270,8 +272,18 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("bench"), help="folder for the slides, which are kept"
     )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("preprocessing.json"))
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=5,
+        help="number of times that each way of reading is measured",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("preprocessing.json"),
+        help="JSON file to write with the measurements",
+    )
     asked = parser.parse_args()
     measured = {
         "reading": measure_reading(asked.work, asked.rounds),

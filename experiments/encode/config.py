@@ -10,7 +10,7 @@ from tcgn_mil.settings.training import Accelerator, Precision
 
 @config_class
 class EncodeSettings:
-    """How the tiles of slides are encoded."""
+    """Settings of the encoding of tiles."""
 
     encoder: str = Field(
         "encoder/encoder.safetensors",

@@ -122,7 +122,7 @@ def encode_slide(
     encoder
         From :func:`tcgn_mil.inference.tile_encoder.open_encoder`.
     device
-        Where the encoder runs; by default a GPU where there is one.
+        Device for the encoder; by default a GPU if there is one.
     batch_size
         Tiles in a batch.
     precision
@@ -173,7 +173,7 @@ def _write_slide(
 
 
 def _is_current(path: Path, tiles: TileSet, encoder: TileEncoder) -> bool:
-    """Whether `path` already holds the features of these tiles by this encoder."""
+    """Return whether `path` already holds the features of these tiles by this encoder."""
     if not path.is_file():
         return False
     try:

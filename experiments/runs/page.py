@@ -42,7 +42,7 @@ class Table(NamedTuple):
     meanings
         Names of columns and what they mean.
     note
-        Where the data are.
+        Sentence that names the file with all of the data.
     """
 
     caption: str
@@ -76,7 +76,7 @@ class Scatter(NamedTuple):
     genes, of
         Number of genes that can be drawn, and of all genes of the run.
     data
-        What the script of the page draws, as values that JSON knows.
+        Values that the script of the page draws, of types that JSON knows.
     """
 
     genes: int
@@ -128,7 +128,7 @@ def as_table(
     meanings
         Meanings of columns, by name; those of other columns are ignored.
     note
-        Where the data are.
+        Sentence that names the file with all of the data.
     """
     shown = frame.head(max_rows)
     cut = f" (first {max_rows} of {len(frame)} rows)" if len(frame) > max_rows else ""

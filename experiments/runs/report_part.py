@@ -23,7 +23,7 @@ def command_with_config(run: Run) -> str:
 
 @dataclass(frozen=True)
 class ReportPart:
-    """What the report says about the finished runs of one kind.
+    """Part of the report about the finished runs of one kind.
 
     Attributes
     ----------

@@ -72,11 +72,13 @@ def compare_runs(
     has_r = np.isfinite(drawn[0]).all(axis=0) & np.isfinite(drawn[1]).all(axis=0)
     if not has_r.any():
         raise InputError(
-            "no gene has an r in both runs",
+            "no gene has an r in every resample of both runs",
             path=folders[1],
             fix="compare runs with larger test folds",
         )
     table = pd.DataFrame({"gene": a.var_names, "r_a": r[0], "r_b": r[1], "difference": r[0] - r[1]})
+    # All numbers of the summary are taken over the same genes.
+    counted = table["difference"][has_r]
     medians = [median_over_genes(values[has_r]) for values in r]
     low, high = _interval_of_difference(drawn[0][:, has_r], drawn[1][:, has_r])
     row = {
@@ -87,8 +89,8 @@ def compare_runs(
         "difference": medians[0] - medians[1],
         "low": low,
         "high": high,
-        "better_in_a": int((table["difference"] > 0).sum()),
-        "better_in_b": int((table["difference"] < 0).sum()),
+        "better_in_a": int((counted > 0).sum()),
+        "better_in_b": int((counted < 0).sum()),
     }
     summary = pd.DataFrame([row])
     write_csv(out_dir / "comparison.csv", table)

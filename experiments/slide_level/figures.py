@@ -28,7 +28,7 @@ _DRAWN_GENES = 8
 
 
 def draw_run(
-    tables: SlideTables, joined: OutOfFold, out_dir: Path, *, unit: str, stated: float
+    tables: SlideTables, joined: OutOfFold, out_dir: Path, *, unit: str, stated_coverage: float
 ) -> None:
     """Draw all figures of a run.
 
@@ -42,7 +42,7 @@ def draw_run(
         Folder of the run.
     unit
         Unit of the expression, for the axes.
-    stated
+    stated_coverage
         Share of patients, 0 to 1, that the prediction intervals should hold.
     """
     genes, headline = tables
@@ -66,7 +66,9 @@ def draw_run(
         draw_null(genes["p_model"].to_numpy(), joined.null_z, out_dir / "null.png")
     if genes["interval_coverage"].notna().any():
         draw_coverage(
-            genes["interval_coverage"].to_numpy(), out_dir / "coverage.png", stated=stated
+            genes["interval_coverage"].to_numpy(),
+            out_dir / "coverage.png",
+            stated_coverage=stated_coverage,
         )
     score = genes[f"{prefix}_{MODEL}"].fillna(-np.inf)
     best = score.sort_values(ascending=False, kind="stable").index[:_DRAWN_GENES]
@@ -108,7 +110,7 @@ def draw_headline(headline: pd.DataFrame, path: Path) -> None:
     plotting.save_figure(figure, path, shown)
 
 
-def draw_coverage(shares: NDArray[np.floating], path: Path, *, stated: float) -> None:
+def draw_coverage(shares: NDArray[np.floating], path: Path, *, stated_coverage: float) -> None:
     """Draw how many genes have intervals that hold a given share of patients.
 
     Parameters
@@ -117,14 +119,22 @@ def draw_coverage(shares: NDArray[np.floating], path: Path, *, stated: float) ->
         (G,) share of patients inside the interval of each gene, NaN where it is unknown.
     path
         Figure to write.
-    stated
+    stated_coverage
         Share that the intervals should hold.
     """
     shares = shares[np.isfinite(shares)]
-    counts, edges = np.histogram(shares, bins=np.linspace(min(shares.min(), stated) - 0.01, 1, 31))
+    counts, edges = np.histogram(
+        shares, bins=np.linspace(min(shares.min(), stated_coverage) - 0.01, 1, 31)
+    )
     figure, axis = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
     axis.stairs(counts, edges, fill=True, color=plotting.COLOURS[0], alpha=0.7)
-    axis.axvline(stated, color="black", linewidth=1, linestyle="--", label=f"stated: {stated:.0%}")
+    axis.axvline(
+        stated_coverage,
+        color="black",
+        linewidth=1,
+        linestyle="--",
+        label=f"stated: {stated_coverage:.0%}",
+    )
     axis.axvline(
         shares.mean(),
         color=plotting.COLOURS[1],

@@ -34,7 +34,7 @@ _BYTES_PER_VALUE = 2 * 4 / 3
 
 
 def read_scatter(
-    run: Path, *, unit: str, stated: float, budget: float = BUDGET_BYTES
+    run: Path, *, unit: str, stated_coverage: float, budget: float = BUDGET_BYTES
 ) -> Scatter | None:
     """Read the data of the scatter plot of a slide-level run.
 
@@ -44,7 +44,7 @@ def read_scatter(
         Folder of the run.
     unit
         Unit of the values.
-    stated
+    stated_coverage
         Share of patients, 0 to 1, that the prediction intervals should hold.
     budget
         Largest number of bytes that the data may take.
@@ -82,7 +82,7 @@ def read_scatter(
     best = max(rows, key=lambda row: -np.inf if row["r"] is None else row["r"])
     data = {
         "unit": unit,
-        "stated": stated,
+        "stated": stated_coverage,
         "patients": patients,
         "genes": rows,
         "first": best["gene"],

@@ -50,7 +50,7 @@ class SlideLevelStudy:
     data
         The cohort.
     spots
-        What the encoder learnt from spots, or None if no encoder was given.
+        Head and panel that the encoder learnt from spots, or None if no encoder was given.
     out_dir
         Folder of the run.
     pixels

@@ -67,7 +67,10 @@ def write_results(
         seed=config.seed,
     )
     bounds = conformal_bounds(
-        joined.truth, joined.predictions[MODEL], joined.groups.fold_of, stated=config.coverage
+        joined.truth,
+        joined.predictions[MODEL],
+        joined.groups.fold_of,
+        stated_coverage=config.coverage,
     )
     genes = tables.genes.assign(
         interval_half_width=bounds.half_width, interval_coverage=bounds.coverage_by_gene
@@ -77,7 +80,7 @@ def write_results(
     tables = SlideTables(genes, tables.headline)
     _write_tables(data, joined, tables, out_dir)
     _write_out_of_fold(config, data, joined, genes, out_dir)
-    draw_run(tables, joined, out_dir, unit=data.training_unit, stated=config.coverage)
+    draw_run(tables, joined, out_dir, unit=data.training_unit, stated_coverage=config.coverage)
     return finish_run(out_dir, _summary(config, data, results, joined, tables, bounds))
 
 

@@ -271,7 +271,7 @@ def draw_screen(rows: pd.DataFrame, path: Path, *, source: str) -> None:
 def _apart(
     at: Sequence[float], other: Sequence[float], effect: pd.Series, height: pd.Series
 ) -> bool:
-    """Tell whether two labels are a sixth of the width or a twentieth of the height apart."""
+    """Return whether two labels are a sixth of the width or a twentieth of the height apart."""
     return abs(at[0] - other[0]) > np.ptp(effect) / 6 or abs(at[1] - other[1]) > np.ptp(height) / 20
 
 

@@ -57,7 +57,7 @@ class ExpressionTable(NamedTuple):
 
 @dataclass(frozen=True)
 class ExpressionRequest:
-    """What the user declares about a source, beside its path.
+    """Facts that the user declares about a source, in addition to its path.
 
     Attributes
     ----------

@@ -172,7 +172,7 @@ def _join_patient(
 
 
 def _same_type(first: Specimen, second: Specimen) -> bool:
-    """Whether two specimens are of one sample type, or one of them does not state it."""
+    """Return whether two specimens are of one sample type, or one of them does not state it."""
     stated = {first.sample_type, second.sample_type} - {None}
     return len(stated) < 2
 

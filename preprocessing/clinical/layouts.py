@@ -142,7 +142,7 @@ class ClinicalLayout:
 
 
 def is_missing(cells: pd.Series) -> pd.Series:
-    """Tell for each text cell whether it is empty or one of :data:`MISSING`."""
+    """Return for each text cell whether it is empty or one of :data:`MISSING`."""
     return cells.str.lower().isin(MISSING)
 
 

@@ -35,9 +35,9 @@ class Dropped(NamedTuple):
     source
         Name of the table.
     rows
-        Rows of the table.
+        Row numbers in the table, at most four, separated by spaces.
     reason
-        Reason, with the values.
+        Why it was not used, with the values.
     kept
         Row or value that was used instead; empty if none was.
     """
@@ -117,17 +117,18 @@ def _unusable(
     A time of zero is refused: such a patient is at risk for no time at all. So is an entry after
     the end of follow-up, with which a patient is never at risk.
     """
-    time, event, entry = rows["time_days"], rows["event"].isna(), rows["entry_days"]
+    time, entry = rows["time_days"], rows["entry_days"]
+    event_missing = rows["event"].isna()
     time_cell, event_cell = (_in_brackets(table[name]) for name in (endpoint.time, endpoint.event))
     entry_cell = _in_brackets(table[layout.entry]) if layout.entry is not None else ""
     reasons = [
-        (time.isna() & event, "no time and no event"),
-        (time.isna(), "no time" + time_cell),
-        (event, "no event" + event_cell),
+        (time.isna() & event_missing, "time and event status are missing"),
+        (time.isna(), "time is missing" + time_cell),
+        (event_missing, "event status is missing" + event_cell),
         (~np.isfinite(time), "infinite time"),
         (time < 0, "negative time" + time_cell),
         (time == 0, "time of zero"),
-        (~np.isfinite(entry), "no entry time" + entry_cell),
+        (~np.isfinite(entry), "entry time is missing" + entry_cell),
         (
             (entry < 0) | (entry >= time),
             "entry" + entry_cell + " not between 0 and the end of follow-up",

@@ -46,7 +46,7 @@ class ClinicalTable:
     dropped
         Outcomes and covariates that were not used as they are.
     notes
-        Lines for the user.
+        Messages that are printed for the user.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class ClinicalTable:
 
 
 def read_clinical(
-    path: str | Path, options: ClinicalOptions, *, layout: str = AUTO
+    path: str | Path, options: ClinicalOptions, *, requested_layout: str = AUTO
 ) -> ClinicalTable:
     """Read one clinical table.
 
@@ -67,10 +67,10 @@ def read_clinical(
     path
         CSV or TSV, also .gz or .zip, or an Excel workbook (.xlsx).
     options
-        What the user declares about the table.
-    layout
+        Facts that the user declares about the table.
+    requested_layout
         A key of :data:`~tcgn_mil.preprocessing.clinical.detect_layout.CLINICAL_LAYOUTS`, or
-        ``auto`` to tell the layout by the columns. The length of a month is never guessed.
+        ``auto`` to judge the layout by the columns. The length of a month is never guessed.
 
     Returns
     -------
@@ -103,20 +103,20 @@ def read_clinical(
     if path.suffix.lower() == workbook.SUFFIX:
         sheet = workbook.read_sheet(path, options.sheet)
     names = delimited.column_names(path) if sheet is None else list(sheet.columns)
-    columns = layout_of(path, names, options, layout)
-    need_columns(names, columns.columns, path)
+    layout = layout_of(path, names, options, requested_layout)
+    need_columns(names, layout.columns, path)
     if sheet is None:
-        positions = [names.index(column) for column in columns.columns]
+        positions = [names.index(column) for column in layout.columns]
         table = delimited.read_text_columns(path, positions)
     else:
-        table = sheet[columns.columns]
+        table = sheet[layout.columns]
         table = table[(table != "").any(axis=1)]
     if table.empty:
         raise InputError(
             "has no row with a patient", path=path, fix="check the sheet and its columns"
         )
-    check_table(table, schema_of(columns), path=path)
-    return _clinical_table(path, table, columns)
+    check_table(table, schema_of(layout), path=path)
+    return _clinical_table(path, table, layout)
 
 
 def _clinical_table(path: Path, table: pd.DataFrame, layout: ClinicalLayout) -> ClinicalTable:

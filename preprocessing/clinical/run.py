@@ -77,7 +77,7 @@ def write_clinical(
     out_path
         The .csv file to write.
     options
-        What the user declares about the tables.
+        Facts that the user declares about the tables.
     layouts
         One layout for all tables, or one for each.
     allow_unusual
@@ -103,7 +103,7 @@ def write_clinical(
         )
     each = list(layouts) * len(paths) if len(layouts) == 1 else layouts
     tables = [
-        read_clinical(path, options, layout=layout)
+        read_clinical(path, options, requested_layout=layout)
         for path, layout in zip(paths, each, strict=True)
     ]
     _check_options_used(tables, options)

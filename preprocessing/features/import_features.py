@@ -217,7 +217,7 @@ def _check_alike(info: FeatureInfo, first: FeatureInfo) -> None:
 
 
 def _is_current(target: Path, info: FeatureInfo, source: Path) -> bool:
-    """Whether `target` was made from the present `source` with the same settings."""
+    """Return whether `target` was made from the present `source` with the same settings."""
     if not target.is_file() or target.stat().st_mtime < source.stat().st_mtime:
         return False
     try:

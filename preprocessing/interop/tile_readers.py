@@ -43,7 +43,7 @@ class SlideGeometry(Protocol):
 
 
 def tile_layout(path: str | Path) -> str:
-    """Tell the layout of a tile file: ``tcgn-mil``, or a name in :data:`~.readers.TILE_LAYOUTS`.
+    """Return the layout of a tile file: ``tcgn-mil`` or a key of :data:`~.readers.TILE_LAYOUTS`.
 
     Raises
     ------

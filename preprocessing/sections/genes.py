@@ -192,7 +192,7 @@ def check_counts(
 
 
 def are_counts(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell for each value whether it is a whole number from 0 to 2^31 - 1."""
+    """Return for each value whether it is a whole number from 0 to 2^31 - 1."""
     with np.errstate(invalid="ignore"):
         return (
             np.isfinite(values)

@@ -40,7 +40,7 @@ def find_section_sources(
         Folder or file in one of the layouts, or a table with the columns path, section,
         patient_id, image, format and mpp. All columns but path are optional.
     format
-        A key of :data:`~tcgn_mil.preprocessing.sections.readers.READERS`, or ``auto`` to tell the
+        A key of :data:`~tcgn_mil.preprocessing.sections.readers.READERS`, or ``auto`` to judge the
         layout by the contents.
     sections
         Names of the sections to return, in this order. None for all, in the order of the source.

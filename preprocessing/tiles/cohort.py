@@ -93,7 +93,7 @@ def _tile_or_fail(entry: SlideEntry, settings: TileSettings, out_dir: str | Path
 
 
 def is_tiled(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> bool:
-    """Tell whether a slide's tile file is whole, and made from this slide with these settings.
+    """Return whether a slide's tile file is whole, and made from this slide with these settings.
 
     The slide is recognised by its size and its resolution.
 

@@ -122,10 +122,10 @@ def _fit(pixels: NDArray[np.uint8], method: str) -> tuple[float, ...]:
     flat = pixels.reshape(-1, 3)
     flat = flat[:: max(1, len(flat) // MAX_PIXELS)]
     density = _density()[flat]
-    # Macenko's code asks every channel of a stained pixel for the least density; for reinhard the
-    # mean is enough.
-    faint = density.mean(axis=1) if method == "reinhard" else density.min(axis=1)
-    stained = flat[faint >= FAINTEST]
+    # Macenko's code requires the least density in every channel of a stained pixel; for reinhard it
+    # is required of the mean over channels.
+    density_to_test = density.mean(axis=1) if method == "reinhard" else density.min(axis=1)
+    stained = flat[density_to_test >= FAINTEST]
     if len(stained) < max(MIN_PIXELS, MIN_STAINED_SHARE * len(flat)):
         raise InputError(
             f"too little stain to fit {method}: {len(stained) / max(1, len(flat)):.1%} of"
@@ -133,9 +133,9 @@ def _fit(pixels: NDArray[np.uint8], method: str) -> tuple[float, ...]:
             fix=_FIX,
         )
     if method == "reinhard":
-        lab = NumpyReinhardNormalizer()
-        lab.fit(stained[None])
-        return _numbers(lab.target_means, np.maximum(lab.target_stds, 1e-3))
+        reinhard = NumpyReinhardNormalizer()
+        reinhard.fit(stained[None])
+        return _numbers(reinhard.target_means, np.maximum(reinhard.target_stds, 1e-3))
     fitted = NumpyMacenkoNormalizer()
     fitted.fit(stained[None], Io=LIGHT, beta=FAINTEST)
     vectors, strengths = fitted.HERef, fitted.maxCRef
@@ -145,7 +145,7 @@ def _fit(pixels: NDArray[np.uint8], method: str) -> tuple[float, ...]:
         and strengths.min() > FAINTEST
     ):
         raise InputError(
-            f"one colour of stain only, but {method} needs haematoxylin and eosin", fix=_FIX
+            f"the pixels show only one stain, but {method} needs haematoxylin and eosin", fix=_FIX
         )
     return _numbers(vectors, strengths)
 
@@ -160,7 +160,10 @@ def _numbers(*parts: NDArray[np.floating]) -> tuple[float, ...]:
 
 
 def _density() -> NDArray[np.float32]:
-    """Tabulate the natural optical density of each intensity; brighter than glass is negative."""
+    """Tabulate the natural optical density of each intensity.
+
+    Intensities above that of glass give a negative density.
+    """
     return (-np.log((np.arange(256) + 1) / LIGHT)).astype(np.float32)
 
 
@@ -175,12 +178,15 @@ def _macenko(stain: Stain) -> Transform:
 
     So the whole transform is one 3 x 3 matrix in optical density, the same for all pixels.
     """
-    theirs, ours = (np.array(numbers[:6]).reshape(3, 2) for numbers in (stain.target, stain.source))
+    target_vectors, slide_vectors = (
+        np.array(numbers[:6]).reshape(3, 2) for numbers in (stain.target, stain.source)
+    )
     strength = np.array(stain.target[6:]) / np.array(stain.source[6:])
-    matrix = (theirs * strength @ np.linalg.pinv(ours)).astype(np.float32)
+    matrix = (target_vectors * strength @ np.linalg.pinv(slide_vectors)).astype(np.float32)
     density = _density()
 
     def transform(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        # An intensity is LIGHT * exp(-d'), so the minus sign is put into the matrix.
         mixed = cv2.transform(density[_rows(pixels)], -matrix)
         return _as_pixels(cv2.exp(mixed), LIGHT, pixels.shape)
 

@@ -50,7 +50,7 @@ def open_slides(paths: Sequence[str | Path]) -> tuple[FeatureFile, ...]:
     Raises
     ------
     InputError
-        As :func:`check_same_encoder`.
+        If the files are not of one encoder (see :func:`check_same_encoder`).
     """
     infos = [read_feature_info(path) for path in paths]
     check_same_encoder(infos, paths)

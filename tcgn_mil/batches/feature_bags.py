@@ -121,7 +121,7 @@ class BagDataset:
 
     @property
     def in_memory(self) -> bool:
-        """Whether the features of all patients were read and kept."""
+        """Return whether the features of all patients were read and kept."""
         return len(self._kept) == len(self.patients)
 
     def bag(self, index: int) -> Bag:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tcgn_mil.batches.bag_files import Bag
 from tcgn_mil.checkpoints import SlideModelInfo, load_slide_model
-from tcgn_mil.inference.slides import SlidePrediction, predict_bag
+from tcgn_mil.inference.slides import BagPrediction, predict_bag
 from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.types.genes import GenePanel
 
@@ -25,7 +25,7 @@ class FoldModel:
     model: SlideRegressor
     info: SlideModelInfo
 
-    def predict(self, bag: Bag, tile_genes: Sequence[int]) -> SlidePrediction:
+    def predict(self, bag: Bag, tile_genes: Sequence[int]) -> BagPrediction:
         """Predict one patient.
 
         If the model was trained on slides one by one (``several_slides=mean``), each slide is
@@ -50,7 +50,7 @@ class FoldModel:
         for rows, part in zip(slides, parts, strict=True):
             # Divided by the number of slides, so that attention sums to one over the patient.
             attention[rows], scores[rows] = part.attention / len(parts), part.tile_expression
-        return SlidePrediction(
+        return BagPrediction(
             np.mean([part.expression for part in parts], axis=0), attention, scores
         )
 

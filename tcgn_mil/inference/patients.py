@@ -88,7 +88,7 @@ def predict_patient(
     Raises
     ------
     InputError
-        As :func:`tcgn_mil.batches.bag_files.read_bag`.
+        If the bag cannot be read (see :func:`tcgn_mil.batches.bag_files.read_bag`).
     """
     bag = read_bag(paths)
     usable = models_for_patient(patient, models)

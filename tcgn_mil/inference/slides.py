@@ -15,7 +15,7 @@ from tcgn_mil.models.slide_regressor import SlideRegressor
 _TILES_PER_CHUNK = 16_384
 
 
-class SlidePrediction(NamedTuple):
+class BagPrediction(NamedTuple):
     """Prediction of one bag.
 
     Attributes
@@ -25,8 +25,8 @@ class SlidePrediction(NamedTuple):
     attention
         (N,) float32, mean over attention heads; sums to one.
     tile_expression
-        (N, chosen genes) float32, standardised scores of the tiles. Their sum under the attention
-        is the expression of these genes.
+        (N, chosen genes) float32, standardised scores of the tiles. Their
+        attention-weighted sum is the expression of these genes.
     """
 
     expression: NDArray[np.float32]
@@ -36,15 +36,15 @@ class SlidePrediction(NamedTuple):
 
 def predict_bag(
     model: SlideRegressor, bag: Bag, *, tile_genes: Sequence[int] = ()
-) -> SlidePrediction:
-    """Predict one patient from all of its tiles.
+) -> BagPrediction:
+    """Predict expression from one bag of tiles, of a slide or of a patient.
 
     Parameters
     ----------
     model
         Slide model in evaluation mode; its device is used.
     bag
-        Tiles of the patient.
+        Features and positions of the tiles.
     tile_genes
         Columns of the genes for which tiles are scored.
 
@@ -72,7 +72,7 @@ def predict_bag(
         values = model.in_context(values, mask)  # (1, N, V)
         out = model.pool(values, mask)
         scores = model.score_tiles(values, tile_genes)  # (1, N, chosen genes)
-    return SlidePrediction(
+    return BagPrediction(
         out.expression[0].cpu().numpy(),
         out.attention[0].mean(dim=0).cpu().numpy(),
         scores[0].cpu().numpy(),

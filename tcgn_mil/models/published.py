@@ -180,7 +180,7 @@ def check_tensors(
     expected
         Shapes by name.
     into
-        What the tensors should fit, for the message.
+        Name of the network that the tensors must fit, for the message.
     fix
         Advice for the message.
 

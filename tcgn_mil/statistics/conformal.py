@@ -31,7 +31,7 @@ class ConformalBounds(NamedTuple):
 
 
 def conformal_bounds(
-    truth: FloatArray, predicted: FloatArray, fold_of: IntArray, *, stated: float = 0.9
+    truth: FloatArray, predicted: FloatArray, fold_of: IntArray, *, stated_coverage: float = 0.9
 ) -> ConformalBounds:
     """Compute split-conformal intervals from absolute out-of-fold residuals.
 
@@ -42,7 +42,7 @@ def conformal_bounds(
     fold_of
         (M,) test fold of each patient. The coverage of the patients of a fold is measured with
         intervals from the other folds.
-    stated
+    stated_coverage
         Coverage that the intervals are made for, between 0 and 1.
 
     Returns
@@ -63,7 +63,7 @@ def conformal_bounds(
     covered = np.full(residual.shape, np.nan)
     for fold in np.unique(fold_of):
         inside = fold_of == fold
-        width = _conformal_quantile(residual[~inside], stated)
+        width = _conformal_quantile(residual[~inside], stated_coverage)
         covered[inside] = np.where(
             np.isfinite(residual[inside]) & np.isfinite(width), residual[inside] <= width, np.nan
         )
@@ -75,18 +75,18 @@ def conformal_bounds(
             np.nan,
         )
     coverage = float(covered[finite].mean()) if finite.any() else float("nan")
-    return ConformalBounds(_conformal_quantile(residual, stated), coverage, by_gene)
+    return ConformalBounds(_conformal_quantile(residual, stated_coverage), coverage, by_gene)
 
 
-def _conformal_quantile(residual: FloatArray, stated: float) -> Float64Array:
+def _conformal_quantile(residual: FloatArray, stated_coverage: float) -> Float64Array:
     # If the n calibration residuals and the new one are exchangeable, the new one is equally likely
-    # to take any of the n + 1 ranks. The ceil((n + 1) * stated)-th smallest calibration residual is
-    # therefore at least as large as the new residual with probability `stated` or more. If that
-    # rank is above n, only an infinite interval would do: the gene has no bound.
+    # to take any of the n + 1 ranks. The ceil((n + 1) * stated_coverage)-th smallest calibration
+    # residual is therefore at least as large as the new residual with probability `stated_coverage`
+    # or more. If that rank is above n, only an infinite interval would do: the gene has no bound.
     if not len(residual):
         return np.full(residual.shape[1], np.nan)
     ordered = np.sort(residual, axis=0)  # NaN last
     n = np.isfinite(residual).sum(axis=0)
-    rank = np.ceil((n + 1) * stated).astype(np.int64)
+    rank = np.ceil((n + 1) * stated_coverage).astype(np.int64)
     bound = np.take_along_axis(ordered, np.clip(rank - 1, 0, len(ordered) - 1)[None], axis=0)[0]
     return np.where((rank <= n) & (n > 0), bound, np.nan)

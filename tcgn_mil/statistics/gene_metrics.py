@@ -1,9 +1,9 @@
 """Agreement of predicted and measured expression for each gene.
 
 Arrays are (N, G): N samples (patients or spots) and G genes. Every function returns (G,) values
-with NaN where a gene has no answer, because it is constant in the truth or in the prediction, or
-because there are too few samples. Such a gene never counts as 0 (docs/protocol.md, section Metrics
-per gene).
+with NaN where the metric is not defined, because the gene is constant in the truth or in the
+prediction, or because there are too few samples. Such a gene never counts as 0 (docs/protocol.md,
+section Metrics per gene).
 """
 
 from __future__ import annotations
@@ -134,15 +134,15 @@ def _residuals(
 ) -> tuple[Float64Array, Float64Array, BoolArray]:
     """Residuals on the basis, their sum of squares, and whether each column still varies."""
     out = values.astype(np.float64)
-    size = np.maximum(out.max(axis=0), -out.min(axis=0))
+    largest = np.maximum(out.max(axis=0), -out.min(axis=0))
     out -= out.mean(axis=0)
     total = np.einsum("sg,sg->g", out, out)
-    defined = np.sqrt(total / len(out)) > rounding_floor(size)
+    defined = np.sqrt(total / len(out)) > rounding_floor(largest)
     if basis is None:
         return out, total, defined
     out -= basis @ (basis.T @ out)
-    left = np.einsum("sg,sg->g", out, out)
-    return out, left, defined & (left > MIN_VARIANCE_LEFT * total)
+    remaining = np.einsum("sg,sg->g", out, out)
+    return out, remaining, defined & (remaining > MIN_VARIANCE_LEFT * total)
 
 
 def spearman(truth: FloatArray, prediction: FloatArray) -> Float64Array:

@@ -40,7 +40,7 @@ def spread(values: FloatArray) -> Float64Array:
 
 
 def varies(values: FloatArray) -> BoolArray:
-    """Whether each column of `values` (N, G) differs from a constant by more than rounding, (G,).
+    """Return whether each column of `values` (N, G) varies by more than rounding, as (G,).
 
     Examples
     --------

@@ -18,7 +18,7 @@ def expression_loss(predicted: Tensor, target: Tensor, kind: LossName = "mse") -
     Parameters
     ----------
     predicted, target
-        (B, G); NaN in `target` where unknown.
+        (B, G); NaN in `target` where a value is missing.
     kind
         ``mse`` for the mean squared error, ``correlation`` for 1 - Pearson r over the batch,
         averaged over genes, ``mix`` for their sum.
@@ -52,8 +52,8 @@ def masked_mse(predicted: Tensor, target: Tensor) -> Tensor:
 def correlation_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Compute 1 - Pearson r of each gene over the batch, averaged over genes.
 
-    Genes that are known in fewer than three samples do not count; without any other gene the loss
-    is 0.
+    A gene that is known in fewer than three samples does not count; if no gene counts, the loss is
+    0.
     """
     known = torch.isfinite(target).to(predicted.dtype)  # (B, G)
     count = known.sum(dim=0)  # (G,)

@@ -89,7 +89,7 @@ class PatchSize:
         return self.px * self.mpp
 
     def matches(self, other: PatchSize, *, tolerance: float = 0.02) -> bool:
-        """Tell whether two patch sizes have the same field and the same resolution.
+        """Return whether two patch sizes have the same field and the same resolution.
 
         Parameters
         ----------

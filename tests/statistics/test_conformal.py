@@ -13,7 +13,7 @@ def test_conformal_intervals_cover_what_they_state(stated: float) -> None:
     rng = np.random.default_rng(2)
     truth = rng.standard_t(4, (100, 300))
     bounds = conformal_bounds(
-        truth, np.zeros_like(truth), np.repeat(np.arange(5), 20), stated=stated
+        truth, np.zeros_like(truth), np.repeat(np.arange(5), 20), stated_coverage=stated
     )
     assert bounds.coverage == pytest.approx(stated, abs=0.02)
     fresh = np.abs(rng.standard_t(4, (2000, 300))) <= bounds.half_width
@@ -22,7 +22,7 @@ def test_conformal_intervals_cover_what_they_state(stated: float) -> None:
 
 def test_too_few_patients_have_no_interval() -> None:
     bounds = conformal_bounds(
-        np.zeros((6, 2)), np.ones((6, 2)), np.repeat(np.arange(3), 2), stated=0.9
+        np.zeros((6, 2)), np.ones((6, 2)), np.repeat(np.arange(3), 2), stated_coverage=0.9
     )
     assert np.isnan(bounds.half_width).all()
     assert np.isnan(bounds.coverage)

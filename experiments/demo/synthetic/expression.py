@@ -196,11 +196,11 @@ def clinical_row(
     stage = str(rng.choice(["I", "II", "III", "IV"], p=[0.25, 0.4, 0.25, 0.1]))
     log_hazard = config.immune_log_hazard_ratio * (immune_fraction - _TYPICAL_IMMUNE_FRACTION) / 0.1
     died_days = rng.exponential(_MEDIAN_SURVIVAL_DAYS / np.log(2) / np.exp(log_hazard))
-    left_days = rng.uniform(*_FOLLOW_UP_DAYS)
+    follow_up_days = rng.uniform(*_FOLLOW_UP_DAYS)
     return {
         "patient_id": patient,
         "age": age,
         "stage": stage,
-        "time_days": max(1, round(min(died_days, left_days))),
-        "event": int(died_days <= left_days),
+        "time_days": max(1, round(min(died_days, follow_up_days))),
+        "event": int(died_days <= follow_up_days),
     }

@@ -23,7 +23,7 @@ class ExpressionReader:
     layouts
         Names of the layout for ``--format``. Several names ask for variants of one layout.
     is_layout
-        Tells whether a file or folder is of this layout. It may raise InputError for a file that
+        Returns whether a file or folder is of this layout. It may raise InputError for a file that
         cannot be opened.
     read
         Reads a file or folder.

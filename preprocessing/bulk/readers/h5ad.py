@@ -25,7 +25,7 @@ _SYMBOLS = ("gene_symbols", "gene_symbol", "gene_name", "symbol")
 
 
 def is_h5ad(path: Path) -> bool:
-    """Tell by the suffix."""
+    """Return whether a file is an AnnData file, judged by its suffix."""
     return path.suffix.lower() in SUFFIXES
 
 

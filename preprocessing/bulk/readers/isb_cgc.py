@@ -33,7 +33,7 @@ SAMPLE_COLUMNS = frozenset(
 
 
 def is_isb_cgc(path: Path) -> bool:
-    """Tell by the columns ``case_barcode`` and ``sample_barcode``."""
+    """Return whether a file is ISB-CGC's, judged by ``case_barcode`` and ``sample_barcode``."""
     return {"case_barcode", "sample_barcode"} <= set(column_names(path))
 
 

@@ -18,7 +18,7 @@ SUFFIX = "_rnaseq"
 
 
 def is_porpoise(path: Path) -> bool:
-    """Tell by the columns ``case_id`` and ``<gene>_rnaseq``."""
+    """Return whether a file is PORPOISE's, judged by ``case_id`` and ``<gene>_rnaseq``."""
     columns = column_names(path)
     return "case_id" in columns and any(name.endswith(SUFFIX) for name in columns)
 

@@ -18,7 +18,7 @@ PREFIX = "rna_"
 
 
 def is_sequoia(path: Path) -> bool:
-    """Tell by the columns ``wsi_file_name`` and ``rna_<gene>``."""
+    """Return whether a file is SEQUOIA's, judged by ``wsi_file_name`` and ``rna_<gene>``."""
     columns = column_names(path)
     return "wsi_file_name" in columns and any(name.startswith(PREFIX) for name in columns)
 

@@ -82,7 +82,7 @@ class FeatureReader:
     suffixes
         Lower-case suffixes of its files, with the dot.
     is_layout
-        Tells whether a file with one of the suffixes is of this layout. It may raise InputError
+        Returns whether a file with one of the suffixes is of this layout. It may raise InputError
         for a file that cannot be opened.
     open
         Context manager that gives the checked features; they can be read while it is open.

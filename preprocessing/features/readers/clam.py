@@ -22,7 +22,7 @@ from tcgn_mil.preprocessing.features.readers.hdf5_datasets import (
 
 
 def is_clam(path: Path) -> bool:
-    """Tell whether an HDF5 file has ``features``, which TRIDENT's files have as well."""
+    """Return whether an HDF5 file has ``features``, which TRIDENT's files have as well."""
     return holds(path, lambda file: "features" in file)
 
 

@@ -45,7 +45,7 @@ _UNREADABLE = (
 
 
 def is_clam_tensor(path: Path) -> bool:
-    """Tell by the suffix whether a file is a saved tensor."""
+    """Return whether a file is a saved tensor, judged by its suffix."""
     return path.suffix in SUFFIXES
 
 

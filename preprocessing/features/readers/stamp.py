@@ -25,7 +25,7 @@ from tcgn_mil.preprocessing.features.readers.hdf5_datasets import (
 
 
 def is_stamp(path: Path) -> bool:
-    """Tell whether an HDF5 file has ``feats``."""
+    """Return whether an HDF5 file has ``feats``."""
     return holds(path, lambda file: "feats" in file)
 
 

@@ -14,7 +14,7 @@ SUFFIXES = (".csv", ".tsv")
 
 
 def is_feature_table(path: Path) -> bool:
-    """Tell by the suffix whether a file is a table."""
+    """Return whether a file is a table, judged by its suffix."""
     return path.suffix in SUFFIXES
 
 

@@ -26,7 +26,7 @@ from tcgn_mil.preprocessing.interop.tile_readers import read_layout
 
 
 def is_trident(path: Path) -> bool:
-    """Tell whether the attributes of ``coords`` give a tile size.
+    """Return whether the attributes of ``coords`` give a tile size.
 
     TRIDENT copies the attributes of its tile file to ``coords``, also when that tile file was made
     by CLAM (``patch_level``). CLAM itself writes no attributes into a feature file.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -20,6 +20,21 @@ from tcgn_mil.types.tile_geometry import TileSpec
 MAX_TILES = 20_000_000
 MAX_SIDE_PX = 100_000
 MPP_TOLERANCE = 0.02  # relative; resolutions and downsamples are rounded by every tool
+
+
+class ApproximateSize(NamedTuple):
+    """Size of level 0 of a slide, as far as a tile file states it.
+
+    Attributes
+    ----------
+    size
+        Width and height in pixels.
+    tolerance_px
+        Number of pixels by which each of the two may be wrong.
+    """
+
+    size: tuple[int, int]
+    tolerance_px: float
 
 
 @dataclass(frozen=True)
@@ -37,14 +52,13 @@ class LaidTiles:
     tile_px, stride_px
         Side and step of the tiles in the pixels that the tool gives to an encoder.
     name
-        Slide that the file says it is of; empty if it does not say.
+        Name of the slide according to the file; empty if the file does not state it.
     name_is_slide
         False for layouts whose name may differ from the slide's, so that it is not checked.
     slide_size
-        Width and height of level 0 in pixels, and by how many pixels they may be wrong; None if the
-        file does not say.
+        Size of level 0; None if the file does not state it.
     slide_mpp
-        Micrometres per pixel of level 0; None if the file does not say.
+        Micrometres per pixel of level 0; None if the file does not state it.
     spec
         Exact geometry, in files that this package wrote; None in others.
     """
@@ -56,7 +70,7 @@ class LaidTiles:
     stride_px: int
     name: str = ""
     name_is_slide: bool = True
-    slide_size: tuple[tuple[int, int], float] | None = None
+    slide_size: ApproximateSize | None = None
     slide_mpp: float | None = None
     spec: TileSpec | None = None
 
@@ -70,7 +84,7 @@ class TileLayout:
     name
         Name of the layout in lower case, unique in the registry.
     recognises
-        Tells whether an open file is of this layout, by what it holds.
+        Returns whether an open file is of this layout, judged by its contents.
     read
         Reads an open file; the second argument is its path, for error messages. It raises
         InputError if something is missing or implausible.
@@ -82,7 +96,7 @@ class TileLayout:
 
 
 def has_coords(file: h5py.File) -> bool:
-    """Tell whether a file has a dataset `coords` of its own, not one that lies in another file."""
+    """Return whether a file holds a dataset `coords` itself, and not a link to another file."""
     if isinstance(file.get("coords", getlink=True), h5py.ExternalLink):
         return False
     return isinstance(file.get("coords"), h5py.Dataset)

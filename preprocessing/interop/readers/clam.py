@@ -16,7 +16,7 @@ NAME = "clam"
 
 
 def is_clam(file: h5py.File) -> bool:
-    """Tell whether a file has CLAM's attribute `patch_level`."""
+    """Return whether a file has CLAM's attribute `patch_level`."""
     return base.has_coords(file) and "patch_level" in file["coords"].attrs
 
 
@@ -35,7 +35,7 @@ def read_clam(file: h5py.File, path: str | Path) -> base.LaidTiles:
     slide_size = None
     if level_size.shape == (2,) and np.issubdtype(level_size.dtype, np.number):
         width, height = (round(float(pixels) * downsample) for pixels in level_size)
-        slide_size = ((width, height), 2 * downsample)
+        slide_size = base.ApproximateSize((width, height), 2 * downsample)
     return base.LaidTiles(
         NAME,
         base.read_coords(file, path),

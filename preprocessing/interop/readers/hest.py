@@ -12,7 +12,7 @@ NAME = "hest"
 
 
 def is_hest(file: h5py.File) -> bool:
-    """Tell whether a file has coordinates and HEST's dataset of pixels, `img`."""
+    """Return whether a file has coordinates and HEST's dataset of pixels, `img`."""
     return base.has_coords(file) and "img" in file
 
 

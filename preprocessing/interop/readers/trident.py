@@ -12,7 +12,7 @@ NAME = "trident"
 
 
 def is_trident(file: h5py.File) -> bool:
-    """Tell whether a file has TRIDENT's attribute `patch_size_level0`."""
+    """Return whether a file has TRIDENT's attribute `patch_size_level0`."""
     return base.has_coords(file) and "patch_size_level0" in file["coords"].attrs
 
 
@@ -33,7 +33,8 @@ def read_trident(file: h5py.File, path: str | Path) -> base.LaidTiles:
         tile_px=round(side),
         stride_px=round(side - overlap),
         name=attributes.text("name"),
-        slide_size=None if size is None else (size, 0.0),
+        # The size is stored as a number of pixels of level 0, so it has no tolerance.
+        slide_size=None if size is None else base.ApproximateSize(size, tolerance_px=0.0),
     )
 
 

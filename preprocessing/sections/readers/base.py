@@ -1,4 +1,4 @@
-"""Base of the section readers: what a layout declares, and what the user states about a source."""
+"""Base of the section readers: the declaration of a layout, and the user's facts about a source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class SectionRequest:
-    """What the user states about the sections of one folder or file.
+    """Facts that the user states about the sections of one folder or file.
 
     Attributes
     ----------
@@ -42,10 +42,10 @@ class SectionReader:
     name
         Name of the layout for ``--format``.
     contents
-        What a source of this layout holds, in a few words for messages.
+        Contents of a source of this layout, in a few words for messages.
     is_layout
-        Tells whether a folder or file is of this layout. It may raise InputError for a layout that
-        is recognised but not supported.
+        Returns whether a folder or file is of this layout. It may raise InputError for a layout
+        that is recognised but not supported.
     find
         Lists the sections of a folder or file. It may raise InputError; problems of a single
         section are raised when that section is read.

@@ -71,7 +71,7 @@ class Library:
 
 
 def is_h5ad(source: Path) -> bool:
-    """Tell whether a source is an .h5ad, or a folder that holds one."""
+    """Return whether a source is an .h5ad, or a folder that holds one."""
     return source.suffix == SUFFIX if source.is_file() else any(source.glob(f"*{SUFFIX}"))
 
 
@@ -309,7 +309,9 @@ def _load_picture(path: Path, name: str) -> NDArray[np.uint8]:
         pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     if pixels.dtype != np.uint8:
         raise InputError(
-            f"{name} holds {pixels.dtype}, not 8 bits per channel", path=path, fix="store it as uint8"
+            f"{name} holds {pixels.dtype}, not 8 bits per channel",
+            path=path,
+            fix="store it as uint8",
         )
     return on_white(pixels) if pixels.shape[2] == 4 else pixels
 

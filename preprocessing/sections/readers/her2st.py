@@ -58,7 +58,7 @@ class SectionFiles:
 
 
 def is_her2st(source: Path) -> bool:
-    """Tell by the folder ``ST-cnts``."""
+    """Return whether a folder is in the layout of her2st, judged by its folder ``ST-cnts``."""
     return (source / "ST-cnts").is_dir()
 
 

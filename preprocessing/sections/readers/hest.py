@@ -62,7 +62,7 @@ class HestFiles:
 
 
 def is_hest(source: Path) -> bool:
-    """Tell whether a source is an .h5ad with patches of HEST, or a folder with ``st/*.h5ad``."""
+    """Return whether a source is an .h5ad with patches of HEST, or a folder with ``st/*.h5ad``."""
     if source.is_file():
         in_st = source.suffix == ".h5ad" and source.parent.name == "st"
         return in_st and files_of(source).patches is not None

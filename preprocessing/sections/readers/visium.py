@@ -47,7 +47,7 @@ POSITION_COLUMNS = (  # in the order of files without a header
 
 
 def is_visium(source: Path) -> bool:
-    """Tell whether a folder, or folders in it, are outputs of Space Ranger.
+    """Return whether a folder, or folders in it, are outputs of Space Ranger.
 
     A folder of .h5ad files is not taken for Visium, even if outputs of Space Ranger lie below it.
 

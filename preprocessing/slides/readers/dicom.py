@@ -30,7 +30,7 @@ class Series(NamedTuple):
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell whether the file has the suffix of DICOM and OpenSlide recognises it."""
+    """Return whether the file has the suffix of DICOM and OpenSlide recognises it."""
     return path.suffix.lower() in SUFFIXES and is_scanned(path)
 
 

@@ -27,7 +27,7 @@ _DAMAGED = (OSError, ValueError, KeyError, IndexError, RuntimeError, tifffile.Ti
 
 
 def is_ome_tiff(path: Path) -> bool:
-    """Tell whether a file is a TIFF that carries OME-XML."""
+    """Return whether a file is a TIFF that carries OME-XML."""
     if path.suffix.lower() not in SUFFIXES:
         return False
     try:

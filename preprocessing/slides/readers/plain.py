@@ -33,7 +33,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises
     ------
     InputError
-        As :func:`read_image`.
+        If the file is missing, empty, too large or not an image.
     """
     with _opened(Path(path)) as image:
         return image.size
@@ -160,7 +160,7 @@ class PlainSlide(Slide):
 
 
 def is_plain_image(path: Path) -> bool:
-    """Tell whether the file has the suffix of a PNG or JPEG."""
+    """Return whether the file has the suffix of a PNG or JPEG."""
     return path.suffix.lower() in SUFFIXES
 
 

@@ -12,7 +12,7 @@ SUFFIXES = frozenset({".tif", ".tiff"})
 
 
 def is_tiff(path: Path) -> bool:
-    """Tell whether the file has the suffix of a TIFF."""
+    """Return whether the file has the suffix of a TIFF."""
     return path.suffix.lower() in SUFFIXES
 
 

@@ -61,7 +61,7 @@ class ScannedSlide(Slide):
 
 
 def is_scanned(path: Path) -> bool:
-    """Tell whether OpenSlide recognises the file. The suffix does not matter."""
+    """Return whether OpenSlide recognises the file. The suffix does not matter."""
     return openslide.OpenSlide.detect_format(path) is not None
 
 

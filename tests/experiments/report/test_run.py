@@ -216,7 +216,7 @@ def test_nothing_of_the_data_can_become_markup_or_script(tmp_path: Path) -> None
 
 def test_the_scatter_holds_the_values_of_each_gene(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run")
-    found = read_scatter(run, unit="u", stated=0.9)
+    found = read_scatter(run, unit="u", stated_coverage=0.9)
     assert found is not None
     data = found.data
     stored = anndata.read_h5ad(run / "out_of_fold.h5ad")
@@ -238,7 +238,7 @@ def test_the_scatter_holds_the_values_of_each_gene(tmp_path: Path) -> None:
 def test_a_scatter_keeps_to_its_budget_and_immune_genes_first(tmp_path: Path) -> None:
     genes = ("CD8A", *(f"G{index:03d}" for index in range(200)))  # CD8A has the least r
     run = made_run(tmp_path / "run", genes, patients=50)
-    found = read_scatter(run, unit="u", stated=0.9, budget=20_000)
+    found = read_scatter(run, unit="u", stated_coverage=0.9, budget=20_000)
     assert found is not None
     kept = [gene["gene"] for gene in found.data["genes"]]
     assert len(json.dumps(found.data, separators=(",", ":"))) < 20_000
@@ -320,7 +320,7 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, told: str) -> None:
 
 def test_coverage_of_the_intervals_is_drawn_with_its_source(tmp_path: Path) -> None:
     slide_figures.draw_coverage(
-        np.array([0.85, 0.9, np.nan, 0.95]), tmp_path / "coverage.png", stated=0.9
+        np.array([0.85, 0.9, np.nan, 0.95]), tmp_path / "coverage.png", stated_coverage=0.9
     )
     assert pd.read_csv(tmp_path / "coverage_figure.csv")["genes"].sum() == 3
     assert (tmp_path / "coverage.pdf").is_file()

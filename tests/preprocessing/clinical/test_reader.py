@@ -131,7 +131,7 @@ class TestLayouts:
             "case_id,survival_months,censorship,survival_months_dss,censorship_dss\n"
             "TCGA-A1-A0SB,10,0,10,1.0\n"
         )
-        table = read_clinical(text_file(tmp_path, text), options, layout=layout)
+        table = read_clinical(text_file(tmp_path, text), options, requested_layout=layout)
         assert outcomes(table) == {"TCGA-A1-A0SB": (pytest.approx(days), True)}
         assert outcomes(table, "DSS") == {"TCGA-A1-A0SB": (pytest.approx(days), False)}
 
@@ -245,7 +245,9 @@ class TestEvents:
             "d": (5, True),
         }
         assert "censored: alive 1" in table.notes[0]
-        assert [lost.reason for lost in table.dropped] == ["no event ([Not Available])"]
+        assert [lost.reason for lost in table.dropped] == [
+            "event status is missing ([Not Available])"
+        ]
 
     def test_values_that_never_occur_are_refused(self, tmp_path: Path) -> None:
         path = text_file(tmp_path, "id,time,dead\na,10,yes\nb,20,no\n")
@@ -288,9 +290,9 @@ class TestWhatIsListed:
         assert listed["reason"].to_dict() == {
             "minus": "negative time (-3)",
             "zero": "time of zero",
-            "nothing": "no time and no event",
-            "text": "no time (#N/A)",
-            "noevent": "no event ([Not Available])",
+            "nothing": "time and event status are missing",
+            "text": "time is missing (#N/A)",
+            "noevent": "event status is missing ([Not Available])",
             "inf": "infinite time",
         }
         assert listed.loc["zero", "rows"] == 4
@@ -510,10 +512,10 @@ class TestSources:
         (
             "id,time,dead\na,1,1\n",
             named(time_unit=None),
-            r"declare --time-unit \(days, months, years\)",
+            r"does not say the unit of the times.*--time-unit \(days, months, years\)",
         ),
-        ("id,time,dead\na,1,1\n", named(time_unit="weeks"), "unknown unit or coding 'weeks'"),
-        ("id,time,dead\na,1,1\n", named(endpoints=()), "declare --endpoint"),
+        ("id,time,dead\na,1,1\n", named(time_unit="weeks"), "--time-unit is 'weeks'"),
+        ("id,time,dead\na,1,1\n", named(endpoints=()), "does not say the endpoint.*--endpoint"),
         ("id,time,dead\na,1,1\n", named(endpoints=("OS", "PFI")), "do not pair up"),
         ("id,time,dead\na,1,1\n", named(event_values=("1",)), "both given"),
         (
@@ -629,12 +631,12 @@ class TestPublicCohorts:
         ],
     )
     def test_tables_of_months(self, real_data: Path, file: str, layout: str, declared: str) -> None:
-        table = read_clinical(real_data / file, ClinicalOptions(), layout=layout)
+        table = read_clinical(real_data / file, ClinicalOptions(), requested_layout=layout)
         assert alarms(table) == []
         assert table.dropped == ()
         other = "survpath" if layout == "porpoise" else "porpoise"
         assert "whole days" in str(
-            alarms(read_clinical(real_data / file, ClinicalOptions(), layout=other))[0]
+            alarms(read_clinical(real_data / file, ClinicalOptions(), requested_layout=other))[0]
         )
         wrong = named(
             patient="case_id",
@@ -649,7 +651,7 @@ class TestPublicCohorts:
         brca = read_clinical(
             real_data / "tcga_expression" / "tcga_brca_all_clean.csv.zip",
             ClinicalOptions(),
-            layout="porpoise",
+            requested_layout="porpoise",
         )
         assert (len(brca.outcomes), brca.outcomes["event"].sum()) == (956, 130)
         (row,) = agreement_summary(compare(brca, cdr))

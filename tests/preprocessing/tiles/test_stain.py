@@ -135,7 +135,7 @@ def test_one_colour_is_not_two_stains() -> None:
     single = stained(np.stack([PURPLE[0], PURPLE[0]]), (1.0, 1.0)) + rng.integers(
         0, 2, FIRST.shape, dtype=np.uint8
     )
-    with pytest.raises(InputError, match="one colour of stain only"):
+    with pytest.raises(InputError, match="the pixels show only one stain"):
         fit_stain(single, stain_target("macenko"))
 
 
@@ -216,6 +216,6 @@ class TestTiling:
         )
         assert done == ["painted"]
         assert [failure.slide for failure in failures] == ["eosin", "pale"]
-        assert "one colour of stain" in failures[0].reason
+        assert "only one stain" in failures[0].reason
         assert "too little stain" in failures[1].reason
         assert all("--stain" in failure.likely_fix for failure in failures)
