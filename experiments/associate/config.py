@@ -16,27 +16,29 @@ class AssociationConfig:
 
     predicted: str | None = Field(
         None,
-        description="Predicted expression: the .h5ad file of finetune (out of fold) or of predict,"
-        " or any table of patients by genes. Measured values can stand here too.",
+        description="Predicted expression: the .h5ad file of finetune (out of fold) or of"
+        " predict, or any table of patients by genes. Measured values can be given here as well.",
     )
     measured: str | None = Field(
         None,
-        description="Measured expression: cohort.h5ad or a table. Without it, the measured values"
-        " that came with the predictions (their layer truth).",
+        description="Measured expression: cohort.h5ad or a table. Without it, the measured"
+        " values that came with the predictions are used (their layer truth).",
     )
     covariates: str | None = Field(
         None, description="Table with one row per patient, who is named in the first column."
     )
     covariate: tuple[str, ...] = Field(
-        (), description="Columns of the covariates to test. Without them, all that can be used."
+        (),
+        description="Columns of the covariates to test. By default all columns that can be used"
+        " are tested.",
     )
     adjust_for: tuple[str, ...] = Field(
         (),
-        description="Columns of the covariates to adjust for: the partial correlations take the"
-        " ranks of these columns out, for example purity.",
+        description="Columns of the covariates to adjust for, for example purity: the ranks of"
+        " these columns are regressed out in the partial correlations.",
     )
     zero_unknown: tuple[str, ...] = Field(
-        (), description="Columns of the covariates in which exactly 0 means that nothing is known."
+        (), description="Columns of the covariates in which 0 means that the value is not known."
     )
     sets: tuple[str, ...] = Field(
         (), description="GMT or CSV files of gene sets, in addition to those that are shipped."
@@ -44,8 +46,8 @@ class AssociationConfig:
     shipped_sets: bool = Field(True, description="Use the immune gene sets that the package ships.")
     genes: str | None = Field(
         None,
-        description="File of predictable genes, one per line. Without it, the genes that the"
-        " predictions mark as predictable, or else those with q < 0.05 in this run.",
+        description="File of predictable genes, one per line. Without it, the genes are those"
+        " that the predictions mark as predictable, or else those with q < 0.05 in this run.",
     )
     follow: str | None = Field(
         None, description="Signature, or numeric covariate, that every gene is tested against."

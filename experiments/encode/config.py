@@ -21,7 +21,7 @@ class EncodeSettings:
         "32-true", description="Arithmetic: 32-true, bf16-mixed or 16-mixed."
     )
     device: Accelerator = Field(
-        "auto", description="Device: auto (a GPU where there is one), cpu, cuda or mps."
+        "auto", description="Device: auto (a GPU if there is one), cpu, cuda or mps."
     )
     pretrained: bool = Field(False, description="Download the pretrained weights of a timm model.")
     allow_other_size: bool = Field(

@@ -23,12 +23,12 @@ class ExplainConfig:
         None, description="Explain spots: a folder that tcgn-mil spots wrote, or one .h5ad of it."
     )
     sections: tuple[str, ...] = Field(
-        (), description="Sections to explain. Without them, all sections."
+        (), description="Sections to explain. By default all sections are explained."
     )
     barcodes: tuple[str, ...] = Field(
         (),
         description="Spots to explain. Without them, the spots with the highest predictions of"
-        " each gene.",
+        " each gene are explained.",
     )
     image: str | None = Field(
         None, description="Explain the centre of this image, whose resolution is given by --mpp."

@@ -23,8 +23,8 @@ class PredictConfig:
     )
     map_genes: tuple[str, ...] = Field(
         (),
-        description="Gene whose maps are drawn. Without any, the genes that were predicted best in"
-        " cross-validation.",
+        description="Gene whose maps are drawn. Without any, the genes that were predicted best"
+        " in cross-validation are drawn.",
     )
     maps: bool = Field(
         True,
@@ -69,8 +69,9 @@ class SlideOptions:
     )
     patch_px: int | None = Field(
         None,
-        description="With --slides: side of a tile in stored pixels; by default that of the model.",
+        description="With --slides: side of a tile in stored pixels; the default is that of the"
+        " model.",
     )
     patch_mpp: float | None = Field(
-        None, description="With --slides: µm per stored pixel; by default that of the model."
+        None, description="With --slides: µm per stored pixel; the default is that of the model."
     )

@@ -66,15 +66,15 @@ class FinetuneConfig:
     )
     several_slides: Literal["bag", "mean"] = Field(
         "bag",
-        description="Patients with several slides. bag: all slides form one bag. mean: each slide"
-        " is a bag with the profile of the patient as its target, and the prediction of the patient"
-        " is the mean over slides.",
+        description="Treatment of patients with several slides: bag puts all slides into one"
+        " bag; mean makes each slide a bag with the profile of the patient as its target, and the"
+        " prediction of the patient is the mean over slides.",
     )
     cohorts: Literal["within", "pooled"] = Field(
         "within",
-        description="Expression from several sources. within: values are standardised within each"
-        " source on its training patients, and r and the permutations stay within sources. pooled:"
-        " all values are treated as one source.",
+        description="Treatment of expression from several sources: within standardises the"
+        " values of each source on its training patients, and keeps r and the permutations within"
+        " sources; pooled treats all values as one source.",
     )
     genes: str | None = Field(
         None,
@@ -87,7 +87,8 @@ class FinetuneConfig:
     max_tiles: int = Field(
         2000,
         ge=1,
-        description="Tiles that are sampled per bag and epoch in training. Prediction uses all.",
+        description="Tiles that are sampled per bag and epoch in training. Prediction uses all"
+        " tiles.",
     )
     refits: int = Field(
         0,
@@ -115,24 +116,25 @@ class FinetuneConfig:
     )
     encoder_train: EncoderTrain = Field(
         "none",
-        description="Whether the encoder is trained too. none: the run uses stored features. last"
-        " or all: after training on stored features, the last stage of the encoder or all of it is"
-        " fine-tuned through the bags, once for each fold.",
+        description="Training of the encoder: none uses stored features as they are; last or"
+        " all, after training on stored features, also fine-tunes the last stage of the encoder or"
+        " all of it with the loss of whole bags, once per fold.",
     )
     slides: str | None = Field(
         None,
-        description="Slides (one file, a folder or a table), needed where the encoder is trained.",
+        description="Slides (one file, a folder or a table), needed if the encoder is trained.",
     )
     tiles: str | None = Field(
         None,
-        description="Folder of the tiles from which the features were made, needed where the"
+        description="Folder of the tiles from which the features were made, needed if the"
         " encoder is trained.",
     )
     mpp: float | None = Field(
         None, description="µm per pixel of level 0, for slides that do not state it."
     )
     tuning: EncoderTuning = Field(
-        default_factory=EncoderTuning, description="Training of the encoder through the bags."
+        default_factory=EncoderTuning,
+        description="Fine-tuning of the encoder with the loss of whole bags.",
     )
 
     def __post_init__(self) -> None:

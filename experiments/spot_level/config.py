@@ -42,9 +42,9 @@ class PanelConfig:
     )
     missing: Literal["error", "zero", "drop"] = Field(
         "error",
-        description="Panel genes that a section did not measure. error: the run stops. zero: the"
-        " gene has no counts in that section. drop: the gene is left out of the run. zero and drop"
-        " list the genes in missing_genes.csv.",
+        description="Treatment of panel genes that a section did not measure: error stops the"
+        " run; zero sets their counts in that section to 0; drop leaves them out of the run. zero"
+        " and drop list the genes in missing_genes.csv.",
     )
 
 
@@ -69,7 +69,7 @@ class TargetConfig:
     standardise: bool = Field(
         True,
         description="Bring each gene to mean 0 and variance 1, so that all genes weigh the same."
-        " Where depth is removed, this is done over the spots of each section.",
+        " If remove_depth is set, this is done over the spots of each section.",
     )
 
     def __post_init__(self) -> None:
@@ -92,15 +92,16 @@ class SpotConfig:
         " features, 256 principal components, ridge, 50 variable genes).",
     )
     preset: Literal["published"] | None = Field(
-        None, description="Name of the preset in force. spot-cv --preset sets it."
+        None, description="Name of the preset that is in use. spot-cv --preset sets it."
     )
     val_sections: tuple[str, ...] = Field(
         (),
-        description="Sections on which pretrain stops early. Without them they are chosen; from"
-        " three training patients on, validation patients do not train.",
+        description="Sections on which pretrain stops early. Without them, the run chooses"
+        " sections; with three training patients or more it chooses whole patients, which then do"
+        " not train.",
     )
     test_sections: tuple[str, ...] = Field(
-        (), description="Sections that pretrain reads once, at the end. All others train."
+        (), description="Sections that pretrain reads once, at the end. All other sections train."
     )
     group_by: Literal["patient", "section"] = Field(
         "patient",
@@ -120,13 +121,14 @@ class SpotConfig:
     )
     validation: Literal["select", "join"] = Field(
         "select",
-        description="select: the validation part chooses the epoch. join: it trains as well, for"
-        " all epochs, and nothing is selected; this is for settings that were chosen before.",
+        description="Use of the validation part: select chooses the epoch on it; join adds it to"
+        " the training part and trains for all epochs without selection, for settings that were"
+        " chosen before.",
     )
     select_on_test: bool = Field(
         False,
         description="Choose the epoch on the test part, as in the TCGN paper. The result is"
-        " labelled so.",
+        " labelled accordingly.",
     )
     model: str = Field(
         "tcgn_ti", description="Encoder: tcgn_ti, tcgn_xs, tcgn_tiny, or the name of a timm model."
@@ -144,12 +146,14 @@ class SpotConfig:
     )
     train: Literal["all", "head", "none"] = Field(
         "all",
-        description="all: train end to end. head: train a linear layer on the frozen encoder. none:"
-        " fit ridge regression on the features of the frozen encoder.",
+        description="Part of the network that is trained: all trains end to end; head trains a"
+        " linear layer on the frozen encoder; none fits ridge regression on the features of the"
+        " frozen encoder.",
     )
     input_px: int | None = Field(
         None,
-        description="Side, in pixels, to which patches are resized. Without it, the model's own.",
+        description="Side, in pixels, to which patches are resized. The default is the model's"
+        " own size.",
     )
     views: Literal[1, 4, 8] = Field(
         4,
@@ -164,19 +168,22 @@ class SpotConfig:
     )
     baselines: bool = Field(
         True,
-        description="Whether spot-cv also trains the small network of the protocol by the same"
-        " recipe, and fits ridge regression on the features of the untrained network.",
+        description="Also train the small network of the protocol by the same recipe, and fit"
+        " ridge regression on the features of the untrained network, in spot-cv.",
     )
     normalisation: Literal["library", "published"] = Field(
         "library",
-        description="library: counts per 10,000 over all genes. published: over the panel, as in"
-        " the TCGN paper.",
+        description="Normalisation of the counts: library scales them to 10,000 over all genes;"
+        " published scales them over the panel, as in the TCGN paper.",
     )
     min_umi: int = Field(
-        100, description="Spots with fewer counts than this are left out and listed."
+        100,
+        description="Smallest number of counts of a spot. Spots with fewer counts are left out"
+        " and listed.",
     )
     map_genes: tuple[str, ...] = Field(
-        (), description="Genes whose maps are drawn. Without them, the best predicted genes."
+        (),
+        description="Genes whose maps are drawn. Without them, the best predicted genes are drawn.",
     )
     panel: PanelConfig = Field(default_factory=PanelConfig, description="Genes to predict.")
     target: TargetConfig = Field(

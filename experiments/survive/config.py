@@ -26,16 +26,16 @@ class SurviveConfig:
     )
     measured: str | None = Field(
         None,
-        description="Measured expression, which shows the best that can be reached. Without it, the"
-        " measured values that came with the predictions (their layer truth).",
+        description="Measured expression, which shows the best that can be reached. Without it,"
+        " the measured values that came with the predictions are used (their layer truth).",
     )
     covariates: tuple[str, ...] = Field(
         (), description="Columns of the clinical table for the clinical model and for adjustment."
     )
     signatures: str | None = Field(
         None,
-        description="GMT or CSV file of gene sets, used where risk.features is signatures or both."
-        " Without it, the immune gene sets that the package ships.",
+        description="GMT or CSV file of gene sets, used if risk.features is signatures or both."
+        " Without it, the immune gene sets that the package ships are used.",
     )
     folds: str | None = Field(
         None,
@@ -46,8 +46,8 @@ class SurviveConfig:
     n_folds: int = Field(5, ge=3, description="Number of folds to make.")
     seeds: tuple[int, ...] = Field(
         (0,),
-        description="Seeds of the folds. The concordance is taken over the folds of all seeds,"
-        " everything else over those of the first seed.",
+        description="Seeds of the folds. The concordance is computed over the folds of all"
+        " seeds, and everything else over the folds of the first seed.",
     )
     group_by: Literal["patient", "site"] = Field(
         "patient",
@@ -56,8 +56,8 @@ class SurviveConfig:
     )
     horizon_days: float | None = Field(
         None,
-        description="Day at which follow-up ends; later events are not seen. Without it, all of the"
-        " follow-up is used.",
+        description="Day at which follow-up ends; later events are not counted. Without it, all"
+        " of the follow-up is used.",
     )
     times_days: tuple[float, ...] = Field(
         (365.25, 1095.75, 1826.25),

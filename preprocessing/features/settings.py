@@ -13,13 +13,13 @@ class ImportSettings:
 
     encoder: str | None = Field(
         None,
-        description="Name of the encoder. By default the one that the file states (CLAM's files"
-        " state none). A file that states another one is refused.",
+        description="Name of the encoder. The default is the name that the file states (CLAM's"
+        " files state none). A file that states another name is refused.",
     )
     patch_px: int | None = Field(
         None,
-        description="Side of a tile in pixels, as it was cut. By default the one that the file"
-        " states.",
+        description="Side of a tile in pixels, as it was cut. The default is the one that the"
+        " file states.",
     )
     patch_mpp: float | None = Field(
         None,

@@ -16,11 +16,11 @@ class SpotsConfig:
 
     format: str = Field(
         "auto",
-        description="Layout of the source: her2st, visium, h5ad or hest, or auto to tell it by the"
-        " contents.",
+        description="Layout of the source: her2st, visium, h5ad or hest, or auto to judge it by"
+        " the contents.",
     )
     sections: tuple[str, ...] | None = Field(
-        None, description="Section to read. By default all sections."
+        None, description="Section to read. By default all sections are read."
     )
     image: str | None = Field(
         None,
@@ -33,21 +33,22 @@ class SpotsConfig:
         gt=0,
         allow_inf_nan=False,
         description="Distance between neighbouring spots in µm, from which the resolution of the"
-        " image is measured. By default 100 for the hexagonal array of Visium and 200 for the older"
-        " square arrays such as her2st.",
+        " image is measured. The default is 100 for the hexagonal array of Visium and 200 for the"
+        " older square arrays such as her2st.",
     )
     mpp: float | None = Field(
         None,
-        description="µm per pixel of the full-resolution images, instead of measuring it. A value"
-        " more than 5 % off the measured one is refused.",
+        description="µm per pixel of the full-resolution images, used instead of a measured"
+        " value. A value more than 5 % off the measured one is refused.",
     )
     gene_ids: Literal["symbol", "ensembl"] = Field(
         "symbol", description="Name genes by symbol or by ensembl id, if the source has both."
     )
     allow_coarse: bool = Field(
         False,
-        description="Write patches even if the image is so coarse that they must be enlarged beyond"
-        " the limit. Such patches show less than slide tiles, and a model cannot tell.",
+        description="Write patches even if the image is so coarse that they must be enlarged"
+        " beyond the limit. Such patches show less detail than slide tiles, and a model does not"
+        " notice it.",
     )
     slides_out: str | None = Field(
         None,
@@ -58,6 +59,6 @@ class SpotsConfig:
     pseudobulk_by: Literal["section", "patient"] = Field(
         "section",
         description="With --slides-out: sum counts, and join slides, by section or by patient."
-        " Sections of one donor are not independent; the column donor in slides.csv allows to keep"
+        " Sections of one donor are not independent; the column donor in slides.csv lets you keep"
         " them in one fold.",
     )

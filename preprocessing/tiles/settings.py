@@ -60,7 +60,8 @@ class TileSettings:
     stride_px: int | None = Field(
         None,
         ge=1,
-        description="Step from one tile to the next in pixels of the tile. By default tiles touch.",
+        description="Step from one tile to the next in pixels of the tile. By default the tiles"
+        " touch each other.",
     )
     min_tissue: float = Field(
         0.1,
@@ -70,36 +71,40 @@ class TileSettings:
         " of the spots of five her2st sections lie in a kept tile.",
     )
     tissue_mpp: float = Field(
-        TISSUE_MPP, ge=4, le=12, description="µm per pixel at which tissue is looked for."
+        TISSUE_MPP,
+        ge=4,
+        le=12,
+        description="µm per pixel of the image in which tissue is searched.",
     )
     min_focus: float = Field(
         MIN_FOCUS,
         ge=0,
         lt=1,
-        description="Tissue whose focus is below this is out of focus. With 0, none is.",
+        description="Focus below which tissue counts as out of focus. With 0, no tissue does.",
     )
     max_blur: float = Field(
         MAX_BLUR,
         ge=0,
         le=1,
-        description="Largest share of a kept tile that is out of focus. With 1, all are kept.",
+        description="Largest share of a kept tile that is out of focus. With 1, all tiles are"
+        " kept.",
     )
     max_pen: float = Field(
         MAX_PEN,
         ge=0,
         le=1,
-        description="Largest share of a kept tile that is under ink. With 1, all are kept.",
+        description="Largest share of a kept tile that is under ink. With 1, all tiles are kept.",
     )
     max_fold: float = Field(
         MAX_FOLD,
         ge=0,
         le=1,
-        description="Largest share of a kept tile that is under folds. With 1, all are kept.",
+        description="Largest share of a kept tile that is under folds. With 1, all tiles are kept.",
     )
     stain: StainTarget | None = Field(
         None,
-        description="Reference to which the colours are normalised when tiles are read. By default"
-        " they are read as they are.",
+        description="Reference to which the colours are normalised when tiles are read. By"
+        " default they are not changed.",
     )
 
     def for_slide(self, slide: Slide) -> TileSpec:

@@ -26,5 +26,5 @@ class AugmentConfig:
         ge=0,
         le=MAX_BLUR_SD_PX,
         description="Largest standard deviation of a Gaussian blur, in stored pixels. Each patch"
-        " gets its own blur between none and this.",
+        " gets a blur of its own, between no blur and this one.",
     )

@@ -15,18 +15,19 @@ class RiskConfig:
     """Settings of the penalised Cox regression that makes a gene score."""
 
     features: Literal["genes", "signatures", "both"] = Field(
-        "genes", description="What the score is made of: genes, signatures, or both."
+        "genes", description="Features of the score: genes, signatures, or both."
     )
     transform: Literal["rank", "standardise"] = Field(
         "rank",
-        description="rank: normal scores of the ranks among the training patients, which do not"
-        " depend on the unit. standardise: mean 0 and standard deviation 1.",
+        description="Scaling of the features: rank gives normal scores of the ranks among the"
+        " training patients, which do not depend on the unit; standardise gives mean 0 and"
+        " standard deviation 1.",
     )
     max_genes: int = Field(
         2000,
         ge=0,
-        description="Features that are kept, by the p-value of their univariable Cox regression in"
-        " the training part. 0 keeps all.",
+        description="Number of features that are kept: those with the smallest p-values of a"
+        " univariable Cox regression in the training part. 0 keeps all.",
     )
     l1_ratios: tuple[float, ...] = Field(
         (0.05, 0.5),

@@ -26,8 +26,9 @@ class MilConfig:
     )
     form: Form = Field(
         "pooled",
-        description="pooled: the head reads learned values alone. additive: it also reads the"
-        " features of the encoder, through the head that was trained on spots.",
+        description="Form of the model: in pooled the head reads learned values only; in"
+        " additive it also reads the features of the encoder, through the head that was trained on"
+        " spots.",
     )
     embedding: int = Field(64, ge=1, description="Width of the learned value of a tile.")
     attention_hidden: int = Field(32, ge=1, description="Width of the attention network.")

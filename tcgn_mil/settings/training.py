@@ -22,7 +22,7 @@ class TrainingConfig:
 
     epochs: int = Field(30, ge=1, description="Largest number of passes over the training data.")
     batch_size: int = Field(
-        32, ge=1, description="Spots in a step, or patients where a slide model is trained."
+        32, ge=1, description="Spots in a step, or patients if a slide model is trained."
     )
     optimizer: OptimizerName = Field(
         "adamw",
@@ -51,7 +51,8 @@ class TrainingConfig:
     )
     schedule: ScheduleName = Field(
         "cosine",
-        description="Learning rate after the warm-up: cosine falls to zero, constant stays.",
+        description="Learning rate after the warm-up: with cosine it falls to zero, with"
+        " constant it does not change.",
     )
     clip_norm: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
     patience: int = Field(
@@ -75,7 +76,7 @@ class TrainingConfig:
         "32-true", description="Arithmetic: 32-true, bf16-mixed or 16-mixed."
     )
     accelerator: Accelerator = Field(
-        "auto", description="Device: auto (a GPU where there is one), cpu, cuda or mps."
+        "auto", description="Device: auto (a GPU if there is one), cpu, cuda or mps."
     )
     loss: LossName = Field(
         "mse",
