@@ -11,7 +11,7 @@ from tcgn_mil.devices import resolve_device
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encode.run import EncodedTiles
 from tcgn_mil.experiments.encode.run import encode_slide as encode_tiles_of
-from tcgn_mil.inference.tile_encoder import TileEncoder
+from tcgn_mil.inference.tile_encoder import TileEncoder, open_encoder
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.slides.table import SlideEntry, find_slides
 from tcgn_mil.preprocessing.tiles import tiling
@@ -56,7 +56,7 @@ def tile_slide(
 def encode_slide(
     slide: str | Path,
     tiles: TileSet,
-    encoder: TileEncoder,
+    encoder: TileEncoder | str,
     *,
     device: str = "auto",
     batch_size: int = 64,
@@ -71,7 +71,8 @@ def encode_slide(
     tiles
         From :func:`tile_slide`, or some of them (``tiles.select(rows)``).
     encoder
-        From :func:`tcgn_mil.open_encoder`.
+        From :func:`tcgn_mil.open_encoder`, or what that function opens: the path of a checkpoint,
+        or ``timm:<model name>``.
     device
         ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
     batch_size
@@ -82,7 +83,7 @@ def encode_slide(
     Returns
     -------
     EncodedTiles
-        Features (N, D), coordinates (N, 2) and colour statistics of the tiles.
+        Features (N, D) as float16, coordinates (N, 2) and colour statistics of the tiles.
 
     Examples
     --------
@@ -102,8 +103,9 @@ def encode_slide(
     """
     entry = _only_entry(slide, mpp)
     source = TileSource({tiles.slide_id: entry})
+    opened = open_encoder(encoder) if isinstance(encoder, str) else encoder
     return encode_tiles_of(
-        tiles, source, encoder, device=resolve_device(device), batch_size=batch_size
+        tiles, source, opened, device=resolve_device(device), batch_size=batch_size
     )
 
 

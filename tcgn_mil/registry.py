@@ -19,7 +19,7 @@ def add_entry(registry: dict[str, Entry], name: str, entry: Entry, *, what: str)
     name
         Name of the entry.
     entry
-        What is registered.
+        Object to register.
     what
         Kind of entry, for the message, such as ``slide format``.
 

@@ -77,3 +77,8 @@ def preview(names: Sequence[str], *, most: int = 5) -> str:
     """
     shown = ", ".join(str(name) for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number and a noun, in the plural unless the number is 1."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -33,33 +33,23 @@ def chromium() -> str:
     return found
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, and all that use the demo; start with slow files.
+    """Start with the files that have slow tests, so that no process waits for another at the end.
 
-    A fixture of a file, and the demo, are then built once and not once in each process.
+    A file's tests stay together: ``--dist loadfile`` gives each file to one process, so that its
+    fixtures are built once. (``loadgroup`` has no effect with pytest 9.2 and pytest-xdist 3.8.)
     """
     if not IN_PARALLEL:
         return
-    group = {
-        item: "demo" if "demo" in item.fixturenames else item.nodeid.split("::")[0]
+    slow = {
+        item.path
         for item in items
+        if item.get_closest_marker("slow") or "demo" in item.fixturenames
     }
-    first = {"demo"} | {group[item] for item in items if item.get_closest_marker("slow")}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group[item]))
-    items.sort(key=lambda item: group[item] not in first)
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_runtest_setup() -> None:
     """Use one thread, since two teams of threads on the same cores mostly wait for each other."""
     if IN_PARALLEL and "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-
-
-if not IN_PARALLEL:
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-        """Drop the group that xdist appends to a test's name, which pytest does not know."""
-        report.nodeid = report.nodeid.partition("@")[0]

@@ -10,7 +10,7 @@ import typer
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure
-from tcgn_mil.text import preview
+from tcgn_mil.text import counted, preview
 
 ConfigT = TypeVar("ConfigT")
 
@@ -110,7 +110,7 @@ def finish_cohort(
     out
         Folder that was written.
     what
-        What was done, for example ``slides encoded``.
+        What was done with them, for example ``encoded``.
     unit
         Name of one item.
 
@@ -124,10 +124,11 @@ def finish_cohort(
     if failures and not done:
         first = failures[0]
         others = len(failures) - 1
-        rest = f" (and {others} more {unit}s, see {out / 'failures.csv'})" if others else ""
+        rest = f" (and {others} more, see {out / 'failures.csv'})" if others else ""
         reason = f"{unit} {first.slide}: {first.reason.rstrip('.')}{rest}"
         raise InputError(reason, fix=first.likely_fix or None)
-    typer.echo(f"{done} {what}: {out}")
+    typer.echo(f"{counted(done, unit)} {what}: {out}")
     if failures:
-        typer.echo(f"{len(failures)} {unit}s failed, listed in {out / 'failures.csv'}", err=True)
+        failed = counted(len(failures), unit)
+        typer.echo(f"{failed} failed, listed in {out / 'failures.csv'}", err=True)
         raise typer.Exit(1)

@@ -38,15 +38,17 @@ def config_option(config_class: type, key: str, *names: str, **settings: Any) ->
     if isinstance(default, (tuple, list)):
         default = ", ".join(str(value) for value in default)
         described += " Can be repeated."
-    shown: str | bool = False if default in (None, "", True, False) else str(default)
-    return typer.Option(*names, help=described, show_default=shown, **settings)
+    if default not in (None, "", True, False):
+        # typer would show the default as that of the parameter, which is None.
+        described += f" Default: {default}."
+    return typer.Option(*names, help=described, show_default=False, **settings)
 
 
 Out = Annotated[
     Path,
     typer.Option(
         "--out",
-        help="Folder to write. Finished parts that are found there are kept.",
+        help="Folder to write. A run that was stopped continues in its folder.",
         file_okay=False,
     ),
 ]
@@ -58,7 +60,8 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="Set one config key, for example --set training.lr=3e-4. Can be repeated.",
+        help="Set one config key, as --set key=value or --set section.key=value; --show-config"
+        " lists the keys. Can be repeated.",
         show_default=False,
     ),
 ]

@@ -48,4 +48,4 @@ def encode(
     settings = resolve(EncodeSettings, given)
     source = TileSource.from_slides(slides, tiles=tiles, mpp=mpp)
     done, failures = encode_cohort(sorted(source.entries), source, settings, out)
-    finish_cohort(len(done), failures, out, what="slides encoded")
+    finish_cohort(len(done), failures, out, what="encoded")

@@ -30,7 +30,10 @@ def explain(
     steps: Annotated[int | None, config_option(ExplainConfig, "steps")] = None,
     pretrained: Annotated[bool, config_option(ExplainConfig, "pretrained", "--pretrained")] = False,
 ) -> None:
-    """Draw and tabulate what predictions rest on: Grad-CAM, integrated gradients, patch graphs."""
+    """Show which parts of an image a prediction depends on.
+
+    Writes Grad-CAM, integrated gradients and the patch graphs, as figures and tables.
+    """
     from tcgn_mil.experiments.explain.run import (
         run,
     )  # imports torch, which --help need not wait for

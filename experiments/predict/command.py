@@ -63,7 +63,7 @@ def predict(
         options = resolve(SlideOptions, {"slides": slides, **of_slides})
     summary, failures = run(config, out, slides=options)
     _print_summary(summary, out)
-    finish_cohort(summary["slides"], failures, out, what="slides predicted")
+    finish_cohort(summary["slides"], failures, out, what="predicted")
 
 
 def _check_options(

@@ -10,9 +10,10 @@ import anndata
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.finished_run import Run, warnings_of
-from tcgn_mil.experiments.runs.glossary import MEANINGS, counted, with_plain_names
+from tcgn_mil.experiments.runs.glossary import MEANINGS, with_plain_names
 from tcgn_mil.experiments.runs.page import Section, Table, as_picture, as_table
 from tcgn_mil.experiments.runs.report_part import ReportPart
+from tcgn_mil.text import counted
 
 _SHOWN_MAPS = 6
 

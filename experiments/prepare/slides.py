@@ -80,8 +80,9 @@ def tile(
     )
     done, failures = tile_cohort(entries, settings, out, workers=workers)
     sheet = write_contact_sheet(out, failures)
-    typer.echo(f"Look at the tiles in {sheet}")
-    finish_cohort(len(done), failures, out, what="slides tiled")
+    if done:
+        typer.echo(f"Look at the tiles in {sheet}")
+    finish_cohort(len(done), failures, out, what="tiled")
 
 
 def export_tiles(
@@ -110,7 +111,7 @@ def export_tiles(
 
     entries = None if slides is None else find_slides(slides, mpp=mpp)
     done, failures = export_cohort(tiles, layout, out, entries)
-    finish_cohort(len(done), failures, out, what="slides exported")
+    finish_cohort(len(done), failures, out, what="exported")
 
 
 def import_features(
@@ -158,4 +159,4 @@ def import_features(
             " the slide's --mpp). They train and predict, but without maps",
             err=True,
         )
-    finish_cohort(len(done), failures, out, what="slides imported")
+    finish_cohort(len(done), failures, out, what="imported")

@@ -58,4 +58,4 @@ def spots(
     done, failures, notes = write_spots(source, out, config)
     for note in notes:
         typer.echo(note, err=True)
-    finish_cohort(len(done), failures, out, what="sections read", unit="section")
+    finish_cohort(len(done), failures, out, what="read", unit="section")

@@ -11,6 +11,7 @@ from tcgn_mil.experiments.command_line.console import print_rows, resolve
 from tcgn_mil.experiments.command_line.options import config_option
 from tcgn_mil.preprocessing.bulk.config import BulkConfig
 from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
+from tcgn_mil.text import counted
 
 
 def bulk(
@@ -66,7 +67,8 @@ def bulk(
     typer.echo(str(summary))
     if summary.failures:
         listed = out.with_name("failures.csv")
-        typer.echo(f"{len(summary.failures)} files left out, listed in {listed}", err=True)
+        left_out = counted(len(summary.failures), "file")
+        typer.echo(f"{left_out} left out, listed in {listed}", err=True)
         raise typer.Exit(1)
 
 

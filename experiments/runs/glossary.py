@@ -122,11 +122,6 @@ def with_plain_names(
     return pd.DataFrame(shown, index=frame.index)
 
 
-def counted(count: int, what: str) -> str:
-    """Return a number and a noun, in the plural unless the number is 1."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
 def interval_text(low: float | None, high: float | None) -> str:
     """Return `` (95 % interval 0.100 to 0.300)``, or nothing where a bound is missing."""
     return "" if low is None or high is None else f" (95 % interval {low:.3f} to {high:.3f})"

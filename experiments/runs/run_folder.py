@@ -91,6 +91,10 @@ def read_run(out_dir: str | Path, *, kind: str) -> dict[str, Any]:
         If the folder holds no run of that kind, or one that has not finished.
     """
     marker = Path(out_dir) / RUN_FILE
+    if not Path(out_dir).is_dir():
+        raise InputError(
+            "no such folder", path=out_dir, fix=f"give the folder that tcgn-mil {kind} wrote"
+        )
     if not marker.is_file():
         raise InputError(
             f"holds no {kind} run ({RUN_FILE} is missing)",

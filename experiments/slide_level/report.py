@@ -12,10 +12,11 @@ from tcgn_mil.experiments.runs.finished_run import (
     warnings_of,
     where_figures_are,
 )
-from tcgn_mil.experiments.runs.glossary import PREDICTORS, counted, interval_text
+from tcgn_mil.experiments.runs.glossary import PREDICTORS, interval_text
 from tcgn_mil.experiments.runs.page import Section
 from tcgn_mil.experiments.runs.report_part import ReportPart
 from tcgn_mil.experiments.slide_level.report_scatter import BUDGET_BYTES, read_scatter
+from tcgn_mil.text import counted
 
 # Rows of the table in which the reader can search for a gene, over all runs of the page.
 GENE_ROWS = 40_000
@@ -157,7 +158,10 @@ def _gene_section(run: Run, share: float) -> Section:
             max_rows=int(GENE_ROWS * share),
         ),
         scatter=read_scatter(
-            run.folder, unit=str(run.summary["unit"]), stated=stated, budget=share * BUDGET_BYTES
+            run.folder,
+            unit=str(run.summary["unit"]),
+            stated_coverage=stated,
+            budget=share * BUDGET_BYTES,
         ),
     )
 

@@ -221,12 +221,13 @@ def _named_columns(header: TableHeader) -> ClinicalLayout:
     """Return the layout of a table whose columns, unit and coding the user declares."""
     path, options = header.path, header.options
     _check_declared(path, options)
-    if options.time_unit not in UNIT_DAYS or options.event_coding not in (None, *CODINGS):
-        unknown = options.time_unit if options.time_unit not in UNIT_DAYS else options.event_coding
-        raise InputError(
-            f"unknown unit or coding {unknown!r}",
-            fix=f"choose a unit of {', '.join(UNIT_DAYS)}, and a coding of {', '.join(CODINGS)}",
-        )
+    for option, value, choices in (
+        ("--time-unit", options.time_unit, tuple(UNIT_DAYS)),
+        ("--event-coding", options.event_coding, (None, *CODINGS)),
+    ):
+        if value not in choices:
+            names = ", ".join(filter(None, choices))
+            raise InputError(f"{option} is {value!r}", fix=f"choose one of {names}")
     if options.event_coding and options.event_values:
         raise InputError(
             "--event-coding and --event-values are both given",
@@ -262,20 +263,21 @@ def _check_declared(path: Path, options: ClinicalOptions) -> None:
         "--event-coding (event: 1 = event; censored: 1 = censored), or --event-values for text"
         " such as dead,deceased"
     )
-    for value, declaration in (
-        (options.patient, "--patient-column"),
-        (options.times, "--time-column"),
-        (options.events, "--event-column"),
-        (options.time_unit, f"--time-unit ({', '.join(UNIT_DAYS)})"),
-        (options.event_coding or options.event_values, coding),
-        (options.endpoints, "--endpoint (the endpoint of the times, for example OS)"),
-    ):
-        if not value:
-            raise InputError(
-                "the file does not say how it is to be read",
-                path=path,
-                fix=f"declare {declaration}",
-            )
+    declarations = (
+        (options.patient, "the column of the patients", "--patient-column"),
+        (options.times, "the column of the times", "--time-column"),
+        (options.events, "the column of the events", "--event-column"),
+        (options.time_unit, "the unit of the times", f"--time-unit ({', '.join(UNIT_DAYS)})"),
+        (options.event_coding or options.event_values, "the coding of the events", coding),
+        (options.endpoints, "the endpoint", "--endpoint (the endpoint of the times, such as OS)"),
+    )
+    # All that is missing is asked for at once.
+    if missing := [(what, option) for value, what, option in declarations if not value]:
+        raise InputError(
+            f"the file does not say {' and '.join(what for what, _ in missing)}",
+            path=path,
+            fix=f"give {' and '.join(option for _, option in missing)}",
+        )
 
 
 for _reader in (

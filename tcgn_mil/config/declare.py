@@ -160,9 +160,31 @@ def as_input_error(config_class: type, error: ValidationError, *, source: str | 
 
 
 def unknown_key(dotted: str, key: str, names: list[str], *, source: str | None) -> InputError:
-    close = difflib.get_close_matches(key, names, n=1)
-    fix = f"did you mean '{close[0]}'?" if close else f"use one of the keys {', '.join(names)}"
+    """Return the error for a key that does not exist, with the closest one that does.
+
+    Parameters
+    ----------
+    dotted
+        The key as the user gave it.
+    key
+        Its last part, or the part that is wrong.
+    names
+        Keys that could stand in its place. Those in a section are dotted.
+    source
+        File or option in which the key was given.
+    """
+    in_sections = [name for name in names if name.rpartition(".")[2] == key]
+    close = in_sections[:1] or difflib.get_close_matches(key, names, n=1)
+    plain = [name for name in names if "." not in name]
+    fix = f"did you mean '{close[0]}'?" if close else f"use one of the keys {', '.join(plain)}"
     return InputError(f"unknown config key '{dotted}'", path=source, fix=fix)
+
+
+def keys_of(config_class: type) -> list[str]:
+    """Return the keys of a config, then those of its sections, dotted."""
+    names = [item.name for item in dataclasses.fields(config_class)]
+    sections = sections_of(config_class)
+    return names + [f"{name}.{key}" for name in sections for key in keys_of(sections[name])]
 
 
 def _remedy(finding: Mapping[str, Any]) -> str:

@@ -9,7 +9,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from tcgn_mil.config.declare import ConfigT, as_input_error, default_of, sections_of, unknown_key
+from tcgn_mil.config.declare import (
+    ConfigT,
+    as_input_error,
+    default_of,
+    keys_of,
+    sections_of,
+    unknown_key,
+)
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import write_text
 
@@ -135,7 +142,8 @@ def _check_keys(
     sections = sections_of(config_class)
     for key, value in values.items():
         if key not in names:
-            raise unknown_key(f"{prefix}{key}", str(key), names, source=source)
+            known = keys_of(config_class)
+            raise unknown_key(f"{prefix}{key}", str(key), known, source=source)
         if key in sections:
             if not isinstance(value, dict):
                 raise InputError(
@@ -160,10 +168,14 @@ def _apply_override(config_class: type, values: dict[str, Any], override: str) -
     for parent in parents:
         sections = sections_of(owner)
         if parent not in sections:
+            if not sections:
+                raise InputError(
+                    f"--set {dotted}: '{parent}' is not a section", fix="give the key alone"
+                )
             raise unknown_key(dotted, parent, list(sections), source="--set")
         owner = sections[parent]
         target = target.setdefault(parent, {})
-    names = [item.name for item in dataclasses.fields(owner)]
+    names = keys_of(owner)
     if key not in names:
         raise unknown_key(dotted, key, names, source="--set")
     try:

@@ -196,7 +196,7 @@ def test_a_broken_slide_among_good_ones_costs_a_row(run, demo: Path, tmp_path: P
     (slides / "broken.tiff").write_bytes(b"II*\0 no slide")
     code, out, err = run("tile", slides, "--out", tmp_path / "tiles")
     assert code == 1
-    assert "1 slides tiled" in out
+    assert "1 slide tiled" in out
     assert "failures.csv" in err
     failures = pd.read_csv(tmp_path / "tiles" / "failures.csv")
     assert failures["slide"].tolist() == ["broken"]
@@ -234,8 +234,8 @@ def test_a_broken_section_among_good_ones_costs_a_row(
     options = ("--section", broken, "--section", good, "--patch-px", 56, "--spot-pitch-um", 100)
     code, text, err = run("spots", source, *options, "--out", out)
     assert code == 1
-    assert "1 sections read" in text
-    assert "1 sections failed, listed in" in err
+    assert "1 section read" in text
+    assert "1 section failed, listed in" in err
     (row,) = pd.read_csv(out / "failures.csv").to_dict("records")
     assert (row["slide"], row["stage"]) == (broken, "spots")
     message = refused(
@@ -416,7 +416,7 @@ def test_a_broken_expression_file_among_good_ones_costs_a_row(run, refused, tmp_
     code, out, err = run(*given, "--unit", "counts")
     assert code == 1
     assert "1 of 2 slides and 1 of 1 samples joined" in out
-    assert "1 files left out" in err
+    assert "1 file left out" in err
     assert "failures.csv" in err
     (row,) = pd.read_csv(tmp_path / "out" / "failures.csv").to_dict("records")
     assert (row["slide"], row["stage"]) == (f"two{suffix}", "expression")

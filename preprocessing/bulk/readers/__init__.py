@@ -49,7 +49,7 @@ def read_expression_table(
     path
         CSV or TSV, also .gz or .zip; Parquet; AnnData (.h5ad); or a folder of GDC files.
     layout
-        A key of :data:`READERS`, or ``auto`` to tell the layout by the contents.
+        A key of :data:`READERS`, or ``auto`` to judge the layout by the contents.
     unit
         Unit of the values. Only GDC files need it, because they hold several.
     layer

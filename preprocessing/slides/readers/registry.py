@@ -31,8 +31,8 @@ class SlideReader:
     suffixes
         Lower-case suffixes of files that a search of a folder takes for slides.
     can_open
-        Tells whether the file at a path is of this format. It looks into the file where the suffix
-        is not enough.
+        Returns whether the file at a path is of this format. It looks into the file where the
+        suffix is not enough.
     open
         Opens a file. The arguments are the path, the micrometres per pixel that the user states for
         this slide, and those for slides that do not say; either may be None
