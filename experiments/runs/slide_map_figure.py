@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,10 @@ def slide_maps(
     title
         Title of the figure.
     """
-    panels = (["slide"] if thumbnail is not None else []) + list(values)
+    # None stands for the panel of the slide itself, because a map may have any name.
+    panels: list[str | None] = [*([] if thumbnail is None else [None]), *values]
     columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
+    rows = math.ceil(len(panels) / columns)
     height = float(np.clip(3.6 * slide_size[1] / slide_size[0], 1.4, 6.0))
     figure, axes = plt.subplots(
         rows,
@@ -64,14 +66,14 @@ def slide_maps(
             axis.imshow(
                 thumbnail,
                 extent=(0, slide_size[0], slide_size[1], 0),
-                alpha=1.0 if name == "slide" else 0.35,
+                alpha=1.0 if name is None else 0.35,
             )
-        if name != "slide":
+        if name is not None:
             _draw_tiles(figure, axis, coords, tile_side, np.asarray(values[name], dtype=float))
         axis.set(
             xlim=(0, slide_size[0]), ylim=(slide_size[1], 0), xticks=[], yticks=[], aspect="equal"
         )
-        axis.set_title(name, fontsize=9)
+        axis.set_title("slide" if name is None else name, fontsize=9)
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
     figure.suptitle(title, fontsize=9)
@@ -95,6 +97,7 @@ def _draw_tiles(
         list(coords[:, None] + corners), cmap="viridis", alpha=0.85, linewidth=0
     )
     squares.set_array(values)
+    # A colour scale needs two different ends, also if all tiles have the same value.
     squares.set_clim(low, max(high, low + 1e-12))
     axis.add_collection(squares)
     figure.colorbar(squares, ax=axis, shrink=0.8, pad=0.02).ax.tick_params(labelsize=9)
