@@ -263,7 +263,7 @@ def summarise_cell_types(table: pd.DataFrame) -> pd.DataFrame:
         significant = {
             source: part[f"q_{source}"] < SIGNIFICANT for source in ("predicted", "measured")
         }
-        # A gene that follows a cell type with opposite signs in the two is no agreement.
+        # A gene that follows a cell type with opposite signs in the two is not an agreement.
         alike = np.sign(part["r_predicted"]) == np.sign(part["r_measured"])
         both = part[["r_predicted", "r_measured"]].dropna().to_numpy()
         rows.append(

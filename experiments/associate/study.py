@@ -222,9 +222,9 @@ def _folds(
         )
         return None, notes
     notes.append(
-        "p-values of out-of-fold predictions are approximate, since folds inform one another: the"
-        " null standard deviation of the combined z is taken as sqrt(2), and against covariates as"
-        " sqrt(1 + the largest squared r of a measured gene with them)"
+        "p-values of out-of-fold predictions are approximate, since the models of two folds share"
+        " training patients: the null standard deviation of the combined z is taken as sqrt(2), and"
+        " against covariates as sqrt(1 + the largest squared r of a measured gene with them)"
     )
     return folds, notes
 

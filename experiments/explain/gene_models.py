@@ -71,8 +71,8 @@ def spot_model(path: str | Path, genes: Sequence[str]) -> GeneModel:
     Raises
     ------
     InputError
-        If the file is no checkpoint of a spot encoder (``timm:<name>`` predicts no genes), or if it
-        lacks a gene.
+        If the file is not a checkpoint of a spot encoder (``timm:<name>`` predicts no genes), or if
+        it lacks a gene.
     """
     model, info = load_encoder(path)
     columns = find_genes(genes, info.panel, path=path)

@@ -38,12 +38,13 @@ def genes_to_draw(config: PredictConfig, panel: GenePanel) -> tuple[str, ...]:
             path=config.thumbnails,
             fix="give --thumbnails the folder that tcgn-mil tile wrote",
         )
+    # The names are checked even if no maps are drawn, so that a typing error is always reported.
     if config.map_genes:
         GenePanel(config.map_genes).index_in(panel.genes, path=config.model)
     if not config.maps or config.map_genes:
         return config.map_genes if config.maps else ()
     table = read_gene_table(Path(config.model) / "genes.csv")
-    # In small cohorts no gene has an r within folds, and the pooled r is all there is.
+    # In small cohorts no gene has an r within folds, so the pooled r is used.
     score = table["r_model"] if table["r_model"].notna().any() else table["pooled_r_model"]
     return tuple(score.sort_values(ascending=False, kind="stable").index[:_DEFAULT_GENES])
 
@@ -65,8 +66,8 @@ def gene_sets_to_draw(
     Raises
     ------
     InputError
-        If the file is not a GMT file, if no set can be drawn, or if a set has the name of something
-        else that is drawn.
+        If the file is not a GMT file, if no set can be drawn, or if a set has the
+        same name as a gene or another map that is drawn.
     """
     if config.map_signatures is None or not config.maps:
         return CoveredSets((), {})

@@ -27,7 +27,7 @@ def _training_defaults() -> TrainingConfig:
 
 @config_class
 class EncoderTuning:
-    """Settings of an encoder that is fine-tuned through the bags of tiles."""
+    """Settings of an encoder that is fine-tuned with the loss of whole bags of tiles."""
 
     tiles: int = Field(
         32, ge=1, description="Tiles of a patient that are encoded, with gradient, in one step."
@@ -156,7 +156,7 @@ class FinetuneConfig:
         needed = {"--encoder": self.encoder, "--slides": self.slides, "--tiles": self.tiles}
         if missing := [name for name, value in needed.items() if value is None]:
             raise InputError(
-                f"encoder_train={self.encoder_train} without {' and '.join(missing)}",
+                f"encoder_train={self.encoder_train} needs {' and '.join(missing)}",
                 fix="give the encoder that made the features, the slides, and the folder of tiles",
             )
         if self.several_slides != "bag":

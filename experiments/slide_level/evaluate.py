@@ -72,15 +72,15 @@ def patient_baselines(
     """
     count = len(next(iter(test.values())))
     unknown = ~np.isfinite(train_targets).any(axis=0)
-    train_targets = np.where(unknown, 0, train_targets)
-    # A gene without any value gets a placeholder, so that ridge can be fitted to all genes at once;
-    # its predictions are set to NaN below.
-    train_mean = np.nanmean(train_targets, axis=0)
+    # A gene without any value gets the placeholder 0, so that ridge can be fitted to all genes at
+    # once; its predictions are set to NaN below.
+    with_placeholders = np.where(unknown, 0, train_targets)
+    train_mean = np.nanmean(with_placeholders, axis=0)
     # Ridge regression cannot leave single values out, so a missing one becomes the gene's mean.
-    train_targets = np.where(np.isfinite(train_targets), train_targets, train_mean)
+    complete_targets = np.where(np.isfinite(with_placeholders), with_placeholders, train_mean)
     predictions = {"training_mean": np.broadcast_to(train_mean, (count, len(train_mean)))}
     for name, descriptors in train.items():
-        predictions[f"ridge_{name}"] = ridge_predictions(descriptors, train_targets, test[name])
+        predictions[f"ridge_{name}"] = ridge_predictions(descriptors, complete_targets, test[name])
     return {
         name: np.where(unknown, np.nan, values).astype(np.float32)
         for name, values in predictions.items()
@@ -208,8 +208,8 @@ def sequoia_rule(
 ) -> NDArray[np.bool_]:
     """Mark the genes that SEQUOIA (Pizurica et al. 2024) would count as predicted.
 
-    The rule is kept for comparison with the counts of genes in that paper. As there, r is pooled
-    over folds. A gene passes if r is above 0 with p < 0.05 and, after Benjamini-Hochberg
+    The rule is kept for comparison with the counts of genes in that paper. As in that paper, r
+    is pooled over folds. A gene passes if r is above 0 with p < 0.05 and, after Benjamini-Hochberg
     correction of p, q < 0.2; if the squared error is below that of an untrained network; and if r
     is above that of the untrained network with p < 0.05 in Steiger's test for two correlations
     that share one variable (here, the measured values).
@@ -222,7 +222,10 @@ def sequoia_rule(
     with np.errstate(divide="ignore", invalid="ignore"):
         p = stats.t.sf(r * np.sqrt((n - 2) / (1 - np.square(r))), n - 2)
     between = _pooled_r(np.where(np.isfinite(truth), predicted, np.nan), untrained)
+    # An untrained network that is constant for a gene has no r. It predicts nothing, so its r, and
+    # its r with the model, count as 0.
     steiger = steiger_p(r, np.nan_to_num(r_untrained), np.nan_to_num(between), n)
+    # A patient without a value of the gene adds nothing to either error.
     error, error_untrained = (
         np.square(np.nan_to_num(truth - values)).sum(axis=0) for values in (predicted, untrained)
     )

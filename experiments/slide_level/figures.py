@@ -49,7 +49,7 @@ def draw_run(
     figures.training_curves(
         joined.history, out_dir / "curves.png", score="score,\nminus mean squared error"
     )
-    # In small cohorts no fold has more than three patients, and no gene an r within folds.
+    # In small cohorts no fold has more than three patients, so no gene has an r within folds.
     by_fold = genes[f"r_{MODEL}"].notna().any()
     prefix = "r" if by_fold else "pooled_r"
     figures.gene_distributions(
@@ -150,7 +150,7 @@ def draw_coverage(shares: NDArray[np.floating], path: Path, *, stated_coverage: 
 
 
 def draw_null(p: NDArray[np.floating], null_z: NDArray[np.floating] | None, path: Path) -> None:
-    """Draw ordered p-values against uniform ones and, if there were refits, their z.
+    """Draw ordered p-values against uniform ones, and the z of the refits, if there were any.
 
     Points below the diagonal are smaller p-values than chance gives. The histogram of z is drawn
     beside two normal curves: that of independent folds, and that which is assumed without refits.

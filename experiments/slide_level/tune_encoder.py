@@ -1,4 +1,4 @@
-"""Fine-tune the tile encoder through the bags of tiles, once for each fold (``--encoder-train``).
+"""Fine-tune the tile encoder with the loss of whole bags, once per fold (``--encoder-train``).
 
 A fold starts from its model of stored features. A step encodes a seeded sample of the tiles of each
 patient, with gradient, and the bag is that sample alone. Stored features of the other tiles are not

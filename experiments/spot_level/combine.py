@@ -7,10 +7,11 @@ independent:
    observation: the mean of their Fisher z, at the mean of their effective sample sizes n. This is
    as if one section repeated the other.
 2. Patients are combined by Fisher z, each with the weight n - 3, the inverse variance of z.
-3. Folds inform one another, since a section that is tested in one fold trains another. Each pair of
-   folds is correlated in both directions, so the combined z has up to twice the variance that it
-   would have otherwise. With more than one fold it is therefore divided by sqrt(2), and the
-   p-values are called approximate (docs/protocol.md, section Predictable genes).
+3. The models of two folds share training patients, and a section that is tested in one fold trains
+   the model of another. Each pair of folds is correlated in both directions, so the combined z has
+   up to twice the variance that it would have otherwise. With more than one fold it is therefore
+   divided by sqrt(2), and the p-values are called approximate (docs/protocol.md, section
+   Predictable genes).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR, headline
 _FOLD_DEPENDENCE = np.sqrt(2)  # standard deviation of the combined z under the null
 NULL_SINGLE = "modified t-test"
 NULL_ONE_FOLD = "Fisher z at effective sample sizes, sections of a patient counted as one"
-NULL_APPROXIMATE = f"approximate (folds inform one another): {NULL_ONE_FOLD}"
+NULL_APPROXIMATE = f"approximate (the models of two folds share training patients): {NULL_ONE_FOLD}"
 
 
 class RunResults(NamedTuple):

@@ -132,7 +132,10 @@ def spot_cv_labels(config: SpotConfig, folds: Sequence[SectionSplit]) -> list[st
             " raises plain r"
         )
     if len(folds) > 1:
-        labels.append("p-values over all sections are approximate: folds inform one another")
+        labels.append(
+            "p-values over all sections are approximate: the models of two folds share training"
+            " patients"
+        )
     return labels
 
 

@@ -108,13 +108,14 @@ class SurvivalResults:
             )
         if len(self.tables["likelihood_ratio"]):
             labels.append(
-                "p-values of out-of-fold scores are approximate: folds inform one another"
+                "p-values of out-of-fold scores are approximate: the models of two folds share"
+                " training patients"
             )
         rows = self.tables["concordance"]
         for _, row in rows[rows["folds_without_a_score"] > 0].iterrows():
             labels.append(
                 f"{row['model']}: no feature was chosen in {row['folds_without_a_score']} of"
-                f" {row['folds']} folds, whose pairs of patients count half"
+                f" {row['folds']} folds; in these folds each pair counts one half"
             )
         assumptions = self.tables["proportional_hazards"]
         if len(assumptions) and (assumptions["p"] < 0.05).any():

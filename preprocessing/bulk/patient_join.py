@@ -27,6 +27,7 @@ from tcgn_mil.preprocessing.bulk.specimens import Specimen
 SAMPLE_KEY = "TCGA sample (15 characters)"
 PATIENT_KEY = "TCGA patient (12 characters)"
 ID_KEY = "patient id"
+NO_SLIDE = "no slide of this patient"  # a reason in join_report.csv
 PREPARATIONS = ("any", "diagnostic", "frozen")
 
 
@@ -228,7 +229,7 @@ def _sample_reason(
 ) -> str:
     """Return why a sample is left out; empty if it is chosen."""
     if not slides:
-        return "no slide of this patient"
+        return NO_SLIDE
     if not sample.is_tumour:
         return "not a tumour sample"
     if not any(slide.is_tumour for slide in slides):

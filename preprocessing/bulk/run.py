@@ -15,7 +15,7 @@ from tcgn_mil.io.clinical_file import endpoints_of, read_survival
 from tcgn_mil.io.cohort_file import KIND
 from tcgn_mil.preprocessing.bulk.config import BulkConfig
 from tcgn_mil.preprocessing.bulk.figure import draw_cohort
-from tcgn_mil.preprocessing.bulk.patient_join import JoinRow, join_patients
+from tcgn_mil.preprocessing.bulk.patient_join import NO_SLIDE, JoinRow, join_patients
 from tcgn_mil.preprocessing.bulk.reports import (
     JoinSummary,
     describe_patients,
@@ -92,7 +92,7 @@ def write_cohort(
         {slide.patient_id for slide in slide_names or ()},
     )
     names = [str(name) for name in samples.values.index]
-    # A digest of its values tells a replicate of a sample from a row that was only copied.
+    # The digest of the values distinguishes a replicate from a copied row.
     contents = [
         hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in samples.values.to_numpy()
     ]
@@ -195,7 +195,7 @@ def _nothing_in_common(
     slides: Sequence[SlideEntry],
     expression: Sequence[str | Path],
 ) -> InputError:
-    of_slides = [row for row in rows if row.reason != "no slide of this patient"]
+    of_slides = [row for row in rows if row.reason != NO_SLIDE]
     if of_slides:
         return InputError(
             f"no sample can be used; {of_slides[0].id}: {of_slides[0].reason}",

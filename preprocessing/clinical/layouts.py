@@ -166,7 +166,7 @@ def _is_zero_or_one(cells: pd.Series) -> pd.Series:
     return is_missing(cells) | plain(cells).isin(_TRUTH)
 
 
-_NUMBER = CellRule(_is_number, "is no number", _NUMBER_FIX)
+_NUMBER = CellRule(_is_number, "is not a number", _NUMBER_FIX)
 _ZERO_OR_ONE = CellRule(_is_zero_or_one, "is neither 0 nor 1", _EVENT_FIX)
 _PATIENT = CellRule(
     lambda cells: ~is_missing(cells), "names no patient", "name the patient, or remove the row"

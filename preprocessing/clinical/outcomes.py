@@ -167,6 +167,8 @@ def _one_row_per_patient(
             Dropped(str(patient), endpoint, source, " ".join(rows["row"].head(4)), why, kept)
         )
         refused += [] if close else [patient]
+    # If rows differ only a little, the first one is used (rule 3). A patient whose rows contradict
+    # each other has no outcome (rule 4).
     first = distinct.drop_duplicates("patient_id")
     return first[~first["patient_id"].isin(refused)], conflicts
 

@@ -170,20 +170,20 @@ def check_counts(
     Raises
     ------
     InputError
-        If a value is no count; the message names the gene and the spot of the first one.
+        If a value is not a count; the message names the gene and the spot of the first one.
     """
     try:
         matrix = sparse.csr_matrix(counts, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"its counts are no numbers ({error})", path=str(path), fix="give raw UMI counts"
+            f"its counts are not numbers ({error})", path=str(path), fix="give raw UMI counts"
         ) from error
     bad = np.flatnonzero(~are_counts(matrix.data))
     if len(bad):
         row = int(np.searchsorted(matrix.indptr, bad[0], side="right")) - 1
         column = int(matrix.indices[bad[0]])
         raise InputError(
-            f"gene {genes[column]}, spot {spots[row]}: {matrix.data[bad[0]]:g} is no count",
+            f"gene {genes[column]}, spot {spots[row]}: {matrix.data[bad[0]]:g} is not a count",
             path=str(path),
             fix="give raw UMI counts: whole numbers, neither negative nor missing nor normalised",
         )

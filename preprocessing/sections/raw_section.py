@@ -71,7 +71,7 @@ class SectionImage:
     scale
         Pixels of this image for each pixel of the full-resolution image, at most 1.
     load
-        Function that reads (H, W, 3) uint8 RGB, if `path` is no image file.
+        Function that reads (H, W, 3) uint8 RGB, if `path` is not an image file.
     """
 
     path: Path

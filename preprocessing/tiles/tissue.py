@@ -105,7 +105,7 @@ def survey(thumbnail: NDArray[np.uint8], mpp: float) -> Glass:
     stained = cv2.GaussianBlur(total, (0, 0), PIXEL_NOISE_UM / mpp) > glass + FAINTEST_STAIN
     closed = _close(region & stained & ~ink, CLOSING_UM / mpp)
     # 4. Fill small holes, and drop small specks. In a region of interest that is small itself, a
-    # quarter of the image is no speck.
+    # quarter of the image is not a speck.
     gaps = remove_small_regions(1 - closed, MAX_HOLE_UM2 / mpp**2)
     smallest_px = min(MIN_TISSUE_UM2 / mpp**2, total.size / 4)
     tissue = remove_small_regions(((gaps == 0) & ~ink).astype(np.uint8), smallest_px).astype(bool)

@@ -96,7 +96,7 @@ class BagNetwork(nn.Module):
         return torch.cat([apply(encode, chunk).float() for chunk in pixels.split(_TILES_PER_CHUNK)])
 
     def no_weight_decay(self) -> set[str]:
-        """Return names of the encoder's parameters that weight decay leaves alone."""
+        """Return the names of the encoder's parameters to which weight decay does not apply."""
         exempt = getattr(self.encoder, "no_weight_decay", None)
         return {f"encoder.{name}" for name in exempt()} if callable(exempt) else set()
 

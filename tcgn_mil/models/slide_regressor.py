@@ -228,7 +228,7 @@ class SlideRegressor(nn.Module):
         return nn.functional.linear(values, self._weight()[chosen], self.head.bias[chosen])
 
     def _weight(self) -> Tensor:
-        """Weights (G, V) of both heads side by side."""
+        """Return the weights (G, V) of both heads side by side."""
         if self.spot_head is None:
             return self.head.weight
         return torch.cat([self.spot_head.weight, self.head.weight], dim=1)

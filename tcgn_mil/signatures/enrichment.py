@@ -100,7 +100,7 @@ def preranked(
     permutations: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Preranked gene set enrichment analysis.
+    """Run a preranked gene set enrichment analysis.
 
     Parameters
     ----------

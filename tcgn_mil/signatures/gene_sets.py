@@ -44,7 +44,7 @@ class GeneSet:
 
 
 def shipped_gene_set_files() -> tuple[Path, ...]:
-    """All gene-set files that are shipped with the package, in alphabetical order.
+    """Return all gene-set files that are shipped with the package, in alphabetical order.
 
     Examples
     --------

@@ -74,7 +74,7 @@ class SignatureScores:
 
 
 def gene_columns(genes: Sequence[str]) -> dict[str, int]:
-    """Column of each gene by its canonical name.
+    """Return the column of each gene by its canonical name.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def _coverage(gene_set: GeneSet, columns: Mapping[str, int], *, linear: bool) ->
 
 
 def _linear(values: Float64Array, log_offset: float | None) -> Float64Array | None:
-    """Values on the linear scale; None if some are negative, as z-scores are."""
+    """Return values on the linear scale; None if some are negative, as z-scores are."""
     # Predicted logarithms may lie slightly below log2(offset), so that the difference is negative.
     linear = values if log_offset is None else np.maximum(np.exp2(values) - log_offset, 0)
     finite = linear[np.isfinite(linear)]

@@ -83,7 +83,7 @@ class SetWeights(NamedTuple):
 
 
 def mean_weights(sets: Sequence[GeneSet], panels: Sequence[GenePanel]) -> list[SetWeights]:
-    """Weights of each model, such that the models' contributions sum to the scores of the sets.
+    """Return the weights of each model, whose contributions sum to the scores of the sets.
 
     The score of a set is the mean over its genes, and the value of a gene is the mean over the
     models that have it. Genes that no model has are left out. Because contributions are summed, the

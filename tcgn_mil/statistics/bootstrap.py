@@ -28,7 +28,7 @@ def patient_bootstrap(
     replicates: int = 1000,
     seed: int = 0,
 ) -> NDArray[np.float32]:
-    """Combined r of resampled patients.
+    """Compute the combined r of resampled patients.
 
     Patients are drawn with replacement within each test fold (and cohort), so that each replicate
     has folds of the same size as the data. In each replicate r is computed within folds and
@@ -90,7 +90,7 @@ def patient_bootstrap(
 
 
 def _times_drawn(donors: IntArray, replicates: int, rng: np.random.Generator) -> IntArray:
-    """Number of times (R, M) that each row is drawn; rows of one donor are drawn together."""
+    """Count how often each row is drawn, (R, M); rows of one donor are drawn together."""
     people, donor = np.unique(donors, return_inverse=True)
     return rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=replicates)[
         :, donor
@@ -105,7 +105,7 @@ def block_bootstrap(
     replicates: int = 1000,
     seed: int = 0,
 ) -> NDArray[np.float32]:
-    """Correlation of each gene over resampled spatial blocks of spots.
+    """Compute the correlation of each gene over resampled spatial blocks of spots.
 
     Neighbouring spots are alike, so single spots must not be resampled. Whole blocks are drawn
     with replacement, as many as there are.
@@ -148,7 +148,7 @@ def block_bootstrap(
 def percentile_interval(
     replicates: FloatArray, *, coverage: float = 0.95
 ) -> tuple[Float64Array, Float64Array]:
-    """Lower and upper percentile bound over the first axis of bootstrap replicates.
+    """Return the lower and upper percentile bound over the first axis of bootstrap replicates.
 
     Parameters
     ----------

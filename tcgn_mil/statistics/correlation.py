@@ -38,7 +38,7 @@ _GENES_AT_ONCE = 256
 
 
 class Correlation(NamedTuple):
-    """Correlations of G genes, NaN where a gene has no answer.
+    """Correlations of G genes, NaN where r is not defined.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ def pearson_over_patients(
     seed: int = 0,
     null_sd: float = FOLD_NULL_SD,
 ) -> Correlation:
-    """Pearson correlation of the columns of two matrices, column by column.
+    """Compute the Pearson correlation of the columns of two matrices, column by column.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def spearman_over_patients(
     seed: int = 0,
     null_sd: float = FOLD_NULL_SD,
 ) -> Correlation:
-    """Spearman correlation: the Pearson correlation of ranks.
+    """Compute the Spearman correlation, which is the Pearson correlation of ranks.
 
     Ranks are taken among the patients (of the fold) that have both values. The bootstrap draws
     patients with the ranks that they have in the whole data, which is much faster than to rank
@@ -165,7 +165,7 @@ def spearman_over_patients(
 def without_covariates(
     values: FloatArray, covariates: FloatArray, folds: IntArray | None = None
 ) -> Residuals:
-    """Residuals of the ranks of values on the ranks of covariates.
+    """Return the residuals of the ranks of values on the ranks of covariates.
 
     The Pearson correlation of two such residuals is the partial Spearman correlation given the
     covariates. The least-squares fit is made within folds.
@@ -227,7 +227,7 @@ def _correlate(
     seed: int,
     null_sd: float,
 ) -> Correlation:
-    """Correlations of a block of genes.
+    """Compute the correlations of a block of genes.
 
     The sample itself is the first row of weights and the bootstrap draws are the others.
     """
@@ -262,7 +262,7 @@ def _p_of_t(r: Float64Array, freedom: Float64Array, one_sided: bool) -> Float64A
 def _over_folds(
     r: Float64Array, n: Float64Array, one_sided: bool, null_sd: float
 ) -> tuple[Float64Array, Float64Array]:
-    """Combined r (1 + R, G) of r (F, 1 + R, G), and the p-values (G,) of its first row."""
+    """Combine r (F, 1 + R, G) to (1 + R, G), and return it with the p-values (G,) of row 0."""
     from scipy import stats
 
     folds, draws, genes = r.shape

@@ -31,7 +31,7 @@ class CombinedR(NamedTuple):
     Attributes
     ----------
     r
-        (G,) combined correlation in [-1, 1]; NaN where too few folds have an answer.
+        (G,) combined correlation in [-1, 1]; NaN where r is defined in too few folds.
     z
         (G,) its Fisher z divided by the standard error that independent folds would give.
     folds
@@ -59,7 +59,7 @@ class Strata(NamedTuple):
 
 
 def strata(fold_of: IntArray, cohort_of: IntArray | None = None) -> Strata:
-    """Strata of patients by fold (M,) and, if given, cohort (M,); ordered by fold, then cohort."""
+    """Return the strata of patients by fold (M,) and, if given, cohort (M,), in this order."""
     pairs = np.stack([fold_of, np.zeros_like(fold_of) if cohort_of is None else cohort_of], axis=1)
     distinct, of = np.unique(pairs, axis=0, return_inverse=True)
     return Strata(of.reshape(-1), distinct[:, 0])
@@ -73,11 +73,11 @@ def combine_folds(
     Parameters
     ----------
     r
-        (folds, G) correlation of each gene within each fold, NaN where a gene has none.
+        (folds, G) correlation of each gene within each fold, NaN where it is not defined.
     n
         (folds,) or (folds, G) number of test samples; a fold with n <= 3 has no weight.
     min_folds
-        A gene with an answer in fewer folds is NaN.
+        A gene whose r is defined in fewer folds is NaN.
     fold_of
         (folds,) fold of each row of `r`, needed only where a fold has several rows (one for each
         cohort). Such rows count as one fold.
@@ -111,9 +111,9 @@ def combine_folds(
 
 
 def fold_null_sd(shares: FloatArray) -> float:
-    """Null standard deviation of a combined z between predictions and a score nobody trained on.
+    """Return the null standard deviation of a combined z for a score that no model was fitted to.
 
-    Such a score is a covariate or a signature, and no model was fitted to it.
+    Such a score is a covariate or a signature. The z is that of predictions with the score.
 
     Parameters
     ----------

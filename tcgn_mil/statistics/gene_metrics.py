@@ -78,7 +78,7 @@ def gene_metrics(truth: FloatArray, prediction: FloatArray) -> GeneMetrics:
 def pearson(
     truth: FloatArray, prediction: FloatArray, *, without: Float64Array | None = None
 ) -> Float64Array:
-    """Pearson correlation of each gene.
+    """Compute the Pearson correlation of each gene.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def pearson(
 def _residuals(
     values: FloatArray, basis: Float64Array | None
 ) -> tuple[Float64Array, Float64Array, BoolArray]:
-    """Residuals on the basis, their sum of squares, and whether each column still varies."""
+    """Return residuals on the basis, their sum of squares, and whether each column still varies."""
     out = values.astype(np.float64)
     largest = np.maximum(out.max(axis=0), -out.min(axis=0))
     out -= out.mean(axis=0)
@@ -146,7 +146,7 @@ def _residuals(
 
 
 def spearman(truth: FloatArray, prediction: FloatArray) -> Float64Array:
-    """Spearman correlation of each gene: the Pearson correlation of average ranks.
+    """Compute the Spearman correlation of each gene: the Pearson correlation of average ranks.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def spearman(truth: FloatArray, prediction: FloatArray) -> Float64Array:
 
 
 def median_over_genes(values: FloatArray) -> float:
-    """Median of the values that are not NaN; NaN if all are."""
+    """Return the median of the values that are not NaN; NaN if all are."""
     defined = np.asarray(values, dtype=np.float64)
     defined = defined[np.isfinite(defined)]
     return float(np.median(defined)) if defined.size else float("nan")

@@ -44,7 +44,7 @@ class GroupedR(NamedTuple):
 
 
 def rows_by_group(group_of: IntArray) -> list[Rows]:
-    """Rows of each group, in the order of the groups' numbers.
+    """Return the rows of each group, in the order of the groups' numbers.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def rows_by_group(group_of: IntArray) -> list[Rows]:
 def grouped_pearson(
     truth: NDArray[np.float32], prediction: NDArray[np.float32], groups: Sequence[Rows]
 ) -> GroupedR:
-    """Pearson correlation of each gene within each group.
+    """Compute the Pearson correlation of each gene within each group.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def grouped_pearson(
 def _pearson(
     left: NDArray[np.float32], right: NDArray[np.float32], rows: Rows, buffers: NDArray[np.float32]
 ) -> tuple[Float64Array, BoolArray]:
-    """Correlation (G,) of a block of genes within one group, and whether it is exact."""
+    """Compute r (G,) of a block of genes within one group, and whether it is exact."""
     # With a pivot c near the mean, x = left - c and y = right - d are small numbers, and
     #     sum (x - mean x)(y - mean y) = sum x y - (sum x)(sum y) / n
     # loses few digits. Sums are float32 within 32 rows and float64 over blocks of rows. If the
@@ -133,7 +133,7 @@ def _pearson(
 
 
 def _parts(rows: Rows) -> tuple[list[Rows], int]:
-    """Rows of a group in parts of `_BLOCK_ROWS`, and their number."""
+    """Return the rows of a group in parts of `_BLOCK_ROWS`, and their number."""
     if isinstance(rows, slice):
         starts = range(rows.start, rows.stop, _BLOCK_ROWS)
         slices: list[Rows] = [slice(start, min(start + _BLOCK_ROWS, rows.stop)) for start in starts]

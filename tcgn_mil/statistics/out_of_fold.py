@@ -26,7 +26,7 @@ class FoldCorrelations(NamedTuple):
     Attributes
     ----------
     r
-        (folds, G), NaN where a gene has no answer.
+        (folds, G), NaN where r is not defined.
     n
         (folds, G) number of patients used.
     """
@@ -38,7 +38,7 @@ class FoldCorrelations(NamedTuple):
 def fold_correlations(
     truth: FloatArray, predicted: FloatArray, fold_of: IntArray
 ) -> FoldCorrelations:
-    """Pearson correlation of each gene within each test fold.
+    """Compute the Pearson correlation of each gene within each test fold.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def fold_correlations(
 
 
 def _exact_r(left: FloatArray, right: FloatArray) -> tuple[Float64Array, IntArray]:
-    """r (G,) in double precision over the patients that have both values, and their number (G,)."""
+    """Compute r (G,) in double precision over patients with both values, and count them (G,)."""
     n = (np.isfinite(left) & np.isfinite(right)).sum(axis=0)
     if (n == len(left)).all():
         return pearson(left, right), n
@@ -86,7 +86,7 @@ def combined_r(
     fold_of: IntArray,
     cohort_of: IntArray | None = None,
 ) -> CombinedR:
-    """Correlation of each gene within test folds, combined over folds by Fisher z.
+    """Compute the correlation of each gene within test folds, combined over folds by Fisher z.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def combined_r(
 
 
 def pooled_metrics(truth: FloatArray, predicted: FloatArray) -> GeneMetrics:
-    """Metrics of each gene over the patients that have both values, with all folds pooled.
+    """Compute the metrics of each gene over the patients that have both values, over all folds.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ MAX_Q = 0.05  # false discovery rate below which a gene counts as predictable
 
 
 def benjamini_hochberg(p: FloatArray, tested: BoolArray | None = None) -> Float64Array:
-    """False discovery rate q of each p-value (Benjamini & Hochberg, J R Stat Soc B 1995).
+    """Compute the false discovery rate q of p-values (Benjamini & Hochberg, J R Stat Soc B 1995).
 
     Parameters
     ----------
@@ -42,11 +42,11 @@ def benjamini_hochberg(p: FloatArray, tested: BoolArray | None = None) -> Float6
 
 
 def null_p_values(z: FloatArray, null_z: FloatArray | None) -> Float64Array:
-    """One-sided p-value of r > 0 for the combined z of each gene.
+    """Compute the one-sided p-value of r > 0 for the combined z of each gene.
 
     The null is made by permuting the measured values across patients and fitting the model again.
     To permute the predictions of one fitted model is not valid, because the folds of a
-    cross-validation inform each other (see `FOLD_NULL_SD`, and docs/protocol.md, section
+    cross-validation share training patients (see `FOLD_NULL_SD`, and docs/protocol.md, section
     Predictable genes).
 
     Parameters
@@ -87,7 +87,7 @@ def null_p_values(z: FloatArray, null_z: FloatArray | None) -> Float64Array:
 
 
 def null_p_by_others(null_z: FloatArray) -> Iterator[Float64Array]:
-    """P-values of each refit, computed from all the other refits.
+    """Yield the p-values of each refit, computed from all the other refits.
 
     They show whether the p-values of :func:`null_p_values` are calibrated (docs/protocol.md,
     section Calibration).
@@ -114,10 +114,10 @@ def null_p_by_others(null_z: FloatArray) -> Iterator[Float64Array]:
 def steiger_p(
     r_first: FloatArray, r_second: FloatArray, r_between: FloatArray, n: IntArray
 ) -> Float64Array:
-    """One-sided p-value that the first of two predictions correlates more with the same truth.
+    """Test whether the first of two predictions correlates more with the same truth.
 
     Steiger JH. Tests for comparing elements of a correlation matrix. Psychol Bull 1980;87:245-251,
-    with the mean of the two r in the covariance (his Z2* with a bar).
+    with the mean of the two r in the covariance (the statistic Z2* with a bar in the paper).
 
     Parameters
     ----------

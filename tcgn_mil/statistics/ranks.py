@@ -8,7 +8,7 @@ from tcgn_mil.types.arrays import Float64Array, FloatArray, IntArray
 
 
 def patient_ranks(values: FloatArray, groups: IntArray | None = None) -> Float64Array:
-    """Rank of each value among the patients, column by column, as a share of them.
+    """Return the rank of each value among the patients, column by column, as a share of them.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def patient_ranks(values: FloatArray, groups: IntArray | None = None) -> Float64
 def paired_ranks(
     first: FloatArray, second: FloatArray, folds: IntArray | None = None
 ) -> tuple[Float64Array, Float64Array]:
-    """Ranks of two matrices among the patients that have both values, within folds.
+    """Return the ranks of two matrices among the patients that have both values, within folds.
 
     Parameters
     ----------

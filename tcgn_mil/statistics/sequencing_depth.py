@@ -19,7 +19,7 @@ SPLINE_KNOTS = 5
 
 
 def depth_basis(log_depth: FloatArray) -> Float64Array:
-    """Cubic spline functions of sequencing depth with 5 knots at quantiles.
+    """Return cubic spline functions of sequencing depth with 5 knots at quantiles.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def depth_basis(log_depth: FloatArray) -> Float64Array:
 
 
 def depth_projection(log_depth: FloatArray) -> Float64Array:
-    """Orthonormal columns (S, b) that span :func:`depth_basis`.
+    """Return orthonormal columns (S, b) that span :func:`depth_basis`.
 
     With such columns Q, the residuals of values Y on the spline are Y - Q (Q' Y). Fewer than 7
     columns remain where many spots share their depth.
@@ -49,7 +49,7 @@ def depth_projection(log_depth: FloatArray) -> Float64Array:
 
 
 def residuals_on_depth(values: FloatArray, log_depth: FloatArray) -> Float64Array:
-    """Residuals of each column of `values` (S, G) on the cubic spline of `log_depth` (S,)."""
+    """Return residuals of each column of `values` (S, G) on the spline of `log_depth` (S,)."""
     basis = depth_projection(log_depth)
     values = np.asarray(values, dtype=np.float64)
     return np.asarray(values - basis @ (basis.T @ values))
@@ -58,7 +58,7 @@ def residuals_on_depth(values: FloatArray, log_depth: FloatArray) -> Float64Arra
 def depth_adjusted_pearson(
     truth: FloatArray, prediction: FloatArray, log_depth: FloatArray
 ) -> Float64Array:
-    """Pearson correlation of each gene within one section, once sequencing depth is removed.
+    """Compute the Pearson correlation of each gene in a section, with sequencing depth removed.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def depth_adjusted_pearson(
 
 
 def headline(depth_adjusted: FloatArray, detection: FloatArray) -> float:
-    """Median depth-adjusted r over the genes that are seen often enough.
+    """Return the median depth-adjusted r over the genes that are seen often enough.
 
     Parameters
     ----------

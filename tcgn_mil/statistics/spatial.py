@@ -144,12 +144,12 @@ class SpatialTest:
         return SpatialCorrelation(r, np.where(np.isfinite(r), effective, np.nan), p)
 
     def residuals(self, values: FloatArray) -> Float64Array:
-        """Values (S, G) once depth, or the mean, is removed."""
+        """Return values (S, G) from which depth, or the mean, is removed."""
         values = np.asarray(values, dtype=np.float64)
         return values - self._basis @ (self._basis.T @ values)
 
     def _autocorrelations(self, residuals: Float64Array) -> Float64Array:
-        """Fitted autocorrelation (K, G) of each map by distance class; 1 at distance 0."""
+        """Fit the autocorrelation (K, G) of each map by distance class; it is 1 at distance 0."""
         from scipy.optimize import nnls
 
         products = np.stack(
@@ -163,14 +163,14 @@ class SpatialTest:
 
 
 def _basis(spots: int, log_depth: FloatArray | None) -> Float64Array:
-    """Orthonormal columns of what is removed from maps: a spline of depth, or the mean."""
+    """Return orthonormal columns of what is removed from maps: a spline of depth, or the mean."""
     return np.full((spots, 1), spots**-0.5) if log_depth is None else depth_projection(log_depth)
 
 
 def _distance_classes(
     positions: Float64Array,
 ) -> tuple[list[sparse.csr_array], Float64Array]:
-    """Sparse 0/1 matrices of the pairs of spots by distance, and the mean distance of each class.
+    """Return sparse 0/1 matrices of pairs of spots by distance, and each class's mean distance.
 
     The classes end at distances of 0, 1.5, 2.5, 3.5, ... lattice steps. Together the matrices hold
     each pair once, so sorting all pairs by class makes them in one pass. Empty classes are left
@@ -198,14 +198,14 @@ def _distance_classes(
 
 
 def lattice_step(positions: FloatArray) -> float:
-    """Median distance of a spot to its nearest neighbour, in the unit of `positions` (S, 2)."""
+    """Return the median distance of spots to their nearest neighbour, in the unit of positions."""
     from scipy.spatial import KDTree
 
     return float(np.median(KDTree(positions).query(positions, k=2)[0][:, 1]))
 
 
 def spatial_blocks(positions: FloatArray, *, spots: int = BLOCK_SPOTS) -> IntArray:
-    """Number of the square block in which each spot lies.
+    """Return the number of the square block in which each spot lies.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ MIN_VARIANCE_LEFT = 1e-10  # the same threshold for variances, which are squares
 
 
 def rounding_floor(size: FloatArray) -> FloatArray:
-    """Largest standard deviation that rounding can give a constant column.
+    """Return the largest standard deviation that rounding can give a constant column.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def rounding_floor(size: FloatArray) -> FloatArray:
 
 
 def spread(values: FloatArray) -> Float64Array:
-    """Standard deviation of each column of `values` (N, G), as (G,) float64."""
+    """Return the standard deviation of each column of `values` (N, G), as (G,) float64."""
     return np.asarray(values, dtype=np.float64).std(axis=0)
 
 

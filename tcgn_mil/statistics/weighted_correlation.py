@@ -9,7 +9,7 @@ from tcgn_mil.types.arrays import Float64Array, FloatArray
 
 
 def weighted_r(first: FloatArray, second: FloatArray, weights: Float64Array) -> Float64Array:
-    """Pearson r of each gene under each row of weights.
+    """Compute the Pearson r of each gene under each row of weights.
 
     A bootstrap draw is a row of weights that says how often each sample was drawn, so that all
     draws and all genes are computed by a few matrix products.

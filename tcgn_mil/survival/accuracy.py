@@ -75,7 +75,7 @@ class Concordance(NamedTuple):
 def comparable_pairs(
     time: Float64Array, event: BoolArray, entry: Float64Array | None = None
 ) -> Float64Array:
-    """Matrix of the pairs of patients whose order of events is known.
+    """Return the matrix of the pairs of patients whose order of events is known.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def concordance(
     replicates: int = 1000,
     seed: int = 0,
 ) -> Concordance:
-    """Harrell's C within folds, with a 95 % percentile interval over resampled patients.
+    """Compute Harrell's C within folds, with a 95 % percentile interval over resampled patients.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def fold_accuracy(
     risk: Float64Array,
     times: Float64Array,
 ) -> Accuracy:
-    """Accuracy of the scores of one test fold.
+    """Compute the accuracy of the scores of one test fold.
 
     Parameters
     ----------
@@ -264,7 +264,7 @@ def fold_accuracy(
 def _probability_without_event(
     train: SurvivalTable, calibrating: Float64Array, risk: Float64Array, times: Float64Array
 ) -> Float64Array:
-    """Probability (n, T) of being without the event, by Cox regression on the score.
+    """Compute the probability (n, T) of no event, by Cox regression on the score.
 
     If all scores are equal, it is the Kaplan-Meier curve of the training patients.
     """
@@ -280,9 +280,10 @@ def _probability_without_event(
 
 
 def mean_over_folds(folds: Sequence[Accuracy]) -> Accuracy:
-    """Mean accuracy over folds, weighted by their number of cases.
+    """Compute the mean accuracy over folds, weighted by their number of cases.
 
-    A time at which fewer than three folds have an answer is NaN. Cases are summed over all folds.
+    The accuracy at a time is NaN if it is defined in fewer than three folds. Cases are summed over
+    all folds.
     """
     cases = np.stack([fold.cases for fold in folds]).astype(np.float64)
     means = {}

@@ -25,7 +25,7 @@ _LEAVE_OUT = "remove it from --covariate"
 
 
 def design_matrix(covariates: pd.DataFrame) -> pd.DataFrame:
-    """Numeric columns for a regression.
+    """Return numeric columns for a regression.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def design_matrix(covariates: pd.DataFrame) -> pd.DataFrame:
 
 
 def numeric_where_possible(covariates: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Selected columns, with text that holds only numbers turned into numbers.
+    """Return selected columns, with text that holds only numbers turned into numbers.
 
     Parameters
     ----------

@@ -95,7 +95,7 @@ def fit_cox(
 
 
 def cox_frame(table: SurvivalTable, design: pd.DataFrame) -> pd.DataFrame:
-    """Columns of `design` beside those of the outcome, as lifelines expects them."""
+    """Join the columns of `design` to those of the outcome, as lifelines expects them."""
     frame = design.copy()
     frame[_TIME], frame[_EVENT] = table.time_days, table.event
     if table.entry_days is not None:
@@ -106,7 +106,7 @@ def cox_frame(table: SurvivalTable, design: pd.DataFrame) -> pd.DataFrame:
 def log_likelihood(
     table: SurvivalTable, design: pd.DataFrame, *, strata: NDArray[Any] | None = None
 ) -> float:
-    """Maximum of the partial log-likelihood; for a design without columns that of no effect.
+    """Maximise the partial log-likelihood; without columns, return that of no effect.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def likelihood_ratio(
 
 
 def hazard_ratios(fitted: CoxPHFitter) -> pd.DataFrame:
-    """Coefficients and hazard ratios of a fit, one row for each covariate.
+    """Return the coefficients and hazard ratios of a fit, one row for each covariate.
 
     Parameters
     ----------

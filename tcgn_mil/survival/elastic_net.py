@@ -25,7 +25,7 @@ _TOLERANCE = 1e-7
 def penalty_path(
     x: Float64Array, table: SurvivalTable, *, l1_ratio: float, count: int, smallest: float
 ) -> Float64Array:
-    """Penalties to try, from the largest to the smallest.
+    """Return the penalties to try, from the largest to the smallest.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def penalty_path(
 def elastic_net_path(
     x: Float64Array, table: SurvivalTable, *, l1_ratio: float, penalty: Float64Array
 ) -> Float64Array:
-    """Coefficients at each penalty of a path.
+    """Compute the coefficients at each penalty of a path.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def elastic_net_path(
 def _path_with_late_entry(
     x: Float64Array, table: SurvivalTable, l1_ratio: float, penalty: Float64Array
 ) -> Float64Array:
-    """The path by iteratively reweighted elastic nets, each penalty starting from the one before.
+    """Compute the path by reweighted elastic nets, each penalty starting from the one before.
 
     At linear predictors eta, the log-likelihood is approximated by the quadratic function with its
     gradient g and the diagonal w of minus its Hessian. Maximising it with the penalty is a least-
@@ -128,7 +128,7 @@ def _path_with_late_entry(
 def _derivatives(
     predictor: Float64Array, time: Float64Array, event: BoolArray, entry: Float64Array | None
 ) -> tuple[Float64Array, Float64Array]:
-    """Gradient (M,) and minus the Hessian's diagonal (M,) of Breslow's log-likelihood.
+    """Return gradient (M,) and minus the Hessian's diagonal (M,) of Breslow's log-likelihood.
 
     Both are taken with respect to the linear predictor eta of each patient. With h = exp(eta), d_t
     events at time t and the sum R_t of h over the patients at risk at t,

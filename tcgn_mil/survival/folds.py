@@ -81,7 +81,7 @@ def survival_folds(
 
 
 def fold_rows(folds: Sequence[Fold], table: SurvivalTable) -> list[SurvivalFold]:
-    """Row numbers of the patients of each fold.
+    """Return the row numbers of the patients of each fold.
 
     The validation part belongs to the training patients here, because the penalty is selected by
     folds within them. Patients who are not in the table are passed over.

@@ -128,7 +128,7 @@ def cox_screen(
 
 
 def _standardised(values: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """Columns with mean 0 and standard deviation 1, and their standard deviation.
+    """Bring columns to mean 0 and standard deviation 1, and return the latter as well.
 
     A constant column becomes 0, with a standard deviation of 0.
     """
@@ -141,7 +141,7 @@ def _standardised(values: Float64Array) -> tuple[Float64Array, Float64Array]:
 def _newton(
     genes: Float64Array, fixed: Float64Array, risk: RiskSets
 ) -> tuple[Float64Array, Float64Array, BoolArray]:
-    """Coefficient and standard error of each gene, and whether its coefficient is infinite.
+    """Return coefficient and standard error of each gene, and whether the former is infinite.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def _newton(
 def _derivatives(
     beta: Float64Array, genes: Float64Array, fixed: Float64Array, risk: RiskSets
 ) -> tuple[Float64Array, Float64Array, Float64Array]:
-    """Log-likelihood (g,), gradient (g, P) and information (g, P, P) at coefficients (g, P).
+    """Return log-likelihood (g,), gradient (g, P), information (g, P, P) at coefficients (g, P).
 
     The first parameter is the gene, the others are the covariates.
     """

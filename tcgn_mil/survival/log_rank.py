@@ -26,7 +26,9 @@ class LogRank(NamedTuple):
 
 
 def log_rank(table: SurvivalTable, high: BoolArray) -> LogRank:
-    """Log-rank test of two groups (Mantel, Cancer Chemother. Rep. 1966), allowing for late entry.
+    """Compare two groups by the log-rank test, allowing for late entry.
+
+    The test is that of Mantel (Cancer Chemother. Rep. 1966).
 
     Parameters
     ----------

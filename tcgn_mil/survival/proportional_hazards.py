@@ -70,7 +70,7 @@ def proportional_hazards(
 def scaled_schoenfeld_residuals(
     fitted: CoxPHFitter, table: SurvivalTable, design: pd.DataFrame
 ) -> pd.DataFrame:
-    """Scaled Schoenfeld residuals (Schoenfeld, Biometrika 1982), allowing for late entry.
+    """Compute scaled Schoenfeld residuals (Schoenfeld, Biometrika 1982), also with late entry.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ class FoldRisk(NamedTuple):
 def covariate_risk(
     train: SurvivalTable, design: pd.DataFrame, test: pd.DataFrame, *, where: str = ""
 ) -> FoldRisk:
-    """Risk scores from covariates alone, by unpenalised Cox regression.
+    """Compute risk scores from covariates alone, by unpenalised Cox regression.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def gene_risk(
     seed: int,
     sets: Float64Array | None = None,
 ) -> FoldRisk:
-    """Risk scores from genes or signatures, by Cox regression with an elastic-net penalty.
+    """Compute risk scores from genes or signatures, by Cox regression with an elastic-net penalty.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def combined_risk(
     *,
     where: str = "",
 ) -> FoldRisk:
-    """Risk scores from covariates and a gene score together, by unpenalised Cox regression.
+    """Compute risk scores from covariates and a gene score together, by unpenalised Cox regression.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def combined_risk(
 
 
 def inner_folds(event: BoolArray, count: int, *, seed: int) -> IntArray:
-    """Fold of each training patient, with events and censored patients spread evenly.
+    """Return the fold of each training patient, with events and censored patients spread evenly.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def _inner_scores(
 
 
 def _strongest(x: Float64Array, train: SurvivalTable, most: int) -> IntArray:
-    """Columns with the `most` smallest p-values, in the order of columns; all columns for 0."""
+    """Return the columns with the `most` smallest p-values, in their order; all columns for 0."""
     if not most or x.shape[1] <= most:
         return np.arange(x.shape[1])
     p = cox_screen(x, train.time_days, train.event, entry=train.entry_days).p
@@ -253,7 +253,7 @@ def _strongest(x: Float64Array, train: SurvivalTable, most: int) -> IntArray:
 
 
 def _transformed(x: FloatArray, test: FloatArray, how: str) -> tuple[Float64Array, Float64Array]:
-    """Normal scores among the training patients, or values, both standardised by them."""
+    """Return normal scores among the training patients, or values, both standardised by them."""
     if how == "rank":
         ranks = RankNormaliser(x)
         x, test = ranks(x).astype(np.float64), ranks(test).astype(np.float64)
@@ -261,7 +261,7 @@ def _transformed(x: FloatArray, test: FloatArray, how: str) -> tuple[Float64Arra
 
 
 def _standardised(x: FloatArray, test: FloatArray) -> tuple[Float64Array, Float64Array]:
-    """Both brought to mean 0 and standard deviation 1 of `x`; columns constant in `x` become 0."""
+    """Bring both to mean 0 and standard deviation 1 of `x`; columns constant in `x` become 0."""
     mean, sd = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
     varies = sd > RELATIVE_SPREAD_FLOOR_FLOAT64 * np.maximum(np.abs(mean), 1e-300)
     scale = np.where(varies, sd, 1.0)
@@ -277,7 +277,7 @@ def _centred(
     penalty: float = float("nan"),
     ratio: float = float("nan"),
 ) -> FoldRisk:
-    """Scores minus the training median, divided by the training standard deviation."""
+    """Subtract the training median from scores, and divide by the training standard deviation."""
     middle, sd = np.median(train), train.std()
     if not sd > 1e-12:
         zero = np.zeros_like(train)

@@ -71,18 +71,18 @@ class RiskSets:
         return len(self.rows)
 
     def at_risk(self, values: Float64Array) -> Float64Array:
-        """Sum of `values` (M, ...) over the patients at risk at each event, (E, ...)."""
+        """Return the sum of `values` (M, ...) over the patients at risk at each event, (E, ...)."""
         sums = _tail_sums(values[self._order], self._first)
         if self._late_order is not None:
             sums = sums - _tail_sums(values[self._late_order], self._late)
         return sums
 
     def tied(self, values: Float64Array) -> Float64Array:
-        """Sum of `values` (M, ...) over the events at the same time as each event, (E, ...)."""
+        """Return the sum of `values` (M, ...) over the events tied with each event, (E, ...)."""
         return np.asarray(np.add.reduceat(values[self.rows], self._tie_start, axis=0)[self._tie])
 
     def efron(self, values: Float64Array) -> Float64Array:
-        """Sum of `values` (M, ...) over those at risk minus Efron's share of ties, (E, ...)."""
+        """Return the sum of `values` over those at risk minus Efron's share of ties, (E, ...)."""
         sums = self.at_risk(values)
         if not self._tied:
             return sums
@@ -90,7 +90,7 @@ class RiskSets:
         return np.asarray(sums - fraction * self.tied(values))
 
     def log_likelihood(self, linear_predictor: Float64Array) -> Float64Array:
-        """Cox's partial log-likelihood of each of K linear predictors (M, K), as (K,)."""
+        """Compute Cox's partial log-likelihood of each of K linear predictors (M, K), as (K,)."""
         if not len(self):
             return np.zeros(linear_predictor.shape[1])
         # The likelihood does not change if a constant is added to all predictors. The largest
@@ -100,7 +100,7 @@ class RiskSets:
 
 
 def _tail_sums(ordered: Float64Array, first: IntArray) -> Float64Array:
-    """Sums of `ordered` (M, ...) from each row of `first` (E,) to the end; 0 from row M."""
+    """Return the sums of `ordered` (M, ...) from each row of `first` (E,) on; 0 from row M."""
     padded = np.zeros((len(ordered) + 1, *ordered.shape[1:]))
     np.cumsum(ordered[::-1], axis=0, out=padded[-2::-1])
     return np.asarray(padded[first])

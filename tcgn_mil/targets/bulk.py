@@ -59,7 +59,7 @@ def training_scale(values: Float64Array, unit: str) -> tuple[Float64Array, float
 
 
 def library_size(values: Float64Array, unit: str) -> Float64Array | None:
-    """Total count of each patient, which associations are adjusted for.
+    """Return the total count of each patient, which associations are adjusted for.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def _parsed(unit: str) -> ExpressionUnit | None:
 def expressed_genes(
     values: FloatArray, *, min_fraction: float, floor: float | None = 0.0
 ) -> IntArray:
-    """Columns of the genes that are expressed in enough training patients and vary among them.
+    """Return the columns of genes that are expressed in enough training patients and that vary.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ class RankNormaliser:
         self.sorted_training = np.sort(np.where(np.isfinite(training), training, np.inf), axis=0)
 
     def __call__(self, values: FloatArray) -> NDArray[np.float32]:
-        """Normal scores (M, G) float32 of `values` (M, G); NaN where the value is missing."""
+        """Return normal scores (M, G) float32 of `values` (M, G); NaN where one is missing."""
         # The score of rank k among n training values is the normal quantile of k / (n + 1), which
         # is finite for the extreme ranks 1 and n.
         count = self.finite
@@ -201,7 +201,7 @@ class RankNormaliser:
 
 
 def _ranks_among(ordered: FloatArray, values: FloatArray) -> tuple[Float64Array, Float64Array]:
-    """Number of `ordered` values below each value, and below or equal to it, per column."""
+    """Count the `ordered` values below each value, and below or equal to it, per column."""
     # The rank among `ordered` and `values` together minus the rank among `values` alone is a count
     # of `ordered` values. numpy.searchsorted would need a loop over columns.
     from scipy.stats import rankdata

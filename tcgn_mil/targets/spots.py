@@ -31,7 +31,7 @@ _EXACT_SVD_ROWS = 3000  # the exact decomposition takes seconds up to this size
 def spot_expression(
     counts: Counts, panel_index: IntArray, *, normalisation: Normalisation = "library"
 ) -> NDArray[np.float32]:
-    """Normalised expression: log1p of counts scaled to a total of 1e4 in each spot.
+    """Normalise expression: log1p of counts that are scaled to a total of 1e4 in each spot.
 
     Parameters
     ----------
@@ -61,12 +61,12 @@ def spot_expression(
 
 
 def total_counts(counts: Counts) -> Float64Array:
-    """Total count of each spot over all measured genes, (S,), from `counts` (S, G_all)."""
+    """Sum the counts of each spot over all measured genes, (S,), from `counts` (S, G_all)."""
     return np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
 
 
 def detection(counts: Counts, panel_index: IntArray) -> Float64Array:
-    """Share of the spots in which each panel gene has a count.
+    """Return the share of the spots in which each panel gene has a count.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def choose_spot_panel(
 
 
 def _most_variable(sections: Sequence[NDArray[np.float32]], count: int) -> IntArray:
-    """Columns of the `count` most variable genes of normalised values (S, G)."""
+    """Return the columns of the `count` most variable genes of normalised values (S, G)."""
     import anndata
     import pandas as pd
     import scanpy
@@ -169,7 +169,7 @@ def training_targets(
     remove_depth: bool = False,
     rank: int = 0,
 ) -> NDArray[np.float32]:
-    """Standardised training values of the spots of all training sections.
+    """Return the standardised training values of the spots of all training sections.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def _beyond_depth(expression: FloatArray, log_depth: FloatArray) -> FloatArray:
 
 
 def _leading_components(values: FloatArray, rank: int) -> NDArray[np.float32]:
-    """The closest matrix of this rank around the mean of `values`."""
+    """Return the closest matrix of this rank around the mean of `values`."""
     mean = values.mean(axis=0, dtype=np.float64)
     centred = values - mean
     if rank >= min(values.shape):
@@ -223,7 +223,7 @@ def _leading_components(values: FloatArray, rank: int) -> NDArray[np.float32]:
 
 
 def _svd(values: FloatArray, rank: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Leading singular vectors and values; approximate ones for large matrices."""
+    """Compute the leading singular vectors and values; approximate ones for large matrices."""
     if min(values.shape) <= _EXACT_SVD_ROWS:
         left, size, right = np.linalg.svd(values, full_matrices=False)
         return left[:, :rank], size[:rank], right[:rank]

@@ -84,7 +84,7 @@ class TrainingState:
     trained
         Objects to write and to restore.
     config
-        Plain values. The state of a run with other values is refused.
+        Settings of the run, as plain values. The state of a run with other settings is refused.
     path
         File of the state; None keeps no file.
     """
@@ -97,7 +97,7 @@ class TrainingState:
         self.best: dict[str, Tensor] = {}
 
     def keep_best(self) -> None:
-        """Remember the weights that were validated last as those to keep so far."""
+        """Store the weights that were just validated; they are the best so far."""
         self.best = _on_cpu(self.trained.judged.state_dict())
 
     def restore_best(self) -> None:
@@ -183,6 +183,8 @@ class TrainingState:
         for name, value in parts["optimizer"].items():
             index, _, key = name.partition(".")
             moments.setdefault(int(index), {})[key] = value
+        # The groups of parameters are those of the new optimizer: the config is the same, and the
+        # loop sets the learning rate before each step, so the file holds the moments only.
         optimizer.load_state_dict(
             {"state": moments, "param_groups": optimizer.state_dict()["param_groups"]}
         )

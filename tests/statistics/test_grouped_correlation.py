@@ -44,7 +44,7 @@ def test_what_single_precision_cannot_tell_is_said_and_taken_in_double() -> None
     truth[:, 2] = 4096 + 1e-3 * truth[:, 2]  # hardly more than rounding
     truth[:4, 3] = 1e6  # far from where most lie
     truth[7, 4] = np.nan
-    truth[:, 5] *= 1e25  # whose square is no float32
+    truth[:, 5] *= 1e25  # whose square is not a float32
     found = grouped_pearson(truth, predicted, rows_by_group(np.zeros(40, dtype=np.int64)))
     assert found.exact[0].tolist() == [True, False, False, True, False, False, True]
     r, n = fold_correlations(truth, predicted, np.zeros(40, dtype=np.int64))

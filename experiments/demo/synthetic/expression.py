@@ -19,9 +19,9 @@ _COLOUR_PROGRAMMES = {
     "NECROSIS": ("necrosis",),
 }
 _MORPHOLOGY_PROGRAMMES = {"TUMORA": "tumour_a", "TUMORB": "tumour_b"}
-# Expression of a morphology gene in its own subtype, and in the other; elsewhere it is 1. This lies
-# between the arithmetic and the geometric mean of the two, so that the amount of tumour says almost
-# nothing about the gene.
+# Expression of a morphology gene in its own subtype, and in the other; elsewhere it is 1. This 1
+# lies between the arithmetic and the geometric mean of the two, so that the amount of tumour says
+# almost nothing about the gene.
 _OWN_SUBTYPE, _OTHER_SUBTYPE = 1.8, 0.45
 _COLOUR_FOLDS = (4.0, 8.0)
 _ABUNDANCE_SD = 0.7
@@ -76,6 +76,11 @@ def gene_programmes(config: SyntheticConfig) -> GeneProgrammes:
     for programme, regions in _COLOUR_PROGRAMMES.items():
         inside = np.isin(REGIONS, regions)
         fold = rng.uniform(*_COLOUR_FOLDS, number)
+        # RNA per area that the genes of the programme have inside their regions in addition to the
+        # level outside, the sum of abundance * (fold - 1). It is the same for every programme, so
+        # that the total is the same in every region. Tumour also contains the morphology genes,
+        # which take their part of the sum. With 4 per gene and a mean fold of 6, the abundances
+        # are around 0.8, similar to those of the other genes.
         excess = 4.0 * number - (morphology_excess if programme == "TUMOUR" else 0)
         abundance = np.exp(rng.normal(0, _ABUNDANCE_SD, number))
         abundance *= excess / (abundance * (fold - 1)).sum()
@@ -109,6 +114,8 @@ def lay_spots(
     grid = np.meshgrid(np.arange(int(width_um / pitch)), np.arange(int(height_um / pitch)))
     x, y = (axis.ravel() for axis in grid)
     moved = np.stack([x, y], axis=1) + rng.normal(0, 0.02, (len(x), 2)).clip(-0.06, 0.06)
+    # The grid is centred: its n points span n - 1 pitches, so one pitch and the fraction that the
+    # side has beyond n pitches remain, half of it on either side.
     margin = (np.array([width_um, height_um]) / pitch % 1 + 1) / 2 * pitch
     centres_um = moved * pitch + margin
     at = (centres_um / label_mpp).astype(int)
@@ -171,7 +178,7 @@ def bulk_tpm(
     config
         Sizes of the cohort.
     patient
-        Patient, who seeds the noise.
+        Name of the patient; it seeds the noise.
     fractions
         (6,) region fractions of the patient's tissue over all slides.
     programmes

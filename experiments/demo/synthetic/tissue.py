@@ -16,7 +16,7 @@ _MEAN_FRACTIONS = np.array([0.44, 0.24, 0.14, 0.11, 0.07])
 _MIN_FRACTION = 0.02
 _SLIDE_CONCENTRATION = 60.0  # high, since slides and sections of one patient are alike
 _SUBTYPE_A_RANGE = (0.1, 0.9)
-# Typical radius of a region's patches in µm, in the order in which the regions are laid down.
+# Typical radius of a region's patches in µm, in the order in which the regions are placed.
 _PATCH_RADIUS_UM = {"necrosis": 90.0, "fat": 110.0, "immune": 55.0, "tumour": 85.0}
 _SUBTYPE_RADIUS_UM = 110.0
 _OUTLINE_RADIUS_UM = 130.0
@@ -26,7 +26,7 @@ def patient_fractions(config: SyntheticConfig, patient: str) -> NDArray[np.float
     """Return the expected fraction of a patient's tissue in each of REGIONS, (6,), summing to 1.
 
     The share of subtype A in the tumour is independent of everything else and symmetric around one
-    half, so that no other fraction and no colour tells it.
+    half, so that neither another fraction nor the colour gives information about it.
     """
     rng = config.rng(f"fractions {patient}")
     broad = rng.dirichlet(config.dirichlet_concentration * _MEAN_FRACTIONS)
@@ -35,7 +35,7 @@ def patient_fractions(config: SyntheticConfig, patient: str) -> NDArray[np.float
 
 
 def item_fractions(config: SyntheticConfig, patient: str, item: str) -> NDArray[np.float64]:
-    """Return the fractions of one slide or section, (6,), which vary around its patient's."""
+    """Return the fractions (6,) of a slide or section, which vary around those of its patient."""
     rng = config.rng(f"fractions {item}")
     expected = patient_fractions(config, patient)
     tumour = expected[:2].sum()
@@ -59,8 +59,7 @@ def region_map(
     """Lay out tissue on glass.
 
     Each region takes the pixels where a smooth random field of its own is highest among those that
-    are left, as many as its fraction says. The map therefore has the fractions asked for, to the
-    pixel.
+    are left, as many as its fraction requires. The map therefore has exactly these fractions.
 
     Parameters
     ----------
@@ -140,9 +139,9 @@ def _outline(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.flo
     """Return a field that is high inside an irregular rounded shape and low at the border."""
     y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in shape)
     distance = (np.abs(x)[None, :] ** 4 + np.abs(y)[:, None] ** 4) ** 0.25
-    wobble = 0.07 * smooth_field(rng, shape, _OUTLINE_RADIUS_UM / LABEL_MPP)
+    irregularity = 0.07 * smooth_field(rng, shape, _OUTLINE_RADIUS_UM / LABEL_MPP)
     border = np.where(distance > 0.97, 10 * (distance - 0.97), 0)
-    return wobble - distance - border
+    return irregularity - distance - border
 
 
 def _highest(

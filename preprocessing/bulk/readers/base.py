@@ -61,7 +61,7 @@ def read_gene_columns(
     Raises
     ------
     InputError
-        If the id column or the gene columns are missing, or a cell is no number.
+        If the id column or the gene columns are missing, or a cell is not a number.
     """
     columns = column_names(path)
     if id_column not in columns:
@@ -108,7 +108,7 @@ def as_float32(table: pd.DataFrame, path: Path) -> pd.DataFrame:
                 row = int(np.argmax(text))
                 raise InputError(
                     f"column {column}, row {table.index[row]}: {str(cells.iloc[row])[:60]!r}"
-                    " is no number",
+                    " is not a number",
                     path=path,
                     fix="remove columns that hold no expression, and write missing values as NA",
                 )

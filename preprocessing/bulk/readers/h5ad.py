@@ -38,7 +38,7 @@ def read_h5ad(path: Path, request: ExpressionRequest) -> ExpressionTable:
     ------
     InputError
         If the file cannot be read, is too large, has no layer of this name, or holds values that
-        are no numbers.
+        are not numbers.
     """
     layer = request.layer
     if not path.is_file():
@@ -50,7 +50,9 @@ def read_h5ad(path: Path, request: ExpressionRequest) -> ExpressionTable:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"cannot be read as AnnData ({str(error)[:200]})", path=path, fix="write it again"
+            f"cannot be read as AnnData ({str(error)[:200]})",
+            path=path,
+            fix="write the file again with AnnData.write_h5ad",
         ) from error
     if layer is not None and layer not in table.layers:
         has = (
@@ -75,6 +77,7 @@ def read_h5ad(path: Path, request: ExpressionRequest) -> ExpressionTable:
 def _check_size(path: Path) -> None:
     """Raise InputError for a matrix that is empty or would not fit into memory."""
     with h5py.File(path, "r") as file:
+        # The attribute _index of obs and of var names the dataset that holds their names.
         shape = [len(file[name][file[name].attrs["_index"]]) for name in ("obs", "var")]
     # 8 bytes: some steps hold the values as float64.
     if 8 * shape[0] * shape[1] > MAX_TABLE_BYTES:
@@ -93,14 +96,14 @@ def _check_size(path: Path) -> None:
 
 def _dense(matrix: Any, path: Path) -> np.ndarray:
     if matrix is None:
-        raise InputError("has no X", path=path, fix="give one of its layers to --layer")
+        raise InputError("has no matrix X", path=path, fix="give one of its layers to --layer")
     try:
         values = (matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)).astype(
             np.float32
         )
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"holds values that are no numbers ({error})",
+            f"holds values that are not numbers ({error})",
             path=path,
             fix="write the file with numbers",
         ) from error

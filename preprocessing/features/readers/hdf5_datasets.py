@@ -109,7 +109,7 @@ def coord_array(file: h5py.File, rows: int, kinds: str, path: Path) -> NDArray[A
     coords = dataset[:]
     if not (np.abs(coords.astype(np.float64)) <= _MAX_POSITION).all():
         raise InputError(
-            "coords hold values that are no positions", path=path, fix="encode the slide again"
+            "coords hold values that are not positions", path=path, fix="encode the slide again"
         )
     return coords
 
@@ -120,7 +120,7 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     link = file.get(name, getlink=True)
     if isinstance(link, h5py.ExternalLink) or not isinstance(file.get(name), h5py.Dataset):
         raise InputError(
-            f"is no feature file of another tool: it has no {name}",
+            f"is not a feature file of another tool: it has no {name}",
             path=path,
             fix="check the path",
         )
@@ -153,6 +153,6 @@ def size_attribute(file: h5py.File, name: str, path: Path) -> float:
         value = math.nan
     if not 1 <= value <= 1e5:
         raise InputError(
-            f"its attribute {name} is no size of a tile", path=path, fix="encode the slide again"
+            f"its attribute {name} is not a size of a tile", path=path, fix="encode the slide again"
         )
     return value

@@ -78,7 +78,7 @@ def choose_sections(
 
 
 def existing_files(*paths: Path | None) -> tuple[Path, ...]:
-    """Return the paths that are given, and raise InputError if one of them is no file."""
+    """Return the paths that are given, and raise InputError if one of them is not a file."""
     given = tuple(path for path in paths if path is not None)
     for path in given:
         if not path.is_file():

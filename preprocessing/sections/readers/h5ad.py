@@ -106,7 +106,7 @@ def find_libraries(path: Path) -> list[Library]:
     Raises
     ------
     InputError
-        If the file is no .h5ad, or has no ``uns["spatial"]`` or no ``obsm["spatial"]``.
+        If the file is not an .h5ad, or has no ``uns["spatial"]`` or no ``obsm["spatial"]``.
     """
     with open_hdf5(path, kind="AnnData") as file:
         spatial = file.get("uns/spatial")
@@ -139,8 +139,8 @@ def read_library(library: Library, settings: ReadSettings, request: SectionReque
     Raises
     ------
     InputError
-        If the file is damaged or has no positions, a value is no count, or the stated resolution is
-        more than 5 % off the measured one.
+        If the file is damaged or has no positions, a value is not a count, or the stated resolution
+        is more than 5 % off the measured one.
     """
     path = library.path
     with open_table(path) as table:
@@ -299,7 +299,7 @@ def _load_picture(path: Path, name: str) -> NDArray[np.uint8]:
             or not 0 < stored.size <= 4 * _MAX_PICTURE_PX
         ):
             raise InputError(
-                f"{name} of shape {stored.shape} is no RGB picture", path=path, fix=_WRITE_FIX
+                f"{name} of shape {stored.shape} is not an RGB picture", path=path, fix=_WRITE_FIX
             )
         pixels = stored[:]
     # The largest value tells shares of 1 from values of 0 to 255.

@@ -198,8 +198,8 @@ def read_section(
     Raises
     ------
     InputError
-        If a table cannot be read, a value is no count, spots repeat, no spot has both counts and a
-        position, or `mpp` is more than 5 % off the measured value.
+        If a table cannot be read, a value is not a count, spots repeat, no spot has both counts and
+        a position, or `mpp` is more than 5 % off the measured value.
     """
     values, genes, counted = read_counts(files.counts)
     positions, unselected = read_positions(files.positions)

@@ -110,7 +110,7 @@ def _refuse_text(table: pd.DataFrame, path: Path) -> None:
         row = int(np.argmax(pd.to_numeric(cells, errors="coerce").isna().to_numpy()))
         raise InputError(
             f"gene {table.columns[column]}, spot {table.index[row]}:"
-            f" {cells.iloc[row]!r} is no count",
+            f" {cells.iloc[row]!r} is not a count",
             path=path,
             fix="remove columns of text; counts are whole numbers",
         )

@@ -114,7 +114,7 @@ def _read_scale(folder: Path, picture: str) -> float:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"is no JSON ({str(error)[:100]})",
+            f"is not valid JSON ({str(error)[:100]})",
             path=path,
             fix="copy it again, or give the full-resolution image with --image",
         ) from error
@@ -136,7 +136,7 @@ def scale_of(scalefactors: Any, picture: str, *, path: object) -> float:
     Raises
     ------
     InputError
-        If the field is missing or is no scale.
+        If the field is missing or is not a scale.
 
     Examples
     --------

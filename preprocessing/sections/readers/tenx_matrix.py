@@ -76,7 +76,7 @@ def read_matrix(path: Path) -> FeatureMatrix:
     Raises
     ------
     InputError
-        If a part is missing, cut off, or of another shape than the rest, or a value is no count.
+        If a part is missing, cut off, or of another shape than the rest, or a value is not a count.
     """
     return _read_h5(path) if path.suffix == ".h5" else _read_mtx(path)
 

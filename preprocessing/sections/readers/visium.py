@@ -224,7 +224,7 @@ def read_positions(path: Path) -> pd.DataFrame:
         row = int(np.argmin(fine))
         shown = preview(list(table.iloc[row][list(POSITION_COLUMNS)]), most=6)
         raise InputError(
-            f"line {row + 1 + has_header} is no position: {shown}",
+            f"line {row + 1 + has_header} is not a position: {shown}",
             path=path,
             fix="correct or remove the line",
         )

@@ -134,7 +134,7 @@ def test_weights_of_the_state_and_the_model_agree(demo: Path) -> None:
 def test_slides_are_tiled_and_encoded_by_predict_itself(
     demo: Path, predicted: anndata.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the stages one by one give; a file that is no slide costs a row."""
+    """As the stages one by one give; a file that is not a slide costs a row."""
     single = predicted.obs_names[predicted.obs["n_slides"] == 1][0]
     slide = next((demo / "cohort" / "slides").glob(f"{single}*.tiff"))
     (tmp_path / "slides").mkdir()

@@ -1,4 +1,4 @@
-"""Test fine-tuning of an encoder through bags: gradients, sampling, output and prediction."""
+"""Test fine-tuning of an encoder with the loss of bags: gradients, sampling and prediction."""
 
 from __future__ import annotations
 
@@ -437,8 +437,8 @@ def test_slides_that_cannot_be_read_cost_a_row(config: FinetuneConfig, tmp_path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"slides": None}, "without --slides"),
-        ({"encoder": None, "tiles": None}, "without --encoder and --tiles"),
+        ({"slides": None}, "needs --slides"),
+        ({"encoder": None, "tiles": None}, "needs --encoder and --tiles"),
         ({"several_slides": "mean"}, "several_slides=bag"),
         ({"refits": 50}, "train the encoder again"),
         ({"encoder_train": "some"}, "some"),

@@ -136,7 +136,10 @@ class TestARun:
         assert summary["patients"] == 160
         assert summary["horizon_days"] == 3000
         assert summary["covariates"] == ["age", *summary["covariates"][1:]]
-        assert any("approximate: folds inform one another" in label for label in summary["labels"])
+        assert any(
+            "approximate: the models of two folds share training patients" in label
+            for label in summary["labels"]
+        )
         assert any(
             label.startswith("exploratory screen predicted: exploratory")
             for label in summary["labels"]

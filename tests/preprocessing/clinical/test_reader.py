@@ -495,12 +495,12 @@ class TestSources:
         (
             "id,time,dead\na,1,1\nb,soon,1\nc,later,0\n",
             NAMED,
-            r"column time, row 3 \(patient b\): 'soon' is no number, and 1 other cell too",
+            r"column time, row 3 \(patient b\): 'soon' is not a number, and 1 other cell too",
         ),
         (
             "id;time;dead\na;1,5;1\n",
             NAMED,
-            r"row 2 \(patient a\): '1,5' is no number.*decimal point",
+            r"row 2 \(patient a\): '1,5' is not a number.*decimal point",
         ),
         ("id,time,dead\n,1,1\n", NAMED, "column id, row 2: '' names no patient"),
         (

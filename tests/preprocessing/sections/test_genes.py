@@ -1,4 +1,4 @@
-"""Counts under gene names: repeated names are summed exactly, values that are no counts found."""
+"""Counts under gene names: repeated names are summed exactly, values that are not counts found."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_ids_that_a_source_lacks_cannot_name_its_genes() -> None:
 def test_what_is_no_count_is_named(value: float, shown: str) -> None:
     counts = np.zeros((3, 4))
     counts[1, 2] = value
-    with pytest.raises(InputError, match=rf"gene g2, spot s1: {shown}.* is no count"):
+    with pytest.raises(InputError, match=rf"gene g2, spot s1: {shown}.* is not a count"):
         check_counts(
             sparse.csr_matrix(counts), ["s0", "s1", "s2"], ["g0", "g1", "g2", "g3"], path="m.h5"
         )

@@ -169,12 +169,12 @@ def test_missing_values_stay_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,A,B\np,1,2\nq,high,3\n", "column A, row q: 'high' is no number"),
+        ("id,A,B\np,1,2\nq,high,3\n", "column A, row q: 'high' is not a number"),
         (
             "gene,TCGA-AA-0001,TCGA-AA-0001\nA,1,2\nB,x,4\n",
-            "column TCGA-AA-0001, row B: 'x' is no number",
+            "column TCGA-AA-0001, row B: 'x' is not a number",
         ),
-        ("id,A\np,True\nq,False\n", "column A, row p: 'True' is no number"),
+        ("id,A\np,True\nq,False\n", "column A, row p: 'True' is not a number"),
         ("id,A,B\np,1,inf\n", "column B, row p is infinite"),
         ("id,A,\np,1,\n", "gene 2 has no name"),
         ("id,A,B\n,1,2\n", "row 2 has no id"),

@@ -274,8 +274,8 @@ def test_a_file_written_in_part_is_refused(tmp_path: Path) -> None:
     [
         ({"feat_type": "slide"}, "features of a slide"),
         ({"unit": "px"}, "coords in px, not um"),
-        ({"tile_size_um": "wide"}, "tile_size_um is no size"),
-        ({"tile_size_px": -1}, "tile_size_px is no size"),
+        ({"tile_size_um": "wide"}, "tile_size_um is not a size"),
+        ({"tile_size_px": -1}, "tile_size_px is not a size"),
     ],
 )
 def test_stamp_files_that_say_otherwise_are_refused(

@@ -173,9 +173,9 @@ def test_genes_are_named_by_the_stated_rules_and_repeats_summed(make_her2st: Mak
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        ("many", "'many' is no count"),
-        (1.5, "1.5 is no count"),
-        (-2, "-2 is no count"),
+        ("many", "'many' is not a count"),
+        (1.5, "1.5 is not a count"),
+        (-2, "-2 is not a count"),
         (None, "nan"),
     ],
 )

@@ -391,7 +391,7 @@ H5, PICTURES = (
             r"scalefactors_json.json: has no tissue_hires_scalef",
         ),
         (scalefactors('{"tissue_hires_scalef": "half"}'), r"has 'half' as tissue_hires_scalef"),
-        (scalefactors("{"), r"scalefactors_json.json: is no JSON"),
+        (scalefactors("{"), r"scalefactors_json.json: is not valid JSON"),
         (truncate(H5), r"bc_matrix.h5: cannot be read as HDF5"),
         (
             put("matrix/shape", lambda shape: shape[::-1]),
@@ -401,7 +401,7 @@ H5, PICTURES = (
         (put("matrix/indices", lambda rows: rows + 3), r"its matrix points outside itself"),
         (
             put("matrix/data", lambda data: data * 0.37),
-            r"gene .*, spot .*ACGT-1: [\d.]+ is no count.* whole numbers",
+            r"gene .*, spot .*ACGT-1: [\d.]+ is not a count.* whole numbers",
         ),
         (
             put("matrix/barcodes", lambda names: np.char.add(names, b"x")),
@@ -421,7 +421,10 @@ H5, PICTURES = (
             ),
             r"line 6 is",
         ),
-        (positions(lambda t: t.assign(in_tissue=t["in_tissue"] * 3)), r"line \d+ is no position"),
+        (
+            positions(lambda t: t.assign(in_tissue=t["in_tissue"] * 3)),
+            r"line \d+ is not a position",
+        ),
         (
             positions(lambda t: t.drop(columns="pxl_col_in_fullres")),
             r"has no column pxl_col_in_fullres",

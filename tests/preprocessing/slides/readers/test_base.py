@@ -172,7 +172,7 @@ class TestBadFiles:
     @pytest.mark.parametrize("suffix", [".svs", ".tiff", ".ndpi"])
     def test_text(self, tmp_path: Path, suffix: str) -> None:
         path = tmp_path / f"a{suffix}"
-        path.write_text("this is no slide\n" * 100)
+        path.write_text("this is not a slide\n" * 100)
         with pytest.raises(InputError, match=rf"a\{suffix}: is not (a slide|an image)"):
             open_slide(path, mpp=0.5)
 
