@@ -138,7 +138,7 @@ class TestGeneRisk:
 
 
 def test_permuted_outcomes_are_at_chance() -> None:
-    """PROTOCOL, Survival: the mean C over 50 permutations lies in 0.5 +- 0.02."""
+    """The mean C over 50 permutations lies in 0.5 +- 0.02 (docs/protocol.md, section Survival)."""
     x, table = made(250, 40, effect=0.5)
     rng = np.random.default_rng(0)
     found = []
