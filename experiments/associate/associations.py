@@ -255,9 +255,9 @@ def _against(
             without_covariates(score[:, None], adjust, folds),
         )
         if folds is not None:
-            theirs = without_covariates(labels, adjust, folds)
+            adjusted_labels = without_covariates(labels, adjust, folds)
             null_sd = fold_null_sd(
-                np.square(pearson_over_patients(theirs.values, right.values, folds).r)
+                np.square(pearson_over_patients(adjusted_labels.values, right.values, folds).r)
             )
         partial = pearson_over_patients(
             left.values, right.values, folds, spent=left.spent, null_sd=null_sd

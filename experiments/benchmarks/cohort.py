@@ -86,13 +86,13 @@ def compare(
 ) -> dict[str, Any]:
     """Compare the screen of all genes with the loop: seconds, and differences of coefficients."""
     covariates = design.to_numpy(dtype=np.float64) if design.shape[1] else None
-    ours_s, ours = seconds(
+    screen_s, screen = seconds(
         lambda: cox_screen(values, table.time_days, table.event, covariates=covariates), REPEATS
     )
-    estimable = np.flatnonzero(~ours.separates & np.isfinite(ours.coef))
+    estimable = np.flatnonzero(~screen.separates & np.isfinite(screen.coef))
     count = min(loop_genes or len(estimable), len(estimable))
     chosen = estimable[np.linspace(0, len(estimable) - 1, count).astype(int)]
-    loop_s, theirs = seconds(
+    loop_s, of_loop = seconds(
         lambda: loop(values[:, chosen], table, design, None), REPEATS if loop_genes else 1
     )
     exact = loop(values[:, chosen], table, design, EXACT)
@@ -102,13 +102,13 @@ def compare(
         "patients": len(table),
         "events": int(table.event.sum()),
         "covariates": list(design.columns),
-        "screen_s": round(ours_s, 3),
+        "screen_s": round(screen_s, 3),
         "lifelines_s": round(whole, 1),
         "lifelines_is": f"extrapolated from {len(chosen)} genes in {loop_s:.2f} s",
-        "ratio": round(whole / ours_s, 1),
-        "largest_difference_default_precision": float(np.abs(ours.coef[chosen] - theirs).max()),
-        "largest_difference_precision_1e-12": float(np.abs(ours.coef[chosen] - exact).max()),
-        "genes_that_separate_events": int(ours.separates.sum()),
+        "ratio": round(whole / screen_s, 1),
+        "largest_difference_default_precision": float(np.abs(screen.coef[chosen] - of_loop).max()),
+        "largest_difference_precision_1e-12": float(np.abs(screen.coef[chosen] - exact).max()),
+        "genes_that_separate_events": int(screen.separates.sum()),
     }
 
 

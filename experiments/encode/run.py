@@ -6,6 +6,7 @@ feature file is current is not encoded again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,7 +146,7 @@ def encode_slide(
 
     device = resolve_device("auto") if device is None else device
     with source.open(tiles, batch_size) as batches, prefetch(with_colour(batches)) as ready:
-        count = -(-len(tiles) // batch_size)
+        count = math.ceil(len(tiles) / batch_size)
         bar = tqdm(ready, desc=tiles.slide_id, unit="batch", leave=False, total=count)
         features, coords = encode_tiles(encoder, bar, device=device, precision=precision)
     return EncodedTiles(features, coords, np.concatenate(colour))

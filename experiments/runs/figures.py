@@ -6,6 +6,7 @@ of slides are PNG alone, since their values are in files of their own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,7 @@ def gene_scatter(
         (M,) names, for the CSV file.
     """
     columns = min(4, len(genes))
-    rows = -(-len(genes) // columns)
+    rows = math.ceil(len(genes) / columns)
     figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 2.6 * rows), squeeze=False)
     for index, axis in enumerate(axes.flat):
         if index >= len(genes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def draw_curves(
     if not shown:
         return
     columns = min(2, len(shown))
-    rows = -(-len(shown) // columns)
+    rows = math.ceil(len(shown) / columns)
     figure = plt.figure(figsize=(4.6 * columns, 4.1 * rows), layout="constrained")
     parts = figure.subfigures(rows, columns, squeeze=False)
     drawn = []

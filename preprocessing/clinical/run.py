@@ -46,7 +46,7 @@ class ClinicalSummary:
     dropped
         Number of rows of dropped_patients.csv.
     notes
-        Lines for the user.
+        Messages that are printed for the user.
     warnings
         Contradictions to the declared unit or coding that were allowed.
     agreement
@@ -87,7 +87,7 @@ def write_clinical(
     Returns
     -------
     ClinicalSummary
-        Numbers and lines for the user.
+        Numbers, and messages that are printed for the user.
 
     Raises
     ------

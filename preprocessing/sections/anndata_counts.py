@@ -90,7 +90,7 @@ def read_raw_counts(
     genes : SectionGenes
         Names of the G genes.
     note : str or None
-        Line for the user, if the counts are not X.
+        Message that is printed for the user, if the counts are not X.
 
     Raises
     ------

@@ -48,7 +48,7 @@ class SectionGenes:
         return {**self.report.as_dict(), "other_features": sum(self.other_features.values())}
 
     def note(self) -> str | None:
-        """Return one line for the user if genes were changed or left out, else None."""
+        """Return one message for the user if genes were changed or left out, else None."""
         report = self.report
         left_out = [
             f"{number} features of type {kind} left out"

@@ -143,7 +143,7 @@ class RawSection:
     dropped
         Spots that were left out, with the reason.
     warnings
-        Lines for the user.
+        Messages that are printed for the user.
     patches
         Patches that the source already holds, if they have the size asked for.
     """

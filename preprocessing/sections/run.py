@@ -34,7 +34,7 @@ class CohortSpots(NamedTuple):
     failures
         Sections that could not be used.
     notes
-        Lines for the user, each with the name of its section.
+        Messages that are printed for the user, each with the name of its section.
     """
 
     done: list[str]
@@ -72,7 +72,7 @@ def write_spots(
     Returns
     -------
     CohortSpots
-        Sections that were written, failures, and lines for the user.
+        Sections that were written, failures, and messages for the user.
 
     Raises
     ------

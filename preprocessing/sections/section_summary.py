@@ -78,7 +78,7 @@ def summarise_section(
     alignment
         Comparison of orientations.
     warnings
-        Lines for the user.
+        Messages that are printed for the user.
     size
         Width and height of the image in pixels.
     """
@@ -89,10 +89,10 @@ def summarise_section(
         else f"has no patch in {raw.patches.path.name}"
     )
     dropped = [*raw.dropped, *((name, reason) for name in spots[~kept])]
-    bare = kept & (fractions < MIN_TISSUE)
+    little_tissue = kept & (fractions < MIN_TISSUE)
     flagged = [
         (name, round(float(share), 4))
-        for name, share in zip(spots[bare], fractions[bare], strict=True)
+        for name, share in zip(spots[little_tissue], fractions[little_tissue], strict=True)
     ]
     alarm, genes_note = alignment.alarm(), raw.genes.note()
     warnings = [*([] if alarm is None else [alarm]), *warnings]

@@ -38,7 +38,7 @@ class SectionReport:
         Verdict on the alignment of spots and image, the orientation that fits better if there is
         one, and the darkness under the spots divided by that in the darkest other orientation.
     warnings
-        Lines for the user, joined by ``;``.
+        Messages that are printed for the user, joined by ``;``.
     """
 
     section: str
@@ -78,7 +78,7 @@ class FinishedSection:
     genes
         Row of gene_report.csv.
     notes
-        Lines for the user, warnings first.
+        Messages that are printed for the user, warnings first.
     profile
         Counts summed over all spots that have a position, by gene.
     """

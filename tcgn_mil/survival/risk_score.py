@@ -73,8 +73,10 @@ def covariate_risk(
     coefficients = (
         fit_cox(train, design, where=where).params_[list(design.columns)].to_numpy(dtype=np.float64)
     )
-    ours, theirs = (frame.to_numpy(dtype=np.float64) @ coefficients for frame in (design, test))
-    return _centred(ours, theirs, ours, np.empty(0))
+    of_train, of_test = (
+        frame.to_numpy(dtype=np.float64) @ coefficients for frame in (design, test)
+    )
+    return _centred(of_train, of_test, of_train, np.empty(0))
 
 
 def gene_risk(
@@ -171,11 +173,13 @@ def combined_risk(
     if both[score] <= 0:
         return alone
     coefficients = both[list(design.columns)].to_numpy(dtype=np.float64)
-    fixed, theirs = (frame.to_numpy(dtype=np.float64) @ coefficients for frame in (design, test))
+    of_train, of_test = (
+        frame.to_numpy(dtype=np.float64) @ coefficients for frame in (design, test)
+    )
     scores = (genes.train, genes.test, genes.calibrating)
-    parts = zip((fixed, theirs, fixed), scores, strict=True)
-    ours, tested, unseen = (base + both[score] * part for base, part in parts)
-    return _centred(ours, tested, unseen, np.empty(0))
+    parts = zip((of_train, of_test, of_train), scores, strict=True)
+    train_risk, test_risk, unseen_risk = (base + both[score] * part for base, part in parts)
+    return _centred(train_risk, test_risk, unseen_risk, np.empty(0))
 
 
 def inner_folds(event: BoolArray, count: int, *, seed: int) -> IntArray:
@@ -265,8 +269,7 @@ def _standardised(x: FloatArray, test: FloatArray) -> tuple[Float64Array, Float6
     mean, sd = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
     varies = sd > RELATIVE_SPREAD_FLOOR_FLOAT64 * np.maximum(np.abs(mean), 1e-300)
     scale = np.where(varies, sd, 1.0)
-    ours, theirs = ((values - mean) / scale * varies for values in (x, test))
-    return ours, theirs
+    return (x - mean) / scale * varies, (test - mean) / scale * varies
 
 
 def _centred(
@@ -282,5 +285,5 @@ def _centred(
     if not sd > 1e-12:
         zero = np.zeros_like(train)
         return FoldRisk(zero, np.zeros_like(test), zero, coefficients, penalty, ratio)
-    ours, theirs, unseen = ((scores - middle) / sd for scores in (train, test, calibrating))
-    return FoldRisk(ours, theirs, unseen, coefficients, penalty, ratio)
+    of_train, of_test, of_unseen = ((scores - middle) / sd for scores in (train, test, calibrating))
+    return FoldRisk(of_train, of_test, of_unseen, coefficients, penalty, ratio)
