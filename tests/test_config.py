@@ -115,6 +115,8 @@ def test_differences_are_named_by_dotted_key() -> None:
         ({"lr": 0.0}, "'lr' is 0.0. Fix: give a value that is above 0"),
         ({"epochs": 0}, "'epochs' is 0. Fix: give a value that is at least 1"),
         ({"epochs": "many"}, "'epochs' is 'many'. Fix: give a whole number"),
+        ({"lr": float("inf")}, "'lr' is inf. Fix: give a finite number"),
+        ({"lr": float("nan")}, "'lr' is nan. Fix: give a"),
         ({"epoch": 3}, "unknown config key 'epoch'. Fix: did you mean 'epochs'"),
     ],
 )
@@ -143,3 +145,8 @@ def test_commented_yaml_reads_back_as_the_defaults(tmp_path: Path) -> None:
 def test_paths_are_kept_as_text() -> None:
     config = Outer(file=Path("a") / "b.csv", genes=(Path("X"),))
     assert (config.file, config.genes) == ("a/b.csv", ("X",))
+
+
+def test_a_key_of_a_section_is_suggested_with_its_section() -> None:
+    with pytest.raises(InputError, match=r"'epochs'. Fix: did you mean 'training\.epochs'"):
+        resolve_config(Outer, overrides=["epochs=3"])

@@ -26,12 +26,8 @@ def encode(
     batch_size: Annotated[int | None, config_option(EncodeSettings, "batch_size")] = None,
     precision: Annotated[str | None, config_option(EncodeSettings, "precision")] = None,
     device: Annotated[str | None, config_option(EncodeSettings, "device")] = None,
-    pretrained: Annotated[
-        bool, config_option(EncodeSettings, "pretrained", "--pretrained")
-    ] = False,
-    allow_other_size: Annotated[
-        bool, config_option(EncodeSettings, "allow_other_size", "--allow-other-size")
-    ] = False,
+    pretrained: Annotated[bool, config_option(EncodeSettings, "pretrained")] = False,
+    allow_other_size: Annotated[bool, config_option(EncodeSettings, "allow_other_size")] = False,
 ) -> None:
     """Encode every tile of every slide; writes <out>/<slide>.h5."""
     from tcgn_mil.experiments.encode.run import encode_cohort

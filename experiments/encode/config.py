@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from tcgn_mil.config import config_class
-from tcgn_mil.settings.training import Accelerator, Precision
+from tcgn_mil.settings.training import Precision
 
 
 @config_class
@@ -20,8 +20,11 @@ class EncodeSettings:
     precision: Precision = Field(
         "32-true", description="Arithmetic: 32-true, bf16-mixed or 16-mixed."
     )
-    device: Accelerator = Field(
-        "auto", description="Device: auto (a GPU if there is one), cpu, cuda or mps."
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="Device: auto (a GPU if there is one), cpu, mps, cuda, or one of several GPUs"
+        " such as cuda:1.",
     )
     pretrained: bool = Field(False, description="Download the pretrained weights of a timm model.")
     allow_other_size: bool = Field(

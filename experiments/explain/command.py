@@ -28,7 +28,7 @@ def explain(
     mpp: Annotated[float | None, config_option(ExplainConfig, "mpp")] = None,
     top: Annotated[int | None, config_option(ExplainConfig, "top")] = None,
     steps: Annotated[int | None, config_option(ExplainConfig, "steps")] = None,
-    pretrained: Annotated[bool, config_option(ExplainConfig, "pretrained", "--pretrained")] = False,
+    pretrained: Annotated[bool, config_option(ExplainConfig, "pretrained")] = False,
 ) -> None:
     """Show which parts of an image a prediction depends on.
 

@@ -30,9 +30,7 @@ def spots(
     spot_pitch_um: Annotated[float | None, config_option(SpotsConfig, "spot_pitch_um")] = None,
     mpp: Annotated[float | None, config_option(SpotsConfig, "mpp")] = None,
     gene_ids: Annotated[str | None, config_option(SpotsConfig, "gene_ids")] = None,
-    allow_coarse: Annotated[
-        bool, config_option(SpotsConfig, "allow_coarse", "--allow-coarse")
-    ] = False,
+    allow_coarse: Annotated[bool, config_option(SpotsConfig, "allow_coarse")] = False,
     slides_out: Annotated[Path | None, config_option(SpotsConfig, "slides_out")] = None,
     pseudobulk_by: Annotated[str | None, config_option(SpotsConfig, "pseudobulk_by")] = None,
 ) -> None:

@@ -64,9 +64,11 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
         are given; if the folder holds another run; or if the cohort, the features, the encoder or
         the folds cannot be used.
     """
-    aggregator_class(config.model)  # refuses an unknown name before hours of reading
+    # What can be refused at once is checked before hours of reading.
+    aggregator_class(config.model)
+    source = _tile_source(config)
     out_dir = begin_run(out_dir, KIND, config)
-    data, pixels = _read_inputs(config)
+    data, pixels = _read_inputs(config, source)
     folds = _folds(config, data)
     digests, done = input_digests(config, data, folds), finished_summary(out_dir)
     check_same_inputs(out_dir, digests, finished=done is not None)
@@ -84,13 +86,21 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
     return write_results(config, data, results, out_dir, spot_genes=spot_genes)
 
 
-def _read_inputs(config: FinetuneConfig) -> tuple[CohortData, SlidePixels | None]:
+def _tile_source(config: FinetuneConfig) -> TileSource | None:
+    """Collect the slides whose tiles are read if the encoder is fine-tuned."""
+    if config.encoder_train == "none":
+        return None
+    assert config.slides is not None  # FinetuneConfig refuses encoder_train without slides
+    return TileSource.from_slides(config.slides, tiles=config.tiles, mpp=config.mpp)
+
+
+def _read_inputs(
+    config: FinetuneConfig, source: TileSource | None
+) -> tuple[CohortData, SlidePixels | None]:
     """Read the cohort and, if the encoder is fine-tuned, find the tiles of its slides."""
     data = load_cohort(config.cohort, config.features, pooled=config.cohorts == "pooled")
     pixels = None
-    if config.encoder_train != "none":
-        assert config.slides is not None  # FinetuneConfig refuses encoder_train without slides
-        source = TileSource.from_slides(config.slides, tiles=config.tiles, mpp=config.mpp)
+    if source is not None:
         data, pixels = with_pixels(config, data, source)
     if len(data.patients) < FEW_PATIENTS and config.folds is None:
         raise InputError(

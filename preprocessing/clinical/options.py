@@ -40,5 +40,7 @@ class ClinicalOptions:
         description="Endpoint to read (OS, DSS, DFI, PFI), or the name of the one in --time-column."
         " By default all that the table has.",
     )
-    covariates: tuple[str, ...] = Field((), description="Clinical variable to copy to the output as it is.")
+    covariates: tuple[str, ...] = Field(
+        (), description="Clinical variable to copy to the output as it is."
+    )
     sheet: str = Field(CDR_SHEET, description="Sheet to read from a workbook.")

@@ -47,7 +47,7 @@ def config_class(cls: type[ConfigT]) -> type[ConfigT]:
         ``Attributes`` section that is written from the descriptions. A wrong value raises
         :class:`InputError`, whether it comes from Python, from YAML or from the command line.
     """
-    settings = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    settings = ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
     made = pydantic_dataclass(cls, frozen=True, config=settings)
     check_values: Callable[..., None] = made.__init__
 
@@ -193,6 +193,10 @@ def _remedy(finding: Mapping[str, Any]) -> str:
     for name, words in _BOUNDS.items():
         if name in context:
             return f"give a value that is {words} {context[name]:g}"
+    if kind == "string_pattern_mismatch":
+        return "give a value that --help names"
+    if kind == "finite_number":
+        return "give a finite number"
     if kind == "literal_error":
         return f"choose one of {context['expected']}"
     for name, words in _KINDS.items():

@@ -103,7 +103,7 @@ def numeric_where_possible(covariates: pd.DataFrame, columns: Sequence[str]) -> 
             f"there is no covariate {preview(absent)}",
             fix=f"choose from the columns {preview(list(covariates.columns))}",
         )
-    chosen = covariates[list(columns)].copy()
+    chosen = covariates[list(dict.fromkeys(columns))].copy()  # a column named twice counts once
     for name in chosen.columns:
         if not pd.api.types.is_numeric_dtype(chosen[name]):
             text = chosen[name].where(chosen[name].notna(), "").astype(str).str.strip()

@@ -84,8 +84,17 @@ def read_expression_table(
     """
     path = Path(path)
     if layout == AUTO:
-        reader = next(one for one in reversed(READERS.values()) if one.is_layout(path))
-        layout = reader.layouts[0]
+        # Layouts are asked one after the other: those that are asked first know files that the
+        # others cannot open.
+        fitting = (reader for reader in reversed(READERS.values()) if reader.is_layout(path))
+        first = next(fitting, None)
+        if first is None:
+            raise InputError(
+                "has no columns",
+                path=path,
+                fix="give a table with ids in the first column and values in the others",
+            )
+        reader, layout = first, first.layouts[0]
     elif layout in READERS:
         reader = READERS[layout]
     else:

@@ -22,6 +22,7 @@ from tcgn_mil.preprocessing.features.readers.hdf5_datasets import (
     open_layout,
     text_attribute,
 )
+from tcgn_mil.preprocessing.interop.readers.base import has_coords
 from tcgn_mil.preprocessing.interop.tile_readers import read_layout
 
 
@@ -35,7 +36,7 @@ def is_trident(path: Path) -> bool:
         path,
         lambda file: (
             "features" in file
-            and "coords" in file
+            and has_coords(file)
             and bool({"patch_size_level0", "patch_level"} & set(file["coords"].attrs))
         ),
     )

@@ -11,6 +11,9 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.formats import table_module
 from tcgn_mil.text import duplicates, preview
 
+# Cells that programs write where a name is missing.
+_NO_NAME = frozenset({"", "na", "n/a", "nan", "none", "null"})
+
 
 def read_patient_table(path: str | Path) -> pd.DataFrame:
     """Read a table of patients.
@@ -59,9 +62,10 @@ def check_patients(patients: Sequence[str], path: Path) -> None:
     InputError
         Naming the row or the patients.
     """
-    if "" in patients:
+    unnamed = [row for row, name in enumerate(patients) if name.lower() in _NO_NAME]
+    if unnamed:
         raise InputError(
-            f"row {patients.index('') + 2} names no patient",
+            f"row {unnamed[0] + 2} names no patient",
             path=path,
             fix="write the patient's name in this row, or remove the row",
         )

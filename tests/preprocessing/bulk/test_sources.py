@@ -336,3 +336,9 @@ def test_toil_values_are_in_their_own_unit_alone(real_data: Path) -> None:
     for wrong in ("tpm-subset", "log2(tpm+1)", "counts"):
         with pytest.raises(InputError, match="survpath_xena_coadread"):
             read(path, wrong)
+
+
+def test_a_table_without_columns_is_refused(tmp_path: Path) -> None:
+    pd.DataFrame().to_parquet(tmp_path / "empty.parquet")
+    with pytest.raises(InputError, match=r"empty\.parquet: has no columns"):
+        read(tmp_path / "empty.parquet")

@@ -249,7 +249,7 @@ def change(path: Path, name: str, **created: Any) -> Path:
         ),
         ("coords", {"data": COORDS.astype(np.float32)}, "coords are float32"),
         ("coords", {"data": COORDS[:, :1].astype(np.int32)}, r"coords are int32 \(4, 1\)"),
-        ("coords", {"data": np.full((4, 2), 2**40)}, "no positions"),
+        ("coords", {"data": np.full((4, 2), 2**40)}, "not positions"),
     ],
 )
 def test_broken_clam_files_are_refused(
@@ -287,7 +287,7 @@ def test_stamp_files_that_say_otherwise_are_refused(
 
 def test_stamp_coords_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     path = change(stamp(tmp_path / "a.h5"), "coords", data=np.full((4, 2), np.nan, np.float32))
-    with pytest.raises(InputError, match="no positions"), open_foreign(path):
+    with pytest.raises(InputError, match="not positions"), open_foreign(path):
         pass
 
 
