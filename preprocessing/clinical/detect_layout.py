@@ -133,7 +133,7 @@ def layout_of(
         if reader.is_layout(header):
             return reader.layout_of(header)
     raise InputError(
-        "is no table of a known layout",
+        "is not a table of a known layout",
         path=path,
         fix="name --patient-column, --time-column and --event-column, or give --format",
     )
@@ -163,7 +163,7 @@ def _is_survpath(header: TableHeader) -> bool:
 
 
 def _is_porpoise(header: TableHeader) -> bool:
-    """Tell by the columns, which SurvPath has as well, and by the declared length of a month.
+    """Return whether the columns are PORPOISE's, which SurvPath has as well, given the month.
 
     The two cohorts convert days to months differently, so a wrong guess would shift all times by
     1.5 %. The length is therefore asked for.
@@ -242,7 +242,8 @@ def _named_columns(header: TableHeader) -> ClinicalLayout:
             fix="give --endpoint, --time-column and --event-column once for each endpoint, in the"
             " same order",
         )
-    assert options.patient is not None
+    assert options.patient is not None  # _check_declared refuses tables without these
+    assert options.time_unit is not None
     month = options.month_days if options.time_unit == "months" else None
     return ClinicalLayout(
         "columns",

@@ -140,7 +140,8 @@ def register_aggregator(name: str) -> Callable[[_Class], _Class]:
     """
 
     def register(aggregator: _Class) -> _Class:
-        add_entry(AGGREGATORS, name, aggregator, what="aggregator")
+        entry: type[Aggregator] = aggregator
+        add_entry(AGGREGATORS, name, entry, what="aggregator")
         return aggregator
 
     return register

@@ -65,16 +65,16 @@ def test_door_a_slide_format_is_added_from_outside(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_registry")
-def test_the_last_reader_is_asked_first_and_one_of_the_same_name_is_replaced(
-    tmp_path: Path,
-) -> None:
+def test_the_last_reader_is_asked_first_and_a_name_is_taken_once(tmp_path: Path) -> None:
     np.save(tmp_path / "a.png", np.zeros((3, 3, 3), dtype=np.uint8))
     (tmp_path / "a.png.npy").rename(tmp_path / "a.png")
-    for name in ("first", "first", "second"):
+    for name in ("first", "second"):
         register_slide_reader(
             SlideReader(name, frozenset(), lambda path: path.suffix == ".png", NumpySlide)
         )
     assert list(READERS)[-2:] == ["first", "second"]
+    with pytest.raises(InputError, match="slide format 'second' is registered already"):
+        register_slide_reader(READERS["second"])
     with open_slide(tmp_path / "a.png", mpp=1) as slide:
         assert isinstance(slide, NumpySlide)
 
