@@ -431,7 +431,7 @@ def test_batches_of_any_shape_move_to_the_device() -> None:
     [
         ("epochs", 0, "at least 1"),
         ("lr", 0.0, "above 0"),
-        ("lr", float("nan"), "above 0"),
+        ("lr", float("nan"), "finite number"),
         ("seed", -1, "at least 0"),
         ("warmup_fraction", 1.0, "below 1"),
         ("average", 1.0, "below 1"),
@@ -441,7 +441,7 @@ def test_batches_of_any_shape_move_to_the_device() -> None:
     ],
 )
 def test_impossible_settings_are_refused(key: str, value: float, fix: str) -> None:
-    with pytest.raises(InputError, match=rf"'{key}' is {value}.* Fix: give a value that is {fix}"):
+    with pytest.raises(InputError, match=rf"'{key}' is {value}.* Fix: give .*{fix}"):
         dataclasses.replace(CONFIG, **{key: value})
 
 
