@@ -90,13 +90,14 @@ def _spot_section(out: Path) -> Section:
     """Describe pretraining: results on test sections beside the baselines."""
     encoder = out / "encoder"
     summary = finished_summary(encoder) or {}
+    trained = summary["spots"]["train"] + summary["spots"]["val"]
     section = Section(
         "Spot level: the pretrained encoder",
         [
-            f"{summary['model']} was trained on {summary['spots']['train']} spots of the training"
-            f" sections. Its epoch was chosen on {summary['spots']['val']} spots"
-            f" ({summary['validation']}). It was tested once on {summary['spots']['test']} spots of"
-            " a patient who is in neither part. The headline is the median depth-adjusted r over"
+            f"{summary['model']} was trained on {trained} spots. Its settings were chosen before,"
+            " on another cohort, so no part of this one was used to choose anything. It was tested"
+            f" once on {summary['spots']['test']} spots of a patient whom it had not seen. The"
+            " headline is the median depth-adjusted r over"
             " the genes seen in at least 20 % of the test spots. The depth control knows neither"
             " the gene nor the image and still reaches the plain r in its row; the headline is"
             " therefore the number to compare."

@@ -434,22 +434,9 @@ def test_a_broken_expression_file_among_good_ones_costs_a_row(run, refused, tmp_
 
 def test_an_output_folder_of_another_run_is_refused(refused, demo: Path) -> None:
     run_dir = demo / "slide-model"
-    message = refused(
-        "finetune",
-        "--cohort",
-        demo / "cohort.h5ad",
-        "--features",
-        demo / "features",
-        "--encoder",
-        demo / "encoder" / "encoder.safetensors",
-        "--set",
-        "model.heads=2",
-        "--set",
-        "n_folds=4",
-        "--out",
-        run_dir,
-        out=run_dir,
-    )
+    config = run_dir / "config.yaml"
+    changed = ("--config", config, "--set", "model.heads=2", "--out", run_dir)
+    message = refused("finetune", *changed, out=run_dir)
     assert "differing keys: model.heads" in message
 
 
