@@ -17,7 +17,7 @@ from tcgn_mil.io.atomic import write_text
 
 FOLDER = Path(__file__).parent / "configs"
 _DEFAULTS = "Every key is shown with its default. Options of the command line win over this file."
-_CONFIGS: dict[str, tuple[type, str]] = {
+CONFIGS: dict[str, tuple[type, str]] = {
     "associate": (AssociationConfig, f"Config of tcgn-mil associate. {_DEFAULTS}"),
     "finetune": (
         FinetuneConfig,
@@ -37,7 +37,7 @@ def shipped_configs() -> dict[str, str]:
     """Return the text of each generated file by its name."""
     return {
         f"{name}.yaml": commented_yaml(config_class, title=title)
-        for name, (config_class, title) in _CONFIGS.items()
+        for name, (config_class, title) in CONFIGS.items()
     }
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from tcgn_mil.checkpoints import read_encoder_info
 from tcgn_mil.config import as_plain, differing_keys
@@ -51,12 +52,11 @@ Result = TypeVar("Result")
 # genes follow; with 12 it has (chosen on a cohort of seed 10, which the demo does not show).
 _EPOCHS = {"test": 2, "demo": 12, "study": 20}
 
-
 # Five tissue regions and two tumour subtypes, each with genes that follow it.
 _PROGRAMMES = 7
 
 
-def _set_options(config: Any, default: Any) -> str:
+def set_options(config: Any, default: Any) -> str:
     """Return the options ``--set`` that make a config from the defaults of its class."""
     values, defaults = as_plain(config), as_plain(default)
     options = []
@@ -64,7 +64,10 @@ def _set_options(config: Any, default: Any) -> str:
         value: Any = values
         for part in key.split("."):
             value = value[part]
-        text = json.dumps(value, separators=(",", ":")).replace('"', "")
+        quoted = json.dumps(value, separators=(",", ":"))
+        plain = quoted.replace('"', "")
+        # Quotes are left out where YAML reads the same value without them.
+        text = plain if yaml.safe_load(plain) == value else quoted
         options.append(f"--set {shlex.quote(f'{key}={text}')}")
     return " ".join(options)
 
@@ -129,7 +132,7 @@ def run_demo(out_dir: str | Path, *, preset_name: str = "demo", seed: int = 0) -
         training=TrainingConfig(epochs=60, batch_size=16, lr=3e-4, patience=15, loss="mix"),
     )
     steps.do(
-        f"tcgn-mil finetune {_set_options(finetune, FinetuneConfig())} --out {out / 'slide-model'}",
+        f"tcgn-mil finetune {set_options(finetune, FinetuneConfig())} --out {out / 'slide-model'}",
         lambda: run_finetune(finetune, out / "slide-model"),
     )
     predict = PredictConfig(str(out / "slide-model"), finetune.features, str(out / "tiles"))
@@ -178,7 +181,7 @@ def _pretrain(
         ),
     )
     steps.do(
-        f"tcgn-mil pretrain {_set_options(config, SpotConfig())} --out {out / 'encoder'}",
+        f"tcgn-mil pretrain {set_options(config, SpotConfig())} --out {out / 'encoder'}",
         lambda: run_pretrain(config, out / "encoder"),
     )
     return read.failures

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tcgn_mil.config import as_plain, differing_keys, resolve_config
-from tcgn_mil.experiments.shipped_configs import _CONFIGS, FOLDER, shipped_configs
+from tcgn_mil.experiments.shipped_configs import CONFIGS, FOLDER, shipped_configs
 from tcgn_mil.experiments.spot_level.config import SpotConfig
 
 RECIPES = {"spots_recipe": SpotConfig}  # they differ from the defaults on purpose
@@ -22,9 +22,9 @@ def test_generated_files_are_what_the_config_classes_say(name: str) -> None:
     assert written == shipped_configs()[name], "run python -m tcgn_mil.experiments.shipped_configs"
 
 
-@pytest.mark.parametrize("name", sorted(_CONFIGS))
+@pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_generated_files_read_back_as_the_defaults(name: str) -> None:
-    config_class = _CONFIGS[name][0]
+    config_class = CONFIGS[name][0]
     assert resolve_config(config_class, yaml_path=FOLDER / f"{name}.yaml") == config_class()
 
 

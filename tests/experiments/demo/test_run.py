@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -17,11 +18,14 @@ from safetensors.numpy import load_file
 
 from tcgn_mil.batches.bag_files import read_bag
 from tcgn_mil.checkpoints import load_slide_model, read_encoder_info, save_slide_model
+from tcgn_mil.config import resolve_config
 from tcgn_mil.experiments import main as cli
-from tcgn_mil.experiments.demo.run import run_demo
+from tcgn_mil.experiments.demo.run import run_demo, set_options
+from tcgn_mil.experiments.spot_level.config import SpotConfig, TargetConfig
 from tcgn_mil.inference.slides import predict_bag
 from tcgn_mil.io.feature_files import find_features, read_feature_info
 from tcgn_mil.io.tile_files import read_tile_settings, read_tiles
+from tcgn_mil.settings.training import TrainingConfig
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +241,16 @@ def test_predict_tiles_as_the_training_slides_were(
     assert run("unknown").obs["n_tiles"].item() == predicted.obs.loc[single, "n_tiles"]
     notes = json.loads((tmp_path / "unknown" / "summary.json").read_text(encoding="utf-8"))["notes"]
     assert "the model does not record stride_px, min_tissue" in notes[0]
+
+
+@pytest.mark.parametrize("folder", ["out", "my data, 'new'", "true"])
+def test_the_options_that_the_page_shows_make_the_config_again(folder: str) -> None:
+    config = SpotConfig(
+        spots=folder,
+        test_sections=("A1", "A2"),
+        target=TargetConfig(rank=7),
+        training=TrainingConfig(lr=2e-3, loss="correlation", seed=3),
+    )
+    words = shlex.split(set_options(config, SpotConfig()))
+    assert words[::2] == ["--set"] * (len(words) // 2)
+    assert resolve_config(SpotConfig, overrides=words[1::2]) == config
