@@ -6,6 +6,7 @@ Nothing heavy is imported at the top, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -38,9 +39,13 @@ _UNWRITABLE = {
     errno.EDQUOT: _MORE_SPACE,
 }
 
+_SECONDS_BETWEEN_LOG_LINES = "30"
+
 
 def main() -> None:
     """Run the command line; bad input ends with one line on standard error and exit code 2."""
+    if not sys.stderr.isatty():
+        _slow_progress_for_a_log()
     try:
         make_app()()
     except InputError as error:
@@ -52,6 +57,16 @@ def main() -> None:
         where = error.filename2 or error.filename or "the disk"
         sys.stderr.write(f"error: {where}: {error.strerror}. Fix: {_UNWRITABLE[error.errno]}\n")
         sys.exit(2)
+
+
+def _slow_progress_for_a_log() -> None:
+    """Let progress bars write a line now and then, since a log file keeps every line of them.
+
+    tqdm reads these variables when it is first imported, which the verbs do later. A value that
+    the user has set stays.
+    """
+    for name in ("TQDM_MININTERVAL", "TQDM_MAXINTERVAL"):
+        os.environ.setdefault(name, _SECONDS_BETWEEN_LOG_LINES)
 
 
 def make_app() -> typer.Typer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -603,3 +604,26 @@ def test_preserve_sites_against_group_by_is_refused(tmp_path: Path, refused) -> 
         "slide-cv", "--preserve-sites", "--group-by", "patient", "--out", out, out=out
     )
     assert "--preserve-sites and --group-by patient contradict each other" in message
+
+
+def test_progress_writes_few_lines_to_a_log() -> None:
+    code = """
+import sys, time
+from tcgn_mil.experiments.main import main
+
+sys.argv = ["tcgn-mil", "--version"]
+try:
+    main()
+except SystemExit:
+    pass
+from tqdm import tqdm
+
+for _ in tqdm(range(40), desc="slides"):
+    time.sleep(0.03)
+"""
+    environment = {name: value for name, value in os.environ.items() if "TQDM" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    updates = done.stderr.count("slides:")
+    assert 1 <= updates <= 2, done.stderr
