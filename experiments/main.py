@@ -39,7 +39,7 @@ _UNWRITABLE = {
     errno.EDQUOT: _MORE_SPACE,
 }
 
-_SECONDS_BETWEEN_LOG_LINES = "30"
+SECONDS_BETWEEN_LOG_LINES = "30"
 
 
 def main() -> None:
@@ -62,11 +62,12 @@ def main() -> None:
 def _slow_progress_for_a_log() -> None:
     """Let progress bars write a line now and then, since a log file keeps every line of them.
 
-    tqdm reads these variables when it is first imported, which the verbs do later. A value that
-    the user has set stays.
+    A bar that ends before its first line is due writes none, such as that of a short epoch. tqdm
+    reads these variables when it is first imported, which the verbs do later. A value that the
+    user has set stays.
     """
-    for name in ("TQDM_MININTERVAL", "TQDM_MAXINTERVAL"):
-        os.environ.setdefault(name, _SECONDS_BETWEEN_LOG_LINES)
+    for name in ("TQDM_DELAY", "TQDM_MININTERVAL", "TQDM_MAXINTERVAL"):
+        os.environ.setdefault(name, SECONDS_BETWEEN_LOG_LINES)
 
 
 def make_app() -> typer.Typer:

@@ -147,7 +147,7 @@ def fit(
         loss = loop.epoch(epoch, epoch_batches(epoch))
         score = _score(judged, validate)
         history.epochs.append({"loss": loss, "score": score})
-        bar.set_postfix(loss=f"{loss:.4f}", score=f"{score:.4f}")
+        bar.set_postfix(loss=f"{loss:.4f}", score=f"{score:.4f}", refresh=False)
         if config.keep == "last" or (math.isfinite(score) and score > history.best_score):
             history.best_epoch, history.best_score = epoch, score
             state.keep_best()
