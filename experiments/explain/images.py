@@ -26,6 +26,7 @@ from tcgn_mil.inference.spots import predict_spots
 from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.feature_files import find_features, read_feature_info
 from tcgn_mil.io.spot_files import find_sections, read_patches, read_spots
+from tcgn_mil.models.component_regression import ComponentRegression
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.targets.spots import spot_expression
 from tcgn_mil.text import preview
@@ -226,6 +227,12 @@ class ExplainedSlides:
             tuple(genes),
             models_for_encoder(self.encoder.identity, load_fold_models(folder)),
         )
+        if any(isinstance(fold.model, ComponentRegression) for fold in self.folds):
+            raise InputError(
+                "the model is a regression on mean features and has no tiles to explain",
+                path=folder,
+                fix="give a run of tcgn-mil finetune --model attention",
+            )
         self.panel = union_panel(self.folds)
         find_genes(genes, self.panel, path=folder)
         self.features = find_features(features)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +11,35 @@ from tcgn_mil.experiments.predict.config import PredictConfig
 from tcgn_mil.experiments.predict.maps import check_set_names
 from tcgn_mil.inference.fold_models import FoldModel
 from tcgn_mil.io.gene_list import read_gene_table
+from tcgn_mil.models.component_regression import ComponentRegression
 from tcgn_mil.signatures.gene_sets import read_gene_sets
 from tcgn_mil.signatures.set_weights import CoveredSets, covered_sets
 from tcgn_mil.types.genes import GenePanel
 
 _DEFAULT_GENES = 4
+
+
+def has_tile_scores(models: Sequence[FoldModel]) -> bool:
+    """Return whether tiles can be scored, which a regression on mean features cannot do."""
+    return not any(isinstance(fold.model, ComponentRegression) for fold in models)
+
+
+def without_maps(config: PredictConfig) -> PredictConfig:
+    """Turn off maps for models without tile scores.
+
+    Raises
+    ------
+    InputError
+        If maps of a gene or of gene sets were asked for.
+    """
+    if config.maps and (config.map_genes or config.map_signatures):
+        raise InputError(
+            "the model is a regression on the mean features of a patient and has no scores of"
+            " tiles, so no map can be drawn",
+            path=config.model,
+            fix="remove the options for maps, or train with --model attention",
+        )
+    return dataclasses.replace(config, maps=False)
 
 
 def genes_to_draw(config: PredictConfig, panel: GenePanel) -> tuple[str, ...]:

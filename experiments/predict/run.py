@@ -21,7 +21,12 @@ from tqdm import tqdm
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.predict.config import PredictConfig, SlideOptions
 from tcgn_mil.experiments.predict.from_slides import encode_slides
-from tcgn_mil.experiments.predict.map_selection import gene_sets_to_draw, genes_to_draw
+from tcgn_mil.experiments.predict.map_selection import (
+    gene_sets_to_draw,
+    genes_to_draw,
+    has_tile_scores,
+    without_maps,
+)
 from tcgn_mil.experiments.predict.maps import write_maps
 from tcgn_mil.experiments.predict.tables import write_prediction
 from tcgn_mil.experiments.runs.run_folder import begin_run, read_run
@@ -115,6 +120,8 @@ def _predict_features(
     features = find_features(config.features)
     models = _models_for(features, load_fold_models(config.model))
     panel = union_panel(models)
+    if not has_tile_scores(models):
+        config = without_maps(config)
     # What cannot be drawn is refused before the folder is made and before minutes of prediction.
     genes = genes_to_draw(config, panel)
     signatures = gene_sets_to_draw(config, genes, models)

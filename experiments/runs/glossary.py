@@ -68,6 +68,7 @@ TERMS: Mapping[str, str] = {
 PREDICTORS = {
     "model": "model",
     "ridge_mean_features": "ridge on mean features",
+    "kernel_mean_features": "kernel ridge on mean features",
     "ridge_colour": "ridge on colour",
     "zero_shot": "zero-shot (spots only)",
     "untrained": "untrained network",

@@ -29,6 +29,7 @@ Cohort = Annotated[Path | None, config_option(FinetuneConfig, "cohort")]
 Features = Annotated[Path | None, config_option(FinetuneConfig, "features")]
 Encoder = Annotated[Path | None, config_option(FinetuneConfig, "encoder")]
 Folds = Annotated[Path | None, config_option(FinetuneConfig, "folds")]
+Model = Annotated[str | None, config_option(FinetuneConfig, "model.kind", "--model")]
 PreserveSites = Annotated[
     bool,
     typer.Option(
@@ -44,6 +45,7 @@ def finetune(
     features: Features = None,
     encoder: Encoder = None,
     out: Out = Path("slide-model"),
+    model: Model = None,
     folds: Folds = None,
     preserve_sites: PreserveSites = False,
     encoder_train: Annotated[str | None, config_option(FinetuneConfig, "encoder_train")] = None,
@@ -59,6 +61,7 @@ def finetune(
         "cohort": cohort,
         "features": features,
         "encoder": encoder,
+        "model.kind": model,
         "folds": folds,
         "group_by": "site" if preserve_sites else None,
         "encoder_train": encoder_train,
@@ -77,6 +80,7 @@ def slide_cross_validation(
     features: Features = None,
     encoder: Encoder = None,
     out: Out = Path("slide-cv"),
+    model: Model = None,
     folds: Folds = None,
     group_by: Annotated[str | None, config_option(SlideCvConfig, "group_by")] = None,
     preserve_sites: PreserveSites = False,
@@ -92,7 +96,7 @@ def slide_cross_validation(
     if compare is not None:
         from tcgn_mil.experiments.slide_level.compare_runs import compare_runs
 
-        others = (encoder, folds, group_by, preserve_sites, config, overrides, show_config)
+        others = (encoder, model, folds, group_by, preserve_sites, config, overrides, show_config)
         return compare_and_print(compare_runs, compare, out, others)
     if preserve_sites and group_by not in (None, "site"):
         raise InputError(
@@ -103,6 +107,7 @@ def slide_cross_validation(
         "cohort": cohort,
         "features": features,
         "encoder": encoder,
+        "model.kind": model,
         "folds": folds,
         "group_by": "site" if preserve_sites else group_by,
     }

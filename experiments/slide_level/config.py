@@ -149,6 +149,12 @@ class FinetuneConfig:
                 " encoder",
                 fix="remove model.spot_hidden from the config",
             )
+        if self.model.form == "additive" and self.model.kind in ("ridge", "kernel"):
+            raise InputError(
+                f"model.form=additive is a form of the network, but model.kind is"
+                f" {self.model.kind}",
+                fix="set model.kind=attention, or model.form=pooled",
+            )
         if self.encoder_train != "none":
             self._check_tuning()
 
@@ -158,6 +164,12 @@ class FinetuneConfig:
             raise InputError(
                 f"encoder_train={self.encoder_train} needs {' and '.join(missing)}",
                 fix="give the encoder that made the features, the slides, and the folder of tiles",
+            )
+        if self.model.kind in ("ridge", "kernel"):
+            raise InputError(
+                f"encoder_train={self.encoder_train} trains through a network, but model.kind is"
+                f" {self.model.kind}",
+                fix="set model.kind=attention, or encoder_train=none",
             )
         if self.several_slides != "bag":
             raise InputError(

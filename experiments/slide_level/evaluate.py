@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tcgn_mil.baselines import ridge_predictions
 from tcgn_mil.statistics.bootstrap import patient_bootstrap, percentile_interval
 from tcgn_mil.statistics.gene_metrics import median_over_genes
 from tcgn_mil.statistics.out_of_fold import combined_r, fold_correlations, pooled_metrics
@@ -21,7 +20,7 @@ from tcgn_mil.statistics.p_values import MAX_Q, benjamini_hochberg, null_p_value
 
 MODEL, UNTRAINED = "model", "untrained"
 # Baselines that a predictable gene must beat.
-GATES = ("ridge_colour", "ridge_mean_features", "zero_shot", UNTRAINED)
+GATES = ("ridge_colour", "ridge_mean_features", "kernel_mean_features", "zero_shot", UNTRAINED)
 _SEQUOIA_P, _SEQUOIA_Q = 0.05, 0.2
 
 
@@ -50,41 +49,6 @@ class SlideTables(NamedTuple):
 
     genes: pd.DataFrame
     headline: pd.DataFrame
-
-
-def patient_baselines(
-    train: Mapping[str, NDArray[np.floating]],
-    train_targets: NDArray[np.floating],
-    test: Mapping[str, NDArray[np.floating]],
-) -> dict[str, NDArray[np.float32]]:
-    """Predict by the training mean, and by ridge regression on each kind of descriptor.
-
-    Parameters
-    ----------
-    train, test
-        (M_train, F) and (M_test, F) descriptors by name, for example ``mean_features``.
-    train_targets
-        (M_train, G), NaN where a value is missing.
-
-    Returns
-    -------
-    (M_test, G) predictions by the name of the baseline; NaN for genes without a training value.
-    """
-    count = len(next(iter(test.values())))
-    unknown = ~np.isfinite(train_targets).any(axis=0)
-    # A gene without any value gets the placeholder 0, so that ridge can be fitted to all genes at
-    # once; its predictions are set to NaN below.
-    with_placeholders = np.where(unknown, 0, train_targets)
-    train_mean = np.nanmean(with_placeholders, axis=0)
-    # Ridge regression cannot leave single values out, so a missing one becomes the gene's mean.
-    complete_targets = np.where(np.isfinite(with_placeholders), with_placeholders, train_mean)
-    predictions = {"training_mean": np.broadcast_to(train_mean, (count, len(train_mean)))}
-    for name, descriptors in train.items():
-        predictions[f"ridge_{name}"] = ridge_predictions(descriptors, complete_targets, test[name])
-    return {
-        name: np.where(unknown, np.nan, values).astype(np.float32)
-        for name, values in predictions.items()
-    }
 
 
 def out_of_fold_tables(

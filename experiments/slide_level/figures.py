@@ -19,6 +19,7 @@ from tcgn_mil.statistics.fold_combination import FOLD_NULL_SD
 LABELS = {
     MODEL: "model",
     "ridge_mean_features": "ridge on mean features",
+    "kernel_mean_features": "kernel ridge on mean features",
     "ridge_colour": "ridge on colour",
     "zero_shot": "zero-shot (spots only)",
     "untrained": "untrained network",

@@ -6,7 +6,7 @@ one fit is not valid (docs/protocol.md, section Predictable genes).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +25,17 @@ from tcgn_mil.training.permutation_null import NullBags, Refit, refit_prediction
 from tcgn_mil.types.folds import Fold
 from tcgn_mil.types.genes import GenePanel
 
+# Yields the (M_test, G) predictions of each refit in order, given a function from the number of a
+# refit to its permuted targets, and the number of refits.
+Refits = Callable[[Callable[[int], FoldTargets], int], Iterator[NDArray[np.float32]]]
+
 
 def permuted_correlations(
     config: FinetuneConfig,
     data: CohortData,
     fold: Fold,
     panel: GenePanel,
-    bags: Mapping[str, PatientBags],
-    new_model: Callable[[FoldTargets, int], SlideRegressor],
-    training: TrainingConfig,
+    refits: Refits,
     path: Path,
 ) -> NDArray[np.float32]:
     """Return the correlations of the test patients in refits on permuted labels.
@@ -48,12 +50,8 @@ def permuted_correlations(
         The split.
     panel
         The G genes of the fold.
-    bags
-        Bags of the training, validation and test patients.
-    new_model
-        Makes a model before training from permuted targets and a seed.
-    training
-        Training settings of the fold.
+    refits
+        Fits the model to permuted targets and predicts the test patients.
     path
         File that keeps the result, so that a run which was killed does not refit again.
 
@@ -70,29 +68,64 @@ def permuted_correlations(
     site_of = data.sites if config.group_by == "site" else {}
     strata = {name: (site_of.get(name, ""), data.cohorts.get(name, "")) for name in data.patients}
     orders = permutations(data.patients, data.donors, strata, count=config.refits, seed=config.seed)
-    # Training targets are by bag (a patient can have several), validation targets by patient.
-    train, val = data.rows_of(fold.train)[bags["train"].owner], data.rows_of(fold.val)
     test, cohort_of = data.rows_of(fold.test), data.cohort_of(fold.test)
     # The permuted truth of a refit is kept until the refit has made its predictions.
     truth: dict[int, NDArray[np.float32]] = {}
 
-    def start(number: int) -> Refit:
+    def permuted(number: int) -> FoldTargets:
         # The transform of the targets is fitted anew, as it is for the model itself.
-        permuted = targets_of(data, fold, columns, data.values[orders[number]])
-        truth[number], scaled = permuted.values[test], permuted.scaled
-        return Refit(new_model(permuted, training.seed * 1000 + number), scaled[train], scaled[val])
+        targets = targets_of(data, fold, columns, data.values[orders[number]])
+        truth[number] = targets.values[test]
+        return targets
 
-    predicted = refit_predictions(
-        start,
-        config.refits,
-        NullBags(**bags),
-        training,
-        max_tiles=config.max_tiles,
-        description=f"fold {fold.index}, refits",
-    )
     correlations = [
         np.stack(fold_correlations(truth.pop(number), values, cohort_of))
-        for number, values in enumerate(predicted)
+        for number, values in enumerate(refits(permuted, config.refits))
     ]
     write_array(path, np.stack(correlations, axis=1).astype(np.float32))
     return read_array(path)
+
+
+def network_refits(
+    config: FinetuneConfig,
+    data: CohortData,
+    fold: Fold,
+    bags: Mapping[str, PatientBags],
+    new_model: Callable[[FoldTargets, int], SlideRegressor],
+    training: TrainingConfig,
+) -> Refits:
+    """Return the refits of an attention network.
+
+    Parameters
+    ----------
+    config, data, fold
+        As in :func:`permuted_correlations`.
+    bags
+        Bags of the training, validation and test patients.
+    new_model
+        Makes a model before training from permuted targets and a seed.
+    training
+        Training settings of the fold.
+    """
+    # Training targets are by bag (a patient can have several), validation targets by patient.
+    train, val = data.rows_of(fold.train)[bags["train"].owner], data.rows_of(fold.val)
+
+    def refits(permuted: Callable[[int], FoldTargets], count: int) -> Iterator[NDArray[np.float32]]:
+        def start(number: int) -> Refit:
+            targets = permuted(number)
+            return Refit(
+                new_model(targets, training.seed * 1000 + number),
+                targets.scaled[train],
+                targets.scaled[val],
+            )
+
+        return refit_predictions(
+            start,
+            count,
+            NullBags(**bags),
+            training,
+            max_tiles=config.max_tiles,
+            description=f"fold {fold.index}, refits",
+        )
+
+    return refits

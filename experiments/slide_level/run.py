@@ -6,6 +6,7 @@ p-values come (docs/protocol.md, section Predictable genes).
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tcgn_mil.inference.out_of_distribution import write_reference
 from tcgn_mil.io.atomic import write_csv, write_json
 from tcgn_mil.models.aggregators import aggregator_class
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
+from tcgn_mil.settings.slide_model import Kind
 from tcgn_mil.types.folds import Fold
 
 KIND = "finetune"
@@ -69,6 +71,7 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
     source = _tile_source(config)
     out_dir = begin_run(out_dir, KIND, config)
     data, pixels = _read_inputs(config, source)
+    config = _with_kind(config, data)
     folds = _folds(config, data)
     digests, done = input_digests(config, data, folds), finished_summary(out_dir)
     check_same_inputs(out_dir, digests, finished=done is not None)
@@ -84,6 +87,15 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
         write_reference(out_dir, tuned_means(data, folds, out_dir))
     spot_genes = () if study.spots is None else study.spots.panel.genes
     return write_results(config, data, results, out_dir, spot_genes=spot_genes)
+
+
+def _with_kind(config: FinetuneConfig, data: CohortData) -> FinetuneConfig:
+    """Replace the kind ``auto`` by the kind that it means for a cohort."""
+    if config.model.kind != "auto":
+        return config
+    needs_network = config.model.form == "additive" or config.encoder_train != "none"
+    kind: Kind = "kernel" if data.single_vectors and not needs_network else "attention"
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, kind=kind))
 
 
 def _tile_source(config: FinetuneConfig) -> TileSource | None:

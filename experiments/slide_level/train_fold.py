@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,16 +21,23 @@ from tcgn_mil.batches.feature_bags import (
 from tcgn_mil.batches.patient_bags import PatientBags
 from tcgn_mil.checkpoints import SlideModelInfo, save_slide_model
 from tcgn_mil.config import as_plain
+from tcgn_mil.experiments.slide_level.baselines import patient_baselines
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
-from tcgn_mil.experiments.slide_level.evaluate import MODEL, UNTRAINED, patient_baselines
+from tcgn_mil.experiments.slide_level.evaluate import MODEL, UNTRAINED
 from tcgn_mil.experiments.slide_level.fold_results import FoldResult
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
 from tcgn_mil.experiments.slide_level.inputs.pixels import SlidePixels
 from tcgn_mil.experiments.slide_level.inputs.spot_initialisation import SpotInitialisation
 from tcgn_mil.experiments.slide_level.inputs.targets import FoldTargets, fold_targets
-from tcgn_mil.experiments.slide_level.permuted_refits import permuted_correlations
+from tcgn_mil.experiments.slide_level.permuted_refits import (
+    Refits,
+    network_refits,
+    permuted_correlations,
+)
+from tcgn_mil.experiments.slide_level.regression_fold import fit_regression
 from tcgn_mil.experiments.slide_level.tune_encoder import TunedFold, tune
 from tcgn_mil.inference.slides import predict_bag
+from tcgn_mil.models.component_regression import ComponentRegression
 from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.training.loop import fit
@@ -72,6 +79,43 @@ def train_fold(study: SlideLevelStudy, fold: Fold) -> FoldResult:
     """
     config, data = study.config, study.data
     targets = fold_targets(config, data, fold)
+    fitted = (
+        _train_network(study, fold, targets)
+        if config.model.kind == "attention"
+        else _fit_regression(study, fold, targets)
+    )
+    _save(study, fold, targets, fitted.model, fitted.encoder)
+    predictions = {
+        **{name: targets.scaler.unscale(values) for name, values in fitted.standardised.items()},
+        **_baselines(study, fold, targets),
+    }
+    null_r = None
+    if config.refits:
+        path = study.out_dir / "null" / f"fold{fold.index}.npy"
+        null_r = permuted_correlations(config, data, fold, targets.panel, fitted.refits, path)
+    truth = targets.values[data.rows_of(fold.test)]
+    return FoldResult(fold, targets.panel, truth, predictions, fitted.history, null_r)
+
+
+class _FittedFold(NamedTuple):
+    """Model of a fold, and its standardised predictions of the test patients by name."""
+
+    model: SlideRegressor | ComponentRegression
+    standardised: dict[str, NDArray[np.float32]]
+    history: list[dict[str, float]]
+    encoder: str
+    refits: Refits
+
+
+def _fit_regression(study: SlideLevelStudy, fold: Fold, targets: FoldTargets) -> _FittedFold:
+    fitted = fit_regression(study.config.model, study.data, fold, targets)
+    return _FittedFold(
+        fitted.model, {MODEL: fitted.predicted}, [], study.data.encoder, fitted.refits
+    )
+
+
+def _train_network(study: SlideLevelStudy, fold: Fold, targets: FoldTargets) -> _FittedFold:
+    config, data = study.config, study.data
     # Each fold has a seed of its own, so that it gives the same result alone and among others.
     training = dataclasses.replace(config.training, seed=config.seed * 1000 + fold.index)
     bags = _bags_by_part(study, fold, targets.scaled, training.seed)
@@ -90,30 +134,21 @@ def train_fold(study: SlideLevelStudy, fold: Fold) -> FoldResult:
         predicted = _predict_tuned(study, fold, tuned, targets.scaled, frozen)
         standardised = {MODEL: predicted, "frozen_encoder": frozen}
         model, encoder = tuned.regressor, tuned.encoder
-    _save(study, fold, targets, model, encoder)
-    predictions = {
-        **{name: targets.scaler.unscale(values) for name, values in standardised.items()},
-        **_baselines(study, fold, targets),
-        UNTRAINED: targets.scaler.unscale(untrained),
-    }
-    null_r = None
-    if config.refits:
-        null_r = permuted_correlations(
-            config,
-            data,
-            fold,
-            targets.panel,
-            bags,
-            lambda permuted, seed: _new_model(study, fold, permuted, statistics, seed),
-            training,
-            study.out_dir / "null" / f"fold{fold.index}.npy",
-        )
-    truth = targets.values[data.rows_of(fold.test)]
-    return FoldResult(fold, targets.panel, truth, predictions, history, null_r)
+
+    def new_model(permuted: FoldTargets, seed: int) -> SlideRegressor:
+        return _new_model(study, fold, permuted, statistics, seed)
+
+    refits = network_refits(config, data, fold, bags, new_model, training)
+    standardised[UNTRAINED] = untrained
+    return _FittedFold(model, standardised, history, encoder, refits)
 
 
 def _save(
-    study: SlideLevelStudy, fold: Fold, targets: FoldTargets, model: SlideRegressor, encoder: str
+    study: SlideLevelStudy,
+    fold: Fold,
+    targets: FoldTargets,
+    model: SlideRegressor | ComponentRegression,
+    encoder: str,
 ) -> None:
     data = study.data
     info = SlideModelInfo(
@@ -263,7 +298,7 @@ def _predict_tuned(
 def _baselines(
     study: SlideLevelStudy, fold: Fold, targets: FoldTargets
 ) -> dict[str, NDArray[np.float32]]:
-    """Predict the test patients by the training mean, by ridge regression and zero-shot.
+    """Predict the test patients by the training mean, by simple regressions and zero-shot.
 
     The baselines are fitted on training and validation patients together, because the model has
     used both: early stopping reads the validation patients.

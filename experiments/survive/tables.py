@@ -17,6 +17,7 @@ from tcgn_mil.experiments.survive.regression_tables import (
     screen_table,
 )
 from tcgn_mil.experiments.survive.sources import CLINICAL, ExpressionSource
+from tcgn_mil.statistics.rank_normaliser import RankNormaliser
 from tcgn_mil.survival.accuracy import (
     INTERVAL,
     Accuracy,
@@ -25,7 +26,6 @@ from tcgn_mil.survival.accuracy import (
     fold_accuracy,
     mean_over_folds,
 )
-from tcgn_mil.targets.bulk import RankNormaliser
 from tcgn_mil.types.outcomes import SurvivalTable
 
 SIGNATURES = "each signature by itself, chosen beforehand; q over signatures"

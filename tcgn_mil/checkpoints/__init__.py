@@ -13,6 +13,7 @@ from tcgn_mil.checkpoints.encoders import (
     save_encoder,
 )
 from tcgn_mil.checkpoints.slide_models import (
+    SlideModel,
     SlideModelInfo,
     load_slide_model,
     read_slide_model_info,
@@ -22,6 +23,7 @@ from tcgn_mil.models.weights import weights_digest
 
 __all__ = [
     "EncoderInfo",
+    "SlideModel",
     "SlideModelInfo",
     "check_genes",
     "load_encoder",

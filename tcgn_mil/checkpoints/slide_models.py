@@ -16,6 +16,7 @@ from tcgn_mil.checkpoints.file_format import (
     write_checkpoint,
 )
 from tcgn_mil.errors import InputError
+from tcgn_mil.models.component_regression import KERNELS, ComponentRegression
 from tcgn_mil.models.published import check_tensors
 from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.models.weights import read_tensors
@@ -70,7 +71,10 @@ class SlideModelInfo:
     tiling: Mapping[str, Any] = field(default_factory=dict)
 
 
-def save_slide_model(path: str | Path, model: SlideRegressor, info: SlideModelInfo) -> None:
+SlideModel = SlideRegressor | ComponentRegression
+
+
+def save_slide_model(path: str | Path, model: SlideModel, info: SlideModelInfo) -> None:
     """Write a model to ``<name>.safetensors``, and the header to ``<name>.json`` as well.
 
     Raises
@@ -107,7 +111,8 @@ def read_slide_model_info(path: str | Path) -> SlideModelInfo:
         fold = header["fold"]
         parts = (tuple(fold[part]) for part in ("train", "val", "test"))
         return SlideModelInfo(
-            config=MilConfig(**header["config"]),
+            # Checkpoints from before there were closed-form models do not state the kind.
+            config=MilConfig(**{"kind": "attention", **header["config"]}),
             in_features=int(header["in_features"]),
             unit=header["unit"],
             encoder=header["encoder"],
@@ -119,7 +124,7 @@ def read_slide_model_info(path: str | Path) -> SlideModelInfo:
         )
 
 
-def load_slide_model(path: str | Path) -> tuple[SlideRegressor, SlideModelInfo]:
+def load_slide_model(path: str | Path) -> tuple[SlideModel, SlideModelInfo]:
     """Load a slide model from a checkpoint.
 
     Parameters
@@ -139,7 +144,7 @@ def load_slide_model(path: str | Path) -> tuple[SlideRegressor, SlideModelInfo]:
     """
     info = read_slide_model_info(path)
     with naming_the_file(path):
-        model = SlideRegressor(info.in_features, len(info.panel), info.config)
+        model = _empty_model(info)
     tensors = read_tensors(path)
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     try:
@@ -150,3 +155,12 @@ def load_slide_model(path: str | Path) -> tuple[SlideRegressor, SlideModelInfo]:
         ) from None
     model.load_state_dict(tensors)
     return model.eval(), info
+
+
+def _empty_model(info: SlideModelInfo) -> SlideModel:
+    if info.config.kind in KERNELS:
+        patients = len(info.fold.train) + len(info.fold.val)
+        return ComponentRegression(
+            info.in_features, len(info.panel), info.config, patients=patients
+        )
+    return SlideRegressor(info.in_features, len(info.panel), info.config)

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tcgn_mil.batches.bag_files import Bag
-from tcgn_mil.checkpoints import SlideModelInfo, load_slide_model
+from tcgn_mil.checkpoints import SlideModel, SlideModelInfo, load_slide_model
+from tcgn_mil.errors import InputError
 from tcgn_mil.inference.slides import BagPrediction, predict_bag
-from tcgn_mil.models.slide_regressor import SlideRegressor
+from tcgn_mil.models.component_regression import ComponentRegression
 from tcgn_mil.types.genes import GenePanel
 
 TRAINING_SLIDES = "slides.csv"
@@ -22,7 +24,7 @@ TRAINING_SLIDES = "slides.csv"
 class FoldModel:
     """Model of one fold, with the facts of its checkpoint."""
 
-    model: SlideRegressor
+    model: SlideModel
     info: SlideModelInfo
 
     def predict(self, bag: Bag, tile_genes: Sequence[int]) -> BagPrediction:
@@ -37,7 +39,15 @@ class FoldModel:
             Tiles of all slides of the patient.
         tile_genes
             Columns of the genes for which tiles are scored.
+
+        Raises
+        ------
+        InputError
+            If tiles are to be scored by a model without tile scores (``model.kind`` is ridge or
+            kernel).
         """
+        if isinstance(self.model, ComponentRegression):
+            return _predict_by_means(self.model, bag, tile_genes)
         config = self.info.provenance.get("config", {})
         if config.get("several_slides") != "mean":
             return predict_bag(self.model, bag, tile_genes=tile_genes)
@@ -53,6 +63,38 @@ class FoldModel:
         return BagPrediction(
             np.mean([part.expression for part in parts], axis=0), attention, scores
         )
+
+
+def _predict_by_means(
+    model: ComponentRegression, bag: Bag, tile_genes: Sequence[int]
+) -> BagPrediction:
+    """Predict from the mean over the tiles of each slide, and then over slides."""
+    if len(tile_genes):
+        raise InputError(
+            f"a model of kind {model.config.kind} reads the mean over tiles and has no tile scores",
+            fix="draw no maps (--no-maps), or train with --model attention",
+        )
+    attention = np.empty(len(bag.features), dtype=np.float32)
+    slides = np.unique(bag.slide_index)
+    means = []
+    for index in slides:
+        rows = bag.slide_index == index
+        means.append(mean_of_known(bag.features[rows]))
+        attention[rows] = 1 / (rows.sum() * len(slides))
+    features = mean_of_known(np.stack(means))
+    return BagPrediction(
+        model.predict(features[None])[0],
+        attention,
+        np.empty((len(bag.features), 0), dtype=np.float32),
+    )
+
+
+def mean_of_known(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Average (N, D) over rows, leaving out missing values; NaN where all are missing."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0).sum(axis=0, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / known.sum(axis=0), dtype=np.float32)
 
 
 def load_fold_models(folder: str | Path) -> list[FoldModel]:

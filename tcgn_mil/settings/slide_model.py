@@ -1,4 +1,4 @@
-"""Settings of the slide model (:class:`tcgn_mil.models.slide_regressor.SlideRegressor`)."""
+"""Settings of the slide model, a network or a closed-form regression (``tcgn_mil.models``)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import Field
 from tcgn_mil.config import config_class
 from tcgn_mil.errors import InputError
 
+Kind = Literal["auto", "attention", "ridge", "kernel"]
 Form = Literal["pooled", "additive"]
 EncoderTrain = Literal["none", "last", "all"]
 
@@ -17,6 +18,19 @@ EncoderTrain = Literal["none", "last", "all"]
 class MilConfig:
     """Kind and size of the slide model."""
 
+    kind: Kind = Field(
+        "auto",
+        description="Kind of the slide model: attention is the network that pools tiles; ridge and"
+        " kernel are closed-form regressions on the mean features of a patient, linear and"
+        " Gaussian, which predict principal components of expression; auto is kernel if every"
+        " slide has one feature vector, and attention otherwise.",
+    )
+    components: int = Field(
+        50,
+        ge=1,
+        description="Principal components of expression that ridge and kernel predict, each with"
+        " penalties of its own.",
+    )
     pooling: str = Field(
         "gated",
         description="Aggregator of the tiles: gated attention; for comparison attention without"

@@ -7,7 +7,8 @@ import pytest
 from scipy import sparse, stats
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.targets.bulk import RankNormaliser, expressed_genes, standardise_within
+from tcgn_mil.statistics.rank_normaliser import RankNormaliser
+from tcgn_mil.targets.bulk import expressed_genes, standardise_within
 from tcgn_mil.targets.spots import choose_spot_panel, detection, spot_expression, total_counts
 
 COUNTS = np.array([[1, 3, 0, 6], [0, 0, 5, 5], [2, 0, 0, 0]])

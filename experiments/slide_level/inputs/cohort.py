@@ -66,6 +66,8 @@ class CohortData:
         have it, ``colour``.
     dropped
         Slides and patients that cannot be used, with the columns kind, id and reason.
+    single_vectors
+        Whether every slide has one feature vector, as in tables of slide features.
     """
 
     patients: tuple[str, ...]
@@ -84,6 +86,7 @@ class CohortData:
     tiling: dict[str, Any]
     descriptors: dict[str, NDArray[np.float32]]
     dropped: pd.DataFrame
+    single_vectors: bool = False
 
     @property
     def training_unit(self) -> str:
@@ -185,6 +188,7 @@ def load_cohort(
         tiling=shared_tiling([slide.info for slide in every]),
         descriptors=_descriptors(slides),
         dropped=pd.DataFrame(dropped, columns=["kind", "id", "reason"]),
+        single_vectors=all(slide.info.n_tiles == 1 for slide in every),
     )
 
 
