@@ -30,6 +30,7 @@ Features = Annotated[Path | None, config_option(FinetuneConfig, "features")]
 Encoder = Annotated[Path | None, config_option(FinetuneConfig, "encoder")]
 Folds = Annotated[Path | None, config_option(FinetuneConfig, "folds")]
 Model = Annotated[str | None, config_option(FinetuneConfig, "model.kind", "--model")]
+Targets = Annotated[str | None, config_option(FinetuneConfig, "targets")]
 PreserveSites = Annotated[
     bool,
     typer.Option(
@@ -46,6 +47,7 @@ def finetune(
     encoder: Encoder = None,
     out: Out = Path("slide-model"),
     model: Model = None,
+    targets: Targets = None,
     folds: Folds = None,
     preserve_sites: PreserveSites = False,
     encoder_train: Annotated[str | None, config_option(FinetuneConfig, "encoder_train")] = None,
@@ -62,6 +64,7 @@ def finetune(
         "features": features,
         "encoder": encoder,
         "model.kind": model,
+        "targets": targets,
         "folds": folds,
         "group_by": "site" if preserve_sites else None,
         "encoder_train": encoder_train,
@@ -81,6 +84,7 @@ def slide_cross_validation(
     encoder: Encoder = None,
     out: Out = Path("slide-cv"),
     model: Model = None,
+    targets: Targets = None,
     folds: Folds = None,
     group_by: Annotated[str | None, config_option(SlideCvConfig, "group_by")] = None,
     preserve_sites: PreserveSites = False,
@@ -96,7 +100,17 @@ def slide_cross_validation(
     if compare is not None:
         from tcgn_mil.experiments.slide_level.compare_runs import compare_runs
 
-        others = (encoder, model, folds, group_by, preserve_sites, config, overrides, show_config)
+        others = (
+            encoder,
+            model,
+            targets,
+            folds,
+            group_by,
+            preserve_sites,
+            config,
+            overrides,
+            show_config,
+        )
         return compare_and_print(compare_runs, compare, out, others)
     if preserve_sites and group_by not in (None, "site"):
         raise InputError(
@@ -108,6 +122,7 @@ def slide_cross_validation(
         "features": features,
         "encoder": encoder,
         "model.kind": model,
+        "targets": targets,
         "folds": folds,
         "group_by": "site" if preserve_sites else group_by,
     }
@@ -124,6 +139,11 @@ def _train(config: FinetuneConfig, out: Path) -> None:
 
 
 def _print_summary(summary: Mapping[str, Any], out: Path) -> None:
+    if by_patient := summary.get("by_patient"):
+        typer.echo("folds by patient:")
+        print_rows(by_patient["headline"])
+        typer.echo(f"{by_patient['predictable']} of {by_patient['genes']} genes predictable\n")
+        typer.echo("folds by tissue source site, the result to report:")
     print_rows(summary["headline"])
     warn_of_leakage(summary)
     for label in summary["labels"]:

@@ -15,6 +15,13 @@ from tcgn_mil.settings.training import TrainingConfig
 CROSS_VALIDATION_REFITS = 50
 
 
+_GROUP_BY = (
+    "Unit that is never split across folds: patient; site (the TCGA tissue source site); or both,"
+    " which makes two runs, by site in the folder itself and by patient in its subfolder"
+    " by-patient. Without enough sites, both is patient."
+)
+
+
 def _tuning_defaults() -> TrainingConfig:
     return TrainingConfig(
         epochs=10, batch_size=16, lr=1e-4, layer_decay=0.7, patience=3, loss="mix"
@@ -59,10 +66,11 @@ class FinetuneConfig:
         " published lists (SurvPath, CLAM, SEQUOIA). Without it, folds are made from the seed.",
     )
     n_folds: int = Field(5, ge=3, description="Number of folds to make.")
-    group_by: Literal["patient", "site"] = Field(
-        "patient",
-        description="Unit that is never split across folds: patient, or site (the TCGA tissue"
-        " source site).",
+    group_by: Literal["patient", "site", "both"] = Field("patient", description=_GROUP_BY)
+    targets: str = Field(
+        "genes",
+        description="What is predicted: genes; signatures, the scores of the shipped gene sets from"
+        " measured expression; or a table of scores with one row per patient.",
     )
     several_slides: Literal["bag", "mean"] = Field(
         "bag",
@@ -155,6 +163,11 @@ class FinetuneConfig:
                 f" {self.model.kind}",
                 fix="set model.kind=attention, or model.form=pooled",
             )
+        if self.targets != "genes" and self.encoder is not None:
+            raise InputError(
+                f"targets is {self.targets}, but an encoder predicts genes",
+                fix="remove --encoder, or set targets=genes",
+            )
         if self.encoder_train != "none":
             self._check_tuning()
 
@@ -187,8 +200,9 @@ class FinetuneConfig:
 
 @config_class
 class SlideCvConfig(FinetuneConfig):
-    """The config of ``slide-cv``: that of ``finetune``, with p-values from refits."""
+    """The config of ``slide-cv``: that of ``finetune``, by site and patient, with refits."""
 
+    group_by: Literal["patient", "site", "both"] = Field("both", description=_GROUP_BY)
     refits: int = Field(
         CROSS_VALIDATION_REFITS,
         ge=0,

@@ -59,4 +59,4 @@ def fit_regression(
             scaled = permuted(number).scaled[used]
             yield inputs.predict(inputs.fit(scaled, config.components), features[test])
 
-    return RegressionFold(model, inputs.predict(weights, features[test]), refits)
+    return RegressionFold(model, model.predict(features[test]), refits)

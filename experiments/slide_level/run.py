@@ -7,6 +7,7 @@ p-values come (docs/protocol.md, section Predictable genes).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData, load_cohort
 from tcgn_mil.experiments.slide_level.inputs.digests import INPUTS, check_same_inputs, input_digests
 from tcgn_mil.experiments.slide_level.inputs.pixels import SlidePixels, with_pixels
+from tcgn_mil.experiments.slide_level.inputs.scores import with_targets
 from tcgn_mil.experiments.slide_level.inputs.spot_initialisation import (
     SpotInitialisation,
     load_spot_initialisation,
@@ -32,9 +34,11 @@ from tcgn_mil.io.atomic import write_csv, write_json
 from tcgn_mil.models.aggregators import aggregator_class
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.settings.slide_model import Kind
+from tcgn_mil.text import counted
 from tcgn_mil.types.folds import Fold
 
 KIND = "finetune"
+BY_PATIENT = "by-patient"
 
 
 def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
@@ -43,7 +47,9 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
     The folder gets ``fold<k>.safetensors``, ``folds.csv``, ``genes.csv``,
     ``predictable_genes.csv``, ``headline.csv``, ``out_of_fold.h5ad``, ``dropped.csv``,
     ``reference.safetensors`` and figures. If the encoder is fine-tuned, it also gets
-    ``encoder<k>.safetensors`` and the features of each fold's test patients.
+    ``encoder<k>.safetensors`` and the features of each fold's test patients. With
+    ``group_by=both``, the folder holds the run with folds by site, and its subfolder
+    ``by-patient`` the run with folds by patient.
 
     A finished run is returned as it is, and an unfinished one continues; both only if its inputs
     are those that it began on.
@@ -72,6 +78,43 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
     out_dir = begin_run(out_dir, KIND, config)
     data, pixels = _read_inputs(config, source)
     config = _with_kind(config, data)
+    if config.group_by != "both":
+        return _run(config, data, pixels, out_dir)
+    by_patient = dataclasses.replace(config, group_by="patient")
+    if (why := _why_no_folds_by_site(config, data)) is not None:
+        return _run(by_patient, data, pixels, out_dir, labels=[why] if why else [])
+    beside = _run(by_patient, data, pixels, begin_run(out_dir / BY_PATIENT, KIND, by_patient))
+    by_site = dataclasses.replace(config, group_by="site")
+    return _run(by_site, data, pixels, out_dir, beside=beside)
+
+
+def _why_no_folds_by_site(config: FinetuneConfig, data: CohortData) -> str | None:
+    """Return why a cohort cannot be divided by site; None if it can.
+
+    The reason is empty if folds are given, which the user knows.
+    """
+    if config.folds is not None:
+        return ""
+    count = len(set(data.sites.values()))
+    if count >= config.n_folds:
+        return None
+    sites = counted(count, "tissue source site") if count else "no tissue source site"
+    return (
+        f"folds by patient only: the cohort has {sites}, fewer than the {config.n_folds} folds, so"
+        " that the result may come in part from differences between sites"
+    )
+
+
+def _run(
+    config: FinetuneConfig,
+    data: CohortData,
+    pixels: SlidePixels | None,
+    out_dir: Path,
+    *,
+    beside: Mapping[str, Any] | None = None,
+    labels: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train and evaluate all folds; `beside` is the summary of the run with folds by patient."""
     folds = _folds(config, data)
     digests, done = input_digests(config, data, folds), finished_summary(out_dir)
     check_same_inputs(out_dir, digests, finished=done is not None)
@@ -86,7 +129,9 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
     if pixels is not None:
         write_reference(out_dir, tuned_means(data, folds, out_dir))
     spot_genes = () if study.spots is None else study.spots.panel.genes
-    return write_results(config, data, results, out_dir, spot_genes=spot_genes)
+    return write_results(
+        config, data, results, out_dir, spot_genes=spot_genes, beside=beside, labels=labels
+    )
 
 
 def _with_kind(config: FinetuneConfig, data: CohortData) -> FinetuneConfig:
@@ -110,7 +155,9 @@ def _read_inputs(
     config: FinetuneConfig, source: TileSource | None
 ) -> tuple[CohortData, SlidePixels | None]:
     """Read the cohort and, if the encoder is fine-tuned, find the tiles of its slides."""
-    data = load_cohort(config.cohort, config.features, pooled=config.cohorts == "pooled")
+    data = with_targets(
+        config, load_cohort(config.cohort, config.features, pooled=config.cohorts == "pooled")
+    )
     pixels = None
     if source is not None:
         data, pixels = with_pixels(config, data, source)

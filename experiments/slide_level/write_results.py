@@ -26,6 +26,7 @@ from tcgn_mil.statistics.p_values import MAX_Q, benjamini_hochberg, null_p_by_ot
 from tcgn_mil.types.folds import Fold
 
 FEW_PATIENTS, FEWEST_REFITS = 10, 50
+_SHOWN_BESIDE = ("patients", "genes", "predictable", "coverage", "null", "headline")
 APPROXIMATE = "approximate p-values: no refits on permuted labels were made (refits=0)"
 
 
@@ -36,6 +37,8 @@ def write_results(
     out_dir: Path,
     *,
     spot_genes: Sequence[str] = (),
+    beside: Mapping[str, Any] | None = None,
+    labels: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Join the folds, and write tables, predictions and figures.
 
@@ -51,6 +54,10 @@ def write_results(
         Folder of the run.
     spot_genes
         Genes of the spots on which the encoder was trained; they are marked in ``genes.csv``.
+    beside
+        Summary of the run with folds by patient, if this run keeps sites together.
+    labels
+        Qualifications of the results beside those that follow from the tables.
 
     Returns
     -------
@@ -81,7 +88,22 @@ def write_results(
     _write_tables(data, joined, tables, out_dir)
     _write_out_of_fold(config, data, joined, genes, out_dir)
     draw_run(tables, joined, out_dir, unit=data.training_unit, stated_coverage=config.coverage)
-    return finish_run(out_dir, _summary(config, data, results, joined, tables, bounds))
+    summary = _summary(config, data, results, joined, tables, bounds)
+    summary["labels"] = [*labels, *summary["labels"]]
+    if beside is not None:
+        write_csv(out_dir / "splits.csv", _both_splits(tables.headline, beside))
+        summary["by_patient"] = {name: beside[name] for name in _SHOWN_BESIDE}
+    return finish_run(out_dir, summary)
+
+
+def _both_splits(by_site: pd.DataFrame, beside: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the headline with folds by site and, below it, the one with folds by patient."""
+    return pd.concat(
+        [
+            by_site.assign(folds_by="site"),
+            pd.DataFrame(beside["headline"]).assign(folds_by="patient"),
+        ]
+    )
 
 
 def _write_tables(data: CohortData, joined: OutOfFold, tables: SlideTables, out_dir: Path) -> None:
@@ -199,6 +221,9 @@ def _summary(
         "folds": len(results),
         "unit": data.training_unit,
         "encoder": data.encoder,
+        "model": config.model.kind,
+        "targets": config.targets,
+        "folds_by": config.group_by,
         "dropped": len(data.dropped),
         "patient_leakage": leaking,
         "labels": _labels(data, results, joined, leaking),

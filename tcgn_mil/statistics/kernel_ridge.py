@@ -114,11 +114,13 @@ class KernelRidge:
     """
 
     def __init__(self, kernel: Float64Array) -> None:
-        values, vectors = np.linalg.eigh(kernel)
-        # The constant vector is an eigenvector of every centred kernel. It belongs to the mean of
-        # the targets, which is not penalised, so that it takes no part in the leave-one-out error.
-        kept = np.arange(len(values)) != np.abs(vectors.sum(axis=0)).argmax()
-        self._values, self._vectors = np.maximum(values[kept], 0), vectors[:, kept]
+        # The constant vector is an eigenvector of every centred kernel, of value 0. It belongs to
+        # the mean of the targets, which is not penalised, so that it takes no part in the
+        # leave-one-out error. Its value is raised above all others, so that it comes last and is
+        # not mixed with other vectors of value 0.
+        raised = kernel + (np.trace(kernel) + 1) / len(kernel)
+        values, vectors = np.linalg.eigh(raised)
+        self._values, self._vectors = np.maximum(values[:-1], 0), vectors[:, :-1]
         # (penalties, n): 1 - h of each sample, divided by the penalty.
         self._left_out = np.stack(
             [np.square(self._vectors) @ (1 / (self._values + penalty)) for penalty in PENALTIES]

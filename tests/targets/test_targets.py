@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import sparse, stats
+from scipy import sparse
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.statistics.rank_normaliser import RankNormaliser
 from tcgn_mil.targets.bulk import expressed_genes, standardise_within
 from tcgn_mil.targets.spots import choose_spot_panel, detection, spot_expression, total_counts
 
@@ -54,23 +53,6 @@ def test_genes_at_their_floor_or_constant_are_left_out() -> None:
         1,
         2,
     ]  # z-scores have no floor
-
-
-def test_rank_scores_are_normal_scores_of_average_ranks() -> None:
-    rng = np.random.default_rng(1)
-    training = rng.standard_cauchy((30, 4)) * 1e3
-    training[3, 2] = training[7, 2]  # a tie
-    scores = RankNormaliser(training)(training)
-    expected = stats.norm.ppf(stats.rankdata(training, axis=0) / 31)
-    np.testing.assert_allclose(scores, expected, rtol=1e-5)
-
-
-def test_new_values_get_scores_between_their_training_neighbours() -> None:
-    training = np.array([[1.0], [2.0], [3.0]])
-    scores = RankNormaliser(training)(np.array([[0.0], [1.5], [2.0], [99.0], [np.nan]])).ravel()
-    known = stats.norm.ppf(np.array([1, 1.5, 2, 3]) / 4)
-    np.testing.assert_allclose(scores[:4], known, atol=1e-6)
-    assert np.isnan(scores[4])
 
 
 def test_cohorts_are_brought_to_one_mean_and_spread_by_their_training_patients() -> None:

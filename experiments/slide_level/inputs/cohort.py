@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,24 @@ class CohortData:
         """Return the row of each of some patients in the cohort."""
         row = {name: index for index, name in enumerate(self.patients)}
         return np.array([row[name] for name in patients], dtype=np.int64)
+
+    def only(self, rows: NDArray[np.int64]) -> CohortData:
+        """Return the cohort with some of its patients (rows of the cohort, in their order)."""
+        patients = tuple(self.patients[row] for row in rows)
+        own = set(patients)
+        kept: dict[str, Any] = {
+            name: {
+                patient: value for patient, value in getattr(self, name).items() if patient in own
+            }
+            for name in ("slides", "sites", "sources", "cohorts", "donors")
+        }
+        return dataclasses.replace(
+            self,
+            patients=patients,
+            values=self.values[rows],
+            descriptors={name: values[rows] for name, values in self.descriptors.items()},
+            **kept,
+        )
 
     def cohort_of(self, patients: Sequence[str]) -> NDArray[np.int64]:
         """Return the number of each patient's cohort; all are 0 if there is one cohort."""
