@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tcgn_mil.experiments.runs.finished_run import (
@@ -26,9 +27,11 @@ def slide_sentence(run: Run) -> str:
     """Return the headline of a slide-level run in a few sentences."""
     rows = {row["predictor"]: row for row in run.summary.get("headline", ())}
     model = rows.get("model", {})
+    of_what = "genes" if run.summary.get("targets", "genes") == "genes" else "scores"
+    by_site = " (folds by tissue source site)" if run.summary.get("folds_by") == "site" else ""
     sentence = (
-        f"Expression from slides: {counted(run.summary['patients'], 'patient')},"
-        f" {run.summary['predictable']} of {run.summary['genes']} genes predictable"
+        f"Expression from slides: {counted(run.summary['patients'], 'patient')}{by_site},"
+        f" {run.summary['predictable']} of {run.summary['genes']} {of_what} predictable"
     )
     if model.get("median_r") is None:
         return f"{sentence}; the test folds are too small for r within them."
@@ -95,6 +98,18 @@ def _headline_section(run: Run) -> Section:
                     "median r (95 % interval)": ("median_r", "low", "high"),
                     "model above by": ("model_above_by", "model_above_low", "model_above_high"),
                     "median pooled r (biased)": "median_pooled_r_biased",
+                    "genes": "genes",
+                },
+            ),
+            *table_of(
+                run,
+                "splits.csv",
+                "The same with folds by tissue source site and by patient",
+                {
+                    "folds by": "folds_by",
+                    "predictor": "predictor",
+                    "median r (95 % interval)": ("median_r", "low", "high"),
+                    "model above by": ("model_above_by", "model_above_low", "model_above_high"),
                     "genes": "genes",
                 },
             ),
@@ -218,24 +233,41 @@ def _pooling(name: str) -> str:
 
 def methods(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     """Return the methods paragraph of a slide-level run."""
-    model, training = config["model"], config["training"]
-    together = (
-        "patients of a tissue source site" if config["group_by"] == "site" else "each patient"
-    )
+    split = summary.get("folds_by", config["group_by"])
+    together = "patients of a tissue source site" if split == "site" else "each patient"
+    targets = config.get("targets", "genes")
+    what = "genes" if targets == "genes" else f"scores ({Path(targets).name})"
     return (
-        f"Expression of {summary['genes']} genes ({summary['unit']}) was predicted from features of"
-        f" the encoder {summary['encoder']} by {_pooling(model['pooling'])} ({model['form']} head,"
-        f" {model['embedding']} values per tile, dropout {model['dropout']}). The model was trained"
-        f" for at most {training['epochs']} epochs with the loss {training['loss']}, in batches of"
-        f" {training['batch_size']} patients, with {training['optimizer']} at a peak learning rate"
-        f" of {training['lr']:g} and a weight decay of {training['weight_decay']:g}; training was"
-        " stopped early by the score on a validation fold. Cross-validation had"
+        f"Expression of {summary['genes']} {what} ({summary['unit']}) was predicted from features"
+        f" of the encoder {summary['encoder']} by {_model_sentence(config, summary)}"
+        " Cross-validation had"
         f" {summary['folds']} folds over {summary['patients']} patients (seed {config['seed']}),"
         f" and {together} stayed in one fold. Genes and scales were taken from training patients"
         " only. Pearson r was computed within test folds and combined by Fisher z with weights"
         f" n - 3; its intervals come from {config['replicates']} resamples of patients within"
         f" folds. {_p_values(config.get('refits', 0))} The p-values were corrected over genes by"
         " the method of Benjamini and Hochberg."
+    )
+
+
+def _model_sentence(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    model, training = config["model"], config["training"]
+    kind = summary.get("model", "attention")
+    if kind != "attention":
+        kernel = "linear" if kind == "ridge" else "Gaussian"
+        return (
+            f"kernel ridge regression ({kernel} kernel) of the first {model['components']}"
+            " principal components of expression on the mean features of a patient, as normal"
+            " scores of their ranks among the training patients. Each component was averaged over"
+            " penalties, weighted by their leave-one-out errors."
+        )
+    return (
+        f"{_pooling(model['pooling'])} ({model['form']} head, {model['embedding']} values per tile,"
+        f" dropout {model['dropout']}). The model was trained for at most {training['epochs']}"
+        f" epochs with the loss {training['loss']}, in batches of {training['batch_size']}"
+        f" patients, with {training['optimizer']} at a peak learning rate of {training['lr']:g} and"
+        f" a weight decay of {training['weight_decay']:g}; training was stopped early by the score"
+        " on a validation fold."
     )
 
 

@@ -1,0 +1,247 @@
+"""Write the tables of the study of TCGA cohorts into its page, and draw its figures.
+
+A table stands in the page between ``<!-- table NAME -->`` and ``<!-- end -->``; the text around the
+tables is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.benchmarks.tcga import figures, measure
+from tcgn_mil.experiments.benchmarks.tcga.commands import CohortFiles
+from tcgn_mil.io.atomic import write_csv, write_text
+
+FOLLOW = ("leukocyte_fraction", "lymphocyte_infiltration_signature_score", "immune_subtype")
+_NAMES = {
+    "ridge_mean_features": "ridge",
+    "kernel_mean_features": "kernel ridge",
+    "site": "tissue source site",
+}
+
+
+def write_page(path: Path, cohorts: Sequence[CohortFiles], seeds: Sequence[int]) -> None:
+    """Replace the tables of a page, and write its figures and the numbers as CSV.
+
+    Parameters
+    ----------
+    path
+        The page; its figures are written beside it as ``tcga_*.png``.
+    cohorts
+        Cohorts of the study, whose runs are finished.
+    seeds
+        Seeds of the folds.
+    """
+    numbers = cohorts[0].out / "numbers"
+    immune = [files for files in cohorts if files.immune_scores.is_file()]
+    found = {
+        "genes": measure.genes_over_seeds(cohorts, seeds),
+        "models": measure.models(cohorts, seeds[0]),
+        "signatures": pd.concat(
+            [
+                measure.signatures(files, seeds[0], split)
+                for files in immune
+                for split in measure.SPLITS
+            ]
+        ),
+        "panimmune": pd.concat(
+            [measure.panimmune(files, split) for files in immune for split in measure.SPLITS]
+        ),
+        "associations": measure.associations(immune, FOLLOW),
+        "survival": measure.survival(immune),
+        "transfer": measure.transfers(immune),
+    }
+    for name, table in found.items():
+        write_csv(numbers / f"{name}.csv", table)
+    text = path.read_text(encoding="utf-8")
+    for name, rows in {
+        "genes": genes_table(found["genes"]),
+        "calibration": calibration_table(found["genes"]),
+        "models": models_table(found["models"]),
+        "signatures": signatures_table(found["signatures"], found["panimmune"]),
+        "scores": scores_table(found["panimmune"]),
+        "transfer": transfer_table(found["transfer"]),
+        "survival": survival_table(found["survival"]),
+    }.items():
+        text = replace_table(text, name, rows, path=path)
+    write_text(path, text)
+    figures.draw_overview(found, cohorts, seeds[0], path.with_name("tcga.png"))
+
+
+def replace_table(text: str, name: str, rows: Sequence[Sequence[str]], *, path: Path) -> str:
+    """Replace the table between the markers of `name` in the text of a page.
+
+    Raises
+    ------
+    InputError
+        If the page has no such markers.
+    """
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    pattern = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    if pattern.search(text) is None:
+        raise InputError(
+            f"has no place for the table {name}",
+            path=path,
+            fix=f"add the lines '<!-- table {name} -->' and '<!-- end -->'",
+        )
+    return pattern.sub(lambda match: match[1] + "\n".join(lines) + "\n" + match[2], text)
+
+
+def genes_table(table: pd.DataFrame) -> list[list[str]]:
+    """Return the rows of the main table: the model beside ridge and kernel ridge."""
+    rows = [
+        [
+            "cohort",
+            "folds by",
+            "patients",
+            "model (95 % interval)",
+            "ridge",
+            "kernel ridge",
+            "model above the better one (interval; range over seeds)",
+            "predictable genes",
+        ]
+    ]
+    for row in table.itertuples():
+        rows.append(
+            [
+                row.cohort,
+                _NAMES.get(row._2, row._2),
+                str(row.patients),
+                f"**{row.model:.3f}** ({row.low:.3f} to {row.high:.3f})",
+                f"{row.ridge_mean_features:.3f}",
+                f"{row.kernel_mean_features:.3f}",
+                f"{row.above:+.3f} ({row.above_low:+.3f} to {row.above_high:+.3f};"
+                f" {row.lowest:+.3f} to {row.highest:+.3f})",
+                f"{row.predictable:,} of {row.genes:,}",
+            ]
+        )
+    return rows
+
+
+def calibration_table(table: pd.DataFrame) -> list[list[str]]:
+    """Return the coverage of the intervals and the calibration of the p-values."""
+    rows = [
+        [
+            "cohort",
+            "folds by",
+            "90 % intervals cover",
+            "null genes with p < 0.05",
+            "null runs with a gene of q < 0.05",
+        ]
+    ]
+    for row in table.itertuples():
+        rows.append(
+            [
+                row.cohort,
+                _NAMES.get(row._2, row._2),
+                f"{row.coverage:.1%}".replace("%", " %"),
+                f"{row.null_share:.1%}".replace("%", " %"),
+                f"{row.null_hits:.0%}".replace("%", " %"),
+            ]
+        )
+    return rows
+
+
+def models_table(table: pd.DataFrame) -> list[list[str]]:
+    """Return the median r of each kind of model."""
+    rows = [["cohort", "folds by", "`kernel`", "`ridge`", "`attention`"]]
+    for row in table.itertuples():
+        rows.append(
+            [
+                row.cohort,
+                _NAMES.get(row._2, row._2),
+                *(f"{value:.3f}" for value in (row.kernel, row.ridge, row.attention)),
+            ]
+        )
+    return rows
+
+
+def signatures_table(sets: pd.DataFrame, scores: pd.DataFrame) -> list[list[str]]:
+    """Return median r of the shipped signatures and of the published scores."""
+    rows = [
+        [
+            "cohort",
+            "folds by",
+            "shipped signatures",
+            "through predicted genes",
+            "predicted directly",
+            "published scores, predicted directly",
+        ]
+    ]
+    for (cohort, split), part in sets.groupby(["cohort", "split"], sort=False):
+        own = scores[(scores["cohort"] == cohort) & (scores["split"] == split)]
+        rows.append(
+            [
+                str(cohort),
+                _NAMES.get(str(split), str(split)),
+                str(len(part)),
+                f"{part['through genes'].median():.3f}",
+                f"{part['directly'].median():.3f}",
+                f"{own['r_model'].median():.3f} ({len(own)})",
+            ]
+        )
+    return rows
+
+
+def scores_table(scores: pd.DataFrame, count: int = 8) -> list[list[str]]:
+    """Return the published scores that are predicted best on average, with folds by site."""
+    by_site = scores[scores["split"] == "site"]
+    wide = by_site.pivot(index="gene", columns="cohort", values="r_model")
+    best = wide.dropna().mean(axis=1).sort_values(ascending=False).index[:count]
+    rows = [["score", *map(str, wide.columns)]]
+    rows += [[str(name), *(f"{value:.2f}" for value in wide.loc[name])] for name in best]
+    return rows
+
+
+def transfer_table(table: pd.DataFrame) -> list[list[str]]:
+    """Return how well models predict another cohort."""
+    rows = [
+        [
+            "trained on",
+            "target",
+            "patients",
+            "genes: median r",
+            "own scale",
+            "signatures: median r",
+            "own scale",
+            "90 % intervals cover",
+            "flagged as out of distribution",
+        ]
+    ]
+    for row in table.to_dict("records"):
+        rows.append(
+            [
+                row["trained on"],
+                row["target"],
+                str(row["patients"]),
+                f"{row['r']:.3f}",
+                f"{row['r own scale']:.3f}",
+                f"{row['signatures']:.3f}",
+                f"{row['signatures own scale']:.3f}",
+                f"{row['coverage']:.1%}".replace("%", " %"),
+                f"{row['flagged']:.0%}".replace("%", " %"),
+            ]
+        )
+    return rows
+
+
+def survival_table(table: pd.DataFrame) -> list[list[str]]:
+    """Return C of the clinical model, of expression, and of both."""
+    rows = [["cohort", "endpoint", *dict.fromkeys(table["model"])]]
+    for (cohort, endpoint), part in table.groupby(["cohort", "endpoint"], sort=False):
+        by_model = part.set_index("model")
+        cells = []
+        for model in rows[0][2:]:
+            if model not in by_model.index:
+                cells.append("")
+                continue
+            row = by_model.loc[model]
+            cells.append(f"{row['c']:.3f} ({row['low']:.3f} to {row['high']:.3f})")
+        rows.append([str(cohort), str(endpoint), *cells])
+    return rows
