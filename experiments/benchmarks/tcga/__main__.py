@@ -3,7 +3,8 @@
     python -m tcgn_mil.experiments.benchmarks.tcga --data DATA --out runs/tcga \\
         --cohort BRCA --cohort LUAD --cohort LUSC --seeds 5 --page experiments/results/tcga.md
 
-Every step is a command of ``tcgn-mil``, which is printed. Finished steps are not run again. With ``--tables`` nothing is run, and the page is written from the folders of an earlier study.
+Every step is a command of ``tcgn-mil``, which is printed. Finished steps are not run again. With
+``--tables`` nothing is run, and the page is written from the folders of an earlier study.
 """
 
 from __future__ import annotations

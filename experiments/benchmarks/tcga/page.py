@@ -107,18 +107,18 @@ def genes_table(table: pd.DataFrame) -> list[list[str]]:
             "predictable genes",
         ]
     ]
-    for row in table.itertuples():
+    for row in table.to_dict("records"):
         rows.append(
             [
-                row.cohort,
-                _NAMES.get(row._2, row._2),
-                str(row.patients),
-                f"**{row.model:.3f}** ({row.low:.3f} to {row.high:.3f})",
-                f"{row.ridge_mean_features:.3f}",
-                f"{row.kernel_mean_features:.3f}",
-                f"{row.above:+.3f} ({row.above_low:+.3f} to {row.above_high:+.3f};"
-                f" {row.lowest:+.3f} to {row.highest:+.3f})",
-                f"{row.predictable:,} of {row.genes:,}",
+                row["cohort"],
+                _NAMES.get(row["folds by"], row["folds by"]),
+                str(row["patients"]),
+                f"**{row['model']:.3f}** ({row['low']:.3f} to {row['high']:.3f})",
+                f"{row['ridge_mean_features']:.3f}",
+                f"{row['kernel_mean_features']:.3f}",
+                f"{row['above']:+.3f} ({row['above_low']:+.3f} to {row['above_high']:+.3f};"
+                f" {row['lowest']:+.3f} to {row['highest']:+.3f})",
+                f"{row['predictable']:,} of {row['genes']:,}",
             ]
         )
     return rows
@@ -135,14 +135,14 @@ def calibration_table(table: pd.DataFrame) -> list[list[str]]:
             "null runs with a gene of q < 0.05",
         ]
     ]
-    for row in table.itertuples():
+    for row in table.to_dict("records"):
         rows.append(
             [
-                row.cohort,
-                _NAMES.get(row._2, row._2),
-                f"{row.coverage:.1%}".replace("%", " %"),
-                f"{row.null_share:.1%}".replace("%", " %"),
-                f"{row.null_hits:.0%}".replace("%", " %"),
+                row["cohort"],
+                _NAMES.get(row["folds by"], row["folds by"]),
+                f"{row['coverage']:.1%}".replace("%", " %"),
+                f"{row['null_share']:.1%}".replace("%", " %"),
+                f"{row['null_hits']:.0%}".replace("%", " %"),
             ]
         )
     return rows
@@ -151,12 +151,12 @@ def calibration_table(table: pd.DataFrame) -> list[list[str]]:
 def models_table(table: pd.DataFrame) -> list[list[str]]:
     """Return the median r of each kind of model."""
     rows = [["cohort", "folds by", "`kernel`", "`ridge`", "`attention`"]]
-    for row in table.itertuples():
+    for row in table.to_dict("records"):
         rows.append(
             [
-                row.cohort,
-                _NAMES.get(row._2, row._2),
-                *(f"{value:.3f}" for value in (row.kernel, row.ridge, row.attention)),
+                row["cohort"],
+                _NAMES.get(row["folds by"], row["folds by"]),
+                *(f"{value:.3f}" for value in (row["kernel"], row["ridge"], row["attention"])),
             ]
         )
     return rows
