@@ -10,8 +10,7 @@ memory. The HDF5 file has these datasets and root attributes:
 - ``slide_id``, ``patient_id``, ``encoder``, ``schema_version``; ``spec``, ``provenance``,
   ``stain`` (optional) and ``tiling`` (optional) as JSON; ``positions`` if not level-0 pixels.
 
-Features are finite. Only those of tables (:attr:`FeatureInfo.may_be_missing`) may hold NaN, which
-then is a missing value: a table often lacks single values, whereas NaN from an encoder is a fault.
+Features are finite. Those of tables (:attr:`FeatureInfo.may_be_missing`) may also be missing (NaN).
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ from tcgn_mil.io.hdf5 import (
     read_stain,
     tile_spec,
     write_stain,
+    write_text_dataset,
 )
 from tcgn_mil.types.features import LEVEL0, POSITIONS, FeatureInfo, SlideFeatures
 from tcgn_mil.types.tiles import TileSet
@@ -131,8 +131,7 @@ def write_feature_blocks(
     Raises
     ------
     InputError
-        If a feature is infinite, or NaN where no value may be missing. No file is left under the
-        final name.
+        If a feature is not finite, and not a missing value. No file is left under the final name.
     """
     with create_hdf5(path, **made_by) as file:
         shape = (info.n_tiles, info.width)
@@ -150,7 +149,7 @@ def write_feature_blocks(
         if colour is not None:
             file.create_dataset("colour", data=colour.astype(np.float32))
         if names:
-            _write_names(file, names)
+            write_text_dataset(file, "feature_names", names)
         file.attrs["slide_id"] = info.slide_id
         file.attrs["patient_id"] = info.patient_id
         file.attrs["encoder"] = info.encoder
@@ -160,13 +159,6 @@ def write_feature_blocks(
         write_stain(file, info.stain)
         if info.tiling:
             file.attrs["tiling"] = json.dumps(dict(info.tiling), sort_keys=True)
-
-
-def _write_names(file: h5py.File, names: Sequence[str]) -> None:
-    """Write the names as text of one length, which HDF5 can compress."""
-    encoded = [name.encode() for name in names]
-    text = h5py.string_dtype("utf-8", max(map(len, encoded)))
-    file.create_dataset("feature_names", data=np.array(encoded, dtype=text), compression="gzip")
 
 
 def _is_valid(features: NDArray[np.floating], info: FeatureInfo) -> NDArray[np.bool_]:
@@ -229,8 +221,8 @@ def read_features(path: str | Path, rows: NDArray[np.int64] | None = None) -> Sl
     Raises
     ------
     InputError
-        If the file is missing, damaged or not a feature file, or a feature is infinite, or NaN
-        where no value may be missing.
+        If the file is missing, damaged or not a feature file, or if a feature is neither finite nor
+        a missing value.
     """
     with open_hdf5(path, kind="feature", needs=("features", "coords")) as file:
         info = _info(file)
@@ -252,21 +244,10 @@ def read_features(path: str | Path, rows: NDArray[np.int64] | None = None) -> Sl
 def read_feature_names(path: str | Path) -> tuple[str, ...]:
     """Read the names of the features.
 
-    Parameters
-    ----------
-    path
-        A feature file.
-
     Returns
     -------
     tuple of str
-        The D names of features that were imported from a table. Empty for those of an encoder,
-        which have no names.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, damaged or not a feature file.
+        The D names of features that were imported from a table. Empty for those of an encoder.
 
     Examples
     --------
@@ -275,9 +256,8 @@ def read_feature_names(path: str | Path) -> tuple[str, ...]:
     >>> spec = TileSpec.for_slide(PatchSize(), slide_mpp=0.25, level_downsamples=[1])
     >>> info = FeatureInfo("S1", "P1", 1, 2, "table:nuclei", spec)
     >>> values, coords = np.array([[4.2, np.nan]], np.float32), np.zeros((1, 2), np.int64)
-    >>> write_feature_blocks(
-    ...     "S1.h5", [values], coords, info, dtype=values.dtype, names=["area", "axis"]
-    ... )
+    >>> names = ["area", "axis"]
+    >>> write_feature_blocks("S1.h5", [values], coords, info, dtype=values.dtype, names=names)
     >>> read_feature_names("S1.h5")
     ('area', 'axis')
     """
@@ -285,12 +265,6 @@ def read_feature_names(path: str | Path) -> tuple[str, ...]:
         if "feature_names" not in file:
             return ()
         return tuple(file["feature_names"].asstr()[:])
-
-
-def read_source_name(path: str | Path) -> str:
-    """Return the name of the file that features were imported from; empty if they were encoded."""
-    with open_hdf5(path, kind="feature", needs=("features", "coords")) as file:
-        return str(json_attr(file, "provenance", kind="feature").get("imported_from", ""))
 
 
 def _read_rows(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -310,11 +284,6 @@ def _read_rows(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> NDArray[np.flo
 
 def read_mean_colour(path: str | Path) -> NDArray[np.float32] | None:
     """Return the mean of the colour statistics over the tiles.
-
-    Parameters
-    ----------
-    path
-        A feature file.
 
     Returns
     -------

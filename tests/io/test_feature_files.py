@@ -16,7 +16,6 @@ from tcgn_mil.io.feature_files import (
     read_feature_names,
     read_features,
     read_mean_colour,
-    read_source_name,
     write_feature_blocks,
     write_features,
 )
@@ -124,15 +123,13 @@ def test_features_of_tables_may_be_missing_but_not_infinite(tmp_path: Path) -> N
         read_features(path)
 
 
-def test_names_and_source_of_features_are_kept(tmp_path: Path) -> None:
+def test_names_of_features_are_kept(tmp_path: Path) -> None:
     names = ("area µm2", "TOTAL [CELLS] IN [TUMOR], ALL", "x")
     row = np.zeros(3, np.float32)
-    write_row(tmp_path / "a.h5", row, "table:x", names=names, imported_from="t.csv.gz")
+    write_row(tmp_path / "a.h5", row, "table:x", names=names)
     assert read_feature_names(tmp_path / "a.h5") == names
-    assert read_source_name(tmp_path / "a.h5") == "t.csv.gz"
     write(tmp_path / "b.h5", values())
     assert read_feature_names(tmp_path / "b.h5") == ()
-    assert read_source_name(tmp_path / "b.h5") == ""
 
 
 def test_arrays_of_different_lengths_are_refused(tmp_path: Path) -> None:
