@@ -153,6 +153,10 @@ def test_equal_rows_are_one_and_different_rows_of_a_slide_are_refused(
     table["x"] = [1, 2, np.nan]
     with pytest.raises(InputError, match="slide s has several rows with different values"):
         import_table(save(tmp_path / "t.csv", table), "x", out)
+    table |= {"x": [1, 2, 1], "patient_id": ["p", "q", "r"]}  # equal values of two patients
+    settings = TableSettings(slide_column="slide")
+    with pytest.raises(InputError, match="slide s has several rows"):
+        import_table(save(tmp_path / "t.csv", table), "x", out, settings=settings)
 
 
 def test_a_patient_named_twice_needs_a_column_of_slides(tmp_path: Path, out: Path) -> None:
