@@ -196,14 +196,14 @@ def _import_tables(
     patients: Path | None,
     settings: TableSettings,
 ) -> None:
-    from tcgn_mil.preprocessing.features.feature_table import import_table
+    from tcgn_mil.preprocessing.features.feature_table import import_tables
     from tcgn_mil.preprocessing.slides.names import slide_facts
 
     facts_of = None if patients is None else slide_facts(patients)
     done: list[FeatureInfo] = []
     failures: list[Failure] = []
-    for table in tables:
-        result = import_table(table, encoder, out, settings=settings, facts_of=facts_of)
+    results = import_tables(tables, encoder, out, settings=settings, facts_of=facts_of)
+    for table, result in zip(tables, results, strict=True):
         for note in result.notes:
             typer.echo(f"{table.name}: {note}", err=True)
         done += result.done

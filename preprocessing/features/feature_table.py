@@ -16,7 +16,8 @@ the table of the next cohort may vary where this one does not.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.io.feature_files import write_feature_blocks
+from tcgn_mil.io.tables.formats import table_module
 from tcgn_mil.preprocessing.features.readers.table import read_feature_table, read_names
 from tcgn_mil.preprocessing.features.settings import TableSettings
 from tcgn_mil.preprocessing.features.table_columns import TableColumns, assign_columns
@@ -143,6 +145,30 @@ def import_table(
     folder.finish(done, failures, report)
     notes = describe_columns(report, columns, patients_given=facts_of is not None)
     return ImportedTable(done, failures, notes + repeated)
+
+
+def import_tables(
+    paths: Sequence[str | Path],
+    encoder: str | None,
+    out_dir: str | Path,
+    *,
+    settings: TableSettings | None = None,
+    facts_of: Callable[[str], SlideFacts] | None = None,
+) -> Iterator[ImportedTable]:
+    """Import the tables of several cohorts into one folder, one after another.
+
+    The parameters are those of :func:`import_table`. A column that is to be left out has to be in
+    one of the tables, and need not be in all. The result of a table is yielded before the next
+    table is read.
+    """
+    settings = settings or TableSettings()
+    names = [set(table_module(path).column_names(path)) for path in paths]
+    nowhere = set(settings.leave_out).difference(*names)
+    for path, own in zip(paths, names, strict=True):
+        # A name that no table has stays, so that the first table reports it.
+        leave_out = tuple(name for name in settings.leave_out if name in own | nowhere)
+        own_settings = replace(settings, leave_out=leave_out)
+        yield import_table(path, encoder, out_dir, settings=own_settings, facts_of=facts_of)
 
 
 def table_identity(encoder: str, features: Sequence[str]) -> str:

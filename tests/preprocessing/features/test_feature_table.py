@@ -268,9 +268,10 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
 
 def test_the_command_imports_several_tables_and_reports_on_stderr(run, tmp_path: Path) -> None:
     for name, slide in (("a.csv", "11"), ("b.csv", "12")):
-        columns = {"slide": [slide], "patient": [PATIENTS[0]], "x": [1.0], "HRD_Score": [2.0]}
-        save(tmp_path / name, columns)
+        save(tmp_path / name, {"slide": [slide], "patient": [PATIENTS[0]], "x": [1.0]})
     tables = (tmp_path / "a.csv", tmp_path / "b.csv")
+    only_here = {"slide": ["12"], "patient": [PATIENTS[0]], "x": [1.0], "HRD_Score": [2.0]}
+    save(tables[1], only_here)  # a column of one of the tables can be left out
     options = ("--encoder", "hif", "--leave-out", "HRD_Score", "--out", tmp_path / "out")
     code, said, err = run(*tables, *options)
     assert code == 0, err
@@ -285,9 +286,12 @@ def test_the_command_imports_several_tables_and_reports_on_stderr(run, tmp_path:
         (("--mpp", 0.5), "--mpp: has no effect on a table"),
         (("--patients", "p.csv", "--patient-column", "x"), "both say which patient"),
     ):
-        code, _, err = run(tables[0], "--encoder", "hif", *given, "--out", tmp_path / "no")
+        code, _, err = run(tables[1], "--encoder", "hif", *given, "--out", tmp_path / "no")
         assert code == 2
         assert message in err
+    code, _, err = run(*tables, "--encoder", "hif", "--leave-out", "no", "--out", tmp_path / "no")
+    assert code == 2
+    assert "a.csv: has no column 'no'" in err
     (tmp_path / "clam").mkdir()
     code, _, err = run(tmp_path / "clam", "--leave-out", "x", "--out", tmp_path / "no")
     assert code == 2
