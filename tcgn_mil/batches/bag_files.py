@@ -21,7 +21,7 @@ class Bag(NamedTuple):
     Attributes
     ----------
     features
-        (N, D) float32.
+        (N, D) float32. NaN is a missing value, which only features from a table may have.
     coords
         (N, 2) int64, x and y in level-0 pixels.
     slide_index
@@ -97,6 +97,33 @@ def check_same_encoder(infos: Sequence[FeatureInfo], paths: Sequence[str | Path]
                 " --stain-reference, or all without",
             )
     return first
+
+
+def mean_features(features: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Average features over tiles, or over slides, leaving missing values out.
+
+    Parameters
+    ----------
+    features
+        (N, D), NaN where a value is missing.
+
+    Returns
+    -------
+    (D,) float32, NaN for a feature that is missing in all N rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mean_features(np.array([[1.0, np.nan], [3.0, 5.0]]))
+    array([2., 5.], dtype=float32)
+    """
+    mean = features.mean(axis=0, dtype=np.float64)
+    if np.isnan(mean).any():
+        known = ~np.isnan(features)
+        total = np.where(known, features, 0).sum(axis=0, dtype=np.float64)
+        count = known.sum(axis=0)
+        mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean.astype(np.float32)
 
 
 def read_bag(

@@ -225,15 +225,28 @@ def feature_statistics(dataset: BagDataset, *, max_tiles: int | None) -> Feature
     """Compute mean and standard deviation of the tiles of a dataset (the training patients).
 
     Each patient has the same weight, whatever its number of tiles. Patients are read one at a time,
-    with a sample of `max_tiles` tiles if this is not None.
+    with a sample of `max_tiles` tiles if this is not None. A missing value (NaN) is left out, and a
+    feature without any value has mean 0 and standard deviation 1.
     """
     mean = np.zeros(1)
     square = np.zeros(1)
+    unknown = np.zeros(1)  # for each feature, the share of patients without a value
     epoch = dataset.epoch(0, batch_size=1, max_tiles=max_tiles)
     for row in range(len(dataset)):
         tiles = epoch.bag(row).features.astype(np.float64)
-        mean = mean + tiles.mean(axis=0) / len(dataset)
-        square = square + np.square(tiles).mean(axis=0) / len(dataset)
+        of_patient = tiles.mean(axis=0)
+        square_of_patient = np.square(tiles).mean(axis=0)
+        if np.isnan(of_patient).any():
+            known = ~np.isnan(tiles)
+            count = np.maximum(known.sum(axis=0), 1)
+            of_patient = np.where(known, tiles, 0).sum(axis=0) / count
+            square_of_patient = np.square(np.where(known, tiles, 0)).sum(axis=0) / count
+            unknown = unknown + ~known.any(axis=0) / len(dataset)
+        mean = mean + of_patient / len(dataset)
+        square = square + square_of_patient / len(dataset)
+    # The sums hold 0 for a patient without a value. Where no value is missing, the divisor is 1.
+    share_known = np.maximum(1 - unknown, 1 / len(dataset))
+    mean, square = mean / share_known, square / share_known
     std = np.sqrt(np.maximum(square - np.square(mean), 0))
     std = np.where(std > _MIN_RELATIVE_SD * np.maximum(np.abs(mean), 1e-3), std, 1.0)
     return FeatureStatistics(torch.from_numpy(mean).float(), torch.from_numpy(std).float())

@@ -58,8 +58,12 @@ class Reference:
     distances: NDArray[np.float32]
 
     def distance(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Compute the distances (M,) of mean features (M, D); the formula is in the module."""
+        """Compute the distances (M,) of mean features (M, D); the formula is in the module.
+
+        A missing value (NaN) counts as the mean.
+        """
         standard = (np.asarray(features, dtype=np.float64) - self.mean) / self.scale
+        standard = np.where(np.isnan(standard), 0, standard)
         scores = standard @ self.components.T
         residual = np.square(standard - scores @ self.components).sum(axis=1)
         residual = residual / max(float(self.residual[0]), _EPSILON)
@@ -78,7 +82,7 @@ def fit_reference(features: NDArray[np.floating], *, seed: int = 0) -> Reference
     Parameters
     ----------
     features
-        (M, D) mean features of the training patients.
+        (M, D) mean features of the training patients; NaN where a value is missing.
     seed
         Seed of the groups of patients that are left out.
 
@@ -102,7 +106,11 @@ def fit_reference(features: NDArray[np.floating], *, seed: int = 0) -> Reference
 
 
 def _fit(features: NDArray[np.float64], distances: NDArray[np.float64]) -> Reference:
-    mean, scale = features.mean(axis=0), features.std(axis=0)
+    known = ~np.isnan(features)
+    count = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, features, 0).sum(axis=0) / count
+    features = np.where(known, features, mean)
+    scale = features.std(axis=0)
     # A smaller spread is rounding of float16 features, which must not be magnified.
     scale = np.where(scale > 1e-4 * np.maximum(np.abs(mean), 1e-3), scale, 1.0)
     standard = (features - mean) / scale

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcgn_mil.batches.bag_files import read_bag
+from tcgn_mil.batches.bag_files import mean_features, read_bag
 from tcgn_mil.inference.fold_models import FoldModel, models_for_patient
 from tcgn_mil.io.feature_files import read_feature_info
 from tcgn_mil.signatures.gene_sets import GeneSet
@@ -45,7 +45,8 @@ class PatientPrediction:
     slide_index
         (N,) index of each tile's slide in `infos`.
     mean_features
-        (D,) mean over the tiles of each slide, and then over slides.
+        (D,) mean over the tiles of each slide, and then over slides; NaN for a feature without a
+        value.
     """
 
     mean: NDArray[np.float32]
@@ -120,12 +121,13 @@ def predict_patient(
         signature_scores=signature_scores,
         coords=bag.coords,
         slide_index=bag.slide_index,
-        mean_features=np.mean(
-            [
-                bag.features[bag.slide_index == index].mean(axis=0)
-                for index in np.unique(bag.slide_index)
-            ],
-            axis=0,
+        mean_features=mean_features(
+            np.stack(
+                [
+                    mean_features(bag.features[bag.slide_index == index])
+                    for index in np.unique(bag.slide_index)
+                ]
+            )
         ),
     )
 

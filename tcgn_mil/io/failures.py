@@ -33,6 +33,18 @@ class Failure:
     likely_fix: str = ""
 
 
+def read_failures(folder: str | Path) -> list[Failure]:
+    """Read the rows of failures.csv; there are none if the folder has no such file."""
+    import pandas as pd
+
+    path = Path(folder) / FILE_NAME
+    if not path.is_file():
+        return []
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    columns = [column.name for column in fields(Failure)]
+    return [Failure(*row) for row in table[columns].itertuples(index=False)]
+
+
 def write_failures(folder: str | Path, failures: Sequence[Failure]) -> None:
     """Write failures.csv, or remove an older one if nothing failed.
 

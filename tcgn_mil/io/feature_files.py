@@ -6,14 +6,17 @@ memory. The HDF5 file has these datasets and root attributes:
 - ``features`` (N, D) float16 or float32;
 - ``coords`` (N, 2) int64, top-left corners in level-0 pixels, x then y;
 - ``colour`` (N, 30) float32, colour statistics of the tiles for the colour baseline (optional);
+- ``feature_names`` (D,) UTF-8 text, for features that were imported from a table (optional);
 - ``slide_id``, ``patient_id``, ``encoder``, ``schema_version``; ``spec``, ``provenance``,
   ``stain`` (optional) and ``tiling`` (optional) as JSON; ``positions`` if not level-0 pixels.
+
+Features are finite. Those of tables (:attr:`FeatureInfo.may_be_missing`) may also be missing (NaN).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from tcgn_mil.io.hdf5 import (
     read_stain,
     tile_spec,
     write_stain,
+    write_text_dataset,
 )
 from tcgn_mil.types.features import LEVEL0, POSITIONS, FeatureInfo, SlideFeatures
 from tcgn_mil.types.tiles import TileSet
@@ -100,6 +104,7 @@ def write_feature_blocks(
     *,
     dtype: np.dtype,
     colour: NDArray[np.floating] | None = None,
+    names: Sequence[str] = (),
     **made_by: Any,
 ) -> None:
     """Write the features of a slide block by block, so that only one block is in memory.
@@ -118,13 +123,15 @@ def write_feature_blocks(
         Type in which the features are stored.
     colour
         (N, 30) colour statistics, or None.
+    names
+        Names of the D features, if they have names.
     **made_by
         Values to add to the provenance.
 
     Raises
     ------
     InputError
-        If a feature is not finite. No file is left under the final name.
+        If a feature is not finite, and not a missing value. No file is left under the final name.
     """
     with create_hdf5(path, **made_by) as file:
         shape = (info.n_tiles, info.width)
@@ -141,6 +148,8 @@ def write_feature_blocks(
         file.create_dataset("coords", data=coords.astype(np.int64))
         if colour is not None:
             file.create_dataset("colour", data=colour.astype(np.float32))
+        if names:
+            write_text_dataset(file, "feature_names", names)
         file.attrs["slide_id"] = info.slide_id
         file.attrs["patient_id"] = info.patient_id
         file.attrs["encoder"] = info.encoder
@@ -152,10 +161,15 @@ def write_feature_blocks(
             file.attrs["tiling"] = json.dumps(dict(info.tiling), sort_keys=True)
 
 
+def _is_valid(features: NDArray[np.floating], info: FeatureInfo) -> NDArray[np.bool_]:
+    """Return where features are finite, or missing if they may be."""
+    return ~np.isinf(features) if info.may_be_missing else np.isfinite(features)
+
+
 def _check_finite(
     block: NDArray[np.floating], row: int, coords: NDArray[np.int64], info: FeatureInfo
 ) -> None:
-    bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
+    bad = np.flatnonzero(~_is_valid(block, info).all(axis=1))
     if bad.size:
         first = int(bad[0])
         where = tuple(int(v) for v in coords[row + first])
@@ -207,7 +221,8 @@ def read_features(path: str | Path, rows: NDArray[np.int64] | None = None) -> Sl
     Raises
     ------
     InputError
-        If the file is missing, damaged or not a feature file, or a feature is not finite.
+        If the file is missing, damaged or not a feature file, or if a feature is neither finite nor
+        a missing value.
     """
     with open_hdf5(path, kind="feature", needs=("features", "coords")) as file:
         info = _info(file)
@@ -217,13 +232,39 @@ def read_features(path: str | Path, rows: NDArray[np.int64] | None = None) -> Sl
             features = _read_rows(file["features"], rows).astype(np.float32, copy=False)
             coords = file["coords"][:][rows]
     check_coords(coords, path=path)
-    if not np.isfinite(features).all():
+    if not _is_valid(features, info).all():
         raise InputError(
             "holds features that are not finite (NaN or infinity)",
             path=path,
             fix="encode the slide again",
         )
     return SlideFeatures(features, coords.astype(np.int64), info)
+
+
+def read_feature_names(path: str | Path) -> tuple[str, ...]:
+    """Read the names of the features.
+
+    Returns
+    -------
+    tuple of str
+        The D names of features that were imported from a table. Empty for those of an encoder.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
+    >>> spec = TileSpec.for_slide(PatchSize(), slide_mpp=0.25, level_downsamples=[1])
+    >>> info = FeatureInfo("S1", "P1", 1, 2, "table:nuclei", spec)
+    >>> values, coords = np.array([[4.2, np.nan]], np.float32), np.zeros((1, 2), np.int64)
+    >>> names = ["area", "axis"]
+    >>> write_feature_blocks("S1.h5", [values], coords, info, dtype=values.dtype, names=names)
+    >>> read_feature_names("S1.h5")
+    ('area', 'axis')
+    """
+    with open_hdf5(path, kind="feature", needs=("features", "coords")) as file:
+        if "feature_names" not in file:
+            return ()
+        return tuple(file["feature_names"].asstr()[:])
 
 
 def _read_rows(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -243,11 +284,6 @@ def _read_rows(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> NDArray[np.flo
 
 def read_mean_colour(path: str | Path) -> NDArray[np.float32] | None:
     """Return the mean of the colour statistics over the tiles.
-
-    Parameters
-    ----------
-    path
-        A feature file.
 
     Returns
     -------

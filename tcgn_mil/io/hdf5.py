@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -221,6 +221,13 @@ def read_stain(file: h5py.File, *, kind: str) -> Stain | None:
             path=file.filename,
             fix="make the file again",
         ) from error
+
+
+def write_text_dataset(file: h5py.File, name: str, values: Sequence[str]) -> None:
+    """Write text in UTF-8, padded to one length, because HDF5 compresses no other text."""
+    encoded = [value.encode() for value in values]
+    text = h5py.string_dtype("utf-8", max(map(len, encoded)))
+    file.create_dataset(name, data=np.array(encoded, dtype=text), compression="gzip")
 
 
 def check_coords(coords: np.ndarray, *, path: str | Path) -> None:

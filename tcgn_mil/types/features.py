@@ -14,6 +14,8 @@ from tcgn_mil.types.tiles import Stain
 
 # Meaning of the coordinates. Other tools store features with scaled coordinates, or with none.
 LEVEL0, SCALED, UNKNOWN = POSITIONS = ("level-0 pixels", "tile pixels", "unknown")
+# Beginning of the encoder's identity for features that were imported from a table of slides.
+TABLE = "table:"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class FeatureInfo:
     tiling: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def may_be_missing(self) -> bool:
+        """Whether NaN is a missing value. In the features of an encoder it is an error."""
+        return self.encoder.startswith(TABLE)
+
+    @property
     def patch(self) -> PatchSize:
         """Physical field of a tile."""
         return self.spec.patch
@@ -64,7 +71,7 @@ class SlideFeatures(NamedTuple):
     Attributes
     ----------
     features
-        (N, D) float32.
+        (N, D) float32. NaN is a missing value, which only features from a table may have.
     coords
         (N, 2) int64.
     info

@@ -11,7 +11,7 @@ import torch
 from tile_sets import tile_set
 
 from tcgn_mil.batches import bag_files
-from tcgn_mil.batches.bag_files import read_bag
+from tcgn_mil.batches.bag_files import mean_features, read_bag
 from tcgn_mil.batches.feature_bags import BagDataset, collate, feature_statistics
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.feature_files import read_features, write_features
@@ -181,6 +181,34 @@ def test_features_that_do_not_vary_are_not_magnified(tmp_path: Path) -> None:
         file["features"][0, 1] += 0.01  # of thousands
     found = feature_statistics(make(files), max_tiles=None)
     assert found.std.tolist() == [1.0] * D
+
+
+def test_missing_values_are_left_out_of_feature_statistics(tmp_path: Path) -> None:
+    nan = np.nan
+    rows = {
+        "a": [[1, 2, nan, 5, nan, 0], [3, nan, nan, 7, nan, 0]],
+        "b": [[5, 4, 8, nan, nan, 0]],
+        "c": [[9, 6, 2, 1, nan, 0]],
+    }
+    files = {}
+    for name, tiles in rows.items():
+        files[name] = [slide(tmp_path, name, len(tiles), encoder="table:toy")]
+        with h5py.File(files[name][0], "r+") as file:
+            file["features"][:] = tiles
+    found = feature_statistics(make(files), max_tiles=None)
+    # Means of the patients: 2, 5, 9; 2, 4, 6; 8, 2; 6, 1. Feature 4 is never known.
+    np.testing.assert_allclose(found.mean, [16 / 3, 4, 5, 3.5, 0, 0], rtol=1e-6)
+    squares = np.array([(1 + 9) / 2 + 25 + 81, 4 + 16 + 36, 64 + 4, (25 + 49) / 2 + 1])
+    variance = squares / [3, 3, 2, 2] - np.square([16 / 3, 4, 5, 3.5])
+    np.testing.assert_allclose(found.std, [*np.sqrt(variance), 1, 1], rtol=1e-6)
+
+
+def test_mean_features_leave_missing_values_out_without_a_warning(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    values = np.array([[1, np.nan, np.nan], [2, 8, np.nan]], dtype=np.float32)
+    np.testing.assert_array_equal(mean_features(values), np.float32([1.5, 8, np.nan]))
+    assert not list(recwarn)
 
 
 def make(files: dict[str, list[Path]]) -> BagDataset:

@@ -253,3 +253,26 @@ def test_tcga_regions_with_their_rna(
     assert (
         np.nanmax(np.abs(out_of_fold.layers["truth"])) < 4
     )  # ranks, not z-scores with their tails of 1e4
+
+
+def test_a_published_table_with_missing_values_from_import_to_prediction(
+    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, cohort, model = (tmp_path / name for name in ("features", "cohort.h5ad", "model"))
+    table = real_data / "tcga_hif" / "luad_hif.csv.gz"
+    command(monkeypatch, "import-features", table, "--encoder", "hif", "--out", features)
+    expression = real_data / "tcga_expression" / "tcga_luad_all_clean.csv.zip"
+    slides = ("--slides", features / "slides.csv")
+    command(monkeypatch, "bulk", expression, "--unit", "zscore", *slides, "--out", cohort)
+    given = ("--cohort", cohort, "--features", features)
+    settings = ("--set", "n_folds=3", "--set", "training.epochs=3", "--set", "refits=0")
+    command(monkeypatch, "slide-cv", *given, *settings, "--out", model)
+    headline = pd.read_csv(model / "headline.csv", index_col="predictor")
+    assert headline.loc["model", "median_r"] > 0.05  # of three epochs
+    assert headline.loc["ridge_mean_features", "median_r"] > 0.15
+    out = tmp_path / "predicted"
+    command(monkeypatch, "predict", "--model", model, "--features", features, "--out", out)
+    predicted = anndata.read_h5ad(out / "predicted.h5ad")
+    assert predicted.n_obs == 444
+    # Both slides of this patient lack the 72 features of one region.
+    assert np.isfinite(predicted["TCGA-38-7271"].X).mean() > 0.99

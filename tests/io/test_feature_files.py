@@ -13,11 +13,14 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.feature_files import (
     find_features,
     read_feature_info,
+    read_feature_names,
     read_features,
     read_mean_colour,
+    write_feature_blocks,
     write_features,
 )
 from tcgn_mil.io.hdf5 import open_hdf5
+from tcgn_mil.types.features import UNKNOWN, FeatureInfo
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 from tcgn_mil.types.tiles import Stain
 
@@ -96,6 +99,37 @@ def test_features_that_are_not_finite_are_not_read(tmp_path: Path) -> None:
         file["features"][3, 0] = np.nan
     with pytest.raises(InputError, match=r"s1.h5: holds features that are not finite"):
         read_features(path)
+
+
+def write_row(path: Path, row: np.ndarray, encoder: str, **options: object) -> None:
+    info = FeatureInfo("s1", "P1", 1, len(row), encoder, SPEC, positions=UNKNOWN)
+    write_feature_blocks(
+        path, [row[None]], np.full((1, 2), -1), info, dtype=np.dtype(np.float32), **options
+    )
+
+
+def test_features_of_tables_may_be_missing_but_not_infinite(tmp_path: Path) -> None:
+    row = np.array([1, np.nan, 3], np.float32)
+    path = tmp_path / "s1.h5"
+    write_row(path, row, "table:hif@0a1b2c3d")
+    np.testing.assert_array_equal(read_features(path).features, row[None])
+    with pytest.raises(InputError, match="not finite"):
+        write_row(tmp_path / "no.h5", row, "tiny-1")
+    with pytest.raises(InputError, match="not finite"):
+        write_row(tmp_path / "no.h5", np.float32([1, np.inf, 3]), "table:hif@0a1b2c3d")
+    with h5py.File(path, "a") as file:
+        file["features"][0, 0] = -np.inf
+    with pytest.raises(InputError, match="not finite"):
+        read_features(path)
+
+
+def test_names_of_features_are_kept(tmp_path: Path) -> None:
+    names = ("area µm2", "TOTAL [CELLS] IN [TUMOR], ALL", "x")
+    row = np.zeros(3, np.float32)
+    write_row(tmp_path / "a.h5", row, "table:x", names=names)
+    assert read_feature_names(tmp_path / "a.h5") == names
+    write(tmp_path / "b.h5", values())
+    assert read_feature_names(tmp_path / "b.h5") == ()
 
 
 def test_arrays_of_different_lengths_are_refused(tmp_path: Path) -> None:

@@ -66,6 +66,29 @@ def test_a_padded_bag_equals_its_unpadded_self(model: SlideRegressor, filling: f
         assert (together.attention[row, :, tiles:] == 0).all()
 
 
+def test_a_missing_feature_counts_as_its_training_mean() -> None:
+    torch.manual_seed(0)
+    model = SlideRegressor(D, G, MilConfig(embedding=8, attention_hidden=6, heads=2)).eval()
+    model.standardise(torch.arange(D) * 100.0, torch.arange(D) + 1.0)
+    features, mask = bag(4)
+    complete, missing = features.clone(), features.clone()
+    complete[0, 2, 3], missing[0, 2, 3] = model.feature_mean[3], torch.nan
+    torch.testing.assert_close(
+        model(missing, mask).expression, model(complete, mask).expression, atol=0, rtol=0
+    )
+    assert missing[0, 2, 3].isnan()  # the input is left as it was
+
+
+def test_a_missing_feature_leaves_every_variant_finite(model: SlideRegressor) -> None:
+    features, mask = bag(4)
+    features[0, 2, 3] = torch.nan
+    output = model(features, mask, tile_genes=[0])
+    assert output.expression.isfinite().all()
+    assert output.tile_expression.isfinite().all()
+    features[0, 2, 3] = torch.inf  # an error, which must not turn into a prediction
+    assert not model(features, mask).expression.isfinite().all()
+
+
 def test_the_order_of_tiles_does_not_matter(model: SlideRegressor) -> None:
     features, mask = bag(50)
     order = torch.randperm(50, generator=torch.Generator().manual_seed(0))

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tcgn_mil.batches.bag_files import check_same_encoder
+from tcgn_mil.batches.bag_files import check_same_encoder, mean_features
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.cohort_file import cohort_unit, read_cohort, slides_of
 from tcgn_mil.io.feature_files import find_features, read_features, read_mean_colour
@@ -64,7 +64,7 @@ class CohortData:
         Rules by which the tiles were made, as far as the feature files state them and agree.
     descriptors
         (M, F) values of each kind that the baselines read: ``mean_features`` and, where the files
-        have it, ``colour``.
+        have it, ``colour``. Mean features are NaN where a table has no value for the patient.
     dropped
         Slides and patients that cannot be used, with the columns kind, id and reason.
     single_vectors
@@ -245,7 +245,7 @@ def _read_slide(path: Path) -> _UsableSlide:
     return _UsableSlide(
         path,
         info,
-        features.mean(axis=0, dtype=np.float64).astype(np.float32),
+        mean_features(features),
         read_mean_colour(path),
     )
 
@@ -269,7 +269,7 @@ def _descriptors(
     """
     descriptors = {
         "mean_features": np.stack(
-            [np.mean([slide.mean for slide in own], axis=0) for own in slides.values()]
+            [mean_features(np.stack([slide.mean for slide in own])) for own in slides.values()]
         )
     }
     colours = [

@@ -1,4 +1,4 @@
-"""Read a table with one vector of features for each slide."""
+"""Read a table with one vector of features for each slide, with all columns that it holds."""
 
 from __future__ import annotations
 
@@ -7,57 +7,73 @@ from pathlib import Path
 import pandas as pd
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.slides.readers import without_slide_suffix
+from tcgn_mil.io.tables import parquet
+from tcgn_mil.io.tables.formats import table_module
 from tcgn_mil.text import duplicates, preview
 
-SUFFIXES = (".csv", ".tsv")
+_TEXT_SUFFIXES = (".csv", ".tsv")
+_PACKED = ("", ".gz", ".zip")
+SUFFIXES = (
+    *(suffix + packed for suffix in _TEXT_SUFFIXES for packed in _PACKED),
+    *parquet.SUFFIXES,
+)
 
 
 def is_feature_table(path: Path) -> bool:
     """Return whether a file is a table, judged by its suffix."""
-    return path.suffix in SUFFIXES
+    return path.name.lower().endswith(SUFFIXES)
 
 
 def read_feature_table(path: Path) -> pd.DataFrame:
-    """Read a table of slide features.
+    """Read a table of slide features as it is.
 
     Parameters
     ----------
     path
-        CSV or TSV. The first column names the slides, the others hold numbers.
+        CSV or TSV (also .gz or .zip), or Parquet.
 
     Returns
     -------
     pandas.DataFrame
-        Slides x features. Slide names have lost the suffix of a slide file (``.svs``).
+        All columns, in the order of the file. A column is numeric, with NaN for an empty cell, or
+        it holds text and, for an empty cell, None.
 
     Raises
     ------
     InputError
-        If the table cannot be read, a slide occurs twice, or a column has text.
+        If the table cannot be read, holds no row, or repeats the name of a column.
     """
-    if not path.is_file():
-        raise InputError("no such table of features", path=path, fix="check the path")
-    try:
-        table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", converters={0: str})
-        table = table.set_index(table.columns[0])
-    except (ValueError, UnicodeDecodeError) as error:
+    module = table_module(path)
+    names = module.column_names(path)
+    if repeated := duplicates(names):
         raise InputError(
-            f"cannot be read as a table ({error})", path=path, fix="save it as CSV again"
-        ) from error
-    text = [
-        str(name) for name, kind in table.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)
-    ]
-    if text or not table.shape[1]:
-        what = f"columns {preview(text)} are not numbers" if text else "has no column of features"
-        raise InputError(
-            what, path=path, fix="put the slides in the first column and numbers in the others"
-        )
-    table.index = pd.Index([without_slide_suffix(str(name)) for name in table.index])
-    if repeated := duplicates(list(table.index)):
-        raise InputError(
-            f"names slide {preview(repeated)} more than once",
+            f"has column {preview(repeated)} more than once",
             path=path,
-            fix="keep one row for each slide",
+            fix="rename or remove one of them",
         )
-    return table
+    table: pd.DataFrame = module.read_columns(path, range(len(names)))
+    if not len(table):
+        raise InputError("holds no rows", path=path, fix="give one row for each slide")
+    return pd.DataFrame({name: _plain(table[name]) for name in names})
+
+
+def read_names(path: Path, column: str) -> list[str]:
+    """Read a column of names as the text of the file, so that ``007`` stays ``007``.
+
+    Raises
+    ------
+    InputError
+        If a row has no name in this column.
+    """
+    module = table_module(path)
+    ids = module.read_columns(path, [], ids=module.column_names(path).index(column))
+    return [str(name) for name in ids.index]
+
+
+def _plain(column: pd.Series) -> pd.Series:
+    """Return a column as numbers or as text; one without any value counts as numbers."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    if column.isna().all():
+        return column.astype("float64")
+    return column.astype(object).map(str, na_action="ignore")

@@ -1,0 +1,111 @@
+"""Report the columns of an imported table: roles, missing values, constants and duplicates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tcgn_mil.preprocessing.features.table_columns import (
+    FEATURE,
+    LEFT_OUT,
+    PATIENT,
+    SLIDE,
+    TableColumns,
+)
+from tcgn_mil.text import counted, preview
+
+_MISSING = "with missing values"
+_LINES_OF_COLUMNS = 12  # left-out columns that get a line of their own
+
+
+def column_report(
+    table: pd.DataFrame, columns: TableColumns, values: NDArray[np.float32]
+) -> pd.DataFrame:
+    """Describe each column of a table.
+
+    Parameters
+    ----------
+    table
+        The table as it was read.
+    columns
+        Roles of its columns.
+    values
+        (N, D) features of the different slides.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each column, in the order of the table: ``column``, ``role``, ``reason``,
+        ``missing`` (number of cells), ``constant`` (all known values are equal) and
+        ``duplicate_of`` (the first feature, in the order of names, that has the same values).
+    """
+    of_features = dict(zip(columns.features, values.T, strict=True))
+    duplicate_of = _duplicates(of_features)
+    rows = []
+    for name in map(str, table.columns):
+        role, reason = columns.roles[name]
+        column = pd.Series(of_features[name]) if role == FEATURE else table[name]
+        rows.append(
+            {
+                "column": name,
+                "role": role,
+                "reason": reason,
+                "missing": int(column.isna().sum()),
+                "constant": column.nunique() == 1,
+                "duplicate_of": duplicate_of.get(name, ""),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _duplicates(features: dict[str, NDArray[np.float32]]) -> dict[str, str]:
+    """Return the earlier column with the same values, for each column that has one."""
+    first: dict[bytes, str] = {}
+    same: dict[str, str] = {}
+    for name, values in features.items():
+        if np.isnan(values).all():
+            continue
+        # Zero has two signs and NaN many bit patterns; equal values have to have equal bytes.
+        key = np.where(np.isnan(values), np.float32("nan"), values + np.float32(0)).tobytes()
+        if (earlier := first.setdefault(key, name)) != name:
+            same[name] = earlier
+    return same
+
+
+def describe_columns(
+    report: pd.DataFrame, columns: TableColumns, *, patients_given: bool
+) -> list[str]:
+    """Return one line for each decision about the columns, for the user."""
+    roles = report.set_index("column")
+    lines = []
+    for role in (SLIDE, PATIENT):
+        for name, reason in roles.loc[roles["role"] == role, "reason"].items():
+            lines.append(f"{role}s: column {name!r} ({reason})")
+    if columns.patient is None:
+        source = "--patients" if patients_given else "the names of the slides"
+        lines.append(
+            f"patients: from {source}"
+            + ("" if patients_given else "; a name that is no TCGA barcode is a patient of its own")
+        )
+    left_out = roles.loc[roles["role"] == LEFT_OUT, "reason"]
+    for name, reason in left_out.iloc[:_LINES_OF_COLUMNS].items():
+        lines.append(f"left out: column {name!r} ({reason})")
+    if len(left_out) > _LINES_OF_COLUMNS:
+        lines.append(f"left out: {len(left_out) - _LINES_OF_COLUMNS} more, see columns.csv")
+    features = roles[roles["role"] == FEATURE]
+    lines.append(f"features: {counted(len(features), 'column')}")
+    kept = {
+        _MISSING: features["missing"] > 0,
+        "constant": features["constant"],
+        "equal to another": features["duplicate_of"] != "",
+    }
+    for what, chosen in kept.items():
+        if chosen.any():
+            names = preview([str(name) for name in features.index[chosen]], most=2)
+            cells = features["missing"].sum() if what == _MISSING else 0
+            count = f", {counted(cells, 'cell')}" if cells else ""
+            lines.append(
+                f"kept although {what}: {counted(chosen.sum(), 'column')}{count} ({names})"
+            )
+    return lines
