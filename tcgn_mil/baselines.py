@@ -107,13 +107,11 @@ def ridge_predictions(
     Parameters
     ----------
     train_features
-        (S, F) features of the training samples. A missing value (NaN) counts as the mean of the
-        feature.
+        (S, F) features of the training samples.
     train_targets
         (S, G) values of the training samples.
     features
-        (N, F) features of the samples to predict. A missing value counts as the mean of the feature
-        over the training samples.
+        (N, F) features of the samples to predict.
 
     Returns
     -------
@@ -126,19 +124,8 @@ def ridge_predictions(
     >>> ridge_predictions(features, 2 * features, np.array([[30.0]])).round()
     array([[58.]], dtype=float32)
     """
-    mean = _mean_of_known(train_features)
-    train_features, features = (
-        np.where(np.isnan(values), mean, values) for values in (train_features, features)
-    )
     weight, bias = ridge_weights(train_features, train_targets)
     return np.asarray(features @ weight.T + bias, dtype=np.float32)
-
-
-def _mean_of_known(features: FloatArray) -> FloatArray:
-    """Return the mean (F,) of each feature over its known values; 0 where there is none."""
-    known = ~np.isnan(features)
-    total = np.where(known, features, 0).sum(axis=0, dtype=np.float64)
-    return (total / np.maximum(known.sum(axis=0), 1)).astype(features.dtype)
 
 
 def depth_predictions(

@@ -47,22 +47,6 @@ def test_colour_statistics_ignore_where_pixels_lie() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_ridge_takes_a_missing_value_for_the_training_mean() -> None:
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(3, size=(60, 4)), rng.normal(size=(60, 2))
-    missing = x.copy()
-    missing[3, 1] = missing[50, 1] = np.nan
-    missing[:, 3] = np.nan
-    complete = missing.copy()
-    complete[[3, 50], 1] = np.delete(x[:40, 1], 3).mean()
-    complete[:, 3] = 0
-    np.testing.assert_allclose(
-        ridge_predictions(missing[:40], y[:40], missing[40:]),
-        ridge_predictions(complete[:40], y[:40], complete[40:]),
-        rtol=1e-6,
-    )
-
-
 def test_ridge_finds_a_linear_rule_and_leaves_noise_alone() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 6)) * [1, 10, 0.01, 1, 1, 1]  # standardising makes scales irrelevant

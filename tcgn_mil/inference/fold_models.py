@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from tcgn_mil.batches.bag_files import Bag
+from tcgn_mil.batches.bag_files import Bag, mean_features
 from tcgn_mil.checkpoints import SlideModel, SlideModelInfo, load_slide_model
 from tcgn_mil.errors import InputError
 from tcgn_mil.inference.slides import BagPrediction, predict_bag
@@ -79,22 +78,14 @@ def _predict_by_means(
     means = []
     for index in slides:
         rows = bag.slide_index == index
-        means.append(mean_of_known(bag.features[rows]))
+        means.append(mean_features(bag.features[rows]))
         attention[rows] = 1 / (rows.sum() * len(slides))
-    features = mean_of_known(np.stack(means))
+    features = mean_features(np.stack(means))
     return BagPrediction(
         model.predict(features[None])[0],
         attention,
         np.empty((len(bag.features), 0), dtype=np.float32),
     )
-
-
-def mean_of_known(values: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Average (N, D) over rows, leaving out missing values; NaN where all are missing."""
-    known = np.isfinite(values)
-    total = np.where(known, values, 0).sum(axis=0, dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(total / known.sum(axis=0), dtype=np.float32)
 
 
 def load_fold_models(folder: str | Path) -> list[FoldModel]:

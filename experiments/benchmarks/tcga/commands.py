@@ -8,9 +8,8 @@ name, slide features (``tcga_hif/brca_hif.csv.gz``), published immune scores
 
 from __future__ import annotations
 
-import csv
-import gzip
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from tcgn_mil.experiments.main import make_app
 from tcgn_mil.io.atomic import write_csv
 
 # Columns of the tables that are no features of the slide: HRD comes from DNA.
@@ -28,11 +26,17 @@ _AGE, _STAGE = "age_at_initial_pathologic_diagnosis", "ajcc_pathologic_tumor_sta
 
 
 def tcgn_mil(*words: str | Path) -> None:
-    """Print a command and run it in this process."""
+    """Print a command and run it.
+
+    Raises
+    ------
+    CalledProcessError
+        If the command fails. Its message is printed before.
+    """
     arguments = [str(word) for word in words]
     sys.stdout.write(f"\n$ tcgn-mil {shlex.join(arguments)}\n")
     sys.stdout.flush()
-    make_app()(arguments, standalone_mode=False)
+    subprocess.run([sys.executable, "-m", "tcgn_mil.experiments.main", *arguments], check=True)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class CohortFiles:
     @property
     def features_table(self) -> Path:
         """Table of slide features."""
+        if self.name == "COADREAD":
+            return self.data / "tcga_slide_features" / "CRC_nucleus_morphology.csv"
         return self.data / "tcga_hif" / f"{self.name.lower()}_hif.csv.gz"
 
     @property
@@ -89,18 +95,17 @@ class CohortFiles:
         return self.folder / "cohort.h5ad"
 
 
-def import_features(table: Path, out: Path) -> None:
-    """Import a table of slide features as it was published."""
-    with gzip.open(table, "rt", encoding="utf-8") as file:
-        columns = next(csv.reader(file))
+def import_features(tables: Sequence[Path], out: Path) -> None:
+    """Import tables of slide features as they were published."""
+    columns = {name for table in tables for name in pd.read_csv(table, nrows=0).columns}
     left_out = [word for name in NOT_FEATURES if name in columns for word in ("--leave-out", name)]
-    tcgn_mil("import-features", table, "--encoder", "hif", *left_out, "--out", out)
+    tcgn_mil("import-features", *tables, "--encoder", "hif", *left_out, "--out", out)
 
 
 def prepare(files: CohortFiles) -> None:
     """Import features, join expression, and read clinical data; what is there already is kept."""
     if not (files.features / "slides.csv").is_file():
-        import_features(files.features_table, files.features)
+        import_features([files.features_table], files.features)
     if not files.cohort.is_file():
         slides = files.features / "slides.csv"
         tcgn_mil(
@@ -169,13 +174,13 @@ def transfer(target: CohortFiles, others: Sequence[CohortFiles]) -> None:
     folder = target.out / "transfer" / f"{names}-to-{target.name.lower()}"
     features = folder / "features"
     if not (folder / "cohort.h5ad").is_file():
-        for files in others:
-            import_features(files.features_table, features)
-        tables = [files.expression for files in others]
+        import_features([files.features_table for files in others], features)
+        tables: list[str | Path] = [files.expression for files in others]
         slides = features / "slides.csv"
         tcgn_mil(
-            *("bulk", *tables, "--unit", "zscore", "--slides", slides),
-            *("--out", folder / "cohort.h5ad"),
+            "bulk",
+            *tables,
+            *("--unit", "zscore", "--slides", slides, "--out", folder / "cohort.h5ad"),
         )
     model = folder / "model"
     tcgn_mil(

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tcgn_mil.batches.bag_files import mean_features
 from tcgn_mil.experiments.benchmarks.tcga.commands import ENDPOINTS, CohortFiles
-from tcgn_mil.inference.fold_models import load_fold_models, mean_of_known
+from tcgn_mil.inference.fold_models import load_fold_models
 from tcgn_mil.io.feature_files import read_features
 from tcgn_mil.models.component_regression import ComponentRegression
 from tcgn_mil.signatures.gene_sets import load_gene_sets
@@ -199,12 +200,12 @@ def _own_scale(
     """Predict with features that are ranked among the patients of the target cohort."""
     slides = pd.read_csv(target.features / "slides.csv", dtype=str)
     means = {
-        slide: mean_of_known(read_features(target.features / f"{slide}.h5")[0])
+        slide: mean_features(read_features(target.features / f"{slide}.h5")[0])
         for slide in slides["slide_id"]
     }
     features = np.stack(
         [
-            mean_of_known(np.stack([means[slide] for slide in own["slide_id"]]))
+            mean_features(np.stack([means[slide] for slide in own["slide_id"]]))
             for own in (slides[slides["patient_id"] == patient] for patient in patients)
         ]
     )
