@@ -131,7 +131,7 @@ def _age_and_stage(outcomes: Path, files: CohortFiles) -> Path:
     path = files.folder / "age_and_stage.csv"
     write_csv(
         path,
-        pd.DataFrame({"patient": table.index, "age": table[_AGE].values, "stage": stage.values}),
+        pd.DataFrame({"patient_id": table.index, "age": table[_AGE].values, "stage": stage.values}),
     )
     return path
 
