@@ -37,7 +37,7 @@ from tcgn_mil.experiments.survive.config import SurviveConfig
 from tcgn_mil.experiments.survive.run import run as run_survive
 from tcgn_mil.experiments.survive.sources import MEASURED
 from tcgn_mil.io.atomic import write_json
-from tcgn_mil.statistics.rank_normaliser import RankNormaliser
+from tcgn_mil.regression.rank_normaliser import RankNormaliser
 from tcgn_mil.survival.gene_screen import cox_screen
 from tcgn_mil.types.outcomes import SurvivalTable
 

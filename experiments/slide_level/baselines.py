@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from tcgn_mil.statistics.kernel_ridge import CentredKernel, KernelRidge
-from tcgn_mil.statistics.rank_normaliser import FeatureScale
+from tcgn_mil.regression.kernel_ridge import CentredKernel, KernelRidge
+from tcgn_mil.regression.rank_normaliser import FeatureScale
 from tcgn_mil.types.arrays import Float64Array
 
 # Descriptor of the patients, kernel, and name of the baseline.

@@ -17,7 +17,7 @@ from tcgn_mil.experiments.survive.regression_tables import (
     screen_table,
 )
 from tcgn_mil.experiments.survive.sources import CLINICAL, ExpressionSource
-from tcgn_mil.statistics.rank_normaliser import RankNormaliser
+from tcgn_mil.regression.rank_normaliser import RankNormaliser
 from tcgn_mil.survival.accuracy import (
     INTERVAL,
     Accuracy,

@@ -2,9 +2,9 @@
 
 It is the simple model beside the attention network of :mod:`tcgn_mil.models.slide_regressor`, and
 the better one where a slide is described by one vector. The features become normal scores of their
-ranks among the training patients (:class:`tcgn_mil.statistics.rank_normaliser.FeatureScale`), and
+ranks among the training patients (:class:`tcgn_mil.regression.rank_normaliser.FeatureScale`), and
 the leading principal components of expression are each predicted with a penalty of their own
-(:mod:`tcgn_mil.statistics.kernel_ridge`). There is nothing to train by gradient, no learning rate
+(:mod:`tcgn_mil.regression.kernel_ridge`). There is nothing to train by gradient, no learning rate
 and no early stopping, so that the validation patients are used for the fit as well.
 
 Since the model reads the mean over tiles, it has no score for single tiles and draws no maps.
@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tcgn_mil.regression.kernel_ridge import CentredKernel, Kernel, KernelRidge, KernelWeights
+from tcgn_mil.regression.rank_normaliser import FeatureScale
 from tcgn_mil.settings.slide_model import MilConfig
-from tcgn_mil.statistics.kernel_ridge import CentredKernel, Kernel, KernelRidge, KernelWeights
-from tcgn_mil.statistics.rank_normaliser import FeatureScale
 from tcgn_mil.types.arrays import Float64Array, FloatArray
 
 KERNELS: dict[str, Kernel] = {"ridge": "linear", "kernel": "gaussian"}

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tcgn_mil.regression.rank_normaliser import RankNormaliser
 from tcgn_mil.settings.risk_score import RiskConfig
-from tcgn_mil.statistics.rank_normaliser import RankNormaliser
 from tcgn_mil.statistics.variation import RELATIVE_SPREAD_FLOOR_FLOAT64
 from tcgn_mil.survival.cox import fit_cox
 from tcgn_mil.survival.elastic_net import elastic_net_path, penalty_path

@@ -18,11 +18,11 @@ from tcgn_mil.experiments.benchmarks.tcga.commands import ENDPOINTS, CohortFiles
 from tcgn_mil.inference.fold_models import load_fold_models
 from tcgn_mil.io.feature_files import read_features
 from tcgn_mil.models.component_regression import ComponentRegression
+from tcgn_mil.regression.rank_normaliser import RankNormaliser
 from tcgn_mil.signatures.gene_sets import load_gene_sets
 from tcgn_mil.signatures.scores import score_signatures
 from tcgn_mil.statistics.gene_metrics import pearson
 from tcgn_mil.statistics.out_of_fold import combined_r
-from tcgn_mil.statistics.rank_normaliser import RankNormaliser
 
 MODEL, BASELINES = "model", ("ridge_mean_features", "kernel_mean_features")
 SPLITS = ("site", "patient")

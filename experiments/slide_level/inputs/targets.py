@@ -16,7 +16,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
 from tcgn_mil.io.gene_list import read_gene_list
-from tcgn_mil.statistics.rank_normaliser import RankNormaliser
+from tcgn_mil.regression.rank_normaliser import RankNormaliser
 from tcgn_mil.targets.bulk import expressed_genes, standardise_within
 from tcgn_mil.types.folds import Fold
 from tcgn_mil.types.genes import GenePanel, TargetScaler

@@ -27,8 +27,8 @@ from tcgn_mil.experiments.survive.regression_tables import screen_table
 from tcgn_mil.experiments.survive.sources import signature_weights
 from tcgn_mil.folds import make_folds, write_folds
 from tcgn_mil.io.clinical_file import read_survival, write_survival
+from tcgn_mil.regression.rank_normaliser import RankNormaliser
 from tcgn_mil.signatures.gene_sets import read_gene_sets
-from tcgn_mil.statistics.rank_normaliser import RankNormaliser
 from tcgn_mil.survival.accuracy import pair_counts
 from tcgn_mil.types.outcomes import SurvivalTable
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn import kernel_ridge, linear_model
 
-from tcgn_mil.statistics import kernel_ridge as module
+from tcgn_mil.regression import kernel_ridge as module
+from tcgn_mil.regression.kernel_ridge import CentredKernel, KernelRidge, principal_components
 from tcgn_mil.statistics.gene_metrics import pearson
-from tcgn_mil.statistics.kernel_ridge import CentredKernel, KernelRidge, principal_components
 
 N, D = 40, 6
 

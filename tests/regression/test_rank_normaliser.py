@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from tcgn_mil.statistics.rank_normaliser import FeatureScale, RankNormaliser
+from tcgn_mil.regression.rank_normaliser import FeatureScale, RankNormaliser
 
 
 def test_rank_scores_are_normal_scores_of_average_ranks() -> None:

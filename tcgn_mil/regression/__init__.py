@@ -1,0 +1,1 @@
+"""Regression in closed form, and the scale of the features that it reads."""
