@@ -236,23 +236,25 @@ def gene_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def median_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return coverage, width, and estimates outside, by size, quantity and method."""
-    table = pd.DataFrame(
-        {
-            "size": rows["size"],
-            "true r of genes": rows["true_r_of_genes"],
-            "tails": np.where(rows["heavy_tails"], "heavy", "normal"),
-            "of": rows["quantity"],
-            "method": rows["method"],
-            "truth": rows["truth"].map("{:.3f}".format),
-            "mean estimate": rows["mean_estimate"].map("{:.3f}".format),
-            "covers truth": (100 * rows["coverage"]).map("{:.1f} %".format),
-            "covers mean": (100 * rows["coverage_of_mean_estimate"]).map("{:.1f} %".format),
-            "width": rows["width"].map("{:.3f}".format),
-            "estimate outside": (100 * rows["estimate_outside"]).map("{:.1f} %".format),
-        }
-    )
-    return table.sort_values(["of", "true r of genes", "tails"], kind="stable", ascending=False)
+    """Return coverage by size (columns), and how often the estimate is outside, for each method."""
+    rows = rows.assign(tails=np.where(rows["heavy_tails"], "heavy", "normal"))
+    keys = ["quantity", "true_r_of_genes", "tails", "method"]
+    coverage = (100 * rows.set_index([*keys, "size"])["coverage"]).map("{:.1f}".format)
+    wide = coverage.unstack("size")[list(rows["size"].unique())]
+    outside = 100 * rows.groupby(keys)["estimate_outside"].max()
+    wide["estimate outside"] = outside.map("up to {:.1f} %".format)
+    wide = wide.reset_index().sort_values(keys, ascending=False)
+    return wide.rename(columns={"quantity": "interval of", "true_r_of_genes": "true r of genes"})
+
+
+def fitted_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the coverage of genes and of medians by size (columns) and share of variance."""
+    cells = {
+        name: (100 * rows.set_index(["share", "size"])[f"coverage_of_{name}"]).map("{:.1f}".format)
+        for name in ("genes", "median")
+    }
+    wide = (cells["genes"] + " / " + cells["median"]).unstack("size")
+    return wide[list(rows["size"].unique())].reset_index()
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -262,31 +264,39 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def draw(genes: pd.DataFrame, medians: pd.DataFrame, path: Path) -> None:
-    """Draw coverage against the size of folds for each method."""
+    """Draw coverage against the size of folds: for genes the lowest, for medians the mean."""
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
-    parts = [
-        ("single genes", genes),
-        ("median over genes", medians[medians["quantity"] == "median"]),
-        ("difference of two medians", medians[medians["quantity"] == "difference"]),
-    ]
-    for axis, (title, rows) in zip(axes, parts, strict=True):
-        places = {size: place for place, size in enumerate(rows["size"].unique())}
-        for colour, (method, group) in zip(
-            plotting.COLOURS, rows.groupby("method", sort=False), strict=False
-        ):
-            by_size = group.groupby("size", sort=False)["coverage"]
-            at = [places[str(size)] for size in by_size.groups]
-            axis.plot(at, by_size.mean()[list(by_size.groups)], "o-", color=colour, label=method)
-            low, high = (getattr(by_size, end)()[list(by_size.groups)] for end in ("min", "max"))
-            axis.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
+    sizes = list(genes["size"].unique())
+    others = iter(plotting.COLOURS[2:])
+    colours = {JACKKNIFE: plotting.COLOURS[0], RESAMPLED: plotting.COLOURS[1]}
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
+    lowest = genes.groupby(["method", "size"], sort=False)["coverage"].min()
+    for method in genes["method"].unique():
+        colour = colours[method] if method in colours else next(others)
+        axes[0].plot(sizes, lowest[method][sizes], "o-", color=colour, label=method, markersize=4)
+    axes[0].set(title="single genes (worst of all r and values)", ylabel="coverage of the true r")
+    for axis, quantity in zip(axes[1:], ("median", "difference"), strict=True):
+        chosen = medians[medians["quantity"] == quantity]
+        mean = chosen.groupby(["method", "true_r_of_genes", "size"])["coverage"].mean()
+        for method, colour in colours.items():
+            for spread, line in zip(SPREADS, ("o-", "s--", "^:"), strict=True):
+                axis.plot(
+                    sizes,
+                    mean[method, spread][sizes],
+                    line,
+                    color=colour,
+                    label=f"{method}, r {spread}",
+                    markersize=4,
+                )
+    axes[1].set(title="median over genes")
+    axes[2].set(title="difference of two medians")
+    for axis, least in zip(axes, (0.5, 0, 0.5), strict=True):
         axis.axhline(0.95, color="black", linewidth=0.7, linestyle=":")
-        axis.set(title=title, xlabel="folds x patients", xticks=list(places.values()))
-        axis.set_xticklabels(list(places))
+        axis.set(xlabel="folds x patients in a fold", ylim=(least, 1.02))
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set(ylabel="intervals that include the truth", ylim=(0.5, 1.01))
-    axes[0].legend(frameon=False, fontsize=7, loc="lower right")
+    for axis in axes[[0, 2]]:
+        axis.legend(frameon=False, fontsize=7, loc="lower right")
     plotting.save(figure, path)
 
 
@@ -316,7 +326,8 @@ def main() -> None:
     for name, table in (("genes", genes), ("medians", medians), ("fitted", fitted)):
         write_csv(asked.out / f"{name}.csv", table)
     text = "\n".join(
-        markdown(table) for table in (gene_table(genes), median_table(medians), fitted.round(3))
+        markdown(table)
+        for table in (gene_table(genes), median_table(medians), fitted_table(fitted))
     )
     with atomic_path(asked.out / "tables.md") as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -77,11 +77,13 @@ def test_the_tables_show_the_fault_of_resampling_and_its_repair() -> None:
     text = interval_coverage.markdown(interval_coverage.gene_table(genes))
     assert text.splitlines()[0].startswith("| size | method | normal | heavy tails | skewed |")
     assert len(text.splitlines()) == 2 + 6
-    assert len(interval_coverage.median_table(medians)) == len(medians) == 24
+    assert len(interval_coverage.median_table(medians)) == len(medians) == 24  # one size
 
 
 def test_models_of_the_other_folds_are_judged_by_their_own_r() -> None:
-    rows = pd.DataFrame(interval_coverage.fitted_rows("5x25", 50, 10, 0)).set_index("share")
+    rows = pd.DataFrame(interval_coverage.fitted_rows("5x25", 50, 10, 0))
+    assert list(interval_coverage.fitted_table(rows).columns) == ["share", "5x25"]
+    rows = rows.set_index("share")
     assert rows["true_median_r"].is_monotonic_increasing
     assert rows.loc[0.0, "true_median_r"] == 0
     assert 0.75 < rows.loc[0.0, "coverage_of_genes"] < 0.93  # folds are not independent
