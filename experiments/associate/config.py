@@ -66,14 +66,11 @@ class AssociationConfig:
         description="Cell-type proportions of the spots: a ZIP file or a folder of"
         " <section>-proportion.tsv.",
     )
-    replicates: int = Field(
-        1000, ge=0, description="Bootstrap resamples of patients for the confidence intervals."
-    )
     permutations: int = Field(1000, ge=1, description="Permutations of genes in GSEA.")
     min_set_genes: int = Field(
         5, ge=1, description="Smallest number of ranked genes that GSEA needs of a set."
     )
-    seed: int = Field(0, ge=0, description="Seed of the resamples and of the permutations.")
+    seed: int = Field(0, ge=0, description="Seed of the permutations.")
 
     def __post_init__(self) -> None:
         # These keys name columns of the table; without it they would be ignored silently.

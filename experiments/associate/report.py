@@ -228,7 +228,7 @@ def methods(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         "The score of a signature was the mean, over its genes, of the rank of each gene among"
         " patients; a signature was not scored if fewer than half of its genes were there."
         " The cytolytic score was the geometric mean of its two genes where the unit allowed it."
-        f" Confidence intervals come from {config['replicates']} bootstrap resamples of patients."
+        " Confidence intervals come from a jackknife over patients."
         f"{partial} p-values were corrected within each table (Benjamini-Hochberg). Enrichment of"
         " predictable genes in gene sets was tested by the hypergeometric distribution, with the"
         " panel as background, and by preranked GSEA."

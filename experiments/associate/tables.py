@@ -115,9 +115,8 @@ def _prediction(
         One row for each column, with Pearson, Spearman and (with covariates) partial Spearman r,
         their intervals, one-sided p and q over the rows.
     """
-    resampling, seed = config.replicates, config.seed
-    pearson = partial(pearson_over_patients, one_sided=True, replicates=resampling, seed=seed)
-    spearman = partial(spearman_over_patients, one_sided=True, replicates=resampling, seed=seed)
+    pearson = partial(pearson_over_patients, one_sided=True, interval=True)
+    spearman = partial(spearman_over_patients, one_sided=True, interval=True)
     correlations: dict[str, Correlation] = {
         "pearson": pearson(predicted, measured, study.folds),
         "spearman": spearman(predicted, measured, study.folds),
@@ -128,7 +127,9 @@ def _prediction(
         left = without_covariates(predicted, study.adjust, study.folds)
         right = without_covariates(measured, study.adjust, study.folds)
         # Pearson r of residuals of ranks is the partial Spearman correlation.
-        correlations["partial"] = pearson(left.values, right.values, study.folds, spent=left.spent)
+        correlations["partial"] = pearson(
+            left.values, right.values, study.folds, spent=left.spent, ranks=True
+        )
     table = pd.DataFrame({"name": list(names), "n": correlations["pearson"].n})
     for measure, values in correlations.items():
         table[f"{measure}_r"], table[f"{measure}_low"], table[f"{measure}_high"] = (

@@ -11,16 +11,19 @@ TERMS: Mapping[str, str] = {
     "r": (
         "The correlation of predicted and measured values over patients: 1 is perfect agreement, 0"
         " is none, and below 0 the prediction points the wrong way. The square of r is the share of"
-        " the differences between patients that the prediction explains, so r = 0.3 explains 9 %"
-        " and r = 0.7 about half. It says nothing about a single patient."
+        " the differences between patients that a straight line through the predictions explains:"
+        " 9 % at r = 0.3, about half at r = 0.7. With few patients r is uncertain, and this share"
+        " with it, so that the interval of r has to be read as well. r says nothing about a single"
+        " patient."
     ),
     "out of fold": (
         "The patients are split into parts (folds). A model that saw none of the patients of a part"
         " predicts them, so the result holds for new patients of the same kind."
     ),
     "95 % interval": (
-        "The range of values that other patients of the same kind could have given. An interval"
-        " that includes 0 (for hazard ratios 1, for C 0.5) is compatible with no effect."
+        "The values that are compatible with these patients: over many studies, 95 of 100 such"
+        " intervals include the value that very many patients would give. An interval that"
+        " includes 0 (for hazard ratios 1, for C 0.5) is compatible with no effect."
     ),
     "p and q": (
         "p is the probability that chance alone gives at least as good a result. q corrects p for"

@@ -1,7 +1,7 @@
 """Compare two finished slide-level runs gene by gene, on the patients that both have tested.
 
-``tcgn-mil slide-cv --compare A B``. The interval of the difference of the medians comes from
-resamples of the patients that are the same for both runs, because the same patients judge both.
+``tcgn-mil slide-cv --compare A B``. The interval of the difference of the medians is over the same
+patients for both runs, because their errors are correlated.
 """
 
 from __future__ import annotations
@@ -13,18 +13,14 @@ import anndata
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from numpy.typing import NDArray
 
 from tcgn_mil import plotting
 from tcgn_mil.config import differing_keys
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.run_folder import finished_summary, read_run
 from tcgn_mil.io.atomic import plain_rows, write_csv, write_json
-from tcgn_mil.statistics.bootstrap import patient_bootstrap
 from tcgn_mil.statistics.gene_metrics import median_over_genes
-from tcgn_mil.statistics.out_of_fold import combined_r
-
-REPLICATES = 1000
+from tcgn_mil.statistics.jackknife import jackknife, median_difference_interval
 
 
 def compare_runs(
@@ -62,33 +58,31 @@ def compare_runs(
         a.obs[name].astype("category").cat.codes.to_numpy(np.int64) if name in a.obs else None
         for name in ("cohort", "donor")
     )
-    r = [combined_r(truth, np.asarray(part.X), fold_of, cohort_of).r for part in (a, b)]
-    drawn = [
-        patient_bootstrap(
-            truth, np.asarray(part.X), fold_of, cohort_of, donor_of=donor_of, replicates=REPLICATES
-        )
+    values = [
+        jackknife(truth, np.asarray(part.X), fold_of, cohort_of, donor_of=donor_of)
         for part in (a, b)
     ]
-    has_r = np.isfinite(drawn[0]).all(axis=0) & np.isfinite(drawn[1]).all(axis=0)
+    r = [run.r for run in values]
+    has_r = np.isfinite(r[0]) & np.isfinite(r[1])
     if not has_r.any():
         raise InputError(
-            "no gene has an r in every resample of both runs",
+            "no gene has an r within the test folds of both runs",
             path=folders[1],
             fix="compare runs with larger test folds",
         )
     table = pd.DataFrame({"gene": a.var_names, "r_a": r[0], "r_b": r[1], "difference": r[0] - r[1]})
     # All numbers of the summary are taken over the same genes.
     counted = table["difference"][has_r]
-    medians = [median_over_genes(values[has_r]) for values in r]
-    low, high = _interval_of_difference(drawn[0][:, has_r], drawn[1][:, has_r])
+    medians = [median_over_genes(of_run[has_r]) for of_run in r]
+    interval = median_difference_interval(*values)
     row = {
         "patients": a.n_obs,
         "genes": int(has_r.sum()),
         "median_r_a": medians[0],
         "median_r_b": medians[1],
         "difference": medians[0] - medians[1],
-        "low": low,
-        "high": high,
+        "low": interval.low,
+        "high": interval.high,
         "better_in_a": int((counted > 0).sum()),
         "better_in_b": int((counted < 0).sum()),
     }
@@ -136,15 +130,6 @@ def _shared_part(folders: tuple[Path, Path]) -> tuple[anndata.AnnData, anndata.A
             " cohorts=pooled",
         )
     return a, b
-
-
-def _interval_of_difference(
-    first: NDArray[np.floating], second: NDArray[np.floating]
-) -> tuple[float, float]:
-    """Return the 95 % interval of the difference of medians over genes, from (R, G) resamples."""
-    difference = np.median(first, axis=1) - np.median(second, axis=1)
-    low, high = np.percentile(difference, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _draw(table: pd.DataFrame, names: tuple[str, str], path: Path) -> None:

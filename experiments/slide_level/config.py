@@ -107,14 +107,14 @@ class FinetuneConfig:
     replicates: int = Field(
         1000,
         ge=1,
-        description="Bootstrap resamples of patients for the 95 % confidence intervals of r.",
+        description="Random draws for the 95 % intervals of medians over genes.",
     )
     coverage: float = Field(0.9, gt=0, lt=1, description="Coverage of the prediction intervals.")
     seed: int = Field(
         0,
         ge=0,
         description="Seed of the folds, initialisation, batches, sampled tiles, permutations and"
-        " resamples.",
+        " the draws for intervals.",
     )
     model: MilConfig = Field(default_factory=MilConfig, description="The slide model.")
     training: TrainingConfig = Field(

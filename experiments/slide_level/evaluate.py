@@ -13,8 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tcgn_mil.statistics.bootstrap import patient_bootstrap, percentile_interval
 from tcgn_mil.statistics.gene_metrics import median_over_genes
+from tcgn_mil.statistics.jackknife import (
+    Jackknife,
+    gene_interval,
+    jackknife,
+    median_difference_interval,
+    median_interval,
+)
 from tcgn_mil.statistics.out_of_fold import combined_r, fold_correlations, pooled_metrics
 from tcgn_mil.statistics.p_values import MAX_Q, benjamini_hochberg, null_p_values, steiger_p
 
@@ -36,7 +42,7 @@ class PatientGroups:
         (M,) cohort of each patient; r is then taken within fold and cohort. None for one cohort.
     donor_of
         (M,) person behind each row, for cohorts with several rows of a person; the rows of a person
-        are resampled together. None if each row is a person.
+        are left out together where intervals are made. None if each row is a person.
     """
 
     fold_of: NDArray[np.int64]
@@ -77,9 +83,9 @@ def out_of_fold_tables(
     null_z
         (R, G) combined z of refits on permuted labels. Without them, p-values are approximate.
     replicates
-        Bootstrap resamples of patients for the intervals.
+        Random draws for the intervals of medians over genes (:mod:`tcgn_mil.statistics.jackknife`).
     seed
-        Seed of the resampling.
+        Seed of the draws.
 
     Returns
     -------
@@ -91,34 +97,27 @@ def out_of_fold_tables(
         (Benjamini-Hochberg), ``pooled_spearman_model``, ``pooled_r2_model``, ``pooled_rmse_model``,
         ``n`` (patients), ``predictable``, and ``sequoia`` where there is an untrained network.
         ``headline`` has the median r over genes with its interval, by how much the model's median
-        is above it (with an interval over the same resampled patients), the median pooled r and the
-        number of genes.
+        is above it (with an interval over the same patients), the median pooled r and the number of
+        genes.
     """
     table = pd.DataFrame({"gene": list(genes)})
     rows: list[dict[str, object]] = []
-    drawn_of_model: NDArray[np.floating] = np.empty((0, 0))
+    of_model: Jackknife | None = None
     for name in sorted(predictions, key=lambda name: name != MODEL):  # the model comes first
         predicted = predictions[name]
         combined = combined_r(truth, predicted, groups.fold_of, groups.cohort_of)
-        # Every predictor is judged on the same resamples of patients (the same seed), so that the
-        # difference of two predictors has an interval of its own.
-        drawn: NDArray[np.floating] = patient_bootstrap(
-            truth,
-            predicted,
-            groups.fold_of,
-            groups.cohort_of,
-            donor_of=groups.donor_of,
-            replicates=replicates,
-            seed=seed,
+        values = jackknife(
+            truth, predicted, groups.fold_of, groups.cohort_of, donor_of=groups.donor_of
         )
         table[f"r_{name}"] = combined.r
         if name == MODEL:
-            drawn_of_model = drawn
-            table["low_model"], table["high_model"] = percentile_interval(drawn)
+            of_model = values
+            table["low_model"], table["high_model"] = gene_interval(values)
             table["p_model"] = null_p_values(combined.z, null_z)
             table["q_model"] = benjamini_hochberg(table["p_model"].to_numpy())
         table[f"pooled_r_{name}"] = _pooled_r(truth, predicted)
-        rows.append(_headline(table, name, drawn, drawn_of_model))
+        assert of_model is not None  # the model comes first
+        rows.append(_headline(table, name, values, of_model, replicates, seed))
     pooled = pooled_metrics(truth, predictions[MODEL])
     table[f"pooled_spearman_{MODEL}"] = pooled.spearman
     table[f"pooled_r2_{MODEL}"] = pooled.r2
@@ -203,20 +202,25 @@ def sequoia_rule(
 
 
 def _headline(
-    table: pd.DataFrame, name: str, drawn: NDArray[np.floating], model_drawn: NDArray[np.floating]
+    table: pd.DataFrame,
+    name: str,
+    values: Jackknife,
+    of_model: Jackknife,
+    replicates: int,
+    seed: int,
 ) -> dict[str, object]:
     """Return the row of one predictor.
 
-    The model is compared with it over the genes for which both have an r, and over the same
-    resampled patients, because both judge the same patients and their errors are correlated.
+    The model is compared with it over the genes for which both have an r, and the interval of the
+    difference is over the same patients, because their errors are correlated.
     """
-    low, high = percentile_interval(_medians(drawn)[:, None])
+    interval = median_interval(values, replicates=replicates, seed=seed)
     r, r_of_model = (table[f"r_{predictor}"].to_numpy() for predictor in (name, MODEL))
     row: dict[str, object] = {
         "predictor": name,
         "median_r": median_over_genes(r),
-        "low": float(low[0]),
-        "high": float(high[0]),
+        "low": interval.low,
+        "high": interval.high,
         "model_above_by": np.nan,
         "model_above_low": np.nan,
         "model_above_high": np.nan,
@@ -225,19 +229,7 @@ def _headline(
     }
     both = np.isfinite(r) & np.isfinite(r_of_model)
     if name != MODEL and both.any():
-        shared = both & np.isfinite(drawn).any(axis=0) & np.isfinite(model_drawn).any(axis=0)
-        under, over = percentile_interval(
-            (_medians(model_drawn[:, shared]) - _medians(drawn[:, shared]))[:, None]
-        )
+        difference = median_difference_interval(of_model, values, replicates=replicates, seed=seed)
         row["model_above_by"] = median_over_genes(r_of_model[both]) - median_over_genes(r[both])
-        row["model_above_low"], row["model_above_high"] = float(under[0]), float(over[0])
+        row["model_above_low"], row["model_above_high"] = difference
     return row
-
-
-def _medians(drawn: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return (R,) medians over the genes that have an r in each resample."""
-    medians = np.full(len(drawn), np.nan)
-    has_r = np.isfinite(drawn).any(axis=1)
-    if has_r.any():
-        medians[has_r] = np.nanmedian(drawn[has_r], axis=1)
-    return medians

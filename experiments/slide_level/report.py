@@ -244,8 +244,9 @@ def methods(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         f" {summary['folds']} folds over {summary['patients']} patients (seed {config['seed']}),"
         f" and {together} stayed in one fold. Genes and scales were taken from training patients"
         " only. Pearson r was computed within test folds and combined by Fisher z with weights"
-        f" n - 3; its intervals come from {config['replicates']} resamples of patients within"
-        f" folds. {_p_values(config.get('refits', 0))} The p-values were corrected over genes by"
+        " n - 3; its intervals come from a jackknife over patients within folds, and those of"
+        f" medians over genes from {config['replicates']} random weightings of the patients."
+        f" {_p_values(config.get('refits', 0))} The p-values were corrected over genes by"
         " the method of Benjamini and Hochberg."
     )
 

@@ -145,6 +145,60 @@ def _residuals(
     return out, remaining, defined & (remaining > MIN_VARIANCE_LEFT * total)
 
 
+class KnownPairs(NamedTuple):
+    """Values of G genes, standardised over the samples that have both values of the gene.
+
+    Attributes
+    ----------
+    first, second
+        (N, G) float64 with mean 0 and mean square 1 over the known samples. 0 where either value is
+        missing, and NaN throughout where the gene does not vary.
+    known
+        (N, G) whether the sample has both values.
+    n
+        (G,) float64 number of known samples.
+    r
+        (G,) Pearson correlation over them; NaN where it is not defined.
+    """
+
+    first: Float64Array
+    second: Float64Array
+    known: BoolArray
+    n: Float64Array
+    r: Float64Array
+
+
+def standardised_pairs(first: FloatArray, second: FloatArray) -> KnownPairs:
+    """Standardise two matrices over the samples that have both values, and correlate them.
+
+    Parameters
+    ----------
+    first, second
+        (N, G) values; NaN where a value is missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[1.0], [2.0], [3.0], [5.0], [9.0]])
+    >>> y = np.array([[2.0], [1.0], [4.0], [4.0], [np.nan]])
+    >>> pairs = standardised_pairs(x, y)
+    >>> pairs.r.round(3), pairs.n
+    (array([0.748]), array([4.]))
+    """
+    known = np.isfinite(first) & np.isfinite(second)
+    n = known.sum(axis=0).astype(np.float64)
+    columns = []
+    for values in (first, second):
+        centred = np.where(known, values, 0).astype(np.float64)
+        size = np.abs(centred).max(axis=0, initial=0)
+        centred -= np.where(known, centred.sum(axis=0) / np.maximum(n, 1), 0)
+        scale = np.sqrt(np.square(centred).sum(axis=0) / np.maximum(n, 1))
+        columns.append(centred / np.where(scale <= rounding_floor(size), np.nan, scale))
+    r = np.einsum("ng,ng->g", *columns) / np.maximum(n, 1)
+    r = np.where(n >= MIN_SAMPLES, np.clip(r, -1, 1), np.nan)
+    return KnownPairs(columns[0], columns[1], known, n, r)
+
+
 def spearman(truth: FloatArray, prediction: FloatArray) -> Float64Array:
     """Compute the Spearman correlation of each gene: the Pearson correlation of average ranks.
 

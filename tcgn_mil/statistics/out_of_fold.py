@@ -12,11 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from tcgn_mil.statistics.fold_combination import CombinedR, combine_folds, strata
-from tcgn_mil.statistics.gene_metrics import GeneMetrics, gene_metrics, pearson
+from tcgn_mil.statistics.gene_metrics import (
+    GeneMetrics,
+    gene_metrics,
+    pearson,
+    standardised_pairs,
+)
 from tcgn_mil.statistics.grouped_correlation import grouped_pearson, rows_by_group
 from tcgn_mil.statistics.ranks import paired_ranks
 from tcgn_mil.statistics.variation import varies
-from tcgn_mil.statistics.weighted_correlation import weighted_r
 from tcgn_mil.types.arrays import Float64Array, FloatArray, IntArray
 
 
@@ -77,7 +81,7 @@ def _exact_r(left: FloatArray, right: FloatArray) -> tuple[Float64Array, IntArra
     n = (np.isfinite(left) & np.isfinite(right)).sum(axis=0)
     if (n == len(left)).all():
         return pearson(left, right), n
-    return np.where(n > 2, weighted_r(left, right, np.ones((1, len(left))))[0], np.nan), n
+    return standardised_pairs(left, right).r, n
 
 
 def combined_r(

@@ -12,6 +12,7 @@ from tcgn_mil.statistics.correlation import (
     without_covariates,
 )
 from tcgn_mil.statistics.fold_combination import fold_null_sd
+from tcgn_mil.statistics.jackknife import gene_interval, jackknife
 from tcgn_mil.statistics.kruskal_wallis import kruskal_wallis
 from tcgn_mil.statistics.ranks import patient_ranks
 
@@ -54,7 +55,7 @@ def test_missing_values_leave_out_the_patient_for_that_gene(rng: np.random.Gener
 
 def test_constants_and_empty_genes_have_no_answer(rng: np.random.Generator) -> None:
     x = np.column_stack([np.full(10, 0.1), np.full(10, np.nan), rng.normal(size=10)])
-    found = pearson_over_patients(x, rng.normal(size=(10, 3)), replicates=20)
+    found = pearson_over_patients(x, rng.normal(size=(10, 3)), interval=True)
     for values in found:
         assert np.isnan(values).tolist() == [True, True, False]
 
@@ -78,23 +79,48 @@ def test_folds_are_combined_by_fisher_z_weighted_by_n_minus_3(rng: np.random.Gen
     assert np.isnan(pearson_over_patients(x, y, np.minimum(folds, 1)).r).all()
 
 
-def test_the_interval_is_the_bootstraps(rng: np.random.Generator) -> None:
+def test_the_interval_is_that_of_the_jackknife(rng: np.random.Generator) -> None:
     x = rng.normal(size=(200, 400))
     y = x + rng.normal(size=x.shape)
-    found = pearson_over_patients(x, y, replicates=300)
+    found = pearson_over_patients(x, y, interval=True)
     truth = 2**-0.5
-    assert np.mean((found.low <= truth) & (truth <= found.high)) == pytest.approx(0.95, abs=0.04)
-    again = pearson_over_patients(x[:, 300:], y[:, 300:], replicates=300)
-    np.testing.assert_allclose(
-        again.low, found.low[300:]
-    )  # the same patients are drawn for every gene
+    assert np.mean((found.low <= truth) & (truth <= found.high)) == pytest.approx(0.95, abs=0.03)
+    values = jackknife(x, y, np.zeros(200, dtype=int), min_folds=1)
+    np.testing.assert_array_equal(found.low, gene_interval(values).low)
+    assert np.isnan(pearson_over_patients(x, y).low).all()
 
 
-def test_the_interval_over_folds_covers_what_the_module_says(rng: np.random.Generator) -> None:
-    x = rng.normal(size=(270, 300))
+@pytest.mark.parametrize("patients", [60, 270])
+def test_the_interval_over_folds_covers_what_the_module_says(
+    rng: np.random.Generator, patients: int
+) -> None:
+    x = rng.normal(size=(patients, 1000))
     y = 0.3 * x + 0.91**0.5 * rng.normal(size=x.shape)
-    found = pearson_over_patients(x, y, np.arange(270) % 5, replicates=300)
-    assert np.mean((found.low <= 0.3) & (found.high >= 0.3)) == pytest.approx(0.94, abs=0.04)
+    folds = np.arange(patients) % 5
+    found = pearson_over_patients(x, y, folds, interval=True)
+    assert np.mean((found.low <= 0.3) & (found.high >= 0.3)) == pytest.approx(0.95, abs=0.02)
+    found = spearman_over_patients(x, y, folds, interval=True)
+    spearman = 6 / np.pi * np.arcsin(0.15)  # of normal values with r = 0.3
+    inside = (found.low <= spearman) & (found.high >= spearman)
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.02)
+
+
+def test_the_partial_interval_counts_what_covariates_cost(rng: np.random.Generator) -> None:
+    """Images and expression share nothing, so that r given the covariates is 0."""
+    covariates, folds = rng.normal(size=(60, 3)), np.arange(60) % 5
+    x, y = (
+        without_covariates(
+            rng.normal(size=(60, 1000)) + covariates.sum(1)[:, None], covariates, folds
+        )
+        for _ in range(2)
+    )
+    found = pearson_over_patients(
+        x.values, y.values, folds, spent=x.spent, ranks=True, interval=True
+    )
+    middle = np.median(found.r)  # ranks do not remove all of a sum of covariates
+    assert np.mean((found.low < middle) & (middle < found.high)) > 0.92
+    forgotten = pearson_over_patients(x.values, y.values, folds, ranks=True, interval=True)
+    assert np.mean((forgotten.low < middle) & (middle < forgotten.high)) < 0.92
 
 
 def test_p_is_uniform_where_there_is_nothing(rng: np.random.Generator) -> None:

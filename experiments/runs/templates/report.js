@@ -232,10 +232,12 @@ function tellFacts(list, gene, data, patients) {
     ["patients", String(patients)],
   ];
   if (gene.r !== null) {
+    // Shares are given as a range: with few patients, the square of r itself would promise too much.
+    const percent = (r) => Math.round(100 * Math.max(0, r) ** 2);
     const share =
-      gene.r > 0
-        ? `; it explains about ${Math.round(100 * gene.r ** 2)} %` +
-          " of the differences between patients"
+      gene.low !== null && gene.high > 0
+        ? `; within a fold, a line through the predictions explains ${percent(gene.low)} to` +
+          ` ${percent(gene.high)} % of the differences between patients`
         : "";
     facts.push([
       "r within test folds, combined (95 % interval)",
@@ -244,7 +246,7 @@ function tellFacts(list, gene, data, patients) {
   } else {
     facts.push(["r within test folds", "NA: folds of fewer than 4 patients, or a constant gene"]);
   }
-  facts.push(["r pooled over all folds, as the figure looks (biased)", number(gene.pooled)]);
+  facts.push(["r pooled over all folds, as the figure looks (biased; levels differ between folds)", number(gene.pooled)]);
   facts.push(["q (false discovery rate over genes)", number(gene.q)]);
   facts.push([
     "predictable: q below 0.05, and r above that of every baseline",

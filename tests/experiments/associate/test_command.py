@@ -40,11 +40,11 @@ def test_the_command(files: Path, tmp_path: Path, command) -> None:
         files / "out_of_fold.h5ad",
         *covariates,
         "--set",
-        "replicates=50",
+        "permutations=50",
     )
     code, out, _ = command(*options, "--show-config")
     assert code == 0
-    assert "replicates: 50" in out
+    assert "permutations: 50" in out
     code, out, err = command(*options, "--out", tmp_path / "out")
     assert code == 0, err
     assert "TLS_CHEMOKINE_12" in out

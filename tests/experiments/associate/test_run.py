@@ -19,7 +19,6 @@ from tcgn_mil.experiments.associate.study import gene_sets
 def config(files: Path, **changed: object) -> AssociationConfig:
     given = {
         "predicted": str(files / "out_of_fold.h5ad"),
-        "replicates": 200,
         "permutations": 100,
         "min_set_genes": 3,
     }
