@@ -37,6 +37,7 @@ def main() -> None:
             commands.prepare(files)
             commands.cross_validate(files, seeds)
             commands.relate(files, seeds[0])
+            commands.compare_models(files)
         for target in cohorts:
             others = [files for files in cohorts if files is not target]
             for size in range(1, len(others) + 1):

@@ -137,18 +137,24 @@ def _age_and_stage(outcomes: Path, files: CohortFiles) -> Path:
 
 
 def cross_validate(files: CohortFiles, seeds: Sequence[int]) -> None:
-    """Cross-validate genes over seeds, p-values for the first; then other models and scores."""
+    """Cross-validate genes over seeds, with p-values for the first, and then scores."""
     inputs = ("slide-cv", "--cohort", files.cohort, "--features", files.features)
     for seed in seeds:
         refits = () if seed == seeds[0] else ("--set", "refits=0")
         out = files.folder / "genes" / f"seed{seed}"
         tcgn_mil(*inputs, "--set", f"seed={seed}", *refits, "--out", out)
-    for model in ("ridge", "attention"):
-        out = files.folder / "models" / model
-        tcgn_mil(*inputs, "--model", model, "--set", "refits=0", "--out", out)
     for name, targets in (("signatures", "signatures"), ("panimmune", files.immune_scores)):
         out = files.folder / name
         tcgn_mil(*inputs, "--targets", targets, "--set", "refits=0", "--out", out)
+
+
+def compare_models(files: CohortFiles) -> None:
+    """Cross-validate the other kinds of slide model on the folds of the first seed."""
+    for model in ("ridge", "attention"):
+        tcgn_mil(
+            *("slide-cv", "--cohort", files.cohort, "--features", files.features),
+            *("--model", model, "--set", "refits=0", "--out", files.folder / "models" / model),
+        )
 
 
 def relate(files: CohortFiles, seed: int) -> None:
