@@ -24,8 +24,8 @@ from tcgn_mil.experiments.slide_level.inputs.spot_initialisation import (
     SpotInitialisation,
     load_spot_initialisation,
 )
-from tcgn_mil.experiments.slide_level.train_fold import SlideLevelStudy, train_fold
-from tcgn_mil.experiments.slide_level.tune_encoder import tuned_means
+from tcgn_mil.experiments.slide_level.training.train_fold import SlideLevelStudy, train_fold
+from tcgn_mil.experiments.slide_level.training.tune_encoder import tuned_means
 from tcgn_mil.experiments.slide_level.write_results import FEW_PATIENTS, write_results
 from tcgn_mil.folds import make_folds, read_folds, write_folds
 from tcgn_mil.inference.fold_models import TRAINING_SLIDES

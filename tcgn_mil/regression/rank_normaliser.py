@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from tcgn_mil.types.arrays import Float64Array, FloatArray
 
@@ -39,12 +38,15 @@ class RankNormaliser:
 
     def __call__(self, values: FloatArray) -> NDArray[np.float32]:
         """Return normal scores (M, G) float32 of `values` (M, G); NaN where one is missing."""
+        # Imported here, so that a model can be trained where scipy is not installed.
+        from scipy.special import ndtri
+
         # The score of rank k among n training values is the normal quantile of k / (n + 1), which
         # is finite for the extreme ranks 1 and n.
         count = self.finite
         below, below_or_equal = _ranks_among(self.sorted_training, values)
         average = (below + below_or_equal + 1) / 2
-        scores = norm.ppf(np.clip(average, 1, np.maximum(count, 1)) / (count + 1))
+        scores = ndtri(np.clip(average, 1, np.maximum(count, 1)) / (count + 1))
         return np.where(np.isfinite(values) & (count > 0), scores, np.nan).astype(np.float32)
 
 

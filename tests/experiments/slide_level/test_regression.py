@@ -16,9 +16,9 @@ from slide_cohorts import GENES, PATIENTS, change_cohort, make_cohort, write
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.predict.config import PredictConfig
 from tcgn_mil.experiments.predict.run import run as predict
-from tcgn_mil.experiments.slide_level import regression_fold
 from tcgn_mil.experiments.slide_level import run as finetuning
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig, SlideCvConfig
+from tcgn_mil.experiments.slide_level.training import regression_fold
 from tcgn_mil.settings.slide_model import MilConfig
 
 
@@ -70,7 +70,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(
         return regression_fold.fit_regression(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr("tcgn_mil.experiments.slide_level.train_fold.fit_regression", dies)
+        patch.setattr("tcgn_mil.experiments.slide_level.training.train_fold.fit_regression", dies)
         with pytest.raises(KeyboardInterrupt):
             finetuning.run(config, tmp_path / "run")
     finetuning.run(config, tmp_path / "run")

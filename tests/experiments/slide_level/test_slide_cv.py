@@ -27,11 +27,11 @@ from tile_sets import tile_set
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.predict.config import PredictConfig
 from tcgn_mil.experiments.predict.run import run as predict
-from tcgn_mil.experiments.slide_level import permuted_refits, train_fold
 from tcgn_mil.experiments.slide_level import run as finetuning
 from tcgn_mil.experiments.slide_level.compare_runs import compare_runs
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.experiments.slide_level.evaluate import PatientGroups, out_of_fold_tables
+from tcgn_mil.experiments.slide_level.training import permuted_refits, train_fold
 from tcgn_mil.io.feature_files import write_features
 from tcgn_mil.provenance import provenance
 from tcgn_mil.settings.slide_model import MilConfig

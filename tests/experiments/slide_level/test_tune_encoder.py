@@ -24,10 +24,10 @@ from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.experiments.predict.config import PredictConfig
 from tcgn_mil.experiments.predict.run import run as predict
 from tcgn_mil.experiments.slide_level import run as finetuning
-from tcgn_mil.experiments.slide_level import tune_encoder as encoder_tuning
 from tcgn_mil.experiments.slide_level.config import EncoderTuning, FinetuneConfig, SlideCvConfig
 from tcgn_mil.experiments.slide_level.inputs.cohort import load_cohort
 from tcgn_mil.experiments.slide_level.inputs.pixels import with_pixels
+from tcgn_mil.experiments.slide_level.training import tune_encoder as encoder_tuning
 from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.feature_files import read_feature_info
 from tcgn_mil.models import end_to_end as bag_encoder

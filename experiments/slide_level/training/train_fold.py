@@ -21,7 +21,6 @@ from tcgn_mil.batches.feature_bags import (
 from tcgn_mil.batches.patient_bags import PatientBags
 from tcgn_mil.checkpoints import SlideModelInfo, save_slide_model
 from tcgn_mil.config import as_plain
-from tcgn_mil.experiments.slide_level.baselines import patient_baselines
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.experiments.slide_level.evaluate import MODEL, UNTRAINED
 from tcgn_mil.experiments.slide_level.fold_results import FoldResult
@@ -29,13 +28,14 @@ from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
 from tcgn_mil.experiments.slide_level.inputs.pixels import SlidePixels
 from tcgn_mil.experiments.slide_level.inputs.spot_initialisation import SpotInitialisation
 from tcgn_mil.experiments.slide_level.inputs.targets import FoldTargets, fold_targets
-from tcgn_mil.experiments.slide_level.permuted_refits import (
+from tcgn_mil.experiments.slide_level.training.baselines import patient_baselines
+from tcgn_mil.experiments.slide_level.training.permuted_refits import (
     Refits,
     network_refits,
     permuted_correlations,
 )
-from tcgn_mil.experiments.slide_level.regression_fold import fit_regression
-from tcgn_mil.experiments.slide_level.tune_encoder import TunedFold, tune
+from tcgn_mil.experiments.slide_level.training.regression_fold import fit_regression
+from tcgn_mil.experiments.slide_level.training.tune_encoder import TunedFold, tune
 from tcgn_mil.inference.slides import predict_bag
 from tcgn_mil.models.component_regression import ComponentRegression
 from tcgn_mil.models.slide_regressor import SlideRegressor
