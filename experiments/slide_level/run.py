@@ -77,7 +77,7 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
     source = _tile_source(config)
     out_dir = begin_run(out_dir, KIND, config)
     data, pixels = _read_inputs(config, source)
-    config = _with_kind(config, data)
+    config = _with_model(config, data)
     if config.group_by != "both":
         return _run(config, data, pixels, out_dir)
     by_patient = dataclasses.replace(config, group_by="patient")
@@ -134,13 +134,23 @@ def _run(
     )
 
 
-def _with_kind(config: FinetuneConfig, data: CohortData) -> FinetuneConfig:
-    """Replace the kind ``auto`` by the kind that it means for a cohort."""
-    if config.model.kind != "auto":
-        return config
-    needs_network = config.model.form == "additive" or config.encoder_train != "none"
-    kind: Kind = "kernel" if data.single_vectors and not needs_network else "attention"
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, kind=kind))
+def _with_model(config: FinetuneConfig, data: CohortData) -> FinetuneConfig:
+    """Replace what is ``auto`` in the config of the model by what it means for a cohort."""
+    model = config.model
+    needs_network = model.form == "additive" or config.encoder_train != "none"
+    if model.kind == "auto":
+        kind: Kind = "kernel" if data.single_vectors and not needs_network else "attention"
+        model = dataclasses.replace(model, kind=kind)
+    if model.input == "auto":
+        ranks = data.single_vectors and not needs_network
+        model = dataclasses.replace(model, input="ranks" if ranks else "standardise")
+    if model.input == "ranks" and not data.single_vectors and model.kind == "attention":
+        raise InputError(
+            "model.input=ranks is for features with one vector per slide, and these have tiles",
+            path=config.features,
+            fix="set model.input=standardise, or remove the key",
+        )
+    return dataclasses.replace(config, model=model)
 
 
 def _tile_source(config: FinetuneConfig) -> TileSource | None:

@@ -111,8 +111,8 @@ def read_slide_model_info(path: str | Path) -> SlideModelInfo:
         fold = header["fold"]
         parts = (tuple(fold[part]) for part in ("train", "val", "test"))
         return SlideModelInfo(
-            # Checkpoints from before there were closed-form models do not state the kind.
-            config=MilConfig(**{"kind": "attention", **header["config"]}),
+            # Early checkpoints state neither the kind of the model nor the scale of its input.
+            config=MilConfig(**{"kind": "attention", "input": "standardise", **header["config"]}),
             in_features=int(header["in_features"]),
             unit=header["unit"],
             encoder=header["encoder"],

@@ -11,8 +11,9 @@ Training uses the left side and never holds a matrix of tiles x genes.
 Departures from the papers:
 
 - Several attention heads share one value per tile; the map of a slide shows their mean.
-- Features are standardised by statistics of the training tiles and then normalised. A missing
-  feature (NaN, in tables of slides) counts as the training mean.
+- Features are standardised by statistics of the training tiles and then normalised; features of
+  tables are replaced by their ranks before. A missing feature (NaN, in tables of slides) counts as
+  the training mean.
 
 Tile scores live in the space of the standardised targets. They are not abundances, since the log of
 a mean is not the mean of logs.
@@ -44,9 +45,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tcgn_mil.layers.rank_scores import RankScores
 from tcgn_mil.models.aggregators import aggregator_class
 from tcgn_mil.models.heads import SpotFeatures, SpotHead
 from tcgn_mil.settings.slide_model import MilConfig
+
+_KNOTS = 512  # quantiles of each feature that are kept if features are replaced by their ranks
 
 
 class SlideOutput(NamedTuple):
@@ -128,6 +132,9 @@ class SlideRegressor(nn.Module):
         if config.form == "additive":
             self.spot_features = SpotFeatures(in_features, config.spot_hidden)
             self.spot_head = nn.Linear(config.spot_hidden or in_features, num_genes, bias=False)
+        self.rank_scores: RankScores | None = None
+        if config.input == "ranks":
+            self.rank_scores = RankScores(in_features, _KNOTS)
         self.feature_mean: Tensor
         self.feature_std: Tensor
         self.register_buffer("feature_mean", torch.zeros(in_features))
@@ -154,6 +161,26 @@ class SlideRegressor(nn.Module):
         """
         self.feature_mean.copy_(mean)
         self.feature_std.copy_(std)
+
+    def rank_features(self, training: Tensor) -> None:
+        """Replace features by normal scores of their ranks, and standardise these.
+
+        Parameters
+        ----------
+        training
+            (N, D) features of the training slides, NaN where a value is missing.
+
+        Raises
+        ------
+        ValueError
+            If the model was not made for it (``config.input`` is not ``ranks``).
+        """
+        if self.rank_scores is None:
+            raise ValueError("the model standardises features; use model.input=ranks")
+        self.rank_scores.fit(training)
+        scores = self.rank_scores(training.float())
+        std = scores.std(dim=0, correction=0)
+        self.standardise(scores.mean(dim=0), torch.where(std > 1e-6, std, 1.0))
 
     def start_from_spots(self, head: SpotHead, centre: Tensor) -> None:
         """Initialise the additive head from a head that was trained on spots.
@@ -204,7 +231,8 @@ class SlideRegressor(nn.Module):
         feature that is NaN counts as its training mean, which is 0 after standardisation. To the
         head of the spots, which reads features as they are, it adds nothing.
         """
-        standardised = (features - self.feature_mean) / self.feature_std
+        scaled = features if self.rank_scores is None else self.rank_scores(features)
+        standardised = (scaled - self.feature_mean) / self.feature_std
         values = self.value(_without_missing(standardised))  # (B, N, E)
         if self.spot_features is None:
             return values

@@ -11,6 +11,7 @@ from tcgn_mil.errors import InputError
 
 Kind = Literal["auto", "attention", "ridge", "kernel"]
 Form = Literal["pooled", "additive"]
+Input = Literal["auto", "standardise", "ranks"]
 EncoderTrain = Literal["none", "last", "all"]
 
 
@@ -30,6 +31,13 @@ class MilConfig:
         ge=1,
         description="Principal components of expression that ridge and kernel predict, each with"
         " penalties of its own.",
+    )
+    input: Input = Field(
+        "auto",
+        description="Scale of the features that the network reads: standardise by mean and standard"
+        " deviation of the training tiles, or ranks, their normal scores among the training"
+        " patients, for tables of slide features with heavy tails or missing values; auto is ranks"
+        " if every slide has one feature vector, and standardise otherwise.",
     )
     pooling: str = Field(
         "gated",

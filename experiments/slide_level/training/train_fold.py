@@ -119,7 +119,11 @@ def _train_network(study: SlideLevelStudy, fold: Fold, targets: FoldTargets) -> 
     # Each fold has a seed of its own, so that it gives the same result alone and among others.
     training = dataclasses.replace(config.training, seed=config.seed * 1000 + fold.index)
     bags = _bags_by_part(study, fold, targets.scaled, training.seed)
-    statistics = feature_statistics(bags["train"].bags, max_tiles=config.max_tiles)
+    statistics = (
+        None
+        if config.model.input == "ranks"
+        else feature_statistics(bags["train"].bags, max_tiles=config.max_tiles)
+    )
     model = _new_model(study, fold, targets, statistics, training.seed)
     untrained = _predict(model.eval(), bags["test"])
     history = _fit(study, model, bags, training, fold.index)
@@ -218,17 +222,24 @@ def _new_model(
     study: SlideLevelStudy,
     fold: Fold,
     targets: FoldTargets,
-    statistics: FeatureStatistics,
+    statistics: FeatureStatistics | None,
     seed: int,
 ) -> SlideRegressor:
-    """Return the model as it is before training."""
+    """Return the model before training, with statistics of tiles, or with ranks if there are none.
+
+    For ranks, the features of a patient are the mean over slides, each of which has one vector.
+    """
     spots, config = study.spots, study.config.model
     torch.manual_seed(seed)
     # The additive form starts from the head of the spots, and takes the width of its hidden layer.
     if config.form == "additive" and spots is not None:
         config = dataclasses.replace(config, spot_hidden=spots.hidden)
     model = SlideRegressor(study.data.width, len(targets.panel), config)
-    model.standardise(*statistics)
+    if statistics is None:
+        rows = study.data.rows_of(fold.train)
+        model.rank_features(torch.from_numpy(study.data.descriptors["mean_features"][rows]))
+    else:
+        model.standardise(*statistics)
     if config.form == "additive" and spots is not None:
         model.start_from_spots(
             *spots.scaled_for(targets.panel, study.data.rows_of(fold.train), targets.scaled)
