@@ -1,156 +1,349 @@
-"""Score how far a slide is from the training slides (out-of-distribution score).
+"""Tell whether a patient's slides are like those of the training patients.
 
-The mean features of the training patients are standardised and reduced to their leading principal
-components. The distance of a slide joins the Mahalanobis distance along these components with the
-distance from the space that they span. With scores t_k of variance v_k along K components, and the
-squared residual e of mean E over the training patients,
+A patient is described by the mean of its tile features and, if it has several tiles, by their
+spread, after the maps of :mod:`tcgn_mil.inference.feature_spaces`. Three distances are taken:
 
-    distance = sqrt((sum_k t_k^2 / v_k + e / E) / (K + 1)).
+- of the mean, along the leading components of the training patients (Mahalanobis);
+- of the mean, from the space that these components span;
+- of the logarithm of the spread, from the space of its own leading components.
 
-A wrong stain, organ or scale moves the mean of all tiles far more than patients differ from one
-another. The distance of each training patient is computed with this patient left out (in ten
-groups), so that the distance of a new slide is compared with distances of its own kind. The score
-is the distance divided by the 99th percentile of these distances: above 1, a slide is out of
-distribution.
+The first two speak of the patient as a whole, the third of its tiles among each other: blur,
+another scale or one tissue only change the spread even where the mean is usual. The logarithm of
+each distance is standardised by the training patients, and the score of a patient is the largest of
+the three. A training patient's own distances are computed with this patient left out (in ten
+groups). The probability that a patient of the training kind has a score s or more is estimated as
+in conformal prediction (Vovk et al. 2005), from the scores s_i of M training patients:
+
+    p = (1 + number of s_i >= s) / (M + 1).
+
+A patient with p <= 0.05 is out of distribution. With fewer than 19 training patients no p can be
+that small, and the answer is then "unknown".
+
+Few tiles give a less certain mean than many. Distances of the training patients are therefore
+computed for samples of 1, 2, 3, 4, 6, 8 ... tiles, and a patient is compared with those of its
+size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property, reduce
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import atomic_path
+from tcgn_mil.inference.feature_spaces import (
+    Moments,
+    PatientSpace,
+    RobustScale,
+    Whitening,
+    fit_patient_space,
+    fit_scale,
+    whiten,
+    whiten_again,
+)
 
-FILE = "reference.safetensors"
-FLAG_PERCENTILE = 99
-_MAX_COMPONENTS, _PATIENTS_PER_COMPONENT = 16, 5
+IN, OUT, UNKNOWN = STATES = ("in", "out", "unknown")
+MAX_P = 0.05
+FEWEST_PATIENTS = 19  # the smallest M with 1 / (M + 1) <= MAX_P
+LEVELS = ("patient", "patient", "tiles")  # of the three distances
+MAX_TILES = 256
+_MIN_TILES = 4  # fewer tiles have no spread that could be compared
 _LEFT_OUT_GROUPS = 10
-_EPSILON = 1e-12  # avoids a division by zero
+_LEAST_SPREAD = 0.05  # in standard deviations over all tiles, so that equal tiles have a logarithm
+_EPSILON = 1e-9
 
 
-@dataclass(frozen=True)
-class Reference:
-    """Distribution of the mean features of the training patients.
+class Verdict(NamedTuple):
+    """Comparison of a patient with the training patients.
 
     Attributes
     ----------
-    mean, scale
-        (D,) each, by which features are standardised.
-    components
-        (K, D) leading principal components.
-    variance
-        (K,) variance of the training patients along the components.
-    residual
-        (1,) mean squared residual of the training patients.
-    distances
-        (M,) distance of each training patient from the others, in ascending order.
+    score
+        Largest of the standardised distances: 0 is usual, 3 is far away.
+    p
+        Probability of such a score, or a higher one, for a patient of the training kind.
+    state
+        ``in``, ``out`` or ``unknown`` (too few training patients to tell).
+    level
+        Origin of the score: ``patient`` (the mean of its features) or ``tiles`` (their spread).
     """
 
-    mean: NDArray[np.float32]
-    scale: NDArray[np.float32]
-    components: NDArray[np.float32]
-    variance: NDArray[np.float32]
-    residual: NDArray[np.float32]
-    distances: NDArray[np.float32]
-
-    def distance(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Compute the distances (M,) of mean features (M, D); the formula is in the module."""
-        standard = (np.asarray(features, dtype=np.float64) - self.mean) / self.scale
-        scores = standard @ self.components.T
-        residual = np.square(standard - scores @ self.components).sum(axis=1)
-        residual = residual / max(float(self.residual[0]), _EPSILON)
-        along = np.square(scores) / self.variance
-        return np.sqrt((along.sum(axis=1) + residual) / (len(self.variance) + 1))
-
-    def score(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Compute the scores (M,) of mean features (M, D); above 1 is out of distribution."""
-        usual = float(np.percentile(self.distances, FLAG_PERCENTILE))
-        return self.distance(features) / max(usual, _EPSILON)
+    score: float
+    p: float
+    state: str
+    level: str
 
 
-def fit_reference(features: NDArray[np.floating], *, seed: int = 0) -> Reference:
-    """Fit the distribution of the training patients.
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Features of the training patients, as far as new patients are compared with them.
+
+    Attributes
+    ----------
+    patients
+        Names of the M training patients.
+    scale
+        Scale of the D features.
+    white
+        Map of the scaled features of tiles to white ones. None if most patients have a single
+        vector, which is compared as it is.
+    means, spreads
+        Spaces of the means and of the logarithms of the spread; None if tiles have no spread.
+    sizes
+        (S,) numbers of tiles, ascending, for which distances were computed.
+    counts
+        (M,) number of tiles that were sampled of each training patient.
+    left_out
+        (S, M, 3) logarithms of the distances of each training patient from the others; NaN if it
+        has no spread.
+    """
+
+    patients: tuple[str, ...]
+    scale: RobustScale
+    white: Whitening | None
+    means: PatientSpace
+    spreads: PatientSpace | None
+    sizes: NDArray[np.int32]
+    counts: NDArray[np.int32]
+    left_out: NDArray[np.float32]
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether there are enough training patients to tell."""
+        return len(self.patients) >= FEWEST_PATIENTS
+
+    def judge(self, tiles: NDArray[np.floating]) -> Verdict:
+        """Compare a new patient with the training patients.
+
+        Parameters
+        ----------
+        tiles
+            (n, D) features of its tiles in random order (:func:`shuffled`), NaN where missing.
+        """
+        row = self._row_of(len(tiles))
+        values = self.scale(tiles)
+        if self.white is None:
+            described = _describe([values])
+        else:
+            described = _describe([self.white(values)], int(self.sizes[row]))
+        distances = _log_distances(self.means, self.spreads, described)[0]
+        score, level = self._score(distances, row)
+        others = self._training_scores(row)
+        return self._verdict(score, level, int((others >= score).sum()), len(others))
+
+    @cached_property
+    def training(self) -> dict[str, Verdict]:
+        """Comparison of each training patient with the others."""
+        verdicts = {}
+        scores = [self._training_scores(row) for row in range(len(self.sizes))]
+        for index, (patient, count) in enumerate(zip(self.patients, self.counts, strict=True)):
+            row = self._row_of(int(count))
+            score, level = self._score(self.left_out[row, index], row)
+            above = int((np.delete(scores[row], index) >= score).sum())
+            verdicts[patient] = self._verdict(score, level, above, len(self.patients) - 1)
+        return verdicts
+
+    def _verdict(self, score: float, level: str, above: int, others: int) -> Verdict:
+        p = (1 + above) / (others + 1)
+        state = UNKNOWN if not self.can_tell else OUT if p <= MAX_P else IN
+        return Verdict(score, p, state, level)
+
+    def _row_of(self, count: int) -> int:
+        """Return the row of the largest size that a patient with `count` tiles has."""
+        return max(0, int(np.searchsorted(self.sizes, count, side="right")) - 1)
+
+    def _score(self, distances: NDArray[np.floating], row: int) -> tuple[float, str]:
+        standard = self._standard(distances, row)
+        return float(np.nanmax(standard)), LEVELS[int(np.nanargmax(standard))]
+
+    def _training_scores(self, row: int) -> NDArray[np.float64]:
+        return np.nanmax(self._standard(self.left_out[row], row), axis=1)
+
+    def _standard(self, distances: NDArray[np.floating], row: int) -> NDArray[np.float64]:
+        """Standardise logarithms of distances (..., 3) by those of the training patients."""
+        usual = self.left_out[row].astype(np.float64)
+        known = np.isfinite(usual).any(axis=0)
+        low, middle, high = np.nanquantile(np.where(known, usual, 0), [0.16, 0.5, 0.84], axis=0)
+        unit = np.maximum((high - low) / 2, 1e-3)
+        return np.where(known, (distances - middle) / unit, np.nan)
+
+
+def verdict_table(verdicts: Mapping[str, Verdict | None]) -> pd.DataFrame:
+    """Return the columns ``ood_score``, ``ood_p``, ``ood_state`` and ``ood_level`` by patient."""
+    rows = {patient: verdict for patient, verdict in verdicts.items() if verdict is not None}
+    return pd.DataFrame.from_dict(
+        {patient: tuple(verdict) for patient, verdict in rows.items()},
+        orient="index",
+        columns=[f"ood_{name}" for name in Verdict._fields],
+    )
+
+
+def shuffled(tiles: NDArray[np.floating], *, seed: int = 0) -> NDArray[np.floating]:
+    """Return at most `MAX_TILES` tiles (n, D) in a random order."""
+    return tiles[np.random.default_rng(seed).permutation(len(tiles))[:MAX_TILES]]
+
+
+def fit_reference(
+    patients: Sequence[str], tiles: Sequence[NDArray[np.floating]], *, seed: int = 0
+) -> Reference:
+    """Fit the reference to samples of tiles of the training patients.
 
     Parameters
     ----------
-    features
-        (M, D) mean features of the training patients.
+    patients
+        Names of the M training patients.
+    tiles
+        (n_i, D) features of each patient's tiles, or a sample of them, in random order
+        (:func:`shuffled`); NaN where a value is missing.
     seed
         Seed of the groups of patients that are left out.
 
     Examples
     --------
     >>> import numpy as np
-    >>> features = np.random.default_rng(0).standard_normal((50, 8))
-    >>> reference = fit_reference(features)
-    >>> reference.score(features[:1]) < 1, reference.score(features[:1] + 10) > 1
-    (array([ True]), array([ True]))
+    >>> rng = np.random.default_rng(0)
+    >>> names = [f"P{i}" for i in range(40)]
+    >>> reference = fit_reference(names, [rng.standard_normal((32, 8)) for _ in names])
+    >>> reference.judge(rng.standard_normal((32, 8))).state
+    'in'
+    >>> reference.judge(rng.standard_normal((32, 8)) + 3)._replace(score=0)
+    Verdict(score=0, p=0.024390243902439025, state='out', level='patient')
+    >>> fit_reference(names[:9], [rng.standard_normal((32, 8)) for _ in range(9)]).judge(
+    ...     rng.standard_normal((32, 8))
+    ... ).state
+    'unknown'
     """
-    values = np.asarray(features, dtype=np.float64)
-    groups = np.random.default_rng(seed).permutation(len(values)) % min(
-        _LEFT_OUT_GROUPS, len(values)
-    )
-    distances = np.empty(len(values))
-    for group in np.unique(groups):
-        inside = groups == group
-        distances[inside] = _fit(values[~inside], np.zeros(1)).distance(values[inside])
-    return _fit(values, np.sort(distances))
+    counts = np.array([len(sample) for sample in tiles], dtype=np.int32)
+    order = np.random.default_rng(seed).permutation(len(tiles))
+    group_of = order % min(_LEFT_OUT_GROUPS, len(tiles))
+    fit = _fit_tiles if np.median(counts) >= _MIN_TILES else _fit_vectors
+    return fit(tuple(patients), tiles, counts, group_of)
 
 
-def _fit(features: NDArray[np.float64], distances: NDArray[np.float64]) -> Reference:
-    mean, scale = features.mean(axis=0), features.std(axis=0)
-    # A smaller spread is rounding of float16 features, which must not be magnified.
-    scale = np.where(scale > 1e-4 * np.maximum(np.abs(mean), 1e-3), scale, 1.0)
-    standard = (features - mean) / scale
-    _, singular, rows = np.linalg.svd(standard, full_matrices=False)
-    # Few enough components that each variance is estimated from five patients or more.
-    kept = max(
-        1,
-        min(
-            _MAX_COMPONENTS, len(features) // _PATIENTS_PER_COMPONENT, int((singular > 1e-6).sum())
-        ),
-    )
-    residual = np.square(standard - standard @ rows[:kept].T @ rows[:kept]).sum(axis=1).mean()
-    variance = np.maximum(np.square(singular[:kept]) / len(features), _EPSILON)
-    values = (mean, scale, rows[:kept], variance, np.array([residual]), distances)
-    return Reference(*(np.ascontiguousarray(value, dtype=np.float32) for value in values))
-
-
-def write_reference(folder: str | Path, features: NDArray[np.floating]) -> None:
-    """Fit the distribution of a run's patients (M, D) and write it into the run's folder."""
-    from safetensors.numpy import save_file
-
-    reference = fit_reference(features)
-    arrays = {name: getattr(reference, name) for name in Reference.__dataclass_fields__}
-    with atomic_path(Path(folder) / FILE) as temporary:
-        save_file(arrays, temporary)
-
-
-def read_reference(folder: str | Path) -> Reference:
-    """Read the distribution of a run's training patients.
-
-    Raises
-    ------
-    InputError
-        If the file does not exist or is damaged.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    path = Path(folder) / FILE
-    if not path.is_file():
-        raise InputError(
-            "does not exist, so slides cannot be compared with the training slides",
-            path=path,
-            fix="run tcgn-mil finetune again",
+def _fit_vectors(
+    patients: tuple[str, ...],
+    tiles: Sequence[NDArray[np.floating]],
+    counts: NDArray[np.int32],
+    group_of: NDArray[np.int64],
+) -> Reference:
+    """Fit the reference of patients who have a single vector each, or one for each slide."""
+    left_out = np.empty((1, len(tiles), len(LEVELS)), dtype=np.float32)
+    for group in np.unique(group_of):
+        inside, others = _rows(group_of == group), _others(group_of, group)
+        scale = fit_scale(np.concatenate([tiles[i] for i in others]))
+        means, _ = _describe([scale(tiles[i]) for i in others])
+        left_out[0, inside] = _log_distances(
+            fit_patient_space(means), None, _describe([scale(tiles[i]) for i in inside])
         )
-    try:
-        return Reference(**load_file(path))
-    except (SafetensorError, TypeError, OSError) as error:
-        raise InputError(
-            f"cannot be read ({error})", path=path, fix="run tcgn-mil finetune again"
-        ) from error
+    scale = fit_scale(np.concatenate(list(tiles)))
+    return Reference(
+        patients=patients,
+        scale=scale,
+        white=None,
+        means=fit_patient_space(_describe([scale(sample) for sample in tiles]).means),
+        spreads=None,
+        sizes=np.array([1], dtype=np.int32),
+        counts=counts,
+        left_out=left_out,
+    )
+
+
+def _fit_tiles(
+    patients: tuple[str, ...],
+    tiles: Sequence[NDArray[np.floating]],
+    counts: NDArray[np.int32],
+    group_of: NDArray[np.int64],
+) -> Reference:
+    """Fit the reference of patients who have several tiles."""
+    scale = fit_scale(np.concatenate(list(tiles)))
+    white = whiten(reduce(Moments.__add__, (Moments.of(scale(sample)) for sample in tiles)))
+    values = [white(scale(sample)).astype(np.float32) for sample in tiles]
+    sizes = _sizes(counts)
+    left_out = np.empty((len(sizes), len(tiles), len(LEVELS)), dtype=np.float32)
+    moments = [_sum_of(values, _rows(group_of == g)) for g in np.unique(group_of)]
+    for group in np.unique(group_of):
+        inside, others = _rows(group_of == group), _others(group_of, group)
+        # Within the directions of all patients, tiles are made white anew without the patients
+        # that are left out. This is much cheaper than starting from the features.
+        kept = [each for g, each in enumerate(moments) if g != group] or moments
+        again = whiten_again(reduce(Moments.__add__, kept))
+        anew = [again(sample) for sample in values]
+        spaces = _patient_spaces([anew[i] for i in others])
+        for row, size in enumerate(sizes):
+            left_out[row, inside] = _log_distances(
+                *spaces, _describe([anew[i] for i in inside], int(size))
+            )
+    means, spreads = _patient_spaces(values)
+    return Reference(patients, scale, white, means, spreads, sizes, counts, left_out)
+
+
+def _sizes(counts: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return the numbers of tiles for which distances are computed; no step is above 1.5 times.
+
+    Most patients are judged by all of their sample, if they have equally many tiles.
+    """
+    powers = 2 ** np.arange(int(np.log2(MAX_TILES)) + 1)
+    sizes = np.unique([*powers, *(3 * powers // 2), int(np.median(counts))])
+    return sizes[(sizes >= 1) & (sizes <= counts.max())].astype(np.int32)
+
+
+def _rows(mask: NDArray[np.bool_]) -> list[int]:
+    rows: list[int] = np.flatnonzero(mask).tolist()
+    return rows
+
+
+def _others(group_of: NDArray[np.int64], group: int) -> list[int]:
+    """Return the patients outside a group; a single patient is compared with itself."""
+    return _rows(group_of != group) or [*range(len(group_of))]
+
+
+def _sum_of(values: Sequence[NDArray[np.floating]], rows: Sequence[int]) -> Moments:
+    return reduce(Moments.__add__, (Moments.of(values[i].astype(np.float64)) for i in rows))
+
+
+class _Described(NamedTuple):
+    """Mean (n, R) of each patient, and logarithm of the spread (n, R), NaN with few tiles."""
+
+    means: NDArray[np.float64]
+    spreads: NDArray[np.float64]
+
+
+def _describe(values: Sequence[NDArray[np.floating]], size: int | None = None) -> _Described:
+    """Describe patients by their first `size` tiles, or by all of them."""
+    means, spreads = [], []
+    for every in values:
+        some = every[:size].astype(np.float64)
+        means.append(some.mean(axis=0))
+        if len(some) < _MIN_TILES:
+            spreads.append(np.full(some.shape[1], np.nan))
+        else:
+            variance = some.var(axis=0, ddof=1) + _LEAST_SPREAD**2
+            # The expected logarithm of the standard deviation of n normal values is too small by
+            # about 1 / (2 (n - 1)).
+            spreads.append(np.log(variance) / 2 + 1 / (2 * (len(some) - 1)))
+    return _Described(np.stack(means), np.stack(spreads))
+
+
+def _patient_spaces(
+    values: Sequence[NDArray[np.floating]],
+) -> tuple[PatientSpace, PatientSpace | None]:
+    means, spreads = _describe(values)
+    known = np.isfinite(spreads).all(axis=1)
+    return fit_patient_space(means), fit_patient_space(spreads[known]) if known.any() else None
+
+
+def _log_distances(
+    means: PatientSpace, spreads: PatientSpace | None, described: _Described
+) -> NDArray[np.float64]:
+    """Return the logarithms (n, 3) of the three distances, NaN where there is no spread."""
+    tiles = (
+        np.full(len(described.means), np.nan)
+        if spreads is None
+        else spreads.beyond(described.spreads)
+    )
+    distances = np.stack([means.along(described.means), means.beyond(described.means), tiles], 1)
+    return np.log(np.maximum(distances, _EPSILON))
