@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tcgn_mil.baselines import colour_statistics
 from tcgn_mil.experiments.demo.synthetic.config import SyntheticConfig
 from tcgn_mil.experiments.demo.synthetic.rendering import PatientStain, patient_stain, render
 from tcgn_mil.experiments.demo.synthetic.tissue import item_fractions, region_map
@@ -31,6 +29,7 @@ from tcgn_mil.types.tile_geometry import PatchSize
 
 MPP, TILE_PX = 0.69, 112  # a tile is 77 µm across
 BATCH = 64
+CPU = torch.device("cpu")
 PART_TILES = (20, 60)  # a part of a section has at least and at most so many tiles
 _GLASS = 243
 _SYNTHETIC_UM, _SYNTHETIC_TILES = (1200.0, 1000.0), 60
@@ -85,25 +84,9 @@ KINDS = {
 HER2ST_KINDS = ("stain", "scanner", "155 µm")
 
 
-class Encoded(NamedTuple):
-    """Features (n, D) and colour statistics (n, 30) of tiles."""
-
-    features: NDArray[np.float32]
-    colour: NDArray[np.float32]
-
-
-def encode_pixels(
-    encoder: TileEncoder, batches: Sequence[tuple[NDArray[np.uint8], NDArray[np.int64]]]
-) -> Encoded:
-    """Encode batches of pixels and corners on the CPU."""
-    features, _ = encode_tiles(encoder, batches, device=torch.device("cpu"), dtype=np.float32)
-    colour = np.concatenate([colour_statistics(pixels) for pixels, _ in batches])
-    return Encoded(np.asarray(features, dtype=np.float32), colour)
-
-
 def encode_slide(
     entry: SlideEntry, kind: TileKind, encoder: TileEncoder, work: Path, part_um: float = np.inf
-) -> list[Encoded]:
+) -> list[NDArray[np.floating]]:
     """Tile a slide by the default rules of ``tcgn-mil tile``, and encode its parts.
 
     Parameters
@@ -126,7 +109,7 @@ def encode_slide(
     for rows in parts_of(tiles.coords, side_px):
         with TileSource({entry.slide_id: entry}).open(tiles.select(rows), BATCH) as batches:
             changed = [(kind.change(pixels), corners) for pixels, corners in batches]
-        parts.append(encode_pixels(encoder, changed))
+        parts.append(encode_tiles(encoder, changed, device=CPU, dtype=np.float32)[0])
     return parts
 
 
@@ -162,7 +145,7 @@ def her2st_slides(folder: Path) -> list[SlideEntry]:
 
 def synthetic_patients(
     config: SyntheticConfig, patients: Sequence[str], kind: str, encoder: TileEncoder
-) -> Iterator[Encoded]:
+) -> Iterator[NDArray[np.floating]]:
     """Draw a small slide of each patient and encode its tiles.
 
     Parameters
@@ -187,7 +170,8 @@ def synthetic_patients(
         image = render(labels, change.um / TILE_PX, stain, rng)
         pixels, corners = _grid(image)
         kept = np.sort(rng.permutation(len(pixels))[:_SYNTHETIC_TILES])
-        yield encode_pixels(encoder, [(change.change(pixels[kept]), corners[kept])])
+        changed = [(change.change(pixels[kept]), corners[kept])]
+        yield encode_tiles(encoder, changed, device=CPU, dtype=np.float32)[0]
 
 
 def _grid(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
