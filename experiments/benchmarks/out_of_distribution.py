@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +67,7 @@ def judge(training: Sequence[Bag], sets: Mapping[str, Sequence[Bag]]) -> dict[st
             now=float(np.mean([verdict.state == OUT for verdict in verdicts])),
             before=float(before(_means(bags)).mean()),
             score=float(np.median([verdict.score for verdict in verdicts])),
-            by_tiles=float(np.mean([verdict.level == "tiles" for verdict in verdicts])),
+            by_tiles=float(np.mean([verdict.level != "patient" for verdict in verdicts])),
         )
     return results
 
@@ -309,13 +310,13 @@ def main() -> None:
         name = encoder.identity.removeprefix("timm:").partition("-")[0]
         drawn = kept(
             given.out / f"{name}-synthetic{given.seed}.npz",
-            lambda encoder=encoder: synthetic_bags(encoder, given.seed),
+            partial(synthetic_bags, encoder, given.seed),
         )
         rows += [{"encoder": name, **row} for row in synthetic_rows(drawn)]
         if (given.data / "her2st").is_dir():
             sections = kept(
                 given.out / f"{name}-her2st.npz",
-                lambda encoder=encoder: real_bags(given.data, encoder, given.out),
+                partial(real_bags, given.data, encoder, given.out),
             )
             rows += [{"encoder": name, **row} for row in real_rows(sections)]
     if (given.data / "tcga_hif").is_dir():

@@ -98,7 +98,7 @@ MEANINGS = {
     "p (unlike)": "probability of such a distance for a patient of the training kind",
     "like training?": "out if that probability is at most 5 %; unknown if there are fewer than 19"
     " training patients",
-    "seen in": "patient: the mean of the features is unusual; tiles: how they vary is",
+    "seen in": "patient: the mean of the tile features is unusual; tiles: their spread is; both",
 }
 
 

@@ -21,8 +21,8 @@ _MIN_RELATIVE_SPREAD = 1e-4
 # Directions with less than this share of the mean variance are rounding, not tissue.
 _MIN_RELATIVE_VARIANCE = 1e-3
 _MAX_DIRECTIONS, _TILES_PER_DIRECTION = 256, 10
-_MAX_ALONG, _PATIENTS_PER_ALONG = 64, 10
-_MAX_LEADING, _PATIENTS_PER_LEADING = 8, 5
+_MAX_COMPONENTS, _PATIENTS_PER_COMPONENT = 8, 5
+_ALONG_WEIGHT = 3  # standard deviations along the components that are still usual
 _EPSILON = 1e-12  # avoids a division by zero
 
 
@@ -70,7 +70,8 @@ def fit_scale(features: NDArray[np.floating]) -> RobustScale:
     low, high = np.nanquantile(values, _MIDDLE, axis=0)
     deviation = np.nanstd(values, axis=0)
     # Where most values are equal, as for counts that are mostly 0, the middle has no range.
-    unit = np.where(high - low > 1e-3 * deviation, (high - low) / 2, deviation)
+    level = np.maximum(np.abs(low), np.abs(high))
+    unit = np.where(high - low > _MIN_RELATIVE_SPREAD * level, (high - low) / 2, deviation)
     steady = deviation <= _MIN_RELATIVE_SPREAD * np.maximum(np.abs(centre), 1e-3)
     unit = np.where(steady | (unit <= 0), 1.0, unit)
     bent = np.arcsinh((values - centre) / unit)
@@ -152,55 +153,69 @@ def _principal(
 
 @dataclass(frozen=True)
 class PatientSpace:
-    """Leading components of what differs between training patients.
+    """Leading principal components of what differs between training patients.
+
+    With scores t_k of variance v_k along the K components, and the squared residual e of mean E,
+    the distance of a patient is
+
+        max( sqrt(e / E), sqrt(mean over k of t_k^2 / v_k) / 3 ).
+
+    Training patients differ most along the leading components, where a new kind of slide is easily
+    taken for one of them; what lies beyond these components tells more. A patient who is far
+    outside along the components themselves is unusual too, hence the second term.
 
     Attributes
     ----------
     mean
         (R,) mean over the training patients.
     components
-        (K, R) leading principal components.
+        (K, R) leading components.
     variance
         (K,) variance of the training patients along them.
-    counts
-        (2,) number of components of each of the two distances.
+    residual
+        (1,) mean squared residual of the training patients.
     """
 
     mean: NDArray[np.float32]
     components: NDArray[np.float32]
     variance: NDArray[np.float32]
-    counts: NDArray[np.int32]
+    residual: NDArray[np.float32]
 
-    def along(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the Mahalanobis distance (n,) of values (n, R) along the components."""
-        scores = self._scores(values)[:, : self.counts[0]]
-        return np.sqrt((np.square(scores) / self.variance[: self.counts[0]]).mean(axis=1))
-
-    def beyond(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the distance (n,) of values (n, R) from the space of the leading components."""
-        inside = np.square(self._scores(values)[:, : self.counts[1]]).sum(axis=1)
-        return np.sqrt(np.maximum(np.square(values - self.mean).sum(axis=1) - inside, 0))
-
-    def _scores(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return (values - self.mean) @ self.components.T
+    def distance(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the distances (n,) of values (n, R)."""
+        centred = values - self.mean
+        scores = centred @ self.components.T
+        beyond = np.square(centred - scores @ self.components).sum(axis=1) / self.residual
+        along = (np.square(scores) / self.variance).mean(axis=1)
+        return np.sqrt(np.maximum(beyond, along / _ALONG_WEIGHT**2))
 
 
-def fit_patient_space(values: NDArray[np.float64]) -> PatientSpace:
-    """Fit the space to one vector of each training patient, (M, R)."""
+def fit_patient_space(values: NDArray[np.float64], *, patients: int) -> PatientSpace:
+    """Fit the space to one vector of each training patient.
+
+    Parameters
+    ----------
+    values
+        (M, R) vectors.
+    patients
+        Number of patients that decides how many components are kept, at most M. Distances in two
+        spaces can be compared only if both have equally many.
+    """
     mean = values.mean(axis=0)
-    _, singular, rows = np.linalg.svd(values - mean, full_matrices=False)
-    # One component is taken away by the mean, and those without variance are rounding.
-    usable = int((singular > 1e-6).sum())
-    # Few enough components that each variance is estimated from several patients.
-    along = max(1, min(_MAX_ALONG, len(values) // _PATIENTS_PER_ALONG, usable))
-    leading = max(1, min(_MAX_LEADING, len(values) // _PATIENTS_PER_LEADING, usable - 1))
-    kept = max(along, leading)
-    variance = np.maximum(np.square(singular[:kept]) / len(values), _EPSILON)
+    centred = values - mean
+    _, singular, rows = np.linalg.svd(centred, full_matrices=False)
+    # Few enough components that each variance is estimated from several patients. One dimension is
+    # taken away by the mean, and one is left for the distance from the space.
+    most = min(patients, values.shape[1]) - 2
+    kept = max(1, min(_MAX_COMPONENTS, patients // _PATIENTS_PER_COMPONENT, most))
+    components = rows[:kept]
+    beyond = np.square(centred - centred @ components.T @ components).sum(axis=1).mean()
+    variance = np.square(singular[:kept]) / len(values)
     return PatientSpace(
         _stored(mean),
-        _stored(rows[:kept]),
-        _stored(variance),
-        np.array([along, leading], dtype=np.int32),
+        _stored(components),
+        _stored(np.maximum(variance, _EPSILON)),
+        _stored(np.array([max(beyond, _EPSILON)])),
     )
 
 

@@ -1,18 +1,13 @@
 """Tell whether a patient's slides are like those of the training patients.
 
 A patient is described by the mean of its tile features and, if it has several tiles, by their
-spread, after the maps of :mod:`tcgn_mil.inference.feature_spaces`. Three distances are taken:
-
-- of the mean, along the leading components of the training patients (Mahalanobis);
-- of the mean, from the space that these components span;
-- of the logarithm of the spread, from the space of its own leading components.
-
-The first two speak of the patient as a whole, the third of its tiles among each other: blur,
-another scale or one tissue only change the spread even where the mean is usual. The logarithm of
-each distance is standardised by the training patients, and the score of a patient is the largest of
-the three. A training patient's own distances are computed with this patient left out (in ten
-groups). The probability that a patient of the training kind has a score s or more is estimated as
-in conformal prediction (Vovk et al. 2005), from the scores s_i of M training patients:
+spread, after the maps of :mod:`tcgn_mil.inference.feature_spaces`. The distance of the mean speaks
+of the patient as a whole. That of the (logarithm of the) spread speaks of its tiles among each
+other: blur, another scale or one tissue only change the spread even where the mean is usual. The
+logarithms of both distances are standardised by the training patients, and the score of a patient
+is the larger of the two. A training patient's own distances are computed with this patient left out
+(in ten groups). The probability that a patient of the training kind has a score s or more is
+estimated as in conformal prediction (Vovk et al. 2005), from the scores s_i of M training patients:
 
     p = (1 + number of s_i >= s) / (M + 1).
 
@@ -49,7 +44,7 @@ from tcgn_mil.inference.feature_spaces import (
 IN, OUT, UNKNOWN = STATES = ("in", "out", "unknown")
 MAX_P = 0.05
 FEWEST_PATIENTS = 19  # the smallest M with 1 / (M + 1) <= MAX_P
-LEVELS = ("patient", "patient", "tiles")  # of the three distances
+LEVELS, BOTH = ("patient", "tiles"), "both"  # of the two distances
 MAX_TILES = 256
 _MIN_TILES = 4  # fewer tiles have no spread that could be compared
 _LEFT_OUT_GROUPS = 10
@@ -63,13 +58,14 @@ class Verdict(NamedTuple):
     Attributes
     ----------
     score
-        Largest of the standardised distances: 0 is usual, 3 is far away.
+        Larger of the two standardised distances: 0 is usual, 3 is far away.
     p
         Probability of such a score, or a higher one, for a patient of the training kind.
     state
         ``in``, ``out`` or ``unknown`` (too few training patients to tell).
     level
-        Origin of the score: ``patient`` (the mean of its features) or ``tiles`` (their spread).
+        Distance that is unusual by itself: ``patient`` (the mean of the features), ``tiles`` (their
+        spread) or ``both``; if none is, the larger one.
     """
 
     score: float
@@ -98,7 +94,7 @@ class Reference:
     counts
         (M,) number of tiles that were sampled of each training patient.
     left_out
-        (S, M, 3) logarithms of the distances of each training patient from the others; NaN if it
+        (S, M, 2) logarithms of the distances of each training patient from the others; NaN if it
         has no spread.
     """
 
@@ -131,9 +127,7 @@ class Reference:
         else:
             described = _describe([self.white(values)], int(self.sizes[row]))
         distances = _log_distances(self.means, self.spreads, described)[0]
-        score, level = self._score(distances, row)
-        others = self._training_scores(row)
-        return self._verdict(score, level, int((others >= score).sum()), len(others))
+        return self._compare(self._standard(distances, row), self._training_scores(row))
 
     @cached_property
     def training(self) -> dict[str, Verdict]:
@@ -142,13 +136,20 @@ class Reference:
         scores = [self._training_scores(row) for row in range(len(self.sizes))]
         for index, (patient, count) in enumerate(zip(self.patients, self.counts, strict=True)):
             row = self._row_of(int(count))
-            score, level = self._score(self.left_out[row, index], row)
-            above = int((np.delete(scores[row], index) >= score).sum())
-            verdicts[patient] = self._verdict(score, level, above, len(self.patients) - 1)
+            others = np.delete(scores[row], index, axis=0)
+            verdicts[patient] = self._compare(scores[row][index], others)
         return verdicts
 
-    def _verdict(self, score: float, level: str, above: int, others: int) -> Verdict:
-        p = (1 + above) / (others + 1)
+    def _compare(self, own: NDArray[np.float64], others: NDArray[np.float64]) -> Verdict:
+        """Compare standardised distances (2,) with those (n, 2) of training patients."""
+        score = float(np.nanmax(own))
+        p = _conformal_p(score, np.nanmax(others, axis=1)) if len(others) else 1.0
+        unusual = [
+            level
+            for level, distance, usual in zip(LEVELS, own, others.T, strict=True)
+            if np.isfinite(distance) and _conformal_p(distance, usual) <= MAX_P
+        ]
+        level = BOTH if len(unusual) == len(LEVELS) else (unusual or [LEVELS[np.nanargmax(own)]])[0]
         state = UNKNOWN if not self.can_tell else OUT if p <= MAX_P else IN
         return Verdict(score, p, state, level)
 
@@ -156,20 +157,21 @@ class Reference:
         """Return the row of the largest size that a patient with `count` tiles has."""
         return max(0, int(np.searchsorted(self.sizes, count, side="right")) - 1)
 
-    def _score(self, distances: NDArray[np.floating], row: int) -> tuple[float, str]:
-        standard = self._standard(distances, row)
-        return float(np.nanmax(standard)), LEVELS[int(np.nanargmax(standard))]
-
     def _training_scores(self, row: int) -> NDArray[np.float64]:
-        return np.nanmax(self._standard(self.left_out[row], row), axis=1)
+        """Return the standardised distances (M, 2) of the training patients."""
+        return self._standard(self.left_out[row], row)
 
     def _standard(self, distances: NDArray[np.floating], row: int) -> NDArray[np.float64]:
-        """Standardise logarithms of distances (..., 3) by those of the training patients."""
+        """Standardise logarithms of distances (..., 2) by those of the training patients."""
         usual = self.left_out[row].astype(np.float64)
         known = np.isfinite(usual).any(axis=0)
         low, middle, high = np.nanquantile(np.where(known, usual, 0), [0.16, 0.5, 0.84], axis=0)
         unit = np.maximum((high - low) / 2, 1e-3)
         return np.where(known, (distances - middle) / unit, np.nan)
+
+
+def _conformal_p(score: float, others: NDArray[np.float64]) -> float:
+    return float((1 + (others >= score).sum()) / (len(others) + 1))
 
 
 def verdict_table(verdicts: Mapping[str, Verdict | None]) -> pd.DataFrame:
@@ -210,8 +212,9 @@ def fit_reference(
     >>> reference = fit_reference(names, [rng.standard_normal((32, 8)) for _ in names])
     >>> reference.judge(rng.standard_normal((32, 8))).state
     'in'
-    >>> reference.judge(rng.standard_normal((32, 8)) + 3)._replace(score=0)
-    Verdict(score=0, p=0.024390243902439025, state='out', level='patient')
+    >>> far = reference.judge(rng.standard_normal((32, 8)) + 3)
+    >>> far.state, far.level, round(far.p, 3)
+    ('out', 'both', 0.024)
     >>> fit_reference(names[:9], [rng.standard_normal((32, 8)) for _ in range(9)]).judge(
     ...     rng.standard_normal((32, 8))
     ... ).state
@@ -232,19 +235,24 @@ def _fit_vectors(
 ) -> Reference:
     """Fit the reference of patients who have a single vector each, or one for each slide."""
     left_out = np.empty((1, len(tiles), len(LEVELS)), dtype=np.float32)
+    fewest = _fewest(group_of)
     for group in np.unique(group_of):
         inside, others = _rows(group_of == group), _others(group_of, group)
         scale = fit_scale(np.concatenate([tiles[i] for i in others]))
         means, _ = _describe([scale(tiles[i]) for i in others])
         left_out[0, inside] = _log_distances(
-            fit_patient_space(means), None, _describe([scale(tiles[i]) for i in inside])
+            fit_patient_space(means, patients=fewest),
+            None,
+            _describe([scale(tiles[i]) for i in inside]),
         )
     scale = fit_scale(np.concatenate(list(tiles)))
     return Reference(
         patients=patients,
         scale=scale,
         white=None,
-        means=fit_patient_space(_describe([scale(sample) for sample in tiles]).means),
+        means=fit_patient_space(
+            _describe([scale(sample) for sample in tiles]).means, patients=fewest
+        ),
         spreads=None,
         sizes=np.array([1], dtype=np.int32),
         counts=counts,
@@ -262,7 +270,7 @@ def _fit_tiles(
     scale = fit_scale(np.concatenate(list(tiles)))
     white = whiten(reduce(Moments.__add__, (Moments.of(scale(sample)) for sample in tiles)))
     values = [white(scale(sample)).astype(np.float32) for sample in tiles]
-    sizes = _sizes(counts)
+    sizes, fewest = _sizes(counts), _fewest(group_of)
     left_out = np.empty((len(sizes), len(tiles), len(LEVELS)), dtype=np.float32)
     moments = [_sum_of(values, _rows(group_of == g)) for g in np.unique(group_of)]
     for group in np.unique(group_of):
@@ -272,12 +280,12 @@ def _fit_tiles(
         kept = [each for g, each in enumerate(moments) if g != group] or moments
         again = whiten_again(reduce(Moments.__add__, kept))
         anew = [again(sample) for sample in values]
-        spaces = _patient_spaces([anew[i] for i in others])
+        spaces = _patient_spaces([anew[i] for i in others], fewest)
         for row, size in enumerate(sizes):
             left_out[row, inside] = _log_distances(
                 *spaces, _describe([anew[i] for i in inside], int(size))
             )
-    means, spreads = _patient_spaces(values)
+    means, spreads = _patient_spaces(values, fewest)
     return Reference(patients, scale, white, means, spreads, sizes, counts, left_out)
 
 
@@ -289,6 +297,11 @@ def _sizes(counts: NDArray[np.int32]) -> NDArray[np.int32]:
     powers = 2 ** np.arange(int(np.log2(MAX_TILES)) + 1)
     sizes = np.unique([*powers, *(3 * powers // 2), int(np.median(counts))])
     return sizes[(sizes >= 1) & (sizes <= counts.max())].astype(np.int32)
+
+
+def _fewest(group_of: NDArray[np.int64]) -> int:
+    """Return the number of patients that are left when the largest group is left out."""
+    return max(1, len(group_of) - int(np.bincount(group_of).max()))
 
 
 def _rows(mask: NDArray[np.bool_]) -> list[int]:
@@ -329,21 +342,24 @@ def _describe(values: Sequence[NDArray[np.floating]], size: int | None = None) -
 
 
 def _patient_spaces(
-    values: Sequence[NDArray[np.floating]],
+    values: Sequence[NDArray[np.floating]], patients: int
 ) -> tuple[PatientSpace, PatientSpace | None]:
     means, spreads = _describe(values)
     known = np.isfinite(spreads).all(axis=1)
-    return fit_patient_space(means), fit_patient_space(spreads[known]) if known.any() else None
+    return (
+        fit_patient_space(means, patients=patients),
+        fit_patient_space(spreads[known], patients=patients) if known.any() else None,
+    )
 
 
 def _log_distances(
     means: PatientSpace, spreads: PatientSpace | None, described: _Described
 ) -> NDArray[np.float64]:
-    """Return the logarithms (n, 3) of the three distances, NaN where there is no spread."""
+    """Return the logarithms (n, 2) of the two distances, NaN where there is no spread."""
     tiles = (
         np.full(len(described.means), np.nan)
         if spreads is None
-        else spreads.beyond(described.spreads)
+        else spreads.distance(described.spreads)
     )
-    distances = np.stack([means.along(described.means), means.beyond(described.means), tiles], 1)
+    distances = np.stack([means.distance(described.means), tiles], axis=1)
     return np.log(np.maximum(distances, _EPSILON))
