@@ -40,16 +40,20 @@ from tcgn_mil.inference.feature_spaces import (
     whiten,
     whiten_again,
 )
+from tcgn_mil.inference.patient_distances import (
+    MIN_TILES,
+    describe,
+    log_distances,
+    patient_spaces,
+)
 
 IN, OUT, UNKNOWN = STATES = ("in", "out", "unknown")
 MAX_P = 0.05
 FEWEST_PATIENTS = 19  # the smallest M with 1 / (M + 1) <= MAX_P
 LEVELS, BOTH = ("patient", "tiles"), "both"  # of the two distances
 MAX_TILES = 256
-_MIN_TILES = 4  # fewer tiles have no spread that could be compared
 _LEFT_OUT_GROUPS = 10
-_LEAST_SPREAD = 0.05  # in standard deviations over all tiles, so that equal tiles have a logarithm
-_EPSILON = 1e-9
+_SCALED_TILES = 10_000  # of all patients together, on which the scale is fitted
 
 
 class Verdict(NamedTuple):
@@ -123,10 +127,10 @@ class Reference:
         row = self._row_of(len(tiles))
         values = self.scale(tiles)
         if self.white is None:
-            described = _describe([values])
+            described = describe([values])
         else:
-            described = _describe([self.white(values)], int(self.sizes[row]))
-        distances = _log_distances(self.means, self.spreads, described)[0]
+            described = describe([self.white(values)], int(self.sizes[row]))
+        distances = log_distances(self.means, self.spreads, described)[0]
         return self._compare(self._standard(distances, row), self._training_scores(row))
 
     @cached_property
@@ -223,7 +227,7 @@ def fit_reference(
     counts = np.array([len(sample) for sample in tiles], dtype=np.int32)
     order = np.random.default_rng(seed).permutation(len(tiles))
     group_of = order % min(_LEFT_OUT_GROUPS, len(tiles))
-    fit = _fit_tiles if np.median(counts) >= _MIN_TILES else _fit_vectors
+    fit = _fit_tiles if np.median(counts) >= MIN_TILES else _fit_vectors
     return fit(tuple(patients), tiles, counts, group_of)
 
 
@@ -239,11 +243,11 @@ def _fit_vectors(
     for group in np.unique(group_of):
         inside, others = _rows(group_of == group), _others(group_of, group)
         scale = fit_scale(np.concatenate([tiles[i] for i in others]))
-        means, _ = _describe([scale(tiles[i]) for i in others])
-        left_out[0, inside] = _log_distances(
+        means, _ = describe([scale(tiles[i]) for i in others])
+        left_out[0, inside] = log_distances(
             fit_patient_space(means, patients=fewest),
             None,
-            _describe([scale(tiles[i]) for i in inside]),
+            describe([scale(tiles[i]) for i in inside]),
         )
     scale = fit_scale(np.concatenate(list(tiles)))
     return Reference(
@@ -251,7 +255,7 @@ def _fit_vectors(
         scale=scale,
         white=None,
         means=fit_patient_space(
-            _describe([scale(sample) for sample in tiles]).means, patients=fewest
+            describe([scale(sample) for sample in tiles]).means, patients=fewest
         ),
         spreads=None,
         sizes=np.array([1], dtype=np.int32),
@@ -267,7 +271,8 @@ def _fit_tiles(
     group_of: NDArray[np.int64],
 ) -> Reference:
     """Fit the reference of patients who have several tiles."""
-    scale = fit_scale(np.concatenate(list(tiles)))
+    few = max(1, _SCALED_TILES // len(tiles))
+    scale = fit_scale(np.concatenate([sample[:few] for sample in tiles]))
     white = whiten(reduce(Moments.__add__, (Moments.of(scale(sample)) for sample in tiles)))
     values = [white(scale(sample)).astype(np.float32) for sample in tiles]
     sizes, fewest = _sizes(counts), _fewest(group_of)
@@ -280,12 +285,12 @@ def _fit_tiles(
         kept = [each for g, each in enumerate(moments) if g != group] or moments
         again = whiten_again(reduce(Moments.__add__, kept))
         anew = [again(sample) for sample in values]
-        spaces = _patient_spaces([anew[i] for i in others], fewest)
+        spaces = patient_spaces([anew[i] for i in others], fewest)
         for row, size in enumerate(sizes):
-            left_out[row, inside] = _log_distances(
-                *spaces, _describe([anew[i] for i in inside], int(size))
+            left_out[row, inside] = log_distances(
+                *spaces, describe([anew[i] for i in inside], int(size))
             )
-    means, spreads = _patient_spaces(values, fewest)
+    means, spreads = patient_spaces(values, fewest)
     return Reference(patients, scale, white, means, spreads, sizes, counts, left_out)
 
 
@@ -316,50 +321,3 @@ def _others(group_of: NDArray[np.int64], group: int) -> list[int]:
 
 def _sum_of(values: Sequence[NDArray[np.floating]], rows: Sequence[int]) -> Moments:
     return reduce(Moments.__add__, (Moments.of(values[i].astype(np.float64)) for i in rows))
-
-
-class _Described(NamedTuple):
-    """Mean (n, R) of each patient, and logarithm of the spread (n, R), NaN with few tiles."""
-
-    means: NDArray[np.float64]
-    spreads: NDArray[np.float64]
-
-
-def _describe(values: Sequence[NDArray[np.floating]], size: int | None = None) -> _Described:
-    """Describe patients by their first `size` tiles, or by all of them."""
-    means, spreads = [], []
-    for every in values:
-        some = every[:size].astype(np.float64)
-        means.append(some.mean(axis=0))
-        if len(some) < _MIN_TILES:
-            spreads.append(np.full(some.shape[1], np.nan))
-        else:
-            variance = some.var(axis=0, ddof=1) + _LEAST_SPREAD**2
-            # The expected logarithm of the standard deviation of n normal values is too small by
-            # about 1 / (2 (n - 1)).
-            spreads.append(np.log(variance) / 2 + 1 / (2 * (len(some) - 1)))
-    return _Described(np.stack(means), np.stack(spreads))
-
-
-def _patient_spaces(
-    values: Sequence[NDArray[np.floating]], patients: int
-) -> tuple[PatientSpace, PatientSpace | None]:
-    means, spreads = _describe(values)
-    known = np.isfinite(spreads).all(axis=1)
-    return (
-        fit_patient_space(means, patients=patients),
-        fit_patient_space(spreads[known], patients=patients) if known.any() else None,
-    )
-
-
-def _log_distances(
-    means: PatientSpace, spreads: PatientSpace | None, described: _Described
-) -> NDArray[np.float64]:
-    """Return the logarithms (n, 2) of the two distances, NaN where there is no spread."""
-    tiles = (
-        np.full(len(described.means), np.nan)
-        if spreads is None
-        else spreads.distance(described.spreads)
-    )
-    distances = np.stack([means.distance(described.means), tiles], axis=1)
-    return np.log(np.maximum(distances, _EPSILON))

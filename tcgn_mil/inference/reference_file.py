@@ -23,6 +23,7 @@ from tcgn_mil.io.atomic import atomic_path
 
 FILE = "reference.safetensors"
 SCHEMA = "2"
+_HEADER = "tcgn_mil"
 # Memory for the tiles of all training patients together. A cohort of 900 patients with 1024
 # features gets 72 tiles of each.
 _SAMPLE_BYTES = 2**28
@@ -63,9 +64,10 @@ def write_reference(folder: str | Path, samples: Iterable[TileSample]) -> Refere
     arrays: dict[str, NDArray] = {name: getattr(reference, name) for name in _ARRAYS}
     for name, part in _parts(reference).items():
         arrays |= {f"{name}.{key}": value for key, value in part.items()}
-    metadata = {"schema_version": SCHEMA, "patients": json.dumps(reference.patients)}
+    header = {"schema_version": SCHEMA, "patients": reference.patients}
     with atomic_path(Path(folder) / FILE) as temporary:
-        save_file(arrays, temporary, metadata=metadata)
+        # One key only, since safetensors writes several in an order that varies.
+        save_file(arrays, temporary, metadata={_HEADER: json.dumps(header)})
     return reference
 
 
@@ -88,10 +90,10 @@ def read_reference(folder: str | Path) -> Reference:
         )
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        current = metadata.get("schema_version") == SCHEMA
-        reference = _restored(arrays, metadata) if current else None
+        current = header.get("schema_version") == SCHEMA
+        reference = _restored(arrays, header["patients"]) if current else None
     except (SafetensorError, TypeError, KeyError, ValueError, OSError) as error:
         raise InputError(f"cannot be read ({error})", path=path, fix=_AGAIN) from error
     if reference is None:
@@ -114,13 +116,13 @@ def _parts(reference: Reference) -> dict[str, dict[str, NDArray]]:
     return parts
 
 
-def _restored(arrays: Mapping[str, NDArray], metadata: Mapping[str, str]) -> Reference:
+def _restored(arrays: Mapping[str, NDArray], patients: Sequence[str]) -> Reference:
     def part(name: str) -> dict[str, NDArray]:
         start = f"{name}."
         return {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
 
     return Reference(
-        patients=tuple(json.loads(metadata["patients"])),
+        patients=tuple(patients),
         scale=RobustScale(**part("scale")),
         white=Whitening(**part("white")) if part("white") else None,
         means=PatientSpace(**part("means")),
