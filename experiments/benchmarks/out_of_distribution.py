@@ -316,7 +316,7 @@ def main() -> None:
         if (given.data / "her2st").is_dir():
             sections = kept(
                 given.out / f"{name}-her2st.npz",
-                partial(real_bags, given.data, encoder, given.out),
+                partial(real_bags, given.data, encoder, given.out / "tiles"),
             )
             rows += [{"encoder": name, **row} for row in real_rows(sections)]
     if (given.data / "tcga_hif").is_dir():

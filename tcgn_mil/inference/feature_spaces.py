@@ -121,25 +121,29 @@ class Whitening(NamedTuple):
         return (values - self.mean) @ self.weights
 
 
-def whiten(moments: Moments) -> Whitening:
-    """Fit the map to tiles, without directions that they do not vary in or are too few for."""
-    mean, variance, directions = _principal(moments)
-    kept = int((variance > _MIN_RELATIVE_VARIANCE * max(variance.mean(), _EPSILON)).sum())
-    kept = max(1, min(kept, _MAX_DIRECTIONS, moments.tiles // _TILES_PER_DIRECTION))
-    weights = directions[:, :kept] / np.sqrt(np.maximum(variance[:kept], _EPSILON))
-    return Whitening(_stored(mean), _stored(weights))
+def whiten(moments: Moments, *, directions: int | None = None) -> Whitening:
+    """Fit the map to tiles.
 
-
-def whiten_again(moments: Moments) -> Whitening:
-    """Fit the map to some of the tiles whose white values are given; it is square.
-
-    Of all maps that make these tiles white, it is the one that moves them least. The directions
-    stay those of all tiles, so that spreads along them can be compared.
+    Parameters
+    ----------
+    moments
+        Moments of the tiles.
+    directions
+        Number R of directions to keep, in the order of their variance. By default those along
+        which tiles do not vary are left out, and those that there are too few tiles to measure.
     """
-    mean, variance, directions = _principal(moments)
-    floor = max(_MIN_RELATIVE_VARIANCE * variance.mean(), _EPSILON)
-    weights = (directions / np.sqrt(np.maximum(variance, floor))) @ directions.T
+    mean, variance, vectors = _principal(moments)
+    floor = max(_MIN_RELATIVE_VARIANCE * float(variance.mean()), _EPSILON)
+    if directions is None:
+        most = min(_MAX_DIRECTIONS, moments.tiles // _TILES_PER_DIRECTION)
+        directions = max(1, min(int((variance > floor).sum()), most))
+    weights = vectors[:, :directions] / np.sqrt(np.maximum(variance[:directions], floor))
     return Whitening(_stored(mean), _stored(weights))
+
+
+def leading_directions(moments: Moments, most: int) -> NDArray[np.float32]:
+    """Return the directions (D, most) of the largest variance over the tiles, as columns."""
+    return _stored(_principal(moments)[2][:, :most])
 
 
 def _principal(

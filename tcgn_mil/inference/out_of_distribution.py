@@ -37,8 +37,8 @@ from tcgn_mil.inference.feature_spaces import (
     Whitening,
     fit_patient_space,
     fit_scale,
+    leading_directions,
     whiten,
-    whiten_again,
 )
 from tcgn_mil.inference.patient_distances import (
     MIN_TILES,
@@ -53,6 +53,7 @@ FEWEST_PATIENTS = 19  # the smallest M with 1 / (M + 1) <= MAX_P
 LEVELS, BOTH = ("patient", "tiles"), "both"  # of the two distances
 MAX_TILES = 256
 _LEFT_OUT_GROUPS = 10
+_MAX_WIDTH = 512  # wider features are reduced first, so that a fit takes seconds and not minutes
 _SCALED_TILES = 10_000  # of all patients together, on which the scale is fitted
 
 
@@ -273,25 +274,33 @@ def _fit_tiles(
     """Fit the reference of patients who have several tiles."""
     few = max(1, _SCALED_TILES // len(tiles))
     scale = fit_scale(np.concatenate([sample[:few] for sample in tiles]))
-    white = whiten(reduce(Moments.__add__, (Moments.of(scale(sample)) for sample in tiles)))
-    values = [white(scale(sample)).astype(np.float32) for sample in tiles]
+    values = [scale(sample).astype(np.float32) for sample in tiles]
+    basis = None
+    if values[0].shape[1] > _MAX_WIDTH:
+        basis = leading_directions(_moments(values), _MAX_WIDTH)
+        values = [sample @ basis for sample in values]
+    moments = [_moments([values[i] for i in _rows(group_of == g)]) for g in np.unique(group_of)]
+    whole = whiten(reduce(Moments.__add__, moments))
     sizes, fewest = _sizes(counts), _fewest(group_of)
     left_out = np.empty((len(sizes), len(tiles), len(LEVELS)), dtype=np.float32)
-    moments = [_sum_of(values, _rows(group_of == g)) for g in np.unique(group_of)]
     for group in np.unique(group_of):
         inside, others = _rows(group_of == group), _others(group_of, group)
-        # Within the directions of all patients, tiles are made white anew without the patients
-        # that are left out. This is much cheaper than starting from the features.
+        # The directions are found anew without the patients that are left out. Otherwise those
+        # that are special to such a patient would be among them, as they are not for a new patient.
         kept = [each for g, each in enumerate(moments) if g != group] or moments
-        again = whiten_again(reduce(Moments.__add__, kept))
-        anew = [again(sample) for sample in values]
-        spaces = patient_spaces([anew[i] for i in others], fewest)
+        white = whiten(reduce(Moments.__add__, kept), directions=whole.weights.shape[1])
+        spaces = patient_spaces([white(values[i]) for i in others], fewest)
+        held = [white(values[i]) for i in inside]
         for row, size in enumerate(sizes):
-            left_out[row, inside] = log_distances(
-                *spaces, describe([anew[i] for i in inside], int(size))
-            )
-    means, spreads = patient_spaces(values, fewest)
-    return Reference(patients, scale, white, means, spreads, sizes, counts, left_out)
+            left_out[row, inside] = log_distances(*spaces, describe(held, int(size)))
+    means, spreads = patient_spaces([whole(sample) for sample in values], fewest)
+    if basis is not None:  # the map of the features themselves
+        whole = Whitening(basis @ whole.mean, basis @ whole.weights)
+    return Reference(patients, scale, whole, means, spreads, sizes, counts, left_out)
+
+
+def _moments(values: Sequence[NDArray[np.floating]]) -> Moments:
+    return reduce(Moments.__add__, (Moments.of(sample.astype(np.float64)) for sample in values))
 
 
 def _sizes(counts: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -317,7 +326,3 @@ def _rows(mask: NDArray[np.bool_]) -> list[int]:
 def _others(group_of: NDArray[np.int64], group: int) -> list[int]:
     """Return the patients outside a group; a single patient is compared with itself."""
     return _rows(group_of != group) or [*range(len(group_of))]
-
-
-def _sum_of(values: Sequence[NDArray[np.floating]], rows: Sequence[int]) -> Moments:
-    return reduce(Moments.__add__, (Moments.of(values[i].astype(np.float64)) for i in rows))

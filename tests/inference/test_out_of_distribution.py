@@ -12,13 +12,12 @@ from safetensors.numpy import save_file
 from tile_sets import tile_set
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.inference import reference_file
+from tcgn_mil.inference import out_of_distribution, reference_file
 from tcgn_mil.inference.feature_spaces import (
     Moments,
     fit_patient_space,
     fit_scale,
     whiten,
-    whiten_again,
 )
 from tcgn_mil.inference.out_of_distribution import (
     FEWEST_PATIENTS,
@@ -180,17 +179,29 @@ def test_scale_ignores_the_tail_and_missing_values() -> None:
     assert scaled[:8, 0].max() < 20
 
 
-def test_white_tiles_have_unit_covariance_and_part_of_them_moves_little() -> None:
+def test_white_tiles_have_unit_covariance() -> None:
     rng = np.random.default_rng(12)
     tiles = np.concatenate([patient(rng) for _ in range(30)])
-    white = whiten(Moments.of(tiles))
-    values = white(tiles)
+    moments = Moments.of(tiles[:9]) + Moments.of(tiles[9:])
+    assert moments.tiles == len(tiles)
+    values = whiten(moments)(tiles)
     np.testing.assert_allclose(np.cov(values.T), np.eye(values.shape[1]), atol=0.01)
-    part = values[: len(values) // 2]
-    again = whiten_again(Moments.of(part))
-    np.testing.assert_allclose(np.cov(again(part).T), np.eye(values.shape[1]), atol=0.01)
-    assert np.abs(again.weights - np.eye(len(again.weights))).max() < 0.3
-    assert (Moments.of(tiles[:9]) + Moments.of(tiles[9:])).tiles == len(tiles)
+    # A feature that repeats another one adds no direction.
+    twice = np.concatenate([tiles, tiles[:, :1]], axis=1)
+    assert whiten(Moments.of(twice)).weights.shape == (WIDTH + 1, WIDTH)
+    assert whiten(moments, directions=5).weights.shape == (WIDTH, 5)
+
+
+def test_wide_features_are_reduced_and_judged_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(16)
+    training = [np.repeat(patient(rng), 3, axis=1) for _ in range(40)]
+    names = [str(i) for i in range(40)]
+    whole = fit_reference(names, training)
+    monkeypatch.setattr(out_of_distribution, "_MAX_WIDTH", WIDTH + 2)
+    reduced = fit_reference(names, training)
+    for shift in (0, 1, 4):
+        bag = np.repeat(patient(rng), 3, axis=1) + shift
+        assert reduced.judge(bag).score == pytest.approx(whole.judge(bag).score, abs=0.05)
 
 
 def test_distances_count_what_is_beyond_the_components_and_what_is_far_along_them() -> None:
