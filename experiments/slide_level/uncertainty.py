@@ -31,6 +31,7 @@ GENE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _FEWEST_IN_GROUP = 5  # patients; the coverage of a smaller site is not shown by itself
 _FEWEST_PATIENTS = 10  # for a correlation of score and error
 _DRAWN_SITES = 24
+_WIDE_RANGE = 20  # times the median; errors beyond it are drawn on a logarithmic axis
 
 
 def patient_uncertainty(
@@ -175,7 +176,7 @@ def draw_uncertainty(
     height = max(3.2, 1.2 + 0.2 * len(groups))
     figure, axes = plt.subplots(1, 3, figsize=(12, height), layout="constrained")
     known = gene_coverage[np.isfinite(gene_coverage)]
-    axes[0].hist(known, bins=25, color=plotting.COLOURS[0], alpha=0.7)
+    axes[0].hist(known, bins=12, color=plotting.COLOURS[0], alpha=0.7)
     axes[0].axvline(stated_coverage, color="black", linestyle="--", linewidth=1)
     axes[0].set(
         title="by gene", xlabel="share of patients inside the interval", ylabel="number of genes"
@@ -226,7 +227,7 @@ def _draw_scores(axis: Axes, table: pd.DataFrame, patients: pd.DataFrame) -> Non
         xlabel="out-of-distribution score of the patient",
         ylabel="squared error / variance of the gene",
     )
-    # A few patients are predicted far worse than the others.
-    if (patients["squared_error"] > 0).any():
+    positive = patients["squared_error"][patients["squared_error"] > 0]
+    if len(positive) and positive.max() > _WIDE_RANGE * positive.median():
         axis.set_yscale("log")
     axis.legend(frameon=False, fontsize=8)

@@ -19,6 +19,8 @@ from tcgn_mil.statistics.variation import varies
 from tcgn_mil.statistics.weighted_correlation import weighted_r
 from tcgn_mil.types.arrays import Float64Array, FloatArray, IntArray
 
+_LEAST_VARIANCE = 0.01  # of a gene, as a share of the median over genes
+
 
 class FoldCorrelations(NamedTuple):
     """Correlation of each gene within each test fold.
@@ -156,6 +158,9 @@ class PatientAgreement(NamedTuple):
 def patient_agreement(truth: FloatArray, predicted: FloatArray) -> PatientAgreement:
     """Compute how well each patient is predicted, over the genes that vary.
 
+    Genes with less than a hundredth of the median variance are left out: in units of so small a
+    variance, one of them would outweigh all others.
+
     Parameters
     ----------
     truth, predicted
@@ -179,7 +184,9 @@ def patient_agreement(truth: FloatArray, predicted: FloatArray) -> PatientAgreem
         n = known.sum(axis=0)
         mean = np.where(known, truth, 0).sum(axis=0, dtype=np.float64) / n
         variance = np.where(known, np.square(truth - mean), 0).sum(axis=0) / n
-    usable = known & varies(np.where(known, truth, mean))
+    usual = np.median(variance[variance > 0]) if (variance > 0).any() else 0.0
+    steady = variance < _LEAST_VARIANCE * usual
+    usable = known & ~steady & varies(np.where(known, truth, mean))
     standard = np.sqrt(np.where(variance > 0, variance, 1))
     with np.errstate(invalid="ignore"):
         measured = np.where(usable, (truth - mean) / standard, np.nan)
