@@ -74,3 +74,22 @@ def test_synthetic_patients_have_tiles_of_tissue() -> None:
     )
     assert plain.shape[1] == small.shape[1] == 512
     assert len(small) >= len(plain) > 20
+
+
+@pytest.mark.realdata
+def test_other_cancers_are_flagged_more_often_than_by_the_earlier_score(real_data: Path) -> None:
+    if not (real_data / "tcga_hif").is_dir():
+        pytest.skip("no tcga_hif among the real data")
+    cancers = benchmark.read_cancers(real_data / "tcga_hif")
+    assert {name: len(bags) for name, bags in cancers.items()} == {
+        "brca": 696,
+        "luad": 444,
+        "lusc": 412,
+    }
+    rows = pd.DataFrame(benchmark.cancer_rows({"brca": cancers["brca"], "lusc": cancers["lusc"]}))
+    shares = rows[rows["training"] > 100].groupby(["setting", "set"])[["now", "before_5"]].mean()
+    held = shares.xs(benchmark.HELD, level="set")
+    assert held["now"].between(0.02, 0.08).all()
+    others = shares.drop(index=benchmark.HELD, level="set")
+    assert (others["now"] > 0.5).all()
+    assert (others["now"] > others["before_5"] + 0.2).all()

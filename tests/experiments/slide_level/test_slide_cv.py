@@ -292,8 +292,8 @@ def test_uncertainty_is_given_by_gene_site_and_score(study: tuple) -> None:
     assert everyone["low"] < everyone["coverage"] < everyone["high"]
     related = table[table["kind"] == "spearman r with ood_score"].set_index("name")
     expected = spearmanr(obs["ood_score"], obs["squared_error"])
-    assert related.loc["squared_error", "r"] == pytest.approx(expected.statistic)
-    assert related.loc["squared_error", "p"] == pytest.approx(expected.pvalue)
+    assert related.loc["squared_error", "r"] == pytest.approx(expected.statistic, abs=1e-5)
+    assert related.loc["squared_error", "p"] == pytest.approx(expected.pvalue, abs=1e-5)
     assert (run / "uncertainty.png").stat().st_size > 10_000
 
 
