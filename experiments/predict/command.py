@@ -86,6 +86,8 @@ def _check_options(
 
 def _print_summary(summary: Mapping[str, Any], out: Path) -> None:
     """Print what was predicted, and on standard error what a reader must know about it."""
+    from tcgn_mil.inference.out_of_distribution import FEWEST_PATIENTS
+
     shape = f"{summary['patients']} patients x {summary['genes']} genes"
     typer.echo(f"{shape} ({summary['unit']}): {out / 'predicted.h5ad'}")
     for note in summary["notes"]:
@@ -93,7 +95,13 @@ def _print_summary(summary: Mapping[str, Any], out: Path) -> None:
     for name, reason in summary["signatures_left_out"].items():
         typer.echo(f"gene set {name} is not drawn: {reason}", err=True)
     if unlike := summary["out_of_distribution"]:
-        typer.echo(f"unlike the training slides (ood_score above 1): {preview(unlike)}", err=True)
+        typer.echo(f"unlike the training patients (ood_p <= 0.05): {preview(unlike)}", err=True)
+    if unclear := summary["out_of_distribution_unknown"]:
+        typer.echo(
+            f"too few training patients to tell whether {len(unclear)} patients are like them"
+            f" (at least {FEWEST_PATIENTS} are needed)",
+            err=True,
+        )
     if trained_on := summary["relation"].get("trained on", 0):
         typer.echo(
             f"{trained_on} of the patients were trained on, so that their predictions look better"

@@ -13,6 +13,7 @@ from tcgn_mil.experiments.runs.finished_run import Run, warnings_of
 from tcgn_mil.experiments.runs.glossary import MEANINGS, with_plain_names
 from tcgn_mil.experiments.runs.page import Section, Table, as_picture, as_table
 from tcgn_mil.experiments.runs.report_part import ReportPart
+from tcgn_mil.inference.out_of_distribution import FEWEST_PATIENTS
 from tcgn_mil.text import counted
 
 _SHOWN_MAPS = 6
@@ -46,7 +47,13 @@ def _lines(run: Run, maps: list[Path]) -> list[str]:
     if unlike := summary.get("out_of_distribution"):
         lines.append(
             "The slides of these patients are unlike those of the training cohort, so that their"
-            f" predictions may be wrong: {', '.join(unlike)}."
+            f" predictions may be wrong: {', '.join(unlike)}. Of patients of the training kind, 5 %"
+            " are named here by chance."
+        )
+    if unclear := summary.get("out_of_distribution_unknown"):
+        lines.append(
+            f"Whether {counted(len(unclear), 'patient')} are like those of the training cohort is"
+            f" not known: at least {FEWEST_PATIENTS} training patients are needed to tell."
         )
     if maps:
         lines.append(
@@ -76,6 +83,9 @@ def _patient_table(run: Run) -> Table:
         "models": "n_models",
         "how predicted": "relation",
         "unlike training": "ood_score",
+        "p (unlike)": "ood_p",
+        "like training?": "ood_state",
+        "seen in": "ood_level",
     }
     return as_table(with_plain_names(obs, columns), "Patients", meanings=MEANINGS)
 

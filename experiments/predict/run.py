@@ -43,6 +43,7 @@ from tcgn_mil.inference.patients import (
     slides_without_positions,
     without_unplaced_tiles,
 )
+from tcgn_mil.inference.reference_file import read_reference
 from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.io.feature_files import FeatureInfo, find_features, read_feature_info
 from tcgn_mil.text import preview
@@ -65,7 +66,8 @@ def run(
     """Predict patients from features, or from slides that are tiled and encoded first.
 
     The folder gets ``predicted.h5ad`` (patients x genes in the training unit, with the layers sd,
-    low and high, and ``obs["ood_score"]``), ``predicted.csv`` or ``.parquet``, ``failures.csv`` and
+    low and high; ``obs`` has ``ood_score``, ``ood_p``, ``ood_state`` and ``ood_level``),
+    ``predicted.csv`` or ``.parquet``, ``failures.csv`` and
     maps of the slides. A run starts from the beginning each time, since it takes seconds per
     patient; tiles and features of an unfinished attempt are used again.
 
@@ -122,6 +124,7 @@ def _predict_features(
     panel = union_panel(models)
     if not has_tile_scores(models):
         config = without_maps(config)
+    reference = read_reference(config.model)
     # What cannot be drawn is refused before the folder is made and before minutes of prediction.
     genes = genes_to_draw(config, panel)
     signatures = gene_sets_to_draw(config, genes, models)
@@ -134,7 +137,9 @@ def _predict_features(
     names = tuple(gene_set.name for gene_set in signatures.kept)
     for patient, paths in tqdm(patients.items(), desc="predict", unit="patient"):
         try:
-            prediction = predict_patient(patient, paths, models, panel, genes, signatures.kept)
+            prediction = predict_patient(
+                patient, paths, models, panel, genes, signatures.kept, reference
+            )
         except InputError as error:
             failures += [
                 Failure(path.stem, "predict", error.reason, error.fix or "") for path in paths

@@ -13,7 +13,7 @@ from tcgn_mil.config import as_plain
 from tcgn_mil.experiments.predict.config import PredictConfig
 from tcgn_mil.experiments.runs.run_folder import finish_run, finished_summary
 from tcgn_mil.inference.fold_models import FoldModel, relation_to_models
-from tcgn_mil.inference.out_of_distribution import read_reference
+from tcgn_mil.inference.out_of_distribution import OUT, UNKNOWN, verdict_table
 from tcgn_mil.inference.patients import PatientPrediction, slides_without_positions
 from tcgn_mil.io.atomic import atomic_path, write_csv
 from tcgn_mil.io.expression_file import write_predictions
@@ -71,7 +71,7 @@ def write_prediction(
     if floor is not None:
         mean = np.maximum(mean, floor)
         layers |= {name: np.maximum(layers[name], floor) for name in ("low", "high")}
-    obs = _patient_table(config, models, predictions)
+    obs = _patient_table(models, predictions)
     coverage = (finished_summary(config.model) or {}).get("coverage")
     write_predictions(
         out_dir / "predicted.h5ad",
@@ -98,7 +98,8 @@ def write_prediction(
             "genes": len(panel),
             "unit": info.unit,
             "relation": obs["relation"].value_counts().to_dict(),
-            "out_of_distribution": obs.index[obs["out_of_distribution"]].tolist(),
+            "out_of_distribution": obs.index[obs["ood_state"] == OUT].tolist(),
+            "out_of_distribution_unknown": obs.index[obs["ood_state"] == UNKNOWN].tolist(),
             "interval_coverage": coverage,
             "notes": [*notes, *_other_sizes(models, predictions)],
             "slides_without_positions": slides_without_positions(predictions.values()),
@@ -123,28 +124,20 @@ def _other_sizes(
 
 
 def _patient_table(
-    config: PredictConfig,
-    models: Sequence[FoldModel],
-    predictions: Mapping[str, PatientPrediction],
+    models: Sequence[FoldModel], predictions: Mapping[str, PatientPrediction]
 ) -> pd.DataFrame:
-    """Return one row per patient, with its out-of-distribution score.
-
-    A score above 1 means that the features of the patient lie beyond those of the training slides.
-    """
-    score = read_reference(config.model).score(
-        np.stack([prediction.mean_features for prediction in predictions.values()])
-    )
-    return pd.DataFrame(
+    """Return one row per patient, with its comparison to the training patients."""
+    table = pd.DataFrame(
         {
             "n_slides": [len(prediction.infos) for prediction in predictions.values()],
             "n_tiles": [len(prediction.coords) for prediction in predictions.values()],
             "n_models": [len(prediction.models) for prediction in predictions.values()],
             "relation": [relation_to_models(patient, models) for patient in predictions],
-            "ood_score": score,
-            "out_of_distribution": score > 1,
         },
         index=pd.Index(list(predictions), name="patient_id"),
     )
+    verdicts = {name: prediction.verdict for name, prediction in predictions.items()}
+    return table.join(verdict_table(verdicts))
 
 
 def _write_tables(out_dir: Path, table: pd.DataFrame, formats: Sequence[str]) -> None:

@@ -97,8 +97,12 @@ MEANINGS = {
     "above clinical": "C minus that of the clinical model, with its interval",
     "pairs": "pairs of patients for whom it is known who had the event first",
     "per sd": "per standard deviation of the gene's expression",
-    "unlike training": "distance of the slide's features from those of the training slides; above"
-    " 1 they lie beyond them",
+    "unlike training": "distance of the patient's tile features from those of the training"
+    " patients, in standard deviations of theirs; 0 is usual",
+    "p (unlike)": "probability of such a distance for a patient of the training kind",
+    "like training?": "out if that probability is at most 5 %; unknown if there are fewer than 19"
+    " training patients",
+    "seen in": "patient: the mean of the tile features is unusual; tiles: their spread is; both",
 }
 
 

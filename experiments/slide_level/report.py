@@ -190,6 +190,10 @@ def _calibration_section(run: Run) -> Section:
             {
                 "coverage.png": "Share of patients inside the interval of each gene. The dashed"
                 " line is the share that should be inside.",
+                "uncertainty.png": "Left: coverage by gene. Middle: by site and cohort; a point"
+                " off the dashed line has intervals that are too narrow or too wide there. Right:"
+                " how unlike the others each patient's slides are, and how wrong its prediction"
+                " was.",
                 "null.png": "Left: the p-values of all genes in order, against those that chance"
                 " would give. A curve below the line has more small p-values than chance gives."
                 " Right, if it is drawn: z of the genes with permuted labels, which give p.",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.run_folder import begin_run, finished_summary
@@ -25,11 +26,11 @@ from tcgn_mil.experiments.slide_level.inputs.spot_initialisation import (
     load_spot_initialisation,
 )
 from tcgn_mil.experiments.slide_level.training.train_fold import SlideLevelStudy, train_fold
-from tcgn_mil.experiments.slide_level.training.tune_encoder import tuned_means
+from tcgn_mil.experiments.slide_level.training.tune_encoder import tuned_files
 from tcgn_mil.experiments.slide_level.write_results import FEW_PATIENTS, write_results
 from tcgn_mil.folds import make_folds, read_folds, write_folds
 from tcgn_mil.inference.fold_models import TRAINING_SLIDES
-from tcgn_mil.inference.out_of_distribution import write_reference
+from tcgn_mil.inference.reference_file import read_reference, sample_tiles, write_reference
 from tcgn_mil.io.atomic import write_csv, write_json
 from tcgn_mil.models.aggregators import aggregator_class
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
@@ -119,6 +120,7 @@ def _run(
     digests, done = input_digests(config, data, folds), finished_summary(out_dir)
     check_same_inputs(out_dir, digests, finished=done is not None)
     if done is not None:
+        _renew_reference(data, folds, out_dir, tuned=pixels is not None)
         return done
     # The encoder is read before anything is written: begin_run takes a folder with a config alone
     # for a first attempt that failed, and lets a corrected config use it.
@@ -127,7 +129,7 @@ def _run(
     _write_cohort(study, folds)
     results = [train_fold(study, fold) for fold in folds]
     if pixels is not None:
-        write_reference(out_dir, tuned_means(data, folds, out_dir))
+        _write_reference(data, tuned_files(data, folds, out_dir), out_dir)
     spot_genes = () if study.spots is None else study.spots.panel.genes
     return write_results(
         config, data, results, out_dir, spot_genes=spot_genes, beside=beside, labels=labels
@@ -219,4 +221,21 @@ def _write_cohort(study: SlideLevelStudy, folds: list[Fold]) -> None:
         ),
     )
     write_csv(out_dir / "dropped.csv", data.dropped)
-    write_reference(out_dir, data.descriptors["mean_features"])
+    _write_reference(data, data.slides, out_dir)
+
+
+def _write_reference(data: CohortData, files: Mapping[str, Sequence[Path]], out_dir: Path) -> None:
+    """Describe the tiles of the patients, to which those of new patients will be compared."""
+    samples = sample_tiles(files, width=data.width)
+    write_reference(
+        out_dir, tqdm(samples, desc="reference", unit="patient", leave=False, total=len(files))
+    )
+
+
+def _renew_reference(data: CohortData, folds: list[Fold], out_dir: Path, *, tuned: bool) -> None:
+    """Make the reference of a finished run anew if it is missing, damaged or of an old version."""
+    try:
+        read_reference(out_dir)
+    except InputError:
+        files = tuned_files(data, folds, out_dir) if tuned else data.slides
+        _write_reference(data, files, out_dir)

@@ -17,6 +17,12 @@ from tcgn_mil.experiments.slide_level.evaluate import MODEL, SlideTables, out_of
 from tcgn_mil.experiments.slide_level.figures import draw_run
 from tcgn_mil.experiments.slide_level.fold_results import FoldResult, OutOfFold, join_folds
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
+from tcgn_mil.experiments.slide_level.uncertainty import (
+    draw_uncertainty,
+    patient_uncertainty,
+    uncertainty_table,
+)
+from tcgn_mil.inference.reference_file import read_reference
 from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.io.expression_file import write_predictions
 from tcgn_mil.statistics.conformal import ConformalBounds, conformal_bounds
@@ -86,7 +92,9 @@ def write_results(
         genes["in_spot_panel"] = genes["gene"].isin(set(spot_genes))
     tables = SlideTables(genes, tables.headline)
     _write_tables(data, joined, tables, out_dir)
-    _write_out_of_fold(config, data, joined, genes, out_dir)
+    patients = patient_uncertainty(joined, bounds, read_reference(out_dir))
+    _write_out_of_fold(config, data, joined, genes, patients, out_dir)
+    _write_uncertainty(config, data, joined, bounds, patients, out_dir)
     draw_run(tables, joined, out_dir, unit=data.training_unit, stated_coverage=config.coverage)
     summary = _summary(config, data, results, joined, tables, bounds)
     summary["labels"] = [*labels, *summary["labels"]]
@@ -120,8 +128,33 @@ def _write_tables(data: CohortData, joined: OutOfFold, tables: SlideTables, out_
         write_csv(out_dir / "cohort_genes.csv", _genes_by_source(data, joined))
 
 
+def _write_uncertainty(
+    config: FinetuneConfig,
+    data: CohortData,
+    joined: OutOfFold,
+    bounds: ConformalBounds,
+    patients: pd.DataFrame,
+    out_dir: Path,
+) -> None:
+    table = uncertainty_table(data, joined, bounds, patients)
+    write_csv(out_dir / "uncertainty.csv", table)
+    if patients["interval_coverage"].notna().any():
+        draw_uncertainty(
+            table,
+            patients,
+            bounds.coverage_by_gene,
+            out_dir / "uncertainty.png",
+            stated_coverage=config.coverage,
+        )
+
+
 def _write_out_of_fold(
-    config: FinetuneConfig, data: CohortData, joined: OutOfFold, genes: pd.DataFrame, out_dir: Path
+    config: FinetuneConfig,
+    data: CohortData,
+    joined: OutOfFold,
+    genes: pd.DataFrame,
+    patients: pd.DataFrame,
+    out_dir: Path,
 ) -> None:
     """Write ``out_of_fold.h5ad``: predictions, measured values, interval bounds and baselines."""
     obs = pd.DataFrame(
@@ -135,6 +168,7 @@ def _write_out_of_fold(
         obs["cohort"] = [data.cohorts[name] for name in joined.patients]
     if len({data.donors[name] for name in joined.patients}) < len(joined.patients):
         obs["donor"] = [data.donors[name] for name in joined.patients]
+    obs = obs.join(patients)
     predicted = joined.predictions[MODEL]
     # The interval of a gene has the same width for all patients: it is a quantile of the absolute
     # out-of-fold residuals (docs/protocol.md, section Uncertainty).

@@ -1,164 +1,328 @@
-"""Score how far a slide is from the training slides (out-of-distribution score).
+"""Tell whether a patient's slides are like those of the training patients.
 
-The mean features of the training patients are standardised and reduced to their leading principal
-components. The distance of a slide joins the Mahalanobis distance along these components with the
-distance from the space that they span. With scores t_k of variance v_k along K components, and the
-squared residual e of mean E over the training patients,
+A patient is described by the mean of its tile features and, if it has several tiles, by their
+spread, after the maps of :mod:`tcgn_mil.inference.feature_spaces`. The distance of the mean speaks
+of the patient as a whole. That of the (logarithm of the) spread speaks of its tiles among each
+other: blur, another scale or one tissue only change the spread even where the mean is usual. The
+logarithms of both distances are standardised by the training patients, and the score of a patient
+is the larger of the two. A training patient's own distances are computed with this patient left out
+(in ten groups). The probability that a patient of the training kind has a score s or more is
+estimated as in conformal prediction (Vovk et al. 2005), from the scores s_i of M training patients:
 
-    distance = sqrt((sum_k t_k^2 / v_k + e / E) / (K + 1)).
+    p = (1 + number of s_i >= s) / (M + 1).
 
-A wrong stain, organ or scale moves the mean of all tiles far more than patients differ from one
-another. The distance of each training patient is computed with this patient left out (in ten
-groups), so that the distance of a new slide is compared with distances of its own kind. The score
-is the distance divided by the 99th percentile of these distances: above 1, a slide is out of
-distribution.
+A patient with p <= 0.05 is out of distribution. With fewer than 19 training patients no p can be
+that small, and the answer is then "unknown".
+
+Few tiles give a less certain mean than many. Distances of the training patients are therefore
+computed for samples of 1, 2, 3, 4, 6, 8 ... tiles, and a patient is compared with those of its
+size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property, reduce
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import atomic_path
+from tcgn_mil.inference.feature_spaces import (
+    Moments,
+    PatientSpace,
+    RobustScale,
+    Whitening,
+    fit_patient_space,
+    fit_scale,
+    leading_directions,
+    whiten,
+)
+from tcgn_mil.inference.patient_distances import (
+    MIN_TILES,
+    describe,
+    log_distances,
+    patient_spaces,
+)
 
-FILE = "reference.safetensors"
-FLAG_PERCENTILE = 99
-_MAX_COMPONENTS, _PATIENTS_PER_COMPONENT = 16, 5
+IN, OUT, UNKNOWN = STATES = ("in", "out", "unknown")
+MAX_P = 0.05
+FEWEST_PATIENTS = 19  # the smallest M with 1 / (M + 1) <= MAX_P
+LEVELS, BOTH = ("patient", "tiles"), "both"  # of the two distances
+MAX_TILES = 256
 _LEFT_OUT_GROUPS = 10
-_EPSILON = 1e-12  # avoids a division by zero
+_MAX_WIDTH = 512  # wider features are reduced first, so that a fit takes seconds and not minutes
+_SCALED_TILES = 10_000  # of all patients together, on which the scale is fitted
 
 
-@dataclass(frozen=True)
-class Reference:
-    """Distribution of the mean features of the training patients.
+class Verdict(NamedTuple):
+    """Comparison of a patient with the training patients.
 
     Attributes
     ----------
-    mean, scale
-        (D,) each, by which features are standardised.
-    components
-        (K, D) leading principal components.
-    variance
-        (K,) variance of the training patients along the components.
-    residual
-        (1,) mean squared residual of the training patients.
-    distances
-        (M,) distance of each training patient from the others, in ascending order.
+    score
+        Larger of the two standardised distances: 0 is usual, 3 is far away.
+    p
+        Probability of such a score, or a higher one, for a patient of the training kind.
+    state
+        ``in``, ``out`` or ``unknown`` (too few training patients to tell).
+    level
+        Distance that is unusual by itself: ``patient`` (the mean of the features), ``tiles`` (their
+        spread) or ``both``; if none is, the larger one.
     """
 
-    mean: NDArray[np.float32]
-    scale: NDArray[np.float32]
-    components: NDArray[np.float32]
-    variance: NDArray[np.float32]
-    residual: NDArray[np.float32]
-    distances: NDArray[np.float32]
+    score: float
+    p: float
+    state: str
+    level: str
 
-    def distance(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Compute the distances (M,) of mean features (M, D); the formula is in the module.
 
-        A missing value (NaN) counts as the mean.
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Features of the training patients, as far as new patients are compared with them.
+
+    Attributes
+    ----------
+    patients
+        Names of the M training patients.
+    scale
+        Scale of the D features.
+    white
+        Map of the scaled features of tiles to white ones. None if most patients have a single
+        vector, which is compared as it is.
+    means, spreads
+        Spaces of the means and of the logarithms of the spread; None if tiles have no spread.
+    sizes
+        (S,) numbers of tiles, ascending, for which distances were computed.
+    counts
+        (M,) number of tiles that were sampled of each training patient.
+    left_out
+        (S, M, 2) logarithms of the distances of each training patient from the others; NaN if it
+        has no spread.
+    """
+
+    patients: tuple[str, ...]
+    scale: RobustScale
+    white: Whitening | None
+    means: PatientSpace
+    spreads: PatientSpace | None
+    sizes: NDArray[np.int32]
+    counts: NDArray[np.int32]
+    left_out: NDArray[np.float32]
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether there are enough training patients to tell."""
+        return len(self.patients) >= FEWEST_PATIENTS
+
+    def judge(self, tiles: NDArray[np.floating]) -> Verdict:
+        """Compare a new patient with the training patients.
+
+        Parameters
+        ----------
+        tiles
+            (n, D) features of its tiles in random order (:func:`shuffled`), NaN where missing.
         """
-        standard = (np.asarray(features, dtype=np.float64) - self.mean) / self.scale
-        standard = np.where(np.isnan(standard), 0, standard)
-        scores = standard @ self.components.T
-        residual = np.square(standard - scores @ self.components).sum(axis=1)
-        residual = residual / max(float(self.residual[0]), _EPSILON)
-        along = np.square(scores) / self.variance
-        return np.sqrt((along.sum(axis=1) + residual) / (len(self.variance) + 1))
+        row = self._row_of(len(tiles))
+        values = self.scale(tiles)
+        if self.white is None:
+            described = describe([values])
+        else:
+            described = describe([self.white(values)], int(self.sizes[row]))
+        distances = log_distances(self.means, self.spreads, described)[0]
+        return self._compare(self._standard(distances, row), self._training_scores(row))
 
-    def score(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Compute the scores (M,) of mean features (M, D); above 1 is out of distribution."""
-        usual = float(np.percentile(self.distances, FLAG_PERCENTILE))
-        return self.distance(features) / max(usual, _EPSILON)
+    @cached_property
+    def training(self) -> dict[str, Verdict]:
+        """Comparison of each training patient with the others."""
+        verdicts = {}
+        scores = [self._training_scores(row) for row in range(len(self.sizes))]
+        for index, (patient, count) in enumerate(zip(self.patients, self.counts, strict=True)):
+            row = self._row_of(int(count))
+            others = np.delete(scores[row], index, axis=0)
+            verdicts[patient] = self._compare(scores[row][index], others)
+        return verdicts
+
+    def _compare(self, own: NDArray[np.float64], others: NDArray[np.float64]) -> Verdict:
+        """Compare standardised distances (2,) with those (n, 2) of training patients."""
+        score = float(np.nanmax(own))
+        p = _conformal_p(score, np.nanmax(others, axis=1)) if len(others) else 1.0
+        unusual = [
+            level
+            for level, distance, usual in zip(LEVELS, own, others.T, strict=True)
+            if np.isfinite(distance) and _conformal_p(distance, usual) <= MAX_P
+        ]
+        level = BOTH if len(unusual) == len(LEVELS) else (unusual or [LEVELS[np.nanargmax(own)]])[0]
+        state = UNKNOWN if not self.can_tell else OUT if p <= MAX_P else IN
+        return Verdict(score, p, state, level)
+
+    def _row_of(self, count: int) -> int:
+        """Return the row of the largest size that a patient with `count` tiles has."""
+        return max(0, int(np.searchsorted(self.sizes, count, side="right")) - 1)
+
+    def _training_scores(self, row: int) -> NDArray[np.float64]:
+        """Return the standardised distances (M, 2) of the training patients."""
+        return self._standard(self.left_out[row], row)
+
+    def _standard(self, distances: NDArray[np.floating], row: int) -> NDArray[np.float64]:
+        """Standardise logarithms of distances (..., 2) by those of the training patients."""
+        usual = self.left_out[row].astype(np.float64)
+        known = np.isfinite(usual).any(axis=0)
+        low, middle, high = np.nanquantile(np.where(known, usual, 0), [0.16, 0.5, 0.84], axis=0)
+        unit = np.maximum((high - low) / 2, 1e-3)
+        return np.where(known, (distances - middle) / unit, np.nan)
 
 
-def fit_reference(features: NDArray[np.floating], *, seed: int = 0) -> Reference:
-    """Fit the distribution of the training patients.
+def _conformal_p(score: float, others: NDArray[np.float64]) -> float:
+    return float((1 + (others >= score).sum()) / (len(others) + 1))
+
+
+def verdict_table(verdicts: Mapping[str, Verdict | None]) -> pd.DataFrame:
+    """Return the columns ``ood_score``, ``ood_p``, ``ood_state`` and ``ood_level`` by patient."""
+    rows = {patient: verdict for patient, verdict in verdicts.items() if verdict is not None}
+    return pd.DataFrame.from_dict(
+        {patient: tuple(verdict) for patient, verdict in rows.items()},
+        orient="index",
+        columns=[f"ood_{name}" for name in Verdict._fields],
+    )
+
+
+def shuffled(tiles: NDArray[np.floating], *, seed: int = 0) -> NDArray[np.floating]:
+    """Return at most `MAX_TILES` tiles (n, D) in a random order."""
+    return tiles[np.random.default_rng(seed).permutation(len(tiles))[:MAX_TILES]]
+
+
+def fit_reference(
+    patients: Sequence[str], tiles: Sequence[NDArray[np.floating]], *, seed: int = 0
+) -> Reference:
+    """Fit the reference to samples of tiles of the training patients.
 
     Parameters
     ----------
-    features
-        (M, D) mean features of the training patients; NaN where a value is missing.
+    patients
+        Names of the M training patients.
+    tiles
+        (n_i, D) features of each patient's tiles, or a sample of them, in random order
+        (:func:`shuffled`); NaN where a value is missing.
     seed
         Seed of the groups of patients that are left out.
 
     Examples
     --------
     >>> import numpy as np
-    >>> features = np.random.default_rng(0).standard_normal((50, 8))
-    >>> reference = fit_reference(features)
-    >>> reference.score(features[:1]) < 1, reference.score(features[:1] + 10) > 1
-    (array([ True]), array([ True]))
+    >>> rng = np.random.default_rng(0)
+    >>> names = [f"P{i}" for i in range(40)]
+    >>> reference = fit_reference(names, [rng.standard_normal((32, 8)) for _ in names])
+    >>> reference.judge(rng.standard_normal((32, 8))).state
+    'in'
+    >>> far = reference.judge(rng.standard_normal((32, 8)) + 3)
+    >>> far.state, far.level, round(far.p, 3)
+    ('out', 'both', 0.024)
+    >>> fit_reference(names[:9], [rng.standard_normal((32, 8)) for _ in range(9)]).judge(
+    ...     rng.standard_normal((32, 8))
+    ... ).state
+    'unknown'
     """
-    values = np.asarray(features, dtype=np.float64)
-    groups = np.random.default_rng(seed).permutation(len(values)) % min(
-        _LEFT_OUT_GROUPS, len(values)
-    )
-    distances = np.empty(len(values))
-    for group in np.unique(groups):
-        inside = groups == group
-        distances[inside] = _fit(values[~inside], np.zeros(1)).distance(values[inside])
-    return _fit(values, np.sort(distances))
+    counts = np.array([len(sample) for sample in tiles], dtype=np.int32)
+    order = np.random.default_rng(seed).permutation(len(tiles))
+    group_of = order % min(_LEFT_OUT_GROUPS, len(tiles))
+    fit = _fit_tiles if np.median(counts) >= MIN_TILES else _fit_vectors
+    return fit(tuple(patients), tiles, counts, group_of)
 
 
-def _fit(features: NDArray[np.float64], distances: NDArray[np.float64]) -> Reference:
-    known = ~np.isnan(features)
-    count = np.maximum(known.sum(axis=0), 1)
-    mean = np.where(known, features, 0).sum(axis=0) / count
-    features = np.where(known, features, mean)
-    scale = features.std(axis=0)
-    # A smaller spread is rounding of float16 features, which must not be magnified.
-    scale = np.where(scale > 1e-4 * np.maximum(np.abs(mean), 1e-3), scale, 1.0)
-    standard = (features - mean) / scale
-    _, singular, rows = np.linalg.svd(standard, full_matrices=False)
-    # Few enough components that each variance is estimated from five patients or more.
-    kept = max(
-        1,
-        min(
-            _MAX_COMPONENTS, len(features) // _PATIENTS_PER_COMPONENT, int((singular > 1e-6).sum())
-        ),
-    )
-    residual = np.square(standard - standard @ rows[:kept].T @ rows[:kept]).sum(axis=1).mean()
-    variance = np.maximum(np.square(singular[:kept]) / len(features), _EPSILON)
-    values = (mean, scale, rows[:kept], variance, np.array([residual]), distances)
-    return Reference(*(np.ascontiguousarray(value, dtype=np.float32) for value in values))
-
-
-def write_reference(folder: str | Path, features: NDArray[np.floating]) -> None:
-    """Fit the distribution of a run's patients (M, D) and write it into the run's folder."""
-    from safetensors.numpy import save_file
-
-    reference = fit_reference(features)
-    arrays = {name: getattr(reference, name) for name in Reference.__dataclass_fields__}
-    with atomic_path(Path(folder) / FILE) as temporary:
-        save_file(arrays, temporary)
-
-
-def read_reference(folder: str | Path) -> Reference:
-    """Read the distribution of a run's training patients.
-
-    Raises
-    ------
-    InputError
-        If the file does not exist or is damaged.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    path = Path(folder) / FILE
-    if not path.is_file():
-        raise InputError(
-            "does not exist, so slides cannot be compared with the training slides",
-            path=path,
-            fix="run tcgn-mil finetune again",
+def _fit_vectors(
+    patients: tuple[str, ...],
+    tiles: Sequence[NDArray[np.floating]],
+    counts: NDArray[np.int32],
+    group_of: NDArray[np.int64],
+) -> Reference:
+    """Fit the reference of patients who have a single vector each, or one for each slide."""
+    left_out = np.empty((1, len(tiles), len(LEVELS)), dtype=np.float32)
+    fewest = _fewest(group_of)
+    for group in np.unique(group_of):
+        inside, others = _rows(group_of == group), _others(group_of, group)
+        scale = fit_scale(np.concatenate([tiles[i] for i in others]))
+        means, _ = describe([scale(tiles[i]) for i in others])
+        left_out[0, inside] = log_distances(
+            fit_patient_space(means, patients=fewest),
+            None,
+            describe([scale(tiles[i]) for i in inside]),
         )
-    try:
-        return Reference(**load_file(path))
-    except (SafetensorError, TypeError, OSError) as error:
-        raise InputError(
-            f"cannot be read ({error})", path=path, fix="run tcgn-mil finetune again"
-        ) from error
+    scale = fit_scale(np.concatenate(list(tiles)))
+    return Reference(
+        patients=patients,
+        scale=scale,
+        white=None,
+        means=fit_patient_space(
+            describe([scale(sample) for sample in tiles]).means, patients=fewest
+        ),
+        spreads=None,
+        sizes=np.array([1], dtype=np.int32),
+        counts=counts,
+        left_out=left_out,
+    )
+
+
+def _fit_tiles(
+    patients: tuple[str, ...],
+    tiles: Sequence[NDArray[np.floating]],
+    counts: NDArray[np.int32],
+    group_of: NDArray[np.int64],
+) -> Reference:
+    """Fit the reference of patients who have several tiles."""
+    few = max(1, _SCALED_TILES // len(tiles))
+    scale = fit_scale(np.concatenate([sample[:few] for sample in tiles]))
+    values = [scale(sample).astype(np.float32) for sample in tiles]
+    basis = None
+    if values[0].shape[1] > _MAX_WIDTH:
+        basis = leading_directions(_moments(values), _MAX_WIDTH)
+        values = [sample @ basis for sample in values]
+    moments = [_moments([values[i] for i in _rows(group_of == g)]) for g in np.unique(group_of)]
+    whole = whiten(reduce(Moments.__add__, moments))
+    sizes, fewest = _sizes(counts), _fewest(group_of)
+    left_out = np.empty((len(sizes), len(tiles), len(LEVELS)), dtype=np.float32)
+    for group in np.unique(group_of):
+        inside, others = _rows(group_of == group), _others(group_of, group)
+        # The directions are found anew without the patients that are left out. Otherwise those
+        # that are special to such a patient would be among them, as they are not for a new patient.
+        kept = [each for g, each in enumerate(moments) if g != group] or moments
+        white = whiten(reduce(Moments.__add__, kept), directions=whole.weights.shape[1])
+        spaces = patient_spaces([white(values[i]) for i in others], fewest)
+        held = [white(values[i]) for i in inside]
+        for row, size in enumerate(sizes):
+            left_out[row, inside] = log_distances(*spaces, describe(held, int(size)))
+    means, spreads = patient_spaces([whole(sample) for sample in values], fewest)
+    if basis is not None:  # the map of the features themselves
+        whole = Whitening(basis @ whole.mean, basis @ whole.weights)
+    return Reference(patients, scale, whole, means, spreads, sizes, counts, left_out)
+
+
+def _moments(values: Sequence[NDArray[np.floating]]) -> Moments:
+    return reduce(Moments.__add__, (Moments.of(sample.astype(np.float64)) for sample in values))
+
+
+def _sizes(counts: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return the numbers of tiles for which distances are computed; no step is above 1.5 times.
+
+    Most patients are judged by all of their sample, if they have equally many tiles.
+    """
+    powers = 2 ** np.arange(int(np.log2(MAX_TILES)) + 1)
+    sizes = np.unique([*powers, *(3 * powers // 2), int(np.median(counts))])
+    return sizes[(sizes >= 1) & (sizes <= counts.max())].astype(np.int32)
+
+
+def _fewest(group_of: NDArray[np.int64]) -> int:
+    """Return the number of patients that are left when the largest group is left out."""
+    return max(1, len(group_of) - int(np.bincount(group_of).max()))
+
+
+def _rows(mask: NDArray[np.bool_]) -> list[int]:
+    rows: list[int] = np.flatnonzero(mask).tolist()
+    return rows
+
+
+def _others(group_of: NDArray[np.int64], group: int) -> list[int]:
+    """Return the patients outside a group; a single patient is compared with itself."""
+    return _rows(group_of != group) or [*range(len(group_of))]

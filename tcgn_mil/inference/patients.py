@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcgn_mil.batches.bag_files import mean_features, read_bag
+from tcgn_mil.batches.bag_files import read_bag
 from tcgn_mil.inference.fold_models import FoldModel, models_for_patient
+from tcgn_mil.inference.out_of_distribution import Reference, Verdict, shuffled
 from tcgn_mil.io.feature_files import read_feature_info
 from tcgn_mil.signatures.gene_sets import GeneSet
 from tcgn_mil.signatures.set_weights import mean_weights
@@ -44,9 +45,8 @@ class PatientPrediction:
         (N, 2) x and y of the tiles, in level-0 pixels.
     slide_index
         (N,) index of each tile's slide in `infos`.
-    mean_features
-        (D,) mean over the tiles of each slide, and then over slides; NaN for a feature without a
-        value.
+    verdict
+        Comparison with the training patients; None if no reference was given.
     """
 
     mean: NDArray[np.float32]
@@ -58,7 +58,7 @@ class PatientPrediction:
     signature_scores: NDArray[np.float32]
     coords: NDArray[np.int64]
     slide_index: NDArray[np.int64]
-    mean_features: NDArray[np.float32]
+    verdict: Verdict | None
 
 
 def predict_patient(
@@ -68,6 +68,7 @@ def predict_patient(
     panel: GenePanel,
     mapped: Sequence[str],
     signatures: Sequence[GeneSet] = (),
+    reference: Reference | None = None,
 ) -> PatientPrediction:
     """Predict one patient from all tiles of its slides as one bag.
 
@@ -85,6 +86,9 @@ def predict_patient(
         Genes whose tiles are scored.
     signatures
         Gene sets whose tiles are scored.
+    reference
+        Training patients with which the patient is compared. A training patient is compared with
+        the others.
 
     Raises
     ------
@@ -121,15 +125,14 @@ def predict_patient(
         signature_scores=signature_scores,
         coords=bag.coords,
         slide_index=bag.slide_index,
-        mean_features=mean_features(
-            np.stack(
-                [
-                    mean_features(bag.features[bag.slide_index == index])
-                    for index in np.unique(bag.slide_index)
-                ]
-            )
-        ),
+        verdict=None if reference is None else _verdict(patient, bag.features, reference),
     )
+
+
+def _verdict(patient: str, tiles: NDArray[np.float32], reference: Reference) -> Verdict:
+    if patient in reference.training:
+        return reference.training[patient]
+    return reference.judge(shuffled(tiles))
 
 
 def slides_without_positions(predictions: Iterable[PatientPrediction]) -> list[str]:

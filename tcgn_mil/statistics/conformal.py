@@ -23,11 +23,15 @@ class ConformalBounds(NamedTuple):
         Share of patients and genes whose truth lies within the interval.
     coverage_by_gene
         (G,) the same share for each gene.
+    covered
+        (M, G) 1 where the truth lies within the interval, 0 where it does not, and NaN where there
+        is no truth or no interval.
     """
 
     half_width: Float64Array
     coverage: float
     coverage_by_gene: Float64Array
+    covered: Float64Array
 
 
 def conformal_bounds(
@@ -75,7 +79,8 @@ def conformal_bounds(
             np.nan,
         )
     coverage = float(covered[finite].mean()) if finite.any() else float("nan")
-    return ConformalBounds(_conformal_quantile(residual, stated_coverage), coverage, by_gene)
+    width = _conformal_quantile(residual, stated_coverage)
+    return ConformalBounds(width, coverage, by_gene, covered)
 
 
 def _conformal_quantile(residual: FloatArray, stated_coverage: float) -> Float64Array:

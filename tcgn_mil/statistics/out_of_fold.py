@@ -23,6 +23,8 @@ from tcgn_mil.statistics.ranks import paired_ranks
 from tcgn_mil.statistics.variation import varies
 from tcgn_mil.types.arrays import Float64Array, FloatArray, IntArray
 
+_LEAST_VARIANCE = 0.01  # of a gene, as a share of the median over genes
+
 
 class FoldCorrelations(NamedTuple):
     """Correlation of each gene within each test fold.
@@ -139,3 +141,64 @@ def pooled_metrics(truth: FloatArray, predicted: FloatArray) -> GeneMetrics:
         # Missing values become the mean, so that `varies` looks at the known ones only.
         r2 = np.where(varies(np.where(finite, truth, mean)), 1 - error / total, np.nan)
         return GeneMetrics(r, spearman, r2, np.sqrt(error / n), n.astype(np.int64))
+
+
+class PatientAgreement(NamedTuple):
+    """Agreement of each patient's prediction and measured values over the genes.
+
+    Attributes
+    ----------
+    squared_error
+        (M,) mean over genes of the squared error, in units of the variance of the gene over
+        patients: 1 if the prediction is the mean of the gene in every patient.
+    r
+        (M,) Pearson correlation over genes, after the mean of each gene is taken away.
+    """
+
+    squared_error: Float64Array
+    r: Float64Array
+
+
+def patient_agreement(truth: FloatArray, predicted: FloatArray) -> PatientAgreement:
+    """Compute how well each patient is predicted, over the genes that vary.
+
+    Genes with less than a hundredth of the median variance are left out: in units of so small a
+    variance, one of them would outweigh all others.
+
+    Parameters
+    ----------
+    truth, predicted
+        (M, G), NaN where a value is missing.
+
+    Returns
+    -------
+    PatientAgreement
+        NaN for patients without a gene; r needs three genes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> truth = np.array([[0.0, 2.0, 1.0], [2.0, 0.0, 3.0], [1.0, 1.0, 2.0]])
+    >>> agreement = patient_agreement(truth, truth + [[0.0], [0.0], [1.0]])
+    >>> agreement.squared_error
+    array([0. , 0. , 1.5])
+    """
+    known = np.isfinite(truth) & np.isfinite(predicted)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        n = known.sum(axis=0)
+        mean = np.where(known, truth, 0).sum(axis=0, dtype=np.float64) / n
+        variance = np.where(known, np.square(truth - mean), 0).sum(axis=0) / n
+    usual = np.median(variance[variance > 0]) if (variance > 0).any() else 0.0
+    steady = variance < _LEAST_VARIANCE * usual
+    usable = known & ~steady & varies(np.where(known, truth, mean))
+    standard = np.sqrt(np.where(variance > 0, variance, 1))
+    with np.errstate(invalid="ignore"):
+        measured = np.where(usable, (truth - mean) / standard, np.nan)
+        expected = np.where(usable, (predicted - mean) / standard, np.nan)
+        genes = usable.sum(axis=1)
+        error = np.where(usable, np.square(measured - expected), 0).sum(axis=1)
+        squared_error = np.where(genes > 0, error / np.maximum(genes, 1), np.nan)
+    # Patients take the place of genes: r of each column of the transposed arrays.
+    one_fold = np.zeros(measured.shape[1], dtype=np.int64)
+    r = fold_correlations(measured.T, expected.T, one_fold).r[0]
+    return PatientAgreement(squared_error, r)

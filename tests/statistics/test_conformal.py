@@ -16,6 +16,8 @@ def test_conformal_intervals_cover_what_they_state(stated: float) -> None:
         truth, np.zeros_like(truth), np.repeat(np.arange(5), 20), stated_coverage=stated
     )
     assert bounds.coverage == pytest.approx(stated, abs=0.02)
+    assert bounds.covered.mean() == pytest.approx(bounds.coverage)
+    np.testing.assert_allclose(bounds.covered.mean(axis=0), bounds.coverage_by_gene)
     fresh = np.abs(rng.standard_t(4, (2000, 300))) <= bounds.half_width
     assert fresh.mean() == pytest.approx(stated, abs=0.02)
 

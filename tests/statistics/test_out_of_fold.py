@@ -9,7 +9,12 @@ from scipy.stats import pearsonr, spearmanr
 from tcgn_mil.statistics.fold_combination import combine_folds
 from tcgn_mil.statistics.gene_metrics import gene_metrics
 from tcgn_mil.statistics.jackknife import gene_interval, jackknife
-from tcgn_mil.statistics.out_of_fold import combined_r, fold_correlations, pooled_metrics
+from tcgn_mil.statistics.out_of_fold import (
+    combined_r,
+    fold_correlations,
+    patient_agreement,
+    pooled_metrics,
+)
 
 M, G = 60, 7
 FOLDS = np.repeat(np.arange(5), 12)
@@ -71,3 +76,19 @@ def test_pooled_metrics_leave_unknown_patients_out(data: tuple) -> None:
         assert found.r2[gene] == pytest.approx(
             1 - np.square(left - right).mean() / left.var(), rel=1e-4
         )
+
+
+def test_agreement_of_patients_agrees_with_plain_formulas(data: tuple) -> None:
+    truth, predicted = data
+    truth[4, 1] = np.nan
+    truth[:, 5] = 3  # constant over patients
+    truth[:, 6] = 3 + 1e-3 * predicted[:, 6]  # hardly varies, and would outweigh all others
+    error, r = patient_agreement(truth, predicted)
+    usable = [0, 1, 2, 3, 4]
+    centre, spread = np.nanmean(truth[:, usable], axis=0), np.nanstd(truth[:, usable], axis=0)
+    measured = (truth[:, usable] - centre) / spread
+    expected = (predicted[:, usable] - centre) / spread
+    np.testing.assert_allclose(error, np.nanmean((measured - expected) ** 2, axis=1), rtol=1e-6)
+    assert r[7] == pytest.approx(pearsonr(measured[7], expected[7]).statistic, abs=1e-6)
+    four = [0, 2, 3, 4]
+    assert r[4] == pytest.approx(pearsonr(measured[4, four], expected[4, four]).statistic, abs=1e-6)

@@ -152,7 +152,7 @@ def transfers(cohorts: Sequence[CohortFiles]) -> pd.DataFrame:
 
 
 def transfer(target: CohortFiles, others: Sequence[CohortFiles]) -> dict[str, Any]:
-    """Return r over genes and signatures, coverage and out-of-distribution scores of a transfer."""
+    """Return r over genes and signatures, coverage and flagged patients of a transfer."""
     names = "+".join(files.name.lower() for files in others)
     folder = target.out / "transfer" / f"{names}-to-{target.name.lower()}"
     predicted = anndata.read_h5ad(folder / "predictions" / "predicted.h5ad")
@@ -189,9 +189,8 @@ def _median_r(truth: NDArray[np.float64], values: NDArray[np.float64]) -> float:
 
 
 def _flagged(obs: pd.DataFrame) -> dict[str, Any]:
-    """Return the share of patients called out of distribution, and the median score."""
-    score = obs["ood_score"].to_numpy(np.float64)
-    return {"median score": float(np.median(score)), "flagged": float(np.mean(score > 1))}
+    """Return the share of patients that the model calls out of distribution."""
+    return {"flagged": float((obs["ood_state"].astype(str) == "out").mean())}
 
 
 def _own_scale(

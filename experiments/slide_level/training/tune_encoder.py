@@ -33,7 +33,6 @@ from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
 from tcgn_mil.experiments.slide_level.inputs.pixels import SlidePixels
 from tcgn_mil.inference.tile_encoder import open_encoder
-from tcgn_mil.io.feature_files import read_features
 from tcgn_mil.models.end_to_end import BagNetwork
 from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.settings.training import TrainingConfig
@@ -207,20 +206,20 @@ def _encode(
     return files
 
 
-def tuned_means(data: CohortData, folds: Sequence[Fold], out_dir: Path) -> NDArray[np.float32]:
-    """Return (M, D) mean features of each patient by the encoder of the fold that tests it.
+def tuned_files(
+    data: CohortData, folds: Sequence[Fold], out_dir: Path
+) -> dict[str, tuple[Path, ...]]:
+    """Return the feature files of each patient by the encoder of the fold that tests it.
 
     New slides are compared with them (out-of-distribution score). The encoders of the folds differ,
     which widens the spread a little, so that a new slide is flagged rather too late than too early.
     A fold that kept the frozen encoder contributes the stored features.
     """
-    means = data.descriptors["mean_features"].copy()
+    files = dict(data.slides)
     for fold in folds:
         folder = out_dir / FEATURES / f"fold{fold.index}"
-        for patient, row in zip(fold.test, data.rows_of(fold.test), strict=True):
-            paths = [folder / path.name for path in data.slides[patient]]
-            if encoded := [path for path in paths if path.is_file()]:
-                means[row] = np.mean(
-                    [read_features(path)[0].mean(axis=0) for path in encoded], axis=0
-                )
-    return means
+        for patient in fold.test:
+            encoded = tuple(folder / path.name for path in data.slides[patient])
+            if made := tuple(path for path in encoded if path.is_file()):
+                files[patient] = made
+    return files

@@ -365,7 +365,8 @@ def test_prediction_takes_the_model_of_the_features_encoder(
     )
     found = anndata.read_h5ad(tmp_path / "predicted" / "predicted.h5ad")
     assert set(found.obs["relation"]) == {"out of fold"}
-    assert not found.obs["out_of_distribution"].any()
+    # There are too few patients to tell, and the file says so.
+    assert set(found.obs["ood_state"]) == {"unknown"}
     oof = anndata.read_h5ad(out / "out_of_fold.h5ad")
     np.testing.assert_allclose(found.X, oof[found.obs_names, found.var_names].X, atol=1e-5)
     if all((out / f"encoder{j}.safetensors").is_file() for j in range(3)):
