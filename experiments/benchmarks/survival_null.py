@@ -2,6 +2,8 @@
 
     python -m tcgn_mil.experiments.benchmarks.survival_null --clinical clinical.csv \\
         --measured cohort.h5ad
+    python -m tcgn_mil.experiments.benchmarks.survival_null --clinical clinical.csv \\
+        --predicted out_of_fold.h5ad --endpoint PFI --covariate age
 
 Expression is permuted over patients. Outcome and covariates stay together, so that age keeps what
 it says about survival. Folds are made anew for each permutation. The mean C over 50 permutations
@@ -24,7 +26,7 @@ from tcgn_mil.experiments.survive.config import SurviveConfig
 from tcgn_mil.experiments.survive.cross_validate import cross_validate
 from tcgn_mil.experiments.survive.regression_tables import regression_tables
 from tcgn_mil.experiments.survive.run import choose_folds
-from tcgn_mil.experiments.survive.sources import MEASURED
+from tcgn_mil.experiments.survive.sources import MEASURED, PREDICTED
 from tcgn_mil.experiments.survive.tables import concordance_table
 from tcgn_mil.io.atomic import write_json
 
@@ -52,7 +54,9 @@ def fit_permutation(config: SurviveConfig, cohort: SurvivalCohort, seed: int) ->
     return {
         "seed": seed,
         "c": {name: float(c) for name, c in table["c"].items()},
-        "folds_without_a_score": int(table.loc[MEASURED, "folds_without_a_score"]),
+        "folds_without_a_score": int(
+            table.loc[list(cohort.sources), "folds_without_a_score"].max()
+        ),
         "p": float(tests["p"].iloc[0]) if len(tests) else None,
     }
 
@@ -72,7 +76,11 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "mean_folds_without_a_score": round(
             float(np.mean([run["folds_without_a_score"] for run in runs])), 2
         ),
-        "at_chance": bool(abs(c[MEASURED].mean() - 0.5) <= MAX_OFF_CHANCE),
+        "at_chance": all(
+            bool(abs(c[name].mean() - 0.5) <= MAX_OFF_CHANCE)
+            for name in (PREDICTED, MEASURED)
+            if name in c
+        ),
     }
 
 
@@ -82,7 +90,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--clinical", required=True, help="clinical.csv of tcgn-mil clinical")
-    parser.add_argument("--measured", required=True, help="patients x genes")
+    parser.add_argument("--measured", help="patients x genes")
+    parser.add_argument("--predicted", help="out_of_fold.h5ad, which holds measured values too")
+    parser.add_argument("--endpoint", default="OS")
     parser.add_argument(
         "--covariate", action="append", default=[], help="column of clinical.csv; repeatable"
     )
@@ -91,6 +101,8 @@ def main() -> None:
     asked = parser.parse_args()
     config = SurviveConfig(
         asked.clinical,
+        endpoint=asked.endpoint,
+        predicted=asked.predicted,
         measured=asked.measured,
         covariates=tuple(asked.covariate),
         replicates=0,

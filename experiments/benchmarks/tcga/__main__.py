@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/tcga"), help="folder of all runs")
     parser.add_argument("--cohort", action="append", help="name of a cohort; repeatable")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds of the folds")
+    parser.add_argument("--permutations", type=int, default=50, help="of outcomes, for survival")
     parser.add_argument("--page", type=Path, help="page whose tables are replaced")
     parser.add_argument("--tables", action="store_true", help="run nothing, only write the page")
     asked = parser.parse_args()
@@ -38,6 +39,7 @@ def main() -> None:
             commands.cross_validate(files, seeds)
             commands.relate(files, seeds[0])
             commands.compare_models(files)
+            commands.permute_outcomes(files, seeds[0], asked.permutations)
         for target in cohorts:
             others = [files for files in cohorts if files is not target]
             for size in range(1, len(others) + 1):

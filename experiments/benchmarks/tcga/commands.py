@@ -174,6 +174,22 @@ def relate(files: CohortFiles, seed: int) -> None:
         )
 
 
+def permute_outcomes(files: CohortFiles, seed: int, permutations: int) -> None:
+    """Repeat the survival analysis with expression of other patients, for each endpoint."""
+    for endpoint in ENDPOINTS:
+        out = files.folder / "survival" / f"{endpoint}_permuted.json"
+        if out.is_file():
+            continue
+        words = [
+            *("--clinical", files.folder / "clinical.csv", "--endpoint", endpoint),
+            *("--predicted", files.folder / "genes" / f"seed{seed}" / "out_of_fold.h5ad"),
+            *("--covariate", "age", "--covariate", "stage"),
+            *("--permutations", permutations, "--out", out),
+        ]
+        module = "tcgn_mil.experiments.benchmarks.survival_null"
+        subprocess.run([sys.executable, "-m", module, *map(str, words)], check=True)
+
+
 def transfer(target: CohortFiles, others: Sequence[CohortFiles]) -> None:
     """Train on other cohorts and predict the patients of `target`."""
     names = "+".join(files.name.lower() for files in others)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tcgn_mil.experiments.benchmarks import out_of_distribution as benchmark
-from tcgn_mil.experiments.benchmarks.shifted_tiles import (
+from tcgn_mil.experiments.benchmarks.out_of_distribution import __main__ as benchmark
+from tcgn_mil.experiments.benchmarks.out_of_distribution.shifted_tiles import (
     PART_TILES,
     other_scanner,
     other_stain,

@@ -27,9 +27,13 @@ from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
 from tcgn_mil import plotting
-from tcgn_mil.experiments.benchmarks import shifted_tiles
-from tcgn_mil.experiments.benchmarks.mean_distance import OldScore
-from tcgn_mil.experiments.benchmarks.shifted_tiles import HER2ST_KINDS, KINDS, TileKind
+from tcgn_mil.experiments.benchmarks.out_of_distribution import shifted_tiles
+from tcgn_mil.experiments.benchmarks.out_of_distribution.mean_distance import OldScore
+from tcgn_mil.experiments.benchmarks.out_of_distribution.shifted_tiles import (
+    HER2ST_KINDS,
+    KINDS,
+    TileKind,
+)
 from tcgn_mil.inference.out_of_distribution import OUT, fit_reference, shuffled
 from tcgn_mil.inference.tile_encoder import TileEncoder, open_encoder
 from tcgn_mil.io.atomic import write_csv
