@@ -223,23 +223,44 @@ def _own_scale(
 
 
 def associations(cohorts: Sequence[CohortFiles], follow: Sequence[str]) -> pd.DataFrame:
-    """Return Spearman r of predicted and of measured signature scores with covariates."""
+    """Return the association of predicted and of measured signature scores with covariates."""
     tables = [
         pd.read_csv(files.folder / "association" / "covariates.csv").assign(cohort=files.name)
         for files in cohorts
     ]
     table = pd.concat(tables, ignore_index=True)
-    return table[table["covariate"].isin(follow)]
+    return table[table["covariate"].isin(follow) & (table["kind"] == "signature")]
 
 
 def survival(cohorts: Sequence[CohortFiles]) -> pd.DataFrame:
-    """Return C of each model, and p of what predicted expression adds to age and stage."""
+    """Return C of each model, p of what expression adds, and C with permuted expression."""
     rows = []
     for files in cohorts:
         for endpoint in ENDPOINTS:
             folder = files.folder / "survival" / endpoint
-            table = pd.read_csv(folder / "concordance.csv")
-            tests = pd.read_csv(folder / "likelihood_ratio.csv")
-            rows.append(table.assign(cohort=files.name, endpoint=endpoint))
-            rows[-1].attrs["tests"] = tests
+            tests = pd.read_csv(folder / "likelihood_ratio.csv").set_index("added")
+            risk = pd.read_csv(folder / "risk.csv")
+            permuted = files.folder / "survival" / f"{endpoint}_permuted.json"
+            null = json.loads(permuted.read_text(encoding="utf-8"))["summary"]["mean_c"]
+            table = pd.read_csv(folder / "concordance.csv").assign(
+                cohort=files.name,
+                endpoint=endpoint,
+                patients=risk["patient_id"].nunique(),
+                events=int(risk.drop_duplicates("patient_id")["event"].sum()),
+                adds_p=float(tests.loc["predicted risk score", "p"]),
+            )
+            rows.append(table.assign(permuted=table["model"].map(null)))
     return pd.concat(rows, ignore_index=True)
+
+
+def uncertainty(cohorts: Sequence[CohortFiles], seed: int) -> pd.DataFrame:
+    """Return coverage by gene, site and state, and how errors follow the unusual features."""
+    return pd.concat(
+        [
+            pd.read_csv(files.folder / "genes" / f"seed{seed}" / "uncertainty.csv").assign(
+                cohort=files.name
+            )
+            for files in cohorts
+        ],
+        ignore_index=True,
+    )

@@ -16,8 +16,9 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.benchmarks.tcga import figures, measure
 from tcgn_mil.experiments.benchmarks.tcga.commands import CohortFiles
 from tcgn_mil.io.atomic import write_csv, write_text
+from tcgn_mil.statistics.p_values import MAX_Q
 
-FOLLOW = ("leukocyte_fraction", "lymphocyte_infiltration_signature_score", "immune_subtype")
+FOLLOW = ("leukocyte_fraction", "lymphocyte_infiltration", "immune_subtype")
 _NAMES = {
     "ridge_mean_features": "ridge",
     "kernel_mean_features": "kernel ridge",
@@ -55,6 +56,7 @@ def write_page(path: Path, cohorts: Sequence[CohortFiles], seeds: Sequence[int])
         "associations": measure.associations(immune, FOLLOW),
         "survival": measure.survival(immune),
         "transfer": measure.transfers(immune),
+        "uncertainty": measure.uncertainty(cohorts, seeds[0]),
     }
     for name, table in found.items():
         write_csv(numbers / f"{name}.csv", table)
@@ -66,7 +68,9 @@ def write_page(path: Path, cohorts: Sequence[CohortFiles], seeds: Sequence[int])
         "signatures": signatures_table(found["signatures"], found["panimmune"]),
         "scores": scores_table(found["panimmune"]),
         "transfer": transfer_table(found["transfer"]),
+        "associations": associations_table(found["associations"]),
         "survival": survival_table(found["survival"]),
+        "uncertainty": uncertainty_table(found["uncertainty"]),
     }.items():
         text = replace_table(text, name, rows, path=path)
     write_text(path, text)
@@ -140,9 +144,9 @@ def calibration_table(table: pd.DataFrame) -> list[list[str]]:
             [
                 row["cohort"],
                 _NAMES.get(row["folds by"], row["folds by"]),
-                f"{row['coverage']:.1%}".replace("%", " %"),
-                f"{row['null_share']:.1%}".replace("%", " %"),
-                f"{row['null_hits']:.0%}".replace("%", " %"),
+                _percent(row["coverage"]),
+                _percent(row["null_share"]),
+                f"{100 * row['null_hits']:.0f} %",
             ]
         )
     return rows
@@ -224,8 +228,37 @@ def transfer_table(table: pd.DataFrame) -> list[list[str]]:
                 f"{row['r own scale']:.3f}",
                 f"{row['signatures']:.3f}",
                 f"{row['signatures own scale']:.3f}",
-                f"{row['coverage']:.1%}".replace("%", " %"),
-                f"{row['flagged']:.0%}".replace("%", " %"),
+                _percent(row["coverage"]),
+                f"{100 * row['flagged']:.0f} %",
+            ]
+        )
+    return rows
+
+
+def associations_table(table: pd.DataFrame) -> list[list[str]]:
+    """Return how predicted and measured signature scores follow covariates."""
+    rows = [
+        [
+            "cohort",
+            "covariate",
+            "predicted signatures with q < 0.05",
+            "median effect of predicted scores",
+            "median effect of measured scores",
+            "strongest predicted score",
+        ]
+    ]
+    for (cohort, covariate), part in table.groupby(["cohort", "covariate"], sort=False):
+        predicted = part[part["source"] == "predicted"]
+        measured = part[part["source"] == "measured"]
+        best = predicted.loc[predicted["effect"].abs().idxmax()]
+        rows.append(
+            [
+                str(cohort),
+                str(covariate).replace("_", " "),
+                f"{int((predicted['q'] < MAX_Q).sum())} of {len(predicted)}",
+                f"{predicted['effect'].median():.2f}",
+                f"{measured['effect'].median():.2f}",
+                f"{best['name']} {best['effect']:.2f}",
             ]
         )
     return rows
@@ -233,15 +266,68 @@ def transfer_table(table: pd.DataFrame) -> list[list[str]]:
 
 def survival_table(table: pd.DataFrame) -> list[list[str]]:
     """Return C of the clinical model, of expression, and of both."""
-    rows = [["cohort", "endpoint", *dict.fromkeys(table["model"])]]
+    models = list(dict.fromkeys(table["model"]))
+    rows = [
+        [
+            "cohort",
+            "endpoint",
+            "patients (events)",
+            *models,
+            "p of what predicted expression adds",
+            "predicted, outcomes permuted",
+        ]
+    ]
     for (cohort, endpoint), part in table.groupby(["cohort", "endpoint"], sort=False):
         by_model = part.set_index("model")
         cells = []
-        for model in rows[0][2:]:
-            if model not in by_model.index:
-                cells.append("")
-                continue
+        for model in models:
             row = by_model.loc[model]
             cells.append(f"{row['c']:.3f} ({row['low']:.3f} to {row['high']:.3f})")
-        rows.append([str(cohort), str(endpoint), *cells])
+        first = part.iloc[0]
+        rows.append(
+            [
+                str(cohort),
+                str(endpoint),
+                f"{first['patients']} ({first['events']})",
+                *cells,
+                f"{first['adds_p']:.2g}",
+                f"{by_model.loc['predicted', 'permuted']:.3f}",
+            ]
+        )
     return rows
+
+
+def uncertainty_table(table: pd.DataFrame) -> list[list[str]]:
+    """Return coverage over genes, sites and unusual patients, and how errors follow the score."""
+    rows = [
+        [
+            "cohort",
+            "genes: 5th to 95th percentile",
+            "sites: lowest to highest",
+            "patients out of distribution",
+            "other patients",
+            "squared error and score, Spearman r (p)",
+        ]
+    ]
+    for cohort, part in table.groupby("cohort", sort=False):
+        by_kind = {kind: own.set_index("name") for kind, own in part.groupby("kind")}
+        genes, sites = by_kind["gene quantile"]["coverage"], by_kind["site"]
+        states, error = by_kind["ood_state"], by_kind["spearman r with ood_score"]
+        cells = [f"{_percent(genes['0.05'])} to {_percent(genes['0.95'])}"]
+        cells.append(
+            f"{_percent(sites['coverage'].min())} to {_percent(sites['coverage'].max())}"
+            f" ({len(sites)} sites)"
+        )
+        for state in ("out", "in"):
+            cells.append(
+                f"{_percent(states.loc[state, 'coverage'])} ({states.loc[state, 'patients']:.0f})"
+                if state in states.index
+                else "none"
+            )
+        row = error.loc["squared_error"]
+        rows.append([str(cohort), *cells, f"{row['r']:.2f} ({row['p']:.1g})"])
+    return rows
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
