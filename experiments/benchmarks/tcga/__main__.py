@@ -1,7 +1,8 @@
 """Run the study of TCGA cohorts and write its page.
 
     python -m tcgn_mil.experiments.benchmarks.tcga --data DATA --out runs/tcga \\
-        --cohort BRCA --cohort LUAD --cohort LUSC --seeds 5 --page experiments/results/tcga.md
+        --cohort BRCA --cohort LUAD --cohort LUSC --cohort COADREAD --seeds 5 \\
+        --page experiments/results/tcga.md
 
 Every step is a command of ``tcgn-mil``, which is printed. Finished steps are not run again. With
 ``--tables`` nothing is run, and the page is written from the folders of an earlier study.
@@ -30,18 +31,20 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="page whose tables are replaced")
     parser.add_argument("--tables", action="store_true", help="run nothing, only write the page")
     asked = parser.parse_args()
-    names = asked.cohort or ["BRCA", "LUAD", "LUSC"]
+    names = asked.cohort or ["BRCA", "LUAD", "LUSC", "COADREAD"]
     cohorts = [commands.CohortFiles(name.upper(), asked.data, asked.out) for name in names]
     seeds = range(asked.seeds)
     if not asked.tables:
         for files in cohorts:
             commands.prepare(files)
             commands.cross_validate(files, seeds)
-            commands.relate(files, seeds[0])
             commands.compare_models(files)
+        cohorts_of_study = [files for files in cohorts if files.has_immune_scores]
+        for files in cohorts_of_study:
+            commands.relate(files, seeds[0])
             commands.permute_outcomes(files, seeds[0], asked.permutations)
-        for target in cohorts:
-            others = [files for files in cohorts if files is not target]
+        for target in cohorts_of_study:
+            others = [files for files in cohorts_of_study if files is not target]
             for size in range(1, len(others) + 1):
                 for chosen in combinations(others, size):
                     commands.transfer(target, chosen)

@@ -64,7 +64,7 @@ class CohortFiles:
 
     @property
     def features_table(self) -> Path:
-        """Table of slide features."""
+        """Table of slide features; of COADREAD, nuclear features alone are published."""
         if self.name == "COADREAD":
             return self.data / "tcga_slide_features" / "CRC_nucleus_morphology.csv"
         return self.data / "tcga_hif" / f"{self.name.lower()}_hif.csv.gz"
@@ -73,6 +73,11 @@ class CohortFiles:
     def immune_scores(self) -> Path:
         """Published scores of the patients from RNA (Thorsson et al. 2018)."""
         return self.data / "tcga_hif" / f"panimmune_{self.name.lower()}.csv.gz"
+
+    @property
+    def has_immune_scores(self) -> bool:
+        """Whether the cohort has the features and scores of the study, not genes alone."""
+        return self.immune_scores.is_file()
 
     @property
     def expression(self) -> Path:
@@ -95,23 +100,24 @@ class CohortFiles:
         return self.folder / "cohort.h5ad"
 
 
-def import_features(tables: Sequence[Path], out: Path) -> None:
+def import_features(tables: Sequence[Path], out: Path, encoder: str = "hif") -> None:
     """Import tables of slide features as they were published."""
     columns = {name for table in tables for name in pd.read_csv(table, nrows=0).columns}
     left_out = [word for name in NOT_FEATURES if name in columns for word in ("--leave-out", name)]
-    tcgn_mil("import-features", *tables, "--encoder", "hif", *left_out, "--out", out)
+    tcgn_mil("import-features", *tables, "--encoder", encoder, *left_out, "--out", out)
 
 
 def prepare(files: CohortFiles) -> None:
     """Import features, join expression, and read clinical data; what is there already is kept."""
     if not (files.features / "slides.csv").is_file():
-        import_features([files.features_table], files.features)
+        encoder = "hif" if files.has_immune_scores else "nuclei"
+        import_features([files.features_table], files.features, encoder)
     if not files.cohort.is_file():
         slides = files.features / "slides.csv"
         tcgn_mil(
             "bulk", files.expression, "--unit", "zscore", "--slides", slides, "--out", files.cohort
         )
-    if not (files.folder / "clinical.csv").is_file():
+    if files.has_immune_scores and not (files.folder / "clinical.csv").is_file():
         outcomes = files.data / "tcga_clinical" / "TCGA-CDR_outcome.xlsx"
         covariates = _age_and_stage(outcomes, files)
         endpoints = [word for name in ENDPOINTS for word in ("--endpoint", name)]
@@ -143,7 +149,8 @@ def cross_validate(files: CohortFiles, seeds: Sequence[int]) -> None:
         refits = () if seed == seeds[0] else ("--set", "refits=0")
         out = files.folder / "genes" / f"seed{seed}"
         tcgn_mil(*inputs, "--set", f"seed={seed}", *refits, "--out", out)
-    for name, targets in (("signatures", "signatures"), ("panimmune", files.immune_scores)):
+    scores = (("signatures", "signatures"), ("panimmune", files.immune_scores))
+    for name, targets in scores if files.has_immune_scores else ():
         out = files.folder / name
         tcgn_mil(*inputs, "--targets", targets, "--set", "refits=0", "--out", out)
 

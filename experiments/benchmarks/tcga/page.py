@@ -39,7 +39,7 @@ def write_page(path: Path, cohorts: Sequence[CohortFiles], seeds: Sequence[int])
         Seeds of the folds.
     """
     numbers = cohorts[0].out / "numbers"
-    immune = [files for files in cohorts if files.immune_scores.is_file()]
+    immune = [files for files in cohorts if files.has_immune_scores]
     found = {
         "genes": measure.genes_over_seeds(cohorts, seeds),
         "models": measure.models(cohorts, seeds[0]),

@@ -21,13 +21,19 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def test_a_cohort_is_found_by_its_name_alone(ran: list[list[str]], tmp_path: Path) -> None:
-    files = commands.CohortFiles("LUAD", Path("data"), tmp_path)
+    data = tmp_path / "data"
+    (data / "tcga_hif").mkdir(parents=True)
+    (data / "tcga_hif" / "panimmune_luad.csv.gz").touch()
+    files = commands.CohortFiles("LUAD", data, tmp_path)
     commands.cross_validate(files, range(2))
     verbs = [words[0] for words in ran]
     assert verbs == ["slide-cv"] * 4
     assert "refits=0" not in ran[0]  # p-values for the first seed
     assert "refits=0" in ran[1]
-    assert ran[3][ran[3].index("--targets") + 1] == "data/tcga_hif/panimmune_luad.csv.gz"
+    assert ran[3][ran[3].index("--targets") + 1] == str(files.immune_scores)
+    genes_alone = commands.CohortFiles("COADREAD", data, tmp_path)
+    commands.cross_validate(genes_alone, range(2))
+    assert len(ran) == 6
 
 
 def test_every_cohort_is_predicted_by_the_others(ran: list[list[str]], tmp_path: Path) -> None:
@@ -74,8 +80,9 @@ def test_tables_replace_those_of_the_page_and_keep_its_text() -> None:
     text = "Before\n<!-- table genes -->\n| old |\n<!-- end -->\nAfter\n"
     rows = page.genes_table(genes())
     written = page.replace_table(text, "genes", rows, path=Path("page.md"))
-    assert written.startswith("Before\n") and written.endswith("<!-- end -->\nAfter\n")
-    assert "old" not in written
+    assert written.startswith("Before\n")
+    assert written.endswith("<!-- end -->\nAfter\n")
+    assert "| old |" not in written
     assert "| **0.275** (0.257 to 0.291) |" in written
     assert "+0.023 (+0.017 to +0.028; +0.021 to +0.024)" in written
     assert "1,107 of 1,558" in written
