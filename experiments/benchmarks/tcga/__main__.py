@@ -1,11 +1,12 @@
-"""Run the study of TCGA cohorts and write its page.
+"""Run the study of TCGA cohorts and write its pages.
 
     python -m tcgn_mil.experiments.benchmarks.tcga --data DATA --out runs/tcga \\
         --cohort BRCA --cohort LUAD --cohort LUSC --cohort COADREAD --seeds 5 \\
-        --page experiments/results/tcga.md
+        --page experiments/results/tcga.md --page README.md \\
+        --figure experiments/results/tcga.png
 
 Every step is a command of ``tcgn-mil``, which is printed. Finished steps are not run again. With
-``--tables`` nothing is run, and the page is written from the folders of an earlier study.
+``--tables`` nothing is run, and the pages are written from the folders of an earlier study.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from itertools import combinations
 from pathlib import Path
 
 from tcgn_mil.experiments.benchmarks.tcga import commands
-from tcgn_mil.experiments.benchmarks.tcga.page import write_page
+from tcgn_mil.experiments.benchmarks.tcga.figures import draw_overview
+from tcgn_mil.experiments.benchmarks.tcga.page import measure_all, rows_of_tables, write_page
 
 
 def main() -> None:
-    """Parse the arguments, run the commands and write the page."""
+    """Parse the arguments, run the commands and write the pages."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -28,8 +30,11 @@ def main() -> None:
     parser.add_argument("--cohort", action="append", help="name of a cohort; repeatable")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds of the folds")
     parser.add_argument("--permutations", type=int, default=50, help="of outcomes, for survival")
-    parser.add_argument("--page", type=Path, help="page whose tables are replaced")
-    parser.add_argument("--tables", action="store_true", help="run nothing, only write the page")
+    parser.add_argument(
+        "--page", type=Path, action="append", default=[], help="page whose tables are replaced"
+    )
+    parser.add_argument("--figure", type=Path, help="PNG file to write")
+    parser.add_argument("--tables", action="store_true", help="run nothing, only write the pages")
     asked = parser.parse_args()
     names = asked.cohort or ["BRCA", "LUAD", "LUSC", "COADREAD"]
     cohorts = [commands.CohortFiles(name.upper(), asked.data, asked.out) for name in names]
@@ -48,8 +53,13 @@ def main() -> None:
             for size in range(1, len(others) + 1):
                 for chosen in combinations(others, size):
                     commands.transfer(target, chosen)
-    if asked.page is not None:
-        write_page(asked.page, cohorts, seeds)
+    if asked.page or asked.figure is not None:
+        found = measure_all(cohorts, seeds)
+        rows = rows_of_tables(found)
+        for page in asked.page:
+            write_page(page, rows)
+        if asked.figure is not None:
+            draw_overview(found, cohorts, seeds[0], asked.figure)
 
 
 if __name__ == "__main__":

@@ -1,333 +1,98 @@
-"""Write the tables of the study of TCGA cohorts into its page, and draw its figures.
+"""Write the tables of the study of TCGA cohorts into pages, and draw its figure.
 
-A table stands in the page between ``<!-- table NAME -->`` and ``<!-- end -->``; the text around the
+A table stands in a page between ``<!-- table NAME -->`` and ``<!-- end -->``; the text around the
 tables is kept.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.benchmarks.tcga import figures, measure
+from tcgn_mil.experiments.benchmarks.tcga import measure, tables
 from tcgn_mil.experiments.benchmarks.tcga.commands import CohortFiles
 from tcgn_mil.io.atomic import write_csv, write_text
-from tcgn_mil.statistics.p_values import MAX_Q
 
 FOLLOW = ("leukocyte_fraction", "lymphocyte_infiltration", "immune_subtype")
-_NAMES = {
-    "ridge_mean_features": "ridge",
-    "kernel_mean_features": "kernel ridge",
-    "site": "tissue source site",
-}
+_PLACE = re.compile(r"(<!-- table (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def write_page(path: Path, cohorts: Sequence[CohortFiles], seeds: Sequence[int]) -> None:
-    """Replace the tables of a page, and write its figures and the numbers as CSV.
+def measure_all(cohorts: Sequence[CohortFiles], seeds: Sequence[int]) -> dict[str, pd.DataFrame]:
+    """Return all numbers of the study, and write them as CSV into its folder.
 
     Parameters
     ----------
-    path
-        The page; its figures are written beside it as ``tcga_*.png``.
     cohorts
         Cohorts of the study, whose runs are finished.
     seeds
         Seeds of the folds.
     """
-    numbers = cohorts[0].out / "numbers"
     immune = [files for files in cohorts if files.has_immune_scores]
+    every = [(files, split) for files in immune for split in measure.SPLITS]
     found = {
         "genes": measure.genes_over_seeds(cohorts, seeds),
         "models": measure.models(cohorts, seeds[0]),
         "signatures": pd.concat(
-            [
-                measure.signatures(files, seeds[0], split)
-                for files in immune
-                for split in measure.SPLITS
-            ]
+            [measure.signatures(files, seeds[0], split) for files, split in every]
         ),
-        "panimmune": pd.concat(
-            [measure.panimmune(files, split) for files in immune for split in measure.SPLITS]
-        ),
+        "panimmune": pd.concat([measure.panimmune(files, split) for files, split in every]),
         "associations": measure.associations(immune, FOLLOW),
         "survival": measure.survival(immune),
         "transfer": measure.transfers(immune),
         "uncertainty": measure.uncertainty(cohorts, seeds[0]),
     }
     for name, table in found.items():
-        write_csv(numbers / f"{name}.csv", table)
-    text = path.read_text(encoding="utf-8")
-    for name, rows in {
-        "genes": genes_table(found["genes"]),
-        "calibration": calibration_table(found["genes"]),
-        "models": models_table(found["models"]),
-        "signatures": signatures_table(found["signatures"], found["panimmune"]),
-        "scores": scores_table(found["panimmune"]),
-        "transfer": transfer_table(found["transfer"]),
-        "associations": associations_table(found["associations"]),
-        "survival": survival_table(found["survival"]),
-        "uncertainty": uncertainty_table(found["uncertainty"]),
-    }.items():
-        text = replace_table(text, name, rows, path=path)
-    write_text(path, text)
-    figures.draw_overview(found, cohorts, seeds[0], path.with_name("tcga.png"))
+        write_csv(cohorts[0].out / "numbers" / f"{name}.csv", table)
+    return found
 
 
-def replace_table(text: str, name: str, rows: Sequence[Sequence[str]], *, path: Path) -> str:
-    """Replace the table between the markers of `name` in the text of a page.
+def rows_of_tables(found: Mapping[str, pd.DataFrame]) -> dict[str, list[list[str]]]:
+    """Return the rows of all tables by the name that stands in a page."""
+    genes, sets, scores = (found[name] for name in ("genes", "signatures", "panimmune"))
+    return {
+        "summary": tables.summary_table(genes, sets, scores),
+        "genes": tables.genes_table(genes),
+        "calibration": tables.calibration_table(genes),
+        "models": tables.models_table(found["models"]),
+        "signatures": tables.signatures_table(sets, scores),
+        "scores": tables.scores_table(scores),
+        "transfer": tables.transfer_table(found["transfer"]),
+        "associations": tables.associations_table(found["associations"]),
+        "survival": tables.survival_table(found["survival"]),
+        "uncertainty": tables.uncertainty_table(found["uncertainty"]),
+    }
+
+
+def write_page(path: Path, rows: Mapping[str, Sequence[Sequence[str]]]) -> None:
+    """Replace the tables that a page names.
 
     Raises
     ------
     InputError
-        If the page has no such markers.
+        If the page names a table that there is not, or none at all.
     """
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines.insert(1, "|" + "---|" * len(rows[0]))
-    pattern = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-    if pattern.search(text) is None:
+    write_text(path, replace_tables(path.read_text(encoding="utf-8"), rows, path=path))
+
+
+def replace_tables(text: str, rows: Mapping[str, Sequence[Sequence[str]]], *, path: Path) -> str:
+    """Return the text of a page with its tables replaced; see :func:`write_page`."""
+    names = [match["name"] for match in _PLACE.finditer(text)]
+    unknown = [name for name in names if name not in rows]
+    if unknown or not names:
         raise InputError(
-            f"has no place for the table {name}",
+            f"names the table {unknown[0]}, which is not one" if unknown else "names no table",
             path=path,
-            fix=f"add the lines '<!-- table {name} -->' and '<!-- end -->'",
+            fix="write '<!-- table NAME -->' and '<!-- end -->' on two lines, where NAME is one of"
+            f" {', '.join(rows)}",
         )
-    return pattern.sub(lambda match: match[1] + "\n".join(lines) + "\n" + match[2], text)
 
+    def table(match: re.Match[str]) -> str:
+        lines = ["| " + " | ".join(row) + " |" for row in rows[match["name"]]]
+        lines.insert(1, "|" + "---|" * len(rows[match["name"]][0]))
+        return match[1] + "\n".join(lines) + "\n" + match[3]
 
-def genes_table(table: pd.DataFrame) -> list[list[str]]:
-    """Return the rows of the main table: the model beside ridge and kernel ridge."""
-    rows = [
-        [
-            "cohort",
-            "folds by",
-            "patients",
-            "model (95 % interval)",
-            "ridge",
-            "kernel ridge",
-            "model above the better one (interval; range over seeds)",
-            "predictable genes",
-        ]
-    ]
-    for row in table.to_dict("records"):
-        rows.append(
-            [
-                row["cohort"],
-                _NAMES.get(row["folds by"], row["folds by"]),
-                str(row["patients"]),
-                f"**{row['model']:.3f}** ({row['low']:.3f} to {row['high']:.3f})",
-                f"{row['ridge_mean_features']:.3f}",
-                f"{row['kernel_mean_features']:.3f}",
-                f"{row['above']:+.3f} ({row['above_low']:+.3f} to {row['above_high']:+.3f};"
-                f" {row['lowest']:+.3f} to {row['highest']:+.3f})",
-                f"{row['predictable']:,} of {row['genes']:,}",
-            ]
-        )
-    return rows
-
-
-def calibration_table(table: pd.DataFrame) -> list[list[str]]:
-    """Return the coverage of the intervals and the calibration of the p-values."""
-    rows = [
-        [
-            "cohort",
-            "folds by",
-            "90 % intervals cover",
-            "null genes with p < 0.05",
-            "null runs with a gene of q < 0.05",
-        ]
-    ]
-    for row in table.to_dict("records"):
-        rows.append(
-            [
-                row["cohort"],
-                _NAMES.get(row["folds by"], row["folds by"]),
-                _percent(row["coverage"]),
-                _percent(row["null_share"]),
-                f"{100 * row['null_hits']:.0f} %",
-            ]
-        )
-    return rows
-
-
-def models_table(table: pd.DataFrame) -> list[list[str]]:
-    """Return the median r of each kind of model."""
-    rows = [["cohort", "folds by", "`kernel`", "`ridge`", "`attention`"]]
-    for row in table.to_dict("records"):
-        rows.append(
-            [
-                row["cohort"],
-                _NAMES.get(row["folds by"], row["folds by"]),
-                *(f"{value:.3f}" for value in (row["kernel"], row["ridge"], row["attention"])),
-            ]
-        )
-    return rows
-
-
-def signatures_table(sets: pd.DataFrame, scores: pd.DataFrame) -> list[list[str]]:
-    """Return median r of the shipped signatures and of the published scores."""
-    rows = [
-        [
-            "cohort",
-            "folds by",
-            "shipped signatures",
-            "through predicted genes",
-            "predicted directly",
-            "published scores, predicted directly",
-        ]
-    ]
-    for (cohort, split), part in sets.groupby(["cohort", "split"], sort=False):
-        own = scores[(scores["cohort"] == cohort) & (scores["split"] == split)]
-        rows.append(
-            [
-                str(cohort),
-                _NAMES.get(str(split), str(split)),
-                str(len(part)),
-                f"{part['through genes'].median():.3f}",
-                f"{part['directly'].median():.3f}",
-                f"{own['r_model'].median():.3f} ({len(own)})",
-            ]
-        )
-    return rows
-
-
-def scores_table(scores: pd.DataFrame, count: int = 8) -> list[list[str]]:
-    """Return the published scores that are predicted best on average, with folds by site."""
-    by_site = scores[scores["split"] == "site"]
-    wide = by_site.pivot(index="gene", columns="cohort", values="r_model")
-    best = wide.dropna().mean(axis=1).sort_values(ascending=False).index[:count]
-    rows = [["score", *map(str, wide.columns)]]
-    rows += [[str(name), *(f"{value:.2f}" for value in wide.loc[name])] for name in best]
-    return rows
-
-
-def transfer_table(table: pd.DataFrame) -> list[list[str]]:
-    """Return how well models predict another cohort."""
-    rows = [
-        [
-            "trained on",
-            "target",
-            "patients",
-            "genes: median r",
-            "own scale",
-            "signatures: median r",
-            "own scale",
-            "90 % intervals cover",
-            "flagged as out of distribution",
-        ]
-    ]
-    for row in table.to_dict("records"):
-        rows.append(
-            [
-                row["trained on"],
-                row["target"],
-                str(row["patients"]),
-                f"{row['r']:.3f}",
-                f"{row['r own scale']:.3f}",
-                f"{row['signatures']:.3f}",
-                f"{row['signatures own scale']:.3f}",
-                _percent(row["coverage"]),
-                f"{100 * row['flagged']:.0f} %",
-            ]
-        )
-    return rows
-
-
-def associations_table(table: pd.DataFrame) -> list[list[str]]:
-    """Return how predicted and measured signature scores follow covariates."""
-    rows = [
-        [
-            "cohort",
-            "covariate",
-            "predicted signatures with q < 0.05",
-            "median effect of predicted scores",
-            "median effect of measured scores",
-            "strongest predicted score",
-        ]
-    ]
-    for (cohort, covariate), part in table.groupby(["cohort", "covariate"], sort=False):
-        predicted = part[part["source"] == "predicted"]
-        measured = part[part["source"] == "measured"]
-        best = predicted.loc[predicted["effect"].abs().idxmax()]
-        rows.append(
-            [
-                str(cohort),
-                str(covariate).replace("_", " "),
-                f"{int((predicted['q'] < MAX_Q).sum())} of {len(predicted)}",
-                f"{predicted['effect'].median():.2f}",
-                f"{measured['effect'].median():.2f}",
-                f"{best['name']} {best['effect']:.2f}",
-            ]
-        )
-    return rows
-
-
-def survival_table(table: pd.DataFrame) -> list[list[str]]:
-    """Return C of the clinical model, of expression, and of both."""
-    models = list(dict.fromkeys(table["model"]))
-    rows = [
-        [
-            "cohort",
-            "endpoint",
-            "patients (events)",
-            *models,
-            "p of what predicted expression adds",
-            "predicted, outcomes permuted",
-        ]
-    ]
-    for (cohort, endpoint), part in table.groupby(["cohort", "endpoint"], sort=False):
-        by_model = part.set_index("model")
-        cells = []
-        for model in models:
-            row = by_model.loc[model]
-            cells.append(f"{row['c']:.3f} ({row['low']:.3f} to {row['high']:.3f})")
-        first = part.iloc[0]
-        rows.append(
-            [
-                str(cohort),
-                str(endpoint),
-                f"{first['patients']} ({first['events']})",
-                *cells,
-                f"{first['adds_p']:.2g}",
-                f"{by_model.loc['predicted', 'permuted']:.3f}",
-            ]
-        )
-    return rows
-
-
-def uncertainty_table(table: pd.DataFrame) -> list[list[str]]:
-    """Return coverage over genes, sites and unusual patients, and how errors follow the score."""
-    rows = [
-        [
-            "cohort",
-            "genes: 5th to 95th percentile",
-            "sites: lowest to highest",
-            "patients out of distribution",
-            "other patients",
-            "squared error and score, Spearman r (p)",
-        ]
-    ]
-    for cohort, part in table.groupby("cohort", sort=False):
-        by_kind = {kind: own.set_index("name") for kind, own in part.groupby("kind")}
-        genes, sites = by_kind["gene quantile"]["coverage"], by_kind["site"]
-        states, error = by_kind["ood_state"], by_kind["spearman r with ood_score"]
-        cells = [f"{_percent(genes['0.05'])} to {_percent(genes['0.95'])}"]
-        cells.append(
-            f"{_percent(sites['coverage'].min())} to {_percent(sites['coverage'].max())}"
-            f" ({len(sites)} sites)"
-        )
-        for state in ("out", "in"):
-            cells.append(
-                f"{_percent(states.loc[state, 'coverage'])} ({states.loc[state, 'patients']:.0f})"
-                if state in states.index
-                else "none"
-            )
-        row = error.loc["squared_error"]
-        rows.append([str(cohort), *cells, f"{row['r']:.2f} ({row['p']:.1g})"])
-    return rows
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return _PLACE.sub(table, text)

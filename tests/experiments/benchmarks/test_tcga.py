@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.benchmarks.tcga import commands, page
+from tcgn_mil.experiments.benchmarks.tcga import commands, page, tables
 
 
 @pytest.fixture
@@ -78,21 +78,23 @@ def genes() -> pd.DataFrame:
 
 def test_tables_replace_those_of_the_page_and_keep_its_text() -> None:
     text = "Before\n<!-- table genes -->\n| old |\n<!-- end -->\nAfter\n"
-    rows = page.genes_table(genes())
-    written = page.replace_table(text, "genes", rows, path=Path("page.md"))
+    rows = {"genes": tables.genes_table(genes())}
+    written = page.replace_tables(text, rows, path=Path("page.md"))
     assert written.startswith("Before\n")
     assert written.endswith("<!-- end -->\nAfter\n")
     assert "| old |" not in written
     assert "| **0.275** (0.257 to 0.291) |" in written
     assert "+0.023 (+0.017 to +0.028; +0.021 to +0.024)" in written
     assert "1,107 of 1,558" in written
-    assert page.replace_table(written, "genes", rows, path=Path("page.md")) == written
-    with pytest.raises(InputError, match="no place for the table scores"):
-        page.replace_table(text, "scores", rows, path=Path("page.md"))
+    assert page.replace_tables(written, rows, path=Path("page.md")) == written
+    with pytest.raises(InputError, match="names the table genes, which is not one"):
+        page.replace_tables(text, {"scores": []}, path=Path("page.md"))
+    with pytest.raises(InputError, match="names no table"):
+        page.replace_tables("nothing", rows, path=Path("page.md"))
 
 
 def test_calibration_is_shown_in_percent() -> None:
-    assert page.calibration_table(genes())[1][2:] == ["90.0 %", "5.0 %", "6 %"]
+    assert tables.calibration_table(genes())[1][2:] == ["90.0 %", "5.0 %", "6 %"]
 
 
 def test_survival_names_events_and_what_expression_adds() -> None:
@@ -110,7 +112,7 @@ def test_survival_names_events_and_what_expression_adds() -> None:
             "permuted": [0.69, 0.501],
         }
     )
-    header, row = page.survival_table(table)
+    header, row = tables.survival_table(table)
     assert header[3:5] == ["clinical", "predicted"]
     assert row == [
         "LUAD",
