@@ -20,7 +20,7 @@ from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData, load_cohort
 from tcgn_mil.experiments.slide_level.inputs.digests import INPUTS, check_same_inputs, input_digests
 from tcgn_mil.experiments.slide_level.inputs.pixels import SlidePixels, with_pixels
-from tcgn_mil.experiments.slide_level.inputs.scores import with_targets
+from tcgn_mil.experiments.slide_level.inputs.scores import check_targets, with_targets
 from tcgn_mil.experiments.slide_level.inputs.spot_initialisation import (
     SpotInitialisation,
     load_spot_initialisation,
@@ -75,6 +75,7 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
     """
     # What can be refused at once is checked before hours of reading.
     aggregator_class(config.model)
+    check_targets(config.targets)
     source = _tile_source(config)
     out_dir = begin_run(out_dir, KIND, config)
     data, pixels = _read_inputs(config, source)

@@ -28,6 +28,20 @@ from tcgn_mil.types.units import ZSCORE, ExpressionUnit
 GENES, SIGNATURES = "genes", "signatures"
 
 
+def check_targets(targets: str) -> None:
+    """Refuse targets that are neither ``genes`` nor ``signatures`` nor a file.
+
+    Raises
+    ------
+    InputError
+    """
+    if targets not in (GENES, SIGNATURES) and not Path(targets).is_file():
+        raise InputError(
+            f"targets is {targets!r}, which is no file",
+            fix=f"give {GENES}, {SIGNATURES}, or the path of a table with one row per patient",
+        )
+
+
 def with_targets(config: FinetuneConfig, data: CohortData) -> CohortData:
     """Replace the genes of a cohort by the scores that ``config.targets`` names.
 
