@@ -241,7 +241,7 @@ def test_options_that_contradict_are_refused(changes: dict, message: str) -> Non
 
 def test_targets_that_are_no_file_are_refused_before_anything_is_read(tmp_path: Path) -> None:
     config = FinetuneConfig(cohort="nowhere.h5ad", targets="signature")
-    with pytest.raises(InputError, match="targets is 'signature', which is no file.*signatures"):
+    with pytest.raises(InputError, match=r"targets is 'signature', which is no file.*signatures"):
         finetuning.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
