@@ -47,12 +47,13 @@ def main() -> None:
         cohorts_of_study = [files for files in cohorts if files.has_immune_scores]
         for files in cohorts_of_study:
             commands.relate(files, seeds[0])
-            commands.permute_outcomes(files, seeds[0], asked.permutations)
         for target in cohorts_of_study:
             others = [files for files in cohorts_of_study if files is not target]
             for size in range(1, len(others) + 1):
                 for chosen in combinations(others, size):
                     commands.transfer(target, chosen)
+        for files in cohorts_of_study:
+            commands.permute_outcomes(files, seeds[0], asked.permutations)
     if asked.page or asked.figure is not None:
         found = measure_all(cohorts, seeds)
         rows = rows_of_tables(found)

@@ -8,6 +8,7 @@ name, slide features (``tcga_hif/brca_hif.csv.gz``), published immune scores
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
@@ -182,19 +183,18 @@ def relate(files: CohortFiles, seed: int) -> None:
 
 
 def permute_outcomes(files: CohortFiles, seed: int, permutations: int) -> None:
-    """Repeat the survival analysis with expression of other patients, for each endpoint."""
-    for endpoint in ENDPOINTS:
-        out = files.folder / "survival" / f"{endpoint}_permuted.json"
-        if out.is_file():
-            continue
-        words = [
-            *("--clinical", files.folder / "clinical.csv", "--endpoint", endpoint),
-            *("--predicted", files.folder / "genes" / f"seed{seed}" / "out_of_fold.h5ad"),
-            *("--covariate", "age", "--covariate", "stage"),
-            *("--permutations", permutations, "--out", out),
-        ]
-        module = "tcgn_mil.experiments.benchmarks.survival_null"
-        subprocess.run([sys.executable, "-m", module, *map(str, words)], check=True)
+    """Repeat the analysis of overall survival with the expression of other patients."""
+    out = files.folder / "survival" / "OS_permuted.json"
+    if out.is_file() and json.loads(out.read_text())["summary"]["permutations"] == permutations:
+        return
+    words = [
+        *("--clinical", files.folder / "clinical.csv", "--endpoint", "OS"),
+        *("--predicted", files.folder / "genes" / f"seed{seed}" / "out_of_fold.h5ad"),
+        *("--covariate", "age", "--covariate", "stage"),
+        *("--permutations", permutations, "--out", out),
+    ]
+    module = "tcgn_mil.experiments.benchmarks.survival_null"
+    subprocess.run([sys.executable, "-m", module, *map(str, words)], check=True)
 
 
 def transfer(target: CohortFiles, others: Sequence[CohortFiles]) -> None:

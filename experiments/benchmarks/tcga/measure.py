@@ -241,7 +241,9 @@ def survival(cohorts: Sequence[CohortFiles]) -> pd.DataFrame:
             tests = pd.read_csv(folder / "likelihood_ratio.csv").set_index("added")
             risk = pd.read_csv(folder / "risk.csv")
             permuted = files.folder / "survival" / f"{endpoint}_permuted.json"
-            null = json.loads(permuted.read_text(encoding="utf-8"))["summary"]["mean_c"]
+            null: dict[str, float] = {}
+            if permuted.is_file():
+                null = json.loads(permuted.read_text(encoding="utf-8"))["summary"]["mean_c"]
             table = pd.read_csv(folder / "concordance.csv").assign(
                 cohort=files.name,
                 endpoint=endpoint,

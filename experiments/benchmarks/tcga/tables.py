@@ -225,7 +225,7 @@ def survival_table(table: pd.DataFrame) -> list[list[str]]:
             "patients (events)",
             *models,
             "p of what predicted expression adds",
-            "predicted, outcomes permuted",
+            "predicted, outcomes permuted 50 times",
         ]
     ]
     for (cohort, endpoint), part in table.groupby(["cohort", "endpoint"], sort=False):
@@ -234,7 +234,7 @@ def survival_table(table: pd.DataFrame) -> list[list[str]]:
         for model in models:
             row = by_model.loc[model]
             cells.append(f"{row['c']:.3f} ({row['low']:.3f} to {row['high']:.3f})")
-        first = part.iloc[0]
+        first, permuted = part.iloc[0], by_model.loc["predicted", "permuted"]
         rows.append(
             [
                 str(cohort),
@@ -242,7 +242,7 @@ def survival_table(table: pd.DataFrame) -> list[list[str]]:
                 f"{first['patients']} ({first['events']})",
                 *cells,
                 f"{first['adds_p']:.2g}",
-                f"{by_model.loc['predicted', 'permuted']:.3f}",
+                "" if pd.isna(permuted) else f"{permuted:.3f}",
             ]
         )
     return rows
