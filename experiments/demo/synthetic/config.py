@@ -20,7 +20,7 @@ _MAX_LETTERS = 26  # a section's first letter is its patient
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """Sizes of a cohort; the defaults are the preset ``demo``.
+    """Sizes of a cohort; :func:`preset` gives those that are in use.
 
     Lengths are in µm, and widths come before heights.
     """
@@ -124,8 +124,8 @@ def preset(name: str, seed: int = 0) -> SyntheticConfig:
     Parameters
     ----------
     name
-        ``demo`` (24 patients), ``study`` (60 patients, for evaluation) or ``test`` (10 small
-        patients, made in seconds).
+        ``demo`` (60 patients with small slides), ``study`` (60 patients with large slides, for
+        evaluation) or ``test`` (10 small patients, made in seconds).
     seed
         Seed of the cohort.
 
@@ -140,7 +140,21 @@ def preset(name: str, seed: int = 0) -> SyntheticConfig:
     10
     """
     if name == "demo":
-        return SyntheticConfig(seed=seed)
+        # The combined z of a gene over n patients in four folds has a standard deviation of
+        # 1 / sqrt(n - 12). With 24 patients and 22 genes that follow nothing, their median r lies
+        # within 0.08 of 0 by chance alone; with 60 patients and 56 genes within 0.025. The area of
+        # tissue, which takes the time, is smaller than that of 24 patients with the default slides.
+        return SyntheticConfig(
+            seed=seed,
+            n_patients=60,
+            slides_per_patient=(0.9, 0.1),
+            slide_size_um=(1200.0, 960.0),
+            n_sections=8,
+            n_section_patients=7,
+            section_size_um=(1700.0, 1700.0),
+            median_umi=5000.0,
+            n_null_genes=56,
+        )
     if name == "study":
         return SyntheticConfig(
             seed=seed,
