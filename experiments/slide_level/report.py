@@ -37,6 +37,30 @@ def slide_sentence(run: Run) -> str:
     return f"{sentence}{_best_baseline(rows)}"
 
 
+def slide_opening(run: Run) -> list[str]:
+    """Return what a slide-level run found in three sentences that need no statistics."""
+    summary = run.summary
+    rows = {row["predictor"]: row for row in summary.get("headline", ())}
+    r = rows.get("model", {}).get("median_r")
+    if r is None:
+        return []
+    found = (
+        f"From H&E slides alone, the expression of {counted(summary['genes'], 'gene')} was"
+        f" predicted for {counted(summary['patients'], 'patient')}; no model had seen the patient"
+        " that it predicted."
+    )
+    judged = (
+        f"The correlation of predicted and measured expression, where 1 is perfect and 0 is none,"
+        f" is {r:.2f} for the gene in the middle of the ranking."
+    )
+    beaten = (
+        f"{counted(summary['predictable'], 'gene')}"
+        f" {'is' if summary['predictable'] == 1 else 'are'} predicted better than by chance and"
+        " better than by every simple method."
+    )
+    return [found, judged, f"{beaten}{_best_baseline(rows)}"]
+
+
 def _best_baseline(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Return sentences that compare the model with its best baseline; empty without a baseline."""
     baselines = {
@@ -78,7 +102,6 @@ def _headline_section(run: Run) -> Section:
     return Section(
         run.title("Expression from slides: the headline"),
         [
-            slide_sentence(run),
             f"There are {counted(summary['patients'], 'patient')} in"
             f" {counted(summary['folds'], 'fold')} and {summary['genes']} genes; the unit is"
             f" {summary['unit']}. Every patient was predicted by a model that saw the patient"
@@ -252,10 +275,14 @@ def _p_values(refits: int) -> str:
     )
 
 
+def _verb(run: Run) -> str:
+    """Return the verb that made a run; runs with refits were made by ``slide-cv``."""
+    return "slide-cv" if run.made.get("config", {}).get("refits") else "finetune"
+
+
 def _command(run: Run) -> str:
-    """Return the command that repeats a run; runs with refits were made by ``slide-cv``."""
-    verb = "slide-cv" if run.made.get("config", {}).get("refits") else "finetune"
-    return f"tcgn-mil {verb} --config {run.folder / 'config.yaml'} --out NEW"
+    """Return the command that repeats a run."""
+    return f"tcgn-mil {_verb(run)} --config {run.folder / 'config.yaml'} --out NEW"
 
 
 REPORT = ReportPart(
@@ -268,4 +295,7 @@ REPORT = ReportPart(
     ),
     sentence=slide_sentence,
     command=_command,
+    opening=slide_opening,
+    verb=_verb,
+    files=("genes.csv", "headline.csv", "folds.csv", "predictable_genes.csv", "out_of_fold.h5ad"),
 )

@@ -24,6 +24,9 @@ from tcgn_mil.preprocessing.slides.names import SlideFacts
 from tcgn_mil.types.features import UNKNOWN, FeatureInfo
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
+TABLE_ENCODER = "table:"
+"""Beginning of the name of the encoder of features that came from a table."""
+
 _SPEC = TileSpec.for_slide(PatchSize(8, 1.0), slide_mpp=1.0, level_downsamples=[1.0])
 
 
@@ -78,7 +81,13 @@ def import_table(
                 )
             patient = facts_of(slide).patient_id
             info = FeatureInfo(
-                slide, patient, 1, table.shape[1], f"table:{encoder}", _SPEC, positions=UNKNOWN
+                slide,
+                patient,
+                1,
+                table.shape[1],
+                f"{TABLE_ENCODER}{encoder}",
+                _SPEC,
+                positions=UNKNOWN,
             )
             write_feature_blocks(
                 out_dir / f"{safe_file_name(slide, what='slide id')}.h5",

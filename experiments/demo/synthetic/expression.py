@@ -32,11 +32,11 @@ _POOR_DEPTH = 0.03  # depth of a poor spot as a share of what it would have been
 _COUNT_DISPERSION = 0.2  # the variance of a count is mean + dispersion * mean^2
 _NULL_NOISE_SD = 0.35  # genes that follow nothing still vary between patients
 _TYPICAL_IMMUNE_FRACTION = 0.14
+_MEDIAN_SURVIVAL_DAYS = 1100.0
+_FOLLOW_UP_DAYS = (500.0, 3500.0)
 # Errors of the other measurements of a patient's tissue: standard deviation of the logarithm of a
 # leukocyte fraction, of a tumour purity, and of the logarithm of an area of tissue.
 _LEUKOCYTE_SD, _PURITY_SD, _AREA_SD = 0.2, 0.05, 0.15
-_MEDIAN_SURVIVAL_DAYS = 1100.0
-_FOLLOW_UP_DAYS = (500.0, 3500.0)
 
 
 class GeneProgrammes(NamedTuple):

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tcgn_mil.experiments.benchmarks.planted import (
+from tcgn_mil.experiments.benchmarks.planted import main, zero_shot_p
+from tcgn_mil.experiments.demo.planted_truth import (
     by_kind,
-    immune_share,
-    main,
+    by_kind_and_followers,
+    region_share,
     tile_auc,
-    zero_shot_p,
 )
 from tcgn_mil.experiments.demo.synthetic.config import REGIONS
 
@@ -85,10 +85,17 @@ def test_medians_and_shares_are_by_kind(run: Path, cohort: Path) -> None:
     assert table["genes"].tolist() == [2, 2, 2]
 
 
+def test_followers_are_all_genes_that_follow_tissue(run: Path, cohort: Path) -> None:
+    table = by_kind_and_followers(run, cohort / "truth").set_index("kind")
+    assert table["genes"].to_dict() == {"followers": 4, "colour": 2, "morphology": 2, "null": 2}
+    assert table.loc["followers", "r_model"] == pytest.approx(0.6)
+    assert table.loc["followers", "r_ridge_colour"] == pytest.approx(0.4)
+
+
 def test_a_tile_has_its_share_of_the_region() -> None:
     labels = np.zeros((10, 20), dtype=np.uint8)
     labels[:, :8] = IMMUNE
-    share = immune_share(labels, 10.0, np.array([[40.0, 40.0], [80.0, 40.0], [160.0, 40.0]]), 80.0)
+    share = region_share(labels, 10.0, np.array([[40.0, 40.0], [80.0, 40.0], [160.0, 40.0]]), 80.0)
     assert share == pytest.approx([1.0, 0.5, 0.0])
 
 
