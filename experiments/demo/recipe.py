@@ -19,7 +19,7 @@ from tcgn_mil.experiments.spot_level.config import SpotConfig, TargetConfig
 from tcgn_mil.experiments.survive.config import SurviveConfig
 from tcgn_mil.settings.risk_score import RiskConfig
 from tcgn_mil.settings.slide_model import MilConfig
-from tcgn_mil.settings.training import TrainingConfig
+from tcgn_mil.settings.training import LossName, TrainingConfig
 
 # Five tissue regions and two tumour subtypes, each with genes that follow it.
 _PROGRAMMES = 7
@@ -37,34 +37,37 @@ class Effort:
     epochs
         Epochs of the encoder. tcgn_tiny learns the colours of tissue first, and the nuclei that
         morphology genes follow only after some 500 steps.
-    cv_epochs, cv_folds
-        Epochs and folds of ``spot-cv``.
+    cv_epochs
+        Epochs of ``spot-cv``.
     refits
         Refits of ``slide-cv`` on permuted labels.
     slide_epochs
         Largest number of epochs of the slide models.
     map_programmes
         Programmes of which one gene is drawn on each section and slide.
+    explain_steps
+        Steps of the integrated gradients.
     replicates
         Bootstrap resamples of all intervals.
     """
 
     epochs: int
     cv_epochs: int = 4
-    cv_folds: int = 2
     refits: int = 5
     slide_epochs: int = 60
     map_programmes: tuple[str, ...] = ("IMMUNE", "TUMORA", "STROMA", "NULL")
+    explain_steps: int = 64
     replicates: int = 1000
 
 
 _EFFORTS = {
     "test": Effort(
-        epochs=2,
+        epochs=1,
         cv_epochs=1,
         refits=2,
         slide_epochs=10,
         map_programmes=("IMMUNE", "TUMORA"),
+        explain_steps=16,
         replicates=50,
     ),
     "demo": Effort(epochs=7),
@@ -137,13 +140,13 @@ class Recipe:
             ),
         )
 
-    def spot_cv(self) -> SpotConfig:
+    def spot_cv(self, folds: Path) -> SpotConfig:
         """Return the config of a cross-validation with a small network and few epochs."""
         return SpotConfig(
             spots=str(self.out / "spots"),
             model=_SMALL_NETWORK,
             input_px=_SMALL_PX,
-            n_folds=self.effort.cv_folds,
+            folds=str(folds),
             views=1,
             map_genes=self.map_genes[:1],
             baselines=False,
@@ -172,7 +175,7 @@ class Recipe:
             n_folds=_FOLDS,
             replicates=self.effort.replicates,
             model=MilConfig(form="additive"),
-            training=self._slide_training(lr=3e-4),
+            training=self._slide_training(lr=3e-4, loss="correlation"),
         )
 
     def slide_cv(self) -> SlideCvConfig:
@@ -184,12 +187,12 @@ class Recipe:
             n_folds=_FOLDS,
             refits=self.effort.refits,
             replicates=self.effort.replicates,
-            training=self._slide_training(lr=1e-3),
+            training=self._slide_training(lr=1e-3, loss="mix"),
         )
 
-    def _slide_training(self, *, lr: float) -> TrainingConfig:
+    def _slide_training(self, *, lr: float, loss: LossName) -> TrainingConfig:
         return TrainingConfig(
-            epochs=self.effort.slide_epochs, batch_size=16, lr=lr, patience=15, loss="mix"
+            epochs=self.effort.slide_epochs, batch_size=16, lr=lr, patience=15, loss=loss
         )
 
     def predict(self) -> PredictConfig:

@@ -10,10 +10,12 @@ from tcgn_mil.experiments.runs.glossary import PREDICTORS
 from tcgn_mil.experiments.runs.page import Section
 from tcgn_mil.experiments.runs.report_part import ReportPart
 
+MODEL = "model"
 _MINUTE = 60
+_NEAR_ZERO = 0.1
 _COLOUR = "ridge_colour"
 # Predictors that are no way to predict: the model, and the oracle of no gene.
-_NO_BASELINE = ("model", "training_mean")
+_NO_BASELINE = (MODEL, "training_mean")
 
 
 def demo_opening(run: Run) -> list[str]:
@@ -44,11 +46,13 @@ def demo_opening(run: Run) -> list[str]:
             f" perfect, 0 is none){place}."
         )
     if "model" in r.get("morphology", {}) and "model" in r.get("null", {}):
+        null_r = r["null"]["model"]
+        expected = ", as they should" if abs(null_r) < _NEAR_ZERO else ""
         sentences.append(
             f"Genes of the two kinds of tumour, for which a network has to look at nuclei, reach"
             f" {r['morphology']['model']:.2f} where colours alone reach"
             f" {r['morphology'].get(_COLOUR, float('nan')):.2f}, and genes that follow nothing stay"
-            f" at {r['null']['model']:.2f}, as they should."
+            f" at {null_r:.2f}{expected}."
         )
     return sentences
 
@@ -73,6 +77,9 @@ def _truth_section(run: Run) -> Section:
         if tiles["median"] is not None
         else ""
     )
+    # Cohorts with very small folds have a pooled r only.
+    columns = list(run.frame("by_kind.csv"))
+    prefix = "r_" if f"r_{MODEL}" in columns else "pooled_r_"
     return Section(
         "The planted truth, by what each gene follows",
         [
@@ -95,11 +102,7 @@ def _truth_section(run: Run) -> Section:
                 "genes that follow": "kind",
                 "genes": "genes",
                 "share predictable": "predictable",
-                **{
-                    words: f"{prefix}_{name}"
-                    for prefix in ("pooled_r", "r")
-                    for name, words in PREDICTORS.items()
-                },
+                **{words: f"{prefix}{name}" for name, words in PREDICTORS.items()},
             },
         ),
         pictures_of(
@@ -127,7 +130,7 @@ def _steps_section(run: Run) -> Section:
             run,
             "steps.csv",
             "In this order",
-            {"command": "command", "seconds": "seconds", "refused, since": "refused"},
+            {"seconds": "seconds", "command": "command", "refused, since": "refused"},
         ),
     )
 

@@ -10,6 +10,7 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from tcgn_mil.checkpoints import read_encoder_info
 from tcgn_mil.experiments.associate.config import AssociationConfig
@@ -33,6 +34,7 @@ from tcgn_mil.experiments.spot_level.cross_validate import run as run_spot_cv
 from tcgn_mil.experiments.spot_level.pretrain import run as run_pretrain
 from tcgn_mil.experiments.survive.config import SurviveConfig
 from tcgn_mil.experiments.survive.run import run as run_survive
+from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.spot_files import find_sections, read_spots
 from tcgn_mil.preprocessing.bulk.config import BulkConfig
 from tcgn_mil.preprocessing.bulk.run import write_cohort
@@ -106,11 +108,26 @@ def _train_encoder(steps: Steps, recipe: Recipe, *, spot_pitch_um: float) -> Non
         f"tcgn-mil pretrain {set_options(config, SpotConfig())} --out {out / 'encoder'}",
         lambda: run_pretrain(config, out / "encoder"),
     )
-    small = recipe.spot_cv()
+    folds = out / "spot-folds.csv"
+    _write_spot_folds(folds, sections)
+    small = recipe.spot_cv(folds)
     steps.do(
         f"tcgn-mil spot-cv {set_options(small, SpotConfig())} --out {out / 'spot-cv'}",
         lambda: run_spot_cv(small, out / "spot-cv"),
     )
+
+
+def _write_spot_folds(path: Path, sections: list[str]) -> None:
+    """Write two folds of the small cross-validation.
+
+    The last two patients are tested, and the first one, whose sections test the encoder, validates.
+    """
+    patients = list(dict.fromkeys(name[0] for name in sections))
+    rows = []
+    for fold, tested in enumerate(patients[-2:]):
+        part_of = dict.fromkeys(patients, "train") | {patients[0]: "val", tested: "test"}
+        rows += [(fold, part, patient) for patient, part in part_of.items()]
+    write_csv(path, pd.DataFrame(rows, columns=["fold", "part", "id"]))
 
 
 def _read_slides(steps: Steps, recipe: Recipe) -> None:
@@ -172,15 +189,16 @@ def _read_tables(steps: Steps, recipe: Recipe) -> None:
 
 
 def _train_slide_models(steps: Steps, recipe: Recipe) -> None:
-    """Train slide models on the encoder's features, and on the areas that another tool measured."""
+    """Train slide models on the encoder's features, and on areas that another tool measured."""
     out, models, areas = recipe.out, recipe.finetune(), recipe.slide_cv()
     steps.do(
         f"tcgn-mil finetune {set_options(models, FinetuneConfig())} --out {out / 'slide-model'}",
         lambda: run_slide_level(models, out / "slide-model"),
     )
     steps.do(
-        f"tcgn-mil slide-cv {set_options(areas, SlideCvConfig())} --out {out / 'slide-cv-areas'}",
-        lambda: run_slide_level(areas, out / "slide-cv-areas"),
+        f"tcgn-mil slide-cv {set_options(areas, SlideCvConfig())}"
+        f" --out {out / 'slide-model-areas'}",
+        lambda: run_slide_level(areas, out / "slide-model-areas"),
     )
 
 
@@ -222,11 +240,13 @@ def _explain(steps: Steps, recipe: Recipe) -> None:
         sections=(section,),
         barcodes=barcodes,
         top=1,
+        steps=recipe.effort.explain_steps,
     )
     chosen = f" --spot {barcodes[0]}" if barcodes else ""
     steps.do(
         f"tcgn-mil explain --encoder {encoder} --spots {config.spots} --section {section}{chosen}"
-        f" --gene {immune} --gene {null} --top {config.top} --out {out / 'explanations'}",
+        f" --gene {immune} --gene {null} --top {config.top} --steps {config.steps}"
+        f" --out {out / 'explanations'}",
         lambda: run_explain(config, out / "explanations"),
     )
 

@@ -87,7 +87,7 @@ def draw_truth(
     figure, axes = plt.subplots(
         rows,
         3,
-        figsize=(3 * _PANEL_INCHES, rows * _PANEL_INCHES * height_um / width_um + 0.5 * rows),
+        figsize=(3 * _PANEL_INCHES, rows * _PANEL_INCHES * height_um / width_um + 0.4 * rows),
         squeeze=False,
         layout="constrained",
     )

@@ -42,6 +42,8 @@ class SyntheticConfig:
     section_size_um: tuple[float, float] = (2100.0, 2100.0)
     section_tissue_fraction: float = 0.85
     section_mpp: float = HER2ST_MPP
+    min_section_fraction: float = 0.02
+    """Smallest share of each tissue on a section."""
     spot_pitch_um: float = 100.0
     spot_diameter_um: float = 70.0
     median_umi: float = 4000.0
@@ -152,6 +154,9 @@ def preset(name: str, seed: int = 0) -> SyntheticConfig:
             n_sections=8,
             n_section_patients=7,
             section_size_um=(1700.0, 1700.0),
+            # A study chooses sections that show all tissues. Drawn at random, those that train may
+            # have hardly any necrosis, and an encoder cannot learn what it has not seen.
+            min_section_fraction=0.08,
             median_umi=5000.0,
             n_null_genes=56,
         )
