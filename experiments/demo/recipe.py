@@ -19,7 +19,7 @@ from tcgn_mil.experiments.spot_level.config import SpotConfig, TargetConfig
 from tcgn_mil.experiments.survive.config import SurviveConfig
 from tcgn_mil.settings.risk_score import RiskConfig
 from tcgn_mil.settings.slide_model import MilConfig
-from tcgn_mil.settings.training import LossName, TrainingConfig
+from tcgn_mil.settings.training import TrainingConfig
 
 # Five tissue regions and two tumour subtypes, each with genes that follow it.
 _PROGRAMMES = 7
@@ -54,7 +54,7 @@ class Effort:
     epochs: int
     cv_epochs: int = 4
     refits: int = 5
-    slide_epochs: int = 60
+    slide_epochs: int = 150
     map_programmes: tuple[str, ...] = ("IMMUNE", "TUMORA", "STROMA", "NULL")
     explain_steps: int = 64
     replicates: int = 1000
@@ -165,7 +165,8 @@ class Recipe:
         """Return the config of the slide models.
 
         With few patients the model does best to start as the zero-shot prediction, and to leave it
-        slowly.
+        slowly: over many epochs, with strong weight decay, and with the average of the weights,
+        which varies less than the weights of any single epoch.
         """
         return FinetuneConfig(
             cohort=str(self.out / "cohort.h5ad"),
@@ -174,8 +175,16 @@ class Recipe:
             seed=self.seed,
             n_folds=_FOLDS,
             replicates=self.effort.replicates,
-            model=MilConfig(form="additive"),
-            training=self._slide_training(lr=3e-4, loss="correlation"),
+            model=MilConfig(form="additive", dropout=0.2),
+            training=TrainingConfig(
+                epochs=self.effort.slide_epochs,
+                batch_size=16,
+                lr=1e-3,
+                weight_decay=0.5,
+                average=0.97,
+                patience=40,
+                loss="mix",
+            ),
         )
 
     def slide_cv(self) -> SlideCvConfig:
@@ -187,12 +196,13 @@ class Recipe:
             n_folds=_FOLDS,
             refits=self.effort.refits,
             replicates=self.effort.replicates,
-            training=self._slide_training(lr=1e-3, loss="mix"),
-        )
-
-    def _slide_training(self, *, lr: float, loss: LossName) -> TrainingConfig:
-        return TrainingConfig(
-            epochs=self.effort.slide_epochs, batch_size=16, lr=lr, patience=15, loss=loss
+            training=TrainingConfig(
+                epochs=min(60, self.effort.slide_epochs),
+                batch_size=16,
+                lr=1e-3,
+                patience=15,
+                loss="mix",
+            ),
         )
 
     def predict(self) -> PredictConfig:
