@@ -126,7 +126,11 @@ def _opening(runs: Sequence[Run], parts: Mapping[str, ReportPart]) -> Opening | 
     Without such a run, these are the sentences of the first three runs.
     """
     plain = [sentences for run in runs if (sentences := parts[run.kind].opening(run))]
-    said = [text for run in runs if (text := parts[run.kind].sentence(run))]
+    said = [
+        f"{run.name}: {text}" if run.name else text
+        for run in runs
+        if (text := parts[run.kind].sentence(run))
+    ]
     sentences = plain[0] if plain else said[:3]
     figure = _opening_figure(runs)
     return Opening(sentences, figure) if sentences or figure else None
