@@ -36,7 +36,8 @@ class Effort:
     ----------
     epochs
         Epochs of the encoder. tcgn_tiny learns the colours of tissue first, and the nuclei that
-        morphology genes follow only after some 500 steps.
+        morphology genes follow only after several epochs. Its loss then falls at once, and the
+        epochs that remain have to be enough to make use of that.
     cv_epochs
         Epochs of ``spot-cv``.
     refits
@@ -70,7 +71,7 @@ _EFFORTS = {
         explain_steps=16,
         replicates=50,
     ),
-    "demo": Effort(epochs=7),
+    "demo": Effort(epochs=10),
     "study": Effort(epochs=20, refits=50),
 }
 
@@ -132,8 +133,8 @@ class Recipe:
             target=TargetConfig(remove_depth=True, rank=_PROGRAMMES),
             training=TrainingConfig(
                 epochs=self.effort.epochs,
-                batch_size=16,
-                lr=2e-3,
+                batch_size=32,
+                lr=3e-3,
                 loss="correlation",
                 average=0.99,
                 seed=self.seed,

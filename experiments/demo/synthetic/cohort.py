@@ -249,8 +249,9 @@ def _write_section(
     counts_path = paths.st / "ST-cnts" / f"{section}.tsv.gz"
     if not counts_path.exists():
         names = [f"{x}x{y}" for x, y in zip(spots.table["x"], spots.table["y"], strict=True)]
-        counts = spot_counts(config, section, spots.shares, programmes.profiles)
-        table = pd.DataFrame(counts, index=names, columns=programmes.table["gene"].tolist())
+        measured = programmes.measured_on_spots(config)
+        counts = spot_counts(config, section, spots.shares, measured.profiles)
+        table = pd.DataFrame(counts, index=names, columns=measured.table["gene"].tolist())
         # No file name and no time in the gzip header, so that the same config gives the same bytes.
         with atomic_path(counts_path) as temporary:
             temporary.write_bytes(gzip.compress(table.to_csv(sep="\t").encode(), mtime=0))

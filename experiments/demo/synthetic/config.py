@@ -52,6 +52,8 @@ class SyntheticConfig:
     genes_per_programme: int = 14
     """Genes of each programme: five regions that differ in colour, two subtypes that do not."""
     n_null_genes: int = 22
+    n_spot_null_genes: int = 22
+    """Genes that follow nothing and are measured on the spots too; bulk has all of them."""
     dirichlet_concentration: float = 7.0
     """Concentration of region fractions over patients; smaller values vary more."""
     bulk_noise_sd: float = 0.12
@@ -157,7 +159,6 @@ def preset(name: str, seed: int = 0) -> SyntheticConfig:
             # A study chooses sections that show all tissues. Drawn at random, those that train may
             # have hardly any necrosis, and an encoder cannot learn what it has not seen.
             min_section_fraction=0.08,
-            median_umi=5000.0,
             n_null_genes=56,
         )
     if name == "study":

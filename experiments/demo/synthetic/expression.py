@@ -47,6 +47,15 @@ class GeneProgrammes(NamedTuple):
     profiles: NDArray[np.float64]
     """(6, G) RNA of each gene per area of REGIONS; each row has the same sum."""
 
+    def measured_on_spots(self, config: SyntheticConfig) -> GeneProgrammes:
+        """Return the genes that are measured on spots: all but some that follow nothing.
+
+        Platforms of spatial transcriptomics often measure fewer genes than bulk sequencing.
+        """
+        null = (self.table["kind"] == "null").to_numpy()
+        kept = ~null | (np.cumsum(null) <= config.n_spot_null_genes)
+        return GeneProgrammes(self.table[kept].reset_index(drop=True), self.profiles[:, kept])
+
 
 class Spots(NamedTuple):
     """Spots on tissue.

@@ -148,6 +148,17 @@ def test_other_measurements_follow_the_tissue(cohort: SyntheticPaths) -> None:
     assert clinical["leukocyte_fraction"].corr(patients) > 0.6
 
 
+def test_spots_measure_fewer_genes_that_follow_nothing() -> None:
+    config = dataclasses.replace(CONFIG, n_null_genes=10, n_spot_null_genes=4)
+    programmes = gene_programmes(config)
+    measured = programmes.measured_on_spots(config)
+    kinds = measured.table["kind"].value_counts()
+    assert kinds["null"] == 4
+    assert kinds.drop("null").sum() == (programmes.table["kind"] != "null").sum()
+    same = programmes.table["gene"].isin(measured.table["gene"]).to_numpy()
+    np.testing.assert_array_equal(measured.profiles, programmes.profiles[:, same])
+
+
 def test_gene_sets_are_the_planted_programmes(cohort: SyntheticPaths) -> None:
     sets = read_gene_sets(cohort.programmes)
     genes = pd.read_csv(cohort.truth / "genes.csv")["gene"]
