@@ -160,6 +160,7 @@ def preset(name: str, seed: int = 0) -> SyntheticConfig:
             # have hardly any necrosis, and an encoder cannot learn what it has not seen.
             min_section_fraction=0.08,
             n_null_genes=56,
+            n_spot_null_genes=28,
         )
     if name == "study":
         return SyntheticConfig(
