@@ -52,8 +52,8 @@ class SyntheticConfig:
     genes_per_programme: int = 14
     """Genes of each programme: five regions that differ in colour, two subtypes that do not."""
     n_null_genes: int = 22
-    n_spot_null_genes: int = 22
-    """Genes that follow nothing and are measured on the spots too; bulk has all of them."""
+    n_spot_null_genes: int = 1000
+    """Largest number of genes that follow nothing and are measured on spots; bulk has them all."""
     dirichlet_concentration: float = 7.0
     """Concentration of region fractions over patients; smaller values vary more."""
     bulk_noise_sd: float = 0.12

@@ -330,7 +330,7 @@ def test_unfinished_runs_and_other_folders_are_left_out(demo: Path, tmp_path: Pa
     shutil.copytree(demo / "slide-model", tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
     assert find_runs(tmp_path) == []
-    with pytest.raises(InputError, match="holds no finished run of finetune") as told:
+    with pytest.raises(InputError, match="holds no finished run of demo, finetune") as told:
         write_run_report([tmp_path], tmp_path / "report.html", title="x")
     assert told.value.fix
     with pytest.raises(InputError, match="no such folder"):
