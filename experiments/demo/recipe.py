@@ -53,7 +53,7 @@ class Effort:
     """
 
     epochs: int
-    cv_epochs: int = 4
+    cv_epochs: int = 2
     refits: int = 5
     slide_epochs: int = 150
     map_programmes: tuple[str, ...] = ("IMMUNE", "TUMORA", "STROMA", "NULL")
@@ -234,7 +234,8 @@ class Recipe:
         return SurviveConfig(
             clinical=str(self.out / "clinical.csv"),
             predicted=str(self.out / "slide-model" / "out_of_fold.h5ad"),
-            covariates=("age", "stage"),
+            # Few patients have stage IV, and a level that separates the events cannot be fitted.
+            covariates=("age",),
             signatures=str(self.cohort.programmes),
             n_folds=_FOLDS,
             seeds=(self.seed,),
