@@ -88,7 +88,8 @@ def compare_with_truth(recipe: Recipe, steps: Steps) -> dict[str, Any]:
         _COMPARISONS,
         out / FIGURE,
     )
-    write_csv(out / "steps.csv", steps.table())
+    # Decimals of a second would differ from run to run and tell nothing.
+    write_csv(out / "steps.csv", steps.table().round({"seconds": 0}).astype({"seconds": int}))
     genes = planted_genes(truth)
     return finish_run(
         out,

@@ -134,7 +134,7 @@ class Recipe:
             training=TrainingConfig(
                 epochs=self.effort.epochs,
                 batch_size=32,
-                lr=3e-3,
+                lr=2e-3,
                 loss="correlation",
                 average=0.99,
                 seed=self.seed,

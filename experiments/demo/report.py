@@ -33,7 +33,7 @@ def demo_opening(run: Run) -> list[str]:
     followers = r["followers"]
     if "model" in followers:
         place = (
-            f" and places immune aggregates on a slide with an AUC of {tiles['median']:.2f} (1 is"
+            f" and places immune aggregates on a slide with an AUC of {tiles['median']:.3f} (1 is"
             " perfect, 0.5 is guessing)"
             if tiles["median"] is not None
             else ""

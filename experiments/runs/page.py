@@ -27,8 +27,8 @@ from tcgn_mil.provenance import provenance
 
 MAX_ROWS = 500
 _LARGE_BYTES, _JPEG_QUALITY = 300_000, 88
-# A figure that is wider than this, as a multiple of its height, has a row of the page to itself.
-_WIDE = 1.9
+# A figure that is wider than this has a row of the page to itself; half a row would be too small.
+_WIDE_PX = 1000
 SEARCHABLE_ROWS = 15
 
 
@@ -79,7 +79,7 @@ class Picture(NamedTuple):
     @property
     def is_wide(self) -> bool:
         """Return whether the picture is too wide to have another one beside it."""
-        return self.width > _WIDE * self.height
+        return self.width > _WIDE_PX
 
 
 class Link(NamedTuple):

@@ -70,8 +70,14 @@ def _best_baseline(rows: Mapping[str, Mapping[str, Any]]) -> str:
     }
     if not baselines:
         return ""
-    name, best = max(baselines.items(), key=lambda item: item[1]["median_r"])
-    sentence = f" The best baseline, {PREDICTORS.get(name, name)}, has {best['median_r']:.2f}."
+    # A baseline may not know all genes, as zero-shot does not, so that medians over different genes
+    # cannot be compared. The difference is taken over the genes that both know.
+    name, best = min(baselines.items(), key=lambda item: _above_by(item[1], rows["model"]))
+    fewer = best.get("genes", 0) < rows["model"].get("genes", 0)
+    known = f" over the {best['genes']} genes that it knows" if fewer else ""
+    sentence = (
+        f" The best baseline, {PREDICTORS.get(name, name)}, has {best['median_r']:.2f}{known}."
+    )
     low, high = best.get("model_above_low"), best.get("model_above_high")
     if low is None or high is None:
         return sentence
@@ -82,6 +88,12 @@ def _best_baseline(rows: Mapping[str, Mapping[str, Any]]) -> str:
         verdict = "is worse"
     difference = f"{best['model_above_by']:.3f}{interval_text(low, high)}"
     return f"{sentence} Over all genes the model {verdict} (difference {difference})."
+
+
+def _above_by(baseline: Mapping[str, Any], model: Mapping[str, Any]) -> float:
+    """Return by how much the model is above a baseline in median r over the genes of both."""
+    by = baseline.get("model_above_by")
+    return float(model["median_r"] - baseline["median_r"] if by is None else by)
 
 
 def slide_sections(run: Run, share: float) -> list[Section]:

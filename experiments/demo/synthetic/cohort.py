@@ -237,7 +237,13 @@ def _write_section(
     programmes: GeneProgrammes,
     paths: SyntheticPaths,
 ) -> NDArray[np.uint8]:
-    fractions = item_fractions(config, patient, section, least=config.min_section_fraction)
+    fractions = item_fractions(
+        config,
+        patient,
+        section,
+        least=config.min_section_fraction,
+        least_tumour=config.min_section_tumour,
+    )
     labels = region_map(
         config.rng(f"regions {section}"),
         config.section_size_um,

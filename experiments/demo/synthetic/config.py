@@ -44,6 +44,8 @@ class SyntheticConfig:
     section_mpp: float = HER2ST_MPP
     min_section_fraction: float = 0.02
     """Smallest share of each tissue on a section."""
+    min_section_tumour: float = 0.02
+    """Smallest share of tumour on a section."""
     spot_pitch_um: float = 100.0
     spot_diameter_um: float = 70.0
     median_umi: float = 4000.0
@@ -153,14 +155,13 @@ def preset(name: str, seed: int = 0) -> SyntheticConfig:
             n_patients=60,
             slides_per_patient=(0.9, 0.1),
             slide_size_um=(1200.0, 960.0),
-            n_sections=8,
-            n_section_patients=7,
-            section_size_um=(1700.0, 1700.0),
-            # A study chooses sections that show all tissues. Drawn at random, those that train may
-            # have hardly any necrosis, and an encoder cannot learn what it has not seen.
-            min_section_fraction=0.08,
+            # A study chooses sections that show all tissues, and much tumour. Drawn at random,
+            # those that train may have hardly any necrosis, or too little tumour to learn its
+            # nuclei from.
+            min_section_fraction=0.06,
+            min_section_tumour=0.5,
             n_null_genes=56,
-            n_spot_null_genes=28,
+            n_spot_null_genes=22,
         )
     if name == "study":
         return SyntheticConfig(
