@@ -107,11 +107,14 @@ def _root(
 def demo(
     out: Out = Path("demo"),
     preset: Annotated[
-        str, typer.Option(help="Size: demo (24 patients), study (60) or test (10).")
+        str,
+        typer.Option(
+            help="Size: demo (60 patients with small slides), study (60, large) or test (10)."
+        ),
     ] = "demo",
     seed: Annotated[int, typer.Option(help="Seed of the cohort and of training.")] = 0,
 ) -> None:
-    """Make a synthetic cohort and run the stages on it, up to report.html."""
+    """Make a synthetic cohort and run every verb on it, up to report.html."""
     from tcgn_mil.experiments.demo.run import run_demo
 
     page = run_demo(out, preset_name=preset, seed=seed)

@@ -4,7 +4,8 @@ A verb has a folder in ``experiments`` with ``command.py`` (its options and what
 where its runs appear in the report, ``report.py`` with an object ``REPORT``. Verbs that do similar
 work share a folder: ``spot_level`` has pretrain and spot-cv, ``slide_level`` has finetune and
 slide-cv, and ``prepare`` has those whose work is done by ``preprocessing``. Only ``demo`` and
-``report`` are not here, because they work on what the other verbs wrote (``experiments/main.py``).
+``report`` are not here, because they work on what the other verbs wrote (``experiments/main.py``);
+the part of the report that is about the demo's planted truth is.
 """
 
 from __future__ import annotations
@@ -54,15 +55,12 @@ class Verb:
 
     def load_report(self) -> ReportPart | None:
         """Import the verb's part of the report, or return None if it has none."""
-        if self.report is None:
-            return None
-        part: ReportPart = importlib.import_module(self.report).REPORT
-        return part
+        return None if self.report is None else _load_part(self.report)
 
 
 _SHIPPED = (
     Verb("spots", spots),
-    Verb("pretrain", pretrain),
+    Verb("pretrain", pretrain, f"{_PACKAGE}.spot_level.pretrain_report"),
     Verb("spot-cv", spot_cross_validation, f"{_PACKAGE}.spot_level.report"),
     Verb("tile", tile),
     Verb("encode", encode),
@@ -74,10 +72,12 @@ _SHIPPED = (
     Verb("finetune", finetune, f"{_PACKAGE}.slide_level.report"),
     Verb("slide-cv", slide_cross_validation),
     Verb("predict", predict, f"{_PACKAGE}.predict.report"),
-    Verb("explain", explain),
+    Verb("explain", explain, f"{_PACKAGE}.explain.report"),
     Verb("associate", associate, f"{_PACKAGE}.associate.report"),
     Verb("survive", survive, f"{_PACKAGE}.survive.report"),
 )
+# The demo is no verb of this list; it compares what the others made with the planted truth.
+_DEMO_REPORT = f"{_PACKAGE}.demo.report"
 _VERBS: dict[str, Verb] = {}
 for _verb in _SHIPPED:
     add_entry(_VERBS, _verb.name, _verb, what="verb")
@@ -86,6 +86,17 @@ for _verb in _SHIPPED:
 def verbs() -> tuple[Verb, ...]:
     """Return all verbs, those of other packages last."""
     return tuple(_VERBS.values())
+
+
+def report_parts() -> list[ReportPart]:
+    """Import and return all parts of the report: those of the verbs, and the demo's."""
+    parts = [part for verb in verbs() if (part := verb.load_report()) is not None]
+    return [*parts, _load_part(_DEMO_REPORT)]
+
+
+def _load_part(module: str) -> ReportPart:
+    part: ReportPart = importlib.import_module(module).REPORT
+    return part
 
 
 def register_verb(verb: Verb) -> None:

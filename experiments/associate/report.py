@@ -64,7 +64,7 @@ def associate_point(run: Run) -> str | None:
 
 def associate_sections(run: Run, share: float) -> list[Section]:
     """Return the section of the report on one run of ``associate``."""
-    paragraphs = [associate_point(run), _refused(run), where_figures_are(run)]
+    paragraphs = [_refused(run), where_figures_are(run)]
     return [
         Section(
             run.title("Immune genes and signatures"),
@@ -242,4 +242,5 @@ REPORT = ReportPart(
     methods=methods,
     terms=frozenset({"r", "95 % interval", "p and q", "signature", "Spearman r"}),
     sentence=associate_point,
+    files=("signatures.csv", "genes.csv", "covariates.csv", "enrichment.csv"),
 )

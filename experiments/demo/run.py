@@ -1,4 +1,4 @@
-"""Run every stage on a synthetic cohort and write a report (the verb ``tcgn-mil demo``).
+"""Run every verb on a synthetic cohort, and end in the report (the verb ``tcgn-mil demo``).
 
 Each step calls the function behind a verb, and the report shows the command that does the same. A
 demo that was interrupted continues where it stopped.
@@ -6,85 +6,55 @@ demo that was interrupted continues where it stopped.
 
 from __future__ import annotations
 
-import json
 import shlex
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from tcgn_mil.checkpoints import read_encoder_info
-from tcgn_mil.config import as_plain, differing_keys
+from tcgn_mil.experiments.associate.config import AssociationConfig
+from tcgn_mil.experiments.associate.run import run as run_associate
+from tcgn_mil.experiments.demo.compare_with_truth import compare_with_truth
 from tcgn_mil.experiments.demo.explanation_check import region_spots
-from tcgn_mil.experiments.demo.report import Step, write_demo_report
-from tcgn_mil.experiments.demo.synthetic import SyntheticPaths, make_cohort, preset
+from tcgn_mil.experiments.demo.planted_truth import NULL, planted_genes
+from tcgn_mil.experiments.demo.recipe import Recipe, effort_of
+from tcgn_mil.experiments.demo.steps import Steps, set_options
+from tcgn_mil.experiments.demo.synthetic import make_cohort, preset
 from tcgn_mil.experiments.encode.config import EncodeSettings
 from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.experiments.explain.config import ExplainConfig
 from tcgn_mil.experiments.explain.run import run as run_explain
-from tcgn_mil.experiments.predict.config import PredictConfig
 from tcgn_mil.experiments.predict.run import run as run_predict
-from tcgn_mil.experiments.slide_level.config import FinetuneConfig
-from tcgn_mil.experiments.slide_level.run import run as run_finetune
-from tcgn_mil.experiments.spot_level.config import SpotConfig, TargetConfig
+from tcgn_mil.experiments.report.run import write_run_report
+from tcgn_mil.experiments.slide_level.config import FinetuneConfig, SlideCvConfig
+from tcgn_mil.experiments.slide_level.run import run as run_slide_level
+from tcgn_mil.experiments.spot_level.config import SpotConfig
+from tcgn_mil.experiments.spot_level.cross_validate import run as run_spot_cv
 from tcgn_mil.experiments.spot_level.pretrain import run as run_pretrain
-from tcgn_mil.io.failures import Failure
+from tcgn_mil.experiments.survive.config import SurviveConfig
+from tcgn_mil.experiments.survive.run import run as run_survive
+from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.spot_files import find_sections, read_spots
 from tcgn_mil.preprocessing.bulk.config import BulkConfig
 from tcgn_mil.preprocessing.bulk.run import write_cohort
+from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
+from tcgn_mil.preprocessing.clinical.run import write_clinical
+from tcgn_mil.preprocessing.features.feature_table import import_table
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
+from tcgn_mil.preprocessing.interop.tile_writers import export_cohort
 from tcgn_mil.preprocessing.sections.config import SpotsConfig
 from tcgn_mil.preprocessing.sections.run import write_spots
+from tcgn_mil.preprocessing.slides.names import slide_facts
 from tcgn_mil.preprocessing.slides.table import find_slides
 from tcgn_mil.preprocessing.tiles.cohort import tile_cohort
 from tcgn_mil.preprocessing.tiles.contact_sheet import write_contact_sheet
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
-from tcgn_mil.settings.slide_model import MilConfig
-from tcgn_mil.settings.training import TrainingConfig
 
-Result = TypeVar("Result")
-# With 8 epochs tcgn_tiny has learnt the colours of tissue, but not yet the nuclei that morphology
-# genes follow; with 12 it has (chosen on a cohort of seed 10, which the demo does not show).
-_EPOCHS = {"test": 2, "demo": 12, "study": 20}
-
-# Five tissue regions and two tumour subtypes, each with genes that follow it.
-_PROGRAMMES = 7
-
-
-def set_options(config: Any, default: Any) -> str:
-    """Return the options ``--set`` that make a config from the defaults of its class."""
-    values, defaults = as_plain(config), as_plain(default)
-    options = []
-    for key in differing_keys(defaults, values):
-        value: Any = values
-        for part in key.split("."):
-            value = value[part]
-        quoted = json.dumps(value, separators=(",", ":"))
-        plain = quoted.replace('"', "")
-        # Quotes are left out where YAML reads the same value without them.
-        text = plain if yaml.safe_load(plain) == value else quoted
-        options.append(f"--set {shlex.quote(f'{key}={text}')}")
-    return " ".join(options)
-
-
-@dataclass
-class _Steps:
-    """Runs steps and records their commands and times."""
-
-    log: list[Step] = field(default_factory=list)
-
-    def do(self, command: str, action: Callable[[], Result]) -> Result:
-        """Run one step, after printing the command that does the same."""
-        print(f"\n$ {command}", flush=True)
-        start = time.perf_counter()
-        result = action()
-        self.log.append(Step(command, time.perf_counter() - start))
-        return result
+TITLE = "tcgn_mil demo: from synthetic slides to predicted expression"
+# What made the areas of tissue, for import-features.
+_AREA_TOOL = "simulated-tissue-areas"
+_COVARIATES = ("age", "stage", "leukocyte_fraction", "tumour_purity")
 
 
 def run_demo(out_dir: str | Path, *, preset_name: str = "demo", seed: int = 0) -> Path:
@@ -105,122 +75,161 @@ def run_demo(out_dir: str | Path, *, preset_name: str = "demo", seed: int = 0) -
         Path of ``report.html``.
     """
     out = Path(out_dir)
-    steps = _Steps()
+    steps = Steps(out / "steps.csv")
     config = preset(preset_name, seed=seed)
     cohort = steps.do("make the synthetic cohort", lambda: make_cohort(config, out / "cohort"))
-    epochs = _EPOCHS[preset_name]
-    failures = _pretrain(
-        steps, cohort, out, spot_pitch_um=config.spot_pitch_um, epochs=epochs, seed=seed
-    )
-    failures += _read_slides(steps, cohort, out)
-    steps.do(
-        f"tcgn-mil bulk {cohort.bulk} --unit tpm --slides {cohort.slides}"
-        f" --out {out / 'cohort.h5ad'}",
-        lambda: write_cohort(
-            [cohort.bulk], find_slides(cohort.slides), out / "cohort.h5ad", BulkConfig(unit="tpm")
-        ),
-    )
-    finetune = FinetuneConfig(
-        cohort=str(out / "cohort.h5ad"),
-        features=str(out / "features"),
-        encoder=str(out / "encoder" / "encoder.safetensors"),
-        seed=seed,
-        n_folds=4,
-        # With few patients the model does best to start as the zero-shot prediction, and to leave
-        # it slowly.
-        model=MilConfig(form="additive"),
-        training=TrainingConfig(epochs=60, batch_size=16, lr=3e-4, patience=15, loss="mix"),
-    )
-    steps.do(
-        f"tcgn-mil finetune {set_options(finetune, FinetuneConfig())} --out {out / 'slide-model'}",
-        lambda: run_finetune(finetune, out / "slide-model"),
-    )
-    predict = PredictConfig(str(out / "slide-model"), finetune.features, str(out / "tiles"))
-    _, unpredicted = steps.do(
-        f"tcgn-mil predict --model {predict.model} --features {predict.features}"
-        f" --thumbnails {predict.thumbnails} --out {out / 'predictions'}",
-        lambda: run_predict(predict, out / "predictions"),
-    )
-    _explain(steps, cohort, out)
-    return write_demo_report(out, cohort, steps.log, [*failures, *unpredicted])
+    recipe = Recipe(out, cohort, effort_of(preset_name), seed)
+    _train_encoder(steps, recipe, spot_pitch_um=config.spot_pitch_um)
+    _read_slides(steps, recipe)
+    _read_tables(steps, recipe)
+    _train_slide_models(steps, recipe)
+    _predict(steps, recipe)
+    _explain(steps, recipe)
+    _study(steps, recipe)
+    compare_with_truth(recipe, steps)
+    page = out / "report.html"
+    print(f"\n$ tcgn-mil report {out} --out {page} --title {shlex.quote(TITLE)}", flush=True)
+    return write_run_report([out], page, title=TITLE)
 
 
-def _pretrain(
-    steps: _Steps,
-    cohort: SyntheticPaths,
-    out: Path,
-    *,
-    spot_pitch_um: float,
-    epochs: int,
-    seed: int,
-) -> list[Failure]:
-    """Read the sections and train tcgn_tiny; return the sections that failed.
+def _train_encoder(steps: Steps, recipe: Recipe, *, spot_pitch_um: float) -> None:
+    """Read the sections, train the encoder, and cross-validate a small network.
 
-    The sections of the first patient are the test part.
+    The sections of the first patient are the test part of the encoder.
     """
-    spots = out / "spots"
-    read = steps.do(
-        f"tcgn-mil spots {cohort.st} --spot-pitch-um {spot_pitch_um:g} --out {spots}",
-        lambda: write_spots(cohort.st, spots, SpotsConfig(spot_pitch_um=spot_pitch_um)),
+    out, spots = recipe.out, recipe.out / "spots"
+    steps.do(
+        f"tcgn-mil spots {recipe.cohort.st} --spot-pitch-um {spot_pitch_um:g} --out {spots}",
+        lambda: write_spots(recipe.cohort.st, spots, SpotsConfig(spot_pitch_um=spot_pitch_um)),
     )
     sections = list(find_sections(spots))
-    test = tuple(name for name in sections if name[0] == sections[0][0])
-    # The recipe that did best on validation sections (configs/spots_recipe.yaml): sequencing depth
-    # is taken out of the targets, which are projected on as many components as there are tissue
-    # programmes, and the loss is the correlation. All settings are fixed, so the validation part
-    # trains as well.
-    config = SpotConfig(
-        spots=str(spots),
-        test_sections=test,
-        model="tcgn_tiny",
-        views=1,
-        validation="join",
-        target=TargetConfig(remove_depth=True, rank=_PROGRAMMES),
-        training=TrainingConfig(
-            epochs=epochs, batch_size=32, lr=2e-3, loss="correlation", average=0.99, seed=seed
-        ),
-    )
+    config = recipe.pretrain(tuple(name for name in sections if name[0] == sections[0][0]))
     steps.do(
         f"tcgn-mil pretrain {set_options(config, SpotConfig())} --out {out / 'encoder'}",
         lambda: run_pretrain(config, out / "encoder"),
     )
-    return read.failures
-
-
-def _read_slides(steps: _Steps, cohort: SyntheticPaths, out: Path) -> list[Failure]:
-    """Tile and encode the slides of the cohort; return the slides that failed."""
-    source = TileSource.from_slides(cohort.slides, tiles=out / "tiles")
-    _, untiled = steps.do(
-        f"tcgn-mil tile {cohort.slides} --out {out / 'tiles'}",
-        lambda: tile_cohort(list(source.entries.values()), TileSettings(), out / "tiles"),
+    folds = out / "spot-folds.csv"
+    _write_spot_folds(folds, sections)
+    small = recipe.spot_cv(folds)
+    steps.do(
+        f"tcgn-mil spot-cv {set_options(small, SpotConfig())} --out {out / 'spot-cv'}",
+        lambda: run_spot_cv(small, out / "spot-cv"),
     )
-    write_contact_sheet(out / "tiles", untiled)
-    settings = EncodeSettings(str(out / "encoder" / "encoder.safetensors"))
-    _, unencoded = steps.do(
-        f"tcgn-mil encode {cohort.slides} --tiles {out / 'tiles'} --encoder {settings.encoder}"
-        f" --out {out / 'features'}",
-        lambda: encode_cohort(sorted(source.entries), source, settings, out / "features"),
+
+
+def _write_spot_folds(path: Path, sections: list[str]) -> None:
+    """Write two folds of the small cross-validation.
+
+    The last two patients are tested, and the first one, whose sections test the encoder, validates.
+    """
+    patients = list(dict.fromkeys(name[0] for name in sections))
+    rows = []
+    for fold, tested in enumerate(patients[-2:]):
+        part_of = dict.fromkeys(patients, "train") | {patients[0]: "val", tested: "test"}
+        rows += [(fold, part, patient) for patient, part in part_of.items()]
+    write_csv(path, pd.DataFrame(rows, columns=["fold", "part", "id"]))
+
+
+def _read_slides(steps: Steps, recipe: Recipe) -> None:
+    """Tile, export and encode the slides, and import what another tool measured on them."""
+    out, slides = recipe.out, recipe.cohort.slides
+    tiles, features = out / "tiles", out / "features"
+    source = TileSource.from_slides(slides, tiles=tiles)
+
+    def tile() -> None:
+        _, failures = tile_cohort(list(source.entries.values()), TileSettings(), tiles)
+        write_contact_sheet(tiles, failures)
+
+    steps.do(f"tcgn-mil tile {slides} --out {tiles}", tile)
+    steps.do(
+        f"tcgn-mil export-tiles {tiles} --format geojson --out {out / 'qupath'}",
+        lambda: export_cohort(tiles, "geojson", out / "qupath"),
     )
-    return [*untiled, *unencoded]
+    settings = EncodeSettings(str(recipe.encoder))
+    steps.do(
+        f"tcgn-mil encode {slides} --tiles {tiles} --encoder {recipe.encoder} --out {features}",
+        lambda: encode_cohort(sorted(source.entries), source, settings, features),
+    )
+    areas, imported = recipe.cohort.areas, out / "area-features"
+    steps.do(
+        f"tcgn-mil import-features {areas} --encoder {_AREA_TOOL} --patients {slides}"
+        f" --out {imported}",
+        lambda: import_table(areas, _AREA_TOOL, imported, facts_of=slide_facts(slides)),
+    )
 
 
-def _explain(steps: _Steps, cohort: SyntheticPaths, out: Path) -> None:
+def _read_tables(steps: Steps, recipe: Recipe) -> None:
+    """Read survival and expression, and join them to the slides."""
+    cohort, out = recipe.cohort, recipe.out
+    survival = out / "clinical.csv"
+    declared = ClinicalOptions(
+        patient="patient_id",
+        endpoints=("OS",),
+        times=("time_days",),
+        events=("event",),
+        time_unit="days",
+        event_coding="event",
+        covariates=_COVARIATES,
+    )
+    named = " ".join(f"--covariate {name}" for name in _COVARIATES)
+    steps.do(
+        f"tcgn-mil clinical {cohort.clinical} --format columns --patient-column patient_id"
+        " --endpoint OS --time-column time_days --event-column event --time-unit days"
+        f" --event-coding event {named} --out {survival}",
+        lambda: write_clinical([cohort.clinical], survival, declared, layouts=["columns"]),
+    )
+    config = BulkConfig(unit="tpm", clinical=str(survival))
+    steps.do(
+        f"tcgn-mil bulk {cohort.bulk} --unit tpm --slides {cohort.slides} --clinical {survival}"
+        f" --out {out / 'cohort.h5ad'}",
+        lambda: write_cohort(
+            [cohort.bulk], find_slides(cohort.slides), out / "cohort.h5ad", config
+        ),
+    )
+
+
+def _train_slide_models(steps: Steps, recipe: Recipe) -> None:
+    """Train slide models on the encoder's features, and on areas that another tool measured."""
+    out, models, areas = recipe.out, recipe.finetune(), recipe.slide_cv()
+    steps.do(
+        f"tcgn-mil finetune {set_options(models, FinetuneConfig())} --out {out / 'slide-model'}",
+        lambda: run_slide_level(models, out / "slide-model"),
+    )
+    steps.do(
+        f"tcgn-mil slide-cv {set_options(areas, SlideCvConfig())}"
+        f" --out {out / 'slide-model-areas'}",
+        lambda: run_slide_level(areas, out / "slide-model-areas"),
+    )
+
+
+def _predict(steps: Steps, recipe: Recipe) -> None:
+    """Predict every patient by the model that did not see it, with maps."""
+    out = recipe.out
+    config = recipe.predict()
+    drawn = " ".join(f"--map-gene {gene}" for gene in config.map_genes)
+    steps.do(
+        f"tcgn-mil predict --model {config.model} --features {config.features}"
+        f" --thumbnails {config.thumbnails} {drawn} --out {out / 'predictions'}",
+        lambda: run_predict(config, out / "predictions"),
+    )
+
+
+def _explain(steps: Steps, recipe: Recipe) -> None:
     """Explain one test spot, for a gene of immune aggregates and for a gene that follows nothing.
 
     The spot is the one in which immune aggregates fill nearest to 30 % of the patch. If no spot is
     filled in part, the spot with the highest prediction is explained.
     """
-    encoder = out / "encoder" / "encoder.safetensors"
+    out, encoder, truth = recipe.out, recipe.encoder, recipe.cohort.truth
     info = read_encoder_info(encoder)
-    # pandas would read the kind "null" as a missing value.
-    truth = pd.read_csv(cohort.truth / "genes.csv", keep_default_na=False)
-    truth = truth[truth["gene"].isin(info.panel.genes)]
+    planted = planted_genes(truth)
+    planted = planted[planted["gene"].isin(info.panel.genes)]
     immune, null = (
-        truth["gene"][truth["region"] == "immune"].iloc[0],
-        truth["gene"][truth["kind"] == "null"].iloc[0],
+        planted["gene"][planted["region"] == "immune"].iloc[0],
+        planted["gene"][planted["kind"] == NULL].iloc[0],
     )
     section = info.provenance["config"]["test_sections"][0]
-    partly = region_spots(read_spots(out / "spots" / f"{section}.h5ad"), cohort.truth)
+    partly = region_spots(read_spots(out / "spots" / f"{section}.h5ad"), truth)
     barcodes = (
         (str(partly.names[np.abs(partly.share - 0.3).argmin()]),) if len(partly.names) else ()
     )
@@ -231,10 +240,26 @@ def _explain(steps: _Steps, cohort: SyntheticPaths, out: Path) -> None:
         sections=(section,),
         barcodes=barcodes,
         top=1,
+        steps=recipe.effort.explain_steps,
     )
     chosen = f" --spot {barcodes[0]}" if barcodes else ""
     steps.do(
         f"tcgn-mil explain --encoder {encoder} --spots {config.spots} --section {section}{chosen}"
-        f" --gene {immune} --gene {null} --top {config.top} --out {out / 'explanations'}",
+        f" --gene {immune} --gene {null} --top {config.top} --steps {config.steps}"
+        f" --out {out / 'explanations'}",
         lambda: run_explain(config, out / "explanations"),
+    )
+
+
+def _study(steps: Steps, recipe: Recipe) -> None:
+    """Relate the predictions to what else is known of the patients, and to survival."""
+    out, associate, survive = recipe.out, recipe.associate(), recipe.survive()
+    steps.do(
+        f"tcgn-mil associate {set_options(associate, AssociationConfig())}"
+        f" --out {out / 'association'}",
+        lambda: run_associate(associate, out / "association"),
+    )
+    steps.do_or_refuse(
+        f"tcgn-mil survive {set_options(survive, SurviveConfig())} --out {out / 'survival'}",
+        lambda: run_survive(survive, out / "survival"),
     )

@@ -9,7 +9,7 @@ from typing import Any
 import anndata
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.runs.finished_run import Run, warnings_of
+from tcgn_mil.experiments.runs.finished_run import OTHER_ROWS, Run, warnings_of
 from tcgn_mil.experiments.runs.glossary import MEANINGS, with_plain_names
 from tcgn_mil.experiments.runs.page import Section, Table, as_picture, as_table
 from tcgn_mil.experiments.runs.report_part import ReportPart
@@ -35,6 +35,16 @@ def predict_sections(run: Run, share: float) -> list[Section]:
             warnings=warnings_of(run.summary.get("notes")),
         )
     ]
+
+
+def predict_sentence(run: Run) -> str:
+    """Return what a prediction run did."""
+    summary = run.summary
+    return (
+        f"Predicted {counted(summary['genes'], 'gene')} of"
+        f" {counted(summary['patients'], 'patient')} from {counted(summary['slides'], 'slide')}"
+        f" with {counted(summary['tiles'], 'tile')}."
+    )
 
 
 def _lines(run: Run, maps: list[Path]) -> list[str]:
@@ -87,7 +97,9 @@ def _patient_table(run: Run) -> Table:
         "like training?": "ood_state",
         "seen in": "ood_level",
     }
-    return as_table(with_plain_names(obs, columns), "Patients", meanings=MEANINGS)
+    return as_table(
+        with_plain_names(obs, columns), "Patients", max_rows=OTHER_ROWS, meanings=MEANINGS
+    )
 
 
 def methods(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
@@ -123,5 +135,7 @@ REPORT = ReportPart(
     sections=predict_sections,
     methods=methods,
     terms=frozenset({"out of fold", "unit", "attention"}),
+    sentence=predict_sentence,
     command=_command,
+    files=("predicted.csv", "predicted.h5ad", "maps"),
 )

@@ -18,12 +18,47 @@ import yaml
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.report.losses import cohort_section
+from tcgn_mil.experiments.report.stages import stages_of
 from tcgn_mil.experiments.runs.finished_run import Run, files_below
 from tcgn_mil.experiments.runs.glossary import TERMS
-from tcgn_mil.experiments.runs.page import Detail, Section, as_table, write_report
+from tcgn_mil.experiments.runs.page import (
+    Detail,
+    Opening,
+    Picture,
+    Section,
+    as_picture,
+    as_table,
+    write_report,
+)
 from tcgn_mil.experiments.runs.report_part import ReportPart
 from tcgn_mil.experiments.runs.run_folder import RUN_FILE, finished_summary
-from tcgn_mil.experiments.verbs import verbs
+from tcgn_mil.experiments.verbs import report_parts
+
+# Figures for the top of the page, the best first: what was planted beside what was predicted, then
+# maps of slides, then patients. Each row is a kind of run, files in its folder, and the caption.
+_OPENING_FIGURES = (
+    (
+        "demo",
+        "truth_beside_prediction.png",
+        "Planted truth beside the prediction of a model that did not see this patient.",
+    ),
+    (
+        "predict",
+        "maps/*.png",
+        "A slide, how much each of its tiles counts, and the scores of genes that were predicted"
+        " best.",
+    ),
+    (
+        "finetune",
+        "scatter.png",
+        "Measured and predicted expression of the genes that were predicted best, out of fold."
+        " Each dot is a patient.",
+    ),
+    ("survive", "kaplan_meier.png", "Patients without the event over time, by predicted risk."),
+    ("associate", "signatures.png", "Agreement of predicted with measured signatures."),
+    ("spot-cv", "headline.png", "The spot network beside its baselines, in each section."),
+    ("pretrain", "maps_*.png", "Measured and predicted expression over a section."),
+)
 
 
 def write_run_report(folders: Sequence[str | Path], out: str | Path, *, title: str) -> Path:
@@ -63,14 +98,17 @@ def write_run_report(folders: Sequence[str | Path], out: str | Path, *, title: s
     shown = _named(sorted(runs.values(), key=lambda run: parts[run.kind].position))
     share = 1 / max(1, sum(run.kind == "finetune" for run in shown))
     sections = [section for run in shown for section in parts[run.kind].sections(run, share)]
-    cohort = cohort_section([Path(folder) for folder in folders], _cohorts(shown))
+    searched = [Path(folder) for folder in folders]
+    cohort = cohort_section(searched, _cohorts(shown))
     methods = Section("Methods", [methods_paragraph(parts[run.kind], run) for run in shown])
     used = {term for run in shown for term in parts[run.kind].terms}
     return write_report(
         out,
         title=title,
         sections=[*([cohort] if cohort else []), *sections, methods, _runs_section(shown, parts)],
-        points=_sentences(shown, parts),
+        banner=next((str(run.summary["banner"]) for run in shown if "banner" in run.summary), None),
+        opening=_opening(shown, parts),
+        stages=stages_of(searched, shown, parts),
         words={term: meaning for term, meaning in TERMS.items() if term in used},
         kind="report",
         folders=[str(folder) for folder in folders],
@@ -79,14 +117,32 @@ def write_run_report(folders: Sequence[str | Path], out: str | Path, *, title: s
 
 def _report_parts() -> dict[str, ReportPart]:
     """Return the parts of all verbs that have one, by kind of run, in their order on the page."""
-    parts = [part for verb in verbs() if (part := verb.load_report()) is not None]
-    return {part.kind: part for part in sorted(parts, key=lambda part: part.position)}
+    return {part.kind: part for part in sorted(report_parts(), key=lambda part: part.position)}
 
 
-def _sentences(runs: Sequence[Run], parts: Mapping[str, ReportPart]) -> list[str]:
-    """Return one sentence for each run that has something to say."""
-    sentences = [(run, parts[run.kind].sentence(run)) for run in runs]
-    return [f"{run.name}: {text}" if run.name else text for run, text in sentences if text]
+def _opening(runs: Sequence[Run], parts: Mapping[str, ReportPart]) -> Opening | None:
+    """Return what stands at the top: plain sentences of the first run that has any, and a figure.
+
+    Without such a run, these are the sentences of the first three runs.
+    """
+    plain = [sentences for run in runs if (sentences := parts[run.kind].opening(run))]
+    said = [
+        f"{run.name}: {text}" if run.name else text
+        for run in runs
+        if (text := parts[run.kind].sentence(run))
+    ]
+    sentences = plain[0] if plain else said[:3]
+    figure = _opening_figure(runs)
+    return Opening(sentences, figure) if sentences or figure else None
+
+
+def _opening_figure(runs: Sequence[Run]) -> Picture | None:
+    for kind, files, caption in _OPENING_FIGURES:
+        for run in runs:
+            drawn = sorted(run.folder.glob(files)) if run.kind == kind else []
+            if drawn:
+                return as_picture(drawn[0], caption)
+    return None
 
 
 def methods_paragraph(part: ReportPart, run: Run) -> str:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import jinja2
 import numpy as np
@@ -25,6 +27,8 @@ from tcgn_mil.provenance import provenance
 
 MAX_ROWS = 500
 _LARGE_BYTES, _JPEG_QUALITY = 300_000, 88
+# A figure that is wider than this has a row of the page to itself; half a row would be too small.
+_WIDE_PX = 1000
 SEARCHABLE_ROWS = 15
 
 
@@ -54,11 +58,68 @@ class Table(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A picture as base64 text, with its caption and its media type."""
+    """A picture as base64 text.
+
+    Attributes
+    ----------
+    caption
+        Words below the picture.
+    data, media_type
+        Content as base64 text, and its media type.
+    width, height
+        Size in pixels.
+    """
 
     caption: str
     data: str
     media_type: str
+    width: int
+    height: int
+
+    @property
+    def is_wide(self) -> bool:
+        """Return whether the picture is too wide to have another one beside it."""
+        return self.width > _WIDE_PX
+
+
+class Link(NamedTuple):
+    """A link to a file of a run.
+
+    Attributes
+    ----------
+    text
+        Name that is shown.
+    path
+        The file. The page links to it relative to its own folder.
+    """
+
+    text: str
+    path: Path
+
+
+class Stage(NamedTuple):
+    """One step of the work that the page is about.
+
+    Attributes
+    ----------
+    name
+        Name of the verb, and of its run if there are several.
+    sentence
+        Sentences on what it did.
+    links
+        Its most important files.
+    """
+
+    name: str
+    sentence: str
+    links: list[Link]
+
+
+class Opening(NamedTuple):
+    """Sentences that anybody understands, and the figure that shows most."""
+
+    sentences: list[str]
+    figure: Picture | None
 
 
 class Detail(NamedTuple):
@@ -167,7 +228,9 @@ def as_picture(path: str | Path, caption: str) -> Picture:
             picture.convert("RGB").save(packed, "JPEG", quality=_JPEG_QUALITY)
         if packed.tell() < len(content):
             content, media_type = packed.getvalue(), "image/jpeg"
-    return Picture(caption, base64.b64encode(content).decode("ascii"), media_type)
+    with Image.open(io.BytesIO(content)) as picture:
+        width, height = picture.size
+    return Picture(caption, base64.b64encode(content).decode("ascii"), media_type, width, height)
 
 
 def write_report(
@@ -176,7 +239,8 @@ def write_report(
     title: str,
     sections: Sequence[Section],
     banner: str | None = None,
-    points: Sequence[str] = (),
+    opening: Opening | None = None,
+    stages: Sequence[Stage] = (),
     words: Mapping[str, str] | None = None,
     **made_by: Any,
 ) -> Path:
@@ -192,8 +256,11 @@ def write_report(
         Its sections, in order.
     banner
         A sentence above everything else, for example that the data are synthetic.
-    points
-        Sentences for the box at the top, one for each finding.
+    opening
+        Sentences and the figure at the top of the page.
+    stages
+        What each step did, with links to its files. All else of the page is inside it, so that it
+        can be sent to others; only these links need the folders of the runs.
     words
         Terms and their meanings.
     made_by
@@ -215,7 +282,8 @@ def write_report(
     text = environment.get_template("report.html").render(
         title=title,
         banner=banner,
-        points=list(points),
+        opening=opening,
+        stages=_with_relative_links(stages, Path(path)),
         words=dict(words or {}),
         sections=sections,
         searchable_rows=SEARCHABLE_ROWS,
@@ -223,6 +291,25 @@ def write_report(
     )
     write_text(path, text)
     return Path(path)
+
+
+def _with_relative_links(stages: Sequence[Stage], page: Path) -> list[dict[str, Any]]:
+    """Return the stages with links that a browser can follow from the page."""
+    folder = page.absolute().parent
+    return [
+        {
+            "name": stage.name,
+            "sentence": stage.sentence,
+            "links": [
+                {
+                    "text": link.text,
+                    "href": quote(Path(os.path.relpath(link.path, folder)).as_posix()),
+                }
+                for link in stage.links
+            ],
+        }
+        for stage in stages
+    ]
 
 
 def _template(name: str) -> str:

@@ -16,6 +16,16 @@ def summary_sentence(run: Run) -> str | None:
     return str(sentence) if sentence else None
 
 
+def kind_of(run: Run) -> str:
+    """Return the kind of a run, which is usually the verb that made it."""
+    return run.kind
+
+
+def no_opening(run: Run) -> list[str]:
+    """Return no sentence for the top of the page."""
+    return []
+
+
 def command_with_config(run: Run) -> str:
     """Return the command that repeats a run of a verb that takes ``--config``."""
     return f"tcgn-mil {run.kind} --config {run.folder / 'config.yaml'} --out NEW"
@@ -40,9 +50,17 @@ class ReportPart:
     terms
         Terms of :mod:`tcgn_mil.experiments.runs.glossary` that the sections use.
     sentence
-        Makes the sentence for the box at the top of the page, or None.
+        Makes the sentences that say what the run did and found, or None.
     command
         Makes the command that repeats the run.
+    opening
+        Makes the three sentences at the top of the page, for readers who know neither statistics
+        nor software. The first run that has them gives them.
+    verb
+        Returns the verb that made the run.
+    files
+        The files of a run that a reader may want to open, relative to its folder. Those that the
+        run did not write are left out.
     """
 
     kind: str
@@ -52,3 +70,6 @@ class ReportPart:
     terms: frozenset[str] = frozenset()
     sentence: Callable[[Run], str | None] = summary_sentence
     command: Callable[[Run], str] = command_with_config
+    opening: Callable[[Run], list[str]] = no_opening
+    verb: Callable[[Run], str] = kind_of
+    files: tuple[str, ...] = ()

@@ -40,6 +40,30 @@ def slide_sentence(run: Run) -> str:
     return f"{sentence}{_best_baseline(rows)}"
 
 
+def slide_opening(run: Run) -> list[str]:
+    """Return what a slide-level run found in three sentences that need no statistics."""
+    summary = run.summary
+    rows = {row["predictor"]: row for row in summary.get("headline", ())}
+    r = rows.get("model", {}).get("median_r")
+    if r is None:
+        return []
+    found = (
+        f"From H&E slides alone, the expression of {counted(summary['genes'], 'gene')} was"
+        f" predicted for {counted(summary['patients'], 'patient')}; no model had seen the patient"
+        " that it predicted."
+    )
+    judged = (
+        f"The correlation of predicted and measured expression, where 1 is perfect and 0 is none,"
+        f" is {r:.2f} for the gene in the middle of the ranking."
+    )
+    beaten = (
+        f"{counted(summary['predictable'], 'gene')}"
+        f" {'is' if summary['predictable'] == 1 else 'are'} predicted better than by chance and"
+        " better than by every simple method."
+    )
+    return [found, judged, f"{beaten}{_best_baseline(rows)}"]
+
+
 def _best_baseline(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Return sentences that compare the model with its best baseline; empty without a baseline."""
     baselines = {
@@ -49,8 +73,14 @@ def _best_baseline(rows: Mapping[str, Mapping[str, Any]]) -> str:
     }
     if not baselines:
         return ""
-    name, best = max(baselines.items(), key=lambda item: item[1]["median_r"])
-    sentence = f" The best baseline, {PREDICTORS.get(name, name)}, has {best['median_r']:.2f}."
+    # A baseline may not know all genes, as zero-shot does not, so that medians over different genes
+    # cannot be compared. The difference is taken over the genes that both know.
+    name, best = min(baselines.items(), key=lambda item: _above_by(item[1], rows["model"]))
+    fewer = best.get("genes", 0) < rows["model"].get("genes", 0)
+    known = f" over the {best['genes']} genes that it knows" if fewer else ""
+    sentence = (
+        f" The best baseline, {PREDICTORS.get(name, name)}, has {best['median_r']:.2f}{known}."
+    )
     low, high = best.get("model_above_low"), best.get("model_above_high")
     if low is None or high is None:
         return sentence
@@ -61,6 +91,12 @@ def _best_baseline(rows: Mapping[str, Mapping[str, Any]]) -> str:
         verdict = "is worse"
     difference = f"{best['model_above_by']:.3f}{interval_text(low, high)}"
     return f"{sentence} Over all genes the model {verdict} (difference {difference})."
+
+
+def _above_by(baseline: Mapping[str, Any], model: Mapping[str, Any]) -> float:
+    """Return by how much the model is above a baseline in median r over the genes of both."""
+    by = baseline.get("model_above_by")
+    return float(model["median_r"] - baseline["median_r"] if by is None else by)
 
 
 def slide_sections(run: Run, share: float) -> list[Section]:
@@ -81,7 +117,6 @@ def _headline_section(run: Run) -> Section:
     return Section(
         run.title("Expression from slides: the headline"),
         [
-            slide_sentence(run),
             f"There are {counted(summary['patients'], 'patient')} in"
             f" {counted(summary['folds'], 'fold')} and {summary['genes']} genes; the unit is"
             f" {summary['unit']}. Every patient was predicted by a model that saw the patient"
@@ -289,10 +324,14 @@ def _p_values(refits: int) -> str:
     )
 
 
+def _verb(run: Run) -> str:
+    """Return the verb that made a run; runs with refits were made by ``slide-cv``."""
+    return "slide-cv" if run.made.get("config", {}).get("refits") else "finetune"
+
+
 def _command(run: Run) -> str:
-    """Return the command that repeats a run; runs with refits were made by ``slide-cv``."""
-    verb = "slide-cv" if run.made.get("config", {}).get("refits") else "finetune"
-    return f"tcgn-mil {verb} --config {run.folder / 'config.yaml'} --out NEW"
+    """Return the command that repeats a run."""
+    return f"tcgn-mil {_verb(run)} --config {run.folder / 'config.yaml'} --out NEW"
 
 
 REPORT = ReportPart(
@@ -305,4 +344,7 @@ REPORT = ReportPart(
     ),
     sentence=slide_sentence,
     command=_command,
+    opening=slide_opening,
+    verb=_verb,
+    files=("genes.csv", "headline.csv", "folds.csv", "predictable_genes.csv", "out_of_fold.h5ad"),
 )

@@ -17,7 +17,7 @@ from tcgn_mil.experiments.runs.page import Section, Table
 from tcgn_mil.experiments.runs.report_part import ReportPart
 
 # Columns of summary.csv and sections.csv under the names that the report gives them.
-_PREDICTOR_COLUMNS: Mapping[str, str | tuple[str, str, str]] = {
+PREDICTOR_COLUMNS: Mapping[str, str | tuple[str, str, str]] = {
     "predictor": "predictor",
     "headline": ("headline", "headline_low", "headline_high"),
     "median r, not depth-adjusted": "median_r_seen",
@@ -43,7 +43,7 @@ _CAPTIONS = {
     "detection.png": "Median r of genes that are seen in few spots and in many spots.",
     "curves.png": "Training loss and validation score of each network by epoch.",
 }
-_NORMALISATIONS = {
+NORMALISATIONS = {
     "library": "the total count of the spot over all measured genes",
     "published": "the total count of the spot over the predicted genes",
 }
@@ -54,7 +54,7 @@ def spot_sections(run: Run, share: float) -> list[Section]:
     return [
         Section(
             run.title("Spots: the encoder"),
-            [str(run.summary["sentence"]), where_figures_are(run)],
+            [where_figures_are(run)],
             _tables(run),
             pictures_of(run, _CAPTIONS),
             warnings=warnings_of(run.summary["labels"]),
@@ -68,13 +68,13 @@ def _tables(run: Run) -> list[Table]:
             run,
             "summary.csv",
             "All sections together; the headline is the median depth-adjusted r",
-            _PREDICTOR_COLUMNS,
+            PREDICTOR_COLUMNS,
         ),
         *table_of(
             run,
             "sections.csv",
             "Each section",
-            {"section": "section", "spots": "spots", **_PREDICTOR_COLUMNS},
+            {"section": "section", "spots": "spots", **PREDICTOR_COLUMNS},
         ),
         *table_of(
             run,
@@ -90,7 +90,7 @@ def _tables(run: Run) -> list[Table]:
 def methods(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     """Return the methods paragraph of a run of ``spot-cv``."""
     training = config["training"]
-    divisor = _NORMALISATIONS[config["normalisation"]]
+    divisor = NORMALISATIONS[config["normalisation"]]
     return (
         f"The network {config['model']} was trained to predict gene expression from the image patch"
         f" of each spot. Counts were divided by {divisor} and log-transformed. Training used the"
@@ -110,4 +110,5 @@ REPORT = ReportPart(
     terms=frozenset(
         {"r", "95 % interval", "p and q", "baseline", "predictable gene", "depth-adjusted r"}
     ),
+    files=("summary.csv", "sections.csv", "genes.csv", "folds.csv"),
 )

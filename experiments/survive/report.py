@@ -71,7 +71,7 @@ def survive_sections(run: Run, share: float) -> list[Section]:
     return [
         Section(
             run.title(f"Survival: {run.summary.get('endpoint', '')}"),
-            [str(run.summary["sentence"]), where_figures_are(run)],
+            [where_figures_are(run)],
             [*_model_tables(run), *_screen_tables(run)],
             pictures_of(run, _CAPTIONS),
             # That the screen is exploratory is said in its title and need not be repeated.
@@ -147,4 +147,5 @@ REPORT = ReportPart(
     sections=survive_sections,
     methods=methods,
     terms=frozenset({"out of fold", "95 % interval", "p and q", "C", "hazard ratio"}),
+    files=("concordance.csv", "groups.csv", "risk.csv"),
 )

@@ -26,6 +26,7 @@ from tcgn_mil.experiments.demo.synthetic.expression import (
     gene_programmes,
     lay_spots,
     spot_counts,
+    tissue_areas,
 )
 from tcgn_mil.experiments.demo.synthetic.rendering import patient_stain, render
 from tcgn_mil.experiments.demo.synthetic.slide_artefacts import (
@@ -43,7 +44,7 @@ from tcgn_mil.io.atomic import atomic_path, write_csv, write_json, write_text
 from tcgn_mil.io.pyramid import write_pyramid
 from tcgn_mil.provenance import provenance
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 """Raised whenever the same config gives other pixels or numbers.
 
 A folder therefore never holds the output of two versions.
@@ -82,6 +83,11 @@ class SyntheticPaths(NamedTuple):
     """Folder of sections in the layout of her2st."""
     bulk: Path
     clinical: Path
+    """Table with survival, and with covariates that follow the tissue."""
+    areas: Path
+    """Table with the areas of tissue on each slide, as another tool would measure them."""
+    programmes: Path
+    """GMT file with one gene set for each programme of genes."""
     truth: Path
 
 
@@ -116,6 +122,8 @@ def make_cohort(config: SyntheticConfig, out_dir: str | Path) -> SyntheticPaths:
         root / "st",
         root / "bulk_tpm.csv",
         root / "clinical.csv",
+        root / "tissue_areas.csv",
+        root / "programmes.gmt",
         root / "truth",
     )
     _claim(config, root)
@@ -144,9 +152,11 @@ def make_cohort(config: SyntheticConfig, out_dir: str | Path) -> SyntheticPaths:
         paths.truth / "genes.csv": programmes.table,
         paths.truth / "artefacts.csv": pd.DataFrame(artefacts, columns=["slide", *_BOX_COLUMNS]),
         paths.slides: _slide_table(slides),
+        paths.areas: pd.DataFrame([_area_row(config, row) for row in fractions]),
     }
     for path, table in tables.items():
         _write_missing_table(path, table)
+    write_text(paths.programmes, _gene_sets(programmes.table))
     readme = _README.format(regions=", ".join(REGIONS), ratio=config.immune_log_hazard_ratio)
     write_text(paths.truth / "README.txt", readme)
     return paths
@@ -227,7 +237,13 @@ def _write_section(
     programmes: GeneProgrammes,
     paths: SyntheticPaths,
 ) -> NDArray[np.uint8]:
-    fractions = item_fractions(config, patient, section)
+    fractions = item_fractions(
+        config,
+        patient,
+        section,
+        least=config.min_section_fraction,
+        least_tumour=config.min_section_tumour,
+    )
     labels = region_map(
         config.rng(f"regions {section}"),
         config.section_size_um,
@@ -239,8 +255,9 @@ def _write_section(
     counts_path = paths.st / "ST-cnts" / f"{section}.tsv.gz"
     if not counts_path.exists():
         names = [f"{x}x{y}" for x, y in zip(spots.table["x"], spots.table["y"], strict=True)]
-        counts = spot_counts(config, section, spots.shares, programmes.profiles)
-        table = pd.DataFrame(counts, index=names, columns=programmes.table["gene"].tolist())
+        measured = programmes.measured_on_spots(config)
+        counts = spot_counts(config, section, spots.shares, measured.profiles)
+        table = pd.DataFrame(counts, index=names, columns=measured.table["gene"].tolist())
         # No file name and no time in the gzip header, so that the same config gives the same bytes.
         with atomic_path(counts_path) as temporary:
             temporary.write_bytes(gzip.compress(table.to_csv(sep="\t").encode(), mtime=0))
@@ -272,12 +289,30 @@ def _write_patients(
         patient = str(name)
         mixture = np.average(slides[list(REGIONS)], axis=0, weights=slides["tissue_um2"])
         tpm.append([patient, *bulk_tpm(config, patient, mixture, programmes)])
-        row = clinical_row(config, patient, mixture[REGIONS.index("immune")])
+        row = clinical_row(config, patient, mixture)
         clinical.append({**row, "site": patient[5:7]})
     bulk = pd.DataFrame(tpm, columns=["patient_id", *programmes.table["gene"]])
     _write_missing_table(paths.bulk, bulk)
-    columns = ["patient_id", "age", "stage", "site", "time_days", "event"]
+    columns = ["patient_id", "age", "stage", "site", "leukocyte_fraction", "tumour_purity"]
+    columns += ["time_days", "event"]
     _write_missing_table(paths.clinical, pd.DataFrame(clinical)[columns])
+
+
+def _area_row(config: SyntheticConfig, row: dict[str, object]) -> dict[str, object]:
+    """Return a slide's row of the table of another tool, from its row of true fractions."""
+    shares = np.array([row[region] for region in REGIONS], dtype=float)
+    name = str(row["slide"])
+    return {"slide_id": name, **tissue_areas(config, name, shares)}
+
+
+def _gene_sets(genes: pd.DataFrame) -> str:
+    """Return the gene sets in GMT format, one for each programme, and one of genes without any."""
+    programme = genes["gene"].str.rsplit("_", n=1).str[0]
+    lines = [
+        "\t".join([str(name), "planted in the synthetic cohort", *part["gene"]])
+        for name, part in genes.groupby(programme, sort=False)
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _fraction_row(

@@ -20,7 +20,7 @@ _MAX_LETTERS = 26  # a section's first letter is its patient
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """Sizes of a cohort; the defaults are the preset ``demo``.
+    """Sizes of a cohort; :func:`preset` gives those that are in use.
 
     Lengths are in µm, and widths come before heights.
     """
@@ -42,6 +42,10 @@ class SyntheticConfig:
     section_size_um: tuple[float, float] = (2100.0, 2100.0)
     section_tissue_fraction: float = 0.85
     section_mpp: float = HER2ST_MPP
+    min_section_fraction: float = 0.02
+    """Smallest share of each tissue on a section."""
+    min_section_tumour: float = 0.02
+    """Smallest share of tumour on a section."""
     spot_pitch_um: float = 100.0
     spot_diameter_um: float = 70.0
     median_umi: float = 4000.0
@@ -50,6 +54,8 @@ class SyntheticConfig:
     genes_per_programme: int = 14
     """Genes of each programme: five regions that differ in colour, two subtypes that do not."""
     n_null_genes: int = 22
+    n_spot_null_genes: int = 1000
+    """Largest number of genes that follow nothing and are measured on spots; bulk has them all."""
     dirichlet_concentration: float = 7.0
     """Concentration of region fractions over patients; smaller values vary more."""
     bulk_noise_sd: float = 0.12
@@ -124,8 +130,8 @@ def preset(name: str, seed: int = 0) -> SyntheticConfig:
     Parameters
     ----------
     name
-        ``demo`` (24 patients), ``study`` (60 patients, for evaluation) or ``test`` (10 small
-        patients, made in seconds).
+        ``demo`` (60 patients with small slides), ``study`` (60 patients with large slides, for
+        evaluation) or ``test`` (10 small patients, made in seconds).
     seed
         Seed of the cohort.
 
@@ -140,7 +146,23 @@ def preset(name: str, seed: int = 0) -> SyntheticConfig:
     10
     """
     if name == "demo":
-        return SyntheticConfig(seed=seed)
+        # The combined z of a gene over n patients in four folds has a standard deviation of
+        # 1 / sqrt(n - 12). With 24 patients and 22 genes that follow nothing, their median r lies
+        # within 0.08 of 0 by chance alone; with 60 patients and 56 genes within 0.025. The area of
+        # tissue, which takes the time, is smaller than that of 24 patients with the default slides.
+        return SyntheticConfig(
+            seed=seed,
+            n_patients=60,
+            slides_per_patient=(0.9, 0.1),
+            slide_size_um=(1200.0, 960.0),
+            # A study chooses sections that show all tissues, and much tumour. Drawn at random,
+            # those that train may have hardly any necrosis, or too little tumour to learn its
+            # nuclei from.
+            min_section_fraction=0.06,
+            min_section_tumour=0.5,
+            n_null_genes=56,
+            n_spot_null_genes=22,
+        )
     if name == "study":
         return SyntheticConfig(
             seed=seed,

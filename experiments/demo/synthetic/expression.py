@@ -34,6 +34,9 @@ _NULL_NOISE_SD = 0.35  # genes that follow nothing still vary between patients
 _TYPICAL_IMMUNE_FRACTION = 0.14
 _MEDIAN_SURVIVAL_DAYS = 1100.0
 _FOLLOW_UP_DAYS = (500.0, 3500.0)
+# Errors of the other measurements of a patient's tissue: standard deviation of the logarithm of a
+# leukocyte fraction, of a tumour purity, and of the logarithm of an area of tissue.
+_LEUKOCYTE_SD, _PURITY_SD, _AREA_SD = 0.2, 0.05, 0.15
 
 
 class GeneProgrammes(NamedTuple):
@@ -43,6 +46,15 @@ class GeneProgrammes(NamedTuple):
     """Columns gene, kind (colour, morphology or null), region, and effect (its fold change)."""
     profiles: NDArray[np.float64]
     """(6, G) RNA of each gene per area of REGIONS; each row has the same sum."""
+
+    def measured_on_spots(self, config: SyntheticConfig) -> GeneProgrammes:
+        """Return the genes that are measured on spots: all but some that follow nothing.
+
+        Platforms of spatial transcriptomics often measure fewer genes than bulk sequencing.
+        """
+        null = (self.table["kind"] == "null").to_numpy()
+        kept = ~null | (np.cumsum(null) <= config.n_spot_null_genes)
+        return GeneProgrammes(self.table[kept].reset_index(drop=True), self.profiles[:, kept])
 
 
 class Spots(NamedTuple):
@@ -195,9 +207,18 @@ def bulk_tpm(
 
 
 def clinical_row(
-    config: SyntheticConfig, patient: str, immune_fraction: float
+    config: SyntheticConfig, patient: str, fractions: NDArray[np.float64]
 ) -> dict[str, object]:
-    """Draw age, stage and survival; the hazard depends on the immune fraction only."""
+    """Draw age, stage, covariates and survival from region fractions (6,) of a patient's tissue.
+
+    The hazard depends on the immune fraction only. The leukocyte fraction and the tumour purity
+    follow the tissue, with the errors of another assay.
+    """
+    immune_fraction = float(fractions[REGIONS.index("immune")])
+    tumour_fraction = float(fractions[np.char.startswith(REGIONS, "tumour")].sum())
+    assay = config.rng(f"covariates {patient}")
+    leukocytes = immune_fraction * np.exp(assay.normal(0, _LEUKOCYTE_SD))
+    purity = np.clip(tumour_fraction + assay.normal(0, _PURITY_SD), 0, 1)
     rng = config.rng(f"clinical {patient}")
     age = int(np.clip(rng.normal(60, 11), 30, 89))
     stage = str(rng.choice(["I", "II", "III", "IV"], p=[0.25, 0.4, 0.25, 0.1]))
@@ -208,6 +229,31 @@ def clinical_row(
         "patient_id": patient,
         "age": age,
         "stage": stage,
+        "leukocyte_fraction": round(min(leukocytes, 1.0), 3),
+        "tumour_purity": round(float(purity), 3),
         "time_days": max(1, round(min(died_days, follow_up_days))),
         "event": int(died_days <= follow_up_days),
+    }
+
+
+def tissue_areas(
+    config: SyntheticConfig, slide: str, fractions: NDArray[np.float64]
+) -> dict[str, float]:
+    """Return the shares of tissue that another tool measures on a slide, with its errors.
+
+    Parameters
+    ----------
+    config
+        Sizes of the cohort.
+    slide
+        Name of the slide; it seeds the errors.
+    fractions
+        (6,) region fractions of the slide. The tool does not tell the tumour subtypes apart.
+    """
+    rng = config.rng(f"areas {slide}")
+    areas = {"tumour": float(fractions[0] + fractions[1])}
+    areas |= dict(zip(REGIONS[2:], fractions[2:].tolist(), strict=True))
+    return {
+        f"area_{name}": round(share * float(np.exp(rng.normal(0, _AREA_SD))), 4)
+        for name, share in areas.items()
     }

@@ -34,18 +34,36 @@ def patient_fractions(config: SyntheticConfig, patient: str) -> NDArray[np.float
     return _with_subtypes(broad, low + (high - low) * rng.beta(0.7, 0.7))
 
 
-def item_fractions(config: SyntheticConfig, patient: str, item: str) -> NDArray[np.float64]:
-    """Return the fractions (6,) of a slide or section, which vary around those of its patient."""
+def item_fractions(
+    config: SyntheticConfig,
+    patient: str,
+    item: str,
+    *,
+    least: float = _MIN_FRACTION,
+    least_tumour: float = _MIN_FRACTION,
+) -> NDArray[np.float64]:
+    """Return the fractions (6,) of a slide or section, which vary around those of its patient.
+
+    Shares below `least`, or `least_tumour` for tumour as a whole, are raised to it before all are
+    made to sum to 1.
+    """
     rng = config.rng(f"fractions {item}")
     expected = patient_fractions(config, patient)
     tumour = expected[:2].sum()
     broad = rng.dirichlet(_SLIDE_CONCENTRATION * np.array([tumour, *expected[2:]]))
     share = np.clip(expected[0] / tumour + rng.normal(0, 0.05), *_SUBTYPE_A_RANGE)
-    return _with_subtypes(broad, share)
+    floor = np.full(len(broad), least)
+    floor[0] = least_tumour
+    return _with_subtypes(broad, share, floor=floor)
 
 
-def _with_subtypes(broad: NDArray[np.float64], share_a: float) -> NDArray[np.float64]:
-    broad = np.maximum(broad, _MIN_FRACTION)
+def _with_subtypes(
+    broad: NDArray[np.float64],
+    share_a: float,
+    *,
+    floor: float | NDArray[np.float64] = _MIN_FRACTION,
+) -> NDArray[np.float64]:
+    broad = np.maximum(broad, floor)
     broad = broad / broad.sum()
     return np.array([broad[0] * share_a, broad[0] * (1 - share_a), *broad[1:]])
 

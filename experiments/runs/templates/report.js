@@ -1,11 +1,25 @@
 "use strict";
 
+/* Tables may have tens of thousands of rows: their text is read once, and rows are filtered when the
+   reader pauses. */
+const textOf = new WeakMap();
+let pause;
+
 function filterRows(box) {
+  clearTimeout(pause);
+  const label = box.closest("label"),
+    table = label.nextElementSibling.querySelector("table");
+  if (table.tBodies[0].rows.length < 2000) filterTable(box, label, table);
+  else pause = setTimeout(() => filterTable(box, label, table), 200);
+}
+
+function filterTable(box, label, table) {
   const wanted = box.value.trim().toLowerCase(),
-    label = box.closest("label");
-  const table = label.nextElementSibling.querySelector("table"),
     rows = [...table.tBodies[0].rows];
-  for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(wanted);
+  for (const row of rows) {
+    if (!textOf.has(row)) textOf.set(row, row.textContent.toLowerCase());
+    row.hidden = !textOf.get(row).includes(wanted);
+  }
   const left = rows.filter((row) => !row.hidden);
   label.querySelector(".count").textContent = wanted
     ? `${left.length} of ${rows.length} rows`
@@ -19,7 +33,13 @@ function filterRows(box) {
 }
 
 for (const table of document.querySelectorAll("table.sortable")) {
-  table.querySelectorAll("th").forEach((head, column) =>
+  table.querySelectorAll("th").forEach((head, column) => {
+    head.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === " ") {
+        event.preventDefault();
+        head.click();
+      }
+    });
     head.addEventListener("click", () => {
       const up = head.getAttribute("aria-sort") !== "ascending";
       table.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
@@ -35,9 +55,32 @@ for (const table of document.querySelectorAll("table.sortable")) {
         return up ? order : -order;
       });
       table.tBodies[0].append(...keyed.map((one) => one.row));
-    }),
-  );
+    });
+  });
 }
+
+/* The contents bar marks the section that is being read, and keeps the mark in sight. */
+const places = [...document.querySelectorAll("nav a")].map((link) => [
+  link,
+  document.querySelector(link.getAttribute("href")),
+]);
+
+function markPlace() {
+  const line = innerHeight / 4;
+  const passed = places.filter(([, place]) => place.getBoundingClientRect().top < line);
+  // At the end of the page the last sections may be too short to reach the line.
+  const atEnd = innerHeight + scrollY >= document.documentElement.scrollHeight - 2;
+  const here = atEnd && scrollY ? places.at(-1)[0] : (passed.at(-1) || places[0])[0];
+  if (here.classList.contains("here")) return;
+  for (const [link] of places) link.classList.toggle("here", link === here);
+  const bar = here.parentElement;
+  bar.scrollTop = here.offsetTop - bar.clientHeight / 2;
+  bar.scrollLeft = here.offsetLeft - bar.clientWidth / 2;
+}
+
+addEventListener("scroll", markPlace, { passive: true });
+addEventListener("resize", markPlace);
+markPlace();
 
 /* The scatter plot of a chosen gene. All text goes through textContent, so that no name can become
    markup. */

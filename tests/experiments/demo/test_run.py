@@ -8,7 +8,9 @@ import re
 import shlex
 import shutil
 import sys
+import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import anndata
 import numpy as np
@@ -20,8 +22,11 @@ from tcgn_mil.batches.bag_files import read_bag
 from tcgn_mil.checkpoints import load_slide_model, read_encoder_info, save_slide_model
 from tcgn_mil.config import resolve_config
 from tcgn_mil.experiments import main as cli
-from tcgn_mil.experiments.demo.run import run_demo, set_options
+from tcgn_mil.experiments.demo.planted_truth import by_kind_and_followers
+from tcgn_mil.experiments.demo.run import run_demo
+from tcgn_mil.experiments.demo.steps import Steps, set_options
 from tcgn_mil.experiments.spot_level.config import SpotConfig, TargetConfig
+from tcgn_mil.experiments.verbs import verbs
 from tcgn_mil.inference.slides import predict_bag
 from tcgn_mil.io.feature_files import find_features, read_feature_info
 from tcgn_mil.io.tile_files import read_tile_settings, read_tiles
@@ -37,7 +42,40 @@ def test_report_is_self_contained_and_labelled_synthetic(demo: Path) -> None:
     text = (demo / "report.html").read_text(encoding="utf-8")
     assert "SYNTHETIC DATA" in text
     assert text.count(";base64,") >= 8
-    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", text)  # no file or site is needed
+    assert not re.findall(r"""src=["'](?!data:)""", text)  # no file or site is needed
+    links = [unquote(link) for link in re.findall(r'href="([^"#]+)"', text)]
+    assert len(links) > 20
+    assert all((demo / link).exists() for link in links)
+
+
+def test_every_verb_is_run_and_told_by_the_page(demo: Path) -> None:
+    steps = pd.read_csv(demo / "steps.csv", keep_default_na=False)
+    run = [command.split()[1] for command in steps["command"] if command.startswith("tcgn-mil")]
+    assert sorted(run) == sorted(verb.name for verb in verbs())
+    stages = (demo / "report.html").read_text(encoding="utf-8").split('<section id="stages">')[1]
+    told = re.findall(r"<tr><td><code>([a-z-]+)", stages.split("</section>")[0])
+    # Ten patients are too few for survival analysis, which therefore leaves no run.
+    assert set(told) == {verb.name for verb in verbs()} - {"survive"} | {"demo"}
+    refused = steps[steps["refused"] != ""]
+    assert refused["command"].str.split().str[1].tolist() == ["survive"]
+    assert "fewer than 10" in refused["refused"].item()
+
+
+def test_the_page_opens_with_the_planted_truth(demo: Path) -> None:
+    text = (demo / "report.html").read_text(encoding="utf-8")
+    opening = text.split('<section class="opening">')[1].split("</section>")[0]
+    assert opening.count("<p>") == 3
+    assert opening.count("<img") == 1
+    kinds = by_kind_and_followers(demo / "slide-model", demo / "cohort" / "truth")
+    r = kinds.set_index("kind").loc["followers"].filter(like="r_model").item()
+    assert f"median correlation of {r:.2f}" in opening
+
+
+def test_a_step_keeps_the_longest_time_of_all_runs(tmp_path: Path) -> None:
+    Steps(tmp_path / "steps.csv").do("wait", lambda: time.sleep(0.3))
+    again = Steps(tmp_path / "steps.csv")
+    again.do("wait", lambda: None)
+    assert again.seconds["wait"] >= 0.3
 
 
 def test_every_patient_is_predicted_by_the_model_that_did_not_see_it(
@@ -114,7 +152,8 @@ def test_a_second_run_does_nothing_again(demo: Path) -> None:
         path
         for path in demo.rglob("*")
         if path.suffix in (".h5", ".h5ad", ".safetensors", ".tiff")
-        and "predictions" not in path.parts
+        # predict and import-features take seconds, and start from the beginning each time
+        and not {"predictions", "area-features"} & set(path.parts)
         and path.name != "cohort.h5ad"
     ]
     before = {path: path.stat().st_mtime_ns for path in files}

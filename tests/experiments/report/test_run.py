@@ -10,12 +10,14 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 from tcgn_mil.errors import InputError
@@ -111,15 +113,19 @@ def made_run(out: Path, genes: tuple[str, ...] = GENES, patients: int = 12) -> P
 def test_the_page_holds_what_the_runs_wrote(demo: Path, page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "A &lt;b&gt;cohort&lt;/b&gt;" in text
-    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", text)  # nothing from elsewhere
+    assert not re.findall(r"""src=["'](?!data:)""", text)  # nothing from elsewhere
     headings = re.findall(r"<h2>(.*?)</h2>", text)
-    assert headings[:4] == [
-        "In short",
-        "How to read this page",
+    assert headings[:3] == [
+        "What each stage did",
         "The cohort, and what was lost on the way",
-        "Expression from slides: the headline",
+        "The planted truth, by what each gene follows",
     ]
-    assert headings[-3:] == ["Methods", "Commands, versions and configs", "What made this report"]
+    assert headings[-4:] == [
+        "Methods",
+        "Commands, versions and configs",
+        "How to read this page",
+        "What made this report",
+    ]
     genes = pd.read_csv(demo / "slide-model" / "genes.csv")["gene"]
     assert all(f"<td>{gene}</td>" in text for gene in genes)
     config = json.loads((demo / "slide-model" / "run.json").read_text(encoding="utf-8"))["config"]
@@ -202,6 +208,37 @@ def test_the_headline_says_whether_the_model_beats_the_best_baseline(tmp_path: P
         encoding="utf-8"
     )
     assert "does not differ from it beyond chance" in text
+
+
+def test_a_page_opens_with_plain_sentences_and_the_best_figure(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run")
+    for name in ("scatter.png", "headline.png"):
+        Image.new("RGB", (40, 30)).save(run / name)
+    page = write_run_report([run], tmp_path / "pages" / "r.html", title="x")
+    opening = page.read_text(encoding="utf-8").split('<section class="opening">')[1]
+    opening = opening.split("</section>")[0]
+    sentences = re.findall(r"<p>(.*?)</p>", opening)
+    assert len(sentences) == 3
+    assert "expression of 5 genes was predicted for 12 patients" in sentences[0]
+    assert "is 0.40 for the gene in the middle" in sentences[1]
+    assert "ridge on colour, has 0.20" in sentences[2]
+    assert "Measured and predicted expression of the genes" in opening  # scatter, not headline
+
+
+def test_stages_are_told_in_order_with_links_that_work(tmp_path: Path) -> None:
+    made_run(tmp_path / "runs & more" / "run")
+    tiles = tmp_path / "runs & more" / "tiles"
+    tiles.mkdir()
+    write_csv(tiles / "tile_summary.csv", pd.DataFrame({"slide": ["s1", "s2"], "kept": [5, 10]}))
+    (tiles / "contact_sheet.html").write_text("x", encoding="utf-8")
+    page = write_run_report([tmp_path / "runs & more"], tmp_path / "pages" / "r.html", title="x")
+    text = page.read_text(encoding="utf-8").split('<section id="stages">')[1].split("</section>")[0]
+    rows = re.findall(r"<tr><td><code>(.*?)</code></td><td>(.*?)</td><td>(.*?)</td></tr>", text)
+    assert [row[0] for row in rows] == ["tile", "slide-cv"]
+    assert rows[0][1] == "Found the tissue of 2 slides and laid 15 tiles on it."
+    links = re.findall(r'href="(.*?)"', text)
+    assert "../runs%20%26%20more/tiles/contact_sheet.html" in links
+    assert all((page.parent / unquote(link)).exists() for link in links)
 
 
 def test_nothing_of_the_data_can_become_markup_or_script(tmp_path: Path) -> None:
@@ -293,7 +330,7 @@ def test_unfinished_runs_and_other_folders_are_left_out(demo: Path, tmp_path: Pa
     shutil.copytree(demo / "slide-model", tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
     assert find_runs(tmp_path) == []
-    with pytest.raises(InputError, match="holds no finished run of finetune") as told:
+    with pytest.raises(InputError, match="holds no finished run of demo, finetune") as told:
         write_run_report([tmp_path], tmp_path / "report.html", title="x")
     assert told.value.fix
     with pytest.raises(InputError, match="no such folder"):

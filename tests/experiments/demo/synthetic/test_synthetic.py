@@ -15,13 +15,14 @@ from PIL import Image
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.demo.synthetic import REGIONS, SyntheticPaths, make_cohort, preset
-from tcgn_mil.experiments.demo.synthetic.expression import gene_programmes
+from tcgn_mil.experiments.demo.synthetic.expression import bulk_tpm, gene_programmes
 from tcgn_mil.experiments.demo.synthetic.rendering import patient_stain, render
 from tcgn_mil.experiments.demo.synthetic.tissue import (
     measured_fractions,
     patient_fractions,
     region_map,
 )
+from tcgn_mil.signatures.gene_sets import read_gene_sets
 
 CONFIG = preset("test")
 
@@ -118,10 +119,69 @@ def test_bulk_is_tpm_of_every_patient(cohort: SyntheticPaths) -> None:
 
 def test_clinical_table_has_every_patient_and_possible_times(cohort: SyntheticPaths) -> None:
     clinical = pd.read_csv(cohort.clinical)
-    assert clinical.columns.tolist() == ["patient_id", "age", "stage", "site", "time_days", "event"]
+    assert clinical.columns.tolist() == [
+        "patient_id",
+        "age",
+        "stage",
+        "site",
+        "leukocyte_fraction",
+        "tumour_purity",
+        "time_days",
+        "event",
+    ]
     assert clinical["patient_id"].tolist() == sorted(CONFIG.patients)
     assert (clinical["time_days"] > 0).all()
     assert set(clinical["event"]) <= {0, 1}
+
+
+def test_other_measurements_follow_the_tissue(cohort: SyntheticPaths) -> None:
+    """Covariates and another tool's areas are near the truth, and not equal to it."""
+    fractions = pd.read_csv(cohort.truth / "fractions.csv").set_index("slide")
+    areas = pd.read_csv(cohort.areas).set_index("slide_id").loc[fractions.index]
+    assert areas["area_immune"].corr(fractions["immune"]) > 0.8
+    tumour = fractions["tumour_a"] + fractions["tumour_b"]
+    assert areas["area_tumour"].corr(tumour) > 0.6
+    assert (areas["area_tumour"] != tumour.round(4)).any()
+    assert not any("tumour_a" in column for column in areas)  # subtypes are not told apart
+    clinical = pd.read_csv(cohort.clinical).set_index("patient_id")
+    patients = fractions.groupby("patient_id")["immune"].mean().loc[clinical.index]
+    assert clinical["leukocyte_fraction"].corr(patients) > 0.6
+
+
+def test_spots_measure_fewer_genes_that_follow_nothing() -> None:
+    config = dataclasses.replace(CONFIG, n_null_genes=10, n_spot_null_genes=4)
+    programmes = gene_programmes(config)
+    measured = programmes.measured_on_spots(config)
+    kinds = measured.table["kind"].value_counts()
+    assert kinds["null"] == 4
+    assert kinds.drop("null").sum() == (programmes.table["kind"] != "null").sum()
+    same = programmes.table["gene"].isin(measured.table["gene"]).to_numpy()
+    np.testing.assert_array_equal(measured.profiles, programmes.profiles[:, same])
+
+
+def test_gene_sets_are_the_planted_programmes(cohort: SyntheticPaths) -> None:
+    sets = read_gene_sets(cohort.programmes)
+    genes = pd.read_csv(cohort.truth / "genes.csv")["gene"]
+    assert [gene for gene_set in sets.values() for gene in gene_set.genes] == genes.tolist()
+    assert len(sets["SYN_IMMUNE"].genes) == CONFIG.genes_per_programme
+    assert len(sets["SYN_NULL"].genes) == CONFIG.n_null_genes
+
+
+def test_genes_that_follow_nothing_share_nothing_with_the_tissue() -> None:
+    """TPM are shares of a total, so a null gene could follow a region through the total."""
+    config = dataclasses.replace(CONFIG, n_patients=1500, n_null_genes=10)
+    programmes = gene_programmes(config)
+    fractions = np.array([patient_fractions(config, name) for name in config.patients])
+    tpm = np.array(
+        [
+            bulk_tpm(config, name, row, programmes)
+            for name, row in zip(config.patients, fractions, strict=True)
+        ]
+    )
+    null = np.log2(tpm[:, programmes.table["kind"] == "null"] + 1)
+    r = np.corrcoef(fractions.T, null.T)[: len(REGIONS), len(REGIONS) :]
+    # The mean over 10 genes of r over 1500 patients has a standard error of 0.008.
+    assert np.abs(r.mean(axis=1)).max() < 0.03
 
 
 def test_everything_is_labelled_synthetic(cohort: SyntheticPaths) -> None:

@@ -1,0 +1,143 @@
+"""Draw the planted tissue of a slide beside what the models predicted from its image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from PIL import Image
+
+from tcgn_mil.experiments.demo.planted_truth import MappedTiles, mapped_tiles
+from tcgn_mil.experiments.demo.synthetic.config import REGIONS
+from tcgn_mil.plotting import save
+
+_PANEL_INCHES = 3.7
+_REGION_COLOURS = dict(
+    zip(
+        (name.replace("_", " ") for name in REGIONS),
+        ("#8d5ba5", "#d1662b", "#e3b9c6", "#1b5e9e", "#e8dfa0", "#7a7a7a"),
+        strict=True,
+    )
+)
+
+
+class Comparison(NamedTuple):
+    """Planted tissue, and the gene whose map should show it.
+
+    Attributes
+    ----------
+    regions
+        Regions whose share of each tile is the truth.
+    against
+        Regions whose share is subtracted, so that the truth runs from -1 to 1; empty for none.
+    title
+        Words for the truth.
+    gene
+        Gene of the map.
+    """
+
+    regions: tuple[str, ...]
+    against: tuple[str, ...]
+    title: str
+    gene: str
+
+
+def slide_with_most_to_see(truth: Path, slides: list[str]) -> str:
+    """Return the slide whose rarest of three regions is the most frequent, judged by the truth.
+
+    The regions are immune aggregates and the two tumour subtypes. Predictions are not looked at.
+    """
+    fractions = pd.read_csv(truth / "fractions.csv").set_index("slide").loc[slides]
+    return str(fractions[["immune", "tumour_a", "tumour_b"]].min(axis=1).idxmax())
+
+
+def draw_truth(
+    map_path: Path, cohort: Path, picture: Path, comparisons: list[Comparison], path: Path
+) -> None:
+    """Draw the slide, and for each comparison the truth and the prediction of its tiles.
+
+    Parameters
+    ----------
+    map_path
+        ``maps/<slide>.h5ad`` of ``tcgn-mil predict``.
+    cohort
+        Folder of the synthetic cohort.
+    picture
+        Thumbnail of the slide.
+    comparisons
+        One row of the figure for each.
+    path
+        PNG file to write.
+    """
+    tiles = mapped_tiles(map_path, cohort)
+    with Image.open(picture) as image:
+        thumbnail = np.asarray(image.convert("RGB"))
+    # Region maps cover the whole slide, as the thumbnail does.
+    height_um, width_um = (side * tiles.label_mpp for side in tiles.labels.shape)
+    rows = len(comparisons)
+    figure, axes = plt.subplots(
+        rows,
+        3,
+        figsize=(3 * _PANEL_INCHES, rows * _PANEL_INCHES * height_um / width_um + 0.4 * rows),
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, compared in zip(axes, comparisons, strict=True):
+        truth = tiles.share(*compared.regions)
+        if compared.against:
+            truth = truth - tiles.share(*compared.against)
+        scores = tiles.map[:, compared.gene].X
+        predicted = np.asarray(scores, dtype=float).ravel()
+        _draw(figure, row[1], tiles, truth, f"truth: {compared.title}")
+        _draw(figure, row[2], tiles, predicted, f"predicted from the slide: {compared.gene}")
+        for axis in row:
+            axis.set(xlim=(0, width_um), ylim=(height_um, 0), xticks=[], yticks=[], aspect="equal")
+    extent = (0, width_um, height_um, 0)
+    axes[0, 0].imshow(thumbnail, extent=extent)
+    axes[0, 0].set_title("slide", fontsize=10)
+    for axis in axes[1:, 0]:
+        _draw_regions(axis, tiles.labels, extent)
+    save(figure, path)
+
+
+def _draw_regions(
+    axis: Axes, labels: NDArray[np.uint8], extent: tuple[float, float, float, float]
+) -> None:
+    colours = ListedColormap(["white", *_REGION_COLOURS.values()])
+    axis.imshow(labels, extent=extent, cmap=colours, vmin=0, vmax=len(_REGION_COLOURS))
+    axis.set_title("planted tissue", fontsize=10)
+    patches = [Patch(color=colour, label=name) for name, colour in _REGION_COLOURS.items()]
+    axis.legend(
+        handles=patches,
+        ncols=3,
+        fontsize=8,
+        frameon=False,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.01),
+    )
+
+
+def _draw(
+    figure: Figure, axis: Axes, tiles: MappedTiles, values: NDArray[np.float64], title: str
+) -> None:
+    """Draw tiles as squares, in colours that end at the 2nd and the 98th percentile."""
+    low, high = np.percentile(values, (2, 98))
+    corners = (np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) - 0.5) * tiles.side_um
+    squares = PolyCollection(
+        list(tiles.centres_um[:, None] + corners), cmap="viridis", linewidth=0.2, edgecolor="face"
+    )
+    squares.set_array(values)
+    # A colour scale needs two different ends, also if all tiles have the same value.
+    squares.set_clim(low, max(high, low + 1e-12))
+    axis.add_collection(squares)
+    axis.set_title(title, fontsize=10)
+    figure.colorbar(squares, ax=axis, shrink=0.8, pad=0.02).ax.tick_params(labelsize=8)
