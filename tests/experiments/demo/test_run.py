@@ -143,7 +143,14 @@ def test_results_name_normalisation_and_stand_beside_baselines(demo: Path) -> No
     }
     assert set(spots["normalisation"]) == {"library"}
     slides = pd.read_csv(demo / "slide-model" / "headline.csv")
-    baselines = {"training_mean", "ridge_mean_features", "ridge_colour", "zero_shot", "untrained"}
+    baselines = {
+        "training_mean",
+        "ridge_mean_features",
+        "kernel_mean_features",
+        "ridge_colour",
+        "zero_shot",
+        "untrained",
+    }
     assert set(slides["predictor"]) == {"model", *baselines}
 
 
