@@ -44,7 +44,7 @@ def draw_overview(
         _transfer(axes[1, 1], found["transfer"], found["genes"]),
     ]
     for letter, axis in zip("abcd", axes.ravel(), strict=True):
-        axis.set_title(letter, loc="left", fontweight="bold", x=-0.12)
+        axis.set_title(letter, loc="left", fontweight="bold")
         axis.spines[["top", "right"]].set_visible(False)
     parts = [part.assign(panel=letter) for letter, part in zip("abcd", source, strict=True)]
     plotting.save_figure(figure, path, pd.concat(parts))
@@ -67,12 +67,12 @@ def _medians(axis: Axes, genes: pd.DataFrame) -> pd.DataFrame:
         labels.append(f"{row['cohort']}, by {row['folds by']} (n {row['patients']})")
     axis.set(
         yticks=range(len(labels)),
-        yticklabels=labels,
         xlabel="median over genes of r, 95 % interval over patients",
         xlim=(0, None),
     )
+    axis.set_yticklabels(labels, fontsize=8)
     axis.invert_yaxis()
-    axis.legend(frameon=False, fontsize=8, loc="lower left")
+    axis.legend(frameon=False, fontsize=8, loc="upper left")
     return genes
 
 
@@ -91,7 +91,11 @@ def _single_genes(axis: Axes, cohorts: Sequence[CohortFiles], seed: int) -> pd.D
         axis.plot([], [], color=colour, label=f"{files.name} (median {top:.2f})")
     axis.plot([], [], ":", color="black", label="strongest simple baseline")
     axis.axvline(0, color="black", linewidth=0.6)
-    axis.set(xlabel="r, folds by tissue source site", ylabel="share of genes with a higher r")
+    axis.set(
+        xlabel="r, folds by tissue source site",
+        ylabel="share of genes with a higher r",
+        xlim=(-0.25, 1.0),
+    )
     axis.legend(frameon=False, fontsize=8, loc="upper right")
     return pd.concat(rows)
 
@@ -137,8 +141,7 @@ def _transfer(axis: Axes, transfer: pd.DataFrame, genes: pd.DataFrame) -> pd.Dat
         xticklabels=targets,
         xlabel="predicted cohort",
         yticks=range(len(shown)),
-        yticklabels=list(shown.index),
-        ylabel="trained on",
     )
+    axis.set_yticklabels([f"trained on {name}" for name in shown.index], fontsize=8)
     axis.figure.colorbar(image, ax=axis, label="median r over genes", shrink=0.85)
     return shown.reset_index(names="trained on")
