@@ -241,9 +241,9 @@ def survival(cohorts: Sequence[CohortFiles]) -> pd.DataFrame:
             tests = pd.read_csv(folder / "likelihood_ratio.csv").set_index("added")
             risk = pd.read_csv(folder / "risk.csv")
             permuted = files.folder / "survival" / f"{endpoint}_permuted.json"
-            null: dict[str, float] = {}
+            null: dict[str, Any] = {"permutations": 0, "mean_c": {}}
             if permuted.is_file():
-                null = json.loads(permuted.read_text(encoding="utf-8"))["summary"]["mean_c"]
+                null = json.loads(permuted.read_text(encoding="utf-8"))["summary"]
             table = pd.read_csv(folder / "concordance.csv").assign(
                 cohort=files.name,
                 endpoint=endpoint,
@@ -251,7 +251,11 @@ def survival(cohorts: Sequence[CohortFiles]) -> pd.DataFrame:
                 events=int(risk.drop_duplicates("patient_id")["event"].sum()),
                 adds_p=float(tests.loc["predicted risk score", "p"]),
             )
-            rows.append(table.assign(permuted=table["model"].map(null)))
+            rows.append(
+                table.assign(
+                    permuted=table["model"].map(null["mean_c"]), permutations=null["permutations"]
+                )
+            )
     return pd.concat(rows, ignore_index=True)
 
 

@@ -225,7 +225,7 @@ def survival_table(table: pd.DataFrame) -> list[list[str]]:
             "patients (events)",
             *models,
             "p of what predicted expression adds",
-            "predicted, outcomes permuted 50 times",
+            "predicted, outcomes permuted (times)",
         ]
     ]
     for (cohort, endpoint), part in table.groupby(["cohort", "endpoint"], sort=False):
@@ -242,7 +242,7 @@ def survival_table(table: pd.DataFrame) -> list[list[str]]:
                 f"{first['patients']} ({first['events']})",
                 *cells,
                 f"{first['adds_p']:.2g}",
-                "" if pd.isna(permuted) else f"{permuted:.3f}",
+                "" if pd.isna(permuted) else f"{permuted:.3f} ({first['permutations']})",
             ]
         )
     return rows

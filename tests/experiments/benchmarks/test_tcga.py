@@ -110,6 +110,7 @@ def test_survival_names_events_and_what_expression_adds() -> None:
             "events": 146,
             "adds_p": 0.0314,
             "permuted": [0.69, 0.501],
+            "permutations": 50,
         }
     )
     header, row = tables.survival_table(table)
@@ -121,5 +122,5 @@ def test_survival_names_events_and_what_expression_adds() -> None:
         "0.700 (0.600 to 0.800)",
         "0.550 (0.500 to 0.600)",
         "0.031",
-        "0.501",
+        "0.501 (50)",
     ]
