@@ -10,12 +10,13 @@ from tcgn_mil.experiments.runs.glossary import PREDICTORS
 from tcgn_mil.experiments.runs.page import Section
 from tcgn_mil.experiments.runs.report_part import ReportPart
 
-MODEL = "model"
+MODEL, UNTRAINED = "model", "untrained"
 _MINUTE = 60
 _NEAR_ZERO = 0.1
 _COLOUR = "ridge_colour"
-# Predictors that are no way to predict: the model, and the oracle of no gene.
-_NO_BASELINE = (MODEL, "training_mean")
+# Predictors that are not named as the best baseline: the model itself; the training mean, which has
+# no r; and the untrained model, which in its additive form is the zero-shot prediction.
+_NO_BASELINE = (MODEL, "training_mean", UNTRAINED)
 
 
 def demo_opening(run: Run) -> list[str]:
@@ -42,7 +43,7 @@ def demo_opening(run: Run) -> list[str]:
         sentences.append(
             f"From the slide alone, the model predicts the genes that follow tissue in patients"
             f" whom it has not seen with a median correlation of {followers['model']:.2f}"
-            f" ({PREDICTORS.get(best, best)}, the best simple method, has {value:.2f}; 1 is"
+            f" ({PREDICTORS.get(best, best)}, the best baseline, has {value:.2f}; 1 is"
             f" perfect, 0 is none){place}."
         )
     if "model" in r.get("morphology", {}) and "model" in r.get("null", {}):
