@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.survive.cohort import SurvivalCohort, load_survival_cohort
 from tcgn_mil.experiments.survive.config import SurviveConfig
 from tcgn_mil.experiments.survive.cross_validate import cross_validate
@@ -110,9 +111,18 @@ def main() -> None:
     )
     cohort = load_survival_cohort(config)
     runs: list[dict[str, Any]] = []
+    left_out: list[dict[str, Any]] = []
     for seed in range(asked.permutations):
-        runs.append(fit_permutation(config, cohort, seed))
-        write_json(asked.out, {"summary": summary(runs), "runs": runs})
+        try:
+            runs.append(fit_permutation(config, cohort, seed))
+        except InputError as error:
+            # Folds in which a rare level of a covariate separates the events cannot be fitted. They
+            # do not depend on the permuted expression, so that leaving them out is no selection.
+            left_out.append({"seed": seed, "reason": error.reason})
+            continue
+        write_json(
+            asked.out, {"summary": summary(runs), "runs": runs, "permutations_left_out": left_out}
+        )
     sys.stdout.write(json.dumps(summary(runs), indent=2) + "\n")
 
 

@@ -185,8 +185,11 @@ def relate(files: CohortFiles, seed: int) -> None:
 def permute_outcomes(files: CohortFiles, seed: int, permutations: int) -> None:
     """Repeat the analysis of overall survival with the expression of other patients."""
     out = files.folder / "survival" / "OS_permuted.json"
-    if out.is_file() and json.loads(out.read_text())["summary"]["permutations"] == permutations:
-        return
+    if out.is_file():
+        done = json.loads(out.read_text(encoding="utf-8"))
+        count = done["summary"]["permutations"] + len(done.get("permutations_left_out", ()))
+        if count >= permutations:
+            return
     words = [
         *("--clinical", files.folder / "clinical.csv", "--endpoint", "OS"),
         *("--predicted", files.folder / "genes" / f"seed{seed}" / "out_of_fold.h5ad"),
