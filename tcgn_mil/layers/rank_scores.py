@@ -36,9 +36,13 @@ class RankScores(nn.Module):
 
     def fit(self, training: Tensor) -> None:
         """Keep the quantiles of the training values (N, D), leaving missing ones out."""
+        # By sorting, since torch.nanquantile refuses more than 16 million values. Missing values
+        # come last.
+        ordered = training.sort(dim=0).values
+        known = (~training.isnan()).sum(dim=0).clamp(min=1)
         levels = torch.linspace(0, 1, self.quantiles.shape[1], dtype=torch.float64)
-        values = torch.nanquantile(training.double(), levels, dim=0, interpolation="nearest")
-        self.quantiles.copy_(values.nan_to_num().T)  # (D, K)
+        rows = (levels[:, None] * (known - 1)).round().long()
+        self.quantiles.copy_(ordered.gather(0, rows).nan_to_num().T)  # (D, K)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return scores (..., D) of features (..., D)."""

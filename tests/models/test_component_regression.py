@@ -107,4 +107,5 @@ def test_the_own_scale_of_a_cohort_removes_a_shift(
     np.testing.assert_allclose(
         model.predict_by_own_scale(shifted), model.predict(features), atol=1e-5
     )
-    assert np.median(pearson(targets, model.predict(shifted))) != pytest.approx(1)
+    # Beyond all training values every patient gets the extreme rank, so that nothing is told apart.
+    assert model.predict(shifted).std(axis=0).max() < 0.2 * targets.std(axis=0).min()

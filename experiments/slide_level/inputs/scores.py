@@ -21,7 +21,7 @@ from tcgn_mil.io.tables.patient_table import read_patient_table
 from tcgn_mil.signatures.gene_sets import load_gene_sets
 from tcgn_mil.signatures.scores import score_signatures
 from tcgn_mil.targets.bulk import training_scale
-from tcgn_mil.text import preview
+from tcgn_mil.text import counted, preview
 from tcgn_mil.types.genes import canonical_gene
 from tcgn_mil.types.units import ZSCORE, ExpressionUnit
 
@@ -34,6 +34,7 @@ def check_targets(targets: str) -> None:
     Raises
     ------
     InputError
+        If there is no such file.
     """
     if targets not in (GENES, SIGNATURES) and not Path(targets).is_file():
         raise InputError(
@@ -112,6 +113,9 @@ def _table_of_scores(
             left_out.append((str(name), "does not vary among the patients of the cohort"))
         else:
             scores[str(name)] = numbers
+            if unread := int((column.notna() & ~np.isfinite(numbers)).sum()):
+                cells = counted(unread, "cell")
+                left_out.append((str(name), f"{cells} without a number, taken as missing"))
     if not scores:
         raise InputError(
             f"has no score that can be predicted ({preview([reason for _, reason in left_out])})",

@@ -18,7 +18,7 @@ from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.experiments.slide_level.inputs.cohort import load_cohort
 from tcgn_mil.preprocessing.features.feature_table import import_table
 from tcgn_mil.provenance import provenance
-from tcgn_mil.settings.slide_model import MilConfig
+from tcgn_mil.settings.slide_model import Kind, MilConfig
 from tcgn_mil.settings.training import TrainingConfig
 
 PATIENTS, GENES, D = 45, 6, 5
@@ -72,11 +72,15 @@ def test_mean_features_of_a_patient_are_those_that_are_known(config: FinetuneCon
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-@pytest.mark.parametrize("several_slides", ["bag", "mean"])
+@pytest.mark.parametrize(
+    ("kind", "several_slides"),
+    [("kernel", "bag"), ("kernel", "mean"), ("attention", "bag"), ("attention", "mean")],
+)
 def test_models_learn_from_features_with_missing_values(
-    config: FinetuneConfig, several_slides: str, tmp_path: Path
+    config: FinetuneConfig, kind: Kind, several_slides: str, tmp_path: Path
 ) -> None:
-    finetuning.run(replace(config, several_slides=several_slides), tmp_path / "run")
+    model = replace(config.model, kind=kind)
+    finetuning.run(replace(config, model=model, several_slides=several_slides), tmp_path / "run")
     genes = pd.read_csv(tmp_path / "run" / "genes.csv")
     assert genes["r_model"].median() > 0.5
     assert genes["r_ridge_mean_features"].median() > 0.5

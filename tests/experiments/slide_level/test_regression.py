@@ -168,7 +168,8 @@ def scores_of(config: FinetuneConfig) -> pd.DataFrame:
 def test_scores_are_predicted_in_place_of_genes(config: FinetuneConfig, tmp_path: Path) -> None:
     scores = scores_of(config)
     scores.iloc[:4] = np.nan  # four patients without a score
-    scores.iloc[4, 0] = np.nan
+    scores["good"] = scores["good"].astype(object)
+    scores.iloc[4, 0] = "unclear"
     scores.drop(index="P10").to_csv(tmp_path / "scores.csv")
     wanted = dataclasses.replace(config, targets=str(tmp_path / "scores.csv"), refits=0)
     summary = finetuning.run(wanted, tmp_path / "run")
@@ -182,6 +183,7 @@ def test_scores_are_predicted_in_place_of_genes(config: FinetuneConfig, tmp_path
     assert dropped.loc["constant", "reason"] == "does not vary among the patients of the cohort"
     assert dropped.loc["grade", "reason"] == "holds text, and a score is a number"
     assert dropped.loc["P10", "reason"] == "no score"
+    assert dropped.loc["good", "reason"] == "1 cell without a number, taken as missing"
 
 
 def test_signatures_are_predicted_directly(config: FinetuneConfig, tmp_path: Path) -> None:
