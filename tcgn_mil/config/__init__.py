@@ -15,17 +15,26 @@ From this declaration come the check of the value (by pydantic), the help text o
 """
 
 from tcgn_mil.config.declare import config_class, declaration, default_of, describe_key
-from tcgn_mil.config.resolve import as_plain, differing_keys, resolve_config, write_config
+from tcgn_mil.config.resolve import (
+    as_plain,
+    config_from_values,
+    differing_keys,
+    read_yaml,
+    resolve_config,
+    write_config,
+)
 from tcgn_mil.config.yaml_text import commented_yaml
 
 __all__ = [
     "as_plain",
     "commented_yaml",
     "config_class",
+    "config_from_values",
     "declaration",
     "default_of",
     "describe_key",
     "differing_keys",
+    "read_yaml",
     "resolve_config",
     "write_config",
 ]

@@ -47,15 +47,38 @@ def resolve_config(
         If the file cannot be read, a key is unknown, or a value is wrong. The error names the key
         and where it was given.
     """
-    values = _read_yaml(yaml_path) if yaml_path is not None else {}
+    values = read_yaml(yaml_path) if yaml_path is not None else {}
     source = str(yaml_path) if yaml_path is not None else None
     _check_keys(config_class, values, source=source)
     values = _merged(values, preset or {})
     for override in overrides:
         _apply_override(config_class, values, override)
-    values = _merged(_section_defaults(config_class), values)
+    return config_from_values(config_class, values, source=source)
+
+
+def config_from_values(
+    config_class: type[ConfigT], values: Mapping[str, Any], *, source: str | None = None
+) -> ConfigT:
+    """Build a config from nested plain values; missing keys have their defaults.
+
+    Parameters
+    ----------
+    config_class
+        A class made by :func:`config_class`.
+    values
+        Values by key, nested like a config file.
+    source
+        Where the values come from, for the error message.
+
+    Raises
+    ------
+    InputError
+        If a key is unknown or missing, or a value is wrong.
+    """
+    _check_keys(config_class, dict(values), source=source)
+    merged = _merged(_section_defaults(config_class), values)
     try:
-        return TypeAdapter(config_class).validate_python(values)
+        return TypeAdapter(config_class).validate_python(merged)
     except ValidationError as error:
         raise as_input_error(config_class, error, source=source) from error
 
@@ -116,7 +139,14 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it holds something else.
+    """
     import yaml
 
     path = Path(path)
