@@ -256,7 +256,7 @@ def _clear_errors(name: HubName, note: str, *, writing: bool = False) -> Iterato
             path=page,
             fix="try again later; what was downloaded is kept",
         ) from None
-    except (*transport, OSError) as error:
+    except (OSError, *transport) as error:  # type: ignore[misc]
         raise _unreachable(page, name, about, error) from None
 
 

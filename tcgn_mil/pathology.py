@@ -192,7 +192,7 @@ def close_names(name: str) -> list[str]:
     Examples
     --------
     >>> close_names("uni2h")
-    ['uni2-h']
+    ['uni2-h', 'uni']
     """
     return difflib.get_close_matches(name.lower(), PATHOLOGY_ENCODERS, n=3, cutoff=0.6)
 
