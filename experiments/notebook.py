@@ -71,8 +71,8 @@ def encode_slide(
     tiles
         From :func:`tile_slide`, or some of them (``tiles.select(rows)``).
     encoder
-        From :func:`tcgn_mil.open_encoder`, or what that function opens: the path of a checkpoint,
-        or ``timm:<model name>``.
+        From :func:`tcgn_mil.open_encoder`, or a name that this function opens, such as the path of
+        a checkpoint or ``uni2-h``.
     device
         ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
     batch_size
@@ -96,7 +96,7 @@ def encode_slide(
     >>> picture[100:700, 200:800] = tissue.clip(0, 255)
     >>> Image.fromarray(picture).save("slide.png")
     >>> tiles = tcgn_mil.tile_slide("slide.png", "tiles", mpp=0.5)
-    >>> encoder = tcgn_mil.open_encoder("timm:resnet10t")
+    >>> encoder = tcgn_mil.open_encoder("timm:resnet10t", untrained=True)
     >>> encoded = tcgn_mil.encode_slide("slide.png", tiles, encoder, device="cpu", mpp=0.5)
     >>> encoded.features.shape == (len(tiles), 512)
     True

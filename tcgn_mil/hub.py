@@ -24,6 +24,10 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _REPO = re.compile(rf"(?P<repo>{_NAME}/{_NAME})(@(?P<revision>[A-Za-z0-9][A-Za-z0-9._/-]*))?")
 
 
+class HubFileError(InputError):
+    """A repository has none of the files that were asked for."""
+
+
 class HubFolder(NamedTuple):
     """Files of a repository on this machine.
 
@@ -129,7 +133,7 @@ def download(name: HubName | str, files: Sequence[str], *, note: str = "") -> Hu
             )
         )
     if not any(file.is_file() for pattern in files for file in path.glob(pattern)):
-        raise InputError(
+        raise HubFileError(
             f"the repository {hub_name} has no file {' or '.join(files)}",
             path=page_of(hub_name.repo),
             fix="check the name of the repository on its page",

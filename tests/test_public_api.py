@@ -48,7 +48,7 @@ def slide(tmp_path: Path) -> Path:
 
 
 def test_one_slide_is_tiled_and_encoded_in_three_calls(slide: Path, tmp_path: Path) -> None:
-    encoder = tcgn_mil.open_encoder("timm:resnet10t")
+    encoder = tcgn_mil.open_encoder("timm:resnet10t", untrained=True)
     tiles = tcgn_mil.tile_slide(slide, tmp_path / "tiles", mpp=0.5)
     chosen = tiles.select(np.arange(4))
     encoded = tcgn_mil.encode_slide(slide, chosen, encoder, device="cpu", mpp=0.5)

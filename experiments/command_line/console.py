@@ -54,6 +54,8 @@ def _plain(value: Any) -> Any:
     """Return a value that JSON knows; paths become text."""
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
     return value if isinstance(value, (bool, int, float, str)) else str(value)
 
 

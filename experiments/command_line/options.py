@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from tcgn_mil.config import default_of, describe_key
+from tcgn_mil.errors import InputError
+from tcgn_mil.settings.encoder import EncoderOptions
 
 
 def config_option(config_class: type, key: str, *names: str, **settings: Any) -> Any:
@@ -77,6 +79,18 @@ PatchMpp = Annotated[
         "--patch-mpp", help="µm per stored pixel; the field of view is patch-px times patch-mpp."
     ),
 ]
+EncoderModel = Annotated[str | None, config_option(EncoderOptions, "model", "--encoder-model")]
+EncoderPooling = Annotated[str | None, config_option(EncoderOptions, "pooling", "--pooling")]
+EncoderArgument = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--encoder-argument",
+        help="Argument with which the model of --encoder is built, as key=value. Can be repeated.",
+        show_default=False,
+    ),
+]
+Pretrained = Annotated[bool, config_option(EncoderOptions, "pretrained", "--pretrained")]
+Untrained = Annotated[bool, config_option(EncoderOptions, "untrained", "--untrained")]
 Slides = Annotated[
     Path,
     typer.Argument(
@@ -92,3 +106,37 @@ SlideMpp = Annotated[
         show_default=False,
     ),
 ]
+
+
+def encoder_options(
+    model: str | None = None,
+    pooling: str | None = None,
+    argument: list[str] | None = None,
+    pretrained: bool = False,
+    untrained: bool = False,
+) -> dict[str, Any]:
+    """Return what the options of an encoder set, by config key; None where one was not given.
+
+    Raises
+    ------
+    InputError
+        If an argument of the model is not ``key=value``.
+    """
+    import yaml
+
+    arguments = {}
+    for text in argument or []:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise InputError(
+                f"--encoder-argument {text!r} is not key=value",
+                fix="write for example --encoder-argument img_size=224",
+            )
+        arguments[key.strip()] = yaml.safe_load(value)
+    return {
+        "encoder_options.model": model,
+        "encoder_options.pooling": pooling,
+        "encoder_options.arguments": arguments or None,
+        "encoder_options.pretrained": pretrained or None,
+        "encoder_options.untrained": untrained or None,
+    }

@@ -110,7 +110,7 @@ def localisation(
     model, info = load_encoder(encoder)
     torch.manual_seed(seed)
     untrained = create_encoder(
-        info.model, num_classes=len(info.panel), input_px=info.input_spec.size_px
+        info.model, num_classes=len(info.head_panel), input_px=info.input_spec.size_px
     ).eval()
     parts = [region_spots(read_spots(Path(spots) / f"{name}.h5ad"), truth) for name in sections]
     chosen = RegionSpots(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
@@ -133,9 +133,9 @@ def localisation(
     ]
     tables = []
     for network, module, method, explain, measured_on, most in trials:
-        for kind, genes in _genes_of(truth, info.panel).items():
+        for kind, genes in _genes_of(truth, info.head_panel).items():
             asked = genes[:most]
-            targets = [info.panel.genes.index(gene) for gene in asked]
+            targets = [info.head_panel.genes.index(gene) for gene in asked]
             rows = _measure(module, info, explain, measured_on, targets, method)
             tables.append(
                 pd.DataFrame(

@@ -17,6 +17,7 @@ from tcgn_mil.experiments.predict.config import PredictConfig
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig, SlideCvConfig
 from tcgn_mil.experiments.spot_level.config import SpotConfig, TargetConfig
 from tcgn_mil.experiments.survive.config import SurviveConfig
+from tcgn_mil.settings.encoder import EncoderOptions
 from tcgn_mil.settings.risk_score import RiskConfig
 from tcgn_mil.settings.slide_model import MilConfig
 from tcgn_mil.settings.training import TrainingConfig
@@ -146,6 +147,7 @@ class Recipe:
         return SpotConfig(
             spots=str(self.out / "spots"),
             model=_SMALL_NETWORK,
+            encoder_options=EncoderOptions(untrained=True),
             input_px=_SMALL_PX,
             folds=str(folds),
             views=1,

@@ -226,7 +226,7 @@ def _explain(steps: Steps, recipe: Recipe) -> None:
     out, encoder, truth = recipe.out, recipe.encoder, recipe.cohort.truth
     info = read_encoder_info(encoder)
     planted = planted_genes(truth)
-    planted = planted[planted["gene"].isin(info.panel.genes)]
+    planted = planted[planted["gene"].isin(info.head_panel.genes)]
     immune, null = (
         planted["gene"][planted["region"] == "immune"].iloc[0],
         planted["gene"][planted["kind"] == NULL].iloc[0],

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from tcgn_mil.experiments.command_line.console import finish_cohort, resolve
-from tcgn_mil.experiments.command_line.options import Out, SlideMpp, Slides, config_option
+from tcgn_mil.experiments.command_line.options import (
+    EncoderArgument,
+    EncoderModel,
+    EncoderPooling,
+    Out,
+    Pretrained,
+    SlideMpp,
+    Slides,
+    Untrained,
+    config_option,
+    encoder_options,
+)
 from tcgn_mil.experiments.encode.config import EncodeSettings
 
 
@@ -26,7 +37,11 @@ def encode(
     batch_size: Annotated[int | None, config_option(EncodeSettings, "batch_size")] = None,
     precision: Annotated[str | None, config_option(EncodeSettings, "precision")] = None,
     device: Annotated[str | None, config_option(EncodeSettings, "device")] = None,
-    pretrained: Annotated[bool, config_option(EncodeSettings, "pretrained")] = False,
+    encoder_model: EncoderModel = None,
+    pooling: EncoderPooling = None,
+    encoder_argument: EncoderArgument = None,
+    pretrained: Pretrained = False,
+    untrained: Untrained = False,
     allow_other_size: Annotated[bool, config_option(EncodeSettings, "allow_other_size")] = False,
 ) -> None:
     """Encode every tile of every slide; writes <out>/<slide>.h5."""
@@ -38,7 +53,7 @@ def encode(
         "batch_size": batch_size,
         "precision": precision,
         "device": device,
-        "pretrained": pretrained,
+        **encoder_options(encoder_model, pooling, encoder_argument, pretrained, untrained),
         "allow_other_size": allow_other_size,
     }
     settings = resolve(EncodeSettings, given)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from tcgn_mil.config import config_class
-from tcgn_mil.settings.training import Precision
+from tcgn_mil.settings.encoder import ENCODER_FORMS, EncoderOptions
 
 
 @config_class
@@ -14,11 +16,13 @@ class EncodeSettings:
 
     encoder: str = Field(
         "encoder/encoder.safetensors",
-        description="Encoder checkpoint of tcgn-mil pretrain, or timm:<model name>.",
+        description=f"Encoder: {ENCODER_FORMS}.",
     )
     batch_size: int = Field(64, ge=1, description="Tiles in a batch.")
-    precision: Precision = Field(
-        "32-true", description="Arithmetic: 32-true, bf16-mixed or 16-mixed."
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+        "auto",
+        description="Arithmetic: 32-true, bf16-mixed or 16-mixed; auto is 32-true on a CPU, and on"
+        " a GPU what the encoder's card uses.",
     )
     device: str = Field(
         "auto",
@@ -26,8 +30,11 @@ class EncodeSettings:
         description="Device: auto (a GPU if there is one), cpu, mps, cuda, or one of several GPUs"
         " such as cuda:1.",
     )
-    pretrained: bool = Field(False, description="Download the pretrained weights of a timm model.")
     allow_other_size: bool = Field(
         False,
         description="Accept tiles of another physical size than those the encoder was trained on.",
+    )
+    encoder_options: EncoderOptions = Field(
+        default_factory=EncoderOptions,
+        description="How the encoder is built, pooled, and given its weights.",
     )

@@ -21,13 +21,12 @@ from tcgn_mil.batches.loading import prefetch
 from tcgn_mil.devices import resolve_device
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encode.config import EncodeSettings
-from tcgn_mil.inference.tile_encoder import TileEncoder, encode_tiles, open_encoder
+from tcgn_mil.inference.tile_encoder import AUTO, TileEncoder, encode_tiles, open_encoder
 from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.io.feature_files import read_feature_info, write_features
 from tcgn_mil.io.hdf5 import check_pixels
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
-from tcgn_mil.types.tile_geometry import check_patch
 from tcgn_mil.types.tile_pixels import TileBatches
 from tcgn_mil.types.tiles import TileSet
 
@@ -85,14 +84,13 @@ def encode_cohort(
     """
     out_dir = Path(out_dir)
     device = resolve_device(settings.device)
-    encoder = open_encoder(settings.encoder, pretrained=settings.pretrained)
+    encoder = open_encoder(settings.encoder, **settings.encoder_options.as_arguments())
     done: list[str] = []
     failures: list[Failure] = []
     for slide in tqdm(slide_ids, desc="encode", unit="slide"):
         try:
             tiles = source.find(slide)
-            if encoder.patch is not None:
-                check_patch(encoder.patch, tiles.spec.patch, allow=settings.allow_other_size)
+            encoder.check_tiles(tiles.spec.patch, allow=settings.allow_other_size)
             path = out_dir / f"{safe_file_name(slide, what='slide id')}.h5"
             if not _is_current(path, tiles, encoder):
                 _write_slide(path, tiles, source, encoder, settings, device)
@@ -110,7 +108,7 @@ def encode_slide(
     *,
     device: torch.device | None = None,
     batch_size: int = 64,
-    precision: str = "32-true",
+    precision: str = AUTO,
 ) -> EncodedTiles:
     """Encode the tiles of one slide.
 
@@ -127,7 +125,7 @@ def encode_slide(
     batch_size
         Tiles in a batch.
     precision
-        ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        ``auto`` (the encoder's own on a GPU), ``32-true``, ``bf16-mixed`` or ``16-mixed``.
 
     Raises
     ------
@@ -170,7 +168,15 @@ def _write_slide(
     )
     # The reader gives the tiles in its own order, in which the features are.
     tiles = replace(tiles, coords=encoded.coords)
-    write_features(path, encoded.features, tiles, encoder=encoder.identity, colour=encoded.colour)
+    made_by = {**encoder.record, "precision": encoder.precision_on(device, settings.precision)}
+    write_features(
+        path,
+        encoded.features,
+        tiles,
+        encoder=encoder.identity,
+        colour=encoded.colour,
+        encoder_record=made_by,
+    )
 
 
 def _is_current(path: Path, tiles: TileSet, encoder: TileEncoder) -> bool:

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from tcgn_mil.experiments.command_line.console import resolve
-from tcgn_mil.experiments.command_line.options import Out, config_option
+from tcgn_mil.experiments.command_line.options import (
+    EncoderArgument,
+    EncoderModel,
+    EncoderPooling,
+    Out,
+    Pretrained,
+    Untrained,
+    config_option,
+    encoder_options,
+)
 from tcgn_mil.experiments.explain.config import ExplainConfig
 
 
@@ -28,7 +37,11 @@ def explain(
     mpp: Annotated[float | None, config_option(ExplainConfig, "mpp")] = None,
     top: Annotated[int | None, config_option(ExplainConfig, "top")] = None,
     steps: Annotated[int | None, config_option(ExplainConfig, "steps")] = None,
-    pretrained: Annotated[bool, config_option(ExplainConfig, "pretrained")] = False,
+    encoder_model: EncoderModel = None,
+    pooling: EncoderPooling = None,
+    encoder_argument: EncoderArgument = None,
+    pretrained: Pretrained = False,
+    untrained: Untrained = False,
 ) -> None:
     """Show which parts of an image a prediction depends on.
 
@@ -53,7 +66,7 @@ def explain(
         "mpp": mpp,
         "top": top,
         "steps": steps,
-        "pretrained": pretrained,
+        **encoder_options(encoder_model, pooling, encoder_argument, pretrained, untrained),
     }
     config = resolve(ExplainConfig, given)
     summary, failures = run(config, out)

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from tcgn_mil.config import config_class
 from tcgn_mil.errors import InputError
+from tcgn_mil.settings.encoder import EncoderOptions
 from tcgn_mil.text import duplicates, preview
 
 
@@ -15,8 +16,8 @@ class ExplainConfig:
 
     encoder: str = Field(
         "encoder/encoder.safetensors",
-        description="Encoder checkpoint of tcgn-mil pretrain. With --slide-model it may also be"
-        " timm:<name>.",
+        description="Encoder checkpoint of tcgn-mil pretrain. With --slide-model it may be in any"
+        " form that tcgn-mil encode takes.",
     )
     genes: tuple[str, ...] = Field((), description="Genes to explain, at least one.")
     spots: str | None = Field(
@@ -47,8 +48,9 @@ class ExplainConfig:
         None, description="Slides as given to tcgn-mil encode: one file, a folder or a table."
     )
     slide_ids: tuple[str, ...] = Field((), description="Slides whose tiles are explained.")
-    pretrained: bool = Field(
-        False, description="Use the pretrained weights of a timm encoder, as tcgn-mil encode does."
+    encoder_options: EncoderOptions = Field(
+        default_factory=EncoderOptions,
+        description="How the encoder is built, pooled, and given its weights.",
     )
     top: int = Field(3, ge=1, description="Spots per gene, or tiles per slide.")
     steps: int = Field(64, ge=2, description="Steps of the integrated gradients.")

@@ -75,14 +75,14 @@ def spot_model(path: str | Path, genes: Sequence[str]) -> GeneModel:
         it lacks a gene.
     """
     model, info = load_encoder(path)
-    columns = find_genes(genes, info.panel, path=path)
+    columns = find_genes(genes, info.head_panel, path=path)
     chosen = ChosenGenes(model, columns).eval()
     return GeneModel(
         TileEncoder(chosen, info.model, info.patch, info.input_spec),
         tuple(genes),
-        info.scaler.transform,
-        info.scaler.mean[columns],
-        info.scaler.std[columns],
+        info.head_scaler.transform,
+        info.head_scaler.mean[columns],
+        info.head_scaler.std[columns],
         info.patch,
         info.normalisation,
     )

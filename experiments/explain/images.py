@@ -28,6 +28,7 @@ from tcgn_mil.io.feature_files import find_features, read_feature_info
 from tcgn_mil.io.spot_files import find_sections, read_patches, read_spots
 from tcgn_mil.models.component_regression import ComponentRegression
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
+from tcgn_mil.settings.encoder import EncoderOptions
 from tcgn_mil.targets.spots import spot_expression
 from tcgn_mil.text import preview
 from tcgn_mil.types.tile_geometry import check_patch
@@ -208,8 +209,8 @@ class ExplainedSlides:
         Folder that ``tcgn-mil encode`` wrote.
     genes
         Genes to explain.
-    pretrained
-        Use the pretrained weights of a timm encoder.
+    options
+        How the encoder is built, pooled, and given its weights.
 
     Raises
     ------
@@ -219,10 +220,16 @@ class ExplainedSlides:
     """
 
     def __init__(
-        self, folder: str, encoder: str, features: str, genes: Sequence[str], *, pretrained: bool
+        self,
+        folder: str,
+        encoder: str,
+        features: str,
+        genes: Sequence[str],
+        *,
+        options: EncoderOptions,
     ) -> None:
         read_run(folder, kind="finetune")
-        self.encoder = open_encoder(encoder, pretrained=pretrained)
+        self.encoder = open_encoder(encoder, **options.as_arguments())
         self.genes, self.folds = (
             tuple(genes),
             models_for_encoder(self.encoder.identity, load_fold_models(folder)),

@@ -109,7 +109,7 @@ def _sources(config: ExplainConfig) -> dict[str, Callable[[], ImagesOfSource]]:
             config.encoder,
             config.features,
             config.genes,
-            pretrained=config.pretrained,
+            options=config.encoder_options,
         )
         return {
             slide: partial(slides.images_of, slide, tile_source, config.top)

@@ -10,7 +10,16 @@ import typer
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.command_line.console import finish_cohort, resolve
-from tcgn_mil.experiments.command_line.options import Out, config_option
+from tcgn_mil.experiments.command_line.options import (
+    EncoderArgument,
+    EncoderModel,
+    EncoderPooling,
+    Out,
+    Pretrained,
+    Untrained,
+    config_option,
+    encoder_options,
+)
 from tcgn_mil.experiments.predict.config import PredictConfig, SlideOptions
 from tcgn_mil.text import preview
 
@@ -21,7 +30,11 @@ def predict(
     slides: Annotated[Path | None, config_option(SlideOptions, "slides")] = None,
     encoder: Annotated[str | None, config_option(SlideOptions, "encoder")] = None,
     mpp: Annotated[float | None, config_option(SlideOptions, "mpp")] = None,
-    pretrained: Annotated[bool, config_option(SlideOptions, "pretrained")] = False,
+    encoder_model: EncoderModel = None,
+    pooling: EncoderPooling = None,
+    encoder_argument: EncoderArgument = None,
+    pretrained: Pretrained = False,
+    untrained: Untrained = False,
     keep_features: Annotated[bool, config_option(SlideOptions, "keep_features")] = False,
     patch_px: Annotated[int | None, config_option(SlideOptions, "patch_px")] = None,
     patch_mpp: Annotated[float | None, config_option(SlideOptions, "patch_mpp")] = None,
@@ -39,7 +52,7 @@ def predict(
     of_slides = {
         "encoder": encoder,
         "mpp": mpp,
-        "pretrained": pretrained or None,
+        **encoder_options(encoder_model, pooling, encoder_argument, pretrained, untrained),
         "keep_features": keep_features or None,
         "patch_px": patch_px,
         "patch_mpp": patch_mpp,
@@ -70,7 +83,15 @@ def _check_options(
     slides: Path | None, features: Path | None, of_slides: Mapping[str, Any]
 ) -> None:
     """Refuse options that would have no effect."""
-    given = [f"--{key.replace('_', '-')}" for key, value in of_slides.items() if value is not None]
+    names = {
+        "encoder_options.model": "encoder-model",
+        "encoder_options.arguments": "encoder-argument",
+    }
+    given = [
+        f"--{names.get(key, key.rpartition('.')[2]).replace('_', '-')}"
+        for key, value in of_slides.items()
+        if value is not None
+    ]
     if slides is None and given:
         raise InputError(
             f"{' and '.join(given)} without --slides would have no effect",

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from tcgn_mil.config import config_class
+from tcgn_mil.settings.encoder import EncoderOptions
 
 TableFormat = Literal["csv", "parquet"]
 
@@ -55,14 +56,16 @@ class SlideOptions:
     )
     encoder: str = Field(
         "encoder/encoder.safetensors",
-        description="With --slides: the encoder of the model's features, as for tcgn-mil encode.",
+        description="With --slides: the encoder of the model's features, in any form that tcgn-mil"
+        " encode takes.",
     )
     mpp: float | None = Field(
         None,
         description="With --slides: µm per pixel of level 0, for slides that do not state it.",
     )
-    pretrained: bool = Field(
-        False, description="With --slides: download the pretrained weights of a timm model."
+    encoder_options: EncoderOptions = Field(
+        default_factory=EncoderOptions,
+        description="How the encoder is built, pooled, and given its weights.",
     )
     keep_features: bool = Field(
         False, description="With --slides: keep the tiles and the features in <out>/work."

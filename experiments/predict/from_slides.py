@@ -91,7 +91,7 @@ def encode_slides(
         asked for, if the folder holds something else, or if no slide could be encoded.
     """
     read_run(model, kind="finetune")
-    identity = open_encoder(options.encoder, pretrained=options.pretrained).identity
+    identity = open_encoder(options.encoder, **options.encoder_options.as_arguments()).identity
     info = models_for_encoder(identity, load_fold_models(model))[0].info
     if identity != info.encoder:
         raise InputError(
@@ -108,7 +108,9 @@ def encode_slides(
     tiled = {name: entry for name, entry in entries.items() if name not in failed}
     if tiled:
         encoding = EncodeSettings(
-            options.encoder, pretrained=options.pretrained, allow_other_size=allow_other_size
+            options.encoder,
+            allow_other_size=allow_other_size,
+            encoder_options=options.encoder_options,
         )
         source = TileSource(tiled, work.tiles)
         done, more = encode_cohort(sorted(tiled), source, encoding, work.features)

@@ -18,16 +18,21 @@ from tcgn_mil.experiments.command_line.console import (
 )
 from tcgn_mil.experiments.command_line.options import (
     Config,
+    EncoderModel,
+    EncoderPooling,
     Out,
     Overrides,
+    Pretrained,
     ShowConfig,
+    Untrained,
     config_option,
+    encoder_options,
 )
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig, SlideCvConfig
 
 Cohort = Annotated[Path | None, config_option(FinetuneConfig, "cohort")]
 Features = Annotated[Path | None, config_option(FinetuneConfig, "features")]
-Encoder = Annotated[Path | None, config_option(FinetuneConfig, "encoder")]
+Encoder = Annotated[str | None, config_option(FinetuneConfig, "encoder")]
 Folds = Annotated[Path | None, config_option(FinetuneConfig, "folds")]
 Model = Annotated[str | None, config_option(FinetuneConfig, "model.kind", "--model")]
 Targets = Annotated[str | None, config_option(FinetuneConfig, "targets")]
@@ -51,6 +56,10 @@ def finetune(
     folds: Folds = None,
     preserve_sites: PreserveSites = False,
     encoder_train: Annotated[str | None, config_option(FinetuneConfig, "encoder_train")] = None,
+    encoder_model: EncoderModel = None,
+    pooling: EncoderPooling = None,
+    pretrained: Pretrained = False,
+    untrained: Untrained = False,
     slides: Annotated[Path | None, config_option(FinetuneConfig, "slides")] = None,
     tiles: Annotated[Path | None, config_option(FinetuneConfig, "tiles")] = None,
     mpp: Annotated[float | None, config_option(FinetuneConfig, "mpp")] = None,
@@ -68,6 +77,7 @@ def finetune(
         "folds": folds,
         "group_by": "site" if preserve_sites else None,
         "encoder_train": encoder_train,
+        **encoder_options(encoder_model, pooling, None, pretrained, untrained),
         "slides": slides,
         "tiles": tiles,
         "mpp": mpp,

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tcgn_mil.config import config_class
 from tcgn_mil.errors import InputError
+from tcgn_mil.settings.encoder import EncoderOptions, LoraSettings
 from tcgn_mil.settings.slide_model import EncoderTrain, MilConfig
 from tcgn_mil.settings.training import TrainingConfig
 
@@ -47,6 +48,10 @@ class EncoderTuning:
         description="Training of the encoder. lr is the learning rate of the aggregator and the"
         " head; layers of the encoder learn more slowly, by layer_decay.",
     )
+    lora: LoraSettings = Field(
+        default_factory=LoraSettings,
+        description="Low-rank adapters of the encoder's attention, with encoder_train=lora.",
+    )
 
 
 @config_class
@@ -57,8 +62,13 @@ class FinetuneConfig:
     features: str = Field("features", description="Folder that tcgn-mil encode wrote.")
     encoder: str | None = Field(
         None,
-        description="Encoder checkpoint of tcgn-mil pretrain that made the features. The additive"
-        " form starts from its head, and the zero-shot baseline predicts with it.",
+        description="Encoder that made the features, in any form that tcgn-mil encode takes. If it"
+        " is a checkpoint of tcgn-mil pretrain, the additive form starts from its head, and the"
+        " zero-shot baseline predicts with it.",
+    )
+    encoder_options: EncoderOptions = Field(
+        default_factory=EncoderOptions,
+        description="How the encoder is built, pooled, and given its weights.",
     )
     folds: str | None = Field(
         None,
@@ -124,9 +134,10 @@ class FinetuneConfig:
     )
     encoder_train: EncoderTrain = Field(
         "none",
-        description="Training of the encoder: none uses stored features as they are; last or"
-        " all, after training on stored features, also fine-tunes the last stage of the encoder or"
-        " all of it with the loss of whole bags, once per fold.",
+        description="Training of the encoder: none uses stored features as they are; last, lora or"
+        " all, after training on stored features, also fine-tunes the last stage of the encoder,"
+        " low-rank adapters of its attention, or all of it, with the loss of whole bags, once per"
+        " fold.",
     )
     slides: str | None = Field(
         None,

@@ -200,14 +200,16 @@ def _folds(config: FinetuneConfig, data: CohortData) -> list[Fold]:
 
 
 def _spot_initialisation(config: FinetuneConfig, data: CohortData) -> SpotInitialisation | None:
+    spots = None
     if config.encoder is not None:
-        return load_spot_initialisation(config.encoder, data)
-    if config.model.form == "additive":
+        spots = load_spot_initialisation(config.encoder, config.encoder_options, data)
+    if spots is None and config.model.form == "additive":
+        given = "no encoder is given" if config.encoder is None else "this encoder has none"
         raise InputError(
-            "model.form=additive starts from the head of an encoder, and no encoder is given",
-            fix="give --encoder, or set model.form=pooled",
+            f"model.form=additive starts from the head of an encoder, and {given}",
+            fix="give --encoder a checkpoint of tcgn-mil pretrain, or set model.form=pooled",
         )
-    return None
+    return spots
 
 
 def _write_cohort(study: SlideLevelStudy, folds: list[Fold]) -> None:

@@ -11,6 +11,7 @@ from pydantic import Field
 from tcgn_mil.config import config_class
 from tcgn_mil.errors import InputError
 from tcgn_mil.settings.augmentation import AugmentConfig
+from tcgn_mil.settings.encoder import EncoderOptions, LoraSettings
 from tcgn_mil.settings.training import TrainingConfig
 
 # The small network of docs/protocol.md, section Baselines.
@@ -131,9 +132,14 @@ class SpotConfig:
         " labelled accordingly.",
     )
     model: str = Field(
-        "tcgn_ti", description="Encoder: tcgn_ti, tcgn_xs, tcgn_tiny, or the name of a timm model."
+        "tcgn_ti",
+        description="Encoder: tcgn_ti, tcgn_xs, tcgn_tiny, the name of a timm model, or any form"
+        " that tcgn-mil encode takes, such as uni2-h or hf-hub:<owner>/<name>.",
     )
-    pretrained: bool = Field(False, description="Download the weights of a timm model.")
+    encoder_options: EncoderOptions = Field(
+        default_factory=EncoderOptions,
+        description="How the encoder is built, pooled, and given its weights.",
+    )
     checkpoint: str | None = Field(
         None,
         description="Weights to start from: those of a TCGN for the same genes, in the published or"
@@ -144,11 +150,14 @@ class SpotConfig:
         description="ImageNet weights of CMT to start the trunk of TCGN from, instead of"
         " checkpoint.",
     )
-    train: Literal["all", "head", "none"] = Field(
+    train: Literal["all", "lora", "head", "none"] = Field(
         "all",
-        description="Part of the network that is trained: all trains end to end; head trains a"
-        " linear layer on the frozen encoder; none fits ridge regression on the features of the"
-        " frozen encoder.",
+        description="Part of the network that is trained: all trains end to end; lora trains"
+        " low-rank adapters of the attention and the head; head trains a linear layer on the frozen"
+        " encoder; none fits ridge regression on the features of the frozen encoder.",
+    )
+    lora: LoraSettings = Field(
+        default_factory=LoraSettings, description="Low-rank adapters, with train=lora."
     )
     input_px: int | None = Field(
         None,

@@ -38,7 +38,7 @@ from tcgn_mil.experiments.spot_level.inputs.targets import panel_counts, usable_
 from tcgn_mil.inference.spots import spot_features
 from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.io.gene_list import read_gene_list
-from tcgn_mil.models.encoders import create_encoder, input_of
+from tcgn_mil.models.encoders import start_encoder
 from tcgn_mil.statistics.gene_metrics import pearson
 from tcgn_mil.statistics.sequencing_depth import depth_adjusted_pearson
 from tcgn_mil.targets.spots import detection
@@ -237,14 +237,13 @@ def _features(
 
     # A network without given weights is random; the seed makes the result repeatable.
     torch.manual_seed(config.training.seed)
-    model = create_encoder(
+    started = start_encoder(
         config.model,
-        0,
         checkpoint=config.checkpoint,
-        pretrained=config.pretrained,
         input_px=config.input_px,
-    ).eval()
-    needs = input_of(model, config.model, config.input_px)
+        **config.encoder_options.as_arguments(),
+    )
+    model, needs = started.model.eval(), started.input_spec
     return {
         name: spot_features(
             model, section.patches(), batch_size=config.training.batch_size, input_spec=needs
@@ -301,7 +300,7 @@ def _labels(config: SpotConfig, folds: Sequence[SectionSplit]) -> list[str]:
     ]
     if config.panel.file is None:
         labels.append("genes were chosen on all sections, tested ones included, as in HEST-Bench")
-    if config.checkpoint is None and not config.pretrained:
+    if config.encoder_options.untrained:
         labels.append("the encoder is untrained: its weights are random")
     if leaking := sorted({name for fold in folds for name in fold.leaking}):
         labels.append(f"patient leakage: {', '.join(leaking)} tested on and also trained on")

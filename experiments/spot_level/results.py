@@ -96,7 +96,7 @@ def average_predictions(
     """
     patches = study.sections[name].patches()
     parts = [
-        item.info.scaler.unscale(predict_section(item.model, item.info, patches, study.config))
+        item.info.head_scaler.unscale(predict_section(item.model, item.info, patches, study.config))
         for item in trained
     ]
     return np.asarray(np.mean(parts, axis=0, dtype=np.float64), dtype=np.float32)

@@ -7,7 +7,7 @@ network whose training was interrupted continues from its saved state.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,9 +29,12 @@ from tcgn_mil.experiments.spot_level.inputs.study import SpotStudy
 from tcgn_mil.inference.spots import predict_spots
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.models import TCGN, load_trunk
-from tcgn_mil.models.encoders import create_encoder, input_of
-from tcgn_mil.models.heads import BeforeLastLayer, HeadOnly, set_last_layer
+from tcgn_mil.models.encoders import StartedEncoder, start_encoder
+from tcgn_mil.models.encoders.sources import TIMM_PREFIX
+from tcgn_mil.models.heads import BeforeLastLayer, HeadOnly, head_of, set_last_layer
+from tcgn_mil.models.lora import add_adapters, merge_adapters
 from tcgn_mil.models.network_input import to_network_input
+from tcgn_mil.settings.encoder import EncoderOptions
 from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR, depth_adjusted_pearson
 from tcgn_mil.training.loop import History, fit
@@ -50,9 +53,9 @@ class Network:
     model: str
     input_px: int | None = None
     train: str = "all"
-    pretrained: bool = False
     checkpoint: str | None = None
     trunk: str | None = None
+    options: EncoderOptions = field(default_factory=EncoderOptions)
 
     @classmethod
     def of(cls, config: SpotConfig) -> Network:
@@ -61,15 +64,15 @@ class Network:
             config.model,
             config.input_px,
             config.train,
-            config.pretrained,
             config.checkpoint,
             config.trunk,
+            config.encoder_options,
         )
 
     @classmethod
     def small(cls) -> Network:
         """Return the small network of docs/protocol.md, section Baselines, randomly initialised."""
-        return cls(SMALL_NETWORK, SMALL_NETWORK_PX)
+        return cls(SMALL_NETWORK, SMALL_NETWORK_PX, options=EncoderOptions(untrained=True))
 
 
 class TrainedNetwork(NamedTuple):
@@ -117,8 +120,8 @@ def train_network(
     # Weights are drawn on the CPU and moved afterwards, so that a seed gives the same network on
     # every device.
     torch.manual_seed(seed)
-    model = start_network(network, study)
-    info = encoder_info(network, study, model, seed=seed)
+    started = start_network(network, study)
+    model, info = started.model, encoder_info(started, study, seed=seed)
     model.to(resolve_device(study.config.training.accelerator))
     if network.train == "none":
         fit_ridge_head(study, model, info)
@@ -146,11 +149,11 @@ def _check_same_study(study: SpotStudy, info: EncoderInfo, seed: int, folder: Pa
             "training sections": made.get("trained_on") == list(study.train),
             "validation sections": made.get("validated_on") == list(study.val),
             "seed": made.get("seed") == seed,
-            "genes": info.panel.hash == study.panel.hash,
+            "genes": info.head_panel.hash == study.panel.hash,
             "training values": np.allclose(
-                info.scaler.mean, study.scaler.mean, rtol=1e-4, atol=1e-5
+                info.head_scaler.mean, study.scaler.mean, rtol=1e-4, atol=1e-5
             )
-            if info.panel.hash == study.panel.hash
+            if info.head_panel.hash == study.panel.hash
             else True,
         }.items()
         if not same
@@ -163,7 +166,7 @@ def _check_same_study(study: SpotStudy, info: EncoderInfo, seed: int, folder: Pa
         )
 
 
-def start_network(network: Network, study: SpotStudy) -> nn.Module:
+def start_network(network: Network, study: SpotStudy) -> StartedEncoder:
     """Return the network before training.
 
     Raises
@@ -171,7 +174,6 @@ def start_network(network: Network, study: SpotStudy) -> nn.Module:
     InputError
         If keys contradict one another, or if weights do not fit the network or the genes.
     """
-    genes = len(study.panel)
     if network.trunk is not None and network.checkpoint is not None:
         raise InputError(
             "both trunk and checkpoint are set, but a network starts from one of them",
@@ -185,43 +187,46 @@ def start_network(network: Network, study: SpotStudy) -> nn.Module:
     # The last layer of a checkpoint has one output for each gene of its own panel, in its order.
     if network.checkpoint is not None:
         check_genes(network.checkpoint, study.panel)
-    model = create_encoder(
+    started = start_encoder(
         network.model,
-        num_classes=genes,
+        len(study.panel),
         checkpoint=network.checkpoint,
-        pretrained=network.pretrained,
         input_px=network.input_px,
+        trains=network.train == "all",
+        **network.options.as_arguments(),
     )
     if network.trunk is not None:
-        if not isinstance(model, TCGN):
+        if not isinstance(started.model, TCGN):
             raise InputError(
                 f"config key trunk is for TCGN, not for {network.model}",
                 fix="give the weights of a timm model as checkpoint",
             )
-        filled = load_trunk(model, network.trunk).filled
+        filled = load_trunk(started.model, network.trunk).filled
         tqdm.write(
-            f"{len(filled)} of {len(model.state_dict())} tensors filled from {network.trunk}"
+            f"{len(filled)} of {len(started.model.state_dict())} tensors filled from"
+            f" {network.trunk}"
         )
-    return model
+    return started
 
 
-def encoder_info(network: Network, study: SpotStudy, model: nn.Module, *, seed: int) -> EncoderInfo:
+def encoder_info(started: StartedEncoder, study: SpotStudy, *, seed: int) -> EncoderInfo:
     """Return the description that is saved with the weights of a network."""
-    needs = input_of(model, network.model, network.input_px)
     provenance = {
         "config": as_plain(study.config),
         "validation": study.split.validation,
         "seed": seed,
         "trained_on": list(study.train),
         "validated_on": list(study.val),
+        "started_from": dict(started.record),
     }
     return EncoderInfo(
-        model=network.model,
+        model=started.name.removeprefix(TIMM_PREFIX),
         panel=study.panel,
         scaler=study.scaler,
         patch=study.patch,
         normalisation=study.config.normalisation,
-        input_spec=needs,
+        input_spec=started.input_spec,
+        architecture=started.architecture,
         provenance=provenance,
     )
 
@@ -267,8 +272,11 @@ def _fit(
     log = TensorBoardLog(folder / "tensorboard")
     # HeadOnly freezes all that is below the head, its normalisation statistics included.
     trained = HeadOnly(model) if network.train == "head" else model
+    if network.train == "lora":
+        add_adapters(model, config.lora)
+        head_of(model).requires_grad_(True)
     with log:
-        return fit(
+        history = fit(
             trained,
             step=step,
             epoch_batches=batches.epoch,
@@ -278,6 +286,9 @@ def _fit(
             description=description,
             on_epoch=log,
         )
+    if network.train == "lora":
+        merge_adapters(model)
+    return history
 
 
 def _training_config(study: SpotStudy, seed: int) -> TrainingConfig:

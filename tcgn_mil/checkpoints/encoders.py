@@ -24,7 +24,8 @@ from tcgn_mil.checkpoints.file_format import (
     write_checkpoint,
 )
 from tcgn_mil.errors import InputError
-from tcgn_mil.models.encoders import create_encoder
+from tcgn_mil.models.encoders import Architecture, build, create_encoder
+from tcgn_mil.models.encoders.sources import TIMM_PREFIX
 from tcgn_mil.models.network_input import TCGN_INPUT, EncoderInput
 from tcgn_mil.models.weights import load_weights
 from tcgn_mil.text import preview
@@ -41,9 +42,10 @@ class EncoderInfo:
     model
         Name for :func:`tcgn_mil.models.create_encoder`.
     panel
-        Genes of the output, in order.
+        Genes of the output, in order; None for an encoder without a head.
     scaler
-        Statistics that turn standardised output into values of `normalisation`.
+        Statistics that turn standardised output into values of `normalisation`; None without a
+        head.
     patch
         Physical size of the patches that the encoder was trained on.
     normalisation
@@ -54,6 +56,9 @@ class EncoderInfo:
     input_spec
         Side of the network's input, and the mean and standard deviation of red, green and blue by
         which images are normalised.
+    architecture
+        Facts from which a pooled transformer is built again, without its source on the hub. None
+        for a model that :func:`tcgn_mil.models.create_encoder` builds by its name.
 
     Raises
     ------
@@ -62,20 +67,42 @@ class EncoderInfo:
     """
 
     model: str
-    panel: GenePanel
-    scaler: TargetScaler
+    panel: GenePanel | None
+    scaler: TargetScaler | None
     patch: PatchSize
     normalisation: str = "library"
     provenance: Mapping[str, Any] = field(default_factory=dict)
     input_spec: EncoderInput = TCGN_INPUT
+    architecture: Architecture | None = None
 
     def __post_init__(self) -> None:
-        px, mean, std = self.input_spec
+        px, mean, std = self.input_spec[:3]
         if px < 1 or not len(mean) == len(std) == 3 or min(std) <= 0:
             raise InputError(
                 f"an encoder cannot have an input of {px} px, mean {mean} and std {std}",
                 fix="give a side of at least 1, three means and three positive deviations",
             )
+
+    @property
+    def head_panel(self) -> GenePanel:
+        """Genes of the head; raises InputError if the encoder has no head."""
+        if self.panel is None:
+            raise _no_head(self.model)
+        return self.panel
+
+    @property
+    def head_scaler(self) -> TargetScaler:
+        """Statistics of the targets of the head; raises InputError if there is no head."""
+        if self.scaler is None:
+            raise _no_head(self.model)
+        return self.scaler
+
+
+def _no_head(model: str) -> InputError:
+    return InputError(
+        f"the encoder {model} has no head for genes",
+        fix="give a checkpoint that tcgn-mil pretrain wrote",
+    )
 
 
 def save_encoder(path: str | Path, model: nn.Module, info: EncoderInfo) -> None:
@@ -90,10 +117,18 @@ def save_encoder(path: str | Path, model: nn.Module, info: EncoderInfo) -> None:
     header = {
         "kind": ENCODER,
         "model": info.model,
-        "input": {"px": spec.size_px, "mean": list(spec.mean), "std": list(spec.std)},
+        "input": {
+            "px": spec.size_px,
+            "mean": list(spec.mean),
+            "std": list(spec.std),
+            "interpolation": spec.interpolation,
+            "resize_px": spec.resize_px,
+        },
         "normalisation": info.normalisation,
         **shared_header(info),
     }
+    if info.architecture is not None:
+        header["architecture"] = info.architecture.as_dict()
     write_checkpoint(path, model, header)
 
 
@@ -113,6 +148,7 @@ def read_encoder_info(path: str | Path) -> EncoderInfo:
             normalisation=header["normalisation"],
             **from_shared_header(header),
             input_spec=_input_spec(header),
+            architecture=_architecture(header),
         )
 
 
@@ -152,12 +188,19 @@ def load_encoder(path: str | Path) -> tuple[nn.Module, EncoderInfo]:
     """
     info = read_encoder_info(path)
     with naming_the_file(path):
-        model = create_encoder(
-            info.model, num_classes=len(info.panel), input_px=info.input_spec.size_px
-        )
+        model = build_encoder(info)
     # Not create_encoder(checkpoint=path): it accepts weights of a timm model without a head.
     load_weights(model, path)
     return model.eval(), info
+
+
+def build_encoder(info: EncoderInfo) -> nn.Module:
+    """Build the encoder that a header describes, with its head and with random weights."""
+    outputs = 0 if info.panel is None else len(info.panel)
+    if info.architecture is not None:
+        return build(info.architecture, outputs)
+    name = info.model.removeprefix(TIMM_PREFIX)
+    return create_encoder(name, outputs, input_px=info.input_spec.size_px)
 
 
 def check_genes(path: str | Path, panel: GenePanel) -> None:
@@ -175,7 +218,7 @@ def check_genes(path: str | Path, panel: GenePanel) -> None:
     if path.suffix != SUFFIX or not header_text(path):
         return
     trained = read_encoder_info(path).panel
-    if trained.hash == panel.hash:
+    if trained is None or trained.hash == panel.hash:
         return
     fix = "set panel.file to the genes of the checkpoint, or start from other weights"
     for panel_with, panel_without, whose in (
@@ -196,4 +239,14 @@ def _input_spec(header: Mapping[str, Any]) -> EncoderInput:
         return TCGN_INPUT
     spec = header["input"]
     mean, std = (tuple(float(value) for value in spec[key]) for key in ("mean", "std"))
-    return EncoderInput(int(spec["px"]), mean, std)
+    # Checkpoints from before these keys were read whole patches, bilinearly.
+    resize = spec.get("resize_px")
+    interpolation = str(spec.get("interpolation", "bilinear"))
+    return EncoderInput(
+        int(spec["px"]), mean, std, interpolation, None if resize is None else int(resize)
+    )
+
+
+def _architecture(header: Mapping[str, Any]) -> Architecture | None:
+    stored = header.get("architecture")
+    return None if stored is None else Architecture(**stored)

@@ -34,12 +34,12 @@ class ModelInfo(Protocol):
     """Facts that encoders and slide models share."""
 
     @property
-    def panel(self) -> GenePanel:
-        """Genes of the output, in order."""
+    def panel(self) -> GenePanel | None:
+        """Genes of the output, in order; None without a head."""
 
     @property
-    def scaler(self) -> TargetScaler:
-        """Statistics of the targets."""
+    def scaler(self) -> TargetScaler | None:
+        """Statistics of the targets; None without a head."""
 
     @property
     def patch(self) -> PatchSize:
@@ -52,14 +52,19 @@ class ModelInfo(Protocol):
 
 def shared_header(info: ModelInfo) -> dict[str, Any]:
     """Return the part of the header that encoders and slide models share."""
+    of_head: dict[str, Any] = {"genes": [], "panel_hash": None, "target": None}
+    if info.panel is not None and info.scaler is not None:
+        of_head = {
+            "genes": list(info.panel.genes),
+            "panel_hash": info.panel.hash,
+            "target": {
+                "transform": info.scaler.transform,
+                "mean": info.scaler.mean.astype(float).tolist(),
+                "std": info.scaler.std.astype(float).tolist(),
+            },
+        }
     return {
-        "genes": list(info.panel.genes),
-        "panel_hash": info.panel.hash,
-        "target": {
-            "transform": info.scaler.transform,
-            "mean": info.scaler.mean.astype(float).tolist(),
-            "std": info.scaler.std.astype(float).tolist(),
-        },
+        **of_head,
         "patch": {"px": info.patch.px, "mpp": info.patch.mpp, "um": info.patch.um},
         "provenance": provenance(**info.provenance),
     }
@@ -67,14 +72,17 @@ def shared_header(info: ModelInfo) -> dict[str, Any]:
 
 def from_shared_header(header: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``panel``, ``scaler``, ``patch`` and ``provenance`` of a header, as arguments."""
-    target = header["target"]
-    return {
-        "panel": GenePanel(tuple(header["genes"])),
-        "scaler": TargetScaler(
+    panel = scaler = None
+    if (target := header["target"]) is not None:
+        panel = GenePanel(tuple(header["genes"]))
+        scaler = TargetScaler(
             target["transform"],
             np.array(target["mean"], np.float32),
             np.array(target["std"], np.float32),
-        ),
+        )
+    return {
+        "panel": panel,
+        "scaler": scaler,
         "patch": PatchSize(int(header["patch"]["px"]), float(header["patch"]["mpp"])),
         "provenance": header["provenance"],
     }
@@ -93,7 +101,7 @@ def write_checkpoint(path: str | Path, model: nn.Module, header: Mapping[str, An
     path = Path(path)
     if path.suffix != SUFFIX:
         raise ValueError(f"{path.name} must end in {SUFFIX}")
-    target = header["target"]
+    target = header["target"] or {"mean": [], "std": []}
     not_finite = [
         gene
         for gene, mean, std in zip(header["genes"], target["mean"], target["std"], strict=True)
@@ -179,7 +187,8 @@ def read_header(path: str | Path, *, kind: str) -> dict[str, Any]:
             "was written by a later version of this package", path=path, fix="upgrade tcgn-mil"
         )
     with naming_the_file(path):
-        if GenePanel(tuple(header["genes"])).hash != header["panel_hash"]:
+        stated = header["panel_hash"]
+        if stated is not None and GenePanel(tuple(header["genes"])).hash != stated:
             raise InputError(
                 "its gene list does not match its panel hash, so the header was changed",
                 path=path,

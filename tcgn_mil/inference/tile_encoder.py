@@ -6,8 +6,10 @@ The batches are pairs of pixels and coordinates; where they come from is not kno
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +18,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tcgn_mil.checkpoints import load_encoder, weights_digest
+from tcgn_mil.checkpoints.file_format import SUFFIX, header_text
 from tcgn_mil.errors import InputError
-from tcgn_mil.models import TCGN, create_encoder, fold_for_inference, input_of
+from tcgn_mil.models import TCGN, fold_for_inference
+from tcgn_mil.models.encoders import Architecture, pool_own_tokens, start_encoder
 from tcgn_mil.models.network_input import TCGN_INPUT, EncoderInput, to_network_input
-from tcgn_mil.types.tile_geometry import PatchSize
+from tcgn_mil.pathology import Pooling, Scalar, pooled_name
+from tcgn_mil.types.tile_geometry import PatchSize, check_patch
 
-TIMM_PREFIX = "timm:"
+UNTRAINED = "untrained:"  # beginning of the identity of an encoder with random weights
+AUTO = "auto"
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+# Tiles of the registry's encoders may differ by this much in µm per pixel, and their side by the
+# second factor: groups feed 256 px to encoders of 224 px, but not 512 px.
+_MPP_TOLERANCE, _SIDE_TOLERANCE = 0.05, 1.25
 
 
 @dataclass(frozen=True)
@@ -35,65 +44,172 @@ class TileEncoder:
         Encoder without its head, in evaluation mode. It maps images (B, 3, size_px, size_px) to
         features (B, D).
     identity
-        Name and digest of the weights, as feature files hold it.
+        Name, pooling and digest of the weights, as feature files hold it. It starts with
+        `UNTRAINED` if the weights are random.
     patch
         Physical size of the patches that it was trained on; None if unknown (timm models).
     input_spec
         Size and normalisation of the images that it reads.
+    precision
+        Precision in which it runs on a GPU if the user chooses none.
+    record
+        Source, revision, licence and citation of the weights.
+    is_pathology
+        Whether `patch` is that of an entry of the registry, which stands for a resolution more than
+        for an exact side.
+    architecture
+        Facts from which a pooled transformer is built again; None if its name is enough.
     """
 
     model: nn.Module
     identity: str
     patch: PatchSize | None
     input_spec: EncoderInput = TCGN_INPUT
+    precision: str = "32-true"
+    record: Mapping[str, str] = field(default_factory=dict)
+    is_pathology: bool = False
+    architecture: Architecture | None = None
 
     def features(self, pixels: Tensor) -> Tensor:
         """Map pixels (B, P, P, 3) uint8 to features (B, D)."""
-        return self.model(to_network_input(pixels, self.input_spec))
+        return pool_own_tokens(self.model, self.model(to_network_input(pixels, self.input_spec)))
+
+    def check_tiles(self, patch: PatchSize, *, allow: bool = False) -> None:
+        """Check that tiles have the physical size that the encoder was trained on.
+
+        Raises
+        ------
+        InputError
+            If the sizes differ and `allow` is False. An encoder of the registry accepts another
+            side within a factor of 1.25, if the µm per pixel differ by at most 5 %.
+        """
+        if self.patch is None or allow:
+            return
+        if not self.is_pathology:
+            check_patch(self.patch, patch)
+            return
+        same_mpp = math.isclose(patch.mpp, self.patch.mpp, rel_tol=_MPP_TOLERANCE)
+        factor = patch.px / self.patch.px
+        if not (same_mpp and 1 / _SIDE_TOLERANCE <= factor <= _SIDE_TOLERANCE):
+            name = self.identity.removeprefix(UNTRAINED).partition("[")[0]
+            raise InputError(
+                f"{name} was trained on tiles of {self.patch}, these are {patch}",
+                fix=f"tile with --encoder {name}, or pass --allow-other-size",
+            )
+
+    def precision_on(self, device: torch.device, chosen: str = AUTO) -> str:
+        """Return the precision for a device: the chosen one, or for ``auto`` the encoder's own.
+
+        The encoder's own precision is for GPUs; on a CPU, half precision is slow.
+        """
+        if chosen != AUTO:
+            return chosen
+        return self.precision if device.type == "cuda" else "32-true"
 
 
-def open_encoder(source: str, *, pretrained: bool = False) -> TileEncoder:
-    """Open an encoder from a checkpoint, or a model of timm.
+def open_encoder(
+    source: str,
+    *,
+    model: str | None = None,
+    pooling: Pooling | None = None,
+    arguments: Mapping[str, Scalar] | None = None,
+    pretrained: bool = False,
+    untrained: bool = False,
+) -> TileEncoder:
+    """Open an encoder: a checkpoint, one of the registry, of a hub or folder, or a model of timm.
 
     Parameters
     ----------
     source
-        Path of an ``encoder.safetensors``, or ``timm:`` and the name of a model, such as
-        ``timm:resnet18``.
+        Path of an ``encoder.safetensors``; a name of the registry such as ``uni2-h``
+        (:mod:`tcgn_mil.pathology`); ``hf-hub:owner/name@revision``; ``local-dir:folder``;
+        ``timm:resnet18``; a YAML file with an entry; or a file of weights with `model`.
+    model
+        Name in the registry or of timm that a file or folder of weights belongs to.
+    pooling
+        Pooling of a transformer's tokens, ``cls``, ``mean`` or ``cls+mean``; None for its own.
+    arguments
+        Arguments of the model that replace those of the registry.
     pretrained
-        Whether to download the weights of a timm model. Otherwise they are random, but always the
-        same.
+        Whether to download the weights of a timm model.
+    untrained
+        Whether to use random weights, always the same ones.
 
     Raises
     ------
     InputError
-        If the checkpoint cannot be read, timm has no such model, or its weights cannot be
-        downloaded.
+        If there is no such encoder; its weights are missing, cannot be downloaded or do not fit; or
+        a timm model is named with neither `pretrained` nor `untrained`.
 
     Examples
     --------
     >>> import torch
-    >>> encoder = open_encoder("timm:resnet10t")
+    >>> encoder = open_encoder("timm:resnet10t", untrained=True)
     >>> pixels = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
     >>> with torch.inference_mode():
     ...     encoder.features(pixels).shape
     torch.Size([2, 512])
     """
-    if source.startswith(TIMM_PREFIX):
-        return _open_timm(source.removeprefix(TIMM_PREFIX), pretrained=pretrained)
-    model, info = load_encoder(source)
-    identity = f"{info.model}-{weights_digest(model)}"
-    model.reset_classifier(0)  # type: ignore[operator]
-    return TileEncoder(model, identity, info.patch, info.input_spec)
-
-
-def _open_timm(name: str, *, pretrained: bool) -> TileEncoder:
+    if is_own_checkpoint(source):
+        return _open_checkpoint(source, model, pooling, pretrained or untrained)
     # The CPU's generator alone is seeded, and fork_rng restores it afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(0)
-        model = create_encoder(name, num_classes=0, pretrained=pretrained).eval()
+        started = start_encoder(
+            source,
+            model=model,
+            pooling=pooling,
+            arguments=arguments,
+            pretrained=pretrained,
+            untrained=untrained,
+        )
+    network = started.model.eval()
+    own_pooling = started.architecture.pooling if started.architecture else None
+    identity = f"{pooled_name(started.name, own_pooling)}-{weights_digest(network)}"
+    entry = started.entry
     return TileEncoder(
-        model, f"{TIMM_PREFIX}{name}-{weights_digest(model)}", None, input_of(model, name)
+        network,
+        f"{UNTRAINED}{identity}" if started.is_untrained else identity,
+        entry.patch if entry else None,
+        started.input_spec,
+        precision=entry.precision if entry else "32-true",
+        record=started.record,
+        is_pathology=entry is not None,
+        architecture=started.architecture,
+    )
+
+
+def is_own_checkpoint(source: str) -> bool:
+    """Return whether an encoder is named by the path of a checkpoint of this package."""
+    path = Path(source)
+    if path.suffix != SUFFIX:
+        return False
+    # A path that is not there is most likely that of a checkpoint, whose error says how to make it.
+    return not path.exists() or header_text(path) is not None
+
+
+def _open_checkpoint(
+    source: str, model: str | None, pooling: Pooling | None, other_weights: bool
+) -> TileEncoder:
+    """Open a checkpoint of this package, which says by itself how it is built and pooled."""
+    if model is not None or pooling is not None or other_weights:
+        raise InputError(
+            "is a checkpoint of this package, which holds its model, pooling and weights",
+            path=source,
+            fix="remove --encoder-model, --pooling, --pretrained and --untrained",
+        )
+    network, info = load_encoder(source)
+    own_pooling = info.architecture.pooling if info.architecture else None
+    identity = f"{pooled_name(info.model, own_pooling)}-{weights_digest(network)}"
+    network.reset_classifier(0)  # type: ignore[operator]
+    record = {"source": Path(source).name}
+    return TileEncoder(
+        network,
+        identity,
+        info.patch,
+        info.input_spec,
+        record=record,
+        architecture=info.architecture,
     )
 
 
@@ -102,7 +218,7 @@ def encode_tiles(
     batches: Iterable[tuple[NDArray[np.uint8], NDArray[np.int64]]],
     *,
     device: torch.device,
-    precision: str = "32-true",
+    precision: str = AUTO,
     dtype: type[np.floating] = np.float16,
 ) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
     """Encode batches of tiles one after the other.
@@ -116,7 +232,7 @@ def encode_tiles(
     device
         Device of the encoder.
     precision
-        ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        ``auto`` (the encoder's own on a GPU), ``32-true``, ``bf16-mixed`` or ``16-mixed``.
     dtype
         Dtype of the features that are returned.
 
@@ -135,12 +251,12 @@ def encode_tiles(
     >>> import torch
     >>> batch = np.zeros((2, 112, 112, 3), np.uint8), np.array([[0, 0], [112, 0]])
     >>> features, coords = encode_tiles(
-    ...     open_encoder("timm:resnet10t"), [batch], device=torch.device("cpu")
+    ...     open_encoder("timm:resnet10t", untrained=True), [batch], device=torch.device("cpu")
     ... )
     >>> features.shape, features.dtype, coords.tolist()
     ((2, 512), dtype('float16'), [[0, 0], [112, 0]])
     """
-    encoder, mixed = prepared(encoder, device, precision)
+    encoder, mixed = prepared(encoder, device, encoder.precision_on(device, precision))
     features: list[NDArray[np.floating]] = []
     coords: list[NDArray[np.int64]] = []
     for pixels, positions in batches:

@@ -50,6 +50,7 @@ def write_features(
     *,
     encoder: str,
     colour: NDArray[np.floating] | None = None,
+    **made_by: Any,
 ) -> None:
     """Write the features of a slide atomically.
 
@@ -67,6 +68,8 @@ def write_features(
     colour
         (N, 30) colour statistics of the tiles, from which the colour baseline is fitted. None to
         store none.
+    **made_by
+        Values to add to the provenance.
 
     Raises
     ------
@@ -93,7 +96,9 @@ def write_features(
         tiles.stain,
         tiling=tiles.settings,
     )
-    write_feature_blocks(path, [features], tiles.coords, info, dtype=features.dtype, colour=colour)
+    write_feature_blocks(
+        path, [features], tiles.coords, info, dtype=features.dtype, colour=colour, **made_by
+    )
 
 
 def write_feature_blocks(

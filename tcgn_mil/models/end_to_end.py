@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tcgn_mil.errors import InputError
 from tcgn_mil.layers.checkpointing import call, checkpointed
 from tcgn_mil.models.encoders import encoder_features
+from tcgn_mil.models.lora import ADAPTER
 from tcgn_mil.models.network_input import EncoderInput, to_network_input
 from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.settings.slide_model import EncoderTrain
@@ -41,7 +42,8 @@ class BagNetwork(nn.Module):
         Size and normalisation of the images that the encoder reads.
     train_encoder
         Part of the encoder that is trained: ``none``, ``last`` (its last stage and what follows it)
-        or ``all``. The regressor is always trained.
+        ``lora`` (adapters that were added to it before), or ``all``. The regressor is always
+        trained.
 
     Raises
     ------
@@ -59,7 +61,7 @@ class BagNetwork(nn.Module):
         super().__init__()
         self.encoder, self.regressor, self.input_spec = encoder, regressor, input_spec
         self._layers = layers_of(encoder)
-        self._checkpoints = train_encoder == "all"
+        self._checkpoints = train_encoder in ("all", "lora")
         trained = trained_parameters(encoder, train_encoder)
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad_(name in trained)
@@ -160,6 +162,8 @@ def trained_parameters(encoder: nn.Module, which: EncoderTrain) -> set[str]:
         for name, parameter in encoder.named_parameters()
         if id(parameter) not in head
     }
+    if which == "lora":
+        return {name for name in trunk if ADAPTER in name}
     if which != "last":
         return set(trunk) if which == "all" else set()
     layers = {

@@ -28,18 +28,25 @@ class EncoderInput(NamedTuple):
     mean, std
         Mean and standard deviation of red, green and blue in [0, 1], by which the images are
         normalised.
+    interpolation
+        Interpolation by which patches are resized, ``bilinear`` or ``bicubic``.
+    resize_px
+        Side to which patches are resized before the centre is cut out, at least `size_px`. None if
+        the whole patch is read.
     """
 
     size_px: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    interpolation: str = "bilinear"
+    resize_px: int | None = None
 
 
 TCGN_INPUT = EncoderInput(IMAGE_PX, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def to_network_input(patches: Tensor, input_spec: EncoderInput = TCGN_INPUT) -> Tensor:
-    """Normalise pixels and resize them bilinearly to the size of the network.
+    """Normalise pixels, resize them, and cut out the centre if the network reads only that.
 
     Parameters
     ----------
@@ -72,16 +79,21 @@ def to_network_input(patches: Tensor, input_spec: EncoderInput = TCGN_INPUT) -> 
         raise ValueError(
             f"patches are {patches.dtype} {tuple(patches.shape)}; give uint8 (B, P, P, 3)"
         )
-    size_px, mean, std = input_spec
+    size_px, mean, std, interpolation, resize_px = input_spec
+    resize_px = resize_px or size_px
     pixels = patches.float()
     # The pixels are normalised while they are few. The weights of the interpolation sum to one, so
     # the result is the same as after it.
     pixels.sub_(pixels.new_tensor(mean) * 255).div_(pixels.new_tensor(std) * 255)
     images = pixels.permute(0, 3, 1, 2)  # (B, 3, P, P)
     side = max(patches.shape[1:3])
-    if side == size_px == min(patches.shape[1:3]):
-        return images
-    # Antialiasing changes nothing if images are enlarged, and doubles the time.
-    return nn.functional.interpolate(
-        images, size=(size_px, size_px), mode="bilinear", antialias=side > size_px
-    )
+    if not side == resize_px == min(patches.shape[1:3]):
+        # Antialiasing changes nothing if images are enlarged, and doubles the time.
+        images = nn.functional.interpolate(
+            images,
+            size=(resize_px, resize_px),
+            mode=interpolation,
+            antialias=side > resize_px,
+        )
+    start = (resize_px - size_px) // 2
+    return images[:, :, start : start + size_px, start : start + size_px]

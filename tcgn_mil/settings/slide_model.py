@@ -12,7 +12,7 @@ from tcgn_mil.errors import InputError
 Kind = Literal["auto", "attention", "ridge", "kernel"]
 Form = Literal["pooled", "additive"]
 Input = Literal["auto", "standardise", "ranks"]
-EncoderTrain = Literal["none", "last", "all"]
+EncoderTrain = Literal["none", "last", "lora", "all"]
 
 
 @config_class

@@ -168,7 +168,7 @@ def test_a_file_from_before_encoders_had_an_input_has_tcgns(
         encoder_path, lambda meta: {key: value for key, value in meta.items() if key != "input"}
     )
     loaded, info = load_encoder(encoder_path)
-    assert info.input_spec == (224, IMAGENET_MEAN, IMAGENET_STD)
+    assert info.input_spec == EncoderInput(224, IMAGENET_MEAN, IMAGENET_STD)
     assert weights_digest(loaded) == weights_digest(encoder)
 
 

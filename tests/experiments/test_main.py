@@ -273,7 +273,15 @@ def test_any_timm_model_encodes(run, demo: Path, tmp_path: Path) -> None:
     out = tmp_path / "features"
     assert (
         run(
-            "encode", slide, "--tiles", demo / "tiles", "--encoder", "timm:resnet10t", "--out", out
+            "encode",
+            slide,
+            "--tiles",
+            demo / "tiles",
+            "--encoder",
+            "timm:resnet10t",
+            "--untrained",
+            "--out",
+            out,
         )[0]
         == 0
     )
@@ -281,7 +289,7 @@ def test_any_timm_model_encodes(run, demo: Path, tmp_path: Path) -> None:
 
     features, coords, info = read_features(out / f"{slide.stem}.h5")
     assert features.shape == (len(coords), 512)
-    assert info.encoder.startswith("timm:resnet10t-")
+    assert info.encoder.startswith("untrained:timm:resnet10t-")
 
 
 def test_models_refuse_features_of_another_encoder(
@@ -290,7 +298,15 @@ def test_models_refuse_features_of_another_encoder(
     slide = sorted((demo / "cohort" / "slides").glob("*.tiff"))[0]
     features = tmp_path / "features"
     run(
-        "encode", slide, "--tiles", demo / "tiles", "--encoder", "timm:resnet10t", "--out", features
+        "encode",
+        slide,
+        "--tiles",
+        demo / "tiles",
+        "--encoder",
+        "timm:resnet10t",
+        "--untrained",
+        "--out",
+        features,
     )
     message = refused(
         "predict",
@@ -549,6 +565,8 @@ def test_spot_cv_from_the_command_line(run, refused, tmp_path: Path) -> None:
         spots,
         "--set",
         "model=resnet10t",
+        "--set",
+        "encoder_options.untrained=true",
         "--set",
         "input_px=32",
         "--set",

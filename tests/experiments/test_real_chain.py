@@ -100,6 +100,8 @@ def test_patients_cross_validated(
         "--set",
         "model=resnet10t",
         "--set",
+        "encoder_options.untrained=true",
+        "--set",
         "input_px=32",
         "--set",
         "train=none",

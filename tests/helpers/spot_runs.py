@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tcgn_mil.experiments.spot_level.config import SpotConfig, TargetConfig
+from tcgn_mil.settings.encoder import EncoderOptions
 from tcgn_mil.settings.training import TrainingConfig
 
 PATIENTS = {"A1": "A", "A2": "A", "B1": "B", "C1": "C", "D1": "D"}
@@ -19,6 +20,7 @@ def config_of(spots: Path, **changes: Any) -> SpotConfig:
     config = SpotConfig(
         spots=str(spots),
         model="resnet10t",
+        encoder_options=EncoderOptions(untrained=True),
         input_px=32,
         n_folds=2,
         training=TRAINING,

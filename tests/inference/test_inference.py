@@ -134,7 +134,7 @@ def test_a_checkpoint_of_a_timm_model_is_given_its_own_input(
     path = tmp_path / "encoder.safetensors"
     save_encoder(path, resnet, info)
     encoder = open_encoder(str(path))
-    assert (encoder.input_spec, encoder.patch) == ((64, MEAN, STD), PATCH)
+    assert (encoder.input_spec, encoder.patch) == (EncoderInput(64, MEAN, STD), PATCH)
     assert encoder.identity.startswith("resnet10t-")
     found, _ = encode_tiles(encoder, cut(3, 2), device=CPU, dtype=np.float32)
     own_input = {"input_spec": EncoderInput(64, MEAN, STD)}
@@ -168,10 +168,10 @@ def test_views_are_averaged(resnet: nn.Module, count: int) -> None:
 
 def test_a_timm_encoder_is_always_the_same_and_leaves_seeds_alone() -> None:
     torch.manual_seed(5)
-    first = open_encoder("timm:resnet10t")
+    first = open_encoder("timm:resnet10t", untrained=True)
     assert torch.equal(torch.rand(1), torch.rand(1, generator=torch.Generator().manual_seed(5)))
-    assert first.identity == open_encoder("timm:resnet10t").identity
-    assert first.identity.startswith("timm:resnet10t-")
+    assert first.identity == open_encoder("timm:resnet10t", untrained=True).identity
+    assert first.identity.startswith("untrained:timm:resnet10t-")
     assert first.patch is None
     features, _ = encode_tiles(first, cut(2, 2), device=CPU)
     assert features.shape == (2, 512)
@@ -182,8 +182,10 @@ def test_unknown_encoders_are_refused() -> None:
         InputError, match=r"timm has no model 'resnet10'.* did you mean .*resnet10t"
     ):
         open_encoder("timm:resnet10")
-    with pytest.raises(InputError, match="no such encoder checkpoint"):
+    with pytest.raises(InputError, match=r"which weights resnet10t .* --pretrained .* --untrained"):
         open_encoder("resnet10t")
+    with pytest.raises(InputError, match="no such encoder checkpoint"):
+        open_encoder("encoder.safetensors")
     with pytest.raises(InputError, match="no weights of tcgn_tiny to download"):
         open_encoder("timm:tcgn_tiny", pretrained=True)
 

@@ -21,7 +21,6 @@ from tcgn_mil.models import (
     create_encoder,
     create_model,
     encoder_features,
-    encoders,
     input_of,
     register_encoder,
 )
@@ -103,7 +102,7 @@ def test_weights_that_cannot_be_downloaded_are_an_input_error(
     def offline(*_: Any, **__: Any) -> None:
         raise OSError("no network\nand more")
 
-    monkeypatch.setattr(encoders.timm, "create_model", offline)
+    monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(
         InputError, match=r"weights of timm model 'resnet10t' cannot be loaded \(no network\)"
     ):

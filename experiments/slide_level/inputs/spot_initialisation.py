@@ -18,10 +18,11 @@ from tqdm import tqdm
 from tcgn_mil.checkpoints import load_encoder
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
-from tcgn_mil.inference.tile_encoder import open_encoder
+from tcgn_mil.inference.tile_encoder import is_own_checkpoint, open_encoder
 from tcgn_mil.io.feature_files import read_features
 from tcgn_mil.models.heads import SpotHead, SpotHidden, head_of, last_layer
 from tcgn_mil.models.tcgn import ExpressionHead
+from tcgn_mil.settings.encoder import EncoderOptions
 from tcgn_mil.types.genes import GenePanel
 
 _TILES_AT_ONCE = 8192
@@ -105,8 +106,24 @@ def _shared_genes(panel: GenePanel, spots: GenePanel) -> tuple[list[int], NDArra
     return [row[gene] for gene in panel.genes if gene in row], shared
 
 
-def load_spot_initialisation(path: str | Path, data: CohortData) -> SpotInitialisation:
+def load_spot_initialisation(
+    path: str, options: EncoderOptions, data: CohortData
+) -> SpotInitialisation | None:
     """Read the head of an encoder, and pass the tiles of all patients through it.
+
+    Parameters
+    ----------
+    path
+        The encoder, in any form that ``tcgn-mil encode`` takes.
+    options
+        How it is built, pooled, and given its weights.
+    data
+        The cohort.
+
+    Returns
+    -------
+    SpotInitialisation or None
+        None if the encoder has no head for genes, because it was not trained on spots.
 
     Raises
     ------
@@ -114,14 +131,18 @@ def load_spot_initialisation(path: str | Path, data: CohortData) -> SpotInitiali
         If the encoder is not the one that made the features, if its head is not one of this
         project, or if it shares no gene with the cohort.
     """
-    identity = open_encoder(str(path)).identity
+    identity = open_encoder(path, **options.as_arguments()).identity
     if identity != data.encoder:
         raise InputError(
             f"is {identity}, but the features were made by {data.encoder}",
             path=path,
             fix="give --encoder the one that made the features, or encode the slides with this one",
         )
+    if not is_own_checkpoint(path):
+        return None
     model, info = load_encoder(path)
+    if info.panel is None:
+        return None
     if not set(info.panel.genes) & set(data.genes):
         raise InputError(
             f"shares no gene with the cohort; it has for example {info.panel.genes[0]}, and the"

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from tcgn_mil.batches.pixel_bags import PixelBags, PixelBatch
 from tcgn_mil.checkpoints import EncoderInfo, load_encoder, save_encoder
@@ -32,8 +33,9 @@ from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
 from tcgn_mil.experiments.slide_level.inputs.pixels import SlidePixels
-from tcgn_mil.inference.tile_encoder import open_encoder
+from tcgn_mil.inference.tile_encoder import UNTRAINED, is_own_checkpoint, open_encoder
 from tcgn_mil.models.end_to_end import BagNetwork
+from tcgn_mil.models.lora import add_adapters, merge_adapters
 from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.training.loop import History, fit
@@ -100,7 +102,9 @@ def tune(
         Seed of the order of patients, the sampled tiles and dropout.
     """
     assert config.encoder is not None  # FinetuneConfig refuses encoder_train without an encoder
-    encoder, info = load_encoder(config.encoder)
+    encoder, info = _load(config, data)
+    if config.encoder_train == "lora":
+        add_adapters(encoder, config.tuning.lora)
     regressor = SlideRegressor(frozen.in_features, frozen.num_genes, frozen.config)
     regressor.load_state_dict(frozen.state_dict())
     network = BagNetwork(encoder, regressor, info.input_spec, config.encoder_train)
@@ -118,11 +122,34 @@ def tune(
     if history.best_score <= start:
         return TunedFold(frozen, data.encoder, history.epochs, None, start)
     network.cpu()
+    if config.encoder_train == "lora":
+        merge_adapters(encoder)
     path = out_dir / f"encoder{fold.index}.safetensors"
     save_encoder(path, encoder, _tuned_info(config, info, fold))
     slides = _encode(pixels, fold.test, path, out_dir / FEATURES / f"fold{fold.index}", config)
     identity = open_encoder(str(path)).identity
     return TunedFold(regressor.eval(), identity, history.epochs, slides, start)
+
+
+def _load(config: FinetuneConfig, data: CohortData) -> tuple[nn.Module, EncoderInfo]:
+    """Load the encoder with the facts that are saved with it after tuning."""
+    assert config.encoder is not None
+    if is_own_checkpoint(config.encoder):
+        return load_encoder(config.encoder)
+    opened = open_encoder(config.encoder, **config.encoder_options.as_arguments())
+    name = opened.identity.removeprefix(UNTRAINED).partition("[")[0]
+    if opened.architecture is None:
+        name = name.rpartition("-")[0]  # without the digest of the weights
+    info = EncoderInfo(
+        name,
+        panel=None,
+        scaler=None,
+        patch=data.patch,
+        input_spec=opened.input_spec,
+        architecture=opened.architecture,
+        provenance={"started_from": dict(opened.record)},
+    )
+    return opened.model, info
 
 
 def _fit(

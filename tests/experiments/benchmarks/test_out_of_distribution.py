@@ -67,7 +67,7 @@ def test_stain_and_scanner_change_the_colours() -> None:
 
 def test_synthetic_patients_have_tiles_of_tissue() -> None:
     config = synthetic_config(0, 6)
-    encoder = open_encoder("timm:resnet10t")
+    encoder = open_encoder("timm:resnet10t", untrained=True)
     plain, small = (
         next(synthetic_patients(config, config.patients[:1], kind, encoder))
         for kind in ("plain", "33 µm")

@@ -56,6 +56,7 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             folder,
             "--encoder",
             "timm:test_resnet",
+            "--untrained",
             "--device",
             "cpu",
         ]

@@ -14,6 +14,7 @@ from tcgn_mil.experiments.explain.images import ExplainedSlides
 from tcgn_mil.inference.fold_models import load_fold_models, union_panel
 from tcgn_mil.inference.patients import predict_patient
 from tcgn_mil.io.feature_files import find_features
+from tcgn_mil.settings.encoder import EncoderOptions
 
 GENES = ("SYN_IMMUNE_01", "SYN_NULL_01")
 
@@ -69,12 +70,12 @@ def test_a_slide_that_cannot_be_explained_costs_a_row(
 def test_the_encoder_has_to_be_that_of_the_features(demo: Path) -> None:
     with pytest.raises(
         InputError,
-        match=r"timm:resnet10t: is timm:resnet10t-\w+, but the slide model reads .* tcgn_tiny",
+        match=r"is untrained:timm:resnet10t-\w+, but the slide model reads .* tcgn_tiny",
     ):
         ExplainedSlides(
             str(demo / "slide-model"),
             "timm:resnet10t",
             str(demo / "features"),
             GENES[:1],
-            pretrained=False,
+            options=EncoderOptions(untrained=True),
         )

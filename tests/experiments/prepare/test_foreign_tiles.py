@@ -71,6 +71,7 @@ def test_exported_tiles_encode_to_the_same_features(
             folder,
             "--encoder",
             "timm:test_resnet",
+            "--untrained",
             "--device",
             "cpu",
             "--out",

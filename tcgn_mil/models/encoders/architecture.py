@@ -1,0 +1,212 @@
+"""Facts from which a vision transformer is built again, without its source on the hub."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+import torch
+from timm import layers as timm_layers
+from torch import Tensor, nn
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.models.encoders.token_pooling import PooledEncoder
+from tcgn_mil.models.encoders.transformers_models import build_transformers
+from tcgn_mil.models.published import check_tensors
+from tcgn_mil.models.weights import check_finite, read_tensors
+from tcgn_mil.pathology import Pooling, Scalar
+
+# Classes that an argument of timm may name, as text in YAML and JSON.
+_CLASSES: Mapping[str, Any] = {
+    "SwiGLUPacked": timm_layers.SwiGLUPacked,
+    "SwiGLU": timm_layers.SwiGLU,
+    "GluMlp": timm_layers.GluMlp,
+    "SiLU": nn.SiLU,
+    "GELU": nn.GELU,
+}
+_CLASS_ARGUMENTS = ("mlp_layer", "act_layer")
+# A file of weights stores at least this many bytes for each parameter (half precision).
+_BYTES_PER_PARAMETER = 2
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A vision transformer without its weights.
+
+    Attributes
+    ----------
+    library
+        Package that builds it, ``timm`` or ``transformers``.
+    name
+        Model of timm, or class of transformers.
+    pooling
+        Pooling of its tokens.
+    arguments
+        Arguments of the model. A class is given by its name.
+    """
+
+    library: Literal["timm", "transformers"]
+    name: str
+    pooling: Pooling
+    arguments: Mapping[str, Scalar]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, as a checkpoint's header holds them."""
+        return {**asdict(self), "arguments": dict(self.arguments)}
+
+    def for_input(self, input_px: int | None) -> Architecture:
+        """Return the architecture for images of another side.
+
+        A transformer of timm with ``dynamic_img_size`` reads any size, and one of transformers
+        interpolates its positions; others are built for one size.
+        """
+        fixed = self.library == "timm" and not self.arguments.get("dynamic_img_size")
+        if input_px is None or not fixed:
+            return self
+        return replace(self, arguments={**self.arguments, "img_size": input_px})
+
+
+def build_trunk(architecture: Architecture) -> Any:
+    """Build a transformer with random weights and without a head.
+
+    Raises
+    ------
+    InputError
+        If the package has no such model, or does not know an argument.
+    """
+    arguments = {
+        key: _value(key, value)
+        for key, value in architecture.arguments.items()
+        if key != "global_pool"  # the pooling is ours
+    }
+    try:
+        if architecture.library == "transformers":
+            return build_transformers(architecture.name, arguments)
+        if not timm.is_model(architecture.name):
+            raise InputError(
+                f"timm has no model {architecture.name!r}", fix="check it, or upgrade timm"
+            )
+        return timm.create_model(architecture.name, num_classes=0, **arguments)
+    except InputError:
+        raise
+    except (TypeError, ValueError, AssertionError, RuntimeError, AttributeError) as error:
+        raise InputError(
+            f"{architecture.library} cannot build {architecture.name} with {arguments}"
+            f" ({str(error).splitlines()[0]})",
+            fix="correct the arguments (encoder_options.arguments, or those of the YAML entry)",
+        ) from error
+
+
+def build(architecture: Architecture, num_classes: int) -> PooledEncoder:
+    """Build an encoder with random weights and a head for `num_classes` genes (0 for none).
+
+    Examples
+    --------
+    >>> small = {"embed_dim": 24, "depth": 1, "num_heads": 2}
+    >>> vit = Architecture("timm", "vit_tiny_patch16_224", "cls+mean", small)
+    >>> build(vit, num_classes=3).head
+    Linear(in_features=48, out_features=3, bias=True)
+    """
+    return PooledEncoder(build_trunk(architecture), architecture.pooling, num_classes)
+
+
+def load_pooled_weights(model: PooledEncoder, path: Path, name: str) -> None:
+    """Load a file of weights into an encoder whose trunk is a transformer of timm.
+
+    The file has the names of timm's model, or those of a checkpoint of this package. timm's own
+    conversions are applied, such as that of DINOv2's names and of positions for another size. The
+    tensors must then fit exactly; only those of a classifier are left out. The head stays random
+    unless a checkpoint has one of its size.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read safely, does not fit, or holds values that are not finite.
+    """
+    try:
+        trunk: Any = model.trunk
+        tensors, head = _split_checkpoint(model, read_tensors(path))
+        tensors, own = converted(trunk, tensors), trunk.state_dict()
+        classifiers = trunk.pretrained_cfg.get("classifier") or ()
+        heads = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
+        ignored = tuple(f"{head}." for head in heads)
+        wanted = {
+            key: value
+            for key, value in tensors.items()
+            if key in own or not key.startswith(ignored or ("\0",))
+        }
+        check_finite(wanted)
+        check_tensors(
+            wanted,
+            {key: value.shape for key, value in own.items()},
+            name,
+            fix="check that the file is that of this encoder, and that it was copied as a whole",
+        )
+    except InputError as error:
+        raise InputError(error.reason, path=path, fix=error.fix) from None
+    trunk.load_state_dict(wanted)
+    if head:
+        model.head.load_state_dict(head)
+
+
+def _split_checkpoint(
+    model: PooledEncoder, tensors: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the tensors of the trunk by their own names, and those of the head if it fits."""
+    prefix = "trunk."
+    if not any(key.startswith(prefix) for key in tensors):
+        return tensors, {}
+    trunk = {key.removeprefix(prefix): value for key, value in tensors.items() if prefix in key}
+    head = {key.removeprefix("head."): value for key, value in tensors.items() if prefix not in key}
+    own = {key: value.shape for key, value in model.head.state_dict().items()}
+    return trunk, head if own == {key: value.shape for key, value in head.items()} else {}
+
+
+def check_size(architecture: Architecture, path: Path) -> None:
+    """Refuse a configuration that describes a much larger model than its file of weights.
+
+    The configuration may come from the hub, and memory is only allocated after this check.
+    """
+    with torch.device("meta"):
+        trunk = build_trunk(architecture)
+    parameters = sum(parameter.numel() for parameter in trunk.parameters())
+    if parameters * _BYTES_PER_PARAMETER > 2 * path.stat().st_size:
+        raise InputError(
+            f"has {path.stat().st_size / 1e6:.1f} MB, too few for {parameters / 1e6:.1f} million"
+            f" parameters, which {architecture.name} has by its configuration",
+            path=path,
+            fix="copy or download the file again, or correct the arguments of the encoder",
+        )
+
+
+def converted(trunk: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Apply the conversion that the model's module in timm has for published weights."""
+    convert = getattr(sys.modules[type(trunk).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return tensors
+    try:
+        converted: dict[str, Tensor] = convert(dict(tensors), trunk)
+    except (KeyError, IndexError, ValueError, RuntimeError, AttributeError, AssertionError):
+        return tensors  # weights of another model; the check of the names says so
+    return converted
+
+
+def _value(key: str, value: Scalar) -> Any:
+    if key in _CLASS_ARGUMENTS:
+        if value not in _CLASSES:
+            raise InputError(
+                f"argument {key} names the class {value!r}",
+                fix=f"choose one of {', '.join(_CLASSES)}",
+            )
+        return _CLASSES[str(value)]
+    if isinstance(value, str):
+        # YAML reads 1e-5 as text; only 1.0e-5 is a number to it.
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

@@ -1,0 +1,221 @@
+"""Find an encoder by what a user names: the registry, the hub, a folder, a file, or timm."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import timm
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.hub import HUB_PREFIX, HubFileError, HubName, download, parse_hub_name
+from tcgn_mil.models.encoders.registered import ENCODERS
+from tcgn_mil.pathology import PathologyEncoder, close_names, find_entry
+
+LOCAL_PREFIX, TIMM_PREFIX = "local-dir:", "timm:"
+_CONFIG = "config.json"
+_SAFE, _PICKLE = "model.safetensors", "pytorch_model.bin"
+_WEIGHTS = (_SAFE, "open_clip_model.safetensors", "pytorch_model.bin", "model.bin")
+_LARGEST_CONFIG = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class EncoderSource:
+    """An encoder that was named, before anything is downloaded or built.
+
+    Attributes
+    ----------
+    name
+        Name without prefix: of the registry, of timm, of a network of your own, or empty if the
+        configuration in the folder has to tell.
+    entry
+        Its entry in the registry, if it has one.
+    hub, folder, file
+        Where the weights are; all None for a model of timm by name.
+    """
+
+    name: str
+    entry: PathologyEncoder | None = None
+    hub: HubName | None = None
+    folder: Path | None = None
+    file: Path | None = None
+
+    @property
+    def is_transformer(self) -> bool:
+        """Whether the encoder is built as a pooled transformer; else timm or its class pools."""
+        return self.entry is not None or self.hub is not None or self.folder is not None
+
+
+@dataclass(frozen=True)
+class LocalWeights:
+    """Files of an encoder on this machine.
+
+    Attributes
+    ----------
+    file
+        File of the weights.
+    config
+        Configuration that stands beside the weights; empty without one.
+    record
+        Source and revision, for the files that are made with the encoder.
+    """
+
+    file: Path
+    config: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse_source(source: str, model: str | None = None) -> EncoderSource:
+    """Read what a user gave as an encoder.
+
+    Parameters
+    ----------
+    source
+        Name in the registry, YAML file with an entry, ``hf-hub:owner/name``, ``local-dir:folder``,
+        ``timm:name`` or a bare name of timm, or a file of weights.
+    model
+        Name in the registry or of timm that a folder or file of weights belongs to.
+
+    Raises
+    ------
+    InputError
+        If there is nothing of this name. The message suggests names that are like it.
+    """
+    if source.startswith(LOCAL_PREFIX):
+        folder = Path(source.removeprefix(LOCAL_PREFIX)).expanduser()
+        if not folder.is_dir():
+            raise InputError("no such folder", path=folder, fix="check the path after local-dir:")
+        entry = _entry_of(model) if model else None
+        return EncoderSource(model or "", entry, folder=folder)
+    if source.startswith(HUB_PREFIX):
+        entry = _entry_of(model) if model else find_entry(source)
+        return EncoderSource(entry.name if entry else "", entry, hub=parse_hub_name(source))
+    path = Path(source).expanduser()
+    if path.is_file() and path.suffix not in (".yaml", ".yml"):
+        return _weights_file(path, model)
+    if path.is_dir():
+        raise InputError(
+            "is a folder", path=path, fix=f"write {LOCAL_PREFIX}{path} if it holds an encoder"
+        )
+    if model:
+        raise InputError(
+            f"--encoder-model is given, but {source} is no file or folder of weights",
+            fix="remove --encoder-model, or check the path",
+        )
+    name = source.removeprefix(TIMM_PREFIX)
+    entry = find_entry(source) if name == source else None
+    if entry is None and name not in ENCODERS and not timm.is_model(name):
+        raise _unknown(source)
+    return EncoderSource(
+        entry.name if entry else name, entry, hub=parse_hub_name(entry.hub) if entry else None
+    )
+
+
+def find_weights(source: EncoderSource) -> LocalWeights:
+    """Find the weights and the configuration of an encoder, and download them if need be.
+
+    Raises
+    ------
+    InputError
+        If they cannot be downloaded, or a file is missing.
+    """
+    note = source.entry.access if source.entry else ""
+    own = source.entry.weights if source.entry else None
+    if source.file is not None:
+        return LocalWeights(source.file, record={"source": source.file.name})
+    if source.folder is not None:
+        return LocalWeights(
+            _weights_in(source.folder, own),
+            read_config(source.folder),
+            {"source": f"{LOCAL_PREFIX}{source.folder.name}"},
+        )
+    assert source.hub is not None
+    record = {"source": f"{HUB_PREFIX}{source.hub.repo}"}
+    try:
+        found = download(source.hub, [_CONFIG, own or _SAFE], note=note)
+    except HubFileError:
+        if own:
+            raise
+        found = download(source.hub, [_PICKLE], note=note)
+    if own is None and not (found.path / _SAFE).is_file():
+        # Some repositories have no safetensors file; that of torch is read without unpickling code.
+        found = download(source.hub, [_CONFIG, _PICKLE], note=note)
+    file = _weights_in(found.path, own)
+    return LocalWeights(file, read_config(found.path), {**record, "revision": found.revision})
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read ``config.json`` beside the weights; empty if there is none.
+
+    Raises
+    ------
+    InputError
+        If the file is no JSON mapping, or is very large.
+    """
+    path = folder / _CONFIG
+    if not path.is_file():
+        return {}
+    if path.stat().st_size > _LARGEST_CONFIG:
+        raise InputError("is too large for a configuration", path=path, fix="download it again")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError):
+        config = None
+    if not isinstance(config, dict):
+        raise InputError("is no JSON mapping", path=path, fix="download the file again")
+    return config
+
+
+def _entry_of(model: str) -> PathologyEncoder | None:
+    entry = find_entry(model)
+    if entry is None and not timm.is_model(model):
+        raise _unknown(model, option="--encoder-model")
+    return entry
+
+
+def _weights_file(path: Path, model: str | None) -> EncoderSource:
+    if model is None:
+        raise InputError(
+            "holds weights, but nothing says of which model",
+            path=path,
+            fix="name it by --encoder-model, such as uni2-h or a model of timm",
+        )
+    return EncoderSource(model.removeprefix(TIMM_PREFIX), _entry_of(model), file=path)
+
+
+def _weights_in(folder: Path, own: str | None) -> Path:
+    names = (own,) if own else _WEIGHTS
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(
+        f"holds no file of weights ({', '.join(names)})",
+        path=folder,
+        fix="give a folder with the files of the repository, or the file with --encoder-model",
+    )
+
+
+def _unknown(name: str, option: str = "--encoder") -> InputError:
+    if "/" in name or Path(name).suffix in (".safetensors", ".pth", ".pt", ".bin", ".yaml", ".yml"):
+        fix = "check the path; a repository on the hub is written hf-hub:owner/name"
+        return InputError(f"{option} names a file that is not there", path=name, fix=fix)
+    plain = name.removeprefix(TIMM_PREFIX)
+    close = close_names(plain) or difflib.get_close_matches(
+        plain, {*ENCODERS, *timm.list_models()}, n=3
+    )
+    if plain == name:
+        reason = (
+            f"there is no encoder {name!r} in the registry or in timm, and no file of this name"
+        )
+    else:
+        reason = f"timm has no model {plain!r}, and no encoder of this name is registered"
+    return InputError(
+        reason,
+        fix=f"did you mean {', '.join(close)}?"
+        if close
+        else "tcgn-mil encoders lists the registry",
+    )

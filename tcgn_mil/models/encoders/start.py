@@ -1,0 +1,316 @@
+"""Start an encoder with the weights that a user asked for; weights are never random unasked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from torch import nn
+
+from tcgn_mil.errors import InputError
+from tcgn_mil.models.encoders.architecture import (
+    Architecture,
+    build,
+    check_size,
+    load_pooled_weights,
+)
+from tcgn_mil.models.encoders.create import create_encoder, input_of
+from tcgn_mil.models.encoders.registered import ENCODERS
+from tcgn_mil.models.encoders.sources import (
+    TIMM_PREFIX,
+    EncoderSource,
+    LocalWeights,
+    find_weights,
+    parse_source,
+)
+from tcgn_mil.models.encoders.token_pooling import PooledEncoder
+from tcgn_mil.models.encoders.transformers_models import load_transformers
+from tcgn_mil.models.network_input import IMAGENET_MEAN, IMAGENET_STD, EncoderInput
+from tcgn_mil.pathology import PathologyEncoder, Pooling, Scalar
+
+_TRANSFORMERS_CLASSES = {
+    "vit": "ViTModel",
+    "dinov2": "Dinov2Model",
+    "dinov2_with_registers": "Dinov2WithRegistersModel",
+}
+
+
+@dataclass(frozen=True)
+class StartedEncoder:
+    """An encoder that was built and given its weights.
+
+    Attributes
+    ----------
+    model
+        The encoder, on the CPU and in training mode.
+    name
+        Name in the registry, ``timm:<model>``, or that of a network of your own.
+    input_spec
+        Size and normalisation of the images that it reads.
+    architecture
+        Facts from which it is built again; None if its name is enough.
+    entry
+        Its entry in the registry, if it has one.
+    is_untrained
+        Whether its weights are random.
+    record
+        Source, revision and licence of the weights, for files that are made with it.
+    """
+
+    model: nn.Module
+    name: str
+    input_spec: EncoderInput
+    architecture: Architecture | None = None
+    entry: PathologyEncoder | None = None
+    is_untrained: bool = False
+    record: Mapping[str, str] = field(default_factory=dict)
+
+
+def start_encoder(
+    source: str,
+    num_classes: int = 0,
+    *,
+    checkpoint: str | Path | None = None,
+    model: str | None = None,
+    pooling: Pooling | None = None,
+    arguments: Mapping[str, Scalar] | None = None,
+    pretrained: bool = False,
+    untrained: bool = False,
+    input_px: int | None = None,
+    trains: bool = False,
+) -> StartedEncoder:
+    """Build an encoder and give it the weights that were asked for.
+
+    Parameters
+    ----------
+    source
+        Name in the registry, YAML file with an entry, ``hf-hub:owner/name``, ``local-dir:folder``,
+        ``timm:name``, a bare name of timm or of a registered network, or a file of weights.
+    num_classes
+        G, the number of genes; 0 for no head.
+    checkpoint
+        File of weights in place of those that the source implies.
+    model
+        Name in the registry or of timm that a folder or file of weights belongs to.
+    pooling
+        Pooling of tokens; None for that of the encoder.
+    arguments
+        Arguments of the model that replace those of the registry and of the configuration.
+    pretrained
+        Download the weights of a model of timm.
+    untrained
+        Use random weights.
+    input_px
+        Side of the images; None for the encoder's own.
+    trains
+        Whether all of the encoder is trained afterwards. A network of this package, which has no
+        weights to download, may then start from random ones without `untrained`.
+
+    Raises
+    ------
+    InputError
+        If there is no such encoder, its weights are missing, cannot be downloaded or do not fit, or
+        a name of timm stands without weights.
+
+    Examples
+    --------
+    >>> started = start_encoder("timm:vit_tiny_patch16_224", pooling="cls+mean", untrained=True)
+    >>> started.name, started.model.num_features, started.is_untrained
+    ('timm:vit_tiny_patch16_224', 384, True)
+    """
+    if checkpoint is not None and untrained:
+        raise InputError(
+            "untrained weights and a checkpoint are both asked for",
+            fix="remove untrained, or the checkpoint",
+        )
+    named = parse_source(source, model)
+    arguments = dict(arguments or {})
+    if not named.is_transformer:
+        return _start_by_name(
+            named,
+            num_classes,
+            named.file or (Path(checkpoint) if checkpoint else None),
+            pooling,
+            arguments,
+            pretrained=pretrained,
+            input_px=input_px,
+            may_be_random=untrained or (trains and named.name in ENCODERS),
+        )
+    if checkpoint is not None:
+        weights: LocalWeights | None = LocalWeights(
+            Path(checkpoint), record={"source": Path(checkpoint).name}
+        )
+    else:
+        weights = None if untrained else find_weights(named)
+    return _start_transformer(named, num_classes, weights, pooling, arguments, input_px)
+
+
+def _start_by_name(
+    named: EncoderSource,
+    num_classes: int,
+    file: Path | None,
+    pooling: Pooling | None,
+    arguments: dict[str, Scalar],
+    *,
+    pretrained: bool,
+    input_px: int | None,
+    may_be_random: bool,
+) -> StartedEncoder:
+    """Start a model of timm, or a registered network."""
+    is_timm = named.name not in ENCODERS
+    if file is None and not (pretrained or may_be_random):
+        raise InputError(
+            f"nothing says which weights {named.name} is to have",
+            fix="give --pretrained to download those of timm, or --untrained for random ones (as"
+            " config keys encoder_options.pretrained and encoder_options.untrained)"
+            if is_timm
+            else "give a checkpoint, or --untrained (encoder_options.untrained) for random weights",
+        )
+    shown = f"{TIMM_PREFIX}{named.name}" if is_timm else named.name
+    random = file is None and not pretrained
+    record = {"source": "random" if random else file.name if file else "timm"}
+    if pooling is None and "global_pool" in arguments and arguments["global_pool"] == "":
+        pooling = _own_pooling(named.name)
+    if pooling is None:
+        encoder = create_encoder(
+            named.name,
+            num_classes,
+            checkpoint=file,
+            pretrained=pretrained,
+            input_px=input_px,
+            **cast(dict[str, Any], arguments),
+        )
+        spec = input_of(encoder, named.name, input_px)
+        return StartedEncoder(encoder, shown, spec, is_untrained=random, record=record)
+    if not is_timm:
+        raise InputError(
+            f"{named.name} pools its features itself",
+            fix="give no --pooling",
+        )
+    architecture = Architecture("timm", named.name, pooling, arguments).for_input(input_px)
+    if pretrained:
+        own: dict[str, Any] = dict(arguments)
+        trunk = create_encoder(named.name, 0, pretrained=True, input_px=input_px, **own)
+        pooled = PooledEncoder(trunk, pooling, num_classes)
+    else:
+        pooled = build(architecture, num_classes)
+        if file is not None:
+            load_pooled_weights(pooled, file, named.name)
+    spec = input_of(pooled.trunk, named.name, input_px)
+    return StartedEncoder(pooled, shown, spec, architecture, is_untrained=random, record=record)
+
+
+def _own_pooling(name: str) -> Pooling:
+    """Return the pooling for a model of timm that gives its tokens: the class token, if any."""
+    with torch.device("meta"):
+        trunk = timm.create_model(name, num_classes=0)
+    return "cls" if getattr(trunk, "num_prefix_tokens", 0) else "mean"
+
+
+def _start_transformer(
+    named: EncoderSource,
+    num_classes: int,
+    weights: LocalWeights | None,
+    pooling: Pooling | None,
+    arguments: dict[str, Scalar],
+    input_px: int | None,
+) -> StartedEncoder:
+    """Start an encoder of the registry, of the hub, or of a folder."""
+    entry = named.entry
+    config = weights.config if weights else {}
+    architecture = _architecture(named, config, pooling, arguments, weights).for_input(input_px)
+    if weights is None:
+        model = build(architecture, num_classes)
+    elif architecture.library == "transformers":
+        trunk = load_transformers(architecture.name, weights.file.parent)
+        model = PooledEncoder(trunk, architecture.pooling, num_classes)
+    else:
+        check_size(architecture, weights.file)
+        model = build(architecture, num_classes)
+        load_pooled_weights(model, weights.file, architecture.name)
+    name = entry.name if entry else f"{architecture.library}:{architecture.name}"
+    if entry is not None and model.trunk.embed_dim != entry.token_width:
+        raise InputError(
+            f"the weights of {entry.name} have {model.trunk.embed_dim} features a token, but its"
+            f" entry in the registry says {entry.token_width}",
+            path=weights.file if weights else None,
+            fix="check the repository, or correct width and pooling in the entry",
+        )
+    record = {"source": "random"} if weights is None else dict(weights.record)
+    if entry is not None:
+        record |= {"licence": entry.licence, "citation": entry.citation}
+    spec = _input_spec(entry, config, model.trunk, input_px)
+    return StartedEncoder(model, name, spec, architecture, entry, weights is None, record)
+
+
+def _architecture(
+    named: EncoderSource,
+    config: Mapping[str, Any],
+    pooling: Pooling | None,
+    arguments: dict[str, Scalar],
+    weights: LocalWeights | None,
+) -> Architecture:
+    """Merge what the registry, the configuration beside the weights, and the user say."""
+    entry = named.entry
+    if "model_type" in config:
+        found = _TRANSFORMERS_CLASSES.get(str(config["model_type"]), str(config["model_type"]))
+        library, name = "transformers", entry.architecture if entry else found
+        own: Mapping[str, Scalar] = {}
+    else:
+        library = entry.library if entry else "timm"
+        stated = config.get("architecture", entry.architecture if entry else named.name or None)
+        if not isinstance(stated, str):
+            raise InputError(
+                "has no config.json that names the architecture",
+                path=weights.file.parent if weights else None,
+                fix="name it by --encoder-model, such as uni2-h or a model of timm",
+            )
+        name, own = stated, _plain_arguments(config.get("model_args"))
+    merged = {**own, **(entry.arguments if entry else {}), **arguments}
+    merged.pop("num_classes", None)
+    default: Pooling = entry.pooling if entry else "cls"
+    return Architecture(cast(Any, library), name, pooling or default, merged)
+
+
+def _plain_arguments(given: object) -> dict[str, Scalar]:
+    """Return the arguments of a configuration; only plain values are kept."""
+    if not isinstance(given, Mapping):
+        return {}
+    return {
+        str(key): value
+        for key, value in given.items()
+        if isinstance(value, (bool, int, float, str))
+    }
+
+
+def _input_spec(
+    entry: PathologyEncoder | None,
+    config: Mapping[str, Any],
+    trunk: nn.Module,
+    input_px: int | None,
+) -> EncoderInput:
+    """Return size and normalisation: the registry's, else those beside the weights or of timm."""
+    stored = config.get("pretrained_cfg", {})
+    stored = stored if isinstance(stored, Mapping) else {}
+    defaults: Mapping[str, Any] = {**getattr(trunk, "pretrained_cfg", {}), **stored}
+    mean = tuple(defaults.get("mean", IMAGENET_MEAN))
+    std = tuple(defaults.get("std", IMAGENET_STD))
+    if entry is None:
+        px = input_px or int(defaults.get("input_size", (3, 224, 224))[-1])
+        return EncoderInput(px, mean, std, _interpolation(defaults))
+    resize = entry.tile_px if entry.tile_px != entry.input_px and input_px is None else None
+    return EncoderInput(
+        input_px or entry.input_px,
+        entry.mean or mean,
+        entry.std or std,
+        entry.interpolation,
+        resize,
+    )
+
+
+def _interpolation(defaults: Mapping[str, Any]) -> str:
+    return "bicubic" if defaults.get("interpolation") == "bicubic" else "bilinear"
