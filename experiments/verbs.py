@@ -19,6 +19,7 @@ from tcgn_mil.experiments.associate.command import associate
 from tcgn_mil.experiments.encode.command import encode
 from tcgn_mil.experiments.explain.command import explain
 from tcgn_mil.experiments.predict.command import predict
+from tcgn_mil.experiments.prepare.encoders import encoders
 from tcgn_mil.experiments.prepare.slides import export_tiles, import_features, tile
 from tcgn_mil.experiments.prepare.spots import spots
 from tcgn_mil.experiments.prepare.tables import bulk, clinical
@@ -62,6 +63,7 @@ _SHIPPED = (
     Verb("spots", spots),
     Verb("pretrain", pretrain, f"{_PACKAGE}.spot_level.pretrain_report"),
     Verb("spot-cv", spot_cross_validation, f"{_PACKAGE}.spot_level.report"),
+    Verb("encoders", encoders),
     Verb("tile", tile),
     Verb("encode", encode),
     Verb("export-tiles", export_tiles),

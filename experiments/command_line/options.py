@@ -14,6 +14,7 @@ import typer
 from tcgn_mil.config import default_of, describe_key
 from tcgn_mil.errors import InputError
 from tcgn_mil.settings.encoder import EncoderOptions
+from tcgn_mil.types.tile_geometry import DEFAULT_PATCH_MPP, DEFAULT_PATCH_PX
 
 
 def config_option(config_class: type, key: str, *names: str, **settings: Any) -> Any:
@@ -91,6 +92,23 @@ EncoderArgument = Annotated[
 ]
 Pretrained = Annotated[bool, config_option(EncoderOptions, "pretrained", "--pretrained")]
 Untrained = Annotated[bool, config_option(EncoderOptions, "untrained", "--untrained")]
+OwnPatchPx = Annotated[
+    int | None,
+    typer.Option(
+        "--patch-px",
+        help=f"Side of a tile in stored pixels. Default: {DEFAULT_PATCH_PX}.",
+        show_default=False,
+    ),
+]
+OwnPatchMpp = Annotated[
+    float | None,
+    typer.Option(
+        "--patch-mpp",
+        help="µm per stored pixel; the field of view is patch-px times patch-mpp. Default:"
+        f" {DEFAULT_PATCH_MPP}.",
+        show_default=False,
+    ),
+]
 Slides = Annotated[
     Path,
     typer.Argument(

@@ -12,12 +12,13 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.command_line.console import finish_cohort, resolve
 from tcgn_mil.experiments.command_line.options import (
     Out,
-    PatchMpp,
-    PatchPx,
+    OwnPatchMpp,
+    OwnPatchPx,
     SlideMpp,
     Slides,
     config_option,
 )
+from tcgn_mil.experiments.prepare.encoders import tiles_of
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.preprocessing.features.settings import ImportSettings, TableSettings
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
@@ -30,8 +31,16 @@ def tile(
     slides: Slides,
     out: Out = Path("tiles"),
     mpp: SlideMpp = None,
-    patch_px: PatchPx = DEFAULT_PATCH_PX,
-    patch_mpp: PatchMpp = DEFAULT_PATCH_MPP,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Lay tiles of the size that this encoder was trained on: a name of the registry such"
+            " as uni2-h (tcgn-mil encoders lists them), or a checkpoint of tcgn-mil pretrain.",
+            show_default=False,
+        ),
+    ] = None,
+    patch_px: OwnPatchPx = None,
+    patch_mpp: OwnPatchMpp = None,
     stride_px: Annotated[int | None, config_option(TileSettings, "stride_px")] = None,
     min_tissue: Annotated[float | None, config_option(TileSettings, "min_tissue")] = None,
     max_blur: Annotated[float | None, config_option(TileSettings, "max_blur")] = None,
@@ -78,7 +87,7 @@ def tile(
     }
     entries = find_slides(slides, mpp=mpp)
     settings = TileSettings(
-        patch=PatchSize(patch_px, patch_mpp),
+        patch=_tile_size(encoder, patch_px, patch_mpp),
         stain=None if stain is None else stain_target(stain, stain_reference),
         **{name: value for name, value in limits.items() if value is not None},
     )
@@ -87,6 +96,18 @@ def tile(
     if done:
         typer.echo(f"Look at the tiles in {sheet}")
     finish_cohort(len(done), failures, out, what="tiled")
+
+
+def _tile_size(encoder: str | None, px: int | None, mpp: float | None) -> PatchSize:
+    """Return the size of the tiles: that of an encoder, or the one that is given."""
+    if encoder is None:
+        return PatchSize(px or DEFAULT_PATCH_PX, mpp or DEFAULT_PATCH_MPP)
+    if px is not None or mpp is not None:
+        raise InputError(
+            "--encoder and --patch-px or --patch-mpp both say how large the tiles are",
+            fix="remove --encoder, or the other two options",
+        )
+    return tiles_of(encoder)
 
 
 def export_tiles(

@@ -76,14 +76,9 @@ def write_features(
     InputError
         If a feature is not finite. The message names the slide and the tile.
     """
-    if (
-        features.ndim != 2
-        or len(tiles) != len(features)
-        or (colour is not None and len(colour) != len(features))
-    ):
-        raise ValueError(
-            f"features {features.shape}, {len(tiles)} tiles and colour do not belong together"
-        )
+    lengths = {len(tiles), len(features), len(features if colour is None else colour)}
+    if features.ndim != 2 or len(lengths) > 1:
+        raise ValueError(f"features {features.shape}, {len(tiles)} tiles and colour do not match")
     if features.dtype not in (np.float16, np.float32):
         features = features.astype(np.float32)
     info = FeatureInfo(

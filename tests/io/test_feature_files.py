@@ -133,7 +133,7 @@ def test_names_of_features_are_kept(tmp_path: Path) -> None:
 
 
 def test_arrays_of_different_lengths_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="do not belong together"):
+    with pytest.raises(ValueError, match="do not match"):
         write(tmp_path / "s1.h5", values(), colour=np.zeros((3, 30)))
     write(tmp_path / "s1.h5", values())
     with h5py.File(tmp_path / "s1.h5", "a") as file:

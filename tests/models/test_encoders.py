@@ -174,11 +174,14 @@ def test_weights_from_before_batch_norm_counted_batches_fit(tmp_path: Path) -> N
 
 
 def test_each_encoder_has_its_own_input() -> None:
-    assert input_of(create_encoder("tcgn_tiny", 2), "tcgn_tiny") == (224, *IMAGENET)
-    assert input_of(create_encoder("resnet10t", 2), "resnet10t") == (176, *IMAGENET)
-    assert input_of(create_encoder("resnet10t", 2, input_px=128), "resnet10t") == (128, *IMAGENET)
+    assert input_of(create_encoder("tcgn_tiny", 2), "tcgn_tiny") == EncoderInput(224, *IMAGENET)
+    resnet = EncoderInput(176, *IMAGENET)
+    assert input_of(create_encoder("resnet10t", 2), "resnet10t") == resnet
+    smaller = create_encoder("resnet10t", 2, input_px=128)
+    assert input_of(smaller, "resnet10t") == resnet._replace(size_px=128)
     vit = create_encoder("vit_tiny_patch16_224", 2, input_px=96)
-    assert input_of(vit, "vit_tiny_patch16_224") == (96, (0.5,) * 3, (0.5,) * 3)
+    half = (0.5,) * 3
+    assert input_of(vit, "vit_tiny_patch16_224") == EncoderInput(96, half, half)
 
 
 def test_an_input_that_is_no_square_picture_is_refused() -> None:

@@ -5,10 +5,12 @@ from tcgn_mil.models.encoders.create import create_encoder, encoder_features, in
 from tcgn_mil.models.encoders.registered import ENCODERS, RegisteredEncoder, register_encoder
 from tcgn_mil.models.encoders.start import StartedEncoder, start_encoder
 from tcgn_mil.models.encoders.token_pooling import PooledEncoder, pool_own_tokens, pool_tokens
+from tcgn_mil.models.network_input import EncoderInput
 
 __all__ = [
     "ENCODERS",
     "Architecture",
+    "EncoderInput",
     "PooledEncoder",
     "RegisteredEncoder",
     "StartedEncoder",
