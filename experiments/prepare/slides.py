@@ -34,8 +34,8 @@ def tile(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="Lay tiles of the size that this encoder was trained on: a name of the registry such"
-            " as uni2-h (tcgn-mil encoders lists them), or a checkpoint of tcgn-mil pretrain.",
+            help="Lay tiles of the size that this encoder was trained on: a name of the registry"
+            " such as uni2-h (tcgn-mil encoders lists them), or a checkpoint of tcgn-mil pretrain.",
             show_default=False,
         ),
     ] = None,

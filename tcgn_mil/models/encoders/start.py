@@ -129,6 +129,8 @@ def start_encoder(
         )
     named = parse_source(source, model)
     arguments = dict(arguments or {})
+    if input_px is None and "img_size" in arguments:
+        input_px = int(arguments["img_size"])
     if not named.is_transformer:
         return _start_by_name(
             named,
