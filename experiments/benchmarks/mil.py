@@ -36,6 +36,7 @@ from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.preprocessing.tiles.tiling import tile_slide
+from tcgn_mil.settings.encoder import EncoderOptions
 from tcgn_mil.settings.slide_model import MilConfig
 from tcgn_mil.statistics.out_of_fold import combined_r
 from tcgn_mil.statistics.p_values import null_p_values
@@ -126,7 +127,9 @@ def encoding_from_slide(folder: Path, encoder: str, *, rounds: int = 3) -> dict[
     write_pyramid(path, picture(SLIDE_UM, SLIDE_MPP), mpp=SLIDE_MPP)
     entry = SlideEntry("slide", "patient", path, None)
     tiles = tile_slide(entry, TileSettings(), folder)
-    settings, opened = EncodeSettings(encoder), open_encoder(encoder)
+    options = EncoderOptions(untrained=True)
+    settings = EncodeSettings(encoder, encoder_options=options)
+    opened = open_encoder(encoder, **options.as_arguments())
     source, device = TileSource({"slide": entry}, folder), torch.device("cpu")
     with source.open(tiles, settings.batch_size) as batches:
         ready = list(batches)

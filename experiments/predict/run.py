@@ -47,6 +47,7 @@ from tcgn_mil.inference.reference_file import read_reference
 from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.io.feature_files import FeatureInfo, find_features, read_feature_info
 from tcgn_mil.text import preview
+from tcgn_mil.types.features import untrained_labels
 from tcgn_mil.types.tile_geometry import check_patch
 from tcgn_mil.types.tiles import stain_identity
 
@@ -163,7 +164,15 @@ def _predict_features(
         raise InputError(
             f"no slide could be predicted: {failures[0].reason}", fix=failures[0].likely_fix
         )
-    summary = write_prediction(config, models, panel, predictions, signatures, out_dir, notes=notes)
+    summary = write_prediction(
+        config,
+        models,
+        panel,
+        predictions,
+        signatures,
+        out_dir,
+        notes=[*untrained_labels(models[0].info.encoder), *notes],
+    )
     return PredictionRun(summary, failures)
 
 

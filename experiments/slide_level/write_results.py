@@ -29,6 +29,7 @@ from tcgn_mil.statistics.conformal import ConformalBounds, conformal_bounds
 from tcgn_mil.statistics.gene_metrics import median_over_genes
 from tcgn_mil.statistics.out_of_fold import combined_r
 from tcgn_mil.statistics.p_values import MAX_Q, benjamini_hochberg, null_p_by_others
+from tcgn_mil.types.features import untrained_labels
 from tcgn_mil.types.folds import Fold
 
 FEW_PATIENTS, FEWEST_REFITS = 10, 50
@@ -276,7 +277,7 @@ def _labels(
     data: CohortData, results: Sequence[FoldResult], joined: OutOfFold, leaking: Sequence[str]
 ) -> list[str]:
     """Return the qualifications that are printed beside every number of the run."""
-    labels = []
+    labels = untrained_labels(data.encoder)
     if joined.null_z is None:
         labels.append(APPROXIMATE)
     elif len(joined.null_z) < FEWEST_REFITS:

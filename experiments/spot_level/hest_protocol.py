@@ -27,6 +27,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from tcgn_mil.checkpoints.starting import start_from
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
 from tcgn_mil.experiments.spot_level.config import SpotConfig
@@ -38,7 +39,6 @@ from tcgn_mil.experiments.spot_level.inputs.targets import panel_counts, usable_
 from tcgn_mil.inference.spots import spot_features
 from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.io.gene_list import read_gene_list
-from tcgn_mil.models.encoders import start_encoder
 from tcgn_mil.statistics.gene_metrics import pearson
 from tcgn_mil.statistics.sequencing_depth import depth_adjusted_pearson
 from tcgn_mil.targets.spots import detection
@@ -237,8 +237,9 @@ def _features(
 
     # A network without given weights is random; the seed makes the result repeatable.
     torch.manual_seed(config.training.seed)
-    started = start_encoder(
+    started = start_from(
         config.model,
+        None,
         checkpoint=config.checkpoint,
         input_px=config.input_px,
         **config.encoder_options.as_arguments(),

@@ -110,6 +110,8 @@ def spot_cv_labels(config: SpotConfig, folds: Sequence[SectionSplit]) -> list[st
     They name departures from docs/protocol.md, for example patient leakage.
     """
     labels = []
+    if config.encoder_options.untrained and config.train in ("head", "none"):
+        labels.append(f"the encoder is untrained: the weights of {config.model} are random")
     if config.preset is not None:
         labels.append(f"preset {config.preset}: the protocol of the TCGN paper")
         # A preset can be shortened for a test, but then it does not reproduce the paper.

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from tcgn_mil.baselines import ridge_weights
 from tcgn_mil.batches.spots import SpotBatches
 from tcgn_mil.checkpoints import EncoderInfo, check_genes, load_encoder, save_encoder
+from tcgn_mil.checkpoints.starting import start_from
 from tcgn_mil.config import as_plain
 from tcgn_mil.devices import resolve_device
 from tcgn_mil.errors import InputError
@@ -29,7 +30,7 @@ from tcgn_mil.experiments.spot_level.inputs.study import SpotStudy
 from tcgn_mil.inference.spots import predict_spots
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.models import TCGN, load_trunk
-from tcgn_mil.models.encoders import StartedEncoder, start_encoder
+from tcgn_mil.models.encoders import StartedEncoder
 from tcgn_mil.models.encoders.sources import TIMM_PREFIX
 from tcgn_mil.models.heads import BeforeLastLayer, HeadOnly, head_of, set_last_layer
 from tcgn_mil.models.lora import add_adapters, merge_adapters
@@ -187,9 +188,9 @@ def start_network(network: Network, study: SpotStudy) -> StartedEncoder:
     # The last layer of a checkpoint has one output for each gene of its own panel, in its order.
     if network.checkpoint is not None:
         check_genes(network.checkpoint, study.panel)
-    started = start_encoder(
+    started = start_from(
         network.model,
-        len(study.panel),
+        study.panel,
         checkpoint=network.checkpoint,
         input_px=network.input_px,
         trains=network.train == "all",

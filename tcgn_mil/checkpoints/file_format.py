@@ -144,6 +144,15 @@ def header_text(path: Path) -> str | None:
         ) from error
 
 
+def is_own_checkpoint(source: str) -> bool:
+    """Return whether an encoder or model is named by the path of a checkpoint of this package."""
+    path = Path(source)
+    if path.suffix != SUFFIX:
+        return False
+    # A path that is not there is most likely that of a checkpoint, whose error says how to make it.
+    return not path.exists() or header_text(path) is not None
+
+
 def read_header(path: str | Path, *, kind: str) -> dict[str, Any]:
     """Read and check the header of a checkpoint.
 

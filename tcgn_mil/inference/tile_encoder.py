@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tcgn_mil.checkpoints import load_encoder, weights_digest
-from tcgn_mil.checkpoints.file_format import SUFFIX, header_text
+from tcgn_mil.checkpoints.file_format import is_own_checkpoint
 from tcgn_mil.errors import InputError
 from tcgn_mil.models import TCGN, fold_for_inference
 from tcgn_mil.models.encoders import Architecture, pool_own_tokens, start_encoder
 from tcgn_mil.models.network_input import TCGN_INPUT, EncoderInput, to_network_input
 from tcgn_mil.pathology import Pooling, Scalar, pooled_name
+from tcgn_mil.types.features import UNTRAINED
 from tcgn_mil.types.tile_geometry import PatchSize, check_patch
 
-UNTRAINED = "untrained:"  # beginning of the identity of an encoder with random weights
 AUTO = "auto"
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 # Tiles of the registry's encoders may differ by this much in µm per pixel, and their side by the
@@ -177,15 +177,6 @@ def open_encoder(
         is_pathology=entry is not None,
         architecture=started.architecture,
     )
-
-
-def is_own_checkpoint(source: str) -> bool:
-    """Return whether an encoder is named by the path of a checkpoint of this package."""
-    path = Path(source)
-    if path.suffix != SUFFIX:
-        return False
-    # A path that is not there is most likely that of a checkpoint, whose error says how to make it.
-    return not path.exists() or header_text(path) is not None
 
 
 def _open_checkpoint(

@@ -16,6 +16,21 @@ from tcgn_mil.types.tiles import Stain
 LEVEL0, SCALED, UNKNOWN = POSITIONS = ("level-0 pixels", "tile pixels", "unknown")
 # Beginning of the encoder's identity for features that were imported from a table of slides.
 TABLE = "table:"
+# Beginning of the identity of an encoder with random weights.
+UNTRAINED = "untrained:"
+
+
+def untrained_labels(identity: str) -> list[str]:
+    """Return the label of results that rest on an encoder with random weights, if it has them.
+
+    Examples
+    --------
+    >>> untrained_labels("uni2-h[cls]-1a2b")
+    []
+    """
+    if not identity.startswith(UNTRAINED):
+        return []
+    return [f"the encoder is untrained: the weights of {identity[len(UNTRAINED) :]} are random"]
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from tcgn_mil.experiments.benchmarks.out_of_distribution.shifted_tiles import (
 from tcgn_mil.inference.out_of_distribution import OUT, fit_reference, shuffled
 from tcgn_mil.inference.tile_encoder import TileEncoder, open_encoder
 from tcgn_mil.io.atomic import write_csv
+from tcgn_mil.models.encoders.sources import TIMM_PREFIX
 from tcgn_mil.preprocessing.slides.table import SlideEntry, find_slides
 
 SEEDS, TRAINING_SHARE = 5, 0.7
@@ -297,8 +298,9 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for source in given.encoder:
-        encoder = open_encoder(source)
-        name = encoder.identity.removeprefix("timm:").partition("-")[0]
+        # A network of timm stands for an encoder that knows nothing of tissue.
+        encoder = open_encoder(source, untrained=source.startswith(TIMM_PREFIX))
+        name = encoder.identity.rpartition(":")[2].partition("-")[0]
         drawn = kept(
             given.out / f"{name}-synthetic{given.seed}.npz",
             partial(synthetic_bags, encoder, given.seed),

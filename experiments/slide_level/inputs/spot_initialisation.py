@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tcgn_mil.checkpoints import load_encoder
+from tcgn_mil.checkpoints.file_format import is_own_checkpoint
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
-from tcgn_mil.inference.tile_encoder import is_own_checkpoint, open_encoder
+from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.feature_files import read_features
 from tcgn_mil.models.heads import SpotHead, SpotHidden, head_of, last_layer
 from tcgn_mil.models.tcgn import ExpressionHead

@@ -25,6 +25,7 @@ from torch import nn
 
 from tcgn_mil.batches.pixel_bags import PixelBags, PixelBatch
 from tcgn_mil.checkpoints import EncoderInfo, load_encoder, save_encoder
+from tcgn_mil.checkpoints.file_format import is_own_checkpoint
 from tcgn_mil.config import as_plain
 from tcgn_mil.devices import resolve_device
 from tcgn_mil.errors import InputError
@@ -33,7 +34,7 @@ from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
 from tcgn_mil.experiments.slide_level.inputs.pixels import SlidePixels
-from tcgn_mil.inference.tile_encoder import UNTRAINED, is_own_checkpoint, open_encoder
+from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.models.end_to_end import BagNetwork
 from tcgn_mil.models.lora import add_adapters, merge_adapters
 from tcgn_mil.models.slide_regressor import SlideRegressor
@@ -41,6 +42,7 @@ from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.training.loop import History, fit
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.training.tensorboard import TensorBoardLog
+from tcgn_mil.types.features import UNTRAINED
 from tcgn_mil.types.folds import Fold
 
 FEATURES = "features"

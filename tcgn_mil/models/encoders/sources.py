@@ -148,6 +148,18 @@ def find_weights(source: EncoderSource) -> LocalWeights:
     return LocalWeights(file, read_config(found.path), {**record, "revision": found.revision})
 
 
+def find_config(source: EncoderSource) -> dict[str, Any]:
+    """Return the configuration that stands beside the weights of a source, without the weights.
+
+    An encoder of the registry needs none.
+    """
+    if source.folder is not None:
+        return read_config(source.folder)
+    if source.hub is None or source.entry is not None:
+        return {}
+    return read_config(download(source.hub, [_CONFIG]).path)
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """Read ``config.json`` beside the weights; empty if there is none.
 

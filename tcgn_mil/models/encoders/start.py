@@ -24,6 +24,7 @@ from tcgn_mil.models.encoders.sources import (
     TIMM_PREFIX,
     EncoderSource,
     LocalWeights,
+    find_config,
     find_weights,
     parse_source,
 )
@@ -144,7 +145,7 @@ def start_encoder(
         )
     if checkpoint is not None:
         weights: LocalWeights | None = LocalWeights(
-            Path(checkpoint), record={"source": Path(checkpoint).name}
+            Path(checkpoint), find_config(named), {"source": Path(checkpoint).name}
         )
     else:
         weights = None if untrained else find_weights(named)

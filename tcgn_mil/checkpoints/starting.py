@@ -1,0 +1,70 @@
+"""Start an encoder for training: from a checkpoint of this package, or from any other source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tcgn_mil.checkpoints.encoders import load_encoder
+from tcgn_mil.checkpoints.file_format import is_own_checkpoint
+from tcgn_mil.errors import InputError
+from tcgn_mil.models.encoders import StartedEncoder, start_encoder
+from tcgn_mil.types.genes import GenePanel
+
+
+def start_from(
+    source: str,
+    panel: GenePanel | None,
+    *,
+    checkpoint: str | None = None,
+    input_px: int | None = None,
+    trains: bool = False,
+    **options: Any,
+) -> StartedEncoder:
+    """Start an encoder with a head for a panel of genes.
+
+    Parameters
+    ----------
+    source
+        A checkpoint of this package, or what :func:`tcgn_mil.models.encoders.start_encoder` takes.
+        The head of a checkpoint is kept if it predicts the same panel, and is random otherwise.
+    panel
+        Genes of the head; None for no head.
+    checkpoint, input_px, trains
+        As for :func:`tcgn_mil.models.encoders.start_encoder`.
+    **options
+        Options of :class:`tcgn_mil.settings.encoder.EncoderOptions`.
+
+    Raises
+    ------
+    InputError
+        If the encoder cannot be started, or options contradict a checkpoint.
+    """
+    outputs = 0 if panel is None else len(panel)
+    if not is_own_checkpoint(source):
+        return start_encoder(
+            source, outputs, checkpoint=checkpoint, input_px=input_px, trains=trains, **options
+        )
+    given = [name for name, value in options.items() if value]
+    if checkpoint is not None or given:
+        raise InputError(
+            "is a checkpoint of this package, which says by itself how it is built",
+            path=source,
+            fix=f"remove {' and '.join(given) or 'checkpoint'}",
+        )
+    model, info = load_encoder(source)
+    if input_px not in (None, info.input_spec.size_px):
+        raise InputError(
+            f"reads images of {info.input_spec.size_px} px, not {input_px}",
+            path=source,
+            fix="remove input_px",
+        )
+    if panel is None or info.panel is None or info.panel.hash != panel.hash:
+        model.reset_classifier(outputs)  # type: ignore[operator]
+    return StartedEncoder(
+        model.train(),
+        info.model,
+        info.input_spec,
+        info.architecture,
+        record={"source": Path(source).name},
+    )

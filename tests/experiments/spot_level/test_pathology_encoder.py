@@ -1,0 +1,114 @@
+"""A transformer from a folder is tuned on spots: through adapters, its head, or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from spot_runs import config_of
+from spot_sections import write_sections
+
+from tcgn_mil.checkpoints import load_encoder
+from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.spot_level import pretrain
+from tcgn_mil.inference.tile_encoder import open_encoder
+from tcgn_mil.settings.encoder import EncoderOptions, LoraSettings
+from tcgn_mil.settings.training import TrainingConfig
+
+SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a small transformer as a repository of the hub holds it."""
+    folder = tmp_path_factory.mktemp("vit")
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=0, init_values=0.5, **SMALL)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    config = {
+        "architecture": "vit_tiny_patch16_224",
+        "model_args": {**SMALL, "init_values": 0.5},
+        "pretrained_cfg": {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.5] * 3},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def spots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sections = {"A1": "A", "B1": "B", "C1": "C"}
+    return write_sections(tmp_path_factory.mktemp("spots") / "spots", sections)
+
+
+def config_for(spots: Path, folder: Path, **changes: Any) -> Any:
+    return config_of(
+        spots,
+        model=f"local-dir:{folder}",
+        input_px=None,
+        encoder_options=EncoderOptions(pooling="cls+mean"),
+        n_folds=0,
+        test_sections=("C1",),
+        validation="join",
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("train", ["lora", "head", "none"])
+def test_parts_of_a_transformer_are_trained(
+    train: str, spots: Path, folder: Path, tmp_path: Path
+) -> None:
+    training = TrainingConfig(epochs=2, batch_size=32, lr=1e-2)
+    config = config_for(spots, folder, train=train, training=training, lora=LoraSettings(rank=2))
+    pretrain.run(config, tmp_path / "encoder")
+    path = tmp_path / "encoder" / "encoder.safetensors"
+    model, info = load_encoder(path)
+    before = load_file(folder / "model.safetensors")
+    after = {
+        name.removeprefix("trunk."): tensor
+        for name, tensor in model.state_dict().items()
+        if name.startswith("trunk.")
+    }
+    assert after.keys() == before.keys()  # the adapters are merged
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    attention = {
+        f"blocks.{block}.attn.{part}.weight" for block in (0, 1) for part in ("qkv", "proj")
+    }
+    assert changed == (attention if train == "lora" else set())
+    assert model.get_classifier().weight.shape[1] == 64
+    assert info.architecture is not None
+    assert info.architecture.pooling == "cls+mean"
+    assert info.provenance["started_from"]["source"].startswith("local-dir:")
+    # Without the folder the checkpoint is complete, and its identity names the pooling.
+    encoder = open_encoder(str(path))
+    assert "[cls+mean]-" in encoder.identity
+    with torch.inference_mode():
+        features = encoder.features(torch.zeros(2, 112, 112, 3, dtype=torch.uint8))
+    assert features.shape == (2, 64)
+    with pytest.raises(InputError, match="is a checkpoint of this package, which holds its model"):
+        open_encoder(str(path), pooling="cls")
+    if train != "lora":
+        return
+    # Training can go on from it, whether it is given as the model or as a checkpoint.
+    given = {"model": str(path), "encoder_options": EncoderOptions()}
+    for number, how in enumerate((given, {"checkpoint": str(path)})):
+        out = tmp_path / f"again{number}"
+        once = TrainingConfig(epochs=1, batch_size=32, lr=1e-9)
+        again = config_for(spots, folder, train="head", training=once)
+        pretrain.run(dataclasses.replace(again, **how), out)
+        continued, _ = load_encoder(out / "encoder.safetensors")
+        for name, tensor in model.state_dict().items():
+            torch.testing.assert_close(continued.state_dict()[name], tensor, atol=1e-6, rtol=0)
+
+
+def test_random_weights_are_refused_unless_asked_for(spots: Path, tmp_path: Path) -> None:
+    config = config_of(spots, encoder_options=EncoderOptions(), n_folds=0, test_sections=("C1",))
+    with pytest.raises(InputError, match=r"which weights resnet10t .*encoder_options\.untrained"):
+        pretrain.run(config, tmp_path / "encoder")
+    assert not np.any([path.suffix == ".safetensors" for path in tmp_path.rglob("*")])
