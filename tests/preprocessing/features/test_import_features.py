@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import h5py
@@ -15,7 +14,6 @@ import torch
 
 from tcgn_mil.batches.feature_bags import BagDataset
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments import main as cli
 from tcgn_mil.io.feature_files import read_feature_info, read_features
 from tcgn_mil.preprocessing.features.import_features import (
     find_feature_sources,
@@ -98,18 +96,6 @@ def write_stamp(folder: Path, slide: str, features: np.ndarray) -> Path:
 
 def at_40x(slide: str) -> SlideFacts:
     return SlideFacts(f"patient of {slide}", 0.25)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["tcgn-mil", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out + captured.err
-
-    return call
 
 
 @pytest.mark.parametrize(
