@@ -248,8 +248,8 @@ def test_slide_models_are_trained_on_slide_vectors(run: Run, tmp_path: Path) -> 
     ):
         code, said = run("finetune", *given, *more, "--out", tmp_path / name)
         assert code == 0, said
-        config = json.loads((tmp_path / name / "run.json").read_text())["config"]
-        assert config["model"]["kind"] == ("kernel" if name == "default" else "attention")
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        assert summary["model"] == ("kernel" if name == "default" else "attention")
         genes = pd.read_csv(tmp_path / name / "genes.csv").set_index("gene")["r_model"]
         followed = [f"GENE{gene}" for gene in range(6)]
         assert genes[followed].median() > 0.5
