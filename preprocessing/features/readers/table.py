@@ -77,6 +77,6 @@ def _plain(column: pd.Series) -> pd.Series:
     known = column.dropna()
     # pandas stores true and false beside missing cells as objects, and without them as booleans. A
     # column has to keep its role when a cell is missing, or two cohorts would differ in columns.
-    if known.empty or known.map(type).eq(bool).all():
+    if all(isinstance(value, bool) for value in known):
         return column.astype("float64")
     return column.astype(object).map(str, na_action="ignore")
