@@ -144,9 +144,10 @@ def import_features(
         list[Path],
         typer.Argument(
             metavar="SOURCE...",
-            help="Folder of features of CLAM (h5_files, pt_files), TRIDENT (features_*) or STAMP;"
-            " or tables (.csv, .tsv, also .gz or .zip, .parquet) with a slide and its features in"
-            " each row, for example one table of each cohort.",
+            help="Folder of features of CLAM (h5_files, pt_files), TRIDENT (features_*,"
+            " slide_features_*) or STAMP (tiles, slides or patients); or tables (.csv, .tsv, also"
+            " .gz or .zip, .parquet) with a slide and its features in each row, for example one"
+            " table of each cohort.",
         ),
     ],
     encoder: Annotated[str | None, config_option(ImportSettings, "encoder")] = None,
@@ -168,7 +169,8 @@ def import_features(
 ) -> None:
     """Convert features of CLAM, TRIDENT or STAMP, or of tables, for finetune and predict.
 
-    Writes <out>/<slide>.h5. Of tables also columns.csv (role of each column) and slides.csv.
+    Writes <out>/<slide>.h5. Of slide vectors and tables also slides.csv, and of tables columns.csv
+    (role of each column).
     """
     from tcgn_mil.preprocessing.features.readers.table import is_feature_table
 
@@ -199,7 +201,8 @@ def import_features(
         )
     _refuse_options(of_tables, "a folder of features")
     given = {"encoder": encoder, "patch_px": patch_px, "patch_mpp": patch_mpp}
-    _import_folder(sources[0], resolve(ImportSettings, given), out, patients, mpp)
+    settings = resolve(ImportSettings, given)
+    _import_folder(sources[0], settings, out, patients, mpp, of_tiles)
 
 
 def _refuse_options(options: Mapping[str, Any], source: str) -> None:
@@ -233,13 +236,24 @@ def _import_tables(
 
 
 def _import_folder(
-    source: Path, settings: ImportSettings, out: Path, patients: Path | None, mpp: float | None
+    source: Path,
+    settings: ImportSettings,
+    out: Path,
+    patients: Path | None,
+    mpp: float | None,
+    of_tiles: Mapping[str, Any],
 ) -> None:
+    from tcgn_mil.preprocessing.features.encoder_names import describe_field
     from tcgn_mil.preprocessing.features.import_features import find_feature_sources, import_cohort
+    from tcgn_mil.preprocessing.features.source_check import level_of
     from tcgn_mil.preprocessing.slides.names import slide_facts
 
-    facts_of = slide_facts(patients, mpp=mpp)
-    done, failures = import_cohort(find_feature_sources(source), facts_of, settings, out)
+    found = find_feature_sources(source)
+    if level_of(found) in ("slide", "patient"):
+        _refuse_options(of_tiles, "vectors of slides, which have no tiles")
+    done, failures = import_cohort(found, slide_facts(patients, mpp=mpp), settings, out)
+    if done and (note := describe_field(done[0])):
+        typer.echo(f"note: {note}", err=True)
     _finish_import(done, failures, out)
 
 

@@ -17,7 +17,6 @@ from tcgn_mil.experiments.runs.report_part import ReportPart
 from tcgn_mil.io.failures import FILE_NAME as FAILURES_NAME
 from tcgn_mil.io.feature_files import read_feature_info
 from tcgn_mil.text import counted
-from tcgn_mil.types.features import TABLE
 
 # Order in which the stages of the whole chain are done. Stages of other packages come last.
 _ORDER = (
@@ -129,7 +128,7 @@ def _features(runs: Sequence[Run]) -> Iterator[Stage]:
             info = read_feature_info(paths[0])
         except InputError:
             continue  # the first file may be damaged; failures.csv lists such files
-        imported = info.encoder.startswith(TABLE)
+        imported = info.per_slide
         verb, did = ("import-features", "Read") if imported else ("encode", "Computed")
         yield Stage(
             verb,

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from tqdm import tqdm
 
+from tcgn_mil.checkpoints.file_format import is_own_checkpoint
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
 from tcgn_mil.experiments.spot_level.combine import RunResults, combine_sections
@@ -37,6 +38,7 @@ from tcgn_mil.experiments.spot_level.results import check_map_genes, evaluate
 from tcgn_mil.experiments.spot_level.summary import SpotCrossValidation
 from tcgn_mil.experiments.spot_level.train_network import Network, TrainedNetwork, train_network
 from tcgn_mil.io.atomic import write_csv
+from tcgn_mil.models.encoders.sources import parse_source
 
 KIND = "spot-cv"
 SMALL, UNTRAINED = "small_network", "untrained"
@@ -214,9 +216,23 @@ def train_networks(study: SpotStudy, folder: Path) -> dict[str, list[TrainedNetw
             for member in range(config.members)
         ]
     # The untrained network shows what its architecture alone gives: random weights, no checkpoint.
-    untrained = Network(config.model, config.input_px, train="none")
-    networks[UNTRAINED] = [train_network(study, untrained, folder / UNTRAINED, seed=seed)]
+    if (untrained := _untrained(config)) is not None:
+        networks[UNTRAINED] = [train_network(study, untrained, folder / UNTRAINED, seed=seed)]
     return networks
+
+
+def _untrained(config: SpotConfig) -> Network | None:
+    """Return the network of a run with random weights; None if only its weights say what it is.
+
+    That is so for a checkpoint, a file or folder of weights, and an unknown repository of the hub.
+    """
+    if is_own_checkpoint(config.model):
+        return None
+    named = parse_source(config.model, config.encoder_options.model)
+    if named.file is not None or named.folder is not None or (named.hub and named.entry is None):
+        return None
+    options = replace(config.encoder_options, pretrained=False, untrained=True)
+    return Network(config.model, config.input_px, train="none", options=options)
 
 
 def write_tables(

@@ -31,6 +31,7 @@ from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.io.feature_files import write_feature_blocks
 from tcgn_mil.io.tables.formats import table_module
+from tcgn_mil.preprocessing.features.placement import WITHOUT_TILES
 from tcgn_mil.preprocessing.features.readers.table import read_feature_table, read_names
 from tcgn_mil.preprocessing.features.settings import TableSettings
 from tcgn_mil.preprocessing.features.table_columns import TableColumns, assign_columns
@@ -41,9 +42,6 @@ from tcgn_mil.preprocessing.slides.readers import without_slide_suffix
 from tcgn_mil.tcga_barcodes import patient_of
 from tcgn_mil.text import counted, preview
 from tcgn_mil.types.features import TABLE, UNKNOWN, FeatureInfo
-from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
-
-_SPEC = TileSpec.for_slide(PatchSize(8, 1.0), slide_mpp=1.0, level_downsamples=[1.0])
 
 
 class ImportedTable(NamedTuple):
@@ -264,7 +262,7 @@ def _describe(
                 1,
                 len(values),
                 identity,
-                _SPEC,
+                WITHOUT_TILES,
                 positions=UNKNOWN,
             )
         except InputError as error:

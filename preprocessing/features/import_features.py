@@ -1,9 +1,11 @@
-"""Import tile features of other tools as feature files of this package.
+"""Import features of tiles, slides or patients that other tools computed.
 
 The command is ``tcgn-mil import-features``. After the import, all later steps read one layout.
 Features are copied in blocks of rows, and their values and dtype do not change. The encoder's
-identity becomes ``<layout>:<name>``, for example ``trident:uni_v1``, so that a model refuses
-features of an encoder that it was not trained on.
+identity becomes ``<layout>:<name>``, for example ``trident:uni[cls]``, so that a model refuses
+features of an encoder that it was not trained on. The vector of a slide, or of a patient who then
+stands for a slide, becomes a bag of one tile without a position, and its identity says so:
+``trident-slide:titan``.
 """
 
 from __future__ import annotations
@@ -11,20 +13,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import safe_file_name
+from tcgn_mil.io.atomic import safe_file_name, write_csv
 from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.io.feature_files import read_feature_info, write_feature_blocks
+from tcgn_mil.preprocessing.features.encoder_names import encoder_identity
 from tcgn_mil.preprocessing.features.placement import place
 from tcgn_mil.preprocessing.features.readers import feature_suffixes, open_foreign
-from tcgn_mil.preprocessing.features.readers.base import ForeignFeatures
+from tcgn_mil.preprocessing.features.readers.base import TILE, ForeignFeatures
 from tcgn_mil.preprocessing.features.readers.clam_tensor import SUFFIXES as TENSOR_SUFFIXES
 from tcgn_mil.preprocessing.features.settings import ImportSettings
+from tcgn_mil.preprocessing.features.source_check import check_sources
+from tcgn_mil.preprocessing.features.table_folder import SLIDES
 from tcgn_mil.preprocessing.slides.names import SlideFacts
-from tcgn_mil.text import duplicates, preview
+from tcgn_mil.text import counted, duplicates, preview
 from tcgn_mil.types.features import FeatureInfo
+
+_TRIDENT_FOLDERS = ("features", "slide_features")
 
 
 def find_feature_sources(source: str | Path) -> dict[str, Path]:
@@ -34,9 +43,10 @@ def find_feature_sources(source: str | Path) -> dict[str, Path]:
     ----------
     source
         One feature file, or a folder. A folder may be CLAM's, with ``h5_files`` and ``pt_files``; a
-        TRIDENT job with one folder ``features_*``, directly in it or one level below; any folder of
-        .h5 or .pt files; or, as STAMP writes them, a folder with such files anywhere below it. A
-        .pt file is used only for a slide without an .h5 file, because it holds no positions.
+        TRIDENT job with one folder ``features_*`` or ``slide_features_*``, directly in it or one
+        level below; any folder of .h5 or .pt files; or, as STAMP writes them, a folder with such
+        files anywhere below it. A .pt file is used only for a slide without an .h5 file, because it
+        holds no positions.
 
     Returns
     -------
@@ -56,7 +66,7 @@ def find_feature_sources(source: str | Path) -> dict[str, Path]:
         return {safe_file_name(source.stem, what="slide id"): source}
     jobs = sorted(
         path
-        for pattern in ("features_*", "*/features_*")
+        for pattern in (f"{job}{name}_*" for job in ("", "*/") for name in _TRIDENT_FOLDERS)
         for path in source.glob(pattern)
         if path.is_dir()
     )
@@ -116,7 +126,8 @@ def import_cohort(
 
     All slides must have the encoder, the width and the tile size of the first one that can be
     imported. A slide that cannot be imported is listed in ``failures.csv``. A slide that was
-    imported before from the same file with the same settings is kept.
+    imported before from the same file with the same settings is kept. For vectors of slides or of
+    patients, ``slides.csv`` gets the columns slide_id and patient_id of all slides in the folder.
 
     Parameters
     ----------
@@ -139,13 +150,27 @@ def import_cohort(
     Raises
     ------
     InputError
-        If `out_dir` is the folder that holds the sources.
+        If `out_dir` is the folder that holds the sources, or the files do not belong together, as
+        :func:`~tcgn_mil.preprocessing.features.source_check.check_sources` describes.
+
+    Examples
+    --------
+    >>> import h5py
+    >>> with h5py.File("S1.h5", "w") as file:
+    ...     file["features"] = np.zeros(768, np.float32)
+    >>> facts_of = lambda slide: SlideFacts("P1")
+    >>> done, failures = import_cohort(
+    ...     {"S1": Path("S1.h5")}, facts_of, ImportSettings(encoder="titan"), "features"
+    ... )
+    >>> done[0].encoder, done[0].patient_id, done[0].n_tiles
+    ('trident-slide:titan', 'P1', 1)
     """
     out_dir = Path(out_dir)
     if any(path.parent.resolve() == out_dir.resolve() for path in sources.values()):
         raise InputError(
             "is the folder that is imported", path=out_dir, fix="choose another folder for --out"
         )
+    check_sources(sources, settings, out_dir)
     done: list[FeatureInfo] = []
     failures: list[Failure] = []
     for slide, path in tqdm(sources.items(), desc="import-features", unit="slide"):
@@ -155,7 +180,19 @@ def import_cohort(
         except InputError as error:
             failures.append(Failure(slide, "import-features", error.reason, error.fix or ""))
     write_failures(out_dir, failures)
+    if done and done[0].per_slide:
+        write_slides_list(out_dir)
     return done, failures
+
+
+def write_slides_list(out_dir: Path) -> None:
+    """Write ``slides.csv``, from which ``tcgn-mil bulk --slides`` learns whose vectors these are.
+
+    There may be no slides to learn it from, and the file of a patient is of no slide at all.
+    """
+    infos = [read_feature_info(file) for file in sorted(out_dir.glob("[!.]*.h5"))]
+    slides = [(info.slide_id, info.patient_id) for info in infos]
+    write_csv(out_dir / SLIDES, pd.DataFrame(slides, columns=["slide_id", "patient_id"]))
 
 
 def _import_slide(
@@ -171,7 +208,9 @@ def _import_slide(
             features, mpp=facts.mpp, patch_px=settings.patch_px, patch_mpp=settings.patch_mpp
         )
         rows, width = features.features.shape
-        encoder = f"{features.layout}:{_encoder(features, settings)}"
+        if features.level != TILE:
+            _check_vector(features)
+        encoder = encoder_identity(features, settings, path)
         info = FeatureInfo(
             slide, facts.patient_id, rows, width, encoder, tiles.spec, positions=tiles.positions
         )
@@ -189,16 +228,13 @@ def _import_slide(
     return info
 
 
-def _encoder(features: ForeignFeatures, settings: ImportSettings) -> str:
-    given = (settings.encoder or "").strip()
-    if not (features.encoder or given):
-        raise InputError("does not name its encoder", fix="give it with --encoder")
-    if features.encoder and given not in ("", features.encoder):
+def _check_vector(features: ForeignFeatures) -> None:
+    bad = int((~np.isfinite(features.features[:])).sum())
+    if bad:
         raise InputError(
-            f"is of encoder {features.encoder}, not {given}",
-            fix=f"remove the option --encoder, or give the files of {given}",
+            f"its vector has {counted(bad, 'value')} that are not finite",
+            fix="compute the vector again with 32-bit precision, or remove the file",
         )
-    return features.encoder or given
 
 
 def _check_alike(info: FeatureInfo, first: FeatureInfo) -> None:

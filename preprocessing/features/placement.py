@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.features.readers.base import ForeignFeatures
+from tcgn_mil.preprocessing.features.readers.base import TILE, ForeignFeatures
 from tcgn_mil.types.features import LEVEL0, SCALED, UNKNOWN
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 
@@ -23,6 +23,10 @@ from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 _SAME_SIZE = 0.02
 # The same if one of them may be nominal: "20x" means 0.5 µm/px, a scanner may have 0.46.
 _NOMINAL_SIZE = 0.1
+
+# A vector of a slide is a bag of one tile without position. The tile has no size either; this one
+# is the smallest that a feature file allows.
+WITHOUT_TILES = TileSpec.for_slide(PatchSize(8, 1.0), slide_mpp=1.0, level_downsamples=[1.0])
 
 
 class PlacedTiles(NamedTuple):
@@ -55,7 +59,7 @@ def place(
     Parameters
     ----------
     features
-        Features as their file describes them.
+        Features as their file describes them. The vector of a slide or patient needs no size.
     mpp
         µm per pixel of the slide's level 0, if known.
     patch_px, patch_mpp
@@ -75,6 +79,8 @@ def place(
     >>> tiles.positions, tiles.spec.level0_px
     ('level-0 pixels', 512.0)
     """
+    if features.level != TILE:
+        return PlacedTiles(_no_coords(features), WITHOUT_TILES, UNKNOWN)
     if features.patch_px is not None and patch_px not in (None, features.patch_px):
         raise InputError(
             f"says its tiles are of {features.patch_px} px, not {patch_px}",
@@ -97,13 +103,16 @@ def place(
         )
     spec = _spec(features, patch, slide_mpp)
     if features.coords is None:
-        rows = len(features.features)
-        return PlacedTiles(np.full((rows, 2), -1, dtype=np.int64), spec, UNKNOWN)
+        return PlacedTiles(_no_coords(features), spec, UNKNOWN)
     if not in_um:
         return PlacedTiles(features.coords.astype(np.int64), spec, LEVEL0)
     # Without the resolution of the slide, positions are given in pixels of the tiles.
     pixels = np.rint(features.coords.astype(np.float64) / spec.slide_mpp).astype(np.int64)
     return PlacedTiles(pixels, spec, SCALED if slide_mpp is None else LEVEL0)
+
+
+def _no_coords(features: ForeignFeatures) -> NDArray[np.int64]:
+    return np.full((len(features.features), 2), -1, dtype=np.int64)
 
 
 def _spec(features: ForeignFeatures, patch: PatchSize, slide_mpp: float | None) -> TileSpec:

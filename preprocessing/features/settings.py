@@ -14,8 +14,9 @@ class ImportSettings:
     encoder: str | None = Field(
         None,
         description="Name of the encoder, or of the program that made a table. The default is the"
-        " name that the file states (CLAM's files and tables state none). A file that states"
-        " another name is refused.",
+        " name that the file or its folder states (CLAM's files and tables state none). A file that"
+        " states another name is refused, unless its features have a width that is not possible"
+        " under that name.",
     )
     patch_px: int | None = Field(
         None,

@@ -1,4 +1,10 @@
-"""Report the columns of an imported table: roles, missing values, constants and duplicates."""
+"""Report the columns of an imported table: roles, missing values, constants, heavy tails.
+
+A column has a heavy tail if its 1 % or its 99 % quantile is more than :data:`TAIL_RANGES` times the
+interquartile range away from the median. In a normal distribution this distance is 1.7 ranges, in
+an exponential one 3.6, and in a log-normal one whose logarithm has a standard deviation of 1 it is
+6.4. Quantiles are used because moments, such as the kurtosis, follow single values.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +22,8 @@ from tcgn_mil.preprocessing.features.table_columns import (
 from tcgn_mil.text import counted, preview
 
 _MISSING = "with missing values"
+TAIL_RANGES = 5.0
+_FEWEST_VALUES = 20  # for a judgement of tails
 _LINES_OF_COLUMNS = 12  # left-out columns that get a line of their own
 
 
@@ -37,8 +45,8 @@ def column_report(
     -------
     pandas.DataFrame
         One row for each column, in the order of the table: ``column``, ``role``, ``reason``,
-        ``missing`` (number of cells), ``constant`` (all known values are equal) and
-        ``duplicate_of`` (the first feature, in the order of names, that has the same values).
+        ``missing`` (number of cells), ``constant`` (all known values are equal), ``duplicate_of``
+        (the first feature, in the order of names, that has the same values) and ``heavy_tail``.
     """
     of_features = dict(zip(columns.features, values.T, strict=True))
     duplicate_of = _duplicates(of_features)
@@ -54,9 +62,28 @@ def column_report(
                 "missing": int(column.isna().sum()),
                 "constant": column.nunique() == 1,
                 "duplicate_of": duplicate_of.get(name, ""),
+                "heavy_tail": role == FEATURE and has_heavy_tail(of_features[name]),
             }
         )
     return pd.DataFrame(rows)
+
+
+def has_heavy_tail(values: NDArray[np.floating]) -> bool:
+    """Return whether a column has a heavy tail, as the module describes.
+
+    A column with fewer than 20 known values, or with two different ones, has none.
+
+    Examples
+    --------
+    >>> normal = np.random.default_rng(0).standard_normal(1000)
+    >>> has_heavy_tail(normal), has_heavy_tail(np.exp(2 * normal))
+    (False, True)
+    """
+    known = values[~np.isnan(values)].astype(np.float64)
+    if len(known) < _FEWEST_VALUES or len(np.unique(known)) <= 2:
+        return False
+    low, first, median, third, high = np.quantile(known, [0.01, 0.25, 0.5, 0.75, 0.99])
+    return bool(max(high - median, median - low) > TAIL_RANGES * (third - first))
 
 
 def _duplicates(features: dict[str, NDArray[np.float32]]) -> dict[str, str]:
@@ -108,4 +135,11 @@ def describe_columns(
             lines.append(
                 f"kept although {what}: {counted(chosen.sum(), 'column')}{count} ({names})"
             )
+    heavy = [str(name) for name in features.index[features["heavy_tail"]]]
+    if heavy:
+        lines.append(
+            f"heavy tails: {counted(len(heavy), 'column')} ({preview(heavy, most=2)}), whose 1 % or"
+            f" 99 % quantile is over {TAIL_RANGES:g} interquartile ranges from the median; by"
+            " default the slide model reads ranks, so that they need no transformation"
+        )
     return lines

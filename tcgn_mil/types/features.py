@@ -18,6 +18,8 @@ LEVEL0, SCALED, UNKNOWN = POSITIONS = ("level-0 pixels", "tile pixels", "unknown
 TABLE = "table:"
 # Beginning of the identity of an encoder with random weights.
 UNTRAINED = "untrained:"
+# Ends of the layout in the identity of features that other tools made of a whole slide or patient.
+_PER_SLIDE = ("-slide", "-patient")
 
 
 def untrained_labels(identity: str) -> list[str]:
@@ -73,6 +75,19 @@ class FeatureInfo:
     def may_be_missing(self) -> bool:
         """Whether NaN is a missing value. In the features of an encoder it is an error."""
         return self.encoder.startswith(TABLE)
+
+    @property
+    def per_slide(self) -> bool:
+        """Whether the features describe the whole slide (or patient), and not tiles of it.
+
+        Examples
+        --------
+        >>> spec = TileSpec.for_slide(PatchSize(8, 1.0), slide_mpp=1.0, level_downsamples=[1.0])
+        >>> FeatureInfo("S1", "P1", 1, 768, "trident-slide:titan", spec).per_slide
+        True
+        """
+        layout, colon, _ = self.encoder.partition(":")
+        return bool(colon) and (layout + colon == TABLE or layout.endswith(_PER_SLIDE))
 
     @property
     def patch(self) -> PatchSize:

@@ -16,7 +16,9 @@ from tcgn_mil.preprocessing.features.readers import (
     clam_tensor,
     hdf5_datasets,
     stamp,
+    stamp_slide,
     trident,
+    trident_slide,
 )
 from tcgn_mil.preprocessing.features.readers.base import FeatureReader, ForeignFeatures
 from tcgn_mil.registry import add_entry
@@ -33,7 +35,14 @@ def register_feature_reader(reader: FeatureReader) -> None:
     add_entry(READERS, reader.name, reader, what="layout of features")
 
 
-for _reader in (clam.READER, trident.READER, stamp.READER, clam_tensor.READER):
+for _reader in (
+    clam.READER,
+    trident.READER,
+    trident_slide.READER,
+    stamp.READER,
+    stamp_slide.READER,
+    clam_tensor.READER,
+):
     register_feature_reader(_reader)
 
 
@@ -55,7 +64,8 @@ def open_foreign(path: str | Path) -> Iterator[ForeignFeatures]:
     ------
     InputError
         If the file is missing or damaged, if no layout fits, or if its reader refuses it: no tile,
-        features that are not (N, D) float16 or float32, or coords that do not belong to them.
+        features that are not (N, D) float16 or float32, or coords that do not belong to them. The
+        vector of a slide is (D,) or (1, D).
     """
     path = Path(path)
     # A suffix that no layout has (".hdf5", say) is taken for HDF5, whose file signature is checked.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.interop.readers.base import MAX_TILES
 
+Level = Literal["tile", "slide", "patient"]
+TILE: Level = "tile"
+SLIDE: Level = "slide"
+PATIENT: Level = "patient"
 MAX_WIDTH = 65_536
 MAX_BYTES = 64 * 2**30  # of one slide's features, or of a file that holds them
 BLOCK_BYTES = 16 * 2**20
@@ -30,7 +34,8 @@ class ForeignFeatures:
     layout
         Name of the layout: ``clam``, ``trident`` or ``stamp``.
     features
-        (N, D) float16 or float32, with N and D at least 1. An HDF5 dataset is read in slices.
+        (N, D) float16 or float32, with N and D at least 1. An HDF5 dataset is read in slices. N is
+        1 for a vector of a slide or of a patient.
     coords
         (N, 2) top-left corners of the tiles, as integer level-0 pixels or, for STAMP, in µm. None
         if the file has no positions.
@@ -45,12 +50,17 @@ class ForeignFeatures:
     stride_px
         Distance between neighbouring tiles, in the same pixels as `patch_px`. None if the file
         does not say.
+    level
+        What a row of the features describes: a ``tile``, a whole ``slide``, or all slides of a
+        ``patient``.
 
     Examples
     --------
     >>> features = ForeignFeatures("clam", np.zeros((3, 8), np.float32), coords=None)
     >>> [block.shape for block in features.blocks()]
     [(3, 8)]
+    >>> ForeignFeatures("stamp", np.zeros((1, 8), np.float32), None, level="slide").kind
+    'stamp-slide'
     """
 
     layout: str
@@ -61,6 +71,15 @@ class ForeignFeatures:
     patch_um: float | None = None
     level0_px: float | None = None
     stride_px: int | None = None
+    level: Level = "tile"
+
+    @property
+    def kind(self) -> str:
+        """First part of the encoder's identity.
+
+        It names the level, so that no model reads vectors of slides beside features of tiles.
+        """
+        return self.layout if self.level == TILE else f"{self.layout}-{self.level}"
 
     def blocks(self) -> Iterator[NDArray[np.floating]]:
         """Yield consecutive rows of the features in blocks of about 16 MiB."""

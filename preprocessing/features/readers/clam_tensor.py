@@ -2,6 +2,9 @@
 
 Positions come from the file of the same slide in the folder ``h5_files`` beside ``pt_files``, if
 it is there. No pickled code is executed.
+
+A tensor of shape (D,) is a vector of the slide, as slide encoders return it. CLAM writes none, so
+that its encoder is named ``tensor-slide:<name>``.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import numpy as np
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.features.readers.base import (
     MAX_BYTES,
+    SLIDE,
     FeatureReader,
     ForeignFeatures,
     check_features,
@@ -53,6 +57,9 @@ def is_clam_tensor(path: Path) -> bool:
 def open_clam_tensor(path: Path) -> Iterator[ForeignFeatures]:
     """Open a tensor of features, with the positions of the HDF5 file beside it."""
     features = _read_tensor(path)
+    if features.ndim == 1:
+        yield ForeignFeatures("tensor", features[None], None, level=SLIDE)
+        return
     beside = path.parent.parent / "h5_files" / f"{path.stem}.h5"
     coords = None
     if path.parent.name == "pt_files" and beside.is_file():
@@ -68,7 +75,7 @@ def open_clam_tensor(path: Path) -> Iterator[ForeignFeatures]:
 
 
 def _read_tensor(path: Path) -> np.ndarray:
-    """Read (N, D) features, mapped into memory if the file's format allows it."""
+    """Read (N, D) or (D,) features, mapped into memory if the file's format allows it."""
     import torch
 
     if not path.is_file():
@@ -110,7 +117,8 @@ def _as_array(tensor: object, path: Path) -> np.ndarray:
             fix="encode the slide again",
         )
     values = tensor.detach().numpy()
-    check_features(values.shape, values.dtype, path=path)
+    shape = (1, *values.shape) if values.ndim == 1 and values.size else values.shape
+    check_features(shape, values.dtype, path=path)
     return values
 
 

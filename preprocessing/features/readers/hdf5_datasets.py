@@ -83,6 +83,26 @@ def feature_dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     """Return the dataset of features after checking its shape, its dtype and its storage."""
     dataset = _dataset(file, name, path)
     check_features(dataset.shape, dataset.dtype, path=path)
+    _check_written(dataset, path)
+    return dataset
+
+
+def vector_dataset(file: h5py.File, name: str, path: Path) -> NDArray[np.floating]:
+    """Read the vector of a slide or patient, stored as (D,) or (1, D), as an array (1, D)."""
+    dataset = _dataset(file, name, path)
+    shape = (1, *dataset.shape) if dataset.ndim == 1 else dataset.shape
+    check_features(shape, dataset.dtype, path=path)
+    if shape[0] != 1:
+        raise InputError(
+            f"says that it holds one vector, but its {name} have shape {dataset.shape}",
+            path=path,
+            fix="encode the slide again, or give features of tiles",
+        )
+    _check_written(dataset, path)
+    return dataset[:].reshape(shape)
+
+
+def _check_written(dataset: h5py.Dataset, path: Path) -> None:
     # HDF5 reads chunks that were never written as zeros. A tool that was stopped leaves such a
     # file, and its zeros would be taken for features.
     if dataset.chunks is None:
@@ -94,7 +114,6 @@ def feature_dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
         raise InputError(
             "some of its features were never written", path=path, fix="encode the slide again"
         )
-    return dataset
 
 
 def coord_array(file: h5py.File, rows: int, kinds: str, path: Path) -> NDArray[Any]:
@@ -138,11 +157,11 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     return dataset
 
 
-def text_attribute(attributes: Any, name: str) -> str:
-    """Return an attribute as text of at most 200 characters; empty if it is absent or no text."""
+def text_attribute(attributes: Any, name: str, *, most: int = 200) -> str:
+    """Return at most `most` characters of a text attribute; empty if it is absent or no text."""
     value = attributes.get(name)
     value = value.encode("utf-8", "replace") if isinstance(value, str) else value
-    return value.decode("utf-8", "replace").strip()[:200] if isinstance(value, bytes) else ""
+    return value.decode("utf-8", "replace").strip()[:most] if isinstance(value, bytes) else ""
 
 
 def size_attribute(file: h5py.File, name: str, path: Path) -> float:

@@ -36,7 +36,7 @@ def read_feature_table(path: Path) -> pd.DataFrame:
     -------
     pandas.DataFrame
         All columns, in the order of the file. A column is numeric, with NaN for an empty cell, or
-        it holds text and, for an empty cell, None.
+        it holds text and, for an empty cell, None. True and false are the numbers 1 and 0.
 
     Raises
     ------
@@ -74,6 +74,9 @@ def _plain(column: pd.Series) -> pd.Series:
     """Return a column as numbers or as text; one without any value counts as numbers."""
     if pd.api.types.is_numeric_dtype(column):
         return column
-    if column.isna().all():
+    known = column.dropna()
+    # pandas stores true and false beside missing cells as objects, and without them as booleans. A
+    # column has to keep its role when a cell is missing, or two cohorts would differ in columns.
+    if all(isinstance(value, bool) for value in known):
         return column.astype("float64")
     return column.astype(object).map(str, na_action="ignore")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import h5py
@@ -15,7 +14,6 @@ import torch
 
 from tcgn_mil.batches.feature_bags import BagDataset
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments import main as cli
 from tcgn_mil.io.feature_files import read_feature_info, read_features
 from tcgn_mil.preprocessing.features.import_features import (
     find_feature_sources,
@@ -75,7 +73,7 @@ def write_trident(folder: Path, slide: str, encoder: str, features: np.ndarray) 
 
 
 def write_stamp(folder: Path, slide: str, features: np.ndarray) -> Path:
-    path = folder / "uni2-1a2b3c4d" / "site" / f"{slide}.h5"
+    path = folder / "conch1_5-1a2b3c4d" / "site" / f"{slide}.h5"
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         file["feats"], file["coords"] = (
@@ -85,7 +83,7 @@ def write_stamp(folder: Path, slide: str, features: np.ndarray) -> Path:
         file.attrs.update(
             {
                 "stamp_version": "2.3.0",
-                "extractor": "uni2",
+                "extractor": "conch1_5-1a2b3c4d",
                 "unit": "um",
                 "tile_size_um": 128.0,
                 "tile_size_px": 224,
@@ -100,29 +98,17 @@ def at_40x(slide: str) -> SlideFacts:
     return SlideFacts(f"patient of {slide}", 0.25)
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["tcgn-mil", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out + captured.err
-
-    return call
-
-
 @pytest.mark.parametrize(
     ("write", "settings", "encoder", "dtype"),
     [
         (write_clam, CLAM, "clam:resnet50_trunc", np.float32),
         (
-            lambda folder, slide, features: write_trident(folder, slide, "uni_v1", features),
+            lambda folder, slide, features: write_trident(folder, slide, "conch_v15", features),
             ImportSettings(),
-            "trident:uni_v1",
+            "trident:conch_v15",
             np.float32,
         ),
-        (write_stamp, ImportSettings(), "stamp:uni2", np.float16),
+        (write_stamp, ImportSettings(), "stamp:conch1_5", np.float16),
     ],
 )
 def test_values_positions_and_identity_come_over(
@@ -174,13 +160,13 @@ def test_where_files_are_looked_for(tmp_path: Path) -> None:
     path = write_clam(clam, "a", values())
     assert find_feature_sources(clam) == {"a": path, "b": clam / "pt_files" / "b.pt"}
     assert find_feature_sources(path) == {"a": path}
-    path = write_trident(trident, "a", "uni_v1", values())
+    path = write_trident(trident, "a", "conch_v15", values())
     (path.parent.parent / "patches").mkdir()
     (path.parent.parent / "patches" / "a_patches.h5").touch()
     assert find_feature_sources(trident) == {"a": path}
     write_trident(trident, "a", "conch_v1", values())
     with pytest.raises(
-        InputError, match=r"several encoders: .*features_conch_v1, .*features_uni_v1"
+        InputError, match=r"several encoders: .*features_conch_v1, .*features_conch_v15"
     ):
         find_feature_sources(trident)
     write_stamp(tmp_path / "stamp", "a", values())
@@ -247,9 +233,9 @@ def test_a_tensor_cut_anywhere_is_one_row(tmp_path: Path, zipped: bool) -> None:
 
 def test_what_disagrees_with_the_first_or_with_the_options_is_a_row(tmp_path: Path) -> None:
     sources = {
-        "a": write_trident(tmp_path, "a", "uni_v1", values()),
+        "a": write_trident(tmp_path, "a", "conch_v15", values()),
         "b": write_trident(tmp_path, "b", "conch_v1", values()),
-        "c": write_trident(tmp_path, "c", "uni_v1", values()),
+        "c": write_trident(tmp_path, "c", "conch_v15", values()),
     }
 
     def reasons(facts, settings: ImportSettings) -> list[str]:
@@ -263,7 +249,7 @@ def test_what_disagrees_with_the_first_or_with_the_options_is_a_row(tmp_path: Pa
     assert "trident:conch_v1" in encoder
     assert "256.0 µm" in size
     assert "128.0 µm" in size
-    assert reasons(at_40x, ImportSettings("uni_v1")) == ["is of encoder conch_v1, not uni_v1"]
+    assert reasons(at_40x, ImportSettings("conch_v15")) == ["is of encoder conch_v1, not conch_v15"]
     assert (
         "does not name its encoder"
         in import_cohort(
@@ -295,8 +281,8 @@ def test_finished_files_are_kept_until_something_changes(tmp_path: Path) -> None
     third = made()
     assert third["a"] != second["a"]
     assert third["b"] == second["b"]
-    made(ImportSettings(encoder="uni_v1", patch_px=256, patch_mpp=0.5))
-    assert read_feature_info(tmp_path / "out" / "b.h5").encoder == "clam:uni_v1"
+    made(ImportSettings(encoder="conch_v15", patch_px=256, patch_mpp=0.5))
+    assert read_feature_info(tmp_path / "out" / "b.h5").encoder == "clam:conch_v15"
     made(facts=lambda slide: SlideFacts("P1", 0.25))
     assert read_feature_info(tmp_path / "out" / "b.h5").patient_id == "P1"
 
@@ -351,7 +337,7 @@ def test_models_train_on_imported_features_and_refuse_those_of_another_encoder(
     patients = [f"P{number}" for number in range(18)]
     rng = np.random.default_rng(0)
     for number, patient in enumerate(patients):
-        write_trident(tmp_path / "uni", patient, "uni_v1", values(number))
+        write_trident(tmp_path / "uni", patient, "conch_v15", values(number))
         write_trident(tmp_path / "conch", patient, "conch_v1", values(number))
     write_tensor(tmp_path / "clam", "P0", torch.from_numpy(values()))
     for name in ("uni", "conch"):
@@ -368,7 +354,7 @@ def test_models_train_on_imported_features_and_refuse_those_of_another_encoder(
         )
     options = (
         "--encoder",
-        "uni_v1",
+        "conch_v15",
         "--patch-px",
         256,
         "--patch-mpp",
@@ -410,7 +396,7 @@ def test_models_train_on_imported_features_and_refuse_those_of_another_encoder(
     code, said = run("finetune", "--cohort", cohort, *features, *small, "--out", model)
     assert code == 0, said
 
-    for name, found in (("conch", "trident:conch_v1"), ("clam", "clam:uni_v1")):
+    for name, found in (("conch", "trident:conch_v1"), ("clam", "clam:conch_v15")):
         others = (
             "--features",
             tmp_path / f"{name}-features",
@@ -420,7 +406,7 @@ def test_models_train_on_imported_features_and_refuse_those_of_another_encoder(
         code, said = run("predict", "--model", model, *others)
         assert code == 2
         features_of = f"has features of {found} (8 numbers per tile)"
-        assert f"{features_of}, the model reads those of trident:uni_v1" in said
+        assert f"{features_of}, the model reads those of trident:conch_v15" in said
 
     with h5py.File(tmp_path / "uni-features" / "P0.h5", "r+") as file:
         file.attrs["positions"] = UNKNOWN

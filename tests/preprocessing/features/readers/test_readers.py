@@ -211,10 +211,10 @@ def test_without_coords_nothing_stands_for_a_position() -> None:
     [
         (FEATURES[:0], "holds no tile"),
         (np.empty(0, np.float32), "holds no tile"),
-        (FEATURES[0], r"\(6,\), not \(N, D\)"),
+        (FEATURES[None], r"\(1, 4, 6\), not \(N, D\)"),
     ],
 )
-def test_empty_and_flat_features_are_refused(
+def test_empty_features_and_those_of_three_axes_are_refused(
     tmp_path: Path, write: Callable, features: np.ndarray, part: str
 ) -> None:
     with pytest.raises(InputError, match=part), open_foreign(write(tmp_path / "a.h5", features)):
@@ -272,7 +272,8 @@ def test_a_file_written_in_part_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "part"),
     [
-        ({"feat_type": "slide"}, "features of a slide"),
+        ({"feat_type": "slide"}, r"one vector, but its feats have shape \(4, 6\)"),
+        ({"feat_type": "cell"}, "features of a 'cell'"),
         ({"unit": "px"}, "coords in px, not um"),
         ({"tile_size_um": "wide"}, "tile_size_um is not a size"),
         ({"tile_size_px": -1}, "tile_size_px is not a size"),
