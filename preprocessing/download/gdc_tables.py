@@ -3,11 +3,13 @@
 The manifest has the format of the GDC's data transfer tool, and the sample sheet the columns of the
 GDC's portal, so that files can also be fetched by ``gdc-client`` and are then read in the same way.
 
-Overall survival follows the GDC's own survival analysis (API release 8.5, 2026): a patient who is
-dead has the time of death; one who is alive has the latest follow-up of any diagnosis or visit; any
-other vital status says nothing. A patient who is dead without a time of death keeps an empty time,
-which ``tcgn-mil clinical`` lists. Variables of the diagnosis come from the one that is marked as
-primary, or from the only one; several without a mark leave them empty.
+Overall survival comes from the fields that the GDC's own survival analysis uses (API release 8.5,
+2026). A patient who is dead has the time of death; one who is alive has the latest follow-up of any
+diagnosis or visit; any other vital status says nothing. A patient who is dead without a time of
+death keeps an empty time, which ``tcgn-mil clinical`` lists.
+
+Variables of the diagnosis come from the one that is marked as primary, or from the only one;
+several without a mark leave them empty.
 """
 
 from __future__ import annotations
