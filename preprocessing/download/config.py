@@ -25,10 +25,11 @@ class TransferConfig:
         " reached, or when a transfer stops without any new byte.",
     )
     backoff_s: float = Field(
-        1.0,
+        2.0,
         ge=0,
         le=60,
-        description="Seconds to wait before the second attempt; the wait doubles each time.",
+        description="Seconds of the first wait between two attempts; each wait is twice as long as"
+        " the one before.",
     )
     timeout_s: float = Field(
         60.0, gt=0, le=600, description="Seconds without any byte after which a transfer is cut."

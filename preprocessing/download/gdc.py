@@ -261,7 +261,9 @@ def list_gdc(plan: GdcPlan, out: Path) -> None:
     counts = write_lists(plan, out)
     _write_slides(plan, out, None)
     write_failures(out, plan.failures)
-    write_record(out, plan.origin, plan.files, arrived=None, failures=plan.failures, counts=counts)
+    write_record(
+        out, plan.origin, plan.files, state="listed", failures=plan.failures, counts=counts
+    )
 
 
 def download_gdc(plan: GdcPlan, out: Path, transfer: TransferConfig) -> Fetched:
@@ -280,6 +282,7 @@ def download_gdc(plan: GdcPlan, out: Path, transfer: TransferConfig) -> Fetched:
     check_folder(out, plan.origin)
     check_space(plan.files, out)
     counts = write_lists(plan, out)
+    write_record(out, plan.origin, plan.files, state="started", counts=counts)
     done = fetch_all(plan.files, out, transfer)
     done = done._replace(failures=[*plan.failures, *done.failures])
     arrived = {*done.fetched, *done.kept}
@@ -289,6 +292,7 @@ def download_gdc(plan: GdcPlan, out: Path, transfer: TransferConfig) -> Fetched:
         out,
         plan.origin,
         plan.files,
+        state="finished",
         arrived=sorted(arrived),
         failures=done.failures,
         counts=counts,

@@ -109,7 +109,7 @@ def _size(
 def list_her2st(plan: Her2stPlan, out: Path) -> None:
     """Write download.json without any file (``--dry-run``)."""
     check_folder(out, plan.origin)
-    write_record(out, plan.origin, plan.files, arrived=None, failures=(), counts=_counts(plan))
+    write_record(out, plan.origin, plan.files, state="listed", counts=_counts(plan))
 
 
 def download_her2st(plan: Her2stPlan, out: Path, transfer: TransferConfig) -> Fetched:
@@ -122,12 +122,14 @@ def download_her2st(plan: Her2stPlan, out: Path, transfer: TransferConfig) -> Fe
     """
     check_folder(out, plan.origin)
     check_space(plan.files, out)
+    write_record(out, plan.origin, plan.files, state="started", counts=_counts(plan))
     done = fetch_all(plan.files, out, transfer)
     write_failures(out, done.failures)
     write_record(
         out,
         plan.origin,
         plan.files,
+        state="finished",
         arrived=[*done.fetched, *done.kept],
         failures=done.failures,
         counts=_counts(plan),

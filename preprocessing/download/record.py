@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import requests
 
@@ -18,6 +18,7 @@ from tcgn_mil.preprocessing.download.remote_file import RemoteFile
 from tcgn_mil.provenance import provenance
 
 FILE_NAME = "download.json"
+State = Literal["listed", "started", "finished"]
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,9 @@ def write_record(
     origin: Origin,
     files: Sequence[RemoteFile],
     *,
-    arrived: Sequence[str] | None,
-    failures: Sequence[Failure],
+    state: State,
+    arrived: Sequence[str] = (),
+    failures: Sequence[Failure] = (),
     counts: Mapping[str, int],
 ) -> None:
     """Write download.json.
@@ -91,8 +93,10 @@ def write_record(
         What was downloaded.
     files
         All files that were asked for.
+    state
+        ``listed`` by a dry run, ``started``, or ``finished``.
     arrived
-        Names of the files that are there; None for a dry run, which fetches none.
+        Names of the files that are there.
     failures
         Files that could not be had.
     counts
@@ -106,11 +110,11 @@ def write_record(
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         settings=dict(origin.settings),
         filters=dict(origin.filters),
-        dry_run=arrived is None,
+        state=state,
         counts={
             "files": len(files),
             "bytes": sum(file.size or 0 for file in files),
-            "arrived": len(arrived or ()),
+            "arrived": len(arrived),
             "failed": len(failures),
             **counts,
         },

@@ -19,6 +19,7 @@ from tcgn_mil.preprocessing.bulk.config import BulkConfig
 from tcgn_mil.preprocessing.bulk.run import write_cohort
 from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
 from tcgn_mil.preprocessing.clinical.run import write_clinical
+from tcgn_mil.preprocessing.download import gdc
 from tcgn_mil.preprocessing.download.config import GdcConfig, TransferConfig
 from tcgn_mil.preprocessing.download.fetch_all import Fetched
 from tcgn_mil.preprocessing.download.gdc import GdcPlan, download_gdc, list_gdc, plan_gdc
@@ -257,6 +258,7 @@ def test_a_dry_run_writes_the_lists_alone(
         "slides.csv",
     ]
     assert not any(server.fetched(path) for path in paths.values())
+    assert json.loads((tmp_path / "download.json").read_text())["state"] == "listed"
     manifest = pd.read_csv(tmp_path / "gdc_manifest.txt", sep="\t")
     assert list(manifest) == ["id", "filename", "md5", "size", "state"]
     asked = {file["file_id"]: file for file in server.files}
@@ -286,8 +288,28 @@ def test_the_record_says_what_made_the_folder(
     sizes = {file["file_id"]: file["file_size"] for file in server.files}
     manifest = pd.read_csv(tmp_path / "gdc_manifest.txt", sep="\t")
     assert record["counts"]["bytes"] == sum(sizes[name] for name in manifest["id"])
-    assert record["dry_run"] is False
+    assert record["state"] == "finished"
     assert {"tcgn_mil", "python", "date", "requests"} <= set(record)
+
+
+def test_a_run_that_was_stopped_has_left_its_record_and_its_lists(
+    server: Store, quick: TransferConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_cohort(server)
+
+    def stop(*arguments: object) -> Fetched:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gdc, "fetch_all", stop)
+        with pytest.raises(KeyboardInterrupt):
+            download(server, tmp_path, quick)
+    assert json.loads((tmp_path / "download.json").read_text())["state"] == "started"
+    assert (tmp_path / "gdc_manifest.txt").is_file()
+    assert not (tmp_path / "slides.csv").exists()
+    with pytest.raises(InputError, match="holds gdc TCGA-COAD"):
+        download(server, tmp_path, quick, project="TCGA-READ")
+    assert len(download(server, tmp_path, quick).fetched) == 5
 
 
 def test_two_projects_do_not_share_a_folder(

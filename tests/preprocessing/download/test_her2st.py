@@ -24,7 +24,7 @@ from tcgn_mil.preprocessing.download.her2st import (
     list_her2st,
     plan_her2st,
 )
-from tcgn_mil.preprocessing.sections.readers.her2st import find_section_files
+from tcgn_mil.preprocessing.sections.readers.her2st import find_section_files, read_section
 
 
 def offer(server: Store, root: Path, listed: Path, *, sized: bool) -> None:
@@ -101,6 +101,9 @@ def test_the_folder_is_read_by_spots(
             assert (out / path.relative_to(offered)).read_bytes() == path.read_bytes()
     sections = find_section_files(out)
     assert [(files.section, files.patient) for files in sections] == [("A1", "A"), ("B2", "B")]
+    section = read_section(sections[0])
+    assert section.counts.shape == (29, 8)
+    assert section.mpp == pytest.approx(5.0, rel=1e-3)  # 40 px are 200 µm
     record = json.loads((out / "download.json").read_text())
     assert (record["name"], record["counts"]["sections"]) == (COMMIT, 2)
     assert record["counts"]["bytes"] == sum(
