@@ -9,7 +9,7 @@ repeats, so that ``gdc-client`` can fetch the same files.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def plan_gdc(config: GdcConfig, out: Path, transfer: TransferConfig) -> GdcPlan:
             "slides, expression and clinical data are all switched off",
             fix="remove one of --slides none, --expression none and --no-clinical",
         )
-    with open_session(transfer) as session:
+    with open_session(transfer, connects=1) as session:
         return _plan(session, config, out, transfer, wanted)
 
 
@@ -131,24 +131,9 @@ def _plan(
         raise _unknown_project(api, config.project)
     if wanted is not None:
         cases = _chosen(cases, wanted, config)
-    of_patients = [is_in("cases.project.project_id", [config.project])]
-    if wanted is not None:
-        of_patients.append(is_in("cases.submitter_id", [case.submitter_id for case in cases]))
-    if config.slides != "none":
-        kind = [
-            is_in("data_type", ["Slide Image"]),
-            is_in("experimental_strategy", _STRATEGIES[config.slides]),
-        ]
-        filters[SLIDES] = all_of([*of_patients, _OPEN, *kind])
-    if config.expression != "none":
-        kind = [
-            is_in("data_type", ["Gene Expression Quantification"]),
-            is_in("analysis.workflow_type", ["STAR - Counts"]),
-        ]
-        filters[EXPRESSION] = all_of([*of_patients, _OPEN, *kind])
+    filters |= _file_filters(config, cases if wanted is not None else None)
+    hits, failures = [], []
     files: list[RemoteFile] = []
-    hits: dict[str, GdcFile] = {}
-    failures: list[Failure] = []
     notes = []
     for folder in (SLIDES, EXPRESSION):
         if folder not in filters:
@@ -158,17 +143,37 @@ def _plan(
             notes.append(f"{config.project} has no open {_named(folder, config)} of these patients")
         for hit in listed:
             try:
-                file = _remote(hit, folder, api, hits)
+                files.append(_remote(hit, folder, api, {file.name for file in files}))
+                hits.append(hit)
             except InputError as error:
                 failures.append(Failure(hit.file_id, STAGE, error.reason, error.fix or ""))
-                continue
-            files.append(file)
-            hits[file.name] = hit
     if not files and not failures and not config.clinical:
         raise InputError("; ".join(notes), fix="choose other --slides or --expression")
     origin = Origin("gdc", config.project, api.address, release, asdict(config), filters)
-    kept = tuple(cases) if config.clinical else ()
-    return GdcPlan(origin, tuple(files), hits, kept, tuple(failures), tuple(notes))
+    return GdcPlan(
+        origin,
+        tuple(files),
+        {file.name: hit for file, hit in zip(files, hits, strict=True)},
+        tuple(cases) if config.clinical else (),
+        tuple(failures),
+        tuple(notes),
+    )
+
+
+def _file_filters(config: GdcConfig, cases: Sequence[Case] | None) -> dict[str, Any]:
+    """Return the filters of the files of each folder; `cases` are None for all of the project."""
+    common = [is_in("cases.project.project_id", [config.project]), _OPEN]
+    if cases is not None:
+        common.append(is_in("cases.submitter_id", [case.submitter_id for case in cases]))
+    filters = {}
+    if config.slides != "none":
+        kinds = is_in("experimental_strategy", _STRATEGIES[config.slides])
+        filters[SLIDES] = all_of([*common, is_in("data_type", ["Slide Image"]), kinds])
+    if config.expression != "none":
+        kind = is_in("data_type", ["Gene Expression Quantification"])
+        workflow = is_in("analysis.workflow_type", ["STAR - Counts"])
+        filters[EXPRESSION] = all_of([*common, kind, workflow])
+    return filters
 
 
 def _named(folder: str, config: GdcConfig) -> str:
@@ -218,7 +223,7 @@ def _chosen(cases: Sequence[Case], wanted: Sequence[str], config: GdcConfig) -> 
     return list({name.upper(): by_name[name.upper()] for name in wanted}.values())
 
 
-def _remote(hit: GdcFile, folder: str, api: GdcApi, taken: Mapping[str, GdcFile]) -> RemoteFile:
+def _remote(hit: GdcFile, folder: str, api: GdcApi, taken: Set[str]) -> RemoteFile:
     """Return the file of a hit.
 
     Raises

@@ -85,7 +85,7 @@ class Diagnosis(_Answer):
 
     age_at_diagnosis: float | None = None  # days
     days_to_last_follow_up: float | None = None
-    diagnosis_is_primary_disease: bool | None = None
+    diagnosis_is_primary_disease: bool | str | None = None
     classification_of_tumor: str | None = None
     primary_diagnosis: str | None = None
     ajcc_pathologic_stage: str | None = None

@@ -154,14 +154,14 @@ def overall_survival(case: Case) -> tuple[bool | None, float | None]:
 def primary_diagnosis(case: Case) -> Diagnosis | None:
     """Return the diagnosis that is marked as primary, or the only one; None if neither is there."""
     for marked in (
-        [diagnosis for diagnosis in case.diagnoses if diagnosis.diagnosis_is_primary_disease],
-        [
-            diagnosis
-            for diagnosis in case.diagnoses
-            if (diagnosis.classification_of_tumor or "").lower() == "primary"
-        ],
+        [item for item in case.diagnoses if _is(item.diagnosis_is_primary_disease, "true")],
+        [item for item in case.diagnoses if _is(item.classification_of_tumor, "primary")],
         case.diagnoses,
     ):
         if len(marked) == 1:
             return marked[0]
     return None
+
+
+def _is(value: object, word: str) -> bool:
+    return str(value).lower() == word

@@ -74,7 +74,10 @@ def plan_her2st(config: Her2stConfig, out: Path, transfer: TransferConfig) -> He
     unsized = [file for file in files if file.size is None and not (out / file.name).is_file()]
     sizes: dict[str, int | None] = {}
     if unsized:
-        with open_session(transfer) as session, ThreadPoolExecutor(transfer.workers) as pool:
+        with (
+            open_session(transfer, connects=1) as session,
+            ThreadPoolExecutor(transfer.workers) as pool,
+        ):
 
             def ask(file: RemoteFile) -> int | None:
                 return _size(session, file, out, transfer)

@@ -27,13 +27,17 @@ class _BoundedRetry(Retry):
         return None if wait is None else min(wait, MAX_WAIT_S)
 
 
-def open_session(config: TransferConfig) -> requests.Session:
+def open_session(config: TransferConfig, *, connects: int | None = None) -> requests.Session:
     """Return a session that asks again as the settings say.
 
     Parameters
     ----------
     config
         Number of attempts, waits, and number of connections.
+    connects
+        Number of further attempts where no connection is had at all; None for all that the
+        settings allow. Before a download starts one is enough, so that a user without a network
+        reads so at once. During a download, the network may come back.
 
     Returns
     -------
@@ -43,6 +47,7 @@ def open_session(config: TransferConfig) -> requests.Session:
     """
     retries = _BoundedRetry(
         total=config.attempts - 1,
+        connect=connects,
         status_forcelist=BUSY,
         allowed_methods=None,  # also POST: the requests of this package change nothing on a server
         backoff_factor=config.backoff_s,

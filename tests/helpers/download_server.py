@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 RELEASE = "Data Release 45.0 - December 04, 2025"
+_COUNTING = threading.Lock()
 STAR_SUFFIX = ".rna_seq.augmented_star_gene_counts.tsv"
 
 
@@ -47,9 +49,13 @@ class Store:
         Bytes by path.
     faults
         Faults by path, each used up by one request: ``cut``, ``busy``, ``wrong``, ``redirect``,
-        ``forbidden``, ``gone``, ``no-range``, ``longer``, ``not-json``, ``shuffled``.
+        ``forbidden``, ``gone``, ``no-range``, ``other-range``, ``other-total``, ``longer``, ``not-json``, ``shuffled``.
     requests
         Method, path and Range header of each request.
+    pause_s
+        Seconds that each file takes.
+    active, peak
+        Number of files on their way, and its maximum.
     """
 
     projects: list[dict[str, Any]] = field(default_factory=list)
@@ -60,6 +66,9 @@ class Store:
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     questions: list[dict[str, Any]] = field(default_factory=list)
     address: str = ""
+    pause_s: float = 0.0
+    active: int = 0
+    peak: int = 0
 
     def add_project(self, project: str) -> None:
         self.projects.append({"id": project, "project_id": project, "name": project})
@@ -170,6 +179,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve_file(head=True)
 
     def do_GET(self) -> None:
+        with _COUNTING:
+            self.store.active += 1
+            self.store.peak = max(self.store.peak, self.store.active)
+        time.sleep(self.store.pause_s)
+        self._get()
+        with _COUNTING:
+            self.store.active -= 1
+
+    def _get(self) -> None:
         if self.path == "/status":
             fault = self._fault()
             if fault == "busy":
@@ -242,7 +260,9 @@ class _Handler(BaseHTTPRequestHandler):
             if start >= len(content):
                 self._send(416, b"", {"Content-Range": f"bytes */{len(content)}"})
                 return
-            where = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            start = 0 if fault == "other-range" else start
+            total = len(content) + (fault == "other-total")
+            where = f"bytes {start}-{len(content) - 1}/{total}"
             self._send(206, content[start:], {"Content-Range": where}, fault, head=head)
         else:
             self._send(200, content, {}, fault, head=head)

@@ -60,6 +60,13 @@ def test_overall_survival(clinical: dict[str, Any], expected: tuple[object, obje
         ),
         (
             [
+                {"ajcc_pathologic_stage": "I", "diagnosis_is_primary_disease": "Unknown"},
+                {"ajcc_pathologic_stage": "II", "diagnosis_is_primary_disease": "true"},
+            ],
+            "II",
+        ),
+        (
+            [
                 {"ajcc_pathologic_stage": "III", "classification_of_tumor": "Primary"},
                 {"ajcc_pathologic_stage": "IV", "classification_of_tumor": "metastasis"},
             ],

@@ -107,6 +107,16 @@ def test_a_server_without_ranges_sends_the_whole_file_again(
     assert (tmp_path / "slides" / "one.svs").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("fault", ["other-range", "other-total"])
+def test_a_range_of_something_else_is_not_appended(
+    server: Store, remote: RemoteFile, quick: TransferConfig, tmp_path: Path, fault: str
+) -> None:
+    server.faults[PATH] = ["cut", fault]
+    assert fetch(remote, tmp_path, quick) == (True, len(CONTENT))
+    assert server.fetched(PATH) == ["", f"bytes={KEPT}-", ""]
+    assert (tmp_path / "slides" / "one.svs").read_bytes() == CONTENT
+
+
 def test_a_transfer_that_stops_without_new_bytes_ends(
     server: Store, quick: TransferConfig, tmp_path: Path
 ) -> None:
@@ -246,6 +256,21 @@ def test_many_files_arrive_and_a_broken_one_is_a_row(
         assert (tmp_path / f"slides/{number}.svs").read_bytes() == str(number).encode() * 1000
     again = fetch_all(remotes, tmp_path, quick)
     assert (again.fetched, len(again.kept), again.failures) == (["slides/4.svs"], 8, [])
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_no_more_files_are_on_their_way_than_there_are_workers(
+    server: Store, tmp_path: Path, workers: int
+) -> None:
+    server.pause_s = 0.05
+    remotes = []
+    for number in range(9):
+        path = f"/data/{number}"
+        server.contents[path] = bytes(10)
+        remotes.append(remote_of(server, path, str(number)))
+    config = TransferConfig(workers=workers, attempts=1, backoff_s=0.0)
+    assert len(fetch_all(remotes, tmp_path, config).fetched) == 9
+    assert server.peak == workers
 
 
 def test_files_are_not_tried_any_more_when_the_server_is_gone(
