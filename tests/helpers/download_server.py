@@ -49,7 +49,8 @@ class Store:
         Bytes by path.
     faults
         Faults by path, each used up by one request: ``cut``, ``busy``, ``wrong``, ``redirect``,
-        ``forbidden``, ``gone``, ``no-range``, ``other-range``, ``other-total``, ``longer``, ``not-json``, ``shuffled``.
+        ``forbidden``, ``gone``, ``no-range``, ``other-range``, ``other-total``, ``longer``,
+        ``not-json``, ``shuffled``.
     requests
         Method, path and Range header of each request.
     pause_s
