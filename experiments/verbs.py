@@ -19,6 +19,7 @@ from tcgn_mil.experiments.associate.command import associate
 from tcgn_mil.experiments.encode.command import encode
 from tcgn_mil.experiments.explain.command import explain
 from tcgn_mil.experiments.predict.command import predict
+from tcgn_mil.experiments.prepare.download import download
 from tcgn_mil.experiments.prepare.encoders import encoders
 from tcgn_mil.experiments.prepare.slides import export_tiles, import_features, tile
 from tcgn_mil.experiments.prepare.spots import spots
@@ -60,6 +61,7 @@ class Verb:
 
 
 _SHIPPED = (
+    Verb("download", download),
     Verb("spots", spots),
     Verb("pretrain", pretrain, f"{_PACKAGE}.spot_level.pretrain_report"),
     Verb("spot-cv", spot_cross_validation, f"{_PACKAGE}.spot_level.report"),

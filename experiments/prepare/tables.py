@@ -93,8 +93,8 @@ def clinical(
         list[str] | None,
         typer.Option(
             "--format",
-            help="Layout: auto, tcga-cdr, xena, porpoise, survpath, columns or covariates. Give it"
-            " once, or once for each file.",
+            help="Layout: auto, tcga-cdr, gdc, xena, porpoise, survpath, columns or covariates."
+            " Give it once, or once for each file.",
             show_default="auto",
         ),
     ] = None,

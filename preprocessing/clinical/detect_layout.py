@@ -200,6 +200,11 @@ def _is_xena(header: TableHeader) -> bool:
     )
 
 
+def _is_gdc(header: TableHeader) -> bool:
+    """Return whether the table is one that ``tcgn-mil download gdc`` wrote."""
+    return {"case_submitter_id", "OS.time"} <= set(header.columns)
+
+
 def _is_cdr(header: TableHeader) -> bool:
     return {"bcr_patient_barcode", "OS.time"} <= set(header.columns)
 
@@ -286,6 +291,7 @@ for _reader in (
     LayoutReader("porpoise", _is_porpoise, _in_months("porpoise", PORPOISE_MONTH)),
     LayoutReader("survpath", _is_survpath, _in_months("survpath", SURVPATH_MONTH)),
     LayoutReader("xena", _is_xena, _in_days("xena", "_PATIENT")),
+    LayoutReader("gdc", _is_gdc, _in_days("gdc", "case_submitter_id")),
     LayoutReader("tcga-cdr", _is_cdr, _in_days("tcga-cdr", "bcr_patient_barcode")),
     LayoutReader("columns", _is_named_columns, _named_columns),
 ):

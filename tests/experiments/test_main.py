@@ -18,6 +18,7 @@ from tcgn_mil.experiments import main as cli
 
 VERBS = (
     "demo",
+    "download",
     "spots",
     "pretrain",
     "spot-cv",
@@ -127,6 +128,7 @@ def test_a_file_is_no_folder_to_write_to_and_a_folder_no_file(
     needed = {
         "bulk": ("x.csv", "--unit", "tpm", "--slides", "s.csv"),
         "clinical": ("x.csv",),
+        "download": ("her2st",),
         "spots": ("x",),
         "tile": ("x",),
         "encode": ("x", "--tiles", "x", "--encoder", "x"),
