@@ -94,7 +94,8 @@ class TileEncoder:
             name = self.identity.removeprefix(UNTRAINED).partition("[")[0]
             raise InputError(
                 f"{name} was trained on tiles of {self.patch}, these are {patch}",
-                fix=f"tile with --encoder {name}, or pass --allow-other-size",
+                fix=f"tile with --patch-px {self.patch.px} --patch-mpp {self.patch.mpp:g} (or with"
+                " --encoder and this name), or pass --allow-other-size",
             )
 
     def precision_on(self, device: torch.device, chosen: str = AUTO) -> str:

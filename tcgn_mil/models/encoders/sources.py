@@ -17,7 +17,8 @@ from tcgn_mil.models.encoders.registered import ENCODERS
 from tcgn_mil.pathology import PathologyEncoder, close_names, find_entry
 
 LOCAL_PREFIX, TIMM_PREFIX = "local-dir:", "timm:"
-_CONFIG = "config.json"
+_CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
+_BICUBIC = 3  # number of this interpolation in the configurations of transformers
 _SAFE, _PICKLE = "model.safetensors", "pytorch_model.bin"
 _WEIGHTS = (_SAFE, "open_clip_model.safetensors", "pytorch_model.bin", "model.bin")
 _LARGEST_CONFIG = 1 << 20  # bytes
@@ -136,14 +137,14 @@ def find_weights(source: EncoderSource) -> LocalWeights:
     assert source.hub is not None
     record = {"source": f"{HUB_PREFIX}{source.hub.repo}"}
     try:
-        found = download(source.hub, [_CONFIG, own or _SAFE], note=note)
+        found = download(source.hub, [_CONFIG, _PREPROCESSOR, own or _SAFE], note=note)
     except HubFileError:
         if own:
             raise
         found = download(source.hub, [_PICKLE], note=note)
     if own is None and not (found.path / _SAFE).is_file():
         # Some repositories have no safetensors file; that of torch is read without unpickling code.
-        found = download(source.hub, [_CONFIG, _PICKLE], note=note)
+        found = download(source.hub, [_CONFIG, _PREPROCESSOR, _PICKLE], note=note)
     file = _weights_in(found.path, own)
     return LocalWeights(file, read_config(found.path), {**record, "revision": found.revision})
 
@@ -163,12 +164,28 @@ def find_config(source: EncoderSource) -> dict[str, Any]:
 def read_config(folder: Path) -> dict[str, Any]:
     """Read ``config.json`` beside the weights; empty if there is none.
 
+    Of a repository of transformers, the normalisation of its images is added under the key
+    ``pretrained_cfg``, as repositories of timm have it.
+
     Raises
     ------
     InputError
-        If the file is no JSON mapping, or is very large.
+        If a file is no JSON mapping, or is very large.
     """
-    path = folder / _CONFIG
+    config = _read_json(folder / _CONFIG)
+    if "model_type" not in config:
+        return config
+    images = _read_json(folder / _PREPROCESSOR)
+    size = images.get("crop_size", config.get("image_size", 224))
+    side = size.get("height", 224) if isinstance(size, dict) else size
+    stored: dict[str, Any] = {"input_size": (3, side, side)}
+    stored |= {key: images[f"image_{key}"] for key in ("mean", "std") if f"image_{key}" in images}
+    if images.get("resample") == _BICUBIC:
+        stored["interpolation"] = "bicubic"
+    return {**config, "pretrained_cfg": stored}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     if path.stat().st_size > _LARGEST_CONFIG:
