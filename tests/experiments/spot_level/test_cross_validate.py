@@ -23,7 +23,8 @@ from tcgn_mil.experiments.spot_level import pretrain as pretraining
 from tcgn_mil.experiments.spot_level import train_network as spot_training
 from tcgn_mil.experiments.spot_level.compare_runs import compare_runs
 from tcgn_mil.experiments.spot_level.config import PanelConfig
-from tcgn_mil.inference.tile_encoder import open_encoder
+from tcgn_mil.inference.tile_encoder import open_encoderfrom tcgn_mil.models.encoders import create_encoder
+
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +209,7 @@ def test_a_head_alone_trains_on_a_frozen_encoder(spots: Path, tmp_path: Path) ->
     pretraining.run(config, tmp_path / "encoder")
     torch.manual_seed(config.training.seed)
     study_genes = len(read_encoder_info(tmp_path / "encoder" / "encoder.safetensors").panel)
-    start = spot_training.create_encoder("resnet10t", study_genes, input_px=32).state_dict()
+    start = create_encoder("resnet10t", study_genes, input_px=32).state_dict()
     trained = load_file(tmp_path / "encoder" / "encoder.safetensors")
     same = {name for name in start if torch.equal(start[name], trained[name])}
     assert {name for name in start if not name.startswith("fc.")} == same - {"fc.weight", "fc.bias"}
