@@ -23,8 +23,8 @@ from tcgn_mil.experiments.spot_level import pretrain as pretraining
 from tcgn_mil.experiments.spot_level import train_network as spot_training
 from tcgn_mil.experiments.spot_level.compare_runs import compare_runs
 from tcgn_mil.experiments.spot_level.config import PanelConfig
-from tcgn_mil.inference.tile_encoder import open_encoderfrom tcgn_mil.models.encoders import create_encoder
-
+from tcgn_mil.inference.tile_encoder import open_encoder
+from tcgn_mil.models.encoders import create_encoder
 
 
 @pytest.fixture(scope="module")
