@@ -152,9 +152,14 @@ def cached(repo: str, file: str) -> Path | None:
 
 
 def upload(
-    folder: str | Path, name: HubName | str, *, private: bool = True, message: str | None = None
+    folder: str | Path,
+    name: HubName | str,
+    *,
+    private: bool = True,
+    message: str | None = None,
+    replace: Sequence[str] = (),
 ) -> str:
-    """Upload a folder as one commit; the repository is made if there is none.
+    """Upload a folder as one commit; the repository and the branch are made if there are none.
 
     Parameters
     ----------
@@ -166,6 +171,8 @@ def upload(
         Whether a repository that is made now is private. One that exists keeps its visibility.
     message
         Message of the commit.
+    replace
+        Patterns of files that are removed from the repository if the folder does not have them.
 
     Returns
     -------
@@ -187,11 +194,14 @@ def upload(
     with _clear_errors(hub_name, "", writing=True):
         api = HfApi(endpoint=endpoint(), library_name="tcgn-mil")
         api.create_repo(hub_name.repo, private=private, exist_ok=True)
+        if hub_name.revision is not None:
+            api.create_branch(hub_name.repo, branch=hub_name.revision, exist_ok=True)
         commit: Any = api.upload_folder(
             repo_id=hub_name.repo,
             folder_path=str(folder),
             revision=hub_name.revision,
             commit_message=message or "Upload by tcgn-mil",
+            delete_patterns=list(replace) or None,
         )
     return str(commit.oid)
 
@@ -212,7 +222,6 @@ def _clear_errors(name: HubName, note: str, *, writing: bool = False) -> Iterato
     # The classes of its transport library, which differs between versions of huggingface_hub.
     transport: tuple[type[BaseException], ...] = errors.HfHubHTTPError.__bases__
     page, about = page_of(name.repo), f" ({note})" if note else ""
-    verb = "upload to" if writing else "download"
     try:
         yield
     except errors.GatedRepoError:
@@ -242,26 +251,43 @@ def _clear_errors(name: HubName, note: str, *, writing: bool = False) -> Iterato
                 fix="unset HF_HUB_OFFLINE, or download it on a machine with network and give"
                 " local-dir:<folder>",
             ) from None
-        raise _unreachable(page, name, about, error) from None
+        # The library looks into its cache if the hub refuses, and then says that this failed.
+        if isinstance(error.__cause__, errors.HfHubHTTPError):
+            raise _refused(page, name, about, error.__cause__, writing=writing) from None
+        raise _unreachable(page, name, about, error, writing=writing) from None
     except errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
-        if status in (401, 403):
-            raise InputError(
-                f"{name.repo} does not allow this account to {verb} it (HTTP {status}){about}",
-                path=page,
-                fix=f"check the access on this page, then run: {LOGIN}",
-            ) from None
-        raise InputError(
-            f"the hub answered HTTP {status} for {name}{about}",
-            path=page,
-            fix="try again later; what was downloaded is kept",
-        ) from None
+        raise _refused(page, name, about, error, writing=writing) from None
     except (OSError, *transport) as error:  # type: ignore[misc]
-        raise _unreachable(page, name, about, error) from None
+        raise _unreachable(page, name, about, error, writing=writing) from None
 
 
-def _unreachable(page: str, name: HubName, about: str, error: Exception) -> InputError:
+def _refused(page: str, name: HubName, about: str, error: Any, *, writing: bool) -> InputError:
+    status = getattr(error.response, "status_code", None)
+    if status in (401, 403):
+        verb = "upload to" if writing else "download"
+        return InputError(
+            f"{name.repo} does not allow this account to {verb} it (HTTP {status}){about}",
+            path=page,
+            fix=f"check the access on this page, then run: {LOGIN}",
+        )
+    return InputError(
+        f"the hub answered HTTP {status} for {name}{about}",
+        path=page,
+        fix="try again later; files that were transferred as a whole are kept",
+    )
+
+
+def _unreachable(
+    page: str, name: HubName, about: str, error: Exception, *, writing: bool
+) -> InputError:
     cause = f"{type(error.__cause__ or error).__name__}"
+    if writing:
+        return InputError(
+            f"{name} cannot be uploaded: the hub cannot be reached, or the connection was cut"
+            f" ({cause})",
+            path=page,
+            fix="check the network and run again",
+        )
     return InputError(
         f"{name} cannot be downloaded{about}: the hub cannot be reached, or the connection was cut"
         f" ({cause})",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fake_hub import FakeHub, use_hub
 
 IN_PARALLEL = "PYTEST_XDIST_WORKER" in os.environ
 # torch is not imported yet. With more threads than cores, the threads would wait for one another.
@@ -23,6 +25,14 @@ def real_data() -> Path:
     if not (folder / "her2st").is_dir():
         pytest.skip(f"no real data at {folder}; set TCGN_MIL_DATA to a folder that holds her2st/")
     return folder
+
+
+@pytest.fixture
+def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """Start a model hub on loopback; ``tests/helpers/fake_hub.py`` says how it is used."""
+    with FakeHub() as hub:
+        use_hub(hub, monkeypatch, tmp_path / "hub-cache")
+        yield hub
 
 
 @pytest.fixture(scope="session")
