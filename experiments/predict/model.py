@@ -107,7 +107,27 @@ def open_slide_model(
         If there is no such model, or it is not a finished slide model.
     """
     folder = find_slide_model(source)
-    every = load_fold_models(folder.path)
+    return for_features(folder, load_fold_models(folder.path), features, encoder=encoder)
+
+
+def for_features(
+    folder: ModelFolder,
+    every: Sequence[FoldModel],
+    features: Mapping[str, Path],
+    *,
+    encoder: str | None = None,
+) -> OpenedModel:
+    """Choose the models of a folder that read some features, and recognise training patients.
+
+    Parameters
+    ----------
+    folder
+        Folder of the model.
+    every
+        Models of all its folds.
+    features, encoder
+        As in :func:`open_slide_model`.
+    """
     patient_of = {}
     for slide, path in features.items():
         # A file that cannot be read costs its slide a row later, and nothing here.

@@ -54,6 +54,11 @@ class ModelFolder:
     repo: str | None = None
     revision: str | None = None
 
+    def __str__(self) -> str:
+        if self.repo is None:
+            return str(self.path)
+        return f"{HUB_PREFIX}{self.repo}@{self.revision}"
+
     @property
     def origin(self) -> dict[str, str] | None:
         """Repository and revision for the summary of a run; None without a repository."""
