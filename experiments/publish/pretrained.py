@@ -202,6 +202,7 @@ class SlideModel:
             lost = preview([failure.slide for failure in failures])
             warnings.warn(f"not predicted: {lost} ({failures[0].reason})", stacklevel=2)
         table.uns["failures"] = failure_table(failures)
+        table.strings_to_categoricals()  # as when it is read from predicted.h5ad
         return table
 
     def push_to_hub(
