@@ -25,7 +25,7 @@ from tcgn_mil.inference.fold_models import patients_of_training_slides
 from tcgn_mil.inference.reference_file import read_reference
 from tcgn_mil.io.gene_list import read_model_genes
 from tcgn_mil.tcga_barcodes import parse_barcode
-from tcgn_mil.text import preview
+from tcgn_mil.text import counted, preview
 
 # Below this number, results vary much from cohort to cohort; the card says so.
 FEW_PATIENTS = 100
@@ -136,9 +136,10 @@ def _limits(summary: Mapping[str, Any], patients: int) -> list[str]:
     """Return what a reader must know before trusting the model, each as a sentence."""
     limits = [f"{label[0].upper()}{label[1:].rstrip('.')}." for label in summary["labels"]]
     if leaking := len(summary.get("patient_leakage") or ()):
+        are = "is a section" if leaking == 1 else "are sections"
         limits.append(
-            f"{leaking} test patients are sections of a person who also trained or validated; the"
-            " results are too good."
+            f"Patient leakage: {counted(leaking, 'test patient')} {are} of a person who also"
+            " trained or validated, so that the results are too good."
         )
     if patients < FEW_PATIENTS:
         limits.append(
