@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tcgn_mil.config import config_class
 from tcgn_mil.hub import parse_hub_name
-from tcgn_mil.inference.training_names import NameTreatment
+from tcgn_mil.settings.patient_names import NameTreatment
 
 
 @config_class

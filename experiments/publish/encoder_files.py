@@ -13,8 +13,8 @@ from tcgn_mil.checkpoints.file_format import copy_with_header
 from tcgn_mil.experiments.publish.shareable import shareable
 from tcgn_mil.experiments.runs.run_folder import RUN_FILE, SUMMARY_FILE
 from tcgn_mil.experiments.spot_level.train_network import CHECKPOINT
-from tcgn_mil.inference.training_names import NameTreatment
 from tcgn_mil.io.atomic import write_json
+from tcgn_mil.settings.patient_names import NameTreatment
 
 FOLDS = "folds.csv"
 

@@ -34,10 +34,10 @@ from tcgn_mil.experiments.publish.run import upload_published, write_published
 from tcgn_mil.hub import HUB_PREFIX, parse_hub_name
 from tcgn_mil.inference.fold_models import FoldModel, load_fold_models, union_panel
 from tcgn_mil.inference.tile_encoder import TileEncoder, open_encoder
-from tcgn_mil.inference.training_names import NameTreatment
 from tcgn_mil.io.failures import failure_table
 from tcgn_mil.io.feature_files import find_features
 from tcgn_mil.io.gene_list import read_model_genes
+from tcgn_mil.settings.patient_names import NameTreatment
 from tcgn_mil.text import preview
 from tcgn_mil.types.genes import GenePanel
 

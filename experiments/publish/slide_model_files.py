@@ -28,12 +28,12 @@ from tcgn_mil.inference.reference_file import FILE as REFERENCE
 from tcgn_mil.inference.reference_file import read_reference
 from tcgn_mil.inference.training_names import (
     NAMES_FILE,
-    NameTreatment,
     StoredNames,
     names_to_store,
 )
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.io.gene_list import read_model_genes, write_published_genes
+from tcgn_mil.settings.patient_names import NameTreatment
 
 
 def write_slide_model(run: Path, folder: Path, treatment: NameTreatment) -> None:

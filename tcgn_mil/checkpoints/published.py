@@ -101,8 +101,8 @@ def open_model(source: str | Path, *, kind: str) -> ModelFolder:
         raise InputError(
             f"the repository {name} holds no model that tcgn-mil published ({DIGESTS} is missing)",
             path=page_of(name.repo),
-            fix=f"name a repository that was made by tcgn-mil publish; other encoders are given by"
-            f" {_USED_BY[ENCODER]}",
+            fix="name a repository that tcgn-mil publish made; encoders of other libraries are"
+            f" given to {_USED_BY[ENCODER]}, or to tcgn_mil.open_encoder",
         )
     check_published(folder.path, kind=kind, repo=name.repo)
     return ModelFolder(folder.path, kind, folder.repo, folder.revision)

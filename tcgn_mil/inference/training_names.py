@@ -24,7 +24,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.inference.fold_models import (
@@ -33,9 +33,9 @@ from tcgn_mil.inference.fold_models import (
     patients_of_training_slides,
 )
 from tcgn_mil.inference.out_of_distribution import Reference
+from tcgn_mil.settings.patient_names import NameTreatment
 from tcgn_mil.types.folds import Fold
 
-NameTreatment = Literal["hashed", "kept", "removed"]
 NAMES_FILE = "patients.json"
 _HASHED = "hashed-"
 # About ten milliseconds a name: 2000 patients and slides are hashed in half a minute.
