@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.explain.gene_models import GeneModel, find_genes, tile_model
-from tcgn_mil.experiments.predict.model import open_slide_model
+from tcgn_mil.experiments.predict.model import find_slide_model, open_for_features
 from tcgn_mil.inference.fold_models import (
+    load_fold_models,
     models_for_patient,
     union_panel,
 )
@@ -219,10 +220,15 @@ class ExplainedSlides:
     def __init__(
         self, folder: str, encoder: str, features: str, genes: Sequence[str], *, pretrained: bool
     ) -> None:
+        model_folder = find_slide_model(folder)
         self.encoder = open_encoder(encoder, pretrained=pretrained)
         self.features, self.genes = find_features(features), tuple(genes)
-        model = open_slide_model(folder, self.features, encoder=self.encoder.identity)
-        self.folds = model.models
+        self.folds = open_for_features(
+            model_folder,
+            load_fold_models(model_folder.path),
+            self.features,
+            encoder=self.encoder.identity,
+        ).models
         if any(isinstance(fold.model, ComponentRegression) for fold in self.folds):
             raise InputError(
                 "the model is a regression on mean features and has no tiles to explain",

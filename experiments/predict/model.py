@@ -17,7 +17,6 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.run_folder import finished_summary, read_run
 from tcgn_mil.inference.fold_models import (
     FoldModel,
-    load_fold_models,
     models_for_encoder,
     union_panel,
 )
@@ -87,30 +86,7 @@ def find_slide_model(source: str | Path) -> ModelFolder:
     return folder
 
 
-def open_slide_model(
-    source: str | Path, features: Mapping[str, Path], *, encoder: str | None = None
-) -> OpenedModel:
-    """Open a slide model to predict the patients of some feature files.
-
-    Parameters
-    ----------
-    source
-        As in :func:`find_slide_model`.
-    features
-        Feature file of each slide. Training patients are recognised by them.
-    encoder
-        Identity of the encoder of the features. Without it, the first file that can be read tells.
-
-    Raises
-    ------
-    InputError
-        If there is no such model, or it is not a finished slide model.
-    """
-    folder = find_slide_model(source)
-    return for_features(folder, load_fold_models(folder.path), features, encoder=encoder)
-
-
-def for_features(
+def open_for_features(
     folder: ModelFolder,
     every: Sequence[FoldModel],
     features: Mapping[str, Path],
@@ -125,8 +101,15 @@ def for_features(
         Folder of the model.
     every
         Models of all its folds.
-    features, encoder
-        As in :func:`open_slide_model`.
+    features
+        Feature file of each slide. Training patients are recognised by them.
+    encoder
+        Identity of the encoder of the features. Without it, the first file that can be read tells.
+
+    Raises
+    ------
+    InputError
+        If the reference of the model cannot be read.
     """
     patient_of = {}
     for slide, path in features.items():

@@ -27,10 +27,10 @@ from tcgn_mil.experiments.predict.map_selection import (
     without_maps,
 )
 from tcgn_mil.experiments.predict.maps import write_maps
-from tcgn_mil.experiments.predict.model import OpenedModel, open_slide_model
+from tcgn_mil.experiments.predict.model import OpenedModel, find_slide_model, open_for_features
 from tcgn_mil.experiments.predict.tables import write_prediction
 from tcgn_mil.experiments.runs.run_folder import begin_run
-from tcgn_mil.inference.fold_models import FoldModel
+from tcgn_mil.inference.fold_models import FoldModel, load_fold_models
 from tcgn_mil.inference.patients import (
     PatientPrediction,
     predict_patient,
@@ -112,8 +112,9 @@ def _predict_features(
 
     `failed` are slides that failed before, and `notes` are added to those of the summary.
     """
+    folder = find_slide_model(config.model)
     features = find_features(config.features)
-    model = open_slide_model(config.model, features)
+    model = open_for_features(folder, load_fold_models(folder.path), features)
     if not has_tile_scores(model.models):
         config = without_maps(config)
     # What cannot be drawn is refused before the folder is made and before minutes of prediction.

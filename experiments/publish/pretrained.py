@@ -26,7 +26,7 @@ from tcgn_mil.checkpoints.file_format import ENCODER, SLIDE_MODEL, SUFFIX
 from tcgn_mil.checkpoints.published import CARD, CHECKED, ModelFolder, open_model
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.predict.config import PredictConfig
-from tcgn_mil.experiments.predict.model import find_slide_model, for_features
+from tcgn_mil.experiments.predict.model import find_slide_model, open_for_features
 from tcgn_mil.experiments.predict.run import predict_patients
 from tcgn_mil.experiments.predict.tables import prediction_table
 from tcgn_mil.experiments.publish.config import PublishConfig
@@ -185,7 +185,7 @@ class SlideModel:
             If no slide could be predicted.
         """
         files = _feature_files(features)
-        opened = for_features(self.folder, self.models, files)
+        opened = open_for_features(self.folder, self.models, files)
         predictions, failures = predict_patients(opened, files, allow_other_size=allow_other_size)
         if not predictions:
             raise InputError(
