@@ -23,7 +23,7 @@ from torch import nn
 
 from tcgn_mil.checkpoints import EncoderInfo, load_encoder
 from tcgn_mil.checkpoints.file_format import ENCODER, SLIDE_MODEL, SUFFIX
-from tcgn_mil.checkpoints.published import CARD, CHECKED, ModelFolder, open_model
+from tcgn_mil.checkpoints.published import CARD, CHECKED, ENCODER_FILE, ModelFolder, open_model
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.predict.config import PredictConfig
 from tcgn_mil.experiments.predict.model import find_slide_model, open_for_features
@@ -40,8 +40,6 @@ from tcgn_mil.io.gene_list import read_model_genes
 from tcgn_mil.settings.patient_names import NameTreatment
 from tcgn_mil.text import preview
 from tcgn_mil.types.genes import GenePanel
-
-_WEIGHTS = f"encoder{SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class Encoder:
             folder = ModelFolder(path.parent)
         else:
             folder = open_model(hub_name_or_path(source), kind=ENCODER)
-            path = folder.path / _WEIGHTS
+            path = folder.path / ENCODER_FILE
         return cls(folder, path, *load_encoder(path))
 
     @cached_property

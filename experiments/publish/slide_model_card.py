@@ -172,8 +172,8 @@ def _untrained(encoder: str) -> str | None:
         return f"The encoder {code(encoder)} was not trained: its weights are random."
     if encoder.startswith("timm:"):
         return (
-            f"The run does not record whether the encoder {code(encoder)} had pretrained or random"
-            " weights."
+            f"The encoder {code(encoder)} is a model of timm. Runs that were made before random"
+            " weights were labelled do not tell whether its weights were trained."
         )
     return None
 

@@ -19,13 +19,14 @@ from typing import Any
 
 from tcgn_mil.checkpoints.file_format import ENCODER, SLIDE_MODEL, SUFFIX
 from tcgn_mil.errors import InputError
-from tcgn_mil.hub import HUB_PREFIX, download, page_of, parse_hub_name
+from tcgn_mil.hub import HUB_PREFIX, download, find_file, page_of, parse_hub_name
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.text import preview
 from tcgn_mil.version import __version__
 
 DIGESTS = "digests.json"
 CARD = "README.md"
+ENCODER_FILE = f"encoder{SUFFIX}"
 SCHEMA = 1
 CHECKED = (f"*{SUFFIX}", "*.json")
 _USED_BY = {ENCODER: "--encoder", SLIDE_MODEL: "--model"}
@@ -106,6 +107,27 @@ def open_model(source: str | Path, *, kind: str) -> ModelFolder:
         )
     check_published(folder.path, kind=kind, repo=name.repo)
     return ModelFolder(folder.path, kind, folder.repo, folder.revision)
+
+
+def published_encoder(source: str | Path) -> Path | None:
+    """Return the checkpoint of an encoder that ``tcgn-mil publish`` wrote; None for any other.
+
+    Parameters
+    ----------
+    source
+        As for ``--encoder``. Only a folder and ``hf-hub:owner/name`` can be a published encoder.
+
+    Raises
+    ------
+    InputError
+        If it is a published model, but not an encoder, or if a file of it was changed.
+    """
+    text = str(source)
+    if text.startswith(HUB_PREFIX):
+        is_ours = find_file(text, DIGESTS) is not None
+    else:
+        is_ours = (Path(source) / DIGESTS).is_file()
+    return open_model(source, kind=ENCODER).path / ENCODER_FILE if is_ours else None
 
 
 def write_digests(folder: str | Path, *, kind: str) -> dict[str, str]:

@@ -13,7 +13,13 @@ from fake_hub import FakeHub
 from safetensors.numpy import save_file
 
 from tcgn_mil.checkpoints.file_format import ENCODER, SLIDE_MODEL
-from tcgn_mil.checkpoints.published import DIGESTS, file_digest, open_model, write_digests
+from tcgn_mil.checkpoints.published import (
+    DIGESTS,
+    file_digest,
+    open_model,
+    published_encoder,
+    write_digests,
+)
 from tcgn_mil.errors import InputError
 
 NAME, HUB = "owner/model", "hf-hub:owner/model"
@@ -126,6 +132,27 @@ def test_a_file_that_is_missing_or_was_added_is_named(published: Path) -> None:
 def test_another_kind_is_refused(published: Path) -> None:
     message = refused(published, kind=ENCODER)
     assert "holds a model of kind slide-model, but one of kind encoder is needed" in message
+
+
+def test_a_published_encoder_is_told_from_other_encoders(
+    published: Path, fake_hub: FakeHub, tmp_path: Path
+) -> None:
+    (published / "encoder.safetensors").write_bytes(b"weights")
+    write_digests(published, kind=ENCODER)
+    fake_hub.add(NAME, published)
+    fake_hub.add("owner/gated", {"config.json": b"{}", "model.safetensors": b"0"})
+    fake_hub.repos["owner/gated"].gated = True
+    local = published_encoder(published)
+    assert local == published / "encoder.safetensors"
+    fetched = published_encoder(HUB)
+    assert fetched is not None
+    assert fetched.read_bytes() == b"weights"
+    for other in (tmp_path, "timm:resnet18", "hf-hub:owner/gated", "hf-hub:owner/none", "x.pth"):
+        assert published_encoder(other) is None
+    assert fake_hub.downloads("model.safetensors") == 0
+    write_digests(published, kind=SLIDE_MODEL)
+    with pytest.raises(InputError, match="of kind slide-model, but one of kind encoder"):
+        published_encoder(published)
 
 
 @pytest.mark.parametrize(

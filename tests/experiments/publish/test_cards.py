@@ -196,7 +196,7 @@ def test_an_unknown_kind_of_weights_is_a_limit(slide_run: Path, tmp_path: Path) 
     path = copy / "summary.json"
     summary = json.loads(path.read_text())
     for encoder, expected in (
-        ("timm:resnet18-0123", "whether the encoder `timm:resnet18-0123` had pretrained or random"),
+        ("timm:resnet18-0123", "do not tell whether its weights were trained"),
         ("timm:resnet18-untrained-0123", "was not trained: its weights are random"),
     ):
         leaking = {"patient_leakage": ["P01"], "encoder": encoder}
