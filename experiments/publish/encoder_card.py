@@ -29,6 +29,7 @@ def write_encoder_card(run: Run, folder: Path, config: PublishConfig, source: st
     """Write the card of an encoder; the parameters are those of a slide model's card."""
     made = run.made["config"]
     info = read_encoder_info(run.folder / CHECKPOINT)
+    assert info.panel is not None  # pretrain trains a head
     names = section_names(run.folder, config.names)
     results = [
         {
@@ -52,6 +53,7 @@ def write_encoder_card(run: Run, folder: Path, config: PublishConfig, source: st
         "spots": without_folders(str(made["spots"])),
         "licence": config.licence,
         "data_licence": config.data_licence,
+        "started": _started_from(info.provenance.get("started_from") or {}),
         "first_genes": shown_genes(info.panel.genes),
         "methods": methods(made, run.summary),
         "seed": made["training"]["seed"],
@@ -61,6 +63,22 @@ def write_encoder_card(run: Run, folder: Path, config: PublishConfig, source: st
         "cite": citation(code(source.removeprefix("hf-hub:"))),
     }
     write_card(folder, "encoder.md", facts)
+
+
+def _started_from(record: Mapping[str, str]) -> str | None:
+    """Return the weights that training started from, with their licence; None if not recorded.
+
+    A network that was trained further is made of these weights, so that their licence goes with it.
+    """
+    source = record.get("source")
+    if source is None:
+        return None
+    if source == "random":
+        return "random weights"
+    revision = f", revision {record['revision']}" if "revision" in record else ""
+    licence = record.get("licence", "not known to the run")
+    cited = f"; cite {record['citation']}" if "citation" in record else ""
+    return f"{code(source)}{revision}, whose licence is {licence}{cited}"
 
 
 def _limits(

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from tcgn_mil.checkpoints.file_format import copy_with_header
 from tcgn_mil.experiments.publish.card import (
     code,
     head_of,
@@ -123,6 +124,29 @@ def test_sections_have_numbers_unless_their_names_are_kept(
     card = card_of(encoder_run, tmp_path)
     assert {row[0] for row in rows_of(card, "Results")} == {"section-5"}
     assert not re.search(r"\bD1\b", card)
+
+
+def test_weights_that_training_started_from_are_named_with_their_licence(
+    encoder_run: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(encoder_run, copy)
+    record = {
+        "source": "hf-hub:owner/base",
+        "revision": "abc",
+        "licence": "CC-BY-NC-ND-4.0",
+        "citation": "Chen et al. 2024",
+    }
+
+    def change(header: dict) -> dict:
+        return {**header, "provenance": {**header["provenance"], "started_from": record}}
+
+    copy_with_header(copy / "encoder.safetensors", copy / "encoder.safetensors", change)
+    card = card_of(copy, tmp_path)
+    assert (
+        "Training started from `hf-hub:owner/base`, revision abc, whose licence is CC-BY-NC-ND-4.0;"
+        " cite Chen et al. 2024." in card
+    )
 
 
 def test_what_is_not_stated_is_said_and_what_is_given_is_there(
