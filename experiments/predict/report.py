@@ -13,6 +13,7 @@ from tcgn_mil.experiments.runs.finished_run import OTHER_ROWS, Run, warnings_of
 from tcgn_mil.experiments.runs.glossary import MEANINGS, with_plain_names
 from tcgn_mil.experiments.runs.page import Section, Table, as_picture, as_table
 from tcgn_mil.experiments.runs.report_part import ReportPart
+from tcgn_mil.hub import HUB_PREFIX
 from tcgn_mil.inference.out_of_distribution import FEWEST_PATIENTS
 from tcgn_mil.text import counted
 
@@ -126,7 +127,11 @@ def methods(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
 def _command(run: Run) -> str:
     """Return the command that repeats a run; ``predict`` takes no ``--config``."""
     config = run.made.get("config", {})
-    words = ["tcgn-mil predict", f"--model {config['model']} --features {config['features']}"]
+    model = config["model"]
+    if origin := run.summary.get("model"):
+        # The newest revision may be another model by the time that the command is repeated.
+        model = f"{HUB_PREFIX}{origin['repository']}@{origin['revision']}"
+    words = ["tcgn-mil predict", f"--model {model} --features {config['features']}"]
     for key in ("thumbnails", "map_signatures"):
         if config.get(key):
             words.append(f"--{key.replace('_', '-')} {config[key]}")

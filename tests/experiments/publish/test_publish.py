@@ -81,6 +81,7 @@ def test_a_model_from_the_hub_predicts_what_the_run_does(
     page = write_run_report([out], tmp_path / "report.html", title="t").read_text("utf-8")
     assert f"{NAME} on the hub (revision {revision})" in page
     assert f"predicted by {NAME}, revision {revision[:10]}" in page
+    assert f"tcgn-mil predict --model {HUB}@{revision} --features" in page
 
 
 def test_only_safetensors_json_and_a_card_travel(published: Path) -> None:
@@ -286,6 +287,10 @@ def test_names_that_are_none_are_refused_before_anything_is_written(
     answer = call("publish", slide_run, "--to", "no-owner", "--out", tmp_path / "out")
     assert answer.code == 2
     assert "'no-owner' is no name of a repository" in answer.err
+    answer = call("publish", slide_run, "--names", "rot13", "--out", tmp_path / "out")
+    assert answer.code == 2
+    assert "names" in answer.err
+    assert "rot13" in answer.err
     assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="is no folder here, and no name of a repository"):
         tcgn_mil.SlideModel.from_pretrained("slide model")
