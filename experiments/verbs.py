@@ -24,6 +24,7 @@ from tcgn_mil.experiments.prepare.encoders import encoders
 from tcgn_mil.experiments.prepare.slides import export_tiles, import_features, tile
 from tcgn_mil.experiments.prepare.spots import spots
 from tcgn_mil.experiments.prepare.tables import bulk, clinical
+from tcgn_mil.experiments.publish.command import export_predictions, publish
 from tcgn_mil.experiments.slide_level.command import finetune, slide_cross_validation
 from tcgn_mil.experiments.spot_level.command import pretrain, spot_cross_validation
 from tcgn_mil.experiments.survive.command import survive
@@ -79,6 +80,8 @@ _SHIPPED = (
     Verb("explain", explain, f"{_PACKAGE}.explain.report"),
     Verb("associate", associate, f"{_PACKAGE}.associate.report"),
     Verb("survive", survive, f"{_PACKAGE}.survive.report"),
+    Verb("publish", publish),
+    Verb("export-predictions", export_predictions),
 )
 # The demo is no verb of this list; it compares what the others made with the planted truth.
 _DEMO_REPORT = f"{_PACKAGE}.demo.report"

@@ -12,6 +12,9 @@ the package is cheap and loads no torch::
     config = tcgn_mil.SlideCvConfig(cohort="cohort.h5ad", features="features")
     summary = tcgn_mil.cross_validate(config, "slide-cv")
 
+    model = tcgn_mil.SlideModel.from_pretrained("slide-cv")  # or "owner/name" on the hub
+    predicted = model.predict("features")
+
 What the command line does in one verb, a notebook does in one call with the same config class.
 """
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from tcgn_mil.experiments.notebook import encode_slide, tile_slide
     from tcgn_mil.experiments.predict.config import PredictConfig
     from tcgn_mil.experiments.predict.run import run as predict
+    from tcgn_mil.experiments.publish.pretrained import Encoder, SlideModel
     from tcgn_mil.experiments.slide_level.config import SlideCvConfig
     from tcgn_mil.experiments.slide_level.run import run as cross_validate
     from tcgn_mil.experiments.survive.config import SurviveConfig
@@ -54,6 +58,8 @@ _PUBLIC = {
     "load_fold_models": ("tcgn_mil.inference.fold_models", ""),
     "PredictConfig": ("tcgn_mil.experiments.predict.config", ""),
     "predict": ("tcgn_mil.experiments.predict.run", "run"),
+    "Encoder": ("tcgn_mil.experiments.publish.pretrained", ""),
+    "SlideModel": ("tcgn_mil.experiments.publish.pretrained", ""),
     "read_expression": ("tcgn_mil.io.expression_file", ""),
     "load_gene_sets": ("tcgn_mil.signatures.gene_sets", ""),
     "score_signatures": ("tcgn_mil.signatures.scores", ""),
@@ -65,8 +71,10 @@ _PUBLIC = {
 
 __all__ = [
     "AssociationConfig",
+    "Encoder",
     "PredictConfig",
     "SlideCvConfig",
+    "SlideModel",
     "SurviveConfig",
     "__version__",
     "associate",

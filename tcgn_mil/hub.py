@@ -141,6 +141,35 @@ def download(name: HubName | str, files: Sequence[str], *, note: str = "") -> Hu
     return HubFolder(path, hub_name.repo, path.name)
 
 
+def find_file(name: HubName | str, file: str) -> Path | None:
+    """Download one small file if a repository has it, or find it in the cache.
+
+    Returns
+    -------
+    Path or None
+        None if the repository does not list the file, and also if it cannot be reached: whatever
+        is downloaded next reports why.
+    """
+    from huggingface_hub import errors, snapshot_download
+
+    hub_name = parse_hub_name(name) if isinstance(name, str) else name
+    transport: tuple[type[BaseException], ...] = errors.HfHubHTTPError.__bases__
+    try:
+        folder = snapshot_download(
+            hub_name.repo,
+            revision=hub_name.revision,
+            allow_patterns=[file],
+            cache_dir=_cache_folder(),
+            endpoint=endpoint(),
+            local_files_only=is_offline(),
+            library_name="tcgn-mil",
+        )
+    except (OSError, *transport):  # type: ignore[misc]
+        return None
+    path = Path(folder) / file
+    return path if path.is_file() else None
+
+
 def cached(repo: str, file: str) -> Path | None:
     """Return the path of a file of the newest revision in the cache, or None. No network is used.
 

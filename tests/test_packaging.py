@@ -78,7 +78,7 @@ def files_of(wheel: Path) -> list[str]:
 
 
 def test_wheel_holds_each_file_of_the_folders_once(wheel: Path) -> None:
-    shipped = (".py", ".typed", ".yaml", ".html", ".css", ".js", ".gmt", ".csv")
+    shipped = (".py", ".typed", ".yaml", ".html", ".css", ".js", ".gmt", ".csv", ".md")
     expected = [
         "/".join([*package.split("."), *path.relative_to(ROOT / folder).parts])
         for folder, package in FOLDERS.items()

@@ -29,7 +29,7 @@ def explain(
     section: Annotated[list[str] | None, config_option(ExplainConfig, "sections")] = None,
     spot: Annotated[list[str] | None, config_option(ExplainConfig, "barcodes")] = None,
     image: Annotated[Path | None, config_option(ExplainConfig, "image")] = None,
-    slide_model: Annotated[Path | None, config_option(ExplainConfig, "slide_model")] = None,
+    slide_model: Annotated[str | None, config_option(ExplainConfig, "slide_model")] = None,
     features: Annotated[Path | None, config_option(ExplainConfig, "features")] = None,
     tiles: Annotated[Path | None, config_option(ExplainConfig, "tiles")] = None,
     slides: Annotated[Path | None, config_option(ExplainConfig, "slides")] = None,

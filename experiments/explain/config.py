@@ -39,8 +39,8 @@ class ExplainConfig:
     )
     slide_model: str | None = Field(
         None,
-        description="Explain the tiles with the highest attention: the folder that"
-        " tcgn-mil finetune wrote.",
+        description="Explain the tiles with the highest attention: the folder that tcgn-mil"
+        " finetune or publish wrote, or hf-hub:owner/name.",
     )
     features: str = Field("features", description="Folder that tcgn-mil encode wrote.")
     tiles: str = Field("tiles", description="Folder that tcgn-mil tile wrote.")

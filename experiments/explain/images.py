@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.explain.gene_models import GeneModel, find_genes, tile_model
-from tcgn_mil.experiments.runs.run_folder import read_run
+from tcgn_mil.experiments.predict.model import find_slide_model, open_for_features
 from tcgn_mil.inference.fold_models import (
     load_fold_models,
-    models_for_encoder,
     models_for_patient,
     union_panel,
 )
@@ -228,12 +227,15 @@ class ExplainedSlides:
         *,
         options: EncoderOptions,
     ) -> None:
-        read_run(folder, kind="finetune")
+        model_folder = find_slide_model(folder)
         self.encoder = open_encoder(encoder, **options.as_arguments())
-        self.genes, self.folds = (
-            tuple(genes),
-            models_for_encoder(self.encoder.identity, load_fold_models(folder)),
-        )
+        self.features, self.genes = find_features(features), tuple(genes)
+        self.folds = open_for_features(
+            model_folder,
+            load_fold_models(model_folder.path),
+            self.features,
+            encoder=self.encoder.identity,
+        ).models
         if any(isinstance(fold.model, ComponentRegression) for fold in self.folds):
             raise InputError(
                 "the model is a regression on mean features and has no tiles to explain",
@@ -242,7 +244,6 @@ class ExplainedSlides:
             )
         self.panel = union_panel(self.folds)
         find_genes(genes, self.panel, path=folder)
-        self.features = find_features(features)
         expected = self.folds[0].info.encoder
         if self.encoder.identity != expected:
             raise InputError(

@@ -25,7 +25,7 @@ from tcgn_mil.text import preview
 
 
 def predict(
-    model: Annotated[Path | None, config_option(PredictConfig, "model")] = None,
+    model: Annotated[str | None, config_option(PredictConfig, "model")] = None,
     features: Annotated[Path | None, config_option(PredictConfig, "features")] = None,
     slides: Annotated[Path | None, config_option(SlideOptions, "slides")] = None,
     encoder: Annotated[str | None, config_option(SlideOptions, "encoder")] = None,

@@ -16,7 +16,11 @@ TableFormat = Literal["csv", "parquet"]
 class PredictConfig:
     """Everything that decides the result of a prediction run."""
 
-    model: str = Field("slide-model", description="Folder that tcgn-mil finetune wrote.")
+    model: str = Field(
+        "slide-model",
+        description="Folder that tcgn-mil finetune or publish wrote, or a published model on the"
+        " hub, as hf-hub:owner/name or hf-hub:owner/name@revision.",
+    )
     features: str = Field("features", description="Folder that tcgn-mil encode wrote.")
     thumbnails: str | None = Field(
         None,

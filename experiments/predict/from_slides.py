@@ -20,7 +20,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encode.config import EncodeSettings
 from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.experiments.predict.config import SlideOptions
-from tcgn_mil.experiments.runs.run_folder import read_run
+from tcgn_mil.experiments.predict.model import find_slide_model
 from tcgn_mil.inference.fold_models import load_fold_models, models_for_encoder
 from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.atomic import write_json
@@ -78,7 +78,7 @@ def encode_slides(
     options
         The slides, their encoder, and how they are read.
     model
-        Folder of the finetune run.
+        Folder of the finetune run or of the published model, or its name on the hub.
     folder
         Work folder. It may hold an unfinished attempt on the same slides, which is continued.
     allow_other_size
@@ -90,9 +90,9 @@ def encode_slides(
         If the encoder is not that of the model's features, if another tile size than the model's is
         asked for, if the folder holds something else, or if no slide could be encoded.
     """
-    read_run(model, kind="finetune")
+    folder_of_model = find_slide_model(model).path
     identity = open_encoder(options.encoder, **options.encoder_options.as_arguments()).identity
-    info = models_for_encoder(identity, load_fold_models(model))[0].info
+    info = models_for_encoder(identity, load_fold_models(folder_of_model))[0].info
     if identity != info.encoder:
         raise InputError(
             f"is {identity}, but the slide model reads features of {info.encoder}",

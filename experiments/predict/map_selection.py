@@ -9,8 +9,8 @@ from pathlib import Path
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.predict.config import PredictConfig
 from tcgn_mil.experiments.predict.maps import check_set_names
+from tcgn_mil.experiments.predict.model import OpenedModel
 from tcgn_mil.inference.fold_models import FoldModel
-from tcgn_mil.io.gene_list import read_gene_table
 from tcgn_mil.models.component_regression import ComponentRegression
 from tcgn_mil.signatures.gene_sets import read_gene_sets
 from tcgn_mil.signatures.set_weights import CoveredSets, covered_sets
@@ -42,15 +42,15 @@ def without_maps(config: PredictConfig) -> PredictConfig:
     return dataclasses.replace(config, maps=False)
 
 
-def genes_to_draw(config: PredictConfig, panel: GenePanel) -> tuple[str, ...]:
+def genes_to_draw(config: PredictConfig, model: OpenedModel) -> tuple[str, ...]:
     """Return the genes to draw: those asked for, or the best of the cross-validation.
 
     Parameters
     ----------
     config
         Config of the run.
-    panel
-        Genes that the models predict.
+    model
+        The slide model.
 
     Raises
     ------
@@ -65,10 +65,10 @@ def genes_to_draw(config: PredictConfig, panel: GenePanel) -> tuple[str, ...]:
         )
     # The names are checked even if no maps are drawn, so that a typing error is always reported.
     if config.map_genes:
-        GenePanel(config.map_genes).index_in(panel.genes, path=config.model)
+        GenePanel(config.map_genes).index_in(model.panel.genes, path=config.model)
     if not config.maps or config.map_genes:
         return config.map_genes if config.maps else ()
-    table = read_gene_table(Path(config.model) / "genes.csv")
+    table = model.genes
     # In small cohorts no gene has an r within folds, so the pooled r is used.
     score = table["r_model"] if table["r_model"].notna().any() else table["pooled_r_model"]
     return tuple(score.sort_values(ascending=False, kind="stable").index[:_DEFAULT_GENES])
@@ -105,7 +105,7 @@ def gene_sets_to_draw(
             f"no gene set can be drawn; of {name}, {reason}",
             path=config.map_signatures,
             fix="give sets of which the models predict at least half the genes, named as in"
-            " genes.csv of the model",
+            " the table of genes of the model",
         )
     names = tuple(gene_set.name for gene_set in covered.kept)
     check_set_names(tuple(genes), names, path=config.map_signatures)

@@ -13,6 +13,7 @@ from tcgn_mil.experiments.runs.finished_run import OTHER_ROWS, Run, warnings_of
 from tcgn_mil.experiments.runs.glossary import MEANINGS, with_plain_names
 from tcgn_mil.experiments.runs.page import Section, Table, as_picture, as_table
 from tcgn_mil.experiments.runs.report_part import ReportPart
+from tcgn_mil.hub import HUB_PREFIX
 from tcgn_mil.inference.out_of_distribution import FEWEST_PATIENTS
 from tcgn_mil.text import counted
 
@@ -51,8 +52,8 @@ def _lines(run: Run, maps: list[Path]) -> list[str]:
     summary = run.summary
     lines = [
         f"{counted(summary['patients'], 'patient')} with {counted(summary['slides'], 'slide')} and"
-        f" {counted(summary['tiles'], 'tile')} were predicted by the models in"
-        f" {run.made.get('config', {}).get('model')}. The unit is {summary['unit']}."
+        f" {counted(summary['tiles'], 'tile')} were predicted by {_model_words(run)}. The unit is"
+        f" {summary['unit']}."
     ]
     if unlike := summary.get("out_of_distribution"):
         lines.append(
@@ -76,6 +77,13 @@ def _lines(run: Run, maps: list[Path]) -> list[str]:
             " .h5ad."
         )
     return lines
+
+
+def _model_words(run: Run) -> str:
+    """Return the folder of the models, or their repository on the hub with its revision."""
+    if origin := run.summary.get("model"):
+        return f"the models of {origin['repository']} on the hub (revision {origin['revision']})"
+    return f"the models in {run.made.get('config', {}).get('model')}"
 
 
 def _patient_table(run: Run) -> Table:
@@ -104,11 +112,14 @@ def _patient_table(run: Run) -> Table:
 
 def methods(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     """Return the methods paragraph of a prediction run."""
+    origin = summary.get("model")
+    by = f" by {origin['repository']}, revision {origin['revision'][:10]}" if origin else ""
     return (
         f"Expression of {summary['patients']} patients ({summary['slides']} slides,"
-        f" {summary['tiles']} tiles) was predicted in the unit {summary['unit']}. A patient of the"
-        " training cohort was predicted by the fold model that had not seen it, and a new patient"
-        " by the mean of all fold models. The bounds of the prediction intervals are conformal:"
+        f" {summary['tiles']} tiles) was predicted{by} in the unit {summary['unit']}. A patient of"
+        " the training cohort was predicted by the fold model that had not seen it, and a new"
+        " patient by the mean of all fold models. The bounds of the prediction intervals are"
+        " conformal:"
         " their width comes from the out-of-fold residuals of the training cohort."
     )
 
@@ -116,7 +127,11 @@ def methods(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
 def _command(run: Run) -> str:
     """Return the command that repeats a run; ``predict`` takes no ``--config``."""
     config = run.made.get("config", {})
-    words = ["tcgn-mil predict", f"--model {config['model']} --features {config['features']}"]
+    model = config["model"]
+    if origin := run.summary.get("model"):
+        # The newest revision may be another model by the time that the command is repeated.
+        model = f"{HUB_PREFIX}{origin['repository']}@{origin['revision']}"
+    words = ["tcgn-mil predict", f"--model {model} --features {config['features']}"]
     for key in ("thumbnails", "map_signatures"):
         if config.get(key):
             words.append(f"--{key.replace('_', '-')} {config[key]}")

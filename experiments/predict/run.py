@@ -8,10 +8,9 @@ validated on, which folds from a file allow, is predicted by all models and labe
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -28,24 +27,19 @@ from tcgn_mil.experiments.predict.map_selection import (
     without_maps,
 )
 from tcgn_mil.experiments.predict.maps import write_maps
+from tcgn_mil.experiments.predict.model import OpenedModel, find_slide_model, open_for_features
 from tcgn_mil.experiments.predict.tables import write_prediction
-from tcgn_mil.experiments.runs.run_folder import begin_run, read_run
-from tcgn_mil.inference.fold_models import (
-    FoldModel,
-    load_fold_models,
-    models_for_encoder,
-    patients_of_training_slides,
-    union_panel,
-)
+from tcgn_mil.experiments.runs.run_folder import begin_run
+from tcgn_mil.inference.fold_models import FoldModel, load_fold_models
 from tcgn_mil.inference.patients import (
     PatientPrediction,
     predict_patient,
     slides_without_positions,
     without_unplaced_tiles,
 )
-from tcgn_mil.inference.reference_file import read_reference
 from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.io.feature_files import FeatureInfo, find_features, read_feature_info
+from tcgn_mil.signatures.gene_sets import GeneSet
 from tcgn_mil.text import preview
 from tcgn_mil.types.features import untrained_labels
 from tcgn_mil.types.tile_geometry import check_patch
@@ -119,43 +113,37 @@ def _predict_features(
 
     `failed` are slides that failed before, and `notes` are added to those of the summary.
     """
-    read_run(config.model, kind="finetune")
+    folder = find_slide_model(config.model)
     features = find_features(config.features)
-    models = _models_for(features, load_fold_models(config.model))
-    panel = union_panel(models)
-    if not has_tile_scores(models):
+    model = open_for_features(folder, load_fold_models(folder.path), features)
+    if not has_tile_scores(model.models):
         config = without_maps(config)
-    reference = read_reference(config.model)
     # What cannot be drawn is refused before the folder is made and before minutes of prediction.
-    genes = genes_to_draw(config, panel)
-    signatures = gene_sets_to_draw(config, genes, models)
+    genes = genes_to_draw(config, model)
+    signatures = gene_sets_to_draw(config, genes, model.models)
     begin_run(out_dir, KIND, config)
-    patients, unreadable = slides_by_patient(
-        features, models, patients_of_training_slides(config.model), allow=config.allow_other_size
-    )
-    failures = [*failed, *unreadable]
-    predictions: dict[str, PatientPrediction] = {}
     names = tuple(gene_set.name for gene_set in signatures.kept)
-    for patient, paths in tqdm(patients.items(), desc="predict", unit="patient"):
+    failures = [*failed]
+
+    def draw(prediction: PatientPrediction) -> None:
         try:
-            prediction = predict_patient(
-                patient, paths, models, panel, genes, signatures.kept, reference
-            )
-        except InputError as error:
-            failures += [
-                Failure(path.stem, "predict", error.reason, error.fix or "") for path in paths
-            ]
-            continue
-        predictions[patient] = prediction
-        if config.maps:
-            try:
-                placed = without_unplaced_tiles(prediction)
-                write_maps(placed, genes, names, config.thumbnails, out_dir / "maps")
-            except (InputError, OSError) as error:
-                # A thumbnail that cannot be read, for example. The prediction itself is valid.
-                reason = f"predicted, but no map was drawn: {error}"
-                fix = "give --thumbnails the folder that tcgn-mil tile wrote"
-                failures += [Failure(path.stem, "map", reason, fix) for path in paths]
+            placed = without_unplaced_tiles(prediction)
+            write_maps(placed, genes, names, config.thumbnails, out_dir / "maps")
+        except (InputError, OSError) as error:
+            # A thumbnail that cannot be read, for example. The prediction itself is valid.
+            reason = f"predicted, but no map was drawn: {error}"
+            fix = "give --thumbnails the folder that tcgn-mil tile wrote"
+            failures.extend(Failure(info.slide_id, "map", reason, fix) for info in prediction.infos)
+
+    predictions, unpredicted = predict_patients(
+        model,
+        features,
+        genes,
+        signatures.kept,
+        allow_other_size=config.allow_other_size,
+        then=draw if config.maps else None,
+    )
+    failures += unpredicted
     write_failures(out_dir, failures)
     if config.maps and (lost := slides_without_positions(predictions.values())):
         reason = "their feature files do not say where tiles lie on the slide"
@@ -164,28 +152,59 @@ def _predict_features(
         raise InputError(
             f"no slide could be predicted: {failures[0].reason}", fix=failures[0].likely_fix
         )
+    labels = untrained_labels(model.models[0].info.encoder)
     summary = write_prediction(
-        config,
-        models,
-        panel,
-        predictions,
-        signatures,
-        out_dir,
-        notes=[*untrained_labels(models[0].info.encoder), *notes],
+        config, model, predictions, signatures, out_dir, notes=[*labels, *notes]
     )
     return PredictionRun(summary, failures)
 
 
-def _models_for(features: Mapping[str, Path], models: Sequence[FoldModel]) -> list[FoldModel]:
-    """Return the models that read the features of the first file that can be read.
+def predict_patients(
+    model: OpenedModel,
+    features: Mapping[str, Path],
+    genes: Sequence[str] = (),
+    gene_sets: Sequence[GeneSet] = (),
+    *,
+    allow_other_size: bool = False,
+    then: Callable[[PatientPrediction], None] | None = None,
+) -> tuple[dict[str, PatientPrediction], list[Failure]]:
+    """Predict the patients of some feature files.
 
-    After fine-tuning of the encoder each fold has an encoder of its own, and only its model reads
-    features of that encoder.
+    Parameters
+    ----------
+    model
+        The model, opened for these features.
+    features
+        Feature file of each slide.
+    genes, gene_sets
+        Genes and gene sets whose tiles are scored.
+    allow_other_size
+        Accept tiles of another physical size than those of the model.
+    then
+        Called with each prediction as soon as it is made.
+
+    Returns
+    -------
+    Prediction of each patient, and slides that could not be predicted.
     """
-    for path in features.values():
-        with contextlib.suppress(InputError):
-            return models_for_encoder(read_feature_info(path).encoder, models)
-    return list(models)
+    patients, failures = slides_by_patient(
+        features, model.models, model.patient_of, allow=allow_other_size
+    )
+    predictions: dict[str, PatientPrediction] = {}
+    for patient, paths in tqdm(patients.items(), desc="predict", unit="patient"):
+        try:
+            prediction = predict_patient(
+                patient, paths, model.models, model.panel, genes, gene_sets, model.reference
+            )
+        except InputError as error:
+            failures += [
+                Failure(path.stem, "predict", error.reason, error.fix or "") for path in paths
+            ]
+            continue
+        predictions[patient] = prediction
+        if then is not None:
+            then(prediction)
+    return predictions, failures
 
 
 def slides_by_patient(

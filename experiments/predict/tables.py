@@ -8,26 +8,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
 from tcgn_mil.config import as_plain
 from tcgn_mil.experiments.predict.config import PredictConfig
-from tcgn_mil.experiments.runs.run_folder import finish_run, finished_summary
-from tcgn_mil.inference.fold_models import FoldModel, relation_to_models
+from tcgn_mil.experiments.predict.model import OpenedModel
+from tcgn_mil.experiments.runs.run_folder import finish_run
+from tcgn_mil.inference.fold_models import NOT_KNOWN, FoldModel, relation_to_models
 from tcgn_mil.inference.out_of_distribution import OUT, UNKNOWN, verdict_table
 from tcgn_mil.inference.patients import PatientPrediction, slides_without_positions
 from tcgn_mil.io.atomic import atomic_path, write_csv
-from tcgn_mil.io.expression_file import write_predictions
-from tcgn_mil.io.gene_list import read_gene_table
+from tcgn_mil.io.expression_file import prediction_data
 from tcgn_mil.signatures.set_weights import CoveredSets
 from tcgn_mil.text import preview
-from tcgn_mil.types.genes import GenePanel
 from tcgn_mil.types.units import ExpressionUnit
 
 
 def write_prediction(
     config: PredictConfig,
-    models: Sequence[FoldModel],
-    panel: GenePanel,
+    model: OpenedModel,
     predictions: Mapping[str, PatientPrediction],
     signatures: CoveredSets,
     out_dir: Path,
@@ -40,10 +39,8 @@ def write_prediction(
     ----------
     config
         Config of the run.
-    models
-        The fold models.
-    panel
-        Genes of all fold models.
+    model
+        The slide model.
     predictions
         Prediction of each patient.
     signatures
@@ -57,8 +54,52 @@ def write_prediction(
     -------
     The summary.
     """
-    info = models[0].info
-    table = read_gene_table(Path(config.model) / "genes.csv").loc[list(panel.genes)]
+    adata = prediction_table(model, predictions, config)
+    with atomic_path(out_dir / "predicted.h5ad") as temporary:
+        adata.write_h5ad(temporary, compression="gzip")
+    _write_tables(out_dir, adata.to_df(), config.table_formats)
+    obs = adata.obs
+    return finish_run(
+        out_dir,
+        {
+            "patients": len(predictions),
+            "slides": int(obs["n_slides"].sum()),
+            "tiles": int(obs["n_tiles"].sum()),
+            "genes": len(model.panel),
+            "unit": model.models[0].info.unit,
+            "model": model.folder.origin,
+            "relation": obs["relation"].value_counts().to_dict(),
+            "out_of_distribution": obs.index[obs["ood_state"] == OUT].tolist(),
+            "out_of_distribution_unknown": obs.index[obs["ood_state"] == UNKNOWN].tolist(),
+            "interval_coverage": model.coverage,
+            "notes": [
+                *notes,
+                *_other_sizes(model.models, predictions),
+                *_unknown_patients(obs["relation"]),
+            ],
+            "slides_without_positions": slides_without_positions(predictions.values()),
+            "signatures": [gene_set.name for gene_set in signatures.kept],
+            "signatures_left_out": signatures.left_out,
+        },
+    )
+
+
+def prediction_table(
+    model: OpenedModel, predictions: Mapping[str, PatientPrediction], config: PredictConfig
+) -> AnnData:
+    """Return predictions (patients x genes) with their spread, intervals and comparison.
+
+    Parameters
+    ----------
+    model
+        The slide model.
+    predictions
+        Prediction of each patient.
+    config
+        Config of the run, which is noted in the result.
+    """
+    info, panel = model.models[0].info, model.panel
+    table = model.genes.loc[list(panel.genes)]
     mean = np.stack([prediction.mean for prediction in predictions.values()])
     half = table["interval_half_width"].to_numpy(np.float32)
     layers = {
@@ -71,42 +112,30 @@ def write_prediction(
     if floor is not None:
         mean = np.maximum(mean, floor)
         layers |= {name: np.maximum(layers[name], floor) for name in ("low", "high")}
-    obs = _patient_table(models, predictions)
-    coverage = (finished_summary(config.model) or {}).get("coverage")
-    write_predictions(
-        out_dir / "predicted.h5ad",
+    origin: dict[str, Any] = {}
+    if model.folder.origin is not None:
+        origin["model"] = model.folder.origin
+    return prediction_data(
         mean,
-        obs,
+        _patient_table(model.models, predictions),
         panel,
         unit=info.unit,
         var=table,
         layers=layers,
         config=as_plain(config),
-        interval_coverage=coverage,
+        interval_coverage=model.coverage,
+        **origin,
     )
-    _write_tables(
-        out_dir,
-        pd.DataFrame(mean, index=obs.index, columns=list(panel.genes)),
-        config.table_formats,
-    )
-    return finish_run(
-        out_dir,
-        {
-            "patients": len(predictions),
-            "slides": int(obs["n_slides"].sum()),
-            "tiles": int(obs["n_tiles"].sum()),
-            "genes": len(panel),
-            "unit": info.unit,
-            "relation": obs["relation"].value_counts().to_dict(),
-            "out_of_distribution": obs.index[obs["ood_state"] == OUT].tolist(),
-            "out_of_distribution_unknown": obs.index[obs["ood_state"] == UNKNOWN].tolist(),
-            "interval_coverage": coverage,
-            "notes": [*notes, *_other_sizes(models, predictions)],
-            "slides_without_positions": slides_without_positions(predictions.values()),
-            "signatures": [gene_set.name for gene_set in signatures.kept],
-            "signatures_left_out": signatures.left_out,
-        },
-    )
+
+
+def _unknown_patients(relation: pd.Series) -> list[str]:
+    """Return a note if the model does not name its training patients, else nothing."""
+    if not (relation == NOT_KNOWN).any():
+        return []
+    return [
+        "the model was published without the names of its training patients: if any of them is"
+        " among those that were predicted, the prediction looks better than it is"
+    ]
 
 
 def _other_sizes(

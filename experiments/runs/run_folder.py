@@ -75,6 +75,14 @@ def finish_run(out_dir: str | Path, summary: dict[str, Any]) -> dict[str, Any]:
     return summary
 
 
+def run_kind(out_dir: str | Path) -> str | None:
+    """Return the kind of the run in a folder, finished or not; None if it holds no run."""
+    marker = Path(out_dir) / RUN_FILE
+    if not marker.is_file():
+        return None
+    return str(json.loads(marker.read_text(encoding="utf-8")).get("kind"))
+
+
 def read_run(out_dir: str | Path, *, kind: str) -> dict[str, Any]:
     """Read ``run.json`` of a finished run.
 

@@ -7,7 +7,7 @@ strict: a header that is incomplete, of another kind or of a later version is re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -123,6 +123,32 @@ def write_checkpoint(path: str | Path, model: nn.Module, header: Mapping[str, An
         text = json.dumps(header, allow_nan=False, default=str)
         save_file(tensors, temporary, metadata={_HEADER: text})
     write_json(path.with_suffix(".json"), header)
+
+
+def copy_with_header(
+    source: str | Path, target: str | Path, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """Copy a safetensors file of this package with a changed header.
+
+    Parameters
+    ----------
+    source, target
+        The file, and the copy, whose tensors are the same.
+    change
+        Makes the header of the copy from that of the file.
+
+    Returns
+    -------
+    The header of the copy.
+    """
+    text = header_text(Path(source))
+    with naming_the_file(source):
+        header = change(json.loads(text or "{}"))
+    with safe_open(source, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    with atomic_path(target) as temporary:
+        save_file(tensors, temporary, metadata={_HEADER: json.dumps(header, allow_nan=False)})
+    return header
 
 
 def header_text(path: Path) -> str | None:

@@ -17,6 +17,9 @@ from tcgn_mil.models.component_regression import ComponentRegression
 from tcgn_mil.types.genes import GenePanel
 
 TRAINING_SLIDES = "slides.csv"
+# Begins the names of training patients in a model that was published without their names.
+REMOVED_NAME = "removed-"
+NOT_KNOWN = "not known"
 
 
 @dataclass(frozen=True)
@@ -144,9 +147,12 @@ def relation_to_models(patient: str, models: Sequence[FoldModel]) -> str:
     Returns
     -------
     ``out of fold`` if a model tested on the patient, ``trained on`` if models only saw it in
-    training or validation (their predictions are then too good), or ``new``.
+    training or validation (their predictions are then too good), or ``new``. It is ``not known`` if
+    the models were published without the names of their patients.
     """
     folds = [fold.info.fold for fold in models]
+    if any(name.startswith(REMOVED_NAME) for fold in folds for name in fold.test):
+        return NOT_KNOWN
     if any(patient in fold.test for fold in folds):
         return "out of fold"
     return "trained on" if any(patient in {*fold.train, *fold.val} for fold in folds) else "new"

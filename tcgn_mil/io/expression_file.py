@@ -22,6 +22,7 @@ from tcgn_mil.types.genes import GenePanel
 
 if TYPE_CHECKING:
     import pandas as pd
+    from anndata import AnnData
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,16 +202,36 @@ def write_predictions(
 ) -> None:
     """Write predicted expression as .h5ad, which :func:`read_expression` reads.
 
+    The parameters are those of :func:`prediction_data`, after the path of the file.
+    """
+    adata = prediction_data(
+        predicted, obs, panel, unit=unit, layers=layers, var=var, obsm=obsm, **made_by
+    )
+    with atomic_path(path) as temporary:
+        adata.write_h5ad(temporary, compression="gzip")
+
+
+def prediction_data(
+    predicted: np.ndarray,
+    obs: pd.DataFrame,
+    panel: GenePanel,
+    *,
+    unit: str,
+    layers: dict[str, np.ndarray] | None = None,
+    var: pd.DataFrame | None = None,
+    obsm: dict[str, np.ndarray] | None = None,
+    **made_by: Any,
+) -> AnnData:
+    """Collect predicted expression with what is known of its rows and genes.
+
     Parameters
     ----------
-    path
-        File to write.
     predicted
         (M, G). Stored in ``X`` as float32.
     obs
         One row for each patient, or for each spot.
     panel
-        The G genes. The hash of the panel is stored in the file.
+        The G genes. The hash of the panel is stored in the data.
     unit
         Unit of `predicted`.
     layers
@@ -234,5 +255,4 @@ def write_predictions(
     adata.uns[META_KEY] = json.dumps(
         provenance(unit=unit, panel_hash=panel.hash, **made_by), default=str
     )
-    with atomic_path(path) as temporary:
-        adata.write_h5ad(temporary, compression="gzip")
+    return adata

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tcgn_mil.io.atomic import write_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE_NAME = "failures.csv"
 
@@ -55,11 +59,16 @@ def write_failures(folder: str | Path, failures: Sequence[Failure]) -> None:
     failures
         The rows.
     """
-    import pandas as pd
-
     path = Path(folder) / FILE_NAME
     if not failures:
         path.unlink(missing_ok=True)
         return
+    write_csv(path, failure_table(failures))
+
+
+def failure_table(failures: Sequence[Failure]) -> pd.DataFrame:
+    """Return failures as a table with the columns of failures.csv."""
+    import pandas as pd
+
     columns = [column.name for column in fields(Failure)]
-    write_csv(path, pd.DataFrame([astuple(failure) for failure in failures], columns=columns))
+    return pd.DataFrame([astuple(failure) for failure in failures], columns=columns)

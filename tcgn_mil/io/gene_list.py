@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.io.atomic import write_json
 from tcgn_mil.types.genes import GenePanel
 
 if TYPE_CHECKING:
     import pandas as pd
+
+GENE_TABLE, PUBLISHED_GENES = "genes.csv", "genes.json"
 
 
 def read_gene_list(path: str | Path) -> GenePanel:
@@ -58,3 +62,61 @@ def read_gene_table(path: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     return pd.read_csv(path, converters={"gene": str}).set_index("gene")
+
+
+def write_published_genes(folder: str | Path, table: pd.DataFrame) -> None:
+    """Write the table of a model's genes as JSON, since no CSV file is published.
+
+    Parameters
+    ----------
+    folder
+        Folder of the published model.
+    table
+        One row per gene, as :func:`read_gene_table` returns it.
+    """
+    columns = {
+        str(name): [None if value != value else value for value in column.tolist()]
+        for name, column in table.items()
+    }
+    write_json(Path(folder) / PUBLISHED_GENES, {"genes": table.index.tolist(), "columns": columns})
+
+
+def read_model_genes(folder: str | Path) -> pd.DataFrame:
+    """Read the table of a slide model's genes, of a run or of a published model.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`read_gene_table` returns it.
+
+    Raises
+    ------
+    InputError
+        If the table of a published model cannot be understood.
+    """
+    import pandas as pd
+
+    path = Path(folder) / PUBLISHED_GENES
+    if not path.is_file():
+        return read_gene_table(Path(folder) / GENE_TABLE)
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        index = pd.Index([str(gene) for gene in stored["genes"]], name="gene")
+        # A column of nothing but missing values is one of numbers.
+        return pd.DataFrame(
+            {
+                name: pd.Series(
+                    values,
+                    index=index,
+                    dtype=float if all(value is None for value in values) else None,
+                )
+                for name, values in stored["columns"].items()
+            },
+            index=index,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"cannot be understood ({type(error).__name__}: {error})",
+            path=path,
+            fix="publish the model again",
+        ) from None

@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from fake_hub import FakeHub
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.explain.images import ExplainedSlides
+from tcgn_mil.experiments.publish.config import PublishConfig
+from tcgn_mil.experiments.publish.run import publish
 from tcgn_mil.inference.fold_models import load_fold_models, union_panel
 from tcgn_mil.inference.patients import predict_patient
 from tcgn_mil.io.feature_files import find_features
@@ -79,3 +82,19 @@ def test_the_encoder_has_to_be_that_of_the_features(demo: Path) -> None:
             GENES[:1],
             options=EncoderOptions(untrained=True),
         )
+
+
+def test_a_published_model_is_explained_like_the_run(
+    call, demo: Path, slide_arguments: list[object], fake_hub: FakeHub, tmp_path: Path
+) -> None:
+    slide = sorted(find_features(demo / "features"))[1]
+    made = publish(PublishConfig(run=str(demo / "slide-model")), tmp_path / "published").folder
+    fake_hub.add("owner/model", made)
+    tables = []
+    for name, model in (("run", demo / "slide-model"), ("hub", "hf-hub:owner/model")):
+        out = tmp_path / name
+        chosen = ["--slide-model", model, "--gene", GENES[0], "--slide", slide, "--out", out]
+        answer = call(*slide_arguments, *chosen)
+        assert answer.code == 0, answer.err
+        tables.append(pd.read_csv(out / "explanations.csv"))
+    pd.testing.assert_frame_equal(*tables)

@@ -31,6 +31,8 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encode.config import EncodeSettings
 from tcgn_mil.experiments.predict.config import PredictConfig
 from tcgn_mil.experiments.predict.run import run as predict
+from tcgn_mil.experiments.publish.config import PublishConfig
+from tcgn_mil.experiments.publish.run import publish
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig, SlideCvConfig
 from tcgn_mil.experiments.slide_level.inputs.cohort import load_cohort
 from tcgn_mil.experiments.slide_level.inputs.pixels import with_pixels
@@ -280,6 +282,13 @@ def test_prediction_takes_the_model_of_the_features_encoder(
     assert set(found.obs["relation"]) == {"out of fold"}
     # There are too few patients to tell, and the file says so.
     assert set(found.obs["ood_state"]) == {"unknown"}
+    made = publish(PublishConfig(run=str(out)), tmp_path / "published").folder
+    identity = open_encoder(str(out / f"encoder{k}.safetensors")).identity
+    assert open_encoder(str(made / f"encoder{k}.safetensors")).identity == identity
+    features = str(out / "features" / f"fold{k}")
+    predict(PredictConfig(str(made), features, maps=False), tmp_path / "again")
+    again = anndata.read_h5ad(tmp_path / "again" / "predicted.h5ad")
+    np.testing.assert_array_equal(again.X, found.X)
     oof = anndata.read_h5ad(out / "out_of_fold.h5ad")
     np.testing.assert_allclose(found.X, oof[found.obs_names, found.var_names].X, atol=1e-5)
     if all((out / f"encoder{j}.safetensors").is_file() for j in range(3)):

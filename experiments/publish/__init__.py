@@ -1,0 +1,1 @@
+"""Publish encoders and slide models, and export predictions: ``tcgn-mil publish``."""

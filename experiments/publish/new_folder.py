@@ -1,0 +1,57 @@
+"""Write a folder under a temporary name, and put it in the place of an older one of its kind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tcgn_mil.checkpoints.published import CARD, DIGESTS
+from tcgn_mil.errors import InputError
+
+
+@contextlib.contextmanager
+def new_folder(out_dir: Path) -> Iterator[Path]:
+    """Yield a temporary folder, which takes the place of `out_dir` at the end.
+
+    If the block raises an error, the temporary folder is removed and `out_dir` stays as it was.
+
+    Raises
+    ------
+    InputError
+        If `out_dir` holds files that its ``digests.json`` does not list, which somebody else wrote.
+    """
+    _check_replaceable(out_dir)
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", dir=out_dir.parent))
+    try:
+        yield temporary
+        # mkdtemp makes folders that only their owner can enter.
+        temporary.chmod(0o755)
+        shutil.rmtree(out_dir, ignore_errors=True)
+        temporary.replace(out_dir)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_replaceable(folder: Path) -> None:
+    if not folder.exists():
+        return
+    fix = "choose another --out, or move the folder away"
+    if not folder.is_dir():
+        raise InputError("exists and is not a folder", path=folder, fix=fix)
+    files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    listed = {DIGESTS, CARD}
+    if DIGESTS in files:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            content = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+            listed |= set(content["files"])
+    if files and (DIGESTS not in files or files - listed):
+        raise InputError(
+            "exists and holds files that no earlier command of this kind wrote",
+            path=folder,
+            fix=fix,
+        )
