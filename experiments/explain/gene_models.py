@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tcgn_mil.checkpoints import load_encoder
+from tcgn_mil.checkpoints.published import find_checkpoint
 from tcgn_mil.errors import InputError
 from tcgn_mil.inference.fold_models import FoldModel
 from tcgn_mil.inference.tile_encoder import TileEncoder
@@ -74,7 +75,7 @@ def spot_model(path: str | Path, genes: Sequence[str]) -> GeneModel:
         If the file is not a checkpoint of a spot encoder (``timm:<name>`` predicts no genes), or if
         it lacks a gene.
     """
-    model, info = load_encoder(path)
+    model, info = load_encoder(find_checkpoint(str(path)) or path)
     columns = find_genes(genes, info.head_panel, path=path)
     chosen = ChosenGenes(model, columns).eval()
     return GeneModel(

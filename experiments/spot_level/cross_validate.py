@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from tqdm import tqdm
 
-from tcgn_mil.checkpoints.file_format import is_own_checkpoint
+from tcgn_mil.checkpoints.published import find_checkpoint
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
 from tcgn_mil.experiments.spot_level.combine import RunResults, combine_sections
@@ -226,7 +226,7 @@ def _untrained(config: SpotConfig) -> Network | None:
 
     That is so for a checkpoint, a file or folder of weights, and an unknown repository of the hub.
     """
-    if is_own_checkpoint(config.model):
+    if find_checkpoint(config.model) is not None:
         return None
     named = parse_source(config.model, config.encoder_options.model)
     if named.file is not None or named.folder is not None or (named.hub and named.entry is None):

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tcgn_mil.checkpoints.file_format import ENCODER, SLIDE_MODEL, SUFFIX
+from tcgn_mil.checkpoints.file_format import ENCODER, SLIDE_MODEL, SUFFIX, is_own_checkpoint
 from tcgn_mil.errors import InputError
 from tcgn_mil.hub import HUB_PREFIX, download, find_file, page_of, parse_hub_name
 from tcgn_mil.io.atomic import write_json
+from tcgn_mil.pathology import find_entry
 from tcgn_mil.text import preview
 from tcgn_mil.version import __version__
 
@@ -128,6 +129,39 @@ def published_encoder(source: str | Path) -> Path | None:
     else:
         is_ours = (Path(source) / DIGESTS).is_file()
     return open_model(source, kind=ENCODER).path / ENCODER_FILE if is_ours else None
+
+
+def find_checkpoint(source: str) -> str | None:
+    """Return the path of a checkpoint of this package that an encoder's name leads to.
+
+    Parameters
+    ----------
+    source
+        As for ``--encoder``: the path of a checkpoint, the folder that ``tcgn-mil publish`` wrote
+        (also as ``local-dir:folder``), or its repository on the hub.
+
+    Returns
+    -------
+    str or None
+        None if the source is an encoder of another kind.
+
+    Raises
+    ------
+    InputError
+        If it is a published model but not an encoder, if a file of it was changed, or if the hub
+        cannot be reached.
+    """
+    if is_own_checkpoint(source):
+        return source
+    if source.startswith(HUB_PREFIX) and find_entry(source) is not None:
+        return None  # a known encoder of another group, which is not asked for its digests
+    found = published_encoder(source.removeprefix("local-dir:"))
+    return None if found is None else str(found)
+
+
+def source_name(source: str) -> str:
+    """Return an encoder's source for the record of a run, without folders of this machine."""
+    return source if source.startswith(HUB_PREFIX) else Path(source).name
 
 
 def write_digests(folder: str | Path, *, kind: str) -> dict[str, str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from tcgn_mil.checkpoints.encoders import load_encoder
-from tcgn_mil.checkpoints.file_format import is_own_checkpoint
+from tcgn_mil.checkpoints.published import find_checkpoint, source_name
 from tcgn_mil.errors import InputError
 from tcgn_mil.models.encoders import StartedEncoder, start_encoder
 from tcgn_mil.types.genes import GenePanel
@@ -41,7 +40,8 @@ def start_from(
         If the encoder cannot be started, or options contradict a checkpoint.
     """
     outputs = 0 if panel is None else len(panel)
-    if not is_own_checkpoint(source):
+    own = find_checkpoint(source)
+    if own is None:
         return start_encoder(
             source, outputs, checkpoint=checkpoint, input_px=input_px, trains=trains, **options
         )
@@ -52,7 +52,7 @@ def start_from(
             path=source,
             fix=f"remove {' and '.join(given) or 'checkpoint'}",
         )
-    model, info = load_encoder(source)
+    model, info = load_encoder(own)
     if input_px not in (None, info.input_spec.size_px):
         raise InputError(
             f"reads images of {info.input_spec.size_px} px, not {input_px}",
@@ -66,5 +66,5 @@ def start_from(
         info.model,
         info.input_spec,
         info.architecture,
-        record={"source": Path(source).name},
+        record={"source": source_name(source)},
     )

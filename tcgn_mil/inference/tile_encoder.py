@@ -9,7 +9,6 @@ import contextlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tcgn_mil.checkpoints import load_encoder, weights_digest
-from tcgn_mil.checkpoints.file_format import is_own_checkpoint
+from tcgn_mil.checkpoints.published import find_checkpoint, source_name
 from tcgn_mil.errors import InputError
 from tcgn_mil.models import TCGN, fold_for_inference
 from tcgn_mil.models.encoders import Architecture, pool_own_tokens, start_encoder
@@ -151,8 +150,8 @@ def open_encoder(
     ...     encoder.features(pixels).shape
     torch.Size([2, 512])
     """
-    if is_own_checkpoint(source):
-        return _open_checkpoint(source, model, pooling, pretrained or untrained)
+    if (own := find_checkpoint(source)) is not None:
+        return _open_checkpoint(source, own, model, pooling, pretrained or untrained)
     # The CPU's generator alone is seeded, and fork_rng restores it afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(0)
@@ -181,7 +180,7 @@ def open_encoder(
 
 
 def _open_checkpoint(
-    source: str, model: str | None, pooling: Pooling | None, other_weights: bool
+    source: str, path: str, model: str | None, pooling: Pooling | None, other_weights: bool
 ) -> TileEncoder:
     """Open a checkpoint of this package, which says by itself how it is built and pooled."""
     if model is not None or pooling is not None or other_weights:
@@ -190,11 +189,11 @@ def _open_checkpoint(
             path=source,
             fix="remove --encoder-model, --pooling, --pretrained and --untrained",
         )
-    network, info = load_encoder(source)
+    network, info = load_encoder(path)
     own_pooling = info.architecture.pooling if info.architecture else None
     identity = f"{pooled_name(info.model, own_pooling)}-{weights_digest(network)}"
     network.reset_classifier(0)  # type: ignore[operator]
-    record = {"source": Path(source).name}
+    record = {"source": source_name(source)}
     return TileEncoder(
         network,
         identity,

@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fake_hub import FakeHub
 from numpy.typing import NDArray
 from torch import nn
 
@@ -17,6 +19,9 @@ from tcgn_mil.batches.augment import views
 from tcgn_mil.batches.bag_files import Bag
 from tcgn_mil.batches.loading import prefetch
 from tcgn_mil.checkpoints import EncoderInfo, save_encoder
+from tcgn_mil.checkpoints.file_format import ENCODER
+from tcgn_mil.checkpoints.published import write_digests
+from tcgn_mil.checkpoints.starting import start_from
 from tcgn_mil.errors import InputError
 from tcgn_mil.inference import slides
 from tcgn_mil.inference.slides import predict_bag
@@ -295,3 +300,33 @@ def test_leaving_early_stops_the_thread_and_closes_the_source() -> None:
         next(items)
     assert closed.is_set()
     assert threading.active_count() == before
+
+
+def test_a_published_encoder_is_opened_wherever_an_encoder_is_named(
+    tmp_path: Path, fake_hub: FakeHub
+) -> None:
+    """A checkpoint, its published folder and its repository are one encoder."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+    model = create_encoder("resnet10t", num_classes=2, input_px=64)
+    scaler = TargetScaler("log1p", np.zeros(2, np.float32), np.ones(2, np.float32))
+    spec = EncoderInput(64, MEAN, STD)
+    info = EncoderInfo("resnet10t", GenePanel(("A", "B")), scaler, PATCH, input_spec=spec)
+    save_encoder(folder / "encoder.safetensors", model, info)
+    write_digests(folder, kind=ENCODER)
+    fake_hub.add("owner/ours", folder)
+    sources = [str(folder / "encoder.safetensors"), f"local-dir:{folder}", "hf-hub:owner/ours"]
+    opened = [open_encoder(source) for source in sources]
+    assert len({encoder.identity for encoder in opened}) == 1
+    assert [encoder.record["source"] for encoder in opened] == [
+        "encoder.safetensors",
+        "published",
+        "hf-hub:owner/ours",
+    ]
+    started = start_from("hf-hub:owner/ours", GenePanel(("A", "B")))
+    head: Any = started.model.get_classifier()  # type: ignore[operator]
+    assert torch.equal(head.weight, model.get_classifier().weight)  # type: ignore[operator]
+    other = start_from("hf-hub:owner/ours", GenePanel(("A", "B", "C")))
+    assert other.model.get_classifier().out_features == 3  # type: ignore[operator]
+    with pytest.raises(InputError, match=r"is a checkpoint of this package.* remove pretrained"):
+        start_from("hf-hub:owner/ours", None, pretrained=True)

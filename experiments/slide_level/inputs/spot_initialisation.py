@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tcgn_mil.checkpoints import load_encoder
-from tcgn_mil.checkpoints.file_format import is_own_checkpoint
+from tcgn_mil.checkpoints.published import find_checkpoint
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
 from tcgn_mil.inference.tile_encoder import open_encoder
@@ -139,9 +139,10 @@ def load_spot_initialisation(
             path=path,
             fix="give --encoder the one that made the features, or encode the slides with this one",
         )
-    if not is_own_checkpoint(path):
+    own = find_checkpoint(path)
+    if own is None:
         return None
-    model, info = load_encoder(path)
+    model, info = load_encoder(own)
     if info.panel is None:
         return None
     if not set(info.panel.genes) & set(data.genes):

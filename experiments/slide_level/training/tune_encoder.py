@@ -25,7 +25,7 @@ from torch import nn
 
 from tcgn_mil.batches.pixel_bags import PixelBags, PixelBatch
 from tcgn_mil.checkpoints import EncoderInfo, load_encoder, save_encoder
-from tcgn_mil.checkpoints.file_format import is_own_checkpoint
+from tcgn_mil.checkpoints.published import find_checkpoint
 from tcgn_mil.config import as_plain
 from tcgn_mil.devices import resolve_device
 from tcgn_mil.errors import InputError
@@ -136,8 +136,8 @@ def tune(
 def _load(config: FinetuneConfig, data: CohortData) -> tuple[nn.Module, EncoderInfo]:
     """Load the encoder with the facts that are saved with it after tuning."""
     assert config.encoder is not None
-    if is_own_checkpoint(config.encoder):
-        return load_encoder(config.encoder)
+    if (own := find_checkpoint(config.encoder)) is not None:
+        return load_encoder(own)
     opened = open_encoder(config.encoder, **config.encoder_options.as_arguments())
     name = opened.identity.removeprefix(UNTRAINED).partition("[")[0]
     if opened.architecture is None:
