@@ -26,6 +26,7 @@ from tcgn_mil.inference.reference_file import read_reference
 from tcgn_mil.io.gene_list import read_model_genes
 from tcgn_mil.tcga_barcodes import parse_barcode
 from tcgn_mil.text import counted, preview
+from tcgn_mil.types.features import describes_slides
 
 # Below this number, results vary much from cohort to cohort; the card says so.
 FEW_PATIENTS = 100
@@ -70,7 +71,7 @@ def write_slide_model_card(run: Run, folder: Path, config: PublishConfig, source
         "summary": summary,
         "what": what,
         "sentence": slide_sentence(run),
-        "patch": info.patch,
+        "patch": None if describes_slides(info.encoder) else info.patch,
         "stain": info.stain,
         "slides": len(slides) or "an unknown number of",
         "cohort": without_folders(str(made["cohort"])),

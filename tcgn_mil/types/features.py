@@ -22,6 +22,18 @@ UNTRAINED = "untrained:"
 _PER_SLIDE = ("-slide", "-patient")
 
 
+def describes_slides(identity: str) -> bool:
+    """Return whether features of this identity describe whole slides or patients, and not tiles.
+
+    Examples
+    --------
+    >>> describes_slides("table:nuclei@1a2b3c4d"), describes_slides("uni2-h[cls]-1a2b")
+    (True, False)
+    """
+    layout, colon, _ = identity.partition(":")
+    return bool(colon) and (layout + colon == TABLE or layout.endswith(_PER_SLIDE))
+
+
 def untrained_labels(identity: str) -> list[str]:
     """Return the label of results that rest on an encoder with random weights, if it has them.
 
@@ -86,8 +98,7 @@ class FeatureInfo:
         >>> FeatureInfo("S1", "P1", 1, 768, "trident-slide:titan", spec).per_slide
         True
         """
-        layout, colon, _ = self.encoder.partition(":")
-        return bool(colon) and (layout + colon == TABLE or layout.endswith(_PER_SLIDE))
+        return describes_slides(self.encoder)
 
     @property
     def patch(self) -> PatchSize:
