@@ -27,6 +27,9 @@ from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.experiments.explain.config import ExplainConfig
 from tcgn_mil.experiments.explain.run import run as run_explain
 from tcgn_mil.experiments.predict.run import run as run_predict
+from tcgn_mil.experiments.publish.config import ExportConfig, PublishConfig
+from tcgn_mil.experiments.publish.export import export_runs
+from tcgn_mil.experiments.publish.run import publish
 from tcgn_mil.experiments.report.run import write_run_report
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig, SlideCvConfig
 from tcgn_mil.experiments.slide_level.run import run as run_slide_level
@@ -87,6 +90,7 @@ def run_demo(out_dir: str | Path, *, preset_name: str = "demo", seed: int = 0) -
     _predict(steps, recipe)
     _explain(steps, recipe)
     _study(steps, recipe)
+    _share(steps, recipe)
     compare_with_truth(recipe, steps)
     page = out / "report.html"
     print(f"\n$ tcgn-mil report {out} --out {page} --title {shlex.quote(TITLE)}", flush=True)
@@ -266,4 +270,19 @@ def _study(steps: Steps, recipe: Recipe) -> None:
     steps.do_or_refuse(
         f"tcgn-mil survive {set_options(survive, SurviveConfig())} --out {out / 'survival'}",
         lambda: run_survive(survive, out / "survival"),
+    )
+
+
+def _share(steps: Steps, recipe: Recipe) -> None:
+    """Write the slide model as it is published, without an upload, and the predictions."""
+    out, model = recipe.out, recipe.out / "slide-model"
+    published, exported = out / "published-model", out / "exported-predictions"
+    steps.do(
+        f"tcgn-mil publish {model} --licence cc0-1.0 --out {published}",
+        lambda: publish(PublishConfig(run=str(model), licence="cc0-1.0"), published),
+    )
+    runs = (str(model), str(out / "predictions"))
+    steps.do(
+        f"tcgn-mil export-predictions {' '.join(runs)} --out {exported}",
+        lambda: export_runs(ExportConfig(runs=runs), exported),
     )

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from tcgn_mil.checkpoints.published import DIGESTS
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.report.losses import cohort_section
 from tcgn_mil.experiments.report.stages import stages_of
@@ -156,7 +157,8 @@ def methods_paragraph(part: ReportPart, run: Run) -> str:
 def find_runs(folder: str | Path) -> list[Run]:
     """Return the finished runs at or below a folder.
 
-    Runs that have not finished, and folders of other tools, are left out.
+    Runs that have not finished, folders of other tools, and copies of runs that ``tcgn-mil publish``
+    wrote are left out.
 
     Raises
     ------
@@ -170,6 +172,8 @@ def find_runs(folder: str | Path) -> list[Run]:
         )
     found = []
     for marker in files_below([folder], RUN_FILE):
+        if (marker.parent / DIGESTS).is_file():
+            continue
         try:
             summary = finished_summary(marker.parent)
             made = json.loads(marker.read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tcgn_mil.checkpoints.published import DIGESTS
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.finished_run import Run, files_below, read_result_table
 from tcgn_mil.experiments.runs.page import Link, Stage
@@ -35,6 +36,8 @@ _ORDER = (
     "explain",
     "associate",
     "survive",
+    "publish",
+    "export-predictions",
 )
 _MAPS = "maps"  # predict's folder; its GeoJSON files are maps and no exported tiles
 
@@ -59,6 +62,7 @@ def stages_of(
         _exported_tiles,
         _joins,
         _clinical_tables,
+        _shared,
     )
     stages = [stage for find in finders for stage in find(folders)]
     stages += _features(runs)
@@ -158,6 +162,26 @@ def _clinical_tables(folders: Sequence[Path]) -> Iterator[Stage]:
                 "clinical",
                 f"Read the survival of {counted(len(read_result_table(table)), 'patient')}.",
                 _links(table, path.with_suffix(".png")),
+            )
+
+
+def _shared(folders: Sequence[Path]) -> Iterator[Stage]:
+    """Tell which models were written for others, and which predictions."""
+    for path in files_below(folders, DIGESTS):
+        kind = json.loads(path.read_text(encoding="utf-8")).get("kind")
+        if kind == "predictions":
+            runs = sorted(item for item in path.parent.iterdir() if item.is_dir())
+            yield Stage(
+                "export-predictions",
+                f"Wrote the predictions of {counted(len(runs), 'run')} as tables, with an"
+                " explanation of each column.",
+                _links(path.with_name("README.md"), path.parent),
+            )
+        elif kind in ("encoder", "slide-model"):
+            yield Stage(
+                "publish",
+                f"Wrote the {kind.replace('-', ' ')} as safetensors and JSON, with a model card.",
+                _links(path.with_name("README.md"), path.parent),
             )
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from fake_hub import FakeHub
 
-import tcgn_mil
 from tcgn_mil.experiments.publish.config import PublishConfig
 from tcgn_mil.experiments.publish.run import publish
 
@@ -23,12 +22,11 @@ def test_a_slide_is_predicted_by_a_model_and_an_encoder_of_the_hub(
     for name in ("slide-model", "encoder"):
         made = publish(PublishConfig(run=str(demo / name)), tmp_path / name).folder
         fake_hub.add(f"owner/{name}", made)
-    encoder = tcgn_mil.Encoder.from_pretrained("owner/encoder").path
     slide = real_data / "slides" / "CMU-1-Small-Region.svs"
     found = []
     for name, model, weights in (
         ("run", demo / "slide-model", demo / "encoder" / "encoder.safetensors"),
-        ("hub", "hf-hub:owner/slide-model", encoder),
+        ("hub", "hf-hub:owner/slide-model", "hf-hub:owner/encoder"),
     ):
         out = tmp_path / f"predicted-{name}"
         answer = call(
