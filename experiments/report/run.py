@@ -157,8 +157,7 @@ def methods_paragraph(part: ReportPart, run: Run) -> str:
 def find_runs(folder: str | Path) -> list[Run]:
     """Return the finished runs at or below a folder.
 
-    Runs that have not finished, folders of other tools, and copies of runs that ``tcgn-mil publish``
-    wrote are left out.
+    Runs that have not finished, folders of other tools, and published models are left out.
 
     Raises
     ------
