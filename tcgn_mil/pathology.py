@@ -131,6 +131,8 @@ def read_encoder_entries(path: str | Path) -> dict[str, PathologyEncoder]:
     >>> read_encoder_entries("ours.yaml")["ours"].patch
     PatchSize(px=224, mpp=0.5)
     """
+    if not Path(path).is_file():
+        raise InputError("no such file", path=path, fix="check the path of the encoder's entry")
     values = read_yaml(path)
     if not values:
         raise InputError("holds no encoder", path=path, fix="write an entry; the README has one")
