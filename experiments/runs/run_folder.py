@@ -18,7 +18,8 @@ from tcgn_mil.text import preview
 
 RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.json"
-_DESCRIPTION = frozenset({"config.yaml", RUN_FILE})
+INPUTS_FILE = "inputs.json"  # digests of what went into the run
+_DESCRIPTION = frozenset({"config.yaml", RUN_FILE, INPUTS_FILE})
 
 
 def begin_run(out_dir: str | Path, kind: str, config: Any) -> Path:
@@ -51,6 +52,7 @@ def begin_run(out_dir: str | Path, kind: str, config: Any) -> Path:
         raise InputError(
             f"cannot be made a folder ({error.strerror})", path=out_dir, fix="give another --out"
         ) from None
+    (out_dir / INPUTS_FILE).unlink(missing_ok=True)  # of a first try that wrote no result
     write_config(out_dir / "config.yaml", config)
     write_json(marker, provenance(kind=kind, config=as_plain(config)))
     return out_dir

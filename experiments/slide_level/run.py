@@ -15,10 +15,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.runs.run_folder import begin_run, finished_summary
+from tcgn_mil.experiments.runs.inputs import check_same_inputs
+from tcgn_mil.experiments.runs.run_folder import INPUTS_FILE, begin_run, finished_summary
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData, load_cohort
-from tcgn_mil.experiments.slide_level.inputs.digests import INPUTS, check_same_inputs, input_digests
+from tcgn_mil.experiments.slide_level.inputs.digests import input_digests
 from tcgn_mil.experiments.slide_level.inputs.pixels import SlidePixels, with_pixels
 from tcgn_mil.experiments.slide_level.inputs.scores import check_targets, with_targets
 from tcgn_mil.experiments.slide_level.inputs.spot_initialisation import (
@@ -126,7 +127,7 @@ def _run(
     # The encoder is read before anything is written: begin_run takes a folder with a config alone
     # for a first attempt that failed, and lets a corrected config use it.
     study = SlideLevelStudy(config, data, _spot_initialisation(config, data), out_dir, pixels)
-    write_json(out_dir / INPUTS, digests)
+    write_json(out_dir / INPUTS_FILE, digests)
     _write_cohort(study, folds)
     results = [train_fold(study, fold) for fold in folds]
     if pixels is not None:

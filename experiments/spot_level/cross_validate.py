@@ -16,11 +16,13 @@ from tqdm import tqdm
 
 from tcgn_mil.checkpoints.published import find_checkpoint
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.runs.inputs import record_inputs
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
 from tcgn_mil.experiments.spot_level.combine import RunResults, combine_sections
 from tcgn_mil.experiments.spot_level.config import SMALL_NETWORK, SpotConfig
 from tcgn_mil.experiments.spot_level.evaluate import MODEL, SectionResults
 from tcgn_mil.experiments.spot_level.figures import draw_cross_validation
+from tcgn_mil.experiments.spot_level.inputs.files import input_files
 from tcgn_mil.experiments.spot_level.inputs.folds import (
     ON_TEST,
     SectionSplit,
@@ -93,7 +95,9 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
             fix="remove both keys; describe the folds with --folds if you need certain ones",
         )
     out_dir = begin_run(out_dir, KIND, config)
-    if (done := finished_summary(out_dir)) is not None:
+    done = finished_summary(out_dir)
+    record_inputs(out_dir, input_files(config), finished=done is not None)
+    if done is not None:
         return done
     sections = load_sections(config)
     folds = make_splits(config, patients_of(sections))

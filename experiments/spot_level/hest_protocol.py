@@ -29,9 +29,11 @@ from tqdm import tqdm
 
 from tcgn_mil.checkpoints.starting import start_from
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.runs.inputs import record_inputs
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
 from tcgn_mil.experiments.spot_level.config import SpotConfig
 from tcgn_mil.experiments.spot_level.cross_validate import make_splits
+from tcgn_mil.experiments.spot_level.inputs.files import input_files
 from tcgn_mil.experiments.spot_level.inputs.folds import SectionSplit
 from tcgn_mil.experiments.spot_level.inputs.sections import SpotSection
 from tcgn_mil.experiments.spot_level.inputs.study import load_sections, patients_of
@@ -74,7 +76,9 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     """
     _check_settings(config)
     out_dir = begin_run(out_dir, KIND, config)
-    if (done := finished_summary(out_dir)) is not None:
+    done = finished_summary(out_dir)
+    record_inputs(out_dir, input_files(config), finished=done is not None)
+    if done is not None:
         return done
     sections = load_sections(config)
     folds = make_splits(config, patients_of(sections))

@@ -13,10 +13,12 @@ import pandas as pd
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs import figures
+from tcgn_mil.experiments.runs.inputs import record_inputs
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
 from tcgn_mil.experiments.spot_level.config import SpotConfig
 from tcgn_mil.experiments.spot_level.evaluate import MODEL
 from tcgn_mil.experiments.spot_level.figures import epoch_rows
+from tcgn_mil.experiments.spot_level.inputs.files import input_files
 from tcgn_mil.experiments.spot_level.inputs.folds import ON_TEST, SectionSplit, split_sections
 from tcgn_mil.experiments.spot_level.inputs.study import (
     SpotStudy,
@@ -67,7 +69,9 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
                 fix=f"remove {key}, or use tcgn-mil spot-cv",
             )
     out_dir = begin_run(out_dir, KIND, config)
-    if (done := finished_summary(out_dir)) is not None:
+    done = finished_summary(out_dir)
+    record_inputs(out_dir, input_files(config), finished=done is not None)
+    if done is not None:
         return done
     sections = load_sections(config)
     split = split_sections(patients_of(sections), config.val_sections, config.test_sections)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tcgn_mil.experiments.runs.inputs import record_inputs
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
 from tcgn_mil.experiments.survive.cohort import (
     SurvivalCohort,
@@ -28,6 +29,7 @@ from tcgn_mil.tcga_barcodes import sites_of
 from tcgn_mil.types.folds import Fold
 
 KIND = "survive"
+_FILES = ("clinical", "predicted", "measured", "signatures", "folds")  # keys of the config
 
 
 def run(config: SurviveConfig, out_dir: str | Path) -> dict[str, Any]:
@@ -57,7 +59,10 @@ def run(config: SurviveConfig, out_dir: str | Path) -> dict[str, Any]:
         covariate cannot be estimated, or if the folder holds another run.
     """
     out_dir = begin_run(out_dir, KIND, config)
-    if (done := finished_summary(out_dir)) is not None:
+    done = finished_summary(out_dir)
+    inputs = {name: getattr(config, name) for name in _FILES}
+    record_inputs(out_dir, inputs, finished=done is not None)
+    if done is not None:
         return done
     cohort = load_survival_cohort(config)
     folds, cohort = choose_folds(config, cohort)

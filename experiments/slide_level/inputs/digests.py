@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
 from tcgn_mil.io.gene_list import read_gene_list
 from tcgn_mil.types.folds import Fold
-
-INPUTS = "inputs.json"
 
 
 def input_digests(
@@ -42,34 +37,6 @@ def input_digests(
     if config.genes is not None:
         digests["gene list"] = _digest(read_gene_list(config.genes).genes, [])
     return digests
-
-
-def check_same_inputs(out_dir: Path, digests: dict[str, str], *, finished: bool) -> None:
-    """Refuse to continue or to return a run whose inputs changed since it began.
-
-    Parameters
-    ----------
-    out_dir
-        Folder of the run. A folder without recorded digests passes.
-    digests
-        Result of :func:`input_digests`.
-    finished
-        Whether the run is complete, for the message.
-
-    Raises
-    ------
-    InputError
-        If an input changed. The message names the inputs.
-    """
-    marker = out_dir / INPUTS
-    before = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {}
-    if changed := [name for name, digest in digests.items() if before.get(name, digest) != digest]:
-        raise InputError(
-            f"holds {'a finished' if finished else 'an unfinished'} run on other inputs:"
-            f" {', '.join(changed)} changed since it began",
-            path=out_dir,
-            fix="choose another --out folder, or remove this one",
-        )
 
 
 def _digest(names: object, arrays: Sequence[NDArray[np.float32]]) -> str:

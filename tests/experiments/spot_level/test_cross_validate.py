@@ -153,6 +153,22 @@ def test_a_finished_run_is_not_run_again(
     assert spot_cv.run(config_of(spots), out)["headline"] == summary["headline"]
 
 
+def test_a_finished_run_is_not_returned_for_other_spots(
+    finished: tuple[Path, dict[str, Any]], spots: Path
+) -> None:
+    path = spots / "A1.h5ad"
+    kept = path.read_bytes()
+    try:
+        adata = anndata.read_h5ad(path)
+        adata.X = adata.X * 2
+        adata.write_h5ad(path)
+        with pytest.raises(InputError, match="a finished run on other inputs: spots changed"):
+            spot_cv.run(config_of(spots), finished[0])
+    finally:
+        path.write_bytes(kept)
+    assert spot_cv.run(config_of(spots), finished[0])["headline"] == finished[1]["headline"]
+
+
 def test_a_run_whose_config_changed_is_refused_with_the_keys(
     finished: tuple[Path, dict[str, Any]], spots: Path
 ) -> None:

@@ -207,6 +207,23 @@ class TestARun:
             survival.run(configured(files), finished)
 
 
+@pytest.mark.parametrize("name", ["clinical", "predicted"])
+def test_a_finished_run_is_not_returned_for_other_tables(
+    files: dict[str, Path], finished: Path, name: str
+) -> None:
+    same = ('covariates=["age", "stage"]', "seeds=[0, 7]", "horizon_days=3000")
+    config = configured(files, *same)
+    path = files[name]
+    kept = path.read_bytes()
+    try:
+        path.write_bytes(kept + b"\n")
+        with pytest.raises(InputError, match=f"a finished run on other inputs: {name} changed"):
+            survival.run(config, finished)
+    finally:
+        path.write_bytes(kept)
+    assert survival.run(config, finished) == json.loads((finished / "summary.json").read_text())
+
+
 def test_late_entry_is_carried_through(tmp_path: Path) -> None:
     files = cohort_files(tmp_path, late=True)
     del files["measured"]
