@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tcgn_mil.checkpoints import read_encoder_info
+from tcgn_mil.checkpoints.published import DIGESTS
 from tcgn_mil.experiments.associate.config import AssociationConfig
 from tcgn_mil.experiments.associate.run import run as run_associate
 from tcgn_mil.experiments.demo.compare_with_truth import compare_with_truth
@@ -277,12 +278,15 @@ def _share(steps: Steps, recipe: Recipe) -> None:
     """Write the slide model as it is published, without an upload, and the predictions."""
     out, model = recipe.out, recipe.out / "slide-model"
     published, exported = out / "published-model", out / "exported-predictions"
-    steps.do(
-        f"tcgn-mil publish {model} --licence cc0-1.0 --out {published}",
-        lambda: publish(PublishConfig(run=str(model), licence="cc0-1.0"), published),
-    )
     runs = (str(model), str(out / "predictions"))
-    steps.do(
-        f"tcgn-mil export-predictions {' '.join(runs)} --out {exported}",
-        lambda: export_runs(ExportConfig(runs=runs), exported),
-    )
+
+    def share_model() -> None:
+        if not (published / DIGESTS).is_file():
+            publish(PublishConfig(run=str(model), licence="cc0-1.0"), published)
+
+    def share_predictions() -> None:
+        if not (exported / DIGESTS).is_file():
+            export_runs(ExportConfig(runs=runs), exported)
+
+    steps.do(f"tcgn-mil publish {model} --licence cc0-1.0 --out {published}", share_model)
+    steps.do(f"tcgn-mil export-predictions {' '.join(runs)} --out {exported}", share_predictions)

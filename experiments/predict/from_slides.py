@@ -97,7 +97,10 @@ def encode_slides(
         raise InputError(
             f"is {identity}, but the slide model reads features of {info.encoder}",
             path=options.encoder,
-            fix="give --encoder the one that the model was trained with",
+            fix="import features of these slides by the tool that made those of the training"
+            " slides, and give --features"
+            if info.encoder.endswith(f":{identity.rpartition('-')[0]}")
+            else "give --encoder the one that the model was trained with",
         )
     settings, notes = _tile_settings(info, options, model, allow_other_size=allow_other_size)
     entries = TileSource.from_slides(options.slides, mpp=options.mpp).entries
