@@ -15,6 +15,12 @@ import typer
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.command_line.options import Out
+from tcgn_mil.experiments.command_line.process import (
+    INTERRUPTED,
+    InterruptedByUserError,
+    interruptible,
+    prepare_threads,
+)
 from tcgn_mil.experiments.report.command import report
 from tcgn_mil.experiments.verbs import verbs
 from tcgn_mil.version import __version__
@@ -43,11 +49,20 @@ SECONDS_BETWEEN_LOG_LINES = "30"
 
 
 def main() -> None:
-    """Run the command line; bad input ends with one line on standard error and exit code 2."""
+    """Run the command line.
+
+    Bad input ends with one line on standard error and exit code 2, and Ctrl-C with one line and
+    exit code 130.
+    """
+    prepare_threads()
     if not sys.stderr.isatty():
         _slow_progress_for_a_log()
     try:
-        make_app()()
+        with interruptible():
+            make_app()()
+    except InterruptedByUserError:
+        sys.stderr.write("\nstopped by Ctrl-C. Run the same command again to continue.\n")
+        sys.exit(INTERRUPTED)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)

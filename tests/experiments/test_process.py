@@ -1,0 +1,72 @@
+"""The command as a process: Ctrl-C, and the threads that it takes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tcgn_mil.experiments.command_line import process
+
+RUN = "from tcgn_mil.experiments.main import main; main()"
+
+
+def test_ctrl_c_ends_with_one_line_and_the_run_continues(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    command = [sys.executable, "-c", RUN, "demo", "--preset", "test", "--out", str(out)]
+    started = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    for _ in range(600):
+        if (out / "cohort").is_dir():
+            break
+        time.sleep(0.1)
+    started.send_signal(signal.SIGINT)
+    _, errors = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert errors.strip().splitlines()[-1] == (
+        "stopped by Ctrl-C. Run the same command again to continue."
+    )
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("text", "bound", "expected"),
+    [
+        ("200000 100000", 8, 2),
+        ("150000 100000", 8, 2),
+        ("max 100000", 8, 8),
+        ("800000 100000", 4, 4),
+    ],
+)
+def test_cores_are_those_that_the_process_may_use(
+    text: str, bound: int, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quota = tmp_path / "cpu.max"
+    quota.write_text(text + "\n")
+    monkeypatch.setattr(process, "_QUOTA", quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(bound)), raising=False)
+    assert process.usable_cores() == expected
+
+
+def test_threads_are_set_before_torch_loads_unless_the_user_set_them() -> None:
+    code = (
+        "import os, sys; from tcgn_mil.experiments.command_line.process import prepare_threads;"
+        " prepare_threads(); assert 'torch' not in sys.modules;"
+        " print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    plain = {key: value for key, value in os.environ.items() if not key.startswith("OMP_")}
+    for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=plain | given,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == expected
