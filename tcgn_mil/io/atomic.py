@@ -1,14 +1,17 @@
 """Write text, JSON, CSV and arrays atomically: to a temporary name first, then renamed.
 
 A file under its final name is therefore always complete. A run that was killed and started again
-can trust every file that it finds.
+can trust every file that it finds. What a killed process left under a temporary name is removed by
+the next process that writes into the folder.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import platform
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +26,8 @@ from tcgn_mil.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+# Temporary names hold the machine and the process that writes.
+_TEMPORARY = re.compile(r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-.*\.tmp.*")
 _SAFE_NAME = re.compile(r"[^/\\\x00-\x1f]+")
 
 
@@ -46,9 +51,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The same folder, because a rename is atomic only within one file system.
+    _remove_leftovers(path.parent)
+    # The same folder, because a rename is atomic only within one file system. A long name is cut,
+    # because the temporary name has to fit as well.
     handle, name = tempfile.mkstemp(
-        prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent
+        prefix=f".{path.stem[:40]}.{_machine()}-{os.getpid()}-",
+        suffix=f".tmp{path.suffix}",
+        dir=path.parent,
     )
     os.close(handle)
     temporary = Path(name)
@@ -62,6 +71,34 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@cache
+def _remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of dead processes of this machine, once for each folder."""
+    for path in folder.glob(".*.tmp*"):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found and found["machine"] == _machine() and not _is_alive(int(found["process"])):
+            with contextlib.suppress(OSError):  # another process may remove it at the same time
+                path.unlink()
+
+
+@cache
+def _machine() -> str:
+    """Return a short name of this machine; process numbers mean something on one machine only."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":
+        return True  # there, os.kill ends the process that it asks for
+    try:
+        os.kill(process, 0)  # signal 0 asks whether there is such a process
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # a process of another user
+    return True
 
 
 @cache

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,31 @@ def test_the_temporary_name_keeps_the_suffix(tmp_path: Path) -> None:
         assert temporary.suffix == ".h5ad"
         assert temporary.parent == tmp_path
         temporary.write_text("x")
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from tcgn_mil.io.atomic import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as path: path.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    target = tmp_path / "table.csv"
+    killed = subprocess.run([sys.executable, "-c", code, str(target)], check=False)
+    assert killed.returncode == -9
+    (left,) = tmp_path.iterdir()
+    living = tmp_path / left.name.replace(f"-{left.name.split('-')[1]}-", f"-{os.getpid()}-")
+    elsewhere = tmp_path / left.name.replace(left.name.split(".")[2][:8], "0" * 8)
+    other = tmp_path / ".notes.tmp"
+    for path in (living, elsewhere, other):
+        path.write_text("kept")
+    write_json(tmp_path / "new.json", {})
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"new.json", living.name, elsewhere.name, other.name}
+
+
+def test_a_long_name_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("ä" * 120 + ".json")  # 245 bytes
+    write_json(path, {"a": 1})
+    assert path.is_file()
 
 
 @pytest.mark.parametrize(
