@@ -36,13 +36,20 @@ def open_anndata(path: str | Path, *, what: str, missing_fix: str, broken_fix: s
         If the file is missing or cannot be read.
     """
     import anndata
+    import h5py
+
+    from tcgn_mil.hdf5_limits import check_hdf5
 
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no such {what}", path=path, fix=missing_fix)
     try:
+        with h5py.File(path, "r") as file:
+            check_hdf5(file, path)
         return anndata.read_h5ad(path)
-    except (OSError, ValueError, KeyError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise InputError(
             f"cannot be read as AnnData ({error})", path=path, fix=broken_fix
         ) from error

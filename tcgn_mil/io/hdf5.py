@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.hdf5_limits import check_hdf5
 from tcgn_mil.io.atomic import atomic_path
 from tcgn_mil.provenance import SCHEMA_VERSION, provenance
 from tcgn_mil.text import preview
@@ -42,7 +43,8 @@ def open_hdf5(path: str | Path, *, kind: str, needs: tuple[str, ...] = ()) -> It
     ------
     InputError
         If the file is missing, is not HDF5 (for example because it was cut off), lacks a dataset,
-        or turns out to be damaged while it is read.
+        claims far more data than it stores, leads to other files, or turns out to be damaged while
+        it is read.
     """
     path = Path(path)
     if not path.is_file():
@@ -66,6 +68,7 @@ def open_hdf5(path: str | Path, *, kind: str, needs: tuple[str, ...] = ()) -> It
                 fix="check the path",
             )
         try:
+            check_hdf5(file, path)
             yield file
         except OSError as error:
             # Errors of the operating system, which may concern another file, have a number. Those

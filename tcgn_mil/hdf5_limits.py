@@ -1,0 +1,98 @@
+"""Check what an HDF5 file claims before anything of it is read into memory.
+
+A file of a few kilobytes can claim datasets of many gigabytes, which cost memory and minutes when
+they are read, and its datasets can lie in other files of the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+
+from tcgn_mil.errors import InputError
+
+# Deflate, the strongest of HDF5's usual filters, stores at best 1,032 bytes in one.
+_LARGEST_RATIO = 1100
+# Datasets up to this size are read whatever their ratio; a mask of zeros may be stored in nothing.
+_SMALL_BYTES = 32 * 2**20
+_LARGEST_BYTES = 1 << 42
+_MOST_OBJECTS = 100_000
+
+
+def check_hdf5(file: h5py.File, path: str | Path) -> None:
+    """Refuse a file whose datasets lie elsewhere, or are far larger than the file.
+
+    Parameters
+    ----------
+    file
+        The open file.
+    path
+        Its path, for the error message.
+
+    Raises
+    ------
+    InputError
+        If a link or a dataset leads to another file; if a dataset claims more than 1,100 times the
+        bytes that are stored for it; or if there are more than 100,000 objects.
+
+    Examples
+    --------
+    >>> with h5py.File("bomb.h5", "w") as bomb:
+    ...     _ = bomb.create_dataset("features", (2**24, 512), "f4", chunks=(256, 512))
+    >>> try:
+    ...     check_hdf5(h5py.File("bomb.h5"), "bomb.h5")
+    ... except InputError as error:
+    ...     print(error.reason)
+    dataset features claims 34.4 GB, but 0 bytes are stored for it
+    """
+    for name, dataset in _datasets(file, path):
+        if dataset.external or dataset.is_virtual:
+            raise InputError(
+                f"dataset {name} lies in another file",
+                path=path,
+                fix="copy the data into the file, for example by h5repack",
+            )
+        claimed, stored = dataset.nbytes, dataset.id.get_storage_size()
+        if claimed <= _SMALL_BYTES:
+            continue
+        if claimed > min(_LARGEST_BYTES, _LARGEST_RATIO * stored):
+            raise InputError(
+                f"dataset {name} claims {claimed / 1e9:.1f} GB, but {stored} bytes are stored for"
+                " it",
+                path=path,
+                fix="make the file again",
+            )
+
+
+def _datasets(file: h5py.File, path: str | Path) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Yield all datasets with their names; links to other files are refused."""
+    waiting: list[tuple[str, h5py.Group]] = [("", file)]
+    seen = {h5py.h5o.get_info(file.id).addr}  # a link may lead back to a group above it
+    count = 0
+    while waiting:
+        prefix, group = waiting.pop()
+        for key in group:
+            name = f"{prefix}{key}"
+            if isinstance(group.get(key, getlink=True), h5py.ExternalLink):
+                raise InputError(
+                    f"{name} is a link to another file",
+                    path=path,
+                    fix="copy the data into the file, for example by h5repack",
+                )
+            item = group.get(key)
+            if item is None:
+                continue  # a soft link that leads nowhere
+            count += 1
+            if count > _MOST_OBJECTS:
+                raise InputError(
+                    f"holds more than {_MOST_OBJECTS} objects", path=path, fix="check the file"
+                )
+            if isinstance(item, h5py.Dataset):
+                yield name, item
+            elif isinstance(item, h5py.Group):
+                address = h5py.h5o.get_info(item.id).addr
+                if address not in seen:
+                    seen.add(address)
+                    waiting.append((f"{name}/", item))
