@@ -46,7 +46,7 @@ def start_from(
             source, outputs, checkpoint=checkpoint, input_px=input_px, trains=trains, **options
         )
     given = [name for name, value in options.items() if value]
-    if checkpoint is not None or given:
+    if Path(source).is_file() and (checkpoint is not None or given):
         raise InputError(
             "is a checkpoint of this package, which says by itself how it is built",
             path=source,

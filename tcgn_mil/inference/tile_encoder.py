@@ -183,7 +183,7 @@ def open_encoder(
 
 def _open_checkpoint(source: str, *, has_options: bool) -> TileEncoder:
     """Open a checkpoint of this package, which says by itself how it is built and pooled."""
-    if has_options:
+    if has_options and Path(source).is_file():  # else loading says that there is no such file
         raise InputError(
             "is a checkpoint of this package, which holds its model, pooling and weights",
             path=source,

@@ -257,6 +257,10 @@ def test_arguments_that_no_model_can_take_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             open_encoder("timm:resnet10t", untrained=True, arguments=arguments)
+    with pytest.raises(InputError, match=r"tcgn_tiny cannot be built with .*no_such"):
+        open_encoder("tcgn_tiny", untrained=True, arguments={"no_such": 1})
+    with pytest.raises(InputError, match=r"missing\.safetensors: no such"):
+        open_encoder(str(tmp_path / "missing.safetensors"), model="uni2-h")
     started = start_encoder(f"timm:{ARCHITECTURE}", untrained=True, arguments=SMALL)
     written_and_read(started, tmp_path)
     with pytest.raises(InputError, match=r"is a checkpoint .* remove .*--encoder-argument"):

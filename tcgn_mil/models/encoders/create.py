@@ -76,7 +76,15 @@ def create_encoder(
         )
     if name in ENCODERS:
         _check_registered(name, pretrained, input_px)
-        model = ENCODERS[name].make(num_classes=num_classes, **kwargs)
+        try:
+            model = ENCODERS[name].make(num_classes=num_classes, **kwargs)
+        except TypeError as error:
+            if not kwargs:
+                raise
+            raise InputError(
+                f"{name} cannot be built with {kwargs} ({error})",
+                fix="correct or remove the arguments of the encoder (encoder_options.arguments)",
+            ) from error
         if checkpoint is not None:
             load_weights(model, checkpoint)
         return model
