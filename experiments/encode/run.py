@@ -7,9 +7,10 @@ feature file is current is not encoded again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +25,11 @@ from tcgn_mil.experiments.encode.config import EncodeSettings
 from tcgn_mil.inference.tile_encoder import AUTO, TileEncoder, encode_tiles, open_encoder
 from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.failures import Failure, write_failures
-from tcgn_mil.io.feature_files import read_feature_info, write_features
-from tcgn_mil.io.hdf5 import check_pixels
+from tcgn_mil.io.feature_files import (
+    read_feature_info,
+    write_features,
+)
+from tcgn_mil.io.hdf5 import check_pixels, read_provenance
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.types.tile_pixels import TileBatches
 from tcgn_mil.types.tiles import TileSet
@@ -85,6 +89,7 @@ def encode_cohort(
     out_dir = Path(out_dir)
     device = resolve_device(settings.device)
     encoder = open_encoder(settings.encoder, **settings.encoder_options.as_arguments())
+    made_by = _encoder_record(encoder, settings, device)
     done: list[str] = []
     failures: list[Failure] = []
     for slide in tqdm(slide_ids, desc="encode", unit="slide"):
@@ -92,8 +97,8 @@ def encode_cohort(
             tiles = source.find(slide)
             encoder.check_tiles(tiles.spec.patch, allow=settings.allow_other_size)
             path = out_dir / f"{safe_file_name(slide, what='slide id')}.h5"
-            if not _is_current(path, tiles, encoder):
-                _write_slide(path, tiles, source, encoder, settings, device)
+            if not _is_current(path, tiles, encoder, made_by):
+                _write_slide(path, tiles, source, encoder, settings, device, made_by)
             done.append(slide)
         except InputError as error:
             failures.append(Failure(slide, "encode", error.reason, error.fix or ""))
@@ -157,6 +162,7 @@ def _write_slide(
     encoder: TileEncoder,
     settings: EncodeSettings,
     device: torch.device,
+    made_by: Mapping[str, Any],
 ) -> None:
     encoded = encode_slide(
         tiles,
@@ -168,26 +174,45 @@ def _write_slide(
     )
     # The reader gives the tiles in its own order, in which the features are.
     tiles = replace(tiles, coords=encoded.coords)
-    made_by = {**encoder.record, "precision": encoder.precision_on(device, settings.precision)}
     write_features(
         path,
         encoded.features,
         tiles,
         encoder=encoder.identity,
         colour=encoded.colour,
-        encoder_record=made_by,
+        encoder_record=dict(made_by),
     )
 
 
-def _is_current(path: Path, tiles: TileSet, encoder: TileEncoder) -> bool:
+def _encoder_record(
+    encoder: TileEncoder, settings: EncodeSettings, device: torch.device
+) -> dict[str, Any]:
+    """Return what decides the features beside the identity, for the record of a feature file."""
+    spec = encoder.input_spec
+    return {
+        **encoder.record,
+        "precision": encoder.precision_on(device, settings.precision),
+        "input": {**spec._asdict(), "mean": list(spec.mean), "std": list(spec.std)},
+        "arguments": dict(settings.encoder_options.arguments),
+    }
+
+
+def _is_current(
+    path: Path, tiles: TileSet, encoder: TileEncoder, made_by: Mapping[str, Any]
+) -> bool:
     """Return whether `path` already holds the features of these tiles by this encoder."""
     if not path.is_file():
         return False
     try:
         info = read_feature_info(path)
+        record = read_provenance(path, kind="feature").get("encoder_record") or {}
     except InputError:
         return False
     made = (info.encoder, info.spec, info.n_tiles, info.stain)
     # Files written before tiling rules were recorded hold none.
+    # An entry of the user's own may have got other colours or another size since. Files from before
+    # these were recorded hold none.
+    if any(record.get(key, made_by[key]) != made_by[key] for key in ("input", "arguments")):
+        return False
     same_rules = not info.tiling or info.tiling == tiles.settings
     return same_rules and made == (encoder.identity, tiles.spec, len(tiles), tiles.stain)

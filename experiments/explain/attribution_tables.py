@@ -14,6 +14,9 @@ from tcgn_mil import interpret
 from tcgn_mil.experiments.explain.gene_models import GeneModel
 from tcgn_mil.experiments.explain.images import ExplainedImage
 
+# Cells along a side, over which relevance is summed for a model with neither graphs nor a map.
+_CELLS = 14
+
 
 class Explanation(NamedTuple):
     """Explanations of one image for G genes, in the unit and the order of the model's genes.
@@ -24,9 +27,10 @@ class Explanation(NamedTuple):
         (G,) predictions.
     cam
         (G, h, w) Grad-CAM at the last map: what each cell adds to the prediction, not negative.
+        None for a vision transformer, which has no such map.
     against
         (G,) sum of the negative part of Grad-CAM, which `cam` leaves out. It speaks against the
-        gene.
+        gene. NaN without Grad-CAM.
     relevance
         (G, H, W) integrated gradients. Their sum is `change` plus `delta`.
     change
@@ -38,7 +42,7 @@ class Explanation(NamedTuple):
     """
 
     predicted: NDArray[np.float32]
-    cam: NDArray[np.float32]
+    cam: NDArray[np.float32] | None
     against: NDArray[np.float32]
     relevance: NDArray[np.float32]
     change: NDArray[np.float32]
@@ -65,17 +69,20 @@ def explain_image(model: GeneModel, pixels: NDArray[np.uint8], *, steps: int) ->
     # White glass is the baseline of the integration: an image without tissue.
     white = interpret.white_glass(image, mean=network.input_spec.mean, std=network.input_spec.std)
     targets = range(len(model.genes))
-    cam = interpret.grad_cam(model.model, image, targets, signed=True)[0].numpy()
     integrated = interpret.integrated_gradients(
         model.model, image, targets, baseline=white, steps=steps
     )
     # The network predicts standardised values. Parts of a prediction scale with the gene's standard
     # deviation; only the prediction itself also needs the mean.
     std = model.std[:, None, None]
+    cam, against = None, np.full(len(model.genes), np.nan, np.float32)
+    if interpret.has_last_map(model.model, image):
+        signed = interpret.grad_cam(model.model, image, targets, signed=True)[0].numpy()
+        cam, against = signed.clip(min=0) * std, signed.clip(max=0).sum(axis=(1, 2)) * model.std
     return Explanation(
         predicted=predicted * model.std + model.mean,
-        cam=cam.clip(min=0) * std,
-        against=cam.clip(max=0).sum(axis=(1, 2)) * model.std,
+        cam=cam,
+        against=against,
         relevance=integrated.relevance[0].numpy() * std,
         change=integrated.change[0].numpy() * model.std,
         delta=integrated.delta[0].numpy() * model.std,
@@ -119,7 +126,7 @@ def _numbers(
         "unit": model.unit,
         "predicted": explanation.predicted[index],
         "measured": picture.measured.get(gene, np.nan),
-        "cam_sum": explanation.cam[index].sum(),
+        "cam_sum": np.nan if explanation.cam is None else explanation.cam[index].sum(),
         "cam_against": explanation.against[index],
         "ig_change": explanation.change[index],
         "ig_delta": explanation.delta[index],
@@ -172,12 +179,12 @@ def _overlap(cells: int, size: int) -> NDArray[np.float64]:
 
 
 def _grid(explanation: Explanation) -> tuple[int, int]:
-    """Return the grid of the learned graphs; without graphs, that of the last map."""
-    return (
-        explanation.graphs[0].grid
-        if explanation.graphs
-        else (explanation.cam.shape[1], explanation.cam.shape[2])
-    )
+    """Return the grid of the learned graphs; without graphs, that of the last map, if any."""
+    if explanation.graphs:
+        return explanation.graphs[0].grid
+    if explanation.cam is None:
+        return _CELLS, _CELLS
+    return explanation.cam.shape[1], explanation.cam.shape[2]
 
 
 def _cells(grid: tuple[int, int]) -> dict[str, NDArray[np.int64]]:
@@ -189,10 +196,10 @@ def _node_table(picture: str, genes: Sequence[str], explanation: Explanation) ->
     """Tabulate Grad-CAM, its share of the gene's total, and relevance for each node and gene."""
     grid = _grid(explanation)
     # A gene that nothing speaks for has a total of 0, and its shares are NaN.
-    cam, relevance = (
-        block_sums(v, grid).reshape(len(genes), -1)
-        for v in (explanation.cam, explanation.relevance)
-    )
+    relevance = block_sums(explanation.relevance, grid).reshape(len(genes), -1)
+    cam = np.full_like(relevance, np.nan)
+    if explanation.cam is not None:
+        cam = block_sums(explanation.cam, grid).reshape(len(genes), -1)
     with np.errstate(invalid="ignore", divide="ignore"):
         mass = cam / cam.sum(axis=1, keepdims=True)
     tables = [

@@ -54,8 +54,13 @@ def draw_explanation(
         Position of the gene among the model's genes.
     path
         File to write.
+
+    Notes
+    -----
+    A model without Grad-CAM, such as a vision transformer, has no panel of it.
     """
-    count = 3 + len(explanation.graphs)
+    maps = 2 if explanation.cam is None else 3
+    count = maps + len(explanation.graphs)
     figure, (axes, bars) = plt.subplots(
         2,
         count,
@@ -71,10 +76,12 @@ def draw_explanation(
     axes[0].set_title(f"picture, {model.patch.um:.0f} µm", fontsize=9)
     _scale_bar(axes[0], model.patch.um)
     bars[0].set_axis_off()
-    _draw_cam(axes[1], bars[1], explanation, index, sd=float(model.std[index]))
-    _draw_relevance(axes[2], bars[2], explanation, index, sd=float(model.std[index]))
+    if explanation.cam is not None:
+        _draw_cam(axes[1], bars[1], explanation, index, sd=float(model.std[index]))
+    last = maps - 1
+    _draw_relevance(axes[last], bars[last], explanation, index, sd=float(model.std[index]))
     for block, (axis, bar, graph) in enumerate(
-        zip(axes[3:], bars[3:], explanation.graphs, strict=True)
+        zip(axes[maps:], bars[maps:], explanation.graphs, strict=True)
     ):
         _draw_graph(axis, bar, graph, block)
     figure.suptitle(title(picture, model, explanation, index), fontsize=10, y=0.97)
@@ -115,6 +122,7 @@ def _scale_bar(axis: Any, side_um: float) -> None:
 def _draw_cam(axis: Any, bar: Any, explanation: Explanation, index: int, *, sd: float) -> None:
     """Draw Grad-CAM over the grey image, transparent where it is zero."""
     cam = explanation.cam
+    assert cam is not None
     # The scale ends at the largest of three values; draw_explanation says why.
     top = max(
         float(cam[index].max()),

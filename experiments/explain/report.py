@@ -65,10 +65,11 @@ def explain_sections(run: Run, share: float) -> list[Section]:
 
 def methods(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     """Return the methods paragraph of a run of ``explain``."""
+    # Runs from before vision transformers were explained all have Grad-CAM.
+    cam = "Grad-CAM on the last feature map and by " if summary.get("grad_cam", True) else ""
     return (
-        f"Predictions of {counted(len(summary['genes']), 'gene')} were explained by Grad-CAM on the"
-        " last feature map and by integrated gradients from white glass, with"
-        f" {config['steps']} steps."
+        f"Predictions of {counted(len(summary['genes']), 'gene')} were explained by {cam}integrated"
+        f" gradients from white glass, with {config['steps']} steps."
     )
 
 
@@ -76,6 +77,12 @@ def _command(run: Run) -> str:
     """Return the command that repeats a run; ``explain`` takes no ``--config``."""
     config = run.made.get("config", {})
     words = [f"tcgn-mil explain --encoder {config['encoder']}"]
+    options = config.get("encoder_options", {})
+    for key, option in {"model": "--encoder-model", "pooling": "--pooling"}.items():
+        if options.get(key) is not None:
+            words.append(f"{option} {options[key]}")
+    words += [f"--encoder-argument {k}={v}" for k, v in options.get("arguments", {}).items()]
+    words += [f"--{key}" for key in ("pretrained", "untrained") if options.get(key)]
     for key in ("spots", "image", "mpp", "slide_model", "slides"):
         if config.get(key) is not None:
             words.append(f"--{key.replace('_', '-')} {config[key]}")

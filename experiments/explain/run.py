@@ -1,7 +1,8 @@
 """Explain images, gene by gene (the verb ``tcgn-mil explain``).
 
 Each image and gene gives a figure ``figures/<image>_<gene>.png`` and a row of ``explanations.csv``.
-``nodes.csv`` holds Grad-CAM and integrated gradients summed over each patch of the graph,
+``nodes.csv`` holds Grad-CAM and integrated gradients summed over each patch of the graph (without
+Grad-CAM for a vision transformer),
 ``degrees.csv`` and ``graph.csv`` the learned graphs, and ``failures.csv`` what could not be
 explained. A run starts from the beginning each time, since it takes seconds for each image.
 """
@@ -91,6 +92,8 @@ def run(config: ExplainConfig, out_dir: str | Path) -> tuple[dict[str, Any], lis
         "pictures": int(overview["picture"].nunique()),
         "trained_on": int(overview.loc[overview["relation"] == "trained on", "picture"].nunique()),
         "genes": list(config.genes),
+        # A vision transformer has no map for Grad-CAM, and its columns are empty then.
+        "grad_cam": bool(overview["cam_sum"].notna().any()),
         "unit": str(overview["unit"].iloc[0]),
         "largest_integration_error": float(overview["ig_delta"].abs().max()),
     }

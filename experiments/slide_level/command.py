@@ -18,6 +18,7 @@ from tcgn_mil.experiments.command_line.console import (
 )
 from tcgn_mil.experiments.command_line.options import (
     Config,
+    EncoderArgument,
     EncoderModel,
     EncoderPooling,
     Out,
@@ -58,6 +59,7 @@ def finetune(
     encoder_train: Annotated[str | None, config_option(FinetuneConfig, "encoder_train")] = None,
     encoder_model: EncoderModel = None,
     pooling: EncoderPooling = None,
+    encoder_argument: EncoderArgument = None,
     pretrained: Pretrained = False,
     untrained: Untrained = False,
     slides: Annotated[Path | None, config_option(FinetuneConfig, "slides")] = None,
@@ -77,7 +79,7 @@ def finetune(
         "folds": folds,
         "group_by": "site" if preserve_sites else None,
         "encoder_train": encoder_train,
-        **encoder_options(encoder_model, pooling, None, pretrained, untrained),
+        **encoder_options(encoder_model, pooling, encoder_argument, pretrained, untrained),
         "slides": slides,
         "tiles": tiles,
         "mpp": mpp,

@@ -220,23 +220,24 @@ def train_networks(study: SpotStudy, folder: Path) -> dict[str, list[TrainedNetw
             for member in range(config.members)
         ]
     # The untrained network shows what its architecture alone gives: random weights, no checkpoint.
-    if (untrained := _untrained(config)) is not None:
+    if (untrained := untrained_network(config)) is not None:
         networks[UNTRAINED] = [train_network(study, untrained, folder / UNTRAINED, seed=seed)]
     return networks
 
 
-def _untrained(config: SpotConfig) -> Network | None:
-    """Return the network of a run with random weights; None if only its weights say what it is.
+def untrained_network(config: SpotConfig) -> Network | None:
+    """Return the network of a run with random weights; None for a checkpoint of this package.
 
-    That is so for a checkpoint, a file or folder of weights, and an unknown repository of the hub.
+    A file of weights is replaced by the model that it belongs to.
     """
     if find_checkpoint(config.model) is not None:
         return None
     named = parse_source(config.model, config.encoder_options.model)
-    if named.file is not None or named.folder is not None or (named.hub and named.entry is None):
-        return None
     options = replace(config.encoder_options, pretrained=False, untrained=True)
-    return Network(config.model, config.input_px, train="none", options=options)
+    source = config.model
+    if named.file is not None:
+        source, options = str(options.model), replace(options, model=None)
+    return Network(source, config.input_px, train="none", options=options)
 
 
 def write_tables(

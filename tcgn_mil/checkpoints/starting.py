@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tcgn_mil.checkpoints.encoders import load_encoder
@@ -46,7 +47,7 @@ def start_from(
             source, outputs, checkpoint=checkpoint, input_px=input_px, trains=trains, **options
         )
     given = [name for name, value in options.items() if value]
-    if checkpoint is not None or given:
+    if Path(own).is_file() and (checkpoint is not None or given):
         raise InputError(
             "is a checkpoint of this package, which says by itself how it is built",
             path=source,

@@ -9,6 +9,7 @@ import contextlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -151,7 +152,8 @@ def open_encoder(
     torch.Size([2, 512])
     """
     if (own := find_checkpoint(source)) is not None:
-        return _open_checkpoint(source, own, model, pooling, pretrained or untrained)
+        given = (model, pooling, arguments, pretrained, untrained)
+        return _open_checkpoint(source, own, has_options=any(given))
     # The CPU's generator alone is seeded, and fork_rng restores it afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(0)
@@ -179,15 +181,14 @@ def open_encoder(
     )
 
 
-def _open_checkpoint(
-    source: str, path: str, model: str | None, pooling: Pooling | None, other_weights: bool
-) -> TileEncoder:
+def _open_checkpoint(source: str, path: str, *, has_options: bool) -> TileEncoder:
     """Open a checkpoint of this package, which says by itself how it is built and pooled."""
-    if model is not None or pooling is not None or other_weights:
+    if has_options and Path(path).is_file():  # else loading says that there is no such file
         raise InputError(
             "is a checkpoint of this package, which holds its model, pooling and weights",
             path=source,
-            fix="remove --encoder-model, --pooling, --pretrained and --untrained",
+            fix="remove --encoder-model, --encoder-argument, --pooling, --pretrained and"
+            " --untrained",
         )
     network, info = load_encoder(path)
     own_pooling = info.architecture.pooling if info.architecture else None

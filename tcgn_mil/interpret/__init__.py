@@ -8,7 +8,7 @@ The first two are Captum's (Kokhlikyan et al., arXiv:2009.07896) and work on any
 Nothing here changes a model.
 """
 
-from tcgn_mil.interpret.class_activation import grad_cam, last_map, upsample
+from tcgn_mil.interpret.class_activation import grad_cam, has_last_map, last_map, upsample
 from tcgn_mil.interpret.patch_graphs import (
     LearnedGraph,
     graph_blocks,
@@ -27,6 +27,7 @@ __all__ = [
     "Attribution",
     "LearnedGraph",
     "grad_cam",
+    "has_last_map",
     "graph_blocks",
     "held_graph",
     "integrated_gradients",

@@ -92,16 +92,28 @@ def last_map(model: nn.Module, images: Tensor) -> Tensor:
             f"{name} has no forward_features and forward_head, so it has no last map", fix=fix
         )
     maps = model.forward_features(images)  # type: ignore[operator]
-    if (
-        not isinstance(maps, Tensor)
-        or maps.ndim != 4
-        or maps.shape[1] != getattr(model, "num_features", None)
-    ):
+    if not _is_map(maps, model):
         shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise InputError(
             f"forward_features of {name} gives {shape}, not a map (B, num_features, h, w)", fix=fix
         )
     return maps
+
+
+def has_last_map(model: nn.Module, images: Tensor) -> bool:
+    """Return whether a model has a last map (B, C, h, w); a vision transformer has none."""
+    if not (hasattr(model, "forward_features") and hasattr(model, "forward_head")):
+        return False
+    with torch.no_grad():
+        return _is_map(model.forward_features(images), model)  # type: ignore[operator]
+
+
+def _is_map(maps: object, model: nn.Module) -> bool:
+    return (
+        isinstance(maps, Tensor)
+        and maps.ndim == 4
+        and maps.shape[1] == getattr(model, "num_features", None)
+    )
 
 
 def upsample(maps: Tensor, size_px: int) -> Tensor:

@@ -176,6 +176,18 @@ def json_attr(file: h5py.File, name: str, *, kind: str) -> dict[str, Any]:
     return value
 
 
+def read_provenance(path: str | Path, *, kind: str) -> dict[str, Any]:
+    """Read what made a file; empty if the file does not say it.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    with open_hdf5(path, kind=kind) as file:
+        return json_attr(file, "provenance", kind=kind) if "provenance" in file.attrs else {}
+
+
 def tile_spec(file: h5py.File, *, kind: str) -> TileSpec:
     """Return the geometry of the tiles from the attribute ``spec``.
 

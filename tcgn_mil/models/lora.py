@@ -67,7 +67,7 @@ def add_adapters(model: nn.Module, settings: LoraSettings) -> None:
     >>> vit = create_encoder("vit_tiny_patch16_224", num_classes=2)
     >>> add_adapters(vit, LoraSettings(rank=2))
     >>> sum(parameter.numel() for parameter in vit.parameters() if parameter.requires_grad)
-    18432
+    27648
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model

@@ -30,7 +30,8 @@ from tcgn_mil.models.tcgn_variants import CONFIGS, tcgn_ti, tcgn_tiny, tcgn_xs
 
 _ENTRY_POINTS = {entry.__name__: entry for entry in (tcgn_ti, tcgn_xs, tcgn_tiny)}
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
+# Training by self-distillation (DINO) keeps a teacher and a student; the teacher is what is used.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher")
 _PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and of torch.compile
 
 
@@ -158,8 +159,9 @@ def weights_digest(model: nn.Module) -> str:
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """Read named tensors from a safetensors file, or from a pickle that holds nothing to execute.
 
-    If the tensors are in a dictionary under ``state_dict``, ``model_state_dict`` or ``model``, they
-    are taken from there. Name prefixes of DistributedDataParallel and of torch.compile are removed.
+    If the tensors are in a dictionary under ``state_dict``, ``model_state_dict``, ``model`` or
+    ``teacher``, they are taken from there. Name prefixes of DistributedDataParallel and of
+    torch.compile are removed.
 
     Parameters
     ----------

@@ -119,6 +119,22 @@ def test_a_folder_gives_the_features_of_timm(variant: str, pooling: Any, tmp_pat
     assert encoder.input_spec[:4] == (32, MEAN, STD, "bicubic")
 
 
+@pytest.mark.parametrize("pool", ["avg", "token", ""])
+def test_the_pooling_of_the_repository_is_the_default(pool: str, tmp_path: Path) -> None:
+    """Models that timm pools by the mean have their last norm after it."""
+    model = make_vit(global_pool=pool)
+    folder = write_repository(tmp_path / "encoder", model, global_pool=pool)
+    encoder = open_encoder(f"local-dir:{folder}")
+    pixels = tiles()
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+    images = (images - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    with torch.inference_mode():
+        wanted = model(images)
+    wanted = wanted if wanted.ndim == 2 else wanted[:, 0]
+    torch.testing.assert_close(features(encoder, pixels), wanted, atol=1e-6, rtol=0)
+    assert f"[{'mean' if pool == 'avg' else 'cls'}]" in encoder.identity
+
+
 def test_the_pooling_is_part_of_the_identity(tmp_path: Path) -> None:
     folder = write_repository(tmp_path / "encoder", make_vit())
     identities = {

@@ -140,7 +140,7 @@ def _load(config: FinetuneConfig, data: CohortData) -> tuple[nn.Module, EncoderI
         return load_encoder(own)
     opened = open_encoder(config.encoder, **config.encoder_options.as_arguments())
     name = opened.identity.removeprefix(UNTRAINED).partition("[")[0]
-    if opened.architecture is None:
+    if opened.architecture is None or opened.architecture.pooling is None:
         name = name.rpartition("-")[0]  # without the digest of the weights
     info = EncoderInfo(
         name,

@@ -15,7 +15,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.models.encoders.architecture import converted
+from tcgn_mil.models.encoders.architecture import converted, timm_arguments
 from tcgn_mil.models.encoders.registered import ENCODERS
 from tcgn_mil.models.encoders.token_pooling import pool_own_tokens
 from tcgn_mil.models.network_input import EncoderInput
@@ -76,7 +76,15 @@ def create_encoder(
         )
     if name in ENCODERS:
         _check_registered(name, pretrained, input_px)
-        model = ENCODERS[name].make(num_classes=num_classes, **kwargs)
+        try:
+            model = ENCODERS[name].make(num_classes=num_classes, **kwargs)
+        except TypeError as error:
+            if not kwargs:
+                raise
+            raise InputError(
+                f"{name} cannot be built with {kwargs} ({error})",
+                fix="correct or remove the arguments of the encoder (encoder_options.arguments)",
+            ) from error
         if checkpoint is not None:
             load_weights(model, checkpoint)
         return model
@@ -90,7 +98,7 @@ def create_encoder(
         )
     model = _create_timm(name, num_classes, pretrained, input_px, kwargs)
     if checkpoint is not None:
-        _load_trunk_and_head(model, checkpoint, name)
+        load_timm_weights(model, checkpoint, name)
     return model
 
 
@@ -110,11 +118,13 @@ def _check_registered(name: str, pretrained: bool, input_px: int | None) -> None
 def _create_timm(
     name: str, num_classes: int, pretrained: bool, input_px: int | None, kwargs: dict[str, Any]
 ) -> Any:
+    kwargs = timm_arguments(kwargs)
     sized: dict[str, Any] = {}
     try:
         defaults: Any = timm.get_pretrained_cfg(name)
         if (
             input_px is not None
+            and "img_size" not in kwargs
             and defaults is not None
             and defaults.fixed_input_size
             and input_px != defaults.input_size[-1]
@@ -129,6 +139,11 @@ def _create_timm(
             fix="check the name and the network connection, or train without pretrained weights",
         ) from error
     except (TypeError, ValueError, AssertionError) as error:
+        if kwargs:
+            raise InputError(
+                f"timm cannot build {name} with {kwargs} ({str(error).splitlines()[0]})",
+                fix="correct the arguments of the encoder (encoder_options.arguments)",
+            ) from error
         if not sized:
             raise
         raise InputError(
@@ -141,7 +156,7 @@ def _create_timm(
     return model
 
 
-def _load_trunk_and_head(model: Any, path: str | Path, name: str) -> None:
+def load_timm_weights(model: Any, path: str | Path, name: str) -> None:
     """Load weights into a timm model: the trunk exactly, the head if the file has all of it."""
     tensors, own = converted(model, read_tensors(path)), model.state_dict()
     classifier = model.pretrained_cfg.get("classifier") or ()

@@ -12,15 +12,19 @@ from typing import Any
 import timm
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.hub import HUB_PREFIX, HubFileError, HubName, download, parse_hub_name
+from tcgn_mil.hub import HUB_PREFIX, HubFileError, HubName, download, page_of, parse_hub_name
 from tcgn_mil.models.encoders.registered import ENCODERS
 from tcgn_mil.pathology import PathologyEncoder, close_names, find_entry
 
 LOCAL_PREFIX, TIMM_PREFIX = "local-dir:", "timm:"
 _CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
 _BICUBIC = 3  # number of this interpolation in the configurations of transformers
-_SAFE, _PICKLE = "model.safetensors", "pytorch_model.bin"
-_WEIGHTS = (_SAFE, "open_clip_model.safetensors", "pytorch_model.bin", "model.bin")
+_WEIGHTS = (
+    "model.safetensors",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "model.bin",
+)
 _LARGEST_CONFIG = 1 << 20  # bytes
 
 
@@ -46,8 +50,8 @@ class EncoderSource:
     file: Path | None = None
 
     @property
-    def is_transformer(self) -> bool:
-        """Whether the encoder is built as a pooled transformer; else timm or its class pools."""
+    def is_described(self) -> bool:
+        """Whether an entry or a stored configuration describes it; else its name is enough."""
         return self.entry is not None or self.hub is not None or self.folder is not None
 
 
@@ -91,10 +95,10 @@ def parse_source(source: str, model: str | None = None) -> EncoderSource:
         if not folder.is_dir():
             raise InputError("no such folder", path=folder, fix="check the path after local-dir:")
         entry = _entry_of(model) if model else None
-        return EncoderSource(model or "", entry, folder=folder)
+        return EncoderSource(_plain_name(model, entry), entry, folder=folder)
     if source.startswith(HUB_PREFIX):
         entry = _entry_of(model) if model else find_entry(source)
-        return EncoderSource(entry.name if entry else "", entry, hub=parse_hub_name(source))
+        return EncoderSource(_plain_name(model, entry), entry, hub=parse_hub_name(source))
     path = Path(source).expanduser()
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
         return _weights_file(path, model)
@@ -111,9 +115,11 @@ def parse_source(source: str, model: str | None = None) -> EncoderSource:
     entry = find_entry(source) if name == source else None
     if entry is None and name not in ENCODERS and not timm.is_model(name):
         raise _unknown(source)
-    return EncoderSource(
-        entry.name if entry else name, entry, hub=parse_hub_name(entry.hub) if entry else None
-    )
+    if entry is None:
+        return EncoderSource(name)
+    # A repository may be named without hf-hub:, and then with a revision.
+    is_repo = source.partition("@")[0].lower() == entry.hub.lower()
+    return EncoderSource(entry.name, entry, hub=parse_hub_name(source if is_repo else entry.hub))
 
 
 def find_weights(source: EncoderSource) -> LocalWeights:
@@ -135,18 +141,21 @@ def find_weights(source: EncoderSource) -> LocalWeights:
             {"source": f"{LOCAL_PREFIX}{source.folder.name}"},
         )
     assert source.hub is not None
-    record = {"source": f"{HUB_PREFIX}{source.hub.repo}"}
-    try:
-        found = download(source.hub, [_CONFIG, _PREPROCESSOR, own or _SAFE], note=note)
-    except HubFileError:
-        if own:
-            raise
-        found = download(source.hub, [_PICKLE], note=note)
-    if own is None and not (found.path / _SAFE).is_file():
-        # Some repositories have no safetensors file; that of torch is read without unpickling code.
-        found = download(source.hub, [_CONFIG, _PREPROCESSOR, _PICKLE], note=note)
-    file = _weights_in(found.path, own)
-    return LocalWeights(file, read_config(found.path), {**record, "revision": found.revision})
+    names = (own,) if own else _WEIGHTS
+    # Some repositories have no safetensors file; that of torch is read without unpickling code.
+    for name in names:
+        try:
+            found = download(source.hub, [_CONFIG, _PREPROCESSOR, name], note=note)
+        except HubFileError:
+            continue
+        if (found.path / name).is_file():
+            record = {"source": f"{HUB_PREFIX}{source.hub.repo}", "revision": found.revision}
+            return LocalWeights(found.path / name, read_config(found.path), record)
+    raise HubFileError(
+        f"the repository {source.hub} has no file of weights ({', '.join(names)})",
+        path=page_of(source.hub.repo),
+        fix="check the name of the repository on its page",
+    )
 
 
 def find_config(source: EncoderSource) -> dict[str, Any]:
@@ -176,13 +185,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     if "model_type" not in config:
         return config
     images = _read_json(folder / _PREPROCESSOR)
-    size = images.get("crop_size", config.get("image_size", 224))
-    side = size.get("height", 224) if isinstance(size, dict) else size
+    # The cut comes after the resizing, and the network's own size is that of its training.
+    sizes = (images.get("crop_size"), images.get("size"), config.get("image_size"))
+    side = next((side for size in sizes if (side := _side(size)) is not None), 224)
     stored: dict[str, Any] = {"input_size": (3, side, side)}
     stored |= {key: images[f"image_{key}"] for key in ("mean", "std") if f"image_{key}" in images}
     if images.get("resample") == _BICUBIC:
         stored["interpolation"] = "bicubic"
     return {**config, "pretrained_cfg": stored}
+
+
+def _side(size: object) -> int | None:
+    """Return the side of an image from a number, a pair, or a mapping of transformers."""
+    if isinstance(size, dict):
+        size = size.get("height", size.get("shortest_edge"))
+    if isinstance(size, list) and size:
+        size = size[0]
+    return size if isinstance(size, int) and not isinstance(size, bool) else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -201,9 +220,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _entry_of(model: str) -> PathologyEncoder | None:
     entry = find_entry(model)
-    if entry is None and not timm.is_model(model):
+    if entry is None and not timm.is_model(model.removeprefix(TIMM_PREFIX)):
         raise _unknown(model, option="--encoder-model")
     return entry
+
+
+def _plain_name(model: str | None, entry: PathologyEncoder | None) -> str:
+    return entry.name if entry else (model or "").removeprefix(TIMM_PREFIX)
 
 
 def _weights_file(path: Path, model: str | None) -> EncoderSource:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import timm
 import torch
 from torch import nn
 
@@ -15,10 +14,17 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.models.encoders.architecture import (
     Architecture,
     build,
+    build_trunk,
     check_size,
     load_pooled_weights,
+    own_pooling,
 )
-from tcgn_mil.models.encoders.create import create_encoder, input_of
+from tcgn_mil.models.encoders.configuration import (
+    merged_architecture,
+    merged_input,
+    naming_the_folder,
+)
+from tcgn_mil.models.encoders.create import create_encoder, input_of, load_timm_weights
 from tcgn_mil.models.encoders.registered import ENCODERS
 from tcgn_mil.models.encoders.sources import (
     TIMM_PREFIX,
@@ -29,15 +35,8 @@ from tcgn_mil.models.encoders.sources import (
     parse_source,
 )
 from tcgn_mil.models.encoders.token_pooling import PooledEncoder
-from tcgn_mil.models.encoders.transformers_models import load_transformers
-from tcgn_mil.models.network_input import IMAGENET_MEAN, IMAGENET_STD, EncoderInput
+from tcgn_mil.models.network_input import EncoderInput
 from tcgn_mil.pathology import PathologyEncoder, Pooling, Scalar
-
-_TRANSFORMERS_CLASSES = {
-    "vit": "ViTModel",
-    "dinov2": "Dinov2Model",
-    "dinov2_with_registers": "Dinov2WithRegistersModel",
-}
 
 
 @dataclass(frozen=True)
@@ -123,16 +122,18 @@ def start_encoder(
     >>> started.name, started.model.num_features, started.is_untrained
     ('timm:vit_tiny_patch16_224', 384, True)
     """
-    if checkpoint is not None and untrained:
-        raise InputError(
-            "untrained weights and a checkpoint are both asked for",
-            fix="remove untrained, or the checkpoint",
-        )
     named = parse_source(source, model)
+    if untrained and (checkpoint is not None or pretrained or named.file is not None):
+        raise InputError(
+            "untrained weights and "
+            + ("pretrained ones" if pretrained else "a file of weights")
+            + " are both asked for, but a model has one set of weights",
+            fix="remove untrained, or the other weights",
+        )
     arguments = dict(arguments or {})
     if input_px is None and "img_size" in arguments:
-        input_px = int(arguments["img_size"])
-    if not named.is_transformer:
+        input_px = _side_of(arguments["img_size"])
+    if not named.is_described:
         return _start_by_name(
             named,
             num_classes,
@@ -149,7 +150,16 @@ def start_encoder(
         )
     else:
         weights = None if untrained else find_weights(named)
-    return _start_transformer(named, num_classes, weights, pooling, arguments, input_px)
+    return _start_described(named, num_classes, weights, pooling, arguments, input_px)
+
+
+def _side_of(img_size: Scalar) -> int:
+    if isinstance(img_size, bool) or not str(img_size).isdecimal():
+        raise InputError(
+            f"argument img_size of the encoder is {img_size!r}",
+            fix="give the side of its images in pixels, such as 224",
+        )
+    return int(img_size)
 
 
 def _start_by_name(
@@ -177,7 +187,7 @@ def _start_by_name(
     random = file is None and not pretrained
     record = {"source": "random" if random else file.name if file else "timm"}
     if pooling is None and "global_pool" in arguments and arguments["global_pool"] == "":
-        pooling = _own_pooling(named.name)
+        pooling = own_pooling(Architecture("timm", named.name, None, arguments))
     if pooling is None:
         encoder = create_encoder(
             named.name,
@@ -188,7 +198,11 @@ def _start_by_name(
             **cast(dict[str, Any], arguments),
         )
         spec = input_of(encoder, named.name, input_px)
-        return StartedEncoder(encoder, shown, spec, is_untrained=random, record=record)
+        own_architecture = None
+        if arguments and is_timm:  # without them, the name is enough to build it again
+            own_architecture = Architecture("timm", named.name, None, arguments)
+            own_architecture = own_architecture.for_input(input_px)
+        return StartedEncoder(encoder, shown, spec, own_architecture, None, random, record)
     if not is_timm:
         raise InputError(
             f"{named.name} pools its features itself",
@@ -196,7 +210,7 @@ def _start_by_name(
         )
     architecture = Architecture("timm", named.name, pooling, arguments).for_input(input_px)
     if pretrained:
-        own: dict[str, Any] = dict(arguments)
+        own: dict[str, Any] = {k: v for k, v in arguments.items() if k != "global_pool"}
         trunk = create_encoder(named.name, 0, pretrained=True, input_px=input_px, **own)
         pooled = PooledEncoder(trunk, pooling, num_classes)
     else:
@@ -207,14 +221,7 @@ def _start_by_name(
     return StartedEncoder(pooled, shown, spec, architecture, is_untrained=random, record=record)
 
 
-def _own_pooling(name: str) -> Pooling:
-    """Return the pooling for a model of timm that gives its tokens: the class token, if any."""
-    with torch.device("meta"):
-        trunk = timm.create_model(name, num_classes=0)
-    return "cls" if getattr(trunk, "num_prefix_tokens", 0) else "mean"
-
-
-def _start_transformer(
+def _start_described(
     named: EncoderSource,
     num_classes: int,
     weights: LocalWeights | None,
@@ -224,21 +231,31 @@ def _start_transformer(
 ) -> StartedEncoder:
     """Start an encoder of the registry, of the hub, or of a folder."""
     entry = named.entry
-    config = weights.config if weights else {}
-    architecture = _architecture(named, config, pooling, arguments, weights).for_input(input_px)
-    if weights is None:
-        model = build(architecture, num_classes)
-    elif architecture.library == "transformers":
-        trunk = load_transformers(architecture.name, weights.file.parent)
-        model = PooledEncoder(trunk, architecture.pooling, num_classes)
-    else:
+    config = weights.config if weights else find_config(named)
+    folder = weights.file.parent if weights else named.folder
+    with naming_the_folder(folder):
+        architecture = merged_architecture(named, config, pooling, arguments)
+        architecture = architecture.for_input(input_px)
+    if weights is not None:
         check_size(architecture, weights.file)
+    if weights is not None and architecture.library == "transformers":
+        with torch.device("meta"):  # its weights are not drawn at random only to be replaced
+            empty = build_trunk(architecture)
+        assert architecture.pooling is not None  # models of transformers give tokens
+        model: Any = PooledEncoder(empty, architecture.pooling, num_classes)
+    else:
         model = build(architecture, num_classes)
+    trunk = model if architecture.pooling is None else model.trunk
+    with naming_the_folder(folder):
+        spec = merged_input(entry, config, trunk, input_px)
+    if weights is not None and architecture.pooling is None:
+        load_timm_weights(model, weights.file, architecture.name)
+    elif weights is not None:
         load_pooled_weights(model, weights.file, architecture.name)
     name = entry.name if entry else f"{architecture.library}:{architecture.name}"
-    if entry is not None and model.trunk.embed_dim != entry.token_width:
+    if entry is not None and trunk.embed_dim != entry.token_width:
         raise InputError(
-            f"the weights of {entry.name} have {model.trunk.embed_dim} features a token, but its"
+            f"the weights of {entry.name} have {trunk.embed_dim} features a token, but its"
             f" entry in the registry says {entry.token_width}",
             path=weights.file if weights else None,
             fix="check the repository, or correct width and pooling in the entry",
@@ -246,74 +263,4 @@ def _start_transformer(
     record = {"source": "random"} if weights is None else dict(weights.record)
     if entry is not None:
         record |= {"licence": entry.licence, "citation": entry.citation}
-    spec = _input_spec(entry, config, model.trunk, input_px)
     return StartedEncoder(model, name, spec, architecture, entry, weights is None, record)
-
-
-def _architecture(
-    named: EncoderSource,
-    config: Mapping[str, Any],
-    pooling: Pooling | None,
-    arguments: dict[str, Scalar],
-    weights: LocalWeights | None,
-) -> Architecture:
-    """Merge what the registry, the configuration beside the weights, and the user say."""
-    entry = named.entry
-    if "model_type" in config:
-        found = _TRANSFORMERS_CLASSES.get(str(config["model_type"]), str(config["model_type"]))
-        library, name = "transformers", entry.architecture if entry else found
-        own: Mapping[str, Scalar] = {}
-    else:
-        library = entry.library if entry else "timm"
-        stated = config.get("architecture", entry.architecture if entry else named.name or None)
-        if not isinstance(stated, str):
-            raise InputError(
-                "has no config.json that names the architecture",
-                path=weights.file.parent if weights else None,
-                fix="name it by --encoder-model, such as uni2-h or a model of timm",
-            )
-        name, own = stated, _plain_arguments(config.get("model_args"))
-    merged = {**own, **(entry.arguments if entry else {}), **arguments}
-    merged.pop("num_classes", None)
-    default: Pooling = entry.pooling if entry else "cls"
-    return Architecture(cast(Any, library), name, pooling or default, merged)
-
-
-def _plain_arguments(given: object) -> dict[str, Scalar]:
-    """Return the arguments of a configuration; only plain values are kept."""
-    if not isinstance(given, Mapping):
-        return {}
-    return {
-        str(key): value
-        for key, value in given.items()
-        if isinstance(value, (bool, int, float, str))
-    }
-
-
-def _input_spec(
-    entry: PathologyEncoder | None,
-    config: Mapping[str, Any],
-    trunk: nn.Module,
-    input_px: int | None,
-) -> EncoderInput:
-    """Return size and normalisation: the registry's, else those beside the weights or of timm."""
-    stored = config.get("pretrained_cfg", {})
-    stored = stored if isinstance(stored, Mapping) else {}
-    defaults: Mapping[str, Any] = {**getattr(trunk, "pretrained_cfg", {}), **stored}
-    mean = tuple(defaults.get("mean", IMAGENET_MEAN))
-    std = tuple(defaults.get("std", IMAGENET_STD))
-    if entry is None:
-        px = input_px or int(defaults.get("input_size", (3, 224, 224))[-1])
-        return EncoderInput(px, mean, std, _interpolation(defaults))
-    resize = entry.tile_px if entry.tile_px != entry.input_px and input_px is None else None
-    return EncoderInput(
-        input_px or entry.input_px,
-        entry.mean or mean,
-        entry.std or std,
-        entry.interpolation,
-        resize,
-    )
-
-
-def _interpolation(defaults: Mapping[str, Any]) -> str:
-    return "bicubic" if defaults.get("interpolation") == "bicubic" else "bilinear"

@@ -108,6 +108,11 @@ class PooledEncoder(nn.Module):
     def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor:
         """Map tokens (B, T, D) to features, or through the head to genes (B, G)."""
         features = pool_tokens(tokens, self.pooling, self.trunk.num_prefix_tokens)
+        norm = getattr(self.trunk, "fc_norm", None)
+        if isinstance(norm, nn.Module) and not isinstance(norm, nn.Identity):
+            # Transformers that timm pools by the mean have their last norm after it.
+            parts = features.unflatten(1, (-1, int(self.trunk.embed_dim)))
+            features = norm(parts).flatten(1)
         return features if pre_logits else self.head(features)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -75,49 +75,104 @@ def transformers_class(name: str) -> Any:
     return getattr(transformers, name)
 
 
+def stored_arguments(name: str, config: Mapping[str, Any]) -> dict[str, Scalar]:
+    """Return the arguments of a model that its ``config.json`` states.
+
+    Facts that are no arguments of this model, and lists that do not change its tokens, are left
+    out. A side of the image that is given twice is given once.
+
+    Examples
+    --------
+    >>> stored_arguments("Dinov2Model", {"image_size": [224, 224], "model_type": "dinov2"})
+    {'image_size': 224}
+    """
+    own = _argument_names(transformers_class(name))
+    stated = {key: config[key] for key in own if key in config}
+    size = stated.get("image_size")
+    if isinstance(size, list) and len(set(map(str, size))) == 1:
+        stated["image_size"] = size[0]
+    return {k: v for k, v in stated.items() if isinstance(v, (bool, int, float, str))}
+
+
+def _argument_names(model_class: Any) -> list[str]:
+    """Return the arguments of a class that those of other classes do not have."""
+    import transformers
+
+    common = transformers.PretrainedConfig().to_dict()
+    return [key for key in model_class.config_class().to_dict() if key not in common]
+
+
 def build_transformers(name: str, arguments: Mapping[str, Scalar]) -> TransformersTrunk:
     """Build a model of transformers with random weights.
 
     Raises
     ------
     InputError
-        If the package is not installed, or the class or an argument is unknown.
+        If the package is not installed, or the class or an argument is unknown or wrong.
     """
+    from huggingface_hub.errors import StrictDataclassError
+
     model_class = transformers_class(name)
-    config = model_class.config_class(**arguments)
+    # The configurations of transformers keep arguments that they do not know without a word.
+    own = _argument_names(model_class)
+    if unknown := [key for key in arguments if key not in own]:
+        raise InputError(
+            f"{name} has no argument {', '.join(unknown)}", fix=f"give some of {', '.join(own)}"
+        )
+    try:
+        config = model_class.config_class(**arguments)
+    except StrictDataclassError as error:
+        raise ValueError(" ".join(str(error).split())) from None
     return TransformersTrunk(model_class(config, **_MODEL_ARGUMENTS.get(name, {})))
 
 
-def load_transformers(name: str, folder: str | Path) -> TransformersTrunk:
-    """Load a model of transformers from the folder of a repository.
+def fill_transformers(trunk: TransformersTrunk, tensors: Mapping[str, Tensor]) -> None:
+    """Give a model of transformers its weights, in single precision and in place.
+
+    The package translates the names of tensors that its earlier versions wrote.
 
     Raises
     ------
     InputError
-        If the package is not installed, the folder has no such model, or tensors are missing.
+        If tensors are missing, or have other shapes.
     """
-    model_class = transformers_class(name)
+    model_class, name = type(trunk.model), type(trunk.model).__name__
+    fix = "check that the file is that of the encoder, and that config.json belongs to it"
     try:
-        model, report = model_class.from_pretrained(
-            str(folder),
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **_MODEL_ARGUMENTS.get(name, {}),
-        )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        with _quiet():
+            model, report = model_class.from_pretrained(
+                None,
+                config=trunk.model.config,
+                state_dict=dict(tensors),
+                output_loading_info=True,
+                **_MODEL_ARGUMENTS.get(name, {}),
+            )
+    except RuntimeError as error:
         raise InputError(
-            f"holds no weights of {name} ({str(error).splitlines()[0]})",
-            path=folder,
-            fix="give the folder of the whole repository, with config.json and model.safetensors",
-        ) from None
+            f"its tensors have other shapes than those of {name} with this configuration", fix=fix
+        ) from error
     missing = sorted(map(str, report["missing_keys"]))
     # Heads and poolers of other tasks may be left over; what the model reads may not be missing.
     if missing or report.get("mismatched_keys"):
         raise InputError(
             f"its weights do not fit {name}: {len(missing)} tensors are missing"
             f" ({', '.join(missing[:3])})",
-            path=folder,
-            fix="check that the repository is that of the encoder",
+            fix=fix,
         )
-    return TransformersTrunk(model)
+    trunk.model = model.float()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from printing tables, whose content is in our errors."""
+    from transformers.utils import logging
+
+    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if has_bars:
+            logging.enable_progress_bar()

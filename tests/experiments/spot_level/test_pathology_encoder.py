@@ -17,8 +17,9 @@ from spot_sections import write_sections
 
 from tcgn_mil.checkpoints import load_encoder
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.spot_level import pretrain
+from tcgn_mil.experiments.spot_level import cross_validate, pretrain
 from tcgn_mil.inference.tile_encoder import open_encoder
+from tcgn_mil.models.encoders import start_encoder
 from tcgn_mil.settings.encoder import EncoderOptions, LoraSettings
 from tcgn_mil.settings.training import TrainingConfig
 
@@ -112,3 +113,22 @@ def test_random_weights_are_refused_unless_asked_for(spots: Path, tmp_path: Path
     with pytest.raises(InputError, match=r"which weights resnet10t .*encoder_options\.untrained"):
         pretrain.run(config, tmp_path / "encoder")
     assert not np.any([path.suffix == ".safetensors" for path in tmp_path.rglob("*")])
+
+
+def test_the_untrained_network_of_a_folder_or_file_has_its_architecture(
+    spots: Path, folder: Path
+) -> None:
+    by_folder = config_for(spots, folder)
+    options = EncoderOptions(model="vit_tiny_patch16_224", pooling="cls+mean", arguments=SMALL)
+    file = str(folder / "model.safetensors")
+    by_file = dataclasses.replace(by_folder, model=file, encoder_options=options)
+    weights = load_file(file)
+    for config in (by_folder, by_file):
+        network = cross_validate.untrained_network(config)
+        assert network is not None
+        torch.manual_seed(1)  # that of the weights in the folder is 0
+        started = start_encoder(network.model, 3, **network.options.as_arguments())
+        assert started.is_untrained
+        own = started.model.get_submodule("trunk").state_dict()
+        assert own["patch_embed.proj.weight"].shape == weights["patch_embed.proj.weight"].shape
+        assert not torch.equal(own["patch_embed.proj.weight"], weights["patch_embed.proj.weight"])
