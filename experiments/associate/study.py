@@ -104,9 +104,10 @@ def load_study(config: AssociationConfig) -> AssociationStudy:
     sets = gene_sets(config)
     source = read_expression(config.predicted)
     measured, rows, own_truth = None, list(range(len(source.patients))), source.truth
-    notes = []
+    notes = [*source.notes]
     if config.measured is not None:
         measured = read_expression(config.measured)
+        notes += measured.notes
         rows = _shared_rows(source, measured)
         if len(rows) < len(source.patients):
             notes.append(

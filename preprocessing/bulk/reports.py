@@ -22,7 +22,7 @@ from tcgn_mil.preprocessing.bulk.patient_join import JoinRow
 from tcgn_mil.preprocessing.bulk.readers.gdc import GDC
 from tcgn_mil.preprocessing.bulk.sources import Samples
 from tcgn_mil.preprocessing.slides.table import SlideEntry
-from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
+from tcgn_mil.tcga_barcodes import patient_of, site_of
 
 JOIN_REPORT, JOIN_SUMMARY = "join_report.csv", "join_summary.json"
 
@@ -135,7 +135,7 @@ def describe_patients(
         index=pd.Index(patients, name="patient_id"),
     )
     sites = {patient_of(entry.patient_id): entry.site for entry in slides}
-    of_patient = [sites.get(name) or _site_of(name) for name in patients]
+    of_patient = [sites.get(name) or site_of(name) for name in patients]
     donors = {patient_of(entry.patient_id): entry.donor for entry in slides}
     # Sections of one donor may count as patients of their own. Folds have to keep a donor together,
     # or the same person would be trained on and tested on.
@@ -144,11 +144,6 @@ def describe_patients(
     if all(of_patient):
         obs["site"] = [str(site) for site in of_patient]
     return obs
-
-
-def _site_of(patient: str) -> str | None:
-    barcode = parse_barcode(patient)
-    return None if barcode is None else barcode.site
 
 
 def write_cohort_file(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.bulk.expression_table import Person
 from tcgn_mil.preprocessing.slides.table import SlideEntry
-from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
+from tcgn_mil.tcga_barcodes import TCGA, parse_barcode, patient_of, site_of
 
 # A name that states no sample type ranks with primary tumours: most studies outside TCGA have
 # one tumour for each patient.
@@ -100,8 +100,13 @@ def _specimen(name: str, patient: str) -> Specimen:
     barcode = parse_barcode(name)
     if barcode is None:
         return Specimen(
-            name, patient, None, is_tumour=True, is_barcode=parse_barcode(patient) is not None
+            name, patient, None, is_tumour=True, is_barcode=site_of(patient) is not None
         )
     return Specimen(
-        name, patient, barcode.sample_type, barcode.is_tumour, True, barcode.preparation
+        name,
+        patient,
+        barcode.sample_type,
+        barcode.is_tumour,
+        barcode.program == TCGA,
+        barcode.preparation,
     )

@@ -48,7 +48,8 @@ def read_covariates(
     covariates : DataFrame
         The index equals `patients`. Numbers are float64 and categories are text; NaN is missing.
     notes : list of str
-        One sentence for each column that was left out. Empty if `columns` is given.
+        One sentence for each column that was left out, if `columns` is empty, and for rows that
+        were left out.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def read_covariates(
         column has fewer than two levels, too many levels for a category, or text among its numbers.
     """
     path = Path(path)
-    table = read_patient_table(path)
+    table, row_notes = read_patient_table(path)
     zero_unknown = tuple(zero_unknown)
     if missing := [name for name in (*columns, *zero_unknown) if name not in table.columns]:
         raise InputError(
@@ -73,7 +74,7 @@ def read_covariates(
             fix="name the patients in the first column as the expression file names them",
         )
     table = table.loc[shared]
-    covariates, notes = {}, []
+    covariates, notes = {}, list(row_notes)
     for name in columns or table.columns:
         try:
             covariates[name] = _covariate(table[name], name, zero=name in zero_unknown, path=path)
