@@ -8,7 +8,8 @@ The rules, in this order:
    ``by="ensembl"`` the id is kept.
 3. ``HLA_A`` and ``HLA.A``, as R and some portals write them, become ``HLA-A``.
 4. Names that a spreadsheet turned into dates (``1-Mar``, ``Sep-02``) are kept and counted. The gene
-   cannot be recovered, because MARCH1 and MARC1 became the same date.
+   cannot be recovered, because MARCH1 and MARC1 became the same date. ``bulk`` leaves such names
+   out before these rules apply (see :mod:`~tcgn_mil.preprocessing.bulk.gene_symbols`).
 5. Columns with the same name are one gene. :func:`merge_repeated` sums counts and linear values,
    sums logarithms on the linear scale, and averages z-scores.
 """
@@ -25,14 +26,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.spreadsheet_dates import genes_of_date
 
 BY = ("symbol", "ensembl")
 _ENSEMBL = re.compile(r"(?P<id>ENS[A-Z]{0,4}G\d{11})(?:\.\d+)?(?P<copy>_PAR_Y)?")
 _HLA = re.compile(r"HLA[._](?=[A-Z])")
-_MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
-_DATE = re.compile(
-    rf"(?:\d{{1,2}}-(?:{_MONTHS})|(?:{_MONTHS})-\d{{1,2}}|\d{{4}}-\d{{2}}-\d{{2}}.*)", re.IGNORECASE
-)
 _NOTHING = frozenset({"", "nan", "na", "none", "?"})
 
 
@@ -194,7 +192,7 @@ def name_genes(
         named_by_symbol=by_symbol,
         named_by_id=len(names) - by_symbol,
         renamed=renamed,
-        dates=sum(_DATE.fullmatch(name) is not None for name in names),
+        dates=sum(genes_of_date(name) is not None for name in names),
         merged=len(names) - len(set(names)),
     )
     return GeneNames(tuple(names), report)

@@ -83,12 +83,12 @@ def write_cohort(
             path=out_path,
             fix="give --out a file name that ends in .h5ad",
         )
-    unit = ExpressionUnit.parse(config.unit)
+    unit, logarithm = ExpressionUnit.parse_declared(config.unit)
     slide_names = None if slides is None else slide_specimens(slides)
     samples = read_samples(
         expression,
         unit,
-        _expression_options(config),
+        _expression_options(config, logarithm),
         {slide.patient_id for slide in slide_names or ()},
     )
     names = [str(name) for name in samples.values.index]
@@ -119,7 +119,7 @@ def write_cohort(
         unit=str(unit),
         key=" and ".join(sorted({row.key for row in rows if row.kept})),
         outcomes={} if config.clinical is None else _outcomes(config.clinical, profiles.index),
-        notes=tuple(note for table in samples.genes if (note := table.note())),
+        notes=tuple(samples.notes),
         failures=tuple(samples.failures),
     )
     obs = describe_patients(
@@ -212,6 +212,6 @@ def _nothing_in_common(
     )
 
 
-def _expression_options(config: BulkConfig) -> ExpressionOptions:
+def _expression_options(config: BulkConfig, logarithm: str) -> ExpressionOptions:
     gene_map = None if config.gene_map is None else Path(config.gene_map)
-    return ExpressionOptions(config.format, config.gene_ids, gene_map, config.layer)
+    return ExpressionOptions(config.format, config.gene_ids, gene_map, config.layer, logarithm)
