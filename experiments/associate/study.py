@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.associate.config import AssociationConfig
+from tcgn_mil.io.cohort_file import mixed_types
 from tcgn_mil.io.expression_file import PatientExpression, read_expression
 from tcgn_mil.io.gene_list import read_gene_list
 from tcgn_mil.io.tables.covariate_table import read_covariates
@@ -126,6 +127,9 @@ def load_study(config: AssociationConfig) -> AssociationStudy:
         )
     patients = tuple(source.patients[row] for row in rows)
     folds, more = _folds(source, rows)
+    mixed = mixed_types((source if measured is None else measured).specimens)
+    if mixed and "sample_type" not in (*config.covariate, *config.adjust_for):
+        notes.append(mixed)
     covariates, adjust, left_out = _covariates(config, patients)
     # Measured values that came with the predictions are in the unit of the predictions.
     measured_unit = config.unit if config.measured is None else config.measured_unit

@@ -36,6 +36,7 @@ _NO_NAME = frozenset({"", "?", "nan", "na", "none", "null", "---"})
 # A table names genes by numbers if more names than this share are numbers.
 _MOSTLY = 0.5
 NO_SYMBOL = "has no symbol"
+COPY = "repeats an earlier row of the same values"
 DATE = "is a date that a spreadsheet made of a symbol"
 # Names of probes, transcripts and mouse genes, which no gene set knows.
 _OTHER_NAMES = {

@@ -11,6 +11,7 @@ out, because they would change sums over all genes.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.preprocessing.bulk.expression_table import ExpressionTable
 from tcgn_mil.preprocessing.bulk.gene_map import GeneMap
-from tcgn_mil.preprocessing.bulk.gene_symbols import CleanNames, LeftOutGene, clean_names
+from tcgn_mil.preprocessing.bulk.gene_symbols import COPY, CleanNames, LeftOutGene, clean_names
 from tcgn_mil.preprocessing.gene_names import (
     GeneReport,
     is_ensembl,
@@ -142,12 +143,30 @@ def with_symbols(
 ) -> tuple[ExpressionTable, CleanNames]:
     """Name the columns of a table by symbols, and remove those that name no gene."""
     cleaned = clean_names(list(map(str, table.values.columns)), gene_map, by=by, path=path)
-    named = [bool(name) for name in cleaned.names]
-    values = table.values.loc[:, named].set_axis([name for name in cleaned.names if name], axis=1)
+    copies = _copies(table.values)
+    rows = [LeftOutGene(path.name, str(table.values.columns[at]), COPY) for at in sorted(copies)]
+    cleaned = dataclasses.replace(cleaned, left_out=(*cleaned.left_out, *rows))
+    named = [bool(name) and at not in copies for at, name in enumerate(cleaned.names)]
+    names = [name for name, kept in zip(cleaned.names, named, strict=True) if kept]
+    values = table.values.loc[:, named].set_axis(names, axis=1)
     symbols = table.symbols
     if symbols is not None:
         symbols = tuple(symbol for symbol, kept in zip(symbols, named, strict=True) if kept)
     return table._replace(values=values, symbols=symbols), cleaned
+
+
+def _copies(values: pd.DataFrame) -> set[int]:
+    """Return the columns that repeat an earlier one of the same name with the same values.
+
+    Such a column is a copy: the sum of both would double the gene.
+    """
+    array = values.to_numpy()
+    copies = set()
+    for at in np.flatnonzero(values.columns.duplicated(keep="first")):
+        earlier = np.flatnonzero(values.columns[:at] == values.columns[at])
+        if any(np.array_equal(array[:, at], array[:, other], equal_nan=True) for other in earlier):
+            copies.add(int(at))
+    return copies
 
 
 def merge_rule(unit: ExpressionUnit) -> str:

@@ -44,8 +44,10 @@ class JoinSummary(NamedTuple):
         Names of the keys on which slides and samples were joined.
     outcomes
         Endpoint to numbers of patients and events, if a clinical table was given.
+    sample_types, preservation
+        Number of patients by sample type, and by preservation of the tissue.
     notes
-        Lines for the user about gene ids.
+        Lines for the user about gene ids and tissue.
     failures
         Files of a source that could not be read.
     """
@@ -59,6 +61,8 @@ class JoinSummary(NamedTuple):
     unit: str
     key: str
     outcomes: dict[str, dict[str, int]]
+    sample_types: dict[str, int]
+    preservation: dict[str, int]
     notes: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
 

@@ -23,7 +23,12 @@ from tcgn_mil.preprocessing.bulk.reports import (
     write_reports,
 )
 from tcgn_mil.preprocessing.bulk.sources import ExpressionOptions, read_samples
-from tcgn_mil.preprocessing.bulk.specimens import sample_specimens, slide_specimens
+from tcgn_mil.preprocessing.bulk.specimen_types import (
+    Kept,
+    describe_specimens,
+    specimen_notes,
+)
+from tcgn_mil.preprocessing.bulk.specimens import Specimen, sample_specimens, slide_specimens
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.provenance import provenance
 from tcgn_mil.text import preview
@@ -96,11 +101,8 @@ def write_cohort(
     contents = [
         hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in samples.values.to_numpy()
     ]
-    slide_rows, sample_rows = join_patients(
-        slide_names,
-        sample_specimens(names, contents, samples.people),
-        preparation=config.preparation,
-    )
+    specimens = sample_specimens(names, contents, samples.people)
+    slide_rows, sample_rows = join_patients(slide_names, specimens, preparation=config.preparation)
     kept = np.array([row.kept for row in sample_rows], dtype=bool)
     if not kept.any():
         raise _nothing_in_common(names, sample_rows, slides or (), expression)
@@ -109,6 +111,16 @@ def write_cohort(
     measured = profiles.notna().any(axis=0).to_numpy()
     profiles = profiles.loc[:, measured]
     rows = [*slide_rows, *sample_rows]
+    obs = describe_patients(
+        profiles.index,
+        [row for row in rows if row.kept],
+        pd.Series(np.array(samples.sources)[kept]).groupby(patients),
+        slides or (),
+    )
+    types = describe_specimens(
+        list(profiles.index),
+        Kept(_kept(slide_names or (), slide_rows), _kept(specimens, sample_rows)),
+    )
     summary = JoinSummary(
         slides=len(slide_rows),
         slides_kept=sum(row.kept for row in slide_rows),
@@ -119,19 +131,16 @@ def write_cohort(
         unit=str(unit),
         key=" and ".join(sorted({row.key for row in rows if row.kept})),
         outcomes={} if config.clinical is None else _outcomes(config.clinical, profiles.index),
-        notes=tuple(samples.notes),
+        sample_types=_counts(types["sample_type"]),
+        preservation=_counts(types["preservation"]),
+        notes=(*samples.notes, *specimen_notes(types, list(obs["n_samples"]))),
         failures=tuple(samples.failures),
-    )
-    obs = describe_patients(
-        profiles.index,
-        [row for row in rows if row.kept],
-        pd.Series(np.array(samples.sources)[kept]).groupby(patients),
-        slides or (),
     )
     made_by = provenance(
         kind=KIND,
         join=summary.totals(),
         unit=summary.unit,
+        declared_unit=config.unit,
         sources=[Path(path).name for path in expression],
         layouts=samples.layouts,
         preparation=config.preparation,
@@ -141,9 +150,17 @@ def write_cohort(
         },
     )
     write_reports(out_path, rows, samples, made_by)
-    write_cohort_file(out_path, profiles, obs, slide_rows, made_by)
+    write_cohort_file(out_path, profiles, obs.join(types), slide_rows, made_by)
     draw_cohort(out_path.with_suffix(".png"), rows, profiles, list(obs["source"]), unit)
     return summary
+
+
+def _kept(specimens: Sequence[Specimen], rows: Sequence[JoinRow]) -> list[Specimen]:
+    return [specimen for specimen, row in zip(specimens, rows, strict=True) if row.kept]
+
+
+def _counts(column: pd.Series) -> dict[str, int]:
+    return {str(value): int(count) for value, count in column.value_counts().items()}
 
 
 def average_by_patient(values: pd.DataFrame, patients: NDArray[np.str_]) -> pd.DataFrame:

@@ -8,11 +8,14 @@ from typing import NamedTuple
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.bulk.expression_table import Person
 from tcgn_mil.preprocessing.slides.table import SlideEntry
-from tcgn_mil.tcga_barcodes import TCGA, parse_barcode, patient_of, site_of
+from tcgn_mil.tcga_barcodes import CPTAC, TCGA, parse_barcode, patient_of, site_of
+from tcgn_mil.text import preview
 
 # A name that states no sample type ranks with primary tumours: most studies outside TCGA have
 # one tumour for each patient.
 _PRIMARY = 1
+FFPE = "FFPE"
+_FFPE_VIAL = "Z"
 
 
 class Specimen(NamedTuple):
@@ -34,6 +37,11 @@ class Specimen(NamedTuple):
         ``diagnostic``, ``frozen``, or empty if not stated. For slides.
     content
         Digest of the values, which tells replicates from copied rows. For samples.
+    vial
+        Letter of the vial; empty if not stated.
+    preservation
+        ``FFPE`` or what the source says; empty if not stated. In TCGA, vial Z is FFPE; other FFPE
+        vials are known only from a sample sheet.
     """
 
     id: str
@@ -43,6 +51,8 @@ class Specimen(NamedTuple):
     is_barcode: bool
     preparation: str = ""
     content: bytes = b""
+    vial: str = ""
+    preservation: str = ""
 
     @property
     def rank(self) -> int:
@@ -92,8 +102,40 @@ def sample_specimens(
         specimen = _specimen(name, patient_of(name) if person is None else person.patient_id)
         if person is not None and specimen.sample_type is None:
             specimen = specimen._replace(is_tumour=person.is_tumour, sample_type=person.sample_type)
+        if person is not None and person.preservation:
+            specimen = specimen._replace(preservation=_preservation(person.preservation))
         specimens.append(specimen._replace(content=content))
+    if people is None or not any(people):
+        _check_untyped(specimens)
     return specimens
+
+
+def _check_untyped(specimens: Sequence[Specimen]) -> None:
+    """Refuse several samples of a CPTAC patient whose names do not tell tumour from normal tissue.
+
+    The numbers of CPTAC's samples count them, so that an average of C3L-00001-01 and C3L-00001-06
+    could be one of tumour and normal tissue.
+    """
+    by_patient: dict[str, dict[bytes, str]] = {}
+    for specimen in specimens:
+        barcode = parse_barcode(specimen.id)
+        if barcode is not None and barcode.program == CPTAC and barcode.sample_type is None:
+            by_patient.setdefault(specimen.patient_id, {})[specimen.content] = specimen.id
+    for patient, samples in by_patient.items():
+        if len(samples) > 1:
+            raise InputError(
+                f"patient {patient} has {len(samples)} samples ({preview(list(samples.values()))})"
+                " whose names do not say which are of normal tissue",
+                fix="write -T or -N after the patient, for example"
+                f" {patient}-T, or remove the normal samples",
+            )
+
+
+def _preservation(text: str) -> str:
+    words = text.lower()
+    if "ffpe" in words or "paraffin" in words:
+        return FFPE
+    return "" if words in ("--", "unknown", "not reported", "na") else text
 
 
 def _specimen(name: str, patient: str) -> Specimen:
@@ -109,4 +151,6 @@ def _specimen(name: str, patient: str) -> Specimen:
         barcode.is_tumour,
         barcode.program == TCGA,
         barcode.preparation,
+        vial=barcode.vial,
+        preservation=FFPE if barcode.vial == _FFPE_VIAL else "",
     )

@@ -15,6 +15,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.anndata_file import META_KEY, open_anndata, stored_meta
 from tcgn_mil.io.atomic import atomic_path
 from tcgn_mil.io.cohort_file import KIND as COHORT
+from tcgn_mil.io.cohort_file import specimens_of
 from tcgn_mil.io.tables.patient_table import check_named, read_patient_table
 from tcgn_mil.patient_rows import choose_rows
 from tcgn_mil.provenance import provenance
@@ -60,6 +61,9 @@ class PatientExpression:
         True if the file is a cohort.h5ad, whose values are measured and not predicted.
     notes
         Sentences about rows that were left out, for the user.
+    specimens
+        Sample type and other facts about the tissue, indexed by patient. None if the file is no
+        cohort.
     """
 
     path: Path
@@ -74,6 +78,7 @@ class PatientExpression:
     relation: tuple[str, ...] = ()
     is_cohort: bool = False
     notes: tuple[str, ...] = ()
+    specimens: pd.DataFrame | None = None
 
 
 def read_expression(path: str | Path) -> PatientExpression:
@@ -146,6 +151,9 @@ def _from_anndata(path: Path) -> PatientExpression:
         relation=tuple(data.obs["relation"].astype(str)) if "relation" in data.obs else (),
         is_cohort=meta.get("kind") == COHORT,
         notes=chosen.notes,
+        specimens=specimens_of(data.obs).set_axis(list(patients), axis=0)
+        if meta.get("kind") == COHORT
+        else None,
     )
 
 
