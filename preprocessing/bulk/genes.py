@@ -36,6 +36,8 @@ from tcgn_mil.text import counted, preview
 from tcgn_mil.types.units import ZSCORE, ExpressionUnit
 
 GENE_REPORT, LEFT_OUT = "gene_report.csv", "genes_left_out.csv"
+# Two rows of fewer values may be equal by chance.
+_MIN_SAMPLES_OF_COPY = 3
 TALLIES = frozenset(
     (
         "N_unmapped",
@@ -160,12 +162,14 @@ def _copies(values: pd.DataFrame) -> set[int]:
 
     Such a column is a copy: the sum of both would double the gene.
     """
-    array = values.to_numpy()
-    copies = set()
-    for at in np.flatnonzero(values.columns.duplicated(keep="first")):
-        earlier = np.flatnonzero(values.columns[:at] == values.columns[at])
+    array, names = values.to_numpy(), values.columns.to_numpy()
+    copies: set[int] = set()
+    if len(array) < _MIN_SAMPLES_OF_COPY:
+        return copies
+    for at in np.flatnonzero(values.columns.duplicated(keep="first")).tolist():
+        earlier = np.flatnonzero(names[:at] == names[at])
         if any(np.array_equal(array[:, at], array[:, other], equal_nan=True) for other in earlier):
-            copies.add(int(at))
+            copies.add(at)
     return copies
 
 

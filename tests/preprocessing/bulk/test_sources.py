@@ -77,6 +77,14 @@ class TestGenes:
         assert found.values.columns.tolist() == ["X", "Y"]
         assert found.values["X"].tolist() == [merged, merged]
 
+    def test_a_copied_row_does_not_double_its_gene(self, tmp_path: Path) -> None:
+        rows = [f"{A[:-1]}{at},{at},{at},{at},{2 * at}" for at in range(1, 4)]
+        (tmp_path / "bulk.csv").write_text("\n".join(["id,X,X,Y,Y", *rows]) + "\n")
+        found = read(tmp_path / "bulk.csv", "fpkm")
+        assert found.values["X"].tolist() == [1, 2, 3]
+        assert found.values["Y"].tolist() == [3, 6, 9]
+        assert "repeats an earlier row of the same values: X" in " ".join(found.notes)
+
     def test_hla_names_and_lost_names_are_counted(self, tmp_path: Path) -> None:
         (tmp_path / "bulk.csv").write_text(f"id,HLA_A,HLA.DRA,1-Mar\n{A},2,1,3\n")
         found = read(tmp_path / "bulk.csv", "tpm-subset")
