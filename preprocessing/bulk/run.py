@@ -101,7 +101,7 @@ def write_cohort(
     contents = [
         hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in samples.values.to_numpy()
     ]
-    specimens = sample_specimens(names, contents, samples.people)
+    specimens = sample_specimens(names, contents, samples.people, path=expression[0])
     slide_rows, sample_rows = join_patients(slide_names, specimens, preparation=config.preparation)
     kept = np.array([row.kept for row in sample_rows], dtype=bool)
     if not kept.any():

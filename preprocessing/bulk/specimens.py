@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from tcgn_mil.errors import InputError
@@ -83,7 +84,11 @@ def slide_specimens(slides: Sequence[SlideEntry]) -> list[Specimen]:
 
 
 def sample_specimens(
-    names: Sequence[str], contents: Sequence[bytes], people: Sequence[Person | None] | None = None
+    names: Sequence[str],
+    contents: Sequence[bytes],
+    people: Sequence[Person | None] | None = None,
+    *,
+    path: str | Path | None = None,
 ) -> list[Specimen]:
     """Return expression samples as specimens, in the order given.
 
@@ -96,6 +101,13 @@ def sample_specimens(
     people
         Patient and tissue of each sample, if its source states them. The sample type in a TCGA
         barcode is preferred to the one stated here.
+    path
+        File of the samples, for messages.
+
+    Raises
+    ------
+    InputError
+        If a patient of CPTAC has several samples whose names do not tell tumour from normal tissue.
     """
     specimens = []
     for name, content, person in zip(names, contents, people or [None] * len(names), strict=True):
@@ -106,11 +118,11 @@ def sample_specimens(
             specimen = specimen._replace(preservation=_preservation(person.preservation))
         specimens.append(specimen._replace(content=content))
     if people is None or not any(people):
-        _check_untyped(specimens)
+        _check_untyped(specimens, path)
     return specimens
 
 
-def _check_untyped(specimens: Sequence[Specimen]) -> None:
+def _check_untyped(specimens: Sequence[Specimen], path: str | Path | None) -> None:
     """Refuse several samples of a CPTAC patient whose names do not tell tumour from normal tissue.
 
     The numbers of CPTAC's samples count them, so that an average of C3L-00001-01 and C3L-00001-06
@@ -126,6 +138,7 @@ def _check_untyped(specimens: Sequence[Specimen]) -> None:
             raise InputError(
                 f"patient {patient} has {len(samples)} samples ({preview(list(samples.values()))})"
                 " whose names do not say which are of normal tissue",
+                path=path,
                 fix="write -T or -N after the patient, for example"
                 f" {patient}-T, or remove the normal samples",
             )

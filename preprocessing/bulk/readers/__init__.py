@@ -29,6 +29,7 @@ from tcgn_mil.registry import add_entry
 from tcgn_mil.types.units import ExpressionUnit
 
 AUTO = "auto"
+_WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods")
 READERS: dict[str, ExpressionReader] = {}
 
 
@@ -112,6 +113,13 @@ def read_expression_table(
     TCGA-BB-0002-01A   0.0   4.0
     """
     path = Path(path)
+    if path.suffix.lower() in _WORKBOOKS:
+        raise InputError(
+            "is a workbook, and workbooks turn names of genes into dates",
+            path=path,
+            fix="give the text file that it was made from, or save the sheet as CSV and look for"
+            " dates among its genes",
+        )
     if layout == AUTO:
         # Layouts are asked one after the other: those that are asked first know files that the
         # others cannot open.

@@ -127,7 +127,28 @@ def read_text_matrix(
             converters={0: str.strip, **dict.fromkeys(as_text, str.strip)},
             low_memory=False,
         )
-    return TextMatrix(columns, [str(name) for name in table[0]], table.drop(columns=0))
+    # Spreadsheets write empty columns behind the last one.
+    unused = [at for at in range(1, width) if not columns[at] and table[at].isna().all()]
+    numbered = _is_row_number(columns, table)
+    ids = table[1 if numbered else 0]
+    kept = [at for at in range(2 if numbered else 1, width) if at not in unused]
+    return TextMatrix(
+        [columns[1 if numbered else 0], *(columns[at] for at in kept)],
+        ["" if pd.isna(name) else str(name).strip() for name in ids],
+        table[kept].set_axis(range(1, len(kept) + 1), axis=1),
+    )
+
+
+def _is_row_number(columns: Sequence[str], table: pd.DataFrame) -> bool:
+    """Return whether the first column counts the rows, as pandas and R save it."""
+    if columns[0] not in ("", "Unnamed: 0") or len(columns) < 3:
+        return False
+    if pd.api.types.is_numeric_dtype(table[1]):
+        return False
+    return any(
+        table[0].tolist() == [str(row) for row in range(first, first + len(table))]
+        for first in (0, 1)
+    )
 
 
 def _first_line(lines: Sequence[str]) -> int:

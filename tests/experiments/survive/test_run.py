@@ -518,6 +518,26 @@ class TestBadInput:
         )
         assert any("7 rows of normal tissue" in note for note in cohort.notes)
 
+    def test_sample_type_of_the_cohort_is_a_covariate(
+        self, files: dict[str, Path], tmp_path: Path
+    ) -> None:
+        table = pd.read_csv(files["measured"], index_col=0)
+        cohort = anndata.AnnData(table.astype("float32"))
+        cohort.obs["sample_type"] = ["primary tumour", "metastasis"] * (len(table) // 2)
+        cohort.uns["tcgn_mil"] = json.dumps({"kind": "cohort", "unit": "log2(tpm+1)"})
+        path = tmp_path / "cohort.h5ad"
+        cohort.write_h5ad(path)
+        given = {**files, "measured": path}
+        plain = load_survival_cohort(configured(given))
+        assert any("mixes sample types" in note for note in plain.notes)
+        adjusted = load_survival_cohort(configured(given, "covariates=[sample_type]"))
+        assert not any("mixes sample types" in note for note in adjusted.notes)
+        (column,) = adjusted.design.columns
+        assert column.startswith("sample_type[")
+        expected = cohort.obs["sample_type"].reindex(list(adjusted.table.patient_id))
+        level = column.removeprefix("sample_type[").removesuffix("]")
+        assert (adjusted.design[column] == 1).tolist() == (expected == level).tolist()
+
     def test_missing_covariates_and_genes_are_listed(
         self, files: dict[str, Path], tmp_path: Path
     ) -> None:

@@ -125,6 +125,8 @@ def test_recount3(tmp_path: Path) -> None:
         f"gene\t{A}\t{B}\nTP53\t1,5\t2,0\n",
         f"# made by a tool\n# on a day\ngene\t{A}\t{B}\nTP53\t1.5\t2\n",
         f"#gene\t{A}\t{B}\nTP53\t1.5\t2\n",
+        f",gene,{A},{B}\n0,TP53,1.5,2\n",
+        f"gene;{A};{B};;\nTP53;1,5;2;;\n",
         f"gene\tgene_type\tlength\t{A}\t{B}\nTP53\tcoding\t900\t1.5\t2\n",
     ],
 )
@@ -143,6 +145,12 @@ def test_what_surrounds_a_table_is_understood(tmp_path: Path, text: str) -> None
 def test_commas_that_can_be_two_things_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_expression_table(save(tmp_path, text))
+
+
+def test_a_workbook_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a workbook") as told:
+        read_expression_table(save(tmp_path, "PK", "expr.xlsx"))
+    assert "save the sheet as CSV" in str(told.value)
 
 
 def adata(folder: Path, **uns: object) -> Path:
