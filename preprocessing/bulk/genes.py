@@ -79,6 +79,11 @@ class TableGenes(NamedTuple):
     tallies: int = 0
     cleaned: CleanNames = CleanNames([])
 
+    @property
+    def left_out(self) -> tuple[LeftOutGene, ...]:
+        """Columns that were left out because they name no gene, or repeat one."""
+        return self.cleaned.left_out
+
     def as_row(self) -> dict[str, object]:
         """Return the table's row of gene_report.csv."""
         return {

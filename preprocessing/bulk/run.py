@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -147,6 +148,9 @@ def write_cohort(
         genes_left_out={
             "not in every table": samples.genes_not_shared,
             "without a value": int((~measured).sum()),
+            **Counter(
+                f"the name {gene.reason}" for table in samples.genes for gene in table.left_out
+            ),
         },
     )
     write_reports(out_path, rows, samples, made_by)
