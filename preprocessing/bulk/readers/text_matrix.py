@@ -7,7 +7,6 @@ it, lack the name of its first column, have decimal commas, and leave a gene wit
 from __future__ import annotations
 
 import csv
-import io
 import itertools
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -90,11 +89,11 @@ def read_text_matrix(
         for _ in range(skip):
             next(text, "")
         columns, separator = _header(next(text, "").rstrip("\r\n"))
-        rows, width = io.StringIO(newline=""), 0
+        width = rows = 0
         sample: list[list[str]] = []
         for number, line in enumerate(_lines(text, end), start=skip + 2):
-            if not line.strip():
-                continue
+            if not line.strip() and (separator == BLANKS or separator not in line):
+                continue  # pandas leaves out the same lines
             cells = _count(line, separator)
             if not width:
                 # R writes no name above the names of the rows.
@@ -108,24 +107,32 @@ def read_text_matrix(
                 )
             if len(sample) < _SAMPLED_ROWS:
                 sample.append(_split(line, separator))
-            rows.write(line)
+            rows += 1
     if not width or not any(columns):
         raise InputError(
             "holds no rows below a header",
             path=path,
             fix="give a table whose first row names the columns",
         )
-    rows.seek(0)
     as_text = [at for at, name in enumerate(columns) if name.lower() in text_columns and at]
-    with describe_errors(path):
+    with describe_errors(path), open_text(path) as text:
+        for _ in range(skip + 1):
+            text.readline()
         table = pd.read_csv(
-            rows,
+            text,
             sep=separator,
             header=None,
+            nrows=rows,
             names=range(width),
             decimal=_decimal(sample, separator, path),
             converters={0: str.strip, **dict.fromkeys(as_text, str.strip)},
             low_memory=False,
+        )
+    if len(table) != rows:
+        raise InputError(
+            f"has {rows} rows, of which {len(table)} can be read",
+            path=path,
+            fix="check its quotes, or write the table again",
         )
     # Spreadsheets write empty columns behind the last one.
     unused = [at for at in range(1, width) if not columns[at] and table[at].isna().all()]

@@ -127,6 +127,7 @@ def test_recount3(tmp_path: Path) -> None:
         f"#gene\t{A}\t{B}\nTP53\t1.5\t2\n",
         f",gene,{A},{B}\n0,TP53,1.5,2\n",
         f"gene;{A};{B};;\nTP53;1,5;2;;\n",
+        f"gene\t{A}\t{B}\n\n  \nTP53\t1.5\t2\n\n",
         f"gene\tgene_type\tlength\t{A}\t{B}\nTP53\tcoding\t900\t1.5\t2\n",
     ],
 )
