@@ -38,12 +38,14 @@ _TCGA = re.compile(
     r"(?=[^A-Z0-9]|$)",
     re.IGNORECASE | re.ASCII,
 )
-# R writes X before a name that begins with a digit.
 _CPTAC = re.compile(
-    r"(?P<patient>C3[LN][-._][0-9]{5}|X?[0-9]{2}(?:BR|CO|LU|OV)[0-9]{3})"
-    rf"(?:[-._]?{_TISSUE}(?:[0-9]{{1,2}})?)?"
-    r"(?=[^A-Z0-9]|$)",
+    rf"(?P<patient>C3[LN][-._][0-9]{{5}})(?:[-._]?{_TISSUE}(?:[0-9]{{1,2}})?)?(?=[^A-Z0-9]|$)",
     re.IGNORECASE | re.ASCII,
+)
+# Other studies could have names that begin like these, so that nothing but the tissue may follow. R
+# writes X before a name that begins with a digit.
+_OLD_CPTAC = re.compile(
+    rf"(?P<patient>X?[0-9]{{2}}(?:BR|CO|LU|OV)[0-9]{{3}})(?:[-._]?{_TISSUE})?", re.ASCII
 )
 TCGA, CPTAC = "TCGA", "CPTAC"
 SAMPLE_TYPES = {
@@ -128,7 +130,7 @@ def parse_barcode(name: str) -> Barcode | None:
             preparation="" if not kind else "diagnostic" if kind == "DX" else "frozen",
             vial=(match["vial"] or "").upper(),
         )
-    if (match := _CPTAC.match(name)) is not None:
+    if (match := _CPTAC.match(name) or _OLD_CPTAC.fullmatch(name)) is not None:
         patient = re.sub("[._]", "-", match["patient"].upper().removeprefix("X"))
         tissue = match["tissue"]
         return Barcode(patient, "", _type_of_word(tissue) if tissue else None, program=CPTAC)

@@ -44,6 +44,7 @@ site_code = st.text(ALPHANUMERIC, min_size=2, max_size=2)
         ("C3N-00001_T", Barcode("C3N-00001", "", 1, program="CPTAC")),
         ("C3N-00001-21.svs", Barcode("C3N-00001", "", program="CPTAC")),
         ("X01BR001.N", Barcode("01BR001", "", 11, program="CPTAC")),
+        ("01BR001_5", None),
         ("C3L-000012", None),
         ("TCGA-A7-A13E1", None),
         ("TCGA-A7", None),

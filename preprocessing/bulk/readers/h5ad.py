@@ -86,7 +86,7 @@ def read_h5ad(path: Path, request: ExpressionRequest) -> ExpressionTable:
     names, column = _sample_names(table, request.patients)
     if column:
         notes.append(f"{path.name}: samples are named by obs[{column!r}]")
-    frame = pd.DataFrame(values, index=pd.Index(names), columns=table.var_names.astype(str))
+    frame = pd.DataFrame(values, index=pd.Index(names), columns=_gene_names(table))
     return ExpressionTable(
         frame.rename_axis(index=None, columns=None),
         H5AD,
@@ -186,6 +186,16 @@ def _dense(matrix: Any, path: Path) -> np.ndarray:
     if np.isinf(values).any():
         raise InputError("holds infinite values", path=path, fix="write missing values as NaN")
     return values
+
+
+def _gene_names(table: anndata.AnnData) -> pd.Index:
+    """Return the var names; Entrez numbers with the symbol in front, if a column of var has it."""
+    names = table.var_names.astype(str)
+    column = next((name for name in _SYMBOLS if name in table.var), None)
+    if column is None or not all(name.isdigit() for name in names[:100]):
+        return names
+    symbols = table.var[column].astype(str)
+    return pd.Index([f"{symbol}|{name}" for symbol, name in zip(symbols, names, strict=True)])
 
 
 def _symbols(table: anndata.AnnData) -> tuple[str, ...] | None:

@@ -184,6 +184,10 @@ def test_samples_of_an_h5ad_are_named_by_obs_or_lie_in_var(tmp_path: Path) -> No
     anndata.AnnData(table, obs=obs).write_h5ad(path)
     assert rows(path) == {"TP53": [1, 0], "CD3D": [0, 1]}
     assert "samples are named by obs['sample']" in read_expression_table(path).notes[0]
+    var = pd.DataFrame({"gene_name": ["TP53", "CD3D"]}, index=["7157", "915"])
+    numbered = table.set_axis([A, B], axis=0).set_axis(var.index, axis=1)
+    anndata.AnnData(numbered, var=var).write_h5ad(path)
+    assert rows(path) == {"TP53|7157": [1, 0], "CD3D|915": [0, 1]}
     anndata.AnnData(table.set_axis([A, B], axis=0).T).write_h5ad(path)
     assert rows(path) == {"TP53": [1, 0], "CD3D": [0, 1]}
     assert "turned" in read_expression_table(path).notes[0]
