@@ -104,13 +104,13 @@ def _check_logarithm(table: anndata.AnnData, request: ExpressionRequest, path: P
     stated = {None: "ln", 2: "log2", 10: "log10"}.get(base, f"log to base {base}")
     if request.logarithm == stated:
         return
-    declared = f"--unit {stated}(unit+1)" if stated in LOG_FACTORS else "the unit of a layer"
+    right = f"declare --unit '{stated}({request.unit.base}+1)'" if stated in LOG_FACTORS else ""
     raise InputError(
         f"uns['log1p'] says that X holds {stated}(x + 1), but the declared unit is"
         f" {_declared(request)}",
         path=path,
-        fix=f"declare {declared}, for example 'ln(tpm+1)', or give a layer with the values before"
-        " the logarithm to --layer; if X was replaced since, remove uns['log1p']",
+        fix=f"{right}{', or ' * bool(right)}give a layer with the values before the logarithm to"
+        " --layer; if X was replaced since, remove uns['log1p']",
     )
 
 
