@@ -7,8 +7,10 @@ The rules, in this order:
 2. A gene is named by its symbol if the source has one, and by its id otherwise. With
    ``by="ensembl"`` the id is kept.
 3. ``HLA_A`` and ``HLA.A``, as R and some portals write them, become ``HLA-A``.
-4. Names that a spreadsheet turned into dates (``1-Mar``, ``Sep-02``) are kept and counted. The gene
-   cannot be recovered, because MARCH1 and MARC1 became the same date.
+4. A symbol that a spreadsheet turned into a date (``1-Mar``, ``Sep-02``) counts as none, so that
+   the gene is named by its id. Without an id the date is kept and counted, and equal dates are
+   numbered (``1-Mar (2)``): MARCH1 and MARC1 became the same date, and must not be merged. ``bulk``
+   leaves such names out (see :mod:`~tcgn_mil.preprocessing.bulk.gene_symbols`).
 5. Columns with the same name are one gene. :func:`merge_repeated` sums counts and linear values,
    sums logarithms on the linear scale, and averages z-scores.
 """
@@ -16,6 +18,7 @@ The rules, in this order:
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,14 +28,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.spreadsheet_dates import genes_of_date
 
 BY = ("symbol", "ensembl")
 _ENSEMBL = re.compile(r"(?P<id>ENS[A-Z]{0,4}G\d{11})(?:\.\d+)?(?P<copy>_PAR_Y)?")
 _HLA = re.compile(r"HLA[._](?=[A-Z])")
-_MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
-_DATE = re.compile(
-    rf"(?:\d{{1,2}}-(?:{_MONTHS})|(?:{_MONTHS})-\d{{1,2}}|\d{{4}}-\d{{2}}-\d{{2}}.*)", re.IGNORECASE
-)
 _NOTHING = frozenset({"", "nan", "na", "none", "?"})
 
 
@@ -187,6 +187,7 @@ def name_genes(
         hyphened = _HLA.sub("HLA-", chosen) if _HLA.match(chosen) else chosen
         renamed += hyphened != chosen
         names.append(hyphened)
+    names = _apart(names)
     report = GeneReport(
         ids=len(plain),
         genes=len(set(names)),
@@ -194,10 +195,21 @@ def name_genes(
         named_by_symbol=by_symbol,
         named_by_id=len(names) - by_symbol,
         renamed=renamed,
-        dates=sum(_DATE.fullmatch(name) is not None for name in names),
+        dates=sum(genes_of_date(name.partition(" (")[0]) is not None for name in names),
         merged=len(names) - len(set(names)),
     )
     return GeneNames(tuple(names), report)
+
+
+def _apart(names: list[str]) -> list[str]:
+    """Number equal dates, so that the genes behind them are not merged."""
+    seen: Counter[str] = Counter()
+    apart = []
+    for name in names:
+        seen[name] += 1
+        is_again = seen[name] > 1 and genes_of_date(name) is not None
+        apart.append(f"{name} ({seen[name]})" if is_again else name)
+    return apart
 
 
 def _symbols_of(ids: Sequence[str], symbols: Sequence[str] | Mapping[str, str] | None) -> list[str]:
@@ -212,7 +224,7 @@ def _symbols_of(ids: Sequence[str], symbols: Sequence[str] | Mapping[str, str] |
 
 def _symbol(cell: object) -> str:
     text = "" if cell is None else str(cell).strip()
-    return "" if text.lower() in _NOTHING else text
+    return "" if text.lower() in _NOTHING or genes_of_date(text) is not None else text
 
 
 def merge_repeated(values: pd.DataFrame, *, how: str, log_offset: float = 0.0) -> pd.DataFrame:

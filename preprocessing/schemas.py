@@ -65,7 +65,13 @@ SAMPLE_SHEET = TableSchema(
         "Sample ID": (FILLED,),
     },
     unique=("File ID", "File Name"),
-    optional={"Sample Type": (), "Tissue Type": (), "Tumor Descriptor": (), "Specimen Type": ()},
+    optional={
+        "Sample Type": (),
+        "Tissue Type": (),
+        "Tumor Descriptor": (),
+        "Specimen Type": (),
+        "Preservation Method": (),
+    },
     fix="download the sample sheet of this cart from the GDC again, and do not edit it",
 )
 SLIDES_TABLE = TableSchema(

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcgn_mil.tcga_barcodes import Barcode, parse_barcode, patient_of
+from tcgn_mil.errors import InputError
+from tcgn_mil.tcga_barcodes import Barcode, parse_barcode, patient_of, sites_of
 
 ALPHANUMERIC = string.ascii_uppercase + string.digits
 code = st.text(ALPHANUMERIC, min_size=4, max_size=4)
@@ -30,6 +31,21 @@ site_code = st.text(ALPHANUMERIC, min_size=2, max_size=2)
         ("TCGA-A7-A13E", Barcode("TCGA-A7-A13E", "A7")),
         (" TCGA-A7-A13E_tile ", Barcode("TCGA-A7-A13E", "A7")),
         ("TCGA-A7-A13E-123", Barcode("TCGA-A7-A13E", "A7")),
+        ("TCGA.A7.A13E.06A.11R.A277.07", Barcode("TCGA-A7-A13E", "A7", 6, vial="A")),
+        ("tcga_a7_a13e_11a", Barcode("TCGA-A7-A13E", "A7", 11, vial="A")),
+        ("TCGA.A7.A13E.01Z.00.DX1", Barcode("TCGA-A7-A13E", "A7", 1, "diagnostic", "Z")),
+        ("TCGA-A7-A13E.11A", Barcode("TCGA-A7-A13E", "A7", 11, vial="A")),
+        ("TCGA-A7-A13E.1", Barcode("TCGA-A7-A13E", "A7")),
+        ("TCGA-A7.A13E-01A", None),
+        ("TCGA-A7-A13E-Normal", Barcode("TCGA-A7-A13E", "A7", 11)),
+        ("TCGA-A7-A13E-T", Barcode("TCGA-A7-A13E", "A7", 1)),
+        ("C3L-00001", Barcode("C3L-00001", "", program="CPTAC")),
+        ("C3L.00001.N", Barcode("C3L-00001", "", 11, program="CPTAC")),
+        ("C3N-00001_T", Barcode("C3N-00001", "", 1, program="CPTAC")),
+        ("C3N-00001-21.svs", Barcode("C3N-00001", "", program="CPTAC")),
+        ("X01BR001.N", Barcode("01BR001", "", 11, program="CPTAC")),
+        ("01BR001_5", None),
+        ("C3L-000012", None),
         ("TCGA-A7-A13E1", None),
         ("TCGA-A7", None),
         ("patient TCGA-A7-A13E", None),
@@ -67,7 +83,7 @@ def test_any_barcode_gives_its_own_first_characters(
     site: str, person: str, kind: int, vial: str, tail: str
 ) -> None:
     name = f"TCGA-{site}-{person}-{kind:02d}{vial}{tail}"
-    for written in (name, name.lower()):
+    for written in (name, name.lower(), name.replace("-", "."), name.lower().replace("-", "_")):
         barcode = parse_barcode(written)
         assert barcode is not None
         assert (barcode.patient, barcode.site, barcode.sample) == (name[:12], name[5:7], name[:15])
@@ -80,3 +96,8 @@ def test_any_other_name_is_its_own_patient(name: str) -> None:
     barcode = parse_barcode(name)
     assert patient_of(name) == (name if barcode is None else barcode.patient)
     assert patient_of(patient_of(name)) == patient_of(name)
+
+
+def test_a_patient_of_cptac_has_no_tissue_source_site() -> None:
+    with pytest.raises(InputError, match="C3L-00001 are not TCGA barcodes"):
+        sites_of(["TCGA-A7-A13E", "C3L-00001"])

@@ -25,7 +25,9 @@ class AssociationConfig:
         " values that came with the predictions are used (their layer truth).",
     )
     covariates: str | None = Field(
-        None, description="Table with one row per patient, who is named in the first column."
+        None,
+        description="Table with one row per patient, who is named in the first column; or a"
+        " cohort.h5ad, for its sample types (column sample_type).",
     )
     covariate: tuple[str, ...] = Field(
         (),

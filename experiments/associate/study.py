@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.associate.config import AssociationConfig
+from tcgn_mil.io.cohort_file import mixed_types
 from tcgn_mil.io.expression_file import PatientExpression, read_expression
 from tcgn_mil.io.gene_list import read_gene_list
 from tcgn_mil.io.tables.covariate_table import read_covariates
@@ -104,9 +105,10 @@ def load_study(config: AssociationConfig) -> AssociationStudy:
     sets = gene_sets(config)
     source = read_expression(config.predicted)
     measured, rows, own_truth = None, list(range(len(source.patients))), source.truth
-    notes = []
+    notes = [*source.notes]
     if config.measured is not None:
         measured = read_expression(config.measured)
+        notes += measured.notes
         rows = _shared_rows(source, measured)
         if len(rows) < len(source.patients):
             notes.append(
@@ -125,6 +127,9 @@ def load_study(config: AssociationConfig) -> AssociationStudy:
         )
     patients = tuple(source.patients[row] for row in rows)
     folds, more = _folds(source, rows)
+    mixed = mixed_types((source if measured is None else measured).specimens)
+    if mixed and "sample_type" not in (*config.covariate, *config.adjust_for):
+        notes.append(mixed)
     covariates, adjust, left_out = _covariates(config, patients)
     # Measured values that came with the predictions are in the unit of the predictions.
     measured_unit = config.unit if config.measured is None else config.measured_unit

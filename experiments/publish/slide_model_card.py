@@ -24,7 +24,7 @@ from tcgn_mil.experiments.slide_level.report import methods, slide_sentence
 from tcgn_mil.inference.fold_models import patients_of_training_slides
 from tcgn_mil.inference.reference_file import read_reference
 from tcgn_mil.io.gene_list import read_model_genes
-from tcgn_mil.tcga_barcodes import parse_barcode
+from tcgn_mil.tcga_barcodes import site_of
 from tcgn_mil.text import counted, preview
 from tcgn_mil.types.features import describes_slides
 
@@ -61,7 +61,7 @@ def write_slide_model_card(run: Run, folder: Path, config: PublishConfig, source
     info = _first_model(run.folder)
     patients = read_reference(run.folder).patients
     slides = patients_of_training_slides(run.folder)
-    barcodes = [each for name in patients if (each := parse_barcode(name)) is not None]
+    sites = [site for name in patients if (site := site_of(name)) is not None]
     what = "genes" if summary.get("targets", "genes") == "genes" else "scores"
     shared = dict(made) | {"targets": without_folders(str(made.get("targets", "genes")))}
     facts = {
@@ -75,8 +75,8 @@ def write_slide_model_card(run: Run, folder: Path, config: PublishConfig, source
         "stain": info.stain,
         "slides": len(slides) or "an unknown number of",
         "cohort": without_folders(str(made["cohort"])),
-        "barcodes": len(barcodes),
-        "sites": len({barcode.site for barcode in barcodes}),
+        "barcodes": len(sites),
+        "sites": len(set(sites)),
         "sources": _sources(run),
         "licence": config.licence,
         "data_licence": config.data_licence,

@@ -104,7 +104,26 @@ def _join_sentence(made: dict[str, Any]) -> str:
         f" {join['unit']}) was joined to slides by {join['key']}: {join['patients']} patients have"
         f" both, with {join['slides_kept']} of {join['slides']} slides and"
         f" {join['samples_kept']} of {join['samples']} samples of expression.{outcomes}"
+        f"{_tissue(join)}"
     )
+
+
+def _tissue(join: dict[str, Any]) -> str:
+    """Return the sample types and the preservation of the patients' tissue, if they are stated."""
+    types, preservation = join.get("sample_types", {}), join.get("preservation", {})
+    if not types:
+        return ""
+    text = " Sample types: " + ", ".join(f"{kind} {count}" for kind, count in types.items()) + "."
+    if len(types) > 1:
+        text += (
+            " The cohort mixes them; they differ in expression and in outcome, so that sample_type"
+            " should be a covariate."
+        )
+    stated = {kind: count for kind, count in preservation.items() if kind != "not stated"}
+    if stated:
+        listed = ", ".join(f"{kind} {count}" for kind, count in stated.items())
+        text += f" Preservation of the expression samples: {listed} patients."
+    return text
 
 
 def _join_losses(made: dict[str, Any]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from tcgn_mil.experiments.survive.sources import (
     expression_source,
 )
 from tcgn_mil.io.clinical_file import read_survival
+from tcgn_mil.io.cohort_file import mixed_types
 from tcgn_mil.io.expression_file import PatientExpression
 from tcgn_mil.signatures.scores import SignatureScores
 from tcgn_mil.survival.covariates import check_estimable, design_matrix, numeric_where_possible
@@ -81,7 +83,8 @@ def load_survival_cohort(config: SurviveConfig) -> SurvivalCohort:
         ]
         dropped += [(name, f"no {table.endpoint}") for name in usable if name not in with_outcome]
         table = table.take(np.array([name in usable for name in table.patient_id]))
-    chosen = numeric_where_possible(table.covariates, config.covariates)
+    covariates = _with_specimens(table.covariates, files, config.covariates)
+    chosen = numeric_where_possible(covariates, config.covariates)
     complete = chosen.notna().all(axis=1).to_numpy()
     dropped += [
         (str(name), f"no value of covariate {', '.join(row.index[row.isna()])}")
@@ -93,12 +96,27 @@ def load_survival_cohort(config: SurviveConfig) -> SurvivalCohort:
         check_estimable(design, table)
     sources: dict[str, ExpressionSource] = {}
     notes: list[str] = []
+    mixed = [mixed_types(file.specimens) for file in files.values()]
+    if "sample_type" not in config.covariates:
+        notes += filter(None, mixed)
     for kind, file in files.items():
         sources[kind], more = expression_source(config, kind, file, table.patient_id)
         notes += more
     # A patient can be missing from several files; the first reason is kept.
     lost = pd.DataFrame(dropped, columns=["patient_id", "reason"]).drop_duplicates("patient_id")
     return SurvivalCohort(table, design, sources, lost, tuple(notes))
+
+
+def _with_specimens(
+    covariates: pd.DataFrame, files: Mapping[str, PatientExpression], wanted: Sequence[str]
+) -> pd.DataFrame:
+    """Add covariates that the clinical table lacks from the tissue that a cohort describes."""
+    for file in files.values():
+        if file.specimens is not None:
+            known = file.specimens.replace("not stated", None).reindex(covariates.index)
+            added = [name for name in known if name in wanted and name not in covariates]
+            covariates = covariates.join(known[added])
+    return covariates
 
 
 def _usable_patients(file: PatientExpression) -> tuple[dict[str, None], list[str]]:

@@ -108,7 +108,7 @@ def expression_source(
         )
     columns = np.flatnonzero(complete)
     genes = tuple(file.genes[column] for column in columns)
-    notes = []
+    notes = [f"{kind}: {note}" for note in file.notes]
     if len(genes) < len(file.genes):
         notes.append(
             f"{kind}: {len(file.genes) - len(genes)} genes left out, because a patient has no value"

@@ -13,18 +13,20 @@ class BulkConfig:
 
     unit: str = Field(
         description="Unit of the values: tpm, tpm-subset, fpkm, fpkm-uq, counts, zscore, or a"
-        " logarithm such as log2(tpm+1). The values are checked against it."
+        " logarithm such as log2(tpm+1), ln(tpm+1) or log10(tpm+1). The values are checked against"
+        " it."
     )
     format: str = Field(
         "auto",
-        description="Layout of the tables: auto, wide, samples-by-genes, genes-by-samples, sequoia,"
-        " porpoise, isb-cgc, gdc or h5ad.",
+        description="Layout of the tables: auto, wide, samples-by-genes, genes-by-samples,"
+        " cbioportal, firehose, gct, geo-series, recount3, sequoia, porpoise, isb-cgc, gdc or"
+        " h5ad.",
     )
     gene_ids: str = Field("symbol", description="Name genes by symbol or by ensembl id.")
     gene_map: str | None = Field(
         None,
-        description="Table of gene ids and symbols (a Xena probe map), for tables that name genes"
-        " by id alone.",
+        description="Table of gene ids and symbols, for tables that name genes by id alone: a Xena"
+        " probe map, or HGNC's complete set, which also replaces previous symbols.",
     )
     layer: str | None = Field(None, description="Layer of an .h5ad file to read instead of X.")
     preparation: str = Field(

@@ -23,11 +23,14 @@ class Person(NamedTuple):
         Whether the sample is of a tumour.
     sample_type
         Code of the sample type in TCGA (1 primary, 2 recurrent, 6 metastatic); None if not stated.
+    preservation
+        How the tissue was preserved, for example ``FFPE``; empty if not stated.
     """
 
     patient_id: str
     is_tumour: bool
     sample_type: int | None = None
+    preservation: str = ""
 
 
 class ExpressionTable(NamedTuple):
@@ -46,6 +49,8 @@ class ExpressionTable(NamedTuple):
         Patient and tissue of each sample, if the source states them.
     failures
         Parts of the source that could not be read.
+    notes
+        Sentences about the source, for the user.
     """
 
     values: pd.DataFrame
@@ -53,6 +58,7 @@ class ExpressionTable(NamedTuple):
     symbols: tuple[str, ...] | None = None
     people: tuple[Person, ...] | None = None
     failures: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,8 @@ class ExpressionRequest:
         Name of the layout, never ``auto``.
     unit
         Unit of the values. GDC files hold several and need it.
+    logarithm
+        ``log2``, ``ln`` or ``log10`` if the values are declared as such; else empty.
     layer
         Layer of an AnnData to read instead of X.
     patients
@@ -74,5 +82,6 @@ class ExpressionRequest:
 
     layout: str
     unit: ExpressionUnit | None = None
+    logarithm: str = ""
     layer: str | None = None
     patients: Collection[str] = ()

@@ -11,6 +11,8 @@ out, because they would change sums over all genes.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,9 +22,9 @@ import pandas as pd
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import write_csv
-from tcgn_mil.io.tables.delimited import read_text_columns
-from tcgn_mil.io.tables.schema import check_table
 from tcgn_mil.preprocessing.bulk.expression_table import ExpressionTable
+from tcgn_mil.preprocessing.bulk.gene_map import GeneMap
+from tcgn_mil.preprocessing.bulk.gene_symbols import COPY, CleanNames, LeftOutGene, clean_names
 from tcgn_mil.preprocessing.gene_names import (
     GeneReport,
     is_ensembl,
@@ -30,11 +32,12 @@ from tcgn_mil.preprocessing.gene_names import (
     name_genes,
     without_version,
 )
-from tcgn_mil.preprocessing.schemas import GENE_MAP
-from tcgn_mil.text import duplicates, preview
+from tcgn_mil.text import counted, preview
 from tcgn_mil.types.units import ZSCORE, ExpressionUnit
 
-GENE_REPORT = "gene_report.csv"
+GENE_REPORT, LEFT_OUT = "gene_report.csv", "genes_left_out.csv"
+# Two rows of fewer values may be equal by chance.
+_MIN_SAMPLES_OF_COPY = 3
 TALLIES = frozenset(
     (
         "N_unmapped",
@@ -65,6 +68,8 @@ class TableGenes(NamedTuple):
         Rule by which columns of one gene were merged.
     tallies
         Number of columns that were left out because they count reads without a gene.
+    cleaned
+        What became of the names of portals: those left out, looked up by an id, and renamed.
     """
 
     table: str
@@ -72,6 +77,12 @@ class TableGenes(NamedTuple):
     report: GeneReport
     merged_by: str
     tallies: int = 0
+    cleaned: CleanNames = CleanNames([])
+
+    @property
+    def left_out(self) -> tuple[LeftOutGene, ...]:
+        """Columns that were left out because they name no gene, or repeat one."""
+        return self.cleaned.left_out
 
     def as_row(self) -> dict[str, object]:
         """Return the table's row of gene_report.csv."""
@@ -81,26 +92,48 @@ class TableGenes(NamedTuple):
             **self.report.as_dict(),
             "merged_by": self.merged_by if self.report.merged else "",
             "tallies": self.tallies,
+            "from_ids": self.cleaned.from_ids,
+            "previous_symbols": self.cleaned.renamed,
+            "left_out": len(self.cleaned.left_out),
+            "left_out_names": ";".join(gene.gene for gene in self.cleaned.left_out[:20]),
         }
 
-    def note(self) -> str | None:
-        """Return one line for the user if gene ids were changed or left out, else None."""
-        report = self.report
-        mixed = report.named_by_id and report.named_by_symbol
-        if not (
+    def notes(self) -> list[str]:
+        """Return lines for the user about gene ids that were changed or left out."""
+        report, cleaned = self.report, self.cleaned
+        lines = []
+        if (
             report.versions
             or report.merged
             or report.renamed
-            or report.dates
-            or mixed
             or self.tallies
+            or (report.named_by_id and report.named_by_symbol)
         ):
-            return None
-        rule = f" (by {self.merged_by})" if report.merged else ""
-        tallies = (
-            f"; {self.tallies} counts of reads without a gene left out" if self.tallies else ""
-        )
-        return f"{self.table}: genes: {report}{rule}{tallies}"
+            rule = f" (by {self.merged_by})" if report.merged else ""
+            tallies = (
+                f"; {self.tallies} counts of reads without a gene left out" if self.tallies else ""
+            )
+            lines.append(f"{self.table}: genes: {report}{rule}{tallies}")
+        for number, what in (
+            (cleaned.from_ids, "named by looking up their id"),
+            (cleaned.renamed, "of a previous symbol named by the approved one"),
+        ):
+            if number:
+                lines.append(f"{self.table}: {counted(number, 'gene')} {what}")
+        for reason, genes in itertools.groupby(
+            sorted(cleaned.left_out, key=lambda gene: gene.reason), key=lambda gene: gene.reason
+        ):
+            named = [
+                gene.gene + f" (perhaps {gene.likely.replace(';', ' or ')})" * bool(gene.likely)
+                for gene in genes
+            ]
+            lines.append(
+                f"{self.table}: {counted(len(named), 'row')} left out, because the name {reason}:"
+                f" {preview(named)}; all are in {LEFT_OUT}"
+            )
+        if cleaned.note:
+            lines.append(f"{self.table}: {cleaned.note}")
+        return lines
 
 
 def without_tallies(table: ExpressionTable) -> ExpressionTable:
@@ -110,6 +143,39 @@ def without_tallies(table: ExpressionTable) -> ExpressionTable:
         return table
     symbols = None if table.symbols is None else tuple(np.array(table.symbols, dtype=object)[genes])
     return table._replace(values=table.values.loc[:, genes], symbols=symbols)
+
+
+def with_symbols(
+    table: ExpressionTable, gene_map: GeneMap, *, by: str, path: Path
+) -> tuple[ExpressionTable, CleanNames]:
+    """Name the columns of a table by symbols, and remove those that name no gene."""
+    cleaned = clean_names(list(map(str, table.values.columns)), gene_map, by=by, path=path)
+    copies = _copies(table.values)
+    rows = [LeftOutGene(path.name, str(table.values.columns[at]), COPY) for at in sorted(copies)]
+    cleaned = dataclasses.replace(cleaned, left_out=(*cleaned.left_out, *rows))
+    named = [bool(name) and at not in copies for at, name in enumerate(cleaned.names)]
+    names = [name for name, kept in zip(cleaned.names, named, strict=True) if kept]
+    values = table.values.loc[:, named].set_axis(names, axis=1)
+    symbols = table.symbols
+    if symbols is not None:
+        symbols = tuple(symbol for symbol, kept in zip(symbols, named, strict=True) if kept)
+    return table._replace(values=values, symbols=symbols), cleaned
+
+
+def _copies(values: pd.DataFrame) -> set[int]:
+    """Return the columns that repeat an earlier one of the same name with the same values.
+
+    Such a column is a copy: the sum of both would double the gene.
+    """
+    array, names = values.to_numpy(), values.columns.to_numpy()
+    copies: set[int] = set()
+    if len(array) < _MIN_SAMPLES_OF_COPY:
+        return copies
+    for at in np.flatnonzero(values.columns.duplicated(keep="first")).tolist():
+        earlier = np.flatnonzero(names[:at] == names[at])
+        if any(np.array_equal(array[:, at], array[:, other], equal_nan=True) for other in earlier):
+            copies.add(at)
+    return copies
 
 
 def merge_rule(unit: ExpressionUnit) -> str:
@@ -160,7 +226,8 @@ def name_table(
     Raises
     ------
     InputError
-        If Ensembl ids are asked for and the table has none, or the mapping has none of its ids.
+        If Ensembl ids are asked for and the table has none, or the mapping has none of its Ensembl
+        ids.
     """
     ids = [str(name) for name in values.columns]
     if by == "ensembl" and not any(map(is_ensembl, ids)):
@@ -171,9 +238,11 @@ def name_table(
         )
     if isinstance(symbols, Mapping):
         plain = {without_version(name) for name in symbols}
-        if by == "symbol" and not any(without_version(name) in plain for name in ids):
+        ensembl = [name for name in ids if is_ensembl(name)]
+        unknown = ensembl and not any(without_version(name) in plain for name in ensembl)
+        if by == "symbol" and unknown:
             raise InputError(
-                f"the gene map names none of its ids: they are {preview(ids, most=3)},"
+                f"the gene map names none of its ids: they are {preview(ensembl, most=3)},"
                 f" the map's {preview(list(symbols), most=3)}",
                 path=path,
                 fix="give a map with the ids of this table to --gene-map",
@@ -187,37 +256,11 @@ def name_table(
     return merged, named.report
 
 
-def read_gene_map(path: str | Path) -> dict[str, str]:
-    """Read a table with the columns id and gene, such as a probe map of UCSC Xena.
-
-    Returns
-    -------
-    dict
-        Id without its version to symbol.
-
-    Raises
-    ------
-    InputError
-        If the table lacks a column, an id is blank, or one id has two symbols.
-    """
-    path = Path(path)
-    table = read_text_columns(path).rename(columns=lambda name: name.removeprefix("#"))
-    table = check_table(table, GENE_MAP, path=path)
-    pairs = pd.DataFrame(
-        {"id": table["id"].map(without_version), "gene": table["gene"]}
-    ).drop_duplicates()
-    repeated = duplicates(
-        [name for name, gene in zip(pairs["id"], pairs["gene"], strict=True) if gene]
-    )
-    if repeated:
-        raise InputError(
-            f"gives {len(repeated)} ids more than one gene: {preview(repeated)}",
-            path=path,
-            fix="keep one row for each id",
-        )
-    return {name: gene for name, gene in zip(pairs["id"], pairs["gene"], strict=True) if gene}
-
-
 def write_gene_report(path: str | Path, tables: Sequence[TableGenes]) -> None:
-    """Write gene_report.csv with one row for each table."""
+    """Write gene_report.csv with one row for each table, and genes_left_out.csv beside it."""
+    path = Path(path)
     write_csv(path, pd.DataFrame([table.as_row() for table in tables]), digits=None)
+    rows = [gene for table in tables for gene in table.cleaned.left_out]
+    write_csv(
+        path.with_name(LEFT_OUT), pd.DataFrame(rows, columns=LeftOutGene._fields), digits=None
+    )

@@ -22,7 +22,7 @@ from tcgn_mil.preprocessing.bulk.patient_join import JoinRow
 from tcgn_mil.preprocessing.bulk.readers.gdc import GDC
 from tcgn_mil.preprocessing.bulk.sources import Samples
 from tcgn_mil.preprocessing.slides.table import SlideEntry
-from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
+from tcgn_mil.tcga_barcodes import patient_of, site_of
 
 JOIN_REPORT, JOIN_SUMMARY = "join_report.csv", "join_summary.json"
 
@@ -44,8 +44,10 @@ class JoinSummary(NamedTuple):
         Names of the keys on which slides and samples were joined.
     outcomes
         Endpoint to numbers of patients and events, if a clinical table was given.
+    sample_types, preservation
+        Number of patients by sample type, and by preservation of the tissue.
     notes
-        Lines for the user about gene ids.
+        Lines for the user about gene ids and tissue.
     failures
         Files of a source that could not be read.
     """
@@ -59,6 +61,8 @@ class JoinSummary(NamedTuple):
     unit: str
     key: str
     outcomes: dict[str, dict[str, int]]
+    sample_types: dict[str, int]
+    preservation: dict[str, int]
     notes: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
 
@@ -135,7 +139,7 @@ def describe_patients(
         index=pd.Index(patients, name="patient_id"),
     )
     sites = {patient_of(entry.patient_id): entry.site for entry in slides}
-    of_patient = [sites.get(name) or _site_of(name) for name in patients]
+    of_patient = [sites.get(name) or site_of(name) for name in patients]
     donors = {patient_of(entry.patient_id): entry.donor for entry in slides}
     # Sections of one donor may count as patients of their own. Folds have to keep a donor together,
     # or the same person would be trained on and tested on.
@@ -144,11 +148,6 @@ def describe_patients(
     if all(of_patient):
         obs["site"] = [str(site) for site in of_patient]
     return obs
-
-
-def _site_of(patient: str) -> str | None:
-    barcode = parse_barcode(patient)
-    return None if barcode is None else barcode.site
 
 
 def write_cohort_file(

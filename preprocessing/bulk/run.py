@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,12 @@ from tcgn_mil.preprocessing.bulk.reports import (
     write_reports,
 )
 from tcgn_mil.preprocessing.bulk.sources import ExpressionOptions, read_samples
-from tcgn_mil.preprocessing.bulk.specimens import sample_specimens, slide_specimens
+from tcgn_mil.preprocessing.bulk.specimen_types import (
+    Kept,
+    describe_specimens,
+    specimen_notes,
+)
+from tcgn_mil.preprocessing.bulk.specimens import Specimen, sample_specimens, slide_specimens
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.provenance import provenance
 from tcgn_mil.text import preview
@@ -83,12 +89,12 @@ def write_cohort(
             path=out_path,
             fix="give --out a file name that ends in .h5ad",
         )
-    unit = ExpressionUnit.parse(config.unit)
+    unit, logarithm = ExpressionUnit.parse_declared(config.unit)
     slide_names = None if slides is None else slide_specimens(slides)
     samples = read_samples(
         expression,
         unit,
-        _expression_options(config),
+        _expression_options(config, logarithm),
         {slide.patient_id for slide in slide_names or ()},
     )
     names = [str(name) for name in samples.values.index]
@@ -96,11 +102,8 @@ def write_cohort(
     contents = [
         hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in samples.values.to_numpy()
     ]
-    slide_rows, sample_rows = join_patients(
-        slide_names,
-        sample_specimens(names, contents, samples.people),
-        preparation=config.preparation,
-    )
+    specimens = sample_specimens(names, contents, samples.people, path=expression[0])
+    slide_rows, sample_rows = join_patients(slide_names, specimens, preparation=config.preparation)
     kept = np.array([row.kept for row in sample_rows], dtype=bool)
     if not kept.any():
         raise _nothing_in_common(names, sample_rows, slides or (), expression)
@@ -109,6 +112,16 @@ def write_cohort(
     measured = profiles.notna().any(axis=0).to_numpy()
     profiles = profiles.loc[:, measured]
     rows = [*slide_rows, *sample_rows]
+    obs = describe_patients(
+        profiles.index,
+        [row for row in rows if row.kept],
+        pd.Series(np.array(samples.sources)[kept]).groupby(patients),
+        slides or (),
+    )
+    types = describe_specimens(
+        list(profiles.index),
+        Kept(_kept(slide_names or (), slide_rows), _kept(specimens, sample_rows)),
+    )
     summary = JoinSummary(
         slides=len(slide_rows),
         slides_kept=sum(row.kept for row in slide_rows),
@@ -119,31 +132,39 @@ def write_cohort(
         unit=str(unit),
         key=" and ".join(sorted({row.key for row in rows if row.kept})),
         outcomes={} if config.clinical is None else _outcomes(config.clinical, profiles.index),
-        notes=tuple(note for table in samples.genes if (note := table.note())),
+        sample_types=_counts(types["sample_type"]),
+        preservation=_counts(types["preservation"]),
+        notes=(*samples.notes, *specimen_notes(types, list(obs["n_samples"]))),
         failures=tuple(samples.failures),
-    )
-    obs = describe_patients(
-        profiles.index,
-        [row for row in rows if row.kept],
-        pd.Series(np.array(samples.sources)[kept]).groupby(patients),
-        slides or (),
     )
     made_by = provenance(
         kind=KIND,
         join=summary.totals(),
         unit=summary.unit,
+        declared_unit=config.unit,
         sources=[Path(path).name for path in expression],
         layouts=samples.layouts,
         preparation=config.preparation,
         genes_left_out={
             "not in every table": samples.genes_not_shared,
             "without a value": int((~measured).sum()),
+            **Counter(
+                f"the name {gene.reason}" for table in samples.genes for gene in table.left_out
+            ),
         },
     )
     write_reports(out_path, rows, samples, made_by)
-    write_cohort_file(out_path, profiles, obs, slide_rows, made_by)
+    write_cohort_file(out_path, profiles, obs.join(types), slide_rows, made_by)
     draw_cohort(out_path.with_suffix(".png"), rows, profiles, list(obs["source"]), unit)
     return summary
+
+
+def _kept(specimens: Sequence[Specimen], rows: Sequence[JoinRow]) -> list[Specimen]:
+    return [specimen for specimen, row in zip(specimens, rows, strict=True) if row.kept]
+
+
+def _counts(column: pd.Series) -> dict[str, int]:
+    return {str(value): int(count) for value, count in column.value_counts().items()}
 
 
 def average_by_patient(values: pd.DataFrame, patients: NDArray[np.str_]) -> pd.DataFrame:
@@ -212,6 +233,6 @@ def _nothing_in_common(
     )
 
 
-def _expression_options(config: BulkConfig) -> ExpressionOptions:
+def _expression_options(config: BulkConfig, logarithm: str) -> ExpressionOptions:
     gene_map = None if config.gene_map is None else Path(config.gene_map)
-    return ExpressionOptions(config.format, config.gene_ids, gene_map, config.layer)
+    return ExpressionOptions(config.format, config.gene_ids, gene_map, config.layer, logarithm)

@@ -7,22 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.preprocessing.bulk.expression_table import ExpressionTable, Person
+from tcgn_mil.preprocessing.bulk.gene_map import GeneMap, read_gene_map
 from tcgn_mil.preprocessing.bulk.genes import (
     TableGenes,
     merge_rule,
     name_table,
-    read_gene_map,
+    with_symbols,
     without_tallies,
 )
 from tcgn_mil.preprocessing.bulk.readers import AUTO, READERS, read_expression_table
 from tcgn_mil.preprocessing.gene_names import is_ensembl
 from tcgn_mil.text import preview
-from tcgn_mil.types.units import ExpressionUnit
+from tcgn_mil.types.units import LOG_FACTORS, ExpressionUnit
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,15 @@ class ExpressionOptions:
         Table of ids and symbols, for sources that name genes by id alone.
     layer
         Layer of an AnnData to read instead of X.
+    logarithm
+        Key of :data:`~tcgn_mil.types.units.LOG_FACTORS` if the values are logarithms, else empty.
     """
 
     layout: str = AUTO
     gene_ids: str = "symbol"
     gene_map: Path | None = None
     layer: str | None = None
+    logarithm: str = ""
 
 
 class Samples(NamedTuple):
@@ -66,6 +71,8 @@ class Samples(NamedTuple):
         Number of genes that were left out because some source lacks them.
     failures
         Parts of the sources that could not be read.
+    notes
+        Sentences about the sources, for the user.
     """
 
     values: pd.DataFrame
@@ -75,6 +82,7 @@ class Samples(NamedTuple):
     genes: list[TableGenes]
     genes_not_shared: int
     failures: list[Failure]
+    notes: list[str]
 
 
 def read_samples(
@@ -114,21 +122,31 @@ def read_samples(
             f"unknown layout {options.layout!r}", fix=f"choose one of {', '.join((AUTO, *READERS))}"
         )
     paths = [Path(path) for path in sources]
-    gene_map = None if options.gene_map is None else read_gene_map(options.gene_map)
+    gene_map = GeneMap() if options.gene_map is None else read_gene_map(options.gene_map)
     tables: list[ExpressionTable] = []
     genes = []
     for path in paths:
         whole = read_expression_table(
-            path, layout=options.layout, unit=unit, layer=options.layer, patients=patients
+            path,
+            layout=options.layout,
+            unit=unit,
+            logarithm=options.logarithm,
+            layer=options.layer,
+            patients=patients,
         )
         table = without_tallies(whole)
         if table.values.empty:
             raise InputError("names no gene", path=path, fix="give the whole table")
+        if options.logarithm:
+            table = table._replace(values=table.values * np.float32(LOG_FACTORS[options.logarithm]))
         unit.check(table.values.to_numpy(), path=path)
-        symbols = table.symbols if gene_map is None else gene_map
-        values, report = name_table(table.values, unit, symbols, by=options.gene_ids, path=path)
         tallies = whole.values.shape[1] - table.values.shape[1]
-        genes.append(TableGenes(path.name, table.layout, report, merge_rule(unit), tallies))
+        table, cleaned = with_symbols(table, gene_map, by=options.gene_ids, path=path)
+        symbols = gene_map.symbol_of or table.symbols
+        values, report = name_table(table.values, unit, symbols, by=options.gene_ids, path=path)
+        genes.append(
+            TableGenes(path.name, table.layout, report, merge_rule(unit), tallies, cleaned)
+        )
         tables.append(table._replace(values=values, symbols=None))
     shared, lost = _shared_genes([table.values for table in tables], unit, paths)
     restricted = [_restricted(table.values, shared) for table in tables]
@@ -146,6 +164,11 @@ def read_samples(
         genes=genes,
         genes_not_shared=lost,
         failures=[failure for table in tables for failure in table.failures],
+        notes=[
+            note
+            for table, names in zip(tables, genes, strict=True)
+            for note in (*table.notes, *names.notes())
+        ],
     )
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.bulk.expression_table import Person
 from tcgn_mil.preprocessing.slides.table import SlideEntry
-from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
+from tcgn_mil.tcga_barcodes import CPTAC, TCGA, parse_barcode, patient_of, site_of
+from tcgn_mil.text import preview
 
 # A name that states no sample type ranks with primary tumours: most studies outside TCGA have
 # one tumour for each patient.
 _PRIMARY = 1
+FFPE = "FFPE"
+_FFPE_VIAL = "Z"
 
 
 class Specimen(NamedTuple):
@@ -34,6 +38,11 @@ class Specimen(NamedTuple):
         ``diagnostic``, ``frozen``, or empty if not stated. For slides.
     content
         Digest of the values, which tells replicates from copied rows. For samples.
+    vial
+        Letter of the vial; empty if not stated.
+    preservation
+        ``FFPE`` or what the source says; empty if not stated. In TCGA, vial Z is FFPE; other FFPE
+        vials are known only from a sample sheet.
     """
 
     id: str
@@ -43,6 +52,8 @@ class Specimen(NamedTuple):
     is_barcode: bool
     preparation: str = ""
     content: bytes = b""
+    vial: str = ""
+    preservation: str = ""
 
     @property
     def rank(self) -> int:
@@ -73,7 +84,11 @@ def slide_specimens(slides: Sequence[SlideEntry]) -> list[Specimen]:
 
 
 def sample_specimens(
-    names: Sequence[str], contents: Sequence[bytes], people: Sequence[Person | None] | None = None
+    names: Sequence[str],
+    contents: Sequence[bytes],
+    people: Sequence[Person | None] | None = None,
+    *,
+    path: str | Path | None = None,
 ) -> list[Specimen]:
     """Return expression samples as specimens, in the order given.
 
@@ -86,22 +101,69 @@ def sample_specimens(
     people
         Patient and tissue of each sample, if its source states them. The sample type in a TCGA
         barcode is preferred to the one stated here.
+    path
+        File of the samples, for messages.
+
+    Raises
+    ------
+    InputError
+        If a patient of CPTAC has several samples whose names do not tell tumour from normal tissue.
     """
     specimens = []
     for name, content, person in zip(names, contents, people or [None] * len(names), strict=True):
         specimen = _specimen(name, patient_of(name) if person is None else person.patient_id)
         if person is not None and specimen.sample_type is None:
             specimen = specimen._replace(is_tumour=person.is_tumour, sample_type=person.sample_type)
+        if person is not None and person.preservation:
+            specimen = specimen._replace(preservation=_preservation(person.preservation))
         specimens.append(specimen._replace(content=content))
+    if people is None or not any(people):
+        _check_untyped(specimens, path)
     return specimens
+
+
+def _check_untyped(specimens: Sequence[Specimen], path: str | Path | None) -> None:
+    """Refuse several samples of a CPTAC patient whose names do not tell tumour from normal tissue.
+
+    The numbers of CPTAC's samples count them, so that an average of C3L-00001-01 and C3L-00001-06
+    could be one of tumour and normal tissue.
+    """
+    by_patient: dict[str, dict[bytes, str]] = {}
+    for specimen in specimens:
+        barcode = parse_barcode(specimen.id)
+        if barcode is not None and barcode.program == CPTAC and barcode.sample_type is None:
+            by_patient.setdefault(specimen.patient_id, {})[specimen.content] = specimen.id
+    for patient, samples in by_patient.items():
+        if len(samples) > 1:
+            raise InputError(
+                f"patient {patient} has {len(samples)} samples ({preview(list(samples.values()))})"
+                " whose names do not say which are of normal tissue",
+                path=path,
+                fix="write -T or -N after the patient, for example"
+                f" {patient}-T, or remove the normal samples",
+            )
+
+
+def _preservation(text: str) -> str:
+    words = text.lower()
+    if "ffpe" in words or "paraffin" in words:
+        return FFPE
+    return "" if words in ("--", "unknown", "not reported", "na") else text
 
 
 def _specimen(name: str, patient: str) -> Specimen:
     barcode = parse_barcode(name)
     if barcode is None:
         return Specimen(
-            name, patient, None, is_tumour=True, is_barcode=parse_barcode(patient) is not None
+            name, patient, None, is_tumour=True, is_barcode=site_of(patient) is not None
         )
     return Specimen(
-        name, patient, barcode.sample_type, barcode.is_tumour, True, barcode.preparation
+        name,
+        patient,
+        barcode.sample_type,
+        barcode.is_tumour,
+        barcode.program == TCGA,
+        barcode.preparation,
+        vial=barcode.vial,
+        preservation=FFPE if barcode.vial == _FFPE_VIAL else "",
     )

@@ -10,6 +10,7 @@ import pandas as pd
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables import delimited, workbook
 from tcgn_mil.io.tables.schema import check_table
+from tcgn_mil.patient_rows import is_normal
 from tcgn_mil.preprocessing.clinical.detect_layout import AUTO, layout_of
 from tcgn_mil.preprocessing.clinical.layouts import (
     ClinicalLayout,
@@ -22,6 +23,7 @@ from tcgn_mil.preprocessing.clinical.layouts import (
 from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
 from tcgn_mil.preprocessing.clinical.outcomes import Dropped, first_covariates, usable_outcomes
 from tcgn_mil.tcga_barcodes import patient_of
+from tcgn_mil.text import counted
 
 # A column of text with more values than this, besides those that mean an event, is taken for a
 # wrong column or an incomplete list of event values.
@@ -120,9 +122,10 @@ def read_clinical(
 
 
 def _clinical_table(path: Path, table: pd.DataFrame, layout: ClinicalLayout) -> ClinicalTable:
+    notes: list[str] = []
+    table = _without_normals(table, layout.patient, path, notes)
     names = table[layout.patient]
     patients = names.map({name: patient_of(name) for name in names.unique()})
-    notes: list[str] = []
     outcomes, dropped = [], []
     for endpoint in layout.endpoints:
         kept, lost = usable_outcomes(table, patients, layout, endpoint, path.name)
@@ -139,6 +142,26 @@ def _clinical_table(path: Path, table: pd.DataFrame, layout: ClinicalLayout) -> 
         (*dropped, *differing),
         tuple(notes),
     )
+
+
+def _without_normals(
+    table: pd.DataFrame, column: str, path: Path, notes: list[str]
+) -> pd.DataFrame:
+    """Remove the rows whose name states normal tissue or a control, with a note."""
+    normal = table[column].map({name: is_normal(name) for name in table[column].unique()})
+    if normal.all():
+        raise InputError(
+            f"column {column} names only samples of normal tissue, for example"
+            f" {table[column].iloc[0]}",
+            path=path,
+            fix="give the rows of the patients, or of their tumours",
+        )
+    if normal.any():
+        notes.append(
+            f"{path.name}: {counted(int(normal.sum()), 'row')} of normal tissue or controls left"
+            f" out, for example {table.loc[normal, column].iloc[0]}"
+        )
+    return table[~normal.astype(bool)]
 
 
 def _note_event_values(

@@ -21,7 +21,7 @@ import pandas as pd
 
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.preprocessing.download.gdc_api import Case, Diagnosis, GdcFile
-from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
+from tcgn_mil.tcga_barcodes import patient_of, site_of
 from tcgn_mil.types.outcomes import DAYS_PER_YEAR
 
 _SAMPLE_COLUMNS = {
@@ -79,13 +79,12 @@ def write_slides_table(path: Path, names: Sequence[str], files: Sequence[GdcFile
         The files of these slides, in the same order.
     """
     patients = [patient_of(hit.cases[0].submitter_id) for hit in files]
-    barcodes = [parse_barcode(patient) for patient in patients]
     table = pd.DataFrame(
         {
             "path": list(names),
             "slide_id": [Path(name).stem for name in names],
             "patient_id": patients,
-            "site": ["" if barcode is None else barcode.site for barcode in barcodes],
+            "site": [site_of(patient) or "" for patient in patients],
         }
     )
     write_csv(path, table)

@@ -19,7 +19,7 @@ from tcgn_mil.io.tables.schema import check_table, read_table
 from tcgn_mil.preprocessing.schemas import RESOLUTION, SLIDES_MANIFEST
 from tcgn_mil.preprocessing.slides.readers import slide_suffixes, without_slide_suffix
 from tcgn_mil.preprocessing.slides.table import SlideEntry, find_slides
-from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
+from tcgn_mil.tcga_barcodes import parse_barcode, patient_of, site_of
 from tcgn_mil.text import preview
 from tcgn_mil.types.tile_geometry import check_mpp
 
@@ -159,7 +159,7 @@ def _entry(table: Path, slide: str, patient: str, site: str, donor: str) -> Slid
     patient = patient_of(patient)
     # Spreadsheets remove the leading zeros of a site's number. A TCGA name still has them, so the
     # site is then taken from the name later, and the column is not used.
-    if parse_barcode(patient) is not None:
+    if site_of(patient) is not None:
         site = ""
     return SlideEntry(slide, patient, table, site=site or None, donor=donor or None)
 

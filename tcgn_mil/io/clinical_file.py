@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import write_csv, write_json
 from tcgn_mil.provenance import provenance
+from tcgn_mil.tcga_barcodes import patient_of
 from tcgn_mil.text import duplicates, preview
 from tcgn_mil.types.outcomes import SurvivalTable
 
@@ -233,7 +234,7 @@ def _read_wide(path: Path) -> pd.DataFrame:
         raise InputError(
             f"has no column {PATIENT}", path=path, fix="make it with tcgn-mil clinical"
         )
-    wide[PATIENT] = wide[PATIENT].fillna("")
+    wide[PATIENT] = wide[PATIENT].fillna("").map(patient_of)
     return wide
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 KIND = "cohort"
 SLIDE_COLUMNS = ("slide_id", "patient_id")
+# Columns of obs that describe the tissue of a patient, and can be covariates.
+SPECIMEN_COLUMNS = ("sample_type", "vial", "preservation", "slide_preparation", "site")
 
 
 def read_cohort(path: str | Path) -> AnnData:
@@ -81,6 +83,26 @@ def _check(cohort: AnnData, path: Path) -> None:
             path=path,
             fix="convert X, or make the file again with tcgn-mil bulk",
         )
+
+
+def specimens_of(obs: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns of ``obs`` that describe the tissue of each patient, as text."""
+    present = [name for name in SPECIMEN_COLUMNS if name in obs]
+    return obs[present].astype(str)
+
+
+def mixed_types(specimens: pd.DataFrame | None) -> str:
+    """Return a sentence if the patients are of several sample types; empty otherwise."""
+    if specimens is None or "sample_type" not in specimens:
+        return ""
+    counts = specimens["sample_type"].value_counts()
+    if len(counts) < 2:
+        return ""
+    listed = ", ".join(f"{kind} {count}" for kind, count in counts.items())
+    return (
+        f"the measured cohort mixes sample types ({listed} patients), which differ in expression"
+        " and in outcome; sample_type can be given as a covariate"
+    )
 
 
 def cohort_meta(cohort: AnnData) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.anndata_file import META_KEY, open_anndata, stored_meta
 from tcgn_mil.io.atomic import atomic_path
 from tcgn_mil.io.cohort_file import KIND as COHORT
-from tcgn_mil.io.tables.patient_table import check_patients, read_patient_table
+from tcgn_mil.io.cohort_file import specimens_of
+from tcgn_mil.io.tables.patient_table import check_named, read_patient_table
+from tcgn_mil.patient_rows import choose_rows
 from tcgn_mil.provenance import provenance
 from tcgn_mil.text import duplicates, preview
 from tcgn_mil.types.genes import GenePanel
@@ -57,6 +59,11 @@ class PatientExpression:
         does not state it.
     is_cohort
         True if the file is a cohort.h5ad, whose values are measured and not predicted.
+    notes
+        Sentences about rows that were left out, for the user.
+    specimens
+        Sample type and other facts about the tissue, indexed by patient. None if the file is no
+        cohort.
     """
 
     path: Path
@@ -70,6 +77,8 @@ class PatientExpression:
     r: NDArray[np.float64] | None = None
     relation: tuple[str, ...] = ()
     is_cohort: bool = False
+    notes: tuple[str, ...] = ()
+    specimens: pd.DataFrame | None = None
 
 
 def read_expression(path: str | Path) -> PatientExpression:
@@ -79,7 +88,8 @@ def read_expression(path: str | Path) -> PatientExpression:
     ----------
     path
         An .h5ad file with patients as observations, or a table whose first column names the
-        patients and whose other columns are genes: CSV or TSV (also .gz or .zip), or Parquet.
+        patients and whose other columns are genes: CSV or TSV (also .gz or .zip), or Parquet. Names
+        of samples are read as in :func:`~tcgn_mil.patient_rows.one_row_per_patient`.
 
     Returns
     -------
@@ -88,8 +98,8 @@ def read_expression(path: str | Path) -> PatientExpression:
     Raises
     ------
     InputError
-        If the file is missing or unreadable, repeats a patient or a gene, or has text or an
-        infinite value among the numbers.
+        If the file is missing or unreadable, has rows of one patient that differ, repeats a gene,
+        or has text or an infinite value among the numbers.
     """
     path = Path(path)
     if not path.is_file():
@@ -104,8 +114,16 @@ def _from_anndata(path: Path) -> PatientExpression:
         missing_fix="check the path",
         broken_fix="make the file again",
     )
-    patients, genes = tuple(map(str, data.obs_names)), tuple(map(str, data.var_names))
-    _check_names(patients, genes, path)
+    genes = tuple(map(str, data.var_names))
+    check_named(tuple(map(str, data.obs_names)), path)
+    _check_genes(genes, path)
+    values = _dense(data.X, path)
+    chosen = choose_rows(
+        list(map(str, data.obs_names)),
+        lambda first, second: np.array_equal(values[first], values[second], equal_nan=True),
+        path,
+    )
+    data, values, patients = data[chosen.rows], values[chosen.rows], tuple(chosen.patients)
     folds = None
     if "fold" in data.obs:
         folds = data.obs["fold"].astype("category").cat.codes.to_numpy(np.int64)
@@ -115,7 +133,6 @@ def _from_anndata(path: Path) -> PatientExpression:
                 path=path,
                 fix="write the number of this patient's fold in obs['fold']",
             )
-    values = _dense(data.X, path)
     truth = _dense(data.layers["truth"], path) if "truth" in data.layers else None
     for matrix in (values, truth):
         if matrix is not None:
@@ -133,6 +150,10 @@ def _from_anndata(path: Path) -> PatientExpression:
         r=data.var["r_model"].to_numpy(float) if "r_model" in data.var else None,
         relation=tuple(data.obs["relation"].astype(str)) if "relation" in data.obs else (),
         is_cohort=meta.get("kind") == COHORT,
+        notes=chosen.notes,
+        specimens=specimens_of(data.obs).set_axis(list(patients), axis=0)
+        if meta.get("kind") == COHORT
+        else None,
     )
 
 
@@ -145,9 +166,9 @@ def _dense(matrix: Any, path: Path) -> NDArray[np.float64]:
 def _from_table(path: Path) -> PatientExpression:
     import pandas as pd
 
-    table = read_patient_table(path)
+    table, notes = read_patient_table(path)
     patients, genes = tuple(table.index), tuple(map(str, table.columns))
-    _check_names(patients, genes, path)
+    _check_genes(genes, path)
     text = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
     for name in text:
         numbers = pd.to_numeric(table[name], errors="coerce")
@@ -163,11 +184,10 @@ def _from_table(path: Path) -> PatientExpression:
         table[name] = numbers
     values = table.to_numpy(dtype=np.float64)
     _check_finite(values, patients, genes, path)
-    return PatientExpression(path, patients, genes, values)
+    return PatientExpression(path, patients, genes, values, notes=notes)
 
 
-def _check_names(patients: Sequence[str], genes: Sequence[str], path: Path) -> None:
-    check_patients(patients, path)
+def _check_genes(genes: Sequence[str], path: Path) -> None:
     if repeated := duplicates(genes):
         raise InputError(
             f"gene {preview(repeated)} has several columns",

@@ -20,6 +20,9 @@ LINEAR_UNITS = {
 ZSCORE = "zscore"
 
 _LOG = re.compile(r"log2\((?P<base>[a-z-]+)\+(?P<offset>[0-9.eE-]+)\)")
+# Logarithms that are brought to base 2 when a table is read, with the factor that does so.
+LOG_FACTORS = {"log2": 1.0, "ln": float(np.log2(np.e)), "log10": float(np.log2(10))}
+_LOG_NAMES = {"ln": "natural", "log10": "decimal"}
 _TPM_TOTAL = 1e6
 # Tables of TPM round their values and often lack a few genes, so their sums are near 1e6 only.
 _TPM_TOLERANCE = 0.05
@@ -76,9 +79,38 @@ class ExpressionUnit:
             raise InputError(
                 f"unknown expression unit {text!r}",
                 fix=f"choose {', '.join(LINEAR_UNITS)}, log2(tpm+1) or another log2(unit+offset),"
-                f" or {ZSCORE}",
+                f" or {ZSCORE}; tables may also hold ln(unit+offset) or log10(unit+offset)",
             )
         return cls(match["base"], offset)
+
+    @classmethod
+    def parse_declared(cls, text: str) -> tuple[ExpressionUnit, str]:
+        """Parse the unit of a table, whose logarithms may be natural (``ln``) or decimal.
+
+        Returns
+        -------
+        unit : ExpressionUnit
+            The unit after the logarithms were brought to base 2.
+        logarithm : str
+            Key of `LOG_FACTORS` for the values as they are in the table; empty if they are no
+            logarithms. The factor brings them to `unit`.
+
+        Raises
+        ------
+        InputError
+            If the unit is not known.
+
+        Examples
+        --------
+        >>> unit, logarithm = ExpressionUnit.parse_declared("ln(tpm+1)")
+        >>> str(unit), round(LOG_FACTORS[logarithm], 4)  # log2(x) = ln(x) / ln(2)
+        ('log2(tpm+1)', 1.4427)
+        """
+        plain = re.sub(r"\s+", "", text.lower())
+        plain = re.sub(r"^log1p\((.*)\)$", r"ln(\1+1)", plain)
+        name = next((name for name in ("ln", "log10") if plain.startswith(name + "(")), "")
+        unit = cls.parse("log2" + plain.removeprefix(name) if name else text)
+        return unit, name or ("" if unit.log_offset is None else "log2")
 
     def __str__(self) -> str:
         return self.base if self.log_offset is None else f"log2({self.base}+{self.log_offset:g})"
@@ -178,8 +210,34 @@ class ExpressionUnit:
                     path=file,
                     fix="check the offset, or declare the linear unit",
                 )
-            linear = np.exp2(values, dtype=np.float64) - self.log_offset
-            self._check_totals(np.nansum(linear, axis=1), path=file)
+            totals = np.nansum(np.exp2(values, dtype=np.float64) - self.log_offset, axis=1)
+            self._check_base_of_logarithm(values, totals, path=file)
+            self._check_totals(totals, path=file)
+
+    def _check_base_of_logarithm(
+        self, values: NDArray[np.floating], totals: NDArray[np.float64], *, path: str | None
+    ) -> None:
+        """Refuse natural and decimal logarithms that are declared as log2.
+
+        TPM of all genes sum to 1e6, and other units that are scaled by the total have one sum in
+        all samples. If the values have such sums in another base, and not in base 2, the other base
+        is theirs. A selection of genes and FPKM have no such sum, so that nothing can be seen.
+        """
+        for name in ("ln", "log10"):
+            # b^v = 2^(v log2(b)), so the factor to base 2 gives the sums in the other base.
+            powers = np.exp2(values.astype(np.float64) * LOG_FACTORS[name]) - (self.log_offset or 0)
+            other = np.nansum(powers, axis=1)
+            is_tpm = self.base == "tpm" and np.all(np.abs(other / _TPM_TOTAL - 1) < _TPM_TOLERANCE)
+            is_scaled = len(other) >= 3 and _spread(other) < 5e-3 and _spread(totals) > 5e-2
+            if is_tpm or is_scaled:
+                raise InputError(
+                    f"holds {_LOG_NAMES[name]} logarithms, not log2: every sample sums to about"
+                    f" {np.median(other):.4g} with these, and with log2 to {totals.min():.4g} up to"
+                    f" {totals.max():.4g}",
+                    path=path,
+                    fix=f"declare --unit '{name}({self.base}+{self.log_offset:g})', and the values"
+                    " are brought to base 2",
+                )
 
     def check_sign(self, values: NDArray[np.floating], *, path: object = None) -> None:
         """Check that the z-scores of a cohort have negative values. Other units always pass.
@@ -260,6 +318,11 @@ class ExpressionUnit:
             totals = np.nansum(linear, axis=1, keepdims=True)
             linear = linear * (1e6 / np.maximum(totals, 1))
         return np.log2(linear + 1).astype(np.float32)
+
+
+def _spread(totals: NDArray[np.float64]) -> float:
+    """Return the range of sums relative to their mean."""
+    return float(np.ptp(totals) / max(abs(totals.mean()), 1e-12))
 
 
 def _non_negative_number(text: str) -> float | None:

@@ -68,7 +68,12 @@ def test_predictions_out_of_fold(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,A\np,1\np,2\n", "patient p has several rows"),
+        ("id,A\np,1\np,2\n", "patient p has several rows with different values"),
+        (
+            "id,A\nTCGA-AA-0001-01A,1\nTCGA.AA.0001.06A,2\n",
+            r"patient TCGA-AA-0001 has several rows .*TCGA.AA.0001.06A",
+        ),
+        ("id,A\nTCGA-AA-0001-11A,1\n", "holds only normal tissue"),
         ("id,A\np,1\n,2\n", "row 3 has no id in column 'id'"),
         ("id,A,A\np,1,2\n", "column A appears more than once"),
         ("id,A\np,1\nq,high\n", "column A, patient q: 'high' is not a number"),
@@ -94,3 +99,19 @@ def test_a_row_without_a_patient_is_named(tmp_path: Path, name: str) -> None:
     table = write(tmp_path / "t.csv", f"patient,G1\nP1,1\n{name},2\n")
     with pytest.raises(InputError, match=r"t\.csv: row 3 (names no patient|has no id)"):
         read_expression(table)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".h5ad"])
+def test_samples_are_read_as_their_patients(tmp_path: Path, suffix: str) -> None:
+    names = ["tcga.aa.0001.01a.11r", "TCGA-AA-0002-11A", "TCGA-AA-0003-06", "C3L-00004.T"]
+    table = pd.DataFrame({"A": [1.0, 2, 3, 4, 1]}, index=[*names, "TCGA-AA-0001"])
+    path = tmp_path / f"t{suffix}"
+    if suffix == ".csv":
+        table.to_csv(path)
+    else:
+        anndata.AnnData(table).write_h5ad(path)
+    read = read_expression(path)
+    assert read.patients == ("TCGA-AA-0001", "TCGA-AA-0003", "C3L-00004")
+    assert read.values[:, 0].tolist() == [1, 3, 4]
+    assert "1 row of normal tissue or controls left out" in read.notes[0]
+    assert "equal to an earlier row of the same patient" in read.notes[1]

@@ -72,6 +72,14 @@ def test_ids_can_be_kept_and_symbols_looked_up() -> None:
     assert name_genes(ids, {"ENSG00000141510.9": "TP53"}).names == ("TP53", "ENSG00000000001")
 
 
+def test_equal_dates_are_not_one_gene_and_a_date_is_no_symbol() -> None:
+    named = name_genes(["1-Mar", "TP53", "1-Mar"])
+    assert named.names == ("1-Mar", "TP53", "1-Mar (2)")
+    assert (named.report.dates, named.report.merged) == (2, 0)
+    ids = ["ENSG00000000001.1", "ENSG00000000002.1", "ENSG00000000003.1"]
+    assert name_genes(ids, ["1-Mar", "1-Mar", "TP53"]).names == (ids[0][:-2], ids[1][:-2], "TP53")
+
+
 def test_dates_of_a_spreadsheet_are_counted() -> None:
     report = name_genes(["1-Mar", "Sep-02", "2001-03-01", "MARCHF1", "DEC1"]).report
     assert report.dates == 3

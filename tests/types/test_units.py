@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.types.units import LINEAR_UNITS, ExpressionUnit
+from tcgn_mil.types.units import LINEAR_UNITS, LOG_FACTORS, ExpressionUnit
 
 
 def tpm(samples: int = 3, genes: int = 50, *, seed: int = 0) -> np.ndarray:
@@ -109,3 +109,46 @@ def test_counts_train_on_counts_per_million_of_the_genes_given() -> None:
 def test_logs_and_z_scores_are_left_as_they_are(unit: str) -> None:
     values = np.array([[-1.5, 2, np.nan]], dtype=np.float32)
     assert np.array_equal(ExpressionUnit.parse(unit).to_training(values), values, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "logarithm"),
+    [
+        ("ln(tpm+1)", "ln"),
+        ("log1p(TPM)", "ln"),
+        ("log10(tpm + 1)", "log10"),
+        ("log2(tpm+1)", "log2"),
+        ("tpm", ""),
+    ],
+)
+def test_declared_logarithms_are_brought_to_base_2(text: str, logarithm: str) -> None:
+    unit, found = ExpressionUnit.parse_declared(text)
+    assert found == logarithm
+    assert str(unit) == ("log2(tpm+1)" if logarithm else "tpm")
+    base = {"ln": np.e, "log10": 10.0, "log2": 2.0}.get(logarithm)
+    if base is not None:
+        own = np.log(np.array([3.0, 7.0])) / np.log(base)
+        np.testing.assert_allclose(own * LOG_FACTORS[logarithm], np.log2([3, 7]))
+
+
+def tpm_of(samples: int, genes: int) -> np.ndarray:
+    linear = np.random.default_rng(0).lognormal(1, 2, size=(samples, genes))
+    return linear / linear.sum(axis=1, keepdims=True) * 1e6
+
+
+@pytest.mark.parametrize(("name", "log"), [("ln", np.log), ("log10", np.log10)])
+def test_the_base_of_a_logarithm_shows_in_the_sums(name: str, log: np.ufunc) -> None:
+    unit = ExpressionUnit.parse("log2(tpm+1)")
+    with pytest.raises(InputError, match="logarithms, not log2") as told:
+        unit.check(log(tpm_of(2, 200) + 1))
+    assert f"--unit '{name}(tpm+1)'" in str(told.value)
+    unit.check(np.log2(tpm_of(2, 200) + 1))
+    # Counts that were scaled to one total, as by scanpy, show it too.
+    scaled = tpm_of(5, 200) / 100
+    with pytest.raises(InputError, match="logarithms, not log2"):
+        ExpressionUnit.parse("log2(counts+1)").check(log(scaled + 1))
+    ExpressionUnit.parse("log2(counts+1)").check(np.log2(scaled + 1))
+
+
+def test_a_selection_of_genes_in_log2_is_not_taken_for_another_base() -> None:
+    ExpressionUnit.parse("log2(tpm+1)").check(np.log2(tpm_of(40, 5000)[:, :300] + 1))

@@ -93,7 +93,7 @@ def _table_of_scores(
     path: Path, patients: Sequence[str]
 ) -> tuple[list[str], NDArray[np.float64], list[tuple[str, str]]]:
     """Read the scores of some patients, NaN where the table has none."""
-    table = read_patient_table(path)
+    table, notes = read_patient_table(path)
     if not table.index.isin(patients).any():
         raise InputError(
             f"has none of the patients of the cohort: its first patient is {table.index[0]!r}, that"
@@ -103,7 +103,7 @@ def _table_of_scores(
         )
     table = table.reindex(list(patients))
     scores: dict[str, NDArray[np.float64]] = {}
-    left_out: list[tuple[str, str]] = []
+    left_out = [("rows", note) for note in notes]
     for name, column in table.items():
         numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
         numbers[np.isinf(numbers)] = np.nan

@@ -11,12 +11,25 @@ from pathlib import Path
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.bulk.expression_table import ExpressionRequest, ExpressionTable
-from tcgn_mil.preprocessing.bulk.readers import gdc, h5ad, isb_cgc, porpoise, sequoia, wide
+from tcgn_mil.preprocessing.bulk.readers import (
+    cbioportal,
+    firehose,
+    gct,
+    gdc,
+    geo_series,
+    h5ad,
+    isb_cgc,
+    porpoise,
+    recount3,
+    sequoia,
+    wide,
+)
 from tcgn_mil.preprocessing.bulk.readers.base import ExpressionReader
 from tcgn_mil.registry import add_entry
 from tcgn_mil.types.units import ExpressionUnit
 
 AUTO = "auto"
+_WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods")
 READERS: dict[str, ExpressionReader] = {}
 
 
@@ -30,7 +43,19 @@ def register_expression_reader(reader: ExpressionReader) -> None:
         add_entry(READERS, layout, reader, what="layout of expression")
 
 
-for _module in (wide, isb_cgc, porpoise, sequoia, h5ad, gdc):
+for _module in (
+    wide,
+    isb_cgc,
+    porpoise,
+    sequoia,
+    cbioportal,
+    recount3,
+    gct,
+    firehose,
+    geo_series,
+    h5ad,
+    gdc,
+):
     register_expression_reader(_module.READER)
 
 
@@ -39,6 +64,7 @@ def read_expression_table(
     *,
     layout: str = AUTO,
     unit: ExpressionUnit | None = None,
+    logarithm: str = "",
     layer: str | None = None,
     patients: Collection[str] = (),
 ) -> ExpressionTable:
@@ -47,11 +73,15 @@ def read_expression_table(
     Parameters
     ----------
     path
-        CSV or TSV, also .gz or .zip; Parquet; AnnData (.h5ad); or a folder of GDC files.
+        CSV, TSV or a table separated by blanks, also .gz or .zip; GCT; a series matrix of GEO;
+        Parquet; AnnData (.h5ad); or a folder of GDC files.
     layout
         A key of :data:`READERS`, or ``auto`` to judge the layout by the contents.
     unit
         Unit of the values. Only GDC files need it, because they hold several.
+    logarithm
+        ``log2``, ``ln`` or ``log10`` if the values are declared as such; else empty. AnnData files
+        may state another one.
     layer
         Layer of an AnnData to read instead of X.
     patients
@@ -83,6 +113,13 @@ def read_expression_table(
     TCGA-BB-0002-01A   0.0   4.0
     """
     path = Path(path)
+    if path.suffix.lower() in _WORKBOOKS:
+        raise InputError(
+            "is a workbook, and workbooks turn names of genes into dates",
+            path=path,
+            fix="give the text file that it was made from, or save the sheet as CSV and look for"
+            " dates among its genes",
+        )
     if layout == AUTO:
         # Layouts are asked one after the other: those that are asked first know files that the
         # others cannot open.
@@ -105,4 +142,4 @@ def read_expression_table(
         raise InputError(
             "has no layers", path=path, fix="remove the option --layer, which is for .h5ad files"
         )
-    return reader.read(path, ExpressionRequest(layout, unit, layer, patients))
+    return reader.read(path, ExpressionRequest(layout, unit, logarithm, layer, patients))

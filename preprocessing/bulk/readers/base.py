@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pandas as pd
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.formats import table_module
 from tcgn_mil.preprocessing.bulk.expression_table import ExpressionRequest, ExpressionTable
+
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 
 
 @dataclass(frozen=True)
@@ -80,16 +83,6 @@ def read_gene_columns(
     return ExpressionTable(as_float32(table, path).set_axis(pd.Index(names), axis=1), layout)
 
 
-def check_gene_names(genes: Sequence[str], path: Path) -> None:
-    """Raise InputError if a gene has no name."""
-    if "" in genes:
-        raise InputError(
-            f"gene {list(genes).index('') + 1} has no name",
-            path=path,
-            fix="give it a name, or remove its column",
-        )
-
-
 def as_float32(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Return the table as float32 under the same names.
 
@@ -110,7 +103,9 @@ def as_float32(table: pd.DataFrame, path: Path) -> pd.DataFrame:
                     f"column {column}, row {table.index[row]}: {str(cells.iloc[row])[:60]!r}"
                     " is not a number",
                     path=path,
-                    fix="remove columns that hold no expression, and write missing values as NA",
+                    fix="write decimals with a point"
+                    if _DECIMAL_COMMA.fullmatch(str(cells.iloc[row]).strip())
+                    else "remove columns that hold no expression, and write missing values as NA",
                 )
             cells = numbers
         values[:, position] = cells.to_numpy(dtype=np.float64, na_value=np.nan)

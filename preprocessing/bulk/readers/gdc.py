@@ -180,9 +180,8 @@ def _read_sheet(sheet: Path) -> tuple[list[_Entry], list[Failure]]:
                 fix="download the sheet with its column Sample Type or Tissue Type",
             )
         kind = " ".join(cells[column] for column in _TYPE_COLUMNS)
-        entries.append(
-            _Entry(cells["File ID"], name, samples[0], _person(patient_of(cases[0]), kind))
-        )
+        person = _person(patient_of(cases[0]), kind, cells["Preservation Method"])
+        entries.append(_Entry(cells["File ID"], name, samples[0], person))
     return entries, failures
 
 
@@ -191,14 +190,13 @@ def _distinct(cell: str) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in cell.split(",") if part.strip())) or [cell]
 
 
-def _person(patient: str, kind: str) -> Person:
+def _person(patient: str, kind: str, preservation: str = "") -> Person:
     """Return whose sample it is; a sample of unstated type counts as tumour, as in barcodes."""
     words = kind.lower()
     if any(word in words for word in _NO_TUMOUR):
-        return Person(patient, is_tumour=False)
-    return Person(
-        patient, True, next((code for word, code in _TYPES.items() if word in words), None)
-    )
+        return Person(patient, is_tumour=False, preservation=preservation)
+    code = next((code for word, code in _TYPES.items() if word in words), None)
+    return Person(patient, True, code, preservation)
 
 
 def _plain(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from tcgn_mil.io.tables.text_file import MAX_TABLE_BYTES
 from tcgn_mil.preprocessing.bulk.expression_table import ExpressionRequest, ExpressionTable
 from tcgn_mil.preprocessing.bulk.readers.base import ExpressionReader
 from tcgn_mil.preprocessing.gene_names import is_ensembl
+from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
 from tcgn_mil.text import preview
+from tcgn_mil.types.units import LOG_FACTORS
 
 H5AD = "h5ad"
 SUFFIXES = (".h5ad",)
@@ -32,20 +36,25 @@ def is_h5ad(path: Path) -> bool:
 def read_h5ad(path: Path, request: ExpressionRequest) -> ExpressionTable:
     """Read an AnnData file whose obs names are samples and whose var names are genes.
 
-    If the var names are Ensembl ids, symbols are taken from a column of var.
+    If the var names are Ensembl ids, symbols are taken from a column of var. A file with genes as
+    observations is turned. If the obs names are no patients of the slides, such as numbers, a
+    column of obs that names them is taken.
 
     Raises
     ------
     InputError
-        If the file cannot be read, is too large, has no layer of this name, or holds values that
-        are not numbers.
+        If the file cannot be read, is too large, has no layer of this name, holds values that are
+        not numbers, or states another logarithm than the declared one.
     """
     layer = request.layer
     if not path.is_file():
         raise InputError("no such file", path=path, fix="check the path")
     try:
         _check_size(path)
-        table = anndata.read_h5ad(path)
+        with warnings.catch_warnings():
+            # Repeated names are merged later, and said then.
+            warnings.filterwarnings("ignore", message=".*names are not unique")
+            table = anndata.read_h5ad(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
@@ -65,13 +74,80 @@ def read_h5ad(path: Path, request: ExpressionRequest) -> ExpressionTable:
             path=path,
             fix="give one of its layers to --layer, or remove the option to read X",
         )
+    if layer is None:
+        _check_logarithm(table, request, path)
+    notes = []
+    if _is_turned(table, request.patients):
+        notes.append(f"{path.name}: its observations are genes, so that it was turned")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*names are not unique")
+            table = table.T
     values = _dense(table.X if layer is None else table.layers[layer], path)
-    frame = pd.DataFrame(
-        values, index=table.obs_names.astype(str), columns=table.var_names.astype(str)
-    )
+    names, column = _sample_names(table, request.patients)
+    if column:
+        notes.append(f"{path.name}: samples are named by obs[{column!r}]")
+    frame = pd.DataFrame(values, index=pd.Index(names), columns=_gene_names(table))
     return ExpressionTable(
-        frame.rename_axis(index=None, columns=None), H5AD, symbols=_symbols(table)
+        frame.rename_axis(index=None, columns=None),
+        H5AD,
+        symbols=_symbols(table),
+        notes=tuple(notes),
     )
+
+
+def _check_logarithm(table: anndata.AnnData, request: ExpressionRequest, path: Path) -> None:
+    """Compare the logarithm that scanpy noted in ``uns["log1p"]`` with the declared one."""
+    if request.unit is None or "log1p" not in table.uns:
+        return
+    base = dict(table.uns["log1p"]).get("base")
+    # scanpy writes no base, or None, for its default, the natural logarithm.
+    stated = {None: "ln", 2: "log2", 10: "log10"}.get(base, f"log to base {base}")
+    if request.logarithm == stated:
+        return
+    right = f"declare --unit '{stated}({request.unit.base}+1)'" if stated in LOG_FACTORS else ""
+    raise InputError(
+        f"uns['log1p'] says that X holds {stated}(x + 1), but the declared unit is"
+        f" {_declared(request)}",
+        path=path,
+        fix=f"{right}{', or ' * bool(right)}give a layer with the values before the logarithm to"
+        " --layer; if X was replaced since, remove uns['log1p']",
+    )
+
+
+def _declared(request: ExpressionRequest) -> str:
+    return str(request.unit).replace("log2(", f"{request.logarithm or 'log2'}(")
+
+
+def _sign(names: Iterable[str], patients: Collection[str]) -> tuple[int, int]:
+    """Count the names of patients of the slides, and those that are barcodes."""
+    names = list(map(str, names))
+    return (
+        sum(patient_of(name) in patients for name in names),
+        sum(parse_barcode(name) is not None for name in names),
+    )
+
+
+def _is_turned(table: anndata.AnnData, patients: Collection[str]) -> bool:
+    return _sign(table.var_names, patients) > _sign(table.obs_names, patients)
+
+
+def _sample_names(table: anndata.AnnData, patients: Collection[str]) -> tuple[list[str], str]:
+    """Return the names of the samples, and the column of obs that they come from."""
+    own = table.obs_names.astype(str)
+    if any(_sign(own, patients)):
+        return list(own), ""
+    best, source = own, ""
+    signs = (0, 0, 0)
+    for column in table.obs.columns:
+        names = table.obs[column].astype(str)
+        # Names that state a sample type tell tumours from normal tissue.
+        typed = sum(
+            (each := parse_barcode(name)) is not None and each.sample_type is not None
+            for name in names
+        )
+        if (found := (*_sign(names, patients), typed)) > signs:
+            best, source, signs = names, str(column), found
+    return list(best), source
 
 
 def _check_size(path: Path) -> None:
@@ -110,6 +186,16 @@ def _dense(matrix: Any, path: Path) -> np.ndarray:
     if np.isinf(values).any():
         raise InputError("holds infinite values", path=path, fix="write missing values as NaN")
     return values
+
+
+def _gene_names(table: anndata.AnnData) -> pd.Index:
+    """Return the var names; Entrez numbers with the symbol in front, if a column of var has it."""
+    names = table.var_names.astype(str)
+    column = next((name for name in _SYMBOLS if name in table.var), None)
+    if column is None or not all(name.isdigit() for name in names[:100]):
+        return names
+    symbols = table.var[column].astype(str)
+    return pd.Index([f"{symbol}|{name}" for symbol, name in zip(symbols, names, strict=True)])
 
 
 def _symbols(table: anndata.AnnData) -> tuple[str, ...] | None:

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.tables.formats import table_module
+from tcgn_mil.io.tables import parquet
 from tcgn_mil.preprocessing.bulk.expression_table import ExpressionRequest, ExpressionTable
-from tcgn_mil.preprocessing.bulk.readers.base import (
-    ExpressionReader,
-    as_float32,
-    check_gene_names,
-    column_names,
+from tcgn_mil.preprocessing.bulk.readers.base import ExpressionReader, as_float32
+from tcgn_mil.preprocessing.bulk.readers.gene_rows import ANNOTATION, gene_rows, is_annotation
+from tcgn_mil.preprocessing.bulk.readers.text_matrix import (
+    TextMatrix,
+    header_of,
+    read_text_matrix,
 )
 from tcgn_mil.preprocessing.gene_names import is_ensembl
 from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
@@ -28,7 +31,9 @@ _OTHER_WAY = {SAMPLES_DOWN: GENES_DOWN, GENES_DOWN: SAMPLES_DOWN}
 
 def is_wide(path: Path) -> bool:
     """Accept any table with columns; this layout is tried last."""
-    return bool(column_names(path))
+    if path.suffix.lower() in parquet.SUFFIXES:
+        return bool(parquet.column_names(path))
+    return bool(header_of(path))
 
 
 def read_wide(path: Path, request: ExpressionRequest) -> ExpressionTable:
@@ -37,22 +42,41 @@ def read_wide(path: Path, request: ExpressionRequest) -> ExpressionTable:
     Raises
     ------
     InputError
-        If the table cannot be read, a gene has no name, a cell holds text, or the ids do not tell
+        If the table cannot be read, a sample has no name, a cell holds text, or the ids do not tell
         samples from genes or contradict the layout asked for.
     """
-    columns = column_names(path)
-    across = columns[1:]
+    matrix = _read_matrix(path)
+    across = matrix.columns[1:]
     if not across:
         raise InputError(
             "has one column only",
             path=path,
             fix="put ids into the first column and values into the others",
         )
-    table = table_module(path).read_columns(path, range(1, len(columns)), ids=0)
-    layout = _orientation(across, list(table.index), request, path)
-    check_gene_names(list(table.index) if layout == GENES_DOWN else across, path)
-    values = as_float32(table, path)
-    return ExpressionTable(values.T if layout == GENES_DOWN else values, layout)
+    samples = [name for name in across if not is_annotation(name)] or across
+    # A gene without a name is left out later; a sample without a name cannot be joined.
+    if "" in matrix.ids and GENES_DOWN not in (
+        request.layout,
+        _told_by_ids(samples, matrix.ids, request.patients),
+    ):
+        raise InputError(
+            f"row {matrix.ids.index('') + 2} has no id in column {matrix.columns[0] or 1!r}",
+            path=path,
+            fix="write an id in this row, or remove the row",
+        )
+    layout = _orientation(samples, matrix.ids, request, path)
+    if layout == GENES_DOWN:
+        return gene_rows(matrix, layout, path)
+    values = matrix.cells.set_axis(pd.Index(across), axis=1).set_axis(matrix.ids, axis=0)
+    return ExpressionTable(as_float32(values, path), layout)
+
+
+def _read_matrix(path: Path) -> TextMatrix:
+    if path.suffix.lower() not in parquet.SUFFIXES:
+        return read_text_matrix(path, text_columns=ANNOTATION)
+    columns = parquet.column_names(path)
+    table = parquet.read_columns(path, range(1, len(columns)), ids=0)
+    return TextMatrix(columns, list(table.index), table.set_axis(range(1, len(columns)), axis=1))
 
 
 def _orientation(

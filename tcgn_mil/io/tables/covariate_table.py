@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.tables.patient_table import read_patient_table
+from tcgn_mil.io.cohort_file import read_cohort, specimens_of
+from tcgn_mil.io.tables.patient_table import PatientTable, read_patient_table
 from tcgn_mil.text import preview
 from tcgn_mil.types.outcomes import MAX_LEVELS
 
@@ -35,7 +36,8 @@ def read_covariates(
     Parameters
     ----------
     path
-        Table whose first column names the patients: CSV or TSV (also .gz or .zip), or Parquet.
+        Table whose first column names the patients: CSV or TSV (also .gz or .zip), or Parquet. Or
+        a cohort.h5ad, whose sample types and other facts about the tissue are the covariates.
     patients
         Patients of the analysis. The table must have at least one of them.
     columns
@@ -48,7 +50,8 @@ def read_covariates(
     covariates : DataFrame
         The index equals `patients`. Numbers are float64 and categories are text; NaN is missing.
     notes : list of str
-        One sentence for each column that was left out. Empty if `columns` is given.
+        One sentence for each column that was left out, if `columns` is empty, and for rows that
+        were left out.
 
     Raises
     ------
@@ -57,7 +60,7 @@ def read_covariates(
         column has fewer than two levels, too many levels for a category, or text among its numbers.
     """
     path = Path(path)
-    table = read_patient_table(path)
+    table, row_notes = _read(path)
     zero_unknown = tuple(zero_unknown)
     if missing := [name for name in (*columns, *zero_unknown) if name not in table.columns]:
         raise InputError(
@@ -73,7 +76,7 @@ def read_covariates(
             fix="name the patients in the first column as the expression file names them",
         )
     table = table.loc[shared]
-    covariates, notes = {}, []
+    covariates, notes = {}, list(row_notes)
     for name in columns or table.columns:
         try:
             covariates[name] = _covariate(table[name], name, zero=name in zero_unknown, path=path)
@@ -88,6 +91,12 @@ def read_covariates(
             fix="give columns of numbers, or categories with few levels",
         )
     return pd.DataFrame(covariates, index=table.index).reindex(list(patients)), notes
+
+
+def _read(path: Path) -> PatientTable:
+    if path.suffix.lower() != ".h5ad":
+        return read_patient_table(path)
+    return PatientTable(specimens_of(read_cohort(path).obs).replace("not stated", ""), ())
 
 
 def _covariate(column: pd.Series, name: str, *, zero: bool, path: Path) -> pd.Series:

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.formats import table_module
+from tcgn_mil.patient_rows import one_row_per_patient
 from tcgn_mil.text import duplicates, preview
 
 # Cells that programs write where a name is missing.
 _NO_NAME = frozenset({"", "na", "n/a", "nan", "none", "null"})
 
 
-def read_patient_table(path: str | Path) -> pd.DataFrame:
+class PatientTable(NamedTuple):
+    """A table of patients.
+
+    Attributes
+    ----------
+    values
+        The index holds the patients, which are all different; at least one row and one column.
+    notes
+        One sentence for each reason for which rows were left out.
+    """
+
+    values: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def read_patient_table(path: str | Path) -> PatientTable:
     """Read a table of patients.
+
+    The rows may be named by samples, aliquots or slides; see
+    :func:`~tcgn_mil.patient_rows.one_row_per_patient`.
 
     Parameters
     ----------
@@ -25,14 +45,13 @@ def read_patient_table(path: str | Path) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame
-        The index holds the patients, which are all different; at least one row and one column.
+    PatientTable
 
     Raises
     ------
     InputError
-        If the file is missing or unreadable, has no values, repeats a column or a patient, or a row
-        names no patient.
+        If the file is missing or unreadable, has no values, repeats a column, has rows of one
+        patient that differ, or has a row that names no patient.
     """
     path = Path(path)
     module = table_module(path)
@@ -50,28 +69,17 @@ def read_patient_table(path: str | Path) -> pd.DataFrame:
             path=path,
             fix="give one row for each patient, with the patient's name in the first column",
         )
-    check_patients(tuple(table.index), path)
-    return table
+    check_named(tuple(table.index), path)
+    values, notes = one_row_per_patient(table, path)
+    return PatientTable(values, notes)
 
 
-def check_patients(patients: Sequence[str], path: Path) -> None:
-    """Check that every row names a patient and that no patient has two rows.
-
-    Raises
-    ------
-    InputError
-        Naming the row or the patients.
-    """
+def check_named(patients: Sequence[str], path: Path) -> None:
+    """Raise InputError with the number of the row if a row names no patient."""
     unnamed = [row for row, name in enumerate(patients) if name.lower() in _NO_NAME]
     if unnamed:
         raise InputError(
             f"row {unnamed[0] + 2} names no patient",
             path=path,
             fix="write the patient's name in this row, or remove the row",
-        )
-    if repeated := duplicates(patients):
-        raise InputError(
-            f"patient {preview(repeated)} has several rows",
-            path=path,
-            fix="keep one row for each patient, or average the rows",
         )

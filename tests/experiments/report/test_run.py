@@ -150,6 +150,8 @@ def test_what_was_lost_is_told_step_by_step(tmp_path: Path) -> None:
                 "unit": "tpm",
                 "key": "patient id",
                 "outcomes": {"OS": {"patients": 6, "events": 2}},
+                "sample_types": {"metastasis": 4, "primary tumour": 2},
+                "preservation": {"not stated": 5, "FFPE": 1},
             },
             "sources": ["a.csv"],
             "dropped": {"slide: no expression of this patient": 2},
@@ -194,6 +196,8 @@ def test_what_was_lost_is_told_step_by_step(tmp_path: Path) -> None:
     assert "no &lt;tissue&gt;" in text
     assert "6 patients have both, with 7 of 9 slides" in text
     assert "OS: 6 of them, 2 events" in text
+    assert "Sample types: metastasis 4, primary tumour 2. The cohort mixes them" in text
+    assert "Preservation of the expression samples: FFPE 1 patients" in text
 
 
 def test_the_headline_says_whether_the_model_beats_the_best_baseline(tmp_path: Path) -> None:

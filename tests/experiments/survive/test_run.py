@@ -495,9 +495,13 @@ class TestBadInput:
         assert "has a time of 0" in self.refused(
             self.rewritten(files, tmp_path, "clinical", zero), tmp_path
         )
-        for kind in ("clinical", "predicted"):
+        columns = {"clinical": "age", "predicted": "G1"}
+        for kind, column in columns.items():
             twice = self.rewritten(
-                files, tmp_path, kind, lambda table: pd.concat([table, table.iloc[:1]])
+                files,
+                tmp_path,
+                kind,
+                lambda table, name=column: pd.concat([table, table.iloc[:1].assign(**{name: 99})]),
             )
             message = self.refused(twice, tmp_path)
             assert "several rows" in message
@@ -508,11 +512,48 @@ class TestBadInput:
             files,
             tmp_path,
             "predicted",
-            lambda table: table.assign(patient=table["patient"] + "-01A"),
+            lambda table: table.assign(patient="person " + table["patient"]),
         )
         message = self.refused(other, tmp_path)
         assert "predicted.csv: has no patient in common with" in message
-        assert "-01A" in message
+        assert "person " in message
+
+    def test_samples_with_dots_in_lower_case_join_and_normals_do_not(
+        self, files: dict[str, Path], tmp_path: Path
+    ) -> None:
+        def as_samples(table: pd.DataFrame) -> pd.DataFrame:
+            names = table["patient"].str.replace("-", ".").str.lower()
+            tumours = table.assign(patient=names + ".01a.11r")
+            return pd.concat([tumours, table.iloc[:7].assign(patient=names[:7] + ".11a", G1=0)])
+
+        other = self.rewritten(files, tmp_path, "predicted", as_samples)
+        cohort = load_survival_cohort(configured(other))
+        plain = load_survival_cohort(configured(files))
+        assert cohort.table.patient_id == plain.table.patient_id
+        assert cohort.sources["predicted"].values.tolist() == (
+            plain.sources["predicted"].values.tolist()
+        )
+        assert any("7 rows of normal tissue" in note for note in cohort.notes)
+
+    def test_sample_type_of_the_cohort_is_a_covariate(
+        self, files: dict[str, Path], tmp_path: Path
+    ) -> None:
+        table = pd.read_csv(files["measured"], index_col=0)
+        cohort = anndata.AnnData(table.astype("float32"))
+        cohort.obs["sample_type"] = ["primary tumour", "metastasis"] * (len(table) // 2)
+        cohort.uns["tcgn_mil"] = json.dumps({"kind": "cohort", "unit": "log2(tpm+1)"})
+        path = tmp_path / "cohort.h5ad"
+        cohort.write_h5ad(path)
+        given = {**files, "measured": path}
+        plain = load_survival_cohort(configured(given))
+        assert any("mixes sample types" in note for note in plain.notes)
+        adjusted = load_survival_cohort(configured(given, "covariates=[sample_type]"))
+        assert not any("mixes sample types" in note for note in adjusted.notes)
+        (column,) = adjusted.design.columns
+        assert column.startswith("sample_type[")
+        expected = cohort.obs["sample_type"].reindex(list(adjusted.table.patient_id))
+        level = column.removeprefix("sample_type[").removesuffix("]")
+        assert (adjusted.design[column] == 1).tolist() == (expected == level).tolist()
 
     def test_missing_covariates_and_genes_are_listed(
         self, files: dict[str, Path], tmp_path: Path

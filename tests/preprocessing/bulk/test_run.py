@@ -365,6 +365,8 @@ def test_totals_and_reasons_are_written(tmp_path: Path) -> None:
         "unit": "fpkm",
         "key": summary.key,
         "outcomes": {"OS": {"patients": 1, "events": 1}, "PFI": {"patients": 0, "events": 0}},
+        "sample_types": {"primary tumour": 2},
+        "preservation": {"not stated": 2},
     }
     assert found["dropped"] == {
         "slide: no expression of this patient": 1,

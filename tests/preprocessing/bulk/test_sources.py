@@ -14,7 +14,7 @@ from scipy import sparse
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.cohort_file import read_cohort
 from tcgn_mil.preprocessing.bulk.config import BulkConfig
-from tcgn_mil.preprocessing.bulk.genes import read_gene_map
+from tcgn_mil.preprocessing.bulk.gene_map import read_gene_map
 from tcgn_mil.preprocessing.bulk.run import write_cohort
 from tcgn_mil.preprocessing.bulk.sources import ExpressionOptions, Samples, read_samples
 from tcgn_mil.preprocessing.slides.table import SlideEntry
@@ -55,7 +55,7 @@ class TestGenes:
         row = found.genes[0].as_row()
         assert (row["ids"], row["genes"], row["versions"], row["merged"]) == (4, 3, 4, 1)
         assert (row["named_by_id"], row["merged_by"]) == (1, "sum of logs")
-        assert "1 ids merged with another of the same name" in str(found.genes[0].note())
+        assert "1 ids merged with another of the same name" in found.notes[0]
 
     def test_without_a_map_ids_stay_without_their_version(self, tmp_path: Path) -> None:
         found = read(xena(tmp_path))
@@ -77,12 +77,21 @@ class TestGenes:
         assert found.values.columns.tolist() == ["X", "Y"]
         assert found.values["X"].tolist() == [merged, merged]
 
+    def test_a_copied_row_does_not_double_its_gene(self, tmp_path: Path) -> None:
+        rows = [f"{A[:-1]}{at},{at},{at},{at},{2 * at}" for at in range(1, 4)]
+        (tmp_path / "bulk.csv").write_text("\n".join(["id,X,X,Y,Y", *rows]) + "\n")
+        found = read(tmp_path / "bulk.csv", "fpkm")
+        assert found.values["X"].tolist() == [1, 2, 3]
+        assert found.values["Y"].tolist() == [3, 6, 9]
+        assert "repeats an earlier row of the same values: X" in " ".join(found.notes)
+
     def test_hla_names_and_lost_names_are_counted(self, tmp_path: Path) -> None:
         (tmp_path / "bulk.csv").write_text(f"id,HLA_A,HLA.DRA,1-Mar\n{A},2,1,3\n")
         found = read(tmp_path / "bulk.csv", "tpm-subset")
-        assert found.values.columns.tolist() == ["HLA-A", "HLA-DRA", "1-Mar"]
-        assert "2 HLA names" in str(found.genes[0].note())
-        assert "1 names that look like a spreadsheet's dates" in str(found.genes[0].note())
+        assert found.values.columns.tolist() == ["HLA-A", "HLA-DRA"]
+        assert "2 HLA names" in found.notes[0]
+        assert "1-Mar (perhaps MARCHF1 or MTARC1)" in found.notes[1]
+        assert found.genes[0].as_row()["left_out_names"] == "1-Mar"
 
     def test_what_a_gene_map_must_be(self, tmp_path: Path) -> None:
         for text, message in (
@@ -162,7 +171,7 @@ class TestXena:
         found = read(xena(tmp_path, table=XENA.reindex(rows, fill_value=9.0)))
         assert found.values.columns.tolist() == read(xena(tmp_path)).values.columns.tolist()
         assert found.genes[0].as_row()["tallies"] == 2
-        assert "2 counts of reads without a gene left out" in str(found.genes[0].note())
+        assert "2 counts of reads without a gene left out" in found.notes[0]
         with pytest.raises(InputError, match=r"only\.tsv: names no gene"):
             read(
                 xena(

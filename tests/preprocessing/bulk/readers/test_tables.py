@@ -176,7 +176,6 @@ def test_missing_values_stay_missing(tmp_path: Path) -> None:
         ),
         ("id,A\np,True\nq,False\n", "column A, row p: 'True' is not a number"),
         ("id,A,B\np,1,inf\n", "column B, row p is infinite"),
-        ("id,A,\np,1,\n", "gene 2 has no name"),
         ("id,A,B\n,1,2\n", "row 2 has no id"),
         ("id,A\n", "holds no rows below a header"),
         ("", "holds no rows below a header"),
