@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.text import counted
 
 
 def resolve_device(name: str) -> torch.device:
@@ -17,8 +18,9 @@ def resolve_device(name: str) -> torch.device:
     Parameters
     ----------
     name
-        ``auto``, or a name of torch such as ``cpu``, ``cuda``, ``cuda:1`` or ``mps``. ``auto`` is
-        CUDA if there is a CUDA device, else MPS if there is one, else the CPU.
+        ``auto``, ``gpu``, or a name of torch such as ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        ``auto`` is CUDA if there is a CUDA device, else MPS if there is one, else the CPU. ``gpu``
+        is the same without the CPU.
 
     Returns
     -------
@@ -27,21 +29,36 @@ def resolve_device(name: str) -> torch.device:
     Raises
     ------
     InputError
-        If ``cuda`` or ``mps`` is not available on this machine.
+        If the name is none of these, or the device is not available on this machine.
 
     Examples
     --------
     >>> resolve_device("cpu")
     device(type='cpu')
     """
-    if name == "auto":
+    if name in ("auto", "gpu"):
         if torch.cuda.is_available():
             return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        if name == "gpu":
+            raise InputError("no GPU is available", fix="choose the device cpu")
+        return torch.device("cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (":" in name and not index.isdecimal()):
+        raise InputError(
+            f"no device is named {name!r}", fix="choose auto, cpu, gpu, cuda, cuda:0 or mps"
+        )
+    if kind == "cuda" and not torch.cuda.is_available():
         raise InputError("no CUDA device is available", fix="choose the device cpu")
-    if name == "mps" and not torch.backends.mps.is_available():
+    if kind == "mps" and not torch.backends.mps.is_available():
         raise InputError("no MPS device is available", fix="choose the device cpu")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if index and int(index) >= count:
+        raise InputError(
+            f"there is no device {name}: this machine has {counted(count, f'{kind} device')}",
+            fix=f"choose {kind}:0" if count == 1 else f"choose {kind}:0 to {kind}:{count - 1}",
+        )
     return torch.device(name)
 
 

@@ -26,9 +26,9 @@ class EncodeSettings:
     )
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
-        description="Device: auto (a GPU if there is one), cpu, mps, cuda, or one of several GPUs"
-        " such as cuda:1.",
+        pattern=r"^(auto|cpu|gpu|mps|cuda(:\d+)?)$",
+        description="Device: auto (a GPU if there is one), cpu, gpu, mps, cuda, or one of several"
+        " GPUs such as cuda:1.",
     )
     allow_other_size: bool = Field(
         False,

@@ -24,7 +24,8 @@ from tcgn_mil.io.hdf5 import open_hdf5, tile_spec
 from tcgn_mil.io.tile_files import read_tiles
 from tcgn_mil.preprocessing.interop.readers import TILE_LAYOUTS, LaidTiles
 from tcgn_mil.preprocessing.interop.readers.base import MPP_TOLERANCE, has_coords
-from tcgn_mil.text import preview
+from tcgn_mil.preprocessing.slides.readers import without_slide_suffix
+from tcgn_mil.text import composed, preview
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 from tcgn_mil.types.tiles import TileSet
 
@@ -99,7 +100,8 @@ def read_any_tiles(
         )
     laid = read_layout(path)
     slide_id = slide_id or Path(path).stem.removesuffix("_patches")
-    if laid.name_is_slide and laid.name not in ("", slide_id, file_name):
+    names = {"", *map(composed, (slide_id, file_name))}
+    if laid.name_is_slide and composed(without_slide_suffix(laid.name)) not in names:
         raise InputError(
             f"says it is of slide {laid.name!r}, not {slide_id!r}",
             path=path,

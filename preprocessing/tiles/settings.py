@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Raise the number when the rules for tissue or quality change. Tile files record it, so a resumed
 # run then tiles all slides of the cohort again, by the same rules.
-TISSUE_FINDER = "roughness-2"
+TISSUE_FINDER = "roughness-3"
 STAIN_SAMPLE = 48  # tiles of a slide that its stains are fitted on
 TISSUE_MPP = 8.0  # resolution at which tissue is looked for
 MIN_FOCUS, MAX_BLUR, MAX_PEN, MAX_FOLD = 0.3, 0.25, 0.25, 0.35
@@ -116,7 +116,7 @@ class TileSettings:
             If the slide is too coarse for the tiles.
         """
         try:
-            return TileSpec.for_slide(
+            spec = TileSpec.for_slide(
                 self.patch,
                 slide_mpp=slide.mpp,
                 level_downsamples=slide.level_downsamples,
@@ -124,6 +124,8 @@ class TileSettings:
             )
         except InputError as error:
             raise InputError(error.reason, path=slide.path, fix=error.fix) from error
+        x, y = slide.bounds_corner
+        return replace(spec, file_mpp=slide.file_mpp, bounds_x=x, bounds_y=y)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings that a tile file records beside its geometry."""

@@ -89,7 +89,11 @@ def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -
         spec = settings.for_slide(slide)
         thumbnail = slide.thumbnail(settings.tissue_mpp)
         glass = survey(thumbnail, settings.tissue_mpp)
-        tiles = replace(_select(entry, slide, spec, glass, settings), settings=settings.as_dict())
+        tiles = replace(
+            _select(entry, slide, spec, glass, settings),
+            settings=settings.as_dict(),
+            notes=slide.notes,
+        )
         if settings.stain is not None:
             tiles = replace(tiles, stain=_fit_stain(slide, tiles, settings.stain))
         base = _overlay_base(slide, thumbnail, settings.tissue_mpp)

@@ -12,26 +12,25 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.slides.readers.base import (
     Slide,
     choose_mpp,
-    mean_of_square_pixel,
     on_white,
 )
 from tcgn_mil.preprocessing.slides.readers.registry import SlideReader
+from tcgn_mil.preprocessing.slides.readers.tiff_tags import SUFFIXES as TIFF_SUFFIXES
+from tcgn_mil.preprocessing.slides.readers.tiff_tags import bits_of, first_page_um
 
-SUFFIXES = frozenset(
-    {
-        ".svs",
-        ".ndpi",
-        ".mrxs",
-        ".scn",
-        ".svslide",
-        ".bif",
-        ".czi",
-        ".vms",
-        ".vmu",
-        ".tif",
-        ".tiff",
-    }
-)
+SUFFIXES = TIFF_SUFFIXES | {
+    ".svs",
+    ".ndpi",
+    ".mrxs",
+    ".scn",
+    ".svslide",
+    ".bif",
+    ".czi",
+    ".vms",
+    ".vmu",
+}
+# OpenSlide's name for TIFF files of no scanner, of which it knows no more than their tags.
+_GENERIC = "generic-tiff"
 # Decoded blocks that OpenSlide keeps. Tiles are read row by row, and a row of tiles shares blocks
 # with the next one; this size keeps one row of blocks of a slide that is 130,000 pixels wide.
 CACHE_BYTES = 128 * 2**20
@@ -71,21 +70,37 @@ def open_scanned(path: Path, mpp: float | None, fallback_mpp: float | None) -> S
         handle = openslide.OpenSlide(path)
     except openslide.OpenSlideError as error:
         raise _damaged(path, error) from error
+    generic = handle.properties.get(openslide.PROPERTY_NAME_VENDOR) == _GENERIC
+    pixel_um = first_page_um(path) if generic else _stated_um(handle)
     try:
-        stated = _stated_mpp(handle, path)
-        return ScannedSlide(path, handle, choose_mpp(stated, mpp, fallback_mpp, path=path))
+        slide = ScannedSlide(path, handle, choose_mpp(pixel_um, mpp, fallback_mpp, path=path))
     except InputError:
         handle.close()
         raise
+    slide.pixel_um, slide.bounds_corner = pixel_um, _bounds_corner(handle)
+    slide.bits = bits_of(path) if generic else 8
+    return slide
 
 
-def _stated_mpp(handle: openslide.OpenSlide, path: Path) -> float | None:
-    names = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
+def _stated_um(handle: openslide.OpenSlide) -> tuple[float, float] | None:
     try:
-        x, y = (float(handle.properties[name]) for name in names)
+        return (
+            float(handle.properties[openslide.PROPERTY_NAME_MPP_X]),
+            float(handle.properties[openslide.PROPERTY_NAME_MPP_Y]),
+        )
     except (KeyError, ValueError):
         return None
-    return mean_of_square_pixel(x, y, path=path)
+
+
+def _bounds_corner(handle: openslide.OpenSlide) -> tuple[int, int]:
+    """Return the corner of the scanned area, which MIRAX, Leica and Ventana slides state."""
+    try:
+        return (
+            int(handle.properties[openslide.PROPERTY_NAME_BOUNDS_X]),
+            int(handle.properties[openslide.PROPERTY_NAME_BOUNDS_Y]),
+        )
+    except (KeyError, ValueError):
+        return 0, 0
 
 
 def _damaged(path: Path, error: openslide.OpenSlideError) -> InputError:
