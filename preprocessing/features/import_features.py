@@ -2,10 +2,10 @@
 
 The command is ``tcgn-mil import-features``. After the import, all later steps read one layout.
 Features are copied in blocks of rows. Their values do not change, except that 64 bits become 32.
-The encoder's identity becomes ``<layout>:<name>``, for example ``trident:uni[cls]``, so that a model
-refuses features of an encoder that it was not trained on. The vector of a slide, or of a patient
-who then stands for a slide, becomes a bag of one tile without a position, and its identity says so:
-``trident-slide:titan``.
+The encoder's identity becomes ``<layout>:<name>``, for example ``trident:uni[cls]``, so that a
+model refuses features of an encoder that it was not trained on. The vector of a slide, or of a
+patient who then stands for a slide, becomes a bag of one tile without a position, and its identity
+says so: ``trident-slide:titan``.
 """
 
 from __future__ import annotations

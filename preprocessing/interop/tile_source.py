@@ -155,7 +155,7 @@ def read_slide_tiles(folder: str | Path, entry: SlideEntry) -> TileSet:
 
 
 def read_centre_tile(
-    path: str | Path, patch: PatchSize, *, mpp: float | None = None
+    path: str | Path, patch: PatchSize, *, mpp: float | None = None, override_mpp: bool = False
 ) -> NDArray[np.uint8]:
     """Read the centre of an image at a given physical size.
 
@@ -167,6 +167,8 @@ def read_centre_tile(
         Size of the tile in pixels, and its resolution in µm per pixel.
     mpp
         µm per pixel of the image, if its file does not say.
+    override_mpp
+        Use `mpp` in spite of the file.
 
     Returns
     -------
@@ -178,7 +180,7 @@ def read_centre_tile(
         If the image cannot be read, has no known resolution, or is smaller than the tile.
     """
     path = Path(path)
-    with open_slide(path, mpp=mpp) as slide:
+    with open_slide(path, mpp=mpp, override_mpp=override_mpp) as slide:
         tiles = centre_tile(path.name, slide.size, slide.mpp, slide.level_downsamples, patch)
         ((pixels, _),) = iter_tiles(slide, tiles.coords, tiles.spec, 1)
     return pixels[0]
