@@ -24,12 +24,13 @@ FLAT_UM = 20.0  # standard deviation of the window in which flatness is measured
 # Standard deviation over mean of the density. Dense tissue has at least 0.084, and violet ink on
 # glass 0.005.
 FLATTEST_TISSUE = 0.075
-# Difference between the densities of the channels over their sum, which grey pixels do not exceed
-# even after JPEG. At least 97 % of the pixels of 35 H&E images do (TCGA, her2st, CMU).
-GREY_SPREAD = 0.1
 # The thin ink at the edge of a stroke mixes with the colour beneath, so it is not recognised. It is
 # covered by a margin of this width.
 EDGE_UM = 40.0
+# Channels of a grey pixel differ by no more than this, of 255, even after JPEG. Pen, borders and
+# bubbles of a scan with colours differ by more, so that no slide is grey for want of tissue.
+GREY_LEVELS = 3.5
+LEAST_COLOURED = 1e-4  # share of the pixels; a biopsy covers more of its slide
 
 
 class Ink(NamedTuple):
@@ -117,14 +118,15 @@ def is_grey(density: NDArray[np.float32]) -> bool:
     ----------
     density
         (H, W, 3) optical density of RGB.
+
+    Examples
+    --------
+    >>> is_grey(optical_density(np.full((9, 9, 3), 200, dtype=np.uint8)))
+    True
     """
-    total = density.sum(axis=2)
-    # Glass may be white and the border of a scan black in any slide, so neither is asked.
-    asked = (total > 0.3) & (total < 3.0)
-    if not asked.any():
-        return False
-    spread = (density.max(axis=2) - density.min(axis=2))[asked]
-    return float((spread > GREY_SPREAD * total[asked]).mean()) < 0.01
+    levels = 255 * 10**-density
+    coloured = np.ptp(levels, axis=2) > GREY_LEVELS
+    return float(coloured.mean()) < LEAST_COLOURED
 
 
 def _ink_without_colour(total: NDArray[np.float32], mpp: float) -> Ink:

@@ -26,7 +26,6 @@ from tcgn_mil.types.tile_geometry import TileSpec
 from tcgn_mil.types.tiles import VERDICTS, RejectedTiles, Stain, TileQuality, TileSet
 
 DARK = 100  # 8-bit value that most of the pixels of a slide on bright glass exceed
-GREY_LEVELS = 4  # difference between the channels of a grey pixel after JPEG
 
 
 def tile_path(out_dir: str | Path, slide_id: str) -> Path:
@@ -218,15 +217,14 @@ def _fit_stain(slide: Slide, tiles: TileSet, target: StainTarget) -> Stain:
 
 def _grey_note(thumbnail: NDArray[np.uint8], path: Path) -> tuple[str, ...]:
     """Return a note on a slide without colours; refuse a dark one, which shows fluorescence."""
-    dark = np.percentile(thumbnail, 90) < DARK
-    if dark and int(np.ptp(thumbnail, axis=2).max()) <= GREY_LEVELS:
+    if not is_grey(optical_density(thumbnail)):
+        return ()
+    if np.percentile(thumbnail, 90) < DARK:
         raise InputError(
             "is grey and dark, as images of fluorescence are; tissue is looked for on bright glass",
             path=path,
             fix="give the brightfield image of this section",
         )
-    if not is_grey(optical_density(thumbnail)):
-        return ()
     return ("its pixels are grey; encoders were trained on stained colours",)
 
 

@@ -178,8 +178,7 @@ def _check_finite(
         raise InputError(
             f"slide {info.slide_id}: {so_far}{bad.size} tiles have features that are not finite,"
             f" the first at {place}",
-            fix="compute the features again with 32-bit arithmetic (--precision 32-true of tcgn-mil"
-            " encode), and look at the slide at this position",
+            fix="encode the slide at 32 bits (--precision 32-true), and look at this position",
         )
 
 

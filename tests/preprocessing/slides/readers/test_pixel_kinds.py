@@ -61,7 +61,7 @@ def test_16_bits_of_which_white_is_unknown_are_refused(
     for name, metadata in (("a.tif", {}), ("b.ome.tif", {"metadata": {**META, "axes": "YXS"}})):
         tifffile.imwrite(tmp_path / name, dark, photometric="rgb", **layout, **CM, **metadata)
         entry = SlideEntry("a", "p", tmp_path / name)
-        with pytest.raises(InputError, match="16 bits.*white is not known"):
+        with pytest.raises(InputError, match=r"16 bits.*white is not known"):
             tile_slide(entry, TileSettings(), tmp_path / "tiles")
 
 
@@ -166,5 +166,5 @@ def test_three_grey_planes_are_colours_only_if_they_are_named_so(
 
     with open_slide(write("a.ome.tif", ["Red", "Green", "Blue"])) as slide:
         assert np.array_equal(slide.read(0, 0, 0, 300, 300), painted[0][:300, :300])
-    with pytest.raises(InputError, match="CYX .*planes of single channels.*RGB"):
+    with pytest.raises(InputError, match=r"CYX .*planes of single channels.*RGB"):
         open_slide(write("b.ome.tif", ["DAPI", "CD3", "CD8"]))

@@ -68,7 +68,7 @@ def test_a_wrong_file_is_overridden_and_this_is_recorded(
     (tmp_path / "s").mkdir()
     path = write(tmp_path / "s" / "a.tif", painted[0], 0.05, 0.06)  # truly 0.5
     (tmp_path / "t.csv").write_text(f"path,mpp,override_mpp\ns/{path.name},0.5,Yes\n")
-    with pytest.raises(InputError, match="not square.*--override-mpp"):
+    with pytest.raises(InputError, match=r"not square.*--override-mpp"):
         open_slide(path)
     for source, override in ((tmp_path / "s", True), (tmp_path / "t.csv", False)):
         entries = find_slides(source, mpp=0.5, override_mpp=override)
