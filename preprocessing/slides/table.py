@@ -11,7 +11,7 @@ from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.failures import LeftOut
 from tcgn_mil.io.tables.schema import read_table
 from tcgn_mil.preprocessing.schemas import SLIDES_TABLE, YES
-from tcgn_mil.preprocessing.slides.folder import existing_spelling, search_folder
+from tcgn_mil.preprocessing.slides.folder import NOWHERE, existing_spelling, search_folder
 from tcgn_mil.preprocessing.slides.readers import READERS, open_slide
 from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.tcga_barcodes import patient_of
@@ -165,6 +165,10 @@ def search_slides(
         entries = _read_table(source, given)
     elif (file := existing_spelling(source)).is_file():
         entries = [_entry(file, replace(_NOTHING, mpp=mpp, override_mpp=override_mpp))]
+    elif source.is_symlink():
+        raise InputError(
+            NOWHERE, path=source, fix="mount the disk that it leads to, or make the link again"
+        )
     else:
         raise InputError("no such slide, folder or table", path=source, fix="check the path")
     for entry in entries:
@@ -202,7 +206,7 @@ def _entries_of(paths: list[Path], given: SlideEntry) -> list[SlideEntry]:
 
 
 def _stem(path: Path) -> str:
-    return path.stem.removesuffix(".ome")
+    return path.stem[:-4] if path.stem.lower().endswith(".ome") else path.stem
 
 
 def _entry(path: Path, given: SlideEntry) -> SlideEntry:

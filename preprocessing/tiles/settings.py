@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Raise the number when the rules for tissue or quality change. Tile files record it, so a resumed
 # run then tiles all slides of the cohort again, by the same rules.
-TISSUE_FINDER = "roughness-3"
+TISSUE_FINDER = "roughness-2"
 STAIN_SAMPLE = 48  # tiles of a slide that its stains are fitted on
 TISSUE_MPP = 8.0  # resolution at which tissue is looked for
 MIN_FOCUS, MAX_BLUR, MAX_PEN, MAX_FOLD = 0.3, 0.25, 0.25, 0.35

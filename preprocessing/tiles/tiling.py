@@ -25,7 +25,9 @@ from tcgn_mil.text import content_hash
 from tcgn_mil.types.tile_geometry import TileSpec
 from tcgn_mil.types.tiles import VERDICTS, RejectedTiles, Stain, TileQuality, TileSet
 
-DARK = 100  # 8-bit value that most of the pixels of a slide on bright glass exceed
+# 8-bit value that three quarters of the pixels of a slide exceed, as glass and tissue do in
+# brightfield.
+DARK = 30
 
 
 def tile_path(out_dir: str | Path, slide_id: str) -> Path:
@@ -219,7 +221,7 @@ def _grey_note(thumbnail: NDArray[np.uint8], path: Path) -> tuple[str, ...]:
     """Return a note on a slide without colours; refuse a dark one, which shows fluorescence."""
     if not is_grey(optical_density(thumbnail)):
         return ()
-    if np.percentile(thumbnail, 90) < DARK:
+    if np.percentile(thumbnail, 25) < DARK:
         raise InputError(
             "is grey and dark, as images of fluorescence are; tissue is looked for on bright glass",
             path=path,

@@ -10,12 +10,15 @@ that its encoder is named ``tensor-slide:<name>``.
 
 from __future__ import annotations
 
+import codecs
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +43,7 @@ from tcgn_mil.text import preview
 
 SUFFIXES = (".pt",)
 
+_TERMINAL = re.compile("\x1b\\[[0-9;]*m")  # torch writes its messages in bold
 # Exceptions that torch.load raises for damaged files.
 _UNREADABLE = (
     RuntimeError,
@@ -96,11 +100,12 @@ def _read_tensors(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         )
     try:
         # weights_only: a pickle may run any code when it is loaded, and this file is foreign.
-        tensor = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        with torch.serialization.safe_globals(_numpy_globals()):
+            tensor = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
     except _UNREADABLE as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+        reason = _TERMINAL.sub("", str(error) or type(error).__name__).splitlines()[0][:120]
         raise InputError(
             f"cannot be read as a tensor ({reason})",
             path=path,
@@ -125,10 +130,25 @@ def _read_tensors(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     return features, coords
 
 
+def _numpy_globals() -> list[Any]:
+    """Return what a pickled array of numbers is made of, under its old and its new names.
+
+    None of these runs code of the file.
+    """
+    rebuild = np.zeros(0).__reduce__()[0]
+    kinds = [
+        type(np.dtype(code)) for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u4", "u8")
+    ]
+    old_names = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+    return [*old_names, (codecs.encode, "_codecs.encode"), np.ndarray, np.dtype, *kinds]
+
+
 def _as_array(tensor: object, path: Path) -> np.ndarray:
     """Return a tensor as an array; bfloat16, which NumPy does not have, becomes float32."""
     import torch
 
+    if isinstance(tensor, np.ndarray):
+        return tensor
     if (
         not isinstance(tensor, torch.Tensor)
         or tensor.layout != torch.strided

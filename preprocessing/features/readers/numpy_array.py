@@ -77,7 +77,8 @@ def _load(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
         return loaded, None
     with loaded:
         names = list(loaded.files)
-        feature_name = next((name for name in FEATURE_NAMES if name in names), None)
+        only = names[0] if len(names) == 1 and names[0].startswith("arr_") else None
+        feature_name = next((name for name in FEATURE_NAMES if name in names), only)
         if feature_name is None:
             raise InputError(
                 f"has no array features; it holds {preview(names)}",

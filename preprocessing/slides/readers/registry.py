@@ -49,6 +49,7 @@ class SlideReader:
     list_slides: Callable[[Sequence[Path]], list[SlideFile]] | None = None
 
 
+_OME = ".ome"  # OME-TIFF has two suffixes: S1.ome.tif
 READERS: dict[str, SlideReader] = {}
 """Name -> reader. The reader that was registered last is asked first."""
 
@@ -110,7 +111,10 @@ def without_slide_suffix(name: str) -> str:
     ('S1', 'TCGA-AA-0001.v2')
     """
     suffix = Path(name).suffix.lower()
-    return name[: -len(suffix)].removesuffix(".ome") if suffix in slide_suffixes() else name
+    if suffix not in slide_suffixes():
+        return name
+    stem = name[: -len(suffix)]
+    return stem[: -len(_OME)] if stem.lower().endswith(_OME) else stem
 
 
 def open_slide(

@@ -76,6 +76,7 @@ def test_hdf5_files(
         torch.from_numpy(VALUES)[None],
         torch.from_numpy(VALUES).double(),
         {"features": torch.from_numpy(VALUES), "coords": torch.from_numpy(COORDS)},
+        {"features": VALUES, "coords": COORDS.astype(float)},
         {"feats": torch.from_numpy(VALUES), "coords": torch.from_numpy(COORDS).double()},
     ],
 )
