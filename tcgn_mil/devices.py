@@ -18,9 +18,8 @@ def resolve_device(name: str) -> torch.device:
     Parameters
     ----------
     name
-        ``auto``, ``gpu``, or a name of torch such as ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        ``auto`` is CUDA if there is a CUDA device, else MPS if there is one, else the CPU. ``gpu``
-        is the same without the CPU.
+        ``auto``, or a name of torch such as ``cpu``, ``cuda``, ``cuda:1`` or ``mps``. ``auto`` is
+        CUDA if there is a CUDA device, else MPS if there is one, else the CPU.
 
     Returns
     -------
@@ -36,18 +35,14 @@ def resolve_device(name: str) -> torch.device:
     >>> resolve_device("cpu")
     device(type='cpu')
     """
-    if name in ("auto", "gpu"):
+    if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
-        if torch.backends.mps.is_available():
-            return torch.device("mps")
-        if name == "gpu":
-            raise InputError("no GPU is available", fix="choose the device cpu")
-        return torch.device("cpu")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (":" in name and not index.isdecimal()):
         raise InputError(
-            f"no device is named {name!r}", fix="choose auto, cpu, gpu, cuda, cuda:0 or mps"
+            f"no device is named {name!r}", fix="choose auto, cpu, cuda, cuda:0 or mps"
         )
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError("no CUDA device is available", fix="choose the device cpu")

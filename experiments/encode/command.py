@@ -64,6 +64,6 @@ def encode(
     source = TileSource.from_slides(
         slides, tiles=tiles, mpp=mpp, override_mpp=override_mpp, recursive=recursive
     )
-    report_left_out(source.left_out, out)
     done, failures = encode_cohort(sorted(source.entries), source, settings, out)
+    report_left_out(source.left_out, out)
     finish_cohort(len(done), failures, out, what="encoded")

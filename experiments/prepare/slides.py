@@ -21,7 +21,7 @@ from tcgn_mil.experiments.command_line.options import (
     config_option,
 )
 from tcgn_mil.experiments.prepare.encoders import tiles_of
-from tcgn_mil.io.failures import Failure
+from tcgn_mil.io.failures import Failure, LeftOut
 from tcgn_mil.io.geojson import BOUNDS, read_record
 from tcgn_mil.preprocessing.features.settings import ImportSettings, TableSettings
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
@@ -96,8 +96,8 @@ def tile(
         stain=None if stain is None else stain_target(stain, stain_reference),
         **{name: value for name, value in limits.items() if value is not None},
     )
-    report_left_out(found.left_out, out)
     done, failures = tile_cohort(found.entries, settings, out, workers=workers)
+    report_left_out(found.left_out, out)
     for note in slide_notes(done, out):
         typer.echo(note, err=True)
     sheet = write_contact_sheet(out, failures)
@@ -152,12 +152,13 @@ def export_tiles(
     from tcgn_mil.preprocessing.interop.tile_writers import export_cohort
     from tcgn_mil.preprocessing.slides.table import search_slides
 
-    entries = None
+    entries, left_out = None, list[LeftOut]()
     if slides is not None:
-        found = search_slides(slides, mpp=mpp, override_mpp=override_mpp, recursive=recursive)
-        entries = found.entries
-        report_left_out(found.left_out, out)
+        entries, left_out = search_slides(
+            slides, mpp=mpp, override_mpp=override_mpp, recursive=recursive
+        )
     done, failures = export_cohort(tiles, layout, out, entries, origin=origin)
+    report_left_out(left_out, out)
     if layout == "geojson":
         _name_moved(done, out)
     finish_cohort(len(done), failures, out, what="exported")

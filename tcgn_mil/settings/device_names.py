@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-DEVICE_NAMES = r"^(auto|cpu|gpu|mps|cuda(:\d+)?)$"
+DEVICE_NAMES = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 DEVICE_HELP = (
-    "Device: auto (a GPU if there is one), cpu, gpu, mps, cuda, or one of several GPUs such as"
-    " cuda:1."
+    "Device: auto (a GPU if there is one), cpu, mps, cuda, or one of several GPUs such as cuda:1."
 )
