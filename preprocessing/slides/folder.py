@@ -18,6 +18,7 @@ NOWHERE = "is a link that leads nowhere"
 OTHER_KIND = "has the suffix of no slide format"
 # `tcgn-mil tile` writes this file. The pictures beside it are no slides.
 _OWN_FOLDER = "tile_summary.csv"
+_STORE = ".zarr"
 _WITH_COMPANIONS = ".mrxs"  # a MIRAX slide keeps its pixels in a folder of its own name
 
 
@@ -105,8 +106,13 @@ def _files(folder: Path) -> Iterator[Path]:
             continue
         entered.add(real)
         companions = {Path(name).stem for name in names if name.lower().endswith(_WITH_COMPANIONS)}
+        # A Zarr store is a folder of many files, and one item that no reader takes.
+        stores = [name for name in folders if name.lower().endswith(_STORE)]
+        yield from (Path(root, name) for name in sorted(stores))
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and name not in companions
+            name
+            for name in folders
+            if not name.startswith(".") and name not in companions and name not in stores
         )
         yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
 
