@@ -27,7 +27,7 @@ from tcgn_mil.types.tiles import VERDICTS, RejectedTiles, Stain, TileQuality, Ti
 
 # 8-bit value that three quarters of the pixels of a slide exceed, as glass and tissue do in
 # brightfield.
-DARK = 30
+DARK = 60
 
 
 def tile_path(out_dir: str | Path, slide_id: str) -> Path:
