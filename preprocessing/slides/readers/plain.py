@@ -20,6 +20,7 @@ from tcgn_mil.preprocessing.slides.readers.base import (
     choose_mpp,
 )
 from tcgn_mil.preprocessing.slides.readers.registry import SlideReader
+from tcgn_mil.preprocessing.slides.readers.tiff_tags import is_tiff
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 # Decoding an image of this size takes about 3 GB. Larger images should be pyramids.
@@ -116,6 +117,12 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except InputError:
         raise
     except UnidentifiedImageError as error:
+        if is_tiff(path):
+            raise InputError(
+                "is a TIFF that is damaged, or in a form that is not read, such as JPEG 2000",
+                path=path,
+                fix="convert it to a tiled TIFF of 8-bit RGB with the compression JPEG or deflate",
+            ) from error
         raise InputError(
             "is not an image (PNG, JPEG or TIFF)", path=path, fix=_WHOLE_FILE_FIX
         ) from error

@@ -9,6 +9,7 @@ from tcgn_mil.preprocessing.slides.readers.plain import PlainSlide
 from tcgn_mil.preprocessing.slides.readers.registry import SlideReader
 from tcgn_mil.preprocessing.slides.readers.tiff_tags import (
     SUFFIXES,
+    check_samples,
     first_page_um,
     is_tiff,
     page_count,
@@ -17,6 +18,7 @@ from tcgn_mil.preprocessing.slides.readers.tiff_tags import (
 
 def open_plain_tiff(path: Path, mpp: float | None, fallback_mpp: float | None) -> PlainSlide:
     """Open a TIFF as one image; see :class:`~.registry.SlideReader` for the arguments."""
+    check_samples(path)
     pixel_um = first_page_um(path)
     slide = PlainSlide(path, choose_mpp(pixel_um, mpp, fallback_mpp, path=path))
     slide.pixel_um = pixel_um

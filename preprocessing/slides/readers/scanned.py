@@ -16,7 +16,12 @@ from tcgn_mil.preprocessing.slides.readers.base import (
 )
 from tcgn_mil.preprocessing.slides.readers.registry import SlideReader
 from tcgn_mil.preprocessing.slides.readers.tiff_tags import SUFFIXES as TIFF_SUFFIXES
-from tcgn_mil.preprocessing.slides.readers.tiff_tags import bits_of, first_page_um
+from tcgn_mil.preprocessing.slides.readers.tiff_tags import (
+    bits_of,
+    check_samples,
+    first_page_um,
+    is_tiff,
+)
 
 SUFFIXES = TIFF_SUFFIXES | {
     ".svs",
@@ -66,6 +71,8 @@ def is_scanned(path: Path) -> bool:
 
 def open_scanned(path: Path, mpp: float | None, fallback_mpp: float | None) -> ScannedSlide:
     """Open a slide with OpenSlide; see :class:`~.registry.SlideReader` for the arguments."""
+    if is_tiff(path):
+        check_samples(path)
     try:
         handle = openslide.OpenSlide(path)
     except openslide.OpenSlideError as error:
@@ -104,6 +111,12 @@ def _bounds_corner(handle: openslide.OpenSlide) -> tuple[int, int]:
 
 
 def _damaged(path: Path, error: openslide.OpenSlideError) -> InputError:
+    if "nsupported" in str(error):
+        return InputError(
+            f"is in a form that OpenSlide does not read: {str(error).splitlines()[0][:200]!r}",
+            path=path,
+            fix="convert it to a tiled TIFF of 8-bit RGB with the compression JPEG or deflate",
+        )
     return InputError(
         f"is damaged: OpenSlide says {str(error).splitlines()[0][:200]!r}",
         path=path,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import tifffile
 
+from tcgn_mil.errors import InputError
+
 SUFFIXES = frozenset({".tif", ".tiff", ".btf", ".tf2", ".tf8"})
 # Byte order, then 42 for a TIFF or 43 for a BigTIFF.
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -68,6 +70,31 @@ def bits_of(path: Path) -> int:
             return int(file.pages.first.bitspersample)
     except DAMAGED:
         return 8
+
+
+def check_samples(path: Path) -> None:
+    """Check that the pixels of a file are grey, RGB or either with transparency.
+
+    Libraries take a fifth sample, as multispectral images have it, for transparency, or drop it.
+
+    Raises
+    ------
+    InputError
+        If a pixel of the first page has more than four samples, or samples of more than 16 bits.
+    """
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            samples, bits = int(page.samplesperpixel), int(page.bitspersample)
+    except DAMAGED:
+        return  # the reader says what is wrong
+    if samples > 4 or bits > 16:
+        raise InputError(
+            f"has {samples} samples of {bits} bits per pixel, which is not grey or RGB of 8 or 16"
+            " bits",
+            path=path,
+            fix="convert it to 8-bit RGB",
+        )
 
 
 def _number(page: tifffile.TiffPage, name: str) -> float:

@@ -168,3 +168,22 @@ def test_three_grey_planes_are_colours_only_if_they_are_named_so(
         assert np.array_equal(slide.read(0, 0, 0, 300, 300), painted[0][:300, :300])
     with pytest.raises(InputError, match=r"CYX .*planes of single channels.*RGB"):
         open_slide(write("b.ome.tif", ["DAPI", "CD3", "CD8"]))
+
+
+@LAYOUTS
+def test_pixels_that_are_neither_grey_nor_rgb_are_refused(
+    tmp_path: Path, painted: tuple, layout: dict
+) -> None:
+    image = painted[0][:600, :600]
+    five = np.dstack([image, image[..., :2]])
+    tifffile.imwrite(tmp_path / "a.tif", five, photometric="rgb", **layout, **CM)
+    with pytest.raises(InputError, match="5 samples of 8 bits"):
+        open_slide(tmp_path / "a.tif")
+    deep = image.astype(np.uint32)
+    tifffile.imwrite(tmp_path / "b.tif", deep, photometric="rgb", **layout, **CM)
+    with pytest.raises(InputError, match="3 samples of 32 bits"):
+        open_slide(tmp_path / "b.tif")
+    form = {**layout, "compression": "jpeg2000"}
+    tifffile.imwrite(tmp_path / "c.tif", image, photometric="rgb", **form, **CM)
+    with pytest.raises(InputError, match=r"in a form that .*convert it to a tiled TIFF"):
+        open_slide(tmp_path / "c.tif")
