@@ -11,6 +11,7 @@ from tcgn_mil.preprocessing.slides.readers.tiff_tags import (
     SUFFIXES,
     check_samples,
     first_page_um,
+    has_unstated_sample,
     is_tiff,
     page_count,
 )
@@ -22,9 +23,11 @@ def open_plain_tiff(path: Path, mpp: float | None, fallback_mpp: float | None) -
     pixel_um = first_page_um(path)
     slide = PlainSlide(path, choose_mpp(pixel_um, mpp, fallback_mpp, path=path))
     slide.pixel_um = pixel_um
+    if has_unstated_sample(path):
+        slide.notes = ("the last sample of its pixels is of no stated kind and is not read",)
     if (pages := page_count(path)) > 1:
         width, height = slide.size
-        slide.notes = (f"of {pages} pages in the file, the first ({width} x {height} px) is read",)
+        slide.notes += (f"of {pages} pages in the file, the first ({width} x {height} px) is read",)
     return slide
 
 

@@ -20,6 +20,7 @@ from tcgn_mil.preprocessing.slides.readers.tiff_tags import (
     bits_of,
     check_samples,
     first_page_um,
+    has_unstated_sample,
     is_tiff,
 )
 
@@ -65,8 +66,12 @@ class ScannedSlide(Slide):
 
 
 def is_scanned(path: Path) -> bool:
-    """Return whether OpenSlide recognises the file. The suffix does not matter."""
-    return openslide.OpenSlide.detect_format(path) is not None
+    """Return whether OpenSlide recognises the file and reads its pixels as they are meant.
+
+    The suffix does not matter.
+    """
+    vendor = openslide.OpenSlide.detect_format(path)
+    return vendor is not None and not (vendor == _GENERIC and has_unstated_sample(path))
 
 
 def open_scanned(path: Path, mpp: float | None, fallback_mpp: float | None) -> ScannedSlide:

@@ -13,7 +13,15 @@ SUFFIXES = frozenset({".tif", ".tiff", ".btf", ".tf2", ".tf8"})
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch, centimetre; 1 means no unit
 # Exceptions of tifffile for damaged files.
-DAMAGED = (OSError, ValueError, KeyError, IndexError, RuntimeError, tifffile.TiffFileError)
+DAMAGED = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    RuntimeError,
+    tifffile.TiffFileError,
+)
 
 
 def is_tiff(path: Path) -> bool:
@@ -95,6 +103,20 @@ def check_samples(path: Path) -> None:
             path=path,
             fix="convert it to 8-bit RGB",
         )
+
+
+def has_unstated_sample(path: Path) -> bool:
+    """Return whether the last sample of a pixel is of no stated kind.
+
+    Photoshop stores masks and spot colours so. libtiff, by which OpenSlide reads, takes such a
+    sample for transparency, which would hide what lies outside a mask.
+    """
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            return int(page.samplesperpixel) in (2, 4) and 0 in map(int, page.extrasamples)
+    except DAMAGED:
+        return False
 
 
 def _number(page: tifffile.TiffPage, name: str) -> float:
