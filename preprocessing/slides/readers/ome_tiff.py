@@ -93,6 +93,7 @@ class OmeSlide(Slide):
         index = self._choose_image()
         series, image = self._file.series[index], self._images[index]
         self._axes, self.bits = series.axes, 8 * series.dtype.itemsize
+        self._unstated = 0 in map(int, series.keyframe.extrasamples)
         self._levels = [
             zarr.open_array(series.aszarr(level=number), mode="r")
             for number in range(len(series.levels))
@@ -101,6 +102,8 @@ class OmeSlide(Slide):
         self.level_sizes = tuple(
             (int(array.shape[column]), int(array.shape[row])) for array in self._levels
         )
+        if self._unstated:
+            self.notes += ("the last sample of its pixels is of no stated kind and is not read",)
         tags = pixel_um(series.keyframe)
         self.pixel_um = image.pixel_um or tags
         if tags and self.pixel_um and not _alike(tags, self.pixel_um):
@@ -165,7 +168,9 @@ class OmeSlide(Slide):
         eight = region if self.bits == 8 else (region >> 8).astype(np.uint8)
         if eight.ndim == 2:
             return np.repeat(eight[..., None], 3, axis=2)
-        return on_white(np.ascontiguousarray(eight)) if eight.shape[2] == 4 else eight
+        if eight.shape[2] == 3 or self._unstated:
+            return eight[..., :3]
+        return on_white(np.ascontiguousarray(eight))
 
     def close(self) -> None:
         self._file.close()

@@ -191,16 +191,20 @@ def test_pixels_that_are_neither_grey_nor_rgb_are_refused(
 
 @LAYOUTS
 @pytest.mark.parametrize("fourth", [0, 255])
+@pytest.mark.parametrize("end", [".tif", ".ome.tif"])
 def test_a_fourth_sample_is_transparency_only_if_the_file_says_so(
-    tmp_path: Path, painted: tuple, layout: dict, fourth: int
+    tmp_path: Path, painted: tuple, layout: dict, fourth: int, end: str
 ) -> None:
     image = painted[0]
     four = np.dstack([image, np.full(image.shape[:2], fourth, np.uint8)])
     kind: dict[str, Any] = {"photometric": "rgb", **layout, **CM}
-    tifffile.imwrite(tmp_path / "mask.tif", four, extrasamples=["unspecified"], **kind)
-    assert np.array_equal(centre(tmp_path / "mask.tif"), image[700:900, 900:1200])
-    with open_slide(tmp_path / "mask.tif") as slide:
+    if end == ".ome.tif":
+        kind["metadata"] = {**META, "axes": "YXS"}
+    mask, alpha = tmp_path / f"mask{end}", tmp_path / f"alpha{end}"
+    tifffile.imwrite(mask, four, extrasamples=["unspecified"], **kind)
+    assert np.array_equal(centre(mask), image[700:900, 900:1200])
+    with open_slide(mask) as slide:
         assert "of no stated kind and is not read" in slide.notes[0]
-    tifffile.imwrite(tmp_path / "alpha.tif", four, extrasamples=["unassalpha"], **kind)
-    seen = centre(tmp_path / "alpha.tif")
+    tifffile.imwrite(alpha, four, extrasamples=["unassalpha"], **kind)
+    seen = centre(alpha)
     assert np.array_equal(seen, image[700:900, 900:1200] if fourth else np.full_like(seen, 255))
