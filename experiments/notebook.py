@@ -25,6 +25,7 @@ def tile_slide(
     *,
     settings: TileSettings | None = None,
     mpp: float | None = None,
+    override_mpp: bool = False,
 ) -> TileSet:
     """Find the tissue of one slide and lay tiles on it, as ``tcgn-mil tile`` does.
 
@@ -38,6 +39,8 @@ def tile_slide(
         Size of the tiles and rules for keeping them; the default is the field of TCGN.
     mpp
         µm per pixel of level 0, if the file does not state it.
+    override_mpp
+        Use `mpp` in spite of the file.
 
     Returns
     -------
@@ -49,7 +52,7 @@ def tile_slide(
     InputError
         If the slide cannot be read, has no known resolution, or shows no tissue.
     """
-    entry = _only_entry(slide, mpp)
+    entry = _only_entry(slide, mpp, override_mpp=override_mpp)
     return tiling.tile_slide(entry, settings or TileSettings(), out_dir)
 
 
@@ -109,8 +112,8 @@ def encode_slide(
     )
 
 
-def _only_entry(slide: str | Path, mpp: float | None) -> SlideEntry:
-    entries = find_slides(slide, mpp=mpp)
+def _only_entry(slide: str | Path, mpp: float | None, *, override_mpp: bool = False) -> SlideEntry:
+    entries = find_slides(slide, mpp=mpp, override_mpp=override_mpp)
     if len(entries) != 1:
         raise InputError(
             f"holds {len(entries)} slides, not one", path=slide, fix="give the file of one slide"

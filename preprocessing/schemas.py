@@ -35,6 +35,12 @@ def _is_resolution(cells: pd.Series) -> pd.Series:
     return (cells == "") | pd.to_numeric(cells, errors="coerce").between(*MPP_RANGE)
 
 
+def _is_yes_or_no(cells: pd.Series) -> pd.Series:
+    return cells.str.strip().str.lower().isin(["", *YES, *NO])
+
+
+YES, NO = ("yes", "true", "1"), ("no", "false", "0")
+YES_OR_NO = CellRule(_is_yes_or_no, "is neither yes nor no", "write yes or no, or empty the cell")
 FILLED = CellRule(_is_filled, "is blank")
 # Names become names of files, so they must not lead to another folder.
 PLAIN_NAME = CellRule(_is_plain_name, "is not a plain file name")
@@ -77,9 +83,16 @@ SAMPLE_SHEET = TableSchema(
 SLIDES_TABLE = TableSchema(
     "slides table",
     {"path": (FILLED, INSIDE)},
-    optional={"slide_id": (), "patient_id": (), "mpp": (RESOLUTION,), "site": (), "donor": ()},
+    optional={
+        "slide_id": (),
+        "patient_id": (),
+        "mpp": (RESOLUTION,),
+        "override_mpp": (YES_OR_NO,),
+        "site": (),
+        "donor": (),
+    },
     fix="give one row per slide, with the column path and, where known, slide_id, patient_id, mpp,"
-    " site and donor",
+    " override_mpp, site and donor",
 )
 SECTIONS_TABLE = TableSchema(
     "table of sections",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.text import counted
 
 
 def resolve_device(name: str) -> torch.device:
@@ -27,7 +28,7 @@ def resolve_device(name: str) -> torch.device:
     Raises
     ------
     InputError
-        If ``cuda`` or ``mps`` is not available on this machine.
+        If the name is none of these, or the device is not available on this machine.
 
     Examples
     --------
@@ -38,10 +39,21 @@ def resolve_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (":" in name and not index.isdecimal()):
+        raise InputError(
+            f"no device is named {name!r}", fix="choose auto, cpu, cuda, cuda:0 or mps"
+        )
+    if kind == "cuda" and not torch.cuda.is_available():
         raise InputError("no CUDA device is available", fix="choose the device cpu")
-    if name == "mps" and not torch.backends.mps.is_available():
+    if kind == "mps" and not torch.backends.mps.is_available():
         raise InputError("no MPS device is available", fix="choose the device cpu")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if index and int(index) >= count:
+        raise InputError(
+            f"there is no device {name}: this machine has {counted(count, f'{kind} device')}",
+            fix=f"choose {kind}:0" if count == 1 else f"choose {kind}:0 to {kind}:{count - 1}",
+        )
     return torch.device(name)
 
 

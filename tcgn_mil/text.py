@@ -1,9 +1,10 @@
-"""Small functions for names: hash them, find repeated ones, and shorten a list for a message."""
+"""Small functions for names: hash them, find repeated ones, spell them alike, list them briefly."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -82,3 +83,17 @@ def preview(names: Sequence[str], *, most: int = 5) -> str:
 def counted(count: int, what: str) -> str:
     """Return a number and a noun, in the plural unless the number is 1."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def composed(name: str) -> str:
+    """Return a name in Unicode's composed form (NFC), in which two spellings of it are equal.
+
+    A Mac writes ``ü`` in names of files as ``u`` and a combining mark, and a spreadsheet writes one
+    character.
+
+    Examples
+    --------
+    >>> composed("u\\u0308ber") == "\\u00fcber"
+    True
+    """
+    return unicodedata.normalize("NFC", name)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import typer
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.failures import Failure
+from tcgn_mil.io.failures import Failure, LeftOut, describe_left_out, write_left_out
 from tcgn_mil.text import counted, preview
 
 ConfigT = TypeVar("ConfigT")
@@ -96,6 +96,13 @@ def warn_of_leakage(summary: Mapping[str, Any]) -> None:
     """Warn on standard error if patients of the test part were also trained on."""
     if leaked := summary["patient_leakage"]:
         typer.echo(f"patient leakage: {preview(leaked)} tested on and also trained on", err=True)
+
+
+def report_left_out(left_out: Sequence[LeftOut], out: Path) -> None:
+    """Count on standard error what was left out, and list it in ``<out>/left_out.csv``."""
+    for sentence in describe_left_out(left_out):
+        typer.echo(sentence, err=True)
+    write_left_out(out, left_out)
 
 
 def finish_cohort(

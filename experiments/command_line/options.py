@@ -120,8 +120,25 @@ SlideMpp = Annotated[
     float | None,
     typer.Option(
         "--mpp",
-        help="µm per pixel of level 0, for slides that do not state it.",
+        help="µm per pixel of level 0, for slides that do not state it. A slide that states another"
+        " is refused.",
         show_default=False,
+    ),
+]
+OverrideMpp = Annotated[
+    bool,
+    typer.Option(
+        "--override-mpp",
+        help="Use --mpp, or the column mpp of the slides table, in spite of the slides' files. Both"
+        " values are recorded.",
+    ),
+]
+Recursive = Annotated[
+    bool,
+    typer.Option(
+        "--recursive",
+        help="Take the slides in all folders below, too. They are also taken where the folder"
+        " itself has none.",
     ),
 ]
 

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from tcgn_mil.experiments.command_line.console import finish_cohort, resolve
+from tcgn_mil.experiments.command_line.console import finish_cohort, report_left_out, resolve
 from tcgn_mil.experiments.command_line.options import (
     EncoderArgument,
     EncoderModel,
     EncoderPooling,
     Out,
+    OverrideMpp,
     Pretrained,
+    Recursive,
     SlideMpp,
     Slides,
     Untrained,
@@ -34,6 +36,8 @@ def encode(
     encoder: Annotated[str | None, config_option(EncodeSettings, "encoder")] = None,
     out: Out = Path("features"),
     mpp: SlideMpp = None,
+    override_mpp: OverrideMpp = False,
+    recursive: Recursive = False,
     batch_size: Annotated[int | None, config_option(EncodeSettings, "batch_size")] = None,
     precision: Annotated[str | None, config_option(EncodeSettings, "precision")] = None,
     device: Annotated[str | None, config_option(EncodeSettings, "device")] = None,
@@ -57,6 +61,9 @@ def encode(
         "allow_other_size": allow_other_size,
     }
     settings = resolve(EncodeSettings, given)
-    source = TileSource.from_slides(slides, tiles=tiles, mpp=mpp)
+    source = TileSource.from_slides(
+        slides, tiles=tiles, mpp=mpp, override_mpp=override_mpp, recursive=recursive
+    )
     done, failures = encode_cohort(sorted(source.entries), source, settings, out)
+    report_left_out(source.left_out, out)
     finish_cohort(len(done), failures, out, what="encoded")

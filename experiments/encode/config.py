@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from tcgn_mil.config import config_class
+from tcgn_mil.settings.device_names import DEVICE_HELP, DEVICE_NAMES
 from tcgn_mil.settings.encoder import ENCODER_FORMS, EncoderOptions
 
 
@@ -26,9 +27,8 @@ class EncodeSettings:
     )
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
-        description="Device: auto (a GPU if there is one), cpu, mps, cuda, or one of several GPUs"
-        " such as cuda:1.",
+        pattern=DEVICE_NAMES,
+        description=DEVICE_HELP,
     )
     allow_other_size: bool = Field(
         False,

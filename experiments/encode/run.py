@@ -24,11 +24,8 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encode.config import EncodeSettings
 from tcgn_mil.inference.tile_encoder import AUTO, TileEncoder, encode_tiles, open_encoder
 from tcgn_mil.io.atomic import safe_file_name
-from tcgn_mil.io.failures import Failure, write_failures
-from tcgn_mil.io.feature_files import (
-    read_feature_info,
-    write_features,
-)
+from tcgn_mil.io.failures import Failure, unexpected, write_failures
+from tcgn_mil.io.feature_files import read_feature_info, write_features
 from tcgn_mil.io.hdf5 import check_pixels, read_provenance
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.types.tile_pixels import TileBatches
@@ -100,8 +97,8 @@ def encode_cohort(
             if not _is_current(path, tiles, encoder, made_by):
                 _write_slide(path, tiles, source, encoder, settings, device, made_by)
             done.append(slide)
-        except InputError as error:
-            failures.append(Failure(slide, "encode", error.reason, error.fix or ""))
+        except Exception as error:  # whatever one slide does costs its own row only
+            failures.append(unexpected(error, slide, "encode"))
     write_failures(out_dir, failures)
     return done, failures
 

@@ -35,7 +35,16 @@ class ExplainConfig:
         None, description="Explain the centre of this image, whose resolution is given by --mpp."
     )
     mpp: float | None = Field(
-        None, description="µm per pixel of the image, or of slides that do not state it."
+        None,
+        description="µm per pixel of the image, or of slides that do not state it. A file that"
+        " states another is refused.",
+    )
+    override_mpp: bool = Field(
+        False,
+        description="Use mpp, or the column mpp of the slides table, in spite of the files.",
+    )
+    recursive: bool = Field(
+        False, description="Take the slides in all folders below a folder of slides, too."
     )
     slide_model: str | None = Field(
         None,

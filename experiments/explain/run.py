@@ -121,7 +121,7 @@ def _sources(config: ExplainConfig) -> dict[str, Callable[[], ImagesOfSource]]:
     model = spot_model(config.encoder, config.genes)
     if config.image is not None:
         name = safe_file_name(Path(config.image).stem, what="image name")
-        return {name: partial(_centre_of_image, name, config.image, config.mpp, model)}
+        return {name: partial(_centre_of_image, name, config, model)}
     assert config.spots is not None
     relations = section_relations(config.encoder)
     return {
@@ -140,7 +140,13 @@ def _sources(config: ExplainConfig) -> dict[str, Callable[[], ImagesOfSource]]:
 def _slides(config: ExplainConfig) -> TileSource:
     """Open the slides, and check that those to be explained are among them."""
     assert config.slides is not None
-    source = TileSource.from_slides(config.slides, tiles=config.tiles, mpp=config.mpp)
+    source = TileSource.from_slides(
+        config.slides,
+        tiles=config.tiles,
+        mpp=config.mpp,
+        override_mpp=config.override_mpp,
+        recursive=config.recursive,
+    )
     if unknown := [name for name in config.slide_ids if name not in source.entries]:
         raise InputError(
             f"holds no slide {preview(unknown)}",
@@ -150,8 +156,11 @@ def _slides(config: ExplainConfig) -> TileSource:
     return source
 
 
-def _centre_of_image(name: str, path: str, mpp: float | None, model: GeneModel) -> ImagesOfSource:
-    pixels = read_centre_tile(path, model.patch, mpp=mpp)
+def _centre_of_image(name: str, config: ExplainConfig, model: GeneModel) -> ImagesOfSource:
+    assert config.image is not None
+    pixels = read_centre_tile(
+        config.image, model.patch, mpp=config.mpp, override_mpp=config.override_mpp
+    )
     return ImagesOfSource(model, [ExplainedImage(name, f"image {name}", pixels)])
 
 

@@ -30,6 +30,8 @@ def predict(
     slides: Annotated[Path | None, config_option(SlideOptions, "slides")] = None,
     encoder: Annotated[str | None, config_option(SlideOptions, "encoder")] = None,
     mpp: Annotated[float | None, config_option(SlideOptions, "mpp")] = None,
+    override_mpp: Annotated[bool, config_option(SlideOptions, "override_mpp")] = False,
+    recursive: Annotated[bool, config_option(SlideOptions, "recursive")] = False,
     encoder_model: EncoderModel = None,
     pooling: EncoderPooling = None,
     encoder_argument: EncoderArgument = None,
@@ -43,6 +45,7 @@ def predict(
     thumbnails: Annotated[Path | None, config_option(PredictConfig, "thumbnails")] = None,
     map_gene: Annotated[list[str] | None, config_option(PredictConfig, "map_genes")] = None,
     maps: Annotated[bool, config_option(PredictConfig, "maps")] = True,
+    map_origin: Annotated[str | None, config_option(PredictConfig, "map_origin")] = None,
     map_signatures: Annotated[Path | None, config_option(PredictConfig, "map_signatures")] = None,
     table_format: Annotated[list[str] | None, config_option(PredictConfig, "table_formats")] = None,
 ) -> None:
@@ -52,6 +55,8 @@ def predict(
     of_slides = {
         "encoder": encoder,
         "mpp": mpp,
+        "override_mpp": override_mpp or None,
+        "recursive": recursive or None,
         **encoder_options(encoder_model, pooling, encoder_argument, pretrained, untrained),
         "keep_features": keep_features or None,
         "patch_px": patch_px,
@@ -66,6 +71,7 @@ def predict(
             "thumbnails": thumbnails,
             "map_genes": map_gene or None,
             "maps": maps,
+            "map_origin": map_origin,
             "map_signatures": map_signatures,
             "table_formats": table_format or None,
             "allow_other_size": allow_other_size,

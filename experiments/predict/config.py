@@ -35,6 +35,11 @@ class PredictConfig:
         True,
         description="Draw attention and expression maps of each slide as .png, .geojson and .h5ad.",
     )
+    map_origin: Literal["bounds", "slide"] = Field(
+        "bounds",
+        description="Point that is 0, 0 in the GeoJSON: bounds is the corner of the scanned area,"
+        " to which QuPath crops MIRAX, Leica and Ventana slides; slide is that of level 0.",
+    )
     map_signatures: str | None = Field(
         None,
         description="GMT file of gene sets to draw. The map of a set is the mean of the"
@@ -65,7 +70,16 @@ class SlideOptions:
     )
     mpp: float | None = Field(
         None,
-        description="With --slides: µm per pixel of level 0, for slides that do not state it.",
+        description="With --slides: µm per pixel of level 0, for slides that do not state it. A"
+        " slide that states another is refused.",
+    )
+    override_mpp: bool = Field(
+        False,
+        description="With --slides: use --mpp, or the column mpp of the slides table, in spite of"
+        " the slides' files. Both values are recorded.",
+    )
+    recursive: bool = Field(
+        False, description="With --slides: take the slides in all folders below, too."
     )
     encoder_options: EncoderOptions = Field(
         default_factory=EncoderOptions,

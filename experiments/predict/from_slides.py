@@ -24,9 +24,9 @@ from tcgn_mil.experiments.predict.model import find_slide_model
 from tcgn_mil.inference.fold_models import load_fold_models, models_for_encoder
 from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.atomic import write_json
-from tcgn_mil.io.failures import Failure
+from tcgn_mil.io.failures import Failure, describe_left_out
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
-from tcgn_mil.preprocessing.tiles.cohort import tile_cohort
+from tcgn_mil.preprocessing.tiles.cohort import slide_notes, tile_cohort
 from tcgn_mil.preprocessing.tiles.settings import TISSUE_FINDER, TileSettings
 from tcgn_mil.text import preview
 from tcgn_mil.types.tile_geometry import PatchSize, check_patch
@@ -103,10 +103,18 @@ def encode_slides(
             else "give --encoder the one that the model was trained with",
         )
     settings, notes = _tile_settings(info, options, model, allow_other_size=allow_other_size)
-    entries = TileSource.from_slides(options.slides, mpp=options.mpp).entries
+    given = TileSource.from_slides(
+        options.slides,
+        mpp=options.mpp,
+        override_mpp=options.override_mpp,
+        recursive=options.recursive,
+    )
+    entries = given.entries
+    notes = [*notes, *describe_left_out(given.left_out)]
     _claim_folder(folder, sorted(entries))
     work = EncodedSlides(folder)
     done, failures = tile_cohort(list(entries.values()), settings, work.tiles)
+    notes += slide_notes(done, work.tiles)
     failed = {failure.slide for failure in failures}
     tiled = {name: entry for name, entry in entries.items() if name not in failed}
     if tiled:

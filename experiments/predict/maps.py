@@ -24,7 +24,7 @@ from PIL import Image
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.slide_map_figure import slide_maps
 from tcgn_mil.io.atomic import atomic_path, safe_file_name
-from tcgn_mil.io.geojson import tile_feature, write_feature_collection
+from tcgn_mil.io.geojson import BOUNDS, origin_of, tile_feature, write_feature_collection
 from tcgn_mil.io.tile_files import read_tiles
 from tcgn_mil.provenance import provenance
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 KIND = "slide map"
 ATTENTION, RELATIVE_ATTENTION = "attention", "attention_relative"
 # QuPath holds every tile as an object in memory, so that a large slide keeps only the tiles of
-# highest attention in its GeoJSON.
+# highest attention in its GeoJSON. The file and a note say how many are left out.
 MAX_FEATURES = 200_000
 # Longest side of the picture in the AnnData: half of that of Space Ranger's hires image, for a
 # quarter of the file size.
@@ -72,6 +72,8 @@ class SlideMap:
         (N, S) float32 means of the scores of their genes.
     thumbnail
         (height, width, 3) uint8 picture of the whole slide, or None.
+    origin
+        Level-0 position, x and y, of the point that is 0, 0 in the GeoJSON.
     """
 
     slide_id: str
@@ -86,6 +88,7 @@ class SlideMap:
     signatures: tuple[str, ...]
     signature_scores: NDArray[np.float32]
     thumbnail: NDArray[np.uint8] | None = None
+    origin: tuple[int, int] = (0, 0)
 
     @property
     def relative_attention(self) -> NDArray[np.float32]:
@@ -132,7 +135,8 @@ def write_maps(
     signatures: tuple[str, ...],
     thumbnails: str | None,
     folder: Path,
-) -> None:
+    origin: str = BOUNDS,
+) -> list[str]:
     """Write the maps of all slides of a patient.
 
     Parameters
@@ -145,7 +149,15 @@ def write_maps(
         Folder that ``tcgn-mil tile`` wrote, or None.
     folder
         Folder to write.
+    origin
+        Point that is 0, 0 in the GeoJSON: a name in :data:`~tcgn_mil.io.geojson.ORIGINS`.
+
+    Returns
+    -------
+    list of str
+        Sentences on what a reader of the maps must know, each with the slide's name.
     """
+    notes: list[str] = []
     for index, info in enumerate(prediction.infos):
         tiles = prediction.slide_index == index
         if not tiles.any():
@@ -171,8 +183,28 @@ def write_maps(
             signatures=signatures,
             signature_scores=prediction.signature_scores[tiles],
             thumbnail=picture,
+            origin=origin_of(info.spec, origin),
         )
         write_slide_map(slide_map, folder)
+        notes += map_notes(slide_map)
+    return notes
+
+
+def map_notes(slide_map: SlideMap) -> list[str]:
+    """Tell where the GeoJSON of a map differs from the other maps of the slide."""
+    notes = []
+    if any(slide_map.origin):
+        x, y = slide_map.origin
+        notes.append(
+            f"{slide_map.slide_id}: positions in its GeoJSON are given from {x}, {y}, the corner"
+            " of the scanned area, as QuPath shows them (--map-origin slide gives level-0 pixels)"
+        )
+    if len(slide_map.coords) > MAX_FEATURES:
+        notes.append(
+            f"{slide_map.slide_id}: its GeoJSON has the {MAX_FEATURES} tiles of highest attention"
+            f" of {len(slide_map.coords)}; the .h5ad has all"
+        )
+    return notes
 
 
 def write_slide_map(slide_map: SlideMap, folder: str | Path) -> None:
@@ -189,7 +221,13 @@ def write_slide_map(slide_map: SlideMap, folder: str | Path) -> None:
     name = safe_file_name(slide_map.slide_id, what="slide id")
     folder = Path(folder)
     _draw(slide_map, folder / f"{name}.png")
-    write_feature_collection(folder / f"{name}.geojson", _geojson_features(slide_map))
+    tiles = len(slide_map.coords)
+    record = {
+        "origin_level0_px": slide_map.origin,
+        "tiles": tiles,
+        "tiles_left_out": max(0, tiles - MAX_FEATURES),
+    }
+    write_feature_collection(folder / f"{name}.geojson", _geojson_features(slide_map), record)
     _write_h5ad(slide_map, folder / f"{name}.h5ad")
 
 
@@ -234,7 +272,8 @@ def _geojson_features(slide_map: SlideMap) -> Iterator[dict[str, Any]]:
     columns = {"Attention (1 = even)": slide_map.relative_attention, **slide_map.named_scores}
     chosen = np.sort(np.argsort(-slide_map.attention, kind="stable")[:MAX_FEATURES])
     rows = np.round(np.stack([*columns.values()], axis=1)[chosen].astype(np.float64), 4)
-    for (x, y), row in zip(slide_map.coords[chosen].tolist(), rows.tolist(), strict=True):
+    corners = (slide_map.coords[chosen] - slide_map.origin).tolist()
+    for (x, y), row in zip(corners, rows.tolist(), strict=True):
         yield tile_feature(x, y, slide_map.level0_px, dict(zip(columns, row, strict=True)))
 
 

@@ -37,7 +37,7 @@ from tcgn_mil.inference.patients import (
     slides_without_positions,
     without_unplaced_tiles,
 )
-from tcgn_mil.io.failures import Failure, write_failures
+from tcgn_mil.io.failures import Failure, unexpected, write_failures
 from tcgn_mil.io.feature_files import FeatureInfo, find_features, read_feature_info
 from tcgn_mil.signatures.gene_sets import GeneSet
 from tcgn_mil.text import preview
@@ -123,15 +123,19 @@ def _predict_features(
     signatures = gene_sets_to_draw(config, genes, model.models)
     begin_run(out_dir, KIND, config)
     names = tuple(gene_set.name for gene_set in signatures.kept)
-    failures = [*failed]
+    failures, of_maps = [*failed], list[str]()
 
     def draw(prediction: PatientPrediction) -> None:
         try:
             placed = without_unplaced_tiles(prediction)
-            write_maps(placed, genes, names, config.thumbnails, out_dir / "maps")
-        except (InputError, OSError) as error:
+            of_maps.extend(
+                write_maps(
+                    placed, genes, names, config.thumbnails, out_dir / "maps", config.map_origin
+                )
+            )
+        except Exception as error:
             # A thumbnail that cannot be read, for example. The prediction itself is valid.
-            reason = f"predicted, but no map was drawn: {error}"
+            reason = f"predicted, but no map was drawn: {error or type(error).__name__}"
             fix = "give --thumbnails the folder that tcgn-mil tile wrote"
             failures.extend(Failure(info.slide_id, "map", reason, fix) for info in prediction.infos)
 
@@ -154,7 +158,7 @@ def _predict_features(
         )
     labels = untrained_labels(model.models[0].info.encoder)
     summary = write_prediction(
-        config, model, predictions, signatures, out_dir, notes=[*labels, *notes]
+        config, model, predictions, signatures, out_dir, notes=[*labels, *notes, *of_maps]
     )
     return PredictionRun(summary, failures)
 
@@ -196,10 +200,8 @@ def predict_patients(
             prediction = predict_patient(
                 patient, paths, model.models, model.panel, genes, gene_sets, model.reference
             )
-        except InputError as error:
-            failures += [
-                Failure(path.stem, "predict", error.reason, error.fix or "") for path in paths
-            ]
+        except Exception as error:  # whatever one patient does costs its own rows only
+            failures += [unexpected(error, path.stem, "predict") for path in paths]
             continue
         predictions[patient] = prediction
         if then is not None:
@@ -238,8 +240,8 @@ def slides_by_patient(
         try:
             info = read_feature_info(path)
             _check_features(info, models, allow=allow)
-        except InputError as error:
-            failures.append(Failure(slide, "predict", error.reason, error.fix or ""))
+        except Exception as error:
+            failures.append(unexpected(error, slide, "predict"))
             continue
         patients.setdefault(patient_of.get(slide, info.patient_id), []).append(path)
     return dict(sorted(patients.items())), failures

@@ -9,20 +9,23 @@ from typing import Annotated, Any
 import typer
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.command_line.console import finish_cohort, resolve
+from tcgn_mil.experiments.command_line.console import finish_cohort, report_left_out, resolve
 from tcgn_mil.experiments.command_line.options import (
     Out,
+    OverrideMpp,
     OwnPatchMpp,
     OwnPatchPx,
+    Recursive,
     SlideMpp,
     Slides,
     config_option,
 )
 from tcgn_mil.experiments.prepare.encoders import tiles_of
-from tcgn_mil.io.failures import Failure
+from tcgn_mil.io.failures import Failure, LeftOut
+from tcgn_mil.io.geojson import BOUNDS, read_record
 from tcgn_mil.preprocessing.features.settings import ImportSettings, TableSettings
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
-from tcgn_mil.text import preview
+from tcgn_mil.text import counted, preview
 from tcgn_mil.types.features import LEVEL0, FeatureInfo
 from tcgn_mil.types.tile_geometry import DEFAULT_PATCH_MPP, DEFAULT_PATCH_PX, PatchSize
 
@@ -31,6 +34,8 @@ def tile(
     slides: Slides,
     out: Out = Path("tiles"),
     mpp: SlideMpp = None,
+    override_mpp: OverrideMpp = False,
+    recursive: Recursive = False,
     encoder: Annotated[
         str | None,
         typer.Option(
@@ -68,8 +73,8 @@ def tile(
 
     Writes <out>/<slide>.h5 with pictures of the slide and its tiles, and contact_sheet.html.
     """
-    from tcgn_mil.preprocessing.slides.table import find_slides
-    from tcgn_mil.preprocessing.tiles.cohort import tile_cohort
+    from tcgn_mil.preprocessing.slides.table import search_slides
+    from tcgn_mil.preprocessing.tiles.cohort import slide_notes, tile_cohort
     from tcgn_mil.preprocessing.tiles.contact_sheet import write_contact_sheet
     from tcgn_mil.preprocessing.tiles.stain import stain_target
 
@@ -85,13 +90,16 @@ def tile(
         "max_pen": max_pen,
         "max_fold": max_fold,
     }
-    entries = find_slides(slides, mpp=mpp)
+    found = search_slides(slides, mpp=mpp, override_mpp=override_mpp, recursive=recursive)
     settings = TileSettings(
         patch=_tile_size(encoder, patch_px, patch_mpp),
         stain=None if stain is None else stain_target(stain, stain_reference),
         **{name: value for name, value in limits.items() if value is not None},
     )
-    done, failures = tile_cohort(entries, settings, out, workers=workers)
+    done, failures = tile_cohort(found.entries, settings, out, workers=workers)
+    report_left_out(found.left_out, out)
+    for note in slide_notes(done, out):
+        typer.echo(note, err=True)
     sheet = write_contact_sheet(out, failures)
     if done:
         typer.echo(f"Look at the tiles in {sheet}")
@@ -129,14 +137,43 @@ def export_tiles(
         ),
     ] = None,
     mpp: SlideMpp = None,
+    override_mpp: OverrideMpp = False,
+    recursive: Recursive = False,
+    origin: Annotated[
+        str,
+        typer.Option(
+            help="With --format geojson: the point that is 0, 0. bounds is the corner of the"
+            " scanned area, to which QuPath crops MIRAX, Leica and Ventana slides; slide is that of"
+            " level 0, for viewers that do not crop."
+        ),
+    ] = BOUNDS,
 ) -> None:
     """Write tile files for CLAM, TRIDENT or HEST, or tile grids as GeoJSON for QuPath."""
     from tcgn_mil.preprocessing.interop.tile_writers import export_cohort
-    from tcgn_mil.preprocessing.slides.table import find_slides
+    from tcgn_mil.preprocessing.slides.table import search_slides
 
-    entries = None if slides is None else find_slides(slides, mpp=mpp)
-    done, failures = export_cohort(tiles, layout, out, entries)
+    entries, left_out = None, list[LeftOut]()
+    if slides is not None:
+        entries, left_out = search_slides(
+            slides, mpp=mpp, override_mpp=override_mpp, recursive=recursive
+        )
+    done, failures = export_cohort(tiles, layout, out, entries, origin=origin)
+    report_left_out(left_out, out)
+    if layout == "geojson":
+        _name_moved(done, out)
     finish_cohort(len(done), failures, out, what="exported")
+
+
+def _name_moved(slides: Sequence[str], out: Path) -> None:
+    """Name the slides whose GeoJSON begins at the corner of the scanned area."""
+    corners = {name: read_record(out / f"{name}.geojson")["origin_level0_px"] for name in slides}
+    if moved := [f"{name} ({x}, {y})" for name, (x, y) in corners.items() if x or y]:
+        typer.echo(
+            f"positions are given from the corner of the scanned area, as QuPath shows them, in"
+            f" {counted(len(moved), 'slide')}: {preview(moved)}; --origin slide gives level-0"
+            " pixels",
+            err=True,
+        )
 
 
 def import_features(
@@ -163,6 +200,7 @@ def import_features(
         ),
     ] = None,
     mpp: SlideMpp = None,
+    recursive: Recursive = False,
     slide_column: Annotated[str | None, config_option(TableSettings, "slide_column")] = None,
     patient_column: Annotated[str | None, config_option(TableSettings, "patient_column")] = None,
     leave_out: Annotated[list[str] | None, config_option(TableSettings, "leave_out")] = None,
@@ -202,7 +240,7 @@ def import_features(
     _refuse_options(of_tables, "a folder of features")
     given = {"encoder": encoder, "patch_px": patch_px, "patch_mpp": patch_mpp}
     settings = resolve(ImportSettings, given)
-    _import_folder(sources[0], settings, out, patients, mpp, of_tiles)
+    _import_folder(sources[0], settings, out, patients, mpp, of_tiles, recursive=recursive)
 
 
 def _refuse_options(options: Mapping[str, Any], source: str) -> None:
@@ -242,16 +280,20 @@ def _import_folder(
     patients: Path | None,
     mpp: float | None,
     of_tiles: Mapping[str, Any],
+    *,
+    recursive: bool,
 ) -> None:
     from tcgn_mil.preprocessing.features.encoder_names import describe_field
-    from tcgn_mil.preprocessing.features.import_features import find_feature_sources, import_cohort
+    from tcgn_mil.preprocessing.features.import_features import import_cohort, search_features
     from tcgn_mil.preprocessing.features.source_check import level_of
     from tcgn_mil.preprocessing.slides.names import slide_facts
 
-    found = find_feature_sources(source)
+    wants_tiles = any(value is not None for value in of_tiles.values())
+    found, left_out = search_features(source, recursive=recursive, of_tiles=wants_tiles)
     if level_of(found) in ("slide", "patient"):
         _refuse_options(of_tiles, "vectors of slides, which have no tiles")
     done, failures = import_cohort(found, slide_facts(patients, mpp=mpp), settings, out)
+    report_left_out(left_out, out)
     if done and (note := describe_field(done[0])):
         typer.echo(f"note: {note}", err=True)
     _finish_import(done, failures, out)

@@ -10,12 +10,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from tcgn_mil.checkpoints.published import DIGESTS
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.finished_run import Run, files_below, read_result_table
 from tcgn_mil.experiments.runs.page import Link, Stage
 from tcgn_mil.experiments.runs.report_part import ReportPart
 from tcgn_mil.io.failures import FILE_NAME as FAILURES_NAME
+from tcgn_mil.io.failures import LEFT_OUT_NAME, LeftOut, describe_left_out
 from tcgn_mil.io.feature_files import read_feature_info
 from tcgn_mil.text import counted
 
@@ -39,6 +42,7 @@ _ORDER = (
     "publish",
     "export-predictions",
 )
+_MOST_NOTES = 5
 _MAPS = "maps"  # predict's folder; its GeoJSON files are maps and no exported tiles
 
 
@@ -103,7 +107,7 @@ def _tiles(folders: Sequence[Path]) -> Iterator[Stage]:
         yield Stage(
             "tile",
             f"Found the tissue of {counted(len(table), 'slide')} and laid {kept} tiles on"
-            f" it.{_failed(path.parent)}",
+            f" it.{_failed(path.parent)}{_left_out(path.parent)}{_noted(table)}",
             _links(path.with_name("contact_sheet.html"), path),
         )
 
@@ -137,7 +141,8 @@ def _features(runs: Sequence[Run]) -> Iterator[Stage]:
         yield Stage(
             verb,
             f"{did} the features of {counted(len(paths), 'slide')}: {info.width} numbers"
-            f" {'each' if imported else 'per tile'}, by {info.encoder}.{_failed(folder)}",
+            f" {'each' if imported else 'per tile'}, by {info.encoder}.{_failed(folder)}"
+            f"{_left_out(folder)}",
             _links(folder),
         )
 
@@ -190,6 +195,26 @@ def _failed(folder: Path) -> str:
     path = folder / FAILURES_NAME
     failed = len(read_result_table(path)) if path.is_file() else 0
     return f" {counted(failed, 'slide')} failed." if failed else ""
+
+
+def _left_out(folder: Path) -> str:
+    """Return the sentences on files that were left out, or nothing."""
+    path = folder / LEFT_OUT_NAME
+    if not path.is_file():
+        return ""
+    table = read_result_table(path)
+    rows = [LeftOut(*row) for row in table[["name", "reason"]].astype(str).to_numpy().tolist()]
+    return "".join(f" {sentence}." for sentence in describe_left_out(rows))
+
+
+def _noted(table: pd.DataFrame) -> str:
+    """Return the notes on slide files, of which an overridden resolution is the gravest."""
+    if "notes" not in table:
+        return ""
+    noted = table[table["notes"].fillna("").astype(str) != ""]
+    return "".join(
+        f" {slide}: {note}." for slide, note in noted[["slide", "notes"]].to_numpy()[:_MOST_NOTES]
+    )
 
 
 def _links(*paths: Path) -> list[Link]:

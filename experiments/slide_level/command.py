@@ -65,6 +65,8 @@ def finetune(
     slides: Annotated[Path | None, config_option(FinetuneConfig, "slides")] = None,
     tiles: Annotated[Path | None, config_option(FinetuneConfig, "tiles")] = None,
     mpp: Annotated[float | None, config_option(FinetuneConfig, "mpp")] = None,
+    override_mpp: Annotated[bool, config_option(FinetuneConfig, "override_mpp")] = False,
+    recursive: Annotated[bool, config_option(FinetuneConfig, "recursive")] = False,
     config: Config = None,
     overrides: Overrides = None,
     show_config: ShowConfig = False,
@@ -83,6 +85,8 @@ def finetune(
         "slides": slides,
         "tiles": tiles,
         "mpp": mpp,
+        "override_mpp": override_mpp or None,
+        "recursive": recursive or None,
     }
     resolved = resolve(FinetuneConfig, given, path=config, overrides=overrides)
     if show_config:

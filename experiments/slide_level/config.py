@@ -149,7 +149,16 @@ class FinetuneConfig:
         " encoder is trained.",
     )
     mpp: float | None = Field(
-        None, description="µm per pixel of level 0, for slides that do not state it."
+        None,
+        description="µm per pixel of level 0, for slides that do not state it. A slide that states"
+        " another is refused.",
+    )
+    override_mpp: bool = Field(
+        False,
+        description="Use mpp, or the column mpp of the slides table, in spite of the files.",
+    )
+    recursive: bool = Field(
+        False, description="Take the slides in all folders below a folder of slides, too."
     )
     tuning: EncoderTuning = Field(
         default_factory=EncoderTuning,

@@ -162,7 +162,13 @@ def _tile_source(config: FinetuneConfig) -> TileSource | None:
     if config.encoder_train == "none":
         return None
     assert config.slides is not None  # FinetuneConfig refuses encoder_train without slides
-    return TileSource.from_slides(config.slides, tiles=config.tiles, mpp=config.mpp)
+    return TileSource.from_slides(
+        config.slides,
+        tiles=config.tiles,
+        mpp=config.mpp,
+        override_mpp=config.override_mpp,
+        recursive=config.recursive,
+    )
 
 
 def _read_inputs(

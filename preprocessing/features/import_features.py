@@ -1,17 +1,18 @@
 """Import features of tiles, slides or patients that other tools computed.
 
 The command is ``tcgn-mil import-features``. After the import, all later steps read one layout.
-Features are copied in blocks of rows, and their values and dtype do not change. The encoder's
-identity becomes ``<layout>:<name>``, for example ``trident:uni[cls]``, so that a model refuses
-features of an encoder that it was not trained on. The vector of a slide, or of a patient who then
-stands for a slide, becomes a bag of one tile without a position, and its identity says so:
-``trident-slide:titan``.
+Features are copied in blocks of rows. Their values do not change, except that 64 bits become 32.
+The encoder's identity becomes ``<layout>:<name>``, for example ``trident:uni[cls]``, so that a
+model refuses features of an encoder that it was not trained on. The vector of a slide, or of a
+patient who then stands for a slide, becomes a bag of one tile without a position, and its identity
+says so: ``trident-slide:titan``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,39 +20,69 @@ from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import safe_file_name, write_csv
-from tcgn_mil.io.failures import Failure, write_failures
+from tcgn_mil.io.failures import Failure, LeftOut, unexpected, write_failures
 from tcgn_mil.io.feature_files import read_feature_info, write_feature_blocks
 from tcgn_mil.preprocessing.features.encoder_names import encoder_identity
 from tcgn_mil.preprocessing.features.placement import place
 from tcgn_mil.preprocessing.features.readers import feature_suffixes, open_foreign
 from tcgn_mil.preprocessing.features.readers.base import TILE, ForeignFeatures
 from tcgn_mil.preprocessing.features.readers.clam_tensor import SUFFIXES as TENSOR_SUFFIXES
+from tcgn_mil.preprocessing.features.readers.numpy_array import SUFFIXES as ARRAY_SUFFIXES
 from tcgn_mil.preprocessing.features.settings import ImportSettings
 from tcgn_mil.preprocessing.features.source_check import check_sources
 from tcgn_mil.preprocessing.features.table_folder import SLIDES
+from tcgn_mil.preprocessing.slides.folder import BELOW, NOWHERE
 from tcgn_mil.preprocessing.slides.names import SlideFacts
-from tcgn_mil.text import counted, duplicates, preview
+from tcgn_mil.text import composed, counted, duplicates, preview
 from tcgn_mil.types.features import FeatureInfo
 
 _TRIDENT_FOLDERS = ("features", "slide_features")
+WITHOUT_POSITIONS = (*TENSOR_SUFFIXES, *ARRAY_SUFFIXES)
+OTHER_KIND = "has the suffix of no layout of features"
+
+
+class FoundFeatures(NamedTuple):
+    """Feature files of a folder.
+
+    Attributes
+    ----------
+    files
+        Slide id (the file's name without its suffix) to feature file, in order of the ids.
+    left_out
+        Other files, with the reason.
+    """
+
+    files: dict[str, Path]
+    left_out: list[LeftOut]
 
 
 def find_feature_sources(source: str | Path) -> dict[str, Path]:
-    """Find the feature files of a folder.
+    """Return the feature files of :func:`search_features` by slide id."""
+    return search_features(source).files
+
+
+def search_features(
+    source: str | Path, *, recursive: bool = False, of_tiles: bool = False
+) -> FoundFeatures:
+    """Find the feature files of a folder, and tell which files are left out.
 
     Parameters
     ----------
     source
         One feature file, or a folder. A folder may be CLAM's, with ``h5_files`` and ``pt_files``; a
         TRIDENT job with one folder ``features_*`` or ``slide_features_*``, directly in it or one
-        level below; any folder of .h5 or .pt files; or, as STAMP writes them, a folder with such
-        files anywhere below it. A .pt file is used only for a slide without an .h5 file, because it
-        holds no positions.
+        level below; any folder of feature files; or, as STAMP writes them, a folder with such
+        files anywhere below it. A file of a tensor or an array is used only for a slide without an
+        HDF5 file, because it holds no positions.
+    recursive
+        Take the files in all folders below as well.
+    of_tiles
+        Features of tiles are wanted. Of a TRIDENT job that has features of tiles and of slides, the
+        former are taken.
 
     Returns
     -------
-    dict
-        Slide id (the file's name without its suffix) to feature file, in order of the ids.
+    FoundFeatures
 
     Raises
     ------
@@ -63,32 +94,32 @@ def find_feature_sources(source: str | Path) -> dict[str, Path]:
     if not source.exists():
         raise InputError("no such file or folder of features", path=source, fix="check the path")
     if source.is_file():
-        return {safe_file_name(source.stem, what="slide id"): source}
-    jobs = sorted(
-        path
-        for pattern in (f"{job}{name}_*" for job in ("", "*/") for name in _TRIDENT_FOLDERS)
-        for path in source.glob(pattern)
-        if path.is_dir()
-    )
-    if len(jobs) > 1:
-        names = preview([str(path.relative_to(source)) for path in jobs])
-        raise InputError(
-            f"holds features of several encoders: {names}",
-            path=source,
-            fix="give one of these folders",
-        )
+        return FoundFeatures({_slide_id(source): source}, [])
+    jobs, left_out = _choose_job(source, of_tiles)
     places = (
         jobs
         or [path for name in ("h5_files", "pt_files") if (path := source / name).is_dir()]
         or [source]
     )
+    everywhere = sorted(path for place in places for path in place.rglob("*"))
+    everywhere = [path for path in everywhere if path.is_symlink() or path.is_file()]
+    shown = [path for path in everywhere if not _is_hidden(path, source)]
+    nowhere = [path for path in shown if not path.exists()]
+    paths = [path for path in shown if path.exists() and _is_feature_file(path)]
+    others = [path for path in shown if path.exists() and not _is_feature_file(path)]
     # STAMP keeps the files of a slide in folders of its own, so search below if there is none here.
-    paths = [path for folder in places for path in _files_in(folder, "*")]
-    paths = paths or _files_in(source, "**/*")
-    with_positions = [path for path in paths if path.suffix not in TENSOR_SUFFIXES]
+    top = [path for path in paths if path.parent in places]
+    if top and not recursive:
+        left_out += _left_out(source, [path for path in paths if path not in set(top)], BELOW)
+        others = [path for path in others if path.parent in places]
+        paths = top
+    left_out += _left_out(source, nowhere, NOWHERE) + _left_out(source, others, OTHER_KIND)
+    with_positions = [path for path in paths if path.suffix.lower() not in WITHOUT_POSITIONS]
     slides = {path.stem for path in with_positions}
     chosen = with_positions + [
-        path for path in paths if path.suffix in TENSOR_SUFFIXES and path.stem not in slides
+        path
+        for path in paths
+        if path.suffix.lower() in WITHOUT_POSITIONS and path.stem not in slides
     ]
     if not chosen:
         raise InputError(
@@ -96,24 +127,52 @@ def find_feature_sources(source: str | Path) -> dict[str, Path]:
             path=source,
             fix="give the folder that holds the feature files",
         )
-    if repeated := duplicates([path.stem for path in chosen]):
+    if repeated := duplicates([_slide_id(path) for path in chosen]):
         raise InputError(
             f"two files are of slide {preview(repeated)}",
             path=source,
             fix="give a folder with one file for each slide",
         )
-    return {
-        safe_file_name(path.stem, what="slide id"): path
-        for path in sorted(chosen, key=lambda path: path.stem)
+    files = {_slide_id(path): path for path in sorted(chosen, key=lambda path: path.stem)}
+    return FoundFeatures(files, left_out)
+
+
+def _choose_job(source: Path, of_tiles: bool) -> tuple[list[Path], list[LeftOut]]:
+    """Return the folder of features of a TRIDENT job, if it is one, and those left out."""
+    found = {
+        name: sorted(
+            path for job in ("", "*/") for path in source.glob(f"{job}{name}_*") if path.is_dir()
+        )
+        for name in _TRIDENT_FOLDERS
     }
+    tiles, vectors = found.values()
+    if of_tiles and len(tiles) == 1:
+        return tiles, _left_out(source, vectors, "holds vectors of slides, not features of tiles")
+    jobs = sorted([*tiles, *vectors])
+    if len(jobs) > 1:
+        names = preview([str(path.relative_to(source)) for path in jobs])
+        raise InputError(
+            f"holds features of several encoders: {names}",
+            path=source,
+            fix="give one of these folders",
+        )
+    return jobs, []
 
 
-def _files_in(folder: Path, pattern: str) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.glob(pattern)
-        if path.suffix in feature_suffixes() and path.is_file() and not path.name.startswith(".")
-    )
+def _slide_id(path: Path) -> str:
+    return safe_file_name(composed(path.stem), what="slide id")
+
+
+def _is_feature_file(path: Path) -> bool:
+    return path.suffix.lower() in feature_suffixes()
+
+
+def _is_hidden(path: Path, source: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(source).parts)
+
+
+def _left_out(source: Path, paths: Sequence[Path], reason: str) -> list[LeftOut]:
+    return [LeftOut(str(path.relative_to(source)), reason) for path in paths]
 
 
 def import_cohort(
@@ -177,8 +236,8 @@ def import_cohort(
         first = done[0] if done else None
         try:
             done.append(_import_slide(slide, path, facts_of(slide), settings, out_dir, first))
-        except InputError as error:
-            failures.append(Failure(slide, "import-features", error.reason, error.fix or ""))
+        except Exception as error:  # whatever one file does costs its own row only
+            failures.append(unexpected(error, slide, "import-features"))
     write_failures(out_dir, failures)
     if done and done[0].per_slide:
         write_slides_list(out_dir)

@@ -53,8 +53,8 @@ def level_of(sources: Mapping[str, Path]) -> Level | None:
         try:
             with open_foreign(path) as features:
                 return features.level
-        except InputError:
-            continue
+        except Exception:
+            continue  # a row of failures.csv when it is imported
     return None
 
 
@@ -89,7 +89,7 @@ def check_sources(
         try:
             with open_foreign(path) as features:
                 facts.append(_facts(features, settings, path))
-        except InputError:
+        except Exception:
             continue  # a row of failures.csv when it is imported
     for other in facts[1:]:
         _check_pair(facts[0], other)

@@ -24,7 +24,8 @@ from tcgn_mil.io.hdf5 import open_hdf5, tile_spec
 from tcgn_mil.io.tile_files import read_tiles
 from tcgn_mil.preprocessing.interop.readers import TILE_LAYOUTS, LaidTiles
 from tcgn_mil.preprocessing.interop.readers.base import MPP_TOLERANCE, has_coords
-from tcgn_mil.text import preview
+from tcgn_mil.preprocessing.slides.readers import without_slide_suffix
+from tcgn_mil.text import composed, preview
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 from tcgn_mil.types.tiles import TileSet
 
@@ -35,7 +36,10 @@ _ANOTHER_SLIDE_FIX = "give the slide that these tiles were laid on"
 
 
 class SlideGeometry(Protocol):
-    """Size and resolution of a slide; an open :class:`~..slides.readers.base.Slide` has them."""
+    """Size and resolution of a slide; an open :class:`~..slides.readers.base.Slide` has them.
+
+    A slide may also have `file_mpp` and `bounds_corner`.
+    """
 
     mpp: float
     size: tuple[int, int]
@@ -99,17 +103,21 @@ def read_any_tiles(
         )
     laid = read_layout(path)
     slide_id = slide_id or Path(path).stem.removesuffix("_patches")
-    if laid.name_is_slide and laid.name not in ("", slide_id, file_name):
+    names = {"", *map(composed, (slide_id, file_name))}
+    if laid.name_is_slide and composed(without_slide_suffix(laid.name)) not in names:
         raise InputError(
             f"says it is of slide {laid.name!r}, not {slide_id!r}",
             path=path,
             fix="give each slide its own tile file",
         )
-    _check_slide(laid, slide, path)
+    mpp, file_mpp = _resolution(laid, slide)
+    _check_slide(laid, slide, mpp, path)
     try:
-        spec = _spec_on_slide(laid, slide)
+        spec = _spec_on_slide(laid, slide, mpp)
     except InputError as error:
         raise InputError(error.reason, path=path, fix=error.fix) from error
+    x, y = getattr(slide, "bounds_corner", (0, 0))
+    spec = replace(spec, file_mpp=file_mpp, bounds_x=x, bounds_y=y)
     unknown = np.full(len(laid.coords), np.nan, dtype=np.float32)
     width, height = slide.size
     return TileSet(slide_id, laid.coords, unknown, spec, (width, height), patient_id)
@@ -188,22 +196,37 @@ def _layout(file: h5py.File, path: str | Path) -> str:
     )
 
 
-def _spec_on_slide(laid: LaidTiles, slide: SlideGeometry) -> TileSpec:
+def _resolution(laid: LaidTiles, slide: SlideGeometry) -> tuple[float, float | None]:
+    """Return the µm per pixel of a slide and, if it was overridden, that of its file.
+
+    Tiles that this package exported record an override, and the slide may be opened without it.
+    """
+    spec = laid.spec
+    if (
+        spec is not None
+        and spec.file_mpp is not None
+        and math.isclose(spec.file_mpp, slide.mpp, rel_tol=MPP_TOLERANCE)
+    ):
+        return spec.slide_mpp, spec.file_mpp
+    return slide.mpp, getattr(slide, "file_mpp", None)
+
+
+def _spec_on_slide(laid: LaidTiles, slide: SlideGeometry, mpp: float) -> TileSpec:
     """Give tiles their physical size on a slide.
 
     Files that this package exported are rounded to whole pixels for the other tool, and carry the
     exact geometry beside it. It is used if it agrees with the slide.
     """
-    if laid.spec is not None and abs(laid.spec.patch.um / slide.mpp - laid.level0_px) <= 1:
+    if laid.spec is not None and abs(laid.spec.patch.um / mpp - laid.level0_px) <= 1:
         return TileSpec.for_slide(
             laid.spec.patch,
-            slide_mpp=slide.mpp,
+            slide_mpp=mpp,
             level_downsamples=slide.level_downsamples,
             stride_px=laid.spec.stride_px,
         )
     spec = TileSpec.for_slide(
-        PatchSize(laid.tile_px, laid.level0_px * slide.mpp / laid.tile_px),
-        slide_mpp=slide.mpp,
+        PatchSize(laid.tile_px, laid.level0_px * mpp / laid.tile_px),
+        slide_mpp=mpp,
         level_downsamples=slide.level_downsamples,
         stride_px=laid.stride_px,
     )
@@ -215,7 +238,7 @@ def _spec_on_slide(laid: LaidTiles, slide: SlideGeometry) -> TileSpec:
     )
 
 
-def _check_slide(laid: LaidTiles, slide: SlideGeometry, path: str | Path) -> None:
+def _check_slide(laid: LaidTiles, slide: SlideGeometry, mpp: float, path: str | Path) -> None:
     """Refuse tiles of another slide.
 
     The size and the resolution are compared if the file has them. In any case no tile may lie
@@ -230,11 +253,9 @@ def _check_slide(laid: LaidTiles, slide: SlideGeometry, path: str | Path) -> Non
                 path=path,
                 fix=_ANOTHER_SLIDE_FIX,
             )
-    if laid.slide_mpp is not None and not math.isclose(
-        laid.slide_mpp, slide.mpp, rel_tol=MPP_TOLERANCE
-    ):
+    if laid.slide_mpp is not None and not math.isclose(laid.slide_mpp, mpp, rel_tol=MPP_TOLERANCE):
         raise InputError(
-            f"was laid on a slide of {laid.slide_mpp:.4g} µm/px, this one has {slide.mpp:.4g}",
+            f"was laid on a slide of {laid.slide_mpp:.4g} µm/px, this one has {mpp:.4g}",
             path=path,
             fix=_ANOTHER_SLIDE_FIX,
         )

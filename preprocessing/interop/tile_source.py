@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.io.failures import LeftOut
 from tcgn_mil.preprocessing.interop.tile_readers import find_tile_file, read_any_tiles, tile_layout
 from tcgn_mil.preprocessing.slides.readers import open_slide
-from tcgn_mil.preprocessing.slides.table import SlideEntry, find_slides
+from tcgn_mil.preprocessing.slides.table import SlideEntry, search_slides
 from tcgn_mil.preprocessing.tiles.pixels import centre_tile, iter_tiles
-from tcgn_mil.text import preview
+from tcgn_mil.text import composed, preview
 from tcgn_mil.types.tile_geometry import PatchSize
 from tcgn_mil.types.tile_pixels import TileBatches
 from tcgn_mil.types.tiles import TileSet
@@ -34,21 +35,30 @@ class TileSource:
     tiles
         Folder of tile files, in any layout that :func:`~.tile_readers.read_any_tiles` reads. It is
         needed by :meth:`find` only.
+    left_out
+        Files of the folder of slides that are left out, with the reason.
     """
 
     entries: Mapping[str, SlideEntry]
     tiles: Path | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
     @classmethod
     def from_slides(
-        cls, slides: str | Path, *, tiles: str | Path | None = None, mpp: float | None = None
+        cls,
+        slides: str | Path,
+        *,
+        tiles: str | Path | None = None,
+        mpp: float | None = None,
+        override_mpp: bool = False,
+        recursive: bool = False,
     ) -> TileSource:
         """Collect the slides of a file, a folder or a table.
 
         Parameters
         ----------
-        slides, mpp
-            As in :func:`~tcgn_mil.preprocessing.slides.table.find_slides`.
+        slides, mpp, override_mpp, recursive
+            As in :func:`~tcgn_mil.preprocessing.slides.table.search_slides`.
         tiles
             Folder of tile files.
 
@@ -57,8 +67,9 @@ class TileSource:
         InputError
             If there are no slides, or two slides share an id.
         """
-        entries = {entry.slide_id: entry for entry in find_slides(slides, mpp=mpp)}
-        return cls(entries, None if tiles is None else Path(tiles))
+        found = search_slides(slides, mpp=mpp, override_mpp=override_mpp, recursive=recursive)
+        entries = {entry.slide_id: entry for entry in found.entries}
+        return cls(entries, None if tiles is None else Path(tiles), (*found.left_out,))
 
     def find(self, slide_id: str) -> TileSet:
         """Read the tile positions of one slide from the folder of tile files.
@@ -127,7 +138,7 @@ def read_slide_tiles(folder: str | Path, entry: SlideEntry) -> TileSet:
         be opened.
     """
     stem = entry.file_stem
-    path = find_tile_file(folder, [entry.slide_id, stem])
+    path = find_tile_file(folder, [entry.slide_id, stem, composed(stem)])
     if tile_layout(path) == "tcgn-mil":
         tiles = read_any_tiles(path)
         if tiles.slide_id != entry.slide_id:
@@ -144,7 +155,7 @@ def read_slide_tiles(folder: str | Path, entry: SlideEntry) -> TileSet:
 
 
 def read_centre_tile(
-    path: str | Path, patch: PatchSize, *, mpp: float | None = None
+    path: str | Path, patch: PatchSize, *, mpp: float | None = None, override_mpp: bool = False
 ) -> NDArray[np.uint8]:
     """Read the centre of an image at a given physical size.
 
@@ -156,6 +167,8 @@ def read_centre_tile(
         Size of the tile in pixels, and its resolution in µm per pixel.
     mpp
         µm per pixel of the image, if its file does not say.
+    override_mpp
+        Use `mpp` in spite of the file.
 
     Returns
     -------
@@ -167,7 +180,7 @@ def read_centre_tile(
         If the image cannot be read, has no known resolution, or is smaller than the tile.
     """
     path = Path(path)
-    with open_slide(path, mpp=mpp) as slide:
+    with open_slide(path, mpp=mpp, override_mpp=override_mpp) as slide:
         tiles = centre_tile(path.name, slide.size, slide.mpp, slide.level_downsamples, patch)
         ((pixels, _),) = iter_tiles(slide, tiles.coords, tiles.spec, 1)
     return pixels[0]

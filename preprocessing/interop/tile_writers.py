@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -18,8 +20,8 @@ from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import safe_file_name
-from tcgn_mil.io.failures import Failure, write_failures
-from tcgn_mil.io.geojson import write_geojson
+from tcgn_mil.io.failures import Failure, unexpected, write_failures
+from tcgn_mil.io.geojson import BOUNDS, ORIGINS, write_geojson
 from tcgn_mil.io.hdf5 import create_hdf5, write_stain
 from tcgn_mil.io.spot_files import create_patch_file
 from tcgn_mil.preprocessing.interop.tile_readers import read_any_tiles
@@ -119,7 +121,7 @@ def write_hest(path: str | Path, tiles: TileSet, entry: SlideEntry) -> None:
     with (
         entry.open() as slide,
         create_patch_file(
-            path, barcodes, spec.patch, section=tiles.slide_id, pixel_size=slide.mpp
+            path, barcodes, spec.patch, section=tiles.slide_id, pixel_size=spec.slide_mpp
         ) as file,
     ):
         file.attrs["spec"] = json.dumps(spec.as_dict())
@@ -156,8 +158,10 @@ def _export_hest(out: Path, name: str, tiles: TileSet, entry: SlideEntry | None)
     write_hest(out / "patches" / f"{name}.h5", tiles, entry)
 
 
-def _export_geojson(out: Path, name: str, tiles: TileSet, _entry: SlideEntry | None) -> None:
-    write_geojson(out / f"{name}.geojson", tiles)
+def _export_geojson(
+    out: Path, name: str, tiles: TileSet, _entry: SlideEntry | None, *, origin: str = BOUNDS
+) -> None:
+    write_geojson(out / f"{name}.geojson", tiles, origin=origin)
 
 
 EXPORTS: dict[str, Callable[[Path, str, TileSet, SlideEntry | None], None]] = {
@@ -176,6 +180,8 @@ def export_cohort(
     layout: str,
     out_dir: str | Path,
     entries: Sequence[SlideEntry] | None = None,
+    *,
+    origin: str = BOUNDS,
 ) -> CohortTiles:
     """Write the tiles of each slide in another layout.
 
@@ -192,6 +198,8 @@ def export_cohort(
     entries
         Slides to export. They are needed for ``hest``, which holds pixels, and for files of other
         tools. Without them every slide in the folder is exported.
+    origin
+        Point that is 0, 0 in a GeoJSON: a name in :data:`~tcgn_mil.io.geojson.ORIGINS`.
 
     Returns
     -------
@@ -205,6 +213,15 @@ def export_cohort(
     """
     if layout not in EXPORTS:
         raise InputError(f"unknown tile layout {layout!r}", fix=f"give one of {', '.join(EXPORTS)}")
+    if origin not in ORIGINS:
+        raise InputError(f"unknown origin {origin!r}", fix=f"give one of {', '.join(ORIGINS)}")
+    if origin != BOUNDS and layout != "geojson":
+        raise InputError(
+            f"the origin has no effect on the layout {layout}", fix="remove the option --origin"
+        )
+    export = EXPORTS[layout]
+    if layout == "geojson":
+        export = partial(_export_geojson, origin=origin)
     if layout == "hest" and entries is None:
         raise InputError(
             "HEST files hold pixels, which tile files do not", fix="give the slides too (--slides)"
@@ -227,10 +244,12 @@ def export_cohort(
             else:
                 tiles = read_slide_tiles(folder, entry)
             name = safe_file_name(tiles.slide_id, what="slide id")
-            EXPORTS[layout](Path(out_dir), name, tiles, entry)
-        except InputError as error:
-            where = "" if error.path is None else f"{error.path}: "
-            failures.append(Failure(slide_id, STAGE, where + error.reason, error.fix or ""))
+            export(Path(out_dir), name, tiles, entry)
+        except Exception as error:
+            failure = unexpected(error, slide_id, STAGE)
+            path = error.path if isinstance(error, InputError) else None
+            where = "" if path is None else f"{path}: "
+            failures.append(replace(failure, reason=where + failure.reason))
         else:
             done.append(slide_id)
     write_failures(out_dir, failures)

@@ -20,7 +20,7 @@ from tcgn_mil.preprocessing.schemas import RESOLUTION, SLIDES_MANIFEST
 from tcgn_mil.preprocessing.slides.readers import slide_suffixes, without_slide_suffix
 from tcgn_mil.preprocessing.slides.table import SlideEntry, find_slides
 from tcgn_mil.tcga_barcodes import parse_barcode, patient_of, site_of
-from tcgn_mil.text import preview
+from tcgn_mil.text import composed, preview
 from tcgn_mil.types.tile_geometry import check_mpp
 
 _MANIFEST_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -139,7 +139,7 @@ def _select_columns(path: Path, names: list[str], columns: dict[str, str]) -> pd
     order = sorted({*positions.values()})
     table = cells[[order.index(position) for position in positions.values()]]
     table = table.set_axis(list(positions), axis=1)
-    table["slide_id"] = table["slide_id"].map(without_slide_suffix)
+    table["slide_id"] = table["slide_id"].map(without_slide_suffix).map(composed)
     return table
 
 
@@ -199,13 +199,14 @@ def slide_facts(
     if table is None:
         return lambda slide: SlideFacts(patient_of(slide), mpp)
     facts = {
-        without_slide_suffix(row["slide_id"]): SlideFacts(
+        composed(without_slide_suffix(row["slide_id"])): SlideFacts(
             patient_of(row["patient_id"]), float(row["mpp"]) if row["mpp"] else mpp
         )
         for row in read_table(table, _FACTS_TABLE).to_dict("records")
     }
 
     def look_up(slide: str) -> SlideFacts:
+        slide = composed(slide)
         if slide not in facts:
             raise InputError(
                 f"slide {slide} is not in {Path(table).name}",

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import safe_file_name
+from tcgn_mil.io.failures import LeftOut
 from tcgn_mil.io.tables.schema import read_table
-from tcgn_mil.preprocessing.schemas import SLIDES_TABLE
-from tcgn_mil.preprocessing.slides.readers import READERS, open_slide, slide_suffixes
+from tcgn_mil.preprocessing.schemas import SLIDES_TABLE, YES
+from tcgn_mil.preprocessing.slides.folder import NOWHERE, existing_spelling, search_folder
+from tcgn_mil.preprocessing.slides.readers import READERS, open_slide
 from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.tcga_barcodes import patient_of
-from tcgn_mil.text import duplicates, preview
+from tcgn_mil.text import composed, duplicates, preview
 from tcgn_mil.types.tile_geometry import check_mpp
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
@@ -35,11 +38,14 @@ class SlideEntry:
         Micrometres per pixel stated for this slide, in a column of the table or by the option where
         there is only one slide.
     fallback_mpp
-        Micrometres per pixel to use if neither the file nor the table says.
+        Micrometres per pixel stated for all slides of the folder or table, used where `mpp` is
+        None. Like `mpp` it must agree with the file.
     site
         Tissue source site or centre, if the table has it.
     donor
         Person, in tables where `patient_id` stands for something smaller, such as a section.
+    override_mpp
+        Use the stated resolution in spite of the file.
     """
 
     slide_id: str
@@ -49,6 +55,7 @@ class SlideEntry:
     fallback_mpp: float | None = None
     site: str | None = None
     donor: str | None = None
+    override_mpp: bool = False
 
     @property
     def file_stem(self) -> str:
@@ -57,33 +64,44 @@ class SlideEntry:
 
     def open(self) -> Slide:
         """Open the slide file by :func:`~tcgn_mil.preprocessing.slides.readers.open_slide`."""
-        return open_slide(self.path, mpp=self.mpp, fallback_mpp=self.fallback_mpp)
+        mpp = self.fallback_mpp if self.mpp is None else self.mpp
+        return open_slide(self.path, mpp=mpp, override_mpp=self.override_mpp)
 
 
-def find_slides(source: str | Path, *, mpp: float | None = None) -> list[SlideEntry]:
+_NOTHING = SlideEntry("", "", Path())  # what is given of a slide before its file is looked at
+
+
+class SlideSearch(NamedTuple):
+    """Slides of a file, a folder or a table.
+
+    Attributes
+    ----------
+    entries
+        The slides.
+    left_out
+        Files of a folder that are left out, with the reason.
+    """
+
+    entries: list[SlideEntry]
+    left_out: list[LeftOut]
+
+
+def find_slides(
+    source: str | Path,
+    *,
+    mpp: float | None = None,
+    override_mpp: bool = False,
+    recursive: bool = False,
+) -> list[SlideEntry]:
     """Collect slides from a file, a folder or a table, without opening them.
 
-    Parameters
-    ----------
-    source
-        One of: a slide; a folder; a CSV or TSV table. In a folder the slides in it are taken, or,
-        if there are none, the slides anywhere below it, as downloads of the GDC lie; the DICOM
-        files of a series are one slide. A table has a column `path`, relative to the table, and may
-        have the columns `slide_id`, `patient_id`, `mpp`, `site` and `donor`.
-    mpp
-        Micrometres per pixel. For a single slide this is a statement about it; in a folder or table
-        it is used for slides that do not say their resolution.
+    The parameters and errors are those of :func:`search_slides`, which also tells what was left
+    out.
 
     Returns
     -------
     list of SlideEntry
         Sorted by path for a folder, in the table's order for a table.
-
-    Raises
-    ------
-    InputError
-        If the source is missing or has no slide, two slides share an id, or a cell of the table is
-        invalid.
 
     Examples
     --------
@@ -96,17 +114,71 @@ def find_slides(source: str | Path, *, mpp: float | None = None) -> list[SlideEn
     TCGA-AA-3506-01Z-00-DX1 TCGA-AA-3506
     >>> folder.cleanup()
     """
+    return search_slides(source, mpp=mpp, override_mpp=override_mpp, recursive=recursive).entries
+
+
+def search_slides(
+    source: str | Path,
+    *,
+    mpp: float | None = None,
+    override_mpp: bool = False,
+    recursive: bool = False,
+) -> SlideSearch:
+    """Collect slides from a file, a folder or a table, and tell which files are left out.
+
+    Parameters
+    ----------
+    source
+        One of: a slide; a folder; a CSV or TSV table. In a folder the slides in it are taken, or,
+        if there are none, the slides anywhere below it, as downloads of the GDC lie; the DICOM
+        files of a series are one slide. A table has a column `path`, relative to the table, and may
+        have the columns `slide_id`, `patient_id`, `mpp`, `override_mpp`, `site` and `donor`.
+    mpp
+        Micrometres per pixel, for slides that do not say theirs. A slide whose file says another
+        value cannot be opened.
+    override_mpp
+        Use `mpp`, or that of the table, in spite of the files. The column `override_mpp` (yes or
+        no) says it slide by slide.
+    recursive
+        Take the slides in all folders below a folder, too.
+
+    Returns
+    -------
+    SlideSearch
+
+    Raises
+    ------
+    InputError
+        If the source is missing or has no slide, two slides share an id, a cell of the table is
+        invalid, or a resolution is to be overridden and none is given.
+    """
     source = Path(source)
     if mpp is not None:
         check_mpp(mpp, what="--mpp")
+    left_out: list[LeftOut] = []
     if source.is_dir():
-        entries = _entries_in(source, mpp)
+        found = search_folder(source, recursive=recursive)
+        given = replace(_NOTHING, fallback_mpp=mpp, override_mpp=override_mpp)
+        entries, left_out = _entries_of(found.paths, given), found.left_out
     elif source.suffix.lower() in TABLE_SUFFIXES:
-        entries = _read_table(source, fallback_mpp=mpp)
-    elif source.is_file():
-        entries = [_entry(source, mpp=mpp)]
+        given = replace(_NOTHING, fallback_mpp=mpp, override_mpp=override_mpp)
+        entries = _read_table(source, given)
+    elif (file := existing_spelling(source)).is_file():
+        entries = [_entry(file, replace(_NOTHING, mpp=mpp, override_mpp=override_mpp))]
+    elif source.is_symlink():
+        raise InputError(
+            NOWHERE, path=source, fix="mount the disk that it leads to, or make the link again"
+        )
     else:
         raise InputError("no such slide, folder or table", path=source, fix="check the path")
+    for entry in entries:
+        if entry.override_mpp and entry.mpp is None and entry.fallback_mpp is None:
+            raise InputError(
+                f"the resolution of slide {entry.slide_id} is to be overridden, but no other is"
+                " given",
+                path=source,
+                fix="give it with --mpp, or in the column mpp of the slides table",
+            )
     repeated = duplicates([entry.slide_id for entry in entries])
     if repeated:
         files = [str(entry.path) for entry in entries if entry.slide_id == repeated[0]]
@@ -115,73 +187,53 @@ def find_slides(source: str | Path, *, mpp: float | None = None) -> list[SlideEn
             path=source,
             fix="give each slide its own slide_id in a slides table",
         )
-    return entries
+    return SlideSearch(entries, left_out)
 
 
-def _entries_in(folder: Path, mpp: float | None) -> list[SlideEntry]:
-    """List the slides of a folder, sorted by path."""
-    single = _slides_in(folder)
+def _entries_of(paths: list[Path], given: SlideEntry) -> list[SlideEntry]:
+    """Make the slides of a folder from its files, sorted by path."""
     entries = []
     for reader in READERS.values():
         if reader.list_slides is not None:  # several files make up one slide
-            own = [path for path in single if path.suffix.lower() in reader.suffixes]
-            single = [path for path in single if path not in own]
+            own = [path for path in paths if path.suffix.lower() in reader.suffixes]
+            paths = [path for path in paths if path not in own]
             entries += [
-                _entry(file.path, slide_id=file.slide_id, fallback_mpp=mpp)
+                _entry(file.path, replace(given, slide_id=file.slide_id))
                 for file in reader.list_slides(own)
             ]
-    entries += [_entry(path, fallback_mpp=mpp) for path in single]
+    entries += [_entry(path, given) for path in paths]
     return sorted(entries, key=lambda entry: entry.path)
 
 
-def _slides_in(folder: Path) -> list[Path]:
-    suffixes = slide_suffixes()
-    for pattern in ("*", "**/*"):
-        paths = [
-            path
-            for path in folder.glob(pattern)
-            if path.suffix.lower() in suffixes
-            and path.is_file()
-            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        ]
-        if paths:
-            return sorted(paths)
-    raise InputError(
-        "holds no slide",
-        path=folder,
-        fix=f"give a folder with files of these kinds: {' '.join(sorted(suffixes))}",
+def _stem(path: Path) -> str:
+    return path.stem[:-4] if path.stem.lower().endswith(".ome") else path.stem
+
+
+def _entry(path: Path, given: SlideEntry) -> SlideEntry:
+    """Complete what is given of a slide by its path, its id and its patient."""
+    slide_id = safe_file_name(composed(given.slide_id or _stem(path)), what="slide id")
+    return replace(
+        given, path=path, slide_id=slide_id, patient_id=given.patient_id or patient_of(slide_id)
     )
 
 
-def _stem(path: Path) -> str:
-    return path.stem.removesuffix(".ome")
-
-
-def _entry(
-    path: Path,
-    *,
-    slide_id: str = "",
-    patient_id: str = "",
-    mpp: float | None = None,
-    fallback_mpp: float | None = None,
-    site: str = "",
-    donor: str = "",
-) -> SlideEntry:
-    slide_id = safe_file_name(slide_id or _stem(path), what="slide id")
-    patient_id = patient_id or patient_of(slide_id)
-    return SlideEntry(slide_id, patient_id, path, mpp, fallback_mpp, site or None, donor or None)
-
-
-def _read_table(table: Path, *, fallback_mpp: float | None) -> list[SlideEntry]:
+def _read_table(table: Path, given: SlideEntry) -> list[SlideEntry]:
     return [
         _entry(
-            table.parent / row["path"],
-            slide_id=row["slide_id"],
-            patient_id=row["patient_id"],
-            mpp=float(row["mpp"]) if row["mpp"] else None,
-            fallback_mpp=fallback_mpp,
-            site=row["site"],
-            donor=row["donor"],
+            existing_spelling(table.parent / row["path"]),
+            replace(
+                given,
+                slide_id=row["slide_id"],
+                patient_id=row["patient_id"],
+                mpp=float(row["mpp"]) if row["mpp"] else None,
+                override_mpp=_is_yes(row["override_mpp"], given.override_mpp),
+                site=row["site"] or None,
+                donor=row["donor"] or None,
+            ),
         )
         for row in read_table(table, SLIDES_TABLE).to_dict("records")
     ]
+
+
+def _is_yes(cell: str, default: bool) -> bool:
+    return cell.strip().lower() in YES if cell.strip() else default

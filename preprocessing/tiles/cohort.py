@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.failures import Failure, write_failures
+from tcgn_mil.io.failures import Failure, unexpected, write_failures
 from tcgn_mil.io.tile_files import read_tile_settings, read_tiles
 from tcgn_mil.preprocessing.parallel import run_in_processes
 from tcgn_mil.preprocessing.slides.table import SlideEntry
@@ -89,7 +89,21 @@ def _tile_or_fail(entry: SlideEntry, settings: TileSettings, out_dir: str | Path
             tile_slide(entry, settings, out_dir)
     except InputError as error:
         return Failure(entry.slide_id, STAGE, _reason(error, entry), error.fix or "")
+    except Exception as error:  # whatever a damaged file does to a library costs its own row only
+        return unexpected(error, entry.slide_id, STAGE)
     return None
+
+
+def slide_notes(slides: Sequence[str], out_dir: str | Path) -> list[str]:
+    """Return what a user should know of tiled slides, each sentence with the slide's name.
+
+    Examples are a resolution that was overridden, and images of the file that were not read.
+    """
+    return [
+        f"{slide}: {note}"
+        for slide in slides
+        for note in read_tiles(tile_path(out_dir, slide)).notes
+    ]
 
 
 def is_tiled(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> bool:

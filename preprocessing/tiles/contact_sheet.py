@@ -75,6 +75,7 @@ COLUMNS = (
     Column("pen share", "of the area of the tiles with tissue", "pen_share", 3),
     Column("tissue mm²", "in the kept tiles", "tissue_mm2", 2),
     Column("tissue share", "of the slide", "tissue_share", 3),
+    Column("notes", "facts about the slide file", "notes"),
 )
 
 

@@ -27,6 +27,10 @@ FLATTEST_TISSUE = 0.075
 # The thin ink at the edge of a stroke mixes with the colour beneath, so it is not recognised. It is
 # covered by a margin of this width.
 EDGE_UM = 40.0
+# Channels of a grey pixel differ by no more than this, of 255, even after JPEG. Pen, borders and
+# bubbles of a scan with colours differ by more, so that no slide is grey for want of tissue.
+GREY_LEVELS = 3.5
+LEAST_COLOURED = 1e-4  # share of the pixels; a biopsy covers more of its slide
 
 
 class Ink(NamedTuple):
@@ -81,6 +85,8 @@ def find_ink(density: NDArray[np.float32], mpp: float) -> Ink:
     Ink
         Both masks with a margin of `EDGE_UM`.
     """
+    if is_grey(density):
+        return _ink_without_colour(density.sum(axis=2), mpp)
     smooth = cv2.GaussianBlur(density, (0, 0), SMOOTHING_UM / mpp)
     total = smooth.sum(axis=2)
     # Shares of the density, which sum to 1: a stain keeps its shares at any strength. White glass
@@ -102,6 +108,38 @@ def find_ink(density: NDArray[np.float32], mpp: float) -> Ink:
     hidden = cv2.dilate(ink, edge).astype(bool)
     # Black that reaches the edge of the image is the border of the scan, not a pen.
     border = cv2.dilate(_touching_the_edge(ink & grey), edge).astype(bool)
+    return Ink(hidden, hidden & ~border)
+
+
+def is_grey(density: NDArray[np.float32]) -> bool:
+    """Return whether an image has grey values only, as scans without colours have.
+
+    Parameters
+    ----------
+    density
+        (H, W, 3) optical density of RGB.
+
+    Examples
+    --------
+    >>> is_grey(optical_density(np.full((9, 9, 3), 200, dtype=np.uint8)))
+    True
+    """
+    levels = 255 * 10**-density
+    coloured = np.ptp(levels, axis=2) > GREY_LEVELS
+    return float(coloured.mean()) < LEAST_COLOURED
+
+
+def _ink_without_colour(total: NDArray[np.float32], mpp: float) -> Ink:
+    """Find ink in a grey image, where colour cannot tell it from tissue.
+
+    Only what is dense and flat counts, as violet ink does in images with colours.
+    """
+    mean, spread = local_statistics(total, np.ones(total.shape, dtype=bool), FLAT_UM / mpp)
+    flat = ((mean > 1.0) & (spread < FLATTEST_TISSUE * mean)).astype(np.uint8)
+    ink = remove_small_regions(flat, MIN_INK_UM2 / mpp**2)
+    edge = disk(EDGE_UM / mpp)
+    hidden = cv2.dilate(ink, edge).astype(bool)
+    border = cv2.dilate(_touching_the_edge(ink), edge).astype(bool)
     return Ink(hidden, hidden & ~border)
 
 

@@ -70,7 +70,12 @@ def iter_tiles(
 
 
 def _check_same_slide(slide: Slide, spec: TileSpec) -> None:
-    same_mpp = math.isclose(spec.slide_mpp, slide.mpp, rel_tol=MPP_TOLERANCE)
+    # A slide whose resolution was overridden at tiling may be opened with that of its file.
+    same_mpp = any(
+        math.isclose(mpp, slide.mpp, rel_tol=MPP_TOLERANCE)
+        for mpp in (spec.slide_mpp, spec.file_mpp)
+        if mpp is not None
+    )
     if not same_mpp or spec.read_level >= len(slide.level_sizes):
         raise InputError(
             f"its tiles were laid for a slide of {spec.slide_mpp:.4g} µm/px, read from level"

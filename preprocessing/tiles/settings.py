@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -116,7 +116,7 @@ class TileSettings:
             If the slide is too coarse for the tiles.
         """
         try:
-            return TileSpec.for_slide(
+            spec = TileSpec.for_slide(
                 self.patch,
                 slide_mpp=slide.mpp,
                 level_downsamples=slide.level_downsamples,
@@ -124,6 +124,8 @@ class TileSettings:
             )
         except InputError as error:
             raise InputError(error.reason, path=slide.path, fix=error.fix) from error
+        x, y = slide.bounds_corner
+        return replace(spec, file_mpp=slide.file_mpp, bounds_x=x, bounds_y=y)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings that a tile file records beside its geometry."""

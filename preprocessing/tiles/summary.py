@@ -55,6 +55,8 @@ class SlideSummary:
         This area as a share of the slide.
     stain
         Identity of the stain normalisation.
+    notes
+        Facts about the slide file, such as an overridden resolution or other images in it.
     flags
         Outlying values within the cohort, in words, separated by commas.
     """
@@ -74,6 +76,7 @@ class SlideSummary:
     tissue_mm2: float | None
     tissue_share: float | None
     stain: str
+    notes: str = ""
     flags: str = ""
 
     @property
@@ -115,6 +118,7 @@ def summarise_slide(tiles: TileSet) -> SlideSummary:
         tissue_mm2=_rounded(tissue_mm2, 3),
         tissue_share=_rounded(tissue_mm2 / slide_mm2, 4),
         stain=stain_identity(tiles.stain),
+        notes="; ".join(tiles.notes),
     )
 
 

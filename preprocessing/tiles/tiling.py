@@ -14,6 +14,7 @@ from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.preprocessing.slides.resample import resample_to
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.grid import lay_grid, tissue_fractions
+from tcgn_mil.preprocessing.tiles.ink import is_grey, optical_density
 from tcgn_mil.preprocessing.tiles.overlay import draw_tiles, overlay_mpp, write_picture
 from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
 from tcgn_mil.preprocessing.tiles.quality import measure_quality
@@ -23,6 +24,10 @@ from tcgn_mil.preprocessing.tiles.tissue import Glass, survey
 from tcgn_mil.text import content_hash
 from tcgn_mil.types.tile_geometry import TileSpec
 from tcgn_mil.types.tiles import VERDICTS, RejectedTiles, Stain, TileQuality, TileSet
+
+# 8-bit value that three quarters of the pixels of a slide exceed, as glass and tissue do in
+# brightfield.
+DARK = 60
 
 
 def tile_path(out_dir: str | Path, slide_id: str) -> Path:
@@ -88,8 +93,13 @@ def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -
     with entry.open() as slide:
         spec = settings.for_slide(slide)
         thumbnail = slide.thumbnail(settings.tissue_mpp)
+        notes = (*slide.notes, *_grey_note(thumbnail, slide.path))
         glass = survey(thumbnail, settings.tissue_mpp)
-        tiles = replace(_select(entry, slide, spec, glass, settings), settings=settings.as_dict())
+        tiles = replace(
+            _select(entry, slide, spec, glass, settings),
+            settings=settings.as_dict(),
+            notes=notes,
+        )
         if settings.stain is not None:
             tiles = replace(tiles, stain=_fit_stain(slide, tiles, settings.stain))
         base = _overlay_base(slide, thumbnail, settings.tissue_mpp)
@@ -205,6 +215,19 @@ def _fit_stain(slide: Slide, tiles: TileSet, target: StainTarget) -> Stain:
         return fit_stain(pixels, target)
     except InputError as error:
         raise InputError(error.reason, path=error.path or slide.path, fix=error.fix) from error
+
+
+def _grey_note(thumbnail: NDArray[np.uint8], path: Path) -> tuple[str, ...]:
+    """Return a note on a slide without colours; refuse a dark one, which shows fluorescence."""
+    if not is_grey(optical_density(thumbnail)):
+        return ()
+    if np.percentile(thumbnail, 25) < DARK:
+        raise InputError(
+            "is grey and dark, as images of fluorescence are; tissue is looked for on bright glass",
+            path=path,
+            fix="give the brightfield image of this section",
+        )
+    return ("its pixels are grey; encoders were trained on stained colours",)
 
 
 def _overlay_base(

@@ -1,18 +1,27 @@
-"""Write failures.csv, which lists the slides that could not be processed."""
+"""Write failures.csv, which lists what could not be processed, and left_out.csv.
+
+A failure is an item that was worked on in vain. What is left out was never worked on, for example a
+file of another kind in a folder of slides.
+"""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import write_csv
+from tcgn_mil.text import preview
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FILE_NAME = "failures.csv"
+LEFT_OUT_NAME = "left_out.csv"
+_EXAMPLES = 3  # names of each reason in a message
 
 
 @dataclass(frozen=True)
@@ -72,3 +81,78 @@ def failure_table(failures: Sequence[Failure]) -> pd.DataFrame:
 
     columns = [column.name for column in fields(Failure)]
     return pd.DataFrame([astuple(failure) for failure in failures], columns=columns)
+
+
+def unexpected(error: Exception, slide: str, stage: str) -> Failure:
+    """Describe an error that no reader foresaw, so that one item costs a row and not the run.
+
+    Parameters
+    ----------
+    error
+        The error. An InputError gives its own reason and fix.
+    slide
+        Name of the item.
+    stage
+        Step that failed.
+
+    Examples
+    --------
+    >>> unexpected(ZeroDivisionError("division by zero"), "S1", "tile").reason
+    'stopped on an error that was not foreseen: ZeroDivisionError: division by zero'
+    """
+    if isinstance(error, InputError):
+        return Failure(slide, stage, error.reason, error.fix or "")
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    where = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in place)
+    said = " ".join(str(error).split())[:200]
+    return Failure(
+        slide,
+        stage,
+        f"stopped on an error that was not foreseen: {type(error).__name__}: {said}{where}",
+        "check that other tools open this file and copy it again; if they do, report this line",
+    )
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """One row of left_out.csv.
+
+    Attributes
+    ----------
+    name
+        Name of the file, slide, row or gene that was left out.
+    reason
+        End of a sentence that begins with the name.
+    """
+
+    name: str
+    reason: str
+
+
+def describe_left_out(left_out: Sequence[LeftOut]) -> list[str]:
+    """Count what was left out by reason, with a few names of each.
+
+    Examples
+    --------
+    >>> describe_left_out([LeftOut("a.txt", "is no slide"), LeftOut("b.txt", "is no slide")])
+    ['2 left out: a.txt, b.txt (is no slide)']
+    """
+    by_reason: dict[str, list[str]] = {}
+    for each in left_out:
+        by_reason.setdefault(each.reason, []).append(each.name)
+    return [
+        f"{len(names)} left out: {preview(names, most=_EXAMPLES)} ({reason})"
+        for reason, names in by_reason.items()
+    ]
+
+
+def write_left_out(folder: str | Path, left_out: Sequence[LeftOut]) -> None:
+    """Write left_out.csv, or remove an older one if nothing was left out."""
+    import pandas as pd
+
+    path = Path(folder) / LEFT_OUT_NAME
+    if not left_out:
+        path.unlink(missing_ok=True)
+        return
+    columns = [column.name for column in fields(LeftOut)]
+    write_csv(path, pd.DataFrame([astuple(each) for each in left_out], columns=columns))

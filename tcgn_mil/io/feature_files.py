@@ -178,7 +178,7 @@ def _check_finite(
         raise InputError(
             f"slide {info.slide_id}: {so_far}{bad.size} tiles have features that are not finite,"
             f" the first at {place}",
-            fix="try --precision 32-true, and look at the slide at this position",
+            fix="encode the slide at 32 bits (--precision 32-true), and look at this position",
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -197,8 +197,9 @@ def tile_spec(file: h5py.File, *, kind: str) -> TileSpec:
         If the attribute is missing or was written by another version.
     """
     values = json_attr(file, "spec", kind=kind)
-    expected = {field.name for field in fields(TileSpec)}
-    if set(values) != expected:
+    expected = {field.name for field in fields(TileSpec) if field.default is MISSING}
+    possible = {field.name for field in fields(TileSpec)}
+    if not expected <= set(values) <= possible:
         raise InputError(
             f"its tile spec holds {preview(sorted(values))}, not"
             f" {preview(sorted(expected), most=8)}",

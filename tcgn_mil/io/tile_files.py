@@ -9,8 +9,8 @@ root attributes:
 - the group ``rejected`` with the same arrays of the K rejected tiles, and ``verdict`` (K,) uint8,
   whose codes are named by the attribute ``verdicts``, if there was quality control;
 - ``slide_id``, ``patient_id``, ``slide_file`` (name of the slide file), ``slide_width``,
-  ``slide_height``, ``schema_version``; ``spec``, ``settings``, ``provenance`` and ``stain``
-  (optional) as JSON.
+  ``slide_height``, ``schema_version``; ``spec``, ``settings``, ``provenance``, and if there are
+  any ``stain`` and ``notes``, as JSON.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str) -> None:
         file.attrs["spec"] = json.dumps(tiles.spec.as_dict())
         file.attrs["settings"] = json.dumps(dict(tiles.settings), sort_keys=True)
         file.attrs["slide_width"], file.attrs["slide_height"] = tiles.slide_size
+        if tiles.notes:
+            file.attrs["notes"] = json.dumps(tiles.notes)
         write_stain(file, tiles.stain)
         if tiles.quality is not None:
             _write_quality(file, tiles.quality)
@@ -114,6 +116,7 @@ def read_tiles(path: str | Path) -> TileSet:
             rejected=_read_rejected(file, path),
             stain=read_stain(file, kind="tile"),
             settings=json_attr(file, "settings", kind="tile"),
+            notes=(*json.loads(file.attrs.get("notes", "[]")),),
         )
 
 

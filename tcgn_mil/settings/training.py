@@ -7,13 +7,13 @@ from typing import Literal
 from pydantic import Field
 
 from tcgn_mil.config import config_class
+from tcgn_mil.settings.device_names import DEVICE_HELP, DEVICE_NAMES
 
 OptimizerName = Literal["adamw", "adam"]
 ScheduleName = Literal["cosine", "constant"]
 LossName = Literal["mse", "correlation", "mix"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 KeptEpoch = Literal["best", "last"]
-Accelerator = Literal["auto", "cpu", "cuda", "mps"]
 
 
 @config_class
@@ -75,9 +75,7 @@ class TrainingConfig:
     precision: Precision = Field(
         "32-true", description="Arithmetic: 32-true, bf16-mixed or 16-mixed."
     )
-    accelerator: Accelerator = Field(
-        "auto", description="Device: auto (a GPU if there is one), cpu, cuda or mps."
-    )
+    accelerator: str = Field("auto", pattern=DEVICE_NAMES, description=DEVICE_HELP)
     loss: LossName = Field(
         "mse",
         description="Loss on standardised targets: mse, correlation over the batch, or mix, which"

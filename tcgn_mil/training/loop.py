@@ -105,8 +105,11 @@ def fit(
     """
     if validate is None and config.keep == "best":
         raise ValueError("keep='best' needs validate; give it, or train with keep='last'")
+    device = resolve_device(config.accelerator)
     fabric = Fabric(
-        accelerator=resolve_device(config.accelerator).type, devices=1, precision=config.precision
+        accelerator=device.type,
+        devices=[device.index] if device.type == "cuda" and device.index is not None else 1,
+        precision=config.precision,
     )
     optimizer = make_optimizer(
         model,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from tcgn_mil.errors import InputError
@@ -161,6 +161,12 @@ class TileSpec:
     level0_px, level0_stride_px
         Side and distance in level-0 pixels. They are fractions, because the grid is laid in
         micrometres; each tile's corner is rounded on its own, so that errors do not add up.
+    file_mpp
+        Micrometres per pixel that the slide's file states, if the user overrode it with
+        `slide_mpp`; else None.
+    bounds_x, bounds_y
+        Corner of the scanned area in level-0 pixels, for slides that state one. Viewers such as
+        QuPath crop the slide there, so that this corner is their 0, 0.
     """
 
     tile_px: int
@@ -171,6 +177,9 @@ class TileSpec:
     read_px: int
     level0_px: float
     level0_stride_px: float
+    file_mpp: float | None = None
+    bounds_x: int = 0
+    bounds_y: int = 0
 
     @classmethod
     def for_slide(
@@ -253,5 +262,14 @@ class TileSpec:
         return PatchSize(self.tile_px, self.mpp)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the values as plain Python values, as they are stored in HDF5 attributes."""
-        return asdict(self)
+        """Return the values as plain Python values, as they are stored in HDF5 attributes.
+
+        Facts that few slides have are left out where they have their default, so that the text is
+        that of earlier versions.
+        """
+        rare = {each.name: each.default for each in fields(self) if each.default is not MISSING}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in rare or value != rare[name]
+        }

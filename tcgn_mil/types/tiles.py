@@ -157,6 +157,8 @@ class TileSet:
     settings
         Rules for tissue and quality by which the tiles were chosen, as stored in the tile file.
         Empty if the file does not state them, as in files of other tools.
+    notes
+        Facts about the slide file that a user should know, for example its other images.
 
     Raises
     ------
@@ -174,6 +176,7 @@ class TileSet:
     rejected: RejectedTiles | None = None
     stain: Stain | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.patient_id:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import geojson
 import numpy as np
 import pytest
 
-from tcgn_mil.io.geojson import write_geojson
+from tcgn_mil.errors import InputError
+from tcgn_mil.io.geojson import (
+    BOUNDS,
+    SLIDE,
+    read_record,
+    write_feature_collection,
+    write_geojson,
+)
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 from tcgn_mil.types.tiles import VERDICTS, RejectedTiles, TileQuality, TileSet
 
@@ -90,3 +98,30 @@ def test_a_feature_stands_on_one_line(tmp_path: Path) -> None:
     lines = (tmp_path / "s.geojson").read_text().splitlines()
     assert len(lines) == 500 + 2
     assert json.loads(lines[7].rstrip(","))["type"] == "Feature"
+
+
+def test_the_corner_of_the_scanned_area_is_the_origin_that_qupath_has(tmp_path: Path) -> None:
+    spec = replace(SPEC, bounds_x=2300, bounds_y=4100, file_mpp=0.05)
+    tiles = replace(graded(), spec=spec)
+    path = tmp_path / "s.geojson"
+    for origin, corner in ((BOUNDS, [2300, 4100]), (SLIDE, [0, 0])):
+        write_geojson(path, tiles, origin=origin)
+        collection = geojson.loads(path.read_text(encoding="utf-8"))
+        corners = np.array([each.geometry.coordinates[0][0] for each in collection.features])
+        assert np.array_equal(corners[:3] + corner, tiles.coords)
+        assert tiles.rejected is not None
+        assert np.array_equal(corners[3:] + corner, tiles.rejected.coords)
+        assert read_record(path) == {
+            "origin": origin,
+            "origin_level0_px": corner,
+            "slide_mpp": 0.5,
+            "file_mpp": 0.05,
+        }
+    with pytest.raises(InputError, match="unknown origin 'qupath'"):
+        write_geojson(path, tiles, origin="qupath")
+
+
+def test_a_file_without_a_record_has_an_empty_one(tmp_path: Path) -> None:
+    write_feature_collection(tmp_path / "a.geojson", [])
+    (tmp_path / "b.geojson").write_text("[1, 2]")
+    assert [read_record(tmp_path / f"{name}.geojson") for name in "ab"] == [{}, {}]

@@ -15,6 +15,7 @@ from tcgn_mil.preprocessing.features.readers import (
     clam,
     clam_tensor,
     hdf5_datasets,
+    numpy_array,
     stamp,
     stamp_slide,
     trident,
@@ -42,6 +43,7 @@ for _reader in (
     stamp.READER,
     stamp_slide.READER,
     clam_tensor.READER,
+    numpy_array.READER,
 ):
     register_feature_reader(_reader)
 
@@ -64,12 +66,13 @@ def open_foreign(path: str | Path) -> Iterator[ForeignFeatures]:
     ------
     InputError
         If the file is missing or damaged, if no layout fits, or if its reader refuses it: no tile,
-        features that are not (N, D) float16 or float32, or coords that do not belong to them. The
+        features that are not (N, D) in floating point, or coords that do not belong to them. The
         vector of a slide is (D,) or (1, D).
     """
     path = Path(path)
-    # A suffix that no layout has (".hdf5", say) is taken for HDF5, whose file signature is checked.
-    suffix = path.suffix if path.suffix in feature_suffixes() else hdf5_datasets.SUFFIXES[0]
+    # A suffix that no layout has (".hdf", say) is taken for HDF5, whose file signature is checked.
+    suffix = path.suffix.lower()
+    suffix = suffix if suffix in feature_suffixes() else hdf5_datasets.SUFFIXES[0]
     candidates = [reader for reader in READERS.values() if suffix in reader.suffixes]
     for reader in reversed(candidates):
         if reader.is_layout(path):
@@ -80,5 +83,5 @@ def open_foreign(path: str | Path) -> Iterator[ForeignFeatures]:
     raise InputError(
         f"is in none of the layouts {names}: it has no features or feats",
         path=path,
-        fix="check the path",
+        fix="name the data set of features features, if this is a feature file",
     )

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.preprocessing.features.readers.feature_rows import FeatureRows
 from tcgn_mil.preprocessing.interop.readers.base import MAX_TILES
 
 Level = Literal["tile", "slide", "patient"]
@@ -21,6 +21,7 @@ TILE: Level = "tile"
 SLIDE: Level = "slide"
 PATIENT: Level = "patient"
 MAX_WIDTH = 65_536
+_MAX_POSITION = 1e8
 MAX_BYTES = 64 * 2**30  # of one slide's features, or of a file that holds them
 BLOCK_BYTES = 16 * 2**20
 
@@ -32,10 +33,10 @@ class ForeignFeatures:
     Attributes
     ----------
     layout
-        Name of the layout: ``clam``, ``trident`` or ``stamp``.
+        Name of the layout: ``clam``, ``trident``, ``stamp`` or ``numpy``.
     features
-        (N, D) float16 or float32, with N and D at least 1. An HDF5 dataset is read in slices. N is
-        1 for a vector of a slide or of a patient.
+        (N, D) float16 or float32, with N and D at least 1, read in slices. N is 1 for a vector of a
+        slide or of a patient.
     coords
         (N, 2) top-left corners of the tiles, as integer level-0 pixels or, for STAMP, in µm. None
         if the file has no positions.
@@ -64,7 +65,7 @@ class ForeignFeatures:
     """
 
     layout: str
-    features: h5py.Dataset | NDArray[np.floating]
+    features: FeatureRows | NDArray[np.floating]
     coords: NDArray[Any] | None
     encoder: str = ""
     patch_px: int | None = None
@@ -114,7 +115,7 @@ class FeatureReader:
 
 
 def check_features(shape: tuple[int, ...], dtype: np.dtype, *, path: str | Path) -> None:
-    """Check that features are (N, D) float16 or float32 and within the limits of this module.
+    """Check that features are (N, D) in floating point and within the limits of this module.
 
     Raises
     ------
@@ -131,11 +132,14 @@ def check_features(shape: tuple[int, ...], dtype: np.dtype, *, path: str | Path)
         raise InputError(
             f"features have shape {shape}, not (N, D)",
             path=path,
-            fix="give features of tiles, one row for each tile",
+            fix="save them with one row for each tile and no other axis, for example by reshape"
+            "(-1, D)",
         )
-    if dtype not in (np.float16, np.float32):
+    if dtype not in (np.float16, np.float32, np.float64):
         raise InputError(
-            f"features are {dtype}, not float16 or float32", path=path, fix="encode the slide again"
+            f"features are {dtype}, not float16 or float32",
+            path=path,
+            fix="cast them to float32 and save the file again, if they are features",
         )
     if (
         shape[0] > MAX_TILES
@@ -147,4 +151,26 @@ def check_features(shape: tuple[int, ...], dtype: np.dtype, *, path: str | Path)
             f" or {MAX_BYTES // 2**30} GiB",
             path=path,
             fix="check that it is a feature file",
+        )
+
+
+def check_coords_shape(coords: NDArray[Any], rows: int, *, path: str | Path) -> None:
+    """Check that coordinates are numbers (`rows`, 2) that can be positions.
+
+    Raises
+    ------
+    InputError
+        If the shape or the dtype is another one, or a value is not finite or too large.
+    """
+    if coords.shape != (rows, 2) or coords.dtype.kind not in "iuf":
+        raise InputError(
+            f"coords are {coords.dtype} {coords.shape} for {rows} tiles",
+            path=path,
+            fix="save one row of x and y for each row of the features",
+        )
+    if not (np.abs(coords.astype(np.float64)) <= _MAX_POSITION).all():
+        raise InputError(
+            "coords hold values that are not positions",
+            path=path,
+            fix="save the level-0 pixels of each tile's top-left corner",
         )

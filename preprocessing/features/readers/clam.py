@@ -33,7 +33,7 @@ def open_clam(path: Path) -> AbstractContextManager[ForeignFeatures]:
 
 def _read(file: h5py.File, path: Path) -> ForeignFeatures:
     features = feature_dataset(file, "features", path)
-    return ForeignFeatures("clam", features, coord_array(file, len(features), "iu", path))
+    return ForeignFeatures("clam", features, coord_array(file, len(features), path))
 
 
 READER = FeatureReader("clam", SUFFIXES, is_clam, open_clam)

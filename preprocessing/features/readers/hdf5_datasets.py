@@ -14,12 +14,20 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.hdf5 import open_hdf5
-from tcgn_mil.preprocessing.features.readers.base import ForeignFeatures, check_features
+from tcgn_mil.preprocessing.features.readers.base import (
+    ForeignFeatures,
+    check_coords_shape,
+    check_features,
+)
+from tcgn_mil.preprocessing.features.readers.feature_rows import (
+    FeatureRows,
+    rows_shape,
+    whole_coords,
+)
 
 Answer = TypeVar("Answer")
-SUFFIXES = (".h5",)
+SUFFIXES = (".h5", ".hdf5")
 _MAX_CHUNK_BYTES = 2**30
-_MAX_POSITION = 1e8
 
 # Exceptions of h5py, beside OSError, for a file whose internal structure is damaged.
 _DAMAGE = (
@@ -79,18 +87,18 @@ def _undamaged(path: Path, action: Callable[[], Answer]) -> Answer:
         ) from error
 
 
-def feature_dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
-    """Return the dataset of features after checking its shape, its dtype and its storage."""
+def feature_dataset(file: h5py.File, name: str, path: Path) -> FeatureRows:
+    """Return the rows of features after checking their shape, their dtype and their storage."""
     dataset = _dataset(file, name, path)
-    check_features(dataset.shape, dataset.dtype, path=path)
+    check_features(rows_shape(dataset.shape), dataset.dtype, path=path)
     _check_written(dataset, path)
-    return dataset
+    return FeatureRows(dataset)
 
 
 def vector_dataset(file: h5py.File, name: str, path: Path) -> NDArray[np.floating]:
     """Read the vector of a slide or patient, stored as (D,) or (1, D), as an array (1, D)."""
     dataset = _dataset(file, name, path)
-    shape = (1, *dataset.shape) if dataset.ndim == 1 else dataset.shape
+    shape = (1, *dataset.shape) if dataset.ndim == 1 else rows_shape(dataset.shape)
     check_features(shape, dataset.dtype, path=path)
     if shape[0] != 1:
         raise InputError(
@@ -99,7 +107,7 @@ def vector_dataset(file: h5py.File, name: str, path: Path) -> NDArray[np.floatin
             fix="encode the slide again, or give features of tiles",
         )
     _check_written(dataset, path)
-    return dataset[:].reshape(shape)
+    return FeatureRows(dataset[:].reshape(shape))[0:1]
 
 
 def _check_written(dataset: h5py.Dataset, path: Path) -> None:
@@ -116,21 +124,25 @@ def _check_written(dataset: h5py.Dataset, path: Path) -> None:
         )
 
 
-def coord_array(file: h5py.File, rows: int, kinds: str, path: Path) -> NDArray[Any]:
-    """Read ``coords`` (`rows`, 2), whose dtype must be one of the NumPy `kinds`."""
-    dataset = _dataset(file, "coords", path)
-    if dataset.shape != (rows, 2) or dataset.dtype.kind not in kinds:
-        raise InputError(
-            f"coords are {dataset.dtype} {dataset.shape} for {rows} tiles",
-            path=path,
-            fix="encode the slide again",
-        )
-    coords = dataset[:]
-    if not (np.abs(coords.astype(np.float64)) <= _MAX_POSITION).all():
-        raise InputError(
-            "coords hold values that are not positions", path=path, fix="encode the slide again"
-        )
-    return coords
+def coord_array(file: h5py.File, rows: int, path: Path, *, whole: bool = True) -> NDArray[Any]:
+    """Read ``coords`` (`rows`, 2).
+
+    Parameters
+    ----------
+    file
+        Open file.
+    rows
+        Number of tiles.
+    path
+        The file, for error messages.
+    whole
+        The coordinates are level-0 pixels; if they are in floating point they have to be whole,
+        and become integers. Otherwise they are returned as they are.
+    """
+    coords = _dataset(file, "coords", path)[()]
+    coords = coords[0] if coords.ndim == 3 and len(coords) == 1 else coords
+    check_coords_shape(coords, rows, path=path)
+    return whole_coords(coords, path=path) if whole else coords
 
 
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:

@@ -69,7 +69,7 @@ def _read(file: h5py.File, path: Path) -> ForeignFeatures:
     return ForeignFeatures(
         "stamp",
         features,
-        coord_array(file, len(features), "iuf", path),
+        coord_array(file, len(features), path, whole=False),
         encoder=without_hash(text_attribute(file.attrs, "extractor")),
         patch_px=round(size_attribute(file, "tile_size_px", path)) if in_px else None,
         patch_um=size_attribute(file, side, path),

@@ -24,6 +24,8 @@ from tcgn_mil.preprocessing.features.readers.hdf5_datasets import (
 )
 from tcgn_mil.preprocessing.interop.readers.base import has_coords
 from tcgn_mil.preprocessing.interop.tile_readers import read_layout
+from tcgn_mil.preprocessing.slides.readers import without_slide_suffix
+from tcgn_mil.text import composed
 
 
 def is_trident(path: Path) -> bool:
@@ -49,9 +51,11 @@ def open_trident(path: Path) -> AbstractContextManager[ForeignFeatures]:
 
 def _read(file: h5py.File, path: Path) -> ForeignFeatures:
     features = feature_dataset(file, "features", path)
-    coords = coord_array(file, len(features), "iu", path)
+    coords = coord_array(file, len(features), path)
     tiles = read_layout(path)
-    other_names = {tiles.name, text_attribute(features.attrs, "name")} - {"", path.stem}
+    attributes = file["features"].attrs
+    names = map(without_slide_suffix, (tiles.name, text_attribute(attributes, "name")))
+    other_names = {composed(name) for name in names} - {"", composed(path.stem)}
     if other_names:
         raise InputError(
             f"says it is of slide {other_names.pop()!r}, not {path.stem!r}",
@@ -62,7 +66,7 @@ def _read(file: h5py.File, path: Path) -> ForeignFeatures:
         "trident",
         features,
         coords,
-        encoder=text_attribute(features.attrs, "encoder"),
+        encoder=text_attribute(attributes, "encoder"),
         patch_px=tiles.tile_px,
         level0_px=tiles.level0_px,
         stride_px=tiles.stride_px,

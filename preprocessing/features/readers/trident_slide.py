@@ -26,6 +26,8 @@ from tcgn_mil.preprocessing.features.readers.hdf5_datasets import (
     vector_dataset,
 )
 from tcgn_mil.preprocessing.interop.readers.base import has_coords
+from tcgn_mil.preprocessing.slides.readers import without_slide_suffix
+from tcgn_mil.text import composed
 
 FOLDER_PREFIX = "slide_features_"
 _LONGEST_PATH = 4096
@@ -53,10 +55,10 @@ def _is_vector(file: h5py.File, path: Path) -> bool:
         return False
     if features.ndim == 1:
         return True
-    if features.ndim != 2 or len(features) != 1:
+    if features.ndim not in (2, 3) or features.size != features.shape[-1]:
         return False
     # TRIDENT writes the position of an only tile as (2,) beside a vector of the slide.
-    one_tile = has_coords(file) and file["coords"].shape == (1, 2)
+    one_tile = has_coords(file) and file["coords"].shape in ((1, 2), (1, 1, 2))
     return not one_tile or bool(_stated_names(features, path))
 
 
@@ -72,7 +74,7 @@ def _read(file: h5py.File, path: Path) -> ForeignFeatures:
     vector = vector_dataset(file, "features", path)
     attributes = file["features"].attrs
     name = text_attribute(attributes, "name")
-    if name not in ("", path.stem):
+    if composed(without_slide_suffix(name)) not in ("", composed(path.stem)):
         raise InputError(
             f"says it is of slide {name!r}, not {path.stem!r}",
             path=path,

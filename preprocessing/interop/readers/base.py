@@ -122,21 +122,26 @@ def read_coords(file: h5py.File, path: str | Path) -> NDArray[np.int64]:
         raise InputError(
             "its coords lie in another file", path=path, fix="give a file that holds its own data"
         )
-    if dataset.shape and not dataset.shape[0]:
+    shape = dataset.shape
+    if len(shape) == 3 and shape[0] == 1:  # a batch of one slide
+        shape = shape[1:]
+    if shape and not shape[0]:
         return np.empty((0, 2), dtype=np.int64)
-    if len(dataset.shape) == 2 and dataset.shape[0] > MAX_TILES:
+    if len(shape) == 2 and shape[0] > MAX_TILES:
         raise InputError(
-            f"has {dataset.shape[0]} tiles, more than {MAX_TILES}",
+            f"has {shape[0]} tiles, more than {MAX_TILES}",
             path=path,
             fix="check that it is a tile file",
         )
-    if len(dataset.shape) != 2 or dataset.shape[1] != 2:
+    if len(shape) != 2 or shape[1] != 2:
         raise InputError(
             f"coords have shape {dataset.shape}, not (N, 2)", path=path, fix="make the file again"
         )
-    coords = dataset[:]
+    coords = dataset[()].reshape(shape)
+    if coords.dtype.kind == "f" and (coords == np.rint(coords)).all():
+        coords = coords.astype(np.int64)
     check_coords(coords, path=path)
-    return coords.astype(np.int64)
+    return np.asarray(coords, dtype=np.int64)
 
 
 class TileAttributes:

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.interop.readers import base
 
 NAME = "clam"
@@ -29,6 +30,16 @@ def read_clam(file: h5py.File, path: str | Path) -> base.LaidTiles:
     """
     attributes = base.TileAttributes(file, NAME, path)
     side = attributes.number("patch_size", least=1, most=base.MAX_SIDE_PX)
+    shrunk = attributes.number("custom_downsample", least=0.01, most=1024, default=1.0)
+    if shrunk != 1:
+        # Tools that read this attribute disagree on whether patch_size is counted before or after
+        # it, so that the field of a tile may be either of two sizes.
+        raise InputError(
+            f"has custom_downsample {shrunk:g}, so that the size of its tiles is not clear",
+            path=path,
+            fix="make the tiles without custom_downsample; or set the attribute to 1 if patch_size"
+            " counts pixels of patch_level",
+        )
     downsample = attributes.number("downsample", least=0.99, most=1024)
     stored = attributes.get("level_dim")
     level_size = np.asarray([] if stored is None else stored)

@@ -39,6 +39,18 @@ class Slide(ABC):
         Width and height of each pyramid level in pixels, finest level first.
     level_downsamples
         For each level, how many times it is coarser than level 0.
+    pixel_um
+        Width and height of a pixel in micrometres as the file states them; None if it does not.
+    file_mpp
+        Micrometres per pixel that the file states, if the user's value is used in spite of it
+        (:func:`~.registry.open_slide` with `override_mpp`); else None.
+    bounds_corner
+        Corner of the scanned area in level-0 pixels, x then y, for formats that state one. Viewers
+        such as QuPath crop the slide there.
+    bits
+        Bits of a channel in the file. Pixels are read as 8 bits.
+    notes
+        Facts about the file that a user should know, for example its other images.
     """
 
     path: Path
@@ -46,6 +58,11 @@ class Slide(ABC):
     size: tuple[int, int]
     level_sizes: tuple[tuple[int, int], ...]
     level_downsamples: tuple[float, ...]
+    pixel_um: tuple[float, float] | None = None
+    file_mpp: float | None = None
+    bounds_corner: tuple[int, int] = (0, 0)
+    bits: int = 8
+    notes: tuple[str, ...] = ()
 
     def read(
         self, x0: int, y0: int, level: int, width_px: int, height_px: int
@@ -117,6 +134,8 @@ class Slide(ABC):
             y0 = round(first * self.level_downsamples[level])
             band = self.read(0, y0, level, level_width, max(1, last - first))
             out[top:bottom] = resample_to(band, width, bottom - top)
+        if self.bits > 8:
+            check_white(out, self.bits, path=self.path)
         return out
 
     @abstractmethod
@@ -141,7 +160,11 @@ class Slide(ABC):
 
 
 def choose_mpp(
-    stated: float | None, given: float | None, fallback: float | None, *, path: Path
+    stated: float | tuple[float, float] | None,
+    given: float | None,
+    fallback: float | None,
+    *,
+    path: Path,
 ) -> float:
     """Choose the resolution of a slide from its file and from the user's statements.
 
@@ -154,11 +177,14 @@ def choose_mpp(
        never used.
     2. `given`, the user's statement about this slide. It is an error if it differs from the file
        by more than 2 %, because one of the two must be wrong.
-    3. `fallback`, the user's statement about all slides that do not say their resolution.
+    3. `fallback`, used if neither of the two is there.
 
     Parameters
     ----------
-    stated, given, fallback
+    stated
+        Micrometres per pixel, or the width and the height of a pixel in micrometres. None if the
+        file does not say.
+    given, fallback
         Micrometres per pixel, or None if there is no such value.
     path
         File of the slide, for error messages.
@@ -180,19 +206,25 @@ def choose_mpp(
     >>> choose_mpp(None, None, 0.5, path=Path("a.svs"))
     0.5
     """
-    plausible = stated is not None and MPP_RANGE[0] <= stated <= MPP_RANGE[1]
-    if plausible and stated is not None:
-        if given is not None and not math.isclose(given, stated, rel_tol=MPP_TOLERANCE):
+    mean = sum(stated) / 2 if isinstance(stated, tuple) else stated
+    if mean is not None and MPP_RANGE[0] <= mean <= MPP_RANGE[1]:
+        if given is None:
+            return mean
+        if isinstance(stated, tuple):
+            check_square_pixel(stated, path=path)
+        if not math.isclose(given, mean, rel_tol=MPP_TOLERANCE):
             raise InputError(
-                f"the file says {stated:.4g} µm/px, but {given:g} was given",
+                f"the file says {mean:.4g} µm/px, but {given:g} was given",
                 path=path,
-                fix="correct the mpp that you gave, or remove it to use the one in the file",
+                fix="remove the mpp that you gave to use the one in the file; if the file is wrong,"
+                " give --override-mpp beside --mpp, or write yes into a column override_mpp of the"
+                " slides table",
             )
-        return stated
+        return mean
     chosen = given if given is not None else fallback
     if chosen is not None:
         return chosen
-    tag = f" (its tag of {stated:.4g} µm/px cannot be a scanner's)" if stated is not None else ""
+    tag = f" (its tag of {mean:.4g} µm/px cannot be a scanner's)" if mean is not None else ""
     raise InputError(
         f"the file does not say its resolution{tag}",
         path=path,
@@ -201,23 +233,62 @@ def choose_mpp(
     )
 
 
-def mean_of_square_pixel(x_um: float, y_um: float, *, path: Path) -> float:
-    """Average the width and the height of a pixel, after checking that it is square.
+def check_square_pixel(pixel_um: tuple[float, float] | None, *, path: Path) -> None:
+    """Check that a pixel is as wide as it is high, if both are plausible.
 
-    Some scanners state the two with a difference of a few per mille.
+    Some scanners state the two with a difference of a few per mille. This is the rule of all
+    readers; :func:`~.registry.open_slide` applies it.
+
+    Parameters
+    ----------
+    pixel_um
+        Width and height in micrometres, or None if the file does not state them.
+    path
+        File of the slide, for the error message.
 
     Raises
     ------
     InputError
         If they differ by more than `MPP_TOLERANCE`.
     """
-    if not math.isclose(x_um, y_um, rel_tol=MPP_TOLERANCE):
+    if pixel_um is None or not MPP_RANGE[0] <= sum(pixel_um) / 2 <= MPP_RANGE[1]:
+        return
+    if not math.isclose(*pixel_um, rel_tol=MPP_TOLERANCE):
         raise InputError(
-            f"its pixels are not square: {x_um:.4g} by {y_um:.4g} µm",
+            f"its pixels are not square: {pixel_um[0]:.4g} by {pixel_um[1]:.4g} µm",
             path=path,
-            fix="resample it to square pixels",
+            fix="resample it to square pixels; if the file is wrong, give --mpp and --override-mpp",
         )
-    return (x_um + y_um) / 2
+
+
+def check_white(pixels: NDArray[np.uint8], bits: int, *, path: Path) -> None:
+    """Check that pixels of more than 8 bits use their range.
+
+    Cameras of 12 bits store their values in 16. After the conversion to 8 bits such an image is
+    almost black, and its colours are lost. The glass of a slide is brighter than half of the range.
+
+    Parameters
+    ----------
+    pixels
+        The image or a thumbnail of it, after the conversion.
+    bits
+        Bits of a channel in the file.
+    path
+        File of the slide, for the error message.
+
+    Raises
+    ------
+    InputError
+        If no pixel is brighter than half of the range.
+    """
+    brightest = int(pixels.max())
+    if brightest < 128:
+        raise InputError(
+            f"has {bits} bits per channel, of which the brightest pixel uses"
+            f" {brightest / 255:.0%}, so that white is not known",
+            path=path,
+            fix="scale its values so that white is the largest one, and save it as 8-bit RGB",
+        )
 
 
 def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -250,6 +321,12 @@ def check_slide_file(path: Path) -> None:
     """
     if path.is_dir():
         raise InputError("is a folder, not a slide", path=path, fix="give a slide file")
+    if path.is_symlink() and not path.exists():
+        raise InputError(
+            "is a link that leads nowhere",
+            path=path,
+            fix="mount the disk that it leads to, or make the link again",
+        )
     if not path.is_file():
         raise InputError("no such slide or image", path=path, fix="check the path")
     if path.stat().st_size == 0:

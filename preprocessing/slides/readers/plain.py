@@ -13,8 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.slides.readers.base import Slide, check_slide_file, choose_mpp
+from tcgn_mil.preprocessing.slides.readers.base import (
+    Slide,
+    check_slide_file,
+    check_white,
+    choose_mpp,
+)
 from tcgn_mil.preprocessing.slides.readers.registry import SlideReader
+from tcgn_mil.preprocessing.slides.readers.tiff_tags import is_tiff
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 # Decoding an image of this size takes about 3 GB. Larger images should be pyramids.
@@ -23,8 +29,8 @@ _EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", 
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 _WHOLE_FILE_FIX = "copy or download the file again, and check that an image viewer opens it"
 _PILLOW_LIMIT = threading.Lock()
-_RESOLUTION_UNIT_TAG, _X_RESOLUTION_TAG = 296, 282
-_UM_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch, centimetre; 1 means no unit
+_BITS_TAG = 258
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -45,28 +51,37 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Parameters
     ----------
     path
-        PNG, JPEG or TIFF with 8 bits per channel. Of a file with several pages the first is read.
+        PNG, JPEG or TIFF with 8 or 16 bits per channel. Of a file with several pages the first is
+        read.
 
     Returns
     -------
     (H, W, 3) uint8 RGB
-        Pixels as they are stored. An orientation tag is not applied, because the coordinates of
-        spots and tiles refer to stored pixels. Transparent pixels are white.
+        Pixels as they are stored; of 16 bits the upper 8. An orientation tag is not applied,
+        because the coordinates of spots and tiles refer to stored pixels. Transparent pixels are
+        white.
 
     Raises
     ------
     InputError
         If the file is missing, empty, cut off, not an image, has more than `MAX_IMAGE_PX` pixels,
-        or does not have 8 bits per channel.
+        has 32 bits per channel, or has 16 of which it uses a small part.
     """
     path = Path(path)
     with _opened(path) as image:
+        bits = _bits(path, image)
+        if image.mode.startswith("I;16"):
+            grey = (np.asarray(image) >> 8).astype(np.uint8)
+            check_white(grey, bits, path=path)
+            return np.repeat(grey[..., None], 3, axis=2)
         if image.mode not in _EIGHT_BIT_MODES:
             raise InputError(
-                f"has pixels of mode {image.mode}, not 8 bits per channel",
+                f"has pixels of mode {image.mode}, not 8 or 16 bits per channel",
                 path=path,
                 fix="convert it to 8-bit RGB",
             )
+        if bits > 8:  # Pillow keeps the upper 8 bits
+            check_white(np.asarray(image), bits, path=path)
         if "A" in image.getbands() or "transparency" in image.info:
             rgba = image.convert("RGBA")
             image = Image.new("RGB", rgba.size, "white")
@@ -74,19 +89,13 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"))
 
 
-def tiff_mpp(path: str | Path) -> float | None:
-    """Read the micrometres per pixel from the resolution tags of a TIFF.
-
-    Returns
-    -------
-    float or None
-        None if there are no such tags, or they have no unit of length.
-    """
-    with _opened(Path(path)) as image:
-        tags = getattr(image, "tag_v2", {})
-        um_per_unit = _UM_PER_RESOLUTION_UNIT.get(tags.get(_RESOLUTION_UNIT_TAG, 1))
-        pixels_per_unit = float(tags.get(_X_RESOLUTION_TAG, 0) or 0)
-        return um_per_unit / pixels_per_unit if um_per_unit and pixels_per_unit > 0 else None
+def _bits(path: Path, image: Image.Image) -> int:
+    """Return the bits of a channel in the file, which Pillow does not keep for RGB."""
+    if bits := getattr(image, "tag_v2", {}).get(_BITS_TAG):
+        return max(bits)
+    with path.open("rb") as file:
+        header = file.read(25)
+    return header[24] if header.startswith(_PNG_SIGNATURE) else 8
 
 
 @contextlib.contextmanager
@@ -108,6 +117,12 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except InputError:
         raise
     except UnidentifiedImageError as error:
+        if is_tiff(path):
+            raise InputError(
+                "is a TIFF that is damaged, or in a form that is not read, such as JPEG 2000",
+                path=path,
+                fix="convert it to a tiled TIFF of 8-bit RGB with the compression JPEG or deflate",
+            ) from error
         raise InputError(
             "is not an image (PNG, JPEG or TIFF)", path=path, fix=_WHOLE_FILE_FIX
         ) from error

@@ -5,20 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 
 from tcgn_mil.preprocessing.slides.readers.base import choose_mpp
-from tcgn_mil.preprocessing.slides.readers.plain import PlainSlide, tiff_mpp
+from tcgn_mil.preprocessing.slides.readers.plain import PlainSlide
 from tcgn_mil.preprocessing.slides.readers.registry import SlideReader
-
-SUFFIXES = frozenset({".tif", ".tiff"})
-
-
-def is_tiff(path: Path) -> bool:
-    """Return whether the file has the suffix of a TIFF."""
-    return path.suffix.lower() in SUFFIXES
+from tcgn_mil.preprocessing.slides.readers.tiff_tags import (
+    SUFFIXES,
+    check_samples,
+    first_page_um,
+    has_unstated_sample,
+    is_tiff,
+    page_count,
+)
 
 
 def open_plain_tiff(path: Path, mpp: float | None, fallback_mpp: float | None) -> PlainSlide:
     """Open a TIFF as one image; see :class:`~.registry.SlideReader` for the arguments."""
-    return PlainSlide(path, choose_mpp(tiff_mpp(path), mpp, fallback_mpp, path=path))
+    check_samples(path)
+    pixel_um = first_page_um(path)
+    slide = PlainSlide(path, choose_mpp(pixel_um, mpp, fallback_mpp, path=path))
+    slide.pixel_um = pixel_um
+    if has_unstated_sample(path):
+        slide.notes = ("the last sample of its pixels is of no stated kind and is not read",)
+    if (pages := page_count(path)) > 1:
+        width, height = slide.size
+        slide.notes += (f"of {pages} pages in the file, the first ({width} x {height} px) is read",)
+    return slide
 
 
 READER = SlideReader("plain TIFF", SUFFIXES, is_tiff, open_plain_tiff)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.slides.readers.base import Slide, check_slide_file
+from tcgn_mil.preprocessing.slides.readers.base import Slide, check_slide_file, check_square_pixel
 from tcgn_mil.registry import add_entry
 from tcgn_mil.types.tile_geometry import check_mpp
 
@@ -49,6 +49,7 @@ class SlideReader:
     list_slides: Callable[[Sequence[Path]], list[SlideFile]] | None = None
 
 
+_OME = ".ome"  # OME-TIFF has two suffixes: S1.ome.tif
 READERS: dict[str, SlideReader] = {}
 """Name -> reader. The reader that was registered last is asked first."""
 
@@ -110,11 +111,18 @@ def without_slide_suffix(name: str) -> str:
     ('S1', 'TCGA-AA-0001.v2')
     """
     suffix = Path(name).suffix.lower()
-    return name[: -len(suffix)].removesuffix(".ome") if suffix in slide_suffixes() else name
+    if suffix not in slide_suffixes():
+        return name
+    stem = name[: -len(suffix)]
+    return stem[: -len(_OME)] if stem.lower().endswith(_OME) else stem
 
 
 def open_slide(
-    path: str | Path, *, mpp: float | None = None, fallback_mpp: float | None = None
+    path: str | Path,
+    *,
+    mpp: float | None = None,
+    fallback_mpp: float | None = None,
+    override_mpp: bool = False,
 ) -> Slide:
     """Open a slide or a plain image.
 
@@ -128,6 +136,8 @@ def open_slide(
         the file says.
     fallback_mpp
         Micrometres per pixel to use if neither the file nor `mpp` says.
+    override_mpp
+        Use `mpp` in spite of the file, whose statement is kept in the slide's `file_mpp`.
 
     Returns
     -------
@@ -137,8 +147,8 @@ def open_slide(
     Raises
     ------
     InputError
-        If the file is missing, empty, damaged or of an unknown format, or its resolution is unknown
-        or contradictory.
+        If the file is missing, empty, damaged or of an unknown format, its resolution is unknown
+        or contradictory, or its pixels are not square.
 
     Examples
     --------
@@ -159,9 +169,29 @@ def open_slide(
             check_mpp(value, what=name, path=path)
     for reader in reversed(READERS.values()):
         if reader.can_open(path):
-            return reader.open(path, mpp, fallback_mpp)
+            if override_mpp and mpp is not None:
+                # A reader prefers the file to a fallback, so this tells what the file states.
+                return _override(reader.open(path, None, mpp), mpp)
+            return _checked(reader.open(path, mpp, fallback_mpp))
     raise InputError(
         "is not a slide of a known format: OpenSlide does not recognise it, or it is cut off",
         path=path,
         fix="compare its size with the source's and copy it again, or convert it to a tiled TIFF",
     )
+
+
+def _override(slide: Slide, mpp: float) -> Slide:
+    if slide.mpp != mpp:
+        slide.file_mpp, slide.mpp = slide.mpp, mpp
+        said = f"the file says {slide.file_mpp:.4g} µm/px, overridden with {mpp:g}"
+        slide.notes = (*slide.notes, said)
+    return slide
+
+
+def _checked(slide: Slide) -> Slide:
+    try:
+        check_square_pixel(slide.pixel_um, path=slide.path)
+    except InputError:
+        slide.close()
+        raise
+    return slide

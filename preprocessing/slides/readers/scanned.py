@@ -12,26 +12,31 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.slides.readers.base import (
     Slide,
     choose_mpp,
-    mean_of_square_pixel,
     on_white,
 )
 from tcgn_mil.preprocessing.slides.readers.registry import SlideReader
-
-SUFFIXES = frozenset(
-    {
-        ".svs",
-        ".ndpi",
-        ".mrxs",
-        ".scn",
-        ".svslide",
-        ".bif",
-        ".czi",
-        ".vms",
-        ".vmu",
-        ".tif",
-        ".tiff",
-    }
+from tcgn_mil.preprocessing.slides.readers.tiff_tags import SUFFIXES as TIFF_SUFFIXES
+from tcgn_mil.preprocessing.slides.readers.tiff_tags import (
+    bits_of,
+    check_samples,
+    first_page_um,
+    has_unstated_sample,
+    is_tiff,
 )
+
+SUFFIXES = TIFF_SUFFIXES | {
+    ".svs",
+    ".ndpi",
+    ".mrxs",
+    ".scn",
+    ".svslide",
+    ".bif",
+    ".czi",
+    ".vms",
+    ".vmu",
+}
+# OpenSlide's name for TIFF files of no scanner, of which it knows no more than their tags.
+_GENERIC = "generic-tiff"
 # Decoded blocks that OpenSlide keeps. Tiles are read row by row, and a row of tiles shares blocks
 # with the next one; this size keeps one row of blocks of a slide that is 130,000 pixels wide.
 CACHE_BYTES = 128 * 2**20
@@ -61,34 +66,62 @@ class ScannedSlide(Slide):
 
 
 def is_scanned(path: Path) -> bool:
-    """Return whether OpenSlide recognises the file. The suffix does not matter."""
-    return openslide.OpenSlide.detect_format(path) is not None
+    """Return whether OpenSlide recognises the file and reads its pixels as they are meant.
+
+    The suffix does not matter.
+    """
+    vendor = openslide.OpenSlide.detect_format(path)
+    return vendor is not None and not (vendor == _GENERIC and has_unstated_sample(path))
 
 
 def open_scanned(path: Path, mpp: float | None, fallback_mpp: float | None) -> ScannedSlide:
     """Open a slide with OpenSlide; see :class:`~.registry.SlideReader` for the arguments."""
+    if is_tiff(path):
+        check_samples(path)
     try:
         handle = openslide.OpenSlide(path)
     except openslide.OpenSlideError as error:
         raise _damaged(path, error) from error
+    generic = handle.properties.get(openslide.PROPERTY_NAME_VENDOR) == _GENERIC
+    pixel_um = first_page_um(path) if generic else _stated_um(handle)
     try:
-        stated = _stated_mpp(handle, path)
-        return ScannedSlide(path, handle, choose_mpp(stated, mpp, fallback_mpp, path=path))
+        slide = ScannedSlide(path, handle, choose_mpp(pixel_um, mpp, fallback_mpp, path=path))
     except InputError:
         handle.close()
         raise
+    slide.pixel_um, slide.bounds_corner = pixel_um, _bounds_corner(handle)
+    slide.bits = bits_of(path) if generic else 8
+    return slide
 
 
-def _stated_mpp(handle: openslide.OpenSlide, path: Path) -> float | None:
-    names = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
+def _stated_um(handle: openslide.OpenSlide) -> tuple[float, float] | None:
     try:
-        x, y = (float(handle.properties[name]) for name in names)
+        return (
+            float(handle.properties[openslide.PROPERTY_NAME_MPP_X]),
+            float(handle.properties[openslide.PROPERTY_NAME_MPP_Y]),
+        )
     except (KeyError, ValueError):
         return None
-    return mean_of_square_pixel(x, y, path=path)
+
+
+def _bounds_corner(handle: openslide.OpenSlide) -> tuple[int, int]:
+    """Return the corner of the scanned area, which MIRAX, Leica and Ventana slides state."""
+    try:
+        return (
+            int(handle.properties[openslide.PROPERTY_NAME_BOUNDS_X]),
+            int(handle.properties[openslide.PROPERTY_NAME_BOUNDS_Y]),
+        )
+    except (KeyError, ValueError):
+        return 0, 0
 
 
 def _damaged(path: Path, error: openslide.OpenSlideError) -> InputError:
+    if "nsupported" in str(error):
+        return InputError(
+            f"is in a form that OpenSlide does not read: {str(error).splitlines()[0][:200]!r}",
+            path=path,
+            fix="convert it to a tiled TIFF of 8-bit RGB with the compression JPEG or deflate",
+        )
     return InputError(
         f"is damaged: OpenSlide says {str(error).splitlines()[0][:200]!r}",
         path=path,

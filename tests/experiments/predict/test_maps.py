@@ -17,7 +17,13 @@ from PIL import Image
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import main as cli
 from tcgn_mil.experiments.predict import maps as slide_maps
-from tcgn_mil.experiments.predict.maps import SlideMap, check_set_names, write_slide_map
+from tcgn_mil.experiments.predict.maps import (
+    SlideMap,
+    check_set_names,
+    map_notes,
+    write_slide_map,
+)
+from tcgn_mil.io.geojson import read_record
 
 COORDS = np.array([[0, 0], [155, 0], [0, 155], [310, 310]])
 
@@ -64,6 +70,24 @@ def test_a_large_slide_keeps_the_tiles_of_highest_attention(
     features = geojson.loads((tmp_path / "S1.geojson").read_text(encoding="utf-8")).features
     assert [feature.geometry.coordinates[0][0] for feature in features] == [[155, 0], [310, 310]]
     assert anndata.read_h5ad(tmp_path / "S1.h5ad").n_obs == 4
+    record = read_record(tmp_path / "S1.geojson")
+    assert (record["tiles"], record["tiles_left_out"]) == (4, 2)
+    (note,) = map_notes(slide_map())
+    assert "S1: its GeoJSON has the 2 tiles of highest attention of 4" in note
+
+
+def test_positions_count_from_the_corner_of_the_scanned_area(tmp_path: Path) -> None:
+    moved = slide_map(origin=(100, 50))
+    write_slide_map(moved, tmp_path)
+    features = geojson.loads((tmp_path / "S1.geojson").read_text(encoding="utf-8")).features
+    corners = np.array([feature.geometry.coordinates[0][0] for feature in features])
+    assert np.array_equal(corners, COORDS - np.array([100, 50]))
+    assert read_record(tmp_path / "S1.geojson")["origin_level0_px"] == [100, 50]
+    np.testing.assert_allclose(
+        anndata.read_h5ad(tmp_path / "S1.h5ad").obsm["spatial"], COORDS + 77.3
+    )
+    assert "given from 100, 50" in map_notes(moved)[0]
+    assert map_notes(slide_map()) == []
 
 
 def test_the_anndata_has_centres_image_and_scales_of_visium(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from tcgn_mil.experiments.slide_level.config import SlideCvConfig
 from tcgn_mil.experiments.slide_level.report_scatter import read_scatter
 from tcgn_mil.io.atomic import write_csv, write_json
 from tcgn_mil.io.expression_file import write_predictions
+from tcgn_mil.io.failures import LeftOut, write_left_out
 from tcgn_mil.types.genes import GenePanel
 
 ATTACK = "</script><script>document.title='hit'</script>"
@@ -233,13 +234,18 @@ def test_stages_are_told_in_order_with_links_that_work(tmp_path: Path) -> None:
     made_run(tmp_path / "runs & more" / "run")
     tiles = tmp_path / "runs & more" / "tiles"
     tiles.mkdir()
-    write_csv(tiles / "tile_summary.csv", pd.DataFrame({"slide": ["s1", "s2"], "kept": [5, 10]}))
+    summary = {"slide": ["s1", "s2"], "kept": [5, 10], "notes": ["", "its pixels are grey"]}
+    write_csv(tiles / "tile_summary.csv", pd.DataFrame(summary))
+    write_left_out(tiles, [LeftOut("a.vsi", "is of another kind")])
     (tiles / "contact_sheet.html").write_text("x", encoding="utf-8")
     page = write_run_report([tmp_path / "runs & more"], tmp_path / "pages" / "r.html", title="x")
     text = page.read_text(encoding="utf-8").split('<section id="stages">')[1].split("</section>")[0]
     rows = re.findall(r"<tr><td><code>(.*?)</code></td><td>(.*?)</td><td>(.*?)</td></tr>", text)
     assert [row[0] for row in rows] == ["tile", "slide-cv"]
-    assert rows[0][1] == "Found the tissue of 2 slides and laid 15 tiles on it."
+    assert rows[0][1] == (
+        "Found the tissue of 2 slides and laid 15 tiles on it. 1 left out: a.vsi (is of another"
+        " kind). s2: its pixels are grey."
+    )
     links = re.findall(r'href="(.*?)"', text)
     assert "../runs%20%26%20more/tiles/contact_sheet.html" in links
     assert all((page.parent / unquote(link)).exists() for link in links)

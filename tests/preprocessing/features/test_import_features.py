@@ -187,12 +187,12 @@ def test_broken_files_cost_a_row_each(tmp_path: Path) -> None:
     write_clam(folder, "a", values())
     write_clam(folder, "holes", bad)
     write_clam(folder, "wide", values(width=WIDTH + 1))
-    write_clam(folder, "double", values().astype(np.float64))
+    write_clam(folder, "integer", values().astype(np.int32))
     write_clam(folder, "empty", np.empty(0, np.float32))
     cut = write_clam(folder, "cut", values(rows=500))
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
-    write_tensor(folder, "dict", {"features": torch.zeros(3, WIDTH)})
-    write_tensor(folder, "half", torch.zeros(3, WIDTH, dtype=torch.bfloat16))
+    write_tensor(folder, "dict", {"weights": torch.zeros(3, WIDTH)})
+    write_tensor(folder, "complex", torch.zeros(3, WIDTH, dtype=torch.complex64))
     write_tensor(folder, "object", Path("/"))
     short = write_tensor(folder, "short", torch.zeros(300, WIDTH))
     short.write_bytes(short.read_bytes()[:-2000])
@@ -206,11 +206,11 @@ def test_broken_files_cost_a_row_each(tmp_path: Path) -> None:
         "holes": "1 tiles have features that are not finite, the first at level-0 position"
         " (1536, 512)",
         "wide": "(9 wide), but those of a are of clam:resnet50_trunc (8 wide)",
-        "double": "float64",
+        "integer": "int32",
         "empty": "holds no tile",
         "cut": "HDF5",
-        "dict": "holds a dict",
-        "half": "bfloat16",
+        "dict": "a dictionary without features; its names are weights",
+        "complex": "complex64",
         "object": "cannot be read as a tensor",
         "short": "cannot be read as a tensor",
     }.items():

@@ -142,3 +142,30 @@ def test_what_cannot_be_exported_is_said_at_once(
         export_cohort(folder, layout, tmp_path / "out")
     with pytest.raises(InputError, match="holds no tile file"):
         export_cohort(tmp_path, "clam", tmp_path / "out")
+
+
+def test_an_error_that_was_not_foreseen_costs_a_row(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("no memory left")
+
+    monkeypatch.setitem(EXPORTS, "clam", fail)
+    done, failures = export_cohort(folder, "clam", tmp_path)
+    assert done == []
+    assert "MemoryError: no memory left" in failures[0].reason
+
+
+def test_an_override_survives_a_round_trip_through_another_layout(
+    pyramid: Path, tmp_path: Path
+) -> None:
+    """The file says 0.5, and the user 1.0; the exported tiles are read without the override."""
+    overridden = SlideEntry("painted", "p", pyramid, mpp=1.0, override_mpp=True)
+    tile_cohort([overridden], TileSettings(), tmp_path / "tiles")
+    ours = read_tiles(tile_path(tmp_path / "tiles", "painted"))
+    plain = SlideEntry("painted", "p", pyramid)
+    for layout in ("trident", "clam", "hest"):
+        assert export_cohort(tmp_path / "tiles", layout, tmp_path / layout, [plain]).done
+        assert read_slide_tiles(tmp_path / layout, plain).spec == ours.spec
+    with h5py.File(tmp_path / "hest" / "patches" / "painted.h5") as file:
+        assert float(file["img"].attrs["pixel_size"]) == 1.0

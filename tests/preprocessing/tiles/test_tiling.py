@@ -15,6 +15,7 @@ from PIL import Image
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tile_files import read_tile_settings, read_tiles
 from tcgn_mil.preprocessing.slides.table import SlideEntry, find_slides
+from tcgn_mil.preprocessing.tiles import cohort as cohort_of_tiles
 from tcgn_mil.preprocessing.tiles.cohort import tile_cohort
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.preprocessing.tiles.stain import stain_target
@@ -262,11 +263,12 @@ def test_real_slides_of_three_kinds(real_data: Path, tmp_path: Path) -> None:
     done, failures = tile_cohort(slides, TileSettings(), tmp_path)
     assert done == ["A9K0_1", "A9K0_2", "CMU-1-Small-Region"]
     assert [failure.slide for failure in failures] == ["tcga-cr-7395-01a-01-ts1"]
+    # A resolution that is given for the folder contradicts the slides that state another.
     done, failures = tile_cohort(
         find_slides(real_data / "slides", mpp=0.5), TileSettings(), tmp_path
     )
-    assert len(done) == 4
-    assert not failures
+    assert done == ["CMU-1-Small-Region", "tcga-cr-7395-01a-01-ts1"]
+    assert all("0.5 was given" in failure.reason for failure in failures)
     frozen = read_tiles(tile_path(tmp_path, "tcga-cr-7395-01a-01-ts1"))
     assert 400 < len(frozen) < 28 * 23  # a section that nearly fills its field
     regions = find_slides(real_data / "tcga_tiles", mpp=0.25)[:3]
@@ -287,3 +289,16 @@ def test_recorded_settings_tile_another_slide_alike(stain: str | None) -> None:
     assert TileSettings.like(PatchSize(100, 0.5), {}) == TileSettings(PatchSize(100, 0.5))
     with pytest.raises(InputError, match="settings are invalid"):
         TileSettings.like(PatchSize(), {"stain": {"method": "macenko"}})
+
+
+def test_an_error_that_no_reader_foresaw_costs_a_row(
+    slides: list[SlideEntry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(cohort_of_tiles, "tile_slide", fail)
+    done, failures = tile_cohort(slides[1:2], TileSettings(), tmp_path)
+    assert done == []
+    assert "ZeroDivisionError: division by zero" in failures[0].reason
+    assert failures[0].likely_fix

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.slides.readers import plain as plain_images
-from tcgn_mil.preprocessing.slides.readers.plain import image_size, read_image, tiff_mpp
+from tcgn_mil.preprocessing.slides.readers.plain import image_size, read_image
+from tcgn_mil.preprocessing.slides.readers.tiff_tags import first_page_um
 
 
 @pytest.fixture
@@ -40,10 +42,20 @@ def test_grey_images_become_rgb(tmp_path: Path, pixels: np.ndarray) -> None:
     assert np.array_equal(read_image(tmp_path / "a.png"), np.repeat(pixels[..., :1], 3, axis=2))
 
 
-def test_sixteen_bit_images_are_refused(tmp_path: Path) -> None:
-    Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"a\.png.*not 8 bits"):
-        read_image(tmp_path / "a.png")
+def test_sixteen_bits_are_read_unless_white_is_unknown(tmp_path: Path) -> None:
+    grey = np.array([[0, 40_000], [257 * 200, 65_535]], dtype=np.uint16)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[..., 0].tolist() == [[0, 156], [200, 255]]
+    Image.fromarray(grey // 16).save(tmp_path / "b.png")  # a camera of 12 bits
+    with pytest.raises(InputError, match=r"b\.png.*16 bits.*white is not known"):
+        read_image(tmp_path / "b.png")
+    colours = np.repeat(grey[..., None], 3, axis=2)
+    tifffile.imwrite(tmp_path / "c.tif", colours // 16, photometric="rgb")
+    with pytest.raises(InputError, match=r"c\.tif.*16 bits.*white is not known"):
+        read_image(tmp_path / "c.tif")
+    Image.fromarray(grey.astype(np.int32)).save(tmp_path / "d.tif")
+    with pytest.raises(InputError, match=r"d\.tif.*not 8 or 16 bits"):
+        read_image(tmp_path / "d.tif")
 
 
 def test_an_image_over_the_bound_is_refused_by_its_header(
@@ -93,4 +105,5 @@ def test_tiff_resolution_needs_a_length_unit(
     Image.fromarray(pixels).save(
         tmp_path / "a.tif", tiffinfo={282: per_unit, 283: per_unit, 296: unit}
     )
-    assert tiff_mpp(tmp_path / "a.tif") == (None if mpp is None else pytest.approx(mpp))
+    expected = None if mpp is None else pytest.approx((mpp, mpp))
+    assert first_page_um(tmp_path / "a.tif") == expected
