@@ -93,8 +93,8 @@ def clinical(
         list[str] | None,
         typer.Option(
             "--format",
-            help="Layout: auto, tcga-cdr, gdc, xena, porpoise, survpath, columns or covariates."
-            " Give it once, or once for each file.",
+            help="Layout: auto, tcga-cdr, gdc (of tcgn-mil download), gdc-portal, cbioportal, xena,"
+            " porpoise, survpath, columns or covariates. Give it once, or once for each file.",
             show_default="auto",
         ),
     ] = None,
@@ -102,6 +102,9 @@ def clinical(
     covariate: Annotated[list[str] | None, config_option(ClinicalOptions, "covariates")] = None,
     patient_column: Annotated[str | None, config_option(ClinicalOptions, "patient")] = None,
     time_column: Annotated[list[str] | None, config_option(ClinicalOptions, "times")] = None,
+    censored_time_column: Annotated[
+        list[str] | None, config_option(ClinicalOptions, "censored_times")
+    ] = None,
     event_column: Annotated[list[str] | None, config_option(ClinicalOptions, "events")] = None,
     entry_column: Annotated[str | None, config_option(ClinicalOptions, "entry")] = None,
     time_unit: Annotated[str | None, config_option(ClinicalOptions, "time_unit")] = None,
@@ -125,6 +128,7 @@ def clinical(
     given = {
         "patient": patient_column,
         "times": time_column,
+        "censored_times": censored_time_column,
         "events": event_column,
         "entry": entry_column,
         "time_unit": time_unit,

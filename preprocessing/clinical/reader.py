@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,18 @@ from tcgn_mil.preprocessing.clinical.layouts import (
     ClinicalLayout,
     EndpointColumns,
     is_missing,
+    means_event,
     need_columns,
-    plain,
     schema_of,
 )
 from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
-from tcgn_mil.preprocessing.clinical.outcomes import Dropped, first_covariates, usable_outcomes
+from tcgn_mil.preprocessing.clinical.outcomes import (
+    Dropped,
+    LostTimes,
+    first_covariates,
+    lost_times,
+    usable_outcomes,
+)
 from tcgn_mil.tcga_barcodes import patient_of
 
 # A column of text with more values than this, besides those that mean an event, is taken for a
@@ -47,6 +54,10 @@ class ClinicalTable:
         Outcomes and covariates that were not used as they are.
     notes
         Messages that are printed for the user.
+    lost_times
+        For each endpoint, how many patients with and without an event have no time.
+    columns
+        Names of all columns of the file.
     """
 
     path: Path
@@ -55,6 +66,8 @@ class ClinicalTable:
     covariates: pd.DataFrame
     dropped: tuple[Dropped, ...]
     notes: tuple[str, ...]
+    lost_times: tuple[LostTimes, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 def read_clinical(
@@ -65,7 +78,7 @@ def read_clinical(
     Parameters
     ----------
     path
-        CSV or TSV, also .gz or .zip, or an Excel workbook (.xlsx).
+        CSV or TSV, also .gz or .zip, Parquet, or an Excel workbook (.xlsx).
     options
         Facts that the user declares about the table.
     requested_layout
@@ -116,7 +129,7 @@ def read_clinical(
             "has no row with a patient", path=path, fix="check the sheet and its columns"
         )
     check_table(table, schema_of(layout), path=path)
-    return _clinical_table(path, table, layout)
+    return dataclasses.replace(_clinical_table(path, table, layout), columns=tuple(names))
 
 
 def _clinical_table(path: Path, table: pd.DataFrame, layout: ClinicalLayout) -> ClinicalTable:
@@ -138,6 +151,7 @@ def _clinical_table(path: Path, table: pd.DataFrame, layout: ClinicalLayout) -> 
         covariates,
         (*dropped, *differing),
         tuple(notes),
+        tuple(lost_times(table, patients, layout, endpoint) for endpoint in layout.endpoints),
     )
 
 
@@ -154,7 +168,7 @@ def _note_event_values(
     if not layout.event_values:
         return []
     counts = cells[~is_missing(cells)].value_counts()
-    event = plain(pd.Series(counts.index, dtype=str)).isin(layout.event_values).to_numpy()
+    event = means_event(pd.Series(counts.index, dtype=str), layout.event_values).to_numpy()
     others = counts[~event]
     if len(others) > _MAX_CENSORED_VALUES or not event.any():
         raise InputError(

@@ -140,7 +140,11 @@ def _check_options_used(tables: Sequence[ClinicalTable], options: ClinicalOption
     """Raise InputError for an option without effect, which shows a misunderstanding."""
     names = [table.layout.name for table in tables]
     if (
-        options.times or options.event_coding or options.event_values or options.entry
+        options.times
+        or options.censored_times
+        or options.event_coding
+        or options.event_values
+        or options.entry
     ) and "columns" not in names:
         raise InputError(
             f"columns, unit or coding are declared, but the files are read as {', '.join(names)},"
