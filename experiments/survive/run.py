@@ -91,7 +91,8 @@ def choose_folds(
         }, cohort
     present = set(table.patient_id)
     # The file may name patients that were dropped, for example because an outcome is missing.
-    from_file = read_folds(config.folds, ids=[*present, *cohort.dropped["patient_id"]])
+    others = [*cohort.dropped["patient_id"], *cohort.outside]
+    from_file = read_folds(config.folds, ids=[*present, *others])
     tested = {name for fold in from_file for name in fold.test}
     if present - tested:
         cohort = without_patients(cohort, present - tested, "in no fold's test part")

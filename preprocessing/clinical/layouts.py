@@ -16,43 +16,12 @@ import pandas as pd
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.schema import CellRule, TableSchema
+from tcgn_mil.io.tables.text_numbers import MISSING
 from tcgn_mil.types.outcomes import DAYS_PER_YEAR
 
 UNIT_DAYS = {"days": 1.0, "months": DAYS_PER_YEAR / 12, "years": DAYS_PER_YEAR}
 PORPOISE_MONTH, SURVPATH_MONTH = 30.44, 30.0
 CODINGS = ("event", "censored")
-# Cells that mean that a value is missing: those of TCGA, of statistics programs, and the errors
-# that a spreadsheet leaves where a formula failed.
-MISSING = frozenset(
-    (
-        "",
-        ".",
-        "--",
-        "'--",
-        "na",
-        "n/a",
-        "nan",
-        "null",
-        "none",
-        "unknown",
-        "not available",
-        "not reported",
-        "[not available]",
-        "[not applicable]",
-        "[not evaluated]",
-        "[unknown]",
-        "[discrepancy]",
-        "[completed]",
-        "[pending]",
-        "#n/a",
-        "#value!",
-        "#ref!",
-        "#div/0!",
-        "#name?",
-        "#num!",
-        "#null!",
-    )
-)
 _TRUTH = {"1": True, "0": False, "true": True, "false": False}
 # Status of cBioPortal. Older studies have the words without the number.
 _STATUS = {
@@ -170,7 +139,7 @@ class ClinicalLayout:
 
 
 def is_missing(cells: pd.Series) -> pd.Series:
-    """Return for each text cell whether it is empty or one of :data:`MISSING`."""
+    """Return for each text cell whether it is empty or means a missing value."""
     return cells.str.lower().isin(MISSING)
 
 

@@ -145,7 +145,9 @@ def read_array(path: str | Path) -> np.ndarray:
 
 
 def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Convert a data frame to one dictionary per row, with None for missing values, for JSON.
+    """Convert a data frame to one dictionary per row, for JSON.
+
+    Missing and infinite values become None, since JSON has neither.
 
     Examples
     --------
@@ -156,7 +158,10 @@ def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     import pandas as pd
 
     return [
-        {str(key): None if pd.isna(value) else value for key, value in row.items()}
+        {
+            str(key): None if pd.isna(value) or value in (np.inf, -np.inf) else value
+            for key, value in row.items()
+        }
         for row in frame.to_dict("records")
     ]
 

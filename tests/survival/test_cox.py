@@ -52,7 +52,7 @@ class TestPublishedValues:
     def test_rossi_as_in_fox(self, rossi: SurvivalTable) -> None:
         """Output of summary(coxph(...)) in Fox & Weisberg, An R Companion to Applied Regression."""
         found = (
-            hazard_ratios(fit_cox(rossi, rossi.covariates))
+            hazard_ratios(fit_cox(rossi, rossi.covariates), rossi.covariates)
             .set_index("covariate")
             .round({"hazard_ratio": 3, "z": 2})
         )
@@ -81,7 +81,9 @@ class TestPublishedValues:
 
     def test_lung_as_in_rs_manual(self, lung: SurvivalTable) -> None:
         """R's survival, help of summary.coxph: coxph(Surv(time, status) ~ age + sex, lung)."""
-        found = hazard_ratios(fit_cox(lung, lung.covariates)).set_index("covariate")
+        found = hazard_ratios(fit_cox(lung, lung.covariates), lung.covariates).set_index(
+            "covariate"
+        )
         assert [
             f"{found.loc['age', name]:.3g}" for name in ("coef", "hazard_ratio", "se", "z", "p")
         ] == [
@@ -121,7 +123,9 @@ class TestAgreementWithLifelines:
     def test_cox(self, rossi: SurvivalTable) -> None:
         frame = rossi.covariates.assign(t=rossi.time_days, e=rossi.event)
         direct = CoxPHFitter().fit(frame, "t", "e").summary
-        ours = hazard_ratios(fit_cox(rossi, rossi.covariates)).set_index("covariate")
+        ours = hazard_ratios(fit_cox(rossi, rossi.covariates), rossi.covariates).set_index(
+            "covariate"
+        )
         np.testing.assert_allclose(ours["coef"], direct["coef"], atol=1e-6)
         np.testing.assert_allclose(ours["se"], direct["se(coef)"], atol=1e-6)
         np.testing.assert_allclose(ours["p"], direct["p"], atol=1e-6)
@@ -363,7 +367,8 @@ class TestCovariates:
 
     def test_text_of_numbers_is_numbers_and_empty_text_is_missing(self) -> None:
         frame = pd.DataFrame({"age": ["60", " 61", ""], "stage": ["I", " ", "II"]})
-        found = numeric_where_possible(frame, ["age", "stage"])
+        found, notes = numeric_where_possible(frame, ["age", "stage"])
+        assert not notes
         assert found["age"].tolist()[:2] == [60, 61]
         assert found.isna().sum().tolist() == [1, 1]
         with pytest.raises(
