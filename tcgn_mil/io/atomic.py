@@ -89,6 +89,21 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False, default=str) + "\n")
 
 
+def without_nan(value: Any) -> Any:
+    """Return a value for JSON with None in place of NaN and infinity, at any depth.
+
+    Examples
+    --------
+    >>> without_nan({"c": float("nan"), "rows": [(1.5, float("inf"))]})
+    {'c': None, 'rows': [[1.5, None]]}
+    """
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
 def write_csv(
     path: str | Path,
     table: pd.DataFrame,
