@@ -116,7 +116,8 @@ def test_lists_without_validation_part_get_one(tmp_path: Path) -> None:
     table.to_csv(tmp_path / "splits_0.csv")
     (fold,) = read_folds(tmp_path, ids=PATIENTS)
     assert fold.test == tuple(PATIENTS[10:])
-    assert len(fold.val) == 2 and sorted((*fold.train, *fold.val)) == PATIENTS[:10]
+    assert len(fold.val) == 2
+    assert sorted((*fold.train, *fold.val)) == PATIENTS[:10]
 
 
 @pytest.mark.parametrize(
