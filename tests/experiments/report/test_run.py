@@ -330,9 +330,12 @@ def test_unfinished_runs_and_other_folders_are_left_out(demo: Path, tmp_path: Pa
     shutil.copytree(demo / "slide-model", tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
     assert find_runs(tmp_path) == []
-    with pytest.raises(InputError, match="holds no finished run of demo, finetune") as told:
+    with pytest.raises(InputError, match="the finetune run in it has not finished") as told:
         write_run_report([tmp_path], tmp_path / "report.html", title="x")
     assert told.value.fix
+    (tmp_path / "run" / "run.json").unlink()
+    with pytest.raises(InputError, match="holds no finished run of demo, finetune"):
+        write_run_report([tmp_path], tmp_path / "report.html", title="x")
     with pytest.raises(InputError, match="no such folder"):
         write_run_report([tmp_path / "gone"], tmp_path / "report.html", title="x")
 
