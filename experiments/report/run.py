@@ -118,9 +118,9 @@ def write_run_report(folders: Sequence[str | Path], out: str | Path, *, title: s
         out,
         title=title,
         sections=[
-            *_unfinished_section(list(unfinished.values())),
             *([cohort] if cohort else []),
             *sections,
+            *_unfinished_section(list(unfinished.values())),
             methods,
             _runs_section(shown, parts),
         ],
@@ -223,10 +223,9 @@ def _unfinished_section(runs: Sequence[Run]) -> list[Section]:
             "Runs that have not finished",
             tables=[as_table(pd.DataFrame(rows), "Runs without results")],
             warnings=[
-                f"{counted(len(runs), 'run')} in these folders stopped or still"
-                f" {'runs' if len(runs) == 1 else 'run'}, and this page has no results of"
-                f" {'it' if len(runs) == 1 else 'them'}. The same command with the same --out"
-                " continues such a run."
+                f"{counted(len(runs), 'run')} in these folders stopped, had its input refused, or"
+                " has not ended yet, and this page has no results of it. The same command with the"
+                " same --out continues such a run."
             ],
         )
     ]
