@@ -112,6 +112,13 @@ def clinical(
     event_values: Annotated[str | None, config_option(ClinicalOptions, "event_values")] = None,
     months: Annotated[float | None, config_option(ClinicalOptions, "month_days")] = None,
     sheet: Annotated[str | None, config_option(ClinicalOptions, "sheet")] = None,
+    slides: Annotated[
+        Path | None,
+        typer.Option(
+            help="Slides of the cohort, as for bulk: their patients alone are kept, so that a table"
+            " of many cohorts gives a file about this one."
+        ),
+    ] = None,
     allow_unusual: Annotated[
         bool,
         typer.Option(
@@ -140,8 +147,18 @@ def clinical(
         "sheet": sheet,
     }
     options = resolve(ClinicalOptions, given)
+    patients = None
+    if slides is not None:
+        from tcgn_mil.preprocessing.slides.names import list_slides
+
+        patients = dict.fromkeys(entry.patient_id for entry in list_slides(slides))
     summary = write_clinical(
-        files, out, options, layouts=layout or ["auto"], allow_unusual=allow_unusual
+        files,
+        out,
+        options,
+        layouts=layout or ["auto"],
+        allow_unusual=allow_unusual,
+        patients=patients,
     )
     for note in summary.notes:
         typer.echo(note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from tcgn_mil.preprocessing.clinical.outcomes import (
     usable_outcomes,
 )
 from tcgn_mil.tcga_barcodes import patient_of
+from tcgn_mil.text import counted
 
 # A column of text with more values than this, besides those that mean an event, is taken for a
 # wrong column or an incomplete list of event values.
@@ -130,6 +132,45 @@ def read_clinical(
         )
     check_table(table, schema_of(layout), path=path)
     return dataclasses.replace(_clinical_table(path, table, layout), columns=tuple(names))
+
+
+def of_cohort(table: ClinicalTable, patients: Collection[str]) -> tuple[ClinicalTable, str]:
+    """Keep the patients of a cohort.
+
+    Parameters
+    ----------
+    table
+        The table, perhaps of many cohorts.
+    patients
+        Names of the patients of the cohort.
+
+    Returns
+    -------
+    The table without the other patients, and a sentence that counts them; empty if there are none.
+
+    Raises
+    ------
+    InputError
+        If the table has none of the patients.
+    """
+    named = table.covariates.index
+    inside = named.isin(list(patients))
+    if not inside.any():
+        raise InputError(
+            f"has none of the {len(patients)} patients of the slides: its first patient is"
+            f" {named[0]}, the first one of the slides is {next(iter(patients))}",
+            path=table.path,
+            fix="check --slides and the column of the patients",
+        )
+    kept = dataclasses.replace(
+        table,
+        outcomes=table.outcomes[table.outcomes["patient_id"].isin(list(patients))],
+        covariates=table.covariates[inside],
+        dropped=tuple(row for row in table.dropped if row.patient_id in patients),
+    )
+    others = int((~inside).sum())
+    note = f"{table.path.name}: {counted(others, 'patient')} of other cohorts left out"
+    return kept, note if others else ""
 
 
 def _clinical_table(path: Path, table: pd.DataFrame, layout: ClinicalLayout) -> ClinicalTable:

@@ -172,8 +172,8 @@ def merge_rare_levels(covariates: pd.DataFrame, event: BoolArray) -> MergedLevel
         column = covariates[name]
         if pd.api.types.is_numeric_dtype(column) or column.nunique() > MAX_LEVELS:
             continue
-        events = pd.Series(event, index=column.index).groupby(column).sum()
-        counts = column.value_counts()
+        counts = {str(level): int(count) for level, count in column.value_counts().items()}
+        events = {level: int(event[(column == level).to_numpy()].sum()) for level in counts}
         rare = sorted(
             level
             for level, count in counts.items()
@@ -183,15 +183,14 @@ def merge_rare_levels(covariates: pd.DataFrame, event: BoolArray) -> MergedLevel
         if not rare or len(counts) < 2:
             continue
         said = ", ".join(
-            f"{level} ({counted(int(counts[level]), 'patient')},"
-            f" {counted(int(events[level]), 'event')})"
+            f"{level} ({counted(counts[level], 'patient')}, {counted(events[level], 'event')})"
             for level in rare
         )
         held = column.isin(rare)
         usable = (
             len(rare) > 1
-            and held.sum() >= MIN_LEVEL_PATIENTS
-            and events[rare].sum() >= MIN_LEVEL_EVENTS
+            and sum(counts[level] for level in rare) >= MIN_LEVEL_PATIENTS
+            and sum(events[level] for level in rare) >= MIN_LEVEL_EVENTS
         )
         merged[name] = column.where(~held, f"other ({', '.join(rare)})" if usable else None)
         what = "are merged" if usable else "are too rare, and their patients are left out"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.text import duplicates, preview
@@ -36,7 +36,7 @@ class Fold:
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...]
-    needs_val: bool = True
+    needs_val: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
         for name, part in self.parts().items():

@@ -93,6 +93,12 @@ def read_covariates(
 
 def _covariate(column: pd.Series, name: str, *, zero: bool, path: Path) -> ParsedColumn:
     """Return a column as numbers or as categories, and a note on the cells it holds."""
+    if column.isna().all() or column.astype(str).str.strip().str.lower().isin(MISSING).all():
+        raise InputError(
+            f"column {name} has no value for any of the {len(column)} patients of this cohort",
+            path=path,
+            fix="leave the column out, or give a table with its values",
+        )
     values, note = numbers_or_text(column, name, path=path, only_numbers=zero)
     if pd.api.types.is_numeric_dtype(values):
         values = values.where(values != 0) if zero else values
