@@ -1,8 +1,9 @@
 """Read CSV and TSV tables, also inside .gz and .zip files, and Parquet.
 
-Every table that a user gives is read here. Cells are separated by tabs, semicolons or commas. Lines
-above the header that start with ``#`` are passed over, and a byte order mark does no harm. Parquet
-is read by :mod:`tcgn_mil.io.tables.parquet`, to which the functions here pass on.
+Every table that a user gives is read here. Cells are separated by tabs, semicolons or commas, or by
+single blanks as R writes them. Lines above the header that start with ``#`` are passed over, and a
+byte order mark does no harm. Parquet is read by :mod:`tcgn_mil.io.tables.parquet`, to which the
+functions here pass on.
 
 Three things differ from calling pandas directly. The size is bounded before the table is read.
 Every row must have as many cells as the header, because pandas fills a short row with missing
@@ -16,7 +17,7 @@ import csv
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -217,7 +218,9 @@ def read_cells(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     check_file(path)
     with describe_errors(path), open_text(path) as text:
-        separator, cells = _split_first_line(text)
+        line = text.readline()
+        separator = _separator(line)
+        cells = next(csv.reader([line], delimiter=separator), [])
     if not cells:
         raise InputError("is empty", path=path, fix="copy the file again")
     header = _Header(cells, separator, lines=0)
@@ -257,9 +260,11 @@ def _read_header(path: Path) -> _Header:
     with describe_errors(path), open_text(path) as text:
         for _ in range(comments):
             next(text)
-        separator, cells = _split_first_line(text)
-        names = [name.strip() for name in cells]
-        first_row = next(filter(any, csv.reader(text, delimiter=separator)), [])
+        line, below = text.readline(), text.readline()
+        separator = _separator(line, below)
+        names = [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
+        rows = csv.reader(itertools.chain([below], text), delimiter=separator)
+        first_row = next(filter(any, rows), [])
     if not any(names) or not first_row:
         raise InputError(
             "holds no rows below a header",
@@ -271,11 +276,17 @@ def _read_header(path: Path) -> _Header:
     return _Header(names, separator, comments + 1)
 
 
-def _split_first_line(text: IO[str]) -> tuple[str, list[str]]:
-    """Read the first line; return the separator and the cells."""
-    line = text.readline()
-    separator = max(_SEPARATORS, key=line.count)
-    return separator, next(csv.reader([line], delimiter=separator), [])
+def _separator(header: str, below: str = "") -> str:
+    """Return the separator of a table from its header and the line below it.
+
+    R's write.table separates cells by blanks. A blank counts only if there is no other separator,
+    and if it divides both lines into as many cells; the header may have one less.
+    """
+    separator = max(_SEPARATORS, key=header.count)
+    if separator in header or " " not in header.strip():
+        return separator
+    cells = [len(next(csv.reader([line.strip()], delimiter=" "), [])) for line in (header, below)]
+    return " " if cells[0] in (cells[1], cells[1] - 1) else separator
 
 
 def _check_row_lengths(path: Path, header: _Header, width: int) -> None:

@@ -121,13 +121,19 @@ def read_text_columns(path: str | Path, columns: Sequence[int] | None = None) ->
 
 def _as_text(column: pd.Series) -> pd.Series:
     known = column.notna()
-    if pd.api.types.is_float_dtype(column):
-        whole = known & (column % 1 == 0)
-        text = column.astype(object)
-        text[whole] = column[whole].astype("int64")
-    else:
-        text = column.astype(object)
-    return text.astype(str).str.strip().where(known, "")
+    whole = pd.api.types.is_float_dtype(column)
+    return pd.Series(
+        [
+            ""
+            if not given
+            else str(int(cell))
+            if whole and float(cell).is_integer()
+            else str(cell).strip()
+            for cell, given in zip(column, known, strict=True)
+        ],
+        index=column.index,
+        dtype=object,
+    )
 
 
 def _open(path: Path) -> ParquetFile:
