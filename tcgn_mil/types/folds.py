@@ -36,7 +36,7 @@ class Fold:
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...]
-    needs_val: bool = field(default=True, kw_only=True)
+    needs_val: bool = field(default=True, kw_only=True, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, part in self.parts().items():

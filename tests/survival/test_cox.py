@@ -14,7 +14,12 @@ from lifelines.utils import concordance_index
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.survival.accuracy import concordance, pair_counts
-from tcgn_mil.survival.covariates import check_estimable, design_matrix, numeric_where_possible
+from tcgn_mil.survival.covariates import (
+    check_estimable,
+    design_matrix,
+    merge_rare_levels,
+    numeric_where_possible,
+)
 from tcgn_mil.survival.cox import fit_cox, hazard_ratios, likelihood_ratio
 from tcgn_mil.survival.log_rank import log_rank
 from tcgn_mil.survival.proportional_hazards import (
@@ -375,6 +380,39 @@ class TestCovariates:
             InputError, match=r"no covariate grade\. Fix: choose from the columns age, stage"
         ):
             numeric_where_possible(frame, ["grade"])
+
+    def test_rare_levels_are_merged_or_left_out(self) -> None:
+        levels = ["I"] * 20 + ["II"] * 20 + ["IIIA"] * 3 + ["IIIB"] * 3
+        index = [f"P{row}" for row in range(46)]
+        stage = pd.DataFrame({"stage": levels, "age": np.arange(46)}, index=index)
+        event = np.ones(46, dtype=bool)
+        merged = merge_rare_levels(stage, event)
+        assert merged.covariates["stage"].tolist()[40:] == ["other (IIIA, IIIB)"] * 6
+        assert merged.covariates["age"].equals(stage["age"])
+        assert not merged.too_rare
+        assert "IIIA (3 patients, 3 events), IIIB" in merged.notes[0]
+        alone = merge_rare_levels(stage.iloc[:43], event[:43])
+        assert alone.covariates["stage"].isna().sum() == 3
+        assert alone.too_rare == dict.fromkeys(
+            index[40:43], "its level of covariate stage is too rare"
+        )
+        usual = merge_rare_levels(stage.iloc[:40], event[:40])
+        assert not usual.notes
+        assert usual.covariates.equals(stage.iloc[:40])
+
+    def test_a_tiny_unit_has_a_ratio_per_standard_deviation(self, rossi: SurvivalTable) -> None:
+        tiny = rossi.covariates[["age"]] * 1e-6
+        usual, found = (
+            hazard_ratios(fit_cox(rossi, design), design).iloc[0]
+            for design in (rossi.covariates[["age"]], tiny)
+        )
+        for name in ("hazard_ratio_per_sd", "low_per_sd", "high_per_sd", "p"):
+            assert found[name] == pytest.approx(usual[name], rel=1e-4)
+        assert np.isnan(found[["hazard_ratio", "low", "high"]].astype(float)).any()
+        assert not np.isinf(found.drop("covariate").astype(float)).any()
+        assert usual["hazard_ratio_per_sd"] == pytest.approx(
+            usual["hazard_ratio"] ** usual["sd"], rel=1e-9
+        )
 
     def test_one_level_and_too_many(self) -> None:
         with pytest.raises(
