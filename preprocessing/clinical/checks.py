@@ -26,17 +26,15 @@ from tcgn_mil.preprocessing.clinical.layouts import (
     UNIT_DAYS,
     ClinicalLayout,
 )
-from tcgn_mil.preprocessing.clinical.outcomes import SAME_TIME_DAYS, LostTimes
+from tcgn_mil.preprocessing.clinical.outcomes import SAME_TIME_DAYS
 from tcgn_mil.preprocessing.clinical.reader import ClinicalTable
+from tcgn_mil.preprocessing.clinical.time_columns import time_column_alarms
 from tcgn_mil.types.outcomes import DAYS_PER_YEAR
 
 MIN_MEDIAN_DAYS, MAX_MEDIAN_DAYS, MAX_DAYS = 90.0, 15 * DAYS_PER_YEAR, 60 * DAYS_PER_YEAR
 MIN_PATIENTS_TO_CHECK = 10  # below this the median is too uncertain to judge the unit
 MAX_EVENT_SHARE = 0.9
 _MIN_CONTRADICTIONS = 3
-# Times are missing here and there in every table. A larger difference than this between the shares
-# of patients with and without an event who lack one means that a column of times was left out.
-MAX_LOST_DIFFERENCE = 0.5
 # The length of a month fits if at least this share of the times are whole days with it.
 _MONTHS_ARE_WHOLE_DAYS = 0.95
 # Published tables give months with at least two decimals.
@@ -55,7 +53,7 @@ def alarms(table: ClinicalTable) -> list[InputError]:
             if reason_and_fix is not None:
                 reason, fix = reason_and_fix
                 errors.append(InputError(f"{endpoint}: {reason}", path=table.path, fix=fix))
-    errors += [alarm for lost in table.lost_times if (alarm := _lost_alarm(lost, table))]
+    errors += time_column_alarms(table)
     if inverted := contradictions(table.outcomes):
         errors.append(
             InputError(
@@ -66,52 +64,6 @@ def alarms(table: ClinicalTable) -> list[InputError]:
             )
         )
     return errors
-
-
-def _lost_alarm(lost: LostTimes, table: ClinicalTable) -> InputError | None:
-    """Return an error if patients of one outcome lose their times and those of the other do not.
-
-    Such a table has two columns of times. From one of them alone comes a cohort of deaths, or one
-    in which nobody died.
-    """
-    of_events, of_censored = lost.shares
-    if abs(of_events - of_censored) <= MAX_LOST_DIFFERENCE or (
-        max(lost.event_lost, lost.censored_lost) < _MIN_CONTRADICTIONS
-    ):
-        return None
-    name, time, _, censored_time = lost.endpoint
-    censored = of_censored > of_events
-    kind = "without an event" if censored else "with an event"
-    count, total = (
-        (lost.censored_lost, lost.censored_all) if censored else (lost.event_lost, lost.event_all)
-    )
-    column = (censored_time or time) if censored else time
-    if censored_time:
-        fix = f"check that {column} is their column of times"
-    elif censored:
-        other = _column_like(table.columns, ("last", "follow", "contact"), time)
-        fix = f"give the column of their last follow-up: --censored-time-column {other}"
-    else:
-        other = _column_like(table.columns, ("death", "event"), time)
-        fix = f"give the two columns: --time-column {other} --censored-time-column {time}"
-    return InputError(
-        f"{name}: {count} of {total} patients {kind} have no time in column {column}, but the"
-        " others have one; without them the result would be wrong",
-        path=table.path,
-        fix=f"{fix}; if these times are truly missing, add --allow-unusual",
-    )
-
-
-def _column_like(columns: Sequence[str], words: Sequence[str], other: str) -> str:
-    """Return a column of days or months whose name has one of the words, or a placeholder."""
-    likely = [
-        name
-        for name in columns
-        if name != other
-        and any(word in name.lower() for word in words)
-        and any(unit in name.lower() for unit in ("day", "month", "time"))
-    ]
-    return likely[0] if likely else "NAME"
 
 
 def unit_alarm(time_days: NDArray[np.float64], layout: ClinicalLayout) -> tuple[str, str] | None:

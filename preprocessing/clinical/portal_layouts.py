@@ -2,7 +2,8 @@
 
 GDC's ``clinical.tsv`` has a row for each treatment of a patient and two columns of times: the dead
 have days_to_death, the living have days_to_last_follow_up. Older files name the columns alone,
-newer ones with the entity before a dot (``demographic.vital_status``).
+newer ones with the entity before a dot (``demographic.vital_status``). TCGA's biotab files
+(``nationwidechildrens.org_clinical_patient_brca.txt``) have the same content under other names.
 
 cBioPortal's ``data_clinical_patient.txt`` begins with lines that start with ``#``. Each endpoint
 has a column of months and one of status, such as ``OS_MONTHS`` and ``OS_STATUS``. The table that
@@ -26,11 +27,12 @@ _GDC_PATIENT = (
     "bcr_patient_barcode",
 )
 _GDC_STATUS = ("demographic.vital_status", "vital_status")
-_GDC_DEATH = ("demographic.days_to_death", "days_to_death")
+_GDC_DEATH = ("demographic.days_to_death", "days_to_death", "death_days_to")
 _GDC_FOLLOW_UP = (
     "diagnoses.days_to_last_follow_up",
     "days_to_last_follow_up",
     "days_to_last_followup",
+    "last_contact_days_to",
 )
 _DEAD = frozenset({"dead", "deceased"})
 

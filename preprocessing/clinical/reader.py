@@ -126,6 +126,9 @@ def read_clinical(
     else:
         table = sheet[layout.columns]
         table = table[(table != "").any(axis=1)]
+    # TCGA's biotab files repeat the header in two further rows, once in terms of a dictionary.
+    cells = table[layout.patient]
+    table = table[~(cells.isin(layout.columns) | cells.str.startswith("CDE_ID:"))]
     if table.empty:
         raise InputError(
             "has no row with a patient", path=path, fix="check the sheet and its columns"

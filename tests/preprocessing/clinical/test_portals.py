@@ -113,6 +113,33 @@ def test_the_latest_follow_up_of_several_diagnoses_counts(tmp_path: Path) -> Non
     assert listed["C"][0] == "time and event status are missing"
 
 
+def test_the_biotab_files_of_tcga_have_three_headers(tmp_path: Path) -> None:
+    path = tmp_path / "nationwidechildrens.org_clinical_patient_brca.txt"
+    path.write_text(
+        "bcr_patient_uuid\tbcr_patient_barcode\tvital_status\tlast_contact_days_to\tdeath_days_to\n"
+        "bcr_patient_uuid\tbcr_patient_barcode\tvital_status\tdays_to_last_followup\tdays_to_death\n"
+        "CDE_ID:\tCDE_ID:2003301\tCDE_ID:5\tCDE_ID:3008273\tCDE_ID:3165475\n"
+        "u1\tTCGA-A1-0001\tAlive\t500\t[Not Applicable]\n"
+        "u2\tTCGA-A1-0002\tDead\t[Not Available]\t700\n"
+    )
+    table = read_clinical(path, ClinicalOptions())
+    rows = table.outcomes.set_index("patient_id")
+    assert rows["time_days"].to_dict() == {"TCGA-A1-0001": 500.0, "TCGA-A1-0002": 700.0}
+    assert rows["event"].tolist() == [False, True]
+
+
+def test_the_dead_do_not_leave_when_they_were_last_seen(tmp_path: Path) -> None:
+    table = pd.DataFrame({"case_submitter_id": PATIENTS, "days_to_last_follow_up": DAYS - 100})
+    table["days_to_death"] = np.where(DEAD, DAYS.astype(str), "'--")
+    table["vital_status"] = np.where(DEAD, "Dead", "Alive")
+    path = tmp_path / "clinical.csv"
+    table.to_csv(path, index=False)
+    message = "the table has a column days_to_death.*--time-column days_to_death"
+    with pytest.raises(InputError, match=message):
+        write_clinical([path], tmp_path / "out.csv", declared("days_to_last_follow_up"))
+    assert write_clinical([path], tmp_path / "out.csv", ClinicalOptions()).patients == 30
+
+
 def test_covariates_of_gdc_do_not_belong_to_uuids(tmp_path: Path) -> None:
     options = ClinicalOptions(covariates=("age_at_index",))
     table = read_clinical(gdc(tmp_path), options, requested_layout="covariates")
