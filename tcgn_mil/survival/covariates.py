@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # A level with fewer patients is rare: a training part of five folds may lack it. So is a small one
 # with few events. A large level without events is no accident, and check_estimable refuses it.
-MIN_LEVEL_PATIENTS, SMALL_LEVEL_PATIENTS, MIN_LEVEL_EVENTS = 5, 10, 3
+MIN_LEVEL_PATIENTS, SMALL_LEVEL_PATIENTS, MIN_LEVEL_EVENTS = 5, 10, 2
 _LEAVE_OUT = "remove it from --covariate"
 
 
