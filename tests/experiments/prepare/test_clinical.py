@@ -110,7 +110,7 @@ def test_two_columns_of_times_and_the_slides_of_a_cohort(
     slides.write_text("\n".join(["slide_id,patient_id", *named]) + "\n")
     columns = ["--patient-column", "id", "--event-column", "status", "--endpoint", "OS"]
     coded = ["--time-unit", "days", "--event-values", "dead", "--time-column", "died"]
-    assert run(monkeypatch, table, *columns, *coded, "--out", out) == 1
+    assert run(monkeypatch, table, *columns, *coded, "--out", out) == 2
     assert "--censored-time-column" in capsys.readouterr().err
     both = ["--censored-time-column", "seen", "--slides", slides]
     assert run(monkeypatch, table, *columns, *coded, *both, "--out", out) == 0
