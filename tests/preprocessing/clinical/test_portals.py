@@ -115,13 +115,14 @@ def test_the_latest_follow_up_of_several_diagnoses_counts(tmp_path: Path) -> Non
 
 def test_the_biotab_files_of_tcga_have_three_headers(tmp_path: Path) -> None:
     path = tmp_path / "nationwidechildrens.org_clinical_patient_brca.txt"
-    path.write_text(
-        "bcr_patient_uuid\tbcr_patient_barcode\tvital_status\tlast_contact_days_to\tdeath_days_to\n"
-        "bcr_patient_uuid\tbcr_patient_barcode\tvital_status\tdays_to_last_followup\tdays_to_death\n"
-        "CDE_ID:\tCDE_ID:2003301\tCDE_ID:5\tCDE_ID:3008273\tCDE_ID:3165475\n"
-        "u1\tTCGA-A1-0001\tAlive\t500\t[Not Applicable]\n"
-        "u2\tTCGA-A1-0002\tDead\t[Not Available]\t700\n"
+    rows_of_file = (
+        ("uuid", "bcr_patient_barcode", "vital_status", "last_contact_days_to", "death_days_to"),
+        ("uuid", "bcr_patient_barcode", "vital_status", "days_to_last_followup", "days_to_death"),
+        ("CDE_ID:", "CDE_ID:2003301", "CDE_ID:5", "CDE_ID:3008273", "CDE_ID:3165475"),
+        ("u1", "TCGA-A1-0001", "Alive", "500", "[Not Applicable]"),
+        ("u2", "TCGA-A1-0002", "Dead", "[Not Available]", "700"),
     )
+    path.write_text("".join("\t".join(row) + "\n" for row in rows_of_file))
     table = read_clinical(path, ClinicalOptions())
     rows = table.outcomes.set_index("patient_id")
     assert rows["time_days"].to_dict() == {"TCGA-A1-0001": 500.0, "TCGA-A1-0002": 700.0}
