@@ -127,20 +127,23 @@ def read_folds(
     ids: Sequence[str],
     groups: Mapping[str, str] | None = None,
     seed: int = 0,
+    needs_val: bool = True,
 ) -> list[Fold]:
     """Read folds and check them against the data.
 
     Parameters
     ----------
     path
-        CSV file with the columns fold, part (train, val or test) and id; or a folder of published
-        lists (:func:`~tcgn_mil.io.fold_lists.read_fold_lists`).
+        Table (CSV, TSV or Parquet) with the columns fold, part (train, val or test) and id; or a
+        folder of published lists (:func:`~tcgn_mil.io.fold_lists.read_fold_lists`).
     ids
         Names that have data. The CSV file must not name others.
     groups
         Group of each name. If given, a group of the test part must be in no other part.
     seed
         Seed for the validation patients, if the lists do not name them.
+    needs_val
+        Whether a fold without validation part is an error.
 
     Returns
     -------
@@ -156,14 +159,14 @@ def read_folds(
     if path.is_dir():
         folds = read_fold_lists(path, ids=ids, seed=seed)
     else:
-        folds = _read_fold_table(path, ids)
+        folds = _read_fold_table(path, ids, needs_val=needs_val)
     for fold in folds:
         if groups is not None:
             fold.check_groups(groups)
     return folds
 
 
-def _read_fold_table(path: Path, ids: Sequence[str]) -> list[Fold]:
+def _read_fold_table(path: Path, ids: Sequence[str], *, needs_val: bool) -> list[Fold]:
     if not path.is_file():
         raise InputError("no such folds file", path=path, fix="check the path given with --folds")
     table = read_named_columns(path, FOLD_COLUMNS)
@@ -183,4 +186,7 @@ def _read_fold_table(path: Path, ids: Sequence[str]) -> list[Fold]:
             path=path,
             fix="remove the rows of these names",
         )
-    return [Fold(index, *(tuple(parts[index][part]) for part in PARTS)) for index in sorted(parts)]
+    return [
+        Fold(index, *(tuple(parts[index][part]) for part in PARTS), needs_val=needs_val)
+        for index in sorted(parts)
+    ]

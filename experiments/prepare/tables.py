@@ -93,8 +93,8 @@ def clinical(
         list[str] | None,
         typer.Option(
             "--format",
-            help="Layout: auto, tcga-cdr, gdc, xena, porpoise, survpath, columns or covariates."
-            " Give it once, or once for each file.",
+            help="Layout: auto, tcga-cdr, gdc (of tcgn-mil download), gdc-portal, cbioportal, xena,"
+            " porpoise, survpath, columns or covariates. Give it once, or once for each file.",
             show_default="auto",
         ),
     ] = None,
@@ -102,6 +102,9 @@ def clinical(
     covariate: Annotated[list[str] | None, config_option(ClinicalOptions, "covariates")] = None,
     patient_column: Annotated[str | None, config_option(ClinicalOptions, "patient")] = None,
     time_column: Annotated[list[str] | None, config_option(ClinicalOptions, "times")] = None,
+    censored_time_column: Annotated[
+        list[str] | None, config_option(ClinicalOptions, "censored_times")
+    ] = None,
     event_column: Annotated[list[str] | None, config_option(ClinicalOptions, "events")] = None,
     entry_column: Annotated[str | None, config_option(ClinicalOptions, "entry")] = None,
     time_unit: Annotated[str | None, config_option(ClinicalOptions, "time_unit")] = None,
@@ -109,6 +112,13 @@ def clinical(
     event_values: Annotated[str | None, config_option(ClinicalOptions, "event_values")] = None,
     months: Annotated[float | None, config_option(ClinicalOptions, "month_days")] = None,
     sheet: Annotated[str | None, config_option(ClinicalOptions, "sheet")] = None,
+    slides: Annotated[
+        Path | None,
+        typer.Option(
+            help="Slides of the cohort, as for bulk: their patients alone are kept, so that a table"
+            " of many cohorts gives a file about this one."
+        ),
+    ] = None,
     allow_unusual: Annotated[
         bool,
         typer.Option(
@@ -125,6 +135,7 @@ def clinical(
     given = {
         "patient": patient_column,
         "times": time_column,
+        "censored_times": censored_time_column,
         "events": event_column,
         "entry": entry_column,
         "time_unit": time_unit,
@@ -136,8 +147,18 @@ def clinical(
         "sheet": sheet,
     }
     options = resolve(ClinicalOptions, given)
+    patients = None
+    if slides is not None:
+        from tcgn_mil.preprocessing.slides.names import list_slides
+
+        patients = dict.fromkeys(entry.patient_id for entry in list_slides(slides))
     summary = write_clinical(
-        files, out, options, layouts=layout or ["auto"], allow_unusual=allow_unusual
+        files,
+        out,
+        options,
+        layouts=layout or ["auto"],
+        allow_unusual=allow_unusual,
+        patients=patients,
     )
     for note in summary.notes:
         typer.echo(note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.finished_run import files_below, read_result_table
 from tcgn_mil.experiments.runs.page import Section, Table, as_picture, as_table
+from tcgn_mil.io.cohort_file import read_cohort
 
 _ROWS = 5000
 _VERDICTS = {"pen": "pen marks", "out_of_focus": "out of focus", "fold": "folded tissue"}
@@ -27,9 +30,11 @@ def cohort_section(folders: Sequence[Path], cohorts: Iterable[Path]) -> Section 
     cohorts
         cohort.h5ad files that runs name. The report of their join is shown if it lies beside them.
     """
+    cohorts = list(cohorts)
     joins = files_below(
         [*folders, *(path.parent for path in cohorts if path.parent.is_dir())], "join_summary.json"
     )
+    patients = _patients_of(cohorts)
     section = Section("The cohort, and what was lost on the way")
     lost: list[dict[str, Any]] = []
     seen = []
@@ -55,12 +60,12 @@ def cohort_section(folders: Sequence[Path], cohorts: Iterable[Path]) -> Section 
     lost += [
         row
         for path in files_below(folders, "dropped.csv")
-        for row in _by_reason(path, "slide model")
+        for row in _by_reason(path, "slide model", frozenset())
     ]
     lost += [
         row
         for path in files_below(folders, "dropped_patients.csv")
-        for row in _by_reason(path, None)
+        for row in _by_reason(path, None, patients)
     ]
     failures = [read_result_table(path) for path in files_below(folders, "failures.csv")]
     failed = pd.concat(failures) if failures else pd.DataFrame()
@@ -198,14 +203,30 @@ def _tile_losses(path: Path) -> Iterator[dict[str, Any]]:
         }
 
 
-def _by_reason(path: Path, step: str | None) -> Iterator[dict[str, Any]]:
+def _patients_of(cohorts: Iterable[Path]) -> frozenset[str]:
+    """Return the patients of the cohort.h5ad files that can be read."""
+    names: set[str] = set()
+    for path in cohorts:
+        with contextlib.suppress(InputError):
+            names |= set(read_cohort(path).obs_names) if path.suffix == ".h5ad" else set()
+    return frozenset(names)
+
+
+def _by_reason(path: Path, step: str | None, patients: frozenset[str]) -> Iterator[dict[str, Any]]:
+    """Count the rows of a table of dropped patients by reason.
+
+    If the patients of the cohort are known, those of other cohorts, which a clinical table of many
+    cohorts may list, are no losses and are left out.
+    """
     table = read_result_table(path)
     if "reason" not in table:
         return
+    # clinical and survive write a file of the same name; only survive writes risk.csv.
+    after_survive = (path.parent / "risk.csv").is_file()
+    if patients and not after_survive and "patient_id" in table:
+        table = table[table["patient_id"].astype(str).isin(patients)]
     kinds = table["kind"] if "kind" in table else pd.Series("patient", index=table.index)
     for (reason, kind), part in table.groupby(["reason", kinds], sort=False):
-        # clinical and survive write a file of the same name; only survive writes risk.csv.
-        after_survive = (path.parent / "risk.csv").is_file()
         where = step or ("survival" if after_survive else "clinical table")
         yield {
             _STEP: where,

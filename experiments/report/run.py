@@ -34,6 +34,7 @@ from tcgn_mil.experiments.runs.page import (
 from tcgn_mil.experiments.runs.report_part import ReportPart
 from tcgn_mil.experiments.runs.run_folder import RUN_FILE, finished_summary
 from tcgn_mil.experiments.verbs import report_parts
+from tcgn_mil.text import counted
 
 # Figures for the top of the page, the best first: what was planted beside what was predicted, then
 # maps of slides, then patients. Each row is a kind of run, files in its folder, and the caption.
@@ -90,6 +91,16 @@ def write_run_report(folders: Sequence[str | Path], out: str | Path, *, title: s
         for run in find_runs(folder)
         if run.kind in parts
     }
+    unfinished = {
+        run.folder.resolve(): run for folder in folders for run in unfinished_runs(folder)
+    }
+    if not runs and unfinished:
+        first = next(iter(unfinished.values()))
+        raise InputError(
+            f"the {first.kind} run in it has not finished",
+            path=first.folder,
+            fix="run the same command again; a finished run has a file summary.json",
+        )
     if not runs:
         raise InputError(
             f"holds no finished run of {', '.join(parts)}",
@@ -106,7 +117,13 @@ def write_run_report(folders: Sequence[str | Path], out: str | Path, *, title: s
     return write_report(
         out,
         title=title,
-        sections=[*([cohort] if cohort else []), *sections, methods, _runs_section(shown, parts)],
+        sections=[
+            *([cohort] if cohort else []),
+            *sections,
+            *_unfinished_section(list(unfinished.values())),
+            methods,
+            _runs_section(shown, parts),
+        ],
         banner=next((str(run.summary["banner"]) for run in shown if "banner" in run.summary), None),
         opening=_opening(shown, parts),
         stages=stages_of(searched, shown, parts),
@@ -157,14 +174,24 @@ def methods_paragraph(part: ReportPart, run: Run) -> str:
 def find_runs(folder: str | Path) -> list[Run]:
     """Return the finished runs at or below a folder.
 
-    Runs that have not finished, folders of other tools, and published models are left out.
+    Runs that have not finished (:func:`unfinished_runs`), folders of other tools, and published
+    models are left out.
 
     Raises
     ------
     InputError
         If there is no such folder, or if run.json or summary.json in it is damaged.
     """
-    folder = Path(folder)
+    return [run for run, finished in _runs_below(Path(folder)) if finished]
+
+
+def unfinished_runs(folder: str | Path) -> list[Run]:
+    """Return the runs at or below a folder that have not finished, without a summary."""
+    return [run for run, finished in _runs_below(Path(folder)) if not finished]
+
+
+def _runs_below(folder: Path) -> list[tuple[Run, bool]]:
+    """Return the runs at or below a folder, and whether each has finished."""
     if not folder.is_dir():
         raise InputError(
             "no such folder", path=folder, fix="give the folder of a run, or one above it"
@@ -182,9 +209,26 @@ def find_runs(folder: str | Path) -> list[Run]:
                 path=marker.parent,
                 fix="run the command again",
             ) from error
-        if summary is not None:
-            found.append(Run(marker.parent, made, summary))
+        found.append((Run(marker.parent, made, summary or {}), summary is not None))
     return found
+
+
+def _unfinished_section(runs: Sequence[Run]) -> list[Section]:
+    """Name the runs that have not finished, so that nobody takes the page for all of the work."""
+    if not runs:
+        return []
+    rows = [{"run": str(run.folder), "kind": run.kind} for run in runs]
+    return [
+        Section(
+            "Runs that have not finished",
+            tables=[as_table(pd.DataFrame(rows), "Runs without results")],
+            warnings=[
+                f"{counted(len(runs), 'run')} in these folders stopped, had its input refused, or"
+                " has not ended yet, and this page has no results of it. The same command with the"
+                " same --out continues such a run."
+            ],
+        )
+    ]
 
 
 def _named(runs: Sequence[Run]) -> list[Run]:

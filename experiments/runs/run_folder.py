@@ -12,7 +12,7 @@ from typing import Any
 
 from tcgn_mil.config import as_plain, differing_keys, write_config
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import write_json
+from tcgn_mil.io.atomic import without_nan, write_json
 from tcgn_mil.provenance import provenance
 from tcgn_mil.text import preview
 
@@ -72,8 +72,11 @@ def finished_summary(out_dir: str | Path) -> dict[str, Any] | None:
 
 
 def finish_run(out_dir: str | Path, summary: dict[str, Any]) -> dict[str, Any]:
-    """Write the summary, which marks the run as finished, and return it."""
-    write_json(Path(out_dir) / SUMMARY_FILE, summary)
+    """Write the summary, which marks the run as finished, and return it.
+
+    A number that does not exist is null in the file, since JSON has neither NaN nor infinity.
+    """
+    write_json(Path(out_dir) / SUMMARY_FILE, without_nan(summary))
     return summary
 
 

@@ -21,7 +21,12 @@ from tcgn_mil.io.clinical_file import read_survival
 from tcgn_mil.io.cohort_file import mixed_types
 from tcgn_mil.io.expression_file import PatientExpression
 from tcgn_mil.signatures.scores import SignatureScores
-from tcgn_mil.survival.covariates import check_estimable, design_matrix, numeric_where_possible
+from tcgn_mil.survival.covariates import (
+    check_estimable,
+    design_matrix,
+    merge_rare_levels,
+    numeric_where_possible,
+)
 from tcgn_mil.text import preview
 from tcgn_mil.types.outcomes import SurvivalTable
 
@@ -44,6 +49,9 @@ class SurvivalCohort:
         Patients that are in some file but not here, with the columns patient_id and reason.
     notes
         Sentences that a reader must know.
+    outside
+        Patients of the clinical table of whom no expression was given, so that they do not belong
+        to this cohort.
     """
 
     table: SurvivalTable
@@ -51,6 +59,7 @@ class SurvivalCohort:
     sources: dict[str, ExpressionSource]
     dropped: pd.DataFrame
     notes: tuple[str, ...]
+    outside: tuple[str, ...] = ()
 
 
 def load_survival_cohort(config: SurviveConfig) -> SurvivalCohort:
@@ -72,6 +81,7 @@ def load_survival_cohort(config: SurviveConfig) -> SurvivalCohort:
             (name, "enters after the horizon") for name in before.patient_id if name not in left
         ]
     files = expression_files(config)
+    table, outside = _with_expression(table, files)
     for kind, file in files.items():
         usable, trained_on = _usable_patients(file)
         _check_shared(table, usable, file, config)
@@ -84,10 +94,16 @@ def load_survival_cohort(config: SurviveConfig) -> SurvivalCohort:
         dropped += [(name, f"no {table.endpoint}") for name in usable if name not in with_outcome]
         table = table.take(np.array([name in usable for name in table.patient_id]))
     covariates = _with_specimens(table.covariates, files, config.covariates)
-    chosen = numeric_where_possible(covariates, config.covariates)
+    given, notes = numeric_where_possible(covariates, config.covariates)
+    _check_held(given, config)
+    chosen, merged, too_rare = merge_rare_levels(given, table.event)
+    notes += merged
     complete = chosen.notna().all(axis=1).to_numpy()
     dropped += [
-        (str(name), f"no value of covariate {', '.join(row.index[row.isna()])}")
+        (
+            str(name),
+            too_rare.get(str(name), f"no value of covariate {', '.join(row.index[row.isna()])}"),
+        )
         for name, row in chosen[~complete].iterrows()
     ]
     table, design = table.take(complete), design_matrix(chosen[complete])
@@ -95,7 +111,6 @@ def load_survival_cohort(config: SurviveConfig) -> SurvivalCohort:
     if design.shape[1]:
         check_estimable(design, table)
     sources: dict[str, ExpressionSource] = {}
-    notes: list[str] = []
     mixed = [mixed_types(file.specimens) for file in files.values()]
     if "sample_type" not in config.covariates:
         notes += filter(None, mixed)
@@ -104,7 +119,35 @@ def load_survival_cohort(config: SurviveConfig) -> SurvivalCohort:
         notes += more
     # A patient can be missing from several files; the first reason is kept.
     lost = pd.DataFrame(dropped, columns=["patient_id", "reason"]).drop_duplicates("patient_id")
-    return SurvivalCohort(table, design, sources, lost, tuple(notes))
+    return SurvivalCohort(table, design, sources, lost, tuple(notes), outside)
+
+
+def _with_expression(
+    table: SurvivalTable, files: dict[str, PatientExpression]
+) -> tuple[SurvivalTable, tuple[str, ...]]:
+    """Return the patients of whom a file has expression, and the names of the others.
+
+    A table of many cohorts, such as TCGA-CDR, names thousands of patients who were never meant to
+    be in this one. They are counted, but they are not patients who were lost.
+    """
+    named = {name for file in files.values() for name in file.patients}
+    inside = np.array([not files or name in named for name in table.patient_id], dtype=bool)
+    if not inside.any():
+        return table, ()  # the names do not fit together, which is said of each file
+    outside = tuple(name for name, kept in zip(table.patient_id, inside, strict=True) if not kept)
+    return table.take(inside), outside
+
+
+def _check_held(covariates: pd.DataFrame, config: SurviveConfig) -> None:
+    """Raise InputError if a covariate has no value for any patient of the cohort."""
+    empty = [str(name) for name in covariates.columns if not covariates[name].notna().any()]
+    if empty:
+        raise InputError(
+            f"covariate {preview(empty)} has no value for any of the {len(covariates)} patients of"
+            " this cohort",
+            path=config.clinical,
+            fix="add the values with tcgn-mil clinical, or remove it from --covariate",
+        )
 
 
 def _with_specimens(
@@ -164,7 +207,12 @@ def without_patients(cohort: SurvivalCohort, names: set[str], reason: str) -> Su
     rows = pd.DataFrame({"patient_id": sorted(names), "reason": reason})
     dropped = pd.concat([cohort.dropped, rows], ignore_index=True)
     return SurvivalCohort(
-        cohort.table.take(kept), cohort.design[kept], sources, dropped, cohort.notes
+        cohort.table.take(kept),
+        cohort.design[kept],
+        sources,
+        dropped,
+        cohort.notes,
+        cohort.outside,
     )
 
 

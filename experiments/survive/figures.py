@@ -147,10 +147,11 @@ def draw_concordance(rows: pd.DataFrame, path: Path, *, title: str) -> None:
 def draw_forest(rows: pd.DataFrame, path: Path, *, title: str) -> None:
     """Draw hazard ratios with their intervals, in one block per model."""
     lines: list[tuple[str, Any]] = []
+    rows = _in_drawn_unit(rows)
     for model, block in rows.groupby("model", sort=False):
         lines += [
             (str(model), None),
-            *((f"   {row['covariate']}", row) for _, row in block.iterrows()),
+            *((f"   {_with_unit(row)}", row) for _, row in block.iterrows()),
         ]
     figure, axis = plt.subplots(figsize=(8.4, 1.2 + 0.27 * len(lines)), layout="constrained")
     limits = (
@@ -185,14 +186,26 @@ def draw_forest(rows: pd.DataFrame, path: Path, *, title: str) -> None:
         xlim=limits,
         yticks=range(len(lines))[::-1],
         ylim=(-0.7, len(lines) - 0.3),
-        xlabel="hazard ratio (95 %): covariates per unit; scores per training sd,"
-        " stratified by fold",
+        xlabel="hazard ratio (95 %): numbers per sd, groups against the others; scores per"
+        " training sd, stratified by fold",
     )
     axis.set_yticklabels([plain(label) for label, _ in lines], ha="left", fontsize=8)
     axis.tick_params(axis="y", length=0, pad=_label_room(lines))
     axis.set_title(title, fontsize=9)
     axis.spines[["top", "right", "left"]].set_visible(False)
     save_figure(figure, path, rows)
+
+
+def _in_drawn_unit(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with ratios per standard deviation where `per` says so."""
+    per_sd = rows["per"] == "sd"
+    columns = ("hazard_ratio", "low", "high")
+    drawn = {name: rows[name].where(~per_sd, rows[f"{name}_per_sd"]) for name in columns}
+    return rows.assign(**drawn)
+
+
+def _with_unit(row: pd.Series) -> str:
+    return f"{row['covariate']} (per sd)" if row["per"] == "sd" else str(row["covariate"])
 
 
 def _label_room(lines: list[tuple[str, Any]]) -> float:

@@ -42,10 +42,8 @@ def group_table(table: SurvivalTable, repeat: CvRepeat) -> pd.DataFrame:
             "p": p,
         }
         if row["high_events"] and row["low_events"]:
-            fitted = fit_cox(
-                table, pd.DataFrame({"high": high.astype(float)}, index=list(table.patient_id))
-            )
-            ratio = hazard_ratios(fitted).iloc[0]
+            group = pd.DataFrame({"high": high.astype(float)}, index=list(table.patient_id))
+            ratio = hazard_ratios(fit_cox(table, group), group).iloc[0]
             row |= {
                 "hazard_ratio": ratio["hazard_ratio"],
                 "hr_low": ratio["low"],
@@ -92,7 +90,8 @@ def regression_tables(
     for model, columns in blocks.items():
         # Covariates are on one scale in all folds, so that the clinical model needs no strata.
         strata = None if model == CLINICAL else repeat.fold
-        ratios.append(hazard_ratios(fit_cox(table, columns, strata=strata)).assign(model=model))
+        fitted = hazard_ratios(fit_cox(table, columns, strata=strata), columns)
+        ratios.append(fitted.assign(model=model, per=_unit_to_draw(columns)))
         assumptions.append(
             proportional_hazards(fit_cox(table, columns), table, columns).assign(model=model)
         )
@@ -101,6 +100,18 @@ def regression_tables(
         pd.DataFrame(tests, columns=["added", "to", "statistic", "freedom", "p"]),
         _joined(assumptions),
     )
+
+
+def _unit_to_draw(columns: pd.DataFrame) -> list[str]:
+    """Return for each column whether its ratio is best read per ``unit`` or per ``sd``.
+
+    Covariates have units of all sizes, so that only ratios per standard deviation can be compared.
+    Groups of patients have no other unit than 1, and scores come in standard deviations.
+    """
+    return [
+        "unit" if str(name).endswith(SCORE) or columns[name].nunique() <= 2 else "sd"
+        for name in columns.columns
+    ]
 
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -31,7 +31,9 @@ _ADDED: Columns = {"added": "added", "to": "to", "statistic": "statistic", "p": 
 _RATIOS: Columns = {
     "model": "model",
     "covariate": "covariate",
-    "hazard ratio (95 % interval)": ("hazard_ratio", "low", "high"),
+    "hazard ratio per unit (95 % interval)": ("hazard_ratio", "low", "high"),
+    "sd": "sd",
+    "hazard ratio per sd (95 % interval)": ("hazard_ratio_per_sd", "low_per_sd", "high_per_sd"),
     "p": "p",
 }
 _GROUPS: Columns = {
@@ -88,8 +90,8 @@ def _model_tables(run: Run) -> list[Table]:
             _ADDED,
         ),
         "hazard_ratios.csv": (
-            "Hazard ratios: covariates per unit, scores per standard deviation of the training"
-            " patients",
+            "Hazard ratios, per unit and per standard deviation (sd) of the patients; the unit of a"
+            " score is the sd of the training patients",
             _RATIOS,
         ),
         "groups.csv": ("Patients above and below the training median of the score", _GROUPS),

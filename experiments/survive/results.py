@@ -77,6 +77,7 @@ class SurvivalResults:
                 }
                 for name, table in self._by_source(SCREEN_PREFIX).items()
             },
+            "patients_of_other_cohorts": len(cohort.outside),
             "dropped": cohort.dropped["reason"].value_counts().to_dict(),
         }
 

@@ -96,7 +96,8 @@ def choose_folds(
         }, cohort
     present = set(table.patient_id)
     # The file may name patients that were dropped, for example because an outcome is missing.
-    from_file = read_folds(config.folds, ids=[*present, *cohort.dropped["patient_id"]])
+    others = [*cohort.dropped["patient_id"], *cohort.outside]
+    from_file = read_folds(config.folds, ids=[*present, *others], needs_val=False)
     tested = {name for fold in from_file for name in fold.test}
     if present - tested:
         cohort = without_patients(cohort, present - tested, "in no fold's test part")
@@ -105,6 +106,7 @@ def choose_folds(
         Fold(
             fold.index,
             *(tuple(name for name in part if name in present) for part in fold.parts().values()),
+            needs_val=False,
         )
         for fold in from_file
     ]

@@ -28,6 +28,7 @@ from tcgn_mil.preprocessing.clinical.layouts import (
 )
 from tcgn_mil.preprocessing.clinical.outcomes import SAME_TIME_DAYS
 from tcgn_mil.preprocessing.clinical.reader import ClinicalTable
+from tcgn_mil.preprocessing.clinical.time_columns import time_column_alarms
 from tcgn_mil.types.outcomes import DAYS_PER_YEAR
 
 MIN_MEDIAN_DAYS, MAX_MEDIAN_DAYS, MAX_DAYS = 90.0, 15 * DAYS_PER_YEAR, 60 * DAYS_PER_YEAR
@@ -52,6 +53,7 @@ def alarms(table: ClinicalTable) -> list[InputError]:
             if reason_and_fix is not None:
                 reason, fix = reason_and_fix
                 errors.append(InputError(f"{endpoint}: {reason}", path=table.path, fix=fix))
+    errors += time_column_alarms(table)
     if inverted := contradictions(table.outcomes):
         errors.append(
             InputError(

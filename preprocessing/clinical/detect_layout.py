@@ -22,11 +22,27 @@ from tcgn_mil.preprocessing.clinical.layouts import (
     plain,
 )
 from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
+from tcgn_mil.preprocessing.clinical.portal_layouts import (
+    cbioportal,
+    gdc_portal,
+    is_cbioportal,
+    is_gdc_portal,
+)
 from tcgn_mil.registry import add_entry
 from tcgn_mil.text import duplicates
 
 AUTO = "auto"
-PATIENT_COLUMNS = ("patient_id", "case_id", "bcr_patient_barcode", "_PATIENT")
+# In GDC's tables case_id is a UUID and not a name that joins with a slide, so it comes last.
+PATIENT_COLUMNS = (
+    "patient_id",
+    "bcr_patient_barcode",
+    "_PATIENT",
+    "PATIENT_ID",
+    "cases.submitter_id",
+    "case_submitter_id",
+    "submitter_id",
+    "case_id",
+)
 _CDR_ENDPOINTS = tuple(
     EndpointColumns(name, f"{name}.time", name) for name in ("OS", "DSS", "DFI", "PFI")
 )
@@ -238,22 +254,22 @@ def _named_columns(header: TableHeader) -> ClinicalLayout:
             "--event-coding and --event-values are both given",
             fix="give --event-coding for 0 and 1, or --event-values for text",
         )
-    counts = [len(names) for names in (options.endpoints, options.times, options.events)]
-    if len(set(counts)) > 1 or duplicates(options.endpoints):
-        raise InputError(
-            f"{counts[0]} endpoints, {counts[1]} time columns and {counts[2]} event columns do not"
-            " pair up",
-            path=path,
-            fix="give --endpoint, --time-column and --event-column once for each endpoint, in the"
-            " same order",
-        )
+    _check_pairs(path, options)
     assert options.patient is not None  # _check_declared refuses tables without these
     assert options.time_unit is not None
     month = options.month_days if options.time_unit == "months" else None
     return ClinicalLayout(
         "columns",
         options.patient,
-        tuple(map(EndpointColumns, options.endpoints, options.times, options.events)),
+        tuple(
+            map(
+                EndpointColumns,
+                options.endpoints,
+                options.times,
+                options.events,
+                options.censored_times or [""] * len(options.endpoints),
+            )
+        ),
         unit_days=month or UNIT_DAYS[options.time_unit],
         unit=options.time_unit,
         coding=options.event_coding or "values",
@@ -261,6 +277,32 @@ def _named_columns(header: TableHeader) -> ClinicalLayout:
         entry=options.entry,
         covariates=header.covariates(),
     )
+
+
+def _check_pairs(path: Path, options: ClinicalOptions) -> None:
+    """Raise InputError unless every endpoint has its columns."""
+    counts = [len(names) for names in (options.endpoints, options.times, options.events)]
+    if len(set(counts)) > 1 or duplicates(options.endpoints):
+        several_times = (
+            "; if the living have their times in a column of their own, such as"
+            " days_to_last_follow_up, give that one to --censored-time-column"
+            if counts[1] > counts[0]
+            else ""
+        )
+        raise InputError(
+            f"{counts[0]} endpoints, {counts[1]} time columns and {counts[2]} event columns do not"
+            " pair up",
+            path=path,
+            fix="give --endpoint, --time-column and --event-column once for each endpoint, in the"
+            f" same order{several_times}",
+        )
+    if options.censored_times and len(options.censored_times) != counts[0]:
+        raise InputError(
+            f"{len(options.censored_times)} columns of --censored-time-column do not pair up with"
+            f" {counts[0]} endpoints",
+            path=path,
+            fix="give --censored-time-column once for each --endpoint, in the same order",
+        )
 
 
 def _check_declared(path: Path, options: ClinicalOptions) -> None:
@@ -291,6 +333,8 @@ for _reader in (
     LayoutReader("porpoise", _is_porpoise, _in_months("porpoise", PORPOISE_MONTH)),
     LayoutReader("survpath", _is_survpath, _in_months("survpath", SURVPATH_MONTH)),
     LayoutReader("xena", _is_xena, _in_days("xena", "_PATIENT")),
+    LayoutReader("cbioportal", is_cbioportal, cbioportal),
+    LayoutReader("gdc-portal", is_gdc_portal, gdc_portal),
     LayoutReader("gdc", _is_gdc, _in_days("gdc", "case_submitter_id")),
     LayoutReader("tcga-cdr", _is_cdr, _in_days("tcga-cdr", "bcr_patient_barcode")),
     LayoutReader("columns", _is_named_columns, _named_columns),

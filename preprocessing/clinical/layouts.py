@@ -7,7 +7,7 @@ is Jaume et al., CVPR 2024 (months of 30 days, 1 = censored).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,52 +16,48 @@ import pandas as pd
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.schema import CellRule, TableSchema
+from tcgn_mil.io.tables.text_numbers import MISSING
 from tcgn_mil.types.outcomes import DAYS_PER_YEAR
 
 UNIT_DAYS = {"days": 1.0, "months": DAYS_PER_YEAR / 12, "years": DAYS_PER_YEAR}
 PORPOISE_MONTH, SURVPATH_MONTH = 30.44, 30.0
 CODINGS = ("event", "censored")
-# Cells that mean that a value is missing: those of TCGA, of statistics programs, and the errors
-# that a spreadsheet leaves where a formula failed.
-MISSING = frozenset(
-    (
-        "",
-        ".",
-        "--",
-        "'--",
-        "na",
-        "n/a",
-        "nan",
-        "null",
-        "none",
-        "unknown",
-        "not available",
-        "not reported",
-        "[not available]",
-        "[not applicable]",
-        "[not evaluated]",
-        "[unknown]",
-        "[discrepancy]",
-        "[completed]",
-        "[pending]",
-        "#n/a",
-        "#value!",
-        "#ref!",
-        "#div/0!",
-        "#name?",
-        "#num!",
-        "#null!",
-    )
-)
 _TRUTH = {"1": True, "0": False, "true": True, "false": False}
+# Status of cBioPortal. Older studies have the words without the number.
+_STATUS = {
+    "1": True,
+    "0": False,
+    "deceased": True,
+    "living": False,
+    "dead": True,
+    "alive": False,
+    "recurred/progressed": True,
+    "recurred": True,
+    "progressed": True,
+    "progression": True,
+    "diseasefree": False,
+    "censored": False,
+    "dead with tumor": True,
+    "alive or dead tumor free": False,
+}
 
 
 class EndpointColumns(NamedTuple):
-    """Name of an endpoint, and its columns of times and of events."""
+    """Name of an endpoint, and its columns of times and of events.
+
+    Some tables have two columns of times, of which one holds the time of the event and the other
+    that of the last follow-up. `time` is then the former, and `censored_time` is the latter.
+    """
 
     name: str
     time: str
     event: str
+    censored_time: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of times and of events."""
+        return tuple(filter(None, (self.time, self.censored_time, self.event)))
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,8 @@ class ClinicalLayout:
     unit
         Unit as declared: ``days``, ``months`` or ``years``.
     coding
-        Meaning of a 1: ``event`` or ``censored``.
+        Meaning of a 1: ``event`` or ``censored``. ``status`` if the cells are those of cBioPortal:
+        ``1:DECEASED``, or the words alone.
     event_values
         Lower-case cells that mean an event, instead of 0 and 1. All other cells mean none.
     entry
@@ -112,9 +109,7 @@ class ClinicalLayout:
     @property
     def columns(self) -> list[str]:
         """Names of all columns that are read, each once."""
-        outcome = [
-            column for endpoint in self.endpoints for column in (endpoint.time, endpoint.event)
-        ]
+        outcome = [column for endpoint in self.endpoints for column in endpoint.columns]
         entry = [] if self.entry is None else [self.entry]
         return list(dict.fromkeys([self.patient, *outcome, *entry, *self.covariates]))
 
@@ -126,9 +121,11 @@ class ClinicalLayout:
         """
         lowered = plain(cells)
         if self.event_values:
-            seen = lowered.isin(self.event_values).astype("boolean")
+            seen = means_event(cells, self.event_values).astype("boolean")
+        elif self.coding == "status":
+            return _coded(lowered).map(_STATUS).astype("boolean").mask(is_missing(cells))
         else:
-            seen = lowered.map(_TRUTH).astype("boolean")
+            seen = _coded(lowered).map(_TRUTH).astype("boolean")
             # PORPOISE and SurvPath store "censorship": there a 1 means that no event was seen.
             seen = seen if self.coding == "event" else ~seen
         return seen.mask(is_missing(cells))
@@ -142,13 +139,28 @@ class ClinicalLayout:
 
 
 def is_missing(cells: pd.Series) -> pd.Series:
-    """Return for each text cell whether it is empty or one of :data:`MISSING`."""
+    """Return for each text cell whether it is empty or means a missing value."""
     return cells.str.lower().isin(MISSING)
 
 
 def plain(cells: pd.Series) -> pd.Series:
     """Convert text cells to lower case, and whole numbers to digits alone (``1.0`` to ``1``)."""
     return cells.str.lower().str.replace(r"^([+-]?\d+)\.0*$", r"\1", regex=True)
+
+
+def means_event(cells: pd.Series, values: Collection[str]) -> pd.Series:
+    """Return for each text cell whether it is one of `values`, which are in lower case.
+
+    cBioPortal writes a number before the word. In ``1:DECEASED`` the word alone counts as well.
+    """
+    lowered = plain(cells)
+    words = lowered.str.replace(r"^[01]:\s*", "", regex=True)
+    return lowered.isin(values) | words.isin(values)
+
+
+def _coded(lowered: pd.Series) -> pd.Series:
+    """Return the number alone of cells such as ``1:deceased``, and other cells unchanged."""
+    return lowered.str.replace(r"^([01]):.*", r"\1", regex=True)
 
 
 _NUMBER_FIX = "give times as numbers with a decimal point, and write missing ones as NA"
@@ -163,11 +175,21 @@ def _is_number(cells: pd.Series) -> pd.Series:
 
 
 def _is_zero_or_one(cells: pd.Series) -> pd.Series:
-    return is_missing(cells) | plain(cells).isin(_TRUTH)
+    return is_missing(cells) | _coded(plain(cells)).isin(_TRUTH)
+
+
+def _is_status(cells: pd.Series) -> pd.Series:
+    return is_missing(cells) | _coded(plain(cells)).isin(_STATUS)
 
 
 _NUMBER = CellRule(_is_number, "is not a number", _NUMBER_FIX)
 _ZERO_OR_ONE = CellRule(_is_zero_or_one, "is neither 0 nor 1", _EVENT_FIX)
+_KNOWN_STATUS = CellRule(
+    _is_status,
+    "is not a status that is known from cBioPortal",
+    "name the columns and the cells that mean an event: --patient-column, --time-column,"
+    " --event-column, --event-values, --time-unit and --endpoint",
+)
 _PATIENT = CellRule(
     lambda cells: ~is_missing(cells), "names no patient", "name the patient, or remove the row"
 )
@@ -178,7 +200,10 @@ def schema_of(layout: ClinicalLayout) -> TableSchema:
     columns: dict[str, tuple[CellRule, ...]] = dict.fromkeys(layout.covariates, ())
     for endpoint in layout.endpoints:
         columns[endpoint.time] = (_NUMBER,)
-        columns[endpoint.event] = () if layout.event_values else (_ZERO_OR_ONE,)
+        if endpoint.censored_time:
+            columns[endpoint.censored_time] = (_NUMBER,)
+        one_of_two = _KNOWN_STATUS if layout.coding == "status" else _ZERO_OR_ONE
+        columns[endpoint.event] = () if layout.event_values else (one_of_two,)
     if layout.entry is not None:
         columns[layout.entry] = (_NUMBER,)
     columns[layout.patient] = (_PATIENT,)

@@ -17,6 +17,12 @@ class ClinicalOptions:
     times: tuple[str, ...] = Field(
         (), description="Column of the times; give it once for each --endpoint."
     )
+    censored_times: tuple[str, ...] = Field(
+        (),
+        description="Column of the last follow-up, if the time column holds the times of events"
+        " alone, as in GDC's days_to_death and days_to_last_follow_up; give it once for each"
+        " --endpoint.",
+    )
     events: tuple[str, ...] = Field(
         (), description="Column of the events; give it once for each --endpoint."
     )

@@ -7,6 +7,8 @@ The rules are:
 3. If the rows of a patient differ by at most a day and agree on the event, the first is kept.
 4. If they differ more, nothing tells which row is right. The patient loses this endpoint.
 5. A covariate that differs between rows keeps its first value.
+6. If censored patients have their times in a column of their own, the latest follow-up counts. GDC
+   has one for each diagnosis, and a patient who was alive on a later day was alive before.
 
 Everything that was changed or dropped is listed in dropped_patients.csv.
 """
@@ -80,12 +82,13 @@ def usable_outcomes(
     """
     # Without an entry time, patients are observed from time 0 on.
     entry = 0.0 if layout.entry is None else layout.days(table[layout.entry])
+    event = layout.events(table[endpoint.event])
     rows = pd.DataFrame(
         {
             "patient_id": patients,
             "endpoint": endpoint.name,
-            "time_days": layout.days(table[endpoint.time]),
-            "event": layout.events(table[endpoint.event]),
+            "time_days": _times(table, patients, layout, endpoint, event),
+            "event": event,
             "entry_days": entry,
             "row": table.index.astype(str),
         }
@@ -106,7 +109,103 @@ def usable_outcomes(
         )
         for row in lost.drop_duplicates(["patient_id", "reason"]).itertuples()
     ]
+    conflicts += _several_follow_ups(table, patients, layout, endpoint, source, event)
     return kept.drop(columns="row").astype({"event": bool}), dropped + conflicts
+
+
+def _times(
+    table: pd.DataFrame,
+    patients: pd.Series,
+    layout: ClinicalLayout,
+    endpoint: EndpointColumns,
+    event: pd.Series,
+) -> pd.Series:
+    """Return the time of each row in days, from the column that holds it."""
+    time = layout.days(table[endpoint.time])
+    if not endpoint.censored_time:
+        return time
+    follow_up = layout.days(table[endpoint.censored_time])
+    latest = follow_up.where(~event.fillna(True)).groupby(patients).transform("max")
+    # A row without an event status has no time either: nothing tells which column holds it.
+    return time.where(event.fillna(False), latest).mask(event.isna())
+
+
+def _several_follow_ups(
+    table: pd.DataFrame,
+    patients: pd.Series,
+    layout: ClinicalLayout,
+    endpoint: EndpointColumns,
+    source: str,
+    event: pd.Series,
+) -> list[Dropped]:
+    """List the censored patients whose rows have different days of the last follow-up."""
+    if not endpoint.censored_time:
+        return []
+    days = layout.days(table[endpoint.censored_time])
+    given = pd.DataFrame({"patient": patients, "days": days, "row": table.index.astype(str)})
+    given = given[~event.fillna(True) & days.notna()].drop_duplicates(["patient", "days"])
+    several = given[given.duplicated("patient", keep=False)]
+    return [
+        Dropped(
+            str(patient),
+            endpoint.name,
+            source,
+            " ".join(rows["row"].head(4)),
+            f"{endpoint.censored_time} differs: {', '.join(f'{day:g} d' for day in rows['days'])}",
+            f"{rows['days'].max():g} d, the latest",
+        )
+        for patient, rows in several.groupby("patient", sort=False)
+    ]
+
+
+class LostTimes(NamedTuple):
+    """Patients with and without an event who have no time.
+
+    Attributes
+    ----------
+    endpoint
+        The endpoint.
+    event_lost, event_all
+        Patients with an event, without a time and in all.
+    censored_lost, censored_all
+        The same for patients without an event.
+    """
+
+    endpoint: EndpointColumns
+    event_lost: int
+    event_all: int
+    censored_lost: int
+    censored_all: int
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """Shares of the patients with and without an event who have no time."""
+        return (
+            self.event_lost / max(self.event_all, 1),
+            self.censored_lost / max(self.censored_all, 1),
+        )
+
+
+def lost_times(
+    table: pd.DataFrame, patients: pd.Series, layout: ClinicalLayout, endpoint: EndpointColumns
+) -> LostTimes:
+    """Count the patients with and without an event who have no time.
+
+    Parameters
+    ----------
+    table, patients, layout, endpoint
+        As in :func:`usable_outcomes`.
+    """
+    event = layout.events(table[endpoint.event])
+    timed = _times(table, patients, layout, endpoint, event).notna()
+    rows = pd.DataFrame({"event": event, "timed": timed, "patient": patients}).dropna()
+    each = rows.groupby("patient")[["event", "timed"]].max().astype(bool)
+    counts = [
+        int(part.sum())
+        for seen in (each["event"], ~each["event"])
+        for part in (seen & ~each["timed"], seen)
+    ]
+    return LostTimes(endpoint, *counts)
 
 
 def _unusable(
@@ -119,7 +218,11 @@ def _unusable(
     """
     time, entry = rows["time_days"], rows["entry_days"]
     event_missing = rows["event"].isna()
-    time_cell, event_cell = (_in_brackets(table[name]) for name in (endpoint.time, endpoint.event))
+    event_cell = _in_brackets(table[endpoint.event])
+    time_cell = _in_brackets(table[endpoint.time])
+    if endpoint.censored_time:
+        of_censored = _in_brackets(table[endpoint.censored_time])
+        time_cell = time_cell.where(rows["event"].fillna(False), of_censored)
     entry_cell = _in_brackets(table[layout.entry]) if layout.entry is not None else ""
     reasons = [
         (time.isna() & event_missing, "time and event status are missing"),

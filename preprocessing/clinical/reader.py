@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +18,18 @@ from tcgn_mil.preprocessing.clinical.layouts import (
     ClinicalLayout,
     EndpointColumns,
     is_missing,
+    means_event,
     need_columns,
-    plain,
     schema_of,
 )
 from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
-from tcgn_mil.preprocessing.clinical.outcomes import Dropped, first_covariates, usable_outcomes
+from tcgn_mil.preprocessing.clinical.outcomes import (
+    Dropped,
+    LostTimes,
+    first_covariates,
+    lost_times,
+    usable_outcomes,
+)
 from tcgn_mil.tcga_barcodes import patient_of
 from tcgn_mil.text import counted
 
@@ -49,6 +57,10 @@ class ClinicalTable:
         Outcomes and covariates that were not used as they are.
     notes
         Messages that are printed for the user.
+    lost_times
+        For each endpoint, how many patients with and without an event have no time.
+    columns
+        Names of all columns of the file.
     """
 
     path: Path
@@ -57,6 +69,8 @@ class ClinicalTable:
     covariates: pd.DataFrame
     dropped: tuple[Dropped, ...]
     notes: tuple[str, ...]
+    lost_times: tuple[LostTimes, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 def read_clinical(
@@ -67,7 +81,7 @@ def read_clinical(
     Parameters
     ----------
     path
-        CSV or TSV, also .gz or .zip, or an Excel workbook (.xlsx).
+        CSV or TSV, also .gz or .zip, Parquet, or an Excel workbook (.xlsx).
     options
         Facts that the user declares about the table.
     requested_layout
@@ -113,12 +127,54 @@ def read_clinical(
     else:
         table = sheet[layout.columns]
         table = table[(table != "").any(axis=1)]
+    # TCGA's biotab files repeat the header in two further rows, once in terms of a dictionary.
+    cells = table[layout.patient]
+    table = table[~(cells.isin(layout.columns) | cells.str.startswith("CDE_ID:"))]
     if table.empty:
         raise InputError(
             "has no row with a patient", path=path, fix="check the sheet and its columns"
         )
     check_table(table, schema_of(layout), path=path)
-    return _clinical_table(path, table, layout)
+    return dataclasses.replace(_clinical_table(path, table, layout), columns=tuple(names))
+
+
+def of_cohort(table: ClinicalTable, patients: Collection[str]) -> tuple[ClinicalTable, str]:
+    """Keep the patients of a cohort.
+
+    Parameters
+    ----------
+    table
+        The table, perhaps of many cohorts.
+    patients
+        Names of the patients of the cohort.
+
+    Returns
+    -------
+    The table without the other patients, and a sentence that counts them; empty if there are none.
+
+    Raises
+    ------
+    InputError
+        If the table has none of the patients.
+    """
+    named = table.covariates.index
+    inside = named.isin(list(patients))
+    if not inside.any():
+        raise InputError(
+            f"has none of the {len(patients)} patients of the slides: its first patient is"
+            f" {named[0]}, the first one of the slides is {next(iter(patients))}",
+            path=table.path,
+            fix="check --slides and the column of the patients",
+        )
+    kept = dataclasses.replace(
+        table,
+        outcomes=table.outcomes[table.outcomes["patient_id"].isin(list(patients))],
+        covariates=table.covariates[inside],
+        dropped=tuple(row for row in table.dropped if row.patient_id in patients),
+    )
+    others = int((~inside).sum())
+    note = f"{table.path.name}: {counted(others, 'patient')} of other cohorts left out"
+    return kept, note if others else ""
 
 
 def _clinical_table(path: Path, table: pd.DataFrame, layout: ClinicalLayout) -> ClinicalTable:
@@ -141,6 +197,7 @@ def _clinical_table(path: Path, table: pd.DataFrame, layout: ClinicalLayout) -> 
         covariates,
         (*dropped, *differing),
         tuple(notes),
+        tuple(lost_times(table, patients, layout, endpoint) for endpoint in layout.endpoints),
     )
 
 
@@ -177,7 +234,7 @@ def _note_event_values(
     if not layout.event_values:
         return []
     counts = cells[~is_missing(cells)].value_counts()
-    event = plain(pd.Series(counts.index, dtype=str)).isin(layout.event_values).to_numpy()
+    event = means_event(pd.Series(counts.index, dtype=str), layout.event_values).to_numpy()
     others = counts[~event]
     if len(others) > _MAX_CENSORED_VALUES or not event.any():
         raise InputError(

@@ -8,7 +8,7 @@ A figure, dropped_patients.csv and agreement.csv are written beside clinical.csv
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -28,7 +28,7 @@ from tcgn_mil.preprocessing.clinical.checks import (
 from tcgn_mil.preprocessing.clinical.figure import draw_survival
 from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
 from tcgn_mil.preprocessing.clinical.outcomes import Dropped
-from tcgn_mil.preprocessing.clinical.reader import ClinicalTable, read_clinical
+from tcgn_mil.preprocessing.clinical.reader import ClinicalTable, of_cohort, read_clinical
 from tcgn_mil.text import duplicates
 from tcgn_mil.types.outcomes import SurvivalTable
 
@@ -67,6 +67,7 @@ def write_clinical(
     *,
     layouts: Sequence[str] = ("auto",),
     allow_unusual: bool = False,
+    patients: Collection[str] | None = None,
 ) -> ClinicalSummary:
     """Read clinical tables, check them, and write them as one.
 
@@ -83,6 +84,9 @@ def write_clinical(
     allow_unusual
         Report contradictions to the declared unit or coding as warnings, instead of raising the
         first of them.
+    patients
+        Patients of the cohort. Others are counted and left out, so that a table of many cohorts
+        gives a file and a report about this one. By default all patients are kept.
 
     Returns
     -------
@@ -107,6 +111,11 @@ def write_clinical(
         for path, layout in zip(paths, each, strict=True)
     ]
     _check_options_used(tables, options)
+    elsewhere: list[str] = []
+    if patients is not None:
+        within = [of_cohort(table, patients) for table in tables]
+        tables = [table for table, _ in within]
+        elsewhere = [note for _, note in within if note]
     compared = [compare(first, second) for first, second in combinations(tables, 2)]
     agreement = pd.concat(compared) if compared else None
     summary = [] if agreement is None else agreement_summary(agreement)
@@ -117,6 +126,7 @@ def write_clinical(
     survival = _merged(tables)
     dropped = [lost for table in tables for lost in table.dropped]
     notes = [note for table in tables for note in (*describe(table), *table.notes)]
+    notes += [*elsewhere, *_empty_covariates(survival)]
     meta = {
         "sources": [_source(table) for table in tables],
         "dropped": {
@@ -130,17 +140,34 @@ def write_clinical(
     write_survival(out_path, survival, meta=meta)
     _write_beside(out_path, dropped, agreement)
     draw_survival(out_path.with_suffix(".png"), survival)
-    patients = len({name for table in survival for name in table.patient_id})
+    written = len({name for table in survival for name in table.patient_id})
     return ClinicalSummary(
-        patients, len(dropped), tuple(notes), tuple(map(str, contradictions)), tuple(summary)
+        written, len(dropped), tuple(notes), tuple(map(str, contradictions)), tuple(summary)
     )
+
+
+def _empty_covariates(survival: Sequence[SurvivalTable]) -> list[str]:
+    """Return a sentence for each covariate that no patient of the cohort has a value of."""
+    held: dict[str, bool] = {}
+    for table in survival:
+        for name, values in table.covariates.items():
+            held[str(name)] = held.get(str(name), False) or bool(values.notna().any())
+    return [
+        f"covariate {name} has no value for any patient of this cohort"
+        for name, given in held.items()
+        if not given
+    ]
 
 
 def _check_options_used(tables: Sequence[ClinicalTable], options: ClinicalOptions) -> None:
     """Raise InputError for an option without effect, which shows a misunderstanding."""
     names = [table.layout.name for table in tables]
     if (
-        options.times or options.event_coding or options.event_values or options.entry
+        options.times
+        or options.censored_times
+        or options.event_coding
+        or options.event_values
+        or options.entry
     ) and "columns" not in names:
         raise InputError(
             f"columns, unit or coding are declared, but the files are read as {', '.join(names)},"

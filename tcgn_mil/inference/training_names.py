@@ -241,4 +241,4 @@ def rename_fold(fold: Fold, names: Mapping[str, str]) -> Fold:
         part: tuple(names.get(name, name) for name in members)
         for part, members in fold.parts().items()
     }
-    return Fold(fold.index, **parts)
+    return Fold(fold.index, *parts.values(), needs_val=fold.needs_val)

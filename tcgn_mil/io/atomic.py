@@ -126,6 +126,21 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False, default=str) + "\n")
 
 
+def without_nan(value: Any) -> Any:
+    """Return a value for JSON with None in place of NaN and infinity, at any depth.
+
+    Examples
+    --------
+    >>> without_nan({"c": float("nan"), "rows": [(1.5, float("inf"))]})
+    {'c': None, 'rows': [[1.5, None]]}
+    """
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
 def write_csv(
     path: str | Path,
     table: pd.DataFrame,
@@ -182,7 +197,9 @@ def read_array(path: str | Path) -> np.ndarray:
 
 
 def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Convert a data frame to one dictionary per row, with None for missing values, for JSON.
+    """Convert a data frame to one dictionary per row, for JSON.
+
+    Missing and infinite values become None, since JSON has neither.
 
     Examples
     --------
@@ -193,7 +210,10 @@ def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     import pandas as pd
 
     return [
-        {str(key): None if pd.isna(value) else value for key, value in row.items()}
+        {
+            str(key): None if pd.isna(value) or value in (np.inf, -np.inf) else value
+            for key, value in row.items()
+        }
         for row in frame.to_dict("records")
     ]
 

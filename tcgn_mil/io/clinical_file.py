@@ -156,7 +156,8 @@ def read_survival(path: str | Path, *, endpoint: str = "OS") -> SurvivalTable:
     Parameters
     ----------
     path
-        The file that ``tcgn-mil clinical`` wrote.
+        The file that ``tcgn-mil clinical`` wrote. It may have been saved again by another program:
+        with semicolons, with row numbers, with ``NA`` in empty cells, compressed, or as Parquet.
     endpoint
         Name of the endpoint, for example ``OS`` or ``PFI``.
 
@@ -193,7 +194,7 @@ def read_survival(path: str | Path, *, endpoint: str = "OS") -> SurvivalTable:
         if wrong.any():
             row = int(np.argmax(wrong))
             raise InputError(
-                f"row {row + 2}: {endpoint} of {wide[PATIENT].iloc[row]} {problem}",
+                f"row {wide.index[row]}: {endpoint} of {wide[PATIENT].iloc[row]} {problem}",
                 path=path,
                 fix=_AGAIN,
             )
@@ -222,19 +223,39 @@ def _read_wide(path: Path) -> pd.DataFrame:
 
     if not path.is_file():
         raise InputError("no such clinical table", path=path, fix="make it with tcgn-mil clinical")
-    try:
-        # Covariates keep their text: only an empty cell is missing, so that a stage called "NA"
-        # remains a stage.
-        wide = pd.read_csv(
-            path, dtype={PATIENT: str}, encoding="utf-8-sig", keep_default_na=False, na_values=[""]
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read as a table ({error})", path=path, fix=_AGAIN) from error
-    if PATIENT not in wide.columns:
+    from tcgn_mil.io.tables.delimited import column_names, read_text_columns
+
+    if PATIENT not in column_names(path):
         raise InputError(
             f"has no column {PATIENT}", path=path, fix="make it with tcgn-mil clinical"
         )
-    wide[PATIENT] = wide[PATIENT].fillna("").map(patient_of)
+    cells = read_text_columns(path)
+    if repeated := duplicates(cells.columns):
+        raise InputError(
+            f"has column {preview(repeated)} more than once",
+            path=path,
+            fix="rename or remove one of them",
+        )
+    # A program that saved the file again may have added the numbers of the rows, without a name.
+    cells = cells.drop(columns=["", "Unnamed: 0"], errors="ignore")
+    # Covariates keep their text: only an empty cell is missing, so that a stage called "NA" remains
+    # a stage.
+    columns = {name: cells[name].where(cells[name] != "", np.nan) for name in cells.columns}
+    numeric = {
+        name: pd.to_numeric(column, errors="coerce")
+        for name, column in columns.items()
+        if name != PATIENT
+    }
+    wide = pd.DataFrame(
+        {
+            name: numeric[name]
+            if name in numeric and numeric[name].notna().equals(column.notna())
+            else column
+            for name, column in columns.items()
+        },
+        index=cells.index,
+    ).fillna({PATIENT: ""})
+    wide[PATIENT] = wide[PATIENT].map(patient_of)
     return wide
 
 
@@ -246,12 +267,20 @@ def _endpoint_names(columns: Sequence[str]) -> list[str]:
 def _numbers(wide: pd.DataFrame, column: str, path: Path) -> NDArray[np.float64]:
     import pandas as pd
 
-    numbers = pd.to_numeric(wide[column], errors="coerce")
-    not_number = (numbers.isna() & wide[column].notna()).to_numpy()
+    from tcgn_mil.io.tables.text_numbers import MISSING
+
+    cells = wide[column]
+    if not pd.api.types.is_numeric_dtype(cells):
+        # Other programs write NA where this one leaves a cell empty.
+        cells = cells.mask(cells.str.lower().isin(MISSING))
+    numbers = pd.to_numeric(cells, errors="coerce")
+    not_number = (numbers.isna() & cells.notna()).to_numpy()
     if not_number.any():
         row = int(np.argmax(not_number))
         cell = str(wide[column].iloc[row])[:60]
         raise InputError(
-            f"column {column}, row {row + 2}: {cell!r} is not a number", path=path, fix=_AGAIN
+            f"column {column}, row {wide.index[row]}: {cell!r} is not a number",
+            path=path,
+            fix=f"write numbers with a decimal point, or {_AGAIN}",
         )
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.anndata_file import META_KEY, open_anndata, stored_meta
-from tcgn_mil.io.atomic import atomic_path
+from tcgn_mil.io.atomic import atomic_path, without_nan
 from tcgn_mil.io.cohort_file import KIND as COHORT
 from tcgn_mil.io.cohort_file import specimens_of
 from tcgn_mil.io.tables.patient_table import check_named, read_patient_table
@@ -273,6 +273,8 @@ def prediction_data(
     for name, values in (obsm or {}).items():
         adata.obsm[name] = values
     adata.uns[META_KEY] = json.dumps(
-        provenance(unit=unit, panel_hash=panel.hash, **made_by), default=str
+        without_nan(provenance(unit=unit, panel_hash=panel.hash, **made_by)),
+        default=str,
+        allow_nan=False,
     )
     return adata

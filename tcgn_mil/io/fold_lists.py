@@ -18,7 +18,7 @@ from tqdm import tqdm
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.delimited import read_named_columns
 from tcgn_mil.tcga_barcodes import patient_of
-from tcgn_mil.text import preview
+from tcgn_mil.text import counted, preview
 from tcgn_mil.types.folds import Fold
 
 _VALIDATION_SHARE = 0.2  # share of the training patients, if a study publishes two parts only
@@ -35,6 +35,8 @@ def read_fold_lists(folder: str | Path, *, ids: Sequence[str], seed: int = 0) ->
         Folder with one of these sets of files:
 
         - ``splits_<k>.csv`` with the columns train, val and test.
+        - ``splits_<k>.csv`` with the columns train and test; a fifth of the training patients
+          becomes the validation part.
         - ``splits_<k>.csv`` with the columns train and val, as SurvPath has them. SurvPath reports
           its results on val, so that val becomes the test part, and a fifth of the training
           patients becomes the validation part.
@@ -61,7 +63,7 @@ def read_fold_lists(folder: str | Path, *, ids: Sequence[str], seed: int = 0) ->
     available, missing = set(ids), set[str]()
     if splits:
         folds = [
-            _from_split(number, _read_split(paths[0]), available, missing, seed)
+            _from_split(number, paths[0], available, missing, seed)
             for number, paths in splits.items()
         ]
     elif len(tests) >= 3:
@@ -100,7 +102,13 @@ def _numbered(folder: Path, pattern: re.Pattern[str]) -> dict[int, list[Path]]:
 
 def _read_split(path: Path) -> dict[str, list[str]]:
     """Return the names in each part that the file has. Shorter columns end with empty cells."""
-    table = read_named_columns(path, ("train", "val"), ("test",))
+    table = read_named_columns(path, ("train",), ("val", "test"))
+    if table.shape[1] == 1:
+        raise InputError(
+            "has no column val or test",
+            path=path,
+            fix="give a table with the columns train, val and test",
+        )
     return {str(part): [name for name in table[part] if name] for part in table.columns}
 
 
@@ -127,20 +135,47 @@ def _read_list(path: Path) -> list[str]:
 
 def _available(names: Iterable[str], available: set[str], missing: set[str]) -> list[str]:
     """Return the patients that have data, each once, and add the others to `missing`."""
-    patients = [name if name in available else patient_of(name) for name in names]
+    patients = [_patient(name, available) for name in names]
     missing.update(name for name in patients if name not in available)
     return list(dict.fromkeys(name for name in patients if name in available))
 
 
-def _from_split(
-    number: int, named: dict[str, list[str]], available: set[str], missing: set[str], seed: int
-) -> Fold:
+def _from_split(number: int, path: Path, available: set[str], missing: set[str], seed: int) -> Fold:
+    named = _read_split(path)
+    _check_patients_apart(number, named, available, path)
     parts = {part: _available(names, available, missing) for part, names in named.items()}
-    if "test" not in parts:
+    if len(parts) < 3:
         train = np.random.default_rng([seed, number]).permutation(sorted(parts["train"])).tolist()
         cut = max(round(_VALIDATION_SHARE * len(train)), 1)
-        parts = {"train": train[cut:], "val": train[:cut], "test": parts["val"]}
+        # SurvPath reports its results on val, if there is no part named test.
+        tested = parts["test"] if "test" in parts else parts["val"]
+        parts = {"train": train[cut:], "val": train[:cut], "test": tested}
     return Fold(number, *(tuple(sorted(parts[part])) for part in ("train", "val", "test")))
+
+
+def _check_patients_apart(
+    number: int, named: dict[str, list[str]], available: set[str], path: Path
+) -> None:
+    """Raise InputError if slides of a patient are in two parts, which CLAM's splits allow."""
+    slides: dict[str, dict[str, str]] = {}
+    for part, names in named.items():
+        for name in names:
+            slides.setdefault(_patient(name, available), {}).setdefault(part, name)
+    torn = {patient: parts for patient, parts in slides.items() if len(parts) > 1}
+    if not torn:
+        return
+    patient, parts = next(iter(torn.items()))
+    where = ", ".join(f"{name} in {part}" for part, name in parts.items())
+    raise InputError(
+        f"fold {number} has {counted(len(torn), 'patient')} in two parts, for example {patient}"
+        f" ({where}): the model would be tested on patients it was trained on (leakage)",
+        path=path,
+        fix="keep all slides of a patient in one part, or leave out --folds and have folds made",
+    )
+
+
+def _patient(name: str, available: set[str]) -> str:
+    return name if name in available else patient_of(name)
 
 
 def _from_tests(tests: dict[int, list[str]]) -> list[Fold]:

@@ -7,16 +7,27 @@ added by :func:`load_gene_sets`.
 
 from __future__ import annotations
 
-import csv
+import re
+import sys
+import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from tcgn_mil.errors import InputError
+from tcgn_mil.io.tables.ragged import is_table, read_ragged_rows
+from tcgn_mil.io.tables.text_file import open_text
 from tcgn_mil.text import duplicates, preview
 
-TABLE_SEPARATORS = {".csv": ",", ".tsv": "\t"}
-GENE_SET_SUFFIXES = (".gmt", *TABLE_SEPARATORS)
+# Most symbols of genes are capitals with a number.
+_GENE_LIKE = re.compile(r"(?=.*\d)[A-Z][A-Z0-9]{1,9}(?:-[A-Z0-9]{1,4})?|ENS[A-Z]*G\d{11}(?:\.\d+)?")
+_WORD_IN_CAPITALS = re.compile(r"[A-Z]{2,8}")
+# Accessions that stand in the descriptions of public collections, such as M5890 of MSigDB.
+_ACCESSION = re.compile(r"(?:M|WP|GSE|GDS|PMID|PMC|HSA|MAP|KO|K|R|P)\d{3,}")
+_GMT_SUFFIXES = (".gmt", ".gmt.gz")
 _GMT_LAYOUT = (
     "write each set as one line: its name, its description and its genes, all tab-separated"
 )
@@ -94,8 +105,9 @@ def read_gene_sets(path: str | Path) -> dict[str, GeneSet]:
 
         - a ``.gmt`` file, the format of MSigDB (Liberzon et al., Bioinformatics 2011;27:1739). Each
           line holds a set: its name, its description and its genes, separated by tabs;
-        - a ``.csv`` or ``.tsv`` table with one column per set, its name in the first row;
-        - a folder, of which all ``.gmt``, ``.csv`` and ``.tsv`` files are read by name.
+        - a table (``.csv``, ``.tsv``, also with .gz or .zip, or Parquet) with one column per set,
+          its name in the first row;
+        - a folder, of which all such files are read by name.
 
         Any other file is read as GMT. Blank lines, empty fields, a byte order mark and Windows line
         ends do no harm, and a gene that a set repeats counts once.
@@ -107,8 +119,8 @@ def read_gene_sets(path: str | Path) -> dict[str, GeneSet]:
     Raises
     ------
     InputError
-        If the file is missing, is not UTF-8 text or has no set, or if a set has no name or no
-        genes, or has the name of another set.
+        If the file is missing, is not UTF-8 text or has no set, or if a set has no name, no genes
+        or a gene in place of its description, or has the name of another set.
 
     Examples
     --------
@@ -125,24 +137,28 @@ def read_gene_sets(path: str | Path) -> dict[str, GeneSet]:
         return _read_folder(path)
     if not path.is_file():
         raise InputError("no such file of gene sets", path=path, fix="check the path")
-    is_table = path.suffix.lower() in TABLE_SEPARATORS
+    table = is_table(path)
     sets: dict[str, GeneSet] = {}
-    for gene_set in _table_sets(path) if is_table else _gmt_sets(path):
+    for gene_set in _table_sets(path) if table else _gmt_sets(path):
         sets[gene_set.name] = gene_set
     if not sets:
         raise InputError(
-            "holds no gene set", path=path, fix=_TABLE_LAYOUT if is_table else _GMT_LAYOUT
+            "holds no gene set", path=path, fix=_TABLE_LAYOUT if table else _GMT_LAYOUT
         )
     return sets
 
 
 def _read_folder(folder: Path) -> dict[str, GeneSet]:
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in GENE_SET_SUFFIXES)
+    files = sorted(
+        file
+        for file in folder.iterdir()
+        if is_table(file) or file.name.lower().endswith(_GMT_SUFFIXES)
+    )
     if not files:
         raise InputError(
             "the folder holds no file of gene sets",
             path=folder,
-            fix=f"put {', '.join(GENE_SET_SUFFIXES)} files into it",
+            fix="put .gmt, .csv or .tsv files into it",
         )
     sets: dict[str, GeneSet] = {}
     for file in files:
@@ -162,16 +178,20 @@ def _add(sets: dict[str, GeneSet], more: dict[str, GeneSet], path: Path) -> None
 
 def _gmt_sets(path: Path) -> Iterator[GeneSet]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # \r\n and \r were turned into \n
-    except (OSError, UnicodeDecodeError) as error:
+        with open_text(path) as text:
+            lines = text.read().splitlines()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(
-            f"cannot be read as text ({error})", path=path, fix="give an uncompressed GMT file"
+            f"cannot be read as text ({error})", path=path, fix="give a GMT file as text or .gz"
         ) from error
     names: set[str] = set()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        name, *rest = (field.strip() for field in line.split("\t"))
+    fields = {
+        number: [field.strip() for field in line.split("\t")]
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    }
+    _check_descriptions(fields, path)
+    for number, (name, *rest) in fields.items():
         genes = tuple(dict.fromkeys(gene for gene in rest[1:] if gene))
         if not name:
             raise InputError(f"line {number}: the set has no name", path=path, fix=_GMT_LAYOUT)
@@ -187,21 +207,56 @@ def _gmt_sets(path: Path) -> Iterator[GeneSet]:
         yield GeneSet(name, rest[0], genes)
 
 
+def _check_descriptions(fields: dict[int, list[str]], path: Path) -> None:
+    """Check that no gene stands where the description of a set should be.
+
+    Without its description a set would lose its first gene, and nothing would show it. A
+    description that is the name of the set, or one of its genes, takes no gene away.
+
+    Raises
+    ------
+    InputError
+        If a description is certainly or very likely a gene. A single word in capitals, which may
+        be one, is named on stderr.
+    """
+    described = {number: row[1] for number, row in fields.items() if len(row) > 2 and row[1]}
+    times = Counter(described.values())
+    elsewhere = {gene for row in fields.values() for gene in row[2:] if gene}
+    for number, text in described.items():
+        name, _, *own = fields[number]
+        if text in (name, *own):
+            continue
+        if text in elsewhere or (times[text] == 1 and _looks_like_gene(text, own)):
+            raise InputError(
+                f"line {number}: set {name[:60]!r} has {text} where its description should be,"
+                " which is a gene, so that the set would lose it",
+                path=path,
+                fix="write a description between the name and the first gene, for example"
+                f" {name[:30]}, na, {text}, with tabs between them",
+            )
+        if times[text] == 1 and _WORD_IN_CAPITALS.fullmatch(text) and text != "NA":
+            tqdm.write(
+                f"{path}, line {number}: {text} is read as the description of set {name[:60]}; if"
+                " it is a gene, write a description before it",
+                file=sys.stderr,
+            )
+
+
+def _looks_like_gene(text: str, own: list[str]) -> bool:
+    """Return whether a text is a symbol with a number, an Ensembl id, or a number among numbers."""
+    if text.isdigit():
+        return all(gene.isdigit() for gene in own if gene)
+    return _GENE_LIKE.fullmatch(text) is not None and _ACCESSION.fullmatch(text) is None
+
+
 def _table_sets(path: Path) -> Iterator[GeneSet]:
-    # Sets differ in size, and some programs leave out the empty cells at the end of a row. The
-    # project's reader of tables refuses rows of unequal length, so csv is used here.
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as text:
-            rows = list(csv.reader(text, delimiter=TABLE_SEPARATORS[path.suffix.lower()]))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"cannot be read as a table ({error})", path=path, fix="save it as UTF-8 text"
-        ) from error
-    names = [name.strip() for name in rows[0]] if rows else []
+    # Sets differ in size, and some programs leave out the empty cells at the end of a row.
+    rows = read_ragged_rows(path)
+    names = rows[0] if rows else []
     if repeated := duplicates(names):
         raise InputError(f"set {preview(repeated)} appears twice", path=path, fix=_NO_REPEATS)
     for column, name in enumerate(names):
-        cells = (row[column].strip() for row in rows[1:] if column < len(row))
+        cells = (row[column] for row in rows[1:] if column < len(row))
         genes = tuple(dict.fromkeys(gene for gene in cells if gene))
         if not name:
             raise InputError(f"column {column + 1} has no name", path=path, fix=_TABLE_LAYOUT)

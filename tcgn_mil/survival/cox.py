@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.stats import chi2, norm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.survival.covariates import check_estimable
 from tcgn_mil.survival.risk_sets import RiskSets
+from tcgn_mil.types.arrays import Float64Array
 from tcgn_mil.types.outcomes import SurvivalTable
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _STEP_SIZES = (0.95, 0.3)
 # Part of a warning of lifelines. It then returns the coefficients at which it stopped, and these do
 # not maximise the likelihood.
 _NOT_CONVERGED = "failed to converge"
+_Z95 = float(norm.ppf(0.975))
+_MAX_LOG_RATIO = 700.0  # exp of more than this is infinite in float64
 # Column names that no covariate has.
 _TIME, _EVENT, _ENTRY, _STRATUM = "__time_days", "__event", "__entry_days", "__stratum"
 
@@ -64,7 +67,7 @@ def fit_cox(
     >>> design = pd.DataFrame({"age": rng.normal(60, 10, size=100)}, index=list(names))
     >>> time_days = rng.exponential(np.exp(-0.05 * (design["age"] - 60))) * 1000
     >>> table = SurvivalTable("OS", names, time_days, np.ones(100, bool), design)
-    >>> hazard_ratios(fit_cox(table, design)).round(2)[["covariate", "hazard_ratio"]]
+    >>> hazard_ratios(fit_cox(table, design), design).round(2)[["covariate", "hazard_ratio"]]
       covariate  hazard_ratio
     0       age          1.07
     """
@@ -172,22 +175,42 @@ def likelihood_ratio(
     return LikelihoodRatio(gain, freedom, float(chi2.sf(gain, freedom)))
 
 
-def hazard_ratios(fitted: CoxPHFitter) -> pd.DataFrame:
+def hazard_ratios(fitted: CoxPHFitter, design: pd.DataFrame) -> pd.DataFrame:
     """Return the coefficients and hazard ratios of a fit, one row for each covariate.
 
     Parameters
     ----------
     fitted
         Fit of :func:`fit_cox`.
+    design
+        (M, c) covariates of the fit.
 
     Returns
     -------
     Columns ``covariate``, ``coef``, ``se``, ``hazard_ratio``, ``low`` and ``high`` (95 % interval),
-    ``z`` and ``p``.
+    all per unit of the covariate; ``sd``, its standard deviation; ``hazard_ratio_per_sd``,
+    ``low_per_sd`` and ``high_per_sd``; ``z`` and ``p``. A ratio per unit is NaN if a computer
+    cannot represent it, as that of a mutation rate per base: one unit is a million times more than
+    any patient has.
     """
-    summary = fitted.summary
-    columns = summary[
-        ["coef", "se(coef)", "exp(coef)", "exp(coef) lower 95%", "exp(coef) upper 95%", "z", "p"]
-    ]
-    columns = columns.set_axis(["coef", "se", "hazard_ratio", "low", "high", "z", "p"], axis=1)
-    return columns.rename_axis("covariate").reset_index()
+    import pandas as pd
+
+    with np.errstate(over="ignore"):  # lifelines computes the ratio per unit as well
+        summary = fitted.summary[["coef", "se(coef)", "z", "p"]]
+    coef, se = (summary[name].to_numpy(dtype=np.float64) for name in ("coef", "se(coef)"))
+    sd = design[list(summary.index)].std().to_numpy(dtype=np.float64)
+    columns = {"covariate": [str(name) for name in summary.index], "coef": coef, "se": se}
+    for suffix, unit in (("", np.ones_like(sd)), ("_per_sd", sd)):
+        if suffix:
+            columns["sd"] = sd
+        for name, bound in (("hazard_ratio", 0.0), ("low", -_Z95), ("high", _Z95)):
+            columns[name + suffix] = _representable((coef + bound * se) * unit)
+    return pd.DataFrame(
+        {**columns, "z": summary["z"].to_numpy(float), "p": summary["p"].to_numpy(float)}
+    )
+
+
+def _representable(log_ratio: Float64Array) -> Float64Array:
+    """Return exp of the values; NaN where it is infinite or rounds to 0."""
+    usable = np.abs(log_ratio) < _MAX_LOG_RATIO
+    return np.where(usable, np.exp(np.where(usable, log_ratio, 0.0)), np.nan)

@@ -14,6 +14,9 @@ from tcgn_mil.types.arrays import IntArray
 from tcgn_mil.types.folds import Fold
 from tcgn_mil.types.outcomes import MIN_EVENTS, SurvivalTable
 
+# Names in the training, the validation and the test part.
+_Parts = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+
 
 @dataclass(frozen=True, eq=False)
 class SurvivalFold:
@@ -47,7 +50,8 @@ def survival_folds(
         Seed of the shuffle.
     groups
         Group of each patient, for example the tissue source site, that must stay in one fold.
-        Without groups, patients with and without an event are spread over the folds evenly.
+        Without groups, patients with and without an event are spread over the folds evenly. There
+        may be no patient without an event, as in a short series of a deadly disease.
 
     Raises
     ------
@@ -61,22 +65,35 @@ def survival_folds(
         names = [
             name for name, event in zip(table.patient_id, table.event, strict=True) if event == kind
         ]
-        if len(names) < n_folds:
-            kind_name = "with an event" if kind else "without an event"
+        if len(names) >= n_folds:
+            each = {name: name for name in names}
+            folds = make_folds(names, each, n_folds=n_folds, seed=seed)
+            parts.append([(fold.train, fold.val, fold.test) for fold in folds])
+        elif kind:
             raise InputError(
-                f"{table.endpoint}: {len(names)} patients {kind_name} cannot be spread over"
+                f"{table.endpoint}: {len(names)} patients with an event cannot be spread over"
                 f" {n_folds} folds",
                 fix="use fewer folds",
             )
-        parts.append(make_folds(names, {name: name for name in names}, n_folds=n_folds, seed=seed))
+        else:
+            parts.append(_one_each(names, n_folds, seed))
     return [
-        Fold(
-            first.index,
-            first.train + second.train,
-            first.val + second.val,
-            first.test + second.test,
+        Fold(index, *(first + second for first, second in zip(events, censored, strict=True)))
+        for index, (events, censored) in enumerate(zip(*parts, strict=True))
+    ]
+
+
+def _one_each(names: Sequence[str], n_folds: int, seed: int) -> list[_Parts]:
+    """Return the parts of each fold for fewer names than folds: each is tested in one fold."""
+    order = np.random.default_rng(seed).permutation(n_folds)
+    tested = dict(zip(names, order.tolist(), strict=False))
+    return [
+        (
+            tuple(name for name in names if tested[name] not in (fold, (fold + 1) % n_folds)),
+            tuple(name for name in names if tested[name] == (fold + 1) % n_folds),
+            tuple(name for name in names if tested[name] == fold),
         )
-        for first, second in zip(*parts, strict=True)
+        for fold in range(n_folds)
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.text import duplicates, preview
@@ -22,6 +22,10 @@ class Fold:
         Validation sections may come from training patients if the protocol says so
         (docs/protocol.md, section Splits); test sections never do.
 
+    needs_val
+        Whether an empty validation part is an error. It is none for survival models, whose penalty
+        is chosen by folds within the training part.
+
     Raises
     ------
     InputError
@@ -32,13 +36,25 @@ class Fold:
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...]
+    needs_val: bool = field(default=True, kw_only=True, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, part in self.parts().items():
-            if not part:
+            if not part and (self.needs_val or name != "val"):
                 raise InputError(
                     f"fold {self.index} has an empty {name} part",
                     fix="use fewer folds or more patients",
+                )
+        shared = {
+            f"{first} and {second}": sorted({*self.parts()[first]} & {*self.parts()[second]})
+            for first, second in (("train", "test"), ("val", "test"), ("train", "val"))
+        }
+        for both, names in shared.items():
+            if names:
+                raise InputError(
+                    f"fold {self.index} has {preview(names)} in both {both}, so that information"
+                    " leaks from one part into the other",
+                    fix="put each id into one part of a fold",
                 )
         repeated = duplicates([*self.train, *self.val, *self.test])
         if repeated:

@@ -168,7 +168,7 @@ class TestRoundTrip:
         ("patient_id,OS_time_days,OS_event\np1,inf,1\n", "patient p1 has a time of inf"),
         ("patient_id,OS_time_days,OS_event\np1,1,1\np1,2,1\n", "patient p1 has several rows"),
         ("patient_id,OS_time_days,OS_event\n,1,1\n", "a row has no patient_id"),
-        ("", "cannot be read as a table"),
+        ("", "holds no rows below a header"),
     ],
 )
 def test_a_file_changed_since_is_refused(tmp_path: Path, text: str, message: str) -> None:

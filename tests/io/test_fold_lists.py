@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tcgn_mil.errors import InputError
@@ -94,14 +95,36 @@ def test_an_empty_part_is_refused(tmp_path: Path) -> None:
 
 def test_a_patient_in_two_parts_is_refused(tmp_path: Path) -> None:
     survpath(tmp_path, 0, PATIENTS[:10], PATIENTS[9:12], PATIENTS[12:])
-    with pytest.raises(InputError, match="TCGA-AA-0009 more than once"):
+    with pytest.raises(InputError, match=r"1 patient in two parts, for example TCGA-AA-0009"):
         read_folds(tmp_path, ids=PATIENTS)
+
+
+def test_slides_of_a_patient_in_two_parts_are_leakage(tmp_path: Path) -> None:
+    slides = [f"{name}-01Z-00-DX{number}" for name in PATIENTS for number in (1, 2)]
+    survpath(tmp_path, 0, slides[:21], slides[21:30], slides[30:])
+    message = (
+        r"splits_0\.csv.*TCGA-AA-0010 \(TCGA-AA-0010-01Z-00-DX1 in train,"
+        r" TCGA-AA-0010-01Z-00-DX2 in val\).*\(leakage\).*Fix: keep all slides of a patient"
+    )
+    with pytest.raises(InputError, match=message):
+        read_folds(tmp_path, ids=PATIENTS)
+
+
+def test_lists_without_validation_part_get_one(tmp_path: Path) -> None:
+    columns = {"train": PATIENTS[:10], "test": PATIENTS[10:]}
+    table = pd.DataFrame({name: pd.Series(part) for name, part in columns.items()})
+    table.to_csv(tmp_path / "splits_0.csv")
+    (fold,) = read_folds(tmp_path, ids=PATIENTS)
+    assert fold.test == tuple(PATIENTS[10:])
+    assert len(fold.val) == 2
+    assert sorted((*fold.train, *fold.val)) == PATIENTS[:10]
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("splits_0.csv", "case,part\na,train\n", "has no column train, val"),
+        ("splits_0.csv", "case,part\na,train\n", "has no column train"),
+        ("splits_0.csv", "train,part\na,train\n", "has no column val or test"),
         ("notes.txt", "nothing\n", "holds neither splits"),
         ("test-brca-0.txt", "TCGA-AA-0000\n", "three or more test"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tcgn_mil.errors import InputError
@@ -132,3 +133,54 @@ def test_door_names_of_sets_are_unique_over_files(tmp_path: Path) -> None:
 def test_a_folder_without_sets_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no file of gene sets"):
         read_gene_sets(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "T\tCD3D\tCD3E\nB\tMS4A1\tCD19\n",  # symbols with numbers
+        "T\tna\tPTPRC\tFAP\nB\tFAP\tPDPN\n",  # a gene of another set
+        "T\t915\t916\t917\n",  # Entrez ids
+        "T\tENSG00000167286\tENSG00000198851\n",
+    ],
+)
+def test_a_set_without_description_does_not_lose_its_first_gene(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match=r"where its description should be.*Fix: .* na, "):
+        read_gene_sets(gmt(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "T\tM5890\tCD3D\nB\tM5891\tMS4A1\n",  # MSigDB
+        "T\tGSE12345\tCD3D\nB\tR-HSA-109582\tMS4A1\n",
+        "T\tT\tCD3D\nB2M\tB2M\tB2M\tHLA-A\n",  # the name, or a gene of the set itself
+        "T\tKEGG\tCD3D\nB\tKEGG\tMS4A1\n",
+    ],
+)
+def test_descriptions_of_public_collections_are_no_genes(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(read_gene_sets(gmt(tmp_path, text))) == 2
+    assert not capsys.readouterr().err
+
+
+def test_a_word_that_may_be_a_gene_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read_gene_sets(gmt(tmp_path, "STROMA\tFAP\tCOL1A1\tFN1\n"))
+    assert "line 1: FAP is read as the description of set STROMA" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["s.csv", "s.csv.gz", "s.tsv", "s.parquet"])
+def test_tables_of_sets_in_all_their_forms(tmp_path: Path, name: str) -> None:
+    table = pd.DataFrame({"ONE": ["A", "C"], "TWO": ["B", None]})
+    path = tmp_path / name
+    if name == "s.parquet":
+        table.to_parquet(path)
+    elif name == "s.csv":
+        table.to_csv(path, sep=";", index=False)
+    else:  # with saved row numbers
+        table.to_csv(path, sep="\t" if ".tsv" in name else ",")
+    expected = {"ONE": ("A", "C"), "TWO": ("B",)}
+    assert {name: found.genes for name, found in read_gene_sets(path).items()} == expected

@@ -14,7 +14,12 @@ from lifelines.utils import concordance_index
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.survival.accuracy import concordance, pair_counts
-from tcgn_mil.survival.covariates import check_estimable, design_matrix, numeric_where_possible
+from tcgn_mil.survival.covariates import (
+    check_estimable,
+    design_matrix,
+    merge_rare_levels,
+    numeric_where_possible,
+)
 from tcgn_mil.survival.cox import fit_cox, hazard_ratios, likelihood_ratio
 from tcgn_mil.survival.log_rank import log_rank
 from tcgn_mil.survival.proportional_hazards import (
@@ -52,7 +57,7 @@ class TestPublishedValues:
     def test_rossi_as_in_fox(self, rossi: SurvivalTable) -> None:
         """Output of summary(coxph(...)) in Fox & Weisberg, An R Companion to Applied Regression."""
         found = (
-            hazard_ratios(fit_cox(rossi, rossi.covariates))
+            hazard_ratios(fit_cox(rossi, rossi.covariates), rossi.covariates)
             .set_index("covariate")
             .round({"hazard_ratio": 3, "z": 2})
         )
@@ -81,7 +86,9 @@ class TestPublishedValues:
 
     def test_lung_as_in_rs_manual(self, lung: SurvivalTable) -> None:
         """R's survival, help of summary.coxph: coxph(Surv(time, status) ~ age + sex, lung)."""
-        found = hazard_ratios(fit_cox(lung, lung.covariates)).set_index("covariate")
+        found = hazard_ratios(fit_cox(lung, lung.covariates), lung.covariates).set_index(
+            "covariate"
+        )
         assert [
             f"{found.loc['age', name]:.3g}" for name in ("coef", "hazard_ratio", "se", "z", "p")
         ] == [
@@ -121,7 +128,9 @@ class TestAgreementWithLifelines:
     def test_cox(self, rossi: SurvivalTable) -> None:
         frame = rossi.covariates.assign(t=rossi.time_days, e=rossi.event)
         direct = CoxPHFitter().fit(frame, "t", "e").summary
-        ours = hazard_ratios(fit_cox(rossi, rossi.covariates)).set_index("covariate")
+        ours = hazard_ratios(fit_cox(rossi, rossi.covariates), rossi.covariates).set_index(
+            "covariate"
+        )
         np.testing.assert_allclose(ours["coef"], direct["coef"], atol=1e-6)
         np.testing.assert_allclose(ours["se"], direct["se(coef)"], atol=1e-6)
         np.testing.assert_allclose(ours["p"], direct["p"], atol=1e-6)
@@ -363,13 +372,47 @@ class TestCovariates:
 
     def test_text_of_numbers_is_numbers_and_empty_text_is_missing(self) -> None:
         frame = pd.DataFrame({"age": ["60", " 61", ""], "stage": ["I", " ", "II"]})
-        found = numeric_where_possible(frame, ["age", "stage"])
+        found, notes = numeric_where_possible(frame, ["age", "stage"])
+        assert not notes
         assert found["age"].tolist()[:2] == [60, 61]
         assert found.isna().sum().tolist() == [1, 1]
         with pytest.raises(
             InputError, match=r"no covariate grade\. Fix: choose from the columns age, stage"
         ):
             numeric_where_possible(frame, ["grade"])
+
+    def test_rare_levels_are_merged_or_left_out(self) -> None:
+        levels = ["I"] * 20 + ["II"] * 20 + ["IIIA"] * 3 + ["IIIB"] * 3
+        index = [f"P{row}" for row in range(46)]
+        stage = pd.DataFrame({"stage": levels, "age": np.arange(46)}, index=index)
+        event = np.ones(46, dtype=bool)
+        merged = merge_rare_levels(stage, event)
+        assert merged.covariates["stage"].tolist()[40:] == ["other (IIIA, IIIB)"] * 6
+        assert merged.covariates["age"].equals(stage["age"])
+        assert not merged.too_rare
+        assert "IIIA (3 patients, 3 events), IIIB" in merged.notes[0]
+        alone = merge_rare_levels(stage.iloc[:43], event[:43])
+        assert alone.covariates["stage"].isna().sum() == 3
+        assert alone.too_rare == dict.fromkeys(
+            index[40:43], "its level of covariate stage is too rare"
+        )
+        usual = merge_rare_levels(stage.iloc[:40], event[:40])
+        assert not usual.notes
+        assert usual.covariates.equals(stage.iloc[:40])
+
+    def test_a_tiny_unit_has_a_ratio_per_standard_deviation(self, rossi: SurvivalTable) -> None:
+        tiny = rossi.covariates[["age"]] * 1e-6
+        usual, found = (
+            hazard_ratios(fit_cox(rossi, design), design).iloc[0]
+            for design in (rossi.covariates[["age"]], tiny)
+        )
+        for name in ("hazard_ratio_per_sd", "low_per_sd", "high_per_sd", "p"):
+            assert found[name] == pytest.approx(usual[name], rel=1e-4)
+        assert np.isnan(found[["hazard_ratio", "low", "high"]].astype(float)).any()
+        assert not np.isinf(found.drop("covariate").astype(float)).any()
+        assert usual["hazard_ratio_per_sd"] == pytest.approx(
+            usual["hazard_ratio"] ** usual["sd"], rel=1e-9
+        )
 
     def test_one_level_and_too_many(self) -> None:
         with pytest.raises(

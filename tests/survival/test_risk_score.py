@@ -48,6 +48,28 @@ class TestElasticNet:
             assert not theirs[:, 0].any()
             assert theirs[:, -1].any()
 
+    @pytest.mark.parametrize(("genes", "ratio"), [(30, 0.5), (150, 0.05), (150, 1.0)])
+    def test_late_entry_fulfils_the_conditions_of_a_maximum(self, genes: int, ratio: float) -> None:
+        x, table = made(100, genes, effect=0.4, late=True)
+        path = penalty_path(x, table, l1_ratio=ratio, count=6, smallest=0.1)
+        for penalty, beta in zip(
+            path, elastic_net_path(x, table, l1_ratio=ratio, penalty=path).T, strict=True
+        ):
+            # The gradient of Breslow's log-likelihood, written out over pairs of patients.
+            hazard = np.exp(x @ beta)
+            gradient = np.zeros(genes)
+            assert table.entry_days is not None
+            for row in np.flatnonzero(table.event):
+                day = table.time_days[row]
+                at_risk = (table.entry_days < day) & (table.time_days >= day)
+                gradient += x[row] - hazard[at_risk] @ x[at_risk] / hazard[at_risk].sum()
+            slope = gradient / 100 - penalty * (1 - ratio) * beta
+            chosen = beta != 0
+            np.testing.assert_allclose(
+                slope[chosen], penalty * ratio * np.sign(beta[chosen]), atol=1e-7
+            )
+            assert (np.abs(slope[~chosen]) <= penalty * ratio * (1 + 1e-6)).all()
+
     def test_late_entry_without_penalty_is_lifelines(self) -> None:
         x, table = made(genes=4, effect=0.3, late=True)
         ours = elastic_net_path(x, table, l1_ratio=0.5, penalty=np.geomspace(0.1, 1e-8, 9))
@@ -171,6 +193,15 @@ class TestFolds:
         assert len(rows[0].train) + len(rows[0].test) == 300
         assert folds == survival_folds(table, n_folds=5, seed=3)
         assert folds != survival_folds(table, n_folds=5, seed=4)
+
+    @pytest.mark.parametrize("censored", [0, 1, 3])
+    def test_few_or_no_censored_patients_are_no_obstacle(self, censored: int) -> None:
+        _, table = made(60)
+        table = dataclasses.replace(table, event=np.arange(60) >= censored)
+        rows = fold_rows(survival_folds(table, n_folds=5, seed=3), table)
+        assert sorted(np.concatenate([part.test for part in rows])) == list(range(60))
+        assert all(len(part.train) + len(part.test) == 60 for part in rows)
+        assert max(int((~table.event[part.test]).sum()) for part in rows) <= 1
 
     def test_sites_stay_together(self) -> None:
         _, table = made(60)

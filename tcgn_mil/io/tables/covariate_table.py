@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.cohort_file import read_cohort, specimens_of
 from tcgn_mil.io.tables.patient_table import PatientTable, read_patient_table
+from tcgn_mil.io.tables.text_numbers import MISSING, ParsedColumn, numbers_or_text
 from tcgn_mil.text import preview
 from tcgn_mil.types.outcomes import MAX_LEVELS
 
 # A level with fewer patients says nothing about a difference between levels.
 MIN_PATIENTS_PER_LEVEL = 3
-
-# Spellings of a missing value beside those that pandas knows; GDC writes the bracketed ones.
-_MISSING = ("nan", "na", "n/a", "none", "null", "[not available]", "not reported")
 
 
 def read_covariates(
@@ -50,8 +47,8 @@ def read_covariates(
     covariates : DataFrame
         The index equals `patients`. Numbers are float64 and categories are text; NaN is missing.
     notes : list of str
-        One sentence for each column that was left out, if `columns` is empty, and for rows that
-        were left out.
+        One sentence for each column that was left out, if `columns` is empty, for each column in
+        which numbers are read as categories, and for rows that were left out.
 
     Raises
     ------
@@ -79,11 +76,14 @@ def read_covariates(
     covariates, notes = {}, list(row_notes)
     for name in columns or table.columns:
         try:
-            covariates[name] = _covariate(table[name], name, zero=name in zero_unknown, path=path)
+            parsed = _covariate(table[name], name, zero=name in zero_unknown, path=path)
         except InputError as error:
             if columns:
                 raise
             notes.append(f"{error.reason}: left out")
+            continue
+        covariates[name] = parsed.values
+        notes += [parsed.note] if parsed.note else []
     if not covariates:
         raise InputError(
             "has no column that can be used",
@@ -99,25 +99,20 @@ def _read(path: Path) -> PatientTable:
     return PatientTable(specimens_of(read_cohort(path).obs).replace("not stated", ""), ())
 
 
-def _covariate(column: pd.Series, name: str, *, zero: bool, path: Path) -> pd.Series:
-    """Return a column as numbers or as categories."""
-    text = column.where(column.notna(), "").astype(str).str.strip()
-    text = text.where(~text.str.lower().isin(_MISSING), "")
-    numbers = pd.to_numeric(text, errors="coerce").astype(float)
-    not_number = (numbers.isna() | np.isinf(numbers)) & (text != "")
-    if not not_number.any():
-        values = numbers.where(numbers != 0) if zero else numbers
-        levels = values.nunique()
-    elif zero or not_number.sum() < numbers.notna().sum():
-        # Most cells are numbers, so that a cell of text is a typing error and not a category.
+def _covariate(column: pd.Series, name: str, *, zero: bool, path: Path) -> ParsedColumn:
+    """Return a column as numbers or as categories, and a note on the cells it holds."""
+    if column.isna().all() or column.astype(str).str.strip().str.lower().isin(MISSING).all():
         raise InputError(
-            f"column {name}, patient {column.index[not_number][0]}:"
-            f" {text[not_number].iloc[0][:60]!r} is not a number",
+            f"column {name} has no value for any of the {len(column)} patients of this cohort",
             path=path,
-            fix="correct the cell, or leave it empty if the value is not known",
+            fix="leave the column out, or give a table with its values",
         )
+    values, note = numbers_or_text(column, name, path=path, only_numbers=zero)
+    if pd.api.types.is_numeric_dtype(values):
+        values = values.where(values != 0) if zero else values
+        levels = values.nunique()
     else:
-        values = text.where(text != "")
+        values = values.mask(values.str.lower().isin(MISSING))
         counts = values.value_counts()
         values = values.where(values.isin(counts.index[counts >= MIN_PATIENTS_PER_LEVEL]))
         levels = values.nunique()
@@ -134,4 +129,4 @@ def _covariate(column: pd.Series, name: str, *, zero: bool, path: Path) -> pd.Se
             path=path,
             fix="leave the column out, because nothing can vary with it",
         )
-    return values
+    return ParsedColumn(values, note)

@@ -1,4 +1,9 @@
-"""Read CSV and TSV tables, also inside .gz and .zip files.
+"""Read CSV and TSV tables, also inside .gz and .zip files, and Parquet.
+
+Every table that a user gives is read here. Cells are separated by tabs, semicolons or commas, or by
+single blanks as R writes them. Lines above the header that start with ``#`` are passed over, and a
+byte order mark does no harm. Parquet is read by :mod:`tcgn_mil.io.tables.parquet`, to which the
+functions here pass on.
 
 Three things differ from calling pandas directly. The size is bounded before the table is read.
 Every row must have as many cells as the header, because pandas fills a short row with missing
@@ -12,12 +17,18 @@ import csv
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.tables.text_file import check_file, describe_errors, open_text
+from tcgn_mil.io.tables import parquet
+from tcgn_mil.io.tables.text_file import (
+    check_file,
+    count_comment_lines,
+    describe_errors,
+    open_text,
+)
 from tcgn_mil.text import duplicates, preview
 
 _SEPARATORS = "\t;,"
@@ -32,8 +43,8 @@ def column_names(path: str | Path) -> list[str]:
     Parameters
     ----------
     path
-        CSV or TSV file, also .gz or .zip. The separator (tab, semicolon or comma) is the one that
-        is most frequent in the header.
+        CSV or TSV file, also .gz or .zip, or Parquet. The separator (tab, semicolon or comma) is
+        the one that is most frequent in the header.
 
     Returns
     -------
@@ -45,7 +56,8 @@ def column_names(path: str | Path) -> list[str]:
     InputError
         If the file is missing, unreadable, too large, or has no row below the header.
     """
-    return _read_header(Path(path))[0]
+    path = Path(path)
+    return parquet.column_names(path) if _is_parquet(path) else list(_read_header(path).names)
 
 
 def read_columns(
@@ -56,7 +68,7 @@ def read_columns(
     Parameters
     ----------
     path
-        CSV or TSV file, also .gz or .zip.
+        CSV or TSV file, also .gz or .zip, or Parquet.
     columns
         Positions in :func:`column_names`. The result has them in the order of the file.
     ids
@@ -75,19 +87,21 @@ def read_columns(
         row has no id.
     """
     path = Path(path)
-    names, separator = _read_header(path)
+    if _is_parquet(path):
+        return parquet.read_columns(path, columns, ids=ids)
+    header = _read_header(path)
+    names = header.names
     table = _read_rows(
         path,
-        separator,
+        header,
         len(names),
-        skiprows=1,
         usecols=sorted({*columns} | ({ids} if ids is not None else set())),
         low_memory=False,
         converters={} if ids is None else {ids: str.strip},
     )
     if ids is not None:
         table = table.set_index(ids)
-        _check_ids(table.index, names[ids], path)
+        _check_ids(table.index, names[ids], header.lines, path)
         table.index.name = None
     table.columns = pd.Index([names[int(position)] for position in table.columns])
     return table
@@ -101,7 +115,7 @@ def read_text_columns(
     Parameters
     ----------
     path
-        CSV or TSV file, also .gz or .zip.
+        CSV or TSV file, also .gz or .zip, or Parquet.
     columns
         Positions in :func:`column_names`; None for all columns.
     unnamed_ids
@@ -119,21 +133,23 @@ def read_text_columns(
         As for :func:`read_columns`.
     """
     path = Path(path)
-    names, separator = _read_header(path)
+    if _is_parquet(path):
+        return parquet.read_text_columns(path, columns)
+    header = _read_header(path)
+    names = header.names
     if not unnamed_ids and names[0] == "":
         names = names[1:]
     table = _read_rows(
         path,
-        separator,
+        header,
         len(names),
-        skiprows=1,
         usecols=None if columns is None else sorted({*columns}),
         dtype=str,
         keep_default_na=False,
         skip_blank_lines=False,
     )
     table = table.fillna("").apply(lambda column: column.str.strip())
-    table.index += 2
+    table.index += header.lines + 1
     table.columns = pd.Index([names[int(position)] for position in table.columns])
     return table[(table != "").any(axis=1)]
 
@@ -146,7 +162,7 @@ def read_named_columns(
     Parameters
     ----------
     path
-        CSV or TSV file, also .gz or .zip.
+        CSV or TSV file, also .gz or .zip, or Parquet.
     required, optional
         Names of the columns to read. Other columns of the file are ignored.
 
@@ -185,7 +201,7 @@ def read_cells(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path
-        CSV or TSV file, also .gz or .zip.
+        CSV or TSV file, also .gz or .zip, or Parquet.
 
     Returns
     -------
@@ -202,27 +218,53 @@ def read_cells(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     check_file(path)
     with describe_errors(path), open_text(path) as text:
-        separator, cells = _split_first_line(text)
+        line = text.readline()
+        separator = _separator(line)
+        cells = next(csv.reader([line], delimiter=separator), [])
     if not cells:
         raise InputError("is empty", path=path, fix="copy the file again")
-    table = _read_rows(path, separator, len(cells), dtype=str, keep_default_na=False)
+    header = _Header(cells, separator, lines=0)
+    table = _read_rows(path, header, len(cells), dtype=str, keep_default_na=False)
     return table.apply(lambda column: column.str.strip())
 
 
-def _read_rows(path: Path, separator: str, width: int, **options: Any) -> pd.DataFrame:
-    """Read the rows under the column names 0 to `width` - 1."""
-    _check_row_lengths(path, separator, width)
+class _Header(NamedTuple):
+    """Names of the columns, the separator, and the number of lines up to the header."""
+
+    names: list[str]
+    separator: str
+    lines: int
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() in parquet.SUFFIXES
+
+
+def _read_rows(path: Path, header: _Header, width: int, **options: Any) -> pd.DataFrame:
+    """Read the rows below the header under the column names 0 to `width` - 1."""
+    _check_row_lengths(path, header, width)
     with describe_errors(path), open_text(path) as text:
-        return pd.read_csv(text, sep=separator, header=None, names=range(width), **options)
+        # Lines are skipped here and not by pandas, which would read quotes in a comment as the
+        # start of a cell. A quoted header may go on over several lines.
+        for _ in range(header.lines - 1):
+            next(text)
+        if header.lines:
+            next(csv.reader(text, delimiter=header.separator))
+        return pd.read_csv(text, sep=header.separator, header=None, names=range(width), **options)
 
 
-def _read_header(path: Path) -> tuple[list[str], str]:
-    """Return the column names and the separator."""
+def _read_header(path: Path) -> _Header:
+    """Read the header of a text table."""
     check_file(path)
+    comments = count_comment_lines(path, _SEPARATORS)
     with describe_errors(path), open_text(path) as text:
-        separator, cells = _split_first_line(text)
-        names = [name.strip() for name in cells]
-        first_row = next(filter(any, csv.reader(text, delimiter=separator)), [])
+        for _ in range(comments):
+            next(text)
+        line, below = text.readline(), text.readline()
+        separator = _separator(line, below)
+        names = [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
+        rows = csv.reader(itertools.chain([below], text), delimiter=separator)
+        first_row = next(filter(any, rows), [])
     if not any(names) or not first_row:
         raise InputError(
             "holds no rows below a header",
@@ -231,21 +273,29 @@ def _read_header(path: Path) -> tuple[list[str], str]:
         )
     if len(first_row) == len(names) + 1:
         names.insert(0, "")
-    return names, separator
+    return _Header(names, separator, comments + 1)
 
 
-def _split_first_line(text: IO[str]) -> tuple[str, list[str]]:
-    """Read the first line; return the separator and the cells."""
-    line = text.readline()
-    separator = max(_SEPARATORS, key=line.count)
-    return separator, next(csv.reader([line], delimiter=separator), [])
+def _separator(header: str, below: str = "") -> str:
+    """Return the separator of a table from its header and the line below it.
+
+    R's write.table separates cells by blanks. A blank counts only if there is no other separator,
+    and if it divides both lines into as many cells; the header may have one less.
+    """
+    separator = max(_SEPARATORS, key=header.count)
+    if separator in header or " " not in header.strip():
+        return separator
+    cells = [len(next(csv.reader([line.strip()], delimiter=" "), [])) for line in (header, below)]
+    return " " if cells[0] in (cells[1], cells[1] - 1) else separator
 
 
-def _check_row_lengths(path: Path, separator: str, width: int) -> None:
-    """Check that every row has `width` cells."""
+def _check_row_lengths(path: Path, header: _Header, width: int) -> None:
+    """Check that every row below the header has `width` cells."""
+    separator = header.separator
     with describe_errors(path), open_text(path) as text:
-        next(text)
-        for number, line in enumerate(text, start=2):
+        for _ in range(max(header.lines, 1)):
+            next(text)
+        for number, line in enumerate(text, start=max(header.lines, 1) + 1):
             cells = line.count(separator) + 1
             if '"' in line:
                 # A quoted cell may contain separators and line breaks, so that it has to be parsed.
@@ -259,11 +309,11 @@ def _check_row_lengths(path: Path, separator: str, width: int) -> None:
                 )
 
 
-def _check_ids(index: pd.Index, column: str, path: Path) -> None:
+def _check_ids(index: pd.Index, column: str, header_lines: int, path: Path) -> None:
     empty = [row for row, name in enumerate(index) if not name]
     if empty:
         raise InputError(
-            f"row {empty[0] + 2} has no id in column {column or 1!r}",
+            f"row {empty[0] + header_lines + 1} has no id in column {column or 1!r}",
             path=path,
             fix="write an id in this row, or remove the row",
         )

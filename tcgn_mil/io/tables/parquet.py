@@ -1,4 +1,4 @@
-"""Read Parquet tables with the functions of :mod:`tcgn_mil.io.tables.delimited`. Needs pyarrow."""
+"""Read Parquet tables, for :mod:`tcgn_mil.io.tables.delimited`. Needs pyarrow."""
 
 from __future__ import annotations
 
@@ -89,6 +89,51 @@ def read_columns(
             fix="write an id in these rows, or remove them",
         )
     return table[chosen].set_axis(index.rename(None), axis=0)
+
+
+def read_text_columns(path: str | Path, columns: Sequence[int] | None = None) -> pd.DataFrame:
+    """Read columns as text.
+
+    Parameters
+    ----------
+    path
+        Parquet file.
+    columns
+        Positions in :func:`column_names`; None for all columns.
+
+    Returns
+    -------
+    DataFrame
+        Cells as a CSV file would have them: whole numbers without a decimal point, and an empty
+        string for a missing value. The index is the number of the row, as if a header were row 1.
+
+    Raises
+    ------
+    InputError
+        As for :func:`read_columns`.
+    """
+    names = column_names(path)
+    chosen = range(len(names)) if columns is None else sorted({*columns})
+    table = read_columns(path, chosen).apply(_as_text)
+    table.index = pd.RangeIndex(2, len(table) + 2)
+    return table[(table != "").any(axis=1)]
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    known = column.notna()
+    whole = pd.api.types.is_float_dtype(column)
+    return pd.Series(
+        [
+            ""
+            if not given
+            else str(int(cell))
+            if whole and float(cell).is_integer()
+            else str(cell).strip()
+            for cell, given in zip(column, known, strict=True)
+        ],
+        index=column.index,
+        dtype=object,
+    )
 
 
 def _open(path: Path) -> ParquetFile:

@@ -13,6 +13,8 @@ from tcgn_mil.io.tables.formats import table_module
 from tcgn_mil.patient_rows import one_row_per_patient
 from tcgn_mil.text import duplicates, preview
 
+# Names of the column in which programs save the numbers of the rows.
+_ROW_NUMBERS = frozenset({"", "Unnamed: 0", "__index_level_0__"})
 # Cells that programs write where a name is missing.
 _NO_NAME = frozenset({"", "na", "n/a", "nan", "none", "null"})
 
@@ -41,7 +43,8 @@ def read_patient_table(path: str | Path) -> PatientTable:
     Parameters
     ----------
     path
-        CSV or TSV file (also .gz or .zip), or Parquet.
+        CSV or TSV file (also .gz or .zip), or Parquet. A first column of row numbers, as programs
+        save it, is passed over.
 
     Returns
     -------
@@ -62,7 +65,9 @@ def read_patient_table(path: str | Path) -> PatientTable:
             path=path,
             fix="rename or remove one of them",
         )
-    table = module.read_columns(path, range(1, len(names)), ids=0) if len(names) > 1 else None
+    ids = _id_column(path, names)
+    columns = range(ids + 1, len(names))
+    table = module.read_columns(path, columns, ids=ids) if len(columns) else None
     if table is None or not len(table):
         raise InputError(
             "holds no values",
@@ -72,6 +77,25 @@ def read_patient_table(path: str | Path) -> PatientTable:
     check_named(tuple(table.index), path)
     values, notes = one_row_per_patient(table, path)
     return PatientTable(values, notes)
+
+
+def _id_column(path: Path, names: Sequence[str]) -> int:
+    """Return the position of the column that names the patients: the first, unless it is numbered.
+
+    pandas and R save the numbers of the rows as a first column without a name. If the next column
+    then holds a name for each row, it is that of the patients.
+    """
+    if len(names) < 3 or names[0] not in _ROW_NUMBERS:
+        return 0
+    module = table_module(path)
+    numbers = list(module.read_columns(path, [], ids=0).index)
+    counted = [list(map(str, range(first, first + len(numbers)))) for first in (0, 1)]
+    if numbers not in counted:
+        return 0
+    # Names can look like numbers, but then nothing tells them from a column of values.
+    cells = module.read_columns(path, [1])[names[1]]
+    is_text = not pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_bool_dtype(cells)
+    return 1 if is_text and cells.notna().all() and cells.is_unique else 0
 
 
 def check_named(patients: Sequence[str], path: Path) -> None:

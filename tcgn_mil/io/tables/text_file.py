@@ -16,6 +16,7 @@ from tcgn_mil.errors import InputError
 
 MAX_TABLE_BYTES = 8 * 2**30  # bytes of unpacked text; such a table needs about 30 GB of memory
 _CHUNK_BYTES = 2**24
+_MAX_COMMENT_LINES = 1000
 _READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, csv.Error)
 
 
@@ -77,6 +78,36 @@ def open_text(path: Path) -> Iterator[IO[str]]:
     else:
         with path.open(encoding="utf-8-sig", newline="") as text:
             yield text
+
+
+def count_comment_lines(path: Path, separators: str) -> int:
+    """Count the lines that start with ``#`` above the header of a table.
+
+    cBioPortal writes four such lines of descriptions. In other files the header itself starts with
+    ``#``, alone or below lines that start with ``##``, and has as many cells as the row below it.
+    Such a line is not counted.
+
+    Parameters
+    ----------
+    path
+        The table, which :func:`check_file` accepts.
+    separators
+        Characters that may separate cells.
+    """
+    with describe_errors(path), open_text(path) as text:
+        lines: list[str] = []
+        below = ""
+        for below in text:
+            if not below.startswith("#") or len(lines) >= _MAX_COMMENT_LINES:
+                break
+            lines.append(below)
+    if not lines or lines[-1].startswith("##"):
+        return len(lines)
+    of_text = all(line.startswith("##") for line in lines[:-1])
+    separator = max(separators, key=lines[-1].count)
+    cells, of_row = lines[-1].count(separator), below.count(separator)
+    is_header = of_text and cells > 0 and cells == of_row
+    return len(lines) - is_header
 
 
 def _only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:

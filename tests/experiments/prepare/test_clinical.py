@@ -94,3 +94,29 @@ def test_sources_are_compared(
     assert run(monkeypatch, table, other, *declared, "--out", table.parent / "clinical.csv") == 0
     assert "0.500" in capsys.readouterr().out
     assert len(read_survival(table.parent / "clinical.csv")) == 21
+
+
+def test_two_columns_of_times_and_the_slides_of_a_cohort(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(
+        f"p{i:02d},{'dead' if i % 3 else 'alive'},{200 + 50 * i if i % 3 else ''},"
+        f"{'' if i % 3 else 300 + 50 * i}\n"
+        for i in range(20)
+    )
+    table, slides, out = (tmp_path / name for name in ("table.csv", "slides.csv", "clinical.csv"))
+    table.write_text("id,status,died,seen\n" + rows)
+    named = [f"s{i},p{i:02d}" for i in range(12)]
+    slides.write_text("\n".join(["slide_id,patient_id", *named]) + "\n")
+    columns = ["--patient-column", "id", "--event-column", "status", "--endpoint", "OS"]
+    coded = ["--time-unit", "days", "--event-values", "dead", "--time-column", "died"]
+    assert run(monkeypatch, table, *columns, *coded, "--out", out) == 2
+    assert "--censored-time-column" in capsys.readouterr().err
+    both = ["--censored-time-column", "seen", "--slides", slides]
+    assert run(monkeypatch, table, *columns, *coded, *both, "--out", out) == 0
+    assert "table.csv: 8 patients of other cohorts left out" in capsys.readouterr().out
+    written = read_survival(out)
+    assert written.patient_id == tuple(f"p{i:02d}" for i in range(12))
+    assert written.time_days.tolist() == [
+        (300 if i % 3 == 0 else 200) + 50.0 * i for i in range(12)
+    ]

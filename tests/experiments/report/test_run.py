@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import anndata
@@ -22,6 +23,7 @@ from typer.testing import CliRunner
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import main as cli
+from tcgn_mil.experiments.report import losses
 from tcgn_mil.experiments.report.run import find_runs, write_run_report
 from tcgn_mil.experiments.runs.glossary import with_plain_names
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
@@ -201,6 +203,19 @@ def test_what_was_lost_is_told_step_by_step(tmp_path: Path) -> None:
     assert "Preservation of the expression samples: FFPE 1 patients" in text
 
 
+def test_a_clinical_table_of_many_cohorts_speaks_of_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_run(tmp_path / "run")
+    dropped = pd.DataFrame({"patient_id": ["P1", "P2", "Z1", "Z2"], "reason": "time is missing"})
+    write_csv(tmp_path / "dropped_patients.csv", dropped)
+    cohort = SimpleNamespace(obs_names=["P1", "P2", "P3"])
+    monkeypatch.setattr(losses, "read_cohort", lambda path: cohort)
+    section = losses.cohort_section([tmp_path], [tmp_path / "cohort.h5ad"])
+    assert section is not None
+    assert ["clinical table", "2 patients", "", "time is missing"] in section.tables[0].rows
+
+
 def test_the_headline_says_whether_the_model_beats_the_best_baseline(tmp_path: Path) -> None:
     text = write_run_report([made_run(tmp_path / "run")], tmp_path / "r.html", title="x").read_text(
         encoding="utf-8"
@@ -340,9 +355,12 @@ def test_unfinished_runs_and_other_folders_are_left_out(demo: Path, tmp_path: Pa
     shutil.copytree(demo / "slide-model", tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
     assert find_runs(tmp_path) == []
-    with pytest.raises(InputError, match="holds no finished run of demo, finetune") as told:
+    with pytest.raises(InputError, match="the finetune run in it has not finished") as told:
         write_run_report([tmp_path], tmp_path / "report.html", title="x")
     assert told.value.fix
+    (tmp_path / "run" / "run.json").unlink()
+    with pytest.raises(InputError, match="holds no finished run of demo, finetune"):
+        write_run_report([tmp_path], tmp_path / "report.html", title="x")
     with pytest.raises(InputError, match="no such folder"):
         write_run_report([tmp_path / "gone"], tmp_path / "report.html", title="x")
 

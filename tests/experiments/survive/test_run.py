@@ -6,6 +6,7 @@ import json
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata
@@ -310,6 +311,73 @@ def test_folds_of_a_file_and_who_they_leave_out(files: dict[str, Path], tmp_path
     assert set(cohort.table.patient_id) == set(kept) == set(cohort.design.index)
     assert len(cohort.sources["predicted"].values) == 150
     assert cohort.dropped["reason"].value_counts().to_dict() == {"in no fold's test part": 10}
+
+
+def changed_clinical(
+    files: dict[str, Path], folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]
+) -> dict[str, Path]:
+    """Return the files with another clinical table; cells of it are text."""
+    table = pd.read_csv(files["clinical"], dtype=str, keep_default_na=False)
+    change(table).to_csv(folder / "clinical.csv", index=False)
+    return {**files, "clinical": folder / "clinical.csv"}
+
+
+def test_nobody_is_censored_and_a_covariate_is_tiny(files: dict[str, Path], tmp_path: Path) -> None:
+    tiny = np.random.default_rng(0).lognormal(size=len(PATIENTS)) * 1e-6
+    everybody = changed_clinical(
+        files, tmp_path, lambda table: table.assign(OS_event="1", rate=tiny.astype(str))
+    )
+    summary = survival.run(
+        configured(everybody, "covariates=[rate]", "screen=false"), tmp_path / "out"
+    )
+    assert summary["events"] == summary["patients"] == len(PATIENTS)
+    text = (tmp_path / "out" / "summary.json").read_text(encoding="utf-8")
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    row = json.loads(text)["hazard_ratios"][0]
+    assert 0.5 < row["hazard_ratio_per_sd"] < 2
+    assert (tmp_path / "out" / "forest.png").is_file()
+
+
+def test_patients_of_other_cohorts_are_not_lost_ones(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    def add_others(table: pd.DataFrame) -> pd.DataFrame:
+        return pd.concat([table, table.assign(patient_id="Z" + table["patient_id"])])
+
+    cohort = load_survival_cohort(configured(changed_clinical(files, tmp_path, add_others)))
+    assert len(cohort.outside) == len(PATIENTS)
+    assert set(cohort.table.patient_id) == set(PATIENTS)
+    assert cohort.dropped.empty
+
+
+def test_rare_levels_and_empty_covariates_are_named(files: dict[str, Path], tmp_path: Path) -> None:
+    def rare(table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(stage=["IV", "IV", *table["stage"][2:]], grade="")
+
+    changed = changed_clinical(files, tmp_path, rare)
+    cohort = load_survival_cohort(configured(changed, "covariates=[stage]"))
+    assert cohort.dropped["reason"].tolist() == ["its level of covariate stage is too rare"] * 2
+    assert any("rare levels IV (2 patients" in note for note in cohort.notes)
+    with pytest.raises(
+        InputError, match="covariate grade has no value for any of the 160 patients"
+    ):
+        load_survival_cohort(configured(changed, "covariates=[grade]"))
+
+
+def test_folds_need_no_validation_part(files: dict[str, Path], tmp_path: Path) -> None:
+    rows = [
+        (fold, "test" if row % 4 == fold else "train", name)
+        for fold in range(4)
+        for row, name in enumerate(PATIENTS)
+    ]
+    table = pd.DataFrame(rows, columns=["fold", "part", "id"])
+    table.to_csv(tmp_path / "folds.csv", sep=";", index=False)
+    config = configured(files, f"folds={tmp_path / 'folds.csv'}")
+    folds, cohort = survival.choose_folds(config, load_survival_cohort(config))
+    assert [len(fold.train) for fold in folds[0]] == [120] * 4
+    assert not any(fold.val for fold in folds[0])
+    assert not len(cohort.dropped)
 
 
 def test_sites_stay_together(files: dict[str, Path]) -> None:
