@@ -262,7 +262,7 @@ def flat_image(adata: anndata.AnnData) -> None:
     [
         (
             lambda adata: adata.uns.pop("spatial"),
-            r'S1.h5ad: has no uns\["spatial"\]: it is no spatial data',
+            r"S1.h5ad: holds no image.*--image",
         ),
         (
             lambda adata: adata.obsm.pop("spatial"),

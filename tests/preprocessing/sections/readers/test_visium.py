@@ -366,10 +366,6 @@ def without(*names: str) -> Callable[[Path], None]:
     return damage
 
 
-def hd(folder: Path) -> None:
-    (folder / "binned_outputs" / "square_008um").mkdir(parents=True)
-
-
 H5, PICTURES = (
     "filtered_feature_bc_matrix.h5",
     ("spatial/tissue_hires_image.png", "spatial/tissue_lowres_image.png"),
@@ -443,7 +439,6 @@ H5, PICTURES = (
             ),
             r"no lattice",
         ),
-        (hd, r"is Visium HD"),
     ],
 )
 def test_a_broken_folder_says_what_is_wrong(
@@ -535,7 +530,7 @@ def test_the_lattice_is_fitted_over_all_spots() -> None:
     hexagonal = (row + column) % 2 == 0
     array = np.column_stack([column, row]).astype(float)
     square = fit_lattice(array, array * 145 + rng.normal(0, 3, array.shape), path="x")
-    assert (square.pitch_px, square.pitch_um) == (pytest.approx(145, rel=1e-3), 200)
+    assert (square.pitch_px, square.pitch_um) == (pytest.approx(145, rel=1e-3), None)
     pixels = array[hexagonal] * [60, 60 * np.sqrt(3)] + rng.normal(0, 3, (hexagonal.sum(), 2))
     visium = fit_lattice(array[hexagonal], pixels, path="x")
     assert (visium.pitch_px, visium.pitch_um, visium.mirrored) == (
