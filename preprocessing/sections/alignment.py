@@ -9,6 +9,10 @@ Evidence: in five her2st sections the true orientation has the highest score, by
 spots lie on tissue in it, and 14 to 82 % of them in the others. The correlation of darkness with
 counts, which is reported as well, ranks the true orientation first in only three of the five.
 
+The scale is checked in a similar way. A picture of another size than the one that positions refer
+to, for example the high-resolution picture in place of the full-resolution image, is found if the
+extent of the spots is that of the tissue after all positions are multiplied by one number.
+
 The thresholds were set on windows cut at random from these sections. None of the windows in the
 true orientation raises an alarm, and 99 % of those in a wrong one do. There is no verdict if the
 orientations score alike: a section that fills its image looks much the same in all of them.
@@ -34,6 +38,11 @@ MIN_DARKER = 1.05
 # orientation gains tissue in a darker one.
 MIN_MORE_TISSUE = 0.05
 MIN_SPOTS_TO_ALIGN = 20
+# Spots mark tissue to about one pitch, so that a difference of 10 % in their extent is no error.
+MAX_OFF_SCALE = 0.1
+# The corners of both extents have to be as near as this, as a share of the tissue's side.
+MAX_OFF_CORNER = 0.05
+_EXTENT_PERCENTILES = (0.5, 99.5)
 VERDICTS = ("fits", "undecided", "misplaced")
 
 
@@ -93,10 +102,17 @@ class Alignment:
         One for each of `SYMMETRIES`, in the same order.
     spots
         Number of spots.
+    scale
+        Factor of all positions with which the spots cover the extent of the tissue; 1 if the given
+        positions do, or no factor does.
+    tissue_at_scale
+        Share of spots on tissue after the positions were multiplied by `scale`.
     """
 
     orientations: tuple[Orientation, ...]
     spots: int
+    scale: float = 1.0
+    tissue_at_scale: float = float("nan")
 
     @property
     def given(self) -> Orientation:
@@ -119,20 +135,35 @@ class Alignment:
 
         ``misplaced`` if another orientation is clearly darker and puts clearly more spots on
         tissue, ``fits`` if the given one is clearly the darkest, else ``undecided``. Darkness alone
-        is not enough for ``misplaced``: the spots may be on pale tissue beside a dark region.
+        is not enough for ``misplaced``: the spots may be on pale tissue beside a dark region. A
+        section is also ``misplaced`` if its positions fit the tissue at another scale.
         """
         other = self.best_other
         if self.spots < MIN_SPOTS_TO_ALIGN:
             return "undecided"
+        if self.scale != 1:
+            return "misplaced"
         if self.margin * MIN_DARKER < 1 and other.tissue > self.given.tissue + MIN_MORE_TISSUE:
             return "misplaced"
         return "fits" if self.margin > MIN_DARKER else "undecided"
 
+    @property
+    def better(self) -> Orientation | None:
+        """Orientation that fits better, if the given one is misplaced and not out of scale."""
+        return self.best_other if self.verdict == "misplaced" and self.scale == 1 else None
+
     def alarm(self) -> str | None:
-        """Return a warning if another orientation fits better, else None."""
+        """Return a warning if another orientation or another scale fits better, else None."""
         if self.verdict != "misplaced":
             return None
-        other = self.best_other
+        other = self.better
+        if other is None:
+            return (
+                f"the scale of spots and image does not fit: with all positions times"
+                f" {self.scale:.2g} the spots cover the tissue, and {self.tissue_at_scale:.0%} of"
+                f" them lie on it, not {self.given.tissue:.0%}: positions and image are of"
+                " different sizes"
+            )
         return (
             f"spots and image do not fit: with the spots {other.name} {other.tissue:.0%} of them"
             f" lie on tissue, not {self.given.tissue:.0%}, and the image under them is darker"
@@ -186,7 +217,36 @@ def measure_alignment(
                 _correlation(darkness, depth),
             )
         )
-    return Alignment(tuple(orientations), len(centres))
+    scale = _fitting_scale(tissue, centres)
+    covered, _ = _sample(on_tissue, np.asarray(centres, dtype=np.float64) * scale)
+    at_scale = float((covered > 0.5).mean())
+    # A coincidence of extents is no evidence if the spots then lie beside the tissue.
+    if at_scale < orientations[0].tissue - MIN_MORE_TISSUE:
+        scale, at_scale = 1.0, orientations[0].tissue
+    return Alignment(tuple(orientations), len(centres), scale, at_scale)
+
+
+def _fitting_scale(tissue: NDArray[np.bool_], centres: NDArray[np.floating]) -> float:
+    """Return the factor of all positions that brings the spots' extent onto the tissue's, or 1.
+
+    A picture is scaled about its corner, so that one factor has to fit all four sides. This keeps
+    sections apart whose tissue is larger than the area with spots.
+    """
+    rows, columns = np.nonzero(tissue)
+    if len(rows) == 0 or len(centres) < MIN_SPOTS_TO_ALIGN:
+        return 1.0
+    low, high = (
+        np.array([np.percentile(axis, at) for axis in (columns, rows)])
+        for at in _EXTENT_PERCENTILES
+    )
+    first, last = (np.percentile(centres, at, axis=0) for at in _EXTENT_PERCENTILES)
+    sides = (high - low) / np.maximum(last - first, 1e-9)
+    scale = float(np.sqrt(sides.prod()))
+    if scale <= 0 or abs(sides[0] / sides[1] - 1) > MAX_OFF_SCALE:
+        return 1.0
+    off = max(np.abs(scale * first - low).max(), np.abs(scale * last - high).max())
+    near = off <= MAX_OFF_CORNER * float((high - low).max())
+    return scale if near and abs(scale - 1) > MAX_OFF_SCALE else 1.0
 
 
 def apply_symmetry(

@@ -111,7 +111,8 @@ def pool_bins(positions: pd.DataFrame, bin_um: float, pool_um: float) -> Pooling
     # array onto the image, which is exact for bins.
     design = np.column_stack([array, np.ones(len(array))])
     axes, *_ = np.linalg.lstsq(design, pixels, rcond=None)
-    centres = np.column_stack([blocks * side + (side - 1) / 2, np.ones(len(blocks))]) @ axes
+    places = np.column_stack([blocks * side + (side - 1) / 2, np.ones(len(blocks))])
+    centres = np.asarray(places @ axes, dtype=np.float64)
     names = [f"pool_{row:05d}_{column:05d}" for column, row in blocks.tolist()]
     number = np.cumsum(kept) - 1
     size = f"{side * bin_um:g} µm"
@@ -171,7 +172,7 @@ def pool_points(
         note += f"; {len(pixels) - summed} {what} lie in squares that were left out"
     return Pooling(
         np.where(kept[groups], number[groups], -1),
-        _placed(names, blocks, (blocks + 0.5) * side_px, kept),
+        _placed(names, blocks, np.asarray((blocks + 0.5) * side_px, dtype=np.float64), kept),
         [
             (name, f"has fewer than {fewest} {what}")
             for name, fine in zip(names, kept, strict=True)

@@ -207,15 +207,18 @@ class SectionSource:
     choices
         Other values that the section depends on, such as its patient. The section is read again if
         one of them has changed.
+    alias
+        Name of the section in its file, if that differs.
     """
 
     section: str
     files: Callable[[], tuple[Path, ...]]
     read: Callable[[ReadSettings], RawSection]
     choices: tuple[object, ...] = ()
+    alias: str = ""
 
 
-def broken_source(section: str, error: InputError) -> SectionSource:
+def broken_source(section: str, error: Exception) -> SectionSource:
     """Return a source that raises `error` when it is read; other sections are not affected."""
 
     def fail(*_: object) -> NoReturn:

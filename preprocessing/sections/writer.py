@@ -27,6 +27,7 @@ from tcgn_mil.preprocessing.sections.raw_section import (
 )
 from tcgn_mil.preprocessing.sections.section_summary import (
     image_warnings,
+    off_image_warnings,
     spot_table,
     summarise_section,
 )
@@ -41,7 +42,7 @@ from tcgn_mil.types.tile_geometry import PatchSize
 
 SLIDE_JPEG_QUALITY = 80
 # Raised when the same inputs and settings give other files, so that older files are made again.
-_RECIPE = 3
+_RECIPE = 4
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ class SectionWriter:
             alignment = measure_alignment(
                 thumbnail, tissue, raw.centres() * (raw.mpp / mpp), raw.totals(), mpp=mpp
             )
+            warnings += off_image_warnings(raw, alignment, slide.size)
             # A corner off the image is moved onto it, because the tissue mask ends there.
             fractions = tissue_fractions(tissue, np.maximum(corners, 0), side, slide.size)
             section = summarise_section(raw, kept, fractions, alignment, warnings, slide.size)

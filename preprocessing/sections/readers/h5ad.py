@@ -95,7 +95,7 @@ def list_sources(source: Path, request: SectionRequest) -> list[SectionSource]:
     for path in paths:
         try:
             libraries = find_libraries(path)
-        except InputError as error:
+        except Exception as error:  # one broken file must not end the others
             sources.append(broken_source(path.stem, error))
             continue
         for library in libraries:
@@ -103,7 +103,9 @@ def list_sources(source: Path, request: SectionRequest) -> list[SectionSource]:
             name = alone if library.alone else library.key
             read = partial(read_library, library, request=replace(request, section=name))
             files = partial(existing_files, path, request.image)
-            sources.append(SectionSource(name, files, read, (library.key, request.patient)))
+            sources.append(
+                SectionSource(name, files, read, (library.key, request.patient), library.key)
+            )
     return sources
 
 

@@ -53,7 +53,7 @@ def outputs_of(folder: Path) -> Path | None:
 def _bins_of(folder: Path) -> Path | None:
     sizes = [path for path in sorted(folder.glob("square_*um")) if _BINS.fullmatch(path.name)]
     preferred = [folder / name for name in _PREFERRED_BINS if folder / name in sizes]
-    return (preferred or sizes or [None])[0]
+    return next(iter([*preferred, *sizes]), None)
 
 
 def section_name(folder: Path) -> str:

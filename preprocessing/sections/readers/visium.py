@@ -243,5 +243,9 @@ def _summed(path: Path, counted: pd.Index, shared: pd.Index, pooling: Pooling) -
 
 
 READER = SectionReader(
-    "visium", "a Space Ranger output folder (Visium, Visium HD)", is_visium, list_sources
+    "visium",
+    "a Space Ranger output folder (Visium, Visium HD)",
+    is_visium,
+    list_sources,
+    passed_over,
 )

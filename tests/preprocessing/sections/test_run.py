@@ -75,7 +75,8 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 def test_a_section_becomes_a_spot_set(make_her2st: MakeHer2st, tmp_path: Path) -> None:
     root, out = make_her2st("A1"), tmp_path / "out"
-    assert write(root, out) == (["A1"], [], [])
+    left_out = "A1: 2 of 31 spots left out: 1 (no position in the spot file), 1 (no counts)"
+    assert write(root, out) == (["A1"], [], [left_out])
     found = read_spots(out / "A1.h5ad")
     assert (found.section, found.patient, found.patch) == ("A1", "A", PATCH)
     counts = pd.read_csv(root / "ST-cnts" / "A1.tsv.gz", sep="\t", index_col=0)
