@@ -132,7 +132,13 @@ def pool_bins(positions: pd.DataFrame, bin_um: float, pool_um: float) -> Pooling
 
 
 def pool_points(
-    pixels: NDArray[np.float64], mpp: float, pool_um: float, *, what: str, fewest: int = 1
+    pixels: NDArray[np.float64],
+    mpp: float,
+    pool_um: float,
+    *,
+    what: str,
+    fewest: int = 1,
+    corner: NDArray[np.float64] | None = None,
 ) -> Pooling:
     """Divide the image into squares, for cells or other points that lie on no array.
 
@@ -148,6 +154,8 @@ def pool_points(
         Name of the points, for messages.
     fewest
         Fewest points of a square. Squares with fewer are left out.
+    corner
+        Pixel x, y at which the first square begins; that of the image if None.
 
     Raises
     ------
@@ -155,7 +163,8 @@ def pool_points(
         If no square has so many points.
     """
     side_px = pool_um / mpp
-    groups, blocks, sizes = _group(np.floor(pixels / side_px).astype(np.int64))
+    corner = np.zeros(2) if corner is None else corner
+    groups, blocks, sizes = _group(np.floor((pixels - corner) / side_px).astype(np.int64))
     kept = sizes >= fewest
     if not kept.any():
         raise InputError(
@@ -163,6 +172,7 @@ def pool_points(
             fix="give another size to --pool-um",
         )
     names = [f"pool_{row:05d}_{column:05d}" for column, row in blocks.tolist()]
+    centres = np.asarray((blocks + 0.5) * side_px + corner, dtype=np.float64)
     number, summed = np.cumsum(kept) - 1, int(sizes[kept].sum())
     note = (
         f"{summed} {what} were summed over {int(kept.sum())} squares of {pool_um:.4g} µm"
@@ -172,7 +182,7 @@ def pool_points(
         note += f"; {len(pixels) - summed} {what} lie in squares that were left out"
     return Pooling(
         np.where(kept[groups], number[groups], -1),
-        _placed(names, blocks, np.asarray((blocks + 0.5) * side_px, dtype=np.float64), kept),
+        _placed(names, blocks, centres, kept),
         [
             (name, f"has fewer than {fewest} {what}")
             for name, fine in zip(names, kept, strict=True)

@@ -80,7 +80,10 @@ def off_image_warnings(raw: RawSection, alignment: Alignment, size: tuple[int, i
     )
     too_small = alignment.scale < 1
     if too_small:
-        said += f"; all would fit if the image were {1 / alignment.scale:.3g} times as large"
+        said += (
+            f"; they would cover its tissue if it were about {1 / alignment.scale:.2g} times as"
+            " large"
+        )
     if raw.patches is None and (too_small or share > TOO_MANY_OFF_IMAGE):
         raise InputError(
             said,

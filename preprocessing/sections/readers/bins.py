@@ -72,5 +72,6 @@ def choose_pooling(
     if (positions["x"] < 0).all():  # the file has no array positions
         pixels = positions[["pixel_x", "pixel_y"]].to_numpy(dtype=np.float64)
         fewest = round(MIN_FILLED * side**2)
-        return pool_points(pixels, mpp, side * side_um, what="bins", fewest=fewest)
+        corner = pixels.min(axis=0) - lattice.pitch_px / 2
+        return pool_points(pixels, mpp, side * side_um, what="bins", fewest=fewest, corner=corner)
     return pool_bins(positions, side_um, pool_um)
