@@ -158,20 +158,23 @@ class Alignment:
 
     def alarm(self) -> str | None:
         """Return a warning if another orientation or another scale fits better, else None."""
-        if self.verdict != "misplaced":
-            return None
         other = self.better
         if other is None:
-            return (
-                f"the scale of spots and image does not fit: with all positions times"
-                f" {self.scale:.2g} the spots cover the tissue, and {self.tissue_at_scale:.0%} of"
-                f" them lie on it, not {self.given.tissue:.0%}: positions and image are of"
-                " different sizes"
-            )
+            return self.alarm_of_scale()
         return (
             f"spots and image do not fit: with the spots {other.name} {other.tissue:.0%} of them"
             f" lie on tissue, not {self.given.tissue:.0%}, and the image under them is darker"
             f" ({other.darkness:.2f}, not {self.given.darkness:.2f})"
+        )
+
+    def alarm_of_scale(self) -> str | None:
+        """Return a warning if the positions fit the tissue at another scale, else None."""
+        if self.scale == 1:
+            return None
+        return (
+            f"the scale of spots and image does not fit: with all positions times {self.scale:.2g}"
+            f" the spots cover the tissue, and {self.tissue_at_scale:.0%} of them lie on it, not"
+            f" {self.given.tissue:.0%}: positions and image are of different sizes"
         )
 
 

@@ -49,11 +49,15 @@ class Lattice:
         Whether the lattice is a mirror image of the array (the determinant of ``axes`` is
         negative). Either x and y are swapped, or the image is flipped. False if array positions are
         unknown.
+    by_array
+        Whether the array positions are known. Without them a hexagonal lattice may also be one that
+        another tool made, so that the image may contradict its pitch.
     """
 
     pitch_px: float | None
     pitch_um: float | None
     mirrored: bool = False
+    by_array: bool = False
 
 
 def fit_lattice(
@@ -73,7 +77,7 @@ def fit_lattice(
     Raises
     ------
     InputError
-        If the spots lie on one line, or the positions do not lie on a lattice.
+        If the positions do not lie on a lattice, or two spots are at one place.
 
     Examples
     --------
@@ -86,11 +90,7 @@ def fit_lattice(
     # Both sides are centred, so that the offset drops out of the fit.
     centred = array - array.mean(axis=0) if len(array) else array
     if len(array) < 3 or np.linalg.matrix_rank(centred) < 2:
-        raise InputError(
-            f"its {len(array)} spots span no array, so there is no distance to measure",
-            path=str(path),
-            fix="give the µm per pixel of the image with --mpp",
-        )
+        return Lattice(None, None)  # too few spots, or spots on one line, span no array
     axes, *_ = np.linalg.lstsq(centred, pixels - pixels.mean(axis=0), rcond=None)
     # In a square array half of the sums of column and row are odd.
     hexagonal = bool((array.sum(axis=1) % 2 == 0).all())
@@ -111,7 +111,31 @@ def fit_lattice(
             fix="check that array and pixel positions are of one section, and that rows and columns"
             " are not swapped in one of them",
         )
-    return Lattice(pitch, VISIUM_PITCH_UM if hexagonal else None, bool(np.linalg.det(axes) < 0))
+    refuse_shared_places(array, path=path)
+    mirrored = bool(np.linalg.det(axes) < 0)
+    return Lattice(pitch, VISIUM_PITCH_UM if hexagonal else None, mirrored, by_array=True)
+
+
+def refuse_shared_places(places: NDArray[np.floating], *, path: object) -> None:
+    """Raise InputError if two spots are at one place, as when sections were merged into a file.
+
+    Parameters
+    ----------
+    places
+        (S, 2) positions in the array or in pixels.
+    path
+        The file, for messages.
+    """
+    # A complex number for each place, because np.unique is slow on rows.
+    shared = len(places) - len(np.unique(places[:, 0] + 1j * places[:, 1]))
+    if shared:
+        raise InputError(
+            f"{shared} of {len(places)} spots are at the place of another one: it seems to hold"
+            " several sections",
+            path=str(path),
+            fix="write a file for each section, or name the section of each spot in"
+            " obs['library_id'] of an .h5ad",
+        )
 
 
 def find_lattice(pixels: NDArray[np.floating]) -> Lattice:
@@ -136,7 +160,7 @@ def find_lattice(pixels: NDArray[np.floating]) -> Lattice:
     >>> rows, columns = np.mgrid[:6, :6]
     >>> square = np.column_stack([columns.ravel(), rows.ravel()]) * 40.0
     >>> find_lattice(square)
-    Lattice(pitch_px=40.0, pitch_um=None, mirrored=False)
+    Lattice(pitch_px=40.0, pitch_um=None, mirrored=False, by_array=False)
     >>> hexagonal = square + np.column_stack([20 * (rows.ravel() % 2), 0 * rows.ravel()])
     >>> find_lattice(hexagonal * [1, 0.75**0.5]).pitch_um
     100.0

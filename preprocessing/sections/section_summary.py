@@ -24,8 +24,21 @@ MAX_OFF_IMAGE, TOO_MANY_OFF_IMAGE = 0.05, 0.5
 _NUCLEI_MPP, _SPECKS_MPP = 1.0, 3.0
 
 
-def image_warnings(raw: RawSection, patch: PatchSize, *, allow_coarse: bool) -> list[str]:
+def image_warnings(
+    raw: RawSection, patch: PatchSize, alarms: list[str], *, allow_coarse: bool
+) -> list[str]:
     """Warn of an image that is not the full-resolution one, with what its pixels can show.
+
+    Parameters
+    ----------
+    raw
+        The section.
+    patch
+        Physical size of the patches.
+    alarms
+        Signs that the scale of the image is wrong. It is then not the image that is too coarse.
+    allow_coarse
+        Whether to write patches from a coarse image.
 
     Raises
     ------
@@ -50,6 +63,13 @@ def image_warnings(raw: RawSection, patch: PatchSize, *, allow_coarse: bool) -> 
     )
     if factor <= MAX_UPSAMPLING:
         return [warning]
+    if alarms and not allow_coarse:
+        raise InputError(
+            f"its image would have {raw.image_mpp:.3g} µm/px by the spots, and {alarms[0]}",
+            path=raw.image.path,
+            fix="give the image whose pixels the positions count: positions of a smaller picture do"
+            " not fit the full-resolution image",
+        )
     if not allow_coarse:
         raise InputError(
             f"{warning}, too coarse for patches at {patch.mpp:.3g} µm/px",

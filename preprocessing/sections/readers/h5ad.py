@@ -21,7 +21,13 @@ from numpy.typing import NDArray
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.hdf5 import open_hdf5
 from tcgn_mil.preprocessing.sections.anndata_counts import open_table, read_raw_counts
-from tcgn_mil.preprocessing.sections.lattice import MIRRORED, Lattice, find_lattice, fit_lattice
+from tcgn_mil.preprocessing.sections.lattice import (
+    MIRRORED,
+    Lattice,
+    find_lattice,
+    fit_lattice,
+    refuse_shared_places,
+)
 from tcgn_mil.preprocessing.sections.raw_section import (
     RawSection,
     ReadSettings,
@@ -59,17 +65,9 @@ _Y_NAMES = frozenset({"y", "pxl_row_in_fullres", "imagerow", "pixel_y", "y_centr
 
 @dataclass(frozen=True)
 class Library:
-    """One section of a file.
+    """One section of the file `path`; `alone` tells whether the file holds no other section.
 
-    Attributes
-    ----------
-    path
-        The file.
-    key
-        Name of the section in ``uns["spatial"]`` and ``obs["library_id"]``; empty if the file names
-        none.
-    alone
-        Whether the file holds no other section.
+    `key` is its name in ``uns["spatial"]`` and ``obs["library_id"]``, empty if there is none.
     """
 
     path: Path
@@ -284,13 +282,21 @@ def _positions(
         raise InputError(
             'obsm["spatial"] holds no numbers', path=path, fix="store x, y in pixels there"
         ) from error
-    if pixels.ndim != 2 or pixels.shape[1] < 2 or not np.isfinite(pixels[rows, :2]).all():
+    if pixels.ndim != 2 or pixels.shape[1] < 2:
         raise InputError(
             f'obsm["spatial"] of shape {pixels.shape} is not x, y for each spot',
             path=path,
             fix="store x, y in pixels there",
         )
     pixels = pixels[rows, :2]
+    lost = ~np.isfinite(pixels).all(axis=1)
+    if lost.any():
+        first = table.obs_names[rows[int(np.argmax(lost))]]
+        raise InputError(
+            f'{int(lost.sum())} spots have no position in obsm["spatial"], the first is {first}',
+            path=path,
+            fix="store x, y in pixels there, or leave these spots out of the file",
+        )
     has_array = {"array_col", "array_row"} <= set(table.obs.columns)
     array = np.full((len(rows), 2), -1.0)
     if has_array:
@@ -306,6 +312,7 @@ def _positions(
                 fix="correct array_col and array_row in obs",
             )
     lattice = fit_lattice(array, pixels, path=path) if has_array else find_lattice(pixels)
+    refuse_shared_places(pixels, path=path)
     whole = np.rint(array).astype(np.int64)
     positions = pd.DataFrame(
         {"x": whole[:, 0], "y": whole[:, 1], "pixel_x": pixels[:, 0], "pixel_y": pixels[:, 1]},

@@ -106,9 +106,11 @@ def choose_scale(
     """
     known = [*_by_pitch(lattice, settings, path), *statements]
     tag = None if image is None or image.scale < 1 else image.stated_mpp()
-    # The tag is compared with the user's value, unless better sources are there.
-    if not known and tag is not None and image is not None:
-        known = [Statement(tag, f"the tag of {image.path.name}")]
+    # The tag is read if better sources are missing, or if the only one is a hexagonal lattice that
+    # may not be Visium's.
+    guessed = settings.spot_pitch_um is None and not statements and not lattice.by_array
+    if tag is not None and image is not None and (not known or guessed):
+        known.append(Statement(tag, f"the tag of {image.path.name}"))
     if settings.mpp is not None:
         stated = check_mpp(settings.mpp, what="given resolution", path=path)
         return _checked_by([*known], Statement(stated, "--mpp"), settings, path)
@@ -123,7 +125,7 @@ def choose_scale(
                 f" {other.source}",
                 path=path,
                 fix="check that the files are of one section; if one of them is wrong, give the"
-                " true µm per pixel with --mpp and --override-mpp",
+                " true µm per pixel of the full-resolution image with --mpp and --override-mpp",
             )
     return Scale(next((each.mpp for each in known if each.preferred), first.mpp))
 
@@ -134,7 +136,7 @@ def _by_pitch(lattice: Lattice, settings: ReadSettings, path: Path) -> list[Stat
         if settings.spot_pitch_um is None:
             return []
         raise InputError(
-            "its spots lie on no lattice, so that they have no distance to compare with"
+            "its spots span no lattice, so that they have no distance to compare with"
             " --spot-pitch-um",
             path=path,
             fix="give the µm per pixel of the image with --mpp instead",
@@ -168,7 +170,7 @@ def _checked_by(
 def _unknown(lattice: Lattice, path: Path) -> InputError:
     if lattice.pitch_px is None:
         return InputError(
-            "nothing states the µm per pixel of its image, and its spots lie on no lattice",
+            "nothing states the µm per pixel of its image, and its spots span no lattice",
             path=path,
             fix="give the µm per pixel of the full-resolution image with --mpp",
         )

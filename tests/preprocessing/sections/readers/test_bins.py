@@ -190,10 +190,48 @@ def test_spots_that_are_no_bins_are_not_pooled(tmp_path: Path, image: Path) -> N
     )
     adata.obsm["spatial"] = rng.uniform(150, 500, (40, 2))
     adata.write_h5ad(tmp_path / "cells.h5ad")
-    with pytest.raises(InputError, match="no lattice") as caught:
+    with pytest.raises(InputError, match="span no lattice") as caught:
         read(tmp_path / "cells.h5ad", image)
     assert "--mpp" in str(caught.value.fix)
     assert len(read(tmp_path / "cells.h5ad", image, mpp=0.5).spots) == 40
     with pytest.raises(InputError, match="no square grid") as caught:
         read(tmp_path / "cells.h5ad", image, mpp=0.5, pool_um=50.0)
     assert caught.value.fix == "remove --pool-um"
+
+
+def hexagonal(path: Path, step_px: float) -> Path:
+    """Write an .h5ad of spots on a hexagonal lattice, without array positions and pictures."""
+    row, column = (grid.ravel() for grid in np.mgrid[:10, :10])
+    adata = anndata.AnnData(
+        COUNTS[:100].astype(np.float32), var=pd.DataFrame(index=[name for _, name in GENES])
+    )
+    x = 130 + (column + row % 2 / 2) * step_px
+    adata.obsm["spatial"] = np.column_stack([x, 130 + row * step_px * np.sqrt(0.75)])
+    adata.write_h5ad(path)
+    return path
+
+
+def test_a_hexagonal_lattice_that_another_tool_made_is_not_taken_for_visium(
+    tmp_path: Path, image: Path
+) -> None:
+    source, tagged = hexagonal(tmp_path / "hex.h5ad", 40.0), tmp_path / "tagged.tiff"
+    write_pyramid(tagged, paint_tissue(704, 704), mpp=0.5, quality=90)
+    with pytest.raises(InputError, match=r"give 2.5 µm/px, but 0.5 is stated by the tag"):
+        read(source, tagged)
+    assert read(source, tagged, spot_pitch_um=20.0).mpp == pytest.approx(0.5, rel=1e-3)
+    assert read(source, image).mpp == pytest.approx(2.5)  # nothing contradicts Visium's 100 µm
+
+
+def test_an_image_of_another_scale_is_not_called_too_coarse(tmp_path: Path) -> None:
+    """The advice was once --allow-coarse, which writes patches of a wrong size."""
+    visium, tagged = hexagonal(tmp_path / "hex.h5ad", 40.0), tmp_path / "tagged.tiff"
+    adata = anndata.read_h5ad(visium)
+    row, column = (grid.ravel() for grid in np.mgrid[:10, :10])
+    adata.obs["array_row"], adata.obs["array_col"] = row, 2 * column + row % 2
+    adata.write_h5ad(visium)
+    write_pyramid(tagged, paint_tissue(704, 704), mpp=0.5, quality=90)
+    config = SpotsConfig(image=str(tagged), patch=PatchSize(16, 0.5))
+    done, (failure,), _ = write_spots(visium, tmp_path / "out", config)
+    assert not done
+    assert "tagged.tiff states 0.5 µm/px, its spots give 2.5" in failure.reason
+    assert "allow-coarse" not in failure.likely_fix

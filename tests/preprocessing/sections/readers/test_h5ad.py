@@ -279,7 +279,7 @@ def flat_image(adata: anndata.AnnData) -> None:
         ),
         (flat_image, r"hires of shape \(20, 20\) is not an RGB picture"),
         (normalise, r"gene .*, spot .*: [\d.]+ is not a count.*raw UMI"),
-        (set_spatial(with_nan), r"is not x, y for each spot"),
+        (set_spatial(with_nan), r"1 spots have no position in obsm"),
         (shuffled, r"lie on no lattice"),
         (set_spatial(lambda pixels: pixels[:, :1]), r"is not x, y for each spot"),
         (

@@ -538,8 +538,10 @@ def test_the_lattice_is_fitted_over_all_spots() -> None:
         False,
     )
     assert fit_lattice(array[hexagonal], pixels[:, ::-1], path="x").mirrored
-    with pytest.raises(InputError, match="span no array"):
-        fit_lattice(array[:5], array[:5] * 145, path="x")
+    assert fit_lattice(array[:5], array[:5] * 145, path="x").pitch_px is None  # one row of spots
+    twice = np.vstack([array[hexagonal]] * 2)
+    with pytest.raises(InputError, match="600 of 1200 spots are at the place of another one"):
+        fit_lattice(twice, twice * [60, 60 * np.sqrt(3)], path="x")
 
 
 @pytest.mark.realdata
