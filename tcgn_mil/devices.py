@@ -27,7 +27,7 @@ def resolve_device(name: str) -> torch.device:
     Raises
     ------
     InputError
-        If ``cuda`` or ``mps`` is not available on this machine.
+        If there is no such device on this machine, or torch knows no device of this name.
 
     Examples
     --------
@@ -38,11 +38,22 @@ def resolve_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(
+            f"{name!r} is no name of a device", fix="choose auto, cpu, cuda, cuda:0 or mps"
+        ) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("no CUDA device is available", fix="choose the device cpu")
-    if name == "mps" and not torch.backends.mps.is_available():
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"there is no device {name}, only {torch.cuda.device_count()} CUDA devices",
+            fix="choose cuda:0 or another one that exists",
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError("no MPS device is available", fix="choose the device cpu")
-    return torch.device(name)
+    return device
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
