@@ -35,6 +35,10 @@ def _is_resolution(cells: pd.Series) -> pd.Series:
     return (cells == "") | pd.to_numeric(cells, errors="coerce").between(*MPP_RANGE)
 
 
+def _is_pitch(cells: pd.Series) -> pd.Series:
+    return (cells == "") | pd.to_numeric(cells, errors="coerce").between(1e-3, 1000)
+
+
 def _is_yes_or_no(cells: pd.Series) -> pd.Series:
     return cells.str.strip().str.lower().isin(["", *YES, *NO])
 
@@ -55,6 +59,11 @@ RESOLUTION = CellRule(
     f"is not a resolution in µm per pixel, {MPP_RANGE[0]:g} to {MPP_RANGE[1]:g}",
     "give the scanner's micrometres per pixel, for example 0.25 (40x) or 0.5 (20x), or empty the"
     " cell",
+)
+PITCH = CellRule(
+    _is_pitch,
+    "is no distance of spots in µm, above 0 and at most 1000",
+    "give the distance between the centres of neighbouring spots, or empty the cell",
 )
 
 GENE_MAP = TableSchema(
@@ -103,9 +112,11 @@ SECTIONS_TABLE = TableSchema(
         "image": (INSIDE,),
         "format": (),
         "mpp": (RESOLUTION,),
+        "override_mpp": (YES_OR_NO,),
+        "spot_pitch_um": (PITCH,),
     },
     fix="give one row per section, with the column path and, where known, section, patient_id,"
-    " image, format and mpp",
+    " image, format, mpp, override_mpp and spot_pitch_um",
 )
 SLIDES_MANIFEST = TableSchema(
     "slides manifest",

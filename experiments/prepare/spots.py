@@ -18,7 +18,7 @@ def spots(
         Path,
         typer.Argument(
             help="Folder or file of sections, or a table with the column path and, if known,"
-            " section, patient_id, image, format and mpp."
+            " section, patient_id, image, format, mpp, override_mpp and spot_pitch_um."
         ),
     ],
     out: Out = Path("spots"),
@@ -29,6 +29,8 @@ def spots(
     patch_mpp: PatchMpp = DEFAULT_PATCH_MPP,
     spot_pitch_um: Annotated[float | None, config_option(SpotsConfig, "spot_pitch_um")] = None,
     mpp: Annotated[float | None, config_option(SpotsConfig, "mpp")] = None,
+    override_mpp: Annotated[bool, config_option(SpotsConfig, "override_mpp")] = False,
+    pool_um: Annotated[float | None, config_option(SpotsConfig, "pool_um")] = None,
     gene_ids: Annotated[str | None, config_option(SpotsConfig, "gene_ids")] = None,
     allow_coarse: Annotated[bool, config_option(SpotsConfig, "allow_coarse")] = False,
     slides_out: Annotated[Path | None, config_option(SpotsConfig, "slides_out")] = None,
@@ -46,13 +48,16 @@ def spots(
         "image": image,
         "spot_pitch_um": spot_pitch_um,
         "mpp": mpp,
+        "pool_um": pool_um,
         "gene_ids": gene_ids,
         "slides_out": slides_out,
         "pseudobulk_by": pseudobulk_by,
     }
     chosen = {key: value for key, value in given.items() if value is not None}
     patch = PatchSize(patch_px, patch_mpp)
-    config = SpotsConfig(patch=patch, allow_coarse=allow_coarse, **chosen)
+    config = SpotsConfig(
+        patch=patch, override_mpp=override_mpp, allow_coarse=allow_coarse, **chosen
+    )
     done, failures, notes = write_spots(source, out, config)
     for note in notes:
         typer.echo(note, err=True)

@@ -14,6 +14,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.finished_run import files_below, read_result_table
 from tcgn_mil.experiments.runs.page import Section, Table, as_picture, as_table
 from tcgn_mil.io.cohort_file import read_cohort
+from tcgn_mil.text import counted
 
 _ROWS = 5000
 _VERDICTS = {"pen": "pen marks", "out_of_focus": "out of focus", "fold": "folded tissue"}
@@ -56,6 +57,9 @@ def cohort_section(folders: Sequence[Path], cohorts: Iterable[Path]) -> Section 
             for picture in [path.with_name("cohort.png")]
             if picture.is_file()
         ]
+    lost += [
+        row for path in files_below(folders, "dropped_spots.csv") for row in _spot_losses(path)
+    ]
     lost += [row for path in files_below(folders, "tile_summary.csv") for row in _tile_losses(path)]
     lost += [
         row
@@ -179,6 +183,18 @@ def _join_table(path: Path) -> list[Table]:
             max_rows=_ROWS,
         )
     ]
+
+
+def _spot_losses(path: Path) -> Iterator[dict[str, Any]]:
+    """Count the spots that were left out, by reason, among all spots of the sections."""
+    dropped, sections = read_result_table(path), path.with_name("sections.csv")
+    total = ""
+    if sections.is_file():
+        table = read_result_table(sections)
+        if {"spots", "dropped"} <= set(table):
+            total = str(int(table[["spots", "dropped"]].astype(int).to_numpy().sum()))
+    for reason, part in dropped.groupby("reason", sort=False):
+        yield {_STEP: "spots", _LOST: counted(len(part), "spot"), _OF: total, _WHY: reason}
 
 
 def _tile_losses(path: Path) -> Iterator[dict[str, Any]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ _SYMBOL_COLUMNS = (
     "gene_names",
     "feature_name",
 )
+_COUNT_LAYERS = frozenset({"counts", "count", "raw", "raw_counts", "counts_raw", "umi", "umis"})
 # A name that AnnData's var_names_make_unique made from a repeated one.
 _REPEAT_MARK = re.compile(r"(.+)-\d+")
 
@@ -46,7 +49,10 @@ def open_table(path: Path) -> Iterator[anndata.AnnData]:
         If the file cannot be read, or turns out to be damaged while it is open.
     """
     try:
-        table = anndata.read_h5ad(path, backed="r")
+        with warnings.catch_warnings():
+            # Repeated names are an error of their own, where they matter.
+            warnings.filterwarnings("ignore", message=".*names are not unique")
+            table = anndata.read_h5ad(path, backed="r")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
@@ -70,7 +76,8 @@ def read_raw_counts(
     """Read the raw counts of some spots.
 
     Analyses often overwrite X with normalised values and keep the counts in a layer or in raw. The
-    first of X, ``layers["counts"]`` and ``raw`` that holds whole numbers only is read.
+    first of X, a layer that is named as counts, and ``raw`` that holds whole numbers only is read.
+    Other layers are not: spliced and unspliced counts, for example, are whole numbers of a part.
 
     Parameters
     ----------
@@ -99,8 +106,9 @@ def read_raw_counts(
     """
     spots = [str(name) for name in table.obs_names[rows]]
     places: dict[str, tuple[Callable[[], Any], pd.DataFrame]] = {"X": (lambda: table.X, table.var)}
-    if "counts" in table.layers:
-        places["layers['counts']"] = (lambda: table.layers["counts"], table.var)
+    for name in sorted(table.layers, key=lambda name: (name != "counts", name)):
+        if name.lower() in _COUNT_LAYERS:
+            places[f"layers[{name!r}]"] = (partial(table.layers.__getitem__, name), table.var)
     if table.raw is not None:
         places["raw"] = (lambda: table.raw.X, table.raw.var)
     place, (values, var) = _first_counts(places, rows)

@@ -16,8 +16,8 @@ class SpotsConfig:
 
     format: str = Field(
         "auto",
-        description="Layout of the source: her2st, visium, h5ad or hest, or auto to judge it by"
-        " the contents.",
+        description="Layout of the source: her2st, visium, xenium, h5ad or hest, or auto to judge"
+        " it by the contents.",
     )
     sections: tuple[str, ...] | None = Field(
         None, description="Section to read. By default all sections are read."
@@ -32,14 +32,29 @@ class SpotsConfig:
         None,
         gt=0,
         allow_inf_nan=False,
-        description="Distance between neighbouring spots in µm, from which the resolution of the"
-        " image is measured. The default is 100 for the hexagonal array of Visium and 200 for the"
-        " older square arrays such as her2st.",
+        description="Distance between the centres of neighbouring spots in µm, from which the"
+        " resolution of the image is measured. It is known for her2st (200) and for the hexagonal"
+        " array of Visium (100). For other grids it has to be stated here, in a column of a table,"
+        " or by the files.",
     )
     mpp: float | None = Field(
         None,
         description="µm per pixel of the full-resolution images, used instead of a measured"
-        " value. A value more than 5 % off the measured one is refused.",
+        " value. A value more than 5 % off the measured one, or 2 % off one that a file states, is"
+        " refused.",
+    )
+    override_mpp: bool = Field(
+        False,
+        description="Use --mpp also if the files of a section contradict it. The contradiction is"
+        " recorded in sections.csv.",
+    )
+    pool_um: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Side in µm of the squares over which the counts of bins (Visium HD) and cells"
+        " (Xenium) are summed; for bins the nearest whole number of them. The default is the side"
+        " of a patch. The size of a bin leaves bins as they are.",
     )
     gene_ids: Literal["symbol", "ensembl"] = Field(
         "symbol", description="Name genes by symbol or by ensembl id, if the source has both."

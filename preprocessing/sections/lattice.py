@@ -1,7 +1,4 @@
-"""Measure the resolution of an image from the lattice of its spots.
-
-The distance between neighbouring spots on the glass is known. Divided by their distance in pixels
-it gives the µm per pixel.
+"""Measure the distance of neighbouring spots in an image, and tell the kind of their lattice.
 
 An affine map ``pixel = array @ axes + offset`` is fitted by least squares over all spots, where
 ``array`` is the column and the row of a spot and ``axes`` (2, 2) holds the pixels for one column
@@ -9,25 +6,22 @@ and for one row. A rotated image therefore gives the same result, and a few disp
 little. The vector to a neighbour is the neighbour's array offset times ``axes``.
 
 Visium's array is hexagonal. Its columns are counted in half steps, so that column + row is even for
-every spot, and the neighbours are at offsets (2, 0), (1, 1) and (1, -1). The older arrays of
-spatial transcriptomics are square, with neighbours at (1, 0) and (0, 1).
+every spot, and the neighbours are at offsets (2, 0), (1, 1) and (1, -1). Only this lattice has a
+known pitch on the glass, 100 µm. Square lattices are of many kinds (older arrays with 200 µm, bins
+of Visium HD with 2 to 16 µm, cells that were pooled on a grid), so their pitch has to be stated.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.sections.raw_section import MAX_DISAGREEMENT, ReadSettings
-from tcgn_mil.types.tile_geometry import check_mpp
 
 VISIUM_PITCH_UM = 100.0
-SQUARE_PITCH_UM = 200.0
 MIRRORED = (
     "its spots are mirrored against the array: are x and y swapped, or is the image flipped?"
     " look at the alignment figure"
@@ -36,6 +30,9 @@ MIRRORED = (
 _NEIGHBOURS = {True: ((2, 0), (1, 1), (1, -1)), False: ((1, 0), (0, 1))}
 _MAX_UNEVEN = 1.05  # longest distance of neighbours, as a multiple of the shortest
 _MAX_RESIDUAL = 0.1  # root mean square distance of spots from their places, as a share of the pitch
+# Neighbours of a hexagonal lattice are at 1 and 1.73 pitches, of a square one at 1 and 1.41.
+_NEAR = 1.2
+_MIN_ORDER = 0.9  # mean of exp(i n angle) over pairs of neighbours; 1 on a perfect lattice
 
 
 @dataclass(frozen=True)
@@ -45,18 +42,22 @@ class Lattice:
     Attributes
     ----------
     pitch_px
-        Distance between neighbouring spots in pixels.
+        Distance between neighbouring spots in pixels; None if the spots lie on no lattice.
     pitch_um
-        The same in µm on the glass, if the array is of the usual kind.
+        The same in µm on the glass, which is known for the hexagonal array of Visium only.
     mirrored
         Whether the lattice is a mirror image of the array (the determinant of ``axes`` is
         negative). Either x and y are swapped, or the image is flipped. False if array positions are
         unknown.
+    by_array
+        Whether the array positions are known. Without them a hexagonal lattice may also be one that
+        another tool made, so that the image may contradict its pitch.
     """
 
-    pitch_px: float
-    pitch_um: float
+    pitch_px: float | None
+    pitch_um: float | None
     mirrored: bool = False
+    by_array: bool = False
 
 
 def fit_lattice(
@@ -76,24 +77,20 @@ def fit_lattice(
     Raises
     ------
     InputError
-        If the spots lie on one line, or the positions do not lie on a lattice.
+        If the positions do not lie on a lattice, or two spots are at one place.
 
     Examples
     --------
     >>> array = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
     >>> lattice = fit_lattice(array, array * 290.0 + 50, path="spots.csv")
     >>> round(lattice.pitch_px), lattice.pitch_um, lattice.mirrored
-    (290, 200.0, False)
+    (290, None, False)
     """
     array, pixels = np.asarray(array, dtype=np.float64), np.asarray(pixels, dtype=np.float64)
     # Both sides are centred, so that the offset drops out of the fit.
     centred = array - array.mean(axis=0) if len(array) else array
     if len(array) < 3 or np.linalg.matrix_rank(centred) < 2:
-        raise InputError(
-            f"its {len(array)} spots span no array, so there is no distance to measure",
-            path=str(path),
-            fix="give the µm per pixel of the image with --mpp",
-        )
+        return Lattice(None, None)  # too few spots, or spots on one line, span no array
     axes, *_ = np.linalg.lstsq(centred, pixels - pixels.mean(axis=0), rcond=None)
     # In a square array half of the sums of column and row are odd.
     hexagonal = bool((array.sum(axis=1) % 2 == 0).all())
@@ -114,63 +111,77 @@ def fit_lattice(
             fix="check that array and pixel positions are of one section, and that rows and columns"
             " are not swapped in one of them",
         )
-    return Lattice(
-        pitch, VISIUM_PITCH_UM if hexagonal else SQUARE_PITCH_UM, bool(np.linalg.det(axes) < 0)
-    )
+    refuse_shared_places(array, path=path)
+    mirrored = bool(np.linalg.det(axes) < 0)
+    return Lattice(pitch, VISIUM_PITCH_UM if hexagonal else None, mirrored, by_array=True)
 
 
-def nearest_spacing(pixels: NDArray[np.floating], *, path: object) -> Lattice:
-    """Return a lattice whose pitch is the median distance to the nearest spot.
-
-    For sources without array positions. The pitch in µm is taken to be Visium's.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than three spots.
-    """
-    if len(pixels) < 3:
-        raise InputError(
-            "has too few spots to measure a distance",
-            path=str(path),
-            fix="give the µm per pixel of the image with --mpp",
-        )
-    distances, _ = cKDTree(pixels).query(pixels, k=2)
-    return Lattice(float(np.median(distances[:, 1])), VISIUM_PITCH_UM)
-
-
-def resolution(lattice: Lattice, settings: ReadSettings, *, path: Path) -> float:
-    """Return µm per pixel, as stated and checked against the spots, or else as measured.
+def refuse_shared_places(places: NDArray[np.floating], *, path: object) -> None:
+    """Raise InputError if two spots are at one place, as when sections were merged into a file.
 
     Parameters
     ----------
-    lattice
-        Lattice of the spots.
-    settings
-        Stated µm per pixel, and the distance between neighbouring spots if it is not the usual one.
+    places
+        (S, 2) positions in the array or in pixels.
     path
         The file, for messages.
-
-    Raises
-    ------
-    InputError
-        If the stated value is more than 5 % off the measured one.
     """
-    pitch_um = lattice.pitch_um if settings.spot_pitch_um is None else settings.spot_pitch_um
-    measured = check_mpp(pitch_um / lattice.pitch_px, what="measured resolution", path=path)
-    if settings.mpp is None:
-        return measured
-    stated = check_mpp(settings.mpp, what="given resolution", path=path)
-    check_stated(stated, measured, pitch_um, path=path)
-    return stated
-
-
-def check_stated(mpp: float, measured: float, pitch_um: float, *, path: Path) -> None:
-    """Raise InputError if the stated resolution is more than 5 % off the measured one."""
-    if abs(measured / mpp - 1) > MAX_DISAGREEMENT:
+    # A complex number for each place, because np.unique is slow on rows.
+    shared = len(places) - len(np.unique(places[:, 0] + 1j * places[:, 1]))
+    if shared:
         raise InputError(
-            f"its spots, {pitch_um:g} µm apart, give {measured:.4g} µm/px, but {mpp:.4g} is stated",
-            path=path,
-            fix="remove the stated resolution, or give the true distance of spots to"
-            " --spot-pitch-um",
+            f"{shared} of {len(places)} spots are at the place of another one: it seems to hold"
+            " several sections",
+            path=str(path),
+            fix="write a file for each section, or name the section of each spot in"
+            " obs['library_id'] of an .h5ad",
         )
+
+
+def find_lattice(pixels: NDArray[np.floating]) -> Lattice:
+    """Tell the lattice of spots whose array positions are unknown, from their neighbours.
+
+    Each pair of neighbours has an angle. On a hexagonal lattice all angles are multiples of 60°, so
+    that the mean of ``exp(6i angle)`` is 1 in size; on a square lattice this holds for
+    ``exp(4i angle)``. Cells, and spots on a single line, have neither.
+
+    Parameters
+    ----------
+    pixels
+        (S, 2) x and y of each centre in pixels.
+
+    Returns
+    -------
+    Lattice
+        Without pitch if there are fewer than three spots, or they lie on no lattice.
+
+    Examples
+    --------
+    >>> rows, columns = np.mgrid[:6, :6]
+    >>> square = np.column_stack([columns.ravel(), rows.ravel()]) * 40.0
+    >>> find_lattice(square)
+    Lattice(pitch_px=40.0, pitch_um=None, mirrored=False, by_array=False)
+    >>> hexagonal = square + np.column_stack([20 * (rows.ravel() % 2), 0 * rows.ravel()])
+    >>> find_lattice(hexagonal * [1, 0.75**0.5]).pitch_um
+    100.0
+    """
+    pixels = np.asarray(pixels, dtype=np.float64)
+    if len(pixels) < 3:
+        return Lattice(None, None)
+    tree = cKDTree(pixels)
+    distances = tree.query(pixels, k=2)[0][:, 1]
+    pitch = float(np.median(distances))
+    # Nearest neighbours of cells are at any distance; those on a lattice are at one.
+    if pitch <= 0 or np.mean(np.abs(distances / pitch - 1) < _MAX_RESIDUAL) < _MIN_ORDER:
+        return Lattice(None, None)
+    pairs = tree.query_pairs(_NEAR * pitch, output_type="ndarray")
+    steps = pixels[pairs[:, 1]] - pixels[pairs[:, 0]]
+    # Positions are rounded to pixels; the mean over all pairs is free of it, the median is not.
+    pitch = float(np.linalg.norm(steps, axis=1).mean())
+    angles = np.arctan2(steps[:, 1], steps[:, 0])
+    line, square, hexagonal = (
+        float(np.abs(np.exp(1j * fold * angles).mean())) for fold in (2, 4, 6)
+    )
+    if line > _MIN_ORDER or max(square, hexagonal) < _MIN_ORDER:
+        return Lattice(None, None)
+    return Lattice(pitch, VISIUM_PITCH_UM if hexagonal > square else None)

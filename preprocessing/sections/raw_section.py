@@ -25,6 +25,7 @@ from tcgn_mil.types.tile_geometry import PatchSize
 
 MAX_DISAGREEMENT = 0.05  # relative, between a stated and a measured resolution
 NOT_IN_TISSUE = "not under tissue (in_tissue 0)"
+_UNSTATED_MPP = 19.876543  # no scanner has this value, so that it is recognised when it comes back
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,19 @@ class ReadSettings:
         µm per pixel of the full-resolution image, instead of measuring it.
     gene_ids
         Name genes by ``symbol`` or by ``ensembl`` id.
+    override_mpp
+        Use `mpp` also if the files of the section contradict it.
+    pool_um
+        Side of the squares over which bins and cells are summed, in µm; None for the side of a
+        patch.
     """
 
     patch: PatchSize
     spot_pitch_um: float | None = None
     mpp: float | None = None
     gene_ids: str = "symbol"
+    override_mpp: bool = False
+    pool_um: float | None = None
 
 
 class ArraySlide(PlainSlide):
@@ -90,13 +98,18 @@ class SectionImage:
         slide.mpp = mpp
         return slide
 
-    def disagreement(self, mpp: float) -> str | None:
-        """Return a warning if the file states another resolution than the spots give."""
+    def stated_mpp(self) -> float | None:
+        """Return the µm per pixel that the image file states; None if it states none."""
         if self.load is not None or self.scale < 1:
             return None
-        with open_slide(self.path, fallback_mpp=mpp) as slide:
-            stated = slide.mpp
-        if abs(stated / mpp - 1) <= MAX_DISAGREEMENT:
+        # A reader uses the fallback only if the file states no plausible resolution.
+        with open_slide(self.path, fallback_mpp=_UNSTATED_MPP) as slide:
+            return None if slide.mpp == _UNSTATED_MPP else slide.mpp
+
+    def disagreement(self, mpp: float) -> str | None:
+        """Return a warning if the file states another resolution than the spots give."""
+        stated = self.stated_mpp()
+        if stated is None or abs(stated / mpp - 1) <= MAX_DISAGREEMENT:
             return None
         return (
             f"{self.path.name} states {stated:.4g} µm/px, its spots give {mpp:.4g}:"
@@ -194,15 +207,18 @@ class SectionSource:
     choices
         Other values that the section depends on, such as its patient. The section is read again if
         one of them has changed.
+    alias
+        Name of the section in its file, if that differs.
     """
 
     section: str
     files: Callable[[], tuple[Path, ...]]
     read: Callable[[ReadSettings], RawSection]
     choices: tuple[object, ...] = ()
+    alias: str = ""
 
 
-def broken_source(section: str, error: InputError) -> SectionSource:
+def broken_source(section: str, error: Exception) -> SectionSource:
     """Return a source that raises `error` when it is read; other sections are not affected."""
 
     def fail(*_: object) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.preprocessing.sections.config import SpotsConfig
 from tcgn_mil.preprocessing.sections.raw_section import ReadSettings
-from tcgn_mil.preprocessing.sections.sources import find_section_sources
+from tcgn_mil.preprocessing.sections.sources import find_section_sources, passed_over
 from tcgn_mil.preprocessing.sections.tables import (
     FinishedSection,
     write_section_tables,
@@ -87,7 +88,14 @@ def write_spots(
     )
     writer = SectionWriter(
         Path(out_dir),
-        ReadSettings(config.patch, config.spot_pitch_um, config.mpp, config.gene_ids),
+        ReadSettings(
+            config.patch,
+            config.spot_pitch_um,
+            config.mpp,
+            config.gene_ids,
+            config.override_mpp,
+            config.pool_um,
+        ),
         config.allow_coarse,
     )
     finished: list[FinishedSection] = []
@@ -95,15 +103,36 @@ def write_spots(
     for section_source in tqdm(sources, desc="spots", unit="section"):
         try:
             finished.append(writer.finish(section_source, slides_out))
-        except InputError as error:
-            reason = error.reason if error.path is None else f"{error.path}: {error.reason}"
-            failures.append(Failure(section_source.section, STAGE, reason, error.fix or ""))
+        except Exception as error:  # whatever one section raises costs its row, and no other
+            failures.append(_failure(section_source.section, error))
     write_failures(out_dir, failures)
     if finished:
         write_section_tables(Path(out_dir), finished)
         if slides_out is not None:
             write_slide_tables(slides_out, finished, by=config.pseudobulk_by)
-    return CohortSpots([section.report.section for section in finished], failures, _notes(finished))
+    notes = _notes(finished)
+    if others := passed_over(source, config.format):
+        notes.append(
+            f"{len(others)} folders of {Path(source).name} left out: {preview(others)} (hold no"
+            " section of Space Ranger)"
+        )
+    return CohortSpots([section.report.section for section in finished], failures, notes)
+
+
+def _failure(section: str, error: Exception) -> Failure:
+    """Return the row of a section that could not be used, for an error of any kind."""
+    if isinstance(error, InputError):
+        reason = error.reason if error.path is None else f"{error.path}: {error.reason}"
+        return Failure(section, STAGE, reason, error.fix or "")
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    where = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in place)
+    said = " ".join(str(error).split())[:200]
+    return Failure(
+        section,
+        STAGE,
+        f"stopped on an error that was not foreseen: {type(error).__name__}: {said}{where}",
+        "check that other tools open these files and copy them again; if they do, report this line",
+    )
 
 
 def _notes(finished: Sequence[FinishedSection]) -> list[str]:

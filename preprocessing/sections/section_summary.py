@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import anndata
 import numpy as np
@@ -17,12 +18,27 @@ from tcgn_mil.types.tile_geometry import MAX_UPSAMPLING, PatchSize
 
 # A patch with less tissue than this is flagged. Tiling leaves out slide tiles of the same kind.
 MIN_TISSUE = 0.1
+# More spots beyond the image than this share are a warning, and more than the second an error.
+MAX_OFF_IMAGE, TOO_MANY_OFF_IMAGE = 0.05, 0.5
 # Above 1 µm/px nuclei appear as specks, and above 3 µm/px not at all.
 _NUCLEI_MPP, _SPECKS_MPP = 1.0, 3.0
 
 
-def image_warnings(raw: RawSection, patch: PatchSize, *, allow_coarse: bool) -> list[str]:
+def image_warnings(
+    raw: RawSection, patch: PatchSize, alarms: list[str], *, allow_coarse: bool
+) -> list[str]:
     """Warn of an image that is not the full-resolution one, with what its pixels can show.
+
+    Parameters
+    ----------
+    raw
+        The section.
+    patch
+        Physical size of the patches.
+    alarms
+        Signs that the scale of the image is wrong. It is then not the image that is too coarse.
+    allow_coarse
+        Whether to write patches from a coarse image.
 
     Raises
     ------
@@ -47,6 +63,13 @@ def image_warnings(raw: RawSection, patch: PatchSize, *, allow_coarse: bool) -> 
     )
     if factor <= MAX_UPSAMPLING:
         return [warning]
+    if alarms and not allow_coarse:
+        raise InputError(
+            f"its image would have {raw.image_mpp:.3g} µm/px by the spots, and {alarms[0]}",
+            path=raw.image.path,
+            fix="give the image whose pixels the positions count: positions of a smaller picture do"
+            " not fit the full-resolution image",
+        )
     if not allow_coarse:
         raise InputError(
             f"{warning}, too coarse for patches at {patch.mpp:.3g} µm/px",
@@ -55,6 +78,40 @@ def image_warnings(raw: RawSection, patch: PatchSize, *, allow_coarse: bool) -> 
             " add --allow-coarse to write enlarged patches",
         )
     return [f"{warning}, enlarged {factor:.1f} times"]
+
+
+def off_image_warnings(raw: RawSection, alignment: Alignment, size: tuple[int, int]) -> list[str]:
+    """Warn of spots beyond the image, which tell of a wrong image or a wrong scale.
+
+    Raises
+    ------
+    InputError
+        If most spots lie beyond the image, or many do and the positions fit at another scale. A
+        source that brings its own patches is not refused, since its image is a picture only.
+    """
+    off = alignment.given.off_image
+    share = off / max(alignment.spots, 1)
+    if share <= MAX_OFF_IMAGE:
+        return []
+    reach = np.ceil(raw.centres().max(axis=0) * raw.image.scale).astype(int)
+    said = (
+        f"{off} of {alignment.spots} spots ({share:.0%}) lie beyond the image of {size[0]} x"
+        f" {size[1]} px, and the last ones lie at {reach[0]}, {reach[1]}"
+    )
+    too_small = alignment.scale < 1
+    if too_small:
+        said += (
+            f"; they would cover its tissue if it were about {1 / alignment.scale:.2g} times as"
+            " large"
+        )
+    if raw.patches is None and (too_small or share > TOO_MANY_OFF_IMAGE):
+        raise InputError(
+            said,
+            path=raw.image.path,
+            fix="give the full-resolution image to which the positions refer, the one that Space"
+            " Ranger or the other program read, and no smaller copy or part of it",
+        )
+    return [f"{said}: is it the full-resolution image of this section?"]
 
 
 def summarise_section(
@@ -88,6 +145,7 @@ def summarise_section(
         if raw.patches is None
         else f"has no patch in {raw.patches.path.name}"
     )
+    total = len(raw.spots) + len(raw.dropped)
     dropped = [*raw.dropped, *((name, reason) for name in spots[~kept])]
     little_tissue = kept & (fractions < MIN_TISSUE)
     flagged = [
@@ -110,13 +168,22 @@ def summarise_section(
         dropped=len(dropped),
         flagged=len(flagged),
         alignment=alignment.verdict,
-        better_orientation="" if alarm is None else alignment.best_other.name,
+        better_orientation="" if alignment.better is None else alignment.better.name,
         darkness_margin=alignment.margin,
         warnings="; ".join(warnings),
+        dropped_because=_reasons(dropped),
+        fitting_scale=alignment.scale,
     )
-    notes = [*warnings, *([] if genes_note is None else [genes_note])]
+    left_out = [f"{len(dropped)} of {total} spots left out: {_reasons(dropped)}"] if dropped else []
+    notes = [*warnings, *left_out, *([] if genes_note is None else [genes_note])]
     rows = alignment_rows(raw.section, alignment.orientations)
     return FinishedSection(report, dropped, flagged, rows, raw.genes.as_row(), notes, _profile(raw))
+
+
+def _reasons(dropped: list[tuple[str, str]]) -> str:
+    """Return the number of spots for each reason, most first."""
+    counts = Counter(reason for _, reason in dropped).most_common()
+    return ", ".join(f"{number} ({reason})" for reason, number in counts)
 
 
 def _profile(raw: RawSection) -> pd.Series:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.schema import read_table
-from tcgn_mil.preprocessing.schemas import SECTIONS_TABLE
+from tcgn_mil.preprocessing.schemas import SECTIONS_TABLE, YES
 from tcgn_mil.preprocessing.sections.raw_section import SectionSource, broken_source
 from tcgn_mil.preprocessing.sections.readers import (
     READERS,
@@ -38,7 +38,8 @@ def find_section_sources(
     ----------
     source
         Folder or file in one of the layouts, or a table with the columns path, section,
-        patient_id, image, format and mpp. All columns but path are optional.
+        patient_id, image, format, mpp, override_mpp and spot_pitch_um. All columns but path are
+        optional.
     format
         A key of :data:`~tcgn_mil.preprocessing.sections.readers.READERS`, or ``auto`` to judge the
         layout by the contents.
@@ -99,7 +100,18 @@ def _choose(
     available: list[SectionSource], wanted: Sequence[str] | None, source: Path
 ) -> list[SectionSource]:
     by_name = {section.section: section for section in available}
-    return list(choose_sections(by_name, wanted, source).values())
+    others = {section.alias: section.section for section in available if section.alias}
+    own = None if wanted is None else [others.get(name, name) for name in wanted]
+    return list(choose_sections(by_name, own, source).values())
+
+
+def passed_over(source: str | Path, format: str = AUTO) -> list[str]:
+    """Return the folders of a folder of sections that hold no section in its layout."""
+    source = Path(source)
+    if not source.is_dir():
+        return []
+    layout = detect_format(source) if format == AUTO else format
+    return READERS[layout].passed_over(source)
 
 
 def _of_path(source: Path, format: str, request: SectionRequest) -> list[SectionSource]:
@@ -148,16 +160,20 @@ def _of_row(table: Path, row: pd.Series, number: object, format: str) -> list[Se
         if not source.exists():
             raise InputError("no such folder or file", path=source, fix="check the path")
         available = _of_path(source, layout, request)
-    except InputError as error:
+    except Exception as error:  # one broken row must not end the others
         return [broken_source(row["section"] or source.stem, error)]
-    if not row["mpp"]:
-        return available
-    return [_with_mpp(section, float(row["mpp"])) for section in available]
+    stated: dict[str, float | bool] = {
+        name: float(row[name]) for name in ("mpp", "spot_pitch_um") if row[name]
+    }
+    if row["override_mpp"].strip().lower() in YES:
+        stated["override_mpp"] = True
+    return [_with_settings(section, stated) for section in available] if stated else available
 
 
-def _with_mpp(source: SectionSource, mpp: float) -> SectionSource:
+def _with_settings(source: SectionSource, stated: dict[str, float | bool]) -> SectionSource:
+    """Return a source that is read with settings of its own in place of those of the call."""
     return replace(
         source,
-        read=lambda settings: source.read(replace(settings, mpp=mpp)),
-        choices=(*source.choices, mpp),
+        read=lambda settings: source.read(replace(settings, **stated)),  # type: ignore[arg-type]
+        choices=(*source.choices, stated),
     )

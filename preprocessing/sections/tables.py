@@ -39,6 +39,10 @@ class SectionReport:
         one, and the darkness under the spots divided by that in the darkest other orientation.
     warnings
         Messages that are printed for the user, joined by ``;``.
+    dropped_because
+        Numbers of spots that were left out, by reason.
+    fitting_scale
+        Factor of all positions with which spots and tissue fit; 1 if they fit as they are.
     """
 
     section: str
@@ -57,6 +61,8 @@ class SectionReport:
     better_orientation: str
     darkness_margin: float
     warnings: str
+    dropped_because: str
+    fitting_scale: float
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from tcgn_mil.preprocessing.sections.raw_section import (
 )
 from tcgn_mil.preprocessing.sections.section_summary import (
     image_warnings,
+    off_image_warnings,
     spot_table,
     summarise_section,
 )
@@ -41,7 +42,7 @@ from tcgn_mil.types.tile_geometry import PatchSize
 
 SLIDE_JPEG_QUALITY = 80
 # Raised when the same inputs and settings give other files, so that older files are made again.
-_RECIPE = 3
+_RECIPE = 4
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,7 @@ class SectionWriter:
         return section
 
     def _write(self, raw: RawSection, made_from: str) -> FinishedSection:
-        warnings = [*raw.warnings, *image_warnings(raw, self.patch, allow_coarse=self.allow_coarse)]
-        if (disagreement := raw.image.disagreement(raw.image_mpp)) is not None:
-            warnings.append(disagreement)
+        disagreement = raw.image.disagreement(raw.image_mpp)
         with raw.image.open(raw.image_mpp) as slide:
             # Positions are in full-resolution pixels, patches are cut from the available image.
             corners, side = patch_corners(raw.centres() * raw.image.scale, self.patch, slide.mpp)
@@ -128,6 +127,12 @@ class SectionWriter:
             alignment = measure_alignment(
                 thumbnail, tissue, raw.centres() * (raw.mpp / mpp), raw.totals(), mpp=mpp
             )
+            off_image = off_image_warnings(raw, alignment, slide.size)
+            # A wrong scale also makes an image look coarse, so that the signs of one come first.
+            alarms = [text for text in (disagreement, alignment.alarm_of_scale()) if text]
+            coarse = image_warnings(raw, self.patch, alarms, allow_coarse=self.allow_coarse)
+            warnings = [*raw.warnings, *coarse, *([disagreement] if disagreement else [])]
+            warnings += off_image
             # A corner off the image is moved onto it, because the tissue mask ends there.
             fractions = tissue_fractions(tissue, np.maximum(corners, 0), side, slide.size)
             section = summarise_section(raw, kept, fractions, alignment, warnings, slide.size)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.sections.readers import h5ad, her2st, hest, visium
+from tcgn_mil.preprocessing.sections.readers import h5ad, her2st, hest, visium, xenium
 from tcgn_mil.preprocessing.sections.readers.base import SectionReader
 from tcgn_mil.registry import add_entry
 
@@ -26,7 +26,7 @@ def register_section_reader(reader: SectionReader) -> None:
 
 # A HEST folder is tried before Visium, and her2st first of all: both are recognised by folders of
 # fixed names. A folder of .h5ad files is tried last, because Visium folders may hold such files.
-for _module in (h5ad, visium, hest, her2st):
+for _module in (h5ad, visium, xenium, hest, her2st):
     register_section_reader(_module.READER)
 
 

@@ -49,12 +49,15 @@ class SectionReader:
     find
         Lists the sections of a folder or file. It may raise InputError; problems of a single
         section are raised when that section is read.
+    passed_over
+        Returns the names of folders below a folder of sections that hold no section.
     """
 
     name: str
     contents: str
     is_layout: Callable[[Path], bool]
     find: Callable[[Path, SectionRequest], list[SectionSource]]
+    passed_over: Callable[[Path], list[str]] = lambda source: []
 
 
 def choose_sections(

@@ -1,13 +1,13 @@
-"""Read Visium sections from .h5ad files, as ``read_visium`` of scanpy and squidpy writes them.
+"""Read sections from .h5ad files, as scanpy, squidpy and CELLxGENE Discover write them.
 
-Pictures and their scales are in ``uns["spatial"][library]``. Spot centres are in
-``obsm["spatial"]``, as x, y in full-resolution pixels. If a file holds several libraries, the
-column ``obs["library_id"]`` tells which spot is of which.
+Spot centres are in ``obsm["spatial"]``, as x, y in full-resolution pixels. Pictures and their
+scales are in ``uns["spatial"][library]``; a file without them needs the user's image. If a file
+holds several libraries, the column ``obs["library_id"]`` tells which spot is of which. CELLxGENE
+(schema 5.1) writes ``uns["spatial"]["is_single"]`` beside its library.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,12 +24,11 @@ from tcgn_mil.preprocessing.sections.anndata_counts import open_table, read_raw_
 from tcgn_mil.preprocessing.sections.lattice import (
     MIRRORED,
     Lattice,
+    find_lattice,
     fit_lattice,
-    nearest_spacing,
-    resolution,
+    refuse_shared_places,
 )
 from tcgn_mil.preprocessing.sections.raw_section import (
-    NOT_IN_TISSUE,
     RawSection,
     ReadSettings,
     SectionImage,
@@ -41,28 +40,34 @@ from tcgn_mil.preprocessing.sections.readers.base import (
     SectionRequest,
     existing_files,
 )
-from tcgn_mil.preprocessing.sections.readers.space_ranger import scale_of
-from tcgn_mil.preprocessing.slides.readers.base import on_white
+from tcgn_mil.preprocessing.sections.readers.bins import choose_pooling
+from tcgn_mil.preprocessing.sections.readers.h5ad_pictures import (
+    WRITE_FIX,
+    find_picture,
+    read_scalefactors,
+)
+from tcgn_mil.preprocessing.sections.readers.scale import (
+    Statement,
+    bin_size,
+    choose_scale,
+    statements_of,
+)
+from tcgn_mil.preprocessing.sections.readers.tissue_flags import read_flags
 from tcgn_mil.text import duplicates, preview
 
 SUFFIX = ".h5ad"
-_PATIENT_COLUMNS = ("patient", "patient_id")
-_MAX_PICTURE_PX = 100_000_000
-_WRITE_FIX = "give a file as scanpy or squidpy write it after read_visium"
+_PATIENT_COLUMNS = ("patient", "patient_id", "donor_id")
+_NO_PATIENT = frozenset({"unknown", "pooled", "na", "nan", ""})  # words of CELLxGENE's schema
+_LIBRARY = "library_id"
+_X_NAMES = frozenset({"x", "pxl_col_in_fullres", "imagecol", "pixel_x", "x_centroid"})
+_Y_NAMES = frozenset({"y", "pxl_row_in_fullres", "imagerow", "pixel_y", "y_centroid"})
 
 
 @dataclass(frozen=True)
 class Library:
-    """One section of a file.
+    """One section of the file `path`; `alone` tells whether the file holds no other section.
 
-    Attributes
-    ----------
-    path
-        The file.
-    key
-        Name of the section in ``uns["spatial"]``.
-    alone
-        Whether the file holds no other section.
+    `key` is its name in ``uns["spatial"]`` and ``obs["library_id"]``, empty if there is none.
     """
 
     path: Path
@@ -88,7 +93,7 @@ def list_sources(source: Path, request: SectionRequest) -> list[SectionSource]:
     for path in paths:
         try:
             libraries = find_libraries(path)
-        except InputError as error:
+        except Exception as error:  # one broken file must not end the others
             sources.append(broken_source(path.stem, error))
             continue
         for library in libraries:
@@ -96,7 +101,9 @@ def list_sources(source: Path, request: SectionRequest) -> list[SectionSource]:
             name = alone if library.alone else library.key
             read = partial(read_library, library, request=replace(request, section=name))
             files = partial(existing_files, path, request.image)
-            sources.append(SectionSource(name, files, read, (library.key, request.patient)))
+            sources.append(
+                SectionSource(name, files, read, (library.key, request.patient), library.key)
+            )
     return sources
 
 
@@ -106,18 +113,49 @@ def find_libraries(path: Path) -> list[Library]:
     Raises
     ------
     InputError
-        If the file is not an .h5ad, or has no ``uns["spatial"]`` or no ``obsm["spatial"]``.
+        If the file is not an .h5ad, has no ``obsm["spatial"]``, or states that it holds several
+        sections that it does not name.
     """
     with open_hdf5(path, kind="AnnData") as file:
+        if "obsm/spatial" not in file:
+            raise InputError(
+                'has no obsm["spatial"]: it is no spatial data', path=path, fix=WRITE_FIX
+            )
         spatial = file.get("uns/spatial")
-        keys = sorted(spatial) if isinstance(spatial, h5py.Group) else []
-        if not keys or "obsm/spatial" not in file:
-            missing = 'uns["spatial"]' if not keys else 'obsm["spatial"]'
-            raise InputError(f"has no {missing}: it is no spatial data", path=path, fix=_WRITE_FIX)
-    return [Library(path, key, len(keys) == 1) for key in keys]
+        spatial = spatial if isinstance(spatial, h5py.Group) else {}
+        keys = sorted(key for key in spatial if isinstance(spatial[key], h5py.Group))
+        is_single = bool(spatial["is_single"][()]) if "is_single" in spatial else True
+        keys = keys or _named_in_obs(file)
+    if not keys and not is_single:
+        raise InputError(
+            'holds several sections (uns["spatial"]["is_single"] is False) without their names',
+            path=path,
+            fix="write a file for each section, or name the section of each spot in"
+            f" obs['{_LIBRARY}']",
+        )
+    return [Library(path, key, len(keys) < 2) for key in keys or [""]]
 
 
-def read_library(library: Library, settings: ReadSettings, request: SectionRequest) -> RawSection:
+def _named_in_obs(file: h5py.File) -> list[str]:
+    """Return the libraries that the spots name, if they name several."""
+    column = file.get(f"obs/{_LIBRARY}")
+    if isinstance(column, h5py.Group):
+        used = np.unique(column["codes"][:])
+        stored = column["categories"][:][used[used >= 0]]
+    elif isinstance(column, h5py.Dataset):
+        stored = np.unique(column[:])
+    else:
+        return []
+    names = [name.decode() if isinstance(name, bytes) else str(name) for name in stored]
+    return sorted(names) if len(names) > 1 else []
+
+
+def read_library(
+    library: Library,
+    settings: ReadSettings,
+    request: SectionRequest,
+    statements: tuple[Statement, ...] = (),
+) -> RawSection:
     """Read one section of a file.
 
     Parameters
@@ -127,9 +165,10 @@ def read_library(library: Library, settings: ReadSettings, request: SectionReque
     settings
         Settings for reading.
     request
-        Name of the section. Its patient; if None, ``obs["patient"]`` or ``obs["patient_id"]``, or
-        else the section itself. Its full-resolution image; if None, the largest picture of the
-        file.
+        Name of the section. Its patient; if None, the one that ``obs`` names, or else the section
+        itself. Its full-resolution image; if None, the largest picture of the file.
+    statements
+        Resolutions that other files of the section state.
 
     Returns
     -------
@@ -139,42 +178,58 @@ def read_library(library: Library, settings: ReadSettings, request: SectionReque
     Raises
     ------
     InputError
-        If the file is damaged or has no positions, a value is not a count, or the stated resolution
-        is more than 5 % off the measured one.
+        If the file is damaged or has no positions, a value is not a count, or the resolution is
+        unknown or contradictory.
     """
     path = library.path
+    fields = read_scalefactors(path, library.key)
     with open_table(path) as table:
         rows = _rows_of(library, table)
         positions, lattice = _positions(table, rows, path)
-        mpp = resolution(lattice, settings, path=path)
-        under = np.ones(len(rows), dtype=bool)
-        if "in_tissue" in table.obs:
-            under = table.obs["in_tissue"].to_numpy()[rows].astype(float) != 0
-        if not under.any():
-            raise InputError("has no spot under tissue", path=path, fix="check obs['in_tissue']")
-        dropped = [(str(name), NOT_IN_TISSUE) for name in positions.index[~under]]
+        under, dropped = _under_tissue(table.obs.iloc[rows], path)
+        image, image_notes = (
+            find_picture(path, library.key, fields)
+            if request.image is None
+            else (SectionImage(request.image, "full-resolution image"), ())
+        )
+        bin_um = bin_size(fields, list(positions.index), path=path)
+        known = (*statements_of(fields, lattice, bin_um, path=path), *statements)
+        scale = choose_scale(lattice, settings, known, image, path=path)
+        pooling = choose_pooling(positions[under], lattice, bin_um, scale.mpp, settings, path=path)
         counts, genes, note = read_raw_counts(table, rows[under], settings.gene_ids, path)
-        section = request.section or library.key
+        section = request.section or library.key or path.stem
         patient = request.patient or _patient(table.obs.iloc[rows]) or section
-    warnings = [note] if note else []
+    positions = positions[under]
+    warnings = [*([note] if note else []), *scale.warnings, *image_notes]
+    if pooling is not None:
+        counts, positions = pooling.sum_rows(counts).astype(np.float32), pooling.positions
+        dropped = pooling.dropped
+        warnings.append(pooling.note)
     if lattice.mirrored:
         warnings.append(MIRRORED)
-    image = (
-        _picture(library)
-        if request.image is None
-        else SectionImage(request.image, "full-resolution image")
-    )
     return RawSection(
-        section,
-        patient,
-        counts,
-        genes,
-        positions[under],
-        mpp,
-        image,
-        dropped,
-        warnings=tuple(warnings),
+        section, patient, counts, genes, positions, scale.mpp, image, dropped, tuple(warnings)
     )
+
+
+def _under_tissue(obs: pd.DataFrame, path: Path) -> tuple[NDArray[np.bool_], list[tuple[str, str]]]:
+    """Return which spots are under tissue, and the others with the reason."""
+    if "in_tissue" not in obs:
+        return np.ones(len(obs), dtype=bool), []
+    flags = read_flags(obs["in_tissue"])
+    if flags.unknown.any():
+        row = int(np.argmax(flags.unknown))
+        raise InputError(
+            f"obs['in_tissue'] of spot {obs.index[row]} is {obs['in_tissue'].iloc[row]!r}, which is"
+            " neither yes nor no",
+            path=path,
+            fix="store 1 or 0, or True or False, in obs['in_tissue']",
+        )
+    if not flags.under.any():
+        raise InputError("has no spot under tissue", path=path, fix="check obs['in_tissue']")
+    off = ~flags.under
+    names = [str(name) for name in obs.index[off]]
+    return flags.under, list(zip(names, flags.reasons()[off], strict=True))
 
 
 def _rows_of(library: Library, table: anndata.AnnData) -> NDArray[np.int64]:
@@ -188,11 +243,11 @@ def _rows_of(library: Library, table: anndata.AnnData) -> NDArray[np.int64]:
         )
     if library.alone:
         return np.arange(table.n_obs)
-    if "library_id" not in table.obs:
+    if _LIBRARY not in table.obs:
         raise InputError(
             "holds several libraries, but no obs['library_id']",
             path=library.path,
-            fix="add the column library_id to obs, with the library of each spot",
+            fix=_library_fix(library, table.obs),
         )
     rows = np.flatnonzero(table.obs["library_id"].astype(str).to_numpy() == library.key)
     if not len(rows):
@@ -206,25 +261,42 @@ def _rows_of(library: Library, table: anndata.AnnData) -> NDArray[np.int64]:
     return rows
 
 
+def _library_fix(library: Library, obs: pd.DataFrame) -> str:
+    naming = [
+        str(name) for name in obs.columns if library.key in set(obs[name].astype(str).unique())
+    ]
+    if naming:
+        return f"rename the column {preview(naming)} of obs to library_id: it names the libraries"
+    return "add the column library_id to obs, with the library of each spot"
+
+
 def _positions(
     table: anndata.AnnData, rows: NDArray[np.int64], path: Path
 ) -> tuple[pd.DataFrame, Lattice]:
     """Return the positions of spots in the array and in pixels, and the lattice they lie on."""
     if "spatial" not in table.obsm:
-        raise InputError('has no obsm["spatial"]: it is no spatial data', path=path, fix=_WRITE_FIX)
+        raise InputError('has no obsm["spatial"]: it is no spatial data', path=path, fix=WRITE_FIX)
     try:
-        pixels = np.asarray(table.obsm["spatial"], dtype=np.float64)
+        pixels = np.asarray(_x_first(table.obsm["spatial"]), dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(
             'obsm["spatial"] holds no numbers', path=path, fix="store x, y in pixels there"
         ) from error
-    if pixels.ndim != 2 or pixels.shape[1] < 2 or not np.isfinite(pixels[rows, :2]).all():
+    if pixels.ndim != 2 or pixels.shape[1] < 2:
         raise InputError(
             f'obsm["spatial"] of shape {pixels.shape} is not x, y for each spot',
             path=path,
             fix="store x, y in pixels there",
         )
     pixels = pixels[rows, :2]
+    lost = ~np.isfinite(pixels).all(axis=1)
+    if lost.any():
+        first = table.obs_names[rows[int(np.argmax(lost))]]
+        raise InputError(
+            f'{int(lost.sum())} spots have no position in obsm["spatial"], the first is {first}',
+            path=path,
+            fix="store x, y in pixels there, or leave these spots out of the file",
+        )
     has_array = {"array_col", "array_row"} <= set(table.obs.columns)
     array = np.full((len(rows), 2), -1.0)
     if has_array:
@@ -239,9 +311,8 @@ def _positions(
                 path=path,
                 fix="correct array_col and array_row in obs",
             )
-    lattice = (
-        fit_lattice(array, pixels, path=path) if has_array else nearest_spacing(pixels, path=path)
-    )
+    lattice = fit_lattice(array, pixels, path=path) if has_array else find_lattice(pixels)
+    refuse_shared_places(pixels, path=path)
     whole = np.rint(array).astype(np.int64)
     positions = pd.DataFrame(
         {"x": whole[:, 0], "y": whole[:, 1], "pixel_x": pixels[:, 0], "pixel_y": pixels[:, 1]},
@@ -250,70 +321,24 @@ def _positions(
     return positions, lattice
 
 
+def _x_first(stored: object) -> object:
+    """Return positions with x first: a data frame may name its columns and have them turned."""
+    if not isinstance(stored, pd.DataFrame):
+        return stored
+    x, y = (
+        [name for name in stored.columns if str(name).lower() in names]
+        for names in (_X_NAMES, _Y_NAMES)
+    )
+    return stored[[x[0], y[0]]] if len(x) == len(y) == 1 else stored
+
+
 def _patient(obs: pd.DataFrame) -> str | None:
     """Return the patient, if one column of obs names the same for all spots."""
     for column in _PATIENT_COLUMNS:
         if column in obs and obs[column].nunique() == 1:
-            return str(obs[column].iloc[0])
+            name = str(obs[column].iloc[0])
+            return None if name.lower() in _NO_PATIENT else name
     return None
-
-
-def _picture(library: Library) -> SectionImage:
-    """Return the largest picture of a library, by its scale."""
-    group = f"uns/spatial/{library.key}"
-    with open_hdf5(library.path, kind="AnnData") as file:
-        pictures = (
-            sorted(file[group].get("images", {})) if isinstance(file.get(group), h5py.Group) else []
-        )
-        stored = file[group].get("scalefactors", {}) if pictures else {}
-        scales = {key: stored[key][()] for key in stored if isinstance(stored[key], h5py.Dataset)}
-    if not pictures:
-        raise InputError(
-            f'uns["spatial"]["{library.key}"] has no image',
-            path=library.path,
-            fix="give the full-resolution image with --image",
-        )
-    factors: Mapping[str, float] = {
-        name: scale_of(scales, name, path=library.path) for name in pictures
-    }
-    largest = max(pictures, key=lambda name: factors[name])
-    return SectionImage(
-        library.path,
-        f"{largest} image",
-        factors[largest],
-        load=lambda: _load_picture(library.path, f"{group}/images/{largest}"),
-    )
-
-
-def _load_picture(path: Path, name: str) -> NDArray[np.uint8]:
-    """Read a picture as (H, W, 3) uint8.
-
-    Matplotlib, by which scanpy reads PNG files, gives floats from 0 to 1. Other programs store 0 to
-    255, or a channel of transparency.
-    """
-    with open_hdf5(path, kind="AnnData", needs=(name,)) as file:
-        stored = file[name]
-        if (
-            stored.ndim != 3
-            or stored.shape[2] not in (3, 4)
-            or not 0 < stored.size <= 4 * _MAX_PICTURE_PX
-        ):
-            raise InputError(
-                f"{name} of shape {stored.shape} is not an RGB picture", path=path, fix=_WRITE_FIX
-            )
-        pixels = stored[:]
-    # The largest value tells shares of 1 from values of 0 to 255.
-    if np.issubdtype(pixels.dtype, np.floating):
-        top = 1.0 if np.nanmax(pixels) <= 1 else 255.0
-        pixels = np.nan_to_num(pixels, nan=top) * (255 / top)
-        pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
-    if pixels.dtype != np.uint8:
-        raise InputError(
-            f"{name} holds {pixels.dtype}, not 8 bits per channel",
-            path=path,
-            fix="store it as uint8",
-        )
-    return on_white(pixels) if pixels.shape[2] == 4 else pixels
 
 
 READER = SectionReader("h5ad", ".h5ad files", is_h5ad, list_sources)

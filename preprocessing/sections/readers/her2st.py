@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.sections.genes import name_counts
-from tcgn_mil.preprocessing.sections.lattice import check_stated
+from tcgn_mil.preprocessing.sections.lattice import Lattice
 from tcgn_mil.preprocessing.sections.raw_section import (
     RawSection,
     ReadSettings,
@@ -31,8 +31,9 @@ from tcgn_mil.preprocessing.sections.readers.her2st_tables import (
     read_counts,
     read_positions,
 )
+from tcgn_mil.preprocessing.sections.readers.scale import choose_scale
 from tcgn_mil.text import duplicates, preview
-from tcgn_mil.types.tile_geometry import check_mpp
+from tcgn_mil.types.tile_geometry import PatchSize
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 SPOT_PITCH_UM = 200.0
@@ -89,6 +90,7 @@ def _read(locate: Callable[[], SectionFiles], settings: ReadSettings) -> RawSect
         spot_pitch_um=settings.spot_pitch_um,
         mpp=settings.mpp,
         gene_ids=settings.gene_ids,
+        override_mpp=settings.override_mpp,
     )
 
 
@@ -174,6 +176,7 @@ def read_section(
     spot_pitch_um: float | None = None,
     mpp: float | None = None,
     gene_ids: str = "symbol",
+    override_mpp: bool = False,
 ) -> RawSection:
     """Read the counts and the positions of a section, and join them on ``{x}x{y}``.
 
@@ -188,6 +191,8 @@ def read_section(
         µm per pixel of the image, instead of measuring it.
     gene_ids
         Name genes by ``symbol`` or by ``ensembl`` id.
+    override_mpp
+        Use `mpp` also if the spots contradict it.
 
     Returns
     -------
@@ -221,14 +226,12 @@ def read_section(
     dropped += [(name, "no counts") for name in positions.index[~positions.index.isin(counted)]]
     positions = positions.loc[shared]
     pitch = SPOT_PITCH_UM if spot_pitch_um is None else spot_pitch_um
-    if mpp is None:
-        image_mpp = measure_mpp(positions, pitch, path=files.positions)
-    else:
-        image_mpp = check_mpp(mpp, what="given resolution", path=files.positions)
-        # A section of one row or column of spots spans no grid that could be measured.
-        if positions["x"].nunique() > 1 and positions["y"].nunique() > 1:
-            measured = measure_mpp(positions, pitch, path=files.positions)
-            check_stated(mpp, measured, pitch, path=files.positions)
+    lattice = Lattice(None, None)
+    # A section of one row or column of spots spans no grid that could be measured.
+    if mpp is None or (positions["x"].nunique() > 1 and positions["y"].nunique() > 1):
+        lattice = Lattice(pitch / measure_mpp(positions, pitch, path=files.positions), pitch)
+    settings = ReadSettings(PatchSize(), mpp=mpp, override_mpp=override_mpp)
+    scale = choose_scale(lattice, settings, (), None, path=files.positions)
     rows = counted.get_indexer(shared)
     counts, named = name_counts(values[rows], genes, by=gene_ids, path=files.counts)
     return RawSection(
@@ -237,9 +240,10 @@ def read_section(
         counts,
         named,
         positions,
-        image_mpp,
+        scale.mpp,
         SectionImage(files.image),
         dropped,
+        scale.warnings,
     )
 
 

@@ -1,11 +1,13 @@
 """Read samples in the layout of HEST (Jaume et al., NeurIPS 2024).
 
-A folder holds ``st/{id}.h5ad``, ``patches/{id}.h5`` and ``wsis/{id}.tif``. Patches of HEST are used
+A folder holds ``st/{id}.h5ad``, ``patches/{id}.h5``, ``wsis/{id}.tif`` and ``metadata/{id}.json``.
+Patches of HEST are used
 if they have the size and the resolution asked for. Otherwise patches are cut from the slide.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,10 +32,12 @@ from tcgn_mil.preprocessing.sections.readers.base import (
     existing_files,
 )
 from tcgn_mil.preprocessing.sections.readers.h5ad import find_libraries, read_library
+from tcgn_mil.preprocessing.sections.readers.scale import Statement
 from tcgn_mil.text import duplicates, preview
 from tcgn_mil.types.tile_geometry import PatchSize, check_mpp
 
 _SLIDE_SUFFIXES = (".tif", ".tiff")
+_ESTIMATE = "pixel_size_um_estimated"
 _ATTRIBUTES = ("patch_size_src", "patch_size_target", "pixel_size")
 
 
@@ -47,18 +51,23 @@ class HestFiles:
         Id of the sample.
     table
         The .h5ad.
-    patches, slide
-        Patches and slide; None if they are missing.
+    patches, slide, metadata
+        Patches, slide and metadata; None if they are missing.
     """
 
     sample: str
     table: Path
     patches: Path | None
     slide: Path | None
+    metadata: Path | None
 
     def paths(self) -> tuple[Path, ...]:
         """Return the files that exist."""
-        return tuple(path for path in (self.table, self.patches, self.slide) if path is not None)
+        return tuple(
+            path
+            for path in (self.table, self.patches, self.slide, self.metadata)
+            if path is not None
+        )
 
 
 def is_hest(source: Path) -> bool:
@@ -104,9 +113,36 @@ def files_of(table: Path) -> HestFiles:
         for suffix in _SLIDE_SUFFIXES
         if (path := root / "wsis" / f"{sample}{suffix}").is_file()
     ]
+    metadata = root / "metadata" / f"{sample}.json"
     return HestFiles(
-        sample, table, patches if patches.is_file() else None, slides[0] if slides else None
+        sample,
+        table,
+        patches if patches.is_file() else None,
+        slides[0] if slides else None,
+        metadata if metadata.is_file() else None,
     )
+
+
+def _of_metadata(path: Path | None) -> list[Statement]:
+    """Return the resolution of the slide that the metadata of a sample states.
+
+    HEST estimates it from the distance of spots or the alignment of cells, and also copies what the
+    image states, which is often wrong and therefore not read.
+    """
+    if path is None:
+        return []
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"is not valid JSON ({str(error)[:100]})", path=path, fix="copy the file again"
+        ) from error
+    value = fields.get(_ESTIMATE) if isinstance(fields, dict) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return []
+    check_mpp(float(value), what=_ESTIMATE, path=path)
+    source = f"{_ESTIMATE} of {path.parent.name}/{path.name}"
+    return [Statement(float(value), source, measured=True)]
 
 
 def read_sample(files: HestFiles, settings: ReadSettings, request: SectionRequest) -> RawSection:
@@ -137,10 +173,13 @@ def read_sample(files: HestFiles, settings: ReadSettings, request: SectionReques
         )
     slide = request.image or files.slide
     stored = None if files.patches is None else _read_patches(files.patches)
-    # HEST states the resolution of the slide with its patches, which is then checked by the spots.
-    if stored is not None and settings.mpp is None:
-        settings = replace(settings, mpp=stored.pixel_size)
-    raw = read_library(library, settings, replace(request, image=slide))
+    # HEST states the resolution of the slide with its patches and in its metadata.
+    statements = [*_of_metadata(files.metadata)]
+    if stored is not None:
+        source = f"pixel_size of {stored.path.parent.name}/{stored.path.name}"
+        # The patches of HEST were cut at this resolution.
+        statements.insert(0, Statement(stored.pixel_size, source, measured=True, preferred=True))
+    raw = read_library(library, settings, replace(request, image=slide), tuple(statements))
     if stored is None:
         return raw
     if stored.size.matches(settings.patch):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +14,83 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.sections.raw_section import SectionImage
 
 MATRIX_NAME = "filtered_feature_bc_matrix"
-# The first name is that of Space Ranger 2 and later, whose file has a header.
-POSITION_FILES = ("tissue_positions.csv", "tissue_positions_list.csv")
+# The first name is that of Space Ranger 2 and later, with a header. Visium HD has Parquet.
+POSITION_FILES = (
+    "tissue_positions.csv",
+    "tissue_positions_list.csv",
+    "tissue_positions.csv.gz",
+    "tissue_positions_list.csv.gz",
+    "tissue_positions.parquet",
+)
 SCALEFACTORS = "scalefactors_json.json"
 PICTURES = ("hires", "lowres")
+BINNED = "binned_outputs"
+_BINS = re.compile(r"square_\d{3}um")
+# Bins of 8 µm are Space Ranger's own choice for analyses; those of 2 µm are many and nearly empty.
+_PREFERRED_BINS = ("square_008um", "square_016um", "square_002um")
+_WHOLE_OUTPUT = "give the folder that Space Ranger wrote for one section, usually named outs"
+# Names of matrices that are something else, with the reason not to take them as they are.
+_OTHER_MATRICES = (
+    ("raw_feature_bc_matrix", "counts all spots, also those beside the tissue"),
+    ("filtered_gene_bc_matrices", "has the name that Cell Ranger 2 gave"),
+)
 
 
 def outputs_of(folder: Path) -> Path | None:
-    """Return the folder with the outputs, `folder` itself or its ``outs``; None if neither is."""
+    """Return the folder with the outputs, `folder` itself or its ``outs``; None if neither is.
+
+    Of the bins of Visium HD those of 8 µm are taken, unless `folder` is that of other bins.
+    """
     for outputs in (folder, folder / "outs"):
+        bins = _bins_of(outputs / BINNED) or _bins_of(outputs)
+        if bins is not None:
+            return bins
         if (outputs / "spatial").is_dir() or any(outputs.glob(f"*{MATRIX_NAME}*")):
             return outputs
     return None
 
 
+def _bins_of(folder: Path) -> Path | None:
+    sizes = [path for path in sorted(folder.glob("square_*um")) if _BINS.fullmatch(path.name)]
+    preferred = [folder / name for name in _PREFERRED_BINS if folder / name in sizes]
+    return next(iter([*preferred, *sizes]), None)
+
+
 def section_name(folder: Path) -> str:
-    """Return the name of the sample's folder, which is above its ``outs``."""
+    """Return the name of the sample's folder, above its ``outs`` and the folders of its bins."""
     folder = folder.resolve()
-    return folder.parent.name if folder.name == "outs" else folder.name
+    while folder.name in ("outs", BINNED) or (
+        _BINS.fullmatch(folder.name) and folder.parent.name == BINNED
+    ):
+        folder = folder.parent
+    return folder.name
 
 
-def refuse_other_layouts(folder: Path) -> None:
-    """Raise InputError for outputs of other platforms of 10x, which have no spots of this kind."""
-    bins = (folder / "binned_outputs").is_dir() or any(folder.glob("square_0*"))
-    if bins or (folder / "spatial" / "tissue_positions.parquet").is_file():
-        raise InputError(
-            "is Visium HD, which has bins instead of spots",
-            path=folder,
-            fix="give a standard Visium section, or an .h5ad of it",
-        )
-    if (folder / "experiment.xenium").is_file():
-        raise InputError(
-            "is a Xenium run, not Visium",
-            path=folder,
-            fix="give an .h5ad of it with spots, as HEST provides",
-        )
+def refuse_flat_folder(folder: Path) -> None:
+    """Raise InputError for a folder with the files of Space Ranger side by side, as GEO has them.
+
+    GEO puts the number of the sample before each name, and knows no folders.
+    """
+    if (folder / "spatial").is_dir():
+        return
+    positions = sorted(folder.glob("*tissue_positions*"))
+    if not positions:
+        return
+    prefix = positions[0].name.partition("tissue_positions")[0]
+    moves = []
+    for path in sorted(folder.glob(f"{prefix}*")):
+        name = path.name.removeprefix(prefix)
+        if name.startswith(("matrix.mtx", "features.tsv", "genes.tsv", "barcodes.tsv")):
+            moves.append(f"{path.name} to {MATRIX_NAME}/{name}")
+        elif name.startswith(MATRIX_NAME):
+            moves.append(f"{path.name} to {name}")
+        elif path.is_file():
+            moves.append(f"{path.name} to spatial/{name}")
+    raise InputError(
+        "holds the files of Space Ranger side by side, not in its folders",
+        path=folder,
+        fix="make a folder for each sample and, in it, rename " + ", ".join(moves),
+    )
 
 
 def find_matrix(folder: Path) -> Path:
@@ -54,13 +98,22 @@ def find_matrix(folder: Path) -> Path:
     matrices = sorted(folder.glob(f"*{MATRIX_NAME}.h5")) or [
         path for path in sorted(folder.glob(f"*{MATRIX_NAME}")) if path.is_dir()
     ]
-    if len(matrices) != 1:
-        raise InputError(
-            f"needs one {MATRIX_NAME} (.h5, or a folder), found {len(matrices)}",
-            path=folder,
-            fix="give the folder that Space Ranger wrote for one section, usually named outs",
-        )
-    return matrices[0]
+    if len(matrices) == 1:
+        return matrices[0]
+    for name, reason in () if matrices else _OTHER_MATRICES:
+        for path in sorted(folder.glob(f"*{name}*")):
+            raise InputError(
+                f"has no {MATRIX_NAME}, only {path.name}, which {reason}",
+                path=folder,
+                fix=f"copy {MATRIX_NAME} from the same run; if there is none, rename {path.name} to"
+                f" {path.name.replace(name, MATRIX_NAME)}: spots that are not under tissue by the"
+                " position file are left out",
+            )
+    raise InputError(
+        f"needs one {MATRIX_NAME} (.h5, or a folder), found {len(matrices)}",
+        path=folder,
+        fix=_WHOLE_OUTPUT,
+    )
 
 
 def find_positions(folder: Path) -> Path:
@@ -69,7 +122,7 @@ def find_positions(folder: Path) -> Path:
         if (folder / "spatial" / name).is_file():
             return folder / "spatial" / name
     raise InputError(
-        f"has no {' or '.join(POSITION_FILES)}",
+        f"has no {' or '.join(POSITION_FILES[:2])}",
         path=folder / "spatial",
         fix="copy it from the same run",
     )
@@ -103,22 +156,45 @@ def find_image(folder: Path, image: Path | None) -> SectionImage:
 
 
 def _read_scale(folder: Path, picture: str) -> float:
-    path = folder / "spatial" / SCALEFACTORS
-    if not path.is_file():
+    path = scalefactors_file(folder)
+    if path is None:
         raise InputError(
             "no such file",
-            path=path,
+            path=folder / "spatial" / SCALEFACTORS,
             fix="copy it from the same run, or give the full-resolution image with --image",
         )
+    return scale_of(read_scalefactors(folder), picture, path=path)
+
+
+def scalefactors_file(folder: Path) -> Path | None:
+    """Return the file of scale factors, which may be compressed; None if there is none."""
+    for name in (SCALEFACTORS, f"{SCALEFACTORS}.gz"):
+        if (folder / "spatial" / name).is_file():
+            return folder / "spatial" / name
+    return None
+
+
+def read_scalefactors(folder: Path) -> dict[str, Any]:
+    """Return the fields of scalefactors_json.json; none if there is no such file.
+
+    Raises
+    ------
+    InputError
+        If the file is not valid JSON.
+    """
+    path = scalefactors_file(folder)
+    if path is None:
+        return {}
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = path.read_bytes()
+        fields = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(
             f"is not valid JSON ({str(error)[:100]})",
             path=path,
             fix="copy it again, or give the full-resolution image with --image",
         ) from error
-    return scale_of(fields, picture, path=path)
+    return fields if isinstance(fields, dict) else {}
 
 
 def scale_of(scalefactors: Any, picture: str, *, path: object) -> float:

@@ -1,8 +1,9 @@
-"""Read 10x Visium sections from the output folder of Space Ranger.
+"""Read 10x Visium and Visium HD sections from the output folder of Space Ranger.
 
 The count matrix is a file .h5 or a folder. The positions have a header since Space Ranger 2. Older
 files have none, and the order of their pixel columns is row, then column, as in
-:data:`POSITION_COLUMNS`.
+:data:`POSITION_COLUMNS`. Visium HD has a folder for each size of bins, with positions in Parquet;
+its bins are summed over blocks.
 """
 
 from __future__ import annotations
@@ -14,36 +15,37 @@ import numpy as np
 import pandas as pd
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.tables.delimited import read_cells
 from tcgn_mil.preprocessing.sections.genes import name_counts
-from tcgn_mil.preprocessing.sections.lattice import MIRRORED, fit_lattice, resolution
+from tcgn_mil.preprocessing.sections.lattice import MIRRORED, fit_lattice
+from tcgn_mil.preprocessing.sections.pooling import Pooling
 from tcgn_mil.preprocessing.sections.raw_section import (
-    NOT_IN_TISSUE,
     RawSection,
     ReadSettings,
     SectionSource,
+    broken_source,
 )
 from tcgn_mil.preprocessing.sections.readers.base import SectionReader, SectionRequest
+from tcgn_mil.preprocessing.sections.readers.bins import choose_pooling
+from tcgn_mil.preprocessing.sections.readers.scale import bin_size, choose_scale, statements_of
 from tcgn_mil.preprocessing.sections.readers.space_ranger import (
-    SCALEFACTORS,
     find_image,
     find_matrix,
     find_positions,
     outputs_of,
-    refuse_other_layouts,
+    read_scalefactors,
+    refuse_flat_folder,
+    scalefactors_file,
     section_name,
 )
-from tcgn_mil.preprocessing.sections.readers.tenx_matrix import matrix_files, read_matrix
-from tcgn_mil.text import duplicates, preview
-
-POSITION_COLUMNS = (  # in the order of files without a header
-    "barcode",
-    "in_tissue",
-    "array_row",
-    "array_col",
-    "pxl_row_in_fullres",
-    "pxl_col_in_fullres",
+from tcgn_mil.preprocessing.sections.readers.spot_positions import read_positions
+from tcgn_mil.preprocessing.sections.readers.tenx_matrix import (
+    FeatureMatrix,
+    matrix_files,
+    read_barcodes,
+    read_matrix,
+    read_summed,
 )
+from tcgn_mil.text import preview
 
 
 def is_visium(source: Path) -> bool:
@@ -54,21 +56,52 @@ def is_visium(source: Path) -> bool:
     Raises
     ------
     InputError
-        If the folder is of another platform of 10x (Visium HD, Xenium).
+        If the folder has the files of Space Ranger side by side.
     """
     if not source.is_dir():
         return False
-    refuse_other_layouts(source)
     if outputs_of(source) is not None:
         return True
-    return not any(source.glob("*.h5ad")) and bool(_output_folders(source))
+    if any(source.glob("*.h5ad")):
+        return False
+    refuse_flat_folder(source)
+    return bool(_output_folders(source))
+
+
+def _folders(source: Path) -> list[Path]:
+    """Return the folders of a folder, without hidden ones."""
+    return [
+        folder
+        for folder in sorted(source.iterdir())
+        if folder.is_dir() and not folder.name.startswith(".")
+    ]
 
 
 def _output_folders(source: Path) -> list[Path]:
+    return [outputs for folder in _folders(source) if (outputs := outputs_of(folder)) is not None]
+
+
+def _flat_folders(source: Path) -> list[SectionSource]:
+    """Return a broken section for each folder that has the files of Space Ranger side by side."""
+    broken = []
+    for folder in _folders(source):
+        try:
+            if outputs_of(folder) is None:
+                refuse_flat_folder(folder)
+        except InputError as error:
+            broken.append(broken_source(folder.name, error))
+    return broken
+
+
+def passed_over(source: Path) -> list[str]:
+    """Return the folders of a folder of sections that hold no section."""
+    if not source.is_dir() or outputs_of(source) is not None:
+        return []
+    broken = {section.section for section in _flat_folders(source)}
     return [
-        outputs
-        for folder in sorted(source.iterdir())
-        if folder.is_dir() and (outputs := outputs_of(folder)) is not None
+        folder.name
+        for folder in _folders(source)
+        if outputs_of(folder) is None and folder.name not in broken
     ]
 
 
@@ -77,7 +110,7 @@ def list_sources(source: Path, request: SectionRequest) -> list[SectionSource]:
     own = outputs_of(source)
     folders = [own] if own is not None else _output_folders(source)
     if not folders:
-        refuse_other_layouts(source)
+        refuse_flat_folder(source)
         raise InputError(
             "holds neither spatial nor a filtered_feature_bc_matrix",
             path=source,
@@ -96,22 +129,16 @@ def list_sources(source: Path, request: SectionRequest) -> list[SectionSource]:
         )
         files = partial(section_files, folder, request.image)
         sources.append(SectionSource(name, files, read, (request.patient,)))
-    return sources
+    return sources if own is not None else [*sources, *_flat_folders(source)]
 
 
 def section_files(folder: Path, image: Path | None = None) -> tuple[Path, ...]:
-    """Return all files that a section is read from.
-
-    Raises
-    ------
-    InputError
-        If a file is missing, or the folder is of another platform of 10x.
-    """
-    refuse_other_layouts(folder)
+    """Return all files that a section is read from; raise InputError if one is missing."""
+    fields = scalefactors_file(folder)
     return (
         *matrix_files(find_matrix(folder)),
         find_positions(folder),
-        *(() if image is not None else (folder / "spatial" / SCALEFACTORS,)),
+        *(() if fields is None else (fields,)),
         find_image(folder, image).path,
     )
 
@@ -124,7 +151,7 @@ def read_section(
     Parameters
     ----------
     folder
-        Output folder of Space Ranger.
+        Output folder of Space Ranger; for Visium HD the folder of one size of bins.
     settings
         Settings for reading.
     section, patient
@@ -141,9 +168,8 @@ def read_section(
     ------
     InputError
         If a file is missing or damaged, no spot under tissue has counts, the positions lie on no
-        lattice, or the stated resolution is more than 5 % off the measured one.
+        lattice, or the resolution is unknown or contradictory.
     """
-    refuse_other_layouts(folder)
     matrix_path, positions_path = find_matrix(folder), find_positions(folder)
     placed = read_positions(positions_path)
     lattice = fit_lattice(
@@ -151,100 +177,75 @@ def read_section(
         placed[["pixel_x", "pixel_y"]].to_numpy(),
         path=positions_path,
     )
-    mpp = resolution(lattice, settings, path=positions_path)
     pixels = find_image(folder, image)
-    matrix = read_matrix(matrix_path)
-    counted = pd.Index(matrix.barcodes)
+    fields, fields_path = read_scalefactors(folder), scalefactors_file(folder) or positions_path
+    bin_um = bin_size(fields, list(placed.index), path=fields_path)
+    statements = statements_of(fields, lattice, bin_um, path=fields_path)
+    scale = choose_scale(lattice, settings, statements, pixels, path=positions_path)
+    counted = pd.Index(read_barcodes(matrix_path), dtype=object)
     under = placed.index[placed["in_tissue"]]
     shared = counted[counted.isin(under)]
     if shared.empty:
         raise InputError(
             f"none of its {len(under)} spots under tissue has counts: it names"
             f" {preview(list(under), most=2)}, {matrix_path.name} names"
-            f" {preview(matrix.barcodes, most=2)}",
+            f" {preview(list(counted), most=2)}",
             path=positions_path,
             fix="check that positions and matrix are of one section",
         )
-    dropped = [(name, NOT_IN_TISSUE) for name in placed.index[~placed["in_tissue"]]]
-    dropped += [
-        (name, "no position in the spot file") for name in counted[~counted.isin(placed.index)]
-    ]
-    dropped += [(name, "no counts") for name in under[~under.isin(counted)]]
+    positions = placed.loc[shared, ["x", "y", "pixel_x", "pixel_y"]]
+    pooling = choose_pooling(positions, lattice, bin_um, scale.mpp, settings, path=positions_path)
+    if pooling is None:
+        matrix = read_matrix(matrix_path)
+        matrix_counts = matrix.counts[counted.get_indexer(shared)]
+        dropped = _without_counts(placed, counted)
+    else:
+        matrix = _summed(matrix_path, counted, shared, pooling)
+        matrix_counts, positions, dropped = matrix.counts, pooling.positions, pooling.dropped
     counts, genes = name_counts(
-        matrix.counts[counted.get_indexer(shared)],
+        matrix_counts,
         matrix.ids,
         matrix.symbols,
         types=matrix.types,
         by=settings.gene_ids,
         path=matrix_path,
     )
+    notes = () if pooling is None else (pooling.note,)
     return RawSection(
         section,
         patient,
         counts,
         genes,
-        placed.loc[shared, ["x", "y", "pixel_x", "pixel_y"]],
-        mpp,
+        positions,
+        scale.mpp,
         pixels,
         dropped,
-        warnings=(MIRRORED,) if lattice.mirrored else (),
+        (*scale.warnings, *((MIRRORED,) if lattice.mirrored else ()), *notes),
     )
 
 
-def read_positions(path: Path) -> pd.DataFrame:
-    """Read the positions of all spots of the array.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by barcode: in_tissue (bool), array position x (column), y (row), and centre pixel_x
-        (column), pixel_y (row) in pixels of the full-resolution image.
-    """
-    cells = read_cells(path)
-    # Space Ranger 1 wrote no header. The first cell then is a barcode, never the word.
-    has_header = "barcode" in {str(cell).lower() for cell in cells.iloc[0]}
-    names = [str(cell) for cell in cells.iloc[0]] if has_header else list(POSITION_COLUMNS)
-    absent = [name for name in POSITION_COLUMNS if name not in names]
-    if absent or (not has_header and cells.shape[1] != len(POSITION_COLUMNS)):
-        raise InputError(
-            f"has no column {', '.join(absent)}"
-            if absent
-            else f"has {cells.shape[1]} columns and no header",
-            path=path,
-            fix=f"give a file with the columns {', '.join(POSITION_COLUMNS)}",
-        )
-    table = cells.iloc[int(has_header) :].set_axis(names, axis=1)
-    numbers = (
-        table[list(POSITION_COLUMNS[1:])].apply(pd.to_numeric, errors="coerce").astype(np.float64)
-    )
-    fine = (
-        np.isfinite(numbers.to_numpy()).all(axis=1) & numbers["in_tissue"].isin([0, 1]).to_numpy()
-    )
-    if not fine.all():
-        row = int(np.argmin(fine))
-        shown = preview(list(table.iloc[row][list(POSITION_COLUMNS)]), most=6)
-        raise InputError(
-            f"line {row + 1 + has_header} is not a position: {shown}",
-            path=path,
-            fix="correct or remove the line",
-        )
-    repeated = duplicates(table["barcode"])
-    if repeated:
-        raise InputError(
-            f"places spot {preview(repeated)} more than once",
-            path=path,
-            fix="keep one row for each spot",
-        )
-    return pd.DataFrame(
-        {
-            "in_tissue": numbers["in_tissue"].to_numpy() == 1,
-            "x": numbers["array_col"].to_numpy(dtype=np.int64),
-            "y": numbers["array_row"].to_numpy(dtype=np.int64),
-            "pixel_x": numbers["pxl_col_in_fullres"].to_numpy(),
-            "pixel_y": numbers["pxl_row_in_fullres"].to_numpy(),
-        },
-        index=pd.Index(table["barcode"].to_numpy(dtype=str), dtype=object),
-    )
+def _without_counts(placed: pd.DataFrame, counted: pd.Index) -> list[tuple[str, str]]:
+    """Return the spots that lack a place under tissue or counts, with the reason."""
+    off = placed[~placed["in_tissue"]]
+    under = placed.index[placed["in_tissue"]]
+    return [
+        *zip(off.index, off["reason"], strict=True),
+        *((name, "no position in the spot file") for name in counted[~counted.isin(placed.index)]),
+        *((name, "no counts") for name in under[~under.isin(counted)]),
+    ]
 
 
-READER = SectionReader("visium", "a Space Ranger output folder", is_visium, list_sources)
+def _summed(path: Path, counted: pd.Index, shared: pd.Index, pooling: Pooling) -> FeatureMatrix:
+    """Read the matrix of bins, summed over blocks. `pooling` is of the bins `shared`."""
+    groups = np.full(len(counted), -1, dtype=np.int64)
+    groups[counted.get_indexer(shared)] = pooling.groups
+    return read_summed(path, groups, len(pooling.positions))
+
+
+READER = SectionReader(
+    "visium",
+    "a Space Ranger output folder (Visium, Visium HD)",
+    is_visium,
+    list_sources,
+    passed_over,
+)

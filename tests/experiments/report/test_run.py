@@ -181,6 +181,17 @@ def test_what_was_lost_is_told_step_by_step(tmp_path: Path) -> None:
             {"slide": ["s3"], "stage": ["tile"], "reason": ["no <tissue>"], "likely_fix": ["look"]}
         ),
     )
+    (tmp_path / "spots").mkdir()
+    write_csv(
+        tmp_path / "spots" / "sections.csv", pd.DataFrame({"spots": [20, 17], "dropped": [2, 1]})
+    )
+    write_csv(
+        tmp_path / "spots" / "dropped_spots.csv",
+        pd.DataFrame(
+            [("A1", "a", "no counts"), ("A1", "b", "its patch is off"), ("A2", "a", "no counts")],
+            columns=["section", "spot", "reason"],
+        ),
+    )
     text = write_run_report([tmp_path], tmp_path / "r.html", title="x").read_text(encoding="utf-8")
     table = text.split("What was lost at each step, and why")[1].split("</table>")[0]
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in table.split("<tr>")[2:]]
@@ -191,6 +202,8 @@ def test_what_was_lost_is_told_step_by_step(tmp_path: Path) -> None:
         "no expression of this patient",
     ] in rows
     assert ["join of slides and expression", "3 genes", "", "without a value"] in rows
+    assert ["spots", "2 spots", "40", "no counts"] in rows
+    assert ["spots", "1 spot", "40", "its patch is off"] in rows
     assert ["tiling", "4 tiles", "20", "quality: pen marks"] in rows
     assert ["tiling", "1 tiles", "20", "quality: folded tissue"] in rows
     assert ["tiling", "none", "", "slide s2 was kept but is unusual: odd"] in rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -213,3 +214,24 @@ def test_real_sections_raise_no_alarm_and_each_wrong_orientation_does(
         misplaced = measure_alignment(thumbnail, tissue, placed, raw.totals(), mpp=TISSUE_MPP)
         assert misplaced.verdict == "misplaced", wrong.name
         assert misplaced.best_other.name == inverse(wrong).name
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("factor", [0.2, 0.5, 0.8, 1.25, 2.0])
+def test_a_real_section_whose_image_was_scaled_raises_the_alarm_of_scale(
+    real_data: Path, factor: float
+) -> None:
+    raw = her2st.read_section(her2st.find_section_files(real_data / "her2st", ["C2"])[0])
+    with raw.image.open(raw.mpp) as slide:
+        thumbnail = slide.thumbnail(TISSUE_MPP)
+    size = (round(thumbnail.shape[1] * factor), round(thumbnail.shape[0] * factor))
+    scaled = np.asarray(cv2.resize(thumbnail, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    found = measure_alignment(
+        scaled,
+        find_tissue(scaled, TISSUE_MPP),
+        raw.centres() * raw.mpp / TISSUE_MPP,
+        raw.totals(),
+        mpp=TISSUE_MPP,
+    )
+    assert found.scale == pytest.approx(factor, rel=0.05)
+    assert "scale of spots and image does not fit" in str(found.alarm())

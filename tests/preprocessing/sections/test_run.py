@@ -75,7 +75,8 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 def test_a_section_becomes_a_spot_set(make_her2st: MakeHer2st, tmp_path: Path) -> None:
     root, out = make_her2st("A1"), tmp_path / "out"
-    assert write(root, out) == (["A1"], [], [])
+    left_out = "A1: 2 of 31 spots left out: 1 (no position in the spot file), 1 (no counts)"
+    assert write(root, out) == (["A1"], [], [left_out])
     found = read_spots(out / "A1.h5ad")
     assert (found.section, found.patient, found.patch) == ("A1", "A", PATCH)
     counts = pd.read_csv(root / "ST-cnts" / "A1.tsv.gz", sep="\t", index_col=0)
@@ -278,8 +279,8 @@ def test_unknown_formats_and_impossible_distances_are_refused(
     make_her2st: MakeHer2st, tmp_path: Path
 ) -> None:
     root = make_her2st("A1")
-    with pytest.raises(InputError, match=r"unknown format 'xenium'.*her2st"):
-        write(root, tmp_path / "out", format="xenium")
+    with pytest.raises(InputError, match=r"unknown format 'merfish'.*her2st"):
+        write(root, tmp_path / "out", format="merfish")
     with pytest.raises(InputError, match=r"'gene_ids' is 'entrez'.*'symbol'"):
         write(root, tmp_path / "out", gene_ids="entrez")
     with pytest.raises(InputError, match=r"'spot_pitch_um' is 0.*above 0"):
@@ -345,7 +346,10 @@ def test_a_table_names_sections_patients_and_resolutions(
     [
         ("section,image\nA1,x\n", "is not a table of sections: it has no column path"),
         ("path,section\n../elsewhere,A1\n", "leads out of the table's folder"),
-        ("path,format\nher2st,xenium\n", "column format, row 2: 'xenium' is none of auto, her2st"),
+        (
+            "path,format\nher2st,cosmx\n",
+            "column format, row 2: 'cosmx' is none of auto, her2st",
+        ),
         ("path,mpp\nher2st,fine\n", "column mpp, row 2: 'fine' is not a resolution"),
         ("path,section\n", "holds no rows below a header"),
         ("path,section\nher2st,A1\nher2st,A1\n", "two sections are named A1"),

@@ -19,6 +19,7 @@ from tcgn_mil.io.pyramid import write_pyramid
 from tcgn_mil.io.spot_files import read_patches, read_spots
 from tcgn_mil.preprocessing.sections import writer as section_writer
 from tcgn_mil.preprocessing.sections.config import SpotsConfig
+from tcgn_mil.preprocessing.sections.lattice import MIRRORED
 from tcgn_mil.preprocessing.sections.raw_section import RawSection, ReadSettings, SectionSource
 from tcgn_mil.preprocessing.sections.readers.visium import read_section
 from tcgn_mil.preprocessing.sections.run import write_spots
@@ -262,7 +263,7 @@ def flat_image(adata: anndata.AnnData) -> None:
     [
         (
             lambda adata: adata.uns.pop("spatial"),
-            r'S1.h5ad: has no uns\["spatial"\]: it is no spatial data',
+            r"S1.h5ad: holds no image.*--image",
         ),
         (
             lambda adata: adata.obsm.pop("spatial"),
@@ -278,7 +279,7 @@ def flat_image(adata: anndata.AnnData) -> None:
         ),
         (flat_image, r"hires of shape \(20, 20\) is not an RGB picture"),
         (normalise, r"gene .*, spot .*: [\d.]+ is not a count.*raw UMI"),
-        (set_spatial(with_nan), r"is not x, y for each spot"),
+        (set_spatial(with_nan), r"1 spots have no position in obsm"),
         (shuffled, r"lie on no lattice"),
         (set_spatial(lambda pixels: pixels[:, :1]), r"is not x, y for each spot"),
         (
@@ -453,3 +454,176 @@ def test_a_section_without_array_positions_is_measured_by_its_neighbours(
         del adata.obs["array_row"]
 
     assert read(only(make_h5ad("S1", without))).mpp == pytest.approx(1.0, rel=1e-3)
+
+
+def as_cellxgene(adata: anndata.AnnData) -> None:
+    """Change a section into the form of CELLxGENE's schema 5.1."""
+    adata.uns["spatial"]["is_single"] = np.bool_(True)
+    images = library_of(adata)["images"]
+    full = np.kron(images["hires"], np.ones((2, 2, 1)))
+    images["fullres"] = np.rint(full * 255).astype(np.uint8)
+    del images["lowres"], library_of(adata)["scalefactors"]["tissue_lowres_scalef"]
+    adata.obs["donor_id"] = "D7"
+
+
+def test_cellxgene_s_flag_is_no_library_and_its_full_picture_has_scale_one(
+    make_h5ad: Callable[..., Path],
+) -> None:
+    path = make_h5ad("S1", as_cellxgene)
+    raw = read(only(path))
+    assert (raw.section, raw.patient) == ("S1", "D7")
+    assert (raw.image.kind, raw.image.scale) == ("fullres image", 1.0)
+    assert raw.image_mpp == pytest.approx(1.0, rel=1e-3)
+    assert only(path, sections=["lib_S1"]).section == "S1"  # the name in the file is known as well
+
+
+def test_a_full_picture_of_another_size_than_its_hires_picture_is_refused(
+    make_h5ad: Callable[..., Path],
+) -> None:
+    def smaller(adata: anndata.AnnData) -> None:
+        as_cellxgene(adata)
+        images = library_of(adata)["images"]
+        images["fullres"] = images["fullres"][::2, ::2]
+
+    with pytest.raises(InputError, match=r"picture hires .* does not fit its picture fullres"):
+        read(only(make_h5ad("S1", smaller)))
+
+
+def test_unnamed_sections_of_one_file_are_refused(make_h5ad: Callable[..., Path]) -> None:
+    def several(adata: anndata.AnnData) -> None:
+        adata.uns["spatial"] = {"is_single": np.bool_(False)}
+
+    (failed,) = find_section_sources(make_h5ad("S1", several))
+    with pytest.raises(InputError, match="is_single"):
+        read(failed)
+
+
+def test_a_file_without_pictures_is_read_with_the_user_s_image(
+    make_h5ad: Callable[..., Path], tmp_path: Path
+) -> None:
+    def without(adata: anndata.AnnData) -> None:
+        del adata.uns["spatial"]
+        del adata.obs["array_row"]
+
+    path = make_h5ad("S1", without)
+    raw = read(only(path, image=tmp_path / "visium" / "S1.png"))
+    assert (raw.section, raw.mpp) == ("S1", pytest.approx(1.0, rel=1e-3))
+    with pytest.raises(InputError, match="holds no image") as caught:
+        read(only(path))
+    assert "--image" in str(caught.value.fix)
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"), [("True", "False"), ("yes", "no"), ("1.0", "0.0"), (True, False), (1.0, None)]
+)
+def test_in_tissue_is_read_in_all_its_spellings(
+    make_h5ad: Callable[..., Path], yes: object, no: object
+) -> None:
+    def spell(adata: anndata.AnnData) -> None:
+        column = pd.Series([no, no] + [yes] * (adata.n_obs - 2), index=adata.obs_names)
+        adata.obs["in_tissue"] = column.astype("category") if isinstance(yes, str) else column
+
+    raw = read(only(make_h5ad("S1", spell)))
+    reason = "in_tissue is empty" if no is None else "not under tissue (in_tissue 0)"
+    assert [why for _, why in raw.dropped] == [reason] * 2
+
+
+def test_another_word_in_in_tissue_costs_one_row(
+    make_h5ad: Callable[..., Path], tmp_path: Path
+) -> None:
+    def spell(adata: anndata.AnnData) -> None:
+        adata.obs["in_tissue"] = ["maybe"] + ["1"] * (adata.n_obs - 1)
+
+    make_h5ad("S1", spell, under="files")
+    make_h5ad("S2", under="files")
+    done, (failure,), _ = write_spots(
+        tmp_path / "files", tmp_path / "out", SpotsConfig(patch=PATCH)
+    )
+    assert (done, failure.slide) == (["S2"], "S1")
+    assert "is 'maybe', which is neither yes nor no" in failure.reason
+
+
+def test_an_error_that_nobody_foresaw_costs_one_row(
+    make_h5ad: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_h5ad("S1", under="files")
+    make_h5ad("S2", under="files")
+    whole = section_writer.SectionWriter.finish
+
+    def fail(self: object, source: SectionSource, slides_out: Path | None) -> object:
+        if source.section == "S1":
+            raise ZeroDivisionError("division by zero")
+        return whole(self, source, slides_out)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(section_writer.SectionWriter, "finish", fail)
+    done, (failure,), _ = write_spots(
+        tmp_path / "files", tmp_path / "out", SpotsConfig(patch=PATCH)
+    )
+    assert (done, failure.slide) == (["S2"], "S1")
+    assert "ZeroDivisionError: division by zero (test_h5ad.py, line" in failure.reason
+
+
+@pytest.mark.parametrize("names", [("pxl_row_in_fullres", "pxl_col_in_fullres"), ("y", "x")])
+def test_positions_in_a_data_frame_are_read_by_their_names(
+    make_h5ad: Callable[..., Path], names: tuple[str, str]
+) -> None:
+    def row_first(adata: anndata.AnnData) -> None:
+        xy = np.asarray(adata.obsm["spatial"])
+        adata.obsm["spatial"] = pd.DataFrame(
+            {names[0]: xy[:, 1], names[1]: xy[:, 0]}, index=adata.obs_names
+        )
+
+    turned, plain = read(only(make_h5ad("S1", row_first))), read(only(make_h5ad("S2")))
+    assert MIRRORED not in turned.warnings
+    assert np.ptp(turned.centres()[:, 0]) == np.ptp(plain.centres()[:, 0])
+
+
+@pytest.mark.parametrize(("layer", "taken"), [("raw_counts", True), ("spliced", False)])
+def test_layers_are_counts_by_their_name_only(
+    make_h5ad: Callable[..., Path], layer: str, taken: bool
+) -> None:
+    def normalised(adata: anndata.AnnData) -> None:
+        adata.layers[layer] = adata.X.copy()
+        scanpy.pp.normalize_total(adata, target_sum=1e4)
+
+    source = only(make_h5ad("S1", normalised))
+    if taken:
+        assert f"taken from layers['{layer}']" in read(source).warnings[0]
+        return
+    with pytest.raises(InputError, match="is not a count"):
+        read(source)
+
+
+def test_the_column_that_names_the_libraries_is_told(make_h5ad: Callable[..., Path]) -> None:
+    def second(adata: anndata.AnnData) -> None:
+        adata.uns["spatial"]["lib_2"] = library_of(adata)
+        adata.obs["sample"] = ["lib_S1", "lib_2"] * (adata.n_obs // 2) + ["lib_2"] * (
+            adata.n_obs % 2
+        )
+
+    first, _ = find_section_sources(make_h5ad("S1", second))
+    with pytest.raises(InputError, match=r"no obs\['library_id'\]") as caught:
+        read(first)
+    assert "rename the column sample of obs to library_id" in str(caught.value.fix)
+
+
+def test_hest_states_its_resolution_in_its_metadata(
+    make_hest: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Cells that HEST pooled on a square grid once had 200 µm between them."""
+    root = make_hest(slide=True)
+    (root / "patches" / "S1.h5").unlink()
+    path = root / "st" / "S1.h5ad"
+    adata = anndata.read_h5ad(path)
+    columns, rows = np.divmod(np.arange(adata.n_obs), 6)
+    adata.obs["array_col"], adata.obs["array_row"] = columns, rows
+    adata.obsm["spatial"] = np.column_stack([columns, rows]) * 50.0 + 100
+    adata.write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        del file["uns/spatial/ST/images"]
+    (source,) = find_section_sources(root)
+    assert read(source).mpp == pytest.approx(1.0)  # the tag of the slide, where nothing else is
+    (root / "metadata").mkdir()
+    (root / "metadata" / "S1.json").write_text('{"pixel_size_um_estimated": 0.5}')
+    (source,) = find_section_sources(root)
+    assert read(source).mpp == 0.5

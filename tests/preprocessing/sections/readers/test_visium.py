@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -366,10 +367,6 @@ def without(*names: str) -> Callable[[Path], None]:
     return damage
 
 
-def hd(folder: Path) -> None:
-    (folder / "binned_outputs" / "square_008um").mkdir(parents=True)
-
-
 H5, PICTURES = (
     "filtered_feature_bc_matrix.h5",
     ("spatial/tissue_hires_image.png", "spatial/tissue_lowres_image.png"),
@@ -443,7 +440,6 @@ H5, PICTURES = (
             ),
             r"no lattice",
         ),
-        (hd, r"is Visium HD"),
     ],
 )
 def test_a_broken_folder_says_what_is_wrong(
@@ -485,8 +481,6 @@ def test_a_broken_folder_says_what_is_wrong(
 def test_a_broken_mtx_folder_says_what_is_wrong(
     make_visium: MakeVisium, name: str, change: Callable[[list[bytes]], list[bytes]], reason: str
 ) -> None:
-    import gzip
-
     folder = make_visium(matrix="mtx")
     path = folder / "filtered_feature_bc_matrix" / name
     path.write_bytes(
@@ -535,7 +529,7 @@ def test_the_lattice_is_fitted_over_all_spots() -> None:
     hexagonal = (row + column) % 2 == 0
     array = np.column_stack([column, row]).astype(float)
     square = fit_lattice(array, array * 145 + rng.normal(0, 3, array.shape), path="x")
-    assert (square.pitch_px, square.pitch_um) == (pytest.approx(145, rel=1e-3), 200)
+    assert (square.pitch_px, square.pitch_um) == (pytest.approx(145, rel=1e-3), None)
     pixels = array[hexagonal] * [60, 60 * np.sqrt(3)] + rng.normal(0, 3, (hexagonal.sum(), 2))
     visium = fit_lattice(array[hexagonal], pixels, path="x")
     assert (visium.pitch_px, visium.pitch_um, visium.mirrored) == (
@@ -544,8 +538,10 @@ def test_the_lattice_is_fitted_over_all_spots() -> None:
         False,
     )
     assert fit_lattice(array[hexagonal], pixels[:, ::-1], path="x").mirrored
-    with pytest.raises(InputError, match="span no array"):
-        fit_lattice(array[:5], array[:5] * 145, path="x")
+    assert fit_lattice(array[:5], array[:5] * 145, path="x").pitch_px is None  # one row of spots
+    twice = np.vstack([array[hexagonal]] * 2)
+    with pytest.raises(InputError, match="600 of 1200 spots are at the place of another one"):
+        fit_lattice(twice, twice * [60, 60 * np.sqrt(3)], path="x")
 
 
 @pytest.mark.realdata
@@ -563,3 +559,129 @@ def test_a_real_folder_without_a_usable_image(real_data: Path, tmp_path: Path) -
     (row,) = pd.read_csv(tmp_path / "out" / "sections.csv").to_dict("records")
     assert row["alignment"] == "fits"
     assert json.loads(str(found.adata.uns["section"]))["genes"]["merged"] == 11
+
+
+def to_parquet(folder: Path) -> None:
+    pd.read_csv(folder / POSITIONS).to_parquet(folder / "spatial" / "tissue_positions.parquet")
+    (folder / POSITIONS).unlink()
+
+
+def to_gz(folder: Path) -> None:
+    for name in (POSITIONS, "spatial/scalefactors_json.json"):
+        (folder / f"{name}.gz").write_bytes(gzip.compress((folder / name).read_bytes()))
+        (folder / name).unlink()
+
+
+def to_words(folder: Path) -> None:
+    edit_positions(folder, lambda t: t.assign(in_tissue=t["in_tissue"].map({0: "no", 1: "True"})))
+
+
+@pytest.mark.parametrize("change", [to_parquet, to_gz, to_words])
+def test_positions_are_read_in_every_form(
+    make_visium: MakeVisium, change: Callable[[Path], None]
+) -> None:
+    folder = make_visium()
+    before = read(folder)
+    change(folder)
+    after = read(folder)
+    pd.testing.assert_frame_equal(after.positions, before.positions, check_dtype=False)
+    assert (after.mpp, after.dropped) == (before.mpp, before.dropped)
+
+
+def test_a_folder_of_cell_ranger_2_is_read_with_genes_tsv(make_visium: MakeVisium) -> None:
+    folder = make_visium(matrix="mtx")
+    before = read(folder)
+    matrix = folder / "filtered_feature_bc_matrix"
+    (matrix / "features.tsv.gz").rename(matrix / "genes.tsv.gz")
+    assert (read(folder).counts != before.counts).nnz == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("filtered_feature_bc_matrix.h5", "raw_feature_bc_matrix.h5"),
+        ("filtered_feature_bc_matrix", "filtered_gene_bc_matrices"),
+    ],
+)
+def test_a_matrix_of_another_name_is_named_with_its_new_name(
+    make_visium: MakeVisium, old: str, new: str
+) -> None:
+    folder = make_visium(matrix="h5" if old.endswith(".h5") else "mtx")
+    (folder / old).rename(folder / new)
+    with pytest.raises(InputError, match=f"only {new}") as caught:
+        read(folder)
+    assert f"rename {new} to {old}" in str(caught.value.fix)
+
+
+def test_folders_that_hold_no_section_are_named(make_visium: MakeVisium, tmp_path: Path) -> None:
+    make_visium("S1")
+    flat = tmp_path / "visium" / "flat"
+    flat.mkdir()
+    for name in ("GSM1_matrix.mtx.gz", "GSM1_tissue_positions_list.csv.gz"):
+        (flat / name).write_bytes(b"")
+    (tmp_path / "visium" / "notes").mkdir()
+    done, (failure,), notes = write_spots(
+        tmp_path / "visium", tmp_path / "out", SpotsConfig(patch=PatchSize(16, 2.0))
+    )
+    assert (done, failure.slide) == (["S1"], "flat")
+    assert "side by side" in failure.reason
+    assert "GSM1_matrix.mtx.gz to filtered_feature_bc_matrix/matrix.mtx.gz" in failure.likely_fix
+    assert "GSM1_tissue_positions_list.csv.gz to spatial/tissue_pos" in failure.likely_fix
+    assert "1 folders of visium left out: notes" in notes[-1]
+    with pytest.raises(InputError, match="side by side"):
+        detect_format(flat)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_an_image_of_another_size_is_refused(
+    make_visium: MakeVisium, tmp_path: Path, share: float
+) -> None:
+    """The high-resolution picture was once taken for the full one, and most spots were dropped."""
+    folder = make_visium()
+    with Image.open(full_image(folder)) as full:
+        size = (round(full.width * share), round(full.height * share))
+        full.resize(size).save(tmp_path / "small.png")
+    config = SpotsConfig(image=str(tmp_path / "small.png"), patch=PatchSize(8, 1.0))
+    done, (failure,), _ = write_spots(folder, tmp_path / "out", config)
+    assert not done
+    assert f"lie beyond the image of {size[0]} x {size[1]} px" in failure.reason
+    assert "full-resolution image" in failure.likely_fix
+
+
+@pytest.mark.parametrize("share", [0.8, 2])
+def test_an_image_out_of_scale_that_holds_the_spots_is_a_warning_in_every_report(
+    make_visium: MakeVisium, tmp_path: Path, share: float
+) -> None:
+    folder = make_visium()
+    with Image.open(full_image(folder)) as full:
+        size = (round(full.width * share), round(full.height * share))
+        full.resize(size).save(tmp_path / "other.png")
+    config = SpotsConfig(image=str(tmp_path / "other.png"), patch=PATCH)
+    done, _, notes = write_spots(folder, tmp_path / "out", config)
+    assert done == ["S1"]
+    assert "S1: the scale of spots and image does not fit: with all positions times" in notes[0]
+    (row,) = pd.read_csv(tmp_path / "out" / "sections.csv").to_dict("records")
+    assert row["alignment"] == "misplaced"
+    assert row["fitting_scale"] == pytest.approx(share, rel=0.1)
+
+
+def test_spots_beyond_a_cropped_image_are_counted_everywhere(
+    make_visium: MakeVisium, tmp_path: Path
+) -> None:
+    folder, out = make_visium(), tmp_path / "out"
+    edit_positions(folder, lambda t: t.assign(pxl_col_in_fullres=t["pxl_col_in_fullres"] - 300))
+    with Image.open(full_image(folder)) as full:
+        full.crop((300, 0, full.width, full.height)).save(tmp_path / "cropped.png")
+    config = SpotsConfig(image=str(tmp_path / "cropped.png"), patch=PATCH)
+    done, _, notes = write_spots(folder, out, config)
+    assert done == ["S1"]
+    (row,) = pd.read_csv(out / "sections.csv").to_dict("records")
+    listed = pd.read_csv(out / "dropped_spots.csv")["reason"].value_counts().to_dict()
+    off = listed["its patch is off the image"]
+    assert off > 5
+    assert row["dropped"] == sum(listed.values())
+    assert row["fitting_scale"] == 1
+    assert f"{off} (its patch is off the image)" in row["dropped_because"]
+    total = row["spots"] + row["dropped"]
+    assert f"S1: {row['dropped']} of {total} spots left out: {row['dropped_because']}" in notes
+    assert any("lie beyond the image" in note for note in notes)
