@@ -47,6 +47,18 @@ def check_hdf5(file: h5py.File, path: str | Path) -> None:
     ...     print(error.reason)
     dataset features claims 34.4 GB, but 0 bytes are stored for it
     """
+    try:
+        _check(file, path)
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        # h5py's errors of damaged groups and links have these classes.
+        raise InputError(
+            f"is damaged ({str(error).split('(')[0].strip()})", path=path, fix="make the file again"
+        ) from error
+
+
+def _check(file: h5py.File, path: str | Path) -> None:
     for name, dataset in _datasets(file, path):
         if dataset.external or dataset.is_virtual:
             raise InputError(

@@ -129,7 +129,7 @@ class TableGenes(NamedTuple):
             ]
             lines.append(
                 f"{self.table}: {counted(len(named), 'row')} left out, because the name {reason}:"
-                f" {preview(named)}; all are in {LEFT_OUT}"
+                f" {preview([name or '(blank)' for name in named])}; all are in {LEFT_OUT}"
             )
         if cleaned.note:
             lines.append(f"{self.table}: {cleaned.note}")

@@ -348,6 +348,9 @@ def test_a_run_does_not_go_on_with_other_folds_or_spots(spots: Path, tmp_path: P
     spot_cv.run(config, tmp_path / "cv")
     (tmp_path / "cv" / "summary.json").unlink()  # as if the run had been interrupted
     folds.write_text("fold,part,id\nx,train,C\nx,val,B\nx,test,A1\n", encoding="utf-8")
+    with pytest.raises(InputError, match="an unfinished run on other inputs: folds changed"):
+        spot_cv.run(config, tmp_path / "cv")
+    (tmp_path / "cv" / "inputs.json").unlink()  # as in runs from before inputs were recorded
     with pytest.raises(InputError, match=r"folds.csv: differs from the folds of this run"):
         spot_cv.run(config, tmp_path / "cv")
     (tmp_path / "cv" / "folds.csv").unlink()

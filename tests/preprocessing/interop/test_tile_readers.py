@@ -223,7 +223,7 @@ def test_no_path_in_a_file_is_followed(tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         del file["coords"]
         file["coords"] = h5py.ExternalLink(str(other), "coords")
-    with pytest.raises(InputError, match="has no coords"):
+    with pytest.raises(InputError, match="coords is a link to another file"):
         read_any_tiles(path, Geometry())
     (tmp_path / "raw.bin").write_bytes(b"\0" * 64)
     with h5py.File(path, "w") as file:
@@ -231,7 +231,7 @@ def test_no_path_in_a_file_is_followed(tmp_path: Path) -> None:
             "coords", (4, 2), np.int64, external=[(str(tmp_path / "raw.bin"), 0, 64)]
         )
         file["coords"].attrs.update({"patch_size": 4, "patch_size_level0": 4})
-    with pytest.raises(InputError, match="lie in another file"):
+    with pytest.raises(InputError, match="lies in another file"):
         read_any_tiles(path, Geometry())
 
 
@@ -242,7 +242,7 @@ def test_an_absurd_number_of_tiles_is_refused_before_it_is_read(tmp_path: Path) 
         del file["coords"]
         file.create_dataset("coords", (10**9, 2), np.int64, chunks=(1024, 2))
         file["coords"].attrs.update(attributes)
-    with pytest.raises(InputError, match="has 1000000000 tiles"):
+    with pytest.raises(InputError, match=r"coords claims 16\.0 GB, but 0 bytes are stored"):
         read_any_tiles(path, Geometry())
 
 

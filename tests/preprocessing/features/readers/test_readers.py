@@ -238,13 +238,17 @@ def change(path: Path, name: str, **created: Any) -> Path:
         (
             "features",
             {"shape": (10**9, 1024), "dtype": "f4", "chunks": (1, 1024)},
-            "over 20000000 tiles",
+            "claims 4096.0 GB, but 0 bytes are stored",
         ),
-        ("features", {"shape": (10**7, 65_000), "dtype": "f4", "chunks": (1, 65_000)}, "64 GiB"),
+        (
+            "features",
+            {"shape": (10**7, 65_000), "dtype": "f4", "chunks": (1, 65_000)},
+            "claims 2600.0 GB",
+        ),
         (
             "features",
             {"shape": (10**6, 1024), "dtype": "f4", "chunks": (10**6, 1024)},
-            "chunks of its features",
+            "claims 4.1 GB",
         ),
         ("coords", {"data": COORDS + 0.5}, "coords are not whole level-0 pixels"),
         ("coords", {"data": COORDS[:, :1].astype(np.int32)}, r"coords are int32 \(4, 1\)"),
@@ -312,7 +316,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     for name, part in (
         ("text", "cannot be read as HDF5"),
         ("else", "no features"),
-        ("link", "no features"),
+        ("link", "features is a link to another file"),
         ("own", "of this package"),
         ("gone", "no such feature file"),
     ):
