@@ -117,6 +117,8 @@ def test_a_folder_gives_the_features_of_timm(variant: str, pooling: Any, tmp_pat
     )
     assert encoder.identity.startswith(f"timm:{ARCHITECTURE}[{pooling}]-")
     assert encoder.input_spec[:4] == (32, MEAN, STD, "bicubic")
+    named = open_encoder(f"timm:local-dir:{folder}", pooling=pooling, arguments=classes)
+    assert named.identity == encoder.identity
 
 
 @pytest.mark.parametrize("pool", ["avg", "token", ""])

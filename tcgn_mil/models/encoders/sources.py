@@ -90,6 +90,10 @@ def parse_source(source: str, model: str | None = None) -> EncoderSource:
     InputError
         If there is nothing of this name. The message suggests names that are like it.
     """
+    # timm's own notation may stand behind its prefix.
+    for prefix in (HUB_PREFIX, LOCAL_PREFIX):
+        if source.startswith(TIMM_PREFIX + prefix):
+            source = source.removeprefix(TIMM_PREFIX)
     if source.startswith(LOCAL_PREFIX):
         folder = Path(source.removeprefix(LOCAL_PREFIX)).expanduser()
         if not folder.is_dir():
