@@ -46,17 +46,26 @@ def chromium() -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the files that have slow tests, so that no process waits for another at the end.
 
+    One process makes the demo, for which the others would wait if they began with it as well. The
+    first file is therefore one that needs the demo, and slow files that do not need it come next.
+
     A file's tests stay together: ``--dist loadfile`` gives each file to one process, so that its
     fixtures are built once. (``loadgroup`` has no effect with pytest 9.2 and pytest-xdist 3.8.)
     """
     if not IN_PARALLEL:
         return
-    slow = {
-        item.path
-        for item in items
-        if item.get_closest_marker("slow") or "demo" in item.fixturenames
-    }
-    items.sort(key=lambda item: item.path not in slow)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    with_demo = {item.path: None for item in items if "demo" in item.fixturenames}
+    first = next(iter(with_demo), None)
+
+    def turn(item: pytest.Item) -> int:
+        if item.path == first:
+            return 0
+        if item.path in with_demo:
+            return 2
+        return 1 if item.path in slow else 3
+
+    items.sort(key=turn)
 
 
 def pytest_runtest_setup() -> None:
