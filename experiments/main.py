@@ -6,10 +6,12 @@ Nothing heavy is imported at the top, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -97,9 +99,15 @@ def make_app() -> typer.Typer:
     app.callback()(_root)
     app.command("demo")(demo)
     for verb in verbs():
-        app.command(verb.name)(verb.command)
+        app.command(verb.name, help=_help_of(verb.command))(verb.command)
     app.command("report")(report)
     return app
+
+
+def _help_of(command: Callable[..., Any]) -> str:
+    """Return a docstring with each paragraph on one line, which the terminal then wraps itself."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def _print_version(asked: bool) -> None:

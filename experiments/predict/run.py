@@ -135,9 +135,10 @@ def _predict_features(
             )
         except Exception as error:
             # A thumbnail that cannot be read, for example. The prediction itself is valid.
-            reason = f"predicted, but no map was drawn: {error or type(error).__name__}"
-            fix = "give --thumbnails the folder that tcgn-mil tile wrote"
-            failures.extend(Failure(info.slide_id, "map", reason, fix) for info in prediction.infos)
+            for info in prediction.infos:
+                row = unexpected(error, info.slide_id, "map")
+                reason = f"predicted, but no map was drawn: {row.reason}"
+                failures.append(dataclasses.replace(row, reason=reason))
 
     predictions, unpredicted = predict_patients(
         model,

@@ -23,7 +23,7 @@ State = Literal["listed", "started", "finished"]
 
 @dataclass(frozen=True)
 class Origin:
-    """What a folder was downloaded from.
+    """Source of what a folder holds: the server, the project, and what was asked for.
 
     Attributes
     ----------

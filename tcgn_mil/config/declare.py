@@ -154,9 +154,11 @@ def as_input_error(config_class: type, error: ValidationError, *, source: str | 
     if first["type"] == "unexpected_keyword_argument":
         names = [item.name for item in dataclasses.fields(config_class)]
         return unknown_key(key, keys[-1], names, source=source)
-    return InputError(
-        f"config key '{key}' is {first.get('input')!r}", path=source, fix=_remedy(first)
-    )
+    fix = _remedy(first)
+    if first["type"] == "string_pattern_mismatch":
+        # The description names the values; the pattern itself is for the program.
+        fix = f"give one of the values of its description: {describe_key(config_class, key)}"
+    return InputError(f"config key '{key}' is {first.get('input')!r}", path=source, fix=fix)
 
 
 def unknown_key(dotted: str, key: str, names: list[str], *, source: str | None) -> InputError:
@@ -193,8 +195,6 @@ def _remedy(finding: Mapping[str, Any]) -> str:
     for name, words in _BOUNDS.items():
         if name in context:
             return f"give a value that is {words} {context[name]:g}"
-    if kind == "string_pattern_mismatch":
-        return "give a value that --help names"
     if kind == "finite_number":
         return "give a finite number"
     if kind == "literal_error":

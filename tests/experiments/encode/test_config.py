@@ -15,5 +15,7 @@ def test_devices_that_torch_knows(device: str) -> None:
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:one", ""])
 def test_other_devices_are_refused(device: str) -> None:
-    with pytest.raises(InputError, match=r"'device' is .*Fix: give a value that --help names"):
+    with pytest.raises(
+        InputError, match=r"'device' is .*Fix: give one of the values of its description: .*cuda"
+    ):
         EncodeSettings(device=device)
