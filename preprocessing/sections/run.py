@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.failures import Failure, write_failures
+from tcgn_mil.io.failures import Failure, unexpected, write_failures
 from tcgn_mil.preprocessing.sections.config import SpotsConfig
 from tcgn_mil.preprocessing.sections.raw_section import ReadSettings
 from tcgn_mil.preprocessing.sections.sources import find_section_sources, passed_over
@@ -120,19 +120,11 @@ def write_spots(
 
 
 def _failure(section: str, error: Exception) -> Failure:
-    """Return the row of a section that could not be used, for an error of any kind."""
-    if isinstance(error, InputError):
-        reason = error.reason if error.path is None else f"{error.path}: {error.reason}"
-        return Failure(section, STAGE, reason, error.fix or "")
-    place = traceback.extract_tb(error.__traceback__)[-1:]
-    where = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in place)
-    said = " ".join(str(error).split())[:200]
-    return Failure(
-        section,
-        STAGE,
-        f"stopped on an error that was not foreseen: {type(error).__name__}: {said}{where}",
-        "check that other tools open these files and copy them again; if they do, report this line",
-    )
+    """Return the row of a section that could not be used; it names the file, if one is at fault."""
+    row = unexpected(error, section, STAGE)
+    if isinstance(error, InputError) and error.path is not None:
+        return replace(row, reason=f"{error.path}: {row.reason}")
+    return row
 
 
 def _notes(finished: Sequence[FinishedSection]) -> list[str]:
