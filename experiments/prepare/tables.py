@@ -39,7 +39,7 @@ def bulk(
     ] = Path("cohort.h5ad"),
     layout: Annotated[str | None, config_option(BulkConfig, "format", "--format")] = None,
     gene_ids: Annotated[str | None, config_option(BulkConfig, "gene_ids")] = None,
-    gene_map: Annotated[Path | None, config_option(BulkConfig, "gene_map")] = None,
+    gene_map: Annotated[str | None, config_option(BulkConfig, "gene_map")] = None,
     layer: Annotated[str | None, config_option(BulkConfig, "layer")] = None,
     preparation: Annotated[str | None, config_option(BulkConfig, "preparation")] = None,
     clinical: Annotated[Path | None, config_option(BulkConfig, "clinical")] = None,

@@ -23,7 +23,7 @@ from tcgn_mil.preprocessing.bulk.reports import (
     write_cohort_file,
     write_reports,
 )
-from tcgn_mil.preprocessing.bulk.sources import ExpressionOptions, read_samples
+from tcgn_mil.preprocessing.bulk.sources import ExpressionOptions, Samples, read_samples
 from tcgn_mil.preprocessing.bulk.specimen_types import (
     Kept,
     describe_specimens,
@@ -145,6 +145,7 @@ def write_cohort(
         sources=[Path(path).name for path in expression],
         layouts=samples.layouts,
         preparation=config.preparation,
+        gene_map=samples.gene_map | _named_by_map(samples),
         genes_left_out={
             "not in every table": samples.genes_not_shared,
             "without a value": int((~measured).sum()),
@@ -157,6 +158,16 @@ def write_cohort(
     write_cohort_file(out_path, profiles, obs.join(types), slide_rows, made_by)
     draw_cohort(out_path.with_suffix(".png"), rows, profiles, list(obs["source"]), unit)
     return summary
+
+
+def _named_by_map(samples: Samples) -> dict[str, int]:
+    """Count the genes that the gene map named, over all sources."""
+    changes = [gene for table in samples.genes for gene in table.cleaned.renamed]
+    return {
+        "named_by_id": sum(table.cleaned.from_ids for table in samples.genes),
+        "previous_symbols_replaced": sum(gene.renamed for gene in changes),
+        "previous_symbols_kept": sum(not gene.renamed for gene in changes),
+    }
 
 
 def _kept(specimens: Sequence[Specimen], rows: Sequence[JoinRow]) -> list[Specimen]:
@@ -234,5 +245,6 @@ def _nothing_in_common(
 
 
 def _expression_options(config: BulkConfig, logarithm: str) -> ExpressionOptions:
-    gene_map = None if config.gene_map is None else Path(config.gene_map)
-    return ExpressionOptions(config.format, config.gene_ids, gene_map, config.layer, logarithm)
+    return ExpressionOptions(
+        config.format, config.gene_ids, config.gene_map, config.layer, logarithm
+    )
