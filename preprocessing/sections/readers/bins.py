@@ -53,7 +53,7 @@ def choose_pooling(
     InputError
         If a size is asked for, and the spots lie on no square grid.
     """
-    square = lattice.pitch_px is not None and lattice.pitch_um is None
+    square = lattice.pitch_px is not None and not lattice.hexagonal
     if not square or lattice.pitch_px is None:
         if settings.pool_um is None:
             return None

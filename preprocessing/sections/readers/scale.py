@@ -174,13 +174,20 @@ def _unknown(lattice: Lattice, path: Path) -> InputError:
             path=path,
             fix="give the µm per pixel of the full-resolution image with --mpp",
         )
+    kind = "a hexagonal lattice" if lattice.hexagonal else "a square grid"
+    why = (
+        "its spots have no array positions and no barcodes of Visium, and hexagons of other tools"
+        " have any size"
+        if lattice.hexagonal
+        else "square grids of 2 to 200 µm are in use"
+    )
     return InputError(
-        f"its spots lie on a square grid, {lattice.pitch_px:.4g} px apart, and nothing states the"
-        " distance in µm: square grids of 2 to 200 µm are in use",
+        f"its spots lie on {kind}, {lattice.pitch_px:.4g} px apart, and nothing states the distance"
+        f" in µm: {why}",
         path=path,
         fix="give the distance between the centres of neighbouring spots with --spot-pitch-um, as"
-        " the protocol of this section states it, or the µm per pixel of the full-resolution image"
-        " with --mpp",
+        " the protocol of this section states it (100 for Visium), or the µm per pixel of the"
+        " full-resolution image with --mpp",
     )
 
 
@@ -205,7 +212,7 @@ def statements_of(
     if micrometres is not None:
         check_mpp(micrometres, what=MICRONS_PER_PIXEL, path=path)
         stated.append(Statement(micrometres, f"{MICRONS_PER_PIXEL} of {path.name}"))
-    if bin_um is not None and lattice.pitch_px is not None and lattice.pitch_um is None:
+    if bin_um is not None and lattice.pitch_px is not None and not lattice.hexagonal:
         bins = f"its bins of {bin_um:g} µm"
         stated.append(Statement(bin_um / lattice.pitch_px, bins, measured=True))
     return stated
