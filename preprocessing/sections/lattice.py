@@ -37,6 +37,11 @@ _MAX_RESIDUAL = 0.1  # root mean square distance of spots from their places, as 
 _NEAR = 1.2
 # Programs that join sections put the name of the section before or after the barcode.
 _VISIUM_BARCODE = re.compile(r"(?:^|[^A-Z])[ACGT]{16}-\d+(?:$|[^\d])")
+# Both extents are of one shape if their sides differ by less than this. They are near each other if
+# their corners are as near as the first share of the tissue's longer side, or, in sections of few
+# spots, as near as a pitch, up to the second share.
+_MAX_OTHER_SHAPE, _MAX_OFF_CORNER, _MAX_OFF_BY_PITCH = 0.1, 0.05, 0.1
+_EXTENT_PERCENTILES = (0.5, 99.5)
 _MIN_ORDER = 0.9  # mean of exp(i n angle) over pairs of neighbours; 1 on a perfect lattice
 
 
@@ -218,3 +223,43 @@ def of_visium(lattice: Lattice, names: Sequence[str]) -> Lattice:
     if not lattice.hexagonal or not all(_VISIUM_BARCODE.search(str(name)) for name in names):
         return lattice
     return replace(lattice, pitch_um=VISIUM_PITCH_UM)
+
+
+def extent_scale(tissue: NDArray[np.bool_], centres: NDArray[np.floating]) -> float:
+    """Return the factor of all positions that brings the spots' extent onto the tissue's.
+
+    A picture is scaled about its corner, so that one factor has to fit all four sides. This keeps
+    sections apart whose tissue is larger than the area with spots. Spots mark tissue to about one
+    pitch, so that the factor of a sound section differs from 1 by some per cent.
+
+    Parameters
+    ----------
+    tissue
+        (H, W) True for pixels that show tissue.
+    centres
+        (S, 2) spot centres x, y in the same pixels, at least two.
+
+    Returns
+    -------
+    float
+        NaN if no factor fits, or there is no tissue.
+    """
+    rows, columns = np.nonzero(tissue)
+    if len(rows) == 0:
+        return float("nan")
+    low, high = (
+        np.array([np.percentile(axis, at) for axis in (columns, rows)])
+        for at in _EXTENT_PERCENTILES
+    )
+    first, last = (np.percentile(centres, at, axis=0) for at in _EXTENT_PERCENTILES)
+    # The outermost spots lie within one pitch of the tissue's edge, on average half of one.
+    pitch = float(np.median(cKDTree(centres).query(centres, k=2)[0][:, 1]))
+    first, last = first - pitch / 2, last + pitch / 2
+    sides = (high - low) / (last - first)
+    scale = float(np.sqrt(sides.prod()))
+    if scale <= 0 or abs(sides[0] / sides[1] - 1) > _MAX_OTHER_SHAPE:
+        return float("nan")
+    off = max(np.abs(scale * first - low).max(), np.abs(scale * last - high).max())
+    longest = float((high - low).max())
+    allowed = np.clip(pitch * scale, _MAX_OFF_CORNER * longest, _MAX_OFF_BY_PITCH * longest)
+    return scale if off <= allowed else float("nan")

@@ -107,7 +107,7 @@ class SectionImage:
             return None if slide.mpp == _UNSTATED_MPP else slide.mpp
 
     def disagreement(self, mpp: float) -> str | None:
-        """Return a warning if the file states another resolution than the spots give."""
+        """Return a warning if the file clearly states another resolution than the spots give."""
         stated = self.stated_mpp()
         if stated is None or abs(stated / mpp - 1) <= MAX_DISAGREEMENT:
             return None

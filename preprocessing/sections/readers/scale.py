@@ -27,6 +27,7 @@ from tcgn_mil.types.tile_geometry import check_mpp
 
 MICRONS_PER_PIXEL = "microns_per_pixel"
 BIN_SIZE = "bin_size_um"
+_WORTH_SAYING = 0.01  # a smaller difference is one of rounding
 _STATED_TOLERANCE = 0.02  # between two values that are both written down
 # Space Ranger names the bins of Visium HD by their size, row and column.
 _BIN_NAME = re.compile(r"s_(\d{3})um_\d+_\d+(-\d+)?")
@@ -127,7 +128,18 @@ def choose_scale(
                 fix="check that the files are of one section; if one of them is wrong, give the"
                 " true µm per pixel of the full-resolution image with --mpp and --override-mpp",
             )
-    return Scale(next((each.mpp for each in known if each.preferred), first.mpp))
+    chosen = next((each for each in known if each.preferred), first)
+    return Scale(chosen.mpp, _compared(chosen, known))
+
+
+def _compared(chosen: Statement, known: Sequence[Statement]) -> tuple[str, ...]:
+    """Return sentences on values that differ from the chosen one, but not enough to be refused."""
+    return tuple(
+        f"{other.source} give {other.mpp:.4g} µm/px, {abs(other.mpp / chosen.mpp - 1):.1%} from the"
+        f" {chosen.mpp:.4g} of {chosen.source.rstrip(',')}, which is used"
+        for other in known
+        if abs(other.mpp / chosen.mpp - 1) > _WORTH_SAYING
+    )
 
 
 def _by_pitch(lattice: Lattice, settings: ReadSettings, path: Path) -> list[Statement]:
@@ -154,7 +166,7 @@ def _checked_by(
     """Return the user's value, unless a source contradicts it that is not overridden."""
     against = [other for other in known if given.contradicts(other)]
     if not against:
-        return Scale(given.mpp)
+        return Scale(given.mpp, _compared(given, known))
     other = against[0]
     said = f"{other.source} give {other.mpp:.4g} µm/px, but {given.mpp:.4g} is stated"
     if settings.override_mpp:

@@ -665,6 +665,25 @@ def test_an_image_out_of_scale_that_holds_the_spots_is_a_warning_in_every_report
     assert row["fitting_scale"] == pytest.approx(share, rel=0.1)
 
 
+def test_a_small_difference_of_scale_is_in_the_table(
+    make_visium: MakeVisium, tmp_path: Path
+) -> None:
+    """Spots mark tissue to about one pitch, so that 6 % are no alarm, but can be seen."""
+    folder, scales = make_visium(), {}
+    for share in (1.0, 1.06):
+        out = tmp_path / f"out{share}"
+        with Image.open(full_image(folder)) as full:
+            size = (round(full.width * share), round(full.height * share))
+            pixels = np.asarray(full.convert("RGB").resize(size))
+        write_pyramid(tmp_path / "full.tiff", pixels, mpp=1.03, quality=90)
+        write_spots(folder, out, SpotsConfig(image=str(tmp_path / "full.tiff"), patch=PATCH))
+        (row,) = pd.read_csv(out / "sections.csv").to_dict("records")
+        assert row["fitting_scale"] == 1
+        assert row["stated_mpp"] == pytest.approx(1.03, rel=1e-3)
+        scales[share] = row["extent_scale"]
+    assert scales[1.06] / scales[1.0] == pytest.approx(1.06, rel=0.02)
+
+
 def test_spots_beyond_a_cropped_image_are_counted_everywhere(
     make_visium: MakeVisium, tmp_path: Path
 ) -> None:
