@@ -53,7 +53,7 @@ from tcgn_mil.preprocessing.sections.readers.scale import (
     choose_scale,
     statements_of,
 )
-from tcgn_mil.preprocessing.sections.readers.tissue_flags import read_flags
+from tcgn_mil.preprocessing.sections.readers.spot_positions import read_flags
 from tcgn_mil.text import duplicates, preview
 
 SUFFIX = ".h5ad"
