@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -74,9 +75,9 @@ def read_gene_map(path: str | Path) -> GeneMap:
     """
     path = Path(path)
     names = {*column_names(path)}
-    about = {"name": path.name, "digest": hashlib.sha256(path.read_bytes()).hexdigest()}
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if {*_HGNC_COLUMNS} <= names or {*_HGNC_COLUMNS.values()} <= names:
-        return map_of_genes(read_hgnc(path), **about)
+        return replace(map_of_genes(read_hgnc(path)), name=path.name, digest=digest)
     table = read_text_columns(path).rename(columns=lambda name: name.removeprefix("#"))
     table = check_table(table, GENE_MAP, path=path)
     pairs = pd.DataFrame(
@@ -89,7 +90,8 @@ def read_gene_map(path: str | Path) -> GeneMap:
             path=path,
             fix="keep one row for each id",
         )
-    return GeneMap(dict(zip(named["id"], named["gene"], strict=True)), **about)
+    symbol_of = dict(zip(named["id"], named["gene"], strict=True))
+    return GeneMap(symbol_of, name=path.name, digest=digest)
 
 
 def read_hgnc(path: str | Path) -> list[ApprovedGene]:

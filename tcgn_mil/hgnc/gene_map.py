@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -79,15 +79,8 @@ class GeneMap:
         return {"name": self.name, "version": self.version, "sha256": self.digest}
 
 
-def map_of_genes(genes: Iterable[ApprovedGene], **about: object) -> GeneMap:
+def map_of_genes(genes: Iterable[ApprovedGene]) -> GeneMap:
     """Make a map of approved genes.
-
-    Parameters
-    ----------
-    genes
-        The genes.
-    about
-        Name, version and digest of their table, and whether it is the shipped one.
 
     Examples
     --------
@@ -102,7 +95,7 @@ def map_of_genes(genes: Iterable[ApprovedGene], **about: object) -> GeneMap:
         approved.append(gene.symbol)
         symbol_of |= {name: gene.symbol for name in (gene.entrez_id, gene.ensembl_gene_id) if name}
         renamed |= dict.fromkeys(gene.previous, gene.symbol)
-    return GeneMap(symbol_of, renamed, frozenset(approved), **about)  # type: ignore[arg-type]
+    return GeneMap(symbol_of, renamed, frozenset(approved))
 
 
 @cache
@@ -124,8 +117,8 @@ def shipped_gene_map() -> GeneMap:
         ApprovedGene(symbol, entrez, ensembl, tuple(previous.split("|")) if previous else ())
         for symbol, entrez, ensembl, previous in rows
     )
-    return map_of_genes(
-        genes,
+    return replace(
+        map_of_genes(genes),
         name=origin["name"],
         version=origin["date"],
         digest=hashlib.sha256(content).hexdigest(),

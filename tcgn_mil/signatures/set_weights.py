@@ -126,6 +126,6 @@ def mean_weights(sets: Sequence[GeneSet], panels: Sequence[GenePanel]) -> list[S
     weights = []
     for panel, own in zip(panels, columns, strict=True):
         rows = [index for index, gene in enumerate(members) if gene in own]
-        genes = tuple(panel.genes[own[members[index]]] for index in rows)
-        weights.append(SetWeights(genes, share[rows]))
+        named = tuple(panel.genes[own[members[index]]] for index in rows)
+        weights.append(SetWeights(named, share[rows]))
     return weights

@@ -100,16 +100,16 @@ def matching_columns(genes: Sequence[str], others: Sequence[str]) -> list[int | 
     [None, 1, 0]
     """
     columns: dict[str, int] = {}
-    for at, name in enumerate(others):
-        columns.setdefault(spelled_gene(name), at)
+    for column, name in enumerate(others):
+        columns.setdefault(spelled_gene(name), column)
     matches = [columns.get(spelled_gene(gene)) for gene in genes]
-    taken = {at for at in matches if at is not None}
+    taken = {*matches}
     columns = columns_by_gene(others)
     for index, gene in enumerate(genes):
-        at = columns.get(canonical_gene(gene))
-        if matches[index] is None and at is not None and at not in taken:
-            matches[index] = at
-            taken.add(at)
+        other = columns.get(canonical_gene(gene))
+        if matches[index] is None and other not in taken:
+            matches[index] = other
+            taken.add(other)
     return matches
 
 

@@ -228,7 +228,7 @@ def _pieces(path: Path, columns: list[str]) -> Iterator[pd.DataFrame]:
             for batch in table.iter_batches(batch_size=_PIECE, columns=columns):
                 yield batch.to_pandas()
             return
-        _check_columns(pd.read_csv(path, nrows=0).columns, columns, path)
+        _check_columns(list(pd.read_csv(path, nrows=0).columns), columns, path)
         yield from pd.read_csv(path, usecols=columns, chunksize=_PIECE)
     except InputError:
         raise
@@ -238,7 +238,7 @@ def _pieces(path: Path, columns: list[str]) -> Iterator[pd.DataFrame]:
 
 
 def _check_columns(names: Sequence[str], columns: Sequence[str], path: Path) -> None:
-    if absent := [name for name in columns if name not in list(names)]:
+    if absent := [name for name in columns if name not in names]:
         raise InputError(f"has no column {preview(absent)}", path=path, fix=_AGAIN)
 
 

@@ -87,7 +87,7 @@ def with_points(
     if not separator or separator not in SEPARATORS:
         return table, []
     missing = frozenset(missing)
-    changed = {}
+    changed: dict[str, pd.Series] = {}
     for name, column in table.items():
         if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
             continue
@@ -95,10 +95,10 @@ def with_points(
         values = [cell for cell in text if cell.lower() not in missing]
         plain = all(_WHOLE.fullmatch(cell) or _COMMA.fullmatch(cell) for cell in values)
         if plain and has_commas(values) and contradiction(values) is None:
-            changed[name] = column.where(
+            changed[str(name)] = column.where(
                 column.isna() | text.str.lower().isin(missing), text.str.replace(",", ".")
             )
-    return table.assign(**changed), [str(name) for name in changed]
+    return table.assign(**changed), [*changed]
 
 
 def commas_note(names: Iterable[str]) -> str:
