@@ -341,11 +341,10 @@ def _info(file: h5py.File) -> FeatureInfo:
 
 
 def _positions(file: h5py.File) -> str:
-    positions = str(file.attrs.get("positions", LEVEL0))
-    if positions not in POSITIONS:
-        raise InputError(
-            f"its attribute 'positions' is {positions[:60]!r}, which is not known",
-            path=file.filename,
-            fix="make the file again",
-        )
-    return positions
+    if (positions := str(file.attrs.get("positions", LEVEL0))) in POSITIONS:
+        return positions
+    raise InputError(
+        f"its attribute 'positions' is {positions[:60]!r}, which is not known",
+        path=file.filename,
+        fix="make the file again",
+    )
