@@ -14,7 +14,8 @@ alone, or ``?`` where a gene had no symbol. The rules, in this order:
 5. A previous symbol becomes the approved one, if most names of the table are symbols of HGNC. An id
    that stands beside it decides, where there is one. A name that is approved today stays. A
    previous symbol also stays where the table has the approved one too, or a second previous symbol
-   of that gene, because the two rows would become one. All changes are in genes_renamed.csv.
+   of that gene, because the two rows would become one; and where its rows have ids of several
+   genes. All changes are in genes_renamed.csv.
 """
 
 from __future__ import annotations
@@ -85,9 +86,10 @@ class RenamedGene(NamedTuple):
     gene
         Name in the file.
     symbol
-        Approved symbol.
+        Approved symbol; several, separated by ``;``, if rows of the name have ids of several genes.
     renamed
-        False if the name stays, because two rows of the table would become one gene.
+        False if the name stays, because two rows of the table would become one gene, or its rows
+        are of several genes.
     """
 
     table: str
@@ -133,8 +135,8 @@ class CleanNames:
             )
         if apart:
             notes.append(
-                f"{counted(len(apart), 'previous symbol')} not replaced, because the table names"
-                f" the same gene in another row: {preview(apart)}"
+                f"{counted(len(apart), 'previous symbol')} not replaced, because another row of the"
+                f" table is of the same gene, or rows of this name are of several: {preview(apart)}"
             )
         return notes
 
@@ -237,29 +239,33 @@ def approved_names(
     >>> approved_names(["MARS", "TP53"], ["", ""], hgnc, table="a.csv")
     (RenamedGene(table='a.csv', gene='MARS', symbol='MARS1', renamed=True),)
     """
-    symbols = {
-        name: of_id
-        for name, of_id in zip(names, of_ids, strict=True)
-        if name and not is_ensembl(name)
-    }
+    symbols: dict[str, set[str]] = {}
+    for name, of_id in zip(names, of_ids, strict=True):
+        if name and not is_ensembl(name):
+            symbols.setdefault(name, set()).add(of_id)
     known = sum(
-        name in gene_map.approved or name in gene_map.renamed or bool(of_id)
-        for name, of_id in symbols.items()
+        name in gene_map.approved or name in gene_map.renamed or any(own)
+        for name, own in symbols.items()
     )
     # T is the gene Tbxt in a table of mouse genes, and a previous symbol of TBXT in a human one.
     if not gene_map.approved or known <= _MOSTLY * len(symbols):
         return ()
-    wanted = {
-        name: of_id or gene_map.renamed.get(name, "")
-        for name, of_id in symbols.items()
-        if name not in gene_map.approved
-    }
-    wanted = {name: symbol for name, symbol in wanted.items() if symbol not in ("", name)}
-    rivals = Counter(wanted.values())
-    present = {*symbols}
+    wanted: dict[str, list[str]] = {}
+    for name, own in symbols.items():
+        if name not in gene_map.approved:
+            # Rows of one name may have ids of several genes, such as those of SLC35E2.
+            by_id = sorted(own - {""})
+            wanted[name] = by_id or [gene_map.renamed.get(name, "")]
+    wanted = {name: genes for name, genes in wanted.items() if genes not in ([""], [name])}
+    rivals = Counter(gene for genes in wanted.values() for gene in genes)
     return tuple(
-        RenamedGene(table, name, symbol, symbol not in present and rivals[symbol] == 1)
-        for name, symbol in wanted.items()
+        RenamedGene(
+            table,
+            name,
+            ";".join(genes),
+            len(symbols[name]) == 1 and genes[0] not in symbols and rivals[genes[0]] == 1,
+        )
+        for name, genes in wanted.items()
     )
 
 

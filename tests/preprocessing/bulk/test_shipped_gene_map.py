@@ -133,6 +133,15 @@ def test_an_id_beside_the_symbol_decides() -> None:
     assert names(["DBC1|1620", "TP53|7157"]) == ["BRINP1", "TP53"]
 
 
+def test_a_name_whose_rows_have_ids_of_several_genes_stays() -> None:
+    ids = ["SLC35E2|728661", "SLC35E2|9906", "TP53|7157"]
+    cleaned = clean_names(ids, shipped_gene_map(), path="t.csv")
+    assert cleaned.names == ["SLC35E2", "SLC35E2", "TP53"]
+    assert [(gene.symbol, gene.renamed) for gene in cleaned.renamed] == [
+        ("SLC35E2A;SLC35E2B", False)
+    ]
+
+
 def test_two_previous_symbols_of_one_gene_stay_apart() -> None:
     both = ["A1BGAS", "NCRNA00181", "TP53", "CD3D"]
     assert {shipped_gene_map().renamed[name] for name in both[:2]} == {"A1BG-AS1"}
