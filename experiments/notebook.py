@@ -5,6 +5,7 @@ Together with the ``run`` functions of the verbs they are offered as ``tcgn_mil.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from tcgn_mil.devices import resolve_device
@@ -12,8 +13,9 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encode.run import EncodedTiles
 from tcgn_mil.experiments.encode.run import encode_slide as encode_tiles_of
 from tcgn_mil.inference.tile_encoder import TileEncoder, open_encoder
+from tcgn_mil.io.failures import describe_left_out
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
-from tcgn_mil.preprocessing.slides.table import SlideEntry, find_slides
+from tcgn_mil.preprocessing.slides.table import SlideEntry, search_slides
 from tcgn_mil.preprocessing.tiles import tiling
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.types.tiles import TileSet
@@ -113,7 +115,9 @@ def encode_slide(
 
 
 def _only_entry(slide: str | Path, mpp: float | None, *, override_mpp: bool = False) -> SlideEntry:
-    entries = find_slides(slide, mpp=mpp, override_mpp=override_mpp)
+    entries, left_out = search_slides(slide, mpp=mpp, override_mpp=override_mpp)
+    for sentence in describe_left_out(left_out):
+        warnings.warn(f"{slide}: {sentence}", stacklevel=3)
     if len(entries) != 1:
         raise InputError(
             f"holds {len(entries)} slides, not one", path=slide, fix="give the file of one slide"

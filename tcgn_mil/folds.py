@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.fold_lists import read_fold_lists
 from tcgn_mil.io.tables.delimited import read_named_columns
-from tcgn_mil.text import preview
+from tcgn_mil.patient_rows import listed_patients
+from tcgn_mil.text import counted, preview
 from tcgn_mil.types.folds import Fold
 
 PARTS = ("train", "val", "test")
@@ -137,7 +140,8 @@ def read_folds(
         Table (CSV, TSV or Parquet) with the columns fold, part (train, val or test) and id; or a
         folder of published lists (:func:`~tcgn_mil.io.fold_lists.read_fold_lists`).
     ids
-        Names that have data. The CSV file must not name others.
+        Names that have data. The table must not name others. It may name patients by their samples
+        or slides; see :func:`~tcgn_mil.patient_rows.listed_patients`.
     groups
         Group of each name. If given, a group of the test part must be in no other part.
     seed
@@ -179,7 +183,19 @@ def _read_fold_table(path: Path, ids: Sequence[str], *, needs_val: bool) -> list
                 fix="write a whole number as fold, and train, val or test as part",
             )
         parts.setdefault(int(number), {part: [] for part in PARTS})[part].append(name)
-    named = {name for fold in parts.values() for part in fold.values() for name in part}
+    # A list of samples or slides names a patient several times, and perhaps normal tissue.
+    available, normal = {*ids}, set[str]()
+    for fold in parts.values():
+        for part, names in fold.items():
+            fold[part], of_normal = listed_patients(names, available)
+            normal.update(of_normal)
+    if normal:
+        tqdm.write(
+            f"{path}: {counted(len(normal), 'name')} of normal tissue or controls left out:"
+            f" {preview(sorted(normal))}",
+            file=sys.stderr,
+        )
+    named = {name for fold in parts.values() for names in fold.values() for name in names}
     if unknown := sorted(named - set(ids)):
         raise InputError(
             f"names {preview(unknown)}, which have no data here",

@@ -11,6 +11,7 @@ This module imports no torch, so that tiles can be cut for an encoder without it
 from __future__ import annotations
 
 import difflib
+import math
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,6 +21,8 @@ from tcgn_mil.config import config_class, config_from_values, read_yaml
 from tcgn_mil.errors import InputError
 from tcgn_mil.registry import add_entry
 from tcgn_mil.types.tile_geometry import PatchSize
+
+_MPP_TOLERANCE, _SIDE_TOLERANCE = 0.05, 1.25
 
 Pooling = Literal["cls", "mean", "cls+mean"]
 Scalar = bool | int | float | str
@@ -114,6 +117,36 @@ class PathologyEncoder:
     def token_width(self) -> int:
         """Width of one token: half of the features if they are class token and mean."""
         return self.width // 2 if self.pooling == "cls+mean" else self.width
+
+
+def check_encoder_tiles(name: str, expected: PatchSize, given: PatchSize, *, fix: str) -> None:
+    """Check that tiles have about the size that an encoder of the registry was trained on.
+
+    Parameters
+    ----------
+    name
+        Name of the encoder, for the message.
+    expected, given
+        Size of its tiles, and of those at hand. The µm per pixel may differ by 5 %, and the side by
+        a factor of 1.25: groups feed 256 px to encoders of 224 px, but not 512 px.
+    fix
+        What the user can do.
+
+    Raises
+    ------
+    InputError
+        If the sizes differ more.
+
+    Examples
+    --------
+    >>> check_encoder_tiles("uni2-h", PatchSize(224, 0.5), PatchSize(256, 0.5), fix="")
+    """
+    same_mpp = math.isclose(given.mpp, expected.mpp, rel_tol=_MPP_TOLERANCE)
+    if not (same_mpp and 1 / _SIDE_TOLERANCE <= given.px / expected.px <= _SIDE_TOLERANCE):
+        raise InputError(
+            f"{name} was trained on tiles of {expected}, these are {given}",
+            fix=fix,
+        )
 
 
 def read_encoder_entries(path: str | Path) -> dict[str, PathologyEncoder]:

@@ -9,7 +9,7 @@ of two samples stands for the patient is a choice that only the user can make.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +31,42 @@ def is_normal(name: str) -> bool:
     """
     barcode = parse_barcode(name)
     return barcode is not None and not barcode.is_tumour
+
+
+def listed_patients(
+    names: Iterable[str], available: Collection[str]
+) -> tuple[list[str], list[str]]:
+    """Read the names of a list of patients, samples or slides.
+
+    Parameters
+    ----------
+    names
+        Names in the list.
+    available
+        Names that have data. A name that is one of them is taken as it is.
+
+    Returns
+    -------
+    patients : list of str
+        Each patient once, whether or not it has data.
+    normal : list of str
+        Names that state normal tissue or a control, which stand for no patient.
+
+    Examples
+    --------
+    >>> listed_patients(["tcga.a7.a13e.01a", "TCGA-A7-A13E", "TCGA-A7-A13F-11A"], ["TCGA-A7-A13E"])
+    (['TCGA-A7-A13E'], ['TCGA-A7-A13F-11A'])
+    """
+    patients: dict[str, None] = {}
+    normal = []
+    for name in names:
+        if name in available:
+            patients[name] = None
+        elif is_normal(name):
+            normal.append(name)
+        else:
+            patients[patient_of(name)] = None
+    return list(patients), normal
 
 
 class PatientRows(NamedTuple):

@@ -88,3 +88,29 @@ def test_a_small_cohort_is_spread_over_all_folds() -> None:
     folds = make_folds(ids, {name: name for name in ids}, n_folds=5, seed=3, cohorts=cohorts)
     assert [sum(cohorts[name] == "small" for name in fold.test) for fold in folds] == [2] * 5
     assert [len(fold.test) for fold in folds] == [10] * 5
+
+
+def test_folds_may_name_samples_and_slides(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = [f"TCGA-AA-000{number}" for number in range(3)]
+    path = tmp_path / "folds.csv"
+    path.write_text(
+        "fold,part,id\n"
+        "0,train,tcga.aa.0000.01a.11r\n"
+        "0,train,TCGA-AA-0000-01Z-00-DX1\n"  # a second name of the same patient
+        "0,train,TCGA-AA-0001-11A\n"  # normal tissue joins nothing
+        "0,val,TCGA_AA_0001\n"
+        "0,test,TCGA-AA-0002\n"
+    )
+    (fold,) = read_folds(path, ids=ids)
+    assert (fold.train, fold.val, fold.test) == tuple((name,) for name in ids)
+    assert "1 name of normal tissue or controls left out" in capsys.readouterr().err
+
+
+def test_two_samples_of_a_patient_in_two_parts_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "folds.csv"
+    rows = ["0,train,TCGA-AA-0000-01A", "0,val,TCGA-AA-0001", "0,test,TCGA-AA-0000-06A"]
+    path.write_text("\n".join(["fold,part,id", *rows]) + "\n")
+    with pytest.raises(InputError, match="has TCGA-AA-0000 in both train and test"):
+        read_folds(path, ids=["TCGA-AA-0000", "TCGA-AA-0001"])

@@ -78,7 +78,19 @@ def files_of(wheel: Path) -> list[str]:
 
 
 def test_wheel_holds_each_file_of_the_folders_once(wheel: Path) -> None:
-    shipped = (".py", ".typed", ".yaml", ".html", ".css", ".js", ".gmt", ".csv", ".md")
+    shipped = (
+        ".py",
+        ".typed",
+        ".yaml",
+        ".html",
+        ".css",
+        ".js",
+        ".gmt",
+        ".csv",
+        ".md",
+        ".json",
+        ".gz",
+    )
     expected = [
         "/".join([*package.split("."), *path.relative_to(ROOT / folder).parts])
         for folder, package in FOLDERS.items()

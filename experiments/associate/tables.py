@@ -18,7 +18,7 @@ from tcgn_mil.statistics.correlation import (
     without_covariates,
 )
 from tcgn_mil.statistics.p_values import benjamini_hochberg
-from tcgn_mil.types.genes import canonical_gene
+from tcgn_mil.types.genes import canonical_gene, matching_columns
 
 # Names of the two sources, in the tables and in the summary.
 PREDICTED, MEASURED = "predicted", "measured"
@@ -82,20 +82,16 @@ def signature_prediction(config: AssociationConfig, study: AssociationStudy) -> 
 def gene_prediction(config: AssociationConfig, study: AssociationStudy) -> pd.DataFrame:
     """Return one row for each gene of both sources: agreement, and the sets that the gene is in."""
     assert study.measured is not None
-    # Canonical names match genes that two files spell differently, such as HLA-A and HLA_A.
-    columns = {canonical_gene(gene): column for column, gene in enumerate(study.measured.genes)}
-    shared = [
-        column
-        for column, gene in enumerate(study.predicted.genes)
-        if canonical_gene(gene) in columns
-    ]
+    # Two files may spell a gene differently, such as HLA-A and HLA_A.
+    columns = matching_columns(study.predicted.genes, study.measured.genes)
+    shared = [column for column, measured in enumerate(columns) if measured is not None]
     genes = [study.predicted.genes[column] for column in shared]
     table = _prediction(
         config,
         study,
         genes,
         study.predicted.values[:, shared],
-        study.measured.values[:, [columns[canonical_gene(gene)] for gene in genes]],
+        study.measured.values[:, [at for at in columns if at is not None]],
     ).rename(columns={"name": "gene"})
     return table.assign(sets=sets_of(study, genes))
 

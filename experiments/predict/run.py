@@ -37,8 +37,15 @@ from tcgn_mil.inference.patients import (
     slides_without_positions,
     without_unplaced_tiles,
 )
-from tcgn_mil.io.failures import Failure, unexpected, write_failures
+from tcgn_mil.io.failures import (
+    Failure,
+    LeftOut,
+    describe_left_out,
+    unexpected,
+    write_failures,
+)
 from tcgn_mil.io.feature_files import FeatureInfo, find_features, read_feature_info
+from tcgn_mil.patient_rows import is_normal
 from tcgn_mil.signatures.gene_sets import GeneSet
 from tcgn_mil.text import preview
 from tcgn_mil.types.features import untrained_labels
@@ -114,7 +121,7 @@ def _predict_features(
     `failed` are slides that failed before, and `notes` are added to those of the summary.
     """
     folder = find_slide_model(config.model)
-    features = find_features(config.features)
+    features, of_normal = without_normal_slides(find_features(config.features))
     model = open_for_features(folder, load_fold_models(folder.path), features)
     if not has_tile_scores(model.models):
         config = without_maps(config)
@@ -159,9 +166,37 @@ def _predict_features(
         )
     labels = untrained_labels(model.models[0].info.encoder)
     summary = write_prediction(
-        config, model, predictions, signatures, out_dir, notes=[*labels, *notes, *of_maps]
+        config,
+        model,
+        predictions,
+        signatures,
+        out_dir,
+        notes=[*labels, *notes, *of_normal, *of_maps],
     )
     return PredictionRun(summary, failures)
+
+
+def without_normal_slides(features: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:
+    """Leave out slides of normal tissue, which would be averaged with the tumour of their patient.
+
+    If all slides are of normal tissue, they are what is asked for, and are kept.
+
+    Returns
+    -------
+    The feature files of the other slides, and notes on those that were left out.
+
+    Examples
+    --------
+    >>> slides = {"TCGA-A7-A13E-01Z-00-DX1": Path("a.h5"), "TCGA-A7-A13E-11A-01-TS1": Path("b.h5")}
+    >>> kept, notes = without_normal_slides(slides)
+    >>> list(kept), notes
+    (['TCGA-A7-A13E-01Z-00-DX1'], ['1 left out: TCGA-A7-A13E-11A-01-TS1 (shows normal tissue)'])
+    """
+    kept = {slide: path for slide, path in features.items() if not is_normal(slide)}
+    if not kept:
+        return dict(features), []
+    normal = [LeftOut(slide, "shows normal tissue") for slide in features if slide not in kept]
+    return kept, describe_left_out(normal)
 
 
 def predict_patients(

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from tcgn_mil.experiments.command_line.console import print_rows, resolve
-from tcgn_mil.experiments.command_line.options import config_option
+from tcgn_mil.experiments.command_line.options import Recursive, config_option
+from tcgn_mil.io.failures import describe_left_out
 from tcgn_mil.preprocessing.bulk.config import BulkConfig
 from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
 from tcgn_mil.text import counted
@@ -39,17 +40,18 @@ def bulk(
     ] = Path("cohort.h5ad"),
     layout: Annotated[str | None, config_option(BulkConfig, "format", "--format")] = None,
     gene_ids: Annotated[str | None, config_option(BulkConfig, "gene_ids")] = None,
-    gene_map: Annotated[Path | None, config_option(BulkConfig, "gene_map")] = None,
+    gene_map: Annotated[str | None, config_option(BulkConfig, "gene_map")] = None,
     layer: Annotated[str | None, config_option(BulkConfig, "layer")] = None,
     preparation: Annotated[str | None, config_option(BulkConfig, "preparation")] = None,
     clinical: Annotated[Path | None, config_option(BulkConfig, "clinical")] = None,
+    recursive: Recursive = False,
 ) -> None:
     """Join expression to slides by patient.
 
     Writes cohort.h5ad (patients by genes), join_report.csv and gene_report.csv.
     """
     from tcgn_mil.preprocessing.bulk.run import write_cohort
-    from tcgn_mil.preprocessing.slides.names import list_slides
+    from tcgn_mil.preprocessing.slides.names import search_listed_slides
 
     given = {
         "unit": unit,
@@ -61,14 +63,15 @@ def bulk(
         "clinical": clinical,
     }
     config = resolve(BulkConfig, given)
-    summary = write_cohort(expression, list_slides(slides), out, config)
+    entries, left_out = search_listed_slides(slides, recursive=recursive)
+    summary = write_cohort(expression, entries, out, config, files_left_out=left_out)
     for note in summary.notes:
         typer.echo(note, err=True)
     typer.echo(str(summary))
     if summary.failures:
         listed = out.with_name("failures.csv")
-        left_out = counted(len(summary.failures), "file")
-        typer.echo(f"{left_out} left out, listed in {listed}", err=True)
+        unread = counted(len(summary.failures), "file")
+        typer.echo(f"{unread} left out, listed in {listed}", err=True)
         raise typer.Exit(1)
 
 
@@ -119,6 +122,7 @@ def clinical(
             " of many cohorts gives a file about this one."
         ),
     ] = None,
+    recursive: Recursive = False,
     allow_unusual: Annotated[
         bool,
         typer.Option(
@@ -149,9 +153,12 @@ def clinical(
     options = resolve(ClinicalOptions, given)
     patients = None
     if slides is not None:
-        from tcgn_mil.preprocessing.slides.names import list_slides
+        from tcgn_mil.preprocessing.slides.names import search_listed_slides
 
-        patients = dict.fromkeys(entry.patient_id for entry in list_slides(slides))
+        entries, left_out = search_listed_slides(slides, recursive=recursive)
+        patients = dict.fromkeys(entry.patient_id for entry in entries)
+        for sentence in describe_left_out(left_out):
+            typer.echo(sentence, err=True)
     summary = write_clinical(
         files,
         out,

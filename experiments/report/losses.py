@@ -148,6 +148,15 @@ def _join_losses(made: dict[str, Any]) -> list[dict[str, Any]]:
                 _WHY: reason or text,
             }
         )
+    rows += [
+        {
+            _STEP: "search for slides",
+            _LOST: counted(count, "file"),
+            _OF: "",
+            _WHY: reason,
+        }
+        for reason, count in made.get("files_left_out", {}).items()
+    ]
     for reason, count in made.get("genes_left_out", {}).items():
         if count:
             rows.append(

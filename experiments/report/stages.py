@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -149,14 +150,35 @@ def _features(runs: Sequence[Run]) -> Iterator[Stage]:
 
 def _joins(folders: Sequence[Path]) -> Iterator[Stage]:
     for path in files_below(folders, "join_summary.json"):
-        join = json.loads(path.read_text(encoding="utf-8")).get("join")
+        made = json.loads(path.read_text(encoding="utf-8"))
+        join = made.get("join")
         if join is not None:
             yield Stage(
                 "bulk",
                 f"Joined the expression of {join['genes']} genes to the slides of"
-                f" {counted(join['patients'], 'patient')}.",
-                _links(path.with_name("join_report.csv"), path.with_name("cohort.png")),
+                f" {counted(join['patients'], 'patient')}.{_named(made.get('gene_map', {}))}",
+                _links(
+                    path.with_name("join_report.csv"),
+                    path.with_name("genes_renamed.csv"),
+                    path.with_name("cohort.png"),
+                ),
             )
+
+
+def _named(gene_map: Mapping[str, Any]) -> str:
+    """Return the sentence on genes that a gene map named, or nothing."""
+    by_id, replaced, kept = (
+        gene_map.get(name, 0)
+        for name in ("named_by_id", "previous_symbols_replaced", "previous_symbols_kept")
+    )
+    if not (by_id or replaced or kept):
+        return ""
+    name = f"{gene_map['name']} {gene_map['version']}".strip()
+    left = f"; {counted(kept, 'previous symbol')} stayed" if kept else ""
+    return (
+        f" Genes were named by {name}: {by_id} by their id, and {replaced} of a previous symbol by"
+        f" the approved one{left}."
+    )
 
 
 def _clinical_tables(folders: Sequence[Path]) -> Iterator[Stage]:

@@ -164,6 +164,11 @@ class SpotConfig:
         description="Side, in pixels, to which patches are resized. The default is the model's"
         " own size.",
     )
+    allow_other_size: bool = Field(
+        False,
+        description="Accept patches of another physical size than those that the encoder was"
+        " trained on.",
+    )
     views: Literal[1, 4, 8] = Field(
         4,
         description="Symmetries of the square over which the prediction of a test spot is averaged:"

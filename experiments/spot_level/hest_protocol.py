@@ -27,7 +27,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tcgn_mil.checkpoints.starting import start_from
+from tcgn_mil.checkpoints.starting import check_started, start_from
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.inputs import record_inputs
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
@@ -248,6 +248,8 @@ def _features(
         input_px=config.input_px,
         **config.encoder_options.as_arguments(),
     )
+    for section in sections.values():  # all have one size
+        check_started(started, section.patch, allow=config.allow_other_size)
     model, needs = started.model.eval(), started.input_spec
     return {
         name: spot_features(

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from tcgn_mil.baselines import ridge_weights
 from tcgn_mil.batches.spots import SpotBatches
 from tcgn_mil.checkpoints import EncoderInfo, check_genes, load_encoder, save_encoder
-from tcgn_mil.checkpoints.starting import start_from
+from tcgn_mil.checkpoints.starting import check_started, start_from
 from tcgn_mil.config import as_plain
 from tcgn_mil.devices import resolve_device
 from tcgn_mil.errors import InputError
@@ -196,6 +196,7 @@ def start_network(network: Network, study: SpotStudy) -> StartedEncoder:
         trains=network.train == "all",
         **network.options.as_arguments(),
     )
+    check_started(started, study.patch, allow=study.config.allow_other_size)
     if network.trunk is not None:
         if not isinstance(started.model, TCGN):
             raise InputError(

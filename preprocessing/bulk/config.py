@@ -25,8 +25,9 @@ class BulkConfig:
     gene_ids: str = Field("symbol", description="Name genes by symbol or by ensembl id.")
     gene_map: str | None = Field(
         None,
-        description="Table of gene ids and symbols, for tables that name genes by id alone: a Xena"
-        " probe map, or HGNC's complete set, which also replaces previous symbols.",
+        description="Table of gene ids and symbols: a Xena probe map, or HGNC's complete set; hgnc,"
+        " the default, for the shipped table of HGNC (July 2024), which names Entrez and Ensembl"
+        " ids and replaces previous symbols; or none.",
     )
     layer: str | None = Field(None, description="Layer of an .h5ad file to read instead of X.")
     preparation: str = Field(

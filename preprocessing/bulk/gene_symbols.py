@@ -11,7 +11,11 @@ alone, or ``?`` where a gene had no symbol. The rules, in this order:
 3. A number is an Entrez id, and is looked up in the gene map. Among symbols, a number of five
    digits is taken for a date.
 4. Names that are left without a symbol are left out and listed in genes_left_out.csv.
-5. With a gene map that states previous symbols, these become the approved ones.
+5. A previous symbol becomes the approved one, if most names of the table are symbols of HGNC. An id
+   that stands beside it decides, where there is one. A name that is approved today stays. A
+   previous symbol also stays where the table has the approved one too, or a second previous symbol
+   of that gene, because the two rows would become one; and where its rows have ids of several
+   genes. All changes are in genes_renamed.csv.
 """
 
 from __future__ import annotations
@@ -24,10 +28,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.bulk.gene_map import HGNC_FIX, GeneMap
+from tcgn_mil.hgnc.gene_map import GeneMap
+from tcgn_mil.preprocessing.bulk.gene_map import HGNC_FIX
 from tcgn_mil.preprocessing.gene_names import is_ensembl, without_version
 from tcgn_mil.preprocessing.spreadsheet_dates import genes_of_date
-from tcgn_mil.text import preview
+from tcgn_mil.text import counted, preview
 
 _ENTREZ = re.compile(r"(?P<id>\d+)(?:\.0+)?")
 _WITH_BAR = re.compile(r"(?P<first>[^|]*)\|(?P<second>[^|]+)")
@@ -71,6 +76,28 @@ class LeftOutGene(NamedTuple):
     likely: str = ""
 
 
+class RenamedGene(NamedTuple):
+    """A row of genes_renamed.csv.
+
+    Attributes
+    ----------
+    table
+        Name of the file.
+    gene
+        Name in the file.
+    symbol
+        Approved symbol; several, separated by ``;``, if rows of the name have ids of several genes.
+    renamed
+        False if the name stays, because two rows of the table would become one gene, or its rows
+        are of several genes.
+    """
+
+    table: str
+    gene: str
+    symbol: str
+    renamed: bool
+
+
 @dataclass(frozen=True)
 class CleanNames:
     """Names of the columns of a table.
@@ -84,7 +111,8 @@ class CleanNames:
     from_ids
         Number of names that were looked up by an id.
     renamed
-        Number of previous symbols that were replaced.
+        Previous symbols that were replaced, and those that were not because two rows would become
+        one gene.
     note
         Sentence on names that are no symbols; empty if they look like symbols.
     """
@@ -92,8 +120,25 @@ class CleanNames:
     names: list[str]
     left_out: tuple[LeftOutGene, ...] = ()
     from_ids: int = 0
-    renamed: int = 0
+    renamed: tuple[RenamedGene, ...] = ()
     note: str = ""
+
+    def rename_notes(self) -> list[str]:
+        """Return sentences on previous symbols that were replaced, and on those that stayed."""
+        made = [f"{gene.gene} to {gene.symbol}" for gene in self.renamed if gene.renamed]
+        apart = [f"{gene.gene} ({gene.symbol})" for gene in self.renamed if not gene.renamed]
+        notes = []
+        if made:
+            notes.append(
+                f"{counted(len(made), 'gene')} of a previous symbol named by the approved one:"
+                f" {preview(made)}"
+            )
+        if apart:
+            notes.append(
+                f"{counted(len(apart), 'previous symbol')} not replaced, because another row of the"
+                f" table is of the same gene, or rows of this name are of several: {preview(apart)}"
+            )
+        return notes
 
 
 def clean_names(
@@ -106,7 +151,7 @@ def clean_names(
     ids
         Names in the file.
     gene_map
-        Symbols of ids; an empty map if the user gave none.
+        Symbols of ids, and approved symbols of previous ones; it may be empty.
     by
         ``symbol``; or ``ensembl`` to prefer an Ensembl id that stands beside the symbol.
     path
@@ -115,7 +160,7 @@ def clean_names(
     Raises
     ------
     InputError
-        If no name is left, or most names are Entrez numbers without a gene map.
+        If no name is left, or most names are numbers that the gene map does not have.
 
     Examples
     --------
@@ -130,7 +175,9 @@ def clean_names(
     ids = [str(name).strip() for name in ids]
     numbers = sum(_ENTREZ.fullmatch(name) is not None for name in ids)
     by_number = numbers > _MOSTLY * len(ids)
-    names, left_out, from_ids, renamed = [], [], 0, 0
+    if by_number and gene_map.is_shipped:
+        _check_entrez(ids, gene_map, path)
+    names, of_ids, left_out, from_ids = [], [], [], 0
     for name in ids:
         symbol, number = _parts(name)
         if by == "ensembl" and is_ensembl(number):
@@ -140,21 +187,20 @@ def clean_names(
             symbol = ""
         elif _ENTREZ.fullmatch(symbol):
             symbol, number = "", symbol
+        match = _ENTREZ.fullmatch(number)
+        plain = match["id"] if match else without_version(number)
+        of_id = gene_map.symbol_of.get(plain, "")
         looked_up = ""
         if not symbol and number:
-            match = _ENTREZ.fullmatch(number)
-            plain = match["id"] if match else without_version(number)
-            looked_up = gene_map.symbol_of.get(plain, "")
             # An Ensembl id is a name by itself.
-            looked_up = looked_up or (plain if is_ensembl(number) else "")
+            looked_up = of_id or (plain if is_ensembl(number) else "")
             from_ids += bool(looked_up)
         chosen = symbol or looked_up
         if not chosen:
             reason = NO_SYMBOL if likely is None else DATE
             left_out.append(LeftOutGene(path.name, name, reason, ";".join(likely or ())))
-        elif chosen in gene_map.renamed:
-            chosen, renamed = gene_map.renamed[chosen], renamed + 1
         names.append(chosen)
+        of_ids.append(of_id)
     if not any(names) or (by_number and not from_ids):
         raise InputError(
             f"names genes by Entrez numbers ({preview(ids, most=3)})"
@@ -165,7 +211,94 @@ def clean_names(
             fix=HGNC_FIX,
         )
     note = _no_symbols([name for name in names if name], gene_map)
+    renamed = approved_names(names, of_ids, gene_map, table=path.name)
+    changed = {gene.gene: gene.symbol for gene in renamed if gene.renamed}
+    names = [changed.get(name, name) for name in names]
     return CleanNames(names, tuple(left_out), from_ids, renamed, note)
+
+
+def approved_names(
+    names: Sequence[str], of_ids: Sequence[str], gene_map: GeneMap, *, table: str
+) -> tuple[RenamedGene, ...]:
+    """Find the approved symbols of previous ones (rule 5 of this module).
+
+    Parameters
+    ----------
+    names
+        Symbols; an empty one, and an Ensembl id, is passed over.
+    of_ids
+        Symbol of the id that stands beside each name; empty where there is none.
+    gene_map
+        Approved and previous symbols.
+    table
+        Name of the file.
+
+    Examples
+    --------
+    >>> hgnc = GeneMap(renamed={"MARS": "MARS1"}, approved=frozenset(["MARS1", "TP53"]))
+    >>> approved_names(["MARS", "TP53"], ["", ""], hgnc, table="a.csv")
+    (RenamedGene(table='a.csv', gene='MARS', symbol='MARS1', renamed=True),)
+    """
+    symbols: dict[str, set[str]] = {}
+    for name, of_id in zip(names, of_ids, strict=True):
+        if name and not is_ensembl(name):
+            symbols.setdefault(name, set()).add(of_id)
+    known = sum(
+        name in gene_map.approved or name in gene_map.renamed or any(own)
+        for name, own in symbols.items()
+    )
+    # T is the gene Tbxt in a table of mouse genes, and a previous symbol of TBXT in a human one.
+    if not gene_map.approved or known <= _MOSTLY * len(symbols):
+        return ()
+    wanted: dict[str, list[str]] = {}
+    for name, own in symbols.items():
+        if name not in gene_map.approved:
+            # Rows of one name may have ids of several genes, such as those of SLC35E2.
+            by_id = sorted(own - {""})
+            wanted[name] = by_id or [gene_map.renamed.get(name, "")]
+    wanted = {name: genes for name, genes in wanted.items() if genes not in ([""], [name])}
+    rivals = Counter(gene for genes in wanted.values() for gene in genes)
+    return tuple(
+        RenamedGene(
+            table,
+            name,
+            ";".join(genes),
+            len(symbols[name]) == 1 and genes[0] not in symbols and rivals[genes[0]] == 1,
+        )
+        for name, genes in wanted.items()
+    )
+
+
+def _check_entrez(ids: Sequence[str], gene_map: GeneMap, path: Path) -> None:
+    """Check that numbers are Entrez ids, because the user did not say so by giving a map.
+
+    Raises
+    ------
+    InputError
+        If they count from 0 or 1, as the columns of an unnamed table do, or most are no ids of
+        human genes.
+    """
+    numbers = [match["id"] for match in map(_ENTREZ.fullmatch, ids) if match]
+    values = sorted(map(int, numbers))
+    if (
+        len(values) > 1
+        and values[0] in (0, 1)
+        and values == list(range(values[0], values[0] + len(values)))
+    ):
+        raise InputError(
+            f"names genes by numbers that count from {values[0]} to {values[-1]}, which are"
+            " positions and no Entrez ids",
+            path=path,
+            fix="name the genes by their symbols or ids",
+        )
+    unknown = [number for number in numbers if number not in gene_map.symbol_of]
+    if len(unknown) > _MOSTLY * len(numbers):
+        raise InputError(
+            f"names genes by numbers, and {len(unknown)} of {len(numbers)} of them are no Entrez"
+            f" ids of human genes, for example {preview(unknown, most=3)}",
+            path=path,
+            fix=HGNC_FIX,
+        )
 
 
 def _parts(name: str) -> tuple[str, str]:

@@ -21,10 +21,17 @@ import numpy as np
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.hgnc.gene_map import GeneMap
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.preprocessing.bulk.expression_table import ExpressionTable
-from tcgn_mil.preprocessing.bulk.gene_map import GeneMap
-from tcgn_mil.preprocessing.bulk.gene_symbols import COPY, CleanNames, LeftOutGene, clean_names
+from tcgn_mil.preprocessing.bulk.gene_symbols import (
+    COPY,
+    CleanNames,
+    LeftOutGene,
+    RenamedGene,
+    approved_names,
+    clean_names,
+)
 from tcgn_mil.preprocessing.gene_names import (
     GeneReport,
     is_ensembl,
@@ -36,6 +43,7 @@ from tcgn_mil.text import counted, preview
 from tcgn_mil.types.units import ZSCORE, ExpressionUnit
 
 GENE_REPORT, LEFT_OUT = "gene_report.csv", "genes_left_out.csv"
+RENAMED = "genes_renamed.csv"
 # Two rows of fewer values may be equal by chance.
 _MIN_SAMPLES_OF_COPY = 3
 TALLIES = frozenset(
@@ -93,7 +101,7 @@ class TableGenes(NamedTuple):
             "merged_by": self.merged_by if self.report.merged else "",
             "tallies": self.tallies,
             "from_ids": self.cleaned.from_ids,
-            "previous_symbols": self.cleaned.renamed,
+            "previous_symbols": sum(gene.renamed for gene in self.cleaned.renamed),
             "left_out": len(self.cleaned.left_out),
             "left_out_names": ";".join(gene.gene for gene in self.cleaned.left_out[:20]),
         }
@@ -114,22 +122,20 @@ class TableGenes(NamedTuple):
                 f"; {self.tallies} counts of reads without a gene left out" if self.tallies else ""
             )
             lines.append(f"{self.table}: genes: {report}{rule}{tallies}")
-        for number, what in (
-            (cleaned.from_ids, "named by looking up their id"),
-            (cleaned.renamed, "of a previous symbol named by the approved one"),
-        ):
-            if number:
-                lines.append(f"{self.table}: {counted(number, 'gene')} {what}")
+        if cleaned.from_ids:
+            named = counted(cleaned.from_ids, "gene")
+            lines.append(f"{self.table}: {named} named by looking up their id")
+        lines += [f"{self.table}: {note}; all are in {RENAMED}" for note in cleaned.rename_notes()]
         for reason, genes in itertools.groupby(
             sorted(cleaned.left_out, key=lambda gene: gene.reason), key=lambda gene: gene.reason
         ):
-            named = [
+            rows = [
                 gene.gene + f" (perhaps {gene.likely.replace(';', ' or ')})" * bool(gene.likely)
                 for gene in genes
             ]
             lines.append(
-                f"{self.table}: {counted(len(named), 'row')} left out, because the name {reason}:"
-                f" {preview([name or '(blank)' for name in named])}; all are in {LEFT_OUT}"
+                f"{self.table}: {counted(len(rows), 'row')} left out, because the name {reason}:"
+                f" {preview([row or '(blank)' for row in rows])}; all are in {LEFT_OUT}"
             )
         if cleaned.note:
             lines.append(f"{self.table}: {cleaned.note}")
@@ -148,7 +154,11 @@ def without_tallies(table: ExpressionTable) -> ExpressionTable:
 def with_symbols(
     table: ExpressionTable, gene_map: GeneMap, *, by: str, path: Path
 ) -> tuple[ExpressionTable, CleanNames]:
-    """Name the columns of a table by symbols, and remove those that name no gene."""
+    """Name the columns of a table by symbols, and remove those that name no gene.
+
+    An Ensembl id stays the name of its column. Its symbol is in the table's ``symbols``, from the
+    table itself or, where that has no approved one, from the shipped map.
+    """
     cleaned = clean_names(list(map(str, table.values.columns)), gene_map, by=by, path=path)
     copies = _copies(table.values)
     rows = [LeftOutGene(path.name, str(table.values.columns[at]), COPY) for at in sorted(copies)]
@@ -159,7 +169,34 @@ def with_symbols(
     symbols = table.symbols
     if symbols is not None:
         symbols = tuple(symbol for symbol, kept in zip(symbols, named, strict=True) if kept)
-    return table._replace(values=values, symbols=symbols), cleaned
+    table = table._replace(values=values, symbols=symbols)
+    return _symbols_of_ids(table, cleaned, gene_map, by=by, path=path)
+
+
+def _symbols_of_ids(
+    table: ExpressionTable, cleaned: CleanNames, gene_map: GeneMap, *, by: str, path: Path
+) -> tuple[ExpressionTable, CleanNames]:
+    """Give symbols to the Ensembl ids that name columns.
+
+    A map that the user gave decides by itself (see :func:`name_table`). The shipped one adds the
+    symbols that the source lacks, and replaces those that are not approved today.
+    """
+    ids = [str(name) for name in table.values.columns]
+    if not gene_map.is_shipped or by != "symbol" or not any(map(is_ensembl, ids)):
+        return table, cleaned
+    own = [str(symbol).strip() for symbol in table.symbols or [""] * len(ids)]
+    of_ids = [gene_map.symbol_of.get(without_version(name), "") for name in ids]
+    renamed = approved_names(own, of_ids, gene_map, table=path.name)
+    changed = {gene.gene: gene.symbol for gene in renamed if gene.renamed}
+    symbols = tuple(
+        changed.get(symbol, symbol) or of_id for symbol, of_id in zip(own, of_ids, strict=True)
+    )
+    looked_up = sum(not symbol and bool(of_id) for symbol, of_id in zip(own, of_ids, strict=True))
+    return table._replace(symbols=symbols), dataclasses.replace(
+        cleaned,
+        from_ids=cleaned.from_ids + looked_up,
+        renamed=(*cleaned.renamed, *renamed),
+    )
 
 
 def _copies(values: pd.DataFrame) -> set[int]:
@@ -257,10 +294,14 @@ def name_table(
 
 
 def write_gene_report(path: str | Path, tables: Sequence[TableGenes]) -> None:
-    """Write gene_report.csv with one row for each table, and genes_left_out.csv beside it."""
+    """Write gene_report.csv with one row for each table, and two lists of genes beside it."""
     path = Path(path)
     write_csv(path, pd.DataFrame([table.as_row() for table in tables]), digits=None)
     rows = [gene for table in tables for gene in table.cleaned.left_out]
     write_csv(
         path.with_name(LEFT_OUT), pd.DataFrame(rows, columns=LeftOutGene._fields), digits=None
+    )
+    renamed = [gene for table in tables for gene in table.cleaned.renamed]
+    write_csv(
+        path.with_name(RENAMED), pd.DataFrame(renamed, columns=RenamedGene._fields), digits=None
     )

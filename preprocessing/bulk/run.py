@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.clinical_file import endpoints_of, read_survival
 from tcgn_mil.io.cohort_file import KIND
+from tcgn_mil.io.failures import LeftOut, count_left_out, describe_left_out
 from tcgn_mil.preprocessing.bulk.config import BulkConfig
 from tcgn_mil.preprocessing.bulk.figure import draw_cohort
 from tcgn_mil.preprocessing.bulk.patient_join import NO_SLIDE, JoinRow, join_patients
@@ -23,7 +24,7 @@ from tcgn_mil.preprocessing.bulk.reports import (
     write_cohort_file,
     write_reports,
 )
-from tcgn_mil.preprocessing.bulk.sources import ExpressionOptions, read_samples
+from tcgn_mil.preprocessing.bulk.sources import ExpressionOptions, Samples, read_samples
 from tcgn_mil.preprocessing.bulk.specimen_types import (
     Kept,
     describe_specimens,
@@ -41,6 +42,8 @@ def write_cohort(
     slides: Sequence[SlideEntry] | None,
     out_path: str | Path,
     config: BulkConfig,
+    *,
+    files_left_out: Sequence[LeftOut] = (),
 ) -> JoinSummary:
     """Join expression to slides by patient and write the cohort.
 
@@ -59,6 +62,8 @@ def write_cohort(
         The .h5ad file to write.
     config
         Unit and other settings.
+    files_left_out
+        Files of the folder of slides that were left out, for the record.
 
     Returns
     -------
@@ -134,7 +139,11 @@ def write_cohort(
         outcomes={} if config.clinical is None else _outcomes(config.clinical, profiles.index),
         sample_types=_counts(types["sample_type"]),
         preservation=_counts(types["preservation"]),
-        notes=(*samples.notes, *specimen_notes(types, list(obs["n_samples"]))),
+        notes=(
+            *describe_left_out(files_left_out),
+            *samples.notes,
+            *specimen_notes(types, list(obs["n_samples"])),
+        ),
         failures=tuple(samples.failures),
     )
     made_by = provenance(
@@ -145,6 +154,8 @@ def write_cohort(
         sources=[Path(path).name for path in expression],
         layouts=samples.layouts,
         preparation=config.preparation,
+        files_left_out=count_left_out(files_left_out),
+        gene_map=samples.gene_map | _named_by_map(samples),
         genes_left_out={
             "not in every table": samples.genes_not_shared,
             "without a value": int((~measured).sum()),
@@ -157,6 +168,16 @@ def write_cohort(
     write_cohort_file(out_path, profiles, obs.join(types), slide_rows, made_by)
     draw_cohort(out_path.with_suffix(".png"), rows, profiles, list(obs["source"]), unit)
     return summary
+
+
+def _named_by_map(samples: Samples) -> dict[str, int]:
+    """Count the genes that the gene map named, over all sources."""
+    changes = [gene for table in samples.genes for gene in table.cleaned.renamed]
+    return {
+        "named_by_id": sum(table.cleaned.from_ids for table in samples.genes),
+        "previous_symbols_replaced": sum(gene.renamed for gene in changes),
+        "previous_symbols_kept": sum(not gene.renamed for gene in changes),
+    }
 
 
 def _kept(specimens: Sequence[Specimen], rows: Sequence[JoinRow]) -> list[Specimen]:
@@ -234,5 +255,6 @@ def _nothing_in_common(
 
 
 def _expression_options(config: BulkConfig, logarithm: str) -> ExpressionOptions:
-    gene_map = None if config.gene_map is None else Path(config.gene_map)
-    return ExpressionOptions(config.format, config.gene_ids, gene_map, config.layer, logarithm)
+    return ExpressionOptions(
+        config.format, config.gene_ids, config.gene_map, config.layer, logarithm
+    )

@@ -13,7 +13,7 @@ import pandas as pd
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.preprocessing.bulk.expression_table import ExpressionTable, Person
-from tcgn_mil.preprocessing.bulk.gene_map import GeneMap, read_gene_map
+from tcgn_mil.preprocessing.bulk.gene_map import choose_gene_map
 from tcgn_mil.preprocessing.bulk.genes import (
     TableGenes,
     merge_rule,
@@ -38,7 +38,7 @@ class ExpressionOptions:
     gene_ids
         Name genes by ``symbol`` or by ``ensembl`` id.
     gene_map
-        Table of ids and symbols, for sources that name genes by id alone.
+        Table of ids and symbols; ``hgnc`` or None for the shipped one, ``none`` for no table.
     layer
         Layer of an AnnData to read instead of X.
     logarithm
@@ -47,7 +47,7 @@ class ExpressionOptions:
 
     layout: str = AUTO
     gene_ids: str = "symbol"
-    gene_map: Path | None = None
+    gene_map: str | None = None
     layer: str | None = None
     logarithm: str = ""
 
@@ -73,6 +73,8 @@ class Samples(NamedTuple):
         Parts of the sources that could not be read.
     notes
         Sentences about the sources, for the user.
+    gene_map
+        Name, version and digest of the table that named genes.
     """
 
     values: pd.DataFrame
@@ -83,6 +85,7 @@ class Samples(NamedTuple):
     genes_not_shared: int
     failures: list[Failure]
     notes: list[str]
+    gene_map: dict[str, str]
 
 
 def read_samples(
@@ -122,7 +125,7 @@ def read_samples(
             f"unknown layout {options.layout!r}", fix=f"choose one of {', '.join((AUTO, *READERS))}"
         )
     paths = [Path(path) for path in sources]
-    gene_map = GeneMap() if options.gene_map is None else read_gene_map(options.gene_map)
+    gene_map = choose_gene_map(options.gene_map)
     tables: list[ExpressionTable] = []
     genes = []
     for path in paths:
@@ -142,7 +145,9 @@ def read_samples(
         unit.check(table.values.to_numpy(), path=path)
         tallies = whole.values.shape[1] - table.values.shape[1]
         table, cleaned = with_symbols(table, gene_map, by=options.gene_ids, path=path)
-        symbols = gene_map.symbol_of or table.symbols
+        # The shipped map has added its symbols to those of the table.
+        given = {} if gene_map.is_shipped else gene_map.symbol_of
+        symbols = given or table.symbols
         values, report = name_table(table.values, unit, symbols, by=options.gene_ids, path=path)
         genes.append(
             TableGenes(path.name, table.layout, report, merge_rule(unit), tallies, cleaned)
@@ -169,6 +174,7 @@ def read_samples(
             for table, names in zip(tables, genes, strict=True)
             for note in (*table.notes, *names.notes())
         ],
+        gene_map=gene_map.as_record(),
     )
 
 

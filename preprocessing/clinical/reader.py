@@ -11,7 +11,9 @@ import pandas as pd
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables import delimited, workbook
+from tcgn_mil.io.tables.decimal_mark import commas_note, with_points
 from tcgn_mil.io.tables.schema import check_table
+from tcgn_mil.io.tables.text_numbers import MISSING
 from tcgn_mil.patient_rows import is_normal
 from tcgn_mil.preprocessing.clinical.detect_layout import AUTO, layout_of
 from tcgn_mil.preprocessing.clinical.layouts import (
@@ -124,7 +126,9 @@ def read_clinical(
     if sheet is None:
         positions = [names.index(column) for column in layout.columns]
         table = delimited.read_text_columns(path, positions)
+        table, with_commas = _with_decimal_points(table, layout, path)
     else:
+        with_commas = []
         table = sheet[layout.columns]
         table = table[(table != "").any(axis=1)]
     # TCGA's biotab files repeat the header in two further rows, once in terms of a dictionary.
@@ -135,7 +139,18 @@ def read_clinical(
             "has no row with a patient", path=path, fix="check the sheet and its columns"
         )
     check_table(table, schema_of(layout), path=path)
-    return dataclasses.replace(_clinical_table(path, table, layout), columns=tuple(names))
+    read = _clinical_table(path, table, layout)
+    notes = [f"{path.name}: {commas_note(with_commas)}"] if with_commas else []
+    return dataclasses.replace(read, columns=tuple(names), notes=(*notes, *read.notes))
+
+
+def _with_decimal_points(
+    table: pd.DataFrame, layout: ClinicalLayout, path: Path
+) -> tuple[pd.DataFrame, list[str]]:
+    """Write decimal points in times and covariates, by the rule for all tables."""
+    numbers = table.drop(columns=layout.patient)
+    numbers, names = with_points(numbers, delimited.separator_of(path), MISSING)
+    return table.assign(**{name: numbers[name] for name in names}), names
 
 
 def of_cohort(table: ClinicalTable, patients: Collection[str]) -> tuple[ClinicalTable, str]:

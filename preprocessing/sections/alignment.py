@@ -29,8 +29,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
+from tcgn_mil.preprocessing.sections.lattice import extent_scale
 from tcgn_mil.preprocessing.tiles.ink import disk, find_ink, optical_density
 
 SPOT_UM = 100.0  # diameter of the disk over which the darkness of a spot is averaged
@@ -43,10 +43,6 @@ MIN_MORE_TISSUE = 0.05
 MIN_SPOTS_TO_ALIGN = 20
 # Spots mark tissue to about one pitch, so that a difference of 10 % in their extent is no error.
 MAX_OFF_SCALE = 0.1
-# The corners of both extents have to be as near as this, as a share of the tissue's longer side,
-# or as near as a pitch in sections of few spots.
-MAX_OFF_CORNER = 0.05
-_EXTENT_PERCENTILES = (0.5, 99.5)
 VERDICTS = ("fits", "undecided", "misplaced")
 
 
@@ -111,12 +107,16 @@ class Alignment:
         positions do, or no factor does.
     tissue_at_scale
         Share of spots on tissue after the positions were multiplied by `scale`.
+    extent_scale
+        See :func:`~tcgn_mil.preprocessing.sections.lattice.extent_scale`. Up to 10 % it is no sign
+        of an error.
     """
 
     orientations: tuple[Orientation, ...]
     spots: int
     scale: float = 1.0
     tissue_at_scale: float = float("nan")
+    extent_scale: float = float("nan")
 
     @property
     def given(self) -> Orientation:
@@ -224,7 +224,8 @@ def measure_alignment(
                 _correlation(darkness, depth),
             )
         )
-    scale = _fitting_scale(tissue, centres)
+    extent = extent_scale(tissue, centres) if len(centres) >= MIN_SPOTS_TO_ALIGN else float("nan")
+    scale = extent if abs(extent - 1) > MAX_OFF_SCALE else 1.0
     covered, _ = _sample(on_tissue, np.asarray(centres, dtype=np.float64) * scale)
     at_scale = float((covered > 0.5).mean())
     # A coincidence of extents is no evidence if the spots then lie beside the tissue. Spots that
@@ -232,34 +233,7 @@ def measure_alignment(
     gained = at_scale - orientations[0].tissue
     if gained < (MIN_MORE_TISSUE if scale < 1 else -MIN_MORE_TISSUE):
         scale, at_scale = 1.0, orientations[0].tissue
-    return Alignment(tuple(orientations), len(centres), scale, at_scale)
-
-
-def _fitting_scale(tissue: NDArray[np.bool_], centres: NDArray[np.floating]) -> float:
-    """Return the factor of all positions that brings the spots' extent onto the tissue's, or 1.
-
-    A picture is scaled about its corner, so that one factor has to fit all four sides. This keeps
-    sections apart whose tissue is larger than the area with spots.
-    """
-    rows, columns = np.nonzero(tissue)
-    if len(rows) == 0 or len(centres) < MIN_SPOTS_TO_ALIGN:
-        return 1.0
-    low, high = (
-        np.array([np.percentile(axis, at) for axis in (columns, rows)])
-        for at in _EXTENT_PERCENTILES
-    )
-    first, last = (np.percentile(centres, at, axis=0) for at in _EXTENT_PERCENTILES)
-    # The outermost spots lie within one pitch of the tissue's edge, on average half of one.
-    pitch = float(np.median(cKDTree(centres).query(centres, k=2)[0][:, 1]))
-    first, last = first - pitch / 2, last + pitch / 2
-    sides = (high - low) / (last - first)
-    scale = float(np.sqrt(sides.prod()))
-    if scale <= 0 or abs(sides[0] / sides[1] - 1) > MAX_OFF_SCALE:
-        return 1.0
-    off = max(np.abs(scale * first - low).max(), np.abs(scale * last - high).max())
-    longest = float((high - low).max())
-    near = off <= np.clip(pitch * scale, MAX_OFF_CORNER * longest, MAX_OFF_SCALE * longest)
-    return scale if near and abs(scale - 1) > MAX_OFF_SCALE else 1.0
+    return Alignment(tuple(orientations), len(centres), scale, at_scale, extent)
 
 
 def apply_symmetry(

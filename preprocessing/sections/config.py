@@ -56,6 +56,12 @@ class SpotsConfig:
         " (Xenium) are summed; for bins the nearest whole number of them. The default is the side"
         " of a patch. The size of a bin leaves bins as they are.",
     )
+    pool_from: Literal["cells", "transcripts", "nuclei"] = Field(
+        "cells",
+        description="What is summed of a Xenium section: cells, the counts of cells at their"
+        " centres; transcripts, all transcripts of quality 20 or more at their places, also those"
+        " outside of cells; or nuclei, the transcripts over nuclei.",
+    )
     gene_ids: Literal["symbol", "ensembl"] = Field(
         "symbol", description="Name genes by symbol or by ensembl id, if the source has both."
     )

@@ -8,12 +8,15 @@ little. The vector to a neighbour is the neighbour's array offset times ``axes``
 Visium's array is hexagonal. Its columns are counted in half steps, so that column + row is even for
 every spot, and the neighbours are at offsets (2, 0), (1, 1) and (1, -1). Only this lattice has a
 known pitch on the glass, 100 µm. Square lattices are of many kinds (older arrays with 200 µm, bins
-of Visium HD with 2 to 16 µm, cells that were pooled on a grid), so their pitch has to be stated.
+of Visium HD with 2 to 16 µm, cells that were pooled on a grid), and other tools sum cells over
+hexagons of any size, so the pitch of all others has to be stated.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +35,13 @@ _MAX_UNEVEN = 1.05  # longest distance of neighbours, as a multiple of the short
 _MAX_RESIDUAL = 0.1  # root mean square distance of spots from their places, as a share of the pitch
 # Neighbours of a hexagonal lattice are at 1 and 1.73 pitches, of a square one at 1 and 1.41.
 _NEAR = 1.2
+# Programs that join sections put the name of the section before or after the barcode.
+_VISIUM_BARCODE = re.compile(r"(?:^|[^A-Z])[ACGT]{16}-\d+(?:$|[^\d])")
+# Both extents are of one shape if their sides differ by less than this. They are near each other if
+# their corners are as near as the first share of the tissue's longer side, or, in sections of few
+# spots, as near as a pitch, up to the second share.
+_MAX_OTHER_SHAPE, _MAX_OFF_CORNER, _MAX_OFF_BY_PITCH = 0.1, 0.05, 0.1
+_EXTENT_PERCENTILES = (0.5, 99.5)
 _MIN_ORDER = 0.9  # mean of exp(i n angle) over pairs of neighbours; 1 on a perfect lattice
 
 
@@ -44,7 +54,7 @@ class Lattice:
     pitch_px
         Distance between neighbouring spots in pixels; None if the spots lie on no lattice.
     pitch_um
-        The same in µm on the glass, which is known for the hexagonal array of Visium only.
+        The same in µm on the glass, which is known for the array of Visium only.
     mirrored
         Whether the lattice is a mirror image of the array (the determinant of ``axes`` is
         negative). Either x and y are swapped, or the image is flipped. False if array positions are
@@ -52,12 +62,15 @@ class Lattice:
     by_array
         Whether the array positions are known. Without them a hexagonal lattice may also be one that
         another tool made, so that the image may contradict its pitch.
+    hexagonal
+        Whether the neighbours are those of hexagons, and not of squares.
     """
 
     pitch_px: float | None
     pitch_um: float | None
     mirrored: bool = False
     by_array: bool = False
+    hexagonal: bool = False
 
 
 def fit_lattice(
@@ -113,7 +126,13 @@ def fit_lattice(
         )
     refuse_shared_places(array, path=path)
     mirrored = bool(np.linalg.det(axes) < 0)
-    return Lattice(pitch, VISIUM_PITCH_UM if hexagonal else None, mirrored, by_array=True)
+    return Lattice(
+        pitch,
+        VISIUM_PITCH_UM if hexagonal else None,
+        mirrored,
+        by_array=True,
+        hexagonal=hexagonal,
+    )
 
 
 def refuse_shared_places(places: NDArray[np.floating], *, path: object) -> None:
@@ -153,17 +172,18 @@ def find_lattice(pixels: NDArray[np.floating]) -> Lattice:
     Returns
     -------
     Lattice
-        Without pitch if there are fewer than three spots, or they lie on no lattice.
+        Without pitch if there are fewer than three spots, or they lie on no lattice. Its pitch in
+        µm is not known; see :func:`of_visium`.
 
     Examples
     --------
     >>> rows, columns = np.mgrid[:6, :6]
     >>> square = np.column_stack([columns.ravel(), rows.ravel()]) * 40.0
     >>> find_lattice(square)
-    Lattice(pitch_px=40.0, pitch_um=None, mirrored=False, by_array=False)
+    Lattice(pitch_px=40.0, pitch_um=None, mirrored=False, by_array=False, hexagonal=False)
     >>> hexagonal = square + np.column_stack([20 * (rows.ravel() % 2), 0 * rows.ravel()])
-    >>> find_lattice(hexagonal * [1, 0.75**0.5]).pitch_um
-    100.0
+    >>> find_lattice(hexagonal * [1, 0.75**0.5]).hexagonal
+    True
     """
     pixels = np.asarray(pixels, dtype=np.float64)
     if len(pixels) < 3:
@@ -184,4 +204,62 @@ def find_lattice(pixels: NDArray[np.floating]) -> Lattice:
     )
     if line > _MIN_ORDER or max(square, hexagonal) < _MIN_ORDER:
         return Lattice(None, None)
-    return Lattice(pitch, VISIUM_PITCH_UM if hexagonal > square else None)
+    return Lattice(pitch, None, hexagonal=hexagonal > square)
+
+
+def of_visium(lattice: Lattice, names: Sequence[str]) -> Lattice:
+    """Return a hexagonal lattice with the pitch of Visium, if the names of its spots are Visium's.
+
+    Space Ranger names a spot by its barcode of 16 bases and a number. Hexagons over which another
+    tool summed cells have names of their own.
+
+    Examples
+    --------
+    >>> of_visium(Lattice(40.0, None, hexagonal=True), ["AAACAAGTATCTCCCA-1"]).pitch_um
+    100.0
+    >>> of_visium(Lattice(40.0, None, hexagonal=True), ["hexagon 7"]).pitch_um is None
+    True
+    """
+    if not lattice.hexagonal or not all(_VISIUM_BARCODE.search(str(name)) for name in names):
+        return lattice
+    return replace(lattice, pitch_um=VISIUM_PITCH_UM)
+
+
+def extent_scale(tissue: NDArray[np.bool_], centres: NDArray[np.floating]) -> float:
+    """Return the factor of all positions that brings the spots' extent onto the tissue's.
+
+    A picture is scaled about its corner, so that one factor has to fit all four sides. This keeps
+    sections apart whose tissue is larger than the area with spots. Spots mark tissue to about one
+    pitch, so that the factor of a sound section differs from 1 by some per cent.
+
+    Parameters
+    ----------
+    tissue
+        (H, W) True for pixels that show tissue.
+    centres
+        (S, 2) spot centres x, y in the same pixels, at least two.
+
+    Returns
+    -------
+    float
+        NaN if no factor fits, or there is no tissue.
+    """
+    rows, columns = np.nonzero(tissue)
+    if len(rows) == 0:
+        return float("nan")
+    low, high = (
+        np.array([np.percentile(axis, at) for axis in (columns, rows)])
+        for at in _EXTENT_PERCENTILES
+    )
+    first, last = (np.percentile(centres, at, axis=0) for at in _EXTENT_PERCENTILES)
+    # The outermost spots lie within one pitch of the tissue's edge, on average half of one.
+    pitch = float(np.median(cKDTree(centres).query(centres, k=2)[0][:, 1]))
+    first, last = first - pitch / 2, last + pitch / 2
+    sides = (high - low) / (last - first)
+    scale = float(np.sqrt(sides.prod()))
+    if scale <= 0 or abs(sides[0] / sides[1] - 1) > _MAX_OTHER_SHAPE:
+        return float("nan")
+    off = max(np.abs(scale * first - low).max(), np.abs(scale * last - high).max())
+    longest = float((high - low).max())
+    allowed = np.clip(pitch * scale, _MAX_OFF_CORNER * longest, _MAX_OFF_BY_PITCH * longest)
+    return scale if off <= allowed else float("nan")

@@ -24,6 +24,7 @@ from tcgn_mil.preprocessing.slides.readers.plain import MAX_IMAGE_PX, PlainSlide
 from tcgn_mil.types.tile_geometry import PatchSize
 
 MAX_DISAGREEMENT = 0.05  # relative, between a stated and a measured resolution
+CELLS, TRANSCRIPTS, NUCLEI = "cells", "transcripts", "nuclei"
 NOT_IN_TISSUE = "not under tissue (in_tissue 0)"
 _UNSTATED_MPP = 19.876543  # no scanner has this value, so that it is recognised when it comes back
 
@@ -47,6 +48,9 @@ class ReadSettings:
     pool_um
         Side of the squares over which bins and cells are summed, in µm; None for the side of a
         patch.
+    pool_from
+        What is summed of a Xenium section: ``cells``, ``transcripts``, or ``nuclei`` for the
+        transcripts over nuclei.
     """
 
     patch: PatchSize
@@ -55,6 +59,7 @@ class ReadSettings:
     gene_ids: str = "symbol"
     override_mpp: bool = False
     pool_um: float | None = None
+    pool_from: str = CELLS
 
 
 class ArraySlide(PlainSlide):
@@ -107,7 +112,7 @@ class SectionImage:
             return None if slide.mpp == _UNSTATED_MPP else slide.mpp
 
     def disagreement(self, mpp: float) -> str | None:
-        """Return a warning if the file states another resolution than the spots give."""
+        """Return a warning if the file clearly states another resolution than the spots give."""
         stated = self.stated_mpp()
         if stated is None or abs(stated / mpp - 1) <= MAX_DISAGREEMENT:
             return None

@@ -95,6 +95,7 @@ def write_spots(
             config.gene_ids,
             config.override_mpp,
             config.pool_um,
+            config.pool_from,
         ),
         config.allow_coarse,
     )

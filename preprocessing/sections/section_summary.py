@@ -173,6 +173,8 @@ def summarise_section(
         warnings="; ".join(warnings),
         dropped_because=_reasons(dropped),
         fitting_scale=alignment.scale,
+        extent_scale=None if np.isnan(alignment.extent_scale) else alignment.extent_scale,
+        stated_mpp=raw.image.stated_mpp(),
     )
     left_out = [f"{len(dropped)} of {total} spots left out: {_reasons(dropped)}"] if dropped else []
     notes = [*warnings, *left_out, *([] if genes_note is None else [genes_note])]

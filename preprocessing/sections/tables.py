@@ -42,7 +42,14 @@ class SectionReport:
     dropped_because
         Numbers of spots that were left out, by reason.
     fitting_scale
-        Factor of all positions with which spots and tissue fit; 1 if they fit as they are.
+        Factor of all positions with which spots and tissue fit; 1 if they fit as they are, up to
+        10 %.
+    extent_scale
+        Factor that brings the extent of the spots onto that of the tissue, without that tolerance;
+        None if no factor does.
+    stated_mpp
+        µm per pixel that the file of the image states, to be compared with `image_mpp`; None if it
+        states none.
     """
 
     section: str
@@ -63,6 +70,8 @@ class SectionReport:
     warnings: str
     dropped_because: str
     fitting_scale: float
+    extent_scale: float | None
+    stated_mpp: float | None
 
 
 @dataclass(frozen=True)

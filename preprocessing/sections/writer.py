@@ -42,7 +42,7 @@ from tcgn_mil.types.tile_geometry import PatchSize
 
 SLIDE_JPEG_QUALITY = 80
 # Raised when the same inputs and settings give other files, so that older files are made again.
-_RECIPE = 4
+_RECIPE = 5
 
 
 @dataclass(frozen=True)

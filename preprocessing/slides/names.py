@@ -18,7 +18,7 @@ from tcgn_mil.io.tables.delimited import column_names, read_text_columns
 from tcgn_mil.io.tables.schema import check_table, read_table
 from tcgn_mil.preprocessing.schemas import RESOLUTION, SLIDES_MANIFEST
 from tcgn_mil.preprocessing.slides.readers import slide_suffixes, without_slide_suffix
-from tcgn_mil.preprocessing.slides.table import SlideEntry, find_slides
+from tcgn_mil.preprocessing.slides.table import SlideEntry, SlideSearch, search_slides
 from tcgn_mil.tcga_barcodes import parse_barcode, patient_of, site_of
 from tcgn_mil.text import composed, preview
 from tcgn_mil.types.tile_geometry import check_mpp
@@ -57,29 +57,40 @@ class SlideFacts(NamedTuple):
 def list_slides(source: str | Path) -> list[SlideEntry]:
     """List slides and their patients, for a join that needs no pixels.
 
+    The parameter and errors are those of :func:`search_listed_slides`, which also tells which files
+    of a folder were left out.
+    """
+    return search_listed_slides(source).entries
+
+
+def search_listed_slides(source: str | Path, *, recursive: bool = False) -> SlideSearch:
+    """List slides and their patients, and tell which files of a folder are left out.
+
     Parameters
     ----------
     source
-        Anything that :func:`~tcgn_mil.preprocessing.slides.table.find_slides` accepts; or a CSV or
-        TSV table (also .gz or .zip) without a column `path`. Such a table has one of the columns
+        Anything that :func:`~tcgn_mil.preprocessing.slides.table.search_slides` accepts; or a CSV
+        or TSV table (also .gz or .zip) without a column `path`. Such a table has one of the columns
         :data:`SLIDE_COLUMNS`, and one of :data:`PATIENT_COLUMNS` unless the slides have TCGA names.
         Suffixes of slide files are removed from the names.
+    recursive
+        Take the slides in all folders below a folder, too.
 
     Returns
     -------
-    list of SlideEntry
+    SlideSearch
         In the table's order. Entries of a table without paths have the table as their `path`, and
         cannot be opened.
 
     Raises
     ------
     InputError
-        As `find_slides`; or if such a table has no column of slides, names a slide twice, or leaves
-        a slide without a patient.
+        As `search_slides`; or if such a table has no column of slides, names a slide twice, or
+        leaves a slide without a patient.
     """
     source = Path(source)
     if not source.is_file():
-        return find_slides(source)
+        return search_slides(source, recursive=recursive)
     if not _is_table(source):
         if source.suffix.lower() not in slide_suffixes():
             raise InputError(
@@ -87,11 +98,11 @@ def list_slides(source: str | Path) -> list[SlideEntry]:
                 path=source,
                 fix="save the table as CSV UTF-8",
             )
-        return find_slides(source)
+        return search_slides(source)
     names = [name.lower() for name in column_names(source)]
     if "path" in names:
-        return find_slides(source)
-    return _read_manifest(source, names)
+        return search_slides(source)
+    return SlideSearch(_read_manifest(source, names), [])
 
 
 def _is_table(path: Path) -> bool:

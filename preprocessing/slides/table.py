@@ -212,9 +212,8 @@ def _stem(path: Path) -> str:
 def _entry(path: Path, given: SlideEntry) -> SlideEntry:
     """Complete what is given of a slide by its path, its id and its patient."""
     slide_id = safe_file_name(composed(given.slide_id or _stem(path)), what="slide id")
-    return replace(
-        given, path=path, slide_id=slide_id, patient_id=given.patient_id or patient_of(slide_id)
-    )
+    patient = patient_of(given.patient_id or slide_id)
+    return replace(given, path=path, slide_id=slide_id, patient_id=patient)
 
 
 def _read_table(table: Path, given: SlideEntry) -> list[SlideEntry]:

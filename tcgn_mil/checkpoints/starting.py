@@ -9,7 +9,9 @@ from tcgn_mil.checkpoints.encoders import load_encoder
 from tcgn_mil.checkpoints.published import find_checkpoint, source_name
 from tcgn_mil.errors import InputError
 from tcgn_mil.models.encoders import StartedEncoder, start_encoder
+from tcgn_mil.pathology import check_encoder_tiles
 from tcgn_mil.types.genes import GenePanel
+from tcgn_mil.types.tile_geometry import PatchSize
 
 
 def start_from(
@@ -68,4 +70,33 @@ def start_from(
         info.input_spec,
         info.architecture,
         record={"source": source_name(source)},
+        patch=info.patch,
     )
+
+
+def check_started(started: StartedEncoder, patch: PatchSize, *, allow: bool = False) -> None:
+    """Check that patches have the physical size that an encoder was trained on before.
+
+    The rule is the one by which ``tcgn-mil encode`` accepts tiles. A model of timm or of a hub
+    states no size.
+
+    Raises
+    ------
+    InputError
+        If the sizes differ and `allow` is False.
+    """
+    if allow:
+        return
+    expected = started.patch if started.entry is None else started.entry.patch
+    if expected is None:
+        return
+    fix = (
+        f"make the spots again with tcgn-mil spots --patch-px {expected.px} --patch-mpp"
+        f" {expected.mpp:g}, or set allow_other_size=true"
+    )
+    if started.entry is not None:
+        check_encoder_tiles(started.entry.name, expected, patch, fix=fix)
+    elif not expected.matches(patch):
+        raise InputError(
+            f"{started.name} was trained on patches of {expected}, these are {patch}", fix=fix
+        )

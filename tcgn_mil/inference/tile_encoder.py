@@ -6,7 +6,6 @@ The batches are pairs of pixels and coordinates; where they come from is not kno
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,15 +22,12 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.models import TCGN, fold_for_inference
 from tcgn_mil.models.encoders import Architecture, pool_own_tokens, start_encoder
 from tcgn_mil.models.network_input import TCGN_INPUT, EncoderInput, to_network_input
-from tcgn_mil.pathology import Pooling, Scalar, pooled_name
+from tcgn_mil.pathology import Pooling, Scalar, check_encoder_tiles, pooled_name
 from tcgn_mil.types.features import UNTRAINED
 from tcgn_mil.types.tile_geometry import PatchSize, check_patch
 
 AUTO = "auto"
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-# Tiles of the registry's encoders may differ by this much in µm per pixel, and their side by the
-# second factor: groups feed 256 px to encoders of 224 px, but not 512 px.
-_MPP_TOLERANCE, _SIDE_TOLERANCE = 0.05, 1.25
 
 
 @dataclass(frozen=True)
@@ -80,23 +76,21 @@ class TileEncoder:
         Raises
         ------
         InputError
-            If the sizes differ and `allow` is False. An encoder of the registry accepts another
-            side within a factor of 1.25, if the µm per pixel differ by at most 5 %.
+            If the sizes differ and `allow` is False. An encoder of the registry has the tolerance
+            of :func:`~tcgn_mil.pathology.check_encoder_tiles`.
         """
         if self.patch is None or allow:
             return
         if not self.is_pathology:
             check_patch(self.patch, patch)
             return
-        same_mpp = math.isclose(patch.mpp, self.patch.mpp, rel_tol=_MPP_TOLERANCE)
-        factor = patch.px / self.patch.px
-        if not (same_mpp and 1 / _SIDE_TOLERANCE <= factor <= _SIDE_TOLERANCE):
-            name = self.identity.removeprefix(UNTRAINED).partition("[")[0]
-            raise InputError(
-                f"{name} was trained on tiles of {self.patch}, these are {patch}",
-                fix=f"tile with --patch-px {self.patch.px} --patch-mpp {self.patch.mpp:g} (or with"
-                " --encoder and this name), or pass --allow-other-size",
-            )
+        check_encoder_tiles(
+            self.identity.removeprefix(UNTRAINED).partition("[")[0],
+            self.patch,
+            patch,
+            fix=f"tile with --patch-px {self.patch.px} --patch-mpp {self.patch.mpp:g} (or with"
+            " --encoder and this name), or pass --allow-other-size",
+        )
 
     def precision_on(self, device: torch.device, chosen: str = AUTO) -> str:
         """Return the precision for a device: the chosen one, or for ``auto`` the encoder's own.

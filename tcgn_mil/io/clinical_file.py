@@ -13,17 +13,19 @@ Metadata and provenance are in a JSON file of the same name, clinical.json.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import write_csv, write_json
+from tcgn_mil.patient_rows import choose_rows
 from tcgn_mil.provenance import provenance
-from tcgn_mil.tcga_barcodes import patient_of
 from tcgn_mil.text import duplicates, preview
 from tcgn_mil.types.outcomes import SurvivalTable
 
@@ -175,6 +177,7 @@ def read_survival(path: str | Path, *, endpoint: str = "OS") -> SurvivalTable:
     """
     path = Path(path)
     wide = _read_wide(path)
+    wide = _one_row_each(wide, path)
     endpoints = _endpoint_names(list(wide.columns))
     if endpoint not in endpoints:
         raise InputError(
@@ -246,7 +249,7 @@ def _read_wide(path: Path) -> pd.DataFrame:
         for name, column in columns.items()
         if name != PATIENT
     }
-    wide = pd.DataFrame(
+    return pd.DataFrame(
         {
             name: numeric[name]
             if name in numeric and numeric[name].notna().equals(column.notna())
@@ -255,8 +258,24 @@ def _read_wide(path: Path) -> pd.DataFrame:
         },
         index=cells.index,
     ).fillna({PATIENT: ""})
-    wide[PATIENT] = wide[PATIENT].map(patient_of)
-    return wide
+
+
+def _one_row_each(wide: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Keep one row for each patient, by the rule for all tables of patients."""
+    # A row without an outcome may name no patient. Any other such row is refused by SurvivalTable.
+    unnamed = wide[wide[PATIENT] == ""]
+    wide = wide[wide[PATIENT] != ""]
+    values = wide.drop(columns=PATIENT)
+    chosen = choose_rows(
+        list(wide[PATIENT]),
+        lambda first, second: values.iloc[first].equals(values.iloc[second]),
+        path,
+    )
+    for note in chosen.notes:
+        tqdm.write(note, file=sys.stderr)
+    import pandas as pd
+
+    return pd.concat([wide.iloc[chosen.rows].assign(**{PATIENT: chosen.patients}), unnamed])
 
 
 def _endpoint_names(columns: Sequence[str]) -> list[str]:

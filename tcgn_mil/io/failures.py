@@ -7,6 +7,7 @@ file of another kind in a folder of slides.
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -144,6 +145,17 @@ def describe_left_out(left_out: Sequence[LeftOut]) -> list[str]:
         f"{len(names)} left out: {preview(names, most=_EXAMPLES)} ({reason})"
         for reason, names in by_reason.items()
     ]
+
+
+def count_left_out(left_out: Sequence[LeftOut]) -> dict[str, int]:
+    """Return the number of those left out by reason.
+
+    Examples
+    --------
+    >>> count_left_out([LeftOut("a.txt", "is no slide"), LeftOut("b.txt", "is no slide")])
+    {'is no slide': 2}
+    """
+    return dict(Counter(each.reason for each in left_out))
 
 
 def write_left_out(folder: str | Path, left_out: Sequence[LeftOut]) -> None:

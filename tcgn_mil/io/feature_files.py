@@ -36,6 +36,7 @@ from tcgn_mil.io.hdf5 import (
     write_stain,
     write_text_dataset,
 )
+from tcgn_mil.tcga_barcodes import patient_of
 from tcgn_mil.types.features import LEVEL0, POSITIONS, FeatureInfo, SlideFeatures
 from tcgn_mil.types.tiles import TileSet
 
@@ -328,7 +329,7 @@ def _info(file: h5py.File) -> FeatureInfo:
     slide_id = str(file.attrs.get("slide_id", Path(file.filename).stem))
     return FeatureInfo(
         slide_id=slide_id,
-        patient_id=str(file.attrs.get("patient_id", slide_id)),
+        patient_id=patient_of(str(file.attrs.get("patient_id", slide_id))),
         n_tiles=int(shape[0]),
         width=int(shape[1]),
         encoder=str(file.attrs.get("encoder", "unknown")),
@@ -340,11 +341,10 @@ def _info(file: h5py.File) -> FeatureInfo:
 
 
 def _positions(file: h5py.File) -> str:
-    positions = str(file.attrs.get("positions", LEVEL0))
-    if positions not in POSITIONS:
-        raise InputError(
-            f"its attribute 'positions' is {positions[:60]!r}, which is not known",
-            path=file.filename,
-            fix="make the file again",
-        )
-    return positions
+    if (positions := str(file.attrs.get("positions", LEVEL0))) in POSITIONS:
+        return positions
+    raise InputError(
+        f"its attribute 'positions' is {positions[:60]!r}, which is not known",
+        path=file.filename,
+        fix="make the file again",
+    )

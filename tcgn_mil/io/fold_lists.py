@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.delimited import read_named_columns
-from tcgn_mil.tcga_barcodes import patient_of
+from tcgn_mil.patient_rows import listed_patients
 from tcgn_mil.text import counted, preview
 from tcgn_mil.types.folds import Fold
 
@@ -135,9 +135,9 @@ def _read_list(path: Path) -> list[str]:
 
 def _available(names: Iterable[str], available: set[str], missing: set[str]) -> list[str]:
     """Return the patients that have data, each once, and add the others to `missing`."""
-    patients = [_patient(name, available) for name in names]
-    missing.update(name for name in patients if name not in available)
-    return list(dict.fromkeys(name for name in patients if name in available))
+    patients, normal = listed_patients(names, available)
+    missing.update(name for name in (*patients, *normal) if name not in available)
+    return [name for name in patients if name in available]
 
 
 def _from_split(number: int, path: Path, available: set[str], missing: set[str], seed: int) -> Fold:
@@ -160,7 +160,8 @@ def _check_patients_apart(
     slides: dict[str, dict[str, str]] = {}
     for part, names in named.items():
         for name in names:
-            slides.setdefault(_patient(name, available), {}).setdefault(part, name)
+            for patient in listed_patients([name], available)[0]:
+                slides.setdefault(patient, {}).setdefault(part, name)
     torn = {patient: parts for patient, parts in slides.items() if len(parts) > 1}
     if not torn:
         return
@@ -172,10 +173,6 @@ def _check_patients_apart(
         path=path,
         fix="keep all slides of a patient in one part, or leave out --folds and have folds made",
     )
-
-
-def _patient(name: str, available: set[str]) -> str:
-    return name if name in available else patient_of(name)
 
 
 def _from_tests(tests: dict[int, list[str]]) -> list[Fold]:

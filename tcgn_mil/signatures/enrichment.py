@@ -16,7 +16,7 @@ import numpy as np
 from tcgn_mil.signatures.gene_sets import GeneSet
 from tcgn_mil.statistics.p_values import benjamini_hochberg
 from tcgn_mil.types.arrays import FloatArray
-from tcgn_mil.types.genes import canonical_gene
+from tcgn_mil.types.genes import canonical_gene, columns_by_gene
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +61,7 @@ def hypergeometric(
     import pandas as pd
     from scipy.stats import hypergeom
 
-    names = {canonical_gene(gene): gene for gene in panel}
+    names = {gene: panel[at] for gene, at in columns_by_gene(panel).items()}
     picked = {canonical_gene(gene) for gene in chosen} & names.keys()
     rows = []
     for gene_set in sets:
@@ -132,7 +132,9 @@ def preranked(
     import pandas as pd
 
     finite = np.isfinite(statistic)
-    names = [canonical_gene(gene) for gene, there in zip(genes, finite, strict=True) if there]
+    names = [gene for gene, there in zip(genes, finite, strict=True) if there]
+    for gene, at in columns_by_gene(names).items():
+        names[at] = gene
     ranked = pd.Series(np.asarray(statistic, dtype=float)[finite], index=names).sort_values(
         ascending=False, kind="stable"
     )

@@ -23,7 +23,7 @@ from tcgn_mil.signatures.gene_sets import GeneSet
 from tcgn_mil.statistics.ranks import patient_ranks
 from tcgn_mil.text import preview
 from tcgn_mil.types.arrays import Float64Array, FloatArray, IntArray
-from tcgn_mil.types.genes import canonical_gene
+from tcgn_mil.types.genes import canonical_gene, columns_by_gene, spelled_gene
 
 CYTOLYTIC = frozenset({"GZMA", "PRF1"})
 MIN_SHARE = 0.5
@@ -91,15 +91,15 @@ def gene_columns(genes: Sequence[str]) -> dict[str, int]:
     >>> gene_columns(["CD8A", "HLA_A"])
     {'CD8A': 0, 'HLA-A': 1}
     """
-    columns: dict[str, int] = {}
+    seen: dict[str, int] = {}
     for column, gene in enumerate(genes):
-        earlier = columns.setdefault(canonical_gene(gene), column)
+        earlier = seen.setdefault(spelled_gene(gene), column)
         if earlier != column:
             raise InputError(
                 f"columns {genes[earlier]!r} and {gene!r} are one gene",
                 fix="remove one of the two columns",
             )
-    return columns
+    return columns_by_gene(genes)
 
 
 def score_signatures(
@@ -147,14 +147,14 @@ def score_signatures(
     asked = tuple(sets.values() if isinstance(sets, Mapping) else sets)
     scored, coverage = [], []
     for gene_set in asked:
-        present = [columns[gene] for gene in map(canonical_gene, gene_set.genes) if gene in columns]
+        # A set may list a gene twice, by its approved symbol and by a previous one.
+        members = dict.fromkeys(map(canonical_gene, gene_set.genes))
+        present = [columns[gene] for gene in members if gene in columns]
         linear = _linear(expression[:, present], log_offset)
         report = _coverage(gene_set, columns, linear=linear is not None)
         coverage.append(report)
         if not report.refused:
-            scored.append(
-                _score(expression[:, present], report, len(gene_set.genes), groups, log_offset)
-            )
+            scored.append(_score(expression[:, present], report, len(members), groups, log_offset))
     if not scored:
         example = (
             f"{coverage[0].name} lacks {preview(coverage[0].missing)}"
@@ -170,7 +170,7 @@ def score_signatures(
 
 
 def _coverage(gene_set: GeneSet, columns: Mapping[str, int], *, linear: bool) -> Coverage:
-    genes = gene_set.genes
+    genes = tuple({canonical_gene(gene): gene for gene in reversed(gene_set.genes)}.values())[::-1]
     present = tuple(gene for gene in genes if canonical_gene(gene) in columns)
     missing = tuple(gene for gene in genes if canonical_gene(gene) not in columns)
     cytolytic = frozenset(map(canonical_gene, genes)) == CYTOLYTIC

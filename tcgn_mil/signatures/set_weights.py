@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tcgn_mil.signatures.gene_sets import GeneSet
 from tcgn_mil.text import preview
-from tcgn_mil.types.genes import GenePanel
+from tcgn_mil.types.genes import GenePanel, canonical_gene, columns_by_gene
 
 
 class CoveredSets(NamedTuple):
@@ -50,12 +50,15 @@ def covered_sets(sets: Iterable[GeneSet], panels: Sequence[GenePanel]) -> Covere
     >>> covered.left_out
     {'B': 'a model lacks 1 of 1 genes: MS4A1'}
     """
-    panel_genes = [set(panel.genes) for panel in panels]
+    panel_genes = [set(map(canonical_gene, panel.genes)) for panel in panels]
     kept: list[GeneSet] = []
     left_out: dict[str, str] = {}
     for gene_set in sets:
         missing = max(
-            ([gene for gene in gene_set.genes if gene not in genes] for genes in panel_genes),
+            (
+                [gene for gene in gene_set.genes if canonical_gene(gene) not in genes]
+                for genes in panel_genes
+            ),
             key=len,
         )
         if 2 * len(missing) <= len(gene_set.genes):
@@ -110,19 +113,19 @@ def mean_weights(sets: Sequence[GeneSet], panels: Sequence[GenePanel]) -> list[S
     """
     # The weight of gene g of a model in set s is 1 / (genes of s that any model has)
     # / (models that have g), or 0 if g does not belong to s.
-    models_with = Counter(gene for panel in panels for gene in panel.genes)
-    members = list(
-        dict.fromkeys(gene for gene_set in sets for gene in gene_set.genes if gene in models_with)
-    )
+    columns = [columns_by_gene(panel.genes) for panel in panels]
+    models_with = Counter(gene for own in columns for gene in own)
+    names = [list(dict.fromkeys(map(canonical_gene, gene_set.genes))) for gene_set in sets]
+    members = list(dict.fromkeys(gene for genes in names for gene in genes if gene in models_with))
     share = np.zeros((len(members), len(sets)), dtype=np.float32)
     row = {gene: index for index, gene in enumerate(members)}
-    for column, gene_set in enumerate(sets):
-        present = [gene for gene in gene_set.genes if gene in row]
+    for column, genes in enumerate(names):
+        present = [gene for gene in genes if gene in row]
         share[[row[gene] for gene in present], column] = 1 / max(len(present), 1)
     share /= np.array([models_with[gene] for gene in members], dtype=np.float32).reshape(-1, 1)
     weights = []
-    for panel in panels:
-        own = set(panel.genes)
+    for panel, own in zip(panels, columns, strict=True):
         rows = [index for index, gene in enumerate(members) if gene in own]
-        weights.append(SetWeights(tuple(members[index] for index in rows), share[rows]))
+        named = tuple(panel.genes[own[members[index]]] for index in rows)
+        weights.append(SetWeights(named, share[rows]))
     return weights

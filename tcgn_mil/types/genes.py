@@ -12,19 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.hgnc.gene_map import shipped_gene_map
 from tcgn_mil.text import content_hash, duplicates, preview
 
-# HGNC approved some names after the signature lists were published. Key: approved name;
-# value: the name in those lists.
-_ALIASES = {"FAM30A": "KIAA0125"}
+_ENSEMBL = re.compile(r"(ENSG\d{11})(?:\.\d+)?")
 _HLA = re.compile(r"HLA[._-]?(?=[A-Z]+\d*$)")
 
 
 def canonical_gene(name: str) -> str:
     """Return the spelling under which gene names are compared.
 
-    Tables spell HLA genes in several ways (R replaces the hyphen by a dot), and some genes have
-    been renamed. Names with the same result are one gene.
+    Tables spell HLA genes in several ways (R replaces the hyphen by a dot), some genes have been
+    renamed, and some tables name genes by Ensembl ids. Names with the same result are one gene. The
+    approved symbol of a previous one, and of an id, is the one of :mod:`tcgn_mil.hgnc`.
 
     Parameters
     ----------
@@ -37,11 +37,80 @@ def canonical_gene(name: str) -> str:
 
     Examples
     --------
-    >>> canonical_gene("HLA.A"), canonical_gene("HLA_A"), canonical_gene("CD8A")
-    ('HLA-A', 'HLA-A', 'CD8A')
+    >>> canonical_gene("HLA.A"), canonical_gene("MARCH1"), canonical_gene("ENSG00000141510.17")
+    ('HLA-A', 'MARCHF1', 'TP53')
     """
-    plain = _HLA.sub("HLA-", name.strip())
-    return _ALIASES.get(plain, plain)
+    hgnc = shipped_gene_map()
+    plain = spelled_gene(name)
+    if match := _ENSEMBL.fullmatch(plain):
+        return hgnc.symbol_of.get(match[1], plain)
+    return hgnc.renamed.get(plain, plain)
+
+
+def spelled_gene(name: str) -> str:
+    """Return a name in the spelling of HGNC, without looking up whether it was replaced.
+
+    Examples
+    --------
+    >>> spelled_gene("HLA.A"), spelled_gene("MARCH1")
+    ('HLA-A', 'MARCH1')
+    """
+    return _HLA.sub("HLA-", name.strip())
+
+
+def columns_by_gene(names: Sequence[str]) -> dict[str, int]:
+    """Return the position of each gene by its canonical name.
+
+    Where several names are one gene, such as an approved symbol and a previous one, the position is
+    that of the approved symbol, and otherwise of the first name.
+
+    Examples
+    --------
+    >>> columns_by_gene(["MARCH1", "TP53", "MARCHF1"])
+    {'TP53': 1, 'MARCHF1': 2}
+    """
+    canonical = [canonical_gene(name) for name in names]
+    columns: dict[str, int] = {}
+    for at, name in enumerate(names):
+        if spelled_gene(name) == canonical[at]:
+            columns.setdefault(canonical[at], at)
+    for at, gene in enumerate(canonical):
+        columns.setdefault(gene, at)
+    return columns
+
+
+def matching_columns(genes: Sequence[str], others: Sequence[str]) -> list[int | None]:
+    """Find genes among other names: first under their own name, then under another of the gene.
+
+    Parameters
+    ----------
+    genes
+        Names to look for.
+    others
+        Names of columns.
+
+    Returns
+    -------
+    list of int or None
+        Column of each gene. No column is found for two genes.
+
+    Examples
+    --------
+    >>> matching_columns(["MARCH1", "MARCHF1", "TP53"], ["TP53", "MARCHF1"])
+    [None, 1, 0]
+    """
+    columns: dict[str, int] = {}
+    for column, name in enumerate(others):
+        columns.setdefault(spelled_gene(name), column)
+    matches = [columns.get(spelled_gene(gene)) for gene in genes]
+    taken = {*matches}
+    columns = columns_by_gene(others)
+    for index, gene in enumerate(genes):
+        other = columns.get(canonical_gene(gene))
+        if matches[index] is None and other not in taken:
+            matches[index] = other
+            taken.add(other)
+    return matches
 
 
 @dataclass(frozen=True)
@@ -103,7 +172,8 @@ class GenePanel:
         Returns
         -------
         ndarray
-            (G,) int64 positions in `genes`, in the order of the panel.
+            (G,) int64 positions in `genes`, in the order of the panel. A gene that is not there
+            under its own name is found by :func:`matching_columns`.
 
         Raises
         ------
@@ -112,6 +182,10 @@ class GenePanel:
         """
         position = {gene: index for index, gene in enumerate(genes)}
         missing = [gene for gene in self.genes if gene not in position]
+        if missing:
+            matches = zip(self.genes, matching_columns(self.genes, genes), strict=True)
+            position = {gene: at for gene, at in matches if at is not None}
+            missing = [gene for gene in missing if gene not in position]
         if missing:
             raise InputError(
                 f"{len(missing)} of {len(self)} panel genes are missing: {preview(missing)}",

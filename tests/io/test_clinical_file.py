@@ -181,3 +181,22 @@ def test_a_file_changed_since_is_refused(tmp_path: Path, text: str, message: str
 def test_a_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="make it with tcgn-mil clinical"):
         read_survival(tmp_path / "gone.csv")
+
+
+def test_rows_of_samples_become_one_row_of_the_patient(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        "tcga.aa.0001.01a,100,1,II",
+        "TCGA-AA-0001-01Z-00-DX1,100,1,II",
+        "TCGA-AA-0001-11A,5,0,II",
+        "TCGA-AA-0002,200,0,",
+    ]
+    path = tmp_path / "clinical.csv"
+    path.write_text("\n".join(["patient_id,OS_time_days,OS_event,stage", *rows]) + "\n")
+    table = read_survival(path)
+    assert table.patient_id == ("TCGA-AA-0001", "TCGA-AA-0002")
+    assert table.time_days.tolist() == [100, 200]
+    told = capsys.readouterr().err
+    assert "1 row of normal tissue or controls left out" in told
+    assert "1 row left out, equal to an earlier row of the same patient" in told

@@ -133,3 +133,19 @@ def test_other_folders_are_refused(tmp_path: Path, name: str, text: str, message
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message):
         read_folds(tmp_path, ids=PATIENTS)
+
+
+def test_normal_tissue_in_a_list_is_no_patient(tmp_path: Path) -> None:
+    names = [f"TCGA-AA-000{number}" for number in range(4)]
+    (tmp_path / "splits_0.csv").write_text(
+        "train,val,test\n"
+        + "\n".join(
+            [
+                f"{names[0]}-01Z-00-DX1,{names[1]},{names[2]}",
+                f"{names[2]}-11A-01-TS1,,",  # normal tissue of the test patient is no leakage
+            ]
+        )
+        + "\n"
+    )
+    (fold,) = read_folds(tmp_path, ids=names)
+    assert fold.parts() == {"train": (names[0],), "val": (names[1],), "test": (names[2],)}

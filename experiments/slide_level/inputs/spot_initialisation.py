@@ -24,7 +24,7 @@ from tcgn_mil.io.feature_files import read_features
 from tcgn_mil.models.heads import SpotHead, SpotHidden, head_of, last_layer
 from tcgn_mil.models.tcgn import ExpressionHead
 from tcgn_mil.settings.encoder import EncoderOptions
-from tcgn_mil.types.genes import GenePanel
+from tcgn_mil.types.genes import GenePanel, canonical_gene, matching_columns
 
 _TILES_AT_ONCE = 8192
 
@@ -102,9 +102,9 @@ class SpotInitialisation:
 
 def _shared_genes(panel: GenePanel, spots: GenePanel) -> tuple[list[int], NDArray[np.bool_]]:
     """Return the rows of the shared genes among the spots' genes, and a mask over `panel`."""
-    row = {gene: index for index, gene in enumerate(spots.genes)}
-    shared = np.array([gene in row for gene in panel.genes])
-    return [row[gene] for gene in panel.genes if gene in row], shared
+    rows = matching_columns(panel.genes, spots.genes)
+    shared = np.array([row is not None for row in rows])
+    return [row for row in rows if row is not None], shared
 
 
 def load_spot_initialisation(
@@ -145,7 +145,7 @@ def load_spot_initialisation(
     model, info = load_encoder(own)
     if info.panel is None:
         return None
-    if not set(info.panel.genes) & set(data.genes):
+    if not {*map(canonical_gene, info.panel.genes)} & {*map(canonical_gene, data.genes)}:
         raise InputError(
             f"shares no gene with the cohort; it has for example {info.panel.genes[0]}, and the"
             f" cohort {data.genes[0]}",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -17,14 +16,12 @@ import pandas as pd
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables import parquet
+from tcgn_mil.io.tables.decimal_mark import contradiction, has_commas
 from tcgn_mil.io.tables.text_file import check_file, describe_errors, open_text
 
 _SEPARATORS = "\t;,"
 BLANKS = r"\s+"
 _SAMPLED_ROWS = 200
-_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
-_POINT = re.compile(r"[-+]?\d*\.\d+(?:[eE][-+]?\d+)?")
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+")
 
 
 class TextMatrix(NamedTuple):
@@ -206,15 +203,14 @@ def _decimal(sample: Sequence[Sequence[str]], separator: str, path: Path) -> str
     if separator == ",":
         return "."
     cells = [cell.strip() for row in sample for cell in row[1:] if "," in cell or "." in cell]
-    commas = [cell for cell in cells if _COMMA.fullmatch(cell) or _THOUSANDS.fullmatch(cell)]
-    if not commas:
+    comma = has_commas(cells)
+    if not comma:
         return "."
-    points = [cell for cell in cells if _POINT.fullmatch(cell)]
-    if points or all(_THOUSANDS.fullmatch(cell) for cell in commas):
-        other = f" and {points[0]!r}" if points else ""
+    against = contradiction(cells)
+    if against is not None:
+        other = f" and {against!r}" if against else ""
         raise InputError(
-            f"writes numbers as {commas[0]!r}{other}, so that the comma may mark decimals or"
-            " thousands",
+            f"writes numbers as {comma!r}{other}, so that the comma may mark decimals or thousands",
             path=path,
             fix="write the table again with a decimal point and without marks of thousands",
         )

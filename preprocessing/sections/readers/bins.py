@@ -16,7 +16,7 @@ from tcgn_mil.preprocessing.sections.pooling import (
     pool_bins,
     pool_points,
 )
-from tcgn_mil.preprocessing.sections.raw_section import ReadSettings
+from tcgn_mil.preprocessing.sections.raw_section import CELLS, ReadSettings
 
 
 def choose_pooling(
@@ -51,9 +51,15 @@ def choose_pooling(
     Raises
     ------
     InputError
-        If a size is asked for, and the spots lie on no square grid.
+        If a size is asked for, and the spots lie on no square grid; or transcripts are asked for.
     """
-    square = lattice.pitch_px is not None and lattice.pitch_um is None
+    if settings.pool_from != CELLS:
+        raise InputError(
+            f"holds counts of spots or bins, and no {settings.pool_from} to sum",
+            path=path,
+            fix="remove --pool-from, which is for Xenium",
+        )
+    square = lattice.pitch_px is not None and not lattice.hexagonal
     if not square or lattice.pitch_px is None:
         if settings.pool_um is None:
             return None

@@ -26,6 +26,7 @@ from tcgn_mil.preprocessing.sections.lattice import (
     Lattice,
     find_lattice,
     fit_lattice,
+    of_visium,
     refuse_shared_places,
 )
 from tcgn_mil.preprocessing.sections.raw_section import (
@@ -52,7 +53,7 @@ from tcgn_mil.preprocessing.sections.readers.scale import (
     choose_scale,
     statements_of,
 )
-from tcgn_mil.preprocessing.sections.readers.tissue_flags import read_flags
+from tcgn_mil.preprocessing.sections.readers.spot_positions import read_flags
 from tcgn_mil.text import duplicates, preview
 
 SUFFIX = ".h5ad"
@@ -311,7 +312,11 @@ def _positions(
                 path=path,
                 fix="correct array_col and array_row in obs",
             )
-    lattice = fit_lattice(array, pixels, path=path) if has_array else find_lattice(pixels)
+    lattice = (
+        fit_lattice(array, pixels, path=path)
+        if has_array
+        else of_visium(find_lattice(pixels), list(table.obs_names[rows]))
+    )
     refuse_shared_places(pixels, path=path)
     whole = np.rint(array).astype(np.int64)
     positions = pd.DataFrame(

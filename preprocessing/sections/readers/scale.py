@@ -27,6 +27,7 @@ from tcgn_mil.types.tile_geometry import check_mpp
 
 MICRONS_PER_PIXEL = "microns_per_pixel"
 BIN_SIZE = "bin_size_um"
+_WORTH_SAYING = 0.01  # a smaller difference is one of rounding
 _STATED_TOLERANCE = 0.02  # between two values that are both written down
 # Space Ranger names the bins of Visium HD by their size, row and column.
 _BIN_NAME = re.compile(r"s_(\d{3})um_\d+_\d+(-\d+)?")
@@ -127,7 +128,18 @@ def choose_scale(
                 fix="check that the files are of one section; if one of them is wrong, give the"
                 " true µm per pixel of the full-resolution image with --mpp and --override-mpp",
             )
-    return Scale(next((each.mpp for each in known if each.preferred), first.mpp))
+    chosen = next((each for each in known if each.preferred), first)
+    return Scale(chosen.mpp, _compared(chosen, known))
+
+
+def _compared(chosen: Statement, known: Sequence[Statement]) -> tuple[str, ...]:
+    """Return sentences on values that differ from the chosen one, but not enough to be refused."""
+    return tuple(
+        f"{other.source} give {other.mpp:.4g} µm/px, {abs(other.mpp / chosen.mpp - 1):.1%} from the"
+        f" {chosen.mpp:.4g} of {chosen.source.rstrip(',')}, which is used"
+        for other in known
+        if abs(other.mpp / chosen.mpp - 1) > _WORTH_SAYING
+    )
 
 
 def _by_pitch(lattice: Lattice, settings: ReadSettings, path: Path) -> list[Statement]:
@@ -154,7 +166,7 @@ def _checked_by(
     """Return the user's value, unless a source contradicts it that is not overridden."""
     against = [other for other in known if given.contradicts(other)]
     if not against:
-        return Scale(given.mpp)
+        return Scale(given.mpp, _compared(given, known))
     other = against[0]
     said = f"{other.source} give {other.mpp:.4g} µm/px, but {given.mpp:.4g} is stated"
     if settings.override_mpp:
@@ -174,13 +186,20 @@ def _unknown(lattice: Lattice, path: Path) -> InputError:
             path=path,
             fix="give the µm per pixel of the full-resolution image with --mpp",
         )
+    kind = "a hexagonal lattice" if lattice.hexagonal else "a square grid"
+    why = (
+        "its spots have no array positions and no barcodes of Visium, and hexagons of other tools"
+        " have any size"
+        if lattice.hexagonal
+        else "square grids of 2 to 200 µm are in use"
+    )
     return InputError(
-        f"its spots lie on a square grid, {lattice.pitch_px:.4g} px apart, and nothing states the"
-        " distance in µm: square grids of 2 to 200 µm are in use",
+        f"its spots lie on {kind}, {lattice.pitch_px:.4g} px apart, and nothing states the distance"
+        f" in µm: {why}",
         path=path,
         fix="give the distance between the centres of neighbouring spots with --spot-pitch-um, as"
-        " the protocol of this section states it, or the µm per pixel of the full-resolution image"
-        " with --mpp",
+        " the protocol of this section states it (100 for Visium), or the µm per pixel of the"
+        " full-resolution image with --mpp",
     )
 
 
@@ -205,7 +224,7 @@ def statements_of(
     if micrometres is not None:
         check_mpp(micrometres, what=MICRONS_PER_PIXEL, path=path)
         stated.append(Statement(micrometres, f"{MICRONS_PER_PIXEL} of {path.name}"))
-    if bin_um is not None and lattice.pitch_px is not None and lattice.pitch_um is None:
+    if bin_um is not None and lattice.pitch_px is not None and not lattice.hexagonal:
         bins = f"its bins of {bin_um:g} µm"
         stated.append(Statement(bin_um / lattice.pitch_px, bins, measured=True))
     return stated

@@ -24,7 +24,8 @@ POSITION_FILES = (
 )
 SCALEFACTORS = "scalefactors_json.json"
 PICTURES = ("hires", "lowres")
-BINNED = "binned_outputs"
+BINNED, SEGMENTED = "binned_outputs", "segmented_outputs"
+CELL_MATRIX = "filtered_feature_cell_matrix.h5"
 _BINS = re.compile(r"square_\d{3}um")
 # Bins of 8 µm are Space Ranger's own choice for analyses; those of 2 µm are many and nearly empty.
 _PREFERRED_BINS = ("square_008um", "square_016um", "square_002um")
@@ -95,6 +96,7 @@ def refuse_flat_folder(folder: Path) -> None:
 
 def find_matrix(folder: Path) -> Path:
     """Return the count matrix, a file .h5 or a folder; raise InputError unless there is one."""
+    _refuse_segmented(folder)
     matrices = sorted(folder.glob(f"*{MATRIX_NAME}.h5")) or [
         path for path in sorted(folder.glob(f"*{MATRIX_NAME}")) if path.is_dir()
     ]
@@ -113,6 +115,28 @@ def find_matrix(folder: Path) -> Path:
         f"needs one {MATRIX_NAME} (.h5, or a folder), found {len(matrices)}",
         path=folder,
         fix=_WHOLE_OUTPUT,
+    )
+
+
+def _refuse_segmented(folder: Path) -> None:
+    """Raise InputError for the cells that Space Ranger 4 finds in Visium HD.
+
+    They lie in a folder beside that of the bins and are named by numbers without a position file.
+    """
+    own = folder.name == SEGMENTED or (folder / CELL_MATRIX).is_file()
+    if not own and not (folder / SEGMENTED).is_dir():
+        return
+    if not own and any(folder.glob(f"*{MATRIX_NAME}*")):
+        return
+    outputs = folder.parent if own else folder
+    bins = _bins_of(outputs / BINNED)
+    raise InputError(
+        f"holds cells of Visium HD ({SEGMENTED}), whose outlines are not read",
+        path=folder,
+        fix=f"give {BINNED}/{bins.name}, the bins of the same run, which are summed over squares"
+        if bins is not None
+        else f"give the folder {BINNED}/{_PREFERRED_BINS[0]} of the same run, whose bins are summed"
+        " over squares",
     )
 
 

@@ -106,6 +106,24 @@ def read_barcodes(path: Path) -> list[str]:
     return barcodes
 
 
+def read_features(path: Path) -> tuple[list[str], list[str], list[str]]:
+    """Read ids, symbols and types of the features of a matrix, without its counts.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    if path.suffix != ".h5":
+        matrix = read_matrix(path)
+        return matrix.ids, matrix.symbols, matrix.types
+    with open_hdf5(path, kind="10x matrix", needs=_H5_NEEDS) as file:
+        ids, symbols, types = (
+            _texts(file[f"matrix/features/{name}"]) for name in ("id", "name", "feature_type")
+        )
+    return ids, symbols, types
+
+
 def read_summed(path: Path, groups: NDArray[np.int64], number: int) -> FeatureMatrix:
     """Read a matrix and sum its barcodes by group.
 

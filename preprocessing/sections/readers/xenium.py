@@ -7,7 +7,10 @@ stained after the run. Xenium Explorer writes its alignment, ``*imagealignment.c
 from pixels of the H&E image to pixels of the morphology image. It also gives the µm per pixel of
 the H&E image, which is therefore not guessed.
 
-Transcripts outside of cells are not counted. The layout is that of the public documentation.
+By default the counts of cells are summed, so that transcripts outside of cells do not count. With
+``--pool-from transcripts`` or ``nuclei`` they are summed from ``transcripts.parquet`` (see
+:mod:`~tcgn_mil.preprocessing.sections.readers.xenium_counts`). The layout is that of the
+public documentation.
 """
 
 from __future__ import annotations
@@ -25,8 +28,9 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.delimited import read_cells
 from tcgn_mil.preprocessing.sections.genes import name_counts
 from tcgn_mil.preprocessing.sections.lattice import Lattice
-from tcgn_mil.preprocessing.sections.pooling import pool_points
 from tcgn_mil.preprocessing.sections.raw_section import (
+    CELLS,
+    NUCLEI,
     RawSection,
     ReadSettings,
     SectionImage,
@@ -35,16 +39,17 @@ from tcgn_mil.preprocessing.sections.raw_section import (
 from tcgn_mil.preprocessing.sections.readers.base import SectionReader, SectionRequest
 from tcgn_mil.preprocessing.sections.readers.scale import Statement, choose_scale
 from tcgn_mil.preprocessing.sections.readers.space_ranger import section_name
-from tcgn_mil.preprocessing.sections.readers.tenx_matrix import (
-    matrix_files,
-    read_barcodes,
-    read_summed,
+from tcgn_mil.preprocessing.sections.readers.tenx_matrix import matrix_files
+from tcgn_mil.preprocessing.sections.readers.xenium_counts import (
+    TRANSCRIPT_FILES,
+    SquareGrid,
+    sum_cells,
+    sum_transcripts,
 )
 from tcgn_mil.text import preview
 
 EXPERIMENT = "experiment.xenium"
 _CELLS = ("cells.parquet", "cells.csv.gz", "cells.csv")
-_CELL_COLUMNS = ("cell_id", "x_centroid", "y_centroid")
 _MAX_UNEVEN = 1.05  # an alignment may turn and mirror the image, but hardly stretch it
 _ALIGN_FIX = (
     "align the H&E image in Xenium Explorer, download the matrix, and put it beside the image as"
@@ -61,6 +66,7 @@ class XeniumFiles:
     matrix: Path
     image: Path
     alignment: Path
+    transcripts: Path | None
 
     def paths(self) -> tuple[Path, ...]:
         """Return all files that the section is read from."""
@@ -70,6 +76,7 @@ class XeniumFiles:
             *matrix_files(self.matrix),
             self.image,
             self.alignment,
+            *([] if self.transcripts is None else [self.transcripts]),
         )
 
 
@@ -148,7 +155,15 @@ def find_files(folder: Path, image: Path | None) -> XeniumFiles:
         image = images[0]
     elif not image.is_file():
         raise InputError("no such image", path=image, fix="check --image")
-    return XeniumFiles(folder / EXPERIMENT, cells[0], matrices[0], image, _alignment(folder, image))
+    transcripts = [folder / name for name in TRANSCRIPT_FILES if (folder / name).is_file()]
+    return XeniumFiles(
+        folder / EXPERIMENT,
+        cells[0],
+        matrices[0],
+        image,
+        _alignment(folder, image),
+        transcripts[0] if transcripts else None,
+    )
 
 
 def _alignment(folder: Path, image: Path) -> Path:
@@ -172,7 +187,7 @@ def _alignment(folder: Path, image: Path) -> Path:
 def read_section(
     files: XeniumFiles, settings: ReadSettings, *, section: str, patient: str
 ) -> RawSection:
-    """Read the cells of a section and sum them over squares of the H&E image.
+    """Read the cells or transcripts of a section and sum them over squares of the H&E image.
 
     Parameters
     ----------
@@ -186,7 +201,8 @@ def read_section(
     Raises
     ------
     InputError
-        If a file is damaged, no cell has counts, or the alignment is no plain one.
+        If a file is damaged, no cell has counts, the alignment is no plain one, or transcripts are
+        asked for and there is no file of them.
     """
     pixel_um = _pixel_size(files.experiment)
     matrix = read_alignment(files.alignment)
@@ -196,29 +212,25 @@ def read_section(
         f"alignment {files.alignment.name}",
     )
     scale = choose_scale(Lattice(None, None), settings, (stated,), image, path=files.alignment)
-    cells = _read_cells(files.cells)
-    counted = pd.Index(read_barcodes(files.matrix), dtype=object)
-    rows = cells.index.get_indexer(counted)
-    if not (rows >= 0).any():
-        raise InputError(
-            f"none of its {len(cells)} cells has counts: it names"
-            f" {preview(list(cells.index), most=2)}, {files.matrix.name} names"
-            f" {preview(list(counted), most=2)}",
-            path=files.cells,
-            fix="check that cells and matrix are of one run",
-        )
-    placed = cells.to_numpy(dtype=np.float64)[rows[rows >= 0]]
-    pixels = to_image(placed / pixel_um, matrix)
     pool_um = settings.patch.um if settings.pool_um is None else settings.pool_um
-    pooling = pool_points(pixels, scale.mpp, pool_um, what="cells")
-    groups = np.full(len(counted), -1, dtype=np.int64)
-    groups[rows >= 0] = pooling.groups
-    summed = read_summed(files.matrix, groups, len(pooling.positions))
+
+    def to_pixels(places_um: NDArray[np.float64]) -> NDArray[np.float64]:
+        return to_image(places_um / pixel_um, matrix)
+
+    grid = SquareGrid(to_pixels, scale.mpp, pool_um)
+    in_nuclei = settings.pool_from == NUCLEI
+    summed = (
+        sum_cells(files.cells, files.matrix, grid)
+        if settings.pool_from == CELLS
+        else sum_transcripts(
+            _transcripts_of(files, settings), files.matrix, grid, in_nuclei=in_nuclei
+        )
+    )
     counts, genes = name_counts(
-        summed.counts,
-        summed.ids,
-        summed.symbols,
-        types=summed.types,
+        summed.matrix.counts,
+        summed.matrix.ids,
+        summed.matrix.symbols,
+        types=summed.matrix.types,
         by=settings.gene_ids,
         path=files.matrix,
     )
@@ -227,12 +239,22 @@ def read_section(
         patient,
         counts,
         genes,
-        pooling.positions,
+        summed.pooling.positions,
         scale.mpp,
         image,
-        pooling.dropped,
-        (*scale.warnings, pooling.note),
+        summed.pooling.dropped,
+        (*scale.warnings, summed.note),
     )
+
+
+def _transcripts_of(files: XeniumFiles, settings: ReadSettings) -> Path:
+    if files.transcripts is None:
+        raise InputError(
+            f"has no {TRANSCRIPT_FILES[0]}, from which {settings.pool_from} are summed",
+            path=files.experiment.parent,
+            fix="copy it from the same run, or remove --pool-from to sum the counts of cells",
+        )
+    return files.transcripts
 
 
 def to_image(morphology: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -286,32 +308,6 @@ def _pixel_size(path: Path) -> float:
     if not 0 < pixel_um < float("inf"):
         raise InputError(f"states a pixel_size of {pixel_um}", path=path, fix="copy the file again")
     return pixel_um
-
-
-def _read_cells(path: Path) -> pd.DataFrame:
-    """Return the centres of cells in µm, indexed by cell."""
-    try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"cannot be read ({reason[:200]})", path=path, fix="copy the file again"
-        ) from error
-    absent = [name for name in _CELL_COLUMNS if name not in table]
-    if absent:
-        raise InputError(
-            f"has no column {preview(absent)}", path=path, fix="copy the file again from the run"
-        )
-    names = [name.decode() if isinstance(name, bytes) else str(name) for name in table["cell_id"]]
-    centres = table[["x_centroid", "y_centroid"]].apply(pd.to_numeric, errors="coerce")
-    centres.index = pd.Index(names, dtype=object)
-    if not centres.index.is_unique or not np.isfinite(centres.to_numpy()).all():
-        raise InputError(
-            "repeats a cell, or has a cell without a position",
-            path=path,
-            fix="copy the file again from the same run",
-        )
-    return centres
 
 
 READER = SectionReader("xenium", f"a Xenium output folder ({EXPERIMENT})", is_xenium, list_sources)

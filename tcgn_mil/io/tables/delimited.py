@@ -60,6 +60,18 @@ def column_names(path: str | Path) -> list[str]:
     return parquet.column_names(path) if _is_parquet(path) else list(_read_header(path).names)
 
 
+def separator_of(path: str | Path) -> str:
+    """Return what separates the cells of a table; empty for Parquet.
+
+    Raises
+    ------
+    InputError
+        As for :func:`column_names`.
+    """
+    path = Path(path)
+    return "" if _is_parquet(path) else _read_header(path).separator
+
+
 def read_columns(
     path: str | Path, columns: Sequence[int], *, ids: int | None = None
 ) -> pd.DataFrame:

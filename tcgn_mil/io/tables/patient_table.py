@@ -9,7 +9,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.io.tables.decimal_mark import commas_note, with_points
+from tcgn_mil.io.tables.delimited import separator_of
 from tcgn_mil.io.tables.formats import table_module
+from tcgn_mil.io.tables.text_numbers import MISSING, numbers_or_text
 from tcgn_mil.patient_rows import one_row_per_patient
 from tcgn_mil.text import duplicates, preview
 
@@ -27,7 +30,7 @@ class PatientTable(NamedTuple):
     values
         The index holds the patients, which are all different; at least one row and one column.
     notes
-        One sentence for each reason for which rows were left out.
+        One sentence for each reason for which rows were left out, and one on decimal commas.
     """
 
     values: pd.DataFrame
@@ -44,7 +47,8 @@ def read_patient_table(path: str | Path) -> PatientTable:
     ----------
     path
         CSV or TSV file (also .gz or .zip), or Parquet. A first column of row numbers, as programs
-        save it, is passed over.
+        save it, is passed over. Decimal commas are read where nothing else can be meant; see
+        :mod:`~tcgn_mil.io.tables.decimal_mark`.
 
     Returns
     -------
@@ -75,7 +79,12 @@ def read_patient_table(path: str | Path) -> PatientTable:
             fix="give one row for each patient, with the patient's name in the first column",
         )
     check_named(tuple(table.index), path)
+    table, with_commas = with_points(table, separator_of(path), MISSING)
+    for name in with_commas:
+        table[name] = numbers_or_text(table[name], name, path=path).values
     values, notes = one_row_per_patient(table, path)
+    if with_commas:
+        notes = (f"{path.name}: {commas_note(with_commas)}", *notes)
     return PatientTable(values, notes)
 
 

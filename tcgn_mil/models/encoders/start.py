@@ -37,6 +37,7 @@ from tcgn_mil.models.encoders.sources import (
 from tcgn_mil.models.encoders.token_pooling import PooledEncoder
 from tcgn_mil.models.network_input import EncoderInput
 from tcgn_mil.pathology import PathologyEncoder, Pooling, Scalar
+from tcgn_mil.types.tile_geometry import PatchSize
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class StartedEncoder:
         Whether its weights are random.
     record
         Source, revision and licence of the weights, for files that are made with it.
+    patch
+        Physical size of the patches of a checkpoint of this package; None for other encoders.
     """
 
     model: nn.Module
@@ -68,6 +71,7 @@ class StartedEncoder:
     entry: PathologyEncoder | None = None
     is_untrained: bool = False
     record: Mapping[str, str] = field(default_factory=dict)
+    patch: PatchSize | None = None
 
 
 def start_encoder(

@@ -16,12 +16,16 @@ from spot_runs import config_of
 from spot_sections import write_sections
 
 from tcgn_mil.checkpoints import load_encoder
+from tcgn_mil.checkpoints.starting import check_started, start_from
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.spot_level import cross_validate, pretrain
+from tcgn_mil.experiments.spot_level import cross_validate, hest_protocol, pretrain
+from tcgn_mil.experiments.spot_level.config import PanelConfig, SpotConfig
 from tcgn_mil.inference.tile_encoder import open_encoder
+from tcgn_mil.io.spot_files import find_sections, read_spots
 from tcgn_mil.models.encoders import start_encoder
 from tcgn_mil.settings.encoder import EncoderOptions, LoraSettings
 from tcgn_mil.settings.training import TrainingConfig
+from tcgn_mil.types.tile_geometry import PatchSize
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
 
@@ -132,3 +136,42 @@ def test_the_untrained_network_of_a_folder_or_file_has_its_architecture(
         own = started.model.get_submodule("trunk").state_dict()
         assert own["patch_embed.proj.weight"].shape == weights["patch_embed.proj.weight"].shape
         assert not torch.equal(own["patch_embed.proj.weight"], weights["patch_embed.proj.weight"])
+
+
+def test_patches_of_another_size_than_the_encoder_knows_are_refused(
+    spots: Path, folder: Path, tmp_path: Path
+) -> None:
+    """The rule is the one of ``encode``: both this entry and this checkpoint state a size."""
+    entry = tmp_path / "small.yaml"
+    entry.write_text(
+        "small-vit:\n  hub: owner/name\n  architecture: vit_tiny_patch16_224\n  width: 32\n"
+        "  licence: none\n  citation: none\n  tile_px: 32\n  input_px: 32\n  mpp: 0.5\n"
+        f"  arguments: {json.dumps({**SMALL, 'init_values': 0.5})}\n"
+    )
+    config = dataclasses.replace(
+        config_for(spots, folder, train="none"),
+        model=str(entry),
+        encoder_options=EncoderOptions(untrained=True),
+    )
+    message = r"small-vit was trained on tiles of 16.0 µm .*these are .*spots --patch-px 32"
+    with pytest.raises(InputError, match=message):
+        pretrain.run(config, tmp_path / "refused")
+    hest = SpotConfig(
+        spots=str(spots),
+        protocol="hest",
+        model=str(entry),
+        n_folds=3,
+        min_umi=0,
+        panel=PanelConfig(file=str(tmp_path / "genes.txt")),
+        encoder_options=EncoderOptions(untrained=True),
+    )
+    first = read_spots(next(iter(find_sections(spots).values())))
+    (tmp_path / "genes.txt").write_text("\n".join(map(str, first.adata.var_names[:3])))
+    with pytest.raises(InputError, match="small-vit was trained on tiles"):
+        hest_protocol.run(hest, tmp_path / "hest")
+    pretrain.run(dataclasses.replace(config, allow_other_size=True), tmp_path / "allowed")
+    own = str(tmp_path / "allowed" / "encoder.safetensors")
+    started = start_from(own, None)
+    with pytest.raises(InputError, match="was trained on patches of"):
+        check_started(started, PatchSize(224, 0.5))
+    check_started(started, PatchSize(224, 0.5), allow=True)

@@ -61,9 +61,16 @@ def test_an_id_without_a_symbol_is_an_ensembl_id_or_is_looked_up(gene_map: GeneM
 
 def test_previous_symbols_of_one_gene_are_replaced(gene_map: GeneMap) -> None:
     # OLDB was a symbol of two genes, and OLDC is an approved symbol today.
-    cleaned = clean_names(["OLDA", "OLDB", "OLDC", "NEWA"], gene_map, path="t.csv")
-    assert cleaned.names == ["NEWA", "OLDB", "OLDC", "NEWA"]
-    assert cleaned.renamed == 1
+    cleaned = clean_names(["OLDA", "OLDB", "OLDC", "NEWB"], gene_map, path="t.csv")
+    assert cleaned.names == ["NEWA", "OLDB", "OLDC", "NEWB"]
+    assert [(gene.gene, gene.symbol) for gene in cleaned.renamed] == [("OLDA", "NEWA")]
+
+
+def test_a_previous_symbol_stays_beside_the_approved_one(gene_map: GeneMap) -> None:
+    # The two rows would become one gene, and their values would be summed.
+    cleaned = clean_names(["OLDA", "NEWA"], gene_map, path="t.csv")
+    assert cleaned.names == ["OLDA", "NEWA"]
+    assert "1 previous symbol not replaced" in cleaned.rename_notes()[0]
 
 
 def test_entrez_numbers_need_a_map(gene_map: GeneMap) -> None:

@@ -58,7 +58,7 @@ class TestGenes:
         assert "1 ids merged with another of the same name" in found.notes[0]
 
     def test_without_a_map_ids_stay_without_their_version(self, tmp_path: Path) -> None:
-        found = read(xena(tmp_path))
+        found = read(xena(tmp_path), gene_map="none")
         assert found.values.columns.tolist() == [
             "ENSG00000141510",
             "ENSG00000002586",
@@ -132,7 +132,7 @@ class TestGenes:
             read_samples(
                 [xena(tmp_path), tmp_path / "bulk.csv"],
                 ExpressionUnit.parse("log2(tpm+0.001)"),
-                ExpressionOptions(),
+                ExpressionOptions(gene_map="none"),
                 {A, B},
             )
         assert "--gene-map" in str(caught.value.fix)

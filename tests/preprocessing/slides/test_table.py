@@ -77,6 +77,12 @@ class TestTables:
         assert (second.mpp, second.fallback_mpp, second.site) == (None, 0.25, None)
         assert second.path == tmp_path / "sub" / "b.svs"
 
+    def test_patients_are_read_as_in_other_tables(self, tmp_path: Path) -> None:
+        (tmp_path / "a.svs").touch()
+        table = tmp_path / "slides.csv"
+        table.write_text("path,patient_id\na.svs,tcga.aa.3506.01z\n")
+        assert find_slides(table)[0].patient_id == "TCGA-AA-3506"
+
     def test_path_alone_is_enough(self, tmp_path: Path) -> None:
         (entry,) = find_slides(table(tmp_path, f"path\n{TCGA_NAME}.svs\n"))
         assert (entry.slide_id, entry.patient_id) == (TCGA_NAME, "TCGA-3C-AALI")

@@ -17,8 +17,10 @@ from tcgn_mil.io.pyramid import write_pyramid
 from tcgn_mil.io.spot_files import read_spots
 from tcgn_mil.preprocessing.sections import writer as section_writer
 from tcgn_mil.preprocessing.sections.config import SpotsConfig
+from tcgn_mil.preprocessing.sections.lattice import Lattice
 from tcgn_mil.preprocessing.sections.raw_section import RawSection, ReadSettings
 from tcgn_mil.preprocessing.sections.readers import tenx_matrix
+from tcgn_mil.preprocessing.sections.readers.scale import Statement, choose_scale
 from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.sections.sources import find_section_sources
 from tcgn_mil.types.tile_geometry import PatchSize
@@ -216,10 +218,11 @@ def test_a_hexagonal_lattice_that_another_tool_made_is_not_taken_for_visium(
 ) -> None:
     source, tagged = hexagonal(tmp_path / "hex.h5ad", 40.0), tmp_path / "tagged.tiff"
     write_pyramid(tagged, paint_tissue(704, 704), mpp=0.5, quality=90)
-    with pytest.raises(InputError, match=r"give 2.5 µm/px, but 0.5 is stated by the tag"):
-        read(source, tagged)
+    assert read(source, tagged).mpp == pytest.approx(0.5, rel=1e-3)
     assert read(source, tagged, spot_pitch_um=20.0).mpp == pytest.approx(0.5, rel=1e-3)
-    assert read(source, image).mpp == pytest.approx(2.5)  # nothing contradicts Visium's 100 µm
+    with pytest.raises(InputError, match="nothing states the distance in µm"):
+        read(source, image)
+    assert read(source, image, spot_pitch_um=100.0).mpp == pytest.approx(2.5)
 
 
 def test_an_image_of_another_scale_is_not_called_too_coarse(tmp_path: Path) -> None:
@@ -235,3 +238,15 @@ def test_an_image_of_another_scale_is_not_called_too_coarse(tmp_path: Path) -> N
     assert not done
     assert "tagged.tiff states 0.5 µm/px, its spots give 2.5" in failure.reason
     assert "allow-coarse" not in failure.likely_fix
+
+
+@pytest.mark.parametrize(("stated", "note"), [(0.515, "2.9% from the 0.515"), (0.503, None)])
+def test_sources_that_differ_a_little_are_named_in_the_summary(
+    stated: float, note: str | None
+) -> None:
+    lattice = Lattice(200.0, 100.0, by_array=True, hexagonal=True)
+    statements = (Statement(stated, "microns_per_pixel of a.json", preferred=True),)
+    scale = choose_scale(lattice, ReadSettings(PATCH), statements, None, path=Path("a"))
+    assert scale.mpp == stated
+    assert len(scale.warnings) == (note is not None)
+    assert note is None or note in scale.warnings[0]

@@ -453,7 +453,25 @@ def test_a_section_without_array_positions_is_measured_by_its_neighbours(
     def without(adata: anndata.AnnData) -> None:
         del adata.obs["array_row"]
 
-    assert read(only(make_h5ad("S1", without))).mpp == pytest.approx(1.0, rel=1e-3)
+    def of_visium(adata: anndata.AnnData) -> None:
+        without(adata)
+        as_barcodes(adata)
+
+    assert read(only(make_h5ad("S1", of_visium))).mpp == pytest.approx(1.0, rel=1e-3)
+    # Another tool sums cells over hexagons of any size, and names them as it likes.
+    path = make_h5ad("S2", without)
+    with pytest.raises(
+        InputError, match=r"on a hexagonal lattice, 100 px apart, and nothing"
+    ) as no:
+        read(only(path))
+    assert "--spot-pitch-um" in str(no.value.fix)
+
+
+def as_barcodes(adata: anndata.AnnData) -> None:
+    """Name spots as Space Ranger does."""
+    digits = [np.base_repr(row, 4).zfill(16) for row in range(adata.n_obs)]
+    table = str.maketrans("0123", "ACGT")
+    adata.obs_names = [f"{name.translate(table)}-1" for name in digits]
 
 
 def as_cellxgene(adata: anndata.AnnData) -> None:
@@ -504,6 +522,7 @@ def test_a_file_without_pictures_is_read_with_the_user_s_image(
     def without(adata: anndata.AnnData) -> None:
         del adata.uns["spatial"]
         del adata.obs["array_row"]
+        as_barcodes(adata)
 
     path = make_h5ad("S1", without)
     raw = read(only(path, image=tmp_path / "visium" / "S1.png"))

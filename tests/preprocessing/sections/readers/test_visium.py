@@ -665,6 +665,25 @@ def test_an_image_out_of_scale_that_holds_the_spots_is_a_warning_in_every_report
     assert row["fitting_scale"] == pytest.approx(share, rel=0.1)
 
 
+def test_a_small_difference_of_scale_is_in_the_table(
+    make_visium: MakeVisium, tmp_path: Path
+) -> None:
+    """Spots mark tissue to about one pitch, so that 6 % are no alarm, but can be seen."""
+    folder, scales = make_visium(), {}
+    for share in (1.0, 1.06):
+        out = tmp_path / f"out{share}"
+        with Image.open(full_image(folder)) as full:
+            size = (round(full.width * share), round(full.height * share))
+            pixels = np.asarray(full.convert("RGB").resize(size))
+        write_pyramid(tmp_path / "full.tiff", pixels, mpp=1.03, quality=90)
+        write_spots(folder, out, SpotsConfig(image=str(tmp_path / "full.tiff"), patch=PATCH))
+        (row,) = pd.read_csv(out / "sections.csv").to_dict("records")
+        assert row["fitting_scale"] == 1
+        assert row["stated_mpp"] == pytest.approx(1.03, rel=1e-3)
+        scales[share] = row["extent_scale"]
+    assert scales[1.06] / scales[1.0] == pytest.approx(1.06, rel=0.02)
+
+
 def test_spots_beyond_a_cropped_image_are_counted_everywhere(
     make_visium: MakeVisium, tmp_path: Path
 ) -> None:
@@ -685,3 +704,26 @@ def test_spots_beyond_a_cropped_image_are_counted_everywhere(
     total = row["spots"] + row["dropped"]
     assert f"S1: {row['dropped']} of {total} spots left out: {row['dropped_because']}" in notes
     assert any("lie beyond the image" in note for note in notes)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_cells_of_space_ranger_4_are_refused_with_the_folder_of_bins(
+    tmp_path: Path, inside: bool
+) -> None:
+    outputs = tmp_path / "S1" / "outs"
+    cells = outputs / "segmented_outputs"
+    (cells / "spatial").mkdir(parents=True)
+    (cells / "filtered_feature_cell_matrix.h5").touch()
+    if inside:
+        (outputs / "binned_outputs" / "square_016um").mkdir(parents=True)
+    given = cells if inside else outputs
+    (outputs / "spatial").mkdir()
+    _, (failure,), _ = write_spots(given, tmp_path / "out", SpotsConfig(patch=PATCH))
+    assert "holds cells of Visium HD (segmented_outputs)" in failure.reason
+    assert ("binned_outputs/square_016um" if inside else "square_008um") in failure.likely_fix
+
+
+def test_spots_have_no_transcripts_to_sum(make_visium: MakeVisium, tmp_path: Path) -> None:
+    config = SpotsConfig(patch=PATCH, pool_from="nuclei", image=str(full_image(make_visium())))
+    _, (failure,), _ = write_spots(tmp_path / "visium" / "S1", tmp_path / "out", config)
+    assert "holds counts of spots or bins, and no nuclei to sum" in failure.reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from tenx_outputs import paint_tissue, write_xenium
@@ -13,6 +14,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.sections import writer as section_writer
 from tcgn_mil.preprocessing.sections.config import SpotsConfig
 from tcgn_mil.preprocessing.sections.raw_section import RawSection, ReadSettings
+from tcgn_mil.preprocessing.sections.readers import xenium_counts
 from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.sections.sources import detect_format, find_section_sources
 from tcgn_mil.types.tile_geometry import PatchSize
@@ -102,3 +104,65 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     (section,) = find_section_sources(source)
     with pytest.raises(InputError, match=r"has no cells.parquet"):
         section.files()
+
+
+def with_transcripts(source: Path, *, parquet: bool = True) -> pd.DataFrame:
+    """Add a table of transcripts within the H&E image, with control probes and poor ones."""
+    number = 4000
+    pixels = RNG.uniform(120, 580, (number, 2))
+    known = turned()
+    places = (pixels @ known[:2, :2].T + known[:2, 2]) * PIXEL_UM
+    table = pd.DataFrame(
+        {
+            "feature_name": RNG.choice(["TP53", "ERBB2", "NegControlProbe_1"], number),
+            "x_location": places[:, 0],
+            "y_location": places[:, 1],
+            "qv": RNG.choice([12.0, 20.0, 40.0], number),
+            "overlaps_nucleus": RNG.integers(0, 2, number),
+        }
+    )
+    if parquet:
+        # Older instruments wrote names as bytes.
+        table.assign(feature_name=table["feature_name"].str.encode("utf-8")).to_parquet(
+            source / "transcripts.parquet"
+        )
+    else:
+        table.to_csv(source / "transcripts.csv.gz", index=False)
+    return table.assign(
+        square=[tuple(row) for row in np.floor(pixels * HE_MPP / PATCH.um).astype(int).tolist()]
+    )
+
+
+@pytest.mark.parametrize(("pool_from", "parquet"), [("transcripts", True), ("nuclei", False)])
+def test_transcripts_are_summed_over_squares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool_from: str, parquet: bool
+) -> None:
+    monkeypatch.setattr(xenium_counts, "_PIECE", 1000)  # so that squares are in several pieces
+    source = folder(tmp_path / "S1", turned())
+    table = with_transcripts(source, parquet=parquet)
+    raw = read(source, pool_from=pool_from)
+    fine = (table["qv"] >= 20) & table["feature_name"].isin(raw.genes.names)
+    if pool_from == "nuclei":
+        fine &= table["overlaps_nucleus"] == 1
+    expected = table[fine].groupby(["square", "feature_name"]).size()
+    places = [tuple(place) for place in raw.positions[["x", "y"]].to_numpy().tolist()]
+    counts = pd.DataFrame(raw.counts.toarray(), columns=raw.genes.names, index=places).stack()
+    counts = counts[counts > 0]
+    assert {key: int(count) for key, count in counts.items()} == expected.to_dict()
+    assert raw.warnings[0].startswith(f"{int(fine.sum())} of {len(table)} transcripts were summed")
+    assert "of a quality below 20" in raw.warnings[0]
+    assert "of control probes" in raw.warnings[0]
+    assert ("outside of nuclei" in raw.warnings[0]) == (pool_from == "nuclei")
+
+
+def test_transcripts_that_are_missing_or_of_another_run_are_refused(tmp_path: Path) -> None:
+    source = folder(tmp_path / "S1", turned())
+    with pytest.raises(InputError, match=r"has no transcripts.parquet, from which nuclei"):
+        read(source, pool_from="nuclei")
+    table = with_transcripts(source).drop(columns="square")
+    table.assign(feature_name="OTHER").to_parquet(source / "transcripts.parquet")
+    with pytest.raises(InputError, match=r"none of its 4000 transcripts is of the 2 genes"):
+        read(source, pool_from="transcripts")
+    table.drop(columns="qv").to_parquet(source / "transcripts.parquet")
+    with pytest.raises(InputError, match=r"transcripts.parquet: has no column qv"):
+        read(source, pool_from="transcripts")
