@@ -41,6 +41,7 @@ def encode(
     batch_size: Annotated[int | None, config_option(EncodeSettings, "batch_size")] = None,
     precision: Annotated[str | None, config_option(EncodeSettings, "precision")] = None,
     device: Annotated[str | None, config_option(EncodeSettings, "device")] = None,
+    readers: Annotated[int | None, config_option(EncodeSettings, "readers")] = None,
     encoder_model: EncoderModel = None,
     pooling: EncoderPooling = None,
     encoder_argument: EncoderArgument = None,
@@ -57,6 +58,7 @@ def encode(
         "batch_size": batch_size,
         "precision": precision,
         "device": device,
+        "readers": readers,
         **encoder_options(encoder_model, pooling, encoder_argument, pretrained, untrained),
         "allow_other_size": allow_other_size,
     }

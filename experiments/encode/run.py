@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,38 +22,22 @@ from tcgn_mil.baselines import colour_statistics
 from tcgn_mil.batches.loading import prefetch
 from tcgn_mil.devices import resolve_device
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.command_line.process import usable_cores
 from tcgn_mil.experiments.encode.config import EncodeSettings
-from tcgn_mil.inference.tile_encoder import AUTO, TileEncoder, encode_tiles, open_encoder
+from tcgn_mil.experiments.encode.read_ahead import EncodedTiles, encode_read_ahead
+from tcgn_mil.experiments.encode.readers import COLOUR_STEP_PX, STAGE, check_tiles
+from tcgn_mil.inference.batch_stream import encode_tiles, no_tiles
+from tcgn_mil.inference.tile_encoder import AUTO, TileEncoder, open_encoder
 from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.failures import Failure, unexpected, write_failures
 from tcgn_mil.io.feature_files import read_feature_info, write_features
-from tcgn_mil.io.hdf5 import check_pixels, read_provenance
+from tcgn_mil.io.hdf5 import read_provenance
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.types.tile_pixels import TileBatches
 from tcgn_mil.types.tiles import TileSet
 
-# Colour statistics are taken from every second pixel in both directions. They agree with those of
-# all pixels to the third digit, and take a ninth of the time.
-COLOUR_STEP_PX = 2
-
-
-@dataclass(frozen=True)
-class EncodedTiles:
-    """Features of the tiles of one slide, in memory.
-
-    Attributes
-    ----------
-    features
-        (N, D) float16, one row per tile.
-    coords
-        (N, 2) int64, top-left corners in level-0 pixels, x then y.
-    colour
-        (N, C) float32 colour and stain statistics (:func:`tcgn_mil.baselines.colour_statistics`).
-    """
-
-    features: NDArray[np.floating]
-    coords: NDArray[np.int64]
-    colour: NDArray[np.float32]
+# More processes than this read faster than any encoder of the registry encodes.
+MOST_READERS = 16
 
 
 def encode_cohort(
@@ -86,21 +71,107 @@ def encode_cohort(
     out_dir = Path(out_dir)
     device = resolve_device(settings.device)
     encoder = open_encoder(settings.encoder, **settings.encoder_options.as_arguments())
-    made_by = _encoder_record(encoder, settings, device)
-    done: list[str] = []
-    failures: list[Failure] = []
-    for slide in tqdm(slide_ids, desc="encode", unit="slide"):
-        try:
-            tiles = source.find(slide)
-            encoder.check_tiles(tiles.spec.patch, allow=settings.allow_other_size)
-            path = out_dir / f"{safe_file_name(slide, what='slide id')}.h5"
-            if not _is_current(path, tiles, encoder, made_by):
-                _write_slide(path, tiles, source, encoder, settings, device, made_by)
-            done.append(slide)
-        except Exception as error:  # whatever one slide does costs its own row only
-            failures.append(unexpected(error, slide, "encode"))
+    work = CohortEncoder(source, encoder, settings, device, out_dir)
+    readers = reader_count(settings, device)
+    if readers > 1:
+        outcome = encode_read_ahead(work, slide_ids, readers)
+    else:
+        outcome = {
+            slide: work.encode(slide) for slide in tqdm(slide_ids, desc="encode", unit="slide")
+        }
+    failures = [failure for slide in slide_ids if (failure := outcome[slide]) is not None]
     write_failures(out_dir, failures)
-    return done, failures
+    return [slide for slide in slide_ids if outcome[slide] is None], failures
+
+
+def reader_count(settings: EncodeSettings, device: torch.device) -> int:
+    """Return the number of processes that read tiles; 1 stands for a thread of this process.
+
+    On a GPU the default is one less than the cores that this process may use, and at most
+    `MOST_READERS`. A CPU encodes more slowly than one thread reads.
+    """
+    if settings.readers is not None:
+        return settings.readers
+    return 1 if device.type == "cpu" else min(MOST_READERS, max(1, usable_cores() - 1))
+
+
+@dataclass(frozen=True)
+class CohortEncoder:
+    """Everything that the slides of a cohort are encoded with.
+
+    Attributes
+    ----------
+    source
+        Finds the tiles of a slide and reads their pixels.
+    encoder
+        The encoder.
+    settings
+        Batch size, precision and other settings.
+    device
+        Device of the encoder.
+    out_dir
+        Folder that receives ``<slide>.h5``.
+    """
+
+    source: TileSource
+    encoder: TileEncoder
+    settings: EncodeSettings
+    device: torch.device
+    out_dir: Path
+
+    @cached_property
+    def made_by(self) -> dict[str, Any]:
+        """What decides the features beside the encoder's identity."""
+        return _encoder_record(self.encoder, self.settings, self.device)
+
+    def path(self, slide: str) -> Path:
+        """Return the feature file of a slide."""
+        return self.out_dir / f"{safe_file_name(slide, what='slide id')}.h5"
+
+    def plan(self, slide: str) -> TileSet | None:
+        """Find the tiles of a slide; None if its features are there and current.
+
+        Raises
+        ------
+        InputError
+            If the slide has no tiles, or they are not of the size that the encoder reads.
+        """
+        tiles = self.source.find(slide)
+        self.encoder.check_tiles(tiles.spec.patch, allow=self.settings.allow_other_size)
+        if not len(tiles):
+            raise no_tiles()
+        current = _is_current(self.path(slide), tiles, self.encoder, self.made_by)
+        return None if current else tiles
+
+    def write(self, tiles: TileSet, encoded: EncodedTiles) -> None:
+        """Write the features of a slide."""
+        # The reader gives the tiles in its own order, in which the features are.
+        write_features(
+            self.path(tiles.slide_id),
+            encoded.features,
+            replace(tiles, coords=encoded.coords),
+            encoder=self.encoder.identity,
+            colour=encoded.colour,
+            encoder_record=dict(self.made_by),
+        )
+
+    def encode(self, slide: str) -> Failure | None:
+        """Encode one slide in this process; return the reason if that fails."""
+        try:
+            tiles = self.plan(slide)
+            if tiles is not None:
+                encoded = encode_slide(
+                    tiles,
+                    self.source,
+                    self.encoder,
+                    device=self.device,
+                    batch_size=self.settings.batch_size,
+                    precision=self.settings.precision,
+                )
+                self.write(tiles, encoded)
+        except Exception as error:  # whatever one slide does costs its own row only
+            return unexpected(error, slide, STAGE)
+        return None
 
 
 def encode_slide(
@@ -139,8 +210,7 @@ def encode_slide(
     def with_colour(batches: TileBatches) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
         # The statistics are taken while the pixels pass by, so that no tile is read twice.
         for pixels, coords in batches:
-            names = [f"tile {x}, {y} of slide {tiles.slide_id}" for x, y in coords.tolist()]
-            check_pixels(pixels, names)
+            check_tiles(pixels, coords, tiles.slide_id)
             colour.append(colour_statistics(pixels[:, ::COLOUR_STEP_PX, ::COLOUR_STEP_PX]))
             yield pixels, coords
 
@@ -150,35 +220,6 @@ def encode_slide(
         bar = tqdm(ready, desc=tiles.slide_id, unit="batch", leave=False, total=count)
         features, coords = encode_tiles(encoder, bar, device=device, precision=precision)
     return EncodedTiles(features, coords, np.concatenate(colour))
-
-
-def _write_slide(
-    path: Path,
-    tiles: TileSet,
-    source: TileSource,
-    encoder: TileEncoder,
-    settings: EncodeSettings,
-    device: torch.device,
-    made_by: Mapping[str, Any],
-) -> None:
-    encoded = encode_slide(
-        tiles,
-        source,
-        encoder,
-        device=device,
-        batch_size=settings.batch_size,
-        precision=settings.precision,
-    )
-    # The reader gives the tiles in its own order, in which the features are.
-    tiles = replace(tiles, coords=encoded.coords)
-    write_features(
-        path,
-        encoded.features,
-        tiles,
-        encoder=encoder.identity,
-        colour=encoded.colour,
-        encoder_record=dict(made_by),
-    )
 
 
 def _encoder_record(

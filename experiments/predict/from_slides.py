@@ -120,6 +120,7 @@ def encode_slides(
     if tiled:
         encoding = EncodeSettings(
             options.encoder,
+            readers=options.readers,
             allow_other_size=allow_other_size,
             encoder_options=options.encoder_options,
         )
