@@ -142,6 +142,18 @@ Recursive = Annotated[
     ),
 ]
 
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="NUMBER/COUNT",
+        help="Work on one share of the slides, for example 3/30, beside other runs with the same"
+        " --out. The share of a slide follows from its name, so that a slide that is added changes"
+        " no other share.",
+        show_default=False,
+    ),
+]
+
 
 def encoder_options(
     model: str | None = None,

@@ -16,6 +16,7 @@ from tcgn_mil.experiments.command_line.options import (
     OverrideMpp,
     Pretrained,
     Recursive,
+    ShardOption,
     SlideMpp,
     Slides,
     Untrained,
@@ -23,6 +24,7 @@ from tcgn_mil.experiments.command_line.options import (
     encoder_options,
 )
 from tcgn_mil.experiments.encode.config import EncodeSettings
+from tcgn_mil.types.shards import Shard
 
 
 def encode(
@@ -48,6 +50,7 @@ def encode(
     pretrained: Pretrained = False,
     untrained: Untrained = False,
     allow_other_size: Annotated[bool, config_option(EncodeSettings, "allow_other_size")] = False,
+    shard: ShardOption = None,
 ) -> None:
     """Encode every tile of every slide; writes <out>/<slide>.h5."""
     from tcgn_mil.experiments.encode.run import encode_cohort
@@ -66,6 +69,7 @@ def encode(
     source = TileSource.from_slides(
         slides, tiles=tiles, mpp=mpp, override_mpp=override_mpp, recursive=recursive
     )
-    done, failures = encode_cohort(sorted(source.entries), source, settings, out)
+    share = None if shard is None else Shard.parse(shard)
+    done, failures = encode_cohort(sorted(source.entries), source, settings, out, shard=share)
     report_left_out(source.left_out, out)
     finish_cohort(len(done), failures, out, what="encoded")

@@ -29,10 +29,12 @@ from tcgn_mil.experiments.encode.readers import COLOUR_STEP_PX, STAGE, check_til
 from tcgn_mil.inference.batch_stream import encode_tiles, no_tiles
 from tcgn_mil.inference.tile_encoder import AUTO, TileEncoder, open_encoder
 from tcgn_mil.io.atomic import safe_file_name
-from tcgn_mil.io.failures import Failure, unexpected, write_failures
+from tcgn_mil.io.failures import Failure, unexpected
 from tcgn_mil.io.feature_files import read_feature_info, write_features
 from tcgn_mil.io.hdf5 import read_provenance
+from tcgn_mil.io.shard_failures import record_failures
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
+from tcgn_mil.types.shards import Shard
 from tcgn_mil.types.tile_pixels import TileBatches
 from tcgn_mil.types.tiles import TileSet
 
@@ -45,6 +47,8 @@ def encode_cohort(
     source: TileSource,
     settings: EncodeSettings,
     out_dir: str | Path,
+    *,
+    shard: Shard | None = None,
 ) -> tuple[list[str], list[Failure]]:
     """Encode the tiles of several slides.
 
@@ -60,6 +64,8 @@ def encode_cohort(
         Encoder, batch size, precision and device.
     out_dir
         Folder that receives ``<slide>.h5`` and ``failures.csv``.
+    shard
+        Share of the slides to encode; None for all.
 
     Returns
     -------
@@ -69,6 +75,7 @@ def encode_cohort(
         Slides that could not be encoded, with the reason and what to do.
     """
     out_dir = Path(out_dir)
+    slide_ids = [slide for slide in slide_ids if shard is None or shard.holds(slide)]
     device = resolve_device(settings.device)
     encoder = open_encoder(settings.encoder, **settings.encoder_options.as_arguments())
     work = CohortEncoder(source, encoder, settings, device, out_dir)
@@ -80,7 +87,7 @@ def encode_cohort(
             slide: work.encode(slide) for slide in tqdm(slide_ids, desc="encode", unit="slide")
         }
     failures = [failure for slide in slide_ids if (failure := outcome[slide]) is not None]
-    write_failures(out_dir, failures)
+    record_failures(out_dir, failures, shard)
     return [slide for slide in slide_ids if outcome[slide] is None], failures
 
 

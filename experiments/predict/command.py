@@ -16,12 +16,14 @@ from tcgn_mil.experiments.command_line.options import (
     EncoderPooling,
     Out,
     Pretrained,
+    ShardOption,
     Untrained,
     config_option,
     encoder_options,
 )
 from tcgn_mil.experiments.predict.config import PredictConfig, SlideOptions
 from tcgn_mil.text import preview
+from tcgn_mil.types.shards import Shard
 
 
 def predict(
@@ -49,9 +51,14 @@ def predict(
     map_origin: Annotated[str | None, config_option(PredictConfig, "map_origin")] = None,
     map_signatures: Annotated[Path | None, config_option(PredictConfig, "map_signatures")] = None,
     table_format: Annotated[list[str] | None, config_option(PredictConfig, "table_formats")] = None,
+    shard: ShardOption = None,
 ) -> None:
-    """Predict bulk expression from features or slides; writes tables, and maps of each slide."""
-    from tcgn_mil.experiments.predict.run import run
+    """Predict bulk expression from features or slides; writes tables, and maps of each slide.
+
+    With --slides and --shard, one share of the slides is tiled and encoded. When all shares have
+    ended, the same command without --shard predicts.
+    """
+    from tcgn_mil.experiments.predict.run import prepare_share, run
 
     of_slides = {
         "encoder": encoder,
@@ -64,7 +71,8 @@ def predict(
         "patch_px": patch_px,
         "patch_mpp": patch_mpp,
     }
-    _check_options(slides, features, of_slides)
+    _check_options(slides, features, {**of_slides, "shard": shard})
+    share = None if shard is None else Shard.parse(shard)
     config = resolve(
         PredictConfig,
         {
@@ -82,6 +90,10 @@ def predict(
     options = None
     if slides is not None:
         options = resolve(SlideOptions, {"slides": slides, **of_slides})
+        if share is not None:
+            done, failures = prepare_share(config, out, options, share)
+            finish_cohort(len(done), failures, out, what="tiled and encoded")
+            return
     summary, failures = run(config, out, slides=options)
     _print_summary(summary, out)
     finish_cohort(summary["slides"], failures, out, what="predicted")

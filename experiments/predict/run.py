@@ -37,15 +37,18 @@ from tcgn_mil.inference.patients import (
     slides_without_positions,
     without_unplaced_tiles,
 )
-from tcgn_mil.io.failures import Failure, unexpected, write_failures
+from tcgn_mil.io.failures import Failure, unexpected
 from tcgn_mil.io.feature_files import FeatureInfo, find_features, read_feature_info
+from tcgn_mil.io.shard_failures import record_failures
 from tcgn_mil.signatures.gene_sets import GeneSet
 from tcgn_mil.text import preview
 from tcgn_mil.types.features import untrained_labels
+from tcgn_mil.types.shards import Shard
 from tcgn_mil.types.tile_geometry import check_patch
 from tcgn_mil.types.tiles import stain_identity
 
 KIND = "predict"
+WORK = "work"  # folder in that of the run, with the tiles and features of slides
 
 
 class PredictionRun(NamedTuple):
@@ -89,7 +92,7 @@ def run(
     if slides is None:
         return _predict_features(config, Path(out_dir))
     work = encode_slides(
-        slides, config.model, Path(out_dir) / "work", allow_other_size=config.allow_other_size
+        slides, config.model, Path(out_dir) / WORK, allow_other_size=config.allow_other_size
     )
     config = dataclasses.replace(
         config,
@@ -100,6 +103,36 @@ def run(
     if not slides.keep_features:
         work.remove()
     return result
+
+
+def prepare_share(
+    config: PredictConfig, out_dir: str | Path, slides: SlideOptions, shard: Shard
+) -> tuple[list[str], list[Failure]]:
+    """Tile and encode one share of the slides, for a run of all that predicts them.
+
+    Predicting takes seconds a patient, and a patient's slides may be in several shares. So the
+    shares do the long part, and :func:`run` with the same folder then finds the features of all.
+
+    Parameters
+    ----------
+    config, out_dir, slides
+        As in :func:`run`.
+    shard
+        The share.
+
+    Returns
+    -------
+    Slides that have features, and those that failed.
+    """
+    work = encode_slides(
+        slides,
+        config.model,
+        Path(out_dir) / WORK,
+        allow_other_size=config.allow_other_size,
+        shard=shard,
+    )
+    record_failures(out_dir, work.failures, shard)
+    return list(work.done), list(work.failures)
 
 
 def _predict_features(
@@ -149,7 +182,7 @@ def _predict_features(
         then=draw if config.maps else None,
     )
     failures += unpredicted
-    write_failures(out_dir, failures)
+    record_failures(out_dir, failures)
     if config.maps and (lost := slides_without_positions(predictions.values())):
         reason = "their feature files do not say where tiles lie on the slide"
         tqdm.write(f"no maps of {preview(lost)}: {reason}", file=sys.stderr)

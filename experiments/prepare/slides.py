@@ -16,17 +16,20 @@ from tcgn_mil.experiments.command_line.options import (
     OwnPatchMpp,
     OwnPatchPx,
     Recursive,
+    ShardOption,
     SlideMpp,
     Slides,
     config_option,
 )
 from tcgn_mil.experiments.prepare.encoders import tiles_of
-from tcgn_mil.io.failures import Failure, LeftOut
+from tcgn_mil.io.failures import Failure, LeftOut, read_failures
 from tcgn_mil.io.geojson import BOUNDS, read_record
+from tcgn_mil.io.shard_failures import until_settled
 from tcgn_mil.preprocessing.features.settings import ImportSettings, TableSettings
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.text import counted, preview
 from tcgn_mil.types.features import LEVEL0, FeatureInfo
+from tcgn_mil.types.shards import Shard
 from tcgn_mil.types.tile_geometry import DEFAULT_PATCH_MPP, DEFAULT_PATCH_PX, PatchSize
 
 
@@ -68,6 +71,7 @@ def tile(
     workers: Annotated[
         int, typer.Option(help="Number of processes, each of which tiles one slide at a time.")
     ] = 1,
+    shard: ShardOption = None,
 ) -> None:
     """Find the tissue of slides and lay tiles on it.
 
@@ -96,11 +100,12 @@ def tile(
         stain=None if stain is None else stain_target(stain, stain_reference),
         **{name: value for name, value in limits.items() if value is not None},
     )
-    done, failures = tile_cohort(found.entries, settings, out, workers=workers)
+    share = None if shard is None else Shard.parse(shard)
+    done, failures = tile_cohort(found.entries, settings, out, workers=workers, shard=share)
     report_left_out(found.left_out, out)
     for note in slide_notes(done, out):
         typer.echo(note, err=True)
-    sheet = write_contact_sheet(out, failures)
+    sheet = until_settled(out, share, lambda: write_contact_sheet(out, read_failures(out)))
     if done:
         typer.echo(f"Look at the tiles in {sheet}")
     finish_cohort(len(done), failures, out, what="tiled")

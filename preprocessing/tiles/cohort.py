@@ -10,12 +10,14 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.failures import Failure, unexpected, write_failures
+from tcgn_mil.io.failures import Failure, unexpected
+from tcgn_mil.io.shard_failures import record_failures
 from tcgn_mil.io.tile_files import read_tile_settings, read_tiles
 from tcgn_mil.preprocessing.parallel import run_in_processes
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.preprocessing.tiles.tiling import tile_path, tile_slide
+from tcgn_mil.types.shards import Shard
 
 STAGE = "tile"
 _DIED = (
@@ -42,7 +44,12 @@ class CohortTiles(NamedTuple):
 
 
 def tile_cohort(
-    entries: Sequence[SlideEntry], settings: TileSettings, out_dir: str | Path, *, workers: int = 1
+    entries: Sequence[SlideEntry],
+    settings: TileSettings,
+    out_dir: str | Path,
+    *,
+    workers: int = 1,
+    shard: Shard | None = None,
 ) -> CohortTiles:
     """Tile many slides.
 
@@ -61,6 +68,8 @@ def tile_cohort(
     workers
         Number of processes, each of which works on a slide at a time. The files and their order do
         not depend on it.
+    shard
+        Share of the slides to tile; None for all.
 
     Raises
     ------
@@ -69,6 +78,7 @@ def tile_cohort(
     """
     if workers < 1:
         raise InputError(f"{workers} workers cannot tile any slide", fix="give --workers 1 or more")
+    entries = [entry for entry in entries if shard is None or shard.holds(entry.slide_id)]
     failed: list[Failure | None] = [None] * len(entries)
     work = partial(_tile_or_fail, settings=settings, out_dir=out_dir)
     outcomes = run_in_processes(work, entries, min(workers, len(entries)))
@@ -79,7 +89,7 @@ def tile_cohort(
         entry.slide_id for entry, failure in zip(entries, failed, strict=True) if failure is None
     ]
     failures = [failure for failure in failed if failure is not None]
-    write_failures(out_dir, failures)
+    record_failures(out_dir, failures, shard)
     return CohortTiles(done, failures)
 
 

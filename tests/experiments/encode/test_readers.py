@@ -19,7 +19,9 @@ from tcgn_mil.experiments.encode.run import encode_cohort, reader_count
 from tcgn_mil.inference.batch_stream import encode_stream
 from tcgn_mil.inference.tile_colour import colour_statistics_of
 from tcgn_mil.inference.tile_encoder import open_encoder
+from tcgn_mil.io.failures import read_failures
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
+from tcgn_mil.types.shards import Shard
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -93,3 +95,15 @@ def test_too_little_shared_memory_is_refused_before_a_process_is_killed(
     monkeypatch.setattr(readers.shutil, "disk_usage", lambda _: Usage(100_000, 0, 0))
     with pytest.raises(InputError, match="2 readers need"):
         check_shared_memory(tiles, 64, 2)
+
+
+def test_shares_encode_every_slide_once_and_list_all_failures(tmp_path: Path) -> None:
+    source = paint_cohort(tmp_path, "abcd")
+    (tmp_path / "tiles" / "b.h5").unlink()
+    done = [
+        encode_cohort(list("abcd"), source, settings(1), tmp_path / "out", shard=Shard(number, 2))
+        for number in (1, 2)
+    ]
+    assert sorted(slide for part, _ in done for slide in part) == ["a", "c", "d"]
+    assert all(part or failures for part, failures in done)
+    assert [failure.slide for failure in read_failures(tmp_path / "out")] == ["b"]
