@@ -154,6 +154,34 @@ ShardOption = Annotated[
     ),
 ]
 
+DevicesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--devices",
+        help="Several devices, with one process each, instead of --device: numbers of GPUs such as"
+        " 0,1, or cpu:2 for two processes on the CPU. A process takes the next slide when it is"
+        " free.",
+        show_default=False,
+    ),
+]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="local for this machine, or ray for the machines of a Ray cluster (pip install"
+        " 'tcgn-mil[ray]').",
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="With --engine ray: address of the cluster, as host:port; auto finds the one that"
+        " this machine belongs to.",
+        show_default="auto",
+    ),
+]
+
 
 def encoder_options(
     model: str | None = None,

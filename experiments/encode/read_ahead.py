@@ -67,10 +67,25 @@ class EncodedTiles:
 class SlideEncoding(Protocol):
     """The parts of the encoding of a slide."""
 
-    source: TileSource
-    encoder: TileEncoder
-    settings: EncodeSettings
-    device: torch.device
+    @property
+    def source(self) -> TileSource:
+        """Reads the tiles."""
+        ...
+
+    @property
+    def encoder(self) -> TileEncoder:
+        """Encodes them."""
+        ...
+
+    @property
+    def settings(self) -> EncodeSettings:
+        """Batch size and precision."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the encoder."""
+        ...
 
     def plan(self, slide: str) -> TileSet | None:
         """Find the tiles to encode; None if the features are there and current."""

@@ -174,7 +174,7 @@ def read_ahead(
     loader = DataLoader(
         _SlideTiles(source, with_colour=with_colour),
         batch_size=None,
-        sampler=requests(),  # type: ignore[arg-type]  # any iterable of requests is one
+        sampler=requests(),
         num_workers=readers,
         prefetch_factor=AHEAD,
         pin_memory=pin,

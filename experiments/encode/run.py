@@ -7,7 +7,7 @@ feature file is current is not encoded again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from tcgn_mil.experiments.command_line.process import usable_cores
 from tcgn_mil.experiments.encode.config import EncodeSettings
 from tcgn_mil.experiments.encode.read_ahead import EncodedTiles, encode_read_ahead
 from tcgn_mil.experiments.encode.readers import COLOUR_STEP_PX, STAGE, check_tiles
+from tcgn_mil.experiments.engines.engine import Engine
 from tcgn_mil.inference.batch_stream import encode_tiles, no_tiles
 from tcgn_mil.inference.tile_encoder import AUTO, TileEncoder, open_encoder
 from tcgn_mil.io.atomic import safe_file_name
@@ -34,10 +35,16 @@ from tcgn_mil.io.feature_files import read_feature_info, write_features
 from tcgn_mil.io.hdf5 import read_provenance
 from tcgn_mil.io.shard_failures import record_failures
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
+from tcgn_mil.preprocessing.parallel import outcome_of
 from tcgn_mil.types.shards import Shard
 from tcgn_mil.types.tile_pixels import TileBatches
 from tcgn_mil.types.tiles import TileSet
 
+_DIED = (
+    "the process that encoded this slide died twice; either memory ran out, or a library crashed on"
+    " a damaged file",
+    "copy the file again and compare its size with the source's; lower --batch-size",
+)
 # More processes than this read faster than any encoder of the registry encodes.
 MOST_READERS = 16
 
@@ -49,6 +56,7 @@ def encode_cohort(
     out_dir: str | Path,
     *,
     shard: Shard | None = None,
+    engine: Engine = Engine(),
 ) -> tuple[list[str], list[Failure]]:
     """Encode the tiles of several slides.
 
@@ -66,6 +74,8 @@ def encode_cohort(
         Folder that receives ``<slide>.h5`` and ``failures.csv``.
     shard
         Share of the slides to encode; None for all.
+    engine
+        Workers that encode; by default this process.
 
     Returns
     -------
@@ -76,19 +86,78 @@ def encode_cohort(
     """
     out_dir = Path(out_dir)
     slide_ids = [slide for slide in slide_ids if shard is None or shard.holds(slide)]
-    device = resolve_device(settings.device)
-    encoder = open_encoder(settings.encoder, **settings.encoder_options.as_arguments())
-    work = CohortEncoder(source, encoder, settings, device, out_dir)
-    readers = reader_count(settings, device)
-    if readers > 1:
-        outcome = encode_read_ahead(work, slide_ids, readers)
+    if engine.is_this_process:
+        outcome = _encode_here(open_cohort(source, settings, out_dir), slide_ids)
     else:
-        outcome = {
-            slide: work.encode(slide) for slide in tqdm(slide_ids, desc="encode", unit="slide")
-        }
+        outcome = encode_by_workers(source, settings, out_dir, slide_ids, engine)
     failures = [failure for slide in slide_ids if (failure := outcome[slide]) is not None]
     record_failures(out_dir, failures, shard)
     return [slide for slide in slide_ids if outcome[slide] is None], failures
+
+
+def open_cohort(source: TileSource, settings: EncodeSettings, out_dir: Path) -> CohortEncoder:
+    """Open the encoder of a cohort on the device of its settings."""
+    device = resolve_device(settings.device)
+    encoder = open_encoder(settings.encoder, **settings.encoder_options.as_arguments())
+    return CohortEncoder(source, encoder, settings, device, out_dir)
+
+
+def _encode_here(work: CohortEncoder, slides: Sequence[str]) -> dict[str, Failure | None]:
+    """Encode slides in this process; return the reason for each that failed."""
+    readers = reader_count(work.settings, work.device)
+    if readers > 1:
+        return encode_read_ahead(work, slides, readers)
+    return {slide: work.encode(slide) for slide in tqdm(slides, desc="encode", unit="slide")}
+
+
+def encode_by_workers(
+    source: TileSource,
+    settings: EncodeSettings,
+    out_dir: Path,
+    slides: Sequence[str],
+    engine: Engine,
+) -> dict[str, Failure | None]:
+    """Encode slides by the workers of an engine; return the reason for each that failed."""
+    opener = SlideOpener(source, settings, out_dir, processes=max(1, len(engine.devices)))
+    outcomes = engine.run(opener, slides, out_dir=out_dir, uses_gpu=True)
+    failures: dict[str, Failure | None] = {}
+    for outcome in tqdm(outcomes, desc="encode", unit="slide", total=len(slides)):
+        slide = slides[outcome.index]
+        failures[slide] = outcome_of(outcome, slide, STAGE, _DIED)
+    return failures
+
+
+@dataclass(frozen=True)
+class SlideOpener:
+    """Prepares a worker that encodes slides: opens the encoder on the device of the worker.
+
+    Attributes
+    ----------
+    source, settings, out_dir
+        As in :class:`CohortEncoder`.
+    processes
+        Number of workers that share the cores of a machine.
+    """
+
+    source: TileSource
+    settings: EncodeSettings
+    out_dir: Path
+    processes: int = 1
+
+    def input_of(self, slide: str) -> Path:
+        """Return the file of a slide."""
+        return self.source.entries[slide].path.resolve()
+
+    def __call__(self, device: str) -> Callable[[str], Failure | None]:
+        """Return the function that encodes one slide."""
+        cores = max(1, usable_cores() // self.processes)
+        if device == "cpu":
+            torch.set_num_threads(min(cores, torch.get_num_threads()))
+        settings = replace(self.settings, device=device)
+        if settings.readers is None and device != "cpu":
+            settings = replace(settings, readers=min(MOST_READERS, cores))
+        work = open_cohort(self.source, settings, self.out_dir)
+        return lambda slide: _encode_here(work, [slide])[slide]
 
 
 def reader_count(settings: EncodeSettings, device: torch.device) -> int:

@@ -11,9 +11,12 @@ import typer
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.command_line.console import finish_cohort, resolve
 from tcgn_mil.experiments.command_line.options import (
+    AddressOption,
+    DevicesOption,
     EncoderArgument,
     EncoderModel,
     EncoderPooling,
+    EngineOption,
     Out,
     Pretrained,
     ShardOption,
@@ -52,12 +55,16 @@ def predict(
     map_signatures: Annotated[Path | None, config_option(PredictConfig, "map_signatures")] = None,
     table_format: Annotated[list[str] | None, config_option(PredictConfig, "table_formats")] = None,
     shard: ShardOption = None,
+    devices: DevicesOption = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
 ) -> None:
     """Predict bulk expression from features or slides; writes tables, and maps of each slide.
 
     With --slides and --shard, one share of the slides is tiled and encoded. When all shares have
     ended, the same command without --shard predicts.
     """
+    from tcgn_mil.experiments.engines.engine import choose_engine
     from tcgn_mil.experiments.predict.run import prepare_share, run
 
     of_slides = {
@@ -71,7 +78,9 @@ def predict(
         "patch_px": patch_px,
         "patch_mpp": patch_mpp,
     }
-    _check_options(slides, features, {**of_slides, "shard": shard})
+    of_workers = {"shard": shard, "devices": devices, "address": address}
+    _check_options(slides, features, {**of_slides, **of_workers})
+    workers = choose_engine(engine, address, devices)
     share = None if shard is None else Shard.parse(shard)
     config = resolve(
         PredictConfig,
@@ -91,10 +100,10 @@ def predict(
     if slides is not None:
         options = resolve(SlideOptions, {"slides": slides, **of_slides})
         if share is not None:
-            done, failures = prepare_share(config, out, options, share)
+            done, failures = prepare_share(config, out, options, share, workers)
             finish_cohort(len(done), failures, out, what="tiled and encoded")
             return
-    summary, failures = run(config, out, slides=options)
+    summary, failures = run(config, out, slides=options, engine=workers)
     _print_summary(summary, out)
     finish_cohort(summary["slides"], failures, out, what="predicted")
 

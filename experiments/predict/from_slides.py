@@ -20,6 +20,7 @@ from tcgn_mil.checkpoints import SlideModelInfo
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encode.config import EncodeSettings
 from tcgn_mil.experiments.encode.run import encode_cohort
+from tcgn_mil.experiments.engines.engine import RAY, Engine
 from tcgn_mil.experiments.predict.config import SlideOptions
 from tcgn_mil.experiments.predict.model import find_slide_model
 from tcgn_mil.inference.fold_models import load_fold_models, models_for_encoder
@@ -81,6 +82,7 @@ def encode_slides(
     *,
     allow_other_size: bool = False,
     shard: Shard | None = None,
+    engine: Engine = Engine(),
 ) -> EncodedSlides:
     """Tile and encode slides in the way of a model's training slides.
 
@@ -96,6 +98,8 @@ def encode_slides(
         Accept tiles of another physical size than those of the model.
     shard
         Share of the slides to tile and encode; None for all.
+    engine
+        Workers that tile and encode; by default this process.
 
     Raises
     ------
@@ -129,7 +133,14 @@ def encode_slides(
     entries = {name: entry for name, entry in entries.items() if not shard or shard.holds(name)}
     if not entries:
         return work
-    done, failures = tile_cohort(list(entries.values()), settings, work.tiles, shard=shard)
+    done, failures = tile_cohort(
+        list(entries.values()),
+        settings,
+        work.tiles,
+        workers=max(1, len(engine.devices)),
+        shard=shard,
+        run=engine.run_tiling if engine.name == RAY else None,
+    )
     notes += slide_notes(done, work.tiles)
     failed = {failure.slide for failure in failures}
     tiled = {name: entry for name, entry in entries.items() if name not in failed}
@@ -141,7 +152,9 @@ def encode_slides(
             encoder_options=options.encoder_options,
         )
         source = TileSource(tiled, work.tiles)
-        done, more = encode_cohort(sorted(tiled), source, encoding, work.features, shard=shard)
+        done, more = encode_cohort(
+            sorted(tiled), source, encoding, work.features, shard=shard, engine=engine
+        )
         failures += more
     if not tiled or not done:
         raise InputError(

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.engines.engine import Engine
 from tcgn_mil.experiments.predict.config import PredictConfig, SlideOptions
 from tcgn_mil.experiments.predict.from_slides import encode_slides
 from tcgn_mil.experiments.predict.map_selection import (
@@ -59,7 +60,11 @@ class PredictionRun(NamedTuple):
 
 
 def run(
-    config: PredictConfig, out_dir: str | Path, *, slides: SlideOptions | None = None
+    config: PredictConfig,
+    out_dir: str | Path,
+    *,
+    slides: SlideOptions | None = None,
+    engine: Engine = Engine(),
 ) -> PredictionRun:
     """Predict patients from features, or from slides that are tiled and encoded first.
 
@@ -78,6 +83,8 @@ def run(
     slides
         Slides to tile and encode. ``config.features`` is then not used, and the pictures of the
         slides are drawn under the maps if ``config.thumbnails`` is None.
+    engine
+        Workers that tile and encode the slides; by default this process.
 
     Returns
     -------
@@ -92,7 +99,11 @@ def run(
     if slides is None:
         return _predict_features(config, Path(out_dir))
     work = encode_slides(
-        slides, config.model, Path(out_dir) / WORK, allow_other_size=config.allow_other_size
+        slides,
+        config.model,
+        Path(out_dir) / WORK,
+        allow_other_size=config.allow_other_size,
+        engine=engine,
     )
     config = dataclasses.replace(
         config,
@@ -106,7 +117,11 @@ def run(
 
 
 def prepare_share(
-    config: PredictConfig, out_dir: str | Path, slides: SlideOptions, shard: Shard
+    config: PredictConfig,
+    out_dir: str | Path,
+    slides: SlideOptions,
+    shard: Shard,
+    engine: Engine = Engine(),
 ) -> tuple[list[str], list[Failure]]:
     """Tile and encode one share of the slides, for a run of all that predicts them.
 
@@ -115,7 +130,7 @@ def prepare_share(
 
     Parameters
     ----------
-    config, out_dir, slides
+    config, out_dir, slides, engine
         As in :func:`run`.
     shard
         The share.
@@ -130,6 +145,7 @@ def prepare_share(
         Path(out_dir) / WORK,
         allow_other_size=config.allow_other_size,
         shard=shard,
+        engine=engine,
     )
     record_failures(out_dir, work.failures, shard)
     return list(work.done), list(work.failures)

@@ -11,6 +11,8 @@ import typer
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.command_line.console import finish_cohort, report_left_out, resolve
 from tcgn_mil.experiments.command_line.options import (
+    AddressOption,
+    EngineOption,
     Out,
     OverrideMpp,
     OwnPatchMpp,
@@ -69,14 +71,21 @@ def tile(
         ),
     ] = None,
     workers: Annotated[
-        int, typer.Option(help="Number of processes, each of which tiles one slide at a time.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            help="Number of processes, each of which tiles one slide at a time.",
+            show_default="1; with --engine ray, every free core",
+        ),
+    ] = None,
     shard: ShardOption = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
 ) -> None:
     """Find the tissue of slides and lay tiles on it.
 
     Writes <out>/<slide>.h5 with pictures of the slide and its tiles, and contact_sheet.html.
     """
+    from tcgn_mil.experiments.engines.engine import RAY, choose_engine
     from tcgn_mil.preprocessing.slides.table import search_slides
     from tcgn_mil.preprocessing.tiles.cohort import slide_notes, tile_cohort
     from tcgn_mil.preprocessing.tiles.contact_sheet import write_contact_sheet
@@ -101,7 +110,16 @@ def tile(
         **{name: value for name, value in limits.items() if value is not None},
     )
     share = None if shard is None else Shard.parse(shard)
-    done, failures = tile_cohort(found.entries, settings, out, workers=workers, shard=share)
+    devices = f"cpu:{workers}" if workers and engine == RAY else None
+    cluster = choose_engine(engine, address, devices)
+    done, failures = tile_cohort(
+        found.entries,
+        settings,
+        out,
+        workers=1 if workers is None else workers,
+        shard=share,
+        run=cluster.run_tiling if cluster.name == RAY else None,
+    )
     report_left_out(found.left_out, out)
     for note in slide_notes(done, out):
         typer.echo(note, err=True)
