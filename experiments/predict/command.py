@@ -64,7 +64,7 @@ def predict(
     With --slides and --shard, one share of the slides is tiled and encoded. When all shares have
     ended, the same command without --shard predicts.
     """
-    from tcgn_mil.experiments.engines.engine import choose_engine
+    from tcgn_mil.experiments.engines.engine import LOCAL, choose_engine
     from tcgn_mil.experiments.predict.run import prepare_share, run
 
     of_slides = {
@@ -78,7 +78,12 @@ def predict(
         "patch_px": patch_px,
         "patch_mpp": patch_mpp,
     }
-    of_workers = {"shard": shard, "devices": devices, "address": address}
+    of_workers = {
+        "shard": shard,
+        "devices": devices,
+        "engine": None if engine == LOCAL else engine,
+        "address": address,
+    }
     _check_options(slides, features, {**of_slides, **of_workers})
     workers = choose_engine(engine, address, devices)
     share = None if shard is None else Shard.parse(shard)
