@@ -195,7 +195,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> Tensor:
         """Return the gradient of the own tensor."""
         total = gradient.contiguous().clone()
         distributed.all_reduce(total)
