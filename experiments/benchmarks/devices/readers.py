@@ -1,6 +1,6 @@
 """Measure how fast tiles reach an encoder, with an encoder of set cost in place of a GPU.
 
-    python -m tcgn_mil.experiments.benchmarks.readers --work bench --out readers.json
+    python -m tcgn_mil.experiments.benchmarks.devices.readers --work bench --out readers.json
 
 The encoder sleeps for a set time a tile, which leaves the cores to the processes that read, as a
 GPU does. The rate should be that of the slower part: of the readers alone, or of the encoder alone.
