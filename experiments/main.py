@@ -20,6 +20,7 @@ from tcgn_mil.experiments.command_line.options import Out
 from tcgn_mil.experiments.command_line.process import (
     INTERRUPTED,
     InterruptedByUserError,
+    check_launcher,
     interruptible,
     prepare_threads,
 )
@@ -60,6 +61,7 @@ def main() -> None:
     if not sys.stderr.isatty():
         _slow_progress_for_a_log()
     try:
+        check_launcher(next(iter(sys.argv[1:]), ""))
         with interruptible():
             make_app()()
     except InterruptedByUserError:

@@ -26,7 +26,13 @@ from typing import Generic, TypeVar
 import cv2
 from threadpoolctl import threadpool_limits
 
+from tcgn_mil.io.failures import Failure
+
 TRIES_ALONE = 2
+_SAME_PATHS = (
+    "mount the slides and the output folder on all machines under the same path, and run the"
+    " command again; what is done is not done again"
+)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,11 +50,33 @@ class Outcome(Generic[Result]):
         Result of the function; None if the process died.
     died
         True if the process died every time.
+    reason
+        Reason why no process worked on the item; empty if one did.
     """
 
     index: int
     result: Result | None
     died: bool = False
+    reason: str = ""
+
+
+def outcome_of(
+    outcome: Outcome[Failure | None], slide: str, stage: str, death: tuple[str, str]
+) -> Failure | None:
+    """Return the failure of a slide, also if no process was able to tell of it.
+
+    Parameters
+    ----------
+    outcome
+        Outcome of the slide.
+    slide, stage
+        Name of the slide, and the step.
+    death
+        Reason and fix to give if its process died.
+    """
+    if outcome.reason:
+        return Failure(slide, stage, outcome.reason, _SAME_PATHS)
+    return Failure(slide, stage, *death) if outcome.died else outcome.result
 
 
 def run_in_processes(
@@ -116,7 +144,9 @@ def _run_pool(
         try:
             while pending or running:
                 while pending and len(running) < workers:
-                    running[pool.submit(_call, function, items[pending[0]])] = pending[0]
+                    running[pool.submit(call_interruptibly, function, items[pending[0]])] = pending[
+                        0
+                    ]
                     pending.popleft()
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     result = future.result()
@@ -143,7 +173,7 @@ def _start_worker() -> None:
     threadpool_limits(1)
 
 
-def _call(function: Callable[[Item], Result], item: Item) -> Result:
+def call_interruptibly(function: Callable[[Item], Result], item: Item) -> Result:
     """Call the function so that Ctrl-C interrupts it.
 
     A terminal sends Ctrl-C to all processes. A worker reacts to it only while it works: an idle one

@@ -14,7 +14,7 @@ from tcgn_mil.types.arrays import Float64Array, FloatArray
 
 # Six channels (red, green, blue, haematoxylin, eosin, residual) with five statistics each.
 COLOUR_STATISTICS = 30
-_PERCENTILES = (10, 50, 90)
+PERCENTILES = (10, 50, 90)
 _PENALTIES = np.logspace(0, 6, 13)
 _PATCHES_AT_ONCE = 256
 
@@ -52,7 +52,7 @@ def colour_statistics(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
         stats = [
             pixels.mean(axis=1),
             pixels.std(axis=1),
-            *np.percentile(pixels, _PERCENTILES, axis=1),
+            *np.percentile(pixels, PERCENTILES, axis=1),
         ]
         out[start : start + len(rgb)] = np.concatenate(stats, axis=1)
     return out

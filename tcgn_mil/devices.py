@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -77,16 +78,34 @@ def to_device(batch: Any, device: torch.device) -> Any:
     >>> to_device([torch.ones(2), "name"], torch.device("cpu"))
     [tensor([1., 1.]), 'name']
     """
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        moved = {
-            item.name: to_device(getattr(batch, item.name), device)
-            for item in dataclasses.fields(batch)
+    return map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
+    """Apply a function to all tensors of a structure.
+
+    Parameters
+    ----------
+    value
+        A tensor, or a dataclass, tuple, named tuple or list that holds tensors at any depth.
+    function
+        Called with each tensor.
+
+    Returns
+    -------
+    Any
+        The same structure with the results. Values that are not tensors do not change.
+    """
+    if isinstance(value, Tensor):
+        return function(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        mapped = {
+            item.name: map_tensors(getattr(value, item.name), function)
+            for item in dataclasses.fields(value)
         }
-        return dataclasses.replace(batch, **moved)
-    if isinstance(batch, (tuple, list)):
-        moved_items = [to_device(item, device) for item in batch]
+        return dataclasses.replace(value, **mapped)
+    if isinstance(value, (tuple, list)):
+        items = [map_tensors(item, function) for item in value]
         # A named tuple takes its values as separate arguments, a plain tuple as one list.
-        return type(batch)(*moved_items) if hasattr(batch, "_fields") else type(batch)(moved_items)
-    return batch
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return value

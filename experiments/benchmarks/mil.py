@@ -27,7 +27,8 @@ from tcgn_mil.batches.feature_bags import BagDataset
 from tcgn_mil.experiments.benchmarks.preprocessing import picture
 from tcgn_mil.experiments.encode.config import EncodeSettings
 from tcgn_mil.experiments.encode.run import encode_cohort
-from tcgn_mil.inference.tile_encoder import encode_tiles, open_encoder
+from tcgn_mil.inference.batch_stream import encode_tiles
+from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.io.feature_files import write_features
 from tcgn_mil.io.pyramid import write_pyramid

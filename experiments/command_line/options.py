@@ -142,6 +142,46 @@ Recursive = Annotated[
     ),
 ]
 
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="NUMBER/COUNT",
+        help="Work on one share of the slides, for example 3/30, beside other runs with the same"
+        " --out. The share of a slide follows from its name, so that a slide that is added changes"
+        " no other share.",
+        show_default=False,
+    ),
+]
+
+DevicesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--devices",
+        help="Several devices, with one process each, instead of --device: numbers of GPUs such as"
+        " 0,1, or cpu:2 for two processes on the CPU. A process takes the next slide when it is"
+        " free.",
+        show_default=False,
+    ),
+]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="local for this machine, or ray for the machines of a Ray cluster (pip install"
+        " 'tcgn-mil[ray]').",
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="With --engine ray: address of the cluster, as host:port; auto finds the one that"
+        " this machine belongs to.",
+        show_default="auto",
+    ),
+]
+
 
 def encoder_options(
     model: str | None = None,

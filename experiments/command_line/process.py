@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from tcgn_mil.errors import InputError
+
 INTERRUPTED = 128 + signal.SIGINT  # exit code of a command that was stopped by Ctrl-C
+TRAINED_TOGETHER = ("pretrain",)  # verbs that several processes of torchrun train together
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -54,6 +57,23 @@ def usable_cores() -> int:
         return max(1, min(cores, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError):  # no such file, or no quota ("max")
         return cores
+
+
+def check_launcher(verb: str) -> None:
+    """Refuse a verb that torchrun started several times and that would not share its work.
+
+    Raises
+    ------
+    InputError
+        If torchrun started several processes of a verb other than those of `TRAINED_TOGETHER`.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ
+    if several and verb not in TRAINED_TOGETHER:
+        raise InputError(
+            f"torchrun started tcgn-mil {verb} several times, and each would do all of the work",
+            fix=f"start it without torchrun; torchrun serves {', '.join(TRAINED_TOGETHER)} alone,"
+            " and --devices or --shard share the slides of tile, encode and predict",
+        )
 
 
 def prepare_threads() -> None:

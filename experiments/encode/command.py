@@ -7,15 +7,20 @@ from typing import Annotated
 
 import typer
 
+from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.command_line.console import finish_cohort, report_left_out, resolve
 from tcgn_mil.experiments.command_line.options import (
+    AddressOption,
+    DevicesOption,
     EncoderArgument,
     EncoderModel,
     EncoderPooling,
+    EngineOption,
     Out,
     OverrideMpp,
     Pretrained,
     Recursive,
+    ShardOption,
     SlideMpp,
     Slides,
     Untrained,
@@ -23,6 +28,7 @@ from tcgn_mil.experiments.command_line.options import (
     encoder_options,
 )
 from tcgn_mil.experiments.encode.config import EncodeSettings
+from tcgn_mil.types.shards import Shard
 
 
 def encode(
@@ -41,15 +47,21 @@ def encode(
     batch_size: Annotated[int | None, config_option(EncodeSettings, "batch_size")] = None,
     precision: Annotated[str | None, config_option(EncodeSettings, "precision")] = None,
     device: Annotated[str | None, config_option(EncodeSettings, "device")] = None,
+    readers: Annotated[int | None, config_option(EncodeSettings, "readers")] = None,
     encoder_model: EncoderModel = None,
     pooling: EncoderPooling = None,
     encoder_argument: EncoderArgument = None,
     pretrained: Pretrained = False,
     untrained: Untrained = False,
     allow_other_size: Annotated[bool, config_option(EncodeSettings, "allow_other_size")] = False,
+    shard: ShardOption = None,
+    devices: DevicesOption = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
 ) -> None:
     """Encode every tile of every slide; writes <out>/<slide>.h5."""
     from tcgn_mil.experiments.encode.run import encode_cohort
+    from tcgn_mil.experiments.engines.engine import choose_engine
     from tcgn_mil.preprocessing.interop.tile_source import TileSource
 
     given = {
@@ -57,6 +69,7 @@ def encode(
         "batch_size": batch_size,
         "precision": precision,
         "device": device,
+        "readers": readers,
         **encoder_options(encoder_model, pooling, encoder_argument, pretrained, untrained),
         "allow_other_size": allow_other_size,
     }
@@ -64,6 +77,14 @@ def encode(
     source = TileSource.from_slides(
         slides, tiles=tiles, mpp=mpp, override_mpp=override_mpp, recursive=recursive
     )
-    done, failures = encode_cohort(sorted(source.entries), source, settings, out)
+    if device is not None and devices is not None:
+        raise InputError(
+            "--device and --devices both say where to encode", fix="remove one of the two options"
+        )
+    workers = choose_engine(engine, address, devices)
+    share = None if shard is None else Shard.parse(shard)
+    done, failures = encode_cohort(
+        sorted(source.entries), source, settings, out, shard=share, engine=workers
+    )
     report_left_out(source.left_out, out)
     finish_cohort(len(done), failures, out, what="encoded")

@@ -10,6 +10,12 @@ from tcgn_mil.config import config_class
 from tcgn_mil.settings.device_names import DEVICE_HELP, DEVICE_NAMES
 from tcgn_mil.settings.encoder import ENCODER_FORMS, EncoderOptions
 
+READERS_HELP = (
+    "Processes that read tiles ahead of the encoder; 1 is a thread instead. The default is 1 on a"
+    " CPU, and on a GPU the cores that may be used less one, at most 16. The features do not depend"
+    " on it."
+)
+
 
 @config_class
 class EncodeSettings:
@@ -29,6 +35,11 @@ class EncodeSettings:
         "auto",
         pattern=DEVICE_NAMES,
         description=DEVICE_HELP,
+    )
+    readers: int | None = Field(
+        None,
+        ge=1,
+        description=READERS_HELP,
     )
     allow_other_size: bool = Field(
         False,

@@ -7,8 +7,9 @@ feature file is current is not encoded again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,38 +22,31 @@ from tcgn_mil.baselines import colour_statistics
 from tcgn_mil.batches.loading import prefetch
 from tcgn_mil.devices import resolve_device
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.command_line.process import usable_cores
 from tcgn_mil.experiments.encode.config import EncodeSettings
-from tcgn_mil.inference.tile_encoder import AUTO, TileEncoder, encode_tiles, open_encoder
+from tcgn_mil.experiments.encode.read_ahead import EncodedTiles, encode_read_ahead
+from tcgn_mil.experiments.encode.readers import COLOUR_STEP_PX, STAGE, check_tiles
+from tcgn_mil.experiments.engines.engine import Engine
+from tcgn_mil.inference.batch_stream import encode_tiles, no_tiles
+from tcgn_mil.inference.tile_encoder import AUTO, TileEncoder, open_encoder
 from tcgn_mil.io.atomic import safe_file_name
-from tcgn_mil.io.failures import Failure, unexpected, write_failures
+from tcgn_mil.io.failures import Failure, unexpected
 from tcgn_mil.io.feature_files import read_feature_info, write_features
-from tcgn_mil.io.hdf5 import check_pixels, read_provenance
+from tcgn_mil.io.hdf5 import read_provenance
+from tcgn_mil.io.shard_failures import record_failures
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
+from tcgn_mil.preprocessing.parallel import outcome_of
+from tcgn_mil.types.shards import Shard
 from tcgn_mil.types.tile_pixels import TileBatches
 from tcgn_mil.types.tiles import TileSet
 
-# Colour statistics are taken from every second pixel in both directions. They agree with those of
-# all pixels to the third digit, and take a ninth of the time.
-COLOUR_STEP_PX = 2
-
-
-@dataclass(frozen=True)
-class EncodedTiles:
-    """Features of the tiles of one slide, in memory.
-
-    Attributes
-    ----------
-    features
-        (N, D) float16, one row per tile.
-    coords
-        (N, 2) int64, top-left corners in level-0 pixels, x then y.
-    colour
-        (N, C) float32 colour and stain statistics (:func:`tcgn_mil.baselines.colour_statistics`).
-    """
-
-    features: NDArray[np.floating]
-    coords: NDArray[np.int64]
-    colour: NDArray[np.float32]
+_DIED = (
+    "the process that encoded this slide died twice; either memory ran out, or a library crashed on"
+    " a damaged file",
+    "copy the file again and compare its size with the source's; lower --batch-size",
+)
+# More processes than this read faster than any encoder of the registry encodes.
+MOST_READERS = 16
 
 
 def encode_cohort(
@@ -60,6 +54,9 @@ def encode_cohort(
     source: TileSource,
     settings: EncodeSettings,
     out_dir: str | Path,
+    *,
+    shard: Shard | None = None,
+    engine: Engine = Engine(),
 ) -> tuple[list[str], list[Failure]]:
     """Encode the tiles of several slides.
 
@@ -75,6 +72,10 @@ def encode_cohort(
         Encoder, batch size, precision and device.
     out_dir
         Folder that receives ``<slide>.h5`` and ``failures.csv``.
+    shard
+        Share of the slides to encode; None for all.
+    engine
+        Workers that encode; by default this process.
 
     Returns
     -------
@@ -84,23 +85,169 @@ def encode_cohort(
         Slides that could not be encoded, with the reason and what to do.
     """
     out_dir = Path(out_dir)
+    slide_ids = [slide for slide in slide_ids if shard is None or shard.holds(slide)]
+    if engine.is_this_process:
+        outcome = _encode_here(open_cohort(source, settings, out_dir), slide_ids)
+    else:
+        outcome = encode_by_workers(source, settings, out_dir, slide_ids, engine)
+    failures = [failure for slide in slide_ids if (failure := outcome[slide]) is not None]
+    record_failures(out_dir, failures, shard)
+    return [slide for slide in slide_ids if outcome[slide] is None], failures
+
+
+def open_cohort(source: TileSource, settings: EncodeSettings, out_dir: Path) -> CohortEncoder:
+    """Open the encoder of a cohort on the device of its settings."""
     device = resolve_device(settings.device)
     encoder = open_encoder(settings.encoder, **settings.encoder_options.as_arguments())
-    made_by = _encoder_record(encoder, settings, device)
-    done: list[str] = []
-    failures: list[Failure] = []
-    for slide in tqdm(slide_ids, desc="encode", unit="slide"):
+    return CohortEncoder(source, encoder, settings, device, out_dir)
+
+
+def _encode_here(work: CohortEncoder, slides: Sequence[str]) -> dict[str, Failure | None]:
+    """Encode slides in this process; return the reason for each that failed."""
+    readers = reader_count(work.settings, work.device)
+    if readers > 1:
+        return encode_read_ahead(work, slides, readers)
+    return {slide: work.encode(slide) for slide in tqdm(slides, desc="encode", unit="slide")}
+
+
+def encode_by_workers(
+    source: TileSource,
+    settings: EncodeSettings,
+    out_dir: Path,
+    slides: Sequence[str],
+    engine: Engine,
+) -> dict[str, Failure | None]:
+    """Encode slides by the workers of an engine; return the reason for each that failed."""
+    opener = SlideOpener(source, settings, out_dir, processes=max(1, len(engine.devices)))
+    outcomes = engine.run(opener, slides, out_dir=out_dir, uses_gpu=True)
+    failures: dict[str, Failure | None] = {}
+    for outcome in tqdm(outcomes, desc="encode", unit="slide", total=len(slides)):
+        slide = slides[outcome.index]
+        failures[slide] = outcome_of(outcome, slide, STAGE, _DIED)
+    return failures
+
+
+@dataclass(frozen=True)
+class SlideOpener:
+    """Prepares a worker that encodes slides: opens the encoder on the device of the worker.
+
+    Attributes
+    ----------
+    source, settings, out_dir
+        As in :class:`CohortEncoder`.
+    processes
+        Number of workers that share the cores of a machine.
+    """
+
+    source: TileSource
+    settings: EncodeSettings
+    out_dir: Path
+    processes: int = 1
+
+    def input_of(self, slide: str) -> Path:
+        """Return the file of a slide."""
+        return self.source.entries[slide].path.resolve()
+
+    def __call__(self, device: str) -> Callable[[str], Failure | None]:
+        """Return the function that encodes one slide."""
+        cores = max(1, usable_cores() // self.processes)
+        if device == "cpu":
+            torch.set_num_threads(min(cores, torch.get_num_threads()))
+        settings = replace(self.settings, device=device)
+        if settings.readers is None and device != "cpu":
+            settings = replace(settings, readers=min(MOST_READERS, cores))
+        work = open_cohort(self.source, settings, self.out_dir)
+        return lambda slide: _encode_here(work, [slide])[slide]
+
+
+def reader_count(settings: EncodeSettings, device: torch.device) -> int:
+    """Return the number of processes that read tiles; 1 stands for a thread of this process.
+
+    On a GPU the default is one less than the cores that this process may use, and at most
+    `MOST_READERS`. A CPU encodes more slowly than one thread reads.
+    """
+    if settings.readers is not None:
+        return settings.readers
+    return 1 if device.type == "cpu" else min(MOST_READERS, max(1, usable_cores() - 1))
+
+
+@dataclass(frozen=True)
+class CohortEncoder:
+    """Everything that the slides of a cohort are encoded with.
+
+    Attributes
+    ----------
+    source
+        Finds the tiles of a slide and reads their pixels.
+    encoder
+        The encoder.
+    settings
+        Batch size, precision and other settings.
+    device
+        Device of the encoder.
+    out_dir
+        Folder that receives ``<slide>.h5``.
+    """
+
+    source: TileSource
+    encoder: TileEncoder
+    settings: EncodeSettings
+    device: torch.device
+    out_dir: Path
+
+    @cached_property
+    def made_by(self) -> dict[str, Any]:
+        """What decides the features beside the encoder's identity."""
+        return _encoder_record(self.encoder, self.settings, self.device)
+
+    def path(self, slide: str) -> Path:
+        """Return the feature file of a slide."""
+        return self.out_dir / f"{safe_file_name(slide, what='slide id')}.h5"
+
+    def plan(self, slide: str) -> TileSet | None:
+        """Find the tiles of a slide; None if its features are there and current.
+
+        Raises
+        ------
+        InputError
+            If the slide has no tiles, or they are not of the size that the encoder reads.
+        """
+        tiles = self.source.find(slide)
+        self.encoder.check_tiles(tiles.spec.patch, allow=self.settings.allow_other_size)
+        if not len(tiles):
+            raise no_tiles()
+        current = _is_current(self.path(slide), tiles, self.encoder, self.made_by)
+        return None if current else tiles
+
+    def write(self, tiles: TileSet, encoded: EncodedTiles) -> None:
+        """Write the features of a slide."""
+        # The reader gives the tiles in its own order, in which the features are.
+        write_features(
+            self.path(tiles.slide_id),
+            encoded.features,
+            replace(tiles, coords=encoded.coords),
+            encoder=self.encoder.identity,
+            colour=encoded.colour,
+            encoder_record=dict(self.made_by),
+        )
+
+    def encode(self, slide: str) -> Failure | None:
+        """Encode one slide in this process; return the reason if that fails."""
         try:
-            tiles = source.find(slide)
-            encoder.check_tiles(tiles.spec.patch, allow=settings.allow_other_size)
-            path = out_dir / f"{safe_file_name(slide, what='slide id')}.h5"
-            if not _is_current(path, tiles, encoder, made_by):
-                _write_slide(path, tiles, source, encoder, settings, device, made_by)
-            done.append(slide)
+            tiles = self.plan(slide)
+            if tiles is not None:
+                encoded = encode_slide(
+                    tiles,
+                    self.source,
+                    self.encoder,
+                    device=self.device,
+                    batch_size=self.settings.batch_size,
+                    precision=self.settings.precision,
+                )
+                self.write(tiles, encoded)
         except Exception as error:  # whatever one slide does costs its own row only
-            failures.append(unexpected(error, slide, "encode"))
-    write_failures(out_dir, failures)
-    return done, failures
+            return unexpected(error, slide, STAGE)
+        return None
 
 
 def encode_slide(
@@ -139,8 +286,7 @@ def encode_slide(
     def with_colour(batches: TileBatches) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
         # The statistics are taken while the pixels pass by, so that no tile is read twice.
         for pixels, coords in batches:
-            names = [f"tile {x}, {y} of slide {tiles.slide_id}" for x, y in coords.tolist()]
-            check_pixels(pixels, names)
+            check_tiles(pixels, coords, tiles.slide_id)
             colour.append(colour_statistics(pixels[:, ::COLOUR_STEP_PX, ::COLOUR_STEP_PX]))
             yield pixels, coords
 
@@ -150,35 +296,6 @@ def encode_slide(
         bar = tqdm(ready, desc=tiles.slide_id, unit="batch", leave=False, total=count)
         features, coords = encode_tiles(encoder, bar, device=device, precision=precision)
     return EncodedTiles(features, coords, np.concatenate(colour))
-
-
-def _write_slide(
-    path: Path,
-    tiles: TileSet,
-    source: TileSource,
-    encoder: TileEncoder,
-    settings: EncodeSettings,
-    device: torch.device,
-    made_by: Mapping[str, Any],
-) -> None:
-    encoded = encode_slide(
-        tiles,
-        source,
-        encoder,
-        device=device,
-        batch_size=settings.batch_size,
-        precision=settings.precision,
-    )
-    # The reader gives the tiles in its own order, in which the features are.
-    tiles = replace(tiles, coords=encoded.coords)
-    write_features(
-        path,
-        encoded.features,
-        tiles,
-        encoder=encoder.identity,
-        colour=encoded.colour,
-        encoder_record=dict(made_by),
-    )
 
 
 def _encoder_record(

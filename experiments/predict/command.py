@@ -11,17 +11,22 @@ import typer
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.command_line.console import finish_cohort, resolve
 from tcgn_mil.experiments.command_line.options import (
+    AddressOption,
+    DevicesOption,
     EncoderArgument,
     EncoderModel,
     EncoderPooling,
+    EngineOption,
     Out,
     Pretrained,
+    ShardOption,
     Untrained,
     config_option,
     encoder_options,
 )
 from tcgn_mil.experiments.predict.config import PredictConfig, SlideOptions
 from tcgn_mil.text import preview
+from tcgn_mil.types.shards import Shard
 
 
 def predict(
@@ -37,6 +42,7 @@ def predict(
     encoder_argument: EncoderArgument = None,
     pretrained: Pretrained = False,
     untrained: Untrained = False,
+    readers: Annotated[int | None, config_option(SlideOptions, "readers")] = None,
     keep_features: Annotated[bool, config_option(SlideOptions, "keep_features")] = False,
     patch_px: Annotated[int | None, config_option(SlideOptions, "patch_px")] = None,
     patch_mpp: Annotated[float | None, config_option(SlideOptions, "patch_mpp")] = None,
@@ -48,9 +54,18 @@ def predict(
     map_origin: Annotated[str | None, config_option(PredictConfig, "map_origin")] = None,
     map_signatures: Annotated[Path | None, config_option(PredictConfig, "map_signatures")] = None,
     table_format: Annotated[list[str] | None, config_option(PredictConfig, "table_formats")] = None,
+    shard: ShardOption = None,
+    devices: DevicesOption = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
 ) -> None:
-    """Predict bulk expression from features or slides; writes tables, and maps of each slide."""
-    from tcgn_mil.experiments.predict.run import run
+    """Predict bulk expression from features or slides; writes tables, and maps of each slide.
+
+    With --slides and --shard, one share of the slides is tiled and encoded. When all shares have
+    ended, the same command without --shard predicts.
+    """
+    from tcgn_mil.experiments.engines.engine import LOCAL, choose_engine
+    from tcgn_mil.experiments.predict.run import prepare_share, run
 
     of_slides = {
         "encoder": encoder,
@@ -58,11 +73,20 @@ def predict(
         "override_mpp": override_mpp or None,
         "recursive": recursive or None,
         **encoder_options(encoder_model, pooling, encoder_argument, pretrained, untrained),
+        "readers": readers,
         "keep_features": keep_features or None,
         "patch_px": patch_px,
         "patch_mpp": patch_mpp,
     }
-    _check_options(slides, features, of_slides)
+    of_workers = {
+        "shard": shard,
+        "devices": devices,
+        "engine": None if engine == LOCAL else engine,
+        "address": address,
+    }
+    _check_options(slides, features, {**of_slides, **of_workers})
+    workers = choose_engine(engine, address, devices)
+    share = None if shard is None else Shard.parse(shard)
     config = resolve(
         PredictConfig,
         {
@@ -80,7 +104,11 @@ def predict(
     options = None
     if slides is not None:
         options = resolve(SlideOptions, {"slides": slides, **of_slides})
-    summary, failures = run(config, out, slides=options)
+        if share is not None:
+            done, failures = prepare_share(config, out, options, share, workers)
+            finish_cohort(len(done), failures, out, what="tiled and encoded")
+            return
+    summary, failures = run(config, out, slides=options, engine=workers)
     _print_summary(summary, out)
     finish_cohort(summary["slides"], failures, out, what="predicted")
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from tcgn_mil.config import config_class
+from tcgn_mil.experiments.encode.config import READERS_HELP
 from tcgn_mil.settings.encoder import EncoderOptions
 
 TableFormat = Literal["csv", "parquet"]
@@ -85,6 +86,7 @@ class SlideOptions:
         default_factory=EncoderOptions,
         description="How the encoder is built, pooled, and given its weights.",
     )
+    readers: int | None = Field(None, ge=1, description=f"With --slides: {READERS_HELP}")
     keep_features: bool = Field(
         False, description="With --slides: keep the tiles and the features in <out>/work."
     )

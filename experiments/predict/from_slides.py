@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tcgn_mil.checkpoints import SlideModelInfo
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encode.config import EncodeSettings
 from tcgn_mil.experiments.encode.run import encode_cohort
+from tcgn_mil.experiments.engines.engine import RAY, Engine
 from tcgn_mil.experiments.predict.config import SlideOptions
 from tcgn_mil.experiments.predict.model import find_slide_model
 from tcgn_mil.inference.fold_models import load_fold_models, models_for_encoder
@@ -29,10 +31,12 @@ from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.tiles.cohort import slide_notes, tile_cohort
 from tcgn_mil.preprocessing.tiles.settings import TISSUE_FINDER, TileSettings
 from tcgn_mil.text import preview
+from tcgn_mil.types.shards import Shard
 from tcgn_mil.types.tile_geometry import PatchSize, check_patch
 from tcgn_mil.types.tiles import NO_STAIN
 
 _MARKER = "slides.json"
+_CLAIM_WAIT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,14 @@ class EncodedSlides:
         Slides that could not be tiled or encoded.
     notes
         Differences from the tiles of the training slides that a reader must know.
+    done
+        Slides that were encoded.
     """
 
     folder: Path
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
+    done: tuple[str, ...] = ()
 
     @property
     def tiles(self) -> Path:
@@ -69,7 +76,13 @@ class EncodedSlides:
 
 
 def encode_slides(
-    options: SlideOptions, model: str | Path, folder: Path, *, allow_other_size: bool = False
+    options: SlideOptions,
+    model: str | Path,
+    folder: Path,
+    *,
+    allow_other_size: bool = False,
+    shard: Shard | None = None,
+    engine: Engine = Engine(),
 ) -> EncodedSlides:
     """Tile and encode slides in the way of a model's training slides.
 
@@ -83,6 +96,10 @@ def encode_slides(
         Work folder. It may hold an unfinished attempt on the same slides, which is continued.
     allow_other_size
         Accept tiles of another physical size than those of the model.
+    shard
+        Share of the slides to tile and encode; None for all.
+    engine
+        Workers that tile and encode; by default this process.
 
     Raises
     ------
@@ -111,27 +128,40 @@ def encode_slides(
     )
     entries = given.entries
     notes = [*notes, *describe_left_out(given.left_out)]
-    _claim_folder(folder, sorted(entries))
+    _claim_folder(folder, sorted(entries), wait_s=0 if shard is None else _CLAIM_WAIT_S)
     work = EncodedSlides(folder)
-    done, failures = tile_cohort(list(entries.values()), settings, work.tiles)
+    entries = {name: entry for name, entry in entries.items() if not shard or shard.holds(name)}
+    if not entries:
+        return work
+    done, failures = tile_cohort(
+        list(entries.values()),
+        settings,
+        work.tiles,
+        workers=max(1, len(engine.devices)),
+        shard=shard,
+        run=engine.run_tiling if engine.name == RAY else None,
+    )
     notes += slide_notes(done, work.tiles)
     failed = {failure.slide for failure in failures}
     tiled = {name: entry for name, entry in entries.items() if name not in failed}
     if tiled:
         encoding = EncodeSettings(
             options.encoder,
+            readers=options.readers,
             allow_other_size=allow_other_size,
             encoder_options=options.encoder_options,
         )
         source = TileSource(tiled, work.tiles)
-        done, more = encode_cohort(sorted(tiled), source, encoding, work.features)
+        done, more = encode_cohort(
+            sorted(tiled), source, encoding, work.features, shard=shard, engine=engine
+        )
         failures += more
     if not tiled or not done:
         raise InputError(
             f"no slide could be encoded: {failures[0].reason}",
             fix=failures[0].likely_fix or None,
         )
-    return EncodedSlides(folder, tuple(failures), tuple(notes))
+    return EncodedSlides(folder, tuple(failures), tuple(notes), tuple(done))
 
 
 def _tile_settings(
@@ -167,12 +197,16 @@ def _tile_settings(
     return settings, notes
 
 
-def _claim_folder(folder: Path, slides: list[str]) -> None:
+def _claim_folder(folder: Path, slides: list[str], *, wait_s: float = 0) -> None:
     """Mark the work folder as that of these slides; refuse a folder that holds something else.
 
-    The folder is removed in the end, so that nobody else's files may be in it.
+    The folder is removed in the end, so that nobody else's files may be in it. Another share of the
+    same run may have made the folder a moment ago, and its marker is awaited for `wait_s` seconds.
     """
     marker = folder / _MARKER
+    until = time.monotonic() + wait_s
+    while folder.exists() and not marker.is_file() and time.monotonic() < until:
+        time.sleep(0.1)
     if marker.is_file() and json.loads(marker.read_text(encoding="utf-8"))["slides"] == slides:
         return
     if folder.exists():

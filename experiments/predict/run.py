@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.engines.engine import Engine
 from tcgn_mil.experiments.predict.config import PredictConfig, SlideOptions
 from tcgn_mil.experiments.predict.from_slides import encode_slides
 from tcgn_mil.experiments.predict.map_selection import (
@@ -37,22 +38,19 @@ from tcgn_mil.inference.patients import (
     slides_without_positions,
     without_unplaced_tiles,
 )
-from tcgn_mil.io.failures import (
-    Failure,
-    LeftOut,
-    describe_left_out,
-    unexpected,
-    write_failures,
-)
+from tcgn_mil.io.failures import Failure, LeftOut, describe_left_out, unexpected
 from tcgn_mil.io.feature_files import FeatureInfo, find_features, read_feature_info
+from tcgn_mil.io.shard_failures import record_failures
 from tcgn_mil.patient_rows import is_normal
 from tcgn_mil.signatures.gene_sets import GeneSet
 from tcgn_mil.text import preview
 from tcgn_mil.types.features import untrained_labels
+from tcgn_mil.types.shards import Shard
 from tcgn_mil.types.tile_geometry import check_patch
 from tcgn_mil.types.tiles import stain_identity
 
 KIND = "predict"
+WORK = "work"  # folder in that of the run, with the tiles and features of slides
 
 
 class PredictionRun(NamedTuple):
@@ -63,7 +61,11 @@ class PredictionRun(NamedTuple):
 
 
 def run(
-    config: PredictConfig, out_dir: str | Path, *, slides: SlideOptions | None = None
+    config: PredictConfig,
+    out_dir: str | Path,
+    *,
+    slides: SlideOptions | None = None,
+    engine: Engine = Engine(),
 ) -> PredictionRun:
     """Predict patients from features, or from slides that are tiled and encoded first.
 
@@ -82,6 +84,8 @@ def run(
     slides
         Slides to tile and encode. ``config.features`` is then not used, and the pictures of the
         slides are drawn under the maps if ``config.thumbnails`` is None.
+    engine
+        Workers that tile and encode the slides; by default this process.
 
     Returns
     -------
@@ -96,7 +100,11 @@ def run(
     if slides is None:
         return _predict_features(config, Path(out_dir))
     work = encode_slides(
-        slides, config.model, Path(out_dir) / "work", allow_other_size=config.allow_other_size
+        slides,
+        config.model,
+        Path(out_dir) / WORK,
+        allow_other_size=config.allow_other_size,
+        engine=engine,
     )
     config = dataclasses.replace(
         config,
@@ -107,6 +115,41 @@ def run(
     if not slides.keep_features:
         work.remove()
     return result
+
+
+def prepare_share(
+    config: PredictConfig,
+    out_dir: str | Path,
+    slides: SlideOptions,
+    shard: Shard,
+    engine: Engine = Engine(),
+) -> tuple[list[str], list[Failure]]:
+    """Tile and encode one share of the slides, for a run of all that predicts them.
+
+    Predicting takes seconds a patient, and a patient's slides may be in several shares. So the
+    shares do the long part, and :func:`run` with the same folder then finds the features of all.
+
+    Parameters
+    ----------
+    config, out_dir, slides, engine
+        As in :func:`run`.
+    shard
+        The share.
+
+    Returns
+    -------
+    Slides that have features, and those that failed.
+    """
+    work = encode_slides(
+        slides,
+        config.model,
+        Path(out_dir) / WORK,
+        allow_other_size=config.allow_other_size,
+        shard=shard,
+        engine=engine,
+    )
+    record_failures(out_dir, work.failures, shard)
+    return list(work.done), list(work.failures)
 
 
 def _predict_features(
@@ -156,7 +199,7 @@ def _predict_features(
         then=draw if config.maps else None,
     )
     failures += unpredicted
-    write_failures(out_dir, failures)
+    record_failures(out_dir, failures)
     if config.maps and (lost := slides_without_positions(predictions.values())):
         reason = "their feature files do not say where tiles lie on the slide"
         tqdm.write(f"no maps of {preview(lost)}: {reason}", file=sys.stderr)

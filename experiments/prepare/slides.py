@@ -11,22 +11,27 @@ import typer
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.command_line.console import finish_cohort, report_left_out, resolve
 from tcgn_mil.experiments.command_line.options import (
+    AddressOption,
+    EngineOption,
     Out,
     OverrideMpp,
     OwnPatchMpp,
     OwnPatchPx,
     Recursive,
+    ShardOption,
     SlideMpp,
     Slides,
     config_option,
 )
 from tcgn_mil.experiments.prepare.encoders import tiles_of
-from tcgn_mil.io.failures import Failure, LeftOut
+from tcgn_mil.io.failures import Failure, LeftOut, read_failures
 from tcgn_mil.io.geojson import BOUNDS, read_record
+from tcgn_mil.io.shard_failures import until_settled
 from tcgn_mil.preprocessing.features.settings import ImportSettings, TableSettings
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.text import counted, preview
 from tcgn_mil.types.features import LEVEL0, FeatureInfo
+from tcgn_mil.types.shards import Shard
 from tcgn_mil.types.tile_geometry import DEFAULT_PATCH_MPP, DEFAULT_PATCH_PX, PatchSize
 
 
@@ -66,13 +71,21 @@ def tile(
         ),
     ] = None,
     workers: Annotated[
-        int, typer.Option(help="Number of processes, each of which tiles one slide at a time.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            help="Number of processes, each of which tiles one slide at a time.",
+            show_default="1; with --engine ray, every free core",
+        ),
+    ] = None,
+    shard: ShardOption = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
 ) -> None:
     """Find the tissue of slides and lay tiles on it.
 
     Writes <out>/<slide>.h5 with pictures of the slide and its tiles, and contact_sheet.html.
     """
+    from tcgn_mil.experiments.engines.engine import RAY, choose_engine
     from tcgn_mil.preprocessing.slides.table import search_slides
     from tcgn_mil.preprocessing.tiles.cohort import slide_notes, tile_cohort
     from tcgn_mil.preprocessing.tiles.contact_sheet import write_contact_sheet
@@ -96,11 +109,21 @@ def tile(
         stain=None if stain is None else stain_target(stain, stain_reference),
         **{name: value for name, value in limits.items() if value is not None},
     )
-    done, failures = tile_cohort(found.entries, settings, out, workers=workers)
+    share = None if shard is None else Shard.parse(shard)
+    devices = f"cpu:{workers}" if workers and engine == RAY else None
+    cluster = choose_engine(engine, address, devices)
+    done, failures = tile_cohort(
+        found.entries,
+        settings,
+        out,
+        workers=1 if workers is None else workers,
+        shard=share,
+        run=cluster.run_tiling if cluster.name == RAY else None,
+    )
     report_left_out(found.left_out, out)
     for note in slide_notes(done, out):
         typer.echo(note, err=True)
-    sheet = write_contact_sheet(out, failures)
+    sheet = until_settled(out, share, lambda: write_contact_sheet(out, read_failures(out)))
     if done:
         typer.echo(f"Look at the tiles in {sheet}")
     finish_cohort(len(done), failures, out, what="tiled")

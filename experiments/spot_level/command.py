@@ -47,6 +47,8 @@ def pretrain(
     if show_config:
         return print_config(resolved)
     summary = pretraining.run(resolved, out)
+    if not summary:  # a process of torchrun that helped to train
+        return None
     if summary["results"]:
         print_rows(summary["results"])
     warn_of_leakage(summary)

@@ -27,8 +27,9 @@ from tcgn_mil.experiments.spot_level.inputs.study import (
     patients_of,
 )
 from tcgn_mil.experiments.spot_level.results import check_map_genes, evaluate
-from tcgn_mil.experiments.spot_level.train_network import Network, train_network
+from tcgn_mil.experiments.spot_level.train_network import CHECKPOINT, Network, train_network
 from tcgn_mil.io.atomic import plain_rows, write_csv
+from tcgn_mil.training.processes import Processes
 
 KIND = "pretrain"
 
@@ -52,7 +53,8 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        Results on the test sections and what led to them, as in ``summary.json``.
+        Results on the test sections and what led to them, as in ``summary.json``. It is empty in
+        the other processes of torchrun than the first, which help to train and then end.
 
     Raises
     ------
@@ -68,16 +70,15 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
                 f"config key {key} is for spot-cv, but pretrain trains a single encoder",
                 fix=f"remove {key}, or use tcgn-mil spot-cv",
             )
+    if not Processes.launched().is_first:
+        return _follow(config, Path(out_dir))
     out_dir = begin_run(out_dir, KIND, config)
     done = finished_summary(out_dir)
     record_inputs(out_dir, input_files(config), finished=done is not None)
     if done is not None:
         return done
-    sections = load_sections(config)
-    split = split_sections(patients_of(sections), config.val_sections, config.test_sections)
-    if config.select_on_test:
-        split = _select_on_test(split)
-    study = make_study(config, split, sections)
+    study = _study_of(config)
+    split = study.split
     check_map_genes(study)
     write_csv(out_dir / "folds.csv", study.split.as_table())
     write_study(study, out_dir)
@@ -112,6 +113,25 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
             "results": plain_rows(frame),
         },
     )
+
+
+def _study_of(config: SpotConfig) -> SpotStudy:
+    sections = load_sections(config)
+    split = split_sections(patients_of(sections), config.val_sections, config.test_sections)
+    if config.select_on_test:
+        split = _select_on_test(split)
+    return make_study(config, split, sections)
+
+
+def _follow(config: SpotConfig, out_dir: Path) -> dict[str, Any]:
+    """Train beside the first process of torchrun, which alone writes, evaluates and reports.
+
+    A network that is there was there when the run began: the first process writes it only after it
+    has trained together with this one. So both come to the same decision.
+    """
+    if finished_summary(out_dir) is None and not (out_dir / CHECKPOINT).is_file():
+        train_network(_study_of(config), Network.of(config), out_dir, seed=config.training.seed)
+    return {}
 
 
 def write_study(study: SpotStudy, out_dir: Path) -> None:

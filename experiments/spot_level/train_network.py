@@ -40,6 +40,7 @@ from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR, depth_adjusted_pearson
 from tcgn_mil.training.loop import History, fit
 from tcgn_mil.training.losses import expression_loss
+from tcgn_mil.training.processes import Processes
 from tcgn_mil.training.tensorboard import TensorBoardLog
 
 CHECKPOINT, STATE, HISTORY = "encoder.safetensors", "state.safetensors", "history.csv"
@@ -111,6 +112,10 @@ def train_network(
         Seed for initialisation, order of the batches and augmentation.
     description
         Words for the progress bar.
+
+    Notes
+    -----
+    Of several processes of torchrun the first alone writes.
     """
     if (folder / CHECKPOINT).is_file():
         model, info = load_encoder(folder / CHECKPOINT)
@@ -123,13 +128,18 @@ def train_network(
     torch.manual_seed(seed)
     started = start_network(network, study)
     model, info = started.model, encoder_info(started, study, seed=seed)
-    model.to(resolve_device(study.config.training.accelerator))
+    processes = Processes.launched()
+    if processes.count == 1:  # else each process has a device of its own, which training chooses
+        model.to(resolve_device(study.config.training.accelerator))
     if network.train == "none":
         fit_ridge_head(study, model, info)
         epochs = _EMPTY_HISTORY
     else:
         history = _fit(study, network, model, info, folder, seed, description or network.model)
         epochs = pd.DataFrame(history.epochs)
+    if not processes.is_first:
+        return TrainedNetwork(model.eval(), info, epochs)
+    if network.train != "none":
         write_csv(folder / HISTORY, epochs)
     save_encoder(folder / CHECKPOINT, model.eval(), info)
     # The state holds the optimizer too, and is several times as large as the network.

@@ -14,6 +14,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import LeftOut
 from tcgn_mil.preprocessing.interop.tile_readers import find_tile_file, read_any_tiles, tile_layout
 from tcgn_mil.preprocessing.slides.readers import open_slide
+from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.preprocessing.slides.table import SlideEntry, search_slides
 from tcgn_mil.preprocessing.tiles.pixels import centre_tile, iter_tiles
 from tcgn_mil.text import composed, preview
@@ -106,6 +107,18 @@ class TileSource:
             If the slide is not among `entries`, cannot be read, or has another size in pixels than
             the slide on which the tiles were laid.
         """
+        with self.open_slide_of(tiles) as slide:
+            yield iter_tiles(slide, tiles.coords, tiles.spec, batch_size, stain=tiles.stain)
+
+    @contextmanager
+    def open_slide_of(self, tiles: TileSet) -> Iterator[Slide]:
+        """Open the slide that `tiles` belong to, and close it at the end of the block.
+
+        Raises
+        ------
+        InputError
+            As :meth:`open`.
+        """
         entry = self._entry(tiles.slide_id)
         with entry.open() as slide:
             if tuple(slide.size) != tuple(tiles.slide_size):
@@ -114,7 +127,7 @@ class TileSource:
                     path=entry.path,
                     fix="tile it again, or give the slide that the tiles were made from",
                 )
-            yield iter_tiles(slide, tiles.coords, tiles.spec, batch_size, stain=tiles.stain)
+            yield slide
 
     def _entry(self, slide_id: str) -> SlideEntry:
         if slide_id not in self.entries:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.failures import Failure, unexpected, write_failures
+from tcgn_mil.io.failures import Failure, unexpected
+from tcgn_mil.io.shard_failures import record_failures
 from tcgn_mil.io.tile_files import read_tile_settings, read_tiles
-from tcgn_mil.preprocessing.parallel import run_in_processes
+from tcgn_mil.preprocessing.parallel import Outcome, outcome_of, run_in_processes
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.preprocessing.tiles.tiling import tile_path, tile_slide
+from tcgn_mil.types.shards import Shard
 
 STAGE = "tile"
 _DIED = (
@@ -24,6 +26,39 @@ _DIED = (
     "copy the file again and compare its size with the source's; convert a large plain image to a"
     " tiled, pyramidal TIFF",
 )
+
+
+@dataclass(frozen=True)
+class TileWork:
+    """Tiles one slide at a time, in any process.
+
+    Attributes
+    ----------
+    settings, out_dir
+        As in :func:`tile_cohort`.
+    """
+
+    settings: TileSettings
+    out_dir: Path
+
+    def input_of(self, entry: SlideEntry) -> Path:
+        """Return the file of a slide."""
+        return entry.path.resolve()
+
+    def __call__(self, entry: SlideEntry) -> Failure | None:
+        """Tile a slide unless its tile file is current; return the reason if that fails."""
+        try:
+            if not is_tiled(entry, self.settings, self.out_dir):
+                tile_slide(entry, self.settings, self.out_dir)
+        except InputError as error:
+            return Failure(entry.slide_id, STAGE, _reason(error, entry), error.fix or "")
+        except Exception as error:  # whatever a damaged file does to a library costs its own row
+            return unexpected(error, entry.slide_id, STAGE)
+        return None
+
+
+Runner: TypeAlias = Callable[[TileWork, Sequence[SlideEntry]], Iterator[Outcome["Failure | None"]]]
+"""Works on slides and gives an outcome for each, as :func:`.parallel.run_in_processes` does."""
 
 
 class CohortTiles(NamedTuple):
@@ -42,7 +77,13 @@ class CohortTiles(NamedTuple):
 
 
 def tile_cohort(
-    entries: Sequence[SlideEntry], settings: TileSettings, out_dir: str | Path, *, workers: int = 1
+    entries: Sequence[SlideEntry],
+    settings: TileSettings,
+    out_dir: str | Path,
+    *,
+    workers: int = 1,
+    shard: Shard | None = None,
+    run: Runner | None = None,
 ) -> CohortTiles:
     """Tile many slides.
 
@@ -61,6 +102,10 @@ def tile_cohort(
     workers
         Number of processes, each of which works on a slide at a time. The files and their order do
         not depend on it.
+    shard
+        Share of the slides to tile; None for all.
+    run
+        Runs the work on other machines instead of `workers` processes of this one.
 
     Raises
     ------
@@ -69,29 +114,23 @@ def tile_cohort(
     """
     if workers < 1:
         raise InputError(f"{workers} workers cannot tile any slide", fix="give --workers 1 or more")
+    entries = [entry for entry in entries if shard is None or shard.holds(entry.slide_id)]
     failed: list[Failure | None] = [None] * len(entries)
-    work = partial(_tile_or_fail, settings=settings, out_dir=out_dir)
-    outcomes = run_in_processes(work, entries, min(workers, len(entries)))
+    work = TileWork(settings, Path(out_dir))
+    outcomes = (
+        run_in_processes(work, entries, min(workers, len(entries)))
+        if run is None
+        else run(work, entries)
+    )
     for outcome in tqdm(outcomes, desc="tiling", unit="slide", total=len(entries)):
         slide = entries[outcome.index].slide_id
-        failed[outcome.index] = Failure(slide, STAGE, *_DIED) if outcome.died else outcome.result
+        failed[outcome.index] = outcome_of(outcome, slide, STAGE, _DIED)
     done = [
         entry.slide_id for entry, failure in zip(entries, failed, strict=True) if failure is None
     ]
     failures = [failure for failure in failed if failure is not None]
-    write_failures(out_dir, failures)
+    record_failures(out_dir, failures, shard)
     return CohortTiles(done, failures)
-
-
-def _tile_or_fail(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> Failure | None:
-    try:
-        if not is_tiled(entry, settings, out_dir):
-            tile_slide(entry, settings, out_dir)
-    except InputError as error:
-        return Failure(entry.slide_id, STAGE, _reason(error, entry), error.fix or "")
-    except Exception as error:  # whatever a damaged file does to a library costs its own row only
-        return unexpected(error, entry.slide_id, STAGE)
-    return None
 
 
 def slide_notes(slides: Sequence[str], out_dir: str | Path) -> list[str]:

@@ -1,7 +1,4 @@
-"""Encode tiles to features, batch by batch, on any device.
-
-The batches are pairs of pixels and coordinates; where they come from is not known here.
-"""
+"""Open the encoder that turns tiles into features, and prepare it for a device and a precision."""
 
 from __future__ import annotations
 
@@ -11,9 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tcgn_mil.checkpoints import load_encoder, weights_digest
@@ -197,71 +192,6 @@ def _open_checkpoint(source: str, path: str, *, has_options: bool) -> TileEncode
         record=record,
         architecture=info.architecture,
     )
-
-
-def encode_tiles(
-    encoder: TileEncoder,
-    batches: Iterable[tuple[NDArray[np.uint8], NDArray[np.int64]]],
-    *,
-    device: torch.device,
-    precision: str = AUTO,
-    dtype: type[np.floating] = np.float16,
-) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
-    """Encode batches of tiles one after the other.
-
-    Parameters
-    ----------
-    encoder
-        The encoder.
-    batches
-        Pairs of pixels (B, P, P, 3) uint8 and coordinates (B, 2).
-    device
-        Device of the encoder.
-    precision
-        ``auto`` (the encoder's own on a GPU), ``32-true``, ``bf16-mixed`` or ``16-mixed``.
-    dtype
-        Dtype of the features that are returned.
-
-    Returns
-    -------
-    Features (N, D) and coordinates (N, 2) int64.
-
-    Raises
-    ------
-    InputError
-        If there is no tile, the precision is unknown, or the model does not pool its features.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import torch
-    >>> batch = np.zeros((2, 112, 112, 3), np.uint8), np.array([[0, 0], [112, 0]])
-    >>> features, coords = encode_tiles(
-    ...     open_encoder("timm:resnet10t", untrained=True), [batch], device=torch.device("cpu")
-    ... )
-    >>> features.shape, features.dtype, coords.tolist()
-    ((2, 512), dtype('float16'), [[0, 0], [112, 0]])
-    """
-    encoder, mixed = prepared(encoder, device, encoder.precision_on(device, precision))
-    features: list[NDArray[np.floating]] = []
-    coords: list[NDArray[np.int64]] = []
-    for pixels, positions in batches:
-        with torch.inference_mode(), mixed:
-            encoded = encoder.features(torch.from_numpy(pixels).to(device))
-        if encoded.ndim != 2:
-            raise InputError(
-                f"encoder {encoder.identity} gives features of shape {tuple(encoded.shape)}, not"
-                " (tiles, features)",
-                fix="choose a model that pools its features to one vector for each image",
-            )
-        features.append(encoded.float().cpu().numpy().astype(dtype))
-        coords.append(positions)
-    if not features:
-        raise InputError(
-            "there is no tile to encode",
-            fix="check the tissue of the slide in its overlay picture",
-        )
-    return np.concatenate(features), np.concatenate(coords).astype(np.int64)
 
 
 def prepared(encoder: TileEncoder, device: torch.device, precision: str) -> tuple[TileEncoder, Any]:

@@ -49,11 +49,14 @@ class Failure:
 
 def read_failures(folder: str | Path) -> list[Failure]:
     """Read the rows of failures.csv; there are none if the folder has no such file."""
+    path = Path(folder) / FILE_NAME
+    return read_failure_file(path) if path.is_file() else []
+
+
+def read_failure_file(path: str | Path) -> list[Failure]:
+    """Read the rows of a file that has the form of failures.csv."""
     import pandas as pd
 
-    path = Path(folder) / FILE_NAME
-    if not path.is_file():
-        return []
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     columns = [column.name for column in fields(Failure)]
     return [Failure(*row) for row in table[columns].itertuples(index=False)]

@@ -4,6 +4,9 @@ The loop knows neither spots nor bags. It is given a function for the loss of a 
 an epoch, and a validation score. After every epoch it writes its whole state
 (:mod:`tcgn_mil.training.state`), and each epoch draws from a seed of its own. So a run that was
 killed at any point and is started again ends with the same weights.
+
+Under torchrun, several processes share the rows of each batch (:mod:`tcgn_mil.training.processes`).
+The loss and the state are those of one process, so a run may be resumed by another number of them.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -26,6 +30,12 @@ from tcgn_mil.devices import resolve_device, to_device
 from tcgn_mil.errors import InputError
 from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.training.optimizer import make_optimizer, rate_factor, set_rate
+from tcgn_mil.training.processes import (
+    Processes,
+    SharedNetwork,
+    check_same_config,
+    shared_batch_normalisation,
+)
 from tcgn_mil.training.state import History, TrainedObjects, TrainingState
 
 _FREE_KEYS = frozenset({"accelerator"})  # may change between a run and its resumption
@@ -105,12 +115,8 @@ def fit(
     """
     if validate is None and config.keep == "best":
         raise ValueError("keep='best' needs validate; give it, or train with keep='last'")
-    device = resolve_device(config.accelerator)
-    fabric = Fabric(
-        accelerator=device.type,
-        devices=[device.index] if device.type == "cuda" and device.index is not None else 1,
-        precision=config.precision,
-    )
+    processes = Processes.launched()
+    fabric = _fabric(config, processes)
     optimizer = make_optimizer(
         model,
         config.optimizer,
@@ -125,6 +131,8 @@ def fit(
     checked_config = {
         name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE_KEYS
     }
+    if processes.count > 1:
+        check_same_config(checked_config, model)
     state = TrainingState(
         TrainedObjects(
             model, prepared, fabric.strategy.precision, None if average is None else judged
@@ -136,24 +144,36 @@ def fit(
     loop = _Loop(
         fabric,
         wrapped,
+        wrapped if processes.count == 1 else SharedNetwork(wrapped, processes),
         prepared,
         step,
         config,
         lambda count: average and average.update(model, count),
     )
-    bar = tqdm(range(len(history.epochs), config.epochs), desc=description, unit="epoch")
+    bar = tqdm(
+        range(len(history.epochs), config.epochs),
+        desc=description,
+        unit="epoch",
+        disable=not processes.is_first,
+    )
     for epoch in bar:
         if config.keep == "best" and epoch - history.best_epoch > config.patience:
             break
         # Each epoch has its own seed, so that a resumed run draws what an uninterrupted one does.
-        torch.manual_seed(derive_seed(config.seed, epoch))
-        loss = loop.epoch(epoch, epoch_batches(epoch))
-        score = _score(judged, validate)
+        # Each process has its own, too, so that dropout differs between the rows of a batch.
+        own = () if processes.is_first else (processes.rank,)
+        torch.manual_seed(derive_seed(config.seed, epoch, *own))
+        with shared_batch_normalisation(processes):
+            loss = loop.epoch(epoch, epoch_batches(epoch))
+        # All processes must agree on the epoch to keep, and on when to stop.
+        score = fabric.broadcast(_score(judged, validate))
         history.epochs.append({"loss": loss, "score": score})
         bar.set_postfix(loss=f"{loss:.4f}", score=f"{score:.4f}", refresh=False)
         if config.keep == "last" or (math.isfinite(score) and score > history.best_score):
             history.best_epoch, history.best_score = epoch, score
             state.keep_best()
+        if not processes.is_first:
+            continue
         state.write(history)
         if on_epoch is not None:
             on_epoch(epoch, history)
@@ -165,6 +185,33 @@ def fit(
     state.restore_best()
     model.eval()
     return history
+
+
+def _fabric(config: TrainingConfig, processes: Processes) -> Fabric:
+    """Return Fabric for the device of the config, or for those of the processes of torchrun."""
+    if processes.count == 1:
+        device = resolve_device(config.accelerator)
+        return Fabric(
+            accelerator=device.type,
+            devices=[device.index] if device.type == "cuda" and device.index is not None else 1,
+            precision=config.precision,
+        )
+    if ":" in config.accelerator:
+        raise InputError(
+            f"training.accelerator={config.accelerator} names one device, but torchrun started"
+            f" {processes.count} processes, each with its own",
+            fix="set training.accelerator to auto, cuda or cpu",
+        )
+    fabric = Fabric(
+        accelerator=resolve_device(config.accelerator).type,
+        devices=processes.on_machine,
+        num_nodes=processes.count // processes.on_machine,
+        # Parts of a network may be left out of a step, such as a head that is not trained.
+        strategy=DDPStrategy(find_unused_parameters=True),
+        precision=config.precision,
+    )
+    fabric.launch()
+    return fabric
 
 
 def _score(model: nn.Module, validate: Callable[[nn.Module], float] | None) -> float:
@@ -180,6 +227,7 @@ class _Loop:
 
     fabric: Fabric
     model: Any
+    called: Any
     optimizer: Any
     step: Callable[[nn.Module, Any], Tensor]
     config: TrainingConfig
@@ -196,7 +244,13 @@ class _Loop:
         self.model.train()
         total = 0.0
         for index, batch in enumerate(
-            tqdm(steps, desc=f"epoch {epoch + 1}", unit="step", leave=False)
+            tqdm(
+                steps,
+                desc=f"epoch {epoch + 1}",
+                unit="step",
+                leave=False,
+                disable=not self.fabric.is_global_zero,
+            )
         ):
             progress = (epoch + index / count) / self.config.epochs
             factor = rate_factor(progress, self.config.warmup_fraction, self.config.schedule)
@@ -207,7 +261,7 @@ class _Loop:
 
     def _update(self, batch: Any, where: str) -> float:
         """Run forward pass, backward pass and optimizer step, and return the loss."""
-        loss = self.step(self.model, to_device(batch, self.fabric.device))
+        loss = self.step(self.called, to_device(batch, self.fabric.device))
         value = float(loss.detach())
         if not math.isfinite(value):
             raise InputError(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.command_line import process
 
 RUN = "from tcgn_mil.experiments.main import main; main()"
@@ -70,3 +71,14 @@ def test_threads_are_set_before_torch_loads_unless_the_user_set_them() -> None:
             check=True,
         )
         assert done.stdout.strip() == expected
+
+
+def test_torchrun_is_refused_for_verbs_that_do_not_share_their_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process.check_launcher("encode")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    process.check_launcher("pretrain")
+    with pytest.raises(InputError, match="--devices or --shard"):
+        process.check_launcher("encode")

@@ -24,9 +24,10 @@ from tcgn_mil.checkpoints.published import write_digests
 from tcgn_mil.checkpoints.starting import start_from
 from tcgn_mil.errors import InputError
 from tcgn_mil.inference import slides
+from tcgn_mil.inference.batch_stream import encode_tiles
 from tcgn_mil.inference.slides import predict_bag
 from tcgn_mil.inference.spots import predict_spots, spot_features
-from tcgn_mil.inference.tile_encoder import TileEncoder, encode_tiles, open_encoder
+from tcgn_mil.inference.tile_encoder import TileEncoder, open_encoder
 from tcgn_mil.models import create_encoder, create_model, encoder_features
 from tcgn_mil.models.network_input import TCGN_INPUT, EncoderInput, to_network_input
 from tcgn_mil.models.slide_regressor import SlideRegressor

@@ -18,7 +18,8 @@ from timm.layers import SwiGLUPacked
 from torch import nn
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.inference.tile_encoder import TileEncoder, encode_tiles, open_encoder
+from tcgn_mil.inference.batch_stream import encode_tiles
+from tcgn_mil.inference.tile_encoder import TileEncoder, open_encoder
 from tcgn_mil.models.encoders import start_encoder
 from tcgn_mil.pathology import PATHOLOGY_ENCODERS, PathologyEncoder
 

@@ -20,7 +20,8 @@ from tqdm import tqdm
 from tcgn_mil.experiments.demo.synthetic.config import SyntheticConfig
 from tcgn_mil.experiments.demo.synthetic.rendering import PatientStain, patient_stain, render
 from tcgn_mil.experiments.demo.synthetic.tissue import item_fractions, region_map
-from tcgn_mil.inference.tile_encoder import TileEncoder, encode_tiles
+from tcgn_mil.inference.batch_stream import encode_tiles
+from tcgn_mil.inference.tile_encoder import TileEncoder
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.settings import TileSettings

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from spot_runs import config_of
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.spot_level import pretrain as pretraining
@@ -60,3 +61,26 @@ def test_a_trunk_that_is_none_is_named(demo: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match=r"other.safetensors: holds no tensor of the CMT trunk"):
         pretraining.run(config, tmp_path / "encoder")
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_second_process_of_torchrun_trains_along_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spots: Path, done: bool
+) -> None:
+    for name, value in {
+        "TORCHELASTIC_RUN_ID": "x",
+        "RANK": "1",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+    }.items():
+        monkeypatch.setenv(name, value)
+    trained: list[Path] = []
+    monkeypatch.setattr(
+        pretraining, "train_network", lambda study, network, folder, seed: trained.append(folder)
+    )
+    if done:
+        (tmp_path / pretraining.CHECKPOINT).touch()
+    before = list(tmp_path.iterdir())
+    assert pretraining.run(config_of(spots, n_folds=SpotConfig().n_folds), tmp_path) == {}
+    assert trained == ([] if done else [tmp_path])
+    assert list(tmp_path.iterdir()) == before
