@@ -12,7 +12,7 @@ from tcgn_mil.io.failures import LeftOut
 from tcgn_mil.io.tables.schema import read_table
 from tcgn_mil.preprocessing.schemas import SLIDES_TABLE, YES
 from tcgn_mil.preprocessing.slides.folder import NOWHERE, existing_spelling, search_folder
-from tcgn_mil.preprocessing.slides.readers import READERS, open_slide
+from tcgn_mil.preprocessing.slides.readers import READERS, is_slide_folder, open_slide
 from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.tcga_barcodes import patient_of
 from tcgn_mil.text import composed, duplicates, preview
@@ -156,7 +156,9 @@ def search_slides(
     if mpp is not None:
         check_mpp(mpp, what="--mpp")
     left_out: list[LeftOut] = []
-    if source.is_dir():
+    if is_slide_folder(source):
+        entries = [_entry(source, replace(_NOTHING, mpp=mpp, override_mpp=override_mpp))]
+    elif source.is_dir():
         found = search_folder(source, recursive=recursive)
         given = replace(_NOTHING, fallback_mpp=mpp, override_mpp=override_mpp)
         entries, left_out = _entries_of(found.paths, given), found.left_out
