@@ -153,23 +153,50 @@ def open_array(path: Path) -> StoredArray:
         If it is damaged or of a format that the installed zarr does not read; if one of its chunks
         is larger than 1.2 GB; or if it claims more than 1,100 times the bytes that are stored.
     """
+    array = _open(path)
+    _check_claims(array, path)
+    pieces = getattr(array, "shards", None) or array.chunks
+    number = math.prod(-(-side // piece) for side, piece in zip(array.shape, pieces, strict=True))
+    return StoredArray(array, number, sum(1 for _ in _chunk_files(path)))
+
+
+def check_arrays(group: Path) -> None:
+    """Check what the arrays of a group claim, in all groups below it; see :func:`open_array`.
+
+    Arrays that are damaged are found when they are read.
+    """
+    for name in _ARRAYS:
+        for metadata in group.rglob(name):
+            content = read_json(metadata)
+            if name == ".zarray" or content.get("node_type") == "array":
+                try:
+                    array = _open(metadata.parent)
+                except InputError:
+                    continue
+                _check_claims(array, metadata.parent)
+
+
+def _open(path: Path) -> Any:
     import zarr  # loading it takes longer than loading all readers together
 
     if not any((path / name).is_file() for name in _ARRAYS):
         raise InputError("holds no Zarr array", path=path, fix=COPY_AGAIN)
     try:
-        array = zarr.open_array(str(path), mode="r")
-        shape, itemsize = tuple(map(int, array.shape)), int(array.dtype.itemsize)
-        pieces = tuple(map(int, getattr(array, "shards", None) or array.chunks))
+        return zarr.open_array(str(path), mode="r")
     except DAMAGED as error:
         raise _unreadable(path, error) from error
-    if math.prod(map(int, array.chunks)) * itemsize > MAX_CHUNK_BYTES:
+
+
+def _check_claims(array: Any, path: Path) -> None:
+    # Texts of any length count as pointers: what they claim is in their chunks alone.
+    itemsize = int(array.dtype.itemsize)
+    if math.prod(array.chunks) * itemsize > MAX_CHUNK_BYTES:
         raise InputError(
             f"has chunks of {array.chunks}, each of which takes more than 1.2 GB of memory",
             path=path,
             fix="write it again with smaller chunks, for example of 512 x 512 pixels",
         )
-    claimed = math.prod(shape) * itemsize
+    claimed = math.prod(array.shape) * itemsize
     bytes_stored = stored_bytes(path, enough=claimed / _LARGEST_RATIO)
     if claimed > _SMALL_BYTES and claimed > _LARGEST_RATIO * bytes_stored:
         raise InputError(
@@ -177,8 +204,6 @@ def open_array(path: Path) -> StoredArray:
             path=path,
             fix=COPY_AGAIN,
         )
-    number = math.prod(-(-side // piece) for side, piece in zip(shape, pieces, strict=True))
-    return StoredArray(array, number, sum(1 for _ in _chunk_files(path)))
 
 
 def stored_bytes(path: Path, *, enough: float = math.inf) -> int:
@@ -189,15 +214,6 @@ def stored_bytes(path: Path, *, enough: float = math.inf) -> int:
             break
         total += entry.stat().st_size
     return total
-
-
-def check_arrays(group: Path) -> None:
-    """Check what the arrays of a group claim, in all groups below it; see :func:`open_array`."""
-    for name in _ARRAYS:
-        for metadata in group.rglob(name):
-            content = read_json(metadata)
-            if name == ".zarray" or content.get("node_type") == "array":
-                open_array(metadata.parent)
 
 
 def fingerprint(store: Path) -> list[Path]:

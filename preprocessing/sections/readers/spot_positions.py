@@ -9,7 +9,7 @@ import pandas as pd
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.delimited import read_cells
-from tcgn_mil.preprocessing.sections.readers.tissue_flags import read_flags
+from tcgn_mil.preprocessing.sections.readers.obs_columns import read_flags
 from tcgn_mil.text import duplicates, preview
 
 POSITION_COLUMNS = (  # in the order of files without a header

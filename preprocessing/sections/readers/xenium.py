@@ -146,7 +146,7 @@ def find_files(folder: Path, image: Path | None) -> XeniumFiles:
                 fix="give the H&E image with --image, or in the column image of a table",
             )
         image = images[0]
-    elif not image.is_file():
+    elif not image.exists():
         raise InputError("no such image", path=image, fix="check --image")
     return XeniumFiles(folder / EXPERIMENT, cells[0], matrices[0], image, _alignment(folder, image))
 
