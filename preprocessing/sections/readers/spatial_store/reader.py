@@ -39,7 +39,6 @@ from tcgn_mil.preprocessing.sections.readers.obs_columns import (
 )
 from tcgn_mil.preprocessing.sections.readers.scale import (
     Scale,
-    Statement,
     bin_size,
     choose_scale,
     statements_of,
@@ -63,7 +62,7 @@ from tcgn_mil.text import duplicates, preview
 INSTALL = "run: pip install 'tcgn-mil[spatialdata]' (with Python 3.11 or newer)"
 _NO_SHAPE = "has counts, but no shape in the store"
 _MAX_SHAPES = 20_000_000
-_FULL = 0.02  # relative; the pixels of an image are then the units of the spots
+_FULL = 0.02  # relative; pixels of the image are then the unit of the spots
 # Cells lie closer together than the patches around them; spots of an array do not.
 _DENSE = 0.5
 
@@ -175,7 +174,7 @@ def read_region(region: Region, settings: ReadSettings, request: SectionRequest)
         obs = table.obs.iloc[rows]
         positions, lattice = place_spots(obs, pixels, table_path)
         under, off = under_tissue(obs, table_path)
-        fields = _scalefactors(table) if abs(per_unit - 1) <= _FULL else {}
+        fields = _scalefactors(table)
         bin_um = bin_size(fields, list(positions.index), path=table_path)
         scale = _scale(lattice, settings, fields, bin_um, image, per_unit, region)
         counts, genes, note = read_raw_counts(table, rows[under], settings.gene_ids, table_path)
@@ -326,7 +325,12 @@ def _scale(
     region: Region,
 ) -> Scale:
     """Return the µm per pixel; a message says how it follows from the unit of the store."""
-    known: list[Statement] = statements_of(fields, lattice, bin_um, path=region.table)
+    # Fields are about full-resolution pixels, the unit of spots that have such fields. What was
+    # measured from the lattice is about pixels of the image already.
+    known = [
+        each if each.measured else replace(each, mpp=each.mpp / per_unit)
+        for each in statements_of(fields, lattice, bin_um, path=region.table)
+    ]
     try:
         return choose_scale(lattice, settings, known, image, path=region.store)
     except InputError as error:
