@@ -135,7 +135,7 @@ def read_placed(path: Path) -> PlacedTable:
         mpp = float(table.uns["mpp"]) if "mpp" in table.uns else None
         side = None if mpp is None else spots.patch.um / mpp
         return PlacedTable(spots.section, SPOTS, centres, side, spots.adata, mpp)
-    sections = table.obs["section"].unique() if "section" in table.obs else ()
+    sections = list(table.obs["section"].unique()) if "section" in table.obs else []
     if len(sections) != 1:
         raise InputError(
             "does not name the section of its rows", path=path, fix="leave this file out"
@@ -198,7 +198,7 @@ def _of_tiles(tiles: TileSet, thumbnail: Path) -> PlacedTable:
     if thumbnail.is_file():
         with Image.open(thumbnail) as image:
             picture = Picture(np.asarray(image.convert("RGB")), tiles.slide_size)
-    centres = tiles.coords + side / 2
+    centres = tiles.coords.astype(np.float64) + side / 2
     mpp = tiles.spec.slide_mpp
     return PlacedTable(tiles.slide_id, TILES, centres, side, table, mpp, picture)
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +40,12 @@ from tcgn_mil.preprocessing.sections.readers.scale import (
     choose_scale,
     statements_of,
 )
+from tcgn_mil.preprocessing.sections.readers.spatial_store.annotation import (
+    check_rows,
+    join_rows,
+    open_region,
+    rows_of,
+)
 from tcgn_mil.preprocessing.sections.readers.spatial_store.contents import (
     Region,
     find_regions,
@@ -56,12 +59,9 @@ from tcgn_mil.preprocessing.sections.readers.spatial_store.placement import (
     pixels_of,
     transformations,
 )
-from tcgn_mil.preprocessing.zarr_store import COPY_AGAIN, DAMAGED, check_arrays, check_links
-from tcgn_mil.text import duplicates, preview
+from tcgn_mil.preprocessing.zarr_store import check_arrays, check_links
 
 INSTALL = "run: pip install 'tcgn-mil[spatialdata]' (with Python 3.11 or newer)"
-_NO_SHAPE = "has counts, but no shape in the store"
-_MAX_SHAPES = 20_000_000
 _FULL = 0.02  # relative; pixels of the image are then the unit of the spots
 # Cells lie closer together than the patches around them; spots of an array do not.
 _DENSE = 0.5
@@ -154,12 +154,12 @@ def read_region(region: Region, settings: ReadSettings, request: SectionRequest)
         raise InputError("reading SpatialData needs spatialdata", path=store, fix=INSTALL)
     check_links(store)
     check_arrays(table_path.parent)
-    _check_rows(store)
-    with _opened(region) as (data, table):
-        rows, instances = _rows_of(table, region)
+    check_rows(store)
+    with open_region(region) as (data, table):
+        rows, instances = rows_of(table, region)
         centres = centres_of(data[region.name], region)
         systems = transformations(data[region.name])
-        rows, centres, dropped, notes = _join(table, rows, instances, centres, region)
+        rows, centres, dropped, notes = join_rows(table, rows, instances, centres, region)
         inside = request.image is not None and _is_inside(request.image, store)
         placed, image_notes = (
             (None, [_as_pixels(region, request.image)])
@@ -193,107 +193,6 @@ def read_region(region: Region, settings: ReadSettings, request: SectionRequest)
     return RawSection(
         section, patient, counts, genes, positions, scale.mpp, image, left_out, tuple(warnings_)
     )
-
-
-@contextlib.contextmanager
-def _opened(region: Region) -> Iterator[tuple[Any, Any]]:
-    """Open a store, and give it with the table of a region."""
-    import spatialdata
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is missing is named below
-            data = spatialdata.read_zarr(region.store, on_bad_files="warn")
-    except DAMAGED as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"cannot be read as SpatialData ({reason[:200]})", path=region.store, fix=COPY_AGAIN
-        ) from error
-    table = data.tables.get(region.table.name)
-    for name, element in ((region.table.name, table), (region.name, data.get(region.name))):
-        if element is None:
-            raise InputError(
-                f"its element {name} is missing or damaged", path=region.store, fix=COPY_AGAIN
-            )
-    yield data, table
-
-
-def _check_rows(store: Path) -> None:
-    """Raise InputError if a file of shapes claims more of them than are read."""
-    import pyarrow.parquet
-
-    for file in sorted((store / "shapes").rglob("*.parquet")):
-        try:
-            rows = pyarrow.parquet.ParquetFile(file).metadata.num_rows
-        except (OSError, ValueError):
-            continue  # a damaged element is missing when the store is opened
-        if rows > _MAX_SHAPES:
-            raise InputError(
-                f"claims {rows} shapes, more than the {_MAX_SHAPES // 10**6} million that are read",
-                path=file,
-                fix="give a store of the section alone",
-            )
-
-
-def _rows_of(table: Any, region: Region) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Return the rows of a region in its table, and the instance of each row."""
-    attributes = table.uns.get("spatialdata_attrs", {})
-    region_key, instance_key = attributes.get("region_key"), attributes.get("instance_key")
-    absent = [key for key in (region_key, instance_key) if key not in table.obs]
-    if absent:
-        raise InputError(
-            f"has no column {preview(absent)} in obs, which its spatialdata_attrs name",
-            path=region.table,
-            fix="write the table again by TableModel.parse",
-        )
-    repeated = duplicates(table.obs_names)
-    if repeated:
-        raise InputError(
-            f"names spot {preview(repeated)} more than once",
-            path=region.table,
-            fix="call obs_names_make_unique on the table before you write the store",
-        )
-    rows = np.flatnonzero(table.obs[region_key].astype(str).to_numpy() == region.name)
-    if not len(rows):
-        raise InputError(
-            f"has no row of region {region.name}",
-            path=region.table,
-            fix=f"check obs[{region_key!r}]",
-        )
-    return rows, table.obs[instance_key].to_numpy()[rows]
-
-
-def _join(
-    table: Any,
-    rows: NDArray[np.int64],
-    instances: NDArray[Any],
-    centres: pd.DataFrame,
-    region: Region,
-) -> tuple[NDArray[np.int64], pd.DataFrame, list[tuple[str, str]], list[str]]:
-    """Return the rows that have a shape, the centres of these, the other rows, and notes."""
-    own = pd.Index(instances)
-    for what, index in (("shape", centres.index), ("row", own)):
-        if not index.is_unique:
-            raise InputError(
-                f"names a {what} of {region.name} more than once:"
-                f" {preview([str(name) for name in index[index.duplicated()]])}",
-                path=region.table,
-                fix="give each shape one row of the table",
-            )
-    places = centres.index.get_indexer(own)
-    finite = np.isfinite(centres.to_numpy()).all(axis=1)
-    has = (places >= 0) & finite[places]
-    if not has.any():
-        raise InputError(
-            f"names {preview([str(name) for name in own[:2]])}, but the shapes of {region.name} are"
-            f" {preview([str(name) for name in centres.index[:2]])}",
-            path=region.table,
-            fix="check the column that instance_key names",
-        )
-    dropped = [(str(name), _NO_SHAPE) for name in table.obs_names[rows[~has]]]
-    without = len(centres) - int(has.sum())
-    notes = [f"{without} shapes of {region.name} have no counts"] if without else []
-    return rows[has], centres.iloc[places[has]], dropped, notes
 
 
 def _is_inside(image: Path, store: Path) -> bool:
