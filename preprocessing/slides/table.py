@@ -131,8 +131,9 @@ def search_slides(
     source
         One of: a slide; a folder; a CSV or TSV table. In a folder the slides in it are taken, or,
         if there are none, the slides anywhere below it, as downloads of the GDC lie; the DICOM
-        files of a series are one slide. A table has a column `path`, relative to the table, and may
-        have the columns `slide_id`, `patient_id`, `mpp`, `override_mpp`, `site` and `donor`.
+        files of a series are one slide, and so is the folder of an OME-Zarr. A table has a column
+        `path`, relative to the table, and may have the columns `slide_id`, `patient_id`, `mpp`,
+        `override_mpp`, `site` and `donor`.
     mpp
         Micrometres per pixel, for slides that do not say theirs. A slide whose file says another
         value cannot be opened.

@@ -7,6 +7,7 @@ at the pixel ``A^-1 S p``. A stretched image would have no single resolution and
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -212,7 +213,9 @@ def centres_of(element: Any, region: Region) -> pd.DataFrame:
             fix="annotate the table by the circles or polygons of the cells instead",
         )
     system = next(iter(transformations(element)))
-    placed = spatialdata.get_centroids(element, coordinate_system=system).compute()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the order of the index does not matter for a join
+        placed = spatialdata.get_centroids(element, coordinate_system=system).compute()
     # The centroids come in a coordinate system, and are brought back to what is stored.
     back = np.linalg.inv(transformations(element)[system])
     stored = placed[["x", "y"]].to_numpy(dtype=np.float64) @ back[:2, :2].T + back[:2, 2]
