@@ -7,6 +7,7 @@ have a unit of length.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,11 @@ class OmeZarrSlide(ArrayPyramid):
     path, mpp, fallback_mpp
         As for :func:`~.registry.open_slide`.
 
+    Attributes
+    ----------
+    is_grey
+        Whether the image has one channel.
+
     Raises
     ------
     InputError
@@ -70,6 +76,7 @@ class OmeZarrSlide(ArrayPyramid):
         levels = [self._open(level) for level in image.levels]
         self._check_levels(image, levels)
         self._set_levels([level.array for level in levels], "".join(image.axes).upper())
+        self.is_grey = dict(_sides(image, levels[0])).get("c", 1) == 1
         self.pixel_um = image.pixel_um
         self.mpp = choose_mpp(self.pixel_um, mpp, fallback_mpp, path=path)
 
@@ -143,6 +150,17 @@ class OmeZarrSlide(ArrayPyramid):
                 fix=WRITE_AGAIN,
             )
         finest = levels[0]
+        sizes = [
+            (sides["x"], sides["y"]) for sides in (dict(_sides(image, each)) for each in levels)
+        ]
+        for before, after in pairwise(sizes):
+            if not _is_coarser(before, after):
+                raise InputError(
+                    f"its pyramid level of {after[0]} x {after[1]} px follows one of {before[0]} x"
+                    f" {before[1]} px, of which it is no smaller picture",
+                    path=image.path,
+                    fix=WRITE_AGAIN,
+                )
         if not finest.stored:
             raise InputError(
                 "holds no pixels: no chunk of its finest level is stored",
@@ -177,6 +195,12 @@ class OmeZarrSlide(ArrayPyramid):
 def _sides(image: NgffImage, level: StoredArray) -> list[tuple[str, int]]:
     """Return the name and the length of each axis of a level."""
     return list(zip(image.axes, map(int, level.array.shape), strict=False))
+
+
+def _is_coarser(before: tuple[int, int], after: tuple[int, int]) -> bool:
+    """Return whether a level is a smaller picture of the one before, up to a pixel on each side."""
+    smaller = after[0] <= before[0] and after[1] <= before[1] and min(after) > 0
+    return smaller and abs(after[0] * before[1] - after[1] * before[0]) <= sum(before)
 
 
 def _no_slide(path: Path) -> InputError:

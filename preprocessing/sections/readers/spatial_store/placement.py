@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.sections.readers.spatial_store.contents import Region, image_names
-from tcgn_mil.preprocessing.slides.readers import open_slide
+from tcgn_mil.preprocessing.slides.readers.ome_zarr import OmeZarrSlide
 from tcgn_mil.preprocessing.slides.readers.plain import MAX_IMAGE_PX
 from tcgn_mil.text import preview
 
@@ -41,12 +41,15 @@ class PlacedImage:
         (3, 3) matrix from its pixels to the coordinate system.
     size
         Width and height in pixels.
+    notes
+        Facts about the image that a user should know.
     """
 
     path: Path
     system: str
     to_system: NDArray[np.float64]
     size: tuple[int, int]
+    notes: tuple[str, ...] = ()
 
     @property
     def unit(self) -> float:
@@ -78,36 +81,33 @@ def choose_image(data: Any, region: Region, given: Path | None) -> tuple[PlacedI
     image : PlacedImage
         Of several images of one place the finest.
     notes : list of str
-        Names of the images that are not read.
+        Names of the images that are not read, and facts about the one that is.
 
     Raises
     ------
     InputError
-        If there is no RGB or grey image in a coordinate system of the spots, or if there are
+        If there is no RGB image in a coordinate system of the spots, or if there are
         several of other places or of the same resolution.
     """
-    systems = transformations(data[region.name])
-    names = [given.name] if given is not None else image_names(region.store)
-    images, unfit = [], []
-    for name in names:
-        path = region.store / "images" / name
-        shared = (
-            []
-            if name not in data.images
-            else sorted(set(transformations(data.images[name])) & set(systems))
-        )
-        if not shared:
+    systems = set(transformations(data[region.name]))
+    slides: dict[str, OmeZarrSlide] = {}
+    unfit = []
+    for name in [given.name] if given is not None else image_names(region.store):
+        if name not in data.images or not systems & set(transformations(data.images[name])):
             unfit.append(f"{name} (in no coordinate system of {region.name})")
             continue
         try:
-            with open_slide(path, fallback_mpp=1.0) as slide:
-                size = slide.size
+            slide = OmeZarrSlide(region.store / "images" / name, None, 1.0)
         except InputError as error:
             unfit.append(f"{name} ({error.reason})")
             continue
-        matrix = transformations(data.images[name])[shared[0]]
-        images.append(PlacedImage(path, shared[0], matrix, size))
-    if not images:
+        slide.close()
+        # One channel of fluorescence, such as DAPI, is no H&E image.
+        if slide.is_grey and given is None:
+            unfit.append(f"{name} (has one channel)")
+            continue
+        slides[name] = slide
+    if not slides:
         why = f": {preview(unfit)}" if unfit else ""
         raise InputError(
             f"has no H&E image for {region.name}{why}",
@@ -115,8 +115,16 @@ def choose_image(data: Any, region: Region, given: Path | None) -> tuple[PlacedI
             fix="add the image to the store, with a transformation to a coordinate system of the"
             " spots; or give an image file in whose pixels the spots are with --image",
         )
+    # Images are compared in a coordinate system that all of them share, if there is one.
+    matrices = {name: transformations(data.images[name]) for name in slides}
+    common = systems.intersection(*matrices.values())
+    images = []
+    for name, slide in slides.items():
+        system = min(common or systems & set(matrices[name]))
+        matrix = matrices[name][system]
+        images.append(PlacedImage(slide.path, system, matrix, slide.size, slide.notes))
     if len(images) == 1:
-        return images[0], []
+        return images[0], _notes(images[0])
     return _finest(images, region)
 
 
@@ -139,7 +147,12 @@ def _finest(images: list[PlacedImage], region: Region) -> tuple[PlacedImage, lis
             fix=_IMAGE_FIX.format(path=order[0].path),
         )
     others = preview([image.path.name for image in order[1:]])
-    return order[0], [f"the image {order[0].path.name} is read, and not the coarser {others}"]
+    read = f"the image {order[0].path.name} is read, and not the coarser {others}"
+    return order[0], [read, *_notes(order[0])]
+
+
+def _notes(image: PlacedImage) -> list[str]:
+    return [f"{image.path.name}: {note}" for note in image.notes]
 
 
 def transformations(element: Any) -> dict[str, NDArray[np.float64]]:

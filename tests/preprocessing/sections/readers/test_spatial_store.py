@@ -210,6 +210,9 @@ def test_images_and_tables_are_chosen_and_not_guessed(make_store: Callable[..., 
     assert read(only(two / "tables" / "other")).section == "S3"
     with pytest.raises(InputError, match="has no H&E image"):
         read(only(make_store("S4", images={})))
+    dapi = models.Image2DModel.parse(full[None, ..., 0], dims=("c", "y", "x"), c_coords=["DAPI"])
+    with pytest.raises(InputError, match=r"has no H&E image for spots: stain .has one channel"):
+        read(only(make_store("S8", images={"stain": dapi})))
     with pytest.raises(InputError, match="has no table whose rows belong to shapes"):
         read(only(make_store("S5", tables={})))
     bins = {f"x_square_{size}um": names for size in ("008", "016")}

@@ -183,6 +183,17 @@ def test_claims_are_checked_before_anything_is_read(
         open_slide(path)
 
 
+def test_a_level_that_is_no_smaller_picture_is_refused(
+    tmp_path: Path, image: NDArray[np.uint8]
+) -> None:
+    path = write_ngff(tmp_path / "a.zarr", image, levels=2)
+    own = json.loads((path / ".zattrs").read_text())
+    own["multiscales"][0]["datasets"].reverse()
+    (path / ".zattrs").write_text(json.dumps(own))
+    with pytest.raises(InputError, match="of which it is no smaller picture"):
+        open_slide(path)
+
+
 def test_a_damaged_chunk_is_an_error_of_this_slide(
     tmp_path: Path, image: NDArray[np.uint8]
 ) -> None:
