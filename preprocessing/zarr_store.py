@@ -25,9 +25,9 @@ _METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray", ".zmetadata")
 _ARRAYS = ("zarr.json", ".zarray")
 _MAX_METADATA = 64 * 2**20
 MAX_CHUNK_BYTES = 1_200_000_000  # an image of 400 million pixels that was stored in one piece
-# As for HDF5 files: no codec packs a slide or a table of counts by more, and small arrays pass.
+# As for HDF5 files: no codec packs a slide or a table of counts by more. Arrays as small as a chunk
+# may be pass, because a picture of one colour packs by any ratio.
 _LARGEST_RATIO = 1100
-_SMALL_BYTES = 32 * 2**20
 COPY_AGAIN = "copy the whole folder again; a tool that counts files shows whether some are missing"
 
 
@@ -198,7 +198,7 @@ def _check_claims(array: Any, path: Path) -> None:
         )
     claimed = math.prod(array.shape) * itemsize
     bytes_stored = stored_bytes(path, enough=claimed / _LARGEST_RATIO)
-    if claimed > _SMALL_BYTES and claimed > _LARGEST_RATIO * bytes_stored:
+    if claimed > MAX_CHUNK_BYTES and claimed > _LARGEST_RATIO * bytes_stored:
         raise InputError(
             f"claims {claimed / 1e9:.1f} GB, but {bytes_stored} bytes are stored for it",
             path=path,
