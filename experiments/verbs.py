@@ -22,6 +22,7 @@ from tcgn_mil.experiments.predict.command import predict
 from tcgn_mil.experiments.prepare.download import download
 from tcgn_mil.experiments.prepare.encoders import encoders
 from tcgn_mil.experiments.prepare.slides import export_tiles, import_features, tile
+from tcgn_mil.experiments.prepare.spatialdata import export_spatialdata
 from tcgn_mil.experiments.prepare.spots import spots
 from tcgn_mil.experiments.prepare.tables import bulk, clinical
 from tcgn_mil.experiments.publish.command import export_predictions, publish
@@ -82,6 +83,7 @@ _SHIPPED = (
     Verb("survive", survive, f"{_PACKAGE}.survive.report"),
     Verb("publish", publish),
     Verb("export-predictions", export_predictions),
+    Verb("export-spatialdata", export_spatialdata),
 )
 # The demo is no verb of this list; it compares what the others made with the planted truth.
 _DEMO_REPORT = f"{_PACKAGE}.demo.report"

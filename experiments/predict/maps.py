@@ -26,13 +26,13 @@ from tcgn_mil.experiments.runs.slide_map_figure import slide_maps
 from tcgn_mil.io.atomic import atomic_path, safe_file_name
 from tcgn_mil.io.geojson import BOUNDS, origin_of, tile_feature, write_feature_collection
 from tcgn_mil.io.tile_files import read_tiles
+from tcgn_mil.preprocessing.interop.spatial_elements import MAP_KIND
 from tcgn_mil.provenance import provenance
 
 if TYPE_CHECKING:
     from tcgn_mil.inference.patients import PatientPrediction
 
 
-KIND = "slide map"
 ATTENTION, RELATIVE_ATTENTION = "attention", "attention_relative"
 # QuPath holds every tile as an object in memory, so that a large slide keeps only the tiles of
 # highest attention in its GeoJSON. The file and a note say how many are left out.
@@ -292,7 +292,7 @@ def _write_h5ad(slide_map: SlideMap, path: Path) -> None:
     adata.obsm["spatial"] = slide_map.coords + slide_map.level0_px / 2
     adata.uns["spatial"] = {slide_map.slide_id: _spatial(slide_map)}
     made = provenance(
-        kind=KIND,
+        kind=MAP_KIND,
         slide_id=slide_map.slide_id,
         patient_id=slide_map.patient_id,
         patient_tiles=slide_map.patient_tiles,

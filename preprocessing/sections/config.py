@@ -16,8 +16,8 @@ class SpotsConfig:
 
     format: str = Field(
         "auto",
-        description="Layout of the source: her2st, visium, xenium, h5ad or hest, or auto to judge"
-        " it by the contents.",
+        description="Layout of the source: her2st, visium, xenium, spatialdata, h5ad or hest, or"
+        " auto to judge it by the contents.",
     )
     sections: tuple[str, ...] | None = Field(
         None, description="Section to read. By default all sections are read."
@@ -25,7 +25,8 @@ class SpotsConfig:
     image: str | None = Field(
         None,
         description="Full-resolution image, for a source with one section. Layouts that hold their"
-        " own images need none.",
+        " own images need none. Of a SpatialData store with several images give the folder of one,"
+        " STORE.zarr/images/NAME.",
     )
     patch: PatchSize = Field(default_factory=PatchSize, description="Physical size of the patches.")
     spot_pitch_um: float | None = Field(

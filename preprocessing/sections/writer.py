@@ -36,6 +36,7 @@ from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.preprocessing.tiles.grid import tissue_fractions
 from tcgn_mil.preprocessing.tiles.settings import TISSUE_MPP
 from tcgn_mil.preprocessing.tiles.tissue import find_tissue
+from tcgn_mil.preprocessing.zarr_store import fingerprint, is_store
 from tcgn_mil.provenance import SCHEMA_VERSION
 from tcgn_mil.text import content_hash
 from tcgn_mil.types.tile_geometry import PatchSize
@@ -88,7 +89,11 @@ class SectionWriter:
         name = safe_file_name(source.section, what="section")
         # A hash of the inputs and settings is stored in the files. If it is equal, the files are
         # current. Contents are not hashed, because whole slides would have to be read for it.
-        inputs = [_identity(path) for path in source.files()]
+        inputs = [
+            _identity(file)
+            for path in source.files()
+            for file in (fingerprint(path) if is_store(path) else [path])
+        ]
         chosen = [source.choices, asdict(self.settings), self.allow_coarse]
         made_from = content_hash([SCHEMA_VERSION, _RECIPE, inputs, chosen])
         section, raw = self._finished(name, made_from), None

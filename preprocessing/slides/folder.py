@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import LeftOut
-from tcgn_mil.preprocessing.slides.readers import slide_suffixes
+from tcgn_mil.preprocessing.slides.readers import is_slide_folder, slide_suffixes
+from tcgn_mil.preprocessing.zarr_store import SUFFIX
 from tcgn_mil.text import composed
 
 BELOW = "lies in a folder below, which --recursive takes too"
@@ -18,7 +19,6 @@ NOWHERE = "is a link that leads nowhere"
 OTHER_KIND = "has the suffix of no slide format"
 # `tcgn-mil tile` writes this file. The pictures beside it are no slides.
 _OWN_FOLDER = "tile_summary.csv"
-_STORE = ".zarr"
 _WITH_COMPANIONS = ".mrxs"  # a MIRAX slide keeps its pixels in a folder of its own name
 
 
@@ -62,7 +62,7 @@ def search_folder(folder: Path, *, recursive: bool = False) -> FoundSlides:
             left_out.append(LeftOut(name, NOWHERE))
         elif path.suffix.lower() not in suffixes:
             left_out.append(LeftOut(name, OTHER_KIND))
-        elif stat.S_ISREG(path.stat().st_mode):
+        elif stat.S_ISREG(path.stat().st_mode) or is_slide_folder(path):
             slides.append(path)
     top = [path for path in slides if path.parent == folder]
     if top and not recursive:
@@ -106,8 +106,8 @@ def _files(folder: Path) -> Iterator[Path]:
             continue
         entered.add(real)
         companions = {Path(name).stem for name in names if name.lower().endswith(_WITH_COMPANIONS)}
-        # A Zarr store is a folder of many files, and one item that no reader takes.
-        stores = [name for name in folders if name.lower().endswith(_STORE)]
+        # A Zarr store is a folder of many files, and one slide.
+        stores = [name for name in folders if name.lower().endswith(SUFFIX)]
         yield from (Path(root, name) for name in sorted(stores))
         folders[:] = sorted(
             name

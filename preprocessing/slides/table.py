@@ -12,7 +12,7 @@ from tcgn_mil.io.failures import LeftOut
 from tcgn_mil.io.tables.schema import read_table
 from tcgn_mil.preprocessing.schemas import SLIDES_TABLE, YES
 from tcgn_mil.preprocessing.slides.folder import NOWHERE, existing_spelling, search_folder
-from tcgn_mil.preprocessing.slides.readers import READERS, open_slide
+from tcgn_mil.preprocessing.slides.readers import READERS, is_slide_folder, open_slide
 from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.tcga_barcodes import patient_of
 from tcgn_mil.text import composed, duplicates, preview
@@ -131,8 +131,9 @@ def search_slides(
     source
         One of: a slide; a folder; a CSV or TSV table. In a folder the slides in it are taken, or,
         if there are none, the slides anywhere below it, as downloads of the GDC lie; the DICOM
-        files of a series are one slide. A table has a column `path`, relative to the table, and may
-        have the columns `slide_id`, `patient_id`, `mpp`, `override_mpp`, `site` and `donor`.
+        files of a series are one slide, and so is the folder of an OME-Zarr. A table has a column
+        `path`, relative to the table, and may have the columns `slide_id`, `patient_id`, `mpp`,
+        `override_mpp`, `site` and `donor`.
     mpp
         Micrometres per pixel, for slides that do not say theirs. A slide whose file says another
         value cannot be opened.
@@ -156,7 +157,9 @@ def search_slides(
     if mpp is not None:
         check_mpp(mpp, what="--mpp")
     left_out: list[LeftOut] = []
-    if source.is_dir():
+    if is_slide_folder(source):
+        entries = [_entry(source, replace(_NOTHING, mpp=mpp, override_mpp=override_mpp))]
+    elif source.is_dir():
         found = search_folder(source, recursive=recursive)
         given = replace(_NOTHING, fallback_mpp=mpp, override_mpp=override_mpp)
         entries, left_out = _entries_of(found.paths, given), found.left_out

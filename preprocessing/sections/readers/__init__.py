@@ -11,6 +11,7 @@ from pathlib import Path
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.sections.readers import h5ad, her2st, hest, visium, xenium
 from tcgn_mil.preprocessing.sections.readers.base import SectionReader
+from tcgn_mil.preprocessing.sections.readers.spatial_store import reader as spatial_store
 from tcgn_mil.registry import add_entry
 
 READERS: dict[str, SectionReader] = {}
@@ -24,9 +25,10 @@ def register_section_reader(reader: SectionReader) -> None:
     add_entry(READERS, reader.name, reader, what="layout of sections")
 
 
-# A HEST folder is tried before Visium, and her2st first of all: both are recognised by folders of
-# fixed names. A folder of .h5ad files is tried last, because Visium folders may hold such files.
-for _module in (h5ad, visium, xenium, hest, her2st):
+# Stores of SpatialData are tried first, because their metadata name them. A HEST folder is tried
+# before Visium, and her2st before both: they are recognised by folders of fixed names. A folder of
+# .h5ad files is tried last, because Visium folders may hold such files.
+for _module in (h5ad, visium, xenium, hest, her2st, spatial_store):
     register_section_reader(_module.READER)
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.sections.raw_section import SectionSource
+from tcgn_mil.preprocessing.zarr_store import is_store
 from tcgn_mil.text import preview
 
 Found = TypeVar("Found")
@@ -81,9 +82,12 @@ def choose_sections(
 
 
 def existing_files(*paths: Path | None) -> tuple[Path, ...]:
-    """Return the paths that are given, and raise InputError if one of them is not a file."""
+    """Return the paths that are given, and raise InputError if one of them does not exist.
+
+    A Zarr store, which is a folder, is taken like a file.
+    """
     given = tuple(path for path in paths if path is not None)
     for path in given:
-        if not path.is_file():
+        if not path.is_file() and not is_store(path):
             raise InputError("no such file", path=path, fix="check the path")
     return given

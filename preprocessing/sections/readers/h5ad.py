@@ -24,10 +24,6 @@ from tcgn_mil.preprocessing.sections.anndata_counts import open_table, read_raw_
 from tcgn_mil.preprocessing.sections.lattice import (
     MIRRORED,
     Lattice,
-    find_lattice,
-    fit_lattice,
-    of_visium,
-    refuse_shared_places,
 )
 from tcgn_mil.preprocessing.sections.raw_section import (
     RawSection,
@@ -47,18 +43,20 @@ from tcgn_mil.preprocessing.sections.readers.h5ad_pictures import (
     find_picture,
     read_scalefactors,
 )
+from tcgn_mil.preprocessing.sections.readers.obs_columns import (
+    patient_of_spots,
+    place_spots,
+    under_tissue,
+)
 from tcgn_mil.preprocessing.sections.readers.scale import (
     Statement,
     bin_size,
     choose_scale,
     statements_of,
 )
-from tcgn_mil.preprocessing.sections.readers.spot_positions import read_flags
 from tcgn_mil.text import duplicates, preview
 
 SUFFIX = ".h5ad"
-_PATIENT_COLUMNS = ("patient", "patient_id", "donor_id")
-_NO_PATIENT = frozenset({"unknown", "pooled", "na", "nan", ""})  # words of CELLxGENE's schema
 _LIBRARY = "library_id"
 _X_NAMES = frozenset({"x", "pxl_col_in_fullres", "imagecol", "pixel_x", "x_centroid"})
 _Y_NAMES = frozenset({"y", "pxl_row_in_fullres", "imagerow", "pixel_y", "y_centroid"})
@@ -187,7 +185,7 @@ def read_library(
     with open_table(path) as table:
         rows = _rows_of(library, table)
         positions, lattice = _positions(table, rows, path)
-        under, dropped = _under_tissue(table.obs.iloc[rows], path)
+        under, dropped = under_tissue(table.obs.iloc[rows], path)
         image, image_notes = (
             find_picture(path, library.key, fields)
             if request.image is None
@@ -199,7 +197,7 @@ def read_library(
         pooling = choose_pooling(positions[under], lattice, bin_um, scale.mpp, settings, path=path)
         counts, genes, note = read_raw_counts(table, rows[under], settings.gene_ids, path)
         section = request.section or library.key or path.stem
-        patient = request.patient or _patient(table.obs.iloc[rows]) or section
+        patient = request.patient or patient_of_spots(table.obs.iloc[rows]) or section
     positions = positions[under]
     warnings = [*([note] if note else []), *scale.warnings, *image_notes]
     if pooling is not None:
@@ -211,26 +209,6 @@ def read_library(
     return RawSection(
         section, patient, counts, genes, positions, scale.mpp, image, dropped, tuple(warnings)
     )
-
-
-def _under_tissue(obs: pd.DataFrame, path: Path) -> tuple[NDArray[np.bool_], list[tuple[str, str]]]:
-    """Return which spots are under tissue, and the others with the reason."""
-    if "in_tissue" not in obs:
-        return np.ones(len(obs), dtype=bool), []
-    flags = read_flags(obs["in_tissue"])
-    if flags.unknown.any():
-        row = int(np.argmax(flags.unknown))
-        raise InputError(
-            f"obs['in_tissue'] of spot {obs.index[row]} is {obs['in_tissue'].iloc[row]!r}, which is"
-            " neither yes nor no",
-            path=path,
-            fix="store 1 or 0, or True or False, in obs['in_tissue']",
-        )
-    if not flags.under.any():
-        raise InputError("has no spot under tissue", path=path, fix="check obs['in_tissue']")
-    off = ~flags.under
-    names = [str(name) for name in obs.index[off]]
-    return flags.under, list(zip(names, flags.reasons()[off], strict=True))
 
 
 def _rows_of(library: Library, table: anndata.AnnData) -> NDArray[np.int64]:
@@ -298,32 +276,7 @@ def _positions(
             path=path,
             fix="store x, y in pixels there, or leave these spots out of the file",
         )
-    has_array = {"array_col", "array_row"} <= set(table.obs.columns)
-    array = np.full((len(rows), 2), -1.0)
-    if has_array:
-        columns = (
-            table.obs[["array_col", "array_row"]].iloc[rows].apply(pd.to_numeric, errors="coerce")
-        )
-        array = columns.to_numpy(dtype=np.float64)
-        if not np.isfinite(array).all():
-            bad = table.obs_names[rows[int(np.argmin(np.isfinite(array).all(axis=1)))]]
-            raise InputError(
-                f"spot {bad} has no number for its array position",
-                path=path,
-                fix="correct array_col and array_row in obs",
-            )
-    lattice = (
-        fit_lattice(array, pixels, path=path)
-        if has_array
-        else of_visium(find_lattice(pixels), list(table.obs_names[rows]))
-    )
-    refuse_shared_places(pixels, path=path)
-    whole = np.rint(array).astype(np.int64)
-    positions = pd.DataFrame(
-        {"x": whole[:, 0], "y": whole[:, 1], "pixel_x": pixels[:, 0], "pixel_y": pixels[:, 1]},
-        index=table.obs_names[rows],
-    )
-    return positions, lattice
+    return place_spots(table.obs.iloc[rows], pixels, path)
 
 
 def _x_first(stored: object) -> object:
@@ -335,15 +288,6 @@ def _x_first(stored: object) -> object:
         for names in (_X_NAMES, _Y_NAMES)
     )
     return stored[[x[0], y[0]]] if len(x) == len(y) == 1 else stored
-
-
-def _patient(obs: pd.DataFrame) -> str | None:
-    """Return the patient, if one column of obs names the same for all spots."""
-    for column in _PATIENT_COLUMNS:
-        if column in obs and obs[column].nunique() == 1:
-            name = str(obs[column].iloc[0])
-            return None if name.lower() in _NO_PATIENT else name
-    return None
 
 
 READER = SectionReader("h5ad", ".h5ad files", is_h5ad, list_sources)

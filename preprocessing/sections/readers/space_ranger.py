@@ -164,7 +164,7 @@ def find_image(folder: Path, image: Path | None) -> SectionImage:
         If there is no image, or the scale of the picture is missing.
     """
     if image is not None:
-        if not image.is_file():
+        if not image.exists():
             raise InputError("no such image", path=image, fix="check --image")
         return SectionImage(image, "full-resolution image")
     for picture in PICTURES:

@@ -1,20 +1,15 @@
-"""Read the positions of spots or bins that Space Ranger wrote, as CSV or as Parquet.
-
-The column in_tissue is read in all its spellings: 0 and 1, True and False, yes and no.
-"""
+"""Read the positions of spots or bins that Space Ranger wrote, as CSV or as Parquet."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables.delimited import read_cells
-from tcgn_mil.preprocessing.sections.raw_section import NOT_IN_TISSUE
+from tcgn_mil.preprocessing.sections.readers.obs_columns import read_flags
 from tcgn_mil.text import duplicates, preview
 
 POSITION_COLUMNS = (  # in the order of files without a header
@@ -27,51 +22,6 @@ POSITION_COLUMNS = (  # in the order of files without a header
 )
 _NUMBERS = POSITION_COLUMNS[2:]
 _COLUMNS = f"give a file with the columns {', '.join(POSITION_COLUMNS)}"
-NO_FLAG = "in_tissue is empty"
-_YES = frozenset({"1", "1.0", "true", "t", "yes", "y"})
-_NO = frozenset({"0", "0.0", "false", "f", "no", "n"})
-_EMPTY = frozenset({"", "nan", "na", "none", "<na>", "null"})
-
-
-class TissueFlags(NamedTuple):
-    """Column in_tissue.
-
-    Attributes
-    ----------
-    under
-        (S,) whether a spot is under tissue.
-    empty
-        (S,) whether its cell is empty. Such a spot is not taken.
-    unknown
-        (S,) whether its cell is neither yes, no nor empty.
-    """
-
-    under: NDArray[np.bool_]
-    empty: NDArray[np.bool_]
-    unknown: NDArray[np.bool_]
-
-    def reasons(self) -> NDArray[np.object_]:
-        """Return (S,) the reason to leave a spot out, for spots that are not under tissue."""
-        return np.where(self.empty, NO_FLAG, NOT_IN_TISSUE).astype(object)
-
-
-def read_flags(column: pd.Series) -> TissueFlags:
-    """Read a column in_tissue of any type.
-
-    Examples
-    --------
-    >>> read_flags(pd.Series(["True", "no", "1.0", None])).under.tolist()
-    [True, False, True, False]
-    """
-    # Most columns hold two values in thousands of rows, so that each value is read once.
-    codes, values = pd.factorize(column.astype(object), use_na_sentinel=True)
-    words = [str(value).strip().lower() for value in values]
-    tables = [
-        np.array([*(word in accepted for word in words), missing], dtype=bool)
-        for accepted, missing in ((_YES, False), (_NO, False), (_EMPTY, True))
-    ]
-    under, off, empty = (table[codes] for table in tables)
-    return TissueFlags(under, empty, ~(under | off | empty))
 
 
 def read_positions(path: Path) -> pd.DataFrame:

@@ -153,7 +153,7 @@ def find_files(folder: Path, image: Path | None) -> XeniumFiles:
                 fix="give the H&E image with --image, or in the column image of a table",
             )
         image = images[0]
-    elif not image.is_file():
+    elif not image.exists():
         raise InputError("no such image", path=image, fix="check --image")
     transcripts = [folder / name for name in TRANSCRIPT_FILES if (folder / name).is_file()]
     return XeniumFiles(

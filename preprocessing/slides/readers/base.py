@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,8 @@ MPP_TOLERANCE = 0.02  # relative; scanners round their resolution, and x and y d
 MAX_READ_PX = 100_000_000
 # A thumbnail is read in bands of this many pixels, which bounds the memory to about 60 MB.
 BAND_PX = 8_000_000
+# Images beside the section, by the names that scanners and Bio-Formats give them.
+NO_SECTION = re.compile(r"\b(label|macro|overview|thumbnail|barcode)\b", re.IGNORECASE)
 
 
 class Slide(ABC):

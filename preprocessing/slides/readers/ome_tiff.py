@@ -8,16 +8,15 @@ of the file's description, or else in the resolution tags of the page.
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.slides.readers.base import MPP_TOLERANCE, Slide, choose_mpp, on_white
+from tcgn_mil.preprocessing.slides.readers.array_pyramid import PRIMARIES, ArrayPyramid
+from tcgn_mil.preprocessing.slides.readers.base import MPP_TOLERANCE, NO_SECTION, choose_mpp
 from tcgn_mil.preprocessing.slides.readers.ome_xml import OmeImage, read_ome_xml
 from tcgn_mil.preprocessing.slides.readers.registry import SlideReader
 from tcgn_mil.preprocessing.slides.readers.tiff_tags import DAMAGED as _DAMAGED
@@ -26,9 +25,6 @@ from tcgn_mil.text import preview
 
 # Files of scanners are TIFF as well. None of them is OME-TIFF, and opening each would take time.
 _SCANNERS = frozenset({".svs", ".ndpi", ".scn", ".bif", ".svslide"})
-# Images beside the section, by the names that scanners and Bio-Formats give them.
-_NO_SECTION = re.compile(r"\b(label|macro|overview|thumbnail|barcode)\b", re.IGNORECASE)
-_PRIMARIES = (["red", "green", "blue"], ["r", "g", "b"])
 
 
 def is_ome_tiff(path: Path) -> bool:
@@ -42,7 +38,7 @@ def is_ome_tiff(path: Path) -> bool:
         return False
 
 
-class OmeSlide(Slide):
+class OmeSlide(ArrayPyramid):
     """The section in an OME-TIFF, with its pyramid levels.
 
     Of several images the largest is read that has colours or grey values and is not named as a
@@ -60,6 +56,8 @@ class OmeSlide(Slide):
         unknown.
     """
 
+    errors = _DAMAGED
+
     def __init__(self, path: Path, mpp: float | None, fallback_mpp: float | None) -> None:
         self.path = path
         try:
@@ -71,10 +69,6 @@ class OmeSlide(Slide):
             raise
         except _DAMAGED as error:
             raise _damaged(path, error) from error
-        self.size = self.level_sizes[0]
-        self.level_downsamples = tuple(
-            (self.size[0] / width + self.size[1] / height) / 2 for width, height in self.level_sizes
-        )
         try:
             self.mpp = choose_mpp(self.pixel_um, mpp, fallback_mpp, path=path)
         except InputError:
@@ -92,17 +86,13 @@ class OmeSlide(Slide):
 
         index = self._choose_image()
         series, image = self._file.series[index], self._images[index]
-        self._axes, self.bits = series.axes, 8 * series.dtype.itemsize
-        self._unstated = 0 in map(int, series.keyframe.extrasamples)
-        self._levels = [
+        unstated = 0 in map(int, series.keyframe.extrasamples)
+        arrays = [
             zarr.open_array(series.aszarr(level=number), mode="r")
             for number in range(len(series.levels))
         ]
-        row, column = series.axes.index("Y"), series.axes.index("X")
-        self.level_sizes = tuple(
-            (int(array.shape[column]), int(array.shape[row])) for array in self._levels
-        )
-        if self._unstated:
+        self._set_levels(arrays, series.axes, drop_alpha=unstated)
+        if unstated:
             self.notes += ("the last sample of its pixels is of no stated kind and is not read",)
         tags = pixel_um(series.keyframe)
         self.pixel_um = image.pixel_um or tags
@@ -125,7 +115,7 @@ class OmeSlide(Slide):
                 path=self.path,
                 fix="export the brightfield image as RGB OME-TIFF",
             )
-        sections = [i for i in readable if not _NO_SECTION.search(self._images[i].name)]
+        sections = [i for i in readable if not NO_SECTION.search(self._images[i].name)]
         chosen = max(sections or readable, key=lambda i: math.prod(series[i].shape))
         if others := [self._label(i) for i in range(len(series)) if i != chosen]:
             self.notes += (
@@ -140,37 +130,8 @@ class OmeSlide(Slide):
         name = self._images[index].name or f"image {index}"
         return f"{name} ({sides.get('X', 0)} x {sides.get('Y', 0)} px)"
 
-    def _read(
-        self, x0: int, y0: int, level: int, width_px: int, height_px: int
-    ) -> NDArray[np.uint8]:
-        left, top = (round(start / self.level_downsamples[level]) for start in (x0, y0))
-        width, height = self.level_sizes[level]
-        out = np.full((height_px, width_px, 3), 255, dtype=np.uint8)
-        first_column, last_column = max(left, 0), min(left + width_px, width)
-        first_row, last_row = max(top, 0), min(top + height_px, height)
-        if first_column < last_column and first_row < last_row:
-            rows, columns = slice(first_row, last_row), slice(first_column, last_column)
-            try:
-                inside = self._as_rgb(self._region(level, rows, columns))
-            except _DAMAGED as error:
-                raise _damaged(self.path, error) from error
-            out[first_row - top : last_row - top, first_column - left : last_column - left] = inside
-        return out
-
-    def _region(self, level: int, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a region as (h, w, channels), or as (h, w) if there is one channel."""
-        places = {"Y": rows, "X": columns}
-        where = tuple(places.get(axis, slice(None)) for axis in self._axes)
-        region = np.asarray(self._levels[level][where])
-        return np.moveaxis(region, 0, -1) if self._axes in ("SYX", "CYX") else region
-
-    def _as_rgb(self, region: NDArray[Any]) -> NDArray[np.uint8]:
-        eight = region if self.bits == 8 else (region >> 8).astype(np.uint8)
-        if eight.ndim == 2:
-            return np.repeat(eight[..., None], 3, axis=2)
-        if eight.shape[2] == 3 or self._unstated:
-            return eight[..., :3]
-        return on_white(np.ascontiguousarray(eight))
+    def _damaged(self, error: Exception) -> InputError:
+        return _damaged(self.path, error)
 
     def close(self) -> None:
         self._file.close()
@@ -183,7 +144,7 @@ def _is_readable(series: Any, image: OmeImage) -> bool:
     if series.axes == "YX":
         return True
     if series.axes == "CYX":  # three grey planes are RGB only if they are named so
-        return image.channels in _PRIMARIES
+        return image.channels in PRIMARIES
     samples = {"YXS": series.shape[-1], "SYX": series.shape[0]}.get(series.axes)
     return samples in (3, 4)
 

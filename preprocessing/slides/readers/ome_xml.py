@@ -11,7 +11,7 @@ from xml.parsers import expat
 
 # Micrometres in each unit of length of the OME schema. OME's default is µm. The micro sign and the
 # Greek letter mu are two different characters.
-_UM = {
+UM_PER_UNIT = {
     **dict.fromkeys(("\u00b5m", "\u03bcm", "um", "micron", "microns", "micrometer"), 1.0),
     "pm": 1e-6,
     "nm": 1e-3,
@@ -101,7 +101,7 @@ def _pixel_um(attributes: dict[str, str]) -> tuple[float, float] | None:
     for axis in ("X", "Y"):
         unit = attributes.get(f"PhysicalSize{axis}Unit", "um").strip()
         try:
-            side = float(attributes[f"PhysicalSize{axis}"]) * _UM[unit]
+            side = float(attributes[f"PhysicalSize{axis}"]) * UM_PER_UNIT[unit]
         except (KeyError, ValueError):
             return None
         if not 0 < side < float("inf"):

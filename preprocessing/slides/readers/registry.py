@@ -40,6 +40,9 @@ class SlideReader:
     list_slides
         For formats that spread one slide over several files: sorts the files of a folder into
         slides. None where each file is a slide.
+    folders
+        Whether a slide of this format is a folder, as a Zarr store is. A search of a folder does
+        not look into folders with one of its suffixes, and `can_open` is asked about folders.
     """
 
     name: str
@@ -47,6 +50,7 @@ class SlideReader:
     can_open: Callable[[Path], bool]
     open: Callable[[Path, float | None, float | None], Slide]
     list_slides: Callable[[Sequence[Path]], list[SlideFile]] | None = None
+    folders: bool = False
 
 
 _OME = ".ome"  # OME-TIFF has two suffixes: S1.ome.tif
@@ -101,6 +105,13 @@ def slide_suffixes() -> frozenset[str]:
     return frozenset().union(*(reader.suffixes for reader in READERS.values()))
 
 
+def is_slide_folder(path: Path) -> bool:
+    """Return whether a folder is one slide, as the stores of OME-Zarr are, by name or contents."""
+    return path.is_dir() and any(
+        reader.folders and reader.can_open(path) for reader in READERS.values()
+    )
+
+
 def without_slide_suffix(name: str) -> str:
     """Remove the suffix of a slide file from a name; a name without one stays as it is.
 
@@ -130,7 +141,7 @@ def open_slide(
     ----------
     path
         File of any format in :data:`READERS`: whatever OpenSlide opens, OME-TIFF, DICOM, or a plain
-        TIFF, PNG or JPEG.
+        TIFF, PNG or JPEG; or the folder of an OME-Zarr.
     mpp
         Micrometres per pixel that the user states for this slide. It must agree with the file, if
         the file says.
@@ -163,12 +174,14 @@ def open_slide(
     >>> folder.cleanup()
     """
     path = Path(path)
-    check_slide_file(path)
+    is_folder = is_slide_folder(path)
+    if not is_folder:
+        check_slide_file(path)
     for name, value in (("mpp", mpp), ("fallback mpp", fallback_mpp)):
         if value is not None:
             check_mpp(value, what=name, path=path)
     for reader in reversed(READERS.values()):
-        if reader.can_open(path):
+        if reader.folders == is_folder and reader.can_open(path):
             if override_mpp and mpp is not None:
                 # A reader prefers the file to a fallback, so this tells what the file states.
                 return _override(reader.open(path, None, mpp), mpp)

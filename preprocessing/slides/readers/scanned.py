@@ -120,7 +120,8 @@ def _damaged(path: Path, error: openslide.OpenSlideError) -> InputError:
         return InputError(
             f"is in a form that OpenSlide does not read: {str(error).splitlines()[0][:200]!r}",
             path=path,
-            fix="convert it to a tiled TIFF of 8-bit RGB with the compression JPEG or deflate",
+            fix="convert it to a tiled TIFF of 8-bit RGB with the compression JPEG or deflate"
+            + ("; or run: pip install 'tcgn-mil[czi]'" if path.suffix.lower() == ".czi" else ""),
         )
     return InputError(
         f"is damaged: OpenSlide says {str(error).splitlines()[0][:200]!r}",
