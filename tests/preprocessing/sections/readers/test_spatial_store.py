@@ -201,13 +201,13 @@ def test_images_and_tables_are_chosen_and_not_guessed(make_store: Callable[..., 
     twins = make_store("S2", images={"he": image_of(full), "other": image_of(full)})
     with pytest.raises(InputError, match="several images for spots: he, other"):
         read(only(twins))
-    section = read(only(twins, image=twins / "images" / "other"))
+    section = read(only(twins, image=twins / "images" / "other"), spot_pitch_um=100.0)
     assert section.image.path.name == "other"
     table = counts_of({"spots": names})
     two = make_store("S3", tables={"counts": table, "other": table.copy()})
     with pytest.raises(InputError, match="several tables for one section: counts, other"):
         read(only(two))
-    assert read(only(two / "tables" / "other")).section == "S3"
+    assert read(only(two / "tables" / "other"), spot_pitch_um=100.0).section == "S3"
     with pytest.raises(InputError, match="has no H&E image"):
         read(only(make_store("S4", images={})))
     dapi = models.Image2DModel.parse(full[None, ..., 0], dims=("c", "y", "x"), c_coords=["DAPI"])
