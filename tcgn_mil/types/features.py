@@ -112,13 +112,14 @@ class SlideFeatures(NamedTuple):
     Attributes
     ----------
     features
-        (N, D) float32. NaN is a missing value, which only features from a table may have.
+        (N, D) float32, or float16 from :func:`~tcgn_mil.io.feature_files.read_stored_features`. NaN
+        is a missing value, which only features from a table may have.
     coords
         (N, 2) int64.
     info
         Metadata of the file.
     """
 
-    features: NDArray[np.float32]
+    features: NDArray[Any]
     coords: NDArray[np.int64]
     info: FeatureInfo
