@@ -21,8 +21,8 @@ class Bag(NamedTuple):
     Attributes
     ----------
     features
-        (N, D) float32; float16 in a :class:`~tcgn_mil.batches.feature_bags.BagDataset` of files that
-        store it. NaN is a missing value, which only features from a table may have.
+        (N, D) float32, or float16 in a :class:`~tcgn_mil.batches.feature_bags.BagDataset` if the
+        files store it. NaN is a missing value, which only features from a table may have.
     coords
         (N, 2) int64, x and y in level-0 pixels.
     slide_index

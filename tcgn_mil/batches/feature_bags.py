@@ -159,7 +159,8 @@ class BagDataset:
         """
         slides = self.slides[patient]
         if patient not in self._kept:
-            # Features are at most 4 bytes per value; coordinates and slide index are three int64 per tile.
+            # Features are at most 4 bytes per value; coordinates and slide index are three int64
+            # per tile.
             size = sum(slide.info.n_tiles * (slide.info.width * 4 + 24) for slide in slides)
             if size > self._room:
                 return self._read(slides, max_tiles, generator)

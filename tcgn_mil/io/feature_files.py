@@ -161,15 +161,10 @@ def write_feature_blocks(
             file.attrs["tiling"] = json.dumps(dict(info.tiling), sort_keys=True)
 
 
-def _is_valid(features: NDArray[np.floating], info: FeatureInfo) -> NDArray[np.bool_]:
-    """Return where features are finite, or missing if they may be."""
-    return ~np.isinf(features) if info.may_be_missing else np.isfinite(features)
-
-
 def _check_finite(
     block: NDArray[np.floating], row: int, coords: NDArray[np.int64], info: FeatureInfo
 ) -> None:
-    bad = np.flatnonzero(~_is_valid(block, info).all(axis=1))
+    bad = np.flatnonzero(~info.valid(block).all(axis=1))
     if bad.size:
         first = int(bad[0])
         where = tuple(int(v) for v in coords[row + first])
@@ -214,10 +209,6 @@ def read_features(path: str | Path, rows: NDArray[np.int64] | None = None) -> Sl
     rows
         Tiles to read, as sorted, different row numbers. None for all tiles.
 
-    Returns
-    -------
-    SlideFeatures
-
     Raises
     ------
     InputError
@@ -238,8 +229,7 @@ def read_stored_features(
     path, rows
         As in :func:`read_features`, which raises the same errors.
     info
-        Metadata of the file, if they were read before; reading them takes longer than a thousand
-        tiles.
+        Metadata of the file, if they were read before.
     """
     with open_hdf5(path, kind="feature", needs=("features", "coords")) as file:
         info = info or _info(file)
@@ -255,23 +245,13 @@ def read_stored_features(
         )
     if features.dtype != np.float16:
         features = features.astype(np.float32, copy=False)
-    if not _all_valid(features, info):
+    if not info.all_valid(features):
         raise InputError(
             "holds features that are not finite (NaN or infinity)",
             path=path,
             fix="encode the slide again",
         )
     return SlideFeatures(features, coords.astype(np.int64, copy=False), info)
-
-
-def _all_valid(features: NDArray[np.floating], info: FeatureInfo) -> bool:
-    """Return whether all features are finite, or missing if they may be."""
-    if features.dtype == np.float16 and not info.may_be_missing:
-        # The exponent of infinity and NaN is the largest one. NumPy has no fast test for float16.
-        bits, infinity = features.reshape(-1).view(np.uint16), 0x7C00
-        parts = (bits[start : start + 2**18] for start in range(0, len(bits), 2**18))
-        return all(int((part & 0x7FFF).max()) < infinity for part in parts)
-    return bool(_is_valid(features, info).all())
 
 
 def read_feature_names(path: str | Path) -> tuple[str, ...]:

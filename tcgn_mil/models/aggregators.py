@@ -204,7 +204,8 @@ class _TileAttention(Aggregator):
 
     def forward(self, values: Tensor, mask: Tensor) -> Pooled:
         """Pool values (B, N, V) under a mask (B, N)."""
-        learned = values[..., -self.width :]  # (B, N, E)
+        # A slice copies in the backward pass, even one of all values.
+        learned = values if values.shape[-1] == self.width else values[..., -self.width :]
         signal = torch.tanh(self.signal(learned))  # (B, N, hidden)
         if self.gate is not None:
             signal = signal * torch.sigmoid(self.gate(learned))

@@ -272,16 +272,16 @@ class SlideRegressor(nn.Module):
         return self._predict(embedding, attention)
 
     def _predict(self, embedding: Tensor, attention: Tensor) -> SlideOutput:
-        expression = nn.functional.linear(embedding, self._weight(), self.head.bias)  # (B, G)
+        # Each head by itself, since a matrix of both, made in every step, would be the largest one.
+        learned = embedding[:, -self.head.in_features :]
+        expression = self.head(learned)  # (B, G)
+        if self.spot_head is not None:
+            expression = expression + self.spot_head(embedding[:, : self.spot_head.in_features])
         return SlideOutput(expression, attention, embedding)
 
     def score_tiles(self, values: Tensor, genes: Sequence[int]) -> Tensor:
         """Score tiles with values (B, N, V) for some columns of genes, (B, N, chosen genes)."""
         chosen = torch.as_tensor(genes, dtype=torch.long, device=values.device)
-        return nn.functional.linear(values, self._weight()[chosen], self.head.bias[chosen])
-
-    def _weight(self) -> Tensor:
-        """Return the weights (G, V) of both heads side by side."""
-        if self.spot_head is None:
-            return self.head.weight
-        return torch.cat([self.spot_head.weight, self.head.weight], dim=1)
+        heads = [self.head] if self.spot_head is None else [self.spot_head, self.head]
+        weight = torch.cat([head.weight[chosen] for head in heads], dim=1)  # (chosen genes, V)
+        return nn.functional.linear(values, weight, self.head.bias[chosen])

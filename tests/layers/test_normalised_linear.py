@@ -116,10 +116,9 @@ def test_many_weights_are_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_times", lambda *given: calls.append(given) or product(*given))
 
     def of(weight: Tensor) -> Tensor:
-        changed = torch.func.functional_call(
+        return torch.func.functional_call(
             _Layer(norm, linear, mean, std), {"linear.weight": weight}, (features,)
         )
-        return changed
 
     found = torch.func.vmap(of)(weights)
     assert len(calls) == 2  # 32 rows as images, and the other 8; each for all three weights
