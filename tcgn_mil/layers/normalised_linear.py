@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_weight
 
 from tcgn_mil.layers.cpu_memory import CACHE_FLOATS
 
@@ -208,7 +209,7 @@ def _transposed_times(gradient: Tensor, block: Tensor) -> Tensor:
         return gradient.T @ block
     shape = (gradient.shape[1], block.shape[1], 1, 1)
     images = _to_images(gradient.contiguous())
-    return nn.grad.conv2d_weight(_to_images(block), shape, images).flatten(1)
+    return conv2d_weight(_to_images(block), shape, images).flatten(1)
 
 
 def _as_images(block: Tensor) -> bool:

@@ -42,10 +42,10 @@ def refits_of_a_fold(folder: Path, count: int) -> dict[str, float]:
             folder / f"{name}.h5", [vector], coords, info, dtype=np.dtype(np.float32)
         )
     bags = {}
-    for part, (start, stop) in _PARTS.items():
-        files = {name: [folder / f"{name}.h5"] for name in names[start:stop]}
-        dataset = BagDataset(list(files), files, labels[start:stop], seed=0)
-        bags[part] = PatientBags(dataset, np.arange(stop - start))
+    for part, (first, last) in _PARTS.items():
+        files = {name: [folder / f"{name}.h5"] for name in names[first:last]}
+        dataset = BagDataset(list(files), files, labels[first:last], seed=0)
+        bags[part] = PatientBags(dataset, np.arange(last - first))
     config = MilConfig(input="ranks")
     training = dataclasses.replace(FinetuneConfig().training, seed=0)
     vectors = torch.from_numpy(features[: _PARTS["train"][1], 0])
