@@ -2,11 +2,12 @@
 
     python -m tcgn_mil.experiments.benchmarks.mil --out measured [--only epoch] [--slides 500]
 
-Ratios are taken within one run. An epoch over features on disk is compared with reading the same
-files in a loop with h5py; encoding from a slide, as ``tcgn-mil predict --slides`` does it, with
-encoding the same tiles from memory; statistics with scipy, gene by gene. Features are random
-float16 numbers and are left in ``--features`` to be used again. Peak memory is that of the process
-until then, so that a part whose memory is wanted must run alone (``--only``).
+Ratios are taken within one run. An epoch over features on disk, in the plain and the folded form of
+the first layer, is compared with reading the same files in a loop with h5py; encoding from a slide,
+as ``tcgn-mil predict --slides`` does it, with encoding the same tiles from memory; statistics with
+scipy, gene by gene. Features are random float16 numbers and are left in ``--features`` to be used
+again. Peak memory is that of the process until then, so that a part whose memory is wanted must run
+alone (``--only``).
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import resource
 import time
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from scipy.stats import pearsonr
 from tqdm import tqdm
 
-from tcgn_mil.batches.feature_bags import BagDataset
 from tcgn_mil.experiments.benchmarks.preprocessing import picture
+from tcgn_mil.experiments.benchmarks.throughput.epochs import compare_epochs
+from tcgn_mil.experiments.benchmarks.throughput.refits import refits_of_a_fold
 from tcgn_mil.experiments.encode.config import EncodeSettings
 from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.inference.batch_stream import encode_tiles
@@ -38,15 +39,15 @@ from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.preprocessing.tiles.tiling import tile_slide
 from tcgn_mil.settings.encoder import EncoderOptions
-from tcgn_mil.settings.slide_model import MilConfig
+from tcgn_mil.settings.slide_model import Form, MilConfig
 from tcgn_mil.statistics.out_of_fold import combined_r
 from tcgn_mil.statistics.p_values import null_p_values
-from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 from tcgn_mil.types.tiles import TileSet
 
 SLIDE_UM, SLIDE_MPP = (4000.0, 3000.0), 0.5
-PARTS = ("epoch", "large_bag", "encoding", "statistics")
+PARTS = ("epoch", "additive", "refits", "large_bag", "encoding", "statistics")
+FORM_OF: dict[str, Form] = {"epoch": "pooled", "additive": "additive"}
 WIDTH, GENES, BAG_TILES = 1280, 20_000, 50_000
 _LOOPED_GENES = 200
 
@@ -66,41 +67,6 @@ def make_features(folder: Path, slides: int, tiles: int) -> list[Path]:
         slide = TileSet(path.stem, coords, np.ones(tiles, np.float32), spec, (112, 112))
         write_features(path, values, slide, encoder="toy")
     return paths
-
-
-def epoch_against_reading(paths: list[Path], genes: int) -> dict[str, float]:
-    """Return the seconds of a training epoch over all tiles, and of reading the files in a loop.
-
-    The files are read once before, so that both find them in the page cache.
-    """
-
-    def read() -> float:
-        start = time.perf_counter()
-        for path in paths:
-            with h5py.File(path) as file:
-                file["features"][:]
-        return time.perf_counter() - start
-
-    read()
-    names = [path.stem for path in paths]
-    targets = np.random.default_rng(0).standard_normal((len(paths), genes)).astype(np.float32)
-    bags = BagDataset(names, {path.stem: [path] for path in paths}, targets, seed=0)
-    model = SlideRegressor(WIDTH, genes, MilConfig())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    raw = read()
-    start = time.perf_counter()
-    for batch in tqdm(bags.epoch(0, batch_size=4, max_tiles=None), desc="epoch", unit="step"):
-        loss = expression_loss(model(batch.features, batch.mask).expression, batch.targets, "mix")
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    seconds = time.perf_counter() - start
-    return {
-        "read_s": raw,
-        "epoch_s": seconds,
-        "share_of_reading_speed": raw / seconds,
-        "peak_gib": peak_gib(),
-    }
 
 
 def large_bag() -> dict[str, float]:
@@ -191,6 +157,8 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=4000)
     parser.add_argument("--genes", type=int, default=GENES)
     parser.add_argument("--refits", type=int, default=1000)
+    parser.add_argument("--null-refits", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--encoder", default="timm:tcgn_tiny")
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS)
     given = parser.parse_args()
@@ -202,9 +170,15 @@ def main() -> None:
         "width": WIDTH,
         "genes": given.genes,
     }
-    if "epoch" in given.only:
-        paths = make_features(given.features or given.out / "features", given.slides, given.tiles)
-        measured["epoch"] = epoch_against_reading(paths, given.genes)
+    folder = given.features or given.out / "features"
+    for part, form in FORM_OF.items():
+        if part in given.only:
+            paths = make_features(folder, given.slides, given.tiles)
+            measured[part] = compare_epochs(
+                paths, WIDTH, given.genes, form=form, rounds=given.rounds
+            )
+    if "refits" in given.only:
+        measured["refits"] = refits_of_a_fold(given.out / "vectors", given.null_refits)
     if "large_bag" in given.only:
         measured["large_bag"] = large_bag()
     if "encoding" in given.only:

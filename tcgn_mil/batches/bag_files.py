@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.batches.loading import sample_rows
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.feature_files import FeatureInfo, read_feature_info, read_features
+from tcgn_mil.io.feature_files import FeatureInfo, read_feature_info, read_stored_features
 from tcgn_mil.types.tiles import stain_identity
 
 
@@ -21,14 +21,15 @@ class Bag(NamedTuple):
     Attributes
     ----------
     features
-        (N, D) float32. NaN is a missing value, which only features from a table may have.
+        (N, D) float32, or float16 in a :class:`~tcgn_mil.batches.feature_bags.BagDataset` if the
+        files store it. NaN is a missing value, which only features from a table may have.
     coords
         (N, 2) int64, x and y in level-0 pixels.
     slide_index
         (N,) int64, index of the slide of each tile among the patient's slides.
     """
 
-    features: NDArray[np.float32]
+    features: NDArray[Any]
     coords: NDArray[np.int64]
     slide_index: NDArray[np.int64]
 
@@ -132,7 +133,7 @@ def read_bag(
     max_tiles: int | None = None,
     generator: np.random.Generator | None = None,
 ) -> Bag:
-    """Read the tiles of a patient's slides.
+    """Read the tiles of a patient's slides, with features as float32.
 
     Parameters
     ----------
@@ -150,13 +151,17 @@ def read_bag(
         If there is no tile, a feature is not finite, or the files differ in width, encoder, tile
         size or stain normalisation.
     """
-    return read_slides(open_slides(paths), max_tiles=max_tiles, generator=generator)
+    bag = read_slides(open_slides(paths), max_tiles=max_tiles, generator=generator)
+    return bag._replace(features=bag.features.astype(np.float32, copy=False))
 
 
 def read_slides(
     slides: Sequence[FeatureFile], *, max_tiles: int | None, generator: np.random.Generator | None
 ) -> Bag:
-    """Read the tiles of slides whose headers were read; see :func:`read_bag`."""
+    """Read the tiles of slides whose headers were read, with features as they are stored.
+
+    See :func:`read_bag`. Features are float32 if one of the files stores them so.
+    """
     counts = [slide.info.n_tiles for slide in slides]
     total = sum(counts)
     if total == 0:
@@ -169,15 +174,16 @@ def read_slides(
     if max_tiles is not None and total > max_tiles:
         rows = sample_rows(counts, max_tiles, generator or np.random.default_rng(0))
         counts = [len(chosen) for chosen in rows if chosen is not None]
-    if len(slides) == 1:  # without a copy
-        features, coords, _ = read_features(slides[0].path, rows[0])
-        return Bag(features, coords, np.zeros(len(coords), dtype=np.int64))
-    features = np.empty((sum(counts), slides[0].info.width), dtype=np.float32)
-    coords = np.empty((sum(counts), 2), dtype=np.int64)
-    start = 0
-    for slide, chosen, count in zip(slides, rows, counts, strict=True):
-        if count:
-            part = slice(start, start + count)
-            features[part], coords[part], _ = read_features(slide.path, chosen)
-        start += count
-    return Bag(features, coords, np.repeat(np.arange(len(counts)), counts))
+    parts = [
+        read_stored_features(slide.path, chosen, info=slide.info)
+        for slide, chosen, count in zip(slides, rows, counts, strict=True)
+        if count
+    ]
+    index = np.repeat(np.arange(len(counts)), counts)
+    if len(parts) == 1:  # without a copy
+        return Bag(parts[0].features, parts[0].coords, index)
+    features = np.empty(
+        (sum(counts), slides[0].info.width), np.result_type(*(part.features for part in parts))
+    )
+    np.concatenate([part.features for part in parts], out=features)
+    return Bag(features, np.concatenate([part.coords for part in parts]), index)

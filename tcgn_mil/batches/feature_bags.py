@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tcgn_mil.batches.bag_files import Bag, open_slides, read_slides
+from tcgn_mil.batches.bag_files import Bag, FeatureFile, open_slides, read_slides
 from tcgn_mil.batches.loading import derive_seed, prefetch, sample_rows, split_order
 from tcgn_mil.errors import InputError
 from tcgn_mil.text import preview
@@ -32,7 +33,7 @@ class BagBatch:
     Attributes
     ----------
     features
-        (B, N, D) float32, zero at padding.
+        (B, N, D) float32, or float16 if all files store it; zero at padding.
     mask
         (B, N) bool, True at tiles and False at padding.
     targets
@@ -47,14 +48,18 @@ class BagBatch:
 def collate(bags: Sequence[Bag], targets: NDArray[np.float32]) -> BagBatch:
     """Pad bags to the longest one, beside their targets (B, G)."""
     longest = max(len(bag.features) for bag in bags)
-    features = torch.zeros(len(bags), longest, bags[0].features.shape[1])
-    mask = torch.zeros(len(bags), longest, dtype=torch.bool)
-    for row, bag in enumerate(bags):
-        features[row, : len(bag.features)] = torch.from_numpy(bag.features)
-        mask[row, : len(bag.features)] = True
-    return BagBatch(
-        features, mask, torch.from_numpy(np.ascontiguousarray(targets, dtype=np.float32))
+    # Allocated by NumPy, which asks for huge pages: mapping small ones took longer than copying.
+    features = np.empty(
+        (len(bags), longest, bags[0].features.shape[1]),
+        np.result_type(*(bag.features for bag in bags)),
     )
+    mask = np.zeros((len(bags), longest), dtype=bool)
+    for row, bag in enumerate(bags):
+        features[row, : len(bag.features)] = bag.features
+        features[row, len(bag.features) :] = 0
+        mask[row, : len(bag.features)] = True
+    labels = np.ascontiguousarray(targets, dtype=np.float32)
+    return BagBatch(torch.from_numpy(features), torch.from_numpy(mask), torch.from_numpy(labels))
 
 
 class BagDataset:
@@ -105,8 +110,9 @@ class BagDataset:
         self.slides = {
             patient: tuple(next(opened) for _ in files[patient]) for patient in self.patients
         }
+        self._transform: Callable[[NDArray[Any]], NDArray[np.float32]] | None = None
         self._kept: dict[str, Bag] = {}
-        self._room = kept_bytes
+        self._kept_bytes = self._room = kept_bytes
         for patient, slides in self.slides.items():
             if not sum(slide.info.n_tiles for slide in slides):
                 raise InputError(
@@ -123,6 +129,18 @@ class BagDataset:
     def in_memory(self) -> bool:
         """Return whether the features of all patients were read and kept."""
         return len(self._kept) == len(self.patients)
+
+    def transformed(self, transform: Callable[[NDArray[Any]], NDArray[np.float32]]) -> BagDataset:
+        """Return the same bags with other features, which are kept in memory in that form.
+
+        Parameters
+        ----------
+        transform
+            Maps features (N, D) to as many features, each tile by itself.
+        """
+        other = copy.copy(self)
+        other._transform, other._kept, other._room = transform, {}, self._kept_bytes
+        return other
 
     def bag(self, index: int) -> Bag:
         """Return all tiles of one patient."""
@@ -141,17 +159,29 @@ class BagDataset:
         """
         slides = self.slides[patient]
         if patient not in self._kept:
-            # Features are 4 bytes per value; coordinates and slide index are three int64 per tile.
+            # Features are at most 4 bytes per value; coordinates and slide index are three int64
+            # per tile.
             size = sum(slide.info.n_tiles * (slide.info.width * 4 + 24) for slide in slides)
             if size > self._room:
-                return read_slides(slides, max_tiles=max_tiles, generator=generator)
+                return self._read(slides, max_tiles, generator)
             self._room -= size
-            self._kept[patient] = read_slides(slides, max_tiles=None, generator=None)
+            self._kept[patient] = self._read(slides, None, None)
         bag = self._kept[patient]
         if max_tiles is None or len(bag.features) <= max_tiles:
             return bag
         generator = generator or np.random.default_rng(0)
         return bag.select(sample_rows([len(bag.features)], max_tiles, generator)[0])
+
+    def _read(
+        self,
+        slides: Sequence[FeatureFile],
+        max_tiles: int | None,
+        generator: np.random.Generator | None,
+    ) -> Bag:
+        bag = read_slides(slides, max_tiles=max_tiles, generator=generator)
+        if self._transform is None:
+            return bag
+        return bag._replace(features=self._transform(bag.features))
 
     def epoch(self, number: int, *, batch_size: int, max_tiles: int | None) -> EpochOfBags:
         """Return shuffled batches with sampled tiles.

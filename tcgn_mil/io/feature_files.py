@@ -31,6 +31,7 @@ from tcgn_mil.io.hdf5 import (
     find_files,
     json_attr,
     open_hdf5,
+    read_rows,
     read_stain,
     tile_spec,
     write_stain,
@@ -40,7 +41,6 @@ from tcgn_mil.tcga_barcodes import patient_of
 from tcgn_mil.types.features import LEVEL0, POSITIONS, FeatureInfo, SlideFeatures
 from tcgn_mil.types.tiles import TileSet
 
-_ROWS_PER_BLOCK = 4096
 _CHUNK_BYTES = 256 * 1024
 
 
@@ -162,15 +162,10 @@ def write_feature_blocks(
             file.attrs["tiling"] = json.dumps(dict(info.tiling), sort_keys=True)
 
 
-def _is_valid(features: NDArray[np.floating], info: FeatureInfo) -> NDArray[np.bool_]:
-    """Return where features are finite, or missing if they may be."""
-    return ~np.isinf(features) if info.may_be_missing else np.isfinite(features)
-
-
 def _check_finite(
     block: NDArray[np.floating], row: int, coords: NDArray[np.int64], info: FeatureInfo
 ) -> None:
-    bad = np.flatnonzero(~_is_valid(block, info).all(axis=1))
+    bad = np.flatnonzero(~info.valid(block).all(axis=1))
     if bad.size:
         first = int(bad[0])
         where = tuple(int(v) for v in coords[row + first])
@@ -206,7 +201,7 @@ def read_feature_info(path: str | Path) -> FeatureInfo:
 
 
 def read_features(path: str | Path, rows: NDArray[np.int64] | None = None) -> SlideFeatures:
-    """Read features and coordinates.
+    """Read features and coordinates, as float32 and int64.
 
     Parameters
     ----------
@@ -215,31 +210,49 @@ def read_features(path: str | Path, rows: NDArray[np.int64] | None = None) -> Sl
     rows
         Tiles to read, as sorted, different row numbers. None for all tiles.
 
-    Returns
-    -------
-    SlideFeatures
-
     Raises
     ------
     InputError
         If the file is missing, damaged or not a feature file, or if a feature is neither finite nor
         a missing value.
     """
+    stored = read_stored_features(path, rows)
+    return stored._replace(features=stored.features.astype(np.float32, copy=False))
+
+
+def read_stored_features(
+    path: str | Path, rows: NDArray[np.int64] | None = None, *, info: FeatureInfo | None = None
+) -> SlideFeatures:
+    """Read features as float16 if they are stored so, and as float32 otherwise.
+
+    Parameters
+    ----------
+    path, rows
+        As in :func:`read_features`, which raises the same errors.
+    info
+        Metadata of the file, if they were read before.
+    """
     with open_hdf5(path, kind="feature", needs=("features", "coords")) as file:
-        info = _info(file)
-        if rows is None:
-            features, coords = file["features"][:].astype(np.float32), file["coords"][:]
-        else:
-            features = _read_rows(file["features"], rows).astype(np.float32, copy=False)
-            coords = file["coords"][:][rows]
+        info = info or _info(file)
+        features = read_rows(file["features"], rows)
+        coords = file["coords"][:] if rows is None else file["coords"][:][rows]
     check_coords(coords, path=path)
-    if not _is_valid(features, info).all():
+    expected = (info.n_tiles if rows is None else len(rows), info.width)
+    if features.shape != expected or len(coords) != len(features):
+        raise InputError(
+            f"holds features {features.shape}, and {expected} when it was opened",
+            path=path,
+            fix="run the command again when no other program writes this file",
+        )
+    if features.dtype != np.float16:
+        features = features.astype(np.float32, copy=False)
+    if not info.all_valid(features):
         raise InputError(
             "holds features that are not finite (NaN or infinity)",
             path=path,
             fix="encode the slide again",
         )
-    return SlideFeatures(features, coords.astype(np.int64), info)
+    return SlideFeatures(features, coords.astype(np.int64, copy=False), info)
 
 
 def read_feature_names(path: str | Path) -> tuple[str, ...]:
@@ -266,21 +279,6 @@ def read_feature_names(path: str | Path) -> tuple[str, ...]:
         if "feature_names" not in file:
             return ()
         return tuple(file["feature_names"].asstr()[:])
-
-
-def _read_rows(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Read sorted, different rows.
-
-    h5py can select single rows, but up to 20 times more slowly than this: read the range from the
-    first to the last wanted row of each block, and select in memory.
-    """
-    out = np.empty((len(rows), *dataset.shape[1:]), dtype=np.float32)
-    for first in range(0, len(dataset), _ROWS_PER_BLOCK):
-        start, stop = np.searchsorted(rows, [first, first + _ROWS_PER_BLOCK])
-        if start < stop:
-            block = dataset[rows[start] : rows[stop - 1] + 1]
-            out[start:stop] = block[rows[start:stop] - rows[start]]
-    return out
 
 
 def read_mean_colour(path: str | Path) -> NDArray[np.float32] | None:

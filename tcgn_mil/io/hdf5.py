@@ -21,6 +21,8 @@ from tcgn_mil.text import preview
 from tcgn_mil.types.tile_geometry import TileSpec
 from tcgn_mil.types.tiles import Stain
 
+_ROWS_PER_BLOCK = 4096
+
 
 @contextlib.contextmanager
 def open_hdf5(path: str | Path, *, kind: str, needs: tuple[str, ...] = ()) -> Iterator[h5py.File]:
@@ -237,6 +239,27 @@ def read_stain(file: h5py.File, *, kind: str) -> Stain | None:
             path=file.filename,
             fix="make the file again",
         ) from error
+
+
+def read_rows(dataset: h5py.Dataset, rows: NDArray[np.int64] | None) -> NDArray[Any]:
+    """Read rows of a dataset, given as sorted, different numbers; None reads all.
+
+    h5py can select single rows, but up to 20 times more slowly than this: read the range from the
+    first to the last wanted row of each block, and select in memory.
+    """
+    count = len(dataset) if rows is None else len(rows)
+    # The memory of a large array of NumPy comes in huge pages, which are mapped quickly.
+    out = np.empty((count, *dataset.shape[1:]), dtype=dataset.dtype)
+    if rows is None:
+        if out.size:
+            dataset.read_direct(out)
+        return out
+    for first in range(0, len(dataset), _ROWS_PER_BLOCK):
+        start, stop = np.searchsorted(rows, [first, first + _ROWS_PER_BLOCK])
+        if start < stop:
+            block = dataset[rows[start] : rows[stop - 1] + 1]
+            np.take(block, rows[start:stop] - rows[start], axis=0, out=out[start:stop])
+    return out
 
 
 def write_text_dataset(file: h5py.File, name: str, values: Sequence[str]) -> None:

@@ -72,10 +72,15 @@ class Aggregator(nn.Module):
         Whether the embedding is the sum of the tiles' values, weighted by the attention averaged
         over heads. The expression of a bag is then exactly the same weighted sum of the expression
         scores of its tiles.
+    reads_learned_only
+        Whether the attention depends on the last E values alone, in the additive form as well. The
+        other values are then pooled by the slide model, which is faster. It counts only on the
+        class itself, since a derived class may pool otherwise.
     """
 
     sentence: ClassVar[str]
     supports_tile_scores: ClassVar[bool] = True
+    reads_learned_only: ClassVar[bool] = False
 
     @staticmethod
     def context_layers(config: MilConfig) -> nn.ModuleList:
@@ -199,7 +204,8 @@ class _TileAttention(Aggregator):
 
     def forward(self, values: Tensor, mask: Tensor) -> Pooled:
         """Pool values (B, N, V) under a mask (B, N)."""
-        learned = values[..., -self.width :]  # (B, N, E)
+        # A slice copies in the backward pass, even one of all values.
+        learned = values if values.shape[-1] == self.width else values[..., -self.width :]
         signal = torch.tanh(self.signal(learned))  # (B, N, hidden)
         if self.gate is not None:
             signal = signal * torch.sigmoid(self.gate(learned))
@@ -213,6 +219,7 @@ class GatedAttention(_TileAttention):
     """Attention in which a sigmoid gate, sigmoid(U h), multiplies tanh(V h) (Ilse et al. 2018)."""
 
     sentence = "gated attention"
+    reads_learned_only = True
 
     def __init__(self, config: MilConfig) -> None:
         super().__init__(config, gated=True)
@@ -223,6 +230,7 @@ class PlainAttention(_TileAttention):
     """Attention without a gate (Ilse et al. 2018)."""
 
     sentence = "attention"
+    reads_learned_only = True
 
     def __init__(self, config: MilConfig) -> None:
         super().__init__(config, gated=False)
@@ -233,6 +241,7 @@ class MeanPooling(Aggregator):
     """Mean over the tiles of a bag."""
 
     sentence = "the mean over tiles"
+    reads_learned_only = True
 
     def __init__(self, config: MilConfig) -> None:
         super().__init__()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.layers.pooled_features import pooled_features
 
 
 def head_of(model: nn.Module) -> nn.Module:
@@ -158,15 +159,34 @@ class SpotFeatures(nn.Module):
                 self.weight.copy_(hidden.weight)
                 self.bias.copy_(hidden.bias)
 
+    def pooled(self, features: Tensor, weights: Tensor) -> Tensor:
+        """Sum the values of features (B, N, D) under weights (B, N) of the tiles, (B, S).
+
+        A feature that is missing (NaN) adds nothing.
+        """
+        if self.weight is None and not features.requires_grad:
+            return pooled_features(features, self.centre, weights)
+        values = without_missing(self(features))
+        with torch.autocast(values.device.type, enabled=False):  # a long sum needs float32
+            return torch.bmm(weights.float()[:, None], values.float())[:, 0]
+
     def forward(self, features: Tensor) -> Tensor:
         """Map features (B, N, D) to (B, N, S)."""
         hidden = (
             None if self.weight is None or self.bias is None else SpotHidden(self.weight, self.bias)
         )
-        return _last_input(features, hidden) - self.centre
+        return _last_input(features.to(self.centre.dtype), hidden) - self.centre
 
 
 def _last_input(features: Tensor, hidden: SpotHidden | None) -> Tensor:
     if hidden is None:
         return features
     return nn.functional.gelu(nn.functional.linear(features, *hidden))
+
+
+def without_missing(centred: Tensor) -> Tensor:
+    """Set NaN to 0 in a tensor that was just computed and that nothing else reads.
+
+    Infinite values stay, because they are errors.
+    """
+    return centred.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=-torch.inf)

@@ -40,14 +40,16 @@ G genes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from tcgn_mil.layers.dropout import Dropout
+from tcgn_mil.layers.normalised_linear import normalised_linear
 from tcgn_mil.layers.rank_scores import RankScores
 from tcgn_mil.models.aggregators import aggregator_class
-from tcgn_mil.models.heads import SpotFeatures, SpotHead
+from tcgn_mil.models.heads import SpotFeatures, SpotHead, without_missing
 from tcgn_mil.settings.slide_model import MilConfig
 
 _KNOTS = 512  # quantiles of each feature that are kept if features are replaced by their ranks
@@ -122,7 +124,7 @@ class SlideRegressor(nn.Module):
             nn.LayerNorm(in_features),
             nn.Linear(in_features, config.embedding),
             nn.GELU(),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
         )
         self.context = aggregator.context_layers(config)
         self.attention = aggregator(config)
@@ -212,12 +214,14 @@ class SlideRegressor(nn.Module):
         Parameters
         ----------
         features
-            (B, N, D) features of the tiles.
+            (B, N, D) features of the tiles, float32 or as they are stored (float16).
         mask
             (B, N) bool, True at tiles and False at padding. Each bag has at least one tile.
         tile_genes
             Columns of genes for which scores of the tiles are returned too; None for none.
         """
+        if tile_genes is None and self.spot_features is not None:
+            return self._additive(features, mask, self.spot_features)
         values = self.in_context(self.tile_values(features), mask)  # (B, N, V)
         output = self.pool(values, mask)
         if tile_genes is None:
@@ -231,13 +235,18 @@ class SlideRegressor(nn.Module):
         feature that is NaN counts as its training mean, which is 0 after standardisation. To the
         head of the spots, which reads features as they are, it adds nothing.
         """
-        scaled = features if self.rank_scores is None else self.rank_scores(features)
-        standardised = (scaled - self.feature_mean) / self.feature_std
-        values = self.value(_without_missing(standardised))  # (B, N, E)
+        values = self._learned_values(features)  # (B, N, E)
         if self.spot_features is None:
             return values
-        spot_values = _without_missing(self.spot_features(features))  # (B, N, S)
+        spot_values = without_missing(self.spot_features(features))  # (B, N, S)
         return torch.cat([spot_values.to(values.dtype), values], dim=-1)  # (B, N, S + E)
+
+    def _learned_values(self, features: Tensor) -> Tensor:
+        scaled = features if self.rank_scores is None else self.rank_scores(features.float())
+        norm, linear = cast("tuple[nn.LayerNorm, nn.Linear]", tuple(self.value[:2]))
+        # Standardising, normalising and the first product are most of a training step.
+        values = normalised_linear(scaled, self.feature_mean, self.feature_std, norm, linear)
+        return self.value[2:](values)
 
     def in_context(self, values: Tensor, mask: Tensor) -> Tensor:
         """Let each tile's value (B, N, V) depend on the other tiles of its bag.
@@ -248,28 +257,31 @@ class SlideRegressor(nn.Module):
             values = layer(values, mask)
         return values
 
+    def _additive(self, features: Tensor, mask: Tensor, spots: SpotFeatures) -> SlideOutput:
+        """Predict by both heads; the values of the spots are not held for each tile."""
+        if not vars(type(self.attention)).get("reads_learned_only", False):
+            return self.pool(self.tile_values(features), mask)
+        # An aggregator that the additive form allows pools all values under the mean attention.
+        learned, attention = self.attention(self._learned_values(features), mask)
+        pooled = spots.pooled(features, attention.mean(dim=1))  # (B, S)
+        return self._predict(torch.cat([pooled.to(learned.dtype), learned], dim=1), attention)
+
     def pool(self, values: Tensor, mask: Tensor) -> SlideOutput:
         """Pool values (B, N, V) under a mask (B, N), and predict. The output has no tile scores."""
         embedding, attention = self.attention(values, mask)
-        expression = nn.functional.linear(embedding, self._weight(), self.head.bias)  # (B, G)
+        return self._predict(embedding, attention)
+
+    def _predict(self, embedding: Tensor, attention: Tensor) -> SlideOutput:
+        # Each head by itself, since a matrix of both, made in every step, would be the largest one.
+        learned = embedding[:, -self.head.in_features :]
+        expression = self.head(learned)  # (B, G)
+        if self.spot_head is not None:
+            expression = expression + self.spot_head(embedding[:, : self.spot_head.in_features])
         return SlideOutput(expression, attention, embedding)
 
     def score_tiles(self, values: Tensor, genes: Sequence[int]) -> Tensor:
         """Score tiles with values (B, N, V) for some columns of genes, (B, N, chosen genes)."""
         chosen = torch.as_tensor(genes, dtype=torch.long, device=values.device)
-        return nn.functional.linear(values, self._weight()[chosen], self.head.bias[chosen])
-
-    def _weight(self) -> Tensor:
-        """Return the weights (G, V) of both heads side by side."""
-        if self.spot_head is None:
-            return self.head.weight
-        return torch.cat([self.spot_head.weight, self.head.weight], dim=1)
-
-
-def _without_missing(centred: Tensor) -> Tensor:
-    """Set NaN to 0 in a tensor that was just computed and that nothing else reads.
-
-    In place this takes 1 to 3 % of a step, so that every model does it and none has to know
-    whether its features may be missing. Infinite values stay, because they are errors.
-    """
-    return centred.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
+        heads = [self.head] if self.spot_head is None else [self.spot_head, self.head]
+        weight = torch.cat([head.weight[chosen] for head in heads], dim=1)  # (chosen genes, V)
+        return nn.functional.linear(values, weight, self.head.bias[chosen])

@@ -19,6 +19,7 @@ of a single fit.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,13 +27,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from tqdm import tqdm
 
-from tcgn_mil.batches.feature_bags import BagDataset
+from tcgn_mil.batches.bag_files import Bag
+from tcgn_mil.batches.feature_bags import BagDataset, collate
 from tcgn_mil.batches.loading import derive_seed
 from tcgn_mil.batches.patient_bags import PatientBags
+from tcgn_mil.layers.dropout import Dropout
 from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.training.losses import expression_loss
@@ -42,6 +45,7 @@ from tcgn_mil.training.optimizer import rate_factor
 _VALUES_AT_ONCE = 250_000_000  # features times refits; some copies are held, of 4 bytes per value
 _WEIGHTS_AT_ONCE = 5e7  # weights of all refits; four times as many numbers are held
 _LABELS_AT_ONCE = 250_000_000  # labels of all refits; twice as many are held for a while
+_TILES_AT_ONCE = 128  # tiles of small bags that are predicted together
 _REFITS = 11  # purpose of the draws
 
 
@@ -52,6 +56,13 @@ class NullBags:
     train: PatientBags
     val: PatientBags
     test: PatientBags
+
+    def transformed(self, transform: Callable[[NDArray[Any]], NDArray[np.float32]]) -> NullBags:
+        """Return the same bags with features that were mapped tile by tile."""
+        parts = (self.train, self.val, self.test)
+        return NullBags(
+            *(PatientBags(part.bags.transformed(transform), part.owner) for part in parts)
+        )
 
 
 @dataclass(frozen=True)
@@ -106,6 +117,9 @@ def refit_predictions(
     (test patients, G) standardised predictions of each refit, in order.
     """
     first = start(0)
+    scores = first.model.rank_scores if _reads_scores_only(first.model) else None
+    if scores is not None:  # the same in all refits and epochs, so that they are computed once
+        bags = bags.transformed(lambda features: scores(torch.from_numpy(features).float()).numpy())
     weights = sum(parameter.numel() for parameter in first.model.parameters())
     labels = first.train_labels.size + first.val_labels.size
     most = min(
@@ -136,6 +150,26 @@ def _values(bags: NullBags, training: TrainingConfig, max_tiles: int | None) -> 
     return width * max(batch, most["val"], most["test"])
 
 
+def _reads_scores_only(model: SlideRegressor) -> bool:
+    """Return whether a model reads ranks of features, and no part of it the features themselves."""
+    return model.rank_scores is not None and model.spot_features is None
+
+
+def _for_vmap(model: SlideRegressor) -> SlideRegressor:
+    """Return a copy of a model. If it reads ranks of features alone, the copy is given the ranks.
+
+    Its dropout is that of torch, which vmap can draw for each refit by itself.
+    """
+    model = copy.deepcopy(model)
+    if _reads_scores_only(model):
+        model.rank_scores = None
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, Dropout):
+                setattr(parent, name, nn.Dropout(child.p))
+    return model
+
+
 class _Refits:
     """R models of one shape, stacked, each with its own labels."""
 
@@ -143,7 +177,7 @@ class _Refits:
         self.training = training
         self.train_labels = torch.from_numpy(np.stack([refit.train_labels for refit in refits]))
         self.val_labels = torch.from_numpy(np.stack([refit.val_labels for refit in refits]))
-        self.base = refits[0].model
+        self.base = _for_vmap(refits[0].model)
         stacked, _ = stack_module_state([refit.model for refit in refits])
         # The buffers are statistics of features, which permuting labels does not change.
         self.buffers = dict(self.base.named_buffers())
@@ -157,7 +191,9 @@ class _Refits:
             {"params": others, "weight_decay": 0.0},
         ]
         make: Any = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
-        self.optimizer = make([group for group in groups if group["params"]], lr=training.lr)
+        # One pass over the weights of all refits instead of ten.
+        groups = [group for group in groups if group["params"]]
+        self.optimizer = make(groups, lr=training.lr, fused=True)
 
     def fit(self, bags: NullBags, max_tiles: int | None, description: str) -> NDArray[np.float32]:
         """Train all refits, and predict the test patients with the weights that each one keeps.
@@ -212,7 +248,8 @@ class _Refits:
         """Clip the norm of the gradient of each refit by itself, as a single fit would."""
         gradients = [value.grad for value in self.weights.values() if value.grad is not None]
         norm = (
-            torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients])
+            torch.stack([torch.linalg.vector_norm(each.flatten(1), dim=1) for each in gradients])
+            .square()
             .sum(dim=0)
             .sqrt()
         )  # (R,)
@@ -220,14 +257,14 @@ class _Refits:
         for gradient in gradients:
             gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
 
-    def _predict(self, dataset: BagDataset, row: int) -> Tensor:
-        """Predict one bag from all its tiles, (R, G)."""
+    def _predict(self, bags: Sequence[Bag]) -> Tensor:
+        """Predict bags from all their tiles, (R, bags, G)."""
         self.base.eval()
-        features = torch.from_numpy(dataset.bag(row).features)[None]
-        mask = torch.ones(features.shape[:2], dtype=torch.bool)
+        batch = collate(bags, np.empty((len(bags), 0), dtype=np.float32))
 
         def predict(weights: Any, buffers: Any) -> Tensor:
-            return functional_call(self.base, (weights, buffers), (features, mask)).expression[0]
+            inputs = (batch.features, batch.mask)
+            return functional_call(self.base, (weights, buffers), inputs).expression
 
         with torch.no_grad():
             return vmap(predict, in_dims=(0, None), randomness="different")(
@@ -236,8 +273,17 @@ class _Refits:
 
     def _predict_all(self, part: PatientBags) -> NDArray[np.float32]:
         """Predict all patients of a part, (R, patients, G)."""
-        each = [self._predict(part.bags, row).numpy() for row in range(len(part.bags))]
-        return part.by_patient(np.stack(each, axis=1))
+        each: list[Tensor] = []
+        waiting: list[Bag] = []
+        for row in range(len(part.bags)):
+            bag = part.bags.bag(row)
+            longest = max(len(other.features) for other in (bag, *waiting))
+            if waiting and longest * (len(waiting) + 1) > _TILES_AT_ONCE:
+                each.append(self._predict(waiting))
+                waiting = []
+            waiting.append(bag)
+        each.append(self._predict(waiting))
+        return part.by_patient(torch.cat(each, dim=1).numpy())
 
     def _score(self, part: PatientBags) -> Tensor:
         """Return minus the mean squared error on the permuted validation labels, (R,)."""

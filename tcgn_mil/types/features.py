@@ -88,6 +88,20 @@ class FeatureInfo:
         """Whether NaN is a missing value. In the features of an encoder it is an error."""
         return self.encoder.startswith(TABLE)
 
+    def valid(self, features: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Return where features are finite, or missing if they may be."""
+        return ~np.isinf(features) if self.may_be_missing else np.isfinite(features)
+
+    def all_valid(self, features: NDArray[np.floating]) -> bool:
+        """Return whether all features are finite, or missing if they may be."""
+        if features.dtype == np.float16 and not self.may_be_missing:
+            # NumPy's test takes ten times as long for float16 as one of the exponent, which is the
+            # largest one in infinity and NaN.
+            bits = features.reshape(-1).view(np.uint16)
+            parts = (bits[start : start + 2**18] for start in range(0, len(bits), 2**18))
+            return all(int((part & 0x7FFF).max()) < 0x7C00 for part in parts)
+        return bool(self.valid(features).all())
+
     @property
     def per_slide(self) -> bool:
         """Whether the features describe the whole slide (or patient), and not tiles of it.
@@ -112,13 +126,14 @@ class SlideFeatures(NamedTuple):
     Attributes
     ----------
     features
-        (N, D) float32. NaN is a missing value, which only features from a table may have.
+        (N, D) float32, or float16 from :func:`~tcgn_mil.io.feature_files.read_stored_features`. NaN
+        is a missing value, which only features from a table may have.
     coords
         (N, 2) int64.
     info
         Metadata of the file.
     """
 
-    features: NDArray[np.float32]
+    features: NDArray[Any]
     coords: NDArray[np.int64]
     info: FeatureInfo

@@ -14,7 +14,7 @@ from tcgn_mil.batches import bag_files
 from tcgn_mil.batches.bag_files import mean_features, read_bag
 from tcgn_mil.batches.feature_bags import BagDataset, collate, feature_statistics
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.feature_files import read_features, write_features
+from tcgn_mil.io.feature_files import read_features, read_stored_features, write_features
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 from tcgn_mil.types.tiles import Stain
 
@@ -146,8 +146,8 @@ def test_an_epoch_reads_a_batch_at_a_time(
     read: list[Path] = []
     monkeypatch.setattr(
         bag_files,
-        "read_features",
-        lambda path, rows=None: read.append(path) or read_features(path, rows),
+        "read_stored_features",
+        lambda path, *rest, **info: read.append(path) or read_stored_features(path, *rest, **info),
     )
     batches = iter(dataset.epoch(0, batch_size=1, max_tiles=2))
     assert read == []

@@ -77,6 +77,12 @@ def test_the_aggregator_door_takes_a_class_from_outside() -> None:
         out = model.eval()(features, mask, tile_genes=range(G))
         summed = torch.einsum("bn,bng->bg", out.attention[:, 0], out.tile_expression)
         torch.testing.assert_close(summed, out.expression)
+        # In the additive form it sees the values of both heads, whether tiles are scored or not.
+        config = MilConfig(pooling="brightest", form="additive", embedding=8)
+        additive = SlideRegressor(D, G, config).eval()
+        torch.testing.assert_close(
+            additive(features, mask).attention, additive(features, mask, tile_genes=[0]).attention
+        )
         with pytest.raises(InputError, match="aggregator 'brightest' is registered already"):
             register_aggregator("brightest")(Brightest)
     finally:

@@ -163,6 +163,26 @@ def test_tile_scores_come_on_request_only(model: SlideRegressor) -> None:
     assert model(*bag(4), tile_genes=[]).tile_expression.shape == (1, 4, 0)
 
 
+def test_stored_features_give_the_same_with_and_without_scores_of_tiles(
+    model: SlideRegressor,
+) -> None:
+    """Without scores of tiles, the additive form pools features without holding their values."""
+    features, mask = padded([bag(20), bag(35, 2)])
+    stored = features.half()
+    with_scores, without = model(stored, mask, tile_genes=[0]), model(stored, mask)
+    for name in ("expression", "attention", "embedding"):
+        found, expected = getattr(without, name), getattr(with_scores, name)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(without.expression, model(stored.float(), mask).expression)
+    parameters = [value for name, value in model.named_parameters() if "value" in name]
+    gradients = [
+        torch.autograd.grad(output.expression.square().sum(), parameters)
+        for output in (without, with_scores)
+    ]
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_outputs_have_the_stated_shapes(model: SlideRegressor) -> None:
     out = model(*padded([bag(3), bag(7)]), tile_genes=range(G))
     heads = model.config.heads if model.config.pooling in ("gated", "attention") else 1

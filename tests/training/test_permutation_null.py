@@ -68,8 +68,19 @@ def test_a_refit_is_the_fit_of_the_training_loop(tmp_path: Path, pooling: Any, k
 
     def make(number: int) -> SlideRegressor:
         torch.manual_seed(number)
-        config = MilConfig(pooling=pooling, embedding=6, attention_hidden=4, heads=2, dropout=0)
-        return SlideRegressor(D, G, config)
+        # One of the poolings reads ranks of the features, which the refits compute once.
+        config = MilConfig(
+            pooling=pooling,
+            embedding=6,
+            attention_hidden=4,
+            heads=2,
+            dropout=0,
+            input="ranks" if pooling == "max" else "standardise",
+        )
+        model = SlideRegressor(D, G, config)
+        if pooling == "max":
+            model.rank_features(torch.randn(30, D, generator=torch.Generator().manual_seed(0)))
+        return model
 
     expected = []
     for number in range(2):
@@ -115,3 +126,20 @@ def test_a_refit_is_the_fit_of_the_training_loop(tmp_path: Path, pooling: Any, k
     assert asked == [0, 1]
     np.testing.assert_allclose(found, np.stack(expected), atol=2e-3)
     assert np.abs(found[0] - found[1]).max() > 0.05
+
+
+def test_each_refit_draws_its_own_dropout(tmp_path: Path) -> None:
+    names = [f"p{i}" for i in range(6)]
+    labels = np.random.default_rng(0).standard_normal((6, G)).astype(np.float32)
+    bags = bags_of(tmp_path, names, labels, 5)
+
+    def start(_: int) -> Refit:
+        torch.manual_seed(0)
+        return Refit(SlideRegressor(D, G, MilConfig(embedding=6, dropout=0.5)), labels, labels)
+
+    training = TrainingConfig(epochs=1, batch_size=3, lr=1e-2, keep="last")
+    first, second = refit_predictions(
+        start, 2, NullBags(bags, bags, bags), training, max_tiles=4, description=""
+    )
+    assert np.isfinite(first).all()
+    assert np.abs(first - second).max() > 1e-5
