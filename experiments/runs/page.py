@@ -27,8 +27,11 @@ from tcgn_mil.provenance import provenance
 
 MAX_ROWS = 500
 _LARGE_BYTES, _JPEG_QUALITY = 300_000, 88
+# Figures have the size at which they are printed, and a screen shows an inch of it in this many
+# pixels, so that text of 8 points is as large as the text of the page.
+_PX_PER_INCH = 125
 # A figure that is wider than this has a row of the page to itself; half a row would be too small.
-_WIDE_PX = 1000
+_WIDE_INCHES = 4.8
 SEARCHABLE_ROWS = 15
 
 
@@ -67,7 +70,9 @@ class Picture(NamedTuple):
     data, media_type
         Content as base64 text, and its media type.
     width, height
-        Size in pixels.
+        Size on the screen, in pixels of a web page.
+    inches
+        Width in print.
     """
 
     caption: str
@@ -75,11 +80,12 @@ class Picture(NamedTuple):
     media_type: str
     width: int
     height: int
+    inches: float
 
     @property
     def is_wide(self) -> bool:
         """Return whether the picture is too wide to have another one beside it."""
-        return self.width > _WIDE_PX
+        return self.inches > _WIDE_INCHES
 
 
 class Link(NamedTuple):
@@ -228,9 +234,19 @@ def as_picture(path: str | Path, caption: str) -> Picture:
             picture.convert("RGB").save(packed, "JPEG", quality=_JPEG_QUALITY)
         if packed.tell() < len(content):
             content, media_type = packed.getvalue(), "image/jpeg"
-    with Image.open(io.BytesIO(content)) as picture:
+    with Image.open(path) as picture:
         width, height = picture.size
-    return Picture(caption, base64.b64encode(content).decode("ascii"), media_type, width, height)
+        dpi = float(picture.info.get("dpi", (_PX_PER_INCH,))[0]) or _PX_PER_INCH
+    inches = round(width / dpi, 2)
+    shown = round(inches * _PX_PER_INCH)
+    return Picture(
+        caption,
+        base64.b64encode(content).decode("ascii"),
+        media_type,
+        shown,
+        round(shown * height / width),
+        inches,
+    )
 
 
 def write_report(
