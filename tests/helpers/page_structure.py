@@ -29,7 +29,7 @@ class PageStructure(HTMLParser):
             if int(tag[1]) > self._level + 1:
                 self.problems.append(f"{tag} after h{self._level}")
             self._level = int(tag[1])
-        if tag == "table" and not found.get("aria-labelledby"):
+        if tag == "table" and not (found.get("aria-labelledby") or found.get("aria-label")):
             self.problems.append("a table without a name")
         if tag == "th" and "scope" not in found:
             self.problems.append("a head of a column without scope")
