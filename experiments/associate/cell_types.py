@@ -79,7 +79,7 @@ def associate_cell_types(config: AssociationConfig, out_dir: str | Path) -> dict
     summary = summarise_cell_types(table)
     write_csv(out_dir / "cell_types.csv", table)
     write_csv(out_dir / "cell_type_summary.csv", summary)
-    _draw(table, out_dir / "cell_types.png")
+    draw_cell_types(table, out_dir / "cell_types.png")
     return finish_run(
         out_dir,
         {
@@ -285,7 +285,7 @@ def _agreement(both: NDArray[np.float64]) -> float:
 
 
 @plotting.styled
-def _draw(table: pd.DataFrame, path: Path) -> None:
+def draw_cell_types(table: pd.DataFrame, path: Path) -> None:
     """Draw mean r over sections of the genes that follow each cell type most.
 
     Predicted values are on the left and measured values on the right.

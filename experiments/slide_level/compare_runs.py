@@ -88,7 +88,7 @@ def compare_runs(
     summary = pd.DataFrame([row])
     write_csv(out_dir / "comparison.csv", table)
     write_csv(out_dir / "comparison_summary.csv", summary)
-    _draw(table, (folders[0].name, folders[1].name), out_dir / "comparison.png")
+    draw_comparison(table, (folders[0].name, folders[1].name), out_dir / "comparison.png")
     labels = [(finished_summary(folder) or {}).get("labels", []) for folder in folders]
     write_json(
         out_dir / "comparison.json",
@@ -132,7 +132,7 @@ def _shared_part(folders: tuple[Path, Path]) -> tuple[anndata.AnnData, anndata.A
 
 
 @plotting.styled
-def _draw(table: pd.DataFrame, names: tuple[str, str], path: Path) -> None:
+def draw_comparison(table: pd.DataFrame, names: tuple[str, str], path: Path) -> None:
     figure, axis = plotting.subplots(width=plotting.ONE_COLUMN, height=3.3)
     shown = table[["r_b", "r_a"]].dropna()
     axis.plot(shown["r_b"], shown["r_a"], ".", color=plotting.COLOURS[0], markersize=3, alpha=0.6)

@@ -93,7 +93,7 @@ def compare_runs(
         summary = pd.concat([summary, pd.DataFrame([mean | counts.to_dict()])], ignore_index=True)
     write_csv(out_dir / "comparison.csv", genes)
     write_csv(out_dir / "comparison_sections.csv", summary)
-    _draw(genes, (first.name, second.name), out_dir / "comparison.png")
+    draw_comparison(genes, (first.name, second.name), out_dir / "comparison.png")
     write_json(
         out_dir / "comparison.json",
         {
@@ -203,7 +203,7 @@ def _residuals(values: NDArray[np.float64], basis: NDArray[np.float64]) -> NDArr
 
 
 @plotting.styled
-def _draw(genes: pd.DataFrame, names: tuple[str, str], path: Path) -> None:
+def draw_comparison(genes: pd.DataFrame, names: tuple[str, str], path: Path) -> None:
     """Draw the depth-adjusted r of each gene in B against A, one panel for each section."""
     parts: Mapping[Any, pd.DataFrame] = dict(iter(genes.groupby("section", sort=False)))
     columns = min(len(parts), _MAX_COLUMNS)
