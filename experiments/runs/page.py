@@ -27,11 +27,9 @@ from tcgn_mil.provenance import provenance
 
 MAX_ROWS = 500
 _LARGE_BYTES, _JPEG_QUALITY = 300_000, 88
-# Figures have the size at which they are printed, and a screen shows an inch of it in this many
-# pixels, so that text of 8 points is as large as the text of the page.
+# An inch of a figure in print has so many pixels on a screen, where 8 points look like other text.
 _PX_PER_INCH = 125
-# A figure that is wider than this has a row of the page to itself; half a row would be too small.
-_WIDE_INCHES = 4.8
+_WIDE_INCHES = 4.8  # a wider figure has a row of the page to itself; half a row would be too small
 SEARCHABLE_ROWS = 15
 
 
@@ -69,10 +67,8 @@ class Picture(NamedTuple):
         Words below the picture.
     data, media_type
         Content as base64 text, and its media type.
-    width, height
-        Size on the screen, in pixels of a web page.
-    inches
-        Width in print.
+    width, height, inches
+        Size on the screen in pixels of a web page, and width in print.
     """
 
     caption: str
@@ -239,14 +235,8 @@ def as_picture(path: str | Path, caption: str) -> Picture:
         dpi = float(picture.info.get("dpi", (_PX_PER_INCH,))[0]) or _PX_PER_INCH
     inches = round(width / dpi, 2)
     shown = round(inches * _PX_PER_INCH)
-    return Picture(
-        caption,
-        base64.b64encode(content).decode("ascii"),
-        media_type,
-        shown,
-        round(shown * height / width),
-        inches,
-    )
+    data = base64.b64encode(content).decode("ascii")
+    return Picture(caption, data, media_type, shown, round(shown * height / width), inches)
 
 
 def write_report(
