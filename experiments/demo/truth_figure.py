@@ -60,7 +60,6 @@ def slide_with_most_to_see(truth: Path, slides: list[str]) -> str:
     return str(fractions[["immune", "tumour_a", "tumour_b"]].min(axis=1).idxmax())
 
 
-@plotting.styled
 def draw_truth(
     map_path: Path, cohort: Path, picture: Path, comparisons: list[Comparison], path: Path
 ) -> None:
@@ -82,6 +81,14 @@ def draw_truth(
     tiles = mapped_tiles(map_path, cohort)
     with Image.open(picture) as image:
         thumbnail = np.asarray(image.convert("RGB"))
+    draw_comparisons(tiles, thumbnail, comparisons, path)
+
+
+@plotting.styled
+def draw_comparisons(
+    tiles: MappedTiles, thumbnail: NDArray[np.uint8], comparisons: list[Comparison], path: Path
+) -> None:
+    """Draw one row for each comparison, as :func:`draw_truth` does, from what it has read."""
     # Region maps cover the whole slide, as the thumbnail does.
     height_um, width_um = (side * tiles.label_mpp for side in tiles.labels.shape)
     rows = len(comparisons)

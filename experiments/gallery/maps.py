@@ -11,6 +11,9 @@ import pandas as pd
 import torch
 
 from tcgn_mil import plotting
+from tcgn_mil.experiments.demo.planted_truth import MappedTiles
+from tcgn_mil.experiments.demo.synthetic.config import REGIONS
+from tcgn_mil.experiments.demo.truth_figure import Comparison, draw_comparisons
 from tcgn_mil.experiments.explain.attribution_tables import Explanation
 from tcgn_mil.experiments.explain.figures import draw_explanation
 from tcgn_mil.experiments.explain.gene_models import GeneModel
@@ -149,6 +152,34 @@ def draw_overlay(path: Path) -> None:
     )
 
 
+def draw_planted_truth(path: Path) -> None:
+    """Draw planted tissue beside the prediction of a gene that follows it."""
+    side_um = made_tissue.LEVEL0_PX * made_tissue.MPP
+    corners = made_tissue.tile_corners() * made_tissue.MPP
+    tile_um = made_tissue.TILE_PX * made_tissue.MPP
+    steps = (np.arange(100) + 0.5) * side_um / 100
+    pixels = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    near = made_tissue.cluster_score(pixels, side_um).reshape(100, 100)
+    inside = (np.hypot(*(pixels - side_um / 2).T) < 0.44 * side_um).reshape(100, 100)
+    stroma, immune = (REGIONS.index(name) + 1 for name in ("stroma", "immune"))
+    labels = np.where(near > 0.4, immune, np.where(inside, stroma, 0)).astype(np.uint8)
+    centres = corners + tile_um / 2
+    scores = 4 * made_tissue.cluster_score(centres, side_um)[:, None] - 0.5
+    scores = scores + np.random.default_rng(4).normal(0, 0.4, scores.shape)
+    tiles = MappedTiles(
+        anndata.AnnData(scores.astype(np.float32), var=pd.DataFrame(index=["CD3E"])),
+        labels,
+        side_um / 100,
+        centres,
+        tile_um,
+    )
+    compared = [
+        Comparison(("immune",), (), "immune aggregates", "CD3E"),
+        Comparison(("immune",), ("stroma",), "immune minus stroma", "CD3E"),
+    ]
+    draw_comparisons(tiles, made_tissue.tissue_picture(), compared, path)
+
+
 ENTRIES = (
     Entry(
         "slide_maps",
@@ -187,5 +218,13 @@ ENTRIES = (
         " compare the tissue under the spots with that in other orientations; a higher bar of"
         " another orientation is a sign that positions and image do not belong together.",
         draw_overlay,
+    ),
+    Entry(
+        "planted_truth",
+        "Planted tissue and its prediction",
+        "`tcgn-mil demo`, planted-truth/truth_beside_prediction.png",
+        "In the demo it is known what tissue each tile holds. The scores of a gene that follows"
+        " this tissue should have the same pattern.",
+        draw_planted_truth,
     ),
 )
