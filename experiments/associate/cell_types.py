@@ -18,7 +18,6 @@ from typing import Any
 import anndata
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
 from tcgn_mil import plotting
@@ -80,7 +79,7 @@ def associate_cell_types(config: AssociationConfig, out_dir: str | Path) -> dict
     summary = summarise_cell_types(table)
     write_csv(out_dir / "cell_types.csv", table)
     write_csv(out_dir / "cell_type_summary.csv", summary)
-    _draw(table, out_dir / "cell_types.png")
+    draw_cell_types(table, out_dir / "cell_types.png")
     return finish_run(
         out_dir,
         {
@@ -285,7 +284,8 @@ def _agreement(both: NDArray[np.float64]) -> float:
     return float(spearman(both[:, :1], both[:, 1:])[0]) if len(both) else float("nan")
 
 
-def _draw(table: pd.DataFrame, path: Path) -> None:
+@plotting.styled
+def draw_cell_types(table: pd.DataFrame, path: Path) -> None:
     """Draw mean r over sections of the genes that follow each cell type most.
 
     Predicted values are on the left and measured values on the right.
@@ -299,22 +299,23 @@ def _draw(table: pd.DataFrame, path: Path) -> None:
     genes = list(
         dict.fromkeys(gene for kind in first for gene in first[kind].nlargest(_TOP_GENES).index)
     )
-    figure, axes = plt.subplots(
+    wanted = 2.4 + 0.7 * first.shape[1]
+    figure, axes = plotting.subplots(
         1,
         2,
-        figsize=(3.2 + 0.9 * first.shape[1], 1.8 + 0.2 * len(genes)),
+        width=float(np.clip(wanted, plotting.ONE_COLUMN, plotting.TWO_COLUMNS)),
+        height=1.6 + 0.17 * len(genes),
         sharey=True,
-        layout="constrained",
     )
     most = float(np.nanmax([np.abs(r.loc[genes]).to_numpy().max() for r in wide.values()]))
     for axis, (column, values) in zip(axes, wide.items(), strict=True):
         shown = values.loc[genes]
-        draw_heatmap(figure, axis, shown, shown * np.nan, ("RdBu_r", -most, most))
-        axis.set_title(column.removeprefix("r_"), fontsize=9)
+        label = "depth-adjusted r" if column == "r_measured" else ""
+        draw_heatmap(figure, axis, shown, shown * np.nan, ("RdBu_r", -most, most), label=label)
+        axis.set_title(column.removeprefix("r_"))
     figure.suptitle(
-        f"depth-adjusted r with cell types, mean of {table['section'].nunique()} sections;"
-        f" the {_TOP_GENES} genes that predictions tie most to each",
-        fontsize=8,
+        f"r with cell types, mean of n = {table['section'].nunique()} sections;\n"
+        f"the {_TOP_GENES} genes that predictions tie most to each"
     )
     plotting.save_figure(
         figure, path, mean.loc[mean.index.get_level_values(0).isin(genes)].reset_index()

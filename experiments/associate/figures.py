@@ -6,48 +6,35 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tcgn_mil import plotting
 from tcgn_mil.experiments.associate.associations import KRUSKAL, SPEARMAN
+from tcgn_mil.plotting import figure_label, plain_text
 
 SIGNIFICANT = 0.05
-_LONGEST_NAME = 32
 _MAX_ROWS, _MAX_SETS = 40, 20
 _MIN_P_DRAWN = 1e-300  # a p of 0 has no logarithm
 _MIN_SCALE_END = 0.1  # end of the scale of epsilon squared at least, so that weak effects look weak
-_EFFECTS = {SPEARMAN: "Spearman r", KRUSKAL: "Kruskal-\nWallis ε²"}
+_EFFECTS = {SPEARMAN: "Spearman r", KRUSKAL: "ε² (Kruskal-Wallis)"}
 _MEASURES = {"pearson": "Pearson", "spearman": "Spearman", "partial": "Spearman, partial"}
 
 
-def figure_label(name: str) -> str:
-    """Shorten a name for a figure, and escape what matplotlib would read as a formula.
-
-    Examples
-    --------
-    >>> figure_label("T cells")
-    'T cells'
-    >>> len(figure_label("x" * 40))
-    32
-    """
-    short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
-    return short.replace("$", r"\$")
-
-
+@plotting.styled
 def draw_agreement(table: pd.DataFrame, path: str | Path, *, title: str) -> None:
     """Draw r of predicted and measured score for each signature with its interval, best on top."""
     measures = [name for name in _MEASURES if f"{name}_r" in table]
     table = table.sort_values("spearman_r", kind="stable", na_position="first").tail(_MAX_ROWS)
-    figure, axis = plt.subplots(figsize=(6.4, 1.4 + 0.34 * len(table)), layout="constrained")
+    figure, axis = plotting.subplots(width=4.6, height=1.1 + 0.26 * len(table))
     for index, name in enumerate(measures):
         # The marks of the measures are spread around the row of the signature.
         y = np.arange(len(table)) + 0.22 * (len(measures) - 1 - 2 * index) / max(
             len(measures) - 1, 1
         )
         colour = plotting.COLOURS[index]
-        axis.hlines(y, table[f"{name}_low"], table[f"{name}_high"], color=colour, linewidth=1.4)
-        axis.plot(table[f"{name}_r"], y, "o", color=colour, markersize=4, label=_MEASURES[name])
+        axis.hlines(y, table[f"{name}_low"], table[f"{name}_high"], color=colour, linewidth=1.2)
+        axis.plot(table[f"{name}_r"], y, "o", color=colour, markersize=3, label=_MEASURES[name])
     axis.axvline(0, color="black", linewidth=0.6)
     axis.set(
         yticks=range(len(table)),
@@ -55,18 +42,12 @@ def draw_agreement(table: pd.DataFrame, path: str | Path, *, title: str) -> None
         xlabel="r of predicted and measured score, 95 % interval",
         ylim=(-0.7, len(table) - 0.3),
     )
-    axis.set_title(title, fontsize=9)
-    axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(
-        *axis.get_legend_handles_labels(),
-        frameon=False,
-        fontsize=8,
-        loc="outside lower center",
-        ncols=3,
-    )
+    axis.set_title(plain_text(title))
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     plotting.save_figure(figure, path, table)
 
 
+@plotting.styled
 def draw_covariates(table: pd.DataFrame, path: str | Path) -> None:
     """Draw signatures against covariates as heatmaps, one panel for each source and test.
 
@@ -91,16 +72,14 @@ def draw_covariates(table: pd.DataFrame, path: str | Path) -> None:
     ]
     widths = [len(panel["effect"].columns) for panel in wide]
     rows = max(len(panel) for panel in wide)  # of the tallest panel
-    figure, axes = plt.subplots(
+    wanted = 2.4 + sum(0.32 * width + 0.3 for width in widths)
+    figure, axes = plotting.subplots(
         1,
         len(panels),
-        figsize=(
-            3.4 + sum(0.42 * width + 0.4 for width in widths),
-            2.2 + 0.28 * min(rows, _MAX_ROWS),
-        ),
+        width=float(np.clip(wanted, plotting.ONE_COLUMN, plotting.TWO_COLUMNS)),
+        height=1.9 + 0.21 * min(rows, _MAX_ROWS),
         gridspec_kw={"width_ratios": widths},
         squeeze=False,
-        layout="constrained",
     )
     shares = [
         panel["effect"].to_numpy(dtype=float)
@@ -112,7 +91,7 @@ def draw_covariates(table: pd.DataFrame, path: str | Path) -> None:
     )
     # The scale of colours is drawn once for each test, beside its last panel.
     tests = [test for _, test, _ in panels]
-    for place, (axis, panel, (source, test, _)) in enumerate(
+    for place, (axis, panel, (source, test, part)) in enumerate(
         zip(axes.flat, wide, panels, strict=True)
     ):
         shown, colours = (
@@ -120,17 +99,29 @@ def draw_covariates(table: pd.DataFrame, path: str | Path) -> None:
             ("RdBu_r", -1, 1) if test == SPEARMAN else ("Purples", 0, most),
         )
         draw_heatmap(
-            figure, axis, shown["effect"], shown["q"], colours, bar=test not in tests[place + 1 :]
+            figure,
+            axis,
+            shown["effect"],
+            shown["q"],
+            colours,
+            label="" if test in tests[place + 1 :] else _EFFECTS[test],
         )
         if place and list(panel.index) == list(wide[place - 1].index):
             axis.set_yticklabels([])
-        axis.set_title(f"{source}\n{_EFFECTS[test]}", fontsize=8)
-    figure.suptitle(
-        f"*: q < {SIGNIFICANT} (BH over a source's signatures and covariates)", fontsize=8
-    )
+        axis.set_title(f"{plain_text(source)}\n{_people(part)}", fontsize=7)
+    figure.suptitle(f"*: q < {SIGNIFICANT} (BH over a source's signatures and covariates)")
     plotting.save_figure(figure, path, table)
 
 
+def _people(part: pd.DataFrame) -> str:
+    """Return the number of patients of a panel, or the range where covariates have gaps."""
+    if "n" not in part or part["n"].isna().all():
+        return ""
+    fewest, most = int(part["n"].min()), int(part["n"].max())
+    return f"n = {most:,}" if fewest == most else f"n = {fewest:,} to {most:,}"
+
+
+@plotting.styled
 def draw_enrichment(over: pd.DataFrame, ranked: pd.DataFrame, path: str | Path) -> None:
     """Draw over-representation among the predictable genes, and the enrichment score of GSEA.
 
@@ -139,29 +130,29 @@ def draw_enrichment(over: pd.DataFrame, ranked: pd.DataFrame, path: str | Path) 
     parts = [
         (table.sort_values("p", kind="stable").head(_MAX_SETS).iloc[::-1], column, label)
         for table, column, label in (
-            (over, "fold", "found / expected among predictable genes"),
-            (ranked, "nes", "normalised enrichment score of GSEA on r"),
+            (over, "fold", "found / expected, predictable genes"),
+            (ranked, "nes", "normalised enrichment score, GSEA on r"),
         )
         if len(table)
     ]
     tallest = max(len(table) for table, *_ in parts)
-    figure, axes = plt.subplots(
+    figure, axes = plotting.subplots(
         1,
         len(parts),
-        figsize=(5.6 * len(parts), 1.2 + 0.3 * tallest),
+        width=plotting.TWO_COLUMNS * len(parts) / 2,
+        height=0.9 + 0.19 * tallest,
         squeeze=False,
-        layout="constrained",
     )
     for axis, (table, column, label) in zip(axes.flat, parts, strict=True):
         sure = table["q"] < SIGNIFICANT
         axis.barh(
             range(len(table)),
             table[column],
-            color=[plotting.COLOURS[0] if yes else "#c9d6e3" for yes in sure],
+            color=[plotting.COLOURS[0] if yes else plotting.PALE for yes in sure],
         )
         axis.axvline(1 if column == "fold" else 0, color="black", linewidth=0.6)
         names = [
-            f"{figure_label(name)} ({there})"
+            f"{figure_label(name)} ({there:,})"
             for name, there in zip(table["set"], table["in_panel"], strict=True)
         ]
         axis.set(
@@ -169,17 +160,14 @@ def draw_enrichment(over: pd.DataFrame, ranked: pd.DataFrame, path: str | Path) 
             yticklabels=names,
             ylim=(len(table) - tallest - 0.6, len(table) - 0.4),
         )
-        axis.set_xlabel(label, fontsize=8)
-        axis.tick_params(labelsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(
-        f"dark: q < {SIGNIFICANT}; in brackets: the set's genes in the panel", fontsize=8
-    )
+        axis.set_xlabel(label)
+    figure.suptitle(f"dark: q < {SIGNIFICANT}; in brackets: number of the set's genes in the panel")
     plotting.save_figure(
         figure, path, pd.concat([table.assign(panel=label) for table, _, label in parts])
     )
 
 
+@plotting.styled
 def draw_volcano(
     table: pd.DataFrame, path: str | Path, *, score: str, title: str, labelled: int = 12
 ) -> None:
@@ -202,11 +190,11 @@ def draw_volcano(
     tested = table[np.isfinite(table["r"]) & np.isfinite(table["p"])]
     height = -np.log10(tested["p"].clip(lower=_MIN_P_DRAWN))
     sure = tested["q"] < SIGNIFICANT
-    figure, axis = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
+    figure, axis = plotting.subplots(width=5.4, height=3.5)
     axis.scatter(
         tested["r"],
         height,
-        s=9,
+        s=6,
         linewidths=0,
         alpha=0.7,
         c=np.where(sure, plotting.COLOURS[0], "#b5b5b5").tolist(),
@@ -216,26 +204,31 @@ def draw_volcano(
         axis.scatter(
             tested["r"][own],
             height[own],
-            s=34,
+            s=22,
+            linewidths=0.8,
             facecolors="none",
             edgecolors=plotting.COLOURS[1],
             label="genes of the score itself",
         )
-        axis.legend(frameon=False, fontsize=8, loc="lower right")
+        axis.legend(loc="lower right")
     # The line lies at the largest p that still has q below 0.05.
     if sure.any():
         axis.axhline(height[sure].min(), color="black", linewidth=0.6, linestyle="--")
     axis.axvline(0, color="black", linewidth=0.6)
     axis.set(
-        xlabel=f"Spearman r of the gene with {score}",
-        ylabel=f"-log10 p (dark: q < {SIGNIFICANT}, BH)",
+        xlabel=plotting.counted_label(
+            f"Spearman r of the gene with {plain_text(score)}", len(tested), "genes"
+        ),
+        ylabel=f"−log10 p (dark: q < {SIGNIFICANT}, BH)",
     )
-    axis.margins(x=0.26, y=0.06)
+    axis.margins(x=0.42, y=0.06)
+    # The margins hold names; r itself ends at 1.
+    axis.set_xticks(np.linspace(-1, 1, 5))
+    axis.autoscale_view()
     # Names of each side are written on its own margin, and the most certain genes are named.
     for side in (tested[tested["r"] > 0], tested[tested["r"] < 0]):
         _name_dots(axis, side[side["q"] < SIGNIFICANT].head(labelled // 2))
-    axis.set_title(title, fontsize=9)
-    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_title(plain_text(title))
     plotting.save_figure(figure, path, tested)
 
 
@@ -253,7 +246,7 @@ def _name_dots(axis: Axes, genes: pd.DataFrame) -> None:
             figure_label(gene),
             (r, height),
             (outermost, last),
-            fontsize=7,
+            fontsize=6.5,
             va="center",
             ha="left" if away > 0 else "right",
             arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "#888888"},
@@ -261,13 +254,13 @@ def _name_dots(axis: Axes, genes: pd.DataFrame) -> None:
 
 
 def draw_heatmap(
-    figure: plt.Figure,
+    figure: Figure,
     axis: Axes,
     effect: pd.DataFrame,
     q: pd.DataFrame,
     colours: tuple[str, float, float],
     *,
-    bar: bool = True,
+    label: str = "",
 ) -> None:
     """Draw values as a heatmap, and write the value into each cell with q < 0.05.
 
@@ -279,17 +272,17 @@ def draw_heatmap(
         Values and their q, with the same rows and columns.
     colours
         Colour map, and the values at its two ends.
-    bar
-        Whether to draw the scale of colours.
+    label
+        Label of the scale of colours, which is left out where there is none.
     """
     cmap, low, high = colours
     values = effect.to_numpy(dtype=float)
     shown = axis.imshow(values, cmap=cmap, vmin=low, vmax=high, aspect="auto")
     axis.set(xticks=range(values.shape[1]), yticks=range(len(values)))
     axis.set_xticklabels(
-        [figure_label(str(name)) for name in effect.columns], rotation=60, ha="right", fontsize=8
+        [figure_label(str(name)) for name in effect.columns], rotation=60, ha="right"
     )
-    axis.set_yticklabels([figure_label(str(name)) for name in effect.index], fontsize=8)
+    axis.set_yticklabels([figure_label(str(name)) for name in effect.index])
     # Numbers are white on dark cells and black on pale ones.
     limits = shown.get_clim()
     for row, column in np.argwhere(q.to_numpy(dtype=float) < SIGNIFICANT):
@@ -298,11 +291,12 @@ def draw_heatmap(
         axis.text(
             column,
             row,
-            f"{value:.2f}*",
+            f"{value:.2f}*".replace("-", "−"),
             ha="center",
             va="center",
-            fontsize=6,
+            fontsize=5.5,
             color="white" if dark else "black",
         )
-    if bar:
-        figure.colorbar(shown, ax=axis, shrink=0.6).ax.tick_params(labelsize=7)
+    axis.spines[:].set_visible(True)
+    if label:
+        figure.colorbar(shown, ax=axis, shrink=0.6, label=label)

@@ -27,7 +27,6 @@ from tcgn_mil.experiments.associate.figures import (
     draw_covariates,
     draw_enrichment,
     draw_volcano,
-    figure_label,
 )
 from tcgn_mil.experiments.associate.study import AssociationStudy, load_study, predictable_genes
 from tcgn_mil.experiments.associate.tables import (
@@ -40,6 +39,7 @@ from tcgn_mil.experiments.associate.tables import (
 from tcgn_mil.experiments.runs import figures
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
 from tcgn_mil.io.atomic import plain_rows, write_csv
+from tcgn_mil.plotting import r_text, shortened
 from tcgn_mil.signatures.enrichment import hypergeometric, preranked
 
 _SCATTERED, _TOP_ROWS = 8, 10  # signatures in the scatter plot, and rows in the summary
@@ -158,7 +158,7 @@ def _write_followers(
     write_csv(out_dir / "follow.csv", table)
     sure = int((table["q"] < SIGNIFICANT).sum())
     title = f"{len(table)} {next(iter(scored_sources(study)))} genes, {sure} at q < {SIGNIFICANT}"
-    name = figure_label(f"{score.name} ({score.source})")
+    name = shortened(f"{score.name} ({score.source})")
     draw_volcano(table, out_dir / "follow.png", score=name, title=title)
     summary["follow"] = {
         "score": score.name,
@@ -181,7 +181,7 @@ def _scatter(study: AssociationStudy, signatures: pd.DataFrame, path: Path) -> N
         unit="score",
         patients=study.patients,
         titles=[
-            f"{figure_label(row.signature)}\nSpearman {row.spearman_r:.2f}"
+            f"{shortened(row.signature)}\nSpearman {r_text(row.spearman_r)}"
             for row in best.itertuples()
         ],
     )

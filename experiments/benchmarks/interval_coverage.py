@@ -263,14 +263,13 @@ def markdown(table: pd.DataFrame) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
+@plotting.styled
 def draw(genes: pd.DataFrame, medians: pd.DataFrame, path: Path) -> None:
     """Draw coverage against the size of folds: for genes the lowest, for medians the mean."""
-    from matplotlib import pyplot as plt
-
     sizes = list(genes["size"].unique())
     others = iter(plotting.COLOURS[2:])
     colours = {JACKKNIFE: plotting.COLOURS[0], RESAMPLED: plotting.COLOURS[1]}
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
+    figure, axes = plotting.subplots(1, 3, width=plotting.TWO_COLUMNS, height=2.7)
     lowest = genes.groupby(["method", "size"], sort=False)["coverage"].min()
     for method in genes["method"].unique():
         colour = colours[method] if method in colours else next(others)
@@ -294,9 +293,8 @@ def draw(genes: pd.DataFrame, medians: pd.DataFrame, path: Path) -> None:
     for axis, least in zip(axes, (0.5, 0, 0.5), strict=True):
         axis.axhline(0.95, color="black", linewidth=0.7, linestyle=":")
         axis.set(xlabel="folds x patients in a fold", ylim=(least, 1.02))
-        axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[[0, 2]]:
-        axis.legend(frameon=False, fontsize=7, loc="lower right")
+        axis.legend(loc="lower right")
     plotting.save(figure, path)
 
 

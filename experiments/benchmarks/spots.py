@@ -131,11 +131,10 @@ def calibrate(
     return pd.DataFrame(rows), {name: np.concatenate(parts) for name, parts in values.items()}
 
 
+@plotting.styled
 def draw_calibration(values: dict[str, NDArray[np.float64]], path: Path) -> None:
     """Draw p against the share of pairs at or below it; a calibrated test is on the diagonal."""
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(8.4, 4), layout="constrained")
+    figure, axes = plotting.subplots(1, 2, width=plotting.TWO_COLUMNS, height=3.2)
     for axis, logarithmic in zip(axes, (False, True), strict=True):
         for name, p in values.items():
             axis.plot(np.arange(1, len(p) + 1) / len(p), np.sort(p), label=name)
@@ -143,7 +142,7 @@ def draw_calibration(values: dict[str, NDArray[np.float64]], path: Path) -> None
         axis.set(xlabel="share of independent pairs", ylabel="p at most")
         if logarithmic:
             axis.set(xscale="log", yscale="log", xlim=(1e-3, 1), ylim=(1e-6, 1))
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[0].legend()
     plotting.save(figure, path)
 
 

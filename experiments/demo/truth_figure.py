@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import ListedColormap
@@ -16,15 +16,15 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image
 
+from tcgn_mil import plotting
 from tcgn_mil.experiments.demo.planted_truth import MappedTiles, mapped_tiles
 from tcgn_mil.experiments.demo.synthetic.config import REGIONS
-from tcgn_mil.plotting import save
+from tcgn_mil.plotting import ColourScale
 
-_PANEL_INCHES = 3.7
 _REGION_COLOURS = dict(
     zip(
         (name.replace("_", " ") for name in REGIONS),
-        ("#8d5ba5", "#d1662b", "#e3b9c6", "#1b5e9e", "#e8dfa0", "#7a7a7a"),
+        ("#cc79a7", "#d55e00", "#f2d0dd", "#0072b2", "#f0e442", "#6e6e6e"),
         strict=True,
     )
 )
@@ -81,32 +81,47 @@ def draw_truth(
     tiles = mapped_tiles(map_path, cohort)
     with Image.open(picture) as image:
         thumbnail = np.asarray(image.convert("RGB"))
+    draw_comparisons(tiles, thumbnail, comparisons, path)
+
+
+@plotting.styled
+def draw_comparisons(
+    tiles: MappedTiles, thumbnail: NDArray[np.uint8], comparisons: list[Comparison], path: Path
+) -> None:
+    """Draw one row for each comparison, as :func:`draw_truth` does, from what it has read."""
     # Region maps cover the whole slide, as the thumbnail does.
     height_um, width_um = (side * tiles.label_mpp for side in tiles.labels.shape)
     rows = len(comparisons)
-    figure, axes = plt.subplots(
+    panel = 0.7 * plotting.TWO_COLUMNS / 3
+    figure, axes = plotting.subplots(
         rows,
         3,
-        figsize=(3 * _PANEL_INCHES, rows * _PANEL_INCHES * height_um / width_um + 0.4 * rows),
+        width=plotting.TWO_COLUMNS,
+        height=rows * (panel * height_um / width_um + 0.4) + 0.4,
         squeeze=False,
-        layout="constrained",
     )
     for row, compared in zip(axes, comparisons, strict=True):
         truth = tiles.share(*compared.regions)
+        planted = ColourScale(colormaps["Purples"], 0.0, 1.0, "share of the tile")
         if compared.against:
             truth = truth - tiles.share(*compared.against)
+            planted = ColourScale(colormaps["RdBu_r"], -1.0, 1.0, "difference of shares")
         scores = tiles.map[:, compared.gene].X
         predicted = np.asarray(scores, dtype=float).ravel()
-        _draw(figure, row[1], tiles, truth, f"truth: {compared.title}")
-        _draw(figure, row[2], tiles, predicted, f"predicted from the slide: {compared.gene}")
+        guessed = plotting.score_scale(predicted, "score (sd of patients)")
+        _draw(figure, row[1], tiles, truth, planted, f"truth: {compared.title}")
+        _draw(figure, row[2], tiles, predicted, guessed, f"predicted: {compared.gene}")
         for axis in row:
             axis.set(xlim=(0, width_um), ylim=(height_um, 0), xticks=[], yticks=[], aspect="equal")
+            axis.set_facecolor(plotting.NO_TILE)
+            axis.spines[:].set_visible(True)
     extent = (0, width_um, height_um, 0)
     axes[0, 0].imshow(thumbnail, extent=extent)
-    axes[0, 0].set_title("slide", fontsize=10)
+    axes[0, 0].set_title("slide")
+    plotting.draw_scale_bar(axes[0, 0], 1.0)  # these axes are in µm
     for axis in axes[1:, 0]:
         _draw_regions(axis, tiles.labels, extent)
-    save(figure, path)
+    plotting.save(figure, path)
 
 
 def _draw_regions(
@@ -114,30 +129,36 @@ def _draw_regions(
 ) -> None:
     colours = ListedColormap(["white", *_REGION_COLOURS.values()])
     axis.imshow(labels, extent=extent, cmap=colours, vmin=0, vmax=len(_REGION_COLOURS))
-    axis.set_title("planted tissue", fontsize=10)
+    axis.set_title("planted tissue")
     patches = [Patch(color=colour, label=name) for name, colour in _REGION_COLOURS.items()]
     axis.legend(
         handles=patches,
         ncols=3,
-        fontsize=8,
-        frameon=False,
+        fontsize=6,
         loc="upper center",
         bbox_to_anchor=(0.5, -0.01),
+        handlelength=1.0,
+        columnspacing=0.8,
     )
 
 
 def _draw(
-    figure: Figure, axis: Axes, tiles: MappedTiles, values: NDArray[np.float64], title: str
+    figure: Figure,
+    axis: Axes,
+    tiles: MappedTiles,
+    values: NDArray[np.float64],
+    scale: ColourScale,
+    title: str,
 ) -> None:
-    """Draw tiles as squares, in colours that end at the 2nd and the 98th percentile."""
-    low, high = np.percentile(values, (2, 98))
+    """Draw tiles as squares in the colours of a scale."""
     corners = (np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) - 0.5) * tiles.side_um
+    # Antialiasing would leave pale seams between squares that touch.
     squares = PolyCollection(
-        list(tiles.centres_um[:, None] + corners), cmap="viridis", linewidth=0.2, edgecolor="face"
+        list(tiles.centres_um[:, None] + corners), linewidth=0, antialiased=False
     )
-    squares.set_array(values)
-    # A colour scale needs two different ends, also if all tiles have the same value.
-    squares.set_clim(low, max(high, low + 1e-12))
+    shown = scale.mappable()
+    squares.set_facecolor(shown.to_rgba(values).tolist())
     axis.add_collection(squares)
-    axis.set_title(title, fontsize=10)
-    figure.colorbar(squares, ax=axis, shrink=0.8, pad=0.02).ax.tick_params(labelsize=8)
+    axis.set_title(plotting.plain_text(title))
+    bar = figure.colorbar(shown, ax=axis, shrink=0.8, pad=0.03, aspect=14)
+    bar.set_label(scale.label, fontsize=7)

@@ -75,7 +75,7 @@ def explain(
     config = resolve(ExplainConfig, given)
     summary, failures = run(config, out)
     typer.echo(
-        f"{summary['pictures']} pictures explained for {len(config.genes)} genes:"
+        f"{summary['pictures']} pictures explained for {len(summary['genes'])} genes:"
         f" {out / 'explanations.csv'}"
     )
     if summary["trained_on"]:

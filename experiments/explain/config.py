@@ -19,7 +19,11 @@ class ExplainConfig:
         description="Encoder checkpoint of tcgn-mil pretrain. With --slide-model it may be in any"
         " form that tcgn-mil encode takes.",
     )
-    genes: tuple[str, ...] = Field((), description="Genes to explain, at least one.")
+    genes: tuple[str, ...] = Field(
+        (),
+        description="Genes to explain. By default these are markers of epithelium, stroma, T cells"
+        " and macrophages, as far as the model has them.",
+    )
     spots: str | None = Field(
         None, description="Explain spots: a folder that tcgn-mil spots wrote, or one .h5ad of it."
     )
@@ -73,8 +77,6 @@ class ExplainConfig:
                 " needed",
                 fix="give one of --spots, --image and --slide-model",
             )
-        if not self.genes:
-            raise InputError("no gene is named", fix="name one or more, as in --gene ERBB2")
         lists = {"gene": self.genes, "spot": self.barcodes, "slide": self.slide_ids}
         for what, names in lists.items():
             if repeated := duplicates(names):

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
 from tcgn_mil import plotting
 from tcgn_mil.experiments.explain.attribution_tables import Explanation, block_sums
 from tcgn_mil.experiments.explain.gene_models import GeneModel
 from tcgn_mil.experiments.explain.images import ExplainedImage
+from tcgn_mil.experiments.runs.predictability import UNKNOWN
 from tcgn_mil.interpret import LearnedGraph, upsample
 
 _DRAWN_EDGES = 60
 # Integrated gradients of neighbouring pixels differ by noise that cancels over a few of them, so
 # they are summed over a grid of 28 x 28 cells.
 _RELEVANCE_CELLS = 28
-_SCALE_BAR_UM = 20
+_COLUMNS = 3
 # Share of the largest value over all genes that the colours reach at least.
 _MIN_COLOUR_SHARE = 0.25
 _MIN_SD = 0.1  # in standard deviations of the gene; a map that adds less is drawn faint
 
 
+@plotting.styled
 def draw_explanation(
     picture: ExplainedImage,
     model: GeneModel,
@@ -61,65 +64,46 @@ def draw_explanation(
     """
     maps = 2 if explanation.cam is None else 3
     count = maps + len(explanation.graphs)
-    figure, (axes, bars) = plt.subplots(
-        2,
-        count,
-        figsize=(3.1 * count, 4.0),
-        height_ratios=(1, 0.035),
-        gridspec_kw={"wspace": 0.06, "hspace": 0.04},
+    columns = min(count, _COLUMNS)
+    rows = math.ceil(count / columns)
+    side = plotting.TWO_COLUMNS / _COLUMNS
+    figure, places = plotting.subplots(
+        rows, columns, width=side * columns, height=(side + 0.65) * rows + 0.5, squeeze=False
     )
+    axes = list(places.flat)
+    for axis in axes[count:]:
+        axis.set_axis_off()
+    axes = axes[:count]
     # Maps lie over a pale grey copy of the image, so that colours come from the maps only.
     grey = picture.pixels.mean(axis=2)
     for axis, shown in zip(axes, (picture.pixels, *[grey] * (count - 1)), strict=True):
         axis.imshow(shown, cmap="gray", vmin=-160, vmax=255, extent=(0, 1, 1, 0))
-        axis.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(1, 0), anchor="S")
-    axes[0].set_title(f"picture, {model.patch.um:.0f} µm", fontsize=9)
-    _scale_bar(axes[0], model.patch.um)
-    bars[0].set_axis_off()
+        axis.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(1, 0))
+        axis.spines[:].set_visible(True)
+    axes[0].set_title(f"picture\n{model.patch.um:.0f} µm wide")
+    plotting.draw_scale_bar(axes[0], model.patch.um)
     if explanation.cam is not None:
-        _draw_cam(axes[1], bars[1], explanation, index, sd=float(model.std[index]))
-    last = maps - 1
-    _draw_relevance(axes[last], bars[last], explanation, index, sd=float(model.std[index]))
-    for block, (axis, bar, graph) in enumerate(
-        zip(axes[maps:], bars[maps:], explanation.graphs, strict=True)
-    ):
-        _draw_graph(axis, bar, graph, block)
-    figure.suptitle(title(picture, model, explanation, index), fontsize=10, y=0.97)
+        _draw_cam(axes[1], explanation, index, sd=float(model.std[index]))
+    _draw_relevance(axes[maps - 1], explanation, index, sd=float(model.std[index]))
+    for block, (axis, graph) in enumerate(zip(axes[maps:], explanation.graphs, strict=True)):
+        _draw_graph(axis, graph, block)
+    figure.suptitle(plotting.plain_text(title(picture, model, explanation, index)))
     plotting.save(figure, path)
 
 
 def title(picture: ExplainedImage, model: GeneModel, explanation: Explanation, index: int) -> str:
-    """Return the title of a figure: gene, place, predicted and (where known) measured value."""
+    """Return the title of a figure: gene, how well it is predicted, place, and its values."""
     gene = model.genes[index]
     measured = picture.measured.get(gene)
     beside = "" if measured is None else f", measured {measured:.2f}"
     relation = f" ({picture.relation})" if picture.relation else ""
     return (
-        f"{gene}, {picture.where}{relation}\n"
+        f"{gene} ({model.predictability.get(gene, UNKNOWN).words}), {picture.where}{relation}\n"
         f"predicted {explanation.predicted[index]:.2f}{beside} [{model.unit}]"
     )
 
 
-def _scale_bar(axis: Any, side_um: float) -> None:
-    length = _SCALE_BAR_UM / side_um
-    axis.plot(
-        [0.05, 0.05 + length], [0.95, 0.95], color="white", linewidth=5, solid_capstyle="butt"
-    )
-    axis.plot(
-        [0.05, 0.05 + length], [0.95, 0.95], color="black", linewidth=2.5, solid_capstyle="butt"
-    )
-    axis.text(
-        0.05 + length / 2,
-        0.925,
-        f"{_SCALE_BAR_UM} µm",
-        ha="center",
-        va="bottom",
-        fontsize=8,
-        bbox={"facecolor": "white", "alpha": 0.7, "pad": 1, "linewidth": 0},
-    )
-
-
-def _draw_cam(axis: Any, bar: Any, explanation: Explanation, index: int, *, sd: float) -> None:
+def _draw_cam(axis: Axes, explanation: Explanation, index: int, *, sd: float) -> None:
     """Draw Grad-CAM over the grey image, transparent where it is zero."""
     cam = explanation.cam
     assert cam is not None
@@ -142,13 +126,11 @@ def _draw_cam(axis: Any, bar: Any, explanation: Explanation, index: int, *, sd: 
         extent=(0, 1, 1, 0),
     )
     sums = f"sum {_signed(cam[index].sum())}, not shown {_signed(explanation.against[index])}"
-    axis.set_title(f"Grad-CAM\n{sums}", fontsize=9)
-    _colour_bar(bar, shown, f"added by each of {cam[index].size} cells")
+    axis.set_title(f"Grad-CAM\n{sums}")
+    _colour_bar(axis, shown, f"added by each of {cam[index].size} cells")
 
 
-def _draw_relevance(
-    axis: Any, bar: Any, explanation: Explanation, index: int, *, sd: float
-) -> None:
+def _draw_relevance(axis: Axes, explanation: Explanation, index: int, *, sd: float) -> None:
     """Draw integrated gradients summed over small cells; red adds to the prediction."""
     cells = block_sums(explanation.relevance, (_RELEVANCE_CELLS, _RELEVANCE_CELLS))
     # The 99.5th percentile instead of the maximum, since single cells can be extreme.
@@ -165,16 +147,16 @@ def _draw_relevance(
         alpha=np.clip(1.6 * np.abs(cells[index]) / limit, 0, 0.8),
     )
     change, error = _signed(explanation.change[index]), _signed(explanation.delta[index])
-    axis.set_title(f"integrated gradients from white\nsum {change}, error {error}", fontsize=9)
-    _colour_bar(bar, shown, f"added by each of {_RELEVANCE_CELLS**2} cells")
+    axis.set_title(f"integrated gradients from white\nsum {change}, error {error}")
+    _colour_bar(axis, shown, f"added by each of {_RELEVANCE_CELLS**2} cells")
 
 
 def _signed(value: float) -> str:
     """Format a value with its sign and two significant digits, and without a minus sign at zero."""
-    return f"{float(value) + 0.0:+.2g}"
+    return f"{float(value) + 0.0:+.2g}".replace("-", "−")
 
 
-def _draw_graph(axis: Any, bar: Any, graph: LearnedGraph, block: int) -> None:
+def _draw_graph(axis: Axes, graph: LearnedGraph, block: int) -> None:
     """Draw the strongest edges between nodes; size and colour of a node count its edges."""
     centres = graph.centres(1).numpy()
     edges, weight = graph.edges[0].numpy(), graph.weight[0].numpy()
@@ -188,16 +170,17 @@ def _draw_graph(axis: Any, bar: Any, graph: LearnedGraph, block: int) -> None:
     axis.add_collection(
         LineCollection(
             list(centres[edges[strongest]]),
-            linewidths=0.4 + 1.8 * relative,
-            colors="#1b5e9e",
+            linewidths=0.3 + 1.3 * relative,
+            colors=plotting.COLOURS[0],
             alpha=0.55,
         )
     )
     degree = graph.in_degree[0].numpy()
     nodes = axis.scatter(
-        *centres.T,
+        centres[:, 0],
+        centres[:, 1],
         c=degree,
-        s=3 + 40 * degree / max(degree.max(), 1),
+        s=2 + 24 * degree / max(degree.max(), 1),
         cmap="YlOrRd",
         vmin=0,
         edgecolors="black",
@@ -208,18 +191,19 @@ def _draw_graph(axis: Any, bar: Any, graph: LearnedGraph, block: int) -> None:
     even = weight[strongest].sum() / max(len(strongest), 1) * len(degree)
     axis.set_title(
         f"graph of block {block}: {len(edges)} edges, {int(loops.sum())} loops\n"
-        f"{len(strongest)} strongest others: {even:.2f} x even",
-        fontsize=8,
+        f"{len(strongest)} strongest others: {even:.2f} x even"
     )
-    _colour_bar(bar, nodes, "edges that reach a node")
+    _colour_bar(axis, nodes, "edges that reach a node")
 
 
-def _colour_bar(bar: Any, shown: Any, label: str) -> None:
-    """Draw the colours of `shown` into the axis `bar`, without transparency."""
-    drawn = bar.figure.colorbar(shown, cax=bar, orientation="horizontal")
-    drawn.set_label(label, fontsize=8)
-    drawn.ax.tick_params(labelsize=7)
+def _colour_bar(axis: Axes, shown: Any, label: str) -> None:
+    """Draw the colours of `shown` below an axis, without transparency."""
+    drawn = axis.figure.colorbar(
+        shown, ax=axis, orientation="horizontal", pad=0.03, aspect=28, shrink=0.95
+    )
+    drawn.set_label(label, fontsize=7)
     drawn.ax.locator_params(nbins=4)
     drawn.ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
-    drawn.ax.xaxis.get_offset_text().set_fontsize(7)
-    drawn.solids.set_alpha(1)
+    drawn.ax.xaxis.get_offset_text().set_fontsize(6)
+    if drawn.solids is not None:
+        drawn.solids.set_alpha(1)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -16,11 +17,15 @@ from torch import Tensor, nn
 from tcgn_mil.checkpoints import load_encoder
 from tcgn_mil.checkpoints.published import find_checkpoint
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.runs.predictability import Predictability
 from tcgn_mil.inference.fold_models import FoldModel
 from tcgn_mil.inference.tile_encoder import TileEncoder
 from tcgn_mil.models.network_input import to_network_input
 from tcgn_mil.models.slide_regressor import SlideRegressor
-from tcgn_mil.text import preview
+from tcgn_mil.plotting import r_text
+from tcgn_mil.signatures.tissue_markers import marker_genes
+from tcgn_mil.statistics.p_values import MAX_Q
+from tcgn_mil.text import counted, preview
 from tcgn_mil.types.genes import GenePanel
 from tcgn_mil.types.tile_geometry import PatchSize
 
@@ -46,6 +51,8 @@ class GeneModel:
         Physical size of an image.
     normalisation
         Normalisation of the spots that the model was trained on; None for slide models.
+    predictability
+        How well each gene is predicted, where this is known.
     """
 
     network: TileEncoder
@@ -55,6 +62,7 @@ class GeneModel:
     std: NDArray[np.float32]
     patch: PatchSize
     normalisation: str | None = None
+    predictability: Mapping[str, Predictability] = field(default_factory=dict)
 
     @property
     def model(self) -> nn.Module:
@@ -69,6 +77,13 @@ class GeneModel:
 def spot_model(path: str | Path, genes: Sequence[str]) -> GeneModel:
     """Load the encoder of ``tcgn-mil pretrain`` with its head, for chosen genes.
 
+    Parameters
+    ----------
+    path
+        Checkpoint of the encoder.
+    genes
+        Genes to explain; if none is named, markers of tissue and immunity.
+
     Raises
     ------
     InputError
@@ -76,6 +91,7 @@ def spot_model(path: str | Path, genes: Sequence[str]) -> GeneModel:
         it lacks a gene.
     """
     model, info = load_encoder(find_checkpoint(str(path)) or path)
+    genes = genes_or_markers(genes, info.head_panel, path=path)
     columns = find_genes(genes, info.head_panel, path=path)
     chosen = ChosenGenes(model, columns).eval()
     return GeneModel(
@@ -86,17 +102,80 @@ def spot_model(path: str | Path, genes: Sequence[str]) -> GeneModel:
         info.head_scaler.std[columns],
         info.patch,
         info.normalisation,
+        spot_predictability(Path(path).parent, genes),
     )
 
 
-def tile_model(encoder: TileEncoder, folds: Sequence[FoldModel], genes: Sequence[str]) -> GeneModel:
+def tile_model(
+    encoder: TileEncoder,
+    folds: Sequence[FoldModel],
+    genes: Sequence[str],
+    predictability: Mapping[str, Predictability],
+) -> GeneModel:
     """Make a model that scores a tile by the slide models of `folds`, for chosen genes."""
     scores = TileScores(encoder.model, folds, genes).eval()
     network = TileEncoder(scores, encoder.identity, encoder.patch, encoder.input_spec)
     count = len(genes)
     # Scores stay standardised: a single tile has no expression in a unit of bulk tissue.
     mean, std = np.zeros(count, np.float32), np.ones(count, np.float32)
-    return GeneModel(network, tuple(genes), TILE_SCORE, mean, std, folds[0].info.patch)
+    return GeneModel(
+        network,
+        tuple(genes),
+        TILE_SCORE,
+        mean,
+        std,
+        folds[0].info.patch,
+        predictability=predictability,
+    )
+
+
+def genes_or_markers(genes: Sequence[str], panel: GenePanel, *, path: object) -> tuple[str, ...]:
+    """Return the genes that the user named, or else markers of tissue and immunity.
+
+    Raises
+    ------
+    InputError
+        If no gene is named and the panel has no marker.
+    """
+    chosen = tuple(genes) or marker_genes(panel.genes)
+    if not chosen:
+        raise InputError(
+            "no gene is named, and the model has none of the markers of tissue and immunity that"
+            " are explained by default",
+            path=str(path),
+            fix=f"name one or more, as in --gene {panel.genes[0]}",
+        )
+    return chosen
+
+
+def spot_predictability(folder: Path, genes: Sequence[str]) -> dict[str, Predictability]:
+    """Return how well a pretrained encoder predicted genes on its test sections.
+
+    Parameters
+    ----------
+    folder
+        Folder of the encoder, where ``pretrain`` writes ``genes_<section>.csv``.
+    genes
+        Names of the genes. Those without an r are left out.
+    """
+    tables = [pd.read_csv(path) for path in sorted(folder.glob("genes_*.csv")) if _has_r(path)]
+    if not tables:
+        return {}
+    joined = pd.concat(tables)
+    known = {}
+    for gene, rows in joined[joined["gene"].isin(genes)].groupby("gene"):
+        r = float(rows["depth_adjusted_r_model"].mean())
+        if not np.isfinite(r):
+            continue
+        sure = bool((rows["q_model"] < MAX_Q).any()) and r > 0
+        words = f"depth-adjusted r {r_text(r)} on {counted(len(rows), 'test section')}"
+        known[str(gene)] = Predictability(words if sure else f"not predictable, {words}", sure)
+    return known
+
+
+def _has_r(path: Path) -> bool:
+    columns = pd.read_csv(path, nrows=0).columns
+    return {"gene", "depth_adjusted_r_model", "q_model"} <= set(columns)
 
 
 def find_genes(genes: Sequence[str], panel: GenePanel, *, path: object) -> list[int]:

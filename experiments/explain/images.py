@@ -13,8 +13,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.explain.gene_models import GeneModel, find_genes, tile_model
+from tcgn_mil.experiments.explain.gene_models import (
+    GeneModel,
+    find_genes,
+    genes_or_markers,
+    tile_model,
+)
 from tcgn_mil.experiments.predict.model import find_slide_model, open_for_features
+from tcgn_mil.experiments.runs.predictability import gene_predictability
 from tcgn_mil.inference.fold_models import (
     load_fold_models,
     models_for_patient,
@@ -24,6 +30,7 @@ from tcgn_mil.inference.patients import predict_patient
 from tcgn_mil.inference.spots import predict_spots
 from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.feature_files import find_features, read_feature_info
+from tcgn_mil.io.gene_list import read_model_genes
 from tcgn_mil.io.spot_files import find_sections, read_patches, read_spots
 from tcgn_mil.models.component_regression import ComponentRegression
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
@@ -207,7 +214,7 @@ class ExplainedSlides:
     features
         Folder that ``tcgn-mil encode`` wrote.
     genes
-        Genes to explain.
+        Genes to explain; if none is named, markers of tissue and immunity.
     options
         How the encoder is built, pooled, and given its weights.
 
@@ -229,7 +236,7 @@ class ExplainedSlides:
     ) -> None:
         model_folder = find_slide_model(folder)
         self.encoder = open_encoder(encoder, **options.as_arguments())
-        self.features, self.genes = find_features(features), tuple(genes)
+        self.features = find_features(features)
         self.folds = open_for_features(
             model_folder,
             load_fold_models(model_folder.path),
@@ -243,7 +250,10 @@ class ExplainedSlides:
                 fix="give a run of tcgn-mil finetune --model attention",
             )
         self.panel = union_panel(self.folds)
-        find_genes(genes, self.panel, path=folder)
+        self.genes = genes_or_markers(genes, self.panel, path=folder)
+        find_genes(self.genes, self.panel, path=folder)
+        table = read_model_genes(model_folder.path)
+        self.predictability = {gene: gene_predictability(table, gene) for gene in self.genes}
         expected = self.folds[0].info.encoder
         if self.encoder.identity != expected:
             raise InputError(
@@ -290,7 +300,7 @@ class ExplainedSlides:
         # Attention of 1 / N on each of N tiles is even; the title states multiples of that.
         even = prediction.attention * len(prediction.attention)
         return ImagesOfSource(
-            tile_model(self.encoder, usable, self.genes),
+            tile_model(self.encoder, usable, self.genes, self.predictability),
             [
                 ExplainedImage(
                     f"{slide}_x{x}_y{y}",

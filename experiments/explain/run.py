@@ -91,7 +91,7 @@ def run(config: ExplainConfig, out_dir: str | Path) -> tuple[dict[str, Any], lis
     summary = {
         "pictures": int(overview["picture"].nunique()),
         "trained_on": int(overview.loc[overview["relation"] == "trained on", "picture"].nunique()),
-        "genes": list(config.genes),
+        "genes": list(overview["gene"].unique()),
         # A vision transformer has no map for Grad-CAM, and its columns are empty then.
         "grad_cam": bool(overview["cam_sum"].notna().any()),
         "unit": str(overview["unit"].iloc[0]),

@@ -29,8 +29,9 @@ class PredictConfig:
     )
     map_genes: tuple[str, ...] = Field(
         (),
-        description="Gene whose maps are drawn. Without any, the genes that were predicted best"
-        " in cross-validation are drawn.",
+        description="Gene whose maps are drawn. Without any, markers of epithelium, stroma, T cells"
+        " and macrophages are drawn, and the genes that were predicted best in cross-validation"
+        " where the panel lacks such markers.",
     )
     maps: bool = Field(
         True,

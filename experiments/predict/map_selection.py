@@ -14,6 +14,7 @@ from tcgn_mil.inference.fold_models import FoldModel
 from tcgn_mil.models.component_regression import ComponentRegression
 from tcgn_mil.signatures.gene_sets import read_gene_sets
 from tcgn_mil.signatures.set_weights import CoveredSets, covered_sets
+from tcgn_mil.signatures.tissue_markers import marker_genes
 from tcgn_mil.types.genes import GenePanel
 
 _DEFAULT_GENES = 4
@@ -43,7 +44,10 @@ def without_maps(config: PredictConfig) -> PredictConfig:
 
 
 def genes_to_draw(config: PredictConfig, model: OpenedModel) -> tuple[str, ...]:
-    """Return the genes to draw: those asked for, or the best of the cross-validation.
+    """Return the genes to draw: those asked for, or markers of tissue and immunity.
+
+    Where the panel has fewer than four markers, the genes that were predicted best in
+    cross-validation fill the rest.
 
     Parameters
     ----------
@@ -71,7 +75,12 @@ def genes_to_draw(config: PredictConfig, model: OpenedModel) -> tuple[str, ...]:
     table = model.genes
     # In small cohorts no gene has an r within folds, so the pooled r is used.
     score = table["r_model"] if table["r_model"].notna().any() else table["pooled_r_model"]
-    return tuple(score.sort_values(ascending=False, kind="stable").index[:_DEFAULT_GENES])
+    known = {str(gene): float(r) for gene, r in score.items()}
+    markers = marker_genes(model.panel.genes, known, most=_DEFAULT_GENES)
+    best = score.dropna().sort_values(ascending=False, kind="stable").index
+    # Genes without an r come last, in the order of the panel.
+    names = dict.fromkeys([*markers, *best, *model.panel.genes])
+    return tuple(names)[:_DEFAULT_GENES]
 
 
 def gene_sets_to_draw(

@@ -10,8 +10,8 @@ pixels, so that squidpy plots it directly::
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.runs.slide_map_figure import slide_maps
+from tcgn_mil.experiments.predict.map_picture import draw_slide_map
+from tcgn_mil.experiments.runs.predictability import Predictability
+from tcgn_mil.interpret.attention_edges import edge_attention
 from tcgn_mil.io.atomic import atomic_path, safe_file_name
 from tcgn_mil.io.geojson import BOUNDS, origin_of, tile_feature, write_feature_collection
 from tcgn_mil.io.tile_files import read_tiles
@@ -74,6 +76,10 @@ class SlideMap:
         (height, width, 3) uint8 picture of the whole slide, or None.
     origin
         Level-0 position, x and y, of the point that is 0, 0 in the GeoJSON.
+    mpp
+        Micrometres per level-0 pixel, or None if it is not known.
+    predictability
+        How well each gene is predicted, for the titles.
     """
 
     slide_id: str
@@ -89,6 +95,8 @@ class SlideMap:
     signature_scores: NDArray[np.float32]
     thumbnail: NDArray[np.uint8] | None = None
     origin: tuple[int, int] = (0, 0)
+    mpp: float | None = None
+    predictability: Mapping[str, Predictability] = field(default_factory=dict)
 
     @property
     def relative_attention(self) -> NDArray[np.float32]:
@@ -136,6 +144,8 @@ def write_maps(
     thumbnails: str | None,
     folder: Path,
     origin: str = BOUNDS,
+    *,
+    predictability: Mapping[str, Predictability] | None = None,
 ) -> list[str]:
     """Write the maps of all slides of a patient.
 
@@ -151,6 +161,8 @@ def write_maps(
         Folder to write.
     origin
         Point that is 0, 0 in the GeoJSON: a name in :data:`~tcgn_mil.io.geojson.ORIGINS`.
+    predictability
+        How well each gene is predicted, for the titles of its maps.
 
     Returns
     -------
@@ -184,6 +196,8 @@ def write_maps(
             signature_scores=prediction.signature_scores[tiles],
             thumbnail=picture,
             origin=origin_of(info.spec, origin),
+            mpp=info.spec.slide_mpp,
+            predictability=predictability or {},
         )
         write_slide_map(slide_map, folder)
         notes += map_notes(slide_map)
@@ -191,8 +205,19 @@ def write_maps(
 
 
 def map_notes(slide_map: SlideMap) -> list[str]:
-    """Tell where the GeoJSON of a map differs from the other maps of the slide."""
+    """Tell what a reader of the maps of a slide must know.
+
+    Attention that gathers at the edges of the tissue is named, and so is where the GeoJSON differs
+    from the other maps.
+    """
     notes = []
+    edges = edge_attention(slide_map.coords, slide_map.level0_px, slide_map.attention)
+    if edges.is_high:
+        notes.append(
+            f"{slide_map.slide_id}: {edges.attention_share:.0%} of its attention lies on the"
+            f" {edges.tile_share:.0%} of its tiles that are at the edge of the tissue; look there"
+            " for folds, ink and blur before you trust the prediction"
+        )
     if any(slide_map.origin):
         x, y = slide_map.origin
         notes.append(
@@ -220,7 +245,7 @@ def write_slide_map(slide_map: SlideMap, folder: str | Path) -> None:
     """
     name = safe_file_name(slide_map.slide_id, what="slide id")
     folder = Path(folder)
-    _draw(slide_map, folder / f"{name}.png")
+    draw_slide_map(slide_map, folder / f"{name}.png")
     tiles = len(slide_map.coords)
     record = {
         "origin_level0_px": slide_map.origin,
@@ -246,25 +271,6 @@ def read_thumbnail(
         return None, size
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB")), size
-
-
-def _draw(slide_map: SlideMap, path: Path) -> None:
-    """Draw attention and scores; a gene that no model of the patient has gets no panel."""
-    values = {"attention (1 = even)": slide_map.relative_attention}
-    values |= {
-        f"{name}, standardised score": scores
-        for name, scores in slide_map.named_scores.items()
-        if np.isfinite(scores).any()
-    }
-    slide_maps(
-        slide_map.thumbnail,
-        slide_map.coords,
-        slide_map.level0_px,
-        slide_map.slide_size,
-        values,
-        path,
-        title=f"{slide_map.slide_id} ({slide_map.patient_id}), {len(slide_map.coords)} tiles",
-    )
 
 
 def _geojson_features(slide_map: SlideMap) -> Iterator[dict[str, Any]]:

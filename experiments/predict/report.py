@@ -73,6 +73,8 @@ def _lines(run: Run, maps: list[Path]) -> list[str]:
             " as the average tile. The score of a gene is in standard deviations of the training"
             " patients: tiles above 0 raise the predicted expression above that of the average"
             " patient, and tiles below 0 lower it. Scores are not amounts of RNA in the tile. The"
+            " title of a map has the r of its gene in cross-validation; the map of a gene that is"
+            " not predictable is pale and should not be interpreted. The"
             f" maps of all slides are in {run.folder.name}/maps as .png, .geojson (for QuPath) and"
             " .h5ad."
         )

@@ -30,6 +30,7 @@ from tcgn_mil.experiments.predict.map_selection import (
 from tcgn_mil.experiments.predict.maps import write_maps
 from tcgn_mil.experiments.predict.model import OpenedModel, find_slide_model, open_for_features
 from tcgn_mil.experiments.predict.tables import write_prediction
+from tcgn_mil.experiments.runs.predictability import gene_predictability
 from tcgn_mil.experiments.runs.run_folder import begin_run
 from tcgn_mil.inference.fold_models import FoldModel, load_fold_models
 from tcgn_mil.inference.patients import (
@@ -174,13 +175,20 @@ def _predict_features(
     begin_run(out_dir, KIND, config)
     names = tuple(gene_set.name for gene_set in signatures.kept)
     failures, of_maps = [*failed], list[str]()
+    known = {gene: gene_predictability(model.genes, gene) for gene in genes}
 
     def draw(prediction: PatientPrediction) -> None:
         try:
             placed = without_unplaced_tiles(prediction)
             of_maps.extend(
                 write_maps(
-                    placed, genes, names, config.thumbnails, out_dir / "maps", config.map_origin
+                    placed,
+                    genes,
+                    names,
+                    config.thumbnails,
+                    out_dir / "maps",
+                    config.map_origin,
+                    predictability=known,
                 )
             )
         except Exception as error:

@@ -47,8 +47,7 @@ _OPENING_FIGURES = (
     (
         "predict",
         "maps/*.png",
-        "A slide, how much each of its tiles counts, and the scores of genes that were predicted"
-        " best.",
+        "A slide, how much each of its tiles counts, and the scores of genes.",
     ),
     (
         "finetune",
@@ -56,7 +55,7 @@ _OPENING_FIGURES = (
         "Measured and predicted expression of the genes that were predicted best, out of fold."
         " Each dot is a patient.",
     ),
-    ("survive", "kaplan_meier.png", "Patients without the event over time, by predicted risk."),
+    ("survive", "kaplan_meier.png", "Survival over time, by predicted risk."),
     ("associate", "signatures.png", "Agreement of predicted with measured signatures."),
     ("spot-cv", "headline.png", "The spot network beside its baselines, in each section."),
     ("pretrain", "maps_*.png", "Measured and predicted expression over a section."),

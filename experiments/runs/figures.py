@@ -1,24 +1,29 @@
-"""Draw the figures that several kinds of runs share: curves, distributions, scatter plots, maps.
+"""Draw the figures that several kinds of runs share: curves, distributions, scatter plots.
 
-A figure of a run is a PNG for the screen, a PDF for print, and a CSV file of the values drawn. Maps
-of slides are PNG alone, since their values are in files of their own.
+A figure of a run is a PNG for the screen, a PDF for print, and a CSV file of the values drawn.
 """
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
-from tcgn_mil.plotting import COLOURS, save_figure
+from tcgn_mil import plotting
+from tcgn_mil.plotting import COLOURS, figure_label, plain_text, save_figure
+
+_STYLES = ("-", "--", ":")
+_LINE = 44  # letters in a line below a figure of one column
+_MOST_NAMED = 8  # names in a legend; more are told apart in the CSV file only
 
 
+@plotting.styled
 def training_curves(
     history: Mapping[str, Sequence[Mapping[str, float]]], path: str | Path, *, score: str
 ) -> None:
@@ -32,18 +37,30 @@ def training_curves(
         PNG file to write.
     score
         Name of the score. Where no run has a score, the loss is drawn alone.
+
+    Examples
+    --------
+    ::
+
+        training_curves({"fold 0": [{"loss": 1.0, "score": 0.1}, {"loss": 0.8, "score": 0.2}]},
+                        "curves.png", score="r")
     """
     scored = any(
         np.isfinite([epoch["score"] for epoch in epochs]).any() for epochs in history.values()
     )
-    figure, axes = plt.subplots(
-        1, 1 + scored, figsize=(4.5 + 4.5 * scored, 3.4), squeeze=False, layout="constrained"
+    figure, axes = plotting.subplots(
+        1,
+        1 + scored,
+        width=plotting.TWO_COLUMNS if scored else plotting.ONE_COLUMN + 1.2,
+        height=2.3,
+        squeeze=False,
     )
     for index, (name, epochs) in enumerate(history.items()):
         number = np.arange(1, len(epochs) + 1)
-        colour, style = COLOURS[index % len(COLOURS)], ("-", "--", ":")[index // len(COLOURS) % 3]
+        colour, style = COLOURS[index % len(COLOURS)], _STYLES[index // len(COLOURS) % 3]
+        label = plain_text(name) if index < _MOST_NAMED else None
         axes[0, 0].plot(
-            number, [epoch["loss"] for epoch in epochs], style, color=colour, label=name
+            number, [epoch["loss"] for epoch in epochs], style, color=colour, label=label
         )
         scores = np.array([epoch["score"] for epoch in epochs], dtype=float)
         if scored and np.isfinite(scores).any():
@@ -54,9 +71,10 @@ def training_curves(
     if scored:
         axes[0, 1].set(xlabel="epoch (dot: the best)", ylabel=f"validation {score}")
     for axis in axes.flat:
-        axis.spines[["top", "right"]].set_visible(False)
+        axis.xaxis.get_major_locator().set_params(integer=True)
     if len(history) > 1:
-        figure.legend(frameon=False, fontsize=8, loc="outside right upper")
+        more = len(history) - _MOST_NAMED
+        figure.legend(loc="outside right upper", title=f"and {more} more" if more > 0 else None)
     save_figure(
         figure,
         path,
@@ -71,6 +89,7 @@ def training_curves(
     )
 
 
+@plotting.styled
 def gene_distributions(
     values: Mapping[str, NDArray[np.floating]], path: str | Path, *, xlabel: str
 ) -> None:
@@ -84,8 +103,16 @@ def gene_distributions(
         PNG file to write.
     xlabel
         Name of the number.
+
+    Examples
+    --------
+    ::
+
+        gene_distributions({"model": r, "ridge": r_ridge}, "genes.png", xlabel="r within folds")
     """
-    figure, axis = plt.subplots(figsize=(5.4, 3.6))
+    figure, axis = plotting.subplots(
+        width=plotting.ONE_COLUMN, height=2.3 + 0.16 * min(len(values), 8)
+    )
     drawn = []
     for index, (name, numbers) in enumerate(values.items()):
         finite = np.sort(np.asarray(numbers, dtype=float)[np.isfinite(numbers)])
@@ -96,20 +123,22 @@ def gene_distributions(
         axis.step(
             finite,
             share,
+            _STYLES[index // len(COLOURS) % 3],
             where="post",
             color=COLOURS[index % len(COLOURS)],
-            label=f"{name}: median {np.median(finite):.3f} ({finite.size} genes)",
+            label=f"{plain_text(name)}: median {plotting.r_text(float(np.median(finite)))}"
+            f" (n = {finite.size:,} genes)",
         )
     axis.axvline(0, color="black", linewidth=0.6)
-    axis.set(xlabel=xlabel, ylabel="share of genes at or below", ylim=(0, 1))
-    axis.spines[["top", "right"]].set_visible(False)
+    axis.set(xlabel=textwrap.fill(xlabel, _LINE), ylabel="share of genes at or below", ylim=(0, 1))
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18))
+        figure.legend(loc="outside lower center")
     save_figure(
         figure, path, pd.concat(drawn) if drawn else pd.DataFrame(columns=["predictor", "value"])
     )
 
 
+@plotting.styled
 def grouped_points(
     groups: Mapping[str, Mapping[str, NDArray[np.floating]]], path: str | Path, *, ylabel: str
 ) -> None:
@@ -123,8 +152,15 @@ def grouped_points(
         PNG file to write.
     ylabel
         Name of the number.
+
+    Examples
+    --------
+    ::
+
+        grouped_points({"null": {"model": r, "ridge": r_ridge}}, "by_kind.png", ylabel="r")
     """
-    figure, axis = plt.subplots(figsize=(1.2 + 2.2 * len(groups), 3.8))
+    width = float(np.clip(1.0 + 1.4 * len(groups), plotting.ONE_COLUMN, plotting.TWO_COLUMNS))
+    figure, axis = plotting.subplots(width=width, height=2.8)
     generator = np.random.default_rng(0)
     ticks = []
     for index, (group, predictors) in enumerate(groups.items()):
@@ -140,8 +176,7 @@ def grouped_points(
                 ".",
                 color=colour,
                 alpha=0.5,
-                markersize=5,
-                label=None if index else name,
+                label=None if index else plain_text(name),
             )
             if finite.size:
                 axis.hlines(
@@ -151,11 +186,11 @@ def grouped_points(
                     color=colour,
                     linewidth=2.5,
                 )
-        ticks.append(f"{group}\n{len(next(iter(predictors.values())))} genes")
+        n = len(next(iter(predictors.values()))) if predictors else 0
+        ticks.append(f"{figure_label(group)}\nn = {n:,} genes")
     axis.axhline(0, color="black", linewidth=0.6)
     axis.set(xticks=range(len(groups)), xticklabels=ticks, ylabel=ylabel)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
+    figure.legend(loc="outside lower center", ncols=3, title="dots: genes, bars: medians")
     save_figure(
         figure,
         path,
@@ -171,6 +206,7 @@ def grouped_points(
     )
 
 
+@plotting.styled
 def gene_scatter(
     genes: Sequence[str],
     truth: NDArray[np.floating],
@@ -195,86 +231,55 @@ def gene_scatter(
         Unit of both.
     patients
         (M,) names, for the CSV file.
+
+    Examples
+    --------
+    ::
+
+        gene_scatter(["CD3E"], truth, predicted, "scatter.png", unit="log2(TPM + 1)",
+                     patients=names)
     """
-    columns = min(4, len(genes))
-    rows = math.ceil(len(genes) / columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 2.6 * rows), squeeze=False)
+    columns = min(4, max(len(genes), 1))
+    rows = max(math.ceil(len(genes) / columns), 1)
+    side = plotting.TWO_COLUMNS / 4
+    figure, axes = plotting.subplots(
+        rows, columns, width=side * columns + 0.2, height=(side + 0.15) * rows + 0.2, squeeze=False
+    )
     for index, axis in enumerate(axes.flat):
         if index >= len(genes):
             axis.set_axis_off()
             continue
         axis.scatter(
-            truth[:, index], predicted[:, index], s=12, color=COLOURS[0], alpha=0.7, linewidths=0
+            truth[:, index], predicted[:, index], s=7, color=COLOURS[0], alpha=0.7, linewidths=0
         )
-        axis.set_title(titles[index] if titles else genes[index], fontsize=8)
-        axis.tick_params(labelsize=7)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel(f"measured, {unit}", fontsize=8)
-    figure.supylabel(f"predicted, {unit}", fontsize=8)
-    figure.tight_layout()
-    save_figure(figure, path, _long(genes, {"patient": patients}, truth, predicted))
-
-
-def spot_maps(
-    genes: Sequence[str],
-    spatial: NDArray[np.floating],
-    truth: NDArray[np.floating],
-    predicted: NDArray[np.floating],
-    path: str | Path,
-    *,
-    title: str,
-    titles: Sequence[str] | None = None,
-) -> None:
-    """Draw measured (top) and predicted (bottom) expression on a tissue section.
-
-    Parameters
-    ----------
-    genes, titles
-        Names of the genes, and titles of their columns (the names by default).
-    spatial
-        (S, 2) positions of the spots, x and y.
-    truth, predicted
-        (S, genes) values.
-    path
-        PNG file to write.
-    title
-        Title of the figure.
-    """
-    figure, axes = plt.subplots(
-        2, len(genes), figsize=(2.9 * len(genes), 5.4), squeeze=False, layout="constrained"
+        axis.set_title(plain_text(titles[index] if titles else genes[index]), fontsize=7)
+        axis.locator_params(nbins=4)
+    figure.supxlabel(
+        plotting.counted_label(f"measured, {plain_text(unit)}", len(patients), "patients")
     )
-    for column, gene in enumerate(genes):
-        for row, values in enumerate((truth, predicted)):
-            axis = axes[row, column]
-            low, high = np.nanpercentile(values[:, column], (2, 98))
-            shown = axis.scatter(
-                *spatial.T,
-                c=values[:, column],
-                s=10,
-                cmap="magma",
-                vmin=low,
-                vmax=max(high, low + 1e-6),
-            )
-            axis.set(aspect="equal", xticks=[], yticks=[])
-            axis.invert_yaxis()
-            figure.colorbar(shown, ax=axis, shrink=0.7).ax.tick_params(labelsize=6)
-            if row == 0:
-                axis.set_title(titles[column] if titles else gene, fontsize=9)
-    axes[0, 0].set_ylabel("measured")
-    axes[1, 0].set_ylabel("predicted")
-    figure.suptitle(title, fontsize=9)
+    figure.supylabel(f"predicted, {plain_text(unit)}")
     save_figure(
-        figure, path, _long(genes, {"x": spatial[:, 0], "y": spatial[:, 1]}, truth, predicted)
+        figure, path, measured_and_predicted(genes, {"patient": patients}, truth, predicted)
     )
 
 
-def _long(
+def measured_and_predicted(
     genes: Sequence[str],
     rows: Mapping[str, Any],
     truth: NDArray[np.floating],
     predicted: NDArray[np.floating],
 ) -> pd.DataFrame:
-    """Return one row per gene and observation; `rows` holds what identifies an observation."""
+    """Return the values of a figure: one row per gene and observation.
+
+    Parameters
+    ----------
+    genes
+        Names of the genes.
+    rows
+        Columns that identify an observation.
+    truth, predicted
+        (M, genes) values.
+    """
     parts = [
         pd.DataFrame(
             {"gene": gene, **rows, "measured": truth[:, index], "predicted": predicted[:, index]}

@@ -27,8 +27,9 @@ from tcgn_mil.provenance import provenance
 
 MAX_ROWS = 500
 _LARGE_BYTES, _JPEG_QUALITY = 300_000, 88
-# A figure that is wider than this has a row of the page to itself; half a row would be too small.
-_WIDE_PX = 1000
+# An inch of a figure in print has so many pixels on a screen, where 8 points look like other text.
+_PX_PER_INCH = 125
+_WIDE_INCHES = 4.8  # a wider figure has a row of the page to itself; half a row would be too small
 SEARCHABLE_ROWS = 15
 
 
@@ -66,8 +67,8 @@ class Picture(NamedTuple):
         Words below the picture.
     data, media_type
         Content as base64 text, and its media type.
-    width, height
-        Size in pixels.
+    width, height, inches
+        Size on the screen in pixels of a web page, and width in print.
     """
 
     caption: str
@@ -75,11 +76,12 @@ class Picture(NamedTuple):
     media_type: str
     width: int
     height: int
+    inches: float
 
     @property
     def is_wide(self) -> bool:
         """Return whether the picture is too wide to have another one beside it."""
-        return self.width > _WIDE_PX
+        return self.inches > _WIDE_INCHES
 
 
 class Link(NamedTuple):
@@ -228,9 +230,13 @@ def as_picture(path: str | Path, caption: str) -> Picture:
             picture.convert("RGB").save(packed, "JPEG", quality=_JPEG_QUALITY)
         if packed.tell() < len(content):
             content, media_type = packed.getvalue(), "image/jpeg"
-    with Image.open(io.BytesIO(content)) as picture:
+    with Image.open(path) as picture:
         width, height = picture.size
-    return Picture(caption, base64.b64encode(content).decode("ascii"), media_type, width, height)
+        dpi = float(picture.info.get("dpi", (_PX_PER_INCH,))[0]) or _PX_PER_INCH
+    inches = round(width / dpi, 2)
+    shown = round(inches * _PX_PER_INCH)
+    data = base64.b64encode(content).decode("ascii")
+    return Picture(caption, data, media_type, shown, round(shown * height / width), inches)
 
 
 def write_report(

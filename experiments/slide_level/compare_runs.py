@@ -12,7 +12,6 @@ from typing import Any
 import anndata
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 
 from tcgn_mil import plotting
 from tcgn_mil.config import differing_keys
@@ -89,7 +88,7 @@ def compare_runs(
     summary = pd.DataFrame([row])
     write_csv(out_dir / "comparison.csv", table)
     write_csv(out_dir / "comparison_summary.csv", summary)
-    _draw(table, (folders[0].name, folders[1].name), out_dir / "comparison.png")
+    draw_comparison(table, (folders[0].name, folders[1].name), out_dir / "comparison.png")
     labels = [(finished_summary(folder) or {}).get("labels", []) for folder in folders]
     write_json(
         out_dir / "comparison.json",
@@ -132,14 +131,19 @@ def _shared_part(folders: tuple[Path, Path]) -> tuple[anndata.AnnData, anndata.A
     return a, b
 
 
-def _draw(table: pd.DataFrame, names: tuple[str, str], path: Path) -> None:
-    figure, axis = plt.subplots(figsize=(4.6, 4.4), layout="constrained")
+@plotting.styled
+def draw_comparison(table: pd.DataFrame, names: tuple[str, str], path: Path) -> None:
+    figure, axis = plotting.subplots(width=plotting.ONE_COLUMN, height=3.3)
     shown = table[["r_b", "r_a"]].dropna()
-    axis.plot(shown["r_b"], shown["r_a"], ".", color=plotting.COLOURS[0], markersize=4, alpha=0.6)
+    axis.plot(shown["r_b"], shown["r_a"], ".", color=plotting.COLOURS[0], markersize=3, alpha=0.6)
     low, high = (
         (float(shown.to_numpy().min()), float(shown.to_numpy().max())) if len(shown) else (0.0, 1.0)
     )
     axis.plot([low, high], [low, high], color="0.6", linewidth=1)
-    axis.set(xlabel=f"r of {names[1]}", ylabel=f"r of {names[0]}")
-    axis.spines[["top", "right"]].set_visible(False)
+    first, second = (plotting.figure_label(name) for name in names)
+    axis.set(
+        xlabel=plotting.counted_label(f"r of {second}", len(shown), "genes"),
+        ylabel=f"r of {first}",
+        aspect="equal",
+    )
     plotting.save_figure(figure, path, table[["gene", "r_b", "r_a"]])

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 from scipy.stats import norm
 
@@ -47,9 +46,10 @@ def draw_run(
         Share of patients, 0 to 1, that the prediction intervals should hold.
     """
     genes, headline = tables
-    figures.training_curves(
-        joined.history, out_dir / "curves.png", score="score,\nminus mean squared error"
-    )
+    if any(joined.history.values()):  # a regression has no epochs
+        figures.training_curves(
+            joined.history, out_dir / "curves.png", score="score,\nminus mean squared error"
+        )
     # In small cohorts no fold has more than three patients, so no gene has an r within folds.
     by_fold = genes[f"r_{MODEL}"].notna().any()
     prefix = "r" if by_fold else "pooled_r"
@@ -81,36 +81,34 @@ def draw_run(
         unit=unit,
         patients=joined.patients,
         titles=[
-            f"{genes['gene'][i]}\nr by fold {_r(genes[f'r_{MODEL}'][i])},"
-            f" pooled {_r(genes[f'pooled_r_{MODEL}'][i])}"
+            f"{plotting.shortened(genes['gene'][i])}\nr by fold"
+            f" {plotting.r_text(genes[f'r_{MODEL}'][i])}, pooled"
+            f" {plotting.r_text(genes[f'pooled_r_{MODEL}'][i])}"
             for i in best
         ],
     )
 
 
-def _r(value: float) -> str:
-    return f"{value:.2f}" if np.isfinite(value) else "NA"
-
-
+@plotting.styled
 def draw_headline(headline: pd.DataFrame, path: Path) -> None:
     """Draw the median r over genes of each predictor, with its 95 % interval."""
     shown = headline[headline["median_r"].notna()]
-    figure, axis = plt.subplots(figsize=(7.5, 1 + 0.35 * len(shown)), layout="constrained")
+    figure, axis = plotting.subplots(width=4.6, height=0.7 + 0.24 * len(shown))
     for place, row in enumerate(shown.itertuples()):
-        colour = plotting.COLOURS[0] if row.predictor == MODEL else "0.45"
-        axis.plot([row.low, row.high], [place, place], color=colour, linewidth=2)
-        axis.plot(row.median_r, place, "o", color=colour, markersize=6)
+        colour = plotting.COLOURS[0] if row.predictor == MODEL else plotting.GREY
+        axis.plot([row.low, row.high], [place, place], color=colour, linewidth=1.5)
+        axis.plot(row.median_r, place, "o", color=colour, markersize=4.5)
     axis.axvline(0, color="black", linewidth=0.6)
     axis.set(
         yticks=range(len(shown)),
         yticklabels=[LABELS.get(name, name) for name in shown["predictor"]],
-        xlabel="median over genes of r within test folds, 95 % interval over patients",
+        xlabel="median over genes of r within test folds\n(95 % interval over patients)",
     )
     axis.set_ylim(len(shown) - 0.5, -0.5)
-    axis.spines[["top", "right"]].set_visible(False)
     plotting.save_figure(figure, path, shown)
 
 
+@plotting.styled
 def draw_coverage(shares: NDArray[np.floating], path: Path, *, stated_coverage: float) -> None:
     """Draw how many genes have intervals that hold a given share of patients.
 
@@ -127,7 +125,7 @@ def draw_coverage(shares: NDArray[np.floating], path: Path, *, stated_coverage: 
     counts, edges = np.histogram(
         shares, bins=np.linspace(min(shares.min(), stated_coverage) - 0.01, 1, 31)
     )
-    figure, axis = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
+    figure, axis = plotting.subplots(width=plotting.ONE_COLUMN, height=2.3)
     axis.stairs(counts, edges, fill=True, color=plotting.COLOURS[0], alpha=0.7)
     axis.axvline(
         stated_coverage,
@@ -142,14 +140,17 @@ def draw_coverage(shares: NDArray[np.floating], path: Path, *, stated_coverage: 
         linewidth=1.5,
         label=f"mean of genes: {shares.mean():.1%}",
     )
-    axis.set(xlabel="share of patients inside the gene's interval", ylabel="genes")
-    axis.legend(frameon=False, fontsize=8, loc="upper right")
-    axis.spines[["top", "right"]].set_visible(False)
+    axis.set(
+        xlabel="share of patients inside the gene's interval",
+        ylabel=f"number of genes (of {len(shares):,})",
+    )
+    axis.legend(loc="upper right")
     plotting.save_figure(
         figure, path, pd.DataFrame({"from": edges[:-1], "to": edges[1:], "genes": counts})
     )
 
 
+@plotting.styled
 def draw_null(p: NDArray[np.floating], null_z: NDArray[np.floating] | None, path: Path) -> None:
     """Draw ordered p-values against uniform ones, and the z of the refits, if there were any.
 
@@ -166,8 +167,8 @@ def draw_null(p: NDArray[np.floating], null_z: NDArray[np.floating] | None, path
         Figure to write.
     """
     panels = 1 if null_z is None else 2
-    figure, axes = plt.subplots(
-        1, panels, figsize=(4.6 * panels, 3.4), layout="constrained", squeeze=False
+    figure, axes = plotting.subplots(
+        1, panels, width=plotting.TWO_COLUMNS * panels / 2, height=2.6, squeeze=False
     )
     ordered = np.sort(p[np.isfinite(p)])
     even = (np.arange(len(ordered)) + 0.5) / max(len(ordered), 1)
@@ -175,8 +176,8 @@ def draw_null(p: NDArray[np.floating], null_z: NDArray[np.floating] | None, path
     axes[0, 0].plot([0, 1], [0, 1], color="0.6", linewidth=1)
     axes[0, 0].plot(even, ordered, ".", color=plotting.COLOURS[0], markersize=3)
     axes[0, 0].set(
-        xlabel="p if nothing were predictable",
-        ylabel="p" + ("" if null_z is not None else " (approximate)"),
+        xlabel=f"p if nothing were predictable (n = {len(ordered):,} genes)",
+        ylabel="p of the gene, ordered" + ("" if null_z is not None else " (approximate)"),
     )
     if null_z is not None:
         drawn = null_z[np.isfinite(null_z)]
@@ -193,11 +194,9 @@ def draw_null(p: NDArray[np.floating], null_z: NDArray[np.floating] | None, path
             )
         axes[0, 1].set(xlabel="combined z, labels permuted", ylabel="density")
         axes[0, 1].set_ylim(top=1.35 * axes[0, 1].get_ylim()[1])  # room for the legend
-        axes[0, 1].legend(frameon=False, fontsize=8)
+        axes[0, 1].legend()
         density, _ = np.histogram(drawn, bins=edges, density=True)
         source.append(
             pd.DataFrame({"panel": "refits", "x": (edges[1:] + edges[:-1]) / 2, "y": density})
         )
-    for axis in axes.ravel():
-        axis.spines[["top", "right"]].set_visible(False)
     plotting.save_figure(figure, path, pd.concat(source))

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
@@ -149,6 +148,7 @@ def _rank_correlation(score: pd.Series, measure: pd.Series) -> tuple[float, floa
     return float(result.statistic), float(result.pvalue), n
 
 
+@plotting.styled
 def draw_uncertainty(
     table: pd.DataFrame,
     patients: pd.DataFrame,
@@ -173,18 +173,18 @@ def draw_uncertainty(
     groups = table[table["kind"].isin(["all", "site", "cohort"]) & table["coverage"].notna()]
     cohorts, sites = groups[groups["kind"] != "site"], groups[groups["kind"] == "site"]
     groups = pd.concat([cohorts, sites.nlargest(_DRAWN_SITES, "patients")])
-    height = max(3.2, 1.2 + 0.2 * len(groups))
-    figure, axes = plt.subplots(1, 3, figsize=(12, height), layout="constrained")
+    height = max(2.4, 1.0 + 0.16 * len(groups))
+    figure, axes = plotting.subplots(1, 3, width=plotting.TWO_COLUMNS, height=height)
     known = gene_coverage[np.isfinite(gene_coverage)]
     axes[0].hist(known, bins=12, color=plotting.COLOURS[0], alpha=0.7)
     axes[0].axvline(stated_coverage, color="black", linestyle="--", linewidth=1)
     axes[0].set(
-        title="by gene", xlabel="share of patients inside the interval", ylabel="number of genes"
+        title="by gene",
+        xlabel="share of patients\ninside the interval",
+        ylabel=f"number of genes (of {len(known):,})",
     )
     _draw_groups(axes[1], groups, stated_coverage)
     _draw_scores(axes[2], table, patients)
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
     source = patients.reset_index()[["patient_id", "ood_score", "ood_state", "squared_error"]]
     parts = [groups.assign(panel="coverage"), source.assign(panel="error")]
     plotting.save_figure(figure, path, pd.concat(parts))
@@ -194,40 +194,41 @@ def _draw_groups(axis: Axes, groups: pd.DataFrame, stated_coverage: float) -> No
     places = np.arange(len(groups))
     colours = [plotting.COLOURS[0] if kind == "all" else "0.35" for kind in groups["kind"]]
     axis.hlines(places, groups["low"], groups["high"], color=colours, linewidth=1.5)
-    axis.scatter(groups["coverage"], places, color=colours, s=18)
+    axis.scatter(groups["coverage"], places, color=colours, s=10)
     axis.axvline(stated_coverage, color="black", linestyle="--", linewidth=1)
     labels = [
-        f"{row.name_} (n = {row.patients:.0f})"
+        f"{plotting.figure_label(row.name_, 18)} (n = {row.patients:,.0f})"
         for row in groups.rename(columns={"name": "name_"}).itertuples()
     ]
     axis.set(
         title="by site and cohort, 95 % interval",
-        xlabel="share of genes inside the interval",
+        xlabel="share of genes\ninside the interval",
         yticks=places,
         yticklabels=labels,
     )
-    axis.tick_params(axis="y", labelsize=7)
     axis.invert_yaxis()
 
 
 def _draw_scores(axis: Axes, table: pd.DataFrame, patients: pd.DataFrame) -> None:
     outside = patients["ood_state"] == OUT
     for rows, colour, label in (
-        (patients[~outside], plotting.COLOURS[0], "like the others"),
-        (patients[outside], plotting.COLOURS[1], "out of distribution (p <= 0.05)"),
+        (patients[~outside], plotting.COLOURS[0], f"like the others (n = {(~outside).sum():,})"),
+        (patients[outside], plotting.COLOURS[1], f"out of distribution (n = {outside.sum():,})"),
     ):
         if len(rows):
             axis.scatter(
-                rows["ood_score"], rows["squared_error"], s=10, color=colour, alpha=0.6, label=label
+                rows["ood_score"], rows["squared_error"], s=8, color=colour, alpha=0.6, label=label
             )
     row = table[table["name"] == "squared_error"].iloc[0]
     known = np.isfinite(row["r"])
     axis.set(
-        title=f"Spearman r {row['r']:.2f}, p {row['p']:.1g}" if known else "too few to correlate",
-        xlabel="out-of-distribution score of the patient",
+        title=f"Spearman r {plotting.r_text(row['r'])}, p {row['p']:.1g}"
+        if known
+        else "too few to correlate",
+        xlabel="out-of-distribution score\nof the patient",
         ylabel="squared error / variance of the gene",
     )
     positive = patients["squared_error"][patients["squared_error"] > 0]
     if len(positive) and positive.max() > _WIDE_RANGE * positive.median():
         axis.set_yscale("log")
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend()

@@ -7,6 +7,7 @@ cancels in the difference.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any
 import anndata
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
 from tcgn_mil import plotting
@@ -33,6 +33,8 @@ from tcgn_mil.statistics.sequencing_depth import (
     depth_projection,
 )
 from tcgn_mil.statistics.spatial import MIN_SPOTS, spatial_blocks
+
+_MAX_COLUMNS = 3  # panels in a row of the figure
 
 
 def compare_runs(
@@ -91,7 +93,7 @@ def compare_runs(
         summary = pd.concat([summary, pd.DataFrame([mean | counts.to_dict()])], ignore_index=True)
     write_csv(out_dir / "comparison.csv", genes)
     write_csv(out_dir / "comparison_sections.csv", summary)
-    _draw(genes, (first.name, second.name), out_dir / "comparison.png")
+    draw_comparison(genes, (first.name, second.name), out_dir / "comparison.png")
     write_json(
         out_dir / "comparison.json",
         {
@@ -200,23 +202,33 @@ def _residuals(values: NDArray[np.float64], basis: NDArray[np.float64]) -> NDArr
     return values - basis @ (basis.T @ values)
 
 
-def _draw(genes: pd.DataFrame, names: tuple[str, str], path: Path) -> None:
+@plotting.styled
+def draw_comparison(genes: pd.DataFrame, names: tuple[str, str], path: Path) -> None:
     """Draw the depth-adjusted r of each gene in B against A, one panel for each section."""
     parts: Mapping[Any, pd.DataFrame] = dict(iter(genes.groupby("section", sort=False)))
-    figure, axes = plt.subplots(
-        1,
-        len(parts),
-        figsize=(3.2 * len(parts), 3.4),
+    columns = min(len(parts), _MAX_COLUMNS)
+    rows = math.ceil(len(parts) / columns)
+    side = plotting.TWO_COLUMNS / max(columns, 2)
+    figure, axes = plotting.subplots(
+        rows,
+        columns,
+        width=side * columns,
+        height=(side + 0.1) * rows + 0.2,
         squeeze=False,
-        layout="constrained",
         sharex=True,
         sharey=True,
     )
-    for axis, (section, part) in zip(axes.flat, parts.items(), strict=True):
+    for axis in axes.flat[len(parts) :]:
+        axis.set_axis_off()
+    for axis, (section, part) in zip(axes.flat, parts.items(), strict=False):
         seen = part[part["detection"] >= DETECTION_FLOOR]
-        axis.plot(seen["r_a"], seen["r_b"], ".", markersize=3, alpha=0.6, color=plotting.COLOURS[0])
+        axis.plot(
+            seen["r_a"], seen["r_b"], ".", markersize=2.5, alpha=0.6, color=plotting.COLOURS[0]
+        )
         axis.axline((0, 0), slope=1, color="black", linewidth=0.6)
-        axis.set(title=f"{section}: {len(seen)} genes", xlabel=f"A: {names[0]}", aspect="equal")
-    axes[0, 0].set_ylabel(f"B: {names[1]}")
-    figure.suptitle(f"depth-adjusted r of the {MODEL}, genes in >= 20 % of spots", fontsize=9)
+        name = plotting.figure_label(section)
+        axis.set(title=f"{name} (n = {len(seen):,} genes)", aspect="equal")
+    figure.supxlabel(f"A: {plotting.figure_label(names[0])}")
+    figure.supylabel(f"B: {plotting.figure_label(names[1])}")
+    figure.suptitle(f"depth-adjusted r of the {MODEL}, genes in >= 20 % of spots")
     plotting.save_figure(figure, path, genes)

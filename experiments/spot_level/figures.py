@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 
 from tcgn_mil import plotting
 from tcgn_mil.experiments.runs import figures
@@ -71,14 +70,15 @@ def epoch_rows(epochs: pd.DataFrame) -> list[dict[str, float]]:
     return [{str(key): value for key, value in row.items()} for row in epochs.to_dict("records")]
 
 
+@plotting.styled
 def draw_headlines(summary: pd.DataFrame, path: Path) -> None:
     """Draw the headline of each section and predictor with its 95 % interval."""
     # A predictor whose predictions are constant, such as the training mean, has no headline.
     shown = summary[summary["headline"].notna()]
     names = [name for name in PREDICTOR_NAMES if name in set(shown["predictor"])]
     sections = list(dict.fromkeys(shown["section"]))
-    figure, axis = plt.subplots(
-        figsize=(7, 1 + 0.24 * len(sections) * (len(names) + 1)), layout="constrained"
+    figure, axis = plotting.subplots(
+        width=plotting.TWO_COLUMNS * 0.8, height=0.8 + 0.14 * len(sections) * (len(names) + 1)
     )
     ticks = []
     for place, section in enumerate(sections):
@@ -91,36 +91,37 @@ def draw_headlines(summary: pd.DataFrame, path: Path) -> None:
                 plotting.COLOURS[names.index(name) % len(plotting.COLOURS)],
             )
             axis.plot(
-                [row["headline_low"], row["headline_high"]], [y, y], color=colour, linewidth=1.6
+                [row["headline_low"], row["headline_high"]], [y, y], color=colour, linewidth=1.3
             )
             axis.plot(
                 row["headline"],
                 y,
                 "o",
                 color=colour,
-                markersize=5,
+                markersize=4,
                 label=None if place else PREDICTOR_NAMES[name],
             )
         ticks.append((place * (len(names) + 1) + (len(names) - 1) / 2, section))
     axis.axvline(0, color="black", linewidth=0.6)
     axis.set(
         yticks=[y for y, _ in ticks],
-        yticklabels=[name for _, name in ticks],
+        yticklabels=[plotting.figure_label(name) for _, name in ticks],
         xlabel="median depth-adjusted r of genes in >= 20 % of spots, 95 % interval",
     )
     axis.invert_yaxis()
-    axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(frameon=False, fontsize=8, loc="outside right upper")
+    figure.legend(loc="outside right upper")
     plotting.save_figure(figure, path, shown)
 
 
+@plotting.styled
 def draw_detection(table: pd.DataFrame, path: Path) -> None:
     """Draw the median r of each predictor by the share of spots in which a gene is seen.
 
     Plain r is on the left and depth-adjusted r on the right; both are means over sections.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", sharex=True)
+    figure, axes = plotting.subplots(1, 2, width=plotting.TWO_COLUMNS, height=2.5, sharex=True)
     shown = ["median_r", "median_depth_adjusted_r"]
+    sections = table["section"].nunique()
     means = table.groupby(["predictor", "seen_in"], observed=True)[shown].mean()
     for axis, column in zip(axes, shown, strict=True):
         wide = means[column].unstack("seen_in").reindex(columns=list(DETECTION_LABELS))
@@ -138,11 +139,8 @@ def draw_detection(table: pd.DataFrame, path: Path) -> None:
                 )
         axis.axhline(0, color="black", linewidth=0.6)
         axis.set(
-            xlabel="share of spots in which a gene is seen",
+            xlabel=f"share of spots in which a gene is seen\n(mean of n = {sections} sections)",
             ylabel=column.replace("_", " ").replace("depth adjusted", "depth-adjusted"),
         )
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(
-        *axes[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right upper"
-    )
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
     plotting.save_figure(figure, path, means.reset_index())

@@ -50,7 +50,7 @@ def pretrain_sections(run: Run, share: float) -> list[Section]:
     for name in sections[:_SHOWN_SECTIONS]:
         captions[f"genes_{name}.png"] = f"Depth-adjusted r over genes, section {name}."
         captions[f"maps_{name}.png"] = (
-            f"Measured and predicted expression over section {name}, each on its own scale."
+            f"Section {name} beside measured and predicted expression, each on its own scale."
         )
     chosen = (
         "Its settings were chosen before, so no part of these data was used to choose anything."

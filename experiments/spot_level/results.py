@@ -12,17 +12,20 @@ from numpy.typing import NDArray
 from tcgn_mil.config import as_plain
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs import figures
+from tcgn_mil.experiments.runs.spot_map_figure import spot_maps
 from tcgn_mil.experiments.spot_level.evaluate import (
     MODEL,
     SectionResults,
     baseline_predictions,
     section_results,
 )
+from tcgn_mil.experiments.spot_level.inputs.section_picture import mapped_section
 from tcgn_mil.experiments.spot_level.inputs.study import SpotStudy
 from tcgn_mil.experiments.spot_level.inputs.targets import stack_targets
 from tcgn_mil.experiments.spot_level.train_network import TrainedNetwork, predict_section
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.expression_file import write_predictions
+from tcgn_mil.plotting import r_text
 from tcgn_mil.statistics.gene_metrics import median_over_genes, pearson
 from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR
 from tcgn_mil.text import preview
@@ -149,15 +152,16 @@ def write_section(
         patient_leakage=list(study.split.leaking),
     )
     shown = genes_to_map(table, study.config.map_genes)
-    figures.spot_maps(
+    spot_maps(
+        mapped_section(section),
         table.loc[shown, "gene"].tolist(),
-        section.spatial(),
         truth[:, shown],
         predicted[:, shown],
         out_dir / f"maps_{name}.png",
-        title=f"section {name}: measured and predicted {study.scaler.transform}",
-        titles=[
-            f"{row.gene}, r {row.depth_adjusted_r_model:.2f}"
+        unit=str(study.scaler.transform),
+        title=f"section {name}",
+        notes=[
+            f"depth-adjusted r {r_text(row.depth_adjusted_r_model)}"
             for row in table.loc[shown].itertuples()
         ],
     )

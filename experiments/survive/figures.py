@@ -7,15 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from tcgn_mil import plotting
 from tcgn_mil.experiments.survive.cross_validate import CvRepeat
+from tcgn_mil.experiments.survive.regression_tables import SCORE
 from tcgn_mil.experiments.survive.tables import SCREEN_PREFIX
-from tcgn_mil.plotting import COLOURS, PatientGroup, kaplan_meier, plt, save_figure, year_ticks
+from tcgn_mil.plotting import COLOURS, GREY, PatientGroup, figure_label, plain_text, save_figure
 from tcgn_mil.types.outcomes import DAYS_PER_YEAR, SurvivalTable
 
 _TICKS = 6
@@ -24,7 +29,15 @@ _LABELLED_GENES, _TRIED_LABELS = 10, 60
 # Hazard ratios beyond this (or below its inverse) are cut, so that one interval does not squeeze
 # all the others.
 _MAX_RATIO = 64.0
-_GROUPS = (("above the training median", COLOURS[1]), ("at or below", COLOURS[0]))
+# Ticks of hazard ratios, and those of an axis that spans less than a factor of `_NARROW`.
+_RATIO_TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+_CLOSE_TICKS, _NARROW = (0.25, 0.5, 0.67, 0.8, 1, 1.25, 1.5, 2, 3, 4), 8
+_LONGEST_LABEL = 46
+_GROUPS = (("above median", COLOURS[1]), ("at or below", COLOURS[0]))
+_END = (
+    f"curves end where fewer than {plotting.FEWEST_AT_RISK} patients or"
+    f" {plotting.LEAST_SHARE_AT_RISK:.0%} of a group are at risk; ticks: censored"
+)
 
 
 def draw_all(
@@ -54,11 +67,7 @@ def draw_all(
             draw_screen(screen, out_dir / f"{name}.png", source=name.removeprefix(SCREEN_PREFIX))
 
 
-def plain(text: str) -> str:
-    """Return text that matplotlib draws as it is, and not as mathematics."""
-    return text.replace("$", r"\$")
-
-
+@plotting.styled
 def draw_curves(
     table: SurvivalTable, risks: Mapping[str, NDArray[np.float64]], groups: pd.DataFrame, path: Path
 ) -> None:
@@ -81,7 +90,7 @@ def draw_curves(
         return
     columns = min(2, len(shown))
     rows = math.ceil(len(shown) / columns)
-    figure = plt.figure(figsize=(4.6 * columns, 4.1 * rows), layout="constrained")
+    figure = plotting.new_figure(plotting.TWO_COLUMNS * columns / 2, 2.9 * rows + 0.3)
     parts = figure.subfigures(rows, columns, squeeze=False)
     drawn = []
     for part, name in zip(parts.flat, shown, strict=False):
@@ -97,29 +106,35 @@ def draw_curves(
             if ratio is None or pd.isna(ratio)
             else f"HR {ratio:.2f} ({row['hr_low']:.2f} to {row['hr_high']:.2f}), "
         )
-        axis.set_title(f"{plain(name)}\n{said}log-rank {_p(row['p'])}", fontsize=9)
-    figure.suptitle(f"{_cohort(table)}; scores out of fold, cut at the training median", fontsize=9)
+        axis.set(ylabel=f"{plain_text(plotting.endpoint_label(table.endpoint))} (95 % band)")
+        axis.set_title(f"{plain_text(name)}\n{said}log-rank {_p(row['p'])}")
+    figure.suptitle(
+        f"{_cohort(table)}; scores out of fold, cut at the training median\n{_END}"
+        if columns > 1
+        else f"{_cohort(table)}\nscores out of fold, cut at the training median"
+    )
     save_figure(figure, path, pd.concat(drawn))
 
 
 def _draw_groups(axis: Axes, below: Axes, parts: list[SurvivalTable]) -> pd.DataFrame:
     """Draw the curves of both groups and the numbers at risk; return one row for each step."""
-    last = max(float(part.time_days.max()) for part in parts) / DAYS_PER_YEAR
-    ticks = year_ticks(last, MaxNLocator(_TICKS, integer=True))
+    last = max(plotting.last_drawn_day(part) for part in parts) / DAYS_PER_YEAR
+    ticks = plotting.year_ticks(last, MaxNLocator(_TICKS, integer=last > 2))
     groups = [
         PatientGroup(part, label, colour)
         for part, (label, colour) in zip(parts, _GROUPS, strict=True)
     ]
-    drawn = kaplan_meier(axis, groups, ticks=ticks, below=below)
-    axis.set(xlim=(-0.03 * last, 1.02 * last), ylabel="without the event (95 % band)")
-    axis.legend(frameon=False, fontsize=8, loc="lower left")
-    below.set_xlabel("years, and patients at risk")
+    drawn = plotting.kaplan_meier(axis, groups, ticks=ticks, below=below)
+    axis.set(xlim=(-0.03 * last, 1.02 * last))
+    axis.tick_params(labelbottom=False)
+    below.set_xlabel("time (years), and patients at risk")
     return drawn
 
 
+@plotting.styled
 def draw_concordance(rows: pd.DataFrame, path: Path, *, title: str) -> None:
     """Draw C of each model with its interval; a dotted line marks chance."""
-    figure, axis = plt.subplots(figsize=(6.2, 1.3 + 0.42 * len(rows)), layout="constrained")
+    figure, axis = plotting.subplots(width=4.6, height=0.9 + 0.32 * len(rows))
     at = np.arange(len(rows))[::-1]
     axis.hlines(at, rows["low"], rows["high"], color=COLOURS[0], linewidth=1.6)
     axis.plot(rows["c"], at, "o", color=COLOURS[0])
@@ -127,25 +142,25 @@ def draw_concordance(rows: pd.DataFrame, path: Path, *, title: str) -> None:
         axis.annotate(
             f"{row['c']:.3f}",
             (row["c"], height),
-            xytext=(0, 6),
+            xytext=(0, 4),
             textcoords="offset points",
             ha="center",
-            fontsize=8,
+            fontsize=7,
         )
     axis.axvline(0.5, color="black", linewidth=0.7, linestyle=":")
     axis.set(
         yticks=at,
-        yticklabels=[plain(name) for name in rows["model"]],
+        yticklabels=[plain_text(name) for name in rows["model"]],
         ylim=(-0.6, len(rows) - 0.3),
         xlabel="Harrell's C within folds, out of fold (95 % bootstrap over patients)",
     )
-    axis.set_title(title, fontsize=9)
-    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_title(title)
     save_figure(figure, path, rows)
 
 
+@plotting.styled
 def draw_forest(rows: pd.DataFrame, path: Path, *, title: str) -> None:
-    """Draw hazard ratios with their intervals, in one block per model."""
+    """Draw hazard ratios with their intervals, in one block per model; each row names its unit."""
     lines: list[tuple[str, Any]] = []
     rows = _in_drawn_unit(rows)
     for model, block in rows.groupby("model", sort=False):
@@ -153,47 +168,49 @@ def draw_forest(rows: pd.DataFrame, path: Path, *, title: str) -> None:
             (str(model), None),
             *((f"   {_with_unit(row)}", row) for _, row in block.iterrows()),
         ]
-    figure, axis = plt.subplots(figsize=(8.4, 1.2 + 0.27 * len(lines)), layout="constrained")
+    figure, axis = plotting.subplots(width=plotting.TWO_COLUMNS, height=0.9 + 0.19 * len(lines))
     limits = (
         max(rows["low"].min(), 1 / _MAX_RATIO) / 1.02,
         min(rows["high"].max(), _MAX_RATIO) * 1.02,
     )
     limits = (min(limits[0], 0.98), max(limits[1], 1.02))
     for height, (_, row) in zip(range(len(lines))[::-1], lines, strict=True):
-        if row is None:
-            continue
-        low, high = (float(np.clip(row[side], *limits)) for side in ("low", "high"))
-        axis.hlines(height, low, high, color=COLOURS[0], linewidth=1.5)
-        axis.plot(
-            float(np.clip(row["hazard_ratio"], *limits)),
-            height,
-            "s",
-            color=COLOURS[0],
-            markersize=5,
-        )
-        said = f"{row['hazard_ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})  {_p(row['p'])}"
-        axis.text(1.02, height, said, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
+        if row is not None:
+            _draw_ratio(axis, height, row, limits)
     axis.axvline(1, color="black", linewidth=0.7, linestyle=":")
     axis.set_xscale("log")
-    ticks = [
-        tick
-        for tick in (0.1, 0.2, 0.5, 0.8, 1, 1.25, 1.5, 2, 3, 5, 10, 20, 50)
-        if limits[0] <= tick <= limits[1]
-    ]
+    possible = _CLOSE_TICKS if limits[1] < _NARROW * limits[0] else _RATIO_TICKS
+    ticks = [tick for tick in possible if limits[0] <= tick <= limits[1]]
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.set_xticks([], minor=True)
     axis.set(
         xlim=limits,
         yticks=range(len(lines))[::-1],
         ylim=(-0.7, len(lines) - 0.3),
-        xlabel="hazard ratio (95 %): numbers per sd, groups against the others; scores per"
-        " training sd, stratified by fold",
+        xlabel="hazard ratio (95 % interval)",
     )
-    axis.set_yticklabels([plain(label) for label, _ in lines], ha="left", fontsize=8)
-    axis.tick_params(axis="y", length=0, pad=_label_room(lines))
-    axis.set_title(title, fontsize=9)
-    axis.spines[["top", "right", "left"]].set_visible(False)
+    labels = [figure_label(label, _LONGEST_LABEL) for label, _ in lines]
+    axis.set_yticklabels(labels, ha="left")
+    for label, (_, row) in zip(axis.get_yticklabels(), lines, strict=True):
+        label.set_fontweight("bold" if row is None else "normal")
+    axis.tick_params(axis="y", length=0, pad=_width_pt(labels) + 6)
+    axis.set_title(f"{title}; scores stratified by fold")
+    axis.spines["left"].set_visible(False)
     save_figure(figure, path, rows)
+
+
+def _draw_ratio(axis: Axes, height: int, row: pd.Series, limits: tuple[float, float]) -> None:
+    """Draw a hazard ratio and its interval; an arrow shows that the interval goes on."""
+    low, high = (float(np.clip(row[side], *limits)) for side in ("low", "high"))
+    axis.hlines(height, low, high, color=COLOURS[0], linewidth=1.3)
+    for end, cut, marker in ((low, row["low"] < low, "<"), (high, row["high"] > high, ">")):
+        if cut:
+            axis.plot(end, height, marker, color=COLOURS[0], markersize=4, clip_on=False)
+    axis.plot(
+        float(np.clip(row["hazard_ratio"], *limits)), height, "s", color=COLOURS[0], markersize=4
+    )
+    said = f"{row['hazard_ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})  {_p(row['p'])}"
+    axis.text(1.02, height, said, transform=axis.get_yaxis_transform(), va="center", fontsize=7)
 
 
 def _in_drawn_unit(rows: pd.DataFrame) -> pd.DataFrame:
@@ -205,17 +222,27 @@ def _in_drawn_unit(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_unit(row: pd.Series) -> str:
-    return f"{row['covariate']} (per sd)" if row["per"] == "sd" else str(row["covariate"])
+    """Return a covariate with the difference between patients that its ratio is for."""
+    name = str(row["covariate"])
+    if row["per"] == "sd":
+        return f"{name}, per sd ({row['sd']:.3g})"
+    if name.endswith(SCORE):
+        return f"{name}, per training sd"
+    # The name of a level is that of its column and the level in brackets.
+    return f"{name}, against most common" if name.endswith("]") else f"{name}, per unit"
 
 
-def _label_room(lines: list[tuple[str, Any]]) -> float:
-    """Return the width of the longest label in points; the mean letter is about 5 points wide."""
-    return 5.0 * max(len(label) for label, _ in lines) + 8
+def _width_pt(labels: Sequence[str]) -> float:
+    """Return the width of the longest label in points, which the axis needs on its left."""
+    size = matplotlib.rcParams["ytick.labelsize"]
+    font = FontProperties(size=size, weight="bold")
+    return max(TextPath((0, 0), label or " ", prop=font).get_extents().width for label in labels)
 
 
+@plotting.styled
 def draw_accuracy(rows: pd.DataFrame, path: Path) -> None:
     """Draw AUC and Brier score over time, beside the Brier score of the Kaplan-Meier curve."""
-    figure, axes = plt.subplots(1, 2, figsize=(9.2, 3.4), layout="constrained")
+    figure, axes = plotting.subplots(1, 2, width=plotting.TWO_COLUMNS, height=2.4)
     for index, (name, part) in enumerate(rows.groupby("model", sort=False)):
         colour = COLOURS[index % len(COLOURS)]
         for axis, column in zip(axes, ("auc", "brier"), strict=True):
@@ -225,37 +252,39 @@ def draw_accuracy(rows: pd.DataFrame, path: Path) -> None:
                 "o-",
                 color=colour,
                 markersize=4,
-                label=plain(str(name)),
+                label=plain_text(name),
             )
     null = rows.groupby("days")["brier_null"].first()
     axes[1].plot(null.index / DAYS_PER_YEAR, null, "k:", label="Kaplan-Meier curve of all")
     axes[0].axhline(0.5, color="black", linewidth=0.7, linestyle=":")
-    axes[0].set(xlabel="years", ylabel="time-dependent AUC, mean of folds")
-    axes[1].set(xlabel="years", ylabel="Brier score (lower is better)")
+    axes[0].set(xlabel="time (years)", ylabel="time-dependent AUC, mean of folds")
+    axes[1].set(xlabel="time (years)", ylabel="Brier score (lower is better)")
+    years = np.unique(rows["days"]) / DAYS_PER_YEAR
     for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(
-        *axes[1].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right upper"
-    )
+        # Ticks where something was measured; the room keeps a single time from filling the axis.
+        axis.set_xticks(years, [f"{year:.3g}" for year in years])
+        axis.set_xlim(min(0.0, years.min()), 1.15 * years.max())
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside right upper")
     save_figure(figure, path, rows)
 
 
+@plotting.styled
 def draw_screen(rows: pd.DataFrame, path: Path, *, source: str) -> None:
     """Draw hazard ratio against p-value of every gene, marked as exploratory.
 
     The genes with the smallest p are named, as far as their labels do not overlap.
     """
-    figure, axis = plt.subplots(figsize=(6, 4.4), layout="constrained")
+    figure, axis = plotting.subplots(width=4.6, height=3.4)
     fitted = rows[rows["p"].notna()]
     effect = np.log2(fitted["hazard_ratio_per_sd"])
     height = -np.log10(np.maximum(fitted["p"], 1e-300))
     significant = (fitted["q"] < 0.05).to_numpy()
     for chosen, colour, label in (
-        (~significant, COLOURS[2], f"{int((~significant).sum())} others"),
+        (~significant, GREY, f"{int((~significant).sum())} others"),
         (significant, COLOURS[1], f"{int(significant.sum())} with q < 0.05"),
     ):
         axis.plot(
-            effect[chosen], height[chosen], ".", color=colour, markersize=4, alpha=0.7, label=label
+            effect[chosen], height[chosen], ".", color=colour, markersize=3, alpha=0.7, label=label
         )
     labelled: list[tuple[float, float]] = []
     for gene, *at in zip(fitted["gene"].iloc[:_TRIED_LABELS], effect, height, strict=False):
@@ -264,21 +293,21 @@ def draw_screen(rows: pd.DataFrame, path: Path, *, source: str) -> None:
         ):
             labelled.append((at[0], at[1]))
             axis.annotate(
-                plain(str(gene)),
+                plain_text(gene),
                 labelled[-1],
                 xytext=(4, 2),
                 textcoords="offset points",
-                fontsize=7,
+                fontsize=6.5,
             )
     axis.axvline(0, color="black", linewidth=0.6)
-    axis.set(xlabel="log2 hazard ratio per sd", ylabel="-log10 p")
-    axis.set_title(
-        f"exploratory: univariable Cox of {len(fitted)} genes, {source} expression,\n"
-        "judged on the patients they were found on",
-        fontsize=9,
+    axis.set(
+        xlabel="log2 hazard ratio per sd of the gene over patients", ylabel="−log10 p (Wald test)"
     )
-    axis.legend(frameon=False, fontsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_title(
+        f"exploratory: univariable Cox of {len(fitted)} genes, {plain_text(source)} expression,\n"
+        "judged on the patients they were found on"
+    )
+    axis.legend()
     save_figure(figure, path, fitted)
 
 
@@ -290,7 +319,8 @@ def _apart(
 
 
 def _cohort(table: SurvivalTable) -> str:
-    return f"{table.endpoint}, {len(table)} patients, {int(table.event.sum())} events"
+    name = plain_text(table.endpoint)
+    return f"{name}, n = {len(table):,} patients, {int(table.event.sum()):,} events"
 
 
 def _p(p: float) -> str:

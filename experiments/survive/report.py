@@ -56,7 +56,8 @@ _SCREEN: Columns = {
 _CAPTIONS = {
     "kaplan_meier.png": "Share of patients without the event over time (Kaplan-Meier curves), for"
     " patients with a risk score above and below the training median, with 95 % bands. Below the"
-    " curves: the number of patients still under observation.",
+    " curves: the number of patients still under observation. A curve ends where fewer than 5"
+    " patients, or fewer than 10 % of its group, are at risk; ticks are censored patients.",
     "concordance.png": "C of each model with its 95 % interval. The dotted line at 0.5 is a coin"
     " toss.",
     "forest.png": "Hazard ratios with 95 % intervals. An interval that includes 1 (dotted line) is"

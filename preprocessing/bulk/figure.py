@@ -11,25 +11,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tcgn_mil.io.atomic import atomic_path
+from tcgn_mil import plotting
 from tcgn_mil.preprocessing.bulk.patient_join import JoinRow
 from tcgn_mil.types.units import ExpressionUnit
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
-KEPT, DROPPED = "#2b5c8a", "#b8b8b8"
+KEPT, DROPPED = plotting.COLOURS[0], "#b8b8b8"
 QUANTILES = (5, 25, 50, 75, 95)
 MAX_GENES = 2000  # evenly spaced; more would not change the quantiles visibly
 MAX_REASONS = 6
 MAX_NAMED_SOURCES = 12
+_LONGEST_REASON = 58
 
 
+@plotting.styled
 def draw_cohort(
     path: str | Path,
     rows: Sequence[JoinRow],
@@ -52,14 +50,16 @@ def draw_cohort(
     unit
         Unit of the values. Linear units are drawn as log2(value + 1).
     """
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(13, 4.4), layout="constrained", gridspec_kw={"width_ratios": (1, 1.15)}
+    figure, (left, right) = plotting.subplots(
+        1,
+        2,
+        width=plotting.TWO_COLUMNS,
+        height=max(2.4, 0.9 + 0.24 * len(fates(rows))),
+        gridspec_kw={"width_ratios": (1, 1.15)},
     )
     _draw_fates(left, rows)
     _draw_values(right, profiles, np.asarray(sources), unit)
-    with atomic_path(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
-    plt.close(figure)
+    plotting.save(figure, path)
 
 
 def fates(rows: Sequence[JoinRow]) -> list[tuple[str, int, bool]]:
@@ -94,23 +94,23 @@ def _draw_fates(axis: Any, rows: Sequence[JoinRow]) -> None:
         axis.text(
             0,
             place - 0.2,
-            f"{label}: {number:,}",
-            fontsize=9,
+            f"{plotting.shortened(label, _LONGEST_REASON)}: {number:,}".replace("$", r"\$"),
+            fontsize=7,
             va="bottom",
             weight="bold" if kept else None,
         )
     axis.set(
         yticks=[],
         ylim=(len(bars) - 0.3, -0.9),
-        xlabel="number",
-        title="slides and samples, kept and left out (join_report.csv)",
+        xlabel="number of slides or samples",
+        title="kept and left out (join_report.csv)",
     )
-    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.spines["left"].set_visible(False)
 
 
 def _short(name: str) -> str:
     stem = name.split(".")[0]
-    return stem if len(stem) <= 24 else f"{stem[:23]}…"
+    return plotting.figure_label(stem, 24)
 
 
 def patient_quantiles(profiles: pd.DataFrame, unit: ExpressionUnit) -> NDArray[np.float64]:
@@ -142,16 +142,13 @@ def _draw_values(
     ends = [*starts[1:], len(order)]
     if 1 < len(names) <= MAX_NAMED_SOURCES:
         middles = [(start + end - 1) / 2 for start, end in zip(starts, ends, strict=True)]
-        axis.set_xticks(
-            middles, [_short(name) for name in names], rotation=25, ha="right", fontsize=7
-        )
+        axis.set_xticks(middles, [_short(name) for name in names], rotation=25, ha="right")
     label = f"log2({unit} + 1)" if unit.is_linear else str(unit)
     axis.set(
         xlim=(-0.5, len(order) - 0.5),
         ylabel=label,
-        xlabel=f"{len(order):,} patients, by table and median",
+        xlabel=f"n = {len(order):,} patients, by table and median",
         title=f"values of {profiles.shape[1]:,} genes in each patient",
     )
-    axis.legend(fontsize=8, framealpha=1, edgecolor="none", ncols=3, loc="upper left")
-    axis.margins(y=0.15)
-    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(ncols=3, loc="upper left", columnspacing=0.9, handlelength=1.4)
+    axis.margins(y=0.18)

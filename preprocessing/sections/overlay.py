@@ -5,24 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import Normalize
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from tcgn_mil.io.atomic import atomic_path
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.collections import PatchCollection
-from matplotlib.patches import Rectangle
-
+from tcgn_mil import plotting
 from tcgn_mil.preprocessing.sections.alignment import Alignment
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 SHOWN_PX = 1100
-_BAR_COLOURS = {"given": "#2a7f4f", "other": "#b8b8b8", "better": "#c0392b"}
+_PANEL_INCHES = 2.3
+# Green and red would look alike to some readers.
+_BAR_COLOURS = {
+    "given": plotting.COLOURS[0],
+    "other": "#b8b8b8",
+    "better": plotting.COLOURS[1],
+}
 _TITLES = {
     "fits": "the spots lie where the tissue is",
     "undecided": "orientation undecided: others are about as dark",
@@ -30,6 +33,7 @@ _TITLES = {
 }
 
 
+@plotting.styled
 def write_overlay(
     path: Path,
     picture: NDArray[np.uint8],
@@ -59,9 +63,14 @@ def write_overlay(
         Side of a patch in µm.
     """
     width, height = (side / 1000 for side in size_um)
-    panel = 6 * min(max(height / width, 0.4), 2.5)
-    figure, axes = plt.subplots(
-        1, 3, figsize=(17.5, panel + 1.5), layout="compressed", width_ratios=(1, 1, 0.45)
+    panel = _PANEL_INCHES * min(max(height / width, 0.4), 2.5)
+    figure, axes = plotting.subplots(
+        1,
+        3,
+        width=plotting.TWO_COLUMNS,
+        height=panel + 0.9,
+        layout="compressed",
+        width_ratios=(1, 1, 0.55),
     )
     for axis in axes[:2]:
         axis.imshow(picture, extent=(0.0, width, height, 0.0))
@@ -72,9 +81,9 @@ def write_overlay(
     figure.colorbar(colours, ax=axes[:2], label="log10 total count", extend="both", shrink=0.8)
     _draw_orientations(axes[2], alignment)
     axes[0].set_title(
-        f"{width:.1f} x {height:.1f} mm, {float(adata.uns['mpp']):.3f} µm/px at full resolution"
+        f"{width:.1f} x {height:.1f} mm\n{float(adata.uns['mpp']):.3f} µm/px at full resolution"
     )
-    axes[1].set_title(f"{adata.n_obs} spots: the patches that the encoder sees")
+    axes[1].set_title(f"n = {adata.n_obs:,} spots:\nthe patches that the encoder sees")
     section, patient = adata.obs["section"].iloc[0], adata.obs["patient"].iloc[0]
     who = f"section {section}" if section == patient else f"section {section}, patient {patient}"
     colour, weight = (
@@ -82,10 +91,8 @@ def write_overlay(
         if alignment.verdict == "misplaced"
         else ("black", "normal")
     )
-    figure.suptitle(f"{who}\n{_title(alignment)}", color=colour, weight=weight)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=85, metadata={"Software": None})
-    plt.close(figure)
+    figure.suptitle(plotting.plain_text(f"{who}\n{_title(alignment)}"), color=colour, weight=weight)
+    plotting.save(figure, path)
 
 
 def _title(alignment: Alignment) -> str:
@@ -97,12 +104,12 @@ def _draw_patches(axis: Any, adata: AnnData, side_mm: float) -> Any:
     squares = PatchCollection(
         [Rectangle((x, y), side_mm, side_mm) for x, y in (centres - side_mm / 2).tolist()],
         facecolor="none",
-        linewidth=1.2 if adata.n_obs < 1500 else 0.6,
+        linewidth=0.7 if adata.n_obs < 1500 else 0.3,
     )
     totals = np.log10(np.maximum(adata.obs["total_counts"].to_numpy(), 1))
     # Percentiles, because one spot with a single count would take up most of the colour scale.
     low, high = np.percentile(totals, (2, 98))
-    colours = plt.cm.ScalarMappable(plt.Normalize(low, high), cmap="viridis")
+    colours = ScalarMappable(Normalize(low, high), cmap="viridis")
     squares.set_edgecolor(colours.to_rgba(totals).tolist())
     axis.add_collection(squares)
     return colours
@@ -125,7 +132,7 @@ def _draw_orientations(axis: Any, alignment: Alignment) -> None:
             row - 0.33,
             orientation.name,
             va="bottom",
-            fontsize=9,
+            fontsize=6.5,
             weight="bold" if row == 0 else None,
         )
         axis.text(
@@ -133,13 +140,13 @@ def _draw_orientations(axis: Any, alignment: Alignment) -> None:
             row,
             f"{orientation.tissue:.0%} on tissue, r {orientation.correlation:.2f}",
             va="center",
-            fontsize=8,
+            fontsize=6,
             color="black" if colours[row] == _BAR_COLOURS["other"] else "white",
         )
     axis.set(
-        xlabel="mean optical density under the spots",
+        xlabel="mean optical density\nunder the spots",
         yticks=[],
         ylim=(len(shown) - 0.4, -0.8),
-        title="spots laid on the image otherwise\n(r: density with log counts)",
+        title="other orientations\n(r: density with log counts)",
     )
-    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.spines["left"].set_visible(False)

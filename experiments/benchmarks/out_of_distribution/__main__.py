@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
 from tcgn_mil import plotting
@@ -238,11 +237,12 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join([*lines[:2], *(line.replace("%", " %") for line in lines[2:])])
 
 
+@plotting.styled
 def draw(table: pd.DataFrame, path: Path) -> None:
     """Draw the flagged shares of each set, now and before."""
     largest = table.groupby(["encoder", "setting"])["training"].transform("max")
     shown = table[table["training"] == largest].reset_index(drop=True)
-    figure, axis = plt.subplots(figsize=(8.5, 1.2 + 0.21 * len(shown)), layout="constrained")
+    figure, axis = plotting.subplots(width=plotting.TWO_COLUMNS, height=1.0 + 0.17 * len(shown))
     places = np.arange(len(shown))
     axis.hlines(places, shown["before_5"], shown["now"], color="0.85", linewidth=1.5)
     for column, size, colour, label in (
@@ -267,8 +267,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     )
     axis.tick_params(axis="y", labelsize=7)
     axis.set_ylim(len(shown) - 0.5, -0.5)
-    figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=4)
-    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=4)
     plotting.save_figure(figure, path, shown)
 
 

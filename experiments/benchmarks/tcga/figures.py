@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from tcgn_mil import plotting
 from tcgn_mil.experiments.benchmarks.tcga import measure
 from tcgn_mil.experiments.benchmarks.tcga.commands import CohortFiles
 
-_BLUE, _ORANGE, _GREY = plotting.COLOURS[:3]
+_BLUE, _GREY = plotting.COLOURS[0], plotting.GREY
 
 
+@plotting.styled
 def draw_overview(
     found: Mapping[str, pd.DataFrame],
     cohorts: Sequence[CohortFiles],
@@ -36,7 +36,7 @@ def draw_overview(
     path
         PNG file to write.
     """
-    figure, axes = plt.subplots(2, 2, figsize=(10.5, 7.6), layout="constrained")
+    figure, axes = plotting.subplots(2, 2, width=plotting.TWO_COLUMNS, height=5.4)
     source = [
         _medians(axes[0, 0], found["genes"]),
         _single_genes(axes[0, 1], cohorts, seed),
@@ -45,7 +45,6 @@ def draw_overview(
     ]
     for letter, axis in zip("abcd", axes.ravel(), strict=True):
         axis.set_title(letter, loc="left", fontweight="bold")
-        axis.spines[["top", "right"]].set_visible(False)
     parts = [part.assign(panel=letter) for letter, part in zip("abcd", source, strict=True)]
     plotting.save_figure(figure, path, pd.concat(parts))
 
@@ -61,7 +60,7 @@ def _medians(axis: Axes, genes: pd.DataFrame) -> pd.DataFrame:
             place,
             "D",
             color=_GREY,
-            markersize=5,
+            markersize=3.5,
             label="strongest simple baseline" if not place else None,
         )
         labels.append(f"{row['cohort']}, by {row['folds by']} (n {row['patients']})")
@@ -70,9 +69,9 @@ def _medians(axis: Axes, genes: pd.DataFrame) -> pd.DataFrame:
         xlabel="median over genes of r, 95 % interval over patients",
         xlim=(0, None),
     )
-    axis.set_yticklabels(labels, fontsize=8)
+    axis.set_yticklabels(labels)
     axis.invert_yaxis()
-    axis.legend(frameon=False, fontsize=8, loc="upper left")
+    axis.legend(loc="upper left")
     return genes
 
 
@@ -96,7 +95,7 @@ def _single_genes(axis: Axes, cohorts: Sequence[CohortFiles], seed: int) -> pd.D
         ylabel="share of genes with a higher r",
         xlim=(-0.25, 1.0),
     )
-    axis.legend(frameon=False, fontsize=8, loc="upper right")
+    axis.legend(loc="upper right")
     return pd.concat(rows)
 
 
@@ -106,12 +105,12 @@ def _signatures(axis: Axes, table: pd.DataFrame) -> pd.DataFrame:
     wide = by_site.pivot(index="signature", columns="cohort", values="directly")
     wide = wide.loc[wide.mean(axis=1).sort_values().index]
     for colour, cohort in zip(plotting.COLOURS, by_site["cohort"].unique(), strict=False):
-        axis.plot(wide[cohort], range(len(wide)), "o", color=colour, markersize=5, label=cohort)
+        axis.plot(wide[cohort], range(len(wide)), "o", color=colour, markersize=3.5, label=cohort)
     names = [name.replace("_", " ").lower() for name in wide.index]
     axis.set(yticks=range(len(wide)), xlabel="r of the signature score, folds by site")
     axis.set_yticklabels(names, fontsize=7)
     axis.axvline(0, color="black", linewidth=0.6)
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    axis.legend(loc="lower right")
     return by_site
 
 
@@ -133,7 +132,7 @@ def _transfer(axis: Axes, transfer: pd.DataFrame, genes: pd.DataFrame) -> pd.Dat
                 f"{value:.2f}",
                 ha="center",
                 va="center",
-                fontsize=9,
+                fontsize=7,
                 color="white" if dark else "black",
             )
     axis.set(
@@ -142,6 +141,6 @@ def _transfer(axis: Axes, transfer: pd.DataFrame, genes: pd.DataFrame) -> pd.Dat
         xlabel="predicted cohort",
         yticks=range(len(shown)),
     )
-    axis.set_yticklabels([f"trained on {name}" for name in shown.index], fontsize=8)
+    axis.set_yticklabels([f"trained on {name}" for name in shown.index])
     axis.figure.colorbar(image, ax=axis, label="median r over genes", shrink=0.85)
     return shown.reset_index(names="trained on")

@@ -34,12 +34,7 @@ function filterTable(box, label, table) {
 
 for (const table of document.querySelectorAll("table.sortable")) {
   table.querySelectorAll("th").forEach((head, column) => {
-    head.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" || event.key === " ") {
-        event.preventDefault();
-        head.click();
-      }
-    });
+    /* The button in the head passes its clicks, and the keys Enter and Space, on to the head. */
     head.addEventListener("click", () => {
       const up = head.getAttribute("aria-sort") !== "ascending";
       table.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
@@ -72,7 +67,11 @@ function markPlace() {
   const atEnd = innerHeight + scrollY >= document.documentElement.scrollHeight - 2;
   const here = atEnd && scrollY ? places.at(-1)[0] : (passed.at(-1) || places[0])[0];
   if (here.classList.contains("here")) return;
-  for (const [link] of places) link.classList.toggle("here", link === here);
+  for (const [link] of places) {
+    link.classList.toggle("here", link === here);
+    if (link === here) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
+  }
   const bar = here.parentElement;
   bar.scrollTop = here.offsetTop - bar.clientHeight / 2;
   bar.scrollLeft = here.offsetLeft - bar.clientWidth / 2;

@@ -92,9 +92,11 @@ def test_truth_and_prediction_are_drawn_beside_each_other(
     drawn = []
     draw = truth_figure._draw
 
-    def record(figure: Figure, axis: Axes, tiles: MappedTiles, values: Any, title: str) -> None:
+    def record(
+        figure: Figure, axis: Axes, tiles: MappedTiles, values: Any, scale: Any, title: str
+    ) -> None:
         drawn.append((title, values.tolist()))
-        draw(figure, axis, tiles, values, title)
+        draw(figure, axis, tiles, values, scale, title)
 
     monkeypatch.setattr(truth_figure, "_draw", record)
     path = tmp_path / "figure.png"
@@ -104,7 +106,7 @@ def test_truth_and_prediction_are_drawn_beside_each_other(
     )
     assert drawn == [
         ("truth: immune minus fat", [1.0, 1.0, 0.0, 0.0]),
-        ("predicted from the slide: G0", [4.0, 3.0, 2.0, 1.0]),
+        ("predicted: G0", [4.0, 3.0, 2.0, 1.0]),
     ]
     with Image.open(path) as figure:
         assert figure.width > 2 * figure.height  # one row of three panels

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tcgn_mil import plotting
 from tcgn_mil.checkpoints import read_encoder_info, save_encoder
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.demo.synthetic import SyntheticConfig, make_cohort
@@ -58,7 +59,7 @@ def test_each_picture_and_gene_has_a_figure_and_a_row(demo: Path, spot_run: Path
     assert set(table["unit"]) == {"log1p(counts per 1e4 of all genes)"}
     for figure in table["figure"]:
         with Image.open(spot_run / figure) as image:
-            assert image.width > 3 * image.height
+            assert image.width == round(plotting.TWO_COLUMNS * plotting.DPI)
     assert {path.name for path in (spot_run / "figures").iterdir()} == {
         Path(figure).name for figure in table["figure"]
     }

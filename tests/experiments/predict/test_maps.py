@@ -16,6 +16,7 @@ from PIL import Image
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import main as cli
+from tcgn_mil.experiments.predict import map_picture
 from tcgn_mil.experiments.predict import maps as slide_maps
 from tcgn_mil.experiments.predict.maps import (
     SlideMap,
@@ -23,6 +24,8 @@ from tcgn_mil.experiments.predict.maps import (
     map_notes,
     write_slide_map,
 )
+from tcgn_mil.experiments.runs.predictability import Predictability
+from tcgn_mil.experiments.runs.slide_map_figure import MapPanel
 from tcgn_mil.io.geojson import read_record
 
 COORDS = np.array([[0, 0], [155, 0], [0, 155], [310, 310]])
@@ -213,3 +216,38 @@ def test_a_file_of_which_no_set_can_be_drawn_and_unknown_formats_are_refused(
     assert code == 2
     assert "config key 'table_formats' is 'xlsx'" in err
     assert "choose one of 'csv' or 'parquet'" in err
+
+
+def test_titles_say_how_well_a_gene_is_predicted_and_pale_colours_that_it_is_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    drawn: dict[str, MapPanel] = {}
+    monkeypatch.setattr(
+        map_picture,
+        "slide_maps",
+        lambda slide, panels, *_, **__: drawn.update({panel.title: panel for panel in panels}),
+    )
+    known = {"CD8A": Predictability("not predictable (r 0.02)", False)}
+    write_slide_map(slide_map(predictability=known, mpp=0.5), tmp_path)
+    assert list(drawn) == [
+        "attention\nwhere the model looks",
+        "CD8A\nnot predictable (r 0.02)",
+        "HLA-A\nr not known",
+        "T cells\ngene set, mean of its genes",
+    ]
+    assert "pale" in drawn["CD8A\nnot predictable (r 0.02)"].scale.colours.name
+    assert drawn["attention\nwhere the model looks"].scale.low == 0
+
+
+def test_attention_on_edges_is_a_note() -> None:
+    grid = np.stack(np.meshgrid(np.arange(7), np.arange(7)), axis=-1).reshape(-1, 2) * 155
+    edge = (grid.min(axis=1) == 0) | (grid.max(axis=1) == 6 * 155)
+    for weight, noted in ((5.0, True), (1.0, False)):
+        attention = np.where(edge, weight, 1.0).astype(np.float32)
+        given = slide_map(
+            coords=grid,
+            attention=attention / attention.sum(),
+            scores=np.zeros((49, 2), np.float32),
+            signature_scores=np.zeros((49, 1), np.float32),
+        )
+        assert any("edge of the tissue" in note for note in map_notes(given)) == noted

@@ -7,11 +7,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from page_structure import PageStructure
+from PIL import Image
 
 from tcgn_mil import plotting
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs import figures
-from tcgn_mil.experiments.runs.page import MAX_ROWS, Section, as_picture, as_table, write_report
+from tcgn_mil.experiments.runs.page import (
+    MAX_ROWS,
+    Link,
+    Opening,
+    Section,
+    Stage,
+    as_picture,
+    as_table,
+    write_report,
+)
 
 
 def test_values_are_escaped_wherever_they_stand(tmp_path: Path) -> None:
@@ -95,3 +106,38 @@ def test_clouds_of_many_points_are_pixels_in_the_pdf(tmp_path: Path) -> None:
         )
     assert b"/Subtype /Image" not in (tmp_path / "few.pdf").read_bytes()
     assert b"/Subtype /Image" in (tmp_path / "many.pdf").read_bytes()
+
+
+def test_a_page_can_be_read_with_a_keyboard_and_a_screen_reader(tmp_path: Path) -> None:
+    figures.gene_distributions({"m": np.array([0.1, 0.2])}, tmp_path / "a.png", xlabel="r")
+    table = pd.DataFrame({"gene": [f"G{i}" for i in range(50)], "r": np.arange(50.0)})
+    page = write_report(
+        tmp_path / "r.html",
+        title="t",
+        banner="b",
+        opening=Opening(["a sentence"], as_picture(tmp_path / "a.png", "an opening")),
+        stages=[Stage("tile", "did", [Link("a", tmp_path / "a.png")])],
+        words={"r": "a number"},
+        sections=[
+            Section("One", tables=[as_table(table, "first"), as_table(table, "second")]),
+            Section("Two", figures=[as_picture(tmp_path / "a.png", "a figure")]),
+        ],
+    )
+    text = page.read_text(encoding="utf-8")
+    assert PageStructure(text).problems == []
+    assert text.index('class="skip"') < text.index("<nav")
+    # A head of a column is a button, which a keyboard reaches without any script of ours.
+    assert text.count('<button type="button" class="sort">') == 4
+
+
+def test_a_figure_is_shown_and_printed_at_its_own_width(tmp_path: Path) -> None:
+    figures.gene_distributions({"m": np.array([0.1, 0.2])}, tmp_path / "a.png", xlabel="r")
+    narrow = as_picture(tmp_path / "a.png", "")
+    assert narrow.inches == plotting.ONE_COLUMN
+    assert not narrow.is_wide
+    figures.gene_scatter(
+        list("ABCD"), np.ones((3, 4)), np.ones((3, 4)), tmp_path / "b.png", unit="u", patients="xyz"
+    )
+    assert as_picture(tmp_path / "b.png", "").is_wide
+    Image.new("RGB", (400, 100)).save(tmp_path / "c.png")  # a picture that does not state its size
+    assert as_picture(tmp_path / "c.png", "").width == 400

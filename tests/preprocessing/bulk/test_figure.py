@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from PIL import Image
 
-from tcgn_mil.preprocessing.bulk import figure as cohort_figure
+from tcgn_mil import plotting
 from tcgn_mil.preprocessing.bulk.figure import MAX_REASONS, draw_cohort, fates, patient_quantiles
 from tcgn_mil.preprocessing.bulk.patient_join import JoinRow
 from tcgn_mil.types.units import ExpressionUnit
@@ -55,8 +55,14 @@ def test_linear_values_are_shown_as_logs_missing_ones_left_out() -> None:
 def test_patients_stand_by_table_and_median(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[plt.Figure] = []
-    monkeypatch.setattr(cohort_figure.plt, "close", drawn.append)
+    drawn: list[Figure] = []
+    save = plotting.save
+
+    def keep(figure: Figure, path: Path) -> None:
+        drawn.append(figure)
+        save(figure, path)
+
+    monkeypatch.setattr(plotting, "save", keep)
     profiles = pd.DataFrame([[3.0] * 4, [1.0] * 4, [2.0] * 4])
     draw_cohort(tmp_path / "c.png", ROWS, profiles, ["b.csv.zip", "b.csv.zip", "a.csv"], ZSCORE)
     right = drawn[0].axes[1]

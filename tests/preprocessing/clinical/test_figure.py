@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from PIL import Image
 
 from tcgn_mil.preprocessing.clinical import figure as survival_figure
@@ -27,22 +27,22 @@ def table(endpoint: str = "OS", entry: list[float] | None = None) -> SurvivalTab
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[plt.Figure]:
-    """Figures that were drawn, kept open."""
-    kept: list[plt.Figure] = []
-    monkeypatch.setattr(survival_figure.plt, "close", kept.append)
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Figures that were drawn."""
+    kept: list[Figure] = []
+    monkeypatch.setattr(survival_figure, "save", lambda figure, _: kept.append(figure))
     return kept
 
 
-def test_the_curve_falls_at_events_among_those_at_risk(
-    tmp_path: Path, drawn: list[plt.Figure]
-) -> None:
+def test_the_curve_falls_at_events_among_those_at_risk(tmp_path: Path, drawn: list[Figure]) -> None:
     survival_figure.draw_survival(tmp_path / "clinical.png", [table()])
     (axis,) = drawn[0].axes
-    (curve,) = axis.lines
+    curve, censored = axis.lines
     assert np.allclose(
         curve.get_ydata(), [1, 0.75, 0.75, 0.375, 0.375]
     )  # 3 of 4, then 1 of the 2 left
+    assert censored.get_xdata().tolist() == [2, 4]
+    assert axis.get_ylabel() == "overall survival (95 % band)"
     assert [label.get_text() for label in axis.get_xticklabels()] == [
         "0\n4",
         "1\n4",
@@ -53,7 +53,7 @@ def test_the_curve_falls_at_events_among_those_at_risk(
     assert "4 patients, 2 events (50%)" in axis.get_title()
 
 
-def test_who_enters_late_is_not_at_risk_before(tmp_path: Path, drawn: list[plt.Figure]) -> None:
+def test_who_enters_late_is_not_at_risk_before(tmp_path: Path, drawn: list[Figure]) -> None:
     survival_figure.draw_survival(tmp_path / "clinical.png", [table(entry=[0, 0, 0, 1.5])])
     (axis,) = drawn[0].axes
     assert axis.lines[0].get_ydata()[-1] == pytest.approx(
@@ -63,7 +63,7 @@ def test_who_enters_late_is_not_at_risk_before(tmp_path: Path, drawn: list[plt.F
 
 
 def test_an_early_event_of_all_at_risk_does_not_end_the_curve(
-    tmp_path: Path, drawn: list[plt.Figure]
+    tmp_path: Path, drawn: list[Figure]
 ) -> None:
     survival_figure.draw_survival(tmp_path / "clinical.png", [table(entry=[0, 1.5, 1.5, 1.5])])
     assert drawn[0].axes[0].lines[0].get_ydata()[-1] > 0

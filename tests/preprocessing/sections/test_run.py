@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tcgn_mil import plotting
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.spot_files import read_patches, read_spots
 from tcgn_mil.preprocessing.sections import writer as section_writer
@@ -367,10 +368,9 @@ def test_a_table_that_cannot_be_used_is_refused(
 def test_both_panels_of_the_overlay_are_of_one_size(
     make_her2st: MakeHer2st, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from matplotlib import pyplot as plt
-
     drawn = []
-    monkeypatch.setattr(plt, "close", drawn.append)
+    save = plotting.save
+    monkeypatch.setattr(plotting, "save", lambda f, path: (drawn.append(f), save(f, path)))
     write(make_her2st("A1"), tmp_path / "out")
     assert Image.open(tmp_path / "out" / "A1_spots.png").width > 1000
     left, right = (axis.get_position() for axis in drawn[0].axes[:2])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from page_structure import PageStructure
 from PIL import Image
 
 from tcgn_mil.io.failures import Failure
@@ -224,3 +225,9 @@ def test_text_filters(chromium: str, cohort: Path, tmp_path: Path) -> None:
     dom = after(chromium, cohort / "contact_sheet.html", script, tmp_path)
     assert [name[:7] for name in shown(dom)] == ["blurred"]
     assert "1 of 13 slides" in dom
+
+
+def test_the_page_can_be_read_with_a_keyboard_and_a_screen_reader(cohort: Path) -> None:
+    text = (cohort / "contact_sheet.html").read_text(encoding="utf-8")
+    assert PageStructure(text).problems == []
+    assert text.count('<button type="button" class="sort">') == 15

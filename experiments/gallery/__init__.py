@@ -1,0 +1,1 @@
+"""One example of every figure, drawn from small made data in a few seconds."""
