@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import anndata
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -26,6 +25,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.associate.config import KIND, AssociationConfig
 from tcgn_mil.experiments.associate.figures import SIGNIFICANT, draw_heatmap
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
+from tcgn_mil.io.anndata_file import open_anndata
 from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.statistics.gene_metrics import spearman
 from tcgn_mil.statistics.p_values import benjamini_hochberg
@@ -197,7 +197,8 @@ def section_table(name: str, path: Path, types: pd.DataFrame) -> pd.DataFrame:
         One row for each cell type and each gene that is seen in at least 20 % of the spots, with r,
         p and q of the predicted and of the measured values.
     """
-    spots = anndata.read_h5ad(path)
+    again = "run tcgn-mil spot-cv again"
+    spots = open_anndata(path, what="predicted spots", missing_fix=again, broken_fix=again)
     missing = [
         key
         for key in _NEEDED

@@ -12,6 +12,7 @@ from typing import Any
 
 from tcgn_mil.config import as_plain, differing_keys, write_config
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.io.atomic import without_nan, write_json
 from tcgn_mil.provenance import provenance
 from tcgn_mil.text import preview
@@ -19,6 +20,7 @@ from tcgn_mil.text import preview
 RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.json"
 INPUTS_FILE = "inputs.json"  # digests of what went into the run
+_DAMAGED_FIX = "run the command again into a new folder, or copy this file again"
 _DESCRIPTION = frozenset({"config.yaml", RUN_FILE, INPUTS_FILE})
 
 
@@ -67,8 +69,7 @@ def finished_summary(out_dir: str | Path) -> dict[str, Any] | None:
     path = Path(out_dir) / SUMMARY_FILE
     if not path.is_file():
         return None
-    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return summary
+    return read_json(path, what="the summary of a run", fix=_DAMAGED_FIX)
 
 
 def finish_run(out_dir: str | Path, summary: dict[str, Any]) -> dict[str, Any]:
@@ -80,12 +81,27 @@ def finish_run(out_dir: str | Path, summary: dict[str, Any]) -> dict[str, Any]:
     return summary
 
 
+def read_run_file(out_dir: str | Path) -> dict[str, Any]:
+    """Read ``run.json`` of a run, finished or not.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged, or its config is no mapping.
+    """
+    path = Path(out_dir) / RUN_FILE
+    run = read_json(path, what="the record of a run", fix=_DAMAGED_FIX)
+    if not isinstance(run.get("config", {}), dict):
+        raise InputError("its config is no mapping", path=path, fix=_DAMAGED_FIX)
+    return run
+
+
 def run_kind(out_dir: str | Path) -> str | None:
     """Return the kind of the run in a folder, finished or not; None if it holds no run."""
     marker = Path(out_dir) / RUN_FILE
     if not marker.is_file():
         return None
-    return str(json.loads(marker.read_text(encoding="utf-8")).get("kind"))
+    return str(read_json(marker, what="the record of a run", fix=_DAMAGED_FIX).get("kind"))
 
 
 def read_run(out_dir: str | Path, *, kind: str) -> dict[str, Any]:
@@ -114,7 +130,7 @@ def read_run(out_dir: str | Path, *, kind: str) -> dict[str, Any]:
             path=out_dir,
             fix=f"run tcgn-mil {kind} first",
         )
-    run: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
+    run = read_run_file(out_dir)
     if run.get("kind") != kind:
         raise InputError(
             f"holds a {run.get('kind')} run, not a {kind} run",
@@ -129,7 +145,7 @@ def read_run(out_dir: str | Path, *, kind: str) -> dict[str, Any]:
 
 
 def _check_same_run(marker: Path, kind: str, config: dict[str, Any]) -> None:
-    run = json.loads(marker.read_text(encoding="utf-8"))
+    run = read_run_file(marker.parent)
     if run.get("kind") != kind:
         raise InputError(
             f"holds a {run.get('kind')} run", path=marker.parent, fix="choose another --out folder"

@@ -12,13 +12,13 @@ loaded, may lie in a repository and does no harm there.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tcgn_mil.checkpoints.file_format import ENCODER, SLIDE_MODEL, SUFFIX, is_own_checkpoint
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.hub import HUB_PREFIX, download, find_file, page_of, parse_hub_name
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.pathology import find_entry
@@ -254,8 +254,8 @@ def _checked_files(folder: Path) -> list[Path]:
 
 def _read_digests(folder: Path, where: str) -> dict[str, Any]:
     fix = "publish the model again, or name another revision"
+    listed = read_json(folder / DIGESTS, what="a list of published files", fix=fix)
     try:
-        listed = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
         version, kind, files = listed["schema_version"], listed["kind"], dict(listed["files"])
         later = int(version) > SCHEMA
     except (ValueError, KeyError, TypeError) as error:

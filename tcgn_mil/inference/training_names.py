@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.json_file import read_json
+from tcgn_mil.file_formats.reading import describe_damage
 from tcgn_mil.inference.fold_models import (
     REMOVED_NAME,
     FoldModel,
@@ -139,18 +139,13 @@ def read_training_names(folder: str | Path) -> TrainingNames:
     path = Path(folder) / NAMES_FILE
     if not path.is_file():
         return TrainingNames(slides=patients_of_training_slides(folder))
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+    fix = "upgrade tcgn-mil, or publish the model again"
+    stored = read_json(path, what="the names of a model's patients", fix=fix)
+    with describe_damage(path, what="the names of a model's patients", fix=fix):
         treatment = stored["names"]
         if treatment not in ("hashed", "kept", "removed"):
             raise ValueError(f"names are {treatment!r}")
         return TrainingNames(treatment, str(stored["salt"]), dict(stored["slides"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"cannot be understood ({type(error).__name__}: {error})",
-            path=path,
-            fix="upgrade tcgn-mil, or publish the model again",
-        ) from None
 
 
 def hash_name(name: str, salt: str) -> str:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.numpy_file import read_npy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -189,7 +190,7 @@ def read_array(path: str | Path) -> np.ndarray:
         If the file is damaged.
     """
     try:
-        return np.load(path, allow_pickle=False)
+        return read_npy(path)
     except (ValueError, OSError, EOFError) as error:
         raise InputError(
             f"cannot be read ({error})", path=path, fix="remove the file and run the command again"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.csv_table import read_own_csv
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.text import preview
 
@@ -48,13 +49,18 @@ class Failure:
 
 def read_failures(folder: str | Path) -> list[Failure]:
     """Read the rows of failures.csv; there are none if the folder has no such file."""
-    import pandas as pd
-
     path = Path(folder) / FILE_NAME
     if not path.is_file():
         return []
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
     columns = [column.name for column in fields(Failure)]
+    table = read_own_csv(
+        path,
+        what="a list of failures",
+        fix="remove the file",
+        needs=columns,
+        dtype=str,
+        keep_default_na=False,
+    )
     return [Failure(*row) for row in table[columns].itertuples(index=False)]
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.hdf5 import (
     check_coords,
     create_hdf5,
@@ -192,6 +193,7 @@ def _chunks(rows: int, width: int, itemsize: int) -> tuple[int, int] | None:
     return max(1, min(rows, _CHUNK_BYTES // (width * itemsize) or 1)), width
 
 
+@reads("a feature file", fix="encode the slide again")
 def read_feature_info(path: str | Path) -> FeatureInfo:
     """Read the metadata of a feature file.
 
@@ -204,6 +206,7 @@ def read_feature_info(path: str | Path) -> FeatureInfo:
         return _info(file)
 
 
+@reads("a feature file", fix="encode the slide again")
 def read_features(path: str | Path, rows: NDArray[np.int64] | None = None) -> SlideFeatures:
     """Read features and coordinates.
 
@@ -241,6 +244,7 @@ def read_features(path: str | Path, rows: NDArray[np.int64] | None = None) -> Sl
     return SlideFeatures(features, coords.astype(np.int64), info)
 
 
+@reads("a feature file", fix="encode the slide again")
 def read_feature_names(path: str | Path) -> tuple[str, ...]:
     """Read the names of the features.
 
@@ -282,6 +286,7 @@ def _read_rows(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> NDArray[np.flo
     return out
 
 
+@reads("a feature file", fix="encode the slide again")
 def read_mean_colour(path: str | Path) -> NDArray[np.float32] | None:
     """Return the mean of the colour statistics over the tiles.
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import describe_damage
 from tcgn_mil.models.published import (
     TrunkReport,
     check_tensors,
@@ -177,14 +177,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError("no such file", path=path, fix="check the path of the checkpoint")
     if path.suffix == ".safetensors":
-        try:
+        with describe_damage(path, what="safetensors", fix="download or save the file again"):
             return _strip_prefixes(safetensors.torch.load_file(path))
-        except SafetensorError as error:
-            raise InputError(
-                f"cannot be read as safetensors ({error})",
-                path=path,
-                fix="download or save the file again",
-            ) from None
     if path.suffix not in _PICKLES:
         suffixes = ", ".join((".safetensors", *_PICKLES))
         raise InputError(
@@ -208,7 +202,7 @@ def _unpickle(path: Path) -> object:
             fix="if you trust the file, load it yourself and save its tensors by"
             " safetensors.torch.save_file(model.state_dict(), ...)",
         ) from None
-    except (RuntimeError, EOFError, OSError, LookupError, ValueError, AttributeError) as error:
+    except Exception as error:  # torch lets the errors of many parts of its reader through
         raise InputError(
             f"cannot be read ({error})", path=path, fix="download or save the file again"
         ) from None

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.numpy_file import map_npy, read_npz
 from tcgn_mil.preprocessing.features.readers.base import (
     SLIDE,
     FeatureReader,
@@ -72,11 +72,10 @@ def open_numpy(path: Path) -> Iterator[ForeignFeatures]:
 
 def _load(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Return features and coordinates, the former mapped into memory where possible."""
-    loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return loaded, None
-    with loaded:
-        names = list(loaded.files)
+    if not zipfile.is_zipfile(path):
+        return map_npy(path), None
+    with read_npz(path) as loaded:
+        names = list(loaded)
         only = names[0] if len(names) == 1 and names[0].startswith("arr_") else None
         feature_name = next((name for name in FEATURE_NAMES if name in names), only)
         if feature_name is None:

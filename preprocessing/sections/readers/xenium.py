@@ -12,7 +12,6 @@ Transcripts outside of cells are not counted. The layout is that of the public d
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.tables.delimited import read_cells
+from tcgn_mil.file_formats.json_file import read_json
+from tcgn_mil.io.tables.delimited import read_cells, read_named_columns
 from tcgn_mil.preprocessing.sections.genes import name_counts
 from tcgn_mil.preprocessing.sections.lattice import Lattice
 from tcgn_mil.preprocessing.sections.pooling import pool_points
@@ -274,14 +274,15 @@ def read_alignment(path: Path) -> NDArray[np.float64]:
 
 
 def _pixel_size(path: Path) -> float:
+    again = "copy the file again from the same run"
+    value = read_json(path, what="the record of a Xenium run", fix=again).get("pixel_size")
     try:
-        value = json.loads(path.read_text(encoding="utf-8")).get("pixel_size")
-        pixel_um = float(value)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        pixel_um = float(value)  # type: ignore[arg-type]
+    except (ValueError, TypeError) as error:
         raise InputError(
             "states no pixel_size, the µm per pixel of the morphology image",
             path=path,
-            fix="copy the file again from the same run",
+            fix=again,
         ) from error
     if not 0 < pixel_um < float("inf"):
         raise InputError(f"states a pixel_size of {pixel_um}", path=path, fix="copy the file again")
@@ -290,19 +291,8 @@ def _pixel_size(path: Path) -> float:
 
 def _read_cells(path: Path) -> pd.DataFrame:
     """Return the centres of cells in µm, indexed by cell."""
-    try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"cannot be read ({reason[:200]})", path=path, fix="copy the file again"
-        ) from error
-    absent = [name for name in _CELL_COLUMNS if name not in table]
-    if absent:
-        raise InputError(
-            f"has no column {preview(absent)}", path=path, fix="copy the file again from the run"
-        )
-    names = [name.decode() if isinstance(name, bytes) else str(name) for name in table["cell_id"]]
+    table = read_named_columns(path, _CELL_COLUMNS)
+    names = list(table["cell_id"])
     centres = table[["x_centroid", "y_centroid"]].apply(pd.to_numeric, errors="coerce")
     centres.index = pd.Index(names, dtype=object)
     if not centres.index.is_unique or not np.isfinite(centres.to_numpy()).all():

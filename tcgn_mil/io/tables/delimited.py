@@ -24,10 +24,12 @@ import pandas as pd
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables import parquet
 from tcgn_mil.io.tables.text_file import (
+    MAX_COLUMNS,
     check_file,
     count_comment_lines,
     describe_errors,
     open_text,
+    too_wide,
 )
 from tcgn_mil.text import duplicates, preview
 
@@ -223,6 +225,8 @@ def read_cells(path: str | Path) -> pd.DataFrame:
         cells = next(csv.reader([line], delimiter=separator), [])
     if not cells:
         raise InputError("is empty", path=path, fix="copy the file again")
+    if len(cells) > MAX_COLUMNS:
+        raise too_wide(path, len(cells))
     header = _Header(cells, separator, lines=0)
     table = _read_rows(path, header, len(cells), dtype=str, keep_default_na=False)
     return table.apply(lambda column: column.str.strip())
@@ -271,6 +275,8 @@ def _read_header(path: Path) -> _Header:
             path=path,
             fix="give a table whose first row names the columns",
         )
+    if len(names) > MAX_COLUMNS:
+        raise too_wide(path, len(names))
     if len(first_row) == len(names) + 1:
         names.insert(0, "")
     return _Header(names, separator, comments + 1)
