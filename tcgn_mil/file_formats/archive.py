@@ -16,7 +16,7 @@ from tcgn_mil.errors import InputError
 
 MAX_RATIO = 200
 SMALL_BYTES = 2**28  # this much may be unpacked from a file of any size
-_CHUNK_BYTES = 2**22
+_CHUNK_BYTES, _SAMPLE_BYTES = 2**22, 2**25
 
 
 def most_unpacked(packed_bytes: int) -> int:
@@ -48,20 +48,22 @@ def check_archive(archive: zipfile.ZipFile, path: str | Path) -> None:
 def gzip_size(path: str | Path, most: int) -> int:
     """Return the unpacked size of a .gz file in bytes, or a number above `most` if it is larger.
 
-    The file states its size modulo 4 GiB at its end, but only that of its last part, so that a
-    small number there is not believed and the file is unpacked and counted.
+    The file is unpacked and counted. The size that it states at its end is used only where what
+    was unpacked so far shrinks as much as that, because a file that is cut off states anything.
     """
     path = Path(path)
+    packed = path.stat().st_size
     with path.open("rb") as raw:
-        raw.seek(max(0, path.stat().st_size - 4))
+        raw.seek(max(0, packed - 4))
         tail = raw.read(4)
-    stated = struct.unpack("<I", tail)[0] if len(tail) == 4 else 0
-    if stated > most:
-        return int(stated)
-    size = 0
-    with gzip.open(path) as file:
-        while size <= most and (chunk := file.read(_CHUNK_BYTES)):
-            size += len(chunk)
+        stated = struct.unpack("<I", tail)[0] if len(tail) == 4 else 0
+        raw.seek(0)
+        size = 0
+        with gzip.open(raw) as file:
+            while size <= most and (chunk := file.read(_CHUNK_BYTES)):
+                size += len(chunk)
+                if size >= _SAMPLE_BYTES and stated > most and size > MAX_RATIO * raw.tell():
+                    return int(stated)
     return size
 
 
