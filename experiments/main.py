@@ -43,6 +43,9 @@ _UNWRITABLE = {
     errno.ENOTDIR: "give another path; a part of this one is a file",
     errno.EEXIST: "give another --out; this one is a file",
     errno.EISDIR: "give the name of a file; this is a folder",
+    errno.ENAMETOOLONG: "shorten this name; names of files have at most 255 bytes, in which an ä"
+    " counts twice",
+    errno.ELOOP: "make the link again; it leads back to itself",
     errno.ENOSPC: _MORE_SPACE,
     errno.EDQUOT: _MORE_SPACE,
 }

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from tcgn_mil.config import config_class, config_from_values, read_yaml
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.registry import add_entry
 from tcgn_mil.types.tile_geometry import PatchSize
 
@@ -116,6 +117,7 @@ class PathologyEncoder:
         return self.width // 2 if self.pooling == "cls+mean" else self.width
 
 
+@reads("entries of encoders", fix="correct the file")
 def read_encoder_entries(path: str | Path) -> dict[str, PathologyEncoder]:
     """Read entries of encoders from a YAML file: a mapping from names to keys.
 

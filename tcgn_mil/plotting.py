@@ -26,6 +26,9 @@ from tcgn_mil.io.atomic import atomic_path, write_csv
 from tcgn_mil.types.outcomes import DAYS_PER_YEAR, SurvivalTable
 
 matplotlib.use("Agg")  # draws without a display
+# Names of genes and slides may hold dollar signs, between which matplotlib would read a formula;
+# one that it cannot read, such as $x_$, would end the command.
+matplotlib.rcParams["text.parse_math"] = False
 
 DPI = 120
 MAX_VECTORS = 4000  # PDF viewers become slow when a figure has more separate points than this
@@ -37,7 +40,7 @@ _PDF_DPI = 300  # resolution of the parts of a PDF that are stored as pixels
 _JUST_BELOW = 1 - 1e-12
 
 
-def save(figure: Figure, path: str | Path) -> None:
+def save(figure: Figure, path: str | Path, *, dpi: int = DPI) -> None:
     """Write a figure as PNG atomically, and close it.
 
     Parameters
@@ -46,6 +49,8 @@ def save(figure: Figure, path: str | Path) -> None:
         The figure.
     path
         File to write; its name ends in .png.
+    dpi
+        Pixels per inch.
     """
     # bbox_inches="tight" draws the figure a second time to measure it. A figure with a layout
     # engine already fits its contents.
@@ -53,7 +58,7 @@ def save(figure: Figure, path: str | Path) -> None:
     with atomic_path(path) as temporary:
         figure.savefig(
             temporary,
-            dpi=DPI,
+            dpi=dpi,
             bbox_inches=None if fitted else "tight",
             metadata={"Software": None},  # the version of matplotlib would change the bytes
             pil_kwargs={"compress_level": PNG_COMPRESSION},

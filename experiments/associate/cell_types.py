@@ -25,6 +25,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.associate.config import KIND, AssociationConfig
 from tcgn_mil.experiments.associate.figures import SIGNIFICANT, draw_heatmap
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.anndata_file import open_anndata
 from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.statistics.gene_metrics import spearman
@@ -117,6 +118,7 @@ def find_predictions(path: str | Path) -> dict[str, Path]:
     return {file.stem.removeprefix(_PREFIX): file for file in files}
 
 
+@reads("cell types", fix="check the file, and copy it again")
 def read_cell_types(path: str | Path) -> dict[str, pd.DataFrame]:
     """Read cell-type proportions.
 

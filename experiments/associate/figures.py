@@ -22,7 +22,7 @@ _MEASURES = {"pearson": "Pearson", "spearman": "Spearman", "partial": "Spearman,
 
 
 def figure_label(name: str) -> str:
-    """Shorten a name for a figure, and escape what matplotlib would read as a formula.
+    """Shorten a name for a figure.
 
     Examples
     --------
@@ -31,8 +31,7 @@ def figure_label(name: str) -> str:
     >>> len(figure_label("x" * 40))
     32
     """
-    short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
-    return short.replace("$", r"\$")
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
 
 def draw_agreement(table: pd.DataFrame, path: str | Path, *, title: str) -> None:

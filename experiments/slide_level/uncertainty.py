@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
@@ -230,4 +231,5 @@ def _draw_scores(axis: Axes, table: pd.DataFrame, patients: pd.DataFrame) -> Non
     positive = patients["squared_error"][patients["squared_error"] > 0]
     if len(positive) and positive.max() > _WIDE_RANGE * positive.median():
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # 100, for formulas are off
     axis.legend(frameon=False, fontsize=8)

@@ -54,11 +54,6 @@ def draw_all(
             draw_screen(screen, out_dir / f"{name}.png", source=name.removeprefix(SCREEN_PREFIX))
 
 
-def plain(text: str) -> str:
-    """Return text that matplotlib draws as it is, and not as mathematics."""
-    return text.replace("$", r"\$")
-
-
 def draw_curves(
     table: SurvivalTable, risks: Mapping[str, NDArray[np.float64]], groups: pd.DataFrame, path: Path
 ) -> None:
@@ -97,7 +92,7 @@ def draw_curves(
             if ratio is None or pd.isna(ratio)
             else f"HR {ratio:.2f} ({row['hr_low']:.2f} to {row['hr_high']:.2f}), "
         )
-        axis.set_title(f"{plain(name)}\n{said}log-rank {_p(row['p'])}", fontsize=9)
+        axis.set_title(f"{name}\n{said}log-rank {_p(row['p'])}", fontsize=9)
     figure.suptitle(f"{_cohort(table)}; scores out of fold, cut at the training median", fontsize=9)
     save_figure(figure, path, pd.concat(drawn))
 
@@ -135,7 +130,7 @@ def draw_concordance(rows: pd.DataFrame, path: Path, *, title: str) -> None:
     axis.axvline(0.5, color="black", linewidth=0.7, linestyle=":")
     axis.set(
         yticks=at,
-        yticklabels=[plain(name) for name in rows["model"]],
+        yticklabels=list(rows["model"]),
         ylim=(-0.6, len(rows) - 0.3),
         xlabel="Harrell's C within folds, out of fold (95 % bootstrap over patients)",
     )
@@ -189,7 +184,7 @@ def draw_forest(rows: pd.DataFrame, path: Path, *, title: str) -> None:
         xlabel="hazard ratio (95 %): numbers per sd, groups against the others; scores per"
         " training sd, stratified by fold",
     )
-    axis.set_yticklabels([plain(label) for label, _ in lines], ha="left", fontsize=8)
+    axis.set_yticklabels([label for label, _ in lines], ha="left", fontsize=8)
     axis.tick_params(axis="y", length=0, pad=_label_room(lines))
     axis.set_title(title, fontsize=9)
     axis.spines[["top", "right", "left"]].set_visible(False)
@@ -225,7 +220,7 @@ def draw_accuracy(rows: pd.DataFrame, path: Path) -> None:
                 "o-",
                 color=colour,
                 markersize=4,
-                label=plain(str(name)),
+                label=str(name),
             )
     null = rows.groupby("days")["brier_null"].first()
     axes[1].plot(null.index / DAYS_PER_YEAR, null, "k:", label="Kaplan-Meier curve of all")
@@ -264,7 +259,7 @@ def draw_screen(rows: pd.DataFrame, path: Path, *, source: str) -> None:
         ):
             labelled.append((at[0], at[1]))
             axis.annotate(
-                plain(str(gene)),
+                str(gene),
                 labelled[-1],
                 xytext=(4, 2),
                 textcoords="offset points",

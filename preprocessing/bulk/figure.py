@@ -11,17 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
-from tcgn_mil.io.atomic import atomic_path
+from tcgn_mil.plotting import save
 from tcgn_mil.preprocessing.bulk.patient_join import JoinRow
 from tcgn_mil.types.units import ExpressionUnit
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 KEPT, DROPPED = "#2b5c8a", "#b8b8b8"
 QUANTILES = (5, 25, 50, 75, 95)
@@ -57,9 +54,7 @@ def draw_cohort(
     )
     _draw_fates(left, rows)
     _draw_values(right, profiles, np.asarray(sources), unit)
-    with atomic_path(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
-    plt.close(figure)
+    save(figure, path, dpi=110)
 
 
 def fates(rows: Sequence[JoinRow]) -> list[tuple[str, int, bool]]:

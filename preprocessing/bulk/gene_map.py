@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.tables.delimited import column_names, read_named_columns, read_text_columns
 from tcgn_mil.io.tables.schema import check_table
 from tcgn_mil.preprocessing.gene_names import without_version
@@ -46,6 +47,7 @@ class GeneMap:
     approved: frozenset[str] = frozenset()
 
 
+@reads("a gene map", fix="check the file")
 def read_gene_map(path: str | Path) -> GeneMap:
     """Read a table of gene ids and symbols.
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from numpy.typing import NDArray
-
-from tcgn_mil.io.atomic import atomic_path
-
-matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 
+from tcgn_mil.plotting import save
 from tcgn_mil.preprocessing.sections.alignment import Alignment
 
 if TYPE_CHECKING:
@@ -83,9 +79,7 @@ def write_overlay(
         else ("black", "normal")
     )
     figure.suptitle(f"{who}\n{_title(alignment)}", color=colour, weight=weight)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=85, metadata={"Software": None})
-    plt.close(figure)
+    save(figure, path, dpi=85)
 
 
 def _title(alignment: Alignment) -> str:

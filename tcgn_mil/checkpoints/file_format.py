@@ -199,6 +199,8 @@ def read_header(path: str | Path, *, kind: str) -> dict[str, Any]:
     text = header_text(path)
     with naming_the_file(path):
         header: dict[str, Any] = json.loads(text) if text else {}
+        if not isinstance(header, dict):
+            raise TypeError("it is no JSON object")
     if header.get("kind") != kind:
         instead = (
             f"it is a checkpoint of kind {header['kind']}"
@@ -211,7 +213,9 @@ def read_header(path: str | Path, *, kind: str) -> dict[str, Any]:
             fix=f"give a file that tcgn-mil {_MADE_BY[kind]} wrote",
         )
     # An older schema is read, a later one may mean something else by the same words.
-    if header.get("schema_version", 0) > SCHEMA_VERSION:
+    with naming_the_file(path):
+        later = header.get("schema_version", 0) > SCHEMA_VERSION
+    if later:
         raise InputError(
             "was written by a later version of this package", path=path, fix="upgrade tcgn-mil"
         )

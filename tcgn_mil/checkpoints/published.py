@@ -258,7 +258,9 @@ def _read_digests(folder: Path, where: str) -> dict[str, Any]:
     try:
         version, kind, files = listed["schema_version"], listed["kind"], dict(listed["files"])
         later = int(version) > SCHEMA
-    except (ValueError, KeyError, TypeError) as error:
+        if not all(isinstance(text, str) for text in (kind, *files.values())):
+            raise TypeError("a kind or a digest is no text")
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(
             f"{DIGESTS} cannot be understood ({type(error).__name__}: {error})", path=where, fix=fix
         ) from None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.reading import describe_damage
+from tcgn_mil.file_formats.spreadsheet_cells import restore_cell, restore_table
 from tcgn_mil.text import duplicates, preview
 
 if TYPE_CHECKING:
@@ -56,9 +57,9 @@ def read_own_csv(
         if path.stat().st_size > MAX_CSV_BYTES:
             raise InputError(f"is too large for {what}", path=path, fix=fix)
         header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
-        names = [name for name in header.iloc[0] if name]
+        names = [str(restore_cell(name)) for name in header.iloc[0] if name]
         if repeated := duplicates(names):
             raise InputError(f"has column {preview(repeated)} more than once", path=path, fix=fix)
         if absent := [name for name in needs if name not in names]:
             raise InputError(f"has no column {preview(absent)}", path=path, fix=fix)
-        return pd.read_csv(path, **{"compression": None, **options})
+        return restore_table(pd.read_csv(path, **{"compression": None, **options}))

@@ -23,6 +23,7 @@ import numpy as np
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.numpy_file import read_npy
+from tcgn_mil.file_formats.spreadsheet_cells import escape_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,7 +158,8 @@ def write_csv(
     path
         File to write.
     table
-        The table. Missing values become empty cells.
+        The table. Missing values become empty cells. Text that a spreadsheet would run as a formula
+        gets an apostrophe before it (:mod:`tcgn_mil.file_formats.spreadsheet_cells`).
     index
         Whether the index is written as the first column.
     digits
@@ -166,7 +168,7 @@ def write_csv(
         Character between cells.
     """
     with atomic_path(path) as temporary:
-        table.to_csv(
+        escape_table(table).to_csv(
             temporary,
             index=index,
             sep=separator,

@@ -33,6 +33,7 @@ from tcgn_mil.io.hdf5 import (
     json_attr,
     open_hdf5,
     read_stain,
+    row_chunks,
     tile_spec,
     write_stain,
     write_text_dataset,
@@ -41,7 +42,6 @@ from tcgn_mil.types.features import LEVEL0, POSITIONS, FeatureInfo, SlideFeature
 from tcgn_mil.types.tiles import TileSet
 
 _ROWS_PER_BLOCK = 4096
-_CHUNK_BYTES = 256 * 1024
 
 
 def write_features(
@@ -137,7 +137,7 @@ def write_feature_blocks(
     with create_hdf5(path, **made_by) as file:
         shape = (info.n_tiles, info.width)
         features = file.create_dataset(
-            "features", shape, dtype, chunks=_chunks(*shape, dtype.itemsize)
+            "features", shape, dtype, chunks=row_chunks(*shape, dtype.itemsize)
         )
         row = 0
         for block in blocks:
@@ -181,16 +181,6 @@ def _check_finite(
             f" the first at {place}",
             fix="encode the slide at 32 bits (--precision 32-true), and look at this position",
         )
-
-
-def _chunks(rows: int, width: int, itemsize: int) -> tuple[int, int] | None:
-    """Return an HDF5 chunk of whole rows of about 256 KiB.
-
-    HDF5 reads whole chunks. With small chunks, reading a sample of the tiles reads little else.
-    """
-    if not rows or not width:
-        return None
-    return max(1, min(rows, _CHUNK_BYTES // (width * itemsize) or 1)), width
 
 
 @reads("a feature file", fix="encode the slide again")

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.numpy_file import read_npy
-from tcgn_mil.file_formats.reading import describe_damage
+from tcgn_mil.file_formats.reading import describe_damage, reads
 from tcgn_mil.io.tables.delimited import read_named_columns
 from tcgn_mil.tcga_barcodes import patient_of
 from tcgn_mil.text import counted, preview
@@ -28,6 +28,7 @@ _SPLIT_FILE = re.compile(r"splits_(\d+)\.csv")
 _TEST_FILE = re.compile(r"test-.+-(\d+)\.(?:npy|txt)")
 
 
+@reads("folds", fix="check the lists, and copy them again")
 def read_fold_lists(folder: str | Path, *, ids: Sequence[str], seed: int = 0) -> list[Fold]:
     """Read folds from a folder of lists.
 

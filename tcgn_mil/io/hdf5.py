@@ -22,6 +22,8 @@ from tcgn_mil.text import preview
 from tcgn_mil.types.tile_geometry import TileSpec
 from tcgn_mil.types.tiles import Stain
 
+_CHUNK_BYTES = 256 * 1024
+
 
 @contextlib.contextmanager
 def open_hdf5(path: str | Path, *, kind: str, needs: tuple[str, ...] = ()) -> Iterator[h5py.File]:
@@ -234,6 +236,16 @@ def read_stain(file: h5py.File, *, kind: str) -> Stain | None:
             path=file.filename,
             fix="make the file again",
         ) from error
+
+
+def row_chunks(rows: int, width: int, itemsize: int) -> tuple[int, int] | None:
+    """Return an HDF5 chunk of whole rows of about 256 KiB.
+
+    HDF5 reads whole chunks. With small chunks, reading a sample of the tiles reads little else.
+    """
+    if not rows or not width:
+        return None
+    return max(1, min(rows, _CHUNK_BYTES // (width * itemsize) or 1)), width
 
 
 def write_text_dataset(file: h5py.File, name: str, values: Sequence[str]) -> None:

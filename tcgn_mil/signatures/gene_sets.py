@@ -18,6 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.tables.ragged import is_table, read_ragged_rows
 from tcgn_mil.io.tables.text_file import open_text
 from tcgn_mil.text import duplicates, preview
@@ -95,6 +96,7 @@ def load_gene_sets(paths: Iterable[str | Path] = (), *, shipped: bool = True) ->
     return sets
 
 
+@reads("gene sets", fix="check the file, and copy it again")
 def read_gene_sets(path: str | Path) -> dict[str, GeneSet]:
     """Read the gene sets of a file or of all files in a folder.
 

@@ -20,6 +20,7 @@ from typing import Literal
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.folds import FOLD_COLUMNS, PARTS
 from tcgn_mil.text import duplicates, preview
 
@@ -173,6 +174,7 @@ def spot_folds(
     return folds
 
 
+@reads("folds", fix="give a CSV with the columns fold, part and id")
 def read_spot_folds(
     path: str | Path,
     patient_of: Mapping[str, str],

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.numpy_file import map_npy, read_npz
+from tcgn_mil.file_formats.reading import describe_damage
 from tcgn_mil.preprocessing.features.readers.base import (
     SLIDE,
     FeatureReader,
@@ -47,17 +48,9 @@ def open_numpy(path: Path) -> Iterator[ForeignFeatures]:
     """Open an array of features."""
     if not path.is_file():
         raise InputError("no such feature file", path=path, fix="check the path")
-    try:
+    fix = "save the features again with numpy.save, as one array of float32"
+    with describe_damage(path, what="an array", fix=fix):
         features, coords = _load(path)
-    except InputError:
-        raise
-    except _UNREADABLE as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise InputError(
-            f"cannot be read as an array ({reason})",
-            path=path,
-            fix="save the features again with numpy.save, as one array of float32",
-        ) from error
     if features.ndim == 1:
         check_features((1, *features.shape) if features.size else (0,), features.dtype, path=path)
         yield ForeignFeatures("numpy", FeatureRows(features[None]), None, level=SLIDE)

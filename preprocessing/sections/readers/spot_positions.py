@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.tables.delimited import read_cells
 from tcgn_mil.preprocessing.sections.readers.tissue_flags import read_flags
 from tcgn_mil.text import duplicates, preview
@@ -24,6 +25,7 @@ _NUMBERS = POSITION_COLUMNS[2:]
 _COLUMNS = f"give a file with the columns {', '.join(POSITION_COLUMNS)}"
 
 
+@reads("positions of spots", fix="copy the file again")
 def read_positions(path: Path) -> pd.DataFrame:
     """Read the positions of all spots of the array.
 

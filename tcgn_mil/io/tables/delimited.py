@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.spreadsheet_cells import restore_cell, restore_table
 from tcgn_mil.io.tables import parquet
 from tcgn_mil.io.tables.text_file import (
     MAX_COLUMNS,
@@ -106,7 +107,7 @@ def read_columns(
         _check_ids(table.index, names[ids], header.lines, path)
         table.index.name = None
     table.columns = pd.Index([names[int(position)] for position in table.columns])
-    return table
+    return restore_table(table)
 
 
 def read_text_columns(
@@ -153,6 +154,7 @@ def read_text_columns(
     table = table.fillna("").apply(lambda column: column.str.strip())
     table.index += header.lines + 1
     table.columns = pd.Index([names[int(position)] for position in table.columns])
+    table = restore_table(table)
     return table[(table != "").any(axis=1)]
 
 
@@ -266,7 +268,8 @@ def _read_header(path: Path) -> _Header:
             next(text)
         line, below = text.readline(), text.readline()
         separator = _separator(line, below)
-        names = [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
+        cells = next(csv.reader([line], delimiter=separator), [])
+        names = [str(restore_cell(cell.strip())) for cell in cells]
         rows = csv.reader(itertools.chain([below], text), delimiter=separator)
         first_row = next(filter(any, rows), [])
     if not any(names) or not first_row:

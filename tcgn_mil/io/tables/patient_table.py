@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.tables.formats import table_module
 from tcgn_mil.patient_rows import one_row_per_patient
 from tcgn_mil.text import duplicates, preview
@@ -34,6 +35,7 @@ class PatientTable(NamedTuple):
     notes: tuple[str, ...]
 
 
+@reads("a table of patients", fix="check the file, and copy it again")
 def read_patient_table(path: str | Path) -> PatientTable:
     """Read a table of patients.
 

@@ -117,7 +117,6 @@ def _open_workbook(path: Path) -> Iterator[Any]:
     more bytes of a file than its size there.
     """
     import openpyxl
-    from openpyxl.utils.exceptions import InvalidFileException
 
     if not path.is_file():
         raise InputError("no such workbook", path=path, fix="check the path")
@@ -138,7 +137,7 @@ def _open_workbook(path: Path) -> Iterator[Any]:
             book.close()
     except InputError:
         raise
-    except (*_READ_ERRORS, InvalidFileException) as error:
+    except Exception as error:  # openpyxl lets the errors of many parts through
         raise InputError(
             f"cannot be read as a workbook ({type(error).__name__}: {str(error)[:150]})",
             path=path,
