@@ -25,7 +25,8 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.associate.config import KIND, AssociationConfig
 from tcgn_mil.experiments.associate.figures import SIGNIFICANT, draw_heatmap
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
-from tcgn_mil.file_formats.reading import reads
+from tcgn_mil.file_formats.archive import check_archive
+from tcgn_mil.file_formats.reading import describe_damage, reads
 from tcgn_mil.io.anndata_file import open_anndata
 from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.statistics.gene_metrics import spearman
@@ -145,15 +146,14 @@ def read_cell_types(path: str | Path) -> dict[str, pd.DataFrame]:
             fix="check the path given with --cell-types",
         )
     if path.suffix == ".zip":
-        try:
-            with zipfile.ZipFile(path) as archive:
-                texts = {
-                    name: archive.read(name) for name in archive.namelist() if name.endswith(".tsv")
-                }
-        except (OSError, zipfile.BadZipFile) as error:
-            raise InputError(
-                f"cannot be read as ZIP ({error})", path=path, fix="copy the file again"
-            ) from error
+        with (
+            describe_damage(path, what="ZIP", fix="copy the file again"),
+            zipfile.ZipFile(path) as archive,
+        ):
+            check_archive(archive, path)
+            texts = {
+                name: archive.read(name) for name in archive.namelist() if name.endswith(".tsv")
+            }
     else:
         files = [path] if path.is_file() else sorted(path.glob("*.tsv"))
         texts = {file.name: file.read_bytes() for file in files}

@@ -23,6 +23,7 @@ from PIL import Image
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.slide_map_figure import slide_maps
+from tcgn_mil.file_formats.image_file import open_picture
 from tcgn_mil.io.atomic import atomic_path, safe_file_name
 from tcgn_mil.io.geojson import BOUNDS, origin_of, tile_feature, write_feature_collection
 from tcgn_mil.io.tile_files import read_tiles
@@ -244,7 +245,7 @@ def read_thumbnail(
     path = Path(folder) / f"{slide}_thumbnail.jpg"
     if not path.is_file():
         return None, size
-    with Image.open(path) as picture:
+    with open_picture(path) as picture:
         return np.asarray(picture.convert("RGB")), size
 
 

@@ -8,7 +8,6 @@ about 40.
 from __future__ import annotations
 
 import gzip
-import struct
 import zipfile
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tcgn_mil.errors import InputError
 
 MAX_RATIO = 200
 SMALL_BYTES = 2**28  # this much may be unpacked from a file of any size
-_CHUNK_BYTES, _SAMPLE_BYTES = 2**22, 2**25
+_CHUNK_BYTES = 2**22
 
 
 def most_unpacked(packed_bytes: int) -> int:
@@ -48,30 +47,23 @@ def check_archive(archive: zipfile.ZipFile, path: str | Path) -> None:
 def gzip_size(path: str | Path, most: int) -> int:
     """Return the unpacked size of a .gz file in bytes, or a number above `most` if it is larger.
 
-    The file is unpacked and counted. The size that it states at its end is used only where what
-    was unpacked so far shrinks as much as that, because a file that is cut off states anything.
+    The file is unpacked and counted, because the size that it states at its end may be wrong. The
+    count ends early where what was unpacked so far is both much and packed 200 times.
     """
-    path = Path(path)
-    packed = path.stat().st_size
-    with path.open("rb") as raw:
-        raw.seek(max(0, packed - 4))
-        tail = raw.read(4)
-        stated = struct.unpack("<I", tail)[0] if len(tail) == 4 else 0
-        raw.seek(0)
-        size = 0
-        with gzip.open(raw) as file:
-            while size <= most and (chunk := file.read(_CHUNK_BYTES)):
-                size += len(chunk)
-                if size >= _SAMPLE_BYTES and stated > most and size > MAX_RATIO * raw.tell():
-                    return int(stated)
+    size = 0
+    with Path(path).open("rb") as raw, gzip.open(raw) as file:
+        while size <= most and (chunk := file.read(_CHUNK_BYTES)):
+            size += len(chunk)
+            if size > max(SMALL_BYTES, MAX_RATIO * raw.tell()):
+                return max(size, most + 1)
     return size
 
 
 def too_large(path: str | Path, size: int, packed: int) -> InputError:
     """Return the error for a file of `packed` bytes that unpacks to `size` bytes or more."""
     return InputError(
-        f"holds {packed / 1e6:.1f} MB, but unpacks to {size / 1e6:.0f} MB or more, which is more"
-        f" than {MAX_RATIO} times as much",
+        f"holds {packed / 1e6:.1f} MB, but unpacks to {size / 1e6:.0f} MB or more; the limit is"
+        f" {MAX_RATIO} times its size",
         path=path,
         fix="unpack the file yourself if you trust it, and give the unpacked file",
     )

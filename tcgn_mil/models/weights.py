@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.archive import check_archive
 from tcgn_mil.file_formats.reading import describe_damage
 from tcgn_mil.models.published import (
     TrunkReport,
@@ -193,7 +195,12 @@ def _unpickle(path: Path) -> object:
     # An ordinary pickle can run any code when it is loaded; weights_only allows tensors and plain
     # containers alone.
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                check_archive(archive, path)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         raise InputError(
             "its pickle holds more than tensors, which could run code"

@@ -35,7 +35,6 @@ from tcgn_mil.preprocessing.features.readers.feature_rows import (
 from tcgn_mil.text import preview
 
 SUFFIXES = (".npy", ".npz")
-_UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError)
 
 
 def is_numpy(path: Path) -> bool:

@@ -21,7 +21,7 @@ from tcgn_mil.preprocessing.slides.readers.base import MPP_TOLERANCE, Slide, cho
 from tcgn_mil.preprocessing.slides.readers.ome_xml import OmeImage, read_ome_xml
 from tcgn_mil.preprocessing.slides.readers.registry import SlideReader
 from tcgn_mil.preprocessing.slides.readers.tiff_tags import DAMAGED as _DAMAGED
-from tcgn_mil.preprocessing.slides.readers.tiff_tags import SUFFIXES, is_tiff, pixel_um
+from tcgn_mil.preprocessing.slides.readers.tiff_tags import SUFFIXES, check_tile, is_tiff, pixel_um
 from tcgn_mil.text import preview
 
 # Files of scanners are TIFF as well. None of them is OME-TIFF, and opening each would take time.
@@ -92,6 +92,8 @@ class OmeSlide(Slide):
 
         index = self._choose_image()
         series, image = self._file.series[index], self._images[index]
+        for level in series.levels:
+            check_tile((int(level.keyframe.tilewidth), int(level.keyframe.tilelength)), self.path)
         self._axes, self.bits = series.axes, 8 * series.dtype.itemsize
         self._unstated = 0 in map(int, series.keyframe.extrasamples)
         self._levels = [
