@@ -88,10 +88,12 @@ def check_samples(path: Path) -> None:
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
             samples, bits = int(page.samplesperpixel), int(page.bitspersample)
-            tile = (int(page.tilewidth), int(page.tilelength))
+            # A pyramid has a page for each level.
+            tiles = [(int(each.tilewidth), int(each.tilelength)) for each in file.pages]
     except DAMAGED:
         return  # the reader says what is wrong
-    check_tile(tile, path)
+    for tile in tiles:
+        check_tile(tile, path)
     if samples > 4 or bits > 16:
         raise InputError(
             f"has {samples} samples of {bits} bits per pixel, which is not grey or RGB of 8 or 16"

@@ -102,8 +102,8 @@ def _cell_text(cell: Any) -> str:
 def _check_cells(path: Path) -> None:
     """Refuse a workbook with far more cells than its size suggests, before its XML is parsed.
 
-    A cell of a real workbook takes several bytes of the compressed file, and one is the limit. Counting takes a
-    hundredth of the time of parsing.
+    A cell of a real workbook takes several bytes of the compressed file, and one is the limit.
+    Counting takes a hundredth of the time of parsing.
     """
     most = max(_SMALL_CELLS, path.stat().st_size)
     count = 0
