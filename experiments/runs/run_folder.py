@@ -7,12 +7,13 @@ A run folder receives ``config.yaml`` and ``run.json`` first, results in between
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tcgn_mil.config import as_plain, differing_keys, write_config
 from tcgn_mil.errors import InputError
-from tcgn_mil.file_formats.json_file import read_json
+from tcgn_mil.file_formats.json_file import check_object, read_json
 from tcgn_mil.io.atomic import without_nan, write_json
 from tcgn_mil.provenance import provenance
 from tcgn_mil.text import preview
@@ -81,6 +82,14 @@ def finish_run(out_dir: str | Path, summary: dict[str, Any]) -> dict[str, Any]:
     return summary
 
 
+@dataclass(frozen=True)
+class _RunFile:
+    """Schema of `RUN_FILE`, as far as other verbs read it."""
+
+    kind: str
+    config: dict[str, Any] = field(default_factory=dict)
+
+
 def read_run_file(out_dir: str | Path) -> dict[str, Any]:
     """Read ``run.json`` of a run, finished or not.
 
@@ -89,10 +98,9 @@ def read_run_file(out_dir: str | Path) -> dict[str, Any]:
     InputError
         If the file is missing or damaged, or its config is no mapping.
     """
-    path = Path(out_dir) / RUN_FILE
-    run = read_json(path, what="the record of a run", fix=_DAMAGED_FIX)
-    if not isinstance(run.get("config", {}), dict):
-        raise InputError("its config is no mapping", path=path, fix=_DAMAGED_FIX)
+    path, what = Path(out_dir) / RUN_FILE, "the record of a run"
+    run = read_json(path, what=what, fix=_DAMAGED_FIX)
+    check_object(_RunFile, run, path, what=what, fix=_DAMAGED_FIX)
     return run
 
 
@@ -101,7 +109,7 @@ def run_kind(out_dir: str | Path) -> str | None:
     marker = Path(out_dir) / RUN_FILE
     if not marker.is_file():
         return None
-    return str(read_json(marker, what="the record of a run", fix=_DAMAGED_FIX).get("kind"))
+    return str(read_run_file(out_dir)["kind"])
 
 
 def read_run(out_dir: str | Path, *, kind: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.reading import reads
+from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.hdf5 import (
     check_coords,
     create_hdf5,
@@ -321,6 +322,7 @@ def _info(file: h5py.File) -> FeatureInfo:
             fix="encode the slide again",
         )
     slide_id = str(file.attrs.get("slide_id", Path(file.filename).stem))
+    safe_file_name(slide_id, what="its slide id")
     return FeatureInfo(
         slide_id=slide_id,
         patient_id=str(file.attrs.get("patient_id", slide_id)),

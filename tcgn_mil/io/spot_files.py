@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.anndata_file import META_KEY, open_anndata, stored_meta
-from tcgn_mil.io.atomic import atomic_path
+from tcgn_mil.io.atomic import atomic_path, safe_file_name
 from tcgn_mil.io.hdf5 import check_pixels, create_hdf5, find_files, open_hdf5
 from tcgn_mil.provenance import provenance
 from tcgn_mil.types.tile_geometry import PatchSize, check_mpp
@@ -165,6 +165,8 @@ def read_spots(path: str | Path) -> SpotSet:
             path=path,
             fix="make it with tcgn-mil spots",
         )
+    for section in adata.obs["section"].astype(str).unique():
+        safe_file_name(section, what="its section")
     patch = _patch_size(stored_meta(adata), path)
     patches_path = path.with_name(path.stem + PATCHES_SUFFIX)
     _check_patches(patches_path, list(adata.obs_names), patch, table=path)

@@ -23,6 +23,7 @@ import numpy as np
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.reading import reads
+from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.hdf5 import (
     check_coords,
     create_hdf5,
@@ -105,7 +106,9 @@ def read_tiles(path: str | Path) -> TileSet:
                 fix="tile the slide again",
             )
         return TileSet(
-            slide_id=str(root_attr(file, "slide_id", kind="tile")),
+            slide_id=safe_file_name(
+                str(root_attr(file, "slide_id", kind="tile")), what="its slide id"
+            ),
             coords=coords.astype(np.int64),
             tissue_fraction=file["tissue_fraction"][:].astype(np.float32),
             spec=tile_spec(file, kind="tile"),
