@@ -120,8 +120,8 @@ def train_network(
         path = folder / HISTORY
         if not path.is_file():
             return TrainedNetwork(model, info, _EMPTY_HISTORY)
-        history = read_own_csv(path, what="a training history", fix="remove the file")
-        return TrainedNetwork(model, info, history)
+        table = read_own_csv(path, what="a training history", fix="remove the file")
+        return TrainedNetwork(model, info, table)
     # Weights are drawn on the CPU and moved afterwards, so that a seed gives the same network on
     # every device.
     torch.manual_seed(seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,13 @@ def map_npy(path: str | Path) -> NDArray[Any]:
     return mapped
 
 
-def read_npz(path: str | Path) -> Mapping[str, NDArray[Any]]:
+def read_npz(path: str | Path) -> Any:
     """Open a .npz file after its unpacked size was compared with its limit.
+
+    Returns
+    -------
+    numpy.lib.npyio.NpzFile
+        Arrays by name, to be used as a context manager.
 
     Raises
     ------
@@ -47,5 +51,4 @@ def read_npz(path: str | Path) -> Mapping[str, NDArray[Any]]:
     """
     with zipfile.ZipFile(path) as archive:
         check_archive(archive, path)
-    opened: Mapping[str, NDArray[Any]] = np.load(path, allow_pickle=False)
-    return opened
+    return np.load(path, allow_pickle=False)

@@ -72,9 +72,10 @@ def _changed(table: pd.DataFrame, change: Callable[[object], object]) -> pd.Data
         import pandas as pd
 
         table = pd.concat(columns, axis=1)
-    for axis, labels in enumerate(table.axes):
-        if getattr(labels, "nlevels", 1) == 1 and _may_be_text(labels.dtype):
-            table = table.set_axis(labels.map(change).rename(labels.name), axis=axis)  # type: ignore[call-overload]
+    if table.index.nlevels == 1 and _may_be_text(table.index.dtype):
+        table = table.set_axis(table.index.map(change).rename(table.index.name), axis=0)
+    if table.columns.nlevels == 1 and _may_be_text(table.columns.dtype):
+        table = table.set_axis(table.columns.map(change).rename(table.columns.name), axis=1)
     return table
 
 
