@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -60,6 +61,8 @@ def main() -> None:
     exit code 130.
     """
     prepare_threads()
+    # tifffile writes a line for each damaged tag; the error of the reader is one line.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     if not sys.stderr.isatty():
         _slow_progress_for_a_log()
     try:

@@ -13,6 +13,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.reading import describe_damage
 
 MAX_JSON_BYTES = 2**27  # bytes of unpacked text; a summary with 20,000 genes has a few megabytes
+_MAX_RATIO = 50
 Model = TypeVar("Model")
 
 
@@ -31,7 +32,8 @@ def read_json(path: str | Path, *, what: str, fix: str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If the file is missing, is larger than 128 MiB, or holds no JSON object.
+        If the file is missing, is larger than 128 MiB, unpacks to more than 1 MiB and 50 times its
+        size, or holds no JSON object.
 
     Examples
     --------
@@ -44,11 +46,16 @@ def read_json(path: str | Path, *, what: str, fix: str) -> dict[str, Any]:
     with describe_damage(path, what=what, fix=fix):
         if not path.is_file():
             raise InputError(f"there is no such file ({what})", path=path, fix=fix)
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read(MAX_JSON_BYTES + 1)
-        if len(content) > MAX_JSON_BYTES:
+        packed = path.suffix == ".gz"
+        # A list of empty lists needs thirty times the memory of its text, and packs very well.
+        most = max(2**20, _MAX_RATIO * path.stat().st_size) if packed else MAX_JSON_BYTES
+        most = min(most, MAX_JSON_BYTES)
+        with gzip.open(path) if packed else path.open("rb") as file:
+            content = file.read(most + 1)
+        if len(content) > most:
             raise InputError(
-                f"is larger than {MAX_JSON_BYTES >> 20} MiB, too large for {what}",
+                f"{'unpacks to' if packed else 'has'} more than {most / 2**20:.0f} MiB, too much"
+                f" for {what}",
                 path=path,
                 fix=fix,
             )

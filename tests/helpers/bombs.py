@@ -236,6 +236,8 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any]]] = {
     "Parquet of zeros": (_parquet, _table),
     "table of a million columns": (_wide, _table),
     "cell types in .zip": (_zip("types.zip", "A1-proportion.tsv"), files.read_cell_types),
+    "bulk of a million columns": (_wide, files._read_bulk),
+    "bulk in one line": (_gz("p.tsv.gz", b"P\t0\t0\t0"), files._read_bulk),
     "gene sets in .gz": (_gz("sets.gmt.gz", b"S\tx\tG1\tG2\tG3\tG\n"), files.read_gene_sets),
     "JSON in .gz": (_json, _read_scale),
     "slide model": (_slide_model, files.load_slide_model),

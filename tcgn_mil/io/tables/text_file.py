@@ -7,6 +7,7 @@ import io
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -149,8 +150,9 @@ def check_file(path: Path) -> None:
     if not path.is_file():
         raise InputError("no such table", path=path, fix="check the path")
     with describe_errors(path):
-        size = _unpacked_bytes(path)
-    packed = path.stat().st_size
+        status = path.stat()
+        packed = status.st_size
+        size = _unpacked_bytes(path, packed, status.st_mtime_ns)
     if path.suffix.lower() in (".gz", ".zip") and size > most_unpacked(packed):
         raise too_large(path, size, packed)
     if size > MAX_TABLE_BYTES:
@@ -161,8 +163,9 @@ def check_file(path: Path) -> None:
         )
 
 
-def _unpacked_bytes(path: Path) -> int:
-    """Return the size of the unpacked text in bytes.
+@lru_cache(maxsize=1000)
+def _unpacked_bytes(path: Path, packed: int, changed_ns: int) -> int:
+    """Return the size of the unpacked text in bytes; computed again if the file changes.
 
     A gzip file does not state it reliably, so that it is counted up to the limit.
     """
@@ -171,5 +174,5 @@ def _unpacked_bytes(path: Path) -> int:
         with zipfile.ZipFile(path) as archive:
             return _only_member(archive, path).file_size
     if suffix != ".gz":
-        return path.stat().st_size
-    return gzip_size(path, min(MAX_TABLE_BYTES, most_unpacked(path.stat().st_size)))
+        return packed
+    return gzip_size(path, min(MAX_TABLE_BYTES, most_unpacked(packed)))
