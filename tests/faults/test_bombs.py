@@ -10,6 +10,8 @@ from typing import Any
 import bombs
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SECONDS, MEGABYTES = 1.0, 300.0
 
 

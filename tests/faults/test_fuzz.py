@@ -13,6 +13,8 @@ import pytest
 from fuzz_targets import TARGETS, Target
 from fuzzing import fuzz
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the seeds are tried in a forked process")
 @pytest.mark.filterwarnings("ignore")
