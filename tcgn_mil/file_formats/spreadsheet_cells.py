@@ -48,12 +48,12 @@ def restore_cell(cell: object) -> object:
 
 def escape_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose text cells, index and column names are escaped."""
-    return _changed(table, escape_cell)
+    return _changed(table, escape_cell, "'=+-@\t\r")
 
 
 def restore_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose text cells, index and column names are restored."""
-    return _changed(table, restore_cell)
+    return _changed(table, restore_cell, "'")
 
 
 def _is_number(text: str) -> bool:
@@ -64,20 +64,26 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _changed(table: pd.DataFrame, change: Callable[[object], object]) -> pd.DataFrame:
-    columns = [table.iloc[:, place] for place in range(table.shape[1])]
-    for place in [place for place, dtype in enumerate(table.dtypes) if _may_be_text(dtype)]:
-        columns[place] = columns[place].astype(object).map(change)
-    if columns:
+def _changed(table: pd.DataFrame, change: Callable[[object], object], first: str) -> pd.DataFrame:
+    """Change the text that begins with one of the characters `first`; all else stays as it is."""
+
+    def concerns(values: pd.Series | pd.Index) -> bool:
+        if str(values.dtype) not in ("object", "str", "string", "category"):
+            return False
+        return any(type(value) is str and value[:1] in first and value for value in values)
+
+    changed = {
+        place: column.astype(object).map(change)
+        for place, dtype in enumerate(table.dtypes)
+        if dtype.kind == "O" and concerns(column := table.iloc[:, place])
+    }
+    if changed:
         import pandas as pd
 
-        table = pd.concat(columns, axis=1)
-    if table.index.nlevels == 1 and _may_be_text(table.index.dtype):
+        parts = [changed.get(place, table.iloc[:, place]) for place in range(table.shape[1])]
+        table = pd.concat(parts, axis=1)
+    if table.index.nlevels == 1 and concerns(table.index):
         table = table.set_axis(table.index.map(change).rename(table.index.name), axis=0)
-    if table.columns.nlevels == 1 and _may_be_text(table.columns.dtype):
+    if table.columns.nlevels == 1 and concerns(table.columns):
         table = table.set_axis(table.columns.map(change).rename(table.columns.name), axis=1)
     return table
-
-
-def _may_be_text(dtype: object) -> bool:
-    return str(dtype) in ("object", "str", "string", "category")
