@@ -71,7 +71,7 @@ def read_yaml_file(path: str | Path, *, what: str, fix: str) -> Any:
     >>> _ = Path("tile.yaml").write_text("a: &x [1, 2]\\nb: *x\\n")
     >>> read_yaml_file("tile.yaml", what="a config file", fix="write the value twice")
     Traceback (most recent call last):
-    tcgn_mil.errors.InputError: tile.yaml: cannot be read as a config file (YAMLError: line 2 ...
+    tcgn_mil.errors.InputError: tile.yaml: cannot be read as a config file (line 2 holds an ...
     """
     path = Path(path)
     with describe_damage(path, what=what, fix=fix):
@@ -85,7 +85,11 @@ def read_yaml_file(path: str | Path, *, what: str, fix: str) -> Any:
                 path=path,
                 fix=fix,
             )
-        return parse_yaml(content.decode("utf-8-sig"))
+        text = content.decode("utf-8-sig")
+    try:
+        return parse_yaml(text)
+    except ValueError as error:
+        raise InputError(f"cannot be read as {what} ({error})", path=path, fix=fix) from error
 
 
 def parse_yaml(text: str) -> Any:

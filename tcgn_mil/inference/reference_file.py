@@ -89,7 +89,9 @@ def read_reference(folder: str | Path) -> Reference:
             fix=_AGAIN,
         )
     with describe_damage(path, what="a reference of training slides", fix=_AGAIN):
-        metadata, arrays = read_tensors_of(path, framework="numpy")
+        metadata, arrays = read_tensors_of(
+            path, what="a reference of training slides", fix=_AGAIN, framework="numpy"
+        )
         header = json.loads(metadata.get(_HEADER, "{}"))
         current = header.get("schema_version") == SCHEMA
         reference = _restored(arrays, header["patients"]) if current else None

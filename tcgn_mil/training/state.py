@@ -145,7 +145,9 @@ class TrainingState:
             return History()
         fix = "remove the file to train from the start"
         with describe_damage(self.path, what="the state of a training run", fix=fix):
-            metadata, tensors = read_tensors_of(self.path)
+            metadata, tensors = read_tensors_of(
+                self.path, what="the state of a training run", fix=fix
+            )
             history = History(**json.loads(metadata["history"]))
             precision = json.loads(metadata["precision"])
             self._check_config(metadata)
