@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -44,6 +45,9 @@ _UNWRITABLE = {
     errno.ENOTDIR: "give another path; a part of this one is a file",
     errno.EEXIST: "give another --out; this one is a file",
     errno.EISDIR: "give the name of a file; this is a folder",
+    errno.ENAMETOOLONG: "shorten this name; names of files have at most 255 bytes, in which an ä"
+    " counts twice",
+    errno.ELOOP: "make the link again; it leads back to itself",
     errno.ENOSPC: _MORE_SPACE,
     errno.EDQUOT: _MORE_SPACE,
 }
@@ -58,6 +62,8 @@ def main() -> None:
     exit code 130.
     """
     prepare_threads()
+    # tifffile writes a line for each damaged tag; the error of the reader is one line.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     if not sys.stderr.isatty():
         _slow_progress_for_a_log()
     try:

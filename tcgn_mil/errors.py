@@ -42,7 +42,9 @@ class InputError(ValueError):
     def __str__(self) -> str:
         file = f"{self.path}: " if self.path else ""
         fix = f" Fix: {self.fix}" if self.fix else ""
-        return f"{file}{self.reason.rstrip('.')}.{fix}"
+        text = f"{file}{self.reason.rstrip('.')}.{fix}"
+        # Names in files may hold line breaks, and sequences that command a terminal.
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _rebuild(reason: str, path: str | None, fix: str | None) -> InputError:

@@ -6,6 +6,7 @@ they are read, and its datasets can lie in other files of the machine.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ _LARGEST_RATIO = 1100
 _SMALL_BYTES = 32 * 2**20
 _LARGEST_BYTES = 1 << 42
 _MOST_OBJECTS = 100_000
+_COLLECTION = b"GCOL\x01\0\0\0"  # how a collection of the global heap begins
+_SEARCHED_BYTES = 2**20
 
 
 def check_hdf5(file: h5py.File, path: str | Path) -> None:
@@ -35,7 +38,8 @@ def check_hdf5(file: h5py.File, path: str | Path) -> None:
     ------
     InputError
         If a link or a dataset leads to another file; if a dataset claims more than 1,100 times the
-        bytes that are stored for it; or if there are more than 100,000 objects.
+        bytes that are stored for it; if there are more than 100,000 objects; or if reading its
+        texts would never end.
 
     Examples
     --------
@@ -47,6 +51,7 @@ def check_hdf5(file: h5py.File, path: str | Path) -> None:
     ...     print(error.reason)
     dataset features claims 34.4 GB, but 0 bytes are stored for it
     """
+    _check_heaps(Path(file.filename), path)
     try:
         _check(file, path)
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -56,6 +61,43 @@ def check_hdf5(file: h5py.File, path: str | Path) -> None:
         raise InputError(
             f"is damaged ({str(error).split('(')[0].strip()})", path=path, fix="make the file again"
         ) from error
+
+
+def _check_heaps(stored: Path, path: str | Path) -> None:
+    """Refuse a file over whose texts the HDF5 library (2.0 and earlier) would loop for ever.
+
+    Texts of any length lie in collections, each object of which states its size. The library goes
+    from one object to the next by this size, and never ends where it is zero. Only the first and
+    last part of the file are searched, where attributes usually lie.
+    """
+    with stored.open("rb") as file:
+        parts = [file.read(_SEARCHED_BYTES)]
+        file.seek(max(_SEARCHED_BYTES, stored.stat().st_size - _SEARCHED_BYTES))
+        parts.append(file.read(_SEARCHED_BYTES))
+    for part in parts:
+        start = part.find(_COLLECTION)
+        while start >= 0:
+            if _loops(part[start:]):
+                raise InputError(
+                    "is damaged (a collection of texts does not end)",
+                    path=path,
+                    fix="make the file again",
+                )
+            start = part.find(_COLLECTION, start + 1)
+
+
+def _loops(collection: bytes) -> bool:
+    """Return whether an object of a collection leads to itself."""
+    end = min(struct.unpack_from("<Q", collection.ljust(16, b"\0"), 8)[0], len(collection))
+    at = 16
+    while at + 16 <= end:
+        number, size = struct.unpack_from("<H6xQ", collection, at)
+        # The free space has number 0, and its size includes these 16 bytes.
+        step = size if number == 0 else (16 + (size + 7) // 8 * 8) % 2**64
+        if step == 0:
+            return True
+        at += step
+    return False
 
 
 def _check(file: h5py.File, path: str | Path) -> None:

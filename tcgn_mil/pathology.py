@@ -19,6 +19,7 @@ from pydantic import Field
 
 from tcgn_mil.config import config_class, config_from_values, read_yaml
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.registry import add_entry
 from tcgn_mil.types.tile_geometry import PatchSize
 
@@ -149,6 +150,7 @@ def check_encoder_tiles(name: str, expected: PatchSize, given: PatchSize, *, fix
         )
 
 
+@reads("entries of encoders", fix="correct the file")
 def read_encoder_entries(path: str | Path) -> dict[str, PathologyEncoder]:
     """Read entries of encoders from a YAML file: a mapping from names to keys.
 

@@ -87,7 +87,7 @@ def test_bad_overrides_name_the_key(override: str, message: str) -> None:
         ("nam: b\n", "unknown config key 'nam'.*did you mean 'name'"),
         ("training: 3\n", "'training' is a section"),
         ("- a\n", "holds no mapping"),
-        ("a: [1\n", "not valid YAML"),
+        ("a: [1\n", "as valid YAML"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -81,6 +81,19 @@ def test_data_of_other_files_are_refused(tmp_path: Path) -> None:
             read_features(write(tmp_path / name, fill))
 
 
+def test_texts_that_would_never_end_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "texts.h5", lambda file: file.attrs.update(name="S1", more="x" * 99))
+    content = bytearray(path.read_bytes())
+    with h5py.File(path) as file:
+        check_hdf5(file, path)  # an undamaged file passes
+    start = content.index(b"GCOL")
+    content[start + 16 : start + 18] = b"\0\0"  # its first object is free space ...
+    content[start + 24 : start + 32] = bytes(8)  # ... of no size
+    path.write_bytes(content)
+    with h5py.File(path) as file, pytest.raises(InputError, match=r"texts\.h5: .*does not end"):
+        check_hdf5(file, path)
+
+
 def test_groups_that_hold_themselves_end(tmp_path: Path) -> None:
     def loop(file: h5py.File) -> None:
         group = file.create_group("a")

@@ -92,7 +92,7 @@ def test_an_entry_is_found_by_name_by_repository_and_in_a_file(tmp_path: Path) -
         ("", "holds no encoder"),
         ("- a\n- b\n", "holds no mapping"),
         ("ours: 5\n", "the entry of ours is no mapping"),
-        ("ours: [", "is not valid YAML"),
+        ("ours: [", "cannot be read as valid YAML"),
     ],
 )
 def test_a_wrong_entry_is_refused_by_file_encoder_and_key(

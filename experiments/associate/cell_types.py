@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import anndata
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -25,6 +24,9 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.associate.config import KIND, AssociationConfig
 from tcgn_mil.experiments.associate.figures import SIGNIFICANT, draw_heatmap
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
+from tcgn_mil.file_formats.archive import check_archive
+from tcgn_mil.file_formats.reading import describe_damage, reads
+from tcgn_mil.io.anndata_file import open_anndata
 from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.statistics.gene_metrics import spearman
 from tcgn_mil.statistics.p_values import benjamini_hochberg
@@ -116,6 +118,7 @@ def find_predictions(path: str | Path) -> dict[str, Path]:
     return {file.stem.removeprefix(_PREFIX): file for file in files}
 
 
+@reads("cell types", fix="check the file, and copy it again")
 def read_cell_types(path: str | Path) -> dict[str, pd.DataFrame]:
     """Read cell-type proportions.
 
@@ -142,15 +145,14 @@ def read_cell_types(path: str | Path) -> dict[str, pd.DataFrame]:
             fix="check the path given with --cell-types",
         )
     if path.suffix == ".zip":
-        try:
-            with zipfile.ZipFile(path) as archive:
-                texts = {
-                    name: archive.read(name) for name in archive.namelist() if name.endswith(".tsv")
-                }
-        except (OSError, zipfile.BadZipFile) as error:
-            raise InputError(
-                f"cannot be read as ZIP ({error})", path=path, fix="copy the file again"
-            ) from error
+        with (
+            describe_damage(path, what="ZIP", fix="copy the file again"),
+            zipfile.ZipFile(path) as archive,
+        ):
+            check_archive(archive, path)
+            texts = {
+                name: archive.read(name) for name in archive.namelist() if name.endswith(".tsv")
+            }
     else:
         files = [path] if path.is_file() else sorted(path.glob("*.tsv"))
         texts = {file.name: file.read_bytes() for file in files}
@@ -196,7 +198,8 @@ def section_table(name: str, path: Path, types: pd.DataFrame) -> pd.DataFrame:
         One row for each cell type and each gene that is seen in at least 20 % of the spots, with r,
         p and q of the predicted and of the measured values.
     """
-    spots = anndata.read_h5ad(path)
+    again = "run tcgn-mil spot-cv again"
+    spots = open_anndata(path, what="predicted spots", missing_fix=again, broken_fix=again)
     missing = [
         key
         for key in _NEEDED

@@ -13,6 +13,7 @@ import typer
 
 from tcgn_mil.config import default_of, describe_key
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.yaml_text import parse_yaml
 from tcgn_mil.settings.encoder import EncoderOptions
 from tcgn_mil.types.tile_geometry import DEFAULT_PATCH_MPP, DEFAULT_PATCH_PX
 
@@ -197,8 +198,6 @@ def encoder_options(
     InputError
         If an argument of the model is not ``key=value``.
     """
-    import yaml
-
     arguments = {}
     for text in argument or []:
         key, separator, value = text.partition("=")
@@ -207,7 +206,12 @@ def encoder_options(
                 f"--encoder-argument {text!r} is not key=value",
                 fix="write for example --encoder-argument img_size=224",
             )
-        arguments[key.strip()] = yaml.safe_load(value)
+        try:
+            arguments[key.strip()] = parse_yaml(value)
+        except ValueError as error:
+            raise InputError(
+                f"--encoder-argument {key}: {value!r} is not a YAML value", fix="quote the value"
+            ) from error
     return {
         "encoder_options.model": model,
         "encoder_options.pooling": pooling,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
@@ -21,6 +20,7 @@ from tcgn_mil.experiments.explain.gene_models import (
 )
 from tcgn_mil.experiments.predict.model import find_slide_model, open_for_features
 from tcgn_mil.experiments.runs.predictability import gene_predictability
+from tcgn_mil.file_formats.csv_table import read_own_csv
 from tcgn_mil.inference.fold_models import (
     load_fold_models,
     models_for_patient,
@@ -115,7 +115,9 @@ def section_relations(encoder: str | Path) -> dict[str, str]:
     path = Path(encoder).parent / "folds.csv"
     if not path.is_file():
         return {}
-    parts = pd.read_csv(path, dtype=str)
+    parts = read_own_csv(
+        path, what="the folds of a run", fix="copy the folder of the encoder again", dtype=str
+    )
     if not {"part", "id"} <= set(parts):
         return {}
     names = {"train": "trained on", "val": "validation", "test": "test"}

@@ -31,7 +31,7 @@ from tcgn_mil.experiments.explain.images import (
     section_relations,
 )
 from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
-from tcgn_mil.io.atomic import safe_file_name, write_csv
+from tcgn_mil.io.atomic import as_file_name, safe_file_name, write_csv
 from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.preprocessing.interop.tile_source import TileSource, read_centre_tile
 from tcgn_mil.text import preview
@@ -171,10 +171,7 @@ def _explain_source(
     model = source.model
     for picture in tqdm(source.pictures, desc="explain", unit="picture", leave=False):
         explanation = explain_image(model, picture.pixels, steps=steps)
-        files = [
-            f"figures/{safe_file_name(f'{picture.name}_{gene}', what='picture')}.png"
-            for gene in model.genes
-        ]
+        files = [f"figures/{as_file_name(f'{picture.name}_{gene}')}.png" for gene in model.genes]
         for index, file in enumerate(files):
             draw_explanation(picture, model, explanation, index, out_dir / file)
         tables = explanation_tables(picture, model, explanation)

@@ -10,9 +10,9 @@ was killed continues from them.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.experiments.engines.engine import RAY, Engine
 from tcgn_mil.experiments.predict.config import SlideOptions
 from tcgn_mil.experiments.predict.model import find_slide_model
+from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.inference.fold_models import load_fold_models, models_for_encoder
 from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.atomic import write_json
@@ -207,8 +208,10 @@ def _claim_folder(folder: Path, slides: list[str], *, wait_s: float = 0) -> None
     until = time.monotonic() + wait_s
     while folder.exists() and not marker.is_file() and time.monotonic() < until:
         time.sleep(0.1)
-    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8"))["slides"] == slides:
-        return
+    # A damaged marker is no marker. An InputError is a ValueError.
+    with suppress(ValueError):
+        if read_json(marker, what="a marker", fix="")["slides"] == slides:
+            return
     if folder.exists():
         raise InputError(
             "exists and is not the work folder of these slides",

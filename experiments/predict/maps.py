@@ -24,6 +24,7 @@ from PIL import Image
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.predict.map_picture import draw_slide_map
 from tcgn_mil.experiments.runs.predictability import Predictability
+from tcgn_mil.file_formats.image_file import open_picture
 from tcgn_mil.interpret.attention_edges import edge_attention
 from tcgn_mil.io.atomic import atomic_path, safe_file_name
 from tcgn_mil.io.geojson import BOUNDS, origin_of, tile_feature, write_feature_collection
@@ -269,7 +270,7 @@ def read_thumbnail(
     path = Path(folder) / f"{slide}_thumbnail.jpg"
     if not path.is_file():
         return None, size
-    with Image.open(path) as picture:
+    with open_picture(path) as picture:
         return np.asarray(picture.convert("RGB")), size
 
 

@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import anndata
-
-from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.finished_run import OTHER_ROWS, Run, warnings_of
 from tcgn_mil.experiments.runs.glossary import MEANINGS, with_plain_names
 from tcgn_mil.experiments.runs.page import Section, Table, as_picture, as_table
 from tcgn_mil.experiments.runs.report_part import ReportPart
 from tcgn_mil.hub import HUB_PREFIX
 from tcgn_mil.inference.out_of_distribution import FEWEST_PATIENTS
+from tcgn_mil.io.anndata_file import open_anndata
 from tcgn_mil.text import counted
 
 _SHOWN_MAPS = 6
@@ -90,12 +88,9 @@ def _model_words(run: Run) -> str:
 
 def _patient_table(run: Run) -> Table:
     path = run.folder / "predicted.h5ad"
-    try:
-        obs = anndata.read_h5ad(path, backed="r").obs.reset_index()
-    except OSError as error:
-        raise InputError(
-            f"cannot be read ({error})", path=path, fix="run tcgn-mil predict again"
-        ) from error
+    again = "run tcgn-mil predict again"
+    data = open_anndata(path, what="predictions", missing_fix=again, broken_fix=again)
+    obs = data.obs.reset_index()
     columns = {
         "patient": "patient_id",
         "slides": "n_slides",

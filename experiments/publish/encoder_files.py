@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from tcgn_mil.checkpoints import read_encoder_info
 from tcgn_mil.checkpoints.file_format import copy_with_header
 from tcgn_mil.experiments.publish.shareable import shareable
 from tcgn_mil.experiments.runs.run_folder import RUN_FILE, SUMMARY_FILE
 from tcgn_mil.experiments.spot_level.train_network import CHECKPOINT
+from tcgn_mil.file_formats.csv_table import read_own_csv
+from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.settings.patient_names import NameTreatment
 
@@ -48,8 +47,8 @@ def write_encoder(run: Path, folder: Path, treatment: NameTreatment) -> None:
     header = copy_with_header(run / CHECKPOINT, folder / CHECKPOINT, change)
     write_json((folder / CHECKPOINT).with_suffix(".json"), header)
     for name in (RUN_FILE, SUMMARY_FILE):
-        text = (run / name).read_text(encoding="utf-8")
-        content = shareable(json.loads(text), names)
+        stored = read_json(run / name, what="a file of a run", fix="run the command again")
+        content = shareable(stored, names)
         for row in content.get("results", ()):
             row["section"] = names.get(row["section"], row["section"])
         if (leaking := content.get("patient_leakage")) and treatment != "kept":
@@ -61,7 +60,14 @@ def write_encoder(run: Path, folder: Path, treatment: NameTreatment) -> None:
 def section_names(run: Path, treatment: NameTreatment) -> dict[str, str]:
     """Return the name of each section of a run in the published files."""
     made = read_encoder_info(run / CHECKPOINT).provenance
-    table = pd.read_csv(run / FOLDS, dtype=str, keep_default_na=False)
+    table = read_own_csv(
+        run / FOLDS,
+        what="the folds of a run",
+        fix="run tcgn-mil pretrain again",
+        needs=("id",),
+        dtype=str,
+        keep_default_na=False,
+    )
     # A block of a section, on which an encoder may have been validated, has a name of its own.
     listed = [*table["id"], *made.get("trained_on", ()), *made.get("validated_on", ())]
     sections = list(dict.fromkeys(listed))

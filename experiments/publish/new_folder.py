@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from tcgn_mil.checkpoints.published import CARD, DIGESTS
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.json_file import read_json
 
 
 @contextlib.contextmanager
@@ -46,8 +46,8 @@ def _check_replaceable(folder: Path) -> None:
     files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
     listed = {DIGESTS, CARD}
     if DIGESTS in files:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            content = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # an InputError is a ValueError
+            content = read_json(folder / DIGESTS, what="a list of published files", fix=fix)
             listed |= set(content["files"])
     if files and (DIGESTS not in files or files - listed):
         raise InputError(

@@ -14,7 +14,6 @@ run.json, summary.json config, versions and results of the run
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tcgn_mil.checkpoints.file_format import SUFFIX, copy_with_header
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.publish.shareable import shareable
 from tcgn_mil.experiments.runs.run_folder import RUN_FILE, SUMMARY_FILE
+from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.inference.fold_models import load_fold_models, patients_of_training_slides
 from tcgn_mil.inference.reference_file import FILE as REFERENCE
 from tcgn_mil.inference.reference_file import read_reference
@@ -75,8 +75,8 @@ def write_slide_model(run: Path, folder: Path, treatment: NameTreatment) -> None
     write_published_genes(folder, read_model_genes(run))
     write_json(folder / NAMES_FILE, names.as_json())
     for name in (RUN_FILE, SUMMARY_FILE):
-        text = (run / name).read_text(encoding="utf-8")
-        content = shareable(json.loads(text), names.patients)
+        stored = read_json(run / name, what="a file of a run", fix="run the command again")
+        content = shareable(stored, names.patients)
         if leaking := content.get("patient_leakage"):
             content["patient_leakage"] = [names.patients.get(each, each) for each in leaking]
         write_json(folder / name, content)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pandas as pd
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.finished_run import files_below, read_result_table
 from tcgn_mil.experiments.runs.page import Section, Table, as_picture, as_table
+from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.io.cohort_file import read_cohort
 from tcgn_mil.text import counted
 
@@ -40,7 +40,7 @@ def cohort_section(folders: Sequence[Path], cohorts: Iterable[Path]) -> Section 
     lost: list[dict[str, Any]] = []
     seen = []
     for path in joins:
-        made = json.loads(path.read_text(encoding="utf-8"))
+        made = read_json(path, what="the summary of bulk", fix="run tcgn-mil bulk again")
         # A cohort may have been copied into several run folders; it is described once.
         if "join" not in made or made["join"] in seen:
             continue

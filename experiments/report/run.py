@@ -7,7 +7,6 @@ verb makes the sections of its own runs (see :mod:`tcgn_mil.experiments.verbs`).
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from tcgn_mil.experiments.runs.page import (
     write_report,
 )
 from tcgn_mil.experiments.runs.report_part import ReportPart
-from tcgn_mil.experiments.runs.run_folder import RUN_FILE, finished_summary
+from tcgn_mil.experiments.runs.run_folder import RUN_FILE, finished_summary, read_run_file
 from tcgn_mil.experiments.verbs import report_parts
 from tcgn_mil.text import counted
 
@@ -199,15 +198,7 @@ def _runs_below(folder: Path) -> list[tuple[Run, bool]]:
     for marker in files_below([folder], RUN_FILE):
         if (marker.parent / DIGESTS).is_file():
             continue
-        try:
-            summary = finished_summary(marker.parent)
-            made = json.loads(marker.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"run.json or summary.json is damaged ({error})",
-                path=marker.parent,
-                fix="run the command again",
-            ) from error
+        summary, made = finished_summary(marker.parent), read_run_file(marker.parent)
         found.append((Run(marker.parent, made, summary or {}), summary is not None))
     return found
 

@@ -6,7 +6,6 @@ prepare data leave no run; what they did is read from the tables that they wrote
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,13 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.finished_run import Run, files_below, read_result_table
 from tcgn_mil.experiments.runs.page import Link, Stage
 from tcgn_mil.experiments.runs.report_part import ReportPart
+from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.io.failures import FILE_NAME as FAILURES_NAME
 from tcgn_mil.io.failures import LEFT_OUT_NAME, LeftOut, describe_left_out
 from tcgn_mil.io.feature_files import read_feature_info
 from tcgn_mil.text import counted
+
+_AGAIN = "run the command that wrote it again"
 
 # Order in which the stages of the whole chain are done. Stages of other packages come last.
 _ORDER = (
@@ -150,7 +152,7 @@ def _features(runs: Sequence[Run]) -> Iterator[Stage]:
 
 def _joins(folders: Sequence[Path]) -> Iterator[Stage]:
     for path in files_below(folders, "join_summary.json"):
-        made = json.loads(path.read_text(encoding="utf-8"))
+        made = read_json(path, what="the summary of bulk", fix=_AGAIN)
         join = made.get("join")
         if join is not None:
             yield Stage(
@@ -195,7 +197,7 @@ def _clinical_tables(folders: Sequence[Path]) -> Iterator[Stage]:
 def _shared(folders: Sequence[Path]) -> Iterator[Stage]:
     """Tell which models were written for others, and which predictions."""
     for path in files_below(folders, DIGESTS):
-        kind = json.loads(path.read_text(encoding="utf-8")).get("kind")
+        kind = read_json(path, what="a list of published files", fix=_AGAIN).get("kind")
         if kind == "predictions":
             runs = sorted(item for item in path.parent.iterdir() if item.is_dir())
             yield Stage(

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.glossary import MEANINGS, PREDICTORS, with_plain_names
 from tcgn_mil.experiments.runs.page import Picture, Table, as_picture, as_table
+from tcgn_mil.file_formats.csv_table import read_own_csv
 
 # Rows that the page shows of a table of genes, other than the one that readers search.
 OTHER_ROWS = 3000
@@ -157,11 +157,10 @@ def read_result_table(path: Path, *, empty: Sequence[str] = ()) -> pd.DataFrame:
     InputError
         If the file is damaged.
     """
-    try:
-        return pd.read_csv(path, keep_default_na=False, na_values=list(empty))
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
-        raise InputError(
-            f"cannot be read as a table ({error})",
-            path=path,
-            fix="run the command that wrote it again",
-        ) from error
+    return read_own_csv(
+        path,
+        what="a table",
+        fix="run the command that wrote it again",
+        keep_default_na=False,
+        na_values=list(empty),
+    )

@@ -8,12 +8,12 @@ folder may be moved between two attempts.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.run_folder import INPUTS_FILE
+from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.text import preview
 
@@ -87,7 +87,15 @@ def check_same_inputs(out_dir: Path, digests: Mapping[str, str], *, finished: bo
         If an input changed. The message names the inputs.
     """
     marker = out_dir / INPUTS_FILE
-    before = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {}
+    before = (
+        read_json(
+            marker,
+            what="the record of a run's inputs",
+            fix="choose another --out folder, or remove this one",
+        )
+        if marker.is_file()
+        else {}
+    )
     changed = [
         f"{name}{' (not there any more)' if digest == _MISSING else ''}"
         for name, digest in digests.items()

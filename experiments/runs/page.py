@@ -19,9 +19,9 @@ from urllib.parse import quote
 import jinja2
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.image_file import open_picture
 from tcgn_mil.io.atomic import write_text
 from tcgn_mil.provenance import provenance
 
@@ -224,14 +224,13 @@ def as_picture(path: str | Path, caption: str) -> Picture:
         path.read_bytes(),
         "image/jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else "image/png",
     )
-    if media_type == "image/png" and len(content) > _LARGE_BYTES:
-        with Image.open(path) as picture:
+    with open_picture(path, what="a figure") as picture:
+        width, height = picture.size
+        if media_type == "image/png" and len(content) > _LARGE_BYTES:
             packed = io.BytesIO()
             picture.convert("RGB").save(packed, "JPEG", quality=_JPEG_QUALITY)
-        if packed.tell() < len(content):
-            content, media_type = packed.getvalue(), "image/jpeg"
-    with Image.open(path) as picture:
-        width, height = picture.size
+            if packed.tell() < len(content):
+                content, media_type = packed.getvalue(), "image/jpeg"
         dpi = float(picture.info.get("dpi", (_PX_PER_INCH,))[0]) or _PX_PER_INCH
     inches = round(width / dpi, 2)
     shown = round(inches * _PX_PER_INCH)

@@ -7,11 +7,13 @@ A run folder receives ``config.yaml`` and ``run.json`` first, results in between
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tcgn_mil.config import as_plain, differing_keys, write_config
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.json_file import check_object, read_json
 from tcgn_mil.io.atomic import without_nan, write_json
 from tcgn_mil.provenance import provenance
 from tcgn_mil.text import preview
@@ -19,6 +21,7 @@ from tcgn_mil.text import preview
 RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.json"
 INPUTS_FILE = "inputs.json"  # digests of what went into the run
+_DAMAGED_FIX = "run the command again into a new folder, or copy this file again"
 _DESCRIPTION = frozenset({"config.yaml", RUN_FILE, INPUTS_FILE})
 
 
@@ -67,8 +70,7 @@ def finished_summary(out_dir: str | Path) -> dict[str, Any] | None:
     path = Path(out_dir) / SUMMARY_FILE
     if not path.is_file():
         return None
-    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return summary
+    return read_json(path, what="the summary of a run", fix=_DAMAGED_FIX)
 
 
 def finish_run(out_dir: str | Path, summary: dict[str, Any]) -> dict[str, Any]:
@@ -80,12 +82,34 @@ def finish_run(out_dir: str | Path, summary: dict[str, Any]) -> dict[str, Any]:
     return summary
 
 
+@dataclass(frozen=True)
+class _RunFile:
+    """Schema of `RUN_FILE`, as far as other verbs read it."""
+
+    kind: str
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def read_run_file(out_dir: str | Path) -> dict[str, Any]:
+    """Read ``run.json`` of a run, finished or not.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged, or its config is no mapping.
+    """
+    path, what = Path(out_dir) / RUN_FILE, "the record of a run"
+    run = read_json(path, what=what, fix=_DAMAGED_FIX)
+    check_object(_RunFile, run, path, what=what, fix=_DAMAGED_FIX)
+    return run
+
+
 def run_kind(out_dir: str | Path) -> str | None:
     """Return the kind of the run in a folder, finished or not; None if it holds no run."""
     marker = Path(out_dir) / RUN_FILE
     if not marker.is_file():
         return None
-    return str(json.loads(marker.read_text(encoding="utf-8")).get("kind"))
+    return str(read_run_file(out_dir)["kind"])
 
 
 def read_run(out_dir: str | Path, *, kind: str) -> dict[str, Any]:
@@ -114,7 +138,7 @@ def read_run(out_dir: str | Path, *, kind: str) -> dict[str, Any]:
             path=out_dir,
             fix=f"run tcgn-mil {kind} first",
         )
-    run: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
+    run = read_run_file(out_dir)
     if run.get("kind") != kind:
         raise InputError(
             f"holds a {run.get('kind')} run, not a {kind} run",
@@ -129,7 +153,7 @@ def read_run(out_dir: str | Path, *, kind: str) -> dict[str, Any]:
 
 
 def _check_same_run(marker: Path, kind: str, config: dict[str, Any]) -> None:
-    run = json.loads(marker.read_text(encoding="utf-8"))
+    run = read_run_file(marker.parent)
     if run.get("kind") != kind:
         raise InputError(
             f"holds a {run.get('kind')} run", path=marker.parent, fix="choose another --out folder"

@@ -17,6 +17,7 @@ from tcgn_mil import plotting
 from tcgn_mil.config import differing_keys
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.run_folder import finished_summary, read_run
+from tcgn_mil.io.anndata_file import open_anndata
 from tcgn_mil.io.atomic import plain_rows, write_csv, write_json
 from tcgn_mil.statistics.gene_metrics import median_over_genes
 from tcgn_mil.statistics.jackknife import jackknife, median_difference_interval
@@ -105,7 +106,15 @@ def compare_runs(
 
 def _shared_part(folders: tuple[Path, Path]) -> tuple[anndata.AnnData, anndata.AnnData]:
     """Read the out-of-fold predictions of both runs, for the same patients and genes."""
-    first, second = (anndata.read_h5ad(folder / "out_of_fold.h5ad") for folder in folders)
+    first, second = (
+        open_anndata(
+            folder / "out_of_fold.h5ad",
+            what="out-of-fold predictions",
+            missing_fix="run tcgn-mil slide-cv again",
+            broken_fix="run tcgn-mil slide-cv again",
+        )
+        for folder in folders
+    )
     if dict(first.obs["fold"]) != dict(second.obs["fold"]):
         raise InputError(
             f"its test folds are not those of {folders[0]}",

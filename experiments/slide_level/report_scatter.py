@@ -12,16 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 from anndata.io import read_elem
 from numpy.typing import NDArray
 
-from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.page import Scatter
 from tcgn_mil.experiments.slide_level.evaluate import MODEL
+from tcgn_mil.file_formats.reading import describe_damage
 from tcgn_mil.io.gene_list import read_gene_table
+from tcgn_mil.io.hdf5 import open_hdf5
 from tcgn_mil.signatures.gene_sets import load_gene_sets
 from tcgn_mil.types.genes import canonical_gene
 
@@ -61,16 +61,13 @@ def read_scatter(
     path, table = run / "out_of_fold.h5ad", run / "genes.csv"
     if not (path.is_file() and table.is_file()):
         return None
-    try:
-        with h5py.File(path) as file:
-            predicted, truth = file["X"][:], file["layers/truth"][:]
-            genes, patients = list(read_elem(file["var"]).index), list(read_elem(file["obs"]).index)
-    except (OSError, KeyError) as error:
-        raise InputError(
-            f"cannot be read ({error})",
-            path=path,
-            fix="run tcgn-mil slide-cv again into a new folder",
-        ) from error
+    fix = "run tcgn-mil slide-cv again into a new folder"
+    with (
+        describe_damage(path, what="out-of-fold predictions", fix=fix),
+        open_hdf5(path, kind="AnnData", needs=("X", "layers/truth")) as file,
+    ):
+        predicted, truth = file["X"][:], file["layers/truth"][:]
+        genes, patients = list(read_elem(file["var"]).index), list(read_elem(file["obs"]).index)
     facts = read_gene_table(table).reindex(genes)
     drawn = _chosen(facts, np.isfinite(predicted) & np.isfinite(truth), budget)
     if not drawn:

@@ -24,6 +24,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.run_folder import finished_summary, read_run
 from tcgn_mil.experiments.spot_level.cross_validate import KIND
 from tcgn_mil.experiments.spot_level.evaluate import MODEL, REPLICATES
+from tcgn_mil.io.anndata_file import open_anndata
 from tcgn_mil.io.atomic import plain_rows, write_csv, write_json
 from tcgn_mil.statistics.bootstrap import block_bootstrap, percentile_interval
 from tcgn_mil.statistics.gene_metrics import median_over_genes
@@ -78,7 +79,16 @@ def compare_runs(
     tables, rows, drawn = [], [], []
     for name in shared:
         table, row, difference = _section(
-            name, *(anndata.read_h5ad(files[name]) for files in predicted)
+            name,
+            *(
+                open_anndata(
+                    files[name],
+                    what="predicted spots",
+                    missing_fix="run tcgn-mil spot-cv again",
+                    broken_fix="run tcgn-mil spot-cv again",
+                )
+                for files in predicted
+            ),
         )
         tables.append(table)
         rows.append(row)

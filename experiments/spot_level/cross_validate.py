@@ -39,6 +39,7 @@ from tcgn_mil.experiments.spot_level.pretrain import write_study
 from tcgn_mil.experiments.spot_level.results import check_map_genes, evaluate
 from tcgn_mil.experiments.spot_level.summary import SpotCrossValidation
 from tcgn_mil.experiments.spot_level.train_network import Network, TrainedNetwork, train_network
+from tcgn_mil.file_formats.csv_table import read_own_csv
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.models.encoders.sources import parse_source
 
@@ -132,9 +133,10 @@ def _write_folds(folds: Sequence[SectionSplit], out_dir: Path) -> None:
         pd.concat([fold.as_table() for fold in folds], ignore_index=True),
         out_dir / "folds.csv",
     )
-    if path.is_file() and not pd.read_csv(path, dtype=str, keep_default_na=False).equals(
-        table.astype(str)
-    ):
+    fix = "remove the folder, or choose another --out"
+    if path.is_file() and not read_own_csv(
+        path, what="the folds of a run", fix=fix, dtype=str, keep_default_na=False
+    ).equals(table.astype(str)):
         raise InputError(
             "differs from the folds of this run",
             path=path,

@@ -27,6 +27,7 @@ from tcgn_mil.devices import resolve_device
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.spot_level.config import SMALL_NETWORK, SMALL_NETWORK_PX, SpotConfig
 from tcgn_mil.experiments.spot_level.inputs.study import SpotStudy
+from tcgn_mil.file_formats.csv_table import read_own_csv
 from tcgn_mil.inference.spots import predict_spots
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.models import TCGN, load_trunk
@@ -122,7 +123,10 @@ def train_network(
         _check_same_study(study, info, seed, folder)
         model.to(resolve_device(study.config.training.accelerator))
         path = folder / HISTORY
-        return TrainedNetwork(model, info, pd.read_csv(path) if path.is_file() else _EMPTY_HISTORY)
+        if not path.is_file():
+            return TrainedNetwork(model, info, _EMPTY_HISTORY)
+        table = read_own_csv(path, what="a training history", fix="remove the file")
+        return TrainedNetwork(model, info, table)
     # Weights are drawn on the CPU and moved afterwards, so that a seed gives the same network on
     # every device.
     torch.manual_seed(seed)

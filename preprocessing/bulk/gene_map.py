@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.hgnc.gene_map import ApprovedGene, GeneMap, map_of_genes, shipped_gene_map
 from tcgn_mil.io.tables.delimited import column_names, read_named_columns, read_text_columns
 from tcgn_mil.io.tables.schema import check_table
@@ -55,6 +56,7 @@ def choose_gene_map(choice: str | None) -> GeneMap:
     return GeneMap() if choice == NO_MAP else read_gene_map(str(choice))
 
 
+@reads("a gene map", fix="check the file")
 def read_gene_map(path: str | Path) -> GeneMap:
     """Read a table of gene ids and symbols.
 

@@ -15,7 +15,7 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from tcgn_mil.io.atomic import atomic_path, write_json
+from tcgn_mil.io.atomic import atomic_path, write_csv, write_json
 from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.preprocessing.bulk.genes import GENE_REPORT, write_gene_report
 from tcgn_mil.preprocessing.bulk.patient_join import JoinRow
@@ -90,8 +90,7 @@ def write_reports(
     out_path: Path, rows: Sequence[JoinRow], samples: Samples, made_by: dict[str, Any]
 ) -> None:
     """Write the reports beside `out_path`, and failures.csv if a source was a folder of files."""
-    with atomic_path(out_path.with_name(JOIN_REPORT)) as temporary:
-        pd.DataFrame(rows, columns=JoinRow._fields).to_csv(temporary, index=False)
+    write_csv(out_path.with_name(JOIN_REPORT), pd.DataFrame(rows, columns=JoinRow._fields))
     write_json(out_path.with_name(JOIN_SUMMARY), made_by | {"dropped": _reasons(rows)})
     write_gene_report(out_path.with_name(GENE_REPORT), samples.genes)
     if GDC in samples.layouts.values():

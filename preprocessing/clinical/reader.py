@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.tables import delimited, workbook
 from tcgn_mil.io.tables.decimal_mark import commas_note, with_points
 from tcgn_mil.io.tables.schema import check_table
@@ -75,6 +76,7 @@ class ClinicalTable:
     columns: tuple[str, ...] = ()
 
 
+@reads("a clinical table", fix="check the file, and copy it again")
 def read_clinical(
     path: str | Path, options: ClinicalOptions, *, requested_layout: str = AUTO
 ) -> ClinicalTable:

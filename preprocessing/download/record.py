@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -12,6 +11,7 @@ from typing import Any, Literal
 import requests
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.preprocessing.download.remote_file import RemoteFile
@@ -58,13 +58,8 @@ def check_folder(folder: Path, origin: Origin) -> None:
     path = folder / FILE_NAME
     if not path.is_file():
         return
-    try:
-        made = json.loads(path.read_text(encoding="utf-8"))
-        other = made["source"], made["name"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            "is not a record of tcgn-mil download", path=path, fix="give --out another folder"
-        ) from error
+    made = read_json(path, what="a record of tcgn-mil download", fix="give --out another folder")
+    other = made.get("source"), made.get("name")
     if other != (origin.source, origin.name):
         raise InputError(
             f"holds {' '.join(map(str, other))}, not {origin.source} {origin.name}",

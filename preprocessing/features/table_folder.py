@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.csv_table import read_own_csv
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.failures import Failure, read_failures, write_failures
 from tcgn_mil.io.feature_files import read_feature_info, read_feature_names, read_features
@@ -145,7 +146,12 @@ class TableFolder:
         path = self.path / COLUMNS
         if not path.is_file():
             return report
-        earlier = pd.read_csv(path, keep_default_na=False)
+        earlier = read_own_csv(
+            path,
+            what="a report on the columns of a table",
+            fix="remove the file",
+            keep_default_na=False,
+        )
         if list(earlier) != list(report):
             return report
         return pd.concat([earlier[earlier["table"] != self.source], report])

@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.hdf5 import open_hdf5, tile_spec
 from tcgn_mil.io.tile_files import read_tiles
@@ -46,6 +47,7 @@ class SlideGeometry(Protocol):
     level_downsamples: tuple[float, ...]
 
 
+@reads("a tile file", fix="make the file again")
 def tile_layout(path: str | Path) -> str:
     """Return the layout of a tile file: ``tcgn-mil`` or a key of :data:`~.readers.TILE_LAYOUTS`.
 
@@ -58,6 +60,7 @@ def tile_layout(path: str | Path) -> str:
         return _layout(file, path)
 
 
+@reads("a tile file", fix="make the file again")
 def read_any_tiles(
     path: str | Path,
     slide: SlideGeometry | None = None,
@@ -167,6 +170,7 @@ def find_tile_file(folder: str | Path, names: Sequence[str]) -> Path:
     return paths[0]
 
 
+@reads("a tile file", fix="make the file again")
 def read_layout(path: str | Path) -> LaidTiles:
     """Read another tool's tile file as far as it can be understood without the slide.
 

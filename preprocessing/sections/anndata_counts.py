@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.io.anndata_file import open_anndata
 from tcgn_mil.preprocessing.gene_names import is_ensembl
 from tcgn_mil.preprocessing.sections.genes import (
     SectionGenes,
@@ -48,16 +49,13 @@ def open_table(path: Path) -> Iterator[anndata.AnnData]:
     InputError
         If the file cannot be read, or turns out to be damaged while it is open.
     """
-    try:
-        with warnings.catch_warnings():
-            # Repeated names are an error of their own, where they matter.
-            warnings.filterwarnings("ignore", message=".*names are not unique")
-            table = anndata.read_h5ad(path, backed="r")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"cannot be read as AnnData ({reason[:200]})", path=path, fix="copy the file again"
-        ) from error
+    again = "copy the file again"
+    with warnings.catch_warnings():
+        # Repeated names are an error of their own, where they matter.
+        warnings.filterwarnings("ignore", message=".*names are not unique")
+        table = open_anndata(
+            path, what="AnnData file", missing_fix=again, broken_fix=again, backed=True
+        )
     try:
         yield table
     except OSError as error:

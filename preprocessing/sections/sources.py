@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.tables.schema import read_table
 from tcgn_mil.preprocessing.schemas import SECTIONS_TABLE, YES
 from tcgn_mil.preprocessing.sections.raw_section import SectionSource, broken_source
@@ -25,6 +26,7 @@ AUTO = "auto"
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 
 
+@reads("sections", fix="check the files, and copy them again")
 def find_section_sources(
     source: str | Path,
     *,

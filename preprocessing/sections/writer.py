@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import anndata
 import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import describe_damage
+from tcgn_mil.io.anndata_file import open_anndata
 from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.hdf5 import open_hdf5
 from tcgn_mil.io.pyramid import pyramid_description, write_pyramid
@@ -205,17 +207,19 @@ class SectionWriter:
         others = (self.out_dir / f"{name}{PATCHES_SUFFIX}", self._overlay_path(name))
         if not all(file.is_file() for file in (path, *others)):
             return None
-        try:
-            table = anndata.read_h5ad(path, backed="r")
-        except (OSError, ValueError, KeyError):
-            return None  # a damaged file is made again
-        try:
-            stored = json.loads(str(table.uns.get("section", "{}")))
-            if stored.get("made_from") != made_from:
-                return None
-            return FinishedSection.from_json(stored, table.var["section_counts"].copy())
-        finally:
-            table.file.close()
+        again = "the file is made again"
+        with suppress(InputError):  # a damaged file is made again
+            table = open_anndata(
+                path, what="spot file", missing_fix=again, broken_fix=again, backed=True
+            )
+            try:
+                with describe_damage(path, what="spots", fix=again):
+                    stored = json.loads(str(table.uns.get("section", "{}")))
+                    if stored.get("made_from") == made_from:
+                        return FinishedSection.from_json(stored, table.var["section_counts"].copy())
+            finally:
+                table.file.close()
+        return None
 
     def _overlay_path(self, name: str) -> Path:
         return self.out_dir / f"{name}_spots.png"

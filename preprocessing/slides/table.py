@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.failures import LeftOut
 from tcgn_mil.io.tables.schema import read_table
@@ -117,6 +118,7 @@ def find_slides(
     return search_slides(source, mpp=mpp, override_mpp=override_mpp, recursive=recursive).entries
 
 
+@reads("slides", fix="check the path")
 def search_slides(
     source: str | Path,
     *,

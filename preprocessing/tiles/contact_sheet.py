@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import jinja2
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.image_file import open_picture
 from tcgn_mil.io.atomic import write_text
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.preprocessing.tiles.summary import (
@@ -160,11 +162,11 @@ def _cell(slide: SlideSummary, column: Column) -> Cell:
 def small_picture(path: Path) -> str:
     """Return an overlay as a small JPEG in base64; empty if there is none or it cannot be read."""
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             # Decodes the JPEG at a fraction of its size, which is much faster.
             picture.draft("RGB", (2 * PICTURE_PX[0], 2 * PICTURE_PX[1]))
             small = picture.convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError):
+    except InputError:
         return ""
     small.thumbnail(PICTURE_PX, Image.Resampling.BOX)
     data = io.BytesIO()

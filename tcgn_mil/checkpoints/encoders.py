@@ -6,11 +6,13 @@ The tensors of an encoder's checkpoint are exactly the model's ``state_dict``, s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from tcgn_mil.checkpoints.file_format import (
@@ -24,7 +26,8 @@ from tcgn_mil.checkpoints.file_format import (
     write_checkpoint,
 )
 from tcgn_mil.errors import InputError
-from tcgn_mil.models.encoders import Architecture, build, create_encoder
+from tcgn_mil.file_formats.safetensors_file import open_tensors
+from tcgn_mil.models.encoders import ENCODERS, Architecture, build, create_encoder
 from tcgn_mil.models.encoders.sources import TIMM_PREFIX
 from tcgn_mil.models.network_input import TCGN_INPUT, EncoderInput
 from tcgn_mil.models.weights import load_weights
@@ -188,10 +191,30 @@ def load_encoder(path: str | Path) -> tuple[nn.Module, EncoderInfo]:
     """
     info = read_encoder_info(path)
     with naming_the_file(path):
+        if info.architecture is not None or info.model.removeprefix(TIMM_PREFIX) not in ENCODERS:
+            _check_claim(info, Path(path))
         model = build_encoder(info)
     # Not create_encoder(checkpoint=path): it accepts weights of a timm model without a head.
     load_weights(model, path)
     return model.eval(), info
+
+
+def _check_claim(info: EncoderInfo, path: Path) -> None:
+    """Refuse a header that names a larger model than the file holds, before it is built."""
+    try:
+        with torch.device("meta"):  # shapes without memory
+            claimed = sum(value.numel() for value in build_encoder(info).state_dict().values())
+    except InputError:
+        return  # a few models of timm cannot be built so; building the model says what is wrong
+    with open_tensors(path) as file:
+        held = sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+    if claimed > 2 * held:
+        raise InputError(
+            f"holds {held / 1e6:.1f} million weights, but its header names {info.model}, which has"
+            f" {claimed / 1e6:.1f} million",
+            path=path,
+            fix="copy the file again, or train the model again",
+        )
 
 
 def build_encoder(info: EncoderInfo) -> nn.Module:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.safetensors_file import open_tensors, read_tensors_of
 from tcgn_mil.io.atomic import atomic_path, write_json
 from tcgn_mil.provenance import SCHEMA_VERSION, provenance
 from tcgn_mil.text import preview
@@ -27,6 +27,7 @@ from tcgn_mil.types.tile_geometry import PatchSize
 SUFFIX = ".safetensors"
 ENCODER, SLIDE_MODEL = "encoder", "slide-model"
 _HEADER = "tcgn_mil"
+_DAMAGED_FIX = "copy the file again, or train the model again"
 _MADE_BY = {ENCODER: "pretrain", SLIDE_MODEL: "finetune"}
 
 
@@ -144,8 +145,7 @@ def copy_with_header(
     text = header_text(Path(source))
     with naming_the_file(source):
         header = change(json.loads(text or "{}"))
-    with safe_open(source, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    _, tensors = read_tensors_of(source)
     with atomic_path(target) as temporary:
         save_file(tensors, temporary, metadata={_HEADER: json.dumps(header, allow_nan=False)})
     return header
@@ -159,15 +159,9 @@ def header_text(path: Path) -> str | None:
     InputError
         If the file cannot be read.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get(_HEADER)
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"cannot be read as safetensors ({error})",
-            path=path,
-            fix="copy the file again, or train the model again",
-        ) from error
+    with open_tensors(path) as file:
+        text: str | None = (file.metadata() or {}).get(_HEADER)
+        return text
 
 
 def is_own_checkpoint(source: str) -> bool:
@@ -205,6 +199,8 @@ def read_header(path: str | Path, *, kind: str) -> dict[str, Any]:
     text = header_text(path)
     with naming_the_file(path):
         header: dict[str, Any] = json.loads(text) if text else {}
+        if not isinstance(header, dict):
+            raise TypeError("it is no JSON object")
     if header.get("kind") != kind:
         instead = (
             f"it is a checkpoint of kind {header['kind']}"
@@ -217,7 +213,9 @@ def read_header(path: str | Path, *, kind: str) -> dict[str, Any]:
             fix=f"give a file that tcgn-mil {_MADE_BY[kind]} wrote",
         )
     # An older schema is read, a later one may mean something else by the same words.
-    if header.get("schema_version", 0) > SCHEMA_VERSION:
+    with naming_the_file(path):
+        later = header.get("schema_version", 0) > SCHEMA_VERSION
+    if later:
         raise InputError(
             "was written by a later version of this package", path=path, fix="upgrade tcgn-mil"
         )
@@ -239,9 +237,9 @@ def naming_the_file(path: str | Path) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(error.reason, path=path, fix=error.fix) from None
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # the header may hold anything; the block reads nothing else
         raise InputError(
             f"its header cannot be understood ({type(error).__name__}: {error})",
             path=path,
-            fix="copy the file again, or train the model again",
+            fix=_DAMAGED_FIX,
         ) from error

@@ -12,13 +12,12 @@ loaded, may lie in a repository and does no harm there.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tcgn_mil.checkpoints.file_format import ENCODER, SLIDE_MODEL, SUFFIX, is_own_checkpoint
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.json_file import check_object, read_json
 from tcgn_mil.hub import HUB_PREFIX, download, find_file, page_of, parse_hub_name
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.pathology import find_entry
@@ -216,15 +215,15 @@ def check_published(folder: Path, *, kind: str, repo: str | None = None) -> None
     """
     where = repo or str(folder)
     listed = _read_digests(folder, where)
-    if listed["kind"] != kind:
-        found = listed["kind"]
+    if listed.kind != kind:
+        found = listed.kind
         fix = f"give it as {_USED_BY[found]}" if found in _USED_BY else "upgrade tcgn-mil"
         raise InputError(
             f"holds a model of kind {found}, but one of kind {kind} is needed",
             path=where,
             fix=f"{fix}, and name a {kind} here",
         )
-    files, digests = {path.name: path for path in _checked_files(folder)}, listed["files"]
+    files, digests = {path.name: path for path in _checked_files(folder)}, listed.files
     # An empty cache folder is the only sure way to a new download: the cache keeps contents by the
     # names that the hub gives them, and would offer a damaged one again.
     fix = "copy the folder again from where it was published"
@@ -252,21 +251,25 @@ def _checked_files(folder: Path) -> list[Path]:
     return sorted(path for path in paths if path.name != DIGESTS)
 
 
-def _read_digests(folder: Path, where: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _PublishedFiles:
+    """Schema of `DIGESTS`: the kind of the model, and the SHA-256 digest of each file."""
+
+    schema_version: int
+    kind: str
+    files: dict[str, str]
+
+
+def _read_digests(folder: Path, where: str) -> _PublishedFiles:
     fix = "publish the model again, or name another revision"
-    try:
-        listed = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
-        version, kind, files = listed["schema_version"], listed["kind"], dict(listed["files"])
-        later = int(version) > SCHEMA
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{DIGESTS} cannot be understood ({type(error).__name__}: {error})", path=where, fix=fix
-        ) from None
-    if later:
+    what = "a list of published files"
+    stored = read_json(folder / DIGESTS, what=what, fix=fix)
+    version = stored.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA:  # its other keys may mean something else
         raise InputError(
             f"was published by a later version of this package (schema {version}, this one reads"
             f" {SCHEMA})",
             path=where,
             fix="upgrade tcgn-mil",
         )
-    return {"kind": kind, "files": files}
+    return check_object(_PublishedFiles, stored, f"{where}/{DIGESTS}", what=what, fix=fix)

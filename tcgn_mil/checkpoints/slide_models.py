@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tcgn_mil.checkpoints.file_format import (
     SLIDE_MODEL,
     from_shared_header,
@@ -143,16 +145,19 @@ def load_slide_model(path: str | Path) -> tuple[SlideModel, SlideModelInfo]:
         weights do not fit.
     """
     info = read_slide_model_info(path)
-    with naming_the_file(path):
-        model = _empty_model(info)
     tensors = read_tensors(path)
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    try:
-        check_tensors(tensors, expected, "the slide model")
-    except InputError as error:
-        raise InputError(
-            error.reason, path=path, fix="copy the file again, or train the model again"
-        ) from None
+    with naming_the_file(path):
+        # On the meta device the model has shapes and no memory. A header may claim a model of many
+        # gigabytes; it is built only if the file holds as much.
+        with torch.device("meta"):
+            expected = {key: value.shape for key, value in _empty_model(info).state_dict().items()}
+        try:
+            check_tensors(tensors, expected, "the slide model")
+        except InputError as error:
+            raise InputError(
+                error.reason, path=path, fix="copy the file again, or train the model again"
+            ) from None
+        model = _empty_model(info)
     model.load_state_dict(tensors)
     return model.eval(), info
 

@@ -18,6 +18,7 @@ from tcgn_mil.config.declare import (
     unknown_key,
 )
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.yaml_text import parse_yaml, read_yaml_file
 from tcgn_mil.io.atomic import write_text
 
 
@@ -145,19 +146,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If there is no such file, or it holds something else.
+        If there is no such file, or it holds something else; or if it has an alias, a repeated key
+        or very deep nesting.
     """
-    import yaml
-
     path = Path(path)
     if not path.is_file():
         raise InputError("no such config file", path=path, fix="check the path given with --config")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"is not valid YAML: {error}", path=path, fix="correct the line that the message names"
-        ) from error
+    values = read_yaml_file(path, what="valid YAML", fix="correct the line that the message names")
+    values = {} if values is None else values
     if not isinstance(values, dict):
         raise InputError(
             "holds no mapping of keys to values", path=path, fix="write lines such as 'epochs: 20'"
@@ -186,8 +182,6 @@ def _check_keys(
 
 
 def _apply_override(config_class: type, values: dict[str, Any], override: str) -> None:
-    import yaml
-
     dotted, separator, text = override.partition("=")
     if not separator or not dotted:
         raise InputError(
@@ -209,8 +203,8 @@ def _apply_override(config_class: type, values: dict[str, Any], override: str) -
     if key not in names:
         raise unknown_key(dotted, key, names, source="--set")
     try:
-        target[key] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        target[key] = parse_yaml(text)
+    except ValueError as error:
         raise InputError(
             f"--set {dotted}: {text!r} is not a YAML value", fix="quote the value"
         ) from error

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from tcgn_mil.batches.bag_files import Bag, mean_features
 from tcgn_mil.checkpoints import SlideModel, SlideModelInfo, load_slide_model
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.csv_table import read_own_csv
 from tcgn_mil.inference.slides import BagPrediction, predict_bag
 from tcgn_mil.models.component_regression import ComponentRegression
 from tcgn_mil.types.genes import GenePanel
@@ -118,7 +118,14 @@ def patients_of_training_slides(folder: str | Path) -> dict[str, str]:
     path = Path(folder) / TRAINING_SLIDES
     if not path.is_file():
         return {}
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read_own_csv(
+        path,
+        what="the table of a model's slides",
+        fix="copy the folder of the model again, or train it again",
+        needs=("slide_id", "patient_id"),
+        dtype=str,
+        keep_default_na=False,
+    )
     return dict(zip(table["slide_id"], table["patient_id"], strict=True))
 
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from tcgn_mil.batches.bag_files import read_bag
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import describe_damage
+from tcgn_mil.file_formats.safetensors_file import read_tensors_of
 from tcgn_mil.inference.feature_spaces import PatientSpace, RobustScale, Whitening
 from tcgn_mil.inference.out_of_distribution import MAX_TILES, Reference, fit_reference, shuffled
 from tcgn_mil.io.atomic import atomic_path
@@ -79,8 +81,6 @@ def read_reference(folder: str | Path) -> Reference:
     InputError
         If the file does not exist, is damaged, or was written by an older version.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(folder) / FILE
     if not path.is_file():
         raise InputError(
@@ -88,14 +88,13 @@ def read_reference(folder: str | Path) -> Reference:
             path=path,
             fix=_AGAIN,
         )
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    with describe_damage(path, what="a reference of training slides", fix=_AGAIN):
+        metadata, arrays = read_tensors_of(
+            path, what="a reference of training slides", fix=_AGAIN, framework="numpy"
+        )
+        header = json.loads(metadata.get(_HEADER, "{}"))
         current = header.get("schema_version") == SCHEMA
         reference = _restored(arrays, header["patients"]) if current else None
-    except (SafetensorError, TypeError, KeyError, ValueError, OSError) as error:
-        raise InputError(f"cannot be read ({error})", path=path, fix=_AGAIN) from error
     if reference is None:
         raise InputError(
             "was written by an older version, which compared the means of features only",

@@ -19,14 +19,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.json_file import read_json_as
 from tcgn_mil.inference.fold_models import (
     REMOVED_NAME,
     FoldModel,
@@ -125,6 +124,15 @@ class RecognisedPatients:
         return dataclasses.replace(reference, patients=patients)
 
 
+@dataclass(frozen=True)
+class _NamesFile:
+    """Schema of `NAMES_FILE`."""
+
+    names: NameTreatment
+    salt: str
+    slides: dict[str, str]
+
+
 def read_training_names(folder: str | Path) -> TrainingNames:
     """Read how a model holds the names of its training patients.
 
@@ -139,18 +147,9 @@ def read_training_names(folder: str | Path) -> TrainingNames:
     path = Path(folder) / NAMES_FILE
     if not path.is_file():
         return TrainingNames(slides=patients_of_training_slides(folder))
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        treatment = stored["names"]
-        if treatment not in ("hashed", "kept", "removed"):
-            raise ValueError(f"names are {treatment!r}")
-        return TrainingNames(treatment, str(stored["salt"]), dict(stored["slides"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"cannot be understood ({type(error).__name__}: {error})",
-            path=path,
-            fix="upgrade tcgn-mil, or publish the model again",
-        ) from None
+    fix = "upgrade tcgn-mil, or publish the model again"
+    stored = read_json_as(_NamesFile, path, what="the names of a model's patients", fix=fix)
+    return TrainingNames(stored.names, stored.salt, stored.slides)
 
 
 def hash_name(name: str, salt: str) -> str:

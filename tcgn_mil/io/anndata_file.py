@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import describe_damage
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 META_KEY = "tcgn_mil"  # key in `uns` whose value is a JSON object
 
 
-def open_anndata(path: str | Path, *, what: str, missing_fix: str, broken_fix: str) -> AnnData:
+def open_anndata(
+    path: str | Path, *, what: str, missing_fix: str, broken_fix: str, backed: bool = False
+) -> AnnData:
     """Open an .h5ad file.
 
     Parameters
@@ -25,6 +28,8 @@ def open_anndata(path: str | Path, *, what: str, missing_fix: str, broken_fix: s
         Kind of file in the error message, for example ``cohort``.
     missing_fix, broken_fix
         Advice if the file is missing, and if it cannot be read.
+    backed
+        Whether the matrices stay on disk. The caller then closes ``AnnData.file``.
 
     Returns
     -------
@@ -33,26 +38,29 @@ def open_anndata(path: str | Path, *, what: str, missing_fix: str, broken_fix: s
     Raises
     ------
     InputError
-        If the file is missing or cannot be read.
+        If the file is missing or cannot be read, claims far more data than it stores, or has a
+        sparse matrix whose indices lie outside of it. Compiled code would read foreign memory at
+        such indices.
     """
     import anndata
     import h5py
+    from scipy import sparse
 
     from tcgn_mil.hdf5_limits import check_hdf5
 
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no such {what}", path=path, fix=missing_fix)
-    try:
+    with describe_damage(path, what="AnnData", fix=broken_fix):
         with h5py.File(path, "r") as file:
             check_hdf5(file, path)
-        return anndata.read_h5ad(path)
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise InputError(
-            f"cannot be read as AnnData ({error})", path=path, fix=broken_fix
-        ) from error
+        if backed:
+            return anndata.read_h5ad(path, backed="r")
+        data = anndata.read_h5ad(path)
+        for matrix in (data.X, *data.layers.values(), *data.obsm.values(), *data.obsp.values()):
+            if sparse.issparse(matrix) and hasattr(matrix, "check_format"):
+                matrix.check_format(full_check=True)
+    return data
 
 
 def stored_meta(data: AnnData) -> dict[str, Any]:
@@ -70,6 +78,6 @@ def stored_meta(data: AnnData) -> dict[str, Any]:
     """
     try:
         meta = json.loads(str(data.uns.get(META_KEY, "{}")))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return {}
     return meta if isinstance(meta, dict) else {}

@@ -22,12 +22,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.numpy_file import read_npy
+from tcgn_mil.file_formats.spreadsheet_cells import escape_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # Temporary names hold the machine and the process that writes.
 _TEMPORARY = re.compile(r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-.*\.tmp.*")
+_MOST_BYTES = 200  # file systems allow 255, of which suffixes and temporary names need some
 _SAFE_NAME = re.compile(r"[^/\\\x00-\x1f]+")
 
 
@@ -156,7 +159,8 @@ def write_csv(
     path
         File to write.
     table
-        The table. Missing values become empty cells.
+        The table. Missing values become empty cells. Text that a spreadsheet would run as a formula
+        gets an apostrophe before it (:mod:`tcgn_mil.file_formats.spreadsheet_cells`).
     index
         Whether the index is written as the first column.
     digits
@@ -165,7 +169,7 @@ def write_csv(
         Character between cells.
     """
     with atomic_path(path) as temporary:
-        table.to_csv(
+        escape_table(table).to_csv(
             temporary,
             index=index,
             sep=separator,
@@ -189,7 +193,7 @@ def read_array(path: str | Path) -> np.ndarray:
         If the file is damaged.
     """
     try:
-        return np.load(path, allow_pickle=False)
+        return read_npy(path)
     except (ValueError, OSError, EOFError) as error:
         raise InputError(
             f"cannot be read ({error})", path=path, fix="remove the file and run the command again"
@@ -218,6 +222,27 @@ def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
+def as_file_name(text: str) -> str:
+    """Return a name of a file for any text, such as a gene and a slide.
+
+    Characters that are special to a file system become ``-``. If that or the length changes the
+    text, a hash keeps different texts apart.
+
+    Examples
+    --------
+    >>> as_file_name("S1_GZMA")
+    'S1_GZMA'
+    >>> as_file_name("S1_HLA-A/B")
+    'S1_HLA-A-B-...'
+    """
+    plain = re.sub(r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]', "-", text).lstrip(".")
+    encoded = plain.encode("utf-8")
+    if plain == text and 0 < len(encoded) <= _MOST_BYTES:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()[:8]
+    return f"{encoded[:100].decode('utf-8', errors='ignore')}-{digest}"
+
+
 def safe_file_name(name: str, *, what: str) -> str:
     """Check that a name from a table can be used as a file name, and return it.
 
@@ -238,10 +263,21 @@ def safe_file_name(name: str, *, what: str) -> str:
     Raises
     ------
     InputError
-        If the name is empty, longer than 200 characters, starts with a dot, or has a path separator
-        or a control character.
+        If the name is empty, longer than 200 bytes in UTF-8, where an umlaut has two, starts with a
+        dot, or has a path separator, a control character or bytes that are no text.
     """
-    if name.startswith(".") or len(name) > 200 or not _SAFE_NAME.fullmatch(name):
+    encoded = name.encode("utf-8", errors="surrogateescape")
+    if len(encoded) > _MOST_BYTES:
+        raise InputError(
+            f"{what} {name[:20]!r}… has {len(encoded)} bytes, and names of files here at most"
+            f" {_MOST_BYTES}",
+            fix="shorten the name",
+        )
+    if not encoded.isascii() and encoded.decode("utf-8", errors="replace") != name:
+        raise InputError(
+            f"{what} {name!r} holds bytes that are not UTF-8", fix="rename the file or the entry"
+        )
+    if name.startswith(".") or not _SAFE_NAME.fullmatch(name):
         raise InputError(
             f"{what} {name!r} cannot be a file name",
             fix="use letters, digits, '.', '_' and '-', and start with a letter or a digit",

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.atomic import write_csv, write_json
 from tcgn_mil.patient_rows import choose_rows
 from tcgn_mil.provenance import provenance
@@ -147,11 +148,13 @@ def _merge_copies(copies: Sequence[pd.DataFrame], path: Path) -> pd.DataFrame:
     return stacked
 
 
+@reads("survival of patients", fix="make the file again with tcgn-mil clinical")
 def endpoints_of(path: str | Path) -> list[str]:
     """Return the names of the endpoints in a clinical.csv, in their order in the file."""
     return _endpoint_names(list(_read_wide(Path(path)).columns))
 
 
+@reads("survival of patients", fix="make the file again with tcgn-mil clinical")
 def read_survival(path: str | Path, *, endpoint: str = "OS") -> SurvivalTable:
     """Read one endpoint of a clinical.csv.
 

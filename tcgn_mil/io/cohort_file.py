@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.anndata_file import open_anndata, stored_meta
 from tcgn_mil.text import duplicates, preview
 from tcgn_mil.types.units import ExpressionUnit
@@ -22,6 +23,7 @@ SLIDE_COLUMNS = ("slide_id", "patient_id")
 SPECIMEN_COLUMNS = ("sample_type", "vial", "preservation", "slide_preparation", "site")
 
 
+@reads("a cohort", fix="make the file again with tcgn-mil bulk")
 def read_cohort(path: str | Path) -> AnnData:
     """Read and check a cohort.
 

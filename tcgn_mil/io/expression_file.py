@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.anndata_file import META_KEY, open_anndata, stored_meta
 from tcgn_mil.io.atomic import atomic_path, without_nan
 from tcgn_mil.io.cohort_file import KIND as COHORT
@@ -81,6 +82,7 @@ class PatientExpression:
     specimens: pd.DataFrame | None = None
 
 
+@reads("expression of patients", fix="make the file again, or check its values")
 def read_expression(path: str | Path) -> PatientExpression:
     """Read expression of patients.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.csv_table import read_own_csv
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.text import preview
 
@@ -55,10 +56,15 @@ def read_failures(folder: str | Path) -> list[Failure]:
 
 def read_failure_file(path: str | Path) -> list[Failure]:
     """Read the rows of a file that has the form of failures.csv."""
-    import pandas as pd
-
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
     columns = [column.name for column in fields(Failure)]
+    table = read_own_csv(
+        path,
+        what="a list of failures",
+        fix="remove the file",
+        needs=columns,
+        dtype=str,
+        keep_default_na=False,
+    )
     return [Failure(*row) for row in table[columns].itertuples(index=False)]
 
 

@@ -25,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
+from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.hdf5 import (
     check_coords,
     create_hdf5,
@@ -33,6 +35,7 @@ from tcgn_mil.io.hdf5 import (
     open_hdf5,
     read_rows,
     read_stain,
+    row_chunks,
     tile_spec,
     write_stain,
     write_text_dataset,
@@ -40,8 +43,6 @@ from tcgn_mil.io.hdf5 import (
 from tcgn_mil.tcga_barcodes import patient_of
 from tcgn_mil.types.features import LEVEL0, POSITIONS, FeatureInfo, SlideFeatures
 from tcgn_mil.types.tiles import TileSet
-
-_CHUNK_BYTES = 256 * 1024
 
 
 def write_features(
@@ -137,7 +138,7 @@ def write_feature_blocks(
     with create_hdf5(path, **made_by) as file:
         shape = (info.n_tiles, info.width)
         features = file.create_dataset(
-            "features", shape, dtype, chunks=_chunks(*shape, dtype.itemsize)
+            "features", shape, dtype, chunks=row_chunks(*shape, dtype.itemsize)
         )
         row = 0
         for block in blocks:
@@ -178,16 +179,7 @@ def _check_finite(
         )
 
 
-def _chunks(rows: int, width: int, itemsize: int) -> tuple[int, int] | None:
-    """Return an HDF5 chunk of whole rows of about 256 KiB.
-
-    HDF5 reads whole chunks. With small chunks, reading a sample of the tiles reads little else.
-    """
-    if not rows or not width:
-        return None
-    return max(1, min(rows, _CHUNK_BYTES // (width * itemsize) or 1)), width
-
-
+@reads("a feature file", fix="encode the slide again")
 def read_feature_info(path: str | Path) -> FeatureInfo:
     """Read the metadata of a feature file.
 
@@ -200,6 +192,7 @@ def read_feature_info(path: str | Path) -> FeatureInfo:
         return _info(file)
 
 
+@reads("a feature file", fix="encode the slide again")
 def read_features(path: str | Path, rows: NDArray[np.int64] | None = None) -> SlideFeatures:
     """Read features and coordinates, as float32 and int64.
 
@@ -255,6 +248,7 @@ def read_stored_features(
     return SlideFeatures(features, coords.astype(np.int64, copy=False), info)
 
 
+@reads("a feature file", fix="encode the slide again")
 def read_feature_names(path: str | Path) -> tuple[str, ...]:
     """Read the names of the features.
 
@@ -281,6 +275,7 @@ def read_feature_names(path: str | Path) -> tuple[str, ...]:
         return tuple(file["feature_names"].asstr()[:])
 
 
+@reads("a feature file", fix="encode the slide again")
 def read_mean_colour(path: str | Path) -> NDArray[np.float32] | None:
     """Return the mean of the colour statistics over the tiles.
 
@@ -325,6 +320,7 @@ def _info(file: h5py.File) -> FeatureInfo:
             fix="encode the slide again",
         )
     slide_id = str(file.attrs.get("slide_id", Path(file.filename).stem))
+    safe_file_name(slide_id, what="its slide id")
     return FeatureInfo(
         slide_id=slide_id,
         patient_id=patient_of(str(file.attrs.get("patient_id", slide_id))),

@@ -16,6 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.numpy_file import read_npy
+from tcgn_mil.file_formats.reading import describe_damage, reads
 from tcgn_mil.io.tables.delimited import read_named_columns
 from tcgn_mil.patient_rows import listed_patients
 from tcgn_mil.text import counted, preview
@@ -26,6 +28,7 @@ _SPLIT_FILE = re.compile(r"splits_(\d+)\.csv")
 _TEST_FILE = re.compile(r"test-.+-(\d+)\.(?:npy|txt)")
 
 
+@reads("folds", fix="check the lists, and copy them again")
 def read_fold_lists(folder: str | Path, *, ids: Sequence[str], seed: int = 0) -> list[Fold]:
     """Read folds from a folder of lists.
 
@@ -114,11 +117,12 @@ def _read_split(path: Path) -> dict[str, list[str]]:
 
 def _read_list(path: Path) -> list[str]:
     if path.suffix == ".txt":
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with describe_damage(path, what="a list of names", fix="save it as UTF-8 text"):
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         return [line.strip() for line in lines if line.strip()]
     try:
         # SEQUOIA's files are pickled arrays of objects. Unpickling a downloaded file can run code.
-        values = np.load(path, allow_pickle=False)
+        values = read_npy(path)
     except (ValueError, OSError, EOFError) as error:
         raise InputError(
             f"cannot be read without unpickling it, which could run code ({error})",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.csv_table import read_own_csv
+from tcgn_mil.file_formats.json_file import read_json
+from tcgn_mil.file_formats.reading import describe_damage, reads
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.types.genes import GenePanel
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 GENE_TABLE, PUBLISHED_GENES = "genes.csv", "genes.json"
 
 
+@reads("a list of genes", fix="give a text file with one gene per line")
 def read_gene_list(path: str | Path) -> GenePanel:
     """Read a text file with one gene per line.
 
@@ -59,9 +62,14 @@ def read_gene_table(path: str | Path) -> pd.DataFrame:
     DataFrame
         The index holds the genes as text, so that a gene called ``NA`` or ``1`` keeps its name.
     """
-    import pandas as pd
 
-    return pd.read_csv(path, converters={"gene": str}).set_index("gene")
+    return read_own_csv(
+        path,
+        what="a table of genes",
+        fix="run the command that wrote it again",
+        needs=("gene",),
+        converters={"gene": str},
+    ).set_index("gene")
 
 
 def write_published_genes(folder: str | Path, table: pd.DataFrame) -> None:
@@ -92,15 +100,16 @@ def read_model_genes(folder: str | Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the table of a published model cannot be understood.
+        If the table cannot be read.
     """
     import pandas as pd
 
     path = Path(folder) / PUBLISHED_GENES
     if not path.is_file():
         return read_gene_table(Path(folder) / GENE_TABLE)
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+    fix = "publish the model again"
+    stored = read_json(path, what="a table of genes", fix=fix)
+    with describe_damage(path, what="a table of genes", fix=fix):
         index = pd.Index([str(gene) for gene in stored["genes"]], name="gene")
         # A column of nothing but missing values is one of numbers.
         return pd.DataFrame(
@@ -114,9 +123,3 @@ def read_model_genes(folder: str | Path) -> pd.DataFrame:
             },
             index=index,
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"cannot be understood ({type(error).__name__}: {error})",
-            path=path,
-            fix="publish the model again",
-        ) from None

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.atomic import atomic_path
 from tcgn_mil.types.tile_geometry import TileSpec
 from tcgn_mil.types.tiles import VERDICTS, TileQuality, TileSet
@@ -107,6 +108,7 @@ def write_feature_collection(
         file.write("\n]}\n")
 
 
+@reads("GeoJSON", fix="make the file again")
 def read_record(path: str | Path) -> dict[str, Any]:
     """Read the record of a file of :func:`write_feature_collection`; empty if it has none."""
     with Path(path).open(encoding="utf-8") as file:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import describe_damage
 from tcgn_mil.hdf5_limits import check_hdf5
 from tcgn_mil.io.atomic import atomic_path
 from tcgn_mil.provenance import SCHEMA_VERSION, provenance
@@ -22,6 +23,7 @@ from tcgn_mil.types.tile_geometry import TileSpec
 from tcgn_mil.types.tiles import Stain
 
 _ROWS_PER_BLOCK = 4096
+_CHUNK_BYTES = 256 * 1024
 
 
 @contextlib.contextmanager
@@ -53,14 +55,8 @@ def open_hdf5(path: str | Path, *, kind: str, needs: tuple[str, ...] = ()) -> It
         raise InputError(
             f"no such {kind} file", path=path, fix="check the path, or make the file first"
         )
-    try:
+    with describe_damage(path, what="HDF5", fix="make the file again"):
         file = h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(
-            f"cannot be read as HDF5 ({str(error).split('(')[0].strip()})",
-            path=path,
-            fix="make the file again",
-        ) from error
     with file:
         missing = [name for name in needs if not isinstance(file.get(name), h5py.Dataset)]
         if missing:
@@ -165,9 +161,10 @@ def json_attr(file: h5py.File, name: str, *, kind: str) -> dict[str, Any]:
     InputError
         If the attribute is missing or is not a JSON object.
     """
+    text = str(root_attr(file, name, kind=kind))
     try:
-        value = json.loads(str(root_attr(file, name, kind=kind)))
-    except json.JSONDecodeError:
+        value = json.loads(text)
+    except (ValueError, RecursionError):  # a JSONDecodeError is a ValueError
         value = None
     if not isinstance(value, dict):
         raise InputError(
@@ -208,7 +205,8 @@ def tile_spec(file: h5py.File, *, kind: str) -> TileSpec:
             path=file.filename,
             fix="make the file again with this version",
         )
-    return TileSpec(**values)
+    with describe_damage(file.filename, what="a tile spec", fix="make the file again"):
+        return TileSpec(**values)
 
 
 def write_stain(file: h5py.File, stain: Stain | None) -> None:
@@ -260,6 +258,16 @@ def read_rows(dataset: h5py.Dataset, rows: NDArray[np.int64] | None) -> NDArray[
             block = dataset[rows[start] : rows[stop - 1] + 1]
             np.take(block, rows[start:stop] - rows[start], axis=0, out=out[start:stop])
     return out
+
+
+def row_chunks(rows: int, width: int, itemsize: int) -> tuple[int, int] | None:
+    """Return an HDF5 chunk of whole rows of about 256 KiB.
+
+    HDF5 reads whole chunks. With small chunks, reading a sample of the tiles reads little else.
+    """
+    if not rows or not width:
+        return None
+    return max(1, min(rows, _CHUNK_BYTES // (width * itemsize) or 1)), width
 
 
 def write_text_dataset(file: h5py.File, name: str, values: Sequence[str]) -> None:

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.anndata_file import META_KEY, open_anndata, stored_meta
-from tcgn_mil.io.atomic import atomic_path
+from tcgn_mil.io.atomic import atomic_path, safe_file_name
 from tcgn_mil.io.hdf5 import check_pixels, create_hdf5, find_files, open_hdf5
 from tcgn_mil.provenance import provenance
 from tcgn_mil.types.tile_geometry import PatchSize, check_mpp
@@ -131,6 +132,7 @@ def write_spot_table(path: str | Path, spots: SpotSet) -> None:
         adata.write_h5ad(temporary, compression="gzip")
 
 
+@reads("spots", fix="run tcgn-mil spots again")
 def read_spots(path: str | Path) -> SpotSet:
     """Read one section, and check that counts and patches belong together.
 
@@ -163,6 +165,8 @@ def read_spots(path: str | Path) -> SpotSet:
             path=path,
             fix="make it with tcgn-mil spots",
         )
+    for section in adata.obs["section"].astype(str).unique():
+        safe_file_name(section, what="its section")
     patch = _patch_size(stored_meta(adata), path)
     patches_path = path.with_name(path.stem + PATCHES_SUFFIX)
     _check_patches(patches_path, list(adata.obs_names), patch, table=path)
@@ -222,6 +226,7 @@ def find_sections(folder: str | Path) -> dict[str, Path]:
     return find_files(folder, ".h5ad", kind="spot", fix="run tcgn-mil spots first")
 
 
+@reads("spots", fix="run tcgn-mil spots again")
 def read_patches(path: str | Path, rows: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
     """Read patches.
 
@@ -245,6 +250,7 @@ def read_patches(path: str | Path, rows: NDArray[np.int64] | None = None) -> NDA
         return np.stack([stored[row] for row in rows]) if len(rows) else stored[:0]
 
 
+@reads("spots", fix="run tcgn-mil spots again")
 def image_mpp(path: str | Path) -> float:
     """Return the resolution of the image that the patches were cut from.
 

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
+from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.hdf5 import (
     check_coords,
     create_hdf5,
@@ -75,6 +77,7 @@ def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str) -> None:
             _write_quality(group, tiles.rejected.quality)
 
 
+@reads("a tile file", fix="tile the slide again")
 def read_tiles(path: str | Path) -> TileSet:
     """Read a tile file.
 
@@ -103,7 +106,9 @@ def read_tiles(path: str | Path) -> TileSet:
                 fix="tile the slide again",
             )
         return TileSet(
-            slide_id=str(root_attr(file, "slide_id", kind="tile")),
+            slide_id=safe_file_name(
+                str(root_attr(file, "slide_id", kind="tile")), what="its slide id"
+            ),
             coords=coords.astype(np.int64),
             tissue_fraction=file["tissue_fraction"][:].astype(np.float32),
             spec=tile_spec(file, kind="tile"),
@@ -164,6 +169,7 @@ def _check_lengths(lengths: dict[str, int], count: int, path: str | Path) -> Non
             )
 
 
+@reads("a tile file", fix="tile the slide again")
 def read_tile_settings(path: str | Path) -> tuple[TileSpec, dict[str, Any]]:
     """Read the geometry and the settings of a tile file, to decide whether it is up to date.
 

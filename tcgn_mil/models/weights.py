@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.archive import check_archive
+from tcgn_mil.file_formats.reading import describe_damage
 from tcgn_mil.models.published import (
     TrunkReport,
     check_tensors,
@@ -177,14 +179,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError("no such file", path=path, fix="check the path of the checkpoint")
     if path.suffix == ".safetensors":
-        try:
+        with describe_damage(path, what="safetensors", fix="download or save the file again"):
             return _strip_prefixes(safetensors.torch.load_file(path))
-        except SafetensorError as error:
-            raise InputError(
-                f"cannot be read as safetensors ({error})",
-                path=path,
-                fix="download or save the file again",
-            ) from None
     if path.suffix not in _PICKLES:
         suffixes = ", ".join((".safetensors", *_PICKLES))
         raise InputError(
@@ -199,7 +195,12 @@ def _unpickle(path: Path) -> object:
     # An ordinary pickle can run any code when it is loaded; weights_only allows tensors and plain
     # containers alone.
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                check_archive(archive, path)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         raise InputError(
             "its pickle holds more than tensors, which could run code"
@@ -208,7 +209,7 @@ def _unpickle(path: Path) -> object:
             fix="if you trust the file, load it yourself and save its tensors by"
             " safetensors.torch.save_file(model.state_dict(), ...)",
         ) from None
-    except (RuntimeError, EOFError, OSError, LookupError, ValueError, AttributeError) as error:
+    except Exception as error:  # torch lets the errors of many parts of its reader through
         raise InputError(
             f"cannot be read ({error})", path=path, fix="download or save the file again"
         ) from None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import sys
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import describe_damage, reads
 from tcgn_mil.io.tables.ragged import is_table, read_ragged_rows
-from tcgn_mil.io.tables.text_file import open_text
+from tcgn_mil.io.tables.text_file import check_file, open_text
 from tcgn_mil.text import duplicates, preview
 
 # Most symbols of genes are capitals with a number.
@@ -95,6 +95,7 @@ def load_gene_sets(paths: Iterable[str | Path] = (), *, shipped: bool = True) ->
     return sets
 
 
+@reads("gene sets", fix="check the file, and copy it again")
 def read_gene_sets(path: str | Path) -> dict[str, GeneSet]:
     """Read the gene sets of a file or of all files in a folder.
 
@@ -177,13 +178,12 @@ def _add(sets: dict[str, GeneSet], more: dict[str, GeneSet], path: Path) -> None
 
 
 def _gmt_sets(path: Path) -> Iterator[GeneSet]:
-    try:
-        with open_text(path) as text:
-            lines = text.read().splitlines()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot be read as text ({error})", path=path, fix="give a GMT file as text or .gz"
-        ) from error
+    check_file(path)
+    with (
+        describe_damage(path, what="text", fix="give a GMT file as text or .gz"),
+        open_text(path) as text,
+    ):
+        lines = text.read().splitlines()
     names: set[str] = set()
     fields = {
         number: [field.strip() for field in line.split("\t")]

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric.plugins import Precision
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import describe_damage
+from tcgn_mil.file_formats.safetensors_file import read_tensors_of
 from tcgn_mil.io.atomic import atomic_path
 from tcgn_mil.models.published import check_tensors
 from tcgn_mil.text import preview
@@ -142,24 +143,21 @@ class TrainingState:
         """
         if self.path is None or not self.path.is_file():
             return History()
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        except SafetensorError as error:
-            raise InputError(
-                f"cannot be read as the state of a training run ({error})",
-                path=self.path,
-                fix="remove the file to train from the start",
-            ) from error
-        self._check_config(metadata)
+        fix = "remove the file to train from the start"
+        with describe_damage(self.path, what="the state of a training run", fix=fix):
+            metadata, tensors = read_tensors_of(
+                self.path, what="the state of a training run", fix=fix
+            )
+            history = History(**json.loads(metadata["history"]))
+            precision = json.loads(metadata["precision"])
+            self._check_config(metadata)
         parts: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
         for name, value in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = value
         self._load(parts)
-        self.trained.precision.load_state_dict(json.loads(metadata["precision"]))
-        return History(**json.loads(metadata["history"]))
+        self.trained.precision.load_state_dict(precision)
+        return history
 
     def _load(self, parts: Mapping[str, dict[str, Tensor]]) -> None:
         model, optimizer, _, average = self.trained

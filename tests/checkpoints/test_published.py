@@ -160,8 +160,8 @@ def test_a_published_encoder_is_told_from_other_encoders(
     [
         (lambda listed: {**listed, "schema_version": 2}, "by a later version of this package"),
         (lambda listed: {**listed, "kind": "graph"}, "holds a model of kind graph"),
-        (lambda listed: {"files": {}}, "cannot be understood"),
-        (lambda listed: [], "cannot be understood"),
+        (lambda listed: {"files": {}}, "its key 'schema_version' is wrong"),
+        (lambda listed: [], "holds no JSON object"),
     ],
 )
 def test_digests_that_mean_something_else_are_refused(

@@ -354,7 +354,7 @@ def test_folders_and_files_that_say_too_little(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds weights, but nothing says of which model"):
         open_encoder(str(weights))
     (folder / "config.json").write_text("[]")
-    with pytest.raises(InputError, match=r"config\.json: is no JSON mapping"):
+    with pytest.raises(InputError, match=r"config\.json: is not a configuration"):
         open_encoder(f"local-dir:{folder}")
     (folder / "config.json").unlink()
     with pytest.raises(InputError, match=r"no config\.json that names the architecture"):

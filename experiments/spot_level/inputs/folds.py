@@ -20,6 +20,8 @@ from typing import Literal
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import describe_damage, reads
+from tcgn_mil.file_formats.spreadsheet_cells import restore_cell
 from tcgn_mil.folds import FOLD_COLUMNS, PARTS
 from tcgn_mil.text import duplicates, preview
 
@@ -173,6 +175,7 @@ def spot_folds(
     return folds
 
 
+@reads("folds", fix="give a CSV with the columns fold, part and id")
 def read_spot_folds(
     path: str | Path,
     patient_of: Mapping[str, str],
@@ -253,15 +256,15 @@ def _read_parts(path: Path) -> dict[str, dict[str, list[str]]]:
     if not path.is_file():
         raise InputError("no such folds file", path=path, fix="check the path given with --folds")
     parts: dict[str, dict[str, list[str]]] = {}
-    try:
+    with describe_damage(path, what="UTF-8 text", fix="save the table as CSV UTF-8"):
         text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(
-            "is not UTF-8 text", path=path, fix="save the table as CSV UTF-8"
-        ) from None
     with io.StringIO(text, newline="") as file:
         reader = csv.DictReader(file)
-        absent = [column for column in FOLD_COLUMNS if column not in (reader.fieldnames or [])]
+        names = reader.fieldnames or []
+        if repeated := duplicates([name for name in names if name]):
+            reason = f"has column {preview(repeated)} more than once"
+            raise InputError(reason, path=path, fix="remove one of them")
+        absent = [column for column in FOLD_COLUMNS if column not in names]
         if absent:
             raise InputError(
                 f"has no column {', '.join(absent)}",
@@ -277,7 +280,7 @@ def _read_parts(path: Path) -> dict[str, dict[str, list[str]]]:
                     fix="write a number or a word as fold, and train, val or test as part",
                 )
             parts.setdefault(fold, {name: [] for name in PARTS})[part].append(
-                str(row["id"] or "").strip()
+                str(restore_cell((row["id"] or "").strip()))
             )
     return parts
 

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.preprocessing.bulk.expression_table import ExpressionRequest, ExpressionTable
 from tcgn_mil.preprocessing.bulk.readers import (
     cbioportal,
@@ -59,6 +60,7 @@ for _module in (
     register_expression_reader(_module.READER)
 
 
+@reads("a table of expression", fix="check the file, and copy it again")
 def read_expression_table(
     path: str | Path,
     *,

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import anndata
-import h5py
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import describe_damage
+from tcgn_mil.io.anndata_file import open_anndata
+from tcgn_mil.io.hdf5 import open_hdf5
 from tcgn_mil.io.tables.text_file import MAX_TABLE_BYTES
 from tcgn_mil.preprocessing.bulk.expression_table import ExpressionRequest, ExpressionTable
 from tcgn_mil.preprocessing.bulk.readers.base import ExpressionReader
@@ -49,20 +51,12 @@ def read_h5ad(path: Path, request: ExpressionRequest) -> ExpressionTable:
     layer = request.layer
     if not path.is_file():
         raise InputError("no such file", path=path, fix="check the path")
-    try:
+    fix = "write the file again with AnnData.write_h5ad"
+    with warnings.catch_warnings(), describe_damage(path, what="AnnData", fix=fix):
         _check_size(path)
-        with warnings.catch_warnings():
-            # Repeated names are merged later, and said then.
-            warnings.filterwarnings("ignore", message=".*names are not unique")
-            table = anndata.read_h5ad(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"cannot be read as AnnData ({str(error)[:200]})",
-            path=path,
-            fix="write the file again with AnnData.write_h5ad",
-        ) from error
+        # Repeated names are merged later, and said then.
+        warnings.filterwarnings("ignore", message=".*names are not unique")
+        table = open_anndata(path, what="file", missing_fix="check the path", broken_fix=fix)
     if layer is not None and layer not in table.layers:
         has = (
             f"its layers are {preview(sorted(table.layers))}"
@@ -152,7 +146,7 @@ def _sample_names(table: anndata.AnnData, patients: Collection[str]) -> tuple[li
 
 def _check_size(path: Path) -> None:
     """Raise InputError for a matrix that is empty or would not fit into memory."""
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path, kind="AnnData") as file:
         # The attribute _index of obs and of var names the dataset that holds their names.
         shape = [len(file[name][file[name].attrs["_index"]]) for name in ("obs", "var")]
     # 8 bytes: some steps hold the values as float64.

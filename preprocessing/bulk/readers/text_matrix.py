@@ -17,7 +17,13 @@ import pandas as pd
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.tables import parquet
 from tcgn_mil.io.tables.decimal_mark import contradiction, has_commas
-from tcgn_mil.io.tables.text_file import check_file, describe_errors, open_text
+from tcgn_mil.io.tables.text_file import (
+    MAX_COLUMNS,
+    check_file,
+    describe_errors,
+    open_text,
+    too_wide,
+)
 
 _SEPARATORS = "\t;,"
 BLANKS = r"\s+"
@@ -46,6 +52,7 @@ def leading_lines(path: Path, most: int = 200) -> list[str]:
     """Return the first lines of a text file; an empty list if it is no file of text."""
     if not path.is_file() or path.suffix.lower() in (*parquet.SUFFIXES, ".h5ad", ".xlsx"):
         return []
+    check_file(path)  # one line of a .gz file can hold gigabytes
     with describe_errors(path), open_text(path) as text:
         return [line.rstrip("\r\n") for line in itertools.islice(text, most)]
 
@@ -96,6 +103,8 @@ def read_text_matrix(
                 # R writes no name above the names of the rows.
                 columns = [""] * (cells == len(columns) + 1) + columns
                 width = len(columns)
+                if width > MAX_COLUMNS:
+                    raise too_wide(path, width)
             if cells != width:
                 raise InputError(
                     f"line {number} has {cells} cells under {width} columns",

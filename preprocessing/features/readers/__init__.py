@@ -7,10 +7,12 @@ To add a layout, write a module with a :class:`FeatureReader` and register it he
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import describe_damage
 from tcgn_mil.preprocessing.features.readers import (
     clam,
     clam_tensor,
@@ -74,10 +76,15 @@ def open_foreign(path: str | Path) -> Iterator[ForeignFeatures]:
     suffix = path.suffix.lower()
     suffix = suffix if suffix in feature_suffixes() else hdf5_datasets.SUFFIXES[0]
     candidates = [reader for reader in READERS.values() if suffix in reader.suffixes]
+    damage = partial(describe_damage, path, what="a feature file", fix="copy the file again")
     for reader in reversed(candidates):
-        if reader.is_layout(path):
-            with reader.open(path) as features:
-                yield features
+        with ExitStack() as stack:
+            # Only the opening: what is done with the features may fail for other reasons.
+            with damage():
+                if not reader.is_layout(path):
+                    continue
+                features = stack.enter_context(reader.open(path))
+            yield features
             return
     names = ", ".join(reader.name for reader in candidates)
     raise InputError(

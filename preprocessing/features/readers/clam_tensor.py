@@ -11,9 +11,7 @@ that its encoder is named ``tensor-slide:<name>``.
 from __future__ import annotations
 
 import codecs
-import pickle
 import re
-import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.archive import check_archive
 from tcgn_mil.preprocessing.features.readers.base import (
     MAX_BYTES,
     SLIDE,
@@ -44,22 +43,6 @@ from tcgn_mil.text import preview
 SUFFIXES = (".pt",)
 
 _TERMINAL = re.compile("\x1b\\[[0-9;]*m")  # torch writes its messages in bold
-# Exceptions that torch.load raises for damaged files.
-_UNREADABLE = (
-    RuntimeError,
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    MemoryError,
-    struct.error,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-)
 
 
 def is_clam_tensor(path: Path) -> bool:
@@ -99,12 +82,17 @@ def _read_tensors(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
             f"is over {MAX_BYTES // 2**30} GiB", path=path, fix="check that it is a feature file"
         )
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                check_archive(archive, path)
         # weights_only: a pickle may run any code when it is loaded, and this file is foreign.
         with torch.serialization.safe_globals(_numpy_globals()):
             tensor = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
-    except _UNREADABLE as error:
+    except InputError:
+        raise
+    except Exception as error:  # torch lets the errors of many parts of its reader through
         reason = _TERMINAL.sub("", str(error) or type(error).__name__).splitlines()[0][:120]
         raise InputError(
             f"cannot be read as a tensor ({reason})",
@@ -158,6 +146,12 @@ def _as_array(tensor: object, path: Path) -> np.ndarray:
             f"holds a {type(tensor).__name__}, not one dense tensor",
             path=path,
             fix="save one tensor of shape (N, D)",
+        )
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise InputError(
+            "repeats its values without storing them (an expanded tensor)",
+            path=path,
+            fix="save tensor.contiguous()",
         )
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
 

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.numpy_file import map_npy, read_npz
+from tcgn_mil.file_formats.reading import describe_damage
 from tcgn_mil.preprocessing.features.readers.base import (
     SLIDE,
     FeatureReader,
@@ -34,7 +35,6 @@ from tcgn_mil.preprocessing.features.readers.feature_rows import (
 from tcgn_mil.text import preview
 
 SUFFIXES = (".npy", ".npz")
-_UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError)
 
 
 def is_numpy(path: Path) -> bool:
@@ -47,17 +47,9 @@ def open_numpy(path: Path) -> Iterator[ForeignFeatures]:
     """Open an array of features."""
     if not path.is_file():
         raise InputError("no such feature file", path=path, fix="check the path")
-    try:
+    fix = "save the features again with numpy.save, as one array of float32"
+    with describe_damage(path, what="an array", fix=fix):
         features, coords = _load(path)
-    except InputError:
-        raise
-    except _UNREADABLE as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise InputError(
-            f"cannot be read as an array ({reason})",
-            path=path,
-            fix="save the features again with numpy.save, as one array of float32",
-        ) from error
     if features.ndim == 1:
         check_features((1, *features.shape) if features.size else (0,), features.dtype, path=path)
         yield ForeignFeatures("numpy", FeatureRows(features[None]), None, level=SLIDE)
@@ -72,11 +64,10 @@ def open_numpy(path: Path) -> Iterator[ForeignFeatures]:
 
 def _load(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Return features and coordinates, the former mapped into memory where possible."""
-    loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return loaded, None
-    with loaded:
-        names = list(loaded.files)
+    if not zipfile.is_zipfile(path):
+        return map_npy(path), None
+    with read_npz(path) as loaded:
+        names = list(loaded)
         only = names[0] if len(names) == 1 and names[0].startswith("arr_") else None
         feature_name = next((name for name in FEATURE_NAMES if name in names), only)
         if feature_name is None:

@@ -7,7 +7,6 @@ if they have the size and the resolution asked for. Otherwise patches are cut fr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.io.hdf5 import check_pixels, open_hdf5
 from tcgn_mil.preprocessing.sections.raw_section import (
     RawSection,
@@ -131,13 +131,8 @@ def _of_metadata(path: Path | None) -> list[Statement]:
     """
     if path is None:
         return []
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"is not valid JSON ({str(error)[:100]})", path=path, fix="copy the file again"
-        ) from error
-    value = fields.get(_ESTIMATE) if isinstance(fields, dict) else None
+    fields = read_json(path, what="the metadata of a HEST sample", fix="copy the file again")
+    value = fields.get(_ESTIMATE)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return []
     check_mpp(float(value), what=_ESTIMATE, path=path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.preprocessing.sections.raw_section import SectionImage
 
 MATRIX_NAME = "filtered_feature_bc_matrix"
@@ -209,16 +208,11 @@ def read_scalefactors(folder: Path) -> dict[str, Any]:
     path = scalefactors_file(folder)
     if path is None:
         return {}
-    try:
-        content = path.read_bytes()
-        fields = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"is not valid JSON ({str(error)[:100]})",
-            path=path,
-            fix="copy it again, or give the full-resolution image with --image",
-        ) from error
-    return fields if isinstance(fields, dict) else {}
+    return read_json(
+        path,
+        what="a JSON file of scale factors",
+        fix="copy it again, or give the full-resolution image with --image",
+    )
 
 
 def scale_of(scalefactors: Any, picture: str, *, path: object) -> float:

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
+from tcgn_mil.io.tables import parquet
 from tcgn_mil.io.tables.delimited import read_cells
 from tcgn_mil.preprocessing.sections.readers.obs_columns import read_flags
 from tcgn_mil.text import duplicates, preview
@@ -24,6 +26,7 @@ _NUMBERS = POSITION_COLUMNS[2:]
 _COLUMNS = f"give a file with the columns {', '.join(POSITION_COLUMNS)}"
 
 
+@reads("positions of spots", fix="copy the file again")
 def read_positions(path: Path) -> pd.DataFrame:
     """Read the positions of all spots of the array.
 
@@ -84,15 +87,7 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, int]:
 
 
 def _read_parquet(path: Path) -> tuple[pd.DataFrame, int]:
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors derive from these
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"cannot be read as Parquet ({reason[:200]})", path=path, fix="copy the file again"
-        ) from error
-    if table.index.name == "barcode":
-        table = table.reset_index()
+    table = parquet.read_text_columns(path)
     _check_columns([str(name) for name in table.columns], path)
     return table, 1
 

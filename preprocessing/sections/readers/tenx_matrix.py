@@ -1,16 +1,14 @@
 """Read count matrices of 10x Genomics: a file ``*_feature_bc_matrix.h5`` or a folder.
 
 The folder holds matrix.mtx, features.tsv and barcodes.tsv. The .h5 is read by scanpy after its
-parts were checked against each other. The folder is read by scipy: scanpy's ``read_10x_mtx`` needs
+parts were checked against each other. The folder is read by pandas: scanpy's ``read_10x_mtx`` needs
 all three files compressed, needs a third column of features, which Cell Ranger 2 did not write, and
 takes a gene that is named NA for a missing value.
 """
 
 from __future__ import annotations
 
-import gzip
 import warnings
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +17,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.io import mminfo, mmread
+from scipy.io import mminfo
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.matrix_market import read_matrix_market
+from tcgn_mil.file_formats.reading import describe_damage, reads
 from tcgn_mil.io.hdf5 import open_hdf5
 from tcgn_mil.io.tables.delimited import read_cells
 from tcgn_mil.preprocessing.sections.genes import GENE_EXPRESSION, check_counts
@@ -78,6 +78,7 @@ def matrix_files(path: Path) -> tuple[Path, ...]:
     )
 
 
+@reads("a 10x matrix", fix="copy the file again")
 def read_matrix(path: Path) -> FeatureMatrix:
     """Read a matrix from a file .h5 or from a folder.
 
@@ -89,6 +90,7 @@ def read_matrix(path: Path) -> FeatureMatrix:
     return _read_h5(path) if path.suffix == ".h5" else _read_mtx(path)
 
 
+@reads("a 10x matrix", fix="copy the file again")
 def read_barcodes(path: Path) -> list[str]:
     """Read the barcodes of a matrix, without its counts.
 
@@ -124,6 +126,7 @@ def read_features(path: Path) -> tuple[list[str], list[str], list[str]]:
     return ids, symbols, types
 
 
+@reads("a 10x matrix", fix="copy the file again")
 def read_summed(path: Path, groups: NDArray[np.int64], number: int) -> FeatureMatrix:
     """Read a matrix and sum its barcodes by group.
 
@@ -262,7 +265,7 @@ def _read_mtx(folder: Path) -> FeatureMatrix:
         )
     # Files of Cell Ranger 2 have no column of types; they hold genes only.
     types = features[2] if features.shape[1] > 2 else [GENE_EXPRESSION] * len(features)
-    try:
+    with describe_damage(matrix_path, what="a matrix", fix=_AGAIN):
         rows, columns, entries, *_ = mminfo(matrix_path)
         if (rows, columns) != (len(features), len(barcodes)):
             raise InputError(
@@ -272,16 +275,9 @@ def _read_mtx(folder: Path) -> FeatureMatrix:
                 fix=_AGAIN,
             )
         _check_size(entries, matrix_path)
-        by_feature = mmread(matrix_path)
-    except InputError:
-        raise
-    except (OSError, EOFError, ValueError, OverflowError, zlib.error, gzip.BadGzipFile) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"cannot be read as a matrix ({reason[:200]})", path=matrix_path, fix=_AGAIN
-        ) from error
+        by_barcode = sparse.csr_matrix(read_matrix_market(matrix_path).T)
     return _matrix(
-        sparse.csr_matrix(by_feature.T),
+        by_barcode,
         list(barcodes[0]),
         list(features[0]),
         list(features[1]),

@@ -15,7 +15,6 @@ public documentation.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.io.tables.delimited import read_cells
 from tcgn_mil.preprocessing.sections.genes import name_counts
 from tcgn_mil.preprocessing.sections.lattice import Lattice
@@ -296,14 +296,15 @@ def read_alignment(path: Path) -> NDArray[np.float64]:
 
 
 def _pixel_size(path: Path) -> float:
+    again = "copy the file again from the same run"
+    value = read_json(path, what="the record of a Xenium run", fix=again).get("pixel_size")
     try:
-        value = json.loads(path.read_text(encoding="utf-8")).get("pixel_size")
-        pixel_um = float(value)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        pixel_um = float(value)  # type: ignore[arg-type]
+    except (ValueError, TypeError) as error:
         raise InputError(
             "states no pixel_size, the µm per pixel of the morphology image",
             path=path,
-            fix="copy the file again from the same run",
+            fix=again,
         ) from error
     if not 0 < pixel_um < float("inf"):
         raise InputError(f"states a pixel_size of {pixel_um}", path=path, fix="copy the file again")

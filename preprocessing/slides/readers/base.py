@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import describe_damage
 from tcgn_mil.preprocessing.slides.resample import resample_to
 from tcgn_mil.types.tile_geometry import MPP_RANGE, check_mpp
 
@@ -97,7 +98,8 @@ class Slide(ABC):
                 path=self.path,
                 fix="use a slide with coarser pyramid levels, or smaller tiles",
             )
-        return self._read(x0, y0, level, width_px, height_px)
+        with describe_damage(self.path, what="a slide", fix="copy the file again"):
+            return self._read(x0, y0, level, width_px, height_px)
 
     def thumbnail(self, mpp: float) -> NDArray[np.uint8]:
         """Read the whole slide at a coarse resolution.

@@ -20,7 +20,7 @@ from tcgn_mil.preprocessing.slides.readers.base import MPP_TOLERANCE, NO_SECTION
 from tcgn_mil.preprocessing.slides.readers.ome_xml import OmeImage, read_ome_xml
 from tcgn_mil.preprocessing.slides.readers.registry import SlideReader
 from tcgn_mil.preprocessing.slides.readers.tiff_tags import DAMAGED as _DAMAGED
-from tcgn_mil.preprocessing.slides.readers.tiff_tags import SUFFIXES, is_tiff, pixel_um
+from tcgn_mil.preprocessing.slides.readers.tiff_tags import SUFFIXES, check_tile, is_tiff, pixel_um
 from tcgn_mil.text import preview
 
 # Files of scanners are TIFF as well. None of them is OME-TIFF, and opening each would take time.
@@ -86,6 +86,8 @@ class OmeSlide(ArrayPyramid):
 
         index = self._choose_image()
         series, image = self._file.series[index], self._images[index]
+        for level in series.levels:
+            check_tile((int(level.keyframe.tilewidth), int(level.keyframe.tilelength)), self.path)
         unstated = 0 in map(int, series.keyframe.extrasamples)
         arrays = [
             zarr.open_array(series.aszarr(level=number), mode="r")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.image_file import check_image_claim
 from tcgn_mil.preprocessing.slides.readers.base import (
     Slide,
     check_slide_file,
@@ -26,7 +26,6 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 # Decoding an image of this size takes about 3 GB. Larger images should be pyramids.
 MAX_IMAGE_PX = 400_000_000
 _EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 _WHOLE_FILE_FIX = "copy or download the file again, and check that an image viewer opens it"
 _PILLOW_LIMIT = threading.Lock()
 _BITS_TAG = 258
@@ -113,6 +112,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                     fix="convert it to a tiled, pyramidal TIFF, for example with `vips tiffsave"
                     " --tile --pyramid`",
                 )
+            check_image_claim((width, height), path)
             yield image
     except InputError:
         raise
@@ -126,7 +126,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise InputError(
             "is not an image (PNG, JPEG or TIFF)", path=path, fix=_WHOLE_FILE_FIX
         ) from error
-    except _DECODING_ERRORS as error:
+    except Exception as error:  # Pillow's decoders raise errors of many classes
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"cannot be decoded ({reason[:200]})", path=path, fix=_WHOLE_FILE_FIX

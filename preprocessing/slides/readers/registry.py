@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import describe_damage
 from tcgn_mil.preprocessing.slides.readers.base import Slide, check_slide_file, check_square_pixel
 from tcgn_mil.registry import add_entry
 from tcgn_mil.types.tile_geometry import check_mpp
@@ -180,16 +181,18 @@ def open_slide(
     for name, value in (("mpp", mpp), ("fallback mpp", fallback_mpp)):
         if value is not None:
             check_mpp(value, what=name, path=path)
-    for reader in reversed(READERS.values()):
-        if reader.folders == is_folder and reader.can_open(path):
-            if override_mpp and mpp is not None:
-                # A reader prefers the file to a fallback, so this tells what the file states.
-                return _override(reader.open(path, None, mpp), mpp)
-            return _checked(reader.open(path, mpp, fallback_mpp))
+    fix = "compare its size with the source's and copy it again, or convert it to a tiled TIFF"
+    with describe_damage(path, what="a slide", fix=fix):
+        for reader in reversed(READERS.values()):
+            if reader.folders == is_folder and reader.can_open(path):
+                if override_mpp and mpp is not None:
+                    # A reader prefers the file to a fallback, so this tells what the file states.
+                    return _override(reader.open(path, None, mpp), mpp)
+                return _checked(reader.open(path, mpp, fallback_mpp))
     raise InputError(
         "is not a slide of a known format: OpenSlide does not recognise it, or it is cut off",
         path=path,
-        fix="compare its size with the source's and copy it again, or convert it to a tiled TIFF",
+        fix=fix,
     )
 
 

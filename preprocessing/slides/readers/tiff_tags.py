@@ -12,16 +12,9 @@ SUFFIXES = frozenset({".tif", ".tiff", ".btf", ".tf2", ".tf8"})
 # Byte order, then 42 for a TIFF or 43 for a BigTIFF.
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch, centimetre; 1 means no unit
-# Exceptions of tifffile for damaged files.
-DAMAGED = (
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    RuntimeError,
-    tifffile.TiffFileError,
-)
+DAMAGED = (Exception,)  # tifffile raises errors of many classes for damaged files
+# Readers unpack a whole tile to show a part of it. Scanners write tiles of 256 to 2048 pixels.
+MAX_TILE_PX = 2**25
 
 
 def is_tiff(path: Path) -> bool:
@@ -88,20 +81,35 @@ def check_samples(path: Path) -> None:
     Raises
     ------
     InputError
-        If a pixel of the first page has more than four samples, or samples of more than 16 bits.
+        If a pixel of the first page has more than four samples, or samples of more than 16
+        bits; or if its tiles are very large.
     """
     try:
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
             samples, bits = int(page.samplesperpixel), int(page.bitspersample)
+            # A pyramid has a page for each level.
+            tiles = [(int(each.tilewidth), int(each.tilelength)) for each in file.pages]
     except DAMAGED:
         return  # the reader says what is wrong
+    for tile in tiles:
+        check_tile(tile, path)
     if samples > 4 or bits > 16:
         raise InputError(
             f"has {samples} samples of {bits} bits per pixel, which is not grey or RGB of 8 or 16"
             " bits",
             path=path,
             fix="convert it to 8-bit RGB",
+        )
+
+
+def check_tile(tile: tuple[int, int], path: Path) -> None:
+    """Raise InputError if a tile of a TIFF is so large that reading it needs gigabytes."""
+    if tile[0] * tile[1] > MAX_TILE_PX:
+        raise InputError(
+            f"has tiles of {tile[0]} x {tile[1]} pixels, which do not fit into memory one by one",
+            path=path,
+            fix="convert it to a TIFF with tiles of 512 x 512 pixels",
         )
 
 

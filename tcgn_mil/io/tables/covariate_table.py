@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.cohort_file import read_cohort, specimens_of
 from tcgn_mil.io.tables.patient_table import PatientTable, read_patient_table
 from tcgn_mil.io.tables.text_numbers import MISSING, ParsedColumn, numbers_or_text
@@ -18,6 +19,7 @@ from tcgn_mil.types.outcomes import MAX_LEVELS
 MIN_PATIENTS_PER_LEVEL = 3
 
 
+@reads("covariates", fix="check the file, and copy it again")
 def read_covariates(
     path: str | Path,
     patients: Sequence[str],

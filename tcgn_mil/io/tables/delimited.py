@@ -22,12 +22,15 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.spreadsheet_cells import restore_cell, restore_table
 from tcgn_mil.io.tables import parquet
 from tcgn_mil.io.tables.text_file import (
+    MAX_COLUMNS,
     check_file,
     count_comment_lines,
     describe_errors,
     open_text,
+    too_wide,
 )
 from tcgn_mil.text import duplicates, preview
 
@@ -116,7 +119,7 @@ def read_columns(
         _check_ids(table.index, names[ids], header.lines, path)
         table.index.name = None
     table.columns = pd.Index([names[int(position)] for position in table.columns])
-    return table
+    return restore_table(table)
 
 
 def read_text_columns(
@@ -163,6 +166,7 @@ def read_text_columns(
     table = table.fillna("").apply(lambda column: column.str.strip())
     table.index += header.lines + 1
     table.columns = pd.Index([names[int(position)] for position in table.columns])
+    table = restore_table(table)
     return table[(table != "").any(axis=1)]
 
 
@@ -235,6 +239,8 @@ def read_cells(path: str | Path) -> pd.DataFrame:
         cells = next(csv.reader([line], delimiter=separator), [])
     if not cells:
         raise InputError("is empty", path=path, fix="copy the file again")
+    if len(cells) > MAX_COLUMNS:
+        raise too_wide(path, len(cells))
     header = _Header(cells, separator, lines=0)
     table = _read_rows(path, header, len(cells), dtype=str, keep_default_na=False)
     return table.apply(lambda column: column.str.strip())
@@ -274,7 +280,8 @@ def _read_header(path: Path) -> _Header:
             next(text)
         line, below = text.readline(), text.readline()
         separator = _separator(line, below)
-        names = [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
+        cells = next(csv.reader([line], delimiter=separator), [])
+        names = [str(restore_cell(cell.strip())) for cell in cells]
         rows = csv.reader(itertools.chain([below], text), delimiter=separator)
         first_row = next(filter(any, rows), [])
     if not any(names) or not first_row:
@@ -283,6 +290,8 @@ def _read_header(path: Path) -> _Header:
             path=path,
             fix="give a table whose first row names the columns",
         )
+    if len(names) > MAX_COLUMNS:
+        raise too_wide(path, len(names))
     if len(first_row) == len(names) + 1:
         names.insert(0, "")
     return _Header(names, separator, comments + 1)

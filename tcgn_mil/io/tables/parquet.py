@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.tables.text_file import MAX_TABLE_BYTES
+from tcgn_mil.file_formats.archive import most_unpacked, too_large
+from tcgn_mil.file_formats.reading import describe_damage
+from tcgn_mil.io.tables.text_file import MAX_COLUMNS, MAX_TABLE_BYTES, too_wide
 from tcgn_mil.text import duplicates, preview
 
 if TYPE_CHECKING:
@@ -73,12 +75,8 @@ def read_columns(
             f"names column {preview(repeated)} twice", path=path, fix="rename one of them"
         )
     id_name = [] if ids is None else [names[ids]]
-    try:
+    with describe_damage(path, what="Parquet", fix="copy the file again"):
         table = _open(path).read(columns=[*id_name, *chosen]).to_pandas(ignore_metadata=True)
-    except (OSError, ValueError) as error:  # the errors of pyarrow are subclasses of these
-        raise InputError(
-            f"cannot be read as Parquet ({error})", path=path, fix="copy the file again"
-        ) from error
     if not id_name:
         return table[chosen]
     index = pd.Index(table[id_name[0]].astype(str).str.strip())
@@ -128,6 +126,8 @@ def _as_text(column: pd.Series) -> pd.Series:
             if not given
             else str(int(cell))
             if whole and float(cell).is_integer()
+            else cell.decode("utf-8", "replace").strip()
+            if isinstance(cell, bytes)
             else str(cell).strip()
             for cell, given in zip(column, known, strict=True)
         ],
@@ -145,15 +145,17 @@ def _open(path: Path) -> ParquetFile:
         raise InputError(
             "reading Parquet needs pyarrow", path=path, fix="pip install pyarrow, or give CSV"
         ) from error
-    try:
+    with describe_damage(path, what="a complete Parquet file", fix="copy the file again"):
         file = ParquetFile(path)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"is not a complete Parquet file ({error})", path=path, fix="copy the file again"
-        ) from error
+    # Columns that repeat one value are stored in almost nothing, so that cells are counted.
     unpacked = 8 * file.metadata.num_rows * file.metadata.num_columns
     if unpacked > MAX_TABLE_BYTES:
         raise InputError(f"unpacks to {unpacked / 2**30:.0f} GiB", path=path, fix="select columns")
+    if file.metadata.num_columns > MAX_COLUMNS:
+        raise too_wide(path, file.metadata.num_columns)
+    packed = path.stat().st_size
+    if unpacked > most_unpacked(packed):
+        raise too_large(path, unpacked, packed)
     return file
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.tables.decimal_mark import commas_note, with_points
 from tcgn_mil.io.tables.delimited import separator_of
 from tcgn_mil.io.tables.formats import table_module
@@ -37,6 +38,7 @@ class PatientTable(NamedTuple):
     notes: tuple[str, ...]
 
 
+@reads("a table of patients", fix="check the file, and copy it again")
 def read_patient_table(path: str | Path) -> PatientTable:
     """Read a table of patients.
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.archive import gzip_size, most_unpacked, too_large
 
 MAX_TABLE_BYTES = 8 * 2**30  # bytes of unpacked text; such a table needs about 30 GB of memory
-_CHUNK_BYTES = 2**24
+MAX_COLUMNS = 300_000  # the human transcripts are 250,000
 _MAX_COMMENT_LINES = 1000
-_READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, csv.Error)
+
+
+def too_wide(path: Path, columns: int) -> InputError:
+    """Return the error for a table of more than `MAX_COLUMNS` columns."""
+    return InputError(
+        f"has {columns} columns, more than the limit of {MAX_COLUMNS}",
+        path=path,
+        fix="select columns, or turn the table if its genes are columns",
+    )
 
 
 @contextmanager
@@ -38,7 +46,7 @@ def describe_errors(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except _READ_ERRORS as error:
+    except Exception as error:  # csv, gzip, zipfile and pandas have errors of many classes
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"cannot be read as a table ({reason[:200]})",
@@ -125,7 +133,9 @@ def _only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
 
 
 def check_file(path: Path) -> None:
-    """Check that a table exists and does not unpack to more than `MAX_TABLE_BYTES`.
+    """Check that a table exists and does not unpack to more than its limits.
+
+    The limits are `MAX_TABLE_BYTES`, and 200 times the size of a compressed file.
 
     Parameters
     ----------
@@ -140,7 +150,11 @@ def check_file(path: Path) -> None:
     if not path.is_file():
         raise InputError("no such table", path=path, fix="check the path")
     with describe_errors(path):
-        size = _unpacked_bytes(path)
+        status = path.stat()
+        packed = status.st_size
+        size = _unpacked_bytes(path, packed, status.st_mtime_ns)
+    if path.suffix.lower() in (".gz", ".zip") and size > most_unpacked(packed):
+        raise too_large(path, size, packed)
     if size > MAX_TABLE_BYTES:
         raise InputError(
             f"unpacks to more than {MAX_TABLE_BYTES / 2**30:.0f} GiB",
@@ -149,19 +163,16 @@ def check_file(path: Path) -> None:
         )
 
 
-def _unpacked_bytes(path: Path) -> int:
-    """Return the size of the unpacked text in bytes.
+@lru_cache(maxsize=1000)
+def _unpacked_bytes(path: Path, packed: int, changed_ns: int) -> int:
+    """Return the size of the unpacked text in bytes; computed again if the file changes.
 
-    A gzip file does not state it reliably, so that it is unpacked and counted up to the limit.
+    A gzip file does not state it reliably, so that it is counted up to the limit.
     """
     suffix = path.suffix.lower()
     if suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             return _only_member(archive, path).file_size
     if suffix != ".gz":
-        return path.stat().st_size
-    size = 0
-    with gzip.open(path) as file:
-        while size <= MAX_TABLE_BYTES and (chunk := file.read(_CHUNK_BYTES)):
-            size += len(chunk)
-    return size
+        return packed
+    return gzip_size(path, min(MAX_TABLE_BYTES, most_unpacked(packed)))

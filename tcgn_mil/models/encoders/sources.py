@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import timm
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.hub import HUB_PREFIX, HubFileError, HubName, download, page_of, parse_hub_name
 from tcgn_mil.models.encoders.registered import ENCODERS
 from tcgn_mil.pathology import PathologyEncoder, close_names, find_entry
@@ -213,13 +213,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     if path.stat().st_size > _LARGEST_CONFIG:
         raise InputError("is too large for a configuration", path=path, fix="download it again")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError):
-        config = None
-    if not isinstance(config, dict):
-        raise InputError("is no JSON mapping", path=path, fix="download the file again")
-    return config
+    return read_json(path, what="a configuration", fix="download the file again")
 
 
 def _entry_of(model: str) -> PathologyEncoder | None:

@@ -192,6 +192,8 @@ def _start_by_name(
     record = {"source": "random" if random else file.name if file else "timm"}
     if pooling is None and "global_pool" in arguments and arguments["global_pool"] == "":
         pooling = own_pooling(Architecture("timm", named.name, None, arguments))
+    if file is not None and is_timm:
+        check_size(Architecture("timm", named.name, None, arguments).for_input(input_px), file)
     if pooling is None:
         encoder = create_encoder(
             named.name,

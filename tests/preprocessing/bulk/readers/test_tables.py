@@ -75,7 +75,7 @@ def test_parquet_with_and_without_a_stored_index(tmp_path: Path) -> None:
     for name in ("index", "plain", "down"):
         check(tmp_path / f"{name}.parquet")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "plain.parquet").read_bytes()[:200])
-    with pytest.raises(InputError, match=r"cut.parquet: is not a complete Parquet file"):
+    with pytest.raises(InputError, match=r"cut.parquet: cannot be read as a complete Parquet file"):
         read_expression_table(tmp_path / "cut.parquet")
 
 

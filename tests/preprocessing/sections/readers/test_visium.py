@@ -388,7 +388,7 @@ H5, PICTURES = (
             r"scalefactors_json.json: has no tissue_hires_scalef",
         ),
         (scalefactors('{"tissue_hires_scalef": "half"}'), r"has 'half' as tissue_hires_scalef"),
-        (scalefactors("{"), r"scalefactors_json.json: is not valid JSON"),
+        (scalefactors("{"), r"scalefactors_json.json: cannot be read as a JSON file"),
         (truncate(H5), r"bc_matrix.h5: cannot be read as HDF5"),
         (
             put("matrix/shape", lambda shape: shape[::-1]),

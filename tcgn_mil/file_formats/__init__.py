@@ -1,0 +1,1 @@
+"""Read each file format in one place, so that damaged and hostile files end in one-line errors."""
