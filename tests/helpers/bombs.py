@@ -203,7 +203,7 @@ def _json(folder: Path) -> Path:
 
 
 def _read_scale(path: Path) -> Any:
-    from tcgn_mil.preprocessing.sections.readers.space_ranger import read_scalefactors
+    from tcgn_mil.preprocessing.sections.readers.tenx.space_ranger import read_scalefactors
 
     return read_scalefactors(path.parent.parent)
 

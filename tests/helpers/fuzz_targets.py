@@ -71,7 +71,7 @@ from tcgn_mil.preprocessing.features.readers import open_foreign
 from tcgn_mil.preprocessing.interop.tile_readers import read_any_tiles, read_layout
 from tcgn_mil.preprocessing.sections.anndata_counts import open_table
 from tcgn_mil.preprocessing.sections.readers.spot_positions import read_positions
-from tcgn_mil.preprocessing.sections.readers.tenx_matrix import read_matrix
+from tcgn_mil.preprocessing.sections.readers.tenx.tenx_matrix import read_matrix
 from tcgn_mil.preprocessing.sections.sources import find_section_sources
 from tcgn_mil.preprocessing.slides.readers import open_slide
 from tcgn_mil.preprocessing.slides.table import find_slides

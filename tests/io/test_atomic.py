@@ -65,7 +65,7 @@ def test_a_long_name_is_written(tmp_path: Path) -> None:
     "name", ["", ".", "..", "../x", "a/b", "a\\b", ".hidden", "a\nb", "x" * 300]
 )
 def test_names_that_could_leave_the_folder_are_refused(name: str) -> None:
-    with pytest.raises(InputError, match="cannot be a file name"):
+    with pytest.raises(InputError, match=r"cannot be a file name|at most 200"):
         safe_file_name(name, what="slide id")
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.sections.readers import h5ad, her2st, hest, visium, xenium
+from tcgn_mil.preprocessing.sections.readers import h5ad, her2st, hest
 from tcgn_mil.preprocessing.sections.readers.base import SectionReader
 from tcgn_mil.preprocessing.sections.readers.spatial_store import reader as spatial_store
+from tcgn_mil.preprocessing.sections.readers.tenx import visium, xenium
 from tcgn_mil.registry import add_entry
 
 READERS: dict[str, SectionReader] = {}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.hdf5 import open_hdf5
 from tcgn_mil.preprocessing.sections.raw_section import SectionImage
-from tcgn_mil.preprocessing.sections.readers.space_ranger import PICTURES, scale_of
+from tcgn_mil.preprocessing.sections.readers.tenx.space_ranger import PICTURES, scale_of
 from tcgn_mil.preprocessing.slides.readers.base import on_white
 from tcgn_mil.text import preview
 

@@ -19,8 +19,8 @@ from tcgn_mil.preprocessing.sections import writer as section_writer
 from tcgn_mil.preprocessing.sections.config import SpotsConfig
 from tcgn_mil.preprocessing.sections.lattice import Lattice
 from tcgn_mil.preprocessing.sections.raw_section import RawSection, ReadSettings
-from tcgn_mil.preprocessing.sections.readers import tenx_matrix
 from tcgn_mil.preprocessing.sections.readers.scale import Statement, choose_scale
+from tcgn_mil.preprocessing.sections.readers.tenx import tenx_matrix
 from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.sections.sources import find_section_sources
 from tcgn_mil.types.tile_geometry import PatchSize

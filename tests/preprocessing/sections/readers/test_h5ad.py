@@ -21,7 +21,7 @@ from tcgn_mil.preprocessing.sections import writer as section_writer
 from tcgn_mil.preprocessing.sections.config import SpotsConfig
 from tcgn_mil.preprocessing.sections.lattice import MIRRORED
 from tcgn_mil.preprocessing.sections.raw_section import RawSection, ReadSettings, SectionSource
-from tcgn_mil.preprocessing.sections.readers.visium import read_section
+from tcgn_mil.preprocessing.sections.readers.tenx.visium import read_section
 from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.sections.sources import detect_format, find_section_sources
 from tcgn_mil.types.tile_geometry import PatchSize

@@ -27,7 +27,8 @@ from tcgn_mil.preprocessing.sections.raw_section import (
 from tcgn_mil.preprocessing.sections.readers.base import SectionReader, SectionRequest
 from tcgn_mil.preprocessing.sections.readers.bins import choose_pooling
 from tcgn_mil.preprocessing.sections.readers.scale import bin_size, choose_scale, statements_of
-from tcgn_mil.preprocessing.sections.readers.space_ranger import (
+from tcgn_mil.preprocessing.sections.readers.spot_positions import read_positions
+from tcgn_mil.preprocessing.sections.readers.tenx.space_ranger import (
     find_image,
     find_matrix,
     find_positions,
@@ -37,8 +38,7 @@ from tcgn_mil.preprocessing.sections.readers.space_ranger import (
     scalefactors_file,
     section_name,
 )
-from tcgn_mil.preprocessing.sections.readers.spot_positions import read_positions
-from tcgn_mil.preprocessing.sections.readers.tenx_matrix import (
+from tcgn_mil.preprocessing.sections.readers.tenx.tenx_matrix import (
     FeatureMatrix,
     matrix_files,
     read_barcodes,

@@ -14,7 +14,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.sections import writer as section_writer
 from tcgn_mil.preprocessing.sections.config import SpotsConfig
 from tcgn_mil.preprocessing.sections.raw_section import RawSection, ReadSettings
-from tcgn_mil.preprocessing.sections.readers import xenium_counts
+from tcgn_mil.preprocessing.sections.readers.tenx import xenium_counts
 from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.sections.sources import detect_format, find_section_sources
 from tcgn_mil.types.tile_geometry import PatchSize

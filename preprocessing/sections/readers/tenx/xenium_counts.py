@@ -22,7 +22,7 @@ from scipy import sparse
 from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.sections.genes import GENE_EXPRESSION
 from tcgn_mil.preprocessing.sections.pooling import Pooling, pool_points
-from tcgn_mil.preprocessing.sections.readers.tenx_matrix import (
+from tcgn_mil.preprocessing.sections.readers.tenx.tenx_matrix import (
     FeatureMatrix,
     read_barcodes,
     read_features,

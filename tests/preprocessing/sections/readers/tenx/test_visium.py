@@ -22,7 +22,7 @@ from tcgn_mil.preprocessing.sections import writer as section_writer
 from tcgn_mil.preprocessing.sections.config import SpotsConfig
 from tcgn_mil.preprocessing.sections.lattice import fit_lattice
 from tcgn_mil.preprocessing.sections.raw_section import RawSection, ReadSettings
-from tcgn_mil.preprocessing.sections.readers.visium import read_section
+from tcgn_mil.preprocessing.sections.readers.tenx.visium import read_section
 from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.sections.sources import detect_format
 from tcgn_mil.types.tile_geometry import PatchSize

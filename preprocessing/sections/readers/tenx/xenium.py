@@ -9,7 +9,7 @@ the H&E image, which is therefore not guessed.
 
 By default the counts of cells are summed, so that transcripts outside of cells do not count. With
 ``--pool-from transcripts`` or ``nuclei`` they are summed from ``transcripts.parquet`` (see
-:mod:`~tcgn_mil.preprocessing.sections.readers.xenium_counts`). The layout is that of the
+:mod:`~tcgn_mil.preprocessing.sections.readers.tenx.xenium_counts`). The layout is that of the
 public documentation.
 """
 
@@ -38,9 +38,9 @@ from tcgn_mil.preprocessing.sections.raw_section import (
 )
 from tcgn_mil.preprocessing.sections.readers.base import SectionReader, SectionRequest
 from tcgn_mil.preprocessing.sections.readers.scale import Statement, choose_scale
-from tcgn_mil.preprocessing.sections.readers.space_ranger import section_name
-from tcgn_mil.preprocessing.sections.readers.tenx_matrix import matrix_files
-from tcgn_mil.preprocessing.sections.readers.xenium_counts import (
+from tcgn_mil.preprocessing.sections.readers.tenx.space_ranger import section_name
+from tcgn_mil.preprocessing.sections.readers.tenx.tenx_matrix import matrix_files
+from tcgn_mil.preprocessing.sections.readers.tenx.xenium_counts import (
     TRANSCRIPT_FILES,
     SquareGrid,
     sum_cells,

@@ -1,0 +1,1 @@
+"""Read the output folders of 10x Genomics: Visium, Visium HD and Xenium."""
