@@ -381,7 +381,7 @@ def test_unfinished_runs_and_other_folders_are_left_out(demo: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("summary.json", "run.json or summary.json is damaged"),
+        ("summary.json", "cannot be read as the summary of a run"),
         ("genes.csv", "cannot be read as a table"),
         ("out_of_fold.h5ad", "cannot be read"),
         ("dropped.csv", "cannot be read as a table"),

@@ -180,7 +180,7 @@ def test_a_file_that_is_no_table_of_folds(tmp_path: Path) -> None:
 def test_a_file_in_another_encoding_is_told(tmp_path: Path) -> None:
     path = tmp_path / "folds.csv"
     path.write_text("fold,part,id\n", encoding="utf-16")
-    with pytest.raises(InputError, match=r"folds.csv: is not UTF-8 text"):
+    with pytest.raises(InputError, match=r"folds.csv: cannot be read as UTF-8 text"):
         read_spot_folds(path, MANY)
 
 
