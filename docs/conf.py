@@ -1,6 +1,6 @@
 """Settings of Sphinx for the documentation.
 
-Build it with ``sphinx-build -W docs docs/_build``. No network is needed: links into the
+Build it with ``sphinx-build -W docs site``. No network is needed: links into the
 documentation of other projects (intersphinx) are added only if ``TCGN_MIL_INTERSPHINX=1`` is set.
 """
 
@@ -22,8 +22,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 warnings.filterwarnings("ignore", category=FutureWarning)
 
 project = "tcgn_mil"
-author = "The authors of tcgn_mil"
-project_copyright = f"2025-2026, {author}"
+author = "The tcgn_mil developers"
+project_copyright = f"2026, {author}"
 version = release = __version__
 
 extensions = [
