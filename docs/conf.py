@@ -1,7 +1,16 @@
 """Settings of Sphinx for the documentation.
 
-Build it with ``sphinx-build -W docs site``. No network is needed: links into the
-documentation of other projects (intersphinx) are added only if ``TCGN_MIL_INTERSPHINX=1`` is set.
+Build it with ``sphinx-build -W docs site``. These variables change the build:
+
+TCGN_MIL_DEMO
+    Folder of a finished ``tcgn-mil demo --preset test``, which the notebooks read. Without it, the
+    demo is made in docs/generated, which takes a minute, once.
+TCGN_MIL_DOCS_FAST
+    If set, notebooks are shown without being executed.
+TCGN_MIL_INTERSPHINX
+    If set, links into the documentation of other projects are added. Only this needs a network.
+TCGN_MIL_SITE_URL
+    Address of the site, for link previews.
 """
 
 from __future__ import annotations
@@ -16,8 +25,7 @@ sys.path.insert(0, str(DOCS / "extensions"))
 
 from tcgn_mil.version import __version__  # noqa: E402
 
-# The notebooks draw into files, and they run on two cores beside the build.
-os.environ.setdefault("MPLBACKEND", "agg")
+# The notebooks run on the same cores as the build.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 warnings.filterwarnings("ignore", category=FutureWarning)
 
@@ -39,13 +47,14 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["_build", "extensions"]
+exclude_patterns = ["_build", "checks", "extensions", "generated/demo"]
 master_doc = "index"
 language = "en"
 
 myst_enable_extensions = ["attrs_block", "colon_fence", "deflist", "dollarmath", "fieldlist"]
 myst_heading_anchors = 4
 nb_execution_mode = "off" if os.environ.get("TCGN_MIL_DOCS_FAST") else "force"
+nb_execution_in_temp = True
 nb_execution_timeout = 180
 nb_execution_raise_on_error = True
 nb_merge_streams = True

@@ -67,13 +67,25 @@ def relink(text: str, source: Path, target: Path, pages: dict[Path, Path]) -> st
     )
 
 
-def write_pages(app: Sphinx) -> None:
+def write_pages() -> None:
     """Write all pages of ``docs/generated``; a page that would not change keeps its date."""
     pages = copied_pages()
     for source, target in pages.items():
         _write(target, relink(source.read_text(encoding="utf-8"), source, target, pages))
     for name, text in reference_pages.reference_pages().items():
         _write(GENERATED / name, text)
+
+
+def provide_demo(app: Sphinx) -> None:
+    """Make the small demo that the notebooks read, unless a finished one is named."""
+    if app.config.nb_execution_mode == "off":
+        return
+    from tcgn_mil.experiments.demo.run import run_demo
+
+    out = Path(os.environ.get("TCGN_MIL_DEMO", GENERATED / "demo"))
+    if not (out / "report.html").is_file():
+        run_demo(out, preset_name="test")
+    os.environ["TCGN_MIL_DEMO"] = str(out.resolve())
 
 
 def relink_source(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -92,6 +104,7 @@ def _write(path: Path, text: str) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension with Sphinx."""
-    app.connect("config-inited", lambda app, config: write_pages(app))
+    app.connect("config-inited", lambda app, config: write_pages())
+    app.connect("builder-inited", provide_demo)
     app.connect("source-read", relink_source)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
