@@ -57,7 +57,6 @@ nb_execution_mode = "off" if os.environ.get("TCGN_MIL_DOCS_FAST") else "force"
 nb_execution_in_temp = True
 nb_execution_timeout = 180
 nb_execution_raise_on_error = True
-nb_merge_streams = True
 
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc docstrings state the types
