@@ -1,7 +1,8 @@
 """Blocks of the documentation that are marked ``run`` do run, on a finished demo.
 
-The blocks of a page are run in their order in one folder, which holds ``demo``, the folder that
-``tcgn-mil demo --preset test`` writes. Blocks of Python run as they are. A block that is marked
+The blocks of a page are run in their order in one folder. Pages that name ``demo`` find there the
+folder that ``tcgn-mil demo --preset test`` writes; other pages find slides, and the tables of
+:mod:`stand_ins`. Blocks of Python run as they are. A block that is marked
 ``run fails`` has one command, which has to print the error that the next block shows.
 
     pytest -n0 docs/checks
@@ -13,12 +14,14 @@ that it is a step of ``.ci/run`` and no part of the tests.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import stand_ins
 from documented_commands import Block, blocks_of, commands_of, documentation_pages
 
 from tcgn_mil.experiments import main as command_line
@@ -43,10 +46,29 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        stand_ins.make_study(folder)
+    return folder
+
+
 @pytest.fixture
-def folder(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make the folder in which a page is read: the demo, and a photo without resolution."""
-    (tmp_path / "demo").symlink_to(demo)
+def folder(
+    page: Path,
+    demo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Path:
+    """Make the folder in which a page is read."""
+    if "demo/" in page.read_text(encoding="utf-8"):
+        (tmp_path / "demo").symlink_to(demo)
+    else:
+        shutil.copytree(request.getfixturevalue("study"), tmp_path, dirs_exist_ok=True)
+        (tmp_path / "slides").symlink_to(demo / "cohort" / "slides")
     (tmp_path / "photos").mkdir()
     cv2.imwrite(str(tmp_path / "photos" / "photo.png"), np.full((600, 600, 3), 200, np.uint8))
     monkeypatch.chdir(tmp_path)
