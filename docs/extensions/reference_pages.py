@@ -121,15 +121,15 @@ def encoders_page() -> str:
         "the weights are on this machine. The licence is that of the weights, and each has to be",
         "cited. *Gated* weights need an account on the hub and the consent of their authors.",
         "",
-        "| name | features | tile | pooling | parameters | licence | repository | citation |",
-        "|---|---|---|---|---|---|---|---|",
+        "| name, repository | features | tile | pooling | parameters | licence | citation |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, entry in PATHOLOGY_ENCODERS.items():
         size = "" if entry.parameters is None else f"{entry.parameters / 1e6:.0f} M"
         lines.append(
-            f"| `{name}` | {entry.width} | {entry.tile_px} px at {entry.mpp:g} µm/px |"
-            f" {entry.pooling} | {size} | {entry.licence}{', gated' if entry.gated else ''} |"
-            f" [{entry.hub}](https://huggingface.co/{entry.hub}) | {entry.citation} |"
+            f"| [{name}](https://huggingface.co/{entry.hub}) | {entry.width} |"
+            f" {entry.tile_px * entry.mpp:g} µm, {entry.tile_px} px | {entry.pooling} | {size} |"
+            f" {entry.licence}{', gated' if entry.gated else ''} | {entry.citation} |"
         )
     return "\n".join(lines) + "\n"
 
