@@ -11,22 +11,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from documented_commands import written_pages
 
 ROOT = Path(__file__).parents[1]
-
-
-def written_pages(docs: Path) -> list[Path]:
-    """Return the pages of the documentation that are not made by its build."""
-    made = {docs / "generated", docs / "_build"}
-    return [page for page in sorted(docs.rglob("*.md")) if not made & set(page.parents)]
-
 
 FOLDERS = ("tcgn_mil", "preprocessing", "experiments")
 GUIDES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "SECURITY.md",
-    *written_pages(ROOT / "docs"),
+    *written_pages(),
 ]
 PAGES = [*GUIDES, ROOT / "CHANGELOG.md", *sorted((ROOT / "experiments" / "results").glob("*.md"))]
 WIDTH = 100

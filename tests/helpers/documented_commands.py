@@ -45,13 +45,17 @@ class Block:
         return f"{self.page.relative_to(ROOT).as_posix()}:{self.line}"
 
 
-def documentation_pages() -> list[Path]:
-    """Return all pages with commands that are written by hand."""
+def written_pages() -> list[Path]:
+    """Return the pages of the documentation that are not made by its build."""
     docs = ROOT / "docs"
     made = {docs / "generated", docs / "_build"}
-    written = [page for page in sorted(docs.rglob("*.md")) if not made & set(page.parents)]
+    return [page for page in sorted(docs.rglob("*.md")) if not made & set(page.parents)]
+
+
+def documentation_pages() -> list[Path]:
+    """Return all pages with commands that are written by hand."""
     results = sorted((ROOT / "experiments" / "results").glob("*.md"))
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *written, *results]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *written_pages(), *results]
 
 
 def blocks_of(page: Path) -> list[Block]:
