@@ -170,7 +170,11 @@ def read_encoder_entries(path: str | Path) -> dict[str, PathologyEncoder]:
         raise InputError("no such file", path=path, fix="check the path of the encoder's entry")
     values = read_yaml(path)
     if not values:
-        raise InputError("holds no encoder", path=path, fix="write an entry; the README has one")
+        raise InputError(
+            "holds no encoder",
+            path=path,
+            fix="write an entry, as in tcgn_mil/pathology_encoders.yaml",
+        )
     entries = {}
     for name, keys in values.items():
         if not isinstance(keys, dict):

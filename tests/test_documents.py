@@ -11,18 +11,21 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from documented_commands import written_pages
 
 ROOT = Path(__file__).parents[1]
+
 FOLDERS = ("tcgn_mil", "preprocessing", "experiments")
 GUIDES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "SECURITY.md",
+    *written_pages(),
 ]
 PAGES = [*GUIDES, ROOT / "CHANGELOG.md", *sorted((ROOT / "experiments" / "results").glob("*.md"))]
 WIDTH = 100
 RECIPE_LINES = 15
-FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```", flags=re.DOTALL | re.MULTILINE)
+FENCED = re.compile(r"^ *```([\w{}-]*)[^\n]*\n(.*?)^ *```", flags=re.DOTALL | re.MULTILINE)
 PATH = re.compile(
     r"(?:\.ci|docs|tests|tcgn_mil|preprocessing|experiments)/(?:[\w.-]+/)*[\w.-]*[\w-]/?"
 )
@@ -138,14 +141,15 @@ def test_python_blocks_parse(page: Path) -> None:
 
 
 def test_the_guides_have_python() -> None:
-    assert code_blocks(ROOT / "README.md", "python")
+    assert code_blocks(ROOT / "docs" / "guides" / "python.md", "python")
     assert code_blocks(ROOT / "CONTRIBUTING.md", "python")
 
 
-def test_every_verb_is_in_the_readme() -> None:
+def test_every_verb_is_in_the_table_of_verbs() -> None:
     from tcgn_mil.experiments.verbs import verbs
 
-    rows = set(re.findall(r"^\| `([\w-]+)` \|", prose(ROOT / "README.md"), flags=re.MULTILINE))
+    page = ROOT / "docs" / "reference" / "verbs.md"
+    rows = set(re.findall(r"^\| `([\w-]+)` \|", prose(page), flags=re.MULTILINE))
     assert rows == {verb.name for verb in verbs()} | {"report", "demo"}
 
 

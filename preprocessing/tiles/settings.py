@@ -67,8 +67,7 @@ class TileSettings:
         0.1,
         ge=0,
         le=1,
-        description="Smallest share of tissue in the area of a kept tile. With 0.1, 99.5 to 100 %"
-        " of the spots of five her2st sections lie in a kept tile.",
+        description="Smallest share of tissue in the area of a kept tile.",
     )
     tissue_mpp: float = Field(
         TISSUE_MPP,
