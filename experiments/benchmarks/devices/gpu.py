@@ -4,8 +4,8 @@
 
 It takes some minutes on an NVIDIA GPU. The published TCGN is measured too if its code is at hand:
 ``--published MODULE:FUNCTION`` names a function without arguments that returns the network; it is
-imported from PYTHONPATH. ``--device cpu --small`` runs everything with small networks and few tiles,
-to see that the script works; its numbers say nothing.
+imported from PYTHONPATH. ``--device cpu --small`` runs everything with small networks and few
+tiles, to see that the script works; its numbers say nothing.
 
 Speeds are medians of repeated calls, with random images and untrained networks. Encoding is
 measured over a synthetic slide with the default readers: its rate is divided by that of the same
@@ -134,9 +134,9 @@ def encoding(folder: Path, sizes: Sizes, device: str, readers: int | None) -> di
     encoder = TileEncoder(network, f"{sizes.network}-untrained", None, precision="bf16-mixed")
     count = _reader_count(device, readers)
     read = _from_slide(path, tiles, sizes, device, count)
-    from_slide = _rate(
-        read, min(AHEAD * count + 1, len(tiles) // sizes.encode // 2), encoder, device
-    )
+    # The batches that were read before the first one was encoded do not count.
+    to_skip = min(AHEAD * count + 1, len(tiles) // sizes.encode // 2)
+    from_slide = _rate(read, to_skip, encoder, device)
     side = tiles.spec.tile_px
     pixels = torch.randint(0, 256, (sizes.encode, side, side, 3), dtype=torch.uint8)
     if device == "cuda":
