@@ -216,7 +216,7 @@ def run(
         start = time.perf_counter()
         try:
             results[name] = measure()
-        except torch.OutOfMemoryError as error:
+        except torch.cuda.OutOfMemoryError as error:
             results[name] = f"out of memory: {str(error).splitlines()[0]}"
         results[f"{name}_took_s"] = round(time.perf_counter() - start, 1)
         if device == "cuda":

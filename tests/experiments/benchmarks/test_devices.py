@@ -38,7 +38,7 @@ def test_all_parts_are_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(gpu, "published_rate", lambda *_: 1.0)
 
     def too_large(*_: object) -> None:
-        raise torch.OutOfMemoryError("no room\nmore")
+        raise torch.cuda.OutOfMemoryError("no room\nmore")
 
     monkeypatch.setattr(gpu, "encoding", too_large)
     results = gpu.run(tmp_path, device="cpu", sizes=gpu.SMALL, published="a:b")
