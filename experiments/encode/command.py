@@ -61,7 +61,7 @@ def encode(
 ) -> None:
     """Encode every tile of every slide; writes <out>/<slide>.h5."""
     from tcgn_mil.experiments.encode.run import encode_cohort
-    from tcgn_mil.experiments.engines.engine import choose_engine
+    from tcgn_mil.experiments.engines.engine import RAY, choose_engine
     from tcgn_mil.preprocessing.interop.tile_source import TileSource
 
     given = {
@@ -82,6 +82,11 @@ def encode(
             "--device and --devices both say where to encode", fix="remove one of the two options"
         )
     workers = choose_engine(engine, address, devices)
+    if device is not None and workers.name == RAY:
+        raise InputError(
+            f"--device {device} with --engine ray would have no effect: Ray chooses the GPUs",
+            fix="remove --device, or give --devices cpu:N to encode on N cores of the cluster",
+        )
     share = None if shard is None else Shard.parse(shard)
     done, failures = encode_cohort(
         sorted(source.entries), source, settings, out, shard=share, engine=workers

@@ -30,10 +30,9 @@ from tcgn_mil.experiments.engines.engine import Engine
 from tcgn_mil.inference.batch_stream import encode_tiles, no_tiles
 from tcgn_mil.inference.tile_encoder import AUTO, TileEncoder, open_encoder
 from tcgn_mil.io.atomic import safe_file_name
-from tcgn_mil.io.failures import Failure, unexpected
+from tcgn_mil.io.failures import Failure, record_failures, unexpected
 from tcgn_mil.io.feature_files import read_feature_info, write_features
 from tcgn_mil.io.hdf5 import read_provenance
-from tcgn_mil.io.shard_failures import record_failures
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.parallel import outcome_of
 from tcgn_mil.types.shards import Shard

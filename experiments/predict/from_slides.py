@@ -106,7 +106,7 @@ def encode_slides(
     ------
     InputError
         If the encoder is not that of the model's features, if another tile size than the model's is
-        asked for, if the folder holds something else, or if no slide could be encoded.
+        asked for, if the folder holds something else, or if no slide of all could be encoded.
     """
     folder_of_model = find_slide_model(model).path
     identity = open_encoder(options.encoder, **options.encoder_options.as_arguments()).identity
@@ -157,7 +157,7 @@ def encode_slides(
             sorted(tiled), source, encoding, work.features, shard=shard, engine=engine
         )
         failures += more
-    if not tiled or not done:
+    if shard is None and not (tiled and done):
         raise InputError(
             f"no slide could be encoded: {failures[0].reason}",
             fix=failures[0].likely_fix or None,

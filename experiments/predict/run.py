@@ -39,9 +39,14 @@ from tcgn_mil.inference.patients import (
     slides_without_positions,
     without_unplaced_tiles,
 )
-from tcgn_mil.io.failures import Failure, LeftOut, describe_left_out, unexpected
+from tcgn_mil.io.failures import (
+    Failure,
+    LeftOut,
+    describe_left_out,
+    record_failures,
+    unexpected,
+)
 from tcgn_mil.io.feature_files import FeatureInfo, find_features, read_feature_info
-from tcgn_mil.io.shard_failures import record_failures
 from tcgn_mil.patient_rows import is_normal
 from tcgn_mil.signatures.gene_sets import GeneSet
 from tcgn_mil.text import preview

@@ -24,9 +24,8 @@ from tcgn_mil.experiments.command_line.options import (
     config_option,
 )
 from tcgn_mil.experiments.prepare.encoders import tiles_of
-from tcgn_mil.io.failures import Failure, LeftOut, read_failures
+from tcgn_mil.io.failures import Failure, LeftOut, read_failures, until_settled
 from tcgn_mil.io.geojson import BOUNDS, read_record
-from tcgn_mil.io.shard_failures import until_settled
 from tcgn_mil.preprocessing.features.settings import ImportSettings, TableSettings
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.text import counted, preview

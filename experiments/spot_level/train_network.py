@@ -112,11 +112,7 @@ def train_network(
     seed
         Seed for initialisation, order of the batches and augmentation.
     description
-        Words for the progress bar.
-
-    Notes
-    -----
-    Of several processes of torchrun the first alone writes.
+        Words for the progress bar. Of several processes of torchrun the first alone writes.
     """
     if (folder / CHECKPOINT).is_file():
         model, info = load_encoder(folder / CHECKPOINT)
@@ -133,7 +129,7 @@ def train_network(
     started = start_network(network, study)
     model, info = started.model, encoder_info(started, study, seed=seed)
     processes = Processes.launched()
-    if processes.count == 1:  # else each process has a device of its own, which training chooses
+    if processes.count == 1:  # else training chooses the device of each process
         model.to(resolve_device(study.config.training.accelerator))
     if network.train == "none":
         fit_ridge_head(study, model, info)

@@ -10,8 +10,7 @@ from typing import NamedTuple, TypeAlias
 from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.failures import Failure, unexpected
-from tcgn_mil.io.shard_failures import record_failures
+from tcgn_mil.io.failures import Failure, record_failures, unexpected
 from tcgn_mil.io.tile_files import read_tile_settings, read_tiles
 from tcgn_mil.preprocessing.parallel import Outcome, outcome_of, run_in_processes
 from tcgn_mil.preprocessing.slides.table import SlideEntry

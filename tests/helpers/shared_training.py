@@ -15,7 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tcgn_mil.batches.feature_bags import BagBatch
 from tcgn_mil.errors import InputError
+from tcgn_mil.models.slide_regressor import SlideRegressor
+from tcgn_mil.settings.slide_model import MilConfig
 from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.training.loop import fit
 from tcgn_mil.training.losses import expression_loss
@@ -96,6 +99,27 @@ def train_line() -> History:
     )
 
 
+def train_slide_model() -> History:
+    """Train the slide model on bags of six tiles, some of which are padding."""
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(10, 6, 4, generator=generator)
+    mask = torch.rand(10, 6, generator=generator) < 0.7
+    mask[:, 0] = True
+    targets = torch.randn(10, 3, generator=generator)
+    rows = torch.arange(10).split([5, 5])
+    torch.manual_seed(5)
+    model = MilConfig(embedding=8, attention_hidden=4, dropout=0.0)
+    return fit(
+        SlideRegressor(4, 3, model),
+        step=lambda model, batch: expression_loss(
+            model(batch.features, batch.mask).expression, batch.targets, "mix"
+        ),
+        epoch_batches=lambda _: [BagBatch(features[r], mask[r], targets[r]) for r in rows],
+        validate=None,
+        config=dataclasses.replace(CONFIG, keep="last", average=0.0),
+    )
+
+
 def main(folder: Path) -> None:
     processes = Processes.launched()
     told: dict[str, Any] = {"count": processes.count}
@@ -103,6 +127,7 @@ def main(folder: Path) -> None:
     told["resumed"] = dataclasses.asdict(train(folder / "one.safetensors"))
     torch.manual_seed(3)
     told["line"] = dataclasses.asdict(train_line())["epochs"]
+    told["bags"] = dataclasses.asdict(train_slide_model())["epochs"]
     own = folder / f"only-{processes.rank}.safetensors"
     train(own)
     told["wrote"] = own.exists()

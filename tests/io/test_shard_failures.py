@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io import shard_failures
-from tcgn_mil.io.failures import Failure, read_failures
-from tcgn_mil.io.shard_failures import record_failures, until_settled
+from tcgn_mil.io import failures
+from tcgn_mil.io.failures import Failure, read_failures, record_failures, until_settled
 from tcgn_mil.types.shards import Shard
 
 NAMES = [f"TCGA-{i:04d}" for i in range(3000)]
@@ -67,14 +66,14 @@ def test_a_share_that_ends_while_another_merges_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slower run has read the files before the other share ends, and writes after it."""
-    write, other = shard_failures.write_failures, [Shard(2, 2)]
+    write, other = failures.write_failures, [Shard(2, 2)]
 
     def slow(folder: Path, rows: list[Failure]) -> None:
         if other:
             record_failures(tmp_path, [failure("b")], other.pop())
         write(folder, rows)
 
-    monkeypatch.setattr(shard_failures, "write_failures", slow)
+    monkeypatch.setattr(failures, "write_failures", slow)
     record_failures(tmp_path, [failure("a")], Shard(1, 2))
     assert slides(tmp_path) == ["a", "b"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import shared_training
 import torch
-from shared_training import train, train_line
+from shared_training import train, train_line, train_slide_model
 
 from tcgn_mil.training.processes import Processes
 
@@ -58,6 +58,12 @@ def test_a_batch_may_be_smaller_than_the_number_of_processes(told: list[dict[str
     losses = [epoch["loss"] for epoch in train_line().epochs]
     for each in told:
         assert np.allclose([epoch["loss"] for epoch in each["line"]], losses, atol=1e-6)
+
+
+def test_slide_models_train_alike(told: list[dict[str, Any]]) -> None:
+    losses = [epoch["loss"] for epoch in train_slide_model().epochs]
+    for each in told:
+        assert np.allclose([epoch["loss"] for epoch in each["bags"]], losses, atol=1e-4)
 
 
 def test_a_run_is_resumed_by_another_number_of_processes(

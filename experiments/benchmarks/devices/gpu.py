@@ -134,9 +134,9 @@ def encoding(folder: Path, sizes: Sizes, device: str, readers: int | None) -> di
     encoder = TileEncoder(network, f"{sizes.network}-untrained", None, precision="bf16-mixed")
     count = _reader_count(device, readers)
     read = _from_slide(path, tiles, sizes, device, count)
-    from_slide = _rate(
-        read, min(AHEAD * count + 1, len(tiles) // sizes.encode // 2), encoder, device
-    )
+    # The batches that were read before the first one was encoded do not count.
+    to_skip = min(AHEAD * count + 1, len(tiles) // sizes.encode // 2)
+    from_slide = _rate(read, to_skip, encoder, device)
     side = tiles.spec.tile_px
     pixels = torch.randint(0, 256, (sizes.encode, side, side, 3), dtype=torch.uint8)
     if device == "cuda":
@@ -216,7 +216,7 @@ def run(
         start = time.perf_counter()
         try:
             results[name] = measure()
-        except torch.OutOfMemoryError as error:
+        except torch.cuda.OutOfMemoryError as error:
             results[name] = f"out of memory: {str(error).splitlines()[0]}"
         results[f"{name}_took_s"] = round(time.perf_counter() - start, 1)
         if device == "cuda":

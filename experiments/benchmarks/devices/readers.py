@@ -42,8 +42,9 @@ COSTS_MS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 READERS = (1, 2)
 BATCH = 64
 WIDTH = 768  # features a tile
-# The slide is read several times over, so that most batches are read while others are encoded.
-TIMES_OVER = 3
+# The slide is read several times over, so that most batches are read while others are encoded. With
+# a slow encoder, once is long enough.
+TIMES_OVER, SLOW_MS = 3, 2.0
 MEMORY_TIMES = (1, 8)
 
 
@@ -78,8 +79,10 @@ def tiles_of(path: Path, times: int) -> TileSet:
     return TileSet(path.stem, coords, np.ones(len(coords), np.float32), spec, size)
 
 
-def rate(path: Path, readers: int, cost_ms: float, *, times: int = TIMES_OVER) -> float:
+def rate(path: Path, readers: int, cost_ms: float, *, times: int | None = None) -> float:
     """Return the tiles encoded in a second."""
+    if times is None:
+        times = TIMES_OVER if cost_ms < SLOW_MS else 1
     source = TileSource({path.stem: SlideEntry(path.stem, path.stem, path)})
     slides = [tiles_of(path, times)]
     batches = read_ahead(source, slides, readers=readers, batch_size=BATCH, dropped=set())

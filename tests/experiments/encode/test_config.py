@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments import main as cli
 from tcgn_mil.experiments.encode.config import EncodeSettings
 
 
@@ -19,3 +23,31 @@ def test_other_devices_are_refused(device: str) -> None:
         InputError, match=r"'device' is .*Fix: give one of the values of its description: .*cuda"
     ):
         EncodeSettings(device=device)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--device", "cpu", "--devices", "cpu:1"), "both say where to encode"),
+        (("--device", "cpu", "--engine", "ray"), "Ray chooses the GPUs"),
+        (("--shard", "3/2"), "--shard 3/2"),
+        (("--address", "head:1"), "without --engine ray"),
+        (("--engine", "dask"), "choose local or ray"),
+    ],
+)
+def test_options_that_contradict_one_another_are_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    said: str,
+) -> None:
+    (tmp_path / "a.svs").touch()
+    command = ["tcgn-mil", "encode", str(tmp_path), "--out", str(tmp_path / "out"), *options]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not (tmp_path / "out").exists()
