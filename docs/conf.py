@@ -47,7 +47,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["_build", "checks", "extensions", "generated/demo"]
+exclude_patterns = ["_build", "checks", "extensions", "generated/demo", "generated/gallery"]
 master_doc = "index"
 language = "en"
 

@@ -12,6 +12,8 @@ import reference_pages
 from page_links import GENERATED, copied_pages, relink
 from sphinx.application import Sphinx
 
+from tcgn_mil.experiments.gallery.__main__ import write_gallery
+
 
 def write_pages() -> None:
     """Write all pages of ``docs/generated``; a page that would not change keeps its date."""
@@ -20,6 +22,7 @@ def write_pages() -> None:
         _write(target, relink(source.read_text(encoding="utf-8"), source, target, pages))
     for name, text in reference_pages.reference_pages().items():
         _write(GENERATED / name, text)
+    write_gallery(GENERATED / "gallery")
 
 
 def provide_demo(app: Sphinx) -> None:

@@ -29,7 +29,7 @@ exec {sys.executable} -m tcgn_mil.experiments.main "$@" --mpp 0.5
 
 
 def script() -> str:
-    page = (ROOT / "docs" / "slurm.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "guides" / "clusters.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```bash\n(#!.*?)```", page, flags=re.DOTALL)
     return block
 
