@@ -1,7 +1,7 @@
 """Encode the tiles of a cohort: one feature file per slide (``tcgn-mil encode``).
 
 Tiles are streamed in batches, so memory does not grow with the size of a slide. A slide whose
-feature file is current is not encoded again.
+feature file is current is not encoded again (:mod:`~.resume` says when it is).
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from tqdm import tqdm
 from tcgn_mil.baselines import colour_statistics
 from tcgn_mil.batches.loading import prefetch
 from tcgn_mil.devices import resolve_device
-from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encode.config import EncodeSettings
+from tcgn_mil.experiments.encode.resume import current_features, feature_path, made_from
 from tcgn_mil.inference.tile_encoder import AUTO, TileEncoder, encode_tiles, open_encoder
-from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.failures import Failure, unexpected, write_failures
-from tcgn_mil.io.feature_files import read_feature_info, write_features
-from tcgn_mil.io.hdf5 import check_pixels, read_provenance
+from tcgn_mil.io.feature_files import write_features
+from tcgn_mil.io.hdf5 import check_pixels
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.types.tile_pixels import TileBatches
 from tcgn_mil.types.tiles import TileSet
@@ -87,14 +86,15 @@ def encode_cohort(
     device = resolve_device(settings.device)
     encoder = open_encoder(settings.encoder, **settings.encoder_options.as_arguments())
     made_by = _encoder_record(encoder, settings, device)
+    current = current_features(slide_ids, source, encoder, made_by, settings, out_dir)
     done: list[str] = []
     failures: list[Failure] = []
     for slide in tqdm(slide_ids, desc="encode", unit="slide"):
         try:
-            tiles = source.find(slide)
-            encoder.check_tiles(tiles.spec.patch, allow=settings.allow_other_size)
-            path = out_dir / f"{safe_file_name(slide, what='slide id')}.h5"
-            if not _is_current(path, tiles, encoder, made_by):
+            if slide not in current:
+                tiles = source.find(slide)
+                encoder.check_tiles(tiles.spec.patch, allow=settings.allow_other_size)
+                path = feature_path(out_dir, slide)
                 _write_slide(path, tiles, source, encoder, settings, device, made_by)
             done.append(slide)
         except Exception as error:  # whatever one slide does costs its own row only
@@ -161,6 +161,8 @@ def _write_slide(
     device: torch.device,
     made_by: Mapping[str, Any],
 ) -> None:
+    # The digests come first, so that a slide that changes meanwhile is noticed the next time.
+    digests = made_from(tiles, source)
     encoded = encode_slide(
         tiles,
         source,
@@ -178,6 +180,7 @@ def _write_slide(
         encoder=encoder.identity,
         colour=encoded.colour,
         encoder_record=dict(made_by),
+        made_from=digests,
     )
 
 
@@ -192,24 +195,3 @@ def _encoder_record(
         "input": {**spec._asdict(), "mean": list(spec.mean), "std": list(spec.std)},
         "arguments": dict(settings.encoder_options.arguments),
     }
-
-
-def _is_current(
-    path: Path, tiles: TileSet, encoder: TileEncoder, made_by: Mapping[str, Any]
-) -> bool:
-    """Return whether `path` already holds the features of these tiles by this encoder."""
-    if not path.is_file():
-        return False
-    try:
-        info = read_feature_info(path)
-        record = read_provenance(path, kind="feature").get("encoder_record") or {}
-    except InputError:
-        return False
-    made = (info.encoder, info.spec, info.n_tiles, info.stain)
-    # Files written before tiling rules were recorded hold none.
-    # An entry of the user's own may have got other colours or another size since. Files from before
-    # these were recorded hold none.
-    if any(record.get(key, made_by[key]) != made_by[key] for key in ("input", "arguments")):
-        return False
-    same_rules = not info.tiling or info.tiling == tiles.settings
-    return same_rules and made == (encoder.identity, tiles.spec, len(tiles), tiles.stain)

@@ -103,10 +103,16 @@ class TileSource:
         Raises
         ------
         InputError
-            If the slide is not among `entries`, cannot be read, or has another size in pixels than
-            the slide on which the tiles were laid.
+            If the slide is not among `entries`, cannot be read, or is not the slide on which the
+            tiles were laid, by its size in pixels or by the digest that the tiles state.
         """
         entry = self._entry(tiles.slide_id)
+        if tiles.slide_digest and entry.digest() != tiles.slide_digest:
+            raise InputError(
+                "changed since its tiles were laid, so that they may lie beside the tissue",
+                path=entry.path,
+                fix="run tcgn-mil tile again, which lays new tiles on what changed",
+            )
         with entry.open() as slide:
             if tuple(slide.size) != tuple(tiles.slide_size):
                 raise InputError(
@@ -115,6 +121,16 @@ class TileSource:
                     fix="tile it again, or give the slide that the tiles were made from",
                 )
             yield iter_tiles(slide, tiles.coords, tiles.spec, batch_size, stain=tiles.stain)
+
+    def digest(self, slide_id: str) -> str:
+        """Return the digest of a slide's files; empty if the slide is not among `entries`.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or empty.
+        """
+        return self.entries[slide_id].digest() if slide_id in self.entries else ""
 
     def _entry(self, slide_id: str) -> SlideEntry:
         if slide_id not in self.entries:

@@ -14,6 +14,7 @@ from tcgn_mil.preprocessing.slides.readers.registry import (
     SlideReader,
     open_slide,
     register_slide_reader,
+    slide_files,
     slide_suffixes,
     without_slide_suffix,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "SlideReader",
     "open_slide",
     "register_slide_reader",
+    "slide_files",
     "slide_suffixes",
     "without_slide_suffix",
 ]

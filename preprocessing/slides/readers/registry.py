@@ -40,6 +40,9 @@ class SlideReader:
     list_slides
         For formats that spread one slide over several files: sorts the files of a folder into
         slides. None where each file is a slide.
+    files
+        For formats that spread one slide over several files: returns all files of the slide that is
+        opened by a path, in a fixed order. None where a slide is one file.
     """
 
     name: str
@@ -47,6 +50,7 @@ class SlideReader:
     can_open: Callable[[Path], bool]
     open: Callable[[Path, float | None, float | None], Slide]
     list_slides: Callable[[Sequence[Path]], list[SlideFile]] | None = None
+    files: Callable[[Path], list[Path]] | None = None
 
 
 _OME = ".ome"  # OME-TIFF has two suffixes: S1.ome.tif
@@ -115,6 +119,27 @@ def without_slide_suffix(name: str) -> str:
         return name
     stem = name[: -len(suffix)]
     return stem[: -len(_OME)] if stem.lower().endswith(_OME) else stem
+
+
+def slide_files(path: str | Path) -> list[Path]:
+    """Return all files of a slide, without opening it.
+
+    Parameters
+    ----------
+    path
+        File by which the slide is opened.
+
+    Examples
+    --------
+    >>> from tcgn_mil.preprocessing.slides.readers import slide_files
+    >>> slide_files("S1.svs")
+    [PosixPath('S1.svs')]
+    """
+    path = Path(path)
+    for reader in reversed(READERS.values()):
+        if reader.files is not None and path.suffix.lower() in reader.suffixes:
+            return reader.files(path)
+    return [path]
 
 
 def open_slide(
