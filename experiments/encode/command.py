@@ -7,7 +7,12 @@ from typing import Annotated
 
 import typer
 
-from tcgn_mil.experiments.command_line.console import finish_cohort, report_left_out, resolve
+from tcgn_mil.experiments.command_line.console import (
+    finish_cohort,
+    keep_cohort,
+    report_left_out,
+    resolve,
+)
 from tcgn_mil.experiments.command_line.options import (
     EncoderArgument,
     EncoderModel,
@@ -49,6 +54,7 @@ def encode(
     allow_other_size: Annotated[bool, config_option(EncodeSettings, "allow_other_size")] = False,
 ) -> None:
     """Encode every tile of every slide; writes <out>/<slide>.h5."""
+    from tcgn_mil.experiments.encode.resume import feature_path
     from tcgn_mil.experiments.encode.run import encode_cohort
     from tcgn_mil.preprocessing.interop.tile_source import TileSource
 
@@ -63,6 +69,13 @@ def encode(
     settings = resolve(EncodeSettings, given)
     source = TileSource.from_slides(
         slides, tiles=tiles, mpp=mpp, override_mpp=override_mpp, recursive=recursive
+    )
+    keep_cohort(
+        out,
+        slides,
+        sorted(source.entries),
+        lambda name: [feature_path(out, name)],
+        choice="recursive" if recursive else "",
     )
     done, failures = encode_cohort(sorted(source.entries), source, settings, out)
     report_left_out(source.left_out, out)

@@ -70,6 +70,37 @@ def made_from(tiles: TileSet, source: TileSource) -> dict[str, str]:
     return {"tiles": digest.hexdigest()[:32], "slide": source.digest(tiles.slide_id)}
 
 
+def check_features_of(path: Path, tiles: TileSet, source: TileSource) -> None:
+    """Check that features were made from these tiles on the present slide.
+
+    Files of earlier versions and of other tools do not say it, and pass.
+
+    Parameters
+    ----------
+    path
+        Feature file.
+    tiles
+        Tiles of the slide, as the tile file gives them.
+    source
+        The slides.
+
+    Raises
+    ------
+    InputError
+        If the features were made from other tiles or pixels.
+    """
+    recorded = read_provenance(path, kind="feature").get("made_from")
+    if recorded is None:
+        return
+    present = made_from(tiles, source)
+    if differing := [name for name in present if recorded.get(name) != present[name]]:
+        raise InputError(
+            f"its features are of another state of the slide: {preview(differing)} changed since",
+            path=path,
+            fix="run tcgn-mil encode again, or give --tiles the folder that it read",
+        )
+
+
 def current_features(
     slide_ids: Sequence[str],
     source: TileSource,

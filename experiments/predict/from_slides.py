@@ -10,14 +10,16 @@ was killed continues from them.
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tcgn_mil.checkpoints import SlideModelInfo
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encode.config import EncodeSettings
+from tcgn_mil.experiments.encode.resume import feature_path
 from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.experiments.predict.config import SlideOptions
 from tcgn_mil.experiments.predict.model import find_slide_model
@@ -28,6 +30,8 @@ from tcgn_mil.io.failures import Failure, describe_left_out
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.tiles.cohort import slide_notes, tile_cohort
 from tcgn_mil.preprocessing.tiles.settings import TISSUE_FINDER, TileSettings
+from tcgn_mil.preprocessing.tiles.tiling import tile_files
+from tcgn_mil.resume.cohort_list import plan_cohort
 from tcgn_mil.text import preview
 from tcgn_mil.types.tile_geometry import PatchSize, check_patch
 from tcgn_mil.types.tiles import NO_STAIN
@@ -80,7 +84,8 @@ def encode_slides(
     model
         Folder of the finetune run or of the published model, or its name on the hub.
     folder
-        Work folder. It may hold an unfinished attempt on the same slides, which is continued.
+        Work folder. It may hold an earlier attempt, whose tiles and features are used where they
+        are current.
     allow_other_size
         Accept tiles of another physical size than those of the model.
 
@@ -113,10 +118,13 @@ def encode_slides(
     notes = [*notes, *describe_left_out(given.left_out)]
     _claim_folder(folder, sorted(entries))
     work = EncodedSlides(folder)
+    _keep(work.tiles, list(entries), partial(tile_files, work.tiles))
     done, failures = tile_cohort(list(entries.values()), settings, work.tiles)
     notes += slide_notes(done, work.tiles)
     failed = {failure.slide for failure in failures}
     tiled = {name: entry for name, entry in entries.items() if name not in failed}
+    # What was encoded from a slide before it could no longer be tiled is not predicted.
+    _keep(work.features, list(tiled), lambda name: [feature_path(work.features, name)])
     if tiled:
         encoding = EncodeSettings(
             options.encoder,
@@ -173,12 +181,15 @@ def _claim_folder(folder: Path, slides: list[str]) -> None:
     The folder is removed in the end, so that nobody else's files may be in it.
     """
     marker = folder / _MARKER
-    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8"))["slides"] == slides:
-        return
-    if folder.exists():
+    if folder.exists() and not marker.is_file():
         raise InputError(
-            "exists and is not the work folder of these slides",
+            "exists and is not a work folder of tcgn-mil predict",
             path=folder,
             fix="choose another --out, or move the folder away",
         )
     write_json(marker, {"slides": slides})
+
+
+def _keep(folder: Path, slides: Sequence[str], files_of: Callable[[str], Sequence[Path]]) -> None:
+    """Set aside the files of all slides that are not predicted now."""
+    plan_cohort(folder, "the slides of this run", slides).apply(files_of)

@@ -29,7 +29,7 @@ from tcgn_mil.experiments.predict.map_selection import (
 from tcgn_mil.experiments.predict.maps import write_maps
 from tcgn_mil.experiments.predict.model import OpenedModel, find_slide_model, open_for_features
 from tcgn_mil.experiments.predict.tables import write_prediction
-from tcgn_mil.experiments.runs.run_folder import begin_run
+from tcgn_mil.experiments.runs.inputs import begin_again, existing
 from tcgn_mil.inference.fold_models import FoldModel, load_fold_models
 from tcgn_mil.inference.patients import (
     PatientPrediction,
@@ -64,7 +64,8 @@ def run(
     low and high; ``obs`` has ``ood_score``, ``ood_p``, ``ood_state`` and ``ood_level``),
     ``predicted.csv`` or ``.parquet``, ``failures.csv`` and
     maps of the slides. A run starts from the beginning each time, since it takes seconds per
-    patient; tiles and features of an unfinished attempt are used again.
+    patient. If its inputs changed, earlier results are moved to the folder set-aside. Tiles and
+    features of an earlier attempt are used again if they are current.
 
     Parameters
     ----------
@@ -121,7 +122,8 @@ def _predict_features(
     # What cannot be drawn is refused before the folder is made and before minutes of prediction.
     genes = genes_to_draw(config, model)
     signatures = gene_sets_to_draw(config, genes, model.models)
-    begin_run(out_dir, KIND, config)
+    inputs = existing(config, ("model", "features", "thumbnails", "map_signatures"))
+    out_dir, moved = begin_again(out_dir, KIND, config, inputs, keep=frozenset({"work"}))
     names = tuple(gene_set.name for gene_set in signatures.kept)
     failures, of_maps = [*failed], list[str]()
 
@@ -159,7 +161,12 @@ def _predict_features(
         )
     labels = untrained_labels(model.models[0].info.encoder)
     summary = write_prediction(
-        config, model, predictions, signatures, out_dir, notes=[*labels, *notes, *of_maps]
+        config,
+        model,
+        predictions,
+        signatures,
+        out_dir,
+        notes=[*labels, *notes, *moved, *of_maps],
     )
     return PredictionRun(summary, failures)
 

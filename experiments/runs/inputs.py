@@ -9,7 +9,7 @@ stays that the new run does not have.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,21 @@ def record_inputs(
         write_json(out_dir / INPUTS_FILE, digests)
 
 
+def existing(config: Any, keys: Iterable[str]) -> dict[str, str]:
+    """Return the files and folders that keys of a config name, as inputs of a run.
+
+    A value may also be the name of a model on a hub or of an encoder. It is part of the config
+    then, and left out here.
+    """
+    inputs = {}
+    for key in keys:
+        value = getattr(config, key)
+        for number, name in enumerate(value if isinstance(value, tuple) else (value,)):
+            if name is not None and Path(name).exists():
+                inputs[key if number == 0 else f"{key} {number + 1}"] = str(name)
+    return inputs
+
+
 def begin_again(
     out_dir: str | Path,
     kind: str,
@@ -113,7 +128,8 @@ def begin_again(
         If the folder holds a run of another kind or config.
     """
     out_dir = begin_run(out_dir, kind, config)
-    before, digests = _recorded(out_dir), digests_of(inputs, quick=True)
+    before = _recorded(out_dir)
+    digests = digests_of(inputs, quick=True)
     (out_dir / SUMMARY_FILE).unlink(missing_ok=True)
     results = [
         path

@@ -76,8 +76,7 @@ def tile_cohort(
     InputError
         If `workers` is less than 1.
     """
-    if workers < 1:
-        raise InputError(f"{workers} workers cannot tile any slide", fix="give --workers 1 or more")
+    check_workers(workers)
     current = current_tiles(entries, settings, out_dir)
     todo = [entry for entry in entries if entry.slide_id not in current]
     failed: list[Failure | None] = [None] * len(todo)
@@ -91,6 +90,12 @@ def tile_cohort(
     done = [entry.slide_id for entry in entries if entry.slide_id not in without]
     write_failures(out_dir, failures)
     return CohortTiles(done, failures)
+
+
+def check_workers(workers: int) -> None:
+    """Raise InputError if there is no process to work."""
+    if workers < 1:
+        raise InputError(f"{workers} workers cannot tile any slide", fix="give --workers 1 or more")
 
 
 def _tile_or_fail(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> Failure | None:

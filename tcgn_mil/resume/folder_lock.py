@@ -153,10 +153,11 @@ def _link(temporary: Path, path: Path) -> bool:
 
 def _refuse_others(folder: Path, own: Path, *, shard: bool) -> None:
     """Raise InputError if a run over the whole cohort meets one over a part of it."""
+    others: list[Path] = []
     if own.name == PREFIX:
-        others = folder.glob(f"{PREFIX}-shard-*")
-    else:
-        others = folder.glob(PREFIX) if shard else iter(())
+        others = sorted(folder.glob(f"{PREFIX}-shard-*"))
+    elif shard:
+        others = [folder / PREFIX]
     now = own.stat().st_mtime
     for path in others:
         held = _read(path)

@@ -27,11 +27,11 @@ def set_aside(folder: str | Path, paths: Iterable[Path]) -> None:
     folder
         The folder.
     paths
-        Files or folders directly in it. Those that are not there are passed over.
+        Files or folders directly in it. Others, and those that are not there, are passed over.
     """
     target = Path(folder) / FOLDER
     for path in paths:
-        if not path.exists():
+        if path.parent != Path(folder) or not path.exists():
             continue
         target.mkdir(exist_ok=True)
         # Another process that works on a part of the same cohort may have moved it already.
@@ -47,16 +47,18 @@ def _replace(path: Path, target: Path) -> None:
     path.replace(target)
 
 
-def bring_back(folder: str | Path, paths: Iterable[Path]) -> None:
-    """Move files from ``set-aside`` back into the folder, where these are missing.
+def bring_back(folder: str | Path, paths: Sequence[Path]) -> None:
+    """Move the files of an item from ``set-aside`` back, if all are there and it has none.
 
-    The last one of `paths` is moved last, so that it can be the one that marks the rest as there.
+    The last one of `paths` is moved last. An item has files if that one is there; others are left
+    from a run that was killed, and are replaced.
     """
-    for path in paths:
-        away = Path(folder) / FOLDER / path.name
-        if not path.exists():
-            with contextlib.suppress(FileNotFoundError):
-                away.replace(path)
+    away = [Path(folder) / FOLDER / path.name for path in paths]
+    if paths[-1].exists() or not all(path.exists() for path in away):
+        return
+    for path, source in zip(paths, away, strict=True):
+        with contextlib.suppress(FileNotFoundError):
+            source.replace(path)
     with contextlib.suppress(OSError):  # not empty, or not there
         (Path(folder) / FOLDER).rmdir()
 
