@@ -9,6 +9,7 @@ slide's files are set aside. Files that no source lists stay, and are named.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,17 +105,29 @@ def plan_cohort(
     ['S2']
     """
     folder = Path(folder)
-    key = content_hash([str(Path(source).resolve()), choice])
-    rows = _read(folder / FILE_NAME)
-    before = [name for row in rows if row["key"] == key for name in row["members"]]
-    rows = [row for row in rows if row["key"] != key]
+    keys = _keys(folder, Path(source), choice)
+    same, rows = [], []
+    for row in _read(folder / FILE_NAME):
+        (same if {*keys} & {*row["keys"]} else rows).append(row)
+    before = [name for row in same for name in row["members"]]
     listed = {*members, *(name for row in rows for name in row["members"])}
     left = [name for name in before if name not in listed]
     files = sorted(folder.glob(f"[!.]*{ending}")) if folder.is_dir() else []
     there = [path.name[: -len(ending)] for path in files]
     others = [name for name in there if name not in {*members, *left}]
-    rows.append({"source": Path(source).name, "key": key, "members": sorted(members)})
+    rows.append({"source": Path(source).name, "keys": keys, "members": sorted(members)})
     return CohortUpdate(folder, rows, left, others)
+
+
+def _keys(folder: Path, source: Path, choice: str) -> list[str]:
+    """Return two hashes of a source: of its place, and of its place as seen from the folder.
+
+    A source is the same if either is, so that a project may be moved as a whole, and an output
+    folder by itself.
+    """
+    place, base = source.resolve(), folder.resolve()
+    seen = os.path.relpath(place, base) if place.anchor == base.anchor else str(place)
+    return [content_hash([str(place), choice]), content_hash([seen, choice])]
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -124,6 +137,6 @@ def _read(path: Path) -> list[dict[str, Any]]:
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["sources"]
-        return [row for row in rows if {"key", "members"} <= row.keys()]
+        return [row for row in rows if {"keys", "members"} <= row.keys()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []

@@ -2,7 +2,7 @@
 
 A digest is of what a file holds. Names and times do not enter, because a folder may be copied or
 moved between two runs. Tables and features are read whole up to 64 MiB. Slides are too large for
-that: the size of a slide enters, and 32 blocks of 4 KiB from its beginning to its end. A slide that
+that: over 4 MiB its size enters, and 64 blocks of 4 KiB from its beginning to its end. A slide that
 is scanned, compressed or written again differs in nearly all of them. An edit in place that keeps
 the size and touches none of the blocks is not seen.
 """
@@ -17,8 +17,8 @@ MISSING = "missing"
 # Larger files enter by their size and by blocks at fixed places, so that the check stays quick.
 _WHOLE_BYTES = 64 * 2**20
 _BLOCKS, _BLOCK_BYTES = 256, 64 * 2**10
-_WHOLE_SLIDE_BYTES = 2**20
-_SLIDE_BLOCKS, _SLIDE_BLOCK_BYTES = 32, 4 * 2**10
+_WHOLE_SLIDE_BYTES = 4 * 2**20
+_SLIDE_BLOCKS, _SLIDE_BLOCK_BYTES = 64, 4 * 2**10
 _SHOWN_DIGITS = 32
 
 
@@ -35,7 +35,7 @@ def input_digest(path: str | Path) -> str:
 
 
 def slide_digest(paths: Sequence[str | Path]) -> str:
-    """Return the digest of the files of one slide, which reads at most 1 MiB of each.
+    """Return the digest of the files of one slide, which reads at most 4 MiB of each.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ def slide_digest(paths: Sequence[str | Path]) -> str:
 
     Examples
     --------
-    >>> _ = Path("slide.svs").write_bytes(bytes(3 * 2**20))
+    >>> _ = Path("slide.svs").write_bytes(bytes(5 * 2**20))
     >>> before = slide_digest(["slide.svs"])
-    >>> _ = Path("slide.svs").write_bytes(bytes(3 * 2**20 - 1))  # it was cut off
+    >>> _ = Path("slide.svs").write_bytes(bytes(5 * 2**20 - 1))  # it was cut off
     >>> slide_digest(["slide.svs"]) == before
     False
     """

@@ -66,3 +66,13 @@ def test_outdated_files_are_set_aside_and_come_back_when_they_are_current(tmp_pa
     assert check("other") == ({"S2"}, [])
     assert check("first") == ({"S1"}, ["S2"])
     assert names(tmp_path) == ["S1"]
+
+
+def test_a_project_that_was_moved_is_recognised(tmp_path: Path) -> None:
+    (tmp_path / "a" / "tiles").mkdir(parents=True)
+    update(tmp_path / "a" / "tiles", str(tmp_path / "a" / "slides.csv"), "S1", "S2")
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = update(tmp_path / "b" / "tiles", str(tmp_path / "b" / "slides.csv"), "S1")
+    assert (moved.left, moved.others) == (["S2"], [])
+    (tmp_path / "b" / "tiles").rename(tmp_path / "tiles")
+    assert update(tmp_path / "tiles", str(tmp_path / "b" / "slides.csv"), "S3").left == ["S1"]
