@@ -25,7 +25,7 @@ from tcgn_mil.experiments.encode.config import EncodeSettings
 from tcgn_mil.inference.tile_encoder import AUTO, TileEncoder
 from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.feature_files import read_feature_info
-from tcgn_mil.io.hdf5 import read_coords, read_provenance
+from tcgn_mil.io.hdf5 import json_attr, open_hdf5, read_coords, read_provenance
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.resume.set_aside import FOLDER, check_files
 from tcgn_mil.text import counted, preview
@@ -134,14 +134,13 @@ def current_features(
     def is_current(slide: str, path: Path) -> bool:
         tiles = source.find(slide)
         encoder.check_tiles(tiles.spec.patch, allow=settings.allow_other_size)
-        provenance = read_provenance(path, kind="feature")
+        identity, provenance = _stated(path)
         record = provenance.get("encoder_record") or {}
         precisions[slide] = str(record.get("precision", made_by["precision"]))
         if settings.precision != AUTO and precisions[slide] != made_by["precision"]:
             return False
-        return _same_encoder(path, encoder, record, made_by) and _same_tiles(
-            path, tiles, source, provenance.get("made_from")
-        )
+        same_encoder = identity == encoder.identity and _same_input(record, made_by)
+        return same_encoder and _same_tiles(path, tiles, source, provenance.get("made_from"))
 
     paths = {slide: [feature_path(out_dir, slide)] for slide in slide_ids if _is_name(slide)}
     checked = check_files(out_dir, paths, is_current)
@@ -174,14 +173,17 @@ def _is_name(slide: str) -> bool:
     return True
 
 
-def _same_encoder(
-    path: Path, encoder: TileEncoder, record: Mapping[str, Any], made_by: Mapping[str, Any]
-) -> bool:
+def _stated(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return the encoder and the provenance that a feature file states, by opening it once."""
+    with open_hdf5(path, kind="feature", needs=("features", "coords")) as file:
+        made = json_attr(file, "provenance", kind="feature") if "provenance" in file.attrs else {}
+        return str(file.attrs.get("encoder", "")), made
+
+
+def _same_input(record: Mapping[str, Any], made_by: Mapping[str, Any]) -> bool:
     # An entry of the user's own may have got other colours or another size since. Files from before
     # these were recorded hold none.
-    if any(record.get(key, made_by[key]) != made_by[key] for key in ("input", "arguments")):
-        return False
-    return read_feature_info(path).encoder == encoder.identity
+    return all(record.get(key, made_by[key]) == made_by[key] for key in ("input", "arguments"))
 
 
 def _same_tiles(

@@ -168,6 +168,7 @@ def forget(path: Path) -> None:
         file.attrs["provenance"] = str(file.attrs["provenance"]).replace("made_from", "unknown")
 
 
+@pytest.mark.slow
 class TestPredict:
     def test_slides_that_changed_left_or_cannot_be_read_are_not_predicted_from_old_features(
         self, cohort: Cohort, slide_model: Path, tmp_path: Path
