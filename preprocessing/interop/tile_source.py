@@ -107,12 +107,7 @@ class TileSource:
             tiles were laid, by its size in pixels or by the digest that the tiles state.
         """
         entry = self._entry(tiles.slide_id)
-        if tiles.slide_digest and entry.digest() != tiles.slide_digest:
-            raise InputError(
-                "changed since its tiles were laid, so that they may lie beside the tissue",
-                path=entry.path,
-                fix="run tcgn-mil tile again, which lays new tiles on what changed",
-            )
+        check_same_slide(entry, tiles)
         with entry.open() as slide:
             if tuple(slide.size) != tuple(tiles.slide_size):
                 raise InputError(
@@ -139,6 +134,22 @@ class TileSource:
                 fix="give a folder or table of slides that includes it",
             )
         return self.entries[slide_id]
+
+
+def check_same_slide(entry: SlideEntry, tiles: TileSet) -> None:
+    """Check that a slide is the one on which tiles were laid, by the digest that they state.
+
+    Raises
+    ------
+    InputError
+        If it changed since, or is missing. Tiles of other tools state no digest, and pass.
+    """
+    if tiles.slide_digest and entry.digest() != tiles.slide_digest:
+        raise InputError(
+            "changed since its tiles were laid, so that they may lie beside the tissue",
+            path=entry.path,
+            fix="run tcgn-mil tile again, which lays new tiles on what changed",
+        )
 
 
 def read_slide_tiles(folder: str | Path, entry: SlideEntry) -> TileSet:

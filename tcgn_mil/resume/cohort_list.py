@@ -106,7 +106,8 @@ def plan_cohort(
     """
     folder = Path(folder)
     keys = _keys(folder, Path(source), choice)
-    same, rows = [], []
+    same: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for row in _read(folder / FILE_NAME):
         (same if {*keys} & {*row["keys"]} else rows).append(row)
     before = [name for row in same for name in row["members"]]

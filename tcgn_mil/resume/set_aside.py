@@ -7,12 +7,11 @@ costly to make. A file that turns out to be current later is moved back and used
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
-
-from tcgn_mil.errors import InputError
 
 FOLDER = "set-aside"
 # The check of a slide mostly waits for the disk, and more so on a network drive.
@@ -41,8 +40,6 @@ def set_aside(folder: str | Path, paths: Iterable[Path]) -> None:
 
 def _replace(path: Path, target: Path) -> None:
     if target.is_dir():
-        import shutil
-
         shutil.rmtree(target)
     path.replace(target)
 
@@ -94,8 +91,8 @@ def check_files(
     files
         The files of each item. The last one is written last, and tells what it was made from.
     is_current
-        Called with the name of an item and a path of its last file, in several threads. InputError
-        or OSError counts as not current; the work itself will report it.
+        Called with the name of an item and a path of its last file, in several threads. Any error
+        counts as not current. If it concerns the input, the work itself will report it.
     """
 
     def check(name: str) -> bool | None:
@@ -111,8 +108,11 @@ def check_files(
             return None
         return _holds(is_current, name, paths[-1])
 
-    with ThreadPoolExecutor(_THREADS) as pool:
+    pool = ThreadPoolExecutor(_THREADS)
+    try:
         states = dict(zip(files, pool.map(check, files), strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the checks in work alone
     changed = [name for name, state in states.items() if state is False]
     set_aside(folder, [path for name in changed for path in reversed(files[name])])
     return Checked(frozenset(name for name, state in states.items() if state), changed)
@@ -121,5 +121,5 @@ def check_files(
 def _holds(is_current: Callable[[str, Path], bool], name: str, path: Path) -> bool:
     try:
         return is_current(name, path)
-    except (InputError, OSError):
+    except Exception:  # whatever a damaged file does to a library concerns its own item only
         return False

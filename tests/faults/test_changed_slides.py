@@ -160,6 +160,35 @@ class TestEncode:
         assert made_again(before, cohort.files_in("tiles")) == (["S2"] if young else [])
 
 
+class TestExportTiles:
+    @pytest.mark.parametrize("layout", ["geojson", "clam", "trident"])
+    def test_a_slide_whose_tiles_left_is_not_exported_any_more(
+        self, cohort: Cohort, tmp_path: Path, layout: str
+    ) -> None:
+        def exported() -> tuple[str, list[str]]:
+            tiles = cohort.folder / "tiles"
+            answer = ask("export-tiles", tiles, "--format", layout, "--out", tmp_path / "out")
+            files = (path for path in (tmp_path / "out").rglob("S*") if path.is_file())
+            return answer.err, sorted(f"{path.parent.name}/{path.stem[:2]}" for path in files)
+
+        before = exported()[1]
+        cohort.tiles_of("S2").unlink()
+        said, after = exported()
+        assert "1 slide is no longer listed" in said
+        assert len(after) == len(before) == 3
+        assert [name for name in after if name not in before] == ["set-aside/S2"]
+
+    def test_pixels_of_a_changed_slide_are_not_exported(
+        self, cohort: Cohort, tmp_path: Path
+    ) -> None:
+        edit_in_place(cohort.slide("S2"))
+        slides, out = ("--slides", cohort.folder / "slides.csv"), tmp_path / "out"
+        options = (cohort.folder / "tiles", "--format", "hest", *slides, "--out", out)
+        assert ask("export-tiles", *options).code == 1
+        assert "S2" in (out / "failures.csv").read_text()
+        assert "changed since its tiles were laid" in (out / "failures.csv").read_text()
+
+
 def forget(path: Path) -> None:
     """Remove from a file what it was made from, as in files of earlier versions."""
     with h5py.File(path, "r+") as file:

@@ -91,10 +91,10 @@ def _readable_tiles(data: CohortData, path: Path, source: TileSource) -> TileSet
     with source.open(first, 1) as batches:
         for _ in batches:
             pass
-    check_features_of(path, tiles, source)
     if (encoded := read_feature_info(path).n_tiles) != len(tiles):
         raise InputError(
             f"has {len(tiles)} tiles, its features {encoded}",
             fix="give --tiles the folder from which the slides were encoded",
         )
+    check_features_of(path, tiles, source)
     return tiles
