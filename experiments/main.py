@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.command_line.one_at_a_time import one_at_a_time
 from tcgn_mil.experiments.command_line.options import Out
 from tcgn_mil.experiments.command_line.process import (
     INTERRUPTED,
@@ -105,9 +106,11 @@ def make_app() -> typer.Typer:
         help=_HELP,
     )
     app.callback()(_root)
-    app.command("demo")(demo)
+    app.command("demo")(one_at_a_time(demo))
     for verb in verbs():
-        app.command(verb.name, help=_help_of(verb.command))(verb.command)
+        locks = not verb.shares_folder and "out" in inspect.signature(verb.command).parameters
+        command = one_at_a_time(verb.command) if locks else verb.command
+        app.command(verb.name, help=_help_of(verb.command))(command)
     app.command("report")(report)
     return app
 

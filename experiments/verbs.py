@@ -51,11 +51,15 @@ class Verb:
     report
         Module with an object ``REPORT`` (:class:`ReportPart`), imported when a report is written;
         None if the verb's output has no part in the report.
+    shares_folder
+        Whether two runs of the verb may write to one folder at a time. If not, and `command` has a
+        parameter `out`, the second run is refused.
     """
 
     name: str
     command: Callable[..., Any]
     report: str | None = None
+    shares_folder: bool = False
 
     def load_report(self) -> ReportPart | None:
         """Import the verb's part of the report, or return None if it has none."""
@@ -81,8 +85,9 @@ _SHIPPED = (
     Verb("explain", explain, f"{_PACKAGE}.explain.report"),
     Verb("associate", associate, f"{_PACKAGE}.associate.report"),
     Verb("survive", survive, f"{_PACKAGE}.survive.report"),
-    Verb("publish", publish),
-    Verb("export-predictions", export_predictions),
+    # These write under a temporary name, which takes the place of the folder at the end.
+    Verb("publish", publish, shares_folder=True),
+    Verb("export-predictions", export_predictions, shares_folder=True),
     Verb("export-spatialdata", export_spatialdata),
 )
 # The demo is no verb of this list; it compares what the others made with the planted truth.

@@ -24,6 +24,7 @@ DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, z
 _METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray", ".zmetadata")
 _ARRAYS = ("zarr.json", ".zarray")
 _MAX_METADATA = 64 * 2**20
+_SAMPLED_FILES = 64
 MAX_CHUNK_BYTES = 1_200_000_000  # an image of 400 million pixels that was stored in one piece
 # As for HDF5 files: no codec packs a slide or a table of counts by more. Arrays as small as a chunk
 # may be pass, because a picture of one colour packs by any ratio.
@@ -224,6 +225,21 @@ def fingerprint(store: Path) -> list[Path]:
     return sorted(
         Path(entry.path) for entry in _entries(store) if entry.name in _METADATA and entry.is_file()
     )
+
+
+def sample_files(store: Path) -> list[Path]:
+    """Return the metadata files of a store, and 64 of its other files, evenly spread by their names.
+
+    Reading all files of a large slide would take as long as copying it.
+    """
+    described, others = [], []
+    for entry in _entries(store):
+        if entry.is_file():
+            (described if entry.name in _METADATA else others).append(entry.path)
+    others.sort()
+    steps = range(min(_SAMPLED_FILES, len(others)))
+    sampled = [others[step * len(others) // len(steps)] for step in steps]
+    return [Path(path) for path in [*sorted(described), *sampled]]
 
 
 def _chunk_files(path: Path) -> Iterator[os.DirEntry[str]]:

@@ -82,6 +82,7 @@ def provenance(**extra: Any) -> dict[str, Any]:
     }
 
 
+@cache
 def _installed_version(package: str) -> str | None:
     try:
         return version(package)

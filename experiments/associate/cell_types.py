@@ -10,6 +10,7 @@ but no p-value.
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,12 +19,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from tcgn_mil import plotting
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.associate.config import KIND, AssociationConfig
+from tcgn_mil.experiments.associate.config import FILES, KIND, AssociationConfig
 from tcgn_mil.experiments.associate.figures import SIGNIFICANT, draw_heatmap
-from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
+from tcgn_mil.experiments.runs.inputs import begin_again, existing
+from tcgn_mil.experiments.runs.run_folder import finish_run
 from tcgn_mil.file_formats.archive import check_archive
 from tcgn_mil.file_formats.reading import describe_damage, reads
 from tcgn_mil.io.anndata_file import open_anndata
@@ -75,7 +78,9 @@ def associate_cell_types(config: AssociationConfig, out_dir: str | Path) -> dict
             path=config.cell_types,
             fix="name the files <section>-proportion.tsv after these sections",
         )
-    out_dir = begin_run(out_dir, KIND, config)
+    out_dir, notes = begin_again(out_dir, KIND, config, existing(config, FILES))
+    for note in notes:
+        tqdm.write(note, file=sys.stderr)
     parts = [section_table(name, path, types[name]) for name, path in shared.items()]
     table = pd.concat(parts, ignore_index=True)
     summary = summarise_cell_types(table)

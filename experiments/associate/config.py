@@ -8,6 +8,8 @@ from tcgn_mil.config import config_class
 from tcgn_mil.errors import InputError
 
 KIND = "associate"
+# Keys that name files or folders.
+FILES = ("predicted", "measured", "covariates", "sets", "genes", "spots", "cell_types")
 
 
 @config_class

@@ -20,7 +20,7 @@ from tcgn_mil.experiments.associate.associations import (
     genes_that_follow,
 )
 from tcgn_mil.experiments.associate.cell_types import associate_cell_types
-from tcgn_mil.experiments.associate.config import KIND, AssociationConfig
+from tcgn_mil.experiments.associate.config import FILES, KIND, AssociationConfig
 from tcgn_mil.experiments.associate.figures import (
     SIGNIFICANT,
     draw_agreement,
@@ -37,7 +37,8 @@ from tcgn_mil.experiments.associate.tables import (
     signature_prediction,
 )
 from tcgn_mil.experiments.runs import figures
-from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
+from tcgn_mil.experiments.runs.inputs import begin_again, existing
+from tcgn_mil.experiments.runs.run_folder import finish_run
 from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.plotting import r_text, shortened
 from tcgn_mil.signatures.enrichment import hypergeometric, preranked
@@ -72,7 +73,7 @@ def run(config: AssociationConfig, out_dir: str | Path) -> dict[str, Any]:
     study = load_study(config)
     followed = None if config.follow is None else followed_score(study, config.follow)
     chosen = predictable_genes(config, study)
-    out_dir = begin_run(out_dir, KIND, config)
+    out_dir, set_aside = begin_again(out_dir, KIND, config, existing(config, FILES))
     coverage = coverage_table(study)
     write_csv(out_dir / "coverage.csv", coverage)
     write_csv(out_dir / "scores.csv", score_table(study), index=True)
@@ -92,7 +93,7 @@ def run(config: AssociationConfig, out_dir: str | Path) -> dict[str, Any]:
                 ["source", "set", "present", "genes", "missing_genes"],
             ]
         ),
-        "notes": list(study.notes),
+        "notes": [*study.notes, *set_aside],
     }
     genes = None
     if study.measured is not None:

@@ -105,6 +105,34 @@ def report_left_out(left_out: Sequence[LeftOut], out: Path) -> None:
     write_left_out(out, left_out)
 
 
+def keep_cohort(
+    out: Path,
+    source: Path,
+    members: Sequence[str],
+    files_of: Callable[[str], Sequence[Path]],
+    *,
+    choice: str = "",
+) -> None:
+    """Set aside the files of slides that left a cohort, and say so on standard error.
+
+    Parameters
+    ----------
+    out
+        Output folder.
+    source, members, choice
+        Folder or table of slides, all slides that it lists, and the options that chose among them
+        (:func:`~tcgn_mil.resume.cohort_list.plan_cohort`).
+    files_of
+        Returns the files of a slide, the one that marks it as finished last.
+    """
+    from tcgn_mil.resume.cohort_list import plan_cohort
+
+    planned = plan_cohort(out, source, members, choice=choice)
+    planned.apply(files_of)
+    for sentence in planned.sentences():
+        typer.echo(sentence, err=True)
+
+
 def finish_cohort(
     done: int, failures: Sequence[Failure], out: Path, *, what: str, unit: str = "slide"
 ) -> None:

@@ -8,7 +8,12 @@ from typing import Annotated
 import typer
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.command_line.console import finish_cohort, report_left_out, resolve
+from tcgn_mil.experiments.command_line.console import (
+    finish_cohort,
+    keep_cohort,
+    report_left_out,
+    resolve,
+)
 from tcgn_mil.experiments.command_line.options import (
     AddressOption,
     DevicesOption,
@@ -60,6 +65,7 @@ def encode(
     address: AddressOption = None,
 ) -> None:
     """Encode every tile of every slide; writes <out>/<slide>.h5."""
+    from tcgn_mil.experiments.encode.resume import feature_path
     from tcgn_mil.experiments.encode.run import encode_cohort
     from tcgn_mil.experiments.engines.engine import RAY, choose_engine
     from tcgn_mil.preprocessing.interop.tile_source import TileSource
@@ -88,8 +94,14 @@ def encode(
             fix="remove --device, or give --devices cpu:N to encode on N cores of the cluster",
         )
     share = None if shard is None else Shard.parse(shard)
-    done, failures = encode_cohort(
-        sorted(source.entries), source, settings, out, shard=share, engine=workers
+    names = sorted(source.entries)
+    keep_cohort(
+        out,
+        slides,
+        names,
+        lambda name: [feature_path(out, name)],
+        choice="recursive" if recursive else "",
     )
+    done, failures = encode_cohort(names, source, settings, out, shard=share, engine=workers)
     report_left_out(source.left_out, out)
     finish_cohort(len(done), failures, out, what="encoded")

@@ -87,8 +87,9 @@ class SlideEncoding(Protocol):
         """Device of the encoder."""
         ...
 
-    def plan(self, slide: str) -> TileSet | None:
-        """Find the tiles to encode; None if the features are there and current."""
+    def plan(self, slide: str) -> TileSet:
+        """Find the tiles to encode."""
+        ...
 
     def write(self, tiles: TileSet, encoded: EncodedTiles) -> None:
         """Write the features of a slide."""
@@ -228,11 +229,8 @@ class _Run:
                     raise
                 self.end(slide, unexpected(error, slide, STAGE))
                 continue
-            if tiles is None:
-                self.end(slide, None)
-            else:
-                self._rows[slide] = _Rows(tiles, len(tiles))
-                yield tiles
+            self._rows[slide] = _Rows(tiles, len(tiles))
+            yield tiles
 
     def _readable(self, batches: Iterable[ReadTiles]) -> Iterator[tuple[Tensor, ReadTiles]]:
         for read in batches:

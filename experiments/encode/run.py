@@ -7,8 +7,8 @@ feature file is current is not encoded again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,16 @@ from tqdm import tqdm
 from tcgn_mil.baselines import colour_statistics
 from tcgn_mil.batches.loading import prefetch
 from tcgn_mil.devices import resolve_device
-from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.command_line.process import usable_cores
 from tcgn_mil.experiments.encode.config import EncodeSettings
 from tcgn_mil.experiments.encode.read_ahead import EncodedTiles, encode_read_ahead
 from tcgn_mil.experiments.encode.readers import COLOUR_STEP_PX, STAGE, check_tiles
+from tcgn_mil.experiments.encode.resume import current_features, feature_path, made_from
 from tcgn_mil.experiments.engines.engine import Engine
 from tcgn_mil.inference.batch_stream import encode_tiles, no_tiles
 from tcgn_mil.inference.tile_encoder import AUTO, TileEncoder, open_encoder
-from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.failures import Failure, record_failures, unexpected
-from tcgn_mil.io.feature_files import read_feature_info, write_features
-from tcgn_mil.io.hdf5 import read_provenance
+from tcgn_mil.io.feature_files import write_features
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.parallel import outcome_of
 from tcgn_mil.types.shards import Shard
@@ -103,10 +101,16 @@ def open_cohort(source: TileSource, settings: EncodeSettings, out_dir: Path) -> 
 
 def _encode_here(work: CohortEncoder, slides: Sequence[str]) -> dict[str, Failure | None]:
     """Encode slides in this process; return the reason for each that failed."""
+    current = current_features(
+        slides, work.source, work.encoder, work.made_by, work.settings, work.out_dir
+    )
+    outcome: dict[str, Failure | None] = dict.fromkeys(current)
+    todo = [slide for slide in slides if slide not in current]
     readers = reader_count(work.settings, work.device)
     if readers > 1:
-        return encode_read_ahead(work, slides, readers)
-    return {slide: work.encode(slide) for slide in tqdm(slides, desc="encode", unit="slide")}
+        return outcome | encode_read_ahead(work, todo, readers)
+    bar = tqdm(todo, desc="encode", unit="slide", initial=len(current), total=len(slides))
+    return outcome | {slide: work.encode(slide) for slide in bar}
 
 
 def encode_by_workers(
@@ -186,6 +190,9 @@ class CohortEncoder:
         Device of the encoder.
     out_dir
         Folder that receives ``<slide>.h5``.
+    digests
+        What the features of the slides in work are made from
+        (:func:`tcgn_mil.experiments.encode.resume.made_from`).
     """
 
     source: TileSource
@@ -193,18 +200,15 @@ class CohortEncoder:
     settings: EncodeSettings
     device: torch.device
     out_dir: Path
+    digests: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @cached_property
     def made_by(self) -> dict[str, Any]:
         """What decides the features beside the encoder's identity."""
         return _encoder_record(self.encoder, self.settings, self.device)
 
-    def path(self, slide: str) -> Path:
-        """Return the feature file of a slide."""
-        return self.out_dir / f"{safe_file_name(slide, what='slide id')}.h5"
-
-    def plan(self, slide: str) -> TileSet | None:
-        """Find the tiles of a slide; None if its features are there and current.
+    def plan(self, slide: str) -> TileSet:
+        """Find the tiles of a slide, and note the digests of what its features will be made from.
 
         Raises
         ------
@@ -215,35 +219,36 @@ class CohortEncoder:
         self.encoder.check_tiles(tiles.spec.patch, allow=self.settings.allow_other_size)
         if not len(tiles):
             raise no_tiles()
-        current = _is_current(self.path(slide), tiles, self.encoder, self.made_by)
-        return None if current else tiles
+        # The digests come first, so that a slide that changes meanwhile is noticed the next time.
+        self.digests[slide] = made_from(tiles, self.source)
+        return tiles
 
     def write(self, tiles: TileSet, encoded: EncodedTiles) -> None:
         """Write the features of a slide."""
         # The reader gives the tiles in its own order, in which the features are.
         write_features(
-            self.path(tiles.slide_id),
+            feature_path(self.out_dir, tiles.slide_id),
             encoded.features,
             replace(tiles, coords=encoded.coords),
             encoder=self.encoder.identity,
             colour=encoded.colour,
             encoder_record=dict(self.made_by),
+            made_from=self.digests.pop(tiles.slide_id),
         )
 
     def encode(self, slide: str) -> Failure | None:
         """Encode one slide in this process; return the reason if that fails."""
         try:
             tiles = self.plan(slide)
-            if tiles is not None:
-                encoded = encode_slide(
-                    tiles,
-                    self.source,
-                    self.encoder,
-                    device=self.device,
-                    batch_size=self.settings.batch_size,
-                    precision=self.settings.precision,
-                )
-                self.write(tiles, encoded)
+            encoded = encode_slide(
+                tiles,
+                self.source,
+                self.encoder,
+                device=self.device,
+                batch_size=self.settings.batch_size,
+                precision=self.settings.precision,
+            )
+            self.write(tiles, encoded)
         except Exception as error:  # whatever one slide does costs its own row only
             return unexpected(error, slide, STAGE)
         return None
@@ -308,24 +313,3 @@ def _encoder_record(
         "input": {**spec._asdict(), "mean": list(spec.mean), "std": list(spec.std)},
         "arguments": dict(settings.encoder_options.arguments),
     }
-
-
-def _is_current(
-    path: Path, tiles: TileSet, encoder: TileEncoder, made_by: Mapping[str, Any]
-) -> bool:
-    """Return whether `path` already holds the features of these tiles by this encoder."""
-    if not path.is_file():
-        return False
-    try:
-        info = read_feature_info(path)
-        record = read_provenance(path, kind="feature").get("encoder_record") or {}
-    except InputError:
-        return False
-    made = (info.encoder, info.spec, info.n_tiles, info.stain)
-    # Files written before tiling rules were recorded hold none.
-    # An entry of the user's own may have got other colours or another size since. Files from before
-    # these were recorded hold none.
-    if any(record.get(key, made_by[key]) != made_by[key] for key in ("input", "arguments")):
-        return False
-    same_rules = not info.tiling or info.tiling == tiles.settings
-    return same_rules and made == (encoder.identity, tiles.spec, len(tiles), tiles.stain)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.encode.resume import check_features_of
 from tcgn_mil.experiments.explain.gene_models import (
     GeneModel,
     find_genes,
@@ -294,6 +295,7 @@ class ExplainedSlides:
                 path=source.tiles,
                 fix="give the tiles that the slide was encoded from",
             )
+        check_features_of(self.features[slide], tiles, source)
         chosen = dataclasses.replace(
             tiles, coords=prediction.coords[best], tissue_fraction=np.ones(len(best), np.float32)
         )

@@ -9,6 +9,7 @@ explained. A run starts from the beginning each time, since it takes seconds for
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -30,13 +31,17 @@ from tcgn_mil.experiments.explain.images import (
     section_paths,
     section_relations,
 )
-from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
+from tcgn_mil.experiments.runs.inputs import begin_again, existing
+from tcgn_mil.experiments.runs.run_folder import finish_run
 from tcgn_mil.io.atomic import as_file_name, safe_file_name, write_csv
 from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.preprocessing.interop.tile_source import TileSource, read_centre_tile
 from tcgn_mil.text import preview
 
 KIND = "explain"
+# Keys of the config that name the files of a run.
+_OF_IMAGES = ("encoder", "spots", "image")
+_OF_SLIDES = ("encoder", "slide_model", "features", "tiles", "slides")
 
 
 def run(config: ExplainConfig, out_dir: str | Path) -> tuple[dict[str, Any], list[Failure]]:
@@ -65,7 +70,10 @@ def run(config: ExplainConfig, out_dir: str | Path) -> tuple[dict[str, Any], lis
         If nothing could be explained.
     """
     sources = _sources(config)
-    out_dir = begin_run(out_dir, KIND, config)
+    names = _OF_SLIDES if config.slide_model is not None else _OF_IMAGES
+    out_dir, notes = begin_again(out_dir, KIND, config, existing(config, names))
+    for note in notes:
+        tqdm.write(note, file=sys.stderr)
     parts: dict[str, list[pd.DataFrame]] = {}
     failures: list[Failure] = []
     # Sources are loaded one at a time: pixels of many slides would not fit into memory.

@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import shutil
 import time
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tcgn_mil.checkpoints import SlideModelInfo
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encode.config import EncodeSettings
+from tcgn_mil.experiments.encode.resume import feature_path
 from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.experiments.engines.engine import RAY, Engine
 from tcgn_mil.experiments.predict.config import SlideOptions
 from tcgn_mil.experiments.predict.model import find_slide_model
-from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.inference.fold_models import load_fold_models, models_for_encoder
 from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.atomic import write_json
@@ -31,6 +32,8 @@ from tcgn_mil.io.failures import Failure, describe_left_out
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.tiles.cohort import slide_notes, tile_cohort
 from tcgn_mil.preprocessing.tiles.settings import TISSUE_FINDER, TileSettings
+from tcgn_mil.preprocessing.tiles.tiling import tile_files
+from tcgn_mil.resume.cohort_list import plan_cohort
 from tcgn_mil.text import preview
 from tcgn_mil.types.shards import Shard
 from tcgn_mil.types.tile_geometry import PatchSize, check_patch
@@ -94,7 +97,8 @@ def encode_slides(
     model
         Folder of the finetune run or of the published model, or its name on the hub.
     folder
-        Work folder. It may hold an unfinished attempt on the same slides, which is continued.
+        Work folder. It may hold an earlier attempt, whose tiles and features are used where they
+        are current.
     allow_other_size
         Accept tiles of another physical size than those of the model.
     shard
@@ -131,11 +135,12 @@ def encode_slides(
     notes = [*notes, *describe_left_out(given.left_out)]
     _claim_folder(folder, sorted(entries), wait_s=0 if shard is None else _CLAIM_WAIT_S)
     work = EncodedSlides(folder)
-    entries = {name: entry for name, entry in entries.items() if not shard or shard.holds(name)}
-    if not entries:
+    _keep(work.tiles, list(entries), partial(tile_files, work.tiles))
+    share = {name: entry for name, entry in entries.items() if not shard or shard.holds(name)}
+    if not share:
         return work
     done, failures = tile_cohort(
-        list(entries.values()),
+        list(share.values()),
         settings,
         work.tiles,
         workers=max(1, len(engine.devices)),
@@ -144,7 +149,10 @@ def encode_slides(
     )
     notes += slide_notes(done, work.tiles)
     failed = {failure.slide for failure in failures}
-    tiled = {name: entry for name, entry in entries.items() if name not in failed}
+    tiled = {name: entry for name, entry in share.items() if name not in failed}
+    # What was encoded from a slide before it could no longer be tiled is not predicted.
+    kept = [name for name in entries if name not in failed]
+    _keep(work.features, kept, lambda name: [feature_path(work.features, name)])
     if tiled:
         encoding = EncodeSettings(
             options.encoder,
@@ -208,14 +216,15 @@ def _claim_folder(folder: Path, slides: list[str], *, wait_s: float = 0) -> None
     until = time.monotonic() + wait_s
     while folder.exists() and not marker.is_file() and time.monotonic() < until:
         time.sleep(0.1)
-    # A damaged marker is no marker. An InputError is a ValueError.
-    with suppress(ValueError):
-        if read_json(marker, what="a marker", fix="")["slides"] == slides:
-            return
-    if folder.exists():
+    if folder.exists() and not marker.is_file():
         raise InputError(
-            "exists and is not the work folder of these slides",
+            "exists and is not a work folder of tcgn-mil predict",
             path=folder,
             fix="choose another --out, or move the folder away",
         )
     write_json(marker, {"slides": slides})
+
+
+def _keep(folder: Path, slides: Sequence[str], files_of: Callable[[str], Sequence[Path]]) -> None:
+    """Set aside the files of all slides that are not predicted now."""
+    plan_cohort(folder, "the slides of this run", slides).apply(files_of)

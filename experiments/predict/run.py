@@ -30,8 +30,8 @@ from tcgn_mil.experiments.predict.map_selection import (
 from tcgn_mil.experiments.predict.maps import write_maps
 from tcgn_mil.experiments.predict.model import OpenedModel, find_slide_model, open_for_features
 from tcgn_mil.experiments.predict.tables import write_prediction
+from tcgn_mil.experiments.runs.inputs import begin_again, existing
 from tcgn_mil.experiments.runs.predictability import gene_predictability
-from tcgn_mil.experiments.runs.run_folder import begin_run
 from tcgn_mil.inference.fold_models import FoldModel, load_fold_models
 from tcgn_mil.inference.patients import (
     PatientPrediction,
@@ -79,7 +79,8 @@ def run(
     low and high; ``obs`` has ``ood_score``, ``ood_p``, ``ood_state`` and ``ood_level``),
     ``predicted.csv`` or ``.parquet``, ``failures.csv`` and
     maps of the slides. A run starts from the beginning each time, since it takes seconds per
-    patient; tiles and features of an unfinished attempt are used again.
+    patient. If its inputs changed, earlier results are moved to the folder set-aside. Tiles and
+    features of an earlier attempt are used again if they are current.
 
     Parameters
     ----------
@@ -177,7 +178,8 @@ def _predict_features(
     # What cannot be drawn is refused before the folder is made and before minutes of prediction.
     genes = genes_to_draw(config, model)
     signatures = gene_sets_to_draw(config, genes, model.models)
-    begin_run(out_dir, KIND, config)
+    inputs = existing(config, ("model", "features", "thumbnails", "map_signatures"))
+    out_dir, moved = begin_again(out_dir, KIND, config, inputs, keep=frozenset({"work"}))
     names = tuple(gene_set.name for gene_set in signatures.kept)
     failures, of_maps = [*failed], list[str]()
     known = {gene: gene_predictability(model.genes, gene) for gene in genes}
@@ -227,7 +229,7 @@ def _predict_features(
         predictions,
         signatures,
         out_dir,
-        notes=[*labels, *notes, *of_normal, *of_maps],
+        notes=[*labels, *notes, *of_normal, *moved, *of_maps],
     )
     return PredictionRun(summary, failures)
 

@@ -9,7 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.command_line.console import finish_cohort, report_left_out, resolve
+from tcgn_mil.experiments.command_line.console import (
+    finish_cohort,
+    keep_cohort,
+    report_left_out,
+    resolve,
+)
 from tcgn_mil.experiments.command_line.options import (
     AddressOption,
     EngineOption,
@@ -86,9 +91,10 @@ def tile(
     """
     from tcgn_mil.experiments.engines.engine import RAY, choose_engine
     from tcgn_mil.preprocessing.slides.table import search_slides
-    from tcgn_mil.preprocessing.tiles.cohort import slide_notes, tile_cohort
+    from tcgn_mil.preprocessing.tiles.cohort import check_workers, slide_notes, tile_cohort
     from tcgn_mil.preprocessing.tiles.contact_sheet import write_contact_sheet
     from tcgn_mil.preprocessing.tiles.stain import stain_target
+    from tcgn_mil.preprocessing.tiles.tiling import tile_files
 
     if stain is None and stain_reference is not None:
         raise InputError(
@@ -111,11 +117,17 @@ def tile(
     share = None if shard is None else Shard.parse(shard)
     devices = f"cpu:{workers}" if workers and engine == RAY else None
     cluster = choose_engine(engine, address, devices)
+    processes = 1 if workers is None else workers
+    check_workers(processes)
+    names = [entry.slide_id for entry in found.entries]
+    keep_cohort(
+        out, slides, names, lambda name: tile_files(out, name), choice=_choice(recursive=recursive)
+    )
     done, failures = tile_cohort(
         found.entries,
         settings,
         out,
-        workers=1 if workers is None else workers,
+        workers=processes,
         shard=share,
         run=cluster.run_tiling if cluster.name == RAY else None,
     )
@@ -126,6 +138,11 @@ def tile(
     if done:
         typer.echo(f"Look at the tiles in {sheet}")
     finish_cohort(len(done), failures, out, what="tiled")
+
+
+def _choice(*, recursive: bool) -> str:
+    """Return the name of the list of a folder's slides; with --recursive it is another one."""
+    return "recursive" if recursive else ""
 
 
 def _tile_size(encoder: str | None, px: int | None, mpp: float | None) -> PatchSize:
@@ -306,7 +323,8 @@ def _import_folder(
     recursive: bool,
 ) -> None:
     from tcgn_mil.preprocessing.features.encoder_names import describe_field
-    from tcgn_mil.preprocessing.features.import_features import import_cohort, search_features
+    from tcgn_mil.preprocessing.features.import_features import import_cohort
+    from tcgn_mil.preprocessing.features.search import search_features
     from tcgn_mil.preprocessing.features.source_check import level_of
     from tcgn_mil.preprocessing.slides.names import slide_facts
 
@@ -314,7 +332,10 @@ def _import_folder(
     found, left_out = search_features(source, recursive=recursive, of_tiles=wants_tiles)
     if level_of(found) in ("slide", "patient"):
         _refuse_options(of_tiles, "vectors of slides, which have no tiles")
-    done, failures = import_cohort(found, slide_facts(patients, mpp=mpp), settings, out)
+    facts = slide_facts(patients, mpp=mpp)
+    done, failures = import_cohort(
+        found, facts, settings, out, source=source, choice=_choice(recursive=recursive)
+    )
     report_left_out(left_out, out)
     if done and (note := describe_field(done[0])):
         typer.echo(f"note: {note}", err=True)

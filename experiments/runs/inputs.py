@@ -1,72 +1,24 @@
 """Record what went into a run, so that it never continues on, or is returned for, other inputs.
 
 ``inputs.json`` in the folder of a run has one digest for each input, by the name that messages use.
-It is written before any result. Digests are of what files hold and not of their names, because a
-folder may be moved between two attempts.
+It is written before any result. Runs that are cheap start from the beginning each time. If their
+inputs changed, the earlier results are set aside first, so that no figure of a slide or a patient
+stays that the new run does not have.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.runs.run_folder import INPUTS_FILE
+from tcgn_mil.experiments.runs.run_folder import DESCRIPTION, INPUTS_FILE, SUMMARY_FILE, begin_run
 from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.io.atomic import write_json
+from tcgn_mil.resume.digests import MISSING, digests_of
+from tcgn_mil.resume.set_aside import FOLDER, set_aside
 from tcgn_mil.text import preview
-
-_MISSING = "missing"
-# Larger files enter by their size and by blocks at fixed places, so that the check stays quick.
-_WHOLE_BYTES = 64 * 2**20
-_BLOCKS, _BLOCK_BYTES = 256, 64 * 2**10
-
-
-def file_digest(path: str | Path) -> str:
-    """Return the SHA-256 digest of a file, or of its size and 256 blocks if it is over 64 MiB.
-
-    Examples
-    --------
-    >>> _ = Path("table.csv").write_text("a,b")
-    >>> file_digest("table.csv")[:8]
-    '1eb7c54d'
-    """
-    size = Path(path).stat().st_size
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        if size <= _WHOLE_BYTES:
-            digest.update(file.read())
-            return digest.hexdigest()
-        digest.update(str(size).encode())
-        for block in range(_BLOCKS):
-            file.seek(block * (size - _BLOCK_BYTES) // (_BLOCKS - 1))
-            digest.update(file.read(_BLOCK_BYTES))
-    return digest.hexdigest()
-
-
-def digests_of(inputs: Mapping[str, str | Path | None]) -> dict[str, str]:
-    """Return the digest of each input that is given.
-
-    Parameters
-    ----------
-    inputs
-        File, or folder whose files (not those of folders below it) are all inputs, by name; None
-        for an input that is not used. What is not there has a digest of its own, because a file
-        that was deleted is a change as well.
-    """
-    digests = {}
-    for name, given in inputs.items():
-        if given is None:
-            continue
-        path = Path(given)
-        if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.is_file())
-            parts = [f"{file.name} {file_digest(file)}" for file in files]
-            digests[name] = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-        else:
-            digests[name] = file_digest(path) if path.is_file() else _MISSING
-    return digests
 
 
 def check_same_inputs(out_dir: Path, digests: Mapping[str, str], *, finished: bool) -> None:
@@ -86,18 +38,9 @@ def check_same_inputs(out_dir: Path, digests: Mapping[str, str], *, finished: bo
     InputError
         If an input changed. The message names the inputs.
     """
-    marker = out_dir / INPUTS_FILE
-    before = (
-        read_json(
-            marker,
-            what="the record of a run's inputs",
-            fix="choose another --out folder, or remove this one",
-        )
-        if marker.is_file()
-        else {}
-    )
+    before = _recorded(out_dir)
     changed = [
-        f"{name}{' (not there any more)' if digest == _MISSING else ''}"
+        f"{name}{' (not there any more)' if digest == MISSING else ''}"
         for name, digest in digests.items()
         if before.get(name, digest) != digest
     ]
@@ -108,6 +51,18 @@ def check_same_inputs(out_dir: Path, digests: Mapping[str, str], *, finished: bo
             path=out_dir,
             fix="choose another --out folder, or remove this one",
         )
+
+
+def _recorded(out_dir: Path) -> dict[str, str]:
+    marker = out_dir / INPUTS_FILE
+    if not marker.is_file():
+        return {}
+    digests: dict[str, str] = read_json(
+        marker,
+        what="the record of a run's inputs",
+        fix="choose another --out folder, or remove this one",
+    )
+    return digests
 
 
 def record_inputs(
@@ -124,3 +79,73 @@ def record_inputs(
     check_same_inputs(out_dir, digests, finished=finished)
     if not (out_dir / INPUTS_FILE).is_file() and not finished:
         write_json(out_dir / INPUTS_FILE, digests)
+
+
+def existing(config: Any, keys: Iterable[str]) -> dict[str, str]:
+    """Return the files and folders that keys of a config name, as inputs of a run.
+
+    A value may also be the name of a model on a hub or of an encoder. It is part of the config
+    then, and left out here.
+    """
+    inputs = {}
+    for key in keys:
+        value = getattr(config, key)
+        for number, name in enumerate(value if isinstance(value, tuple) else (value,)):
+            if name is not None and Path(name).exists():
+                inputs[key if number == 0 else f"{key} {number + 1}"] = str(name)
+    return inputs
+
+
+def begin_again(
+    out_dir: str | Path,
+    kind: str,
+    config: Any,
+    inputs: Mapping[str, str | Path | None],
+    *,
+    keep: frozenset[str] = frozenset(),
+) -> tuple[Path, list[str]]:
+    """Begin a run that starts from the beginning each time it is called.
+
+    The summary of an earlier run is removed first, because a folder with a summary counts as
+    finished. If the inputs changed since then, or are not known, all other earlier results are
+    moved to ``set-aside``.
+
+    Parameters
+    ----------
+    out_dir, kind, config
+        As in :func:`~tcgn_mil.experiments.runs.run_folder.begin_run`.
+    inputs
+        Files and folders that are read, by the names that notes use; None for what is not used.
+    keep
+        Names in the folder that stay in any case.
+
+    Returns
+    -------
+    out_dir : Path
+        The folder.
+    notes : list of str
+        A sentence for the user if earlier results were set aside.
+
+    Raises
+    ------
+    InputError
+        If the folder holds a run of another kind or config.
+    """
+    out_dir = begin_run(out_dir, kind, config)
+    before = _recorded(out_dir)
+    digests = digests_of(inputs, quick=True)
+    (out_dir / SUMMARY_FILE).unlink(missing_ok=True)
+    results = [
+        path
+        for path in sorted(out_dir.iterdir())
+        if not path.name.startswith(".") and path.name not in {*DESCRIPTION, *keep, FOLDER}
+    ]
+    notes = []
+    if results and before != digests:
+        set_aside(out_dir, results)
+        changed = [name for name in digests if before.get(name) != digests[name]]
+        why = f"{preview(changed)} changed since" if before else "they do not say their inputs"
+        notes = [f"the results of an earlier run were moved to {out_dir / FOLDER}, because {why}"]
+    # Written last: if the run is killed before, the next one sets aside what is left.
+    write_json(out_dir / INPUTS_FILE, digests)
+    return out_dir, notes

@@ -22,7 +22,7 @@ RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.json"
 INPUTS_FILE = "inputs.json"  # digests of what went into the run
 _DAMAGED_FIX = "run the command again into a new folder, or copy this file again"
-_DESCRIPTION = frozenset({"config.yaml", RUN_FILE, INPUTS_FILE})
+DESCRIPTION = frozenset({"config.yaml", RUN_FILE, INPUTS_FILE})
 
 
 def begin_run(out_dir: str | Path, kind: str, config: Any) -> Path:
@@ -46,7 +46,7 @@ def begin_run(out_dir: str | Path, kind: str, config: Any) -> Path:
     out_dir = Path(out_dir)
     marker = out_dir / RUN_FILE
     # A first try that failed before it wrote any result does not block a second one.
-    if marker.is_file() and not _holds_only(out_dir, _DESCRIPTION):
+    if marker.is_file() and not _holds_only(out_dir, DESCRIPTION):
         _check_same_run(marker, kind, as_plain(config))
         return out_dir
     try:
@@ -62,7 +62,8 @@ def begin_run(out_dir: str | Path, kind: str, config: Any) -> Path:
 
 
 def _holds_only(folder: Path, names: frozenset[str]) -> bool:
-    return {path.name for path in folder.iterdir()} <= names
+    # The lock of this run is no result, and has a hidden name.
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")} <= names
 
 
 def finished_summary(out_dir: str | Path) -> dict[str, Any] | None:

@@ -119,7 +119,7 @@ def _run(
 ) -> dict[str, Any]:
     """Train and evaluate all folds; `beside` is the summary of the run with folds by patient."""
     folds = _folds(config, data)
-    digests, done = input_digests(config, data, folds), finished_summary(out_dir)
+    digests, done = input_digests(config, data, folds, pixels), finished_summary(out_dir)
     check_same_inputs(out_dir, digests, finished=done is not None)
     if done is not None:
         _renew_reference(data, folds, out_dir, tuned=pixels is not None)

@@ -39,6 +39,7 @@ from tcgn_mil.preprocessing.features.table_folder import TableFolder
 from tcgn_mil.preprocessing.features.table_report import column_report, describe_columns
 from tcgn_mil.preprocessing.slides.names import SlideFacts
 from tcgn_mil.preprocessing.slides.readers import without_slide_suffix
+from tcgn_mil.resume.cohort_list import plan_cohort
 from tcgn_mil.tcga_barcodes import patient_of
 from tcgn_mil.text import counted, preview
 from tcgn_mil.types.features import TABLE, UNKNOWN, FeatureInfo
@@ -125,7 +126,8 @@ def import_table(
     rows, repeated = _distinct_rows(_read_rows(table, columns, path), columns, path)
     identity = table_identity(str(encoder).strip(), columns.features)
     infos, failures = _describe(rows, identity, facts_of or _own_facts(rows))
-    folder = TableFolder(Path(out_dir), path.name)
+    listed = plan_cohort(out_dir, path, [info.slide_id for info in infos.values()])
+    folder = TableFolder(Path(out_dir), path.name, listed.left)
     values = {info.slide_id: rows.values[row] for row, info in infos.items()}
     folder.check(list(infos.values()), values, columns.features, failures)
     for row, info in tqdm(infos.items(), desc="import-features", unit="slide"):
@@ -141,8 +143,11 @@ def import_table(
     report = column_report(table, columns, rows.values)
     done = list(infos.values())
     folder.finish(done, failures, report)
+    listed.apply(lambda name: [folder.path / f"{name}.h5"])
     notes = describe_columns(report, columns, patients_given=facts_of is not None)
-    return ImportedTable(done, failures, notes + repeated)
+    # Tables of several cohorts share a folder by design, so slides of the others are no news.
+    gone = listed.sentences()[: len(listed.left) and 1]
+    return ImportedTable(done, failures, [*notes, *repeated, *gone])
 
 
 def import_tables(

@@ -15,6 +15,7 @@ from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.failures import Failure, read_failures, write_failures
 from tcgn_mil.io.feature_files import read_feature_info, read_feature_names, read_features
 from tcgn_mil.io.hdf5 import json_attr, open_hdf5
+from tcgn_mil.resume.set_aside import set_aside
 from tcgn_mil.text import preview
 from tcgn_mil.types.features import FeatureInfo
 
@@ -33,10 +34,12 @@ class TableFolder:
         The folder; it need not exist.
     source
         Name of the table that is imported.
+    left
+        Slides that the table had at an earlier import and has no longer.
     """
 
-    def __init__(self, path: Path, source: str) -> None:
-        self.path, self.source = path, source
+    def __init__(self, path: Path, source: str, left: Sequence[str] = ()) -> None:
+        self.path, self.source, self.left = path, source, frozenset(left)
         self._others: list[FeatureInfo] = []
         self._stale: list[Path] = []
 
@@ -72,7 +75,7 @@ class TableFolder:
             if file.stem in new:
                 self._check_same_slide(file, new[file.stem], values[file.stem])
                 continue
-            if file.stem in failed:
+            if file.stem in failed or file.stem in self.left:
                 self._stale.append(file)
                 continue
             other = read_feature_info(file)
@@ -129,10 +132,9 @@ class TableFolder:
     ) -> None:
         """Write ``slides.csv``, ``columns.csv`` and ``failures.csv`` for all tables of the folder.
 
-        A file of an earlier attempt whose slide failed now is removed.
+        A file of an earlier attempt whose slide failed now, or left the table, is set aside.
         """
-        for file in self._stale:
-            file.unlink()
+        set_aside(self.path, self._stale)
         slides = [(info.slide_id, info.patient_id) for info in (*self._others, *done)]
         write_csv(self.path / SLIDES, pd.DataFrame(slides, columns=["slide_id", "patient_id"]))
         write_csv(self.path / COLUMNS, self._with_earlier_reports(report))

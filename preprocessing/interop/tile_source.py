@@ -104,8 +104,8 @@ class TileSource:
         Raises
         ------
         InputError
-            If the slide is not among `entries`, cannot be read, or has another size in pixels than
-            the slide on which the tiles were laid.
+            If the slide is not among `entries`, cannot be read, or is not the slide on which the
+            tiles were laid, by its size in pixels or by the digest that the tiles state.
         """
         with self.open_slide_of(tiles) as slide:
             yield iter_tiles(slide, tiles.coords, tiles.spec, batch_size, stain=tiles.stain)
@@ -120,6 +120,7 @@ class TileSource:
             As :meth:`open`.
         """
         entry = self._entry(tiles.slide_id)
+        check_same_slide(entry, tiles)
         with entry.open() as slide:
             if tuple(slide.size) != tuple(tiles.slide_size):
                 raise InputError(
@@ -129,6 +130,16 @@ class TileSource:
                 )
             yield slide
 
+    def digest(self, slide_id: str) -> str:
+        """Return the digest of a slide's files; empty if the slide is not among `entries`.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or empty.
+        """
+        return self.entries[slide_id].digest() if slide_id in self.entries else ""
+
     def _entry(self, slide_id: str) -> SlideEntry:
         if slide_id not in self.entries:
             raise InputError(
@@ -136,6 +147,22 @@ class TileSource:
                 fix="give a folder or table of slides that includes it",
             )
         return self.entries[slide_id]
+
+
+def check_same_slide(entry: SlideEntry, tiles: TileSet) -> None:
+    """Check that a slide is the one on which tiles were laid, by the digest that they state.
+
+    Raises
+    ------
+    InputError
+        If it changed since, or is missing. Tiles of other tools state no digest, and pass.
+    """
+    if tiles.slide_digest and entry.digest() != tiles.slide_digest:
+        raise InputError(
+            "changed since its tiles were laid, so that they may lie beside the tissue",
+            path=entry.path,
+            fix="run tcgn-mil tile again, which lays new tiles on what changed",
+        )
 
 
 def read_slide_tiles(folder: str | Path, entry: SlideEntry) -> TileSet:

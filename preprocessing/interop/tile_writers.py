@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,10 +26,12 @@ from tcgn_mil.io.geojson import BOUNDS, ORIGINS, write_geojson
 from tcgn_mil.io.hdf5 import create_hdf5, write_stain
 from tcgn_mil.io.spot_files import create_patch_file
 from tcgn_mil.preprocessing.interop.tile_readers import read_any_tiles
-from tcgn_mil.preprocessing.interop.tile_source import read_slide_tiles
+from tcgn_mil.preprocessing.interop.tile_source import check_same_slide, read_slide_tiles
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.cohort import CohortTiles
 from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
+from tcgn_mil.resume.cohort_list import plan_cohort
+from tcgn_mil.resume.set_aside import set_aside
 from tcgn_mil.types.tile_geometry import TileSpec
 from tcgn_mil.types.tiles import TileSet
 
@@ -110,12 +113,13 @@ def write_hest(path: str | Path, tiles: TileSet, entry: SlideEntry) -> None:
     Raises
     ------
     InputError
-        If there is no tile, or the slide cannot be read.
+        If there is no tile, or the slide cannot be read or changed since its tiles were laid.
     """
     if not len(tiles):
         raise InputError(
             f"slide {tiles.slide_id} has no tile to write", fix="remove this slide from --slides"
         )
+    check_same_slide(entry, tiles)
     barcodes = [f"{x}x{y}" for x, y in tiles.coords.tolist()]
     spec = tiles.spec
     with (
@@ -252,8 +256,23 @@ def export_cohort(
             failures.append(replace(failure, reason=where + failure.reason))
         else:
             done.append(slide_id)
+    if entries is None:
+        _set_aside_left(Path(out_dir), folder, layout, [name for name, _ in slides])
     write_failures(out_dir, failures)
     return CohortTiles(done, failures)
+
+
+def _set_aside_left(out: Path, folder: str | Path, layout: str, names: Sequence[str]) -> None:
+    """Set aside what was exported of slides whose tile files left the folder since."""
+    planned = plan_cohort(out, folder, names, ending=".geojson", choice=layout)
+    for name in planned.left:
+        own = {f"{name}.h5", f"{name}_patches.h5", f"{name}.geojson"}
+        for path in [*out.glob("*"), *out.glob("patches/*"), *out.glob("*/patches/*")]:
+            if path.name in own:
+                set_aside(path.parent, [path])
+    planned.apply(lambda name: [])
+    for sentence in planned.sentences()[: len(planned.left) and 1]:
+        tqdm.write(sentence, file=sys.stderr)
 
 
 def _own_tile_files(folder: str | Path) -> list[Path]:

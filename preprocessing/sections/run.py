@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from tcgn_mil.preprocessing.sections.tables import (
     write_slide_tables,
 )
 from tcgn_mil.preprocessing.sections.writer import SectionWriter
+from tcgn_mil.resume.cohort_list import plan_cohort
+from tcgn_mil.resume.set_aside import set_aside
 from tcgn_mil.text import preview
 
 STAGE = "spots"
@@ -57,8 +60,10 @@ def write_spots(
     - dropped_spots.csv: spots that were left out, with the reason,
     - flagged_spots.csv: spots that were kept although their patch shows little tissue.
 
-    A section that was written before from the same inputs with the same settings is kept and not
-    read again. A section that cannot be used is listed in failures.csv, and the others are written.
+    A section that was written before from the same inputs, by their content, with the same settings
+    is kept and not read again. A section that cannot be used is listed in failures.csv, and the
+    others are written. The files of a section that cannot be used any more, or that the source no
+    longer holds, are moved to the folder set-aside.
 
     Parameters
     ----------
@@ -99,6 +104,14 @@ def write_spots(
         ),
         config.allow_coarse,
     )
+    listed = plan_cohort(
+        out_dir,
+        source,
+        [each.section for each in sources],
+        ending=".h5ad",
+        choice=json.dumps([config.format, config.sections]),
+    )
+    listed.apply(writer.files_of)
     finished: list[FinishedSection] = []
     failures: list[Failure] = []
     for section_source in tqdm(sources, desc="spots", unit="section"):
@@ -106,12 +119,14 @@ def write_spots(
             finished.append(writer.finish(section_source, slides_out))
         except Exception as error:  # whatever one section raises costs its row, and no other
             failures.append(_failure(section_source.section, error))
+            # Files of an earlier call are not those of the present section.
+            set_aside(out_dir, reversed(writer.files_of(section_source.section)))
     write_failures(out_dir, failures)
     if finished:
         write_section_tables(Path(out_dir), finished)
         if slides_out is not None:
             write_slide_tables(slides_out, finished, by=config.pseudobulk_by)
-    notes = _notes(finished)
+    notes = [*listed.sentences("section"), *_notes(finished)]
     if others := passed_over(source, config.format):
         notes.append(
             f"{len(others)} folders of {Path(source).name} left out: {preview(others)} (hold no"

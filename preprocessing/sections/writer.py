@@ -40,12 +40,14 @@ from tcgn_mil.preprocessing.tiles.settings import TISSUE_MPP
 from tcgn_mil.preprocessing.tiles.tissue import find_tissue
 from tcgn_mil.preprocessing.zarr_store import fingerprint, is_store
 from tcgn_mil.provenance import SCHEMA_VERSION
+from tcgn_mil.resume.digests import input_digest
+from tcgn_mil.resume.set_aside import bring_back
 from tcgn_mil.text import content_hash
 from tcgn_mil.types.tile_geometry import PatchSize
 
 SLIDE_JPEG_QUALITY = 80
 # Raised when the same inputs and settings give other files, so that older files are made again.
-_RECIPE = 5
+_RECIPE = 6
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class SectionWriter:
         """
         name = safe_file_name(source.section, what="section")
         # A hash of the inputs and settings is stored in the files. If it is equal, the files are
-        # current. Contents are not hashed, because whole slides would have to be read for it.
+        # current.
         inputs = [
             _identity(file)
             for path in source.files()
@@ -203,11 +205,11 @@ class SectionWriter:
 
         The .h5ad is written last, so a section that was interrupted has none.
         """
-        path = self.out_dir / f"{name}.h5ad"
-        others = (self.out_dir / f"{name}{PATCHES_SUFFIX}", self._overlay_path(name))
-        if not all(file.is_file() for file in (path, *others)):
+        files = self.files_of(name)
+        bring_back(self.out_dir, files)  # they are looked at like all others
+        if not all(file.is_file() for file in files):
             return None
-        again = "the file is made again"
+        path, again = files[-1], "the file is made again"
         with suppress(InputError):  # a damaged file is made again
             table = open_anndata(
                 path, what="spot file", missing_fix=again, broken_fix=again, backed=True
@@ -221,6 +223,11 @@ class SectionWriter:
                 table.file.close()
         return None
 
+    def files_of(self, name: str) -> list[Path]:
+        """Return the files of a section, in the order in which they are written."""
+        patches, table = f"{name}{PATCHES_SUFFIX}", f"{name}.h5ad"
+        return [self._overlay_path(name), self.out_dir / patches, self.out_dir / table]
+
     def _overlay_path(self, name: str) -> Path:
         return self.out_dir / f"{name}_spots.png"
 
@@ -232,6 +239,5 @@ def _stored_patches(path: Path, rows: NDArray[np.int64]) -> Iterator[NDArray[np.
 
 
 def _identity(path: Path) -> list[object]:
-    """Return name, size and time of change of an input, which differ if it was replaced."""
-    status = path.stat()
-    return [path.name, status.st_size, status.st_mtime_ns]
+    """Return name, time of change and digest of an input, which differ if it was replaced."""
+    return [path.name, path.stat().st_mtime_ns, input_digest(path)]

@@ -13,8 +13,14 @@ from tcgn_mil.io.failures import LeftOut
 from tcgn_mil.io.tables.schema import read_table
 from tcgn_mil.preprocessing.schemas import SLIDES_TABLE, YES
 from tcgn_mil.preprocessing.slides.folder import NOWHERE, existing_spelling, search_folder
-from tcgn_mil.preprocessing.slides.readers import READERS, is_slide_folder, open_slide
-from tcgn_mil.preprocessing.slides.readers.base import Slide
+from tcgn_mil.preprocessing.slides.readers import (
+    READERS,
+    is_slide_folder,
+    open_slide,
+    slide_files,
+)
+from tcgn_mil.preprocessing.slides.readers.base import Slide, check_slide_file
+from tcgn_mil.resume.digests import slide_digest
 from tcgn_mil.tcga_barcodes import patient_of
 from tcgn_mil.text import composed, duplicates, preview
 from tcgn_mil.types.tile_geometry import check_mpp
@@ -67,6 +73,18 @@ class SlideEntry:
         """Open the slide file by :func:`~tcgn_mil.preprocessing.slides.readers.open_slide`."""
         mpp = self.fallback_mpp if self.mpp is None else self.mpp
         return open_slide(self.path, mpp=mpp, override_mpp=self.override_mpp)
+
+    def digest(self) -> str:
+        """Return the digest of the slide's files (:func:`~tcgn_mil.resume.digests.slide_digest`).
+
+        Raises
+        ------
+        InputError
+            If the file is missing or empty.
+        """
+        if not is_slide_folder(self.path):
+            check_slide_file(self.path)
+        return slide_digest(slide_files(self.path))
 
 
 _NOTHING = SlideEntry("", "", Path())  # what is given of a slide before its file is looked at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,18 @@ from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure, record_failures, unexpected
-from tcgn_mil.io.tile_files import read_tile_settings, read_tiles
+from tcgn_mil.io.tile_files import read_made_from, read_tile_settings, read_tiles
 from tcgn_mil.preprocessing.parallel import Outcome, outcome_of, run_in_processes
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
-from tcgn_mil.preprocessing.tiles.tiling import tile_path, tile_slide
+from tcgn_mil.preprocessing.tiles.tiling import (
+    tile_files,
+    tile_path,
+    tile_slide,
+    tiles_made_from,
+)
+from tcgn_mil.resume.set_aside import FOLDER, check_files
+from tcgn_mil.text import counted, preview
 from tcgn_mil.types.shards import Shard
 
 STAGE = "tile"
@@ -45,10 +53,9 @@ class TileWork:
         return entry.path.resolve()
 
     def __call__(self, entry: SlideEntry) -> Failure | None:
-        """Tile a slide unless its tile file is current; return the reason if that fails."""
+        """Tile a slide; return the reason if that fails."""
         try:
-            if not is_tiled(entry, self.settings, self.out_dir):
-                tile_slide(entry, self.settings, self.out_dir)
+            tile_slide(entry, self.settings, self.out_dir)
         except InputError as error:
             return Failure(entry.slide_id, STAGE, _reason(error, entry), error.fix or "")
         except Exception as error:  # whatever a damaged file does to a library costs its own row
@@ -88,7 +95,8 @@ def tile_cohort(
 
     A slide that cannot be tiled becomes a row of ``failures.csv``, and the others are tiled. So
     does a slide whose process dies. A slide whose tile file was made from the same slide with the
-    same settings is not tiled again.
+    same settings is not tiled again. Files that are no longer current are set aside before the
+    first slide is tiled, and standard error says how many.
 
     Parameters
     ----------
@@ -111,25 +119,29 @@ def tile_cohort(
     InputError
         If `workers` is less than 1.
     """
-    if workers < 1:
-        raise InputError(f"{workers} workers cannot tile any slide", fix="give --workers 1 or more")
+    check_workers(workers)
     entries = [entry for entry in entries if shard is None or shard.holds(entry.slide_id)]
-    failed: list[Failure | None] = [None] * len(entries)
+    current = current_tiles(entries, settings, out_dir)
+    todo = [entry for entry in entries if entry.slide_id not in current]
+    failed: list[Failure | None] = [None] * len(todo)
     work = TileWork(settings, Path(out_dir))
     outcomes = (
-        run_in_processes(work, entries, min(workers, len(entries)))
-        if run is None
-        else run(work, entries)
+        run_in_processes(work, todo, min(workers, len(todo))) if run is None else run(work, todo)
     )
-    for outcome in tqdm(outcomes, desc="tiling", unit="slide", total=len(entries)):
-        slide = entries[outcome.index].slide_id
+    for outcome in tqdm(outcomes, desc="tiling", unit="slide", total=len(todo)):
+        slide = todo[outcome.index].slide_id
         failed[outcome.index] = outcome_of(outcome, slide, STAGE, _DIED)
-    done = [
-        entry.slide_id for entry, failure in zip(entries, failed, strict=True) if failure is None
-    ]
     failures = [failure for failure in failed if failure is not None]
+    without = {failure.slide for failure in failures}
+    done = [entry.slide_id for entry in entries if entry.slide_id not in without]
     record_failures(out_dir, failures, shard)
     return CohortTiles(done, failures)
+
+
+def check_workers(workers: int) -> None:
+    """Raise InputError if there is no process to work."""
+    if workers < 1:
+        raise InputError(f"{workers} workers cannot tile any slide", fix="give --workers 1 or more")
 
 
 def slide_notes(slides: Sequence[str], out_dir: str | Path) -> list[str]:
@@ -144,23 +156,54 @@ def slide_notes(slides: Sequence[str], out_dir: str | Path) -> list[str]:
     ]
 
 
-def is_tiled(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> bool:
-    """Return whether a slide's tile file is whole, and made from this slide with these settings.
+def current_tiles(
+    entries: Sequence[SlideEntry], settings: TileSettings, out_dir: str | Path
+) -> frozenset[str]:
+    """Return the slides whose tiles are current, and set aside those of the others.
 
-    The slide is recognised by its size and its resolution.
+    Parameters
+    ----------
+    entries, settings, out_dir
+        As in :func:`tile_cohort`.
+
+    Returns
+    -------
+    Ids of the slides that need not be tiled.
+    """
+    by_id = {entry.slide_id: entry for entry in entries}
+    checked = check_files(
+        out_dir,
+        {slide: tile_files(out_dir, slide) for slide in by_id},
+        lambda slide, path: is_tiled(by_id[slide], settings, path),
+    )
+    if checked.changed:
+        count = len(checked.changed)
+        tqdm.write(
+            f"{counted(count, 'slide')} changed since the last run, or the settings did, and"
+            f" {'is' if count == 1 else 'are'} tiled again: {preview(checked.changed)}. The"
+            f" earlier files are in {Path(out_dir) / FOLDER}",
+            file=sys.stderr,
+        )
+    return checked.current
+
+
+def is_tiled(entry: SlideEntry, settings: TileSettings, path: Path) -> bool:
+    """Return whether a tile file is whole, and made from this slide with these settings.
+
+    The slide is recognised by a digest of its files. Tile files of earlier versions have none;
+    there the slide is recognised by its size and its resolution, and must be older than the file.
 
     Raises
     ------
     InputError
-        If there is a tile file, but the slide can no longer be opened.
+        If the tile file is damaged, or the slide is missing.
     """
-    path = tile_path(out_dir, entry.slide_id)
-    if not path.exists():
+    made = read_tiles(path)
+    if made_from := read_made_from(path):
+        return made_from == tiles_made_from(entry, entry.digest(), settings)
+    if path.stat().st_mtime < entry.path.stat().st_mtime:
         return False
-    try:
-        made, (_, made_with) = read_tiles(path), read_tile_settings(path)
-    except InputError:
-        return False  # a damaged file is made again
+    _, made_with = read_tile_settings(path)
     with entry.open() as slide:
         return (
             made.spec == settings.for_slide(slide)

@@ -45,6 +45,33 @@ def thumbnail_path(out_dir: str | Path, slide_id: str) -> Path:
     return Path(out_dir) / f"{slide_id}_thumbnail.jpg"
 
 
+def tile_files(out_dir: str | Path, slide_id: str) -> list[Path]:
+    """Return the files that tiling writes for a slide, in the order in which they are written."""
+    return [
+        thumbnail_path(out_dir, slide_id),
+        overlay_path(out_dir, slide_id),
+        tile_path(out_dir, slide_id),
+    ]
+
+
+def tiles_made_from(entry: SlideEntry, digest: str, settings: TileSettings) -> str:
+    """Return a hash of all that decides the tiles of a slide.
+
+    Parameters
+    ----------
+    entry
+        The slide. Its patient and the resolution that the user states enter.
+    digest
+        Digest of the slide's files.
+    settings
+        Size of the tiles, and limits for tissue and quality.
+    """
+    mpp = entry.fallback_mpp if entry.mpp is None else entry.mpp
+    stated = [entry.slide_id, entry.patient_id, mpp, entry.override_mpp]
+    size = [settings.patch.px, settings.patch.mpp, settings.stride_px]
+    return content_hash([digest, stated, size, settings.as_dict()])
+
+
 def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -> TileSet:
     """Tile one slide.
 
@@ -90,6 +117,8 @@ def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -
     ['made.h5', 'made.jpg', 'made.png', 'made_thumbnail.jpg']
     >>> folder.cleanup()
     """
+    # The digest comes first, so that a slide that changes meanwhile is noticed the next time.
+    digest = entry.digest()
     with entry.open() as slide:
         spec = settings.for_slide(slide)
         thumbnail = slide.thumbnail(settings.tissue_mpp)
@@ -99,6 +128,7 @@ def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -
             _select(entry, slide, spec, glass, settings),
             settings=settings.as_dict(),
             notes=notes,
+            slide_digest=digest,
         )
         if settings.stain is not None:
             tiles = replace(tiles, stain=_fit_stain(slide, tiles, settings.stain))
@@ -107,7 +137,12 @@ def tile_slide(entry: SlideEntry, settings: TileSettings, out_dir: str | Path) -
     # The tile file is written last. So where there is a tile file, the pictures are there too.
     write_picture(thumbnail_path(out_dir, entry.slide_id), base)
     write_picture(overlay_path(out_dir, entry.slide_id), picture)
-    write_tiles(tile_path(out_dir, entry.slide_id), tiles, slide_file=entry.path.name)
+    write_tiles(
+        tile_path(out_dir, entry.slide_id),
+        tiles,
+        slide_file=entry.path.name,
+        made_from=tiles_made_from(entry, digest, settings),
+    )
     return tiles
 
 

@@ -277,6 +277,20 @@ def write_text_dataset(file: h5py.File, name: str, values: Sequence[str]) -> Non
     file.create_dataset(name, data=np.array(encoded, dtype=text), compression="gzip")
 
 
+def read_coords(path: str | Path, *, kind: str) -> NDArray[np.int64]:
+    """Read the coordinates of a tile or feature file alone, (N, 2) int64.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or its coordinates are not an integer array of that shape.
+    """
+    with open_hdf5(path, kind=kind, needs=("coords",)) as file:
+        coords = file["coords"][:]
+    check_coords(coords, path=path)
+    return np.asarray(coords, dtype=np.int64)
+
+
 def check_coords(coords: np.ndarray, *, path: str | Path) -> None:
     """Check that coordinates are an integer array of shape (N, 2).
 

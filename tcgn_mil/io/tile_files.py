@@ -10,7 +10,8 @@ root attributes:
   whose codes are named by the attribute ``verdicts``, if there was quality control;
 - ``slide_id``, ``patient_id``, ``slide_file`` (name of the slide file), ``slide_width``,
   ``slide_height``, ``schema_version``; ``spec``, ``settings``, ``provenance``, and if there are
-  any ``stain`` and ``notes``, as JSON.
+  any ``stain`` and ``notes``, as JSON;
+- ``slide_digest``, a digest of the slide, and ``made_from``, a hash of it and of all settings.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from tcgn_mil.types.tiles import VERDICTS, RejectedTiles, TileQuality, TileSet
 _QUALITY = ("focus", "blur", "pen", "fold")
 
 
-def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str) -> None:
+def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str, made_from: str = "") -> None:
     """Write the tiles of a slide atomically.
 
     Parameters
@@ -51,6 +52,8 @@ def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str) -> None:
         The tiles.
     slide_file
         Name of the slide file, without folders.
+    made_from
+        Hash of all that decides the tiles, by which a resumed run recognises them.
     """
     with create_hdf5(path) as file:
         file.create_dataset("coords", data=tiles.coords.astype(np.int64))
@@ -63,6 +66,9 @@ def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str) -> None:
         file.attrs["slide_width"], file.attrs["slide_height"] = tiles.slide_size
         if tiles.notes:
             file.attrs["notes"] = json.dumps(tiles.notes)
+        for name, value in (("slide_digest", tiles.slide_digest), ("made_from", made_from)):
+            if value:
+                file.attrs[name] = value
         write_stain(file, tiles.stain)
         if tiles.quality is not None:
             _write_quality(file, tiles.quality)
@@ -122,6 +128,7 @@ def read_tiles(path: str | Path) -> TileSet:
             stain=read_stain(file, kind="tile"),
             settings=json_attr(file, "settings", kind="tile"),
             notes=(*json.loads(file.attrs.get("notes", "[]")),),
+            slide_digest=str(file.attrs.get("slide_digest", "")),
         )
 
 
@@ -187,3 +194,9 @@ def read_tile_settings(path: str | Path) -> tuple[TileSpec, dict[str, Any]]:
     """
     with open_hdf5(path, kind="tile", needs=("coords",)) as file:
         return tile_spec(file, kind="tile"), json_attr(file, "settings", kind="tile")
+
+
+def read_made_from(path: str | Path) -> str:
+    """Return the hash of all that decided the tiles of a file; empty if it does not state it."""
+    with open_hdf5(path, kind="tile", needs=("coords",)) as file:
+        return str(file.attrs.get("made_from", ""))

@@ -159,6 +159,9 @@ class TileSet:
         Empty if the file does not state them, as in files of other tools.
     notes
         Facts about the slide file that a user should know, for example its other images.
+    slide_digest
+        Digest of the slide that the tiles were laid on. Empty if the file does not state it, as in
+        files of other tools.
 
     Raises
     ------
@@ -177,6 +180,7 @@ class TileSet:
     stain: Stain | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    slide_digest: str = ""
 
     def __post_init__(self) -> None:
         if not self.patient_id:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.encode.resume import check_features_of
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
 from tcgn_mil.io.feature_files import read_feature_info
@@ -95,4 +96,5 @@ def _readable_tiles(data: CohortData, path: Path, source: TileSource) -> TileSet
             f"has {len(tiles)} tiles, its features {encoded}",
             fix="give --tiles the folder from which the slides were encoded",
         )
+    check_features_of(path, tiles, source)
     return tiles

@@ -25,6 +25,7 @@ from tcgn_mil.preprocessing.slides.readers.registry import (
     is_slide_folder,
     open_slide,
     register_slide_reader,
+    slide_files,
     slide_suffixes,
     without_slide_suffix,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "is_slide_folder",
     "open_slide",
     "register_slide_reader",
+    "slide_files",
     "slide_suffixes",
     "without_slide_suffix",
 ]

@@ -84,4 +84,22 @@ def list_slides(paths: Sequence[Path]) -> list[SlideFile]:
     ]
 
 
-READER = SlideReader("DICOM", SUFFIXES, is_dicom, open_scanned, list_slides)
+def list_files(path: Path) -> list[Path]:
+    """Return the files of the series that a file belongs to; they lie in one folder."""
+    beside = sorted(each for each in path.parent.glob("*") if each.suffix.lower() in SUFFIXES)
+    if len(beside) < 2:
+        return [path]
+    own = _series_of(path)
+    return [path, *(each for each in beside if each != path and own and _series_of(each) == own)]
+
+
+def _series_of(path: Path) -> str:
+    """Return the id of a file's series; empty if the file cannot be read."""
+    try:
+        header = pydicom.dcmread(path, specific_tags=_TAGS[:1], stop_before_pixels=True)
+    except (InvalidDicomError, OSError, ValueError, EOFError):
+        return ""
+    return str(header.get("SeriesInstanceUID", ""))
+
+
+READER = SlideReader("DICOM", SUFFIXES, is_dicom, open_scanned, list_slides, files=list_files)

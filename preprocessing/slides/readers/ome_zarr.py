@@ -30,6 +30,7 @@ from tcgn_mil.preprocessing.zarr_store import (
     check_links,
     is_store,
     open_array,
+    sample_files,
 )
 from tcgn_mil.text import preview
 
@@ -227,4 +228,6 @@ def _no_slide(path: Path) -> InputError:
     )
 
 
-READER = SlideReader("OME-Zarr", frozenset({SUFFIX}), is_ome_zarr, OmeZarrSlide, folders=True)
+READER = SlideReader(
+    "OME-Zarr", frozenset({SUFFIX}), is_ome_zarr, OmeZarrSlide, folders=True, files=sample_files
+)

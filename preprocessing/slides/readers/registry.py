@@ -44,6 +44,10 @@ class SlideReader:
     folders
         Whether a slide of this format is a folder, as a Zarr store is. A search of a folder does
         not look into folders with one of its suffixes, and `can_open` is asked about folders.
+    files
+        For formats that spread one slide over several files: returns the files of the slide that is
+        opened by a path, in a fixed order; of a folder of very many files a sample. None where a
+        slide is one file.
     """
 
     name: str
@@ -52,6 +56,7 @@ class SlideReader:
     open: Callable[[Path, float | None, float | None], Slide]
     list_slides: Callable[[Sequence[Path]], list[SlideFile]] | None = None
     folders: bool = False
+    files: Callable[[Path], list[Path]] | None = None
 
 
 _OME = ".ome"  # OME-TIFF has two suffixes: S1.ome.tif
@@ -127,6 +132,27 @@ def without_slide_suffix(name: str) -> str:
         return name
     stem = name[: -len(suffix)]
     return stem[: -len(_OME)] if stem.lower().endswith(_OME) else stem
+
+
+def slide_files(path: str | Path) -> list[Path]:
+    """Return all files of a slide, without opening it.
+
+    Parameters
+    ----------
+    path
+        File by which the slide is opened.
+
+    Examples
+    --------
+    >>> from tcgn_mil.preprocessing.slides.readers import slide_files
+    >>> slide_files("S1.svs")
+    [PosixPath('S1.svs')]
+    """
+    path = Path(path)
+    for reader in reversed(READERS.values()):
+        if reader.files is not None and path.suffix.lower() in reader.suffixes:
+            return reader.files(path)
+    return [path]
 
 
 def open_slide(

@@ -130,4 +130,19 @@ def _damaged(path: Path, error: openslide.OpenSlideError) -> InputError:
     )
 
 
-READER = SlideReader("openslide", SUFFIXES, is_scanned, open_scanned)
+def list_files(path: Path) -> list[Path]:
+    """Return the files of a slide: of MIRAX also its folder, of Hamamatsu's VMS its images."""
+    suffix = path.suffix.lower()
+    others: list[Path] = []
+    if suffix == ".mrxs" and path.with_suffix("").is_dir():
+        others = sorted(each for each in path.with_suffix("").iterdir() if each.is_file())
+    elif suffix in {".vms", ".vmu"} and path.parent.is_dir():
+        others = sorted(
+            each
+            for each in path.parent.iterdir()
+            if each != path and each.is_file() and each.name.startswith(path.stem)
+        )
+    return [path, *others]
+
+
+READER = SlideReader("openslide", SUFFIXES, is_scanned, open_scanned, files=list_files)

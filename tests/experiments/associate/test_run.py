@@ -135,6 +135,7 @@ def test_odd_gene_names_stay_inside_the_folder(done: Path) -> None:
     assert {path.name for path in done.iterdir()} == {
         "config.yaml",
         "run.json",
+        "inputs.json",
         "summary.json",
         "coverage.csv",
         "scores.csv",

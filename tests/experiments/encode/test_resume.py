@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import timm
 from safetensors.torch import save_file
-from slides_in_memory import SOURCE
+from slides_in_memory import SOURCE, FakeSource, tiles_of
 
+from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encode.config import EncodeSettings
+from tcgn_mil.experiments.encode.resume import check_features_of
 from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.io.feature_files import read_feature_info, read_features
 from tcgn_mil.io.hdf5 import read_provenance
@@ -47,3 +51,21 @@ def test_features_are_made_again_if_the_normalisation_of_the_encoder_changed(
     assert again[0] == first[0]  # the identity names the weights alone
     assert again[1] != first[1]
     assert abs(read_features(file).features - features).max() > 1e-3
+
+
+def test_tiles_that_moved_are_not_read_beside_older_features(tmp_path: Path) -> None:
+    folder, out = tmp_path / "encoder", tmp_path / "features"
+    folder.mkdir()
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=0, **SMALL)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    config = {"architecture": "vit_tiny_patch16_224", "model_args": SMALL}
+    (folder / "config.json").write_text(json.dumps(config))
+    settings = EncodeSettings(f"local-dir:{folder}", device="cpu")
+    encode_cohort(["P00-1"], SOURCE, settings, out)
+    tiles = tiles_of("P00-1")
+    check_features_of(out / "P00-1.h5", tiles, SOURCE)
+    turned = replace(tiles, coords=tiles.coords[::-1])  # a reader may have an order of its own
+    check_features_of(out / "P00-1.h5", turned, SOURCE)
+    moved = replace(tiles, coords=tiles.coords + 1)
+    with pytest.raises(InputError, match="of another state of the slide: tiles changed since"):
+        check_features_of(out / "P00-1.h5", moved, FakeSource())

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.runs import inputs
-from tcgn_mil.experiments.runs.inputs import digests_of, file_digest, record_inputs
+from tcgn_mil.experiments.runs.inputs import begin_again, record_inputs
 from tcgn_mil.experiments.runs.run_folder import INPUTS_FILE, begin_run
 from tcgn_mil.experiments.survive.config import SurviveConfig
 
@@ -67,24 +66,6 @@ def test_a_run_from_before_inputs_were_recorded_passes(
     assert not (tmp_path / "run" / INPUTS_FILE).exists()
 
 
-def test_large_files_enter_by_size_and_blocks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inputs, "_WHOLE_BYTES", 100)
-    monkeypatch.setattr(inputs, "_BLOCK_BYTES", 10)
-    path = tmp_path / "large"
-    data = bytearray(5000)
-    path.write_bytes(data)
-    first = file_digest(path)
-    data[-1] = 1  # the last block is read
-    path.write_bytes(data)
-    assert file_digest(path) != first
-    path.write_bytes(bytes(5001))
-    assert file_digest(path) != first
-    path.write_bytes(bytes(5000))
-    assert file_digest(path) == first
-
-
 def test_a_first_try_without_results_binds_nobody(
     files: dict[str, Path | None], tmp_path: Path
 ) -> None:
@@ -101,5 +82,26 @@ def test_a_first_try_without_results_binds_nobody(
         record_inputs(run, files, finished=False)
 
 
-def test_what_is_not_given_has_no_digest(files: dict[str, Path | None]) -> None:
-    assert set(digests_of(files)) == {"table", "folder"}
+def test_a_run_that_begins_again_on_other_inputs_leaves_no_earlier_result(
+    files: dict[str, Path | None], tmp_path: Path
+) -> None:
+    config, out = SurviveConfig(), tmp_path / "new"
+
+    def again() -> list[str]:
+        return begin_again(out, "explain", config, files, keep=frozenset({"work"}))[1]
+
+    assert again() == []
+    (out / "work").mkdir()
+    (out / "maps").mkdir()
+    (out / "maps" / "S1.png").touch()
+    (out / "summary.json").write_text("{}")
+    assert again() == []
+    assert (out / "maps" / "S1.png").is_file()
+    assert not (out / "summary.json").exists()  # an unfinished run does not count as finished
+    (tmp_path / "folder" / "one").write_text("2")
+    (note,) = again()
+    assert "folder changed since" in note
+    assert not (out / "maps").exists()
+    assert (out / "set-aside" / "maps" / "S1.png").is_file()
+    assert (out / "work").is_dir()
+    assert again() == []

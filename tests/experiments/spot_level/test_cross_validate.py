@@ -134,7 +134,11 @@ def test_a_killed_run_resumes_to_the_same_numbers(
     assert not (tmp_path / "cv" / "summary.json").exists()
     assert list(tmp_path.rglob("state.safetensors"))
     spot_cv.run(config_of(spots), tmp_path / "cv")
-    for name in ("genes.csv", "sections.csv", "summary.csv"):
+    # The curves show every epoch, also those of folds and epochs from before the end.
+    histories = sorted(path.relative_to(expected) for path in expected.rglob("history.csv"))
+    assert len(pd.read_csv(expected / "curves_figure.csv")) == 2 * len(histories)
+    tables = ("genes.csv", "sections.csv", "summary.csv", "curves_figure.csv")
+    for name in (*tables, *histories):
         assert (tmp_path / "cv" / name).read_bytes() == (expected / name).read_bytes(), name
     weights = sorted(
         path.relative_to(expected) for path in expected.rglob("model_0/encoder.safetensors")

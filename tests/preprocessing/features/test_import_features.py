@@ -15,10 +15,8 @@ import torch
 from tcgn_mil.batches.feature_bags import BagDataset
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.feature_files import read_feature_info, read_features
-from tcgn_mil.preprocessing.features.import_features import (
-    find_feature_sources,
-    import_cohort,
-)
+from tcgn_mil.preprocessing.features.import_features import import_cohort
+from tcgn_mil.preprocessing.features.search import find_feature_sources
 from tcgn_mil.preprocessing.features.settings import ImportSettings
 from tcgn_mil.preprocessing.slides.names import SlideFacts
 from tcgn_mil.types.features import LEVEL0, SCALED, UNKNOWN
@@ -276,8 +274,9 @@ def test_finished_files_are_kept_until_something_changes(tmp_path: Path) -> None
     (tmp_path / "out" / "b.h5").write_bytes(b"cut")
     second = made()
     assert read_feature_info(tmp_path / "out" / "b.h5").n_tiles == TILES
-    later = sources["a"].stat().st_mtime + 100
-    os.utime(sources["a"], (later, later))
+    os.utime(sources["b"])  # a copy of the same features is younger
+    write_clam(tmp_path, "a", values(seed=1))
+    os.utime(sources["a"], (1, 1))  # another file took its place, and is older
     third = made()
     assert third["a"] != second["a"]
     assert third["b"] == second["b"]

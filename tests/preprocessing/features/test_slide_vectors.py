@@ -16,7 +16,8 @@ from foreign_vectors import VECTOR, stamp_vector, trident_slide
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.feature_files import read_feature_info, read_features
-from tcgn_mil.preprocessing.features.import_features import find_feature_sources, import_cohort
+from tcgn_mil.preprocessing.features.import_features import import_cohort
+from tcgn_mil.preprocessing.features.search import find_feature_sources
 from tcgn_mil.preprocessing.features.settings import ImportSettings
 from tcgn_mil.preprocessing.features.source_check import check_sources
 from tcgn_mil.preprocessing.slides.names import SlideFacts, slide_facts

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -219,6 +221,44 @@ def test_a_changed_image_or_a_lost_file_makes_a_section_again(
     assert np.array_equal(read_patches(out / "A1_patches.h5"), 255 - before)
 
 
+def test_an_image_of_the_same_size_and_time_makes_a_section_again(
+    make_her2st: MakeHer2st, tmp_path: Path
+) -> None:
+    root, out = make_her2st("A1"), tmp_path / "out"
+    path = image_of(root)
+    status, pixels = path.stat(), np.asarray(Image.open(path))
+    bmp = path.with_suffix(".bmp.png")
+    Image.fromarray(pixels).save(bmp, format="PNG", compress_level=0)
+    bmp.replace(path)
+    os.utime(path, (1, 1))
+    write(root, out)
+    before = read_patches(out / "A1_patches.h5")
+    size = path.stat().st_size
+    Image.fromarray(255 - pixels).save(path, format="PNG", compress_level=0)
+    os.utime(path, (1, 1))
+    assert path.stat().st_size == size != status.st_size
+    write(root, out)
+    assert np.array_equal(read_patches(out / "A1_patches.h5"), 255 - before)
+
+
+def test_a_section_that_left_or_fails_leaves_no_files_for_the_next_verb(
+    make_her2st: MakeHer2st, tmp_path: Path
+) -> None:
+    root, out = make_her2st("A1", "B1", "C1"), tmp_path / "out"
+    write(root, out)
+    image_of(root, "B1").write_bytes(b"damaged")
+    for file in sorted(root.rglob("C1*"), reverse=True):
+        if file.is_dir():
+            shutil.rmtree(file)
+        else:
+            file.unlink()
+    done, failures, notes = write(root, out)
+    assert (done, [failure.slide for failure in failures]) == (["A1"], ["B1"])
+    assert sorted(path.stem for path in out.glob("*.h5ad")) == ["A1"]
+    assert (out / "set-aside" / "C1.h5ad").is_file()
+    assert any("1 section is no longer listed" in note for note in notes)
+
+
 def test_a_damaged_section_file_is_made_again(make_her2st: MakeHer2st, tmp_path: Path) -> None:
     root, out = make_her2st("A1"), tmp_path / "out"
     write(root, out)
@@ -239,7 +279,7 @@ def test_an_unreadable_image_leaves_no_section(
     )
     assert re.search(r"A1_HE.png: .* Fix: .", reason := failure(root, out))
     assert "\n" not in reason
-    assert [path.name for path in out.iterdir()] == ["failures.csv"]
+    assert sorted(path.name for path in out.iterdir()) == ["cohort.json", "failures.csv"]
 
 
 def test_a_killed_run_leaves_nothing_under_the_final_names(
@@ -256,7 +296,7 @@ def test_a_killed_run_leaves_nothing_under_the_final_names(
     monkeypatch.setattr(section_writer, "cut_patches", killed)
     with pytest.raises(KeyboardInterrupt):
         write(root, out)
-    assert not list(out.iterdir())
+    assert [path.name for path in out.iterdir()] == ["cohort.json"]  # the list of sections
 
 
 def test_positions_of_another_image_are_refused(make_her2st: MakeHer2st, tmp_path: Path) -> None:

@@ -175,13 +175,18 @@ class TestResume:
         assert tile_cohort([entry(pyramid)], TileSettings(), tmp_path).done == ["painted"]
         assert len(read_tiles(path)) > 0
 
-    def test_a_redo_that_fails_keeps_the_old_file_whole(
+    def test_a_redo_that_fails_keeps_the_old_file_whole_and_away_from_the_next_verb(
         self, pyramid: Path, tmp_path: Path
     ) -> None:
         tile_slide(entry(pyramid), TileSettings(), tmp_path)
         _, failures = tile_cohort([entry(pyramid)], TileSettings(PatchSize(4096, 8.0)), tmp_path)
         assert len(failures) == 1
-        assert read_tiles(tile_path(tmp_path, "painted")).spec.tile_px == 112
+        assert not tile_path(tmp_path, "painted").exists()
+        away = tmp_path / "set-aside"
+        assert read_tiles(tile_path(away, "painted")).spec.tile_px == 112
+        # With the former settings it is used again.
+        assert tile_cohort([entry(pyramid)], TileSettings(), tmp_path).done == ["painted"]
+        assert not away.exists()
 
 
 @pytest.fixture(scope="module")

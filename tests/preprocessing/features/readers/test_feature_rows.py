@@ -13,13 +13,9 @@ import torch
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import LeftOut
 from tcgn_mil.io.feature_files import read_feature_info, read_features
-from tcgn_mil.preprocessing.features.import_features import (
-    BELOW,
-    OTHER_KIND,
-    import_cohort,
-    search_features,
-)
+from tcgn_mil.preprocessing.features.import_features import import_cohort
 from tcgn_mil.preprocessing.features.readers import open_foreign
+from tcgn_mil.preprocessing.features.search import BELOW, OTHER_KIND, search_features
 from tcgn_mil.preprocessing.features.settings import ImportSettings
 from tcgn_mil.preprocessing.slides.names import SlideFacts
 

@@ -16,10 +16,10 @@ from tile_sets import tile_set
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.feature_files import write_features
 from tcgn_mil.preprocessing.features import readers
-from tcgn_mil.preprocessing.features.import_features import find_feature_sources
 from tcgn_mil.preprocessing.features.placement import place
 from tcgn_mil.preprocessing.features.readers import open_foreign, register_feature_reader
 from tcgn_mil.preprocessing.features.readers.base import FeatureReader, ForeignFeatures
+from tcgn_mil.preprocessing.features.search import find_feature_sources
 from tcgn_mil.types.features import LEVEL0, SCALED, UNKNOWN
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 

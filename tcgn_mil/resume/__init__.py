@@ -1,0 +1,1 @@
+"""Continue earlier work without stale results: digests, lists of cohorts, locks of folders."""

@@ -1,0 +1,40 @@
+"""A second run on one output folder is refused, and names the first."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from pathlib import Path
+
+import pytest
+from changing_slides import Cohort, ask
+
+from tcgn_mil.experiments.verbs import verbs
+from tcgn_mil.resume.folder_lock import folder_lock
+
+
+def test_a_second_run_is_refused_and_the_first_named(cohort: Cohort) -> None:
+    before = cohort.files_in("tiles")
+    with folder_lock(cohort.folder / "tiles"):
+        answer = cohort.tile("--stride-px", 16)
+        assert answer.code == 2
+        assert f"tiles: is in use by process {os.getpid()} on " in answer.err
+    assert cohort.files_in("tiles") == before
+    assert cohort.tile().code == 0
+    assert not list((cohort.folder / "tiles").glob(".*"))
+
+
+def test_two_output_files_may_share_a_folder(tmp_path: Path) -> None:
+    table = tmp_path / "bulk.csv"
+    table.write_text("id,CD3D,TP53\nTCGA-AA-0001-01A,2.5,1\n")
+    options = ("bulk", table, "--unit", "fpkm", "--slides", tmp_path / "slides.csv")
+    (tmp_path / "slides.csv").write_text("slide_id,patient_id\nS1,TCGA-AA-0001\n")
+    with folder_lock(tmp_path, name="file-first.h5ad"):
+        assert "is in use" in ask(*options, "--out", tmp_path / "first.h5ad").err
+        assert ask(*options, "--out", tmp_path / "second.h5ad").code == 0
+
+
+@pytest.mark.parametrize("verb", [verb for verb in verbs() if not verb.shares_folder])
+def test_every_verb_that_writes_says_where(verb) -> None:
+    """The lock is that of ``out``; a verb without it writes nothing."""
+    assert verb.name == "encoders" or "out" in inspect.signature(verb.command).parameters
