@@ -228,11 +228,12 @@ def fingerprint(store: Path) -> list[Path]:
 
 
 def sample_files(store: Path) -> list[Path]:
-    """Return the metadata files of a store, and 64 of its other files, evenly spread by their names.
+    """Return the metadata files of a store and 64 of its other files, evenly spread by name.
 
     Reading all files of a large slide would take as long as copying it.
     """
-    described, others = [], []
+    described: list[str] = []
+    others: list[str] = []
     for entry in _entries(store):
         if entry.is_file():
             (described if entry.name in _METADATA else others).append(entry.path)

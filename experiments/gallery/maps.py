@@ -163,7 +163,7 @@ def draw_planted_truth(path: Path) -> None:
     inside = (np.hypot(*(pixels - side_um / 2).T) < 0.44 * side_um).reshape(100, 100)
     stroma, immune = (REGIONS.index(name) + 1 for name in ("stroma", "immune"))
     labels = np.where(near > 0.4, immune, np.where(inside, stroma, 0)).astype(np.uint8)
-    centres = np.asarray(corners + tile_um / 2, dtype=np.float64)
+    centres = (corners + tile_um / 2).astype(np.float64)
     scores = 4 * made_tissue.cluster_score(centres, side_um)[:, None] - 0.5
     scores = scores + np.random.default_rng(4).normal(0, 0.4, scores.shape)
     tiles = MappedTiles(
