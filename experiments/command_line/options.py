@@ -160,8 +160,8 @@ DevicesOption = Annotated[
     typer.Option(
         "--devices",
         help="Several devices, with one process each, instead of --device: numbers of GPUs such as"
-        " 0,1, or cpu:2 for two processes on the CPU. A process takes the next slide when it is"
-        " free.",
+        " 0,1, or cpu:2 for two processes of one thread on the CPU. A process takes the next slide"
+        " when it is free. The features do not depend on the number of processes.",
         show_default=False,
     ),
 ]

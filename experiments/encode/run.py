@@ -155,7 +155,9 @@ class SlideOpener:
         """Return the function that encodes one slide."""
         cores = max(1, usable_cores() // self.processes)
         if device == "cpu":
-            torch.set_num_threads(min(cores, torch.get_num_threads()))
+            # The last digit of a sum depends on the number of threads. With one, the files do not
+            # depend on the number of workers, nor on the machine that a worker is on.
+            torch.set_num_threads(1)
         settings = replace(self.settings, device=device)
         if settings.readers is None and device != "cpu":
             settings = replace(settings, readers=min(MOST_READERS, cores))
