@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,10 @@ def one_at_a_time(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def locked(**options: Any) -> Any:
-        # Such a call writes nothing, also where another run is at work.
-        if options.get("show_config") or options.get("dry_run"):
+        # Such a call writes nothing, also where another run is at work. Of the processes of torchrun
+        # the first one writes, and holds the lock.
+        writes_nothing = options.get("show_config") or options.get("dry_run")
+        if writes_nothing or os.environ.get("RANK", "0") != "0":
             return command(**options)
         out, shard = Path(options["out"]), options.get("shard")
         if out.suffix in _FILES and not out.is_dir():
