@@ -33,8 +33,8 @@ def one_at_a_time(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def locked(**options: Any) -> Any:
-        # Such a call writes nothing, also where another run is at work. Of the processes of torchrun
-        # the first one writes, and holds the lock.
+        # Such a call writes nothing, also where another run is at work. Of the processes of
+        # torchrun the first one writes, and holds the lock.
         writes_nothing = options.get("show_config") or options.get("dry_run")
         if writes_nothing or os.environ.get("RANK", "0") != "0":
             return command(**options)
