@@ -9,6 +9,7 @@ import typer
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.command_line.console import finish_cohort, report_left_out, resolve
+from tcgn_mil.experiments.command_line.early import Needed, check_encoder, check_inputs
 from tcgn_mil.experiments.command_line.options import (
     AddressOption,
     DevicesOption,
@@ -60,10 +61,6 @@ def encode(
     address: AddressOption = None,
 ) -> None:
     """Encode every tile of every slide; writes <out>/<slide>.h5."""
-    from tcgn_mil.experiments.encode.run import encode_cohort
-    from tcgn_mil.experiments.engines.engine import choose_engine
-    from tcgn_mil.preprocessing.interop.tile_source import TileSource
-
     given = {
         "encoder": encoder,
         "batch_size": batch_size,
@@ -74,15 +71,23 @@ def encode(
         "allow_other_size": allow_other_size,
     }
     settings = resolve(EncodeSettings, given)
-    source = TileSource.from_slides(
-        slides, tiles=tiles, mpp=mpp, override_mpp=override_mpp, recursive=recursive
-    )
     if device is not None and devices is not None:
         raise InputError(
             "--device and --devices both say where to encode", fix="remove one of the two options"
         )
-    workers = choose_engine(engine, address, devices)
     share = None if shard is None else Shard.parse(shard)
+    check_inputs(Needed(slides, "SLIDES"), Needed(tiles, "--tiles", "tile"))
+    check_encoder(settings.encoder)
+    from tcgn_mil.experiments.engines.engine import choose_engine
+
+    workers = choose_engine(engine, address, devices)
+    # What loads torch is imported after the options have been checked.
+    from tcgn_mil.experiments.encode.run import encode_cohort
+    from tcgn_mil.preprocessing.interop.tile_source import TileSource
+
+    source = TileSource.from_slides(
+        slides, tiles=tiles, mpp=mpp, override_mpp=override_mpp, recursive=recursive
+    )
     done, failures = encode_cohort(
         sorted(source.entries), source, settings, out, shard=share, engine=workers
     )

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.explain.attribution_tables import explain_image, explanation_tables
@@ -34,6 +33,7 @@ from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
 from tcgn_mil.io.atomic import safe_file_name, write_csv
 from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.preprocessing.interop.tile_source import TileSource, read_centre_tile
+from tcgn_mil.progress import Progress
 from tcgn_mil.text import preview
 
 KIND = "explain"
@@ -69,7 +69,7 @@ def run(config: ExplainConfig, out_dir: str | Path) -> tuple[dict[str, Any], lis
     parts: dict[str, list[pd.DataFrame]] = {}
     failures: list[Failure] = []
     # Sources are loaded one at a time: pixels of many slides would not fit into memory.
-    for name, load in tqdm(
+    for name, load in Progress(
         sources.items(), desc="explain", unit="source", disable=len(sources) == 1
     ):
         try:
@@ -169,7 +169,7 @@ def _explain_source(
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Draw the figures of the images of one source; yield their tables by name."""
     model = source.model
-    for picture in tqdm(source.pictures, desc="explain", unit="picture", leave=False):
+    for picture in Progress(source.pictures, desc="explain", unit="picture", leave=False):
         explanation = explain_image(model, picture.pixels, steps=steps)
         files = [
             f"figures/{safe_file_name(f'{picture.name}_{gene}', what='picture')}.png"

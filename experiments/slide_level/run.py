@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.inputs import check_same_inputs
@@ -35,6 +34,7 @@ from tcgn_mil.inference.reference_file import read_reference, sample_tiles, writ
 from tcgn_mil.io.atomic import write_csv, write_json
 from tcgn_mil.models.aggregators import aggregator_class
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
+from tcgn_mil.progress import Progress
 from tcgn_mil.settings.slide_model import Kind
 from tcgn_mil.text import counted
 from tcgn_mil.types.folds import Fold
@@ -238,7 +238,7 @@ def _write_reference(data: CohortData, files: Mapping[str, Sequence[Path]], out_
     """Describe the tiles of the patients, to which those of new patients will be compared."""
     samples = sample_tiles(files, width=data.width)
     write_reference(
-        out_dir, tqdm(samples, desc="reference", unit="patient", leave=False, total=len(files))
+        out_dir, Progress(samples, desc="reference", unit="patient", leave=False, total=len(files))
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tcgn_mil.experiments.command_line.console import print_config, print_rows, resolve
+from tcgn_mil.experiments.command_line.early import Needed, check_inputs
 from tcgn_mil.experiments.command_line.options import (
     Config,
     Out,
@@ -33,8 +34,6 @@ def survive(
     show_config: ShowConfig = False,
 ) -> None:
     """Test out of fold whether expression predicts survival, beside clinical covariates."""
-    from tcgn_mil.experiments.survive.run import run
-
     given = {
         "clinical": clinical,
         "endpoint": endpoint,
@@ -48,6 +47,15 @@ def survive(
     resolved = resolve(SurviveConfig, given, path=config, overrides=overrides)
     if show_config:
         return print_config(resolved)
+    check_inputs(
+        Needed(resolved.clinical, "--clinical", "clinical"),
+        Needed(resolved.predicted, "--predicted", "finetune"),
+        Needed(resolved.measured, "--measured", "bulk"),
+        Needed(resolved.signatures, "--signatures"),
+        Needed(resolved.folds, "--folds"),
+    )
+    from tcgn_mil.experiments.survive.run import run
+
     summary = run(resolved, out)
     print_rows(summary["results"])
     for label in summary["labels"]:

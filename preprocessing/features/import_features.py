@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import safe_file_name, write_csv
@@ -33,6 +32,7 @@ from tcgn_mil.preprocessing.features.source_check import check_sources
 from tcgn_mil.preprocessing.features.table_folder import SLIDES
 from tcgn_mil.preprocessing.slides.folder import BELOW, NOWHERE
 from tcgn_mil.preprocessing.slides.names import SlideFacts
+from tcgn_mil.progress import Progress
 from tcgn_mil.text import composed, counted, duplicates, preview
 from tcgn_mil.types.features import FeatureInfo
 
@@ -232,7 +232,7 @@ def import_cohort(
     check_sources(sources, settings, out_dir)
     done: list[FeatureInfo] = []
     failures: list[Failure] = []
-    for slide, path in tqdm(sources.items(), desc="import-features", unit="slide"):
+    for slide, path in Progress(sources.items(), desc="import-features", unit="slide"):
         first = done[0] if done else None
         try:
             done.append(_import_slide(slide, path, facts_of(slide), settings, out_dir, first))

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import safe_file_name
@@ -29,6 +28,7 @@ from tcgn_mil.preprocessing.interop.tile_source import read_slide_tiles
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.cohort import CohortTiles
 from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
+from tcgn_mil.progress import Progress
 from tcgn_mil.types.tile_geometry import TileSpec
 from tcgn_mil.types.tiles import TileSet
 
@@ -237,7 +237,7 @@ def export_cohort(
     )
     done: list[str] = []
     failures: list[Failure] = []
-    for slide_id, entry in tqdm(slides, desc="exporting", unit="slide"):
+    for slide_id, entry in Progress(slides, desc="exporting", unit="slide"):
         try:
             if entry is None:
                 tiles = read_any_tiles(Path(folder) / f"{slide_id}.h5")

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure, unexpected, write_failures
 from tcgn_mil.preprocessing.sections.config import SpotsConfig
@@ -20,6 +18,7 @@ from tcgn_mil.preprocessing.sections.tables import (
     write_slide_tables,
 )
 from tcgn_mil.preprocessing.sections.writer import SectionWriter
+from tcgn_mil.progress import Progress
 from tcgn_mil.text import preview
 
 STAGE = "spots"
@@ -101,7 +100,7 @@ def write_spots(
     )
     finished: list[FinishedSection] = []
     failures: list[Failure] = []
-    for section_source in tqdm(sources, desc="spots", unit="section"):
+    for section_source in Progress(sources, desc="spots", unit="section"):
         try:
             finished.append(writer.finish(section_source, slides_out))
         except Exception as error:  # whatever one section raises costs its row, and no other

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from tqdm import tqdm
-
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure, unexpected
 from tcgn_mil.io.shard_failures import record_failures
@@ -17,6 +15,7 @@ from tcgn_mil.preprocessing.parallel import Outcome, outcome_of, run_in_processe
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.preprocessing.tiles.tiling import tile_path, tile_slide
+from tcgn_mil.progress import Progress
 from tcgn_mil.types.shards import Shard
 
 STAGE = "tile"
@@ -122,9 +121,11 @@ def tile_cohort(
         if run is None
         else run(work, entries)
     )
-    for outcome in tqdm(outcomes, desc="tiling", unit="slide", total=len(entries)):
+    bar = Progress(outcomes, desc="tile", unit="slide", total=len(entries))
+    for outcome in bar:
         slide = entries[outcome.index].slide_id
         failed[outcome.index] = outcome_of(outcome, slide, STAGE, _DIED)
+        bar.failed += failed[outcome.index] is not None
     done = [
         entry.slide_id for entry, failure in zip(entries, failed, strict=True) if failure is None
     ]

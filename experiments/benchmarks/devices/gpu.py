@@ -4,8 +4,8 @@
 
 It takes some minutes on an NVIDIA GPU. The published TCGN is measured too if its code is at hand:
 ``--published MODULE:FUNCTION`` names a function without arguments that returns the network; it is
-imported from PYTHONPATH. ``--device cpu --small`` runs everything with small networks and few tiles,
-to see that the script works; its numbers say nothing.
+imported from PYTHONPATH. ``--device cpu --small`` runs everything with small networks and few
+tiles, to see that the script works; its numbers say nothing.
 
 Speeds are medians of repeated calls, with random images and untrained networks. Encoding is
 measured over a synthetic slide with the default readers: its rate is divided by that of the same
