@@ -9,6 +9,7 @@ import errno
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,10 @@ from typing import Annotated, Any
 import typer
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.command_line.arguments import hoisted, with_present_names
+from tcgn_mil.experiments.command_line.error_codes import WRITE, code_of
+from tcgn_mil.experiments.command_line.examples import EXAMPLES
+from tcgn_mil.experiments.command_line.help_pages import EXIT_CODES, VerbCommand
 from tcgn_mil.experiments.command_line.options import Out
 from tcgn_mil.experiments.command_line.process import (
     INTERRUPTED,
@@ -24,6 +29,7 @@ from tcgn_mil.experiments.command_line.process import (
     interruptible,
     prepare_threads,
 )
+from tcgn_mil.experiments.command_line.session import Session
 from tcgn_mil.experiments.report.command import report
 from tcgn_mil.experiments.verbs import verbs
 from tcgn_mil.version import __version__
@@ -60,22 +66,35 @@ def main() -> None:
     prepare_threads()
     if not sys.stderr.isatty():
         _slow_progress_for_a_log()
+    arguments = with_present_names(hoisted(sys.argv[1:]))
+    session = Session(arguments)
     try:
         check_launcher(next(iter(sys.argv[1:]), ""))
         with interruptible():
-            make_app()()
+            make_app()(args=arguments, obj=session)
+    except SystemExit as ended:
+        session.end(ended.code if isinstance(ended.code, int) else 0)
+        raise
     except InterruptedByUserError:
         sys.stderr.write("\nstopped by Ctrl-C. Run the same command again to continue.\n")
+        session.end(INTERRUPTED)
         sys.exit(INTERRUPTED)
     except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
+        if session.verbose:
+            traceback.print_exc()
+        session.end(2, {"code": code_of(error), "message": str(error)})
         sys.exit(2)
     except OSError as error:
         if error.errno not in _UNWRITABLE:
+            session.end(1)
             raise
         where = error.filename2 or error.filename or "the disk"
-        sys.stderr.write(f"error: {where}: {error.strerror}. Fix: {_UNWRITABLE[error.errno]}\n")
+        message = f"{where}: {error.strerror}. Fix: {_UNWRITABLE[error.errno]}"
+        session.end(2, {"code": WRITE, "message": message})
         sys.exit(2)
+    except Exception:
+        session.end(1)
+        raise
 
 
 def _slow_progress_for_a_log() -> None:
@@ -94,15 +113,19 @@ def make_app() -> typer.Typer:
     app = typer.Typer(
         name="tcgn-mil",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         help=_HELP,
+        epilog=EXIT_CODES,
     )
     app.callback()(_root)
-    app.command("demo")(demo)
+    app.command("demo", cls=VerbCommand, epilog=_example(EXAMPLES["demo"]))(demo)
     for verb in verbs():
-        app.command(verb.name, help=_help_of(verb.command))(verb.command)
-    app.command("report")(report)
+        settings = {
+            "help": _help_of(verb.command),
+            "epilog": _example(verb.example or EXAMPLES.get(verb.name, "")),
+        }
+        app.command(verb.name, cls=VerbCommand, **settings)(verb.command)
+    app.command("report", cls=VerbCommand, epilog=_example(EXAMPLES["report"]))(report)
     return app
 
 
@@ -112,6 +135,10 @@ def _help_of(command: Callable[..., Any]) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
+def _example(command: str) -> str | None:
+    return f"Example: {command}" if command else None
+
+
 def _print_version(asked: bool) -> None:
     if asked:
         typer.echo(f"tcgn-mil {__version__}")
@@ -119,14 +146,44 @@ def _print_version(asked: bool) -> None:
 
 
 def _root(
+    ctx: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show no progress. Results and warnings are printed.")
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            help="Also show warnings of other packages, and where in the code an error arose.",
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one JSON object at the end, with the exit code, the summary and the error,"
+            " instead of text.",
+        ),
+    ] = False,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--log-file",
+            help="Also append all that is printed to this file, with the time of each line.",
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Take the options that come before the verb."""
+    """Take the options that hold for every verb; they may also stand after the verb."""
+    if isinstance(ctx.obj, Session):
+        ctx.obj.apply(quiet=quiet, verbose=verbose, as_json=as_json, log_file=log_file)
 
 
 def demo(

@@ -50,11 +50,14 @@ class Verb:
     report
         Module with an object ``REPORT`` (:class:`ReportPart`), imported when a report is written;
         None if the verb's output has no part in the report.
+    example
+        A command line that is shown under the help text.
     """
 
     name: str
     command: Callable[..., Any]
     report: str | None = None
+    example: str = ""
 
     def load_report(self) -> ReportPart | None:
         """Import the verb's part of the report, or return None if it has none."""

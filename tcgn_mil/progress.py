@@ -11,15 +11,24 @@ Work inside other work has no bar of its own, so that a terminal shows one line.
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
 
 LOGGER = logging.getLogger("tcgn_mil")
 
+_BETWEEN_LINES_S = 30.0
 _BYTES = ("B", "kB", "MB", "GB", "TB")
 _MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3600.0, 86400.0
+
+
+_DISABLE = "TQDM_DISABLE"
+_hidden: list[bool] = []
 
 
 class Progress(tqdm):
@@ -52,9 +61,10 @@ class Progress(tqdm):
                 bar.leave = False
                 bar.close()
             outer = []
-        if outer:
+        if outer or _hidden:
             settings["disable"] = True
         self._written: int | None = None  # number of items in the last line
+        self._log_due = time.monotonic() + _BETWEEN_LINES_S
         super().__init__(*arguments, **settings)
 
     @property
@@ -65,6 +75,8 @@ class Progress(tqdm):
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Draw the bar, or write a line if standard error is no terminal."""
         if not self._in_log:
+            if msg is None and time.monotonic() >= self._log_due:
+                self._log(on_terminal=True)
             return bool(super().display(msg, pos))
         if msg is None:
             self._write_line()
@@ -81,6 +93,13 @@ class Progress(tqdm):
             self._write_line()
 
     def _write_line(self) -> None:
+        self._written = self.n
+        self.fp.write(self._log(on_terminal=False) + "\n")
+        self.fp.flush()
+
+    def _log(self, *, on_terminal: bool) -> str:
+        """Log a line, and return it."""
+        self._log_due = time.monotonic() + _BETWEEN_LINES_S
         facts = self.format_dict
         line = progress_line(
             str(facts["prefix"]).removesuffix(": "),
@@ -91,11 +110,25 @@ class Progress(tqdm):
             elapsed_s=float(facts["elapsed"]),
             initial=int(facts["initial"]),
         )
-        self._written = self.n
-        self.fp.write(line + "\n")
-        self.fp.flush()
         record = {"work": self.desc, "done": self.n, "total": self.total, "failed": self.failed}
-        LOGGER.info(line, extra={"facts": record})
+        LOGGER.info(line, extra={"facts": record, "on_terminal": on_terminal})
+        return line
+
+
+@contextmanager
+def without_progress() -> Iterator[None]:
+    """Show no progress in the block, nor in processes that it starts."""
+    before = os.environ.get(_DISABLE)
+    os.environ[_DISABLE] = "1"  # workers read it when they import tqdm
+    _hidden.append(True)
+    try:
+        yield
+    finally:
+        _hidden.pop()
+        if before is None:
+            del os.environ[_DISABLE]
+        else:
+            os.environ[_DISABLE] = before
 
 
 def tell(text: str) -> None:

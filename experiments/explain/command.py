@@ -35,7 +35,7 @@ def explain(
     section: Annotated[list[str] | None, config_option(ExplainConfig, "sections")] = None,
     spot: Annotated[list[str] | None, config_option(ExplainConfig, "barcodes")] = None,
     image: Annotated[Path | None, config_option(ExplainConfig, "image")] = None,
-    slide_model: Annotated[str | None, config_option(ExplainConfig, "slide_model")] = None,
+    model: Annotated[str | None, config_option(ExplainConfig, "slide_model")] = None,
     features: Annotated[Path | None, config_option(ExplainConfig, "features")] = None,
     tiles: Annotated[Path | None, config_option(ExplainConfig, "tiles")] = None,
     slides: Annotated[Path | None, config_option(ExplainConfig, "slides")] = None,
@@ -62,7 +62,7 @@ def explain(
         "sections": section,
         "barcodes": spot,
         "image": image,
-        "slide_model": slide_model,
+        "slide_model": model,
         "features": features,
         "tiles": tiles,
         "slides": slides,
@@ -84,7 +84,7 @@ def explain(
     )
     check_encoder(config.encoder)
     if config.slide_model is not None:
-        check_model(config.slide_model, "--slide-model")
+        check_model(config.slide_model)
     from tcgn_mil.experiments.explain.run import run  # imports torch, after all checks
 
     summary, failures = run(config, out)

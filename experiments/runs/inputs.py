@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.command_line.log_files import RUN_LOG
 from tcgn_mil.experiments.runs.run_folder import INPUTS_FILE
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.text import preview
@@ -62,6 +63,7 @@ def digests_of(inputs: Mapping[str, str | Path | None]) -> dict[str, str]:
         path = Path(given)
         if path.is_dir():
             files = sorted(file for file in path.iterdir() if file.is_file())
+            files = [file for file in files if file.name != RUN_LOG]  # grows with each command
             parts = [f"{file.name} {file_digest(file)}" for file in files]
             digests[name] = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         else:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tcgn_mil.config import as_plain, differing_keys, write_config
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.command_line.log_files import RUN_LOG
 from tcgn_mil.io.atomic import without_nan, write_json
 from tcgn_mil.provenance import provenance
 from tcgn_mil.text import preview
@@ -19,7 +20,7 @@ from tcgn_mil.text import preview
 RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.json"
 INPUTS_FILE = "inputs.json"  # digests of what went into the run
-_DESCRIPTION = frozenset({"config.yaml", RUN_FILE, INPUTS_FILE})
+_DESCRIPTION = frozenset({"config.yaml", RUN_FILE, INPUTS_FILE, RUN_LOG})
 
 
 def begin_run(out_dir: str | Path, kind: str, config: Any) -> Path:

@@ -25,7 +25,7 @@ def survive(
     predicted: Annotated[Path | None, config_option(SurviveConfig, "predicted")] = None,
     measured: Annotated[Path | None, config_option(SurviveConfig, "measured")] = None,
     covariate: Annotated[list[str] | None, config_option(SurviveConfig, "covariates")] = None,
-    signatures: Annotated[Path | None, config_option(SurviveConfig, "signatures")] = None,
+    sets: Annotated[Path | None, config_option(SurviveConfig, "signatures")] = None,
     folds: Annotated[Path | None, config_option(SurviveConfig, "folds")] = None,
     horizon: Annotated[float | None, config_option(SurviveConfig, "horizon_days")] = None,
     out: Out = Path("survival"),
@@ -40,7 +40,7 @@ def survive(
         "predicted": predicted,
         "measured": measured,
         "covariates": covariate or None,
-        "signatures": signatures,
+        "signatures": sets,
         "folds": folds,
         "horizon_days": horizon,
     }
@@ -51,7 +51,7 @@ def survive(
         Needed(resolved.clinical, "--clinical", "clinical"),
         Needed(resolved.predicted, "--predicted", "finetune"),
         Needed(resolved.measured, "--measured", "bulk"),
-        Needed(resolved.signatures, "--signatures"),
+        Needed(resolved.signatures, "--sets"),
         Needed(resolved.folds, "--folds"),
     )
     from tcgn_mil.experiments.survive.run import run
