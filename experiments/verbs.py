@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tcgn_mil.experiments.assist.command import config, doctor, status
 from tcgn_mil.experiments.associate.command import associate
 from tcgn_mil.experiments.encode.command import encode
 from tcgn_mil.experiments.explain.command import explain
@@ -85,6 +86,9 @@ _SHIPPED = (
     Verb("survive", survive, f"{_PACKAGE}.survive.report"),
     Verb("publish", publish),
     Verb("export-predictions", export_predictions),
+    Verb("status", status),
+    Verb("doctor", doctor),
+    Verb("config", config),
 )
 # The demo is no verb of this list; it compares what the others made with the planted truth.
 _DEMO_REPORT = f"{_PACKAGE}.demo.report"

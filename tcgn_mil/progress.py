@@ -61,41 +61,49 @@ class Progress(tqdm):
                 bar.leave = False
                 bar.close()
             outer = []
-        if outer or _hidden:
+        if outer:
             settings["disable"] = True
         self._written: int | None = None  # number of items in the last line
         self._log_due = time.monotonic() + _BETWEEN_LINES_S
         super().__init__(*arguments, **settings)
+        if not self.disable and self._written is None:  # no first line was drawn above
+            self._log(on_terminal=False)
 
     @property
     def _in_log(self) -> bool:
         isatty = getattr(self.fp, "isatty", None)
-        return isatty is None or not isatty()
+        return bool(_hidden) or isatty is None or not isatty()
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Draw the bar, or write a line if standard error is no terminal."""
-        if not self._in_log:
-            if msg is None and time.monotonic() >= self._log_due:
-                self._log(on_terminal=True)
-            return bool(super().display(msg, pos))
-        if msg is None:
-            self._write_line()
-        return True
+        if self._in_log:
+            if msg is None:
+                self._write_line()
+            return True
+        if msg is None and time.monotonic() >= self._log_due:
+            self._log(on_terminal=True)
+        return bool(super().display(msg, pos))
 
     def close(self) -> None:
         """End the bar; in a log the last line says how the work ended if earlier lines stand."""
-        if self.disable or not self._in_log:
+        if self.disable:
+            return
+        if self._written is not None and self._written != self.n:
+            self._write_line()
+        elif self._written is None:
+            self._log(on_terminal=False)
+        if not self._in_log:
             super().close()
             return
         self.disable = True
         self._decr_instances(self)
-        if self._written not in (None, self.n):
-            self._write_line()
 
     def _write_line(self) -> None:
         self._written = self.n
-        self.fp.write(self._log(on_terminal=False) + "\n")
-        self.fp.flush()
+        line = self._log(on_terminal=False)
+        if not _hidden:
+            self.fp.write(line + "\n")
+            self.fp.flush()
 
     def _log(self, *, on_terminal: bool) -> str:
         """Log a line, and return it."""

@@ -40,8 +40,8 @@ EXAMPLES: dict[str, str] = {
     ),
     "associate": "tcgn-mil associate --predicted predictions/predicted.h5ad --out association",
     "survive": (
-        "tcgn-mil survive --clinical clinical.csv --endpoint OS --predicted slide- "
-        "model/predicted.h5ad --out survival"
+        "tcgn-mil survive --clinical clinical.csv --endpoint OS --predicted "
+        "slide-model/predicted.h5ad --out survival"
     ),
     "publish": "tcgn-mil publish slide-model --out published --licence cc-by-4.0",
     "export-predictions": "tcgn-mil export-predictions slide-cv --out exported",

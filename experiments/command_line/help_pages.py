@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
+import typer
 import typer.core
 
 INPUTS, MODEL, TRAINING, OUTPUT, ADVANCED = PANELS = (
@@ -49,6 +49,14 @@ _GROUPS = {
 _PANEL_OF = {name: panel for panel, names in _GROUPS.items() for name in names.split()}
 
 
+class ExitWithResult(typer.Exit):
+    """End of a verb with an exit code and values that ``--json`` prints."""
+
+    def __init__(self, code: int, result: Any) -> None:
+        super().__init__(code)
+        self.result = result
+
+
 class VerbCommand(typer.core.TyperCommand):
     """A verb whose options are shown in groups, and whose ``--out`` the session learns."""
 
@@ -61,11 +69,15 @@ class VerbCommand(typer.core.TyperCommand):
         order = {panel: number for number, panel in enumerate(PANELS)}
         self.params.sort(key=lambda each: order.get(getattr(each, "rich_help_panel", ""), -1))
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: typer.Context) -> Any:
         """Tell the session what is about to run, and run it."""
         session = ctx.find_root().obj
         if session is None:
             return super().invoke(ctx)
         session.begin(ctx.info_name or "", ctx.params.get("out"))
-        session.result = super().invoke(ctx)
+        try:
+            session.result = super().invoke(ctx)
+        except ExitWithResult as ended:
+            session.result = ended.result
+            raise
         return session.result

@@ -142,6 +142,7 @@ def _without_foreign_warnings() -> Iterator[None]:
     Filters that are set already win, so that ``python -W`` and tests see the warnings. Workers are
     new processes and read the environment.
     """
+    before = os.environ.get("PYTHONWARNINGS")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     silent = logging.NullHandler()
     # With a handler, Python does not print records of packages that set up no logging.
@@ -153,3 +154,5 @@ def _without_foreign_warnings() -> Iterator[None]:
             yield
         finally:
             logging.getLogger().removeHandler(silent)
+            if before is None:
+                os.environ.pop("PYTHONWARNINGS", None)

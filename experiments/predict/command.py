@@ -73,8 +73,6 @@ def predict(
     With --slides and --shard, one share of the slides is tiled and encoded. When all shares have
     ended, the same command without --shard predicts.
     """
-    from tcgn_mil.experiments.engines.engine import LOCAL, choose_engine
-
     of_slides = {
         "encoder": encoder,
         "mpp": mpp,
@@ -91,7 +89,7 @@ def predict(
     of_workers = {
         "shard": shard,
         "devices": devices,
-        "engine": None if engine == LOCAL else engine,
+        "engine": None if engine == "local" else engine,
         "address": address,
     }
     _check_options(slides, features, {**of_slides, "device": device, **of_workers})
@@ -114,6 +112,10 @@ def predict(
             "allow_other_size": allow_other_size,
         },
     )
+    options = None
+    if slides is not None:
+        options = resolve(SlideOptions, {"slides": slides, "device": device, **of_slides})
+        check_encoder(options.encoder)
     check_model(config.model)
     check_inputs(
         Needed(slides, "--slides"),
@@ -121,12 +123,10 @@ def predict(
         Needed(config.thumbnails, "--thumbnails", "tile"),
         Needed(config.map_signatures, "--map-signatures"),
     )
-    options = None
-    if slides is not None:
-        options = resolve(SlideOptions, {"slides": slides, "device": device, **of_slides})
-        check_encoder(options.encoder)
-    workers = choose_engine(engine, address, devices)
     # What loads torch is imported after the options have been checked.
+    from tcgn_mil.experiments.engines.engine import choose_engine
+
+    workers = choose_engine(engine, address, devices)
     from tcgn_mil.experiments.predict.run import prepare_share, run
 
     if options is not None and share is not None:
