@@ -105,11 +105,8 @@ def run(
         allow_other_size=config.allow_other_size,
         engine=engine,
     )
-    config = dataclasses.replace(
-        config,
-        features=str(work.features),
-        thumbnails=config.thumbnails or str(work.tiles),
-    )
+    thumbnails = config.thumbnails or str(work.tiles)
+    config = dataclasses.replace(config, features=str(work.features), thumbnails=thumbnails)
     result = _predict_features(config, Path(out_dir), failed=work.failures, notes=work.notes)
     if not slides.keep_features:
         work.remove()

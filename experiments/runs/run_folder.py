@@ -23,7 +23,7 @@ INPUTS_FILE = "inputs.json"  # digests of what went into the run
 _DESCRIPTION = frozenset({"config.yaml", RUN_FILE, INPUTS_FILE, RUN_LOG})
 
 
-def begin_run(out_dir: str | Path, kind: str, config: Any) -> Path:
+def begin_run(out_dir: str | Path, kind: str, config: Any, *, verb: str | None = None) -> Path:
     """Make the folder of a run, or enter that of an unfinished run with the same config.
 
     Parameters
@@ -34,6 +34,8 @@ def begin_run(out_dir: str | Path, kind: str, config: Any) -> Path:
         Kind of run, usually the verb.
     config
         A resolved config.
+    verb
+        The verb, if several verbs make runs of this kind.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def begin_run(out_dir: str | Path, kind: str, config: Any) -> Path:
         ) from None
     (out_dir / INPUTS_FILE).unlink(missing_ok=True)  # of a first try that wrote no result
     write_config(out_dir / "config.yaml", config)
-    write_json(marker, provenance(kind=kind, config=as_plain(config)))
+    write_json(marker, provenance(kind=kind, verb=verb or kind, config=as_plain(config)))
     return out_dir
 
 

@@ -325,7 +325,9 @@ def _p_values(refits: int) -> str:
 
 
 def _verb(run: Run) -> str:
-    """Return the verb that made a run; runs with refits were made by ``slide-cv``."""
+    """Return the verb that made a run; of older runs, those with refits are by ``slide-cv``."""
+    if verb := run.made.get("verb"):
+        return str(verb)
     return "slide-cv" if run.made.get("config", {}).get("refits") else "finetune"
 
 

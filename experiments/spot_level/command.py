@@ -53,6 +53,12 @@ def pretrain(
         return None
     if summary["results"]:
         print_rows(summary["results"])
+        if summary["results_on"] == "validation":
+            typer.echo(
+                "These are validation sections: the epoch was chosen on them, so that the values"
+                " are too good. Name sections that were not seen with --test-section.",
+                err=True,
+            )
     warn_of_leakage(summary)
     typer.echo(f"encoder: {out / 'encoder.safetensors'}")
     return None
