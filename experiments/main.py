@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import inspect
-import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -54,8 +53,6 @@ _UNWRITABLE = {
     errno.EDQUOT: _MORE_SPACE,
 }
 
-SECONDS_BETWEEN_LOG_LINES = "30"
-
 
 def main() -> None:
     """Run the command line.
@@ -64,8 +61,6 @@ def main() -> None:
     exit code 130.
     """
     prepare_threads()
-    if not sys.stderr.isatty():
-        _slow_progress_for_a_log()
     arguments = with_present_names(hoisted(sys.argv[1:]))
     session = Session(arguments)
     try:
@@ -97,17 +92,6 @@ def main() -> None:
         raise
 
 
-def _slow_progress_for_a_log() -> None:
-    """Let progress bars write a line now and then, since a log file keeps every line of them.
-
-    A bar that ends before its first line is due writes none, such as that of a short epoch. tqdm
-    reads these variables when it is first imported, which the verbs do later. A value that the
-    user has set stays.
-    """
-    for name in ("TQDM_DELAY", "TQDM_MININTERVAL", "TQDM_MAXINTERVAL"):
-        os.environ.setdefault(name, SECONDS_BETWEEN_LOG_LINES)
-
-
 def make_app() -> typer.Typer:
     """Return the command line with all verbs that are registered (:mod:`.verbs`)."""
     app = typer.Typer(
@@ -120,11 +104,10 @@ def make_app() -> typer.Typer:
     app.callback()(_root)
     app.command("demo", cls=VerbCommand, epilog=_example(EXAMPLES["demo"]))(demo)
     for verb in verbs():
-        settings = {
-            "help": _help_of(verb.command),
-            "epilog": _example(verb.example or EXAMPLES.get(verb.name, "")),
-        }
-        app.command(verb.name, cls=VerbCommand, **settings)(verb.command)
+        example = verb.example or EXAMPLES.get(verb.name, "")
+        app.command(
+            verb.name, cls=VerbCommand, help=_help_of(verb.command), epilog=_example(example)
+        )(verb.command)
     app.command("report", cls=VerbCommand, epilog=_example(EXAMPLES["report"]))(report)
     return app
 

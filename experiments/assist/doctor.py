@@ -215,11 +215,11 @@ def _self_test() -> Finding:
     features, mask = torch.randn(32, 20, 16), torch.ones(32, 20, dtype=torch.bool)
     wanted = features.mean(dim=1)[:, :4]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    losses = []
+    losses: list[float] = []
     while len(losses) < 60 and time.monotonic() - began < _SELF_TEST_S:
         loss = torch.nn.functional.mse_loss(model(features, mask).expression, wanted)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses.append(loss.item())
     seconds = time.monotonic() - began

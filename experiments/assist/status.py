@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +194,7 @@ def _state(folder: Path, commands: list[LoggedCommand], left: int | None) -> str
         return "finished"
     if not commands:
         return "unknown"
-    now = datetime.now(UTC)
+    now = datetime.now(timezone.utc)
     waiting = [each for each in commands if each.exit_code is None]
     if any((now - each.last).total_seconds() < _SILENT_S for each in waiting):
         return "running"

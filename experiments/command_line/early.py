@@ -51,12 +51,12 @@ def check_inputs(*needed: Needed) -> None:
     Traceback (most recent call last):
     ...
     tcgn_mil.errors.InputError: no/such/folder: there is no such file or folder (--spots). \
-Fix: correct --spots, or make it with tcgn-mil spots
+Fix: correct --spots, or run tcgn-mil spots first
     """
     for each in needed:
         if each.path is None or Path(each.path).expanduser().exists():
             continue
-        made = f", or make it with tcgn-mil {each.made_by}" if each.made_by else ""
+        made = f", or run tcgn-mil {each.made_by} first" if each.made_by else ""
         raise InputError(
             f"there is no such file or folder ({each.option})",
             path=each.path,

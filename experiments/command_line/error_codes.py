@@ -1,4 +1,4 @@
-"""Give each error a short code, under which ``docs/errors.md`` explains that kind of error.
+"""Give each error a short code, which ``docs/reference/error_codes.md`` explains.
 
 The code follows from the module that refused the input, so that a new error has a code without
 being listed anywhere. A code names the kind of input that is wrong, not the single check.

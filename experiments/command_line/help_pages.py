@@ -69,7 +69,7 @@ class VerbCommand(typer.core.TyperCommand):
         order = {panel: number for number, panel in enumerate(PANELS)}
         self.params.sort(key=lambda each: order.get(getattr(each, "rich_help_panel", ""), -1))
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:  # the type of a context depends on the version of typer
         """Tell the session what is about to run, and run it."""
         session = ctx.find_root().obj
         if session is None:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -59,7 +59,7 @@ class RunLog(logging.Handler):
         facts
             Further values of the line.
         """
-        stamp = datetime.now(UTC).isoformat(timespec="seconds")
+        stamp = datetime.now(timezone.utc).isoformat(timespec="seconds")
         line = {"time": stamp, "process": os.getpid(), "event": event, **facts}
         self._waiting.append(json.dumps(line, default=str, ensure_ascii=False))
         if not self._path.parent.is_dir():

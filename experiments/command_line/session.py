@@ -1,4 +1,4 @@
-"""What holds for a whole command: how much it prints, its logs, and its end as JSON."""
+"""State of a whole command: how much it prints, its logs, and its end as JSON."""
 
 from __future__ import annotations
 

@@ -214,10 +214,8 @@ def start_network(network: Network, study: SpotStudy) -> StartedEncoder:
                 fix="give the weights of a timm model as checkpoint",
             )
         filled = load_trunk(started.model, network.trunk).filled
-        tell(
-            f"{len(filled)} of {len(started.model.state_dict())} tensors filled from"
-            f" {network.trunk}"
-        )
+        count = len(started.model.state_dict())
+        tell(f"{len(filled)} of {count} tensors filled from {network.trunk}")
     return started
 
 

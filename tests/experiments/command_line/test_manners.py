@@ -68,10 +68,10 @@ def commands() -> dict[str, Any]:
         ("predict --model no --features .", "no: there is no such file or folder (--model)"),
         ("predict --slides . --batch-size 0", "batch_size"),
         ("spot-cv --group-by site", "group_by"),
-        ("pretrain --spots no", "make it with tcgn-mil spots"),
-        ("slide-cv --cohort no.h5ad", "make it with tcgn-mil bulk"),
+        ("pretrain --spots no", "run tcgn-mil spots"),
+        ("slide-cv --cohort no.h5ad", "run tcgn-mil bulk"),
         ("slide-cv --cohort . --features . --targets no.csv", "--targets"),
-        ("survive --clinical no.csv", "make it with tcgn-mil clinical"),
+        ("survive --clinical no.csv", "run tcgn-mil clinical"),
         ("associate --predicted no.h5ad", "--predicted"),
         ("explain --gene A --image no.png --mpp 1", "--image"),
     ],
@@ -252,7 +252,7 @@ def modules_with_errors() -> list[str]:
 
 
 def test_the_page_of_errors_explains_every_code() -> None:
-    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "error_codes.md").read_text(encoding="utf-8")
     headings = {line.removeprefix("## ") for line in page.splitlines() if line.startswith("## E-")}
     assert headings == {*CODES.values(), OTHER, WRITE}
 

@@ -20,11 +20,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tcgn_mil.progress.wording import progress_line
+
 LOGGER = logging.getLogger("tcgn_mil")
 
 _BETWEEN_LINES_S = 30.0
-_BYTES = ("B", "kB", "MB", "GB", "TB")
-_MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3600.0, 86400.0
 
 
 _DISABLE = "TQDM_DISABLE"
@@ -52,9 +52,8 @@ class Progress(tqdm):
     failed = 0
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
-        outer = [
-            bar for bar in self._instances if bar is not self and not getattr(bar, "disable", True)
-        ]
+        every: set[Progress] = set(self._instances)  # type: ignore[attr-defined]
+        outer = [bar for bar in every - {self} if not getattr(bar, "disable", True)]
         if outer and all(bar.total == 1 for bar in outer) and not settings.get("disable"):
             # A bar over one item says nothing, so the work inside it is shown instead.
             for bar in outer:
@@ -63,7 +62,11 @@ class Progress(tqdm):
             outer = []
         if outer:
             settings["disable"] = True
-        self._written: int | None = None  # number of items in the last line
+        if not _is_terminal(settings.get("file") or sys.stderr):
+            for name in ("mininterval", "maxinterval", "delay"):
+                if f"TQDM_{name.upper()}" not in os.environ:
+                    settings.setdefault(name, _BETWEEN_LINES_S)
+        self._written: float | None = None  # number of items in the last line
         self._log_due = time.monotonic() + _BETWEEN_LINES_S
         super().__init__(*arguments, **settings)
         if not self.disable and self._written is None:  # no first line was drawn above
@@ -71,18 +74,17 @@ class Progress(tqdm):
 
     @property
     def _in_log(self) -> bool:
-        isatty = getattr(self.fp, "isatty", None)
-        return bool(_hidden) or isatty is None or not isatty()
+        return bool(_hidden) or not _is_terminal(self.fp)
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Draw the bar, or write a line if standard error is no terminal."""
         if self._in_log:
             if msg is None:
                 self._write_line()
-            return True
+            return
         if msg is None and time.monotonic() >= self._log_due:
             self._log(on_terminal=True)
-        return bool(super().display(msg, pos))
+        super().display(msg, pos)
 
     def close(self) -> None:
         """End the bar; in a log the last line says how the work ended if earlier lines stand."""
@@ -96,7 +98,7 @@ class Progress(tqdm):
             super().close()
             return
         self.disable = True
-        self._decr_instances(self)
+        self._decr_instances(self)  # type: ignore[attr-defined]
 
     def _write_line(self) -> None:
         self._written = self.n
@@ -123,6 +125,11 @@ class Progress(tqdm):
         return line
 
 
+def _is_terminal(stream: Any) -> bool:
+    isatty = getattr(stream, "isatty", None)
+    return isatty is not None and bool(isatty())
+
+
 @contextmanager
 def without_progress() -> Iterator[None]:
     """Show no progress in the block, nor in processes that it starts."""
@@ -143,103 +150,3 @@ def tell(text: str) -> None:
     """Write a note for the user to standard error, above a bar if one is drawn."""
     Progress.write(text, file=sys.stderr)
     LOGGER.info(text)
-
-
-def progress_line(
-    what: str,
-    *,
-    done: int,
-    total: int | None,
-    unit: str,
-    elapsed_s: float,
-    failed: int = 0,
-    initial: int = 0,
-) -> str:
-    """Describe how far some work is.
-
-    Parameters
-    ----------
-    what
-        Name of the work.
-    done, total
-        Number of items that are done, failed ones included, and of all; None if that is unknown.
-    unit
-        Noun of one item; ``B`` stands for bytes.
-    elapsed_s
-        Seconds since the work began.
-    failed
-        Number of items that failed.
-    initial
-        Number of items that were done before.
-
-    Examples
-    --------
-    >>> progress_line("encode", done=30, total=120, unit="slide", elapsed_s=600, failed=2)
-    'encode: 30 of 120 slides, 2 failed, 3.0 slides a minute, 30 min to go'
-    >>> progress_line("download", done=2_000_000, total=None, unit="B", elapsed_s=1)
-    'download: 2.0 MB, 2.0 MB a second'
-    """
-    rate = (done - initial) / elapsed_s if elapsed_s > 0 else 0.0
-    if unit == "B":
-        amount = _bytes(done) if total is None else f"{_bytes(done)} of {_bytes(total)}"
-        parts = [amount, f"{_bytes(rate)} a second"]
-    else:
-        noun = unit if (done if total is None else total) == 1 else plural(unit)
-        amount = f"{done} {noun}" if total is None else f"{done} of {total} {noun}"
-        parts = [amount]
-        if failed:
-            parts.append(f"{failed} failed")
-        if rate > 0:
-            parts.append(describe_rate(rate, unit))
-    if total is not None and rate > 0 and total > done:
-        parts.append(f"{describe_duration((total - done) / rate)} to go")
-    return f"{what or 'work'}: {', '.join(parts)}"
-
-
-def describe_rate(per_second: float, unit: str) -> str:
-    """Return a rate in the unit of time that gives a readable number.
-
-    Examples
-    --------
-    >>> describe_rate(0.01, "slide")
-    '36.0 slides an hour'
-    """
-    for seconds, name in ((1.0, "a second"), (_MINUTE_S, "a minute"), (_HOUR_S, "an hour")):
-        if per_second * seconds >= 1 or name == "an hour":
-            break
-    return f"{per_second * seconds:.1f} {plural(unit)} {name}"
-
-
-def plural(noun: str) -> str:
-    """Return the plural of the name of an item.
-
-    Examples
-    --------
-    >>> plural("slide"), plural("batch")
-    ('slides', 'batches')
-    """
-    return f"{noun}es" if noun.endswith(("ch", "s")) else f"{noun}s"
-
-
-def describe_duration(seconds: float) -> str:
-    """Return a duration in words.
-
-    Examples
-    --------
-    >>> [describe_duration(seconds) for seconds in (45, 600, 9000, 200_000)]
-    ['45 s', '10 min', '2.5 h', '2.3 days']
-    """
-    if seconds < 1.5 * _MINUTE_S:
-        return f"{seconds:.0f} s"
-    if seconds < 1.5 * _HOUR_S:
-        return f"{seconds / _MINUTE_S:.0f} min"
-    if seconds < 2 * _DAY_S:
-        return f"{seconds / _HOUR_S:.1f} h"
-    return f"{seconds / _DAY_S:.1f} days"
-
-
-def _bytes(count: float) -> str:
-    power = 0
-    while count >= 1000 and power < len(_BYTES) - 1:
-        count, power = count / 1000, power + 1
-    return f"{count:.1f} {_BYTES[power]}"
