@@ -1,4 +1,4 @@
-"""Check that the inputs of a verb exist before anything slow is imported or read.
+"""Check options, and that the inputs of a verb exist, before anything slow is imported or read.
 
 Torch takes seconds to load, and the tables and slides of a cohort take minutes to read. A mistyped
 path is found here in the time that ``--help`` takes. What is inside the files is checked where they
@@ -7,8 +7,10 @@ are read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tcgn_mil.errors import InputError
 
@@ -61,6 +63,15 @@ Fix: correct --spots, or run tcgn-mil spots first
             f"there is no such file or folder ({each.option})",
             path=each.path,
             fix=f"correct {each.option}{made}",
+        )
+
+
+def refuse_beside_compare(others: Sequence[Any]) -> None:
+    """Refuse options beside ``--compare``, on which they would have no effect."""
+    if any(value not in (None, False) for value in others):
+        raise InputError(
+            "--compare reads two finished runs and takes no other option than --out",
+            fix="remove the other options",
         )
 
 

@@ -18,6 +18,7 @@ CODES: dict[str, str] = {
     "registry": "E-config",
     "experiments.command_line": OPTION,
     "experiments.command_line.early": "E-path",
+    "experiments.command_line.console": "E-failed",
     "experiments.engines": "E-device",
     "devices": "E-device",
     "training": "E-training",
