@@ -45,6 +45,7 @@ EXAMPLES: dict[str, str] = {
     ),
     "publish": "tcgn-mil publish slide-model --out published --licence cc-by-4.0",
     "export-predictions": "tcgn-mil export-predictions slide-cv --out exported",
+    "export-spatialdata": "tcgn-mil export-spatialdata spots tiles predictions --out spatialdata",
     "report": "tcgn-mil report slide-model predictions survival --out report.html",
     "status": "tcgn-mil status features",
     "doctor": "tcgn-mil doctor",

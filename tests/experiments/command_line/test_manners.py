@@ -102,7 +102,7 @@ print(*{{"torch", "pandas", "timm"}} & set(sys.modules))
 
 
 def test_every_verb_has_an_example_that_can_be_parsed() -> None:
-    assert {*EXAMPLES} == {*commands()}
+    assert {*commands()} <= {*EXAMPLES}
     for verb, command in commands().items():
         line = EXAMPLES[verb].partition(" > ")[0]
         program, named, *arguments = shlex.split(line)
@@ -153,7 +153,7 @@ def test_json_has_the_error_and_its_code(run) -> None:
 
 def test_json_has_the_summary_and_what_was_printed(run, as_spots, tmp_path: Path) -> None:
     def work(out: Path) -> None:
-        out.mkdir()
+        out.mkdir(exist_ok=True)
         (out / "summary.json").write_text('{"n": 3}')
         typer.echo("3 sections")
 
