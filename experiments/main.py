@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.command_line.arguments import hoisted, with_present_names
+from tcgn_mil.experiments.command_line.arguments import hoisted, verb_of, with_present_names
 from tcgn_mil.experiments.command_line.error_codes import WRITE, code_of
 from tcgn_mil.experiments.command_line.examples import EXAMPLES
 from tcgn_mil.experiments.command_line.help_pages import EXIT_CODES, VerbCommand
@@ -64,7 +64,7 @@ def main() -> None:
     arguments = with_present_names(hoisted(sys.argv[1:]))
     session = Session(arguments)
     try:
-        check_launcher(next(iter(sys.argv[1:]), ""))
+        check_launcher(verb_of(arguments))
         with interruptible():
             make_app()(args=arguments, obj=session)
     except SystemExit as ended:

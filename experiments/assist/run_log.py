@@ -24,8 +24,11 @@ class LoggedCommand:
         Value of ``--shard``, or an empty text.
     began, last
         Times of its first and last line.
-    totals, failed
-        Number of items of each kind of work, and of those that failed so far.
+    left, failed
+        Number of items of each kind of work that were to do at the last line about it, and of those
+        that had failed.
+    told
+        Time of the last line about each kind of work.
     exit_code
         Exit code; None if the command has not ended, or was killed.
     """
@@ -34,8 +37,9 @@ class LoggedCommand:
     shard: str
     began: datetime
     last: datetime
-    totals: dict[str, int] = field(default_factory=dict)
+    left: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
+    told: dict[str, datetime] = field(default_factory=dict)
     exit_code: int | None = None
 
 
@@ -57,8 +61,10 @@ def read_commands(folder: Path) -> list[LoggedCommand]:
             continue
         command.last = time
         if line["event"] == "progress" and line.get("total") is not None:
-            command.totals[str(line["work"])] = int(line["total"])
-            command.failed[str(line["work"])] = int(line.get("failed", 0))
+            work = str(line["work"])
+            command.left[work] = int(line["total"]) - int(line["done"])
+            command.failed[work] = int(line.get("failed", 0))
+            command.told[work] = time
         if line["event"] == "end":
             command.exit_code = int(line["exit_code"])
     if not every:

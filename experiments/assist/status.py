@@ -126,15 +126,25 @@ def _of_files(folder: Path, verb: str, commands: list[LoggedCommand]) -> Status:
     """Return the status of a folder with one file per slide or section."""
     times = sorted(_times(folder))
     failed = len(read_failures(folder))
-    totals = [each.totals.get(verb) for each in commands]
-    known = [total for total in totals if total is not None]
-    total = sum(known) if known and len(known) == len(totals) and _all_shards(commands) else None
     if commands and all(each.exit_code is None for each in commands):
         # failures.csv is written at the end; until then the log counts those of this run.
         failed = max(failed, sum(each.failed.get(verb, 0) for each in commands))
-    left = None if total is None else max(0, total - len(times) - failed)
+    left = _left(times, verb, commands)
     unit = "section" if verb == "spots" else "slide"
     return _status(folder, verb, unit, times, failed, left, commands)
+
+
+def _left(times: list[float], verb: str, commands: list[LoggedCommand]) -> int | None:
+    """Return how many items are to do: those of the last lines, less the files written since.
+
+    The total of a line is not enough, since some verbs count the items that are there already, and
+    others count those alone that are to do.
+    """
+    if not commands or not _all_shards(commands) or any(verb not in each.left for each in commands):
+        return None
+    told = max(each.told[verb] for each in commands).timestamp()
+    since = sum(time > told + 1 for time in times)  # times in the log are whole seconds
+    return max(0, sum(each.left[verb] for each in commands) - since)
 
 
 def _of_folds(folder: Path, verb: str, commands: list[LoggedCommand]) -> Status:

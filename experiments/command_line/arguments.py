@@ -42,6 +42,24 @@ def hoisted(arguments: Sequence[str]) -> list[str]:
     return [*first, *rest]
 
 
+def verb_of(arguments: Sequence[str]) -> str:
+    """Return the verb of a command line whose options for all verbs were moved to its front.
+
+    Examples
+    --------
+    >>> verb_of(["--log-file", "a.log", "--quiet", "tile", "slides"])
+    'tile'
+    """
+    left = list(arguments)
+    while left:
+        each = left.pop(0)
+        if each in _WITH_VALUE:
+            del left[:1]
+        elif not each.startswith("-"):
+            return each
+    return ""
+
+
 def with_present_names(arguments: Sequence[str]) -> list[str]:
     """Replace former names of options by the present ones, with a warning.
 
@@ -50,8 +68,7 @@ def with_present_names(arguments: Sequence[str]) -> list[str]:
     >>> with_present_names(["tile", "slides", "--out", "tiles"])
     ['tile', 'slides', '--out', 'tiles']
     """
-    verbs = {verb for verb, _ in FORMER_NAMES}
-    verb = next((each for each in arguments if each in verbs), "")
+    verb = verb_of(arguments)
     renamed = []
     for each in arguments:
         name, equals, value = each.partition("=")

@@ -28,8 +28,8 @@ def start(verb: str, *arguments: str) -> dict:
     return {"event": "start", "verb": verb, "arguments": [verb, *arguments]}
 
 
-def progress(verb: str, total: int, failed: int = 0) -> dict:
-    return {"event": "progress", "work": verb, "done": 0, "total": total, "failed": failed}
+def progress(verb: str, total: int, *, done: int = 0, failed: int = 0) -> dict:
+    return {"event": "progress", "work": verb, "done": done, "total": total, "failed": failed}
 
 
 def make_files(folder: Path, count: int, *, first_ago_s: float, every_s: float) -> None:
@@ -41,7 +41,7 @@ def make_files(folder: Path, count: int, *, first_ago_s: float, every_s: float) 
 
 
 def test_a_run_at_work(tmp_path: Path) -> None:
-    write_log(tmp_path, start("encode"), progress("encode", 60, failed=2), ago_s=100)
+    write_log(tmp_path, start("encode"), progress("encode", 60, done=2, failed=2))
     make_files(tmp_path, 10, first_ago_s=90, every_s=10)  # the last one was written now
     (status,) = folder_status(tmp_path)
     assert (status.verb, status.state) == ("encode", "running")
@@ -67,10 +67,24 @@ def test_a_killed_run_and_one_that_ended_with_failures(tmp_path: Path) -> None:
         write_log(folder, start("encode"), progress("encode", 3), ago_s=5000)
         make_files(folder, 2, first_ago_s=4900, every_s=10)
     write_failures(ended, [Failure("S9", "encode", "broken")])
-    write_log(ended, {"event": "end", "exit_code": 1, "seconds": 9, "error": None})
+    end = {"event": "end", "exit_code": 1, "seconds": 9, "error": None}
+    write_log(ended, progress("encode", 3, done=3, failed=1), end)
     first, second = folder_status(killed)[0], folder_status(ended)[0]
     assert (first.state, first.left, first.to_go_s) == ("stopped", 1, None)
     assert (second.state, second.left, second.failed) == ("finished", 0, 1)
+
+
+def test_a_run_that_counts_only_what_is_to_do(tmp_path: Path) -> None:
+    make_files(tmp_path, 50, first_ago_s=9000, every_s=1)  # of an earlier run
+    write_log(tmp_path, start("encode"), progress("encode", 10))
+    late = tmp_path / "late"
+    late.mkdir()
+    make_files(late, 4, first_ago_s=40, every_s=10)
+    for path in late.iterdir():
+        path.rename(tmp_path / f"late-{path.name}")
+    (status,) = folder_status(tmp_path)
+    assert (status.done, status.left) == (54, 6)
+    assert status.per_second == pytest.approx(0.04, rel=0.3)
 
 
 def test_folds_of_a_slide_model(tmp_path: Path) -> None:
