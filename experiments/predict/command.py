@@ -97,6 +97,11 @@ def predict(
         raise InputError(
             "--device and --devices both say where to encode", fix="remove one of the two options"
         )
+    if device is not None and engine == "ray":
+        raise InputError(
+            f"--device {device} with --engine ray would have no effect: Ray chooses the GPUs",
+            fix="remove --device, or give --devices cpu:N to encode on N cores of the cluster",
+        )
     share = None if shard is None else Shard.parse(shard)
     config = resolve(
         PredictConfig,

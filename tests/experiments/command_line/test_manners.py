@@ -67,6 +67,7 @@ def commands() -> dict[str, Any]:
         ("encode . --tiles . --encoder no.safetensors", "no.safetensors"),
         ("predict --model no --features .", "no: there is no such file or folder (--model)"),
         ("predict --slides . --batch-size 0", "batch_size"),
+        ("predict --slides . --device cpu --engine ray", "Ray chooses the GPUs"),
         ("spot-cv --group-by site", "group_by"),
         ("pretrain --spots no", "run tcgn-mil spots"),
         ("slide-cv --cohort no.h5ad", "run tcgn-mil bulk"),
