@@ -76,11 +76,11 @@ def encode(
             "--device and --devices both say where to encode", fix="remove one of the two options"
         )
     share = None if shard is None else Shard.parse(shard)
-    check_inputs(Needed(slides, "SLIDES"), Needed(tiles, "--tiles", "tile"))
-    check_encoder(settings.encoder)
     from tcgn_mil.experiments.engines.engine import choose_engine
 
     workers = choose_engine(engine, address, devices)
+    check_inputs(Needed(slides, "SLIDES"), Needed(tiles, "--tiles", "tile"))
+    check_encoder(settings.encoder)
     # What loads torch is imported after the options have been checked.
     from tcgn_mil.experiments.encode.run import encode_cohort
     from tcgn_mil.preprocessing.interop.tile_source import TileSource

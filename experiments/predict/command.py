@@ -121,6 +121,9 @@ def predict(
     if slides is not None:
         options = resolve(SlideOptions, {"slides": slides, "device": device, **of_slides})
         check_encoder(options.encoder)
+    from tcgn_mil.experiments.engines.engine import choose_engine
+
+    workers = choose_engine(engine, address, devices)
     check_model(config.model)
     check_inputs(
         Needed(slides, "--slides"),
@@ -128,10 +131,7 @@ def predict(
         Needed(config.thumbnails, "--thumbnails", "tile"),
         Needed(config.map_signatures, "--map-signatures"),
     )
-    # What loads torch is imported after the options have been checked.
-    from tcgn_mil.experiments.engines.engine import choose_engine
-
-    workers = choose_engine(engine, address, devices)
+    # What loads torch is imported after the options and paths have been checked.
     from tcgn_mil.experiments.predict.run import prepare_share, run
 
     if options is not None and share is not None:
