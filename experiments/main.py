@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 import inspect
 import logging
-import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +17,10 @@ from typing import Annotated, Any
 import typer
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.command_line.arguments import hoisted, verb_of, with_present_names
+from tcgn_mil.experiments.command_line.error_codes import WRITE, code_of
+from tcgn_mil.experiments.command_line.examples import EXAMPLES
+from tcgn_mil.experiments.command_line.help_pages import EXIT_CODES, VerbCommand
 from tcgn_mil.experiments.command_line.one_at_a_time import one_at_a_time
 from tcgn_mil.experiments.command_line.options import Out
 from tcgn_mil.experiments.command_line.process import (
@@ -26,6 +30,7 @@ from tcgn_mil.experiments.command_line.process import (
     interruptible,
     prepare_threads,
 )
+from tcgn_mil.experiments.command_line.session import Session
 from tcgn_mil.experiments.report.command import report
 from tcgn_mil.experiments.verbs import verbs
 from tcgn_mil.version import __version__
@@ -53,8 +58,6 @@ _UNWRITABLE = {
     errno.EDQUOT: _MORE_SPACE,
 }
 
-SECONDS_BETWEEN_LOG_LINES = "30"
-
 
 def main() -> None:
     """Run the command line.
@@ -65,35 +68,35 @@ def main() -> None:
     prepare_threads()
     # tifffile writes a line for each damaged tag; the error of the reader is one line.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    if not sys.stderr.isatty():
-        _slow_progress_for_a_log()
+    arguments = with_present_names(hoisted(sys.argv[1:]))
+    session = Session(arguments)
     try:
-        check_launcher(next(iter(sys.argv[1:]), ""))
+        check_launcher(verb_of(arguments))
         with interruptible():
-            make_app()()
+            make_app()(args=arguments, obj=session)
+    except SystemExit as ended:
+        session.end(ended.code if isinstance(ended.code, int) else 0)
+        raise
     except InterruptedByUserError:
         sys.stderr.write("\nstopped by Ctrl-C. Run the same command again to continue.\n")
+        session.end(INTERRUPTED)
         sys.exit(INTERRUPTED)
     except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
+        if session.verbose:
+            traceback.print_exc()
+        session.end(2, {"code": code_of(error), "message": str(error)})
         sys.exit(2)
     except OSError as error:
         if error.errno not in _UNWRITABLE:
+            session.end(1)
             raise
         where = error.filename2 or error.filename or "the disk"
-        sys.stderr.write(f"error: {where}: {error.strerror}. Fix: {_UNWRITABLE[error.errno]}\n")
+        message = f"{where}: {error.strerror}. Fix: {_UNWRITABLE[error.errno]}"
+        session.end(2, {"code": WRITE, "message": message})
         sys.exit(2)
-
-
-def _slow_progress_for_a_log() -> None:
-    """Let progress bars write a line now and then, since a log file keeps every line of them.
-
-    A bar that ends before its first line is due writes none, such as that of a short epoch. tqdm
-    reads these variables when it is first imported, which the verbs do later. A value that the
-    user has set stays.
-    """
-    for name in ("TQDM_DELAY", "TQDM_MININTERVAL", "TQDM_MAXINTERVAL"):
-        os.environ.setdefault(name, SECONDS_BETWEEN_LOG_LINES)
+    except Exception:
+        session.end(1)
+        raise
 
 
 def make_app() -> typer.Typer:
@@ -101,17 +104,20 @@ def make_app() -> typer.Typer:
     app = typer.Typer(
         name="tcgn-mil",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         help=_HELP,
+        epilog=EXIT_CODES,
     )
     app.callback()(_root)
-    app.command("demo")(one_at_a_time(demo))
+    app.command("demo", cls=VerbCommand, epilog=_example(EXAMPLES["demo"]))(one_at_a_time(demo))
     for verb in verbs():
         locks = not verb.shares_folder and "out" in inspect.signature(verb.command).parameters
         command = one_at_a_time(verb.command) if locks else verb.command
-        app.command(verb.name, help=_help_of(verb.command))(command)
-    app.command("report")(report)
+        example = verb.example or EXAMPLES.get(verb.name, "")
+        app.command(
+            verb.name, cls=VerbCommand, help=_help_of(verb.command), epilog=_example(example)
+        )(command)
+    app.command("report", cls=VerbCommand, epilog=_example(EXAMPLES["report"]))(report)
     return app
 
 
@@ -121,6 +127,10 @@ def _help_of(command: Callable[..., Any]) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
+def _example(command: str) -> str | None:
+    return f"Example: {command}" if command else None
+
+
 def _print_version(asked: bool) -> None:
     if asked:
         typer.echo(f"tcgn-mil {__version__}")
@@ -128,14 +138,44 @@ def _print_version(asked: bool) -> None:
 
 
 def _root(
+    ctx: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show no progress. Results and warnings are printed.")
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            help="Also show warnings of other packages, and where in the code an error arose.",
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one JSON object at the end, with the exit code, the summary and the error,"
+            " instead of text.",
+        ),
+    ] = False,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--log-file",
+            help="Also append all that is printed to this file, with the time of each line.",
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Take the options that come before the verb."""
+    """Take the options that hold for every verb; they may also stand after the verb."""
+    if isinstance(ctx.obj, Session):
+        ctx.obj.apply(quiet=quiet, verbose=verbose, as_json=as_json, log_file=log_file)
 
 
 def demo(

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tcgn_mil.experiments.assist.command import config, doctor, status
 from tcgn_mil.experiments.associate.command import associate
 from tcgn_mil.experiments.encode.command import encode
 from tcgn_mil.experiments.explain.command import explain
@@ -54,12 +55,15 @@ class Verb:
     shares_folder
         Whether two runs of the verb may write to one folder at a time. If not, and `command` has a
         parameter `out`, the second run is refused.
+    example
+        A command line that is shown under the help text.
     """
 
     name: str
     command: Callable[..., Any]
     report: str | None = None
     shares_folder: bool = False
+    example: str = ""
 
     def load_report(self) -> ReportPart | None:
         """Import the verb's part of the report, or return None if it has none."""
@@ -89,6 +93,9 @@ _SHIPPED = (
     Verb("publish", publish, shares_folder=True),
     Verb("export-predictions", export_predictions, shares_folder=True),
     Verb("export-spatialdata", export_spatialdata),
+    Verb("status", status),
+    Verb("doctor", doctor),
+    Verb("config", config),
 )
 # The demo is no verb of this list; it compares what the others made with the planted truth.
 _DEMO_REPORT = f"{_PACKAGE}.demo.report"

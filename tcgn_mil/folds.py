@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.fold_lists import read_fold_lists
 from tcgn_mil.io.tables.delimited import read_named_columns
 from tcgn_mil.patient_rows import listed_patients
+from tcgn_mil.progress import tell
 from tcgn_mil.text import counted, preview
 from tcgn_mil.types.folds import Fold
 
@@ -190,10 +189,9 @@ def _read_fold_table(path: Path, ids: Sequence[str], *, needs_val: bool) -> list
             fold[part], of_normal = listed_patients(names, available)
             normal.update(of_normal)
     if normal:
-        tqdm.write(
+        tell(
             f"{path}: {counted(len(normal), 'name')} of normal tissue or controls left out:"
-            f" {preview(sorted(normal))}",
-            file=sys.stderr,
+            f" {preview(sorted(normal))}"
         )
     named = {name for fold in parts.values() for names in fold.values() for name in names}
     if unknown := sorted(named - set(ids)):

@@ -10,7 +10,6 @@ but no p-value.
 from __future__ import annotations
 
 import io
-import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tcgn_mil import plotting
 from tcgn_mil.errors import InputError
@@ -31,6 +29,7 @@ from tcgn_mil.file_formats.archive import check_archive
 from tcgn_mil.file_formats.reading import describe_damage, reads
 from tcgn_mil.io.anndata_file import open_anndata
 from tcgn_mil.io.atomic import plain_rows, write_csv
+from tcgn_mil.progress import tell
 from tcgn_mil.statistics.gene_metrics import spearman
 from tcgn_mil.statistics.p_values import benjamini_hochberg
 from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR
@@ -80,7 +79,7 @@ def associate_cell_types(config: AssociationConfig, out_dir: str | Path) -> dict
         )
     out_dir, notes = begin_again(out_dir, KIND, config, existing(config, FILES))
     for note in notes:
-        tqdm.write(note, file=sys.stderr)
+        tell(note)
     parts = [section_table(name, path, types[name]) for name, path in shared.items()]
     table = pd.concat(parts, ignore_index=True)
     summary = summarise_cell_types(table)

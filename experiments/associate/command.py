@@ -9,6 +9,7 @@ import typer
 
 from tcgn_mil.experiments.associate.config import AssociationConfig
 from tcgn_mil.experiments.command_line.console import print_config, print_rows, resolve
+from tcgn_mil.experiments.command_line.early import Needed, check_inputs
 from tcgn_mil.experiments.command_line.options import (
     Config,
     Out,
@@ -39,8 +40,6 @@ def associate(
     show_config: ShowConfig = False,
 ) -> None:
     """Relate predicted expression to immune signatures, covariates, gene sets or cell types."""
-    from tcgn_mil.experiments.associate.run import run  # heavy, so not at the top of the file
-
     given = {
         "predicted": predicted,
         "measured": measured,
@@ -57,6 +56,16 @@ def associate(
     resolved = resolve(AssociationConfig, given, path=config, overrides=overrides)
     if show_config:
         return print_config(resolved)
+    check_inputs(
+        Needed(resolved.predicted, "--predicted", "finetune"),
+        Needed(resolved.measured, "--measured", "bulk"),
+        Needed(resolved.covariates, "--covariates"),
+        Needed(resolved.genes, "--genes"),
+        Needed(resolved.spots, "--spots", "spots"),
+        Needed(resolved.cell_types, "--cell-types"),
+    )
+    from tcgn_mil.experiments.associate.run import run  # heavy, so not at the top of the file
+
     summary = run(resolved, out)
     for line in (*_coverage(summary), *summary.get("notes", [])):
         typer.echo(line, err=True)

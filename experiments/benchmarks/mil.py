@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.stats import pearsonr
-from tqdm import tqdm
 
 from tcgn_mil.experiments.benchmarks.preprocessing import picture
 from tcgn_mil.experiments.benchmarks.throughput.epochs import compare_epochs
@@ -38,6 +37,7 @@ from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.preprocessing.tiles.tiling import tile_slide
+from tcgn_mil.progress import Progress
 from tcgn_mil.settings.encoder import EncoderOptions
 from tcgn_mil.settings.slide_model import Form, MilConfig
 from tcgn_mil.statistics.out_of_fold import combined_r
@@ -63,7 +63,9 @@ def make_features(folder: Path, slides: int, tiles: int) -> list[Path]:
     paths = [folder / f"S{index:04d}.h5" for index in range(slides)]
     values = np.random.default_rng(0).standard_normal((tiles, WIDTH)).astype(np.float16)
     coords = np.zeros((tiles, 2), dtype=np.int64)
-    for path in tqdm([path for path in paths if not path.is_file()], desc="features", unit="slide"):
+    for path in Progress(
+        [path for path in paths if not path.is_file()], desc="features", unit="slide"
+    ):
         slide = TileSet(path.stem, coords, np.ones(tiles, np.float32), spec, (112, 112))
         write_features(path, values, slide, encoder="toy")
     return paths
@@ -127,7 +129,7 @@ def gene_statistics(refits: int, *, patients: int = 1000, genes: int = GENES) ->
     again = np.concatenate([predicted, predicted])
     null = np.empty((refits, genes), dtype=np.float32)
     start, worked = time.perf_counter(), time.process_time()
-    for row in tqdm(range(refits), desc="null", unit="replicate"):
+    for row in Progress(range(refits), desc="null", unit="replicate"):
         shift = 1 + row % (patients - 1)
         null[row] = combined_r(truth, again[shift : shift + patients], fold_of).z
     null_p_values(combined_r(truth, predicted, fold_of).z, null)

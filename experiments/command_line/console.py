@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import typer
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.command_line.early import refuse_beside_compare
 from tcgn_mil.io.failures import Failure, LeftOut, describe_left_out, write_left_out
 from tcgn_mil.text import counted, preview
 
@@ -66,11 +67,7 @@ def compare_and_print(
     others: Sequence[Any],
 ) -> None:
     """Compare two finished runs; refuse other options, which would have no effect."""
-    if any(value not in (None, False) for value in others):
-        raise InputError(
-            "--compare reads two finished runs and takes no other option than --out",
-            fix="remove the other options",
-        )
+    refuse_beside_compare(others)
     print_rows(compare_runs(*compare, out))
     typer.echo(f"The comparison gene by gene is in {out / 'comparison.csv'}")
 

@@ -23,7 +23,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from tcgn_mil.checkpoints import EncoderInfo, load_encoder, read_encoder_info
 from tcgn_mil.errors import InputError
@@ -33,6 +32,7 @@ from tcgn_mil.interpret import grad_cam, integrated_gradients, white_glass
 from tcgn_mil.io.spot_files import SpotSet, read_patches, read_spots
 from tcgn_mil.models import create_encoder
 from tcgn_mil.models.network_input import to_network_input
+from tcgn_mil.progress import Progress
 from tcgn_mil.types.genes import GenePanel
 
 REGION = "immune"
@@ -196,7 +196,7 @@ def _measure(
 ) -> dict[str, NDArray[np.float64] | int | float]:
     """Return the columns of :func:`localisation`, with one entry for each target."""
     maps = []
-    for start in tqdm(
+    for start in Progress(
         range(0, len(spots.pixels), _BATCH), desc=description, unit="batch", leave=False
     ):
         pixels = torch.from_numpy(spots.pixels[start : start + _BATCH])

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
-from tqdm import tqdm
 
 from tcgn_mil.experiments.demo.synthetic.config import REGIONS
+from tcgn_mil.progress import Progress
 
 KINDS = ("colour", "morphology", "null")
 NULL, FOLLOWERS = "null", "followers"
@@ -158,7 +158,7 @@ def tile_auc(maps: Path, cohort: Path) -> pd.DataFrame:
     Slides on which all tiles are immune, or none, are left out.
     """
     rows = []
-    for path in tqdm(sorted(maps.glob("*.h5ad")), desc="maps", unit="slide"):
+    for path in Progress(sorted(maps.glob("*.h5ad")), desc="maps", unit="slide"):
         tiles = mapped_tiles(path, cohort)
         immune = tiles.share("immune") >= REGION_SHARE
         if immune.any() and not immune.all():

@@ -14,6 +14,7 @@ from tcgn_mil.experiments.command_line.console import (
     report_left_out,
     resolve,
 )
+from tcgn_mil.experiments.command_line.early import Needed, check_encoder, check_inputs
 from tcgn_mil.experiments.command_line.options import (
     AddressOption,
     DevicesOption,
@@ -65,11 +66,6 @@ def encode(
     address: AddressOption = None,
 ) -> None:
     """Encode every tile of every slide; writes <out>/<slide>.h5."""
-    from tcgn_mil.experiments.encode.resume import feature_path
-    from tcgn_mil.experiments.encode.run import encode_cohort
-    from tcgn_mil.experiments.engines.engine import RAY, choose_engine
-    from tcgn_mil.preprocessing.interop.tile_source import TileSource
-
     given = {
         "encoder": encoder,
         "batch_size": batch_size,
@@ -80,20 +76,29 @@ def encode(
         "allow_other_size": allow_other_size,
     }
     settings = resolve(EncodeSettings, given)
-    source = TileSource.from_slides(
-        slides, tiles=tiles, mpp=mpp, override_mpp=override_mpp, recursive=recursive
-    )
     if device is not None and devices is not None:
         raise InputError(
             "--device and --devices both say where to encode", fix="remove one of the two options"
         )
+    share = None if shard is None else Shard.parse(shard)
+    from tcgn_mil.experiments.engines.engine import RAY, choose_engine
+
     workers = choose_engine(engine, address, devices)
     if device is not None and workers.name == RAY:
         raise InputError(
             f"--device {device} with --engine ray would have no effect: Ray chooses the GPUs",
             fix="remove --device, or give --devices cpu:N to encode on N cores of the cluster",
         )
-    share = None if shard is None else Shard.parse(shard)
+    check_inputs(Needed(slides, "SLIDES"), Needed(tiles, "--tiles", "tile"))
+    check_encoder(settings.encoder)
+    # What loads torch is imported after the options have been checked.
+    from tcgn_mil.experiments.encode.resume import feature_path
+    from tcgn_mil.experiments.encode.run import encode_cohort
+    from tcgn_mil.preprocessing.interop.tile_source import TileSource
+
+    source = TileSource.from_slides(
+        slides, tiles=tiles, mpp=mpp, override_mpp=override_mpp, recursive=recursive
+    )
     names = sorted(source.entries)
     keep_cohort(
         out,

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from tcgn_mil.baselines import COLOUR_STATISTICS
 from tcgn_mil.errors import InputError
@@ -36,6 +35,7 @@ from tcgn_mil.inference.batch_stream import EncodedBatch, encode_stream
 from tcgn_mil.inference.tile_encoder import TileEncoder
 from tcgn_mil.io.failures import Failure, unexpected
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
+from tcgn_mil.progress import Progress
 from tcgn_mil.types.tiles import TileSet
 
 _DIED = (
@@ -112,7 +112,7 @@ def encode_read_ahead(
     InputError
         If the shared memory of the machine is too small.
     """
-    with tqdm(total=len(slides), desc="encode", unit="slide") as bar:
+    with Progress(total=len(slides), desc="encode", unit="slide") as bar:
         run = _Run(work, bar)
         while waiting := [slide for slide in slides if slide not in run.outcome]:
             try:
@@ -170,7 +170,7 @@ class _Rows:
 class _Run:
     """What became of each slide, and the slides in work."""
 
-    def __init__(self, work: SlideEncoding, bar: tqdm) -> None:
+    def __init__(self, work: SlideEncoding, bar: Progress) -> None:
         self.work, self.bar = work, bar
         self.outcome: dict[str, Failure | None] = {}
         self._rows: dict[str, _Rows] = {}
@@ -185,6 +185,7 @@ class _Run:
         """Note what became of a slide."""
         self.outcome[slide] = failure
         self._rows.pop(slide, None)
+        self.bar.failed += failure is not None
         self.bar.update()
 
     def stream(self, slides: Iterable[str], readers: int) -> None:

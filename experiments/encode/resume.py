@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encode.config import EncodeSettings
@@ -27,6 +25,7 @@ from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.feature_files import read_feature_info
 from tcgn_mil.io.hdf5 import json_attr, open_hdf5, read_coords, read_provenance
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
+from tcgn_mil.progress import tell
 from tcgn_mil.resume.set_aside import FOLDER, check_files
 from tcgn_mil.text import counted, preview
 from tcgn_mil.types.tiles import TileSet
@@ -146,20 +145,18 @@ def current_features(
     checked = check_files(out_dir, paths, is_current)
     if checked.changed:
         count = len(checked.changed)
-        tqdm.write(
+        tell(
             f"{counted(count, 'slide')} {'has' if count == 1 else 'have'} other pixels, tiles or"
             " options than when the features were made, and"
             f" {'is' if count == 1 else 'are'} encoded again: {preview(checked.changed)}. The"
-            f" earlier files are in {Path(out_dir) / FOLDER}",
-            file=sys.stderr,
+            f" earlier files are in {Path(out_dir) / FOLDER}"
         )
     kept = [slide for slide in sorted(checked.current) if precisions[slide] != made_by["precision"]]
     if kept:
-        tqdm.write(
+        tell(
             f"{counted(len(kept), 'slide')} of an earlier run with precision"
             f" {precisions[kept[0]]} kept, while this machine encodes with"
-            f" {made_by['precision']}; give --precision to encode all alike",
-            file=sys.stderr,
+            f" {made_by['precision']}; give --precision to encode all alike"
         )
     return checked.current
 

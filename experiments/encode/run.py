@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tcgn_mil.baselines import colour_statistics
 from tcgn_mil.batches.loading import prefetch
@@ -33,6 +32,7 @@ from tcgn_mil.io.failures import Failure, record_failures, unexpected
 from tcgn_mil.io.feature_files import write_features
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.parallel import outcome_of
+from tcgn_mil.progress import Progress
 from tcgn_mil.types.shards import Shard
 from tcgn_mil.types.tile_pixels import TileBatches
 from tcgn_mil.types.tiles import TileSet
@@ -109,8 +109,11 @@ def _encode_here(work: CohortEncoder, slides: Sequence[str]) -> dict[str, Failur
     readers = reader_count(work.settings, work.device)
     if readers > 1:
         return outcome | encode_read_ahead(work, todo, readers)
-    bar = tqdm(todo, desc="encode", unit="slide", initial=len(current), total=len(slides))
-    return outcome | {slide: work.encode(slide) for slide in bar}
+    bar = Progress(todo, desc="encode", unit="slide", initial=len(current), total=len(slides))
+    for slide in bar:
+        outcome[slide] = work.encode(slide)
+        bar.failed += outcome[slide] is not None
+    return outcome
 
 
 def encode_by_workers(
@@ -124,9 +127,11 @@ def encode_by_workers(
     opener = SlideOpener(source, settings, out_dir, processes=max(1, len(engine.devices)))
     outcomes = engine.run(opener, slides, out_dir=out_dir, uses_gpu=True)
     failures: dict[str, Failure | None] = {}
-    for outcome in tqdm(outcomes, desc="encode", unit="slide", total=len(slides)):
+    bar = Progress(outcomes, desc="encode", unit="slide", total=len(slides))
+    for outcome in bar:
         slide = slides[outcome.index]
         failures[slide] = outcome_of(outcome, slide, STAGE, _DIED)
+        bar.failed += failures[slide] is not None
     return failures
 
 
@@ -299,7 +304,7 @@ def encode_slide(
     device = resolve_device("auto") if device is None else device
     with source.open(tiles, batch_size) as batches, prefetch(with_colour(batches)) as ready:
         count = math.ceil(len(tiles) / batch_size)
-        bar = tqdm(ready, desc=tiles.slide_id, unit="batch", leave=False, total=count)
+        bar = Progress(ready, desc=tiles.slide_id, unit="batch", leave=False, total=count)
         features, coords = encode_tiles(encoder, bar, device=device, precision=precision)
     return EncodedTiles(features, coords, np.concatenate(colour))
 

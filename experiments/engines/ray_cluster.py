@@ -13,7 +13,6 @@ import logging
 import os
 import platform
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -21,10 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.engines.crew import Ended, Opener
+from tcgn_mil.progress import tell
 from tcgn_mil.text import counted
 
 ANSWER_S = 5.0  # a head node that does not answer within this time is not there
@@ -178,7 +176,7 @@ class RayCrew:
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause if isinstance(error.cause, InputError) else error from None
         if isinstance(result, Unfit):
-            tqdm.write(f"a worker gets no more slides: {result.reason}", file=sys.stderr)
+            tell(f"a worker gets no more slides: {result.reason}")
             return Ended(worker, unfit=result.reason)
         return Ended(worker, result)
 

@@ -8,6 +8,12 @@ from typing import Annotated
 import typer
 
 from tcgn_mil.experiments.command_line.console import resolve
+from tcgn_mil.experiments.command_line.early import (
+    Needed,
+    check_encoder,
+    check_inputs,
+    check_model,
+)
 from tcgn_mil.experiments.command_line.options import (
     EncoderArgument,
     EncoderModel,
@@ -29,7 +35,7 @@ def explain(
     section: Annotated[list[str] | None, config_option(ExplainConfig, "sections")] = None,
     spot: Annotated[list[str] | None, config_option(ExplainConfig, "barcodes")] = None,
     image: Annotated[Path | None, config_option(ExplainConfig, "image")] = None,
-    slide_model: Annotated[str | None, config_option(ExplainConfig, "slide_model")] = None,
+    model: Annotated[str | None, config_option(ExplainConfig, "slide_model")] = None,
     features: Annotated[Path | None, config_option(ExplainConfig, "features")] = None,
     tiles: Annotated[Path | None, config_option(ExplainConfig, "tiles")] = None,
     slides: Annotated[Path | None, config_option(ExplainConfig, "slides")] = None,
@@ -49,10 +55,6 @@ def explain(
 
     Writes Grad-CAM, integrated gradients and the patch graphs, as figures and tables.
     """
-    from tcgn_mil.experiments.explain.run import (
-        run,
-    )  # imports torch, which --help need not wait for
-
     given = {
         "genes": gene,
         "encoder": encoder,
@@ -60,7 +62,7 @@ def explain(
         "sections": section,
         "barcodes": spot,
         "image": image,
-        "slide_model": slide_model,
+        "slide_model": model,
         "features": features,
         "tiles": tiles,
         "slides": slides,
@@ -73,6 +75,18 @@ def explain(
         **encoder_options(encoder_model, pooling, encoder_argument, pretrained, untrained),
     }
     config = resolve(ExplainConfig, given)
+    check_inputs(
+        Needed(config.spots, "--spots", "spots"),
+        Needed(config.image, "--image"),
+        Needed(config.slides, "--slides"),
+        Needed(config.features if config.slide_model else None, "--features", "encode"),
+        Needed(config.tiles if config.slide_model else None, "--tiles", "tile"),
+    )
+    check_encoder(config.encoder)
+    if config.slide_model is not None:
+        check_model(config.slide_model)
+    from tcgn_mil.experiments.explain.run import run  # imports torch, after all checks
+
     summary, failures = run(config, out)
     typer.echo(
         f"{summary['pictures']} pictures explained for {len(summary['genes'])} genes:"

@@ -16,7 +16,7 @@ class ExplainConfig:
 
     encoder: str = Field(
         "encoder/encoder.safetensors",
-        description="Encoder checkpoint of tcgn-mil pretrain. With --slide-model it may be in any"
+        description="Encoder checkpoint of tcgn-mil pretrain. With --model it may be in any"
         " form that tcgn-mil encode takes.",
     )
     genes: tuple[str, ...] = Field(
@@ -73,9 +73,9 @@ class ExplainConfig:
         given = [name for name in kinds if getattr(self, name) is not None]
         if len(given) != 1:
             raise InputError(
-                f"{len(given)} of --spots, --image and --slide-model are given, but exactly one is"
+                f"{len(given)} of --spots, --image and --model are given, but exactly one is"
                 " needed",
-                fix="give one of --spots, --image and --slide-model",
+                fix="give one of --spots, --image and --model",
             )
         lists = {"gene": self.genes, "spot": self.barcodes, "slide": self.slide_ids}
         for what, names in lists.items():
@@ -93,11 +93,11 @@ class ExplainConfig:
             )
         if self.slide_model is None and (self.slides or self.slide_ids):
             raise InputError(
-                "--slides or --slide is given without --slide-model",
-                fix="give --slide-model too, or remove --slides and --slide",
+                "--slides or --slide is given without --model",
+                fix="give --model too, or remove --slides and --slide",
             )
         if self.slide_model is not None and not (self.slides and self.slide_ids):
             raise InputError(
-                "--slide-model is given, but no slide is named",
+                "--model is given, but no slide is named",
                 fix="give --slides (as to tcgn-mil encode) and --slide",
             )

@@ -9,14 +9,12 @@ explained. A run starts from the beginning each time, since it takes seconds for
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.explain.attribution_tables import explain_image, explanation_tables
@@ -36,6 +34,7 @@ from tcgn_mil.experiments.runs.run_folder import finish_run
 from tcgn_mil.io.atomic import as_file_name, safe_file_name, write_csv
 from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.preprocessing.interop.tile_source import TileSource, read_centre_tile
+from tcgn_mil.progress import Progress, tell
 from tcgn_mil.text import preview
 
 KIND = "explain"
@@ -73,11 +72,11 @@ def run(config: ExplainConfig, out_dir: str | Path) -> tuple[dict[str, Any], lis
     names = _OF_SLIDES if config.slide_model is not None else _OF_IMAGES
     out_dir, notes = begin_again(out_dir, KIND, config, existing(config, names))
     for note in notes:
-        tqdm.write(note, file=sys.stderr)
+        tell(note)
     parts: dict[str, list[pd.DataFrame]] = {}
     failures: list[Failure] = []
     # Sources are loaded one at a time: pixels of many slides would not fit into memory.
-    for name, load in tqdm(
+    for name, load in Progress(
         sources.items(), desc="explain", unit="source", disable=len(sources) == 1
     ):
         try:
@@ -177,7 +176,7 @@ def _explain_source(
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Draw the figures of the images of one source; yield their tables by name."""
     model = source.model
-    for picture in tqdm(source.pictures, desc="explain", unit="picture", leave=False):
+    for picture in Progress(source.pictures, desc="explain", unit="picture", leave=False):
         explanation = explain_image(model, picture.pixels, steps=steps)
         files = [f"figures/{as_file_name(f'{picture.name}_{gene}')}.png" for gene in model.genes]
         for index, file in enumerate(files):

@@ -10,6 +10,12 @@ import typer
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.command_line.console import finish_cohort, resolve
+from tcgn_mil.experiments.command_line.early import (
+    Needed,
+    check_encoder,
+    check_inputs,
+    check_model,
+)
 from tcgn_mil.experiments.command_line.options import (
     AddressOption,
     DevicesOption,
@@ -42,6 +48,9 @@ def predict(
     encoder_argument: EncoderArgument = None,
     pretrained: Pretrained = False,
     untrained: Untrained = False,
+    batch_size: Annotated[int | None, config_option(SlideOptions, "batch_size")] = None,
+    precision: Annotated[str | None, config_option(SlideOptions, "precision")] = None,
+    device: Annotated[str | None, config_option(SlideOptions, "device")] = None,
     readers: Annotated[int | None, config_option(SlideOptions, "readers")] = None,
     keep_features: Annotated[bool, config_option(SlideOptions, "keep_features")] = False,
     patch_px: Annotated[int | None, config_option(SlideOptions, "patch_px")] = None,
@@ -64,15 +73,14 @@ def predict(
     With --slides and --shard, one share of the slides is tiled and encoded. When all shares have
     ended, the same command without --shard predicts.
     """
-    from tcgn_mil.experiments.engines.engine import LOCAL, choose_engine
-    from tcgn_mil.experiments.predict.run import prepare_share, run
-
     of_slides = {
         "encoder": encoder,
         "mpp": mpp,
         "override_mpp": override_mpp or None,
         "recursive": recursive or None,
         **encoder_options(encoder_model, pooling, encoder_argument, pretrained, untrained),
+        "batch_size": batch_size,
+        "precision": precision,
         "readers": readers,
         "keep_features": keep_features or None,
         "patch_px": patch_px,
@@ -81,11 +89,19 @@ def predict(
     of_workers = {
         "shard": shard,
         "devices": devices,
-        "engine": None if engine == LOCAL else engine,
+        "engine": None if engine == "local" else engine,
         "address": address,
     }
-    _check_options(slides, features, {**of_slides, **of_workers})
-    workers = choose_engine(engine, address, devices)
+    _check_options(slides, features, {**of_slides, "device": device, **of_workers})
+    if device is not None and devices is not None:
+        raise InputError(
+            "--device and --devices both say where to encode", fix="remove one of the two options"
+        )
+    if device is not None and engine == "ray":
+        raise InputError(
+            f"--device {device} with --engine ray would have no effect: Ray chooses the GPUs",
+            fix="remove --device, or give --devices cpu:N to encode on N cores of the cluster",
+        )
     share = None if shard is None else Shard.parse(shard)
     config = resolve(
         PredictConfig,
@@ -103,11 +119,25 @@ def predict(
     )
     options = None
     if slides is not None:
-        options = resolve(SlideOptions, {"slides": slides, **of_slides})
-        if share is not None:
-            done, failures = prepare_share(config, out, options, share, workers)
-            finish_cohort(len(done), failures, out, what="tiled and encoded")
-            return
+        options = resolve(SlideOptions, {"slides": slides, "device": device, **of_slides})
+        check_encoder(options.encoder)
+    from tcgn_mil.experiments.engines.engine import choose_engine
+
+    workers = choose_engine(engine, address, devices)
+    check_model(config.model)
+    check_inputs(
+        Needed(slides, "--slides"),
+        Needed(config.features if slides is None else None, "--features", "encode"),
+        Needed(config.thumbnails, "--thumbnails", "tile"),
+        Needed(config.map_signatures, "--map-signatures"),
+    )
+    # What loads torch is imported after the options and paths have been checked.
+    from tcgn_mil.experiments.predict.run import prepare_share, run
+
+    if options is not None and share is not None:
+        done, failures = prepare_share(config, out, options, share, workers)
+        finish_cohort(len(done), failures, out, what="tiled and encoded")
+        return
     summary, failures = run(config, out, slides=options, engine=workers)
     _print_summary(summary, out)
     finish_cohort(summary["slides"], failures, out, what="predicted")

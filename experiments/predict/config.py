@@ -7,7 +7,13 @@ from typing import Literal
 from pydantic import Field
 
 from tcgn_mil.config import config_class
-from tcgn_mil.experiments.encode.config import READERS_HELP
+from tcgn_mil.experiments.encode.config import (
+    BATCH_HELP,
+    PRECISION_HELP,
+    READERS_HELP,
+    Precision,
+)
+from tcgn_mil.settings.device_names import DEVICE_HELP, DEVICE_NAMES
 from tcgn_mil.settings.encoder import EncoderOptions
 
 TableFormat = Literal["csv", "parquet"]
@@ -87,6 +93,9 @@ class SlideOptions:
         default_factory=EncoderOptions,
         description="How the encoder is built, pooled, and given its weights.",
     )
+    batch_size: int = Field(64, ge=1, description=f"With --slides: {BATCH_HELP}")
+    precision: Precision = Field("auto", description=f"With --slides: {PRECISION_HELP}")
+    device: str = Field("auto", pattern=DEVICE_NAMES, description=f"With --slides: {DEVICE_HELP}")
     readers: int | None = Field(None, ge=1, description=f"With --slides: {READERS_HELP}")
     keep_features: bool = Field(
         False, description="With --slides: keep the tiles and the features in <out>/work."

@@ -156,6 +156,9 @@ def encode_slides(
     if tiled:
         encoding = EncodeSettings(
             options.encoder,
+            batch_size=options.batch_size,
+            precision=options.precision,
+            device=options.device,
             readers=options.readers,
             allow_other_size=allow_other_size,
             encoder_options=options.encoder_options,

@@ -149,5 +149,5 @@ REPORT = ReportPart(
     terms=frozenset({"out of fold", "unit", "attention"}),
     sentence=predict_sentence,
     command=_command,
-    files=("predicted.csv", "predicted.h5ad", "maps"),
+    files=("predicted.csv", "predicted_long.csv.gz", "predicted.h5ad", "maps"),
 )

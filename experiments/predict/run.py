@@ -9,13 +9,10 @@ validated on, which folds from a file allow, is predicted by all models and labe
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
-
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.engines.engine import Engine
@@ -48,6 +45,7 @@ from tcgn_mil.io.failures import (
 )
 from tcgn_mil.io.feature_files import FeatureInfo, find_features, read_feature_info
 from tcgn_mil.patient_rows import is_normal
+from tcgn_mil.progress import Progress, tell
 from tcgn_mil.signatures.gene_sets import GeneSet
 from tcgn_mil.text import preview
 from tcgn_mil.types.features import untrained_labels
@@ -77,10 +75,11 @@ def run(
 
     The folder gets ``predicted.h5ad`` (patients x genes in the training unit, with the layers sd,
     low and high; ``obs`` has ``ood_score``, ``ood_p``, ``ood_state`` and ``ood_level``),
-    ``predicted.csv`` or ``.parquet``, ``failures.csv`` and
-    maps of the slides. A run starts from the beginning each time, since it takes seconds per
-    patient. If its inputs changed, earlier results are moved to the folder set-aside. Tiles and
-    features of an earlier attempt are used again if they are current.
+    ``predicted.csv`` or ``.parquet``, ``predicted_long.csv.gz`` (value, sd, bounds, relation and
+    out-of-distribution score in each row), ``failures.csv`` and maps of the slides. A run starts
+    from the beginning each time, since it takes seconds per patient. If its inputs changed, earlier
+    results are moved to the folder set-aside. Tiles and features of an earlier attempt are used
+    again if they are current.
 
     Parameters
     ----------
@@ -113,11 +112,8 @@ def run(
         allow_other_size=config.allow_other_size,
         engine=engine,
     )
-    config = dataclasses.replace(
-        config,
-        features=str(work.features),
-        thumbnails=config.thumbnails or str(work.tiles),
-    )
+    thumbnails = config.thumbnails or str(work.tiles)
+    config = dataclasses.replace(config, features=str(work.features), thumbnails=thumbnails)
     result = _predict_features(config, Path(out_dir), failed=work.failures, notes=work.notes)
     if not slides.keep_features:
         work.remove()
@@ -217,7 +213,7 @@ def _predict_features(
     record_failures(out_dir, failures)
     if config.maps and (lost := slides_without_positions(predictions.values())):
         reason = "their feature files do not say where tiles lie on the slide"
-        tqdm.write(f"no maps of {preview(lost)}: {reason}", file=sys.stderr)
+        tell(f"no maps of {preview(lost)}: {reason}")
     if not predictions:
         raise InputError(
             f"no slide could be predicted: {failures[0].reason}", fix=failures[0].likely_fix
@@ -289,13 +285,15 @@ def predict_patients(
         features, model.models, model.patient_of, allow=allow_other_size
     )
     predictions: dict[str, PatientPrediction] = {}
-    for patient, paths in tqdm(patients.items(), desc="predict", unit="patient"):
+    bar = Progress(patients.items(), desc="predict", unit="patient")
+    for patient, paths in bar:
         try:
             prediction = predict_patient(
                 patient, paths, model.models, model.panel, genes, gene_sets, model.reference
             )
         except Exception as error:  # whatever one patient does costs its own rows only
             failures += [unexpected(error, path.stem, "predict") for path in paths]
+            bar.failed += 1
             continue
         predictions[patient] = prediction
         if then is not None:

@@ -12,6 +12,7 @@ from anndata import AnnData
 
 from tcgn_mil.config import as_plain
 from tcgn_mil.experiments.predict.config import PredictConfig
+from tcgn_mil.experiments.predict.long_table import write_long_table
 from tcgn_mil.experiments.predict.model import OpenedModel
 from tcgn_mil.experiments.runs.run_folder import finish_run
 from tcgn_mil.inference.fold_models import NOT_KNOWN, FoldModel, relation_to_models
@@ -58,6 +59,7 @@ def write_prediction(
     with atomic_path(out_dir / "predicted.h5ad") as temporary:
         adata.write_h5ad(temporary, compression="gzip")
     _write_tables(out_dir, adata.to_df(), config.table_formats)
+    write_long_table(out_dir, adata)
     obs = adata.obs
     return finish_run(
         out_dir,

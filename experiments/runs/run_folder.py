@@ -13,6 +13,7 @@ from typing import Any
 
 from tcgn_mil.config import as_plain, differing_keys, write_config
 from tcgn_mil.errors import InputError
+from tcgn_mil.experiments.command_line.log_files import RUN_LOG
 from tcgn_mil.file_formats.json_file import check_object, read_json
 from tcgn_mil.io.atomic import without_nan, write_json
 from tcgn_mil.provenance import provenance
@@ -22,10 +23,10 @@ RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.json"
 INPUTS_FILE = "inputs.json"  # digests of what went into the run
 _DAMAGED_FIX = "run the command again into a new folder, or copy this file again"
-DESCRIPTION = frozenset({"config.yaml", RUN_FILE, INPUTS_FILE})
+DESCRIPTION = frozenset({"config.yaml", RUN_FILE, INPUTS_FILE, RUN_LOG})
 
 
-def begin_run(out_dir: str | Path, kind: str, config: Any) -> Path:
+def begin_run(out_dir: str | Path, kind: str, config: Any, *, verb: str | None = None) -> Path:
     """Make the folder of a run, or enter that of an unfinished run with the same config.
 
     Parameters
@@ -36,6 +37,8 @@ def begin_run(out_dir: str | Path, kind: str, config: Any) -> Path:
         Kind of run, usually the verb.
     config
         A resolved config.
+    verb
+        The verb, if several verbs make runs of this kind.
 
     Raises
     ------
@@ -57,7 +60,7 @@ def begin_run(out_dir: str | Path, kind: str, config: Any) -> Path:
         ) from None
     (out_dir / INPUTS_FILE).unlink(missing_ok=True)  # of a first try that wrote no result
     write_config(out_dir / "config.yaml", config)
-    write_json(marker, provenance(kind=kind, config=as_plain(config)))
+    write_json(marker, provenance(kind=kind, verb=verb or kind, config=as_plain(config)))
     return out_dir
 
 

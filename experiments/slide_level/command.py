@@ -16,6 +16,7 @@ from tcgn_mil.experiments.command_line.console import (
     resolve,
     warn_of_leakage,
 )
+from tcgn_mil.experiments.command_line.early import Needed, check_encoder, check_inputs
 from tcgn_mil.experiments.command_line.options import (
     Config,
     EncoderArgument,
@@ -149,6 +150,17 @@ def slide_cross_validation(
 
 
 def _train(config: FinetuneConfig, out: Path) -> None:
+    needs_table = config.targets not in ("genes", "signatures")
+    check_inputs(
+        Needed(config.cohort, "--cohort", "bulk"),
+        Needed(config.features, "--features", "encode"),
+        Needed(config.targets if needs_table else None, "--targets"),
+        Needed(config.folds, "--folds"),
+        Needed(config.genes, "--set genes"),
+        Needed(config.slides, "--slides"),
+        Needed(config.tiles, "--tiles", "tile"),
+    )
+    check_encoder(config.encoder)
     from tcgn_mil.experiments.slide_level.run import run
 
     _print_summary(run(config, out), out)

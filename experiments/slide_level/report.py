@@ -325,8 +325,8 @@ def _p_values(refits: int) -> str:
 
 
 def _verb(run: Run) -> str:
-    """Return the verb that made a run; runs with refits were made by ``slide-cv``."""
-    return "slide-cv" if run.made.get("config", {}).get("refits") else "finetune"
+    """Return the verb of a run, which older runs do not state; refits are of ``slide-cv``."""
+    return str(run.made.get("verb") or ("slide-cv" if run.made["config"]["refits"] else "finetune"))
 
 
 def _command(run: Run) -> str:

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.inputs import check_same_inputs
 from tcgn_mil.experiments.runs.run_folder import INPUTS_FILE, begin_run, finished_summary
-from tcgn_mil.experiments.slide_level.config import FinetuneConfig
+from tcgn_mil.experiments.slide_level.config import FinetuneConfig, SlideCvConfig
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData, load_cohort
 from tcgn_mil.experiments.slide_level.inputs.digests import input_digests
 from tcgn_mil.experiments.slide_level.inputs.pixels import SlidePixels, with_pixels
@@ -35,6 +34,7 @@ from tcgn_mil.inference.reference_file import read_reference, sample_tiles, writ
 from tcgn_mil.io.atomic import write_csv, write_json
 from tcgn_mil.models.aggregators import aggregator_class
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
+from tcgn_mil.progress import Progress
 from tcgn_mil.settings.slide_model import Kind
 from tcgn_mil.text import counted
 from tcgn_mil.types.folds import Fold
@@ -78,7 +78,8 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
     aggregator_class(config.model)
     check_targets(config.targets)
     source = _tile_source(config)
-    out_dir = begin_run(out_dir, KIND, config)
+    verb = "slide-cv" if isinstance(config, SlideCvConfig) else KIND
+    out_dir = begin_run(out_dir, KIND, config, verb=verb)
     data, pixels = _read_inputs(config, source)
     config = _with_model(config, data)
     if config.group_by != "both":
@@ -86,7 +87,8 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
     by_patient = dataclasses.replace(config, group_by="patient")
     if (why := _why_no_folds_by_site(config, data)) is not None:
         return _run(by_patient, data, pixels, out_dir, labels=[why] if why else [])
-    beside = _run(by_patient, data, pixels, begin_run(out_dir / BY_PATIENT, KIND, by_patient))
+    folder = begin_run(out_dir / BY_PATIENT, KIND, by_patient, verb=verb)
+    beside = _run(by_patient, data, pixels, folder)
     by_site = dataclasses.replace(config, group_by="site")
     return _run(by_site, data, pixels, out_dir, beside=beside)
 
@@ -238,7 +240,7 @@ def _write_reference(data: CohortData, files: Mapping[str, Sequence[Path]], out_
     """Describe the tiles of the patients, to which those of new patients will be compared."""
     samples = sample_tiles(files, width=data.width)
     write_reference(
-        out_dir, tqdm(samples, desc="reference", unit="patient", leave=False, total=len(files))
+        out_dir, Progress(samples, desc="reference", unit="patient", leave=False, total=len(files))
     )
 
 

@@ -14,6 +14,7 @@ from tcgn_mil.experiments.command_line.console import (
     resolve,
     warn_of_leakage,
 )
+from tcgn_mil.experiments.command_line.early import Needed, check_encoder, check_inputs
 from tcgn_mil.experiments.command_line.options import (
     Config,
     Out,
@@ -35,8 +36,6 @@ def pretrain(
     show_config: ShowConfig = False,
 ) -> None:
     """Train the spot encoder on sections and test it once; writes encoder.safetensors."""
-    from tcgn_mil.experiments.spot_level import pretrain as pretraining
-
     given = {
         "spots": spots_dir,
         "val_sections": val_section,
@@ -46,11 +45,20 @@ def pretrain(
     resolved = resolve(SpotConfig, given, path=config, overrides=overrides)
     if show_config:
         return print_config(resolved)
+    _check_inputs(resolved)
+    from tcgn_mil.experiments.spot_level import pretrain as pretraining
+
     summary = pretraining.run(resolved, out)
     if not summary:  # a process of torchrun that helped to train
         return None
     if summary["results"]:
         print_rows(summary["results"])
+        if summary["results_on"] == "validation":
+            typer.echo(
+                "These are validation sections: the epoch was chosen on them, so that the values"
+                " are too good. Name sections that were not seen with --test-section.",
+                err=True,
+            )
     warn_of_leakage(summary)
     typer.echo(f"encoder: {out / 'encoder.safetensors'}")
     return None
@@ -97,14 +105,15 @@ def spot_cross_validation(
         others = (*given.values(), preset, config, overrides, show_config)
         compare_and_print(compare_runs, compare, out, others)
         return None
-    # Modules that import torch are imported here, so that --help is quick.
-    from tcgn_mil.experiments.spot_level import cross_validate, hest_protocol
-
     resolved = resolve(
         SpotConfig, given, path=config, overrides=overrides, preset=preset_values(preset)
     )
     if show_config:
         return print_config(resolved)
+    _check_inputs(resolved)
+    # Modules that import torch are imported here, so that --help and wrong options are quick.
+    from tcgn_mil.experiments.spot_level import cross_validate, hest_protocol
+
     chosen = hest_protocol if resolved.protocol == "hest" else cross_validate
     summary = chosen.run(resolved, out)
     print_rows(summary["results"])
@@ -112,3 +121,15 @@ def spot_cross_validation(
         typer.echo(label, err=True)
     typer.echo(f"{summary['sentence']}\n{out}")
     return None
+
+
+def _check_inputs(config: SpotConfig) -> None:
+    """Refuse paths that do not exist, before torch is loaded."""
+    check_inputs(
+        Needed(config.spots, "--spots", "spots"),
+        Needed(config.folds, "--folds"),
+        Needed(config.panel.file, "--set panel.file"),
+        Needed(config.checkpoint, "--set checkpoint"),
+        Needed(config.trunk, "--set trunk"),
+    )
+    check_encoder(config.model, "--set model")

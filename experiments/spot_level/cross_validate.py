@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from tqdm import tqdm
 
 from tcgn_mil.checkpoints.published import find_checkpoint
 from tcgn_mil.errors import InputError
@@ -42,6 +41,7 @@ from tcgn_mil.experiments.spot_level.train_network import Network, TrainedNetwor
 from tcgn_mil.file_formats.csv_table import read_own_csv
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.models.encoders.sources import parse_source
+from tcgn_mil.progress import Progress
 
 KIND = "spot-cv"
 SMALL, UNTRAINED = "small_network", "untrained"
@@ -106,7 +106,7 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     # once and not after hours.
     studies = [
         make_study(config, fold, sections)
-        for fold in tqdm(folds, desc="folds", unit="fold", leave=False)
+        for fold in Progress(folds, desc="folds", unit="fold", leave=False)
     ]
     check_map_genes(studies[0])
     _write_folds(folds, out_dir)

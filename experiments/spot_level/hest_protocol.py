@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tcgn_mil.checkpoints.starting import check_started, start_from
 from tcgn_mil.errors import InputError
@@ -41,6 +40,7 @@ from tcgn_mil.experiments.spot_level.inputs.targets import panel_counts, usable_
 from tcgn_mil.inference.spots import spot_features
 from tcgn_mil.io.atomic import plain_rows, write_csv
 from tcgn_mil.io.gene_list import read_gene_list
+from tcgn_mil.progress import Progress
 from tcgn_mil.statistics.gene_metrics import pearson
 from tcgn_mil.statistics.sequencing_depth import depth_adjusted_pearson
 from tcgn_mil.targets.spots import detection
@@ -255,7 +255,7 @@ def _features(
         name: spot_features(
             model, section.patches(), batch_size=config.training.batch_size, input_spec=needs
         )
-        for name, section in tqdm(sections.items(), desc="features", unit="section")
+        for name, section in Progress(sections.items(), desc="features", unit="section")
     }
 
 

@@ -16,7 +16,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from tqdm import tqdm
 
 from tcgn_mil.baselines import ridge_weights
 from tcgn_mil.batches.spots import SpotBatches
@@ -36,6 +35,7 @@ from tcgn_mil.models.encoders.sources import TIMM_PREFIX
 from tcgn_mil.models.heads import BeforeLastLayer, HeadOnly, head_of, set_last_layer
 from tcgn_mil.models.lora import add_adapters, merge_adapters
 from tcgn_mil.models.network_input import to_network_input
+from tcgn_mil.progress import tell
 from tcgn_mil.settings.encoder import EncoderOptions
 from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR, depth_adjusted_pearson
@@ -214,10 +214,8 @@ def start_network(network: Network, study: SpotStudy) -> StartedEncoder:
                 fix="give the weights of a timm model as checkpoint",
             )
         filled = load_trunk(started.model, network.trunk).filled
-        tqdm.write(
-            f"{len(filled)} of {len(started.model.state_dict())} tensors filled from"
-            f" {network.trunk}"
-        )
+        count = len(started.model.state_dict())
+        tell(f"{len(filled)} of {count} tensors filled from {network.trunk}")
     return started
 
 

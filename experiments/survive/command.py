@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tcgn_mil.experiments.command_line.console import print_config, print_rows, resolve
+from tcgn_mil.experiments.command_line.early import Needed, check_inputs
 from tcgn_mil.experiments.command_line.options import (
     Config,
     Out,
@@ -24,7 +25,7 @@ def survive(
     predicted: Annotated[Path | None, config_option(SurviveConfig, "predicted")] = None,
     measured: Annotated[Path | None, config_option(SurviveConfig, "measured")] = None,
     covariate: Annotated[list[str] | None, config_option(SurviveConfig, "covariates")] = None,
-    signatures: Annotated[Path | None, config_option(SurviveConfig, "signatures")] = None,
+    sets: Annotated[Path | None, config_option(SurviveConfig, "signatures")] = None,
     folds: Annotated[Path | None, config_option(SurviveConfig, "folds")] = None,
     horizon: Annotated[float | None, config_option(SurviveConfig, "horizon_days")] = None,
     out: Out = Path("survival"),
@@ -33,21 +34,28 @@ def survive(
     show_config: ShowConfig = False,
 ) -> None:
     """Test out of fold whether expression predicts survival, beside clinical covariates."""
-    from tcgn_mil.experiments.survive.run import run
-
     given = {
         "clinical": clinical,
         "endpoint": endpoint,
         "predicted": predicted,
         "measured": measured,
         "covariates": covariate or None,
-        "signatures": signatures,
+        "signatures": sets,
         "folds": folds,
         "horizon_days": horizon,
     }
     resolved = resolve(SurviveConfig, given, path=config, overrides=overrides)
     if show_config:
         return print_config(resolved)
+    check_inputs(
+        Needed(resolved.clinical, "--clinical", "clinical"),
+        Needed(resolved.predicted, "--predicted", "finetune"),
+        Needed(resolved.measured, "--measured", "bulk"),
+        Needed(resolved.signatures, "--sets"),
+        Needed(resolved.folds, "--folds"),
+    )
+    from tcgn_mil.experiments.survive.run import run
+
     summary = run(resolved, out)
     print_rows(summary["results"])
     for label in summary["labels"]:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tcgn_mil.experiments.survive.cohort import SurvivalCohort
 from tcgn_mil.experiments.survive.config import SurviveConfig
 from tcgn_mil.experiments.survive.sources import CLINICAL
+from tcgn_mil.progress import Progress
 from tcgn_mil.survival.folds import SurvivalFold, fold_rows
 from tcgn_mil.survival.risk_score import FoldRisk, combined_risk, covariate_risk, gene_risk
 from tcgn_mil.types.folds import Fold
@@ -74,7 +74,9 @@ def cross_validate(
     """
     rows = {seed: fold_rows(parts, cohort.table) for seed, parts in folds.items()}
     repeats = []
-    with tqdm(total=sum(map(len, rows.values())), desc="folds", unit="fold", leave=False) as bar:
+    with Progress(
+        total=sum(map(len, rows.values())), desc="folds", unit="fold", leave=False
+    ) as bar:
         for seed, parts in rows.items():
             fitted = []
             for part in parts:

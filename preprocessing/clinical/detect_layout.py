@@ -21,6 +21,7 @@ from tcgn_mil.preprocessing.clinical.layouts import (
     EndpointColumns,
     plain,
 )
+from tcgn_mil.preprocessing.clinical.named_columns import check_named_columns
 from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
 from tcgn_mil.preprocessing.clinical.portal_layouts import (
     cbioportal,
@@ -29,7 +30,7 @@ from tcgn_mil.preprocessing.clinical.portal_layouts import (
     is_gdc_portal,
 )
 from tcgn_mil.registry import add_entry
-from tcgn_mil.text import duplicates
+from tcgn_mil.text import duplicates, preview
 
 AUTO = "auto"
 # In GDC's tables case_id is a UUID and not a name that joins with a slide, so it comes last.
@@ -148,8 +149,10 @@ def layout_of(
     for reader in reversed(CLINICAL_LAYOUTS.values()):
         if reader.is_layout(header):
             return reader.layout_of(header)
+    check_named_columns(path, columns, options)
     raise InputError(
-        "is not a table of a known layout",
+        "is not a table of a known layout: none of its columns is known as the time or event of an"
+        f" endpoint (it has {preview(columns, most=8)})",
         path=path,
         fix="name --patient-column, --time-column and --event-column, or give --format",
     )

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import requests
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure
@@ -18,6 +17,7 @@ from tcgn_mil.preprocessing.download.config import TransferConfig
 from tcgn_mil.preprocessing.download.remote_file import RemoteFile
 from tcgn_mil.preprocessing.download.session import open_session
 from tcgn_mil.preprocessing.download.transfer import UnreachableError, fetch_file, part_of
+from tcgn_mil.progress import Progress
 
 STAGE = "download"
 # After this many files in a row whose server did not answer, the others are not tried: with
@@ -108,7 +108,7 @@ def fetch_all(files: Sequence[RemoteFile], folder: Path, config: TransferConfig)
     lock = threading.Lock()
     with (
         open_session(config) as session,
-        tqdm(total=total, desc="download", unit="B", unit_scale=True) as bar,
+        Progress(total=total, desc="download", unit="B", unit_scale=True) as bar,
     ):
 
         def advance(count: int) -> None:

@@ -24,7 +24,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import safe_file_name
@@ -39,6 +38,7 @@ from tcgn_mil.preprocessing.features.table_folder import TableFolder
 from tcgn_mil.preprocessing.features.table_report import column_report, describe_columns
 from tcgn_mil.preprocessing.slides.names import SlideFacts
 from tcgn_mil.preprocessing.slides.readers import without_slide_suffix
+from tcgn_mil.progress import Progress
 from tcgn_mil.resume.cohort_list import plan_cohort
 from tcgn_mil.tcga_barcodes import patient_of
 from tcgn_mil.text import counted, preview
@@ -130,7 +130,7 @@ def import_table(
     folder = TableFolder(Path(out_dir), path.name, listed.left)
     values = {info.slide_id: rows.values[row] for row, info in infos.items()}
     folder.check(list(infos.values()), values, columns.features, failures)
-    for row, info in tqdm(infos.items(), desc="import-features", unit="slide"):
+    for row, info in Progress(infos.items(), desc="import-features", unit="slide"):
         write_feature_blocks(
             folder.path / f"{info.slide_id}.h5",
             iter([rows.values[[row]]]),

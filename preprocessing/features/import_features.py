@@ -10,13 +10,11 @@ says so: ``trident-slide:titan``.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import write_csv
@@ -31,6 +29,7 @@ from tcgn_mil.preprocessing.features.settings import ImportSettings
 from tcgn_mil.preprocessing.features.source_check import check_sources
 from tcgn_mil.preprocessing.features.table_folder import SLIDES
 from tcgn_mil.preprocessing.slides.names import SlideFacts
+from tcgn_mil.progress import Progress, tell
 from tcgn_mil.resume.cohort_list import plan_cohort
 from tcgn_mil.resume.digests import input_digest
 from tcgn_mil.resume.set_aside import set_aside
@@ -103,11 +102,11 @@ def import_cohort(
         planned = plan_cohort(out_dir, source, [*sources], choice=choice)
         planned.apply(lambda name: [out_dir / f"{name}.h5"])
         for sentence in planned.sentences():
-            tqdm.write(sentence, file=sys.stderr)
+            tell(sentence)
     done: list[FeatureInfo] = []
     failures: list[Failure] = []
     again: list[str] = []
-    for slide, path in tqdm(sources.items(), desc="import-features", unit="slide"):
+    for slide, path in Progress(sources.items(), desc="import-features", unit="slide"):
         first = done[0] if done else None
         try:
             done.append(
@@ -119,7 +118,7 @@ def import_cohort(
             set_aside(out_dir, [out_dir / f"{slide}.h5"])
     if again:
         said = f"changed since the last import and imported again: {preview(again)}"
-        tqdm.write(f"{counted(len(again), 'slide')} {said}", file=sys.stderr)
+        tell(f"{counted(len(again), 'slide')} {said}")
     write_failures(out_dir, failures)
     if done and done[0].per_slide:
         write_slides_list(out_dir)

@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.feature_files import read_feature_info
 from tcgn_mil.preprocessing.features.encoder_names import encoder_identity
 from tcgn_mil.preprocessing.features.readers import open_foreign
 from tcgn_mil.preprocessing.features.readers.base import TILE, ForeignFeatures, Level
 from tcgn_mil.preprocessing.features.settings import ImportSettings
+from tcgn_mil.progress import Progress
 
 
 class SourceFacts(NamedTuple):
@@ -85,7 +84,7 @@ def check_sources(
         names two files. Also if `out_dir` has features of another encoder.
     """
     facts: list[SourceFacts] = []
-    for path in tqdm(sources.values(), desc="look at features", unit="slide", leave=False):
+    for path in Progress(sources.values(), desc="look at features", unit="slide", leave=False):
         try:
             with open_foreign(path) as features:
                 facts.append(_facts(features, settings, path))

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.anndata_file import META_KEY
@@ -38,6 +37,7 @@ from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.preprocessing.slides.readers.plain import MAX_IMAGE_PX
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.zarr_store import SUFFIX, read_attributes
+from tcgn_mil.progress import Progress
 from tcgn_mil.provenance import provenance
 
 STAGE = "export-spatialdata"
@@ -112,7 +112,7 @@ def export_spatialdata(
             failures.append(unexpected(error, path.stem, STAGE))
     slides = {entry.slide_id: entry for entry in entries}
     done = []
-    for slide_id, tables in tqdm(by_slide.items(), desc="exporting", unit="slide"):
+    for slide_id, tables in Progress(by_slide.items(), desc="exporting", unit="slide"):
         try:
             if slides and slide_id not in slides:
                 raise InputError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,7 +16,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import safe_file_name
@@ -30,6 +28,7 @@ from tcgn_mil.preprocessing.interop.tile_source import check_same_slide, read_sl
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.cohort import CohortTiles
 from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
+from tcgn_mil.progress import Progress, tell
 from tcgn_mil.resume.cohort_list import plan_cohort
 from tcgn_mil.resume.set_aside import set_aside
 from tcgn_mil.types.tile_geometry import TileSpec
@@ -241,7 +240,7 @@ def export_cohort(
     )
     done: list[str] = []
     failures: list[Failure] = []
-    for slide_id, entry in tqdm(slides, desc="exporting", unit="slide"):
+    for slide_id, entry in Progress(slides, desc="exporting", unit="slide"):
         try:
             if entry is None:
                 tiles = read_any_tiles(Path(folder) / f"{slide_id}.h5")
@@ -272,7 +271,7 @@ def _set_aside_left(out: Path, folder: str | Path, layout: str, names: Sequence[
                 set_aside(path.parent, [path])
     planned.apply(lambda name: [])
     for sentence in planned.sentences()[: len(planned.left) and 1]:
-        tqdm.write(sentence, file=sys.stderr)
+        tell(sentence)
 
 
 def _own_tile_files(folder: str | Path) -> list[Path]:

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure, unexpected, write_failures
 from tcgn_mil.preprocessing.sections.config import SpotsConfig
@@ -21,6 +19,7 @@ from tcgn_mil.preprocessing.sections.tables import (
     write_slide_tables,
 )
 from tcgn_mil.preprocessing.sections.writer import SectionWriter
+from tcgn_mil.progress import Progress
 from tcgn_mil.resume.cohort_list import plan_cohort
 from tcgn_mil.resume.set_aside import set_aside
 from tcgn_mil.text import preview
@@ -114,7 +113,7 @@ def write_spots(
     listed.apply(writer.files_of)
     finished: list[FinishedSection] = []
     failures: list[Failure] = []
-    for section_source in tqdm(sources, desc="spots", unit="section"):
+    for section_source in Progress(sources, desc="spots", unit="section"):
         try:
             finished.append(writer.finish(section_source, slides_out))
         except Exception as error:  # whatever one section raises costs its row, and no other

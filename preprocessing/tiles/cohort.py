@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
-
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure, record_failures, unexpected
@@ -22,6 +19,7 @@ from tcgn_mil.preprocessing.tiles.tiling import (
     tile_slide,
     tiles_made_from,
 )
+from tcgn_mil.progress import Progress, tell
 from tcgn_mil.resume.set_aside import FOLDER, check_files
 from tcgn_mil.text import counted, preview
 from tcgn_mil.types.shards import Shard
@@ -128,9 +126,11 @@ def tile_cohort(
     outcomes = (
         run_in_processes(work, todo, min(workers, len(todo))) if run is None else run(work, todo)
     )
-    for outcome in tqdm(outcomes, desc="tiling", unit="slide", total=len(todo)):
+    bar = Progress(outcomes, desc="tile", unit="slide", initial=len(current), total=len(entries))
+    for outcome in bar:
         slide = todo[outcome.index].slide_id
         failed[outcome.index] = outcome_of(outcome, slide, STAGE, _DIED)
+        bar.failed += failed[outcome.index] is not None
     failures = [failure for failure in failed if failure is not None]
     without = {failure.slide for failure in failures}
     done = [entry.slide_id for entry in entries if entry.slide_id not in without]
@@ -178,11 +178,10 @@ def current_tiles(
     )
     if checked.changed:
         count = len(checked.changed)
-        tqdm.write(
+        tell(
             f"{counted(count, 'slide')} changed since the last run, or the settings did, and"
             f" {'is' if count == 1 else 'are'} tiled again: {preview(checked.changed)}. The"
-            f" earlier files are in {Path(out_dir) / FOLDER}",
-            file=sys.stderr,
+            f" earlier files are in {Path(out_dir) / FOLDER}"
         )
     return checked.current
 

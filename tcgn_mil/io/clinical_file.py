@@ -13,19 +13,18 @@ Metadata and provenance are in a JSON file of the same name, clinical.json.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.atomic import write_csv, write_json
 from tcgn_mil.patient_rows import choose_rows
+from tcgn_mil.progress import tell
 from tcgn_mil.provenance import provenance
 from tcgn_mil.text import duplicates, preview
 from tcgn_mil.types.outcomes import SurvivalTable
@@ -275,7 +274,7 @@ def _one_row_each(wide: pd.DataFrame, path: Path) -> pd.DataFrame:
         path,
     )
     for note in chosen.notes:
-        tqdm.write(note, file=sys.stderr)
+        tell(note)
     import pandas as pd
 
     return pd.concat([wide.iloc[chosen.rows].assign(**{PATIENT: chosen.patients}), unnamed])

@@ -8,18 +8,17 @@ lists slides; a name that is not a patient's is read as a TCGA barcode.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.numpy_file import read_npy
 from tcgn_mil.file_formats.reading import describe_damage, reads
 from tcgn_mil.io.tables.delimited import read_named_columns
 from tcgn_mil.patient_rows import listed_patients
+from tcgn_mil.progress import tell
 from tcgn_mil.text import counted, preview
 from tcgn_mil.types.folds import Fold
 
@@ -86,10 +85,9 @@ def read_fold_lists(folder: str | Path, *, ids: Sequence[str], seed: int = 0) ->
             fix="give such a folder, or a CSV file with the columns fold, part and id",
         )
     if missing:
-        tqdm.write(
+        tell(
             f"{folder}: {len(missing)} patients of these lists have no data here:"
-            f" {preview(sorted(missing))}",
-            file=sys.stderr,
+            f" {preview(sorted(missing))}"
         )
     return folds
 

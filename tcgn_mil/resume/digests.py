@@ -107,5 +107,5 @@ def _one(path: Path, quick: bool) -> str:
 
 
 def _hidden(path: Path) -> bool:
-    """Return whether a file is a lock or has a temporary name, and so belongs to no result."""
-    return path.name.startswith(".")
+    """Return whether a file is a lock, a log or has a temporary name, and so is no result."""
+    return path.name.startswith(".") or path.name == "log.jsonl"

@@ -50,7 +50,8 @@ class MilConfig:
         "pooled",
         description="Form of the model: in pooled the head reads learned values only; in"
         " additive it also reads the features of the encoder, through the head that was trained on"
-        " spots.",
+        " spots. additive is the better start with an encoder that was trained on spots, and needs"
+        " one (--encoder); pooled works with any features, and is therefore the default.",
     )
     embedding: int = Field(64, ge=1, description="Width of the learned value of a tile.")
     attention_hidden: int = Field(32, ge=1, description="Width of the attention network.")

@@ -8,18 +8,16 @@ added by :func:`load_gene_sets`.
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.reading import describe_damage, reads
 from tcgn_mil.io.tables.ragged import is_table, read_ragged_rows
 from tcgn_mil.io.tables.text_file import check_file, open_text
+from tcgn_mil.progress import tell
 from tcgn_mil.text import duplicates, preview
 
 # Most symbols of genes are capitals with a number.
@@ -235,10 +233,9 @@ def _check_descriptions(fields: dict[int, list[str]], path: Path) -> None:
                 f" {name[:30]}, na, {text}, with tabs between them",
             )
         if times[text] == 1 and _WORD_IN_CAPITALS.fullmatch(text) and text != "NA":
-            tqdm.write(
+            tell(
                 f"{path}, line {number}: {text} is read as the description of set {name[:60]}; if"
-                " it is a gene, write a description before it",
-                file=sys.stderr,
+                " it is a gene, write a description before it"
             )
 
 

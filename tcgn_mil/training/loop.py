@@ -23,11 +23,11 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from tcgn_mil.batches.loading import derive_seed
 from tcgn_mil.devices import resolve_device, to_device
 from tcgn_mil.errors import InputError
+from tcgn_mil.progress import Progress
 from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.training.optimizer import make_optimizer, rate_factor, set_rate
 from tcgn_mil.training.processes import (
@@ -150,7 +150,7 @@ def fit(
         config,
         lambda count: average and average.update(model, count),
     )
-    bar = tqdm(
+    bar = Progress(
         range(len(history.epochs), config.epochs),
         desc=description,
         unit="epoch",
@@ -244,7 +244,7 @@ class _Loop:
         self.model.train()
         total = 0.0
         for index, batch in enumerate(
-            tqdm(
+            Progress(
                 steps,
                 desc=f"epoch {epoch + 1}",
                 unit="step",

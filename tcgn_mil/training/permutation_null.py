@@ -29,7 +29,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
-from tqdm import tqdm
 
 from tcgn_mil.batches.bag_files import Bag
 from tcgn_mil.batches.feature_bags import BagDataset, collate
@@ -37,6 +36,7 @@ from tcgn_mil.batches.loading import derive_seed
 from tcgn_mil.batches.patient_bags import PatientBags
 from tcgn_mil.layers.dropout import Dropout
 from tcgn_mil.models.slide_regressor import SlideRegressor
+from tcgn_mil.progress import Progress
 from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.training.losses import expression_loss
 from tcgn_mil.training.optimizer import rate_factor
@@ -204,7 +204,7 @@ class _Refits:
         best = torch.full((refits,), -torch.inf)
         best_epoch = torch.zeros(refits, dtype=torch.long)
         kept = {name: value.detach().clone() for name, value in self.weights.items()}
-        for epoch in tqdm(range(training.epochs), desc=description, unit="epoch", leave=False):
+        for epoch in Progress(range(training.epochs), desc=description, unit="epoch", leave=False):
             torch.manual_seed(derive_seed(training.seed, epoch, _REFITS))
             self._train_epoch(bags.train.bags, epoch, max_tiles)
             running = epoch - best_epoch <= training.patience

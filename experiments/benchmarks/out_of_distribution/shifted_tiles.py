@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tcgn_mil.experiments.demo.synthetic.config import SyntheticConfig
 from tcgn_mil.experiments.demo.synthetic.rendering import PatientStain, patient_stain, render
@@ -26,6 +25,7 @@ from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.preprocessing.tiles.tiling import tile_slide
+from tcgn_mil.progress import Progress
 from tcgn_mil.types.tile_geometry import PatchSize
 
 MPP, TILE_PX = 0.69, 112  # a tile is 77 µm across
@@ -161,7 +161,7 @@ def synthetic_patients(
         The encoder.
     """
     change = KINDS.get(kind, TileKind())
-    for patient in tqdm(patients, desc=f"synthetic, {kind}", unit="patient"):
+    for patient in Progress(patients, desc=f"synthetic, {kind}", unit="patient"):
         rng = config.rng(f"flag {patient}")
         fractions = item_fractions(config, patient, "slide")
         if kind == "organ":

@@ -20,10 +20,10 @@ import h5py
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from tcgn_mil.batches.feature_bags import BagDataset
 from tcgn_mil.models.slide_regressor import SlideRegressor
+from tcgn_mil.progress import Progress
 from tcgn_mil.settings.slide_model import Form, MilConfig
 from tcgn_mil.training.losses import expression_loss
 
@@ -136,7 +136,7 @@ def compare_epochs(
     epochs.bags.bag(0)
     measured: dict[str, Any] = {"form": form, "rounds": rounds, **epochs.difference()}
     found: dict[str, list[Spent]] = {}
-    for _ in tqdm(range(rounds), desc=f"{form} form", unit="round"):
+    for _ in Progress(range(rounds), desc=f"{form} form", unit="round"):
         forget(paths)
         found.setdefault("read, disk", []).append(spent(lambda: read_all(paths)))
         forget(paths)

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from tcgn_mil.experiments.benchmarks.preprocessing import picture
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.io.pyramid import write_pyramid
+from tcgn_mil.progress import Progress
 
 SETTINGS: dict[str, dict[str, str]] = {
     "spinning": {"OMP_WAIT_POLICY": "ACTIVE"},
@@ -78,7 +78,7 @@ def seconds(commands: Sequence[Sequence[str]], settings: dict[str, str], togethe
 def compare(folder: Path, encoder: str, rounds: int, names: Sequence[str]) -> dict[str, Any]:
     """Return the seconds of each round, and the median of the ratios of each setting."""
     measured: dict[str, Any] = {name: {"serial_s": [], "together_s": []} for name in names}
-    for number in tqdm(range(rounds), desc="two encodes", unit="round"):
+    for number in Progress(range(rounds), desc="two encodes", unit="round"):
         for name in names:
             for way in ("serial", "together"):
                 out = folder / f"{name}-{way}-{number}"

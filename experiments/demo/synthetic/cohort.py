@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.demo.synthetic.config import REGIONS, SyntheticConfig
@@ -42,6 +41,7 @@ from tcgn_mil.experiments.demo.synthetic.tissue import (
 )
 from tcgn_mil.io.atomic import atomic_path, write_csv, write_json, write_text
 from tcgn_mil.io.pyramid import write_pyramid
+from tcgn_mil.progress import Progress
 from tcgn_mil.provenance import provenance
 
 GENERATOR_VERSION = 3
@@ -130,7 +130,7 @@ def make_cohort(config: SyntheticConfig, out_dir: str | Path) -> SyntheticPaths:
     programmes = gene_programmes(config)
     slides = _slides(config)
     fractions, artefacts = [], []
-    with tqdm(
+    with Progress(
         total=len(slides) + len(config.sections), desc="synthetic slides and sections", unit="image"
     ) as bar:
         for slide in slides:

@@ -12,12 +12,12 @@ import anndata
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tcgn_mil.batches.bag_files import check_same_encoder, mean_features
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.cohort_file import cohort_unit, read_cohort, slides_of
 from tcgn_mil.io.feature_files import find_features, read_features, read_mean_colour
+from tcgn_mil.progress import Progress
 from tcgn_mil.types.features import FeatureInfo
 from tcgn_mil.types.tile_geometry import PatchSize
 from tcgn_mil.types.tiles import stain_identity
@@ -220,7 +220,7 @@ def _usable_slides(
     dropped: list[tuple[str, str, str]] = []
     table = slides_of(cohort)
     rows = zip(table["slide_id"].astype(str), table["patient_id"].astype(str), strict=True)
-    for slide_id, patient_id in tqdm(
+    for slide_id, patient_id in Progress(
         rows, desc="look at features", unit="slide", leave=False, total=len(table)
     ):
         if slide_id not in files:

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tcgn_mil.checkpoints import load_encoder
 from tcgn_mil.checkpoints.published import find_checkpoint
@@ -23,6 +22,7 @@ from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.io.feature_files import read_features
 from tcgn_mil.models.heads import SpotHead, SpotHidden, head_of, last_layer
 from tcgn_mil.models.tcgn import ExpressionHead
+from tcgn_mil.progress import Progress
 from tcgn_mil.settings.encoder import EncoderOptions
 from tcgn_mil.types.genes import GenePanel, canonical_gene, matching_columns
 
@@ -172,7 +172,7 @@ def _patient_inputs(
 ) -> NDArray[np.float32]:
     """Return (M, S) means over the tiles of each patient, so that larger slides weigh more."""
     rows = []
-    for patient in tqdm(patients, desc="spot head", unit="patient"):
+    for patient in Progress(patients, desc="spot head", unit="patient"):
         total, tiles = torch.zeros(head.weight.shape[1], dtype=torch.float64), 0
         for path in slides[patient]:
             for chunk in torch.from_numpy(read_features(path)[0]).split(_TILES_AT_ONCE):

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
 from tcgn_mil.experiments.slide_level.inputs.targets import FoldTargets
 from tcgn_mil.models.component_regression import ComponentRegression, RegressionInputs
+from tcgn_mil.progress import Progress
 from tcgn_mil.settings.slide_model import MilConfig
 from tcgn_mil.types.folds import Fold
 
@@ -53,7 +53,7 @@ def fit_regression(
 
     def refits(permuted: Callable[[int], FoldTargets], count: int) -> Iterator[NDArray[np.float32]]:
         # The decomposition of the kernel does not depend on labels, so a refit costs one product.
-        for number in tqdm(
+        for number in Progress(
             range(count), desc=f"fold {fold.index}, refits", unit="refit", leave=False
         ):
             scaled = permuted(number).scaled[used]

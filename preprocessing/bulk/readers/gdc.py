@@ -25,7 +25,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure
@@ -40,6 +39,7 @@ from tcgn_mil.preprocessing.bulk.expression_table import (
 from tcgn_mil.preprocessing.bulk.genes import TALLIES
 from tcgn_mil.preprocessing.bulk.readers.base import ExpressionReader
 from tcgn_mil.preprocessing.schemas import SAMPLE_SHEET
+from tcgn_mil.progress import Progress
 from tcgn_mil.tcga_barcodes import parse_barcode, patient_of
 from tcgn_mil.text import preview
 
@@ -232,7 +232,7 @@ def _read_files(
     genes_of: dict[str, str] = {}
     gene_lists: dict[str, pd.Series] = {}
     failures = []
-    for entry in tqdm(entries, desc="GDC files", unit="file"):
+    for entry in Progress(entries, desc="GDC files", unit="file"):
         try:
             table = _read_one(_find(folder, entry), column)
         except InputError as error:

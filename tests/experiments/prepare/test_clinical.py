@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tcgn_mil.errors import InputError
 from tcgn_mil.experiments import main as cli
 from tcgn_mil.io.clinical_file import read_survival
+from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
+from tcgn_mil.preprocessing.clinical.reader import read_clinical
 
 ROWS = "".join(
     f"p{i:02d},{200 + 50 * i},{'dead' if i % 3 else 'alive'},{40 + i}\n" for i in range(20)
@@ -120,3 +123,20 @@ def test_two_columns_of_times_and_the_slides_of_a_cohort(
     assert written.time_days.tolist() == [
         (300 if i % 3 == 0 else 200) + 50.0 * i for i in range(12)
     ]
+
+
+def test_a_misspelt_column_is_named_with_the_one_that_is_meant(tmp_path: Path) -> None:
+    table = tmp_path / "my.csv"
+    table.write_text("id,days,dead\na,100,1\n")
+    named = {"patient": "id", "times": ("dais",), "events": ("dead",), "endpoints": ("OS",)}
+    options = ClinicalOptions(**named, time_unit="days", event_coding="event")
+    with pytest.raises(InputError, match=r"has no column 'dais' \(--time-column\).*mean 'days'"):
+        read_clinical(table, options)
+
+
+def test_a_table_without_endpoints_says_what_it_has(tmp_path: Path) -> None:
+    table = tmp_path / "my.csv"
+    table.write_text("bcr_patient_barcode,age\nTCGA-AA-0001,50\n")
+    with pytest.raises(InputError, match="none of its columns is known as the time or event") as no:
+        read_clinical(table, ClinicalOptions())
+    assert "it has bcr_patient_barcode, age" in str(no.value)

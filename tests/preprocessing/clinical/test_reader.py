@@ -490,7 +490,7 @@ class TestSources:
         ("", NAMED, "holds no rows"),
         ("id,time,dead\n", NAMED, "holds no rows"),
         ("id,time,dead\n,,\n", NAMED, "holds no rows"),
-        ("id,days,dead\na,1,1\n", named(), "not a table of a known layout.*--time-column"),
+        ("id,days,dead\na,1,1\n", named(), r"has no column .time. \(--time-column\)"),
         ("id,time,alive\na,1,1\n", NAMED, "has no column dead.*id, time, alive"),
         ("id,time,dead,time\na,1,1,1\n", NAMED, "has column time more than once"),
         (

@@ -1,0 +1,1 @@
+"""The verbs that help to use the others: ``status``, ``doctor`` and ``config``."""
