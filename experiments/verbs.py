@@ -22,7 +22,8 @@ from tcgn_mil.experiments.explain.command import explain
 from tcgn_mil.experiments.predict.command import predict
 from tcgn_mil.experiments.prepare.download import download
 from tcgn_mil.experiments.prepare.encoders import encoders
-from tcgn_mil.experiments.prepare.slides import export_tiles, import_features, tile
+from tcgn_mil.experiments.prepare.features import import_features
+from tcgn_mil.experiments.prepare.slides import export_tiles, tile
 from tcgn_mil.experiments.prepare.spatialdata import export_spatialdata
 from tcgn_mil.experiments.prepare.spots import spots
 from tcgn_mil.experiments.prepare.tables import bulk, clinical

@@ -20,6 +20,7 @@ from typing import Any
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.assist.run_log import LoggedCommand, read_commands
 from tcgn_mil.experiments.runs.run_folder import finished_summary, run_kind
+from tcgn_mil.file_formats.csv_table import read_own_csv
 from tcgn_mil.io.failures import read_failures
 from tcgn_mil.progress import describe_duration, describe_rate
 
@@ -228,7 +229,14 @@ def _times(folder: Path) -> Iterator[float]:
 
 
 def _number_of_folds(folder: Path) -> int | None:
-    import pandas as pd
-
     path = folder / "folds.csv"
-    return int(pd.read_csv(path, dtype=str)["fold"].nunique()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    table = read_own_csv(
+        path,
+        what="a table of folds",
+        fix="run the command of this folder again",
+        needs=("fold",),
+        dtype=str,
+    )
+    return int(table["fold"].nunique())

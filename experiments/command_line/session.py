@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tcgn_mil.experiments.command_line.log_files import RunLog, log_to_file, logged_progress
+from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.io.failures import FILE_NAME as FAILURES
 from tcgn_mil.progress import without_progress
 
@@ -129,7 +130,9 @@ class Session:
         if self.out is not None and error is None:
             summary = self.out / _SUMMARY
             if summary.is_file():
-                done["summary"] = json.loads(summary.read_text(encoding="utf-8"))
+                done["summary"] = read_json(
+                    summary, what="the summary of a run", fix="run the command again"
+                )
             failures = (self.out if self.out.is_dir() else self.out.parent) / FAILURES
             done["failures"] = str(failures) if failures.is_file() else None
         return done

@@ -18,6 +18,7 @@ from tcgn_mil.checkpoints import load_encoder
 from tcgn_mil.checkpoints.published import find_checkpoint
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.predictability import Predictability
+from tcgn_mil.file_formats.csv_table import read_own_csv
 from tcgn_mil.inference.fold_models import FoldModel
 from tcgn_mil.inference.tile_encoder import TileEncoder
 from tcgn_mil.models.network_input import to_network_input
@@ -30,6 +31,8 @@ from tcgn_mil.types.genes import GenePanel
 from tcgn_mil.types.tile_geometry import PatchSize
 
 TILE_SCORE = "standardised tile score"
+
+_R_COLUMNS = frozenset({"gene", "depth_adjusted_r_model", "q_model"})
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,12 @@ def spot_predictability(folder: Path, genes: Sequence[str]) -> dict[str, Predict
     genes
         Names of the genes. Those without an r are left out.
     """
-    tables = [pd.read_csv(path) for path in sorted(folder.glob("genes_*.csv")) if _has_r(path)]
+    fix = "run tcgn-mil pretrain again"
+    tables = [
+        read_own_csv(path, what="a table of genes", fix=fix)
+        for path in sorted(folder.glob("genes_*.csv"))
+    ]
+    tables = [table for table in tables if set(table) >= _R_COLUMNS]
     if not tables:
         return {}
     joined = pd.concat(tables)
@@ -171,11 +179,6 @@ def spot_predictability(folder: Path, genes: Sequence[str]) -> dict[str, Predict
         words = f"depth-adjusted r {r_text(r)} on {counted(len(rows), 'test section')}"
         known[str(gene)] = Predictability(words if sure else f"not predictable, {words}", sure)
     return known
-
-
-def _has_r(path: Path) -> bool:
-    columns = pd.read_csv(path, nrows=0).columns
-    return {"gene", "depth_adjusted_r_model", "q_model"} <= set(columns)
 
 
 def find_genes(genes: Sequence[str], panel: GenePanel, *, path: object) -> list[int]:

@@ -27,7 +27,7 @@ from tcgn_mil.checkpoints.published import CARD, CHECKED, ENCODER_FILE, ModelFol
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.predict.config import PredictConfig
 from tcgn_mil.experiments.predict.model import find_slide_model, open_for_features
-from tcgn_mil.experiments.predict.run import predict_patients
+from tcgn_mil.experiments.predict.patients import predict_patients
 from tcgn_mil.experiments.predict.tables import prediction_table
 from tcgn_mil.experiments.publish.config import PublishConfig
 from tcgn_mil.experiments.publish.run import upload_published, write_published

@@ -16,11 +16,12 @@ import anndata
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.image_file import open_picture
 from tcgn_mil.io.anndata_file import open_anndata, stored_meta
 from tcgn_mil.io.failures import LeftOut
+from tcgn_mil.io.hdf5 import open_hdf5
 from tcgn_mil.io.spot_files import PATCHES_SUFFIX, read_spots
 from tcgn_mil.io.tile_files import read_tiles
 from tcgn_mil.types.tiles import TileSet
@@ -177,12 +178,10 @@ def _data_files(folder: Path) -> Iterator[Path]:
 
 def _has_places(path: Path) -> bool:
     """Return whether an .h5ad has positions; damaged ones are kept, so that they are named."""
-    import h5py
-
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, kind="result") as file:
             return "obsm/spatial" in file
-    except OSError:
+    except InputError:
         return True
 
 
@@ -196,7 +195,7 @@ def _of_tiles(tiles: TileSet, thumbnail: Path) -> PlacedTable:
     )
     side, picture = tiles.spec.level0_px, None
     if thumbnail.is_file():
-        with Image.open(thumbnail) as image:
+        with open_picture(thumbnail) as image:
             picture = Picture(np.asarray(image.convert("RGB")), tiles.slide_size)
     centres = tiles.coords.astype(np.float64) + side / 2
     mpp = tiles.spec.slide_mpp

@@ -8,13 +8,13 @@ slide's files are set aside. Files that no source lists stay, and are named.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.io.atomic import write_json
 from tcgn_mil.resume.set_aside import FOLDER, set_aside
 from tcgn_mil.text import content_hash, counted, preview
@@ -137,7 +137,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     Without a list nothing is set aside, and what lies in the folder is named.
     """
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["sources"]
+        rows = read_json(path, what="the list of a cohort", fix="remove the file")["sources"]
         return [row for row in rows if {"keys", "members"} <= row.keys()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []

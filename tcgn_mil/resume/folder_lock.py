@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.json_file import read_json
 
 PREFIX = ".lock"
 RENEWED_S = 20.0
@@ -177,10 +178,9 @@ def _in_use(folder: Path, held: dict[str, Any]) -> InputError:
 def _read(path: Path) -> dict[str, Any]:
     """Return the content of a lock; empty if it is gone or not readable."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path, what="a lock", fix="remove the file")
+    except (OSError, ValueError):  # InputError is a ValueError
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _is_alive(held: dict[str, Any], path: Path, *, now: float) -> bool:

@@ -11,7 +11,7 @@ from slides_in_memory import FakeSource
 
 from tcgn_mil.experiments.encode.config import EncodeSettings
 from tcgn_mil.experiments.encode.run import encode_cohort
-from tcgn_mil.experiments.predict import run as prediction
+from tcgn_mil.experiments.predict import patients as prediction
 from tcgn_mil.io.failures import read_failures
 from tcgn_mil.settings.encoder import EncoderOptions
 from tcgn_mil.types.tiles import TileSet

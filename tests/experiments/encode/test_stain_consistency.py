@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tcgn_mil.experiments import main as cli
-from tcgn_mil.experiments.predict.run import slides_by_patient
+from tcgn_mil.experiments.predict.patients import slides_by_patient
 from tcgn_mil.io.feature_files import read_feature_info, read_features
 from tcgn_mil.io.pyramid import write_pyramid
 from tcgn_mil.io.tile_files import write_tiles

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.io.tables.delimited import read_named_columns
 from tcgn_mil.preprocessing.sections.genes import GENE_EXPRESSION
 from tcgn_mil.preprocessing.sections.pooling import Pooling, pool_points
 from tcgn_mil.preprocessing.sections.readers.tenx.tenx_matrix import (
@@ -244,19 +245,8 @@ def _check_columns(names: Sequence[str], columns: Sequence[str], path: Path) -> 
 
 def _read_cells(path: Path) -> pd.DataFrame:
     """Return the centres of cells in µm, indexed by cell."""
-    try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"cannot be read ({reason[:200]})", path=path, fix="copy the file again"
-        ) from error
-    absent = [name for name in _CELL_COLUMNS if name not in table]
-    if absent:
-        raise InputError(
-            f"has no column {preview(absent)}", path=path, fix="copy the file again from the run"
-        )
-    names = [name.decode() if isinstance(name, bytes) else str(name) for name in table["cell_id"]]
+    table = read_named_columns(path, _CELL_COLUMNS)
+    names = list(table["cell_id"])
     centres = table[["x_centroid", "y_centroid"]].apply(pd.to_numeric, errors="coerce")
     centres.index = pd.Index(names, dtype=object)
     if not centres.index.is_unique or not np.isfinite(centres.to_numpy()).all():
