@@ -45,6 +45,7 @@ def told(folder: Path) -> list[dict[str, Any]]:
     return [json.loads((folder / f"told-{rank}.json").read_text()) for rank in (0, 1)]
 
 
+@pytest.mark.slow
 def test_the_curve_is_that_of_one_process(told: list[dict[str, Any]], tmp_path: Path) -> None:
     assert [each["count"] for each in told] == [2, 2]
     alone = train(tmp_path / "alone.safetensors")
@@ -53,6 +54,7 @@ def test_the_curve_is_that_of_one_process(told: list[dict[str, Any]], tmp_path: 
         assert each["history"]["best_epoch"] == alone.best_epoch
 
 
+@pytest.mark.slow
 def test_a_batch_may_be_smaller_than_the_number_of_processes(told: list[dict[str, Any]]) -> None:
     torch.manual_seed(3)
     losses = [epoch["loss"] for epoch in train_line().epochs]
@@ -60,12 +62,14 @@ def test_a_batch_may_be_smaller_than_the_number_of_processes(told: list[dict[str
         assert np.allclose([epoch["loss"] for epoch in each["line"]], losses, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_slide_models_train_alike(told: list[dict[str, Any]]) -> None:
     losses = [epoch["loss"] for epoch in train_slide_model().epochs]
     for each in told:
         assert np.allclose([epoch["loss"] for epoch in each["bags"]], losses, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_by_another_number_of_processes(
     told: list[dict[str, Any]], folder: Path, tmp_path: Path
 ) -> None:
@@ -76,10 +80,12 @@ def test_a_run_is_resumed_by_another_number_of_processes(
     assert curve(again.epochs).tolist() == curve(told[0]["history"]["epochs"]).tolist()
 
 
+@pytest.mark.slow
 def test_the_first_process_alone_writes(told: list[dict[str, Any]]) -> None:
     assert [each["wrote"] for each in told] == [True, False]
 
 
+@pytest.mark.slow
 def test_settings_that_differ_are_refused_by_all(told: list[dict[str, Any]]) -> None:
     for each in told:
         assert "different settings: lr, seed" in each["refused"]

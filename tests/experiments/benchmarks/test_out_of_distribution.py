@@ -77,6 +77,7 @@ def test_synthetic_patients_have_tiles_of_tissue() -> None:
 
 
 @pytest.mark.realdata
+@pytest.mark.slow
 def test_other_cancers_are_flagged_more_often_than_by_the_earlier_score(real_data: Path) -> None:
     if not (real_data / "tcga_hif").is_dir():
         pytest.skip("no tcga_hif among the real data")

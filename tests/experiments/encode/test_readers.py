@@ -33,6 +33,7 @@ def settings(count: int) -> EncodeSettings:
     )
 
 
+@pytest.mark.slow
 def test_readers_change_no_feature_and_a_death_costs_one_slide(tmp_path: Path) -> None:
     """Slide B kills its process, slide d is damaged, and slide f has no tile file."""
     source = paint_cohort(tmp_path, "aBcdef")

@@ -73,6 +73,7 @@ def settings() -> EncodeSettings:
     return EncodeSettings("timm:resnet10t", device="cpu", encoder_options=options)
 
 
+@pytest.mark.slow
 def test_files_do_not_depend_on_the_number_of_devices(tmp_path: Path) -> None:
     source = paint_cohort(tmp_path, "ab")
     two = Engine(devices=("cpu", "cpu"))

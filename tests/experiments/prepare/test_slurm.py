@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tcgn_mil.io.failures import read_failures
@@ -40,6 +41,7 @@ def executable(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
+@pytest.mark.slow
 def test_the_array_of_the_documentation_tiles_every_slide(tmp_path: Path) -> None:
     assert len(script().splitlines()) == 10
     rng = np.random.default_rng(0)

@@ -111,6 +111,7 @@ def test_each_network_leaves_an_encoder_and_its_log(finished: tuple[Path, dict[s
     assert not list(out.rglob(".*tmp*"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_numbers(
     finished: tuple[Path, dict[str, Any]],
     spots: Path,
