@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
 import subprocess
 import sys
@@ -237,3 +238,25 @@ def test_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "finetune" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("packages", "code", "said"),
+    [
+        ([{"name": "a", "skip_reason": "no answer"}], 1, "0 of 1 installed packages"),
+        (
+            [{"name": "a", "version": "1", "vulns": [{"id": "X-1", "fix_versions": ["2"]}]}],
+            0,
+            "VULNERABLE: a 1: X-1; mended in 2",
+        ),
+    ],
+)
+def test_an_audit_that_looked_up_nothing_is_not_called_clean(
+    tmp_path: Path, packages: list[dict[str, Any]], code: int, said: str
+) -> None:
+    report = tmp_path / "audit.json"
+    report.write_text(json.dumps({"dependencies": packages}))
+    command = [sys.executable, ROOT / ".ci" / "show_audit.py", report]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == code
+    assert said in done.stdout
