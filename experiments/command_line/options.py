@@ -175,8 +175,8 @@ EngineOption = Annotated[
     str,
     typer.Option(
         "--engine",
-        help="local for this machine, or ray for the machines of a Ray cluster (pip install"
-        " 'tcgn-mil[ray]').",
+        help="local for this machine, or ray for the machines of a Ray cluster (needs the"
+        " extra ray).",
     ),
 ]
 AddressOption = Annotated[

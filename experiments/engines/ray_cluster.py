@@ -22,13 +22,13 @@ from typing import Any, NamedTuple
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.engines.crew import Ended, Opener
+from tcgn_mil.extras import need_extra
 from tcgn_mil.progress import tell
 from tcgn_mil.text import counted
 
 ANSWER_S = 5.0  # a head node that does not answer within this time is not there
 PLACE_S = 120.0  # an actor that has no place within this time gets none
 _POLL_S = 2.0
-_INSTALL = "install Ray by: pip install 'tcgn-mil[ray]'"
 
 
 class Unfit(NamedTuple):
@@ -228,11 +228,10 @@ def connect(address: str) -> Any:
     InputError
         If Ray is not installed, or there is no cluster at the address.
     """
-    try:
-        import ray
-        import ray.exceptions
-    except ImportError as error:
-        raise InputError("--engine ray needs the package ray", fix=_INSTALL) from error
+    need_extra("ray", "--engine ray")
+    import ray
+    import ray.exceptions
+
     if address != "auto":
         _check_answers(address)
     try:

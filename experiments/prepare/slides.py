@@ -60,7 +60,7 @@ def tile(
     stain: Annotated[
         str | None,
         typer.Option(
-            help="Normalise the stains when tiles are read: macenko or reinhard.",
+            help="Normalise stains when tiles are read: macenko or reinhard (extra stain).",
             show_default="none",
         ),
     ] = None,

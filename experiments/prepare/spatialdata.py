@@ -38,7 +38,7 @@ def export_spatialdata(
     """Write spots, tiles, predictions and attention maps as SpatialData stores.
 
     Writes <out>/<slide>.zarr with shapes, tables and an image, as squidpy and napari-spatialdata
-    open them. Needs the extra [spatialdata].
+    open them. Needs the extra spatialdata.
     """
     from tcgn_mil.preprocessing.interop.spatial_export import export_spatialdata as export
     from tcgn_mil.preprocessing.slides.table import SlideSearch, search_slides

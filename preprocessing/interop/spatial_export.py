@@ -9,7 +9,6 @@ where the resolution of the slide is known. An image is ``thumbnail``, if a file
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import shutil
@@ -23,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.extras import need_extra
 from tcgn_mil.io.anndata_file import META_KEY
 from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.failures import Failure, LeftOut, unexpected, write_failures
@@ -42,7 +42,6 @@ from tcgn_mil.provenance import provenance
 
 STAGE = "export-spatialdata"
 KIND = "SpatialData of a slide"
-INSTALL = "run: pip install 'tcgn-mil[spatialdata]' (with Python 3.11 or newer)"
 REGION, INSTANCE = "region", "instance_id"
 GLOBAL, MICROMETER = "global", "micrometer"
 _MPP_TOLERANCE = 0.02
@@ -95,8 +94,7 @@ def export_spatialdata(
     InputError
         If spatialdata is not installed, or a source holds nothing that has a place on a slide.
     """
-    if importlib.util.find_spec("spatialdata") is None:
-        raise InputError("writing SpatialData needs spatialdata", fix=INSTALL)
+    need_extra("spatialdata", "writing SpatialData")
     paths: list[Path] = []
     left_out: list[LeftOut] = []
     for source in sources:

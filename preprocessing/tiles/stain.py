@@ -22,13 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from torchstain.numpy.normalizers import NumpyMacenkoNormalizer, NumpyReinhardNormalizer
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.extras import need_extra
 from tcgn_mil.preprocessing.slides.readers.plain import read_image
 from tcgn_mil.preprocessing.tiles.settings import StainTarget
 from tcgn_mil.types.tiles import Stain
@@ -65,8 +66,8 @@ def stain_target(method: str, image: str | Path | None = None) -> StainTarget:
     Raises
     ------
     InputError
-        If the method is unknown, the image is missing, unreadable or hardly stained, or there is no
-        image for reinhard.
+        If torchstain is not installed, the method is unknown, the image is missing, unreadable or
+        hardly stained, or there is no image for reinhard.
 
     Examples
     --------
@@ -90,7 +91,7 @@ def stain_target(method: str, image: str | Path | None = None) -> StainTarget:
             "reinhard has no published reference",
             fix="give an image of typical tissue as --stain-reference",
         )
-    published = NumpyMacenkoNormalizer()
+    published = _normaliser(method)
     return StainTarget(method, PUBLISHED, _numbers(published.HERef, published.maxCRef))
 
 
@@ -133,10 +134,10 @@ def _fit(pixels: NDArray[np.uint8], method: str) -> tuple[float, ...]:
             fix=_FIX,
         )
     if method == "reinhard":
-        reinhard = NumpyReinhardNormalizer()
+        reinhard = _normaliser(method)
         reinhard.fit(stained[None])
         return _numbers(reinhard.target_means, np.maximum(reinhard.target_stds, 1e-3))
-    fitted = NumpyMacenkoNormalizer()
+    fitted = _normaliser(method)
     fitted.fit(stained[None], Io=LIGHT, beta=FAINTEST)
     vectors, strengths = fitted.HERef, fitted.maxCRef
     if not (
@@ -148,6 +149,14 @@ def _fit(pixels: NDArray[np.uint8], method: str) -> tuple[float, ...]:
             f"the pixels show only one stain, but {method} needs haematoxylin and eosin", fix=_FIX
         )
     return _numbers(vectors, strengths)
+
+
+def _normaliser(method: str) -> Any:
+    """Make torchstain's normaliser of a method."""
+    need_extra("torchstain", "stain normalisation")
+    from torchstain.numpy.normalizers import NumpyMacenkoNormalizer, NumpyReinhardNormalizer
+
+    return NumpyReinhardNormalizer() if method == "reinhard" else NumpyMacenkoNormalizer()
 
 
 def _numbers(*parts: NDArray[np.floating]) -> tuple[float, ...]:

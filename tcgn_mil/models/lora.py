@@ -18,6 +18,7 @@ from __future__ import annotations
 from torch import nn
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.extras import need_extra
 from tcgn_mil.settings.encoder import LoraSettings
 
 ADAPTER = "lora_"  # part of the names of the parameters of adapters, which peft gives them
@@ -69,13 +70,9 @@ def add_adapters(model: nn.Module, settings: LoraSettings) -> None:
     >>> sum(parameter.numel() for parameter in vit.parameters() if parameter.requires_grad)
     27648
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError:
-        raise InputError(
-            "low-rank adapters need the package peft, which is not installed",
-            fix="run: pip install 'tcgn-mil[lora]'",
-        ) from None
+    need_extra("peft", "training low-rank adapters")
+    from peft import LoraConfig, inject_adapter_in_model
+
     model.requires_grad_(False)
     config = LoraConfig(
         r=settings.rank,

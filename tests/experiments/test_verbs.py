@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -81,3 +82,14 @@ def test_every_verb_has_help_in_whole_sentences() -> None:
         assert first.endswith("."), verb.name
         shown = CliRunner().invoke(make_app(), [verb.name, "--help"])
         assert shown.exit_code == 0, verb.name
+
+
+def test_no_help_text_loses_words_in_brackets() -> None:
+    """The terminal takes ``[ray]`` for a style, and prints nothing in its place."""
+    lost = [
+        f"{name} {getattr(parameter, 'name', '')}: {word}"
+        for name, command in typer.main.get_command(make_app()).commands.items()  # type: ignore[attr-defined]
+        for parameter in (command, *command.params)
+        for word in re.findall(r"(?<!\\)\[[a-z/#@][^\[\]]*\]", getattr(parameter, "help", "") or "")
+    ]
+    assert lost == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 from typing import Any
 
 import pytest
@@ -68,13 +68,6 @@ def test_a_convolutional_network_has_nothing_to_adapt() -> None:
 
 
 def test_without_peft_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = builtins.__import__
-
-    def without_peft(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "peft":
-            raise ImportError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_peft)
+    monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(InputError, match=r"peft, which is not installed.* 'tcgn-mil\[lora\]'"):
         add_adapters(small_vit(), LoraSettings())

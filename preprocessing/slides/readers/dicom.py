@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import pydicom
-from pydicom.errors import InvalidDicomError
-
+from tcgn_mil.extras import need_extra
 from tcgn_mil.preprocessing.slides.readers.registry import SlideFile, SlideReader
 from tcgn_mil.preprocessing.slides.readers.scanned import is_scanned, open_scanned
+
+if TYPE_CHECKING:
+    from pydicom.dataset import FileDataset
 
 SUFFIXES = frozenset({".dcm"})
 _FILE_NAME = re.compile(r"\w[\w .+-]*")
@@ -39,12 +40,16 @@ def find_series(paths: Sequence[Path]) -> list[Series]:
 
     A file that cannot be read becomes a series of its own, so that it fails later with a message
     about this file, and is not overlooked.
+
+    Raises
+    ------
+    InputError
+        If there are files and pydicom is not installed.
     """
     series: dict[str, Series] = {}
     for path in sorted(paths):
-        try:
-            header = pydicom.dcmread(path, specific_tags=_TAGS, stop_before_pixels=True)
-        except (InvalidDicomError, OSError, ValueError, EOFError):
+        header = _read_header(path)
+        if header is None:
             series[str(path)] = Series(path, "")
             continue
         uid = str(header.get("SeriesInstanceUID", "")) or str(path)
@@ -95,11 +100,20 @@ def list_files(path: Path) -> list[Path]:
 
 def _series_of(path: Path) -> str:
     """Return the id of a file's series; empty if the file cannot be read."""
+    header = _read_header(path)
+    return "" if header is None else str(header.get("SeriesInstanceUID", ""))
+
+
+def _read_header(path: Path) -> FileDataset | None:
+    """Read the tags that name a file's series and slide; None if the file cannot be read."""
+    need_extra("pydicom", "finding the files of a DICOM slide", path=path)
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
     try:
-        header = pydicom.dcmread(path, specific_tags=_TAGS[:1], stop_before_pixels=True)
+        return pydicom.dcmread(path, specific_tags=_TAGS, stop_before_pixels=True)
     except (InvalidDicomError, OSError, ValueError, EOFError):
-        return ""
-    return str(header.get("SeriesInstanceUID", ""))
+        return None
 
 
 READER = SlideReader("DICOM", SUFFIXES, is_dicom, open_scanned, list_slides, files=list_files)

@@ -9,6 +9,7 @@ import openslide
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.extras import install_line
 from tcgn_mil.preprocessing.slides.readers.base import (
     Slide,
     choose_mpp,
@@ -121,7 +122,7 @@ def _damaged(path: Path, error: openslide.OpenSlideError) -> InputError:
             f"is in a form that OpenSlide does not read: {str(error).splitlines()[0][:200]!r}",
             path=path,
             fix="convert it to a tiled TIFF of 8-bit RGB with the compression JPEG or deflate"
-            + ("; or run: pip install 'tcgn-mil[czi]'" if path.suffix.lower() == ".czi" else ""),
+            + (f"; or {install_line('pylibCZIrw')}" if path.suffix.lower() == ".czi" else ""),
         )
     return InputError(
         f"is damaged: OpenSlide says {str(error).splitlines()[0][:200]!r}",

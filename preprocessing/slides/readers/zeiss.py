@@ -8,7 +8,6 @@ read in the same way on every machine, because OpenSlide is used wherever it can
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
@@ -18,6 +17,7 @@ import openslide
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.extras import has_extra, install_line, need_extra
 from tcgn_mil.preprocessing.slides.readers.base import Slide, choose_mpp
 from tcgn_mil.preprocessing.slides.readers.registry import SlideReader
 from tcgn_mil.preprocessing.slides.readers.scanned import open_scanned
@@ -25,7 +25,6 @@ from tcgn_mil.preprocessing.zarr_store import MAX_CHUNK_BYTES
 
 _SIGNATURE = b"ZISRAWFILE"
 _PACKAGE = "pylibCZIrw"
-INSTALL = "run: pip install 'tcgn-mil[czi]'"
 _CHANNELS = {"Bgr24": 3, "Bgr48": 3, "Gray8": 1, "Gray16": 1}
 _WHITE = (1.0, 1.0, 1.0)
 _GRID = 128  # cells along a side, to see which part of a slide a pyramid level covers
@@ -53,12 +52,12 @@ def open_czi(path: Path, mpp: float | None, fallback_mpp: float | None) -> Slide
         If OpenSlide cannot read it and pylibCZIrw is missing or cannot either; if it has several
         channels or planes, or its resolution is unknown.
     """
-    if importlib.util.find_spec(_PACKAGE) is None:
+    if not has_extra(_PACKAGE):
         if not _openslide_reads(path):
             raise InputError(
                 "is a CZI that OpenSlide does not read; pylibCZIrw, which may, is not installed",
                 path=path,
-                fix=INSTALL,
+                fix=install_line(_PACKAGE),
             )
         return open_scanned(path, mpp, fallback_mpp)
     slide = CziSlide(path)
@@ -81,6 +80,7 @@ class CziSlide(Slide):
     """
 
     def __init__(self, path: Path) -> None:
+        need_extra(_PACKAGE, "reading CZI", path=path)
         from pylibCZIrw import czi
 
         self.path = path

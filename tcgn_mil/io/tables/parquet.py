@@ -1,4 +1,4 @@
-"""Read Parquet tables, for :mod:`tcgn_mil.io.tables.delimited`. Needs pyarrow."""
+"""Read Parquet tables, for :mod:`tcgn_mil.io.tables.delimited`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def column_names(path: str | Path) -> list[str]:
     Raises
     ------
     InputError
-        If the file is missing, unreadable or too large, or pyarrow is not installed.
+        If the file is missing, unreadable or too large.
     """
     names, stored_index = _names(_open(Path(path)))
     return [*stored_index, *(name for name in names if name not in stored_index)]
@@ -139,12 +139,8 @@ def _as_text(column: pd.Series) -> pd.Series:
 def _open(path: Path) -> ParquetFile:
     if not path.is_file():
         raise InputError("no such table", path=path, fix="check the path")
-    try:
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise InputError(
-            "reading Parquet needs pyarrow", path=path, fix="pip install pyarrow, or give CSV"
-        ) from error
+    from pyarrow.parquet import ParquetFile
+
     with describe_damage(path, what="a complete Parquet file", fix="copy the file again"):
         file = ParquetFile(path)
     # Columns that repeat one value are stored in almost nothing, so that cells are counted.

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.extras import need_extra
 from tcgn_mil.text import preview
 
 SUFFIX = ".xlsx"
@@ -128,10 +129,11 @@ def _open_workbook(path: Path) -> Iterator[Any]:
     The sizes in the directory of the zip archive can be trusted as a bound: zipfile never yields
     more bytes of a file than its size there.
     """
-    import openpyxl
-
     if not path.is_file():
         raise InputError("no such workbook", path=path, fix="check the path")
+    need_extra("openpyxl", "reading an Excel workbook", path=path)
+    import openpyxl
+
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())

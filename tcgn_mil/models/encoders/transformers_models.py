@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.extras import need_extra
 from tcgn_mil.pathology import Scalar
 
 # Classes that give tokens. Their code is that of the package: code of a repository is never run.
@@ -65,13 +66,9 @@ def transformers_class(name: str) -> Any:
             f"{name} is no class of transformers that gives the tokens of an image",
             fix=f"choose one of {', '.join(_CLASSES)}",
         )
-    try:
-        import transformers
-    except ImportError:
-        raise InputError(
-            f"{name} needs the package transformers, which is not installed",
-            fix="run: pip install 'tcgn-mil[transformers]'",
-        ) from None
+    need_extra("transformers", name)
+    import transformers
+
     return getattr(transformers, name)
 
 

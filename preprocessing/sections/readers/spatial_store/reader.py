@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.extras import need_extra
 from tcgn_mil.preprocessing.sections.anndata_counts import read_raw_counts
 from tcgn_mil.preprocessing.sections.lattice import MIRRORED, Lattice
 from tcgn_mil.preprocessing.sections.pooling import Pooling, pool_points
@@ -61,7 +61,6 @@ from tcgn_mil.preprocessing.sections.readers.spatial_store.placement import (
 )
 from tcgn_mil.preprocessing.zarr_store import check_arrays, check_links
 
-INSTALL = "run: pip install 'tcgn-mil[spatialdata]' (with Python 3.11 or newer)"
 _FULL = 0.02  # relative; pixels of the image are then the unit of the spots
 # Cells lie closer together than the patches around them; spots of an array do not.
 _DENSE = 0.5
@@ -150,8 +149,7 @@ def read_region(region: Region, settings: ReadSettings, request: SectionRequest)
         or contradictory.
     """
     store, table_path = region.store, region.table
-    if importlib.util.find_spec("spatialdata") is None:
-        raise InputError("reading SpatialData needs spatialdata", path=store, fix=INSTALL)
+    need_extra("spatialdata", "reading SpatialData", path=store)
     check_links(store)
     check_arrays(table_path.parent)
     check_rows(store)

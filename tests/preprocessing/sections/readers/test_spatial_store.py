@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.preprocessing.sections import writer as section_writer
 from tcgn_mil.preprocessing.sections.config import SpotsConfig
 from tcgn_mil.preprocessing.sections.raw_section import RawSection, ReadSettings, SectionSource
-from tcgn_mil.preprocessing.sections.readers.spatial_store import reader
 from tcgn_mil.preprocessing.sections.run import write_spots
 from tcgn_mil.preprocessing.sections.sources import detect_format, find_section_sources
 from tcgn_mil.types.tile_geometry import PatchSize
@@ -305,6 +305,6 @@ def test_without_the_extra_the_error_says_what_to_install(
     make_store: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = make_store()
-    monkeypatch.setattr(reader.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "spatialdata", None)
     with pytest.raises(InputError, match=r"pip install 'tcgn-mil\[spatialdata\]'"):
         read(only(store))

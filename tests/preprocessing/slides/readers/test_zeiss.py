@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -69,7 +70,7 @@ def test_without_the_extra_the_error_says_what_to_install(
     tmp_path: Path, painted: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_czi(tmp_path / "a.czi", painted[0][:100, :100])
-    monkeypatch.setattr(zeiss.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pylibCZIrw", None)
     with pytest.raises(InputError, match=r"pip install 'tcgn-mil\[czi\]'"):
         open_slide(path)
 
