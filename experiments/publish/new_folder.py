@@ -11,6 +11,7 @@ from pathlib import Path
 from tcgn_mil.checkpoints.published import CARD, DIGESTS
 from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.json_file import read_json
+from tcgn_mil.io.atomic import remove_leftovers, temporary_prefix
 
 
 @contextlib.contextmanager
@@ -26,7 +27,10 @@ def new_folder(out_dir: Path) -> Iterator[Path]:
     """
     _check_replaceable(out_dir)
     out_dir.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", dir=out_dir.parent))
+    remove_leftovers(out_dir.parent)
+    temporary = Path(
+        tempfile.mkdtemp(prefix=temporary_prefix(out_dir.name), suffix=".tmp", dir=out_dir.parent)
+    )
     try:
         yield temporary
         # mkdtemp makes folders that only their owner can enter.
