@@ -85,10 +85,10 @@ class Outcome(NamedTuple):
         return not (self.manners or self.wrong or self.lost)
 
 
-def killed_at_renames(verb: DisturbedVerb, numbers: range | list[int] | None = None) -> list[Trial]:
+def killed_at_renames(verb: DisturbedVerb) -> list[Trial]:
     """Return a kill at each of the renames."""
-    chosen = numbers or range(1, verb.count_renames() + 1)
-    return [Trial(f"killed at rename {n}", kill_at_rename(n), (KILLED,)) for n in chosen]
+    numbers = range(1, verb.count_renames() + 1)
+    return [Trial(f"killed at rename {n}", kill_at_rename(n), (KILLED,)) for n in numbers]
 
 
 def killed_at_moments(verb: DisturbedVerb, count: int) -> list[Trial]:
@@ -201,12 +201,21 @@ FAULTS: dict[str, Callable[[DisturbedVerb, int], list[Trial]]] = {
 }
 
 
+def spread(trials: list[Trial], at_most: int | None) -> list[Trial]:
+    """Return some of the trials, among them the first and the last."""
+    if at_most is None or len(trials) <= at_most:
+        return trials
+    last = len(trials) - 1
+    return [trials[round(last * place / max(1, at_most - 1))] for place in range(at_most)]
+
+
 def main() -> None:
     """Run from the command line."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--verb", action="append", choices=CASES, help="one verb; repeatable")
     options.add_argument("--fault", action="append", choices=FAULTS, help="one fault; repeatable")
     options.add_argument("--moments", type=int, default=10, help="number of random moments")
+    options.add_argument("--at-most", type=int, help="trials of a fault, spread evenly")
     given = options.parse_args()
     warnings.simplefilter("ignore")
     print("verb | fault | tried | recovered | wrong | lost | not one line")
@@ -216,7 +225,7 @@ def main() -> None:
         for case in given.verb or CASES:
             verb = DisturbedVerb(CASES[case], inputs, Path(name) / case)
             for fault in given.fault or FAULTS:
-                trials = FAULTS[fault](verb, given.moments)
+                trials = spread(FAULTS[fault](verb, given.moments), given.at_most)
                 outcomes = list(try_faults(verb, trials))
                 for outcome in outcomes:
                     if not outcome.is_well:
