@@ -25,7 +25,6 @@ from tcgn_mil.experiments.command_line.process import (
     check_launcher,
     interruptible,
     prepare_threads,
-    quiet_about_closing,
 )
 from tcgn_mil.experiments.report.command import report
 from tcgn_mil.experiments.verbs import verbs
@@ -77,7 +76,7 @@ def main() -> None:
         _slow_progress_for_a_log()
     try:
         check_launcher(next(iter(sys.argv[1:]), ""))
-        with interruptible(), quiet_about_closing():
+        with interruptible():
             make_app()()
     except InterruptedByUserError:
         sys.stderr.write("\nstopped by Ctrl-C. Run the same command again to continue.\n")

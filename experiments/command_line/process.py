@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 import os
 import signal
-import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any
+from types import FrameType
 
 from tcgn_mil.errors import InputError
 
@@ -40,36 +37,6 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-@contextmanager
-def quiet_about_closing() -> Iterator[None]:
-    """Print no traceback for HDF5 objects that cannot be freed because the disk is full.
-
-    The write itself has failed before, and that error is reported. h5py then meets it again when it
-    frees the objects of the file, where Python can only print it.
-    """
-    hook, unraisable = sys.excepthook, sys.unraisablehook
-
-    def is_repeated(error: BaseException | None, trace: TracebackType | None) -> bool:
-        files = [frame.filename for frame in traceback.extract_tb(trace)]
-        return error is not None and bool(files) and all(f.startswith("h5py") for f in files)
-
-    def on_error(
-        kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
-        if not is_repeated(error, trace):
-            hook(kind, error, trace)
-
-    def on_unraisable(args: Any) -> None:
-        if not is_repeated(args.exc_value, args.exc_traceback):
-            unraisable(args)
-
-    sys.excepthook, sys.unraisablehook = on_error, on_unraisable
-    try:
-        yield
-    finally:
-        sys.excepthook, sys.unraisablehook = hook, unraisable
 
 
 def usable_cores() -> int:

@@ -37,6 +37,14 @@ def new_folder(out_dir: Path) -> Iterator[Path]:
         temporary.chmod(0o755)
         shutil.rmtree(out_dir, ignore_errors=True)
         temporary.replace(out_dir)
+    except FileNotFoundError as error:
+        if out_dir.parent.is_dir():
+            raise
+        raise InputError(
+            "was removed while files were written to it, or its drive is gone",
+            path=out_dir.parent,
+            fix="see that the drive is there, and run the command again",
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, asdict, fields
@@ -96,10 +97,42 @@ def create_hdf5(path: str | Path, **made_by: Any) -> Iterator[h5py.File]:
     h5py.File
         The file, open for writing.
     """
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["schema_version"] = SCHEMA_VERSION
-        file.attrs["provenance"] = json.dumps(provenance(**made_by), default=str)
-        yield file
+    with atomic_path(path) as temporary, _LateErrors(temporary, "w+b") as raw:
+        try:
+            with h5py.File(raw, "w") as file:
+                file.attrs["schema_version"] = SCHEMA_VERSION
+                file.attrs["provenance"] = json.dumps(provenance(**made_by), default=str)
+                yield file
+        finally:
+            if raw.error is not None:  # also if HDF5 then missed what was not written
+                raise raw.error
+
+
+class _LateErrors(io.FileIO):
+    """A file that keeps an error of the disk until HDF5 has closed it.
+
+    HDF5 cannot close a file whose last parts cannot be written. Objects of it then stay behind, and
+    end the process with a segmentation fault when Python frees them.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while rest and self.error is None:
+                rest = rest[super().write(rest) or 0 :]
+        except OSError as error:
+            self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
 
 
 def find_files(folder: str | Path, suffix: str, *, kind: str, fix: str) -> dict[str, Path]:

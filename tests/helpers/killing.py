@@ -148,7 +148,9 @@ def read_only_folders(verb: DisturbedVerb) -> list[Trial]:
             if folder.is_dir():
                 folder.chmod(0o755)
 
-    folders = {"the folder above": verb.work} | ({} if out.suffix else {"the folder": out})
+    folders = {"the folder above": verb.work}
+    if not (out.suffix or verb.case.replaces):
+        folders["the folder"] = out
     return [
         Trial(
             f"{name} may only be read",

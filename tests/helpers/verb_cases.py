@@ -181,11 +181,14 @@ class VerbCase:
         Returns the verb and its arguments without ``--out``.
     out
         Name of what is written. One with a suffix is a file.
+    replaces
+        Whether the folder is replaced as a whole.
     """
 
     name: str
     arguments: Arguments
     out: str = "out"
+    replaces: bool = False
 
 
 def _tile(inputs: Inputs) -> list[object]:
@@ -277,9 +280,11 @@ CASES = {
         VerbCase("predict", _predict),
         VerbCase("associate", _associate),
         VerbCase("survive", _survive),
-        VerbCase("export-predictions", lambda i: ["export-predictions", i.finetuned]),
+        VerbCase(
+            "export-predictions", lambda i: ["export-predictions", i.finetuned], replaces=True
+        ),
         # Names are kept, since the salt of hashed ones is a new one each time.
-        VerbCase("publish", lambda i: ["publish", i.finetuned, "--names", "kept"]),
+        VerbCase("publish", lambda i: ["publish", i.finetuned, "--names", "kept"], replaces=True),
         VerbCase("spot-cv", _spot_level("spot-cv", "n_folds=2")),
         VerbCase("pretrain", _spot_level("pretrain", "val_sections=[C1]", "test_sections=[D1]")),
     )
