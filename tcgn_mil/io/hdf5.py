@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, asdict, fields
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.late_errors import LateErrors
 from tcgn_mil.file_formats.reading import describe_damage
 from tcgn_mil.hdf5_limits import check_hdf5
 from tcgn_mil.io.atomic import atomic_path
@@ -97,7 +97,7 @@ def create_hdf5(path: str | Path, **made_by: Any) -> Iterator[h5py.File]:
     h5py.File
         The file, open for writing.
     """
-    with atomic_path(path) as temporary, _LateErrors(temporary, "w+b") as raw:
+    with atomic_path(path) as temporary, LateErrors(temporary, "w+b") as raw:
         try:
             with h5py.File(raw, "w") as file:
                 file.attrs["schema_version"] = SCHEMA_VERSION
@@ -106,33 +106,6 @@ def create_hdf5(path: str | Path, **made_by: Any) -> Iterator[h5py.File]:
         finally:
             if raw.error is not None:  # also if HDF5 then missed what was not written
                 raise raw.error
-
-
-class _LateErrors(io.FileIO):
-    """A file that keeps an error of the disk until HDF5 has closed it.
-
-    HDF5 cannot close a file whose last parts cannot be written. Objects of it then stay behind, and
-    end the process with a segmentation fault when Python frees them.
-    """
-
-    error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        rest = memoryview(data).cast("B")
-        size = len(rest)
-        try:
-            while rest and self.error is None:
-                rest = rest[super().write(rest) or 0 :]
-        except OSError as error:
-            self.error = error
-        return size
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.error = self.error or error
-            return size or 0
 
 
 def find_files(folder: str | Path, suffix: str, *, kind: str, fix: str) -> dict[str, Path]:

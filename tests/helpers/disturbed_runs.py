@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import resource
 import shutil
@@ -19,6 +20,7 @@ from verb_cases import Inputs, VerbCase
 
 from tcgn_mil.experiments import main as cli
 from tcgn_mil.io import atomic
+from tcgn_mil.resume.set_aside import FOLDER
 
 Disturbance = Callable[[], None]
 _CALLS = ("replace", "rename", "link")
@@ -116,13 +118,17 @@ class DisturbedVerb:
         os._exit(code)
 
     def differences(self) -> list[str]:
-        """Return the paths of files that are not those of the undisturbed run."""
+        """Return the paths of files that are not those of the undisturbed run.
+
+        Results that were set aside are passed over, as is the note that says so in a summary.
+        """
         found = self.files()
         return [
             name
             for name in sorted(found.keys() | self.expected.keys())
-            if found.get(name) != self.expected.get(name)
+            if _without_notes(name, found) != _without_notes(name, self.expected)
             and not Path(name).name.startswith(_STATE_TIMES)
+            and FOLDER not in Path(name).parts
         ]
 
     def count_renames(self) -> int:
@@ -136,6 +142,14 @@ class DisturbedVerb:
         ended = self.run(count)
         assert ended.code == 0, ended.err
         return int(counter.read_text())
+
+
+def _without_notes(name: str, files: dict[str, bytes]) -> object:
+    if name not in files or Path(name).name != "summary.json":
+        return files.get(name)
+    content = json.loads(files[name])
+    noted = [note for note in content.get("notes", ()) if FOLDER not in note]
+    return content | {"notes": noted}
 
 
 def before_renames(action: Callable[[int], Any]) -> None:
