@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 
-class LateErrors(io.FileIO):
-    """A file that keeps an error of the disk until HDF5 has closed it.
+@contextlib.contextmanager
+def late_errors(path: str | Path) -> Iterator[io.FileIO]:
+    """Open a file to write, and raise an error of the disk only when the block has ended.
 
     HDF5 cannot close a file whose last parts cannot be written. Objects of it then stay behind, and
-    end the process with a segmentation fault when Python frees them. Here HDF5 sees no error, and
-    whoever opened the file raises it at the end.
+    end the process with a segmentation fault when Python frees them. Here HDF5 sees no error.
 
-    Attributes
+    Parameters
     ----------
-    error
-        First error of the disk; None if there was none. Nothing is written after it.
+    path
+        File to write.
+
+    Yields
+    ------
+    io.FileIO
+        An argument for ``h5py.File``. Nothing is written to it after an error.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or fails. It replaces what HDF5 makes of the part that is missing.
     """
+    with _PatientFile(path, "w+b") as file:
+        try:
+            yield file
+        finally:
+            if file.error is not None:
+                raise file.error
+
+
+class _PatientFile(io.FileIO):
+    """A file that keeps its first error, and writes nothing after it."""
 
     error: OSError | None = None
 
