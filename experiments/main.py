@@ -43,6 +43,7 @@ _HELP = (
 
 _OTHER_FOLDER = "give --out a folder that can be written"
 _MORE_SPACE = "free some space and run the command again"
+_DRIVE = "see that the drive is there, and run the command again"
 # Failures to write that the user can mend; other errors of the system are programming errors here.
 _UNWRITABLE = {
     errno.EACCES: _OTHER_FOLDER,
@@ -56,6 +57,12 @@ _UNWRITABLE = {
     errno.ELOOP: "make the link again; it leads back to itself",
     errno.ENOSPC: _MORE_SPACE,
     errno.EDQUOT: _MORE_SPACE,
+    errno.EFBIG: "write to a disk that allows files of this size; see also ulimit -f",
+    errno.EIO: _DRIVE,
+    errno.ESTALE: _DRIVE,
+    errno.ENOTCONN: _DRIVE,
+    errno.ETIMEDOUT: _DRIVE,
+    errno.EHOSTDOWN: _DRIVE,
 }
 
 

@@ -1,8 +1,15 @@
-"""Define the error that is raised for wrong input of a user."""
+"""Define the error that is raised for wrong input of a user, and find errors of the disk."""
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from pathlib import Path
+
+# HDF5 writes "errno = 28", pyarrow "[errno 28]" and safetensors "os error 28".
+_NUMBER = re.compile(r"(?:errno(?: =)?|os error) (\d+)", re.IGNORECASE)
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # NumPy, which gives no number
 
 
 class InputError(ValueError):
@@ -49,3 +56,40 @@ class InputError(ValueError):
 
 def _rebuild(reason: str, path: str | None, fix: str | None) -> InputError:
     return InputError(reason, path=path, fix=fix)
+
+
+def disk_error(error: BaseException, path: str | Path) -> OSError | None:
+    """Return the operating system's error that a library has put into other words.
+
+    Several libraries raise an error of their own if the disk is full, with the number of the
+    operating system's error in its text.
+
+    Parameters
+    ----------
+    error
+        Error that was raised while a file was written. The errors before it count as well, because
+        a library may fail a second time when it closes the file.
+    path
+        The file, for the message.
+
+    Returns
+    -------
+    OSError or None
+        None if no number is stated.
+
+    Examples
+    --------
+    >>> print(disk_error(RuntimeError("write failed: errno = 28, error message = ..."), "S1.h5"))
+    [Errno 28] No space left on device: 'S1.h5'
+    """
+    current: BaseException | None = error
+    while current is not None:
+        number = current.errno if isinstance(current, OSError) else None
+        if number is None and (stated := _NUMBER.search(str(current))):
+            number = int(stated[1])
+        if number is None and isinstance(current, OSError) and _SHORT_WRITE.search(str(current)):
+            number = errno.ENOSPC
+        if number is not None:
+            return OSError(number, os.strerror(number), str(path))
+        current = current.__cause__ or current.__context__
+    return None

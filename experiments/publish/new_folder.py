@@ -11,6 +11,7 @@ from pathlib import Path
 from tcgn_mil.checkpoints.published import CARD, DIGESTS
 from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.json_file import read_json
+from tcgn_mil.io.atomic import remove_leftovers, temporary_prefix
 
 
 @contextlib.contextmanager
@@ -26,13 +27,24 @@ def new_folder(out_dir: Path) -> Iterator[Path]:
     """
     _check_replaceable(out_dir)
     out_dir.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", dir=out_dir.parent))
+    remove_leftovers(out_dir.parent)
+    temporary = Path(
+        tempfile.mkdtemp(prefix=temporary_prefix(out_dir.name), suffix=".tmp", dir=out_dir.parent)
+    )
     try:
         yield temporary
         # mkdtemp makes folders that only their owner can enter.
         temporary.chmod(0o755)
         shutil.rmtree(out_dir, ignore_errors=True)
         temporary.replace(out_dir)
+    except FileNotFoundError as error:
+        if out_dir.parent.is_dir():
+            raise
+        raise InputError(
+            "was removed while files were written to it, or its drive is gone",
+            path=out_dir.parent,
+            fix="see that the drive is there, and run the command again",
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -24,7 +24,7 @@ import pandas as pd
 from tcgn_mil.errors import InputError
 from tcgn_mil.extras import need_extra
 from tcgn_mil.io.anndata_file import META_KEY
-from tcgn_mil.io.atomic import safe_file_name
+from tcgn_mil.io.atomic import remove_leftovers, safe_file_name, temporary_prefix
 from tcgn_mil.io.failures import Failure, LeftOut, unexpected, write_failures
 from tcgn_mil.preprocessing.interop.spatial_elements import (
     Picture,
@@ -199,7 +199,9 @@ def write_store(
     made = provenance(kind=KIND, slide_id=slide_id, mpp=mpp, elements=kinds)
     data = spatialdata.SpatialData(**elements, attrs={META_KEY: made})
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem[:40]}-", dir=path.parent) as folder:
+    remove_leftovers(path.parent)
+    prefix = temporary_prefix(path.stem)
+    with tempfile.TemporaryDirectory(prefix=prefix, suffix=".tmp", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of zarr, about formats that are to be standardised

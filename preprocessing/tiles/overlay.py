@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -183,7 +184,21 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(path), size)
 
 
-def write_picture(path: str | Path, picture: NDArray[np.uint8]) -> None:
-    """Write a picture, (H, W, 3) uint8, in the format of the path's suffix."""
+def write_picture(path: str | Path, picture: NDArray[np.uint8], *, quality: int = 90) -> None:
+    """Write a picture, (H, W, 3) uint8, in the format of the path's suffix.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    picture
+        The picture.
+    quality
+        Quality of a JPEG, at most 95.
+    """
+    # Into memory first: Pillow does not notice that a disk took only the first part of a JPEG.
+    packed = BytesIO()
+    file_format = Image.registered_extensions()[Path(path).suffix.lower()]
+    Image.fromarray(picture).save(packed, file_format, quality=quality)
     with atomic_path(path) as temporary:
-        Image.fromarray(picture).save(temporary, quality=90)
+        temporary.write_bytes(packed.getvalue())

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tcgn_mil.errors import InputError
+from tcgn_mil.errors import InputError, disk_error
 from tcgn_mil.file_formats.numpy_file import read_npy
 from tcgn_mil.file_formats.spreadsheet_cells import escape_table
 
@@ -51,14 +52,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     ------
     Path
         The temporary file to write.
+
+    Raises
+    ------
+    InputError
+        If the folder is removed meanwhile, or its drive goes away.
+    OSError
+        If the disk is full or fails, whatever a library in the block makes of that.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path.parent)
+    remove_leftovers(path.parent)
     # The same folder, because a rename is atomic only within one file system. A long name is cut,
     # because the temporary name has to fit as well.
     handle, name = tempfile.mkstemp(
-        prefix=f".{path.stem[:40]}.{_machine()}-{os.getpid()}-",
+        prefix=temporary_prefix(path.stem),
         suffix=f".tmp{path.suffix}",
         dir=path.parent,
     )
@@ -72,16 +80,46 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         # mkstemp makes files that only the owner can read; give the usual permissions.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except InputError:
+        raise
+    except Exception as error:
+        if not path.parent.is_dir():
+            raise InputError(
+                "was removed while files were written to it, or its drive is gone",
+                path=path.parent,
+                fix="see that the drive is there, and run the command again",
+            ) from error
+        if (failed := disk_error(error, path)) is not None:
+            raise failed from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def temporary_prefix(name: str) -> str:
+    """Return the beginning of a temporary name, which says the machine and the process.
+
+    If the rest of the name ends in ``.tmp``, :func:`remove_leftovers` removes what a killed process
+    left there.
+    """
+    return f".{name[:40]}.{_machine()}-{os.getpid()}-"
+
+
 @cache
-def _remove_leftovers(folder: Path) -> None:
-    """Remove temporary files of dead processes of this machine, once for each folder."""
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files and folders of dead processes of this machine, once for each folder.
+
+    Parameters
+    ----------
+    folder
+        The folder that holds them.
+    """
     for path in folder.glob(".*.tmp*"):
         found = _TEMPORARY.fullmatch(path.name)
         if found and found["machine"] == _machine() and not _is_alive(int(found["process"])):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+                continue
             with contextlib.suppress(OSError):  # another process may remove it at the same time
                 path.unlink()
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.late_errors import late_errors
 from tcgn_mil.file_formats.reading import describe_damage
 from tcgn_mil.hdf5_limits import check_hdf5
 from tcgn_mil.io.atomic import atomic_path
@@ -69,8 +70,7 @@ def open_hdf5(path: str | Path, *, kind: str, needs: tuple[str, ...] = ()) -> It
             check_hdf5(file, path)
             yield file
         except OSError as error:
-            # Errors of the operating system, which may concern another file, have a number. Those
-            # of HDF5 itself have none.
+            # Errors of the operating system, unlike HDF5's, have a number; not only of this file.
             if error.errno is not None:
                 raise
             raise InputError(
@@ -96,7 +96,7 @@ def create_hdf5(path: str | Path, **made_by: Any) -> Iterator[h5py.File]:
     h5py.File
         The file, open for writing.
     """
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_path(path) as part, late_errors(part) as raw, h5py.File(raw, "w") as file:
         file.attrs["schema_version"] = SCHEMA_VERSION
         file.attrs["provenance"] = json.dumps(provenance(**made_by), default=str)
         yield file

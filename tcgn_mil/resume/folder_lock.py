@@ -34,6 +34,7 @@ from typing import Any
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.json_file import read_json
+from tcgn_mil.io.atomic import temporary_prefix
 
 PREFIX = ".lock"
 RENEWED_S = 20.0
@@ -113,9 +114,9 @@ def _take(path: Path) -> str:
         "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "token": token,
     }
-    temporary = path.with_name(f"{PREFIX}.{token}.tmp")
-    temporary.write_text(json.dumps(mine), encoding="utf-8")
+    temporary = path.with_name(f"{temporary_prefix(PREFIX[1:])}{token}.tmp")
     try:
+        temporary.write_text(json.dumps(mine), encoding="utf-8")
         if _link(temporary, path):
             return token
         held = _read(path)
@@ -123,7 +124,7 @@ def _take(path: Path) -> str:
             raise _in_use(path.parent, held)
         # Of several processes that find a dead lock, one renames it. The others find it gone, or
         # find the new lock of that one, which they put back.
-        dead = path.with_name(f"{PREFIX}.{token}.dead.tmp")
+        dead = path.with_name(f"{temporary_prefix(PREFIX[1:])}{token}.dead.tmp")
         with contextlib.suppress(FileNotFoundError):
             path.rename(dead)
             renamed = _read(dead)

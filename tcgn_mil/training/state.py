@@ -27,6 +27,7 @@ from tcgn_mil.io.atomic import atomic_path
 from tcgn_mil.models.published import check_tensors
 from tcgn_mil.text import preview
 
+_HEADER = "training_state"
 _PARTS = ("model", "best", "optimizer", "average")
 
 
@@ -121,13 +122,14 @@ class TrainingState:
             for part, values in zip(_PARTS, parts, strict=True)
             for name, value in _on_cpu(values).items()
         }
-        metadata = {
-            "config": json.dumps(self.config),
-            "history": json.dumps(dataclasses.asdict(history)),
-            "precision": json.dumps(self.trained.precision.state_dict()),
+        header = {
+            "config": self.config,
+            "history": dataclasses.asdict(history),
+            "precision": self.trained.precision.state_dict(),
         }
         with atomic_path(self.path) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
+            # One key only, since safetensors writes several in an order that varies.
+            save_file(tensors, temporary, metadata={_HEADER: json.dumps(header)})
 
     def resume(self) -> History:
         """Restore the state in the file, if there is one.
@@ -148,9 +150,9 @@ class TrainingState:
             metadata, tensors = read_tensors_of(
                 self.path, what="the state of a training run", fix=fix
             )
-            history = History(**json.loads(metadata["history"]))
-            precision = json.loads(metadata["precision"])
-            self._check_config(metadata)
+            header = _header_of(metadata)
+            history, precision = History(**header["history"]), header["precision"]
+            self._check_config(header["config"])
         parts: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
         for name, value in tensors.items():
             part, _, rest = name.partition(".")
@@ -187,14 +189,7 @@ class TrainingState:
             {"state": moments, "param_groups": optimizer.state_dict()["param_groups"]}
         )
 
-    def _check_config(self, metadata: Mapping[str, str]) -> None:
-        if not {"config", "history", "precision"} <= metadata.keys():
-            raise InputError(
-                "does not hold the state of a training run",
-                path=self.path,
-                fix="remove the file to train from the start",
-            )
-        stored = json.loads(metadata["config"])
+    def _check_config(self, stored: Mapping[str, Any]) -> None:
         different = sorted(
             key for key in {*stored, *self.config} if stored.get(key) != self.config.get(key)
         )
@@ -204,6 +199,13 @@ class TrainingState:
                 path=self.path,
                 fix="use the same config, or choose another --out folder",
             )
+
+
+def _header_of(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return config, history and precision; earlier versions wrote a key for each."""
+    if _HEADER in metadata:
+        return dict(json.loads(metadata[_HEADER]))
+    return {key: json.loads(value) for key, value in metadata.items()}
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.io.atomic import atomic_path, safe_file_name, write_json
+from tcgn_mil.io.atomic import atomic_path, safe_file_name, temporary_prefix, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path: Path) -> None:
@@ -78,3 +80,37 @@ def test_nan_is_no_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "x.json", {"r": float("nan")})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_whatever_a_library_makes_of_it(tmp_path: Path) -> None:
+    """HDF5 states the number in a text, and NumPy states none."""
+    for error in (
+        RuntimeError("cannot write (errno = 28, error message = 'No space left on device')"),
+        OSError("1024 requested and 512 written"),
+    ):
+        with pytest.raises(OSError, match=r"S1\.h5") as told, atomic_path(tmp_path / "S1.h5"):
+            raise error
+        assert told.value.errno == errno.ENOSPC
+    with pytest.raises(ValueError, match="a mistake"), atomic_path(tmp_path / "S1.h5"):
+        raise ValueError("a mistake")
+
+
+def test_a_folder_that_vanishes_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    with (
+        pytest.raises(InputError, match="out: was removed while files were written"),
+        atomic_path(folder / "S1.h5"),
+    ):
+        shutil.rmtree(folder)
+
+
+def test_a_folder_that_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1)
+    mine = temporary_prefix("published")
+    left = tmp_path / f"{mine.replace(str(os.getpid()), ended.stdout.decode().strip())}x.tmp"
+    living = tmp_path / f"{mine}x.tmp"
+    for folder in (left, living):
+        folder.mkdir()
+        (folder / "weights").write_text("half")
+    write_json(tmp_path / "new.json", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([living.name, "new.json"])

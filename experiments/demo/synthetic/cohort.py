@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.demo.synthetic.config import REGIONS, SyntheticConfig
@@ -41,6 +40,7 @@ from tcgn_mil.experiments.demo.synthetic.tissue import (
 )
 from tcgn_mil.io.atomic import atomic_path, write_csv, write_json, write_text
 from tcgn_mil.io.pyramid import write_pyramid
+from tcgn_mil.preprocessing.tiles.overlay import write_picture
 from tcgn_mil.progress import Progress
 from tcgn_mil.provenance import provenance
 
@@ -269,8 +269,7 @@ def _write_section(
     if not image_path.exists():
         stain = patient_stain(config, patient, config.site_of(patient))
         image = render(labels, config.section_mpp, stain, config.rng(f"pixels {section}"))
-        with atomic_path(image_path) as temporary:
-            Image.fromarray(image).save(temporary, quality=config.jpeg_quality)
+        write_picture(image_path, image, quality=config.jpeg_quality)
     return labels
 
 
