@@ -11,6 +11,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.benchmarks.scale import chain, metadata, plan
 from tcgn_mil.experiments.benchmarks.scale.figure import draw_chain
 from tcgn_mil.experiments.benchmarks.scale.many_slides import make_metadata
+from tcgn_mil.experiments.benchmarks.scale.metadata_parts import PARTS
 from tcgn_mil.experiments.benchmarks.scale.process_cost import cost_of
 from tcgn_mil.preprocessing.slides.table import find_slides
 
@@ -56,9 +57,7 @@ def test_the_figure_has_every_stage(tmp_path: Path) -> None:
 
 def test_made_files_are_those_of_finished_stages(tmp_path: Path) -> None:
     make_metadata(tmp_path, 3, genes=2)
-    assert {name: part(tmp_path) for name, part in metadata.PARTS.items()} == dict.fromkeys(
-        metadata.PARTS, 3
-    )
+    assert {name: part(tmp_path) for name, part in PARTS.items()} == dict.fromkeys(PARTS, 3)
     assert set(metadata.verbs(tmp_path)) == {"join (bulk)", "tile, all done", "encode, all done"}
 
 
