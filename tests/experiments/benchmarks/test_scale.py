@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.benchmarks.scale import chain, metadata, plan
+from tcgn_mil.experiments.benchmarks.scale import chain, metadata, peer, plan
 from tcgn_mil.experiments.benchmarks.scale.figure import draw_chain
 from tcgn_mil.experiments.benchmarks.scale.many_slides import make_metadata
 from tcgn_mil.experiments.benchmarks.scale.metadata_parts import PARTS
@@ -74,3 +74,13 @@ def test_the_plan_scales_with_slides_and_shares_cores() -> None:
 
 def test_operations_of_an_encoder_are_counted() -> None:
     assert 8 < plan.gigaflops("kaiko-vits16") < 10  # timm states 4.6 billion multiply-adds
+
+
+def test_rounds_beside_a_peer_are_compared_for_the_same_number_of_tiles() -> None:
+    rounds = [
+        {"tiles": tiles, **{part: {"cpu_s": seconds} for part in peer.PARTS}}
+        for tiles, seconds in ((500, 2.0), (1000, 6.0))
+    ]
+    medians = peer.per_1000(rounds)
+    assert medians["start"] == 4.0
+    assert medians["features"] == 5.0
