@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.folder_listing import remembered
 from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.hdf5 import open_hdf5, tile_spec
@@ -32,7 +33,7 @@ from tcgn_mil.types.tiles import TileSet
 
 OWN_LAYOUT = "tcgn-mil"
 FILE_ENDINGS = (".h5", "_patches.h5")
-TRIDENT_FOLDERS = "*x_*px_*px_overlap/patches"
+TRIDENT_FOLDERS = "*x_*px_*px_overlap"
 _ANOTHER_SLIDE_FIX = "give the slide that these tiles were laid on"
 
 
@@ -146,7 +147,7 @@ def find_tile_file(folder: str | Path, names: Sequence[str]) -> Path:
     """
     folder = Path(folder)
     names = list(dict.fromkeys(safe_file_name(name, what="slide id") for name in names if name))
-    places = [folder, folder / "patches", *sorted(folder.glob(TRIDENT_FOLDERS))]
+    places = [folder, folder / "patches", *(each / "patches" for each in _of_trident(folder))]
     paths = [
         path
         for place in places
@@ -168,6 +169,11 @@ def find_tile_file(folder: str | Path, names: Sequence[str]) -> Path:
             fix="give the folder of one set of tiles, or remove the others",
         )
     return paths[0]
+
+
+@remembered
+def _of_trident(folder: Path) -> list[Path]:
+    return sorted(folder.glob(TRIDENT_FOLDERS))
 
 
 @reads("a tile file", fix="make the file again")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.file_formats.folder_listing import remembered
 from tcgn_mil.io.failures import LeftOut
 from tcgn_mil.preprocessing.slides.readers import is_slide_folder, slide_suffixes
 from tcgn_mil.preprocessing.zarr_store import SUFFIX
@@ -91,9 +92,17 @@ def existing_spelling(path: Path) -> Path:
     folder = existing_spelling(path.parent)
     if not folder.is_dir():
         return path
-    wanted = composed(path.name)
-    same = [file for file in folder.iterdir() if composed(file.name) == wanted]
+    same = _spellings_in(folder).get(composed(path.name), [])
     return same[0] if len(same) == 1 else path
+
+
+@remembered
+def _spellings_in(folder: Path) -> dict[str, list[Path]]:
+    """Return the files of a folder by the composed form of their names."""
+    spellings: dict[str, list[Path]] = {}
+    for file in folder.iterdir():
+        spellings.setdefault(composed(file.name), []).append(file)
+    return spellings
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -219,7 +219,7 @@ def _entries_of(paths: list[Path], given: SlideEntry) -> list[SlideEntry]:
     for reader in READERS.values():
         if reader.list_slides is not None:  # several files make up one slide
             own = [path for path in paths if path.suffix.lower() in reader.suffixes]
-            paths = [path for path in paths if path not in own]
+            paths = [path for path in paths if path.suffix.lower() not in reader.suffixes]
             entries += [
                 _entry(file.path, replace(given, slide_id=file.slide_id))
                 for file in reader.list_slides(own)

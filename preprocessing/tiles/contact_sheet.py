@@ -1,7 +1,10 @@
 """Write the contact sheet: all slides of a cohort with their overlays and quality, on one page.
 
 The page is made from the files in the tiles folder, so slides that were tiled in earlier runs are
-on it too. Small pictures of about 8 KB each are in the page, and the full ones are linked.
+on it too. Small pictures of about 8 KB each are in the page, and the full ones are linked. With
+more than `MOST_EMBEDDED` slides the page shows the full pictures instead, which a browser loads one
+by one when they are scrolled to: the page of 10,000 slides would have 100 MB, and take minutes to
+make.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from tcgn_mil.preprocessing.tiles.tiling import overlay_path
 FILE_NAME = "contact_sheet.html"
 PICTURE_PX = (264, 168)
 QUALITY = 70
+MOST_EMBEDDED = 1000  # slides whose pictures are in the page itself
 
 
 class Column(NamedTuple):
@@ -91,7 +95,7 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A slide on the page: its name, the link to its overlay, a small picture, and its cells."""
+    """A slide on the page: its name, the link to its overlay, the picture shown, and its cells."""
 
     name: str
     link: str
@@ -128,7 +132,7 @@ def write_contact_sheet(folder: str | Path, failures: Sequence[Failure] = ()) ->
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     text = environment.from_string(template).render(
         title=f"Tiles of {len(slides)} slides",
-        slides=[_row(folder, slide) for slide in odd_first],
+        slides=[_row(folder, slide, embed=len(slides) <= MOST_EMBEDDED) for slide in odd_first],
         failures=failures,
         flagged=sum(bool(slide.flags) for slide in slides),
         columns=COLUMNS,
@@ -140,14 +144,20 @@ def write_contact_sheet(folder: str | Path, failures: Sequence[Failure] = ()) ->
     return folder / FILE_NAME
 
 
-def _row(folder: Path, slide: SlideSummary) -> Row:
+def _row(folder: Path, slide: SlideSummary, *, embed: bool) -> Row:
     path = overlay_path(folder, slide.slide)
+    link = quote(path.name)
+    picture = _embedded(small_picture(path)) if embed else link if path.is_file() else ""
     return Row(
         slide.slide,
-        quote(path.name),
-        small_picture(path),
+        link,
+        picture,
         [_cell(slide, column) for column in COLUMNS],
     )
+
+
+def _embedded(picture: str) -> str:
+    return f"data:image/jpeg;base64,{picture}" if picture else ""
 
 
 def _cell(slide: SlideSummary, column: Column) -> Cell:

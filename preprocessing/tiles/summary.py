@@ -141,8 +141,9 @@ def summarise_folder(folder: str | Path, without: Sequence[str] = ()) -> FolderS
     """
     slides: list[SlideSummary] = []
     unreadable: list[Failure] = []
+    skipped = frozenset(without)
     for path in sorted(Path(folder).glob("*.h5")):
-        if path.name.startswith(".") or path.stem in set(without):
+        if path.name.startswith(".") or path.stem in skipped:
             continue
         try:
             slides.append(summarise_slide(read_tiles(path)))

@@ -115,7 +115,8 @@ def plan_cohort(
     left = [name for name in before if name not in listed]
     files = sorted(folder.glob(f"[!.]*{ending}")) if folder.is_dir() else []
     there = [path.name[: -len(ending)] for path in files]
-    others = [name for name in there if name not in {*members, *left}]
+    own = {*members, *left}
+    others = [name for name in there if name not in own]
     rows.append({"source": Path(source).name, "keys": keys, "members": sorted(members)})
     return CohortUpdate(folder, rows, left, others)
 

@@ -162,10 +162,11 @@ def load_cohort(
     usable, dropped = _usable_slides(cohort, Path(features_dir))
     measured = dict(zip(cohort.obs_names, np.isfinite(cohort.X).any(axis=1), strict=True))
     patients = tuple(name for name in cohort.obs_names if name in usable and measured[name])
+    chosen = frozenset(patients)
     dropped += [
         ("patient", name, "no slide with features" if name not in usable else "no expression value")
         for name in cohort.obs_names
-        if name not in patients
+        if name not in chosen
     ]
     if not patients:
         raise InputError(

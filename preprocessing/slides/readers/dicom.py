@@ -7,11 +7,13 @@ files, so a slide is represented by the first file of its series.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tcgn_mil.extras import need_extra
+from tcgn_mil.file_formats.folder_listing import remembered
 from tcgn_mil.preprocessing.slides.readers.registry import SlideFile, SlideReader
 from tcgn_mil.preprocessing.slides.readers.scanned import is_scanned, open_scanned
 
@@ -69,13 +71,13 @@ def name_series(series: Sequence[Series]) -> list[str]:
         {"container": each.container, "folder": each.file.parent.name, "file": each.file.stem}
         for each in series
     ]
+    counts = {kind: Counter(each[kind] for each in names) for kind in ("container", "folder")}
     chosen = []
     for name in names:
         usable = (
             name[kind]
             for kind in ("container", "folder")
-            if _FILE_NAME.fullmatch(name[kind])
-            and sum(other[kind] == name[kind] for other in names) == 1
+            if _FILE_NAME.fullmatch(name[kind]) and counts[kind][name[kind]] == 1
         )
         chosen.append(next(usable, name["file"]))
     return chosen
@@ -91,11 +93,17 @@ def list_slides(paths: Sequence[Path]) -> list[SlideFile]:
 
 def list_files(path: Path) -> list[Path]:
     """Return the files of the series that a file belongs to; they lie in one folder."""
-    beside = sorted(each for each in path.parent.glob("*") if each.suffix.lower() in SUFFIXES)
-    if len(beside) < 2:
-        return [path]
-    own = _series_of(path)
-    return [path, *(each for each in beside if each != path and own and _series_of(each) == own)]
+    beside = _series_in(path.parent)
+    own = beside.get(path, "")
+    return [path, *(each for each, uid in beside.items() if each != path and own and uid == own)]
+
+
+@remembered
+def _series_in(folder: Path) -> dict[Path, str]:
+    """Return the id of the series of each DICOM file in a folder, sorted by path."""
+    paths = sorted(each for each in folder.glob("*") if each.suffix.lower() in SUFFIXES)
+    # The header of a file that lies alone decides nothing.
+    return {path: _series_of(path) if len(paths) > 1 else "" for path in paths}
 
 
 def _series_of(path: Path) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.io.tile_files import write_tiles
+from tcgn_mil.preprocessing.tiles import contact_sheet
 from tcgn_mil.preprocessing.tiles.contact_sheet import write_contact_sheet
 from tcgn_mil.preprocessing.tiles.summary import robust_z, summarise_folder, summarise_slide
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
@@ -231,3 +232,17 @@ def test_the_page_can_be_read_with_a_keyboard_and_a_screen_reader(cohort: Path) 
     text = (cohort / "contact_sheet.html").read_text(encoding="utf-8")
     assert PageStructure(text).problems == []
     assert text.count('<button type="button" class="sort">') == 15
+
+
+def test_pictures_of_many_slides_are_linked_and_not_in_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contact_sheet, "MOST_EMBEDDED", 2)
+    for name in ("A 1", "B", "C"):
+        write(tmp_path, slide_tiles(name))
+    (tmp_path / "C.jpg").unlink()
+    page = write_contact_sheet(tmp_path).read_text(encoding="utf-8")
+    assert "base64" not in page
+    assert 'src="A%201.jpg"' in page
+    assert 'src="B.jpg"' in page
+    assert "C.jpg" not in page.replace('href="C.jpg"', "")

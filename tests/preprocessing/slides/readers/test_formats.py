@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -15,7 +17,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage, generate_uid
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.preprocessing.slides.readers import open_slide
+from tcgn_mil.preprocessing.slides.readers import open_slide, slide_files
 from tcgn_mil.preprocessing.slides.readers.scanned import ScannedSlide
 from tcgn_mil.preprocessing.slides.table import find_slides
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
@@ -206,6 +208,25 @@ class TestDicom:
         assert {entry.patient_id for entry in entries if entry.slide_id == glass} == {
             "TCGA-AA-0001"
         }
+
+    def test_headers_of_a_folder_are_read_once_for_all_its_slides(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        image = np.full((256, 256, 3), 200, np.uint8)
+        for number in range(4):
+            write_dicom(tmp_path / f"{number}.dcm", image, 0.5, f"1.5.{number // 2}")
+        entries = find_slides(tmp_path)
+        os.utime(tmp_path, (1e9, 1e9))  # as if nothing changed for long
+        read, header_of = [], pydicom.dcmread
+
+        def counted(path: Path, **options: Any) -> Any:
+            read.append(path)
+            return header_of(path, **options)
+
+        monkeypatch.setattr(pydicom, "dcmread", counted)
+        assert len({entry.digest() for entry in entries}) == 2
+        assert [len(slide_files(entry.path)) for entry in entries] == [2, 2]
+        assert len(read) == 4
 
     def test_a_file_that_is_no_dicom_is_a_slide_that_fails(self, tmp_path: Path) -> None:
         (tmp_path / "text.dcm").write_text("no slide")
