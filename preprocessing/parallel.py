@@ -14,7 +14,9 @@ slide must not end a run over thousands. The rules are:
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -169,8 +171,24 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 def _start_worker() -> None:
     """Give each process one thread; otherwise N workers would start N threads for every core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     cv2.setNumThreads(1)
     threadpool_limits(1)
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it ends, for example by ``kill -9``.
+
+    A pool does not notice that, and its processes would wait for work for ever.
+    """
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def call_interruptibly(function: Callable[[Item], Result], item: Item) -> Result:

@@ -24,13 +24,14 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from tcgn_mil.baselines import colour_statistics
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure, unexpected
 from tcgn_mil.io.hdf5 import check_pixels
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
+from tcgn_mil.preprocessing.parallel import end_with_parent
 from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.preprocessing.tiles.pixels import iter_tiles
 from tcgn_mil.types.tiles import TileSet
@@ -215,8 +216,10 @@ def _order(count: int, batch_size: int, readers: int) -> list[int]:
 
 
 def _start_reader(_: int) -> None:
-    assert get_worker_info() is not None
     cv2.setNumThreads(1)
+    # DataLoader watches the parent of its workers, which here is the server that forked them. The
+    # server in turn lives as long as they do.
+    end_with_parent()
 
 
 def is_death(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from tcgn_mil.experiments.engines.crew import Ended, Opener
-from tcgn_mil.preprocessing.parallel import call_interruptibly
+from tcgn_mil.preprocessing.parallel import call_interruptibly, end_with_parent
 
 _opened: dict[str, Callable[[Any], Any]] = {}  # in a worker: its function, by its device
 
@@ -79,6 +79,7 @@ def _pool() -> ProcessPoolExecutor:
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     # The bars of several workers would overwrite one another. tqdm reads this when it is imported.
     os.environ["TQDM_DISABLE"] = "1"
 

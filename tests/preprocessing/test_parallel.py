@@ -92,3 +92,25 @@ def test_ctrl_c_stops_all_processes_at_once(tmp_path: Path) -> None:
     assert told.rstrip().endswith("KeyboardInterrupt")
     assert told.count("Process SpawnProcess") == 0, told
     assert not (tmp_path / "c").exists()
+
+
+def test_workers_end_when_the_command_is_killed(tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
+        "import pathlib, worker_tasks\n"
+        "from tcgn_mil.preprocessing.parallel import run_in_processes\n"
+        "if __name__ == '__main__':\n"
+        f"    folder = pathlib.Path({str(tmp_path)!r})\n"
+        "    list(run_in_processes(worker_tasks.sleep, [folder / name for name in 'ab'], 2))\n"
+    )
+    (tmp_path / "script.py").write_text(code)
+    run = subprocess.Popen(
+        [sys.executable, tmp_path / "script.py"], start_new_session=True, stdout=subprocess.PIPE
+    )
+    for _ in range(300):
+        if (tmp_path / "a").exists() and (tmp_path / "b").exists():
+            break
+        time.sleep(0.1)
+    run.kill()
+    # The workers hold the other end of the pipe. Their work takes longer than this.
+    assert run.communicate(timeout=30)[0] == b""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from tcgn_mil.io.failures import read_failures
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.types.shards import Shard
 
+HELPERS = Path(__file__).parents[2] / "helpers"
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -108,3 +112,32 @@ def test_shares_encode_every_slide_once_and_list_all_failures(tmp_path: Path) ->
     assert sorted(slide for part, _ in done for slide in part) == ["a", "c", "d"]
     assert all(part or failures for part, failures in done)
     assert [failure.slide for failure in read_failures(tmp_path / "out")] == ["b"]
+
+
+READ_AND_WAIT = """
+import sys, time
+from painted_slides import paint_cohort
+from tcgn_mil.experiments.encode.readers import read_ahead
+if __name__ == "__main__":
+    source = paint_cohort(__import__("pathlib").Path(sys.argv[1]), "a")
+    read = read_ahead(source, [source.find("a")], readers=1, batch_size=1, dropped=set())
+    next(read)
+    print("read", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_readers_end_when_the_command_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "wait.py").write_text(READ_AND_WAIT)
+    path = os.pathsep.join([str(HELPERS.parent.parent), str(HELPERS)])
+    command = subprocess.Popen(
+        [sys.executable, tmp_path / "wait.py", tmp_path],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True,
+    )
+    assert command.stdout is not None
+    assert command.stdout.readline() == b"read\n"
+    command.kill()
+    # The readers hold the other end of the pipe, which ends with the last of them.
+    assert command.communicate(timeout=60)[0] == b""
