@@ -90,7 +90,7 @@ def assign_columns(
         for name in _names(usable)
         if not _numeric(usable[name]) and _are_barcodes(usable[name])
     ]
-    roles = dict.fromkeys(settings.leave_out, (LEFT_OUT, "--leave-out"))
+    roles = dict.fromkeys(settings.leave_out, (LEFT_OUT, "by --leave-out"))
     patient, why = _patient_column(usable, barcodes, settings, path, patients_given)
     slide, why_slide = _slide_column(usable, barcodes, patient, settings, path)
     if slide == patient:

@@ -31,7 +31,7 @@ class Shard:
     --------
     >>> share = Shard.parse("1/2")
     >>> [name for name in ("a", "b", "c", "d") if share.holds(name)]
-    ['b', 'c', 'd']
+    ['a', 'b', 'c']
     """
 
     number: int

@@ -20,7 +20,7 @@ from tcgn_mil.experiments.runs.page import Section, as_table, write_report
 from tcgn_mil.io.atomic import as_file_name, safe_file_name, write_text
 from tcgn_mil.io.feature_files import read_features
 from tcgn_mil.io.tile_files import read_tiles
-from tcgn_mil.plotting import save, save_figure
+from tcgn_mil.plotting import figure_label, plain_text, save, save_figure
 
 LONG = "ä" * 130  # 260 bytes
 ATTACKS = ("../../x", "a/b", "..", ".hidden", "a\x00b", "a\\b", LONG, "x" * 250, "")
@@ -89,15 +89,16 @@ FORMULAS = ("$x_$", r"$\frac{$", "$", "a$b$c_{", r"\$x_$", "{", "<b>", "ä" * 30
 
 
 def test_no_name_is_drawn_as_a_formula(tmp_path: Path) -> None:
+    shown = [plain_text(name) for name in FORMULAS]
     figure, axes = plt.subplots(layout="constrained")
-    axes.plot([0, 1], [1, 100], label=FORMULAS[1])
-    axes.set_xticks(np.arange(len(FORMULAS)), [name[:20] for name in FORMULAS])
-    axes.set(title=FORMULAS[0], xlabel=FORMULAS[2], ylabel=FORMULAS[3])
-    axes.legend(title=FORMULAS[4])
-    axes.text(0, 0, FORMULAS[1])
+    axes.plot([0, 1], [1, 100], label=shown[1])
+    axes.set_xticks(np.arange(len(shown)), [figure_label(name, 20) for name in FORMULAS])
+    axes.set(title=shown[0], xlabel=shown[2], ylabel=shown[3])
+    axes.legend(title=shown[4])
+    axes.text(0, 0, shown[1])
     save_figure(figure, tmp_path / "a.png", pd.DataFrame({"gene": FORMULAS}))
     figure, axes = plt.subplots()
-    axes.set_title(FORMULAS[0])
+    axes.set_title(shown[0])
     save(figure, tmp_path / "b.png")
     assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".pdf", ".csv"}
 

@@ -37,4 +37,5 @@ def test_two_output_files_may_share_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("verb", [verb for verb in verbs() if not verb.shares_folder])
 def test_every_verb_that_writes_says_where(verb) -> None:
     """The lock is that of ``out``; a verb without it writes nothing."""
-    assert verb.name == "encoders" or "out" in inspect.signature(verb.command).parameters
+    makes_nothing = verb.name in ("encoders", "status", "doctor", "config")
+    assert makes_nothing or "out" in inspect.signature(verb.command).parameters

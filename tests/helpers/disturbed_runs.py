@@ -25,8 +25,9 @@ from tcgn_mil.resume.set_aside import FOLDER
 Disturbance = Callable[[], None]
 _CALLS = ("replace", "rename", "link")
 _CAPABILITIES = 0x20080522  # third version of Linux's structure
-# The only files that may differ between two runs: logs of TensorBoard hold times, by their format.
-_STATE_TIMES = ("events.out.tfevents.",)
+# The only files that may differ between two runs, because they hold times: logs of TensorBoard, and
+# the log of the commands that wrote to a folder.
+_STATE_TIMES = ("events.out.tfevents.", "log.jsonl")
 
 
 @dataclass(frozen=True)

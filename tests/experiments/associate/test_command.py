@@ -54,7 +54,7 @@ def test_the_command(files: Path, tmp_path: Path, command) -> None:
         "associate", "--predicted", tmp_path / "none.h5ad", "--out", tmp_path / "x"
     )
     assert code == 2
-    assert "no such file of expression" in err
+    assert "none.h5ad: there is no such file or folder (--predicted)" in err
 
 
 @pytest.mark.realdata

@@ -270,7 +270,7 @@ def test_bad_input_ends_with_one_line(
         ),
         (spots, "no gene is named", "--gene"),
         ([*spots, *gene, *gene], "gene SYN_IMMUNE_01 is named twice", "once"),
-        ([*encoder, *gene], "0 of --spots, --image and --slide-model are given", "one of --spots"),
+        ([*encoder, *gene], "0 of --spots, --image and --model are given", "one of --spots"),
         ([*spots, *gene, "--image", tmp_path / "small.png"], "2 of --spots", "one of --spots"),
         ([*spots, *gene, "--steps", 1], "config key 'steps' is 1", "at least 2"),
         (

@@ -68,7 +68,7 @@ def made_run(out: Path, genes: tuple[str, ...] = GENES, patients: int = 12) -> P
             "interval_coverage": 0.9,
         }
     )
-    begin_run(out, "finetune", SlideCvConfig("cohort.h5ad", "features"))
+    begin_run(out, "finetune", SlideCvConfig("cohort.h5ad", "features"), verb="slide-cv")
     write_csv(out / "genes.csv", table)
     write_csv(
         out / "dropped.csv",

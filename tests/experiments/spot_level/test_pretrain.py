@@ -48,7 +48,7 @@ def test_the_trunk_starts_from_cmt_weights(
         pretraining.run(config, tmp_path / "encoder")
     own = started[0].state_dict()
     assert torch.equal(own["stages.2.position_bias"], source.state_dict()["stages.2.position_bias"])
-    assert f"{len(trunk)} of {len(own)} tensors filled" in capsys.readouterr().out
+    assert f"{len(trunk)} of {len(own)} tensors filled" in capsys.readouterr().err
 
 
 def test_a_trunk_that_is_none_is_named(demo: Path, tmp_path: Path) -> None:

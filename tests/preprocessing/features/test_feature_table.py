@@ -127,7 +127,7 @@ def test_constant_duplicate_and_missing_columns_are_kept_and_reported(
     assert report.loc[report["duplicate_of"] != "", "duplicate_of"].to_dict() == {"x": "again"}
     assert report.loc["stage", "reason"] == "text, for example 'I'"
     assert report.loc["typo", "reason"] == "text in 1 of 3 cells, for example '2,5'"
-    assert report.loc["age", "reason"] == "--leave-out"
+    assert report.loc["age", "reason"] == "by --leave-out"
     said = "\n".join(notes)
     for line in (
         "slides: column 'slide' (the first column",
@@ -277,7 +277,7 @@ def test_the_command_imports_several_tables_and_reports_on_stderr(run, tmp_path:
     assert code == 0, err
     assert "2 slides imported" in said
     assert "a.csv: patients: column 'patient' (every value is a TCGA barcode)" in err
-    assert "b.csv: left out: column 'HRD_Score' (--leave-out)" in err
+    assert "b.csv: left out: column 'HRD_Score' (by --leave-out)" in err
     assert len(pd.read_csv(tmp_path / "out" / "slides.csv")) == 2
     for given, message in (
         (("--leave-out", "HRDScore"), "did you mean HRD_Score?"),

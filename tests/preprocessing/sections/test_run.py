@@ -389,7 +389,7 @@ def test_a_table_names_sections_patients_and_resolutions(
         ("path,section\n../elsewhere,A1\n", "leads out of the table's folder"),
         (
             "path,format\nher2st,cosmx\n",
-            "column format, row 2: 'cosmx' is none of auto, her2st",
+            "column format, row 2: 'cosmx' is none of auto, spatialdata, her2st",
         ),
         ("path,mpp\nher2st,fine\n", "column mpp, row 2: 'fine' is not a resolution"),
         ("path,section\n", "holds no rows below a header"),
