@@ -36,7 +36,7 @@ def slide_arguments(demo: Path) -> list[object]:
     return [
         "--encoder",
         demo / "encoder" / "encoder.safetensors",
-        "--slide-model",
+        "--model",
         demo / "slide-model",
         "--features",
         demo / "features",

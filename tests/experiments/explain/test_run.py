@@ -275,7 +275,7 @@ def test_bad_input_ends_with_one_line(
         ([*spots, *gene, "--steps", 1], "config key 'steps' is 1", "at least 2"),
         (
             [*encoder, *gene, "--spots", tmp_path / "none"],
-            "no such folder of spot files",
+            "none: there is no such file or folder (--spots)",
             "tcgn-mil spots",
         ),
         (
@@ -285,8 +285,8 @@ def test_bad_input_ends_with_one_line(
         ),
         (
             [*encoder, *gene, "--image", tmp_path / "none.png", "--mpp", 0.5],
-            "none.png: no such",
-            "check the path",
+            "none.png: there is no such file or folder (--image)",
+            "correct --image",
         ),
         (
             [*encoder, *gene, "--image", tmp_path / "small.png", "--mpp", 0.5],
@@ -301,8 +301,8 @@ def test_bad_input_ends_with_one_line(
         ([*encoder, *gene, "--image", tmp_path / "plain.png"], "plain.png", "--mpp"),
         (
             [*spots, *gene, "--slide", "other"],
-            "--slide is given without --slide-model",
-            "--slide-model",
+            "--slide is given without --model",
+            "--model",
         ),
         (
             [*encoder, *gene, "--image", tmp_path / "plain.png", "--spot", "3x3"],
