@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 from fake_hub import FakeHub, use_hub
+from hypothesis import settings
 
 IN_PARALLEL = "PYTEST_XDIST_WORKER" in os.environ
 # torch is not imported yet. With more threads than cores, the threads would wait for one another.
 if IN_PARALLEL:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# An example may take long on a busy machine; that says nothing about the code.
+settings.register_profile("no_deadline", deadline=None)
+settings.load_profile("no_deadline")
 
 
 @pytest.fixture(scope="session")
