@@ -118,13 +118,8 @@ def train_network(
         model, info = load_encoder(folder / CHECKPOINT)
         _check_same_study(study, info, seed, folder)
         model.to(resolve_device(study.config.training.accelerator))
-        path = folder / HISTORY
-        if not path.is_file():
-            return TrainedNetwork(model, info, _EMPTY_HISTORY)
-        table = read_own_csv(path, what="a training history", fix="remove the file")
-        return TrainedNetwork(model, info, table)
-    # Weights are drawn on the CPU and moved afterwards, so that a seed gives the same network on
-    # every device.
+        return TrainedNetwork(model, info, _history(folder))
+    # Weights are drawn on the CPU and moved then, so that a seed gives one network on every device.
     torch.manual_seed(seed)
     started = start_network(network, study)
     model, info = started.model, encoder_info(started, study, seed=seed)
@@ -133,18 +128,23 @@ def train_network(
         model.to(resolve_device(study.config.training.accelerator))
     if network.train == "none":
         fit_ridge_head(study, model, info)
-        epochs = _EMPTY_HISTORY
     else:
         history = _fit(study, network, model, info, folder, seed, description or network.model)
-        epochs = pd.DataFrame(history.epochs)
+        if processes.is_first:
+            write_csv(folder / HISTORY, pd.DataFrame(history.epochs))
     if not processes.is_first:
-        return TrainedNetwork(model.eval(), info, epochs)
-    if network.train != "none":
-        write_csv(folder / HISTORY, epochs)
+        return TrainedNetwork(model.eval(), info, _EMPTY_HISTORY)
     save_encoder(folder / CHECKPOINT, model.eval(), info)
     # The state holds the optimizer too, and is several times as large as the network.
     (folder / STATE).unlink(missing_ok=True)
-    return TrainedNetwork(model, info, epochs)
+    # The history as it was written, rounded, is what a run that is continued reads.
+    return TrainedNetwork(model, info, _history(folder))
+
+
+def _history(folder: Path) -> pd.DataFrame:
+    if (path := folder / HISTORY).is_file():
+        return read_own_csv(path, what="a training history", fix="remove the file")
+    return _EMPTY_HISTORY
 
 
 def _check_same_study(study: SpotStudy, info: EncoderInfo, seed: int, folder: Path) -> None:
