@@ -66,7 +66,7 @@ def test_options_decide() -> None:
     columns = {"a": ["p", "p", "q"], "b": ["u", "v", "w"], "n": [1, 2, 3], "x": X}
     found = assign(columns, slide_column="n", patient_column="a", leave_out=("b",))
     assert (found.slide, found.patient, found.features) == ("n", "a", ("x",))
-    assert found.roles["b"] == ("left out", "--leave-out")
+    assert found.roles["b"] == ("left out", "by --leave-out")
     # A column that names both: the name of a slide leads to its patient.
     found = assign({"n": [1, 2, 3], "who": PATIENTS}, slide_column="who")
     assert (found.slide, found.patient, found.features) == ("who", None, ("n",))
