@@ -32,7 +32,7 @@ _FOLD_KINDS = ("finetune", "slide-cv", "spot-cv")
 
 @dataclass(frozen=True)
 class Status:
-    """How far the work in a folder is.
+    """The state of the work in a folder.
 
     Attributes
     ----------

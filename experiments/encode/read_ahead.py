@@ -168,7 +168,7 @@ class _Rows:
 
 
 class _Run:
-    """What became of each slide, and the slides in work."""
+    """The outcome of each finished slide, and the slides in work."""
 
     def __init__(self, work: SlideEncoding, bar: Progress) -> None:
         self.work, self.bar = work, bar

@@ -211,7 +211,7 @@ class CohortEncoder:
 
     @cached_property
     def made_by(self) -> dict[str, Any]:
-        """What decides the features beside the encoder's identity."""
+        """Settings that decide the features, beside the encoder's identity."""
         return _encoder_record(self.encoder, self.settings, self.device)
 
     def plan(self, slide: str) -> TileSet:

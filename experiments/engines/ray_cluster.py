@@ -44,7 +44,7 @@ class Unfit(NamedTuple):
 
 
 class Workshop:
-    """What an actor runs: opens its function with the first item, and keeps it.
+    """The work of an actor: it opens its function with the first item, and keeps it.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from tcgn_mil.statistics.p_values import MAX_Q
 
 
 class Predictability(NamedTuple):
-    """How well a gene is predicted.
+    """The quality of the prediction of a gene.
 
     Attributes
     ----------
