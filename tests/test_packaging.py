@@ -109,6 +109,7 @@ def test_wheel_holds_each_file_of_the_folders_once(wheel: Path) -> None:
         ".md",
         ".json",
         ".gz",
+        ".txt",
     )
     expected = [
         "/".join([*package.split("."), *path.relative_to(ROOT / folder).parts])

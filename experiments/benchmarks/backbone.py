@@ -5,7 +5,9 @@
 Each measurement runs in a process of its own, which first warms up until its memory is in a steady
 state, because the first steps pay for page faults. The networks take turns over several rounds, so
 that a change of the machine's speed reaches all of them. The tables give medians and their ratio to
-resnet50 in float32. The cores should be idle. What was measured, and what each change of the
+resnet50 in float32. ``--published MODULE:FUNCTION`` names a function without arguments that returns
+the published network, from its own code; the tables then have its speed too. The cores should be
+idle. What was measured, and what each change of the
 network gave, is in experiments/results/backbone_speed.md.
 """
 
@@ -20,9 +22,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tcgn_mil.experiments.benchmarks.threads import use_threads_of_command
 from tcgn_mil.io.atomic import write_json
 
 YARDSTICK = "resnet50 float32"
+PUBLISHED = "published float32"
 MEASURES = "tcgn_mil.experiments.benchmarks.backbone_measures"
 FORWARD = {
     YARDSTICK: ("resnet50", "plain", "float32"),
@@ -68,31 +72,40 @@ def rounds(
 
 
 def table(title: str, measured: dict[str, list[float]], batch: int) -> list[str]:
-    """Return Markdown rows: images/s, ratio to resnet50, and its range over the rounds."""
-    base = measured[YARDSTICK]
+    """Return Markdown rows: images/s, and the ratio to each base with its range over the rounds."""
+    bases = [label for label in (YARDSTICK, PUBLISHED) if label in measured]
+    heads = "".join(f" x {label} | range over rounds |" for label in bases)
     lines = [
         f"\n### {title}\n",
-        "| network | images/s | x resnet50 float32 | range over rounds |",
-        "|---|---|---|---|",
+        f"| network | images/s |{heads}",
+        "|---|---|" + "---|---|" * len(bases),
     ]
     for label, times in measured.items():
-        ratios = [yard / mine for yard, mine in zip(base, times, strict=True)]
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        speed = batch / statistics.median(times)
-        lines.append(f"| {label} | {speed:.1f} | {statistics.median(ratios):.2f} | {spread} |")
+        line = f"| {label} | {batch / statistics.median(times):.1f} |"
+        for base in bases:
+            ratios = [other / mine for other, mine in zip(measured[base], times, strict=True)]
+            line += f" {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |"
+        lines.append(line)
     return lines
 
 
-def run(device: str, threads: int, count: int) -> tuple[dict[str, Any], list[str]]:
+def run(
+    device: str, threads: int, count: int, published: str | None = None
+) -> tuple[dict[str, Any], list[str]]:
     """Return all measurements, and the lines of the tables that are made from them."""
     where: dict[str, Any] = {"device": device, "threads": threads}
+    reference = {} if published is None else {PUBLISHED: (published, "published", "float32")}
     forward_batches, train_batch = ((8, 32), 16) if device == "cpu" else ((256,), 64)
     results: dict[str, Any] = {"machine": ask("machine", **where)}
     lines = [f"machine: {json.dumps(results['machine'])}"]
     for batch in forward_batches:
-        measured = results[f"forward {batch}"] = rounds("forward", FORWARD, batch, count, **where)
+        measured = results[f"forward {batch}"] = rounds(
+            "forward", FORWARD | reference, batch, count, **where
+        )
         lines += table(f"Forward, batch {batch}", measured, batch)
-    measured = results[f"train {train_batch}"] = rounds("train", TRAIN, train_batch, count, **where)
+    measured = results[f"train {train_batch}"] = rounds(
+        "train", TRAIN | reference, train_batch, count, **where
+    )
     lines += table(f"Training step, batch {train_batch}", measured, train_batch)
     lines += ["\n### Operations, precision, memory\n"]
     lines += operation_lines(results, where) + share_lines(results, forward_batches[-1], where)
@@ -152,6 +165,7 @@ def memory_lines(results: dict[str, Any], batch: int, where: dict[str, Any]) -> 
 
 def main() -> None:
     """Measure, print the tables, and write everything measured as JSON."""
+    use_threads_of_command()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -161,8 +175,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--published", help="MODULE:FUNCTION that returns the published network")
     options = parser.parse_args()
-    results, lines = run(options.device, options.threads, options.rounds)
+    results, lines = run(options.device, options.threads, options.rounds, options.published)
     print("\n".join(lines))
     write_json(options.out, results)
 

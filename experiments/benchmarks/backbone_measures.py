@@ -6,6 +6,7 @@ is a JSON object that ``ask`` in backbone.py makes.
 
 from __future__ import annotations
 
+import importlib
 import json
 import statistics
 import sys
@@ -33,9 +34,13 @@ WARM_UPS, REPEATS = 4, 7
 def build(name: str, form: str, dtype: str, device: str) -> Any:
     """Return a network in evaluation mode.
 
-    `form` is plain, channels_last, checkpointed, or folded (for inference in `dtype`).
+    `form` is plain, channels_last, checkpointed, folded (for inference in `dtype`), or published:
+    then `name` is MODULE:FUNCTION, a function without arguments that returns the network.
     """
     torch.manual_seed(0)
+    if form == "published":
+        module, _, function = name.partition(":")
+        return getattr(importlib.import_module(module), function)().to(device).eval()
     model = timm.create_model(name, num_classes=GENES).to(device).eval()
     if form == "channels_last":
         return model.to(memory_format=torch.channels_last)

@@ -23,6 +23,7 @@ import torch
 from scipy.stats import pearsonr
 
 from tcgn_mil.experiments.benchmarks.preprocessing import picture
+from tcgn_mil.experiments.benchmarks.threads import use_threads_of_command
 from tcgn_mil.experiments.benchmarks.throughput.epochs import compare_epochs
 from tcgn_mil.experiments.benchmarks.throughput.refits import refits_of_a_fold
 from tcgn_mil.experiments.encode.config import EncodeSettings
@@ -152,6 +153,7 @@ def gene_statistics(refits: int, *, patients: int = 1000, genes: int = GENES) ->
 
 def main() -> None:
     """Run the parts asked for and write mil.json."""
+    use_threads_of_command()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--features", type=Path, default=None)

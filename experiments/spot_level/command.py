@@ -128,7 +128,7 @@ def _check_inputs(config: SpotConfig) -> None:
     check_inputs(
         Needed(config.spots, "--spots", "spots"),
         Needed(config.folds, "--folds"),
-        Needed(config.panel.file, "--set panel.file"),
+        Needed(config.panel.own_file, "--set panel.file"),
         Needed(config.checkpoint, "--set checkpoint"),
         Needed(config.trunk, "--set trunk"),
     )

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from tcgn_mil.config import config_class
 from tcgn_mil.errors import InputError
+from tcgn_mil.panels import shipped_panels
 from tcgn_mil.settings.augmentation import AugmentConfig
 from tcgn_mil.settings.encoder import EncoderOptions, LoraSettings
 from tcgn_mil.settings.training import TrainingConfig
@@ -29,8 +30,9 @@ class PanelConfig:
 
     file: str | None = Field(
         None,
-        description="File with one gene per line, in the order of the output. Without it, the genes"
-        " are chosen on the training sections by min_detection and max_genes.",
+        description="File with one gene per line, in the order of the output, or tcgn-her2st for"
+        " the 785 genes of the published TCGN. Without it, the genes are chosen on the training"
+        " sections by min_detection and max_genes.",
     )
     min_detection: float = Field(
         0.1, ge=0, le=1, description="Smallest share of training spots in which a gene has a count."
@@ -47,6 +49,11 @@ class PanelConfig:
         " run; zero sets their counts in that section to 0; drop leaves them out of the run. zero"
         " and drop list the genes in missing_genes.csv.",
     )
+
+    @property
+    def own_file(self) -> str | None:
+        """The user's file; None if genes are chosen, or if the list comes with the package."""
+        return None if self.file in shipped_panels() else self.file
 
 
 @config_class

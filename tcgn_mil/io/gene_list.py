@@ -10,6 +10,7 @@ from tcgn_mil.file_formats.csv_table import read_own_csv
 from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.file_formats.reading import describe_damage, reads
 from tcgn_mil.io.atomic import write_json
+from tcgn_mil.panels import shipped_panels
 from tcgn_mil.types.genes import GenePanel
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def read_gene_list(path: str | Path) -> GenePanel:
     Parameters
     ----------
     path
-        UTF-8 text. Empty lines and lines that start with ``#`` are skipped.
+        UTF-8 text. Empty lines and lines that start with ``#`` are skipped. The name of a list that
+        comes with the package (:mod:`tcgn_mil.panels`) is accepted, too.
 
     Returns
     -------
@@ -36,10 +38,20 @@ def read_gene_list(path: str | Path) -> GenePanel:
     ------
     InputError
         If the file is missing, is not text, names no gene, or repeats a gene.
+
+    Examples
+    --------
+    >>> len(read_gene_list("tcgn-her2st").genes)
+    785
     """
-    path = Path(path)
+    shipped = shipped_panels()
+    path = shipped.get(str(path)) or Path(path)
     if not path.is_file():
-        raise InputError("no such gene list", path=path, fix="check the path")
+        raise InputError(
+            "no such gene list",
+            path=path,
+            fix=f"check the path, or name a list of the package: {', '.join(shipped)}",
+        )
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:

@@ -91,8 +91,8 @@ def normalised_linear(
 class _NormalisedProduct(torch.autograd.Function):
     """Map features (N, D) to n(z) weight^T + bias, (N, K).
 
-    The second result is mu and rho, (2, N), for the backward pass. Only the weight (K, D) and the
-    bias (K,) have a gradient.
+    The second result has mu, rho, and whether a block has missing features, (3, N), for the
+    backward pass. Only the weight (K, D) and the bias (K,) have a gradient.
     """
 
     @staticmethod
@@ -106,16 +106,19 @@ class _NormalisedProduct(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         value = weight.new_empty((len(features), len(weight)), dtype=dtype)
-        moments = mean.new_empty((2, len(features)))
-        weight, bias = weight.to(dtype), bias.to(dtype)
-        for rows, block in _standardised(features, mean, inverse_std):
-            mu, rho = moments[0, rows, None], moments[1, rows, None]
-            torch.mean(block, dim=1, keepdim=True, out=mu)
-            block.sub_(mu)
-            # Much faster than var_mean on a CPU, and as exact, since the mean is subtracted before.
-            square = torch.linalg.vector_norm(block, dim=1, keepdim=True).square_()
-            rho.copy_(square.div_(block.shape[1]).add_(eps).rsqrt_())
-            value[rows] = _times(block.mul_(rho).to(dtype), weight, bias)
+        moments = mean.new_zeros((3, len(features)))
+        weight, bias, width = weight.to(dtype), bias.to(dtype), (features.shape[1],)
+        on_cpu = features.device.type == "cpu"
+        for rows, block in centred_blocks(features, mean, replace=not on_cpu):
+            block.mul_(inverse_std)
+            normal, mu, rho = torch.native_layer_norm(block, width, None, None, eps)
+            # To look for missing features in the moments alone is much faster. A GPU would wait.
+            if on_cpu and not mu.isfinite().all():
+                replace_missing(block)
+                normal, mu, rho = torch.native_layer_norm(block, width, None, None, eps)
+                moments[2, rows] = 1.0
+            moments[0, rows], moments[1, rows] = mu[:, 0], rho[:, 0]
+            value[rows] = _times(normal.to(dtype), weight, bias)
         return value, moments
 
     @staticmethod
@@ -130,13 +133,21 @@ class _NormalisedProduct(torch.autograd.Function):
     def backward(
         ctx: Any, gradient: Tensor, _: Any
     ) -> tuple[None, None, None, Tensor, Tensor, None, None]:
-        features, mean, inverse_std, moments = ctx.saved_tensors
+        features, mean, inverse_std, (mu, rho, missing) = ctx.saved_tensors
         of_weight = gradient.new_zeros(ctx.shape, dtype=ctx.weight_dtype)
         of_bias = gradient.sum(dim=0, dtype=ctx.weight_dtype)
+        on_cpu = features.device.type == "cpu"
         with torch.autocast(gradient.device.type, enabled=False):
-            for rows, block in _standardised(features, mean, inverse_std):
-                block.sub_(moments[0, rows, None]).mul_(moments[1, rows, None])
-                of_weight += _transposed_times(gradient[rows], block.to(ctx.dtype))
+            # The sum of g_n rho_n (z_n - mu_n) is taken over g_n rho_n (x_n - m). What remains is
+            # of the size of the weight: to divide by the standard deviation, and to subtract mu.
+            scaled = gradient * rho[:, None]
+            of_mean = scaled.T @ mu
+            scaled = scaled.to(ctx.dtype)
+            for rows, block in centred_blocks(features, mean, replace=not on_cpu):
+                if on_cpu and missing[rows].any():
+                    replace_missing(block)
+                of_weight += _transposed_times(scaled[rows], block.to(ctx.dtype))
+            of_weight.mul_(inverse_std).sub_(of_mean[:, None])
         return None, None, None, of_weight, of_bias, None, None
 
     @staticmethod
@@ -152,16 +163,15 @@ class _NormalisedProduct(torch.autograd.Function):
         return (value.unflatten(1, biases.shape), moments), (1, None)
 
 
-def _standardised(
-    features: Tensor, mean: Tensor, inverse_std: Tensor
+def replace_missing(block: Tensor) -> Tensor:
+    """Write 0 in place of NaN, and leave infinite values, in place."""
+    return block.nan_to_num_(0.0, posinf=torch.inf, neginf=-torch.inf)
+
+
+def centred_blocks(
+    features: Tensor, mean: Tensor, *, replace: bool = True
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yield blocks of standardised features as :func:`centred_blocks` does."""
-    for rows, block in centred_blocks(features, mean):
-        yield rows, block.mul_(inverse_std)
-
-
-def centred_blocks(features: Tensor, mean: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield blocks of ``features - mean``, 0 where a feature is missing, and their rows.
+    """Yield blocks of ``features - mean``, and their rows.
 
     Parameters
     ----------
@@ -169,6 +179,8 @@ def centred_blocks(features: Tensor, mean: Tensor) -> Iterator[tuple[slice, Tens
         (N, D) of any floating dtype.
     mean
         (D,), which has the dtype of the blocks.
+    replace
+        Write 0 where a feature is missing (NaN).
 
     Yields
     ------
@@ -188,7 +200,7 @@ def centred_blocks(features: Tensor, mean: Tensor) -> Iterator[tuple[slice, Tens
     for end in ends:
         if end > start:
             block = buffer[: end - start].copy_(features[start:end]).sub_(mean)
-            yield slice(start, end), block.nan_to_num_(0.0, posinf=torch.inf, neginf=-torch.inf)
+            yield slice(start, end), replace_missing(block) if replace else block
         start = end
 
 

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from tcgn_mil.experiments.benchmarks.preprocessing import READ_MPP, READ_UM, picture
+from tcgn_mil.experiments.benchmarks.threads import use_threads_of_command
 from tcgn_mil.experiments.encode.readers import AHEAD, ReadTiles, read_ahead
 from tcgn_mil.inference.batch_stream import encode_stream
 from tcgn_mil.inference.tile_encoder import TileEncoder
@@ -150,6 +151,7 @@ def run(folder: Path, *, rounds: int, costs_ms: tuple[float, ...] = COSTS_MS) ->
 
 def main() -> None:
     """Measure and write the results."""
+    use_threads_of_command()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("bench"))
     parser.add_argument("--out", type=Path, default=Path("readers.json"))

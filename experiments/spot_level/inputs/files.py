@@ -15,7 +15,7 @@ def input_files(config: SpotConfig) -> dict[str, str | None]:
     model = config.model.removeprefix("local-dir:")
     return {
         "spots": config.spots,
-        "gene list": config.panel.file,
+        "gene list": config.panel.own_file,
         "folds": config.folds,
         "checkpoint": config.checkpoint,
         "trunk": config.trunk,
