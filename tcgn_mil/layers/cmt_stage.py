@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tcgn_mil.layers.attention import CMTBlock
 from tcgn_mil.layers.checkpointing import call, checkpointed
 from tcgn_mil.layers.convolution import Grid, PatchEmbed
-from tcgn_mil.layers.cpu_memory import in_cache
+from tcgn_mil.layers.cpu.memory import in_cache
 
 
 class CMTStage(nn.Module):

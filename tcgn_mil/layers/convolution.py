@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tcgn_mil.layers.cpu.onednn import conv2d
+
 Grid = tuple[int, int]
 LAYER_SCALE = 1e-6
 
@@ -53,7 +55,7 @@ def pointwise(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if tokens.is_cuda:
         return F.linear(tokens, weight, bias)
     row = tokens.transpose(1, 2).unsqueeze(2)  # (B, C, 1, N), channels-last
-    return F.conv2d(row, weight[:, :, None, None], bias).squeeze(2).transpose(1, 2)
+    return conv2d(row, weight[:, :, None, None], bias).squeeze(2).transpose(1, 2)
 
 
 class Pointwise(nn.Linear):
@@ -110,7 +112,9 @@ class ResidualDepthwise(nn.Conv2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (B, C, H, W) to x + conv(x) of the same shape."""
-        return F.conv2d(maps, self.weight + self.identity, self.bias, padding=1, groups=self.groups)
+        return conv2d(
+            maps, self.weight + self.identity, self.bias, padding=(1, 1), groups=self.groups
+        )
 
 
 class Stem(nn.Module):

@@ -19,6 +19,8 @@ depends on the weights alone and is computed once.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,7 +38,8 @@ from tcgn_mil.layers.convolution import (
     as_tokens,
     pointwise,
 )
-from tcgn_mil.layers.cpu_memory import in_cache
+from tcgn_mil.layers.cpu.memory import in_cache
+from tcgn_mil.layers.cpu.onednn import conv2d
 
 
 class Constant(nn.Module):
@@ -98,13 +101,21 @@ class FoldedConv(Constant):
         super().__init__(
             conv.weight if weight is None else weight, conv.bias if bias is None else bias, dtype
         )
-        self.stride, self.padding, self.groups = conv.stride, conv.padding, conv.groups
+        self.stride, self.groups = conv.stride, conv.groups
+        self.padding = cast("tuple[int, ...]", conv.padding)
         self.out_dtype = out_dtype or dtype
 
     def forward(self, maps: Tensor) -> Tensor:
         """Convolve maps (B, C, H, W)."""
         maps = maps.to(self.weight.dtype)
-        maps = F.conv2d(maps, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+        maps = conv2d(
+            maps,
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            groups=self.groups,
+        )
         return maps.to(self.out_dtype)
 
 

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
-from tcgn_mil.layers.cpu_memory import CACHE_FLOATS
+from tcgn_mil.layers.cpu.memory import CACHE_FLOATS
+from tcgn_mil.layers.cpu.onednn import conv2d
 
 _DEVICE_FLOATS = 2**26  # values in a block on a GPU, where few large kernels are best
 _PIXELS = 4  # side of the images as which a block passes through a convolution
@@ -211,7 +212,7 @@ def _times(block: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     # In groups of features, whose sums are added: oneDNN adds up one feature after the other, and
     # the rounding error of a long sum was four times that of a matrix product.
     kernels = weight.unflatten(1, (_GROUPS, -1)).transpose(0, 1).flatten(0, 1)  # (groups K, D / g)
-    sums = F.conv2d(_to_images(block), kernels[:, :, None, None], groups=_GROUPS)
+    sums = conv2d(_to_images(block), kernels[:, :, None, None], groups=_GROUPS)
     return sums.permute(0, 2, 3, 1).reshape(len(block), _GROUPS, -1).sum(dim=1).add_(bias)
 
 

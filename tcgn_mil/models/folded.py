@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tcgn_mil.layers.attention import ChannelAttention, CMTBlock, Encoder
 from tcgn_mil.layers.cmt_stage import CMTStage
 from tcgn_mil.layers.convolution import Bottleneck, ConvNeXtStage, Grid
+from tcgn_mil.layers.cpu.threads import in_threads
 from tcgn_mil.layers.folded import (
     FoldedAttention,
     FoldedConv,
@@ -70,7 +71,7 @@ class FoldedTCGN(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Map images (B, 3, 224, 224) to the last map (B, num_features, 7, 7), float32."""
-        return self.network.forward_features(images)
+        return in_threads(self.network.forward_features, images)
 
     def forward_head(self, last_map: Tensor, pre_logits: bool = False) -> Tensor:
         """Map the last map to expression (B, G), or to features (B, num_features); float32."""
@@ -78,7 +79,7 @@ class FoldedTCGN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, 3, 224, 224) to expression (B, G), float32."""
-        return self.network(images)
+        return self.forward_head(self.forward_features(images))
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ from tcgn_mil.layers.attention import ChannelAttention
 from tcgn_mil.layers.checkpointing import call, checkpointed
 from tcgn_mil.layers.cmt_stage import CMTStage
 from tcgn_mil.layers.convolution import BatchNorm, Grid, Pointwise, Stem, as_map, as_tokens
-from tcgn_mil.layers.cpu_memory import in_cache, keep_freed_memory
+from tcgn_mil.layers.cpu.memory import in_cache, keep_freed_memory
 from tcgn_mil.layers.graph_block import GraphBlock
 
 IMAGE_PX = 224

@@ -9,8 +9,8 @@ import sys
 import pytest
 import torch
 
-from tcgn_mil.layers import cpu_memory as cache
-from tcgn_mil.layers.cpu_memory import in_cache
+from tcgn_mil.layers.cpu import memory as cache
+from tcgn_mil.layers.cpu.memory import in_cache
 
 COUNT_FAULTS = """
 import resource, torch

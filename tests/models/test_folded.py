@@ -126,3 +126,18 @@ def test_compiles_as_one_graph(trained_norms: TCGN) -> None:
     images = torch.randn(2, 3, 224, 224)
     with torch.inference_mode():
         assert torch.allclose(compiled(images), folded(images), atol=1e-5)
+
+
+def test_threads_that_share_a_batch_change_no_prediction() -> None:
+    torch.manual_seed(0)
+    folded = fold_for_inference(create_model("tcgn_tiny", num_classes=3).eval())
+    images, before = torch.randn(3, 3, 224, 224), torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            with torch.inference_mode():
+                found.append(folded(images))
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)

@@ -1,0 +1,1 @@
+"""Memory, threads and oneDNN of a CPU, which make the networks fast there."""
