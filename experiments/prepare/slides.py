@@ -144,7 +144,10 @@ def tile(
 def _tile_size(encoder: str | None, px: int | None, mpp: float | None) -> PatchSize:
     """Return the size of the tiles: that of an encoder, or the one that is given."""
     if encoder is None:
-        return PatchSize(px or DEFAULT_PATCH_PX, mpp or DEFAULT_PATCH_MPP)
+        # 0 is refused by PatchSize and does not stand for the default.
+        return PatchSize(
+            DEFAULT_PATCH_PX if px is None else px, DEFAULT_PATCH_MPP if mpp is None else mpp
+        )
     if px is not None or mpp is not None:
         raise InputError(
             "--encoder and --patch-px or --patch-mpp both say how large the tiles are",

@@ -169,6 +169,7 @@ class SpotConfig:
     )
     input_px: int | None = Field(
         None,
+        ge=1,
         description="Side, in pixels, to which patches are resized. The default is the model's"
         " own size.",
     )

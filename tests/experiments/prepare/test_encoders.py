@@ -162,6 +162,8 @@ def test_tiles_of_an_encoder_are_laid_and_encoded(
         (("--encoder", "uni2h"), "tiles that encoder 'uni2h' was trained on.* did you mean uni2-h"),
         (("--encoder", "timm:resnet18"), "nothing states the tiles"),
         (("--encoder", "uni", "--patch-px", 224), "both say how large the tiles are"),
+        (("--patch-px", 0), "patch size of 0 px is outside 8 to 4096"),
+        (("--patch-mpp", 0), "patch resolution"),
         (("--encoder", "nowhere.safetensors"), "nowhere.safetensors: no such encoder checkpoint"),
         (("--encoder", "nowhere.yaml"), "nowhere.yaml: no such file.* encoder"),
     ],
