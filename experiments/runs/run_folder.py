@@ -99,7 +99,7 @@ def finish_run(out_dir: str | Path, summary: dict[str, Any]) -> dict[str, Any]:
 
     A number that does not exist is null in the file, since JSON has neither NaN nor infinity.
     """
-    summary = {"schema_version": SCHEMA_VERSION, **summary}
+    summary = {**summary, "schema_version": SCHEMA_VERSION}  # the headline stays on top
     write_json(Path(out_dir) / SUMMARY_FILE, without_nan(summary))
     return summary
 
