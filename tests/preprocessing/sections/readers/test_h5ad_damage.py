@@ -158,4 +158,4 @@ def test_an_error_that_nobody_foresaw_costs_one_row(
         tmp_path / "files", tmp_path / "out", SpotsConfig(patch=PATCH)
     )
     assert (done, failure.slide) == (["S2"], "S1")
-    assert "ZeroDivisionError: division by zero (test_h5ad.py, line" in failure.reason
+    assert "ZeroDivisionError: division by zero (test_h5ad_damage.py, line" in failure.reason
