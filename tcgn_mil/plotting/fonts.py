@@ -109,7 +109,7 @@ def pdf_font_type(figure: Figure) -> int:
 
 
 def _letters_in(figure: Figure) -> set[str]:
-    return _foreign(text.get_text() for text in figure.findobj(Text))  # type: ignore[attr-defined]
+    return _foreign(text.get_text() for text in figure.findobj(Text))
 
 
 def _foreign(texts: Iterable[str]) -> set[str]:
