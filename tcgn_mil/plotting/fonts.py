@@ -7,7 +7,10 @@ drawn, and the user is told once what to install instead of by a warning for eac
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -83,6 +86,20 @@ def file_of(family: str) -> tuple[str, int]:
     """Return the file of a family, and the number of the font in the file."""
     path = font_manager.findfont(family)
     return str(path), int(getattr(path, "face_index", 0))
+
+
+@contextmanager
+def without_font_warnings() -> Iterator[None]:
+    """Hide Matplotlib's warnings of missing letters, one for each, and of missing bold fonts."""
+    log = logging.getLogger("matplotlib.font_manager")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from", UserWarning)
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def tell_of_missing_letters(figure: Figure) -> None:

@@ -9,7 +9,6 @@ can tell apart; yellow is left out because it is too pale for lines on white pap
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -18,7 +17,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from tcgn_mil.plotting.fonts import families
+from tcgn_mil.plotting.fonts import families, without_font_warnings
 
 ONE_COLUMN = 3.5  # inches; 89 mm
 TWO_COLUMNS = 7.2  # inches; 183 mm
@@ -78,9 +77,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(draw)
     def drawn_in_style(*args: P.args, **kwargs: P.kwargs) -> R:
-        with matplotlib.rc_context(), warnings.catch_warnings():
-            # It comes for each letter and each figure; tcgn_mil.plotting.fonts tells it once.
-            warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from", UserWarning)
+        with matplotlib.rc_context(), without_font_warnings():
             # The defaults come first: a user's style file must not reach into the figures of a run.
             matplotlib.rcdefaults()
             for name, value in _STYLE.items():
