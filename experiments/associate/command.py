@@ -57,7 +57,7 @@ def associate(
     if show_config:
         return print_config(resolved)
     check_inputs(
-        Needed(resolved.predicted, "--predicted", "finetune"),
+        Needed(resolved.predicted, "--predicted", "finetune, slide-cv or predict"),
         Needed(resolved.measured, "--measured", "bulk"),
         Needed(resolved.covariates, "--covariates"),
         Needed(resolved.genes, "--genes"),

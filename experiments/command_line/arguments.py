@@ -13,6 +13,8 @@ _WITH_VALUE = ("--log-file",)
 FORMER_NAMES: dict[tuple[str, str], tuple[str, str]] = {
     ("explain", "--slide-model"): ("--model", "0.3"),
     ("survive", "--signatures"): ("--sets", "0.3"),
+    ("finetune", "--model"): ("--kind", "0.3"),
+    ("slide-cv", "--model"): ("--kind", "0.3"),
 }
 
 

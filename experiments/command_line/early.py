@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.settings.model_names import check_encoder_name
 
 # Starts of names that are no path of this machine.
-_ELSEWHERE = ("hf-hub:", "timm:", "local-dir:")
+_ELSEWHERE = ("hf-hub:", "local-dir:", "timm:hf-hub:", "timm:local-dir:")
 _WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin", ".yaml", ".yml")
 
 
@@ -30,7 +31,8 @@ class Needed:
     option
         Option that names it, for the message.
     made_by
-        Verb that writes such a file or folder; None if the user brings it.
+        Verb that writes such a file or folder, or several as in ``encode or import-features``;
+        None if the user brings it.
     """
 
     path: str | Path | None
@@ -78,15 +80,27 @@ def refuse_beside_compare(others: Sequence[Any]) -> None:
 def check_model(model: str, option: str = "--model") -> None:
     """Refuse a slide model that is neither a folder nor a name on the hub."""
     if not model.startswith(_ELSEWHERE):
-        check_inputs(Needed(model, option, "finetune"))
+        check_inputs(Needed(model, option, "finetune or slide-cv"))
 
 
-def check_encoder(encoder: str | None, option: str = "--encoder") -> None:
-    """Refuse an encoder that is named like a file of weights which does not exist.
+def check_encoder(
+    encoder: str | None, option: str = "--encoder", *, model: str | None = None
+) -> None:
+    """Refuse an encoder that does not exist, as far as this can be told without torch.
 
-    Other names are looked up in the registry and in timm, which takes torch.
+    Parameters
+    ----------
+    encoder
+        The encoder; None if the verb is to run without one.
+    option
+        Option that names it, for the message.
+    model
+        Value of ``--encoder-model``.
     """
+    if model is not None:
+        check_encoder_name(model, "--encoder-model")
     if encoder is None or encoder.startswith(_ELSEWHERE):
         return
     if Path(encoder).suffix in _WEIGHT_FILES:
         check_inputs(Needed(encoder, option, "pretrain"))
+    check_encoder_name(encoder, option)

@@ -14,6 +14,7 @@ OPTION, WRITE, OTHER = "E-option", "E-write", "E-input"
 CODES: dict[str, str] = {
     "config": "E-config",
     "settings": "E-config",
+    "settings.model_names": "E-model",
     "experiments": "E-config",
     "registry": "E-config",
     "experiments.command_line": OPTION,

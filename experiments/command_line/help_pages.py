@@ -34,7 +34,7 @@ _GROUPS = {
         " preparation layer folder verb"
     ),
     MODEL: (
-        "model encoder slide_model encoder_model pooling encoder_argument pretrained untrained"
+        "model kind encoder slide_model encoder_model pooling encoder_argument pretrained untrained"
         " patch_px patch_mpp stain stain_reference"
     ),
     TRAINING: (

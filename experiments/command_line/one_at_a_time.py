@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tcgn_mil.resume.folder_lock import folder_lock
+from tcgn_mil.types.shards import Shard
 
 
 def one_at_a_time(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -21,6 +22,11 @@ def one_at_a_time(command: Callable[..., Any]) -> Callable[..., Any]:
     ----------
     command
         Function with a parameter `out`, and perhaps `shard` (text such as ``1/4``).
+
+    Raises
+    ------
+    InputError
+        When the verb is called, if another run holds the lock or `shard` is no share.
 
     Examples
     --------
@@ -42,8 +48,10 @@ def one_at_a_time(command: Callable[..., Any]) -> Callable[..., Any]:
         if out.suffix in _FILES and not out.is_dir():
             with folder_lock(out.parent, name=f"file-{out.name}"):
                 return command(**options)
-        name = "" if shard is None else f"shard-{str(shard).replace('/', '-of-')}"
-        with folder_lock(out, name=name, shard=shard is not None):
+        # 01/30 is the share 1/30, and has its lock.
+        share = None if shard is None else Shard.parse(str(shard))
+        name = "" if share is None else f"shard-{share.number}-of-{share.count}"
+        with folder_lock(out, name=name, shard=share is not None):
             return command(**options)
 
     return locked

@@ -90,7 +90,7 @@ def encode(
             fix="remove --device, or give --devices cpu:N to encode on N cores of the cluster",
         )
     check_inputs(Needed(slides, "SLIDES"), Needed(tiles, "--tiles", "tile"))
-    check_encoder(settings.encoder)
+    check_encoder(settings.encoder, model=settings.encoder_options.model)
     # What loads torch is imported after the options have been checked.
     from tcgn_mil.experiments.encode.resume import feature_path
     from tcgn_mil.experiments.encode.run import encode_cohort

@@ -54,10 +54,16 @@ class Workshop:
         Name of the device.
     marker
         File in the output folder, which the machine must see.
+    started_in
+        Folder in which the command was started. Relative paths begin there, and not in the folder
+        in which Ray was started, where nobody would find the files.
     """
 
-    def __init__(self, opener: Opener, device: str, marker: Path) -> None:
+    def __init__(self, opener: Opener, device: str, marker: Path, started_in: Path) -> None:
         os.environ["TQDM_DISABLE"] = "1"
+        # A machine without this folder can work on absolute paths; others it does not see.
+        with contextlib.suppress(OSError):
+            os.chdir(started_in)
         self._opener, self._device, self._marker = opener, device, marker
         self._work: Callable[[Any], Any] | None = None
 
@@ -144,7 +150,7 @@ class RayCrew:
         return (
             self._ray.remote(Workshop)
             .options(**resources)
-            .remote(self._opener, device, self._marker)
+            .remote(self._opener, device, self._marker, Path.cwd())
         )
 
     def start(self, worker: int, item: Any) -> None:

@@ -79,10 +79,14 @@ def explain(
         Needed(config.spots, "--spots", "spots"),
         Needed(config.image, "--image"),
         Needed(config.slides, "--slides"),
-        Needed(config.features if config.slide_model else None, "--features", "encode"),
+        Needed(
+            config.features if config.slide_model else None,
+            "--features",
+            "encode or import-features",
+        ),
         Needed(config.tiles if config.slide_model else None, "--tiles", "tile"),
     )
-    check_encoder(config.encoder)
+    check_encoder(config.encoder, model=config.encoder_options.model)
     if config.slide_model is not None:
         check_model(config.slide_model)
     from tcgn_mil.experiments.explain.run import run  # imports torch, after all checks

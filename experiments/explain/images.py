@@ -250,7 +250,7 @@ class ExplainedSlides:
             raise InputError(
                 "the model is a regression on mean features and has no tiles to explain",
                 path=folder,
-                fix="give a run of tcgn-mil finetune --model attention",
+                fix="give a run of tcgn-mil finetune or slide-cv with --kind attention",
             )
         self.panel = union_panel(self.folds)
         self.genes = genes_or_markers(genes, self.panel, path=folder)

@@ -120,14 +120,16 @@ def predict(
     options = None
     if slides is not None:
         options = resolve(SlideOptions, {"slides": slides, "device": device, **of_slides})
-        check_encoder(options.encoder)
+        check_encoder(options.encoder, model=options.encoder_options.model)
     from tcgn_mil.experiments.engines.engine import choose_engine
 
     workers = choose_engine(engine, address, devices)
     check_model(config.model)
     check_inputs(
         Needed(slides, "--slides"),
-        Needed(config.features if slides is None else None, "--features", "encode"),
+        Needed(
+            config.features if slides is None else None, "--features", "encode or import-features"
+        ),
         Needed(config.thumbnails, "--thumbnails", "tile"),
         Needed(config.map_signatures, "--map-signatures"),
     )

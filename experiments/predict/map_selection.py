@@ -38,7 +38,7 @@ def without_maps(config: PredictConfig) -> PredictConfig:
             "the model is a regression on the mean features of a patient and has no scores of"
             " tiles, so no map can be drawn",
             path=config.model,
-            fix="remove the options for maps, or train with --model attention",
+            fix="remove the options for maps, or train with --kind attention",
         )
     return dataclasses.replace(config, maps=False)
 

@@ -26,7 +26,8 @@ from tcgn_mil.experiments.predict.map_picture import draw_slide_map
 from tcgn_mil.experiments.runs.predictability import Predictability
 from tcgn_mil.file_formats.image_file import open_picture
 from tcgn_mil.interpret.attention_edges import edge_attention
-from tcgn_mil.io.atomic import atomic_path, safe_file_name
+from tcgn_mil.io.anndata_file import write_anndata
+from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.geojson import BOUNDS, origin_of, tile_feature, write_feature_collection
 from tcgn_mil.io.tile_files import read_tiles
 from tcgn_mil.preprocessing.interop.spatial_elements import MAP_KIND
@@ -309,8 +310,7 @@ def _write_h5ad(slide_map: SlideMap, path: Path) -> None:
         slide_size=slide_map.slide_size,
     )
     adata.uns["tcgn_mil"] = json.dumps(made)
-    with atomic_path(path) as temporary:
-        adata.write_h5ad(temporary, compression="gzip")
+    write_anndata(path, adata)
 
 
 def _spatial(slide_map: SlideMap) -> dict[str, Any]:

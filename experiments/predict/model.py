@@ -82,7 +82,7 @@ def find_slide_model(source: str | Path) -> ModelFolder:
         If there is no such model, or it is not a finished slide model.
     """
     folder = open_model(source, kind=SLIDE_MODEL)
-    read_run(folder.path, kind="finetune")
+    read_run(folder.path, kinds=("finetune",), verbs="finetune, slide-cv or publish")
     return folder
 
 

@@ -29,17 +29,15 @@ from tcgn_mil.experiments.predict.patients import predict_patients, without_norm
 from tcgn_mil.experiments.predict.tables import write_prediction
 from tcgn_mil.experiments.runs.inputs import begin_again, existing
 from tcgn_mil.experiments.runs.predictability import gene_predictability
+from tcgn_mil.experiments.runs.run_folder import RUN_FILE
 from tcgn_mil.inference.fold_models import load_fold_models
 from tcgn_mil.inference.patients import (
     PatientPrediction,
     slides_without_positions,
     without_unplaced_tiles,
 )
-from tcgn_mil.io.failures import (
-    Failure,
-    record_failures,
-    unexpected,
-)
+from tcgn_mil.io.failures import FILE_NAME as FAILURES
+from tcgn_mil.io.failures import SHARDS_FOLDER, Failure, record_failures, unexpected
 from tcgn_mil.io.feature_files import find_features
 from tcgn_mil.progress import tell
 from tcgn_mil.text import preview
@@ -148,6 +146,12 @@ def prepare_share(
     return list(work.done), list(work.failures)
 
 
+def _of_shares(out_dir: Path) -> frozenset[str]:
+    """Return what :func:`prepare_share` wrote, which are no results of an earlier prediction."""
+    shares = frozenset({WORK, SHARDS_FOLDER})
+    return shares if (out_dir / RUN_FILE).is_file() else shares | {FAILURES}
+
+
 def _predict_features(
     config: PredictConfig,
     out_dir: Path,
@@ -168,7 +172,7 @@ def _predict_features(
     genes = genes_to_draw(config, model)
     signatures = gene_sets_to_draw(config, genes, model.models)
     inputs = existing(config, ("model", "features", "thumbnails", "map_signatures"))
-    out_dir, moved = begin_again(out_dir, KIND, config, inputs, keep=frozenset({"work"}))
+    out_dir, moved = begin_again(out_dir, KIND, config, inputs, keep=_of_shares(out_dir))
     names = tuple(gene_set.name for gene_set in signatures.kept)
     failures, of_maps = [*failed], list[str]()
     known = {gene: gene_predictability(model.genes, gene) for gene in genes}

@@ -18,6 +18,7 @@ from tcgn_mil.experiments.runs.run_folder import finish_run
 from tcgn_mil.inference.fold_models import NOT_KNOWN, FoldModel, relation_to_models
 from tcgn_mil.inference.out_of_distribution import OUT, UNKNOWN, verdict_table
 from tcgn_mil.inference.patients import PatientPrediction, slides_without_positions
+from tcgn_mil.io.anndata_file import write_anndata
 from tcgn_mil.io.atomic import atomic_path, write_csv
 from tcgn_mil.io.expression_file import prediction_data
 from tcgn_mil.signatures.set_weights import CoveredSets
@@ -56,8 +57,7 @@ def write_prediction(
     The summary.
     """
     adata = prediction_table(model, predictions, config)
-    with atomic_path(out_dir / "predicted.h5ad") as temporary:
-        adata.write_h5ad(temporary, compression="gzip")
+    write_anndata(out_dir / "predicted.h5ad", adata)
     _write_tables(out_dir, adata.to_df(), config.table_formats)
     write_long_table(out_dir, adata)
     obs = adata.obs

@@ -21,14 +21,15 @@ from tcgn_mil.experiments.publish.new_folder import new_folder
 from tcgn_mil.experiments.publish.shareable import shareable, without_folders
 from tcgn_mil.experiments.runs.run_folder import finished_summary, read_run, run_kind
 from tcgn_mil.experiments.slide_level.report import methods as slide_methods
-from tcgn_mil.io.anndata_file import META_KEY, open_anndata, stored_meta
-from tcgn_mil.io.atomic import atomic_path, write_csv, write_json, write_text
+from tcgn_mil.io.anndata_file import META_KEY, open_anndata, stored_meta, write_anndata
+from tcgn_mil.io.atomic import write_csv, write_json, write_text
 from tcgn_mil.text import counted
 from tcgn_mil.version import __version__
 
 SCHEMA = 1
 # Kind of run -> its file of predictions.
 _PREDICTIONS = {"finetune": "out_of_fold.h5ad", "predict": "predicted.h5ad"}
+_VERBS = "finetune, slide-cv or predict"
 # Layer of that file -> name and meaning of the exported table.
 _TABLES = {
     "truth": ("measured", "measured expression"),
@@ -90,14 +91,13 @@ def export_runs(config: ExportConfig, out_dir: str | Path) -> list[str]:
 
 
 def _check_run(run: Path) -> None:
-    kind = run_kind(run) or "finetune"
-    if kind not in _PREDICTIONS:
+    if (held := run_kind(run)) is not None and held not in _PREDICTIONS:
         raise InputError(
-            f"holds a {kind} run, which has no predictions of patients to export",
+            f"holds a {held} run, which has no predictions of patients to export",
             path=run,
-            fix="give folders of runs of finetune, slide-cv or predict",
+            fix=f"give folders of runs of {_VERBS}",
         )
-    read_run(run, kind=kind)
+    read_run(run, kinds=_PREDICTIONS, verbs=_VERBS)
 
 
 def _folder_names(runs: list[Path]) -> list[str]:
@@ -112,7 +112,7 @@ def _folder_names(runs: list[Path]) -> list[str]:
 
 def _export(run: Path, folder: Path) -> dict[str, Any]:
     """Write the files of one run, and return what the README tells of it."""
-    made = read_run(run, kind=run_kind(run) or "")
+    made = read_run(run, kinds=_PREDICTIONS, verbs=_VERBS)
     kind, summary = made["kind"], finished_summary(run) or {}
     data = open_anndata(
         run / _PREDICTIONS[kind],
@@ -127,8 +127,7 @@ def _export(run: Path, folder: Path) -> dict[str, Any]:
     data.obs.index.name, data.var.index.name = "patient_id", "gene"
     write_csv(folder / "patients.csv", data.obs, index=True)
     write_csv(folder / "genes.csv", data.var, index=True)
-    with atomic_path(folder / "predictions.h5ad") as temporary:
-        data.write_h5ad(temporary, compression="gzip")
+    write_anndata(folder / "predictions.h5ad", data)
     out_of_fold = kind == "finetune"
     config = shareable({"config": made["config"]}, {})["config"]
     return {

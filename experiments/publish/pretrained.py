@@ -273,7 +273,7 @@ def _feature_files(features: str | Path | Iterable[str | Path]) -> dict[str, Pat
     if missing := [str(path) for path in files.values() if not path.is_file()]:
         raise InputError(
             f"no such feature file: {preview(missing)}",
-            fix="give a folder that tcgn-mil encode wrote, or files of it",
+            fix="give a folder that tcgn-mil encode or import-features wrote, or files of it",
         )
     return dict(sorted(files.items()))
 

@@ -19,6 +19,7 @@ from tcgn_mil.experiments.runs.run_folder import finished_summary, read_run, run
 from tcgn_mil.hub import HUB_PREFIX, HubName, page_of, parse_hub_name, upload
 
 _KINDS = {"pretrain": ENCODER, "finetune": SLIDE_MODEL}
+_VERBS = "pretrain, finetune or slide-cv"
 
 
 class Publication(NamedTuple):
@@ -79,14 +80,14 @@ def write_published(config: PublishConfig, out_dir: Path, *, source: str) -> str
         Name under which the card tells readers to open the model.
     """
     folder = Path(config.run)
-    kind = _KINDS.get(run_kind(folder) or "finetune")
-    if kind is None:
+    if (held := run_kind(folder)) is not None and held not in _KINDS:
         raise InputError(
-            f"holds a {run_kind(folder)} run, which has no model to publish",
+            f"holds a {held} run, which has no model to publish",
             path=folder,
-            fix="give the folder of a run of pretrain, finetune or slide-cv",
+            fix=f"give the folder of a run of {_VERBS}",
         )
-    made = read_run(folder, kind="pretrain" if kind == ENCODER else "finetune")
+    made = read_run(folder, kinds=_KINDS, verbs=_VERBS)
+    kind = _KINDS[made["kind"]]
     run = Run(folder, made, finished_summary(folder) or {})
     with new_folder(out_dir) as temporary:
         if kind == ENCODER:

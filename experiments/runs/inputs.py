@@ -1,21 +1,29 @@
 """Record what went into a run, so that it never continues on, or is returned for, other inputs.
 
-``inputs.json`` in the folder of a run has one digest for each input, by the name that messages use.
-It is written before any result. Runs that are cheap start from the beginning each time. If their
-inputs changed, the earlier results are set aside first, so that no figure of a slide or a patient
-stays that the new run does not have.
+``inputs.json`` in the folder of a run has a schema version and, under ``digests``, one digest for
+each input, by the name that messages use. It is written before any result. Runs that are cheap
+start from the beginning each time. If their inputs changed, the earlier results are set aside
+first, so that no figure of a slide or a patient stays that the new run does not have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.runs.run_folder import DESCRIPTION, INPUTS_FILE, SUMMARY_FILE, begin_run
-from tcgn_mil.file_formats.json_file import read_json
+from tcgn_mil.experiments.runs.run_folder import (
+    DESCRIPTION,
+    INPUTS_FILE,
+    SUMMARY_FILE,
+    begin_run,
+    check_schema_version,
+)
+from tcgn_mil.file_formats.json_file import check_object, read_json
 from tcgn_mil.io.atomic import write_json
+from tcgn_mil.provenance import SCHEMA_VERSION
 from tcgn_mil.resume.digests import MISSING, digests_of
 from tcgn_mil.resume.set_aside import FOLDER, set_aside
 from tcgn_mil.text import preview
@@ -57,12 +65,24 @@ def _recorded(out_dir: Path) -> dict[str, str]:
     marker = out_dir / INPUTS_FILE
     if not marker.is_file():
         return {}
-    digests: dict[str, str] = read_json(
-        marker,
-        what="the record of a run's inputs",
-        fix="choose another --out folder, or remove this one",
-    )
-    return digests
+    what, fix = "the record of a run's inputs", "choose another --out folder, or remove this one"
+    stored = read_json(marker, what=what, fix=fix)
+    check_schema_version(stored, marker)
+    if "schema_version" not in stored:  # an older file, which holds the digests alone
+        stored = {"digests": stored}
+    return check_object(_InputsFile, stored, marker, what=what, fix=fix).digests
+
+
+@dataclass(frozen=True)
+class _InputsFile:
+    """Schema of `INPUTS_FILE`."""
+
+    digests: dict[str, str]
+
+
+def write_inputs(out_dir: Path, digests: Mapping[str, str]) -> None:
+    """Write the digests of the inputs of a run into its folder."""
+    write_json(out_dir / INPUTS_FILE, {"schema_version": SCHEMA_VERSION, "digests": dict(digests)})
 
 
 def record_inputs(
@@ -78,7 +98,7 @@ def record_inputs(
     digests = digests_of(inputs)
     check_same_inputs(out_dir, digests, finished=finished)
     if not (out_dir / INPUTS_FILE).is_file() and not finished:
-        write_json(out_dir / INPUTS_FILE, digests)
+        write_inputs(out_dir, digests)
 
 
 def existing(config: Any, keys: Iterable[str]) -> dict[str, str]:
@@ -147,5 +167,5 @@ def begin_again(
         why = f"{preview(changed)} changed since" if before else "they do not say their inputs"
         notes = [f"the results of an earlier run were moved to {out_dir / FOLDER}, because {why}"]
     # Written last: if the run is killed before, the next one sets aside what is left.
-    write_json(out_dir / INPUTS_FILE, digests)
+    write_inputs(out_dir, digests)
     return out_dir, notes

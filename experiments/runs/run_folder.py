@@ -7,6 +7,7 @@ A run folder receives ``config.yaml`` and ``run.json`` first, results in between
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.command_line.log_files import RUN_LOG
 from tcgn_mil.file_formats.json_file import check_object, read_json
 from tcgn_mil.io.atomic import without_nan, write_json
-from tcgn_mil.provenance import provenance
+from tcgn_mil.provenance import SCHEMA_VERSION, provenance
 from tcgn_mil.text import preview
 
 RUN_FILE = "run.json"
@@ -74,14 +75,31 @@ def finished_summary(out_dir: str | Path) -> dict[str, Any] | None:
     path = Path(out_dir) / SUMMARY_FILE
     if not path.is_file():
         return None
-    return read_json(path, what="the summary of a run", fix=_DAMAGED_FIX)
+    summary = read_json(path, what="the summary of a run", fix=_DAMAGED_FIX)
+    check_schema_version(summary, path)
+    return summary
+
+
+def check_schema_version(stored: Mapping[str, Any], path: Path) -> None:
+    """Refuse a file of a run that a later version of this package wrote in another form.
+
+    Older files state no version, and have the first form.
+    """
+    version = stored.get("schema_version", SCHEMA_VERSION)
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            f"has schema version {version}, and this version of tcgn-mil reads {SCHEMA_VERSION}",
+            path=path,
+            fix="upgrade tcgn-mil, or run the command again into a new folder",
+        )
 
 
 def finish_run(out_dir: str | Path, summary: dict[str, Any]) -> dict[str, Any]:
-    """Write the summary, which marks the run as finished, and return it.
+    """Write the summary, which marks the run as finished, and return it with its schema version.
 
     A number that does not exist is null in the file, since JSON has neither NaN nor infinity.
     """
+    summary = {**summary, "schema_version": SCHEMA_VERSION}  # the headline stays on top
     write_json(Path(out_dir) / SUMMARY_FILE, without_nan(summary))
     return summary
 
@@ -116,42 +134,36 @@ def run_kind(out_dir: str | Path) -> str | None:
     return str(read_run_file(out_dir)["kind"])
 
 
-def read_run(out_dir: str | Path, *, kind: str) -> dict[str, Any]:
+def read_run(out_dir: str | Path, *, kinds: Collection[str], verbs: str) -> dict[str, Any]:
     """Read ``run.json`` of a finished run.
 
     Parameters
     ----------
     out_dir
         Folder of the run.
-    kind
-        Kind of run that is expected, usually the verb.
+    kinds
+        Kinds of run that are expected.
+    verbs
+        The verbs that write such folders, for messages, as in ``finetune or slide-cv``.
 
     Raises
     ------
     InputError
-        If the folder holds no run of that kind, or one that has not finished.
+        If the folder holds no run of these kinds, or one that has not finished.
     """
-    marker = Path(out_dir) / RUN_FILE
+    marker, fix = Path(out_dir) / RUN_FILE, f"give the folder that tcgn-mil {verbs} wrote"
     if not Path(out_dir).is_dir():
-        raise InputError(
-            "no such folder", path=out_dir, fix=f"give the folder that tcgn-mil {kind} wrote"
-        )
+        raise InputError("no such folder", path=out_dir, fix=fix)
     if not marker.is_file():
-        raise InputError(
-            f"holds no {kind} run ({RUN_FILE} is missing)",
-            path=out_dir,
-            fix=f"run tcgn-mil {kind} first",
-        )
+        raise InputError(f"holds no run of {verbs} ({RUN_FILE} is missing)", path=out_dir, fix=fix)
     run = read_run_file(out_dir)
-    if run.get("kind") != kind:
-        raise InputError(
-            f"holds a {run.get('kind')} run, not a {kind} run",
-            path=out_dir,
-            fix=f"give the folder that tcgn-mil {kind} wrote",
-        )
+    if run["kind"] not in kinds:
+        raise InputError(f"holds a {run['kind']} run, not one of {verbs}", path=out_dir, fix=fix)
     if finished_summary(out_dir) is None:
         raise InputError(
-            f"the {kind} run in it has not finished", path=out_dir, fix="run the same command again"
+            f"the {run['kind']} run in it has not finished",
+            path=out_dir,
+            fix="run the same command again",
         )
     return run
 

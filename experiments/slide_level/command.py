@@ -31,12 +31,13 @@ from tcgn_mil.experiments.command_line.options import (
     encoder_options,
 )
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig, SlideCvConfig
+from tcgn_mil.settings.model_names import check_aggregator_name
 
 Cohort = Annotated[Path | None, config_option(FinetuneConfig, "cohort")]
 Features = Annotated[Path | None, config_option(FinetuneConfig, "features")]
 Encoder = Annotated[str | None, config_option(FinetuneConfig, "encoder")]
 Folds = Annotated[Path | None, config_option(FinetuneConfig, "folds")]
-Model = Annotated[str | None, config_option(FinetuneConfig, "model.kind", "--model")]
+Kind = Annotated[str | None, config_option(FinetuneConfig, "model.kind")]
 Targets = Annotated[str | None, config_option(FinetuneConfig, "targets")]
 PreserveSites = Annotated[
     bool,
@@ -53,7 +54,7 @@ def finetune(
     features: Features = None,
     encoder: Encoder = None,
     out: Out = Path("slide-model"),
-    model: Model = None,
+    kind: Kind = None,
     targets: Targets = None,
     folds: Folds = None,
     preserve_sites: PreserveSites = False,
@@ -77,7 +78,7 @@ def finetune(
         "cohort": cohort,
         "features": features,
         "encoder": encoder,
-        "model.kind": model,
+        "model.kind": kind,
         "targets": targets,
         "folds": folds,
         "group_by": "site" if preserve_sites else None,
@@ -100,7 +101,7 @@ def slide_cross_validation(
     features: Features = None,
     encoder: Encoder = None,
     out: Out = Path("slide-cv"),
-    model: Model = None,
+    kind: Kind = None,
     targets: Targets = None,
     folds: Folds = None,
     group_by: Annotated[str | None, config_option(SlideCvConfig, "group_by")] = None,
@@ -119,7 +120,7 @@ def slide_cross_validation(
 
         others = (
             encoder,
-            model,
+            kind,
             targets,
             folds,
             group_by,
@@ -138,7 +139,7 @@ def slide_cross_validation(
         "cohort": cohort,
         "features": features,
         "encoder": encoder,
-        "model.kind": model,
+        "model.kind": kind,
         "targets": targets,
         "folds": folds,
         "group_by": "site" if preserve_sites else group_by,
@@ -153,14 +154,15 @@ def _train(config: FinetuneConfig, out: Path) -> None:
     needs_table = config.targets not in ("genes", "signatures")
     check_inputs(
         Needed(config.cohort, "--cohort", "bulk"),
-        Needed(config.features, "--features", "encode"),
+        Needed(config.features, "--features", "encode or import-features"),
         Needed(config.targets if needs_table else None, "--targets"),
         Needed(config.folds, "--folds"),
         Needed(config.genes, "--set genes"),
         Needed(config.slides, "--slides"),
         Needed(config.tiles, "--tiles", "tile"),
     )
-    check_encoder(config.encoder)
+    check_encoder(config.encoder, model=config.encoder_options.model)
+    check_aggregator_name(config.model.pooling)
     from tcgn_mil.experiments.slide_level.run import run
 
     _print_summary(run(config, out), out)

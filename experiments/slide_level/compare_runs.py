@@ -51,7 +51,9 @@ def compare_runs(
         change it by themselves.
     """
     folders, out_dir = (Path(first), Path(second)), Path(out_dir)
-    runs = [read_run(folder, kind="finetune") for folder in folders]
+    runs = [
+        read_run(folder, kinds=("finetune",), verbs="finetune or slide-cv") for folder in folders
+    ]
     a, b = _shared_part(folders)
     truth, fold_of = np.asarray(a.layers["truth"]), a.obs["fold"].to_numpy(np.int64)
     cohort_of, donor_of = (

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.runs.inputs import check_same_inputs
-from tcgn_mil.experiments.runs.run_folder import INPUTS_FILE, begin_run, finished_summary
+from tcgn_mil.experiments.runs.inputs import check_same_inputs, write_inputs
+from tcgn_mil.experiments.runs.run_folder import begin_run, finished_summary
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig, SlideCvConfig
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData, load_cohort
 from tcgn_mil.experiments.slide_level.inputs.digests import input_digests
@@ -31,7 +31,7 @@ from tcgn_mil.experiments.slide_level.write_results import FEW_PATIENTS, write_r
 from tcgn_mil.folds import make_folds, read_folds, write_folds
 from tcgn_mil.inference.fold_models import TRAINING_SLIDES
 from tcgn_mil.inference.reference_file import read_reference, sample_tiles, write_reference
-from tcgn_mil.io.atomic import write_csv, write_json
+from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.models.aggregators import aggregator_class
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.progress import Progress
@@ -129,7 +129,7 @@ def _run(
     # The encoder is read before anything is written: begin_run takes a folder with a config alone
     # for a first attempt that failed, and lets a corrected config use it.
     study = SlideLevelStudy(config, data, _spot_initialisation(config, data), out_dir, pixels)
-    write_json(out_dir / INPUTS_FILE, digests)
+    write_inputs(out_dir, digests)
     _write_cohort(study, folds)
     results = [train_fold(study, fold) for fold in folds]
     if pixels is not None:

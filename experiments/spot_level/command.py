@@ -132,4 +132,4 @@ def _check_inputs(config: SpotConfig) -> None:
         Needed(config.checkpoint, "--set checkpoint"),
         Needed(config.trunk, "--set trunk"),
     )
-    check_encoder(config.model, "--set model")
+    check_encoder(config.model, "--set model", model=config.encoder_options.model)

@@ -66,7 +66,7 @@ def compare_runs(
         section, too few spots or no gene, or were judged against different values.
     """
     first, second, out_dir = Path(first), Path(second), Path(out_dir)
-    runs = [read_run(folder, kind=KIND) for folder in (first, second)]
+    runs = [read_run(folder, kinds=(KIND,), verbs=KIND) for folder in (first, second)]
     predicted = [_predictions(folder) for folder in (first, second)]
     shared = [name for name in predicted[0] if name in predicted[1]]
     if not shared:

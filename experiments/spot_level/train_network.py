@@ -31,12 +31,12 @@ from tcgn_mil.inference.spots import predict_spots
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.models import TCGN, load_trunk
 from tcgn_mil.models.encoders import StartedEncoder
-from tcgn_mil.models.encoders.sources import TIMM_PREFIX
 from tcgn_mil.models.heads import BeforeLastLayer, HeadOnly, head_of, set_last_layer
 from tcgn_mil.models.lora import add_adapters, merge_adapters
 from tcgn_mil.models.network_input import to_network_input
 from tcgn_mil.progress import tell
 from tcgn_mil.settings.encoder import EncoderOptions
+from tcgn_mil.settings.model_names import TIMM_PREFIX
 from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR, depth_adjusted_pearson
 from tcgn_mil.training.loop import History, fit

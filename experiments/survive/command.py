@@ -49,7 +49,7 @@ def survive(
         return print_config(resolved)
     check_inputs(
         Needed(resolved.clinical, "--clinical", "clinical"),
-        Needed(resolved.predicted, "--predicted", "finetune"),
+        Needed(resolved.predicted, "--predicted", "finetune, slide-cv or predict"),
         Needed(resolved.measured, "--measured", "bulk"),
         Needed(resolved.signatures, "--sets"),
         Needed(resolved.folds, "--folds"),

@@ -15,7 +15,8 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from tcgn_mil.io.atomic import atomic_path, write_csv, write_json
+from tcgn_mil.io.anndata_file import write_anndata
+from tcgn_mil.io.atomic import write_csv, write_json
 from tcgn_mil.io.failures import Failure, write_failures
 from tcgn_mil.preprocessing.bulk.genes import GENE_REPORT, write_gene_report
 from tcgn_mil.preprocessing.bulk.patient_join import JoinRow
@@ -165,5 +166,4 @@ def write_cohort_file(
         columns=["slide_id", "patient_id"],
     )
     cohort.uns["tcgn_mil"] = json.dumps(made_by)
-    with atomic_path(path) as temporary:
-        cohort.write_h5ad(temporary, compression="gzip")
+    write_anndata(path, cohort)

@@ -154,7 +154,7 @@ def add_caption(
     (H + `CAPTION_PX`, at least W, 3) uint8
         Wider than the picture if the texts need it.
     """
-    font = _font(18)
+    font = _font(18, " ".join((text, *(note for note, _ in notes))))
     height, width = picture.shape[:2]
     bar_um = max(
         (bar for bar in SCALE_BARS_UM if bar / mpp <= max(width, 400) / 4), default=SCALE_BARS_UM[0]
@@ -177,11 +177,22 @@ def add_caption(
     return np.asarray(sheet)
 
 
+def _font(size: int, text: str) -> ImageFont.FreeTypeFont:
+    """Load a font that has the letters of a text, if there is one on this machine.
+
+    It is DejaVu Sans for most texts, which comes with Matplotlib. Pillow's own font has no µ.
+    """
+    if all(letter <= "\xff" for letter in text):
+        return _font_file(str(files("matplotlib") / "mpl-data/fonts/ttf/DejaVuSans.ttf"), 0, size)
+    # Imported here, because Matplotlib takes longer to load than all else that lays tiles.
+    from tcgn_mil.plotting.fonts import family_for, file_of
+
+    return _font_file(*file_of(family_for(text)), size)
+
+
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Load DejaVu Sans, which comes with Matplotlib. Pillow's own font has no µ."""
-    path = files("matplotlib") / "mpl-data/fonts/ttf/DejaVuSans.ttf"
-    return ImageFont.truetype(str(path), size)
+def _font_file(path: str, number: int, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, size, index=number)
 
 
 def write_picture(path: str | Path, picture: NDArray[np.uint8], *, quality: int = 90) -> None:

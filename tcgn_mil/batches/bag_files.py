@@ -73,7 +73,9 @@ def check_same_encoder(infos: Sequence[FeatureInfo], paths: Sequence[str | Path]
         normalisation.
     """
     if not infos:
-        raise InputError("no feature file is given", fix="run tcgn-mil encode first")
+        raise InputError(
+            "no feature file is given", fix="run tcgn-mil encode or import-features first"
+        )
     first, first_name = infos[0], Path(paths[0]).name
     for info, path in zip(infos, paths, strict=True):
         if (info.encoder, info.width) != (first.encoder, first.width):

@@ -28,9 +28,9 @@ from tcgn_mil.checkpoints.file_format import (
 from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.safetensors_file import open_tensors
 from tcgn_mil.models.encoders import ENCODERS, Architecture, build, create_encoder
-from tcgn_mil.models.encoders.sources import TIMM_PREFIX
 from tcgn_mil.models.network_input import TCGN_INPUT, EncoderInput
 from tcgn_mil.models.weights import load_weights
+from tcgn_mil.settings.model_names import TIMM_PREFIX
 from tcgn_mil.text import preview
 from tcgn_mil.types.genes import GenePanel, TargetScaler
 from tcgn_mil.types.tile_geometry import PatchSize

@@ -28,7 +28,7 @@ SUFFIX = ".safetensors"
 ENCODER, SLIDE_MODEL = "encoder", "slide-model"
 _HEADER = "tcgn_mil"
 _DAMAGED_FIX = "copy the file again, or train the model again"
-_MADE_BY = {ENCODER: "pretrain", SLIDE_MODEL: "finetune"}
+_MADE_BY = {ENCODER: "pretrain", SLIDE_MODEL: "finetune or slide-cv"}
 
 
 class ModelInfo(Protocol):

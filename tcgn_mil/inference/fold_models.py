@@ -74,7 +74,7 @@ def _predict_by_means(
     if len(tile_genes):
         raise InputError(
             f"a model of kind {model.config.kind} reads the mean over tiles and has no tile scores",
-            fix="draw no maps (--no-maps), or train with --model attention",
+            fix="draw no maps (--no-maps), or train with --kind attention",
         )
     attention = np.empty(len(bag.features), dtype=np.float32)
     slides = np.unique(bag.slide_index)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.reading import reads
-from tcgn_mil.io.anndata_file import META_KEY, open_anndata, stored_meta
-from tcgn_mil.io.atomic import atomic_path, without_nan
+from tcgn_mil.io.anndata_file import META_KEY, open_anndata, stored_meta, write_anndata
+from tcgn_mil.io.atomic import without_nan
 from tcgn_mil.io.cohort_file import KIND as COHORT
 from tcgn_mil.io.cohort_file import specimens_of
 from tcgn_mil.io.tables.patient_table import check_named, read_patient_table
@@ -229,8 +229,7 @@ def write_predictions(
     adata = prediction_data(
         predicted, obs, panel, unit=unit, layers=layers, var=var, obsm=obsm, **made_by
     )
-    with atomic_path(path) as temporary:
-        adata.write_h5ad(temporary, compression="gzip")
+    write_anndata(path, adata)
 
 
 def prediction_data(

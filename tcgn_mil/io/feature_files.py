@@ -308,7 +308,9 @@ def find_features(folder: str | Path) -> dict[str, Path]:
     InputError
         If there is no such folder or it has no feature file.
     """
-    return find_files(folder, ".h5", kind="feature", fix="run tcgn-mil encode first")
+    return find_files(
+        folder, ".h5", kind="feature", fix="run tcgn-mil encode or import-features first"
+    )
 
 
 def _info(file: h5py.File) -> FeatureInfo:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.reading import reads
-from tcgn_mil.io.anndata_file import META_KEY, open_anndata, stored_meta
-from tcgn_mil.io.atomic import atomic_path, safe_file_name
+from tcgn_mil.io.anndata_file import META_KEY, open_anndata, stored_meta, write_anndata
+from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.hdf5 import check_pixels, create_hdf5, find_files, open_hdf5
 from tcgn_mil.provenance import provenance
 from tcgn_mil.types.tile_geometry import PatchSize, check_mpp
@@ -128,8 +128,7 @@ def write_spot_table(path: str | Path, spots: SpotSet) -> None:
             counts="raw",
         )
     )
-    with atomic_path(path) as temporary:
-        adata.write_h5ad(temporary, compression="gzip")
+    write_anndata(path, adata)
 
 
 @reads("spots", fix="run tcgn-mil spots again")

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from tcgn_mil.errors import InputError
 from tcgn_mil.layers.linear_attention import LinearAttention
 from tcgn_mil.registry import add_entry
+from tcgn_mil.settings.model_names import unknown_aggregator
 from tcgn_mil.settings.slide_model import MilConfig
 
 _TRANSFORMER_LAYERS = 2
@@ -162,10 +163,7 @@ def aggregator_class(config: MilConfig) -> type[Aggregator]:
         which tile scores do not add up.
     """
     if config.pooling not in AGGREGATORS:
-        raise InputError(
-            f"model.pooling is {config.pooling!r}, and no aggregator has this name",
-            fix=f"choose one of {', '.join(AGGREGATORS)}",
-        )
+        raise unknown_aggregator(config.pooling, AGGREGATORS)
     if config.form == "additive" and not _adds_up(AGGREGATORS[config.pooling], config):
         # The additive form adds the scores of two heads tile by tile. This equals the expression of
         # the bag only if the bag is a weighted sum of tiles that do not depend on one another.

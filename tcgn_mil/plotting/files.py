@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tcgn_mil.io.atomic import atomic_path, write_csv
+from tcgn_mil.plotting.fonts import pdf_font_type, tell_of_missing_letters
 
 DPI = 200  # of a PNG; a figure of two columns has 1440 pixels, enough for a sharp screen
 MAX_VECTORS = 4000  # PDF viewers become slow when a figure has more separate points than this
@@ -34,6 +35,7 @@ def save(figure: Figure, path: str | Path) -> None:
     path
         File to write; its name ends in .png.
     """
+    tell_of_missing_letters(figure)
     with atomic_path(path) as temporary:
         figure.savefig(
             temporary,
@@ -65,8 +67,7 @@ def save_figure(figure: Figure, path: str | Path, source: pd.DataFrame) -> None:
         artist.set_rasterized(True)
     with (
         atomic_path(path.with_suffix(".pdf")) as temporary,
-        # Font type 42 keeps text editable in Illustrator and Inkscape, as journals ask for.
-        matplotlib.rc_context({"pdf.fonttype": 42}),
+        matplotlib.rc_context({"pdf.fonttype": pdf_font_type(figure)}),
     ):
         figure.savefig(
             temporary,

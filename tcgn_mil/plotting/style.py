@@ -17,14 +17,14 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from tcgn_mil.plotting.fonts import families, without_font_warnings
+
 ONE_COLUMN = 3.5  # inches; 89 mm
 TWO_COLUMNS = 7.2  # inches; 183 mm
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 GREY, PALE = "#6e6e6e", "#c9d6e3"  # what is compared with, and what is not significant
 _LONGEST_NAME = 32
 _STYLE: dict[Any, Any] = {
-    # The font that Matplotlib brings along, so that a figure is the same on every machine.
-    "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -77,11 +77,12 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(draw)
     def drawn_in_style(*args: P.args, **kwargs: P.kwargs) -> R:
-        with matplotlib.rc_context():
+        with matplotlib.rc_context(), without_font_warnings():
             # The defaults come first: a user's style file must not reach into the figures of a run.
             matplotlib.rcdefaults()
             for name, value in _STYLE.items():
                 matplotlib.rcParams[name] = value
+            matplotlib.rcParams["font.family"] = [*families()]
             return draw(*args, **kwargs)
 
     return drawn_in_style

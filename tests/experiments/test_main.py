@@ -608,7 +608,7 @@ def test_spot_cv_from_the_command_line(run, refused, tmp_path: Path) -> None:
     message = refused(
         "spot-cv", "--compare", tmp_path / "a", spots, "--out", tmp_path / "d", out=tmp_path / "d"
     )
-    assert "holds no spot-cv run" in message
+    assert "holds no run of spot-cv" in message
 
 
 @pytest.mark.parametrize("verb", ["finetune", "slide-cv"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,30 @@ def test_a_second_run_is_refused_and_the_first_named(cohort: Cohort) -> None:
     assert cohort.files_in("tiles") == before
     assert cohort.tile().code == 0
     assert not list((cohort.folder / "tiles").glob(".*"))
+
+
+def test_shares_run_side_by_side_and_not_beside_a_run_of_all(cohort: Cohort) -> None:
+    tiles = cohort.folder / "tiles"
+    refusal = f"tiles: is in use by process {os.getpid()} on {platform.node()}, which began at "
+    with folder_lock(tiles):
+        assert refusal in cohort.tile("--shard", "1/2").err
+    with folder_lock(tiles, name="shard-1-of-2", shard=True):
+        for options in ((), ("--shard", "1/2"), ("--shard", "01/2")):
+            answer = cohort.tile(*options)
+            assert (answer.code, answer.out) == (2, "")
+            assert refusal in answer.err
+        assert cohort.tile("--shard", "2/2").code == 0
+
+
+@pytest.mark.parametrize("workers", [("--engine", "ray"), ("--devices", "cpu:2")])
+def test_other_workers_are_refused_as_well(cohort: Cohort, workers: tuple[str, str]) -> None:
+    """The command holds the lock, whatever does its work."""
+    given = ("--tiles", cohort.folder / "tiles", "--encoder", cohort.encoder)
+    command = ("encode", cohort.folder / "slides.csv", *given, "--out", cohort.folder / "features")
+    with folder_lock(cohort.folder / "features", name="shard-1-of-2", shard=True):
+        answer = ask(*command, *workers)
+    assert answer.code == 2
+    assert f"features: is in use by process {os.getpid()} on " in answer.err
 
 
 def test_two_output_files_may_share_a_folder(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ class Ended:
         lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
         if "Traceback" in self.err:
             return "traceback: " + self.err.strip().splitlines()[-1]
+        if "Exception ignored" in self.err:
+            return "an error of a library was printed: " + self.err.strip().splitlines()[-1]
         if self.code not in codes:
             return f"exit code {self.code}: {self.err.strip()[-300:]}"
         if self.code == 2 and len(lines) != 1:

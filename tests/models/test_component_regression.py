@@ -82,7 +82,7 @@ def test_a_bag_is_predicted_by_the_mean_over_its_slides(
     )
     assert found.attention.sum() == pytest.approx(1)
     assert found.attention[slide == 0].sum() == pytest.approx(0.5)
-    with pytest.raises(InputError, match=r"has no tile scores.*--model attention"):
+    with pytest.raises(InputError, match=r"has no tile scores.*--kind attention"):
         FoldModel(model, info_of(model)).predict(bag, [0])
 
 

@@ -36,8 +36,8 @@ from tcgn_mil.experiments.benchmarks.out_of_distribution.shifted_tiles import (
 from tcgn_mil.inference.out_of_distribution import OUT, fit_reference, shuffled
 from tcgn_mil.inference.tile_encoder import TileEncoder, open_encoder
 from tcgn_mil.io.atomic import write_csv
-from tcgn_mil.models.encoders.sources import TIMM_PREFIX
 from tcgn_mil.preprocessing.slides.table import SlideEntry, find_slides
+from tcgn_mil.settings.model_names import TIMM_PREFIX
 
 SEEDS, TRAINING_SHARE = 5, 0.7
 HELD = "held out (false alarms)"

@@ -158,10 +158,10 @@ def cross_validate(files: CohortFiles, seeds: Sequence[int]) -> None:
 
 def compare_models(files: CohortFiles) -> None:
     """Cross-validate the other kinds of slide model on the folds of the first seed."""
-    for model in ("ridge", "attention"):
+    for kind in ("ridge", "attention"):
         tcgn_mil(
             *("slide-cv", "--cohort", files.cohort, "--features", files.features),
-            *("--model", model, "--set", "refits=0", "--out", files.folder / "models" / model),
+            *("--kind", kind, "--set", "refits=0", "--out", files.folder / "models" / kind),
         )
 
 

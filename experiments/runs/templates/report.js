@@ -24,6 +24,9 @@ function filterTable(box, label, table) {
   label.querySelector(".count").textContent = wanted
     ? `${left.length} of ${rows.length} rows`
     : `${rows.length} rows`;
+  const stop = table.querySelector(".pick[tabindex='0']"),
+    first = table.querySelector("tbody tr:not([hidden]) .pick");
+  if (stop && stop.closest("tr").hidden && first) setTabStop(first);
   if (wanted && table.matches(".picks")) {
     const same =
       left.find((row) => row.cells[0].textContent.toLowerCase() === wanted) ||
@@ -318,6 +321,41 @@ function tellFacts(list, gene, data, patients) {
   );
 }
 
+/* The names of genes that can be drawn become buttons. A table may have thousands of them, so that the
+   key Tab stops at one only, and the arrow keys lead to the others. */
+function addPicks(table, byName) {
+  for (const row of table.tBodies[0].rows) {
+    const cell = row.cells[0],
+      button = document.createElement("button");
+    if (!byName.has(cell.textContent.trim().toLowerCase())) continue;
+    Object.assign(button, { type: "button", className: "pick", tabIndex: -1 });
+    button.setAttribute("aria-pressed", "false");
+    button.append(...cell.childNodes);
+    cell.append(button);
+  }
+  const first = table.querySelector(".pick");
+  if (first) first.tabIndex = 0;
+}
+
+function setTabStop(button) {
+  const before = button.closest("tbody").querySelector(".pick[tabindex='0']");
+  if (before) before.tabIndex = -1;
+  button.tabIndex = 0;
+}
+
+function moveInPicks(event) {
+  const button = event.target.closest(".pick");
+  if (!button || event.altKey || event.ctrlKey || event.metaKey) return;
+  const buttons = [...button.closest("tbody").querySelectorAll("tr:not([hidden]) .pick")],
+    here = buttons.indexOf(button);
+  const places = { ArrowDown: here + 1, ArrowUp: here - 1, Home: 0, End: buttons.length - 1 };
+  const next = buttons[places[event.key]];
+  if (!next) return;
+  event.preventDefault();
+  setTabStop(next);
+  next.focus();
+}
+
 function saveAs(name, type, text) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type }));
@@ -341,8 +379,13 @@ for (const chooser of document.querySelectorAll(".chooser")) {
     shown = gene;
     box.value = gene.gene;
     tellFacts(chooser.querySelector(".facts"), gene, data, drawScatter(svg, gene, data));
-    for (const row of section.querySelectorAll(".picks tbody tr"))
-      row.classList.toggle("chosen", row.cells[0].textContent === gene.gene);
+    for (const row of section.querySelectorAll(".picks tbody tr")) {
+      const chosen = row.cells[0].textContent === gene.gene,
+        button = row.querySelector(".pick");
+      row.classList.toggle("chosen", chosen);
+      if (button) button.setAttribute("aria-pressed", chosen);
+      if (chosen && button) setTabStop(button);
+    }
     return true;
   };
   chooser.querySelector("datalist").append(
@@ -358,13 +401,14 @@ for (const chooser of document.querySelectorAll(".chooser")) {
     if (byName.has(box.value.trim().toLowerCase())) choose(box.value);
   });
   for (const table of section.querySelectorAll(".picks")) {
+    addPicks(table, byName);
     table.tBodies[0].addEventListener("click", (event) => {
-      const cell = event.target.closest("td");
-      if (cell && cell.cellIndex === 0) {
-        choose(cell.textContent);
-        chooser.scrollIntoView({ block: "nearest" });
-      }
+      const button = event.target.closest(".pick");
+      if (!button) return;
+      choose(button.textContent);
+      chooser.scrollIntoView({ block: "nearest" });
     });
+    table.tBodies[0].addEventListener("keydown", moveInPicks);
   }
   chooser
     .querySelector("button.svg")

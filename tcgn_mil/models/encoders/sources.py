@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +13,10 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.hub import HUB_PREFIX, HubFileError, HubName, download, page_of, parse_hub_name
 from tcgn_mil.models.encoders.registered import ENCODERS
-from tcgn_mil.pathology import PathologyEncoder, close_names, find_entry
+from tcgn_mil.pathology import PathologyEncoder, find_entry
+from tcgn_mil.settings.model_names import TIMM_PREFIX, unknown_encoder
 
-LOCAL_PREFIX, TIMM_PREFIX = "local-dir:", "timm:"
+LOCAL_PREFIX = "local-dir:"
 _CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
 _BICUBIC = 3  # number of this interpolation in the configurations of transformers
 _WEIGHTS = (
@@ -118,7 +118,7 @@ def parse_source(source: str, model: str | None = None) -> EncoderSource:
     name = source.removeprefix(TIMM_PREFIX)
     entry = find_entry(source) if name == source else None
     if entry is None and name not in ENCODERS and not timm.is_model(name):
-        raise _unknown(source)
+        raise unknown_encoder(source, _models())
     if entry is None:
         return EncoderSource(name)
     # A repository may be named without hf-hub:, and then with a revision.
@@ -219,7 +219,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _entry_of(model: str) -> PathologyEncoder | None:
     entry = find_entry(model)
     if entry is None and not timm.is_model(model.removeprefix(TIMM_PREFIX)):
-        raise _unknown(model, option="--encoder-model")
+        raise unknown_encoder(model, _models(), "--encoder-model")
     return entry
 
 
@@ -249,23 +249,5 @@ def _weights_in(folder: Path, own: str | None) -> Path:
     )
 
 
-def _unknown(name: str, option: str = "--encoder") -> InputError:
-    if "/" in name or Path(name).suffix in (".safetensors", ".pth", ".pt", ".bin", ".yaml", ".yml"):
-        fix = "check the path; a repository on the hub is written hf-hub:owner/name"
-        return InputError(f"{option} names a file that is not there", path=name, fix=fix)
-    plain = name.removeprefix(TIMM_PREFIX)
-    close = close_names(plain) or difflib.get_close_matches(
-        plain, {*ENCODERS, *timm.list_models()}, n=3
-    )
-    if plain == name:
-        reason = (
-            f"there is no encoder {name!r} in the registry or in timm, and no file of this name"
-        )
-    else:
-        reason = f"timm has no model {plain!r}, and no encoder of this name is registered"
-    return InputError(
-        reason,
-        fix=f"did you mean {', '.join(close)}?"
-        if close
-        else "tcgn-mil encoders lists the registry",
-    )
+def _models() -> set[str]:
+    return {*ENCODERS, *timm.list_models()}

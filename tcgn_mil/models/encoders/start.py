@@ -27,7 +27,6 @@ from tcgn_mil.models.encoders.configuration import (
 from tcgn_mil.models.encoders.create import create_encoder, input_of, load_timm_weights
 from tcgn_mil.models.encoders.registered import ENCODERS
 from tcgn_mil.models.encoders.sources import (
-    TIMM_PREFIX,
     EncoderSource,
     LocalWeights,
     find_config,
@@ -37,6 +36,7 @@ from tcgn_mil.models.encoders.sources import (
 from tcgn_mil.models.encoders.token_pooling import PooledEncoder
 from tcgn_mil.models.network_input import EncoderInput
 from tcgn_mil.pathology import PathologyEncoder, Pooling, Scalar
+from tcgn_mil.settings.model_names import TIMM_PREFIX
 from tcgn_mil.types.tile_geometry import PatchSize
 
 

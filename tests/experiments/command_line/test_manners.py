@@ -86,7 +86,17 @@ def test_wrong_options_and_paths_are_refused_in_one_line(run, line: str, said: s
 
 
 def test_a_wrong_option_is_refused_before_torch_loads() -> None:
-    lines = ["encode . --precision fp16", "spot-cv --group-by x", "predict --model no", "pretrain"]
+    lines = [
+        "encode . --precision fp16",
+        "spot-cv --group-by x",
+        "predict --model no",
+        "pretrain",
+        "encode . --tiles . --encoder uni3",
+        "encode . --tiles . --encoder timm:resnet10",
+        "encode . --tiles . --encoder local-dir:. --encoder-model resnet10",
+        "pretrain --spots . --set model=tcgn_tinny",
+        "slide-cv --cohort . --features . --set model.pooling=median",
+    ]
     code = f"""
 import sys
 from tcgn_mil.experiments import main
@@ -141,6 +151,9 @@ def test_former_names_still_work_and_warn(run) -> None:
     assert code == 2
     assert "warning: --signatures of survive is now called --sets" in err
     assert "no.csv" in err
+    code, out, err = run("finetune", "--model", "ridge", "--show-config")
+    assert (code, err.count("is now called --kind")) == (0, 1)
+    assert "kind: ridge" in out
 
 
 def test_json_has_the_error_and_its_code(run) -> None:

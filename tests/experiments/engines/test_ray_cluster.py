@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from engine_tasks import Doubler
 from painted_slides import paint_cohort
+from ray_nodes import two_nodes
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.encode.config import EncodeSettings
@@ -22,24 +23,11 @@ from tcgn_mil.preprocessing.tiles.cohort import tile_cohort
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
 from tcgn_mil.settings.encoder import EncoderOptions
 
-HELPERS = Path(__file__).parents[2] / "helpers"
-ROOT = Path(__file__).parents[3]
-
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """Start two nodes with one core each, whose processes can import the helpers of the tests."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        path = os.pathsep.join([str(ROOT), str(HELPERS), os.environ.get("PYTHONPATH", "")])
-        patch.setenv("PYTHONPATH", path)
-        patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-        made.add_node(num_cpus=1)
+    with two_nodes() as made:
         yield made
-        made.shutdown()
 
 
 def engine(cluster: Any, *devices: str) -> Engine:

@@ -273,7 +273,8 @@ def test_runs_without_a_model_are_refused(
 
     predicted(slide_run, cohort.features, tmp_path / "predictions")
     assert "holds a predict run, which has no model" in message(tmp_path / "predictions")
-    assert "no such folder" in message(tmp_path / "none")
+    told = "no such folder. Fix: give the folder that tcgn-mil pretrain, finetune or slide-cv wrote"
+    assert told in message(tmp_path / "none")
     unfinished = tmp_path / "unfinished"
     shutil.copytree(slide_run, unfinished)
     (unfinished / "summary.json").unlink()

@@ -1,4 +1,4 @@
-"""Tests of the report: the page about finished runs, as text and in a browser."""
+"""Tests of the report: the page about finished runs, as text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
+from report_runs import ATTACK, GENES, made_run
 from typer.testing import CliRunner
 
 from tcgn_mil.errors import InputError
@@ -26,17 +26,10 @@ from tcgn_mil.experiments import main as cli
 from tcgn_mil.experiments.report import losses
 from tcgn_mil.experiments.report.run import find_runs, write_run_report
 from tcgn_mil.experiments.runs.glossary import with_plain_names
-from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run
 from tcgn_mil.experiments.slide_level import figures as slide_figures
-from tcgn_mil.experiments.slide_level.config import SlideCvConfig
 from tcgn_mil.experiments.slide_level.report_scatter import read_scatter
 from tcgn_mil.io.atomic import write_csv, write_json
-from tcgn_mil.io.expression_file import write_predictions
 from tcgn_mil.io.failures import LeftOut, write_left_out
-from tcgn_mil.types.genes import GenePanel
-
-ATTACK = "</script><script>document.title='hit'</script>"
-GENES = ("CD8A", "TEK", "GOOD", "BAD", ATTACK)
 
 
 @pytest.fixture(scope="module")
@@ -44,73 +37,6 @@ def page(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run_report(
         [demo], tmp_path_factory.mktemp("page") / "report.html", title="A <b>cohort</b>"
     )
-
-
-def made_run(out: Path, genes: tuple[str, ...] = GENES, patients: int = 12) -> Path:
-    """A run of slide-cv of which only the tables are real."""
-    generator = np.random.default_rng(0)
-    truth = generator.normal(size=(patients, len(genes))).astype(np.float32)
-    truth[0, 0] = np.nan
-    predicted = (truth + generator.normal(size=truth.shape)).astype(np.float32)
-    table = pd.DataFrame(
-        {
-            "gene": genes,
-            "r_model": np.linspace(0.1, 0.6, len(genes)),
-            "low_model": 0.05,
-            "high_model": 0.7,
-            "p_model": 0.01,
-            "q_model": 0.02,
-            "pooled_r_model": 0.4,
-            "r_ridge_colour": 0.2,
-            "n": patients,
-            "predictable": True,
-            "interval_half_width": 1.5,
-            "interval_coverage": 0.9,
-        }
-    )
-    begin_run(out, "finetune", SlideCvConfig("cohort.h5ad", "features"), verb="slide-cv")
-    write_csv(out / "genes.csv", table)
-    write_csv(
-        out / "dropped.csv",
-        pd.DataFrame({"kind": ["slide"], "id": [ATTACK], "reason": [f"is {ATTACK}"]}),
-    )
-    obs = pd.DataFrame({"fold": 0}, index=[ATTACK, *(f"P{index}" for index in range(1, patients))])
-    write_predictions(
-        out / "out_of_fold.h5ad",
-        predicted,
-        obs,
-        GenePanel(genes),
-        unit="u",
-        layers={"truth": truth},
-    )
-    finish_run(
-        out,
-        {
-            "patients": patients,
-            "genes": len(genes),
-            "folds": 3,
-            "unit": "log2(x & 1)",
-            "encoder": "e",
-            "dropped": 1,
-            "labels": [f"label {ATTACK}"],
-            "predictable": len(genes),
-            "coverage": {"stated": 0.9, "measured": 0.89},
-            "null": {"refits": 50, "share_below_0.05": 0.05, "runs_with_any_q_below_0.05": 0.06},
-            "headline": [
-                {"predictor": "model", "median_r": 0.4, "low": 0.3, "high": 0.5},
-                {
-                    "predictor": "ridge_colour",
-                    "median_r": 0.2,
-                    "low": 0.1,
-                    "high": 0.3,
-                    "model_above_by": 0.2,
-                    "model_above_low": 0.1,
-                    "model_above_high": 0.3,
-                },
-            ],
-        },
-    )
-    return out
 
 
 def test_the_page_holds_what_the_runs_wrote(demo: Path, page: Path) -> None:
@@ -402,97 +328,3 @@ def test_coverage_of_the_intervals_is_drawn_with_its_source(tmp_path: Path) -> N
     )
     assert pd.read_csv(tmp_path / "coverage_figure.csv")["genes"].sum() == 3
     assert (tmp_path / "coverage.pdf").is_file()
-
-
-def browse(chromium: str, page: Path, script: str, folder: Path) -> str:
-    """Return the page's DOM after a script; fail on any error in the page's console."""
-    watch = (
-        "<script>window.onerror = message =>"
-        " document.documentElement.setAttribute('data-error', message)</script>"
-    )
-    text = page.read_text(encoding="utf-8").replace("<head>", f"<head>{watch}")
-    copy = folder / "page.html"
-    copy.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
-    command = [
-        chromium,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={folder / 'user'}",
-        "--enable-logging=stderr",
-        "--dump-dom",
-        copy.as_uri(),
-    ]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "data-error=" not in found.stdout
-    assert "Uncaught" not in found.stderr
-    assert "CONSOLE" not in found.stderr
-    return found.stdout
-
-
-@pytest.mark.browser
-def test_a_search_filters_and_the_page_has_no_errors(
-    chromium: str, demo: Path, page: Path, tmp_path: Path
-) -> None:
-    gene = pd.read_csv(demo / "slide-model" / "genes.csv")["gene"][3]
-    script = (
-        "const boxes = [...document.querySelectorAll('input[type=search]')];"
-        "const box = boxes.find(one => one.ariaLabel.includes('Every gene'));"
-        f"box.value = '{gene.lower()}'; box.dispatchEvent(new Event('input'));"
-        "const table = box.closest('label').nextElementSibling.querySelector('table');"
-        "table.querySelectorAll('th')[1].click();"
-        "document.title = 'shown: ' + [...table.tBodies[0].rows].filter(row => !row.hidden)"
-        ".map(row => row.cells[0].textContent).join(',') + '; '"
-        " + box.closest('section').querySelector('.chooser svg text').textContent;"
-    )
-    assert f"<title>shown: {gene}; {gene}</title>" in browse(chromium, page, script, tmp_path)
-
-
-@pytest.mark.browser
-def test_choosing_a_gene_redraws_the_scatter(chromium: str, tmp_path: Path) -> None:
-    page = write_run_report([made_run(tmp_path / "run")], tmp_path / "report.html", title="x")
-    script = (
-        "const chooser = document.querySelector('.chooser'), svg = chooser.querySelector('svg');"
-        "const state = () => [svg.querySelector('text').textContent,"
-        " svg.querySelectorAll('circle').length,"
-        " [...svg.querySelectorAll('circle')].map(dot => dot.getAttribute('cx')).join(' '),"
-        " chooser.querySelector('.facts').textContent];"
-        "const seen = [state()], box = chooser.querySelector('input');"
-        "box.value = 'good'; box.dispatchEvent(new Event('input')); seen.push(state());"
-        "[...document.querySelectorAll('.picks td:first-child')]"
-        ".find(cell => cell.textContent === 'CD8A').click();"
-        "seen.push(state());"
-        "box.value = 'none'; box.dispatchEvent(new Event('change'));"
-        "seen.push([chooser.querySelector('.warn').textContent]);"
-        "document.body.append(Object.assign(document.createElement('output'),"
-        " {textContent: JSON.stringify(seen)}));"
-    )
-    shown = browse(chromium, page, script, tmp_path)
-    assert "<title>x</title>" in shown  # the gene and patient named like a script did nothing
-    text = shown.split("<output>")[1].split("</output>")[0]
-    first, typed, clicked, warned = json.loads(
-        text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-    )
-    assert first[:2] == [ATTACK, 12]
-    assert typed[:2] == ["GOOD", 12]
-    assert clicked[:2] == ["CD8A", 11]  # one patient has no measured value
-    assert len({first[2], typed[2], clicked[2]}) == 3
-    assert "0.10 (0.05 to 0.70)" in clicked[3]
-    assert "0.35 (0.05 to 0.70)" in typed[3]
-    assert warned == ["none: no such gene on this page"]
-
-
-@pytest.mark.browser
-def test_print_has_the_default_gene_and_no_search_boxes(chromium: str, tmp_path: Path) -> None:
-    page = write_run_report([made_run(tmp_path / "run")], tmp_path / "report.html", title="x")
-    command = [
-        chromium,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={tmp_path / 'user'}",
-        f"--print-to-pdf={tmp_path / 'page.pdf'}",
-        page.as_uri(),
-    ]
-    subprocess.run(command, capture_output=True, timeout=120, check=True)
-    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")

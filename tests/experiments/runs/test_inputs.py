@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,23 @@ def test_a_first_try_without_results_binds_nobody(
     (tmp_path / "table.csv").write_text("changed\n")
     with pytest.raises(InputError, match="an unfinished run on other inputs: table"):
         record_inputs(run, files, finished=False)
+
+
+def test_the_record_states_its_version_and_older_ones_are_read(
+    files: dict[str, Path | None], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    record_inputs(run, files, finished=False)
+    record = json.loads((run / INPUTS_FILE).read_text())
+    assert record["schema_version"] == 1
+    (run / INPUTS_FILE).write_text(json.dumps(record["digests"]))
+    record_inputs(run, files, finished=True)
+    (run / INPUTS_FILE).write_text(json.dumps(record["digests"] | {"table": "other"}))
+    with pytest.raises(InputError, match="on other inputs: table"):
+        record_inputs(run, files, finished=True)
+    (run / INPUTS_FILE).write_text(json.dumps(record | {"schema_version": 2}))
+    with pytest.raises(InputError, match=r"schema version 2.* upgrade tcgn-mil"):
+        record_inputs(run, files, finished=True)
 
 
 def test_a_run_that_begins_again_on_other_inputs_leaves_no_earlier_result(

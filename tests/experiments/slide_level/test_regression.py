@@ -94,7 +94,7 @@ def test_new_patients_are_predicted_without_maps(study: tuple, tmp_path: Path) -
     assert np.isfinite(predicted.layers["sd"]).all()
     assert not (tmp_path / "out" / "maps").exists()
     for asked in ({"map_genes": ("SEEN0",)}, {"map_signatures": "sets.gmt"}):
-        with pytest.raises(InputError, match=r"no scores of tiles.*--model attention"):
+        with pytest.raises(InputError, match=r"no scores of tiles.*--kind attention"):
             predict(PredictConfig(str(out), str(tmp_path / "new"), **asked), tmp_path / "refused")
 
 

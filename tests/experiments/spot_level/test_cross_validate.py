@@ -269,7 +269,7 @@ def test_two_runs_side_by_side(
 def test_only_finished_runs_are_compared(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="holds no spot-cv run"):
+    with pytest.raises(InputError, match="holds no run of spot-cv"):
         compare_runs(finished[0], tmp_path, tmp_path / "out")
 
 

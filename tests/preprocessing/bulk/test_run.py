@@ -3,63 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from joined_tables import SLIDE_A, SLIDE_B, A, B, entry, join, profiles, report, table
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.cohort_file import cohort_meta, cohort_unit, read_cohort, slides_of
 from tcgn_mil.preprocessing.bulk.config import BulkConfig
-from tcgn_mil.preprocessing.bulk.patient_join import JoinRow, join_patients
-from tcgn_mil.preprocessing.bulk.reports import JoinSummary
-from tcgn_mil.preprocessing.bulk.run import average_by_patient, write_cohort
-from tcgn_mil.preprocessing.bulk.specimens import sample_specimens, slide_specimens
-from tcgn_mil.preprocessing.slides.table import SlideEntry, find_slides
-from tcgn_mil.tcga_barcodes import parse_barcode
-
-A, B = "TCGA-AA-0001", "TCGA-BB-0002"
-SLIDE_A, SLIDE_B = f"{A}-01Z-00-DX1", f"{B}-01A-01-TS1"
-
-
-def entry(slide_id: str, patient: str | None = None) -> SlideEntry:
-    return SlideEntry(slide_id, patient or slide_id[:12], Path(f"{slide_id}.svs"))
-
-
-def table(
-    tmp_path: Path,
-    rows: Sequence[tuple[str, Sequence[float]]],
-    name: str = "bulk.csv",
-    genes: str = "ABC",
-) -> Path:
-    path = tmp_path / name
-    pd.DataFrame(
-        [values for _, values in rows], index=[name for name, _ in rows], columns=list(genes)
-    ).to_csv(path)
-    return path
-
-
-def join(
-    tmp_path: Path, rows: Sequence[tuple[str, Sequence[float]]], slides: Sequence[SlideEntry]
-) -> JoinSummary:
-    return write_cohort(
-        [table(tmp_path, rows)], slides, tmp_path / "cohort.h5ad", BulkConfig(unit="fpkm")
-    )
-
-
-def report(tmp_path: Path) -> dict[str, Mapping[str, object]]:
-    rows = pd.read_csv(tmp_path / "join_report.csv", keep_default_na=False).to_dict("records")
-    return {f"{row['kind']} {row['id']}": row for row in rows}
-
-
-def profiles(tmp_path: Path) -> dict[str, list[float]]:
-    cohort = read_cohort(tmp_path / "cohort.h5ad")
-    return dict(zip(cohort.obs_names, np.asarray(cohort.X).tolist(), strict=True))
+from tcgn_mil.preprocessing.bulk.run import write_cohort
+from tcgn_mil.preprocessing.slides.table import find_slides
 
 
 def test_cohort_holds_patients_with_both_and_the_report_names_the_rest(tmp_path: Path) -> None:
@@ -292,51 +247,6 @@ def test_the_cohort_says_how_each_table_was_read(tmp_path: Path) -> None:
     }
 
 
-class TestPreparation:
-    ROWS = ((f"{A}-01A", [1, 2, 3]), (f"{B}-01A", [4, 5, 6]))
-    SLIDES = (SLIDE_A, f"{A}-01A-01-BS1", SLIDE_B, "TCGA-BB-0002_scan")
-
-    @pytest.mark.parametrize(
-        ("preparation", "kept"),
-        [
-            ("any", SLIDES),
-            ("diagnostic", (SLIDE_A,)),
-            ("frozen", (f"{A}-01A-01-BS1", SLIDE_B)),
-        ],
-    )
-    def test_slides_of_the_preparation_asked_for(
-        self, tmp_path: Path, preparation: str, kept: tuple[str, ...]
-    ) -> None:
-        write_cohort(
-            [table(tmp_path, self.ROWS)],
-            [entry(name) for name in self.SLIDES],
-            tmp_path / "cohort.h5ad",
-            BulkConfig(unit="fpkm", preparation=preparation),
-        )
-        found = report(tmp_path)
-        assert tuple(name for name in self.SLIDES if found[f"slide {name}"]["kept"]) == kept
-        assert cohort_meta(read_cohort(tmp_path / "cohort.h5ad"))["preparation"] == preparation
-        if preparation == "diagnostic":
-            assert found[f"slide {SLIDE_B}"]["reason"] == "a frozen slide"
-            assert (
-                found["slide TCGA-BB-0002_scan"]["reason"]
-                == "its name says neither diagnostic nor frozen"
-            )
-            reason = "no slide of this patient is of the preparation asked for"
-            assert found[f"sample {B}-01A"]["reason"] == reason
-
-    def test_an_unknown_one_names_the_known(self, tmp_path: Path) -> None:
-        with pytest.raises(
-            InputError, match=r"unknown preparation 'ffpe'.*any, diagnostic, frozen"
-        ):
-            write_cohort(
-                [table(tmp_path, self.ROWS)],
-                [entry(SLIDE_A)],
-                tmp_path / "cohort.h5ad",
-                BulkConfig(unit="fpkm", preparation="ffpe"),
-            )
-
-
 def test_totals_and_reasons_are_written(tmp_path: Path) -> None:
     rows = [
         (f"{A}-01A", [1, 2, 3]),
@@ -384,120 +294,6 @@ def test_totals_and_reasons_are_written(tmp_path: Path) -> None:
             tmp_path / "cohort.h5ad",
             BulkConfig(unit="fpkm", clinical=clinical),
         )
-
-
-TCGA = st.sampled_from([A, B])
-SLIDE = st.one_of(
-    st.builds(
-        str.__add__,
-        TCGA,
-        st.sampled_from(["-01Z-00-DX1", "-01A-01-TS1", "-06A-01-TS1", "-11A-01-BS1", "_scan"]),
-    ),
-    st.just("own"),
-)
-SAMPLE = st.tuples(
-    st.one_of(
-        st.builds(str.__add__, TCGA, st.sampled_from(["", "-01A", "-01B", "-06A", "-11A"])),
-        st.just("own"),
-    ),
-    st.integers(0, 3),
-)
-SLIDES, SAMPLES = st.lists(SLIDE, unique=True, max_size=6), st.lists(SAMPLE, max_size=8)
-Named = list[tuple[str, int]]
-
-
-class TestAnyJoin:
-    @staticmethod
-    def of(slides: list[str], samples: Named) -> tuple[list[JoinRow], list[JoinRow]]:
-        return join_patients(
-            slide_specimens([entry(name) for name in slides]),
-            sample_specimens(
-                [name for name, _ in samples], [bytes([value]) for _, value in samples]
-            ),
-        )
-
-    @staticmethod
-    def profiles(rows: list[JoinRow], samples: Named) -> dict[str, list[int]]:
-        """Values of the kept samples, by patient."""
-        kept = [
-            (row.patient_id, value)
-            for row, (_, value) in zip(rows, samples, strict=True)
-            if row.kept
-        ]
-        return {
-            patient: sorted(value for one, value in kept if one == patient) for patient, _ in kept
-        }
-
-    @given(SLIDES, SAMPLES)
-    @example([SLIDE_A, f"{A}-06A-01-TS1"], [(A, 0)])
-    @example([f"{A}-06A-01-TS1", f"{A}_s"], [(A, 0), (f"{A}-01A", 1)])
-    def test_every_slide_and_sample_is_reported_once_and_kept_with_its_like(
-        self, slides: list[str], samples: Named
-    ) -> None:
-        slide_rows, sample_rows = self.of(slides, samples)
-        assert [row.id for row in slide_rows] == slides
-        assert [row.id for row in sample_rows] == [name for name, _ in samples]
-        assert all(row.kept or row.reason for row in (*slide_rows, *sample_rows))
-        kept = [row for row in (*slide_rows, *sample_rows) if row.kept]
-        assert {row.patient_id for row in slide_rows if row.kept} == {
-            row.patient_id for row in sample_rows if row.kept
-        }
-        assert not any("-11A" in row.id for row in kept)
-        for patient in {row.patient_id for row in kept}:
-            types = {
-                parse_barcode(row.id).sample_type
-                for row in kept
-                if row.patient_id == patient != "own"
-            }
-            assert len(types - {None}) <= 1
-
-    @given(SLIDES, SAMPLES, st.randoms(use_true_random=False))
-    def test_order_does_not_matter(self, slides: list[str], samples: Named, random: Random) -> None:
-        shuffled, mixed = random.sample(slides, len(slides)), random.sample(samples, len(samples))
-        (slide_rows, sample_rows), (other_slides, other_samples) = (
-            self.of(slides, samples),
-            self.of(shuffled, mixed),
-        )
-        assert set(slide_rows) == set(other_slides)
-        assert self.profiles(sample_rows, samples) == self.profiles(other_samples, mixed)
-
-    @given(SLIDES, SAMPLES, TCGA)
-    def test_normal_tissue_changes_nothing(
-        self, slides: list[str], samples: Named, patient: str
-    ) -> None:
-        more = [*samples, (f"{patient}-11A", 9)]
-        assert self.profiles(self.of(slides, samples)[1], samples) == self.profiles(
-            self.of(slides, more)[1], more
-        )
-
-
-VALUE = st.one_of(st.floats(-100, 1e4, width=32), st.just(float("nan")))
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from("PQR"), VALUE, VALUE), min_size=1, max_size=9), st.randoms()
-)
-def test_a_patient_is_the_mean_of_its_known_replicates(
-    rows: list[tuple[str, float, float]], random: Random
-) -> None:
-    def average(rows: list[tuple[str, float, float]]) -> pd.DataFrame:
-        values = pd.DataFrame([row[1:] for row in rows], columns=["A", "B"], dtype=np.float32)
-        return average_by_patient(values, np.array([row[0] for row in rows]))
-
-    found = average(rows)
-    assert found.index.tolist() == sorted({row[0] for row in rows})
-    for patient in found.index:
-        for position, gene in enumerate("AB", start=1):
-            known = [
-                row[position] for row in rows if row[0] == patient and not np.isnan(row[position])
-            ]
-            expected = sum(known) / len(known) if known else np.nan
-            assert found.loc[patient, gene] == pytest.approx(
-                expected, rel=1e-5, abs=1e-3, nan_ok=True
-            )
-    pd.testing.assert_frame_equal(
-        average(random.sample(rows, len(rows))), found, rtol=1e-5, atol=1e-3
-    )
 
 
 @pytest.mark.realdata

@@ -2,84 +2,27 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-import openpyxl
 import pandas as pd
 import pytest
+from clinical_tables import CDR_HEADER, NAMED, named, outcomes, text_file, workbook
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.clinical_file import read_survival
-from tcgn_mil.io.tables import workbook as workbooks
 from tcgn_mil.preprocessing.clinical import detect_layout
 from tcgn_mil.preprocessing.clinical.checks import (
-    agreement_summary,
-    alarms,
-    compare,
     contradictions,
-    describe,
-    unit_alarm,
 )
 from tcgn_mil.preprocessing.clinical.detect_layout import LayoutReader, register_clinical_layout
-from tcgn_mil.preprocessing.clinical.layouts import UNIT_DAYS, ClinicalLayout, EndpointColumns
+from tcgn_mil.preprocessing.clinical.layouts import ClinicalLayout, EndpointColumns
 from tcgn_mil.preprocessing.clinical.options import ClinicalOptions
-from tcgn_mil.preprocessing.clinical.reader import ClinicalTable, read_clinical
+from tcgn_mil.preprocessing.clinical.reader import read_clinical
 from tcgn_mil.preprocessing.clinical.run import write_clinical
-
-NAMED = ClinicalOptions(
-    patient="id",
-    times=("time",),
-    events=("dead",),
-    time_unit="days",
-    event_coding="event",
-    endpoints=("OS",),
-)
-CDR_HEADER = "bcr_patient_barcode,type,OS,OS.time,DSS,DSS.time"
-
-
-def named(**changes: object) -> ClinicalOptions:
-    return ClinicalOptions(**{**NAMED.__dict__, **changes})  # type: ignore[arg-type]
-
-
-def text_file(folder: Path, text: str | bytes, name: str = "clinical.csv") -> Path:
-    path = folder / name
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return path
-
-
-def workbook(
-    folder: Path, rows: list[list[object]], sheet: str = "TCGA-CDR", name: str = "cdr.xlsx"
-) -> Path:
-    book = openpyxl.Workbook()
-    page = book.active
-    page.title = sheet
-    for row in rows:
-        page.append(row)
-    book.save(folder / name)
-    return folder / name
-
-
-def outcomes(table: ClinicalTable, endpoint: str = "OS") -> dict[str, tuple[float, bool]]:
-    rows = table.outcomes[table.outcomes["endpoint"] == endpoint]
-    return {row.patient_id: (row.time_days, row.event) for row in rows.itertuples()}
-
-
-def follow_up(patients: int = 40, *, seed: int = 0) -> pd.DataFrame:
-    """Whole days with a median of two years, a third of them with an event."""
-    rng = np.random.default_rng(seed)
-    days = np.round(rng.lognormal(np.log(730), 0.9, patients)).clip(5, 9000)
-    return pd.DataFrame(
-        {
-            "id": [f"p{i}" for i in range(patients)],
-            "time": days,
-            "dead": rng.integers(0, 3, patients) // 2,
-        }
-    )
 
 
 class TestLayouts:
@@ -341,149 +284,6 @@ class TestWhatIsListed:
         assert not set(outcomes(table)) & lost
 
 
-class TestUnits:
-    @pytest.mark.parametrize("unit", UNIT_DAYS)
-    @pytest.mark.parametrize("declared", UNIT_DAYS)
-    def test_a_wrong_unit_is_told_with_the_likely_one(
-        self, tmp_path: Path, unit: str, declared: str
-    ) -> None:
-        frame = follow_up()
-        frame["time"] /= UNIT_DAYS[unit]
-        path = text_file(tmp_path, frame.to_csv(index=False))
-        options = named(time_unit=declared)
-        if unit == declared:
-            assert write_clinical([path], tmp_path / "out.csv", options).patients == 40
-            return
-        with pytest.raises(
-            InputError,
-            match=f"declared in {declared}, the 40 times have a median of .*likely in.*{unit}",
-        ):
-            write_clinical([path], tmp_path / "out.csv", options)
-        assert not (tmp_path / "out.csv").exists()
-        summary = write_clinical([path], tmp_path / "out.csv", options, allow_unusual=True)
-        assert "median" in summary.warnings[0]
-
-    def test_few_patients_are_not_judged_but_said(self, tmp_path: Path) -> None:
-        summary = write_clinical(
-            [text_file(tmp_path, "id,time,dead\na,10,1\n")], tmp_path / "out.csv", NAMED
-        )
-        assert "too few patients to check the unit" in summary.notes[0]
-
-    @pytest.mark.parametrize(("true", "declared"), [(30.44, 30.0), (30.0, 30.44)])
-    def test_the_wrong_month_makes_no_whole_days(
-        self, tmp_path: Path, true: float, declared: float
-    ) -> None:
-        frame = follow_up().rename(
-            columns={"id": "case_id", "time": "survival_months", "dead": "censorship"}
-        )
-        frame["survival_months"] = (frame["survival_months"] / true).round(2)
-        path = text_file(tmp_path, frame.to_csv(index=False))
-        with pytest.raises(InputError, match=f"declare --months {true:g}"):
-            write_clinical([path], tmp_path / "out.csv", ClinicalOptions(month_days=declared))
-        write_clinical([path], tmp_path / "out.csv", ClinicalOptions(month_days=true))
-
-    @pytest.mark.parametrize("decimals", [0, 1])
-    def test_rounded_months_do_not_tell_their_length(self, tmp_path: Path, decimals: int) -> None:
-        frame = follow_up().rename(
-            columns={"id": "case_id", "time": "survival_months", "dead": "censorship"}
-        )
-        frame["survival_months"] = (frame["survival_months"] / 30.44).round(decimals).clip(lower=1)
-        path = text_file(tmp_path, frame.to_csv(index=False))
-        for month in (30, 30.44):
-            assert not write_clinical(
-                [path], tmp_path / "out.csv", ClinicalOptions(month_days=month)
-            ).warnings
-
-    def test_one_kind_of_event_is_pointed_at(self, tmp_path: Path) -> None:
-        for event, said in ((0, "every patient is censored"), (1, "every patient has an event")):
-            path = text_file(tmp_path, follow_up().assign(dead=event).to_csv(index=False))
-            assert said in write_clinical([path], tmp_path / "out.csv", NAMED).notes[0]
-
-
-class TestSources:
-    def test_the_first_wins_and_the_agreement_is_shown(self, tmp_path: Path) -> None:
-        frame = follow_up()
-        other = frame.assign(id=[*frame["id"][:-1], "new"], time=frame["time"] / 30.44)
-        other.loc[0, "time"] += 10
-        other.loc[1, "dead"] = 1 - other.loc[1, "dead"]
-        first = text_file(tmp_path, frame.to_csv(index=False), "a.csv")
-        second = text_file(
-            tmp_path,
-            other.set_axis(["case_id", "survival_months", "dead"], axis=1)
-            .assign(censorship=lambda rows: 1 - rows["dead"])
-            .to_csv(index=False),
-            "b.csv",
-        )
-        out = tmp_path / "out" / "clinical.csv"
-        summary = write_clinical(
-            [first, second], out, named(month_days=30.44), layouts=["columns", "porpoise"]
-        )
-        assert summary.patients == 41
-        (row,) = summary.agreement
-        assert (row["patients_in_both"], row["time_agrees"], row["events_differ"]) == (
-            39,
-            round(38 / 39, 4),
-            1,
-        )
-        assert row["largest_difference_days"] == pytest.approx(304.4)
-        agreement = pd.read_csv(tmp_path / "out" / "agreement.csv").set_index("patient_id")
-        assert not agreement.loc["p0", "time_agrees"]
-        assert not agreement.loc["p1", "event_agrees"]
-        written = read_survival(out)
-        assert written.time_days[written.patient_id.index("p0")] == frame["time"][0]
-        write_clinical([first], out, NAMED)
-        assert not (tmp_path / "out" / "agreement.csv").exists()
-
-    def test_events_taken_for_their_opposite_are_told_by_a_second_source(
-        self, tmp_path: Path
-    ) -> None:
-        frame = follow_up()
-        first = text_file(tmp_path, frame.to_csv(index=False), "a.csv")
-        second = text_file(
-            tmp_path,
-            frame.assign(dead=1 - frame["dead"])
-            .set_axis(["id", "time", "dead"], axis=1)
-            .to_csv(index=False),
-            "b.csv",
-        )
-        with pytest.raises(InputError, match="events differ in 40 of 40"):
-            write_clinical([first, second], tmp_path / "out.csv", NAMED)
-
-    def test_whole_months_agree_within_their_rounding(self, tmp_path: Path) -> None:
-        frame = follow_up()
-        months = frame.assign(time=(frame["time"] / UNIT_DAYS["months"]).round().clip(lower=1))
-        days = read_clinical(text_file(tmp_path, frame.to_csv(index=False), "a.csv"), NAMED)
-        coarse = read_clinical(
-            text_file(tmp_path, months.to_csv(index=False), "b.csv"), named(time_unit="months")
-        )
-        assert agreement_summary(compare(days, coarse))[0]["time_agrees"] >= 0.95  # type: ignore[operator]
-
-    def test_covariates_from_another_file(self, tmp_path: Path) -> None:
-        first = text_file(tmp_path, "id,time,dead\na,10,1\nb,20,0\n", "a.csv")
-        second = text_file(tmp_path, "case_id,stage\na,II\na,III\n", "b.csv")
-        out = tmp_path / "out.csv"
-        summary = write_clinical(
-            [first, second], out, named(covariates=("stage",)), layouts=["auto", "auto"]
-        )
-        assert read_survival(out).covariates["stage"].fillna("none").tolist() == ["II", "none"]
-        assert summary.dropped == 1
-        with pytest.raises(InputError, match="no file has the covariate grade"):
-            write_clinical([first], out, named(covariates=("grade",)))
-        with pytest.raises(InputError, match="no file has times and events"):
-            write_clinical([second], out, ClinicalOptions(covariates=("stage",)))
-
-    def test_options_without_effect_are_refused(self, tmp_path: Path) -> None:
-        path = text_file(tmp_path, f"{CDR_HEADER}\nTCGA-OR-A5J1,ACC,1,10,1,10\n")
-        with pytest.raises(InputError, match="read as tcga-cdr, which states them"):
-            write_clinical([path], tmp_path / "out.csv", ClinicalOptions(event_coding="censored"))
-        with pytest.raises(InputError, match="2 formats for 1 files"):
-            write_clinical(
-                [path], tmp_path / "out.csv", ClinicalOptions(), layouts=["auto", "auto"]
-            )
-        with pytest.raises(InputError, match="given twice"):
-            write_clinical([path, path], tmp_path / "out.csv", ClinicalOptions())
-
-
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
@@ -533,136 +333,3 @@ def test_what_is_wrong_is_said_with_file_column_row_and_fix(
         write_clinical([text_file(tmp_path, text)], tmp_path / "out.csv", options)
     assert caught.value.fix
     assert not (tmp_path / "out.csv").exists()
-
-
-class TestWorkbooks:
-    def test_a_workbook_without_the_sheet_names_those_it_has(self, tmp_path: Path) -> None:
-        path = workbook(tmp_path, [["a"], [1]], sheet="Data")
-        with pytest.raises(InputError, match=r"cdr\.xlsx: has no sheet 'TCGA-CDR'.*Data"):
-            read_clinical(path, ClinicalOptions())
-
-    def test_an_empty_sheet(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="no header"):
-            read_clinical(workbook(tmp_path, []), ClinicalOptions())
-        with pytest.raises(InputError, match="no rows below"):
-            read_clinical(
-                workbook(tmp_path, [["bcr_patient_barcode", "OS", "OS.time"]]), ClinicalOptions()
-            )
-
-    def test_what_unpacks_to_too_much_is_not_opened(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        path = workbook(tmp_path, [["a"], [1]])
-        with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("xl/worksheets/sheet9.xml", b"0" * 2_000_000)
-        monkeypatch.setattr(workbooks, "MAX_WORKBOOK_BYTES", 1_000_000)
-        monkeypatch.setattr(
-            openpyxl, "load_workbook", lambda *args, **options: pytest.fail("was opened")
-        )
-        with pytest.raises(InputError, match=r"unpacks to 2 MiB.*save the sheet as CSV"):
-            workbooks.read_sheet(path, "TCGA-CDR")
-
-    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"id,time\n"])
-    def test_no_workbook(self, tmp_path: Path, content: bytes) -> None:
-        with pytest.raises(InputError, match="cannot be read as a workbook"):
-            workbooks.read_sheet(text_file(tmp_path, content, "a.xlsx"), "TCGA-CDR")
-
-    def test_a_formula_is_not_run(self, tmp_path: Path) -> None:
-        path = workbook(tmp_path, [["a", "b"], ["=1+1", "x"]])
-        assert workbooks.read_sheet(path, "TCGA-CDR").loc[2].tolist() == ["", "x"]
-
-    def test_a_far_row_costs_nothing(self, tmp_path: Path) -> None:
-        book = openpyxl.Workbook()
-        page = book.active
-        page.title = "TCGA-CDR"
-        page["A1"], page["B1"], page["XFD900000"] = "a", "b", "far"
-        page["A7"] = 5
-        book.save(tmp_path / "far.xlsx")
-        found = workbooks.read_sheet(tmp_path / "far.xlsx", "TCGA-CDR")
-        assert found.to_dict() == {"a": {7: "5"}, "b": {7: ""}}
-
-
-@pytest.fixture(scope="module")
-def cdr(real_data: Path) -> ClinicalTable:
-    return read_clinical(
-        real_data / "tcga_clinical" / "TCGA-CDR_outcome.xlsx", ClinicalOptions(covariates=("type",))
-    )
-
-
-@pytest.mark.realdata
-class TestPublicCohorts:
-    def test_tcga_cdr(self, cdr: ClinicalTable) -> None:
-        counts = cdr.outcomes.groupby("endpoint", sort=False)["event"].agg(["size", "sum"])
-        assert counts["size"].to_dict() == {"OS": 10986, "DSS": 10445, "DFI": 5496, "PFI": 10804}
-        assert counts["sum"].to_dict() == {"OS": 3573, "DSS": 2481, "DFI": 1117, "PFI": 3968}
-        assert alarms(cdr) == []
-        listed = pd.DataFrame(cdr.dropped)
-        assert len(listed[listed["endpoint"] == "OS"]) == 11160 - 10986
-
-    def test_no_cancer_type_alarms_and_no_coding_looks_odd(self, cdr: ClinicalTable) -> None:
-        types = cdr.outcomes["patient_id"].map(cdr.covariates["type"])
-        assert types.nunique() == 33
-        for _, rows in cdr.outcomes.groupby(types):
-            part = ClinicalTable(cdr.path, cdr.layout, rows, cdr.covariates, (), ())
-            assert alarms(part) == []
-            assert not [line for line in describe(part) if "check the event coding" in line]
-
-    def test_every_wrong_unit_of_the_whole_table_alarms(self, cdr: ClinicalTable) -> None:
-        for _, rows in cdr.outcomes.groupby("endpoint"):
-            days = rows["time_days"].to_numpy(dtype=float)
-            for unit, length in UNIT_DAYS.items():
-                for declared, taken in UNIT_DAYS.items():
-                    found = unit_alarm(
-                        days / length * taken, ClinicalLayout("columns", "id", (), taken, declared)
-                    )
-                    assert (found is not None) == (unit != declared), (unit, declared)
-
-    def test_inverted_events_of_the_whole_table_alarm(self, cdr: ClinicalTable) -> None:
-        inverted = cdr.outcomes.assign(event=~cdr.outcomes["event"].astype(bool))
-        found = alarms(ClinicalTable(cdr.path, cdr.layout, inverted, cdr.covariates, (), ()))
-        assert len(found) == 1
-        assert "events and censoring are swapped" in str(found[0])
-
-    @pytest.mark.parametrize("declared", ["days", "years"])
-    @pytest.mark.parametrize(
-        ("file", "layout"),
-        [
-            ("tcga_expression/tcga_brca_all_clean.csv.zip", "porpoise"),
-            ("tcga_clinical/survpath_tcga_brca.csv", "survpath"),
-        ],
-    )
-    def test_tables_of_months(self, real_data: Path, file: str, layout: str, declared: str) -> None:
-        table = read_clinical(real_data / file, ClinicalOptions(), requested_layout=layout)
-        assert alarms(table) == []
-        assert table.dropped == ()
-        other = "survpath" if layout == "porpoise" else "porpoise"
-        assert "whole days" in str(
-            alarms(read_clinical(real_data / file, ClinicalOptions(), requested_layout=other))[0]
-        )
-        wrong = named(
-            patient="case_id",
-            times=("survival_months",),
-            events=("censorship",),
-            time_unit=declared,
-        )
-        (alarm,) = alarms(read_clinical(real_data / file, wrong))
-        assert "likely in months" in str(alarm)
-
-    def test_porpoise_brca_agrees_with_tcga_cdr(self, real_data: Path, cdr: ClinicalTable) -> None:
-        brca = read_clinical(
-            real_data / "tcga_expression" / "tcga_brca_all_clean.csv.zip",
-            ClinicalOptions(),
-            requested_layout="porpoise",
-        )
-        assert (len(brca.outcomes), brca.outcomes["event"].sum()) == (956, 130)
-        (row,) = agreement_summary(compare(brca, cdr))
-        assert (row["patients_in_both"], row["time_agrees"], row["events_differ"]) == (956, 1.0, 0)
-
-    def test_conflicting_subtypes_are_listed(self, real_data: Path) -> None:
-        path = real_data / "tcga_clinical" / "survpath_tcga_brca_clinical.csv"
-        table = read_clinical(path, ClinicalOptions(covariates=("stage", "subtype")))
-        assert len(table.dropped) == 7
-        assert all(
-            "subtype differs" in row.reason and row.kept.endswith("the first")
-            for row in table.dropped
-        )
