@@ -37,8 +37,9 @@ _WITH_RUN_LOG = (
     "survive",
 )
 _SUMMARY = "summary.json"
-# A process of torchrun that is not the first waits before it reports an error. If the first one has
-# the same error, torchrun ends this one meanwhile, and the error is printed once.
+# A process of torchrun that is not the first waits before it ends with an error. When the first one
+# ends with an error, torchrun ends this one meanwhile. So an error of all processes is printed
+# once, and torchrun does not end the first one before it has printed it.
 _BEFORE_REPORT_S = 5.0
 
 
@@ -122,8 +123,9 @@ class Session:
         line = "" if error is None else f"error: {error['message']} [{error['code']}]\n"
         if not process.is_first:
             self._stack.close()
-            if line:
+            if exit_code:
                 time.sleep(_BEFORE_REPORT_S)
+            if line:
                 sys.stderr.write(f"process {process.rank} of torchrun: {line}")
             return
         sys.stderr.write(line)

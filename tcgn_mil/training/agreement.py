@@ -31,8 +31,8 @@ T = TypeVar("T")
 # In a step of training, a process that waits for 10 to 30 minutes counts as dead. Between steps the
 # others may wait for hours, while the first process predicts, refits and draws.
 _LONGEST_WAIT = timedelta(days=365)
-# Words in the errors of gloo and of NCCL if a process is gone.
-_CONNECTION = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
+# Words in the errors of gloo if a process is gone.
+_ENDED = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
 
 
 def join_processes(config: TrainingConfig, settings: Mapping[str, Any]) -> None:
@@ -135,13 +135,12 @@ def in_all(work: Callable[[], T]) -> T:
     if not failed:
         return value  # type: ignore[return-value]
     rank, error = failed[0]
-    if not processes.is_first:
-        raise _reported_elsewhere(error)
-    if rank == 0 and own is not None:
-        raise own
-    raise InputError(
-        f"in process {rank} of torchrun: {error.reason}", path=error.path, fix=error.fix
-    )
+    if rank > 0:
+        reason = f"in process {rank} of torchrun: {error.reason}"
+        error = InputError(reason, path=error.path, fix=error.fix)
+    elif own is not None and processes.is_first:
+        error = own  # with the place in the code where it arose
+    raise error if processes.is_first else _reported_elsewhere(error)
 
 
 def check_same(values: Mapping[str, Any], what: str, *, fix: str) -> None:
@@ -206,12 +205,15 @@ def lost_processes() -> Iterator[None]:
         yield
     except RuntimeError as error:
         of_connection = isinstance(error, distributed.DistError) or any(
-            words in str(error) for words in _CONNECTION
+            words in str(error) for words in ("gloo", *_ENDED)
         )
         if Processes.launched().count == 1 or not of_connection:
             raise
+        # gloo names the end of a connection in many technical words, which tell no more.
+        ended = any(words in str(error) for words in _ENDED)
+        detail = "" if ended else f" ({str(error).splitlines()[0]})"
         lost = InputError(
-            f"another process of torchrun has ended ({str(error).splitlines()[0]})",
+            f"another process of torchrun has ended{detail}",
             fix="read the message of that process, and start torchrun again to continue",
         )
         raise (lost if Processes.launched().is_first else _reported_elsewhere(lost)) from error
