@@ -210,7 +210,7 @@ def _fit(
             "training sections": list(study.train),
             "validation sections": list(study.val),
             "genes": study.panel.hash,
-            "training values": hashlib.sha256(np.ascontiguousarray(values)).hexdigest(),
+            "training values": hashlib.sha256(values.tobytes()).hexdigest(),
         },
         "read different inputs",
         fix="give the same input files to all machines",

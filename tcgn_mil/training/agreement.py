@@ -13,7 +13,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as distributed
@@ -126,21 +126,22 @@ def in_all(work: Callable[[], T]) -> T:
     processes = Processes.launched()
     if processes.count == 1:
         return work()
-    value, own = None, None
+    value: T | None = None
+    own: InputError | None = None
     try:
         value = work()
     except InputError as error:
         own = error
-    failed = [(rank, error) for rank, error in enumerate(from_each(own)) if error is not None]
+    failed = [(rank, other) for rank, other in enumerate(from_each(own)) if other is not None]
     if not failed:
-        return value  # type: ignore[return-value]
-    rank, error = failed[0]
+        return cast(T, value)
+    rank, told = failed[0]
     if rank > 0:
-        reason = f"in process {rank} of torchrun: {error.reason}"
-        error = InputError(reason, path=error.path, fix=error.fix)
+        reason = f"in process {rank} of torchrun: {told.reason}"
+        told = InputError(reason, path=told.path, fix=told.fix)
     elif own is not None and processes.is_first:
-        error = own  # with the place in the code where it arose
-    raise error if processes.is_first else _reported_elsewhere(error)
+        told = own  # with the place in the code where it arose
+    raise told if processes.is_first else _reported_elsewhere(told)
 
 
 def check_same(values: Mapping[str, Any], what: str, *, fix: str) -> None:
