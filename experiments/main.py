@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tcgn_mil.errors import InputError
+from tcgn_mil.errors import InputError, ReportedElsewhereError
 from tcgn_mil.experiments.command_line.arguments import hoisted, verb_of, with_present_names
 from tcgn_mil.experiments.command_line.error_codes import WRITE, code_of
 from tcgn_mil.experiments.command_line.examples import EXAMPLES
@@ -33,6 +33,7 @@ from tcgn_mil.experiments.command_line.process import (
 from tcgn_mil.experiments.command_line.session import Session
 from tcgn_mil.experiments.report.command import report
 from tcgn_mil.experiments.verbs import verbs
+from tcgn_mil.types.processes import Processes
 from tcgn_mil.version import __version__
 
 _HELP = (
@@ -78,16 +79,20 @@ def main() -> None:
     arguments = with_present_names(hoisted(sys.argv[1:]))
     session = Session(arguments)
     try:
-        check_launcher(verb_of(arguments))
+        check_launcher(verb_of(arguments), arguments)
         with interruptible():
             make_app()(args=arguments, obj=session)
     except SystemExit as ended:
         session.end(ended.code if isinstance(ended.code, int) else 0)
         raise
     except InterruptedByUserError:
-        sys.stderr.write("\nstopped by Ctrl-C. Run the same command again to continue.\n")
+        if Processes.launched().is_first:
+            sys.stderr.write("\nstopped by Ctrl-C. Run the same command again to continue.\n")
         session.end(INTERRUPTED)
         sys.exit(INTERRUPTED)
+    except ReportedElsewhereError:
+        session.end(2)
+        sys.exit(2)
     except InputError as error:
         if session.verbose:
             traceback.print_exc()

@@ -58,6 +58,10 @@ def _rebuild(reason: str, path: str | None, fix: str | None) -> InputError:
     return InputError(reason, path=path, fix=fix)
 
 
+class ReportedElsewhereError(InputError):
+    """Error that another process of torchrun reports, so that this one ends without a line."""
+
+
 def disk_error(error: BaseException, path: str | Path) -> OSError | None:
     """Return the operating system's error that a library has put into other words.
 

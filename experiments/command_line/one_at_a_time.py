@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tcgn_mil.resume.folder_lock import folder_lock
+from tcgn_mil.types.processes import Processes
 from tcgn_mil.types.shards import Shard
 
 
@@ -42,7 +42,7 @@ def one_at_a_time(command: Callable[..., Any]) -> Callable[..., Any]:
         # Such a call writes nothing, also where another run is at work. Of the processes of
         # torchrun the first one writes, and holds the lock.
         writes_nothing = options.get("show_config") or options.get("dry_run")
-        if writes_nothing or os.environ.get("RANK", "0") != "0":
+        if writes_nothing or not Processes.launched().is_first:
             return command(**options)
         out, shard = Path(options["out"]), options.get("shard")
         if out.suffix in _FILES and not out.is_dir():

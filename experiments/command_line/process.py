@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.types.processes import Processes
 
 INTERRUPTED = 128 + signal.SIGINT  # exit code of a command that was stopped by Ctrl-C
-TRAINED_TOGETHER = ("pretrain",)  # verbs that several processes of torchrun train together
+# Verbs that several processes of torchrun train together.
+TRAINED_TOGETHER = ("pretrain", "spot-cv", "finetune", "slide-cv")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -59,20 +61,34 @@ def usable_cores() -> int:
         return cores
 
 
-def check_launcher(verb: str) -> None:
-    """Refuse a verb that torchrun started several times and that would not share its work.
+def check_launcher(verb: str, arguments: Sequence[str] = ()) -> None:
+    """Refuse a command that torchrun started several times and that would not share its work.
+
+    Parameters
+    ----------
+    verb
+        The verb.
+    arguments
+        The whole command line.
 
     Raises
     ------
     InputError
-        If torchrun started several processes of a verb other than those of `TRAINED_TOGETHER`.
+        If torchrun started several processes of a verb other than those of `TRAINED_TOGETHER`, or
+        of a comparison of runs.
     """
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ
-    if several and verb not in TRAINED_TOGETHER:
+    if Processes.launched().count == 1:
+        return
+    if verb not in TRAINED_TOGETHER:
         raise InputError(
             f"torchrun started tcgn-mil {verb} several times, and each would do all of the work",
             fix=f"start it without torchrun; torchrun serves {', '.join(TRAINED_TOGETHER)} alone,"
             " and --devices or --shard share the slides of tile, encode and predict",
+        )
+    if "--compare" in arguments:
+        raise InputError(
+            f"torchrun started tcgn-mil {verb} --compare several times, but it trains nothing",
+            fix="start it without torchrun",
         )
 
 

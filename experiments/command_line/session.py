@@ -19,6 +19,7 @@ from tcgn_mil.experiments.command_line.log_files import RunLog, log_to_file, log
 from tcgn_mil.file_formats.json_file import read_json
 from tcgn_mil.io.failures import FILE_NAME as FAILURES
 from tcgn_mil.progress import without_progress
+from tcgn_mil.types.processes import Processes
 
 # Verbs whose output is a folder that they do not have to begin empty.
 _WITH_RUN_LOG = (
@@ -36,11 +37,18 @@ _WITH_RUN_LOG = (
     "survive",
 )
 _SUMMARY = "summary.json"
+# A process of torchrun that is not the first waits before it ends with an error. When the first one
+# ends with an error, torchrun ends this one meanwhile. So an error of all processes is printed
+# once, and torchrun does not end the first one before it has printed it.
+_BEFORE_REPORT_S = 5.0
 
 
 @dataclass
 class Session:
     """A command that runs.
+
+    Of several processes of torchrun the first one alone prints and writes logs. Each of the others
+    prints nothing but an error that the first one does not have.
 
     Attributes
     ----------
@@ -74,6 +82,8 @@ class Session:
     def begin(self, verb: str, out: Path | None) -> None:
         """Note the verb and its output, and begin the log of its folder."""
         self.verb, self.out = verb, out
+        if not Processes.launched().is_first:
+            return
         if verb in _WITH_RUN_LOG and out is not None:
             self.run_log = RunLog(out, verb, list(self.arguments))
             self._stack.enter_context(logged_progress(self.run_log))
@@ -87,6 +97,9 @@ class Session:
             If the log file cannot be written.
         """
         self.quiet, self.verbose, self.as_json, self.log_file = quiet, verbose, as_json, log_file
+        if not Processes.launched().is_first:
+            self._stack.enter_context(_silence())
+            return
         if quiet:
             self._stack.enter_context(without_progress())
         self._stack.enter_context(log_to_file(log_file))
@@ -106,8 +119,16 @@ class Session:
         error
             ``code`` and ``message`` of the error that ended it, if there was one.
         """
-        if error is not None:
-            sys.stderr.write(f"error: {error['message']} [{error['code']}]\n")
+        process = Processes.launched()
+        line = "" if error is None else f"error: {error['message']} [{error['code']}]\n"
+        if not process.is_first:
+            self._stack.close()
+            if exit_code:
+                time.sleep(_BEFORE_REPORT_S)
+            if line:
+                sys.stderr.write(f"process {process.rank} of torchrun: {line}")
+            return
+        sys.stderr.write(line)
         if self.run_log is not None:
             self.run_log.end(exit_code, None if error is None else error["message"])
         self._stack.close()
@@ -136,6 +157,18 @@ class Session:
             failures = (self.out if self.out.is_dir() else self.out.parent) / FAILURES
             done["failures"] = str(failures) if failures.is_file() else None
         return done
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Print nothing during the block."""
+    with (
+        without_progress(),
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield
 
 
 @contextlib.contextmanager

@@ -73,7 +73,10 @@ def finetune(
     overrides: Overrides = None,
     show_config: ShowConfig = False,
 ) -> None:
-    """Train a slide model on bulk expression from all tiles of each patient, one model per fold."""
+    """Train a slide model on bulk expression from all tiles of each patient, one model per fold.
+
+    Several processes of torchrun share the training.
+    """
     given = {
         "cohort": cohort,
         "features": features,
@@ -114,7 +117,10 @@ def slide_cross_validation(
     overrides: Overrides = None,
     show_config: ShowConfig = False,
 ) -> None:
-    """Cross-validate a slide model with p-values from 50 refits, or compare two finished runs."""
+    """Cross-validate a slide model with p-values from 50 refits, or compare two finished runs.
+
+    Several processes of torchrun share the training and the refits.
+    """
     if compare is not None:
         from tcgn_mil.experiments.slide_level.compare_runs import compare_runs
 

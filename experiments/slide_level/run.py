@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from tcgn_mil.config import as_plain
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs.inputs import check_same_inputs, write_inputs
 from tcgn_mil.experiments.runs.run_folder import begin_run, finished_summary
@@ -25,7 +26,8 @@ from tcgn_mil.experiments.slide_level.inputs.spot_initialisation import (
     SpotInitialisation,
     load_spot_initialisation,
 )
-from tcgn_mil.experiments.slide_level.training.train_fold import SlideLevelStudy, train_fold
+from tcgn_mil.experiments.slide_level.inputs.study import SlideLevelStudy
+from tcgn_mil.experiments.slide_level.training.train_fold import follow_fold, train_fold
 from tcgn_mil.experiments.slide_level.training.tune_encoder import tuned_files
 from tcgn_mil.experiments.slide_level.write_results import FEW_PATIENTS, write_results
 from tcgn_mil.folds import make_folds, read_folds, write_folds
@@ -37,7 +39,9 @@ from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.progress import Progress
 from tcgn_mil.settings.slide_model import Kind
 from tcgn_mil.text import counted
+from tcgn_mil.training.agreement import check_same, from_first, in_all, join_processes
 from tcgn_mil.types.folds import Fold
+from tcgn_mil.types.processes import Processes
 
 KIND = "finetune"
 BY_PATIENT = "by-patient"
@@ -56,6 +60,10 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
     A finished run is returned as it is, and an unfinished one continues; both only if its inputs
     are those that it began on.
 
+    Several processes of torchrun share the training of the networks and the refits on permuted
+    labels. The first one alone writes, and does all else: it predicts and encodes, fits the
+    baselines, and makes intervals, tables and figures. The others wait for it.
+
     Parameters
     ----------
     config
@@ -71,26 +79,30 @@ def run(config: FinetuneConfig, out_dir: str | Path) -> dict[str, Any]:
     ------
     InputError
         If ``model.pooling`` names no aggregator; if there are fewer than 10 patients and no folds
-        are given; if the folder holds another run; or if the cohort, the features, the encoder or
-        the folds cannot be used.
+        are given; if the folder holds another run; if the cohort, the features, the encoder or
+        the folds cannot be used; or if the processes of torchrun have different settings or inputs.
     """
     # What can be refused at once is checked before hours of reading.
     aggregator_class(config.model)
     check_targets(config.targets)
     source = _tile_source(config)
     verb = "slide-cv" if isinstance(config, SlideCvConfig) else KIND
-    out_dir = begin_run(out_dir, KIND, config, verb=verb)
-    data, pixels = _read_inputs(config, source)
-    config = _with_model(config, data)
+    join_processes(config.training, {"verb": verb, **as_plain(config)})
+    out_dir = _begin(Path(out_dir), config, verb)
+    config, data, pixels = in_all(lambda: _read_inputs(config, source))
     if config.group_by != "both":
         return _run(config, data, pixels, out_dir)
     by_patient = dataclasses.replace(config, group_by="patient")
     if (why := _why_no_folds_by_site(config, data)) is not None:
         return _run(by_patient, data, pixels, out_dir, labels=[why] if why else [])
-    folder = begin_run(out_dir / BY_PATIENT, KIND, by_patient, verb=verb)
+    folder = _begin(out_dir / BY_PATIENT, by_patient, verb)
     beside = _run(by_patient, data, pixels, folder)
     by_site = dataclasses.replace(config, group_by="site")
     return _run(by_site, data, pixels, out_dir, beside=beside)
+
+
+def _begin(folder: Path, config: FinetuneConfig, verb: str) -> Path:
+    return from_first(lambda: begin_run(folder, KIND, config, verb=verb))
 
 
 def _why_no_folds_by_site(config: FinetuneConfig, data: CohortData) -> str | None:
@@ -120,24 +132,65 @@ def _run(
     labels: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train and evaluate all folds; `beside` is the summary of the run with folds by patient."""
-    folds = _folds(config, data)
-    digests, done = input_digests(config, data, folds, pixels), finished_summary(out_dir)
-    check_same_inputs(out_dir, digests, finished=done is not None)
-    if done is not None:
-        _renew_reference(data, folds, out_dir, tuned=pixels is not None)
+    folds, digests = in_all(lambda: _folds_and_digests(config, data, pixels))
+    check_same(digests, "read different inputs", fix="give the same input files to all machines")
+    if (done := from_first(lambda: _finished(data, folds, digests, out_dir, pixels))) is not None:
         return done
     # The encoder is read before anything is written: begin_run takes a folder with a config alone
     # for a first attempt that failed, and lets a corrected config use it.
-    study = SlideLevelStudy(config, data, _spot_initialisation(config, data), out_dir, pixels)
-    write_inputs(out_dir, digests)
+    study = in_all(
+        lambda: SlideLevelStudy(config, data, _spot_initialisation(config, data), out_dir, pixels)
+    )
+    summary: dict[str, Any] = {}
+    if Processes.launched().is_first:
+        write_inputs(out_dir, digests)
+        summary = _train(study, folds, beside=beside, labels=labels)
+    else:
+        for fold in folds:
+            follow_fold(study, fold)
+    # The others end when the first one has written everything.
+    return from_first(lambda: summary)
+
+
+def _train(
+    study: SlideLevelStudy,
+    folds: list[Fold],
+    *,
+    beside: Mapping[str, Any] | None,
+    labels: Sequence[str],
+) -> dict[str, Any]:
+    """Train all folds in the first process, and write the results."""
+    config, data, out_dir = study.config, study.data, study.out_dir
     _write_cohort(study, folds)
     results = [train_fold(study, fold) for fold in folds]
-    if pixels is not None:
+    if study.pixels is not None:
         _write_reference(data, tuned_files(data, folds, out_dir), out_dir)
     spot_genes = () if study.spots is None else study.spots.panel.genes
     return write_results(
         config, data, results, out_dir, spot_genes=spot_genes, beside=beside, labels=labels
     )
+
+
+def _folds_and_digests(
+    config: FinetuneConfig, data: CohortData, pixels: SlidePixels | None
+) -> tuple[list[Fold], dict[str, str]]:
+    folds = _folds(config, data)
+    return folds, input_digests(config, data, folds, pixels)
+
+
+def _finished(
+    data: CohortData,
+    folds: list[Fold],
+    digests: Mapping[str, str],
+    out_dir: Path,
+    pixels: SlidePixels | None,
+) -> dict[str, Any] | None:
+    """Return the summary of a finished run on the same inputs, or None if it has not finished."""
+    done = finished_summary(out_dir)
+    check_same_inputs(out_dir, digests, finished=done is not None)
+    if done is not None:
+        _renew_reference(data, folds, out_dir, tuned=pixels is not None)
+    return done
 
 
 def _with_model(config: FinetuneConfig, data: CohortData) -> FinetuneConfig:
@@ -175,8 +228,11 @@ def _tile_source(config: FinetuneConfig) -> TileSource | None:
 
 def _read_inputs(
     config: FinetuneConfig, source: TileSource | None
-) -> tuple[CohortData, SlidePixels | None]:
-    """Read the cohort and, if the encoder is fine-tuned, find the tiles of its slides."""
+) -> tuple[FinetuneConfig, CohortData, SlidePixels | None]:
+    """Read the cohort and, if the encoder is fine-tuned, find the tiles of its slides.
+
+    What is ``auto`` in the returned config is replaced by what it means for the cohort.
+    """
     data = with_targets(
         config, load_cohort(config.cohort, config.features, pooled=config.cohorts == "pooled")
     )
@@ -190,7 +246,7 @@ def _read_inputs(
             path=config.cohort,
             fix="join more slides (see join_report.csv), or give --folds to train on so few",
         )
-    return data, pixels
+    return _with_model(config, data), data, pixels
 
 
 def _folds(config: FinetuneConfig, data: CohortData) -> list[Fold]:

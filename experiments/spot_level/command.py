@@ -35,7 +35,10 @@ def pretrain(
     overrides: Overrides = None,
     show_config: ShowConfig = False,
 ) -> None:
-    """Train the spot encoder on sections and test it once; writes encoder.safetensors."""
+    """Train the spot encoder on sections and test it once; writes encoder.safetensors.
+
+    Several processes of torchrun share the training.
+    """
     given = {
         "spots": spots_dir,
         "val_sections": val_section,
@@ -49,8 +52,6 @@ def pretrain(
     from tcgn_mil.experiments.spot_level import pretrain as pretraining
 
     summary = pretraining.run(resolved, out)
-    if not summary:  # a process of torchrun that helped to train
-        return None
     if summary["results"]:
         print_rows(summary["results"])
         if summary["results_on"] == "validation":
@@ -91,7 +92,10 @@ def spot_cross_validation(
     overrides: Overrides = None,
     show_config: ShowConfig = False,
 ) -> None:
-    """Cross-validate the spot network and its baselines, or compare two such runs."""
+    """Cross-validate the spot network and its baselines, or compare two such runs.
+
+    Several processes of torchrun share the training.
+    """
     given = {
         "spots": spots_dir,
         "group_by": group_by,

@@ -14,34 +14,40 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from tcgn_mil.checkpoints.published import find_checkpoint
+from tcgn_mil.config import as_plain
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.runs.inputs import record_inputs
-from tcgn_mil.experiments.runs.run_folder import begin_run, finish_run, finished_summary
+from tcgn_mil.experiments.runs.run_folder import finish_run
 from tcgn_mil.experiments.spot_level.combine import RunResults, combine_sections
 from tcgn_mil.experiments.spot_level.config import SMALL_NETWORK, SpotConfig
 from tcgn_mil.experiments.spot_level.evaluate import MODEL, SectionResults
 from tcgn_mil.experiments.spot_level.figures import draw_cross_validation
-from tcgn_mil.experiments.spot_level.inputs.files import input_files
 from tcgn_mil.experiments.spot_level.inputs.folds import (
     ON_TEST,
     SectionSplit,
     read_spot_folds,
     spot_folds,
 )
+from tcgn_mil.experiments.spot_level.inputs.network import Network
 from tcgn_mil.experiments.spot_level.inputs.study import (
     SpotStudy,
     load_sections,
     make_study,
     patients_of,
 )
-from tcgn_mil.experiments.spot_level.pretrain import write_study
+from tcgn_mil.experiments.spot_level.pretrain import begin_or_finished, write_study
 from tcgn_mil.experiments.spot_level.results import check_map_genes, evaluate
 from tcgn_mil.experiments.spot_level.summary import SpotCrossValidation
-from tcgn_mil.experiments.spot_level.train_network import Network, TrainedNetwork, train_network
+from tcgn_mil.experiments.spot_level.train_network import (
+    TrainedNetwork,
+    follow_network,
+    train_network,
+)
 from tcgn_mil.file_formats.csv_table import read_own_csv
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.models.encoders.sources import parse_source
 from tcgn_mil.progress import Progress
+from tcgn_mil.training.agreement import from_first, in_all, join_processes
+from tcgn_mil.types.processes import Processes
 
 KIND = "spot-cv"
 SMALL, UNTRAINED = "small_network", "untrained"
@@ -71,6 +77,9 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     ``predictable_genes.csv`` and figures. A run that is finished is not repeated. A run that was
     interrupted continues at the epoch where it stopped.
 
+    Several processes of torchrun share the training of the networks. The first one alone writes,
+    and does all that is not training by gradient descent. The others wait for it.
+
     Parameters
     ----------
     config
@@ -87,7 +96,8 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     ------
     InputError
         If folds, sections or genes cannot be used, or if the folder holds a run of another config;
-        the error names the keys that differ.
+        the error names the keys that differ. Also if the processes of torchrun have different
+        settings or inputs.
     """
     if config.val_sections or config.test_sections:
         raise InputError(
@@ -95,26 +105,49 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
             " section",
             fix="remove both keys; describe the folds with --folds if you need certain ones",
         )
-    out_dir = begin_run(out_dir, KIND, config)
-    done = finished_summary(out_dir)
-    record_inputs(out_dir, input_files(config), finished=done is not None)
-    if done is not None:
+    join_processes(config.training, {"verb": KIND, **as_plain(config)})
+    folder = Path(out_dir)
+    if (done := from_first(lambda: begin_or_finished(folder, KIND, config))) is not None:
         return done
+    studies, patient_of = in_all(lambda: _read_folds(config))
+    summary: dict[str, Any] = {}
+    if Processes.launched().is_first:
+        summary = _train(config, studies, patient_of, folder)
+    else:
+        for study in studies:
+            for planned in planned_networks(study, _folder_of(study, folder)):
+                follow_network(study, planned.network, planned.folder, seed=planned.seed)
+    # The others end when the first one has written everything.
+    return from_first(lambda: summary)
+
+
+def _read_folds(config: SpotConfig) -> tuple[list[SpotStudy], dict[str, str]]:
+    """Return the folds, and the patient of each section.
+
+    All folds are prepared before the first is trained, so that an impossible fold is reported at
+    once and not after hours.
+    """
     sections = load_sections(config)
-    folds = make_splits(config, patients_of(sections))
-    # All folds are prepared before the first is trained, so that an impossible fold is reported at
-    # once and not after hours.
+    patient_of = patients_of(sections)
     studies = [
         make_study(config, fold, sections)
-        for fold in Progress(folds, desc="folds", unit="fold", leave=False)
+        for fold in Progress(
+            make_splits(config, patient_of), desc="folds", unit="fold", leave=False
+        )
     ]
     check_map_genes(studies[0])
+    return studies, patient_of
+
+
+def _train(
+    config: SpotConfig, studies: Sequence[SpotStudy], patient_of: Mapping[str, str], out_dir: Path
+) -> dict[str, Any]:
+    """Train and evaluate all folds in the first process, and write the results."""
+    folds = [study.split for study in studies]
     _write_folds(folds, out_dir)
-    evaluated = {
-        study.split.name: run_fold(study, out_dir / f"fold_{study.split.name}") for study in studies
-    }
+    evaluated = {study.split.name: run_fold(study, _folder_of(study, out_dir)) for study in studies}
     results = {name: part for fold in evaluated.values() for name, part in fold.sections.items()}
-    combined = combine_sections(results, folds=len(folds), patient_of=patients_of(sections))
+    combined = combine_sections(results, folds=len(folds), patient_of=patient_of)
     write_tables(combined, results, out_dir)
     draw_cross_validation(
         combined, results, {name: fold.curves for name, fold in evaluated.items()}, out_dir
@@ -122,6 +155,10 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     panel_sizes = [len(study.panel) for study in studies]
     finished = SpotCrossValidation(config, folds, panel_sizes, combined, results)
     return finish_run(out_dir, finished.summary())
+
+
+def _folder_of(study: SpotStudy, out_dir: Path) -> Path:
+    return out_dir / f"fold_{study.split.name}"
 
 
 def _write_folds(folds: Sequence[SectionSplit], out_dir: Path) -> None:
@@ -184,46 +221,80 @@ def run_fold(study: SpotStudy, folder: Path) -> FoldResults:
     return FoldResults(results, curves)
 
 
-def train_networks(study: SpotStudy, folder: Path) -> dict[str, list[TrainedNetwork]]:
-    """Train the networks of a fold.
+class PlannedNetwork(NamedTuple):
+    """A network of a fold that is to be trained.
 
-    Returns
-    -------
-    dict
-        Networks by predictor: those of the run, the small ones, and the run's own network
-        untrained, with a ridge regression as its last layer.
+    Attributes
+    ----------
+    predictor
+        Name in the tables.
+    network
+        Architecture and initialisation.
+    folder
+        Its folder.
+    seed
+        Its seed.
+    description
+        Words for the progress bar.
     """
-    config, seed = study.config, study.config.training.seed
-    network, name = Network.of(config), study.split.name
-    networks = {
-        MODEL: [
-            train_network(
-                study,
-                network,
-                folder / f"model_{seed + member}",
-                seed=seed + member,
-                description=f"fold {name}, {config.model}, seed {seed + member}",
-            )
-            for member in range(config.members)
-        ]
-    }
+
+    predictor: str
+    network: Network
+    folder: Path
+    seed: int
+    description: str = ""
+
+
+def planned_networks(study: SpotStudy, folder: Path) -> list[PlannedNetwork]:
+    """Return the networks of a fold, in the order of training.
+
+    These are those of the run, the small ones, and the run's own network untrained, with a ridge
+    regression as its last layer.
+    """
+    config, name = study.config, study.split.name
+    seeds = [config.training.seed + member for member in range(config.members)]
+    planned = [
+        PlannedNetwork(
+            MODEL,
+            Network.of(config),
+            folder / f"model_{seed}",
+            seed,
+            f"fold {name}, {config.model}, seed {seed}",
+        )
+        for seed in seeds
+    ]
     if not config.baselines:
-        return networks
+        return planned
     # The small network has as many members as the run's own, so that averaging favours neither.
     if config.model != SMALL_NETWORK:
-        networks[SMALL] = [
-            train_network(
-                study,
+        planned += [
+            PlannedNetwork(
+                SMALL,
                 Network.small(),
-                folder / f"{SMALL}_{seed + member}",
-                seed=seed + member,
-                description=f"fold {name}, small network, seed {seed + member}",
+                folder / f"{SMALL}_{seed}",
+                seed,
+                f"fold {name}, small network, seed {seed}",
             )
-            for member in range(config.members)
+            for seed in seeds
         ]
     # The untrained network shows what its architecture alone gives: random weights, no checkpoint.
     if (untrained := untrained_network(config)) is not None:
-        networks[UNTRAINED] = [train_network(study, untrained, folder / UNTRAINED, seed=seed)]
+        planned.append(PlannedNetwork(UNTRAINED, untrained, folder / UNTRAINED, seeds[0]))
+    return planned
+
+
+def train_networks(study: SpotStudy, folder: Path) -> dict[str, list[TrainedNetwork]]:
+    """Train the networks of a fold (:func:`planned_networks`), and return them by predictor."""
+    networks: dict[str, list[TrainedNetwork]] = {}
+    for planned in planned_networks(study, folder):
+        trained = train_network(
+            study,
+            planned.network,
+            planned.folder,
+            seed=planned.seed,
+            description=planned.description,
+        )
+        networks.setdefault(planned.predictor, []).append(trained)
     return networks
 
 

@@ -45,6 +45,7 @@ from tcgn_mil.statistics.gene_metrics import pearson
 from tcgn_mil.statistics.sequencing_depth import depth_adjusted_pearson
 from tcgn_mil.targets.spots import detection
 from tcgn_mil.types.genes import GenePanel
+from tcgn_mil.types.processes import Processes
 
 KIND = "spot-cv-hest"
 # Values of HEST-Bench.
@@ -72,8 +73,15 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If the config sets keys that this recipe does not use, or if genes or folds cannot be used.
+        If the config sets keys that this recipe does not use, if genes or folds cannot be used, or
+        if torchrun started several processes.
     """
+    if Processes.launched().count > 1:
+        raise InputError(
+            "torchrun started several processes, but protocol=hest trains no network that they"
+            " could share",
+            fix="start it without torchrun",
+        )
     _check_settings(config)
     out_dir = begin_run(out_dir, KIND, config)
     done = finished_summary(out_dir)

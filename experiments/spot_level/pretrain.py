@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from tcgn_mil.config import as_plain
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.runs import figures
 from tcgn_mil.experiments.runs.inputs import record_inputs
@@ -20,6 +21,7 @@ from tcgn_mil.experiments.spot_level.evaluate import MODEL
 from tcgn_mil.experiments.spot_level.figures import epoch_rows
 from tcgn_mil.experiments.spot_level.inputs.files import input_files
 from tcgn_mil.experiments.spot_level.inputs.folds import ON_TEST, SectionSplit, split_sections
+from tcgn_mil.experiments.spot_level.inputs.network import Network
 from tcgn_mil.experiments.spot_level.inputs.study import (
     SpotStudy,
     load_sections,
@@ -27,9 +29,10 @@ from tcgn_mil.experiments.spot_level.inputs.study import (
     patients_of,
 )
 from tcgn_mil.experiments.spot_level.results import check_map_genes, evaluate
-from tcgn_mil.experiments.spot_level.train_network import CHECKPOINT, Network, train_network
+from tcgn_mil.experiments.spot_level.train_network import follow_network, train_network
 from tcgn_mil.io.atomic import plain_rows, write_csv
-from tcgn_mil.training.processes import Processes
+from tcgn_mil.training.agreement import from_first, in_all, join_processes
+from tcgn_mil.types.processes import Processes
 
 KIND = "pretrain"
 
@@ -43,6 +46,8 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     sections, it does so for the validation sections. A run that is finished is not repeated, and a
     run that was interrupted continues where it stopped.
 
+    Several processes of torchrun share the training. The first one alone writes and tests.
+
     Parameters
     ----------
     config
@@ -53,14 +58,14 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        Results on the test sections and what led to them, as in ``summary.json``. It is empty in
-        the other processes of torchrun than the first, which help to train and then end.
+        Results on the test sections and what led to them, as in ``summary.json``.
 
     Raises
     ------
     InputError
-        If the config sets a key that only ``spot-cv`` uses, if sections or genes cannot be used, or
-        if the folder holds a run of another config.
+        If the config sets a key that only ``spot-cv`` uses, if sections or genes cannot be used, if
+        the folder holds a run of another config, or if the processes of torchrun have different
+        settings or inputs.
     """
     # A key that would have no effect is refused, so that nobody believes in its effect.
     default = SpotConfig()
@@ -70,16 +75,24 @@ def run(config: SpotConfig, out_dir: str | Path) -> dict[str, Any]:
                 f"config key {key} is for spot-cv, but pretrain trains a single encoder",
                 fix=f"remove {key}, or use tcgn-mil spot-cv",
             )
-    if not Processes.launched().is_first:
-        return _follow(config, Path(out_dir))
-    out_dir = begin_run(out_dir, KIND, config)
-    done = finished_summary(out_dir)
-    record_inputs(out_dir, input_files(config), finished=done is not None)
-    if done is not None:
+    join_processes(config.training, {"verb": KIND, **as_plain(config)})
+    folder = Path(out_dir)
+    if (done := from_first(lambda: begin_or_finished(folder, KIND, config))) is not None:
         return done
-    study = _study_of(config)
+    study = in_all(lambda: _study_of(config))
+    summary: dict[str, Any] = {}
+    if Processes.launched().is_first:
+        summary = _train(study, folder)
+    else:
+        follow_network(study, Network.of(config), folder, seed=config.training.seed)
+    # The others end when the first one has written everything.
+    return from_first(lambda: summary)
+
+
+def _train(study: SpotStudy, out_dir: Path) -> dict[str, Any]:
+    """Train and evaluate in the first process, and write the results."""
+    config = study.config
     split = study.split
-    check_map_genes(study)
     write_csv(out_dir / "folds.csv", study.split.as_table())
     write_study(study, out_dir)
     trained = train_network(study, Network.of(config), out_dir, seed=config.training.seed)
@@ -120,18 +133,23 @@ def _study_of(config: SpotConfig) -> SpotStudy:
     split = split_sections(patients_of(sections), config.val_sections, config.test_sections)
     if config.select_on_test:
         split = _select_on_test(split)
-    return make_study(config, split, sections)
+    study = make_study(config, split, sections)
+    check_map_genes(study)
+    return study
 
 
-def _follow(config: SpotConfig, out_dir: Path) -> dict[str, Any]:
-    """Train beside the first process of torchrun, which alone writes, evaluates and reports.
+def begin_or_finished(folder: Path, kind: str, config: SpotConfig) -> dict[str, Any] | None:
+    """Begin or continue a spot-level run; return the summary if it is finished.
 
-    A network that is there was there when the run began: the first process writes it only after it
-    has trained together with this one. So both come to the same decision.
+    Raises
+    ------
+    InputError
+        If the folder holds a run of another kind or config, or on other inputs.
     """
-    if finished_summary(out_dir) is None and not (out_dir / CHECKPOINT).is_file():
-        train_network(_study_of(config), Network.of(config), out_dir, seed=config.training.seed)
-    return {}
+    begin_run(folder, kind, config)
+    done = finished_summary(folder)
+    record_inputs(folder, input_files(config), finished=done is not None)
+    return done
 
 
 def write_study(study: SpotStudy, out_dir: Path) -> None:

@@ -6,8 +6,9 @@ network whose training was interrupted continues from its saved state.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,63 +20,32 @@ from torch import nn
 
 from tcgn_mil.baselines import ridge_weights
 from tcgn_mil.batches.spots import SpotBatches
-from tcgn_mil.checkpoints import EncoderInfo, check_genes, load_encoder, save_encoder
-from tcgn_mil.checkpoints.starting import check_started, start_from
+from tcgn_mil.checkpoints import EncoderInfo, load_encoder, save_encoder
 from tcgn_mil.config import as_plain
 from tcgn_mil.devices import resolve_device
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.spot_level.config import SMALL_NETWORK, SMALL_NETWORK_PX, SpotConfig
+from tcgn_mil.experiments.spot_level.config import SpotConfig
+from tcgn_mil.experiments.spot_level.inputs.network import Network, start_network
 from tcgn_mil.experiments.spot_level.inputs.study import SpotStudy
 from tcgn_mil.file_formats.csv_table import read_own_csv
 from tcgn_mil.inference.spots import predict_spots
 from tcgn_mil.io.atomic import write_csv
-from tcgn_mil.models import TCGN, load_trunk
 from tcgn_mil.models.encoders import StartedEncoder
 from tcgn_mil.models.heads import BeforeLastLayer, HeadOnly, head_of, set_last_layer
 from tcgn_mil.models.lora import add_adapters, merge_adapters
 from tcgn_mil.models.network_input import to_network_input
-from tcgn_mil.progress import tell
-from tcgn_mil.settings.encoder import EncoderOptions
 from tcgn_mil.settings.model_names import TIMM_PREFIX
 from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.statistics.sequencing_depth import DETECTION_FLOOR, depth_adjusted_pearson
+from tcgn_mil.training.agreement import check_same, from_first
 from tcgn_mil.training.loop import History, fit
 from tcgn_mil.training.losses import expression_loss
-from tcgn_mil.training.processes import Processes
 from tcgn_mil.training.tensorboard import TensorBoardLog
+from tcgn_mil.types.processes import Processes
 
 CHECKPOINT, STATE, HISTORY = "encoder.safetensors", "state.safetensors", "history.csv"
 # History of a network that was not trained by gradient descent.
 _EMPTY_HISTORY = pd.DataFrame(columns=["loss", "score"], dtype=float)
-
-
-@dataclass(frozen=True)
-class Network:
-    """Architecture and initialisation of a network; attributes are keys of :class:`SpotConfig`."""
-
-    model: str
-    input_px: int | None = None
-    train: str = "all"
-    checkpoint: str | None = None
-    trunk: str | None = None
-    options: EncoderOptions = field(default_factory=EncoderOptions)
-
-    @classmethod
-    def of(cls, config: SpotConfig) -> Network:
-        """Return the network that a run is about."""
-        return cls(
-            config.model,
-            config.input_px,
-            config.train,
-            config.checkpoint,
-            config.trunk,
-            config.encoder_options,
-        )
-
-    @classmethod
-    def small(cls) -> Network:
-        """Return the small network of docs/protocol.md, section Baselines, randomly initialised."""
-        return cls(SMALL_NETWORK, SMALL_NETWORK_PX, options=EncoderOptions(untrained=True))
 
 
 class TrainedNetwork(NamedTuple):
@@ -114,7 +84,7 @@ def train_network(
     description
         Words for the progress bar. Of several processes of torchrun the first alone writes.
     """
-    if (folder / CHECKPOINT).is_file():
+    if from_first((folder / CHECKPOINT).is_file):
         model, info = load_encoder(folder / CHECKPOINT)
         _check_same_study(study, info, seed, folder)
         model.to(resolve_device(study.config.training.accelerator))
@@ -123,22 +93,32 @@ def train_network(
     torch.manual_seed(seed)
     started = start_network(network, study)
     model, info = started.model, encoder_info(started, study, seed=seed)
-    processes = Processes.launched()
-    if processes.count == 1:  # else training chooses the device of each process
+    if Processes.launched().count == 1:  # else training chooses the device of each process
         model.to(resolve_device(study.config.training.accelerator))
     if network.train == "none":
         fit_ridge_head(study, model, info)
     else:
         history = _fit(study, network, model, info, folder, seed, description or network.model)
-        if processes.is_first:
-            write_csv(folder / HISTORY, pd.DataFrame(history.epochs))
-    if not processes.is_first:
-        return TrainedNetwork(model.eval(), info, _EMPTY_HISTORY)
+        write_csv(folder / HISTORY, pd.DataFrame(history.epochs))
     save_encoder(folder / CHECKPOINT, model.eval(), info)
     # The state holds the optimizer too, and is several times as large as the network.
     (folder / STATE).unlink(missing_ok=True)
     # The history as it was written, rounded, is what a run that is continued reads.
     return TrainedNetwork(model, info, _history(folder))
+
+
+def follow_network(study: SpotStudy, network: Network, folder: Path, *, seed: int) -> None:
+    """Help the first process of torchrun to train a network, and write nothing.
+
+    The parameters are those of :func:`train_network`, which the first process calls meanwhile. It
+    also tells whether the network is finished. A ridge regression is fitted by it alone.
+    """
+    if from_first((folder / CHECKPOINT).is_file) or network.train == "none":
+        return
+    torch.manual_seed(seed)
+    started = start_network(network, study)
+    info = encoder_info(started, study, seed=seed)
+    _fit(study, network, started.model, info, folder, seed, network.model)
 
 
 def _history(folder: Path) -> pd.DataFrame:
@@ -175,48 +155,6 @@ def _check_same_study(study: SpotStudy, info: EncoderInfo, seed: int, folder: Pa
             path=folder,
             fix="choose another --out folder: the spots, the folds or the gene list changed since",
         )
-
-
-def start_network(network: Network, study: SpotStudy) -> StartedEncoder:
-    """Return the network before training.
-
-    Raises
-    ------
-    InputError
-        If keys contradict one another, or if weights do not fit the network or the genes.
-    """
-    if network.trunk is not None and network.checkpoint is not None:
-        raise InputError(
-            "both trunk and checkpoint are set, but a network starts from one of them",
-            fix="remove one of the two keys",
-        )
-    if network.train == "head" and study.config.training.layer_decay < 1:
-        raise InputError(
-            "training.layer_decay is below 1, but train=head trains no layers below the head",
-            fix="set train=all, or remove training.layer_decay",
-        )
-    # The last layer of a checkpoint has one output for each gene of its own panel, in its order.
-    if network.checkpoint is not None:
-        check_genes(network.checkpoint, study.panel)
-    started = start_from(
-        network.model,
-        study.panel,
-        checkpoint=network.checkpoint,
-        input_px=network.input_px,
-        trains=network.train == "all",
-        **network.options.as_arguments(),
-    )
-    check_started(started, study.patch, allow=study.config.allow_other_size)
-    if network.trunk is not None:
-        if not isinstance(started.model, TCGN):
-            raise InputError(
-                f"config key trunk is for TCGN, not for {network.model}",
-                fix="give the weights of a timm model as checkpoint",
-            )
-        filled = load_trunk(started.model, network.trunk).filled
-        count = len(started.model.state_dict())
-        tell(f"{len(filled)} of {count} tensors filled from {network.trunk}")
-    return started
 
 
 def encoder_info(started: StartedEncoder, study: SpotStudy, *, seed: int) -> EncoderInfo:
@@ -266,9 +204,20 @@ def _fit(
     """Train by gradient descent; the model ends with the weights that are kept."""
     config = study.config
     training = _training_config(study, seed)
+    values = study.training_values(study.train)
+    check_same(
+        {
+            "training sections": list(study.train),
+            "validation sections": list(study.val),
+            "genes": study.panel.hash,
+            "training values": hashlib.sha256(values.tobytes()).hexdigest(),
+        },
+        "read different inputs",
+        fix="give the same input files to all machines",
+    )
     batches = SpotBatches(
         study.patches(study.train),
-        study.training_values(study.train),
+        values,
         batch_size=training.batch_size,
         seed=seed,
         augment=config.augment,

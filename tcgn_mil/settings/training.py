@@ -75,7 +75,12 @@ class TrainingConfig:
     precision: Precision = Field(
         "32-true", description="Arithmetic: 32-true, bf16-mixed or 16-mixed."
     )
-    accelerator: str = Field("auto", pattern=DEVICE_NAMES, description=DEVICE_HELP)
+    accelerator: str = Field(
+        "auto",
+        pattern=DEVICE_NAMES,
+        description=f"{DEVICE_HELP} Under torchrun each process has its own, and this is auto, cuda"
+        " or cpu.",
+    )
     loss: LossName = Field(
         "mse",
         description="Loss on standardised targets: mse, correlation over the batch, or mix, which"

@@ -20,27 +20,24 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from tcgn_mil.batches.loading import derive_seed
-from tcgn_mil.devices import resolve_device, to_device
+from tcgn_mil.devices import to_device
 from tcgn_mil.errors import InputError
 from tcgn_mil.progress import Progress
 from tcgn_mil.settings.training import TrainingConfig
+from tcgn_mil.training.agreement import check_same, lost_processes
 from tcgn_mil.training.optimizer import make_optimizer, rate_factor, set_rate
-from tcgn_mil.training.processes import (
-    Processes,
-    SharedNetwork,
-    check_same_config,
-    shared_batch_normalisation,
-)
+from tcgn_mil.training.processes import SharedNetwork, open_fabric, shared_batch_normalisation
 from tcgn_mil.training.state import History, TrainedObjects, TrainingState
+from tcgn_mil.types.processes import Processes
 
 _FREE_KEYS = frozenset({"accelerator"})  # may change between a run and its resumption
 
 
+@lost_processes()
 def fit(
     model: nn.Module,
     *,
@@ -74,7 +71,7 @@ def fit(
         Settings.
     state_path
         File (safetensors) that keeps the state after each epoch. If it exists, training resumes
-        from it.
+        from it. Of several processes the first one alone reads and writes it.
     description
         Text of the progress bar.
     on_epoch
@@ -88,7 +85,8 @@ def fit(
     ------
     InputError
         If there is no batch, the loss is not finite, no epoch has a finite validation score, the
-        device does not exist, or `state_path` holds the state of another config or model.
+        device does not exist, or `state_path` holds the state of another config or model. Of
+        several processes also if their settings differ, or if one of them ends early.
     ValueError
         If the best epoch is to be kept and `validate` is None.
 
@@ -116,7 +114,17 @@ def fit(
     if validate is None and config.keep == "best":
         raise ValueError("keep='best' needs validate; give it, or train with keep='last'")
     processes = Processes.launched()
-    fabric = _fabric(config, processes)
+    fabric = open_fabric(config)
+    checked_config = {
+        name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE_KEYS
+    }
+    # The other processes wait here for the first one, which may evaluate the training before this.
+    shapes = [list(part.shape) for part in model.parameters()]
+    check_same(
+        {**checked_config, "shapes of the model": shapes},
+        "have different settings",
+        fix="give the same config and the same input files to all machines",
+    )
     optimizer = make_optimizer(
         model,
         config.optimizer,
@@ -128,11 +136,6 @@ def fit(
     average = ModelEmaV3(model, decay=config.average, use_warmup=True) if config.average else None
     # Where there is an average of the weights, it is the average that is validated and kept.
     judged = model if average is None else average.module
-    checked_config = {
-        name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE_KEYS
-    }
-    if processes.count > 1:
-        check_same_config(checked_config, model)
     state = TrainingState(
         TrainedObjects(
             model, prepared, fabric.strategy.precision, None if average is None else judged
@@ -185,33 +188,6 @@ def fit(
     state.restore_best()
     model.eval()
     return history
-
-
-def _fabric(config: TrainingConfig, processes: Processes) -> Fabric:
-    """Return Fabric for the device of the config, or for those of the processes of torchrun."""
-    if processes.count == 1:
-        device = resolve_device(config.accelerator)
-        return Fabric(
-            accelerator=device.type,
-            devices=[device.index] if device.type == "cuda" and device.index is not None else 1,
-            precision=config.precision,
-        )
-    if ":" in config.accelerator:
-        raise InputError(
-            f"training.accelerator={config.accelerator} names one device, but torchrun started"
-            f" {processes.count} processes, each with its own",
-            fix="set training.accelerator to auto, cuda or cpu",
-        )
-    fabric = Fabric(
-        accelerator=resolve_device(config.accelerator).type,
-        devices=processes.on_machine,
-        num_nodes=processes.count // processes.on_machine,
-        # Parts of a network may be left out of a step, such as a head that is not trained.
-        strategy=DDPStrategy(find_unused_parameters=True),
-        precision=config.precision,
-    )
-    fabric.launch()
-    return fabric
 
 
 def _score(model: nn.Module, validate: Callable[[nn.Module], float] | None) -> float:

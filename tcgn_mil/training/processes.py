@@ -15,64 +15,67 @@ P times, so that the average is the gradient of the loss of the batch.
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as distributed
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from tcgn_mil.devices import map_tensors
+from tcgn_mil.devices import map_tensors, resolve_device
 from tcgn_mil.errors import InputError
-from tcgn_mil.text import preview
+from tcgn_mil.settings.training import TrainingConfig
+from tcgn_mil.text import counted
+from tcgn_mil.types.processes import Processes
 
 
-@dataclass(frozen=True)
-class Processes:
-    """This process among those that train together.
+def open_fabric(config: TrainingConfig) -> Fabric:
+    """Return Fabric for the device of a config, or for those of the processes of torchrun.
 
-    Attributes
+    Parameters
     ----------
-    rank
-        From 0 to `count` - 1. The first process alone writes files.
-    count
-        Number of processes.
-    on_machine
-        Number of processes on this machine.
+    config
+        Device and precision.
+
+    Raises
+    ------
+    InputError
+        If the device does not exist, if it is one device by number and torchrun started several
+        processes, or if this machine has fewer devices than processes.
     """
-
-    rank: int = 0
-    count: int = 1
-    on_machine: int = 1
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this process writes."""
-        return self.rank == 0
-
-    @classmethod
-    def launched(cls) -> Processes:
-        """Return what torchrun set in the environment; one process without torchrun."""
-        if "TORCHELASTIC_RUN_ID" not in os.environ:
-            return cls()
-        names = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-        return cls(*(int(os.environ[name]) for name in names))
-
-    def rows(self, size: int) -> list[slice]:
-        """Cut a batch into the rows of each process.
-
-        Examples
-        --------
-        >>> Processes(0, 2).rows(5)
-        [slice(0, 3, None), slice(3, 5, None)]
-        """
-        sizes = [len(part) for part in np.array_split(np.arange(size), self.count)]
-        edges = np.cumsum([0, *sizes]).tolist()
-        return [slice(first, last) for first, last in pairwise(edges)]
+    processes = Processes.launched()
+    device = resolve_device(config.accelerator)
+    if processes.count == 1:
+        return Fabric(
+            accelerator=device.type,
+            devices=[device.index] if device.type == "cuda" and device.index is not None else 1,
+            precision=config.precision,
+        )
+    if ":" in config.accelerator:
+        raise InputError(
+            f"training.accelerator={config.accelerator} names one device, but torchrun started"
+            f" {processes.count} processes, each with its own",
+            fix="set training.accelerator to auto, cuda or cpu",
+        )
+    devices = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device.type, processes.on_machine)
+    if devices < processes.on_machine:
+        raise InputError(
+            f"torchrun started {processes.on_machine} processes on this machine, which has"
+            f" {counted(devices, f'{device.type} device')}",
+            fix=f"start torchrun with --nproc-per-node={devices}, or set training.accelerator=cpu",
+        )
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=processes.on_machine,
+        num_nodes=processes.count // processes.on_machine,
+        # Parts of a network may be left out of a step, such as a head that is not trained.
+        strategy=DDPStrategy(find_unused_parameters=True),
+        precision=config.precision,
+    )
+    fabric.launch()
+    return fabric
 
 
 class SharedNetwork:
@@ -96,7 +99,9 @@ class SharedNetwork:
         map_tensors((list(inputs), list(named.values())), lambda part: sizes.append(len(part)))
         rows = self.processes.rows(sizes[0])
         own = rows[self.processes.rank]
-        # A process without rows of a small batch runs the first one, and its output is left out.
+        # A process without rows of a small batch runs the first one. Its output is left out, and so
+        # is its part of the statistics of batch normalisation.
+        _Statistics.with_own_rows = own.stop > own.start
         taken = own if own.stop > own.start else slice(0, 1)
 
         def cut(value: Any) -> Any:
@@ -128,26 +133,13 @@ class SharedNetwork:
         return torch.cat(parts) + (0.0 * own.sum() if size == 0 else 0.0)
 
 
-def check_same_config(config: Mapping[str, Any], model: nn.Module) -> None:
-    """Check that all processes train the same model by the same settings.
+class _Statistics:
+    """State of shared batch normalisation, up to the next step.
 
-    Raises
-    ------
-    InputError
-        In all processes, with the keys that differ.
+    A context would not do, since layers that are checkpointed run again in the backward pass.
     """
-    own = {**config, "shapes of the model": [list(part.shape) for part in model.parameters()]}
-    every: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(every, own)
-    # Compared with the first process, so that all processes find the same.
-    differing = sorted(
-        {key for other in every for key in every[0] if other.get(key) != every[0][key]}
-    )
-    if differing:
-        raise InputError(
-            f"the processes of torchrun have different settings: {preview(differing)}",
-            fix="give the same config and the same input files to all machines",
-        )
+
+    with_own_rows = True
 
 
 @contextlib.contextmanager
@@ -216,13 +208,14 @@ def _shared_batch_norm(
     wide = value.float()
     axes = [axis for axis in range(wide.ndim) if axis != 1]
     shape = [-1 if axis == 1 else 1 for axis in range(wide.ndim)]
+    weight_of_own = float(_Statistics.with_own_rows)
     own_count = wide.new_tensor([wide.numel() / wide.shape[1]])
     # Two passes, since the mean of squares loses digits where the mean is large.
-    total: Tensor = _Sum.apply(torch.cat([wide.sum(dim=axes), own_count]))
+    total: Tensor = _Sum.apply(torch.cat([wide.sum(dim=axes), own_count]) * weight_of_own)
     count = total[-1]
     mean = total[:-1] / count
     centred = wide - mean.view(shape)
-    variance: Tensor = _Sum.apply(centred.square().sum(dim=axes)) / count
+    variance: Tensor = _Sum.apply(centred.square().sum(dim=axes) * weight_of_own) / count
     if running_mean is not None and running_var is not None:
         with torch.no_grad():
             running_mean.lerp_(mean.to(running_mean.dtype), momentum)

@@ -1,7 +1,8 @@
 """Keep the state of a training run on disk, so that a killed run can be resumed.
 
 The state is one safetensors file with tensors and JSON. It holds all that an epoch starts from, and
-is replaced as a whole after every epoch. A resumed run continues as if it had not been killed.
+is replaced as a whole after every epoch. A resumed run continues as if it had not been killed. Of
+several processes the first one alone writes and reads the file, and sends the state to the others.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tcgn_mil.file_formats.safetensors_file import read_tensors_of
 from tcgn_mil.io.atomic import atomic_path
 from tcgn_mil.models.published import check_tensors
 from tcgn_mil.text import preview
+from tcgn_mil.training.agreement import from_first, tensors_from_first
 
 _HEADER = "training_state"
 _PARTS = ("model", "best", "optimizer", "average")
@@ -143,23 +145,33 @@ class TrainingState:
         InputError
             If the file cannot be read, or holds the state of another config or model.
         """
-        if self.path is None or not self.path.is_file():
+        tensors: dict[str, Tensor] = {}
+        header = from_first(lambda: self._read(tensors))
+        if header is None:
             return History()
-        fix = "remove the file to train from the start"
-        with describe_damage(self.path, what="the state of a training run", fix=fix):
-            metadata, tensors = read_tensors_of(
-                self.path, what="the state of a training run", fix=fix
-            )
-            header = _header_of(metadata)
-            history, precision = History(**header["history"]), header["precision"]
-            self._check_config(header["config"])
         parts: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
-        for name, value in tensors.items():
+        for name, value in tensors_from_first(tensors).items():
             part, _, rest = name.partition(".")
             parts[part][rest] = value
         self._load(parts)
-        self.trained.precision.load_state_dict(precision)
-        return history
+        self.trained.precision.load_state_dict(header["precision"])
+        return History(**header["history"])
+
+    def _read(self, tensors: dict[str, Tensor]) -> dict[str, Any] | None:
+        """Return the header of the file and add its tensors to `tensors`; None without a file."""
+        if self.path is None or not self.path.is_file():
+            return None
+        fix = "remove the file to train from the start"
+        with describe_damage(self.path, what="the state of a training run", fix=fix):
+            metadata, stored = read_tensors_of(
+                self.path, what="the state of a training run", fix=fix
+            )
+            header = _header_of(metadata)
+            # A damaged header is refused here, before it is sent to other processes.
+            _ = History(**header["history"]), header["precision"]
+            self._check_config(header["config"])
+        tensors.update(stored)
+        return header
 
     def _load(self, parts: Mapping[str, dict[str, Tensor]]) -> None:
         model, optimizer, _, average = self.trained

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tcgn_mil.errors import InputError
-from tcgn_mil.experiments.command_line import process
+from tcgn_mil.experiments.command_line import process, session
+from tcgn_mil.experiments.main import main
 
 RUN = "from tcgn_mil.experiments.main import main; main()"
 
@@ -73,12 +74,44 @@ def test_threads_are_set_before_torch_loads_unless_the_user_set_them() -> None:
         assert done.stdout.strip() == expected
 
 
+def of_torchrun(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "TORCHELASTIC_RUN_ID": "x",
+        "RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
 def test_torchrun_is_refused_for_verbs_that_do_not_share_their_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     process.check_launcher("encode")
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    process.check_launcher("pretrain")
+    of_torchrun(0, monkeypatch)
+    for verb in ("pretrain", "spot-cv", "finetune", "slide-cv"):
+        process.check_launcher(verb, [verb, "--out", "x"])
     with pytest.raises(InputError, match="--devices or --shard"):
         process.check_launcher("encode")
+    with pytest.raises(InputError, match="trains nothing"):
+        process.check_launcher("slide-cv", ["slide-cv", "--compare", "a", "b"])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_process_of_torchrun_alone_prints_and_writes_logs(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_torchrun(rank, monkeypatch)
+    monkeypatch.setattr(session, "_BEFORE_REPORT_S", 0.0)
+    log = tmp_path / "all.log"
+    for arguments in (["--show-config"], ["--cohort", str(tmp_path / "none.h5ad")]):
+        command = ["finetune", *arguments, "--log-file", str(log), "--out", str(tmp_path / "out")]
+        monkeypatch.setattr("sys.argv", ["tcgn-mil", *command])
+        with pytest.raises(SystemExit):
+            main()
+    printed = capsys.readouterr()
+    assert bool(printed.out) == log.exists() == (rank == 0)
+    lines = printed.err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: " if rank == 0 else "process 1 of torchrun: error: ")
+    assert not (tmp_path / "out").exists()

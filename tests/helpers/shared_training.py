@@ -22,8 +22,8 @@ from tcgn_mil.settings.slide_model import MilConfig
 from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.training.loop import fit
 from tcgn_mil.training.losses import expression_loss
-from tcgn_mil.training.processes import Processes
 from tcgn_mil.training.state import History
+from tcgn_mil.types.processes import Processes
 
 CONFIG = TrainingConfig(
     epochs=6, batch_size=9, lr=1e-2, patience=6, accelerator="cpu", loss="mix", average=0.5
@@ -99,6 +99,22 @@ def train_line() -> History:
     )
 
 
+def train_images() -> History:
+    """Train batch normalisation on batches of three images and of one, which one process has."""
+    images = torch.randn(4, 2, 5, 5, generator=torch.Generator().manual_seed(2))
+    torch.manual_seed(4)
+    network = nn.Sequential(
+        nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4), nn.GELU(), nn.Flatten(), nn.Linear(36, 1)
+    )
+    return fit(
+        network,
+        step=lambda model, batch: (model(batch) - batch.mean(dim=(1, 2, 3))).square().mean(),
+        epoch_batches=lambda epoch: images.split([3, 1]),
+        validate=lambda model: -float(model(images).square().mean()),
+        config=dataclasses.replace(CONFIG, average=0.0),
+    )
+
+
 def train_slide_model() -> History:
     """Train the slide model on bags of six tiles, some of which are padding."""
     generator = torch.Generator().manual_seed(1)
@@ -125,8 +141,12 @@ def main(folder: Path) -> None:
     told: dict[str, Any] = {"count": processes.count}
     told["history"] = dataclasses.asdict(train(folder / "several.safetensors"))
     told["resumed"] = dataclasses.asdict(train(folder / "one.safetensors"))
+    # Only the first process sees the state; the folder of the other one is empty.
+    seen = folder if processes.is_first else folder / "elsewhere"
+    told["unseen"] = dataclasses.asdict(train(seen / "unseen.safetensors"))
     torch.manual_seed(3)
     told["line"] = dataclasses.asdict(train_line())["epochs"]
+    told["images"] = dataclasses.asdict(train_images())["epochs"]
     told["bags"] = dataclasses.asdict(train_slide_model())["epochs"]
     own = folder / f"only-{processes.rank}.safetensors"
     train(own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,9 @@ import numpy as np
 import pytest
 import shared_training
 import torch
-from shared_training import train, train_line, train_slide_model
+from shared_training import train, train_images, train_line, train_slide_model
 
-from tcgn_mil.training.processes import Processes
+from tcgn_mil.types.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,6 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Let two processes train, and go on with a run that one process began."""
     folder = tmp_path_factory.mktemp("torchrun")
     train(folder / "one.safetensors", epochs=3)
+    shutil.copy(folder / "one.safetensors", folder / "unseen.safetensors")
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     subprocess.run(
         [sys.executable, *command, shared_training.__file__, str(folder)],
@@ -63,6 +65,15 @@ def test_a_batch_may_be_smaller_than_the_number_of_processes(told: list[dict[str
 
 
 @pytest.mark.slow
+def test_a_process_without_rows_adds_nothing_to_batch_statistics(
+    told: list[dict[str, Any]],
+) -> None:
+    alone = curve(train_images().epochs)  # the score reads the running statistics
+    for each in told:
+        assert np.abs(curve(each["images"]) - alone).max() < 1e-5
+
+
+@pytest.mark.slow
 def test_slide_models_train_alike(told: list[dict[str, Any]]) -> None:
     losses = [epoch["loss"] for epoch in train_slide_model().epochs]
     for each in told:
@@ -78,6 +89,14 @@ def test_a_run_is_resumed_by_another_number_of_processes(
     # And back: the run of two processes is finished, so one process has no epoch left to train.
     again = train(folder / "several.safetensors")
     assert curve(again.epochs).tolist() == curve(told[0]["history"]["epochs"]).tolist()
+
+
+@pytest.mark.slow
+def test_the_first_process_sends_its_state_to_those_that_do_not_see_it(
+    told: list[dict[str, Any]],
+) -> None:
+    for each in told:
+        assert each["unseen"] == told[0]["resumed"]
 
 
 @pytest.mark.slow

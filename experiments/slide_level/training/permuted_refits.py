@@ -2,11 +2,14 @@
 
 Labels are permuted over patients and the model is fitted again, since permuting the predictions of
 one fit is not valid (docs/protocol.md, section Predictable genes).
+
+A refit needs no other one, so each of several processes of torchrun makes some of the refits of a
+fold by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +23,16 @@ from tcgn_mil.io.atomic import read_array, write_array
 from tcgn_mil.models.slide_regressor import SlideRegressor
 from tcgn_mil.settings.training import TrainingConfig
 from tcgn_mil.statistics.out_of_fold import fold_correlations
+from tcgn_mil.training.agreement import from_each, from_first
 from tcgn_mil.training.label_permutations import permutations
 from tcgn_mil.training.permutation_null import NullBags, Refit, refit_predictions
 from tcgn_mil.types.folds import Fold
 from tcgn_mil.types.genes import GenePanel
+from tcgn_mil.types.processes import Processes
 
 # Yields the (M_test, G) predictions of each refit in order, given a function from the number of a
-# refit to its permuted targets, and the number of refits.
-Refits = Callable[[Callable[[int], FoldTargets], int], Iterator[NDArray[np.float32]]]
+# refit to its permuted targets, and the numbers of the refits.
+Refits = Callable[[Callable[[int], FoldTargets], Sequence[int]], Iterator[NDArray[np.float32]]]
 
 
 def permuted_correlations(
@@ -53,15 +58,34 @@ def permuted_correlations(
     refits
         Fits the model to permuted targets and predicts the test patients.
     path
-        File that keeps the result, so that a run which was killed does not refit again.
+        File that keeps the result, so that a run which was killed does not refit again. The first
+        process alone reads and writes it.
 
     Returns
     -------
     (2, R, C, G) r of the test patients of each of their C cohorts, and the number of patients
     behind it.
     """
-    if path.is_file():
-        return read_array(path)
+    if not from_first(path.is_file):
+        processes = Processes.launched()
+        numbers = range(processes.rank, config.refits, processes.count)
+        own = _correlations(config, data, fold, panel, refits, numbers) if numbers else {}
+        every = {number: part for each in from_each(own) for number, part in each.items()}
+        if processes.is_first:
+            ordered = [every[number] for number in range(config.refits)]
+            write_array(path, np.stack(ordered, axis=1).astype(np.float32))
+    return from_first(lambda: read_array(path))
+
+
+def _correlations(
+    config: FinetuneConfig,
+    data: CohortData,
+    fold: Fold,
+    panel: GenePanel,
+    refits: Refits,
+    numbers: Sequence[int],
+) -> dict[int, NDArray[np.float64]]:
+    """Return (2, C, G) r and number of patients of some refits, by the number of the refit."""
     columns = panel.index_in(data.genes)
     # Labels change places only within a site (where sites are kept together) and a cohort: sites
     # and cohorts differ in expression, and permuting across them would also remove that difference.
@@ -78,12 +102,10 @@ def permuted_correlations(
         truth[number] = targets.values[test]
         return targets
 
-    correlations = [
-        np.stack(fold_correlations(truth.pop(number), values, cohort_of))
-        for number, values in enumerate(refits(permuted, config.refits))
-    ]
-    write_array(path, np.stack(correlations, axis=1).astype(np.float32))
-    return read_array(path)
+    return {
+        number: np.stack(fold_correlations(truth.pop(number), values, cohort_of))
+        for number, values in zip(numbers, refits(permuted, numbers), strict=True)
+    }
 
 
 def network_refits(
@@ -110,8 +132,11 @@ def network_refits(
     # Training targets are by bag (a patient can have several), validation targets by patient.
     train, val = data.rows_of(fold.train)[bags["train"].owner], data.rows_of(fold.val)
 
-    def refits(permuted: Callable[[int], FoldTargets], count: int) -> Iterator[NDArray[np.float32]]:
-        def start(number: int) -> Refit:
+    def refits(
+        permuted: Callable[[int], FoldTargets], numbers: Sequence[int]
+    ) -> Iterator[NDArray[np.float32]]:
+        def start(index: int) -> Refit:
+            number = numbers[index]
             targets = permuted(number)
             return Refit(
                 new_model(targets, training.seed * 1000 + number),
@@ -121,7 +146,7 @@ def network_refits(
 
         return refit_predictions(
             start,
-            count,
+            len(numbers),
             NullBags(**bags),
             training,
             max_tiles=config.max_tiles,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,13 +26,13 @@ class RegressionFold(NamedTuple):
     predicted
         (M_test, G) standardised predictions of the test patients.
     refits
-        Function that yields the standardised predictions of a number of refits, given a function
-        that returns the targets of each.
+        Function that yields the standardised predictions of some refits, given a function that
+        returns the targets of each, and their numbers.
     """
 
     model: ComponentRegression
     predicted: NDArray[np.float32]
-    refits: Callable[[Callable[[int], FoldTargets], int], Iterator[NDArray[np.float32]]]
+    refits: Callable[[Callable[[int], FoldTargets], Sequence[int]], Iterator[NDArray[np.float32]]]
 
 
 def fit_regression(
@@ -51,10 +51,12 @@ def fit_regression(
     model = ComponentRegression(data.width, len(targets.panel), config, patients=len(used))
     model.set_weights(inputs, weights)
 
-    def refits(permuted: Callable[[int], FoldTargets], count: int) -> Iterator[NDArray[np.float32]]:
+    def refits(
+        permuted: Callable[[int], FoldTargets], numbers: Sequence[int]
+    ) -> Iterator[NDArray[np.float32]]:
         # The decomposition of the kernel does not depend on labels, so a refit costs one product.
         for number in Progress(
-            range(count), desc=f"fold {fold.index}, refits", unit="refit", leave=False
+            numbers, desc=f"fold {fold.index}, refits", unit="refit", leave=False
         ):
             scaled = permuted(number).scaled[used]
             yield inputs.predict(inputs.fit(scaled, config.components), features[test])

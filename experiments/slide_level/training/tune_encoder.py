@@ -34,6 +34,7 @@ from tcgn_mil.experiments.encode.run import encode_cohort
 from tcgn_mil.experiments.slide_level.config import FinetuneConfig
 from tcgn_mil.experiments.slide_level.inputs.cohort import CohortData
 from tcgn_mil.experiments.slide_level.inputs.pixels import SlidePixels
+from tcgn_mil.experiments.slide_level.inputs.study import SlideLevelStudy
 from tcgn_mil.inference.tile_encoder import open_encoder
 from tcgn_mil.models.end_to_end import BagNetwork
 from tcgn_mil.models.lora import add_adapters, merge_adapters
@@ -72,37 +73,89 @@ class TunedFold(NamedTuple):
     start_score: float
 
 
+class _Start(NamedTuple):
+    """Networks before fine-tuning, and what trains them."""
+
+    encoder: nn.Module
+    info: EncoderInfo
+    regressor: SlideRegressor
+    network: BagNetwork
+    train: PixelBags
+    val: PixelBags
+    training: TrainingConfig
+
+
 def tune(
-    config: FinetuneConfig,
-    data: CohortData,
+    study: SlideLevelStudy,
     pixels: SlidePixels,
     fold: Fold,
     frozen: SlideRegressor,
     scaled: NDArray[np.float32],
-    out_dir: Path,
     seed: int,
 ) -> TunedFold:
     """Fine-tune the encoder on the training patients of a fold.
 
     Parameters
     ----------
-    config
-        Config of the run.
-    data
-        The cohort.
+    study
+        Config, cohort and folder of the run.
     pixels
-        Tiles of its slides.
+        Tiles of the slides of the cohort.
     fold
         The split.
     frozen
         Model of the fold on stored features; it is not changed.
     scaled
         (M, G) standardised targets of all patients of the cohort.
-    out_dir
-        Folder of the run.
     seed
         Seed of the order of patients, the sampled tiles and dropout.
     """
+    config, out_dir = study.config, study.out_dir
+    started = _start(study, pixels, fold, frozen, scaled, seed)
+    encoder, info, regressor, network, _, val, training = started
+    # The frozen model is judged on the very tiles that judge each epoch; otherwise an epoch could
+    # win by the choice of the tiles alone.
+    network.to(resolve_device(training.accelerator)).eval()
+    with torch.inference_mode():
+        start = _score(network, val, config.tuning.val_tiles)
+    history = _fit(started, config, out_dir, fold.index)
+    if history.best_score <= start:
+        return TunedFold(frozen, study.data.encoder, history.epochs, None, start)
+    network.cpu()
+    if config.encoder_train == "lora":
+        merge_adapters(encoder)
+    path = out_dir / f"encoder{fold.index}.safetensors"
+    save_encoder(path, encoder, _tuned_info(config, info, fold))
+    slides = _encode(pixels, fold.test, path, out_dir / FEATURES / f"fold{fold.index}", config)
+    identity = open_encoder(str(path)).identity
+    return TunedFold(regressor.eval(), identity, history.epochs, slides, start)
+
+
+def follow_tuning(
+    study: SlideLevelStudy,
+    pixels: SlidePixels,
+    fold: Fold,
+    frozen: SlideRegressor,
+    scaled: NDArray[np.float32],
+    seed: int,
+) -> None:
+    """Help the first process of torchrun to fine-tune the encoder, and write nothing.
+
+    The parameters are those of :func:`tune`. The first process alone encodes the test patients.
+    """
+    started = _start(study, pixels, fold, frozen, scaled, seed)
+    _fit(started, study.config, study.out_dir, fold.index)
+
+
+def _start(
+    study: SlideLevelStudy,
+    pixels: SlidePixels,
+    fold: Fold,
+    frozen: SlideRegressor,
+    scaled: NDArray[np.float32],
+    seed: int,
+) -> _Start:
+    config, data = study.config, study.data
     assert config.encoder is not None  # FinetuneConfig refuses encoder_train without an encoder
     encoder, info = _load(config, data)
     if config.encoder_train == "lora":
@@ -115,22 +168,7 @@ def tune(
         PixelBags(names, pixels.tiles, pixels.source, scaled[data.rows_of(names)], seed=seed)
         for names in (fold.train, fold.val)
     )
-    # The frozen model is judged on the very tiles that judge each epoch; otherwise an epoch could
-    # win by the choice of the tiles alone.
-    network.to(resolve_device(training.accelerator)).eval()
-    with torch.inference_mode():
-        start = _score(network, val, config.tuning.val_tiles)
-    history = _fit(network, train, val, config, training, out_dir, fold.index)
-    if history.best_score <= start:
-        return TunedFold(frozen, data.encoder, history.epochs, None, start)
-    network.cpu()
-    if config.encoder_train == "lora":
-        merge_adapters(encoder)
-    path = out_dir / f"encoder{fold.index}.safetensors"
-    save_encoder(path, encoder, _tuned_info(config, info, fold))
-    slides = _encode(pixels, fold.test, path, out_dir / FEATURES / f"fold{fold.index}", config)
-    identity = open_encoder(str(path)).identity
-    return TunedFold(regressor.eval(), identity, history.epochs, slides, start)
+    return _Start(encoder, info, regressor, network, train, val, training)
 
 
 def _load(config: FinetuneConfig, data: CohortData) -> tuple[nn.Module, EncoderInfo]:
@@ -154,21 +192,15 @@ def _load(config: FinetuneConfig, data: CohortData) -> tuple[nn.Module, EncoderI
     return opened.model, info
 
 
-def _fit(
-    network: BagNetwork,
-    train: PixelBags,
-    val: PixelBags,
-    config: FinetuneConfig,
-    training: TrainingConfig,
-    out_dir: Path,
-    fold: int,
-) -> History:
+def _fit(started: _Start, config: FinetuneConfig, out_dir: Path, fold: int) -> History:
+    train, val, training = started.train, started.val, started.training
+
     def step(model: Any, batch: PixelBatch) -> torch.Tensor:
         return expression_loss(model(batch.pixels, batch.mask), batch.targets, training.loss)
 
     with TensorBoardLog(out_dir / "tensorboard" / f"fold{fold}-encoder") as log:
         return fit(
-            network,
+            started.network,
             step=step,
             config=training,
             description=f"fold {fold}, encoder",

@@ -63,9 +63,8 @@ def test_a_trunk_that_is_none_is_named(demo: Path, tmp_path: Path) -> None:
         pretraining.run(config, tmp_path / "encoder")
 
 
-@pytest.mark.parametrize("done", [False, True])
 def test_a_second_process_of_torchrun_trains_along_and_writes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spots: Path, done: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spots: Path
 ) -> None:
     for name, value in {
         "TORCHELASTIC_RUN_ID": "x",
@@ -75,12 +74,15 @@ def test_a_second_process_of_torchrun_trains_along_and_writes_nothing(
     }.items():
         monkeypatch.setenv(name, value)
     trained: list[Path] = []
+    # What the first process tells: that the run is not finished, and then its summary.
+    told = iter([None, {"model": "resnet10t"}])
+    monkeypatch.setattr(pretraining, "join_processes", lambda config, settings: None)
+    monkeypatch.setattr(pretraining, "from_first", lambda work: next(told))
+    monkeypatch.setattr(pretraining, "in_all", lambda work: work())
     monkeypatch.setattr(
-        pretraining, "train_network", lambda study, network, folder, seed: trained.append(folder)
+        pretraining, "follow_network", lambda study, network, folder, seed: trained.append(folder)
     )
-    if done:
-        (tmp_path / pretraining.CHECKPOINT).touch()
-    before = list(tmp_path.iterdir())
-    assert pretraining.run(config_of(spots, n_folds=SpotConfig().n_folds), tmp_path) == {}
-    assert trained == ([] if done else [tmp_path])
-    assert list(tmp_path.iterdir()) == before
+    config = config_of(spots, n_folds=SpotConfig().n_folds)
+    assert pretraining.run(config, tmp_path / "encoder") == {"model": "resnet10t"}
+    assert trained == [tmp_path / "encoder"]
+    assert not list(tmp_path.iterdir())
