@@ -97,6 +97,7 @@ if os.environ.get("TCGN_MIL_INTERSPHINX"):
         "anndata": ("https://anndata.readthedocs.io/en/stable", None),
         "scanpy": ("https://scanpy.readthedocs.io/en/stable", None),
         "squidpy": ("https://squidpy.readthedocs.io/en/stable", None),
+        "spatialdata": ("https://spatialdata.scverse.org/en/stable", None),
         "torch": ("https://pytorch.org/docs/stable", None),
     }
     intersphinx_timeout = 10

@@ -200,7 +200,7 @@ def demo(
     ] = "demo",
     seed: Annotated[int, typer.Option(help="Seed of the cohort and of training.")] = 0,
 ) -> None:
-    """Make a synthetic cohort and run every verb but download on it, up to report.html."""
+    """Make a synthetic cohort and run all stages on it, from sections to report.html."""
     from tcgn_mil.experiments.demo.run import run_demo
 
     page = run_demo(out, preset_name=preset, seed=seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 
@@ -29,6 +30,7 @@ def make_study(folder: Path) -> None:
     rng = np.random.default_rng(0)
     immune = rng.normal(size=len(PATIENTS))
     _write_tables(folder, immune, rng)
+    _write_features(folder, rng)
     for command in (
         "import-features CRC_nucleus_morphology.csv --encoder nuclei --out features",
         "bulk tcga_coadread_all_clean.csv.zip --unit zscore --slides features/slides.csv"
@@ -91,3 +93,36 @@ def _write_tables(folder: Path, immune: np.ndarray, rng: np.random.Generator) ->
         }
     ).to_csv(folder / "my.csv", index=False)
     (folder / "hallmarks.gmt").write_text("T_CELLS\tmade for the test\t" + "\t".join(GENES[:6]))
+
+
+def _write_features(folder: Path, rng: np.random.Generator) -> None:
+    """Write features of two slides in the layouts of TRIDENT, CLAM and STAMP."""
+    corners = 512 * np.array([[x, y] for y in range(3) for x in range(3)])
+    trident, stamp = folder / "trident_job", folder / "stamp"
+    for patient in PATIENTS[:2]:
+        slide = f"{patient}-01Z-00-DX1"
+        tiles = rng.normal(size=(len(corners), 1024)).astype(np.float32)
+        with _new(trident / "20x_256px_0px_overlap" / "features_uni_v1" / f"{slide}.h5") as file:
+            file["features"], file["coords"] = tiles, corners
+            file["features"].attrs.update(name=slide, encoder="uni_v1")
+            file["coords"].attrs.update(name=slide, patch_size=256, patch_size_level0=512)
+        with _new(folder / "clam_features" / "h5_files" / f"{slide}.h5") as file:
+            file["features"], file["coords"] = tiles, corners
+        with _new(stamp / "uni2" / f"{slide}.h5") as file:
+            file["feats"] = rng.normal(size=(len(corners), 1536)).astype(np.float16)
+            file["coords"] = (corners / 4).astype(np.float32)  # in µm
+            file.attrs.update(extractor="uni2", unit="um", tile_size_um=128.0, tile_size_px=224)
+            file.attrs["feat_type"] = "tile"
+        titan = trident / "20x_512px_0px_overlap" / "slide_features_titan"
+        with _new(titan / f"{slide}.h5") as file:
+            file["features"] = rng.normal(size=768).astype(np.float32)
+        with _new(stamp / "cobra-pat-1a2b3c4d" / f"{patient}.h5") as file:
+            file["feats"] = rng.normal(size=768).astype(np.float32)
+            file.attrs.update(encoder="cobra", feat_type="patient")
+    slides = pd.DataFrame({"slide_id": [f"{name}-01Z-00-DX1" for name in PATIENTS[:2]]})
+    slides.assign(patient_id=PATIENTS[:2], mpp=0.25).to_csv(folder / "slides.csv", index=False)
+
+
+def _new(path: Path) -> h5py.File:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return h5py.File(path, "w")

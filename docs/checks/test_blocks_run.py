@@ -1,8 +1,8 @@
 """Blocks of the documentation that are marked ``run`` do run, on a finished demo.
 
 The blocks of a page are run in their order in one folder. Pages that name ``demo`` find there the
-folder that ``tcgn-mil demo --preset test`` writes; other pages find slides, and the tables of
-:mod:`stand_ins`. Blocks of Python run as they are. A block that is marked
+folder that ``tcgn-mil demo --preset test`` writes. Pages with a block of Python make their data
+themselves. Other pages find slides, and the tables of :mod:`stand_ins`. A block that is marked
 ``run fails`` has one command, which has to print the error that the next block shows.
 
     pytest -n0 docs/checks
@@ -66,7 +66,7 @@ def folder(
     """Make the folder in which a page is read."""
     if "demo/" in page.read_text(encoding="utf-8"):
         (tmp_path / "demo").symlink_to(demo)
-    else:
+    elif not any({block.language, *block.words} >= {"python", "run"} for block in blocks_of(page)):
         shutil.copytree(request.getfixturevalue("study"), tmp_path, dirs_exist_ok=True)
         (tmp_path / "slides").symlink_to(demo / "cohort" / "slides")
     (tmp_path / "photos").mkdir()

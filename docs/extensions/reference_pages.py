@@ -128,7 +128,7 @@ def encoders_page() -> str:
         size = "" if entry.parameters is None else f"{entry.parameters / 1e6:.0f} M"
         lines.append(
             f"| [{name}](https://huggingface.co/{entry.hub}) | {entry.width} |"
-            f" {entry.tile_px * entry.mpp:g} µm, {entry.tile_px} px | {entry.pooling} | {size} |"
+            f" {entry.tile_px * entry.mpp:g}&nbsp;µm, {entry.tile_px}&nbsp;px | {entry.pooling} | {size} |"
             f" {entry.licence}{', gated' if entry.gated else ''} | {entry.citation} |"
         )
     return "\n".join(lines) + "\n"

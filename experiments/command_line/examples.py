@@ -5,10 +5,9 @@ from __future__ import annotations
 EXAMPLES: dict[str, str] = {
     "demo": "tcgn-mil demo --out demo",
     "download": (
-        "tcgn-mil download gdc --project TCGA-BRCA --slides diagnostic --expression "
-        "star-counts --out tcga"
+        "tcgn-mil download gdc --project TCGA-BRCA --slides diagnostic --expression star --out tcga"
     ),
-    "spots": "tcgn-mil spots her2st --out spots --spot-pitch-um 200",
+    "spots": "tcgn-mil spots her2st --out spots",
     "pretrain": "tcgn-mil pretrain --spots spots --out encoder --test-section A1",
     "spot-cv": "tcgn-mil spot-cv --spots spots --out spot-cv --group-by patient",
     "encoders": "tcgn-mil encoders",
@@ -17,7 +16,7 @@ EXAMPLES: dict[str, str] = {
     "export-tiles": "tcgn-mil export-tiles tiles --format geojson --out qupath",
     "import-features": (
         "tcgn-mil import-features clam_features --encoder uni2-h --patch-px 256 "
-        "--patch-mpp 0.5 --out features"
+        "--patch-mpp 0.5 --mpp 0.25 --out features"
     ),
     "bulk": "tcgn-mil bulk expression.csv --unit tpm --slides slides --out cohort.h5ad",
     "clinical": (
@@ -38,10 +37,10 @@ EXAMPLES: dict[str, str] = {
         "tcgn-mil explain --gene CD74 --encoder encoder/encoder.safetensors --spots "
         "spots --out explanations"
     ),
-    "associate": "tcgn-mil associate --predicted predictions/predicted.h5ad --out association",
+    "associate": "tcgn-mil associate --predicted slide-cv/out_of_fold.h5ad --out association",
     "survive": (
         "tcgn-mil survive --clinical clinical.csv --endpoint OS --predicted "
-        "slide-model/predicted.h5ad --out survival"
+        "slide-cv/out_of_fold.h5ad --out survival"
     ),
     "publish": "tcgn-mil publish slide-model --out published --licence cc-by-4.0",
     "export-predictions": "tcgn-mil export-predictions slide-cv --out exported",

@@ -1,8 +1,8 @@
-"""Run every verb on a synthetic cohort, and end in the report (the verb ``tcgn-mil demo``).
+"""Run all stages on a synthetic cohort, and end in the report (the verb ``tcgn-mil demo``).
 
 Each step calls the function behind a verb, and the report shows the command that does the same. A
-demo that was interrupted continues where it stopped. ``download`` alone is left out, because the
-demo needs no network.
+demo that was interrupted continues where it stopped. ``download`` is left out, because the demo
+needs no network, and ``export-spatialdata``, because it needs an extra.
 """
 
 from __future__ import annotations

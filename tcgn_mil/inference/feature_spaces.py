@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 # Half of the range of the middle 68 % is the standard deviation of a normal distribution.
@@ -132,27 +133,19 @@ def whiten(moments: Moments, *, directions: int | None = None) -> Whitening:
         Number R of directions to keep, in the order of their variance. By default those along
         which tiles do not vary are left out, and those that there are too few tiles to measure.
     """
-    mean, variance, vectors = _principal(moments)
-    floor = max(_MIN_RELATIVE_VARIANCE * float(variance.mean()), _EPSILON)
+    mean = moments.total / moments.tiles
+    covariance = moments.products / moments.tiles - np.outer(mean, mean)
+    width = len(mean)
+    floor = max(_MIN_RELATIVE_VARIANCE * float(np.trace(covariance)) / width, _EPSILON)
+    # The others are never kept, and leaving them out saves most of the time of wide features.
+    first = max(0, width - _MAX_DIRECTIONS)
+    variance, vectors = scipy.linalg.eigh(covariance, subset_by_index=[first, width - 1])
+    variance, vectors = variance[::-1], vectors[:, ::-1]
     if directions is None:
         most = min(_MAX_DIRECTIONS, moments.tiles // _TILES_PER_DIRECTION)
         directions = max(1, min(int((variance > floor).sum()), most))
     weights = vectors[:, :directions] / np.sqrt(np.maximum(variance[:directions], floor))
     return Whitening(_stored(mean), _stored(weights))
-
-
-def leading_directions(moments: Moments, most: int) -> NDArray[np.float32]:
-    """Return the directions (D, most) of the largest variance over the tiles, as columns."""
-    return _stored(_principal(moments)[2][:, :most])
-
-
-def _principal(
-    moments: Moments,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean (D,), variances (D,) in descending order and directions (D, D) as columns."""
-    mean = moments.total / moments.tiles
-    variance, directions = np.linalg.eigh(moments.products / moments.tiles - np.outer(mean, mean))
-    return mean, variance[::-1], directions[:, ::-1]
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,6 @@ from tcgn_mil.inference.feature_spaces import (
     Whitening,
     fit_patient_space,
     fit_scale,
-    leading_directions,
     whiten,
 )
 from tcgn_mil.inference.patient_distances import (
@@ -53,7 +52,6 @@ FEWEST_PATIENTS = 19  # the smallest M with 1 / (M + 1) <= MAX_P
 LEVELS, BOTH = ("patient", "tiles"), "both"  # of the two distances
 MAX_TILES = 256
 _LEFT_OUT_GROUPS = 10
-_MAX_WIDTH = 512  # wider features are reduced first, so that a fit takes seconds and not minutes
 _SCALED_TILES = 10_000  # of all patients together, on which the scale is fitted
 
 
@@ -275,10 +273,6 @@ def _fit_tiles(
     few = max(1, _SCALED_TILES // len(tiles))
     scale = fit_scale(np.concatenate([sample[:few] for sample in tiles]))
     values = [scale(sample).astype(np.float32) for sample in tiles]
-    basis = None
-    if values[0].shape[1] > _MAX_WIDTH:
-        basis = leading_directions(_moments(values), _MAX_WIDTH)
-        values = [sample @ basis for sample in values]
     moments = [_moments([values[i] for i in _rows(group_of == g)]) for g in np.unique(group_of)]
     whole = whiten(reduce(Moments.__add__, moments))
     sizes, fewest = _sizes(counts), _fewest(group_of)
@@ -294,8 +288,6 @@ def _fit_tiles(
         for row, size in enumerate(sizes):
             left_out[row, inside] = log_distances(*spaces, describe(held, int(size)))
     means, spreads = patient_spaces([whole(sample) for sample in values], fewest)
-    if basis is not None:  # the map of the features themselves
-        whole = Whitening(basis @ whole.mean, basis @ whole.weights)
     return Reference(patients, scale, whole, means, spreads, sizes, counts, left_out)
 
 

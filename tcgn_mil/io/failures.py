@@ -13,6 +13,7 @@ needed, which not every network disk has.
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -33,6 +34,8 @@ FILE_NAME = "failures.csv"
 LEFT_OUT_NAME = "left_out.csv"
 SHARDS_FOLDER = "shards"
 _EXAMPLES = 3  # names of each reason in a message
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FULL_FIX = "free some space and run the command again; what is finished is kept"
 
 Made = TypeVar("Made")
 
@@ -123,6 +126,8 @@ def unexpected(error: Exception, slide: str, stage: str) -> Failure:
     """
     if isinstance(error, InputError):
         return Failure(slide, stage, error.reason, error.fix or "")
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return Failure(slide, stage, f"could not be written: {error.strerror}", _FULL_FIX)
     place = traceback.extract_tb(error.__traceback__)[-1:]
     where = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in place)
     said = " ".join(str(error).split())[:200]

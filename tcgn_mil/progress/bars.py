@@ -6,6 +6,9 @@ and failed, how fast the work goes, and how long the rest will take. The same li
 ``tcgn_mil``, which ``tcgn-mil --log-file`` and the log of a run folder keep.
 
 Work inside other work has no bar of its own, so that a terminal shows one line.
+
+A notebook shows the bar as well. Its output is no terminal, but it redraws a line at a carriage
+return. The bar is drawn as text, because the widgets of ``tqdm.auto`` need ipywidgets.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from tcgn_mil.progress.wording import progress_line
 LOGGER = logging.getLogger("tcgn_mil")
 
 _BETWEEN_LINES_S = 30.0
-
+# Each drawing of the bar is a message to the browser, and is kept in an executed notebook.
+_BETWEEN_DRAWINGS_S = 1.0
 
 _DISABLE = "TQDM_DISABLE"
 _hidden: list[bool] = []
@@ -62,7 +66,11 @@ class Progress(tqdm):
             outer = []
         if outer:
             settings["disable"] = True
-        if not _is_terminal(settings.get("file") or sys.stderr):
+        stream = settings.get("file") or sys.stderr
+        self._draws = _is_terminal(stream) or _is_notebook(stream)  # tqdm wraps the stream
+        if _is_notebook(stream):
+            settings.setdefault("mininterval", _BETWEEN_DRAWINGS_S)
+        elif not self._draws:
             for name in ("mininterval", "maxinterval", "delay"):
                 if f"TQDM_{name.upper()}" not in os.environ:
                     settings.setdefault(name, _BETWEEN_LINES_S)
@@ -74,7 +82,7 @@ class Progress(tqdm):
 
     @property
     def _in_log(self) -> bool:
-        return bool(_hidden) or not _is_terminal(self.fp)
+        return bool(_hidden) or not self._draws
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Draw the bar, or write a line if standard error is no terminal."""
@@ -128,6 +136,11 @@ class Progress(tqdm):
 def _is_terminal(stream: Any) -> bool:
     isatty = getattr(stream, "isatty", None)
     return isatty is not None and bool(isatty())
+
+
+def _is_notebook(stream: Any) -> bool:
+    """Return whether a stream is the output of a cell of a notebook."""
+    return type(stream).__module__ == "ipykernel.iostream"
 
 
 @contextmanager

@@ -27,6 +27,16 @@ def test_a_log_gets_whole_lines_with_failures_and_the_time_to_go() -> None:
     assert "to go" in log.getvalue()
 
 
+def test_a_notebook_gets_one_bar_that_is_redrawn() -> None:
+    Output = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})
+    screen = Output()
+    for _ in Progress(range(3), desc="encode", unit="slide", delay=0, file=screen, ncols=60):
+        pass
+    assert "encode: 100%" in screen.getvalue()
+    assert screen.getvalue().count("\n") == 1
+    assert "to go" not in screen.getvalue()
+
+
 def test_work_inside_other_work_has_no_bar_of_its_own() -> None:
     screen = Terminal()
     for _ in Progress(range(2), desc="folds", mininterval=0, delay=0, file=screen, ncols=60):

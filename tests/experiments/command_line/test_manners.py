@@ -22,6 +22,7 @@ from tcgn_mil.experiments.command_line.error_codes import CODES, OTHER, WRITE, c
 from tcgn_mil.experiments.command_line.examples import EXAMPLES
 from tcgn_mil.experiments.command_line.help_pages import ADVANCED, PANELS
 from tcgn_mil.experiments.command_line.log_files import RUN_LOG
+from tcgn_mil.preprocessing.download.config import GdcConfig
 from tcgn_mil.progress import Progress, tell
 
 ROOT = Path(__file__).parents[3]
@@ -119,6 +120,15 @@ def test_every_verb_has_an_example_that_can_be_parsed() -> None:
         program, named, *arguments = shlex.split(line)
         assert (program, named) == ("tcgn-mil", verb)
         command.make_context(verb, arguments)
+
+
+def test_the_examples_of_values_that_are_checked_later_are_right() -> None:
+    """The parser takes any text for these; the config classes do not."""
+    words = EXAMPLES["download"].split()
+    given = {name: words[words.index(f"--{name}") + 1] for name in ("slides", "expression")}
+    assert GdcConfig(project="TCGA-BRCA", **given).expression == "star"
+    for verb in ("associate", "survive"):
+        assert "/out_of_fold.h5ad" in EXAMPLES[verb], "the file with measured values beside"
 
 
 def test_options_of_a_verb_are_in_groups_with_the_rarest_last() -> None:
