@@ -76,10 +76,10 @@ def plural(noun: str) -> str:
 
     Examples
     --------
-    >>> plural("slide"), plural("batch")
-    ('slides', 'batches')
+    >>> plural("slide"), plural("batch"), plural("epoch")
+    ('slides', 'batches', 'epochs')
     """
-    return f"{noun}es" if noun.endswith(("ch", "s")) else f"{noun}s"
+    return f"{noun}es" if noun.endswith(("tch", "s")) else f"{noun}s"
 
 
 def describe_duration(seconds: float) -> str:
