@@ -269,12 +269,12 @@ def draw(genes: pd.DataFrame, medians: pd.DataFrame, path: Path) -> None:
     sizes = list(genes["size"].unique())
     others = iter(plotting.COLOURS[2:])
     colours = {JACKKNIFE: plotting.COLOURS[0], RESAMPLED: plotting.COLOURS[1]}
-    figure, axes = plotting.subplots(1, 3, width=plotting.TWO_COLUMNS, height=2.7)
+    figure, axes = plotting.subplots(1, 3, width=plotting.TWO_COLUMNS, height=3.6)
     lowest = genes.groupby(["method", "size"], sort=False)["coverage"].min()
     for method in genes["method"].unique():
         colour = colours[method] if method in colours else next(others)
         axes[0].plot(sizes, lowest[method][sizes], "o-", color=colour, label=method, markersize=4)
-    axes[0].set(title="single genes (worst of all r and values)", ylabel="coverage of the true r")
+    axes[0].set(title="single genes (worst case)", ylabel="coverage of the true r")
     for axis, quantity in zip(axes[1:], ("median", "difference"), strict=True):
         chosen = medians[medians["quantity"] == quantity]
         mean = chosen.groupby(["method", "true_r_of_genes", "size"])["coverage"].mean()
@@ -293,8 +293,9 @@ def draw(genes: pd.DataFrame, medians: pd.DataFrame, path: Path) -> None:
     for axis, least in zip(axes, (0.5, 0, 0.5), strict=True):
         axis.axhline(0.95, color="black", linewidth=0.7, linestyle=":")
         axis.set(xlabel="folds x patients in a fold", ylim=(least, 1.02))
-    for axis in axes[[0, 2]]:
-        axis.legend(loc="lower right")
+    # Below the axes, since lines cross every corner of the first panel.
+    for axis, title in zip(axes[[0, 2]], (None, "middle and right"), strict=True):
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), title=title)
     plotting.save(figure, path)
 
 

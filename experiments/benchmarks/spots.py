@@ -139,7 +139,11 @@ def draw_calibration(values: dict[str, NDArray[np.float64]], path: Path) -> None
         for name, p in values.items():
             axis.plot(np.arange(1, len(p) + 1) / len(p), np.sort(p), label=name)
         axis.plot([0, 1], [0, 1], color="black", linewidth=0.7, linestyle=":")
-        axis.set(xlabel="share of independent pairs", ylabel="p at most")
+        pairs = len(next(iter(values.values())))
+        axis.set(
+            xlabel=plotting.counted_label("share of independent pairs", pairs, "pairs"),
+            ylabel="largest p of this share",
+        )
         if logarithmic:
             axis.set(xscale="log", yscale="log", xlim=(1e-3, 1), ylim=(1e-6, 1))
     axes[0].legend()

@@ -3,8 +3,7 @@
 In a synthetic cohort it is known which tissue region a gene follows. The check uses spots of test
 sections of which an immune aggregate fills 5 to 50 %. It divides the share of the explanation that
 lies inside the aggregate by the share of the patch that the aggregate fills. By chance this ratio
-is
-1. For a gene that follows the immune region it should reach 2. For a null gene, which follows
+is one. For a gene that follows the immune region it should reach 2. For a null gene, which follows
 nothing, it should not, nor for a network that was never trained.
 
 ``python -m tcgn_mil.experiments.demo.explanation_check DEMO`` measures it for the folder of a

@@ -231,4 +231,7 @@ def _draw_scores(axis: Axes, table: pd.DataFrame, patients: pd.DataFrame) -> Non
     positive = patients["squared_error"][patients["squared_error"] > 0]
     if len(positive) and positive.max() > _WIDE_RANGE * positive.median():
         axis.set_yscale("log")
-    axis.legend()
+    low, high = axis.get_ylim()
+    stretched = (high / low) ** 0.2 if axis.get_yscale() == "log" else 1 + 0.2 * (1 - low / high)
+    axis.set_ylim(low, high * stretched)  # room for the legend above the points
+    axis.legend(loc="upper right")

@@ -35,6 +35,7 @@ _STYLE: dict[Any, Any] = {
     "legend.fontsize": 7,
     "legend.frameon": False,
     "axes.linewidth": 0.7,
+    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
     "xtick.major.width": 0.7,
     "ytick.major.width": 0.7,
     "xtick.major.size": 2.5,

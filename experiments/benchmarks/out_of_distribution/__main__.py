@@ -260,7 +260,9 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     axis.set(
         yticks=places,
         yticklabels=[
-            f"{row.setting}, {row.encoder}: {row.set}".replace(f", {SLIDE_FEATURES}", "")
+            f"{row.setting}, {row.encoder}: {row.set} (n = {row.patients:.0f})".replace(
+                f", {SLIDE_FEATURES}", ""
+            )
             for row in shown.itertuples()
         ],
         xlabel="share of patients flagged as out of distribution",

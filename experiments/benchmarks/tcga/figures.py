@@ -36,14 +36,17 @@ def draw_overview(
     path
         PNG file to write.
     """
-    figure, axes = plotting.subplots(2, 2, width=plotting.TWO_COLUMNS, height=5.4)
+    figure = plotting.new_figure(plotting.TWO_COLUMNS, 5.4)
+    figure.get_layout_engine().set(w_pad=0.08)
+    # In one grid, the long labels of a lower panel would make the panel above it narrow, too.
+    axes = [axis for part in figure.subfigures(2, 1) for axis in part.subplots(1, 2)]
     source = [
-        _medians(axes[0, 0], found["genes"]),
-        _single_genes(axes[0, 1], cohorts, seed),
-        _signatures(axes[1, 0], found["signatures"]),
-        _transfer(axes[1, 1], found["transfer"], found["genes"]),
+        _medians(axes[0], found["genes"]),
+        _single_genes(axes[1], cohorts, seed),
+        _signatures(axes[2], found["signatures"], found["genes"]),
+        _transfer(axes[3], found["transfer"], found["genes"]),
     ]
-    for letter, axis in zip("abcd", axes.ravel(), strict=True):
+    for letter, axis in zip("abcd", axes, strict=True):
         axis.set_title(letter, loc="left", fontweight="bold")
     parts = [part.assign(panel=letter) for letter, part in zip("abcd", source, strict=True)]
     plotting.save_figure(figure, path, pd.concat(parts))
@@ -61,23 +64,24 @@ def _medians(axis: Axes, genes: pd.DataFrame) -> pd.DataFrame:
             "D",
             color=_GREY,
             markersize=3.5,
-            label="strongest simple baseline" if not place else None,
+            label="simple baseline" if not place else None,
         )
-        labels.append(f"{row['cohort']}, by {row['folds by']} (n {row['patients']})")
+        labels.append(f"{row['cohort']}, by {row['folds by']} (n = {row['patients']})")
     axis.set(
         yticks=range(len(labels)),
-        xlabel="median over genes of r, 95 % interval over patients",
+        # The dots are means over seeds; the intervals over patients are those of the first seed.
+        xlabel="median r over genes, mean of seeds\n(line: 95 % interval of one seed)",
         xlim=(0, None),
     )
     axis.set_yticklabels(labels)
     axis.invert_yaxis()
-    axis.legend(loc="upper left")
+    axis.legend(loc="center left")
     return genes
 
 
 def _single_genes(axis: Axes, cohorts: Sequence[CohortFiles], seed: int) -> pd.DataFrame:
     """Draw for each r the share of genes with a higher one, of model and stronger baseline."""
-    rows = []
+    rows, counts = [], []
     for colour, files in zip(plotting.COLOURS, cohorts, strict=False):
         table = pd.read_csv(files.folder / "genes" / f"seed{seed}" / "genes.csv")
         best = max(measure.BASELINES, key=lambda name: table[f"r_{name}"].median())
@@ -86,31 +90,36 @@ def _single_genes(axis: Axes, cohorts: Sequence[CohortFiles], seed: int) -> pd.D
             share = 1 - (np.arange(len(r)) + 0.5) / len(r)
             axis.plot(r, share, style, color=colour, linewidth=1.6)
             rows.append(pd.DataFrame({"cohort": files.name, "predictor": name, "x": r, "y": share}))
+        counts.append(int(table["r_model"].notna().sum()))
         top = table["r_model"].median()
         axis.plot([], [], color=colour, label=f"{files.name} (median {top:.2f})")
-    axis.plot([], [], ":", color="black", label="strongest simple baseline")
+    axis.plot([], [], ":", color="black", label="simple baseline")
     axis.axvline(0, color="black", linewidth=0.6)
     axis.set(
         xlabel="r, folds by tissue source site",
-        ylabel="share of genes with a higher r",
+        ylabel=f"share of genes with a higher r\n(n = {min(counts):,} to {max(counts):,} genes)",
         xlim=(-0.25, 1.0),
     )
-    axis.legend(loc="upper right")
+    axis.legend(loc="upper right", fontsize=6, handlelength=1.5, borderaxespad=0)
     return pd.concat(rows)
 
 
-def _signatures(axis: Axes, table: pd.DataFrame) -> pd.DataFrame:
+def _signatures(axis: Axes, table: pd.DataFrame, genes: pd.DataFrame) -> pd.DataFrame:
     """Draw r of each shipped signature with folds by site, ordered by the mean over cohorts."""
     by_site = table[table["split"] == "site"]
     wide = by_site.pivot(index="signature", columns="cohort", values="directly")
     wide = wide.loc[wide.mean(axis=1).sort_values().index]
+    patients = genes.groupby("cohort")["patients"].first()
     for colour, cohort in zip(plotting.COLOURS, by_site["cohort"].unique(), strict=False):
-        axis.plot(wide[cohort], range(len(wide)), "o", color=colour, markersize=3.5, label=cohort)
-    names = [name.replace("_", " ").lower() for name in wide.index]
+        label = f"{cohort}\nn = {patients[cohort]}"
+        axis.plot(wide[cohort], range(len(wide)), "o", color=colour, markersize=3.5, label=label)
     axis.set(yticks=range(len(wide)), xlabel="r of the signature score, folds by site")
-    axis.set_yticklabels(names, fontsize=7)
+    axis.set_yticklabels(wide.index, fontsize=6)
     axis.axvline(0, color="black", linewidth=0.6)
-    axis.legend(loc="lower right")
+    # Without a frame, the dots of the legend would look like three more scores.
+    axis.legend(
+        loc="upper left", bbox_to_anchor=(0.03, 1), frameon=True, fontsize=6, handlelength=1
+    )
     return by_site
 
 
