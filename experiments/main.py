@@ -201,6 +201,9 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the cohort and of training.")] = 0,
 ) -> None:
     """Make a synthetic cohort and run all stages on it, from sections to report.html."""
+    from tcgn_mil.experiments.demo.synthetic import preset as sizes_of
+
+    sizes_of(preset, seed=seed)  # refuses an unknown name before torch is loaded
     from tcgn_mil.experiments.demo.run import run_demo
 
     page = run_demo(out, preset_name=preset, seed=seed)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tcgn_mil.experiments.command_line.console import resolve
+from tcgn_mil.experiments.command_line.early import Needed, check_inputs
 from tcgn_mil.experiments.command_line.options import config_option
 from tcgn_mil.experiments.publish.config import ExportConfig, PublishConfig
 
@@ -47,6 +48,8 @@ def publish(
             "names": names,
         },
     )
+    check_inputs(Needed(run, "RUN", "finetune, slide-cv or pretrain"))
+    # What loads torch is imported after the paths have been checked.
     from tcgn_mil.experiments.publish.run import publish as write_and_upload
 
     done = write_and_upload(config, out)
@@ -65,6 +68,7 @@ def export_predictions(
 ) -> None:
     """Export predictions of runs for a paper: CSV, .h5ad, a README and digests."""
     config = resolve(ExportConfig, {"runs": runs})
+    check_inputs(*(Needed(run, "RUN", "finetune, slide-cv or predict") for run in runs))
     from tcgn_mil.experiments.publish.export import export_runs
 
     for line in export_runs(config, out):

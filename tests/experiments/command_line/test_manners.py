@@ -97,6 +97,10 @@ def test_a_wrong_option_is_refused_before_torch_loads() -> None:
         "encode . --tiles . --encoder local-dir:. --encoder-model resnet10",
         "pretrain --spots . --set model=tcgn_tinny",
         "slide-cv --cohort . --features . --set model.pooling=median",
+        "demo --preset tiny",
+        "report nowhere",
+        "publish nowhere",
+        "export-predictions nowhere",
     ]
     code = f"""
 import sys
