@@ -125,7 +125,7 @@ def test_a_run_without_patients_is_refused_before_anything_is_written(
     assert answer.code == 2
     assert "holds a pretrain run, which has no predictions of patients" in answer.err
     answer = call("export-predictions", tmp_path / "none", "--out", tmp_path / "exported")
-    assert "give the folder that tcgn-mil finetune, slide-cv or predict wrote" in answer.err
+    assert "run tcgn-mil finetune, slide-cv or predict first" in answer.err
     assert not (tmp_path / "exported").exists()
 
 
