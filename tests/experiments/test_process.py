@@ -13,6 +13,7 @@ import pytest
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.experiments.command_line import process, session
+from tcgn_mil.experiments.command_line.one_at_a_time import one_at_a_time
 from tcgn_mil.experiments.main import main
 
 RUN = "from tcgn_mil.experiments.main import main; main()"
@@ -95,6 +96,20 @@ def test_torchrun_is_refused_for_verbs_that_do_not_share_their_work(
         process.check_launcher("encode")
     with pytest.raises(InputError, match="trains nothing"):
         process.check_launcher("slide-cv", ["slide-cv", "--compare", "a", "b"])
+
+
+def test_the_first_process_of_torchrun_alone_locks_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @one_at_a_time
+    def files(out: Path) -> list[Path]:
+        return list(out.iterdir())
+
+    monkeypatch.setenv("RANK", "1")  # of another launcher, which says nothing here
+    assert files(out=tmp_path / "alone")
+    of_torchrun(1, monkeypatch)
+    (tmp_path / "beside").mkdir()
+    assert not files(out=tmp_path / "beside")
 
 
 @pytest.mark.parametrize("rank", [0, 1])
