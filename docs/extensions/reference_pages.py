@@ -126,9 +126,10 @@ def encoders_page() -> str:
     ]
     for name, entry in PATHOLOGY_ENCODERS.items():
         size = "" if entry.parameters is None else f"{entry.parameters / 1e6:.0f} M"
+        tile = f"{entry.tile_px * entry.mpp:g}&nbsp;µm, {entry.tile_px}&nbsp;px"
         lines.append(
             f"| [{name}](https://huggingface.co/{entry.hub}) | {entry.width} |"
-            f" {entry.tile_px * entry.mpp:g}&nbsp;µm, {entry.tile_px}&nbsp;px | {entry.pooling} | {size} |"
+            f" {tile} | {entry.pooling} | {size} |"
             f" {entry.licence}{', gated' if entry.gated else ''} | {entry.citation} |"
         )
     return "\n".join(lines) + "\n"
