@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -51,6 +52,12 @@ def keep_freed_memory() -> None:
     torch.empty(_MAX_ADAPTED_BLOCK, dtype=torch.uint8, device="cpu")
 
 
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    """Return the function of glibc that gives freed memory back; None with another allocator."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if _STATM.is_file() else None
+
+
 class FreedMemory:
     """Freed memory that glibc keeps for later allocations of this process.
 
@@ -64,7 +71,6 @@ class FreedMemory:
     def __init__(self) -> None:
         self._usual = 0
         self._was_given_back = True
-        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if _STATM.is_file() else None
 
     def bound(self) -> bool:
         """Give the freed memory back to the system if it has grown; call this after each slide.
@@ -74,16 +80,17 @@ class FreedMemory:
         bool
             Whether it was given back.
         """
-        if self._trim is None:
+        trim = _malloc_trim()
+        if trim is None:
             return False
         resident = int(_STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
         if self._was_given_back:  # all that is resident now is of one slide
             self._usual = max(self._usual, resident)
         self._was_given_back = resident > _GROWTH * self._usual
         if self._was_given_back:
-            self._trim(0)
+            trim(0)
         return self._was_given_back
 
 
 FREED_MEMORY = FreedMemory()
-"""That of this process."""
+"""The one of this process."""

@@ -64,9 +64,9 @@ def test_freed_memory_is_given_back_when_a_tenth_more_is_resident(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache, "_STATM", tmp_path / "statm")
-    (tmp_path / "statm").touch()
+    given_back = []
+    monkeypatch.setattr(cache, "_malloc_trim", lambda: given_back.append)
     memory = FreedMemory()
-    memory._trim = lambda _: None
     page = os.sysconf("SC_PAGE_SIZE")
 
     def after(mib: int) -> bool:
@@ -76,6 +76,7 @@ def test_freed_memory_is_given_back_when_a_tenth_more_is_resident(
     assert [after(mib) for mib in (100, 109, 111)] == [False, False, True]
     # A slide of larger batches leaves more, which is usual from now on.
     assert [after(mib) for mib in (130, 142, 144, 100)] == [False, False, True, False]
+    assert len(given_back) == 2
 
 
 @pytest.mark.skipif(
