@@ -34,6 +34,7 @@ from tcgn_mil.experiments.encode.readers import (
 from tcgn_mil.inference.batch_stream import EncodedBatch, encode_stream
 from tcgn_mil.inference.tile_encoder import TileEncoder
 from tcgn_mil.io.failures import Failure, unexpected
+from tcgn_mil.layers.cpu.memory import FREED_MEMORY
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.progress import Progress
 from tcgn_mil.types.tiles import TileSet
@@ -185,6 +186,7 @@ class _Run:
         """Note what became of a slide."""
         self.outcome[slide] = failure
         self._rows.pop(slide, None)
+        FREED_MEMORY.bound()
         self.bar.failed += failure is not None
         self.bar.update()
 

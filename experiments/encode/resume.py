@@ -173,8 +173,9 @@ def _is_name(slide: str) -> bool:
 def _stated(path: Path) -> tuple[str, dict[str, Any]]:
     """Return the encoder and the provenance that a feature file states, by opening it once."""
     with open_hdf5(path, kind="feature", needs=("features", "coords")) as file:
-        made = json_attr(file, "provenance", kind="feature") if "provenance" in file.attrs else {}
-        return str(file.attrs.get("encoder", "")), made
+        root = file["/"]
+        made = json_attr(root, "provenance", kind="feature") if "provenance" in root.attrs else {}
+        return str(root.attrs.get("encoder", "")), made
 
 
 def _same_input(record: Mapping[str, Any], made_by: Mapping[str, Any]) -> bool:

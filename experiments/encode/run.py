@@ -30,6 +30,7 @@ from tcgn_mil.inference.batch_stream import encode_tiles, no_tiles
 from tcgn_mil.inference.tile_encoder import AUTO, TileEncoder, open_encoder
 from tcgn_mil.io.failures import Failure, record_failures, unexpected
 from tcgn_mil.io.feature_files import write_features
+from tcgn_mil.layers.cpu.memory import FREED_MEMORY
 from tcgn_mil.preprocessing.interop.tile_source import TileSource
 from tcgn_mil.preprocessing.parallel import outcome_of
 from tcgn_mil.progress import Progress
@@ -258,6 +259,8 @@ class CohortEncoder:
             self.write(tiles, encoded)
         except Exception as error:  # whatever one slide does costs its own row only
             return unexpected(error, slide, STAGE)
+        finally:
+            FREED_MEMORY.bound()
         return None
 
 

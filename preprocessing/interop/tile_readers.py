@@ -23,7 +23,7 @@ from tcgn_mil.file_formats.folder_listing import remembered
 from tcgn_mil.file_formats.reading import reads
 from tcgn_mil.io.atomic import safe_file_name
 from tcgn_mil.io.hdf5 import open_hdf5, tile_spec
-from tcgn_mil.io.tile_files import read_tiles
+from tcgn_mil.io.tile_files import tiles_in
 from tcgn_mil.preprocessing.interop.readers import TILE_LAYOUTS, LaidTiles
 from tcgn_mil.preprocessing.interop.readers.base import MPP_TOLERANCE, has_coords
 from tcgn_mil.preprocessing.slides.readers import without_slide_suffix
@@ -61,6 +61,19 @@ def tile_layout(path: str | Path) -> str:
         return _layout(file, path)
 
 
+@reads("a tile file", fix="tile the slide again")
+def read_own_tiles(path: str | Path) -> TileSet | None:
+    """Read a tile file of this package, by opening it once; return None for that of another tool.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or of an unknown layout.
+    """
+    with open_hdf5(path, kind="tile") as file:
+        return tiles_in(file, path) if _layout(file, path) == OWN_LAYOUT else None
+
+
 @reads("a tile file", fix="make the file again")
 def read_any_tiles(
     path: str | Path,
@@ -95,12 +108,12 @@ def read_any_tiles(
         If the file is missing, damaged, of an unknown layout or of another slide, or if a file of
         another tool is read without a slide.
     """
-    layout = tile_layout(path)
-    if layout == OWN_LAYOUT:
-        return read_tiles(path)
+    own = read_own_tiles(path)
+    if own is not None:
+        return own
     if slide is None:
         raise InputError(
-            f"is a {layout.upper()} file, which does not say how large its tiles are",
+            f"is a {tile_layout(path).upper()} file, which does not say how large its tiles are",
             path=path,
             fix="give the slides too (--slides), because the size is computed from their µm per"
             " pixel",
@@ -191,7 +204,7 @@ def read_layout(path: str | Path) -> LaidTiles:
 
 
 def _layout(file: h5py.File, path: str | Path) -> str:
-    if "tissue_fraction" in file and "spec" in file.attrs:
+    if has_coords(file) and "tissue_fraction" in file and "spec" in file.attrs:
         return OWN_LAYOUT
     for name, layout in reversed(TILE_LAYOUTS.items()):
         if layout.recognises(file):

@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import LeftOut
-from tcgn_mil.preprocessing.interop.tile_readers import find_tile_file, read_any_tiles, tile_layout
+from tcgn_mil.preprocessing.interop.tile_readers import (
+    find_tile_file,
+    read_any_tiles,
+    read_own_tiles,
+)
 from tcgn_mil.preprocessing.slides.readers import open_slide
 from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.preprocessing.slides.table import SlideEntry, search_slides
@@ -179,8 +183,8 @@ def read_slide_tiles(folder: str | Path, entry: SlideEntry) -> TileSet:
     """
     stem = entry.file_stem
     path = find_tile_file(folder, [entry.slide_id, stem, composed(stem)])
-    if tile_layout(path) == "tcgn-mil":
-        tiles = read_any_tiles(path)
+    tiles = read_own_tiles(path)
+    if tiles is not None:
         if tiles.slide_id != entry.slide_id:
             raise InputError(
                 f"is of slide {tiles.slide_id!r}, not {entry.slide_id!r}",

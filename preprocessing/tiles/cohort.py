@@ -9,10 +9,10 @@ from typing import NamedTuple, TypeAlias
 
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure, record_failures, unexpected
-from tcgn_mil.io.tile_files import read_made_from, read_tile_settings, read_tiles
 from tcgn_mil.preprocessing.parallel import Outcome, outcome_of, run_in_processes
 from tcgn_mil.preprocessing.slides.table import SlideEntry
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
+from tcgn_mil.preprocessing.tiles.summary import read_and_keep_facts, tiling_facts
 from tcgn_mil.preprocessing.tiles.tiling import (
     tile_files,
     tile_path,
@@ -152,7 +152,7 @@ def slide_notes(slides: Sequence[str], out_dir: str | Path) -> list[str]:
     return [
         f"{slide}: {note}"
         for slide in slides
-        for note in read_tiles(tile_path(out_dir, slide)).notes
+        for note in tiling_facts(tile_path(out_dir, slide)).notes
     ]
 
 
@@ -197,16 +197,15 @@ def is_tiled(entry: SlideEntry, settings: TileSettings, path: Path) -> bool:
     InputError
         If the tile file is damaged, or the slide is missing.
     """
-    made = read_tiles(path)
-    if made_from := read_made_from(path):
+    made, made_from = read_and_keep_facts(path)
+    if made_from:
         return made_from == tiles_made_from(entry, entry.digest(), settings)
     if path.stat().st_mtime < entry.path.stat().st_mtime:
         return False
-    _, made_with = read_tile_settings(path)
     with entry.open() as slide:
         return (
             made.spec == settings.for_slide(slide)
-            and made_with == settings.as_dict()
+            and made.settings == settings.as_dict()
             and made.patient_id == entry.patient_id
             and made.slide_size == tuple(slide.size)
         )

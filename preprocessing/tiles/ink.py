@@ -31,6 +31,7 @@ EDGE_UM = 40.0
 # bubbles of a scan with colours differ by more, so that no slide is grey for want of tissue.
 GREY_LEVELS = 3.5
 LEAST_COLOURED = 1e-4  # share of the pixels; a biopsy covers more of its slide
+_PARTS = 16
 
 
 class Ink(NamedTuple):
@@ -67,7 +68,18 @@ def optical_density(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     ['2.41', '1.01', '0.11']
     """
     table = -np.log10(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
-    return table[pixels]
+    # OpenCV looks values up several times faster than NumPy does.
+    return np.asarray(cv2.LUT(pixels, table), dtype=np.float32).reshape(pixels.shape)
+
+
+def total_density(density: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the sum of the density over red, green and blue, (H, W), of an (H, W, 3) array.
+
+    It has the bits of ``density.sum(axis=2)``, which takes twenty times as long because NumPy sums
+    three values at a time.
+    """
+    red, green, blue = cv2.split(density)
+    return np.asarray((red + green) + blue, dtype=np.float32)
 
 
 def find_ink(density: NDArray[np.float32], mpp: float) -> Ink:
@@ -86,9 +98,9 @@ def find_ink(density: NDArray[np.float32], mpp: float) -> Ink:
         Both masks with a margin of `EDGE_UM`.
     """
     if is_grey(density):
-        return _ink_without_colour(density.sum(axis=2), mpp)
+        return _ink_without_colour(total_density(density), mpp)
     smooth = cv2.GaussianBlur(density, (0, 0), SMOOTHING_UM / mpp)
-    total = smooth.sum(axis=2)
+    total = total_density(np.asarray(smooth, dtype=np.float32))
     # Shares of the density, which sum to 1: a stain keeps its shares at any strength. White glass
     # has no defined shares, so each rule below also needs a least density.
     red, green, blue = np.moveaxis(smooth / np.maximum(total, 1e-3)[..., None], 2, 0)
@@ -98,7 +110,7 @@ def find_ink(density: NDArray[np.float32], mpp: float) -> Ink:
     # Black ink, the scan's border, and the dark rim of an air bubble.
     grey = (np.abs(red - green) < 0.1) & (np.abs(blue - green) < 0.07) & (total > 0.35)
     mean, spread = local_statistics(
-        density.sum(axis=2), np.ones(total.shape, dtype=bool), FLAT_UM / mpp
+        total_density(density), np.ones(total.shape, dtype=bool), FLAT_UM / mpp
     )
     flat = (mean > 1.0) & (spread < FLATTEST_TISSUE * mean) & (red > 0.2)
     ink = remove_small_regions(
@@ -124,9 +136,15 @@ def is_grey(density: NDArray[np.float32]) -> bool:
     >>> is_grey(optical_density(np.full((9, 9, 3), 200, dtype=np.uint8)))
     True
     """
-    levels = 255 * 10**-density
-    coloured = np.ptp(levels, axis=2) > GREY_LEVELS
-    return float(coloured.mean()) < LEAST_COLOURED
+    coloured, least = 0, LEAST_COLOURED * density.shape[0] * density.shape[1]
+    # The first part of an image with colours has enough of them, so that the others are not looked
+    # at. Parts take rows from all over the image.
+    for first in range(_PARTS):
+        levels = 255 * 10 ** -density[first::_PARTS]
+        coloured += int((np.ptp(levels, axis=2) > GREY_LEVELS).sum())
+        if coloured >= least:
+            return False
+    return True
 
 
 def _ink_without_colour(total: NDArray[np.float32], mpp: float) -> Ink:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
@@ -23,6 +23,7 @@ TISSUE_COLOUR = (0, 140, 60)
 TILE_COLOUR = (20, 60, 200)
 SCALE_BARS_UM = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
 CAPTION_PX = 44
+_PALE = (np.arange(256) // 2 + 127).astype(np.uint8)  # of each level
 
 Colour = tuple[int, int, int]
 
@@ -111,11 +112,10 @@ def _left_out(tiles: TileSet) -> list[tuple[str, Colour]]:
 def _wash_out(
     thumbnail: NDArray[np.uint8], low: NDArray[np.int64], high: NDArray[np.int64]
 ) -> NDArray[np.uint8]:
-    kept = np.zeros(thumbnail.shape[:2], dtype=bool)
+    picture = np.asarray(cv2.LUT(thumbnail, _PALE), dtype=np.uint8)
     for (left, top), (right, bottom) in zip(low.tolist(), high.tolist(), strict=True):
-        kept[top:bottom, left:right] = True
-    pale = (thumbnail // 2 + 127).astype(np.uint8)
-    return np.where(kept[..., None], thumbnail, pale)
+        picture[top:bottom, left:right] = thumbnail[top:bottom, left:right]
+    return picture
 
 
 def _draw_grid(picture: NDArray[np.uint8], low: NDArray[np.int64], high: NDArray[np.int64]) -> None:
@@ -183,7 +183,12 @@ def _font(size: int, text: str) -> ImageFont.FreeTypeFont:
     It is DejaVu Sans for most texts, which comes with Matplotlib. Pillow's own font has no µ.
     """
     if all(letter <= "\xff" for letter in text):
-        return _font_file(str(files("matplotlib") / "mpl-data/fonts/ttf/DejaVuSans.ttf"), 0, size)
+        # Matplotlib is found without importing it, which takes a tenth of a second in each process.
+        found = find_spec("matplotlib")
+        assert found is not None
+        assert found.origin is not None
+        path = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        return _font_file(str(path), 0, size)
     # Imported here, because Matplotlib takes longer to load than all else that lays tiles.
     from tcgn_mil.plotting.fonts import family_for, file_of
 

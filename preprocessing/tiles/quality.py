@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from tcgn_mil.preprocessing.slides.readers.base import Slide
 from tcgn_mil.preprocessing.slides.resample import resample_to
 from tcgn_mil.preprocessing.tiles.grid import tile_means
-from tcgn_mil.preprocessing.tiles.ink import disk, optical_density
+from tcgn_mil.preprocessing.tiles.ink import disk, optical_density, total_density
 from tcgn_mil.preprocessing.tiles.settings import MIN_FOCUS
 from tcgn_mil.types.tiles import TileQuality
 
@@ -210,15 +210,14 @@ def _filter(density: NDArray[np.float32]) -> tuple[NDArray[np.floating], ...]:
 
     `density` is (H, W, 3).
     """
-    total = density.sum(axis=2)
+    total = total_density(density)
+    red, green, blue = cv2.split(density)
     fine, coarse = (_blur(total, um) for um in (_FINE_UM, _COARSE_UM))
     # Gaps are looked for in green and blue, which both eosin and haematoxylin absorb. The erosion
     # takes the least density in a disk: it stays high only where no gap is near.
-    gaps = cv2.erode(
-        _blur(density[..., 1] + density[..., 2], 1.5 * QUALITY_MPP), disk(_GAP_UM / 2 / QUALITY_MPP)
-    )
-    red = _blur(density[..., 0], 6 * QUALITY_MPP) / np.maximum(_blur(total, 6 * QUALITY_MPP), 1e-3)
-    return (total - fine) ** 2, (fine - coarse) ** 2, _blur(gaps, _ENVELOPE_UM), red
+    gaps = cv2.erode(_blur(green + blue, 1.5 * QUALITY_MPP), disk(_GAP_UM / 2 / QUALITY_MPP))
+    share = _blur(red, 6 * QUALITY_MPP) / np.maximum(_blur(total, 6 * QUALITY_MPP), 1e-3)
+    return (total - fine) ** 2, (fine - coarse) ** 2, _blur(gaps, _ENVELOPE_UM), share
 
 
 def _blur(values: cv2.typing.MatLike, sd_um: float) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ of the cohort, by robust z-scores, are shown first.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,13 +19,17 @@ from numpy.typing import NDArray
 from tcgn_mil.errors import InputError
 from tcgn_mil.io.atomic import write_csv
 from tcgn_mil.io.failures import Failure
-from tcgn_mil.io.tile_files import read_tiles
+from tcgn_mil.io.tile_files import TileRecord, read_tile_record
 from tcgn_mil.types.tiles import VERDICTS, TileSet, stain_identity
 
 SUMMARY_NAME = "tile_summary.csv"
 MIN_SLIDES = 8  # the spread of fewer slides is not known well enough to call one an outlier
 OUTLYING = 3.5  # robust z-score, as Iglewicz and Hoaglin (1993) recommend
 NORMAL_MAD = 0.6745  # median absolute deviation of a standard normal variable
+# Some file systems keep the time of a change to two seconds only. A younger file may change again
+# without a sign, so that nothing is kept of it.
+_SETTLED_NS = 3 * 10**9
+_MOST_KEPT = 50_000
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,78 @@ def summarise_slide(tiles: TileSet) -> SlideSummary:
     )
 
 
+class TilingFacts(NamedTuple):
+    """What the pages and messages about a cohort say of one tile file.
+
+    Attributes
+    ----------
+    summary
+        Summary of the tiling, without flags.
+    notes
+        Facts about the slide file, one sentence each.
+    """
+
+    summary: SlideSummary
+    notes: tuple[str, ...]
+
+
+# Facts of the tile files that this process has read, with the state in which each file was.
+_KEPT: dict[Path, tuple[tuple[int, ...], TilingFacts]] = {}
+
+
+def tiling_facts(path: Path) -> TilingFacts:
+    """Return the facts of a tile file, which is not read if this process has read it already.
+
+    A file that was changed or replaced since is read again.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    kept = _KEPT.get(path)
+    if kept is not None and kept[0] == _state(path):
+        return kept[1]
+    return _read(path)[1]
+
+
+def read_and_keep_facts(path: Path) -> TileRecord:
+    """Read a tile file, and keep its facts for :func:`tiling_facts`.
+
+    A run that has nothing to do reads each of thousands of files to check it, and needs the facts
+    for its messages and for the contact sheet right afterwards.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[TileRecord, TilingFacts]:
+    before = _state(path)
+    record = read_tile_record(path)
+    facts = TilingFacts(summarise_slide(record.tiles), record.tiles.notes)
+    if before and time.time_ns() - before[-1] > _SETTLED_NS:
+        if len(_KEPT) >= _MOST_KEPT:
+            _KEPT.clear()
+        _KEPT[path] = before, facts
+    return record, facts
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is written or replaced, the time of the change last.
+
+    It is empty if the file is missing.
+    """
+    try:
+        facts = path.stat()
+    except OSError:
+        return ()
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
 class FolderSummary(NamedTuple):
     """Summaries of the slides of a folder, sorted by id, and tile files that cannot be read."""
 
@@ -146,7 +223,7 @@ def summarise_folder(folder: str | Path, without: Sequence[str] = ()) -> FolderS
         if path.name.startswith(".") or path.stem in skipped:
             continue
         try:
-            slides.append(summarise_slide(read_tiles(path)))
+            slides.append(tiling_facts(path).summary)
         except InputError as error:
             unreadable.append(
                 Failure(path.stem, "tile", f"{path.name} {error.reason}", error.fix or "")

@@ -23,6 +23,7 @@ from tcgn_mil.preprocessing.tiles.ink import (
     local_statistics,
     optical_density,
     remove_small_regions,
+    total_density,
 )
 
 # Densities below are summed over red, green and blue.
@@ -93,7 +94,7 @@ def survey(thumbnail: NDArray[np.uint8], mpp: float) -> Glass:
     """
     density = optical_density(thumbnail)
     ink, pen = find_ink(density, mpp)
-    total = density.sum(axis=2)
+    total = total_density(density)
     mean, roughness = local_statistics(total, ~ink, WINDOW_UM / 2 / mpp)
     glass = _glass_density(mean, roughness, ink)
     # 1. What is rough, or much denser than the glass.

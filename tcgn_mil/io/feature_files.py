@@ -314,33 +314,33 @@ def find_features(folder: str | Path) -> dict[str, Path]:
 
 
 def _info(file: h5py.File) -> FeatureInfo:
-    shape = file["features"].shape
+    shape, root = file["features"].shape, file["/"]
     if len(shape) != 2 or len(file["coords"]) != shape[0]:
         raise InputError(
             f"features {shape} and coords {file['coords'].shape} do not match",
             path=file.filename,
             fix="encode the slide again",
         )
-    slide_id = str(file.attrs.get("slide_id", Path(file.filename).stem))
+    slide_id = str(root.attrs.get("slide_id", Path(file.filename).stem))
     safe_file_name(slide_id, what="its slide id")
     return FeatureInfo(
         slide_id=slide_id,
-        patient_id=patient_of(str(file.attrs.get("patient_id", slide_id))),
+        patient_id=patient_of(str(root.attrs.get("patient_id", slide_id))),
         n_tiles=int(shape[0]),
         width=int(shape[1]),
-        encoder=str(file.attrs.get("encoder", "unknown")),
-        spec=tile_spec(file, kind="feature"),
-        stain=read_stain(file, kind="feature"),
-        positions=_positions(file),
-        tiling=json_attr(file, "tiling", kind="feature") if "tiling" in file.attrs else {},
+        encoder=str(root.attrs.get("encoder", "unknown")),
+        spec=tile_spec(root, kind="feature"),
+        stain=read_stain(root, kind="feature"),
+        positions=_positions(root),
+        tiling=json_attr(root, "tiling", kind="feature") if "tiling" in root.attrs else {},
     )
 
 
-def _positions(file: h5py.File) -> str:
+def _positions(file: h5py.Group) -> str:
     if (positions := str(file.attrs.get("positions", LEVEL0))) in POSITIONS:
         return positions
     raise InputError(
         f"its attribute 'positions' is {positions[:60]!r}, which is not known",
-        path=file.filename,
+        path=file.file.filename,
         fix="make the file again",
     )

@@ -136,7 +136,7 @@ def find_files(folder: str | Path, suffix: str, *, kind: str, fix: str) -> dict[
     return {path.stem: path for path in paths}
 
 
-def root_attr(file: h5py.File, name: str, *, kind: str) -> Any:
+def root_attr(file: h5py.Group, name: str, *, kind: str) -> Any:
     """Return a root attribute that every file of this kind has.
 
     Raises
@@ -144,16 +144,17 @@ def root_attr(file: h5py.File, name: str, *, kind: str) -> Any:
     InputError
         If the attribute is missing.
     """
-    if name not in file.attrs:
+    attributes = file.attrs
+    if name not in attributes:
         raise InputError(
             f"is not a {kind} file of this package: it has no attribute {name!r}",
-            path=file.filename,
+            path=file.file.filename,
             fix="make it with tcgn-mil",
         )
-    return file.attrs[name]
+    return attributes[name]
 
 
-def json_attr(file: h5py.File, name: str, *, kind: str) -> dict[str, Any]:
+def json_attr(file: h5py.Group, name: str, *, kind: str) -> dict[str, Any]:
     """Return a root attribute that holds a JSON object.
 
     Raises
@@ -169,7 +170,7 @@ def json_attr(file: h5py.File, name: str, *, kind: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(
             f"attribute {name!r} is not a JSON object",
-            path=file.filename,
+            path=file.file.filename,
             fix="make the file again",
         )
     return value
@@ -187,7 +188,7 @@ def read_provenance(path: str | Path, *, kind: str) -> dict[str, Any]:
         return json_attr(file, "provenance", kind=kind) if "provenance" in file.attrs else {}
 
 
-def tile_spec(file: h5py.File, *, kind: str) -> TileSpec:
+def tile_spec(file: h5py.Group, *, kind: str) -> TileSpec:
     """Return the geometry of the tiles from the attribute ``spec``.
 
     Raises
@@ -202,11 +203,10 @@ def tile_spec(file: h5py.File, *, kind: str) -> TileSpec:
         raise InputError(
             f"its tile spec holds {preview(sorted(values))}, not"
             f" {preview(sorted(expected), most=8)}",
-            path=file.filename,
+            path=file.file.filename,
             fix="make the file again with this version",
         )
-    with describe_damage(file.filename, what="a tile spec", fix="make the file again"):
-        return TileSpec(**values)
+    return TileSpec(**values)
 
 
 def write_stain(file: h5py.File, stain: Stain | None) -> None:
@@ -215,7 +215,7 @@ def write_stain(file: h5py.File, stain: Stain | None) -> None:
         file.attrs["stain"] = json.dumps(asdict(stain))
 
 
-def read_stain(file: h5py.File, *, kind: str) -> Stain | None:
+def read_stain(file: h5py.Group, *, kind: str) -> Stain | None:
     """Return the stain normalisation in the attribute ``stain``, or None if there is none.
 
     Raises
@@ -234,7 +234,7 @@ def read_stain(file: h5py.File, *, kind: str) -> Stain | None:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             "its attribute 'stain' is not a stain normalisation",
-            path=file.filename,
+            path=file.file.filename,
             fix="make the file again",
         ) from error
 

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 
 from tcgn_mil.errors import InputError
@@ -39,6 +40,21 @@ from tcgn_mil.types.tile_geometry import TileSpec
 from tcgn_mil.types.tiles import VERDICTS, RejectedTiles, TileQuality, TileSet
 
 _QUALITY = ("focus", "blur", "pen", "fold")
+
+
+class TileRecord(NamedTuple):
+    """What a tile file holds.
+
+    Attributes
+    ----------
+    tiles
+        The tiles.
+    made_from
+        Hash of all that decided the tiles; empty if the file does not state it.
+    """
+
+    tiles: TileSet
+    made_from: str
 
 
 def write_tiles(path: str | Path, tiles: TileSet, *, slide_file: str, made_from: str = "") -> None:
@@ -101,35 +117,61 @@ def read_tiles(path: str | Path) -> TileSet:
     InputError
         If the file is missing, damaged or of another kind, or its arrays differ in length.
     """
+    return read_tile_record(path).tiles
+
+
+@reads("a tile file", fix="tile the slide again")
+def read_tile_record(path: str | Path) -> TileRecord:
+    """Read a tile file with what its tiles were made from, by opening it once.
+
+    Parameters and errors are those of :func:`read_tiles`.
+    """
     with open_hdf5(path, kind="tile", needs=("coords", "tissue_fraction")) as file:
-        coords = file["coords"][:]
-        check_coords(coords, path=path)
-        if file["tissue_fraction"].shape != (len(coords),):
-            raise InputError(
-                f"has {len(coords)} tiles, but tissue fractions of shape"
-                f" {file['tissue_fraction'].shape}",
-                path=path,
-                fix="tile the slide again",
-            )
-        return TileSet(
-            slide_id=safe_file_name(
-                str(root_attr(file, "slide_id", kind="tile")), what="its slide id"
-            ),
-            coords=coords.astype(np.int64),
-            tissue_fraction=file["tissue_fraction"][:].astype(np.float32),
-            spec=tile_spec(file, kind="tile"),
-            slide_size=(
-                int(root_attr(file, "slide_width", kind="tile")),
-                int(root_attr(file, "slide_height", kind="tile")),
-            ),
-            patient_id=str(file.attrs.get("patient_id", "")),
-            quality=_read_quality(file, len(coords), path),
-            rejected=_read_rejected(file, path),
-            stain=read_stain(file, kind="tile"),
-            settings=json_attr(file, "settings", kind="tile"),
-            notes=(*json.loads(file.attrs.get("notes", "[]")),),
-            slide_digest=str(file.attrs.get("slide_digest", "")),
+        return TileRecord(tiles_in(file, path), str(file.attrs.get("made_from", "")))
+
+
+def tiles_in(file: h5py.File, path: str | Path) -> TileSet:
+    """Return the tiles of an open tile file of this package.
+
+    Parameters
+    ----------
+    file
+        File that :func:`~tcgn_mil.io.hdf5.open_hdf5` opened.
+    path
+        Its path, for error messages.
+
+    Raises
+    ------
+    InputError
+        If its arrays differ in length, or an attribute is missing.
+    """
+    root = file["/"]  # h5py finds the attributes of a group faster than those of a file
+    coords = file["coords"][:]
+    check_coords(coords, path=path)
+    if file["tissue_fraction"].shape != (len(coords),):
+        raise InputError(
+            f"has {len(coords)} tiles, but tissue fractions of shape"
+            f" {file['tissue_fraction'].shape}",
+            path=path,
+            fix="tile the slide again",
         )
+    return TileSet(
+        slide_id=safe_file_name(str(root_attr(root, "slide_id", kind="tile")), what="its slide id"),
+        coords=coords.astype(np.int64),
+        tissue_fraction=file["tissue_fraction"][:].astype(np.float32),
+        spec=tile_spec(root, kind="tile"),
+        slide_size=(
+            int(root_attr(root, "slide_width", kind="tile")),
+            int(root_attr(root, "slide_height", kind="tile")),
+        ),
+        patient_id=str(root.attrs.get("patient_id", "")),
+        quality=_read_quality(file, len(coords), path),
+        rejected=_read_rejected(file, path),
+        stain=read_stain(root, kind="tile"),
+        settings=json_attr(root, "settings", kind="tile"),
+        notes=(*json.loads(root.attrs.get("notes", "[]")),),
+        slide_digest=str(root.attrs.get("slide_digest", "")),
+    )
 
 
 def _write_quality(group: Any, quality: TileQuality) -> None:
@@ -194,9 +236,3 @@ def read_tile_settings(path: str | Path) -> tuple[TileSpec, dict[str, Any]]:
     """
     with open_hdf5(path, kind="tile", needs=("coords",)) as file:
         return tile_spec(file, kind="tile"), json_attr(file, "settings", kind="tile")
-
-
-def read_made_from(path: str | Path) -> str:
-    """Return the hash of all that decided the tiles of a file; empty if it does not state it."""
-    with open_hdf5(path, kind="tile", needs=("coords",)) as file:
-        return str(file.attrs.get("made_from", ""))

@@ -15,7 +15,7 @@ import argparse
 import json
 from pathlib import Path
 
-from tcgn_mil.experiments.benchmarks.scale.chain import measure_chain
+from tcgn_mil.experiments.benchmarks.scale.chain import STAGES, measure_chain
 from tcgn_mil.experiments.benchmarks.scale.figure import draw_chain
 from tcgn_mil.experiments.benchmarks.scale.metadata import measure_metadata
 from tcgn_mil.io.atomic import write_json
@@ -29,11 +29,16 @@ def main() -> None:
     parser.add_argument("part", choices=("chain", "metadata"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 40, 160])
+    parser.add_argument(
+        "--stages", nargs="+", choices=STAGES, default=STAGES, help="stages of chain to run"
+    )
     parser.add_argument("--slides", type=int, default=10_000)
     parser.add_argument("--encoder", default="timm:resnet10t")
     given = parser.parse_args()
     if given.part == "chain":
-        measured = measure_chain(given.out / "chain", given.encoder, sorted(given.sizes))
+        measured = measure_chain(
+            given.out / "chain", given.encoder, sorted(given.sizes), given.stages
+        )
         draw_chain(measured, given.out / "chain.png")
     else:
         measured = measure_metadata(given.out / f"metadata{given.slides}", given.slides)

@@ -8,6 +8,7 @@ between one cohort and the next larger one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,9 @@ def stage_commands(folder: Path, encoder: str) -> dict[str, list[str]]:
     }
 
 
-def measure_chain(folder: Path, encoder: str, sizes: list[int]) -> dict[str, Any]:
+def measure_chain(
+    folder: Path, encoder: str, sizes: list[int], stages: Sequence[str] = STAGES
+) -> dict[str, Any]:
     """Return the cost of each stage for each size of the cohort, and of one further slide.
 
     Parameters
@@ -95,15 +98,17 @@ def measure_chain(folder: Path, encoder: str, sizes: list[int]) -> dict[str, Any
         Encoder, whose weights stay random.
     sizes
         Numbers of slides, ascending.
+    stages
+        Stages to run. Each reads what the earlier ones wrote.
     """
-    costs: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
+    costs: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES if stage in stages}
     for count in sizes:
         cohort = folder / f"cohort{count}"
         make_cohort(cohort, count)
-        for stage, command in tqdm(
-            stage_commands(cohort, encoder).items(), desc=f"{count} slides", unit="stage"
-        ):
-            costs[stage][str(count)] = cost_of(command, cohort / f"{stage}.log")._asdict()
+        commands = stage_commands(cohort, encoder)
+        for stage in tqdm(costs, desc=f"{count} slides", unit="stage"):
+            cost = cost_of(commands[stage], cohort / f"{stage}.log")
+            costs[stage][str(count)] = cost._asdict()
     return {stage: {"sizes": by_size, **growth(by_size)} for stage, by_size in costs.items()}
 
 

@@ -14,7 +14,8 @@ from tcgn_mil.errors import InputError
 from tcgn_mil.text import preview
 
 SAMPLE_S = 0.05
-_SESSION, _RESIDENT = 3, 21  # fields of /proc/<pid>/stat after the name, which is in brackets
+# Fields of /proc/<pid>/stat after the name, which is in brackets.
+_PARENT, _SESSION, _SIZE, _RESIDENT = 1, 3, 20, 21
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MIB = 2**20
 
@@ -82,8 +83,12 @@ def cost_of(command: Sequence[str], log: Path) -> Cost:
 
 
 def resident_bytes(session: int) -> int:
-    """Return the resident memory of all processes of a session."""
-    total = 0
+    """Return the resident memory of all processes of a session.
+
+    A child that has just been started, and does not run its own program yet, has the memory of its
+    parent, which counts once. It is told by the size of its address space.
+    """
+    processes: dict[int, tuple[int, int, int]] = {}
     for folder in Path("/proc").iterdir():
         if not folder.name.isdecimal():
             continue
@@ -93,5 +98,10 @@ def resident_bytes(session: int) -> int:
             continue
         fields = stat.rpartition(")")[2].split()
         if int(fields[_SESSION]) == session:
-            total += int(fields[_RESIDENT]) * _PAGE
-    return total
+            parent, size, pages = (int(fields[field]) for field in (_PARENT, _SIZE, _RESIDENT))
+            processes[int(folder.name)] = parent, size, pages * _PAGE
+    return sum(
+        resident
+        for parent, size, resident in processes.values()
+        if parent not in processes or processes[parent][1] != size
+    )

@@ -309,11 +309,13 @@ def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     (H, W, 3) uint8 RGB
     """
     rgb = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), dtype=np.uint8)
-    alpha = rgba[..., 3]
+    alpha = cv2.extractChannel(rgba, 3)
     if alpha.min() == 255:
         return rgb
-    opacity = alpha[..., None].astype(np.float32) / 255
-    return np.rint(rgb * opacity + 255 * (1 - opacity)).astype(np.uint8)
+    clear = alpha < 255
+    opacity = alpha[clear][:, None].astype(np.float32) / 255
+    rgb[clear] = np.rint(rgb[clear] * opacity + 255 * (1 - opacity)).astype(np.uint8)
+    return rgb
 
 
 def check_slide_file(path: Path) -> None:

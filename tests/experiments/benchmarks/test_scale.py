@@ -29,6 +29,14 @@ def test_memory_and_time_of_child_processes_count(tmp_path: Path) -> None:
     assert cost.wall_s > 0.5
 
 
+def test_a_fork_with_the_memory_of_its_parent_counts_once(tmp_path: Path) -> None:
+    script = (
+        "import os, time; held = b'x' * (200 << 20); child = os.fork(); time.sleep(0.5);"
+        "child and os.wait()"
+    )
+    assert cost_of([sys.executable, "-c", script], tmp_path / "log").peak_mib < 300
+
+
 def test_a_command_that_fails_ends_the_measurement(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="status 3"):
         cost_of([sys.executable, "-c", "import sys; print('said'); sys.exit(3)"], tmp_path / "log")

@@ -395,6 +395,14 @@ class TestWriting:
         assert tile_layout(tmp_path / "a.h5") == "tcgn-mil"
         assert read_any_tiles(tmp_path / "a.h5").spec == tiles.spec
 
+    def test_ours_without_coords_is_named(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.h5"
+        write_tiles(path, our_tiles(), slide_file="a.svs")
+        with h5py.File(path, "a") as file:
+            del file["coords"]
+        with pytest.raises(InputError, match="is not a tile file: it has no coords"):
+            read_any_tiles(path)
+
     def test_a_spec_that_the_sizes_contradict_is_not_believed(self, tmp_path: Path) -> None:
         path = trident(tmp_path / "a.h5")
         with h5py.File(path, "a") as file:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from tcgn_mil.errors import InputError
+from tcgn_mil.hdf5_limits import check_hdf5
 from tcgn_mil.preprocessing.interop.tile_source import TileSource, read_centre_tile
 from tcgn_mil.preprocessing.slides.readers import open_slide
 from tcgn_mil.preprocessing.tiles.settings import TileSettings
@@ -25,6 +27,23 @@ def test_tiles_are_found_and_read_in_batches(pyramid: Path, tmp_path: Path) -> N
         read = list(batches)
     assert [len(pixels) for pixels, _ in read[:-1]] == [10] * (len(read) - 1)
     np.testing.assert_array_equal(np.concatenate([coords for _, coords in read]), tiles.coords)
+
+
+def test_a_tile_file_is_opened_once(
+    pyramid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed run over thousands of slides opens each of their files."""
+    source = TileSource.from_slides(pyramid, tiles=tmp_path)
+    tile_slide(source.entries["painted"], TileSettings(), tmp_path)
+    opened: list[Path] = []
+
+    def check(file: h5py.File, path: Path) -> None:  # whatever opens a file checks it
+        opened.append(path)
+        check_hdf5(file, path)
+
+    monkeypatch.setattr("tcgn_mil.io.hdf5.check_hdf5", check)
+    source.find("painted")
+    assert opened == [tmp_path / "painted.h5"]
 
 
 def test_unknown_slides_and_slides_of_another_size_are_refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -12,11 +13,18 @@ import pytest
 from page_structure import PageStructure
 from PIL import Image
 
+from tcgn_mil.errors import InputError
 from tcgn_mil.io.failures import Failure
 from tcgn_mil.io.tile_files import write_tiles
-from tcgn_mil.preprocessing.tiles import contact_sheet
+from tcgn_mil.preprocessing.tiles import contact_sheet, summary
 from tcgn_mil.preprocessing.tiles.contact_sheet import write_contact_sheet
-from tcgn_mil.preprocessing.tiles.summary import robust_z, summarise_folder, summarise_slide
+from tcgn_mil.preprocessing.tiles.summary import (
+    read_and_keep_facts,
+    robust_z,
+    summarise_folder,
+    summarise_slide,
+    tiling_facts,
+)
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
 from tcgn_mil.types.tiles import RejectedTiles, TileQuality, TileSet
 
@@ -108,6 +116,45 @@ def test_unknown_numbers_stay_unknown(cohort: Path) -> None:
         "f", np.zeros((2, 2), int), np.full(2, np.nan, np.float32), SPEC, (9000, 9000)
     )
     assert summarise_slide(foreign).tissue_mm2 is None
+
+
+class TestKeptFacts:
+    """A file that was checked is not read again for the page, unless it changed since."""
+
+    LONG_AGO = (1, 1)
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        write_tiles(tmp_path / "a.h5", slide_tiles("a", 7), slide_file="x")
+        os.utime(tmp_path / "a.h5", self.LONG_AGO)
+        return tmp_path / "a.h5"
+
+    def test_a_file_is_read_once(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        read_and_keep_facts(path)
+        monkeypatch.delattr(summary, "read_tile_record")
+        assert tiling_facts(path).summary.kept == 7
+        assert [slide.kept for slide in summarise_folder(path.parent).slides] == [7]
+        assert "1 slides tiled" in write_contact_sheet(path.parent).read_text(encoding="utf-8")
+
+    def test_another_file_in_its_place_is_read(self, path: Path) -> None:
+        read_and_keep_facts(path)
+        write_tiles(path, slide_tiles("a", 8), slide_file="x")
+        os.utime(path, self.LONG_AGO)
+        assert tiling_facts(path).summary.kept == 8
+        path.unlink()
+        with pytest.raises(InputError, match="no such tile file"):
+            tiling_facts(path)
+
+    def test_a_young_file_may_change_without_a_sign(self, path: Path) -> None:
+        os.utime(path)
+        read_and_keep_facts(path)
+        state = path.stat()
+        other = slide_tiles("a", 7, focus=0.5)
+        write_tiles(path.with_name("b"), other, slide_file="x")
+        path.write_bytes(path.with_name("b").read_bytes())
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+        assert (path.stat().st_size, path.stat().st_ino) == (state.st_size, state.st_ino)
+        assert tiling_facts(path).summary.median_focus == pytest.approx(0.5, abs=0.01)
 
 
 def test_odd_slides_are_named(cohort: Path) -> None:

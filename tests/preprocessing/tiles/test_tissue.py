@@ -14,7 +14,12 @@ from skimage.filters import threshold_otsu
 from tcgn_mil.preprocessing.slides.readers.plain import read_image
 from tcgn_mil.preprocessing.slides.resample import resample_to
 from tcgn_mil.preprocessing.tiles.grid import lay_grid, tissue_fractions
-from tcgn_mil.preprocessing.tiles.ink import find_ink, optical_density
+from tcgn_mil.preprocessing.tiles.ink import (
+    find_ink,
+    is_grey,
+    optical_density,
+    total_density,
+)
 from tcgn_mil.preprocessing.tiles.settings import TISSUE_MPP, TileSettings
 from tcgn_mil.preprocessing.tiles.tissue import find_tissue
 from tcgn_mil.types.tile_geometry import PatchSize, TileSpec
@@ -194,3 +199,20 @@ def test_the_rims_of_bubbles_are_no_tissue(rim: tuple[int, int, int]) -> None:
         cv2.circle(image, centre, radius - 4, (240, 238, 242), 2, cv2.LINE_AA)
     noise = np.random.default_rng(0).normal(0, 2, image.shape)
     assert not find_tissue(np.clip(image + noise, 0, 255).astype(np.uint8), TISSUE_MPP).any()
+
+
+def test_density_is_summed_to_the_bit_as_by_numpy() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
+    density = optical_density(pixels)
+    table = -np.log10(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
+    assert density.tobytes() == table[pixels].tobytes()
+    assert total_density(density).tobytes() == density.sum(axis=2).tobytes()
+
+
+@pytest.mark.parametrize(("coloured", "grey"), [(0, True), (3, True), (4, False), (900, False)])
+def test_an_image_is_grey_if_less_than_1_in_10_000_pixels_has_a_colour(
+    coloured: int, grey: bool
+) -> None:
+    pixels = np.full((200, 200, 3), 200, np.uint8)
+    pixels.reshape(-1, 3)[-coloured or len(pixels) ** 2 :, 0] = 196
+    assert is_grey(optical_density(pixels)) is grey
