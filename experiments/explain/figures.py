@@ -71,7 +71,7 @@ def draw_explanation(
         rows, columns, width=side * columns, height=(side + 0.8) * rows + 0.5, squeeze=False
     )
     # The layout counts no label of a colour bar, which would touch the title of the panel below.
-    figure.get_layout_engine().set(h_pad=0.12)
+    figure.set_layout_engine("constrained", h_pad=0.12)
     axes = list(places.flat)
     for axis in axes[count:]:
         axis.set_axis_off()

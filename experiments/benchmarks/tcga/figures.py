@@ -37,9 +37,11 @@ def draw_overview(
         PNG file to write.
     """
     figure = plotting.new_figure(plotting.TWO_COLUMNS, 5.4)
-    figure.get_layout_engine().set(w_pad=0.08)
+    figure.set_layout_engine("constrained", w_pad=0.08)
     # In one grid, the long labels of a lower panel would make the panel above it narrow, too.
-    axes = [axis for part in figure.subfigures(2, 1) for axis in part.subplots(1, 2)]
+    axes = [
+        axis for part in figure.subfigures(2, 1, squeeze=False).flat for axis in part.subplots(1, 2)
+    ]
     source = [
         _medians(axes[0], found["genes"]),
         _single_genes(axes[1], cohorts, seed),
