@@ -110,6 +110,8 @@ def _check(file: h5py.File, path: str | Path) -> None:
                 path=path,
                 fix="copy the data into the file, for example by h5repack",
             )
+        if dataset.shape is None:
+            continue  # a dataset without a value, as AnnData writes for None
         claimed = math.prod(dataset.shape) * dataset.dtype.itemsize
         if claimed <= _SMALL_BYTES:
             continue

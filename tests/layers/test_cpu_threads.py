@@ -73,7 +73,7 @@ def test_one_thread_convolves_by_onednn(groups: int, two_cores: None) -> None:
     weight, bias = torch.randn(16, 8 // groups, 3, 3), torch.randn(16)
     expected = torch.nn.functional.conv2d(maps, weight, bias, (2, 2), (1, 1), groups=groups)
     torch.set_num_threads(1)
-    with torch.no_grad(), torch.profiler.profile() as recorded_calls:
+    with torch.inference_mode(), torch.profiler.profile() as recorded_calls:
         found = conv2d(maps, weight, bias, stride=(2, 2), padding=(1, 1), groups=groups)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     names = {event.key for event in recorded_calls.key_averages()}

@@ -40,7 +40,7 @@ def conv2d(
         and torch.get_num_threads() == 1
         and maps.device.type == "cpu"
         and maps.dtype == weight.dtype == torch.float32
-        and not torch.is_grad_enabled()
+        and torch.is_inference_mode_enabled()  # the gradient would be computed without oneDNN
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()
     )
