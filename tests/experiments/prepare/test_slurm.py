@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 SBATCH = """#!/bin/bash
 count=${1#--array=1-}
 for task in $(seq "$count"); do
-  SLURM_ARRAY_TASK_ID=$task SLURM_ARRAY_TASK_COUNT=$count bash "$2"
+  SLURM_ARRAY_TASK_ID=$task bash "$2"
 done
 """
 # Tiles indeed, and writes down the calls of encode.
@@ -53,7 +53,10 @@ def test_the_array_of_the_documentation_tiles_every_slide(tmp_path: Path) -> Non
     (tmp_path / "slides" / "text.svs").write_text("no slide")
     executable(tmp_path / "bin" / "sbatch", SBATCH)
     executable(tmp_path / "bin" / "tcgn-mil", COMMAND)
-    (tmp_path / "cohort.sh").write_text(script().replace("--workers 8", "--workers 1"))
+    assert "--array=1-30" in script()
+    assert "SHARE=$SLURM_ARRAY_TASK_ID/30 " in script()
+    smaller = script().replace("--workers 8", "--workers 1").replace("/30", "/2")
+    (tmp_path / "cohort.sh").write_text(smaller)
     environment = {
         **os.environ,
         "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
