@@ -51,19 +51,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the files that have slow tests, so that no process waits for another at the end.
 
     One process makes the demo, for which the others would wait if they began with it as well. The
-    first file is therefore one that needs the demo, and slow files that do not need it come next.
+    first file is therefore one that needs the demo, beside the one that takes longest of all, and
+    slow files that do not need it come next.
 
     A file's tests stay together: ``--dist loadfile`` gives each file to one process, so that its
     fixtures are built once. (``loadgroup`` has no effect with pytest 9.2 and pytest-xdist 3.8.)
     """
     if not IN_PARALLEL:
         return
+    longest = {item.path for item in items if item.path.name == "test_killed.py"}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     with_demo = {item.path: None for item in items if "demo" in item.fixturenames}
     first = next(iter(with_demo), None)
 
     def turn(item: pytest.Item) -> int:
-        if item.path == first:
+        if item.path == first or item.path in longest:
             return 0
         if item.path in with_demo:
             return 2

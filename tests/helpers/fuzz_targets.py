@@ -390,7 +390,7 @@ TARGETS = (
         lambda p: read_clinical(p, ClinicalOptions(month_days=30)), _CSV,
     ),
     Target("workbook", _workbook, lambda p: read_clinical(p, ClinicalOptions()), (of_bytes,)),
-    Target("run", _run, lambda p: (read_run(p.parent, kind="predict"),), _JSON),
+    Target("run", _run, lambda p: (read_run(p.parent, kinds={"predict"}, verbs="predict"),), _JSON),
     Target("summary", _json("summary.json", {"r": 1}), lambda p: finished_summary(p.parent), _JSON),
     Target(
         "slides of a model", _text("slides.csv", "slide_id,patient_id\nS1,P1\nS2,P2\n"),

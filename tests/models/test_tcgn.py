@@ -246,10 +246,9 @@ def test_layers_know_no_models() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
-def test_compiles_as_one_graph(backend: str, tiny: TCGN, batch: Tensor) -> None:
+def test_compiles_as_one_graph(tiny: TCGN, batch: Tensor) -> None:
     torch.compiler.reset()
     tiny.eval()
-    compiled = torch.compile(tiny, fullgraph=True, backend=backend)
+    compiled = torch.compile(tiny, fullgraph=True, backend="eager")
     with torch.no_grad():
         torch.testing.assert_close(compiled(batch), tiny(batch), rtol=1e-4, atol=1e-5)
