@@ -150,3 +150,12 @@ def test_paths_are_kept_as_text() -> None:
 def test_a_key_of_a_section_is_suggested_with_its_section() -> None:
     with pytest.raises(InputError, match=r"'epochs'. Fix: did you mean 'training\.epochs'"):
         resolve_config(Outer, overrides=["epochs=3"])
+
+
+def test_a_number_where_a_file_is_expected_is_answered_with_what_the_key_is() -> None:
+    from tcgn_mil.experiments.slide_level.config import FinetuneConfig
+
+    with pytest.raises(InputError) as error:
+        resolve_config(FinetuneConfig, overrides=["cohort=c.h5ad", "folds=2"])
+    assert error.value.reason == "config key 'folds' is 2"
+    assert error.value.fix.startswith("give text (Folds to use: a CSV file with the columns fold")

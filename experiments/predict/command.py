@@ -31,7 +31,7 @@ from tcgn_mil.experiments.command_line.options import (
     encoder_options,
 )
 from tcgn_mil.experiments.predict.config import PredictConfig, SlideOptions
-from tcgn_mil.text import preview
+from tcgn_mil.text import counted, preview
 from tcgn_mil.types.shards import Shard
 
 
@@ -175,7 +175,7 @@ def _print_summary(summary: Mapping[str, Any], out: Path) -> None:
     """Print what was predicted, and on standard error what a reader must know about it."""
     from tcgn_mil.inference.out_of_distribution import FEWEST_PATIENTS
 
-    shape = f"{summary['patients']} patients x {summary['genes']} genes"
+    shape = f"{counted(summary['patients'], 'patient')} x {counted(summary['genes'], 'gene')}"
     typer.echo(f"{shape} ({summary['unit']}): {out / 'predicted.h5ad'}")
     for note in summary["notes"]:
         typer.echo(note, err=True)
@@ -183,9 +183,9 @@ def _print_summary(summary: Mapping[str, Any], out: Path) -> None:
         typer.echo(f"gene set {name} is not drawn: {reason}", err=True)
     if unlike := summary["out_of_distribution"]:
         typer.echo(f"unlike the training patients (ood_p <= 0.05): {preview(unlike)}", err=True)
-    if unclear := summary["out_of_distribution_unknown"]:
+    if summary["out_of_distribution_unknown"]:
         typer.echo(
-            f"too few training patients to tell whether {len(unclear)} patients are like them"
+            "too few training patients to tell whether new patients are like them"
             f" (at least {FEWEST_PATIENTS} are needed)",
             err=True,
         )

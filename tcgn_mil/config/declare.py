@@ -158,6 +158,8 @@ def as_input_error(config_class: type, error: ValidationError, *, source: str | 
     if first["type"] == "string_pattern_mismatch":
         # The description names the values; the pattern itself is for the program.
         fix = f"give one of the values of its description: {describe_key(config_class, key)}"
+    elif first["type"] == "string_type" and key in keys_of(config_class):
+        fix += f" ({describe_key(config_class, key).partition('. ')[0].rstrip('.')})"
     return InputError(f"config key '{key}' is {first.get('input')!r}", path=source, fix=fix)
 
 

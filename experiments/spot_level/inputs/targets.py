@@ -189,11 +189,14 @@ def usable_panel(
     if missing == "error":
         # The section that lacks most is the most likely to be wrong, so the error names it.
         name = max(lacking, key=lambda section: len(lacking[section]))
+        none = len(lacking[name]) == len(panel)
         raise InputError(
             f"section {name} lacks {len(lacking[name])} of {len(panel)} panel genes:"
             f" {preview(lacking[name])}",
             path=sections[name].path,
-            fix="set panel.missing=drop to leave such genes out, or zero to count them as unseen",
+            fix="name the genes as the section does, or leave panel.file out to choose its genes"
+            if none
+            else "set panel.missing=drop to leave such genes out, or zero to count them as unseen",
         )
     gone = set(table["gene"])
     left = tuple(gene for gene in panel.genes if gene not in gone)

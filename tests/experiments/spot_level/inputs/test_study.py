@@ -210,3 +210,12 @@ def test_a_split_by_name_makes_a_study(spots: Path) -> None:
         SpotConfig(), split_sections(patients_of(sections), ["A2"], ["B1"]), sections
     )
     assert (study.train, study.val) == (("A1",), ("A2",))
+
+
+def test_a_panel_of_which_a_section_has_nothing_is_not_to_be_dropped(tmp_path: Path) -> None:
+    (tmp_path / "panel.txt").write_text("NOSUCH1\nNOSUCH2\n", encoding="utf-8")
+    panel = PanelConfig(str(tmp_path / "panel.txt"))
+    with pytest.raises(
+        InputError, match=r"lacks 2 of 2 panel genes.*name the genes as the section"
+    ):
+        study_of(write_sections(tmp_path / "spots", PATIENTS), panel=panel)
