@@ -16,6 +16,7 @@ from tcgn_mil.types.processes import Processes
 INTERRUPTED = 128 + signal.SIGINT  # exit code of a command that was stopped by Ctrl-C
 # Verbs that several processes of torchrun train together.
 TRAINED_TOGETHER = ("pretrain", "spot-cv", "finetune", "slide-cv")
+_SPINS = "1000"
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -96,9 +97,13 @@ def prepare_threads() -> None:
     """Set how the threads of torch and numpy wait, and their number, before these are loaded.
 
     By default the threads of OpenMP spin while they wait. Two processes on the same cores then slow
-    each other down tenfold. A value that the user has set stays.
+    each other down tenfold. So they spin for some microseconds only, which bridges the gap between
+    two short operations, and then sleep (experiments/results/scale.md has the measurements). A
+    value that the user has set stays.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     cores = usable_cores()
     if cores < (os.cpu_count() or 1):
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

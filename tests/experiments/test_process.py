@@ -61,10 +61,16 @@ def test_threads_are_set_before_torch_loads_unless_the_user_set_them() -> None:
     code = (
         "import os, sys; from tcgn_mil.experiments.command_line.process import prepare_threads;"
         " prepare_threads(); assert 'torch' not in sys.modules;"
-        " print(os.environ['OMP_WAIT_POLICY'])"
+        " print(os.environ['OMP_WAIT_POLICY'], os.environ.get('GOMP_SPINCOUNT'))"
     )
-    plain = {key: value for key, value in os.environ.items() if not key.startswith("OMP_")}
-    for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+    threads = ("OMP_", "GOMP_")
+    plain = {key: value for key, value in os.environ.items() if not key.startswith(threads)}
+    cases: list[tuple[dict[str, str], str]] = [
+        ({}, "PASSIVE 1000"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None"),
+        ({"GOMP_SPINCOUNT": "0"}, "PASSIVE 0"),
+    ]
+    for given, expected in cases:
         done = subprocess.run(
             [sys.executable, "-c", code],
             env=plain | given,
