@@ -128,7 +128,7 @@ def summarise_slide(tiles: TileSet) -> SlideSummary:
 
 
 class TilingFacts(NamedTuple):
-    """What the pages and messages about a cohort say of one tile file.
+    """Facts of one tile file, for the pages and messages about a cohort.
 
     Attributes
     ----------

@@ -43,7 +43,7 @@ _QUALITY = ("focus", "blur", "pen", "fold")
 
 
 class TileRecord(NamedTuple):
-    """What a tile file holds.
+    """Tiles of a tile file, and the hash of what decided them.
 
     Attributes
     ----------

@@ -27,7 +27,6 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
 from tcgn_mil.layers.cpu.memory import CACHE_FLOATS
-from tcgn_mil.layers.cpu.onednn import conv2d
 
 _DEVICE_FLOATS = 2**26  # values in a block on a GPU, where few large kernels are best
 _PIXELS = 4  # side of the images as which a block passes through a convolution
@@ -139,16 +138,18 @@ class _NormalisedProduct(torch.autograd.Function):
         of_bias = gradient.sum(dim=0, dtype=ctx.weight_dtype)
         on_cpu = features.device.type == "cpu"
         with torch.autocast(gradient.device.type, enabled=False):
-            # The sum of g_n rho_n (z_n - mu_n) is taken over g_n rho_n (x_n - m). What remains is
-            # of the size of the weight: to divide by the standard deviation, and to subtract mu.
+            # The sum of g_n rho_n (z_n - mu_n) is taken over g_n rho_n z_n, and the part of mu,
+            # which is of the size of the weight, is subtracted afterwards. It is taken over z and
+            # not over x - m, because small features would be lost in float16.
             scaled = gradient * rho[:, None]
             of_mean = scaled.T @ mu
             scaled = scaled.to(ctx.dtype)
             for rows, block in centred_blocks(features, mean, replace=not on_cpu):
                 if on_cpu and missing[rows].any():
                     replace_missing(block)
+                block.mul_(inverse_std)
                 of_weight += _transposed_times(scaled[rows], block.to(ctx.dtype))
-            of_weight.mul_(inverse_std).sub_(of_mean[:, None])
+            of_weight.sub_(of_mean[:, None])
         return None, None, None, of_weight, of_bias, None, None
 
     @staticmethod
@@ -212,7 +213,7 @@ def _times(block: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     # In groups of features, whose sums are added: oneDNN adds up one feature after the other, and
     # the rounding error of a long sum was four times that of a matrix product.
     kernels = weight.unflatten(1, (_GROUPS, -1)).transpose(0, 1).flatten(0, 1)  # (groups K, D / g)
-    sums = conv2d(_to_images(block), kernels[:, :, None, None], groups=_GROUPS)
+    sums = F.conv2d(_to_images(block), kernels[:, :, None, None], groups=_GROUPS)
     return sums.permute(0, 2, 3, 1).reshape(len(block), _GROUPS, -1).sum(dim=1).add_(bias)
 
 

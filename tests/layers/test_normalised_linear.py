@@ -84,6 +84,18 @@ def test_bfloat16_is_as_exact_as_in_the_plain_form() -> None:
     assert relative(found, exact) < 1.5 * relative(reference, exact) < 0.02
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_small_features_keep_their_gradients_in_narrow_arithmetic(dtype: torch.dtype) -> None:
+    (norm, linear), (mean, std) = layers(256), statistics(256, 1.0)
+    features = torch.randn(64, 256, generator=torch.Generator().manual_seed(5)) * std + mean
+    small = 1e-6  # features of this size are hardly numbers in float16
+    exact = with_gradients(plain(features, mean, std, norm, linear), norm, linear)[1]
+    with torch.autocast("cpu", dtype=dtype):
+        value = normalised_linear(small * features, small * mean, small * std, norm, linear)
+    for found, expected in zip(with_gradients(value, norm, linear)[1], exact, strict=True):
+        assert relative(found, expected) < 0.03
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_a_missing_feature_is_its_mean_and_an_infinite_one_an_error(dtype: torch.dtype) -> None:
     (norm, linear), (mean, std) = layers(64), statistics(64, 3.0)
